@@ -1,0 +1,199 @@
+"""The training loop against a plain one, written by hand over the same network and data.
+
+Both train the same architecture in blocks of steps, in turn, so that drift of the machine hits
+both alike; the figure is the median over blocks of the ratio of their times a step. The plain loop
+is what a careful engineer writes for one job: no resume, no progress, no averaging.
+
+    python benchmarks/loop.py --model cnn --blocks 24
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from modelwright.data import Sampler, Split
+from modelwright.data.batches import Batches
+from modelwright.models import build
+from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.model import CnnModel, ResnetModel
+from modelwright.recipe.train import CosineSchedule, CrossEntropyLoss, SgdOptimizer, TrainSpec
+from modelwright.training import Parts, State, Until, train
+from modelwright.training.averaging import build_averaging
+from modelwright.training.horizon import Horizon
+from modelwright.training.objectives import build_objective
+from modelwright.training.optimizers import Optimizer
+from modelwright.training.placement import Placement
+from modelwright.training.precision import Precision, PrecisionName
+from modelwright.training.rules import WeightedMean
+from modelwright.training.schedules import build_schedule
+
+STEPS_IN_ALL = 10_000
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+
+
+def plain_blocks(
+    network: nn.Module, pixels: Tensor, labels: Tensor, *, batch_size: int, precision: str
+) -> object:
+    """Return a function that runs some steps of the plain loop."""
+    decay = [p for p in network.parameters() if p.ndim >= 2]
+    rest = [p for p in network.parameters() if p.ndim < 2]
+    groups = [{"params": decay, "weight_decay": 5e-4}, {"params": rest, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True, fused=True)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS_IN_ALL)
+    generator = torch.Generator().manual_seed(0)
+    network.train()
+    order: list[Tensor] = []
+
+    def augment(images: Tensor) -> Tensor:
+        size = len(images)
+        images = images.permute(0, 3, 1, 2).float()
+        flips = torch.rand(size, generator=generator) < 0.5
+        images = torch.where(flips[:, None, None, None], images.flip(3), images)
+        padded = F.pad(images, (2, 2, 2, 2), mode="reflect")
+        dy = torch.randint(0, 5, (size,), generator=generator)
+        dx = torch.randint(0, 5, (size,), generator=generator)
+        cropped = torch.empty_like(images)
+        for y in range(5):
+            for x in range(5):
+                chosen = (dy == y) & (dx == x)
+                cropped[chosen] = padded[chosen, :, y : y + 32, x : x + 32]
+        return cropped.permute(0, 2, 3, 1)
+
+    def block(steps: int) -> float:
+        begun = time.perf_counter()
+        for _ in range(steps):
+            if not order:
+                every = torch.randperm(len(pixels), generator=generator)
+                order.extend(every.split(batch_size)[: len(pixels) // batch_size])
+            chosen = order.pop()
+            images, targets = augment(pixels[chosen]), labels[chosen]
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+                outputs = network(images)
+            loss = F.cross_entropy(outputs.float(), targets)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+        return (time.perf_counter() - begun) / steps
+
+    return block
+
+
+def our_blocks(
+    network: nn.Module, split: Split, *, batch_size: int, precision: PrecisionName
+) -> object:
+    """Return a function that runs some steps of the project's loop."""
+    spec = TrainSpec(
+        optimizer=SgdOptimizer(name="sgd", lr=0.05), schedule=CosineSchedule(name="cosine", warmup=0)
+    )
+    augment = AugmentSpec(flip="random", translate=2)
+    parts = Parts(
+        sampler=Sampler(len(split), batch_size, 0),
+        source=Batches(split, augment=augment, seed=0, device="cpu", num_outputs=10),
+        objective=build_objective(
+            CrossEntropyLoss(name="cross-entropy"), split.targets, num_outputs=10, device="cpu"
+        ),
+        rule=WeightedMean(),
+        optimizer=Optimizer(network, spec),
+        schedule=build_schedule(spec.schedule),
+        averaging=build_averaging(None, network),
+        precision=Precision(precision, "cpu"),
+        placement=Placement("cpu"),
+        accumulate=1,
+        seed=0,
+    )
+    box = [State(0, torch.zeros(2))]
+
+    def block(steps: int) -> float:
+        begun = time.perf_counter()
+        until = Until(
+            step=box[0].step + steps,
+            horizon=Horizon.of(STEPS_IN_ALL),
+            stop=lambda: False,
+            pulse=lambda state, rate: None,
+        )
+        box[0] = train(network, parts, box[0], until)
+        return (time.perf_counter() - begun) / steps
+
+    return block
+
+
+def images(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return CIFAR-10's first training images `[N, 32, 32, 3]` and labels."""
+    import io
+
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    folder = Path(os.environ["MODELWRIGHT_DATA"]) / "cifar10"
+    table = pq.read_table(folder / "train.parquet", columns=["image", "label"]).slice(0, count)
+    pixels = [
+        np.asarray(Image.open(io.BytesIO(item.as_py())).convert("RGB")) for item in table["image"]
+    ]
+    return np.stack(pixels), np.asarray(table["label"], np.int64)
+
+
+def main() -> None:
+    """Print one JSON line: the ratio, its quartiles, and the difference in microseconds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", choices=["cnn", "resnet18"], default="cnn")
+    parser.add_argument("--blocks", type=int, default=24)
+    parser.add_argument("--steps", type=int, help="steps a block")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    asked = parser.parse_args()
+    steps = asked.steps or {"cnn": 6, "resnet18": 1}[asked.model]
+    batch_size = asked.batch_size or {"cnn": 512, "resnet18": 64}[asked.model]
+    pixels, labels = images(10_000)
+    split = Split("train", pixels, np.arange(len(pixels)), labels)
+    architecture = CnnModel(name="cnn") if asked.model == "cnn" else ResnetModel(name="resnet", depth=18)
+    torch.manual_seed(0)
+    network = build(
+        architecture, channels=3, height=32, width=32, num_outputs=10, mean=MEAN, std=STD
+    ).to(memory_format=torch.channels_last)
+    ours = our_blocks(network, split, batch_size=batch_size, precision=asked.precision)
+    plain = plain_blocks(
+        copy.deepcopy(network),
+        torch.from_numpy(pixels),
+        torch.from_numpy(labels),
+        batch_size=batch_size,
+        precision=asked.precision,
+    )
+    ours(steps), plain(steps)  # type: ignore[operator]
+    pairs = []
+    for number in range(asked.blocks):
+        first, second = (ours, plain) if number % 2 else (plain, ours)
+        times = {id(first): first(steps), id(second): second(steps)}  # type: ignore[operator]
+        pairs.append((times[id(ours)], times[id(plain)]))
+    ratios = sorted(a / b for a, b in pairs)
+    quartiles = statistics.quantiles(ratios, n=4)
+    figure = {
+        "benchmark": "loop",
+        "model": asked.model,
+        "batch_size": batch_size,
+        "precision": asked.precision,
+        "blocks": asked.blocks,
+        "ratio": round(statistics.median(ratios), 4),
+        "ratio_quartiles": [round(quartiles[0], 4), round(quartiles[2], 4)],
+        "extra_us_a_step": round(statistics.median(a - b for a, b in pairs) * 1e6, 1),
+        "plain_ms_a_step": round(statistics.median(b for _, b in pairs) * 1e3, 2),
+        "images_per_s": round(batch_size / statistics.median(a for a, _ in pairs), 1),
+        "target": "ratio <= 1.02 or extra_us_a_step <= 100",
+    }
+    print(json.dumps(figure))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""The nouns of prepared data: a split, the training data a stage may see, and all that was prepared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The samples of one split, in a fixed order.
+
+    `inputs` is memory-mapped, with one row a sample of the whole store; `rows` says which of its
+    rows belong to the split, in order; `targets[i]` belongs to `rows[i]`.
+    """
+
+    name: str
+    inputs: NDArray[Any]
+    rows: NDArray[np.int64]
+    targets: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def gather(self, positions: NDArray[np.int64] | slice = slice(None)) -> NDArray[Any]:
+        """Return the inputs at these positions of the split, copied into memory."""
+        return np.ascontiguousarray(self.inputs[self.rows[positions]])
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """What a training stage may see: never the test split."""
+
+    train: Split
+    validation: Split | None
+    labels: tuple[str, ...]

@@ -1,0 +1,199 @@
+"""Time per prediction on this machine, from the decoded uint8 array to the decoded answer.
+
+The clock is monotonic. Garbage that answering makes is collected as it would be in use, while all
+that stood in memory before (a whole training run, perhaps) is set aside, since a server has none of
+it. A quantile's bounds are order statistics, which assume nothing about how the times spread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.errors import DataError
+from modelwright.evaluation.intervals import is_bounded, quantile_bounds
+from modelwright.ledger import Evidence
+from modelwright.metrics import Doubles
+from modelwright.run import Observe, Progress, silent
+
+QUANTILES = {"latency_p50_ms": 0.50, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
+BATCH = 64
+_LEAST_ANSWERS = 400  # from 368 on, the largest bears out an upper bound of the 99 % quantile
+_MOST_ANSWERS = 20_000
+_LEAST_BATCHES = 6  # from 6 on, the extremes bear out bounds of the median
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is measured: what a figure of time depends on beside the model."""
+
+    hardware: str
+    runtime: str = ""
+    threads: int = 0
+
+
+def hardware() -> str:
+    """Return the processor's name and its cores that this process may use.
+
+    The model runs on the processor; a graphics card, where there is one, takes no part.
+    """
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                name = " ".join(value.split())
+                break
+    cores = available_cores()
+    return f"{name}, {cores} core{'s' if cores > 1 else ''}, no GPU used"
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def runtime(*, threads: int, library: str = "onnxruntime") -> str:
+    """Return the runtime as evidence names it, such as `onnxruntime 1.32.0, 2 threads`."""
+    return f"{library} {metadata.version(library)}, {threads} thread{'s' if threads > 1 else ''}"
+
+
+def measure_latency(
+    answer: Callable[[NDArray[np.uint8]], object],
+    pixels: NDArray[np.uint8],
+    *,
+    place: Place,
+    model: str,
+    seconds: float = 3.0,
+    observe: Observe = silent,
+    clock: Callable[[], int] = time.perf_counter_ns,
+) -> list[Evidence]:
+    """Measure the time of one answer (p50, p95, p99) and the answers per second in batches of 64.
+
+    Args:
+        answer: from decoded pixels `[N, H, W, C]` to the decoded answer, views included.
+        pixels: real samples; they take turns, so that no cache holds the one answer.
+        place: the hardware, runtime and threads, which the figures depend on.
+        model: the model digest.
+        seconds: how long to measure, about; a slow model may take three times as long, so that
+            there are enough answers.
+        observe: told how far it is.
+        clock: nanoseconds that never go back.
+
+    Raises:
+        DataError: there are no samples.
+    """
+    if len(pixels) == 0:
+        raise DataError("there are no samples to measure the latency with")
+    batch = np.ascontiguousarray(np.resize(pixels[:BATCH], (BATCH, *pixels.shape[1:])))
+    context: dict[str, Any] = {
+        "model": model,
+        "hardware": place.hardware,
+        "runtime": place.runtime,
+        "threads": place.threads,
+    }
+    with _own_garbage_only():
+        observe(Progress("latency", 0, 2))
+        single = _times(
+            lambda turn: answer(batch[turn % BATCH : turn % BATCH + 1]),
+            seconds=seconds * 2 / 3,
+            least=_LEAST_ANSWERS,
+            clock=clock,
+        )
+        observe(Progress("latency", 1, 2))
+        whole = _times(
+            lambda turn: answer(batch), seconds=seconds / 3, least=_LEAST_BATCHES, clock=clock
+        )
+        observe(Progress("latency", 2, 2))
+    return [*_latencies(single, context), _throughput(whole, context)]
+
+
+def _latencies(times_ns: Doubles, context: dict[str, Any]) -> list[Evidence]:
+    ordered = np.sort(times_ns) / 1e6
+    found = []
+    for metric, share in QUANTILES.items():
+        value, bounds = quantile_bounds(ordered, share)
+        method = (
+            "batch of 1, from the decoded uint8 array to the decoded answer; "
+            "bounds by order statistics"
+        )
+        if not is_bounded(share, len(ordered)):
+            method += "; too few answers for an upper bound, so the slowest stands there"
+        found.append(
+            Evidence(
+                metric=metric,
+                value=value,
+                low=bounds.low,
+                high=bounds.high,
+                n=len(ordered),
+                method=method,
+                **context,
+            )
+        )
+    return found
+
+
+def _throughput(times_ns: Doubles, context: dict[str, Any]) -> Evidence:
+    median, bounds = quantile_bounds(np.sort(times_ns) / 1e9, 0.5)
+    return Evidence(
+        metric="throughput_per_s",
+        value=BATCH / median,
+        low=BATCH / bounds.high,
+        high=BATCH / bounds.low,
+        n=len(times_ns),
+        method=f"batches of {BATCH}, over the median batch; bounds by order statistics",
+        **context,
+    )
+
+
+def _times(
+    call: Callable[[int], object], *, seconds: float, least: int, clock: Callable[[], int]
+) -> Doubles:
+    """Warm up, then time calls for about so many seconds.
+
+    It goes on to three times as long where there are fewer than the least calls; two are always made.
+    """
+    started = clock()
+    for turn in range(20):  # first calls fill caches and plan memory
+        call(turn)
+        if turn >= 1 and clock() - started > seconds * 1e9 / 5:
+            break
+    started = clock()
+    times: list[int] = []
+    while True:
+        before = clock()
+        call(len(times))
+        after = clock()
+        times.append(after - before)
+        spent = (after - started) / 1e9
+        enough = spent >= seconds and (len(times) >= least or spent >= 3 * seconds)
+        if len(times) >= 2 and (enough or len(times) >= _MOST_ANSWERS):
+            # A clock too coarse to see a call would make a throughput without end.
+            return np.maximum(np.asarray(times, dtype=np.float64), 1.0)
+
+
+@contextlib.contextmanager
+def _own_garbage_only() -> Iterator[None]:
+    """Set aside, for a while, all objects that stand in memory now, so that only new ones are swept."""
+    if gc.get_freeze_count():
+        yield
+        return
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

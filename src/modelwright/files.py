@@ -1,0 +1,220 @@
+"""Files and bytes: writing aside and renaming, canonical JSON, digests, locks, the cache.
+
+Whatever the project writes goes through `write_aside` or `folder_aside`, so that a full disk, a kill
+or a power cut leaves the old file or the new one, never half of either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from modelwright.errors import ResourceError
+
+try:
+    import fcntl
+except ImportError:  # Windows has no fcntl; msvcrt takes its place there.
+    fcntl = None  # type: ignore[assignment]
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the one UTF-8 encoding of a JSON value: sorted keys, no blanks, no NaN."""
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return text.encode()
+
+
+def digest(data: bytes | memoryview) -> str:
+    """Return the SHA-256 of the bytes, as `sha256:` and 64 hexadecimal digits."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def json_digest(value: Any) -> str:
+    """Return the digest of the canonical encoding of a JSON value."""
+    return digest(canonical_json(value))
+
+
+def as_resource_error(error: OSError, path: Path) -> ResourceError:
+    """Say what an operating system's error means and what to do about it."""
+    where = str(path)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return ResourceError(
+            "the disk is full",
+            where=where,
+            why="Nothing that stood there before was changed",
+            fix="Free some space, or point --out or MODELWRIGHT_CACHE at another disk, and run again",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ResourceError(
+            "no permission to write here",
+            where=where,
+            fix="Choose another folder (--out DIR, or MODELWRIGHT_CACHE for the cache)",
+        )
+    return ResourceError(f"can't be written ({error.strerror or error})", where=where)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in the folder durable, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def write_aside(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside `path`; on success sync it and rename it over `path`.
+
+    Raises:
+        ResourceError: the disk is full, or the folder can't be written; `path` is as it was.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "w+b") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise as_resource_error(error, path) from error
+        raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a whole file aside and rename it into place."""
+    with write_aside(path) as stream:
+        stream.write(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON aside and rename it into place."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_bytes(path, text.encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that the project wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def append_line(path: Path, value: Any) -> None:
+    """Append one JSON value as a line; a torn last line (after a kill) is cut off first."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as stream:
+            size = stream.seek(0, os.SEEK_END)
+            if size:
+                stream.seek(size - 1)
+                if stream.read(1) != b"\n":
+                    stream.seek(0)
+                    stream.truncate(stream.read().rfind(b"\n") + 1)
+            stream.write(canonical_json(value) + b"\n")
+    except OSError as error:
+        raise as_resource_error(error, path) from error
+
+
+def read_lines(path: Path) -> list[Any]:
+    """Read a file of JSON lines, passing over a torn last line; a missing file is an empty list."""
+    if not path.exists():
+        return []
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    return [json.loads(line) for line in whole.split(b"\n") if line]
+
+
+@contextlib.contextmanager
+def folder_aside(path: Path) -> Iterator[Path]:
+    """Yield a fresh folder beside `path`; on success rename it to `path`, replacing what was there.
+
+    Raises:
+        ResourceError: the disk is full, or the place can't be written; `path` is as it was.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}.", dir=path.parent))
+        temporary.chmod(0o777 & ~_umask())
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except BaseException as error:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise as_resource_error(error, path) from error
+        raise
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait_s: float | None = None, busy: str = "") -> Iterator[None]:
+    """Hold an exclusive lock on `path` while the block runs; the system frees it if we die.
+
+    Args:
+        path: the lock file, made where it is missing and left there.
+        wait_s: how long to wait for another holder; `None` waits as long as it takes.
+        busy: what to say when it stays held.
+
+    Raises:
+        ResourceError: another process holds the lock.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a+b")
+    except OSError as error:
+        raise as_resource_error(error, path) from error
+    with stream:
+        deadline = None if wait_s is None else time.monotonic() + wait_s
+        while not _try_lock(stream):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise ResourceError(busy or "another process is using it", where=str(path.parent))
+            time.sleep(0.05)
+        yield
+
+
+def _try_lock(stream: BinaryIO) -> bool:
+    try:
+        if fcntl is not None:
+            fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            import msvcrt
+
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    except OSError:
+        return False
+    return True
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be made again: `MODELWRIGHT_CACHE`, else the user's cache."""
+    chosen = os.environ.get("MODELWRIGHT_CACHE")
+    if chosen:
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "modelwright"

@@ -1,0 +1,385 @@
+"""Every metric once, in NumPy: used to choose an epoch in training and to measure the shipped file.
+
+Outputs are logits `[N, K]`, targets class numbers `[N]`; ties go to the lower class number. What can
+be summed (confusion cells, calibration bins, sums of squares) is kept as sums; `Outcomes` keeps the
+few figures per sample that the rest needs, so nothing of size N·K or K² outlives a batch. Outputs
+that aren't finite are refused: no metric ever counts a NaN as right or wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from modelwright.errors import DataError
+
+Floats = NDArray[np.floating[Any]]
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+CALIBRATION_BINS = 15
+"""As in Guo et al. 2017, `On Calibration of Modern Neural Networks`."""
+
+
+# Classes: from outputs to what happened to each sample
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What became of each sample `[N]`; the outcomes of two batches together are the batches' joined."""
+
+    targets: Ints
+    predicted: Ints
+    ranks: Ints
+    """The place of the target among the classes, best first: 0 is a hit."""
+    confidence: Doubles
+    """The probability of the predicted class."""
+    losses: Doubles
+    """Minus the natural logarithm of the target's probability."""
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def hits(self) -> NDArray[np.bool_]:
+        """Whether each sample's most probable class is its target."""
+        return self.ranks == 0
+
+    def take(self, chosen: NDArray[np.bool_] | Ints) -> Outcomes:
+        """Return the outcomes of some of the samples."""
+        return Outcomes(
+            targets=self.targets[chosen],
+            predicted=self.predicted[chosen],
+            ranks=self.ranks[chosen],
+            confidence=self.confidence[chosen],
+            losses=self.losses[chosen],
+        )
+
+
+def outcomes(outputs: Floats, targets: NDArray[Any]) -> Outcomes:
+    """Return what became of each sample.
+
+    Raises:
+        DataError: the outputs aren't finite, or the targets don't fit them.
+    """
+    outputs = _finite(outputs)
+    targets = _class_numbers(targets, samples=outputs.shape[0], num_classes=outputs.shape[1])
+    wanted = np.take_along_axis(outputs, targets[:, None], axis=1)
+    above = np.count_nonzero(outputs > wanted, axis=1)
+    earlier = np.arange(outputs.shape[1]) < targets[:, None]
+    ranks = above + np.count_nonzero((outputs == wanted) & earlier, axis=1)
+    top = outputs.max(axis=1, keepdims=True).astype(np.float64)
+    log_sum = np.log(np.exp(outputs - top).sum(axis=1))  # ≥ 0, since the largest term is exp(0)
+    return Outcomes(
+        targets=targets,
+        predicted=outputs.argmax(axis=1).astype(np.int64),
+        ranks=ranks.astype(np.int64),
+        confidence=np.exp(-log_sum),
+        losses=log_sum + (top - wanted)[:, 0],
+    )
+
+
+def join(parts: Sequence[Outcomes]) -> Outcomes:
+    """Return the outcomes of several batches as one, in order."""
+    return Outcomes(
+        targets=np.concatenate([part.targets for part in parts]),
+        predicted=np.concatenate([part.predicted for part in parts]),
+        ranks=np.concatenate([part.ranks for part in parts]),
+        confidence=np.concatenate([part.confidence for part in parts]),
+        losses=np.concatenate([part.losses for part in parts]),
+    )
+
+
+def softmax(outputs: Floats) -> Doubles:
+    """Return the probabilities `[N, K]` that logits `[N, K]` stand for.
+
+    Raises:
+        DataError: the outputs aren't finite.
+    """
+    outputs = _finite(outputs)
+    shifted = outputs - outputs.max(axis=1, keepdims=True).astype(np.float64)
+    weights = np.exp(shifted)
+    probabilities: Doubles = weights / weights.sum(axis=1, keepdims=True)
+    return probabilities
+
+
+def top_classes(outputs: Floats, k: int) -> Ints:
+    """Return the `k` best classes `[N, k]` of each sample, best first; ties: lower number first.
+
+    >>> top_classes(np.array([[1.0, 3.0, 3.0, 2.0]]), 3)
+    array([[1, 2, 3]])
+    """
+    outputs = _finite(outputs)
+    best = np.argsort(-outputs, axis=1, kind="stable")[:, :k]
+    return best.astype(np.int64)
+
+
+def accuracy(outputs: Floats, targets: NDArray[Any]) -> float:
+    """Return the share of samples whose most probable class is the target."""
+    return top_k_accuracy(outputs, targets, k=1)
+
+
+def top_k_accuracy(outputs: Floats, targets: NDArray[Any], *, k: int) -> float:
+    """Return the share of samples whose target is among the `k` most probable classes."""
+    return _mean(outcomes(outputs, targets).ranks < k)
+
+
+def log_loss(outputs: Floats, targets: NDArray[Any]) -> float:
+    """Return the mean cross-entropy, in nats."""
+    return _mean(outcomes(outputs, targets).losses)
+
+
+# Classes: confusion, and what follows from it
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """How often each class was taken for each other: the cells that aren't zero, in order."""
+
+    num_classes: int
+    targets: Ints
+    predicted: Ints
+    counts: Ints
+
+    def dense(self) -> Ints:
+        """Return all cells `[K, K]`, rows the targets; for few classes only."""
+        table = np.zeros((self.num_classes, self.num_classes), dtype=np.int64)
+        table[self.targets, self.predicted] = self.counts
+        return table
+
+
+def confusion(predicted: NDArray[Any], targets: NDArray[Any], *, num_classes: int) -> Confusion:
+    """Count the confusions; memory grows with the samples, not with the square of the classes.
+
+    Raises:
+        DataError: a class number doesn't fit, or the lengths differ.
+    """
+    targets = _class_numbers(targets, samples=len(predicted), num_classes=num_classes)
+    predicted = _class_numbers(predicted, samples=len(predicted), num_classes=num_classes)
+    cells, counts = np.unique(targets * num_classes + predicted, return_counts=True)
+    return Confusion(
+        num_classes, cells // num_classes, cells % num_classes, counts.astype(np.int64)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScores:
+    """Counts and scores of each class `[K]`; a score without samples is 0."""
+
+    hits: Ints
+    predicted: Ints
+    """How often each class was predicted."""
+    support: Ints
+    """How often each class is the target."""
+    precision: Doubles
+    recall: Doubles
+    f1: Doubles
+
+
+def class_scores(cells: Confusion) -> ClassScores:
+    """Return precision, recall and F1 of each class."""
+    size, right = cells.num_classes, cells.targets == cells.predicted
+
+    def total(classes: Ints, counts: Ints) -> Ints:
+        summed = np.zeros(size, dtype=np.int64)
+        np.add.at(summed, classes, counts)
+        return summed
+
+    hits = total(cells.targets[right], cells.counts[right])
+    predicted = total(cells.predicted, cells.counts)
+    support = total(cells.targets, cells.counts)
+    precision, recall, f1 = class_rates(hits, predicted, support)
+    return ClassScores(hits, predicted, support, precision, recall, f1)
+
+
+def class_rates(
+    hits: ArrayLike, predicted: ArrayLike, support: ArrayLike
+) -> tuple[Doubles, Doubles, Doubles]:
+    """Return precision, recall and F1 from counts of any shape; a division by zero gives 0."""
+    hits, predicted, support = (
+        np.asarray(counts, dtype=np.float64) for counts in (hits, predicted, support)
+    )
+    return (
+        hits / np.maximum(predicted, 1.0),
+        hits / np.maximum(support, 1.0),
+        2.0 * hits / np.maximum(predicted + support, 1.0),
+    )
+
+
+def averages(hits: ArrayLike, predicted: ArrayLike, support: ArrayLike) -> dict[str, Doubles]:
+    """Return the averages over the classes, the last axis of the counts `[…, K]`.
+
+    `…_macro` is the plain mean over the classes that occur among targets or predictions;
+    `…_weighted` weights each class by its support.
+    """
+    rates = class_rates(hits, predicted, support)
+    weights = np.asarray(support, dtype=np.float64)
+    occurs = (np.asarray(predicted) + weights) > 0
+    found: dict[str, Doubles] = {}
+    for name, rate in zip(("precision", "recall", "f1"), rates, strict=True):
+        found[f"{name}_macro"] = (rate * occurs).sum(-1) / np.maximum(occurs.sum(-1), 1)
+        found[f"{name}_weighted"] = (rate * weights).sum(-1) / np.maximum(weights.sum(-1), 1.0)
+    return found
+
+
+# Classes: calibration
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """Sums over bins of confidence `[B]` of equal width; those of two batches add up."""
+
+    samples: Ints
+    hits: Ints
+    confidence: Doubles
+    """The sum of the confidences in each bin."""
+
+
+def calibration_bins(confidence: Doubles, *, bins: int = CALIBRATION_BINS) -> Ints:
+    """Return each sample's bin: `[b/B, (b+1)/B)`, where the last also holds a confidence of 1."""
+    return np.minimum((confidence * bins).astype(np.int64), bins - 1)
+
+
+def reliability(
+    confidence: Doubles, hits: NDArray[np.bool_], *, bins: int = CALIBRATION_BINS
+) -> Reliability:
+    """Sum confidence and hits over bins of confidence."""
+    places = calibration_bins(confidence, bins=bins)
+    return Reliability(
+        samples=np.bincount(places, minlength=bins),
+        hits=np.bincount(places[hits], minlength=bins),
+        confidence=np.bincount(places, weights=confidence, minlength=bins),
+    )
+
+
+def calibration_error(table: Reliability) -> float:
+    """Return the expected calibration error (Guo et al. 2017, equation 3).
+
+    It is the mean gap between confidence and accuracy over the bins, weighted by their samples.
+    """
+    samples = int(table.samples.sum())
+    if samples == 0:
+        raise DataError("there are no samples to measure")
+    return float(np.abs(table.confidence - table.hits).sum() / samples)
+
+
+# Numbers
+
+
+@dataclass(frozen=True, slots=True)
+class NumberSums:
+    """Sums over samples of `[N, D]` numbers, each `[D]`; `add` joins those of two batches."""
+
+    samples: int
+    squared: Doubles
+    """Squared errors."""
+    absolute: Doubles
+    """Absolute errors."""
+    mean: Doubles
+    """The targets' mean."""
+    spread: Doubles
+    """Squared distances of the targets from their mean."""
+
+    def add(self, other: NumberSums) -> NumberSums:
+        """Join two batches (Chan, Golub and LeVeque 1979), without cancellation."""
+        samples = self.samples + other.samples
+        step = other.mean - self.mean
+        share = other.samples / samples
+        return NumberSums(
+            samples=samples,
+            squared=self.squared + other.squared,
+            absolute=self.absolute + other.absolute,
+            mean=self.mean + step * share,
+            spread=self.spread + other.spread + step**2 * self.samples * share,
+        )
+
+
+def number_sums(predictions: NDArray[Any], targets: NDArray[Any]) -> NumberSums:
+    """Sum what the metrics for numbers need.
+
+    Raises:
+        DataError: the shapes differ, there are no samples, or a number isn't finite.
+    """
+    wanted = np.asarray(targets, dtype=np.float64)
+    got = np.asarray(predictions, dtype=np.float64)
+    if got.size != wanted.size or len(got) != len(wanted):
+        raise DataError(f"predictions {got.shape} and targets {wanted.shape} differ in shape")
+    if got.size == 0:
+        raise DataError("there are no samples to measure")
+    wanted, got = wanted.reshape(len(wanted), -1), got.reshape(len(got), -1)
+    for name, values in (("predictions", got), ("targets", wanted)):
+        if not np.isfinite(values).all():
+            raise DataError(f"the {name} hold values that aren't finite (NaN or infinite)")
+    errors = got - wanted
+    mean = wanted.mean(axis=0)
+    return NumberSums(
+        samples=len(wanted),
+        squared=(errors**2).sum(axis=0),
+        absolute=np.abs(errors).sum(axis=0),
+        mean=mean,
+        spread=((wanted - mean) ** 2).sum(axis=0),
+    )
+
+
+def mse(sums: NumberSums) -> float:
+    """Return the mean squared error."""
+    return float(sums.squared.mean() / sums.samples)
+
+
+def rmse(sums: NumberSums) -> float:
+    """Return the root of the mean squared error, in the target's unit."""
+    return float(np.sqrt(mse(sums)))
+
+
+def mae(sums: NumberSums) -> float:
+    """Return the mean absolute error, in the target's unit."""
+    return float(sums.absolute.mean() / sums.samples)
+
+
+def r2(sums: NumberSums) -> float:
+    """Return the share of the targets' variance that is explained, averaged over the D numbers.
+
+    Where the targets don't vary it is 1 for a perfect prediction, else 0.
+    """
+    varies = sums.spread > 0
+    unexplained = sums.squared / np.where(varies, sums.spread, 1.0)
+    constant = (sums.squared == 0).astype(np.float64)
+    return float(np.where(varies, 1.0 - unexplained, constant).mean())
+
+
+def _finite(outputs: Floats) -> Floats:
+    outputs = np.asarray(outputs)
+    if outputs.ndim != 2 or outputs.shape[1] == 0:
+        raise DataError(f"outputs of classes are [samples, classes], not {list(outputs.shape)}")
+    broken = ~np.isfinite(outputs).all(axis=1)
+    if broken.any():
+        raise DataError(
+            f"the outputs of {int(broken.sum())} of {len(outputs)} samples aren't finite "
+            f"(NaN or infinite), first that of sample {int(broken.argmax())}",
+            why="Training diverged, or the weights are damaged",
+        )
+    return outputs
+
+
+def _class_numbers(classes: NDArray[Any], *, samples: int, num_classes: int) -> Ints:
+    classes = np.asarray(classes)
+    if classes.shape != (samples,):
+        raise DataError(f"{samples} samples need as many class numbers, not {list(classes.shape)}")
+    if samples and not np.issubdtype(classes.dtype, np.integer):
+        raise DataError(f"class numbers are whole numbers, not {classes.dtype}")
+    if samples and not (classes.min() >= 0 and classes.max() < num_classes):
+        raise DataError(
+            f"class numbers go from 0 to {num_classes - 1}, and these from "
+            f"{classes.min()} to {classes.max()}"
+        )
+    return classes.astype(np.int64)
+
+
+def _mean(values: NDArray[Any]) -> float:
+    if values.size == 0:
+        raise DataError("there are no samples to measure")
+    return float(values.mean(dtype=np.float64))

@@ -1,0 +1,29 @@
+"""A network with all that is needed to ship it: its task, input, labels, architecture and lineage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from modelwright.transforms import ImageInput
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A network on its way to a model file.
+
+    `network(*inputs)` takes what the host steps deliver (for images uint8 pixels `[N, H, W, C]`)
+    and returns raw outputs (for a classification logits `[N, K]`); its graph steps are its first
+    modules. A stage returns a new candidate and changes none.
+    """
+
+    network: nn.Module
+    task: str
+    input: ImageInput
+    labels: tuple[str, ...]
+    architecture: dict[str, Any]
+    """The model section of the recipe, resolved: enough to build the network again."""
+    views: str | int = "none"
+    lineage: tuple[dict[str, Any], ...] = field(default=())

@@ -1,0 +1,140 @@
+"""What a run will take: memory and disk by formula, time by a few measured steps.
+
+The formulas count what dominates (samples, weights with their companions, activations) and are
+meant to be right within a third, not to the byte; `benchmarks/forecast.py` holds them against a run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from modelwright.recipe import Recipe
+from modelwright.recipe.spec import seconds
+from modelwright.recipe.train import (
+    AdamwOptimizer,
+    GdOptimizer,
+    MuonOptimizer,
+    OptimizerSpec,
+    SgdOptimizer,
+)
+
+_PROCESS_BYTES = 450 << 20
+"""What Python, torch and the runtime hold before any data comes."""
+_ACTIVATION_COPIES = 2.5
+"""Each layer's output is kept for the backward pass, with its gradient and working space beside."""
+_FP32 = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What the forecast is made from."""
+
+    train_samples: int
+    validation_samples: int
+    all_samples: int
+    sample_bytes: int
+    """Bytes of one sample as the network takes it."""
+    store_bytes: int
+    """Bytes of the originals in the store."""
+    parameters: int
+    activations: int
+    """Numbers that the layers put out for one sample."""
+    multiply_adds: int
+    step_s: float | None
+    """Measured seconds of one step; `None` where nothing was measured."""
+    validation_s: float | None
+    free_disk_bytes: int
+    memory_bytes: int
+    """The memory of this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a run will take."""
+
+    steps: int | None
+    """Steps of training; `None` where a budget decides."""
+    training_s: float | None
+    memory_bytes: int
+    disk_bytes: int
+    warnings: tuple[str, ...]
+    """What stands in the way: too little memory or disk, a budget too short for one epoch."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the forecast as plain JSON values."""
+        return {**asdict(self), "warnings": list(self.warnings)}
+
+
+def forecast(recipe: Recipe, work: Workload) -> Forecast:
+    """Forecast memory, disk and time of training a recipe."""
+    train = recipe.train
+    batch = min(train.batch_size, max(work.train_samples, 1))
+    is_full_batch = isinstance(train.optimizer, GdOptimizer)
+    per_epoch = 1 if is_full_batch else max(work.train_samples // batch, 1)
+    steps = None if train.epochs is None else max(round(train.epochs * per_epoch), 1)
+    training_s = _training_s(recipe, work, steps, per_epoch)
+    weights = work.parameters * _FP32
+    # Weights, gradient, the best epoch's copy, the optimizer's and the average's own.
+    copies = 3 + optimizer_copies(train.optimizer) + (train.average is not None)
+    part = max(batch // train.accumulate, 1)
+    memory = (
+        _PROCESS_BYTES
+        + (work.train_samples + work.validation_samples) * work.sample_bytes
+        + weights * copies
+        + round(part * work.activations * _FP32 * _ACTIVATION_COPIES)
+    )
+    # The store, its view, two checkpoints, and the model file with a copy written aside.
+    disk = (
+        work.store_bytes
+        + work.all_samples * work.sample_bytes
+        + 2 * weights * copies
+        + 2 * weights
+    )
+    return Forecast(steps, training_s, memory, disk, _warnings(recipe, work, memory, disk))
+
+
+def optimizer_copies(spec: OptimizerSpec) -> int:
+    """Return how many numbers an optimizer keeps for each weight."""
+    match spec:
+        case GdOptimizer():
+            return 0
+        case SgdOptimizer():
+            return 1 if spec.momentum else 0
+        case AdamwOptimizer():
+            return 2
+        case MuonOptimizer():
+            return 1
+
+
+def _training_s(
+    recipe: Recipe, work: Workload, steps: int | None, per_epoch: int
+) -> float | None:
+    budget = seconds(recipe.train.budget) if recipe.train.budget else None
+    if work.step_s is None or steps is None:
+        return budget
+    whole = steps * work.step_s + steps / per_epoch * (work.validation_s or 0.0)
+    return whole if budget is None else min(whole, budget)
+
+
+def _warnings(recipe: Recipe, work: Workload, memory: int, disk: int) -> tuple[str, ...]:
+    found = []
+    if memory > work.memory_bytes:
+        found.append(
+            f"Training needs about {memory / 2**30:.1f} GiB of memory and this machine has "
+            f"{work.memory_bytes / 2**30:.1f}; raise `train.accumulate` or lower `train.batch_size`"
+        )
+    if disk > work.free_disk_bytes:
+        found.append(
+            f"The run needs about {disk / 2**30:.1f} GiB of disk and "
+            f"{work.free_disk_bytes / 2**30:.1f} GiB are free"
+        )
+    if recipe.train.budget and work.step_s is not None:
+        batch = min(recipe.train.batch_size, max(work.train_samples, 1))
+        epoch_s = work.step_s * max(work.train_samples // batch, 1)
+        if epoch_s > seconds(recipe.train.budget):
+            found.append(
+                f"One pass over the data takes about {epoch_s:.0f} s, more than "
+                f"`train.budget: {recipe.train.budget}` allows"
+            )
+    return tuple(found)

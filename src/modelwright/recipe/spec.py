@@ -1,0 +1,53 @@
+"""What every section of a recipe shares: strict, frozen, each field with its sentence."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)\s*$")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Spec(BaseModel):
+    """A section of the recipe: unknown keys are refused, and nothing changes after reading."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        validate_default=True,
+    )
+
+
+def seconds(duration: str) -> float:
+    """Return a duration such as `90s`, `10m`, `1.5h` or `2d` in seconds.
+
+    >>> seconds("10m")
+    600.0
+
+    Raises:
+        ValueError: it isn't a duration.
+    """
+    match = _DURATION.match(duration)
+    if not match or float(match[1]) == 0:
+        raise ValueError(f"{duration!r} is not a duration; write 90s, 10m, 1.5h or 2d")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def _check_duration(value: str) -> str:
+    seconds(value)
+    return value
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Duration = Annotated[str, AfterValidator(_check_duration)]
+FromList = BeforeValidator(_as_tuple)
+"""Lets a YAML list stand for a tuple field, which strict mode would refuse."""

@@ -1,0 +1,246 @@
+"""The section `train`: objective, optimizer, schedule, averaging, selection, place in time."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from modelwright.recipe.spec import Duration, FromList, Spec
+
+Rate = Annotated[float, Field(gt=0, le=1e3)]
+Decay = Annotated[float, Field(ge=0, le=10)]
+Unit = Annotated[float, Field(ge=0, lt=1)]
+
+
+class CrossEntropyLoss(Spec):
+    """Cross-entropy over classes."""
+
+    name: Literal["cross-entropy"]
+    """The loss."""
+    label_smoothing: Unit = 0.0
+    """The share of each target spread over all classes (Szegedy et al. 2016)."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """`balanced` weighs each class by the inverse of its count in the training split."""
+
+
+class MseLoss(Spec):
+    """Mean squared error."""
+
+    name: Literal["mse"]
+    """The loss."""
+
+
+class HuberLoss(Spec):
+    """Squared near zero, linear beyond δ (Huber 1964)."""
+
+    name: Literal["huber"]
+    """The loss."""
+    delta: Annotated[float, Field(gt=0)] = 1.0
+    """Where it turns linear."""
+
+
+LossSpec = Annotated[CrossEntropyLoss | MseLoss | HuberLoss, Field(discriminator="name")]
+
+
+class GdOptimizer(Spec):
+    """Full-batch gradient descent: one step an epoch, over the whole training split."""
+
+    name: Literal["gd"]
+    """The optimizer."""
+    lr: Rate = 0.1
+    """The learning rate."""
+
+
+class SgdOptimizer(Spec):
+    """Stochastic gradient descent with momentum."""
+
+    name: Literal["sgd"]
+    """The optimizer."""
+    lr: Rate = 0.05
+    """The peak learning rate."""
+    momentum: Unit = 0.9
+    """The share of the last step that is kept."""
+    nesterov: bool = True
+    """Look ahead along the momentum (Sutskever et al. 2013)."""
+
+
+class AdamwOptimizer(Spec):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
+
+    name: Literal["adamw"]
+    """The optimizer."""
+    lr: Rate = 0.001
+    """The peak learning rate."""
+    betas: Annotated[tuple[Unit, Unit], FromList] = (0.9, 0.999)
+    """The decay of the two averages."""
+    eps: Annotated[float, Field(gt=0)] = 1e-8
+    """Keeps the division finite."""
+
+
+class MuonOptimizer(Spec):
+    """Orthogonalised momentum for matrices and filters (Jordan et al. 2024), SGD for the rest."""
+
+    name: Literal["muon"]
+    """The optimizer."""
+    lr: Rate = 0.24
+    """The peak learning rate of matrices and filters."""
+    momentum: Unit = 0.6
+    """The momentum of matrices and filters."""
+    steps: Annotated[int, Field(ge=1, le=20)] = 3
+    """Newton–Schulz steps."""
+    rest: SgdOptimizer = SgdOptimizer(name="sgd", lr=0.05, momentum=0.85)
+    """The optimizer of biases, norms, the first and the last layer."""
+
+
+OptimizerSpec = Annotated[
+    GdOptimizer | SgdOptimizer | AdamwOptimizer | MuonOptimizer, Field(discriminator="name")
+]
+
+
+class ConstantSchedule(Spec):
+    """The same rate throughout, after the warm-up."""
+
+    name: Literal["constant"]
+    """The schedule."""
+    warmup: Unit = 0.0
+    """The share of training over which the rate rises from 0."""
+
+
+class StepSchedule(Spec):
+    """The rate falls by a factor at given points."""
+
+    name: Literal["step"]
+    """The schedule."""
+    at: Annotated[tuple[Unit, ...], FromList] = (0.5, 0.75)
+    """The points, as shares of training."""
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """The factor at each point."""
+    warmup: Unit = 0.0
+    """The share of training over which the rate rises from 0."""
+
+
+class CosineSchedule(Spec):
+    """Half a cosine down to the final share (Loshchilov and Hutter 2017)."""
+
+    name: Literal["cosine"]
+    """The schedule."""
+    final: Unit = 0.0
+    """The last rate, as a share of the peak."""
+    warmup: Unit = 0.05
+    """The share of training over which the rate rises from 0."""
+
+
+class OneCycleSchedule(Spec):
+    """Linear up from `start` to the peak, then linear down to `final` (Smith and Topin 2019)."""
+
+    name: Literal["one-cycle"]
+    """The schedule."""
+    start: Unit = 0.2
+    """The first rate, as a share of the peak."""
+    peak: Annotated[float, Field(gt=0, lt=1)] = 0.25
+    """Where the peak stands, as a share of training."""
+    final: Unit = 0.05
+    """The last rate, as a share of the peak."""
+
+
+class TrapezoidSchedule(Spec):
+    """Up, flat, and down (`warmup-stable-decay`, Hu et al. 2024)."""
+
+    name: Literal["trapezoid"]
+    """The schedule."""
+    warmup: Unit = 0.05
+    """The share of training over which the rate rises from 0."""
+    cooldown: Unit = 0.3
+    """The share of training over which the rate falls to `final`."""
+    final: Unit = 0.0
+    """The last rate, as a share of the peak."""
+
+
+ScheduleSpec = Annotated[
+    ConstantSchedule | StepSchedule | CosineSchedule | OneCycleSchedule | TrapezoidSchedule,
+    Field(discriminator="name"),
+]
+
+
+class GroupSpec(Spec):
+    """Other rates for the parameters whose names match; the first group that matches holds."""
+
+    match: str
+    """A pattern such as `*.bias` or `head.*`."""
+    lr: Annotated[float, Field(ge=0)] = 1.0
+    """A factor on the learning rate; 0 freezes."""
+    weight_decay: Decay | None = None
+    """In place of `train.weight_decay`."""
+    l1: Decay | None = None
+    """In place of `train.l1`."""
+    l2: Decay | None = None
+    """In place of `train.l2`."""
+    until: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Train these only during this first share of training, then hold them still."""
+
+
+class EmaAverage(Spec):
+    """An exponential moving average of the weights; what is evaluated and shipped."""
+
+    name: Literal["ema"]
+    """The kind."""
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """The share kept at each step; lower at the start."""
+
+
+class LookaheadAverage(Spec):
+    """Slow weights that the fast ones are pulled to (Zhang et al. 2019)."""
+
+    name: Literal["look-ahead"]
+    """The kind."""
+    every: Annotated[int, Field(ge=1)] = 5
+    """Steps between pulls."""
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """The share of the slow weights kept per step, at the end of training."""
+    power: Annotated[float, Field(ge=0, le=10)] = 3.0
+    """How the share grows over training: (progress) to this power."""
+
+
+AverageSpec = Annotated[EmaAverage | LookaheadAverage, Field(discriminator="name")]
+
+
+class TrainSpec(Spec):
+    """How the network learns."""
+
+    epochs: Annotated[float, Field(gt=0, le=100_000)] | Annotated[int, Field(ge=1)] | None = 10
+    """Passes over the training split (a fraction is fine); with a budget, the most that is run."""
+    budget: Duration | None = None
+    """The wall-clock time of training, such as `10m`: the schedule ends by then."""
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128
+    """Samples a step, over all processes; never more than the training split holds."""
+    accumulate: Annotated[int, Field(ge=1, le=10_000)] = 1
+    """Parts that a batch is computed in, one after the other, to save memory."""
+    loss: LossSpec | Literal["auto"] = "auto"
+    """What is minimised; `auto` is the task's own."""
+    optimizer: OptimizerSpec = SgdOptimizer(name="sgd")
+    """The rule that turns gradients into steps."""
+    schedule: ScheduleSpec = CosineSchedule(name="cosine")
+    """The learning rate over time."""
+    weight_decay: Decay = 0.0005
+    """Decoupled decay: each step shrinks the weights by rate × this. Biases and norms are left out."""
+    l1: Decay = 0.0
+    """The factor of the absolute weights in the loss's gradient."""
+    l2: Decay = 0.0
+    """The factor of half the squared weights in the loss's gradient."""
+    groups: Annotated[tuple[GroupSpec, ...], FromList] = ()
+    """Other rates for some parameters."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """The largest length of the whole gradient; longer ones are scaled down."""
+    average: AverageSpec | None = None
+    """Averaging of the weights."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` measures both once where the processor has bf16, and takes the faster."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """`torch.compile`; `auto` when the forecast says that it pays back."""
+    select: Literal["best", "last"] = "best"
+    """Which epoch is shipped: the best on validation, or the last."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop after this many epochs without a better one on validation."""
+    checkpoint_every: Duration = "60s"
+    """How often the state is saved."""

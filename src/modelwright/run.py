@@ -1,0 +1,146 @@
+"""The frozen context of one run: where it happens, its seed, its deadline, its decisions.
+
+Environment, clock and chance reach the stages through `Run`, and through nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modelwright.errors import RequestError
+from modelwright.files import as_resource_error, locked, read_json, write_json
+from modelwright.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a slow stage tells while it works."""
+
+    stage: str
+    """`store`, `audit`, `train`, `measure`, …"""
+    done: int
+    total: int
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Figures worth showing: `loss`, `accuracy`, `samples_per_s`."""
+    note: str = ""
+    """A sentence to say once; a progress with a note isn't a step of a bar."""
+
+
+Observe = Callable[[Progress], None]
+
+
+def silent(progress: Progress) -> None:
+    """Observe nothing."""
+
+
+class Decisions:
+    """What was decided by clock or measurement, written down before it acts.
+
+    A resumed run reads the decision instead of taking it again, and so comes to the same weights.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._taken: dict[str, Any] = read_json(path) if path and path.exists() else {}
+
+    def decide(self, name: str, take: Callable[[], Any]) -> Any:
+        """Return the decision of this name, taking and writing it down where it is new."""
+        if name not in self._taken:
+            self._taken[name] = take()
+            if self._path is not None:
+                write_json(self._path, self._taken)
+        return self._taken[name]
+
+    def taken(self) -> dict[str, Any]:
+        """Return a copy of all decisions so far."""
+        return dict(self._taken)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Where and how a stage runs."""
+
+    folder: Path
+    seed: int
+    device: str
+    """`cpu` or `cuda`."""
+    threads: int
+    decisions: Decisions
+    ledger: Ledger
+    observe: Observe = silent
+
+    def say(self, note: str) -> None:
+        """Tell the user one sentence."""
+        self.observe(Progress("note", 0, 0, note=note))
+
+
+def is_main_process() -> bool:
+    """Say whether this process writes files and speaks: the first of those that `torchrun` made."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder of one run: whose recipe it holds, and the result once there is one."""
+
+    path: Path
+    result: dict[str, Any] | None
+
+    def finish(self, result: dict[str, Any]) -> None:
+        """Write the result: from now on the run is finished."""
+        write_json(self.path / "result.json", result)
+
+
+@contextlib.contextmanager
+def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[RunFolder]:
+    """Hold a run's folder while the block runs.
+
+    Args:
+        path: the folder, made where it is missing.
+        digest: the digest of what decides the recipe's result.
+        document: the recipe, every default written out.
+
+    Raises:
+        RequestError: the folder holds a run of another recipe.
+        ResourceError: another process runs in it, or it can't be written.
+    """
+    if not is_main_process():
+        yield _read_folder(path)  # The main process holds the lock for all.
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise as_resource_error(error, path) from error
+    busy = "another run with this name is under way; wait for it, or choose another --name"
+    with locked(path / ".lock", wait_s=0.0, busy=busy):
+        record = path / "recipe.json"
+        if record.exists() and read_json(record)["digest"] != digest:
+            raise RequestError(
+                "this folder holds a run of a different recipe",
+                where=str(path),
+                why=_difference(read_json(record)["recipe"], document),
+                fix="Choose another --name, or remove the folder",
+            )
+        if not record.exists():
+            write_json(record, {"digest": digest, "recipe": document})
+        yield _read_folder(path)
+
+
+def _read_folder(path: Path) -> RunFolder:
+    result, model = path / "result.json", path / "model.mw"
+    whole = result.exists() and model.exists()
+    return RunFolder(path, read_json(result) if whole else None)
+
+
+def _difference(before: Any, after: Any, key: str = "") -> str:
+    """Name the first setting in which two recipes differ."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in [*before, *(name for name in after if name not in before)]:
+            if before.get(name) != after.get(name) and name != "resources":
+                return _difference(before.get(name), after.get(name), f"{key}.{name}".lstrip("."))
+    return f"`{key}` was {before!r} and is {after!r} now"

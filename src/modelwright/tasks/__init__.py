@@ -1,0 +1,13 @@
+"""One module a task: its sample, its metrics, its decoding, in NumPy.
+
+What a task's loss is stands in `training/objectives/`; what its input is, in `transforms`.
+"""
+
+from __future__ import annotations
+
+from modelwright.tasks import image_classification
+from modelwright.tasks.task import Prediction, Task
+
+TASKS: dict[str, Task] = {"image-classification": image_classification.TASK}
+
+__all__ = ["TASKS", "Prediction", "Task"]

@@ -1,0 +1,37 @@
+"""An image to one label out of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright import metrics
+from modelwright.tasks.task import Floats, Prediction, Task
+
+
+def _scores(outputs: Floats, targets: NDArray[Any]) -> Mapping[str, float]:
+    return {
+        "accuracy": metrics.accuracy(outputs, targets),
+        "log_loss": metrics.log_loss(outputs, targets),
+    }
+
+
+def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Prediction]]:
+    probabilities = metrics.softmax(outputs)
+    best = metrics.top_classes(outputs, min(top, len(labels)))
+    return [
+        [{"label": labels[k], "probability": float(row[k])} for k in order]
+        for row, order in zip(probabilities, best, strict=True)
+    ]
+
+
+TASK = Task(
+    name="image-classification",
+    select_by="accuracy",
+    higher_is_better=True,
+    scores=_scores,
+    decode=_decode,
+)

@@ -1,0 +1,30 @@
+"""What a task is to the rest of the code: a name, metrics, and how outputs become answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+Prediction = dict[str, Any]
+"""One answer: `{"label": …, "probability": …}` for a classification, `{"value": …}` for a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One kind of prediction.
+
+    `scores` compares raw network outputs `[N, …]` with targets `[N, …]` and returns metrics by
+    name; training selects by `select_by` of them. `decode` turns raw outputs into answers, best
+    first, at most `top` each.
+    """
+
+    name: str
+    select_by: str
+    higher_is_better: bool
+    scores: Callable[[Floats, NDArray[Any]], Mapping[str, float]]
+    decode: Callable[[Floats, Sequence[str], int], list[list[Prediction]]]

@@ -1,0 +1,140 @@
+"""Averaging of weights over steps: what is evaluated and shipped, and the fast weights follow."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from modelwright.recipe.train import AverageSpec, EmaAverage, LookaheadAverage
+
+
+class Averaging(Protocol):
+    """A constraint that acts after each step and owns averaged weights."""
+
+    def after_step(self, step: int, progress: float) -> None:
+        """Act on the weights after `step` steps."""
+
+    def shown(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the averaged weights in the network while the block runs."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Return its tensors by name."""
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state` returned."""
+
+
+def averaged_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """Return what an average covers: trained parameters and floating-point statistics, by name."""
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    buffers = {name: b for name, b in network.named_buffers() if b.is_floating_point()}
+    return parameters | buffers
+
+
+class NoAveraging:
+    """The weights as they are."""
+
+    def after_step(self, step: int, progress: float) -> None:
+        """Do nothing."""
+
+    def shown(self) -> contextlib.AbstractContextManager[None]:
+        """Change nothing."""
+        return contextlib.nullcontext()
+
+    def state(self) -> dict[str, Tensor]:
+        """Return nothing."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take nothing."""
+
+
+class _Shadow:
+    """Shared by both averages: a slow copy of the weights, shown in place of the fast ones."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._fast = averaged_tensors(network)
+        self._slow = {name: tensor.detach().clone() for name, tensor in self._fast.items()}
+
+    def _pull(self, share: float) -> None:
+        """Move the slow weights this share of the way to the fast ones."""
+        slow, fast = list(self._slow.values()), [item.detach() for item in self._fast.values()]
+        torch._foreach_lerp_(slow, fast, share)
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[None]:
+        """Hold the slow weights in the network while the block runs."""
+        with torch.no_grad():
+            kept = {name: tensor.detach().clone() for name, tensor in self._fast.items()}
+            for name, tensor in self._fast.items():
+                tensor.copy_(self._slow[name])
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, tensor in self._fast.items():
+                    tensor.copy_(kept[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the slow weights by name."""
+        return dict(self._slow)
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state` returned."""
+        with torch.no_grad():
+            for name, tensor in self._slow.items():
+                tensor.copy_(state[name])
+
+
+class Ema(_Shadow):
+    """An exponential moving average (Polyak and Juditsky 1992), quicker at the start.
+
+    The share kept at step t is min(decay, (1 + t) / (10 + t)), so that the first weights, which
+    are noise, are soon forgotten.
+    """
+
+    def __init__(self, network: nn.Module, spec: EmaAverage) -> None:
+        super().__init__(network)
+        self._decay = spec.decay
+
+    @torch.no_grad()
+    def after_step(self, step: int, progress: float) -> None:
+        """Fold the weights after `step` steps in."""
+        self._pull(1.0 - min(self._decay, (1 + step) / (10 + step)))
+
+
+class Lookahead(_Shadow):
+    """Slow weights that the fast ones are set to every few steps (Zhang et al. 2019).
+
+    The share kept grows over training, as `decay ** every · progress ** power` (Jordan 2024).
+    """
+
+    def __init__(self, network: nn.Module, spec: LookaheadAverage) -> None:
+        super().__init__(network)
+        self._spec = spec
+
+    @torch.no_grad()
+    def after_step(self, step: int, progress: float) -> None:
+        """Pull the fast weights to the slow ones, where this step is due."""
+        spec = self._spec
+        if step % spec.every:
+            return
+        kept = spec.decay**spec.every * progress**spec.power
+        self._pull(1.0 - kept)
+        for name, tensor in self._fast.items():
+            tensor.copy_(self._slow[name])
+
+
+def build_averaging(spec: AverageSpec | None, network: nn.Module) -> Averaging:
+    """Return the averaging that a recipe asks for."""
+    match spec:
+        case None:
+            return NoAveraging()
+        case EmaAverage():
+            return Ema(network, spec)
+        case LookaheadAverage():
+            return Lookahead(network, spec)

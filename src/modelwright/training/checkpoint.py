@@ -1,0 +1,123 @@
+"""The state of a training on disk: safetensors for tensors, JSON for the rest, never a pickle.
+
+A checkpoint is a folder that appears by one rename, so that a kill at any moment leaves the last
+one whole. Two are kept, the newest and the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from modelwright.errors import TrainingError
+from modelwright.files import folder_aside, write_bytes, write_json
+
+_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What must be kept so that training goes on to the same result.
+
+    `tensors` are named by part (`network/…`, `optimizer/…`, `averaging/…`, `best/…`); `facts` are
+    plain JSON values: position, history, horizon, selection.
+    """
+
+    step: int
+    tensors: Mapping[str, Tensor]
+    facts: Mapping[str, Any]
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """Return the tensors of one part, by their names within it."""
+        return {
+            key.removeprefix(f"{name}/"): tensor
+            for key, tensor in self.tensors.items()
+            if key.startswith(f"{name}/")
+        }
+
+
+def named(part: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Prefix tensor names with their part's name."""
+    return {f"{part}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint into `folder`, then drop all but the newest two.
+
+    Raises:
+        ResourceError: the disk is full or can't be written; earlier checkpoints are as they were.
+    """
+    path = folder / f"step-{checkpoint.step:09d}"
+    with folder_aside(path) as aside:
+        tensors = {
+            name: tensor.detach().to("cpu").contiguous()
+            for name, tensor in checkpoint.tensors.items()
+        }
+        write_bytes(aside / "state.safetensors", save(_unshared(tensors)))
+        write_json(aside / "state.json", {"step": checkpoint.step, **checkpoint.facts})
+    for old in _checkpoints(folder)[:-_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copy tensors that share memory (the fast and the best weights may), as the format asks."""
+    seen: set[int] = set()
+    result = {}
+    for name, tensor in tensors.items():
+        pointer = tensor.data_ptr()
+        result[name] = tensor.clone() if pointer in seen else tensor
+        seen.add(pointer)
+    return result
+
+
+def load_checkpoint(folder: Path) -> Checkpoint | None:
+    """Read the newest whole checkpoint, or `None` where there is none.
+
+    Raises:
+        TrainingError: there are checkpoints, and none can be read.
+    """
+    found = _checkpoints(folder)
+    for path in reversed(found):
+        try:
+            facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
+            with safe_open(path / "state.safetensors", framework="pt") as stream:
+                tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a dict)
+            return Checkpoint(step=int(facts.pop("step")), tensors=tensors, facts=facts)
+        except (OSError, ValueError, KeyError, SafetensorError):
+            continue
+    if found:
+        raise TrainingError(
+            "no checkpoint here can be read",
+            where=str(folder),
+            fix="Remove this folder to train from the start, or run under another --name",
+        )
+    return None
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+def restore(targets: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
+    """Copy saved tensors into those of the same name, keeping device and memory format.
+
+    Raises:
+        TrainingError: names or shapes differ: the checkpoint is of another network.
+    """
+    if set(targets) != set(saved) or any(targets[k].shape != saved[k].shape for k in targets):
+        raise TrainingError(
+            "the checkpoint is of another network",
+            fix="Run under another --name, or remove the run's folder",
+        )
+    with torch.no_grad():
+        for name, tensor in targets.items():
+            tensor.copy_(saved[name])

@@ -1,0 +1,95 @@
+"""What is decided by measurement before training: number format, compiling, the number of steps.
+
+Each is taken on a copy of the network and written into the run's `decisions.json` before it acts.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from modelwright.recipe.train import TrainSpec
+from modelwright.training.loop import Parts, _shares, set_training
+from modelwright.training.placement import Placement
+from modelwright.training.precision import Precision, PrecisionName, has_fast_bf16
+
+COMPILE_COST_S = 60.0
+"""About what `torch.compile` takes for a network of some ten layers, forward and backward."""
+COMPILE_GAIN = {"cpu": 0.0, "cuda": 0.2}
+"""The share of a step's time that compiling saves. On the processor none: `benchmarks/compile.py`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTimer:
+    """Times training steps on a copy of the network, so that nothing is learned by timing."""
+
+    network: nn.Module
+    parts: Parts
+
+    def seconds(self, precision: PrecisionName, *, steps: int = 3, most_s: float = 20.0) -> float:
+        """Return the seconds of one step: the fastest of a few, after one to warm up."""
+        network = copy.deepcopy(self.network)
+        set_training(network)
+        context = Precision(precision, self.parts.placement.device)
+        parameters = [item for item in network.parameters() if item.requires_grad]
+        alone = Placement(self.parts.placement.device)
+
+        def forward(*inputs: torch.Tensor) -> torch.Tensor:
+            with context.context():
+                outputs: torch.Tensor = network(*inputs)
+            return outputs
+
+        times: list[float] = []
+        started = time.monotonic()
+        for step in range(steps + 1):
+            epoch, whole = self.parts.sampler.batch(step)
+            begun = time.monotonic()
+            self.parts.rule.gradients(
+                forward,
+                parameters,
+                self.parts.objective,
+                _shares(self.parts, epoch, whole),
+                num_parts=self.parts.accumulate,
+                placement=alone,
+            )
+            if alone.device.startswith("cuda"):
+                torch.cuda.synchronize()
+            times.append(time.monotonic() - begun)
+            if step and time.monotonic() - started > most_s:
+                break
+        return min(times[1:])
+
+
+def choose_precision(
+    spec: TrainSpec, timer: Callable[[PrecisionName], float], device: str
+) -> dict[str, object]:
+    """Return the number format, and the times it was chosen by.
+
+    bf16 must win by a tenth: it costs digits.
+    """
+    if spec.precision != "auto":
+        return {"precision": spec.precision, "why": "the recipe says so"}
+    if not has_fast_bf16(device):
+        return {"precision": "fp32", "why": "this processor has no bf16"}
+    fp32, bf16 = timer("fp32"), timer("bf16")
+    return {
+        "precision": "bf16" if bf16 < 0.9 * fp32 else "fp32",
+        "why": "measured",
+        "step_s": {"fp32": round(fp32, 6), "bf16": round(bf16, 6)},
+    }
+
+
+def choose_compile(spec: TrainSpec, *, training_s: float, device: str) -> dict[str, object]:
+    """Return whether to compile: when the time it saves is more than the time it takes."""
+    if spec.compile != "auto":
+        return {"compile": spec.compile == "on", "why": "the recipe says so"}
+    saved = training_s * COMPILE_GAIN[device.partition(":")[0]]
+    return {
+        "compile": saved > COMPILE_COST_S,
+        "why": f"it would save about {saved:.0f} s and cost about {COMPILE_COST_S:.0f} s",
+    }

@@ -1,0 +1,446 @@
+"""Training as a stage: from a candidate to a trained one, stopped and resumed at will."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from modelwright.data import Dataset, Sampler, Split
+from modelwright.data.batches import Batches
+from modelwright.errors import StoppedError, TrainingError
+from modelwright.files import append_line, canonical_json, read_lines, write_bytes
+from modelwright.models.candidate import Candidate
+from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.spec import seconds
+from modelwright.recipe.train import GdOptimizer, TrainSpec
+from modelwright.run import Progress, Run
+from modelwright.tasks import Task
+from modelwright.training.averaging import build_averaging
+from modelwright.training.checkpoint import (
+    Checkpoint,
+    load_checkpoint,
+    named,
+    restore,
+    save_checkpoint,
+)
+from modelwright.training.decisions import StepTimer, choose_compile, choose_precision
+from modelwright.training.horizon import REVISE_AT, Horizon, steps_in
+from modelwright.training.loop import Parts, State, Until, train
+from modelwright.training.objectives import TASK_LOSS, build_objective
+from modelwright.training.optimizers import Optimizer
+from modelwright.training.placement import place
+from modelwright.training.precision import Precision
+from modelwright.training.rules import WeightedMean
+from modelwright.training.schedules import build_schedule
+from modelwright.training.selection import Selection
+from modelwright.training.stopping import stop_requests
+
+
+@dataclass(frozen=True, slots=True)
+class FitReport:
+    """What happened in training."""
+
+    history: tuple[Mapping[str, float], ...]
+    """One record an epoch: `epoch`, `step`, `train_loss`, `val_…`, `seconds`."""
+    chosen: int | None
+    """Which of them is shipped; `None` where it is the last."""
+    steps: int
+    seconds: float
+    """Wall-clock seconds of training, over all its pieces, validation included."""
+    samples_per_s: float
+    precision: str
+    world: int
+
+
+def outputs_of(
+    network: nn.Module, split: Split, *, precision: Precision, batch_size: int = 500
+) -> NDArray[np.float32]:
+    """Return a network's raw outputs `[N, …]` over a split, in evaluation mode, without views."""
+    was_training = network.training
+    network.eval()
+    batches = Batches(split, device=precision.device)
+    found = []
+    with torch.inference_mode(), precision.context():
+        for start in range(0, len(split), batch_size):
+            positions = np.arange(start, min(start + batch_size, len(split)), dtype=np.int64)
+            found.append(network(*batches.at(0, positions).inputs).float().cpu())
+    network.train(was_training)
+    outputs: NDArray[np.float32] = torch.cat(found).numpy()
+    return outputs
+
+
+class _Training:
+    """One training from its first step to its last: parts, horizon, selection, checkpoints."""
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        spec: TrainSpec,
+        data: Dataset,
+        run: Run,
+        *,
+        task: Task,
+        augment: AugmentSpec,
+    ) -> None:
+        self.spec, self.data, self.run, self.task = spec, data, run, task
+        self.placement = place(run.device)
+        device = self.placement.device
+        self.network = copy.deepcopy(candidate.network).to(device)
+        for parameter in self.network.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        size = len(data.train)
+        full_batch = isinstance(spec.optimizer, GdOptimizer)
+        self.sampler = Sampler(size, size if full_batch else spec.batch_size, run.seed)
+        parts = math.ceil(size / spec.batch_size) if full_batch else spec.accumulate
+        loss = TASK_LOSS[task.name] if spec.loss == "auto" else spec.loss
+        self.parts = Parts(
+            sampler=self.sampler,
+            source=Batches(
+                data.train,
+                augment=augment,
+                seed=run.seed,
+                device=device,
+                num_outputs=len(data.labels) or None,
+            ),
+            objective=build_objective(
+                loss, data.train.targets, num_outputs=len(data.labels), device=device
+            ),
+            rule=WeightedMean(spec.clip_norm),
+            optimizer=Optimizer(self.network, spec),
+            schedule=build_schedule(spec.schedule),
+            averaging=build_averaging(spec.average, self.network),
+            precision=Precision("fp32", device),
+            placement=self.placement,
+            accumulate=parts,
+            seed=run.seed,
+        )
+        self.selection = Selection(task.select_by, task.higher_is_better, spec.patience)
+        self.state = State(0, torch.zeros(2, device=device))
+        self.horizon = Horizon.of(1)
+        self.spent_s = 0.0
+        self.begun = self.saved_at = time.monotonic()
+        self.checkpoints = run.folder / "checkpoints"
+
+    # -- decisions ---------------------------------------------------------------------------
+
+    def decide(self) -> None:
+        """Choose number format, number of steps and compiling, or read what was chosen."""
+        run, device = self.run, self.placement.device
+        timer = StepTimer(self.network, self.parts)
+        chosen = self._agreed(
+            "precision", lambda: choose_precision(self.spec, timer.seconds, device)
+        )
+        self.parts = replace(self.parts, precision=Precision(chosen["precision"], device))
+        planned = self._agreed("steps", lambda: self._plan_steps(timer))
+        self.horizon = Horizon.of(planned["total"])
+        compiled = self._agreed(
+            "compile",
+            lambda: choose_compile(
+                self.spec,
+                training_s=planned["total"] * (planned["step_s"] or 0.0),
+                device=device,
+            ),
+        )
+        if compiled["compile"]:
+            self.network.compile(dynamic=False)
+        run.say(
+            f"Training {planned['total']:,} steps in {chosen['precision']} on {device}"
+            + (f", {self.placement.world} processes" if self.placement.world > 1 else "")
+        )
+        self._say_statistics()
+
+    def _agreed(self, name: str, take: Any) -> Any:
+        decided = self.run.decisions.decide(name, take) if self.placement.is_main else None
+        return self.placement.from_main(decided)
+
+    def _plan_steps(self, timer: StepTimer) -> dict[str, Any]:
+        spec = self.spec
+        most = None
+        if spec.epochs is not None:
+            most = max(round(spec.epochs * self.sampler.steps_per_epoch), 1)
+        measure = spec.budget is not None or (
+            spec.compile == "auto" and self.placement.device.startswith("cuda")
+        )
+        step_s = timer.seconds(self.parts.precision.name) if measure else None
+        if spec.budget is None:
+            assert most is not None  # The recipe's rules ask for one of the two.
+            return {"total": most, "step_s": step_s, "why": "epochs"}
+        assert step_s is not None
+        validation_s = self._time_validation()
+        epoch_s = step_s * self.sampler.steps_per_epoch + validation_s
+        step_cost = epoch_s / self.sampler.steps_per_epoch
+        left = seconds(spec.budget) - self.elapsed_s
+        total = steps_in(left, step_s=step_cost, overhead_s=validation_s, most=most)
+        return {"total": total, "step_s": step_s, "validation_s": validation_s, "why": "budget"}
+
+    def _time_validation(self) -> float:
+        if self.data.validation is None or not len(self.data.validation):
+            return 0.0
+        begun = time.monotonic()
+        outputs_of(self.network, self.data.validation, precision=self.parts.precision)
+        return time.monotonic() - begun
+
+    def _say_statistics(self) -> None:
+        norms = any(
+            isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.network.modules()
+        )
+        if norms and (self.placement.world > 1 or self.parts.accumulate > 1):
+            self.run.say(
+                "BatchNorm takes its statistics per process and part of a batch, so the result "
+                "differs a little from one process with whole batches"
+            )
+
+    def revise(self) -> None:
+        """Fit the number of steps to what is left of the budget; a resumed run reads it."""
+        step = self.state.step
+        name = f"steps_from_{step}"
+
+        def measure() -> dict[str, Any]:
+            assert self.spec.budget is not None
+            most = None
+            if self.spec.epochs is not None:
+                most = max(round(self.spec.epochs * self.sampler.steps_per_epoch), 1) - step
+            cost = self.elapsed_s / max(step, 1)
+            left = seconds(self.spec.budget) - self.elapsed_s
+            more = steps_in(left, step_s=cost, overhead_s=0.0, most=most)
+            return {"total": step + more, "step_s": cost}
+
+        self.horizon = self.horizon.revised(step, self._agreed(name, measure)["total"])
+
+    @property
+    def elapsed_s(self) -> float:
+        """Wall-clock seconds of training so far, over all its pieces."""
+        return self.spent_s + time.monotonic() - self.begun
+
+    # -- state on disk -----------------------------------------------------------------------
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint, where there is one."""
+        saved = load_checkpoint(self.checkpoints)
+        if saved is None:
+            return
+        restore(self.network.state_dict(), saved.part("network"))
+        self.parts.optimizer.load_state(saved.part("optimizer"))
+        self.parts.averaging.load_state(saved.part("averaging"))
+        self.selection.load(saved.facts["selection"], saved.part("best"))
+        totals = saved.tensors["totals"].to(self.placement.device)
+        self.state = State(saved.step, totals)
+        self.spent_s = float(saved.facts["seconds"])
+        for revision in saved.facts["horizon"]:
+            self.horizon = self.horizon.revised(revision["step"], revision["total"])
+        if self.placement.is_main:
+            self._cut_history(saved.step)
+            self.run.say(f"Going on from step {saved.step:,}")
+
+    def _cut_history(self, step: int) -> None:
+        path = self.run.folder / "metrics.jsonl"
+        kept = [line for line in read_lines(path) if line["step"] <= step]
+        write_bytes(path, b"".join(canonical_json(line) + b"\n" for line in kept))
+
+    def save(self) -> None:
+        """Write a checkpoint of the present state."""
+        self.saved_at = time.monotonic()
+        if not self.placement.is_main:
+            return
+        network = {name: tensor.detach() for name, tensor in self.network.state_dict().items()}
+        save_checkpoint(
+            self.checkpoints,
+            Checkpoint(
+                step=self.state.step,
+                tensors={
+                    **named("network", network),
+                    **named("optimizer", self.parts.optimizer.state()),
+                    **named("averaging", self.parts.averaging.state()),
+                    **named("best", self.selection.best),
+                    "totals": self.state.totals,
+                },
+                facts={
+                    "seconds": self.elapsed_s,
+                    "selection": self.selection.facts(),
+                    "horizon": [
+                        {"step": item.step, "total": item.total}
+                        for item in self.horizon.revisions[1:]
+                    ],
+                },
+            ),
+        )
+
+    # -- the course of training --------------------------------------------------------------
+
+    def course(self) -> None:
+        """Train to the end, validating each epoch."""
+        with stop_requests() as stop:
+            while self.state.step < self.horizon.total and not self.selection.has_stalled:
+                step = self._next_point()
+                until = Until(step=step, horizon=self.horizon, stop=stop, pulse=self.pulse)
+                self.state = train(self.network, self.parts, self.state, until)
+                if self.state.step < step:
+                    self.save()
+                    raise StoppedError(
+                        f"stopped at step {self.state.step:,} of {self.horizon.total:,}",
+                        fix="The state is saved: run the same command again to go on",
+                    )
+                if self._is_revision(step):
+                    self.revise()
+                if step % self.sampler.steps_per_epoch == 0 or step >= self.horizon.total:
+                    self.validate()
+                self._save_if_due()
+            self.save()
+            if stop():
+                raise StoppedError(
+                    "stopped after training and before measuring",
+                    fix="The state is saved: run the same command again to go on",
+                )
+
+    def _save_if_due(self) -> None:
+        if time.monotonic() - self.saved_at >= seconds(self.spec.checkpoint_every):
+            self.save()
+
+    def _points(self) -> list[int]:
+        """Return the steps at which a budget is fitted anew; set by the first plan alone."""
+        first = self.horizon.revisions[0].total
+        return [max(round(share * first), 1) for share in REVISE_AT]
+
+    def _is_revision(self, step: int) -> bool:
+        return self.spec.budget is not None and step in self._points() and step < self.horizon.total
+
+    def _next_point(self) -> int:
+        step, size = self.state.step, self.sampler.steps_per_epoch
+        points = [self.horizon.total, (step // size + 1) * size]
+        if self.spec.budget is not None:
+            points += self._points()
+        return min(point for point in points if point > step)
+
+    def validate(self) -> None:
+        """Score the averaged weights on the validation split, and keep them if they are best."""
+        epoch = self.state.step / self.sampler.steps_per_epoch
+        record: dict[str, float] = {
+            "epoch": round(epoch, 4),
+            "step": self.state.step,
+            "train_loss": self.state.loss,
+        }
+        validation = self.data.validation
+        with self.parts.averaging.shown():
+            if validation is not None and len(validation):
+                scores = self.placement.from_main(self._scores(validation))
+                record |= {f"val_{name}": value for name, value in scores.items()}
+            record["seconds"] = round(self.elapsed_s, 3)
+            if validation is not None and len(validation):
+                self.selection.consider(record, self.network.state_dict())
+            else:
+                self.selection.history.append(record)
+        self.state = State(self.state.step, torch.zeros_like(self.state.totals))
+        if self.placement.is_main:
+            append_line(self.run.folder / "metrics.jsonl", record)
+            self.run.observe(Progress("train", self.state.step, self.horizon.total, values=record))
+
+    def _scores(self, validation: Split) -> dict[str, float]:
+        if not self.placement.is_main:
+            return {}
+        outputs = outputs_of(self.network, validation, precision=self.parts.precision)
+        if not np.isfinite(outputs).all():
+            raise TrainingError(
+                f"the network's outputs are not numbers any more (step {self.state.step})",
+                why="Training diverged; the last good state is kept",
+                fix="Lower `train.optimizer.lr`, or set `train.clip_norm: 1.0`, "
+                "and run under another --name",
+            )
+        return dict(self.task.scores(outputs, validation.targets))
+
+    def pulse(self, state: State, steps_per_s: float) -> None:
+        """Show progress, and save where that is due."""
+        self.state = state
+        if not self.placement.is_main:
+            return
+        left = (self.horizon.total - state.step) / steps_per_s
+        self.run.observe(
+            Progress(
+                "train",
+                state.step,
+                self.horizon.total,
+                values={
+                    "epoch": state.step / self.sampler.steps_per_epoch,
+                    "loss": state.loss,
+                    "samples_per_s": steps_per_s * self.sampler.batch_size,
+                    "left_s": left,
+                },
+            )
+        )
+        self._save_if_due()
+
+    def result(self) -> dict[str, Tensor]:
+        """Return the weights to ship: the best epoch's, or the last."""
+        if self.spec.select == "best" and self.selection.best:
+            return self.selection.best
+        with self.parts.averaging.shown():
+            return {
+                name: tensor.detach().to("cpu", copy=True)
+                for name, tensor in self.network.state_dict().items()
+            }
+
+
+def fit(
+    candidate: Candidate,
+    spec: TrainSpec,
+    data: Dataset,
+    run: Run,
+    *,
+    task: Task,
+    augment: AugmentSpec,
+) -> tuple[Candidate, FitReport]:
+    """Train a candidate; go on where an earlier call in the same run folder stopped.
+
+    Args:
+        candidate: the network to train; it isn't changed.
+        spec: the recipe's section `train`.
+        data: the training and validation splits.
+        run: folder, seed, device, decisions.
+        task: gives the scores that choose the epoch.
+        augment: the recipe's section `augment`.
+
+    Returns:
+        The trained candidate, on the processor, in evaluation mode; and what happened.
+
+    Raises:
+        StoppedError: it was asked to stop; the state is saved.
+        TrainingError: training diverged, or changed nothing.
+    """
+    training = _Training(candidate, spec, data, run, task=task, augment=augment)
+    training.decide()
+    training.resume()
+    resumed_at, begun = training.state.step, time.monotonic()
+    training.course()
+    spent = max(time.monotonic() - begun, 1e-9)
+    weights = training.result()
+    network = copy.deepcopy(candidate.network)
+    before = copy.deepcopy(network.state_dict())
+    network.load_state_dict(weights)
+    if all(torch.equal(before[name], weights[name]) for name in weights):
+        raise TrainingError(
+            "training changed no weight",
+            fix="Look at `train.optimizer.lr`, `train.groups` and `model.freeze`",
+        )
+    history = training.selection.history
+    chosen = training.selection.best_index if spec.select == "best" else None
+    total = training.elapsed_s
+    rate = (training.state.step - resumed_at) * training.sampler.batch_size / spent
+    report = FitReport(
+        history=tuple(history),
+        chosen=chosen,
+        steps=training.state.step,
+        seconds=total,
+        samples_per_s=rate,
+        precision=training.parts.precision.name,
+        world=training.placement.world,
+    )
+    return replace(candidate, network=network.eval()), report

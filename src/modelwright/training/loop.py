@@ -1,0 +1,175 @@
+"""The one training loop.
+
+Everything that learns in this project learns here. `train` runs steps up to a point and can be
+called again from where it stopped; what differs between kinds of training is a part, never a
+branch in the loop. Order of samples, augmentation and dropout are pure functions of the seed and
+the position, so that a resumed training is the undisturbed one.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from modelwright.data.batches import Batch
+from modelwright.errors import TrainingError
+from modelwright.training.averaging import Averaging
+from modelwright.training.horizon import Horizon
+from modelwright.training.objectives import Objective
+from modelwright.training.optimizers import Optimizer
+from modelwright.training.placement import Placement
+from modelwright.training.precision import Precision
+from modelwright.training.rules import WeightedMean
+from modelwright.training.schedules import Schedule
+
+Positions = NDArray[np.int64]
+
+
+class Sampler(Protocol):
+    """Which samples make up a step's global batch: a pure function of the step."""
+
+    def batch(self, step: int) -> tuple[int, Positions]:
+        """Return the epoch, and the positions in the split."""
+
+
+class Source(Protocol):
+    """Batches of a split, on the device."""
+
+    def at(self, epoch: int, positions: Positions, *, whole: Positions | None = None) -> Batch:
+        """Return the samples at these positions, a part of the global batch `whole`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the loop is made of."""
+
+    sampler: Sampler
+    source: Source
+    objective: Objective
+    rule: WeightedMean
+    optimizer: Optimizer
+    schedule: Schedule
+    averaging: Averaging
+    precision: Precision
+    placement: Placement
+    accumulate: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where training stands. The tensors of network, optimizer and averages live in their parts."""
+
+    step: int
+    totals: Tensor
+    """`[2]`: weighted loss and weight, summed since the last validation."""
+
+    @property
+    def loss(self) -> float:
+        """The mean loss since the last validation."""
+        total, weight = self.totals.tolist()
+        return total / weight if weight else math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """When `train` returns: at a step, or earlier when asked to stop."""
+
+    step: int
+    horizon: Horizon
+    stop: Callable[[], bool]
+    pulse: Callable[[State, float], None]
+    """Called about twice a second with the state and the steps per second."""
+    pulse_s: float = 0.5
+
+
+def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State:
+    """Run training steps until `until`, from `state`; call it again to go on.
+
+    Args:
+        network: the network, trained in place; `network(*inputs)` gives raw outputs.
+        parts: the loop's parts, which hold the other tensors.
+        state: where training stands.
+        until: when to return.
+
+    Returns:
+        Where training stands now.
+
+    Raises:
+        TrainingError: the loss is not a number any more. Nothing is saved after that.
+    """
+    set_training(network)
+    parameters = parts.optimizer.parameters
+
+    def forward(*inputs: Tensor) -> Tensor:
+        with parts.precision.context():
+            outputs: Tensor = network(*inputs)
+        return outputs
+
+    step, totals = state.step, state.totals
+    pulse_step, pulse_at = step, time.monotonic()
+    while step < until.step:
+        if step % parts.placement.agree_every == 0 and parts.placement.any(until.stop()):
+            break
+        epoch, whole = parts.sampler.batch(step)
+        progress = until.horizon.progress(step)
+        parts.placement.seed(_dropout_seed(parts.seed, step, parts.placement.rank))
+        totals = totals + parts.rule.gradients(
+            forward,
+            parameters,
+            parts.objective,
+            _shares(parts, epoch, whole),
+            num_parts=parts.accumulate,
+            placement=parts.placement,
+        )
+        parts.optimizer.step(parts.schedule(progress), progress)
+        step += 1
+        parts.averaging.after_step(step, progress)
+        now = time.monotonic()
+        # Not at the end point: what the caller does there must come before a checkpoint of it.
+        if now - pulse_at >= until.pulse_s and step < until.step:
+            state = _checked(State(step, totals))
+            until.pulse(state, (step - pulse_step) / (now - pulse_at))
+            pulse_step, pulse_at = step, time.monotonic()
+    return _checked(State(step, totals))
+
+
+def _shares(parts: Parts, epoch: int, whole: Positions) -> Iterator[Batch]:
+    """Yield this process's share of a global batch, in as many parts as asked."""
+    share = parts.placement.share(whole)
+    for part in np.array_split(share, parts.accumulate):
+        if len(part):
+            yield parts.source.at(epoch, part, whole=whole)
+
+
+def _checked(state: State) -> State:
+    if not math.isfinite(state.totals[0].item()):
+        raise TrainingError(
+            f"the loss is not a number any more (near step {state.step})",
+            why="Training diverged; the last good state is kept",
+            fix="Lower `train.optimizer.lr` (a third of it is a good try), lengthen the schedule's "
+            "`warmup`, or set `train.clip_norm: 1.0`, and run under another --name",
+        )
+    return state
+
+
+def _dropout_seed(seed: int, step: int, rank: int) -> int:
+    return (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank) & 0x7FFF_FFFF_FFFF_FFFF
+
+
+def set_training(network: nn.Module) -> None:
+    """Put a network into training mode, but keep the statistics of frozen norms as they are."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            own = list(module.parameters(recurse=False))
+            if own and not any(parameter.requires_grad for parameter in own):
+                module.eval()

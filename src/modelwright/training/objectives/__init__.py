@@ -1,0 +1,61 @@
+"""What is minimised: one objective a loss, each giving a loss and a weight per sample.
+
+An objective is called with a network's raw outputs and the targets, and returns
+`(loss[N], weight[N])`. Reducing them belongs to the gradient rule, so that accumulation, ranks and
+uneven batches stay exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from modelwright.errors import RecipeError
+from modelwright.recipe.train import CrossEntropyLoss, HuberLoss, LossSpec, MseLoss
+from modelwright.training.objectives.classification import CrossEntropy
+from modelwright.training.objectives.regression import Huber, SquaredError
+
+Objective = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+TASK_LOSS: dict[str, LossSpec] = {
+    "image-classification": CrossEntropyLoss(name="cross-entropy"),
+}
+"""What `loss: auto` stands for."""
+
+
+def build_objective(
+    spec: LossSpec, targets: NDArray[np.generic], *, num_outputs: int, device: str
+) -> Objective:
+    """Return the objective that a loss section asks for.
+
+    Args:
+        spec: the loss, `auto` resolved.
+        targets: the targets of the training split, from which class weights are counted.
+        num_outputs: K, the width of the network's output.
+        device: where the objective computes.
+
+    Raises:
+        RecipeError: the loss doesn't fit the targets.
+    """
+    match spec:
+        case CrossEntropyLoss():
+            if not np.issubdtype(targets.dtype, np.integer):
+                raise RecipeError(
+                    "`train.loss: cross-entropy` needs labels, and the targets are numbers",
+                    fix="Use `mse` or `huber`",
+                )
+            weights = None
+            if spec.class_weights == "balanced":
+                counts = np.bincount(targets, minlength=num_outputs).astype(np.float64)
+                present = np.maximum(counts, 1.0)
+                weights = torch.as_tensor(
+                    len(targets) / (num_outputs * present), dtype=torch.float32, device=device
+                )
+            return CrossEntropy(label_smoothing=spec.label_smoothing, class_weights=weights)
+        case MseLoss():
+            return SquaredError()
+        case HuberLoss():
+            return Huber(delta=spec.delta)

@@ -1,0 +1,41 @@
+"""Cross-entropy over classes, with hard or soft targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class CrossEntropy:
+    """Cross-entropy with label smoothing (Szegedy et al. 2016, section 7) and class weights.
+
+    A class weight enters as the sample's weight, so the batch's loss is the weighted mean.
+    """
+
+    label_smoothing: float = 0.0
+    class_weights: Tensor | None = None
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss and weight of each sample.
+
+        Args:
+            outputs: logits `[N, K]`.
+            targets: class numbers `[N]`, or shares of classes `[N, K]` that sum to 1.
+        """
+        # The sum over classes loses digits in bf16, so the loss is taken in fp32 at least.
+        logits = outputs if outputs.dtype == torch.float64 else outputs.float()
+        soft = targets.is_floating_point()
+        losses = F.cross_entropy(
+            logits,
+            targets.to(logits.dtype) if soft else targets,
+            reduction="none",
+            label_smoothing=self.label_smoothing,
+        )
+        if self.class_weights is None:
+            return losses, torch.ones_like(losses)
+        weights = self.class_weights.to(losses.dtype)
+        return losses, targets.to(losses.dtype) @ weights if soft else weights[targets]

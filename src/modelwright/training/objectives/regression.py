@@ -1,0 +1,38 @@
+"""Losses for numbers: squared error, and Huber's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def _matched(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    values = outputs if outputs.dtype == torch.float64 else outputs.float()
+    return values, targets.to(values.dtype).reshape(values.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class SquaredError:
+    """The squared error, averaged over a sample's numbers."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss and weight of each sample; both arguments hold `[N, …]` numbers."""
+        values, wanted = _matched(outputs, targets)
+        losses = F.mse_loss(values, wanted, reduction="none").flatten(1).mean(1)
+        return losses, torch.ones_like(losses)
+
+
+@dataclass(frozen=True, slots=True)
+class Huber:
+    """Huber's loss (1964), averaged over a sample's numbers: squared up to `delta`, then linear."""
+
+    delta: float = 1.0
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss and weight of each sample; both arguments hold `[N, …]` numbers."""
+        values, wanted = _matched(outputs, targets)
+        losses = F.huber_loss(values, wanted, reduction="none", delta=self.delta).flatten(1).mean(1)
+        return losses, torch.ones_like(losses)

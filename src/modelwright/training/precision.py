@@ -1,0 +1,34 @@
+"""In which number format the network computes."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+PrecisionName = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """`fp32`, or `bf16` where it is safe (autocast); the weights themselves stay as they are."""
+
+    name: PrecisionName
+    device: str
+
+    def context(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which the network is called."""
+        if self.name == "fp32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.partition(":")[0], dtype=torch.bfloat16)
+
+
+def has_fast_bf16(device: str) -> bool:
+    """Say whether the processor multiplies bf16 natively; emulation is slower than fp32."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.backends.mkldnn.is_available()) and bool(
+        torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )

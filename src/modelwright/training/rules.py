@@ -1,0 +1,71 @@
+"""Gradient rules: how the losses of samples become the gradient of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from modelwright.data.batches import Batch
+from modelwright.training.objectives import Objective
+from modelwright.training.placement import Placement
+
+Forward = Callable[..., Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedMean:
+    """The gradient of the weighted mean loss of the whole batch, over all parts and processes.
+
+    With several parts or processes, the gradients of the weighted *sums* are added up and divided
+    once by the weight of the whole batch: exact for uneven parts too. `clip_norm` bounds the
+    length of the whole gradient (Pascanu et al. 2013).
+    """
+
+    clip_norm: float | None = None
+
+    def gradients(
+        self,
+        forward: Forward,
+        parameters: list[nn.Parameter],
+        objective: Objective,
+        parts: Iterable[Batch],
+        *,
+        num_parts: int,
+        placement: Placement,
+    ) -> Tensor:
+        """Put the gradient of one step into `.grad` of each parameter.
+
+        Returns:
+            `[2]`: the weighted sum of the losses, and the weight, of the whole batch.
+        """
+        for parameter in parameters:
+            parameter.grad = None
+        whole = num_parts == 1 and placement.world == 1
+        totals: Tensor | None = None
+        for part in parts:
+            losses, weights = objective(forward(*part.inputs), part.targets)
+            loss, weight = (losses * weights).sum(), weights.sum()
+            (loss / weight.clamp_min(1e-12) if whole else loss).backward()  # type: ignore[no-untyped-call]
+            sums = torch.stack([loss.detach(), weight])
+            totals = sums if totals is None else totals + sums
+        if totals is None:
+            totals = torch.zeros(2, device=placement.device)
+        gradients = self._present(parameters)
+        if not whole:
+            placement.sum_([totals])
+            placement.sum_(gradients)
+            torch._foreach_div_(gradients, totals[1].clamp_min(1e-12).to(gradients[0].dtype))
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+        return totals
+
+    @staticmethod
+    def _present(parameters: list[nn.Parameter]) -> list[Tensor]:
+        """Return every gradient, zero where a batch was empty or a parameter unused."""
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return [parameter.grad for parameter in parameters if parameter.grad is not None]

@@ -1,0 +1,68 @@
+"""Choosing an epoch by validation: the history of scores, the best weights, early stopping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Scores = Mapping[str, float]
+
+
+@dataclass(slots=True)
+class Selection:
+    """What training keeps of its epochs.
+
+    Better is a better score; where scores tie, a lower validation loss, then the later epoch's
+    longer training loses to the earlier one.
+    """
+
+    score: str
+    higher_is_better: bool
+    patience: int | None
+    history: list[dict[str, float]] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_index: int | None = None
+
+    def consider(self, record: dict[str, float], weights: Mapping[str, Tensor]) -> bool:
+        """Add an epoch's record; keep its weights where it is the best so far.
+
+        Args:
+            record: `epoch`, `step`, `train_loss`, and the validation scores as `val_…`.
+            weights: the weights that these scores belong to.
+
+        Returns:
+            Whether it is the best so far.
+        """
+        self.history.append(record)
+        if self.best_index is not None and self._rank(record) <= self._rank(
+            self.history[self.best_index]
+        ):
+            return False
+        self.best_index = len(self.history) - 1
+        self.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
+        return True
+
+    def _rank(self, record: Mapping[str, float]) -> tuple[float, float]:
+        value = record[f"val_{self.score}"]
+        return (value if self.higher_is_better else -value, -record["val_loss"])
+
+    @property
+    def has_stalled(self) -> bool:
+        """Whether `patience` epochs went by without a better one."""
+        if self.patience is None or self.best_index is None:
+            return False
+        return len(self.history) - 1 - self.best_index >= self.patience
+
+    def facts(self) -> dict[str, Any]:
+        """Return all but the weights as plain JSON values."""
+        return {"history": self.history, "best_index": self.best_index}
+
+    def load(self, facts: Mapping[str, Any], best: dict[str, Tensor]) -> None:
+        """Take back what `facts` returned, and the best weights."""
+        self.history = list(facts["history"])
+        self.best_index = facts["best_index"]
+        self.best = {name: torch.clone(tensor) for name, tensor in best.items()}

@@ -1,0 +1,12 @@
+"""The declared preprocessing: host steps (decode, orient, resize, crop) and graph steps (normalise).
+
+Host steps are one function, the same in training and in serving. Graph steps are part of the
+exported network.
+"""
+
+from __future__ import annotations
+
+from modelwright.transforms.image import ImageInput, decode_image
+from modelwright.transforms.views import view_batches
+
+__all__ = ["ImageInput", "decode_image", "view_batches"]

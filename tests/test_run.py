@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import pytest
+
+from modelwright.errors import RequestError, ResourceError
+from modelwright.files import write_json
+from modelwright.run import Decisions, claimed
+
+RECIPE = {"train": {"epochs": 3}, "seed": 0}
+
+
+def test_a_decision_is_taken_once_and_written_before_it_acts(tmp_path):
+    path = tmp_path / "decisions.json"
+    assert Decisions(path).decide("steps", lambda: {"total": 7}) == {"total": 7}
+    again = Decisions(path).decide("steps", lambda: pytest.fail("taken twice"))
+    assert again == {"total": 7}
+
+
+def test_a_folder_remembers_its_recipe_and_refuses_another(tmp_path):
+    with claimed(tmp_path / "a", digest="1", document=RECIPE) as folder:
+        assert folder.result is None
+    other = {"train": {"epochs": 4}, "seed": 0}
+    with (
+        pytest.raises(RequestError, match=r"`train\.epochs` was 3 and is 4 now.*--name"),
+        claimed(tmp_path / "a", digest="2", document=other),
+    ):
+        pass
+
+
+def test_two_runs_with_one_name_at_once_are_refused(tmp_path):
+    with (
+        claimed(tmp_path / "a", digest="1", document=RECIPE),
+        pytest.raises(ResourceError, match="another run with this name"),
+        claimed(tmp_path / "a", digest="1", document=RECIPE),
+    ):
+        pass
+
+
+def test_a_finished_run_is_known_by_result_and_file(tmp_path):
+    with claimed(tmp_path / "a", digest="1", document=RECIPE) as folder:
+        folder.finish({"passed": True})
+    with claimed(tmp_path / "a", digest="1", document=RECIPE) as folder:
+        assert folder.result is None  # The model file is missing, so it isn't finished.
+    write_json(tmp_path / "a" / "model.mw", {})
+    with claimed(tmp_path / "a", digest="1", document=RECIPE) as folder:
+        assert folder.result == {"passed": True}

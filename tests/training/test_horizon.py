@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelwright.training.horizon import Horizon, steps_in
+
+
+def test_progress_is_the_share_of_steps_done():
+    horizon = Horizon.of(200)
+    assert [horizon.progress(step) for step in (0, 50, 200)] == [0.0, 0.25, 1.0]
+
+
+def test_a_revision_keeps_the_progress_made_and_ends_at_one():
+    horizon = Horizon.of(100).revised(40, 60)
+    assert horizon.total == 60
+    assert horizon.progress(40) == pytest.approx(0.4)
+    assert horizon.progress(50) == pytest.approx(0.7)
+    assert horizon.progress(60) == 1.0
+
+
+def test_steps_before_a_revision_keep_their_progress():
+    assert Horizon.of(100).revised(40, 60).progress(20) == 0.2
+
+
+@given(
+    total=st.integers(1, 500),
+    revisions=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 400)), max_size=5),
+)
+def test_progress_never_falls_and_ends_at_one(total, revisions):
+    horizon, step = Horizon.of(total), 0
+    for ahead, more in revisions:
+        if step + ahead >= horizon.total:
+            break
+        step += ahead
+        horizon = horizon.revised(step, step + more)
+    along = [horizon.progress(at) for at in range(horizon.total + 1)]
+    assert along == sorted(along)
+    assert along[-1] == pytest.approx(1.0)
+
+
+@given(
+    budget=st.floats(0.1, 1e5), step=st.floats(1e-6, 10), most=st.none() | st.integers(1, 10_000)
+)
+def test_the_steps_fit_the_budget(budget, step, most):
+    steps = steps_in(budget, step_s=step, overhead_s=0.0, most=most)
+    assert steps >= 1
+    assert steps == 1 or steps * step <= budget * (1 + 1e-9)
+    assert most is None or steps <= most

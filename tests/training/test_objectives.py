@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from modelwright.errors import RecipeError
+from modelwright.recipe.train import CrossEntropyLoss, HuberLoss, MseLoss
+from modelwright.training.objectives import build_objective
+from modelwright.training.objectives.classification import CrossEntropy
+from modelwright.training.objectives.regression import Huber, SquaredError
+
+LABELS = torch.tensor([0, 2, 1, 2, 2])
+
+
+def logits(dtype=torch.float64):
+    return torch.randn(5, 3, generator=torch.Generator().manual_seed(1), dtype=dtype)
+
+
+def weighted_mean(objective, outputs, targets):
+    losses, weights = objective(outputs, targets)
+    return (losses * weights).sum() / weights.sum()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy_is_torchs(smoothing):
+    ours = weighted_mean(CrossEntropy(label_smoothing=smoothing), logits(), LABELS)
+    torch.testing.assert_close(ours, nn.CrossEntropyLoss(label_smoothing=smoothing)(logits(), LABELS))
+
+
+def test_class_weights_are_torchs():
+    weights = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
+    ours = weighted_mean(CrossEntropy(class_weights=weights), logits(), LABELS)
+    torch.testing.assert_close(ours, nn.CrossEntropyLoss(weight=weights)(logits(), LABELS))
+
+
+def test_soft_targets_that_are_hard_give_the_same_loss_and_weight():
+    weights = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
+    objective = CrossEntropy(label_smoothing=0.1, class_weights=weights)
+    hard = objective(logits(), LABELS)
+    soft = objective(logits(), nn.functional.one_hot(LABELS, 3).double())
+    torch.testing.assert_close(hard, soft)
+
+
+def test_balanced_weights_give_each_class_the_same_say():
+    targets = np.array([0, 0, 0, 1, 2, 2])
+    spec = CrossEntropyLoss(name="cross-entropy", class_weights="balanced")
+    objective = build_objective(spec, targets, num_outputs=3, device="cpu")
+    _, weights = objective(torch.zeros(6, 3), torch.as_tensor(targets))
+    sums = [float(weights[torch.as_tensor(targets) == k].sum()) for k in range(3)]
+    assert sums == pytest.approx([2.0, 2.0, 2.0])
+
+
+def test_number_losses_are_torchs():
+    outputs, targets = logits(), torch.rand(5, 3, dtype=torch.float64)
+    torch.testing.assert_close(
+        weighted_mean(SquaredError(), outputs, targets), nn.MSELoss()(outputs, targets)
+    )
+    torch.testing.assert_close(
+        weighted_mean(Huber(delta=0.7), outputs, targets), nn.HuberLoss(delta=0.7)(outputs, targets)
+    )
+
+
+def test_one_number_a_sample_may_come_without_its_axis():
+    losses, _ = SquaredError()(torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 1.0]))
+    assert losses.tolist() == [1.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("objective", "targets"),
+    [
+        (CrossEntropy(label_smoothing=0.1), LABELS),
+        (CrossEntropy(class_weights=torch.tensor([0.5, 2.0, 1.0]).double()), LABELS),
+        (SquaredError(), torch.rand(5, 3, dtype=torch.float64)),
+        (Huber(delta=0.7), torch.rand(5, 3, dtype=torch.float64)),
+    ],
+)
+def test_gradients_are_right(objective, targets):
+    outputs = logits().requires_grad_()
+    assert torch.autograd.gradcheck(lambda item: weighted_mean(objective, item, targets), (outputs,))
+
+
+def test_labels_are_asked_for_by_cross_entropy():
+    with pytest.raises(RecipeError, match="needs labels"):
+        build_objective(
+            CrossEntropyLoss(name="cross-entropy"), np.array([0.5]), num_outputs=1, device="cpu"
+        )
+
+
+def test_the_specs_have_their_objectives():
+    targets = np.array([0.5, 1.0])
+    assert isinstance(
+        build_objective(MseLoss(name="mse"), targets, num_outputs=1, device="cpu"), SquaredError
+    )
+    assert build_objective(
+        HuberLoss(name="huber", delta=2.0), targets, num_outputs=1, device="cpu"
+    ) == Huber(2.0)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from modelwright.data.batches import Batch
+from modelwright.training.objectives.classification import CrossEntropy
+from modelwright.training.placement import Placement
+from modelwright.training.rules import WeightedMean
+
+OBJECTIVE = CrossEntropy(class_weights=torch.tensor([1.0, 3.0, 0.5], dtype=torch.float64))
+
+
+def setting(size=12):
+    torch.manual_seed(1)
+    return nn.Linear(4, 3).double(), torch.randn(size, 4).double(), torch.arange(size) % 3
+
+
+def gradient(cuts, *, rule=None, size=12):
+    net, inputs, targets = setting(size)
+    parts = [
+        Batch((inputs[a:b],), targets[a:b])
+        for a, b in zip([0, *cuts], [*cuts, size], strict=True)
+        if a < b
+    ]
+    totals = (rule or WeightedMean()).gradients(
+        net,
+        list(net.parameters()),
+        OBJECTIVE,
+        parts,
+        num_parts=len(cuts) + 1,
+        placement=Placement("cpu"),
+    )
+    return torch.cat([item.grad.flatten() for item in net.parameters()]), totals
+
+
+@settings(max_examples=25, deadline=None)
+@given(cuts=st.lists(st.integers(0, 12), max_size=4).map(sorted))
+def test_accumulated_is_the_whole_batch_however_it_is_cut(cuts):
+    whole, totals = gradient([])
+    parts, part_totals = gradient(cuts)
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(part_totals, totals, rtol=1e-12, atol=1e-14)
+
+
+def test_it_is_the_gradient_of_the_weighted_mean():
+    net, inputs, targets = setting()
+    nn.CrossEntropyLoss(weight=OBJECTIVE.class_weights)(net(inputs), targets).backward()
+    expected = torch.cat([item.grad.flatten() for item in net.parameters()])
+    torch.testing.assert_close(gradient([])[0], expected, rtol=1e-12, atol=1e-14)
+
+
+def test_an_empty_batch_gives_a_gradient_of_zero():
+    net, _, _ = setting()
+    totals = WeightedMean().gradients(
+        net, list(net.parameters()), OBJECTIVE, [], num_parts=2, placement=Placement("cpu")
+    )
+    assert totals.tolist() == [0.0, 0.0]
+    assert all(item.grad is not None and not item.grad.any() for item in net.parameters())
+
+
+def test_clipping_bounds_the_whole_gradient():
+    clipped, _ = gradient([5], rule=WeightedMean(clip_norm=0.01))
+    whole, _ = gradient([])
+    assert clipped.norm().item() == pytest.approx(0.01, rel=1e-4)
+    assert np.dot(clipped, whole) / (clipped.norm() * whole.norm()) == pytest.approx(1.0)
+
+
+def test_gradcheck_of_the_rule():
+    net, inputs, targets = setting(5)
+    rule = WeightedMean()
+
+    def loss(weight, bias):
+        losses, weights = OBJECTIVE(nn.functional.linear(inputs, weight, bias), targets)
+        return (losses * weights).sum() / weights.sum()
+
+    assert torch.autograd.gradcheck(loss, (net.weight, net.bias))
+    rule.gradients(
+        net,
+        list(net.parameters()),
+        OBJECTIVE,
+        [Batch((inputs,), targets)],
+        num_parts=1,
+        placement=Placement("cpu"),
+    )
+    expected = torch.autograd.grad(loss(net.weight, net.bias), [net.weight, net.bias])
+    torch.testing.assert_close([net.weight.grad, net.bias.grad], list(expected))
