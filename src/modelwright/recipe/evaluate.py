@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from modelwright.recipe.spec import Spec
+from modelwright.recipe.spec import Kind, Spec
 
 _TARGET = re.compile(r"^\s*(>=|<=|>|<)\s*([0-9][0-9_]*(?:\.[0-9_]+)?(?:[eE][-+]?\d+)?)\s*$")
 
@@ -43,7 +43,11 @@ def _check_target(target: str) -> str:
     return target
 
 
-Target = Annotated[str, AfterValidator(_check_target)]
+Target = Annotated[
+    str,
+    AfterValidator(_check_target),
+    Kind('a comparison and a number in quotes, such as `">= 0.93"`'),
+]
 
 
 class ResourcesSpec(Spec):

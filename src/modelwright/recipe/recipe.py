@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from modelwright.files import json_digest
 from modelwright.recipe.data import AugmentSpec, DataSpec, TransformsSpec
@@ -42,12 +42,27 @@ class Recipe(Spec):
     resources: ResourcesSpec = ResourcesSpec()
     """Where the run takes place."""
 
+    _placed: frozenset[str] = PrivateAttr(frozenset())
+
+    def placed(self, paths: frozenset[str]) -> Self:
+        """Return the recipe, knowing which settings beside `resources` a site file gave."""
+        if paths == self._placed:
+            return self
+        copy = self.model_copy()
+        copy._placed = paths
+        return copy
+
     def document(self) -> dict[str, object]:
         """Return the recipe as plain JSON values, every default written out."""
         return self.model_dump(mode="json")
 
     def result_digest(self) -> str:
-        """Return the digest of what decides the result: all but `resources`."""
+        """Return the digest of what decides the result: all but `resources` and a site's settings."""
         document = self.document()
         del document["resources"]
+        for path in self._placed:
+            section, _, key = path.partition(".")
+            held = document[section]
+            assert isinstance(held, dict)
+            del held[key]
         return json_digest(document)

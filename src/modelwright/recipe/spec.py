@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)\s*$")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a type of setting is called, where its Python type says too little."""
+
+    words: str
 
 
 class Spec(BaseModel):
@@ -48,6 +56,8 @@ def _as_tuple(value: object) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
-Duration = Annotated[str, AfterValidator(_check_duration)]
+Duration = Annotated[
+    str, AfterValidator(_check_duration), Kind("a duration such as `90s`, `10m`, `1.5h` or `2d`")
+]
 FromList = BeforeValidator(_as_tuple)
 """Lets a YAML list stand for a tuple field, which strict mode would refuse."""

@@ -202,13 +202,22 @@ class LookaheadAverage(Spec):
     """How the share grows over training: (progress) to this power."""
 
 
+class ResolutionStep(Spec):
+    """A first part of training at a smaller image size."""
+
+    until: Annotated[float, Field(gt=0, le=1)]
+    """The share of training that is over when this size ends."""
+    size: Annotated[int, Field(ge=4, le=1024)]
+    """The side of the images in pixels, smaller than the full size."""
+
+
 AverageSpec = Annotated[EmaAverage | LookaheadAverage, Field(discriminator="name")]
 
 
 class TrainSpec(Spec):
     """How the network learns."""
 
-    epochs: Annotated[float, Field(gt=0, le=100_000)] | Annotated[int, Field(ge=1)] | None = 10
+    epochs: Annotated[float, Field(gt=0, le=100_000)] | None = 10.0
     """Passes over the training split (a fraction is fine); with a budget, the most that is run."""
     budget: Duration | None = None
     """The wall-clock time of training, such as `10m`: the schedule ends by then."""
@@ -234,6 +243,8 @@ class TrainSpec(Spec):
     """The largest length of the whole gradient; longer ones are scaled down."""
     average: AverageSpec | None = None
     """Averaging of the weights."""
+    resolution: Annotated[tuple[ResolutionStep, ...], FromList] = ()
+    """Train the first part at a smaller size: faster; for networks that take any size. Empty: full size."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` measures both once where the processor has bf16, and takes the faster."""
     compile: Literal["auto", "on", "off"] = "auto"

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 from modelwright.recipe.train import TrainSpec
-from modelwright.training.loop import Parts, _shares, set_training
+from modelwright.training.loop import Parts, set_training, shares
 from modelwright.training.placement import Placement
 from modelwright.training.precision import Precision, PrecisionName, has_fast_bf16
 
 COMPILE_COST_S = 60.0
 """About what `torch.compile` takes for a network of some ten layers, forward and backward."""
 COMPILE_GAIN = {"cpu": 0.0, "cuda": 0.2}
-"""The share of a step's time that compiling saves. On the processor none: `benchmarks/compile.py`."""
+"""The share of a step's time that compiling saves; on the processor none was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,21 @@ class StepTimer:
     network: nn.Module
     parts: Parts
 
-    def seconds(self, precision: PrecisionName, *, steps: int = 3, most_s: float = 20.0) -> float:
+    def mean_s(self, precision: PrecisionName) -> float:
+        """Return the mean seconds of a step over the sizes of image that training goes through."""
+        return sum(
+            share * self.seconds(precision, progress=progress)
+            for share, progress in self.parts.resolution.shares()
+        )
+
+    def seconds(
+        self,
+        precision: PrecisionName,
+        *,
+        progress: float = 1.0,
+        steps: int = 3,
+        most_s: float = 20.0,
+    ) -> float:
         """Return the seconds of one step: the fastest of a few, after one to warm up."""
         network = copy.deepcopy(self.network)
         set_training(network)
@@ -53,7 +67,7 @@ class StepTimer:
                 forward,
                 parameters,
                 self.parts.objective,
-                _shares(self.parts, epoch, whole),
+                shares(self.parts, epoch, whole, progress),
                 num_parts=self.parts.accumulate,
                 placement=alone,
             )

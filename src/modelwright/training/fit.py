@@ -34,15 +34,19 @@ from modelwright.training.checkpoint import (
 )
 from modelwright.training.decisions import StepTimer, choose_compile, choose_precision
 from modelwright.training.horizon import REVISE_AT, Horizon, steps_in
-from modelwright.training.loop import Parts, State, Until, train
+from modelwright.training.loop import Parts, State, Until, diverged, train
 from modelwright.training.objectives import TASK_LOSS, build_objective
 from modelwright.training.optimizers import Optimizer
 from modelwright.training.placement import place
 from modelwright.training.precision import Precision
+from modelwright.training.resolution import Resolution
 from modelwright.training.rules import WeightedMean
 from modelwright.training.schedules import build_schedule
 from modelwright.training.selection import Selection
 from modelwright.training.stopping import stop_requests
+
+DIVERGED = 10.0
+"""How many times the first step's loss an epoch's mean loss may be before training is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +127,12 @@ class _Training:
             placement=self.placement,
             accumulate=parts,
             seed=run.seed,
+            resolution=Resolution.of(spec.resolution),
         )
         self.selection = Selection(task.select_by, task.higher_is_better, spec.patience)
         self.state = State(0, torch.zeros(2, device=device))
         self.horizon = Horizon.of(1)
+        self.first_loss: float | None = None
         self.spent_s = 0.0
         self.begun = self.saved_at = time.monotonic()
         self.checkpoints = run.folder / "checkpoints"
@@ -171,7 +177,7 @@ class _Training:
         measure = spec.budget is not None or (
             spec.compile == "auto" and self.placement.device.startswith("cuda")
         )
-        step_s = timer.seconds(self.parts.precision.name) if measure else None
+        step_s = timer.mean_s(self.parts.precision.name) if measure else None
         if spec.budget is None:
             assert most is not None  # The recipe's rules ask for one of the two.
             return {"total": most, "step_s": step_s, "why": "epochs"}
@@ -236,6 +242,7 @@ class _Training:
         totals = saved.tensors["totals"].to(self.placement.device)
         self.state = State(saved.step, totals)
         self.spent_s = float(saved.facts["seconds"])
+        self.first_loss = saved.facts["first_loss"]
         for revision in saved.facts["horizon"]:
             self.horizon = self.horizon.revised(revision["step"], revision["total"])
         if self.placement.is_main:
@@ -266,6 +273,7 @@ class _Training:
                 },
                 facts={
                     "seconds": self.elapsed_s,
+                    "first_loss": self.first_loss,
                     "selection": self.selection.facts(),
                     "horizon": [
                         {"step": item.step, "total": item.total}
@@ -290,6 +298,8 @@ class _Training:
                         f"stopped at step {self.state.step:,} of {self.horizon.total:,}",
                         fix="The state is saved: run the same command again to go on",
                     )
+                if self.first_loss is None:
+                    self.first_loss = self.state.loss
                 if self._is_revision(step):
                     self.revise()
                 if step % self.sampler.steps_per_epoch == 0 or step >= self.horizon.total:
@@ -317,12 +327,15 @@ class _Training:
     def _next_point(self) -> int:
         step, size = self.state.step, self.sampler.steps_per_epoch
         points = [self.horizon.total, (step // size + 1) * size]
+        if step == 0:
+            points.append(1)  # The first loss is what divergence is told by.
         if self.spec.budget is not None:
             points += self._points()
         return min(point for point in points if point > step)
 
     def validate(self) -> None:
         """Score the averaged weights on the validation split, and keep them if they are best."""
+        self._refuse_divergence()
         epoch = self.state.step / self.sampler.steps_per_epoch
         record: dict[str, float] = {
             "epoch": round(epoch, 4),
@@ -344,17 +357,20 @@ class _Training:
             append_line(self.run.folder / "metrics.jsonl", record)
             self.run.observe(Progress("train", self.state.step, self.horizon.total, values=record))
 
+    def _refuse_divergence(self) -> None:
+        if self.first_loss is None or self.state.loss <= DIVERGED * self.first_loss:
+            return
+        raise diverged(
+            f"the loss has grown from {self.first_loss:.3g} to {self.state.loss:.3g} "
+            f"(step {self.state.step:,})"
+        )
+
     def _scores(self, validation: Split) -> dict[str, float]:
         if not self.placement.is_main:
             return {}
         outputs = outputs_of(self.network, validation, precision=self.parts.precision)
         if not np.isfinite(outputs).all():
-            raise TrainingError(
-                f"the network's outputs are not numbers any more (step {self.state.step})",
-                why="Training diverged; the last good state is kept",
-                fix="Lower `train.optimizer.lr`, or set `train.clip_norm: 1.0`, "
-                "and run under another --name",
-            )
+            raise diverged(f"the network's outputs are not numbers any more (step {self.state.step})")
         return dict(self.task.scores(outputs, validation.targets))
 
     def pulse(self, state: State, steps_per_s: float) -> None:

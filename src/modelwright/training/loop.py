@@ -27,6 +27,7 @@ from modelwright.training.objectives import Objective
 from modelwright.training.optimizers import Optimizer
 from modelwright.training.placement import Placement
 from modelwright.training.precision import Precision
+from modelwright.training.resolution import Resolution
 from modelwright.training.rules import WeightedMean
 from modelwright.training.schedules import Schedule
 
@@ -62,6 +63,7 @@ class Parts:
     placement: Placement
     accumulate: int
     seed: int
+    resolution: Resolution = Resolution()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
             forward,
             parameters,
             parts.objective,
-            _shares(parts, epoch, whole),
+            shares(parts, epoch, whole, progress),
             num_parts=parts.accumulate,
             placement=parts.placement,
         )
@@ -142,23 +144,29 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
     return _checked(State(step, totals))
 
 
-def _shares(parts: Parts, epoch: int, whole: Positions) -> Iterator[Batch]:
+def shares(parts: Parts, epoch: int, whole: Positions, progress: float) -> Iterator[Batch]:
     """Yield this process's share of a global batch, in as many parts as asked."""
     share = parts.placement.share(whole)
     for part in np.array_split(share, parts.accumulate):
         if len(part):
-            yield parts.source.at(epoch, part, whole=whole)
+            batch = parts.source.at(epoch, part, whole=whole)
+            yield parts.resolution.apply(batch, progress)
 
 
 def _checked(state: State) -> State:
     if not math.isfinite(state.totals[0].item()):
-        raise TrainingError(
-            f"the loss is not a number any more (near step {state.step})",
-            why="Training diverged; the last good state is kept",
-            fix="Lower `train.optimizer.lr` (a third of it is a good try), lengthen the schedule's "
-            "`warmup`, or set `train.clip_norm: 1.0`, and run under another --name",
-        )
+        raise diverged(f"the loss is not a number any more (near step {state.step})")
     return state
+
+
+def diverged(what: str) -> TrainingError:
+    """Return the error of a training that ran away, with what to try."""
+    return TrainingError(
+        what,
+        why="Training diverged; the last good state is kept",
+        fix="Lower `train.optimizer.lr` (a third of it is a good try), lengthen the schedule's "
+        "`warmup`, or set `train.clip_norm: 1.0`, and run under another --name",
+    )
 
 
 def _dropout_seed(seed: int, step: int, rank: int) -> int:

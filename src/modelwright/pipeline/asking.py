@@ -1,0 +1,102 @@
+"""What was asked, and where it runs: the recipe read, the machine looked at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modelwright.errors import ResourceError, require
+from modelwright.ledger import Ledger
+from modelwright.recipe import Recipe, load_recipe
+from modelwright.run import Decisions, Observe, Progress, Run
+
+RecipeLike = Recipe | Path | str
+
+
+class Notes:
+    """Passes progress on, and keeps what is said once for the report."""
+
+    def __init__(self, observe: Observe) -> None:
+        self._observe = observe
+        self.said: list[str] = []
+
+    def __call__(self, progress: Progress) -> None:
+        """Take progress."""
+        if progress.note and progress.note not in self.said:
+            self.said.append(progress.note)
+        self._observe(progress)
+
+    def say(self, note: str) -> None:
+        """Tell the user one sentence."""
+        self(Progress("note", 0, 0, note=note))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A recipe with where it came from."""
+
+    recipe: Recipe
+    base: Path = field(default_factory=Path.cwd)
+    """The folder that relative paths start from."""
+    stem: str = "run"
+    """The run's name where none is said."""
+
+    def run_in(self, folder: Path, *, observe: Observe) -> Run:
+        """Return the context of a run in a folder, on the machine that the recipe asks for."""
+        require("torch", extra="train", purpose="to train")
+        import torch
+
+        wanted, threads = self.recipe.resources.device, self.recipe.resources.threads
+        if wanted == "cuda" and not torch.cuda.is_available():
+            raise ResourceError(
+                "this machine has no GPU that torch can use",
+                where="resources.device: cuda",
+                fix="Write `device: auto`, or install a torch built for your GPU",
+            )
+        device = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+        threads = threads or usable_cores()
+        torch.set_num_threads(threads)
+        return Run(
+            folder=folder,
+            seed=self.recipe.seed,
+            device=device,
+            threads=threads,
+            decisions=Decisions(folder / "decisions.json"),
+            ledger=Ledger(),
+            observe=observe,
+        )
+
+
+def ask(recipe: RecipeLike, *, overrides: Sequence[str] = (), site: Path | None = None) -> Asked:
+    """Read a recipe, or take one that was made in Python.
+
+    Raises:
+        RecipeError: it makes no sense.
+    """
+    if isinstance(recipe, Recipe):
+        if overrides or site:
+            return Asked(load_recipe_of(recipe, overrides, site))
+        return Asked(recipe)
+    path = Path(recipe)
+    return Asked(
+        load_recipe(path, overrides=overrides, site=site),
+        base=path.resolve().parent,
+        stem=path.stem,
+    )
+
+
+def load_recipe_of(recipe: Recipe, overrides: Sequence[str], site: Path | None) -> Recipe:
+    """Return a recipe made in Python with overrides, by the same rules as one that is read."""
+    from modelwright.recipe import parse_recipe, render_config
+
+    return parse_recipe(render_config(recipe), where="recipe", overrides=overrides, site=site)
+
+
+def usable_cores() -> int:
+    """Return how many processor cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # Not on macOS and Windows.
+        return os.cpu_count() or 1

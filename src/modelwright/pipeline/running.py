@@ -1,0 +1,184 @@
+"""From a recipe to one measured model file and its report: the main job, in order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelwright import data
+from modelwright.data import Prepared
+from modelwright.evaluation import Verdict, headline, judge
+from modelwright.ledger import Ledger
+from modelwright.pipeline.asking import Asked, Notes, RecipeLike, ask
+from modelwright.pipeline.measuring import measure_file
+from modelwright.pipeline.telling import tell
+from modelwright.recipe import check_composition
+from modelwright.run import Observe, Run, RunFolder, claimed, is_main_process, silent
+
+if TYPE_CHECKING:
+    from modelwright.models.candidate import Candidate
+    from modelwright.training import FitReport
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run delivered."""
+
+    folder: Path
+    ledger: Ledger
+    verdicts: tuple[Verdict, ...]
+    seconds: float
+    said: tuple[str, ...] = ()
+    finished_before: bool = False
+    """The run had been finished earlier, and this is its result."""
+
+    @property
+    def model(self) -> Path:
+        """The model file."""
+        return self.folder / "model.mw"
+
+    @property
+    def report(self) -> Path:
+        """The report, one HTML file."""
+        return self.folder / "report.html"
+
+    @property
+    def passed(self) -> bool:
+        """Whether every target is met."""
+        return all(verdict.passed for verdict in self.verdicts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `run --json` prints."""
+        return {
+            "model": str(self.model),
+            "report": str(self.report),
+            "passed": self.passed,
+            "metrics": headline(self.ledger),
+            "targets": [verdict.to_json() for verdict in self.verdicts],
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def run(
+    recipe: RecipeLike,
+    *,
+    out: Path = Path("runs"),
+    name: str | None = None,
+    overrides: Sequence[str] = (),
+    site: Path | None = None,
+    observe: Observe = silent,
+) -> RunResult:
+    """Carry out a recipe: from data to one measured model file and its report.
+
+    Run again with the same name and recipe, it goes on where it was, or returns the result.
+
+    Args:
+        recipe: a recipe, or the path of one.
+        out: the parent of the run's folder.
+        name: the run's name; the recipe's stem where not said.
+        overrides: `dotted.key=value`, as with `--set`.
+        site: a file that says where the run takes place.
+        observe: called with progress.
+
+    Raises:
+        ModelwrightError: what was asked can't be done; nothing is left half-written.
+    """
+    begun = time.monotonic()
+    asked = ask(recipe, overrides=overrides, site=site)
+    notes = Notes(observe if is_main_process() else silent)
+    for note in check_composition(asked.recipe):
+        notes.say(note)
+    folder = Path(out) / (name or asked.stem)
+    digest, document = asked.recipe.result_digest(), asked.recipe.document()
+    with claimed(folder, digest=digest, document=document) as kept:
+        if kept.result is not None:
+            return _finished(kept)
+        context = asked.run_in(folder, observe=notes)
+        prepared = data.prepare(
+            asked.recipe, base=asked.base, run_folder=folder, observe=context.observe
+        )
+        start = _first_candidate(asked, prepared, context)
+        _rehearse(start, asked, prepared, context)
+        trained, fitted = _train(start, asked, prepared, context)
+        if not is_main_process():
+            return RunResult(folder, context.ledger, (), time.monotonic() - begun)
+        _pack(trained, asked, prepared, context, fitted)
+        measured = measure_file(folder / "model.mw", asked, prepared, context)
+        verdicts = judge(asked.recipe.targets, context.ledger, hardware=measured.place.hardware)
+        _keep_evidence(folder, context.ledger)
+        result = RunResult(
+            folder, context.ledger, verdicts, time.monotonic() - begun, tuple(notes.said)
+        )
+        tell(result, asked, prepared, measured, fitted, context)
+        kept.finish(result.to_json() | {"said": notes.said})
+    return result
+
+
+def _finished(kept: RunFolder) -> RunResult:
+    from modelwright import modelfile
+
+    assert kept.result is not None
+    ledger = modelfile.load(kept.path / "model.mw").ledger
+    return RunResult(
+        folder=kept.path,
+        ledger=ledger,
+        verdicts=tuple(Verdict.from_json(item) for item in kept.result["targets"]),
+        seconds=float(kept.result["seconds"]),
+        said=tuple(kept.result.get("said", ())),
+        finished_before=True,
+    )
+
+
+def _first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate:
+    """Build the network that the recipe asks for, from its seed or from a model file."""
+    from modelwright.pipeline.starting import first_candidate
+
+    return first_candidate(asked, prepared, context)
+
+
+def _rehearse(start: Candidate, asked: Asked, prepared: Prepared, context: Run) -> None:
+    """Pack the untrained network once and read it back, so that no long training ends in vain."""
+    context.decisions.decide("rehearsal", lambda: _dry_pass(start, asked, prepared, context))
+
+
+def _dry_pass(
+    start: Candidate, asked: Asked, prepared: Prepared, context: Run
+) -> Mapping[str, Any]:
+    from modelwright import modelfile
+    from modelwright.training import rehearse_checkpoint
+
+    if not is_main_process():
+        return {}
+    with tempfile.TemporaryDirectory(prefix=".rehearsal.", dir=context.folder) as aside:
+        path = Path(aside) / "model.mw"
+        packed = _write(path, start, asked, prepared, Ledger())
+        modelfile.verify(path)
+        rehearse_checkpoint(start.network, Path(aside) / "checkpoints")
+    return {"difference": packed.largest_difference, "file_bytes": packed.file_bytes}
+
+
+def _train(
+    start: Candidate, asked: Asked, prepared: Prepared, context: Run
+) -> tuple[Candidate, FitReport]:
+    from modelwright.tasks import TASKS
+    from modelwright.training import fit
+
+    trained, fitted = fit(
+        start,
+        asked.recipe.train,
+        prepared.dataset(),
+        context,
+        task=TASKS[asked.recipe.task],
+        augment=asked.recipe.augment,
+    )
+    step = {
+        "step": "train",
+        "steps": fitted.steps,
+        "precision": fitted.precision,
+        "processes": fitted.world,
+        "recipe": asked.recipe.result_digest(),
+    }
+    return replace(trained, lineage=(*trained.lineage, step)), fitted

@@ -1,0 +1,226 @@
+"""From a recipe's text to a `Recipe`: `--set` and `--site` edit the document, then it is validated.
+
+Whatever is wrong becomes a `RecipeError` with the line, what was received, what is allowed, and the
+nearest right key or value. Pairs of settings are judged in `composition.py`, not here.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from modelwright.errors import RecipeError, nearest
+from modelwright.recipe.document import MAX_BYTES, Node, read_document
+from modelwright.recipe.faults import as_recipe_error, shown
+from modelwright.recipe.recipe import Recipe
+from modelwright.recipe.schema import tag_of
+from modelwright.recipe.spec import Spec
+
+_SITE = "A site file holds `resources`, and `data: {path: …}`"
+
+
+def load_recipe(
+    path: Path | str, *, overrides: Sequence[str] = (), site: Path | str | None = None
+) -> Recipe:
+    """Read a recipe from a file.
+
+    Args:
+        path: the recipe.
+        overrides: settings in the form of `--set`: `train.epochs=3`, in order, after the site.
+        site: a file that says where the run takes place; it never enters the result's digest.
+
+    Raises:
+        RecipeError: a file can't be read, or what it says isn't a recipe.
+    """
+    path = Path(path)
+    return parse_recipe(_text(path), where=str(path), overrides=overrides, site=site)
+
+
+def parse_recipe(
+    text: str, *, where: str, overrides: Sequence[str] = (), site: Path | str | None = None
+) -> Recipe:
+    """Read a recipe from text; `where` names its place in errors. Else as `load_recipe`.
+
+    >>> parse_recipe("version: 1\\ndata: {source: digits}", where="recipe.yaml").train.epochs
+    10.0
+    """
+    root = read_document(text, where=where)
+    _check_root(root, where)
+    placed = _place_site(root, Path(site)) if site is not None else set()
+    for override in overrides:
+        placed.discard(_set_value(root, override))
+    try:
+        recipe = Recipe.model_validate(root.plain())
+    except ValidationError as error:
+        raise as_recipe_error(error, root, where) from error
+    return recipe.placed(frozenset(placed))
+
+
+def _text(path: Path) -> str:
+    where = str(path)
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise RecipeError("there is no such recipe", where=where, fix=_near_file(path)) from error
+    except IsADirectoryError as error:
+        raise RecipeError(
+            "this is a folder, not a recipe",
+            where=where,
+            fix=f"Write a recipe for it with: modelwright new {path}",
+        ) from error
+    except OSError as error:
+        raise RecipeError(f"can't be read ({error.strerror or error})", where=where) from error
+    except ValueError as error:  # a NUL in the path
+        raise RecipeError("this is no path of a file", where=repr(where)) from error
+    if data[:2] == b"PK":
+        raise RecipeError("this is a model file or a ZIP, not a recipe", where=where)
+    if len(data) > MAX_BYTES:
+        raise RecipeError("this is larger than 1 MiB, so it isn't a recipe", where=where)
+    is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if is_wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise RecipeError(
+            "this isn't text in UTF-8", where=f"{where}:{line}", fix="Save it as UTF-8"
+        ) from error
+
+
+def _near_file(path: Path) -> str:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"There is no folder {folder} either"
+    names = sorted(item.name for item in folder.iterdir() if item.suffix in (".yaml", ".yml"))
+    return nearest(path.name, names) if names else "Write one with: modelwright new FOLDER"
+
+
+def _check_root(root: Node, where: str) -> None:
+    if root.value is None:
+        raise RecipeError(
+            "this is empty",
+            where=where,
+            fix="Begin with `version: 1` and `data: {source: digits}`",
+        )
+    if not isinstance(root.value, dict):
+        raise RecipeError(
+            f"a recipe is made of sections, and this is {shown(root)}",
+            where=root.place,
+            fix="Begin with `version: 1` and `data: {source: digits}`",
+        )
+
+
+def _place_site(root: Node, site: Path) -> set[str]:
+    """Lay a site file over the document; return what it gave beside `resources`."""
+    found = read_document(_text(site), where=str(site))
+    _check_root(found, str(site))
+    assert isinstance(found.value, dict)
+    placed: set[str] = set()
+    for key, node in found.value.items():
+        if key == "version":
+            if node.value != 1 or isinstance(node.value, (bool, float)):
+                raise RecipeError(
+                    f"`version` must be `1`; received {shown(node)}", where=node.place
+                )
+        elif key == "resources":
+            if not isinstance(node.value, dict):
+                raise RecipeError("`resources` must be a section", where=node.place, fix=_SITE)
+            for name, value in node.value.items():
+                _put(root, ["resources", name], value, node.place)
+        elif key == "data" and isinstance(node.value, dict) and set(node.value) <= {"path"}:
+            for name, value in node.value.items():
+                _put(root, ["data", name], value, node.place)
+                placed.add(f"data.{name}")
+        else:
+            if key == "data" and isinstance(node.value, dict):
+                key, node = next(
+                    (f"data.{name}", value)
+                    for name, value in node.value.items()
+                    if name != "path"
+                )
+            raise RecipeError(
+                f"`{key}` belongs in the recipe, not in a site file", where=node.place, fix=_SITE
+            )
+    return placed
+
+
+def _set_value(root: Node, override: str) -> str:
+    """Carry out one `--set`; return its path."""
+    where = f"--set {override}"
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise RecipeError("this sets nothing", where=where, fix="Write --set train.epochs=3")
+    if len(override) > MAX_BYTES:
+        raise RecipeError("this is longer than 1 MiB", where=f"--set {path[:60]}")
+    text = text.strip()
+    if text.startswith(">"):
+        value = Node(text, where)  # The shell took the quotes of a target: >= 0.93
+    elif not text:
+        value = Node(None, where)
+    else:
+        value = read_document(text, where=where, lines=False)
+    _put(root, keys, value, where)
+    return ".".join(keys)
+
+
+def _put(root: Node, keys: list[str], value: Node, place: str) -> None:
+    """Put a value at a path; sections that are missing on the way are made."""
+    holder = root
+    for depth, key in enumerate(keys):
+        so_far = ".".join(keys[:depth])
+        is_last = depth == len(keys) - 1
+        if isinstance(holder.value, list):
+            index = _index(key, holder.value, so_far, place)
+            if is_last:
+                holder.value[index] = value
+            holder = holder.value[index]
+        elif isinstance(holder.value, dict):
+            if is_last:
+                holder.value[key] = value
+            elif key not in holder.value or holder.value[key].value is None:
+                holder.value[key] = _new_section(keys[: depth + 1], keys[depth + 1], place)
+            holder = holder.value[key]
+        else:
+            raise RecipeError(
+                f"`{so_far}` is {shown(holder)}, not a section with settings of its own",
+                where=place,
+                fix=f"Set the whole of it: --set {so_far}=VALUE",
+            )
+
+
+def _index(key: str, entries: list[Node], so_far: str, place: str) -> int:
+    if key.isascii() and key.isdigit() and len(key) < 9 and int(key) < len(entries):
+        return int(key)
+    last = f"0 to {len(entries) - 1}" if entries else "none"
+    raise RecipeError(
+        f"`{so_far}` is a list and has no entry `{key}`",
+        where=place,
+        fix=f"Its entries are numbered: {last}",
+    )
+
+
+def _new_section(keys: list[str], following: str, place: str) -> Node:
+    """Return a section to set something in: of the kind that the default is."""
+    if following.isdigit():
+        path = ".".join(keys)
+        raise RecipeError(
+            f"`{path}` isn't in the recipe, so it has no entry {following}",
+            where=place,
+            fix=f"Set the whole list: --set {path}=[…]",
+        )
+    spec: object = Recipe
+    for key in keys:
+        fields = spec.model_fields if isinstance(spec, type) and issubclass(spec, Spec) else {}
+        default = fields[key].default if key in fields else None
+        spec = type(default)
+    if isinstance(spec, type) and issubclass(spec, Spec):
+        tag, word = tag_of(spec)
+        if tag and tag != following:
+            return Node({tag: Node(word, place)}, place)
+    return Node({}, place)
+
+

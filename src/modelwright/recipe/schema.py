@@ -1,0 +1,208 @@
+"""What the specs say about themselves: each setting's type in words, default, and sentence.
+
+Errors, the recipe reference and the commented recipe are all made from this, so that a range or a
+choice is written down once, in the spec.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from modelwright.recipe.spec import Kind, Spec
+
+_TAGS = ("name", "source")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of a section."""
+
+    key: str
+    kind: object
+    """The type annotation, with its constraints."""
+    default: object
+    """The default; `REQUIRED` where there is none."""
+    sentence: str
+
+
+REQUIRED = PydanticUndefined
+
+
+def settings_of(spec: type[Spec]) -> dict[str, Setting]:
+    """Return a section's settings by key, in the order of the spec."""
+    return {
+        key: Setting(
+            key=key,
+            kind=Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation,
+            default=field.get_default(call_default_factory=True),
+            sentence=field.description or "",
+        )
+        for key, field in spec.model_fields.items()
+    }
+
+
+def variants(kind: object) -> dict[str, type[Spec]]:
+    """Return the sections that a setting may hold, by tag; the tag of a lone section is ``."""
+    base, _ = _peel(kind)
+    if isinstance(base, type) and issubclass(base, Spec):
+        return {tag_of(base)[1]: base}
+    if _is_union(base):
+        found: dict[str, type[Spec]] = {}
+        for option in get_args(base):
+            found |= variants(option)
+        return found
+    return {}
+
+
+def tag_of(spec: type[Spec]) -> tuple[str, str]:
+    """Return the key and the value by which a section is told from its siblings, else blanks."""
+    for key in _TAGS:
+        field = spec.model_fields.get(key)
+        if field is not None and get_origin(field.annotation) is Literal:
+            return key, str(get_args(field.annotation)[0])
+    first = next(iter(spec.model_fields))
+    # A section without a name of its own is told by its first setting: `{init: OTHER.mw}`.
+    return (first, first) if first == "init" else ("", "")
+
+
+def item_kind(kind: object) -> object | None:
+    """Return the type of a list's items, or `None` where the setting holds no list."""
+    base, _ = _peel(kind)
+    if get_origin(base) is tuple:
+        return get_args(base)[0]
+    if _is_union(base):
+        for option in get_args(base):
+            if (found := item_kind(option)) is not None:
+                return found
+    return None
+
+
+def value_kind(kind: object) -> object | None:
+    """Return the type of a mapping's values, or `None` where the setting holds no free mapping."""
+    base, _ = _peel(kind)
+    return get_args(base)[1] if get_origin(base) is dict else None
+
+
+def choices(kind: object) -> tuple[str, ...]:
+    """Return the words that a setting may hold: its literals."""
+    base, _ = _peel(kind)
+    if get_origin(base) is Literal:
+        return tuple(str(choice) for choice in get_args(base))
+    if _is_union(base):
+        return tuple(word for option in get_args(base) for word in choices(option))
+    return ()
+
+
+def phrase(kind: object) -> str:
+    """Return what a setting may hold, in words.
+
+    >>> phrase(Annotated[int, FieldInfo.from_annotation(Annotated[int, Ge(1)])])  # doctest: +SKIP
+    'a whole number of at least 1'
+    """
+    return _listed(list(_phrases(kind)))
+
+
+def _phrases(kind: object) -> Iterator[str]:
+    base, limits = _peel(kind)
+    if "words" in limits:
+        yield str(limits["words"])
+    elif base is type(None):
+        return
+    elif get_origin(base) is Literal:
+        yield from (f"`{choice}`" for choice in get_args(base))
+    elif _is_union(base):
+        sections = variants(base)
+        for option in get_args(base):
+            if not variants(option):
+                yield from _phrases(option)
+        if sections:
+            yield _section_phrase(sections)
+    elif isinstance(base, type) and issubclass(base, Spec):
+        yield _section_phrase({tag_of(base)[1]: base})
+    elif get_origin(base) is tuple:
+        items = get_args(base)
+        if Ellipsis in items:
+            yield f"a list, each entry {phrase(items[0])}"
+        else:
+            yield f"a list of {len(items)}, each {phrase(items[0])}"
+    elif get_origin(base) is dict:
+        yield "a section of names and values"
+    elif base is bool:
+        yield "`true` or `false`"
+    elif base is str:
+        yield "text"
+    elif base is int:
+        yield "a whole number" + _range(limits, whole=True)
+    elif base is float:
+        yield "a number" + _range(limits, whole=False)
+    else:
+        raise AssertionError(f"no words for {base!r}")
+
+
+def _section_phrase(sections: Mapping[str, type[Spec]]) -> str:
+    tags = [tag for tag in sections if tag]
+    if not tags:
+        return "a section"
+    keys = {tag_of(spec)[0] for spec in sections.values()}
+    key = next(name for name in (*_TAGS, *keys) if name in keys)
+    named = [f"`{tag}`" for tag, spec in sections.items() if tag_of(spec)[0] == key]
+    others = [f"`{tag}`" for tag, spec in sections.items() if tag_of(spec)[0] != key]
+    tail = f", or with {_listed(others)}" if others else ""
+    return f"a section with `{key}`: {_listed(named)}{tail}"
+
+
+def _range(limits: Mapping[str, object], *, whole: bool) -> str:
+    low, high = limits.get("ge"), limits.get("le")
+    if whole and limits.get("lt") is not None:
+        high = int(typing.cast("int", limits["lt"])) - 1
+    above, below = limits.get("gt"), None if whole else limits.get("lt")
+    if low is not None and high is not None:
+        return f" from {_figure(low)} to {_figure(high)}"
+    words = [
+        f"{word} {_figure(bound)}"
+        for word, bound in (
+            ("of at least", low),
+            ("above", above),
+            ("of at most", high),
+            ("below", below),
+        )
+        if bound is not None
+    ]
+    return f" {' and '.join(words)}" if words else ""
+
+
+def _figure(value: object) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return f"{value:,}" if isinstance(value, int) and value < 10**9 else f"{value}"
+
+
+def _listed(words: list[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def _is_union(base: object) -> bool:
+    return get_origin(base) in (Union, types.UnionType)
+
+
+def _peel(kind: object) -> tuple[Any, dict[str, object]]:
+    """Take the `Annotated` off a type: what is inside, and the limits it carried."""
+    limits: dict[str, object] = {}
+    while get_origin(kind) is Annotated:
+        kind, *extras = get_args(kind)
+        for extra in extras:
+            found = extra.metadata if isinstance(extra, FieldInfo) else [extra]
+            for item in found:
+                if isinstance(item, Kind):
+                    limits.setdefault("words", item.words)
+                for name in ("gt", "ge", "lt", "le", "min_length"):
+                    if getattr(item, name, None) is not None:
+                        limits.setdefault(name, getattr(item, name))
+    return kind, limits

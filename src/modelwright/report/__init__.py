@@ -1,0 +1,8 @@
+"""The report: one offline HTML file, from the ledger, for people who don't know machine learning."""
+
+from __future__ import annotations
+
+from modelwright.report.page import write_report
+from modelwright.report.story import Finding, Story
+
+__all__ = ["Finding", "Story", "write_report"]

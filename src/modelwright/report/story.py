@@ -1,0 +1,69 @@
+"""What a report is made from: figures from the ledger, pictures, and what the run wrote down."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.evaluation import Measurement, Verdict
+from modelwright.ledger import Ledger
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing the data audit found."""
+
+    kind: str
+    severity: str
+    """`error`, `warning` or `note`."""
+    message: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """All that one report tells."""
+
+    name: str
+    """The run's name."""
+    source: str
+    """The data, in a few words: `cifar10`, `folder photos`."""
+    ledger: Ledger
+    verdicts: Sequence[Verdict]
+    measurement: Measurement
+    higher_is_better: bool
+    """Whether the figure that chose the epoch is better when higher."""
+    select_by: str
+    """The figure that chose the epoch: `accuracy`."""
+    history: Sequence[Mapping[str, float]]
+    """One record an epoch: `epoch`, `train_loss`, `val_…`."""
+    chosen: int | None
+    """Which record is shipped; `None` where it is the last."""
+    counts: Mapping[str, Sequence[int]]
+    """Samples a class, of each split."""
+    findings: Sequence[Finding]
+    openings: int | None
+    """How often this test set was opened on this machine, this time included."""
+    recipe: str
+    """The recipe as YAML, every default written out."""
+    decisions: Mapping[str, Any]
+    environment: Mapping[str, str]
+    lineage: Sequence[Mapping[str, Any]]
+    model_name: str
+    """The model file's name."""
+    model_digest: str
+    predict_command: str
+    seconds: float
+    training_s: float
+    mistakes: Pixels
+    """`[M, H, W, C]`: the samples of `measurement.mistakes`, in order."""
+    augmented: Pixels | None = None
+    """`[samples, times, H, W, C]`: training images as the network saw them; the first is untouched."""
+    notes: Sequence[str] = field(default_factory=tuple)
+    """What the run said."""

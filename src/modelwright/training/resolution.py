@@ -1,0 +1,44 @@
+"""Training the first part at a smaller size: cheaper steps while coarse features are learned.
+
+After Howard, fast.ai's DAWNBench entry (2018), and Touvron et al. 2019, section 3: a convolutional
+network learns most of what it will from smaller images, at a cost that falls with their area.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelwright.data.augment import resize_batch
+from modelwright.data.batches import Batch
+from modelwright.recipe.train import ResolutionStep
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """The side of the images by progress; the full size once the last step's share is over."""
+
+    steps: tuple[tuple[float, int], ...] = ()
+    """`(until, side)`, by rising share of training."""
+
+    @staticmethod
+    def of(specs: Sequence[ResolutionStep]) -> Resolution:
+        """Return what a recipe's `train.resolution` says."""
+        return Resolution(tuple((spec.until, spec.size) for spec in specs))
+
+    def side(self, progress: float) -> int | None:
+        """Return the side at this share of training; `None` is the full size."""
+        return next((side for until, side in self.steps if progress < until), None)
+
+    def apply(self, batch: Batch, progress: float) -> Batch:
+        """Return the batch with its images `[N, H, W, C]` at the size of this share of training."""
+        side = self.side(progress)
+        if side is None:
+            return batch
+        images, *others = batch.inputs
+        return Batch((resize_batch(images, side), *others), batch.targets)
+
+    def shares(self) -> list[tuple[float, float]]:
+        """Return each stretch of one size, as its share of training and a progress within it."""
+        edges = [0.0, *(until for until, _ in self.steps), 1.0]
+        return [(b - a, a) for a, b in zip(edges, edges[1:], strict=False) if b > a]

@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from modelwright.errors import StoppedError, TrainingError
+from modelwright.files import read_lines
+from tests.training import small
+
+SCRIPT = Path(small.__file__)
+
+
+def test_it_learns_and_ships_the_best_epoch(tmp_path):
+    found, report = small.trained(tmp_path, epochs=25)
+    accuracies = [record["val_accuracy"] for record in report.history]
+    assert max(accuracies) > 0.8
+    assert report.chosen == accuracies.index(max(accuracies)) or accuracies.count(max(accuracies)) > 1
+    assert not found.network.training
+    lines = read_lines(tmp_path / "metrics.jsonl")
+    assert [line["val_accuracy"] for line in lines] == accuracies
+
+
+def test_the_given_candidate_is_left_as_it_was(tmp_path):
+    start = small.candidate()
+    kept = small.candidate()
+    small.trained(tmp_path, start=start, epochs=1)
+    assert small.equal(start.network, kept.network)
+
+
+def test_the_same_seed_gives_the_same_bits(tmp_path):
+    one, _ = small.trained(tmp_path / "a", epochs=3)
+    other, _ = small.trained(tmp_path / "b", epochs=3)
+    assert small.equal(one.network, other.network)
+
+
+class StopAt:
+    """Asks for a stop as Ctrl-C does, at a pulse or an epoch of one's choice."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def __call__(self, progress):
+        if progress.stage == "train" and progress.done >= self.step:
+            self.step = 10**9
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("average", [None, {"name": "ema"}, {"name": "look-ahead"}])
+@pytest.mark.parametrize(
+    "optimizer", [{"name": "sgd", "lr": 0.1}, {"name": "adamw"}, {"name": "muon", "lr": 0.02}]
+)
+def test_resumed_is_undisturbed(tmp_path, optimizer, average):
+    setting = {"epochs": 5, "optimizer": optimizer, "average": average}
+    undisturbed, whole = small.trained(tmp_path / "whole", **setting)
+    folder = tmp_path / "cut"
+    for step in (7, 20):
+        with pytest.raises(StoppedError, match="stopped"):
+            small.trained(folder, observe=StopAt(step), **setting)
+    resumed, report = small.trained(folder, **setting)
+    assert small.equal(resumed.network, undisturbed.network)
+    without_time = [{k: v for k, v in r.items() if k != "seconds"} for r in report.history]
+    assert without_time == [
+        {k: v for k, v in r.items() if k != "seconds"} for r in whole.history
+    ]
+    assert len(read_lines(folder / "metrics.jsonl")) == len(whole.history)
+
+
+def start_training(folder, epochs):
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "tests.training.small", str(folder), str(epochs)]
+    return subprocess.Popen(command, cwd=SCRIPT.parents[2])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_killed_at_random_points_it_comes_to_the_same_weights(tmp_path, seed):
+    chance = random.Random(seed)
+    undisturbed = tmp_path / "whole"
+    assert start_training(undisturbed, 150).wait() == 0
+    folder, kills = tmp_path / "killed", 0
+    while not (folder / "final.pt").exists():
+        process = start_training(folder, 150)
+        if kills < 6:
+            # Once the first checkpoint stands, at any moment, of writing one too.
+            while process.poll() is None and not list((folder).glob("checkpoints/step-*")):
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0.0, 1.5 if kills else 0.3))
+            process.kill()
+            kills += 1
+        process.wait()
+    kept, found = (torch.load(at / "final.pt", weights_only=True) for at in (undisturbed, folder))
+    assert kills
+    assert kept.keys() == found.keys()
+    assert all(torch.equal(kept[name], found[name]) for name in kept)
+
+
+def test_a_kill_leaves_a_checkpoint_that_goes_on(tmp_path):
+    undisturbed = tmp_path / "whole"
+    small.trained(undisturbed, epochs=60)
+    folder = tmp_path / "killed"
+    process = start_training(folder, 400)
+    while process.poll() is None and len(read_lines(folder / "metrics.jsonl")) < 40:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    said = []
+    found, _ = small.trained(folder, observe=lambda p: said.append(p.note), epochs=400)
+    whole, _ = small.trained(tmp_path / "again", epochs=400)
+    assert any("Going on from step" in note for note in said)
+    assert small.equal(found.network, whole.network)
+
+
+def test_a_training_that_runs_away_is_stopped_with_advice(tmp_path):
+    with pytest.raises(TrainingError) as raised:
+        small.trained(
+            tmp_path,
+            start=small.candidate(batch_norm=False),
+            epochs=30,
+            average=None,
+            optimizer={"name": "sgd", "lr": 1e6},
+        )
+    assert "diverged" in str(raised.value)
+    assert "train.optimizer.lr" in str(raised.value)
+
+
+def test_a_training_that_changes_nothing_is_refused(tmp_path):
+    start = small.candidate(batch_norm=False)
+    for parameter in start.network.parameters():
+        parameter.requires_grad = False
+    with pytest.raises(TrainingError):
+        small.trained(tmp_path, start=start, epochs=1)
+
+
+def test_patience_stops_early(tmp_path):
+    _, report = small.trained(tmp_path, epochs=400, patience=2)
+    assert len(report.history) < 400
+    assert report.chosen == len(report.history) - 3
+
+
+def test_a_budget_ends_in_time_with_the_schedule_at_its_end(tmp_path):
+    _, report = small.trained(tmp_path, epochs=None, budget="1.5s")
+    taken = small.run_in(tmp_path).decisions.taken()
+    assert taken["steps"]["why"] == "budget"
+    revisions = [name for name in taken if name.startswith("steps_from_")]
+    assert revisions
+    last = max(revisions, key=lambda name: int(name.rpartition("_")[2]))
+    assert report.steps == taken[last]["total"]
+
+
+def test_a_budgeted_run_replays_its_decisions(tmp_path):
+    _, report = small.trained(tmp_path, epochs=None, budget="1s")
+    taken = small.run_in(tmp_path).decisions.taken()
+    for kept in (tmp_path / "checkpoints").iterdir():
+        for file in kept.iterdir():
+            file.unlink()
+        kept.rmdir()
+    (tmp_path / "metrics.jsonl").unlink()
+    again, replayed = small.trained(tmp_path, epochs=None, budget="1s")
+    assert replayed.steps == report.steps
+    assert small.run_in(tmp_path).decisions.taken() == taken
+
+
+def test_without_validation_the_last_weights_are_shipped(tmp_path):
+    whole = small.dataset()
+    data = type(whole)(train=whole.train, validation=None, labels=whole.labels)
+    _, report = small.trained(tmp_path, data=data, epochs=2)
+    assert report.chosen is None
+    assert len(report.history) == 2
+
+
+def test_accumulation_leaves_the_weights_alike(tmp_path):
+    torch.set_default_dtype(torch.float64)
+    try:
+        start = small.candidate(batch_norm=False, dropout=0.0)
+        one, _ = small.trained(tmp_path / "a", start=start, epochs=2)
+        parts, _ = small.trained(tmp_path / "b", start=start, epochs=2, accumulate=3)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for a, b in zip(one.network.parameters(), parts.network.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+def test_full_batch_gradient_descent_takes_one_step_an_epoch(tmp_path):
+    _, report = small.trained(tmp_path, epochs=4, optimizer={"name": "gd", "lr": 0.1})
+    assert report.steps == 4
+
+
+def test_smaller_images_first(tmp_path):
+    sizes = []
+
+    class Eye(nn.Module):
+        def forward(self, pixels):
+            if self.training:
+                sizes.append(pixels.shape[1])
+            return pixels.float().mean((1, 2))
+
+    start = small.candidate()
+    network = nn.Sequential(Eye(), nn.Linear(1, 3))
+    start = type(start)(network, start.task, start.input, start.labels, {})
+    _, report = small.trained(
+        tmp_path, start=start, epochs=2, resolution=[{"until": 0.5, "size": 4}]
+    )
+    assert sizes == [4] * (report.steps // 2) + [6] * (report.steps - report.steps // 2)
