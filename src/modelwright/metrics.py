@@ -23,6 +23,10 @@ Ints = NDArray[np.int64]
 
 CALIBRATION_BINS = 15
 """As in Guo et al. 2017, `On Calibration of Modern Neural Networks`."""
+_OUTPUTS_AT_ONCE = 4_000_000
+"""Bounds the memory beside the outputs: a few arrays of 32 MB."""
+_SORTED_WHOLE = 128
+"""Up to so many classes a whole sort is quicker than a selection."""
 
 
 # Classes: from outputs to what happened to each sample
@@ -68,6 +72,14 @@ def outcomes(outputs: Floats, targets: NDArray[Any]) -> Outcomes:
     """
     outputs = _finite(outputs)
     targets = _class_numbers(targets, samples=outputs.shape[0], num_classes=outputs.shape[1])
+    step = max(1, _OUTPUTS_AT_ONCE // outputs.shape[1])
+    if len(outputs) <= step:
+        return _outcomes(outputs, targets)
+    starts = range(0, len(outputs), step)
+    return join([_outcomes(outputs[at : at + step], targets[at : at + step]) for at in starts])
+
+
+def _outcomes(outputs: Floats, targets: Ints) -> Outcomes:
     wanted = np.take_along_axis(outputs, targets[:, None], axis=1)
     above = np.count_nonzero(outputs > wanted, axis=1)
     earlier = np.arange(outputs.shape[1]) < targets[:, None]
@@ -114,8 +126,15 @@ def top_classes(outputs: Floats, k: int) -> Ints:
     array([[1, 2, 3]])
     """
     outputs = _finite(outputs)
-    best = np.argsort(-outputs, axis=1, kind="stable")[:, :k]
-    return best.astype(np.int64)
+    num_classes = outputs.shape[1]
+    if num_classes <= max(k, _SORTED_WHOLE):
+        return np.argsort(-outputs, axis=1, kind="stable")[:, :k].astype(np.int64)
+    best = np.empty((len(outputs), k), dtype=np.int64)
+    for row, values in zip(best, outputs, strict=True):
+        least = np.partition(values, num_classes - k)[num_classes - k]  # the k-th largest
+        near = np.flatnonzero(values >= least)
+        row[:] = near[np.argsort(-values[near], kind="stable")[:k]]
+    return best
 
 
 def accuracy(outputs: Floats, targets: NDArray[Any]) -> float:
@@ -126,6 +145,14 @@ def accuracy(outputs: Floats, targets: NDArray[Any]) -> float:
 def top_k_accuracy(outputs: Floats, targets: NDArray[Any], *, k: int) -> float:
     """Return the share of samples whose target is among the `k` most probable classes."""
     return _mean(outcomes(outputs, targets).ranks < k)
+
+
+def top5_accuracy(outputs: Floats, targets: NDArray[Any]) -> float:
+    """Return the share of samples whose target is among the five most probable classes.
+
+    With five classes or fewer that is always 1.
+    """
+    return top_k_accuracy(outputs, targets, k=5)
 
 
 def log_loss(outputs: Floats, targets: NDArray[Any]) -> float:
@@ -226,6 +253,33 @@ def averages(hits: ArrayLike, predicted: ArrayLike, support: ArrayLike) -> dict[
     return found
 
 
+def class_averages(outputs: Floats, targets: NDArray[Any]) -> dict[str, float]:
+    """Return precision, recall and F1, averaged over the classes (`f1_macro`, `f1_weighted`, …)."""
+    found = outcomes(outputs, targets)
+    if len(found) == 0:
+        raise DataError("there are no samples to measure")
+    scores = class_scores(
+        confusion(found.predicted, found.targets, num_classes=np.shape(outputs)[1])
+    )
+    values = averages(scores.hits, scores.predicted, scores.support)
+    return {name: float(value) for name, value in values.items()}
+
+
+def f1_macro(outputs: Floats, targets: NDArray[Any]) -> float:
+    """Return the mean F1 of the classes that occur among targets or predictions."""
+    return class_averages(outputs, targets)["f1_macro"]
+
+
+def recall_macro(outputs: Floats, targets: NDArray[Any]) -> float:
+    """Return the mean recall of the classes that occur among targets or predictions."""
+    return class_averages(outputs, targets)["recall_macro"]
+
+
+def precision_macro(outputs: Floats, targets: NDArray[Any]) -> float:
+    """Return the mean precision of the classes that occur among targets or predictions."""
+    return class_averages(outputs, targets)["precision_macro"]
+
+
 # Classes: calibration
 
 
@@ -237,6 +291,14 @@ class Reliability:
     hits: Ints
     confidence: Doubles
     """The sum of the confidences in each bin."""
+
+    def add(self, other: Reliability) -> Reliability:
+        """Join two batches."""
+        return Reliability(
+            samples=self.samples + other.samples,
+            hits=self.hits + other.hits,
+            confidence=self.confidence + other.confidence,
+        )
 
 
 def calibration_bins(confidence: Doubles, *, bins: int = CALIBRATION_BINS) -> Ints:

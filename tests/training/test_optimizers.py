@@ -26,6 +26,10 @@ SPECS = (
 )
 
 
+ORDER = 1e-10
+"""Ours and torch's steps are alike but for the order of operations, in float64."""
+
+
 def network():
     torch.manual_seed(3)
     return nn.Sequential(
@@ -91,7 +95,7 @@ def test_without_extras_the_steps_are_torchs(optimizer, reference):
             stepper.step()
 
     descend(theirs, Plain(), 4)
-    torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(weights(ours), weights(theirs), rtol=ORDER, atol=ORDER)
 
 
 def test_decoupled_decay_of_adamw_is_torchs():
@@ -108,7 +112,7 @@ def test_decoupled_decay_of_adamw_is_torchs():
             stepper.step()
 
     descend(theirs, Plain(), 3)
-    torch.testing.assert_close(weights(ours), weights(theirs), rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(weights(ours), weights(theirs), rtol=ORDER, atol=ORDER)
 
 
 def test_l1_and_l2_are_the_gradients_of_their_penalties():

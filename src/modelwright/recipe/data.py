@@ -4,25 +4,37 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from modelwright.recipe.spec import FromList, Spec
+from modelwright.recipe.spec import FromList, Kind, Spec
 
-Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
-Share = Annotated[float, Field(ge=0.0, lt=1.0)] | Annotated[int, Field(ge=0)]
+Area = Annotated[float, Field(gt=0.0, le=1.0)]
+Ratio = Annotated[float, Field(gt=0.0, le=20.0)]
+
+
+def _one_zero(value: float | int) -> float | int:
+    return value or 0  # 0.0 and 0 ask for the same, so they must have one digest
+
+
+Share = Annotated[
+    Annotated[float, Field(ge=0.0, lt=1.0)] | Annotated[int, Field(ge=0)],
+    AfterValidator(_one_zero),
+    Kind("a share below 1, or a whole number of samples"),
+]
 
 
 class SplitSpec(Spec):
     """How the samples are split where the source doesn't come split already."""
 
     by: Literal["stratified", "group", "time"] = "stratified"
-    """`stratified` keeps each label's share; `group` keeps a group on one side; `time` tests on the latest."""
+    """`stratified` keeps each label's share; `group` keeps a group on one side; `time` tests on the
+    latest."""
     val: Share = 0.1
-    """Held out for choosing the best epoch: a share below 1, or a count. 0 holds out nothing."""
+    """Held out for choosing the best epoch; 0 holds out nothing."""
     test: Share = 0.2
-    """Held out for the final measurement: a share below 1, or a count. Unused where the source has a test split."""
+    """Held out for the final measurement. Unused where the source has a test split."""
     column: str | None = None
-    """The column that holds the group or the time; for a folder of files, `group` may be `parent`."""
+    """The column that holds the group or the time; `parent` groups the files of a folder."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Decides which samples go where."""
 
@@ -30,6 +42,8 @@ class SplitSpec(Spec):
     def _check_column(self) -> Self:
         if self.by != "stratified" and self.column is None:
             raise ValueError(f"`by: {self.by}` needs `column`, the column that holds the {self.by}")
+        if self.by == "stratified" and self.column is not None:
+            raise ValueError("`column` says nothing without `by: group` or `by: time`")
         return self
 
 
@@ -39,7 +53,7 @@ class _DataSpec(Spec):
     allow_leaks: bool = False
     """Go on although identical samples stand in train and test. The report says so."""
     limit: Annotated[int, Field(ge=1)] | None = None
-    """Use at most this many samples of each split (the first ones of a seeded order), for a quick try."""
+    """Use at most this many samples of each split (the first of a seeded order): a quick try."""
 
 
 class DigitsData(_DataSpec):
@@ -55,11 +69,12 @@ class Cifar10Data(_DataSpec):
     source: Literal["cifar10"]
     """The kind of source."""
     path: str | None = None
-    """The binary archive, its folder, or a folder with train.parquet and test.parquet; else looked for, else downloaded."""
+    """The binary archive, its folder, or a folder with train.parquet and test.parquet; else looked
+    for under MODELWRIGHT_DATA and in the cache, else downloaded."""
 
 
 class FolderData(_DataSpec):
-    """A folder with one folder of images a class; `train/`, `val/` and `test/` above them are kept as splits."""
+    """A folder with a folder of images for each class; `train/`, `val/`, `test/` above are splits."""
 
     source: Literal["folder"]
     """The kind of source."""
@@ -68,7 +83,7 @@ class FolderData(_DataSpec):
 
 
 class TableData(_DataSpec):
-    """A CSV, TSV, JSONL or Parquet table with an image column (a path or the bytes) and a label column."""
+    """A CSV, TSV, JSONL or Parquet table: a column of images (paths or bytes) and one of labels."""
 
     source: Literal["table"]
     """The kind of source."""
@@ -93,9 +108,10 @@ class TransformsSpec(Spec):
     """How an image becomes fixed-size pixels: the same steps in training and in serving."""
 
     size: Side | Annotated[tuple[Side, Side], FromList] | Literal["auto"] = "auto"
-    """Pixels fed to the network: a side, `[height, width]`, or `auto` (from the training images)."""
+    """Pixels fed to the network: a side, `[height, width]`, or `auto`, from the training images."""
     resize: Literal["stretch", "shorter", "letterbox"] = "shorter"
-    """`stretch` ignores the shape, `shorter` scales the shorter side and crops the centre, `letterbox` pads."""
+    """`stretch` ignores the shape, `shorter` scales the shorter side and crops the centre,
+    `letterbox` pads."""
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     """Pillow's antialiased filter."""
     colour: Literal["auto", "rgb", "grey"] = "auto"
@@ -109,15 +125,15 @@ class TransformsSpec(Spec):
 class CropAugment(Spec):
     """A random part of the image, resized to the full size (Szegedy et al. 2015, section 6)."""
 
-    scale: Annotated[tuple[Fraction | Literal[1], Fraction | Literal[1]], FromList] = (0.35, 1)
+    scale: Annotated[tuple[Area, Area], FromList] = (0.35, 1.0)
     """The smallest and the largest share of the area."""
-    ratio: Annotated[tuple[float, float], FromList] = (0.75, 1.3333)
+    ratio: Annotated[tuple[Ratio, Ratio], FromList] = (0.75, 1.3333)
     """The smallest and the largest width over height."""
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
-        if self.scale[0] > self.scale[1] or self.ratio[0] > self.ratio[1] or self.ratio[0] <= 0:
-            raise ValueError("write the smaller figure first, both above 0")
+        if self.scale[0] > self.scale[1] or self.ratio[0] > self.ratio[1]:
+            raise ValueError("write the smaller figure first")
         return self
 
 
@@ -133,10 +149,10 @@ class ColourAugment(Spec):
 
 
 class AugmentSpec(Spec):
-    """Random variation of the training images, on whole batches; a pure function of seed, epoch and position."""
+    """Random variation of the training images: a pure function of seed, epoch and position."""
 
     flip: Literal["none", "random", "alternating"] = "none"
-    """Mirror left-right: at random, or `alternating`, where each image takes turns (Jordan 2024)."""
+    """Mirror left-right at `random`, or `alternating`: each image takes turns (Jordan 2024)."""
     translate: Annotated[int, Field(ge=0, le=64)] = 0
     """Shift by up to this many pixels each way."""
     padding: Literal["reflect", "zero"] = "reflect"

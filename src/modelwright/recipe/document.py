@@ -1,8 +1,7 @@
 """A YAML document as a tree of values that know where they stand, so that errors can say so.
 
 Reads YAML 1.2 (core schema) from the parser's events rather than by its constructors: no tags, no
-aliases, no duplicate keys, bounded depth and size. `set_value` and `place_site` edit the tree before
-it is validated; what it means is judged in `reading.py`.
+aliases, no duplicate keys, bounded depth and size. What the tree means is judged in `reading.py`.
 """
 
 from __future__ import annotations
@@ -34,7 +33,9 @@ _MAX_DIGITS = 40
 Scalar = str | int | float | bool | None
 Plain = Scalar | list["Plain"] | dict[str, "Plain"]
 
-_BOOL = {word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")}
+_BOOL = {
+    word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")
+}
 _NULL = {"", "~", "null", "Null", "NULL"}
 # Digits may be grouped as in Python, which the core schema would read as text: 50_000.
 _DIGITS = r"[0-9]+(?:_[0-9]+)*"
@@ -62,6 +63,18 @@ class Node:
         if isinstance(self.value, list):
             return [child.plain() for child in self.value]
         return self.value
+
+    def places(self, path: str = "") -> dict[str, str]:
+        """Return the place of each value inside, by its dotted path."""
+        found = {path: self.place}
+        children: list[tuple[object, Node]] = []
+        if isinstance(self.value, dict):
+            children = list(self.value.items())
+        elif isinstance(self.value, list):
+            children = list(enumerate(self.value))
+        for key, child in children:
+            found |= child.places(f"{path}.{key}".lstrip("."))
+        return found
 
 
 def read_document(text: str, *, where: str, lines: bool = True) -> Node:
@@ -104,7 +117,9 @@ class _Builder:
     def build(self, events: Iterator[Event], where: str) -> Node:
         root: Node | None = None
         open_nodes: list[Node] = []
-        keys: list[tuple[str, str] | None] = []  # of each open mapping: the key that waits, its place
+        keys: list[
+            tuple[str, str] | None
+        ] = []  # of each open mapping: the key that waits, its place
         count = documents = 0
         for event in events:
             count += 1
@@ -171,9 +186,9 @@ def _node(event: Event, here: str) -> Node | None:
         if tag is not None and not (
             isinstance(event, ScalarEvent) and str(tag) == "tag:yaml.org,2002:str"
         ):
-            short = str(tag).replace("tag:yaml.org,2002:", "!!")
+            name = str(tag).replace("tag:yaml.org,2002:", "!!")
             raise RecipeError(
-                f"the YAML tag `{_short(short)}` is not read",
+                f"the YAML tag `{short(name)}` is not read",
                 where=here,
                 fix="Remove it, or put quotes around text that begins with `!`",
             )
@@ -194,7 +209,7 @@ def _key(event: Event, holder: Node, here: str) -> str:
     assert isinstance(holder.value, dict)
     if key in holder.value:
         raise RecipeError(
-            f"`{_short(key)}` stands twice in one section",
+            f"`{short(key)}` stands twice in one section",
             where=here,
             why=f"It stands at {holder.value[key].place} already",
             fix="Keep one of them",
@@ -213,20 +228,26 @@ def _resolve(text: str, here: str) -> Scalar:
     is_int = _INT.fullmatch(text) or _BASED.fullmatch(text)
     if is_int or _FLOAT.fullmatch(text):
         if len(text) > _MAX_DIGITS:
-            raise RecipeError(f"`{_short(text)}` has too many digits", where=here)
+            raise RecipeError(f"`{short(text)}` has too many digits", where=here)
         return int(text, 0 if _BASED.fullmatch(text) else 10) if is_int else float(text)
     return text
 
 
-def _as_recipe_error(
-    error: MarkedYAMLError, text: str, where: str, *, lines: bool
-) -> RecipeError:
+_BARE = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*")
+
+
+def is_plain_text(text: str) -> bool:
+    """Say whether text can stand in YAML without quotes and is read as itself, anywhere."""
+    return bool(_BARE.fullmatch(text)) and _resolve(text, "") == text
+
+
+def _as_recipe_error(error: MarkedYAMLError, text: str, where: str, *, lines: bool) -> RecipeError:
     mark = error.problem_mark or error.context_mark
     number = mark.line if mark else 0
     rows = text.splitlines()
     row = rows[number] if number < len(rows) else ""
     problem = error.problem or "it can't be read"
-    what, why, fix = f"this isn't valid YAML ({_short(problem)})", "", ""
+    what, why, fix = f"this isn't valid YAML ({short(problem)})", "", ""
     opened = error.context_mark.line + 1 if error.context_mark else 0
     if "'\\t'" in problem:
         what, fix = "a tab stands where blanks belong", "Indent with blanks"
@@ -246,6 +267,7 @@ def _as_recipe_error(
     return RecipeError(what, where=place, why=why, fix=fix)
 
 
-def _short(text: str, most: int = 60) -> str:
-    text = " ".join(text.split())
+def short(text: str, most: int = 60) -> str:
+    """Return text that is safe to show in an error: one line, no control characters, not long."""
+    text = "".join(char if char.isprintable() else "·" for char in " ".join(text.split()))
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -12,11 +13,49 @@ from modelwright.recipe.spec import Kind, Spec
 _TARGET = re.compile(r"^\s*(>=|<=|>|<)\s*([0-9][0-9_]*(?:\.[0-9_]+)?(?:[eE][-+]?\d+)?)\s*$")
 
 
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure that a target may name."""
+
+    sentence: str
+    higher_is_better: bool = True
+    is_share: bool = False
+    """Whether it lies between 0 and 1."""
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric("share of samples whose most probable class is right", is_share=True),
+    "top5_accuracy": Metric("share whose class is among the five most probable", is_share=True),
+    "precision_macro": Metric("precision, mean over the classes", is_share=True),
+    "precision_weighted": Metric("precision, weighted by the classes' samples", is_share=True),
+    "recall_macro": Metric("recall, mean over the classes", is_share=True),
+    "recall_weighted": Metric("recall, weighted by the classes' samples", is_share=True),
+    "f1_macro": Metric("F1, mean over the classes", is_share=True),
+    "f1_weighted": Metric("F1, weighted by the classes' samples", is_share=True),
+    "log_loss": Metric("mean cross-entropy in nats", higher_is_better=False),
+    "calibration_error": Metric(
+        "expected gap between confidence and accuracy", higher_is_better=False, is_share=True
+    ),
+    "latency_p50_ms": Metric("median time of one prediction", higher_is_better=False),
+    "latency_p95_ms": Metric("time that 95 % of predictions stay within", higher_is_better=False),
+    "latency_p99_ms": Metric("time that 99 % of predictions stay within", higher_is_better=False),
+    "throughput_per_s": Metric("predictions a second in batches of 64"),
+    "size_bytes": Metric("bytes of all that decides a prediction", higher_is_better=False),
+    "file_bytes": Metric("bytes of the whole model file", higher_is_better=False),
+    "parameters": Metric("numbers that the network learnt", higher_is_better=False),
+    "multiply_adds": Metric("multiply-adds of one prediction", higher_is_better=False),
+}
+"""What can be measured and so targeted, by its name in the ledger."""
+
+TIMED = tuple(name for name in METRICS if name.startswith(("latency_", "throughput_")))
+"""The metrics that `latency: false` leaves out."""
+
+
 class EvaluateSpec(Spec):
     """How the shipped file is measured."""
 
     views: Literal["none", "flip", 6] = "none"
-    """Test-time averaging: the image alone, with its mirror image, or six shifted and mirrored views."""
+    """Test-time averaging: `none`, `flip` (with the mirror image) or `6` (shifted as well)."""
     baselines: bool = True
     """Also measure simple models: majority, nearest centroid, hand-crafted features."""
     latency: bool = True
@@ -46,7 +85,7 @@ def _check_target(target: str) -> str:
 Target = Annotated[
     str,
     AfterValidator(_check_target),
-    Kind('a comparison and a number in quotes, such as `">= 0.93"`'),
+    Kind('a comparison and a number in quotes, such as `">= 0.93"`', _TARGET.pattern),
 ]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from modelwright.errors import RecipeError, nearest
-from modelwright.recipe.document import Node
+from modelwright.recipe.document import Node, short
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.schema import (
     choices,
@@ -45,7 +45,7 @@ class _Found:
 
     @property
     def name(self) -> str:
-        return ".".join(self.path)
+        return short(".".join(self.path), 80)
 
 
 def as_recipe_error(error: ValidationError, root: Node, where: str) -> RecipeError:
@@ -60,6 +60,8 @@ def as_recipe_error(error: ValidationError, root: Node, where: str) -> RecipeErr
         for path, fault in faults.items()
         if not any(other != path and other[: len(path)] == path for other in faults)
     ]
+    # A misspelt key is the reason why another is missing, so it comes first.
+    deepest.sort(key=lambda fault: fault[1]["type"] != "extra_forbidden")
     said = [_say(found, detail) for found, detail in deepest]
     first = said[0]
     if len(said) == 1:
@@ -134,11 +136,15 @@ def _locate(loc: tuple[int | str, ...], root: Node, where: str) -> _Found:
 def _chosen(sections: dict[str, type[Spec]], value: dict[str, Node]) -> tuple[str, type[Spec]]:
     for tag, spec in sections.items():
         key, word = tag_of(spec)
-        if key == word != "" and key in value and "name" not in value:
+        if key == word != "" and _has(value, key) and not _has(value, "name"):
             return tag, spec
         if key in value and value[key].value == word:
             return tag, spec
     return "", next(iter(sections.values()))
+
+
+def _has(value: dict[str, Node], key: str) -> bool:
+    return key in value and value[key].value is not None
 
 
 def _say(found: _Found, detail: dict[str, Any]) -> RecipeError:
@@ -160,7 +166,7 @@ def _say(found: _Found, detail: dict[str, Any]) -> RecipeError:
 
 
 def _unknown(found: _Found) -> RecipeError:
-    key, before = found.path[-1], ".".join(found.path[:-1])
+    key, before = short(found.path[-1]), ".".join(found.path[:-1])
     tag = tag_of(found.owner)[1]
     section = f"`{tag or before}`" if before else "a recipe"
     known = settings_of(found.owner)
@@ -212,7 +218,7 @@ def _no_variant(found: _Found) -> RecipeError:
             fix=_advice(found),
         )
     named = value.get(key)
-    if named is None:
+    if named is None or named.value is None:
         return RecipeError(
             f"`{found.name}.{key}` is missing",
             where=found.place,
@@ -243,6 +249,8 @@ def _advice(found: _Found) -> str:
     value = found.node.value if found.node is not None else None
     sections = variants(found.kind)
     words = choices(found.kind)
+    if found.name == "version" and isinstance(value, int) and value > 1:
+        return "A newer modelwright may read it"
     if isinstance(value, str):
         if sections:
             return _advice_for_section(found, value, sections)
@@ -260,6 +268,8 @@ def _advice(found: _Found) -> str:
     if isinstance(value, bool):
         word = "on" if value else "off"
         return f"Write `{word}`" if word in words else ""
+    if value is None and found.node is not None and sections:
+        return "Remove the line, or give it settings"
     if isinstance(value, (int, float)):
         needs = phrase(found.kind)
         if "duration" in needs:

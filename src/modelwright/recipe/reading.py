@@ -7,13 +7,14 @@ nearest right key or value. Pairs of settings are judged in `composition.py`, no
 from __future__ import annotations
 
 import codecs
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from modelwright.errors import RecipeError, nearest
-from modelwright.recipe.document import MAX_BYTES, Node, read_document
+from modelwright.recipe.document import MAX_BYTES, Node, read_document, short
 from modelwright.recipe.faults import as_recipe_error, shown
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.schema import tag_of
@@ -51,12 +52,13 @@ def parse_recipe(
     _check_root(root, where)
     placed = _place_site(root, Path(site)) if site is not None else set()
     for override in overrides:
-        placed.discard(_set_value(root, override))
+        path = _set_value(root, override)
+        placed = {item for item in placed if not f"{item}.".startswith(f"{path}.")}
     try:
         recipe = Recipe.model_validate(root.plain())
     except ValidationError as error:
         raise as_recipe_error(error, root, where) from error
-    return recipe.placed(frozenset(placed))
+    return recipe.read_from(root.places(), site=frozenset(placed))
 
 
 def _text(path: Path) -> str:
@@ -94,7 +96,9 @@ def _near_file(path: Path) -> str:
     folder = path.parent
     if not folder.is_dir():
         return f"There is no folder {folder} either"
-    names = sorted(item.name for item in folder.iterdir() if item.suffix in (".yaml", ".yml"))
+    names: list[str] = []
+    with contextlib.suppress(OSError):  # a folder that may not be listed
+        names = sorted(item.name for item in folder.iterdir() if item.suffix in (".yaml", ".yml"))
     return nearest(path.name, names) if names else "Write one with: modelwright new FOLDER"
 
 
@@ -137,9 +141,7 @@ def _place_site(root: Node, site: Path) -> set[str]:
         else:
             if key == "data" and isinstance(node.value, dict):
                 key, node = next(
-                    (f"data.{name}", value)
-                    for name, value in node.value.items()
-                    if name != "path"
+                    (f"data.{name}", value) for name, value in node.value.items() if name != "path"
                 )
             raise RecipeError(
                 f"`{key}` belongs in the recipe, not in a site file", where=node.place, fix=_SITE
@@ -149,13 +151,13 @@ def _place_site(root: Node, site: Path) -> set[str]:
 
 def _set_value(root: Node, override: str) -> str:
     """Carry out one `--set`; return its path."""
-    where = f"--set {override}"
+    where = f"--set {short(override, 80)}"
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise RecipeError("this sets nothing", where=where, fix="Write --set train.epochs=3")
     if len(override) > MAX_BYTES:
-        raise RecipeError("this is longer than 1 MiB", where=f"--set {path[:60]}")
+        raise RecipeError("this is longer than 1 MiB", where=where)
     text = text.strip()
     if text.startswith(">"):
         value = Node(text, where)  # The shell took the quotes of a target: >= 0.93
@@ -222,5 +224,3 @@ def _new_section(keys: list[str], following: str, place: str) -> Node:
         if tag and tag != following:
             return Node({tag: Node(word, place)}, place)
     return Node({}, place)
-
-

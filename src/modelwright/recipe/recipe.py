@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, PrivateAttr
@@ -35,34 +36,54 @@ class Recipe(Spec):
     """How it learns."""
     evaluate: EvaluateSpec = EvaluateSpec()
     """How it is measured."""
-    targets: dict[str, Target] = {}
+    targets: dict[str, Target] = Field(default_factory=dict)
     """What must be reached, by metric: `accuracy: ">= 0.93"`."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Decides every random choice of training."""
     resources: ResourcesSpec = ResourcesSpec()
     """Where the run takes place."""
 
-    _placed: frozenset[str] = PrivateAttr(frozenset())
+    _places: Mapping[str, str] = PrivateAttr({})
+    _from_site: frozenset[str] = PrivateAttr(frozenset())
 
-    def placed(self, paths: frozenset[str]) -> Self:
-        """Return the recipe, knowing which settings beside `resources` a site file gave."""
-        if paths == self._placed:
-            return self
+    def read_from(self, places: Mapping[str, str], *, site: frozenset[str]) -> Self:
+        """Return the recipe, knowing where its settings stand and which a site file gave.
+
+        Args:
+            places: the place of each setting that was written down, by its dotted path.
+            site: the paths, beside `resources`, that say where this run takes place.
+        """
         copy = self.model_copy()
-        copy._placed = paths
+        copy._places, copy._from_site = places, site
         return copy
+
+    def place_of(self, path: str) -> str:
+        """Return where a setting, or else the section around it, stands: `recipe.yaml:7`."""
+        while path and path not in self._places:
+            path = path.rpartition(".")[0]
+        return self._places.get(path, "")
+
+    def has_place(self, path: str) -> bool:
+        """Say whether this setting was written down."""
+        return path in self._places
+
+    def __eq__(self, other: object) -> bool:
+        """Compare what is asked for, not where it was written."""
+        return isinstance(other, Recipe) and self.document() == other.document()
+
+    __hash__ = None  # type: ignore[assignment]
 
     def document(self) -> dict[str, object]:
         """Return the recipe as plain JSON values, every default written out."""
         return self.model_dump(mode="json")
 
     def result_digest(self) -> str:
-        """Return the digest of what decides the result: all but `resources` and a site's settings."""
+        """Return the digest of what decides the result: not `resources`, nor what a site gave."""
         document = self.document()
         del document["resources"]
-        for path in self._placed:
+        for path in self._from_site:
             section, _, key = path.partition(".")
             held = document[section]
             assert isinstance(held, dict)
-            del held[key]
+            held.pop(key, None)
         return json_digest(document)

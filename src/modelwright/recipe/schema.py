@@ -18,6 +18,8 @@ from pydantic_core import PydanticUndefined
 from modelwright.recipe.spec import Kind, Spec
 
 _TAGS = ("name", "source")
+_ENDLESS = 2**62
+"""From here on a bound is the machine's, and not worth saying."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +38,19 @@ REQUIRED = PydanticUndefined
 
 
 def settings_of(spec: type[Spec]) -> dict[str, Setting]:
-    """Return a section's settings by key, in the order of the spec."""
+    """Return a section's settings by key, its tag first."""
+    tag = tag_of(spec)[0]
+    fields = sorted(spec.model_fields.items(), key=lambda item: item[0] != tag)
     return {
         key: Setting(
             key=key,
-            kind=Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation,
+            kind=Annotated[field.annotation, *field.metadata]
+            if field.metadata
+            else field.annotation,
             default=field.get_default(call_default_factory=True),
             sentence=field.description or "",
         )
-        for key, field in spec.model_fields.items()
+        for key, field in fields
     }
 
 
@@ -72,11 +78,18 @@ def tag_of(spec: type[Spec]) -> tuple[str, str]:
     return (first, first) if first == "init" else ("", "")
 
 
+def is_optional(kind: object) -> bool:
+    """Say whether a setting may be left empty: `null`."""
+    base, _ = _peel(kind)
+    return base is type(None) or (_is_union(base) and any(map(is_optional, get_args(base))))
+
+
 def item_kind(kind: object) -> object | None:
     """Return the type of a list's items, or `None` where the setting holds no list."""
     base, _ = _peel(kind)
     if get_origin(base) is tuple:
-        return get_args(base)[0]
+        first: object = get_args(base)[0]
+        return first
     if _is_union(base):
         for option in get_args(base):
             if (found := item_kind(option)) is not None:
@@ -87,7 +100,8 @@ def item_kind(kind: object) -> object | None:
 def value_kind(kind: object) -> object | None:
     """Return the type of a mapping's values, or `None` where the setting holds no free mapping."""
     base, _ = _peel(kind)
-    return get_args(base)[1] if get_origin(base) is dict else None
+    found: object = get_args(base)[1] if get_origin(base) is dict else None
+    return found
 
 
 def choices(kind: object) -> tuple[str, ...]:
@@ -103,10 +117,10 @@ def choices(kind: object) -> tuple[str, ...]:
 def phrase(kind: object) -> str:
     """Return what a setting may hold, in words.
 
-    >>> phrase(Annotated[int, FieldInfo.from_annotation(Annotated[int, Ge(1)])])  # doctest: +SKIP
-    'a whole number of at least 1'
+    >>> phrase(Literal["on", "off"] | bool)
+    '`on`, `off`, `true` or `false`'
     """
-    return _listed(list(_phrases(kind)))
+    return _listed(list(dict.fromkeys(_phrases(kind))))
 
 
 def _phrases(kind: object) -> Iterator[str]:
@@ -123,13 +137,13 @@ def _phrases(kind: object) -> Iterator[str]:
             if not variants(option):
                 yield from _phrases(option)
         if sections:
-            yield _section_phrase(sections)
+            yield _entry_phrase(sections[""]) if "" in sections else _section_phrase(sections)
     elif isinstance(base, type) and issubclass(base, Spec):
         yield _section_phrase({tag_of(base)[1]: base})
     elif get_origin(base) is tuple:
         items = get_args(base)
         if Ellipsis in items:
-            yield f"a list, each entry {phrase(items[0])}"
+            yield f"a list, each entry {_entry_phrase(items[0])}"
         else:
             yield f"a list of {len(items)}, each {phrase(items[0])}"
     elif get_origin(base) is dict:
@@ -158,19 +172,29 @@ def _section_phrase(sections: Mapping[str, type[Spec]]) -> str:
     return f"a section with `{key}`: {_listed(named)}{tail}"
 
 
+def _entry_phrase(kind: object) -> str:
+    lone = variants(kind).get("")
+    if lone is None:
+        return phrase(kind)
+    return "a section of " + ", ".join(f"`{key}`" for key in settings_of(lone))
+
+
 def _range(limits: Mapping[str, object], *, whole: bool) -> str:
     low, high = limits.get("ge"), limits.get("le")
     if whole and limits.get("lt") is not None:
         high = int(typing.cast("int", limits["lt"])) - 1
+    if isinstance(high, int) and high >= _ENDLESS:
+        high = None
     above, below = limits.get("gt"), None if whole else limits.get("lt")
     if low is not None and high is not None:
         return f" from {_figure(low)} to {_figure(high)}"
+    at_most = "at most" if above is not None else "of at most"
     words = [
         f"{word} {_figure(bound)}"
         for word, bound in (
             ("of at least", low),
             ("above", above),
-            ("of at most", high),
+            (at_most, high),
             ("below", below),
         )
         if bound is not None

@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)\s*$")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -17,6 +19,15 @@ class Kind:
     """What a type of setting is called, where its Python type says too little."""
 
     words: str
+    pattern: str = ""
+    """A regular expression of its text, for the JSON Schema."""
+
+    def __get_pydantic_json_schema__(
+        self, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Add the pattern to the type's own schema."""
+        schema = handler(core)
+        return {**schema, "pattern": self.pattern} if self.pattern else schema
 
 
 class Spec(BaseModel):
@@ -57,7 +68,9 @@ def _as_tuple(value: object) -> object:
 
 
 Duration = Annotated[
-    str, AfterValidator(_check_duration), Kind("a duration such as `90s`, `10m`, `1.5h` or `2d`")
+    str,
+    AfterValidator(_check_duration),
+    Kind("a duration such as `90s`, `10m`, `1.5h` or `2d`", _DURATION.pattern),
 ]
 FromList = BeforeValidator(_as_tuple)
 """Lets a YAML list stand for a tuple field, which strict mode would refuse."""

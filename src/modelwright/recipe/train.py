@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import itertools
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelwright.recipe.spec import Duration, FromList, Spec
 
@@ -156,6 +157,12 @@ class TrapezoidSchedule(Spec):
     final: Unit = 0.0
     """The last rate, as a share of the peak."""
 
+    @model_validator(mode="after")
+    def _check_room(self) -> Self:
+        if self.warmup + self.cooldown > 1:
+            raise ValueError("`warmup` and `cooldown` together are more than the whole training")
+        return self
+
 
 ScheduleSpec = Annotated[
     ConstantSchedule | StepSchedule | CosineSchedule | OneCycleSchedule | TrapezoidSchedule,
@@ -232,7 +239,8 @@ class TrainSpec(Spec):
     schedule: ScheduleSpec = CosineSchedule(name="cosine")
     """The learning rate over time."""
     weight_decay: Decay = 0.0005
-    """Decoupled decay: each step shrinks the weights by rate × this. Biases and norms are left out."""
+    """Decoupled decay: each step shrinks the weights by rate × this; biases and norms are left
+    out."""
     l1: Decay = 0.0
     """The factor of the absolute weights in the loss's gradient."""
     l2: Decay = 0.0
@@ -244,7 +252,7 @@ class TrainSpec(Spec):
     average: AverageSpec | None = None
     """Averaging of the weights."""
     resolution: Annotated[tuple[ResolutionStep, ...], FromList] = ()
-    """Train the first part at a smaller size: faster; for networks that take any size. Empty: full size."""
+    """Train the first part at a smaller size: faster. For networks that take any size."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` measures both once where the processor has bf16, and takes the faster."""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -255,3 +263,10 @@ class TrainSpec(Spec):
     """Stop after this many epochs without a better one on validation."""
     checkpoint_every: Duration = "60s"
     """How often the state is saved."""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        ends = [step.until for step in self.resolution]
+        if any(later <= sooner for sooner, later in itertools.pairwise(ends)):
+            raise ValueError("`resolution`: each step's `until` must be above the one before")
+        return self

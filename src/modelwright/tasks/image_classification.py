@@ -34,4 +34,5 @@ TASK = Task(
     higher_is_better=True,
     scores=_scores,
     decode=_decode,
+    ties_by="log_loss",
 )

@@ -28,3 +28,5 @@ class Task:
     higher_is_better: bool
     scores: Callable[[Floats, NDArray[Any]], Mapping[str, float]]
     decode: Callable[[Floats, Sequence[str], int], list[list[Prediction]]]
+    ties_by: str | None = None
+    """A score that is better when lower, which decides where `select_by` ties."""

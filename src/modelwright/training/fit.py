@@ -129,7 +129,9 @@ class _Training:
             seed=run.seed,
             resolution=Resolution.of(spec.resolution),
         )
-        self.selection = Selection(task.select_by, task.higher_is_better, spec.patience)
+        self.selection = Selection(
+            task.select_by, task.higher_is_better, spec.patience, ties_by=task.ties_by
+        )
         self.state = State(0, torch.zeros(2, device=device))
         self.horizon = Horizon.of(1)
         self.first_loss: float | None = None

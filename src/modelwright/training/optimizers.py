@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from modelwright.errors import RecipeError, nearest
+from modelwright.errors import RecipeError, TrainingError, nearest
 from modelwright.recipe.train import (
     AdamwOptimizer,
     GdOptimizer,
@@ -56,6 +56,10 @@ class Optimizer:
 
     def __init__(self, network: nn.Module, spec: TrainSpec) -> None:
         self._groups = group_parameters(network, spec)
+        if not self.parameters:
+            raise TrainingError(
+                "there is no parameter to train", fix="Look at `model.freeze` and the network"
+            )
         # Each stepper's param_groups stand in the order of `owners`: (group, peak rate).
         self._steppers: list[tuple[_Stepper, list[tuple[Group, float]]]] = []
         head = output_layer(network)

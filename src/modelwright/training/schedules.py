@@ -50,6 +50,7 @@ def build_schedule(spec: ScheduleSpec) -> Schedule:
 
 
 def _between(first: float, last: float, along: float) -> float:
+    along = min(along, 1.0)  # Rounding may lead past the end.
     return first + (last - first) * along
 
 

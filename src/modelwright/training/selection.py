@@ -16,13 +16,15 @@ Scores = Mapping[str, float]
 class Selection:
     """What training keeps of its epochs.
 
-    Better is a better score; where scores tie, a lower validation loss, then the later epoch's
-    longer training loses to the earlier one.
+    Better is a better score; where scores tie, a lower `ties_by`; where that ties too, the earlier
+    epoch.
     """
 
     score: str
     higher_is_better: bool
     patience: int | None
+    ties_by: str | None = None
+    """A score that is better when lower, which decides among equals."""
     history: list[dict[str, float]] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     best_index: int | None = None
@@ -48,7 +50,8 @@ class Selection:
 
     def _rank(self, record: Mapping[str, float]) -> tuple[float, float]:
         value = record[f"val_{self.score}"]
-        return (value if self.higher_is_better else -value, -record["val_loss"])
+        tie = 0.0 if self.ties_by is None else -record[f"val_{self.ties_by}"]
+        return (value if self.higher_is_better else -value, tie)
 
     @property
     def has_stalled(self) -> bool:

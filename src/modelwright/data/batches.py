@@ -1,0 +1,185 @@
+"""Batches of a split on the device: rows gathered, augmentation applied, targets mixed.
+
+A batch is a pure function of (seed, epoch, positions, whole batch), so that processes, parts and
+resumed runs agree. Nothing here assumes images, except the augmentation, which a recipe asks for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from modelwright.data.augment import Mix, augment_batch, draw_mix, mix_images, mix_targets
+from modelwright.data.dataset import Split
+from modelwright.data.draws import Draws
+from modelwright.errors import RequestError
+from modelwright.recipe.data import AugmentSpec
+
+Positions = NDArray[np.int64]
+
+_RESIDENT = 0.4
+"""The share of a GPU's free memory that a split may take to stay there whole."""
+_MEAN_FROM = 2048
+"""From how many samples the mean colour is taken that fills a cutout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Samples on the device."""
+
+    inputs: tuple[Tensor, ...]
+    """What the network is called with, each `[N, …]`."""
+    targets: Tensor
+    """Class numbers `[N]` (int64), shares of classes `[N, K]`, or numbers `[N, …]` (floats)."""
+
+
+class Batches:
+    """The batches of a split.
+
+    Args:
+        split: the samples.
+        augment: the recipe's section `augment`; `None` leaves every sample as it is.
+        seed: decides the augmentation.
+        device: where the batches are wanted.
+        num_outputs: K, which mixing classes needs.
+
+    Raises:
+        RequestError: the augmentation doesn't fit the samples.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        augment: AugmentSpec | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        num_outputs: int | None = None,
+    ) -> None:
+        self._split = split
+        self._seed = seed
+        self._device = torch.device(device)
+        self._num_outputs = num_outputs
+        self._targets = _target_tensor(split.targets).to(self._device)
+        self._augment = None if augment is None or augment == AugmentSpec() else augment
+        if self._augment is not None:
+            self._check(self._augment)
+        # On the processor the memory map serves as it is: what is used stays in its page cache.
+        self._resident = _resident(split, self._device)
+
+    def _check(self, spec: AugmentSpec) -> None:
+        inputs = self._split.inputs
+        if inputs.ndim != 4 or inputs.dtype != np.uint8:
+            raise RequestError(
+                f"`augment` varies images, and these samples are {inputs.dtype} of "
+                f"{inputs.ndim - 1} dimensions",
+                fix="Leave the section `augment` out",
+            )
+        if (spec.mixup or spec.cutmix) and not self._targets.is_floating_point():
+            if self._num_outputs is None:
+                raise RequestError("mixing samples needs the number of classes")
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def at(self, epoch: int, positions: Positions, *, whole: Positions | None = None) -> Batch:
+        """Return the samples at these positions of the split.
+
+        Args:
+            epoch: counts passes over the split; the augmentation differs in each.
+            positions: `[N]`, the share wanted.
+            whole: the global batch that they are a share of, the same for every share: partners
+                for mixing come from there. By default the share itself.
+        """
+        targets = self._targets[torch.from_numpy(positions).to(self._device)]
+        images = self._inputs(epoch, positions)
+        mix = self._mix(epoch, positions if whole is None else whole)
+        if mix is None:
+            return Batch((images,), targets)
+        partners = _partners(positions, positions if whole is None else whole)
+        others = self._targets[torch.from_numpy(partners).to(self._device)]
+        return Batch(
+            (mix_images(images, self._inputs(epoch, partners), mix),),
+            mix_targets(targets, others, mix, num_outputs=self._num_outputs),
+        )
+
+    def _inputs(self, epoch: int, positions: Positions) -> Tensor:
+        """Return the samples, each varied by itself."""
+        if self._resident is not None:
+            samples = self._resident[torch.from_numpy(positions).to(self._device)]
+        else:
+            samples = torch.from_numpy(self._split.gather(positions)).to(self._device)
+        if self._augment is None:
+            return samples
+        draws = Draws(self._seed, epoch, positions)
+        return augment_batch(samples, self._augment, draws, fill=self._fill)
+
+    def _mix(self, epoch: int, whole: Positions) -> Mix | None:
+        if self._augment is None or not len(whole):
+            return None
+        height, width = self._split.inputs.shape[1:3]
+        return draw_mix(
+            self._augment, (height, width), seed=self._seed, epoch=epoch, batch=int(whole[0])
+        )
+
+    @cached_property
+    def _fill(self) -> Tensor:
+        """The mean colour `[C]` of some of the samples."""
+        some = np.linspace(0, len(self._split) - 1, min(len(self._split), _MEAN_FROM))
+        mean = self._split.gather(some.astype(np.int64)).mean(axis=(0, 1, 2))
+        return torch.from_numpy(mean.round().astype(np.uint8)).to(self._device)
+
+
+def _target_tensor(targets: NDArray[np.generic]) -> Tensor:
+    is_whole = np.issubdtype(targets.dtype, np.integer) or targets.dtype == np.bool_
+    return torch.from_numpy(targets.astype(np.int64 if is_whole else np.float32))
+
+
+def _resident(split: Split, device: torch.device) -> Tensor | None:
+    """Return all inputs of a split on a GPU, where they fit with room to spare."""
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    size = len(split) * split.inputs[:1].nbytes
+    return torch.from_numpy(split.gather()).to(device) if size < _RESIDENT * free else None
+
+
+def _partners(positions: Positions, whole: Positions) -> Positions:
+    """Return for each position the next one in the whole batch, the first for the last."""
+    following = np.roll(whole, -1)
+    if positions is whole:
+        return following
+    order = np.argsort(whole, kind="stable")
+    return following[order[np.searchsorted(whole, positions, sorter=order)]]
+
+
+def augmented_samples(
+    split: Split, augment: AugmentSpec, seed: int, count: int, *, times: int = 6
+) -> NDArray[np.uint8]:
+    """Return what training will see of some images, for the report.
+
+    Args:
+        split: the training images.
+        augment: the recipe's section `augment`.
+        seed: the run's seed.
+        count: how many images, spread over the split.
+        times: how many pictures of each: the image itself, then one an epoch.
+
+    Returns:
+        uint8 `[count, times, H, W, C]`; fewer rows where the split is smaller.
+    """
+    count = min(count, len(split))
+    positions = np.linspace(0, max(len(split) - 1, 0), count).astype(np.int64)
+    classes = int(split.targets.max()) + 1 if split.targets.dtype.kind in "iu" and count else None
+    batches = Batches(split, augment=augment, seed=seed, num_outputs=classes)
+    pictures = [torch.from_numpy(split.gather(positions))]
+    for epoch in range(times - 1):
+        images = batches.at(epoch, positions).inputs[0]
+        pictures.append(images.round().to(torch.uint8) if images.is_floating_point() else images)
+    found: NDArray[np.uint8] = torch.stack(pictures, dim=1).numpy()
+    return found

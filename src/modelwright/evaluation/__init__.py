@@ -1,0 +1,49 @@
+"""How good, how fast and how large a model file is, and whether that meets what was asked.
+
+Everything is measured on the file, through the runtime that serves it, and becomes evidence.
+"""
+
+from __future__ import annotations
+
+from modelwright.evaluation.baselines import BASELINES, measure_baselines
+from modelwright.evaluation.compare import DIFFERENCE, Comparison, answer, compare
+from modelwright.evaluation.gate import Verdict, headline, judge
+from modelwright.evaluation.latency import BATCH, Place, hardware, measure_latency, runtime
+from modelwright.evaluation.measure import (
+    WITHOUT_NEAR,
+    HasOutputs,
+    Measurement,
+    Mistake,
+    measure,
+    sizes,
+)
+from modelwright.evaluation.openings import Openings, open_test, openings
+from modelwright.evaluation.scores import Scored, measure_scores
+
+__all__ = [
+    "BASELINES",
+    "BATCH",
+    "DIFFERENCE",
+    "WITHOUT_NEAR",
+    "Comparison",
+    "HasOutputs",
+    "Measurement",
+    "Mistake",
+    "Openings",
+    "Place",
+    "Scored",
+    "Verdict",
+    "answer",
+    "compare",
+    "hardware",
+    "headline",
+    "judge",
+    "measure",
+    "measure_baselines",
+    "measure_latency",
+    "measure_scores",
+    "open_test",
+    "openings",
+    "runtime",
+    "sizes",
+]

@@ -1,0 +1,160 @@
+"""The gate: the recipe's targets against the ledger, and the headline figures.
+
+A target is met by the point value of test evidence (validation only where there is no test split).
+It is *proven* when the 95 % bound meets it too, on enough samples that chose nothing, and, for a time,
+on this hardware.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from operator import ge, gt, le, lt
+from typing import Any
+
+from modelwright.errors import nearest
+from modelwright.evaluation.intervals import is_bounded
+from modelwright.evaluation.latency import QUANTILES
+from modelwright.ledger import Evidence, Ledger
+from modelwright.recipe.evaluate import TIMED, parse_target
+
+FEWEST_SAMPLES = 10
+"""Fewer samples prove nothing: a bootstrap needs some to see how they vary."""
+
+_COMPARE: dict[str, Callable[[float, float], bool]] = {">=": ge, ">": gt, "<=": le, "<": lt}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What became of one target."""
+
+    metric: str
+    target: str
+    """As the recipe has it: `>= 0.93`."""
+    bound: float
+    value: float | None
+    """The measured figure; `None` where nothing was measured."""
+    low: float | None
+    high: float | None
+    passed: bool
+    proven: bool
+    why: str = ""
+    """Why it isn't met, or isn't proven; else empty."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as plain JSON values."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Verdict:
+        """Read what `to_json` returned; keys of a later version are passed over."""
+        known = {field.name for field in fields(Verdict)}
+        return Verdict(**{key: item for key, item in value.items() if key in known})
+
+
+def judge(targets: Mapping[str, str], ledger: Ledger, *, hardware: str) -> tuple[Verdict, ...]:
+    """Judge every target, in the order of the recipe.
+
+    Args:
+        targets: comparison and bound by metric: `{"accuracy": ">= 0.93"}`.
+        ledger: the evidence.
+        hardware: this machine, as `latency.hardware` names it.
+    """
+    return tuple(_judge(metric, text, ledger, hardware) for metric, text in targets.items())
+
+
+def headline(ledger: Ledger) -> dict[str, dict[str, float]]:
+    """Return the model's figures over all samples by metric: value, bounds and sample count."""
+    figures = {}
+    for metric in dict.fromkeys(record.metric for record in ledger):
+        found = _held_out(metric, ledger, hardware="")
+        if found is not None:
+            figures[metric] = {
+                "value": found.value,
+                "low": found.low,
+                "high": found.high,
+                "n": found.n,
+            }
+    return figures
+
+
+def _judge(metric: str, text: str, ledger: Ledger, hardware: str) -> Verdict:
+    sign, bound = parse_target(text)
+    found = _held_out(metric, ledger, hardware=hardware)
+    if found is None or math.isnan(found.value):
+        return Verdict(
+            metric=metric,
+            target=text,
+            bound=bound,
+            value=None,
+            low=None,
+            high=None,
+            passed=False,
+            proven=False,
+            why=_missing(metric, ledger) if found is None else "the measured value isn't a number",
+        )
+    meets = _COMPARE[sign]
+    passed = meets(found.value, bound)
+    limit = found.low if sign.startswith(">") else found.high
+    doubt = _doubt(found, hardware)
+    if not passed:
+        why = f"measured {_short(found.value)}, {_short(abs(found.value - bound))} from the bound"
+    elif doubt:
+        why = doubt
+    elif not meets(limit, bound):
+        why = f"the 95 % interval reaches to {_short(limit)}"
+    else:
+        why = ""
+    return Verdict(
+        metric=metric,
+        target=text,
+        bound=bound,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        passed=passed,
+        proven=passed and not why,
+        why=why,
+    )
+
+
+def _held_out(metric: str, ledger: Ledger, *, hardware: str) -> Evidence | None:
+    """Return the newest record that may be judged: test before validation, this hardware first."""
+    found = [
+        record
+        for record in ledger
+        if (record.metric, record.subject, record.slice) == (metric, "model", "")
+        and record.split != "train"
+    ]
+    tested = [record for record in found if record.split != "validation"] or found
+    here = [record for record in tested if metric in TIMED and record.hardware == hardware]
+    chosen = here or tested
+    return chosen[-1] if chosen else None
+
+
+def _doubt(found: Evidence, hardware: str) -> str:
+    """Say why evidence proves nothing here, whatever its interval; empty where it may."""
+    if found.metric in TIMED and found.hardware != hardware:
+        return f"unproven here: measured on {found.hardware or 'unknown hardware'}"
+    share = QUANTILES.get(found.metric)
+    if share is not None and not is_bounded(share, found.n):
+        return f"{found.n} answers are too few to bound it"
+    if found.split == "validation":
+        return "measured on the validation split, which also chose the epoch"
+    if found.split and found.n < FEWEST_SAMPLES:
+        return f"{found.n} samples prove nothing"
+    return ""
+
+
+def _missing(metric: str, ledger: Ledger) -> str:
+    if any(record.metric == metric and record.subject == "model" for record in ledger):
+        return "measured on training samples or on a part of the samples only"
+    if metric in TIMED:
+        return "not measured: the recipe leaves time out (`evaluate.latency: false`)"
+    known = dict.fromkeys(record.metric for record in ledger if record.subject == "model")
+    return f"not measured. {nearest(metric, known)}" if known else "nothing was measured"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.4g}"

@@ -1,0 +1,72 @@
+"""The model file: one ZIP that holds a model, its preprocessing and its evidence.
+
+Writing is canonical and reading strict; predicting needs onnxruntime and NumPy, never torch. The
+format stands in `docs/modelfile.md`. Names load on first use, since describing a file needs less
+than running it, and only writing needs torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from modelwright.modelfile.contents import (
+        Contents,
+        Golden,
+        describe,
+        read,
+        read_weights,
+        with_ledger,
+        write,
+    )
+    from modelwright.modelfile.export import environment
+    from modelwright.modelfile.packing import PackReport, write_model
+    from modelwright.modelfile.runtime import Model, load
+    from modelwright.modelfile.torch_runtime import rebuild
+    from modelwright.modelfile.verifying import VerifyReport, verify
+
+__all__ = [
+    "Contents",
+    "Golden",
+    "Model",
+    "PackReport",
+    "VerifyReport",
+    "describe",
+    "environment",
+    "load",
+    "read",
+    "read_weights",
+    "rebuild",
+    "verify",
+    "with_ledger",
+    "write",
+    "write_model",
+]
+
+_HOMES = {
+    "Contents": "contents",
+    "Golden": "contents",
+    "Model": "runtime",
+    "PackReport": "packing",
+    "VerifyReport": "verifying",
+    "describe": "contents",
+    "environment": "export",
+    "load": "runtime",
+    "read": "contents",
+    "read_weights": "contents",
+    "rebuild": "torch_runtime",
+    "verify": "verifying",
+    "with_ledger": "contents",
+    "write": "contents",
+    "write_model": "packing",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOMES:
+        home = importlib.import_module(f"modelwright.modelfile.{_HOMES[name]}")
+        value = getattr(home, name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'modelwright.modelfile' has no attribute {name!r}")

@@ -1,0 +1,236 @@
+"""The manifest: which members a file has, their digests, and the digest of the model.
+
+A member's digest is the SHA-256 of its bytes; one longer than 1 MiB has the digest of its chunks'
+digests instead, so that a part can be checked without the rest and both can't disagree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modelwright.errors import ModelFileError
+from modelwright.files import json_digest
+from modelwright.modelfile.layout import FORMAT, Entry
+from modelwright.modelfile.strict import field, json_member, only_keys, parse_json
+
+CHUNK = 1 << 20
+MANIFEST, SIGNATURE = "manifest.json", "signature.json"
+SPEC, WEIGHTS, TOKENIZER = "model/spec.json", "model/weights.safetensors", "model/tokenizer.json"
+GRAPHS = "model/graphs/"
+RECIPE, DATA_CARD, ENVIRONMENT = "recipe.yaml", "data_card.json", "environment.json"
+LINEAGE, LEDGER, GOLDEN = "lineage.json", "ledger.jsonl", "golden.safetensors"
+
+_ORDER = (
+    SPEC,
+    WEIGHTS,
+    GRAPHS,
+    TOKENIZER,
+    RECIPE,
+    DATA_CARD,
+    ENVIRONMENT,
+    LINEAGE,
+    LEDGER,
+    GOLDEN,
+)
+_OPTIONAL = {TOKENIZER}
+_GRAPH = re.compile(rf"{GRAPHS}[a-z][a-z0-9_]{{0,63}}\.onnx")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_TREE = b"modelwright chunks\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member as the manifest holds it."""
+
+    name: str
+    size: int
+    crc32: int
+    digest: str
+    chunks: tuple[str, ...] = ()
+    """The digests of its 1 MiB chunks, where there are several."""
+
+    @property
+    def entry(self) -> Entry:
+        """What the ZIP records say of it."""
+        return Entry(self.name, self.size, self.crc32)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        value = {
+            "name": self.name,
+            "size": self.size,
+            "crc32": self.crc32,
+            "digest": self.digest,
+        }
+        return value | ({"chunks": list(self.chunks)} if self.chunks else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a file holds, and what it claims of its model beside the evidence."""
+
+    members: tuple[Member, ...]
+    parameters: int
+    """How many numbers the network learnt."""
+    multiply_adds: int
+    """Multiply-adds of one pass of one sample."""
+    tolerance: float
+    """How far the golden outputs may be missed."""
+
+    @property
+    def digest(self) -> str:
+        """The model digest: over the names, sizes and digests of all under `model/`."""
+        return json_digest(
+            {
+                member.name: {"size": member.size, "digest": member.digest}
+                for member in self.members
+                if member.name.startswith("model/")
+            }
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of all members under `model/`."""
+        return sum(member.size for member in self.members if member.name.startswith("model/"))
+
+    def member(self, name: str) -> Member:
+        """Return a member by its name.
+
+        Raises:
+            ModelFileError: there is none.
+        """
+        for member in self.members:
+            if member.name == name:
+                return member
+        raise ModelFileError(f"the model file has no member `{name}`")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {
+            "format": FORMAT,
+            "model": {
+                "digest": self.digest,
+                "size_bytes": self.size_bytes,
+                "parameters": self.parameters,
+                "multiply_adds": self.multiply_adds,
+            },
+            "golden": {"tolerance": self.tolerance},
+            "members": [member.to_json() for member in self.members],
+        }
+
+    def to_bytes(self) -> bytes:
+        """Return it as the file holds it."""
+        return json_member(self.to_json(), name=MANIFEST)
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Manifest:
+        """Read what `to_bytes` returned.
+
+        Raises:
+            ModelFileError: it isn't that, or contradicts itself.
+        """
+        value = parse_json(data, name=MANIFEST)
+        model = field(value, "model", dict, name=MANIFEST)
+        members = tuple(_read_member(item) for item in field(value, "members", list, name=MANIFEST))
+        manifest = Manifest(
+            members=members,
+            parameters=field(model, "parameters", int, name=MANIFEST),
+            multiply_adds=field(model, "multiply_adds", int, name=MANIFEST),
+            tolerance=field(
+                field(value, "golden", dict, name=MANIFEST), "tolerance", float, name=MANIFEST
+            ),
+        )
+        check_names([member.name for member in members])
+        if min(manifest.parameters, manifest.multiply_adds) < 0 or not manifest.tolerance > 0:
+            raise ModelFileError(f"`{MANIFEST}` claims a figure below 0")
+        if manifest.to_bytes() != data:
+            raise ModelFileError(f"`{MANIFEST}` contradicts itself, or holds more than it may")
+        return manifest
+
+
+def describe_member(name: str, data: bytes | memoryview) -> Member:
+    """Return what the manifest says of a member with this content."""
+    chunks = chunk_digests(memoryview(data))
+    return Member(
+        name=name,
+        size=len(data),
+        crc32=zlib.crc32(data),
+        digest=_root(chunks),
+        chunks=chunks if len(chunks) > 1 else (),
+    )
+
+
+def chunk_digests(data: memoryview) -> tuple[str, ...]:
+    """Return the digest of each 1 MiB of the content; of nothing, that of no bytes."""
+    starts = range(0, len(data), CHUNK) if len(data) else (0,)
+    return tuple(
+        "sha256:" + hashlib.sha256(data[start : start + CHUNK]).hexdigest() for start in starts
+    )
+
+
+def _root(chunks: tuple[str, ...]) -> str:
+    if len(chunks) == 1:
+        return chunks[0]
+    raw = b"".join(bytes.fromhex(chunk.removeprefix("sha256:")) for chunk in chunks)
+    return "sha256:" + hashlib.sha256(_TREE + raw).hexdigest()
+
+
+def order_members(members: Mapping[str, bytes]) -> list[str]:
+    """Return the names in the order in which the file holds them.
+
+    Raises:
+        ModelFileError: one is missing, or isn't known.
+    """
+    names = sorted(members, key=lambda name: (_place(name), name))
+    check_names(names)
+    return names
+
+
+def check_names(names: list[str]) -> None:
+    """Refuse a list of members, without manifest and signature, that no file may have.
+
+    Raises:
+        ModelFileError: one is missing, unknown, given twice or out of order.
+    """
+    places = [(_place(name), name) for name in names]
+    if len(set(names)) != len(names):
+        raise ModelFileError("a member is there twice")
+    if places != sorted(places):
+        raise ModelFileError("the members aren't in their order")
+    for place, kind in enumerate(_ORDER):
+        if kind not in _OPTIONAL and not any(found == place for found, _ in places):
+            raise ModelFileError(f"the member `{kind}` is missing")
+
+
+def _place(name: str) -> int:
+    kind = GRAPHS if _GRAPH.fullmatch(name) else name
+    if kind not in _ORDER or (kind == GRAPHS and name == GRAPHS):
+        raise ModelFileError(f"{name[:80]!r} is no member of a model file")
+    return _ORDER.index(kind)
+
+
+def _read_member(value: Any) -> Member:
+    name = field(value, "name", str, name=MANIFEST)
+    only_keys(value, ("name", "size", "crc32", "digest", "chunks"), name=MANIFEST)
+    chunks = field(value, "chunks", list, name=MANIFEST) if "chunks" in value else []
+    member = Member(
+        name=name,
+        size=field(value, "size", int, name=MANIFEST),
+        crc32=field(value, "crc32", int, name=MANIFEST),
+        digest=field(value, "digest", str, name=MANIFEST),
+        chunks=tuple(chunks),
+    )
+    parts = member.chunks or (member.digest,)
+    if not all(isinstance(part, str) and _DIGEST.fullmatch(part) for part in parts):
+        raise ModelFileError(f"`{MANIFEST}` holds a broken digest of `{name[:80]}`")
+    expected = max(1, -(-member.size // CHUNK))
+    if member.size < 0 or len(parts) != expected or not 0 <= member.crc32 < 1 << 32:
+        raise ModelFileError(f"`{MANIFEST}` holds sizes of `{name[:80]}` that don't fit together")
+    if _root(parts) != member.digest:
+        raise ModelFileError(f"`{MANIFEST}` holds digests of `{name[:80]}` that don't agree")
+    return member

@@ -1,0 +1,102 @@
+"""Reading JSON from a file that may be hostile: canonical bytes or nothing.
+
+A member is accepted only where encoding what was read gives its bytes again, so that keys given
+twice, blanks, NaN and other spellings of one value are refused by one law.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from modelwright.errors import ModelFileError
+from modelwright.files import canonical_json
+
+T = TypeVar("T")
+
+MOST_JSON_BYTES = 64 << 20
+"""A JSON member is at most this long; 100,000 labels take some 2 MiB."""
+DEEPEST = 32
+"""JSON is nested at most this deep."""
+
+
+def parse_json(data: bytes, *, name: str) -> Any:
+    """Return the value of a canonical JSON member.
+
+    Raises:
+        ModelFileError: it isn't JSON, not the canonical encoding, too long or nested too deep.
+    """
+    if len(data) > MOST_JSON_BYTES:
+        raise _refused(name, f"is longer than {MOST_JSON_BYTES >> 20} MiB")
+    try:
+        value = json.loads(data.decode(), object_pairs_hook=_once)
+        if _is_deep(value):
+            raise _refused(name, "is nested too deep")
+        if canonical_json(value) != data:
+            raise _refused(name, "isn't written in the canonical form")
+    except RecursionError as error:
+        raise _refused(name, "is nested too deep") from error
+    except ValueError as error:
+        raise _refused(name, f"isn't valid JSON ({error})") from error
+    return value
+
+
+def json_member(value: Any, *, name: str) -> bytes:
+    """Return the canonical bytes of a member that is about to be written.
+
+    Raises:
+        ModelFileError: the value has no JSON encoding, such as NaN or half a character.
+    """
+    try:
+        data = canonical_json(value)
+    except (ValueError, TypeError) as error:
+        raise ModelFileError(f"`{name}` can't be written as JSON ({error})") from error
+    if _is_deep(value) or len(data) > MOST_JSON_BYTES:
+        raise ModelFileError(f"`{name}` is too long or nested too deep to be written")
+    return data
+
+
+def field(value: Any, key: str, kind: type[T], *, name: str) -> T:
+    """Return an entry of a JSON object, which must be there and of this kind.
+
+    Raises:
+        ModelFileError: it isn't.
+    """
+    found = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
+        raise _refused(name, f"has no `{key}` of the right kind")
+    return found
+
+
+def only_keys(value: dict[str, Any], keys: Iterable[str], *, name: str) -> None:
+    """Refuse keys that this version doesn't know: what they mean might change a prediction.
+
+    Raises:
+        ModelFileError: there are some.
+    """
+    others = sorted(set(value) - set(keys))
+    if others:
+        raise ModelFileError(
+            f"`{name}` holds `{others[0]}`, which this version doesn't know",
+            fix="Update modelwright: a newer one may have written the file",
+        )
+
+
+def _refused(name: str, why: str) -> ModelFileError:
+    return ModelFileError(f"`{name}` {why}")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key is given twice")
+    return value
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value] if isinstance(value, dict | list | tuple) else []
+    for _ in range(DEEPEST):
+        inner = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [item for items in inner for item in items if isinstance(item, dict | list | tuple)]
+    return bool(level)

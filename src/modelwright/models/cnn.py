@@ -1,0 +1,95 @@
+"""A convolutional network: blocks of convolution and pooling, then fully connected layers."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modelwright.models.network import ACTIVATIONS, Frame, flat, same_conv, too_small
+from modelwright.recipe.model import CnnModel, ConvBlock
+
+
+class Cnn(nn.Module):
+    """Convolution blocks `blocks`, fully connected layers `hidden`, and a linear `head`.
+
+    Images of another size than the network was built for are brought to the size of the last map
+    by the same kind of pooling, so that training may begin with smaller ones.
+    """
+
+    def __init__(self, spec: CnnModel, frame: Frame) -> None:
+        super().__init__()
+        self.map_size = map_size(spec, frame.height, frame.width)
+        channels = frame.channels
+        blocks = []
+        for block in spec.blocks:
+            blocks.append(_block(spec, block, channels))
+            channels = block.filters
+        self.blocks = nn.Sequential(*blocks)
+        self.average = spec.pooling == "average"
+        widths = (channels * self.map_size[0] * self.map_size[1], *spec.head)
+        self.hidden = nn.ModuleList(
+            nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.activation = ACTIVATIONS[spec.activation]()
+        self.dropout = nn.Dropout(spec.dropout)
+        self.head = nn.Linear(widths[-1], frame.num_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
+        x = self.blocks(images)
+        if (x.shape[2], x.shape[3]) != self.map_size:
+            pool = F.adaptive_avg_pool2d if self.average else F.adaptive_max_pool2d
+            x = pool(x, self.map_size)
+        x = flat(x)
+        for layer in self.hidden:
+            x = self.activation(layer(self.dropout(x)))
+        outputs: Tensor = self.head(self.dropout(x))
+        return outputs
+
+
+def _block(spec: CnnModel, block: ConvBlock, channels: int) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for number in range(1, block.convolutions + 1):
+        layers[f"conv{number}"] = same_conv(
+            channels, block.filters, block.kernel, bias=not spec.batch_norm
+        )
+        if spec.batch_norm:
+            layers[f"norm{number}"] = nn.BatchNorm2d(block.filters)
+        layers[f"activation{number}"] = ACTIVATIONS[spec.activation]()
+        channels = block.filters
+    if block.pool > 1:
+        average = spec.pooling == "average"
+        layers["pool"] = nn.AvgPool2d(block.pool) if average else nn.MaxPool2d(block.pool)
+    return nn.Sequential(layers)
+
+
+def map_size(spec: CnnModel, height: int, width: int) -> tuple[int, int]:
+    """Return the height and width of the last map.
+
+    Raises:
+        RecipeError: the images are too small for the poolings.
+    """
+    high, wide = height, width
+    for block in spec.blocks:
+        high, wide = high // block.pool, wide // block.pool
+    if high and wide:
+        return high, wide
+    pools = " × ".join(str(block.pool) for block in spec.blocks)
+    raise too_small(
+        "cnn",
+        height,
+        width,
+        needs=f"Its blocks pool by {pools}, and nothing would be left",
+        fix="Take fewer blocks, set `pool: 1` in some, or raise `transforms.size`",
+    )
+
+
+def cnn(spec: CnnModel, frame: Frame) -> nn.Module:
+    """Return the body that a recipe's `cnn` asks for.
+
+    Raises:
+        RecipeError: the images are too small for it.
+    """
+    return Cnn(spec, frame)

@@ -1,0 +1,35 @@
+"""A multilayer perceptron: fully connected layers on the flattened image."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from modelwright.models.network import ACTIVATIONS, Frame, flat
+from modelwright.recipe.model import MlpModel
+
+
+class Mlp(nn.Module):
+    """Hidden layers, each linear → activation → dropout, then a linear `head`."""
+
+    def __init__(self, spec: MlpModel, frame: Frame) -> None:
+        super().__init__()
+        widths = (frame.channels * frame.height * frame.width, *spec.hidden)
+        self.hidden = nn.ModuleList(
+            nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.activation = ACTIVATIONS[spec.activation]()
+        self.dropout = nn.Dropout(spec.dropout)
+        self.head = nn.Linear(widths[-1], frame.num_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
+        x = flat(images)
+        for layer in self.hidden:
+            x = self.dropout(self.activation(layer(x)))
+        outputs: Tensor = self.head(x)
+        return outputs
+
+
+def mlp(spec: MlpModel, frame: Frame) -> nn.Module:
+    """Return the body that a recipe's `mlp` asks for."""
+    return Mlp(spec, frame)

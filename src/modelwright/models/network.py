@@ -1,0 +1,86 @@
+"""What every image network has around its family's body: graph steps, and the layout of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modelwright.errors import RecipeError
+from modelwright.models.steps import PixelSteps
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+"""The recipe's nonlinearities."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The size of a network's two ends."""
+
+    channels: int
+    height: int
+    width: int
+    num_outputs: int
+
+
+class ImageNetwork(nn.Module):
+    """Pixels in, raw outputs out: graph steps, then a family's body.
+
+    Args:
+        steps: scale and normalise.
+        body: takes images `[N, C, H, W]`, channels last in memory, and returns `[N, K]`. Its last
+            layer is called `head`.
+    """
+
+    def __init__(self, steps: PixelSteps, body: nn.Module) -> None:
+        super().__init__()
+        self.steps = steps
+        self.body = body
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return the outputs `[N, K]` for pixels `[N, H, W, C]`, uint8 or floats in 0…255."""
+        # Pixels lie channels last already, so this view costs nothing.
+        outputs: Tensor = self.body(self.steps(pixels).permute(0, 3, 1, 2))
+        return outputs
+
+
+def flat(images: Tensor) -> Tensor:
+    """Return `[N, C, H, W]` as `[N, H·W·C]`: the order in which channels-last memory lies."""
+    return images.permute(0, 2, 3, 1).flatten(1)
+
+
+class EvenConv(nn.Conv2d):
+    """A convolution with an even kernel that keeps the size: the spare row goes to the far side."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `[N, out, H, W]`."""
+        (high, wide), (near_y, near_x) = self.kernel_size, _near(self.kernel_size)
+        padded = F.pad(input, (near_x, wide - 1 - near_x, near_y, high - 1 - near_y))
+        return F.conv2d(padded, self.weight, self.bias)
+
+
+def _near(kernel: tuple[int, ...]) -> tuple[int, int]:
+    return (kernel[0] - 1) // 2, (kernel[1] - 1) // 2
+
+
+def same_conv(channels: int, filters: int, kernel: int, *, bias: bool) -> nn.Conv2d:
+    """Return a convolution whose padding keeps the size, for any kernel."""
+    if kernel % 2 == 0:
+        return EvenConv(channels, filters, kernel, bias=bias)
+    return nn.Conv2d(channels, filters, kernel, padding=kernel // 2, bias=bias)
+
+
+def too_small(family: str, height: int, width: int, *, needs: str, fix: str) -> RecipeError:
+    """Return the error for images that a network would pool away."""
+    return RecipeError(
+        f"images of {height}×{width} pixels are too small for this `{family}`",
+        why=needs,
+        fix=fix,
+    )

@@ -1,0 +1,167 @@
+"""What the composition rules ask of a recipe: each a question whose answer names the fault.
+
+A question returns a few words for the message where the pair stands, else a blank.
+"""
+
+from __future__ import annotations
+
+from modelwright.errors import nearest
+from modelwright.recipe.data import Cifar10Data, DigitsData, FolderData
+from modelwright.recipe.evaluate import METRICS, TIMED, parse_target
+from modelwright.recipe.model import CnnModel, ResnetModel, SpeednetModel
+from modelwright.recipe.recipe import Recipe
+from modelwright.recipe.train import ConstantSchedule, GdOptimizer, StepSchedule
+
+SPEEDNET_SIDE = 9
+"""Below it, nothing is left after speednet's 2×2 convolution and three poolings by 2."""
+FEW = 8
+"""Statistics of a batch over fewer samples than this are mostly noise."""
+
+
+def known_sides(recipe: Recipe) -> tuple[int, int] | None:
+    """Return the height and width of the network's input, where the recipe alone decides them."""
+    size = recipe.transforms.size
+    if isinstance(size, tuple):
+        return size
+    if isinstance(size, int):
+        return size, size
+    own = {DigitsData: 8, Cifar10Data: 32}.get(type(recipe.data))
+    return (own, own) if own else None
+
+
+def short_side(recipe: Recipe) -> int | None:
+    """Return the shorter side of the input, where the recipe alone decides it."""
+    sides = known_sides(recipe)
+    return min(sides) if sides else None
+
+
+def too_large(amount: int, recipe: Recipe) -> str:
+    """Say how an amount of pixels compares with the side that it reaches."""
+    side = short_side(recipe)
+    return f"{amount} pixels on a side of {side}" if side and amount >= side else ""
+
+
+def is_grey(recipe: Recipe) -> bool:
+    """Say whether it is sure that images are grey."""
+    colour = recipe.transforms.colour
+    return colour == "grey" or (colour == "auto" and isinstance(recipe.data, DigitsData))
+
+
+def has_no_validation(recipe: Recipe) -> bool:
+    """Say whether it is sure that nothing is held out; a folder may come with its own split."""
+    return isinstance(recipe.data, DigitsData | Cifar10Data) and not recipe.data.split.val
+
+
+def has_no_test(recipe: Recipe) -> bool:
+    """Say whether it is sure that there is no test split."""
+    return isinstance(recipe.data, DigitsData) and not recipe.data.split.test
+
+
+def has_batch_norm(recipe: Recipe) -> bool:
+    """Say whether it is sure that the network takes statistics of its batches."""
+    model = recipe.model
+    return isinstance(model, ResnetModel | SpeednetModel) or (
+        isinstance(model, CnnModel) and model.batch_norm
+    )
+
+
+def part(recipe: Recipe) -> int:
+    """Return how many samples the network sees at once."""
+    train = recipe.train
+    if isinstance(train.optimizer, GdOptimizer):
+        return train.batch_size
+    return train.batch_size // train.accumulate
+
+
+def vanishing_block(recipe: Recipe) -> str:
+    """Name the block of a `cnn` that pools away the last pixel."""
+    side, model = smallest_known_side(recipe), recipe.model
+    if side is None or not isinstance(model, CnnModel):
+        return ""
+    left = side
+    for number, block in enumerate(model.blocks, start=1):
+        left //= block.pool
+        if left == 0:
+            return f"block {number} of {len(model.blocks)} pools away the last of {side} pixels"
+    return ""
+
+
+def too_small_for_speednet(recipe: Recipe) -> str:
+    """Name the size of images that `speednet` can't take."""
+    side = smallest_known_side(recipe)
+    is_small = isinstance(recipe.model, SpeednetModel) and side is not None and side < SPEEDNET_SIDE
+    return f"{side}" if is_small else ""
+
+
+def smallest_known_side(recipe: Recipe) -> int | None:
+    """Return the smallest side that the network is sure to get, in training or after."""
+    sides = [step.size for step in recipe.train.resolution]
+    if (full := short_side(recipe)) is not None:
+        sides.append(full)
+    return min(sides, default=None)
+
+
+def larger_step(recipe: Recipe) -> str:
+    """Name the first size of training that is no smaller than the full one."""
+    side = short_side(recipe)
+    sizes = [step.size for step in recipe.train.resolution if side and step.size >= side]
+    return f"{sizes[0]} is not below the full size of {side}" if sizes else ""
+
+
+def dead_group(recipe: Recipe) -> str:
+    """Name the first group of parameters that an earlier one leaves nothing to."""
+    groups = [group.match for group in recipe.train.groups]
+    for number, pattern in enumerate(groups):
+        before = next((item for item in groups[:number] if item in ("*", pattern)), None)
+        if before is not None:
+            return f"`{pattern}` (entry {number}) is behind `{before}`"
+    return ""
+
+
+def freezes_all(recipe: Recipe) -> bool:
+    """Say whether the first group takes every parameter and holds it still."""
+    first = recipe.train.groups[:1]
+    return bool(first) and first[0].match == "*" and first[0].lr == 0
+
+
+def unknown_metric(recipe: Recipe) -> str:
+    """Name the first target that nothing measures."""
+    wrong = next((name for name in recipe.targets if name not in METRICS), "")
+    return f"`{wrong}` is not a metric. {nearest(wrong, METRICS)}".rstrip(".") if wrong else ""
+
+
+def out_of_range(recipe: Recipe) -> str:
+    """Name the first target of a share that no share can meet, or a percentage."""
+    for name, target in recipe.targets.items():
+        bound = parse_target(target)[1]
+        if name in METRICS and METRICS[name].is_share and bound > 1:
+            return f"`{name}` lies between 0 and 1, and its target is {target}"
+    return ""
+
+
+def wrong_way(recipe: Recipe) -> str:
+    """Name the first target that asks for a worse figure."""
+    for name, target in recipe.targets.items():
+        wants_high = parse_target(target)[0].startswith(">")
+        if name in METRICS and METRICS[name].higher_is_better != wants_high:
+            better = "higher" if METRICS[name].higher_is_better else "lower"
+            return f"`{name}: {target}` asks for a worse figure than it allows: {better} is better"
+    return ""
+
+
+def timed_target(recipe: Recipe) -> str:
+    """Name the first target that needs times."""
+    return next((f"`{name}`" for name in recipe.targets if name in TIMED), "")
+
+
+def foreign_split_column(recipe: Recipe) -> bool:
+    """Say whether a folder is to be split by what only a table has."""
+    split = recipe.data.split
+    if not isinstance(recipe.data, FolderData) or split.by == "stratified":
+        return False
+    return not (split.by == "group" and split.column == "parent")
+
+
+def falls(recipe: Recipe) -> bool:
+    """Say whether the learning rate falls steadily to the end."""
+    return not isinstance(recipe.train.schedule, ConstantSchedule | StepSchedule)

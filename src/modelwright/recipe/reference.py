@@ -1,0 +1,213 @@
+"""The recipe written out: every setting as a Markdown reference, as commented YAML, as JSON Schema.
+
+All of it is made from the specs, so it can't differ from what is read.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from modelwright.recipe.document import is_plain_text
+from modelwright.recipe.evaluate import METRICS
+from modelwright.recipe.recipe import Recipe
+from modelwright.recipe.schema import (
+    REQUIRED,
+    Setting,
+    choices,
+    is_optional,
+    item_kind,
+    phrase,
+    settings_of,
+    tag_of,
+    variants,
+)
+from modelwright.recipe.spec import Spec
+
+_WIDTH = 96
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a recipe, with which editors complete and check it."""
+    schema = Recipe.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "A modelwright recipe",
+    }
+
+
+# Commented YAML
+
+
+def render_config(recipe: Recipe) -> str:
+    """Return the recipe as YAML with every default written out and a comment for each setting.
+
+    Law: `parse_recipe(render_config(recipe), where=…) == recipe`.
+    """
+    lines: list[str] = []
+    for key, setting in settings_of(Recipe).items():
+        if lines:
+            lines.append("")
+        lines += _entry(setting, getattr(recipe, key), indent=0)
+    return "\n".join(lines) + "\n"
+
+
+def _entry(setting: Setting, value: object, *, indent: int) -> list[str]:
+    """Return the lines of one setting: its comment, then `key: value` or a section."""
+    blanks = " " * indent
+    lines = [f"{blanks}# {line}" for line in _comment(setting, indent)]
+    name = f"{blanks}{_text(setting.key)}:"
+    if isinstance(value, Spec):
+        lines.append(name)
+        for key, inner in settings_of(type(value)).items():
+            lines += _entry(inner, getattr(value, key), indent=indent + 2)
+    elif isinstance(value, dict) and value:
+        lines.append(name)
+        lines += [f"{blanks}  {_text(key)}: {_flow(item)}" for key, item in value.items()]
+    elif isinstance(value, tuple) and any(isinstance(item, Spec) for item in value):
+        lines.append(name)
+        lines += [f"{blanks}  - {_flow(item)}" for item in value]
+    else:
+        lines.append(f"{name} {_flow(value)}")
+    return lines
+
+
+def _comment(setting: Setting, indent: int) -> list[str]:
+    allowed = "" if _says_itself(setting) else _capital(phrase(setting.kind))
+    if allowed and is_optional(setting.kind):
+        allowed += ", or null"
+    words = " ".join(part for part in (setting.sentence, f"{allowed}." if allowed else "") if part)
+    return textwrap.wrap(words, _WIDTH - indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _says_itself(setting: Setting) -> bool:
+    """Say whether the type adds nothing to the sentence: one word, a plain section, text."""
+    words, options = phrase(setting.kind), choices(setting.kind)
+    if words in ("a section", "text", "`true` or `false`", "a section of names and values"):
+        return not is_optional(setting.kind)
+    is_named = all(f"`{option}`" in setting.sentence for option in options)
+    return (
+        bool(options) and words.count("`") == 2 * len(options) and (len(options) == 1 or is_named)
+    )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _flow(value: object) -> str:
+    """Return a value on one line."""
+    if isinstance(value, Spec):
+        inner = ((key, getattr(value, key)) for key in settings_of(type(value)))
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in inner) + "}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_text(key)}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return repr(value)
+
+
+def _text(text: str) -> str:
+    """Return text as YAML: bare where it reads as itself, else in double quotes."""
+    if is_plain_text(text):
+        return text
+    quoted = json.dumps(text, ensure_ascii=False)
+    # JSON leaves some characters bare that YAML takes for line ends or refuses.
+    return "".join(char if char.isprintable() or char == " " else _escape(char) for char in quoted)
+
+
+def _escape(char: str) -> str:
+    code = ord(char)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+# Markdown
+
+
+def recipe_reference() -> str:
+    """Return every section and setting of a recipe as Markdown, made from the specs."""
+    parts = [
+        "# The recipe",
+        "This page is made from the specs in `src/modelwright/recipe/`. A key that doesn't stand "
+        "here is refused. `modelwright config RECIPE` prints a recipe with every default.",
+    ]
+    seen: set[type[Spec]] = set()
+    for title, spec in _sections(Recipe, ""):
+        if spec in seen:
+            continue
+        seen.add(spec)
+        level = "##" if title.count(".") == 0 else "###"
+        parts += [f"{level} {title}", _first_paragraph(spec), _table(spec)]
+        if spec is Recipe:
+            parts += ["## `targets`", _TARGETS, _metrics()]
+    return "\n\n".join(parts) + "\n"
+
+
+_TARGETS = (
+    "A comparison (`>=`, `<=`, `>`, `<`) and a number in quotes, by metric. A run that misses one "
+    "exits with 1."
+)
+
+
+def _sections(spec: type[Spec], path: str, tag: str = "") -> Iterator[tuple[str, type[Spec]]]:
+    key = tag_of(spec)[0]
+    chosen = "…" if key == tag else tag
+    yield (f"`{path}`" if path else "The whole") + (f" with `{key}: {chosen}`" if tag else ""), spec
+    for name, setting in settings_of(spec).items():
+        for inner_tag, inner in variants(_item(setting.kind)).items():
+            yield from _sections(inner, f"{path}.{name}".lstrip("."), inner_tag)
+
+
+def _item(kind: object) -> object:
+    of = item_kind(kind)
+    return of if of is not None and variants(of) else kind
+
+
+def _first_paragraph(spec: type[Spec]) -> str:
+    return " ".join((spec.__doc__ or "").split("\n\n")[0].split())
+
+
+def _table(spec: type[Spec]) -> str:
+    rows = ["| key | holds | default | meaning |", "| --- | --- | --- | --- |"]
+    for setting in settings_of(spec).values():
+        holds = phrase(setting.kind) + (", or null" if is_optional(setting.kind) else "")
+        cells = (f"`{setting.key}`", _cell(holds), _default(setting), _cell(setting.sentence))
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _default(setting: Setting) -> str:
+    value = setting.default
+    if value is REQUIRED:
+        return "must be given"
+    if isinstance(value, Spec):
+        tag, fields = tag_of(type(value))[0], settings_of(type(value))
+        shown = {
+            key: getattr(value, key)
+            for key, inner in fields.items()
+            if key == tag or getattr(value, key) != inner.default
+        }
+        return f"`{_flow(shown)}`" if shown else "its defaults"
+    return f"`{_cell(_flow(value))}`"
+
+
+def _metrics() -> str:
+    rows = ["| metric | meaning | better |", "| --- | --- | --- |"]
+    rows += [
+        f"| `{name}` | {metric.sentence} | {'higher' if metric.higher_is_better else 'lower'} |"
+        for name, metric in METRICS.items()
+    ]
+    return "\n".join(rows)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
