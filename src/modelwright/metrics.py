@@ -1,9 +1,9 @@
 """Every metric once, in NumPy: used to choose an epoch in training and to measure the shipped file.
 
-Outputs are logits `[N, K]`, targets class numbers `[N]`; ties go to the lower class number. What can
-be summed (confusion cells, calibration bins, sums of squares) is kept as sums; `Outcomes` keeps the
-few figures per sample that the rest needs, so nothing of size N·K or K² outlives a batch. Outputs
-that aren't finite are refused: no metric ever counts a NaN as right or wrong.
+Outputs are logits `[N, K]`, targets class numbers `[N]`; ties go to the lower class number. What
+can be summed (confusion cells, calibration bins, sums of squares) is kept as sums; `Outcomes` keeps
+the few figures per sample that the rest needs, so nothing of size N·K or K² outlives a batch.
+Outputs that aren't finite are refused: no metric ever counts a NaN as right or wrong.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SORTED_WHOLE = 128
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What became of each sample `[N]`; the outcomes of two batches together are the batches' joined."""
+    """What became of each sample `[N]`; those of two batches together are the batches' joined."""
 
     targets: Ints
     predicted: Ints
@@ -51,7 +51,8 @@ class Outcomes:
     @property
     def hits(self) -> NDArray[np.bool_]:
         """Whether each sample's most probable class is its target."""
-        return self.ranks == 0
+        hits: NDArray[np.bool_] = self.ranks == 0
+        return hits
 
     def take(self, chosen: NDArray[np.bool_] | Ints) -> Outcomes:
         """Return the outcomes of some of the samples."""
@@ -314,7 +315,7 @@ def reliability(
     return Reliability(
         samples=np.bincount(places, minlength=bins),
         hits=np.bincount(places[hits], minlength=bins),
-        confidence=np.bincount(places, weights=confidence, minlength=bins),
+        confidence=np.bincount(places, weights=confidence, minlength=bins).astype(np.float64),
     )
 
 

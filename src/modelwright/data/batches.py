@@ -80,9 +80,9 @@ class Batches:
                 f"{inputs.ndim - 1} dimensions",
                 fix="Leave the section `augment` out",
             )
-        if (spec.mixup or spec.cutmix) and not self._targets.is_floating_point():
-            if self._num_outputs is None:
-                raise RequestError("mixing samples needs the number of classes")
+        mixes_classes = (spec.mixup or spec.cutmix) and not self._targets.is_floating_point()
+        if mixes_classes and self._num_outputs is None:
+            raise RequestError("mixing samples needs the number of classes")
 
     def __len__(self) -> int:
         return len(self._split)
@@ -96,13 +96,13 @@ class Batches:
             whole: the global batch that they are a share of, the same for every share: partners
                 for mixing come from there. By default the share itself.
         """
-        targets = self._targets[torch.from_numpy(positions).to(self._device)]
+        targets = self._targets[self._index(positions)]
         images = self._inputs(epoch, positions)
         mix = self._mix(epoch, positions if whole is None else whole)
         if mix is None:
             return Batch((images,), targets)
         partners = _partners(positions, positions if whole is None else whole)
-        others = self._targets[torch.from_numpy(partners).to(self._device)]
+        others = self._targets[self._index(partners)]
         return Batch(
             (mix_images(images, self._inputs(epoch, partners), mix),),
             mix_targets(targets, others, mix, num_outputs=self._num_outputs),
@@ -111,13 +111,16 @@ class Batches:
     def _inputs(self, epoch: int, positions: Positions) -> Tensor:
         """Return the samples, each varied by itself."""
         if self._resident is not None:
-            samples = self._resident[torch.from_numpy(positions).to(self._device)]
+            samples = self._resident[self._index(positions)]
         else:
             samples = torch.from_numpy(self._split.gather(positions)).to(self._device)
         if self._augment is None:
             return samples
         draws = Draws(self._seed, epoch, positions)
         return augment_batch(samples, self._augment, draws, fill=self._fill)
+
+    def _index(self, positions: Positions) -> Tensor:
+        return torch.tensor(positions, device=self._device)
 
     def _mix(self, epoch: int, whole: Positions) -> Mix | None:
         if self._augment is None or not len(whole):

@@ -1,8 +1,8 @@
-"""Simple models to compare with: the majority class, the nearest centroid, HOG with a linear classifier.
+"""Simple models to compare with: majority, nearest centroid, HOG with a linear classifier.
 
-They are fitted on the training split alone and asked the samples that the model file was asked. Large
-images are reduced and very many samples drawn from, so that all of it takes a minute or less on 50,000
-small images; the method of the evidence says what was left out.
+They are fitted on the training split alone and asked the samples that the model file was asked.
+Large images are reduced and very many samples drawn from, so that all of it takes a minute or less
+on 50,000 small images; the method of the evidence says what was left out.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def centroid(train: Split, samples: Split, num_classes: int) -> Answers:
         samples,
         num_classes=num_classes,
         side=CENTROID_SIDE,
-        features=lambda pixels: pixels.reshape(len(pixels), -1).astype(np.float32) / 255,
+        features=_flat,
         fit=nearest_centroid,
         method="the class whose mean training image is nearest",
     )
@@ -179,8 +179,14 @@ def _linear(
     return Answers(asked, np.concatenate(predicted), method)
 
 
+def _flat(pixels: NDArray[np.uint8]) -> Features:
+    flat: Features = pixels.reshape(len(pixels), -1).astype(np.float32)
+    flat /= 255
+    return flat
+
+
 def _drawn(count: int, most: int) -> Ints:
-    """Return positions in order: all, or as many as allowed, drawn at random and always the same."""
+    """Return positions in order: all, or as many as allowed, the same draw every time."""
     if count <= most:
         return np.arange(count)
     drawn: Ints = np.sort(np.random.default_rng(0).choice(count, size=max(most, 1), replace=False))
@@ -188,7 +194,7 @@ def _drawn(count: int, most: int) -> Ints:
 
 
 def _factors(height: int, width: int, side: int) -> tuple[int, int]:
-    """Return the whole factors by which an image is reduced; it becomes at most twice as long as wide."""
+    """Return the whole factors that reduce an image; it becomes at most twice as long as wide."""
     shorter = max(4, min(height, width, side))
     most = min(side, 2 * shorter)
     return -(-height // most), -(-width // most)
@@ -203,7 +209,7 @@ def _reduced_size(split: Split, side: int) -> tuple[int, int]:
 
 
 def _reduce(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Return images reduced to their blocks' means; an incomplete block at the border is left out."""
+    """Return images reduced to their blocks' means; what is left at the border is cut off."""
     count, height, width, channels = pixels.shape
     down, across = _factors(height, width, side)
     if down == across == 1:
@@ -211,7 +217,8 @@ def _reduce(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
     rows, columns = height // down, width // across
     whole = pixels[:, : rows * down, : columns * across]
     blocks = whole.reshape(count, rows, down, columns, across, channels)
-    reduced: NDArray[np.uint8] = np.rint(blocks.mean(axis=(2, 4), dtype=np.float32)).astype(np.uint8)
+    means = blocks.mean(axis=(2, 4), dtype=np.float32)
+    reduced: NDArray[np.uint8] = np.rint(means).astype(np.uint8)
     return reduced
 
 
@@ -259,8 +266,12 @@ def _difference(
         high=found.high,
         n=found.n,
         method="the model's accuracy minus this baseline's on the same samples; paired interval of "
-        f"Bonett and Price; exact McNemar test p = {found.p:.2g}",
+        f"Bonett and Price; exact McNemar test p {_p(found.p)}",
         model=against.model,
         subject=f"baseline:{name}",
         **_context(samples, fingerprint),
     )
+
+
+def _p(chance: float) -> str:
+    return f"= {chance:.2g}" if chance >= 1e-12 else "< 1e-12"

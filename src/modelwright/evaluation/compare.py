@@ -72,7 +72,7 @@ def compare(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Comparison:
 
 
 def answer(ledger: Ledger) -> str:
-    """Say in a sentence whether the model beats the strongest baseline; empty where none was measured.
+    """Say whether the model beats the strongest baseline; empty where none was measured.
 
     A baseline that was measured on a part of the samples is compared on that part.
     """

@@ -1,8 +1,8 @@
 """The gate: the recipe's targets against the ledger, and the headline figures.
 
 A target is met by the point value of test evidence (validation only where there is no test split).
-It is *proven* when the 95 % bound meets it too, on enough samples that chose nothing, and, for a time,
-on this hardware.
+It is *proven* when the 95 % bound meets it too, on enough samples that chose nothing, and, where it
+is a time, on this hardware.
 """
 
 from __future__ import annotations

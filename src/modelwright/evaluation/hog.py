@@ -1,9 +1,9 @@
 """Histograms of oriented gradients: the hand-crafted features of the traditional model.
 
-Written from Dalal and Triggs 2005, `Histograms of Oriented Gradients for Human Detection`, section 6:
-square-root gamma, centred differences of the strongest colour channel, 9 unsigned orientations with
-votes shared between neighbouring ones, blocks of 2 × 2 cells, L2-Hys normalisation. Cells are whole
-and square, and sized so that about eight stand along the shorter side.
+Written from Dalal and Triggs 2005, `Histograms of Oriented Gradients for Human Detection`, section
+6: square-root gamma, centred differences of the strongest colour channel, 9 unsigned orientations
+with votes shared between neighbouring ones, blocks of 2 × 2 cells, L2-Hys normalisation. Cells are
+whole and square, and sized so that about eight stand along the shorter side.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def hog_size(height: int, width: int) -> int:
 
 
 def hog_features(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the features `[N, D]` of images `[N, H, W, C]`, which are at least 4 pixels wide and high.
+    """Return the features `[N, D]` of images `[N, H, W, C]`, each side 4 pixels or more.
 
     >>> hog_features(np.zeros((1, 8, 8, 3), np.uint8)).shape
     (1, 324)

@@ -1,16 +1,17 @@
-"""95 % intervals: Wilson's for shares, the bootstrap for what isn't one, order statistics for quantiles.
+"""95 % intervals: Wilson's for shares, the bootstrap for means, order statistics for quantiles.
 
 A resampled interval comes to nothing where nothing varies (every prediction right), which would
 prove too much; so averages over classes are never narrower than their classes' Wilson intervals
-combined. Sources: Wilson 1927; Efron and Tibshirani 1993, chapter 13; Zou and Donner 2008 (combining
-intervals); Bonett and Price 2012 (paired shares); David and Nagaraja 2003, section 7.1 (quantiles).
+combined. Sources: Wilson 1927; Efron and Tibshirani 1993, chapter 13; Zou and Donner 2008
+(combining intervals); Bonett and Price 2012 (paired shares); David and Nagaraja 2003, section 7.1
+(quantiles).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -87,7 +88,7 @@ def class_bounds(hits: ArrayLike, predicted: ArrayLike, support: ArrayLike) -> R
 
 
 def replicates(count: int) -> int:
-    """Return how often a bootstrap over so many samples or cells draws: less often for very many."""
+    """Return how often a bootstrap over so many samples or cells draws: fewer times for many."""
     return max(_FEWEST_REPLICATES, min(REPLICATES, _DRAWS // max(1, count)))
 
 
@@ -98,7 +99,8 @@ def average_bounds(cells: metrics.Confusion, *, seed: int = 0) -> dict[str, Inte
     quantiles, moved by its bias, and widened where the classes' intervals combined are wider.
     """
     # Classes that don't occur play no part, so the rest are numbered closely.
-    classes, places = np.unique(np.concatenate([cells.targets, cells.predicted]), return_inverse=True)
+    both = np.concatenate([cells.targets, cells.predicted])
+    classes, places = np.unique(both, return_inverse=True)
     wanted, got = places[: len(cells.targets)], places[len(cells.targets) :]
     size, right = len(classes), wanted == got
     total = int(cells.counts.sum())
@@ -110,7 +112,7 @@ def average_bounds(cells: metrics.Confusion, *, seed: int = 0) -> dict[str, Inte
         def by(column: Ints, kept: Ints) -> Doubles:
             flat = (offsets + column).ravel()
             summed = np.bincount(flat, weights=kept.ravel(), minlength=len(counts) * size)
-            return summed.reshape(len(counts), size)
+            return summed.reshape(len(counts), size).astype(np.float64)
 
         return by(wanted[right], counts[:, right]), by(got, counts), by(wanted, counts)
 
@@ -166,9 +168,7 @@ def mean_bounds(values: Doubles, *, seed: int = 0) -> Interval:
     return Interval(value - (value - low) * widening, value + (high - value) * widening)
 
 
-def calibration_bounds(
-    confidence: Doubles, hits: NDArray[np.bool_], *, seed: int = 0
-) -> Interval:
+def calibration_bounds(confidence: Doubles, hits: NDArray[np.bool_], *, seed: int = 0) -> Interval:
     """Return bootstrap bounds of the calibration error.
 
     Binning overstates the error of a well-calibrated model, and resampling does so once more. The
@@ -184,7 +184,8 @@ def calibration_bounds(
         offsets = np.arange(len(picks))[:, None] * bins
         flat = (offsets + places[picks]).ravel()
         summed = np.bincount(flat, weights=gaps[picks].ravel(), minlength=len(picks) * bins)
-        return np.abs(summed.reshape(len(picks), bins)).sum(axis=1) / len(gaps)
+        errors: Doubles = np.abs(summed.reshape(len(picks), bins)).sum(axis=1) / len(gaps)
+        return errors
 
     value = metrics.calibration_error(metrics.reliability(confidence, hits))
     drawn = _resampled(len(gaps), draw, seed=seed)
@@ -289,8 +290,9 @@ def _binomial(count: int, chance: float) -> Doubles:
     factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
     logs = factorials[count] - factorials[hits] - factorials[count - hits]
     logs = logs + hits * math.log(chance) + (count - hits) * math.log1p(-chance)
-    probabilities: NDArray[Any] = np.exp(logs)
-    return probabilities / probabilities.sum()
+    probabilities: Doubles = np.exp(logs)
+    probabilities /= probabilities.sum()
+    return probabilities
 
 
 def _binomial_below(successes: int, count: int, chance: float) -> float:

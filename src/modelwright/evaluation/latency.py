@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import platform
 import time
@@ -44,19 +45,30 @@ class Place:
 
 
 def hardware() -> str:
-    """Return the processor's name and its cores that this process may use.
+    """Return the processor, the cores this process may use, and the memory.
 
-    The model runs on the processor; a graphics card, where there is one, takes no part.
+    Two machines are the same where this is: `Intel(R) Xeon(R) Processor, 2 cores, 8 GiB`. The
+    memory is rounded to a power of two, since what systems report of it varies a little.
     """
-    name = platform.processor() or platform.machine()
+    name = platform.processor() or platform.machine() or "unknown processor"
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             key, _, value = line.partition(":")
-            if key.strip() == "model name":
+            if key.strip() == "model name" and value.strip():
                 name = " ".join(value.split())
                 break
-    cores = available_cores()
-    return f"{name}, {cores} core{'s' if cores > 1 else ''}, no GPU used"
+    cores, memory = available_cores(), _memory_gib()
+    parts = [name, f"{cores} core{'s' if cores > 1 else ''}"]
+    return ", ".join(parts + ([f"{memory} GiB"] if memory else []))
+
+
+def _memory_gib() -> int:
+    """Return the machine's memory, rounded to a power of two; 0 where the system doesn't say."""
+    try:
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return 0
+    return 2 ** max(0, round(math.log2(size / 2**30))) if size > 0 else 0
 
 
 def available_cores() -> int:
@@ -164,7 +176,8 @@ def _times(
 ) -> Doubles:
     """Warm up, then time calls for about so many seconds.
 
-    It goes on to three times as long where there are fewer than the least calls; two are always made.
+    It goes on to three times as long where there are fewer than the least calls, and makes two at
+    the very least.
     """
     started = clock()
     for turn in range(20):  # first calls fill caches and plan memory
@@ -187,7 +200,7 @@ def _times(
 
 @contextlib.contextmanager
 def _own_garbage_only() -> Iterator[None]:
-    """Set aside, for a while, all objects that stand in memory now, so that only new ones are swept."""
+    """Set aside, for a while, all objects that stand in memory, so that only new ones are swept."""
     if gc.get_freeze_count():
         yield
         return

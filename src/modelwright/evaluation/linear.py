@@ -1,8 +1,8 @@
-"""Linear classifiers that need no iterations: nearest centroid, and ridge regression on class indicators.
+"""Linear classifiers without iterations: nearest centroid, and ridge regression on indicators.
 
 Both are fitted from sums over chunks of samples, so features never stand in memory whole. Source of
-the ridge: Hastie, Tibshirani and Friedman 2009, `The Elements of Statistical Learning`, sections 3.4.1
-and 4.2; how strong it is, is chosen on a tenth of the training samples.
+the ridge: Hastie, Tibshirani and Friedman 2009, `The Elements of Statistical Learning`, sections
+3.4.1 and 4.2; how strong it is, is chosen on a tenth of the training samples.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""How good a model file is: every metric of a classification, measured through the runtime that serves.
+"""How good a model file is: every metric of a classification, through the runtime that serves.
 
-The model answers in chunks, and only a few figures a sample are kept, so 100,000 classes or a million
-samples fit. What the report shows beside figures (confusion, classes, mistakes, reliability) comes
-back in the same object.
+The model answers in chunks, and only a few figures a sample are kept, so 100,000 classes or a
+million samples fit. What the report shows beside figures (confusion, classes, mistakes,
+reliability) comes back in the same object.
 """
 
 from __future__ import annotations
@@ -30,10 +30,6 @@ CLASSES_IN_LEDGER = 1000
 WITHOUT_NEAR = "without near-duplicates"
 
 _SHARE = "Wilson interval"
-_DRAWN = (
-    f"bootstrap of {intervals.REPLICATES:,} draws of the confusion matrix, never narrower than the "
-    "classes' Wilson intervals combined"
-)
 SplitName = Literal["test", "validation", "train", ""]
 
 
@@ -64,8 +60,8 @@ class HasOutputs(Protocol):
     def file_bytes(self) -> int:
         """The bytes of the whole file."""
 
-    def outputs(self, pixels: NDArray[np.uint8], /) -> NDArray[np.float32]:
-        """Return logits `[N, K]` for pixels `[N, H, W, C]`, averaged over the views."""
+    def outputs(self, inputs: NDArray[Any], /) -> NDArray[np.float32]:
+        """Return logits `[N, K]` for what the host steps deliver, averaged over the views."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +82,10 @@ class Measurement:
     """The evidence, and what the report shows beside it."""
 
     evidence: tuple[Evidence, ...]
+    model: str
+    """The digest of the model that was measured."""
     outcomes: metrics.Outcomes
+    """What became of each sample, in the order of the split."""
     confusion: metrics.Confusion
     classes: metrics.ClassScores
     bounds: intervals.RateBounds
@@ -146,6 +145,7 @@ def measure(
         evidence += _without(found, np.isin(samples.rows, near_duplicates), context)
     return Measurement(
         evidence=tuple(evidence + sizes(model)),
+        model=model.digest,
         outcomes=found,
         confusion=cells,
         classes=classes,
@@ -225,27 +225,34 @@ def _overall(
 
     best = "share of samples whose most probable class is the target; "
     evidence = [record("accuracy", hits / count, intervals.share(hits, count), best + _SHARE)]
+    near = int((found.ranks < 5).sum())
     if cells.num_classes > 5:
-        near = int((found.ranks < 5).sum())
         method = "share of samples whose target is among the five most probable classes; " + _SHARE
-        evidence.append(
-            record("top5_accuracy", near / count, intervals.share(near, count), method)
-        )
+        within = intervals.share(near, count)
+    else:
+        method = "1 by definition: there are five classes or fewer"
+        within = Interval(1.0, 1.0)
+    evidence.append(record("top5_accuracy", near / count, within, method))
     values = metrics.averages(classes.hits, classes.predicted, classes.support)
     bounds = intervals.average_bounds(cells)
     kinds = {
         "macro": "mean over the classes that occur; ",
         "weighted": "mean over the classes, weighted by their samples; ",
     }
+    drawn = (
+        f"bootstrap of {intervals.replicates(len(cells.counts)):,} draws of the confusion matrix, "
+        "never narrower than the classes' Wilson intervals combined"
+    )
     for metric, value in values.items():
-        method = kinds[metric.partition("_")[2]] + _DRAWN
+        method = kinds[metric.partition("_")[2]] + drawn
         evidence.append(record(metric, float(value), bounds[metric], method))
-    drawn = f"bootstrap of {intervals.REPLICATES:,} draws of the samples"
+    drawn = f"bootstrap of {intervals.replicates(count):,} draws of the samples"
+    low, high = intervals.mean_bounds(found.losses)
     evidence.append(
         record(
             "log_loss",
             float(found.losses.mean()),
-            intervals.mean_bounds(found.losses),
+            Interval(max(0.0, low), high),
             f"mean cross-entropy in nats; {drawn}",
         )
     )
@@ -274,8 +281,8 @@ def _by_class(
         (
             "f1",
             classes.predicted + classes.support - classes.hits,
-            "harmonic mean of precision and recall, from the share of hits among the samples that are "
-            "of the class or were taken for it",
+            "harmonic mean of precision and recall, from the share of hits among the samples that "
+            "are of the class or were taken for it",
         ),
     )
     evidence = []
@@ -311,8 +318,8 @@ def _without(
             low=low,
             high=high,
             n=count,
-            method=f"accuracy without the {len(found) - count} samples that resemble one of another "
-            f"split; {_SHARE}",
+            method=f"accuracy without the {len(found) - count} samples that resemble one of "
+            f"another split; {_SHARE}",
             slice=WITHOUT_NEAR,
             **context,
         )

@@ -1,8 +1,9 @@
 """How often a test set was looked at: a list beside all runs that only grows.
 
-Each look that leads to a change makes a test set's figures a little too good, so looks are counted by
-the samples' fingerprint, over every run of this user on this machine. The list can't be made again,
-so it stands in the user's state folder and not in the cache, unless `MODELWRIGHT_CACHE` moves both.
+Each look that leads to a change makes a test set's figures a little too good, so looks are counted
+by the samples' fingerprint, over every run of this user on this machine. The list can't be made
+again, so it stands in the user's state folder and not in the cache, unless `MODELWRIGHT_CACHE`
+moves both.
 """
 
 from __future__ import annotations

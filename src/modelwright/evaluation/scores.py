@@ -1,4 +1,4 @@
-"""How good a model file is at a task that isn't a classification: what the task scores, with intervals.
+"""How good a model file is at any task: what the task scores, with intervals.
 
 Any task of the table passes through: its own `scores` names the figures, and a bootstrap over the
 samples bounds them. Nothing here assumes images, labels or the shape of the outputs.

@@ -2,6 +2,22 @@
 
 from __future__ import annotations
 
-from modelwright.models.building import build
+from modelwright.models.building import BUILDERS, architecture, build, rebuild, replace_output
+from modelwright.models.network import ImageNetwork
+from modelwright.models.speednet import whiten
+from modelwright.models.steps import PixelSteps
+from modelwright.models.summary import Layer, Summary, summary
 
-__all__ = ["build"]
+__all__ = [
+    "BUILDERS",
+    "ImageNetwork",
+    "Layer",
+    "PixelSteps",
+    "Summary",
+    "architecture",
+    "build",
+    "rebuild",
+    "replace_output",
+    "summary",
+    "whiten",
+]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelwright.models.network import ACTIVATIONS, Frame, flat, same_conv, too_small
@@ -12,23 +11,18 @@ from modelwright.recipe.model import CnnModel, ConvBlock
 
 
 class Cnn(nn.Module):
-    """Convolution blocks `blocks`, fully connected layers `hidden`, and a linear `head`.
-
-    Images of another size than the network was built for are brought to the size of the last map
-    by the same kind of pooling, so that training may begin with smaller ones.
-    """
+    """Convolution blocks `blocks`, fully connected layers `hidden`, and a linear `head`."""
 
     def __init__(self, spec: CnnModel, frame: Frame) -> None:
         super().__init__()
-        self.map_size = map_size(spec, frame.height, frame.width)
+        high, wide = map_size(spec, frame.height, frame.width)
         channels = frame.channels
         blocks = []
         for block in spec.blocks:
             blocks.append(_block(spec, block, channels))
             channels = block.filters
         self.blocks = nn.Sequential(*blocks)
-        self.average = spec.pooling == "average"
-        widths = (channels * self.map_size[0] * self.map_size[1], *spec.head)
+        widths = (channels * high * wide, *spec.head)
         self.hidden = nn.ModuleList(
             nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)
         )
@@ -38,11 +32,7 @@ class Cnn(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
-        x = self.blocks(images)
-        if (x.shape[2], x.shape[3]) != self.map_size:
-            pool = F.adaptive_avg_pool2d if self.average else F.adaptive_max_pool2d
-            x = pool(x, self.map_size)
-        x = flat(x)
+        x = flat(self.blocks(images))
         for layer in self.hidden:
             x = self.activation(layer(self.dropout(x)))
         outputs: Tensor = self.head(self.dropout(x))

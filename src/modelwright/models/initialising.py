@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from torch import nn
 
+from modelwright.models.speednet import Speednet
+from modelwright.recipe.model import CnnModel, MlpModel
 from modelwright.recipe.spec import Spec
 
 
 def initialise(body: nn.Module, architecture: Spec) -> None:
-    """Draw a body's weights anew: He et al. 2015 before rectifiers, Glorot and Bengio 2010 before tanh.
+    """Draw a body's weights anew, all but those of the last layer, `head`.
 
-    The last layer, `head`, keeps torch's smaller uniform weights, so that training begins with
-    nearly equal outputs.
+    He et al. 2015 before rectifiers, Glorot and Bengio 2010 before tanh; speednet's filters start
+    as the identity. The last layer keeps torch's small uniform weights, so that training begins
+    with nearly equal outputs.
     """
-    is_tanh = getattr(architecture, "activation", "relu") == "tanh"
+    if isinstance(body, Speednet):
+        _as_identity(body)
+        return
+    is_tanh = isinstance(architecture, MlpModel | CnnModel) and architecture.activation == "tanh"
     for name, module in body.named_modules():
         if name == "head" or not isinstance(module, nn.Conv2d | nn.Linear):
             continue
@@ -23,3 +29,14 @@ def initialise(body: nn.Module, architecture: Spec) -> None:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def _as_identity(body: Speednet) -> None:
+    """Let the first filters of each convolution hand their input on (Jordan 2024, section 3.2).
+
+    Further filters keep torch's uniform weights.
+    """
+    for module in body.groups.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.dirac_(module.weight.data[: module.in_channels])
+    nn.init.zeros_(body.whiten.bias)  # type: ignore[arg-type]

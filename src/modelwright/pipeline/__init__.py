@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from modelwright.pipeline.looking import CheckResult, NewResult, check, layers, new
 from modelwright.pipeline.measuring import evaluate
-from modelwright.pipeline.running import RunResult, run
+from modelwright.pipeline.result import RunResult
+from modelwright.pipeline.running import run
 
 __all__ = ["CheckResult", "NewResult", "RunResult", "check", "evaluate", "layers", "new", "run"]

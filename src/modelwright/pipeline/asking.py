@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
-from modelwright.errors import ResourceError, require
+from modelwright.errors import RecipeError, ResourceError, require
 from modelwright.ledger import Ledger
 from modelwright.recipe import Recipe, load_recipe
 from modelwright.run import Decisions, Observe, Progress, Run
@@ -42,6 +44,18 @@ class Asked:
     """The folder that relative paths start from."""
     stem: str = "run"
     """The run's name where none is said."""
+
+    def find(self, name: str) -> Path:
+        """Return a file that the recipe names: beside the recipe, else under MODELWRIGHT_DATA."""
+        folders = [self.base]
+        if os.environ.get("MODELWRIGHT_DATA"):
+            folders.append(Path(os.environ["MODELWRIGHT_DATA"]))
+        for folder in folders:
+            if (folder / name).exists():
+                return folder / name
+        raise RecipeError(
+            f"`{name}` isn't there", why="Looked in " + " and ".join(str(item) for item in folders)
+        )
 
     def run_in(self, folder: Path, *, observe: Observe) -> Run:
         """Return the context of a run in a folder, on the machine that the recipe asks for."""
@@ -100,3 +114,17 @@ def usable_cores() -> int:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # Not on macOS and Windows.
         return os.cpu_count() or 1
+
+
+def environment(context: Run) -> dict[str, str]:
+    """Return what the run ran on, as far as results may depend on it."""
+    found = {
+        "modelwright": metadata.version("modelwright"),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": context.device,
+        "threads": str(context.threads),
+    }
+    for library in ("torch", "onnxruntime", "numpy", "pillow"):
+        found[library] = metadata.version(library)
+    return found

@@ -9,11 +9,9 @@ from typing import Any
 from modelwright import data, evaluation, modelfile
 from modelwright.data import Prepared, Split
 from modelwright.errors import DataError
-from modelwright.evaluation import Measurement, Place, headline
-from modelwright.files import json_digest
+from modelwright.evaluation import Measurement, Openings, Place, headline
 from modelwright.ledger import Ledger
 from modelwright.pipeline.asking import Asked, usable_cores
-from modelwright.recipe import parse_recipe
 from modelwright.run import Observe, Run, silent
 
 
@@ -24,8 +22,8 @@ class Measured:
     measurement: Measurement
     samples: Split
     place: Place
-    openings: int | None
-    """How often the test set was opened, this time included; `None` where there is no test set."""
+    openings: Openings | None
+    """How often the test set was opened; `None` where there is no test set."""
 
 
 def measure_file(path: Path, asked: Asked, prepared: Prepared, context: Run) -> Measured:
@@ -34,47 +32,87 @@ def measure_file(path: Path, asked: Asked, prepared: Prepared, context: Run) -> 
     Without a test split the validation split takes its place, and the evidence says so.
     """
     model = modelfile.load(path, threads=context.threads)
-    place = _place(context.threads)
-    samples = prepared.test()
-    openings = None
-    if samples is None:
-        samples = prepared.dataset().validation
-        if samples is None:
-            raise DataError(
-                "there is neither a test nor a validation split to measure on",
-                fix="Give `data.split.test` or `data.split.val` a share above 0",
-            )
-        context.say("There is no test split: figures come from the validation split")
-    elif samples.name == "test":
-        openings = evaluation.open_test(prepared.fingerprint("test"), run=str(context.folder))
+    place = Place(evaluation.hardware(), evaluation.runtime(threads=context.threads), context.threads)
+    samples, fingerprint, opened = _held_out(prepared, context, model.digest)
     found = evaluation.measure(
         model,
         samples,
-        fingerprint=prepared.fingerprint(samples.name),
+        fingerprint=fingerprint,
         place=place,
-        near_duplicates=prepared.report.near_test_rows if samples.name == "test" else None,
+        near_duplicates=prepared.report.near_test_rows if opened else None,
         observe=context.observe,
     )
     context.ledger.extend(found.evidence)
     if asked.recipe.evaluate.baselines:
         context.ledger.extend(
             evaluation.measure_baselines(
-                prepared.dataset().train, samples, fingerprint=prepared.fingerprint(samples.name)
+                prepared.dataset().train,
+                samples,
+                fingerprint=fingerprint,
+                against=found,
+                observe=context.observe,
             )
         )
     if asked.recipe.evaluate.latency:
-        context.ledger.extend(_latency(model, samples, place, context.observe))
-    return Measured(found, samples, place, openings)
+        context.ledger.extend(
+            evaluation.measure_latency(
+                lambda pixels: model.predict(pixels),
+                samples.gather(slice(0, evaluation.BATCH)),
+                place=place,
+                model=model.digest,
+                observe=context.observe,
+            )
+        )
+    return Measured(found, samples, place, opened)
 
 
-def _latency(
-    model: modelfile.Model, samples: Split, place: Place, observe: Observe
-) -> list[evaluation.Evidence]:
-    pixels = samples.gather(slice(0, evaluation.BATCH))
-    return evaluation.measure_latency(
-        model.predict, pixels, place=place, model=model.digest, observe=observe
+def _held_out(
+    prepared: Prepared, context: Run, model_digest: str
+) -> tuple[Split, str, Openings | None]:
+    """Return the samples to measure on, their fingerprint, and the looks at them if it is a test."""
+    test = prepared.test()
+    if test is not None:
+        fingerprint = prepared.fingerprint("test")
+        opened = evaluation.open_test(fingerprint, run=str(context.folder), model=model_digest)
+        for note in opened.notes:
+            context.say(note)
+        return test, fingerprint, opened
+    validation = prepared.dataset().validation
+    if validation is None:
+        raise DataError(
+            "there is neither a test nor a validation split to measure on",
+            fix="Give `data.split.test` or `data.split.val` a share above 0",
+        )
+    context.say("There is no test split: all figures come from the validation split")
+    return validation, prepared.fingerprint("validation"), None
+
+
+def evaluate(
+    model: Path | str, source: Path | str | None = None, *, observe: Observe = silent
+) -> dict[str, Any]:
+    """Measure a model file on labelled data, or return what its own ledger holds.
+
+    Args:
+        model: the model file.
+        source: a folder of class folders, a table, or `cifar10`-like data; without it the figures
+            that were measured when the file was made.
+        observe: called with progress.
+
+    Returns:
+        `{"metrics": {NAME: {"value", "low", "high", "n"}}}`.
+
+    Raises:
+        ModelwrightError: the file or the data can't be used.
+    """
+    loaded = modelfile.load(Path(model))
+    if source is None:
+        return {"metrics": headline(loaded.ledger)}
+    samples, fingerprint = data.labelled_split(
+        Path(source), input=loaded.input, labels=loaded.labels, observe=observe
     )
-
-
-def _place(threads: int) -> Place:
-    return Place(evaluation.hardware(), evaluation.runtime(threads=threads), threads)
+    threads = usable_cores()
+    place = Place(evaluation.hardware(), evaluation.runtime(threads=threads), threads)
+    found = evaluation.measure(
+        loaded, samples, fingerprint=fingerprint, place=place, observe=observe
+    )
+    return {"metrics": headline(Ledger(found.evidence))}

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelwright import data
+from modelwright import data, modelfile
 from modelwright.data import Prepared
-from modelwright.evaluation import Verdict, headline, judge
+from modelwright.evaluation import Verdict, judge
 from modelwright.ledger import Ledger
-from modelwright.pipeline.asking import Asked, Notes, RecipeLike, ask
+from modelwright.pipeline.asking import Asked, Notes, RecipeLike, ask, environment
 from modelwright.pipeline.measuring import measure_file
+from modelwright.pipeline.result import RunResult
 from modelwright.pipeline.telling import tell
-from modelwright.recipe import check_composition
+from modelwright.recipe import check_composition, render_config
 from modelwright.run import Observe, Run, RunFolder, claimed, is_main_process, silent
 
 if TYPE_CHECKING:
@@ -23,43 +25,8 @@ if TYPE_CHECKING:
     from modelwright.training import FitReport
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """What a run delivered."""
-
-    folder: Path
-    ledger: Ledger
-    verdicts: tuple[Verdict, ...]
-    seconds: float
-    said: tuple[str, ...] = ()
-    finished_before: bool = False
-    """The run had been finished earlier, and this is its result."""
-
-    @property
-    def model(self) -> Path:
-        """The model file."""
-        return self.folder / "model.mw"
-
-    @property
-    def report(self) -> Path:
-        """The report, one HTML file."""
-        return self.folder / "report.html"
-
-    @property
-    def passed(self) -> bool:
-        """Whether every target is met."""
-        return all(verdict.passed for verdict in self.verdicts)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what `run --json` prints."""
-        return {
-            "model": str(self.model),
-            "report": str(self.report),
-            "passed": self.passed,
-            "metrics": headline(self.ledger),
-            "targets": [verdict.to_json() for verdict in self.verdicts],
-            "seconds": round(self.seconds, 3),
-        }
+PROBES = 64
+"""Training images on which the exported graph is compared with the network."""
 
 
 def run(
@@ -89,37 +56,32 @@ def run(
     begun = time.monotonic()
     asked = ask(recipe, overrides=overrides, site=site)
     notes = Notes(observe if is_main_process() else silent)
-    for note in check_composition(asked.recipe):
-        notes.say(note)
     folder = Path(out) / (name or asked.stem)
     digest, document = asked.recipe.result_digest(), asked.recipe.document()
     with claimed(folder, digest=digest, document=document) as kept:
         if kept.result is not None:
             return _finished(kept)
+        for note in check_composition(asked.recipe):
+            notes.say(note)
         context = asked.run_in(folder, observe=notes)
-        prepared = data.prepare(
-            asked.recipe, base=asked.base, run_folder=folder, observe=context.observe
-        )
+        prepared = data.prepare(asked.recipe, base=asked.base, run_folder=folder, observe=notes)
         start = _first_candidate(asked, prepared, context)
         _rehearse(start, asked, prepared, context)
         trained, fitted = _train(start, asked, prepared, context)
         if not is_main_process():
             return RunResult(folder, context.ledger, (), time.monotonic() - begun)
-        _pack(trained, asked, prepared, context, fitted)
+        _write(folder / "model.mw", trained, asked, prepared, context)
         measured = measure_file(folder / "model.mw", asked, prepared, context)
+        modelfile.with_ledger(folder / "model.mw", context.ledger)
         verdicts = judge(asked.recipe.targets, context.ledger, hardware=measured.place.hardware)
-        _keep_evidence(folder, context.ledger)
-        result = RunResult(
-            folder, context.ledger, verdicts, time.monotonic() - begun, tuple(notes.said)
-        )
+        seconds = time.monotonic() - begun
+        result = RunResult(folder, context.ledger, verdicts, seconds, tuple(notes.said))
         tell(result, asked, prepared, measured, fitted, context)
         kept.finish(result.to_json() | {"said": notes.said})
     return result
 
 
 def _finished(kept: RunFolder) -> RunResult:
-    from modelwright import modelfile
-
     assert kept.result is not None
     ledger = modelfile.load(kept.path / "model.mw").ledger
     return RunResult(
@@ -147,17 +109,30 @@ def _rehearse(start: Candidate, asked: Asked, prepared: Prepared, context: Run) 
 def _dry_pass(
     start: Candidate, asked: Asked, prepared: Prepared, context: Run
 ) -> Mapping[str, Any]:
-    from modelwright import modelfile
     from modelwright.training import rehearse_checkpoint
 
     if not is_main_process():
         return {}
     with tempfile.TemporaryDirectory(prefix=".rehearsal.", dir=context.folder) as aside:
         path = Path(aside) / "model.mw"
-        packed = _write(path, start, asked, prepared, Ledger())
+        packed = _write(path, start, asked, prepared, context)
         modelfile.verify(path)
         rehearse_checkpoint(start.network, Path(aside) / "checkpoints")
-    return {"difference": packed.largest_difference, "file_bytes": packed.file_bytes}
+    return {"largest_difference": packed.largest_difference, "file_bytes": packed.file_bytes}
+
+
+def _write(
+    path: Path, candidate: Candidate, asked: Asked, prepared: Prepared, context: Run
+) -> modelfile.PackReport:
+    """Pack a candidate; the proof of its export is part of packing."""
+    return modelfile.write_model(
+        path,
+        candidate,
+        recipe=render_config(asked.recipe),
+        data_card=prepared.record,
+        environment=environment(context),
+        probes=prepared.dataset().train.gather(slice(0, PROBES)),
+    )
 
 
 def _train(

@@ -275,7 +275,7 @@ RULES: tuple[Rule, ...] = (
         ("train.compile: on", "resources.device: cpu"),
         "said",
         _when(lambda r: r.train.compile == "on" and r.resources.device == "cpu"),
-        "Compiling for a processor needs a C++ compiler, takes up to a minute, and seldom pays back",
+        "Compiling for a processor needs a C++ compiler, takes a while, and seldom pays back",
     ),
     # Augmentation
     Rule(

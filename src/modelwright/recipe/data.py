@@ -74,7 +74,7 @@ class Cifar10Data(_DataSpec):
 
 
 class FolderData(_DataSpec):
-    """A folder with a folder of images for each class; `train/`, `val/`, `test/` above are splits."""
+    """A folder with a folder of images a class; `train/`, `val/`, `test/` above them are splits."""
 
     source: Literal["folder"]
     """The kind of source."""

@@ -87,8 +87,7 @@ def shown(node: Node | None) -> str:
         return "a list"
     if isinstance(node.value, float):
         return {"nan": ".nan", "inf": ".inf", "-inf": "-.inf"}.get(str(node.value), str(node.value))
-    text = json.dumps(node.value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:59] + "…"
+    return short(json.dumps(node.value, ensure_ascii=False))
 
 
 def _locate(loc: tuple[int | str, ...], root: Node, where: str) -> _Found:
@@ -121,8 +120,8 @@ def _locate(loc: tuple[int | str, ...], root: Node, where: str) -> _Found:
         elif isinstance(value, list) and (of := item_kind(kind)) is not None:
             while rest and not isinstance(rest[0], int):
                 rest.pop(0)
-            if not rest:
-                break
+            if not rest or int(rest[0]) >= len(value):
+                break  # The list itself is too short.
             index = int(rest.pop(0))
             kind, node = of, value[index]
             path.append(str(index))
@@ -151,10 +150,11 @@ def _say(found: _Found, detail: dict[str, Any]) -> RecipeError:
     kind = detail["type"]
     if kind == "extra_forbidden":
         return _unknown(found)
-    if kind == "missing":
+    if kind == "missing" and found.node is None:
         return _missing(found)
     if kind == "value_error":
-        return RecipeError(f"`{found.name}`: {detail['ctx']['error']}", where=found.place)
+        said = short(str(detail["ctx"]["error"]), 200)
+        return RecipeError(f"`{found.name}`: {said}", where=found.place)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return _no_variant(found)
     assert found.kind is not None
@@ -172,7 +172,7 @@ def _unknown(found: _Found) -> RecipeError:
     known = settings_of(found.owner)
     homes = [] if difflib.get_close_matches(key, known) else _homes(key)
     if homes:
-        fix = f"It is a setting of {' and '.join(f'`{home}`' for home in homes)}"
+        fix = f"It is a setting of {', '.join(f'`{home}`' for home in homes)}"
     else:
         fix = nearest(key, known)
     return RecipeError(f"`{found.name}` is not a setting of {section}", where=found.place, fix=fix)
@@ -218,16 +218,17 @@ def _no_variant(found: _Found) -> RecipeError:
             fix=_advice(found),
         )
     named = value.get(key)
+    named_tags = [tag for tag, spec in sections.items() if tag_of(spec)[0] == key]
     if named is None or named.value is None:
         return RecipeError(
             f"`{found.name}.{key}` is missing",
             where=found.place,
-            fix="Use one of " + ", ".join(f"`{tag}`" for tag in sections),
+            fix="Use one of " + ", ".join(f"`{tag}`" for tag in named_tags),
         )
     received = RecipeError(
         f"`{found.name}.{key}` can't be {shown(named)}",
         where=named.place,
-        fix=nearest(str(named.value), sections),
+        fix=nearest(str(named.value), named_tags),
     )
     if key == "source" and isinstance(named.value, str) and _is_path(named.value):
         received.fix = f"Write {_source(named.value)}"
@@ -269,7 +270,7 @@ def _advice(found: _Found) -> str:
         word = "on" if value else "off"
         return f"Write `{word}`" if word in words else ""
     if value is None and found.node is not None and sections:
-        return "Remove the line, or give it settings"
+        return "Give it settings, or remove the line"
     if isinstance(value, (int, float)):
         needs = phrase(found.kind)
         if "duration" in needs:
@@ -290,7 +291,8 @@ def _advice_for_section(found: _Found, value: str, sections: dict[str, type[Spec
     if value in sections:
         return f"Write `{found.name}: {{{key}: {value}}}`"
     if key == "source" and _is_path(value):
-        return f"Write {_source(value)} under `{found.name}`"
+        kind = "table" if value.endswith(_TABLES) else "folder"
+        return f"Write `{found.name}: {{source: {kind}, path: {value}}}`"
     if value.endswith(".mw") and "init" in sections:
         return f"Write `{found.name}: {{init: {value}}}`"
     return nearest(value, [*sections, *choices(found.kind)])

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import BeforeValidator, Field, PrivateAttr
 
 from modelwright.files import json_digest
 from modelwright.recipe.data import AugmentSpec, DataSpec, TransformsSpec
@@ -17,10 +17,14 @@ from modelwright.recipe.train import TrainSpec
 Task = Literal["image-classification"]
 
 
+def _whole(value: object) -> object:
+    return value if type(value) is int else None  # `true` and 1.0 equal 1, and aren't meant
+
+
 class Recipe(Spec):
     """All that a run is asked for. `modelwright config` prints every default."""
 
-    version: Literal[1]
+    version: Annotated[Literal[1], BeforeValidator(_whole)]
     """The version of this format."""
     data: DataSpec
     """Which samples."""

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from modelwright.training.fit import FitReport, fit, outputs_of
+from modelwright.training.checkpoint import rehearse_checkpoint
+from modelwright.training.fit import FitReport, fit, outputs_of, time_steps
 from modelwright.training.loop import Parts, State, Until, train
 
-__all__ = ["FitReport", "Parts", "State", "Until", "fit", "outputs_of", "train"]
+__all__ = [
+    "FitReport",
+    "Parts",
+    "State",
+    "Until",
+    "fit",
+    "outputs_of",
+    "rehearse_checkpoint",
+    "time_steps",
+    "train",
+]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from modelwright.errors import TrainingError
 from modelwright.files import folder_aside, write_bytes, write_json
@@ -121,3 +121,17 @@ def restore(targets: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
         for name, tensor in targets.items():
             tensor.copy_(saved[name])
+
+
+def rehearse_checkpoint(network: nn.Module, folder: Path) -> None:
+    """Write a network's weights as a checkpoint and read them back, to find out early if it fails.
+
+    Raises:
+        TrainingError: what is read isn't what was written.
+        ResourceError: it can't be written.
+    """
+    weights = named("network", {k: v.detach() for k, v in network.state_dict().items()})
+    save_checkpoint(folder, Checkpoint(step=0, tensors=weights, facts={}))
+    found = load_checkpoint(folder)
+    if found is None or any(not torch.equal(found.tensors[k], v) for k, v in weights.items()):
+        raise TrainingError("a checkpoint of this network can't be read back", where=str(folder))

@@ -462,3 +462,21 @@ def fit(
         world=training.placement.world,
     )
     return replace(candidate, network=network.eval()), report
+
+
+def time_steps(
+    candidate: Candidate,
+    spec: TrainSpec,
+    data: Dataset,
+    run: Run,
+    *,
+    task: Task,
+    augment: AugmentSpec,
+) -> tuple[float, float]:
+    """Return the measured seconds of one training step and of one validation; nothing is trained."""
+    training = _Training(candidate, spec, data, run, task=task, augment=augment)
+    timer = StepTimer(training.network, training.parts)
+    chosen = choose_precision(spec, timer.seconds, run.device)["precision"]
+    precision = "bf16" if chosen == "bf16" else "fp32"
+    training.parts = replace(training.parts, precision=Precision(precision, run.device))
+    return timer.mean_s(precision), training._time_validation()

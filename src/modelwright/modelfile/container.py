@@ -1,0 +1,310 @@
+"""Opening and writing the file itself: members in, members out, everything else refused.
+
+The reader trusts nothing that it hasn't compared: it finds the manifest, checks its digest,
+regenerates every byte outside the members from it, and compares. Members are then read one by one,
+each chunk checked against its digest. Nothing is ever decompressed, and no name becomes a path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from modelwright.errors import ModelFileError
+from modelwright.files import digest, write_aside
+from modelwright.modelfile import layout
+from modelwright.modelfile.layout import Entry
+from modelwright.modelfile.manifest import (
+    CHUNK,
+    MANIFEST,
+    SIGNATURE,
+    Manifest,
+    chunk_digests,
+    describe_member,
+    order_members,
+)
+from modelwright.modelfile.strict import MOST_JSON_BYTES
+
+MOST_MEMBERS = 1000
+MOST_DIRECTORY_BYTES = 1 << 20
+DAMAGED = "Copy the file again from where it came, or run the recipe again"
+_NOT_ONE = "Give a file that `modelwright run` wrote, such as runs/NAME/model.mw"
+
+
+class Container:
+    """An open model file whose manifest and records have been checked; its members haven't yet."""
+
+    def __init__(self, stream: BinaryIO, manifest: Manifest, starts: Mapping[str, int]) -> None:
+        self._stream = stream
+        self._starts = starts
+        self.manifest = manifest
+        self.file_bytes = _size(stream)
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether it holds a signature."""
+        return SIGNATURE in self._starts
+
+    @property
+    def graphs(self) -> list[str]:
+        """The names of the graphs."""
+        names = [member.name for member in self.manifest.members]
+        return [Path(name).stem for name in names if name.endswith(".onnx")]
+
+    def read(self, name: str) -> bytes:
+        """Return the whole content of a member, checked.
+
+        Raises:
+            ModelFileError: it isn't there, or has been changed.
+        """
+        return self.read_range(name, 0, self.manifest.member(name).size)
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes:
+        """Return the bytes from `start` to `stop` of a member; the chunks they touch are checked.
+
+        Raises:
+            ModelFileError: it isn't there, or a chunk has been changed.
+        """
+        member = self.manifest.member(name)
+        if not 0 <= start <= stop <= member.size:
+            raise ModelFileError(f"`{name}` has {member.size} bytes, not {start}…{stop}")
+        first, last = start // CHUNK, max(start, stop - 1) // CHUNK
+        begin, end = first * CHUNK, min((last + 1) * CHUNK, member.size)
+        data = _read_at(self._stream, self._starts[name] + begin, end - begin)
+        known = (member.chunks or (member.digest,))[first : last + 1]
+        if chunk_digests(memoryview(data)) != known:
+            raise _damaged(f"`{name}` has been changed since it was written")
+        return data if (begin, end) == (start, stop) else data[start - begin : stop - begin]
+
+    def check_crc32(self, name: str, data: bytes) -> None:
+        """Refuse a checksum, as ordinary ZIP tools use it, that doesn't fit a member's content.
+
+        Raises:
+            ModelFileError: it doesn't.
+        """
+        if zlib.crc32(data) != self.manifest.member(name).crc32:
+            raise _damaged(f"the checksum of `{name}` isn't that of its content")
+
+
+@contextlib.contextmanager
+def open_container(path: Path) -> Iterator[Container]:
+    """Open a model file; its place is added to every error that the block raises about the file.
+
+    Raises:
+        ModelFileError: it isn't one, is damaged, or is of a newer format.
+    """
+    try:
+        with _open(path) as stream:
+            yield _check(stream)
+    except ModelFileError as error:
+        error.at(str(path))
+        raise
+
+
+def write_container(path: Path, members: Mapping[str, bytes], manifest: Manifest) -> int:
+    """Write the members with their manifest aside, then rename; return how many bytes it took.
+
+    Raises:
+        ModelFileError: the manifest isn't of these members.
+        ResourceError: the disk is full, or the place can't be written; `path` is as it was.
+    """
+    names = order_members(members)
+    if [member.name for member in manifest.members] != names:
+        raise ModelFileError("the manifest isn't of these members")
+    last = manifest.to_bytes()
+    contents = [*(members[name] for name in names), last]
+    entries = [member.entry for member in manifest.members]
+    entries.append(describe_member(MANIFEST, last).entry)
+    plan = layout.lay_out(entries, layout.write_comment(digest(last), None))
+    with write_aside(path) as stream:
+        for (_, gap), content in zip(plan.gaps, contents, strict=False):
+            stream.write(gap)
+            stream.write(content)
+        stream.write(plan.gaps[-1][1])
+    return plan.total
+
+
+def make_manifest(
+    members: Mapping[str, bytes], *, parameters: int, multiply_adds: int, tolerance: float
+) -> Manifest:
+    """Return the manifest of these members.
+
+    Raises:
+        ModelFileError: one is missing, or isn't known.
+    """
+    return Manifest(
+        members=tuple(describe_member(name, members[name]) for name in order_members(members)),
+        parameters=parameters,
+        multiply_adds=multiply_adds,
+        tolerance=tolerance,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """One entry of the directory, as read."""
+
+    name: str
+    size: int
+    crc32: int
+    position: int
+
+
+def _check(stream: BinaryIO) -> Container:
+    """Find the manifest, then compare every byte outside the members with what it asks for."""
+    total = _size(stream)
+    end, comment = _find_end(stream, total)
+    manifest_digest, signature_digest = layout.read_comment(comment)
+    records = _read_directory(stream, end, total)
+    names = [record.name for record in records]
+    if names[-1] != MANIFEST:
+        raise _damaged(f"the last member isn't `{MANIFEST}`")
+    held = _read_small(stream, records[-1])
+    if digest(held) != manifest_digest:
+        raise _damaged(f"`{MANIFEST}` has been changed since it was written")
+    manifest = Manifest.from_bytes(held)
+    entries = [member.entry for member in manifest.members]
+    if signature_digest is not None:
+        if len(records) < 2 or records[-2].name != SIGNATURE:
+            raise _damaged(f"the member `{SIGNATURE}` is missing")
+        signature = _read_small(stream, records[-2])
+        if digest(signature) != signature_digest:
+            raise _damaged(f"`{SIGNATURE}` has been changed since it was written")
+        entries.append(describe_member(SIGNATURE, signature).entry)
+    entries.append(describe_member(MANIFEST, held).entry)
+    expected = [entry.name for entry in entries]
+    if names != expected:
+        odd = sorted(set(names) ^ set(expected)) or ["their order"]
+        raise _damaged(f"members and manifest don't agree on {odd[0][:80]!r}")
+    plan = layout.lay_out(entries, comment)
+    if plan.total != total:
+        raise _damaged(f"the file has {total} bytes, and its members ask for {plan.total}")
+    for position, gap in plan.gaps:
+        found = _read_at(stream, position, len(gap))
+        if found != gap:
+            at = next(i for i, (a, b) in enumerate(zip(found, gap, strict=True)) if a != b)
+            raise _damaged(f"byte {position + at}, outside the members, has been changed")
+    return Container(stream, manifest, dict(zip(expected, plan.starts, strict=True)))
+
+
+def _find_end(stream: BinaryIO, total: int) -> tuple[int, bytes]:
+    """Return where the end record stands, and the archive's comment."""
+    head = _read_at(stream, 0, min(total, 4))
+    begin = max(0, total - layout.END_SIZE - layout.MOST_COMMENT)
+    tail = _read_at(stream, begin, total - begin)
+    at = tail.rfind(layout.END)
+    while at >= 0:
+        if at + layout.END_SIZE <= len(tail):
+            (length,) = struct.unpack_from("<H", tail, at + 20)
+            if at + layout.END_SIZE + length == len(tail):
+                return begin + at, tail[at + layout.END_SIZE :]
+        at = tail.rfind(layout.END, 0, at + len(layout.END) - 1)
+    if head != b"PK\x03\x04":
+        empty = "it is empty" if not total else ""
+        raise ModelFileError("this isn't a model file", why=empty, fix=_NOT_ONE)
+    raise _damaged("the file was cut short, or something stands behind its end")
+
+
+def _read_directory(stream: BinaryIO, end: int, total: int) -> list[_Record]:
+    """Return the directory's entries; what a model file never has is refused by its name."""
+    record = _read_at(stream, end, layout.END_SIZE)
+    disk, first_disk, here, count, size, position, _ = struct.unpack("<4x4H2IH", record)
+    stop = end
+    if position == 0xFFFFFFFF:
+        stop = end - layout.LOCATOR_SIZE - layout.END_64_SIZE
+        wide = _read_at(stream, stop, layout.END_64_SIZE)
+        disk, first_disk, here, count, size, position = struct.unpack("<4x8x4x2I4Q", wide)
+    if disk or first_disk or here != count:
+        raise _damaged("the archive claims to be spread over several files")
+    if position + size != stop or size > MOST_DIRECTORY_BYTES or not 0 < count <= MOST_MEMBERS:
+        raise _damaged("the archive's directory has an impossible size")
+    data, at, records = _read_at(stream, position, size), 0, []
+    for _ in range(count):
+        found, at = _read_record(data, at)
+        if found.position + found.size > total:
+            raise _damaged(f"the member {found.name[:80]!r} reaches beyond the end of the file")
+        records.append(found)
+    names = [record.name for record in records]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ModelFileError(f"the member {twice[0][:80]!r} is there twice", fix=DAMAGED)
+    return records
+
+
+def _read_record(data: bytes, at: int) -> tuple[_Record, int]:
+    try:
+        magic, _, _, flags, method, _, _, crc, packed, size, *rest = struct.unpack_from(
+            "<4s6H3I5H2I", data, at
+        )
+    except struct.error as error:
+        raise _damaged("the archive's directory was cut short") from error
+    name_length, extra_length, comment_length, disk, _, mode, position = rest
+    start = at + 46
+    after = start + name_length + extra_length + comment_length
+    if magic != b"PK\x01\x02" or after > len(data) or disk:
+        raise _damaged("the archive's directory has been changed")
+    name = data[start : start + name_length].decode("ascii", "replace")
+    parts = name.replace("\\", "/").split("/")
+    shown = repr(name[:80])
+    if not name or name.startswith(("/", "\\")) or ".." in parts or ":" in name or "\0" in name:
+        raise ModelFileError(f"the member {shown} has a name that leaves the file", fix=DAMAGED)
+    if flags & 1:
+        raise ModelFileError(f"the member {shown} is encrypted by ZIP's own means", fix=DAMAGED)
+    if (mode >> 16) & 0o170000 == 0o120000:
+        raise ModelFileError(f"the member {shown} is a symbolic link", fix=DAMAGED)
+    extra = data[start + name_length : start + name_length + extra_length]
+    wide = list(struct.unpack(f"<{len(extra[4:]) // 8}Q", extra[4 : 4 + len(extra[4:]) // 8 * 8]))
+    if size == 0xFFFFFFFF and packed == 0xFFFFFFFF and len(wide) >= 2:
+        size, packed = wide.pop(0), wide.pop(0)
+    if position == 0xFFFFFFFF and wide:
+        position = wide.pop(0)
+    if method or packed != size:
+        raise ModelFileError(
+            f"the member {shown} is compressed, and a model file's are stored",
+            fix="Don't repack a model file with a ZIP tool; copy the file as it is",
+        )
+    return _Record(name, size, crc, position), after
+
+
+def _read_small(stream: BinaryIO, record: _Record) -> bytes:
+    """Return the content of a member that the manifest doesn't list."""
+    if record.size > MOST_JSON_BYTES:
+        raise _damaged(f"`{record.name}` is too long")
+    header = _read_at(stream, record.position, 30)
+    name_length, extra_length = struct.unpack_from("<2H", header, 26)
+    return _read_at(stream, record.position + 30 + name_length + extra_length, record.size)
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except FileNotFoundError as error:
+        raise ModelFileError("there is no such file", fix=_NOT_ONE) from error
+    except IsADirectoryError as error:
+        raise ModelFileError("this is a folder, not a model file", fix=_NOT_ONE) from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ModelFileError(f"the file can't be opened ({why})") from error
+
+
+def _size(stream: BinaryIO) -> int:
+    return stream.seek(0, 2)
+
+
+def _read_at(stream: BinaryIO, position: int, length: int) -> bytes:
+    if position < 0:
+        raise _damaged("the archive's directory points before the file's start")
+    stream.seek(position)
+    data = stream.read(length)
+    if len(data) != length:
+        raise _damaged("the file was cut short")
+    return data
+
+
+def _damaged(what: str) -> ModelFileError:
+    return ModelFileError(what, why="The model file is damaged", fix=DAMAGED)

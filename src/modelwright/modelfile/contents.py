@@ -1,0 +1,321 @@
+"""A model file as one value: reading it whole, writing it, and replacing its evidence.
+
+`write(read(x))` gives the bytes of `x` again. Nothing here runs a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelwright.errors import ModelFileError
+from modelwright.ledger import Evidence, Ledger
+from modelwright.modelfile.container import (
+    Container,
+    make_manifest,
+    open_container,
+    write_container,
+)
+from modelwright.modelfile.graph import external_weights
+from modelwright.modelfile.manifest import (
+    DATA_CARD,
+    ENVIRONMENT,
+    GOLDEN,
+    GRAPHS,
+    LEDGER,
+    LINEAGE,
+    RECIPE,
+    SPEC,
+    WEIGHTS,
+    Manifest,
+)
+from modelwright.modelfile.spec import FileSpec
+from modelwright.modelfile.strict import json_member, parse_json
+from modelwright.modelfile.tensors import Arrays, read_arrays, write_arrays
+
+_INPUT, _OUTPUT = "inputs.", "outputs."
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """Inputs with the outputs that the training network gave for them, by the graph's names."""
+
+    inputs: Arrays
+    outputs: Arrays
+    tolerance: float
+    """How far a runtime's outputs may be from these, as `outputs.difference` measures it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """All that a model file holds."""
+
+    spec: FileSpec
+    weights: Arrays
+    graphs: dict[str, bytes]
+    """ONNX graphs by their names."""
+    recipe: str
+    """The recipe's text."""
+    data_card: dict[str, Any]
+    environment: dict[str, Any]
+    lineage: tuple[dict[str, Any], ...]
+    ledger: Ledger
+    golden: Golden
+    parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written."""
+
+    manifest: Manifest
+    file_bytes: int
+
+
+def write(path: Path, contents: Contents) -> Written:
+    """Write a model file aside and rename it into place.
+
+    Raises:
+        ModelFileError: the parts don't fit together.
+        ResourceError: the disk is full, or the place can't be written; `path` is as it was.
+    """
+    members = {
+        SPEC: contents.spec.to_bytes(),
+        WEIGHTS: write_arrays(contents.weights, name=WEIGHTS),
+        **{f"{GRAPHS}{name}.onnx": graph for name, graph in contents.graphs.items()},
+        RECIPE: _utf8(contents.recipe),
+        DATA_CARD: json_member(contents.data_card, name=DATA_CARD),
+        ENVIRONMENT: json_member(contents.environment, name=ENVIRONMENT),
+        LINEAGE: json_member(list(contents.lineage), name=LINEAGE),
+        LEDGER: _ledger_bytes(contents.ledger),
+        GOLDEN: write_arrays(_join(contents.golden), name=GOLDEN),
+    }
+    _check_graphs(contents.spec, contents.weights, contents.graphs)
+    _check_golden(contents.spec, contents.golden)
+    manifest = make_manifest(
+        members,
+        parameters=contents.parameters,
+        multiply_adds=contents.multiply_adds,
+        tolerance=contents.golden.tolerance,
+    )
+    return Written(manifest, write_container(path, members, manifest))
+
+
+def read(path: Path | str) -> Contents:
+    """Read a whole model file, checking every byte.
+
+    Raises:
+        ModelFileError: it isn't one, is damaged, or is of a newer format.
+    """
+    with open_container(Path(path)) as container:
+        return read_contents(container)
+
+
+def read_contents(container: Container) -> Contents:
+    """Read all members of an open file, checking every byte.
+
+    Raises:
+        ModelFileError: it is damaged.
+    """
+    manifest, members = container.manifest, {}
+    for member in manifest.members:
+        members[member.name] = container.read(member.name)
+        container.check_crc32(member.name, members[member.name])
+    spec = FileSpec.from_bytes(members[SPEC])
+    weights = read_arrays(members[WEIGHTS], name=WEIGHTS)
+    graphs = {name: members[f"{GRAPHS}{name}.onnx"] for name in container.graphs}
+    _check_graphs(spec, weights, graphs)
+    golden = _split(read_arrays(members[GOLDEN], name=GOLDEN), manifest.tolerance)
+    _check_golden(spec, golden)
+    return Contents(
+        spec=spec,
+        weights=weights,
+        graphs=graphs,
+        recipe=_text(members[RECIPE]),
+        data_card=_object(members[DATA_CARD], DATA_CARD),
+        environment=_object(members[ENVIRONMENT], ENVIRONMENT),
+        lineage=parse_lineage(members[LINEAGE]),
+        ledger=parse_ledger(members[LEDGER]),
+        golden=golden,
+        parameters=manifest.parameters,
+        multiply_adds=manifest.multiply_adds,
+    )
+
+
+def with_ledger(path: Path | str, ledger: Ledger) -> None:
+    """Replace the evidence of a model file; the model, and so its digest, stays the same.
+
+    Raises:
+        ModelFileError: it is damaged, or signed: new evidence would break the signature.
+        ResourceError: the disk is full, or the place can't be written; the file is as it was.
+    """
+    path = Path(path)
+    with open_container(path) as container:
+        manifest = container.manifest
+        if container.is_signed:
+            raise ModelFileError(
+                "the model file is signed, and new evidence would break the signature",
+                fix="Add the evidence before signing",
+            )
+        members = {member.name: container.read(member.name) for member in manifest.members}
+    members[LEDGER] = _ledger_bytes(ledger)
+    renewed = make_manifest(
+        members,
+        parameters=manifest.parameters,
+        multiply_adds=manifest.multiply_adds,
+        tolerance=manifest.tolerance,
+    )
+    write_container(path, members, renewed)
+
+
+def read_weights(path: Path | str) -> Arrays:
+    """Return the weights of a model file by their names in the network.
+
+    Raises:
+        ModelFileError: it isn't one, is damaged, or is of a newer format.
+    """
+    with open_container(Path(path)) as container:
+        spec = FileSpec.from_bytes(container.read(SPEC))
+        weights = read_arrays(container.read(WEIGHTS), name=WEIGHTS)
+        return weights | {name: _shared(weights, other) for name, other in spec.shared.items()}
+
+
+def describe(path: Path | str) -> dict[str, Any]:
+    """Return what a model file says of itself: its manifest, and what it takes and answers.
+
+    Raises:
+        ModelFileError: it isn't one, is damaged, or is of a newer format.
+    """
+    with open_container(Path(path)) as container:
+        spec = FileSpec.from_bytes(container.read(SPEC))
+        manifest = container.manifest
+        return manifest.to_json() | {
+            "digest": manifest.digest,
+            "parameters": manifest.parameters,
+            "multiply_adds": manifest.multiply_adds,
+            "size_bytes": manifest.size_bytes,
+            "file_bytes": container.file_bytes,
+            "task": spec.task,
+            "labels": list(spec.labels),
+            "input": spec.input,
+            "views": spec.views,
+            "architecture": spec.architecture,
+            "graph_steps": list(spec.graph_steps),
+            "graphs": {name: graph.to_json() for name, graph in spec.graphs.items()},
+            "lineage": list(parse_lineage(container.read(LINEAGE))),
+            "evidence": len(parse_ledger(container.read(LEDGER))),
+        }
+
+
+def parse_lineage(data: bytes) -> tuple[dict[str, Any], ...]:
+    """Return the steps that led to the model.
+
+    Raises:
+        ModelFileError: it isn't a list of objects.
+    """
+    value = parse_json(data, name=LINEAGE)
+    if not isinstance(value, list) or not all(isinstance(step, dict) for step in value):
+        raise ModelFileError(f"`{LINEAGE}` isn't a list of steps")
+    return tuple(value)
+
+
+def parse_ledger(data: bytes) -> Ledger:
+    """Return the evidence.
+
+    Raises:
+        ModelFileError: it isn't canonical JSON lines of evidence.
+    """
+    if data and not data.endswith(b"\n"):
+        raise ModelFileError(f"`{LEDGER}` ends within a line")
+    records = [parse_json(line, name=LEDGER) for line in data.split(b"\n")[:-1]]
+    try:
+        return Ledger(Evidence.from_json(record) for record in records)
+    except (TypeError, AttributeError) as error:
+        raise ModelFileError(f"`{LEDGER}` holds a line that isn't evidence") from error
+
+
+def read_golden(container: Container) -> Golden:
+    """Return the golden samples of an open file.
+
+    Raises:
+        ModelFileError: they are damaged.
+    """
+    arrays = read_arrays(container.read(GOLDEN), name=GOLDEN)
+    return _split(arrays, container.manifest.tolerance)
+
+
+def _join(golden: Golden) -> Arrays:
+    inputs = {_INPUT + name: array for name, array in golden.inputs.items()}
+    return inputs | {_OUTPUT + name: array for name, array in golden.outputs.items()}
+
+
+def _split(arrays: Mapping[str, Any], tolerance: float) -> Golden:
+    if not all(name.startswith((_INPUT, _OUTPUT)) for name in arrays):
+        raise ModelFileError(f"`{GOLDEN}` holds an array that is neither input nor output")
+    return Golden(
+        {name.removeprefix(_INPUT): array for name, array in arrays.items() if name[0] == "i"},
+        {name.removeprefix(_OUTPUT): array for name, array in arrays.items() if name[0] == "o"},
+        tolerance,
+    )
+
+
+def _check_golden(spec: FileSpec, golden: Golden) -> None:
+    for tensors, arrays in ((spec.main.inputs, golden.inputs), (spec.main.outputs, golden.outputs)):
+        counts = {len(array) if array.ndim else 0 for array in arrays.values()}
+        if {tensor.name for tensor in tensors} != set(arrays) or len(counts) != 1 or 0 in counts:
+            raise ModelFileError(f"`{GOLDEN}` doesn't hold a sample of each input and output")
+    if len(next(iter(golden.inputs.values()))) != len(next(iter(golden.outputs.values()))):
+        raise ModelFileError(f"`{GOLDEN}` holds another number of inputs than of outputs")
+
+
+def _check_graphs(spec: FileSpec, weights: Arrays, graphs: Mapping[str, bytes]) -> None:
+    if set(spec.graphs) != set(graphs):
+        raise ModelFileError(f"`{SPEC}` and the graphs don't agree on {sorted(spec.graphs)}")
+    for graph in graphs.values():
+        pick_weights(graph, weights)
+    for other in spec.shared.values():
+        _shared(weights, other)
+
+
+def pick_weights(graph: bytes, weights: Arrays) -> Arrays:
+    """Return the weights that a graph asks for.
+
+    Raises:
+        ModelFileError: one isn't there, or the graph names another file.
+    """
+    return {name: _shared(weights, name) for name in external_weights(graph)}
+
+
+def _shared(weights: Arrays, name: str) -> Any:
+    if name not in weights:
+        raise ModelFileError(f"`{WEIGHTS}` has no `{name[:80]}`, which is asked for")
+    return weights[name]
+
+
+def _ledger_bytes(ledger: Iterable[Evidence]) -> bytes:
+    lines = (json_member(record.to_json(), name=LEDGER) + b"\n" for record in ledger)
+    return b"".join(lines)
+
+
+def _object(data: bytes, name: str) -> dict[str, Any]:
+    value = parse_json(data, name=name)
+    if not isinstance(value, dict):
+        raise ModelFileError(f"`{name}` isn't an object")
+    return value
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ModelFileError(f"`{RECIPE}` can't be written as UTF-8") from error
+
+
+def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ModelFileError(f"`{RECIPE}` isn't UTF-8") from error

@@ -1,0 +1,161 @@
+"""`model/spec.json`: what decides a prediction beside weights and graphs.
+
+Task, input with its host steps, outputs with their labels, test-time views, the architecture from
+which the network can be built again, and what each graph takes and gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from modelwright.errors import ModelFileError
+from modelwright.modelfile.layout import FORMAT
+from modelwright.modelfile.manifest import SPEC
+from modelwright.modelfile.strict import field as entry
+from modelwright.modelfile.strict import json_member, only_keys, parse_json
+
+MAIN = "main"
+"""The graph that answers."""
+_KEYS = (
+    "format",
+    "task",
+    "input",
+    "outputs",
+    "views",
+    "architecture",
+    "graph_steps",
+    "graphs",
+    "shared",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a graph; a size that is free at run time has a name instead: `N`."""
+
+    name: str
+    dtype: str
+    """NumPy's name of it: `uint8`, `float32`, `int64`."""
+    shape: tuple[int | str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
+
+    @staticmethod
+    def from_json(value: Any) -> TensorSpec:
+        """Read what `to_json` returned."""
+        shape = entry(value, "shape", list, name=SPEC)
+        only_keys(value, ("name", "dtype", "shape"), name=SPEC)
+        if not all(type(size) in (int, str) for size in shape):
+            raise ModelFileError(f"`{SPEC}` holds a shape that isn't one")
+        return TensorSpec(
+            entry(value, "name", str, name=SPEC), entry(value, "dtype", str, name=SPEC), tuple(shape)
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.dtype} [{', '.join(str(size) for size in self.shape)}]"
+
+
+@dataclass(frozen=True, slots=True)
+class GraphSpec:
+    """What a graph takes and gives."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {
+            "inputs": [tensor.to_json() for tensor in self.inputs],
+            "outputs": [tensor.to_json() for tensor in self.outputs],
+        }
+
+    @staticmethod
+    def from_json(value: Any) -> GraphSpec:
+        """Read what `to_json` returned."""
+        inputs, outputs = (
+            tuple(TensorSpec.from_json(item) for item in entry(value, key, list, name=SPEC))
+            for key in ("inputs", "outputs")
+        )
+        only_keys(value, ("inputs", "outputs"), name=SPEC)
+        if not inputs or not outputs:
+            raise ModelFileError(f"`{SPEC}` holds a graph without inputs or outputs")
+        return GraphSpec(inputs, outputs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSpec:
+    """What decides a prediction beside weights and graphs."""
+
+    task: str
+    input: dict[str, Any]
+    """The host steps, by their kind: `{"kind": "image", …}`."""
+    output_kind: str
+    """What the network gives: `logits`, `values`."""
+    labels: tuple[str, ...]
+    views: str | int
+    """Test-time averaging: `none`, `flip`, 6."""
+    architecture: dict[str, Any]
+    graphs: dict[str, GraphSpec]
+    graph_steps: tuple[dict[str, Any], ...] = ()
+    shared: dict[str, str] = field(default_factory=dict)
+    """Names of the network's weights that are another one's: only the other is held."""
+
+    @property
+    def main(self) -> GraphSpec:
+        """The graph that answers."""
+        return self.graphs[MAIN]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {
+            "format": FORMAT,
+            "task": self.task,
+            "input": self.input,
+            "outputs": {"kind": self.output_kind, "labels": list(self.labels)},
+            "views": self.views,
+            "architecture": self.architecture,
+            "graph_steps": list(self.graph_steps),
+            "graphs": {name: graph.to_json() for name, graph in self.graphs.items()},
+            "shared": self.shared,
+        }
+
+    def to_bytes(self) -> bytes:
+        """Return it as the file holds it."""
+        return json_member(self.to_json(), name=SPEC)
+
+    @staticmethod
+    def from_bytes(data: bytes) -> FileSpec:
+        """Read what `to_bytes` returned.
+
+        Raises:
+            ModelFileError: it isn't that.
+        """
+        value = parse_json(data, name=SPEC)
+        outputs = entry(value, "outputs", dict, name=SPEC)
+        only_keys(value, _KEYS, name=SPEC)
+        only_keys(outputs, ("kind", "labels"), name=SPEC)
+        labels = entry(outputs, "labels", list, name=SPEC)
+        steps = entry(value, "graph_steps", list, name=SPEC)
+        graphs = entry(value, "graphs", dict, name=SPEC)
+        shared = entry(value, "shared", dict, name=SPEC)
+        views = value.get("views")
+        if not all(isinstance(item, str) for item in (*labels, *shared.values())):
+            raise ModelFileError(f"`{SPEC}` holds a label or a name that isn't text")
+        if not all(isinstance(step, dict) for step in steps) or type(views) not in (str, int):
+            raise ModelFileError(f"`{SPEC}` holds steps or views that aren't any")
+        if value.get("format") != FORMAT or MAIN not in graphs:
+            raise ModelFileError(f"`{SPEC}` isn't of format {FORMAT}, or has no graph `{MAIN}`")
+        return FileSpec(
+            task=entry(value, "task", str, name=SPEC),
+            input=entry(value, "input", dict, name=SPEC),
+            output_kind=entry(outputs, "kind", str, name=SPEC),
+            labels=tuple(labels),
+            views=value["views"],
+            architecture=entry(value, "architecture", dict, name=SPEC),
+            graphs={name: GraphSpec.from_json(graph) for name, graph in graphs.items()},
+            graph_steps=tuple(steps),
+            shared=shared,
+        )

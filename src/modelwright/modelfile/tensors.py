@@ -1,0 +1,129 @@
+"""Arrays in the safetensors format, read and written in one canonical way, in NumPy alone.
+
+The format is that of https://github.com/huggingface/safetensors: a length, a JSON header, the data.
+Here the header's keys are sorted, it holds no metadata, the data start at a multiple of 64 bytes and
+stand in the order of falling item size, then name, so that every array is aligned.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.errors import ModelFileError
+from modelwright.files import canonical_json
+from modelwright.modelfile.layout import ALIGNMENT
+from modelwright.modelfile.strict import field, only_keys, parse_json
+
+Arrays = dict[str, NDArray[Any]]
+DTYPES = {
+    "F64": np.dtype("<f8"),
+    "F32": np.dtype("<f4"),
+    "F16": np.dtype("<f2"),
+    "I64": np.dtype("<i8"),
+    "I32": np.dtype("<i4"),
+    "I16": np.dtype("<i2"),
+    "I8": np.dtype("i1"),
+    "U64": np.dtype("<u8"),
+    "U32": np.dtype("<u4"),
+    "U16": np.dtype("<u2"),
+    "U8": np.dtype("u1"),
+    "BOOL": np.dtype("?"),
+}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+def write_arrays(arrays: Mapping[str, NDArray[Any]], *, name: str) -> bytes:
+    """Return the member that holds these arrays.
+
+    Raises:
+        ModelFileError: an array has a kind of number that the format doesn't hold.
+    """
+    header = _header(
+        {key: (_dtype_name(value, key, name), value.shape) for key, value in arrays.items()}
+    )
+    end = len(header) + sum(value.nbytes for value in arrays.values())
+    data = bytearray(end)
+    data[: len(header)] = header
+    at = len(header)
+    for key in _order({key: value.dtype.itemsize for key, value in arrays.items()}):
+        value = arrays[key]
+        flat = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<")).reshape(-1)
+        data[at : at + value.nbytes] = memoryview(flat.view(np.uint8)) if flat.size else b""
+        at += value.nbytes
+    return bytes(data)
+
+
+def read_arrays(data: bytes, *, name: str) -> Arrays:
+    """Return the arrays of a member, as read-only views of its bytes.
+
+    Raises:
+        ModelFileError: it isn't a canonical member of arrays.
+    """
+    size = struct.unpack_from("<Q", data)[0] if len(data) >= 8 else len(data)
+    if size > len(data) - 8:
+        raise ModelFileError(f"`{name}` has an impossible header")
+    header = parse_json(data[8 : 8 + size].rstrip(b" "), name=name)
+    if not isinstance(header, dict):
+        raise ModelFileError(f"`{name}` has an impossible header")
+    shapes = {key: _read_shape(value, name) for key, value in header.items()}
+    if _header(shapes) != data[: 8 + size]:
+        raise ModelFileError(f"`{name}` has a header that isn't written in the canonical form")
+    arrays, at = {}, 8 + size
+    for key in _order({key: DTYPES[dtype].itemsize for key, (dtype, _) in shapes.items()}):
+        dtype, shape = shapes[key]
+        count = math.prod(shape)
+        stop = at + count * DTYPES[dtype].itemsize
+        if stop > len(data):
+            raise ModelFileError(f"`{name}` ends within `{key[:80]}`")
+        arrays[key] = _array(data, at, count, DTYPES[dtype]).reshape(shape)
+        at = stop
+    if at != len(data):
+        raise ModelFileError(f"`{name}` holds bytes that belong to no array")
+    return {key: arrays[key] for key in sorted(arrays)}
+
+
+def _array(data: bytes, at: int, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    if dtype == np.bool_ and np.frombuffer(data, np.uint8, count, at).max(initial=0) > 1:
+        raise ModelFileError("an array of true and false holds something else")
+    return np.frombuffer(data, dtype, count, at)
+
+
+def _header(shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
+    """Return length and JSON, padded with blanks so that the data begin aligned."""
+    entries, at = {}, 0
+    for key in _order({key: DTYPES[dtype].itemsize for key, (dtype, _) in shapes.items()}):
+        dtype, shape = shapes[key]
+        stop = at + math.prod(shape) * DTYPES[dtype].itemsize
+        entries[key] = {"dtype": dtype, "shape": list(shape), "data_offsets": [at, stop]}
+        at = stop
+    text = canonical_json(entries)
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _order(item_sizes: Mapping[str, int]) -> list[str]:
+    return sorted(item_sizes, key=lambda key: (-item_sizes[key], key))
+
+
+def _dtype_name(value: NDArray[Any], key: str, name: str) -> str:
+    found = _NAMES.get(value.dtype.newbyteorder("<"))
+    if found is None or key == "__metadata__":
+        raise ModelFileError(f"`{name}` can't hold `{key}`, an array of {value.dtype}")
+    return found
+
+
+def _read_shape(value: Any, name: str) -> tuple[str, tuple[int, ...]]:
+    dtype = field(value, "dtype", str, name=name)
+    shape = field(value, "shape", list, name=name)
+    only_keys(value, ("dtype", "shape", "data_offsets"), name=name)
+    if dtype not in DTYPES:
+        raise ModelFileError(f"`{name}` holds numbers of the unknown kind {dtype[:20]!r}")
+    if len(shape) > 32 or not all(type(size) is int and 0 <= size < 1 << 48 for size in shape):
+        raise ModelFileError(f"`{name}` holds an array of an impossible shape")
+    return dtype, tuple(shape)

@@ -1,0 +1,136 @@
+"""Residual networks (He et al. 2016): depth 18 of table 1, and the CIFAR family of section 4.2.
+
+The CIFAR family's shortcuts are free of parameters (option A: every other pixel, missing channels
+zero); those of depth 18 are projections (option B).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modelwright.models.network import Frame
+from modelwright.recipe.model import ResnetModel
+
+LARGE = 64
+"""From this side on, `stem: auto` starts with the 7×7 convolution and pooling made for photographs."""
+
+
+class ChannelPadding(nn.Module):
+    """Option A: every other pixel, and zeros for the channels that are missing."""
+
+    def __init__(self, channels: int, filters: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.missing = filters - channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return `[N, filters, H / stride, W / stride]`."""
+        strided = images[:, :, :: self.stride, :: self.stride]
+        return F.pad(strided, (0, 0, 0, 0, 0, self.missing))
+
+
+def projection(channels: int, filters: int, stride: int) -> nn.Module:
+    """Return option B: a 1×1 convolution and a norm."""
+    return nn.Sequential(
+        nn.Conv2d(channels, filters, 1, stride=stride, bias=False), nn.BatchNorm2d(filters)
+    )
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions beside a shortcut."""
+
+    def __init__(
+        self,
+        channels: int,
+        filters: int,
+        stride: int,
+        shortcut: Callable[[int, int, int], nn.Module],
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, filters, 3, stride=stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(filters)
+        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(filters)
+        changes = stride != 1 or channels != filters
+        self.shortcut = shortcut(channels, filters, stride) if changes else nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return `[N, filters, H / stride, W / stride]`."""
+        x = F.relu(self.norm1(self.conv1(images)))
+        return F.relu(self.norm2(self.conv2(x)) + self.shortcut(images))
+
+
+class Resnet(nn.Module):
+    """A stem, stages of basic blocks, the mean over the map, and a linear `head`; of any size.
+
+    Args:
+        stem: from images to the first maps.
+        widths: the channels of each stage.
+        depth: blocks a stage.
+        shortcut: makes the shortcut where the shape changes.
+        num_outputs: K.
+    """
+
+    def __init__(
+        self,
+        stem: nn.Module,
+        widths: tuple[int, ...],
+        *,
+        depth: int,
+        shortcut: Callable[[int, int, int], nn.Module],
+        num_outputs: int,
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        stages, channels = [], widths[0]
+        for number, filters in enumerate(widths):
+            blocks = []
+            for index in range(depth):
+                stride = 2 if number and not index else 1
+                blocks.append(BasicBlock(channels, filters, stride, shortcut))
+                channels = filters
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(channels, num_outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
+        outputs: Tensor = self.head(self.stages(self.stem(images)).mean((2, 3)))
+        return outputs
+
+
+def resolved_stem(spec: ResnetModel, height: int, width: int) -> str:
+    """Return what `stem` stands for at a size of images: `small` or `large`."""
+    if spec.stem != "auto":
+        return spec.stem
+    return "large" if spec.depth == 18 and min(height, width) >= LARGE else "small"
+
+
+def _stem(kind: str, channels: int, filters: int) -> nn.Sequential:
+    stem = nn.Sequential()
+    large = kind == "large"
+    kernel, stride = (7, 2) if large else (3, 1)
+    conv = nn.Conv2d(channels, filters, kernel, stride=stride, padding=kernel // 2, bias=False)
+    stem.add_module("conv", conv)
+    stem.add_module("norm", nn.BatchNorm2d(filters))
+    stem.add_module("activation", nn.ReLU())
+    if large:
+        stem.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
+    return stem
+
+
+def resnet(spec: ResnetModel, frame: Frame) -> nn.Module:
+    """Return the body that a recipe's `resnet` asks for."""
+    is_18 = spec.depth == 18
+    widths = (64, 128, 256, 512) if is_18 else (16, 32, 64)
+    scaled = tuple(max(round(width * spec.width), 1) for width in widths)
+    return Resnet(
+        _stem(resolved_stem(spec, frame.height, frame.width), frame.channels, scaled[0]),
+        scaled,
+        depth=2 if is_18 else (spec.depth - 2) // 6,
+        shortcut=projection if is_18 else ChannelPadding,
+        num_outputs=frame.num_outputs,
+    )

@@ -1,0 +1,137 @@
+"""A network layer by layer: shapes, parameters, multiply-adds; for any network, of any input."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer, as one sample goes through it."""
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    """The shape of its output without N; images as `[C, H, W]`."""
+    parameters: int
+    multiply_adds: int
+    """Of convolutions and fully connected layers; all else is small beside them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The layers of a network in the order of their work, and the totals."""
+
+    layers: tuple[Layer, ...]
+    parameters: int
+    """All of them, fixed ones too; statistics of norms aren't counted."""
+    trainable: int
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds for one sample."""
+        return sum(layer.multiply_adds for layer in self.layers)
+
+    @property
+    def activations(self) -> int:
+        """Numbers that the layers put out for one sample."""
+        return sum(_count(layer.output) for layer in self.layers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the summary as plain JSON values."""
+        return {
+            "layers": [{**asdict(layer), "output": list(layer.output)} for layer in self.layers],
+            "parameters": self.parameters,
+            "trainable": self.trainable,
+            "multiply_adds": self.multiply_adds,
+            "activations": self.activations,
+        }
+
+    def to_text(self) -> str:
+        """Return the summary as a table."""
+        rows = [("layer", "kind", "output", "parameters", "multiply-adds")]
+        rows += [
+            (
+                layer.name,
+                layer.kind,
+                " × ".join(str(side) for side in layer.output),
+                f"{layer.parameters:,}",
+                f"{layer.multiply_adds:,}",
+            )
+            for layer in self.layers
+        ]
+        rows.append(("total", "", "", f"{self.parameters:,}", f"{self.multiply_adds:,}"))
+        widths = [max(len(row[column]) for row in rows) for column in range(5)]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if column < 3 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ).rstrip()
+            for row in rows
+        ]
+        rule = "-" * max(len(line) for line in lines)
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+
+
+def _count(shape: Sequence[int]) -> int:
+    return int(torch.Size(shape).numel())
+
+
+def summary(
+    network: nn.Module, *shapes: Sequence[int], dtype: torch.dtype = torch.uint8
+) -> Summary:
+    """Describe a network layer by layer, without computing anything.
+
+    Args:
+        network: any network; it isn't changed.
+        shapes: the shape of one sample of each input, without N: `(H, W, C)` for pixels.
+        dtype: the inputs' number format.
+
+    >>> summary(nn.Linear(3, 2), (3,), dtype=torch.float32).multiply_adds
+    6
+    """
+    shadow = copy.deepcopy(network).to("meta").eval()
+    layers: list[Layer] = []
+
+    def listen(name: str, module: nn.Module) -> None:
+        def note(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+            layers.append(_layer(name, module, output))
+
+        module.register_forward_hook(note)
+
+    for name, module in shadow.named_modules():
+        is_leaf = next(module.children(), None) is None
+        if is_leaf and not isinstance(module, nn.Identity | nn.Dropout):
+            listen(name, module)
+    with torch.no_grad():
+        shadow(*(torch.empty(1, *shape, dtype=dtype, device="meta") for shape in shapes))
+    return Summary(
+        layers=tuple(layers),
+        parameters=sum(item.numel() for item in network.parameters()),
+        trainable=sum(item.numel() for item in network.parameters() if item.requires_grad),
+    )
+
+
+def _layer(name: str, module: nn.Module, output: Tensor) -> Layer:
+    shape = tuple(output.shape[1:])
+    weights = getattr(module, "weight", None)
+    products = 0
+    if isinstance(module, nn.Conv2d):
+        assert isinstance(weights, Tensor)
+        products = _count(shape[1:]) * weights.numel()
+    elif isinstance(module, nn.Linear):
+        assert isinstance(weights, Tensor)
+        products = _count(shape[:-1]) * weights.numel()
+    return Layer(
+        name=name.removeprefix("body."),
+        kind=type(module).__name__,
+        output=shape,
+        parameters=sum(item.numel() for item in module.parameters()),
+        multiply_adds=products,
+    )

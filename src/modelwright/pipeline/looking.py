@@ -1,0 +1,252 @@
+"""Looking without training: the audit and forecast of a recipe, a recipe for data, a network's layers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modelwright import data
+from modelwright.data import Finding, Prepared
+from modelwright.errors import RequestError
+from modelwright.files import write_bytes
+from modelwright.pipeline.asking import Asked, Notes, RecipeLike, ask
+from modelwright.planning import Forecast, Workload, forecast
+from modelwright.recipe import check_composition, parse_recipe
+from modelwright.run import Observe, Run, silent
+from modelwright.tasks import TASKS
+
+if TYPE_CHECKING:
+    from modelwright.models import Summary
+    from modelwright.models.candidate import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What was found before anything is trained."""
+
+    findings: tuple[Finding, ...]
+    forecast: Forecast
+    said: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `check --json` prints."""
+        return {
+            "findings": [finding.to_json() for finding in self.findings],
+            "forecast": self.forecast.to_json(),
+        }
+
+
+def check(
+    recipe: RecipeLike,
+    *,
+    overrides: Sequence[str] = (),
+    site: Path | None = None,
+    observe: Observe = silent,
+) -> CheckResult:
+    """Audit the data, apply the rules and forecast memory, disk and time; train nothing.
+
+    Raises:
+        ModelwrightError: the recipe or the data can't be used.
+    """
+    asked = ask(recipe, overrides=overrides, site=site)
+    notes = Notes(observe)
+    for note in check_composition(asked.recipe):
+        notes.say(note)
+    lenient = asked.recipe.data.model_copy(update={"allow_leaks": True})
+    looked = Asked(
+        asked.recipe.model_copy(update={"data": lenient}), base=asked.base, stem=asked.stem
+    )
+    with tempfile.TemporaryDirectory(prefix="modelwright-check-") as aside:
+        context = asked.run_in(Path(aside), observe=notes)
+        # A leak is a finding here, and an error only for a run.
+        prepared = data.prepare(looked.recipe, base=asked.base, run_folder=None, observe=notes)
+        expected = forecast(asked.recipe, _workload(asked, prepared, context))
+    findings = tuple(prepared.report.findings)
+    if not asked.recipe.data.allow_leaks:
+        findings = data.as_errors(findings)
+    return CheckResult(findings, expected, tuple(notes.said))
+
+
+def _workload(asked: Asked, prepared: Prepared, context: Run) -> Workload:
+    from modelwright.pipeline.starting import first_candidate
+    from modelwright.training import time_steps
+
+    start = first_candidate(asked, prepared, context)
+    dataset = prepared.dataset()
+    step_s, validation_s = time_steps(
+        start,
+        asked.recipe.train,
+        dataset,
+        context,
+        task=TASKS[asked.recipe.task],
+        augment=asked.recipe.augment,
+    )
+    summary = _summary(start)
+    test = prepared.test()
+    shape = prepared.input
+    validation = len(dataset.validation) if dataset.validation else 0
+    return Workload(
+        train_samples=len(dataset.train),
+        validation_samples=validation,
+        all_samples=len(dataset.train) + validation + (len(test) if test else 0),
+        sample_bytes=shape.height * shape.width * shape.channels,
+        store_bytes=prepared.store_bytes,
+        parameters=summary.parameters,
+        activations=summary.activations,
+        multiply_adds=summary.multiply_adds,
+        step_s=step_s,
+        validation_s=validation_s,
+        free_disk_bytes=shutil.disk_usage(Path.cwd()).free,
+        memory_bytes=_memory_bytes(),
+    )
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Not on Windows.
+        return 8 << 30
+
+
+def layers(
+    recipe: RecipeLike, *, overrides: Sequence[str] = (), observe: Observe = silent
+) -> Summary:
+    """Return the layers of the network that a recipe builds for its data.
+
+    Raises:
+        ModelwrightError: the recipe or the data can't be used.
+    """
+    from modelwright.pipeline.starting import first_candidate
+
+    asked = ask(recipe, overrides=overrides)
+    with tempfile.TemporaryDirectory(prefix="modelwright-layers-") as aside:
+        context = asked.run_in(Path(aside), observe=observe)
+        prepared = data.prepare(asked.recipe, base=asked.base, run_folder=None, observe=observe)
+        return _summary(first_candidate(asked, prepared, context))
+
+
+def _summary(candidate: Candidate) -> Summary:
+    from modelwright.models import summarise
+
+    shape = candidate.input
+    return summarise(
+        candidate.network, channels=shape.channels, height=shape.height, width=shape.width
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NewResult:
+    """A recipe written for some data."""
+
+    path: Path
+    findings: tuple[Finding, ...]
+    text: str
+    command: str
+    """What to type next."""
+
+
+_NEW = """\
+# Written by `modelwright new` from what it saw in the data: {seen}.
+# `modelwright config {name}` shows every other setting with its default.
+version: 1
+data:
+{data}
+transforms:
+  size: {size}                  # pixels fed to the network; larger sees more and takes longer
+augment:
+  flip: {flip}              # none, if mirrored images would mean something else (as with text)
+  translate: {translate}                # pixels
+model:
+{model}
+train:
+  epochs: {epochs}                  # passes over the training images, at most
+  budget: 10m                 # wall-clock time of training, at most; the schedule ends by then
+  batch_size: {batch_size}
+  optimizer: {{name: adamw, lr: 0.002}}
+  schedule: {{name: one-cycle}}
+  loss: {{name: cross-entropy, label_smoothing: 0.1{balance}}}
+# What must be reached; the run says for each whether it is met and whether that is proven.
+targets:
+  accuracy: ">= {target}"
+"""
+_SPEEDNET_SIDE = 24
+"""Below this side the third pooling of a speednet leaves too little."""
+
+
+def new(source: Path | str, *, out: Path = Path("recipe.yaml"), observe: Observe = silent) -> NewResult:
+    """Look at data and write a commented recipe for it.
+
+    Args:
+        source: a folder of class folders, a table, or the name of data that is known: `digits`,
+            `cifar10`.
+        out: where the recipe goes.
+        observe: called with progress.
+
+    Raises:
+        RequestError: there is a file at `out` already.
+        DataError: the data can't be used.
+    """
+    out = Path(out)
+    if out.is_dir():
+        out = out / "recipe.yaml"
+    if out.exists():
+        raise RequestError(
+            "this file exists already", where=str(out), fix="Name another one with --out FILE"
+        )
+    described = _describe(source, out)
+    bare = parse_recipe(f"version: 1\ndata:\n{described}", where=str(source))
+    asked = Asked(bare, base=out.resolve().parent)
+    lenient = bare.model_copy(update={"data": bare.data.model_copy(update={"allow_leaks": True})})
+    prepared = data.prepare(lenient, base=asked.base, run_folder=None, observe=observe)
+    text = _fill(prepared, described, out)
+    parse_recipe(text, where=str(out))  # What is written must be readable.
+    write_bytes(out, text.encode())
+    command = f"modelwright run {shlex.quote(str(out))}"
+    return NewResult(out, data.as_errors(tuple(prepared.report.findings)), text, command)
+
+
+def _describe(source: Path | str, out: Path) -> str:
+    """Return the section `data` that stands for a folder, a table or a name."""
+    path = Path(source)
+    if str(source) in ("digits", "cifar10") and not path.exists():
+        return f"  source: {source}"
+    kind = "table" if path.is_file() or data.is_table_folder(path) else "folder"
+    quoted = json.dumps(os.path.relpath(path.resolve(), out.resolve().parent), ensure_ascii=False)
+    lines = [f"  source: {kind}", f"  path: {quoted}"]
+    if kind == "table":
+        lines += [f"  {key}: {json.dumps(name)}" for key, name in data.guess_columns(path).items()]
+    return "\n".join(lines)
+
+
+def _fill(prepared: Prepared, described: str, out: Path) -> str:
+    counts = {name: sum(of_class) for name, of_class in prepared.counts.items()}
+    train, classes = counts["train"], len(prepared.labels)
+    side = min(prepared.input.height, prepared.input.width)
+    height, width = prepared.input.height, prepared.input.width
+    if side >= _SPEEDNET_SIDE:
+        widths = "[64, 256, 256]" if train >= 20_000 else "[32, 64, 128]"
+        model = f"  name: speednet\n  widths: {widths}"
+    else:
+        model = "  name: cnn\n  blocks: [{filters: 32, convolutions: 2}, {filters: 64, convolutions: 2}]"
+    sizes = [n for n in prepared.counts["train"] if n]
+    uneven = bool(sizes) and max(sizes) > 3 * min(sizes)
+    return _NEW.format(
+        seen=f"{sum(counts.values()):,} images, {classes:,} classes",
+        name=out.name,
+        data=described,
+        size=height if height == width else f"[{height}, {width}]",
+        flip="none" if prepared.input.channels == 1 else "random",
+        translate=max(side // 16, 1),
+        model=model,
+        epochs=max(10, min(200, 200_000 // max(train, 1))),
+        batch_size=min(256, max(8, 2 ** ((train // 20).bit_length() - 1))) if train >= 20 else 8,
+        balance=", class_weights: balanced" if uneven else "",
+        target=round(max(2 / classes, 0.5) if classes > 1 else 0.5, 2),
+    )

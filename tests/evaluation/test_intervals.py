@@ -1,0 +1,164 @@
+"""Intervals against published and hand-worked values, and whether they hold what they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelwright import metrics
+from modelwright.evaluation import intervals
+
+FEW = 300
+"""Replicates of the coverage tests; enough to tell 95 % from 85 %."""
+
+
+@pytest.mark.parametrize(
+    ("hits", "samples", "low", "high"),
+    [  # Newcombe 1998, `Two-sided confidence intervals for the single proportion`, table I, method 3
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_is_newcombes(hits: int, samples: int, low: float, high: float) -> None:
+    found = intervals.share(hits, samples)
+    assert found.low == pytest.approx(low, abs=5e-5)
+    assert found.high == pytest.approx(high, abs=5e-5)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 10_000))
+def test_wilson_holds_the_share_and_mirrors(hits: int, samples: int) -> None:
+    hits = min(hits, samples)
+    found, mirrored = intervals.share(hits, samples), intervals.share(samples - hits, samples)
+    assert 0.0 <= found.low <= hits / samples <= found.high <= 1.0
+    assert found.low < found.high
+    assert found.low == pytest.approx(1 - mirrored.high, abs=1e-12)
+
+
+def test_ends_of_wilson() -> None:
+    assert intervals.share(0, 0) == (0.0, 1.0)
+    assert intervals.share(0, 1).low == 0.0
+    assert intervals.share(1, 1).high == 1.0
+    assert intervals.share(1, 1).low == pytest.approx(0.2065, abs=1e-4)
+
+
+def test_a_perfect_model_is_not_proven_perfect() -> None:
+    cells = metrics.confusion(np.arange(40) % 4, np.arange(40) % 4, num_classes=4)
+    for name, (low, high) in intervals.average_bounds(cells).items():
+        assert 0.7 < low < 1.0, name
+        assert high == 1.0, name
+    low, high = intervals.calibration_bounds(np.ones(50), np.ones(50, dtype=bool))
+    assert low == 0.0
+    assert high == pytest.approx(1 - intervals.share(50, 50).low)
+
+
+def test_bounds_are_the_same_every_time() -> None:
+    values = np.random.default_rng(0).exponential(size=100)
+    assert intervals.mean_bounds(values) == intervals.mean_bounds(values)
+
+
+@pytest.mark.parametrize("count", [8, 200])
+def test_mean_bounds_hold_the_mean(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "REPLICATES", FEW)
+    random = np.random.default_rng(1)
+    held = 0
+    for seed in range(300):
+        low, high = intervals.mean_bounds(random.normal(size=count), seed=seed)
+        held += low <= 0.0 <= high
+    assert 0.91 <= held / 300 <= 0.99
+
+
+def test_average_bounds_hold_the_average(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "REPLICATES", FEW)
+    random = np.random.default_rng(2)
+    chances = np.array([[0.45, 0.05, 0.0], [0.04, 0.2, 0.06], [0.02, 0.03, 0.15]])
+    population = chances * 1e6
+    true = metrics.averages(np.diag(population), population.sum(axis=0), population.sum(axis=1))
+    held = dict.fromkeys(true, 0)
+    for seed in range(200):
+        table = random.multinomial(150, chances.ravel()).reshape(3, 3)
+        wanted, got = np.nonzero(table)
+        cells = metrics.Confusion(3, wanted, got, table[wanted, got])
+        for name, (low, high) in intervals.average_bounds(cells, seed=seed).items():
+            held[name] += low <= float(true[name]) <= high
+    for name, times in held.items():
+        assert times / 200 >= 0.91, name
+
+
+def test_calibration_bounds_hold_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "REPLICATES", FEW)
+    random = np.random.default_rng(3)
+    held = 0
+    for seed in range(200):  # always 0.1 too sure
+        confidence = random.uniform(0.6, 1.0, size=500)
+        hits = random.random(500) < confidence - 0.1
+        low, high = intervals.calibration_bounds(confidence, hits, seed=seed)
+        held += low <= 0.1 <= high
+    assert held / 200 >= 0.91
+
+
+def test_widening_is_students() -> None:
+    # t quantiles at 97.5 % of 1, 4, 9 and 29 degrees of freedom, from a printed table
+    for count, quantile in ((2, 12.706), (5, 2.776), (10, 2.262), (30, 2.045)):
+        wanted = quantile / intervals.Z * (count / (count - 1)) ** 0.5
+        assert intervals._student_widening(count) == pytest.approx(wanted, rel=2e-3)
+    assert intervals._student_widening(1_000_000) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_classes_that_do_not_occur_change_nothing() -> None:
+    few = metrics.Confusion(3, np.array([0, 1]), np.array([0, 0]), np.array([30, 10]))
+    many = metrics.Confusion(100_000, np.array([5, 99_999]), np.array([5, 5]), np.array([30, 10]))
+    assert intervals.average_bounds(few) == intervals.average_bounds(many)
+
+
+def test_very_many_samples_draw_fewer_times() -> None:
+    assert intervals.replicates(1_000) == intervals.REPLICATES
+    assert intervals.replicates(10_000_000) == 200
+
+
+def test_class_bounds_carry_f1_over() -> None:
+    bounds = intervals.class_bounds([8], [10], [12])
+    low, high = intervals.share(8, 14)
+    assert bounds.precision[0][0] == intervals.share(8, 10).low
+    assert bounds.recall[1][0] == intervals.share(8, 12).high
+    assert bounds.f1[0][0] == pytest.approx(2 * low / (1 + low))
+    assert bounds.f1[1][0] == pytest.approx(2 * high / (1 + high))
+
+
+def test_paired_bounds_by_hand() -> None:
+    # (12 + 1)/(100 + 2) − (2 + 1)/(100 + 2), and its spread, worked by hand
+    low, high = intervals.paired_bounds(12, 2, 100)
+    first, second = 13 / 102, 3 / 102
+    reach = intervals.Z * ((first + second - (first - second) ** 2) / 102) ** 0.5
+    assert (low, high) == pytest.approx((10 / 102 - reach, 10 / 102 + reach))
+
+
+def test_mcnemar_by_hand() -> None:
+    assert intervals.mcnemar(0, 0) == 1.0
+    assert intervals.mcnemar(5, 5) == 1.0
+    assert intervals.mcnemar(8, 0) == pytest.approx(2 * 0.5**8)
+    assert intervals.mcnemar(1, 9) == pytest.approx(2 * 11 / 1024)
+
+
+def test_quantile_bounds_by_hand() -> None:
+    # The median of 20: the 6th and the 15th value (Conover 1999, table A3)
+    value, bounds = intervals.quantile_bounds(np.arange(1.0, 21.0), 0.5)
+    assert (value, bounds.low, bounds.high) == (10.0, 6.0, 15.0)
+
+
+def test_quantile_bounds_of_one_value() -> None:
+    assert intervals.quantile_bounds(np.array([3.0]), 0.95) == (3.0, (3.0, 3.0))
+    assert not intervals.is_bounded(0.95, 1)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_quantile_bounds_hold_the_quantile(share: float) -> None:
+    random = np.random.default_rng(4)
+    held = 0
+    for _ in range(400):
+        _, (low, high) = intervals.quantile_bounds(np.sort(random.random(300)), share)
+        held += low <= share <= high
+    assert held / 400 >= 0.93

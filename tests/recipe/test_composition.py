@@ -1,0 +1,219 @@
+"""Every rule of composition has a recipe that it catches, and one beside it that passes."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelwright.errors import RecipeError
+from modelwright.recipe import RULES, check_composition, composition_reference, parse_recipe
+from modelwright.recipe.evaluate import METRICS
+
+DIGITS = "version: 1\ndata: {source: digits}\n"
+CIFAR = "version: 1\ndata: {source: cifar10}\n"
+
+
+def data(text):
+    return f"version: 1\ndata: {{{text}}}\n"
+
+
+# (pair's first words, whole recipe, line, words); line None: it is said, not refused.
+CAUGHT = [
+    (0, DIGITS + "train: {epochs: null}", 3, "training has no end"),
+    (1, DIGITS + "train: {budget: 10m}", None, "Training ends after 10 epochs, the default"),
+    (2, DIGITS + "train: {optimizer: {name: gd}}", None, "this training has about 10 steps"),
+    (
+        3,
+        DIGITS + "train:\n  accumulate: 2\n  optimizer: {name: gd}",
+        4,
+        "`accumulate` has no effect",
+    ),
+    (
+        4,
+        DIGITS + "train:\n  batch_size: 2\n  accumulate: 4",
+        5,
+        "a batch of 2 can't be computed in 4",
+    ),
+    (5, DIGITS + "augment: {mixup: 1}\ntrain: {batch_size: 1}", 4, "has nothing to mix"),
+    (6, DIGITS + "train: {batch_size: 16, accumulate: 4}", None, "over 4 samples at a time"),
+    (7, DIGITS + "train:\n  loss:\n    name: mse", 5, "`train.loss: mse` compares numbers"),
+    (
+        8,
+        DIGITS + "train: {optimizer: {name: sgd, momentum: 0, nesterov: true}}",
+        3,
+        "`nesterov` looks ahead along the momentum",
+    ),
+    (
+        9,
+        DIGITS + "train: {groups: [{match: '*'}, {match: head.*}]}",
+        3,
+        "`head.*` (entry 1) is behind",
+    ),
+    (9, DIGITS + "train: {groups: [{match: a}, {match: a}]}", 3, "`a` (entry 1) is behind `a`"),
+    (10, DIGITS + "train: {groups: [{match: '*', lr: 0}]}", 3, "nothing would be learned"),
+    (11, data("source: digits, split: {val: 0}") + "train: {patience: 3}", 3, "holds out nothing"),
+    (12, data("source: cifar10, split: {val: 0}"), None, "so the last one is shipped"),
+    (
+        13,
+        DIGITS + "train: {patience: 3, select: last}",
+        None,
+        "Training stops 3 epochs after the best",
+    ),
+    (
+        14,
+        DIGITS + "train: {patience: 3}",
+        None,
+        "the `cosine` schedule hasn't brought the rate down",
+    ),
+    (15, DIGITS + "model: {name: speednet}", 3, "at least 9 pixels, and these have 8"),
+    (
+        15,
+        CIFAR + "model: {name: speednet}\ntrain: {resolution: [{until: 0.5, size: 8}]}",
+        4,
+        "and these have 8",
+    ),
+    (
+        16,
+        DIGITS + "model: {name: cnn, blocks: [{filters: 4, pool: 4}, {filters: 4, pool: 4}]}",
+        3,
+        "block 2 of 2 pools away the last of 8 pixels",
+    ),
+    (
+        17,
+        CIFAR + "model: {name: mlp}\ntrain: {resolution: [{until: 0.5, size: 16}]}",
+        4,
+        "is built for",
+    ),
+    (
+        18,
+        CIFAR + "train: {resolution: [{until: 0.5, size: 32}]}",
+        3,
+        "32 is not below the full size",
+    ),
+    (
+        19,
+        CIFAR + "transforms: {size: [32, 48]}\ntrain: {resolution: [{until: 0.5, size: 16}]}",
+        4,
+        "makes squares, and the images are 32×48",
+    ),
+    (20, CIFAR + "train: {resolution: [{until: 1, size: 16}]}", None, "never trains at full size"),
+    (
+        21,
+        CIFAR + "train: {compile: on, resolution: [{until: 0.5, size: 16}]}",
+        None,
+        "compiled anew for each size of image, about 2 times",
+    ),
+    (22, DIGITS + "train: {compile: on}\nresources: {device: cpu}", None, "needs a C++ compiler"),
+    (23, DIGITS + "augment:\n  translate: 8", 4, "8 pixels on a side of 8"),
+    (24, CIFAR + "augment: {cutout: 40}", 3, "40 pixels on a side of 32"),
+    (25, DIGITS + "augment: {colour: {saturation: 0.2}}", 3, "no effect on grey images"),
+    (26, DIGITS + "augment: {flip: random}", None, "teaches what never occurs"),
+    (27, DIGITS + "evaluate: {views: 6}", None, "averages over wrong images"),
+    (28, data("source: digits, split: {by: group, column: x}"), 2, "`digits` has none"),
+    (29, data("source: folder, path: x, split: {by: time, column: day}"), 2, "no column `day`"),
+    (30, data("source: digits, split: {val: 0, test: 0}"), 2, "nothing is held out to measure"),
+    (31, data("source: digits, split: {test: 0}"), None, "measured on validation"),
+    (
+        32,
+        DIGITS + "targets:\n  f1_macro: '> 0.5'\n  acuracy: '>= 0.9'",
+        5,
+        "Did you mean `accuracy`?",
+    ),
+    (
+        33,
+        DIGITS + "targets: {accuracy: '>= 93'}",
+        3,
+        "lies between 0 and 1, and its target is >= 93",
+    ),
+    (34, DIGITS + "targets: {size_bytes: '>= 3'}", None, "lower is better"),
+    (
+        35,
+        DIGITS + "evaluate: {latency: false}\ntargets: {latency_p95_ms: '<= 5'}",
+        4,
+        "the target `latency_p95_ms` needs what `evaluate.latency: false` leaves out",
+    ),
+    (
+        36,
+        data("source: digits, limit: 1000") + "targets: {accuracy: '>= 0.9'}",
+        None,
+        "leaves at most 1,000 samples",
+    ),
+]
+
+
+@pytest.mark.parametrize(("number", "text", "line", "words"), CAUGHT)
+def test_a_pair_is_caught(number, text, line, words):
+    recipe = parse_recipe(text, where="recipe.yaml")
+    rule = RULES[number]
+    assert rule.found(recipe), "the table of this test and the rules differ in order"
+    if line is None:
+        assert rule.verdict == "said"
+        assert any(words in note for note in check_composition(recipe))
+        return
+    assert rule.verdict == "refused"
+    with pytest.raises(RecipeError) as caught:
+        check_composition(recipe)
+    assert words in str(caught.value)
+    assert caught.value.where == f"recipe.yaml:{line}"
+
+
+def test_every_rule_is_tested():
+    assert {number for number, *_ in CAUGHT} == set(range(len(RULES)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        DIGITS,
+        CIFAR,
+        data("source: folder, path: x, split: {val: 0}")
+        + "train: {patience: 3, schedule: {name: step}}",
+        data("source: folder, path: x, split: {by: group, column: parent}"),
+        data("source: table, path: x, split: {by: time, column: day}"),
+        data("source: cifar10, split: {val: 0}") + "train: {select: last}",
+        data("source: cifar10, split: {test: 0}"),
+        CIFAR + "model: {name: speednet}\ntrain: {resolution: [{until: 0.5, size: 16}]}",
+        CIFAR + "train: {resolution: [{until: 0.5, size: 16}]}",
+        CIFAR + "train: {budget: 10m, epochs: null}",
+        CIFAR + "train: {budget: 10m, epochs: 10}",
+        CIFAR + "augment: {flip: alternating, translate: 2, cutout: 12, colour: {saturation: 0.2}}",
+        CIFAR + "train: {optimizer: {name: sgd, momentum: 0}}",
+        CIFAR + "train: {groups: [{match: head.*}, {match: '*', lr: 0}]}",
+        CIFAR + "train: {optimizer: {name: gd}, epochs: 200, batch_size: 500}",
+        CIFAR
+        + "targets: {accuracy: '>= 0.93', latency_p95_ms: '<= 5', size_bytes: '<= 3_000_000'}",
+        CIFAR + "model: {init: other.mw}\ntrain: {resolution: [{until: 0.5, size: 8}]}",
+        DIGITS + "transforms: {size: 16}\nmodel: {name: speednet}",
+        DIGITS + "augment: {colour: {brightness: 0.2}, translate: 1}",
+    ],
+)
+def test_what_goes_together_passes_without_a_word(text):
+    assert check_composition(parse_recipe(text, where="recipe.yaml")) == []
+
+
+def test_a_refusal_names_the_set_that_caused_it():
+    recipe = parse_recipe(DIGITS, where="recipe.yaml", overrides=["train.epochs=null"])
+    with pytest.raises(RecipeError) as caught:
+        check_composition(recipe)
+    assert caught.value.where == "--set train.epochs=null"
+
+
+def test_every_refusal_has_a_way_out():
+    for rule in RULES:
+        if rule.verdict == "refused":
+            assert rule.at, rule.pair
+            assert rule.fix or "nearest" in str(rule.found) or rule.pair[0] == "targets"
+
+
+def test_pairs_are_told_apart():
+    assert len({rule.pair for rule in RULES}) == len(RULES)
+
+
+def test_the_table_holds_every_pair():
+    table = composition_reference().splitlines()
+    assert len(table) == len(RULES) + 2
+    assert all(line.count(" | ") == 4 for line in table)
+    assert "{" not in composition_reference().replace("`transforms: {size: 16}`", "")
+
+
+def test_metrics_are_those_that_are_measured():
+    assert {"accuracy", "f1_macro", "latency_p95_ms", "size_bytes", "file_bytes"} <= set(METRICS)
