@@ -16,7 +16,7 @@ FEW = 300
 
 @pytest.mark.parametrize(
     ("hits", "samples", "low", "high"),
-    [  # Newcombe 1998, `Two-sided confidence intervals for the single proportion`, table I, method 3
+    [  # Newcombe 1998, `Two-sided confidence intervals for the single proportion`, table I
         (81, 263, 0.2553, 0.3662),
         (15, 148, 0.0624, 0.1605),
         (0, 20, 0.0, 0.1611),

@@ -163,7 +163,7 @@ SECTIONS = [
     ("---\nseed: 1", 3, "a second document starts here"),
     ("seed: " + "[" * 100_000, 3, "this is nested too deeply"),
     ("seed: " + "{a: " * 100_000, 3, "this is nested too deeply"),
-    ("seed:\n" + "".join(" " * n + "- \n" for n in range(1, 200)), 4, "recipe.yaml:"),
+    ("seed:\n" + "".join(" " * n + "- \n" for n in range(1, 200)), 28, "nested too deeply"),
     ("seed: [" + "1," * (MAX_NODES + 1) + "]", 3, f"more than {MAX_NODES:,} entries"),
     ("task: " + "x" * 900_000, 3, "`task` must be `image-classification`; received"),
     ("x" * 900_000 + ": 1", 3, "recipe.yaml"),

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modelwright.data.dataset import Split
 from modelwright.data.draws import Draws, Stream, key
 from modelwright.recipe.data import AugmentSpec, ColourAugment, CropAugment
 
@@ -21,6 +22,8 @@ Whole = NDArray[np.int64]
 
 GREY = (0.299, 0.587, 0.114)
 """How bright red, green and blue look (ITU-R BT.601)."""
+_MEAN_FROM = 2048
+"""From how many samples the mean colour is taken that fills a cutout."""
 _ATTEMPTS = 10
 """How often a crop's shape is drawn before the largest centred one is taken."""
 
@@ -57,7 +60,8 @@ def flips(spec: AugmentSpec, draws: Draws) -> NDArray[np.bool_]:
         return np.zeros(len(draws.positions), np.bool_)
     if spec.flip == "random":
         return draws.uniform(Stream.FLIP) < 0.5
-    return (draws.always(Stream.FLIP) + draws.epoch) % 2 == 1
+    turns: NDArray[np.bool_] = (draws.always(Stream.FLIP) + draws.epoch) % 2 == 1
+    return turns
 
 
 def shifts(spec: AugmentSpec, draws: Draws) -> tuple[Whole, Whole]:
@@ -219,8 +223,7 @@ def recolour(images: Tensor, by: NDArray[np.float32]) -> Tensor:
 def _grey(planes: Tensor) -> Tensor:
     if planes.shape[1] != 3:
         return planes.mean(1, keepdim=True)
-    red, green, blue = planes.split(1, dim=1)
-    return red * GREY[0] + green * GREY[1] + blue * GREY[2]
+    return planes[:, :1] * GREY[0] + planes[:, 1:2] * GREY[1] + planes[:, 2:] * GREY[2]
 
 
 # -- covering and mixing ---------------------------------------------------------------------
@@ -284,12 +287,56 @@ def mix_images(images: Tensor, partners: Tensor, mix: Mix) -> Tensor:
     return covered
 
 
-def mix_targets(
-    targets: Tensor, partners: Tensor, mix: Mix, *, num_outputs: int | None
-) -> Tensor:
+def mix_targets(targets: Tensor, partners: Tensor, mix: Mix, *, num_outputs: int | None) -> Tensor:
     """Return the mixed targets: shares of classes `[N, K]`, or mixed numbers `[N, …]`."""
-    if not targets.is_floating_point():
-        targets, partners = (
-            F.one_hot(item, num_outputs or -1).float() for item in (targets, partners)
-        )
-    return torch.lerp(partners, targets, mix.own)
+    if targets.is_floating_point():
+        return torch.lerp(partners, targets, mix.own)
+    shares = torch.zeros(len(targets), num_outputs or 0, device=targets.device)
+    for classes, share in ((targets, mix.own), (partners, 1.0 - mix.own)):
+        index = classes[:, None]
+        shares.scatter_add_(1, index, torch.full(index.shape, share, device=shares.device))
+    return shares
+
+
+# -- pictures --------------------------------------------------------------------------------
+
+
+def mean_colour(split: Split) -> Tensor:
+    """Return the mean colour uint8 `[C]` of some of a split's images."""
+    pixels = split.gather(_spread(len(split), _MEAN_FROM))
+    return torch.from_numpy(pixels.mean(axis=(0, 1, 2)).round().astype(np.uint8))
+
+
+def augmented_samples(
+    split: Split, augment: AugmentSpec, seed: int, count: int, *, times: int = 6
+) -> NDArray[np.uint8]:
+    """Return some images as training sees them, for the report.
+
+    Args:
+        split: the training images.
+        augment: the recipe's section `augment`.
+        seed: the run's seed.
+        count: how many images, spread over the split; fewer where it is smaller.
+        times: how many pictures of each: the image itself, then one an epoch.
+
+    Returns:
+        uint8 `[count, times, H, W, C]`.
+    """
+    positions = _spread(len(split), count)
+    images = torch.from_numpy(split.gather(positions))
+    size = (images.shape[1], images.shape[2])
+    fill = mean_colour(split)
+    pictures = [images]
+    for epoch in range(times - 1):
+        varied = augment_batch(images, augment, Draws(seed, epoch, positions), fill=fill)
+        mix = draw_mix(augment, size, seed=seed, epoch=epoch, batch=0)
+        if mix is not None:
+            varied = mix_images(varied, varied.roll(-1, 0), mix)
+        pictures.append(varied.round().to(torch.uint8) if varied.is_floating_point() else varied)
+    found: NDArray[np.uint8] = torch.stack(pictures, dim=1).numpy()
+    return found
+
+
+def _spread(size: int, count: int) -> Whole:
+    """Return at most `count` positions, evenly spread."""
+    return np.linspace(0, max(size - 1, 0), min(size, count)).astype(np.int64)

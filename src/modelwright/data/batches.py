@@ -14,7 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modelwright.data.augment import Mix, augment_batch, draw_mix, mix_images, mix_targets
+from modelwright.data.augment import (
+    Mix,
+    augment_batch,
+    draw_mix,
+    mean_colour,
+    mix_images,
+    mix_targets,
+)
 from modelwright.data.dataset import Split
 from modelwright.data.draws import Draws
 from modelwright.errors import RequestError
@@ -24,8 +31,6 @@ Positions = NDArray[np.int64]
 
 _RESIDENT = 0.4
 """The share of a GPU's free memory that a split may take to stay there whole."""
-_MEAN_FROM = 2048
-"""From how many samples the mean colour is taken that fills a cutout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +137,7 @@ class Batches:
 
     @cached_property
     def _fill(self) -> Tensor:
-        """The mean colour `[C]` of some of the samples."""
-        some = np.linspace(0, len(self._split) - 1, min(len(self._split), _MEAN_FROM))
-        mean = self._split.gather(some.astype(np.int64)).mean(axis=(0, 1, 2))
-        return torch.from_numpy(mean.round().astype(np.uint8)).to(self._device)
+        return mean_colour(self._split).to(self._device)
 
 
 def _target_tensor(targets: NDArray[np.generic]) -> Tensor:
@@ -159,30 +161,3 @@ def _partners(positions: Positions, whole: Positions) -> Positions:
         return following
     order = np.argsort(whole, kind="stable")
     return following[order[np.searchsorted(whole, positions, sorter=order)]]
-
-
-def augmented_samples(
-    split: Split, augment: AugmentSpec, seed: int, count: int, *, times: int = 6
-) -> NDArray[np.uint8]:
-    """Return what training will see of some images, for the report.
-
-    Args:
-        split: the training images.
-        augment: the recipe's section `augment`.
-        seed: the run's seed.
-        count: how many images, spread over the split.
-        times: how many pictures of each: the image itself, then one an epoch.
-
-    Returns:
-        uint8 `[count, times, H, W, C]`; fewer rows where the split is smaller.
-    """
-    count = min(count, len(split))
-    positions = np.linspace(0, max(len(split) - 1, 0), count).astype(np.int64)
-    classes = int(split.targets.max()) + 1 if split.targets.dtype.kind in "iu" and count else None
-    batches = Batches(split, augment=augment, seed=seed, num_outputs=classes)
-    pictures = [torch.from_numpy(split.gather(positions))]
-    for epoch in range(times - 1):
-        images = batches.at(epoch, positions).inputs[0]
-        pictures.append(images.round().to(torch.uint8) if images.is_floating_point() else images)
-    found: NDArray[np.uint8] = torch.stack(pictures, dim=1).numpy()
-    return found

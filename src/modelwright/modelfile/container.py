@@ -18,7 +18,6 @@ from typing import BinaryIO
 from modelwright.errors import ModelFileError
 from modelwright.files import digest, write_aside
 from modelwright.modelfile import layout
-from modelwright.modelfile.layout import Entry
 from modelwright.modelfile.manifest import (
     CHUNK,
     MANIFEST,
@@ -106,7 +105,13 @@ def open_container(path: Path) -> Iterator[Container]:
         raise
 
 
-def write_container(path: Path, members: Mapping[str, bytes], manifest: Manifest) -> int:
+def write_container(
+    path: Path,
+    members: Mapping[str, bytes],
+    manifest: Manifest,
+    *,
+    signature: bytes | None = None,
+) -> int:
     """Write the members with their manifest aside, then rename; return how many bytes it took.
 
     Raises:
@@ -117,10 +122,14 @@ def write_container(path: Path, members: Mapping[str, bytes], manifest: Manifest
     if [member.name for member in manifest.members] != names:
         raise ModelFileError("the manifest isn't of these members")
     last = manifest.to_bytes()
-    contents = [*(members[name] for name in names), last]
+    contents = [members[name] for name in names]
     entries = [member.entry for member in manifest.members]
-    entries.append(describe_member(MANIFEST, last).entry)
-    plan = layout.lay_out(entries, layout.write_comment(digest(last), None))
+    for name, content in ((SIGNATURE, signature), (MANIFEST, last)):
+        if content is not None:
+            contents.append(content)
+            entries.append(describe_member(name, content).entry)
+    signed = digest(signature) if signature is not None else None
+    plan = layout.lay_out(entries, layout.write_comment(digest(last), signed))
     with write_aside(path) as stream:
         for (_, gap), content in zip(plan.gaps, contents, strict=False):
             stream.write(gap)
@@ -299,8 +308,11 @@ def _size(stream: BinaryIO) -> int:
 def _read_at(stream: BinaryIO, position: int, length: int) -> bytes:
     if position < 0:
         raise _damaged("the archive's directory points before the file's start")
-    stream.seek(position)
-    data = stream.read(length)
+    try:
+        stream.seek(position)
+        data = stream.read(length)
+    except OSError as error:
+        raise ModelFileError(f"the file can't be read ({error.strerror or error})") from error
     if len(data) != length:
         raise _damaged("the file was cut short")
     return data

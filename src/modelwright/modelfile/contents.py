@@ -179,8 +179,17 @@ def read_weights(path: Path | str) -> Arrays:
     """
     with open_container(Path(path)) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
-        weights = read_arrays(container.read(WEIGHTS), name=WEIGHTS)
-        return weights | {name: _shared(weights, other) for name, other in spec.shared.items()}
+        return whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
+
+
+def digest(path: Path | str) -> str:
+    """Return the model digest of a file: what decides a prediction, nothing else.
+
+    Raises:
+        ModelFileError: it isn't a model file, is damaged, or is of a newer format.
+    """
+    with open_container(Path(path)) as container:
+        return container.manifest.digest
 
 
 def describe(path: Path | str) -> dict[str, Any]:
@@ -274,10 +283,18 @@ def _check_golden(spec: FileSpec, golden: Golden) -> None:
 def _check_graphs(spec: FileSpec, weights: Arrays, graphs: Mapping[str, bytes]) -> None:
     if set(spec.graphs) != set(graphs):
         raise ModelFileError(f"`{SPEC}` and the graphs don't agree on {sorted(spec.graphs)}")
+    whole = whole_weights(spec, weights)
     for graph in graphs.values():
-        pick_weights(graph, weights)
-    for other in spec.shared.values():
-        _shared(weights, other)
+        pick_weights(graph, whole)
+
+
+def whole_weights(spec: FileSpec, weights: Arrays) -> Arrays:
+    """Return the weights with those that are another one's under both names.
+
+    Raises:
+        ModelFileError: the other one isn't there.
+    """
+    return weights | {name: _found(weights, other) for name, other in spec.shared.items()}
 
 
 def pick_weights(graph: bytes, weights: Arrays) -> Arrays:
@@ -286,10 +303,10 @@ def pick_weights(graph: bytes, weights: Arrays) -> Arrays:
     Raises:
         ModelFileError: one isn't there, or the graph names another file.
     """
-    return {name: _shared(weights, name) for name in external_weights(graph)}
+    return {name: _found(weights, name) for name in external_weights(graph)}
 
 
-def _shared(weights: Arrays, name: str) -> Any:
+def _found(weights: Arrays, name: str) -> Any:
     if name not in weights:
         raise ModelFileError(f"`{WEIGHTS}` has no `{name[:80]}`, which is asked for")
     return weights[name]

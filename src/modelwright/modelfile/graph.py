@@ -1,8 +1,8 @@
 """What a graph asks for, read from its bytes: the weights by name, and nothing from the disk.
 
-ONNX lets a graph name files that hold its numbers, and a runtime would read them. Ours may only name
-the weights member; this walk over the protocol buffer (onnx.proto3 of ONNX 1.23; field numbers below
-are its) refuses all else, without the library `onnx`.
+ONNX lets a graph name files that hold its numbers, and a runtime would read them. Ours may only
+name the weights member; this walk over the protocol buffer (the field numbers are those of
+`onnx.proto` of ONNX 1.23) refuses all else, without the library `onnx`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ _DEEPEST = 16
 _EXTERNAL = 1
 _GRAPH, _TRAINING, _FUNCTIONS = 7, 20, 25  # ModelProto
 _NODE, _INITIALIZER, _SPARSE_INITIALIZER = 1, 5, 15  # GraphProto
-_FUNCTION_NODE = 7
-_ATTRIBUTE = 5  # NodeProto
+_ATTRIBUTE, _DOMAIN = 5, 7  # NodeProto
+_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
 _TENSOR_NAME, _TENSOR_ENTRIES, _TENSOR_LOCATION = 8, 13, 14
 
@@ -33,15 +33,11 @@ def external_weights(graph: bytes) -> list[str]:
     names: list[str] = []
     graphs = 0
     for number, value in _fields(memoryview(graph)):
-        if number == _TRAINING:
-            raise _broken("holds training information")
+        if number in (_TRAINING, _FUNCTIONS):
+            raise _broken("holds more than one graph")
         if number == _GRAPH:
             graphs += 1
             names += _walk_graph(_message(value), depth=0)
-        elif number == _FUNCTIONS:
-            for inner, node in _fields(_message(value)):
-                if inner == _FUNCTION_NODE:
-                    _walk_node(_message(node), depth=1)
     if graphs != 1 or len(set(names)) != len(names):
         raise _broken("isn't one graph with each weight once")
     return names
@@ -66,6 +62,9 @@ def _walk_graph(graph: memoryview, *, depth: int) -> list[str]:
 
 def _walk_node(node: memoryview, *, depth: int) -> None:
     for number, attribute in _fields(node):
+        if number == _DOMAIN and _text(value) not in _DOMAINS:
+            # Others hold operators that read files, such as com.microsoft's EPContext.
+            raise _broken(f"uses an operator of {_text(value)[:40]!r}, which isn't ONNX's own")
         if number != _ATTRIBUTE:
             continue
         for inner, value in _fields(_message(attribute)):

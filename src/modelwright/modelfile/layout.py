@@ -130,9 +130,9 @@ def _directory_record(entry: Entry, position: int) -> bytes:
 def _tail(directory: bytes, count: int, position: int, comment: bytes) -> bytes:
     size, wide = len(directory), b""
     if position >= _FULL_32:
-        record = struct.pack(
-            "<4sQ2H2I4Q", b"PK\x06\x06", 44, _MADE_BY_UNIX | 45, 45, 0, 0, count, count, size, position
-        )
+        versions = (_MADE_BY_UNIX | 45, 45)
+        places = (0, 0, count, count, size, position)
+        record = struct.pack("<4sQ2H2I4Q", b"PK\x06\x06", 44, *versions, *places)
         locator = struct.pack("<4sIQI", b"PK\x06\x07", 0, position + size, 1)
         wide = record + locator
     end = struct.pack(

@@ -14,9 +14,12 @@ from modelwright.modelfile.layout import FORMAT
 from modelwright.modelfile.manifest import SPEC
 from modelwright.modelfile.strict import field as entry
 from modelwright.modelfile.strict import json_member, only_keys, parse_json
+from modelwright.modelfile.tensors import DTYPES
 
 MAIN = "main"
 """The graph that answers."""
+_LARGEST = 1 << 31
+_DTYPES = {dtype.name for dtype in DTYPES.values()}
 _KEYS = (
     "format",
     "task",
@@ -48,11 +51,13 @@ class TensorSpec:
         """Read what `to_json` returned."""
         shape = entry(value, "shape", list, name=SPEC)
         only_keys(value, ("name", "dtype", "shape"), name=SPEC)
-        if not all(type(size) in (int, str) for size in shape):
+        name, dtype = (entry(value, key, str, name=SPEC) for key in ("name", "dtype"))
+        sizes = [size for size in shape if type(size) is not str]
+        if not shape or not all(type(size) is int and 0 < size < _LARGEST for size in sizes):
             raise ModelFileError(f"`{SPEC}` holds a shape that isn't one")
-        return TensorSpec(
-            entry(value, "name", str, name=SPEC), entry(value, "dtype", str, name=SPEC), tuple(shape)
-        )
+        if dtype not in _DTYPES:
+            raise ModelFileError(f"`{SPEC}` holds the unknown kind of number {dtype[:20]!r}")
+        return TensorSpec(name, dtype, tuple(shape))
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype} [{', '.join(str(size) for size in self.shape)}]"

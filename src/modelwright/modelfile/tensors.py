@@ -1,8 +1,8 @@
 """Arrays in the safetensors format, read and written in one canonical way, in NumPy alone.
 
-The format is that of https://github.com/huggingface/safetensors: a length, a JSON header, the data.
-Here the header's keys are sorted, it holds no metadata, the data start at a multiple of 64 bytes and
-stand in the order of falling item size, then name, so that every array is aligned.
+The format is that of https://github.com/huggingface/safetensors: a length, a JSON header, the
+data. Here the header's keys are sorted, it holds no metadata, the data start at a multiple of 64
+bytes and stand in the order of falling item size, then name, so that every array is aligned.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from modelwright.modelfile.layout import ALIGNMENT
 from modelwright.modelfile.strict import field, only_keys, parse_json
 
 Arrays = dict[str, NDArray[Any]]
-DTYPES = {
+DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -54,7 +54,7 @@ def write_arrays(arrays: Mapping[str, NDArray[Any]], *, name: str) -> bytes:
     for key in _order({key: value.dtype.itemsize for key, value in arrays.items()}):
         value = arrays[key]
         flat = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<")).reshape(-1)
-        data[at : at + value.nbytes] = memoryview(flat.view(np.uint8)) if flat.size else b""
+        data[at : at + value.nbytes] = flat.tobytes()
         at += value.nbytes
     return bytes(data)
 

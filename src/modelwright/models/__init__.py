@@ -6,7 +6,7 @@ from modelwright.models.building import BUILDERS, architecture, build, rebuild, 
 from modelwright.models.network import ImageNetwork
 from modelwright.models.speednet import whiten
 from modelwright.models.steps import PixelSteps
-from modelwright.models.summary import Layer, Summary, summary
+from modelwright.models.summary import Layer, Summary, summarise, summary
 
 __all__ = [
     "BUILDERS",
@@ -18,6 +18,7 @@ __all__ = [
     "build",
     "rebuild",
     "replace_output",
+    "summarise",
     "summary",
     "whiten",
 ]

@@ -1,4 +1,4 @@
-"""From a recipe's section `model` to a network, and from a model file's architecture back to one."""
+"""From a recipe's section `model` to a network, and from a model file's architecture to one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from modelwright.errors import ModelFileError, ModelwrightError, RequestError
@@ -33,10 +33,15 @@ BUILDERS: dict[type[Spec], Callable[[Any, Frame], nn.Module]] = {
 }
 """The families: each builds a body from its section of the recipe."""
 
-_NAMES = {"mlp": MlpModel, "cnn": CnnModel, "resnet": ResnetModel, "speednet": SpeednetModel}
-_FRAME = ("channels", "height", "width", "num_outputs")
+_NAMES: dict[str, type[Architecture]] = {
+    "mlp": MlpModel,
+    "cnn": CnnModel,
+    "resnet": ResnetModel,
+    "speednet": SpeednetModel,
+}
+_INPUT = ("channels", "height", "width")
 _MOST = 1 << 20
-"""No figure of a frame in a model file may be larger."""
+"""No size in a model file may be larger."""
 
 
 def build(
@@ -77,22 +82,17 @@ def build(
     return ImageNetwork(PixelSteps(mean, std), body)
 
 
-def architecture(
-    spec: Architecture, *, input: ImageInput, num_outputs: int
-) -> dict[str, Any]:
-    """Return what a model file keeps of a network: its section, resolved, and the sizes of its ends.
+def architecture(spec: Architecture, *, input: ImageInput, num_outputs: int) -> dict[str, Any]:
+    """Return what a model file keeps of a network: its section, resolved, and its ends.
 
     `rebuild` takes it back.
     """
     found = spec.model_dump(mode="json")
     if isinstance(spec, ResnetModel):
         found["stem"] = resolved_stem(spec, input.height, input.width)
-    return found | {
-        "channels": input.channels,
-        "height": input.height,
-        "width": input.width,
-        "num_outputs": num_outputs,
-    }
+    # Apart from the section, whose keys may have the same names.
+    ends = {"channels": input.channels, "height": input.height, "width": input.width}
+    return found | {"input": ends, "num_outputs": num_outputs}
 
 
 def rebuild(
@@ -135,8 +135,11 @@ def rebuild(
 
 def _read(architecture: Mapping[str, Any]) -> tuple[Architecture, Frame]:
     """Read an architecture, strictly."""
-    section = {key: value for key, value in architecture.items() if key not in _FRAME}
-    sizes = {key: architecture.get(key) for key in _FRAME}
+    section = {**architecture}
+    ends, num_outputs = section.pop("input", None), section.pop("num_outputs", None)
+    if not isinstance(ends, Mapping) or set(ends) != set(_INPUT):
+        raise ModelFileError("the architecture's `input` isn't channels, height and width")
+    sizes = {**ends, "num_outputs": num_outputs}
     for key, value in sizes.items():
         if type(value) is not int or not 0 < value <= _MOST:
             raise ModelFileError(f"the architecture's `{key}` is {value!r:.40}, not a size")
@@ -147,14 +150,14 @@ def _read(architecture: Mapping[str, Any]) -> tuple[Architecture, Frame]:
             fix="A newer version of modelwright may know it",
         )
     try:
-        spec: Architecture = TypeAdapter(family).validate_python(section)
+        spec = family.model_validate(section)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ModelFileError(f"the architecture's `{place}`: {first['msg']}") from error
     if set(spec.model_dump()) != set(section):
         raise ModelFileError("the architecture isn't written out in full")
-    return spec, Frame(**{key: int(value) for key, value in sizes.items() if value is not None})
+    return spec, Frame(**sizes)
 
 
 def _check_weights(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -23,9 +24,7 @@ class Cnn(nn.Module):
             channels = block.filters
         self.blocks = nn.Sequential(*blocks)
         widths = (channels * high * wide, *spec.head)
-        self.hidden = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activation = ACTIVATIONS[spec.activation]()
         self.dropout = nn.Dropout(spec.dropout)
         self.head = nn.Linear(widths[-1], frame.num_outputs)

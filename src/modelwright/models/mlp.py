@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from modelwright.models.network import ACTIVATIONS, Frame, flat
@@ -14,9 +16,7 @@ class Mlp(nn.Module):
     def __init__(self, spec: MlpModel, frame: Frame) -> None:
         super().__init__()
         widths = (frame.channels * frame.height * frame.width, *spec.hidden)
-        self.hidden = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.activation = ACTIVATIONS[spec.activation]()
         self.dropout = nn.Dropout(spec.dropout)
         self.head = nn.Linear(widths[-1], frame.num_outputs)

@@ -15,7 +15,7 @@ from modelwright.models.network import Frame
 from modelwright.recipe.model import ResnetModel
 
 LARGE = 64
-"""From this side on, `stem: auto` starts with the 7×7 convolution and pooling made for photographs."""
+"""From this side on, `stem: auto` starts as for photographs: a 7×7 convolution and pooling."""
 
 
 class ChannelPadding(nn.Module):

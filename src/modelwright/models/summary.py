@@ -118,6 +118,11 @@ def summary(
     )
 
 
+def summarise(network: nn.Module, *, channels: int, height: int, width: int) -> Summary:
+    """Describe an image network layer by layer, for images of one size."""
+    return summary(network, (height, width, channels))
+
+
 def _layer(name: str, module: nn.Module, output: Tensor) -> Layer:
     shape = tuple(output.shape[1:])
     weights = getattr(module, "weight", None)

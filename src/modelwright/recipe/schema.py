@@ -117,8 +117,8 @@ def choices(kind: object) -> tuple[str, ...]:
 def phrase(kind: object) -> str:
     """Return what a setting may hold, in words.
 
-    >>> phrase(Literal["on", "off"] | bool)
-    '`on`, `off`, `true` or `false`'
+    >>> phrase(Literal["on", "off"] | None)
+    '`on` or `off`'
     """
     return _listed(list(dict.fromkeys(_phrases(kind))))
 

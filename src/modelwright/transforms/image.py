@@ -1,11 +1,38 @@
-"""The one image decoder, and the declaration of how an image becomes fixed-size pixels."""
+"""The one image decoder, and the declaration of how an image becomes fixed-size pixels.
+
+Any mode and bit depth that Pillow reads becomes uint8 pixels `[H, W, C]`: the first frame, turned as
+EXIF says, transparent parts over the background, deep pixels scaled to eight bits. The same function
+works in training and in serving.
+"""
 
 from __future__ import annotations
 
+import io
+import warnings
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from modelwright.errors import DataError
 from modelwright.files import json_digest
+
+MOST_PIXELS = 120_000_000
+"""Larger images are refused before they are decoded: decoded they would fill the memory."""
+_NPY = b"\x93NUMPY"
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_FIX = "Open it in an image viewer; replace it, or take it out of the data"
+
+Pixels = NDArray[np.uint8]
+ImageSource = bytes | Path | Image.Image | NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +58,213 @@ class ImageInput:
     def digest(self) -> str:
         """Return the digest by which derived views are kept."""
         return json_digest(self.to_json())
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What an image file is, before it is resized."""
+
+    width: int
+    height: int
+    """As shown: turned as EXIF says."""
+    mode: str
+    frames: int
+    is_grey: bool
+
+
+def decode_image(source: ImageSource, spec: ImageInput) -> Pixels:
+    """Return an image as uint8 pixels `[H, W, C]` of the declared size.
+
+    Args:
+        source: the bytes of an image file or of a `.npy` array, the path of one, a Pillow image, or
+            an array `[H, W]`, `[H, W, 1]`, `[H, W, 3]` or `[H, W, 4]`: uint8, uint16, booleans, or
+            floats in 0…1.
+        spec: the size, the channels, and how to get there.
+
+    Raises:
+        DataError: it isn't an image, or it is broken, or far too large.
+    """
+    return fit(flatten(open_image(source), spec), spec)
+
+
+def open_image(source: ImageSource) -> Image.Image:
+    """Return the first frame of an image, whole and turned as EXIF says.
+
+    Raises:
+        DataError: as `decode_image`.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Image.Image):
+        return ImageOps.exif_transpose(source)
+    where = str(source) if isinstance(source, Path) else ""
+    if isinstance(source, Path):
+        try:
+            source = source.read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"can't be read ({error.strerror or error})",
+                where=where,
+                fix="Look whether the file is there and may be read",
+            ) from error
+    return _from_bytes(source, where)
+
+
+def _from_bytes(data: bytes, where: str) -> Image.Image:
+    if not data:
+        raise DataError("the file is empty (0 bytes)", where=where, fix=_FIX)
+    if data.startswith(_NPY):
+        try:
+            return _from_array(np.load(io.BytesIO(data), allow_pickle=False), where)
+        except (ValueError, EOFError) as error:
+            raise DataError(f"the array can't be read: {error}", where=where) from error
+    try:
+        with warnings.catch_warnings():
+            # Our own limit takes the place of Pillow's, and what matters of damage is an error.
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MOST_PIXELS:
+                raise DataError(
+                    f"the image has {image.width:,} × {image.height:,} pixels, more than the "
+                    f"{MOST_PIXELS:,} that are decoded",
+                    where=where,
+                    fix="Scale it down first, or take it out of the data",
+                )
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except UnidentifiedImageError as error:
+        start = data[:12]
+        raise DataError(
+            "this isn't an image that can be read",
+            where=where,
+            why=f"It begins with {start!r}",
+            fix="JPEG, PNG, WebP, BMP, TIFF, GIF and .npy are read",
+        ) from error
+    except DataError:
+        raise
+    except Exception as error:  # noqa: BLE001 (decoders of hostile files raise nearly anything)
+        raise DataError(f"the image is broken: {error}", where=where, fix=_FIX) from error
+
+
+def _from_array(array: NDArray[Any], where: str = "") -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise DataError(
+            f"an image is an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], not {list(array.shape)}",
+            where=where,
+        )
+    if array.size == 0:
+        raise DataError(f"the array holds no pixels: {list(array.shape)}", where=where)
+    return Image.fromarray(_eight_bits(array, where))
+
+
+def _eight_bits(array: NDArray[Any], where: str) -> Pixels:
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if array.dtype == np.uint16:
+        return (array >> 8).astype(np.uint8)
+    if np.issubdtype(array.dtype, np.floating):
+        if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
+            raise DataError(
+                "an array of floats must hold values in 0…1",
+                where=where,
+                why=f"These go from {np.min(array):.4g} to {np.max(array):.4g}",
+                fix="Divide by the largest value, or convert to uint8",
+            )
+        return np.rint(array * 255).astype(np.uint8)
+    raise DataError(
+        f"an image holds uint8, uint16, booleans or floats in 0…1, not {array.dtype}", where=where
+    )
+
+
+def flatten(image: Image.Image, spec: ImageInput) -> Image.Image:
+    """Return the image in eight bits, one or three channels, over the background."""
+    wanted = "L" if spec.channels == 1 else "RGB"
+    if image.mode in ("I;16", "I;16L", "I;16B", "I;16N"):
+        deep = np.asarray(image).astype(np.uint16)
+        image = Image.fromarray((deep >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        image = Image.fromarray(_from_deep(np.asarray(image)))
+    if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
+        colour = image.convert("RGBA")
+        ground = Image.new("RGBA", colour.size, (spec.background,) * 3 + (255,))
+        image = Image.alpha_composite(ground, colour).convert("RGB")
+    return image if image.mode == wanted else image.convert(wanted)
+
+
+def _from_deep(values: NDArray[Any]) -> Pixels:
+    """Scale 32-bit pixels to eight bits by the smallest range that holds them: 1, 255, 65,535, …."""
+    top = float(values.max(initial=0))
+    if not np.isfinite(values).all():
+        raise DataError("the image holds pixels that aren't numbers", fix=_FIX)
+    if np.issubdtype(values.dtype, np.floating) and top <= 1.0:
+        scale = 255.0
+    else:
+        scale = next((255.0 / most for most in (255.0, 65535.0) if top <= most), 255.0 / max(top, 1))
+    return np.clip(values * scale, 0, 255).astype(np.uint8)
+
+
+def fit(image: Image.Image, spec: ImageInput) -> Pixels:
+    """Return the image at the declared size, as `[H, W, C]`."""
+    wide, high = image.size
+    if (high, wide) != (spec.height, spec.width):
+        image = _resized(image, spec)
+    pixels = np.asarray(image)
+    return np.ascontiguousarray(pixels.reshape(spec.height, spec.width, spec.channels))
+
+
+def _resized(image: Image.Image, spec: ImageInput) -> Image.Image:
+    method, size = _FILTERS[spec.interpolation], (spec.width, spec.height)
+    wide, high = image.size
+    if spec.resize == "stretch":
+        return image.resize(size, method)
+    if spec.resize == "shorter":
+        # Cutting the centre in the source first resizes no pixel that is thrown away.
+        scale = min(wide / spec.width, high / spec.height)
+        part_w, part_h = spec.width * scale, spec.height * scale
+        left, top = (wide - part_w) / 2, (high - part_h) / 2
+        return image.resize(size, method, box=(left, top, left + part_w, top + part_h))
+    scale = min(spec.width / wide, spec.height / high)
+    inner = max(round(wide * scale), 1), max(round(high * scale), 1)
+    ground = Image.new(image.mode, size, spec.background if spec.channels == 1 else (spec.background,) * 3)
+    ground.paste(
+        image.resize(inner, method), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
+    )
+    return ground
+
+
+def probe_image(data: bytes) -> ImageFacts:
+    """Return what an image file is, decoding it whole once.
+
+    Raises:
+        DataError: as `decode_image`.
+    """
+    image = open_image(data)
+    return facts_of(image, frames=_frames(data))
+
+
+def facts_of(image: Image.Image, *, frames: int = 1) -> ImageFacts:
+    """Return what an opened image is."""
+    return ImageFacts(image.width, image.height, image.mode, frames, _is_grey(image))
+
+
+def _frames(data: bytes) -> int:
+    if data.startswith(_NPY):
+        return 1
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return int(getattr(Image.open(io.BytesIO(data)), "n_frames", 1))
+    except Exception:  # noqa: BLE001 (a broken later frame doesn't matter: the first is used)
+        return 1
+
+
+def _is_grey(image: Image.Image) -> bool:
+    if image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16"):
+        return True
+    small = image if image.width * image.height <= 4096 else image.resize((64, 64))
+    pixels = np.asarray(small.convert("RGB"))
+    return bool((pixels == pixels[..., :1]).all())

@@ -1,0 +1,72 @@
+"""Near-duplicates in linear time: bands of perceptual hashes propose pairs, thumbnails confirm them.
+
+Two hashes that differ in at most seven bits agree in one of eight bands of eight bits (pigeonhole;
+Manku et al. 2007). Bands of sixteen bits, at four offsets, find all within three bits and most
+beyond; the buckets stay small, so that the time grows with the number of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_BITS = 10
+"""Hashes that differ in more bits belong to different images."""
+LEAST_LIKENESS = 0.97
+"""The least correlation of two thumbnails of one image."""
+LEAST_CONTRAST = 4.0
+"""The least standard deviation of a thumbnail, 0…255: blank images all look alike."""
+_WIDEST_BUCKET = 64
+"""In larger buckets each hash is compared with its next neighbours in order only."""
+_BANDS = tuple(range(0, 64, 8))
+
+
+def near_pairs(
+    hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8]
+) -> NDArray[np.int64]:
+    """Return the pairs of images that look alike, `[P, 2]`, the smaller row first.
+
+    Args:
+        hashes: the perceptual hashes `[N]`.
+        thumbnails: grey, `[N, pixels]`.
+    """
+    if len(hashes) < 2:
+        return np.empty((0, 2), dtype=np.int64)
+    spread = thumbnails.astype(np.float32)
+    centred = spread - spread.mean(axis=1, keepdims=True)
+    norms = np.sqrt((centred**2).sum(axis=1))
+    flat = norms < LEAST_CONTRAST * np.sqrt(thumbnails.shape[1])
+    found: set[tuple[int, int]] = set()
+    for first, second in _proposed(hashes):
+        bits = np.bitwise_count(hashes[first] ^ hashes[second])
+        kept = (bits <= MOST_BITS) & ~flat[first] & ~flat[second]
+        first, second = first[kept], second[kept]
+        likeness = np.einsum("ij,ij->i", centred[first], centred[second])
+        likeness /= norms[first] * norms[second]
+        alike = likeness >= LEAST_LIKENESS
+        low = np.minimum(first[alike], second[alike]).tolist()
+        high = np.maximum(first[alike], second[alike]).tolist()
+        found.update(zip(low, high, strict=True))
+    return np.array(sorted(found), dtype=np.int64).reshape(-1, 2)
+
+
+def _proposed(hashes: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield candidate pairs, a batch a distance in the order of each rotation."""
+    for shift in _BANDS:
+        turned = _rotated(hashes, shift)
+        order = np.argsort(turned, kind="stable").astype(np.int64)
+        band = (turned >> np.uint64(48))[order]
+        for step in range(1, min(_WIDEST_BUCKET, len(order) - 1) + 1):
+            same = band[:-step] == band[step:]
+            if not same.any():
+                break
+            yield order[:-step][same], order[step:][same]
+
+
+def _rotated(hashes: NDArray[np.uint64], shift: int) -> NDArray[np.uint64]:
+    if shift == 0:
+        return hashes
+    turned: NDArray[np.uint64] = (hashes << np.uint64(shift)) | (hashes >> np.uint64(64 - shift))
+    return turned

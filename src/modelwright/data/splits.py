@@ -1,0 +1,205 @@
+"""Which sample belongs to which split: given, or drawn by label, by group or by time.
+
+Draws depend on each sample's content and on the seed, not on the order of files, so that the same
+data gives the same splits on any machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from modelwright.errors import DataError
+from modelwright.files import write_aside
+from modelwright.recipe.data import SplitSpec
+
+Rows = NDArray[np.int64]
+NAMES = ("train", "validation", "test")
+
+
+def draw_splits(
+    spec: SplitSpec,
+    *,
+    rows: Rows,
+    given: Sequence[str],
+    labels: Sequence[str],
+    extras: Sequence[str],
+    keys: NDArray[np.uint8],
+) -> dict[str, Rows]:
+    """Return the rows of each split, each in the source's order.
+
+    A sample whose source names its split stays there. Of the others, a test split is drawn where
+    the source has none, and a validation split where it has none; the rest are for training.
+
+    Args:
+        spec: the recipe's section `data.split`.
+        rows: the rows that may be used.
+        given: the split that the source names, by row, or empty.
+        labels: by row.
+        extras: the group or the time, by row.
+        keys: what a row's draw depends on, its content's digest `[N, bytes]`.
+
+    Raises:
+        DataError: there are too few samples for what is asked.
+    """
+    parts: dict[str, list[int]] = {name: [] for name in NAMES}
+    open_rows = []
+    for row in rows.tolist():
+        if given[row] in ("validation", "test"):
+            parts[given[row]].append(row)
+        else:
+            open_rows.append(row)
+    pool = np.array(open_rows, dtype=np.int64)
+    has_test, has_validation = bool(parts["test"]), bool(parts["validation"])
+    # What the source calls training is never tested on.
+    untold = np.array([given[row] == "" for row in pool], dtype=bool)
+    if not has_test and untold.any():
+        drawn = _draw(spec, pool[untold], spec.test, "test", labels, extras, keys)
+        parts["test"] = drawn.tolist()
+        pool = pool[~np.isin(pool, drawn)]
+    if not has_validation:
+        drawn = _draw(spec, pool, spec.val, "validation", labels, extras, keys)
+        parts["validation"] = drawn.tolist()
+        pool = pool[~np.isin(pool, drawn)]
+    parts["train"] = pool.tolist()
+    if not parts["train"]:
+        raise DataError(
+            "no sample is left to train on",
+            where="data.split",
+            why=f"{len(rows)} samples, of which {len(parts['validation'])} are for validation and "
+            f"{len(parts['test'])} for the test",
+            fix="Lower `data.split.val` and `data.split.test`",
+        )
+    return {name: np.sort(np.array(found, dtype=np.int64)) for name, found in parts.items()}
+
+
+def _draw(
+    spec: SplitSpec,
+    pool: Rows,
+    share: float | int,
+    name: str,
+    labels: Sequence[str],
+    extras: Sequence[str],
+    keys: NDArray[np.uint8],
+) -> Rows:
+    wanted = share if isinstance(share, int) else round(share * len(pool))
+    if wanted >= len(pool) > 0 and wanted > 0:
+        raise DataError(
+            f"{wanted:,} samples are asked for the {name} split, and there are {len(pool):,} in all",
+            where="data.split",
+            fix="Write a smaller count, or a share such as 0.2",
+        )
+    if wanted == 0 or not len(pool):
+        return np.empty(0, dtype=np.int64)
+    if spec.by == "time":
+        times = _times([extras[row] for row in pool])
+        order = sorted(range(len(pool)), key=lambda at: (times[at], _mark(spec.seed, keys[pool[at]])))
+        return pool[order[-wanted:]]
+    if spec.by == "group":
+        return _draw_groups(spec, pool, wanted, name, extras)
+    return _draw_stratified(spec, pool, wanted, name, labels, keys)
+
+
+def _draw_stratified(
+    spec: SplitSpec, pool: Rows, wanted: int, name: str, labels: Sequence[str], keys: NDArray[np.uint8]
+) -> Rows:
+    """Draw from each label its share, by largest remainders; each label keeps one for training."""
+    by_label: dict[str, list[int]] = {}
+    for row in pool.tolist():
+        by_label.setdefault(labels[row], []).append(row)
+    names = sorted(by_label)
+    exact = np.array([wanted * len(by_label[label]) / len(pool) for label in names])
+    most = np.array([len(by_label[label]) - 1 for label in names])
+    counts = np.minimum(np.floor(exact).astype(np.int64), most)
+    for at in np.argsort(-(exact - np.floor(exact)), kind="stable"):
+        if counts.sum() >= wanted:
+            break
+        if counts[at] < most[at]:
+            counts[at] += 1
+    drawn: list[int] = []
+    for label, count in zip(names, counts.tolist(), strict=True):
+        rows = by_label[label]
+        marks = sorted(rows, key=lambda row: (_mark(spec.seed, keys[row], name), row))
+        drawn += marks[:count]
+    return np.array(sorted(drawn), dtype=np.int64)
+
+
+def _draw_groups(spec: SplitSpec, pool: Rows, wanted: int, name: str, extras: Sequence[str]) -> Rows:
+    """Draw whole groups until the count is reached as nearly as groups allow."""
+    groups: dict[str, list[int]] = {}
+    for row in pool.tolist():
+        groups.setdefault(extras[row], []).append(row)
+    if len(groups) < 2:
+        raise DataError(
+            f"there is only one group, so no {name} split can be drawn by group",
+            where="data.split.column",
+            fix="Split by another column, or `by: stratified`",
+        )
+    order = sorted(groups, key=lambda group: _mark(spec.seed, group.encode(), name))
+    drawn: list[int] = []
+    taken = 0
+    for group in order:
+        if len(drawn) >= wanted or taken == len(groups) - 1:
+            break
+        if drawn and abs(len(drawn) + len(groups[group]) - wanted) > wanted - len(drawn):
+            continue
+        drawn += groups[group]
+        taken += 1
+    return np.array(sorted(drawn), dtype=np.int64)
+
+
+def _mark(seed: int, key: NDArray[np.uint8] | bytes, name: str = "") -> bytes:
+    content = key if isinstance(key, bytes) else key.tobytes()
+    return hashlib.sha256(f"{seed} {name} ".encode() + content).digest()
+
+
+def _times(values: list[str]) -> list[tuple[int, float, str]]:
+    """Return keys that sort times: all as numbers where they are, else as text (ISO 8601 sorts)."""
+    try:
+        return [(0, float(value), "") for value in values]
+    except ValueError:
+        return [(0, 0.0, value) for value in values]
+
+
+def limited(rows: Rows, limit: int | None, *, seed: int, keys: NDArray[np.uint8]) -> Rows:
+    """Return at most so many rows: the first of an order drawn from content and seed."""
+    if limit is None or len(rows) <= limit:
+        return rows
+    order = sorted(rows.tolist(), key=lambda row: (_mark(seed, keys[row], "limit"), row))
+    return np.sort(np.array(order[:limit], dtype=np.int64))
+
+
+def write_splits(
+    path: Path, splits: dict[str, Rows], *, origins: Sequence[str], labels: Sequence[str]
+) -> None:
+    """Write which sample went where, as Parquet: `origin`, `label`, `split`."""
+    rows = [(row, name) for name, found in splits.items() for row in found.tolist()]
+    table = pa.table(
+        {
+            "origin": [origins[row] for row, _ in rows],
+            "label": [labels[row] for row, _ in rows],
+            "split": pa.array([name for _, name in rows]).dictionary_encode(),
+        }
+    )
+    with write_aside(path) as stream:
+        pq.write_table(table, stream)
+
+
+def root(digests: NDArray[np.uint8], labels: Sequence[str]) -> str:
+    """Return one digest of a set of samples, whatever their order.
+
+    It is salted with the set itself, so that equal sets agree, and a single sample can't be looked
+    for in it without all the others.
+    """
+    marks = sorted(
+        hashlib.sha256(content.tobytes() + label.encode()).digest()
+        for content, label in zip(digests, labels, strict=True)
+    )
+    salt = hashlib.sha256(b"modelwright set 1" + b"".join(marks)).digest()
+    return "sha256:" + hashlib.sha256(salt + b"".join(marks)).hexdigest()

@@ -1,0 +1,234 @@
+"""The store: what a source holds, memory-mapped, with all that is learned by looking at it once.
+
+Original bytes are kept, never decoded full-size pixels. A store is built once in parallel, in parts
+that a later call goes on from, and stands in the cache under the digest of the source's listing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from modelwright.data.hashing import THUMBNAIL, perceptual_hashes
+from modelwright.data.listing import Listing
+from modelwright.errors import DataError
+from modelwright.files import (
+    cache_folder,
+    canonical_json,
+    locked,
+    read_json,
+    write_aside,
+    write_json,
+)
+from modelwright.run import Observe, Progress
+from modelwright.transforms.image import facts_of, open_image
+
+VERSION = 1
+PART = 4096
+"""Samples a part; a build that was broken off loses at most this many."""
+_CHUNK = 128
+
+SCHEMA = pa.schema(
+    [
+        ("bytes", pa.large_binary()),
+        ("label", pa.string()),
+        ("split", pa.string()),
+        ("extra", pa.string()),
+        ("origin", pa.string()),
+        ("bytes_digest", pa.binary(16)),
+        ("pixel_digest", pa.binary(16)),
+        ("phash", pa.uint64()),
+        ("thumbnail", pa.binary(THUMBNAIL * THUMBNAIL)),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("mode", pa.string()),
+        ("is_grey", pa.bool_()),
+        ("error", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A source, opened: one row a sample, in the source's order."""
+
+    folder: Path
+    table: pa.Table
+    digest: str
+    """The digest of all samples with their labels and splits."""
+    title: str
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def strings(self, name: str) -> list[str]:
+        """Return a column of text: `label`, `split`, `extra`, `origin`, `mode`."""
+        return cast("list[str]", self.table[name].to_pylist())
+
+    def numbers(self, name: str) -> NDArray[Any]:
+        """Return a column of numbers `[N]`: `width`, `height`, `phash`, `is_grey`."""
+        return cast("NDArray[Any]", self.table[name].to_numpy())
+
+    def fixed(self, name: str) -> NDArray[np.uint8]:
+        """Return a column of fixed-size bytes `[N, bytes]`: a digest, or `thumbnail`."""
+        kind = self.table.schema.field(name).type
+        parts = [_fixed_part(chunk, kind.byte_width) for chunk in self.table[name].chunks]
+        return np.concatenate(parts) if parts else np.empty((0, kind.byte_width), np.uint8)
+
+    def errors(self) -> dict[int, str]:
+        """Return why rows are broken, by row."""
+        column = self.table["error"].to_pylist()
+        return {row: error for row, error in enumerate(column) if error is not None}
+
+    def image(self, row: int) -> bytes:
+        """Return the original bytes of a sample."""
+        return cast("bytes", self.table["bytes"][row].as_py())
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of the store on disk."""
+        return sum(path.stat().st_size for path in self.folder.glob("part-*.arrow"))
+
+
+def _fixed_part(chunk: pa.Array, width: int) -> NDArray[np.uint8]:
+    held = np.frombuffer(chunk.buffers()[1], dtype=np.uint8)
+    start = chunk.offset * width
+    return held[start : start + len(chunk) * width].reshape(len(chunk), width)
+
+
+def open_store(listing: Listing, *, observe: Observe) -> Store:
+    """Return the store of a listing, building it where it isn't there yet.
+
+    Raises:
+        ResourceError: the disk is full, or the cache can't be written.
+    """
+    folder = cache_folder() / "stores" / f"v{VERSION}-{listing.key.partition(':')[2][:32]}"
+    record = folder / "store.json"
+    if not record.exists():
+        # A second process waits here, and finds the store built.
+        with locked(folder.with_suffix(".lock")):
+            if not record.exists():
+                _build(folder, listing, observe)
+    held = read_json(record)
+    parts = [_mapped(folder / name) for name in held["parts"]]
+    return Store(folder, pa.concat_tables(parts), held["digest"], listing.title, listing.notes)
+
+
+def _mapped(path: Path) -> pa.Table:
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            "this part of the cached data is damaged",
+            where=str(path),
+            fix=f"Remove the folder {path.parent} and run again: it is built anew",
+        ) from error
+
+
+def _build(folder: Path, listing: Listing, observe: Observe) -> None:
+    names = []
+    workers = max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 1)
+    sums = hashlib.sha256()
+    total = len(listing)
+    with ThreadPoolExecutor(workers) as pool:
+        for number, start in enumerate(range(0, total, PART)):
+            name = f"part-{number:05d}.arrow"
+            path = folder / name
+            if not path.exists():
+                rows = range(start, min(start + PART, total))
+                _write(path, _part(listing, rows, pool, observe))
+            _add(sums, _mapped(path))
+            names.append(name)
+    write_json(
+        folder / "store.json",
+        {"version": VERSION, "digest": "sha256:" + sums.hexdigest(), "parts": names},
+    )
+
+
+def _add(sums: Any, part: pa.Table) -> None:
+    columns = (part[name].to_pylist() for name in ("bytes_digest", "label", "split", "extra"))
+    for content, label, split, extra in zip(*columns, strict=True):
+        sums.update(canonical_json([content.hex(), label, split, extra]))
+
+
+def _write(path: Path, part: pa.Table) -> None:
+    with write_aside(path) as stream, pa.ipc.new_file(stream, SCHEMA) as writer:
+        writer.write_table(part)
+
+
+def _part(listing: Listing, rows: range, pool: ThreadPoolExecutor, observe: Observe) -> pa.Table:
+    chunks = [rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK)]
+    looked: list[dict[str, Any]] = []
+    for chunk, found in zip(chunks, pool.map(lambda item: _look(listing, item), chunks), strict=True):
+        looked += found
+        observe(Progress("store", chunk[-1] + 1, len(listing)))
+    thumbnails = np.frombuffer(b"".join(item["thumbnail"] for item in looked), dtype=np.uint8)
+    hashes = perceptual_hashes(thumbnails.reshape(-1, THUMBNAIL, THUMBNAIL))
+    columns = {name: [item[name] for item in looked] for name in looked[0]}
+    columns["phash"] = hashes
+    for name, held in (
+        ("label", listing.labels),
+        ("split", listing.splits),
+        ("extra", listing.extras),
+        ("origin", listing.origins),
+    ):
+        columns[name] = [_valid(held[row]) for row in rows]
+    return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
+
+
+def _valid(text: str) -> str:
+    """Return text that UTF-8 can hold; names of files may be any bytes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+_BLANK = bytes(THUMBNAIL * THUMBNAIL)
+
+
+def _look(listing: Listing, rows: range) -> list[dict[str, Any]]:
+    return [_look_at(listing, row) for row in rows]
+
+
+def _look_at(listing: Listing, row: int) -> dict[str, Any]:
+    data = b""
+    try:
+        data = listing.read(row)
+        image = open_image(data)
+        facts = facts_of(image)
+        small = image.convert("RGB") if image.mode not in ("L", "RGB") else image
+        pixels = hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes())
+        thumbnail = small.convert("L").resize((THUMBNAIL, THUMBNAIL), 5).tobytes()
+        return {
+            "bytes": data,
+            "bytes_digest": hashlib.sha256(data).digest()[:16],
+            "pixel_digest": pixels.digest()[:16],
+            "thumbnail": thumbnail,
+            "width": facts.width,
+            "height": facts.height,
+            "mode": facts.mode,
+            "is_grey": facts.is_grey,
+            "error": None,
+        }
+    except DataError as error:
+        why = ". ".join(part for part in (error.what, error.why) if part)
+    except OSError as error:
+        why = f"can't be read ({error.strerror or error})"
+    return {
+        "bytes": data,
+        "bytes_digest": hashlib.sha256(data).digest()[:16],
+        "pixel_digest": bytes(16),
+        "thumbnail": _BLANK,
+        "width": 0,
+        "height": 0,
+        "mode": "",
+        "is_grey": False,
+        "error": why,
+    }

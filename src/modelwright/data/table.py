@@ -1,0 +1,331 @@
+"""The source `table`: CSV, TSV, JSON lines or Parquet with a column of images and one of labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from modelwright.data.listing import SPLITS, Listing, find_path
+from modelwright.errors import DataError, nearest
+from modelwright.files import digest
+from modelwright.recipe.data import TableData
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+csv.field_size_limit(1 << 24)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """The columns that were asked for, of one file."""
+
+    path: Path
+    images: Sequence[Any]
+    labels: Sequence[str]
+    splits: Sequence[str]
+    extras: Sequence[str]
+    first_line: int | None
+    """The line of the first row, where the file has lines."""
+
+    def place(self, row: int) -> str:
+        """Return where a row stands, for messages."""
+        if self.first_line is None:
+            return f"{self.path.name} row {row + 1}"
+        return f"{self.path.name}:{row + self.first_line}"
+
+
+def list_table(spec: TableData, *, base: Path) -> Listing:
+    """Return the rows of a table, or of a folder with a table for each split.
+
+    Raises:
+        DataError: the table can't be read, a column is missing, or a row is torn.
+    """
+    path = find_path(spec.path, base)
+    files = _files(path)
+    tables = [_read(file, split, spec) for file, split in files]
+    starts: list[int] = []
+    total = 0
+    for rows in tables:
+        starts.append(total)
+        total += len(rows.labels)
+    if total == 0:
+        raise DataError("the table holds no rows", where=str(path))
+
+    def locate(row: int) -> tuple[_Rows, int]:
+        number = max(index for index, start in enumerate(starts) if start <= row)
+        return tables[number], row - starts[number]
+
+    def read(row: int) -> bytes:
+        rows, at = locate(row)
+        return _bytes_of(rows.images[at], rows.path.parent)
+
+    images = [image for rows in tables for image in rows.images]
+    return Listing(
+        title=f"table {path.name}",
+        key=_key(spec, files, images, path),
+        labels=[label for rows in tables for label in rows.labels],
+        splits=[split for rows in tables for split in rows.splits],
+        origins=[
+            image if isinstance(image, str) else rows.place(at)
+            for rows in tables
+            for at, image in enumerate(rows.images)
+        ],
+        extras=[extra for rows in tables for extra in rows.extras],
+        read=read,
+    )
+
+
+def is_table_folder(path: Path) -> bool:
+    """Say whether a folder holds tables named after splits."""
+    return path.is_dir() and bool(_split_tables(path))
+
+
+def guess_columns(path: Path) -> dict[str, str]:
+    """Return the columns that are likely meant, for those that aren't named as by default."""
+    file = path if path.is_file() else _split_tables(path)[0][0]
+    columns = list(_columns(file))
+    found = {}
+    for key, default, likely in (
+        ("image", "image", ("image", "path", "file", "filename", "filepath", "img", "image_path")),
+        ("label", "label", ("label", "class", "target", "category", "y")),
+    ):
+        chosen = next((name for name in likely for c in columns if c.lower() == name for name in [c]), None)
+        if chosen is not None and chosen != default:
+            found[key] = chosen
+    split = next((name for name in columns if name.lower() in ("split", "set", "subset")), None)
+    if split is not None:
+        found["split_column"] = split
+    return found
+
+
+def _files(path: Path) -> list[tuple[Path, str]]:
+    if path.is_file():
+        return [(path, "")]
+    found = _split_tables(path)
+    if not found:
+        raise DataError(
+            "there is no table in this folder",
+            where=str(path),
+            fix="Name the table itself, or name tables train.csv, val.csv and test.csv "
+            f"({', '.join(SUFFIXES)})",
+        )
+    return found
+
+
+def _split_tables(folder: Path) -> list[tuple[Path, str]]:
+    order = {"train": 0, "validation": 1, "test": 2}
+    found = [
+        (item, SPLITS[item.stem.lower()])
+        for item in folder.iterdir()
+        if item.suffix.lower() in SUFFIXES and item.stem.lower() in SPLITS
+    ]
+    return sorted(found, key=lambda pair: (order[pair[1]], pair[0].name))
+
+
+def _key(spec: TableData, files: list[tuple[Path, str]], images: list[Any], path: Path) -> str:
+    marks = [spec.image, spec.label, spec.split_column or "", spec.split.column or ""]
+    marks += [digest(file.read_bytes()) for file, _ in files]
+    root = path if path.is_dir() else path.parent
+    for image in images:
+        if isinstance(image, str):
+            file = root / image
+            try:
+                facts = file.stat()
+                marks.append(f"{image} {facts.st_size} {facts.st_mtime_ns}")
+            except (OSError, ValueError):
+                marks.append(f"{image} missing")
+    return digest("\n".join(["table 1", *marks]).encode(errors="surrogatepass"))
+
+
+def _bytes_of(image: Any, folder: Path) -> bytes:
+    if isinstance(image, dict):  # As Hugging Face's datasets keep images: bytes, or else a path.
+        image = image.get("bytes") or image.get("path")
+    if isinstance(image, bytes):
+        return image
+    if isinstance(image, str) and image:
+        try:
+            return (folder / image).read_bytes()
+        except ValueError as error:  # A NUL in the path.
+            raise OSError(str(error)) from error
+    raise OSError("the cell is empty")
+
+
+def _read(file: Path, split: str, spec: TableData) -> _Rows:
+    columns = _columns(file)
+    wanted = {"image": spec.image, "label": spec.label}
+    if spec.split_column is not None:
+        wanted["split_column"] = spec.split_column
+    if spec.split.column is not None:
+        wanted["split.column"] = spec.split.column
+    for key, name in wanted.items():
+        if name not in columns:
+            raise DataError(
+                f"the table has no column `{name}`",
+                where=f"{file} (data.{key})",
+                why=nearest(name, columns) or f"Its columns are {', '.join(map(str, columns))}",
+            )
+    labels = columns[spec.label]()
+    count = len(labels)
+    first_line = 2 if file.suffix.lower() in (".csv", ".tsv") else 1
+    rows = _Rows(
+        path=file,
+        images=columns[spec.image](),
+        labels=[_text(value) for value in labels],
+        splits=[split] * count,
+        extras=[_text(v) for v in columns[spec.split.column]()] if spec.split.column else [""] * count,
+        first_line=None if file.suffix.lower() == ".parquet" else first_line,
+    )
+    if spec.split_column is None:
+        return rows
+    named = [_split(value, rows, at) for at, value in enumerate(columns[spec.split_column]())]
+    return _Rows(file, rows.images, rows.labels, named, rows.extras, rows.first_line)
+
+
+def _split(value: Any, rows: _Rows, at: int) -> str:
+    text = _text(value).strip().lower()
+    if text == "":
+        return ""
+    if text not in SPLITS:
+        raise DataError(
+            f"`{_text(value)}` isn't the name of a split",
+            where=rows.place(at),
+            why=nearest(text, SPLITS),
+            fix="Write train, val or test",
+        )
+    return SPLITS[text]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return value if isinstance(value, str) else str(value)
+
+
+Column = Callable[[], Sequence[Any]]
+
+
+def _columns(file: Path) -> Mapping[str, Column]:
+    """Return a function for each column of a file."""
+    kind = file.suffix.lower()
+    try:
+        match kind:
+            case ".parquet":
+                return _parquet(file)
+            case ".csv" | ".tsv":
+                return _delimited(file, "\t" if kind == ".tsv" else None)
+            case ".jsonl":
+                return _json_lines(file)
+    except OSError as error:
+        raise DataError(f"can't be read ({error.strerror or error})", where=str(file)) from error
+    raise DataError(
+        f"tables of the kind `{kind}` aren't read",
+        where=str(file),
+        fix=f"Use one of {', '.join(SUFFIXES)}",
+    )
+
+
+def _parquet(file: Path) -> Mapping[str, Column]:
+    try:
+        table = pq.read_table(file)
+    except (pa.ArrowException, ValueError) as error:
+        raise DataError("this isn't a Parquet file, or it is damaged", where=str(file)) from error
+    names = _class_names(table.schema)
+
+    def column(name: str) -> Column:
+        known = names.get(name)
+        if known is None:
+            return lambda: table[name].to_pylist()
+        return lambda: [
+            known[value] if isinstance(value, int) and 0 <= value < len(known) else value
+            for value in table[name].to_pylist()
+        ]
+
+    return {name: column(name) for name in table.column_names}
+
+
+def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
+    """Return the names of numbered classes that a Hugging Face file carries along."""
+    try:
+        held = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = held["info"]["features"]
+        return {
+            name: [str(item) for item in feature["names"]]
+            for name, feature in features.items()
+            if isinstance(feature, dict) and isinstance(feature.get("names"), list)
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _decoded(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            "the table isn't UTF-8",
+            where=str(file),
+            why=f"Byte {error.start} is 0x{error.object[error.start]:02x}",
+            fix="Save it as UTF-8",
+        ) from error
+
+
+def _delimited(file: Path, delimiter: str | None) -> Mapping[str, Column]:
+    text = _decoded(file)
+    if delimiter is None:
+        first = text.partition("\n")[0]
+        delimiter = max(",;\t|", key=first.count) if any(sign in first for sign in ",;\t|") else ","
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: list[list[str]] = []
+    try:
+        header = next(reader, [])
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise DataError(
+                    f"this row has {len(row)} cells and the header {len(header)}",
+                    where=f"{file}:{reader.line_num}",
+                    fix='Put cells that hold the separator into double quotes: "a, b"',
+                )
+            rows.append(row)
+    except csv.Error as error:
+        raise DataError(f"this row can't be read: {error}", where=f"{file}:{reader.line_num}") from error
+    if len(set(header)) != len(header):
+        raise DataError("two columns have one name", where=f"{file}:1")
+
+    def column(number: int) -> Column:
+        return lambda: [row[number] for row in rows]
+
+    return {name.strip(): column(number) for number, name in enumerate(header)}
+
+
+def _json_lines(file: Path) -> Mapping[str, Column]:
+    rows = list(_objects(file))
+    names = dict.fromkeys(name for row in rows for name in row)
+
+    def column(name: str) -> Column:
+        return lambda: [row.get(name) for row in rows]
+
+    return {name: column(name) for name in names}
+
+
+def _objects(file: Path) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(_decoded(file).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"this line isn't JSON: {error}", where=f"{file}:{number}") from error
+        if not isinstance(value, dict):
+            raise DataError("this line isn't a JSON object", where=f"{file}:{number}")
+        yield value

@@ -1,0 +1,269 @@
+"""From a torch network to an ONNX graph without weights, and the weights beside it.
+
+The exporter is `torch.onnx.export` over `torch.export`, with its own optimizer switched off: that
+one changes weights behind their names. What is left to simplify is folded here without touching a
+weight; fusing BatchNorm into its convolution is onnxruntime's work at load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import logging
+import platform
+import warnings
+from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.errors import ModelFileError, require
+from modelwright.modelfile.graph import WEIGHTS_LOCATION
+from modelwright.modelfile.spec import TensorSpec
+from modelwright.modelfile.tensors import Arrays
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import Tensor, nn
+
+OPSET = 20  # the first with Gelu; onnxruntime 1.22, the oldest we take, has all of it
+IR_VERSION = 10
+_LIBRARIES = (
+    "modelwright",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "pillow",
+    "torch",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A network, taken apart."""
+
+    graph: bytes
+    weights: Arrays
+    """The network's `state_dict()`, each array once."""
+    shared: dict[str, str]
+    """Names of weights that are another one's."""
+    outputs: tuple[TensorSpec, ...]
+    answer: Callable[[Arrays], NDArray[np.float32]]
+    """The network itself, in evaluation mode: from arrays by the inputs' names to its outputs."""
+    parameters: int
+    multiply_adds: int
+
+
+def export(
+    network: nn.Module, samples: Arrays, *, inputs: Sequence[TensorSpec], output: str
+) -> Exported:
+    """Export a network as it answers in evaluation mode; the network isn't changed.
+
+    Args:
+        network: takes the inputs by position and returns one output `[N, …]`.
+        samples: at least two, by the names of the inputs.
+        inputs: what the network takes.
+        output: what its output is to be called.
+
+    Raises:
+        ModelFileError: the exporter can't express the network.
+        MissingExtraError: torch, onnx or onnxscript isn't installed.
+    """
+    for library in ("torch", "onnx", "onnxscript"):
+        require(library, extra="train", purpose="to write a model file")
+    calm = copy.deepcopy(network).to("cpu").float().eval().requires_grad_(False)
+    arguments = _tensors(samples, inputs)
+    expected = _answer(calm, arguments)
+    weights, shared = _weights(calm)
+    model = _export(calm, arguments, inputs, output)
+    _clean(model, {*weights, *shared})
+    _set_apart(model, weights, shared)
+    free = inputs[0].shape[0]
+    return Exported(
+        graph=model.SerializeToString(deterministic=True),
+        weights=weights,
+        shared=shared,
+        outputs=(TensorSpec(output, "float32", (free, *expected.shape[1:])),),
+        answer=lambda arrays: _answer(calm, _tensors(arrays, inputs)),
+        parameters=sum(item.numel() for item in calm.parameters()),
+        multiply_adds=_multiply_adds(calm, arguments),
+    )
+
+
+def environment() -> dict[str, Any]:
+    """Return what wrote the file: versions and kind of machine, never names or paths of it."""
+    versions = {}
+    for library in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[library] = metadata.version(library)
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "libraries": versions,
+    }
+
+
+def _tensors(arrays: Arrays, inputs: Sequence[TensorSpec]) -> tuple[Tensor, ...]:
+    import torch
+
+    return tuple(torch.from_numpy(np.array(arrays[tensor.name])) for tensor in inputs)
+
+
+def _answer(network: nn.Module, arguments: tuple[Tensor, ...]) -> NDArray[np.float32]:
+    """Return the network's own output.
+
+    Raises:
+        ModelFileError: it isn't one finite array.
+    """
+    import torch
+
+    with torch.no_grad():
+        answer = network(*arguments)
+    if not isinstance(answer, torch.Tensor) or not torch.isfinite(answer).all():
+        raise ModelFileError(
+            "the network doesn't answer with one finite array",
+            fix="Train it again with a smaller `train.lr`",
+        )
+    found: NDArray[np.float32] = answer.to(torch.float32).numpy()
+    return found
+
+
+def _export(
+    network: nn.Module, arguments: tuple[Tensor, ...], inputs: Sequence[TensorSpec], output: str
+) -> onnx.ModelProto:
+    import torch
+    from onnxscript import optimizer
+
+    free = {
+        size: torch.export.Dim(size, min=1)
+        for tensor in inputs
+        for size in tensor.shape
+        if isinstance(size, str)
+    }
+    shapes = tuple(
+        {at: free[size] for at, size in enumerate(tensor.shape) if isinstance(size, str)}
+        for tensor in inputs
+    )
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                network,
+                arguments,
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+                external_data=False,
+                opset_version=OPSET,
+                input_names=[tensor.name for tensor in inputs],
+                output_names=[output],
+                dynamic_shapes=shapes,
+            )
+        except (RuntimeError, torch.onnx.OnnxExporterError) as error:
+            raise ModelFileError(
+                "the network can't be exported to ONNX",
+                why=str(error).strip().splitlines()[0][:300],
+                fix="Another `model` can; `modelwright config` lists them",
+            ) from error
+        assert program is not None
+        optimizer.fold_constants(program.model, onnx_shape_inference=False)
+        optimizer.remove_unused_nodes(program.model)
+        model: onnx.ModelProto = program.model_proto
+    return model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's talk from the user: deprecations in torch, a missing torchvision."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _weights(network: nn.Module) -> tuple[Arrays, dict[str, str]]:
+    """Return the network's state, each array once, and the names that share another's."""
+    weights: Arrays = {}
+    shared: dict[str, str] = {}
+    homes: dict[tuple[Any, ...], str] = {}
+    for name, item in network.state_dict().items():
+        place = (item.data_ptr(), item.dtype, item.shape, item.stride())
+        home = homes.setdefault(place, name) if item.numel() else name
+        if home != name:
+            shared[name] = home
+        else:
+            weights[name] = np.ascontiguousarray(item.numpy()).reshape(tuple(item.shape))
+    return weights, shared
+
+
+def _clean(model: onnx.ModelProto, weights: Container[str]) -> None:
+    """Take out what doesn't decide an answer: stack traces, local paths, names of classes."""
+    graph = model.graph
+    assert not model.functions
+    model.ir_version = IR_VERSION
+    model.producer_name, model.producer_version = "modelwright", ""
+    for holder in (model, graph, *graph.node, *graph.initializer, *graph.input, *graph.output):
+        holder.ClearField("metadata_props")
+        holder.ClearField("doc_string")
+    graph.ClearField("value_info")
+    _drop_zero_biases(graph, weights)
+
+
+def _drop_zero_biases(graph: onnx.GraphProto, weights: Container[str]) -> None:
+    """Take out the zeros that the exporter gives to a convolution without a bias."""
+    from onnx import numpy_helper
+
+    constants = {item.name: item for item in graph.initializer}
+    for node in graph.node:
+        if node.op_type != "Conv" or len(node.input) < 3:
+            continue
+        held = constants.get(node.input[2])
+        # A weight keeps its place even where it is zero: its name says that it was learnt.
+        is_weight = held is None or held.name in weights
+        if held is not None and not is_weight and not numpy_helper.to_array(held).any():
+            del node.input[2]
+    used = {name for node in graph.node for name in node.input}
+    kept = [item for item in graph.initializer if item.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def _set_apart(model: onnx.ModelProto, weights: Arrays, shared: dict[str, str]) -> None:
+    """Replace the numbers of each weight by a reference to the weights member."""
+    import onnx
+    from onnx import numpy_helper
+
+    for item in model.graph.initializer:
+        held = weights.get(shared.get(item.name, item.name))
+        if held is None:
+            continue
+        found = numpy_helper.to_array(item)
+        if found.dtype != held.dtype or found.shape != held.shape:
+            continue
+        if not np.array_equal(found, held, equal_nan=True):
+            continue
+        for name in ("raw_data", "float_data", "int32_data", "int64_data", "double_data"):
+            item.ClearField(name)
+        item.data_location = onnx.TensorProto.EXTERNAL
+        del item.external_data[:]
+        item.external_data.add(key="location", value=WEIGHTS_LOCATION)
+
+
+def _multiply_adds(network: nn.Module, arguments: tuple[Tensor, ...]) -> int:
+    """Return the multiply-adds of products and convolutions for one sample."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        network(*(argument[:1] for argument in arguments))
+    return int(counter.get_total_flops()) // 2

@@ -1,0 +1,202 @@
+"""From a candidate to a model file: export, prove that the graph answers as the network, write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.errors import DataError, ModelFileError
+from modelwright.ledger import Ledger
+from modelwright.modelfile.contents import Contents, Golden, whole_weights, write
+from modelwright.modelfile.export import OPSET, Exported, environment, export
+from modelwright.modelfile.inputs import check_batch, input_kind
+from modelwright.modelfile.outputs import difference
+from modelwright.modelfile.runtime import Session, check_interface, chunk_samples
+from modelwright.modelfile.spec import MAIN, FileSpec, GraphSpec, TensorSpec
+from modelwright.modelfile.tensors import Arrays
+
+if TYPE_CHECKING:
+    from modelwright.models.candidate import Candidate
+
+TOLERANCE = 1e-4
+"""The largest difference of a probability between network and graph, in fp32."""
+_GOLDEN_BYTES = 1 << 18
+_FEWEST, _MOST = 2, 8
+
+Given = NDArray[Any] | Mapping[str, NDArray[Any]]
+"""Samples: the array of the one input, or arrays by the inputs' names."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackReport:
+    """What was packed, and how well the graph answers as the network does."""
+
+    path: Path
+    digest: str
+    """The model digest."""
+    size_bytes: int
+    file_bytes: int
+    parameters: int
+    multiply_adds: int
+    largest_difference: float
+    """Between graph and network, over golden samples and probes."""
+    golden_samples: int
+
+
+def write_model(
+    path: Path,
+    candidate: Candidate,
+    *,
+    golden_inputs: Given | None = None,
+    probes: Given | None = None,
+    recipe: str = "",
+    data_card: Mapping[str, Any] | None = None,
+    environment: Mapping[str, Any] | None = None,
+    ledger: Ledger | None = None,
+    tolerance: float = TOLERANCE,
+) -> PackReport:
+    """Export a candidate's network and write it as a model file; the candidate isn't changed.
+
+    Args:
+        path: where; written aside, then renamed.
+        candidate: the network with its task, input, labels, architecture, views and lineage.
+        golden_inputs: at least two samples, kept in the file with the network's answers. Where not
+            given they are synthetic, so that no one's data is in the file.
+        probes: samples on which graph and network are compared as well; they aren't kept.
+        recipe: the recipe's text.
+        data_card: what the model was trained on: counts and fingerprints, never samples.
+        environment: what it was written with; the libraries' versions where not said.
+        ledger: evidence that is known already.
+        tolerance: the largest difference allowed between the graph's answers and the network's.
+
+    Raises:
+        ModelFileError: the network can't be exported, or the graph answers otherwise than it.
+        ResourceError: the disk is full, or the place can't be written; `path` is as it was.
+    """
+    declared = candidate.input.to_json()
+    kind = input_kind(declared)
+    tensors = kind.tensors(declared)
+    samples = _samples(golden_inputs, tensors, fewest=_FEWEST)
+    if samples is None:
+        samples = kind.synthetic(declared, _count(tensors))
+    shown = _samples(probes, tensors)
+    output_kind = "logits" if candidate.labels else "values"
+    exported = export(candidate.network, samples, inputs=tensors, output=output_kind)
+    if candidate.labels and exported.outputs[0].shape[1:] != (len(candidate.labels),):
+        raise ModelFileError(
+            f"the network gives {exported.outputs[0]}, and there are {len(candidate.labels)} labels"
+        )
+    spec = FileSpec(
+        task=candidate.task,
+        input=declared,
+        output_kind=output_kind,
+        labels=candidate.labels,
+        views=candidate.views,
+        architecture=candidate.architecture,
+        graph_steps=_graph_steps(candidate),
+        graphs={MAIN: GraphSpec(tensors, exported.outputs)},
+        shared=exported.shared,
+    )
+    expected = {output_kind: exported.answer(samples)}
+    compared = [samples, *([shown] if shown is not None else [])]
+    worst = _prove(spec, exported, compared, tolerance)
+    step = {
+        "step": "export",
+        "opset": OPSET,
+        "samples": sum(len(batch[tensors[0].name]) for batch in compared),
+        "largest_difference": worst,
+        "tolerance": tolerance,
+    }
+    contents = Contents(
+        spec=spec,
+        weights=exported.weights,
+        graphs={MAIN: exported.graph},
+        recipe=recipe,
+        data_card=dict(data_card or {}),
+        environment=dict(environment) if environment is not None else _environment(),
+        lineage=(*candidate.lineage, step),
+        ledger=ledger if ledger is not None else Ledger(),
+        golden=Golden(samples, expected, float(tolerance)),
+        parameters=exported.parameters,
+        multiply_adds=exported.multiply_adds,
+    )
+    written = write(Path(path), contents)
+    return PackReport(
+        path=Path(path),
+        digest=written.manifest.digest,
+        size_bytes=written.manifest.size_bytes,
+        file_bytes=written.file_bytes,
+        parameters=exported.parameters,
+        multiply_adds=exported.multiply_adds,
+        largest_difference=worst,
+        golden_samples=len(samples[tensors[0].name]),
+    )
+
+
+_environment = environment
+
+
+def _prove(
+    spec: FileSpec, exported: Exported, batches: Sequence[Arrays], tolerance: float
+) -> float:
+    """Return how far the graph's answers are from the network's.
+
+    Raises:
+        ModelFileError: they are too far.
+    """
+    weights = whole_weights(spec, exported.weights)
+    session = Session(exported.graph, weights)
+    check_interface(spec, session)
+    step, worst = chunk_samples(spec), 0.0
+    for batch in batches:
+        count = len(batch[spec.main.inputs[0].name])
+        for start in range(0, count, step):
+            part = {name: array[start : start + step] for name, array in batch.items()}
+            found, expected = session.run(part)[0], exported.answer(part)
+            worst = max(worst, difference(spec.output_kind, found, expected))
+    if not worst <= tolerance:
+        raise ModelFileError(
+            f"the exported graph answers otherwise than the network: by {worst:.2g}, where "
+            f"{tolerance:.2g} is allowed",
+            fix="Please report this with the recipe: it is a fault of the export",
+        )
+    return worst
+
+
+def _samples(
+    given: Given | None, tensors: tuple[TensorSpec, ...], *, fewest: int = 0
+) -> Arrays | None:
+    """Return what was given by the inputs' names.
+
+    Raises:
+        DataError: it isn't what the network takes, or too little.
+    """
+    if given is None:
+        return None
+    named = given if isinstance(given, Mapping) else {tensors[0].name: given}
+    arrays = {name: np.array(array) for name, array in named.items()}
+    if check_batch(arrays, tensors) < fewest:
+        raise DataError(f"golden inputs need at least {fewest} samples")
+    return arrays
+
+
+def _count(tensors: tuple[TensorSpec, ...]) -> int:
+    """Return how many golden samples keep the file small."""
+    size = sum(
+        np.dtype(tensor.dtype).itemsize
+        * math.prod(side for side in tensor.shape[1:] if isinstance(side, int))
+        for tensor in tensors
+    )
+    return max(_FEWEST, min(_MOST, _GOLDEN_BYTES // max(1, size)))
+
+
+def _graph_steps(candidate: Candidate) -> tuple[dict[str, Any], ...]:
+    """Return the graph steps as the network declares them; one without any declares none."""
+    to_json = getattr(getattr(candidate.network, "steps", None), "to_json", None)
+    return tuple(to_json()) if to_json is not None else ()

@@ -1,0 +1,342 @@
+"""Predicting from a model file through onnxruntime: what is measured and what is served.
+
+Neither torch nor the network is touched. The weights are handed to onnxruntime by name, so the file
+holds them once.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.errors import DataError, ModelFileError, RequestError
+from modelwright.ledger import Ledger
+from modelwright.modelfile.container import open_container
+from modelwright.modelfile.contents import (
+    Golden,
+    parse_ledger,
+    pick_weights,
+    read_golden,
+    whole_weights,
+)
+from modelwright.modelfile.inputs import check_batch, image_input, input_kind
+from modelwright.modelfile.manifest import GRAPHS, LEDGER, SPEC, WEIGHTS, Manifest
+from modelwright.modelfile.outputs import difference
+from modelwright.modelfile.spec import MAIN, FileSpec
+from modelwright.modelfile.tensors import Arrays, read_arrays
+from modelwright.tasks import TASKS, Prediction
+from modelwright.transforms import ImageInput
+
+CHUNK_BYTES = 1 << 20
+"""So many bytes of input are answered at once: 341 images of CIFAR's size, 6 of 224 pixels."""
+CHUNK_SAMPLES = 1024
+
+Batch = NDArray[Any] | Mapping[str, NDArray[Any]]
+
+
+class Session:
+    """A graph with its weights in onnxruntime.
+
+    Args:
+        graph: ONNX, naming its weights.
+        weights: at least those that it names.
+        threads: processor threads; all that this process may use where not said.
+
+    Raises:
+        ModelFileError: this onnxruntime can't run the graph.
+    """
+
+    def __init__(self, graph: bytes, weights: Arrays, *, threads: int | None = None) -> None:
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+        own = (item for item in vars(state).values() if isinstance(item, type))
+        self._errors: tuple[type[Exception], ...] = (
+            *(kind for kind in own if issubclass(kind, Exception)),
+            RuntimeError,
+            ValueError,
+        )
+        self.threads = threads or usable_cores()
+        onnxruntime.disable_telemetry_events()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is raised, not printed
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        chosen = pick_weights(graph, weights)
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in chosen.values()]
+        try:
+            if chosen:
+                options.add_external_initializers(list(chosen), values)
+            self._session = onnxruntime.InferenceSession(
+                graph, options, providers=["CPUExecutionProvider"]
+            )
+        except self._errors as error:
+            raise ModelFileError(
+                f"onnxruntime {onnxruntime.__version__} can't run the graph",
+                why=str(error).splitlines()[0][:200],
+                fix="Run `modelwright verify` on the file; if it is intact, update onnxruntime",
+            ) from error
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return the graph's outputs.
+
+        Raises:
+            ModelFileError: onnxruntime gave up, for want of memory perhaps.
+        """
+        try:
+            found: list[NDArray[Any]] = self._session.run(None, dict(inputs))
+        except self._errors as error:
+            raise ModelFileError(
+                f"onnxruntime gave up on {_shapes(inputs)}", why=str(error).splitlines()[0][:200]
+            ) from error
+        return found
+
+    def names(self) -> tuple[list[str], list[str]]:
+        """Return the names of the inputs and of the outputs."""
+        return (
+            [node.name for node in self._session.get_inputs()],
+            [node.name for node in self._session.get_outputs()],
+        )
+
+
+class Model:
+    """A loaded model file. `predict` answers; `outputs` gives the network's raw outputs."""
+
+    def __init__(
+        self,
+        *,
+        spec: FileSpec,
+        manifest: Manifest,
+        session: Session,
+        ledger: bytes,
+        file_bytes: int,
+    ) -> None:
+        self.spec = spec
+        self.manifest = manifest
+        self.file_bytes = file_bytes
+        self.digest = manifest.digest
+        self._session = session
+        self._ledger = ledger
+        self._kind = input_kind(spec.input)
+        self._most = chunk_samples(spec)
+
+    @property
+    def task(self) -> str:
+        """What it predicts from what: `image-classification`."""
+        return self.spec.task
+
+    @property
+    def input(self) -> ImageInput:
+        """How an image becomes its pixels: the host steps.
+
+        Raises:
+            ModelFileError: it doesn't take images.
+        """
+        return image_input(self.spec.input)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes' names, in the order of the outputs."""
+        return self.spec.labels
+
+    @property
+    def views(self) -> str | int:
+        """The test-time averaging: `none`, `flip` or 6."""
+        return self.spec.views
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the network learnt."""
+        return self.manifest.parameters
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one pass of one sample, for one view."""
+        return self.manifest.multiply_adds
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of all that decides a prediction: the members under `model/`."""
+        return self.manifest.size_bytes
+
+    @property
+    def threads(self) -> int:
+        """Processor threads that it answers with."""
+        return self._session.threads
+
+    @property
+    def ledger(self) -> Ledger:
+        """The evidence that the file held when it was loaded."""
+        return parse_ledger(self._ledger)
+
+    def predict(self, inputs: Any, *, top: int = 5) -> Any:
+        """Answer one input, or a list or batch of them.
+
+        Args:
+            inputs: for images a path, an image file's bytes, a PIL image, or pixels `[H, W, C]` or
+                `[H, W]`; or a list of these; or pixels `[N, H, W, C]`.
+            top: how many answers at most, best first.
+
+        Returns:
+            For one input a list such as `[{"label": "cat", "probability": 0.97}, …]`, best first;
+            for several a list of these.
+
+        Raises:
+            DataError: an input can't be read, or isn't what the model takes.
+        """
+        if top < 1:
+            raise RequestError(f"`top` is how many answers to give, at least 1; got {top}")
+        if self.task not in TASKS:
+            raise ModelFileError(
+                f"the task `{self.task}` isn't known to this version", fix="Update modelwright"
+            )
+        given = self._kind.take_apart(inputs, self.spec.input)
+        answers: list[list[Prediction]] = []
+        for start in range(0, len(given.items), self._most):
+            batch = self._kind.read(given.items[start : start + self._most], self.spec.input)
+            answers += TASKS[self.task].decode(self._answer(batch), self.labels, top)
+        return answers[0] if given.is_one else answers
+
+    def outputs(self, inputs: Batch, /) -> NDArray[np.float32]:
+        """Return the network's raw outputs, averaged over the views.
+
+        Args:
+            inputs: for images pixels uint8 `[N, H, W, C]`; else the arrays by the graph's names.
+
+        Returns:
+            For a classification logits float32 `[N, K]`.
+
+        Raises:
+            DataError: the arrays aren't what the model takes.
+        """
+        tensors = self.spec.main.inputs
+        batch = inputs if isinstance(inputs, Mapping) else {tensors[0].name: np.asarray(inputs)}
+        count = check_batch(batch, tensors)
+        if not count:
+            return np.empty((0, *_free(self.spec.main.outputs[0].shape[1:])), np.float32)
+        parts = [
+            self._answer({name: array[start : start + self._most] for name, array in batch.items()})
+            for start in range(0, count, self._most)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _answer(self, batch: Arrays) -> NDArray[np.float32]:
+        """Return the outputs of one chunk: all its views in one pass, then their weighted mean."""
+        views, weights = self._kind.views(batch, self.views)
+        if len(views) == 1:
+            only: NDArray[np.float32] = self._session.run(views[0])[0]
+            return only
+        whole = {name: np.concatenate([view[name] for view in views]) for name in batch}
+        outputs = self._session.run(whole)[0]
+        by_view = outputs.reshape(len(views), -1, *outputs.shape[1:])
+        averaged: NDArray[np.float32] = np.tensordot(weights, by_view, axes=1).astype(np.float32)
+        return averaged
+
+
+def load(path: Path | str, *, threads: int | None = None) -> Model:
+    """Load a model file to predict from it.
+
+    What is read is checked against its digests, and one golden sample is answered; `verify` checks
+    all of both.
+
+    Args:
+        path: the file.
+        threads: processor threads to answer with; all that this process may use where not said.
+
+    Raises:
+        ModelFileError: it isn't a model file, is damaged or of a newer format, or doesn't answer
+            here as it did where it was written.
+    """
+    path = Path(path)
+    with open_container(path) as container:
+        spec = FileSpec.from_bytes(container.read(SPEC))
+        weights = whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
+        session = Session(container.read(f"{GRAPHS}{MAIN}.onnx"), weights, threads=threads)
+        ledger = container.read(LEDGER)
+        check_interface(spec, session)
+        check_golden(spec, session, read_golden(container), most=1)
+        return Model(
+            spec=spec,
+            manifest=container.manifest,
+            session=session,
+            ledger=ledger,
+            file_bytes=container.file_bytes,
+        )
+
+
+def check_interface(spec: FileSpec, session: Session) -> None:
+    """Refuse a graph whose inputs and outputs aren't those that the file declares.
+
+    Raises:
+        ModelFileError: they aren't.
+    """
+    declared = (
+        [tensor.name for tensor in spec.main.inputs],
+        [tensor.name for tensor in spec.main.outputs],
+    )
+    kind = input_kind(spec.input)
+    if session.names() != declared or kind.tensors(spec.input) != spec.main.inputs:
+        raise ModelFileError("the graph's inputs and outputs aren't those that the file declares")
+    if spec.views not in kind.view_choices:
+        raise ModelFileError(f"the views {spec.views!r:.40} aren't known to this version")
+    if spec.output_kind == "logits" and spec.main.outputs[0].shape[1:] != (len(spec.labels),):
+        raise ModelFileError("the outputs are more or fewer than the labels")
+
+
+def check_golden(
+    spec: FileSpec, session: Session, golden: Golden, *, most: int | None = None
+) -> float:
+    """Answer the golden samples, and return how far the answers are from the recorded ones.
+
+    Raises:
+        ModelFileError: they are farther than the file allows.
+    """
+    inputs = {name: array[:most] for name, array in golden.inputs.items()}
+    try:
+        check_batch(inputs, spec.main.inputs)
+    except DataError as error:
+        raise ModelFileError("the golden samples aren't what the model takes") from error
+    found = session.run(inputs)
+    worst = max(
+        difference(spec.output_kind, array, golden.outputs[tensor.name][:most])
+        for array, tensor in zip(found, spec.main.outputs, strict=True)
+    )
+    if not worst <= golden.tolerance:
+        raise ModelFileError(
+            f"the model answers its golden samples differently here: by {worst:.2g}, where the "
+            f"file allows {golden.tolerance:.2g}",
+            why="This processor or onnxruntime computes otherwise, or the file was tampered with",
+            fix="Try the onnxruntime version that `environment.json` in the file names",
+        )
+    return worst
+
+
+def usable_cores() -> int:
+    """Return how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def chunk_samples(spec: FileSpec) -> int:
+    """Return how many samples to answer at once, so that memory stays bounded."""
+    views = {"none": 1, "flip": 2}.get(str(spec.views), 6)
+    sample = sum(
+        math.prod(_free(tensor.shape[1:])) * np.dtype(tensor.dtype).itemsize
+        for tensor in spec.main.inputs
+    )
+    return max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // max(1, sample)) // views)
+
+
+def _free(shape: tuple[int | str, ...]) -> list[int]:
+    return [size if isinstance(size, int) else 1 for size in shape]
+
+
+def _shapes(inputs: Mapping[str, NDArray[Any]]) -> str:
+    return ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())

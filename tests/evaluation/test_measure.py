@@ -1,0 +1,156 @@
+"""Measuring a classification: figures, intervals, and what stands beside them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from modelwright import metrics
+from modelwright.errors import DataError
+from modelwright.evaluation import WITHOUT_NEAR, Measurement, Place, measure
+from modelwright.ledger import Evidence, Ledger
+from modelwright.recipe.evaluate import METRICS, TIMED
+from modelwright.tasks import TASKS
+from tests.evaluation.small import Remembered, numbered
+
+PLACE = Place("a processor", "a runtime", 2)
+
+
+def model_of(targets: np.ndarray, *, num_classes: int, seed: int = 0) -> Remembered:
+    random = np.random.default_rng(seed)
+    logits = random.normal(size=(len(targets), num_classes)).astype(np.float32)
+    logits[np.arange(len(targets)), targets] += 2
+    return Remembered(logits, tuple(f"class {number}" for number in range(num_classes)))
+
+
+def measured(model: Remembered, targets: np.ndarray, **options: object) -> Measurement:
+    return measure(model, numbered(targets), fingerprint="data", place=PLACE, **options)  # type: ignore[arg-type]
+
+
+def figures(found: Measurement) -> dict[str, Evidence]:
+    return {record.metric: record for record in found.evidence if not record.slice}
+
+
+def test_every_metric_of_the_recipe_is_measured_and_no_other() -> None:
+    targets = np.arange(60) % 6
+    found = figures(measured(model_of(targets, num_classes=6), targets))
+    assert set(found) == set(METRICS) - set(TIMED)
+
+
+def test_figures_are_those_of_the_metrics_and_lie_in_their_bounds() -> None:
+    targets = np.random.default_rng(1).integers(0, 6, 300)
+    model = model_of(targets, num_classes=6)
+    found = figures(measured(model, targets))
+    wanted = metrics.class_averages(model.logits, targets) | {
+        "accuracy": metrics.accuracy(model.logits, targets),
+        "top5_accuracy": metrics.top5_accuracy(model.logits, targets),
+        "log_loss": metrics.log_loss(model.logits, targets),
+    }
+    for metric, value in wanted.items():
+        assert found[metric].value == pytest.approx(value, abs=1e-12), metric
+        assert found[metric].low < value < found[metric].high, metric
+        assert found[metric].n == 300
+    scores = TASKS["image-classification"].scores(model.logits, targets)
+    for metric, value in scores.items():
+        assert found[metric].value == pytest.approx(value), metric
+    for metric in ("size_bytes", "file_bytes", "parameters", "multiply_adds"):
+        record = found[metric]
+        assert record.low == record.high == record.value == getattr(model, metric)
+        assert record.n == 1
+
+
+def test_evidence_says_of_what_and_where() -> None:
+    targets = np.arange(20) % 2
+    record = figures(measured(model_of(targets, num_classes=2), targets))["accuracy"]
+    assert (record.model, record.split, record.data) == ("sha256:model", "test", "data")
+    assert (record.hardware, record.runtime, record.threads) == ("a processor", "a runtime", 2)
+    json.dumps(record.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_chunks_change_nothing(chunk: int) -> None:
+    targets = np.random.default_rng(2).integers(0, 4, 50)
+    model = model_of(targets, num_classes=4)
+    whole = measured(model_of(targets, num_classes=4), targets)
+    assert measured(model, targets, chunk=chunk).evidence == whole.evidence
+    assert model.largest_batch <= chunk
+
+
+def test_per_class_evidence_and_the_table_agree() -> None:
+    targets = np.array([0, 0, 0, 1, 1, 2])
+    logits = np.eye(4, dtype=np.float32)[[0, 0, 1, 1, 1, 0]] * 5  # class 3 never occurs
+    found = measured(Remembered(logits, ("a", "b", "c", "<d>")), targets)
+    ledger = Ledger(found.evidence)
+    recall = ledger.find("recall", slice="label=a")
+    assert recall is not None
+    assert (recall.value, recall.n) == (pytest.approx(2 / 3), 3)
+    precision = ledger.find("precision", slice="label=b")
+    assert precision is not None
+    assert (precision.value, precision.n) == (pytest.approx(2 / 3), 3)
+    absent = ledger.find("f1", slice="label=<d>")
+    assert absent is not None
+    assert (absent.value, absent.low, absent.high, absent.n) == (0.0, 0.0, 1.0, 0)
+    assert found.classes.support.tolist() == [3, 2, 1, 0]
+    assert found.confusion.dense()[0].tolist() == [2, 1, 0, 0]
+    assert found.reliability.samples.sum() == 6
+
+
+def test_the_most_confident_mistakes_come_first() -> None:
+    targets = np.array([0, 0, 0, 0])
+    logits = np.array([[3, 0], [0, 1], [0, 9], [0, 2]], dtype=np.float32)
+    found = measured(Remembered(logits, ("a", "b")), targets)
+    assert [item.position for item in found.mistakes] == [2, 3, 1]
+    assert found.mistakes[0].row == 1  # the split stands in reverse in the store
+    assert (found.mistakes[0].target, found.mistakes[0].predicted) == (0, 1)
+    assert found.outcomes.predicted.tolist() == [0, 1, 1, 1]
+
+
+def test_accuracy_without_near_duplicates() -> None:
+    targets = np.array([0, 0, 0, 0])
+    logits = np.array([[3, 0], [0, 1], [3, 0], [3, 0]], dtype=np.float32)
+    model = Remembered(logits, ("a", "b"))
+    found = measured(model, targets, near_duplicates=np.array([3, 99]))  # the first sample
+    record = Ledger(found.evidence).find("accuracy", slice=WITHOUT_NEAR)
+    assert record is not None
+    assert (record.value, record.n) == (pytest.approx(2 / 3), 3)
+    clean = measured(model, targets, near_duplicates=np.array([99]))
+    assert Ledger(clean.evidence).find("accuracy", slice=WITHOUT_NEAR) is None
+
+
+def test_five_classes_or_fewer_have_a_top5_that_says_nothing() -> None:
+    targets = np.arange(10) % 5
+    record = figures(measured(model_of(targets, num_classes=5), targets))["top5_accuracy"]
+    assert (record.value, record.low, record.high) == (1.0, 1.0, 1.0)
+    assert "by definition" in record.method
+
+
+def test_one_sample_and_one_class_are_measured() -> None:
+    found = figures(measured(Remembered(np.zeros((1, 1), np.float32), ("a",)), np.array([0])))
+    assert found["accuracy"].value == 1.0
+    assert found["accuracy"].low < 0.3
+
+
+def test_a_hundred_thousand_classes() -> None:
+    targets = np.arange(40) * 2000
+    model = model_of(targets, num_classes=100_000)
+    found = measured(model, targets)
+    assert figures(found)["f1_macro"].n == 40
+    assert not any(record.slice for record in found.evidence)
+    assert len(found.confusion.counts) == 40
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    targets = np.arange(4) % 2
+    with pytest.raises(DataError, match="test split holds no samples"):
+        measured(model_of(targets, num_classes=2), targets[:0])
+    broken = model_of(targets, num_classes=2)
+    broken.logits[1, 0] = np.nan
+    with pytest.raises(DataError, match="aren't finite"):
+        measured(broken, targets)
+    with pytest.raises(DataError, match="from 0 to 1"):
+        measured(model_of(targets, num_classes=2), targets + 5)
+    other = Remembered(np.zeros((4, 3), np.float32), ("a", "b"))
+    with pytest.raises(DataError, match=r"shape \[4, 3\] for 4 samples and 2 labels"):
+        measured(other, targets)

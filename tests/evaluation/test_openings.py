@@ -1,0 +1,84 @@
+"""The list of looks at a test set: it counts, survives damage, and two processes at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from modelwright.evaluation import open_test, openings
+from modelwright.evaluation.openings import list_path
+
+
+def at(day: int) -> datetime:
+    return datetime(2026, 11, day, 12, 0, 0, tzinfo=UTC)
+
+
+def test_looks_are_counted_by_fingerprint_over_all_runs(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "openings.jsonl"
+    assert openings("cats", path=path).count == 0
+    first = open_test("cats", run="one", model="m1", path=path, now=at(1))
+    assert (first.count, first.first, first.last) == (
+        1,
+        "2026-11-01T12:00:00Z",
+        "2026-11-01T12:00:00Z",
+    )
+    open_test("dogs", run="one", model="m1", path=path, now=at(2))
+    open_test("cats", run="two <b>", model="m2", path=path, now=at(3))
+    found = open_test("cats", run="one", model="m1", path=path, now=at(4))
+    assert (found.count, found.models) == (3, 2)
+    assert found.runs == ("one", "two <b>")
+    assert (found.first, found.last) == ("2026-11-01T12:00:00Z", "2026-11-04T12:00:00Z")
+    assert found.notes == ()
+    assert openings("cats", path=path) == found
+    assert openings("dogs", path=path).count == 1
+
+
+def test_damaged_lines_are_passed_over_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "openings.jsonl"
+    open_test("cats", run="one", path=path)
+    with path.open("ab") as stream:
+        stream.write(b'{"test":"cats","run":3}\n\xff\xfe\n[1]\n\n' + b"[" * 100_000 + b"\n")
+    found = open_test("cats", run="two", path=path)
+    assert found.count == 2
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith("4 damaged lines were passed over")
+    with path.open("ab") as stream:
+        stream.write(b'{"test":"cats","run":"torn')  # killed while it wrote
+    assert openings("cats", path=path).count == 2
+    assert open_test("cats", run="three", path=path).count == 3
+
+
+def test_a_place_that_cannot_be_written_costs_no_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    found = open_test("cats", run="one", path=tmp_path / "file" / "openings.jsonl")
+    assert found.count == 1
+    assert any("could not be written down" in note for note in found.notes)
+
+
+def test_two_processes_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "openings.jsonl"
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from modelwright.evaluation.openings import open_test\n"
+        "for _ in range(25): open_test('cats', run=sys.argv[2], path=Path(sys.argv[1]))\n"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", script, str(path), name]) for name in ("a", "b")
+    ]
+    assert [process.wait(timeout=60) for process in processes] == [0, 0]
+    found = openings("cats", path=path)
+    assert (found.count, set(found.runs), found.notes) == (50, {"a", "b"}, ())
+
+
+def test_where_the_list_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELWRIGHT_CACHE", "/elsewhere")
+    assert list_path() == Path("/elsewhere/openings.jsonl")
+    monkeypatch.delenv("MODELWRIGHT_CACHE")
+    monkeypatch.setenv("XDG_STATE_HOME", "/state")
+    assert list_path() == Path("/state/modelwright/openings.jsonl")
+    monkeypatch.delenv("XDG_STATE_HOME")
+    assert list_path() == Path.home() / ".local" / "state" / "modelwright" / "openings.jsonl"

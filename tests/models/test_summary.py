@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from modelwright import models
+from modelwright.recipe.model import CnnModel, ConvBlock, ResnetModel
+
+
+def built(spec, *, side=8, channels=1, outputs=10):
+    return models.build(
+        spec,
+        channels=channels,
+        height=side,
+        width=side,
+        num_outputs=outputs,
+        mean=[0.5] * channels,
+        std=[0.5] * channels,
+    )
+
+
+def test_hand_worked_network():
+    spec = CnnModel(name="cnn", blocks=(ConvBlock(filters=4),), head=(6,))
+    found = models.summary(built(spec), (8, 8, 1))
+    by_name = {layer.name: layer for layer in found.layers}
+    assert by_name["blocks.0.conv1"].output == (4, 8, 8)
+    assert by_name["blocks.0.conv1"].parameters == 36
+    assert by_name["blocks.0.conv1"].multiply_adds == 36 * 64
+    assert by_name["blocks.0.pool"].output == (4, 4, 4)
+    assert by_name["hidden.0"].multiply_adds == 64 * 6
+    assert by_name["head"].parameters == 70
+    assert found.parameters == 36 + 8 + 390 + 70
+    assert found.multiply_adds == 2304 + 384 + 60
+    assert list(by_name)[-1] == "head"
+
+
+def test_published_count_of_resnet18():
+    found = models.summary(
+        built(ResnetModel(name="resnet", depth=18), side=224, channels=3, outputs=1000),
+        (224, 224, 3),
+    )
+    assert found.multiply_adds == 1_814_073_344
+    assert found.parameters == found.trainable == 11_689_512
+
+
+def test_groups_stride_and_time_axes_count():
+    conv = nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=2, bias=False)
+    found = models.summary(conv, (4, 6, 6), dtype=torch.float32)
+    assert found.multiply_adds == 8 * 3 * 3 * 2 * 9
+    along = models.summary(nn.Linear(3, 5), (7, 3), dtype=torch.float32)
+    assert along.multiply_adds == 7 * 15
+
+
+def test_network_is_left_as_it_was():
+    network = built(CnnModel(name="cnn"))
+    network.train()
+    models.summary(network, (8, 8, 1))
+    assert network.training
+    assert all(item.device.type == "cpu" for item in network.state_dict().values())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_text_and_json_say_the_same():
+    found = models.summary(built(CnnModel(name="cnn")), (8, 8, 1))
+    text, plain = found.to_text(), found.to_json()
+    assert json.loads(json.dumps(plain)) == plain
+    assert len(plain["layers"]) == len(found.layers)
+    for layer in plain["layers"]:
+        assert f"{layer['name']} " in text
+    assert text.splitlines()[-1].split() == [
+        "total",
+        f"{plain['parameters']:,}",
+        f"{plain['multiply_adds']:,}",
+    ]
+    assert plain["activations"] == pytest.approx(
+        sum(torch.Size(layer["output"]).numel() for layer in plain["layers"])
+    )
