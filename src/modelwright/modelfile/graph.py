@@ -62,9 +62,9 @@ def _walk_graph(graph: memoryview, *, depth: int) -> list[str]:
 
 def _walk_node(node: memoryview, *, depth: int) -> None:
     for number, attribute in _fields(node):
-        if number == _DOMAIN and _text(value) not in _DOMAINS:
+        if number == _DOMAIN and _text(attribute) not in _DOMAINS:
             # Others hold operators that read files, such as com.microsoft's EPContext.
-            raise _broken(f"uses an operator of {_text(value)[:40]!r}, which isn't ONNX's own")
+            raise _broken(f"uses an operator of {_text(attribute)[:40]!r}, which isn't ONNX's own")
         if number != _ATTRIBUTE:
             continue
         for inner, value in _fields(_message(attribute)):

@@ -1,4 +1,4 @@
-"""A network with all that is needed to ship it: its task, input, labels, architecture and lineage."""
+"""A network with all that is needed to ship it: task, input, labels, architecture and lineage."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from modelwright import data, modelfile
 from modelwright.data import Prepared
 from modelwright.evaluation import Verdict, judge
-from modelwright.ledger import Ledger
+from modelwright.ledger import Ledger, exact
 from modelwright.pipeline.asking import Asked, Notes, RecipeLike, ask, environment
 from modelwright.pipeline.measuring import measure_file
 from modelwright.pipeline.result import RunResult
@@ -72,10 +72,10 @@ def run(
             return RunResult(folder, context.ledger, (), time.monotonic() - begun)
         _write(folder / "model.mw", trained, asked, prepared, context)
         measured = measure_file(folder / "model.mw", asked, prepared, context)
-        modelfile.with_ledger(folder / "model.mw", context.ledger)
-        verdicts = judge(asked.recipe.targets, context.ledger, hardware=measured.place.hardware)
+        ledger = _keep_evidence(folder / "model.mw", context.ledger)
+        verdicts = judge(asked.recipe.targets, ledger, hardware=measured.place.hardware)
         seconds = time.monotonic() - begun
-        result = RunResult(folder, context.ledger, verdicts, seconds, tuple(notes.said))
+        result = RunResult(folder, ledger, verdicts, seconds, tuple(notes.said))
         tell(result, asked, prepared, measured, fitted, context)
         kept.finish(result.to_json() | {"said": notes.said})
     return result
@@ -133,6 +133,19 @@ def _write(
         environment=environment(context),
         probes=prepared.dataset().train.gather(slice(0, PROBES)),
     )
+
+
+def _keep_evidence(path: Path, ledger: Ledger) -> Ledger:
+    """Put the ledger into the file, with the size that the file then has; return it."""
+    others = [record for record in ledger if record.metric != "file_bytes"]
+    model, size = modelfile.digest(path), -1
+    while size != path.stat().st_size:
+        # The figure's own digits count too: a second or third writing finds them standing still.
+        size = path.stat().st_size
+        counted = exact("file_bytes", float(size), method="the whole file, counted", model=model)
+        ledger = Ledger([*others, counted])
+        modelfile.with_ledger(path, ledger)
+    return ledger
 
 
 def _train(

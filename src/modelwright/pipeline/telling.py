@@ -36,7 +36,7 @@ def tell(
     context: Run,
 ) -> None:
     """Write the report, and some samples of the measured split as pictures."""
-    model = modelfile.load(result.model)
+    packed = modelfile.describe(result.model)
     sample = write_samples(result.folder / "samples", measured, prepared.labels)
     task = TASKS[asked.recipe.task]
     worst = np.array([item.position for item in measured.measurement.mistakes], dtype=np.int64)
@@ -63,9 +63,9 @@ def tell(
             recipe=render_config(asked.recipe),
             decisions=context.decisions.taken(),
             environment=environment(context),
-            lineage=model.lineage,
+            lineage=packed["lineage"],
             model_name=result.model.name,
-            model_digest=model.digest,
+            model_digest=modelfile.digest(result.model),
             predict_command=predict_command(result.model, sample),
             seconds=result.seconds,
             training_s=fitted.seconds,
