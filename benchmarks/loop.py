@@ -96,7 +96,8 @@ def our_blocks(
 ) -> object:
     """Return a function that runs some steps of the project's loop."""
     spec = TrainSpec(
-        optimizer=SgdOptimizer(name="sgd", lr=0.05), schedule=CosineSchedule(name="cosine", warmup=0)
+        optimizer=SgdOptimizer(name="sgd", lr=0.05),
+        schedule=CosineSchedule(name="cosine", warmup=0),
     )
     augment = AugmentSpec(flip="random", translate=2)
     parts = Parts(
@@ -158,7 +159,9 @@ def main() -> None:
     batch_size = asked.batch_size or {"cnn": 512, "resnet18": 64}[asked.model]
     pixels, labels = images(10_000)
     split = Split("train", pixels, np.arange(len(pixels)), labels)
-    architecture = CnnModel(name="cnn") if asked.model == "cnn" else ResnetModel(name="resnet", depth=18)
+    architecture = (
+        CnnModel(name="cnn") if asked.model == "cnn" else ResnetModel(name="resnet", depth=18)
+    )
     torch.manual_seed(0)
     network = build(
         architecture, channels=3, height=32, width=32, num_outputs=10, mean=MEAN, std=STD

@@ -1,7 +1,7 @@
 """Files and bytes: writing aside and renaming, canonical JSON, digests, locks, the cache.
 
-Whatever the project writes goes through `write_aside` or `folder_aside`, so that a full disk, a kill
-or a power cut leaves the old file or the new one, never half of either.
+Whatever the project writes goes through `write_aside` or `folder_aside`, so that a full disk, a
+kill or a power cut leaves the old file or the new one, never half of either.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def as_resource_error(error: OSError, path: Path) -> ResourceError:
             "the disk is full",
             where=where,
             why="Nothing that stood there before was changed",
-            fix="Free some space, or point --out or MODELWRIGHT_CACHE at another disk, and run again",
+            fix="Free some space, or point --out or MODELWRIGHT_CACHE at another disk; run again",
         )
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return ResourceError(
@@ -199,7 +199,7 @@ def _try_lock(stream: BinaryIO) -> bool:
         else:
             import msvcrt
 
-            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
     except OSError:
         return False
     return True

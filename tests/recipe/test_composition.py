@@ -19,7 +19,6 @@ def data(text):
 # (pair's first words, whole recipe, line, words); line None: it is said, not refused.
 CAUGHT = [
     (0, DIGITS + "train: {epochs: null}", 3, "training has no end"),
-    (1, DIGITS + "train: {budget: 10m}", None, "Training ends after 10 epochs, the default"),
     (2, DIGITS + "train: {optimizer: {name: gd}}", None, "this training has about 10 steps"),
     (
         3,

@@ -29,7 +29,10 @@ def test_what_is_saved_is_read(tmp_path):
 def test_the_newest_two_are_kept_and_the_newest_is_read(tmp_path):
     for step in (1, 2, 11):
         save_checkpoint(tmp_path, example(step))
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-000000002", "step-000000011"]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "step-000000002",
+        "step-000000011",
+    ]
     assert load_checkpoint(tmp_path).step == 11
 
 

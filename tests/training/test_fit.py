@@ -22,7 +22,9 @@ def test_it_learns_and_ships_the_best_epoch(tmp_path):
     found, report = small.trained(tmp_path, epochs=25)
     accuracies = [record["val_accuracy"] for record in report.history]
     assert max(accuracies) > 0.8
-    assert report.chosen == accuracies.index(max(accuracies)) or accuracies.count(max(accuracies)) > 1
+    assert (
+        report.chosen == accuracies.index(max(accuracies)) or accuracies.count(max(accuracies)) > 1
+    )
     assert not found.network.training
     lines = read_lines(tmp_path / "metrics.jsonl")
     assert [line["val_accuracy"] for line in lines] == accuracies
@@ -67,9 +69,7 @@ def test_resumed_is_undisturbed(tmp_path, optimizer, average):
     resumed, report = small.trained(folder, **setting)
     assert small.equal(resumed.network, undisturbed.network)
     without_time = [{k: v for k, v in r.items() if k != "seconds"} for r in report.history]
-    assert without_time == [
-        {k: v for k, v in r.items() if k != "seconds"} for r in whole.history
-    ]
+    assert without_time == [{k: v for k, v in r.items() if k != "seconds"} for r in whole.history]
     assert len(read_lines(folder / "metrics.jsonl")) == len(whole.history)
 
 
@@ -163,7 +163,7 @@ def test_a_budgeted_run_replays_its_decisions(tmp_path):
             file.unlink()
         kept.rmdir()
     (tmp_path / "metrics.jsonl").unlink()
-    again, replayed = small.trained(tmp_path, epochs=None, budget="1s")
+    _, replayed = small.trained(tmp_path, epochs=None, budget="1s")
     assert replayed.steps == report.steps
     assert small.run_in(tmp_path).decisions.taken() == taken
 

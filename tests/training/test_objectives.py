@@ -26,7 +26,9 @@ def weighted_mean(objective, outputs, targets):
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_cross_entropy_is_torchs(smoothing):
     ours = weighted_mean(CrossEntropy(label_smoothing=smoothing), logits(), LABELS)
-    torch.testing.assert_close(ours, nn.CrossEntropyLoss(label_smoothing=smoothing)(logits(), LABELS))
+    torch.testing.assert_close(
+        ours, nn.CrossEntropyLoss(label_smoothing=smoothing)(logits(), LABELS)
+    )
 
 
 def test_class_weights_are_torchs():
@@ -78,7 +80,9 @@ def test_one_number_a_sample_may_come_without_its_axis():
 )
 def test_gradients_are_right(objective, targets):
     outputs = logits().requires_grad_()
-    assert torch.autograd.gradcheck(lambda item: weighted_mean(objective, item, targets), (outputs,))
+    assert torch.autograd.gradcheck(
+        lambda item: weighted_mean(objective, item, targets), (outputs,)
+    )
 
 
 def test_labels_are_asked_for_by_cross_entropy():

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -67,7 +66,9 @@ def test_clipping_bounds_the_whole_gradient():
     clipped, _ = gradient([5], rule=WeightedMean(clip_norm=0.01))
     whole, _ = gradient([])
     assert clipped.norm().item() == pytest.approx(0.01, rel=1e-4)
-    assert torch.dot(clipped, whole).item() / (clipped.norm() * whole.norm()).item() == pytest.approx(1.0)
+    assert torch.dot(clipped, whole).item() / (
+        clipped.norm() * whole.norm()
+    ).item() == pytest.approx(1.0)
 
 
 def test_gradcheck_of_the_rule():

@@ -125,9 +125,11 @@ def _is(number: int) -> str:
 
 
 def _labels(store: Store, labels: Sequence[str]) -> Iterator[Finding]:
-    usable = Counter(
-        label for row, label in enumerate(labels) if row not in (store.errors() or {})
-    ) if store.errors() else Counter(labels)
+    usable = (
+        Counter(label for row, label in enumerate(labels) if row not in (store.errors() or {}))
+        if store.errors()
+        else Counter(labels)
+    )
     alike: dict[str, list[str]] = defaultdict(list)
     for label in usable:
         alike[" ".join(label.casefold().split())].append(label)
@@ -254,8 +256,8 @@ def _duplicates(
             message=f"{_count(len(rows), 'image')} of the {high_name} split also "
             f"{'stands' if len(rows) == 1 else 'stand'} in the {low_name} split: "
             f"{_named(rows, origins)}",
-            fix="Take them out of one of the two. With `data: {allow_leaks: true}` the run goes on, "
-            "and its figures are too good",
+            fix="Take them out of one of the two. With `data: {allow_leaks: true}` the run goes "
+            "on, and its figures are too good",
         )
     if contradicting:
         yield Finding(
@@ -277,9 +279,7 @@ def _duplicates(
         )
 
 
-def _near(
-    pairs: Rows, side: Rows, names: list[str], origins: Sequence[str]
-) -> Iterator[Finding]:
+def _near(pairs: Rows, side: Rows, names: list[str], origins: Sequence[str]) -> Iterator[Finding]:
     sides = side[pairs] if len(pairs) else np.empty((0, 2), dtype=np.int64)
     apart = sides[:, 0] != sides[:, 1]
     for chosen, kind, severity, text, fix in (

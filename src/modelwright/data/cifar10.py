@@ -212,7 +212,7 @@ def _download(observe: Observe) -> Path:
 
 def _fetch(target: Path, observe: Observe) -> None:
     sums = hashlib.md5(usedforsecurity=False)
-    with urllib.request.urlopen(ADDRESS, timeout=30) as answer, write_aside(target) as stream:  # noqa: S310
+    with urllib.request.urlopen(ADDRESS, timeout=30) as answer, write_aside(target) as stream:
         total, done = int(answer.headers.get("Content-Length") or 0), 0
         while block := answer.read(1 << 20):
             stream.write(block)

@@ -1,4 +1,4 @@
-"""The nouns of prepared data: a split, the training data a stage may see, and all that was prepared."""
+"""The nouns of prepared data: a split, and the splits that a training stage may see."""
 
 from __future__ import annotations
 

@@ -25,7 +25,11 @@ def list_digits() -> Listing:
     """
     # The file is read without importing scikit-learn, which takes a second.
     found = importlib.util.find_spec("sklearn")
-    path = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz" if found and found.origin else None
+    path = (
+        Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if found and found.origin
+        else None
+    )
     if path is None or not path.exists():
         raise MissingExtraError(
             "the digits come with scikit-learn, which isn't installed",

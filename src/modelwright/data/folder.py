@@ -1,4 +1,4 @@
-"""The source `folder`: one folder of images a class, under `train/`, `val/`, `test/` or without them."""
+"""The source `folder`: one folder of images a class, with or without `train/`, `val/`, `test/`."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def list_folder(name: str, *, base: Path, group: str | None) -> Listing:
     return Listing(
         title=f"folder {root.name}",
         key=digest(
-            "\n".join(["folder 1", group or "", *(f"{p} {size} {at}" for p, _, _, size, at in found)]).encode(
-                errors="surrogateescape"
-            )
+            "\n".join(
+                ["folder 1", group or "", *(f"{p} {size} {at}" for p, _, _, size, at in found)]
+            ).encode(errors="surrogateescape")
         ),
         labels=[label for _, label, _, _, _ in found],
         splits=[split for _, _, split, _, _ in found],
@@ -138,5 +138,5 @@ def _nothing(root: Path, passed: Counter[str]) -> DataError:
         "there are no images in this folder",
         where=str(root),
         why="; ".join(_passed_over(passed)) or "It is empty",
-        fix="It should hold one folder a class, with JPEG, PNG, WebP, BMP, TIFF or GIF files inside",
+        fix="It should hold one folder a class, with JPEG, PNG, WebP, BMP, TIFF or GIF files",
     )

@@ -1,4 +1,4 @@
-"""Near-duplicates in linear time: bands of perceptual hashes propose pairs, thumbnails confirm them.
+"""Near-duplicates in linear time: perceptual hashes propose pairs, thumbnails confirm them.
 
 Two hashes that differ in at most seven bits agree in one of eight bands of eight bits (pigeonhole;
 Manku et al. 2007). Bands of sixteen bits, at four offsets, find all within three bits and most
@@ -23,9 +23,7 @@ _WIDEST_BUCKET = 64
 _BANDS = tuple(range(0, 64, 8))
 
 
-def near_pairs(
-    hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8]
-) -> NDArray[np.int64]:
+def near_pairs(hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return the pairs of images that look alike, `[P, 2]`, the smaller row first.
 
     Args:

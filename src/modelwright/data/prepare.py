@@ -131,9 +131,7 @@ def list_source(spec: DataSpec, *, base: Path, observe: Observe) -> Listing:
             return list_table(spec, base=base)
 
 
-def prepare(
-    recipe: Recipe, *, base: Path, run_folder: Path | None, observe: Observe
-) -> Prepared:
+def prepare(recipe: Recipe, *, base: Path, run_folder: Path | None, observe: Observe) -> Prepared:
     """Build or open the store, split, audit, decode at training size, and take statistics.
 
     Args:
@@ -172,7 +170,9 @@ def prepare(
     for finding in report.findings:
         if finding.severity == "warning":
             observe(Progress("note", 0, 0, note=f"Data: {finding.message}"))
-    labels = tuple(sorted({labels_by_row[row] for rows in splits.values() for row in rows.tolist()}))
+    labels = tuple(
+        sorted({labels_by_row[row] for rows in splits.values() for row in rows.tolist()})
+    )
     numbers = {label: number for number, label in enumerate(labels)}
     targets = np.full(len(store), -1, dtype=np.int64)
     for rows in splits.values():
@@ -230,9 +230,7 @@ def resolve_input(spec: TransformsSpec, store: Store, train: Rows) -> ImageInput
         spec.colour == "auto" and bool(store.numbers("is_grey")[train].all())
     )
     if spec.size == "auto":
-        height, width = _auto_size(
-            store.numbers("height")[train], store.numbers("width")[train]
-        )
+        height, width = _auto_size(store.numbers("height")[train], store.numbers("width")[train])
     elif isinstance(spec.size, tuple):
         height, width = spec.size
     else:
@@ -248,10 +246,10 @@ def resolve_input(spec: TransformsSpec, store: Store, train: Rows) -> ImageInput
 
 
 def _auto_size(heights: NDArray[np.int32], widths: NDArray[np.int32]) -> tuple[int, int]:
-    """Return the images' own size where all agree and it is small, else a square near the median."""
+    """Return the images' own size where it is one and small, else a square near the median."""
     high, wide = int(np.median(heights)), int(np.median(widths))
     alike = bool((heights == high).all() and (widths == wide).all())
-    if alike and SMALLEST_AUTO_SIDE <= min(high, wide) and max(high, wide) <= LARGEST_AUTO_SIDE:
+    if alike and min(high, wide) >= SMALLEST_AUTO_SIDE and max(high, wide) <= LARGEST_AUTO_SIDE:
         return high, wide
     side = min(max(min(high, wide), SMALLEST_AUTO_SIDE), LARGEST_AUTO_SIDE)
     return side, side

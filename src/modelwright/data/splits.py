@@ -91,7 +91,7 @@ def _draw(
     wanted = share if isinstance(share, int) else round(share * len(pool))
     if wanted >= len(pool) > 0 and wanted > 0:
         raise DataError(
-            f"{wanted:,} samples are asked for the {name} split, and there are {len(pool):,} in all",
+            f"{wanted:,} samples are asked for the {name} split, and there are {len(pool):,}",
             where="data.split",
             fix="Write a smaller count, or a share such as 0.2",
         )
@@ -99,7 +99,9 @@ def _draw(
         return np.empty(0, dtype=np.int64)
     if spec.by == "time":
         times = _times([extras[row] for row in pool])
-        order = sorted(range(len(pool)), key=lambda at: (times[at], _mark(spec.seed, keys[pool[at]])))
+        order = sorted(
+            range(len(pool)), key=lambda at: (times[at], _mark(spec.seed, keys[pool[at]]))
+        )
         return pool[order[-wanted:]]
     if spec.by == "group":
         return _draw_groups(spec, pool, wanted, name, extras)
@@ -107,7 +109,12 @@ def _draw(
 
 
 def _draw_stratified(
-    spec: SplitSpec, pool: Rows, wanted: int, name: str, labels: Sequence[str], keys: NDArray[np.uint8]
+    spec: SplitSpec,
+    pool: Rows,
+    wanted: int,
+    name: str,
+    labels: Sequence[str],
+    keys: NDArray[np.uint8],
 ) -> Rows:
     """Draw from each label its share, by largest remainders; each label keeps one for training."""
     by_label: dict[str, list[int]] = {}
@@ -130,7 +137,9 @@ def _draw_stratified(
     return np.array(sorted(drawn), dtype=np.int64)
 
 
-def _draw_groups(spec: SplitSpec, pool: Rows, wanted: int, name: str, extras: Sequence[str]) -> Rows:
+def _draw_groups(
+    spec: SplitSpec, pool: Rows, wanted: int, name: str, extras: Sequence[str]
+) -> Rows:
     """Draw whole groups until the count is reached as nearly as groups allow."""
     groups: dict[str, list[int]] = {}
     for row in pool.tolist():

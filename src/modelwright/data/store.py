@@ -68,7 +68,7 @@ class Store:
     notes: tuple[str, ...]
 
     def __len__(self) -> int:
-        return self.table.num_rows
+        return int(self.table.num_rows)
 
     def strings(self, name: str) -> list[str]:
         """Return a column of text: `label`, `split`, `extra`, `origin`, `mode`."""
@@ -168,12 +168,14 @@ def _write(path: Path, part: pa.Table) -> None:
 def _part(listing: Listing, rows: range, pool: ThreadPoolExecutor, observe: Observe) -> pa.Table:
     chunks = [rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK)]
     looked: list[dict[str, Any]] = []
-    for chunk, found in zip(chunks, pool.map(lambda item: _look(listing, item), chunks), strict=True):
+    for chunk, found in zip(
+        chunks, pool.map(lambda item: _look(listing, item), chunks), strict=True
+    ):
         looked += found
         observe(Progress("store", chunk[-1] + 1, len(listing)))
     thumbnails = np.frombuffer(b"".join(item["thumbnail"] for item in looked), dtype=np.uint8)
     hashes = perceptual_hashes(thumbnails.reshape(-1, THUMBNAIL, THUMBNAIL))
-    columns = {name: [item[name] for item in looked] for name in looked[0]}
+    columns: dict[str, Any] = {name: [item[name] for item in looked] for name in looked[0]}
     columns["phash"] = hashes
     for name, held in (
         ("label", listing.labels),

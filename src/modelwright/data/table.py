@@ -96,7 +96,9 @@ def guess_columns(path: Path) -> dict[str, str]:
         ("image", "image", ("image", "path", "file", "filename", "filepath", "img", "image_path")),
         ("label", "label", ("label", "class", "target", "category", "y")),
     ):
-        chosen = next((name for name in likely for c in columns if c.lower() == name for name in [c]), None)
+        chosen = next(
+            (name for name in likely for c in columns if c.lower() == name for name in [c]), None
+        )
         if chosen is not None and chosen != default:
             found[key] = chosen
     split = next((name for name in columns if name.lower() in ("split", "set", "subset")), None)
@@ -179,7 +181,9 @@ def _read(file: Path, split: str, spec: TableData) -> _Rows:
         images=columns[spec.image](),
         labels=[_text(value) for value in labels],
         splits=[split] * count,
-        extras=[_text(v) for v in columns[spec.split.column]()] if spec.split.column else [""] * count,
+        extras=[_text(v) for v in columns[spec.split.column]()]
+        if spec.split.column
+        else [""] * count,
         first_line=None if file.suffix.lower() == ".parquet" else first_line,
     )
     if spec.split_column is None:
@@ -298,7 +302,9 @@ def _delimited(file: Path, delimiter: str | None) -> Mapping[str, Column]:
                 )
             rows.append(row)
     except csv.Error as error:
-        raise DataError(f"this row can't be read: {error}", where=f"{file}:{reader.line_num}") from error
+        raise DataError(
+            f"this row can't be read: {error}", where=f"{file}:{reader.line_num}"
+        ) from error
     if len(set(header)) != len(header):
         raise DataError("two columns have one name", where=f"{file}:1")
 

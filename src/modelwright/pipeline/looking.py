@@ -1,4 +1,4 @@
-"""Looking without training: the audit and forecast of a recipe, a recipe for data, a network's layers."""
+"""Looking without training: audit and forecast, a recipe for data, a network's layers."""
 
 from __future__ import annotations
 
@@ -180,7 +180,9 @@ _SPEEDNET_SIDE = 24
 """Below this side the third pooling of a speednet leaves too little."""
 
 
-def new(source: Path | str, *, out: Path = Path("recipe.yaml"), observe: Observe = silent) -> NewResult:
+def new(
+    source: Path | str, *, out: Path = Path("recipe.yaml"), observe: Observe = silent
+) -> NewResult:
     """Look at data and write a commented recipe for it.
 
     Args:
@@ -234,7 +236,8 @@ def _fill(prepared: Prepared, described: str, out: Path) -> str:
         widths = "[64, 256, 256]" if train >= 20_000 else "[32, 64, 128]"
         model = f"  name: speednet\n  widths: {widths}"
     else:
-        model = "  name: cnn\n  blocks: [{filters: 32, convolutions: 2}, {filters: 64, convolutions: 2}]"
+        block = "{{filters: {}, convolutions: 2}}"
+        model = f"  name: cnn\n  blocks: [{block.format(32)}, {block.format(64)}]"
     sizes = [n for n in prepared.counts["train"] if n]
     uneven = bool(sizes) and max(sizes) > 3 * min(sizes)
     return _NEW.format(

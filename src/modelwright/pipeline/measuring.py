@@ -32,7 +32,9 @@ def measure_file(path: Path, asked: Asked, prepared: Prepared, context: Run) -> 
     Without a test split the validation split takes its place, and the evidence says so.
     """
     model = modelfile.load(path, threads=context.threads)
-    place = Place(evaluation.hardware(), evaluation.runtime(threads=context.threads), context.threads)
+    place = Place(
+        evaluation.hardware(), evaluation.runtime(threads=context.threads), context.threads
+    )
     samples, fingerprint, opened = _held_out(prepared, context, model.digest)
     found = evaluation.measure(
         model,
@@ -69,7 +71,7 @@ def measure_file(path: Path, asked: Asked, prepared: Prepared, context: Run) -> 
 def _held_out(
     prepared: Prepared, context: Run, model_digest: str
 ) -> tuple[Split, str, Openings | None]:
-    """Return the samples to measure on, their fingerprint, and the looks at them if it is a test."""
+    """Return the samples to measure on, their fingerprint, and the looks at a test split."""
     test = prepared.test()
     if test is not None:
         fingerprint = prepared.fingerprint("test")

@@ -128,7 +128,7 @@ def _write(
     return modelfile.write_model(
         path,
         candidate,
-        recipe=render_config(asked.recipe),
+        recipe=render_config(asked.recipe, with_place=False),
         data_card=prepared.record,
         environment=environment(context),
         probes=prepared.dataset().train.gather(slice(0, PROBES)),

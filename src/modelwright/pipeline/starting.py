@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +14,7 @@ from modelwright.models.candidate import Candidate
 from modelwright.pipeline.asking import Asked
 from modelwright.recipe.model import InitModel, SpeednetModel
 from modelwright.run import Run
+from modelwright.training.optimizers import matches
 
 WHITENING_IMAGES = 5000
 """From how many training images a first convolution is whitened (Jordan 2024 takes as many)."""
@@ -81,7 +81,7 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
 def _freeze(network: torch.nn.Module, spec: InitModel) -> None:
     names = [name for name, _ in network.named_parameters()]
     for pattern in spec.freeze:
-        if not fnmatch.filter(names, pattern):
+        if not any(matches(name, pattern) for name in names):
             shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
             raise RecipeError(
                 f"`{pattern}` matches no parameter of the model file",
@@ -89,5 +89,5 @@ def _freeze(network: torch.nn.Module, spec: InitModel) -> None:
                 why=f"Its parameters are {shown}",
             )
     for name, parameter in network.named_parameters():
-        if any(fnmatch.fnmatch(name, pattern) for pattern in spec.freeze):
+        if any(matches(name, pattern) for pattern in spec.freeze):
             parameter.requires_grad = False

@@ -60,7 +60,7 @@ def tell(
                 for item in prepared.report.findings
             ],
             openings=measured.openings.count if measured.openings else None,
-            recipe=render_config(asked.recipe),
+            recipe=render_config(asked.recipe, with_place=False),
             decisions=context.decisions.taken(),
             environment=environment(context),
             lineage=packed["lineage"],

@@ -1,7 +1,7 @@
 """What a run will take: memory and disk by formula, time by a few measured steps.
 
 The formulas count what dominates (samples, weights with their companions, activations) and are
-meant to be right within a third, not to the byte; `benchmarks/forecast.py` holds them against a run.
+meant to be right within a third, not to the byte; `benchmarks/forecast.py` holds them against runs.
 """
 
 from __future__ import annotations
@@ -86,10 +86,7 @@ def forecast(recipe: Recipe, work: Workload) -> Forecast:
     )
     # The store, its view, two checkpoints, and the model file with a copy written aside.
     disk = (
-        work.store_bytes
-        + work.all_samples * work.sample_bytes
-        + 2 * weights * copies
-        + 2 * weights
+        work.store_bytes + work.all_samples * work.sample_bytes + 2 * weights * copies + 2 * weights
     )
     return Forecast(steps, training_s, memory, disk, _warnings(recipe, work, memory, disk))
 
@@ -107,9 +104,7 @@ def optimizer_copies(spec: OptimizerSpec) -> int:
             return 1
 
 
-def _training_s(
-    recipe: Recipe, work: Workload, steps: int | None, per_epoch: int
-) -> float | None:
+def _training_s(recipe: Recipe, work: Workload, steps: int | None, per_epoch: int) -> float | None:
     budget = seconds(recipe.train.budget) if recipe.train.budget else None
     if work.step_s is None or steps is None:
         return budget

@@ -77,17 +77,6 @@ RULES: tuple[Rule, ...] = (
         ("train.epochs", "train"),
     ),
     Rule(
-        ("train.budget", "train.epochs not written"),
-        "said",
-        lambda r: (
-            f"{r.train.epochs:g}"
-            if r.train.budget and r.train.epochs and "epochs" not in r.train.model_fields_set
-            else ""
-        ),
-        "Training ends after {} epochs, the default, where the budget would allow more",
-        "Write `epochs: null` to let the budget alone decide",
-    ),
-    Rule(
         ("optimizer gd", "few epochs"),
         "said",
         lambda r: (

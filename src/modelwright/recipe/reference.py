@@ -42,13 +42,18 @@ def json_schema() -> dict[str, Any]:
 # Commented YAML
 
 
-def render_config(recipe: Recipe) -> str:
+def render_config(recipe: Recipe, *, with_place: bool = True) -> str:
     """Return the recipe as YAML with every default written out and a comment for each setting.
+
+    Without `with_place`, the section `resources` is left out: where a run took place isn't part of
+    what is shipped.
 
     Law: `parse_recipe(render_config(recipe), where=…) == recipe`.
     """
     lines: list[str] = []
     for key, setting in settings_of(Recipe).items():
+        if key == "resources" and not with_place:
+            continue
         if lines:
             lines.append("")
         lines += _entry(setting, getattr(recipe, key), indent=0)

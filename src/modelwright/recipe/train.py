@@ -221,11 +221,15 @@ class ResolutionStep(Spec):
 AverageSpec = Annotated[EmaAverage | LookaheadAverage, Field(discriminator="name")]
 
 
+DEFAULT_EPOCHS = 10.0
+
+
 class TrainSpec(Spec):
     """How the network learns."""
 
-    epochs: Annotated[float, Field(gt=0, le=100_000)] | None = 10.0
-    """Passes over the training split (a fraction is fine); with a budget, the most that is run."""
+    epochs: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Passes over the training split (a fraction is fine). Not written, they are 10, or under a
+    `budget` as many as it allows; written beside a budget, they are the most that is run."""
     budget: Duration | None = None
     """The wall-clock time of training, such as `10m`: the schedule ends by then."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128
@@ -263,6 +267,13 @@ class TrainSpec(Spec):
     """Stop after this many epochs without a better one on validation."""
     checkpoint_every: Duration = "60s"
     """How often the state is saved."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _end_somewhere(cls, value: object) -> object:
+        if isinstance(value, dict) and "epochs" not in value and value.get("budget") is None:
+            return {**value, "epochs": DEFAULT_EPOCHS}
+        return value
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:

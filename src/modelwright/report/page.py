@@ -56,16 +56,16 @@ def page(story: Story) -> str:
         headline=headline_sentences(story),
         targets=[_target_row(verdict) for verdict in story.verdicts],
         curves=[
-            Markup(chart)  # noqa: S704 (our own SVG, its texts escaped)
+            Markup(chart)
             for chart in learning_curves(
                 story.history, select_by=story.select_by, chosen=story.chosen
             )
         ],
-        confusion=Markup(confusion_chart(story.measurement.confusion.dense(), labels))  # noqa: S704
+        confusion=Markup(confusion_chart(story.measurement.confusion.dense(), labels))
         if drawn
         else None,
         confused=most_confused(story),
-        reliability=Markup(reliability_chart(story.measurement.reliability)),  # noqa: S704
+        reliability=Markup(reliability_chart(story.measurement.reliability)),
         classes=class_rows(story),
         classes_left_out=max(len(labels) - MOST_CLASSES_LISTED, 0),
         baselines=baseline_rows(story),
@@ -276,7 +276,9 @@ def baseline_rows(story: Story) -> list[Row]:
     model = story.ledger.find("accuracy")
     if model is not None:
         rows.append(_row(model, name="this model"))
-    newest = {row.subject: row for row in story.ledger if row.metric == "accuracy" and _is_baseline(row)}
+    newest = {
+        row.subject: row for row in story.ledger if row.metric == "accuracy" and _is_baseline(row)
+    }
     for row in sorted(newest.values(), key=lambda row: -row.value):
         name = row.subject.partition(":")[2]
         rows.append(_row(row, name=BASELINES.get(name, name)))

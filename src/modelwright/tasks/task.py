@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 Prediction = dict[str, Any]
-"""One answer: `{"label": …, "probability": …}` for a classification, `{"value": …}` for a number."""
+"""One answer: `{"label": …, "probability": …}` of a classification, `{"value": …}` of a number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from modelwright.training.loop import Parts, State, Until, diverged, train
 from modelwright.training.objectives import TASK_LOSS, build_objective
 from modelwright.training.optimizers import Optimizer
 from modelwright.training.placement import place
-from modelwright.training.precision import Precision
+from modelwright.training.precision import Precision, PrecisionName
 from modelwright.training.resolution import Resolution
 from modelwright.training.rules import WeightedMean
 from modelwright.training.schedules import build_schedule
@@ -372,7 +372,9 @@ class _Training:
             return {}
         outputs = outputs_of(self.network, validation, precision=self.parts.precision)
         if not np.isfinite(outputs).all():
-            raise diverged(f"the network's outputs are not numbers any more (step {self.state.step})")
+            raise diverged(
+                f"the network's outputs are not numbers any more (step {self.state.step})"
+            )
         return dict(self.task.scores(outputs, validation.targets))
 
     def pulse(self, state: State, steps_per_s: float) -> None:
@@ -473,10 +475,10 @@ def time_steps(
     task: Task,
     augment: AugmentSpec,
 ) -> tuple[float, float]:
-    """Return the measured seconds of one training step and of one validation; nothing is trained."""
+    """Return the measured seconds of a training step and of a validation; nothing is trained."""
     training = _Training(candidate, spec, data, run, task=task, augment=augment)
     timer = StepTimer(training.network, training.parts)
     chosen = choose_precision(spec, timer.seconds, run.device)["precision"]
-    precision = "bf16" if chosen == "bf16" else "fp32"
+    precision: PrecisionName = "bf16" if chosen == "bf16" else "fp32"
     training.parts = replace(training.parts, precision=Precision(precision, run.device))
     return timer.mean_s(precision), training._time_validation()

@@ -11,11 +11,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -63,7 +62,7 @@ class Parts:
     placement: Placement
     accumulate: int
     seed: int
-    resolution: Resolution = Resolution()
+    resolution: Resolution = field(default_factory=Resolution)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ network learns most of what it will from smaller images, at a cost that falls wi
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,4 +42,4 @@ class Resolution:
     def shares(self) -> list[tuple[float, float]]:
         """Return each stretch of one size, as its share of training and a progress within it."""
         edges = [0.0, *(until for until, _ in self.steps), 1.0]
-        return [(b - a, a) for a, b in zip(edges, edges[1:], strict=False) if b > a]
+        return [(b - a, a) for a, b in itertools.pairwise(edges) if b > a]

@@ -1,8 +1,8 @@
 """The one image decoder, and the declaration of how an image becomes fixed-size pixels.
 
-Any mode and bit depth that Pillow reads becomes uint8 pixels `[H, W, C]`: the first frame, turned as
-EXIF says, transparent parts over the background, deep pixels scaled to eight bits. The same function
-works in training and in serving.
+Any mode and bit depth that Pillow reads becomes uint8 pixels `[H, W, C]`: the first frame, turned
+as EXIF says, transparent parts over the background, deep pixels scaled to eight bits. The same
+function works in training and in serving.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _from_bytes(data: bytes, where: str) -> Image.Image:
         ) from error
     except DataError:
         raise
-    except Exception as error:  # noqa: BLE001 (decoders of hostile files raise nearly anything)
+    except Exception as error:
         raise DataError(f"the image is broken: {error}", where=where, fix=_FIX) from error
 
 
@@ -151,7 +151,7 @@ def _from_array(array: NDArray[Any], where: str = "") -> Image.Image:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise DataError(
-            f"an image is an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4], not {list(array.shape)}",
+            f"an image is an array [H, W] or [H, W, 1, 3 or 4], not {list(array.shape)}",
             where=where,
         )
     if array.size == 0:
@@ -163,7 +163,7 @@ def _eight_bits(array: NDArray[Any], where: str) -> Pixels:
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype == np.bool_:
-        return array.astype(np.uint8) * np.uint8(255)
+        return np.where(array, np.uint8(255), np.uint8(0))
     if array.dtype == np.uint16:
         return (array >> 8).astype(np.uint8)
     if np.issubdtype(array.dtype, np.floating):
@@ -174,7 +174,8 @@ def _eight_bits(array: NDArray[Any], where: str) -> Pixels:
                 why=f"These go from {np.min(array):.4g} to {np.max(array):.4g}",
                 fix="Divide by the largest value, or convert to uint8",
             )
-        return np.rint(array * 255).astype(np.uint8)
+        scaled: Pixels = np.rint(array * 255).astype(np.uint8)
+        return scaled
     raise DataError(
         f"an image holds uint8, uint16, booleans or floats in 0…1, not {array.dtype}", where=where
     )
@@ -196,14 +197,16 @@ def flatten(image: Image.Image, spec: ImageInput) -> Image.Image:
 
 
 def _from_deep(values: NDArray[Any]) -> Pixels:
-    """Scale 32-bit pixels to eight bits by the smallest range that holds them: 1, 255, 65,535, …."""
+    """Scale 32-bit pixels to eight bits by the smallest usual range that holds them."""
     top = float(values.max(initial=0))
     if not np.isfinite(values).all():
         raise DataError("the image holds pixels that aren't numbers", fix=_FIX)
     if np.issubdtype(values.dtype, np.floating) and top <= 1.0:
         scale = 255.0
     else:
-        scale = next((255.0 / most for most in (255.0, 65535.0) if top <= most), 255.0 / max(top, 1))
+        scale = next(
+            (255.0 / most for most in (255.0, 65535.0) if top <= most), 255.0 / max(top, 1)
+        )
     return np.clip(values * scale, 0, 255).astype(np.uint8)
 
 
@@ -229,7 +232,9 @@ def _resized(image: Image.Image, spec: ImageInput) -> Image.Image:
         return image.resize(size, method, box=(left, top, left + part_w, top + part_h))
     scale = min(spec.width / wide, spec.height / high)
     inner = max(round(wide * scale), 1), max(round(high * scale), 1)
-    ground = Image.new(image.mode, size, spec.background if spec.channels == 1 else (spec.background,) * 3)
+    ground = Image.new(
+        image.mode, size, spec.background if spec.channels == 1 else (spec.background,) * 3
+    )
     ground.paste(
         image.resize(inner, method), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
     )
