@@ -1,0 +1,410 @@
+"""Hostile files whose every digest is right: what they hold is refused for what it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import warnings
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from modelwright import modelfile
+from modelwright.errors import ModelFileError
+from modelwright.modelfile import tensors
+from modelwright.modelfile.graph import external_weights
+from tests.modelfile.making import FROZEN, edit_json, forge, members_of
+
+SPEC, WEIGHTS, GRAPH = "model/spec.json", "model/weights.safetensors", "model/graphs/main.onnx"
+GOLDEN, LEDGER = "golden.safetensors", "ledger.jsonl"
+MEMBERS = members_of(FROZEN)
+Archive = zipfile.ZipFile
+
+
+def refused(path: Path, why: str) -> None:
+    """Every way into the file refuses it, or at least `verify` does, with its place and reason."""
+    with pytest.raises(ModelFileError, match=why) as caught:
+        modelfile.verify(path)
+    assert caught.value.where == str(path)
+    for enter in (modelfile.load, modelfile.describe, modelfile.read, modelfile.read_weights):
+        try:
+            enter(path)
+        except ModelFileError as error:
+            assert error.where == str(path)
+
+
+def repack(path: Path, edit: Callable[[Archive], None], *, drop: tuple[str, ...] = ()) -> Path:
+    """Pack the members again with an ordinary tool, as a ZIP that claims to be a model file."""
+    with Archive(FROZEN) as source, Archive(path, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile warns of a name given twice
+        for item in source.infolist():
+            if item.filename not in (*drop, "manifest.json"):
+                archive.writestr(item.filename, source.read(item))
+        edit(archive)
+        archive.writestr("manifest.json", source.read("manifest.json"))
+        archive.comment = source.comment
+    return path
+
+
+def _symlink(archive: Archive) -> None:
+    info = zipfile.ZipInfo("model/graphs/second.onnx")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    archive.writestr(info, "/etc/passwd")
+
+
+ARCHIVES: dict[str, tuple[Callable[[Archive], None], str]] = {
+    "nothing, but packed by another tool": (lambda archive: None, "damaged"),
+    "an extra member": (lambda archive: archive.writestr("readme.txt", "x"), "don't agree"),
+    "a member twice": (lambda archive: archive.writestr(SPEC, "{}"), "there twice"),
+    "an absolute name": (lambda archive: archive.writestr("/etc/x", "x"), "leaves the file"),
+    "a name upwards": (lambda archive: archive.writestr("model/../../x", "x"), "leaves the file"),
+    "a name of Windows": (lambda archive: archive.writestr("a\\..\\b", "x"), "leaves the file"),
+    "a drive": (lambda archive: archive.writestr("c:x", "x"), "leaves the file"),
+    "a symbolic link": (_symlink, "symbolic link"),
+    "a compressed member": (
+        lambda archive: archive.writestr("x", bytes(9999), zipfile.ZIP_DEFLATED),
+        "is compressed",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_archives_that_are_not_as_we_write_them(tmp_path: Path, kind: str) -> None:
+    edit, why = ARCHIVES[kind]
+    refused(repack(tmp_path / "m.mw", edit), why)
+
+
+@pytest.mark.parametrize("name", sorted(MEMBERS))
+def test_a_missing_member(tmp_path: Path, name: str) -> None:
+    refused(repack(tmp_path / "m.mw", lambda archive: None, drop=(name,)), "don't agree")
+    refused(forge(tmp_path / "m.mw", FROZEN, change={name: None}), "is missing")
+
+
+def test_an_encrypted_member(tmp_path: Path) -> None:
+    path = repack(tmp_path / "m.mw", lambda archive: None)
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"PK\x01\x02")
+    raw[at + 8] |= 1
+    path.write_bytes(raw)
+    refused(path, "encrypted")
+
+
+def test_a_bomb_is_never_unpacked(tmp_path: Path) -> None:
+    """A directory that promises 4 GiB in a file of kilobytes: nothing is stored, nothing unpacked."""
+    path = repack(
+        tmp_path / "m.mw",
+        lambda archive: archive.writestr("bomb", bytes(1 << 24), zipfile.ZIP_DEFLATED, 9),
+    )
+    refused(path, "is compressed")
+    raw = bytearray(FROZEN.read_bytes())
+    at = raw.index(b"PK\x01\x02")
+    for offset in (20, 24):
+        raw[at + offset : at + offset + 4] = (0xFFFFFFF0).to_bytes(4, "little")
+    path.write_bytes(raw)
+    refused(path, "beyond the end")
+
+
+def spec(**changes: Any) -> dict[str, bytes]:
+    return {SPEC: edit_json(MEMBERS[SPEC], **changes)}
+
+
+def image(**changes: Any) -> dict[str, bytes]:
+    return spec(input=json.loads(MEMBERS[SPEC])["input"] | changes)
+
+
+def main_graph(**changes: Any) -> dict[str, bytes]:
+    return spec(graphs={"main": json.loads(MEMBERS[SPEC])["graphs"]["main"] | changes})
+
+
+PIXELS = {"name": "pixels", "dtype": "uint8", "shape": ["N", 4, 4, 1]}
+CONTENTS: dict[str, tuple[dict[str, bytes | None], str]] = {
+    "a key twice": ({SPEC: MEMBERS[SPEC][:-1] + b',"views":6}'}, "twice"),
+    "blanks in the JSON": ({SPEC: MEMBERS[SPEC].replace(b",", b", ")}, "canonical"),
+    "an unknown key": (spec(sampling={"temperature": 2}), "doesn't know"),
+    "an unknown key of the outputs": (
+        spec(outputs={"kind": "logits", "labels": ["a", "b", "c", "d"], "threshold": 0.5}),
+        "doesn't know",
+    ),
+    "an unknown key of a tensor": (main_graph(inputs=[PIXELS | {"scale": 2}]), "doesn't know"),
+    "spec is a list": ({SPEC: b"[]"}, "right kind"),
+    "spec is text": ({SPEC: b'"hello"'}, "right kind"),
+    "too deep": ({SPEC: b"[" * 5000 + b"]" * 5000}, "too deep"),
+    "another format": (spec(format=2), "format"),
+    "no graph": (spec(graphs={}), "main"),
+    "labels that are numbers": (spec(outputs={"kind": "logits", "labels": [1, 2, 3, 4]}), "text"),
+    "fewer labels": (spec(outputs={"kind": "logits", "labels": ["a", "b"]}), "labels"),
+    "no labels": (spec(outputs={"kind": "logits", "labels": []}), "labels"),
+    "unknown outputs": (spec(outputs={"kind": "magic", "labels": []}), "known"),
+    "unknown views": (spec(views="twelve"), "views"),
+    "views that are true": (spec(views=True), "views"),
+    "an unknown input": (spec(input={"kind": "smell"}), "known"),
+    "an input without a kind": (spec(input={}), "known"),
+    "an image of no size": (image(height=0), "known"),
+    "an image of another size": (image(height=5), "aren't those"),
+    "an endless image": (image(height=1 << 40), "known"),
+    "an image in five channels": (image(channels=5), "known"),
+    "an image with more": (image(gamma=2.2), "known"),
+    "a filter of another world": (image(interpolation="magic"), "known"),
+    "a tensor of objects": (main_graph(inputs=[PIXELS | {"dtype": "object"}]), "number"),
+    "a shape that is none": (main_graph(inputs=[PIXELS | {"shape": [True]}]), "shape"),
+    "a shape below 0": (main_graph(inputs=[PIXELS | {"shape": ["N", -1]}]), "shape"),
+    "another input's name": (main_graph(inputs=[PIXELS | {"name": "x"}]), "sample of each input"),
+    "no inputs": (main_graph(inputs=[]), "inputs"),
+    "shared weights that aren't there": (spec(shared={"a": "b"}), "which is asked for"),
+    "steps that are none": (spec(graph_steps=["scale"]), "steps"),
+    "recipe not in UTF-8": ({"recipe.yaml": b"\xff\xfe"}, "UTF-8"),
+    "a data card that is a list": ({"data_card.json": b"[]"}, "object"),
+    "a lineage of numbers": ({"lineage.json": b"[1]"}, "list of steps"),
+    "a torn ledger": ({LEDGER: MEMBERS[LEDGER][:-1]}, "ends within"),
+    "a ledger of something else": ({LEDGER: b'{"metric":"accuracy"}\n'}, "evidence"),
+    "a ledger of lists": ({LEDGER: b"[1]\n"}, "evidence"),
+    "weights cut short": ({WEIGHTS: MEMBERS[WEIGHTS][:-4]}, "ends within"),
+    "weights with a tail": ({WEIGHTS: MEMBERS[WEIGHTS] + bytes(4)}, "no array"),
+    "weights with metadata": (
+        {WEIGHTS: MEMBERS[WEIGHTS].replace(b"{", b'{"__metadata__":{},', 1)},
+        "weights",
+    ),
+    "weights of an endless header": ({WEIGHTS: b"\xff" * 64}, "impossible header"),
+    "no weights": ({WEIGHTS: b""}, "impossible header"),
+    "golden samples with a stranger": (
+        {GOLDEN: tensors.write_arrays({"x": np.zeros(2)}, name="x")},
+        "neither",
+    ),
+    "no golden samples": ({GOLDEN: tensors.write_arrays({}, name="x")}, "sample of each"),
+    "golden samples of another shape": (
+        {
+            GOLDEN: tensors.write_arrays(
+                {
+                    "inputs.pixels": np.zeros((2, 9, 9, 1), np.uint8),
+                    "outputs.logits": np.zeros((2, 4), np.float32),
+                },
+                name="x",
+            )
+        },
+        "golden",
+    ),
+    "golden answers that are others": (
+        {
+            GOLDEN: tensors.write_arrays(
+                {
+                    "inputs.pixels": np.zeros((2, 4, 4, 1), np.uint8),
+                    "outputs.logits": np.zeros((2, 4), np.float32),
+                },
+                name="x",
+            )
+        },
+        "differently",
+    ),
+    "a graph that is none": ({GRAPH: b"hello"}, "graph"),
+    "an empty graph": ({GRAPH: b""}, "graph"),
+    "a member of no known name": ({"model/code.py": b"import os"}, "no member"),
+    "a graph of a bad name": ({"model/graphs/../x.onnx": b""}, "no member|leaves"),
+}
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_members_that_hold_something_else(tmp_path: Path, kind: str) -> None:
+    change, why = CONTENTS[kind]
+    refused(forge(tmp_path / "m.mw", FROZEN, change=change), why)
+
+
+def _changed(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda manifest: manifest | changes
+
+
+def _member(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda manifest: (
+        manifest | {"members": [manifest["members"][0] | changes, *manifest["members"][1:]]}
+    )
+
+
+def _model(**changes: Any) -> Callable[[dict[str, Any]], Any]:
+    return lambda manifest: manifest | {"model": manifest["model"] | changes}
+
+
+MANIFESTS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "a list": lambda manifest: [],
+    "nothing": lambda manifest: {},
+    "another format": _changed(format=2),
+    "an unknown key": _changed(author="me"),
+    "no members": _changed(members=[]),
+    "members that are none": _changed(members=[1]),
+    "another digest of the model": _model(digest="sha256:" + "0" * 64),
+    "another size of the model": _model(size_bytes=1),
+    "parameters below 0": _model(parameters=-1),
+    "parameters that are true": _model(parameters=True),
+    "a tolerance of 0": _changed(golden={"tolerance": 0.0}),
+    "a tolerance in words": _changed(golden={"tolerance": "much"}),
+    "another digest": _member(digest="sha256:" + "0" * 64),
+    "a digest in capitals": _member(digest="SHA256:" + "A" * 64),
+    "another size": _member(size=654),
+    "a size below 0": _member(size=-1),
+    "another checksum": _member(crc32=1),
+    "a checksum that is too long": _member(crc32=1 << 40),
+    "chunks of nothing": _member(chunks=[]),
+    "chunks that are too many": _member(chunks=["sha256:" + "0" * 64] * 2),
+    "chunks that are numbers": _member(chunks=[1, 2]),
+    "a member with more": _member(mode=0o777),
+    "another order": lambda manifest: manifest | {"members": manifest["members"][::-1]},
+}
+
+
+@pytest.mark.parametrize("kind", MANIFESTS)
+def test_manifests_that_lie(tmp_path: Path, kind: str) -> None:
+    path = forge(tmp_path / "m.mw", FROZEN, manifest=MANIFESTS[kind])
+    refused(path, ".")
+
+
+def test_a_checksum_that_lies_to_other_tools(tmp_path: Path) -> None:
+    """Manifest and records agree on a checksum that the content doesn't have: only tools would see."""
+    raw = FROZEN.read_bytes()
+    with Archive(FROZEN) as archive:
+        true = archive.getinfo(SPEC).CRC
+    false = true ^ 1
+    changed = raw.replace(true.to_bytes(4, "little"), false.to_bytes(4, "little"))
+    path = tmp_path / "m.mw"
+    path.write_bytes(changed)
+    refused(path, ".")
+
+
+def graph(initializer: TensorProto, nodes: list[onnx.NodeProto] | None = None) -> bytes:
+    """Return a graph that adds a weight to nothing much."""
+    pixels = helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", 4, 4, 1])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 4])
+    made = helper.make_graph(nodes or [], "g", [pixels], [logits], [initializer])
+    return helper.make_model(made).SerializeToString()
+
+
+def outside(name: str = "w", **entries: str) -> TensorProto:
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[4])
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=value)
+    return tensor
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"location": "/etc/passwd"},
+        {"location": "../secrets.bin"},
+        {"location": "weights.safetensors", "offset": "64"},
+        {"location": "weights.safetensors", "length": "4"},
+        {"offset": "0"},
+        {},
+    ],
+)
+def test_a_graph_never_reads_a_file(entries: dict[str, str]) -> None:
+    assert external_weights(graph(outside(location="weights.safetensors"))) == ["w"]
+    with pytest.raises(ModelFileError, match="names a file"):
+        external_weights(graph(outside(**entries)))
+
+
+def test_a_graph_never_reads_a_file_from_within_a_node() -> None:
+    held = outside(location="weights.safetensors")
+    inner = helper.make_graph([], "inner", [], [], [held])
+    for node in (
+        helper.make_node("Constant", [], ["x"], value=held),
+        helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner),
+    ):
+        with pytest.raises(ModelFileError, match="within a"):
+            external_weights(graph(TensorProto(name="x", data_type=1, dims=[0]), [node]))
+
+
+def test_a_graph_uses_operators_of_onnx_only() -> None:
+    node = helper.make_node("EPContext", [], ["x"], domain="com.microsoft")
+    with pytest.raises(ModelFileError, match="com.microsoft"):
+        external_weights(graph(TensorProto(name="x", data_type=1, dims=[0]), [node]))
+
+
+def test_a_graph_nested_without_end() -> None:
+    inner = helper.make_graph([], "g", [], [])
+    for _ in range(30):
+        node = helper.make_node("If", ["x"], ["y"], then_branch=inner)
+        inner = helper.make_graph([node], "g", [], [])
+    with pytest.raises(ModelFileError, match="too deep"):
+        external_weights(helper.make_model(inner).SerializeToString())
+
+
+@settings(max_examples=200, deadline=None)
+@given(at=st.integers(0, len(MEMBERS[GRAPH])), new=st.binary(min_size=1, max_size=8))
+def test_any_graph_is_read_or_refused(at: int, new: bytes) -> None:
+    data = MEMBERS[GRAPH]
+    try:
+        external_weights(data[:at] + new + data[at + len(new) :])
+    except ModelFileError:
+        return
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(at=st.integers(0, len(MEMBERS[GRAPH]) - 1), bit=st.integers(0, 7))
+def test_any_changed_graph_with_right_digests_is_run_or_refused(
+    tmp_path: Path, at: int, bit: int
+) -> None:
+    """onnxruntime itself gets a broken graph here: it says so, and we say it in our words."""
+    data = bytearray(MEMBERS[GRAPH])
+    data[at] ^= 1 << bit
+    path = forge(tmp_path / "m.mw", FROZEN, change={GRAPH: bytes(data)})
+    try:
+        modelfile.verify(path)
+    except ModelFileError as error:
+        assert error.where == str(path)
+
+
+def test_weights_of_another_shape(tmp_path: Path) -> None:
+    held = dict(tensors.read_arrays(MEMBERS[WEIGHTS], name="x"))
+    name = max(held, key=lambda key: held[key].size)
+    held[name] = held[name].T.copy()
+    path = forge(
+        tmp_path / "m.mw", FROZEN, change={WEIGHTS: tensors.write_arrays(held, name="x")}
+    )
+    refused(path, "can't run the graph")
+
+
+def test_a_task_from_the_future_is_described_but_not_predicted(tmp_path: Path) -> None:
+    path = forge(tmp_path / "m.mw", FROZEN, change=spec(task="image-poem"))
+    assert modelfile.describe(path)["task"] == "image-poem"
+    with pytest.raises(ModelFileError, match="image-poem"):
+        modelfile.load(path).predict(np.zeros((4, 4, 1), np.uint8))
+
+
+def test_an_architecture_that_is_none(tmp_path: Path) -> None:
+    for architecture in ({}, {"name": "cnn"}, {"name": "../x"}, {"name": 3}):
+        path = forge(tmp_path / "m.mw", FROZEN, change=spec(architecture=architecture))
+        with pytest.raises(ModelFileError) as caught:
+            modelfile.rebuild(path)
+        assert caught.value.where == str(path)
+
+
+def test_a_file_that_grows_while_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.mw"
+    shutil.copy(FROZEN, path)
+    with path.open("ab") as stream:
+        stream.write(b"\0")
+    refused(path, "behind its end")
+
+
+def test_replaced_weights_change_the_digest_or_are_seen(tmp_path: Path) -> None:
+    """Swapping equal-sized weights between two intact files can't keep either digest."""
+    other = tmp_path / "other.mw"
+    found = modelfile.read(FROZEN)
+    changed = {name: array * 2 for name, array in found.weights.items()}
+    modelfile.write(other, replace(found, weights=changed))
+    mixed = tmp_path / "mixed.mw"
+    mixed.write_bytes(
+        FROZEN.read_bytes().replace(MEMBERS[WEIGHTS], members_of(other)[WEIGHTS])
+    )
+    refused(mixed, "model/weights.safetensors")
+    refused(other, "differently")
