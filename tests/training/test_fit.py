@@ -209,3 +209,28 @@ def test_smaller_images_first(tmp_path):
         tmp_path, start=start, epochs=2, resolution=[{"until": 0.5, "size": 4}]
     )
     assert sizes == [4] * (report.steps // 2) + [6] * (report.steps - report.steps // 2)
+
+
+def test_a_group_stands_still_after_its_share(tmp_path):
+    start = small.candidate()
+    found, _ = small.trained(
+        tmp_path / "a",
+        start=start,
+        epochs=4,
+        average=None,
+        select="last",
+        groups=[{"match": "2.bias", "lr": 1.0, "until": 0.5}],
+    )
+    whole, _ = small.trained(tmp_path / "b", start=start, epochs=4, average=None, select="last")
+    before = start.network.state_dict()["2.bias"]
+    assert not torch.equal(found.network.state_dict()["2.bias"], before)
+    assert not small.equal(found.network, whole.network)
+
+
+def test_frozen_norms_keep_their_statistics(tmp_path):
+    start = small.candidate()
+    norm = start.network[3]
+    for parameter in norm.parameters():
+        parameter.requires_grad = False
+    found, _ = small.trained(tmp_path, start=start, epochs=1, average=None)
+    assert torch.equal(found.network[3].running_mean, norm.running_mean)

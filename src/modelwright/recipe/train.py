@@ -91,7 +91,7 @@ class MuonOptimizer(Spec):
     steps: Annotated[int, Field(ge=1, le=20)] = 3
     """Newton–Schulz steps."""
     rest: SgdOptimizer = SgdOptimizer(name="sgd", lr=0.05, momentum=0.85)
-    """The optimizer of biases, norms, the first and the last layer."""
+    """The optimizer of all else: biases, norms and the last layer."""
 
 
 OptimizerSpec = Annotated[

@@ -48,7 +48,7 @@ class StepTimer:
     ) -> float:
         """Return the seconds of one step: the fastest of a few, after one to warm up."""
         network = copy.deepcopy(self.network)
-        set_training(network)
+        set_training(network, self.parts.frozen)
         context = Precision(precision, self.parts.placement.device)
         parameters = [item for item in network.parameters() if item.requires_grad]
         alone = Placement(self.parts.placement.device)

@@ -34,7 +34,7 @@ from modelwright.training.checkpoint import (
 )
 from modelwright.training.decisions import StepTimer, choose_compile, choose_precision
 from modelwright.training.horizon import REVISE_AT, Horizon, steps_in
-from modelwright.training.loop import Parts, State, Until, diverged, train
+from modelwright.training.loop import Parts, State, Until, diverged, frozen_norms, train
 from modelwright.training.objectives import TASK_LOSS, build_objective
 from modelwright.training.optimizers import Optimizer
 from modelwright.training.placement import place
@@ -128,6 +128,7 @@ class _Training:
             accumulate=parts,
             seed=run.seed,
             resolution=Resolution.of(spec.resolution),
+            frozen=frozen_norms(self.network),
         )
         self.selection = Selection(
             task.select_by, task.higher_is_better, spec.patience, ties_by=task.ties_by

@@ -63,6 +63,8 @@ class Parts:
     accumulate: int
     seed: int
     resolution: Resolution = field(default_factory=Resolution)
+    frozen: frozenset[str] = frozenset()
+    """The norms whose statistics stay as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
     Raises:
         TrainingError: the loss is not a number any more. Nothing is saved after that.
     """
-    set_training(network)
+    set_training(network, parts.frozen)
     parameters = parts.optimizer.parameters
 
     def forward(*inputs: Tensor) -> Tensor:
@@ -172,11 +174,20 @@ def _dropout_seed(seed: int, step: int, rank: int) -> int:
     return (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + rank) & 0x7FFF_FFFF_FFFF_FFFF
 
 
-def set_training(network: nn.Module) -> None:
+def frozen_norms(network: nn.Module) -> frozenset[str]:
+    """Return the names of the norms of which no parameter is trained."""
+    return frozenset(
+        name
+        for name, module in network.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        and list(module.parameters(recurse=False))
+        and not any(item.requires_grad for item in module.parameters(recurse=False))
+    )
+
+
+def set_training(network: nn.Module, frozen: frozenset[str]) -> None:
     """Put a network into training mode, but keep the statistics of frozen norms as they are."""
     network.train()
-    for module in network.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            own = list(module.parameters(recurse=False))
-            if own and not any(parameter.requires_grad for parameter in own):
-                module.eval()
+    for name, module in network.named_modules():
+        if name in frozen:
+            module.eval()

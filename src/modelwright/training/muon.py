@@ -1,8 +1,7 @@
 """Muon: momentum whose matrices are orthogonalised before each step (Jordan et al. 2024).
 
 A filter `[out, in, h, w]` is treated as the matrix `[out, in·h·w]`. The orthogonal factor is
-approached by a Newton–Schulz iteration with the published coefficients, in bf16 where the processor
-has it. Each weight is also kept at its natural length, √out, as the CIFAR-10 records do.
+approached by a Newton–Schulz iteration with the published coefficients. Each weight is also kept at its natural length, √out, as the CIFAR-10 records do.
 """
 
 from __future__ import annotations
@@ -21,6 +20,9 @@ _QUINTIC = (3.4445, -4.7750, 2.0315)
 def orthogonalise(matrix: Tensor, *, steps: int) -> Tensor:
     """Return about the nearest matrix with all singular values near 1.
 
+    Each step multiplies X from the left by a polynomial in its Gram matrix X·Xᵀ. The products are
+    gathered on the small square side, and X is multiplied once, at the end.
+
     Args:
         matrix: `[R, C]`.
         steps: iterations; 3 bring most singular values into 0.5…1.2, 5 nearly all.
@@ -30,14 +32,21 @@ def orthogonalise(matrix: Tensor, *, steps: int) -> Tensor:
     # Divided in the matrix's own format first: in bf16 a tiny gradient's length would be lost.
     x = (x / x.norm().clamp_min(1e-7)).to(_fast_dtype(matrix))
     a, b, c = _QUINTIC
-    for _ in range(steps):
-        gram = x @ x.mT
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x if wide else x.mT).to(matrix.dtype)
+    gram = x @ x.mT
+    factor: Tensor | None = None
+    for step in range(steps):
+        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        polynomial.diagonal().add_(a)
+        factor = polynomial if factor is None else polynomial @ factor
+        if step + 1 < steps:
+            gram = polynomial @ gram @ polynomial
+    found = x if factor is None else factor @ x
+    return (found if wide else found.mT).to(matrix.dtype)
 
 
 def _fast_dtype(matrix: Tensor) -> torch.dtype:
-    return matrix.dtype if matrix.dtype == torch.float64 else torch.bfloat16
+    """Return bf16 on a GPU; processors multiply small matrices of fp32 as fast."""
+    return torch.bfloat16 if matrix.is_cuda and matrix.dtype == torch.float32 else matrix.dtype
 
 
 class Muon(torch.optim.Optimizer):

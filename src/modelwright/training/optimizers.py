@@ -85,6 +85,10 @@ class Optimizer:
         for stepper, owners in self._steppers:
             for settings, (group, peak) in zip(stepper.param_groups, owners, strict=True):
                 rate = peak * group.lr * share if progress < group.until else 0.0
+                if progress >= group.until:
+                    # Nothing moves them any more, so what lies below needs no gradient for them.
+                    for parameter in settings["params"]:  # type: ignore[attr-defined]
+                        parameter.requires_grad_(False)
                 settings["lr"] = rate
                 parameters: list[Tensor] = list(settings["params"])  # type: ignore[call-overload]
                 _regularise(parameters, l1=group.l1, l2=group.l2)

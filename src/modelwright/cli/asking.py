@@ -1,0 +1,243 @@
+"""The commands and their arguments as one table, from which the parser and the docs are made.
+
+Nothing here imports more than argparse, so that `--help` and a misspelt option answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NoReturn
+
+from modelwright.errors import RequestError, nearest
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One argument of a command."""
+
+    name: str
+    """`RECIPE` for a place, `--out` for an option."""
+    sentence: str
+    takes: Literal["one", "maybe", "several", "repeated", "number", "nothing"] = "one"
+    """`maybe` may be left out, `repeated` may be given several times, `nothing` is a switch."""
+    value: str = ""
+    """What an option's value is called in the help."""
+    short: str = ""
+    """The short form of an option."""
+
+    @property
+    def is_option(self) -> bool:
+        """Whether it is named by a word with dashes."""
+        return self.name.startswith("--")
+
+    @property
+    def shown(self) -> str:
+        """How it stands in the line of a command."""
+        if self.is_option:
+            words = f"{self.name} {self.value}".strip()
+            return f"[{words}]…" if self.takes == "repeated" else f"[{words}]"
+        return {"several": f"{self.name}…", "maybe": f"[{self.name}]"}.get(self.takes, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command; the function of the same name in `commands.py` carries it out."""
+
+    name: str
+    sentence: str
+    arguments: tuple[Argument, ...] = ()
+    epilog: str = ""
+
+    @property
+    def shown(self) -> str:
+        """The line of the command."""
+        words = [argument.shown for argument in (*self.arguments, JSON)]
+        return " ".join(["modelwright", self.name, *words])
+
+
+JSON = Argument("--json", "print one line of JSON and nothing else", "nothing")
+_QUIET = Argument("--quiet", "show no progress", "nothing", short="-q")
+_RECIPE = Argument("RECIPE", "the recipe, a YAML file")
+_MODEL = Argument("MODEL", "the model file, NAME.mw")
+_SET = Argument(
+    "--set",
+    "set any key of the recipe by its dotted path: --set train.epochs=3",
+    "repeated",
+    "KEY=VALUE",
+)
+_SITE = Argument(
+    "--site", "a file that says where the run takes place: `resources`, `data.path`", value="FILE"
+)
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command(
+            "new",
+            "Look at your data and write a commented recipe for it.",
+            (
+                Argument("DATA", "a folder with a folder of images a class, a table, or `digits`"),
+                Argument("--out", "where the recipe goes (recipe.yaml)", value="FILE"),
+                _QUIET,
+            ),
+        ),
+        Command(
+            "check",
+            "Audit the data, apply the rules, forecast time, memory and disk; train nothing.",
+            (_RECIPE, _SET, _SITE, _QUIET),
+            "Exits with 1 when a finding would stop the run.",
+        ),
+        Command(
+            "run",
+            "Carry out a recipe: from data to one measured model file and its report.",
+            (
+                _RECIPE,
+                _SET,
+                _SITE,
+                Argument("--out", "the parent of the run's folder (runs)", value="DIR"),
+                Argument("--name", "the run's name (the recipe's, without .yaml)", value="NAME"),
+                _QUIET,
+            ),
+            "Exits with 1 when a target is missed. Run again after a stop, it goes on.",
+        ),
+        Command(
+            "predict",
+            "Ask a model about images.",
+            (
+                _MODEL,
+                Argument("INPUT", "an image file; `-` reads one from standard input", "several"),
+                Argument("--top", "how many answers to give, best first (5)", "number", "K"),
+            ),
+        ),
+        Command(
+            "evaluate",
+            "Measure a model on labelled data, or show what was measured when it was made.",
+            (
+                _MODEL,
+                Argument("DATA", "a folder with a folder of images a class, or a table", "maybe"),
+                _QUIET,
+            ),
+        ),
+        Command(
+            "verify",
+            "Check every byte of a model file, and that it answers as it did when it was made.",
+            (_MODEL,),
+            "Exits with 0 when it is intact, with 1 when it isn't.",
+        ),
+        Command(
+            "inspect",
+            "Show what a model file holds, or the network of a recipe layer by layer.",
+            (Argument("FILE", "a model file or a recipe"), _SET, _QUIET),
+        ),
+        Command(
+            "config",
+            "Print a recipe with every default written out and explained.",
+            (Argument("RECIPE", "the recipe (the smallest one)", "maybe"), _SET, _SITE),
+        ),
+        Command(
+            "schema",
+            "Print the JSON Schema of a recipe, with which editors complete and check it.",
+            (Argument("--markdown", "print the reference of all settings instead", "nothing"),),
+        ),
+        Command("version", "Print the version."),
+    )
+}
+EXIT_CODES = """\
+Exit codes: 0 done; 1 the work failed, a target was missed, a file isn't intact; 2 what was asked
+makes no sense; 130 and 143 stopped by Ctrl-C or SIGTERM."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argparse, but errors are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise RequestError(message, fix=f"See: {self.prog} --help")
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read the command line; the command's name is in `.command`.
+
+    Raises:
+        RequestError: it makes no sense.
+        SystemExit: help was asked for, and printed.
+    """
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        raise RequestError(f"there is no command `{argv[0]}`", fix=nearest(argv[0], COMMANDS))
+    asked, unknown = build_parser().parse_known_args(argv)
+    if asked.command is None and not unknown:
+        raise RequestError("a command is missing", fix="See: modelwright --help")
+    if unknown:
+        raise _unknown(unknown[0], asked.command)
+    return asked
+
+
+def _unknown(word: str, name: str | None) -> RequestError:
+    where = f"modelwright {name}" if name else "modelwright"
+    if not word.startswith("-"):
+        return RequestError(f"`{word}` is one argument too many", fix=f"See: {where} --help")
+    arguments = COMMANDS[name].arguments if name else ()
+    options = [item.name for item in (*arguments, JSON) if item.is_option] if name else []
+    return RequestError(
+        f"`{where}` has no option `{word.partition('=')[0]}`",
+        fix=nearest(word.partition("=")[0], [*options, "--help"]),
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
+    parser = _Parser(
+        prog="modelwright",
+        description="From your data and your limits to one proven model file.",
+        epilog=f"modelwright COMMAND --help says more of each.\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    places = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for command in COMMANDS.values():
+        one = places.add_parser(
+            command.name,
+            help=command.sentence,
+            description=command.sentence,
+            epilog=command.epilog,
+            allow_abbrev=False,
+        )
+        for argument in (*command.arguments, JSON):
+            _add(one, argument)
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, argument: Argument) -> None:
+    sentence = argument.sentence.replace("%", "%%")
+    if not argument.is_option:
+        count = {"several": "+", "maybe": "?"}.get(argument.takes)
+        parser.add_argument(
+            argument.name.lower(), metavar=argument.name, nargs=count, help=sentence
+        )
+        return
+    names = [name for name in (argument.short, argument.name) if name]
+    if argument.takes == "nothing":
+        parser.add_argument(*names, action="store_true", help=sentence)
+    elif argument.takes == "repeated":
+        parser.add_argument(
+            *names, metavar=argument.value, action="append", default=[], help=sentence
+        )
+    else:
+        kind = int if argument.takes == "number" else str
+        parser.add_argument(*names, metavar=argument.value, type=kind, help=sentence)
+
+
+def command_reference() -> str:
+    """Return all commands with their arguments as Markdown."""
+    parts = []
+    for command in COMMANDS.values():
+        rows = [
+            f"| `{', '.join(name for name in (item.name, item.short) if name)}` | {item.sentence} |"
+            for item in (*command.arguments, JSON)
+        ]
+        said = " ".join(text for text in (command.sentence, command.epilog) if text)
+        head = [f"### {command.name}", "", f"    {command.shown}", "", said, ""]
+        parts.append("\n".join([*head, "| argument | meaning |", "| --- | --- |", *rows]))
+    return "\n\n".join(parts) + "\n"

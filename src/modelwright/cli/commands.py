@@ -1,0 +1,218 @@
+"""One function a command: call the Python API, and return the answer for scripts and for people.
+
+The API is imported inside each, so that a command loads what it needs and no more.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelwright.cli import show
+from modelwright.errors import ModelFileError, RequestError
+
+BARE = "version: 1\ndata: {source: digits}\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command came to."""
+
+    value: Any
+    """What `--json` prints; `None` prints nothing."""
+    text: str
+    """What is printed for people."""
+    exit_code: int = 0
+
+
+def run(asked: Namespace) -> Answer:
+    """Carry out a recipe."""
+    from modelwright import pipeline
+    from modelwright.cli.launch import untuned
+    from modelwright.cli.progress import watching
+    from modelwright.run import Progress, is_main_process
+
+    if asked.name is not None and (Path(asked.name).name != asked.name or asked.name in ("", "..")):
+        raise RequestError(
+            f"a run's name is the name of a folder, without `/`; got `{asked.name}`",
+            fix="Say where it goes with --out DIR",
+        )
+    is_main = is_main_process()
+    with watching(quiet=asked.quiet or not is_main) as observe:
+        if untuned():
+            observe(Progress("note", 0, 0, note=untuned()))
+        result = pipeline.run(
+            Path(asked.recipe),
+            out=Path(asked.out or "runs"),
+            name=asked.name,
+            overrides=asked.set,
+            site=_path(asked.site),
+            observe=observe,
+        )
+    if not is_main:  # The first process speaks for all that `torchrun` made.
+        return Answer(None, "")
+    return Answer(result.to_json(), show.run_result(result), 0 if result.passed else 1)
+
+
+def check(asked: Namespace) -> Answer:
+    """Look before training."""
+    from modelwright import pipeline
+    from modelwright.cli.progress import watching
+
+    with watching(quiet=asked.quiet) as observe:
+        result = pipeline.check(
+            Path(asked.recipe), overrides=asked.set, site=_path(asked.site), observe=observe
+        )
+    value = result.to_json()
+    stops = any(finding["severity"] == "error" for finding in value["findings"])
+    return Answer(value, show.check_result(result), int(stops))
+
+
+def new(asked: Namespace) -> Answer:
+    """Write a recipe for some data."""
+    from modelwright import pipeline
+    from modelwright.cli.progress import watching
+
+    with watching(quiet=asked.quiet) as observe:
+        result = pipeline.new(asked.data, out=Path(asked.out or "recipe.yaml"), observe=observe)
+    value = {
+        "recipe": str(result.path),
+        "findings": [finding.to_json() for finding in result.findings],
+        "command": result.command,
+    }
+    return Answer(value, show.new_result(result))
+
+
+def predict(asked: Namespace) -> Answer:
+    """Ask a model; either every input is answered or none."""
+    from modelwright import modelfile
+
+    model = modelfile.load(Path(asked.model))
+    names: list[str] = asked.input
+    answers = model.predict(_inputs(names), top=5 if asked.top is None else asked.top)
+    value = [
+        {"input": name, "predictions": best} for name, best in zip(names, answers, strict=True)
+    ]
+    return Answer(value, show.predictions(names, answers))
+
+
+def _inputs(names: Sequence[str]) -> list[Path | bytes]:
+    """Return what the names stand for, refusing what can be refused before the first is read."""
+    if names.count("-") > 1:
+        raise RequestError("standard input can be read once", fix="Give `-` once")
+    for name in names:
+        if Path(name).is_dir():
+            raise RequestError(
+                "this is a folder, and `predict` takes files",
+                where=name,
+                fix=f"Name the files: {show.printable(name.rstrip('/'))}/*",
+            )
+    return [sys.stdin.buffer.read() if name == "-" else Path(name) for name in names]
+
+
+def evaluate(asked: Namespace) -> Answer:
+    """Measure a model file."""
+    from modelwright import pipeline
+    from modelwright.cli.progress import watching
+
+    with watching(quiet=asked.quiet) as observe:
+        value = pipeline.evaluate(Path(asked.model), asked.data, observe=observe)
+    return Answer(value, show.metric_table(value["metrics"]))
+
+
+def verify(asked: Namespace) -> Answer:
+    """Check every byte of a model file."""
+    from modelwright import modelfile
+
+    try:
+        report = modelfile.verify(Path(asked.model))
+    except ModelFileError as error:
+        text = f"{show.printable(asked.model)} isn't intact. {error}"
+        return Answer({"intact": False, "why": str(error)}, text, 1)
+    return Answer({"intact": True, **report.to_json()}, show.verify_report(report))
+
+
+def inspect(asked: Namespace) -> Answer:
+    """Show a model file, or the layers of a recipe's network."""
+    path = Path(asked.file)
+    if not _is_recipe(path):
+        from modelwright import modelfile
+
+        if asked.set:
+            raise RequestError("--set changes a recipe, and this is a model file", where=str(path))
+        value = modelfile.describe(path)
+        return Answer(value, show.description(value))
+    from modelwright import pipeline
+    from modelwright.cli.progress import watching
+
+    with watching(quiet=asked.quiet) as observe:
+        summary = pipeline.layers(path, overrides=asked.set, observe=observe)
+    return Answer(summary.to_json(), summary.to_text())
+
+
+def _is_recipe(path: Path) -> bool:
+    """Say whether a file is a recipe: by its name, else by its first bytes."""
+    if path.suffix in (".yaml", ".yml"):
+        return True
+    if path.suffix == ".mw" or not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(2) != b"PK"
+
+
+def config(asked: Namespace) -> Answer:
+    """Print a recipe with every default."""
+    from modelwright.recipe import check_composition, load_recipe, parse_recipe, render_config
+
+    if asked.recipe is None:
+        recipe = parse_recipe(BARE, where="recipe", overrides=asked.set, site=_path(asked.site))
+    else:
+        recipe = load_recipe(asked.recipe, overrides=asked.set, site=_path(asked.site))
+    check_composition(recipe)
+    return Answer(recipe.document(), render_config(recipe).rstrip("\n"))
+
+
+def schema(asked: Namespace) -> Answer:
+    """Print the JSON Schema, or the reference, of a recipe."""
+    import json
+
+    from modelwright.recipe import composition_reference, json_schema, recipe_reference
+
+    value = json_schema()
+    if asked.markdown:
+        return Answer(value, f"{recipe_reference()}\n{composition_reference()}".rstrip("\n"))
+    return Answer(value, json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def version(asked: Namespace) -> Answer:
+    """Print the version."""
+    from importlib import metadata
+
+    value = metadata.version("modelwright")
+    return Answer({"version": value}, f"modelwright {value}")
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+CARRY_OUT: dict[str, Callable[[Namespace], Answer]] = {
+    function.__name__: function
+    for function in (
+        new,
+        check,
+        run,
+        predict,
+        evaluate,
+        verify,
+        inspect,
+        config,
+        schema,
+        version,
+    )
+}
+"""What carries out each command."""

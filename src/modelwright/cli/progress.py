@@ -1,0 +1,175 @@
+"""Progress on standard error: a live line on a terminal, a few plain lines elsewhere.
+
+A reader of progress that goes away (`2>&1 | head`) must not end a training, so a broken pipe here
+only makes it silent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, TextIO
+
+from modelwright.cli.show import duration, printable
+from modelwright.run import Observe, Progress, silent
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
+
+EVERY_S = 10.0
+"""How often a stage speaks where there is no terminal."""
+SETTLE_S = 1.0
+"""The shortest time between two plain lines of one stage."""
+
+STAGES = {
+    "store": "Building the store",
+    "view": "Decoding",
+    "audit": "Looking through the data",
+    "train": "Training",
+    "measure": "Measuring",
+    "baselines": "Simple models beside it",
+    "latency": "Timing",
+}
+"""What a stage is called for people; another one is shown by its name."""
+
+
+@contextlib.contextmanager
+def watching(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Observe]:
+    """Yield the function that shows progress while the block runs.
+
+    Args:
+        quiet: show nothing.
+        stream: where to; standard error where not said.
+    """
+    stream = stream or sys.stderr
+    if quiet:
+        yield silent
+    elif stream.isatty():
+        with _live(stream) as observe:
+            yield observe
+    else:
+        yield PlainLines(stream).observe
+
+
+def figures(values: Mapping[str, float]) -> str:
+    """Return the figures worth showing of a progress, in words.
+
+    >>> figures({"loss": 0.51234, "val_accuracy": 0.975, "samples_per_s": 1234.5, "left_s": 12.2})
+    'loss 0.512 · accuracy 0.975 (validation) · 1,234/s · 12 s left'
+    """
+    parts = []
+    loss = values.get("loss", values.get("train_loss"))
+    if loss is not None:
+        parts.append(f"loss {loss:.3g}")
+    score = next((name for name in values if name.startswith("val_")), None)
+    if score is not None:
+        parts.append(f"{score[4:].replace('_', ' ')} {values[score]:.4g} (validation)")
+    if "samples_per_s" in values:
+        parts.append(f"{values['samples_per_s']:,.0f}/s")
+    if "left_s" in values:
+        parts.append(f"{duration(values['left_s'])} left")
+    return " · ".join(parts)
+
+
+class PlainLines:
+    """Progress as lines: each note, the start of a stage, and then now and again."""
+
+    def __init__(self, stream: TextIO, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream: TextIO | None = stream
+        self._clock = clock
+        self._stage = ""
+        self._spoke_at = 0.0
+        self._values: dict[str, float] = {}
+
+    def observe(self, progress: Progress) -> None:
+        """Take progress."""
+        if progress.note:
+            self._write(progress.note)
+            return
+        now = self._clock()
+        is_new = progress.stage != self._stage
+        if is_new:
+            self._stage, self._values = progress.stage, {}
+        self._values |= progress.values
+        is_epoch = any(name.startswith("val_") for name in progress.values)
+        silence = now - self._spoke_at
+        is_due = silence >= EVERY_S or (is_epoch and silence >= SETTLE_S)
+        is_last = progress.done == progress.total and is_epoch
+        if is_new or is_due or is_last:
+            self._spoke_at = now
+            words = STAGES.get(progress.stage, progress.stage)
+            count = f"{progress.done:,}/{progress.total:,}" if progress.total else ""
+            said = figures(self._values)
+            self._write(" ".join(part for part in (words, count, said) if part))
+
+    def _write(self, line: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(printable(line) + "\n")
+            self._stream.flush()
+        except (BrokenPipeError, ValueError):  # ValueError: the stream is closed.
+            self._stream = None
+
+
+@contextlib.contextmanager
+def _live(stream: TextIO) -> Iterator[Observe]:
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(file=stream, highlight=False)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:>3.0f} %", markup=False),
+        TextColumn("{task.fields[said]}", markup=False),
+    )
+    with Bars(*columns, console=console, transient=True) as bars:
+        yield _LiveLine(bars, console).observe
+
+
+class _LiveLine:
+    """One bar for the stage at work; notes stay above it."""
+
+    def __init__(self, bars: object, console: object) -> None:
+        from rich.console import Console
+        from rich.progress import Progress as Bars
+
+        assert isinstance(bars, Bars)
+        assert isinstance(console, Console)
+        self._bars, self._console = bars, console
+        self._task: TaskID | None = None
+        self._stage = ""
+        self._values: dict[str, float] = {}
+
+    def observe(self, progress: Progress) -> None:
+        """Take progress."""
+        if progress.note:
+            self._console.print(printable(progress.note), markup=False)
+            return
+        if progress.stage != self._stage:
+            self._leave()
+            self._stage = progress.stage
+            words = STAGES.get(progress.stage, progress.stage)
+            self._task = self._bars.add_task(printable(words), total=None, said="")
+        self._values |= progress.values
+        assert self._task is not None
+        self._bars.update(
+            self._task,
+            completed=progress.done,
+            total=progress.total or None,
+            said=figures(self._values),
+        )
+
+    def _leave(self) -> None:
+        """End the stage before: what training came to stays on the screen."""
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+            final = {name: value for name, value in self._values.items() if name != "left_s"}
+            if figures(final):
+                words = STAGES.get(self._stage, self._stage)
+                self._console.print(f"{words}: {figures(final)}", markup=False)
+        self._values = {}

@@ -1,0 +1,247 @@
+"""What came of a command, in words for people; nothing here computes a figure."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modelwright.evaluation import Verdict
+    from modelwright.modelfile import VerifyReport
+    from modelwright.pipeline import CheckResult, NewResult, RunResult
+
+HEADLINE = (
+    "accuracy",
+    "top5_accuracy",
+    "f1_macro",
+    "recall_macro",
+    "calibration_error",
+    "latency_p95_ms",
+    "throughput_per_s",
+    "size_bytes",
+)
+"""What `run` shows of all figures; the rest stands in the report."""
+
+
+def run_result(result: RunResult) -> str:
+    """Return what `run` says at its end."""
+    parts = []
+    if result.finished_before:
+        parts.append("This run was finished before; this is its result.")
+    if result.verdicts:
+        parts += [_verdict_sentence(result.verdicts), verdict_table(result.verdicts)]
+    shown = {
+        name: figure
+        for name, figure in result.to_json()["metrics"].items()
+        if name in HEADLINE and name not in {verdict.metric for verdict in result.verdicts}
+    }
+    if shown:
+        parts.append(metric_table(shown))
+    lines = [("model", str(result.model)), ("report", str(result.report))]
+    samples = sorted((result.folder / "samples").glob("*.png"))
+    if samples:
+        words = ("predict", str(result.model), str(samples[0]))
+        lines.append(("try it", f"{program()} {shlex.join(words)}"))
+    parts.append("\n".join(f"{name:<8}{printable(text)}" for name, text in lines))
+    return "\n\n".join(parts)
+
+
+def _verdict_sentence(verdicts: Sequence[Verdict]) -> str:
+    missed = sum(not verdict.passed for verdict in verdicts)
+    if not missed:
+        return "The target is met." if len(verdicts) == 1 else "Every target is met."
+    if missed == len(verdicts):
+        return "The target is missed." if missed == 1 else "Every target is missed."
+    return f"{missed} of {len(verdicts)} targets {'is' if missed == 1 else 'are'} missed."
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> str:
+    """Return the targets beside what was measured."""
+    rows = [("target", "asked", "measured", "95 % interval", "")]
+    for verdict in verdicts:
+        measured = "–" if verdict.value is None else number(verdict.value)
+        said = "missed" if not verdict.passed else "met, proven" if verdict.proven else "met"
+        why = f": {verdict.why}" if verdict.why else ""
+        between = interval(verdict.low, verdict.high)
+        rows.append((verdict.metric, verdict.target, measured, between, said + why))
+    return table(rows)
+
+
+def metric_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
+    """Return figures with their intervals."""
+    rows = [("metric", "value", "95 % interval", "n")]
+    for name, figure in metrics.items():
+        between = interval(figure["low"], figure["high"])
+        count = f"{figure['n']:,.0f}" if between else ""
+        rows.append((name, number(figure["value"]), between, count))
+    return table(rows)
+
+
+def predictions(inputs: Sequence[str], answers: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+    """Return a line for each input, best answer first."""
+    lines = []
+    for name, best in zip(inputs, answers, strict=True):
+        said = ", ".join(_answer(answer) for answer in best)
+        lines.append(f"{printable(name)}: {said}")
+    return "\n".join(lines)
+
+
+def _answer(answer: Mapping[str, Any]) -> str:
+    if "probability" in answer:
+        return f"{printable(str(answer['label']))} {100 * answer['probability']:.1f} %"
+    return ", ".join(f"{key} {printable(str(value))}" for key, value in answer.items())
+
+
+def check_result(result: CheckResult) -> str:
+    """Return what `check` found and expects."""
+    found = result.forecast
+    lines = [finding_lines(result.to_json()["findings"])]
+    time_s = "unknown" if found.training_s is None else duration(found.training_s)
+    steps = "" if found.steps is None else f" ({found.steps:,} steps)"
+    lines.append(
+        f"Training would take about {time_s}{steps}, {size(found.memory_bytes)} of memory and "
+        f"{size(found.disk_bytes)} of disk."
+    )
+    lines += [f"{warning}." for warning in found.warnings]
+    return "\n".join(lines)
+
+
+def finding_lines(findings: Sequence[Mapping[str, Any]]) -> str:
+    """Return what an audit found, a line each."""
+    if not findings:
+        return "Nothing was found wrong with the data."
+    lines = []
+    for finding in findings:
+        fix = f" {_sentence(finding['fix'])}" if finding["fix"] else ""
+        lines.append(printable(f"{finding['severity']}: {_sentence(finding['message'])}{fix}"))
+    return "\n".join(lines)
+
+
+def new_result(result: NewResult) -> str:
+    """Return what `new` found and wrote."""
+    findings = finding_lines([finding.to_json() for finding in result.findings])
+    command = result.command.replace("modelwright", program(), 1)
+    return f"{findings}\n\nwrote   {printable(str(result.path))}\nnext    {command}"
+
+
+def verify_report(report: VerifyReport) -> str:
+    """Return what was verified."""
+    signed = "signed" if report.is_signed else "not signed, so it could be anyone's"
+    return (
+        f"{printable(report.path)} is intact: {report.members} members, "
+        f"{report.file_bytes:,} bytes, {report.golden_samples} golden samples answered within "
+        f"{report.golden_difference:.1e}. It is {signed}.\nmodel   {report.digest}"
+    )
+
+
+def description(found: Mapping[str, Any]) -> str:
+    """Return what a model file says of itself."""
+    labels = [printable(label) for label in found["labels"]]
+    shown = ", ".join(labels[:12]) + (f", … ({len(labels):,} in all)" if len(labels) > 12 else "")
+    kind = found["architecture"].get("name", "")
+    rows = [
+        ("task", found["task"]),
+        ("network", str(kind)),
+        ("labels", shown),
+        ("input", _input(found["input"])),
+        ("views", str(found["views"])),
+        ("parameters", f"{found['parameters']:,}"),
+        ("multiply-adds", f"{found['multiply_adds']:,}"),
+        ("model", f"{found['size_bytes']:,} bytes"),
+        ("file", f"{found['file_bytes']:,} bytes"),
+        ("evidence", f"{found['evidence']:,} records"),
+        ("digest", found["digest"]),
+    ]
+    return "\n".join(f"{name:<15}{printable(str(text))}" for name, text in rows if text)
+
+
+def _input(declared: Mapping[str, Any]) -> str:
+    if declared.get("kind") != "image":
+        return str(declared.get("kind", ""))
+    colour = "grey" if declared["channels"] == 1 else "colour"
+    return f"{declared['height']} × {declared['width']} pixels, {colour}"
+
+
+# -- small words -------------------------------------------------------------------------------
+
+
+def program() -> str:
+    """Return how this program was called, so that a line shown to the user works when copied."""
+    first = Path(sys.argv[0])
+    if first.stem not in ("modelwright", "mw"):
+        python = "python" if _is_on_path("python", sys.executable) else sys.executable
+        return f"{shlex.quote(python)} -m modelwright"
+    if _is_on_path(first.name, first):
+        return first.stem
+    here = Path.cwd()
+    whole = first if first.is_absolute() else here / first
+    inside = whole.relative_to(here) if whole.is_relative_to(here) else whole
+    return shlex.quote(str(inside))
+
+
+def _is_on_path(name: str, path: Path | str) -> bool:
+    found = shutil.which(name)
+    return found is not None and Path(found).absolute() == Path(path).absolute()
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as columns; the first row is the heading."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def number(value: float) -> str:
+    """Return a figure with four digits that count, whole where it is large."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Return an interval; nothing for a figure that isn't sampled."""
+    if low is None or high is None or low == high:
+        return ""
+    return f"{number(low)} – {number(high)}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it.
+
+    >>> duration(75), duration(7300)
+    ('1 min 15 s', '2 h 1 min')
+    """
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes as people say it.
+
+    >>> size(3 << 20)
+    '3.0 MiB'
+    """
+    scaled = float(count)
+    for unit in ("bytes", "KiB", "MiB"):
+        if scaled < 1024:
+            return f"{count:,} bytes" if unit == "bytes" else f"{scaled:.1f} {unit}"
+        scaled /= 1024
+    return f"{scaled:.1f} GiB"
+
+
+def printable(text: str) -> str:
+    """Return text that can't steer a terminal: labels and file names may hold anything."""
+    return "".join(char if char.isprintable() else "·" for char in text)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else text + "."

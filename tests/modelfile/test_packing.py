@@ -1,0 +1,348 @@
+"""From a candidate to a file: the graph answers as the network, and nothing else gets in."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from modelwright import models, modelfile
+from modelwright.errors import DataError, ModelFileError, ResourceError
+from modelwright.metrics import softmax
+from modelwright.modelfile.contents import pick_weights
+from modelwright.models.candidate import Candidate
+from modelwright.recipe.model import MlpModel, ResnetModel, SpeednetModel
+from tests.modelfile.making import CNN, FROZEN, LABELS, candidate, fill
+
+PROBABILITY = 1e-4  # what the project promises of an export in fp32
+SPECS = {
+    "mlp": (MlpModel(name="mlp", hidden=(7, 5)), 8, 1),
+    "cnn": (CNN, 8, 3),
+    "resnet": (ResnetModel(name="resnet", depth=20, width=0.5), 16, 3),
+    "speednet": (SpeednetModel(name="speednet", widths=(8, 16, 16)), 32, 3),
+}
+
+
+@pytest.fixture(scope="module")
+def cnn() -> Candidate:
+    return candidate(CNN, size=8, channels=3)
+
+
+@pytest.fixture(scope="module")
+def packed(cnn: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("packed") / "cnn.mw"
+    modelfile.write_model(path, cnn, recipe="version: 1\n")
+    return path
+
+
+def pixels(count: int, size: int, channels: int) -> np.ndarray:
+    generator = np.random.default_rng(3)
+    return generator.integers(0, 256, (count, size, size, channels), dtype=np.uint8)
+
+
+def test_every_family_has_its_battery() -> None:
+    assert {spec.__class__ for spec, _, _ in SPECS.values()} == set(models.BUILDERS)
+
+
+@pytest.mark.parametrize("family", SPECS)
+def test_the_graph_answers_as_the_network(family: str, tmp_path: Path) -> None:
+    spec, size, channels = SPECS[family]
+    made = candidate(spec, size=size, channels=channels)
+    torch.manual_seed(0)
+    made.network.load_state_dict(
+        {
+            name: torch.randn_like(item) * 0.2 + (1.0 if "running_var" in name else 0.0)
+            if item.is_floating_point() and not name.startswith("steps.")
+            else item
+            for name, item in made.network.state_dict().items()
+        }
+        | {
+            name: item.abs() + 0.5
+            for name, item in made.network.state_dict().items()
+            if "running_var" in name
+        }
+    )
+    report = modelfile.write_model(tmp_path / "m.mw", made)
+    shown = pixels(40, size, channels)
+    found = modelfile.load(tmp_path / "m.mw").outputs(shown)
+    made.network.eval()
+    with torch.no_grad():
+        expected = made.network(torch.from_numpy(shown)).numpy()
+    assert np.abs(softmax(found) - softmax(expected)).max() <= PROBABILITY
+    assert (found.argmax(1) == expected.argmax(1)).all()
+    assert report.largest_difference <= PROBABILITY
+    described = models.summary(made.network, (size, size, channels))
+    assert (report.parameters, report.multiply_adds) == (
+        described.parameters,
+        described.multiply_adds,
+    )
+    rebuilt = modelfile.rebuild(tmp_path / "m.mw")
+    with torch.no_grad():
+        assert torch.equal(rebuilt.network(torch.from_numpy(shown)), torch.from_numpy(expected))
+
+
+def test_packing_changes_no_candidate(tmp_path: Path) -> None:
+    made = candidate(CNN, channels=3)
+    made.network.train()
+    made.network.body.head.weight.requires_grad = False
+    before = copy.deepcopy(made.network.state_dict())
+    modelfile.write_model(tmp_path / "m.mw", made)
+    assert all(module.training for module in made.network.modules())
+    after = made.network.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    flags = {name: item.requires_grad for name, item in made.network.named_parameters()}
+    assert [name for name, flag in flags.items() if not flag] == ["body.head.weight"]
+    assert made.lineage == ()
+
+
+def test_the_same_candidate_gives_the_same_bytes(
+    cnn: Candidate, packed: Path, tmp_path: Path
+) -> None:
+    modelfile.write_model(tmp_path / "again.mw", copy.deepcopy(cnn), recipe="version: 1\n")
+    assert (tmp_path / "again.mw").read_bytes() == packed.read_bytes()
+
+
+def test_writing_what_was_read_gives_the_same_bytes(packed: Path, tmp_path: Path) -> None:
+    modelfile.write(tmp_path / "again.mw", modelfile.read(packed))
+    assert (tmp_path / "again.mw").read_bytes() == packed.read_bytes()
+
+
+def test_the_file_tells_nothing_of_this_machine(packed: Path) -> None:
+    raw = packed.read_bytes()
+    for trace in (b".py", b"site-packages", str(Path.home()).encode(), b"torch.", b"aten", b"tmp"):
+        assert trace not in raw.replace(b'"torch"', b"")
+
+
+def test_the_weights_stand_in_the_file_once(packed: Path, cnn: Candidate) -> None:
+    held = modelfile.read_weights(packed)
+    state = cnn.network.state_dict()
+    assert held.keys() == state.keys()
+    assert all(np.array_equal(held[name], item.numpy()) for name, item in state.items())
+    graph = onnx.load_from_string(modelfile.read(packed).graphs["main"])
+    outside = [item.name for item in graph.graph.initializer if item.data_location == 1]
+    assert set(outside) == {name for name in state if "num_batches" not in name}
+    assert packed.read_bytes().count(held["body.head.weight"].tobytes()) == 1
+
+
+def test_onnxruntime_folds_the_batch_norms(packed: Path, tmp_path: Path) -> None:
+    contents = modelfile.read(packed)
+    graph = contents.graphs["main"]
+    kinds = [node.op_type for node in onnx.load_from_string(graph).graph.node]
+    assert kinds.count("BatchNormalization") == 3
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    chosen = pick_weights(graph, contents.weights)
+    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in chosen.values()]
+    options.add_external_initializers(list(chosen), values)
+    onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert "BatchNormalization" not in kinds
+    assert not {"Range", "Gather", "Expand"} & set(kinds)  # nothing left over of the exporter's
+
+
+def test_golden_samples_are_synthetic_unless_given(cnn: Candidate, tmp_path: Path) -> None:
+    mine = pixels(20, 8, 3)
+    path = tmp_path / "m.mw"
+    report = modelfile.write_model(path, cnn, probes=mine)
+    raw = path.read_bytes()
+    assert not any(sample.tobytes() in raw for sample in mine)
+    assert report.golden_samples == 8
+    step = modelfile.read(path).lineage[-1]
+    assert (step["step"], step["samples"]) == ("export", 28)
+    assert step["largest_difference"] == report.largest_difference <= PROBABILITY
+    modelfile.write_model(path, cnn, golden_inputs=mine[:3])
+    assert np.array_equal(modelfile.read(path).golden.inputs["pixels"], mine[:3])
+    assert modelfile.verify(path).golden_samples == 3
+    with pytest.raises(DataError, match="at least 2"):
+        modelfile.write_model(path, cnn, golden_inputs=mine[:1])
+    with pytest.raises(DataError, match="the model takes"):
+        modelfile.write_model(path, cnn, probes=mine.astype(np.float32))
+
+
+class Moody(nn.Module):
+    """Answers otherwise each time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(64, len(LABELS)))
+        self.calls = 0
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        self.calls += 1
+        return pixels.flatten(1).float() / 255 @ self.weight * self.calls
+
+
+class Choosy(nn.Module):
+    """Looks at its data before it decides."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = pixels.flatten(1).float()
+        return x[:, :4] if x.sum() > 0 else x[:, 4:8]
+
+
+class Broken(nn.Module):
+    """Answers with what is no number."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.flatten(1).float()[:, :4] * float("nan")
+
+
+class Narrow(nn.Module):
+    """Has fewer outputs than there are labels."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.flatten(1).float()[:, :3]
+
+
+@pytest.mark.parametrize(
+    ("network", "why"),
+    [
+        (Moody(), "otherwise than the network"),
+        (Choosy(), "can't be exported"),
+        (Broken(), "finite"),
+        (Narrow(), "4 labels"),
+    ],
+)
+def test_a_network_that_cannot_be_shipped_leaves_no_file(
+    network: nn.Module, why: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ModelFileError, match=why):
+        modelfile.write_model(tmp_path / "m.mw", replace(candidate(), network=network))
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_double_network_is_shipped_in_float32(tmp_path: Path) -> None:
+    made = candidate()
+    modelfile.write_model(tmp_path / "m.mw", replace(made, network=made.network.double()))
+    dtypes = {array.dtype.name for array in modelfile.read_weights(tmp_path / "m.mw").values()}
+    assert dtypes == {"float32"}
+
+
+def test_rebuilding_gives_a_network_of_its_own(packed: Path, cnn: Candidate) -> None:
+    first, second = modelfile.rebuild(packed), modelfile.rebuild(packed)
+    assert (first.task, first.labels, first.input) == (cnn.task, cnn.labels, cnn.input)
+    assert first.architecture == cnn.architecture
+    assert [step["step"] for step in first.lineage] == ["export"]
+    with torch.no_grad():
+        next(first.network.parameters()).add_(1)
+    name = next(iter(first.network.state_dict()))
+    assert all(item.requires_grad for item in second.network.parameters())
+    assert torch.equal(
+        second.network.state_dict()[name], torch.from_numpy(modelfile.read_weights(packed)[name])
+    )
+    assert modelfile.rebuild(FROZEN).labels == LABELS
+
+
+class Tied(nn.Module):
+    """Token ids and three facts to two numbers; one table of weights stands under two names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(11, 6)
+        self.back = nn.Linear(6, 11, bias=False)
+        self.back.weight = self.table.weight
+        self.head = nn.Linear(11 + 3, 2)
+
+    def forward(self, ids: Tensor, facts: Tensor) -> Tensor:
+        mean = self.table(ids).mean(1)
+        return self.head(torch.cat([self.back(mean), facts], 1))
+
+
+def arrays_candidate() -> Candidate:
+    declared: dict[str, Any] = {
+        "kind": "arrays",
+        "tensors": [
+            {"name": "ids", "dtype": "int64", "shape": ["N", "T"]},
+            {"name": "facts", "dtype": "float32", "shape": ["N", 3]},
+        ],
+    }
+    network = Tied()
+    fill(network)
+    return Candidate(
+        network=network,
+        task="text-and-facts-to-numbers",
+        input=SimpleNamespace(to_json=lambda: declared),  # type: ignore[arg-type]
+        labels=(),
+        architecture={"name": "tied"},
+    )
+
+
+def test_other_inputs_and_outputs_go_the_same_way(tmp_path: Path) -> None:
+    made, path = arrays_candidate(), tmp_path / "m.mw"
+    report = modelfile.write_model(path, made)
+    assert report.largest_difference <= PROBABILITY
+    assert modelfile.verify(path).golden_difference <= PROBABILITY
+    model = modelfile.load(path)
+    ids, facts = np.arange(35).reshape(5, 7) % 11, np.linspace(-1, 1, 15, dtype=np.float32)
+    batch = {"ids": ids, "facts": facts.reshape(5, 3)}
+    with torch.no_grad():
+        expected = made.network(*(torch.from_numpy(array) for array in batch.values())).numpy()
+    np.testing.assert_allclose(model.outputs(batch), expected, atol=1e-5)
+    shorter = {"ids": ids[:, :2], "facts": batch["facts"]}
+    assert model.outputs(shorter).shape == (5, 2)
+    assert model.labels == ()
+    with pytest.raises(ModelFileError, match="doesn't take images|known"):
+        _ = model.input
+
+
+def test_weights_that_are_one_are_held_once(tmp_path: Path) -> None:
+    made, path = arrays_candidate(), tmp_path / "m.mw"
+    modelfile.write_model(path, made)
+    contents = modelfile.read(path)
+    assert contents.spec.shared == {"back.weight": "table.weight"}
+    assert "back.weight" not in contents.weights
+    held = modelfile.read_weights(path)
+    assert held.keys() == made.network.state_dict().keys()
+    assert np.array_equal(held["back.weight"], held["table.weight"])
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from modelwright import modelfile
+from modelwright.errors import ResourceError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+contents = modelfile.read(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+try:
+    modelfile.write(Path(sys.argv[2]), contents)
+except ResourceError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limit of a file's size")
+def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.mw"
+    path.write_bytes(b"what stood here before")
+    found = subprocess.run(
+        [sys.executable, "-c", FULL, FROZEN, path], capture_output=True, text=True, check=True
+    )
+    assert str(path) in found.stdout
+    assert path.read_bytes() == b"what stood here before"
+    assert [item.name for item in tmp_path.iterdir()] == ["m.mw"]
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    blocker = tmp_path / "file"
+    blocker.write_bytes(b"")
+    with pytest.raises(ResourceError):
+        modelfile.write(blocker / "m.mw", modelfile.read(FROZEN))
+
+
+def test_the_environment_names_no_place_and_no_person() -> None:
+    found = modelfile.environment()
+    assert set(found) == {"python", "system", "machine", "libraries"}
+    assert {"torch", "onnxruntime", "numpy"} <= found["libraries"].keys()

@@ -1,0 +1,273 @@
+"""Predicting: what goes in, what comes out, and what is never imported."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modelwright import modelfile
+from modelwright.errors import DataError, ModelFileError, RequestError
+from modelwright.modelfile import inputs, outputs
+from modelwright.modelfile.runtime import CHUNK_SAMPLES
+from modelwright.transforms import decode_image, view_batches
+from tests.modelfile.making import FROZEN, LABELS
+
+FLOAT32 = 1e-5  # two orders of summation in float32, on values of about 1
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model() -> modelfile.Model:
+    return modelfile.load(FROZEN)
+
+
+def by_hand(pixels: np.ndarray) -> np.ndarray:
+    """Return the logits of the frozen file's network, written out in NumPy."""
+    held = modelfile.read_weights(FROZEN)
+    x = pixels.reshape(len(pixels), -1) / 255.0
+    x = (x - held["steps.mean"][0]) / held["steps.std"][0]
+    layers = sorted(name.removesuffix(".weight") for name in held if name.endswith(".weight"))
+    head, hidden = layers[0], layers[1]
+    x = np.maximum(x @ held[f"{hidden}.weight"].T + held[f"{hidden}.bias"], 0)
+    return x @ held[f"{head}.weight"].T + held[f"{head}.bias"]
+
+
+def test_outputs_are_those_of_the_network_averaged_over_the_views(model: modelfile.Model) -> None:
+    views, weights = view_batches(PIXELS, "flip")
+    expected = sum(w * by_hand(view) for w, view in zip(weights, views, strict=True))
+    found = model.outputs(PIXELS)
+    assert found.dtype == np.float32
+    assert found.shape == (6, len(LABELS))
+    np.testing.assert_allclose(found, expected, atol=FLOAT32)
+    assert np.abs(by_hand(PIXELS) - found).max() > 0.01  # the views do something
+
+
+def test_chunks_change_nothing(model: modelfile.Model) -> None:
+    many = np.random.default_rng(1).integers(
+        0, 256, (2 * CHUNK_SAMPLES + 3, 4, 4, 1), dtype=np.uint8
+    )
+    found = model.outputs(many)
+    rows = [0, CHUNK_SAMPLES // 2 - 1, CHUNK_SAMPLES // 2, CHUNK_SAMPLES, len(many) - 1]
+    single = np.concatenate([model.outputs(many[row : row + 1]) for row in rows])
+    np.testing.assert_allclose(found[rows], single, atol=FLOAT32)
+    assert model.predict(many)[-1][0]["label"] == model.predict(many[-1])[0]["label"]
+
+
+def test_one_image_however_it_is_given(model: modelfile.Model, tmp_path: Path) -> None:
+    picture = Image.fromarray(PIXELS[0, :, :, 0])
+    path = tmp_path / "bild 狗.png"
+    picture.save(path)
+    expected = model.predict(PIXELS[0])
+    assert [set(answer) for answer in expected] == [{"label", "probability"}] * 4
+    probabilities = [answer["probability"] for answer in expected]
+    assert probabilities == sorted(probabilities, reverse=True)
+    data = path.read_bytes()
+    for given in (
+        str(path),
+        path,
+        data,
+        bytearray(data),
+        memoryview(data),
+        io.BytesIO(data),
+        picture,
+        PIXELS[0, :, :, 0],
+    ):
+        assert model.predict(given) == expected
+    assert model.predict([path, picture]) == [expected, expected]
+    assert model.predict((path,)) == [expected]
+    assert model.predict(PIXELS[:1]) == [expected]
+    assert model.predict(PIXELS[0], top=2) == expected[:2]
+    assert model.predict(path, top=100) == expected
+
+
+def test_nothing_gives_nothing(model: modelfile.Model) -> None:
+    assert model.predict([]) == []
+    assert model.predict(PIXELS[:0]) == []
+    assert model.outputs(PIXELS[:0]).shape == (0, len(LABELS))
+
+
+def test_another_size_is_brought_to_the_model_by_the_one_decoder(model: modelfile.Model) -> None:
+    large = np.random.default_rng(2).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    pixels = decode_image(large, model.input)
+    assert model.predict(large) == model.predict(pixels)
+    assert model.predict(large[None]) == [model.predict(large)]
+
+
+@pytest.mark.parametrize("given", [None, 7, {"a": 1}, object(), 1.5])
+def test_what_is_no_image(model: modelfile.Model, given: Any) -> None:
+    with pytest.raises(DataError) as caught:
+        model.predict(given)
+    assert caught.value.where
+    with pytest.raises(DataError, match=r"isn't an image") as caught:
+        model.predict([PIXELS[0], given])
+    assert caught.value.where == "input 2"
+
+
+def test_a_text_file_is_named(model: modelfile.Model, tmp_path: Path) -> None:
+    text, empty = tmp_path / "notes.txt", tmp_path / "empty.png"
+    text.write_text("no picture at all")
+    empty.write_bytes(b"")
+    for path in (text, empty, tmp_path / "missing.png", tmp_path):
+        with pytest.raises(DataError) as caught:
+            model.predict([PIXELS[0], path])
+        assert str(path) in str(caught.value)
+    with pytest.raises(DataError):
+        model.predict("nul\0.png")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        PIXELS.astype(np.float32),
+        PIXELS[:, :3],
+        PIXELS[..., 0],
+        np.zeros((2, 4, 4, 3), np.uint8),
+        {"x": PIXELS},
+        {"pixels": PIXELS, "more": PIXELS},
+    ],
+)
+def test_outputs_take_what_the_graph_takes(model: modelfile.Model, given: Any) -> None:
+    with pytest.raises(DataError, match=r"the model takes pixels: uint8 \[N, 4, 4, 1\]"):
+        model.outputs(given)
+
+
+def test_no_answer_is_no_answer(model: modelfile.Model) -> None:
+    with pytest.raises(RequestError, match="at least 1"):
+        model.predict(PIXELS, top=0)
+
+
+def test_what_a_model_says_of_itself(model: modelfile.Model) -> None:
+    described = modelfile.describe(FROZEN)
+    for name in ("digest", "parameters", "multiply_adds", "size_bytes", "file_bytes", "task"):
+        assert getattr(model, name) == described[name]
+    assert model.labels == LABELS
+    assert model.views == "flip"
+    assert model.input.to_json() == described["input"]
+    assert model.manifest.to_json()["members"] == described["members"]
+    assert [record.metric for record in model.ledger] == ["accuracy"]
+    assert modelfile.load(FROZEN, threads=1).threads == 1
+
+
+def test_views_count_in_a_chunk(model: modelfile.Model) -> None:
+    """Six views of an image of 224 pixels are about as much memory as one answer may take."""
+    from dataclasses import replace
+
+    from modelwright.modelfile.runtime import chunk_samples
+    from modelwright.modelfile.spec import GraphSpec, TensorSpec
+
+    pixels = TensorSpec("pixels", "uint8", ("N", 224, 224, 3))
+    graph = GraphSpec((pixels,), model.spec.main.outputs)
+    assert chunk_samples(replace(model.spec, graphs={"main": graph}, views="none")) == 6
+    assert chunk_samples(replace(model.spec, graphs={"main": graph}, views=6)) == 1
+    assert chunk_samples(replace(model.spec, views="flip")) == CHUNK_SAMPLES // 2
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "onnx", "onnxscript", "sklearn"):
+    sys.modules[name] = None  # importing it fails, as where it isn't installed
+import modelwright, modelwright.modelfile
+assert "numpy" not in sys.modules and "onnxruntime" not in sys.modules, "a heavy import"
+import modelwright as mw
+model = mw.load(sys.argv[1])
+print(model.predict(sys.argv[2])[0]["label"])
+mw_names = [name for name in sys.modules if name.startswith(("torch.", "onnxscript."))]
+assert not mw_names, mw_names
+from modelwright import modelfile
+modelfile.verify(sys.argv[1]), modelfile.describe(sys.argv[1]), modelfile.read_weights(sys.argv[1])
+from modelwright.errors import MissingExtraError
+try:
+    modelfile.rebuild(sys.argv[1])
+except MissingExtraError as error:
+    assert "modelwright[train]" in str(error)
+else:
+    raise AssertionError("rebuilt without torch")
+"""
+
+
+def test_without_torch(model: modelfile.Model, tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    Image.fromarray(PIXELS[0, :, :, 0]).save(picture)
+    found = subprocess.run(
+        [sys.executable, "-W", "error", "-X", "utf8", "-c", WITHOUT_TORCH, FROZEN, picture],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.strip() == model.predict(picture)[0]["label"]
+
+
+def test_every_kind_of_input_keeps_its_promises() -> None:
+    """The battery for each kind: synthetic samples fit what it declares and never change."""
+    declared: dict[str, dict[str, Any]] = {
+        "image": modelfile.read(FROZEN).spec.input,
+        "arrays": {
+            "kind": "arrays",
+            "tensors": [
+                {"name": "ids", "dtype": "int64", "shape": ["N", "T"]},
+                {"name": "facts", "dtype": "float32", "shape": ["N", 3]},
+            ],
+        },
+    }
+    assert declared.keys() == inputs.INPUT_KINDS.keys()
+    for value in declared.values():
+        kind = inputs.input_kind(value)
+        made = kind.synthetic(value, 5)
+        assert inputs.check_batch(made, kind.tensors(value)) == 5
+        again = kind.synthetic(value, 5)
+        assert all((made[name] == again[name]).all() for name in made)
+        for choice in kind.view_choices:
+            views, weights = kind.views(made, choice)
+            assert len(views) == len(weights)
+            assert weights.sum() == pytest.approx(1.0)
+            assert all(inputs.check_batch(view, kind.tensors(value)) == 5 for view in views)
+        given = kind.take_apart(made if value["kind"] == "arrays" else made["pixels"], value)
+        assert not given.is_one
+        batch = kind.read(given.items, value)
+        assert all((batch[name] == made[name]).all() for name in made)
+
+
+def test_arrays_must_agree_on_free_sizes() -> None:
+    value = {
+        "kind": "arrays",
+        "tensors": [
+            {"name": "ids", "dtype": "int64", "shape": ["N", "T"]},
+            {"name": "mask", "dtype": "bool", "shape": ["N", "T"]},
+        ],
+    }
+    kind = inputs.input_kind(value)
+    good = {"ids": np.zeros((2, 5), np.int64), "mask": np.ones((2, 5), bool)}
+    assert len(kind.take_apart(good, value).items) == 2
+    one = {name: array[0] for name, array in good.items()}
+    assert kind.take_apart(one, value).is_one
+    for wrong in (
+        good | {"mask": np.ones((2, 4), bool)},
+        good | {"mask": np.ones((3, 5), bool)},
+        {"ids": good["ids"]},
+        good["ids"],
+    ):
+        with pytest.raises(DataError):
+            kind.take_apart(wrong, value)
+    with pytest.raises(ModelFileError):
+        kind.views(good, 6)
+
+
+def test_differences() -> None:
+    logits = np.array([[0.0, np.log(3.0)]])  # probabilities 1/4 and 3/4
+    moved = np.array([[0.0, 0.0]])
+    assert outputs.difference("logits", logits, logits) == 0.0
+    assert outputs.difference("logits", moved, logits) == pytest.approx(np.log(3) / (1 + np.log(3)))
+    # A shift of all logits changes no probability, yet is no answer of the same network.
+    assert outputs.difference("logits", logits + 5, logits) > 1
+    assert outputs.difference("values", np.array([[3.0]]), np.array([[1.0]])) == pytest.approx(1.0)
+    assert outputs.difference("values", np.array([np.nan]), np.array([1.0])) == np.inf
+    assert outputs.difference("values", np.zeros((2, 1)), np.zeros((1, 2))) == np.inf
