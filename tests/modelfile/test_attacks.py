@@ -37,10 +37,17 @@ def refused(path: Path, why: str) -> None:
         modelfile.verify(path)
     assert caught.value.where == str(path)
     for enter in (modelfile.load, modelfile.describe, modelfile.read, modelfile.read_weights):
-        try:
-            enter(path)
-        except ModelFileError as error:
-            assert error.where == str(path)
+        read_or_refused(enter, path)
+
+
+def read_or_refused(enter: Callable[[Path], Any], path: Path) -> None:
+    """Enter the file; if that is refused, then with its place."""
+    error: ModelFileError | None = None
+    try:
+        enter(path)
+    except ModelFileError as caught:
+        error = caught
+    assert error is None or error.where == str(path)
 
 
 def repack(path: Path, edit: Callable[[Archive], None], *, drop: tuple[str, ...] = ()) -> Path:
@@ -100,7 +107,7 @@ def test_an_encrypted_member(tmp_path: Path) -> None:
 
 
 def test_a_bomb_is_never_unpacked(tmp_path: Path) -> None:
-    """A directory that promises 4 GiB in a file of kilobytes: nothing is stored, nothing unpacked."""
+    """A directory that promises 4 GiB in a file of kilobytes: nothing is unpacked."""
     path = repack(
         tmp_path / "m.mw",
         lambda archive: archive.writestr("bomb", bytes(1 << 24), zipfile.ZIP_DEFLATED, 9),
@@ -266,15 +273,9 @@ def test_manifests_that_lie(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_checksum_that_lies_to_other_tools(tmp_path: Path) -> None:
-    """Manifest and records agree on a checksum that the content doesn't have: only tools would see."""
-    raw = FROZEN.read_bytes()
-    with Archive(FROZEN) as archive:
-        true = archive.getinfo(SPEC).CRC
-    false = true ^ 1
-    changed = raw.replace(true.to_bytes(4, "little"), false.to_bytes(4, "little"))
-    path = tmp_path / "m.mw"
-    path.write_bytes(changed)
-    refused(path, ".")
+    """Manifest and records agree on a checksum that the content doesn't have."""
+    path = forge(tmp_path / "m.mw", FROZEN, manifest=_member(crc32=1))
+    refused(path, "checksum of `model/spec.json`")
 
 
 def graph(initializer: TensorProto, nodes: list[onnx.NodeProto] | None = None) -> bytes:
@@ -323,7 +324,7 @@ def test_a_graph_never_reads_a_file_from_within_a_node() -> None:
 
 def test_a_graph_uses_operators_of_onnx_only() -> None:
     node = helper.make_node("EPContext", [], ["x"], domain="com.microsoft")
-    with pytest.raises(ModelFileError, match="com.microsoft"):
+    with pytest.raises(ModelFileError, match=r"com\.microsoft"):
         external_weights(graph(TensorProto(name="x", data_type=1, dims=[0]), [node]))
 
 
@@ -347,7 +348,10 @@ def test_any_graph_is_read_or_refused(at: int, new: bytes) -> None:
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(at=st.integers(0, len(MEMBERS[GRAPH]) - 1), bit=st.integers(0, 7))
 def test_any_changed_graph_with_right_digests_is_run_or_refused(
@@ -357,19 +361,14 @@ def test_any_changed_graph_with_right_digests_is_run_or_refused(
     data = bytearray(MEMBERS[GRAPH])
     data[at] ^= 1 << bit
     path = forge(tmp_path / "m.mw", FROZEN, change={GRAPH: bytes(data)})
-    try:
-        modelfile.verify(path)
-    except ModelFileError as error:
-        assert error.where == str(path)
+    read_or_refused(modelfile.verify, path)
 
 
 def test_weights_of_another_shape(tmp_path: Path) -> None:
     held = dict(tensors.read_arrays(MEMBERS[WEIGHTS], name="x"))
     name = max(held, key=lambda key: held[key].size)
     held[name] = held[name].T.copy()
-    path = forge(
-        tmp_path / "m.mw", FROZEN, change={WEIGHTS: tensors.write_arrays(held, name="x")}
-    )
+    path = forge(tmp_path / "m.mw", FROZEN, change={WEIGHTS: tensors.write_arrays(held, name="x")})
     refused(path, "can't run the graph")
 
 
@@ -403,8 +402,6 @@ def test_replaced_weights_change_the_digest_or_are_seen(tmp_path: Path) -> None:
     changed = {name: array * 2 for name, array in found.weights.items()}
     modelfile.write(other, replace(found, weights=changed))
     mixed = tmp_path / "mixed.mw"
-    mixed.write_bytes(
-        FROZEN.read_bytes().replace(MEMBERS[WEIGHTS], members_of(other)[WEIGHTS])
-    )
+    mixed.write_bytes(FROZEN.read_bytes().replace(MEMBERS[WEIGHTS], members_of(other)[WEIGHTS]))
     refused(mixed, "model/weights.safetensors")
     refused(other, "differently")

@@ -21,8 +21,9 @@ from modelwright.modelfile import container, contents, layout, strict, tensors
 from modelwright.modelfile.manifest import CHUNK, LEDGER, Manifest
 from tests.modelfile.making import FROZEN, LABELS, evidence, forge, members_of
 
-FROZEN_DIGEST = "sha256:584f832dda111d64c3fbd01acb504ef4c9223538f8aeab4f648926abefe4c1ce"
-FROZEN_BYTES = "274453e1433abd258e072846502aa6fa4146ac0168ec236c09b7d93779016560"
+FROZEN_DIGEST = "sha256:3bd96aae35e4625a6feda07b54c3a7f7aba2e17058d8b82d51b911ff0d046f64"
+FROZEN_BYTES = "d558b74b4d5fcab3cdf4aa936f3ccaf0f891fc1f664508fd1b6c12deda4f045d"
+FROZEN_ANSWER = {1: 0.389091, 2: 0.240008, 0: 0.191576, 3: 0.179325}
 RAW = FROZEN.read_bytes()
 
 

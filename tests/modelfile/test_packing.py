@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modelwright import models, modelfile
+from modelwright import modelfile, models
 from modelwright.errors import DataError, ModelFileError, ResourceError
 from modelwright.metrics import softmax
 from modelwright.modelfile.contents import pick_weights
@@ -239,9 +239,8 @@ def test_rebuilding_gives_a_network_of_its_own(packed: Path, cnn: Candidate) -> 
         next(first.network.parameters()).add_(1)
     name = next(iter(first.network.state_dict()))
     assert all(item.requires_grad for item in second.network.parameters())
-    assert torch.equal(
-        second.network.state_dict()[name], torch.from_numpy(modelfile.read_weights(packed)[name])
-    )
+    held = modelfile.read_weights(packed)[name]
+    assert np.array_equal(second.network.state_dict()[name].numpy(), held)
     assert modelfile.rebuild(FROZEN).labels == LABELS
 
 
@@ -293,7 +292,7 @@ def test_other_inputs_and_outputs_go_the_same_way(tmp_path: Path) -> None:
     shorter = {"ids": ids[:, :2], "facts": batch["facts"]}
     assert model.outputs(shorter).shape == (5, 2)
     assert model.labels == ()
-    with pytest.raises(ModelFileError, match="doesn't take images|known"):
+    with pytest.raises(ModelFileError, match="known to this version"):
         _ = model.input
 
 

@@ -139,7 +139,6 @@ COMMANDS = {
         Command(
             "schema",
             "Print the JSON Schema of a recipe, with which editors complete and check it.",
-            (Argument("--markdown", "print the reference of all settings instead", "nothing"),),
         ),
         Command("version", "Print the version."),
     )
@@ -166,6 +165,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise RequestError(f"there is no command `{argv[0]}`", fix=nearest(argv[0], COMMANDS))
     asked, unknown = build_parser().parse_known_args(argv)
+    if asked.version and not unknown:
+        asked.command = asked.command or "version"
     if asked.command is None and not unknown:
         raise RequestError("a command is missing", fix="See: modelwright --help")
     if unknown:

@@ -180,11 +180,9 @@ def schema(asked: Namespace) -> Answer:
     """Print the JSON Schema, or the reference, of a recipe."""
     import json
 
-    from modelwright.recipe import composition_reference, json_schema, recipe_reference
+    from modelwright.recipe import json_schema
 
     value = json_schema()
-    if asked.markdown:
-        return Answer(value, f"{recipe_reference()}\n{composition_reference()}".rstrip("\n"))
     return Answer(value, json.dumps(value, indent=2, ensure_ascii=False))
 
 

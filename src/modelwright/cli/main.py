@@ -6,6 +6,7 @@ exactly one line, also when something went wrong. The one broad `except` of the 
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import json
@@ -15,14 +16,17 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelwright.cli.asking import parse
 from modelwright.cli.launch import relaunch
 from modelwright.cli.stopping import Terminated, noting_signals
 from modelwright.errors import ModelwrightError, ResourceError, StoppedError
+
+if TYPE_CHECKING:
+    from modelwright.cli.commands import Answer
 
 BROKEN_PIPE = 128 + 13
 """What a shell reports of a process whose reader went away."""
@@ -30,11 +34,15 @@ _THE_SYSTEMS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ERO
 """Errors of the system that aren't our mistake, wherever they come up."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+CarryOut = Mapping[str, Callable[[argparse.Namespace], "Answer"]]
+
+
+def main(argv: Sequence[str] | None = None, *, carry_out: CarryOut | None = None) -> int:
     """Carry out a command line and return its exit code.
 
     Args:
         argv: the arguments; those of this process where not said.
+        carry_out: what carries out each command; `commands.CARRY_OUT` where not said.
     """
     if argv is None:
         argv = sys.argv[1:]
@@ -47,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_json = "--json" in argv
     with noting_signals() as first_signal:
         try:
-            return _guarded(argv, as_json, first_signal)
+            return _guarded(argv, as_json, first_signal, carry_out)
         except BrokenPipeError:
             # Python would try to flush once more at its end.
             with contextlib.suppress(OSError, ValueError):
@@ -55,10 +63,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return BROKEN_PIPE
 
 
-def _guarded(argv: Sequence[str], as_json: bool, first_signal: Callable[[], int]) -> int:
+def _guarded(
+    argv: Sequence[str],
+    as_json: bool,
+    first_signal: Callable[[], int],
+    carry_out: CarryOut | None,
+) -> int:
     """Turn whatever is raised into words and an exit code."""
     try:
-        return _carry_out(argv, as_json)
+        return _answer(argv, as_json, carry_out)
     except SystemExit as ended:  # --help
         return int(ended.code or 0)
     except StoppedError as error:
@@ -78,13 +91,15 @@ def _guarded(argv: Sequence[str], as_json: bool, first_signal: Callable[[], int]
         return _fail(_explained(error), 1, as_json)
 
 
-def _carry_out(argv: Sequence[str], as_json: bool) -> int:
+def _answer(argv: Sequence[str], as_json: bool, carry_out: CarryOut | None) -> int:
     asked = parse(argv)
-    from modelwright.cli.commands import CARRY_OUT
+    if carry_out is None:
+        from modelwright.cli.commands import CARRY_OUT
 
+        carry_out = CARRY_OUT
     # What a library prints must not stand in the answer.
     with contextlib.redirect_stdout(sys.stderr):
-        answer = CARRY_OUT[asked.command or "version"](asked)
+        answer = carry_out[asked.command](asked)
     if answer.value is not None:
         _print(_line(answer.value) if as_json else answer.text)
     return answer.exit_code

@@ -24,8 +24,9 @@ SETTLE_S = 1.0
 """The shortest time between two plain lines of one stage."""
 
 STAGES = {
+    "download": "Downloading",
     "store": "Building the store",
-    "view": "Decoding",
+    "decode": "Decoding",
     "audit": "Looking through the data",
     "train": "Training",
     "measure": "Measuring",
@@ -100,7 +101,7 @@ class PlainLines:
         if is_new or is_due or is_last:
             self._spoke_at = now
             words = STAGES.get(progress.stage, progress.stage)
-            count = f"{progress.done:,}/{progress.total:,}" if progress.total else ""
+            count = f"{progress.done:,}/{progress.total:,}" if progress.total > 1 else ""
             said = figures(self._values)
             self._write(" ".join(part for part in (words, count, said) if part))
 

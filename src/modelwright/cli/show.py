@@ -64,7 +64,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
     rows = [("target", "asked", "measured", "95 % interval", "")]
     for verdict in verdicts:
         measured = "–" if verdict.value is None else number(verdict.value)
-        said = "missed" if not verdict.passed else "met, proven" if verdict.proven else "met"
+        met = "met, proven" if verdict.proven else "met, not proven"
+        said = met if verdict.passed else "missed"
         why = f": {verdict.why}" if verdict.why else ""
         between = interval(verdict.low, verdict.high)
         rows.append((verdict.metric, verdict.target, measured, between, said + why))

@@ -1,7 +1,8 @@
 """Muon: momentum whose matrices are orthogonalised before each step (Jordan et al. 2024).
 
 A filter `[out, in, h, w]` is treated as the matrix `[out, in·h·w]`. The orthogonal factor is
-approached by a Newton–Schulz iteration with the published coefficients. Each weight is also kept at its natural length, √out, as the CIFAR-10 records do.
+approached by a Newton–Schulz iteration with the published coefficients. Each weight is also kept at
+its natural length, √out, as the CIFAR-10 records do.
 """
 
 from __future__ import annotations

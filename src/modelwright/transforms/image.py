@@ -124,12 +124,7 @@ def _from_bytes(data: bytes, where: str) -> Image.Image:
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data))
             if image.width * image.height > MOST_PIXELS:
-                raise DataError(
-                    f"the image has {image.width:,} × {image.height:,} pixels, more than the "
-                    f"{MOST_PIXELS:,} that are decoded",
-                    where=where,
-                    fix="Scale it down first, or take it out of the data",
-                )
+                raise _too_large(where, f"It has {image.width:,} × {image.height:,}")
             image.load()
             return ImageOps.exif_transpose(image)
     except UnidentifiedImageError as error:
@@ -140,10 +135,21 @@ def _from_bytes(data: bytes, where: str) -> Image.Image:
             why=f"It begins with {start!r}",
             fix="JPEG, PNG, WebP, BMP, TIFF, GIF and .npy are read",
         ) from error
+    except Image.DecompressionBombError as error:
+        raise _too_large(where, str(error)) from error
     except DataError:
         raise
     except Exception as error:
         raise DataError(f"the image is broken: {error}", where=where, fix=_FIX) from error
+
+
+def _too_large(where: str, why: str) -> DataError:
+    return DataError(
+        f"the image has more than the {MOST_PIXELS:,} pixels that are decoded",
+        where=where,
+        why=why,
+        fix="Scale it down first, or take it out of the data",
+    )
 
 
 def _from_array(array: NDArray[Any], where: str = "") -> Image.Image:

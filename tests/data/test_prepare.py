@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from modelwright.data import labelled_split
+from modelwright.data.hashing import perceptual_hashes
+from modelwright.data.near import near_pairs
+from modelwright.errors import DataError
+from modelwright.run import silent
+from tests.data.making import folder, picture, prepared
+
+
+def findings(found):
+    return {item.kind: item for item in found.report.findings}
+
+
+def test_a_folder_becomes_splits_of_pixels(tmp_path):
+    folder(tmp_path / "pets", each=20)
+    found = prepared(tmp_path, "source: folder, path: pets", run_folder=tmp_path / "run")
+    assert found.labels == ("cat", "dog")
+    assert (found.input.height, found.input.width, found.input.channels) == (12, 12, 3)
+    assert {name: sum(counts) for name, counts in found.counts.items()} == {
+        "train": 29,
+        "validation": 3,
+        "test": 8,
+    }
+    written = pq.read_table(tmp_path / "run" / "splits.parquet").to_pydict()
+    assert len(written["origin"]) == 40
+    assert written["split"].count("test") == 8
+
+
+def test_statistics_come_from_the_training_split_alone(tmp_path):
+    folder(tmp_path / "pets", each=20)
+    found = prepared(tmp_path, "source: folder, path: pets")
+    train = found.dataset().train.gather() / 255
+    assert found.mean == pytest.approx(train.mean((0, 1, 2)), abs=1e-9)
+    assert found.std == pytest.approx(train.std((0, 1, 2)), abs=1e-9)
+
+
+def test_identical_images_across_splits_stop_the_run(tmp_path):
+    root = tmp_path / "pets"
+    folder(root / "train", each=4)
+    folder(root / "test", each=4, first=50)
+    (root / "test" / "cat" / "copy.png").write_bytes(picture(0))
+    with pytest.raises(DataError, match="also stands in the train split") as raised:
+        prepared(tmp_path, "source: folder, path: pets")
+    assert "allow_leaks" in raised.value.fix
+    found = prepared(tmp_path, "source: folder, path: pets, allow_leaks: true")
+    assert findings(found)["leak"].severity == "warning"
+    assert findings(found)["leak"].rows == ("test/cat/copy.png",)
+    assert len(found.report.near_test_rows) == 1
+
+
+def test_identical_pixels_in_other_bytes_are_a_leak_too(tmp_path):
+    root = tmp_path / "pets"
+    folder(root / "train", each=4)
+    folder(root / "test", each=4, first=50)
+    (root / "test" / "cat" / "copy.bmp").write_bytes(picture(1, kind="BMP"))
+    with pytest.raises(DataError, match="also stands"):
+        prepared(tmp_path, "source: folder, path: pets")
+
+
+def test_the_audit_names_what_is_odd(tmp_path):
+    root = tmp_path / "pets"
+    folder(root, classes=("cat", "Cat ", "dog", "emu"), each=12)
+    for extra in sorted((root / "emu").iterdir())[1:]:
+        extra.unlink()
+    (root / "cat" / "again.png").write_bytes((root / "cat" / "000.png").read_bytes())
+    (root / "dog" / "cat.png").write_bytes((root / "cat" / "001.png").read_bytes())
+    (root / "dog" / "large.png").write_bytes(picture(400, 24))
+    (root / "dog" / "broken.png").write_bytes(b"")
+    found = findings(prepared(tmp_path, "source: folder, path: pets, allow_leaks: true"))
+    assert found["broken"].rows == ("dog/broken.png",)
+    assert "`Cat ` (12)" in found["label_typo"].message
+    assert "`emu`" in found["single_sample"].message
+    assert "contradiction" in found
+    assert "2 sizes" in found["mixed_sizes"].message
+    assert {"leak", "duplicate"} & set(found)
+
+
+def test_a_clean_folder_has_no_findings(tmp_path):
+    folder(tmp_path / "pets", each=20)
+    assert prepared(tmp_path, "source: folder, path: pets").report.findings == ()
+
+
+WRONG = [
+    (("cat",), "all samples have one label"),
+    (("cat", "dog"), "none of the"),
+]
+
+
+def test_one_class_is_refused(tmp_path):
+    folder(tmp_path / "pets", classes=("cat",))
+    with pytest.raises(DataError, match="all samples have one label, `cat`"):
+        prepared(tmp_path, "source: folder, path: pets")
+
+
+def test_nothing_but_broken_files_is_refused(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        (tmp_path / "pets" / name / "a.png").write_text("no")
+    with pytest.raises(DataError, match="none of the 2 images can be used"):
+        prepared(tmp_path, "source: folder, path: pets")
+
+
+def test_very_many_classes(tmp_path):
+    count = 3000
+    lines = ["image,label"]
+    for number in range(count):
+        (tmp_path / f"{number}.png").write_bytes(picture(number, 4))
+        lines.append(f"{number}.png,class {number}")
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    found = prepared(tmp_path, "source: table, path: t.csv, allow_leaks: true")
+    assert len(found.labels) == count
+    assert "3,000" in findings(found)["single_sample"].message
+
+
+def test_a_limit_keeps_few(tmp_path):
+    folder(tmp_path / "pets", each=20)
+    found = prepared(tmp_path, "source: folder, path: pets, limit: 5")
+    assert {name: len(rows) for name, rows in found.rows.items()} == {
+        "train": 5,
+        "validation": 3,
+        "test": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("more", "shape"),
+    [
+        ("transforms: {size: 8}", (8, 8, 3)),
+        ("transforms: {size: [8, 10]}", (8, 10, 3)),
+        ("transforms: {colour: grey}", (12, 12, 1)),
+    ],
+)
+def test_the_declared_size_is_decoded(tmp_path, more, shape):
+    folder(tmp_path / "pets", each=20)
+    found = prepared(tmp_path, "source: folder, path: pets", more)
+    assert found.pixels.shape[1:] == shape
+
+
+def test_grey_images_take_one_channel(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(10):
+            grey = np.random.default_rng(hash(name) % 99 + number).integers(0, 256, (9, 9))
+            Image.fromarray(grey.astype(np.uint8)).convert("RGB").save(
+                tmp_path / "pets" / name / f"{number}.png"
+            )
+    found = prepared(tmp_path, "source: folder, path: pets, allow_leaks: true")
+    assert found.input.channels == 1
+
+
+def test_labelled_data_is_mapped_to_a_models_labels(tmp_path):
+    folder(tmp_path / "pets", each=3)
+    known = prepared(folder(tmp_path / "x", each=20, first=100).parent, "source: folder, path: x")
+    split, mark = labelled_split(
+        tmp_path / "pets", input=known.input, labels=("dog", "cat"), observe=silent
+    )
+    assert split.targets.tolist() == [1, 1, 1, 0, 0, 0]
+    assert mark.startswith("sha256:")
+    with pytest.raises(DataError, match="doesn't know the label `dog`"):
+        labelled_split(tmp_path / "pets", input=known.input, labels=("cat", "dogs"), observe=silent)
+
+
+def photograph(number, side=64):
+    """Return smooth random pixels, as photographs have them."""
+    chance = np.random.default_rng(number)
+    waves = chance.normal(size=(6, 6))
+    image = Image.fromarray(waves.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC)
+    pixels = np.asarray(image)
+    return (255 * (pixels - pixels.min()) / np.ptp(pixels)).astype(np.uint8)
+
+
+def changed(pixels, how):
+    image = Image.fromarray(pixels)
+    if how == "recompressed":
+        stream = io.BytesIO()
+        image.save(stream, "JPEG", quality=30)
+        image = Image.open(stream)
+    elif how == "brighter":
+        image = Image.fromarray(np.clip(pixels.astype(int) + 25, 0, 255).astype(np.uint8))
+    elif how == "smaller":
+        image = image.resize((40, 40))
+    elif how == "shifted":
+        image = Image.fromarray(np.roll(pixels, 1, axis=1))
+    return image
+
+
+@pytest.mark.parametrize("how", ["recompressed", "brighter", "smaller", "shifted"])
+def test_near_duplicates_are_found_and_others_not(how):
+    images = [Image.fromarray(photograph(number)) for number in range(120)]
+    images += [changed(photograph(number), how) for number in range(20)]
+    small = np.stack([np.asarray(image.convert("L").resize((16, 16), 5)) for image in images])
+    found = near_pairs(perceptual_hashes(small), small.reshape(len(small), -1))
+    true = {(number, 120 + number) for number in range(20)}
+    pairs = {tuple(pair) for pair in found.tolist()}
+    assert len(pairs & true) >= 18
+    assert not pairs - true

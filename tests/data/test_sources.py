@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from modelwright.data.prepare import list_source
+from modelwright.errors import DataError
+from modelwright.run import silent
+from tests.data.making import folder, picture, recipe
+
+
+def listed(base, data):
+    return list_source(recipe(data).data, base=base, observe=silent)
+
+
+def test_the_digits_are_scikit_learns():
+    from sklearn.datasets import load_digits
+
+    theirs, found = load_digits(), listed(Path(), "source: digits")
+    assert [int(label) for label in found.labels] == theirs.target.tolist()
+    image = np.load(__import__("io").BytesIO(found.read(17)))
+    assert np.array_equal(image, np.rint(theirs.images[17] * 255 / 16).astype(np.uint8))
+
+
+def test_a_folder_of_class_folders(tmp_path):
+    folder(tmp_path / "pets", each=3)
+    (tmp_path / "pets" / "cat" / "notes.txt").write_text("x")
+    (tmp_path / "pets" / ".hidden").mkdir()
+    (tmp_path / "pets" / "dog" / "UPPER.PNG").write_bytes(picture(99))
+    found = listed(tmp_path, "source: folder, path: pets")
+    assert found.labels == ["cat"] * 3 + ["dog"] * 4
+    assert set(found.splits) == {""}
+    assert found.origins[0] == "cat/000.png"
+    assert "1 .txt" in found.notes[0]
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("training", "validation", "Test")])
+def test_nested_splits_are_recognised(tmp_path, names):
+    for number, name in enumerate(names):
+        folder(tmp_path / "data" / name, each=2, first=100 * number)
+    found = listed(tmp_path, "source: folder, path: data")
+    assert sorted(set(found.splits)) == ["test", "train", "validation"]
+    assert set(found.labels) == {"cat", "dog"}
+
+
+LABELS = ["", "a b", "😀", "猫", "../up", "<b>x</b>", "con.", "x" * 200]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_tables_keep_labels_as_they_stand(tmp_path, kind):
+    rows = []
+    for number, label in enumerate(LABELS):
+        (tmp_path / f"{number}.png").write_bytes(picture(number))
+        rows.append({"file": f"{number}.png", "kind": label})
+    path = tmp_path / f"table.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif kind == "jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows) + "\n")
+    else:
+        sign = "," if kind == "csv" else "\t"
+        lines = [sign.join(("file", "kind")), *(sign.join(row.values()) for row in rows)]
+        path.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    found = listed(tmp_path, f"source: table, path: table.{kind}, image: file, label: kind")
+    assert found.labels == LABELS
+    assert found.read(3) == picture(3)
+
+
+def test_tables_hold_bytes_splits_and_named_classes(tmp_path):
+    schema = pa.schema(
+        [
+            ("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])),
+            ("label", pa.int64()),
+        ],
+        metadata={
+            "huggingface": json.dumps({"info": {"features": {"label": {"names": ["no", "yes"]}}}})
+        },
+    )
+    for split, first in (("train", 0), ("test", 50)):
+        rows = [
+            {"image": {"bytes": picture(first + at), "path": None}, "label": at % 2}
+            for at in range(4)
+        ]
+        pq.write_table(pa.Table.from_pylist(rows, schema=schema), tmp_path / f"{split}.parquet")
+    found = listed(tmp_path, "source: table, path: .")
+    assert found.labels == ["no", "yes"] * 4
+    assert found.splits == ["train"] * 4 + ["test"] * 4
+    assert found.read(5) == picture(51)
+
+
+def test_relative_paths_are_looked_for_under_the_data_folder_too(tmp_path, monkeypatch):
+    folder(tmp_path / "elsewhere" / "pets", each=1)
+    monkeypatch.setenv("MODELWRIGHT_DATA", str(tmp_path / "elsewhere"))
+    assert len(listed(tmp_path, "source: folder, path: pets")) == 2
+
+
+WRONG = [
+    ("source: folder, path: potos", "Did you mean `photos`"),
+    ("source: folder, path: photos/empty", "no images in this folder"),
+    ("source: folder, path: photos/flat", "stand directly in the folder"),
+    ("source: folder, path: table.csv", "source: table"),
+    ("source: table, path: table.csv, image: fil", "Did you mean `file`"),
+    ("source: table, path: torn.csv, image: file", "torn.csv:3"),
+    ("source: table, path: latin.csv, image: file", "UTF-8"),
+    ("source: table, path: broken.jsonl", "broken.jsonl:2"),
+    ("source: table, path: broken.parquet", "Parquet"),
+    ("source: table, path: splits.csv, image: file, split_column: split", "isn't the name"),
+    ("source: table, path: table.xlsx", "xlsx"),
+    ("source: cifar10, path: photos", "isn't CIFAR-10"),
+    ("source: cifar10, path: broken.parquet", "MD5"),
+]
+
+
+@pytest.mark.parametrize(("data", "words"), WRONG)
+def test_what_is_wrong_is_said_with_its_place(tmp_path, data, words):
+    (tmp_path / "photos" / "empty").mkdir(parents=True)
+    (tmp_path / "photos" / "flat").mkdir()
+    (tmp_path / "photos" / "flat" / "a.png").write_bytes(picture(0))
+    (tmp_path / "table.csv").write_text("file,label\na.png,x\n")
+    (tmp_path / "torn.csv").write_text("file,label\na.png,x\nb.png\n")
+    (tmp_path / "latin.csv").write_bytes("file,label\na.png,caf\xe9\n".encode("latin-1"))
+    (tmp_path / "broken.jsonl").write_text('{"image": "a"}\n{"image": \n')
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
+    (tmp_path / "table.xlsx").write_bytes(b"PK")
+    (tmp_path / "splits.csv").write_text("file,label,split\na.png,x,tset\n")
+    with pytest.raises(DataError) as raised:
+        listed(tmp_path, data)
+    assert words in str(raised.value)
+
+
+def test_a_link_back_up_is_followed_once(tmp_path):
+    folder(tmp_path / "pets", each=2)
+    (tmp_path / "pets" / "cat" / "loop").symlink_to(tmp_path / "pets" / "cat")
+    assert len(listed(tmp_path, "source: folder, path: pets")) == 4
+
+
+def cifar10():
+    found = os.environ.get("MODELWRIGHT_DATA")
+    if not found or not (Path(found) / "cifar10").exists():
+        pytest.skip("MODELWRIGHT_DATA holds no cifar10")
+    return Path(found) / "cifar10"
+
+
+@pytest.mark.slow
+def test_both_forms_of_cifar10_hold_the_same_pixels(tmp_path):
+    import subprocess
+    import sys
+
+    from modelwright.transforms import ImageInput, decode_image
+
+    held = cifar10()
+    subprocess.run([sys.executable, held / "write_binary.py", tmp_path], check=True)
+    binary = listed(tmp_path, "source: cifar10, path: cifar-10-batches-bin")
+    parquet = listed(held.parent, "source: cifar10, path: cifar10")
+    assert list(binary.labels) == list(parquet.labels)
+    assert list(binary.origins) == list(parquet.origins)
+    spec = ImageInput(height=32, width=32, channels=3)
+    for row in (0, 9_999, 10_000, 49_999, 50_000, 59_999):
+        one, other = (decode_image(listing.read(row), spec) for listing in (binary, parquet))
+        assert np.array_equal(one, other)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelwright.data.splits import draw_splits, limited, root
+from modelwright.errors import DataError
+from modelwright.recipe.data import SplitSpec
+
+
+def keys(count, salt=""):
+    digests = [hashlib.sha256(f"{salt}{n}".encode()).digest()[:16] for n in range(count)]
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(count, 16)
+
+
+def drawn(labels, given_=None, extras=None, **changes):
+    count = len(labels)
+    return draw_splits(
+        SplitSpec(**changes),
+        rows=np.arange(count),
+        given=given_ or [""] * count,
+        labels=labels,
+        extras=extras or [""] * count,
+        keys=keys(count),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    labels=st.lists(st.sampled_from("abcd"), min_size=8, max_size=120),
+    val=st.sampled_from([0, 0.1, 0.3, 2]),
+    test=st.sampled_from([0, 0.2, 3]),
+    seed=st.integers(0, 5),
+)
+def test_every_sample_stands_in_one_split_and_every_label_is_trained(labels, val, test, seed):
+    found = drawn(labels, val=val, test=test, seed=seed)
+    together = np.concatenate(list(found.values()))
+    assert sorted(together.tolist()) == list(range(len(labels)))
+    assert {labels[row] for row in found["train"].tolist()} == set(labels)
+    again = drawn(labels, val=val, test=test, seed=seed)
+    assert all(np.array_equal(found[name], again[name]) for name in found)
+
+
+def test_each_label_keeps_its_share():
+    labels = ["a"] * 1000 + ["b"] * 100
+    found = drawn(labels, val=0.1, test=0.2)
+    counts = Counter(labels[row] for row in found["test"].tolist())
+    assert counts == {"a": 200, "b": 20}
+
+
+def test_the_order_of_files_changes_nothing():
+    labels = ["a", "b"] * 30
+    held = keys(60)
+    spec = SplitSpec()
+    whole = {"given": [""] * 60, "extras": [""] * 60}
+    one = draw_splits(spec, rows=np.arange(60), labels=labels, keys=held, **whole)
+    turned = np.random.default_rng(0).permutation(60)
+    other = draw_splits(
+        spec, rows=np.arange(60), labels=[labels[n] for n in turned], keys=held[turned], **whole
+    )
+    for name in one:
+        assert sorted(turned[other[name]].tolist()) == one[name].tolist()
+
+
+def test_given_splits_are_kept():
+    given_ = ["train"] * 20 + ["test"] * 5
+    found = drawn(["a", "b"] * 12 + ["a"], given_=given_, val=0.2)
+    assert found["test"].tolist() == [20, 21, 22, 23, 24]
+    assert len(found["validation"]) == 4
+    assert not set(found["validation"].tolist()) & set(found["test"].tolist())
+
+
+def test_what_is_given_for_training_is_never_tested_on():
+    assert len(drawn(["a", "b"] * 10, given_=["train"] * 20, val=0)["test"]) == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes=st.lists(st.integers(1, 9), min_size=3, max_size=20), seed=st.integers(0, 5))
+def test_a_group_stands_on_one_side(sizes, seed):
+    extras = [f"g{n}" for n, size in enumerate(sizes) for _ in range(size)]
+    labels = ["ab"[n % 2] for n in range(len(extras))]
+    found = drawn(labels, extras=extras, by="group", column="g", val=0.2, test=0.2, seed=seed)
+    sides = [{extras[row] for row in rows.tolist()} for rows in found.values()]
+    assert not sides[0] & sides[1] | sides[0] & sides[2] | sides[1] & sides[2]
+    assert sides[0]
+
+
+@pytest.mark.parametrize(
+    "times", [[str(n) for n in range(30)], [f"2024-01-{n + 1:02d}" for n in range(30)]]
+)
+def test_the_latest_are_for_the_test(times):
+    found = drawn(["a", "b"] * 15, extras=times, by="time", column="t", val=0.2, test=0.2)
+    assert found["test"].tolist() == list(range(24, 30))
+    assert max(found["train"]) < min(found["validation"]) < min(found["test"])
+
+
+def test_too_much_asked_is_refused():
+    with pytest.raises(DataError, match="100 samples are asked"):
+        drawn(["a", "b"] * 5, test=100)
+
+
+def test_a_limit_takes_the_same_samples_whatever_their_order():
+    held = keys(50)
+    some = limited(np.arange(50), 10, seed=3, keys=held)
+    assert len(some) == 10
+    turned = np.random.default_rng(1).permutation(50)
+    other = limited(np.arange(50), 10, seed=3, keys=held[turned])
+    assert sorted(turned[other].tolist()) == some.tolist()
+
+
+def test_the_root_of_a_set_ignores_order_and_sees_every_change():
+    held, labels = keys(20), ["a", "b"] * 10
+    whole = root(held, labels)
+    turned = np.arange(20)[::-1]
+    assert root(held[turned], [labels[n] for n in turned]) == whole
+    assert root(held[:19], labels[:19]) != whole
+    assert root(held, ["b", *labels[1:]]) != whole
