@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -177,7 +178,5 @@ def test_damaged_files_are_refused_or_decoded_but_never_crash(data):
     whole = encoded(Image.fromarray(colours(20, 20)), data.draw(st.sampled_from(["PNG", "GIF"])))
     at = data.draw(st.integers(0, len(whole) - 1))
     damaged = whole[:at] + bytes([data.draw(st.integers(0, 255))]) + whole[at + 1 :]
-    try:
+    with contextlib.suppress(DataError):
         assert decode_image(damaged, spec()).shape == (8, 8, 3)
-    except DataError:
-        pass
