@@ -234,3 +234,14 @@ def test_frozen_norms_keep_their_statistics(tmp_path):
         parameter.requires_grad = False
     found, _ = small.trained(tmp_path, start=start, epochs=1, average=None)
     assert torch.equal(found.network[3].running_mean, norm.running_mean)
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_its_history_anew(tmp_path):
+    with pytest.raises(StoppedError):
+        small.trained(tmp_path, observe=StopAt(20), epochs=5)
+    for kept in (tmp_path / "checkpoints").iterdir():
+        for file in kept.iterdir():
+            file.unlink()
+        kept.rmdir()
+    _, report = small.trained(tmp_path, epochs=5)
+    assert len(read_lines(tmp_path / "metrics.jsonl")) == len(report.history) == 5

@@ -12,7 +12,7 @@ from pathlib import Path
 from modelwright.errors import RecipeError, ResourceError, require
 from modelwright.ledger import Ledger
 from modelwright.recipe import Recipe, load_recipe
-from modelwright.run import Decisions, Observe, Progress, Run
+from modelwright.run import Decisions, Observe, Progress, Run, is_main_process
 
 RecipeLike = Recipe | Path | str
 
@@ -77,7 +77,8 @@ class Asked:
             seed=self.recipe.seed,
             device=device,
             threads=threads,
-            decisions=Decisions(folder / "decisions.json"),
+            # The main process decides for all that torchrun started, and it alone writes.
+            decisions=Decisions(folder / "decisions.json" if is_main_process() else None),
             ledger=Ledger(),
             observe=observe,
         )

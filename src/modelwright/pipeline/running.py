@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -64,7 +65,12 @@ def run(
         for note in check_composition(asked.recipe):
             notes.say(note)
         context = asked.run_in(folder, observe=notes)
-        prepared = data.prepare(asked.recipe, base=asked.base, run_folder=folder, observe=notes)
+        prepared = data.prepare(
+            asked.recipe,
+            base=asked.base,
+            run_folder=folder if is_main_process() else None,
+            observe=notes,
+        )
         start = _first_candidate(asked, prepared, context)
         _rehearse(start, asked, prepared, context)
         trained, fitted = _train(start, asked, prepared, context)
@@ -78,6 +84,7 @@ def run(
         result = RunResult(folder, ledger, verdicts, seconds, tuple(notes.said))
         tell(result, asked, prepared, measured, fitted, context)
         kept.finish(result.to_json() | {"said": notes.said})
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # Nothing goes on from here.
     return result
 
 
@@ -152,7 +159,7 @@ def _train(
     start: Candidate, asked: Asked, prepared: Prepared, context: Run
 ) -> tuple[Candidate, FitReport]:
     from modelwright.tasks import TASKS
-    from modelwright.training import fit
+    from modelwright.training import fit, leave
 
     trained, fitted = fit(
         start,
@@ -162,6 +169,7 @@ def _train(
         task=TASKS[asked.recipe.task],
         augment=asked.recipe.augment,
     )
+    leave()
     step = {
         "step": "train",
         "steps": fitted.steps,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelwright.training.checkpoint import rehearse_checkpoint
 from modelwright.training.fit import FitReport, fit, outputs_of, time_steps
 from modelwright.training.loop import Parts, State, Until, train
+from modelwright.training.placement import leave
 
 __all__ = [
     "FitReport",
@@ -12,6 +13,7 @@ __all__ = [
     "State",
     "Until",
     "fit",
+    "leave",
     "outputs_of",
     "rehearse_checkpoint",
     "time_steps",

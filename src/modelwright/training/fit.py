@@ -237,6 +237,8 @@ class _Training:
         """Go on from the newest checkpoint, where there is one."""
         saved = load_checkpoint(self.checkpoints)
         if saved is None:
+            if self.placement.is_main:
+                self._cut_history(0)  # A run that was killed before its first checkpoint.
             return
         restore(self.network.state_dict(), saved.part("network"))
         self.parts.optimizer.load_state(saved.part("optimizer"))
@@ -254,6 +256,8 @@ class _Training:
 
     def _cut_history(self, step: int) -> None:
         path = self.run.folder / "metrics.jsonl"
+        if not path.exists():
+            return
         kept = [line for line in read_lines(path) if line["step"] <= step]
         write_bytes(path, b"".join(canonical_json(line) + b"\n" for line in kept))
 

@@ -109,3 +109,9 @@ def place(device: str) -> Placement:
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     return Placement(device=device, rank=rank, world=world)
+
+
+def leave() -> None:
+    """Leave the processes that `torchrun` started; does nothing in one that stands alone."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
