@@ -63,12 +63,12 @@ def test_epochs_are_told_but_not_several_a_second(clock):
 def test_a_reader_of_progress_that_goes_away_does_not_end_the_work(clock):
     reader, writer = os.pipe()
     os.close(reader)
-    with os.fdopen(writer, "w") as stream:
-        lines = PlainLines(stream, clock=clock)
-        lines.observe(Progress("store", 0, 10))
-        lines.observe(Progress("audit", 0, 10))
-        with pytest.raises(BrokenPipeError):
-            stream.flush()
+    stream = os.fdopen(writer, "w")
+    lines = PlainLines(stream, clock=clock)
+    lines.observe(Progress("store", 0, 10))
+    lines.observe(Progress("audit", 0, 10))
+    with pytest.raises(BrokenPipeError):
+        stream.close()
 
 
 def test_a_file_name_cannot_steer_the_terminal(clock):

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM at a real training: saved, said in one line, gone on from, told by exit code."""
+"""Ctrl-C and SIGTERM at a real training: saved, said in one line, and gone on from."""
 
 from __future__ import annotations
 

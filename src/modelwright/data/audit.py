@@ -273,7 +273,8 @@ def _duplicates(
             kind="duplicate",
             severity="warning",
             rows=_listed(within, origins),
-            message=f"{_count(len(within), 'image')} within a split repeat another: "
+            message=f"{_count(len(within), 'image')} within a split "
+            f"{'repeats' if len(within) == 1 else 'repeat'} another: "
             f"{_named(within, origins)}",
             fix="They count several times; take the copies out",
         )

@@ -87,24 +87,35 @@ def is_table_folder(path: Path) -> bool:
     return path.is_dir() and bool(_split_tables(path))
 
 
+_LIKELY = {
+    "image": ("image", "img", "path", "file", "picture", "photo"),
+    "label": ("label", "class", "target", "category", "species", "y"),
+}
+
+
 def guess_columns(path: Path) -> dict[str, str]:
-    """Return the columns that are likely meant, for those that aren't named as by default."""
+    """Return the columns that are likely meant, where they aren't named as by default."""
     file = path if path.is_file() else _split_tables(path)[0][0]
     columns = list(_columns(file))
     found = {}
-    for key, default, likely in (
-        ("image", "image", ("image", "path", "file", "filename", "filepath", "img", "image_path")),
-        ("label", "label", ("label", "class", "target", "category", "y")),
-    ):
-        chosen = next(
-            (name for name in likely for c in columns if c.lower() == name for name in [c]), None
-        )
-        if chosen is not None and chosen != default:
+    for key, likely in _LIKELY.items():
+        chosen = _likeliest(columns, likely)
+        if chosen is not None and chosen != key:
             found[key] = chosen
     split = next((name for name in columns if name.lower() in ("split", "set", "subset")), None)
     if split is not None:
         found["split_column"] = split
     return found
+
+
+def _likeliest(columns: list[str], likely: tuple[str, ...]) -> str | None:
+    """Return the column that is named most like it: just so, else beginning so, else holding it."""
+    for fits in (str.__eq__, str.startswith, str.__contains__):
+        for word in likely:
+            for name in columns:
+                if fits(name.lower(), word):
+                    return name
+    return None
 
 
 def _files(path: Path) -> list[tuple[Path, str]]:

@@ -159,15 +159,15 @@ version: 1
 data:
 {data}
 transforms:
-  size: {size}                  # pixels fed to the network; larger sees more and takes longer
+  size: {size}  # pixels fed to the network; larger sees more and takes longer
 augment:
-  flip: {flip}              # none, if mirrored images would mean something else (as with text)
-  translate: {translate}                # pixels
+  flip: {flip}  # `random` mirrors images; `none`, if that changes what they show (text, say)
+  translate: {translate}  # pixels
 model:
 {model}
 train:
-  epochs: {epochs}                  # passes over the training images, at most
-  budget: 10m                 # wall-clock time of training, at most; the schedule ends by then
+  epochs: {epochs}  # passes over the training images, at most
+  budget: 10m  # wall-clock time of training, at most; the schedule ends by then
   batch_size: {batch_size}
   optimizer: {{name: adamw, lr: 0.002}}
   schedule: {{name: one-cycle}}

@@ -41,7 +41,7 @@ def orthogonalise(matrix: Tensor, *, steps: int) -> Tensor:
         factor = polynomial if factor is None else polynomial @ factor
         if step + 1 < steps:
             gram = polynomial @ gram @ polynomial
-    found = x if factor is None else factor @ x
+    found: Tensor = x if factor is None else factor @ x
     return (found if wide else found.mT).to(matrix.dtype)
 
 
