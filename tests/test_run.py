@@ -44,3 +44,11 @@ def test_a_finished_run_is_known_by_result_and_file(tmp_path):
     write_json(tmp_path / "a" / "model.mw", {})
     with claimed(tmp_path / "a", digest="1", document=RECIPE) as folder:
         assert folder.result == {"passed": True}
+
+
+def test_what_a_killed_run_left_half_written_is_swept(tmp_path):
+    (tmp_path / ".rehearsal.x").mkdir()
+    (tmp_path / ".rehearsal.x" / "model.mw").write_bytes(b"half")
+    (tmp_path / ".model.mw.abc").write_bytes(b"half")
+    with claimed(tmp_path, digest="a", document={}):
+        assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "recipe.json"]

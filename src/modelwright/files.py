@@ -166,6 +166,16 @@ def folder_aside(path: Path) -> Iterator[Path]:
         raise
 
 
+def sweep(folder: Path) -> None:
+    """Remove what a killed process left half-written in a folder that this one holds alone."""
+    for path in folder.glob(".*"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != ".lock":
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, wait_s: float | None = None, busy: str = "") -> Iterator[None]:
     """Hold an exclusive lock on `path` while the block runs; the system frees it if we die.

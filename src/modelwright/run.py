@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from modelwright.errors import RequestError
-from modelwright.files import as_resource_error, locked, read_json, write_json
+from modelwright.files import as_resource_error, locked, read_json, sweep, write_json
 from modelwright.ledger import Ledger
 
 
@@ -118,6 +118,7 @@ def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[Ru
         raise as_resource_error(error, path) from error
     busy = "another run with this name is under way; wait for it, or choose another --name"
     with locked(path / ".lock", wait_s=0.0, busy=busy):
+        sweep(path)
         record = path / "recipe.json"
         if record.exists() and read_json(record)["digest"] != digest:
             raise RequestError(

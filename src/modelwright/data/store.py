@@ -25,6 +25,7 @@ from modelwright.files import (
     canonical_json,
     locked,
     read_json,
+    sweep,
     write_aside,
     write_json,
 )
@@ -117,6 +118,7 @@ def open_store(listing: Listing, *, observe: Observe) -> Store:
         # A second process waits here, and finds the store built.
         with locked(folder.with_suffix(".lock")):
             if not record.exists():
+                sweep(folder)
                 _build(folder, listing, observe)
     held = read_json(record)
     parts = [_mapped(folder / name) for name in held["parts"]]
