@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,27 +103,31 @@ class Batches:
                 for mixing come from there. By default the share itself.
         """
         targets = self._targets[self._index(positions)]
-        images = self._inputs(epoch, positions)
+        inputs = self._inputs(epoch, positions)
         mix = self._mix(epoch, positions if whole is None else whole)
         if mix is None:
-            return Batch((images,), targets)
+            return Batch(inputs, targets)
         partners = _partners(positions, positions if whole is None else whole)
         others = self._targets[self._index(partners)]
+        (images,), (partner_images,) = inputs, self._inputs(epoch, partners)
         return Batch(
-            (mix_images(images, self._inputs(epoch, partners), mix),),
+            (mix_images(images, partner_images, mix),),
             mix_targets(targets, others, mix, num_outputs=self._num_outputs),
         )
 
-    def _inputs(self, epoch: int, positions: Positions) -> Tensor:
+    def _inputs(self, epoch: int, positions: Positions) -> tuple[Tensor, ...]:
         """Return the samples, each varied by itself."""
         if self._resident is not None:
-            samples = self._resident[self._index(positions)]
+            index = self._index(positions)
+            samples = tuple(tensor[index] for tensor in self._resident)
         else:
-            samples = torch.from_numpy(self._split.gather(positions)).to(self._device)
+            gathered = _tensors(self._split.gather(positions))
+            samples = tuple(tensor.to(self._device) for tensor in gathered)
         if self._augment is None:
             return samples
+        (images,) = samples
         draws = Draws(self._seed, epoch, positions)
-        return augment_batch(samples, self._augment, draws, fill=self._fill)
+        return (augment_batch(images, self._augment, draws, fill=self._fill),)
 
     def _index(self, positions: Positions) -> Tensor:
         return torch.tensor(positions, device=self._device)
@@ -145,13 +150,22 @@ def _target_tensor(targets: NDArray[np.generic]) -> Tensor:
     return torch.from_numpy(targets.astype(np.int64 if is_whole else np.float32))
 
 
-def _resident(split: Split, device: torch.device) -> Tensor | None:
+def _tensors(samples: NDArray[Any]) -> tuple[Tensor, ...]:
+    """Return an array as one tensor, an array of records as one tensor a field."""
+    if samples.dtype.names is None:
+        return (torch.from_numpy(samples),)
+    return tuple(torch.from_numpy(samples[name].copy()) for name in samples.dtype.names)
+
+
+def _resident(split: Split, device: torch.device) -> tuple[Tensor, ...] | None:
     """Return all inputs of a split on a GPU, where they fit with room to spare."""
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)
     size = len(split) * split.inputs[:1].nbytes
-    return torch.from_numpy(split.gather()).to(device) if size < _RESIDENT * free else None
+    if size >= _RESIDENT * free:
+        return None
+    return tuple(tensor.to(device) for tensor in _tensors(split.gather()))
 
 
 def _partners(positions: Positions, whole: Positions) -> Positions:

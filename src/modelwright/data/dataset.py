@@ -14,7 +14,8 @@ class Split:
     """The samples of one split, in a fixed order.
 
     `inputs` is memory-mapped, with one row a sample of the whole store; `rows` says which of its
-    rows belong to the split, in order; `targets[i]` belongs to `rows[i]`.
+    rows belong to the split, in order; `targets[i]` belongs to `rows[i]`. Where a network takes
+    several inputs, a row is a record (a structured array) with a field for each, in their order.
     """
 
     name: str

@@ -68,6 +68,18 @@ def input_kind(declared: Declared) -> InputKind:
     return INPUT_KINDS[name]
 
 
+def by_name(
+    given: NDArray[Any] | Mapping[str, NDArray[Any]], tensors: Sequence[TensorSpec]
+) -> Arrays:
+    """Return arrays by the names of a graph's inputs: given so, as records, or as the only one."""
+    if isinstance(given, Mapping):
+        return {name: np.asarray(array) for name, array in given.items()}
+    array = np.asarray(given)
+    if array.dtype.names is None:
+        return {tensors[0].name: array}
+    return {name: np.ascontiguousarray(array[name]) for name in array.dtype.names}
+
+
 def check_batch(arrays: Mapping[str, NDArray[Any]], tensors: Sequence[TensorSpec]) -> int:
     """Return N of a batch that a graph is about to take.
 
@@ -102,10 +114,11 @@ def image_input(declared: Declared) -> ImageInput:
         ModelFileError: it isn't one.
     """
     values = dict(declared)
+    if values.get("kind") != "image":
+        raise ModelFileError(f"the model doesn't take images, but {values.get('kind')!r:.40}")
     sizes = [values.get(key) for key in ("height", "width", "channels", "background")]
     is_known = (
         set(values) == {"kind", *(item.name for item in fields(ImageInput))}
-        and values["kind"] == "image"
         and all(type(size) is int for size in sizes)
         and 0 < values["height"] <= _LARGEST_SIDE
         and 0 < values["width"] <= _LARGEST_SIDE

@@ -15,7 +15,7 @@ from modelwright.errors import DataError, ModelFileError
 from modelwright.ledger import Ledger
 from modelwright.modelfile.contents import Contents, Golden, whole_weights, write
 from modelwright.modelfile.export import OPSET, Exported, environment, export
-from modelwright.modelfile.inputs import check_batch, input_kind
+from modelwright.modelfile.inputs import by_name, check_batch, input_kind
 from modelwright.modelfile.outputs import difference
 from modelwright.modelfile.runtime import Session, check_interface, chunk_samples
 from modelwright.modelfile.spec import MAIN, FileSpec, GraphSpec, TensorSpec
@@ -30,7 +30,7 @@ _GOLDEN_BYTES = 1 << 18
 _FEWEST, _MOST = 2, 8
 
 Given = NDArray[Any] | Mapping[str, NDArray[Any]]
-"""Samples: the array of the one input, or arrays by the inputs' names."""
+"""Samples: the array of the one input, or arrays by the inputs' names, or records with these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +179,7 @@ def _samples(
     """
     if given is None:
         return None
-    named = given if isinstance(given, Mapping) else {tensors[0].name: given}
-    arrays = {name: np.array(array) for name, array in named.items()}
+    arrays = {name: array.copy() for name, array in by_name(given, tensors).items()}
     if check_batch(arrays, tensors) < fewest:
         raise DataError(f"golden inputs need at least {fewest} samples")
     return arrays

@@ -25,7 +25,7 @@ from modelwright.modelfile.contents import (
     read_golden,
     whole_weights,
 )
-from modelwright.modelfile.inputs import check_batch, image_input, input_kind
+from modelwright.modelfile.inputs import by_name, check_batch, image_input, input_kind
 from modelwright.modelfile.manifest import GRAPHS, LEDGER, SPEC, WEIGHTS, Manifest
 from modelwright.modelfile.outputs import difference
 from modelwright.modelfile.spec import MAIN, FileSpec
@@ -207,7 +207,8 @@ class Model:
         """Return the network's raw outputs, averaged over the views.
 
         Args:
-            inputs: for images pixels uint8 `[N, H, W, C]`; else the arrays by the graph's names.
+            inputs: for images pixels uint8 `[N, H, W, C]`; else the arrays by the graph's names,
+                or an array of records with these as fields.
 
         Returns:
             For a classification logits float32 `[N, K]`.
@@ -216,7 +217,7 @@ class Model:
             DataError: the arrays aren't what the model takes.
         """
         tensors = self.spec.main.inputs
-        batch = inputs if isinstance(inputs, Mapping) else {tensors[0].name: np.asarray(inputs)}
+        batch = by_name(inputs, tensors)
         count = check_batch(batch, tensors)
         if not count:
             return np.empty((0, *_free(self.spec.main.outputs[0].shape[1:])), np.float32)

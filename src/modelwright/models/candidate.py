@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from torch import nn
 
-from modelwright.transforms import ImageInput
+
+class Input(Protocol):
+    """What a network is given, and by which host steps: `transforms.ImageInput`, for one."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the declaration as the model file holds it, with its `kind`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +26,7 @@ class Candidate:
 
     network: nn.Module
     task: str
-    input: ImageInput
+    input: Input
     labels: tuple[str, ...]
     architecture: dict[str, Any]
     """The model section of the recipe, resolved: enough to build the network again."""

@@ -21,6 +21,7 @@ from modelwright.planning import Forecast, Workload, forecast
 from modelwright.recipe import check_composition, parse_recipe
 from modelwright.run import Observe, Run, silent
 from modelwright.tasks import TASKS
+from modelwright.transforms import ImageInput
 
 if TYPE_CHECKING:
     from modelwright.models import Summary
@@ -88,7 +89,7 @@ def _workload(asked: Asked, prepared: Prepared, context: Run) -> Workload:
         task=TASKS[asked.recipe.task],
         augment=asked.recipe.augment,
     )
-    summary = _summary(start)
+    summary = _summary(start, prepared.input)
     test = prepared.test()
     shape = prepared.input
     validation = len(dataset.validation) if dataset.validation else 0
@@ -129,13 +130,12 @@ def layers(
     with tempfile.TemporaryDirectory(prefix="modelwright-layers-") as aside:
         context = asked.run_in(Path(aside), observe=observe)
         prepared = data.prepare(asked.recipe, base=asked.base, run_folder=None, observe=observe)
-        return _summary(first_candidate(asked, prepared, context))
+        return _summary(first_candidate(asked, prepared, context), prepared.input)
 
 
-def _summary(candidate: Candidate) -> Summary:
+def _summary(candidate: Candidate, shape: ImageInput) -> Summary:
     from modelwright.models import summarise
 
-    shape = candidate.input
     return summarise(
         candidate.network, channels=shape.channels, height=shape.height, width=shape.width
     )

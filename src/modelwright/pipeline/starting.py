@@ -15,6 +15,7 @@ from modelwright.pipeline.asking import Asked
 from modelwright.recipe.model import InitModel, SpeednetModel
 from modelwright.run import Run
 from modelwright.training.optimizers import matches
+from modelwright.transforms import ImageInput
 
 WHITENING_IMAGES = 5000
 """From how many training images a first convolution is whitened (Jordan 2024 takes as many)."""
@@ -56,6 +57,7 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
 
     path = asked.find(spec.init)
     old = torch_runtime.rebuild(path)
+    assert isinstance(old.input, ImageInput)  # Files of other inputs aren't rebuilt yet.
     if old.input.channels != prepared.input.channels:
         raise RecipeError(
             f"the model file takes {old.input.channels} channels and the data has "

@@ -35,7 +35,7 @@ from modelwright.training.checkpoint import (
 from modelwright.training.decisions import StepTimer, choose_compile, choose_precision
 from modelwright.training.horizon import REVISE_AT, Horizon, steps_in
 from modelwright.training.loop import Parts, State, Until, diverged, frozen_norms, train
-from modelwright.training.objectives import TASK_LOSS, build_objective
+from modelwright.training.objectives import build_objective, resolve_loss
 from modelwright.training.optimizers import Optimizer
 from modelwright.training.placement import place
 from modelwright.training.precision import Precision, PrecisionName
@@ -106,7 +106,6 @@ class _Training:
         full_batch = isinstance(spec.optimizer, GdOptimizer)
         self.sampler = Sampler(size, size if full_batch else spec.batch_size, run.seed)
         parts = math.ceil(size / spec.batch_size) if full_batch else spec.accumulate
-        loss = TASK_LOSS[task.name] if spec.loss == "auto" else spec.loss
         self.parts = Parts(
             sampler=self.sampler,
             source=Batches(
@@ -117,7 +116,10 @@ class _Training:
                 num_outputs=len(data.labels) or None,
             ),
             objective=build_objective(
-                loss, data.train.targets, num_outputs=len(data.labels), device=device
+                resolve_loss(spec.loss, task=task.name),
+                data.train.targets,
+                num_outputs=len(data.labels),
+                device=device,
             ),
             rule=WeightedMean(spec.clip_norm),
             optimizer=Optimizer(self.network, spec),

@@ -8,6 +8,7 @@ uneven batches stay exact.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,6 +27,22 @@ TASK_LOSS: dict[str, LossSpec] = {
 """What `loss: auto` stands for."""
 
 
+def resolve_loss(spec: LossSpec | Literal["auto"], *, task: str) -> LossSpec:
+    """Return the loss that is meant, `auto` being the task's own.
+
+    Raises:
+        RecipeError: the task has none.
+    """
+    if spec != "auto":
+        return spec
+    if task not in TASK_LOSS:
+        raise RecipeError(
+            f"`train.loss: auto` has no meaning for the task `{task}`",
+            fix="Name one: `cross-entropy` for labels, `mse` or `huber` for numbers",
+        )
+    return TASK_LOSS[task]
+
+
 def build_objective(
     spec: LossSpec, targets: NDArray[np.generic], *, num_outputs: int, device: str
 ) -> Objective:
@@ -34,12 +51,18 @@ def build_objective(
     Args:
         spec: the loss, `auto` resolved.
         targets: the targets of the training split, from which class weights are counted.
-        num_outputs: K, the width of the network's output.
+        num_outputs: K, how many classes there are; 0 where the outputs are numbers.
         device: where the objective computes.
 
     Raises:
         RecipeError: the loss doesn't fit the targets.
     """
+    are_classes = num_outputs > 0 and np.issubdtype(targets.dtype, np.integer)
+    if are_classes and not isinstance(spec, CrossEntropyLoss):
+        raise RecipeError(
+            f"`train.loss: {spec.name}` compares numbers, and the targets are labels",
+            fix="Use `cross-entropy`",
+        )
     match spec:
         case CrossEntropyLoss():
             if not np.issubdtype(targets.dtype, np.integer):
