@@ -145,3 +145,42 @@ def _difference(before: Any, after: Any, key: str = "") -> str:
             if before.get(name) != after.get(name) and name != "resources":
                 return _difference(before.get(name), after.get(name), f"{key}.{name}".lstrip("."))
     return f"`{key}` was {before!r} and is {after!r} now"
+
+
+LAUNCHED = "MODELWRIGHT_LAUNCHED"
+"""Marks a process that the command line started anew with the allocator's settings."""
+TUNABLES = "GLIBC_TUNABLES"
+_DISTRIBUTED = ("RANK", "LOCAL_RANK", "TORCHELASTIC_RUN_ID")
+
+
+def untuned(environment: Mapping[str, str] = os.environ) -> str:
+    """Return a sentence for the user where the memory allocator isn't tuned; else an empty text."""
+    if TUNABLES in environment:
+        return ""
+    why = why_untunable(environment, libc=c_library())
+    why = why or f"start it by `modelwright run`, or set {TUNABLES} (docs/cli.md)"
+    return f"The memory allocator isn't tuned, so large batches may train slower: {why}"
+
+
+def why_untunable(environment: Mapping[str, str], *, libc: str) -> str:
+    """Return why a process can't tune its allocator by starting anew; empty where it can.
+
+    Args:
+        environment: the process's environment.
+        libc: the C library as the system names it, `glibc 2.36`; empty where it isn't glibc.
+    """
+    if not libc.startswith("glibc"):
+        return "that takes Linux with glibc"
+    if any(name in environment for name in _DISTRIBUTED):
+        return f"under torchrun, set {TUNABLES} for all processes yourself (docs/cli.md)"
+    if LAUNCHED in environment:
+        return f"{TUNABLES} was lost on the way"
+    return ""
+
+
+def c_library() -> str:
+    """Return the C library's name and version, such as `glibc 2.36`; empty where unknown."""
+    try:
+        return os.confstr("CS_GNU_LIBC_VERSION") or ""
+    except (AttributeError, ValueError, OSError):  # Not on Windows, macOS, musl.
+        return ""

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from modelwright.cli.launch import MARK, SETTINGS, TUNABLES, c_library, relaunch, tuned, untuned
-from modelwright.cli.launch import why_not as why_not_on
+from modelwright.cli.launch import SETTINGS, relaunch, tuned
+from modelwright.run import LAUNCHED, TUNABLES, c_library, untuned, why_untunable
 
 PLAIN = {"HOME": "/home/someone", "PATH": "/usr/bin"}
 on_glibc = pytest.mark.skipif(not c_library().startswith("glibc"), reason="needs Linux with glibc")
@@ -50,13 +50,13 @@ def test_processes_of_torchrun_are_left_alone_and_say_so():
 
 
 def test_a_lost_setting_does_not_start_it_for_ever():
-    assert started(["run", "a.yaml"], {**PLAIN, MARK: "1"}) == []
-    assert "isn't tuned" in untuned({**PLAIN, MARK: "1"})
+    assert started(["run", "a.yaml"], {**PLAIN, LAUNCHED: "1"}) == []
+    assert "isn't tuned" in untuned({**PLAIN, LAUNCHED: "1"})
 
 
 @pytest.mark.parametrize("libc", ["", "musl 1.2"])
 def test_another_c_library_is_left_alone(libc):
-    assert "glibc" in why_not_on(PLAIN, libc=libc)
+    assert "glibc" in why_untunable(PLAIN, libc=libc)
 
 
 def test_a_start_that_fails_goes_on_untuned():
@@ -73,7 +73,7 @@ def test_the_real_command_runs_tuned():
         "import os, sys; from modelwright.cli.launch import relaunch; "
         f"relaunch(['run', 'a.yaml']); print(os.environ['{TUNABLES}'], os.getpid())"
     )
-    clean = {name: value for name, value in os.environ.items() if name not in (TUNABLES, MARK)}
+    clean = {name: value for name, value in os.environ.items() if name not in (TUNABLES, LAUNCHED)}
     with subprocess.Popen(
         [sys.executable, "-c", code], env=clean, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -32,9 +32,8 @@ class Answer:
 def run(asked: Namespace) -> Answer:
     """Carry out a recipe."""
     from modelwright import pipeline
-    from modelwright.cli.launch import untuned
     from modelwright.cli.progress import watching
-    from modelwright.run import Progress, is_main_process
+    from modelwright.run import is_main_process
 
     if asked.name is not None and (Path(asked.name).name != asked.name or asked.name in ("", "..")):
         raise RequestError(
@@ -43,8 +42,6 @@ def run(asked: Namespace) -> Answer:
         )
     is_main = is_main_process()
     with watching(quiet=asked.quiet or not is_main) as observe:
-        if untuned():
-            observe(Progress("note", 0, 0, note=untuned()))
         result = pipeline.run(
             Path(asked.recipe),
             out=Path(asked.out or "runs"),

@@ -19,7 +19,7 @@ from modelwright.pipeline.measuring import measure_file
 from modelwright.pipeline.result import RunResult
 from modelwright.pipeline.telling import tell
 from modelwright.recipe import check_composition, render_config
-from modelwright.run import Observe, Run, RunFolder, claimed, is_main_process, silent
+from modelwright.run import Observe, Run, RunFolder, claimed, is_main_process, silent, untuned
 
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
@@ -65,6 +65,8 @@ def run(
         for note in check_composition(asked.recipe):
             notes.say(note)
         context = asked.run_in(folder, observe=notes)
+        if context.device == "cpu" and untuned():
+            notes.say(untuned())
         prepared = data.prepare(
             asked.recipe,
             base=asked.base,
