@@ -15,6 +15,7 @@ import json
 import os
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 def plain_blocks(
     network: nn.Module, pixels: Tensor, labels: Tensor, *, batch_size: int, precision: str
-) -> object:
+) -> Callable[[int], float]:
     """Return a function that runs some steps of the plain loop."""
     decay = [p for p in network.parameters() if p.ndim >= 2]
     rest = [p for p in network.parameters() if p.ndim < 2]
@@ -76,14 +77,14 @@ def plain_blocks(
         for _ in range(steps):
             if not order:
                 every = torch.randperm(len(pixels), generator=generator)
-                order.extend(every.split(batch_size)[: len(pixels) // batch_size])
+                order.extend(torch.split(every, batch_size)[: len(pixels) // batch_size])
             chosen = order.pop()
             images, targets = augment(pixels[chosen]), labels[chosen]
             with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
                 outputs = network(images)
             loss = F.cross_entropy(outputs.float(), targets)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             scheduler.step()
         return (time.perf_counter() - begun) / steps
@@ -93,7 +94,7 @@ def plain_blocks(
 
 def our_blocks(
     network: nn.Module, split: Split, *, batch_size: int, precision: PrecisionName
-) -> object:
+) -> Callable[[int], float]:
     """Return a function that runs some steps of the project's loop."""
     spec = TrainSpec(
         optimizer=SgdOptimizer(name="sgd", lr=0.05),
@@ -165,7 +166,7 @@ def main() -> None:
     torch.manual_seed(0)
     network = build(
         architecture, channels=3, height=32, width=32, num_outputs=10, mean=MEAN, std=STD
-    ).to(memory_format=torch.channels_last)
+    ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ours = our_blocks(network, split, batch_size=batch_size, precision=asked.precision)
     plain = plain_blocks(
         copy.deepcopy(network),
@@ -174,11 +175,11 @@ def main() -> None:
         batch_size=batch_size,
         precision=asked.precision,
     )
-    ours(steps), plain(steps)  # type: ignore[operator]
+    ours(steps), plain(steps)
     pairs = []
     for number in range(asked.blocks):
         first, second = (ours, plain) if number % 2 else (plain, ours)
-        times = {id(first): first(steps), id(second): second(steps)}  # type: ignore[operator]
+        times = {id(first): first(steps), id(second): second(steps)}
         pairs.append((times[id(ours)], times[id(plain)]))
     ratios = sorted(a / b for a, b in pairs)
     quartiles = statistics.quantiles(ratios, n=4)

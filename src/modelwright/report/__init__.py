@@ -1,4 +1,4 @@
-"""The report: one offline HTML file, from the ledger, for people who don't know machine learning."""
+"""The report: one offline HTML file, from the ledger, for people who don't know the field."""
 
 from __future__ import annotations
 

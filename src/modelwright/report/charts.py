@@ -34,13 +34,13 @@ def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
     """
     if not math.isfinite(low) or not math.isfinite(high):
         return [0.0, 1.0]
-    if high <= low:
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
         low, high = low - 0.5 * (abs(low) or 1.0), low + 0.5 * (abs(low) or 1.0)
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(number * step, 12) for number in range(first, last + 1)]
+    return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
 def line_chart(lines: Sequence[Line], *, title: str, across: str, mark: float | None) -> str:

@@ -1,4 +1,4 @@
-"""The page itself: sentences and tables from the ledger, put into one HTML file without links out."""
+"""The page itself: sentences and tables from the ledger, in one HTML file without links out."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from modelwright.evaluation import Verdict
+from modelwright.evaluation import DIFFERENCE, WITHOUT_NEAR, Verdict
 from modelwright.files import write_bytes
-from modelwright.ledger import Evidence
+from modelwright.ledger import Evidence, Ledger
+from modelwright.recipe.evaluate import parse_target
 from modelwright.report.charts import confusion_chart, learning_curves, reliability_chart
 from modelwright.report.story import Pixels, Story
 
 MOST_CLASSES_DRAWN = 40
 MOST_CLASSES_LISTED = 200
-WITHOUT_NEAR = "without near-duplicates"
+_BLANK = "\u00a0"
+"""Keeps a number and its unit on one line."""
 
 BASELINES = {
     "majority": "always answering the most frequent class",
@@ -97,19 +99,18 @@ def headline_sentences(story: Story) -> list[str]:
                 "There is no test split, so this figure comes from the samples that also chose "
                 "the epoch: it flatters the model a little."
             )
-        best = max(
-            (row for row in story.ledger if row.metric == "accuracy" and _is_baseline(row)),
-            key=lambda row: row.value,
-            default=None,
-        )
-        if best is not None:
-            said.append(_beside_baseline(accuracy, best))
+        beside = beside_baseline(story.ledger)
+        if beside:
+            said.append(beside)
         without = story.ledger.find("accuracy", slice=WITHOUT_NEAR)
         if without is not None:
             said.append(
                 f"Without the {accuracy.n - without.n:,} that closely resemble an image of "
                 f"another split it is {percent(without.value)}."
             )
+    missed = missed_targets(story.verdicts)
+    if missed:
+        said.insert(1, missed)
     if story.openings is not None and story.openings > 1:
         said.append(
             f"This test set has been opened {story.openings} times on this machine. Each look that "
@@ -122,35 +123,47 @@ def _is_baseline(row: Evidence) -> bool:
     return row.subject.startswith("baseline:") and not row.slice
 
 
-def _beside_baseline(accuracy: Evidence, best: Evidence) -> str:
-    name = best.subject.partition(":")[2]
+def beside_baseline(ledger: Ledger) -> str:
+    """Say whether the network beats the strongest simple method, by their paired difference."""
+    newest = {row.subject: row for row in ledger if row.metric == DIFFERENCE}
+    strongest = min(newest.values(), key=lambda row: row.value, default=None)
+    if strongest is None:
+        return ""
+    name = strongest.subject.partition(":")[2]
+    reached = ledger.find("accuracy", subject=strongest.subject)
     words = BASELINES.get(name, name)
-    if accuracy.low > best.high:
+    figure = f" reaches {percent(reached.value)}" if reached is not None else " was measured"
+    if strongest.low > 0:
+        return f"The best simple method ({words}){figure}: the network is clearly better."
+    if strongest.high < 0:
         return (
-            f"The best simple method measured ({words}) reaches {percent(best.value)}: "
-            "the network is clearly better."
-        )
-    if accuracy.high < best.low:
-        return (
-            f"A simple method ({words}) reaches {percent(best.value)}: it is clearly better than "
-            "this network, so use it, or train longer."
+            f"A simple method ({words}){figure}: it is clearly better than this network, so use "
+            "it, or train longer."
         )
     return (
-        f"A simple method ({words}) reaches {percent(best.value)}: "
-        "these samples don't tell which of the two is better."
+        f"A simple method ({words}){figure}: these samples don't tell which of the two is better."
     )
 
 
+def missed_targets(verdicts: Sequence[Verdict]) -> str:
+    """Say how many targets are missed; empty where none is."""
+    missed = [name_of(verdict.metric) for verdict in verdicts if not verdict.passed]
+    if not missed:
+        return ""
+    of = f"{len(missed)} of {len(verdicts)} targets" if len(verdicts) > 1 else "its only target"
+    return f"It misses {of}: {', '.join(missed)}."
+
+
 def percent(share: float) -> str:
-    """Write a share as a percentage, with the digits that matter near 0 and 1.
+    r"""Write a share as a percentage, with the digits that matter near 0 and 1.
 
     >>> percent(0.9412), percent(0.99987), percent(1.0)
-    ('94.1 %', '99.99 %', '100 %')
+    ('94.1\xa0%', '99.99\xa0%', '100\xa0%')
     """
     if share in (0.0, 1.0):
-        return f"{share * 100:.0f} %"
+        return f"{share * 100:.0f}{_BLANK}%"
     digits = 2 if share > 0.995 or share < 0.005 else 1
-    return f"{share * 100:.{digits}f} %"
+    return f"{share * 100:.{digits}f}{_BLANK}%"
 
 
 def _count(number: float) -> str:
@@ -161,18 +174,18 @@ SHARES = ("accuracy", "precision", "recall", "f1", "top5")
 
 
 def figure(metric: str, value: float) -> str:
-    """Write a metric's value as a reader expects it: a percentage, milliseconds, bytes.
+    r"""Write a metric's value as a reader expects it: a percentage, milliseconds, bytes.
 
     >>> figure("accuracy", 0.5), figure("latency_p95_ms", 1.2345), figure("size_bytes", 2500000)
-    ('50.0 %', '1.23 ms', '2.5 MB')
+    ('50.0\xa0%', '1.23\xa0ms', '2.5\xa0MB')
     """
     if metric.startswith(SHARES):
         return percent(value)
     if metric.endswith("_ms"):
-        return f"{value:.3g} ms"
+        return f"{value:.3g}{_BLANK}ms"
     if metric.endswith("_bytes"):
         scale, unit = (1e6, "MB") if value >= 1e6 else (1e3, "kB")
-        return f"{value / scale:.3g} {unit}"
+        return f"{value / scale:.3g}{_BLANK}{unit}"
     if metric.endswith("_per_s"):
         return f"{value:,.0f} per second"
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
@@ -232,12 +245,25 @@ def _target_row(verdict: Verdict) -> dict[str, Any]:
     return {
         "metric": metric,
         "name": name_of(metric),
-        "target": found["target"],
+        "target": limit(metric, str(found["target"])),
         "value": text(found.get("value")),
         "passed": verdict.passed,
         "proven": bool(found.get("proven")),
         "why": str(found.get("why") or ""),
     }
+
+
+_SIGNS = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
+
+
+def limit(metric: str, target: str) -> str:
+    r"""Write a target as a reader says it.
+
+    >>> limit("size_bytes", "<= 2_000_000")
+    'at most 2\xa0MB'
+    """
+    sign, bound = parse_target(target)
+    return f"{_SIGNS[sign]} {figure(metric, bound)}"
 
 
 def overall_rows(story: Story) -> list[Row]:

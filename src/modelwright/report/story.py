@@ -64,6 +64,6 @@ class Story:
     mistakes: Pixels
     """`[M, H, W, C]`: the samples of `measurement.mistakes`, in order."""
     augmented: Pixels | None = None
-    """`[samples, times, H, W, C]`: training images as the network saw them; the first is untouched."""
+    """`[samples, times, H, W, C]`: training images as the network saw them, the first untouched."""
     notes: Sequence[str] = field(default_factory=tuple)
     """What the run said."""

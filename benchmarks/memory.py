@@ -1,0 +1,53 @@
+"""The most memory that a whole run on CIFAR-10 holds, and what was forecast.
+
+python benchmarks/memory.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+
+from measuring import real_data, tell
+
+
+def main() -> None:
+    """Print one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recipe", default="examples/cifar10.yaml")
+    parser.add_argument("--quick", action="store_true", help="0.05 epochs")
+    asked = parser.parse_args()
+    real_data()
+    settings = [f"train.epochs={0.05 if asked.quick else 1}", "targets={}"]
+    # The smaller sizes come first and need less: the memory is that of the full size.
+    settings += ["train.resolution=[]"]
+    line = [sys.executable, "-m", "modelwright"]
+    changes = [part for setting in settings for part in ("--set", setting)]
+    checked = subprocess.run(
+        [*line, "check", asked.recipe, "--json", "--quiet", *changes],
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    forecast = json.loads(checked.stdout)["forecast"]["memory_bytes"]
+    with tempfile.TemporaryDirectory() as aside:
+        subprocess.run(
+            [*line, "run", asked.recipe, "--quiet", "--out", aside, *changes],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    tell(
+        "memory",
+        peak_gib=round(peak / 2**30, 3),
+        reference={"forecast_gib": round(forecast / 2**30, 3)},
+        ratio=round(peak / forecast, 3),
+        target="peak_gib <= 3",
+    )
+
+
+if __name__ == "__main__":
+    main()
