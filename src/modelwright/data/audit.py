@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from modelwright.data.near import near_pairs
+from modelwright.data.hashing import THUMBNAIL
+from modelwright.data.near import LEAST_LIKENESS, LEAST_LIKENESS_TINY, near_pairs
 from modelwright.data.store import Store
 
 Rows = NDArray[np.int64]
@@ -75,7 +76,12 @@ def audit(store: Store, splits: Mapping[str, Rows], *, allow_leaks: bool) -> Aud
     same = _identical(store, used)
     findings += _duplicates(same, side, names, labels, origins, allow_leaks=allow_leaks)
     twin = {row: group[0] for group in same for row in group}
-    pairs = near_pairs(store.numbers("phash")[used], store.fixed("thumbnail")[used])
+    sides = np.minimum(store.numbers("width"), store.numbers("height"))[used]
+    pairs = near_pairs(
+        store.numbers("phash")[used],
+        store.fixed("thumbnail")[used],
+        least=np.where(sides < THUMBNAIL, LEAST_LIKENESS_TINY, LEAST_LIKENESS).astype(np.float32),
+    )
     pairs = used[pairs] if len(pairs) else pairs
     fresh = np.array(
         [(a, b) for a, b in pairs.tolist() if twin.get(a, a) != twin.get(b, b)], dtype=np.int64

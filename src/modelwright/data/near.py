@@ -18,6 +18,8 @@ MOST_BITS = 16
 """Hashes that differ in more bits belong to different images."""
 LEAST_LIKENESS = 0.92
 """The least correlation of two thumbnails of one image."""
+LEAST_LIKENESS_TINY = 0.995
+"""The same for images with a side below the thumbnail's: drawings of eight pixels all look alike."""
 LEAST_CONTRAST = 4.0
 """The least standard deviation of a thumbnail, 0…255: blank images all look alike."""
 _WIDEST_BUCKET = 64
@@ -26,12 +28,18 @@ _SHIFTS = tuple(range(0, 64, 4))
 _BAND_BITS = 10
 
 
-def near_pairs(hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8]) -> NDArray[np.int64]:
+def near_pairs(
+    hashes: NDArray[np.uint64],
+    thumbnails: NDArray[np.uint8],
+    *,
+    least: NDArray[np.float32] | None = None,
+) -> NDArray[np.int64]:
     """Return the pairs of images that look alike, `[P, 2]`, the smaller row first.
 
     Args:
         hashes: the perceptual hashes `[N]`.
         thumbnails: grey, `[N, pixels]`.
+        least: the least correlation asked of each `[N]`, if not the usual one.
     """
     if len(hashes) < 2:
         return np.empty((0, 2), dtype=np.int64)
@@ -46,7 +54,8 @@ def near_pairs(hashes: NDArray[np.uint64], thumbnails: NDArray[np.uint8]) -> NDA
         first, second = first[kept], second[kept]
         likeness = np.einsum("ij,ij->i", centred[first], centred[second])
         likeness /= norms[first] * norms[second]
-        alike = likeness >= LEAST_LIKENESS
+        asked = LEAST_LIKENESS if least is None else np.maximum(least[first], least[second])
+        alike = likeness >= asked
         low = np.minimum(first[alike], second[alike]).tolist()
         high = np.maximum(first[alike], second[alike]).tolist()
         found.update(zip(low, high, strict=True))

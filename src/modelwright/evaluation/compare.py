@@ -6,6 +6,7 @@ the bounds: Bonett and Price 2012; of the test: McNemar 1947, exact.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,10 +72,14 @@ def compare(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Comparison:
     )
 
 
-def answer(ledger: Ledger) -> str:
+def answer(ledger: Ledger, *, words: Mapping[str, str] | None = None) -> str:
     """Say whether the model beats the strongest baseline; empty where none was measured.
 
     A baseline that was measured on a part of the samples is compared on that part.
+
+    Args:
+        ledger: the evidence.
+        words: what baselines are called, by name; by that name where not said.
     """
     newest = {
         record.subject: record
@@ -85,10 +90,17 @@ def answer(ledger: Ledger) -> str:
     if found is None:
         return ""
     name = found.subject.partition(":")[2]
+    name = (words or {}).get(name, name)
     points = f"{abs(found.value) * 100:.1f} percentage points"
     sure = f"(95 %: {found.low * 100:+.1f} to {found.high * 100:+.1f}, same {found.n:,} samples)"
     if found.low > 0:
-        return f"The network beats the strongest baseline, {name}, by {points} {sure}."
+        return f"The network beats the strongest simple method, {name}, by {points} {sure}."
     if found.high < 0:
-        return f"The baseline {name} beats the network by {points} {sure}."
-    return f"The samples don't tell whether the network or the baseline {name} is better {sure}."
+        return (
+            f"A simple method, {name}, beats the network by {points} {sure}: use it instead, or "
+            "train longer."
+        )
+    return (
+        f"These samples don't tell whether the network is better than the strongest simple method, "
+        f"{name} {sure}."
+    )

@@ -1,0 +1,91 @@
+"""What a reader in a hurry should know, a sentence each: from the ledger and the gate alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from modelwright.evaluation import WITHOUT_NEAR, Verdict, answer
+from modelwright.ledger import Evidence
+from modelwright.report.story import Story
+from modelwright.report.words import BASELINES, figure, limit, name_of, percent
+
+Tone = Literal["", "good", "bad", "warn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence, and whether it is good or bad news."""
+
+    text: str
+    tone: Tone = ""
+
+
+def headline_sentences(story: Story) -> list[Sentence]:
+    """Return the headline: how good, whether it does what was asked, and what qualifies that."""
+    accuracy = story.ledger.find("accuracy")
+    sentences = [*_how_good(accuracy), *about_targets(story.verdicts)]
+    if accuracy is not None and accuracy.split == "validation":
+        text = (
+            "There is no test split, so this figure comes from the images that also chose the "
+            "epoch: it flatters the model a little."
+        )
+        sentences.append(Sentence(text, "warn"))
+    beside = answer(story.ledger, words=BASELINES)
+    if beside:
+        sentences.append(Sentence(beside))
+    without = story.ledger.find("accuracy", slice=WITHOUT_NEAR)
+    if accuracy is not None and without is not None:
+        left_out = accuracy.n - without.n
+        text = (
+            f"{left_out:,} of these images closely resemble{'s' if left_out == 1 else ''} one of "
+            f"another split; without them it is {percent(without.value)}."
+        )
+        sentences.append(Sentence(text))
+    if story.openings is not None and story.openings > 1:
+        text = (
+            f"This test set has been opened {story.openings:,} times on this machine. Each look "
+            "that leads to a change makes its figures a little too good."
+        )
+        sentences.append(Sentence(text, "warn"))
+    return sentences
+
+
+def _how_good(accuracy: Evidence | None) -> Iterator[Sentence]:
+    if accuracy is None:
+        return
+    images = f"{accuracy.split} image{'' if accuracy.n == 1 else 's'}".strip()
+    text = (
+        f"Of {accuracy.n:,} {images} that it had not learned from, the model names "
+        f"{percent(accuracy.value)} right"
+    )
+    if accuracy.low < accuracy.high:
+        text += (
+            f"; for other images of the same kind, expect {percent(accuracy.low)} to "
+            f"{percent(accuracy.high)}"
+        )
+    yield Sentence(f"{text}.")
+
+
+def about_targets(verdicts: Sequence[Verdict]) -> Iterator[Sentence]:
+    """Say plainly which targets are missed, or that all are met."""
+    missed = [verdict for verdict in verdicts if not verdict.passed]
+    total = len(verdicts)
+    if missed:
+        of = f"{len(missed)} of {total} targets" if total > 1 else "its only target"
+        yield Sentence(f"It misses {of}: {'; '.join(map(_missed, missed))}.", "bad")
+    elif verdicts:
+        met = "its only target" if total == 1 else f"all {total} targets"
+        proven = sum(verdict.proven for verdict in verdicts)
+        how = {0: ", but proves none of them", total: ", and proves them"}
+        if total == 1:
+            how = {0: ", but doesn't prove it", 1: ", and proves it"}
+        yield Sentence(f"It meets {met}{how.get(proven, f' and proves {proven} of them')}.", "good")
+
+
+def _missed(verdict: Verdict) -> str:
+    asked = limit(verdict.metric, verdict.target)
+    if verdict.value is None:
+        return f"{name_of(verdict.metric)} not measured, {asked} asked"
+    return f"{name_of(verdict.metric)} {figure(verdict.metric, verdict.value)}, {asked} asked"

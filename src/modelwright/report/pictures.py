@@ -1,0 +1,52 @@
+"""Pictures inside the page, reduced to the size at which they are looked at."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+
+from PIL import Image
+
+from modelwright.report.story import Pixels, Story
+from modelwright.report.words import percent, plain
+
+MISTAKE_SIDE = 192
+STRIP_SIDE = 112
+_COARSE = 64
+"""Images with fewer pixels a side are shown as squares, not blurred."""
+
+
+def picture(pixels: Pixels, *, side: int) -> str:
+    """Return an image `[H, W, C]`, at most `side` wide and high, as a data address."""
+    held = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    held.thumbnail((side, side), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    held.save(stream, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def are_coarse(pixels: Pixels) -> bool:
+    """Whether images `[…, H, W, C]` are so small that their pixels should be seen as squares."""
+    return max(pixels.shape[-3:-1]) < _COARSE
+
+
+def mistakes(story: Story) -> list[dict[str, str]]:
+    """Return the wrong answers that the model was surest of, with their pictures."""
+    labels = story.measurement.labels
+    return [
+        {
+            "picture": picture(pixels, side=MISTAKE_SIDE),
+            "truth": plain(labels[item.target]),
+            "answer": plain(labels[item.predicted]),
+            "confidence": percent(item.confidence),
+        }
+        for item, pixels in zip(story.measurement.mistakes, story.mistakes, strict=True)
+    ]
+
+
+def augmented_rows(augmented: Pixels | None) -> Sequence[Sequence[str]]:
+    """Return the pictures of augmented samples, a row each."""
+    if augmented is None:
+        return []
+    return [[picture(pixels, side=STRIP_SIDE) for pixels in row] for row in augmented]

@@ -1,0 +1,236 @@
+"""The tables of the report: figures from the ledger as text, a row each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from modelwright.evaluation import Verdict
+from modelwright.ledger import Evidence, Ledger
+from modelwright.recipe.evaluate import parse_target
+from modelwright.report.story import Story
+from modelwright.report.words import (
+    BASELINES,
+    count,
+    figure,
+    gap,
+    interval,
+    limit,
+    meaning_of,
+    name_of,
+    percent,
+    plain,
+)
+
+MOST_CLASSES_LISTED = 200
+CLASSES_AT_ONCE = 20
+"""More classes than this are folded away."""
+OVERALL = (
+    "accuracy",
+    "top5_accuracy",
+    "precision_macro",
+    "recall_macro",
+    "f1_macro",
+    "f1_weighted",
+    "log_loss",
+    "calibration_error",
+)
+RATES = ("precision", "recall", "f1")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure with its interval, as text."""
+
+    value: str
+    interval: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A named figure."""
+
+    name: str
+    found: Figure
+    meaning: str = ""
+    key: str = ""
+    """The name in scripts."""
+    here: bool = False
+    """Whether it is the model itself, among others."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRow:
+    """What became of one target."""
+
+    name: str
+    asked: str
+    found: Figure
+    passed: bool
+    proven: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """The figures of one class."""
+
+    label: str
+    samples: str
+    rates: dict[str, Figure] = field(default_factory=dict)
+    """By metric; empty where no sample shows anything of the class."""
+
+
+def _figure(found: Evidence) -> Figure:
+    return Figure(
+        figure(found.metric, found.value), interval(found.metric, found.low, found.high)
+    )
+
+
+def _row(found: Evidence) -> Row:
+    metric = found.metric
+    return Row(name_of(metric), _figure(found), meaning_of(metric), metric)
+
+
+def target_rows(verdicts: Sequence[Verdict]) -> list[TargetRow]:
+    """Return what was asked, beside what was measured."""
+    return [
+        TargetRow(
+            name=name_of(verdict.metric),
+            asked=limit(verdict.metric, verdict.target),
+            found=_measured(verdict),
+            passed=verdict.passed,
+            proven=verdict.proven,
+            why=_why(verdict),
+        )
+        for verdict in verdicts
+    ]
+
+
+def _measured(verdict: Verdict) -> Figure:
+    if verdict.value is None:
+        return Figure("–")
+    low, high = verdict.low, verdict.high
+    known = low is not None and high is not None
+    between = interval(verdict.metric, low or 0.0, high or 0.0) if known else ""
+    return Figure(figure(verdict.metric, verdict.value), between)
+
+
+def _why(verdict: Verdict) -> str:
+    """Return the gate's reason, with its figures in the reader's units."""
+    metric, value = verdict.metric, verdict.value
+    if value is None:
+        return verdict.why
+    if not verdict.passed:
+        return f"by {gap(metric, value, verdict.bound)}"
+    sign, bound = parse_target(verdict.target)
+    doubtful = verdict.low if sign.startswith(">") else verdict.high
+    if not verdict.why or doubtful is None:
+        return verdict.why
+    beyond = doubtful < bound if sign.startswith(">") else doubtful > bound
+    return f"it could be {figure(metric, doubtful)}" if beyond else verdict.why
+
+
+def overall_rows(ledger: Ledger) -> list[Row]:
+    """Return the figures over all samples, of the shipped model."""
+    found = (ledger.find(metric) for metric in OVERALL)
+    return [_row(item) for item in found if item is not None]
+
+
+def size_rows(ledger: Ledger) -> list[Row]:
+    """Return sizes and times of the shipped model."""
+    timed = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "throughput_per_s")
+    counted = ("size_bytes", "file_bytes", "parameters", "multiply_adds")
+    found = (ledger.find(metric) for metric in (*timed, *counted))
+    return [_row(item) for item in found if item is not None]
+
+
+def timed_on(ledger: Ledger) -> str:
+    """Return the machine that times were measured on; empty where none was."""
+    found = ledger.find("latency_p50_ms")
+    if found is None:
+        return ""
+    return ", ".join(part for part in (found.hardware, found.runtime) if part)
+
+
+def baseline_rows(ledger: Ledger) -> list[Row]:
+    """Return the accuracy of the model and of each baseline, best first; the model alone is none.
+
+    Names that evaluation may gain later are shown as they are.
+    """
+    subjects = dict.fromkeys(
+        record.subject for record in ledger if record.subject.startswith("baseline:")
+    )
+    rows = []
+    for subject in ("model", *subjects):
+        found = ledger.find("accuracy", subject=subject)
+        if found is not None:
+            name = subject.partition(":")[2]
+            words = "this model" if subject == "model" else BASELINES.get(name, name)
+            row = Row(words, _figure(found), key=name, here=subject == "model")
+            rows.append((found.value, row))
+    rows.sort(key=lambda pair: -pair[0])
+    return [row for _, row in rows] if len(rows) > 1 else []
+
+
+def class_rows(story: Story) -> list[ClassRow]:
+    """Return precision, recall and F1 of each class, the weakest first.
+
+    With so many classes that the ledger doesn't hold them, the figures are those of the table that
+    its averages were computed from.
+    """
+    scores, labels = story.measurement.classes, story.measurement.labels
+    unseen = (scores.support == 0) & (scores.predicted == 0)
+    order = np.lexsort((scores.recall, scores.f1, unseen))[:MOST_CLASSES_LISTED].tolist()
+    of_class: dict[str, Ledger] = {f"label={labels[at]}": Ledger() for at in order}
+    for record in story.ledger:
+        if record.slice in of_class:
+            of_class[record.slice].append(record)
+    rows = []
+    for at in order:
+        name = f"label={labels[at]}"
+        rates = {}
+        for metric in RATES if not unseen[at] else ():
+            found = of_class[name].find(metric, slice=name)
+            rates[metric] = _figure(found) if found is not None else _rate(story, metric, at)
+        rows.append(ClassRow(plain(labels[at]), count(int(scores.support[at])), rates))
+    return rows
+
+
+def _rate(story: Story, metric: str, at: int) -> Figure:
+    low, high = getattr(story.measurement.bounds, metric)
+    value = float(getattr(story.measurement.classes, metric)[at])
+    return Figure(figure(metric, value), interval(metric, float(low[at]), float(high[at])))
+
+
+def most_confused(story: Story, *, most: int = 12) -> list[dict[str, str]]:
+    """Return the pairs of classes that are taken for each other most often."""
+    cells, labels = story.measurement.confusion, story.measurement.labels
+    wrong = np.flatnonzero(cells.targets != cells.predicted)
+    order = wrong[np.argsort(-cells.counts[wrong], kind="stable")][:most]
+    support = story.measurement.classes.support
+    return [
+        {
+            "truth": plain(labels[int(cells.targets[at])]),
+            "answer": plain(labels[int(cells.predicted[at])]),
+            "count": count(int(cells.counts[at])),
+            "share": percent(float(cells.counts[at]) / max(int(support[cells.targets[at]]), 1)),
+        }
+        for at in order.tolist()
+    ]
+
+
+def split_rows(story: Story) -> list[tuple[str, str, str]]:
+    """Return each split, how many samples it holds, and what they were used for."""
+    uses = {
+        "train": "learning",
+        "validation": "choosing the epoch",
+        "test": "the figures in this report, once, at the end",
+    }
+    if "test" not in story.counts:
+        uses["validation"] += ", and the figures in this report"
+    return [
+        (name, count(sum(counts)), uses.get(name, "")) for name, counts in story.counts.items()
+    ]

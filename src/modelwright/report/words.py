@@ -1,0 +1,271 @@
+"""Figures and names as a reader who doesn't know the field expects them.
+
+The only place where a metric gets its name and its explanation in words; no figure is computed here
+but for its rounding.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from html import escape
+
+from markupsafe import Markup
+
+from modelwright.recipe.evaluate import parse_target
+
+BLANK = "\u00a0"
+"""Keeps a number and its unit on one line."""
+
+SHARES = ("accuracy", "precision", "recall", "f1", "top5")
+"""How the metrics begin that are shares of samples."""
+
+NAMES = {
+    "accuracy": ("right answers (accuracy)", "How many of 100 images are named rightly."),
+    "top5_accuracy": (
+        "right among the first five answers",
+        "How often the right class is one of the model's five best guesses.",
+    ),
+    "precision_macro": (
+        "precision, averaged over the classes",
+        "When it names a class, how often that is right; each class counts the same.",
+    ),
+    "precision_weighted": (
+        "precision, weighted by the classes' size",
+        "The same; a class counts as much as it has images.",
+    ),
+    "recall_macro": (
+        "recall, averaged over the classes",
+        "Of the images of a class, how many it finds; each class counts the same.",
+    ),
+    "recall_weighted": (
+        "recall, weighted by the classes' size",
+        "The same; a class counts as much as it has images.",
+    ),
+    "f1_macro": (
+        "F1, averaged over the classes",
+        "Precision and recall in one figure; each class counts the same.",
+    ),
+    "f1_weighted": (
+        "F1, weighted by the classes' size",
+        "The same; a class counts as much as it has images.",
+    ),
+    "log_loss": (
+        "log loss",
+        "How surprised the model is by the truth: 0 is perfect, and being surely wrong costs most.",
+    ),
+    "calibration_error": (
+        "calibration error",
+        "How far its stated confidence lies from how often it is right: 0 is perfect.",
+    ),
+    "size_bytes": ("size of the model", "All that decides a prediction."),
+    "file_bytes": ("size of the file", "The model with its proof: figures, recipe, samples."),
+    "parameters": ("learned numbers", "How many numbers training has set."),
+    "multiply_adds": (
+        "multiplications for one image",
+        "Each with an addition: the work of one pass through the network.",
+    ),
+    "latency_p50_ms": ("time for one answer, typically", "Half of the answers come sooner."),
+    "latency_p95_ms": ("time for one answer, at most in 95 of 100", ""),
+    "latency_p99_ms": ("time for one answer, at most in 99 of 100", ""),
+    "throughput_per_s": ("images answered in a second", "When they come 64 at once."),
+}
+"""By metric: its name in words, and what it says."""
+
+BASELINES = {
+    "majority": "always answering the most frequent class",
+    "centroid": "taking the class whose average image is nearest",
+    "hog": "hand-crafted features (HOG) with a linear classifier",
+}
+"""What each baseline is, in words; another one is shown by its name."""
+
+_SIGNS = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
+_CODE = re.compile(r"`([^`\n]+)`")
+
+
+def name_of(metric: str) -> str:
+    """Return a metric's name in words."""
+    return NAMES[metric][0] if metric in NAMES else metric.replace("_", " ")
+
+
+def meaning_of(metric: str) -> str:
+    """Return what a metric says, in a sentence; empty where nothing is known of it."""
+    return NAMES[metric][1] if metric in NAMES else ""
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share of samples, which reads best as a percentage."""
+    return metric.startswith(SHARES)
+
+
+def percent(share: float) -> str:
+    r"""Write a share as a percentage, with the digits that matter near 0 and 1.
+
+    >>> percent(0.9412), percent(0.99987), percent(0.999999), percent(1.0)
+    ('94.1\xa0%', '99.99\xa0%', '>\xa099.99\xa0%', '100\xa0%')
+    """
+    if share in (0.0, 1.0):
+        return f"{share * 100:.0f}{BLANK}%"
+    if 0.99995 <= share < 1:  # Rounding up would say that none was wrong.
+        return f">{BLANK}99.99{BLANK}%"
+    if 0 < share < 0.00005:
+        return f"<{BLANK}0.01{BLANK}%"
+    digits = 2 if share > 0.995 or share < 0.005 else 1
+    return f"{share * 100:.{digits}f}{BLANK}%"
+
+
+def figure(metric: str, value: float) -> str:
+    r"""Write a metric's value as a reader expects it: a percentage, milliseconds, bytes.
+
+    >>> figure("accuracy", 0.5), figure("latency_p95_ms", 1.2345), figure("size_bytes", 2500000)
+    ('50.0\xa0%', '1.23\xa0ms', '2.5\xa0MB')
+    """
+    if is_share(metric):
+        return percent(value)
+    if metric.endswith("_ms"):
+        return f"{_digits(value, 3)}{BLANK}ms"
+    if metric.endswith("_bytes"):
+        return _bytes(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{_digits(value, 4)}"
+
+
+def interval(metric: str, low: float, high: float) -> str:
+    r"""Write an interval, its unit once; empty where the figure isn't sampled.
+
+    >>> interval("accuracy", 0.91, 0.952), interval("latency_p95_ms", 1.25, 2.5)
+    ('91.0–95.2\xa0%', '1.25–2.5\xa0ms')
+    """
+    if low == high:
+        return ""
+    first, last = figure(metric, low), figure(metric, high)
+    number, _, unit = first.rpartition(BLANK)
+    if unit and last.endswith(BLANK + unit) and ">" not in first + last and "<" not in first + last:
+        return f"{number}–{last}"
+    return f"{first} to {last}"
+
+
+def limit(metric: str, target: str) -> str:
+    r"""Write a target as a reader says it.
+
+    >>> limit("size_bytes", "<= 2_000_000")
+    'at most 2\xa0MB'
+    """
+    sign, bound = parse_target(target)
+    if is_share(metric):  # A bound is what was asked, to the digit.
+        return f"{_SIGNS[sign]} {bound * 100:.6g}{BLANK}%"
+    return f"{_SIGNS[sign]} {figure(metric, bound)}"
+
+
+def gap(metric: str, value: float, bound: float) -> str:
+    r"""Write how far a figure lies from its bound.
+
+    >>> gap("accuracy", 0.78, 0.9), gap("size_bytes", 3_000_000, 2_500_000)
+    ('12.0 percentage points', '500\xa0kB')
+    """
+    away = abs(value - bound)
+    if not is_share(metric):
+        return figure(metric, away)
+    points = f"{away * 100:.1f}" if away >= 0.001 else _digits(away * 100, 1)
+    return f"{points} percentage points"
+
+
+def count(number: float) -> str:
+    """Write a whole number with its thousands marked."""
+    return f"{number:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    r"""Write a time in the units that a person would choose.
+
+    >>> duration(0.4), duration(94.2), duration(7384)
+    ('0.4\xa0s', '1\xa0min\xa034\xa0s', '2\xa0h\xa03\xa0min')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f}{BLANK}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}{BLANK}s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return BLANK.join((str(minutes), "min", str(rest), "s"))
+    hours, minutes = divmod(minutes, 60)
+    return BLANK.join((str(hours), "h", str(minutes), "min"))
+
+
+def short(number: float) -> str:
+    """Write a number in few signs.
+
+    >>> short(0.30000000000000004), short(2500000.0), short(12.0), short(0.0002)
+    ('0.3', '2.5M', '12', '0.0002')
+    """
+    size = abs(number)
+    if size >= 1e6:
+        return f"{number / 1e6:.4g}M"
+    if size >= 1e4:
+        return f"{number / 1e3:.4g}k"
+    if size and size < 1e-4:
+        return f"{number:.1e}"
+    return f"{number:.4g}"
+
+
+def plain(label: str) -> str:
+    r"""Write a label so that it can be seen: what has no form of its own gets one.
+
+    Control signs and those that turn the direction of writing would spoil what stands around them;
+    halves of signs can't be written to a file at all.
+
+    >>> plain("cat"), plain(" "), plain("a\x00b\u202e")
+    ('cat', '(blank)', 'a�b�')
+    """
+    seen = "".join("�" if _is_formless(sign) else sign for sign in label)
+    return seen if seen.strip() else "(blank)"
+
+
+def clipped(label: str, width: int = 18) -> str:
+    """Return a label cut to a width in letters, where a Chinese sign is as wide as two."""
+    label = plain(label)
+    if wide(label) <= width:
+        return label
+    kept, room = "", width - 1
+    for sign in label:
+        room -= wide(sign)
+        if room < 0:
+            break
+        kept += sign
+    return kept + "…"
+
+
+def wide(text: str) -> int:
+    """Return how many letters wide a text is.
+
+    >>> wide("cat"), wide("猫")
+    (3, 2)
+    """
+    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
+
+
+def prose(text: str) -> Markup:
+    """Return a message as HTML: escaped, and what stands in `…` as code.
+
+    >>> prose("Set `a: <b>` & go")
+    Markup('Set <code>a: &lt;b&gt;</code> &amp; go')
+    """
+    return Markup(_CODE.sub(r"<code>\1</code>", escape(text)))
+
+
+def _is_formless(sign: str) -> bool:
+    joins = sign in "\u200c\u200d"  # Emoji and several scripts are made with them.
+    return unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp") and not joins
+
+
+def _digits(value: float, digits: int) -> str:
+    """Write a number to so many digits, as people write numbers and not as `1e+02`."""
+    text = f"{value:.{digits}g}"
+    return f"{float(text):,.0f}" if "e+" in text else text
+
+
+def _bytes(value: float) -> str:
+    for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if abs(value) >= scale:
+            return f"{_digits(value / scale, 3)}{BLANK}{unit}"
+    return f"{value:.0f}{BLANK}bytes"
