@@ -1,10 +1,10 @@
 """Near-duplicates in linear time: perceptual hashes propose pairs, thumbnails confirm them.
 
-Hashes that share ten neighbouring bits, at one of sixteen places, are proposed (bands, as in Manku et
-al. 2007): among hashes that differ in eight bits nearly all pairs. In a wide bucket each is compared
-with its next neighbours alone, so that the time grows with the number of images. A pair holds where
-hashes and thumbnails agree; seen in benchmarks/audit.py, nearly all such pairs of CIFAR-10 are one
-picture, shifted, scaled or recoloured a little.
+Hashes that share ten neighbouring bits, at one of sixteen places, are proposed (bands, as in Manku
+et al. 2007): among hashes that differ in eight bits nearly all pairs. In a wide bucket each is
+compared with its next neighbours alone, so that the time grows with the number of images. A pair
+holds where hashes and thumbnails agree; looked at with benchmarks/audit.py, nearly all such pairs of
+CIFAR-10 are one picture, shifted, scaled or recoloured a little.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MOST_BITS = 16
 LEAST_LIKENESS = 0.92
 """The least correlation of two thumbnails of one image."""
 LEAST_LIKENESS_TINY = 0.995
-"""The same for images with a side below the thumbnail's: drawings of eight pixels all look alike."""
+"""The same for images with a side below the thumbnail's: those of eight pixels all look alike."""
 LEAST_CONTRAST = 4.0
 """The least standard deviation of a thumbnail, 0…255: blank images all look alike."""
 _WIDEST_BUCKET = 64
