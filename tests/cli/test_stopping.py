@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from modelwright.cli.launch import MARK
+from modelwright.run import LAUNCHED
 
 LONG = """\
 version: 1
@@ -26,7 +26,7 @@ def test_a_stopped_training_is_saved_and_gone_on_from(tmp_path):
         process = subprocess.Popen(
             [sys.executable, "-m", "modelwright", "run", "long.yaml", "--json"],
             cwd=tmp_path,
-            env={name: value for name, value in os.environ.items() if name != MARK},
+            env={name: value for name, value in os.environ.items() if name != LAUNCHED},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

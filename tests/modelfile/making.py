@@ -108,8 +108,8 @@ def forge(
     if isinstance(described, dict) and len(described.get("members", [])) == len(kept):
         claimed = [item.get("crc32") for item in described["members"]]
         entries = [
-            replace(entry, crc32=crc) if isinstance(crc, int) and crc < 1 << 32 else entry
-            for entry, crc in zip(entries, [*claimed, entries[-1].crc32], strict=True)
+            replace(entry, crc32=int(crc, 16)) if isinstance(crc, str) and len(crc) == 8 else entry
+            for entry, crc in zip(entries, [*claimed, f"{entries[-1].crc32:08x}"], strict=True)
         ]
     plan = layout.lay_out(entries, layout.write_comment(digest(last), None))
     raw = b"".join(

@@ -256,8 +256,9 @@ MANIFESTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a digest in capitals": _member(digest="SHA256:" + "A" * 64),
     "another size": _member(size=654),
     "a size below 0": _member(size=-1),
-    "another checksum": _member(crc32=1),
-    "a checksum that is too long": _member(crc32=1 << 40),
+    "another checksum": _member(crc32="00000001"),
+    "a checksum that is a number": _member(crc32=1),
+    "a checksum that is too long": _member(crc32="0" * 9),
     "chunks of nothing": _member(chunks=[]),
     "chunks that are too many": _member(chunks=["sha256:" + "0" * 64] * 2),
     "chunks that are numbers": _member(chunks=[1, 2]),
@@ -274,7 +275,7 @@ def test_manifests_that_lie(tmp_path: Path, kind: str) -> None:
 
 def test_a_checksum_that_lies_to_other_tools(tmp_path: Path) -> None:
     """Manifest and records agree on a checksum that the content doesn't have."""
-    path = forge(tmp_path / "m.mw", FROZEN, manifest=_member(crc32=1))
+    path = forge(tmp_path / "m.mw", FROZEN, manifest=_member(crc32="00000001"))
     refused(path, "checksum of `model/spec.json`")
 
 

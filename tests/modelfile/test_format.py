@@ -22,7 +22,7 @@ from modelwright.modelfile.manifest import CHUNK, LEDGER, Manifest
 from tests.modelfile.making import FROZEN, LABELS, evidence, forge, members_of
 
 FROZEN_DIGEST = "sha256:3bd96aae35e4625a6feda07b54c3a7f7aba2e17058d8b82d51b911ff0d046f64"
-FROZEN_BYTES = "d558b74b4d5fcab3cdf4aa936f3ccaf0f891fc1f664508fd1b6c12deda4f045d"
+FROZEN_BYTES = "67dd8f6d6d8112fa8fe1aab9221d6b7908bdc0898b869d396264eb9077c9d983"
 FROZEN_ANSWER = {1: 0.389091, 2: 0.240008, 0: 0.191576, 3: 0.179325}
 RAW = FROZEN.read_bytes()
 

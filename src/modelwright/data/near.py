@@ -3,8 +3,8 @@
 Hashes that share ten neighbouring bits, at one of sixteen places, are proposed (bands, as in Manku
 et al. 2007): among hashes that differ in eight bits nearly all pairs. In a wide bucket each is
 compared with its next neighbours alone, so that the time grows with the number of images. A pair
-holds where hashes and thumbnails agree; looked at with benchmarks/audit.py, nearly all such pairs of
-CIFAR-10 are one picture, shifted, scaled or recoloured a little.
+holds where hashes and thumbnails agree; looked at with benchmarks/audit.py, nearly all such pairs
+of CIFAR-10 are one picture, shifted, scaled or recoloured a little.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ _ORDER = (
 _OPTIONAL = {TOKENIZER}
 _GRAPH = re.compile(rf"{GRAPHS}[a-z][a-z0-9_]{{0,63}}\.onnx")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_CRC32 = re.compile(r"[0-9a-f]{8}")
 _TREE = b"modelwright chunks\n"
 
 
@@ -64,7 +65,8 @@ class Member:
         value = {
             "name": self.name,
             "size": self.size,
-            "crc32": self.crc32,
+            # Of one width, so that a file's size doesn't depend on its checksums.
+            "crc32": f"{self.crc32:08x}",
             "digest": self.digest,
         }
         return value | ({"chunks": list(self.chunks)} if self.chunks else {})
@@ -214,6 +216,12 @@ def _place(name: str) -> int:
     return _ORDER.index(kind)
 
 
+def _read_crc32(text: str) -> int:
+    if not _CRC32.fullmatch(text):
+        raise ModelFileError(f"`{MANIFEST}` holds a broken checksum: {text[:20]!r}")
+    return int(text, 16)
+
+
 def _read_member(value: Any) -> Member:
     name = field(value, "name", str, name=MANIFEST)
     only_keys(value, ("name", "size", "crc32", "digest", "chunks"), name=MANIFEST)
@@ -221,7 +229,7 @@ def _read_member(value: Any) -> Member:
     member = Member(
         name=name,
         size=field(value, "size", int, name=MANIFEST),
-        crc32=field(value, "crc32", int, name=MANIFEST),
+        crc32=_read_crc32(field(value, "crc32", str, name=MANIFEST)),
         digest=field(value, "digest", str, name=MANIFEST),
         chunks=tuple(chunks),
     )
@@ -229,7 +237,7 @@ def _read_member(value: Any) -> Member:
     if not all(isinstance(part, str) and _DIGEST.fullmatch(part) for part in parts):
         raise ModelFileError(f"`{MANIFEST}` holds a broken digest of `{name[:80]}`")
     expected = max(1, -(-member.size // CHUNK))
-    if member.size < 0 or len(parts) != expected or not 0 <= member.crc32 < 1 << 32:
+    if member.size < 0 or len(parts) != expected:
         raise ModelFileError(f"`{MANIFEST}` holds sizes of `{name[:80]}` that don't fit together")
     if _root(parts) != member.digest:
         raise ModelFileError(f"`{MANIFEST}` holds digests of `{name[:80]}` that don't agree")

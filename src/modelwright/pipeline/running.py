@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 import tempfile
 import time
@@ -148,16 +147,13 @@ def _write(
 def _keep_evidence(path: Path, ledger: Ledger) -> Ledger:
     """Put the ledger into the file, with the size that the file then has; return it."""
     others = [record for record in ledger if record.metric != "file_bytes"]
-    model = modelfile.digest(path)
-    for look in itertools.count(1):
-        # The figure's own digits count too, and those of the ledger's checksum, which is another
-        # one each time: the number of the look keeps two sizes from taking turns for ever.
+    model, size = modelfile.digest(path), -1
+    while size != path.stat().st_size:
+        # The figure's own digits count too; more digits only ever make a larger file.
         size = path.stat().st_size
-        method = f"the whole file, counted (look {look})"
-        ledger = Ledger([*others, exact("file_bytes", float(size), method=method, model=model)])
+        counted = exact("file_bytes", float(size), method="the whole file, counted", model=model)
+        ledger = Ledger([*others, counted])
         modelfile.with_ledger(path, ledger)
-        if path.stat().st_size == size:
-            break
     return ledger
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.metrics import Reliability
+from modelwright.report.words import clipped, is_share, name_of, percent, plain, short, wide
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56.0, 14.0, 14.0, 34.0
-_WIDTH, _HEIGHT = 560.0, 250.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 16.0, 12.0, 44.0
+_WIDTH, _HEIGHT = 440.0, 260.0
+_LETTER = 7.4
+"""About as wide as a letter is at the size of the charts' text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,154 +39,203 @@ def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
         return [0.0, 1.0]
     if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
         low, high = low - 0.5 * (abs(low) or 1.0), low + 0.5 * (abs(low) or 1.0)
-    rough = (high - low) / count
+    rough = high / count - low / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     return [float(f"{number * step:.12g}") for number in range(first, last + 1)]
 
 
-def line_chart(lines: Sequence[Line], *, title: str, across: str, mark: float | None) -> str:
-    """Return curves over a common axis, each named; `mark` is a vertical line at that abscissa."""
-    points = [point for line in lines for point in line.points if math.isfinite(point[1])]
-    if not points:
-        return ""
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    across_ticks, up_ticks = ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
-    if len(set(xs)) == 1:
-        across_ticks = [xs[0] - 0.5, xs[0], xs[0] + 0.5]
+def whole_ticks(low: float, high: float) -> list[float]:
+    """Return whole numbers within a range, its ends among them: for epochs.
 
-    def place(x: float, y: float) -> tuple[float, float]:
-        wide = (x - across_ticks[0]) / (across_ticks[-1] - across_ticks[0])
-        high = (y - up_ticks[0]) / (up_ticks[-1] - up_ticks[0])
-        return (
-            _LEFT + wide * (_WIDTH - _LEFT - _RIGHT),
-            _HEIGHT - _BOTTOM - high * (_HEIGHT - _TOP - _BOTTOM),
-        )
+    >>> whole_ticks(1, 20)
+    [1.0, 5.0, 10.0, 15.0, 20.0]
+    """
+    inside = [tick for tick in ticks(low, high) if low < tick < high and tick == round(tick)]
+    near = (high - low) / 12
+    kept = [tick for tick in inside if tick - low > near and high - tick > near]
+    return list(dict.fromkeys((low, *kept, high)))
+
+
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    title: str,
+    mark: float | None = None,
+    write: Callable[[float], str] = short,
+) -> str:
+    """Return curves over epochs, each named; empty where no point is finite.
+
+    Args:
+        lines: the curves; points that aren't finite are left out.
+        title: what it shows, and which direction is good.
+        mark: the epoch at which a vertical line stands.
+        write: writes a number of the upright axis.
+    """
+    drawn = [(line, [point for point in line.points if _is_finite(point)]) for line in lines]
+    xs = [x for _, points in drawn for x, _ in points]
+    ys = [y for _, points in drawn for _, y in points]
+    if not xs:
+        return ""
+    first, last = min(xs), max(xs)
+    up = ticks(min(ys), max(ys))
+    right, floor = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+
+    def along(x: float) -> float:
+        share = (x - first) / (last - first) if last > first else 0.5
+        return _LEFT + 8 + share * (right - _LEFT - 16)
+
+    def upright(y: float) -> float:
+        return floor - (y - up[0]) / (up[-1] - up[0]) * (floor - _TOP)
 
     parts = [_open(_WIDTH, _HEIGHT, title)]
-    for y in up_ticks:
-        _, at = place(across_ticks[0], y)
+    for y in up:
+        at = upright(y)
         parts.append(
-            f'<line class="grid" x1="{_LEFT}" y1="{at:.1f}" x2="{_WIDTH - _RIGHT}" y2="{at:.1f}"/>'
-            f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{short(y)}</text>'
+            f'<line class="grid" x1="{_LEFT}" y1="{at:.1f}" x2="{right}" y2="{at:.1f}"/>'
+            f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{write(y)}</text>'
         )
-    for x in across_ticks:
-        at, _ = place(x, up_ticks[0])
+    for x in whole_ticks(first, last):
         parts.append(
-            f'<text x="{at:.1f}" y="{_HEIGHT - 16}" text-anchor="middle">{short(x)}</text>'
+            f'<text x="{along(x):.1f}" y="{floor + 18}" text-anchor="middle">{short(x)}</text>'
         )
     parts.append(
-        f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 2}" text-anchor="end">{escape(across)}</text>'
+        f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">epoch</text>'
     )
-    if mark is not None:
-        at, _ = place(mark, up_ticks[0])
-        parts.append(
-            f'<line class="mark" x1="{at:.1f}" y1="{_TOP}" x2="{at:.1f}" y2="{_HEIGHT - _BOTTOM}"/>'
-        )
-    for line in lines:
-        path = " ".join(
-            f"{x:.1f},{y:.1f}" for x, y in (place(*p) for p in line.points if math.isfinite(p[1]))
-        )
+    if mark is not None and first <= mark <= last:
+        at = along(mark)
+        parts.append(f'<line class="mark" x1="{at:.1f}" y1="{_TOP}" x2="{at:.1f}" y2="{floor}"/>')
+    for line, points in drawn:
+        placed = [(along(x), upright(y)) for x, y in points]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
         parts.append(
             f'<polyline fill="none" stroke="var({line.colour})" stroke-width="2" points="{path}"/>'
         )
-        if len(line.points) < 40:
+        if len(placed) < 40:
             parts += [
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="var({line.colour})"/>'
-                for x, y in (place(*p) for p in line.points if math.isfinite(p[1]))
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.8" fill="var({line.colour})"/>'
+                for x, y in placed
             ]
     parts.append("</svg>")
     names = "".join(
         f'<span><i style="background:var({line.colour})"></i>{escape(line.name)}</span>'
         for line in lines
     )
-    return f'<figure class="chart">{"".join(parts)}<figcaption>{names}</figcaption></figure>'
+    shown = f'<p class="title">{escape(title)}</p>{"".join(parts)}<figcaption>{names}</figcaption>'
+    return f'<figure class="chart">{shown}</figure>'
 
 
 def learning_curves(
-    history: Sequence[Mapping[str, float]], *, select_by: str, chosen: int | None
+    history: Sequence[Mapping[str, float]],
+    *,
+    select_by: str,
+    chosen: int | None,
+    higher_is_better: bool = True,
 ) -> list[str]:
     """Return the loss, and the score that chose the epoch, over the epochs."""
-    epochs = [record["epoch"] for record in history]
     mark = history[chosen]["epoch"] if chosen is not None else None
 
-    def curve(key: str) -> list[tuple[float, float]]:
-        return [
-            (epoch, record[key])
-            for epoch, record in zip(epochs, history, strict=True)
-            if key in record
-        ]
+    def line(name: str, key: str, colour: str) -> Line:
+        points = [(record["epoch"], record[key]) for record in history if key in record]
+        return Line(name, points, colour)
 
     losses = [
-        Line(name, points, colour)
-        for name, key, colour in (
-            ("training loss", "train_loss", "--series-1"),
-            ("validation loss", "val_log_loss", "--series-2"),
-        )
-        if (points := curve(key))
+        line("training images", "train_loss", "--series-1"),
+        line("validation images", "val_log_loss", "--series-2"),
     ]
-    charts = [line_chart(losses, title="Loss by epoch", across="epoch", mark=mark)]
-    scores = curve(f"val_{select_by}")
-    if scores:
-        name = f"validation {select_by.replace('_', ' ')}"
-        line = Line(name, scores, "--series-2")
-        charts.append(line_chart([line], title=f"{name} by epoch", across="epoch", mark=mark))
+    losses = [curve for curve in losses if any(_is_finite(point) for point in curve.points)]
+    charts = [line_chart(losses, title="Loss: lower is better", mark=mark)]
+    key = f"val_{select_by}"
+    if key != "val_log_loss":
+        name = name_of(select_by)
+        better = "higher" if higher_is_better else "lower"
+        charts.append(
+            line_chart(
+                [line("validation images", key, "--series-2")],
+                title=f"{name[:1].upper()}{name[1:]}: {better} is better",
+                mark=mark,
+                write=_coarse_percent if is_share(select_by) else short,
+            )
+        )
     return [chart for chart in charts if chart]
 
 
 def confusion_chart(cells: NDArray[np.int64], labels: Sequence[str]) -> str:
     """Return a table of what was taken for what, `[K, K]`, as coloured squares with counts."""
     size = len(labels)
-    side = 44.0 if size <= 12 else max(14.0, 528.0 / size)
-    longest = max((min(len(label), 18) for label in labels), default=1)
-    left, top = 16.0 + 7.0 * longest, 16.0 + 7.0 * longest
-    width, height = left + side * size + 10, top + side * size + 22
+    side = 42.0 if size <= 12 else 22.0
+    longest = max((wide(clipped(label)) for label in labels), default=1)
+    left = top = 30.0 + _LETTER * longest
+    width, height = left + side * size + 6, top + side * size + 6
     shares = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
-    parts = [_open(width, height, "Confusion: rows are the true class, columns the answer")]
+    middle = side * size / 2
+    parts = [
+        _open(width, height, "What was taken for what: a row is the truth, a column the answer"),
+        f'<text class="axis" x="{left + middle:.1f}" y="14" text-anchor="middle">'
+        "the model's answer</text>",
+        f'<text class="axis" transform="translate(14 {top + middle:.1f}) rotate(-90)" '
+        'text-anchor="middle">the truth</text>',
+    ]
     for row, label in enumerate(labels):
-        middle = top + side * (row + 0.5)
-        name = escape(_clip(label))
-        parts.append(f'<text x="{left - 6}" y="{middle + 4:.1f}" text-anchor="end">{name}</text>')
-        across = left + side * (row + 0.5)
+        at = side * (row + 0.5)
+        name = escape(clipped(label))
         parts.append(
-            f'<text transform="translate({across + 4:.1f} {top - 6}) rotate(-90)">{name}</text>'
+            f'<text x="{left - 6:.1f}" y="{top + at + 4:.1f}" text-anchor="end">{name}</text>'
+            f'<text transform="translate({left + at + 4:.1f} {top - 6:.1f}) rotate(-90)">'
+            f"{name}</text>"
         )
         for column in range(size):
-            share, count = float(shares[row, column]), int(cells[row, column])
-            x, y = left + side * column, top + side * row
-            colour = "--good" if row == column else "--bad"
-            said = f"{label} taken for {labels[column]}: {count}"
-            # Rare mistakes are what one looks for: the root keeps them visible.
+            said = f"{plain(label)} taken for {plain(labels[column])}: {int(cells[row, column]):,}"
             parts.append(
-                f'<rect x="{x:.1f}" y="{y:.1f}" width="{side - 1:.1f}" height="{side - 1:.1f}" '
-                f'fill="var({colour})" fill-opacity="{0.04 + 0.86 * math.sqrt(share):.3f}">'
-                f"<title>{escape(said)}</title></rect>"
-            )
-            if count and side >= 26:
-                tone = ' class="on"' if share > 0.4 else ""
-                parts.append(
-                    f'<text{tone} x="{x + side / 2:.1f}" y="{y + side / 2 + 4:.1f}" '
-                    f'text-anchor="middle">{count}</text>'
+                _square(
+                    left + side * column,
+                    top + side * row,
+                    side,
+                    count=int(cells[row, column]),
+                    share=float(shares[row, column]),
+                    is_right=row == column,
+                    said=said,
                 )
-    parts.append(
-        f'<text x="{left}" y="{height - 4}">columns: the answer, rows: the truth</text></svg>'
+            )
+    parts.append("</svg>")
+    fit = f"min-width:{width * 0.72:.0f}px" if size > 12 else ""
+    return f'<figure class="chart square"><div style="{fit}">{"".join(parts)}</div></figure>'
+
+
+def _square(
+    x: float, y: float, side: float, *, count: int, share: float, is_right: bool, said: str
+) -> str:
+    # Rare mistakes are what one looks for: the root keeps them visible.
+    strength = math.sqrt(share)
+    colour = f"var({'--good' if is_right else '--bad'})" if count else "var(--ground)"
+    opacity = 0.08 + 0.86 * strength if count else 1.0
+    drawn = (
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{side - 1:.1f}" height="{side - 1:.1f}" '
+        f'fill="{colour}" fill-opacity="{opacity:.3f}"><title>{escape(said)}</title></rect>'
     )
-    return f'<figure class="chart square">{"".join(parts)}</figure>'
+    written = short(count)
+    if count and len(written) * _LETTER < side:
+        tone = "on" if strength > 0.6 else "cell"
+        drawn += (
+            f'<text class="{tone}" x="{x + side / 2:.1f}" y="{y + side / 2 + 4:.1f}" '
+            f'text-anchor="middle">{written}</text>'
+        )
+    return drawn
 
 
 def reliability_chart(table: Reliability) -> str:
     """Return how often answers of each confidence were right, against the diagonal."""
-    size, low = 300.0, 40.0
-    span = size - low - 14.0
-    parts = [_open(size, size, "How often answers of each confidence were right")]
-    for tick in (0.0, 0.5, 1.0):
-        at = size - low - tick * span
-        along = low + tick * span
+    size, low, top = 340.0, 62.0, 12.0
+    span = size - low - 26.0
+    floor = top + span
+    parts = [_open(size, floor + 46, "How often answers of each confidence were right")]
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        at, along = floor - tick * span, low + tick * span
         parts.append(
             f'<line class="grid" x1="{low}" y1="{at:.1f}" x2="{low + span}" y2="{at:.1f}"/>'
             f'<text x="{low - 6}" y="{at + 4:.1f}" text-anchor="end">{tick:.0%}</text>'
-            f'<text x="{along:.1f}" y="{size - low + 16}" text-anchor="middle">{tick:.0%}</text>'
+            f'<text x="{along:.1f}" y="{floor + 18:.1f}" text-anchor="middle">{tick:.0%}</text>'
         )
     bins = len(table.samples)
     most = max(int(table.samples.max()), 1)
@@ -193,43 +245,34 @@ def reliability_chart(table: Reliability) -> str:
             continue
         right = float(table.hits[number]) / count
         x = low + number / bins * span
+        answers = "1 answer" if count == 1 else f"{count:,} answers"
         parts.append(
-            f'<rect x="{x + 1:.1f}" y="{size - low - right * span:.1f}" '
+            f'<rect x="{x + 1:.1f}" y="{floor - right * span:.1f}" '
             f'width="{span / bins - 2:.1f}" height="{right * span:.1f}" fill="var(--series-1)" '
-            f'fill-opacity="{0.25 + 0.75 * math.sqrt(count / most):.3f}">'
-            f"<title>{count} answers, {right:.1%} right</title></rect>"
+            f'fill-opacity="{0.2 + 0.8 * math.sqrt(count / most):.3f}">'
+            f"<title>{answers}, {percent(right)} right</title></rect>"
         )
     parts.append(
-        f'<line class="mark" x1="{low}" y1="{size - low}" x2="{low + span}" '
-        f'y2="{size - low - span}"/>'
-        f'<text x="{low + span}" y="{size - 6}" text-anchor="end">confidence of the answer</text>'
-        "</svg>"
+        f'<line class="mark" x1="{low}" y1="{floor}" x2="{low + span}" y2="{top}"/>'
+        f'<text class="axis" x="{low + span / 2}" y="{floor + 40}" text-anchor="middle">'
+        "how sure it was</text>"
+        f'<text class="axis" transform="translate(14 {top + span / 2}) rotate(-90)" '
+        'text-anchor="middle">how often it was right</text></svg>'
     )
     return f'<figure class="chart square">{"".join(parts)}</figure>'
 
 
-def short(number: float) -> str:
-    """Write a number in few signs.
+def _is_finite(point: tuple[float, float]) -> bool:
+    return math.isfinite(point[0]) and math.isfinite(point[1])
 
-    >>> short(0.30000000000000004), short(2500000.0), short(12.0)
-    ('0.3', '2.5M', '12')
-    """
-    size = abs(number)
-    if size >= 1e6:
-        return f"{number / 1e6:.4g}M"
-    if size >= 1e4:
-        return f"{number / 1e3:.4g}k"
-    if size and size < 1e-3:
-        return f"{number:.1e}"
-    return f"{number:.4g}"
+
+def _coarse_percent(share: float) -> str:
+    return f"{share * 100:.4g} %"
 
 
 def _open(width: float, height: float, title: str) -> str:
     return (
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" style="max-width:{width:.0f}px" role="img">'
+        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'style="width:min(100%,{width * 1.1:.0f}px)" role="img">'
         f"<title>{escape(title)}</title>"
     )
-
-
-def _clip(label: str) -> str:
-    return label if len(label) <= 18 else label[:17] + "…"

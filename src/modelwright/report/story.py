@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,9 +51,9 @@ class Story:
     """How often this test set was opened on this machine, this time included."""
     recipe: str
     """The recipe as YAML, every default written out."""
-    decisions: Mapping[str, Any]
+    decisions: Mapping[str, object]
     environment: Mapping[str, str]
-    lineage: Sequence[Mapping[str, Any]]
+    lineage: Sequence[Mapping[str, object]]
     model_name: str
     """The model file's name."""
     model_digest: str

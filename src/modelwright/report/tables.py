@@ -84,9 +84,7 @@ class ClassRow:
 
 
 def _figure(found: Evidence) -> Figure:
-    return Figure(
-        figure(found.metric, found.value), interval(found.metric, found.low, found.high)
-    )
+    return Figure(figure(found.metric, found.value), interval(found.metric, found.low, found.high))
 
 
 def _row(found: Evidence) -> Row:
@@ -231,6 +229,4 @@ def split_rows(story: Story) -> list[tuple[str, str, str]]:
     }
     if "test" not in story.counts:
         uses["validation"] += ", and the figures in this report"
-    return [
-        (name, count(sum(counts)), uses.get(name, "")) for name, counts in story.counts.items()
-    ]
+    return [(name, count(sum(counts)), uses.get(name, "")) for name, counts in story.counts.items()]
