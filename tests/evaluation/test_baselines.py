@@ -102,7 +102,9 @@ def test_the_model_is_compared_on_the_same_samples() -> None:
     assert record.value == pytest.approx(1 - share)
     assert 0 < record.low < record.value < record.high
     assert (record.subject, record.model) == ("baseline:majority", "sha256:model")
-    assert answer(Ledger(evidence)).startswith("The network beats the strongest baseline, majority")
+    assert answer(Ledger(evidence)).startswith(
+        "The network beats the strongest simple method, majority"
+    )
 
 
 def test_tiny_images_leave_hog_out_and_say_so() -> None:

@@ -49,13 +49,13 @@ def test_other_samples_are_refused() -> None:
 @pytest.mark.parametrize(
     ("low", "value", "high", "said"),
     [
-        (0.1, 0.2, 0.3, "The network beats the strongest baseline, hog, by 20.0 percentage points"),
-        (-0.3, -0.2, -0.1, "The baseline hog beats the network by 20.0 percentage points"),
+        (0.1, 0.2, 0.3, "The network beats the strongest simple method, hog, by 20.0 percentage"),
+        (-0.3, -0.2, -0.1, "A simple method, hog, beats the network by 20.0 percentage points"),
         (
             -0.1,
             0.1,
             0.2,
-            "The samples don't tell whether the network or the baseline hog is better",
+            "These samples don't tell whether the network is better than the strongest simple",
         ),
     ],
 )

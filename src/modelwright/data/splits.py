@@ -60,7 +60,16 @@ def draw_splits(
     # What the source calls training is never tested on.
     untold = np.array([given[row] == "" for row in pool], dtype=bool)
     if not has_test and untold.any():
-        drawn = _draw(spec, pool[untold], spec.test, "test", labels, extras, keys)
+        drawn = _draw(
+            spec,
+            pool[untold],
+            spec.test,
+            "test",
+            labels,
+            extras,
+            keys,
+            spare=1 if has_validation or not spec.val else 2,
+        )
         parts["test"] = drawn.tolist()
         pool = pool[~np.isin(pool, drawn)]
     if not has_validation:
@@ -87,7 +96,10 @@ def _draw(
     labels: Sequence[str],
     extras: Sequence[str],
     keys: NDArray[np.uint8],
+    *,
+    spare: int = 1,
 ) -> Rows:
+    """Draw a split's rows; by group, at least `spare` groups are left for the splits after it."""
     wanted = share if isinstance(share, int) else round(share * len(pool))
     if wanted >= len(pool) > 0 and wanted > 0:
         raise DataError(
@@ -104,7 +116,7 @@ def _draw(
         )
         return pool[order[-wanted:]]
     if spec.by == "group":
-        return _draw_groups(spec, pool, wanted, name, extras)
+        return _draw_groups(spec, pool, wanted, name, extras, spare=spare)
     return _draw_stratified(spec, pool, wanted, name, labels, keys)
 
 
@@ -138,23 +150,24 @@ def _draw_stratified(
 
 
 def _draw_groups(
-    spec: SplitSpec, pool: Rows, wanted: int, name: str, extras: Sequence[str]
+    spec: SplitSpec, pool: Rows, wanted: int, name: str, extras: Sequence[str], *, spare: int
 ) -> Rows:
     """Draw whole groups until the count is reached as nearly as groups allow."""
     groups: dict[str, list[int]] = {}
     for row in pool.tolist():
         groups.setdefault(extras[row], []).append(row)
-    if len(groups) < 2:
+    if len(groups) <= spare:
         raise DataError(
-            f"there is only one group, so no {name} split can be drawn by group",
+            f"{len(groups)} group{'' if len(groups) == 1 else 's'} can't be split into a {name} "
+            f"split and {spare} more",
             where="data.split.column",
-            fix="Split by another column, or `by: stratified`",
+            fix="Split by another column or `by: stratified`, or set the share of a split to 0",
         )
     order = sorted(groups, key=lambda group: _mark(spec.seed, group.encode(), name))
     drawn: list[int] = []
     taken = 0
     for group in order:
-        if len(drawn) >= wanted or taken == len(groups) - 1:
+        if len(drawn) >= wanted or taken == len(groups) - spare:
             break
         if drawn and abs(len(drawn) + len(groups[group]) - wanted) > wanted - len(drawn):
             continue

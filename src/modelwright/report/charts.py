@@ -199,8 +199,8 @@ def confusion_chart(cells: NDArray[np.int64], labels: Sequence[str]) -> str:
                 )
             )
     parts.append("</svg>")
-    fit = f"min-width:{width * 0.72:.0f}px" if size > 12 else ""
-    return f'<figure class="chart square"><div style="{fit}">{"".join(parts)}</div></figure>'
+    least = 0.75 * width if size > 12 else 0.0
+    return _figure(parts, width, least=least)
 
 
 def _square(
@@ -252,14 +252,15 @@ def reliability_chart(table: Reliability) -> str:
             f'fill-opacity="{0.2 + 0.8 * math.sqrt(count / most):.3f}">'
             f"<title>{answers}, {percent(right)} right</title></rect>"
         )
+    ends = f'x1="{low}" y1="{floor}" x2="{low + span}" y2="{top}"'
     parts.append(
-        f'<line class="mark" x1="{low}" y1="{floor}" x2="{low + span}" y2="{top}"/>'
+        f'<line class="halo" {ends}/><line class="mark" {ends}/>'
         f'<text class="axis" x="{low + span / 2}" y="{floor + 40}" text-anchor="middle">'
         "how sure it was</text>"
         f'<text class="axis" transform="translate(14 {top + span / 2}) rotate(-90)" '
         'text-anchor="middle">how often it was right</text></svg>'
     )
-    return f'<figure class="chart square">{"".join(parts)}</figure>'
+    return _figure(parts, size)
 
 
 def _is_finite(point: tuple[float, float]) -> bool:
@@ -271,8 +272,12 @@ def _coarse_percent(share: float) -> str:
 
 
 def _open(width: float, height: float, title: str) -> str:
+    return f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img"><title>{escape(title)}</title>'
+
+
+def _figure(parts: Sequence[str], width: float, *, least: float = 0.0) -> str:
+    """Return a chart as wide as its text reads well; it is scrolled where it would be narrower."""
     return (
-        f'<svg viewBox="0 0 {width:.0f} {height:.0f}" '
-        f'style="width:min(100%,{width * 1.1:.0f}px)" role="img">'
-        f"<title>{escape(title)}</title>"
+        f'<figure class="chart" style="max-width:{width + 40:.0f}px">'
+        f'<div style="min-width:{least:.0f}px">{"".join(parts)}</div></figure>'
     )

@@ -15,7 +15,6 @@ from modelwright.report.words import (
     BASELINES,
     count,
     figure,
-    gap,
     interval,
     limit,
     meaning_of,
@@ -121,8 +120,8 @@ def _why(verdict: Verdict) -> str:
     metric, value = verdict.metric, verdict.value
     if value is None:
         return verdict.why
-    if not verdict.passed:
-        return f"by {gap(metric, value, verdict.bound)}"
+    if not verdict.passed:  # Both figures stand beside it.
+        return ""
     sign, bound = parse_target(verdict.target)
     doubtful = verdict.low if sign.startswith(">") else verdict.high
     if not verdict.why or doubtful is None:

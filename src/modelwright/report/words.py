@@ -139,9 +139,10 @@ def interval(metric: str, low: float, high: float) -> str:
         return ""
     first, last = figure(metric, low), figure(metric, high)
     number, _, unit = first.rpartition(BLANK)
-    if unit and last.endswith(BLANK + unit) and ">" not in first + last and "<" not in first + last:
-        return f"{number}–{last}"
-    return f"{first} to {last}"
+    has_sign = any(sign in first + last for sign in "<>") or low < 0
+    if has_sign or not last.endswith(unit):
+        return f"{first} to {last}"
+    return f"{number}–{last}" if number else f"{first}–{last}"
 
 
 def limit(metric: str, target: str) -> str:
@@ -154,19 +155,6 @@ def limit(metric: str, target: str) -> str:
     if is_share(metric):  # A bound is what was asked, to the digit.
         return f"{_SIGNS[sign]} {bound * 100:.6g}{BLANK}%"
     return f"{_SIGNS[sign]} {figure(metric, bound)}"
-
-
-def gap(metric: str, value: float, bound: float) -> str:
-    r"""Write how far a figure lies from its bound.
-
-    >>> gap("accuracy", 0.78, 0.9), gap("size_bytes", 3_000_000, 2_500_000)
-    ('12.0 percentage points', '500\xa0kB')
-    """
-    away = abs(value - bound)
-    if not is_share(metric):
-        return figure(metric, away)
-    points = f"{away * 100:.1f}" if away >= 0.001 else _digits(away * 100, 1)
-    return f"{points} percentage points"
 
 
 def count(number: float) -> str:

@@ -1,0 +1,155 @@
+"""Stories to tell: small measurements of a pretended model, of every kind that a report meets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.data import Split
+from modelwright.evaluation import DIFFERENCE, Place, judge, measure
+from modelwright.ledger import Evidence, Ledger
+from modelwright.report import Story
+
+HARDWARE = "a processor, 2 cores"
+ATTACKS = (
+    "<img src=x onerror=alert(1)>",
+    "</style></title><script>alert(1)</script>",
+    '" onload="alert(1)',
+    "{{ 7 * 7 }}{% raw %}",
+    "猫 😀 кот",
+    "../../etc/passwd",
+    "a" * 200,
+    " ",
+    "turned \u202e around\x00\x1b[31m",
+    "not text \udcff",
+    "javascript:alert(1)",
+    "http://example.org/x.png",
+)
+
+
+class Answers:
+    """A model that gives the outputs it was made with, by the number in a sample's first pixels."""
+
+    digest = "sha256:" + "0" * 64
+    parameters, multiply_adds, size_bytes, file_bytes = 98_765, 1_234_567, 1_500_000, 1_600_000
+
+    def __init__(self, labels: Sequence[str], outputs: NDArray[np.float32]) -> None:
+        self.labels, self._outputs = labels, outputs
+
+    def outputs(self, inputs: NDArray[Any], /) -> NDArray[np.float32]:
+        return self._outputs[np.ascontiguousarray(inputs[:, 0, 0, 0]).astype(int)]
+
+
+def history(epochs: int) -> list[dict[str, float]]:
+    return [
+        {
+            "epoch": number + 1.0,
+            "train_loss": 2.0 / (number + 1),
+            "val_log_loss": 1.6 / (number + 1) + 0.1,
+            "val_accuracy": 1 - 0.7 / (number + 1),
+        }
+        for number in range(epochs)
+    ]
+
+
+def baselines(count: int, *, by: float = 0.2, spread: float = 0.05) -> list[Evidence]:
+    """Return three baselines' accuracy and how far the model is ahead, the strongest by `by`."""
+    rows = []
+    for number, name in enumerate(("majority", "centroid", "hog")):
+        ahead = by + 0.1 * (2 - number)
+        accuracy, split = 0.5 - ahead / 2, "test"
+        for metric, value in (("accuracy", accuracy), (DIFFERENCE, ahead)):
+            rows.append(
+                Evidence(
+                    metric=metric,
+                    value=value,
+                    low=value - spread,
+                    high=value + spread,
+                    n=count,
+                    method="made up",
+                    subject=f"baseline:{name}",
+                    split=split,
+                )
+            )
+    return rows
+
+
+def story(
+    labels: Sequence[str] = ("cat", "dog", "emu"),
+    *,
+    count: int = 120,
+    sure: float = 2.0,
+    side: int = 8,
+    channels: int = 3,
+    split: str = "test",
+    targets: dict[str, str] | None = None,
+    compared: bool = True,
+    pictures: NDArray[np.uint8] | None = None,
+    **changes: Any,
+) -> Story:
+    """Return a story of a model whose right answer stands out by `sure`."""
+    random = np.random.default_rng(0)
+    truth = np.arange(count, dtype=np.int64) % len(labels)
+    outputs = random.normal(size=(count, len(labels))).astype(np.float32)
+    outputs[np.arange(count), truth] += sure
+    numbers = np.arange(count, dtype=np.int64)
+    numbered = numbers.reshape(-1, 1, 1, 1)
+    if pictures is None:
+        pictures = random.integers(0, 256, (count, side, side, channels), dtype=np.uint8)
+    found = measure(
+        Answers(tuple(labels), outputs),
+        Split(split, numbered, numbers, truth),
+        fingerprint="sha256:1",
+        place=Place(HARDWARE, "onnxruntime 1, 2 threads", 2),
+    )
+    ledger = Ledger([*found.evidence, *(baselines(count) if compared else [])])
+    for metric, value in (
+        ("latency_p50_ms", 0.0891),
+        ("latency_p95_ms", 0.37),
+        ("latency_p99_ms", 13.4),
+        ("throughput_per_s", 7594.0),
+    ):
+        ledger.append(
+            Evidence(
+                metric=metric,
+                value=value,
+                low=value * 0.9,
+                high=value * 1.2,
+                n=500,
+                method="made up",
+                hardware=HARDWARE,
+                runtime="onnxruntime 1, 2 threads",
+            )
+        )
+    worst = np.array([item.position for item in found.mistakes], dtype=np.int64)
+    counts = {"train": [30] * len(labels), "validation": [5] * len(labels)}
+    if split == "test":
+        counts["test"] = np.bincount(truth, minlength=len(labels)).tolist()
+    told: dict[str, Any] = {
+        "name": "pets",
+        "source": "folder pets",
+        "ledger": ledger,
+        "verdicts": judge(targets or {}, ledger, hardware=HARDWARE),
+        "measurement": found,
+        "higher_is_better": True,
+        "select_by": "accuracy",
+        "history": history(12),
+        "chosen": 8,
+        "counts": counts,
+        "findings": [],
+        "openings": 1 if split == "test" else None,
+        "recipe": "version: 1\n# </script><script>alert(1)</script>\n",
+        "decisions": {"precision": {"precision": "fp32", "why": "the recipe says so"}},
+        "environment": {"python": "3.11", "onnxruntime": "1.32"},
+        "lineage": [{"step": "train", "steps": 5}, {"step": "export", "difference": 6.44220620e-7}],
+        "model_name": "model.mw",
+        "model_digest": Answers.digest,
+        "predict_command": "modelwright predict runs/pets/model.mw runs/pets/samples/0-cat.png",
+        "seconds": 125.0,
+        "training_s": 94.2,
+        "mistakes": pictures[worst],
+    }
+    return Story(**{**told, **changes})
