@@ -1,5 +1,10 @@
+"""The page: what it says, that it says nothing else, and that nothing gets out of its text."""
+
 from __future__ import annotations
 
+import base64
+import io
+import os
 import re
 from dataclasses import replace
 from html import unescape
@@ -7,204 +12,499 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from modelwright import metrics
-from modelwright.data import Split
-from modelwright.evaluation import Place, judge, measure
+from modelwright.errors import ResourceError
+from modelwright.evaluation import DIFFERENCE, WITHOUT_NEAR, judge
 from modelwright.ledger import Evidence, Ledger
-from modelwright.report import Finding, Story, write_report
+from modelwright.report import Finding, write_report
+from modelwright.report.headline import headline_sentences
 from modelwright.report.page import page
+from modelwright.report.pictures import MISTAKE_SIDE, are_coarse, picture
+from tests.report.stories import ATTACKS, baselines, history, story
 
-ATTACK = ["<img src=x onerror=alert(1)>", "猫 😀", "../../etc", "a" * 200]
-
-
-class Answers:
-    """A model that answers with what it was given: for measuring without a file."""
-
-    digest = "sha256:" + "0" * 64
-    parameters, multiply_adds, size_bytes, file_bytes = 1000, 2000, 3000, 4000
-
-    def __init__(self, labels, outputs):
-        self.labels, self._outputs = labels, outputs
-
-    def outputs(self, pixels):
-        return self._outputs[pixels[:, 0, 0, 0].astype(int)]
-
-
-def story(labels=("cat", "dog", "emu"), *, targets=None, wrong=True, **changes):
-    count = 60
-    chance = np.random.default_rng(0)
-    targets_of = np.arange(count, dtype=np.int64) % len(labels)
-    outputs = chance.normal(size=(count, len(labels))).astype(np.float32)
-    outputs[np.arange(count), targets_of] += 2.0 if wrong else 50.0
-    pixels = np.zeros((count, 4, 4, 3), dtype=np.uint8)
-    pixels[:, 0, 0, 0] = np.arange(count)
-    samples = Split("test", pixels, np.arange(count), targets_of)
-    found = measure(
-        Answers(labels, outputs), samples, fingerprint="sha256:x", place=Place("a machine")
-    )
-    ledger = Ledger(found.evidence)
-    worst = np.array([item.position for item in found.mistakes], dtype=np.int64)
-    known = {
-        "name": "pets",
-        "source": "folder pets",
-        "ledger": ledger,
-        "verdicts": judge(targets or {}, ledger, hardware="a machine"),
-        "measurement": found,
-        "higher_is_better": True,
-        "select_by": "accuracy",
-        "history": [
-            {"epoch": 1.0, "train_loss": 1.0, "val_accuracy": 0.5, "val_log_loss": 0.9},
-            {"epoch": 2.0, "train_loss": 0.5, "val_accuracy": 0.6, "val_log_loss": 0.8},
-        ],
-        "chosen": 1,
-        "counts": {"train": [10] * len(labels), "test": [20] * len(labels)},
-        "findings": [],
-        "openings": 1,
-        "recipe": "version: 1\n# </script><script>alert(1)</script>\n",
-        "decisions": {"precision": {"precision": "fp32"}},
-        "environment": {"python": "3.11"},
-        "lineage": [{"step": "train", "steps": 5}],
-        "model_name": "model.mw",
-        "model_digest": Answers.digest,
-        "predict_command": "modelwright predict model.mw a.png",
-        "seconds": 10.0,
-        "training_s": 8.0,
-        "mistakes": samples.gather(worst),
-    }
-    return Story(**{**known, **changes})
+SECTIONS = [
+    "targets",
+    "use",
+    "mistakes",
+    "confusion",
+    "classes",
+    "worth",
+    "figures",
+    "speed",
+    "confidence",
+    "learning",
+    "data",
+    "made",
+]
+TAGS = """
+    html head meta title style body main h1 h2 p div nav a table tr th td span bdi b i br code
+    pre figure figcaption img svg line text rect polyline circle ul li dl dt dd details
+    summary
+"""
 
 
 class Reader(HTMLParser):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.tags, self.addresses = [], []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag, attrs) -> None:
         self.tags.append((tag, dict(attrs)))
-        self.addresses += [value for key, value in attrs if key in ("src", "href", "action")]
+
+    def of(self, kind: str) -> list[dict[str, str | None]]:
+        return [attrs for tag, attrs in self.tags if tag == kind]
 
 
-def read(text):
+def read(text: str) -> Reader:
     reader = Reader()
     reader.feed(text)
     return reader
 
 
-def plain(text):
-    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", text))).replace("\xa0", " ")
+def plain(text: str) -> str:
+    """Return what a reader sees."""
+    body = text[text.index("<body>") :]
+    shown = unescape(re.sub(r"<[^>]*>", " ", body)).replace("\xa0", " ")
+    return re.sub(r" ([,.;])", r"\1", re.sub(r"\s+", " ", shown))
 
 
-def test_it_needs_nothing_from_outside_and_runs_no_script():
-    found = read(page(story(ATTACK[:3])))
-    assert all(address.startswith("data:image/png;base64,") for address in found.addresses)
-    assert not [tag for tag, _ in found.tags if tag in ("script", "link", "iframe", "object")]
+def section(text: str, name: str) -> str:
+    found = re.search(rf'<h2 id="{name}">.*?(?=<h2|</main>)', text, re.DOTALL)
+    assert found is not None, name
+    return plain("<body>" + found[0])
+
+
+def changed(told, metric: str, *, subject: str = "model", slice: str = "", **values):
+    """Return a story whose ledger has another value of one figure."""
+    found = told.ledger.find(metric, subject=subject, slice=slice)
+    assert found is not None, metric
+    return replace(told, ledger=Ledger([*told.ledger, replace(found, **values)]))
+
+
+# -- safe ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def attacked() -> str:
+    """Return a page with an attack in every text that comes from outside."""
+    bad = ATTACKS[1]
+    return page(
+        story(
+            ATTACKS,
+            count=240,
+            sure=1.0,
+            targets={"accuracy": ">= 0.99"},
+            name=bad,
+            source=bad,
+            findings=[Finding(kind=bad, severity=bad, message=f"`{bad}`", fix=bad)],
+            notes=[bad],
+            environment={bad: bad},
+            lineage=[{"step": bad, bad: bad}],
+            decisions={bad: [bad]},
+            predict_command=bad,
+            model_name=bad,
+            model_digest=bad,
+            augmented=np.zeros((1, 3, 4, 4, 3), dtype=np.uint8),
+        )
+    )
+
+
+def test_it_needs_nothing_from_outside(attacked: str) -> None:
+    found = read(attacked)
+    addresses = [(key, value) for _, attrs in found.tags for key, value in attrs.items()]
+    sources = [value for key, value in addresses if key in ("src", "srcset", "data", "poster")]
+    assert sources
+    assert all(str(value).startswith("data:image/png;base64,") for value in sources)
+    links = [str(value) for key, value in addresses if key in ("href", "xlink:href", "action")]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    style = attacked[attacked.index("<style>") : attacked.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_no_text_becomes_a_tag_or_runs(attacked: str) -> None:
+    found = read(attacked)
+    assert {tag for tag, _ in found.tags} <= set(TAGS.split())
     assert not [key for _, attrs in found.tags for key in attrs if key.startswith("on")]
-    policy = next(a["content"] for t, a in found.tags if t == "meta" and "http-equiv" in a)
-    assert "default-src 'none'" in policy
+    assert "<script" not in attacked
+    policy = next(
+        meta["content"]
+        for meta in found.of("meta")
+        if meta.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-def test_labels_stand_as_they_are_and_escaped():
-    text = page(story(ATTACK))
-    assert "<img src=x" not in text
-    assert "&lt;img src=x onerror=alert(1)&gt;" in text
-    assert "猫 😀" in text
+def test_labels_stand_as_they_are(attacked: str) -> None:
+    shown = plain(attacked)
+    for label in ("猫 😀 кот", "../../etc/passwd", "<img src=x onerror=alert(1)>", "a" * 200):
+        assert label in shown
+    assert "{{ 7 * 7 }}{% raw %}" in shown
+    assert "(blank)" in shown
+    assert not set(attacked) & set("\x00\x1b\u202e")
 
 
-def test_every_figure_comes_from_the_ledger():
+def test_a_script_in_the_recipe_is_only_read() -> None:
+    assert "# </script><script>alert(1)</script>" in section(page(story()), "made")
+
+
+def test_every_link_leads_to_a_section() -> None:
+    found = read(page(story()))
+    targets = {attrs["id"] for attrs in found.of("h2")}
+    assert {str(attrs["href"])[1:] for attrs in found.of("a")} <= targets
+
+
+# -- true ----------------------------------------------------------------------------------------
+
+FIGURES = (
+    "accuracy",
+    "precision_macro",
+    "recall_macro",
+    "f1_macro",
+    "f1_weighted",
+    "log_loss",
+    "calibration_error",
+)
+
+
+@pytest.mark.parametrize("metric", FIGURES)
+def test_every_overall_figure_is_the_ledgers(metric: str) -> None:
     told = story()
-    accuracy = told.ledger.find("accuracy")
-    changed = Ledger([*told.ledger, replace(accuracy, value=0.123, low=0.101, high=0.145)])
-    before, after = plain(page(told)), plain(page(replace(told, ledger=changed)))
-    assert "12.3 %" not in before
-    assert "names 12.3 % right" in after
-    assert "10.1 % to 14.5 %" in after
-
-
-def test_a_missed_target_stands_in_the_headline():
-    told = story(targets={"accuracy": ">= 0.999", "size_bytes": "<= 1_000_000"})
-    text = plain(page(told))
-    assert "It misses 1 of 2 targets: right answers (accuracy)." in text
-    assert "at least 99.90 %" in text
-    assert "missed" in text
-    assert "met, proven" in text
-
-
-def test_no_mistakes_and_no_targets_are_said():
-    text = plain(page(story(wrong=False)))
-    assert "It made no mistake" in text
-    assert "sets no targets" in text
-
-
-def test_without_a_test_split_it_says_so():
-    told = story()
-    validation = Ledger(replace(row, split="validation") for row in told.ledger if row.split)
-    text = plain(page(replace(told, ledger=validation, openings=None)))
-    assert "There is no test split" in text
+    share = metric not in ("log_loss", "calibration_error")
+    want = "12.3 % 10.1–14.5 %" if share else "0.123 0.101–0.145"
+    assert want not in section(page(told), "figures")
+    other = changed(told, metric, value=0.123, low=0.101, high=0.145)
+    assert want in section(page(other), "figures")
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "words"),
+    ("metric", "want"),
     [
-        (0.1, 0.2, "the network is clearly better"),
-        (-0.2, -0.1, "clearly better than this network"),
-        (-0.1, 0.1, "don't tell which"),
+        ("latency_p50_ms", "123 ms 101–145 ms"),
+        ("latency_p95_ms", "123 ms 101–145 ms"),
+        ("latency_p99_ms", "123 ms 101–145 ms"),
+        ("throughput_per_s", "123 101–145"),
+        ("size_bytes", "123 bytes 101–145 bytes"),
+        ("file_bytes", "123 bytes 101–145 bytes"),
+        ("parameters", "123 101–145"),
+        ("multiply_adds", "123 101–145"),
     ],
 )
-def test_the_comparison_with_simple_methods_is_the_paired_one(low, high, words):
+def test_every_size_and_time_is_the_ledgers(metric: str, want: str) -> None:
     told = story()
-    base = told.ledger.find("accuracy")
-    rows = [
-        replace(base, subject="baseline:hog", value=0.5),
-        replace(
-            base,
-            metric="accuracy_difference",
-            subject="baseline:hog",
-            value=(low + high) / 2,
-            low=low,
-            high=high,
-        ),
-    ]
-    assert words in plain(page(replace(told, ledger=Ledger([*told.ledger, *rows]))))
+    assert want not in section(page(told), "speed")
+    other = changed(told, metric, value=123.0, low=101.0, high=145.0)
+    assert want in section(page(other), "speed")
 
 
-def test_a_test_set_that_was_opened_often_is_no_longer_one():
-    text = plain(page(story(openings=20)))
-    assert "opened 20 times" in text
+@pytest.mark.parametrize("metric", ["precision", "recall", "f1"])
+def test_every_figure_of_a_class_is_the_ledgers(metric: str) -> None:
+    told = story()
+    other = changed(told, metric, slice="label=dog", value=0.123, low=0.101, high=0.145)
+    assert "12.3 % 10.1–14.5 %" not in section(page(told), "classes")
+    shown = section(page(other), "classes")
+    assert shown.count("12.3 % 10.1–14.5 %") == 1
 
 
-def test_findings_and_many_classes(tmp_path):
-    labels = tuple(f"class {number}" for number in range(300))
-    finding = Finding(kind="leak", severity="warning", message="two <b> images", fix="take one")
-    told = story(labels, findings=[finding])
-    write_report(tmp_path / "report.html", told)
-    text = (tmp_path / "report.html").read_text()
-    assert "two &lt;b&gt; images" in text
-    assert "100 more classes" in plain(text)
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+def test_every_baseline_is_the_ledgers() -> None:
+    told = story()
+    for name in ("majority", "centroid", "hog"):
+        other = changed(
+            told, "accuracy", subject=f"baseline:{name}", value=0.123, low=0.101, high=0.145
+        )
+        assert "12.3 % 10.1–14.5 %" in section(page(other), "worth")
 
 
-def test_light_and_dark_are_both_there():
-    text = page(story())
-    assert "prefers-color-scheme: dark" in text
-    assert "color-scheme: light dark" in text
+def test_the_headline_is_the_ledgers() -> None:
+    told = changed(story(), "accuracy", value=0.123, low=0.101, high=0.145)
+    assert "names 12.3 % right; for other images of the same kind, expect 10.1 % to 14.5 %." in (
+        plain(page(told))
+    )
 
 
-def test_augmented_samples_are_shown_row_by_row():
-    augmented = np.zeros((2, 5, 4, 4, 3), dtype=np.uint8)
-    strips = [
-        a for t, a in read(page(story(augmented=augmented))).tags if a.get("class") == "strip"
-    ]
-    assert len(strips) == 2
+def test_what_the_ledger_lacks_is_not_shown() -> None:
+    bare = replace(story(), ledger=Ledger())
+    text = page(bare)
+    assert headline_sentences(bare) == []
+    assert "%" not in section(text, "figures").replace("95 %", "")
+    assert "ms" not in section(text, "speed").split()
 
 
-def test_ledger_rows_of_other_kinds_do_no_harm():
+def test_a_later_versions_figures_do_no_harm() -> None:
     told = story()
     odd = Evidence(metric="new_figure", value=1.0, low=1.0, high=1.0, n=1, method="m")
-    page(replace(told, ledger=Ledger([*told.ledger, odd])))
+    assert page(replace(told, ledger=Ledger([*told.ledger, odd]))) == page(told)
 
 
-def test_reliability_needs_no_answers_in_every_bin():
+# -- told ----------------------------------------------------------------------------------------
+
+
+def test_missed_targets_stand_plainly_in_the_headline() -> None:
+    told = story(
+        targets={"accuracy": ">= 0.999", "size_bytes": "<= 2_000_000", "latency_p95_ms": "<= 0.1"}
+    )
+    accuracy = told.ledger.find("accuracy")
+    assert accuracy is not None
+    said = headline_sentences(told)[1]
+    assert said.tone == "bad"
+    assert said.text.replace("\xa0", " ") == (
+        f"It misses 2 of 3 targets: right answers (accuracy) {accuracy.value:.1%}, at least 99.9 % "
+        "asked; time for one answer, at most in 95 of 100 0.37 ms, at most 0.1 ms asked."
+    ).replace("%,", " %,")
+    shown = section(page(told), "targets")
+    assert shown.count("missed") == 2
+    assert "met, proven" in shown
+    assert 'class="headline missed"' in page(told)
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        ({"accuracy": ">= 0.999"}, "It misses its only target: right answers (accuracy) "),
+        ({"accuracy": ">= 0.1"}, "It meets its only target, and proves it."),
+        ({"latency_p95_ms": "<= 0.4"}, "It meets its only target, but doesn't prove it."),
+        (
+            {"accuracy": ">= 0.1", "latency_p95_ms": "<= 0.4"},
+            "It meets all 2 targets and proves 1 of them.",
+        ),
+        ({"accuracy": ">= 0.1", "recall_macro": ">= 0.1"}, "all 2 targets, and proves them."),
+        ({"top5_accuracy": ">= 2"}, "It misses its only target"),
+    ],
+)
+def test_what_became_of_the_targets_in_a_sentence(targets: dict[str, str], said: str) -> None:
+    assert said in plain(page(story(targets=targets)))
+
+
+def test_a_target_that_was_not_measured_says_so() -> None:
+    told = story()
+    without = Ledger(row for row in told.ledger if not row.metric.startswith("latency"))
+    verdicts = judge({"latency_p95_ms": "<= 5"}, without, hardware="here")
+    shown = plain(page(replace(told, ledger=without, verdicts=verdicts)))
+    assert "not measured, at most 5 ms asked" in shown
+    assert "missed not measured" in shown
+
+
+def test_a_doubt_is_told_in_the_readers_units() -> None:
+    shown = section(page(story(targets={"latency_p95_ms": "<= 0.4"})), "targets")
+    assert "met, not proven it could be 0.444 ms" in shown
+
+
+def test_no_targets_and_no_mistakes_are_said() -> None:
+    text = page(story(sure=50.0))
+    assert "sets no targets" in section(text, "targets")
+    assert "made no mistake" in section(text, "mistakes")
+    assert "Nothing was taken for anything else" in section(text, "confusion")
+    assert not read(text).of("img")
+
+
+def test_without_a_test_split_it_says_so() -> None:
+    text = page(story(split="validation", compared=False))
+    shown = plain(text)
+    assert "validation images that it had not learned from" in shown
+    assert "There is no test split" in shown
+    assert "has been opened" not in shown
+    assert "validation 15 choosing the epoch, and the figures in this report" in shown
+
+
+@pytest.mark.parametrize(
+    ("by", "words"),
+    [
+        (0.2, "The network beats the strongest simple method, hand-crafted features (HOG)"),
+        (-0.2, "beats the network by 20.0 percentage points"),
+        (0.01, "These samples don't tell whether the network is better"),
+    ],
+)
+def test_the_comparison_with_simple_methods_is_the_paired_one(by: float, words: str) -> None:
+    told = story(compared=False)
+    ledger = Ledger([*told.ledger, *baselines(120, by=by)])
+    assert words in plain(page(replace(told, ledger=ledger)))
+    assert words not in plain(page(told))
+
+
+def test_no_baseline_is_said() -> None:
+    assert "No simpler method was measured" in section(page(story(compared=False)), "worth")
+
+
+def test_the_paired_difference_decides_and_not_the_two_intervals() -> None:
+    told = changed(story(), DIFFERENCE, subject="baseline:hog", value=0.01, low=0.005, high=0.015)
+    far = changed(told, "accuracy", subject="baseline:hog", value=0.9, low=0.85, high=0.95)
+    assert "beats the strongest simple method" in plain(page(far))
+
+
+def test_near_duplicates_left_out_are_told() -> None:
+    told = story()
+    whole = told.ledger.find("accuracy")
+    assert whole is not None
+    part = replace(whole, slice=WITHOUT_NEAR, n=whole.n - 5, value=0.5)
+    text = plain(page(replace(told, ledger=Ledger([*told.ledger, part]))))
+    assert "5 of these images closely resemble one of another split; without them it is 50.0 %" in (
+        text
+    )
+
+
+def test_a_test_set_that_was_opened_often_is_no_longer_one() -> None:
+    assert "opened 20 times" in plain(page(story(openings=20)))
+    first = story(openings=1)
+    assert "opened" not in " ".join(sentence.text for sentence in headline_sentences(first))
+    assert "opened 1 time on this machine" in section(page(first), "data")
+
+
+def test_notes_do_not_say_again_what_the_audit_found() -> None:
+    finding = Finding(kind="near", severity="warning", message="2 pairs look alike", fix="Look")
+    told = story(findings=[finding], notes=["Data: 2 pairs look alike", "Training 5 steps"])
+    shown = plain(page(told))
+    assert shown.count("2 pairs look alike") == 1
+    assert "Training 5 steps" in shown
+
+
+def test_all_sections_stand_in_their_order() -> None:
+    ids = [attrs["id"] for attrs in read(page(story())).of("h2")]
+    assert ids == SECTIONS
+    augmented = np.zeros((2, 5, 4, 4, 3), dtype=np.uint8)
+    text = page(story(augmented=augmented))
+    assert [attrs["id"] for attrs in read(text).of("h2")] == [
+        *SECTIONS[:-2],
+        "augmented",
+        *SECTIONS[-2:],
+    ]
+    assert len([a for a in read(text).of("div") if a.get("class") == "strip"]) == 2
+
+
+# -- odd -----------------------------------------------------------------------------------------
+
+
+def test_many_classes_are_folded_and_cut_but_never_hidden_silently() -> None:
+    labels = tuple(f"class {number}" for number in range(300))
+    text = page(story(labels, count=600))
+    assert "The next 180 classes" in plain(text)
+    assert "The 100 strongest classes are left out here" in plain(text)
+    assert "taken for class 1:" not in text
+
+
+def test_more_classes_than_the_ledger_holds_come_from_the_table() -> None:
+    labels = tuple(f"class {number}" for number in range(1001))
+    text = page(story(labels, count=1001, sure=1.0))
+    assert section(text, "classes").count("%") > 200
+
+
+def test_classes_without_images_show_no_figures() -> None:
+    shown = section(page(story(("cat", "dog", "emu"), count=2, sure=50.0)), "classes")
+    assert re.search(r"emu 0 – – –", shown)
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 2, 400])
+def test_any_number_of_epochs(epochs: int) -> None:
+    text = page(story(history=history(epochs), chosen=0 if epochs else None))
+    assert "nan" not in section(text, "learning")
+    if epochs:
+        assert f"Shipped is epoch 1 of {epochs}" in section(text, "learning")
+
+
+def test_losses_that_ran_away_are_left_out() -> None:
+    records = history(3)
+    records[2] = records[2] | {"train_loss": float("nan"), "val_log_loss": float("inf")}
+    text = page(story(history=records, chosen=1))
+    assert not re.search(r'="[^"]*(nan|inf)\b', text)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_grey_or_coloured_and_never_larger_than_looked_at(channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 500, channels), dtype=np.uint8)
+    data = picture(pixels, side=MISTAKE_SIDE).partition("base64,")[2]
+    shown = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert shown.size == (192, 115)
+    assert shown.mode == ("L" if channels == 1 else "RGB")
+    small = pixels[:8, :8]
+    data = picture(small, side=MISTAKE_SIDE).partition("base64,")[2]
+    kept = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).reshape(small.shape)
+    np.testing.assert_array_equal(kept, small)
+    assert are_coarse(small)
+    assert not are_coarse(pixels)
+
+
+def test_reliability_needs_no_answers_in_every_bin() -> None:
     told = story()
     table = metrics.reliability(np.array([0.5]), np.array([True]))
     page(replace(told, measurement=replace(told.measurement, reliability=table)))
+
+
+def test_the_longest_label_does_not_hide_others() -> None:
+    text = page(story(("a" * 200, "b"), sure=0.0))
+    assert text.count('class="clamp"') >= 4
+    assert f'title="{"a" * 200}"' in text
+
+
+# -- looks ---------------------------------------------------------------------------------------
+
+
+def test_light_and_dark_define_the_same_colours_and_all_that_are_used() -> None:
+    text = page(story(augmented=np.zeros((1, 2, 4, 4, 3), dtype=np.uint8)))
+    light, _, dark = text.partition("prefers-color-scheme: dark")
+    dark = dark[: dark.index("} }")]
+    names = [set(re.findall(r"(--[a-z0-9-]+):", part)) for part in (light, dark)]
+    assert names[0] == names[1]
+    assert set(re.findall(r"var\((--[a-z0-9-]+)\)", text)) <= names[0]
+    assert "color-scheme: light dark" in text
+    assert 'name="viewport"' in text
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_text_can_be_read_on_its_ground_in_both() -> None:
+    """Contrast of at least 4.5, as WCAG 2 asks for text."""
+    style = page(story()).partition("</style>")[0]
+    for part in style.partition("@media")[::2]:
+        colours = dict(re.findall(r"(--[a-z0-9-]+): (#[0-9a-f]{6})", part.partition("*")[0]))
+        for ground in ("--ground", "--card"):
+            for ink in ("--ink", "--soft", "--accent", "--good", "--bad", "--warn"):
+                light, dark = sorted(_luminance(colours[name]) for name in (ground, ink))[::-1]
+                assert (light + 0.05) / (dark + 0.05) >= 4.5, (ground, ink)
+
+
+# -- written -------------------------------------------------------------------------------------
+
+
+def test_the_file_is_written_aside_and_is_the_page(tmp_path) -> None:
+    told = story()
+    target = tmp_path / "report.html"
+    target.write_text("before")
+    write_report(target, told)
+    assert target.read_text("utf-8") == page(told)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_report_that_cannot_be_told_leaves_the_one_before(tmp_path) -> None:
+    target = tmp_path / "report.html"
+    target.write_text("before")
+    told = story()
+    with pytest.raises(ValueError, match="zip"):
+        write_report(target, replace(told, mistakes=told.mistakes[:1]))
+    assert target.read_text() == "before"
+
+
+def test_bytes_that_are_no_text_can_be_written(tmp_path) -> None:
+    write_report(tmp_path / "report.html", story(name="pets \udcff", notes=["\udcff"]))
+    assert (tmp_path / "report.html").read_text("utf-8").startswith("<!doctype html>")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write all")
+def test_a_folder_that_is_read_only_is_a_clear_error(tmp_path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(ResourceError):
+            write_report(tmp_path / "report.html", story())
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_the_same_story_is_the_same_page() -> None:
+    assert page(story()) == page(story())

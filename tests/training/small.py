@@ -92,6 +92,7 @@ AUGMENT = AugmentSpec.model_validate({"translate": 1, "flip": "random"})
 
 def trained(folder, *, observe=silent, start=None, data=None, **changes):
     """Train in a folder, from the start or from its checkpoint."""
+    torch.set_num_threads(1)  # Another number adds up in another order; other tests may set one.
     return fit(
         start or candidate(),
         spec(**changes),
@@ -109,7 +110,6 @@ def equal(one, other):
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     where = Path(sys.argv[1])
     found, _ = trained(where, epochs=int(sys.argv[2]), checkpoint_every="0.05s")
     torch.save(found.network.state_dict(), where / "final.pt")

@@ -15,7 +15,9 @@ from modelwright.report.words import clipped, is_share, name_of, percent, plain,
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 16.0, 12.0, 44.0
 _WIDTH, _HEIGHT = 440.0, 260.0
-_LETTER = 7.4
+_NOTHING, _ENDLESS = 1e-12, 1e30
+"""Smaller values are drawn as 0, and larger ones, of a loss that ran away, not at all."""
+_LETTER = 8.0
 """About as wide as a letter is at the size of the charts' text."""
 
 
@@ -37,9 +39,11 @@ def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
     """
     if not math.isfinite(low) or not math.isfinite(high):
         return [0.0, 1.0]
-    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-9):
-        low, high = low - 0.5 * (abs(low) or 1.0), low + 0.5 * (abs(low) or 1.0)
-    rough = high / count - low / count
+    size = max(abs(low), abs(high))
+    if high - low <= 1e-9 * size or size < _NOTHING:
+        around = size if size >= _NOTHING else 1.0
+        low, high = low - 0.5 * around, high + 0.5 * around
+    rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
@@ -49,7 +53,7 @@ def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
 def whole_ticks(low: float, high: float) -> list[float]:
     """Return whole numbers within a range, its ends among them: for epochs.
 
-    >>> whole_ticks(1, 20)
+    >>> whole_ticks(1.0, 20.0)
     [1.0, 5.0, 10.0, 15.0, 20.0]
     """
     inside = [tick for tick in ticks(low, high) if low < tick < high and tick == round(tick)]
@@ -65,15 +69,15 @@ def line_chart(
     mark: float | None = None,
     write: Callable[[float], str] = short,
 ) -> str:
-    """Return curves over epochs, each named; empty where no point is finite.
+    """Return curves over epochs, each named; empty where none has a point.
 
     Args:
-        lines: the curves; points that aren't finite are left out.
+        lines: the curves; points that can't be drawn are left out.
         title: what it shows, and which direction is good.
         mark: the epoch at which a vertical line stands.
         write: writes a number of the upright axis.
     """
-    drawn = [(line, [point for point in line.points if _is_finite(point)]) for line in lines]
+    drawn = [(line, [point for point in line.points if _can_be_drawn(point)]) for line in lines]
     xs = [x for _, points in drawn for x, _ in points]
     ys = [y for _, points in drawn for _, y in points]
     if not xs:
@@ -144,7 +148,7 @@ def learning_curves(
         line("training images", "train_loss", "--series-1"),
         line("validation images", "val_log_loss", "--series-2"),
     ]
-    losses = [curve for curve in losses if any(_is_finite(point) for point in curve.points)]
+    losses = [curve for curve in losses if any(_can_be_drawn(point) for point in curve.points)]
     charts = [line_chart(losses, title="Loss: lower is better", mark=mark)]
     key = f"val_{select_by}"
     if key != "val_log_loss":
@@ -166,7 +170,7 @@ def confusion_chart(cells: NDArray[np.int64], labels: Sequence[str]) -> str:
     size = len(labels)
     side = 42.0 if size <= 12 else 22.0
     longest = max((wide(clipped(label)) for label in labels), default=1)
-    left = top = 30.0 + _LETTER * longest
+    left = top = 36.0 + _LETTER * longest
     width, height = left + side * size + 6, top + side * size + 6
     shares = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
     middle = side * size / 2
@@ -263,8 +267,8 @@ def reliability_chart(table: Reliability) -> str:
     return _figure(parts, size)
 
 
-def _is_finite(point: tuple[float, float]) -> bool:
-    return math.isfinite(point[0]) and math.isfinite(point[1])
+def _can_be_drawn(point: tuple[float, float]) -> bool:
+    return abs(point[0]) < _ENDLESS and abs(point[1]) < _ENDLESS  # False for NaN too.
 
 
 def _coarse_percent(share: float) -> str:

@@ -37,6 +37,7 @@ def page(story: Story) -> str:
     environment.filters |= {
         "count": words.count,
         "duration": words.duration,
+        "plain": words.plain,
         "prose": words.prose,
         "said": said,
     }
@@ -68,7 +69,7 @@ def page(story: Story) -> str:
         baselines=tables.baseline_rows(story.ledger),
         sizes=tables.size_rows(story.ledger),
         timed_on=tables.timed_on(story.ledger),
-        overall=tables.overall_rows(story.ledger),
+        overall=tables.overall_rows(story.ledger, num_classes=len(labels)),
         mistakes=mistakes(story),
         mistakes_coarse=are_coarse(story.mistakes),
         augmented=augmented_rows(story.augmented),

@@ -28,7 +28,8 @@ def picture(pixels: Pixels, *, side: int) -> str:
 
 def are_coarse(pixels: Pixels) -> bool:
     """Whether images `[…, H, W, C]` are so small that their pixels should be seen as squares."""
-    return max(pixels.shape[-3:-1]) < _COARSE
+    height, width = pixels.shape[-3:-1]
+    return bool(max(height, width) < _COARSE)
 
 
 def mistakes(story: Story) -> list[dict[str, str]]:

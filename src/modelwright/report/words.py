@@ -138,11 +138,11 @@ def interval(metric: str, low: float, high: float) -> str:
     if low == high:
         return ""
     first, last = figure(metric, low), figure(metric, high)
-    number, _, unit = first.rpartition(BLANK)
+    number, _, unit = first.partition(BLANK)
     has_sign = any(sign in first + last for sign in "<>") or low < 0
-    if has_sign or not last.endswith(unit):
+    if has_sign or unit != last.partition(BLANK)[2]:
         return f"{first} to {last}"
-    return f"{number}–{last}" if number else f"{first}–{last}"
+    return f"{number}–{last}"
 
 
 def limit(metric: str, target: str) -> str:
