@@ -6,6 +6,7 @@ measured, on which data, by which method, on which machine, and of which model d
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -56,9 +57,17 @@ class Evidence:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Evidence:
-        """Read a record; keys of a later version are passed over."""
+        """Read a record; keys of a later version are passed over.
+
+        Raises:
+            TypeError: it isn't one, or a figure or a text of it is something else.
+        """
         known = {field.name for field in fields(Evidence)}
-        return Evidence(**{key: item for key, item in value.items() if key in known})
+        found = Evidence(**{key: item for key, item in value.items() if key in known})
+        for key, item in asdict(found).items():
+            if not (_is_figure(item) if key in _FIGURES else isinstance(item, str)):
+                raise TypeError(f"`{key}` of a record is {item!r:.40}")
+        return found
 
 
 def exact(metric: str, value: float, *, method: str, **context: Any) -> Evidence:
@@ -66,6 +75,15 @@ def exact(metric: str, value: float, *, method: str, **context: Any) -> Evidence
     return Evidence(
         metric=metric, value=value, low=value, high=value, n=1, method=method, **context
     )
+
+
+_FIGURES = ("value", "low", "high", "n", "threads")
+
+
+def _is_figure(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 class Ledger:

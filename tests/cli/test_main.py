@@ -140,6 +140,24 @@ def test_a_stage_that_stops_by_itself_keeps_the_signals_exit_code(number, capsys
     assert capsys.readouterr().err == "stopped at step 7 of 9. The state is saved.\n"
 
 
+@pytest.mark.parametrize("error", [ModelFileError("it can't be exported"), RuntimeError("odd")])
+def test_a_library_that_calls_a_stop_a_failure_of_its_own(error, capsys):
+    def carry_out(asked):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise error from None
+
+    assert main(["run", "x"], carry_out={"run": carry_out}) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "stopped. Run the same command again to go on.\n"
+
+
+def test_no_error_steers_a_terminal(capsys):
+    error = DataError("the label `\x1b[2J` isn't known", why="Use one of `a\u202eb`")
+    assert main(["version"], carry_out=raising(error)) == 1
+    assert capsys.readouterr().err == "error: the label `·[2J` isn't known. Use one of `a·b`.\n"
+
+
 def test_a_forked_worker_dies_of_sigterm_as_any_process_does():
     with noting_signals():
         child = os.fork()

@@ -60,6 +60,15 @@ def test_labels_cannot_steer_a_terminal():
     assert show.predictions(["x\r.png"], answers) == "x·.png: a·[31m·b 猫 50.0 %"
 
 
+def test_a_file_with_an_odd_input_is_described():
+    found = dict.fromkeys(
+        ("parameters", "multiply_adds", "size_bytes", "file_bytes", "evidence"), 1
+    )
+    found |= {"task": "t", "labels": [], "architecture": {}, "views": "none", "digest": "d"}
+    assert "image" in show.description(found | {"input": {"kind": "image"}})
+    assert "image" in show.description(found | {"input": {"kind": "image", "height": []}})
+
+
 def test_an_answer_without_probabilities_is_shown_by_its_names():
     assert show.predictions(["a"], [[{"value": 3.5}]]) == "a: value 3.5"
 

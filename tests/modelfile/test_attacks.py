@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
+import struct
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -17,10 +19,11 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from modelwright import modelfile
 from modelwright.errors import ModelFileError
+from modelwright.files import canonical_json
 from modelwright.modelfile import tensors
 from modelwright.modelfile.graph import external_weights
 from tests.modelfile.making import FROZEN, edit_json, forge, members_of
@@ -133,6 +136,16 @@ def main_graph(**changes: Any) -> dict[str, bytes]:
     return spec(graphs={"main": json.loads(MEMBERS[SPEC])["graphs"]["main"] | changes})
 
 
+def header(entries: dict[str, Any]) -> bytes:
+    text = canonical_json(entries)
+    text += b" " * (-(8 + len(text)) % 64)
+    return struct.pack("<Q", len(text)) + text
+
+
+def evidence(**changes: Any) -> dict[str, bytes]:
+    return {LEDGER: edit_json(MEMBERS[LEDGER].splitlines()[0], **changes) + b"\n"}
+
+
 PIXELS = {"name": "pixels", "dtype": "uint8", "shape": ["N", 4, 4, 1]}
 CONTENTS: dict[str, tuple[dict[str, bytes | None], str]] = {
     "a key twice": ({SPEC: MEMBERS[SPEC][:-1] + b',"views":6}'}, "twice"),
@@ -156,6 +169,8 @@ CONTENTS: dict[str, tuple[dict[str, bytes | None], str]] = {
     "views that are true": (spec(views=True), "views"),
     "an unknown input": (spec(input={"kind": "smell"}), "known"),
     "an input without a kind": (spec(input={}), "known"),
+    "tensors that are a number": (spec(input={"kind": "arrays", "tensors": 5}), "declares"),
+    "tensors that are text": (spec(input={"kind": "arrays", "tensors": "abc"}), "declares"),
     "an image of no size": (image(height=0), "known"),
     "an image of another size": (image(height=5), "aren't those"),
     "an endless image": (image(height=1 << 40), "known"),
@@ -175,6 +190,22 @@ CONTENTS: dict[str, tuple[dict[str, bytes | None], str]] = {
     "a torn ledger": ({LEDGER: MEMBERS[LEDGER][:-1]}, "ends within"),
     "a ledger of something else": ({LEDGER: b'{"metric":"accuracy"}\n'}, "evidence"),
     "a ledger of lists": ({LEDGER: b"[1]\n"}, "evidence"),
+    **{
+        f"evidence whose {key} is {str(value)[:10]}": (evidence(**{key: value}), "evidence")
+        for key, value in [
+            ("value", "0.9"),
+            ("value", None),
+            ("value", True),
+            ("high", 10**400),
+            ("n", "100"),
+            ("metric", ["accuracy"]),
+            ("slice", {}),
+        ]
+    },
+    "values without end": (
+        {"data_card.json": b'{"a":[' + b"[]," * (1 << 21) + b"[]]}"},
+        "more than 2,097,152 values",
+    ),
     "weights cut short": ({WEIGHTS: MEMBERS[WEIGHTS][:-4]}, "ends within"),
     "weights with a tail": ({WEIGHTS: MEMBERS[WEIGHTS] + bytes(4)}, "no array"),
     "weights with metadata": (
@@ -182,10 +213,30 @@ CONTENTS: dict[str, tuple[dict[str, bytes | None], str]] = {
         "weights",
     ),
     "weights of an endless header": ({WEIGHTS: b"\xff" * 64}, "impossible header"),
+    "an array of metadata": (
+        {WEIGHTS: header({"__metadata__": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}})},
+        "impossible header",
+    ),
+    "nothing, of endless sizes": (
+        {
+            WEIGHTS: header(
+                {"a": {"dtype": "F32", "shape": [0, *[1 << 40] * 3], "data_offsets": [0, 0]}}
+            )
+        },
+        "impossible shape",
+    ),
     "no weights": ({WEIGHTS: b""}, "impossible header"),
     "golden samples with a stranger": (
         {GOLDEN: tensors.write_arrays({"x": np.zeros(2)}, name="x")},
         "neither",
+    ),
+    "golden samples without answers": (
+        {
+            GOLDEN: tensors.write_arrays(
+                {"inputs.pixels": np.zeros((2, 4, 4, 1), np.uint8)}, name="x"
+            )
+        },
+        "sample of each",
     ),
     "no golden samples": ({GOLDEN: tensors.write_arrays({}, name="x")}, "sample of each"),
     "golden samples of another shape": (
@@ -250,6 +301,7 @@ MANIFESTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another size of the model": _model(size_bytes=1),
     "parameters below 0": _model(parameters=-1),
     "parameters that are true": _model(parameters=True),
+    "parameters without end": _model(parameters=10**4000),
     "a tolerance of 0": _changed(golden={"tolerance": 0.0}),
     "a tolerance in words": _changed(golden={"tolerance": "much"}),
     "another digest": _member(digest="sha256:" + "0" * 64),
@@ -323,6 +375,24 @@ def test_a_graph_never_reads_a_file_from_within_a_node() -> None:
             external_weights(graph(TensorProto(name="x", data_type=1, dims=[0]), [node]))
 
 
+def test_a_graph_hides_nothing_behind_a_long_key() -> None:
+    """onnxruntime cuts the key of a field down to 32 bits, and so sees the file that is named."""
+    tensor = outside(location="/etc/passwd")
+    entry = tensor.external_data[0].SerializeToString()
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+    hidden = tensor.SerializeToString() + long_field(13 << 3 | 2, entry) + long_field(14 << 3)
+    made = b"\x2a" + bytes([len(hidden)]) + hidden  # an initializer of a graph
+    with pytest.raises(ModelFileError, match="isn't an ONNX graph"):
+        external_weights(b"\x3a" + bytes([len(made)]) + made)
+
+
+def long_field(key: int, content: bytes | None = None) -> bytes:
+    """Return a field whose key has the bit 32 set; without content, the number 1."""
+    long = bytes([(key >> 7 * place & 0x7F) | 0x80 for place in range(4)]) + b"\x10"
+    return long + (b"\x01" if content is None else bytes([len(content)]) + content)
+
+
 def test_a_graph_uses_operators_of_onnx_only() -> None:
     node = helper.make_node("EPContext", [], ["x"], domain="com.microsoft")
     with pytest.raises(ModelFileError, match=r"com\.microsoft"):
@@ -371,6 +441,53 @@ def test_weights_of_another_shape(tmp_path: Path) -> None:
     held[name] = held[name].T.copy()
     path = forge(tmp_path / "m.mw", FROZEN, change={WEIGHTS: tensors.write_arrays(held, name="x")})
     refused(path, "can't run the graph")
+
+
+def constant(path: Path, answer: np.ndarray, *, golden: np.ndarray) -> Path:
+    """Write a file whose graph answers everything with one value."""
+    node = helper.make_node("Identity", ["c"], ["logits"])
+    inputs = [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", 4, 4, 1])]
+    held = numpy_helper.from_array(answer, "c")
+    kind = helper.np_dtype_to_tensor_dtype(answer.dtype)
+    outputs = [helper.make_tensor_value_info("logits", kind, None)]
+    made = helper.make_graph([node], "g", inputs, outputs, [held])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    samples = {"inputs.pixels": np.zeros((1, 4, 4, 1), np.uint8), "outputs.logits": golden}
+    change = {
+        GRAPH: model.SerializeToString(),
+        GOLDEN: tensors.write_arrays(samples, name="x"),
+        **spec(views="none"),
+    }
+    return forge(path, FROZEN, change=change)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        np.zeros((), np.float32),
+        np.zeros((1, 5), np.float32),
+        np.zeros((1, 4), np.int64),
+        np.zeros((1, 4, 1), np.float32),
+        np.array([["a"] * 4], object),
+        np.full((1, 4), np.inf, np.float32),
+    ],
+)
+def test_a_graph_that_gives_something_else(tmp_path: Path, answer: np.ndarray) -> None:
+    golden = np.zeros((1, 4), np.float32)
+    refused(constant(tmp_path / "m.mw", answer, golden=golden), "gives|finite")
+
+
+def test_a_graph_that_answers_some_inputs_only(tmp_path: Path) -> None:
+    answer = np.zeros((1, 4), np.float32)
+    model = modelfile.load(constant(tmp_path / "m.mw", answer, golden=answer))
+    with pytest.raises(ModelFileError, match=r"gives float32 \[1, 4\]"):
+        model.predict([np.zeros((4, 4, 1), np.uint8)] * 3)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.mw")
+    refused(tmp_path / "m.mw", "pipe")
 
 
 def test_a_task_from_the_future_is_described_but_not_predicted(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import io
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from modelwright.errors import DataError
-from modelwright.transforms import ImageInput, decode_image
+from modelwright.transforms import ImageInput, decode_image, image
 from modelwright.transforms.image import probe_image
 
 
@@ -142,6 +143,16 @@ HOSTILE = {
         b"\x93NUMPY\x01\x00" + b"v\x00{'descr': '|O', 'shape': (1,)}",
         "can't be read",
     ),
+    "array of an unfinished header": (b"\x93NUMPY\x01\x00\x03\x00(((", "can't be read"),
+    "array that doesn't fit": (
+        b"\x93NUMPY\x01\x00\x3f\x00"
+        b"{'descr': '|u1', 'fortran_order': False, 'shape': (9999999999,)}",
+        "can't be read",
+    ),
+    "PostScript, which is code": (
+        encoded(Image.fromarray(colours()), "EPS"),
+        "isn't an image",
+    ),
     "cut png": (encoded(Image.fromarray(colours(64, 64)))[:200], "broken"),
     "cut jpeg": (encoded(Image.fromarray(colours(64, 64)), "JPEG")[:400], "broken"),
 }
@@ -152,6 +163,29 @@ def test_what_is_no_image_is_refused_in_words(name):
     data, words = HOSTILE[name]
     with pytest.raises(DataError, match=words):
         decode_image(data, spec())
+
+
+def test_a_file_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr(image, "MOST_BYTES", 1 << 21)  # A GiB takes its time.
+    with pytest.raises(DataError, match="has more than"):
+        decode_image(Path("/dev/zero"), spec())
+
+
+@pytest.mark.parametrize("mode", ["LA", "P", "RGBA", "I", "F"])
+def test_bands_of_rows_change_no_pixel(mode, monkeypatch):
+    shown = Image.fromarray(colours(40, 30))
+    if mode in ("I", "F"):
+        shown = Image.fromarray(
+            np.asarray(shown.convert("L")).astype("i4" if mode == "I" else "f4")
+        )
+    else:
+        shown.putalpha(Image.fromarray(colours(40, 30)[..., 0]))
+        shown = shown.convert(mode)
+    if mode == "P":
+        shown.info["transparency"] = 3
+    whole = decode_image(shown, spec(background=70))
+    monkeypatch.setattr(image, "_BAND_PIXELS", 100)
+    assert np.array_equal(decode_image(shown, spec(background=70)), whole)
 
 
 def test_a_text_file_is_named(tmp_path):

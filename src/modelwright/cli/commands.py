@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from modelwright.cli import show
 from modelwright.errors import ModelFileError, RequestError
@@ -97,7 +97,7 @@ def predict(asked: Namespace) -> Answer:
     return Answer(value, show.predictions(names, answers))
 
 
-def _inputs(names: Sequence[str]) -> list[Path | bytes]:
+def _inputs(names: Sequence[str]) -> list[Path | BinaryIO]:
     """Return what the names stand for, refusing what can be refused before the first is read."""
     if names.count("-") > 1:
         raise RequestError("standard input can be read once", fix="Give `-` once")
@@ -108,7 +108,7 @@ def _inputs(names: Sequence[str]) -> list[Path | bytes]:
                 where=name,
                 fix=f"Name the files: {show.printable(name.rstrip('/'))}/*",
             )
-    return [sys.stdin.buffer.read() if name == "-" else Path(name) for name in names]
+    return [sys.stdin.buffer if name == "-" else Path(name) for name in names]
 
 
 def evaluate(asked: Namespace) -> Answer:
@@ -128,7 +128,7 @@ def verify(asked: Namespace) -> Answer:
     try:
         report = modelfile.verify(Path(asked.model))
     except ModelFileError as error:
-        text = f"{show.printable(asked.model)} isn't intact. {error}"
+        text = show.printable(f"{asked.model} isn't intact. {error}")
         return Answer({"intact": False, "why": str(error)}, text, 1)
     return Answer({"intact": True, **report.to_json()}, show.verify_report(report))
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from modelwright.cli.asking import parse
 from modelwright.cli.launch import relaunch
+from modelwright.cli.show import printable
 from modelwright.cli.stopping import Terminated, noting_signals
 from modelwright.errors import ModelwrightError, ResourceError, StoppedError
 
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None, *, carry_out: CarryOut | None = None
 def _guarded(
     argv: Sequence[str],
     as_json: bool,
-    first_signal: Callable[[], int],
+    first_signal: Callable[[], int | None],
     carry_out: CarryOut | None,
 ) -> int:
     """Turn whatever is raised into words and an exit code."""
@@ -75,20 +76,34 @@ def _guarded(
     except SystemExit as ended:  # --help
         return int(ended.code or 0)
     except StoppedError as error:
-        return _fail(error, 128 + first_signal(), as_json, head="")
+        return _fail(error, 128 + (first_signal() or signal.SIGINT), as_json, head="")
     except KeyboardInterrupt as stopped:
         number = signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT
-        fix = "Run the same command again to go on" if argv[:1] == ["run"] else ""
-        return _fail(StoppedError("stopped", fix=fix), 128 + number, as_json, head="")
-    except ModelwrightError as error:
-        return _fail(error, error.exit_code, as_json)
+        return _fail(_stopped(argv), 128 + number, as_json, head="")
     except BrokenPipeError:
         raise
-    except MemoryError:
-        fix = "Lower `train.batch_size`, or close other programs"
-        return _fail(ResourceError("there isn't enough memory", fix=fix), 1, as_json)
     except Exception as error:  # noqa: BLE001 (the outermost line: nobody else would report it)
-        return _fail(_explained(error), 1, as_json)
+        noted = first_signal()
+        if noted is not None:
+            # A library that was interrupted may raise something else, and we call that a failure.
+            return _fail(_stopped(argv), 128 + noted, as_json, head="")
+        told = _told(error)
+        return _fail(told, told.exit_code, as_json)
+
+
+def _stopped(argv: Sequence[str]) -> StoppedError:
+    fix = "Run the same command again to go on" if argv[:1] == ["run"] else ""
+    return StoppedError("stopped", fix=fix)
+
+
+def _told(error: Exception) -> ModelwrightError:
+    """Return what to tell of an error."""
+    if isinstance(error, ModelwrightError):
+        return error
+    if isinstance(error, MemoryError):
+        fix = "Lower `train.batch_size`, or close other programs"
+        return ResourceError("there isn't enough memory", fix=fix)
+    return _explained(error)
 
 
 def _answer(argv: Sequence[str], as_json: bool, carry_out: CarryOut | None) -> int:
@@ -124,7 +139,8 @@ def _line(value: Any) -> str:
 
 def _fail(error: ModelwrightError, exit_code: int, as_json: bool, *, head: str = "error: ") -> int:
     with contextlib.suppress(OSError, ValueError):  # Nobody reads; the exit code still tells.
-        sys.stderr.write(f"{_painted(head)}{error}\n")
+        lines = (printable(line) for line in str(error).split("\n"))
+        sys.stderr.write(_painted(head) + "\n".join(lines) + "\n")
         sys.stderr.flush()
     if as_json:
         value = {

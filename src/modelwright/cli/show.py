@@ -161,7 +161,8 @@ def description(found: Mapping[str, Any]) -> str:
 
 
 def _input(declared: Mapping[str, Any]) -> str:
-    if declared.get("kind") != "image":
+    sizes = [declared.get(key) for key in ("height", "width", "channels")]
+    if declared.get("kind") != "image" or not all(isinstance(size, int) for size in sizes):
         return str(declared.get("kind", ""))
     colour = "grey" if declared["channels"] == 1 else "colour"
     return f"{declared['height']} × {declared['width']} pixels, {colour}"

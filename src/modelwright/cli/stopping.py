@@ -19,20 +19,21 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def noting_signals() -> Iterator[Callable[[], int]]:
+def noting_signals() -> Iterator[Callable[[], int | None]]:
     """Raise `Terminated` on SIGTERM while the block runs.
 
     Yields:
-        A function that returns the first signal that came, SIGINT where none was noted.
+        A function that returns the first signal that came, `None` where none was noted.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or os.name != "posix":
-        yield lambda: int(signal.SIGINT)
+        yield lambda: None
         return
     reader, writer = os.pipe()
     os.set_blocking(reader, False)
     os.set_blocking(writer, False)
     owner = os.getpid()
+    noted: list[int] = []
 
     def terminate(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:  # A worker that was forked ends as any process does.
@@ -41,11 +42,10 @@ def noting_signals() -> Iterator[Callable[[], int]]:
             return
         raise Terminated
 
-    def first() -> int:
+    def first() -> int | None:
         with contextlib.suppress(BlockingIOError):
-            stops = [byte for byte in os.read(reader, 64) if byte in _STOPS]
-            return stops[0] if stops else int(signal.SIGINT)
-        return int(signal.SIGINT)
+            noted.extend(byte for byte in os.read(reader, 64) if byte in _STOPS)
+        return noted[0] if noted else None
 
     before_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     before = signal.signal(signal.SIGTERM, terminate)

@@ -8,6 +8,7 @@ each chunk checked against its digest. Nothing is ever decompressed, and no name
 from __future__ import annotations
 
 import contextlib
+import stat
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
@@ -291,6 +292,10 @@ def _read_small(stream: BinaryIO, record: _Record) -> bytes:
 
 def _open(path: Path) -> BinaryIO:
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            # A pipe would be waited for, and can't be read from its end.
+            raise ModelFileError("this is a pipe or a device, not a plain file", fix=_NOT_ONE)
         return path.open("rb")
     except FileNotFoundError as error:
         raise ModelFileError("there is no such file", fix=_NOT_ONE) from error

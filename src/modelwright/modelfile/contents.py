@@ -246,14 +246,16 @@ def parse_ledger(data: bytes) -> Ledger:
         raise ModelFileError(f"`{LEDGER}` holds a line that isn't evidence") from error
 
 
-def read_golden(container: Container) -> Golden:
+def read_golden(container: Container, spec: FileSpec) -> Golden:
     """Return the golden samples of an open file.
 
     Raises:
-        ModelFileError: they are damaged.
+        ModelFileError: they are damaged, or aren't of this file's inputs and outputs.
     """
     arrays = read_arrays(container.read(GOLDEN), name=GOLDEN)
-    return _split(arrays, container.manifest.tolerance)
+    golden = _split(arrays, container.manifest.tolerance)
+    _check_golden(spec, golden)
+    return golden
 
 
 def _join(golden: Golden) -> Arrays:

@@ -13,6 +13,8 @@ from modelwright.errors import ModelFileError
 
 WEIGHTS_LOCATION = "weights.safetensors"
 _DEEPEST = 16
+_KEY_BOUND = 1 << 32
+"""A reader in C++ cuts longer keys down to 32 bits, and so sees a field where we would see none."""
 _EXTERNAL = 1
 _GRAPH, _TRAINING, _FUNCTIONS = 7, 20, 25  # ModelProto
 _NODE, _INITIALIZER, _SPARSE_INITIALIZER = 1, 5, 15  # GraphProto
@@ -109,6 +111,8 @@ def _fields(message: memoryview) -> Iterator[Field]:
     at, end = 0, len(message)
     while at < end:
         key, at = _varint(message, at)
+        if key >= _KEY_BOUND:
+            raise _broken("isn't an ONNX graph")
         number, wire = key >> 3, key & 7
         if wire == 0:
             value, at = _varint(message, at)

@@ -20,7 +20,7 @@ from PIL import Image
 from modelwright.errors import DataError, ModelFileError, ModelwrightError
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
-from modelwright.transforms import ImageInput, decode_image, view_batches
+from modelwright.transforms import ImageInput, decode_image, read_image, view_batches
 
 _LARGEST_SIDE = 1 << 16
 Declared = Mapping[str, Any]
@@ -161,7 +161,7 @@ def _read_image(item: Any, spec: ImageInput, number: int) -> NDArray[np.uint8]:
         if isinstance(item, bytearray | memoryview):
             item = bytes(item)
         elif isinstance(item, io.BufferedIOBase):
-            item = item.read()
+            item = read_image(item)  # type: ignore[arg-type]
         if not isinstance(item, bytes | np.ndarray | Image.Image) and not is_file:
             raise DataError(
                 f"a {type(item).__name__} isn't an image",
@@ -195,7 +195,8 @@ def _synthetic_images(declared: Declared, count: int) -> Arrays:
 
 def _declared_tensors(declared: Declared) -> tuple[TensorSpec, ...]:
     found = declared.get("tensors")
-    tensors = tuple(TensorSpec.from_json(item) for item in found) if found else ()
+    listed = found if isinstance(found, list) else []
+    tensors = tuple(TensorSpec.from_json(item) for item in listed)
     if not tensors:
         raise ModelFileError("an input of the kind `arrays` declares its `tensors`")
     return tensors

@@ -42,6 +42,7 @@ _GRAPH = re.compile(rf"{GRAPHS}[a-z][a-z0-9_]{{0,63}}\.onnx")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CRC32 = re.compile(r"[0-9a-f]{8}")
 _TREE = b"modelwright chunks\n"
+_MOST_COUNTED = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +149,9 @@ class Manifest:
             ),
         )
         check_names([member.name for member in members])
-        if min(manifest.parameters, manifest.multiply_adds) < 0 or not manifest.tolerance > 0:
-            raise ModelFileError(f"`{MANIFEST}` claims a figure below 0")
+        counts = (manifest.parameters, manifest.multiply_adds)
+        if not all(0 <= count < _MOST_COUNTED for count in counts) or not manifest.tolerance > 0:
+            raise ModelFileError(f"`{MANIFEST}` claims an impossible figure")
         if manifest.to_bytes() != data:
             raise ModelFileError(f"`{MANIFEST}` contradicts itself, or holds more than it may")
         return manifest

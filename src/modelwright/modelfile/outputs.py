@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,31 @@ from numpy.typing import NDArray
 
 from modelwright.errors import ModelFileError
 from modelwright.metrics import softmax
+from modelwright.modelfile.spec import TensorSpec
 
 Outputs = NDArray[np.floating[Any]]
+
+
+def check_outputs(found: Sequence[Any], tensors: Sequence[TensorSpec], *, count: int) -> None:
+    """Refuse what a graph gave for `count` samples where it isn't what the file declares.
+
+    Raises:
+        ModelFileError: a kind of number or a shape is another one, or a number is infinite or none.
+    """
+    for array, tensor in zip(found, tensors, strict=True):
+        shape = array.shape if isinstance(array, np.ndarray) else None
+        if shape is None or array.dtype.name != tensor.dtype or not _fits(shape, tensor, count):
+            got = "no array" if shape is None else f"{array.dtype.name} {list(shape)}"
+            raise ModelFileError(f"the graph gives {got} where the file declares {tensor}")
+        if not np.isfinite(array).all():
+            raise ModelFileError("the network's answer to an input isn't finite")
+
+
+def _fits(shape: tuple[int, ...], tensor: TensorSpec, count: int) -> bool:
+    if len(shape) != len(tensor.shape) or shape[0] != count:
+        return False
+    declared = zip(shape[1:], tensor.shape[1:], strict=True)
+    return all(size == wanted for size, wanted in declared if isinstance(wanted, int))
 
 
 def difference(kind: str, found: Outputs, expected: Outputs) -> float:

@@ -27,7 +27,7 @@ from modelwright.modelfile.contents import (
 )
 from modelwright.modelfile.inputs import by_name, check_batch, image_input, input_kind
 from modelwright.modelfile.manifest import GRAPHS, LEDGER, SPEC, WEIGHTS, Manifest
-from modelwright.modelfile.outputs import difference
+from modelwright.modelfile.outputs import check_outputs, difference
 from modelwright.modelfile.spec import MAIN, FileSpec
 from modelwright.modelfile.tensors import Arrays, read_arrays
 from modelwright.tasks import TASKS, Prediction
@@ -231,13 +231,20 @@ class Model:
         """Return the outputs of one chunk: all its views in one pass, then their weighted mean."""
         views, weights = self._kind.views(batch, self.views)
         if len(views) == 1:
-            only: NDArray[np.float32] = self._session.run(views[0])[0]
-            return only
-        whole = {name: np.concatenate([view[name] for view in views]) for name in batch}
-        outputs = self._session.run(whole)[0]
+            return self._run(views[0])
+        outputs = self._run(
+            {name: np.concatenate([view[name] for view in views]) for name in batch}
+        )
         by_view = outputs.reshape(len(views), -1, *outputs.shape[1:])
         averaged: NDArray[np.float32] = np.tensordot(weights, by_view, axes=1).astype(np.float32)
         return averaged
+
+    def _run(self, batch: Arrays) -> NDArray[np.float32]:
+        found = self._session.run(batch)
+        count = len(batch[self.spec.main.inputs[0].name])
+        check_outputs(found, self.spec.main.outputs, count=count)
+        only: NDArray[np.float32] = found[0]
+        return only
 
 
 def load(path: Path | str, *, threads: int | None = None) -> Model:
@@ -261,7 +268,7 @@ def load(path: Path | str, *, threads: int | None = None) -> Model:
         session = Session(container.read(f"{GRAPHS}{MAIN}.onnx"), weights, threads=threads)
         ledger = container.read(LEDGER)
         check_interface(spec, session)
-        check_golden(spec, session, read_golden(container), most=1)
+        check_golden(spec, session, read_golden(container, spec), most=1)
         return Model(
             spec=spec,
             manifest=container.manifest,
@@ -300,10 +307,11 @@ def check_golden(
     """
     inputs = {name: array[:most] for name, array in golden.inputs.items()}
     try:
-        check_batch(inputs, spec.main.inputs)
+        count = check_batch(inputs, spec.main.inputs)
     except DataError as error:
         raise ModelFileError("the golden samples aren't what the model takes") from error
     found = session.run(inputs)
+    check_outputs(found, spec.main.outputs, count=count)
     worst = max(
         difference(spec.output_kind, array, golden.outputs[tensor.name][:most])
         for array, tensor in zip(found, spec.main.outputs, strict=True)

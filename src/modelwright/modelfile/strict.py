@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 MOST_JSON_BYTES = 64 << 20
 """A JSON member is at most this long; 100,000 labels take some 2 MiB."""
+MOST_VALUES = 1 << 21
+"""Its commas and opening brackets are at most so many: in memory a value takes some 80 bytes."""
 DEEPEST = 32
 """JSON is nested at most this deep."""
 
@@ -29,6 +31,8 @@ def parse_json(data: bytes, *, name: str) -> Any:
     """
     if len(data) > MOST_JSON_BYTES:
         raise _refused(name, f"is longer than {MOST_JSON_BYTES >> 20} MiB")
+    if _counted(data) > MOST_VALUES:
+        raise _refused(name, f"holds more than {MOST_VALUES:,} values")
     try:
         value = json.loads(data.decode(), object_pairs_hook=_once)
         if _is_deep(value):
@@ -52,7 +56,7 @@ def json_member(value: Any, *, name: str) -> bytes:
         data = canonical_json(value)
     except (ValueError, TypeError) as error:
         raise ModelFileError(f"`{name}` can't be written as JSON ({error})") from error
-    if _is_deep(value) or len(data) > MOST_JSON_BYTES:
+    if _is_deep(value) or len(data) > MOST_JSON_BYTES or _counted(data) > MOST_VALUES:
         raise ModelFileError(f"`{name}` is too long or nested too deep to be written")
     return data
 
@@ -92,6 +96,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         raise ValueError("a key is given twice")
     return value
+
+
+def _counted(data: bytes) -> int:
+    return sum(data.count(mark) for mark in (b",", b"[", b"{"))
 
 
 def _is_deep(value: Any) -> bool:

@@ -36,6 +36,9 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_METADATA = "__metadata__"
+"""What other writers keep texts under; never the name of an array."""
+_MOST_NUMBERS = 1 << 48
 
 
 def write_arrays(arrays: Mapping[str, NDArray[Any]], *, name: str) -> bytes:
@@ -69,7 +72,7 @@ def read_arrays(data: bytes, *, name: str) -> Arrays:
     if size > len(data) - 8:
         raise ModelFileError(f"`{name}` has an impossible header")
     header = parse_json(data[8 : 8 + size].rstrip(b" "), name=name)
-    if not isinstance(header, dict):
+    if not isinstance(header, dict) or _METADATA in header:
         raise ModelFileError(f"`{name}` has an impossible header")
     shapes = {key: _read_shape(value, name) for key, value in header.items()}
     if _header(shapes) != data[: 8 + size]:
@@ -113,7 +116,7 @@ def _order(item_sizes: Mapping[str, int]) -> list[str]:
 
 def _dtype_name(value: NDArray[Any], key: str, name: str) -> str:
     found = _NAMES.get(value.dtype.newbyteorder("<"))
-    if found is None or key == "__metadata__":
+    if found is None or key == _METADATA:
         raise ModelFileError(f"`{name}` can't hold `{key}`, an array of {value.dtype}")
     return found
 
@@ -124,6 +127,8 @@ def _read_shape(value: Any, name: str) -> tuple[str, tuple[int, ...]]:
     only_keys(value, ("dtype", "shape", "data_offsets"), name=name)
     if dtype not in DTYPES:
         raise ModelFileError(f"`{name}` holds numbers of the unknown kind {dtype[:20]!r}")
-    if len(shape) > 32 or not all(type(size) is int and 0 <= size < 1 << 48 for size in shape):
+    is_shape = len(shape) <= 32 and all(type(size) is int and size >= 0 for size in shape)
+    # NumPy counts so, also where one of the sizes is 0.
+    if not is_shape or math.prod(max(size, 1) for size in shape) >= _MOST_NUMBERS:
         raise ModelFileError(f"`{name}` holds an array of an impossible shape")
     return dtype, tuple(shape)

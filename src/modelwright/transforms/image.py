@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,12 @@ from modelwright.files import json_digest
 
 MOST_PIXELS = 120_000_000
 """Larger images are refused before they are decoded: decoded they would fill the memory."""
+MOST_BYTES = 1 << 30
+"""Longer image files are refused before they are whole in memory; `/dev/zero` has no end."""
+_PIECE_BYTES = 1 << 20
+_BAND_PIXELS = 1 << 22
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
+"""Pillow reads more, among them EPS, for which it starts another program: PostScript is code."""
 _NPY = b"\x93NUMPY"
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -100,7 +107,8 @@ def open_image(source: ImageSource) -> Image.Image:
     where = str(source) if isinstance(source, Path) else ""
     if isinstance(source, Path):
         try:
-            source = source.read_bytes()
+            with source.open("rb") as stream:
+                source = read_image(stream, where)
         except OSError as error:
             raise DataError(
                 f"can't be read ({error.strerror or error})",
@@ -110,23 +118,40 @@ def open_image(source: ImageSource) -> Image.Image:
     return _from_bytes(source, where)
 
 
+def read_image(stream: BinaryIO, where: str = "") -> bytes:
+    """Return the bytes of an image file up to its end, a pipe's too.
+
+    Raises:
+        DataError: there are far too many.
+    """
+    pieces, size = [], 0
+    while piece := stream.read(_PIECE_BYTES):
+        pieces.append(piece)
+        size += len(piece)
+        if size > MOST_BYTES:
+            raise DataError(f"the file has more than {MOST_BYTES >> 30} GiB", where=where, fix=_FIX)
+    return b"".join(pieces)
+
+
 def _from_bytes(data: bytes, where: str) -> Image.Image:
     if not data:
         raise DataError("the file is empty (0 bytes)", where=where, fix=_FIX)
     if data.startswith(_NPY):
         try:
-            return _from_array(np.load(io.BytesIO(data), allow_pickle=False), where)
-        except (ValueError, EOFError) as error:
+            array = np.load(io.BytesIO(data), allow_pickle=False)
+        except Exception as error:
             raise DataError(f"the array can't be read: {error}", where=where) from error
+        return _from_array(array, where)
     try:
         with warnings.catch_warnings():
             # Our own limit takes the place of Pillow's, and what matters of damage is an error.
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
             if image.width * image.height > MOST_PIXELS:
                 raise _too_large(where, f"It has {image.width:,} × {image.height:,}")
             image.load()
-            return ImageOps.exif_transpose(image)
+            ImageOps.exif_transpose(image, in_place=True)  # A copy of a large one is too much.
+            return image
     except UnidentifiedImageError as error:
         start = data[:12]
         raise DataError(
@@ -194,26 +219,50 @@ def flatten(image: Image.Image, spec: ImageInput) -> Image.Image:
         deep = np.asarray(image).astype(np.uint16)
         image = Image.fromarray((deep >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
-        image = Image.fromarray(_from_deep(np.asarray(image)))
+        image = _from_deep(image)
     if image.mode in ("LA", "PA", "La", "RGBA", "RGBa") or "transparency" in image.info:
-        colour = image.convert("RGBA")
-        ground = Image.new("RGBA", colour.size, (spec.background,) * 3 + (255,))
-        image = Image.alpha_composite(ground, colour).convert("RGB")
+
+        def covered(part: Image.Image) -> Image.Image:
+            colour = part.convert("RGBA")
+            ground = Image.new("RGBA", colour.size, (spec.background,) * 3 + (255,))
+            return Image.alpha_composite(ground, colour).convert("RGB")
+
+        image = _by_bands(image, covered, "RGB")
     return image if image.mode == wanted else image.convert(wanted)
 
 
-def _from_deep(values: NDArray[Any]) -> Pixels:
+def _by_bands(
+    image: Image.Image, change: Callable[[Image.Image], Image.Image], mode: str
+) -> Image.Image:
+    """Change each pixel, a band of rows at a time: what lies between is never whole in memory."""
+    rows = max(_BAND_PIXELS // image.width, 1)
+    if image.height <= rows:
+        return change(image)
+    changed = Image.new(mode, image.size)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        changed.paste(change(image.crop((0, top, image.width, bottom))), (0, top))
+    return changed
+
+
+def _from_deep(image: Image.Image) -> Image.Image:
     """Scale 32-bit pixels to eight bits by the smallest usual range that holds them."""
-    top = float(values.max(initial=0))
-    if not np.isfinite(values).all():
-        raise DataError("the image holds pixels that aren't numbers", fix=_FIX)
-    if np.issubdtype(values.dtype, np.floating) and top <= 1.0:
+    _, largest = image.getextrema()
+    top = max(cast(float, largest), 0.0)
+    if image.mode == "F" and top <= 1.0:
         scale = 255.0
     else:
         scale = next(
             (255.0 / most for most in (255.0, 65535.0) if top <= most), 255.0 / max(top, 1)
         )
-    return np.clip(values * scale, 0, 255).astype(np.uint8)
+
+    def scaled(part: Image.Image) -> Image.Image:
+        values = np.asarray(part)
+        if not np.isfinite(values).all():
+            raise DataError("the image holds pixels that aren't numbers", fix=_FIX)
+        return Image.fromarray(np.clip(values * scale, 0, 255).astype(np.uint8))
+
+    return _by_bands(image, scaled, "L")
 
 
 def fit(image: Image.Image, spec: ImageInput) -> Pixels:
@@ -268,7 +317,7 @@ def _frames(data: bytes) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return int(getattr(Image.open(io.BytesIO(data)), "n_frames", 1))
+            return int(getattr(Image.open(io.BytesIO(data), formats=_FORMATS), "n_frames", 1))
     except Exception:  # noqa: BLE001 (a broken later frame doesn't matter: the first is used)
         return 1
 
