@@ -52,3 +52,15 @@ def test_what_a_killed_run_left_half_written_is_swept(tmp_path):
     (tmp_path / ".model.mw.abc").write_bytes(b"half")
     with claimed(tmp_path, digest="a", document={}):
         assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "recipe.json"]
+
+
+@pytest.mark.parametrize("name", ["recipe.json", "result.json", "decisions.json"])
+@pytest.mark.parametrize("held", ["", '{"half', "[1]"])
+def test_a_damaged_file_of_a_run_is_named(tmp_path, name, held):
+    (tmp_path / "model.mw").touch()
+    (tmp_path / name).write_text(held)
+    with (
+        pytest.raises(ResourceError, match=rf"{name}: this file of the run is damaged.*--name"),
+        claimed(tmp_path, digest="1", document=RECIPE),
+    ):
+        Decisions(tmp_path / "decisions.json")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelwright.errors import RequestError
+from modelwright.errors import RequestError, ResourceError
 from modelwright.files import as_resource_error, locked, read_json, sweep, write_json
 from modelwright.ledger import Ledger
 
@@ -46,7 +46,7 @@ class Decisions:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._taken: dict[str, Any] = read_json(path) if path and path.exists() else {}
+        self._taken = _read_record(path) if path and path.exists() else {}
 
     def decide(self, name: str, take: Callable[[], Any]) -> Any:
         """Return the decision of this name, taking and writing it down where it is new."""
@@ -120,14 +120,15 @@ def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[Ru
     with locked(path / ".lock", wait_s=0.0, busy=busy):
         sweep(path)
         record = path / "recipe.json"
-        if record.exists() and read_json(record)["digest"] != digest:
+        held = _read_record(record) if record.exists() else None
+        if held is not None and held.get("digest") != digest:
             raise RequestError(
                 "this folder holds a run of a different recipe",
                 where=str(path),
-                why=_difference(read_json(record)["recipe"], document),
+                why=_difference(held.get("recipe"), document),
                 fix="Choose another --name, or remove the folder",
             )
-        if not record.exists():
+        if held is None:
             write_json(record, {"digest": digest, "recipe": document})
         yield _read_folder(path)
 
@@ -135,7 +136,22 @@ def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[Ru
 def _read_folder(path: Path) -> RunFolder:
     result, model = path / "result.json", path / "model.mw"
     whole = result.exists() and model.exists()
-    return RunFolder(path, read_json(result) if whole else None)
+    return RunFolder(path, _read_record(result) if whole else None)
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """Return an object that a run wrote; what is half there was changed by somebody else."""
+    try:
+        found = read_json(path)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ResourceError(
+            "this file of the run is damaged",
+            where=str(path),
+            fix="Remove the run's folder to start anew, or choose another --name",
+        )
+    return found
 
 
 def _difference(before: Any, after: Any, key: str = "") -> str:
