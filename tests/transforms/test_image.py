@@ -3,7 +3,9 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +103,34 @@ def test_arrays_are_taken_as_they_are():
     assert decode_image(pixels[..., 0] > 100, spec(channels=1)).max() == 255
 
 
+@given(
+    dtype=st.sampled_from(["u1", ">u2", "<f4", "<f8", "b1"]),
+    shape=st.sampled_from([(3, 5), (3, 5, 1), (3, 5, 3), (3, 5, 4)]),
+    order=st.sampled_from("CF"),
+    version=st.sampled_from([(1, 0), (2, 0), (3, 0)]),
+    seed=st.integers(0, 99),
+)
+def test_an_npy_file_is_its_array(dtype, shape, order, version, seed):
+    drawn = np.random.default_rng(seed).random(shape)
+    scale = {"u1": 255, ">u2": 65535}.get(dtype, 1)
+    array = np.asarray(np.round(drawn) if dtype == "b1" else drawn * scale, dtype, order=order)
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # NumPy would write the oldest version that does.
+        np.lib.format.write_array(stream, array, version=version)
+    held = spec(height=3, width=5)
+    assert np.array_equal(decode_image(stream.getvalue(), held), decode_image(array, held))
+
+
+def test_arrays_are_read_by_many_threads_at_once():
+    stream = io.BytesIO()
+    np.save(stream, colours())
+    held = [stream.getvalue()] * 3000
+    with ThreadPoolExecutor(8) as pool:
+        for pixels in pool.map(lambda data: decode_image(data, spec()), held):
+            assert np.array_equal(pixels, colours())
+
+
 def test_the_centre_is_cropped_and_letterboxes_are_padded():
     wide = np.zeros((8, 24, 3), dtype=np.uint8)
     wide[:, 8:16] = 200
@@ -147,6 +177,12 @@ HOSTILE = {
     "array that doesn't fit": (
         b"\x93NUMPY\x01\x00\x3f\x00"
         b"{'descr': '|u1', 'fortran_order': False, 'shape': (9999999999,)}",
+        "cut short",
+    ),
+    "array of a hundred sides": (
+        b"\x93NUMPY\x01\x00\x58\x01{'descr': '|u1', 'fortran_order': False, 'shape': ("
+        + b"1, " * 100
+        + b"), }",
         "can't be read",
     ),
     "PostScript, which is code": (

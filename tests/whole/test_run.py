@@ -59,6 +59,14 @@ def recipe_in(folder: Path, text: str = DIGITS, **changes: str) -> Path:
     return path
 
 
+@pytest.fixture(autouse=True)
+def hears_ctrl_c():
+    """Let SIGINT interrupt, as on a terminal: a shell's background jobs are started deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     """One finished run that no test changes."""
