@@ -1,7 +1,7 @@
 """What a run will take: memory and disk by formula, time by a few measured steps.
 
 The formulas count what dominates (samples, weights with their companions, activations) and are
-meant to be right within a third, not to the byte; `benchmarks/forecast.py` holds them against runs.
+meant to be right within a third, not to the byte; `benchmarks/memory.py` holds them against a run.
 """
 
 from __future__ import annotations
