@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 
 import numpy as np
@@ -77,6 +78,30 @@ def test_a_build_that_was_broken_off_goes_on(tmp_path, monkeypatch):
     assert len(found) == 20
     monkeypatch.setenv("MODELWRIGHT_CACHE", str(tmp_path / "other"))
     assert opened(tmp_path).digest == found.digest
+
+
+def test_many_small_batches_are_the_same_store(tmp_path, monkeypatch):
+    folder(tmp_path / "pets", each=40)
+    whole = opened(tmp_path)
+    monkeypatch.setenv("MODELWRIGHT_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr(store_module, "_CHUNK", 3)
+    monkeypatch.setattr(store_module, "_BATCH_BYTES", 1000)
+    found = opened(tmp_path)
+    assert found.table["bytes"].num_chunks > whole.table["bytes"].num_chunks == 1
+    assert found.table.to_pylist() == whole.table.to_pylist()
+    assert np.array_equal(found.fixed("thumbnail"), whole.fixed("thumbnail"))
+
+
+def test_what_is_no_plain_file_is_a_broken_image(tmp_path):
+    """A pipe or a device could be read for ever."""
+    folder(tmp_path / "pets", each=2)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "t.csv").write_text(
+        "image,label\npets/cat/000.png,cat\npipe.png,cat\n/dev/zero,dog\npets/dog/001.png,dog\n"
+    )
+    spec = recipe("source: table, path: t.csv").data
+    found = open_store(list_source(spec, base=tmp_path, observe=silent), observe=silent)
+    assert found.errors() == dict.fromkeys((1, 2), "this isn't a plain file")
 
 
 def test_two_at_once_build_it_once(tmp_path):

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from modelwright.data.listing import SPLITS, Listing, find_path
+from modelwright.data.listing import SPLITS, Listing, find_path, read_file
 from modelwright.errors import DataError
 from modelwright.files import digest
 
@@ -55,7 +55,7 @@ def list_folder(name: str, *, base: Path, group: str | None) -> Listing:
         splits=[split for _, _, split, _, _ in found],
         origins=[path for path, _, _, _, _ in found],
         extras=[path.rpartition("/")[0] if group else "" for path, _, _, _, _ in found],
-        read=lambda row: (root / found[row][0]).read_bytes(),
+        read=lambda row: read_file(root / found[row][0]),
         notes=_passed_over(passed),
     )
 

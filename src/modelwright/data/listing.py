@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelwright.errors import DataError, nearest
+from modelwright.transforms.image import read_image
 
 SPLITS = {
     "train": "train",
@@ -38,7 +39,7 @@ class Listing:
     extras: Sequence[str]
     """The group or the time of each sample; empty where the recipe asks for neither."""
     read: Callable[[int], bytes]
-    """Returns the bytes of an image; raises `OSError` where it can't be read."""
+    """Returns the bytes of an image; raises `OSError` or `DataError` where it can't be read."""
     notes: tuple[str, ...] = ()
     """What is worth saying once: files passed over."""
 
@@ -70,3 +71,16 @@ def find_path(name: str, base: Path) -> Path:
         why=nearest(places[0].name, known) if known else f"The folder {beside} isn't there either",
         fix="Relative paths start from the recipe's folder, then from MODELWRIGHT_DATA",
     )
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of an image file.
+
+    Raises:
+        DataError: it is no plain file, which could last for ever, or far too long for an image.
+        OSError: it can't be read.
+    """
+    if not path.is_file() and path.exists():
+        raise DataError("this isn't a plain file", where=str(path))
+    with path.open("rb") as stream:
+        return read_image(stream, str(path))

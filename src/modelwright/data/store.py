@@ -7,8 +7,6 @@ that a later call goes on from, and stands in the cache under the digest of the 
 from __future__ import annotations
 
 import hashlib
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from modelwright.data.hashing import THUMBNAIL, perceptual_hashes
 from modelwright.data.listing import Listing
+from modelwright.data.parallel import in_order
 from modelwright.errors import DataError
 from modelwright.files import (
     cache_folder,
@@ -35,7 +34,10 @@ from modelwright.transforms.image import facts_of, open_image
 VERSION = 1
 PART = 4096
 """Samples a part; a build that was broken off loses at most this many."""
-_CHUNK = 128
+_CHUNK = 16
+"""Samples that a thread looks at before the next turn."""
+_BATCH_BYTES = 64 << 20
+"""Originals that are held in memory before they are written."""
 
 SCHEMA = pa.schema(
     [
@@ -138,18 +140,15 @@ def _mapped(path: Path) -> pa.Table:
 
 def _build(folder: Path, listing: Listing, observe: Observe) -> None:
     names = []
-    workers = max(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2, 1)
     sums = hashlib.sha256()
     total = len(listing)
-    with ThreadPoolExecutor(workers) as pool:
-        for number, start in enumerate(range(0, total, PART)):
-            name = f"part-{number:05d}.arrow"
-            path = folder / name
-            if not path.exists():
-                rows = range(start, min(start + PART, total))
-                _write(path, _part(listing, rows, pool, observe))
-            _add(sums, _mapped(path))
-            names.append(name)
+    for number, start in enumerate(range(0, total, PART)):
+        name = f"part-{number:05d}.arrow"
+        path = folder / name
+        if not path.exists():
+            _write(path, listing, range(start, min(start + PART, total)), observe)
+        _add(sums, _mapped(path))
+        names.append(name)
     write_json(
         folder / "store.json",
         {"version": VERSION, "digest": "sha256:" + sums.hexdigest(), "parts": names},
@@ -162,31 +161,33 @@ def _add(sums: Any, part: pa.Table) -> None:
         sums.update(canonical_json([content.hex(), label, split, extra]))
 
 
-def _write(path: Path, part: pa.Table) -> None:
-    with write_aside(path) as stream, pa.ipc.new_file(stream, SCHEMA) as writer:
-        writer.write_table(part)
-
-
-def _part(listing: Listing, rows: range, pool: ThreadPoolExecutor, observe: Observe) -> pa.Table:
+def _write(path: Path, listing: Listing, rows: range, observe: Observe) -> None:
     chunks = [rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK)]
     looked: list[dict[str, Any]] = []
-    for chunk, found in zip(
-        chunks, pool.map(lambda item: _look(listing, item), chunks), strict=True
-    ):
-        looked += found
-        observe(Progress("store", chunk[-1] + 1, len(listing)))
+    held, done = 0, rows.start
+    with write_aside(path) as stream, pa.ipc.new_file(stream, SCHEMA) as writer:
+        for found in in_order(lambda chunk: [_look_at(listing, row) for row in chunk], chunks):
+            looked += found
+            held += sum(len(item["bytes"]) for item in found)
+            observe(Progress("store", done + len(looked), len(listing)))
+            if held >= _BATCH_BYTES or done + len(looked) == rows.stop:
+                writer.write_batch(_batch(listing, looked, done))
+                done += len(looked)
+                looked, held = [], 0
+
+
+def _batch(listing: Listing, looked: list[dict[str, Any]], start: int) -> pa.RecordBatch:
     thumbnails = np.frombuffer(b"".join(item["thumbnail"] for item in looked), dtype=np.uint8)
-    hashes = perceptual_hashes(thumbnails.reshape(-1, THUMBNAIL, THUMBNAIL))
     columns: dict[str, Any] = {name: [item[name] for item in looked] for name in looked[0]}
-    columns["phash"] = hashes
+    columns["phash"] = perceptual_hashes(thumbnails.reshape(-1, THUMBNAIL, THUMBNAIL))
     for name, held in (
         ("label", listing.labels),
         ("split", listing.splits),
         ("extra", listing.extras),
         ("origin", listing.origins),
     ):
-        columns[name] = [_valid(held[row]) for row in rows]
-    return pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
+        columns[name] = [_valid(text) for text in held[start : start + len(looked)]]
+    return pa.record_batch({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
 
 
 def _valid(text: str) -> str:
@@ -195,10 +196,6 @@ def _valid(text: str) -> str:
 
 
 _BLANK = bytes(THUMBNAIL * THUMBNAIL)
-
-
-def _look(listing: Listing, rows: range) -> list[dict[str, Any]]:
-    return [_look_at(listing, row) for row in rows]
 
 
 def _look_at(listing: Listing, row: int) -> dict[str, Any]:

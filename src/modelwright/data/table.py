@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelwright.data.listing import SPLITS, Listing, find_path
+from modelwright.data.listing import SPLITS, Listing, find_path, read_file
 from modelwright.errors import DataError, nearest
 from modelwright.files import digest
 from modelwright.recipe.data import TableData
@@ -164,7 +164,7 @@ def _bytes_of(image: Any, folder: Path) -> bytes:
         return image
     if isinstance(image, str) and image:
         try:
-            return (folder / image).read_bytes()
+            return read_file(folder / image)
         except ValueError as error:  # A NUL in the path.
             raise OSError(str(error)) from error
     raise OSError("the cell is empty")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.data.parallel import in_order
 from modelwright.data.store import Store
 from modelwright.errors import DataError
 from modelwright.files import cache_folder, json_digest, locked, write_aside
@@ -15,7 +15,8 @@ from modelwright.run import Observe, Progress
 from modelwright.transforms import ImageInput, decode_image
 
 VERSION = 1
-_CHUNK = 256
+_CHUNK, _CHUNK_BYTES = 256, 16 << 20
+"""Samples, and bytes of pixels, that a thread decodes before the next turn."""
 
 
 def derived_view(store: Store, input: ImageInput, *, observe: Observe) -> NDArray[np.uint8]:
@@ -44,30 +45,27 @@ def derived_view(store: Store, input: ImageInput, *, observe: Observe) -> NDArra
     return held
 
 
-def _build(path: os.PathLike[str], store: Store, input: ImageInput, observe: Observe) -> None:
-    from pathlib import Path
-
+def _build(path: Path, store: Store, input: ImageInput, observe: Observe) -> None:
     count, shape = len(store), (input.height, input.width, input.channels)
     column = store.table["bytes"]
     broken = store.errors()
 
+    sample_bytes = input.height * input.width * input.channels
+    step = max(min(_CHUNK, _CHUNK_BYTES // sample_bytes), 1)
+
     def decode(start: int) -> NDArray[np.uint8]:
-        held = column.slice(start, _CHUNK).to_pylist()
-        block = np.zeros((len(held), *shape), dtype=np.uint8)
-        for offset, data in enumerate(held):
-            if start + offset not in broken:
-                block[offset] = decode_image(data, input)
+        rows = range(start, min(start + step, count))
+        block = np.zeros((len(rows), *shape), dtype=np.uint8)
+        for offset, row in enumerate(rows):
+            if row not in broken:
+                block[offset] = decode_image(column[row].as_py(), input)
         return block
 
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2
-    with ThreadPoolExecutor(workers) as pool, write_aside(Path(path)) as stream:
+    with write_aside(path) as stream:
         np.lib.format.write_array_header_1_0(stream, header)
         done = 0
-        # A window keeps the memory bounded: map() would decode all that the disk can't follow.
-        for first in range(0, count, _CHUNK * 64):
-            starts = range(first, min(first + _CHUNK * 64, count), _CHUNK)
-            for block in pool.map(decode, starts):
-                stream.write(block.data)
-                done += len(block)
-                observe(Progress("decode", done, count))
+        for block in in_order(decode, range(0, count, step)):
+            stream.write(block.data)
+            done += len(block)
+            observe(Progress("decode", done, count))
