@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from modelwright.cli import main
+from modelwright.evaluation.openings import list_path
 
 MODEL = "runs/quick/model.mw"
 METRIC = {"value", "low", "high", "n"}
@@ -199,6 +200,8 @@ def test_evaluate_shows_what_was_measured_and_measures_anew(workspace, call):
     found = call("evaluate", MODEL, "pictures")
     assert set(found) == {"metrics"}
     assert found["metrics"]["accuracy"]["n"] == len(list(folder.glob("*/*.png")))
+    looks = [json.loads(line) for line in list_path().read_text().splitlines()]
+    assert looks[-1]["run"] == f"evaluate {MODEL}"
     assert all(set(figure) == METRIC for figure in found["metrics"].values())
 
 

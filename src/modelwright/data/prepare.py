@@ -296,7 +296,11 @@ def labelled_split(
     Raises:
         DataError: the data can't be used, or holds a label that the model doesn't know.
     """
-    store = open_store(_list_any(path, observe), observe=observe)
+    listing = _list_any(path, observe)
+    if not any(listing.splits) and listing.title == "digits":
+        note = "All of `digits` is measured, images that a model was trained on among them"
+        observe(Progress("note", 0, 0, note=note))
+    store = open_store(listing, observe=observe)
     given, held = np.array(store.strings("split")), store.strings("label")
     broken = store.errors()
     chosen = given == "test" if (given == "test").any() else np.ones(len(store), dtype=bool)

@@ -12,7 +12,7 @@ from modelwright.errors import DataError
 from modelwright.evaluation import Measurement, Openings, Place, headline
 from modelwright.ledger import Ledger
 from modelwright.pipeline.asking import Asked, usable_cores
-from modelwright.run import Observe, Run, silent
+from modelwright.run import Observe, Progress, Run, silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a model file on labelled data, or return what its own ledger holds.
 
+    A look at a test set counts as one, whichever command it is that looks.
+
     Args:
         model: the model file.
         source: a folder of class folders, a table, or `cifar10`-like data; without it the figures
@@ -112,6 +114,9 @@ def evaluate(
     samples, fingerprint = data.labelled_split(
         Path(source), input=loaded.input, labels=loaded.labels, observe=observe
     )
+    opened = evaluation.open_test(fingerprint, run=f"evaluate {model}", model=loaded.digest)
+    for note in opened.notes:
+        observe(Progress("note", 0, 0, note=note))
     threads = usable_cores()
     place = Place(evaluation.hardware(), evaluation.runtime(threads=threads), threads)
     found = evaluation.measure(
