@@ -42,6 +42,28 @@ def test_statistics_come_from_the_training_split_alone(tmp_path):
     assert found.std == pytest.approx(train.std((0, 1, 2)), abs=1e-9)
 
 
+def test_a_class_that_training_never_sees_is_named(tmp_path):
+    folder(tmp_path / "pets" / "train", each=4)
+    folder(tmp_path / "pets" / "test", classes=("cat", "emu"), each=3, first=50)
+    found = findings(prepared(tmp_path, "source: folder, path: pets"))["untrained_class"]
+    assert found.rows == ("emu",)
+    assert "`emu` (3)" in found.message
+
+
+def test_samples_without_a_label_are_left_out(tmp_path):
+    folder(tmp_path / "pets", each=6)
+    rows = [f"pets/{label}/{at:03d}.png,{label}" for label in ("cat", "dog") for at in range(6)]
+    rows[3], rows[4], rows[5] = "pets/cat/003.png,", "pets/cat/004.png,  ", "gone.png,cat"
+    (tmp_path / "t.csv").write_text("\n".join(["image,label", *rows]))
+    found = prepared(tmp_path, "source: table, path: t.csv")
+    assert found.labels == ("cat", "dog")
+    assert sum(map(sum, found.counts.values())) == 9
+    assert list(found.store.errors().values()) == ["it has no label"] * 2 + [
+        "there is no such file"
+    ]
+    assert findings(found)["broken"].rows == tuple(row.split(",")[0] for row in rows[3:6])
+
+
 def test_identical_images_across_splits_stop_the_run(tmp_path):
     root = tmp_path / "pets"
     folder(root / "train", each=4)

@@ -112,6 +112,7 @@ WRONG = [
     ("source: table, path: broken.parquet", "Parquet"),
     ("source: table, path: splits.csv, image: file, split_column: split", "isn't the name"),
     ("source: table, path: table.xlsx", "xlsx"),
+    ("source: table, path: nothing.csv", "the table is empty"),
     ("source: cifar10, path: photos", "isn't CIFAR-10"),
     ("source: cifar10, path: broken.parquet", "MD5"),
 ]
@@ -128,6 +129,7 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, data, words):
     (tmp_path / "broken.jsonl").write_text('{"image": "a"}\n{"image": \n')
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
     (tmp_path / "table.xlsx").write_bytes(b"PK")
+    (tmp_path / "nothing.csv").touch()
     (tmp_path / "splits.csv").write_text("file,label,split\na.png,x,tset\n")
     with pytest.raises(DataError) as raised:
         listed(tmp_path, data)

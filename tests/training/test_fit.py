@@ -193,6 +193,12 @@ def test_full_batch_gradient_descent_takes_one_step_an_epoch(tmp_path):
     assert report.steps == 4
 
 
+@pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle", "trapezoid"])
+def test_a_single_step_learns(tmp_path, schedule):
+    _, report = small.trained(tmp_path, epochs=0.01, schedule={"name": schedule})
+    assert report.steps == 1
+
+
 def test_smaller_images_first(tmp_path):
     sizes = []
 

@@ -12,6 +12,12 @@ def test_progress_is_the_share_of_steps_done():
     assert [horizon.progress(step) for step in (0, 50, 200)] == [0.0, 0.25, 1.0]
 
 
+def test_a_steps_rate_is_that_of_its_middle():
+    horizon = Horizon.of(4).revised(2, 8)
+    assert [horizon.middle(step) for step in (1, 2, 7)] == pytest.approx([0.375, 13 / 24, 23 / 24])
+    assert Horizon.of(1).middle(0) == 0.5
+
+
 def test_a_revision_keeps_the_progress_made_and_ends_at_one():
     horizon = Horizon.of(100).revised(40, 60)
     assert horizon.total == 60

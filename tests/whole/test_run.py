@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from modelwright import modelfile
-from modelwright.errors import RequestError, ResourceError, StoppedError
+from modelwright.errors import DataError, RequestError, ResourceError, StoppedError
 from modelwright.files import locked, read_json, read_lines
 from modelwright.ledger import Ledger, exact
 from modelwright.pipeline import run
 from modelwright.pipeline.running import _keep_evidence
+from tests.data.making import folder
 
 DIGITS = """\
 version: 1
@@ -191,6 +192,14 @@ def test_decisions_are_replayed(undisturbed, tmp_path):
     assert not second.finished_before
     assert read_json(second.folder / "decisions.json") == taken
     assert modelfile.digest(second.model) == modelfile.digest(first.model)
+
+
+def test_nothing_to_measure_on_is_told_before_training(tmp_path):
+    folder(tmp_path / "pets", each=1)
+    recipe = recipe_in(tmp_path, **{"{source: digits}": "{source: folder, path: pets}"})
+    with pytest.raises(DataError, match="neither a test nor a validation split"):
+        run(recipe, out=tmp_path / "runs")
+    assert not (tmp_path / "runs/digits/metrics.jsonl").exists()
 
 
 # -- cut short ---------------------------------------------------------------------------------

@@ -72,6 +72,7 @@ def audit(store: Store, splits: Mapping[str, Rows], *, allow_leaks: bool) -> Aud
     findings: list[Finding] = []
     findings += _broken(store, origins)
     findings += _labels(store, labels)
+    findings += _unlearnable(splits, labels)
     findings += _sizes(store, used)
     same = _identical(store, used)
     findings += _duplicates(same, side, names, labels, origins, allow_leaks=allow_leaks)
@@ -162,16 +163,6 @@ def _labels(store: Store, labels: Sequence[str]) -> Iterator[Finding]:
             ),
             fix="Such a class is learned from one picture and never tested; add some, or drop it",
         )
-    empty = sorted(label for label in usable if not label.strip())
-    if empty:
-        yield Finding(
-            kind="empty_label",
-            severity="warning",
-            rows=(),
-            message=f"{_count(sum(usable[label] for label in empty), 'sample')} without a label "
-            "make a class of their own",
-            fix="Label them, or take them out",
-        )
     if usable and max(usable.values()) >= 20 * min(usable.values()) and len(usable) <= 1000:
         large, small = usable.most_common(1)[0], min(usable.items(), key=lambda item: item[1])
         yield Finding(
@@ -182,6 +173,27 @@ def _labels(store: Store, labels: Sequence[str]) -> Iterator[Finding]:
             fix="Look at recall by class, and try `loss: {name: cross-entropy, "
             "class_weights: balanced}`",
         )
+
+
+def _unlearnable(splits: Mapping[str, Rows], labels: Sequence[str]) -> Iterator[Finding]:
+    """Yield the classes that are tested and can't be learned, since training has none of them."""
+    learned = {labels[row] for row in splits["train"].tolist()}
+    others = Counter(
+        labels[row] for name, rows in splits.items() if name != "train" for row in rows.tolist()
+    )
+    lost = sorted(set(others) - learned)
+    if not lost:
+        return
+    shown = ", ".join(f"`{label}` ({others[label]:,})" for label in lost[:_SHOWN])
+    more = f" and {len(lost) - _SHOWN:,} more" if len(lost) > _SHOWN else ""
+    yield Finding(
+        kind="untrained_class",
+        severity="warning",
+        rows=tuple(lost[:_LISTED]),
+        message=f"{len(lost):,} {'class has' if len(lost) == 1 else 'classes have'} no image in "
+        f"the training split, and can't be learned: {shown}{more}",
+        fix="Give the training split some of each, or take the class out",
+    )
 
 
 def _sizes(store: Store, used: Rows) -> Iterator[Finding]:

@@ -199,7 +199,7 @@ def _usable(store: Store, labels: Sequence[str]) -> Rows:
             f"none of the {len(store):,} images can be used",
             where=store.strings("origin")[first],
             why=broken[first],
-            fix="Open one of them in an image viewer",
+            fix="Open it in an image viewer; the paths in a table start from its folder",
         )
     kinds = {labels[row] for row in usable.tolist()}
     if len(kinds) < 2:

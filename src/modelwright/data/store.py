@@ -201,6 +201,8 @@ _BLANK = bytes(THUMBNAIL * THUMBNAIL)
 def _look_at(listing: Listing, row: int) -> dict[str, Any]:
     data = b""
     try:
+        if not listing.labels[row].strip():
+            raise DataError("it has no label")
         data = listing.read(row)
         image = open_image(data)
         facts = facts_of(image)
@@ -220,6 +222,8 @@ def _look_at(listing: Listing, row: int) -> dict[str, Any]:
         }
     except DataError as error:
         why = ". ".join(part for part in (error.what, error.why) if part)
+    except FileNotFoundError:
+        why = "there is no such file"
     except OSError as error:
         why = f"can't be read ({error.strerror or error})"
     return {

@@ -172,6 +172,8 @@ def _bytes_of(image: Any, folder: Path) -> bytes:
 
 def _read(file: Path, split: str, spec: TableData) -> _Rows:
     columns = _columns(file)
+    if not columns:
+        raise DataError("the table is empty", where=str(file))
     wanted = {"image": spec.image, "label": spec.label}
     if spec.split_column is not None:
         wanted["split_column"] = spec.split_column
@@ -341,6 +343,9 @@ def _objects(file: Path) -> Iterator[dict[str, Any]]:
             continue
         try:
             value = json.loads(line)
+        except json.JSONDecodeError as error:
+            why = f"this line isn't JSON: {error.msg} at column {error.colno}"
+            raise DataError(why, where=f"{file}:{number}") from error
         except (ValueError, RecursionError) as error:
             raise DataError(f"this line isn't JSON: {error}", where=f"{file}:{number}") from error
         if not isinstance(value, dict):

@@ -68,6 +68,21 @@ def measure_file(path: Path, asked: Asked, prepared: Prepared, context: Run) -> 
     return Measured(found, samples, place, opened)
 
 
+def require_held_out(prepared: Prepared) -> None:
+    """Refuse data of which nothing is left to measure on.
+
+    Raises:
+        DataError: there is neither a test nor a validation split.
+    """
+    if prepared.test() is None and prepared.dataset().validation is None:
+        raise DataError(
+            "there is neither a test nor a validation split to measure on",
+            where="data.split",
+            fix="Give `data.split.test` or `data.split.val` a share above 0; each class needs "
+            "samples enough for every split",
+        )
+
+
 def _held_out(
     prepared: Prepared, context: Run, model_digest: str
 ) -> tuple[Split, str, Openings | None]:
@@ -80,11 +95,7 @@ def _held_out(
             context.say(note)
         return test, fingerprint, opened
     validation = prepared.dataset().validation
-    if validation is None:
-        raise DataError(
-            "there is neither a test nor a validation split to measure on",
-            fix="Give `data.split.test` or `data.split.val` a share above 0",
-        )
+    assert validation is not None  # `require_held_out` has seen to it before training.
     context.say("There is no test split: all figures come from the validation split")
     return validation, prepared.fingerprint("validation"), None
 

@@ -15,7 +15,7 @@ from modelwright.data import Prepared
 from modelwright.evaluation import Verdict, judge
 from modelwright.ledger import Ledger, exact
 from modelwright.pipeline.asking import Asked, Notes, RecipeLike, ask, environment
-from modelwright.pipeline.measuring import measure_file
+from modelwright.pipeline.measuring import measure_file, require_held_out
 from modelwright.pipeline.result import RunResult
 from modelwright.pipeline.telling import tell
 from modelwright.recipe import check_composition, render_config
@@ -73,6 +73,7 @@ def run(
             run_folder=folder if is_main_process() else None,
             observe=notes,
         )
+        require_held_out(prepared)
         start = _first_candidate(asked, prepared, context)
         _rehearse(start, asked, prepared, context)
         trained, fitted = _train(start, asked, prepared, context)

@@ -45,6 +45,14 @@ class Horizon:
             return 1.0
         return min(now.progress + (1.0 - now.progress) * (step - now.step) / left, 1.0)
 
+    def middle(self, step: int) -> float:
+        """Return the progress in the middle of this step, which its learning rate is taken at.
+
+        At its start a first step would have no rate under a warm-up, and a training of one step
+        would learn nothing.
+        """
+        return (self.progress(step) + self.progress(step + 1)) / 2
+
     def revised(self, step: int, total: int) -> Horizon:
         """Return the horizon with a new total from this step on, never before the next step."""
         newest = Revision(step=step, total=max(total, step + 1), progress=self.progress(step))

@@ -133,7 +133,7 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
             num_parts=parts.accumulate,
             placement=parts.placement,
         )
-        parts.optimizer.step(parts.schedule(progress), progress)
+        parts.optimizer.step(parts.schedule(until.horizon.middle(step)), progress)
         step += 1
         parts.averaging.after_step(step, progress)
         now = time.monotonic()
