@@ -58,9 +58,8 @@ def test_samples_without_a_label_are_left_out(tmp_path):
     found = prepared(tmp_path, "source: table, path: t.csv")
     assert found.labels == ("cat", "dog")
     assert sum(map(sum, found.counts.values())) == 9
-    assert list(found.store.errors().values()) == ["it has no label"] * 2 + [
-        "there is no such file"
-    ]
+    unlabelled, gone = "it has no label", "there is no such file"
+    assert list(found.store.errors().values()) == [unlabelled, unlabelled, gone]
     assert findings(found)["broken"].rows == tuple(row.split(",")[0] for row in rows[3:6])
 
 
@@ -76,6 +75,20 @@ def test_identical_images_across_splits_stop_the_run(tmp_path):
     assert findings(found)["leak"].severity == "warning"
     assert findings(found)["leak"].rows == ("test/cat/copy.png",)
     assert len(found.report.near_test_rows) == 1
+
+
+def test_every_copy_of_a_near_duplicate_counts(tmp_path):
+    """Identical images are compared with the others once, and answered for all."""
+    root = tmp_path / "pets"
+    folder(root / "train", each=4)
+    folder(root / "test", each=4, first=50)
+    original = Image.open(io.BytesIO(picture(600, 48)))
+    for name in ("train/cat/a.png", "test/cat/b.jpg", "test/cat/c.jpg", "test/dog/d.jpg"):
+        original.save(root / name, quality=60)
+    found = prepared(tmp_path, "source: folder, path: pets")
+    near = [found.store.strings("origin")[row] for row in found.report.near_test_rows]
+    assert near == ["test/cat/b.jpg", "test/cat/c.jpg", "test/dog/d.jpg"]
+    assert findings(found)["near_leak"].message.startswith("1 pair of")
 
 
 def test_identical_pixels_in_other_bytes_are_a_leak_too(tmp_path):

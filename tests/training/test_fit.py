@@ -199,6 +199,15 @@ def test_a_single_step_learns(tmp_path, schedule):
     assert report.steps == 1
 
 
+def test_validation_in_parts_scores_alike(tmp_path, monkeypatch):
+    _, whole = small.trained(tmp_path / "whole", data=small.dataset(6000))
+    monkeypatch.setattr(sys.modules["modelwright.training.fit"], "OUTPUTS_AT_ONCE", 1)
+    _, parts = small.trained(tmp_path / "parts", data=small.dataset(6000))
+    for one, other in zip(whole.history, parts.history, strict=True):
+        assert one["val_accuracy"] == pytest.approx(other["val_accuracy"], abs=1e-12)
+        assert one["val_log_loss"] == pytest.approx(other["val_log_loss"], rel=1e-9)
+
+
 def test_smaller_images_first(tmp_path):
     sizes = []
 

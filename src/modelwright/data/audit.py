@@ -76,18 +76,18 @@ def audit(store: Store, splits: Mapping[str, Rows], *, allow_leaks: bool) -> Aud
     findings += _sizes(store, used)
     same = _identical(store, used)
     findings += _duplicates(same, side, names, labels, origins, allow_leaks=allow_leaks)
-    twin = {row: group[0] for group in same for row in group}
-    sides = np.minimum(store.numbers("width"), store.numbers("height"))[used]
-    pairs = near_pairs(
-        store.numbers("phash")[used],
-        store.fixed("thumbnail")[used],
-        least=np.where(sides < THUMBNAIL, LEAST_LIKENESS_TINY, LEAST_LIKENESS).astype(np.float32),
-    )
-    pairs = used[pairs] if len(pairs) else pairs
-    fresh = np.array(
-        [(a, b) for a, b in pairs.tolist() if twin.get(a, a) != twin.get(b, b)], dtype=np.int64
-    ).reshape(-1, 2)
-    findings += _near(fresh, side, names, origins)
+    # Of identical images one stands for all: a thousand copies would make half a million pairs.
+    copies = np.array([row for group in same for row in group[1:]], dtype=np.int64)
+    alone = np.setdiff1d(used, copies)
+    sides = np.minimum(store.numbers("width"), store.numbers("height"))[alone]
+    pairs = alone[
+        near_pairs(
+            store.numbers("phash")[alone],
+            store.fixed("thumbnail")[alone],
+            least=np.where(sides < THUMBNAIL, LEAST_LIKENESS_TINY, LEAST_LIKENESS).astype("f4"),
+        )
+    ]
+    findings += _near(pairs, side, names, origins)
     return AuditReport(tuple(findings), _near_test(pairs, same, side, names))
 
 
@@ -306,7 +306,7 @@ def _near(pairs: Rows, side: Rows, names: list[str], origins: Sequence[str]) -> 
             apart,
             "near_leak",
             "warning",
-            "pairs of images across the splits look nearly alike",
+            "across the splits, nearly alike",
             "Look at them: views of one scene or frames of one film belong on one side "
             "(`data.split.by: group`). The accuracy without them stands beside the headline",
         ),
@@ -314,7 +314,7 @@ def _near(pairs: Rows, side: Rows, names: list[str], origins: Sequence[str]) -> 
             ~apart,
             "near_duplicate",
             "note",
-            "pairs of images within a split look nearly alike",
+            "within a split, nearly alike",
             "Harmless if they are different photographs; copies count several times",
         ),
     ):
@@ -327,7 +327,8 @@ def _near(pairs: Rows, side: Rows, names: list[str], origins: Sequence[str]) -> 
             kind=kind,
             severity="warning" if severity == "warning" else "note",
             rows=tuple(shown),
-            message=f"{len(found):,} {text}: {first}" + (", …" if len(found) > _SHOWN else ""),
+            message=f"{_count(len(found), 'pair')} of images {text}: {first}"
+            + (", …" if len(found) > _SHOWN else ""),
             fix=fix,
         )
 
@@ -336,13 +337,13 @@ def _near_test(pairs: Rows, same: list[list[int]], side: Rows, names: list[str])
     if "test" not in names:
         return np.empty(0, dtype=np.int64)
     test = names.index("test")
-    found = {
-        row
-        for pair in pairs.tolist()
-        for row, other in (pair, pair[::-1])
-        if side[row] == test and side[other] != test
-    }
+    copies = {group[0]: group for group in same}
+    found: set[int] = set()
     for group in same:
         if {int(side[row]) for row in group} != {test}:
             found |= {row for row in group if side[row] == test}
+    for pair in pairs.tolist():
+        for row, other in (pair, pair[::-1]):
+            if any(side[item] != test for item in copies.get(other, (other,))):
+                found |= {item for item in copies.get(row, (row,)) if side[item] == test}
     return np.array(sorted(found), dtype=np.int64)

@@ -24,6 +24,8 @@ LEAST_CONTRAST = 4.0
 """The least standard deviation of a thumbnail, 0…255: blank images all look alike."""
 _WIDEST_BUCKET = 64
 """In larger buckets each hash is compared with its next neighbours in order only."""
+_MOST_HELD = 1 << 24
+"""Pairs that are gathered before those found several times are dropped."""
 _SHIFTS = tuple(range(0, 64, 4))
 _BAND_BITS = 10
 
@@ -47,7 +49,9 @@ def near_pairs(
     centred = spread - spread.mean(axis=1, keepdims=True)
     norms = np.sqrt((centred**2).sum(axis=1))
     flat = norms < LEAST_CONTRAST * np.sqrt(thumbnails.shape[1])
-    found: set[tuple[int, int]] = set()
+    # A pair is kept as one number; as a tuple in a set it would take twenty times the memory.
+    pieces: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    held = 0
     for first, second in _proposed(hashes):
         bits = np.bitwise_count(hashes[first] ^ hashes[second])
         kept = (bits <= MOST_BITS) & ~flat[first] & ~flat[second]
@@ -56,10 +60,14 @@ def near_pairs(
         likeness /= norms[first] * norms[second]
         asked = LEAST_LIKENESS if least is None else np.maximum(least[first], least[second])
         alike = likeness >= asked
-        low = np.minimum(first[alike], second[alike]).tolist()
-        high = np.maximum(first[alike], second[alike]).tolist()
-        found.update(zip(low, high, strict=True))
-    return np.array(sorted(found), dtype=np.int64).reshape(-1, 2)
+        low = np.minimum(first[alike], second[alike])
+        high = np.maximum(first[alike], second[alike])
+        pieces.append(low * len(hashes) + high)
+        held += len(low)
+        if held > _MOST_HELD:
+            pieces, held = [np.unique(np.concatenate(pieces))], 0
+    found = np.unique(np.concatenate(pieces))
+    return np.stack(np.divmod(found, len(hashes)), axis=1)
 
 
 def _proposed(hashes: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

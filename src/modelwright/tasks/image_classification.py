@@ -34,4 +34,5 @@ TASK = Task(
     scores=_scores,
     decode=_decode,
     ties_by="log_loss",
+    scores_are_means=True,
 )

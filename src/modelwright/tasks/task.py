@@ -30,3 +30,5 @@ class Task:
     decode: Callable[[Floats, Sequence[str], int], list[list[Prediction]]]
     ties_by: str | None = None
     """A score that is better when lower, which decides where `select_by` ties."""
+    scores_are_means: bool = False
+    """Whether every score is a mean over samples, so that very wide outputs are scored in parts."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +45,8 @@ from modelwright.training.schedules import build_schedule
 from modelwright.training.selection import Selection
 from modelwright.training.stopping import stop_requests
 
+OUTPUTS_AT_ONCE = 1 << 26
+"""Outputs of a validation that are held at once: 100,000 classes would else take gigabytes."""
 DIVERGED = 10.0
 """How many times the first step's loss an epoch's mean loss may be before training is stopped."""
 
@@ -198,7 +200,8 @@ class _Training:
         if self.data.validation is None or not len(self.data.validation):
             return 0.0
         begun = time.monotonic()
-        outputs_of(self.network, self.data.validation, precision=self.parts.precision)
+        for part in self._scored_at_once(self.data.validation):
+            outputs_of(self.network, part, precision=self.parts.precision)
         return time.monotonic() - begun
 
     def _say_statistics(self) -> None:
@@ -377,12 +380,26 @@ class _Training:
     def _scores(self, validation: Split) -> dict[str, float]:
         if not self.placement.is_main:
             return {}
-        outputs = outputs_of(self.network, validation, precision=self.parts.precision)
-        if not np.isfinite(outputs).all():
-            raise diverged(
-                f"the network's outputs are not numbers any more (step {self.state.step})"
-            )
-        return dict(self.task.scores(outputs, validation.targets))
+        totals: dict[str, float] = {}
+        for part in self._scored_at_once(validation):
+            outputs = outputs_of(self.network, part, precision=self.parts.precision)
+            if not np.isfinite(outputs).all():
+                raise diverged(
+                    f"the network's outputs are not numbers any more (step {self.state.step})"
+                )
+            share = len(part) / len(validation)
+            for name, value in self.task.scores(outputs, part.targets).items():
+                totals[name] = totals.get(name, 0.0) + share * value
+        return totals
+
+    def _scored_at_once(self, split: Split) -> Iterator[Split]:
+        """Yield a split in parts whose outputs memory can hold: one, but for very many classes."""
+        step = len(split)
+        if self.task.scores_are_means:
+            step = min(step, max(OUTPUTS_AT_ONCE // max(len(self.data.labels), 1), 500))
+        for start in range(0, len(split), step):
+            rows = slice(start, start + step)
+            yield Split(split.name, split.inputs, split.rows[rows], split.targets[rows])
 
     def pulse(self, state: State, steps_per_s: float) -> None:
         """Show progress, and save where that is due."""
