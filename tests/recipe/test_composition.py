@@ -10,6 +10,7 @@ from modelwright.recipe.evaluate import METRICS
 
 DIGITS = "version: 1\ndata: {source: digits}\n"
 CIFAR = "version: 1\ndata: {source: cifar10}\n"
+RESNET = CIFAR + "model: {name: resnet}\n"
 
 
 def data(text):
@@ -84,20 +85,25 @@ CAUGHT = [
     ),
     (
         17,
-        CIFAR + "train: {resolution: [{until: 0.5, size: 32}]}",
-        3,
+        RESNET + "train: {resolution: [{until: 0.5, size: 32}]}",
+        4,
         "32 is not below the full size",
     ),
     (
         18,
-        CIFAR + "transforms: {size: [32, 48]}\ntrain: {resolution: [{until: 0.5, size: 16}]}",
-        4,
+        RESNET + "transforms: {size: [32, 48]}\ntrain: {resolution: [{until: 0.5, size: 16}]}",
+        5,
         "makes squares, and the images are 32×48",
     ),
-    (19, CIFAR + "train: {resolution: [{until: 1, size: 16}]}", None, "never trains at full size"),
+    (
+        19,
+        RESNET + "train: {resolution: [{until: 1, size: 16}]}",
+        None,
+        "never trains at full size",
+    ),
     (
         20,
-        CIFAR + "train: {compile: on, resolution: [{until: 0.5, size: 16}]}",
+        RESNET + "train: {compile: on, resolution: [{until: 0.5, size: 16}]}",
         None,
         "compiled anew for each size of image, about 2 times",
     ),
@@ -171,7 +177,7 @@ def test_every_rule_is_tested():
         data("source: cifar10, split: {val: 0}") + "train: {select: last}",
         data("source: cifar10, split: {test: 0}"),
         CIFAR + "model: {name: speednet}\ntrain: {resolution: [{until: 0.5, size: 16}]}",
-        CIFAR + "train: {resolution: [{until: 0.5, size: 16}]}",
+        RESNET + "train: {resolution: [{until: 0.5, size: 16}]}",
         CIFAR + "train: {budget: 10m, epochs: null}",
         CIFAR + "train: {budget: 10m, epochs: 10}",
         CIFAR + "augment: {flip: alternating, translate: 2, cutout: 12, colour: {saturation: 0.2}}",

@@ -223,7 +223,17 @@ def test_smaller_images_first(tmp_path):
     _, report = small.trained(
         tmp_path, start=start, epochs=2, resolution=[{"until": 0.5, "size": 4}]
     )
-    assert sizes == [4] * (report.steps // 2) + [6] * (report.steps - report.steps // 2)
+    # Two samples are passed through at both sizes before anything is decided.
+    assert sizes[:2] == [4, 6]
+    assert sizes[2:] == [4] * (report.steps // 2) + [6] * (report.steps - report.steps // 2)
+
+
+def test_what_cannot_pass_is_refused_before_training(tmp_path):
+    with pytest.raises(TrainingError, match="more than one sample in each part"):
+        small.trained(tmp_path, epochs=1, batch_size=1)
+    with pytest.raises(TrainingError, match="can't take images of 4 pixels"):
+        small.trained(tmp_path, epochs=1, resolution=[{"until": 0.5, "size": 4}])
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_a_group_stands_still_after_its_share(tmp_path):

@@ -14,7 +14,7 @@ from typing import Literal
 from modelwright.errors import RecipeError
 from modelwright.recipe import conditions as its
 from modelwright.recipe.data import Cifar10Data, DigitsData
-from modelwright.recipe.model import MlpModel
+from modelwright.recipe.model import CnnModel, MlpModel
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.train import CrossEntropyLoss, GdOptimizer, SgdOptimizer
 
@@ -217,11 +217,13 @@ RULES: tuple[Rule, ...] = (
         ("train.resolution", "model.blocks", "transforms.size", "model"),
     ),
     Rule(
-        ("train.resolution", "model mlp"),
+        ("train.resolution", "model mlp, model cnn"),
         "refused",
-        lambda r: "mlp" if r.train.resolution and isinstance(r.model, MlpModel) else "",
+        lambda r: (
+            r.model.name if r.train.resolution and isinstance(r.model, MlpModel | CnnModel) else ""
+        ),
         "`train.resolution` needs a network that takes any size, and `{}` is built for one",
-        "Use `cnn`, `resnet` or `speednet`, or leave `resolution` out",
+        "Use `resnet` or `speednet`, or leave `resolution` out",
         ("train.resolution",),
     ),
     Rule(

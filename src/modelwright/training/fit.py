@@ -34,7 +34,15 @@ from modelwright.training.checkpoint import (
 )
 from modelwright.training.decisions import StepTimer, choose_compile, choose_precision
 from modelwright.training.horizon import REVISE_AT, Horizon, steps_in
-from modelwright.training.loop import Parts, State, Until, diverged, frozen_norms, train
+from modelwright.training.loop import (
+    Parts,
+    State,
+    Until,
+    diverged,
+    frozen_norms,
+    set_training,
+    train,
+)
 from modelwright.training.objectives import build_objective, resolve_loss
 from modelwright.training.optimizers import Optimizer
 from modelwright.training.placement import place
@@ -143,6 +151,39 @@ class _Training:
         self.spent_s = 0.0
         self.begun = self.saved_at = time.monotonic()
         self.checkpoints = run.folder / "checkpoints"
+        self._refuse_what_cannot_pass()
+
+    def _refuse_what_cannot_pass(self) -> None:
+        """Pass a sample or two through a copy of the network, at each size that training has.
+
+        Raises:
+            TrainingError: a size of image, or a part of a batch with one sample, is too small.
+        """
+        network = copy.deepcopy(self.network)
+        set_training(network, self.parts.frozen)
+        few = self.sampler.batch_size // (self.parts.accumulate * self.placement.world)
+        few = min(max(few, 1), 2, len(self.data.train))
+        batch = Batches(self.data.train, device=self.placement.device).at(0, np.arange(few))
+        for _, progress in self.parts.resolution.shares():
+            side = self.parts.resolution.side(progress)
+            try:
+                with torch.no_grad():
+                    network(*self.parts.resolution.apply(batch, progress).inputs)
+            except (RuntimeError, ValueError) as error:
+                if few == 1 and _has_norms(network):
+                    raise TrainingError(
+                        "BatchNorm needs more than one sample in each part of a batch here",
+                        where="train.batch_size",
+                        fix="Raise it, or lower `train.accumulate` or the number of processes",
+                    ) from error
+                if side is None:
+                    raise
+                raise TrainingError(
+                    f"this network can't take images of {side} pixels",
+                    where="train.resolution",
+                    why=str(error).partition("\n")[0],
+                    fix="Leave `resolution` out, or use `resnet` or `speednet`",
+                ) from error
 
     # -- decisions ---------------------------------------------------------------------------
 
@@ -205,10 +246,7 @@ class _Training:
         return time.monotonic() - begun
 
     def _say_statistics(self) -> None:
-        norms = any(
-            isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.network.modules()
-        )
-        if norms and (self.placement.world > 1 or self.parts.accumulate > 1):
+        if _has_norms(self.network) and (self.placement.world > 1 or self.parts.accumulate > 1):
             self.run.say(
                 "BatchNorm takes its statistics per process and part of a batch, so the result "
                 "differs a little from one process with whole batches"
@@ -431,6 +469,10 @@ class _Training:
                 name: tensor.detach().to("cpu", copy=True)
                 for name, tensor in self.network.state_dict().items()
             }
+
+
+def _has_norms(network: nn.Module) -> bool:
+    return any(isinstance(item, nn.modules.batchnorm._BatchNorm) for item in network.modules())
 
 
 def fit(
