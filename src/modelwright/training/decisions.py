@@ -18,6 +18,9 @@ from modelwright.training.loop import Parts, set_training, shares
 from modelwright.training.placement import Placement
 from modelwright.training.precision import Precision, PrecisionName, has_fast_bf16
 
+LEAST_AT_ONCE = 8
+WORTH_MEASURING_S = 20.0
+"""Shorter trainings aren't measured in bf16: that takes a few seconds, and could save as many."""
 COMPILE_COST_S = 60.0
 """About what `torch.compile` takes for a network of some ten layers, forward and backward."""
 COMPILE_GAIN = {"cpu": 0.0, "cuda": 0.2}
@@ -80,17 +83,35 @@ class StepTimer:
 
 
 def choose_precision(
-    spec: TrainSpec, timer: Callable[[PrecisionName], float], device: str
+    spec: TrainSpec,
+    timer: Callable[[PrecisionName], float],
+    device: str,
+    *,
+    at_once: int,
+    training_s: Callable[[float], float],
 ) -> dict[str, object]:
     """Return the number format, and the times it was chosen by.
 
     bf16 must win by a tenth: it costs digits.
+
+    Args:
+        spec: the recipe's section `train`.
+        timer: measures the seconds of a step in a format.
+        device: `cpu` or `cuda`.
+        at_once: samples that pass through the network together.
+        training_s: about how long training takes, from the seconds of a step.
     """
     if spec.precision != "auto":
         return {"precision": spec.precision, "why": "the recipe says so"}
     if not has_fast_bf16(device):
         return {"precision": "fp32", "why": "this processor has no bf16"}
-    fp32, bf16 = timer("fp32"), timer("bf16")
+    if device == "cpu" and at_once < LEAST_AT_ONCE:
+        # Some convolutions of torch 2.13 in bf16 crash the process on a single sample.
+        return {"precision": "fp32", "why": "too few samples at once for bf16 to pay"}
+    fp32 = timer("fp32")
+    if training_s(fp32) < WORTH_MEASURING_S:
+        return {"precision": "fp32", "why": "training is too short for bf16 to pay"}
+    bf16 = timer("bf16")
     return {
         "precision": "bf16" if bf16 < 0.9 * fp32 else "fp32",
         "why": "measured",

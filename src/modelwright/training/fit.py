@@ -161,8 +161,7 @@ class _Training:
         """
         network = copy.deepcopy(self.network)
         set_training(network, self.parts.frozen)
-        few = self.sampler.batch_size // (self.parts.accumulate * self.placement.world)
-        few = min(max(few, 1), 2, len(self.data.train))
+        few = min(self._at_once(), 2)
         batch = Batches(self.data.train, device=self.placement.device).at(0, np.arange(few))
         for _, progress in self.parts.resolution.shares():
             side = self.parts.resolution.side(progress)
@@ -191,9 +190,7 @@ class _Training:
         """Choose number format, number of steps and compiling, or read what was chosen."""
         run, device = self.run, self.placement.device
         timer = StepTimer(self.network, self.parts)
-        chosen = self._agreed(
-            "precision", lambda: choose_precision(self.spec, timer.seconds, device)
-        )
+        chosen = self._agreed("precision", lambda: self.choose_precision(timer))
         self.parts = replace(self.parts, precision=Precision(chosen["precision"], device))
         planned = self._agreed("steps", lambda: self._plan_steps(timer))
         self.horizon = Horizon.of(planned["total"])
@@ -212,6 +209,24 @@ class _Training:
             + (f", {self.placement.world} processes" if self.placement.world > 1 else "")
         )
         self._say_statistics()
+
+    def choose_precision(self, timer: StepTimer) -> dict[str, object]:
+        """Return the number format, and why."""
+        epochs, budget = self.spec.epochs, self.spec.budget
+        longest = seconds(budget) if budget else math.inf
+        steps = math.inf if epochs is None else epochs * self.sampler.steps_per_epoch
+        return choose_precision(
+            self.spec,
+            timer.seconds,
+            self.placement.device,
+            at_once=self._at_once(),
+            training_s=lambda step_s: min(steps * step_s, longest),
+        )
+
+    def _at_once(self) -> int:
+        """Return the fewest samples that pass through the network together."""
+        parts = self.parts.accumulate * self.placement.world
+        return min(max(self.sampler.batch_size // parts, 1), len(self.data.train))
 
     def _agreed(self, name: str, take: Any) -> Any:
         decided = self.run.decisions.decide(name, take) if self.placement.is_main else None
@@ -544,7 +559,7 @@ def time_steps(
     """Return the measured seconds of a training step and of a validation; nothing is trained."""
     training = _Training(candidate, spec, data, run, task=task, augment=augment)
     timer = StepTimer(training.network, training.parts)
-    chosen = choose_precision(spec, timer.seconds, run.device)["precision"]
+    chosen = training.choose_precision(timer)["precision"]
     precision: PrecisionName = "bf16" if chosen == "bf16" else "fp32"
     training.parts = replace(training.parts, precision=Precision(precision, run.device))
     return timer.mean_s(precision), training._time_validation()
