@@ -258,8 +258,8 @@ class TrainSpec(Spec):
     resolution: Annotated[tuple[ResolutionStep, ...], FromList] = ()
     """Train the first part at a smaller size: faster. For networks that take any size."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """`auto` measures both once where the processor has bf16 and training takes long enough for that
-    to pay, and takes the faster."""
+    """`auto` takes the faster of the two, measured once, where the processor has bf16 and training
+    takes long enough."""
     compile: Literal["auto", "on", "off"] = "auto"
     """`torch.compile`; `auto` when the forecast says that it pays back."""
     select: Literal["best", "last"] = "best"
