@@ -7,6 +7,7 @@ that a later call goes on from, and stands in the cache under the digest of the 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -36,6 +37,7 @@ PART = 4096
 """Samples a part; a build that was broken off loses at most this many."""
 _CHUNK = 16
 """Samples that a thread looks at before the next turn."""
+_SMALL_BYTES = 16 << 10
 _BATCH_BYTES = 64 << 20
 """Originals that are held in memory before they are written."""
 
@@ -162,11 +164,10 @@ def _add(sums: Any, part: pa.Table) -> None:
 
 
 def _write(path: Path, listing: Listing, rows: range, observe: Observe) -> None:
-    chunks = [rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK)]
     looked: list[dict[str, Any]] = []
     held, done = 0, rows.start
     with write_aside(path) as stream, pa.ipc.new_file(stream, SCHEMA) as writer:
-        for found in in_order(lambda chunk: [_look_at(listing, row) for row in chunk], chunks):
+        for found in _look(listing, rows):
             looked += found
             held += sum(len(item["bytes"]) for item in found)
             observe(Progress("store", done + len(looked), len(listing)))
@@ -174,6 +175,23 @@ def _write(path: Path, listing: Listing, rows: range, observe: Observe) -> None:
                 writer.write_batch(_batch(listing, looked, done))
                 done += len(looked)
                 looked, held = [], 0
+
+
+def _look(listing: Listing, rows: range) -> Iterator[list[dict[str, Any]]]:
+    """Yield what is seen of all rows, a chunk at a time.
+
+    Images of a few kilobytes are looked at faster by one thread: two would spend more on taking
+    turns at the interpreter's lock than decoding outside of it gains.
+    """
+
+    def look(chunk: range) -> list[dict[str, Any]]:
+        return [_look_at(listing, row) for row in chunk]
+
+    chunks = [rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK)]
+    first = look(chunks[0])
+    yield first
+    is_small = sum(len(item["bytes"]) for item in first) < _SMALL_BYTES * len(first)
+    yield from map(look, chunks[1:]) if is_small else in_order(look, chunks[1:])
 
 
 def _batch(listing: Listing, looked: list[dict[str, Any]], start: int) -> pa.RecordBatch:
