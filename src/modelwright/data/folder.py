@@ -77,8 +77,9 @@ def _walk(root: Path) -> tuple[list[_File], Counter[str]]:
             classes.append((top, ""))
     found: list[_File] = []
     prefix = len(str(root)) + 1
+    here = root.stat()
     for entry, split in classes:
-        for file, facts in _files(entry.path, set()):
+        for file, facts in _files(entry.path, {(here.st_dev, here.st_ino)}):
             suffix = os.path.splitext(file)[1].lower()  # noqa: PTH122 (60,000 paths a second count)
             if suffix not in SUFFIXES:
                 passed[suffix or "without a suffix"] += 1
@@ -101,7 +102,7 @@ def _folders(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _files(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the files below a folder; a link back up is followed once only."""
+    """Yield the files below a folder; what was seen, as by a link back up, isn't entered."""
     try:
         here = os.stat(folder)  # noqa: PTH116
         if (here.st_dev, here.st_ino) in seen:
