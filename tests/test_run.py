@@ -47,16 +47,28 @@ def test_a_finished_run_is_known_by_result_and_file(tmp_path):
 
 
 def test_what_a_killed_run_left_half_written_is_swept(tmp_path):
-    (tmp_path / ".rehearsal.x").mkdir()
-    (tmp_path / ".rehearsal.x" / "model.mw").write_bytes(b"half")
-    (tmp_path / ".model.mw.abc").write_bytes(b"half")
+    (tmp_path / ".aside.rehearsal.x").mkdir()
+    (tmp_path / ".aside.rehearsal.x" / "model.mw").write_bytes(b"half")
+    (tmp_path / ".aside.model.mw.abc").write_bytes(b"half")
+    (tmp_path / ".git").mkdir()
     with claimed(tmp_path, digest="a", document={}):
-        assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "recipe.json"]
+        assert sorted(p.name for p in tmp_path.iterdir()) == [".git", ".lock", "recipe.json"]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").touch()
+    with (
+        pytest.raises(RequestError, match=r"something else than a run.*thesis\.txt.*--name"),
+        claimed(tmp_path, digest="a", document={}),
+    ):
+        pass
+    assert not (tmp_path / "recipe.json").exists()
 
 
 @pytest.mark.parametrize("name", ["recipe.json", "result.json", "decisions.json"])
 @pytest.mark.parametrize("held", ["", '{"half', "[1]"])
 def test_a_damaged_file_of_a_run_is_named(tmp_path, name, held):
+    write_json(tmp_path / "recipe.json", {"digest": "1", "recipe": RECIPE})
     (tmp_path / "model.mw").touch()
     (tmp_path / name).write_text(held)
     with (

@@ -73,6 +73,10 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+ASIDE = ".aside."
+"""What the name of everything that is written aside begins with."""
+
+
 @contextlib.contextmanager
 def write_aside(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside `path`; on success sync it and rename it over `path`.
@@ -83,7 +87,7 @@ def write_aside(path: Path) -> Iterator[BinaryIO]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f"{ASIDE}{path.name[:40]}.", dir=path.parent)
         temporary = Path(name)
         with os.fdopen(handle, "w+b") as stream:
             yield stream
@@ -151,7 +155,7 @@ def folder_aside(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}.", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{path.name[:40]}.", dir=path.parent))
         temporary.chmod(0o777 & ~_umask())
         yield temporary
         if path.exists():
@@ -168,10 +172,10 @@ def folder_aside(path: Path) -> Iterator[Path]:
 
 def sweep(folder: Path) -> None:
     """Remove what a killed process left half-written in a folder that this one holds alone."""
-    for path in folder.glob(".*"):
+    for path in folder.glob(f"{ASIDE}*"):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name != ".lock":
+        else:
             with contextlib.suppress(OSError):
                 path.unlink()
 

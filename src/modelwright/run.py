@@ -106,7 +106,7 @@ def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[Ru
         document: the recipe, every default written out.
 
     Raises:
-        RequestError: the folder holds a run of another recipe.
+        RequestError: the folder holds a run of another recipe, or something else than a run.
         ResourceError: another process runs in it, or it can't be written.
     """
     if not is_main_process():
@@ -114,8 +114,16 @@ def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[Ru
         return
     try:
         path.mkdir(parents=True, exist_ok=True)
+        others = sorted(item.name for item in path.iterdir() if not item.name.startswith("."))
     except OSError as error:
         raise as_resource_error(error, path) from error
+    if others and "recipe.json" not in others:  # A run writes it before anything else.
+        raise RequestError(
+            "this folder holds something else than a run",
+            where=str(path),
+            why=f"`{others[0]}` is in it",
+            fix="Choose another --name or --out",
+        )
     busy = "another run with this name is under way; wait for it, or choose another --name"
     with locked(path / ".lock", wait_s=0.0, busy=busy):
         sweep(path)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from modelwright import data, modelfile
 from modelwright.data import Prepared
 from modelwright.evaluation import Verdict, judge
+from modelwright.files import ASIDE
 from modelwright.ledger import Ledger, exact
 from modelwright.pipeline.asking import Asked, Notes, RecipeLike, ask, environment
 from modelwright.pipeline.measuring import measure_file, require_held_out
@@ -123,7 +124,7 @@ def _dry_pass(
 
     if not is_main_process():
         return {}
-    with tempfile.TemporaryDirectory(prefix=".rehearsal.", dir=context.folder) as aside:
+    with tempfile.TemporaryDirectory(prefix=f"{ASIDE}rehearsal.", dir=context.folder) as aside:
         path = Path(aside) / "model.mw"
         packed = _write(path, start, asked, prepared, context)
         modelfile.verify(path)
