@@ -73,6 +73,16 @@ def test_resumed_is_undisturbed(tmp_path, optimizer, average):
     assert len(read_lines(folder / "metrics.jsonl")) == len(whole.history)
 
 
+def test_a_group_that_stands_still_is_so_after_a_resume_too(tmp_path):
+    held = [{"match": "*bias", "lr": 2.0, "until": 0.1}]
+    setting = {"epochs": 5, "groups": held, "clip_norm": 0.1}
+    undisturbed, _ = small.trained(tmp_path / "whole", **setting)
+    with pytest.raises(StoppedError, match="stopped"):
+        small.trained(tmp_path / "cut", observe=StopAt(20), **setting)
+    resumed, _ = small.trained(tmp_path / "cut", **setting)
+    assert small.equal(resumed.network, undisturbed.network)
+
+
 def start_training(folder, epochs):
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "tests.training.small", str(folder), str(epochs)]

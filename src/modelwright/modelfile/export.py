@@ -127,7 +127,7 @@ def _answer(network: nn.Module, arguments: tuple[Tensor, ...]) -> NDArray[np.flo
     if not isinstance(answer, torch.Tensor) or not torch.isfinite(answer).all():
         raise ModelFileError(
             "the network doesn't answer with one finite array",
-            fix="Train it again with a smaller `train.lr`",
+            fix="Train it again with a smaller `train.optimizer.lr`",
         )
     found: NDArray[np.float32] = answer.to(torch.float32).numpy()
     return found

@@ -124,6 +124,7 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
             break
         epoch, whole = parts.sampler.batch(step)
         progress = until.horizon.progress(step)
+        parts.optimizer.hold_still(progress)
         parts.placement.seed(_dropout_seed(parts.seed, step, parts.placement.rank))
         totals = totals + parts.rule.gradients(
             forward,

@@ -74,6 +74,13 @@ class Optimizer:
         """All parameters that are trained."""
         return [parameter for group in self._groups for parameter in group.parameters.values()]
 
+    def hold_still(self, progress: float) -> None:
+        """Take no gradient from here on for groups whose time is over: nothing moves them."""
+        for group in self._groups:
+            if progress >= group.until:
+                for parameter in group.parameters.values():
+                    parameter.requires_grad_(False)
+
     @torch.no_grad()
     def step(self, share: float, progress: float) -> None:
         """Take one step with the gradients in `.grad`.
@@ -85,10 +92,6 @@ class Optimizer:
         for stepper, owners in self._steppers:
             for settings, (group, peak) in zip(stepper.param_groups, owners, strict=True):
                 rate = peak * group.lr * share if progress < group.until else 0.0
-                if progress >= group.until:
-                    # Nothing moves them any more, so what lies below needs no gradient for them.
-                    for parameter in settings["params"]:  # type: ignore[attr-defined]
-                        parameter.requires_grad_(False)
                 settings["lr"] = rate
                 parameters: list[Tensor] = list(settings["params"])  # type: ignore[call-overload]
                 _regularise(parameters, l1=group.l1, l2=group.l2)
