@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from modelwright.data.splits import draw_splits, limited, root, write_splits
 from modelwright.data.store import Store, open_store
 from modelwright.data.table import is_table_folder, list_table
 from modelwright.data.views import derived_view
-from modelwright.errors import DataError, nearest
+from modelwright.errors import DataError, RecipeError, nearest
 from modelwright.recipe import Recipe
 from modelwright.recipe.data import (
     Cifar10Data,
@@ -37,6 +37,8 @@ Rows = NDArray[np.int64]
 LARGEST_AUTO_SIDE = 96
 """`transforms.size: auto` takes no more than this, which two cores can still train."""
 SMALLEST_AUTO_SIDE = 8
+_KEPT = ("resize", "interpolation", "background")
+"""What stays as a model file has it when it is trained further."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +133,26 @@ def list_source(spec: DataSpec, *, base: Path, observe: Observe) -> Listing:
             return list_table(spec, base=base)
 
 
-def prepare(recipe: Recipe, *, base: Path, run_folder: Path | None, observe: Observe) -> Prepared:
+def prepare(
+    recipe: Recipe,
+    *,
+    base: Path,
+    like: ImageInput | None = None,
+    run_folder: Path | None = None,
+    observe: Observe,
+) -> Prepared:
     """Build or open the store, split, audit, decode at training size, and take statistics.
 
     Args:
         recipe: what is asked.
         base: where the recipe's relative paths start.
+        like: how the model file that training starts from takes images, if there is one.
         run_folder: where `splits.parquet` goes; `None` writes nothing.
         observe: called with progress.
 
     Raises:
         DataError: the data can't be used, or identical samples stand in two splits.
+        RecipeError: the transforms contradict the model file that training starts from.
         ResourceError: the disk is full.
     """
     spec = recipe.data
@@ -177,7 +188,13 @@ def prepare(recipe: Recipe, *, base: Path, run_folder: Path | None, observe: Obs
     targets = np.full(len(store), -1, dtype=np.int64)
     for rows in splits.values():
         targets[rows] = [numbers[labels_by_row[row]] for row in rows.tolist()]
-    input = resolve_input(recipe.transforms, store, splits["train"])
+    if like is None:
+        input = resolve_input(recipe.transforms, store, splits["train"])
+    else:
+        input = _input_like(like, recipe)
+        shown = f"{input.height}×{input.width} pixels, {input.resize}, {input.interpolation}"
+        note = f"Images are taken as the model file of `model.init` takes them: {shown}"
+        observe(Progress("note", 0, 0, note=note))
     pixels = derived_view(store, input, observe=observe)
     mean, std = _statistics(recipe.transforms, pixels, splits["train"])
     if run_folder is not None:
@@ -243,6 +260,32 @@ def resolve_input(spec: TransformsSpec, store: Store, train: Rows) -> ImageInput
         interpolation=spec.interpolation,
         background=spec.background,
     )
+
+
+def _input_like(like: ImageInput, recipe: Recipe) -> ImageInput:
+    """Return how a model file takes images, at the size that the recipe asks for, if it does.
+
+    Raises:
+        RecipeError: the recipe asks for what the file's weights weren't trained on.
+    """
+    spec, colour = recipe.transforms, "rgb" if like.channels == 3 else "grey"
+    own = {"colour": colour, **{key: getattr(like, key) for key in _KEPT}}
+    for key, value in own.items():
+        asked = getattr(spec, key)
+        if asked not in (TransformsSpec.model_fields[key].default, value):
+            raise RecipeError(
+                f"`transforms.{key}` is `{asked}`, and the model file that training starts from "
+                f"was trained with `{value}`",
+                where=recipe.place_of(f"transforms.{key}"),
+                fix=f"Leave `{key}` out: the file's own is taken",
+            )
+    match spec.size:
+        case "auto":
+            return like
+        case (height, width):
+            return replace(like, height=height, width=width)
+        case side:
+            return replace(like, height=side, width=side)
 
 
 def _auto_size(heights: NDArray[np.int32], widths: NDArray[np.int32]) -> tuple[int, int]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from modelwright.modelfile.export import environment
     from modelwright.modelfile.packing import PackReport, write_model
     from modelwright.modelfile.runtime import Model, load
-    from modelwright.modelfile.torch_runtime import rebuild
+    from modelwright.modelfile.torch_runtime import declared_input, rebuild
     from modelwright.modelfile.verifying import VerifyReport, verify
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Model",
     "PackReport",
     "VerifyReport",
+    "declared_input",
     "describe",
     "digest",
     "environment",
@@ -52,6 +53,7 @@ _HOMES = {
     "Model": "runtime",
     "PackReport": "packing",
     "VerifyReport": "verifying",
+    "declared_input": "torch_runtime",
     "describe": "contents",
     "digest": "contents",
     "environment": "export",

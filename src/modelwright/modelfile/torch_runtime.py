@@ -15,10 +15,21 @@ from modelwright.modelfile.manifest import LINEAGE, SPEC, WEIGHTS
 from modelwright.modelfile.spec import FileSpec
 from modelwright.modelfile.tensors import read_arrays
 
-__all__ = ["digest", "rebuild"]
+__all__ = ["declared_input", "digest", "rebuild"]
 
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
+    from modelwright.transforms import ImageInput
+
+
+def declared_input(path: Path | str) -> ImageInput:
+    """Return how a model file takes images.
+
+    Raises:
+        ModelFileError: it isn't a model file, is damaged, or takes something else.
+    """
+    with open_container(Path(path)) as container:
+        return image_input(FileSpec.from_bytes(container.read(SPEC)).input)
 
 
 def rebuild(path: Path | str) -> Candidate:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from modelwright.models.building import BUILDERS, architecture, build, rebuild, replace_output
+from modelwright.models.building import (
+    BUILDERS,
+    architecture,
+    build,
+    rebuild,
+    replace_output,
+    resized,
+)
 from modelwright.models.network import ImageNetwork
 from modelwright.models.speednet import whiten
 from modelwright.models.steps import PixelSteps
@@ -18,6 +25,7 @@ __all__ = [
     "build",
     "rebuild",
     "replace_output",
+    "resized",
     "summarise",
     "summary",
     "whiten",

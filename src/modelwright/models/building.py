@@ -91,8 +91,13 @@ def architecture(spec: Architecture, *, input: ImageInput, num_outputs: int) -> 
     if isinstance(spec, ResnetModel):
         found["stem"] = resolved_stem(spec, input.height, input.width)
     # Apart from the section, whose keys may have the same names.
+    return resized(found, input) | {"num_outputs": num_outputs}
+
+
+def resized(architecture: Mapping[str, Any], input: ImageInput) -> dict[str, Any]:
+    """Return an architecture for images of another size."""
     ends = {"channels": input.channels, "height": input.height, "width": input.width}
-    return found | {"input": ends, "num_outputs": num_outputs}
+    return {**architecture, "input": ends}
 
 
 def rebuild(

@@ -11,8 +11,11 @@ from pathlib import Path
 
 from modelwright.errors import RecipeError, ResourceError, require
 from modelwright.ledger import Ledger
+from modelwright.modelfile import declared_input
 from modelwright.recipe import Recipe, load_recipe
+from modelwright.recipe.model import InitModel
 from modelwright.run import Decisions, Observe, Progress, Run, is_main_process
+from modelwright.transforms import ImageInput
 
 RecipeLike = Recipe | Path | str
 
@@ -56,6 +59,11 @@ class Asked:
         raise RecipeError(
             f"`{name}` isn't there", why="Looked in " + " and ".join(str(item) for item in folders)
         )
+
+    def start_input(self) -> ImageInput | None:
+        """Return how the model file that training starts from takes images, if there is one."""
+        model = self.recipe.model
+        return declared_input(self.find(model.init)) if isinstance(model, InitModel) else None
 
     def run_in(self, folder: Path, *, observe: Observe) -> Run:
         """Return the context of a run in a folder, on the machine that the recipe asks for."""

@@ -67,7 +67,9 @@ def check(
     with tempfile.TemporaryDirectory(prefix="modelwright-check-") as aside:
         context = asked.run_in(Path(aside), observe=notes)
         # A leak is a finding here, and an error only for a run.
-        prepared = data.prepare(looked.recipe, base=asked.base, run_folder=None, observe=notes)
+        prepared = data.prepare(
+            looked.recipe, base=asked.base, like=asked.start_input(), observe=notes
+        )
         expected = forecast(asked.recipe, _workload(asked, prepared, context))
     findings = tuple(prepared.report.findings)
     if not asked.recipe.data.allow_leaks:
@@ -129,7 +131,9 @@ def layers(
     asked = ask(recipe, overrides=overrides)
     with tempfile.TemporaryDirectory(prefix="modelwright-layers-") as aside:
         context = asked.run_in(Path(aside), observe=observe)
-        prepared = data.prepare(asked.recipe, base=asked.base, run_folder=None, observe=observe)
+        prepared = data.prepare(
+            asked.recipe, base=asked.base, like=asked.start_input(), observe=observe
+        )
         return _summary(first_candidate(asked, prepared, context), prepared.input)
 
 
@@ -206,7 +210,7 @@ def new(
     bare = parse_recipe(f"version: 1\ndata:\n{described}", where=str(source))
     asked = Asked(bare, base=out.resolve().parent)
     lenient = bare.model_copy(update={"data": bare.data.model_copy(update={"allow_leaks": True})})
-    prepared = data.prepare(lenient, base=asked.base, run_folder=None, observe=observe)
+    prepared = data.prepare(lenient, base=asked.base, observe=observe)
     text = _fill(prepared, described, out)
     parse_recipe(text, where=str(out))  # What is written must be readable.
     write_bytes(out, text.encode())

@@ -71,6 +71,7 @@ def run(
         prepared = data.prepare(
             asked.recipe,
             base=asked.base,
+            like=asked.start_input(),
             run_folder=folder if is_main_process() else None,
             observe=notes,
         )

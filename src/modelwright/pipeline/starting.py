@@ -9,13 +9,12 @@ import torch
 
 from modelwright import models
 from modelwright.data import Prepared
-from modelwright.errors import RecipeError
+from modelwright.errors import ModelFileError, RecipeError
 from modelwright.models.candidate import Candidate
 from modelwright.pipeline.asking import Asked
 from modelwright.recipe.model import InitModel, SpeednetModel
 from modelwright.run import Run
 from modelwright.training.optimizers import matches
-from modelwright.transforms import ImageInput
 
 WHITENING_IMAGES = 5000
 """From how many training images a first convolution is whitened (Jordan 2024 takes as many)."""
@@ -57,15 +56,21 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
 
     path = asked.find(spec.init)
     old = torch_runtime.rebuild(path)
-    assert isinstance(old.input, ImageInput)  # Files of other inputs aren't rebuilt yet.
-    if old.input.channels != prepared.input.channels:
-        raise RecipeError(
-            f"the model file takes {old.input.channels} channels and the data has "
-            f"{prepared.input.channels}",
-            where=f"model.init: {spec.init}",
-            fix="Set `transforms.colour` to `rgb` or `grey`, as the model file has it",
-        )
+    architecture = models.resized(old.architecture, prepared.input)
     network = old.network
+    if architecture != old.architecture:
+        try:
+            network = models.rebuild(
+                architecture, network.state_dict(), steps=network.steps.to_json()
+            )
+        except ModelFileError as error:
+            raise RecipeError(
+                f"the network of {path.name} takes images of one size alone, and "
+                f"{prepared.input.height}×{prepared.input.width} isn't it",
+                where=asked.recipe.place_of("transforms.size"),
+                why=error.what,
+                fix="Leave `transforms.size` out",
+            ) from error
     if old.labels != prepared.labels:
         torch.manual_seed(asked.recipe.seed)
         models.replace_output(network, len(prepared.labels))
@@ -74,8 +79,9 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
     return replace(
         old,
         network=network,
+        input=prepared.input,
         labels=prepared.labels,
-        architecture={**old.architecture, "num_outputs": len(prepared.labels)},
+        architecture={**architecture, "num_outputs": len(prepared.labels)},
         lineage=(*old.lineage, step),
     )
 

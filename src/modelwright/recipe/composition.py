@@ -14,7 +14,7 @@ from typing import Literal
 from modelwright.errors import RecipeError
 from modelwright.recipe import conditions as its
 from modelwright.recipe.data import Cifar10Data, DigitsData
-from modelwright.recipe.model import CnnModel, MlpModel
+from modelwright.recipe.model import CnnModel, InitModel, MlpModel
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.train import CrossEntropyLoss, GdOptimizer, SgdOptimizer
 
@@ -215,6 +215,19 @@ RULES: tuple[Rule, ...] = (
         "`model.blocks`: {}",
         "Use fewer blocks, or `pool: 1` in some",
         ("train.resolution", "model.blocks", "transforms.size", "model"),
+    ),
+    Rule(
+        ("transforms.normalise", "model.init"),
+        "refused",
+        lambda r: (
+            r.transforms.normalise
+            if isinstance(r.model, InitModel) and r.transforms.normalise != "dataset"
+            else ""
+        ),
+        "`transforms.normalise: {}` has no effect: a model file keeps the figures that its network "
+        "was trained with",
+        "Leave `normalise` out",
+        ("transforms.normalise",),
     ),
     Rule(
         ("train.resolution", "model mlp, model cnn"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from modelwright.errors import nearest
 from modelwright.recipe.data import Cifar10Data, DigitsData, FolderData
 from modelwright.recipe.evaluate import METRICS, TIMED, parse_target
-from modelwright.recipe.model import CnnModel, ResnetModel, SpeednetModel
+from modelwright.recipe.model import CnnModel, InitModel, ResnetModel, SpeednetModel
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.train import ConstantSchedule, GdOptimizer, StepSchedule
 
@@ -25,6 +25,8 @@ def known_sides(recipe: Recipe) -> tuple[int, int] | None:
         return size
     if isinstance(size, int):
         return size, size
+    if isinstance(recipe.model, InitModel):
+        return None  # The model file's own.
     own = {DigitsData: 8, Cifar10Data: 32}.get(type(recipe.data))
     return (own, own) if own else None
 
@@ -44,6 +46,8 @@ def too_large(amount: int, recipe: Recipe) -> str:
 def is_grey(recipe: Recipe) -> bool:
     """Say whether it is sure that images are grey."""
     colour = recipe.transforms.colour
+    if isinstance(recipe.model, InitModel):
+        return False  # As the model file has it.
     return colour == "grey" or (colour == "auto" and isinstance(recipe.data, DigitsData))
 
 

@@ -94,7 +94,7 @@ class SpeednetModel(Spec):
 
 
 class InitModel(Spec):
-    """The network of an existing model file, trained further."""
+    """The network of an existing model file, trained further; images are taken as it takes them."""
 
     init: str
     """The model file to start from; where the labels differ, the last layer starts anew."""
