@@ -59,6 +59,7 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
     architecture = models.resized(old.architecture, prepared.input)
     network = old.network
     if architecture != old.architecture:
+        assert isinstance(network, models.ImageNetwork)  # Only these are rebuilt.
         try:
             network = models.rebuild(
                 architecture, network.state_dict(), steps=network.steps.to_json()
