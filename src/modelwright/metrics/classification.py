@@ -1,4 +1,4 @@
-"""Every metric once, in NumPy: used to choose an epoch in training and to measure the shipped file.
+"""Metrics of classes.
 
 Outputs are logits `[N, K]`, targets class numbers `[N]`; ties go to the lower class number. What
 can be summed (confusion cells, calibration bins, sums of squares) is kept as sums; `Outcomes` keeps
@@ -328,90 +328,6 @@ def calibration_error(table: Reliability) -> float:
     if samples == 0:
         raise DataError("there are no samples to measure")
     return float(np.abs(table.confidence - table.hits).sum() / samples)
-
-
-# Numbers
-
-
-@dataclass(frozen=True, slots=True)
-class NumberSums:
-    """Sums over samples of `[N, D]` numbers, each `[D]`; `add` joins those of two batches."""
-
-    samples: int
-    squared: Doubles
-    """Squared errors."""
-    absolute: Doubles
-    """Absolute errors."""
-    mean: Doubles
-    """The targets' mean."""
-    spread: Doubles
-    """Squared distances of the targets from their mean."""
-
-    def add(self, other: NumberSums) -> NumberSums:
-        """Join two batches (Chan, Golub and LeVeque 1979), without cancellation."""
-        samples = self.samples + other.samples
-        step = other.mean - self.mean
-        share = other.samples / samples
-        return NumberSums(
-            samples=samples,
-            squared=self.squared + other.squared,
-            absolute=self.absolute + other.absolute,
-            mean=self.mean + step * share,
-            spread=self.spread + other.spread + step**2 * self.samples * share,
-        )
-
-
-def number_sums(predictions: NDArray[Any], targets: NDArray[Any]) -> NumberSums:
-    """Sum what the metrics for numbers need.
-
-    Raises:
-        DataError: the shapes differ, there are no samples, or a number isn't finite.
-    """
-    wanted = np.asarray(targets, dtype=np.float64)
-    got = np.asarray(predictions, dtype=np.float64)
-    if got.size != wanted.size or len(got) != len(wanted):
-        raise DataError(f"predictions {got.shape} and targets {wanted.shape} differ in shape")
-    if got.size == 0:
-        raise DataError("there are no samples to measure")
-    wanted, got = wanted.reshape(len(wanted), -1), got.reshape(len(got), -1)
-    for name, values in (("predictions", got), ("targets", wanted)):
-        if not np.isfinite(values).all():
-            raise DataError(f"the {name} hold values that aren't finite (NaN or infinite)")
-    errors = got - wanted
-    mean = wanted.mean(axis=0)
-    return NumberSums(
-        samples=len(wanted),
-        squared=(errors**2).sum(axis=0),
-        absolute=np.abs(errors).sum(axis=0),
-        mean=mean,
-        spread=((wanted - mean) ** 2).sum(axis=0),
-    )
-
-
-def mse(sums: NumberSums) -> float:
-    """Return the mean squared error."""
-    return float(sums.squared.mean() / sums.samples)
-
-
-def rmse(sums: NumberSums) -> float:
-    """Return the root of the mean squared error, in the target's unit."""
-    return float(np.sqrt(mse(sums)))
-
-
-def mae(sums: NumberSums) -> float:
-    """Return the mean absolute error, in the target's unit."""
-    return float(sums.absolute.mean() / sums.samples)
-
-
-def r2(sums: NumberSums) -> float:
-    """Return the share of the targets' variance that is explained, averaged over the D numbers.
-
-    Where the targets don't vary it is 1 for a perfect prediction, else 0.
-    """
-    varies = sums.spread > 0
-    unexplained = sums.squared / np.where(varies, sums.spread, 1.0)
-    constant = (sums.squared == 0).astype(np.float64)
-    return float(np.where(varies, 1.0 - unexplained, constant).mean())
 
 
 def _finite(outputs: Floats) -> Floats:
