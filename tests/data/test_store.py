@@ -28,10 +28,10 @@ def test_the_store_holds_the_original_bytes_and_what_was_seen(tmp_path):
     folder(tmp_path / "pets", each=3)
     found = opened(tmp_path)
     assert found.strings("label") == ["cat"] * 3 + ["dog"] * 3
-    assert [found.image(row) for row in range(6)] == [picture(number) for number in range(6)]
+    assert [found.original(row) for row in range(6)] == [picture(number) for number in range(6)]
     assert found.numbers("width").tolist() == [12] * 6
     assert found.errors() == {}
-    assert len({row.tobytes() for row in found.fixed("pixel_digest")}) == 6
+    assert len({row.tobytes() for row in found.fixed("content_digest")}) == 6
 
 
 def test_opening_again_reads_nothing_anew(tmp_path):
@@ -154,7 +154,7 @@ def test_a_view_is_every_image_decoded(tmp_path):
         if row in found.errors():
             assert not pixels[row].any()
         else:
-            assert np.array_equal(pixels[row], decode_image(found.image(row), INPUT))
+            assert np.array_equal(pixels[row], decode_image(found.original(row), INPUT))
     seen = []
     again = derived_view(found, INPUT, observe=seen.append)
     assert np.array_equal(again, pixels)

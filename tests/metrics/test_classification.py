@@ -1,4 +1,4 @@
-"""Every metric against scikit-learn or a hand-worked value, and what must be refused."""
+"""Every metric of classes against scikit-learn or a hand-worked value, and what is refused."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from modelwright import metrics
+from modelwright.metrics import classification
 from modelwright.errors import DataError
 
 CLOSE = 1e-12  # both sides compute in float64
@@ -143,7 +144,7 @@ def test_batches_joined_are_the_whole(cut: int, seed: int) -> None:
 def test_very_many_classes_are_cut_into_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     outputs, targets = sample(5)
     whole = metrics.outcomes(outputs, targets)
-    monkeypatch.setattr(metrics, "_OUTPUTS_AT_ONCE", 70)
+    monkeypatch.setattr(classification, "_OUTPUTS_AT_ONCE", 70)
     np.testing.assert_array_equal(metrics.outcomes(outputs, targets).losses, whole.losses)
 
 

@@ -13,10 +13,14 @@ import pytest
 from PIL import Image
 
 from modelwright import modelfile
+from modelwright.data.waves import as_wav
 from modelwright.errors import DataError, ModelFileError, RequestError
 from modelwright.modelfile import inputs, outputs
 from modelwright.modelfile.runtime import CHUNK_SAMPLES
 from modelwright.transforms import decode_image, view_batches
+from modelwright.transforms.sound import SoundInput
+from modelwright.transforms.text import TextInput
+from modelwright.transforms.tokenizing import train_tokenizer
 from tests.modelfile.making import FROZEN, LABELS
 
 FLOAT32 = 1e-5  # two orders of summation in float32, on values of about 1
@@ -206,6 +210,14 @@ def test_without_torch(model: modelfile.Model, tmp_path: Path) -> None:
     assert found.stdout.strip() == model.predict(picture)[0]["label"]
 
 
+TEXT = TextInput(
+    train_tokenizer(["the cat sat on the mat", "a dog ran"], kind="word", size=50, lowercase=True),
+    longest=6,
+)
+ASSETS = TEXT.assets()
+SOUND = SoundInput(8000, 2.0)
+
+
 def test_every_kind_of_input_keeps_its_promises() -> None:
     """The battery for each kind: synthetic samples fit what it declares and never change."""
     declared: dict[str, dict[str, Any]] = {
@@ -217,23 +229,70 @@ def test_every_kind_of_input_keeps_its_promises() -> None:
                 {"name": "facts", "dtype": "float32", "shape": ["N", 3]},
             ],
         },
+        "text": TEXT.to_json(),
+        "sound": SOUND.to_json(),
     }
-    assert declared.keys() == inputs.INPUT_KINDS.keys()
+    assert declared.keys() == inputs.READERS.keys()
     for value in declared.values():
-        kind = inputs.input_kind(value)
-        made = kind.synthetic(value, 5)
-        assert inputs.check_batch(made, kind.tensors(value)) == 5
-        again = kind.synthetic(value, 5)
+        reader = inputs.open_input(value, ASSETS)
+        made = reader.synthetic(5)
+        assert inputs.check_batch(made, reader.tensors) == 5
+        again = reader.synthetic(5)
         assert all((made[name] == again[name]).all() for name in made)
-        for choice in kind.view_choices:
-            views, weights = kind.views(made, choice)
+        for choice in reader.view_choices:
+            views, weights = reader.views(made, choice)
             assert len(views) == len(weights)
             assert weights.sum() == pytest.approx(1.0)
-            assert all(inputs.check_batch(view, kind.tensors(value)) == 5 for view in views)
-        given = kind.take_apart(made if value["kind"] == "arrays" else made["pixels"], value)
-        assert not given.is_one
-        batch = kind.read(given.items, value)
-        assert all((batch[name] == made[name]).all() for name in made)
+            assert all(inputs.check_batch(view, reader.tensors) == 5 for view in views)
+        if value["kind"] in ("image", "arrays"):
+            given = reader.take_apart(made if value["kind"] == "arrays" else made["pixels"])
+            assert not given.is_one
+            batch = reader.read(given.items)
+            assert all((batch[name] == made[name]).all() for name in made)
+
+
+def test_texts_are_read_as_they_are_or_from_files(tmp_path: Path) -> None:
+    reader = inputs.open_input(TEXT.to_json(), ASSETS)
+    (tmp_path / "one.txt").write_text("the cat sat")
+    held = ["the cat sat", tmp_path / "one.txt", b"the cat sat", io.BytesIO(b"the cat sat")]
+    batch = reader.read(held)
+    assert batch["length"].tolist() == [3, 3, 3, 3]
+    assert (batch["tokens"] == batch["tokens"][0]).all()
+    assert reader.take_apart("the cat").is_one
+    assert reader.read(["the cat sat on the mat the cat"])["length"].tolist() == [TEXT.longest]
+    assert reader.read(["\u4e00"])["tokens"].tolist() == [[1]]  # unknown, and never nothing
+    for wrong in ("", "  ", 3, b"\xff", tmp_path / "none.txt", tmp_path):
+        with pytest.raises(DataError):
+            reader.read([wrong])
+
+
+def test_a_foreign_tokenizer_is_refused() -> None:
+    declared = TEXT.to_json()
+    for assets in (
+        {},
+        {"tokenizer.json": b"{}"},
+        {"tokenizer.json": ASSETS["tokenizer.json"][:-2]},
+    ):
+        with pytest.raises(ModelFileError):
+            inputs.open_input(declared, assets)
+    with pytest.raises(ModelFileError):
+        inputs.open_input({**declared, "vocabulary": 99}, ASSETS)
+
+
+def test_sounds_are_read_at_the_models_rate(tmp_path: Path) -> None:
+    reader = inputs.open_input(SOUND.to_json(), {})
+    tone = (np.sin(np.arange(4000) / 8) * 9000).astype(np.int16)
+    path = tmp_path / "a.wav"
+    path.write_bytes(as_wav(tone, 8000))
+    batch = reader.read([path, str(path), path.read_bytes(), tone])
+    assert batch["length"].tolist() == [4000] * 4
+    assert (batch["samples"] == tone).all()
+    twice = tmp_path / "b.wav"
+    twice.write_bytes(as_wav(tone, 16000))
+    assert reader.read([twice])["length"].tolist() == [2000]
+    for wrong in (b"text", 3, path.read_bytes()[:-100], tmp_path / "none.wav"):
+        with pytest.raises(DataError):
+            reader.read([wrong])
 
 
 def test_arrays_must_agree_on_free_sizes() -> None:
@@ -244,11 +303,11 @@ def test_arrays_must_agree_on_free_sizes() -> None:
             {"name": "mask", "dtype": "bool", "shape": ["N", "T"]},
         ],
     }
-    kind = inputs.input_kind(value)
+    reader = inputs.open_input(value, {})
     good = {"ids": np.zeros((2, 5), np.int64), "mask": np.ones((2, 5), bool)}
-    assert len(kind.take_apart(good, value).items) == 2
+    assert len(reader.take_apart(good).items) == 2
     one = {name: array[0] for name, array in good.items()}
-    assert kind.take_apart(one, value).is_one
+    assert reader.take_apart(one).is_one
     for wrong in (
         good | {"mask": np.ones((2, 4), bool)},
         good | {"mask": np.ones((3, 5), bool)},
@@ -256,9 +315,9 @@ def test_arrays_must_agree_on_free_sizes() -> None:
         good["ids"],
     ):
         with pytest.raises(DataError):
-            kind.take_apart(wrong, value)
+            reader.take_apart(wrong)
     with pytest.raises(ModelFileError):
-        kind.views(good, 6)
+        reader.views(good, 6)
 
 
 def test_differences() -> None:

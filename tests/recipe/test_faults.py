@@ -58,7 +58,7 @@ SECTIONS = [
     ("model: resnet18", 3, "Did you mean `resnet`?"),
     ("model: ./other.mw", 3, "Write `model: {init: ./other.mw}`"),
     ("model: {name: resnot}", 3, '`model.name` can\'t be "resnot". Did you mean `resnet`?'),
-    ("model: {}", 3, "`model.name` is missing. Use one of `mlp`, `cnn`, `resnet`, `speednet`."),
+    ("model: {}", 3, "`model.name` is missing. Use one of `mlp`, `cnn`, `resnet`, `speednet`, "),
     ("model:\n  depth: 20", 3, "`model.name` is missing"),
     ("model: {name: [x]}", 3, "`model.name` can't be a list"),
     ("model: {name: null}", 3, "`model.name` is missing"),
@@ -165,7 +165,7 @@ SECTIONS = [
     ("seed: " + "{a: " * 100_000, 3, "this is nested too deeply"),
     ("seed:\n" + "".join(" " * n + "- \n" for n in range(1, 200)), 28, "nested too deeply"),
     ("seed: [" + "1," * (MAX_NODES + 1) + "]", 3, f"more than {MAX_NODES:,} entries"),
-    ("task: " + "x" * 900_000, 3, "`task` must be `image-classification`; received"),
+    ("task: " + "x" * 900_000, 3, "`task` must be `image-classification`, "),
     ("x" * 900_000 + ": 1", 3, "recipe.yaml"),
     ("task: \x1b[31m", 3, "a character that no text has"),
 ]

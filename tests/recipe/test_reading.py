@@ -7,7 +7,7 @@ import pytest
 from modelwright.errors import RecipeError
 from modelwright.recipe import Recipe, load_recipe, parse_recipe
 from modelwright.recipe.data import FolderData
-from modelwright.recipe.model import CnnModel, ResnetModel
+from modelwright.recipe.model import ResnetModel
 from modelwright.recipe.train import AdamwOptimizer, MuonOptimizer, SgdOptimizer
 
 DIGITS = "version: 1\ndata: {source: digits}\n"
@@ -94,7 +94,7 @@ def test_a_tag_may_be_left_to_quotes():
         ("train.optimizer={name: adamw}", lambda r: isinstance(r.train.optimizer, AdamwOptimizer)),
         ("train.optimizer.name=muon", lambda r: isinstance(r.train.optimizer, MuonOptimizer)),
         ("model.name=resnet", lambda r: isinstance(r.model, ResnetModel)),
-        ("model.head=[64, 32]", lambda r: r.model.head == (64, 32)),
+        ("model={name: cnn, head: [64, 32]}", lambda r: r.model.head == (64, 32)),
         ("train.patience=", lambda r: r.train.patience is None),
         ("evaluate.views=6", lambda r: r.evaluate.views == 6),
         ("data.split.val=0", lambda r: r.data.split.val == 0),
@@ -110,7 +110,7 @@ def test_set_takes_any_setting(override, read):
 
 
 def test_set_makes_the_section_that_the_default_is():
-    assert parse("", "model.dropout=0.5").model == CnnModel(name="cnn", dropout=0.5)
+    assert parse("", "train.optimizer.lr=0.5").train.optimizer == SgdOptimizer(name="sgd", lr=0.5)
 
 
 def test_set_keeps_what_stands_beside():

@@ -90,25 +90,46 @@ def predict(asked: Namespace) -> Answer:
 
     model = modelfile.load(Path(asked.model))
     names: list[str] = asked.input
-    answers = model.predict(_inputs(names), top=5 if asked.top is None else asked.top)
+    answers = model.predict(
+        _inputs(names, takes_text=model.spec.input.get("kind") == "text"),
+        top=5 if asked.top is None else asked.top,
+    )
     value = [
         {"input": name, "predictions": best} for name, best in zip(names, answers, strict=True)
     ]
     return Answer(value, show.predictions(names, answers))
 
 
-def _inputs(names: Sequence[str]) -> list[Path | BinaryIO]:
-    """Return what the names stand for, refusing what can be refused before the first is read."""
+def _inputs(names: Sequence[str], *, takes_text: bool) -> list[Path | BinaryIO | str]:
+    """Return what the names stand for, refusing what can be refused before the first is read.
+
+    Where a model takes texts, what isn't a file is the text itself.
+    """
     if names.count("-") > 1:
         raise RequestError("standard input can be read once", fix="Give `-` once")
     for name in names:
-        if Path(name).is_dir():
+        if _is(Path.is_dir, name) and not (takes_text and " " in name):
             raise RequestError(
                 "this is a folder, and `predict` takes files",
                 where=name,
                 fix=f"Name the files: {show.printable(name.rstrip('/'))}/*",
             )
-    return [sys.stdin.buffer if name == "-" else Path(name) for name in names]
+    return [
+        sys.stdin.buffer
+        if name == "-"
+        else name
+        if takes_text and not _is(Path.is_file, name)
+        else Path(name)
+        for name in names
+    ]
+
+
+def _is(kind: Callable[[Path], bool], name: str) -> bool:
+    """Say whether a name is one of a file or folder; a long text can't be one."""
+    try:
+        return kind(Path(name))
+    except (OSError, ValueError):
+        return False
 
 
 def evaluate(asked: Namespace) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.data.hashing import THUMBNAIL
+from modelwright.data.listing import Kind
 from modelwright.data.near import LEAST_LIKENESS, LEAST_LIKENESS_TINY, near_pairs
 from modelwright.data.store import Store
 
@@ -72,10 +73,15 @@ def audit(store: Store, splits: Mapping[str, Rows], *, allow_leaks: bool) -> Aud
     findings: list[Finding] = []
     findings += _broken(store, origins)
     findings += _labels(store, labels)
-    findings += _unlearnable(splits, labels)
-    findings += _sizes(store, used)
+    findings += _unlearnable(splits, labels, store.kind)
+    findings += _MIXTURES[store.kind](store, used)
     same = _identical(store, used)
-    findings += _duplicates(same, side, names, labels, origins, allow_leaks=allow_leaks)
+    findings += _duplicates(
+        same, side, names, labels, origins, allow_leaks=allow_leaks, kind=store.kind
+    )
+    if store.kind != "image":
+        nothing = np.empty((0, 2), dtype=np.int64)
+        return AuditReport(tuple(findings), _near_test(nothing, same, side, names))
     # Of identical images one stands for all: a thousand copies would make half a million pairs.
     copies = np.array([row for group in same for row in group[1:]], dtype=np.int64)
     alone = np.setdiff1d(used, copies)
@@ -175,7 +181,9 @@ def _labels(store: Store, labels: Sequence[str]) -> Iterator[Finding]:
         )
 
 
-def _unlearnable(splits: Mapping[str, Rows], labels: Sequence[str]) -> Iterator[Finding]:
+def _unlearnable(
+    splits: Mapping[str, Rows], labels: Sequence[str], kind: Kind
+) -> Iterator[Finding]:
     """Yield the classes that are tested and can't be learned, since training has none of them."""
     learned = {labels[row] for row in splits["train"].tolist()}
     others = Counter(
@@ -190,7 +198,7 @@ def _unlearnable(splits: Mapping[str, Rows], labels: Sequence[str]) -> Iterator[
         kind="untrained_class",
         severity="warning",
         rows=tuple(lost[:_LISTED]),
-        message=f"{len(lost):,} {'class has' if len(lost) == 1 else 'classes have'} no image in "
+        message=f"{len(lost):,} {'class has' if len(lost) == 1 else 'classes have'} no {kind} in "
         f"the training split, and can't be learned: {shown}{more}",
         fix="Give the training split some of each, or take the class out",
     )
@@ -222,11 +230,45 @@ def _sizes(store: Store, used: Rows) -> Iterator[Finding]:
         )
 
 
+def _no_mixture(store: Store, used: Rows) -> Iterator[Finding]:
+    yield from ()
+
+
+def _mixed_sounds(store: Store, used: Rows) -> Iterator[Finding]:
+    rates = Counter(store.numbers("sampling_rate")[used].tolist())
+    if len(rates) > 1:
+        shown = ", ".join(f"{rate:,} Hz ({count:,})" for rate, count in rates.most_common(6))
+        yield Finding(
+            kind="mixed_rates",
+            severity="note",
+            rows=(),
+            message=f"several sampling rates: {shown}",
+            fix="All are resampled to one: see `sound.sampling_rate`",
+        )
+    channels = store.numbers("channels")[used]
+    several = int((channels > 1).sum())
+    if several:
+        yield Finding(
+            kind="channels",
+            severity="note",
+            rows=(),
+            message=f"{_count(several, 'sound')} of {len(used):,} with several channels",
+            fix="Their mean is taken; if the channels hold different things, split them first",
+        )
+
+
+_MIXTURES: dict[Kind, Callable[[Store, Rows], Iterator[Finding]]] = {
+    "image": _sizes,
+    "text": _no_mixture,
+    "sound": _mixed_sounds,
+}
+
+
 def _identical(store: Store, used: Rows) -> list[list[int]]:
-    """Return groups of rows that are the same bytes, or the same pixels."""
+    """Return groups of rows that are the same bytes, pixels, samples, or text but for case."""
     groups: dict[int, list[int]] = {}
     leader: dict[int, int] = {}
-    pixels, contents = store.fixed("pixel_digest"), store.fixed("bytes_digest")
+    pixels, contents = store.fixed("content_digest"), store.fixed("bytes_digest")
     for column in (contents, pixels):
         first: dict[bytes, int] = {}
         for row in used.tolist():
@@ -252,6 +294,7 @@ def _duplicates(
     origins: Sequence[str],
     *,
     allow_leaks: bool,
+    kind: Kind,
 ) -> Iterator[Finding]:
     across: dict[tuple[str, str], list[int]] = defaultdict(list)
     within: list[int] = []
@@ -271,7 +314,7 @@ def _duplicates(
             kind=LEAK,
             severity="warning" if allow_leaks else "error",
             rows=_listed(rows, origins),
-            message=f"{_count(len(rows), 'image')} of the {high_name} split also "
+            message=f"{_count(len(rows), kind)} of the {high_name} split also "
             f"{'stands' if len(rows) == 1 else 'stand'} in the {low_name} split: "
             f"{_named(rows, origins)}",
             fix="Take them out of one of the two. With `data: {allow_leaks: true}` the run goes "
@@ -282,7 +325,7 @@ def _duplicates(
             kind="contradiction",
             severity="warning",
             rows=_listed(contradicting, origins),
-            message=f"{_count(len(contradicting), 'identical image')} under different labels: "
+            message=f"{_count(len(contradicting), f'identical {kind}')} under different labels: "
             f"{_named(contradicting, origins)}",
             fix="One of the labels is wrong, or the classes overlap",
         )
@@ -291,7 +334,7 @@ def _duplicates(
             kind="duplicate",
             severity="warning",
             rows=_listed(within, origins),
-            message=f"{_count(len(within), 'image')} within a split "
+            message=f"{_count(len(within), kind)} within a split "
             f"{'repeats' if len(within) == 1 else 'repeat'} another: "
             f"{_named(within, origins)}",
             fix="They count several times; take the copies out",

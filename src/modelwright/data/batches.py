@@ -40,8 +40,9 @@ class Batch:
 
     inputs: tuple[Tensor, ...]
     """What the network is called with, each `[N, …]`."""
-    targets: Tensor
-    """Class numbers `[N]` (int64), shares of classes `[N, K]`, or numbers `[N, …]` (floats)."""
+    targets: Tensor | tuple[Tensor, ...]
+    """Class numbers `[N]` (int64), shares of classes `[N, K]`, numbers `[N, …]` (floats); or, for
+    targets of several parts or lengths, each part `[N, …]`."""
 
 
 class Batches:
@@ -71,7 +72,9 @@ class Batches:
         self._seed = seed
         self._device = torch.device(device)
         self._num_outputs = num_outputs
-        self._targets = _target_tensor(split.targets).to(self._device)
+        self._targets: Tensor | None = None
+        if split.targets.dtype.names is None:
+            self._targets = _target_tensor(split.targets).to(self._device)
         self._augment = None if augment is None or augment == AugmentSpec() else augment
         if self._augment is not None:
             self._check(self._augment)
@@ -80,13 +83,20 @@ class Batches:
 
     def _check(self, spec: AugmentSpec) -> None:
         inputs = self._split.inputs
-        if inputs.ndim != 4 or inputs.dtype != np.uint8:
+        if not isinstance(inputs, np.ndarray) or inputs.ndim != 4 or inputs.dtype != np.uint8:
+            held = (
+                f"{inputs.dtype} of {inputs.ndim - 1} dimensions"
+                if isinstance(inputs, np.ndarray)
+                else "of different lengths"
+            )
             raise RequestError(
-                f"`augment` varies images, and these samples are {inputs.dtype} of "
-                f"{inputs.ndim - 1} dimensions",
+                f"`augment` varies images, and these samples are {held}",
                 fix="Leave the section `augment` out",
             )
-        mixes_classes = (spec.mixup or spec.cutmix) and not self._targets.is_floating_point()
+        mixes = bool(spec.mixup or spec.cutmix)
+        if mixes and self._targets is None:
+            raise RequestError("samples with these targets can't be mixed")
+        mixes_classes = mixes and not _is_floating(self._targets)
         if mixes_classes and self._num_outputs is None:
             raise RequestError("mixing samples needs the number of classes")
 
@@ -102,18 +112,26 @@ class Batches:
             whole: the global batch that they are a share of, the same for every share: partners
                 for mixing come from there. By default the share itself.
         """
-        targets = self._targets[self._index(positions)]
+        targets = self._targets_at(positions)
         inputs = self._inputs(epoch, positions)
         mix = self._mix(epoch, positions if whole is None else whole)
         if mix is None:
             return Batch(inputs, targets)
         partners = _partners(positions, positions if whole is None else whole)
-        others = self._targets[self._index(partners)]
+        assert self._targets is not None  # `_check` has refused to mix others.
+        targets, others = self._targets[self._index(positions)], self._targets_at(partners)
+        assert isinstance(others, Tensor)
         (images,), (partner_images,) = inputs, self._inputs(epoch, partners)
         return Batch(
             (mix_images(images, partner_images, mix),),
             mix_targets(targets, others, mix, num_outputs=self._num_outputs),
         )
+
+    def _targets_at(self, positions: Positions) -> Tensor | tuple[Tensor, ...]:
+        if self._targets is not None:
+            return self._targets[self._index(positions)]
+        gathered = _tensors(self._split.targets[positions])
+        return tuple(tensor.to(self._device) for tensor in gathered)
 
     def _inputs(self, epoch: int, positions: Positions) -> tuple[Tensor, ...]:
         """Return the samples, each varied by itself."""
@@ -135,6 +153,7 @@ class Batches:
     def _mix(self, epoch: int, whole: Positions) -> Mix | None:
         if self._augment is None or not len(whole):
             return None
+        assert isinstance(self._split.inputs, np.ndarray)
         height, width = self._split.inputs.shape[1:3]
         return draw_mix(
             self._augment, (height, width), seed=self._seed, epoch=epoch, batch=int(whole[0])
@@ -143,6 +162,10 @@ class Batches:
     @cached_property
     def _fill(self) -> Tensor:
         return mean_colour(self._split).to(self._device)
+
+
+def _is_floating(targets: Tensor | None) -> bool:
+    return targets is not None and targets.is_floating_point()
 
 
 def _target_tensor(targets: NDArray[np.generic]) -> Tensor:
@@ -159,7 +182,7 @@ def _tensors(samples: NDArray[Any]) -> tuple[Tensor, ...]:
 
 def _resident(split: Split, device: torch.device) -> tuple[Tensor, ...] | None:
     """Return all inputs of a split on a GPU, where they fit with room to spare."""
-    if device.type != "cuda":
+    if device.type != "cuda" or not isinstance(split.inputs, np.ndarray):
         return None
     free, _ = torch.cuda.mem_get_info(device)
     size = len(split) * split.inputs[:1].nbytes

@@ -8,6 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.data.ragged import Joined, Ragged
+from modelwright.errors import DataError
+
+Inputs = NDArray[Any] | Ragged | Joined
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -15,16 +20,38 @@ class Split:
 
     `inputs` is memory-mapped, with one row a sample of the whole store; `rows` says which of its
     rows belong to the split, in order; `targets[i]` belongs to `rows[i]`. Where a network takes
-    several inputs, a row is a record (a structured array) with a field for each, in their order.
+    several inputs, a row is a record (a structured array) with a field for each, in their order;
+    where rows differ in length, they are padded as they are gathered (`Ragged`).
     """
 
     name: str
-    inputs: NDArray[Any]
+    inputs: Inputs
     rows: NDArray[np.int64]
     targets: NDArray[Any]
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def part(self, positions: slice) -> Split:
+        """Return some of the samples as a split of their own."""
+        return Split(self.name, self.inputs, self.rows[positions], self.targets[positions])
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The pixels `[N, H, W, C]` of all rows, where the samples are images.
+
+        Raises:
+            DataError: they are something else.
+        """
+        if not isinstance(self.inputs, np.ndarray) or self.inputs.ndim != 4:
+            raise DataError("its inputs aren't images")
+        return self.inputs
+
+    def lengths(self) -> NDArray[np.int64] | None:
+        """Return each sample's length, where they differ: inputs and targets together."""
+        if not isinstance(self.inputs, Ragged | Joined):
+            return None
+        return self.inputs.lengths[self.rows]
 
     def gather(self, positions: NDArray[np.int64] | slice = slice(None)) -> NDArray[Any]:
         """Return the inputs at these positions of the split, copied into memory."""

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from modelwright.data.listing import SPLITS, Listing, find_path, read_file
+from modelwright.data.listing import SPLITS, Kind, Listing, find_path, read_file
 from modelwright.errors import DataError
 from modelwright.files import digest
 
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".npy")
-)
+SUFFIXES: dict[Kind, frozenset[str]] = {
+    "image": frozenset(
+        (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".npy")
+    ),
+    "text": frozenset((".txt", ".text", ".md")),
+    "sound": frozenset((".wav", ".flac", ".ogg")),
+}
+_NOUNS: dict[Kind, str] = {"image": "images", "text": "texts", "sound": "sounds"}
+_FORMS: dict[Kind, str] = {
+    "image": "JPEG, PNG, WebP, BMP, TIFF or GIF",
+    "text": "`.txt`",
+    "sound": "WAV, FLAC or OGG",
+}
 
 
-def list_folder(name: str, *, base: Path, group: str | None) -> Listing:
-    """Return the images of a folder, in the order of their paths.
+def list_folder(name: str, *, base: Path, group: str | None, kind: Kind = "image") -> Listing:
+    """Return the files of a folder, in the order of their paths.
 
     Args:
         name: the folder.
         base: where a relative path starts.
+        kind: what the files are.
         group: `parent` where files of one folder belong together, else `None`.
 
     Raises:
@@ -40,15 +52,19 @@ def list_folder(name: str, *, base: Path, group: str | None) -> Listing:
             where="data.split.column",
             fix="Write `column: parent` to keep the files of one folder together",
         )
-    found, passed = _walk(root)
+    found, passed = _walk(root, kind)
     if not found:
-        raise _nothing(root, passed)
+        raise _nothing(root, passed, kind)
     found.sort()
     return Listing(
         title=f"folder {root.name}",
         key=digest(
             "\n".join(
-                ["folder 1", group or "", *(f"{p} {size} {at}" for p, _, _, size, at in found)]
+                [
+                    f"folder 1 {kind}",
+                    group or "",
+                    *(f"{p} {size} {at}" for p, _, _, size, at in found),
+                ]
             ).encode(errors="surrogateescape")
         ),
         labels=[label for _, label, _, _, _ in found],
@@ -57,14 +73,16 @@ def list_folder(name: str, *, base: Path, group: str | None) -> Listing:
         extras=[path.rpartition("/")[0] if group else "" for path, _, _, _, _ in found],
         read=lambda row: read_file(root / found[row][0]),
         notes=_passed_over(passed),
+        kind=kind,
     )
 
 
+_OUTSIDE = "outside a class folder"
 _File = tuple[str, str, str, int, int]
 """Path, label, split, size, time."""
 
 
-def _walk(root: Path) -> tuple[list[_File], Counter[str]]:
+def _walk(root: Path, kind: Kind) -> tuple[list[_File], Counter[str]]:
     passed: Counter[str] = Counter()
     tops = _folders(root)
     is_split = bool(tops) and all(entry.name.lower() in SPLITS for entry in tops)
@@ -81,14 +99,14 @@ def _walk(root: Path) -> tuple[list[_File], Counter[str]]:
     for entry, split in classes:
         for file, facts in _files(entry.path, {(here.st_dev, here.st_ino)}):
             suffix = os.path.splitext(file)[1].lower()  # noqa: PTH122 (60,000 paths a second count)
-            if suffix not in SUFFIXES:
+            if suffix not in SUFFIXES[kind]:
                 passed[suffix or "without a suffix"] += 1
                 continue
             relative = file[prefix:].replace(os.sep, "/")
             found.append((relative, entry.name, split, facts.st_size, facts.st_mtime_ns))
     for item in os.scandir(root):
-        if item.is_file() and os.path.splitext(item.name)[1].lower() in SUFFIXES:  # noqa: PTH122
-            passed["images outside a class folder"] += 1
+        if item.is_file() and os.path.splitext(item.name)[1].lower() in SUFFIXES[kind]:  # noqa: PTH122
+            passed[_OUTSIDE] += 1
     return found, passed
 
 
@@ -127,17 +145,27 @@ def _passed_over(passed: Counter[str]) -> tuple[str, ...]:
     return (f"{passed.total()} files were passed over: {shown}",)
 
 
-def _nothing(root: Path, passed: Counter[str]) -> DataError:
-    if passed["images outside a class folder"]:
+def _nothing(root: Path, passed: Counter[str], kind: Kind) -> DataError:
+    noun = _NOUNS[kind]
+    if passed[_OUTSIDE]:
         return DataError(
-            "the images stand directly in the folder, so nothing says what they show",
+            f"the {noun} stand directly in the folder, so nothing says what they show",
             where=str(root),
-            fix="Make one folder a class and move each image into its class's, or write a table "
-            "with the columns image and label and use `source: table`",
+            fix=f"Make one folder a class and move each {kind} into its class's, or write a table "
+            f"with the columns {kind} and label and use `source: table`",
         )
     return DataError(
-        "there are no images in this folder",
+        f"there are no {noun} in this folder",
         where=str(root),
         why="; ".join(_passed_over(passed)) or "It is empty",
-        fix="It should hold one folder a class, with JPEG, PNG, WebP, BMP, TIFF or GIF files",
+        fix=f"It should hold one folder a class, with {_FORMS[kind]} files",
     )
+
+
+def likely_kind(root: Path) -> Kind:
+    """Return what most of a folder's files are: images, where nothing says otherwise."""
+    counts: Counter[Kind] = Counter()
+    for path in itertools.islice(root.rglob("*"), 10_000):
+        for kind, suffixes in SUFFIXES.items():
+            counts[kind] += path.suffix.lower() in suffixes
+    return max(counts, key=lambda kind: counts[kind], default="image")

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from modelwright.errors import DataError, nearest
 from modelwright.transforms.image import read_image
@@ -21,6 +22,9 @@ SPLITS = {
     "testing": "test",
 }
 """The names that stand for a split."""
+
+
+Kind = Literal["image", "text", "sound"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +43,14 @@ class Listing:
     extras: Sequence[str]
     """The group or the time of each sample; empty where the recipe asks for neither."""
     read: Callable[[int], bytes]
-    """Returns the bytes of an image; raises `OSError` or `DataError` where it can't be read."""
+    """Returns the bytes of an image, a text in UTF-8, or the bytes of a sound; raises `OSError` or
+    `DataError` where it can't be read."""
     notes: tuple[str, ...] = ()
     """What is worth saying once: files passed over."""
+    kind: Kind = "image"
+    """What the samples are."""
+    sampling_rate: int | None = None
+    """Of sounds that are plain 16-bit PCM, which doesn't say it."""
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -1,8 +1,8 @@
-"""From a recipe's section `data` to splits of fixed-size pixels, audited and described."""
+"""From a recipe's section `data` to splits of what a network takes, audited and described."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,28 +10,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.data.arrays import list_arrays
 from modelwright.data.audit import AuditReport, audit
 from modelwright.data.cifar10 import list_cifar10
-from modelwright.data.dataset import Dataset, Split
+from modelwright.data.dataset import Dataset, Inputs, Split
 from modelwright.data.digits import list_digits
+from modelwright.data.encoding import Encoded, Input, encode, fit_sound, fit_text
 from modelwright.data.folder import list_folder
-from modelwright.data.listing import Listing
+from modelwright.data.lines import list_lines
+from modelwright.data.listing import Kind, Listing
 from modelwright.data.splits import draw_splits, limited, root, write_splits
 from modelwright.data.store import Store, open_store
-from modelwright.data.table import is_table_folder, list_table
-from modelwright.data.views import derived_view
+from modelwright.data.table import guess_table, is_table, is_table_folder, list_table
 from modelwright.errors import DataError, RecipeError, nearest
+from modelwright.files import json_digest
 from modelwright.recipe import Recipe
 from modelwright.recipe.data import (
+    ArraysData,
     Cifar10Data,
     DataSpec,
     DigitsData,
     FolderData,
+    LinesData,
+    SplitSpec,
     TableData,
     TransformsSpec,
 )
 from modelwright.run import Observe, Progress
+from modelwright.tasks import TASKS
 from modelwright.transforms import ImageInput
+from modelwright.transforms.sound import SoundInput
+from modelwright.transforms.text import TextInput
 
 Rows = NDArray[np.int64]
 LARGEST_AUTO_SIDE = 96
@@ -46,23 +55,35 @@ class Prepared:
     """A recipe's data, ready to train on."""
 
     store: Store
-    input: ImageInput
+    input: Input
     labels: tuple[str, ...]
     rows: Mapping[str, Rows]
     """The rows of each split."""
     targets: NDArray[np.int64]
     """The class number of each row; −1 where the row isn't used."""
-    pixels: NDArray[np.uint8]
-    """`[N, H, W, C]`, memory-mapped, a row a sample of the store."""
+    inputs: Inputs
+    """A row a sample of the store: pixels `[N, H, W, C]`, or token ids or sound samples."""
     report: AuditReport
-    mean: tuple[float, ...]
-    """Of each channel of the training split, pixels in 0…1."""
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = ()
+    """Of images: of each channel of the training split, pixels in 0…1."""
+    std: tuple[float, ...] = ()
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """The pixels `[N, H, W, C]` of images."""
+        assert isinstance(self.inputs, np.ndarray)
+        return self.inputs
+
+    @property
+    def image(self) -> ImageInput:
+        """How images are taken."""
+        assert isinstance(self.input, ImageInput)
+        return self.input
 
     def split(self, name: str) -> Split | None:
         """Return a split, or `None` where it is empty."""
         rows = self.rows[name]
-        return Split(name, self.pixels, rows, self.targets[rows]) if len(rows) else None
+        return Split(name, self.inputs, rows, self.targets[rows]) if len(rows) else None
 
     def dataset(self) -> Dataset:
         """Return what training may see."""
@@ -78,7 +99,7 @@ class Prepared:
         """Return the digest of a split's samples and labels, whatever their order."""
         rows = self.rows[name]
         labels = [self.labels[number] for number in self.targets[rows].tolist()]
-        return root(self.store.fixed("pixel_digest")[rows], labels)
+        return root(self.store.fixed("content_digest")[rows], labels)
 
     @property
     def source(self) -> str:
@@ -110,17 +131,38 @@ class Prepared:
             },
             "classes": len(self.labels),
             "training_counts": self.counts["train"] if len(self.labels) <= 1000 else None,
-            "mean": list(self.mean),
-            "std": list(self.std),
+            **({"mean": list(self.mean), "std": list(self.std)} if self.mean else {}),
         }
 
 
-def list_source(spec: DataSpec, *, base: Path, observe: Observe) -> Listing:
-    """Return what a source holds; its table is the `match` below.
+def list_source(spec: DataSpec, *, base: Path, observe: Observe, kind: Kind = "image") -> Listing:
+    """Return what a source holds, of the kind that the task takes, under the labels' new names.
 
     Raises:
-        DataError: the source can't be used.
+        DataError: the source can't be used, or holds another kind.
+        RecipeError: a label that is to be renamed doesn't occur.
     """
+    listing = _list_source(spec, base=base, observe=observe, kind=kind)
+    if listing.kind != kind:
+        raise DataError(
+            f"`source: {spec.source}` holds {listing.kind}s, and the task takes {kind}s",
+            where="data.source",
+            fix="Look at `task`",
+        )
+    if not spec.rename:
+        return listing
+    for name in spec.rename:
+        if name not in set(listing.labels):
+            raise RecipeError(
+                f"`data.rename` names the label `{name}`, which doesn't occur",
+                where="data.rename",
+                fix=nearest(name, sorted(set(listing.labels))),
+            )
+    labels = [spec.rename.get(label, label) for label in listing.labels]
+    return replace(listing, labels=labels, key=json_digest([listing.key, spec.rename]))
+
+
+def _list_source(spec: DataSpec, *, base: Path, observe: Observe, kind: Kind) -> Listing:
     match spec:
         case DigitsData():
             return list_digits()
@@ -128,16 +170,20 @@ def list_source(spec: DataSpec, *, base: Path, observe: Observe) -> Listing:
             return list_cifar10(spec.path, base=base, observe=observe)
         case FolderData():
             group = spec.split.column if spec.split.by == "group" else None
-            return list_folder(spec.path, base=base, group=group)
+            return list_folder(spec.path, base=base, group=group, kind=kind)
         case TableData():
-            return list_table(spec, base=base)
+            return list_table(spec, base=base, kind=kind)
+        case LinesData():
+            return list_lines(spec, base=base)
+        case ArraysData():
+            return list_arrays(spec, base=base)
 
 
 def prepare(
     recipe: Recipe,
     *,
     base: Path,
-    like: ImageInput | None = None,
+    like: Input | None = None,
     run_folder: Path | None = None,
     observe: Observe,
 ) -> Prepared:
@@ -146,7 +192,7 @@ def prepare(
     Args:
         recipe: what is asked.
         base: where the recipe's relative paths start.
-        like: how the model file that training starts from takes images, if there is one.
+        like: how the model file that training starts from takes samples, if there is one.
         run_folder: where `splits.parquet` goes; `None` writes nothing.
         observe: called with progress.
 
@@ -156,11 +202,12 @@ def prepare(
         ResourceError: the disk is full.
     """
     spec = recipe.data
-    listing = list_source(spec, base=base, observe=observe)
+    kind = TASKS[recipe.task].input
+    listing = list_source(spec, base=base, observe=observe, kind=kind)
     for note in listing.notes:
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, observe=observe)
-    labels_by_row, keys = store.strings("label"), store.fixed("pixel_digest")
+    labels_by_row, keys = store.strings("label"), store.fixed("content_digest")
     usable = _usable(store, labels_by_row)
     splits = draw_splits(
         spec.split,
@@ -188,15 +235,14 @@ def prepare(
     targets = np.full(len(store), -1, dtype=np.int64)
     for rows in splits.values():
         targets[rows] = [numbers[labels_by_row[row]] for row in rows.tolist()]
-    if like is None:
-        input = resolve_input(recipe.transforms, store, splits["train"])
-    else:
-        input = _input_like(like, recipe)
-        shown = f"{input.height}×{input.width} pixels, {input.resize}, {input.interpolation}"
-        note = f"Images are taken as the model file of `model.init` takes them: {shown}"
+    input = _input(recipe, store, splits["train"], like, observe)
+    encoded = encode(store, input, observe=observe)
+    for note in _cut_notes(encoded, store, splits):
         observe(Progress("note", 0, 0, note=note))
-    pixels = derived_view(store, input, observe=observe)
-    mean, std = _statistics(recipe.transforms, pixels, splits["train"])
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    if isinstance(encoded.inputs, np.ndarray):
+        mean, std = _statistics(recipe.transforms, encoded.inputs, splits["train"])
     if run_folder is not None:
         write_splits(
             run_folder / "splits.parquet",
@@ -204,7 +250,41 @@ def prepare(
             origins=store.strings("origin"),
             labels=labels_by_row,
         )
-    return Prepared(store, input, labels, splits, targets, pixels, report, mean, std)
+    return Prepared(store, input, labels, splits, targets, encoded.inputs, report, mean, std)
+
+
+def _input(
+    recipe: Recipe, store: Store, train: Rows, like: Input | None, observe: Observe
+) -> Input:
+    """Return how samples are taken: as a model file takes them, or fitted to the training split."""
+    if like is None:
+        match store.kind:
+            case "image":
+                return resolve_input(recipe.transforms, store, train)
+            case "text":
+                return fit_text(recipe.text, store, train)
+            case "sound":
+                return fit_sound(recipe.sound, store, train)
+    if not isinstance(like, ImageInput):
+        return like
+    input = _input_like(like, recipe)
+    shown = f"{input.height}×{input.width} pixels, {input.resize}, {input.interpolation}"
+    note = f"Images are taken as the model file of `model.init` takes them: {shown}"
+    observe(Progress("note", 0, 0, note=note))
+    return input
+
+
+def _cut_notes(encoded: Encoded, store: Store, splits: Mapping[str, Rows]) -> Iterator[str]:
+    """Say how many samples are longer than what is taken of them."""
+    for name, rows in splits.items():
+        cut = np.intersect1d(encoded.cut, rows)
+        if len(cut):
+            first = store.strings("origin")[int(cut[0])]
+            key = f"{store.kind}.longest" + ("_s" if store.kind == "sound" else "")
+            yield (
+                f"Data: {len(cut):,} of {len(rows):,} {store.kind}s of the {name} split are longer "
+                f"than `{key}` allows, and their ends are cut off; the first is {first}"
+            )
 
 
 def _usable(store: Store, labels: Sequence[str]) -> Rows:
@@ -213,17 +293,17 @@ def _usable(store: Store, labels: Sequence[str]) -> Rows:
     if not len(usable):
         first = min(broken)
         raise DataError(
-            f"none of the {len(store):,} images can be used",
+            f"none of the {len(store):,} {store.kind}s can be used",
             where=store.strings("origin")[first],
             why=broken[first],
-            fix="Open it in an image viewer; the paths in a table start from its folder",
+            fix="Look at it; the paths in a table start from its folder",
         )
     kinds = {labels[row] for row in usable.tolist()}
     if len(kinds) < 2:
         raise DataError(
             f"all samples have one label, `{next(iter(kinds))}`, so there is nothing to tell apart",
             where=store.title,
-            fix="Give at least two classes: for a folder, at least two folders of images",
+            fix=f"Give at least two classes: for a folder, at least two folders of {store.kind}s",
         )
     return usable
 
@@ -323,7 +403,12 @@ def _statistics(
 
 
 def labelled_split(
-    path: Path, *, input: ImageInput, labels: Sequence[str], observe: Observe
+    path: Path,
+    *,
+    input: Input,
+    labels: Sequence[str],
+    observe: Observe,
+    like: DataSpec | None = None,
 ) -> tuple[Split, str]:
     """Return labelled data as a split for an existing model, and its fingerprint.
 
@@ -332,26 +417,30 @@ def labelled_split(
     Args:
         path: a folder of class folders, a table, or CIFAR-10's folder or archive; or the name of a
             known source, `digits` or `cifar10`.
-        input: how the model takes images.
+        input: how the model takes its samples.
         labels: the model's labels.
         observe: called with progress.
+        like: the section `data` that the model was made from: a table's columns are taken to be
+            called as there, and labels to be renamed so.
 
     Raises:
         DataError: the data can't be used, or holds a label that the model doesn't know.
     """
-    listing = _list_any(path, observe)
+    listing = _list_any(path, input, like, observe)
     if not any(listing.splits) and listing.title == "digits":
         note = "All of `digits` is measured, images that a model was trained on among them"
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, observe=observe)
     given, held = np.array(store.strings("split")), store.strings("label")
+    if like is not None:
+        held = [like.rename.get(label, label) for label in held]
     broken = store.errors()
     chosen = given == "test" if (given == "test").any() else np.ones(len(store), dtype=bool)
     rows = np.array([row for row in np.flatnonzero(chosen) if row not in broken], dtype=np.int64)
     if not len(rows):
-        raise DataError("there is no image that can be used", where=str(path))
+        raise DataError(f"there is no {store.kind} that can be used", where=str(path))
     if broken:
-        note = f"{len(broken):,} files can't be used and are left out"
+        note = f"{len(broken):,} {store.kind}s can't be used and are left out"
         observe(Progress("note", 0, 0, note=note))
     numbers = {label: number for number, label in enumerate(labels)}
     for row in rows.tolist():
@@ -363,13 +452,15 @@ def labelled_split(
                 or f"It knows {', '.join(list(numbers)[:8])}{', …' if len(numbers) > 8 else ''}",
             )
     targets = np.array([numbers[held[row]] for row in rows.tolist()], dtype=np.int64)
-    pixels = derived_view(store, input, observe=observe)
-    mark = root(store.fixed("pixel_digest")[rows], [held[row] for row in rows.tolist()])
-    return Split("test", pixels, rows, targets), mark
+    encoded = encode(store, input, observe=observe)
+    for note in _cut_notes(encoded, store, {"test": rows}):
+        observe(Progress("note", 0, 0, note=note))
+    mark = root(store.fixed("content_digest")[rows], [held[row] for row in rows.tolist()])
+    return Split("test", encoded.inputs, rows, targets), mark
 
 
-def _list_any(path: Path, observe: Observe) -> Listing:
-    base = Path.cwd()
+def _list_any(path: Path, input: Input, like: DataSpec | None, observe: Observe) -> Listing:
+    base, kind = Path.cwd(), KINDS[type(input)]
     if str(path) == "digits" and not path.exists():
         return list_digits()
     if str(path) == "cifar10" and not path.exists():
@@ -377,6 +468,24 @@ def _list_any(path: Path, observe: Observe) -> Listing:
     is_binary = path.is_dir() and (path / "data_batch_1.bin").is_file()
     if is_binary or path.name.endswith(".tar.gz"):
         return list_cifar10(str(path), base=base, observe=observe)
-    if path.is_file() or is_table_folder(path):
-        return list_table(TableData(source="table", path=str(path)), base=base)
-    return list_folder(str(path), base=base, group=None)
+    if path.suffix.lower() == ".npz":
+        return list_arrays(ArraysData(source="arrays", path=str(path)), base=base)
+    if is_table(path) or is_table_folder(path):
+        columns = (
+            like
+            if isinstance(like, TableData)
+            else TableData.model_validate(
+                {"source": "table", "path": str(path), **guess_table(path, kind)[1]}
+            )
+        )
+        chosen = columns.model_copy(
+            update={"path": str(path), "split": SplitSpec(), "split_column": None}
+        )
+        return list_table(chosen, base=base, kind=kind)
+    if path.is_file() and kind == "text":
+        return list_lines(LinesData(source="lines", path=str(path)), base=base)
+    return list_folder(str(path), base=base, group=None, kind=kind)
+
+
+KINDS: dict[type[Input], Kind] = {ImageInput: "image", TextInput: "text", SoundInput: "sound"}
+"""What the samples of each input are."""

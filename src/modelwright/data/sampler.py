@@ -6,6 +6,8 @@ step of any epoch is found without the ones before it, alike in every process an
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,3 +54,75 @@ class Sampler:
         """Return the permutation of an epoch."""
         key = np.random.SeedSequence((self._seed, epoch, 0x5A)).generate_state(2, np.uint64)
         return np.random.Generator(np.random.Philox(key=key)).permutation(self._size)
+
+
+class BucketedSampler:
+    """Batches of samples of like lengths, each within a budget of padded values.
+
+    The samples, sorted by length, are cut once into batches; each epoch fills these batches anew
+    with samples of about those lengths (lengths are blurred by a tenth before sorting), in an order
+    of its own. So every epoch has the same number of steps, and no sample is left out.
+
+    Args:
+        lengths: of each sample `[size]`.
+        budget: the most values a batch holds, padding included; a longer sample stands alone.
+        most: the most samples a batch holds.
+        seed: decides blur and order.
+
+    Raises:
+        RequestError: there are no samples.
+    """
+
+    def __init__(self, lengths: NDArray[np.int64], budget: int, *, most: int, seed: int) -> None:
+        if not len(lengths) or budget < 1 or most < 1:
+            raise RequestError(
+                f"a sampler needs samples and a budget, not {len(lengths)} and {budget}"
+            )
+        self._lengths = np.maximum(lengths, 1)
+        self._seed = seed
+        self._bounds = _cut(np.sort(self._lengths), budget, most)
+        self.steps_per_epoch = len(self._bounds) - 1
+        self.batch_size = max(round(len(lengths) / self.steps_per_epoch), 1)
+        """Samples a step, on average."""
+        self._epoch = -1
+        self._batches: list[NDArray[np.int64]] = []
+
+    def batch(self, step: int) -> tuple[int, NDArray[np.int64]]:
+        """Return the epoch of a step, and the positions in the split that make up its batch."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._batches = self._of_epoch(epoch)
+            self._epoch = epoch
+        return epoch, self._batches[place]
+
+    def _of_epoch(self, epoch: int) -> list[NDArray[np.int64]]:
+        key = np.random.SeedSequence((self._seed, epoch, 0x5B)).generate_state(2, np.uint64)
+        random = np.random.Generator(np.random.Philox(key=key))
+        blurred = self._lengths * (1.0 + 0.1 * random.random(len(self._lengths)))
+        order = np.lexsort((random.random(len(blurred)), blurred))
+        cuts = [order[a:b] for a, b in itertools.pairwise(self._bounds)]
+        return [cuts[at] for at in random.permutation(len(cuts))]
+
+
+def _cut(lengths: NDArray[np.int64], budget: int, most: int) -> list[int]:
+    """Return where sorted lengths are cut, so that no batch of them is over the budget."""
+    bounds = [0]
+    for at, length in enumerate(lengths.tolist()):
+        held = at - bounds[-1]
+        if held and (held >= most or (held + 1) * length > budget):
+            bounds.append(at)
+    return [*bounds, len(lengths)]
+
+
+PADDING_LOOKED_AT = 200
+"""From how many batches the share of padding is taken."""
+
+
+def padding_share(sampler: Sampler | BucketedSampler, lengths: NDArray[np.int64]) -> float:
+    """Return the share of all values in an epoch's first batches that is padding."""
+    held = padded = 0
+    for step in range(min(sampler.steps_per_epoch, PADDING_LOOKED_AT)):
+        own = lengths[sampler.batch(step)[1]]
+        held += int(own.sum())
+        padded += int(own.max()) * len(own)
+    return 1.0 - held / max(padded, 1)

@@ -7,7 +7,7 @@ that a later call goes on from, and stands in the cache under the digest of the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from modelwright.data.hashing import THUMBNAIL, perceptual_hashes
-from modelwright.data.listing import Listing
+from modelwright.data.listing import Kind, Listing
 from modelwright.data.parallel import in_order
 from modelwright.errors import DataError
 from modelwright.files import (
@@ -31,8 +31,10 @@ from modelwright.files import (
 )
 from modelwright.run import Observe, Progress
 from modelwright.transforms.image import facts_of, open_image
+from modelwright.transforms.sound import LONGEST_S, SoundInput, read_sound, sound_facts
+from modelwright.transforms.tokenizing import fold
 
-VERSION = 1
+VERSION = 2
 PART = 4096
 """Samples a part; a build that was broken off loses at most this many."""
 _CHUNK = 16
@@ -41,24 +43,34 @@ _SMALL_BYTES = 16 << 10
 _BATCH_BYTES = 64 << 20
 """Originals that are held in memory before they are written."""
 
-SCHEMA = pa.schema(
-    [
-        ("bytes", pa.large_binary()),
-        ("label", pa.string()),
-        ("split", pa.string()),
-        ("extra", pa.string()),
-        ("origin", pa.string()),
-        ("bytes_digest", pa.binary(16)),
-        ("pixel_digest", pa.binary(16)),
+_COMMON = [
+    ("bytes", pa.large_binary()),
+    ("label", pa.string()),
+    ("split", pa.string()),
+    ("extra", pa.string()),
+    ("origin", pa.string()),
+    ("bytes_digest", pa.binary(16)),
+    ("content_digest", pa.binary(16)),
+]
+_FACTS = {
+    "image": [
         ("phash", pa.uint64()),
         ("thumbnail", pa.binary(THUMBNAIL * THUMBNAIL)),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("mode", pa.string()),
         ("is_grey", pa.bool_()),
-        ("error", pa.string()),
-    ]
-)
+    ],
+    "text": [("characters", pa.int64())],
+    "sound": [("sampling_rate", pa.int32()), ("channels", pa.int32()), ("frames", pa.int64())],
+}
+SCHEMAS = {
+    kind: pa.schema([*_COMMON, *facts, ("error", pa.string())]) for kind, facts in _FACTS.items()
+}
+"""The columns of each kind's store. Equal `content_digest`s are one sample: the same pixels, the
+same text but for case and blanks, the same sound."""
+MOST_CHARACTERS = 4_000_000
+"""A longer text is likelier a whole file than a sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +83,9 @@ class Store:
     """The digest of all samples with their labels and splits."""
     title: str
     notes: tuple[str, ...]
+    kind: Kind = "image"
+    sampling_rate: int | None = None
+    """Of sounds that are plain 16-bit PCM."""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -94,7 +109,7 @@ class Store:
         column = self.table["error"].to_pylist()
         return {row: error for row, error in enumerate(column) if error is not None}
 
-    def image(self, row: int) -> bytes:
+    def original(self, row: int) -> bytes:
         """Return the original bytes of a sample."""
         return cast("bytes", self.table["bytes"][row].as_py())
 
@@ -126,7 +141,15 @@ def open_store(listing: Listing, *, observe: Observe) -> Store:
                 _build(folder, listing, observe)
     held = read_json(record)
     parts = [_mapped(folder / name) for name in held["parts"]]
-    return Store(folder, pa.concat_tables(parts), held["digest"], listing.title, listing.notes)
+    return Store(
+        folder,
+        pa.concat_tables(parts),
+        held["digest"],
+        listing.title,
+        listing.notes,
+        listing.kind,
+        listing.sampling_rate,
+    )
 
 
 def _mapped(path: Path) -> pa.Table:
@@ -166,7 +189,7 @@ def _add(sums: Any, part: pa.Table) -> None:
 def _write(path: Path, listing: Listing, rows: range, observe: Observe) -> None:
     looked: list[dict[str, Any]] = []
     held, done = 0, rows.start
-    with write_aside(path) as stream, pa.ipc.new_file(stream, SCHEMA) as writer:
+    with write_aside(path) as stream, pa.ipc.new_file(stream, SCHEMAS[listing.kind]) as writer:
         for found in _look(listing, rows):
             looked += found
             held += sum(len(item["bytes"]) for item in found)
@@ -195,9 +218,10 @@ def _look(listing: Listing, rows: range) -> Iterator[list[dict[str, Any]]]:
 
 
 def _batch(listing: Listing, looked: list[dict[str, Any]], start: int) -> pa.RecordBatch:
-    thumbnails = np.frombuffer(b"".join(item["thumbnail"] for item in looked), dtype=np.uint8)
     columns: dict[str, Any] = {name: [item[name] for item in looked] for name in looked[0]}
-    columns["phash"] = perceptual_hashes(thumbnails.reshape(-1, THUMBNAIL, THUMBNAIL))
+    if listing.kind == "image":
+        thumbnails = np.frombuffer(b"".join(columns["thumbnail"]), dtype=np.uint8)
+        columns["phash"] = perceptual_hashes(thumbnails.reshape(-1, THUMBNAIL, THUMBNAIL))
     for name, held in (
         ("label", listing.labels),
         ("split", listing.splits),
@@ -205,15 +229,13 @@ def _batch(listing: Listing, looked: list[dict[str, Any]], start: int) -> pa.Rec
         ("origin", listing.origins),
     ):
         columns[name] = [_valid(text) for text in held[start : start + len(looked)]]
-    return pa.record_batch({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA)
+    schema = SCHEMAS[listing.kind]
+    return pa.record_batch({name: columns[name] for name in schema.names}, schema=schema)
 
 
 def _valid(text: str) -> str:
     """Return text that UTF-8 can hold; names of files may be any bytes."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-_BLANK = bytes(THUMBNAIL * THUMBNAIL)
 
 
 def _look_at(listing: Listing, row: int) -> dict[str, Any]:
@@ -222,22 +244,8 @@ def _look_at(listing: Listing, row: int) -> dict[str, Any]:
         if not listing.labels[row].strip():
             raise DataError("it has no label")
         data = listing.read(row)
-        image = open_image(data)
-        facts = facts_of(image)
-        small = image.convert("RGB") if image.mode not in ("L", "RGB") else image
-        pixels = hashlib.sha256(f"{image.mode} {image.size} ".encode() + image.tobytes())
-        thumbnail = small.convert("L").resize((THUMBNAIL, THUMBNAIL), 5).tobytes()
-        return {
-            "bytes": data,
-            "bytes_digest": hashlib.sha256(data).digest()[:16],
-            "pixel_digest": pixels.digest()[:16],
-            "thumbnail": thumbnail,
-            "width": facts.width,
-            "height": facts.height,
-            "mode": facts.mode,
-            "is_grey": facts.is_grey,
-            "error": None,
-        }
+        facts = _LOOKS[listing.kind](data, listing)
+        return {**facts, "bytes": data, "bytes_digest": _digest(data), "error": None}
     except DataError as error:
         why = ". ".join(part for part in (error.what, error.why) if part)
     except FileNotFoundError:
@@ -245,13 +253,87 @@ def _look_at(listing: Listing, row: int) -> dict[str, Any]:
     except OSError as error:
         why = f"can't be read ({error.strerror or error})"
     return {
+        **_NOTHING[listing.kind],
         "bytes": data,
-        "bytes_digest": hashlib.sha256(data).digest()[:16],
-        "pixel_digest": bytes(16),
-        "thumbnail": _BLANK,
+        "bytes_digest": _digest(data),
+        "content_digest": bytes(16),
+        "error": why,
+    }
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()[:16]
+
+
+def _look_at_image(data: bytes, listing: Listing) -> dict[str, Any]:
+    image = open_image(data)
+    facts = facts_of(image)
+    small = image.convert("RGB") if image.mode not in ("L", "RGB") else image
+    return {
+        "content_digest": _digest(f"{image.mode} {image.size} ".encode() + image.tobytes()),
+        "thumbnail": small.convert("L").resize((THUMBNAIL, THUMBNAIL), 5).tobytes(),
+        "width": facts.width,
+        "height": facts.height,
+        "mode": facts.mode,
+        "is_grey": facts.is_grey,
+    }
+
+
+def _look_at_text(data: bytes, listing: Listing) -> dict[str, Any]:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        byte = data[error.start]
+        raise DataError(f"it isn't UTF-8: byte {error.start} is 0x{byte:02x}") from error
+    if not text.strip():
+        raise DataError("it is empty")
+    if "\0" in text:
+        raise DataError("it holds a NUL byte, so it is no text")
+    if len(text) > MOST_CHARACTERS:
+        raise DataError(f"it has {len(text):,} characters, more than {MOST_CHARACTERS:,}")
+    return {"content_digest": _digest(fold(text).encode()), "characters": len(text)}
+
+
+def _look_at_sound(data: bytes, listing: Listing) -> dict[str, Any]:
+    source = pcm_of(data, listing.sampling_rate)
+    facts = sound_facts(source, rate=listing.sampling_rate)
+    whole = SoundInput(facts.sampling_rate, LONGEST_S)
+    samples = read_sound(source, whole, rate=listing.sampling_rate)
+    return {
+        "content_digest": _digest(f"{facts.sampling_rate} ".encode() + samples.tobytes()),
+        "sampling_rate": facts.sampling_rate,
+        "channels": facts.channels,
+        "frames": facts.frames,
+    }
+
+
+def pcm_of(data: bytes, sampling_rate: int | None) -> bytes | NDArray[np.int16]:
+    """Return plain PCM as an array, where the source says that its sounds are that.
+
+    Raises:
+        DataError: it isn't 16-bit PCM.
+    """
+    if sampling_rate is None:
+        return data
+    if len(data) % 2 or not data:
+        raise DataError(f"{len(data)} bytes aren't 16-bit PCM")
+    return np.frombuffer(data, dtype="<i2")
+
+
+_LOOKS: dict[Kind, Callable[[bytes, Listing], dict[str, Any]]] = {
+    "image": _look_at_image,
+    "text": _look_at_text,
+    "sound": _look_at_sound,
+}
+_NOTHING: dict[Kind, dict[str, Any]] = {
+    "image": {
+        "thumbnail": bytes(THUMBNAIL * THUMBNAIL),
         "width": 0,
         "height": 0,
         "mode": "",
         "is_grey": False,
-        "error": why,
-    }
+    },
+    "text": {"characters": 0},
+    "sound": {"sampling_rate": 0, "channels": 0, "frames": 0},
+}
+"""The facts of a sample that can't be used."""

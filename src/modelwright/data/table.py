@@ -1,4 +1,4 @@
-"""The source `table`: CSV, TSV, JSON lines or Parquet with a column of images and one of labels."""
+"""The source `table`: CSV, TSV, JSON lines or Parquet with a column of inputs and one of labels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelwright.data.listing import SPLITS, Listing, find_path, read_file
+from modelwright.data.folder import SUFFIXES as FILE_SUFFIXES
+from modelwright.data.lines import read_maybe_packed
+from modelwright.data.listing import SPLITS, Kind, Listing, find_path, read_file
 from modelwright.errors import DataError, nearest
 from modelwright.files import digest
 from modelwright.recipe.data import TableData
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 csv.field_size_limit(1 << 24)
 
 
@@ -27,7 +29,7 @@ class _Rows:
     """The columns that were asked for, of one file."""
 
     path: Path
-    images: Sequence[Any]
+    inputs: Sequence[Any]
     labels: Sequence[str]
     splits: Sequence[str]
     extras: Sequence[str]
@@ -41,7 +43,7 @@ class _Rows:
         return f"{self.path.name}:{row + self.first_line}"
 
 
-def list_table(spec: TableData, *, base: Path) -> Listing:
+def list_table(spec: TableData, *, base: Path, kind: Kind = "image") -> Listing:
     """Return the rows of a table, or of a folder with a table for each split.
 
     Raises:
@@ -49,7 +51,7 @@ def list_table(spec: TableData, *, base: Path) -> Listing:
     """
     path = find_path(spec.path, base)
     files = _files(path)
-    tables = [_read(file, split, spec) for file, split in files]
+    tables = [_read(file, split, spec, kind) for file, split in files]
     starts: list[int] = []
     total = 0
     for rows in tables:
@@ -64,22 +66,31 @@ def list_table(spec: TableData, *, base: Path) -> Listing:
 
     def read(row: int) -> bytes:
         rows, at = locate(row)
-        return _bytes_of(rows.images[at], rows.path.parent)
+        if kind == "text":
+            return _text_bytes(rows.inputs[at])
+        return _bytes_of(rows.inputs[at], rows.path.parent)
 
-    images = [image for rows in tables for image in rows.images]
+    paths = [item for rows in tables for item in rows.inputs] if kind != "text" else []
     return Listing(
         title=f"table {path.name}",
-        key=_key(spec, files, images, path),
+        key=_key(spec, files, paths, path, kind),
         labels=[label for rows in tables for label in rows.labels],
         splits=[split for rows in tables for split in rows.splits],
         origins=[
-            image if isinstance(image, str) else rows.place(at)
+            item if isinstance(item, str) and kind != "text" else rows.place(at)
             for rows in tables
-            for at, image in enumerate(rows.images)
+            for at, item in enumerate(rows.inputs)
         ],
         extras=[extra for rows in tables for extra in rows.extras],
         read=read,
+        kind=kind,
+        sampling_rate=spec.sampling_rate if kind == "sound" else None,
     )
+
+
+def is_table(path: Path) -> bool:
+    """Say whether a file is a table, by its name."""
+    return path.is_file() and _suffix(path) in SUFFIXES
 
 
 def is_table_folder(path: Path) -> bool:
@@ -89,23 +100,49 @@ def is_table_folder(path: Path) -> bool:
 
 _LIKELY = {
     "image": ("image", "img", "path", "file", "picture", "photo"),
+    "text": ("text", "sentence", "review", "comment", "document"),
+    "sound": ("sound", "audio", "wav", "clip", "pcm"),
     "label": ("label", "class", "target", "category", "species", "y"),
 }
 
 
-def guess_columns(path: Path) -> dict[str, str]:
-    """Return the columns that are likely meant, where they aren't named as by default."""
+def guess_table(path: Path, kind: Kind | None = None) -> tuple[Kind, dict[str, str]]:
+    """Return what a table holds, and the columns that are likely meant where they aren't defaults.
+
+    Args:
+        path: a table, or a folder of tables.
+        kind: what it holds, if that is known.
+    """
     file = path if path.is_file() else _split_tables(path)[0][0]
-    columns = list(_columns(file))
+    columns = _columns(file)
+    kind = kind or _likely_kind(columns)
     found = {}
-    for key, likely in _LIKELY.items():
-        chosen = _likeliest(columns, likely)
+    for key in (kind, "label"):
+        chosen = _likeliest(list(columns), _LIKELY[key])
         if chosen is not None and chosen != key:
             found[key] = chosen
     split = next((name for name in columns if name.lower() in ("split", "set", "subset")), None)
     if split is not None:
         found["split_column"] = split
-    return found
+    return kind, found
+
+
+def _likely_kind(columns: Mapping[str, Column]) -> Kind:
+    """Tell what the rows are: by a column's name and its first value, else images."""
+    kinds: tuple[Kind, ...] = ("image", "sound", "text")
+    for fits in (str.__eq__, str.__contains__):
+        for kind in kinds:
+            for word in _LIKELY[kind]:
+                for name in columns:
+                    if fits(name.lower(), word):
+                        return _by_value(kind, next(iter(columns[name]()), None))
+    return "image"
+
+
+def _by_value(kind: Kind, value: Any) -> Kind:
+    """Correct a column's name, such as `file`, by what its first value is."""
+    suffix = Path(value).suffix.lower() if isinstance(value, str) and len(value) < 500 else ""
+    return next((held for held, suffixes in FILE_SUFFIXES.items() if suffix in suffixes), kind)
 
 
 def _likeliest(columns: list[str], likely: tuple[str, ...]) -> str | None:
@@ -135,26 +172,46 @@ def _files(path: Path) -> list[tuple[Path, str]]:
 def _split_tables(folder: Path) -> list[tuple[Path, str]]:
     order = {"train": 0, "validation": 1, "test": 2}
     found = [
-        (item, SPLITS[item.stem.lower()])
+        (item, SPLITS[item.name.partition(".")[0].lower()])
         for item in folder.iterdir()
-        if item.suffix.lower() in SUFFIXES and item.stem.lower() in SPLITS
+        if _suffix(item) in SUFFIXES and item.name.partition(".")[0].lower() in SPLITS
     ]
     return sorted(found, key=lambda pair: (order[pair[1]], pair[0].name))
 
 
-def _key(spec: TableData, files: list[tuple[Path, str]], images: list[Any], path: Path) -> str:
-    marks = [spec.image, spec.label, spec.split_column or "", spec.split.column or ""]
+def _key(
+    spec: TableData, files: list[tuple[Path, str]], paths: list[Any], path: Path, kind: Kind
+) -> str:
+    column = getattr(spec, kind)
+    marks = [
+        kind,
+        column,
+        str(spec.sampling_rate),
+        spec.label,
+        spec.split_column or "",
+        spec.split.column or "",
+    ]
     marks += [digest(file.read_bytes()) for file, _ in files]
     root = path if path.is_dir() else path.parent
-    for image in images:
-        if isinstance(image, str):
-            file = root / image
+    for item in paths:
+        if isinstance(item, str):
+            file = root / item
             try:
                 facts = file.stat()
-                marks.append(f"{image} {facts.st_size} {facts.st_mtime_ns}")
+                marks.append(f"{item} {facts.st_size} {facts.st_mtime_ns}")
             except (OSError, ValueError):
-                marks.append(f"{image} missing")
-    return digest("\n".join(["table 1", *marks]).encode(errors="surrogatepass"))
+                marks.append(f"{item} missing")
+    return digest("\n".join(["table 2", *marks]).encode(errors="surrogatepass"))
+
+
+def _text_bytes(text: Any) -> bytes:
+    if isinstance(text, list) and all(isinstance(part, str) for part in text):
+        text = " ".join(text)  # A text that comes sentence by sentence.
+    if isinstance(text, bytes):
+        return text
+    if text is None or not isinstance(text, str):
+        raise OSError("the cell is empty" if text is None else "the cell holds no text")
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _bytes_of(image: Any, folder: Path) -> bytes:
@@ -170,11 +227,12 @@ def _bytes_of(image: Any, folder: Path) -> bytes:
     raise OSError("the cell is empty")
 
 
-def _read(file: Path, split: str, spec: TableData) -> _Rows:
+def _read(file: Path, split: str, spec: TableData, kind: Kind) -> _Rows:
+    column = str(getattr(spec, kind))
     columns = _columns(file)
     if not columns:
         raise DataError("the table is empty", where=str(file))
-    wanted = {"image": spec.image, "label": spec.label}
+    wanted = {kind: column, "label": spec.label}
     if spec.split_column is not None:
         wanted["split_column"] = spec.split_column
     if spec.split.column is not None:
@@ -188,10 +246,10 @@ def _read(file: Path, split: str, spec: TableData) -> _Rows:
             )
     labels = columns[spec.label]()
     count = len(labels)
-    first_line = 2 if file.suffix.lower() in (".csv", ".tsv") else 1
+    first_line = 2 if _suffix(file).startswith((".csv", ".tsv")) else 1
     rows = _Rows(
         path=file,
-        images=columns[spec.image](),
+        inputs=columns[column](),
         labels=[_text(value) for value in labels],
         splits=[split] * count,
         extras=[_text(v) for v in columns[spec.split.column]()]
@@ -202,7 +260,7 @@ def _read(file: Path, split: str, spec: TableData) -> _Rows:
     if spec.split_column is None:
         return rows
     named = [_split(value, rows, at) for at, value in enumerate(columns[spec.split_column]())]
-    return _Rows(file, rows.images, rows.labels, named, rows.extras, rows.first_line)
+    return _Rows(file, rows.inputs, rows.labels, named, rows.extras, rows.first_line)
 
 
 def _split(value: Any, rows: _Rows, at: int) -> str:
@@ -227,18 +285,24 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else str(value)
 
 
+def _suffix(file: Path) -> str:
+    """Return `.csv` or `.csv.gz`."""
+    suffix = file.suffix.lower()
+    return file.with_suffix("").suffix.lower() + suffix if suffix == ".gz" else suffix
+
+
 Column = Callable[[], Sequence[Any]]
 
 
 def _columns(file: Path) -> Mapping[str, Column]:
     """Return a function for each column of a file."""
-    kind = file.suffix.lower()
+    kind = _suffix(file)
     try:
-        match kind:
+        match kind.removesuffix(".gz"):
             case ".parquet":
                 return _parquet(file)
             case ".csv" | ".tsv":
-                return _delimited(file, "\t" if kind == ".tsv" else None)
+                return _delimited(file, "\t" if kind.startswith(".tsv") else None)
             case ".jsonl":
                 return _json_lines(file)
     except OSError as error:
@@ -285,7 +349,7 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
 
 def _decoded(file: Path) -> str:
     try:
-        return file.read_bytes().decode("utf-8-sig")
+        return read_maybe_packed(file).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
             "the table isn't UTF-8",

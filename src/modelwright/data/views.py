@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +45,58 @@ def derived_view(store: Store, input: ImageInput, *, observe: Observe) -> NDArra
         ) from error
     held: NDArray[np.uint8] = pixels
     return held
+
+
+def ragged_view(
+    store: Store,
+    key: str,
+    encode: Callable[[range], list[NDArray[Any]]],
+    *,
+    dtype: str,
+    observe: Observe,
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return values of different lengths for every row of a store, encoding them where that is new.
+
+    Args:
+        store: the samples.
+        key: the digest of how they are encoded.
+        encode: returns the values of some rows; of a broken row none.
+        dtype: NumPy's name of the values' type.
+        observe: called with progress.
+
+    Returns:
+        All values, one row after the other, memory-mapped; and the length of each row.
+
+    Raises:
+        ResourceError: the disk is full, or the cache can't be written.
+    """
+    mark = json_digest([VERSION, store.digest, key, dtype]).partition(":")[2][:32]
+    values, lengths = (cache_folder() / "views" / f"{mark}.{part}" for part in ("bin", "npy"))
+    if not lengths.exists():  # It is written last.
+        with locked(values.with_suffix(".lock")):
+            if not lengths.exists():
+                counts: list[int] = []
+                with write_aside(values) as stream:
+                    for start in range(0, len(store), _CHUNK):
+                        rows = encode(range(start, min(start + _CHUNK, len(store))))
+                        counts += [len(row) for row in rows]
+                        stream.write(np.concatenate(rows).astype(dtype).tobytes())
+                        observe(Progress("decode", len(counts), len(store)))
+                with write_aside(lengths) as stream:
+                    np.save(stream, np.array(counts, dtype=np.int64), allow_pickle=False)
+    try:
+        held: NDArray[np.int64] = np.load(lengths, allow_pickle=False)
+        total = int(held.sum())
+        if len(held) != len(store) or values.stat().st_size != total * np.dtype(dtype).itemsize:
+            raise ValueError
+        mapped = np.memmap(values, dtype, "r") if total else np.empty(0, dtype)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            "this cached view of the data is damaged",
+            where=str(lengths),
+            fix="Remove the file and run again: it is built anew",
+        ) from error
+    return mapped, held
 
 
 def _build(path: Path, store: Store, input: ImageInput, observe: Observe) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from modelwright import metrics
 from modelwright.data.dataset import Split
 from modelwright.errors import DataError
-from modelwright.evaluation import intervals
+from modelwright.evaluation import intervals, simple
 from modelwright.evaluation.compare import DIFFERENCE, compare
 from modelwright.evaluation.hog import cell_pixels, hog_features
 from modelwright.evaluation.linear import Features, Linear, nearest_centroid, ridge
@@ -137,8 +137,23 @@ def hog(train: Split, samples: Split, num_classes: int) -> Answers:
     )
 
 
+def words(train: Split, samples: Split, num_classes: int) -> Answers:
+    """Answer by the words' frequencies in each class (multinomial naive Bayes)."""
+    found = simple.naive_bayes(train, samples, num_classes)
+    return Answers(np.arange(len(samples)), found, "multinomial naive Bayes over the tokens")
+
+
+def spectrum(train: Split, samples: Split, num_classes: int) -> Answers:
+    """Answer by the average spectrum, with a linear classifier (ridge regression)."""
+    found = simple.spectrum(train, samples, num_classes)
+    method = "mean and deviation of the spectrum with a linear classifier (ridge regression)"
+    return Answers(np.arange(len(samples)), found, method)
+
+
 BASELINES: dict[str, dict[str, Baseline]] = {
     "image": {"majority": majority, "centroid": centroid, "hog": hog},
+    "text": {"majority": majority, "words": words},
+    "sound": {"majority": majority, "spectrum": spectrum},
     "": {"majority": majority},
 }
 """By kind of input; the empty kind stands for all that aren't named."""
@@ -170,7 +185,7 @@ def _linear(
 
     classifier = fit(lambda: chunks(train, taught), num_classes=num_classes)
     predicted = [classifier.answer(values) for values, _ in chunks(samples, asked)]
-    if (height, width) != train.inputs.shape[1:3]:
+    if (height, width) != train.pixels.shape[1:3]:
         method += f"; images reduced to {height} × {width}"
     if len(taught) < len(train):
         method += f"; fitted on {len(taught):,} of {len(train):,} samples, drawn at random"
@@ -201,9 +216,7 @@ def _factors(height: int, width: int, side: int) -> tuple[int, int]:
 
 
 def _reduced_size(split: Split, side: int) -> tuple[int, int]:
-    if split.inputs.ndim != 4:
-        raise DataError("its inputs aren't images")
-    height, width = split.inputs.shape[1:3]
+    height, width = split.pixels.shape[1:3]
     down, across = _factors(height, width, side)
     return height // down, width // across
 

@@ -1,4 +1,4 @@
-"""Time per prediction on this machine, from the decoded uint8 array to the decoded answer.
+"""Time per prediction on this machine, from the decoded sample to the decoded answer.
 
 The clock is monotonic. Garbage that answering makes is collected as it would be in use, while all
 that stood in memory before (a whole training run, perhaps) is set aside, since a server has none of
@@ -13,7 +13,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -84,8 +84,8 @@ def runtime(*, threads: int, library: str = "onnxruntime") -> str:
 
 
 def measure_latency(
-    answer: Callable[[NDArray[np.uint8]], object],
-    pixels: NDArray[np.uint8],
+    answer: Callable[[Any], object],
+    samples: NDArray[np.uint8] | Sequence[Any],
     *,
     place: Place,
     model: str,
@@ -96,8 +96,9 @@ def measure_latency(
     """Measure the time of one answer (p50, p95, p99) and the answers per second in batches of 64.
 
     Args:
-        answer: from decoded pixels `[N, H, W, C]` to the decoded answer, views included.
-        pixels: real samples; they take turns, so that no cache holds the one answer.
+        answer: from samples to their decoded answers, views included.
+        samples: real ones, as they are asked about: decoded pixels `[N, H, W, C]`, texts, or sounds
+            `[T]`; they take turns, so that no cache holds the one answer.
         place: the hardware, runtime and threads, which the figures depend on.
         model: the model digest.
         seconds: how long to measure, about; a slow model may take three times as long, so that
@@ -108,9 +109,15 @@ def measure_latency(
     Raises:
         DataError: there are no samples.
     """
-    if len(pixels) == 0:
+    if len(samples) == 0:
         raise DataError("there are no samples to measure the latency with")
-    batch = np.ascontiguousarray(np.resize(pixels[:BATCH], (BATCH, *pixels.shape[1:])))
+    batch: Any
+    if isinstance(samples, np.ndarray):
+        batch = np.ascontiguousarray(np.resize(samples[:BATCH], (BATCH, *samples.shape[1:])))
+        begin = "the decoded uint8 array"
+    else:
+        batch = [samples[turn % len(samples)] for turn in range(BATCH)]
+        begin = "the text" if isinstance(samples[0], str) else "the decoded sound"
     context: dict[str, Any] = {
         "model": model,
         "hardware": place.hardware,
@@ -130,18 +137,15 @@ def measure_latency(
             lambda turn: answer(batch), seconds=seconds / 3, least=_LEAST_BATCHES, clock=clock
         )
         observe(Progress("latency", 2, 2))
-    return [*_latencies(single, context), _throughput(whole, context)]
+    return [*_latencies(single, begin, context), _throughput(whole, context)]
 
 
-def _latencies(times_ns: Doubles, context: dict[str, Any]) -> list[Evidence]:
+def _latencies(times_ns: Doubles, begin: str, context: dict[str, Any]) -> list[Evidence]:
     ordered = np.sort(times_ns) / 1e6
     found = []
     for metric, share in QUANTILES.items():
         value, bounds = quantile_bounds(ordered, share)
-        method = (
-            "batch of 1, from the decoded uint8 array to the decoded answer; "
-            "bounds by order statistics"
-        )
+        method = f"batch of 1, from {begin} to the decoded answer; bounds by order statistics"
         if not is_bounded(share, len(ordered)):
             method += "; too few answers for an upper bound, so the slowest stands there"
         found.append(

@@ -1,4 +1,4 @@
-"""Every metric once, in NumPy: used to choose an epoch in training and to measure the shipped file."""
+"""Every metric once, in NumPy: used to choose an epoch and to measure the shipped file."""
 
 from __future__ import annotations
 

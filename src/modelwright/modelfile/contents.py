@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from modelwright.modelfile.manifest import (
     LINEAGE,
     RECIPE,
     SPEC,
+    TOKENIZER,
     WEIGHTS,
     Manifest,
 )
@@ -36,6 +37,8 @@ from modelwright.modelfile.strict import json_member, parse_json
 from modelwright.modelfile.tensors import Arrays, read_arrays, write_arrays
 
 _INPUT, _OUTPUT = "inputs.", "outputs."
+MODEL = "model/"
+ASSETS = (TOKENIZER.removeprefix(MODEL),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class Contents:
     golden: Golden
     parameters: int
     multiply_adds: int
+    assets: dict[str, bytes] = field(default_factory=dict)
+    """What else decides a prediction, by its name under `model/`: the tokenizer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,7 @@ def write(path: Path, contents: Contents) -> Written:
         SPEC: contents.spec.to_bytes(),
         WEIGHTS: write_arrays(contents.weights, name=WEIGHTS),
         **{f"{GRAPHS}{name}.onnx": graph for name, graph in contents.graphs.items()},
+        **{f"{MODEL}{name}": data for name, data in contents.assets.items()},
         RECIPE: _utf8(contents.recipe),
         DATA_CARD: json_member(contents.data_card, name=DATA_CARD),
         ENVIRONMENT: json_member(contents.environment, name=ENVIRONMENT),
@@ -142,7 +148,14 @@ def read_contents(container: Container) -> Contents:
         golden=golden,
         parameters=manifest.parameters,
         multiply_adds=manifest.multiply_adds,
+        assets={name: members[f"{MODEL}{name}"] for name in ASSETS if f"{MODEL}{name}" in members},
     )
+
+
+def assets_of(container: Container) -> dict[str, bytes]:
+    """Return what else decides a prediction, by its name under `model/`."""
+    names = {member.name for member in container.manifest.members}
+    return {name: container.read(f"{MODEL}{name}") for name in ASSETS if f"{MODEL}{name}" in names}
 
 
 def with_ledger(path: Path | str, ledger: Ledger) -> None:

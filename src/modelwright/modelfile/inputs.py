@@ -1,6 +1,7 @@
 """Kinds of input: what a user hands over, and the arrays that a graph takes for it.
 
-The only place in this room that knows what an image is. A new kind is one entry of `INPUT_KINDS`.
+The only place in this room that knows what an image or a text is. A new kind is one entry of
+`READERS`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from modelwright.errors import DataError, ModelFileError, ModelwrightError
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.transforms import ImageInput, decode_image, read_image, view_batches
+from modelwright.transforms.sound import SoundInput, read_sound
+from modelwright.transforms.text import TextInput
 
 _LARGEST_SIDE = 1 << 16
 Declared = Mapping[str, Any]
@@ -36,36 +39,47 @@ class Items:
     """One input, whose answer is one; else several, whose answer is a list."""
 
 
-@dataclass(frozen=True, slots=True)
-class InputKind:
-    """One kind of input.
+class Reader(Protocol):
+    """One kind of input, as a file declares it: from what a user hands over to a graph's arrays."""
 
-    `tensors` says what the network takes; `take_apart` tells one input from several; `read` turns
-    items into one batch, the host steps; `views` makes the test-time views of a batch, with their
-    weights; `synthetic` makes samples that are nobody's data.
-    """
+    @property
+    def view_choices(self) -> tuple[str | int, ...]:
+        """The test-time views that it has."""
 
-    tensors: Callable[[Declared], tuple[TensorSpec, ...]]
-    take_apart: Callable[[Any, Declared], Items]
-    read: Callable[[Sequence[Any], Declared], Arrays]
-    views: Callable[[Arrays, str | int], tuple[list[Arrays], NDArray[np.float32]]]
-    synthetic: Callable[[Declared, int], Arrays]
-    view_choices: tuple[str | int, ...] = ("none",)
+    @property
+    def tensors(self) -> tuple[TensorSpec, ...]:
+        """What the network takes."""
+
+    def take_apart(self, inputs: Any) -> Items:
+        """Tell one input from several."""
+
+    def read(self, items: Sequence[Any]) -> Arrays:
+        """Turn items into one batch: the host steps."""
+
+    def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
+        """Make the test-time views of a batch, with their weights."""
+
+    def synthetic(self, count: int) -> Arrays:
+        """Make samples that are nobody's data."""
 
 
-def input_kind(declared: Declared) -> InputKind:
-    """Return the kind of an input.
+def open_input(declared: Declared, assets: Mapping[str, bytes]) -> Reader:
+    """Return what reads an input as a file declares it.
+
+    Args:
+        declared: the declaration, with its `kind`.
+        assets: what else stands in the file for it, by name: the tokenizer.
 
     Raises:
         ModelFileError: this version doesn't know it.
     """
     name = declared.get("kind")
-    if not isinstance(name, str) or name not in INPUT_KINDS:
+    if not isinstance(name, str) or name not in READERS:
         raise ModelFileError(
             f"inputs of the kind {name!r} aren't known to this version",
             fix="Update modelwright",
         )
-    return INPUT_KINDS[name]
+    return READERS[name](declared, assets)
 
 
 def by_name(
@@ -102,11 +116,6 @@ def check_batch(arrays: Mapping[str, NDArray[Any]], tensors: Sequence[TensorSpec
     return len(arrays[tensors[0].name])
 
 
-def _image_tensors(declared: Declared) -> tuple[TensorSpec, ...]:
-    spec = image_input(declared)
-    return (TensorSpec("pixels", "uint8", ("N", spec.height, spec.width, spec.channels)),)
-
-
 def image_input(declared: Declared) -> ImageInput:
     """Return the declaration of an image input.
 
@@ -135,23 +144,53 @@ def image_input(declared: Declared) -> ImageInput:
     return ImageInput.from_json(values)
 
 
-def _images_apart(inputs: Any, declared: Declared) -> Items:
-    if isinstance(inputs, np.ndarray) and inputs.ndim == 4:
-        return Items(cast("Sequence[Any]", inputs), is_one=False)
-    if isinstance(inputs, list | tuple):
-        return Items(inputs, is_one=False)
-    return Items([inputs], is_one=True)
+@dataclass(frozen=True, slots=True)
+class ImageReader:
+    """Images: paths, image files' bytes, PIL images, or pixels."""
 
+    spec: ImageInput
+    view_choices: tuple[str | int, ...] = ("none", "flip", 6)
 
-def _read_images(items: Sequence[Any], declared: Declared) -> Arrays:
-    spec = image_input(declared)
-    size = (spec.height, spec.width, spec.channels)
-    if isinstance(items, np.ndarray) and items.dtype == np.uint8 and items.shape[1:] == size:
-        return {"pixels": items}  # decoded before
-    pixels = np.empty((len(items), *size), dtype=np.uint8)
-    for number, item in enumerate(items):
-        pixels[number] = _read_image(item, spec, number)
-    return {"pixels": pixels}
+    @property
+    def tensors(self) -> tuple[TensorSpec, ...]:
+        """Pixels of a fixed size."""
+        spec = self.spec
+        return (TensorSpec("pixels", "uint8", ("N", spec.height, spec.width, spec.channels)),)
+
+    def take_apart(self, inputs: Any) -> Items:
+        """Tell one image from several."""
+        if isinstance(inputs, np.ndarray) and inputs.ndim == 4:
+            return Items(cast("Sequence[Any]", inputs), is_one=False)
+        if isinstance(inputs, list | tuple):
+            return Items(inputs, is_one=False)
+        return Items([inputs], is_one=True)
+
+    def read(self, items: Sequence[Any]) -> Arrays:
+        """Decode images."""
+        size = (self.spec.height, self.spec.width, self.spec.channels)
+        if isinstance(items, np.ndarray) and items.dtype == np.uint8 and items.shape[1:] == size:
+            return {"pixels": items}  # decoded before
+        pixels = np.empty((len(items), *size), dtype=np.uint8)
+        for number, item in enumerate(items):
+            pixels[number] = _read_image(item, self.spec, number)
+        return {"pixels": pixels}
+
+    def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
+        """Mirror and shift."""
+        if views == "none":
+            return [batch], np.ones(1, np.float32)
+        pixels, weights = view_batches(batch["pixels"], views)
+        return [{"pixels": view} for view in pixels], weights.astype(np.float32)
+
+    def synthetic(self, count: int) -> Arrays:
+        """Return colour slopes and noise, by integer arithmetic that never changes."""
+        height, width, channels = self.spec.height, self.spec.width, self.spec.channels
+        n, y, x, c = np.ogrid[:count, :height, :width, :channels]
+        down, across = 255 * y // max(1, height - 1), 255 * x // max(1, width - 1)
+        slope = (down * (n + 1) + across * (c + 1)) % 256
+        place = ((n * height + y) * width + x) * channels + c
+        noise = (place * 2654435761 % 2**32 * 2246822519 % 2**32) >> 24
+        return {"pixels": np.where(n % 2 == 0, slope, noise).astype(np.uint8)}
 
 
 def _read_image(item: Any, spec: ImageInput, number: int) -> NDArray[np.uint8]:
@@ -175,24 +214,6 @@ def _read_image(item: Any, spec: ImageInput, number: int) -> NDArray[np.uint8]:
         raise DataError(f"can't be read ({error})", where=repr(where)) from error
 
 
-def _image_views(batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
-    if views == "none":
-        return [batch], np.ones(1, np.float32)
-    pixels, weights = view_batches(batch["pixels"], views)
-    return [{"pixels": view} for view in pixels], weights.astype(np.float32)
-
-
-def _synthetic_images(declared: Declared, count: int) -> Arrays:
-    """Return colour slopes and noise, by integer arithmetic that never changes."""
-    (tensor,) = _image_tensors(declared)
-    height, width, channels = (int(size) for size in tensor.shape[1:])
-    n, y, x, c = np.ogrid[:count, :height, :width, :channels]
-    slope = (255 * y // max(1, height - 1) * (n + 1) + 255 * x // max(1, width - 1) * (c + 1)) % 256
-    place = ((n * height + y) * width + x) * channels + c
-    noise = (place * 2654435761 % 2**32 * 2246822519 % 2**32) >> 24
-    return {"pixels": np.where(n % 2 == 0, slope, noise).astype(np.uint8)}
-
-
 def _declared_tensors(declared: Declared) -> tuple[TensorSpec, ...]:
     found = declared.get("tensors")
     listed = found if isinstance(found, list) else []
@@ -202,56 +223,214 @@ def _declared_tensors(declared: Declared) -> tuple[TensorSpec, ...]:
     return tensors
 
 
-def _arrays_apart(inputs: Any, declared: Declared) -> Items:
-    """Take apart arrays that the caller has prepared: one batch, or one sample without N."""
-    tensors = _declared_tensors(declared)
-    if not isinstance(inputs, Mapping):
-        if len(tensors) != 1:
-            names = ", ".join(tensor.name for tensor in tensors)
-            raise DataError(f"the model takes several inputs; give them by name: {names}")
-        inputs = {tensors[0].name: inputs}
-    arrays = {str(name): np.asarray(array) for name, array in inputs.items()}
-    first = arrays.get(tensors[0].name)
-    is_one = first is not None and first.ndim == len(tensors[0].shape) - 1
-    if is_one:
-        arrays = {name: array[None] for name, array in arrays.items()}
-    count = check_batch(arrays, tensors)
-    rows = [{name: array[row] for name, array in arrays.items()} for row in range(count)]
-    return Items(rows, is_one=is_one)
+@dataclass(frozen=True, slots=True)
+class ArraysReader:
+    """Arrays that the caller has prepared: there are no host steps."""
+
+    tensors: tuple[TensorSpec, ...]
+    view_choices: tuple[str | int, ...] = ("none",)
+
+    def take_apart(self, inputs: Any) -> Items:
+        """Take apart one batch, or one sample without N."""
+        tensors = self.tensors
+        if not isinstance(inputs, Mapping):
+            if len(tensors) != 1:
+                names = ", ".join(tensor.name for tensor in tensors)
+                raise DataError(f"the model takes several inputs; give them by name: {names}")
+            inputs = {tensors[0].name: inputs}
+        arrays = {str(name): np.asarray(array) for name, array in inputs.items()}
+        first = arrays.get(tensors[0].name)
+        is_one = first is not None and first.ndim == len(tensors[0].shape) - 1
+        if is_one:
+            arrays = {name: array[None] for name, array in arrays.items()}
+        count = check_batch(arrays, tensors)
+        rows = [{name: array[row] for name, array in arrays.items()} for row in range(count)]
+        return Items(rows, is_one=is_one)
+
+    def read(self, items: Sequence[Any]) -> Arrays:
+        """Put samples together."""
+        return {
+            tensor.name: np.stack([item[tensor.name] for item in items]) for tensor in self.tensors
+        }
+
+    def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
+        """Return the batch: there is no other view."""
+        return no_views(batch, views, kind="arrays")
+
+    def synthetic(self, count: int) -> Arrays:
+        """Return small whole numbers, 0 and 1 in turn: legal as numbers and as places in tables."""
+        arrays = {}
+        for tensor in self.tensors:
+            sizes = [size if isinstance(size, int) else 4 for size in tensor.shape[1:]]
+            places = np.arange(count * math.prod(sizes)).reshape(count, *sizes)
+            arrays[tensor.name] = (places * 7 // 3 % 2).astype(tensor.dtype)
+        return arrays
 
 
-def _read_arrays(items: Sequence[Any], declared: Declared) -> Arrays:
-    names = [tensor.name for tensor in _declared_tensors(declared)]
-    return {name: np.stack([item[name] for item in items]) for name in names}
+def no_views(
+    batch: Arrays, views: str | int, *, kind: str
+) -> tuple[list[Arrays], NDArray[np.float32]]:
+    """Return a batch as its only view.
 
-
-def _no_views(batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
+    Raises:
+        ModelFileError: another one is asked for.
+    """
     if views != "none":
-        raise ModelFileError(f"inputs of the kind `arrays` have no views {views!r}")
+        raise ModelFileError(f"inputs of the kind `{kind}` have no views {views!r}")
     return [batch], np.ones(1, np.float32)
 
 
-def _synthetic_arrays(declared: Declared, count: int) -> Arrays:
-    """Return small whole numbers, 0 and 1 in turn: legal as numbers and as places in any table."""
-    arrays = {}
-    for tensor in _declared_tensors(declared):
-        sizes = [size if isinstance(size, int) else 4 for size in tensor.shape[1:]]
-        places = np.arange(count * math.prod(sizes)).reshape(count, *sizes)
-        arrays[tensor.name] = (places * 7 // 3 % 2).astype(tensor.dtype)
-    return arrays
+@dataclass(frozen=True, slots=True)
+class TextReader:
+    """Texts, or paths of text files."""
+
+    spec: TextInput
+    tensors: tuple[TensorSpec, ...] = (
+        TensorSpec("tokens", "int64", ("N", "T")),
+        TensorSpec("length", "int64", ("N",)),
+    )
+    view_choices: tuple[str | int, ...] = ("none",)
+
+    def take_apart(self, inputs: Any) -> Items:
+        """Tell one text from several."""
+        if isinstance(inputs, list | tuple):
+            return Items(inputs, is_one=False)
+        return Items([inputs], is_one=True)
+
+    def read(self, items: Sequence[Any]) -> Arrays:
+        """Tokenize texts; what is longer than the model takes is cut off at the end."""
+        texts = [_read_text(item, number) for number, item in enumerate(items)]
+        return padded("tokens", self.spec.encode(texts)[0], "int64")
+
+    def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
+        """Return the batch: there is no other view."""
+        return no_views(batch, views, kind="text")
+
+    def synthetic(self, count: int) -> Arrays:
+        """Return ids that never change, in rows of different lengths."""
+        size = self.spec.tokenizer.size
+        rows = [
+            (np.arange(min(5 + 3 * row, self.spec.longest)) * 7 + row * 13) % (size - 1) + 1
+            for row in range(count)
+        ]
+        return padded("tokens", rows, "int64")
 
 
-INPUT_KINDS: dict[str, InputKind] = {
-    "image": InputKind(
-        _image_tensors,
-        _images_apart,
-        _read_images,
-        _image_views,
-        _synthetic_images,
-        ("none", "flip", 6),
-    ),
-    "arrays": InputKind(
-        _declared_tensors, _arrays_apart, _read_arrays, _no_views, _synthetic_arrays
-    ),
+def _read_text(item: Any, number: int) -> str:
+    where = f"input {number + 1}"
+    try:
+        if isinstance(item, Path):
+            where = str(item)
+            item = read_plain(item, MOST_TEXT_BYTES)
+        elif isinstance(item, io.BufferedIOBase):
+            where, item = "standard input", item.read(MOST_TEXT_BYTES + 1)
+        if isinstance(item, bytes | bytearray):
+            item = bytes(item).decode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            "this isn't UTF-8 text", where=where, why=f"Byte {error.start} is no character"
+        ) from error
+    if not isinstance(item, str):
+        raise DataError(f"a {type(item).__name__} isn't a text", where=where)
+    if len(item) > MOST_TEXT_BYTES:
+        raise DataError(f"the text is longer than {MOST_TEXT_BYTES:,} characters", where=where)
+    if not item.strip():
+        raise DataError("the text is empty", where=where)
+    return item
+
+
+MOST_TEXT_BYTES = 16 << 20
+"""A longer text isn't read."""
+
+
+def read_plain(path: Path, most: int) -> bytes:
+    """Return the bytes of a plain file.
+
+    Raises:
+        DataError: it can't be read, or is longer than `most`.
+    """
+    try:
+        if not path.is_file():
+            raise DataError("there is no such file", where=str(path))
+        with path.open("rb") as stream:
+            data = stream.read(most + 1)
+    except (OSError, ValueError) as error:
+        raise DataError(f"can't be read ({error})", where=str(path)) from error
+    if len(data) > most:
+        raise DataError(f"the file is longer than {most:,} bytes", where=str(path))
+    return data
+
+
+def padded(name: str, rows: Sequence[NDArray[Any]], dtype: str) -> Arrays:
+    """Return rows of different lengths as one array, padded with 0, and their lengths."""
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    found = np.zeros((len(rows), int(lengths.max(initial=1))), dtype=dtype)
+    for at, row in enumerate(rows):
+        found[at, : len(row)] = row
+    return {name: found, "length": lengths}
+
+
+@dataclass(frozen=True, slots=True)
+class SoundReader:
+    """Sounds: paths or bytes of WAV, FLAC or OGG files, or arrays at the model's own rate."""
+
+    spec: SoundInput
+    tensors: tuple[TensorSpec, ...] = (
+        TensorSpec("samples", "int16", ("N", "T")),
+        TensorSpec("length", "int64", ("N",)),
+    )
+    view_choices: tuple[str | int, ...] = ("none",)
+
+    def take_apart(self, inputs: Any) -> Items:
+        """Tell one sound from several."""
+        if isinstance(inputs, list | tuple):
+            return Items(inputs, is_one=False)
+        return Items([inputs], is_one=True)
+
+    def read(self, items: Sequence[Any]) -> Arrays:
+        """Decode sounds, mixed to one channel and resampled."""
+        return padded("samples", [self._read(item, at) for at, item in enumerate(items)], "int16")
+
+    def _read(self, item: Any, number: int) -> NDArray[np.int16]:
+        where = os.fspath(item) if isinstance(item, str | os.PathLike) else f"input {number + 1}"
+        try:
+            if isinstance(item, io.BufferedIOBase):
+                item = item.read(MOST_SOUND_BYTES + 1)
+            if isinstance(item, str):
+                item = Path(item)
+            if isinstance(item, bytearray | memoryview):
+                item = bytes(item)
+            if not isinstance(item, bytes | Path | np.ndarray):
+                raise DataError(f"a {type(item).__name__} isn't a sound")
+            rate = self.spec.sampling_rate if isinstance(item, np.ndarray) else None
+            return read_sound(item, self.spec, rate=rate)
+        except ModelwrightError as error:
+            error.at(where)
+            raise
+
+    def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
+        """Return the batch: there is no other view."""
+        return no_views(batch, views, kind="sound")
+
+    def synthetic(self, count: int) -> Arrays:
+        """Return tones of different heights and lengths, by integer arithmetic."""
+        rate = self.spec.sampling_rate
+        rows = []
+        for row in range(count):
+            time = np.arange(rate // 4 + row * rate // 10, dtype=np.int64)
+            wave = time * (200 + 150 * row) * 65536 // rate % 65536
+            rows.append(np.where(wave < 32768, wave, 65535 - wave) - 16384)
+        return padded("samples", rows, "int16")
+
+
+MOST_SOUND_BYTES = 1 << 30
+"""A longer file of a sound isn't read."""
+
+
+READERS: dict[str, Callable[[Declared, Mapping[str, bytes]], Reader]] = {
+    "image": lambda declared, assets: ImageReader(image_input(declared)),
+    "text": lambda declared, assets: TextReader(TextInput.from_json(dict(declared), dict(assets))),
+    "sound": lambda declared, assets: SoundReader(SoundInput.from_json(dict(declared))),
+    "arrays": lambda declared, assets: ArraysReader(_declared_tensors(declared)),
 }
 """What can be handed over. `arrays` has no host steps: the caller has prepared them."""

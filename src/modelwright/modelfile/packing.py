@@ -15,7 +15,7 @@ from modelwright.errors import DataError, ModelFileError
 from modelwright.ledger import Ledger
 from modelwright.modelfile.contents import Contents, Golden, whole_weights, write
 from modelwright.modelfile.export import OPSET, Exported, environment, export
-from modelwright.modelfile.inputs import by_name, check_batch, input_kind
+from modelwright.modelfile.inputs import Reader, by_name, check_batch, open_input
 from modelwright.modelfile.outputs import difference
 from modelwright.modelfile.runtime import Session, check_interface, chunk_samples
 from modelwright.modelfile.spec import MAIN, FileSpec, GraphSpec, TensorSpec
@@ -80,11 +80,11 @@ def write_model(
         ResourceError: the disk is full, or the place can't be written; `path` is as it was.
     """
     declared = candidate.input.to_json()
-    kind = input_kind(declared)
-    tensors = kind.tensors(declared)
+    reader = open_input(declared, candidate.assets)
+    tensors = reader.tensors
     samples = _samples(golden_inputs, tensors, fewest=_FEWEST)
     if samples is None:
-        samples = kind.synthetic(declared, _count(tensors))
+        samples = reader.synthetic(_count(tensors))
     shown = _samples(probes, tensors)
     output_kind = "logits" if candidate.labels else "values"
     exported = export(candidate.network, samples, inputs=tensors, output=output_kind)
@@ -105,7 +105,7 @@ def write_model(
     )
     expected = {output_kind: exported.answer(samples)}
     compared = [samples, *([shown] if shown is not None else [])]
-    worst = _prove(spec, exported, compared, tolerance)
+    worst = _prove(spec, exported, reader, compared, tolerance)
     step = {
         "step": "export",
         "opset": OPSET,
@@ -125,6 +125,7 @@ def write_model(
         golden=Golden(samples, expected, float(tolerance)),
         parameters=exported.parameters,
         multiply_adds=exported.multiply_adds,
+        assets=dict(candidate.assets),
     )
     written = write(Path(path), contents)
     return PackReport(
@@ -143,7 +144,7 @@ _environment = environment
 
 
 def _prove(
-    spec: FileSpec, exported: Exported, batches: Sequence[Arrays], tolerance: float
+    spec: FileSpec, exported: Exported, reader: Reader, batches: Sequence[Arrays], tolerance: float
 ) -> float:
     """Return how far the graph's answers are from the network's.
 
@@ -152,7 +153,7 @@ def _prove(
     """
     weights = whole_weights(spec, exported.weights)
     session = Session(exported.graph, weights)
-    check_interface(spec, session)
+    check_interface(spec, session, reader)
     step, worst = chunk_samples(spec), 0.0
     for batch in batches:
         count = len(batch[spec.main.inputs[0].name])

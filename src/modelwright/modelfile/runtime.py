@@ -20,18 +20,27 @@ from modelwright.ledger import Ledger
 from modelwright.modelfile.container import open_container
 from modelwright.modelfile.contents import (
     Golden,
+    assets_of,
     parse_ledger,
     pick_weights,
     read_golden,
     whole_weights,
 )
-from modelwright.modelfile.inputs import by_name, check_batch, image_input, input_kind
-from modelwright.modelfile.manifest import GRAPHS, LEDGER, SPEC, WEIGHTS, Manifest
+from modelwright.modelfile.inputs import (
+    ArraysReader,
+    ImageReader,
+    Reader,
+    SoundReader,
+    TextReader,
+    by_name,
+    check_batch,
+    open_input,
+)
+from modelwright.modelfile.manifest import GRAPHS, LEDGER, RECIPE, SPEC, WEIGHTS, Manifest
 from modelwright.modelfile.outputs import check_outputs, difference
 from modelwright.modelfile.spec import MAIN, FileSpec
 from modelwright.modelfile.tensors import Arrays, read_arrays
 from modelwright.tasks import TASKS, Prediction
-from modelwright.transforms import ImageInput
 
 CHUNK_BYTES = 1 << 20
 """So many bytes of input are answered at once: 341 images of CIFAR's size, 6 of 224 pixels."""
@@ -114,6 +123,8 @@ class Model:
         spec: FileSpec,
         manifest: Manifest,
         session: Session,
+        reader: Reader,
+        recipe: bytes,
         ledger: bytes,
         file_bytes: int,
     ) -> None:
@@ -123,7 +134,8 @@ class Model:
         self.digest = manifest.digest
         self._session = session
         self._ledger = ledger
-        self._kind = input_kind(spec.input)
+        self._reader = reader
+        self._recipe = recipe
         self._most = chunk_samples(spec)
 
     @property
@@ -132,13 +144,21 @@ class Model:
         return self.spec.task
 
     @property
-    def input(self) -> ImageInput:
-        """How an image becomes its pixels: the host steps.
+    def input(self) -> Any:
+        """How a sample becomes what the network takes: the host steps, `ImageInput` for images.
 
         Raises:
-            ModelFileError: it doesn't take images.
+            ModelFileError: it has none: the caller prepares the arrays.
         """
-        return image_input(self.spec.input)
+        if isinstance(self._reader, ArraysReader):
+            raise ModelFileError("the model takes arrays that the caller has prepared")
+        assert isinstance(self._reader, ImageReader | TextReader | SoundReader)
+        return self._reader.spec
+
+    @property
+    def recipe(self) -> str:
+        """The recipe that it was made from, every default written out."""
+        return self._recipe.decode()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -180,7 +200,9 @@ class Model:
 
         Args:
             inputs: for images a path, an image file's bytes, a PIL image, or pixels `[H, W, C]` or
-                `[H, W]`; or a list of these; or pixels `[N, H, W, C]`.
+                `[H, W]`; or a list of these; or pixels `[N, H, W, C]`. For texts a text, or the
+                `Path` of a text file; for sounds a path, a file's bytes, or samples `[T]` at the
+                model's rate; or a list of these.
             top: how many answers at most, best first.
 
         Returns:
@@ -196,10 +218,10 @@ class Model:
             raise ModelFileError(
                 f"the task `{self.task}` isn't known to this version", fix="Update modelwright"
             )
-        given = self._kind.take_apart(inputs, self.spec.input)
+        given = self._reader.take_apart(inputs)
         answers: list[list[Prediction]] = []
         for start in range(0, len(given.items), self._most):
-            batch = self._kind.read(given.items[start : start + self._most], self.spec.input)
+            batch = self._reader.read(given.items[start : start + self._most])
             answers += TASKS[self.task].decode(self._answer(batch), self.labels, top)
         return answers[0] if given.is_one else answers
 
@@ -229,7 +251,7 @@ class Model:
 
     def _answer(self, batch: Arrays) -> NDArray[np.float32]:
         """Return the outputs of one chunk: all its views in one pass, then their weighted mean."""
-        views, weights = self._kind.views(batch, self.views)
+        views, weights = self._reader.views(batch, self.views)
         if len(views) == 1:
             return self._run(views[0])
         outputs = self._run(
@@ -267,18 +289,21 @@ def load(path: Path | str, *, threads: int | None = None) -> Model:
         weights = whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
         session = Session(container.read(f"{GRAPHS}{MAIN}.onnx"), weights, threads=threads)
         ledger = container.read(LEDGER)
-        check_interface(spec, session)
+        reader = open_input(spec.input, assets_of(container))
+        check_interface(spec, session, reader)
         check_golden(spec, session, read_golden(container, spec), most=1)
         return Model(
             spec=spec,
             manifest=container.manifest,
             session=session,
+            reader=reader,
+            recipe=container.read(RECIPE),
             ledger=ledger,
             file_bytes=container.file_bytes,
         )
 
 
-def check_interface(spec: FileSpec, session: Session) -> None:
+def check_interface(spec: FileSpec, session: Session, reader: Reader) -> None:
     """Refuse a graph whose inputs and outputs aren't those that the file declares.
 
     Raises:
@@ -288,10 +313,9 @@ def check_interface(spec: FileSpec, session: Session) -> None:
         [tensor.name for tensor in spec.main.inputs],
         [tensor.name for tensor in spec.main.outputs],
     )
-    kind = input_kind(spec.input)
-    if session.names() != declared or kind.tensors(spec.input) != spec.main.inputs:
+    if session.names() != declared or reader.tensors != spec.main.inputs:
         raise ModelFileError("the graph's inputs and outputs aren't those that the file declares")
-    if spec.views not in kind.view_choices:
+    if spec.views not in reader.view_choices:
         raise ModelFileError(f"the views {spec.views!r:.40} aren't known to this version")
     if spec.output_kind == "logits" and spec.main.outputs[0].shape[1:] != (len(spec.labels),):
         raise ModelFileError("the outputs are more or fewer than the labels")

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modelwright.errors import require
-from modelwright.modelfile.container import open_container
-from modelwright.modelfile.contents import digest, parse_lineage, whole_weights
-from modelwright.modelfile.inputs import image_input
+from modelwright.errors import ModelFileError, require
+from modelwright.modelfile.container import Container, open_container
+from modelwright.modelfile.contents import assets_of, digest, parse_lineage, whole_weights
+from modelwright.modelfile.inputs import (
+    ArraysReader,
+    ImageReader,
+    SoundReader,
+    TextReader,
+    open_input,
+)
 from modelwright.modelfile.manifest import LINEAGE, SPEC, WEIGHTS
 from modelwright.modelfile.spec import FileSpec
 from modelwright.modelfile.tensors import read_arrays
@@ -19,17 +25,24 @@ __all__ = ["declared_input", "digest", "rebuild"]
 
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
-    from modelwright.transforms import ImageInput
 
 
-def declared_input(path: Path | str) -> ImageInput:
-    """Return how a model file takes images.
+def declared_input(path: Path | str) -> Any:
+    """Return how a model file takes its samples: `ImageInput` for images.
 
     Raises:
         ModelFileError: it isn't a model file, is damaged, or takes something else.
     """
     with open_container(Path(path)) as container:
-        return image_input(FileSpec.from_bytes(container.read(SPEC)).input)
+        return _input(container, FileSpec.from_bytes(container.read(SPEC)))
+
+
+def _input(container: Container, spec: FileSpec) -> Any:
+    reader = open_input(spec.input, assets_of(container))
+    if isinstance(reader, ArraysReader):
+        raise ModelFileError("the model takes arrays, and only images, texts and sounds are known")
+    assert isinstance(reader, ImageReader | TextReader | SoundReader)
+    return reader.spec
 
 
 def rebuild(path: Path | str) -> Candidate:
@@ -54,7 +67,8 @@ def rebuild(path: Path | str) -> Candidate:
         return Candidate(
             network=models.rebuild(spec.architecture, weights, steps=spec.graph_steps),
             task=spec.task,
-            input=image_input(spec.input),
+            input=_input(container, spec),
+            assets=assets_of(container),
             labels=spec.labels,
             architecture=spec.architecture,
             views=spec.views,

@@ -8,6 +8,7 @@ from typing import Any
 
 from modelwright.modelfile.container import open_container
 from modelwright.modelfile.contents import read_contents, whole_weights
+from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.runtime import Session, check_golden, check_interface
 from modelwright.modelfile.spec import MAIN
 
@@ -45,7 +46,8 @@ def verify(path: Path | str) -> VerifyReport:
         contents = read_contents(container)
         weights = whole_weights(contents.spec, contents.weights)
         sessions = {name: Session(graph, weights) for name, graph in contents.graphs.items()}
-        check_interface(contents.spec, sessions[MAIN])
+        reader = open_input(contents.spec.input, contents.assets)
+        check_interface(contents.spec, sessions[MAIN], reader)
         found = check_golden(contents.spec, sessions[MAIN], contents.golden)
         return VerifyReport(
             path=str(path),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from modelwright.models.building import (
     BUILDERS,
+    TAKES,
     architecture,
     build,
+    build_network,
     rebuild,
     replace_output,
     resized,
@@ -13,20 +15,23 @@ from modelwright.models.building import (
 from modelwright.models.network import ImageNetwork
 from modelwright.models.speednet import whiten
 from modelwright.models.steps import PixelSteps
-from modelwright.models.summary import Layer, Summary, summarise, summary
+from modelwright.models.summary import Layer, Summary, summarise, summarise_sample, summary
 
 __all__ = [
     "BUILDERS",
+    "TAKES",
     "ImageNetwork",
     "Layer",
     "PixelSteps",
     "Summary",
     "architecture",
     "build",
+    "build_network",
     "rebuild",
     "replace_output",
     "resized",
     "summarise",
+    "summarise_sample",
     "summary",
     "whiten",
 ]

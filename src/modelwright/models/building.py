@@ -3,45 +3,140 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, fields
+from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from modelwright.errors import ModelFileError, ModelwrightError, RequestError
+from modelwright.models import texts
 from modelwright.models.cnn import cnn
 from modelwright.models.initialising import initialise
 from modelwright.models.mlp import mlp
-from modelwright.models.network import Frame, ImageNetwork
+from modelwright.models.network import Frame, ImageNetwork, SoundFrame, TextFrame
 from modelwright.models.resnet import resnet, resolved_stem
 from modelwright.models.speednet import speednet
 from modelwright.models.steps import PixelSteps
-from modelwright.recipe.model import CnnModel, MlpModel, ResnetModel, SpeednetModel
+from modelwright.recipe.model import (
+    BowModel,
+    CnnModel,
+    MlpModel,
+    ResnetModel,
+    RnnModel,
+    SoundCnnModel,
+    SpeednetModel,
+    TextCnnModel,
+    TransformerModel,
+)
 from modelwright.recipe.spec import Spec
+from modelwright.transforms import ImageInput
+from modelwright.transforms.sound import SoundInput
+from modelwright.transforms.text import TextInput
 
-if TYPE_CHECKING:
-    from modelwright.transforms import ImageInput
+Input = ImageInput | TextInput | SoundInput
+AnyFrame = Frame | TextFrame | SoundFrame
+Kind = Literal["image", "text", "sound"]
 
-Architecture = MlpModel | CnnModel | ResnetModel | SpeednetModel
+Architecture = (
+    MlpModel
+    | CnnModel
+    | ResnetModel
+    | SpeednetModel
+    | BowModel
+    | TextCnnModel
+    | RnnModel
+    | TransformerModel
+    | SoundCnnModel
+)
+ImageArchitecture = MlpModel | CnnModel | ResnetModel | SpeednetModel
 
-BUILDERS: dict[type[Spec], Callable[[Any, Frame], nn.Module]] = {
+BUILDERS: dict[type[Spec], Callable[[Any, Any], nn.Module]] = {
     MlpModel: mlp,
     CnnModel: cnn,
     ResnetModel: resnet,
     SpeednetModel: speednet,
+    BowModel: texts.bow,
+    TextCnnModel: texts.text_cnn,
+    RnnModel: texts.rnn,
+    TransformerModel: texts.transformer,
+    SoundCnnModel: texts.sound_cnn,
 }
-"""The families: each builds a body from its section of the recipe."""
+"""The families: each builds a network, or an image network's body, from its section."""
 
 _NAMES: dict[str, type[Architecture]] = {
     "mlp": MlpModel,
     "cnn": CnnModel,
     "resnet": ResnetModel,
     "speednet": SpeednetModel,
+    "bow": BowModel,
+    "text-cnn": TextCnnModel,
+    "rnn": RnnModel,
+    "transformer": TransformerModel,
+    "sound-cnn": SoundCnnModel,
 }
-_INPUT = ("channels", "height", "width")
-_MOST = 1 << 20
+TAKES: dict[type[Spec], Kind] = {
+    MlpModel: "image",
+    CnnModel: "image",
+    ResnetModel: "image",
+    SpeednetModel: "image",
+    BowModel: "text",
+    TextCnnModel: "text",
+    RnnModel: "text",
+    TransformerModel: "text",
+    SoundCnnModel: "sound",
+}
+"""What the samples of each family are."""
+_MOST = 1 << 24
 """No size in a model file may be larger."""
+
+
+def build_network(
+    architecture: Architecture,
+    *,
+    input: Input,
+    num_outputs: int,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    mels: int = 64,
+) -> nn.Module:
+    """Build the network that a recipe's section `model` asks for, with fresh weights.
+
+    Args:
+        architecture: the section.
+        input: what the network will be served; some image families also train on other sizes.
+        num_outputs: K.
+        mean: for images, of each channel `[C]`, pixels in 0…1.
+        std: for images, of each channel `[C]`.
+        mels: for sounds, the bands of the spectrogram.
+
+    Returns:
+        A network that takes what the host steps give (pixels `[N, H, W, C]` in 0…255; or tokens or
+        samples `[N, T]` and lengths `[N]`) and returns outputs `[N, K]`. Its weights are drawn from
+        torch's generator.
+
+    Raises:
+        RecipeError: the images are too small for it.
+        RequestError: the family takes another kind of sample.
+    """
+    frame = _frame(input, num_outputs, mels)
+    if not isinstance(frame, KINDS[TAKES[type(architecture)]]):
+        raise RequestError(
+            f"`{architecture.name}` takes {TAKES[type(architecture)]}s, and the samples are none",
+            fix="Choose another `model`, or `auto`",
+        )
+    if not isinstance(input, ImageInput):
+        return BUILDERS[type(architecture)](architecture, frame)
+    return build(
+        architecture,
+        channels=input.channels,
+        height=input.height,
+        width=input.width,
+        num_outputs=num_outputs,
+        mean=mean,
+        std=std,
+    )
 
 
 def build(
@@ -54,23 +149,11 @@ def build(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> ImageNetwork:
-    """Build the network that a recipe's section `model` asks for, with fresh weights.
-
-    Args:
-        architecture: the section.
-        channels: C.
-        height: H of the images that it will be served; some families also train on others.
-        width: W.
-        num_outputs: K.
-        mean: of each channel `[C]`, pixels in 0…1.
-        std: of each channel `[C]`.
-
-    Returns:
-        A network that takes pixels `[N, H, W, C]` in 0…255 and returns outputs `[N, K]`. Its
-        weights are drawn from torch's generator.
+    """Build an image network with fresh weights, as `build_network` does.
 
     Raises:
         RecipeError: the images are too small for it.
+        RequestError: the figures of normalising aren't one a channel.
     """
     if len(mean) != channels:
         raise RequestError(
@@ -82,16 +165,35 @@ def build(
     return ImageNetwork(PixelSteps(mean, std), body)
 
 
-def architecture(spec: Architecture, *, input: ImageInput, num_outputs: int) -> dict[str, Any]:
+def _frame(input: Input, num_outputs: int, mels: int) -> AnyFrame:
+    match input:
+        case ImageInput():
+            return Frame(input.channels, input.height, input.width, num_outputs)
+        case TextInput():
+            return TextFrame(input.tokenizer.size, input.longest, num_outputs)
+        case SoundInput():
+            return SoundFrame(input.sampling_rate, mels, num_outputs)
+
+
+KINDS: dict[Kind, type[AnyFrame]] = {"image": Frame, "text": TextFrame, "sound": SoundFrame}
+"""The sizes of the ends of a network for each kind of sample."""
+
+
+def architecture(
+    spec: Architecture, *, input: Input, num_outputs: int, mels: int = 64
+) -> dict[str, Any]:
     """Return what a model file keeps of a network: its section, resolved, and its ends.
 
     `rebuild` takes it back.
     """
     found = spec.model_dump(mode="json")
     if isinstance(spec, ResnetModel):
+        assert isinstance(input, ImageInput)
         found["stem"] = resolved_stem(spec, input.height, input.width)
     # Apart from the section, whose keys may have the same names.
-    return resized(found, input) | {"num_outputs": num_outputs}
+    ends = asdict(_frame(input, num_outputs, mels))
+    del ends["num_outputs"]
+    return {**found, "input": ends, "num_outputs": num_outputs}
 
 
 def resized(architecture: Mapping[str, Any], input: ImageInput) -> dict[str, Any]:
@@ -105,7 +207,7 @@ def rebuild(
     weights: Mapping[str, Tensor],
     *,
     steps: Sequence[Mapping[str, Any]] | None = None,
-) -> ImageNetwork:
+) -> nn.Module:
     """Build the network of a model file from its architecture and weights.
 
     No memory is taken before the weights are known to fit, so that a hostile architecture can't
@@ -122,15 +224,19 @@ def rebuild(
     spec, frame = _read(architecture)
     try:
         with torch.device("meta"):
-            ends = [1.0] * frame.channels
-            network = ImageNetwork(PixelSteps(ends, ends), BUILDERS[type(spec)](spec, frame))
+            network = BUILDERS[type(spec)](spec, frame)
+            if isinstance(frame, Frame):
+                ends = [1.0] * frame.channels
+                network = ImageNetwork(PixelSteps(ends, ends), network)
     except ModelwrightError as error:
         raise ModelFileError("the architecture can't be built", why=error.what) from error
     wanted = {name: (item.shape, item.dtype) for name, item in network.state_dict().items()}
     _check_weights(wanted, weights)
     copies = {name: item.detach().clone() for name, item in weights.items()}
     network.load_state_dict(copies, strict=True, assign=True)
-    if steps is not None:
+    if steps and not isinstance(network, ImageNetwork):
+        raise ModelFileError("the file declares graph steps for a network that has none")
+    if steps is not None and isinstance(network, ImageNetwork):
         declared = PixelSteps.from_json(steps)
         network.steps.scale = declared.scale
         if declared.to_json() != network.steps.to_json():
@@ -138,16 +244,10 @@ def rebuild(
     return network.eval()
 
 
-def _read(architecture: Mapping[str, Any]) -> tuple[Architecture, Frame]:
+def _read(architecture: Mapping[str, Any]) -> tuple[Architecture, AnyFrame]:
     """Read an architecture, strictly."""
     section = {**architecture}
     ends, num_outputs = section.pop("input", None), section.pop("num_outputs", None)
-    if not isinstance(ends, Mapping) or set(ends) != set(_INPUT):
-        raise ModelFileError("the architecture's `input` isn't channels, height and width")
-    sizes = {**ends, "num_outputs": num_outputs}
-    for key, value in sizes.items():
-        if type(value) is not int or not 0 < value <= _MOST:
-            raise ModelFileError(f"the architecture's `{key}` is {value!r:.40}, not a size")
     family = _NAMES.get(str(section.get("name")))
     if family is None:
         raise ModelFileError(
@@ -162,7 +262,15 @@ def _read(architecture: Mapping[str, Any]) -> tuple[Architecture, Frame]:
         raise ModelFileError(f"the architecture's `{place}`: {first['msg']}") from error
     if set(spec.model_dump()) != set(section):
         raise ModelFileError("the architecture isn't written out in full")
-    return spec, Frame(**sizes)
+    kind = KINDS[TAKES[type(spec)]]
+    wanted = {item.name for item in fields(kind)} - {"num_outputs"}
+    if not isinstance(ends, Mapping) or set(ends) != wanted:
+        raise ModelFileError(f"the architecture's `input` isn't {', '.join(sorted(wanted))}")
+    sizes = {**ends, "num_outputs": num_outputs}
+    for key, value in sizes.items():
+        if type(value) is not int or not 0 < value <= _MOST:
+            raise ModelFileError(f"the architecture's `{key}` is {value!r:.40}, not a size")
+    return spec, kind(**sizes)
 
 
 def _check_weights(

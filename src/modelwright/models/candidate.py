@@ -31,4 +31,6 @@ class Candidate:
     architecture: dict[str, Any]
     """The model section of the recipe, resolved: enough to build the network again."""
     views: str | int = "none"
+    assets: dict[str, bytes] = field(default_factory=dict)
+    """What else the input needs in the model file, by name: the tokenizer."""
     lineage: tuple[dict[str, Any], ...] = field(default=())

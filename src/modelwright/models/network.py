@@ -22,11 +22,29 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The size of a network's two ends."""
+    """The size of an image network's two ends."""
 
     channels: int
     height: int
     width: int
+    num_outputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class TextFrame:
+    """The size of a text network's two ends."""
+
+    vocabulary: int
+    longest: int
+    num_outputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class SoundFrame:
+    """The size of a sound network's two ends."""
+
+    sampling_rate: int
+    mels: int
     num_outputs: int
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -96,21 +97,42 @@ def summary(
     >>> summary(nn.Linear(3, 2), (3,), dtype=torch.float32).multiply_adds
     6
     """
-    shadow = copy.deepcopy(network).to("meta").eval()
+    shadow = copy.deepcopy(network).to("meta")
+    empty = (torch.empty(1, *shape, dtype=dtype, device="meta") for shape in shapes)
+    return _described(network, shadow, *empty)
+
+
+def summarise_sample(network: nn.Module, sample: NDArray[Any]) -> Summary:
+    """Describe a network layer by layer, as one sample of its inputs goes through it.
+
+    Args:
+        network: any network; it isn't changed.
+        sample: one record, whose fields are the network's inputs in their order.
+    """
+    inputs = (torch.from_numpy(sample[name].copy()) for name in sample.dtype.names or ())
+    return _described(network, copy.deepcopy(network), *inputs)
+
+
+def _described(network: nn.Module, shadow: nn.Module, *inputs: Tensor) -> Summary:
+    """Pass inputs through a copy of a network, and return what each of its layers put out."""
+    shadow.eval()
     layers: list[Layer] = []
 
     def listen(name: str, module: nn.Module) -> None:
-        def note(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> None:
+        def note(_: nn.Module, __: tuple[Tensor, ...], output: Any) -> None:
+            while isinstance(output, tuple):
+                output = output[0]
             layers.append(_layer(name, module, output))
 
         module.register_forward_hook(note)
 
     for name, module in shadow.named_modules():
         is_leaf = next(module.children(), None) is None
-        if is_leaf and not isinstance(module, nn.Identity | nn.Dropout):
+        has_own = next(module.parameters(recurse=False), None) is not None
+        if (is_leaf or has_own) and not isinstance(module, nn.Identity | nn.Dropout):
             listen(name, module)
     with torch.no_grad():
-        shadow(*(torch.empty(1, *shape, dtype=dtype, device="meta") for shape in shapes))
+        shadow(*inputs)
     return Summary(
         layers=tuple(layers),
         parameters=sum(item.numel() for item in network.parameters()),
@@ -137,6 +159,6 @@ def _layer(name: str, module: nn.Module, output: Tensor) -> Layer:
         name=name.removeprefix("body."),
         kind=type(module).__name__,
         output=shape,
-        parameters=sum(item.numel() for item in module.parameters()),
+        parameters=sum(item.numel() for item in module.parameters(recurse=False)),
         multiply_adds=products,
     )

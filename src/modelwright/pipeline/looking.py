@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from modelwright import data
 from modelwright.data import Finding, Prepared
+from modelwright.data.listing import Kind
 from modelwright.errors import RequestError
 from modelwright.files import write_bytes
 from modelwright.pipeline.asking import Asked, Notes, RecipeLike, ask
@@ -91,15 +94,14 @@ def _workload(asked: Asked, prepared: Prepared, context: Run) -> Workload:
         task=TASKS[asked.recipe.task],
         augment=asked.recipe.augment,
     )
-    summary = _summary(start, prepared.input)
+    summary = _summary(start, prepared)
     test = prepared.test()
-    shape = prepared.input
     validation = len(dataset.validation) if dataset.validation else 0
     return Workload(
         train_samples=len(dataset.train),
         validation_samples=validation,
         all_samples=len(dataset.train) + validation + (len(test) if test else 0),
-        sample_bytes=shape.height * shape.width * shape.channels,
+        sample_bytes=_sample_bytes(prepared),
         store_bytes=prepared.store_bytes,
         parameters=summary.parameters,
         activations=summary.activations,
@@ -134,15 +136,30 @@ def layers(
         prepared = data.prepare(
             asked.recipe, base=asked.base, like=asked.start_input(), observe=observe
         )
-        return _summary(first_candidate(asked, prepared, context), prepared.input)
+        return _summary(first_candidate(asked, prepared, context), prepared)
 
 
-def _summary(candidate: Candidate, shape: ImageInput) -> Summary:
-    from modelwright.models import summarise
+def _sample_bytes(prepared: Prepared) -> int:
+    """Return the bytes of one sample as it is kept for training, on average."""
+    inputs = prepared.inputs
+    if isinstance(inputs, np.ndarray):
+        return int(inputs[:1].nbytes)
+    return int(inputs.lengths.mean() * inputs.item_bytes) + 1
 
-    return summarise(
-        candidate.network, channels=shape.channels, height=shape.height, width=shape.width
-    )
+
+def _summary(candidate: Candidate, prepared: Prepared) -> Summary:
+    """Describe a network for one sample; of texts and sounds, for one of about median length."""
+    from modelwright.models import summarise, summarise_sample
+
+    if isinstance(prepared.input, ImageInput):
+        shape = prepared.input
+        return summarise(
+            candidate.network, channels=shape.channels, height=shape.height, width=shape.width
+        )
+    assert not isinstance(prepared.inputs, np.ndarray)
+    lengths = prepared.inputs.lengths
+    middle = np.array([int(np.argsort(lengths)[len(lengths) // 2])])
+    return summarise_sample(candidate.network, prepared.inputs[middle])
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +197,40 @@ train:
 targets:
   accuracy: ">= {target}"
 """
+_NEW_OTHER = """\
+# Written by `modelwright new` from what it saw in the data: {seen}.
+# `modelwright config {name}` shows every other setting with its default.
+version: 1
+task: {task}
+data:
+{data}
+{input}
+model: auto  # or one that `modelwright config` lists
+train:
+  epochs: {epochs}  # passes over the training {noun}s, at most
+  budget: 10m  # wall-clock time of training, at most; the schedule ends by then
+  batch_size: {batch_size}
+  optimizer: {{name: adamw, lr: {lr}}}
+  schedule: {{name: one-cycle}}
+  loss: {{name: cross-entropy, label_smoothing: 0.1{balance}}}
+# What must be reached; the run says for each whether it is met and whether that is proven.
+targets:
+  accuracy: ">= {target}"
+"""
+_INPUTS = {
+    "text": """\
+text:
+  tokenizer: word  # `bpe` or `character` for languages without blanks
+  longest: 512  # tokens; of longer texts the end is cut off, and counted""",
+    "sound": """\
+sound:
+  longest_s: 30.0  # seconds; of longer sounds the end is cut off, and counted""",
+}
+_TASKS = {
+    "image": "image-classification",
+    "text": "text-classification",
+    "sound": "audio-classification",
+}
 _SPEEDNET_SIDE = 24
 """Below this side the third pooling of a speednet leaves too little."""
 
@@ -206,8 +257,9 @@ def new(
         raise RequestError(
             "this file exists already", where=str(out), fix="Name another one with --out FILE"
         )
-    described = _describe(source, out)
-    bare = parse_recipe(f"version: 1\ndata:\n{described}", where=str(source))
+    described, kind = _describe(source, out)
+    task = _TASKS[kind]
+    bare = parse_recipe(f"version: 1\ntask: {task}\ndata:\n{described}", where=str(source))
     asked = Asked(bare, base=out.resolve().parent)
     lenient = bare.model_copy(update={"data": bare.data.model_copy(update={"allow_leaks": True})})
     prepared = data.prepare(lenient, base=asked.base, observe=observe)
@@ -218,42 +270,58 @@ def new(
     return NewResult(out, data.as_errors(tuple(prepared.report.findings)), text, command)
 
 
-def _describe(source: Path | str, out: Path) -> str:
-    """Return the section `data` that stands for a folder, a table or a name."""
+def _describe(source: Path | str, out: Path) -> tuple[str, Kind]:
+    """Return the section `data` for a folder, a table, a file or a name; and what it holds."""
     path = Path(source)
     if str(source) in ("digits", "cifar10") and not path.exists():
-        return f"  source: {source}"
-    kind = "table" if path.is_file() or data.is_table_folder(path) else "folder"
+        return f"  source: {source}", "image"
     quoted = json.dumps(os.path.relpath(path.resolve(), out.resolve().parent), ensure_ascii=False)
-    lines = [f"  source: {kind}", f"  path: {quoted}"]
-    if kind == "table":
-        lines += [f"  {key}: {json.dumps(name)}" for key, name in data.guess_columns(path).items()]
-    return "\n".join(lines)
+    if data.is_table(path) or data.is_table_folder(path):
+        kind, columns = data.guess_table(path)
+        lines = ["  source: table", f"  path: {quoted}"]
+        lines += [f"  {key}: {json.dumps(name)}" for key, name in columns.items()]
+        return "\n".join(lines), kind
+    if path.suffix.lower() == ".npz":
+        return f"  source: arrays\n  path: {quoted}", "image"
+    if path.is_file():
+        return f"  source: lines\n  path: {quoted}", "text"
+    kind = data.likely_kind(path) if path.is_dir() else "image"
+    return f"  source: folder\n  path: {quoted}", kind
 
 
 def _fill(prepared: Prepared, described: str, out: Path) -> str:
     counts = {name: sum(of_class) for name, of_class in prepared.counts.items()}
     train, classes = counts["train"], len(prepared.labels)
-    side = min(prepared.input.height, prepared.input.width)
-    height, width = prepared.input.height, prepared.input.width
+    sizes = [n for n in prepared.counts["train"] if n]
+    uneven = bool(sizes) and max(sizes) > 3 * min(sizes)
+    common = {
+        "name": out.name,
+        "data": described,
+        "epochs": max(10, min(200, 200_000 // max(train, 1))),
+        "batch_size": min(256, max(8, 2 ** ((train // 20).bit_length() - 1))) if train >= 20 else 8,
+        "balance": ", class_weights: balanced" if uneven else "",
+        "target": round(max(2 / classes, 0.5) if classes > 1 else 0.5, 2),
+    }
+    kind = prepared.store.kind
+    seen = f"{sum(counts.values()):,} {kind}s, {classes:,} classes"
+    if kind != "image":
+        lr = 0.01 if kind == "text" else 0.002
+        return _NEW_OTHER.format(
+            seen=seen, noun=kind, task=_TASKS[kind], input=_INPUTS[kind], lr=lr, **common
+        )
+    height, width = prepared.image.height, prepared.image.width
+    side = min(height, width)
     if side >= _SPEEDNET_SIDE:
         widths = "[64, 256, 256]" if train >= 20_000 else "[32, 64, 128]"
         model = f"  name: speednet\n  widths: {widths}"
     else:
         block = "{{filters: {}, convolutions: 2}}"
         model = f"  name: cnn\n  blocks: [{block.format(32)}, {block.format(64)}]"
-    sizes = [n for n in prepared.counts["train"] if n]
-    uneven = bool(sizes) and max(sizes) > 3 * min(sizes)
     return _NEW.format(
-        seen=f"{sum(counts.values()):,} images, {classes:,} classes",
-        name=out.name,
-        data=described,
+        seen=seen,
         size=height if height == width else f"[{height}, {width}]",
-        flip="none" if prepared.input.channels == 1 else "random",
+        flip="none" if prepared.image.channels == 1 else "random",
         translate=max(side // 16, 1),
         model=model,
-        epochs=max(10, min(200, 200_000 // max(train, 1))),
-        batch_size=min(256, max(8, 2 ** ((train // 20).bit_length() - 1))) if train >= 20 else 8,
-        balance=", class_weights: balanced" if uneven else "",
-        target=round(max(2 / classes, 0.5) if classes > 1 else 0.5, 2),
+        **common,
     )

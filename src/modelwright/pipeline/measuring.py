@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from numpy.typing import NDArray
 
 from modelwright import data, evaluation, modelfile
 from modelwright.data import Prepared, Split
@@ -12,6 +15,7 @@ from modelwright.errors import DataError
 from modelwright.evaluation import Measurement, Openings, Place, headline
 from modelwright.ledger import Ledger
 from modelwright.pipeline.asking import Asked, usable_cores
+from modelwright.recipe import parse_recipe
 from modelwright.run import Observe, Progress, Run, silent
 
 
@@ -51,6 +55,7 @@ def measure_file(path: Path, asked: Asked, prepared: Prepared, context: Run) -> 
                 prepared.dataset().train,
                 samples,
                 fingerprint=fingerprint,
+                kind=prepared.store.kind,
                 against=found,
                 observe=context.observe,
             )
@@ -58,14 +63,27 @@ def measure_file(path: Path, asked: Asked, prepared: Prepared, context: Run) -> 
     if asked.recipe.evaluate.latency:
         context.ledger.extend(
             evaluation.measure_latency(
-                lambda pixels: model.predict(pixels),
-                samples.gather(slice(0, evaluation.BATCH)),
+                model.predict,
+                _as_asked(prepared, samples),
                 place=place,
                 model=model.digest,
                 observe=context.observe,
             )
         )
     return Measured(found, samples, place, opened)
+
+
+def _as_asked(prepared: Prepared, samples: Split) -> NDArray[Any] | Sequence[Any]:
+    """Return some samples as a model is asked about them: decoded pixels, texts, or sounds."""
+    rows = samples.rows[: evaluation.BATCH].tolist()
+    match prepared.store.kind:
+        case "image":
+            return samples.gather(slice(0, evaluation.BATCH))
+        case "text":
+            return [prepared.store.original(row).decode() for row in rows]
+        case "sound":
+            held = samples.gather(slice(0, evaluation.BATCH))
+            return [item["samples"][: item["length"]] for item in held]
 
 
 def require_held_out(prepared: Prepared) -> None:
@@ -123,7 +141,11 @@ def evaluate(
     if source is None:
         return {"metrics": headline(loaded.ledger)}
     samples, fingerprint = data.labelled_split(
-        Path(source), input=loaded.input, labels=loaded.labels, observe=observe
+        Path(source),
+        input=loaded.input,
+        labels=loaded.labels,
+        observe=observe,
+        like=parse_recipe(loaded.recipe, where="the model file's recipe").data,
     )
     opened = evaluation.open_test(fingerprint, run=f"evaluate {model}", model=loaded.digest)
     for note in opened.notes:

@@ -6,18 +6,26 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from modelwright import models
-from modelwright.data import Prepared
+from modelwright.data import Prepared, Split
+from modelwright.data.batches import Batches
 from modelwright.errors import ModelFileError, RecipeError
+from modelwright.models.building import Architecture
 from modelwright.models.candidate import Candidate
+from modelwright.models.logmel import LogMel, fit_normalisation
 from modelwright.pipeline.asking import Asked
-from modelwright.recipe.model import InitModel, SpeednetModel
+from modelwright.recipe.model import BowModel, CnnModel, InitModel, SoundCnnModel, SpeednetModel
 from modelwright.run import Run
 from modelwright.training.optimizers import matches
+from modelwright.transforms import ImageInput
+from modelwright.transforms.text import TextInput
 
-WHITENING_IMAGES = 5000
+FITTED_SAMPLES = 5000
 """From how many training images a first convolution is whitened (Jordan 2024 takes as many)."""
+FITTED_SOUNDS = 1000
+"""From how many training sounds the bands of a spectrogram are normalised."""
 
 
 def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate:
@@ -25,29 +33,62 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
     spec = asked.recipe.model
     if isinstance(spec, InitModel):
         return replace(_from_file(spec, asked, prepared), views=asked.recipe.evaluate.views)
+    if spec == "auto":
+        spec = default_model(prepared)
+        chosen = spec.model_dump(mode="json")
+        context.decisions.decide("model", lambda: {"model": chosen, "why": "auto"})
+    mels = asked.recipe.sound.mels
     torch.manual_seed(context.seed)
-    architecture = models.architecture(spec, input=prepared.input, num_outputs=len(prepared.labels))
-    network = models.build(
+    network = models.build_network(
         spec,
-        channels=prepared.input.channels,
-        height=prepared.input.height,
-        width=prepared.input.width,
+        input=prepared.input,
         num_outputs=len(prepared.labels),
         mean=prepared.mean,
         std=prepared.std,
+        mels=mels,
     )
+    train = prepared.dataset().train
+    some = np.arange(min(len(train), FITTED_SAMPLES))
     if isinstance(spec, SpeednetModel) and spec.whiten:
-        train = prepared.dataset().train
-        some = np.arange(min(len(train), WHITENING_IMAGES))
         models.whiten(network, train.gather(some))
+    _fit_bands(network, train, some[:FITTED_SOUNDS])
     return Candidate(
         network=network,
         task=asked.recipe.task,
         input=prepared.input,
         labels=prepared.labels,
-        architecture=architecture,
+        architecture=models.architecture(
+            spec, input=prepared.input, num_outputs=len(prepared.labels), mels=mels
+        ),
         views=asked.recipe.evaluate.views,
+        assets=prepared.input.assets() if isinstance(prepared.input, TextInput) else {},
     )
+
+
+def _fit_bands(network: torch.nn.Module, train: Split, positions: NDArray[np.int64]) -> None:
+    """Normalise the bands of a spectrogram by the training split, where a network has one."""
+    source = Batches(train)
+    for module in network.modules():
+        if isinstance(module, LogMel):
+            parts = np.array_split(positions, -(-len(positions) // 64))
+            fit_normalisation(module, (_two(source.at(0, part).inputs) for part in parts))
+
+
+def _two(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    samples, length = inputs
+    return samples, length
+
+
+def default_model(prepared: Prepared) -> Architecture:
+    """Return the family that `model: auto` takes, by the kind and the number of samples."""
+    match prepared.store.kind:
+        case "image":
+            return CnnModel(name="cnn")
+        case "text":
+            # What a small corpus can't teach a recurrent network, counting words still can.
+            return BowModel(name="bow")
+        case "sound":
+            return SoundCnnModel(name="sound-cnn")
 
 
 def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
@@ -56,8 +97,9 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
 
     path = asked.find(spec.init)
     old = torch_runtime.rebuild(path)
-    architecture = models.resized(old.architecture, prepared.input)
-    network = old.network
+    network, architecture = old.network, old.architecture
+    if isinstance(prepared.input, ImageInput):
+        architecture = models.resized(old.architecture, prepared.input)
     if architecture != old.architecture:
         assert isinstance(network, models.ImageNetwork)  # Only these are rebuilt.
         try:
@@ -67,7 +109,7 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
         except ModelFileError as error:
             raise RecipeError(
                 f"the network of {path.name} takes images of one size alone, and "
-                f"{prepared.input.height}×{prepared.input.width} isn't it",
+                f"{prepared.image.height}×{prepared.image.width} isn't it",
                 where=asked.recipe.place_of("transforms.size"),
                 why=error.what,
                 fix="Leave `transforms.size` out",

@@ -5,24 +5,27 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from modelwright import modelfile, report
-from modelwright.data import Prepared
+from modelwright.data import Prepared, Split
+from modelwright.data.waves import as_wav
 from modelwright.pipeline.asking import Asked, environment
 from modelwright.pipeline.measuring import Measured
 from modelwright.pipeline.result import RunResult
 from modelwright.recipe import render_config
 from modelwright.run import Run
 from modelwright.tasks import TASKS
+from modelwright.transforms.sound import SoundInput
 
 if TYPE_CHECKING:
     from modelwright.training import FitReport
 
 SAMPLES = 3
+SOUNDS_SHOWN = 24
 AUGMENTED = (6, 8)
 """Training images shown with their variations, and how many of them each."""
 
@@ -37,13 +40,13 @@ def tell(
 ) -> None:
     """Write the report, and some samples of the measured split as pictures."""
     packed = modelfile.describe(result.model)
-    sample = write_samples(result.folder / "samples", measured, prepared.labels)
+    sample = write_samples(result.folder / "samples", measured, prepared)
     task = TASKS[asked.recipe.task]
-    worst = np.array([item.position for item in measured.measurement.mistakes], dtype=np.int64)
     report.write_report(
         result.report,
         report.Story(
             name=result.folder.name,
+            thing=prepared.store.kind,
             source=prepared.source,
             ledger=result.ledger,
             verdicts=result.verdicts,
@@ -69,7 +72,7 @@ def tell(
             predict_command=predict_command(result.model, sample),
             seconds=result.seconds,
             training_s=fitted.seconds,
-            mistakes=measured.samples.gather(worst),
+            mistakes=_mistakes(measured, prepared),
             augmented=_augmented(asked, prepared, context),
             notes=result.said,
         ),
@@ -81,23 +84,58 @@ def predict_command(model: Path, sample: Path) -> str:
     return f"modelwright predict {shlex.quote(str(model))} {shlex.quote(str(sample))}"
 
 
-def write_samples(folder: Path, measured: Measured, labels: tuple[str, ...]) -> Path:
-    """Write a few of the measured samples as PNG files, and return the first one's path."""
+def write_samples(folder: Path, measured: Measured, prepared: Prepared) -> Path:
+    """Write a few of the measured samples as files, and return the first one's path."""
     folder.mkdir(parents=True, exist_ok=True)
     samples = measured.samples
     paths = []
     for position in range(min(SAMPLES, len(samples))):
-        pixels = samples.gather(np.array([position], dtype=np.int64))[0]
-        label = re.sub(r"[^\w-]+", "_", labels[int(samples.targets[position])])[:40]
-        path = folder / f"{position}-{label}.png"
-        Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(path)
-        paths.append(path)
+        label = prepared.labels[int(samples.targets[position])]
+        safe = re.sub(r"[^\w-]+", "_", label)[:40]
+        paths.append(_write_sample(folder / f"{position}-{safe}", prepared, samples, position))
     return paths[0]
+
+
+def _write_sample(path: Path, prepared: Prepared, samples: Split, position: int) -> Path:
+    (held,) = samples.gather(np.array([position], dtype=np.int64))
+    match prepared.store.kind:
+        case "image":
+            path = path.with_name(f"{path.name}.png")
+            Image.fromarray(held[..., 0] if held.shape[-1] == 1 else held).save(path)
+        case "text":
+            path = path.with_name(f"{path.name}.txt")
+            path.write_bytes(prepared.store.original(int(samples.rows[position])))
+        case "sound":
+            path = path.with_name(f"{path.name}.wav")
+            path.write_bytes(_wav(held, prepared))
+    return path
+
+
+def _wav(sample: Any, prepared: Prepared) -> bytes:
+    """Return a sound as the network took it, as a WAV file."""
+    assert isinstance(prepared.input, SoundInput)
+    return as_wav(sample["samples"][: sample["length"]], prepared.input.sampling_rate)
+
+
+def _mistakes(measured: Measured, prepared: Prepared) -> Any:
+    """Return the samples that the model was wrong about, as the report shows them."""
+    worst = measured.measurement.mistakes
+    positions = np.array([item.position for item in worst], dtype=np.int64)
+    match prepared.store.kind:
+        case "image":
+            return measured.samples.gather(positions)
+        case "text":
+            return [prepared.store.original(item.row).decode() for item in worst]
+        case "sound":
+            heard = positions[:SOUNDS_SHOWN]
+            return [_wav(item, prepared) for item in measured.samples.gather(heard)]
 
 
 def _augmented(asked: Asked, prepared: Prepared, context: Run) -> np.ndarray | None:
     from modelwright.data.augment import augmented_samples
 
+    if prepared.store.kind != "image":
+        return None
     samples, times = AUGMENTED
     return augmented_samples(
         prepared.dataset().train,

@@ -128,9 +128,58 @@ RULES: tuple[Rule, ...] = (
         "BatchNorm takes its statistics over {} samples at a time, which is mostly noise",
         "Raise `train.batch_size` or lower `train.accumulate`",
     ),
+    Rule(
+        ("train.tokens", "samples of one length"),
+        "refused",
+        _when(lambda r: r.train.tokens is not None and its.kind_of(r) == "image"),
+        "`train.tokens` makes batches of like lengths, and images are all of one size",
+        "Leave it out; `batch_size` says how many a step takes",
+        ("train.tokens",),
+    ),
+    Rule(
+        ("train.tokens", "optimizer gd"),
+        "refused",
+        _when(lambda r: r.train.tokens is not None and isinstance(r.train.optimizer, GdOptimizer)),
+        "`gd` takes the whole split in one step, so `train.tokens` has no effect",
+        "Leave it out",
+        ("train.tokens",),
+    ),
+    # The kind of sample
+    Rule(
+        ("data", "task of another kind"),
+        "refused",
+        its.foreign_source,
+        "`data.source`: {}",
+        "Look at `task`",
+        ("data.source", "task"),
+    ),
+    Rule(
+        ("model", "task of another kind"),
+        "refused",
+        its.foreign_model,
+        "`model.name`: {}",
+        "Choose another network, or leave `model` out",
+        ("model.name", "task"),
+    ),
+    Rule(
+        ("transforms, augment, text, sound", "task of another kind"),
+        "refused",
+        its.foreign_section,
+        "the section `{}` has no effect on what this task takes",
+        "Remove it",
+        ("transforms", "augment", "text", "sound"),
+    ),
+    Rule(
+        ("evaluate.views, train.resolution", "texts and sounds"),
+        "refused",
+        its.foreign_views,
+        "`{}` is for images, and this task takes others",
+        "Leave it out",
+        ("evaluate.views", "train.resolution"),
+    ),
     # Loss and optimizer
     Rule(
-        ("train.loss mse or huber", "task image-classification"),
+        ("train.loss mse or huber", "a classification"),
         "refused",
         lambda r: (
             r.train.loss.name
@@ -233,7 +282,9 @@ RULES: tuple[Rule, ...] = (
         ("train.resolution", "model mlp, model cnn"),
         "refused",
         lambda r: (
-            r.model.name if r.train.resolution and isinstance(r.model, MlpModel | CnnModel) else ""
+            model.name
+            if r.train.resolution and isinstance(model := its.model_of(r), MlpModel | CnnModel)
+            else ""
         ),
         "`train.resolution` needs a network that takes any size, and `{}` is built for one",
         "Use `resnet` or `speednet`, or leave `resolution` out",

@@ -6,9 +6,30 @@ A question returns a few words for the message where the pair stands, else a bla
 from __future__ import annotations
 
 from modelwright.errors import nearest
-from modelwright.recipe.data import Cifar10Data, DigitsData, FolderData
+from modelwright.recipe.data import (
+    ArraysData,
+    AugmentSpec,
+    Cifar10Data,
+    DigitsData,
+    FolderData,
+    LinesData,
+    SoundSpec,
+    TextSpec,
+    TransformsSpec,
+)
 from modelwright.recipe.evaluate import METRICS, TIMED, parse_target
-from modelwright.recipe.model import CnnModel, InitModel, ResnetModel, SpeednetModel
+from modelwright.recipe.model import (
+    BowModel,
+    CnnModel,
+    InitModel,
+    MlpModel,
+    ResnetModel,
+    RnnModel,
+    SoundCnnModel,
+    SpeednetModel,
+    TextCnnModel,
+    TransformerModel,
+)
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.train import ConstantSchedule, GdOptimizer, StepSchedule
 
@@ -16,6 +37,84 @@ SPEEDNET_SIDE = 9
 """Below it, nothing is left after speednet's 2×2 convolution and three poolings by 2."""
 FEW = 8
 """Statistics of a batch over fewer samples than this are mostly noise."""
+
+
+def model_of(recipe: Recipe) -> object:
+    """Return the network that is meant, where the recipe alone decides it."""
+    if recipe.model == "auto" and recipe.task == "image-classification":
+        return CnnModel(name="cnn")
+    return recipe.model
+
+
+_KINDS: dict[str, str] = {
+    "image-classification": "image",
+    "text-classification": "text",
+    "audio-classification": "sound",
+}
+_SOURCES: dict[type, str] = {
+    DigitsData: "image",
+    Cifar10Data: "image",
+    ArraysData: "image",
+    LinesData: "text",
+}
+"""The sources that hold one kind of sample only."""
+_MODELS: dict[type, str] = {
+    MlpModel: "image",
+    CnnModel: "image",
+    ResnetModel: "image",
+    SpeednetModel: "image",
+    BowModel: "text",
+    TextCnnModel: "text",
+    RnnModel: "text",
+    TransformerModel: "text",
+    SoundCnnModel: "sound",
+}
+
+
+def kind_of(recipe: Recipe) -> str:
+    """Return what the task's samples are: `image`, `text` or `sound`."""
+    return _KINDS[recipe.task]
+
+
+def foreign_source(recipe: Recipe) -> str:
+    """Name the kind of sample that the source holds, where the task takes another."""
+    held, kind = _SOURCES.get(type(recipe.data), ""), kind_of(recipe)
+    if not held or held == kind:
+        return ""
+    return f"`{recipe.data.source}` holds {held}s, and `task: {recipe.task}` takes {kind}s"
+
+
+def foreign_model(recipe: Recipe) -> str:
+    """Name the kind of sample that the network takes, where the task has another."""
+    taken, kind = _MODELS.get(type(recipe.model), ""), kind_of(recipe)
+    if not taken or taken == kind:
+        return ""
+    name = getattr(recipe.model, "name", "")
+    return f"`{name}` takes {taken}s, and `task: {recipe.task}` has {kind}s"
+
+
+def foreign_section(recipe: Recipe) -> str:
+    """Name the section that was written down for another kind of sample."""
+    kind = kind_of(recipe)
+    sections = {
+        "transforms": ("image", recipe.transforms == TransformsSpec()),
+        "augment": ("image", recipe.augment == AugmentSpec()),
+        "text": ("text", recipe.text == TextSpec()),
+        "sound": ("sound", recipe.sound == SoundSpec()),
+    }
+    for name, (of_kind, is_default) in sections.items():
+        if of_kind != kind and not is_default:
+            return name
+    return ""
+
+
+def foreign_views(recipe: Recipe) -> str:
+    """Name what is asked for images where there are none."""
+    if kind_of(recipe) == "image":
+        return ""
+    if recipe.evaluate.views != "none":
+        return "evaluate.views"
+    return "train.resolution" if recipe.train.resolution else ""
 
 
 def known_sides(recipe: Recipe) -> tuple[int, int] | None:
@@ -63,7 +162,7 @@ def has_no_test(recipe: Recipe) -> bool:
 
 def has_batch_norm(recipe: Recipe) -> bool:
     """Say whether it is sure that the network takes statistics of its batches."""
-    model = recipe.model
+    model = model_of(recipe)
     return isinstance(model, ResnetModel | SpeednetModel) or (
         isinstance(model, CnnModel) and model.batch_norm
     )
@@ -79,7 +178,7 @@ def part(recipe: Recipe) -> int:
 
 def vanishing_block(recipe: Recipe) -> str:
     """Name the block of a `cnn` that pools away the last pixel."""
-    side, model = smallest_known_side(recipe), recipe.model
+    side, model = smallest_known_side(recipe), model_of(recipe)
     if side is None or not isinstance(model, CnnModel):
         return ""
     left = side

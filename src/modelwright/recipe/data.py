@@ -1,4 +1,4 @@
-"""The sections `data`, `transforms` and `augment`: which samples, decoded how, varied how."""
+"""The sections `data`, `transforms`, `text`, `sound` and `augment`: which samples, and how read."""
 
 from __future__ import annotations
 
@@ -54,6 +54,8 @@ class _DataSpec(Spec):
     """Go on although identical samples stand in train and test. The report says so."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use at most this many samples of each split (the first of a seeded order): a quick try."""
+    rename: dict[str, str] = Field(default_factory=dict)
+    """Other names for labels, by the name in the data: `{"0": "zero"}`."""
 
 
 class DigitsData(_DataSpec):
@@ -74,7 +76,10 @@ class Cifar10Data(_DataSpec):
 
 
 class FolderData(_DataSpec):
-    """A folder with a folder of images a class; `train/`, `val/`, `test/` above them are splits."""
+    """A folder with a folder of files a class; `train/`, `val/`, `test/` above them are splits.
+
+    The files are images, texts (`.txt`) or sounds, by the task.
+    """
 
     source: Literal["folder"]
     """The kind of source."""
@@ -83,7 +88,7 @@ class FolderData(_DataSpec):
 
 
 class TableData(_DataSpec):
-    """A CSV, TSV, JSONL or Parquet table: a column of images (paths or bytes) and one of labels."""
+    """A CSV, TSV, JSONL or Parquet table, also gzipped: a column of inputs and one of labels."""
 
     source: Literal["table"]
     """The kind of source."""
@@ -91,14 +96,46 @@ class TableData(_DataSpec):
     """The table, or a folder with train, val and test tables."""
     image: str = "image"
     """The column with the image's path (beside the table, or absolute) or its bytes."""
+    text: str = "text"
+    """The column with the text, for tasks that take texts."""
+    sound: str = "sound"
+    """The column with the sound's path or bytes (WAV, FLAC, OGG), for tasks that take sounds."""
+    sampling_rate: Annotated[int, Field(ge=1000, le=384_000)] | None = None
+    """Samples a second, where the sounds are bytes of plain 16-bit PCM and so don't say."""
     label: str = "label"
     """The column with the label."""
     split_column: str | None = None
     """The column that says train, val or test."""
 
 
+class LinesData(_DataSpec):
+    """Lines of a label, a blank and a text (the form of TREC and SST), also gzipped."""
+
+    source: Literal["lines"]
+    """The kind of source."""
+    path: str
+    """The file of training lines."""
+    val: str | None = None
+    """The file of validation lines; else they are drawn from the training lines."""
+    test: str | None = None
+    """The file of test lines; else they are drawn from the training lines."""
+
+
+class ArraysData(_DataSpec):
+    """A NumPy archive (`.npz`) of images: `train_images`, `train_labels`, and so for `val`, `test`.
+
+    This is the form of MedMNIST (Yang et al. 2023). Without prefixes: `images` and `labels`.
+    """
+
+    source: Literal["arrays"]
+    """The kind of source."""
+    path: str
+    """The archive."""
+
+
 DataSpec = Annotated[
-    DigitsData | Cifar10Data | FolderData | TableData, Field(discriminator="source")
+    DigitsData | Cifar10Data | FolderData | TableData | LinesData | ArraysData,
+    Field(discriminator="source"),
 ]
 
 Side = Annotated[int, Field(ge=4, le=1024)]
@@ -167,3 +204,30 @@ class AugmentSpec(Spec):
     """The α of MixUp (Zhang et al. 2018); 0 leaves it out."""
     cutmix: Annotated[float, Field(ge=0, le=10)] = 0.0
     """The α of CutMix (Yun et al. 2019); 0 leaves it out. With both, each batch draws one."""
+
+
+class TextSpec(Spec):
+    """How a text becomes numbers; the tokenizer is made from the training split alone."""
+
+    tokenizer: Literal["word", "bpe", "unigram", "character"] = "word"
+    """Words and signs; byte-level BPE (Sennrich et al. 2016); unigram (Kudo 2018); characters."""
+    size: Annotated[int, Field(ge=16, le=1 << 18)] = 30_000
+    """The most tokens that are told apart."""
+    fewest: Annotated[int, Field(ge=1, le=1000)] = 1
+    """What occurs less often in training gets no token: a word, a character, a pair of pieces."""
+    lowercase: bool = True
+    """Tell no capital letters apart."""
+    longest: Annotated[int, Field(ge=4, le=100_000)] = 512
+    """The most tokens of a text; of longer ones the end is cut off, and counted."""
+
+
+class SoundSpec(Spec):
+    """How a sound becomes numbers."""
+
+    sampling_rate: Annotated[int, Field(ge=2000, le=96_000)] | Literal["auto"] = "auto"
+    """Samples a second that the network is given; `auto` takes the training sounds' commonest, at
+    most 16,000."""
+    longest_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """The most seconds of a sound; of longer ones the end is cut off, and counted."""
+    mels: Annotated[int, Field(ge=8, le=256)] = 64
+    """Bands of the log-mel spectrogram."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from modelwright.recipe.spec import FromList, Spec
 
@@ -93,6 +93,97 @@ class SpeednetModel(Spec):
     """A factor on the logits."""
 
 
+class BowModel(Spec):
+    """A bag of words and hashed n-grams, averaged (Joulin et al. 2017): quick, hard to beat."""
+
+    name: Literal["bow"]
+    """The family."""
+    width: Width = 64
+    """The width of a word's vector."""
+    ngrams: Annotated[int, Field(ge=1, le=5)] = 2
+    """The longest run of words that has a vector of its own."""
+    buckets: Annotated[int, Field(ge=16, le=1 << 24)] = 1 << 18
+    """How many vectors the runs of words share, by hashing."""
+    dropout: Dropout = 0.0
+    """The share of the mean that is dropped in training."""
+
+
+class TextCnnModel(Spec):
+    """Convolutions over word vectors, the largest answer of each filter (Kim 2014)."""
+
+    name: Literal["text-cnn"]
+    """The family."""
+    width: Width = 128
+    """The width of a word's vector."""
+    filters: Width = 100
+    """Filters of each length."""
+    kernels: Annotated[tuple[Annotated[int, Field(ge=1, le=31)], ...], FromList] = (3, 4, 5)
+    """The lengths of the filters, in words."""
+    dropout: Dropout = 0.5
+    """The share dropped in training."""
+
+
+class RnnModel(Spec):
+    """A recurrent network over word vectors: LSTM (Hochreiter and Schmidhuber 1997), GRU (2014)."""
+
+    name: Literal["rnn"]
+    """The family."""
+    cell: Literal["lstm", "gru"] = "lstm"
+    """The kind of cell."""
+    width: Width = 128
+    """The width of a word's vector."""
+    hidden: Width = 128
+    """The width of the state, in each direction."""
+    layers: Annotated[int, Field(ge=1, le=8)] = 1
+    """Layers, one above the other."""
+    bidirectional: bool = True
+    """Read from both ends."""
+    pooling: Literal["last", "max", "mean", "attention"] = "max"
+    """How the states become one vector."""
+    dropout: Dropout = 0.3
+    """The share dropped in training."""
+
+
+class TransformerModel(Spec):
+    """Self-attention over word vectors (Vaswani et al. 2017), each layer normalised first."""
+
+    name: Literal["transformer"]
+    """The family."""
+    width: Width = 128
+    """The width of the vectors."""
+    layers: Annotated[int, Field(ge=1, le=48)] = 2
+    """Layers."""
+    heads: Annotated[int, Field(ge=1, le=128)] = 4
+    """Heads of attention; they share the width."""
+    dropout: Dropout = 0.1
+    """The share dropped in training."""
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"`width` must be a multiple of `heads`, and {self.width} isn't")
+        return self
+
+
+class SoundCnnModel(Spec):
+    """Convolutions over a log-mel spectrogram."""
+
+    name: Literal["sound-cnn"]
+    """The family."""
+    widths: Annotated[tuple[Width, ...], FromList, Field(min_length=1, max_length=8)] = (
+        32,
+        64,
+        128,
+    )
+    """The channels of each block of convolutions."""
+    dropout: Dropout = 0.2
+    """The share dropped before the last layer, in training."""
+    mask_time: Annotated[int, Field(ge=0, le=10)] = 2
+    """Stretches of time that are hidden in training (Park et al. 2019)."""
+    mask_bands: Annotated[int, Field(ge=0, le=10)] = 2
+    """Ranges of bands that are hidden in training."""
+
+
 class InitModel(Spec):
     """The network of an existing model file, trained further; images are taken as it takes them."""
 
@@ -115,6 +206,11 @@ ModelSpec = Annotated[
     | Annotated[CnnModel, Tag("cnn")]
     | Annotated[ResnetModel, Tag("resnet")]
     | Annotated[SpeednetModel, Tag("speednet")]
+    | Annotated[BowModel, Tag("bow")]
+    | Annotated[TextCnnModel, Tag("text-cnn")]
+    | Annotated[RnnModel, Tag("rnn")]
+    | Annotated[TransformerModel, Tag("transformer")]
+    | Annotated[SoundCnnModel, Tag("sound-cnn")]
     | Annotated[InitModel, Tag("init")],
     Discriminator(_tag),
 ]

@@ -8,13 +8,13 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from modelwright.files import json_digest
-from modelwright.recipe.data import AugmentSpec, DataSpec, TransformsSpec
+from modelwright.recipe.data import AugmentSpec, DataSpec, SoundSpec, TextSpec, TransformsSpec
 from modelwright.recipe.evaluate import EvaluateSpec, ResourcesSpec, Target
-from modelwright.recipe.model import CnnModel, ModelSpec
+from modelwright.recipe.model import ModelSpec
 from modelwright.recipe.spec import Spec
 from modelwright.recipe.train import TrainSpec
 
-Task = Literal["image-classification"]
+Task = Literal["image-classification", "text-classification", "audio-classification"]
 
 
 def _whole(value: object) -> object:
@@ -31,11 +31,15 @@ class Recipe(Spec):
     task: Task = "image-classification"
     """What is predicted from what."""
     transforms: TransformsSpec = TransformsSpec()
-    """How a sample becomes the network's input."""
+    """How an image becomes the network's input."""
+    text: TextSpec = TextSpec()
+    """How a text becomes the network's input."""
+    sound: SoundSpec = SoundSpec()
+    """How a sound becomes the network's input."""
     augment: AugmentSpec = AugmentSpec()
-    """Random variation of the training samples."""
-    model: ModelSpec = CnnModel(name="cnn")
-    """The network."""
+    """Random variation of the training images."""
+    model: ModelSpec | Literal["auto"] = "auto"
+    """The network; `auto` takes one that suits the task and the size of the data."""
     train: TrainSpec = TrainSpec()
     """How it learns."""
     evaluate: EvaluateSpec = EvaluateSpec()

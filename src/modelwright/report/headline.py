@@ -25,11 +25,11 @@ class Sentence:
 def headline_sentences(story: Story) -> list[Sentence]:
     """Return the headline: how good, whether it does what was asked, and what qualifies that."""
     accuracy = story.ledger.find("accuracy")
-    sentences = [*_how_good(accuracy), *about_targets(story.verdicts)]
+    sentences = [*_how_good(accuracy, story.thing), *about_targets(story.verdicts)]
     if accuracy is not None and accuracy.split == "validation":
         text = (
-            "There is no test split, so this figure comes from the images that also chose the "
-            "epoch: it flatters the model a little."
+            f"There is no test split, so this figure comes from the {story.thing}s that also chose "
+            "the epoch: it flatters the model a little."
         )
         sentences.append(Sentence(text, "warn"))
     beside = answer(story.ledger, words=BASELINES)
@@ -39,8 +39,8 @@ def headline_sentences(story: Story) -> list[Sentence]:
     if accuracy is not None and without is not None:
         left_out = accuracy.n - without.n
         text = (
-            f"{left_out:,} of these images closely resemble{'s' if left_out == 1 else ''} one of "
-            f"another split; without them it is {percent(without.value)}."
+            f"{left_out:,} of these {story.thing}s closely resemble{'s' if left_out == 1 else ''} "
+            f"one of another split; without them it is {percent(without.value)}."
         )
         sentences.append(Sentence(text))
     if story.openings is not None and story.openings > 1:
@@ -52,17 +52,17 @@ def headline_sentences(story: Story) -> list[Sentence]:
     return sentences
 
 
-def _how_good(accuracy: Evidence | None) -> Iterator[Sentence]:
+def _how_good(accuracy: Evidence | None, thing: str) -> Iterator[Sentence]:
     if accuracy is None:
         return
-    images = f"{accuracy.split} image{'' if accuracy.n == 1 else 's'}".strip()
+    images = f"{accuracy.split} {thing}{'' if accuracy.n == 1 else 's'}".strip()
     text = (
         f"Of {accuracy.n:,} {images} that it had not learned from, the model names "
         f"{percent(accuracy.value)} right"
     )
     if accuracy.low < accuracy.high:
         text += (
-            f"; for other images of the same kind, expect {percent(accuracy.low)} to "
+            f"; for other {thing}s of the same kind, expect {percent(accuracy.low)} to "
             f"{percent(accuracy.high)}"
         )
     yield Sentence(f"{text}.")

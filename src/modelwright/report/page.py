@@ -6,6 +6,7 @@ import json
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
@@ -17,6 +18,11 @@ from modelwright.report.pictures import are_coarse, augmented_rows, mistakes
 from modelwright.report.story import Story
 
 MOST_CLASSES_DRAWN = 40
+_ARGUMENTS = {
+    "image": '"picture.png"',
+    "text": '"a text of your own"',
+    "sound": '"sound.wav"',
+}
 
 
 def write_report(path: Path, story: Story) -> None:
@@ -40,17 +46,22 @@ def page(story: Story) -> str:
         "plain": words.plain,
         "prose": words.prose,
         "said": said,
+        "of_things": lambda text: text.replace("image", story.thing),
     }
     text = resources.files("modelwright.report").joinpath("page.html.j2").read_text("utf-8")
     labels = story.measurement.labels
     accuracy = story.ledger.find("accuracy")
     return environment.from_string(text).render(
         story=story,
+        thing=story.thing,
+        things=f"{story.thing}s",
+        predict_argument=_ARGUMENTS[story.thing],
         headline=headline_sentences(story),
         measured_split=accuracy.split if accuracy is not None and accuracy.split else "test",
         targets=tables.target_rows(story.verdicts),
         curves=[
-            Markup(chart)  # charts escape their labels
+            # Charts escape their labels; what they call the samples is ours.
+            Markup(chart.replace(" images", f" {story.thing}s"))
             for chart in learning_curves(
                 story.history,
                 select_by=story.select_by,
@@ -71,7 +82,7 @@ def page(story: Story) -> str:
         timed_on=tables.timed_on(story.ledger),
         overall=tables.overall_rows(story.ledger, num_classes=len(labels)),
         mistakes=mistakes(story),
-        mistakes_coarse=are_coarse(story.mistakes),
+        mistakes_coarse=isinstance(story.mistakes, np.ndarray) and are_coarse(story.mistakes),
         augmented=augmented_rows(story.augmented),
         augmented_coarse=story.augmented is not None and are_coarse(story.augmented),
         splits=tables.split_rows(story),

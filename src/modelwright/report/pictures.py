@@ -13,6 +13,8 @@ from modelwright.report.words import percent, plain
 
 MISTAKE_SIDE = 192
 STRIP_SIDE = 112
+EXCERPT = 300
+"""Characters of a text that are shown."""
 _COARSE = 64
 """Images with fewer pixels a side are shown as squares, not blurred."""
 
@@ -33,17 +35,28 @@ def are_coarse(pixels: Pixels) -> bool:
 
 
 def mistakes(story: Story) -> list[dict[str, str]]:
-    """Return the wrong answers that the model was surest of, with their pictures."""
+    """Return the wrong answers that the model was surest of, with what was asked about."""
     labels = story.measurement.labels
     return [
         {
-            "picture": picture(pixels, side=MISTAKE_SIDE),
+            **_shown(sample),
             "truth": plain(labels[item.target]),
             "answer": plain(labels[item.predicted]),
             "confidence": percent(item.confidence),
         }
-        for item, pixels in zip(story.measurement.mistakes, story.mistakes, strict=True)
+        for item, sample in zip(story.measurement.mistakes, story.mistakes, strict=True)
     ]
+
+
+def _shown(sample: Pixels | str | bytes) -> dict[str, str]:
+    """Return a sample as the page shows it: a picture, a sound to listen to, or a text."""
+    nothing = {"picture": "", "sound": "", "text": ""}
+    if isinstance(sample, str):
+        text = plain(" ".join(sample.split()))
+        return nothing | {"text": text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"}
+    if isinstance(sample, bytes):
+        return nothing | {"sound": "data:audio/wav;base64," + base64.b64encode(sample).decode()}
+    return nothing | {"picture": picture(sample, side=MISTAKE_SIDE)}
 
 
 def augmented_rows(augmented: Pixels | None) -> Sequence[Sequence[str]]:

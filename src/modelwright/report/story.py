@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ class Story:
 
     name: str
     """The run's name."""
+    thing: Literal["image", "text", "sound"] = "image"
+    """What a sample is."""
     source: str
     """The data, in a few words: `cifar10`, `folder photos`."""
     ledger: Ledger
@@ -60,8 +63,8 @@ class Story:
     predict_command: str
     seconds: float
     training_s: float
-    mistakes: Pixels
-    """`[M, H, W, C]`: the samples of `measurement.mistakes`, in order."""
+    mistakes: Pixels | Sequence[str] | Sequence[bytes]
+    """The samples of `measurement.mistakes`, in order: pixels `[M, H, W, C]`, texts, or WAVs."""
     augmented: Pixels | None = None
     """`[samples, times, H, W, C]`: training images as the network saw them, the first untouched."""
     notes: Sequence[str] = field(default_factory=tuple)

@@ -76,6 +76,8 @@ BASELINES = {
     "majority": "always answering the most frequent class",
     "centroid": "taking the class whose average image is nearest",
     "hog": "hand-crafted features (HOG) with a linear classifier",
+    "words": "counting words (naive Bayes)",
+    "spectrum": "the average spectrum with a linear classifier",
 }
 """What each baseline is, in words; another one is shown by its name."""
 

@@ -5,9 +5,16 @@ What a task's loss is stands in `training/objectives/`; what its input is, in `t
 
 from __future__ import annotations
 
-from modelwright.tasks import image_classification
+from modelwright.tasks import audio_classification, image_classification, text_classification
 from modelwright.tasks.task import Prediction, Task
 
-TASKS: dict[str, Task] = {"image-classification": image_classification.TASK}
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        image_classification.TASK,
+        text_classification.TASK,
+        audio_classification.TASK,
+    )
+}
 
 __all__ = ["TASKS", "Prediction", "Task"]

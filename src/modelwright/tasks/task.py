@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,5 +30,7 @@ class Task:
     decode: Callable[[Floats, Sequence[str], int], list[list[Prediction]]]
     ties_by: str | None = None
     """A score that is better when lower, which decides where `select_by` ties."""
+    input: Literal["image", "text", "sound"] = "image"
+    """What the samples are."""
     scores_are_means: bool = False
     """Whether every score is a mean over samples, so that very wide outputs are scored in parts."""

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from modelwright.data import Dataset, Sampler, Split
+from modelwright.data import BucketedSampler, Dataset, Sampler, Split, padding_share
 from modelwright.data.batches import Batches
-from modelwright.errors import StoppedError, TrainingError
+from modelwright.errors import RecipeError, StoppedError, TrainingError
 from modelwright.files import append_line, canonical_json, read_lines, write_bytes
 from modelwright.models.candidate import Candidate
 from modelwright.recipe.data import AugmentSpec
@@ -92,6 +92,24 @@ def outputs_of(
     return outputs
 
 
+def build_sampler(spec: TrainSpec, train: Split, seed: int) -> Sampler | BucketedSampler:
+    """Return the order of the training samples: batches of one size, or of like lengths.
+
+    Raises:
+        RecipeError: a budget of tokens is asked for samples that are all of one length.
+    """
+    if spec.tokens is None:
+        full_batch = isinstance(spec.optimizer, GdOptimizer)
+        return Sampler(len(train), len(train) if full_batch else spec.batch_size, seed)
+    lengths = train.lengths()
+    if lengths is None:
+        raise RecipeError(
+            "`train.tokens` is for texts and sounds, and these samples are all of one length",
+            fix="Leave it out: `batch_size` says how many samples a step takes",
+        )
+    return BucketedSampler(lengths, spec.tokens, most=spec.batch_size, seed=seed)
+
+
 class _Training:
     """One training from its first step to its last: parts, horizon, selection, checkpoints."""
 
@@ -112,10 +130,9 @@ class _Training:
         for parameter in self.network.parameters():
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-        size = len(data.train)
         full_batch = isinstance(spec.optimizer, GdOptimizer)
-        self.sampler = Sampler(size, size if full_batch else spec.batch_size, run.seed)
-        parts = math.ceil(size / spec.batch_size) if full_batch else spec.accumulate
+        self.sampler = build_sampler(spec, data.train, run.seed)
+        parts = math.ceil(len(data.train) / spec.batch_size) if full_batch else spec.accumulate
         self.parts = Parts(
             sampler=self.sampler,
             source=Batches(
@@ -209,6 +226,7 @@ class _Training:
             + (f", {self.placement.world} processes" if self.placement.world > 1 else "")
         )
         self._say_statistics()
+        self._say_padding()
 
     def choose_precision(self, timer: StepTimer) -> dict[str, object]:
         """Return the number format, and why."""
@@ -259,6 +277,13 @@ class _Training:
         for part in self._scored_at_once(self.data.validation):
             outputs_of(self.network, part, precision=self.parts.precision)
         return time.monotonic() - begun
+
+    def _say_padding(self) -> None:
+        lengths = self.data.train.lengths()
+        if lengths is None:
+            return
+        share = padding_share(self.sampler, lengths)
+        self.run.say(f"{share:.0%} of what a batch holds is padding, on average")
 
     def _say_statistics(self) -> None:
         if _has_norms(self.network) and (self.placement.world > 1 or self.parts.accumulate > 1):
@@ -452,7 +477,7 @@ class _Training:
             step = min(step, max(OUTPUTS_AT_ONCE // max(len(self.data.labels), 1), 500))
         for start in range(0, len(split), step):
             rows = slice(start, start + step)
-            yield Split(split.name, split.inputs, split.rows[rows], split.targets[rows])
+            yield split.part(rows)
 
     def pulse(self, state: State, steps_per_s: float) -> None:
         """Show progress, and save where that is due."""

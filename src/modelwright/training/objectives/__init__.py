@@ -8,7 +8,7 @@ uneven batches stay exact.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,10 +19,13 @@ from modelwright.recipe.train import CrossEntropyLoss, HuberLoss, LossSpec, MseL
 from modelwright.training.objectives.classification import CrossEntropy
 from modelwright.training.objectives.regression import Huber, SquaredError
 
-Objective = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Objective = Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]]
+"""From outputs and targets, each a tensor or several, to losses and weights `[N]`."""
 
 TASK_LOSS: dict[str, LossSpec] = {
     "image-classification": CrossEntropyLoss(name="cross-entropy"),
+    "text-classification": CrossEntropyLoss(name="cross-entropy"),
+    "audio-classification": CrossEntropyLoss(name="cross-entropy"),
 }
 """What `loss: auto` stands for."""
 

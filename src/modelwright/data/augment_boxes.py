@@ -1,0 +1,132 @@
+"""Random variation of images with their boxes: a pure function of (seed, epoch, position).
+
+Pixels are varied as in `augment`, and the boxes with them. Images are uint8 `[N, H, W, C]`, boxes
+float32 `[N, M, 4]` in their pixels, labels int64 `[N, M]`; where a label is −1 there is no box.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from modelwright.data.augment import boxes as draw_parts
+from modelwright.data.augment import factors, move, recolour, zoom
+from modelwright.data.draws import Draws, Stream
+from modelwright.recipe.data import ColourAugment, CropAugment
+
+_UPSIDE_DOWN = 1
+"""The further figure of the stream of flips that turns an image upside down."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoxAugment:
+    """How images with boxes are varied."""
+
+    mirror: bool
+    """Left and right change places in every second image, at random."""
+    overturn: bool
+    """So do top and bottom."""
+    translate: int
+    """Shift by up to this many pixels each way; what is uncovered is black."""
+    crop: CropAugment | None
+    """Keep a random part at the full size."""
+    colour: ColourAugment | None
+    least_visible: float
+    """A box of which a smaller share of its area stays in the image is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoxedBatch:
+    """Images with their boxes."""
+
+    images: Tensor
+    boxes: Tensor
+    labels: Tensor
+
+
+def augment_boxed(batch: BoxedBatch, how: BoxAugment, draws: Draws) -> BoxedBatch:
+    """Vary each image, and its boxes with it.
+
+    Args:
+        batch: the samples; it isn't changed.
+        how: what is varied.
+        draws: the random figures of these samples.
+    """
+    height, width = batch.images.shape[1:3]
+    images, boxes, labels = batch.images, batch.boxes, batch.labels
+    if how.mirror or how.translate:
+        # Shifted first, then mirrored, as `move` does. A reflected border would show objects that
+        # no box is for.
+        down, right = (
+            draws.integers(stream, -how.translate, how.translate)
+            for stream in (Stream.SHIFT_Y, Stream.SHIFT_X)
+        )
+        mirrored = _coins(draws, 0) & how.mirror
+        images = move(images, down, right, mirrored, padding="zero")
+        boxes = shift_boxes(boxes, np.stack([right, down], axis=1))
+        boxes = mirror_boxes(boxes, mirrored, width)
+    if how.overturn:
+        overturned = _coins(draws, _UPSIDE_DOWN)
+        chosen = torch.from_numpy(overturned).to(images.device)[:, None, None, None]
+        images = torch.where(chosen, images.flip(1), images)
+        boxes = overturn_boxes(boxes, overturned, height)
+    if how.crop is not None:
+        parts = draw_parts(how.crop, draws, (height, width))
+        images, boxes = zoom(images, parts), zoom_boxes(boxes, parts, (height, width))
+    if how.colour is not None:
+        images = recolour(images, factors(how.colour, draws))
+    boxes, labels = cut_boxes(boxes, labels, (height, width), least_visible=how.least_visible)
+    return BoxedBatch(images, boxes, labels)
+
+
+def _coins(draws: Draws, attempt: int) -> NDArray[np.bool_]:
+    coins: NDArray[np.bool_] = draws.uniform(Stream.FLIP, attempt=attempt) < 0.5
+    return coins
+
+
+def shift_boxes(boxes: Tensor, by: NDArray[np.int64]) -> Tensor:
+    """Return boxes moved by so many pixels right and down `[N, 2]`."""
+    return boxes + torch.from_numpy(np.tile(by, 2)).to(boxes)[:, None]
+
+
+def mirror_boxes(boxes: Tensor, mirrored: NDArray[np.bool_], width: int) -> Tensor:
+    """Return boxes whose left and right changed places where `mirrored` `[N]`."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    chosen = torch.from_numpy(mirrored).to(boxes.device)[:, None, None]
+    return torch.where(chosen, torch.stack([width - x2, y1, width - x1, y2], dim=-1), boxes)
+
+
+def overturn_boxes(boxes: Tensor, overturned: NDArray[np.bool_], height: int) -> Tensor:
+    """Return boxes whose top and bottom changed places where `overturned` `[N]`."""
+    x1, y1, x2, y2 = boxes.unbind(-1)
+    chosen = torch.from_numpy(overturned).to(boxes.device)[:, None, None]
+    return torch.where(chosen, torch.stack([x1, height - y2, x2, height - y1], dim=-1), boxes)
+
+
+def zoom_boxes(boxes: Tensor, parts: NDArray[np.float64], size: tuple[int, int]) -> Tensor:
+    """Return boxes as they lie when a part of each image fills it.
+
+    Args:
+        boxes: `[N, M, 4]`.
+        parts: top, left, height, width `[N, 4]` of the part that is kept.
+        size: H and W of the images.
+    """
+    top, left, high, wide = torch.from_numpy(parts).to(boxes)[:, :, None].unbind(1)
+    start = torch.stack([left, top, left, top], dim=-1)
+    scale = torch.stack([size[1] / wide, size[0] / high] * 2, dim=-1)
+    return (boxes - start) * scale
+
+
+def cut_boxes(
+    boxes: Tensor, labels: Tensor, size: tuple[int, int], *, least_visible: float
+) -> tuple[Tensor, Tensor]:
+    """Cut boxes at the image's edge, and turn those of which too little is left into padding."""
+    edges = torch.tensor([size[1], size[0]] * 2, device=boxes.device)
+    cut = torch.minimum(boxes.clamp_min(0), edges)
+    whole, left = ((item[..., 2:] - item[..., :2]).clamp_min(0).prod(-1) for item in (boxes, cut))
+    stays = (labels >= 0) & (left > 0) & (left >= least_visible * whole)
+    return torch.where(stays[..., None], cut, 0.0), torch.where(stays, labels, -1)

@@ -1,0 +1,129 @@
+"""From a store's originals to a network's inputs, one function a kind of sample.
+
+What is fitted to data (a tokenizer, a sampling rate, the size of images, whether they are grey) is
+fitted to the training split alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.data.dataset import Inputs
+from modelwright.data.ragged import Ragged
+from modelwright.data.store import Store, pcm_of
+from modelwright.data.views import derived_view, ragged_view
+from modelwright.recipe.data import SoundSpec, TextSpec
+from modelwright.run import Observe
+from modelwright.transforms import ImageInput
+from modelwright.transforms.sound import LONGEST_S, SoundInput, read_sound
+from modelwright.transforms.text import TextInput
+from modelwright.transforms.tokenizing import train_tokenizer
+
+Rows = NDArray[np.int64]
+HIGHEST_AUTO_RATE = 16_000
+"""`sound.sampling_rate: auto` takes no more: speech and most sounds are told apart by less."""
+Input = ImageInput | TextInput | SoundInput
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The inputs of every row of a store."""
+
+    input: Input
+    inputs: Inputs
+    cut: Rows
+    """The rows of which the end was cut off."""
+
+
+def encode(store: Store, input: Input, *, observe: Observe) -> Encoded:
+    """Return every row's inputs, decoded or tokenized where that is new.
+
+    Raises:
+        ResourceError: the disk is full, or the cache can't be written.
+    """
+    match input:
+        case ImageInput():
+            return Encoded(input, derived_view(store, input, observe=observe), _NONE)
+        case TextInput():
+            return _encode_texts(store, input, observe=observe)
+        case SoundInput():
+            return _encode_sounds(store, input, observe=observe)
+
+
+_NONE: Rows = np.empty(0, dtype=np.int64)
+
+
+def fit_text(spec: TextSpec, store: Store, train: Rows) -> TextInput:
+    """Return how texts become token ids: a tokenizer made from the training split."""
+    texts = (store.original(row).decode() for row in train.tolist())
+    tokenizer = train_tokenizer(
+        texts, kind=spec.tokenizer, size=spec.size, lowercase=spec.lowercase, fewest=spec.fewest
+    )
+    return TextInput(tokenizer, spec.longest)
+
+
+def _encode_texts(store: Store, input: TextInput, *, observe: Observe) -> Encoded:
+    broken = store.errors()
+
+    def tokens(rows: range) -> list[NDArray[np.int32]]:
+        texts = ["" if row in broken else store.original(row).decode() for row in rows]
+        return input.tokenizer.encode(texts)
+
+    # Whole texts are kept, so that another `longest` takes no new view.
+    key = input.to_json()["tokenizer"]
+    values, lengths = ragged_view(store, key, tokens, dtype="int32", observe=observe)
+    starts = np.cumsum(lengths) - lengths
+    ragged = Ragged("tokens", values, starts, np.minimum(lengths, input.longest), as_dtype="int64")
+    return Encoded(input, _never_empty(ragged), np.flatnonzero(lengths > input.longest))
+
+
+def _never_empty(ragged: Ragged) -> Ragged:
+    """Give rows without a token one unknown one, as serving does."""
+    empty = ragged.lengths == 0
+    if not empty.any():
+        return ragged
+    values = np.concatenate([ragged.values, np.ones(1, ragged.values.dtype)])
+    starts = np.where(empty, len(values) - 1, ragged.starts)
+    lengths = np.where(empty, 1, ragged.lengths)
+    return Ragged(ragged.name, values, starts, lengths, as_dtype=ragged.as_dtype)
+
+
+def fit_sound(spec: SoundSpec, store: Store, train: Rows) -> SoundInput:
+    """Return how sounds become samples: the training split's commonest rate, where it is `auto`."""
+    if spec.sampling_rate != "auto":
+        return SoundInput(spec.sampling_rate, spec.longest_s)
+    rates = Counter(store.numbers("sampling_rate")[train].tolist())
+    commonest = int(rates.most_common(1)[0][0])
+    return SoundInput(min(commonest, HIGHEST_AUTO_RATE), spec.longest_s)
+
+
+def _encode_sounds(store: Store, input: SoundInput, *, observe: Observe) -> Encoded:
+    broken = store.errors()
+    whole = SoundInput(input.sampling_rate, LONGEST_S)
+
+    def samples(rows: range) -> list[NDArray[np.int16]]:
+        return [
+            np.zeros(1, np.int16)
+            if row in broken
+            else read_sound(
+                pcm_of(store.original(row), store.sampling_rate), whole, rate=store.sampling_rate
+            )
+            for row in rows
+        ]
+
+    values, lengths = ragged_view(store, whole.digest(), samples, dtype="int16", observe=observe)
+    starts = np.cumsum(lengths) - lengths
+    longest = int(input.longest_s * input.sampling_rate)
+    # Rounded up to a quarter of a second, so that few shapes occur.
+    ragged = Ragged(
+        "samples",
+        values,
+        starts,
+        np.minimum(lengths, longest),
+        multiple=max(input.sampling_rate // 4, 1),
+    )
+    return Encoded(input, ragged, np.flatnonzero(lengths > longest))

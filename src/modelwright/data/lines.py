@@ -1,0 +1,84 @@
+"""The source `lines`: a label, a blank and a text a line, as TREC and SST come."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from pathlib import Path
+
+from modelwright.data.listing import Listing, find_path
+from modelwright.errors import DataError
+from modelwright.files import digest
+from modelwright.recipe.data import LinesData
+
+MOST_BYTES = 1 << 31
+"""A longer file is refused, unpacked or packed."""
+
+
+def list_lines(spec: LinesData, *, base: Path) -> Listing:
+    """Return the lines of one to three files.
+
+    Raises:
+        DataError: a file can't be read, or holds no line of a label and a text.
+    """
+    given = {"": spec.path, "validation": spec.val, "test": spec.test}
+    if spec.val is not None or spec.test is not None:
+        given = {"train": spec.path, **{key: given[key] for key in ("validation", "test")}}
+    texts: list[bytes] = []
+    labels: list[str] = []
+    splits: list[str] = []
+    origins: list[str] = []
+    marks = ["lines 1"]
+    for split, name in given.items():
+        if name is None:
+            continue
+        path = find_path(name, base)
+        held = read_maybe_packed(path)
+        marks.append(f"{split} {digest(held)}")
+        for number, line in enumerate(held.split(b"\n"), start=1):
+            line = line.rstrip(b"\r")
+            if not line.strip():
+                continue
+            label, _, text = line.partition(b" ")
+            texts.append(text)
+            labels.append(label.decode("utf-8", "backslashreplace"))
+            splits.append(split)
+            origins.append(f"{path.name}:{number}")
+    if not texts:
+        raise DataError("there are no lines in this file", where=str(find_path(spec.path, base)))
+    return Listing(
+        title=f"lines {Path(spec.path).name}",
+        key=digest("\n".join(marks).encode()),
+        labels=labels,
+        splits=splits,
+        origins=origins,
+        extras=[""] * len(texts),
+        read=texts.__getitem__,
+        kind="text",
+    )
+
+
+def read_maybe_packed(path: Path) -> bytes:
+    """Return the bytes of a file, unpacked where it is gzipped.
+
+    Raises:
+        DataError: it is no plain file, is damaged, or is far too long.
+    """
+    if not path.is_file():
+        raise DataError("this isn't a plain file", where=str(path))
+    try:
+        with path.open("rb") as stream:
+            if stream.read(2) != b"\x1f\x8b":
+                stream.seek(0)
+                held = stream.read(MOST_BYTES + 1)
+            else:
+                stream.seek(0)
+                with gzip.GzipFile(fileobj=stream) as unpacked:
+                    held = unpacked.read(MOST_BYTES + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError("this gzip file is damaged", where=str(path), why=str(error)) from error
+    except OSError as error:
+        raise DataError(f"can't be read ({error.strerror or error})", where=str(path)) from error
+    if len(held) > MOST_BYTES:
+        raise DataError(f"this file holds more than {MOST_BYTES:,} bytes", where=str(path))
+    return held

@@ -1,0 +1,90 @@
+"""Baselines for texts and sounds: what a network has to beat, fitted without iterations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.data.dataset import Split
+from modelwright.errors import DataError
+from modelwright.evaluation.linear import Features, ridge
+from modelwright.metrics import Doubles, Ints
+
+_CHUNK = 256
+_COUNTS = 100_000_000
+"""The most counts of a word in a class; more classes times words aren't fitted."""
+WINDOW, BANDS = 512, 32
+"""Samples of a window, and bands that its spectrum is pooled to."""
+
+
+def naive_bayes(train: Split, samples: Split, num_classes: int) -> Ints:
+    """Answer by the words' frequencies in each class: multinomial naive Bayes, smoothed by one.
+
+    As in Wang and Manning 2012, section 2, the baseline MNB of single words.
+
+    Raises:
+        DataError: there are too many classes for so many words.
+    """
+    vocabulary = 1 + max(_largest(train), _largest(samples))
+    if num_classes * vocabulary > _COUNTS:
+        raise DataError(f"{num_classes:,} classes are too many for {vocabulary:,} words")
+    counts = np.ones((num_classes, vocabulary))
+    for start, tokens in _tokens(train):
+        classes = train.targets[start : start + len(tokens)].astype(np.int64)
+        places = classes[:, None] * vocabulary + tokens
+        counts += np.bincount(places[tokens > 0], minlength=num_classes * vocabulary).reshape(
+            counts.shape
+        )
+    log_chance: Doubles = np.log(counts / counts.sum(axis=1, keepdims=True))
+    log_chance[:, 0] = 0.0  # Padding says nothing.
+    prior = np.bincount(train.targets, minlength=num_classes).astype(np.float64)
+    log_prior = np.log(np.maximum(prior, 1e-9) / prior.sum())
+    found = [
+        (log_chance[:, tokens].sum(axis=2).T + log_prior).argmax(axis=1)
+        for _, tokens in _tokens(samples)
+    ]
+    return np.concatenate(found).astype(np.int64)
+
+
+def _tokens(split: Split) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    for start in range(0, len(split), _CHUNK):
+        yield start, split.gather(slice(start, start + _CHUNK))["tokens"]
+
+
+def _largest(split: Split) -> int:
+    return max(int(tokens.max(initial=0)) for _, tokens in _tokens(split))
+
+
+def spectrum(train: Split, samples: Split, num_classes: int) -> Ints:
+    """Answer by the average spectrum and its spread, with a linear classifier (ridge)."""
+
+    def chunks() -> Iterator[tuple[Features, Ints]]:
+        for start in range(0, len(train), _CHUNK):
+            chosen = slice(start, start + _CHUNK)
+            yield _spectra(train, chosen), train.targets[chosen].astype(np.int64)
+
+    classifier = ridge(chunks, num_classes=num_classes)
+    found = [
+        classifier.answer(_spectra(samples, slice(start, start + _CHUNK)))
+        for start in range(0, len(samples), _CHUNK)
+    ]
+    return np.concatenate(found)
+
+
+def _spectra(split: Split, chosen: slice) -> Features:
+    held = split.gather(chosen)
+    rows = [_spectrum(item["samples"][: item["length"]]) for item in held]
+    return np.stack(rows).astype(np.float32)
+
+
+def _spectrum(samples: NDArray[np.int16]) -> Doubles:
+    """Return mean and deviation over time of the logarithm of each band's energy `[2 · BANDS]`."""
+    padded = np.pad(samples.astype(np.float64), (0, -len(samples) % WINDOW))
+    frames = padded.reshape(-1, WINDOW) * np.hanning(WINDOW)
+    power = np.abs(np.fft.rfft(frames, axis=1)[:, 1:]) ** 2
+    energy = power.reshape(len(frames), BANDS, -1).mean(axis=2)
+    logs = np.log(energy + 1.0)
+    found: Doubles = np.concatenate([logs.mean(axis=0), logs.std(axis=0)])
+    return found

@@ -1,0 +1,259 @@
+"""Average precision of boxes, as COCO measures it (Lin et al. 2014, and its evaluation's rules).
+
+What is kept is one row a detection and one count a class and image. They concatenate, so batches
+join without loss, and a bootstrap draws whole images anew without matching a single box again.
+Boxes are `[x1, y1, x2, y2]`. COCO's limits are kept too: at most 100 detections a class and image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.errors import DataError
+
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+OVERLAPS = np.linspace(0.5, 0.95, 10)
+"""The least IoU `[T]` of a detection that counts as right."""
+MOST = 100
+"""So many detections of a class in an image count, the best first."""
+_RECALLS = np.linspace(0.0, 1.0, 101)
+_AT_ONCE = 4_000_000
+"""Bounds the memory of a bootstrap: about 32 MB an array."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionStatistics:
+    """What became of each detection `[D]`, and how many boxes there were; `I` images, `K` classes.
+
+    The detections stand image by image, and within an image class by class, the best first.
+    """
+
+    images: Ints
+    """The number of each detection's image."""
+    labels: Ints
+    scores: Doubles
+    matched: NDArray[np.bool_]
+    """Whether each is right at each overlap `[D, T]`."""
+    truths: Ints
+    """How many boxes each image has of each class `[I, K]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AveragePrecision:
+    """Mean average precision, and that of each class `[K]`: NaN where a class has no box."""
+
+    map_50: float
+    map_50_95: float
+    by_class_50: Doubles
+    by_class_50_95: Doubles
+
+
+class Resampled(NamedTuple):
+    """Mean average precision of each replicate `[B]`; NaN where a replicate has no box at all."""
+
+    map_50: Doubles
+    map_50_95: Doubles
+
+
+def iou_matrix(first: NDArray[Any], second: NDArray[Any]) -> Doubles:
+    """Return the intersection over union of each of two sets of boxes, `[A, 4]` × `[B, 4]`.
+
+    >>> iou_matrix(np.array([[0, 0, 2, 2]]), np.array([[1, 0, 3, 2], [5, 5, 6, 6]])).round(3)
+    array([[0.333, 0.   ]])
+    """
+    one, two = (np.asarray(boxes, dtype=np.float64).reshape(-1, 4) for boxes in (first, second))
+    low = np.maximum(one[:, None, :2], two[None, :, :2])
+    high = np.minimum(one[:, None, 2:], two[None, :, 2:])
+    shared = np.clip(high - low, 0.0, None).prod(axis=2)
+    areas = [np.clip(boxes[:, 2:] - boxes[:, :2], 0.0, None).prod(axis=1) for boxes in (one, two)]
+    either = areas[0][:, None] + areas[1][None, :] - shared
+    overlap: Doubles = np.divide(shared, either, out=np.zeros_like(shared), where=either > 0)
+    return overlap
+
+
+def image_statistics(
+    boxes: NDArray[Any],
+    labels: NDArray[Any],
+    scores: NDArray[Any],
+    *,
+    true_boxes: NDArray[Any],
+    true_labels: NDArray[Any],
+    num_classes: int,
+) -> DetectionStatistics:
+    """Compare the detections of one image with its boxes.
+
+    Args:
+        boxes: of the detections `[D, 4]`.
+        labels: their class numbers `[D]`.
+        scores: how sure they are `[D]`; of equal ones, the first goes first.
+        true_boxes: `[M, 4]`.
+        true_labels: `[M]`; those below 0 are padding.
+        num_classes: K.
+
+    Raises:
+        DataError: a number isn't finite, shapes differ, or a label isn't a class.
+    """
+    given = np.asarray(true_labels).reshape(-1) >= 0
+    true_boxes, true_labels = np.asarray(true_boxes)[given], np.asarray(true_labels)[given]
+    _check(boxes, labels, num_classes, scores=scores)
+    _check(true_boxes, true_labels, num_classes)
+    counts = np.bincount(true_labels, minlength=num_classes)
+    kept, flags = [], []
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        rows = rows[np.argsort(-scores[rows], kind="stable")[:MOST]]
+        kept.append(rows)
+        flags.append(_match(iou_matrix(boxes[rows], true_boxes[true_labels == label])))
+    order = np.concatenate([np.empty(0, dtype=np.int64), *kept])
+    return DetectionStatistics(
+        images=np.zeros(len(order), dtype=np.int64),
+        labels=labels[order].astype(np.int64),
+        scores=scores[order].astype(np.float64),
+        matched=np.concatenate([np.empty((0, len(OVERLAPS)), dtype=np.bool_), *flags]),
+        truths=counts[None, :].astype(np.int64),
+    )
+
+
+def _check(
+    boxes: NDArray[Any],
+    labels: NDArray[Any],
+    num_classes: int,
+    *,
+    scores: NDArray[Any] | None = None,
+) -> None:
+    columns = [boxes] if scores is None else [boxes, scores[:, None]]
+    if boxes.shape != (len(labels), 4) or any(len(column) != len(labels) for column in columns):
+        raise DataError(f"boxes {list(boxes.shape)} and {len(labels)} labels don't fit together")
+    if not all(np.isfinite(column).all() for column in columns):
+        raise DataError("the boxes or scores hold values that aren't finite (NaN or infinite)")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
+        raise DataError(
+            f"labels from {labels.min()} to {labels.max()} aren't numbers of {num_classes} classes"
+        )
+
+
+def _match(overlaps: Doubles) -> NDArray[np.bool_]:
+    """Return which detections find a box of their own, at each least overlap `[D, T]`.
+
+    Greedy, best score first: each takes the free box that it overlaps most, the last of equals.
+
+    Args:
+        overlaps: of detections, best first, and boxes `[D, M]`.
+    """
+    found = np.zeros((len(overlaps), len(OVERLAPS)), dtype=np.bool_)
+    free = np.ones((len(OVERLAPS), overlaps.shape[1]), dtype=np.bool_)
+    steps = np.arange(len(OVERLAPS))
+    for row in np.flatnonzero((overlaps >= OVERLAPS[0]).any(axis=1)):
+        open_to = np.where(free, overlaps[row], -1.0)
+        last_best = open_to.shape[1] - 1 - open_to[:, ::-1].argmax(axis=1)
+        found[row] = open_to[steps, last_best] >= OVERLAPS
+        free[steps[found[row]], last_best[found[row]]] = False
+    return found
+
+
+def join_statistics(parts: Sequence[DetectionStatistics]) -> DetectionStatistics:
+    """Return the statistics of several batches of images as one, in order."""
+    starts = np.cumsum([0] + [len(part.truths) for part in parts])
+    return DetectionStatistics(
+        images=np.concatenate(
+            [part.images + start for part, start in zip(parts, starts[:-1], strict=True)]
+        ),
+        labels=np.concatenate([part.labels for part in parts]),
+        scores=np.concatenate([part.scores for part in parts]),
+        matched=np.concatenate([part.matched for part in parts]),
+        truths=np.concatenate([part.truths for part in parts]),
+    )
+
+
+def average_precision(statistics: DetectionStatistics) -> AveragePrecision:
+    """Return mean average precision, over the classes of which there are boxes.
+
+    Raises:
+        DataError: there is no box at all.
+    """
+    if not statistics.truths.any():
+        raise DataError("there are no boxes to find in these samples, so nothing can be measured")
+    precisions = _precisions(statistics, np.ones((1, len(statistics.truths)), dtype=np.int64))[0]
+    return AveragePrecision(
+        map_50=float(np.nanmean(precisions[:, 0])),
+        map_50_95=float(np.nanmean(precisions)),
+        by_class_50=precisions[:, 0],
+        by_class_50_95=precisions.mean(axis=1),
+    )
+
+
+def resampled(statistics: DetectionStatistics, picks: Ints) -> Resampled:
+    """Return mean average precision of images drawn anew, for a bootstrap.
+
+    Args:
+        statistics: of `I` images.
+        picks: numbers of images `[B, P]`, some several times; a row is a replicate.
+    """
+    size = len(statistics.truths)
+    step = max(1, _AT_ONCE // max(len(statistics.scores), size))
+    found = []
+    for start in range(0, len(picks), step):
+        part = picks[start : start + step]
+        offsets = np.arange(len(part))[:, None] * size
+        times = np.bincount((offsets + part).ravel(), minlength=len(part) * size)
+        precisions = _precisions(statistics, times.reshape(len(part), size))
+        found.append(np.stack([_mean(precisions[:, :, 0]), _mean(precisions.mean(axis=2))]))
+    return Resampled(*np.concatenate([np.empty((2, 0)), *found], axis=1))
+
+
+def _mean(values: Doubles) -> Doubles:
+    """Return the mean of each row `[B, K]` without its NaN, NaN where there is nothing else."""
+    known = ~np.isnan(values)
+    counts = known.sum(axis=1)
+    total = np.where(known, values, 0.0).sum(axis=1)
+    means: Doubles = np.divide(total, counts, out=np.full(len(values), np.nan), where=counts > 0)
+    return means
+
+
+def _precisions(statistics: DetectionStatistics, times: Ints) -> Doubles:
+    """Return the average precision of each replicate, class and overlap `[B, K, T]`.
+
+    Args:
+        statistics: of `I` images.
+        times: how often each image counts in each replicate `[B, I]`.
+    """
+    boxes = times @ statistics.truths  # [B, K]
+    found = np.full((*boxes.shape, len(OVERLAPS)), np.nan)
+    for label in np.flatnonzero(boxes.any(axis=0)):
+        rows = np.flatnonzero(statistics.labels == label)
+        rows = rows[np.argsort(-statistics.scores[rows], kind="stable")]
+        counts = times[:, statistics.images[rows]]
+        seen = counts.cumsum(axis=1)
+        for at, right in enumerate(statistics.matched[rows].T):
+            hits = np.flatnonzero(right)
+            found[:, label, at] = _area(
+                counts[:, hits].cumsum(axis=1), seen[:, hits], boxes[:, label]
+            )
+    return found
+
+
+def _area(hits: Ints, seen: Ints, boxes: Ints) -> Doubles:
+    """Return the mean precision at 101 recalls of each replicate `[B]`; NaN without boxes.
+
+    Precision at a recall is the best at that recall or a higher one, so it is enough to look at the
+    detections that are right: between them precision only falls.
+
+    Args:
+        hits: right detections up to each right one `[B, P]`, best first.
+        seen: detections up to each right one `[B, P]`.
+        boxes: `[B]`.
+    """
+    recall = hits / np.maximum(boxes, 1)[:, None]
+    precision = np.divide(hits, seen, out=np.zeros(hits.shape), where=seen > 0)
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    reached = np.searchsorted(_RECALLS, recall.ravel(), side="right").reshape(recall.shape)
+    share = np.diff(reached, axis=1, prepend=0)
+    area: Doubles = np.where(boxes > 0, (best * share).sum(axis=1) / len(_RECALLS), np.nan)
+    return area

@@ -1,0 +1,267 @@
+"""Metrics of texts, each as figures per sample that add up and a formula over their sums.
+
+So the samples of several batches or ranks are joined by adding, and a bootstrap draws rows. BLEU's
+words are those of sacrebleu, whose figures everybody prints; the rest is our own code. How a model
+reaches its texts, and which texts are compared, isn't decided here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.errors import DataError, require
+
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Sums = NDArray[np.int64] | NDArray[np.float64]
+
+BLEU_ORDER = 4
+"""Papineni et al. 2002, section 2.3."""
+CHRF_ORDER, CHRF_BETA = 6, 2
+"""chrF2 of Popović 2016, `chrF deconstructed`: recall has the weight of two precisions."""
+_ROUGE_GAPS = re.compile(r"[^a-z0-9]+")
+"""What ROUGE-1.5.5 takes as the gap between words (Lin 2004), once they are in lower case."""
+
+
+# Translations
+
+
+def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> Ints:
+    """Return what BLEU adds up for each pair of texts, in words of sacrebleu's `13a`.
+
+    Returns:
+        `[N, 10]`: the words of the hypothesis, those of the reference, the n-grams of 1 to 4 words
+        that both have, and those that the hypothesis has.
+
+    Raises:
+        MissingExtraError: sacrebleu isn't installed.
+    """
+    sacrebleu = require("sacrebleu", extra="text", purpose="BLEU")
+    # Texts shorter than four words are usual; the setting only keeps sacrebleu from saying so.
+    scorer = sacrebleu.BLEU(effective_order=True)
+    rows = []
+    for hypothesis, reference in zip(hypotheses, references, strict=True):
+        score = scorer.sentence_score(hypothesis, [reference])
+        rows.append((score.sys_len, score.ref_len, *score.counts, *score.totals))
+    return np.array(rows, dtype=np.int64).reshape(-1, 2 + 2 * BLEU_ORDER)
+
+
+def bleu(sums: Sums) -> float:
+    """Return BLEU, 0 to 100, from the summed statistics `[10]` of a whole test set.
+
+    Papineni et al. 2002, section 2.3. An order without a match counts as half a match, the next as
+    a quarter (Chen and Cherry 2014, smoothing 3): what sacrebleu does unless told otherwise.
+
+    >>> bleu(np.array([6, 6, 6, 5, 4, 3, 6, 5, 4, 3]))
+    100.0
+    """
+    words, wanted = float(sums[0]), float(sums[1])
+    matches, ngrams = sums[2 : 2 + BLEU_ORDER].tolist(), sums[2 + BLEU_ORDER :].tolist()
+    if not any(matches) or not all(ngrams):
+        return 0.0
+    logarithms, missed = 0.0, 0
+    for match, total in zip(matches, ngrams, strict=True):
+        missed += match == 0
+        logarithms += math.log((match or 0.5**missed) / total)
+    brevity = min(0.0, 1.0 - wanted / words)
+    return 100.0 * math.exp(brevity + logarithms / BLEU_ORDER)
+
+
+def chrf_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> Ints:
+    """Return what chrF adds up for each pair of texts; blanks don't count.
+
+    Returns:
+        `[N, 18]`: for n-grams of 1 to 6 characters those of the hypothesis, those of the reference
+        and those that both have. Where a reference is too short to have any, the hypothesis' don't
+        count either.
+    """
+    rows = np.zeros((len(hypotheses), CHRF_ORDER, 3), dtype=np.int64)
+    for row, hypothesis, reference in zip(rows, hypotheses, references, strict=True):
+        found, wanted = "".join(hypothesis.split()), "".join(reference.split())
+        for order, cells in enumerate(row, 1):
+            if len(wanted) >= order:
+                counts = len(found) - order + 1, len(wanted) - order + 1
+                cells[:] = max(counts[0], 0), counts[1], _shared(found, wanted, order)
+    return rows.reshape(len(rows), 3 * CHRF_ORDER)
+
+
+def chrf(sums: Sums) -> float:
+    """Return chrF2, 0 to 100, from the summed statistics `[18]` of a whole test set.
+
+    Popović 2015, section 2, with the mean over the orders that occur at all, as sacrebleu has it.
+
+    >>> chrf(np.array([4, 4, 4, 3, 3, 3, 2, 2, 2, 1, 1, 1, 0, 0, 0, 0, 0, 0]))
+    100.0
+    """
+    found, wanted, shared = sums.reshape(CHRF_ORDER, 3).astype(np.float64).T
+    occur = (found > 0) & (wanted > 0)
+    if not shared[occur].any():
+        return 0.0
+    precision = float((shared[occur] / found[occur]).mean())
+    recall = float((shared[occur] / wanted[occur]).mean())
+    weight = CHRF_BETA**2
+    return 100.0 * (1 + weight) * precision * recall / (weight * precision + recall)
+
+
+# Summaries
+
+
+def rouge_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> Doubles:
+    """Return the F1 of ROUGE-1, ROUGE-2 and ROUGE-L of each pair of texts.
+
+    Lin 2004, sections 2 and 3.1 (a text is one sequence). Words are the runs of a–z and 0–9 in the
+    lower-cased text, unstemmed; a text of another script has none, and scores 0. The figure of a
+    test set is the mean of its samples.
+
+    Returns:
+        `[N, 3]`, 0 to 1.
+    """
+    rows = np.zeros((len(hypotheses), 3))
+    for row, hypothesis, reference in zip(rows, hypotheses, references, strict=True):
+        found, wanted = _rouge_words(hypothesis), _rouge_words(reference)
+        for order in (1, 2):
+            counts = len(found) - order + 1, len(wanted) - order + 1
+            row[order - 1] = _f1(_shared(found, wanted, order), *counts)
+        row[2] = _f1(_common_subsequence(found, wanted), len(found), len(wanted))
+    return rows
+
+
+def _rouge_words(text: str) -> tuple[str, ...]:
+    return tuple(word for word in _ROUGE_GAPS.split(text.lower()) if word)
+
+
+def _f1(shared: int, found: int, wanted: int) -> float:
+    return 2 * shared / (found + wanted) if shared else 0.0
+
+
+def _ngrams(items: Sequence[Any], order: int) -> Iterator[Any]:
+    return (items[at : at + order] for at in range(len(items) - order + 1))
+
+
+def _shared(found: Sequence[Any], wanted: Sequence[Any], order: int) -> int:
+    """Return how many n-grams both have, each as often as in the one that has it less often."""
+    theirs = Counter(_ngrams(wanted, order))
+    ours = Counter(_ngrams(found, order))
+    return sum(min(count, theirs[ngram]) for ngram, count in ours.items() if ngram in theirs)
+
+
+def _places(items: Sequence[Hashable]) -> dict[Hashable, int]:
+    """Return for each item a number whose bits are the places where it stands."""
+    places: dict[Hashable, int] = {}
+    for at, item in enumerate(items):
+        places[item] = places.get(item, 0) | 1 << at
+    return places
+
+
+def _common_subsequence(found: Sequence[Hashable], wanted: Sequence[Hashable]) -> int:
+    """Return the length of the longest common subsequence (Hyyrö 2004: a row of bits at once)."""
+    places, full = _places(wanted), (1 << len(wanted)) - 1
+    row = full
+    for item in found:
+        matches = row & places.get(item, 0)
+        row = ((row + matches) | (row - matches)) & full
+    return len(wanted) - row.bit_count()
+
+
+# Transcripts
+
+
+def edit_distances(
+    hypotheses: Sequence[Sequence[Hashable]], references: Sequence[Sequence[Hashable]]
+) -> Ints:
+    """Return the Levenshtein distance of each pair of sequences, and the reference's length.
+
+    >>> edit_distances(["kitten", ""], ["sitting", "abc"]).tolist()
+    [[3, 7], [3, 3]]
+    """
+    pairs = zip(hypotheses, references, strict=True)
+    rows = [(_distance(found, wanted), len(wanted)) for found, wanted in pairs]
+    return np.array(rows, dtype=np.int64).reshape(-1, 2)
+
+
+def _distance(found: Sequence[Hashable], wanted: Sequence[Hashable]) -> int:
+    """Return the Levenshtein distance, a row of the table at once as the bits of two numbers.
+
+    Hyyrö 2003, `A bit-vector algorithm for computing Levenshtein and Damerau edit distances`,
+    figure 3: the bits tell where the row rises and falls by one. Python's whole numbers have as
+    many bits as the reference has items, so no length needs padding.
+    """
+    if not wanted:
+        return len(found)
+    places, full = _places(wanted), (1 << len(wanted)) - 1
+    last, distance = 1 << len(wanted) - 1, len(wanted)
+    rises, falls = full, 0  # from one item of the reference to the next
+    for item in found:
+        matches = places.get(item, 0)
+        level = (((matches & rises) + rises) ^ rises) | matches | falls
+        ups = falls | (full & ~(level | rises))  # from one item of the hypothesis to the next
+        downs = rises & level
+        distance += bool(ups & last) - bool(downs & last)
+        ups, downs = ups << 1 | 1, downs << 1
+        rises, falls = (downs & full) | (full & ~(level | ups)), ups & level & full
+    return distance
+
+
+def word_errors(hypotheses: Sequence[str], references: Sequence[str]) -> Ints:
+    """Return the wrong, missing and extra words of each text, and its reference's words `[N, 2]`.
+
+    Words are what stands between blanks, case and all.
+    """
+    return edit_distances([text.split() for text in hypotheses], [t.split() for t in references])
+
+
+def character_errors(hypotheses: Sequence[str], references: Sequence[str]) -> Ints:
+    """Return as `word_errors`, in characters; a run of blanks is one, those at the ends none."""
+    found, wanted = ([" ".join(text.split()) for text in side] for side in (hypotheses, references))
+    return edit_distances(found, wanted)
+
+
+def error_rate(sums: Sums) -> float:
+    """Return errors per item of the reference, from the sums `[2]` of `edit_distances`.
+
+    It may be above 1. Where the references are empty altogether, each insertion counts as a whole
+    error, so that nothing is divided by zero and saying nothing is still the best.
+
+    >>> error_rate(np.array([3, 12])), error_rate(np.array([2, 0])), error_rate(np.array([0, 0]))
+    (0.25, 2.0, 0.0)
+    """
+    return float(sums[0]) / max(float(sums[1]), 1.0)
+
+
+# Language models
+
+
+def perplexity(nll_sum_nats: float, tokens: int) -> float:
+    """Return the perplexity per token; infinite where it is too large for a number.
+
+    Raises:
+        DataError: there are no tokens, or the loss isn't a number.
+    """
+    try:
+        return math.exp(_mean(nll_sum_nats, tokens, "token"))
+    except OverflowError:
+        return math.inf
+
+
+def bits_per_byte(nll_sum_nats: float, size_bytes: int) -> float:
+    """Return the bits that a byte of the text's UTF-8 takes: the same whatever the tokenizer.
+
+    Raises:
+        DataError: there are no bytes, or the loss isn't a number.
+    """
+    return _mean(nll_sum_nats, size_bytes, "byte") / math.log(2)
+
+
+def _mean(nll_sum_nats: float, count: int, what: str) -> float:
+    if count < 1:
+        raise DataError(f"there is no {what} to measure a language model on")
+    if math.isnan(nll_sum_nats):
+        raise DataError("the loss of the language model isn't a number")
+    return nll_sum_nats / count

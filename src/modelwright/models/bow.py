@@ -1,0 +1,79 @@
+"""A bag of words and hashed n-grams, the fastText kind (Joulin et al. 2017, sections 2 and 2.2).
+
+Words and n-grams share one table of vectors, the n-grams by hashing. The numbers of the n-grams are
+computed inside the network, so that a model file's graph takes plain tokens. One thing differs from
+fastText: the sum of the vectors is divided by the root of their count instead of the count, so that
+long texts are the surer ones.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_PRIME = (1 << 31) - 1
+"""Sums are taken modulo this before the buckets (Carter and Wegman 1979): neighbours scatter."""
+_OLD, _NEW = 1_540_483_477, 668_265_263
+"""Factors below the prime; a product of two numbers below 2³¹ fits int64."""
+_DEVIATION = 0.01
+"""Of fresh vectors: near zero, so that n-grams that never teach anything say nothing."""
+
+
+class Bow(nn.Module):
+    """The scaled sum of the vectors of words and n-grams, and a linear `head`.
+
+    Args:
+        vocabulary: V.
+        num_outputs: K.
+        width: of a vector, D.
+        ngrams: the longest run of words that has a vector; 1 is a plain bag of words.
+        buckets: how many vectors the runs share.
+        dropout: the share of words and n-grams that is left out in training.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        num_outputs: int,
+        *,
+        width: int,
+        ngrams: int = 2,
+        buckets: int = 1 << 18,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.vocabulary, self.ngrams, self.buckets = vocabulary, ngrams, buckets
+        self.dropout = dropout
+        rows = vocabulary + (buckets if ngrams > 1 else 0)
+        self.embedding = nn.Embedding(rows, width, padding_idx=0)
+        nn.init.normal_(self.embedding.weight[1:], std=_DEVIATION)
+        self.head = nn.Linear(width, num_outputs)
+
+    def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
+        rows = self.rows(tokens, length)
+        if self.training and self.dropout:
+            rows = rows * (torch.rand(rows.shape, device=rows.device) >= self.dropout)
+        count = (rows != 0).sum(1, keepdim=True).clamp(min=1)
+        if self.training:  # One pass without the vectors of each word in memory.
+            total = F.embedding_bag(rows, self.embedding.weight, mode="sum", padding_idx=0)
+        else:
+            total = self.embedding(rows).sum(1)
+        outputs: Tensor = self.head(total / count.to(total.dtype).sqrt())
+        return outputs
+
+    def rows(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """Return the rows of the table `[N, ngrams·T]` for tokens `[N, T]`; 0 where there is none.
+
+        First stand the words, then the runs of 2 words from each on, of 3, and so on; a run that
+        padding reaches into is none.
+        """
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        found, code = [tokens], tokens
+        for size in range(2, self.ngrams + 1):
+            last = F.pad(tokens, (0, size - 1))[:, size - 1 :]
+            code = (code * _OLD + last * _NEW + size) % _PRIME
+            is_real = places + size <= length[:, None]
+            found.append((self.vocabulary + code % self.buckets) * is_real)
+        return torch.cat(found, dim=1)

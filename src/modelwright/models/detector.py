@@ -1,0 +1,144 @@
+"""A single-stage detector without anchors, after FCOS (Tian et al. 2019).
+
+A residual backbone gives maps at strides 8, 16, 32 …; a feature pyramid (Lin et al. 2017, `Feature
+Pyramid Networks`) hands what the coarse ones have seen down to the fine ones; every location of
+every map then says what it sees, and how far the four sides of its box are. There is no centre-ness
+branch: the scores learn to tell how well a box fits (see the objective).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modelwright.models.network import too_small
+from modelwright.models.resnet import BasicBlock, projection
+
+FINEST = 8
+"""The stride of the finest map with locations: the side of the square that each stands for."""
+PRIOR = -math.log(99.0)
+"""Every score starts near 0.01 (Lin et al. 2017, `Focal Loss`, section 3.3): most see nothing."""
+
+
+class Detector(nn.Module):
+    """A backbone, a feature pyramid, towers for scores and boxes, and two linear ends.
+
+    The layers `head` (scores) and `box` serve all maps. The prior of the scores stands outside
+    `head`, so that a new `head` for other classes starts as it should.
+
+    Args:
+        num_outputs: K.
+        channels: C.
+        widths: the channels of the stages at strides 4, 8, 16 …; all but the first give a map.
+        depth: blocks a stage.
+        neck: the channels of the pyramid and the towers.
+        height: H, which fixes the number of locations.
+        width: W.
+
+    Raises:
+        RecipeError: the images are smaller than the coarsest stride.
+    """
+
+    def __init__(
+        self,
+        num_outputs: int,
+        *,
+        channels: int,
+        widths: tuple[int, ...],
+        depth: int,
+        neck: int,
+        height: int,
+        width: int,
+    ) -> None:
+        super().__init__()
+        self.strides = tuple(FINEST << level for level in range(len(widths) - 1))
+        if min(height, width) < self.strides[-1]:
+            raise too_small(
+                "detector",
+                height,
+                width,
+                needs=f"Its coarsest map has one location for {self.strides[-1]} pixels",
+                fix="Take fewer `widths`, or raise `transforms.size`",
+            )
+        self.height, self.width = height, width
+        self.stem = _convolution(channels, widths[0], 3, stride=2)
+        stages, inner = [], widths[0]
+        for outer in widths:
+            blocks = [BasicBlock(inner, outer, 2, projection)]
+            blocks += [BasicBlock(outer, outer, 1, projection) for _ in range(depth - 1)]
+            stages.append(nn.Sequential(*blocks))
+            inner = outer
+        self.stages = nn.ModuleList(stages)
+        # Norms count each map's own statistics, so the maps share no tower.
+        self.laterals = nn.ModuleList(_convolution(wide, neck, 1) for wide in widths[1:])
+        self.merges = nn.ModuleList(_convolution(neck, neck, 3) for _ in widths[1:])
+        self.score_towers = nn.ModuleList(_convolution(neck, neck, 3) for _ in widths[1:])
+        self.box_towers = nn.ModuleList(_convolution(neck, neck, 3) for _ in widths[1:])
+        self.box = nn.Linear(neck, 4)
+        self.head = nn.Linear(neck, num_outputs)  # Last: optimizers treat the last weight apart.
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores and boxes of all locations for images `[N, C, H, W]`.
+
+        Returns:
+            Logits `[N, A, K]`, and boxes `[N, A, 4]` (x1, y1, x2, y2) in pixels of these images;
+            they may reach out of the image.
+        """
+        maps = self._pyramid(images)
+        seen = _rows([tower(x) for tower, x in zip(self.score_towers, maps, strict=True)])
+        around = _rows([tower(x) for tower, x in zip(self.box_towers, maps, strict=True)])
+        scores, sides = self.head(seen), self.box(around)
+        # Sixteen bits don't hold a place in a large image to the pixel.
+        sides = sides if sides.dtype == torch.float64 else sides.float()
+        places = locations(self.height, self.width, self.strides).to(sides)
+        centres, strides = places[:, :2], places[:, 2:]
+        reach = F.softplus(sides) * strides
+        corners = [centres - reach[..., :2], centres + reach[..., 2:]]
+        return scores + PRIOR, torch.cat(corners, dim=-1)
+
+    def _pyramid(self, images: Tensor) -> list[Tensor]:
+        """Return one map a stride, finest first, each `[N, neck, H / stride, W / stride]`."""
+        x, held = self.stem(images), []
+        for stage in self.stages:
+            x = stage(x)
+            held.append(x)
+        maps = [lateral(x) for lateral, x in zip(self.laterals, held[1:], strict=True)]
+        for level in reversed(range(len(maps) - 1)):
+            fine = maps[level]
+            coarse = F.interpolate(maps[level + 1], size=fine.shape[2:], mode="nearest")
+            maps[level] = fine + coarse
+        return [merge(x) for merge, x in zip(self.merges, maps, strict=True)]
+
+
+def locations(height: int, width: int, strides: tuple[int, ...]) -> Tensor:
+    """Return the locations of an image: centre x, centre y and stride `[A, 3]`, in pixels.
+
+    The finest map comes first, and each goes row by row.
+
+    >>> locations(16, 8, (8,)).tolist()
+    [[4.0, 4.0, 8.0], [4.0, 12.0, 8.0]]
+    """
+    found = []
+    for stride in strides:
+        y = (torch.arange(math.ceil(height / stride)) + 0.5) * stride
+        x = (torch.arange(math.ceil(width / stride)) + 0.5) * stride
+        grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
+        grid = torch.stack([grid_x, grid_y, torch.full_like(grid_x, stride)], dim=-1)
+        found.append(grid.reshape(-1, 3))
+    return torch.cat(found)
+
+
+def _convolution(channels: int, filters: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, filters, kernel, stride=stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(filters),
+        nn.ReLU(),
+    )
+
+
+def _rows(maps: list[Tensor]) -> Tensor:
+    """Return maps `[N, D, h, w]` as rows `[N, A, D]`."""
+    return torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)

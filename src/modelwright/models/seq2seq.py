@@ -1,0 +1,455 @@
+"""Networks that turn one text into another: an encoder reads it, a decoder writes the other.
+
+Both kinds have the same three methods. `forward` predicts a given text, for training. `encode`
+reads the source once, and `step` takes a token and tells what follows. What these two hand on is a
+memory, which stays as it is, and a state, which changes; the first axis of each is the text's. So
+`Encode` and `Step` run as graphs, and beams are chosen by their rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from modelwright.errors import RecipeError
+from modelwright.models.rnn import Gru, Lstm
+from modelwright.models.transformer import TransformerEncoder, sines
+
+
+class Embeddings(nn.Module):
+    """The vectors of both languages' tokens; the target's are the output weights too.
+
+    Press and Wolf 2017; Vaswani et al. 2017, section 3.4, whose factor √D is in the vectors.
+
+    Args:
+        source_vocabulary: V of the source.
+        target_vocabulary: V of the target.
+        width: D.
+        shared: whether both languages have one vocabulary and one set of vectors.
+
+    Raises:
+        RecipeError: the vocabularies can't be shared.
+    """
+
+    def __init__(
+        self, source_vocabulary: int, target_vocabulary: int, width: int, *, shared: bool
+    ) -> None:
+        super().__init__()
+        if shared and source_vocabulary != target_vocabulary:
+            raise RecipeError(
+                f"vocabularies of {source_vocabulary} and {target_vocabulary} tokens can't share "
+                "their vectors",
+                fix="Train one tokenizer on both languages, or set `shared_embeddings: false`",
+            )
+        self.scale = math.sqrt(width)
+        self.target = nn.Embedding(target_vocabulary, width)
+        # Shared vectors have one name, so that no copy of them can drift away.
+        self.source = None if shared else nn.Embedding(source_vocabulary, width)
+        for table in (self.target, self.source):
+            if table is not None:
+                # With the factor, entries of deviation 1; without it, logits of deviation 1.
+                nn.init.normal_(table.weight, std=1 / self.scale)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """Return the vectors `[N, T, D]` of the source's tokens `[N, T]`."""
+        table = self.target if self.source is None else self.source
+        found: Tensor = table(tokens) * self.scale
+        return found
+
+    def written(self, tokens: Tensor) -> Tensor:
+        """Return the vectors `[N, S, D]` of the target's tokens `[N, S]`."""
+        found: Tensor = self.target(tokens) * self.scale
+        return found
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the logits `[…, V]` for vectors `[…, D]`."""
+        return F.linear(x, self.target.weight)
+
+
+def padding_bias(length: Tensor, longest: int) -> Tensor:
+    """Return `[N, T]`, −∞ where a text of length `[N]` has ended."""
+    is_padding = torch.arange(longest, device=length.device) >= length[:, None]
+    return torch.zeros(is_padding.shape, device=length.device).masked_fill(is_padding, -math.inf)
+
+
+# -- self-attention ----------------------------------------------------------------------------
+
+
+class TransformerSeq2Seq(nn.Module):
+    """The transformer (Vaswani et al. 2017), normalised before each part (Xiong et al. 2020).
+
+    Positions are sinusoidal, so a text may be longer than any in training.
+
+    Args:
+        source_vocabulary: V of the source.
+        target_vocabulary: V of the target.
+        width: D, a multiple of `heads`.
+        layers: L, in the encoder and in the decoder.
+        heads: H, each of the width E = D / H.
+        dropout: of the vectors, and of what each part adds.
+        shared_embeddings: whether both languages have one vocabulary and one set of vectors.
+
+    Raises:
+        RecipeError: the sizes don't fit together.
+    """
+
+    def __init__(
+        self,
+        source_vocabulary: int,
+        target_vocabulary: int,
+        *,
+        width: int,
+        layers: int,
+        heads: int,
+        dropout: float,
+        shared_embeddings: bool,
+    ) -> None:
+        super().__init__()
+        self.embeddings = Embeddings(
+            source_vocabulary, target_vocabulary, width, shared=shared_embeddings
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.encoder = TransformerEncoder(width, layers=layers, heads=heads, dropout=dropout)
+        self.decoder = nn.ModuleList(
+            DecoderLayer(width, heads=heads, dropout=dropout) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
+        """Return the logits `[N, S, V]` of what follows each token of the target.
+
+        Args:
+            source: `[N, T]`.
+            source_length: `[N]`, at least 1.
+            target: `[N, S]`; it begins with the id that begins a text.
+        """
+        memory, _ = self.encode(source, source_length)
+        unseen = padding_bias(source_length, source.shape[1])[:, None, None]
+        count = target.shape[1]
+        later = torch.full((count, count), -math.inf, device=target.device).triu(1)
+        x = self._placed(self.embeddings.written(target), past=0)
+        for number, layer in enumerate(self._layers):
+            x = layer(x, later, memory[:, number], unseen)
+        return self.embeddings.logits(self.norm(x))
+
+    def encode(self, source: Tensor, source_length: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `step` needs of sources `[N, T]` with lengths `[N]`.
+
+        Returns:
+            The memory `[N, L, 2, H, T, E]`, keys and values of the source for each layer of the
+            decoder, and the state `[N, L, 2, H, 0, E]`, keys and values of what was written.
+        """
+        x = self.encoder(self._placed(self.embeddings.read(source), past=0), source_length)
+        memory = torch.stack([layer.cross.memory(x) for layer in self._layers], 1)
+        return memory, memory[..., :0, :]
+
+    def step(
+        self, tokens: Tensor, source_length: Tensor, memory: Tensor, state: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what follows, and the state with these tokens added.
+
+        Args:
+            tokens: `[N, 1]`.
+            source_length: `[N]`.
+            memory: `[N, L, 2, H, T, E]`.
+            state: `[N, L, 2, H, P, E]`.
+
+        Returns:
+            The logits `[N, V]` and the state `[N, L, 2, H, P + 1, E]`.
+        """
+        unseen = padding_bias(source_length, memory.shape[4])[:, None, None]
+        x = self._placed(self.embeddings.written(tokens), past=state.shape[4])
+        states = []
+        for number, layer in enumerate(self._layers):
+            x, held = layer.step(x, state[:, number], memory[:, number], unseen)
+            states.append(held)
+        return self.embeddings.logits(self.norm(x[:, 0])), torch.stack(states, 1)
+
+    @property
+    def _layers(self) -> list[DecoderLayer]:
+        return cast("list[DecoderLayer]", list(self.decoder))
+
+    def _placed(self, x: Tensor, *, past: int) -> Tensor:
+        """Add the positions from `past` on to `[N, T, D]`."""
+        found: Tensor = self.dropout(x + sines(past + x.shape[1], x.shape[2], x.device)[past:])
+        return found
+
+
+class Attention(nn.Module):
+    """Attention of one text to another, or to itself, in several heads."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.key_value = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def memory(self, x: Tensor) -> Tensor:
+        """Return the keys and values `[N, 2, H, T, E]` of `[N, T, D]`."""
+        count, time, width = x.shape
+        joint = self.key_value(x).view(count, time, 2, self.heads, width // self.heads)
+        found: Tensor = joint.permute(0, 2, 3, 1, 4)
+        return found
+
+    def forward(self, x: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
+        """Return `[N, S, D]`.
+
+        In plain products: at a sentence's length they train some times faster on a processor than
+        torch's fused attention.
+
+        Args:
+            x: `[N, S, D]`, what asks.
+            memory: `[N, 2, H, T, E]`, what is asked.
+            bias: broadcast to `[N, H, S, T]`, added to the scores.
+        """
+        count, time, width = x.shape
+        asked = self.query(x) * (width // self.heads) ** -0.5
+        scores = asked.view(count, time, self.heads, -1).transpose(1, 2) @ memory[:, 0].mT
+        shares = torch.softmax(scores if bias is None else scores + bias, -1).to(memory.dtype)
+        found: Tensor = self.out((shares @ memory[:, 1]).transpose(1, 2).flatten(2))
+        return found
+
+
+class DecoderLayer(nn.Module):
+    """Attention to what was written, then to the source, then two layers with a GELU between."""
+
+    def __init__(self, width: int, *, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.cross_norm = nn.LayerNorm(width)
+        self.cross = Attention(width, heads)
+        self.feed_norm = nn.LayerNorm(width)
+        # As wide inside as in the encoder.
+        self.feed = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, later: Tensor, memory: Tensor, unseen: Tensor) -> Tensor:
+        """Return `[N, S, D]`.
+
+        Args:
+            x: `[N, S, D]`.
+            later: `[S, S]`, −∞ where a token would see a later one.
+            memory: `[N, 2, H, T, E]`, the source's keys and values.
+            unseen: `[N, 1, 1, T]`, −∞ at the source's padding.
+        """
+        own = self.attention_norm(x)
+        x = x + self.dropout(self.attention(own, self.attention.memory(own), later))
+        return self._rest(x, memory, unseen)
+
+    def step(
+        self, x: Tensor, state: Tensor, memory: Tensor, unseen: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return `[N, 1, D]` and the grown state, from the state `[N, 2, H, P, E]`."""
+        own = self.attention_norm(x)
+        state = torch.cat((state, self.attention.memory(own).to(state.dtype)), 3)
+        return self._rest(x + self.attention(own, state, None), memory, unseen), state
+
+    def _rest(self, x: Tensor, memory: Tensor, unseen: Tensor) -> Tensor:
+        x = x + self.dropout(self.cross(self.cross_norm(x), memory, unseen))
+        out: Tensor = x + self.dropout(self.feed(self.feed_norm(x)))
+        return out
+
+
+# -- recurrence --------------------------------------------------------------------------------
+
+
+class RnnSeq2Seq(nn.Module):
+    """A recurrent encoder, which reads from both ends, and a decoder with attention to it.
+
+    Of Luong et al. 2015 it has global attention with the score `general` (eq. 8) and the
+    attentional vector (eq. 5), but doesn't feed that vector to the next step (section 3.3): so a
+    given text is computed in one call. The decoder starts from the mean of what was read
+    (Sennrich et al. 2017, section 2).
+
+    Args:
+        source_vocabulary: V of the source.
+        target_vocabulary: V of the target.
+        width: of the tokens' vectors, D.
+        hidden: of a state, H.
+        layers: L, in the encoder and in the decoder.
+        cell: the kind of layer.
+        dropout: of the vectors, between layers, and of the attentional vector.
+        shared_embeddings: whether both languages have one vocabulary and one set of vectors.
+
+    Raises:
+        RecipeError: the vocabularies can't be shared.
+    """
+
+    def __init__(
+        self,
+        source_vocabulary: int,
+        target_vocabulary: int,
+        *,
+        width: int,
+        hidden: int,
+        layers: int,
+        cell: Literal["lstm", "gru"],
+        dropout: float,
+        shared_embeddings: bool,
+    ) -> None:
+        super().__init__()
+        self.embeddings = Embeddings(
+            source_vocabulary, target_vocabulary, width, shared=shared_embeddings
+        )
+        self.dropout = nn.Dropout(dropout)
+        kind = Lstm if cell == "lstm" else Gru
+        self.encoder = kind(width, hidden, layers=layers, bidirectional=True, dropout=dropout)
+        self.decoder = kind(width, hidden, layers=layers, bidirectional=False, dropout=dropout)
+        self.state_shape = (2 if cell == "lstm" else 1, layers, hidden)
+        self.start = nn.Linear(2 * hidden, math.prod(self.state_shape))
+        self.score = nn.Linear(hidden, 2 * hidden, bias=False)
+        self.attentional = nn.Linear(3 * hidden, width)
+
+    def forward(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
+        """Return the logits `[N, S, V]` of what follows each token of the target.
+
+        Args:
+            source: `[N, T]`.
+            source_length: `[N]`, at least 1.
+            target: `[N, S]`; it begins with the id that begins a text.
+        """
+        memory, state = self.encode(source, source_length)
+        x, _ = self._written(target, state)
+        return self._logits(x, source_length, memory)
+
+    def encode(self, source: Tensor, source_length: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `step` needs of sources `[N, T]` with lengths `[N]`.
+
+        Returns:
+            The memory `[N, T, 2·H]` and the state `[N, C, L, H]`; C is 2 for an LSTM, 1 for a GRU.
+        """
+        x = self.dropout(self.embeddings.read(source))
+        memory, _ = self.encoder(x, source_length)
+        # The memory is zero at padding.
+        mean = memory.sum(1) / source_length[:, None].to(memory.dtype)
+        return memory, torch.tanh(self.start(mean)).view(-1, *self.state_shape)
+
+    def step(
+        self, tokens: Tensor, source_length: Tensor, memory: Tensor, state: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return what follows, and the state after these tokens.
+
+        Args:
+            tokens: `[N, 1]`.
+            source_length: `[N]`.
+            memory: `[N, T, 2·H]`.
+            state: `[N, C, L, H]`.
+
+        Returns:
+            The logits `[N, V]` and the state `[N, C, L, H]`.
+        """
+        x, state = self._written(tokens, state)
+        return self._logits(x, source_length, memory)[:, 0], state
+
+    def _written(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the decoder's outputs `[N, S, H]` for `[N, S]`, and its state after them.
+
+        Padding at the end is read like any token: nothing follows that counts.
+        """
+        x = self.dropout(self.embeddings.written(tokens))
+        whole = torch.full_like(tokens[:, 0], tokens.shape[1])
+        # The layers take a state `[L, N, H]`, as torch's own do.
+        parts = [part.contiguous() for part in state.to(x.dtype).permute(1, 2, 0, 3).unbind(0)]
+        if isinstance(self.decoder, Lstm):
+            outputs, ends = self.decoder(x, whole, (parts[0], parts[1]))
+        else:
+            outputs, end = self.decoder(x, whole, parts[0])
+            ends = (end,)
+        return outputs, torch.stack(ends).permute(2, 0, 1, 3)
+
+    def _logits(self, x: Tensor, source_length: Tensor, memory: Tensor) -> Tensor:
+        scores = self.score(x) @ memory.mT + padding_bias(source_length, memory.shape[1])[:, None]
+        context = torch.softmax(scores, -1).to(memory.dtype) @ memory
+        vector = torch.tanh(self.attentional(torch.cat((context, x), -1)))
+        return self.embeddings.logits(self.dropout(vector))
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+
+Seq2Seq = TransformerSeq2Seq | RnnSeq2Seq
+
+
+class Encode(nn.Module):
+    """A network's `encode` as a network of its own, sharing its weights: what is exported."""
+
+    def __init__(self, network: Seq2Seq) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, source: Tensor, source_length: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the memory and the state at the start."""
+        return self.network.encode(source, source_length)
+
+
+class Step(nn.Module):
+    """A network's `step` as a network of its own, sharing its weights: what is exported."""
+
+    def __init__(self, network: Seq2Seq) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(
+        self, tokens: Tensor, source_length: Tensor, memory: Tensor, state: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the logits `[N, V]` and the new state."""
+        return self.network.step(tokens, source_length, memory, state)
+
+
+class Writing(NamedTuple):
+    """Where texts stand; each tensor's first axis is theirs."""
+
+    origin: Tensor
+    """`[N]`, which source each is written from."""
+    source_length: Tensor
+    memory: Tensor
+    state: Tensor
+
+
+class Seq2SeqStepper:
+    """Lets `tasks.generation` write with a network in torch.
+
+    Its inputs are `source` `[N, T]` and `source_length` `[N]`.
+    """
+
+    def __init__(self, network: Seq2Seq) -> None:
+        self.network = network
+
+    @torch.no_grad()
+    def start(self, inputs: Mapping[str, NDArray[Any]]) -> Writing:
+        """Read the sources."""
+        source, length = self._placed(inputs["source"]), self._placed(inputs["source_length"])
+        memory, state = self.network.encode(source, length)
+        return Writing(torch.arange(len(source), device=source.device), length, memory, state)
+
+    @torch.no_grad()
+    def step(
+        self, tokens: NDArray[np.int64], writing: Writing
+    ) -> tuple[NDArray[np.float32], Writing]:
+        """Return the logits `[N, V]` after the tokens `[N, 1]`, and where the texts stand now."""
+        _, length, memory, state = writing
+        logits, state = self.network.step(self._placed(tokens), length, memory, state)
+        return logits.float().cpu().numpy(), writing._replace(state=state)
+
+    def reorder(self, writing: Writing, rows: NDArray[np.int64]) -> Writing:
+        """Return where the texts `rows` stand."""
+        chosen = self._placed(rows)
+        origin, state = writing.origin[chosen], writing.state[chosen]
+        # Beams mostly change places within their source, whose memory is large.
+        if torch.equal(origin, writing.origin):
+            return writing._replace(state=state)
+        return Writing(origin, writing.source_length[chosen], writing.memory[chosen], state)
+
+    def _placed(self, array: NDArray[Any]) -> Tensor:
+        return torch.as_tensor(array, device=self.network.embeddings.target.weight.device)

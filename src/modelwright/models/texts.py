@@ -1,0 +1,82 @@
+"""From a recipe's section to the networks for texts and sounds."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from modelwright.models.bow import Bow
+from modelwright.models.network import SoundFrame, TextFrame
+from modelwright.models.rnn import RnnClassifier
+from modelwright.models.sound import SoundClassifier
+from modelwright.models.text_cnn import TextCnn
+from modelwright.models.transformer import TransformerClassifier
+from modelwright.recipe.model import (
+    BowModel,
+    RnnModel,
+    SoundCnnModel,
+    TextCnnModel,
+    TransformerModel,
+)
+
+
+def bow(spec: BowModel, frame: TextFrame) -> nn.Module:
+    """Build a bag of words and n-grams."""
+    return Bow(
+        frame.vocabulary,
+        frame.num_outputs,
+        width=spec.width,
+        ngrams=spec.ngrams,
+        buckets=spec.buckets,
+        dropout=spec.dropout,
+    )
+
+
+def text_cnn(spec: TextCnnModel, frame: TextFrame) -> nn.Module:
+    """Build a convolutional network over words."""
+    return TextCnn(
+        frame.vocabulary,
+        frame.num_outputs,
+        width=spec.width,
+        filters=spec.filters,
+        kernels=spec.kernels,
+        dropout=spec.dropout,
+    )
+
+
+def rnn(spec: RnnModel, frame: TextFrame) -> nn.Module:
+    """Build a recurrent network over words."""
+    return RnnClassifier(
+        frame.vocabulary,
+        frame.num_outputs,
+        width=spec.width,
+        hidden=spec.hidden,
+        layers=spec.layers,
+        cell=spec.cell,
+        bidirectional=spec.bidirectional,
+        pooling=spec.pooling,
+        dropout=spec.dropout,
+    )
+
+
+def transformer(spec: TransformerModel, frame: TextFrame) -> nn.Module:
+    """Build a network of self-attention."""
+    return TransformerClassifier(
+        frame.vocabulary,
+        frame.num_outputs,
+        width=spec.width,
+        layers=spec.layers,
+        heads=spec.heads,
+        longest=frame.longest,
+        dropout=spec.dropout,
+    )
+
+
+def sound_cnn(spec: SoundCnnModel, frame: SoundFrame) -> nn.Module:
+    """Build a convolutional network over a spectrogram."""
+    return SoundClassifier(
+        frame.num_outputs,
+        sampling_rate=frame.sampling_rate,
+        mels=frame.mels,
+        widths=spec.widths,
+        dropout=spec.dropout,
+    )

@@ -1,0 +1,174 @@
+"""Self-attention over word vectors: an encoder of pre-norm layers, and a classifier on it.
+
+Multi-head attention and sinusoidal positions after Vaswani et al. 2017 (sections 3.2 and 3.5); each
+layer normalises first (Xiong et al. 2020, figure 1b), so that it trains without a long warm-up.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modelwright.errors import RecipeError
+from modelwright.models.logmel import mask
+
+_LONGEST_WAVE = 10000.0  # Vaswani et al. 2017, section 3.5
+_FEED_FORWARD = 4
+"""The width inside a feed-forward part, in widths of the model (Vaswani et al. 2017, table 3)."""
+
+
+class SelfAttention(nn.Module):
+    """Scaled dot-product attention of every position to every real one, in several heads."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise RecipeError(
+                f"a width of {width} can't be shared by {heads} heads",
+                fix=f"Use a width of {heads * max(1, round(width / heads))}, or other `heads`",
+            )
+        self.heads = heads
+        self.projection = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, is_real: Tensor) -> Tensor:
+        """Return `[N, T, D]` for inputs `[N, T, D]`, of which `is_real` `[N, T]` may be asked."""
+        count, steps, width = x.shape
+        split = self.projection(x).view(count, steps, 3, self.heads, width // self.heads)
+        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(query, key, value, is_real[:, None, None])
+        out: Tensor = self.out(mixed.transpose(1, 2).reshape(count, steps, width))
+        return out
+
+
+class TransformerLayer(nn.Module):
+    """Norm, attention, sum; norm, feed-forward with GELU, sum; dropout of what is added."""
+
+    def __init__(self, width: int, *, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = SelfAttention(width, heads)
+        self.feed_norm = nn.LayerNorm(width)
+        self.feed = nn.Sequential(
+            nn.Linear(width, _FEED_FORWARD * width),
+            nn.GELU(),
+            nn.Linear(_FEED_FORWARD * width, width),
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, is_real: Tensor) -> Tensor:
+        """Return `[N, T, D]` for inputs `[N, T, D]`, of which `is_real` `[N, T]` may be asked."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), is_real))
+        out: Tensor = x + self.dropout(self.feed(self.feed_norm(x)))
+        return out
+
+
+class TransformerEncoder(nn.Module):
+    """Layers of self-attention and a last norm; it knows no order but that of `x` itself.
+
+    Args:
+        width: D, a multiple of `heads`.
+        layers: one above the other.
+        heads: of each attention.
+        dropout: of what each part adds.
+
+    Raises:
+        RecipeError: the width isn't a multiple of `heads`.
+    """
+
+    def __init__(self, width: int, *, layers: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            TransformerLayer(width, heads=heads, dropout=dropout) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, length: Tensor) -> Tensor:
+        """Return `[N, T, D]` for inputs `[N, T, D]` of which `length` `[N]`, at least 1, are real.
+
+        What stands at padding means nothing.
+        """
+        is_real = mask(length, x.shape[1])
+        for layer in self.layers:
+            x = layer(x, is_real)
+        out: Tensor = self.norm(x)
+        return out
+
+
+class Positions(nn.Module):
+    """A vector learned for each of `longest` places."""
+
+    def __init__(self, longest: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(longest, width).normal_(std=width**-0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `[N, T, D]` for word vectors `[N, T, D]`; T is at most `longest`."""
+        return x + self.weight[: x.shape[1]]
+
+
+class Sinusoids(nn.Module):
+    """Sines and cosines added to word vectors, which are scaled by √D before (section 3.4)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `[N, T, D]` for word vectors `[N, T, D]`, for any T."""
+        steps, width = x.shape[1:]
+        return x * math.sqrt(width) + sines(steps, width, x.device).to(x.dtype)
+
+
+def sines(steps: int, width: int, device: torch.device) -> Tensor:
+    """Return the sinusoidal positions `[T, D]` (Vaswani et al. 2017, section 3.5)."""
+    even = torch.arange(0, width, 2, device=device, dtype=torch.float32)
+    rate = torch.exp(even * (-math.log(_LONGEST_WAVE) / width))
+    angle = torch.arange(steps, device=device, dtype=torch.float32)[:, None] * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :width]
+
+
+class TransformerClassifier(nn.Module):
+    """Word vectors with positions, an encoder, the mean over real places, and a linear `head`.
+
+    Args:
+        vocabulary: V.
+        num_outputs: K.
+        width: D, a multiple of `heads`.
+        layers: of the encoder.
+        heads: of each attention.
+        longest: the most tokens; learned positions need it, sines don't.
+        dropout: of word vectors, and of what each part of a layer adds.
+        positions: the kind of positions.
+
+    Raises:
+        RecipeError: the width isn't a multiple of `heads`.
+    """
+
+    def __init__(
+        self,
+        vocabulary: int,
+        num_outputs: int,
+        *,
+        width: int,
+        layers: int,
+        heads: int,
+        longest: int,
+        dropout: float,
+        positions: Literal["learned", "sinusoidal"] = "learned",
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
+        nn.init.normal_(self.embedding.weight[1:], std=width**-0.5)
+        self.positions = Positions(longest, width) if positions == "learned" else Sinusoids()
+        self.dropout = nn.Dropout(dropout)
+        self.encoder = TransformerEncoder(width, layers=layers, heads=heads, dropout=dropout)
+        self.head = nn.Linear(width, num_outputs)
+
+    def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
+        x = self.encoder(self.dropout(self.positions(self.embedding(tokens))), length)
+        is_padding = ~mask(length, tokens.shape[1])[..., None]
+        mean = x.masked_fill(is_padding, 0.0).sum(1) / length[:, None].to(x.dtype)
+        outputs: Tensor = self.head(mean)
+        return outputs

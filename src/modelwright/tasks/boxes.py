@@ -1,0 +1,267 @@
+"""Boxes, in NumPy: what a sample of detection is, how it is resized, and how answers are read.
+
+A box is `[x1, y1, x2, y2]`, float32, in pixels: x to the right, y down, both counted from the
+image's upper left corner, so that a box over a whole image is `[0, 0, width, height]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.errors import DataError
+from modelwright.metrics.detection import iou_matrix
+from modelwright.transforms import ImageInput
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+CANDIDATES = 1000
+"""So many of an image's best scores are looked at (Lin et al. 2017, `Focal Loss`, section 4.1)."""
+
+
+# -- samples ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledBox:
+    """One box of an image, with the name of what is in it."""
+
+    label: str
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+@dataclass(frozen=True, slots=True)
+class BoxedImage:
+    """The boxes of one image, in pixels of an image of this size."""
+
+    width: int
+    height: int
+    boxes: tuple[LabelledBox, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedBoxes:
+    """An image's boxes that can be used, and what became of the others."""
+
+    image: BoxedImage
+    clipped: int
+    """Boxes that hung over the image's edge and were cut there."""
+    dropped: int
+    """Boxes that had no area, or none within the image, and were left out."""
+    messages: tuple[str, ...]
+    """A sentence for each of either, without a full stop."""
+
+
+def check_boxes(image: BoxedImage, *, where: str) -> CheckedBoxes:
+    """Clip boxes that hang over the image, and leave out those without an area in it.
+
+    Args:
+        image: the boxes as they were read.
+        where: the file, for the messages.
+    """
+    kept: list[LabelledBox] = []
+    messages: list[str] = []
+    clipped = 0
+    for number, box in enumerate(image.boxes, start=1):
+        name = f"{where}: box {number} (`{box.label}`)"
+        x1, x2 = max(box.x1, 0.0), min(box.x2, float(image.width))
+        y1, y2 = max(box.y1, 0.0), min(box.y2, float(image.height))
+        if not (box.x1 < box.x2 and box.y1 < box.y2):
+            messages.append(f"{name} has no area and is left out")
+        elif not (x1 < x2 and y1 < y2):
+            messages.append(f"{name} lies outside the image and is left out")
+        else:
+            whole = LabelledBox(box.label, x1, y1, x2, y2)
+            kept.append(whole)
+            if whole != box:
+                clipped += 1
+                messages.append(f"{name} hangs over the image's edge and is cut there")
+    found = BoxedImage(image.width, image.height, tuple(kept))
+    return CheckedBoxes(found, clipped, len(image.boxes) - len(kept), tuple(messages))
+
+
+def rescaled(image: BoxedImage, *, width: int, height: int) -> BoxedImage:
+    """Return the boxes for the same image in another size; annotations often keep the first one."""
+    x, y = width / image.width, height / image.height
+    boxes = tuple(
+        LabelledBox(box.label, box.x1 * x, box.y1 * y, box.x2 * x, box.y2 * y)
+        for box in image.boxes
+    )
+    return BoxedImage(width, height, boxes)
+
+
+def box_arrays(image: BoxedImage, labels: Sequence[str]) -> tuple[Floats, Ints]:
+    """Return an image's boxes `[M, 4]` and their numbers in the list of labels `[M]`.
+
+    Raises:
+        DataError: a label isn't in the list.
+    """
+    numbers = {label: number for number, label in enumerate(labels)}
+    for box in image.boxes:
+        if box.label not in numbers:
+            raise DataError(f"the label `{box.label:.80}` isn't one of those that are learnt")
+    corners = [(box.x1, box.y1, box.x2, box.y2) for box in image.boxes]
+    return (
+        np.array(corners, dtype=np.float32).reshape(-1, 4),
+        np.array([numbers[box.label] for box in image.boxes], dtype=np.int64),
+    )
+
+
+# -- resizing --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """Where an image lies in the network's input: `input = image · scale + shift`, on both axes."""
+
+    scale: tuple[float, float]
+    """Of x and y."""
+    shift: tuple[float, float]
+    image: tuple[int, int]
+    """Width and height of the image."""
+    input: tuple[int, int]
+    """Width and height of the network's input."""
+
+    def to_input(self, boxes: NDArray[Any]) -> Floats:
+        """Return boxes `[…, 4]` of the image as they lie in the input; some may hang over it."""
+        found: Floats = (boxes * np.array(self.scale * 2) + np.array(self.shift * 2)).astype(
+            np.float32
+        )
+        return found
+
+    def to_image(self, boxes: NDArray[Any]) -> Floats:
+        """Return boxes `[…, 4]` of the input as they lie in the image, cut at its edges."""
+        whole = (boxes - np.array(self.shift * 2)) / np.array(self.scale * 2)
+        found: Floats = np.clip(whole, 0.0, np.array(self.image * 2)).astype(np.float32)
+        return found
+
+
+def framing(input: ImageInput, *, width: int, height: int) -> Framing:
+    """Return where `decode_image` puts an image of this size, turned as EXIF says."""
+    sides, target = (width, height), (input.width, input.height)
+    if input.resize == "stretch":
+        scale = (target[0] / sides[0], target[1] / sides[1])
+        return Framing(scale, (0.0, 0.0), sides, target)
+    if input.resize == "shorter":
+        factor = max(target[0] / sides[0], target[1] / sides[1])
+        shift = ((target[0] - sides[0] * factor) / 2, (target[1] - sides[1] * factor) / 2)
+        return Framing((factor, factor), shift, sides, target)
+    factor = min(target[0] / sides[0], target[1] / sides[1])
+    # The inner image has whole sides, and so a scale of its own on each axis.
+    inner = (max(round(sides[0] * factor), 1), max(round(sides[1] * factor), 1))
+    scale = (inner[0] / sides[0], inner[1] / sides[1])
+    border = (float((target[0] - inner[0]) // 2), float((target[1] - inner[1]) // 2))
+    return Framing(scale, border, sides, target)
+
+
+def visible(
+    boxes: NDArray[Any], *, width: float, height: float, least: float
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Cut boxes `[…, 4]` at an edge, and say of which enough is left `[…]`.
+
+    Args:
+        boxes: as they lie in an image or input of this size.
+        width: of it.
+        height: of it.
+        least: the share of a box's area that must be left; a box without any area never stays.
+    """
+    cut = np.clip(boxes, 0.0, np.array((width, height) * 2))
+    whole, left = ((item[..., 2:] - item[..., :2]).prod(axis=-1) for item in (boxes, cut))
+    return cut.astype(np.float32), (left > 0) & (left >= least * whole)
+
+
+# -- answers ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What was found in one image, surest first."""
+
+    boxes: Floats
+    """`[D, 4]`."""
+    labels: Ints
+    """`[D]`."""
+    scores: Floats
+    """`[D]`, in 0…1."""
+
+
+def decode(
+    scores: NDArray[Any],
+    boxes: NDArray[Any],
+    *,
+    least_score: float,
+    most_overlap: float,
+    most: int,
+) -> list[Detections]:
+    """Return what a detector found in each image of a batch, in pixels of the network's input.
+
+    Args:
+        scores: logits `[N, A, K]`.
+        boxes: `[N, A, 4]`.
+        least_score: the least probability of what is returned.
+        most_overlap: the IoU above which the less sure of two boxes of a class is the same thing.
+        most: how many are returned at most.
+
+    Raises:
+        DataError: a number isn't finite.
+    """
+    if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
+        raise DataError("the network's outputs hold values that aren't finite (NaN or infinite)")
+    found = []
+    for logits, places in zip(scores, boxes, strict=True):
+        sure = 1.0 / (1.0 + np.exp(-np.clip(logits.ravel().astype(np.float64), -500, 500)))
+        order = np.flatnonzero(sure >= least_score)
+        order = order[np.argsort(-sure[order], kind="stable")[:CANDIDATES]]
+        at, labels = np.divmod(order, logits.shape[1])
+        sure = sure[order]
+        kept = suppress(places[at], sure, labels, most_overlap=most_overlap, most=most)
+        found.append(
+            Detections(
+                places[at[kept]].astype(np.float32),
+                labels[kept].astype(np.int64),
+                sure[kept].astype(np.float32),
+            )
+        )
+    return found
+
+
+def suppress(
+    boxes: NDArray[Any],
+    scores: NDArray[Any],
+    labels: NDArray[Any],
+    *,
+    most_overlap: float,
+    most: int,
+) -> Ints:
+    """Return the boxes that stay, surest first: non-maximum suppression within each class.
+
+    Greedy: the surest box stays, and those of its class that overlap it by more than that go. Of
+    equal scores the first goes first.
+
+    Args:
+        boxes: `[D, 4]`.
+        scores: `[D]`.
+        labels: `[D]`.
+        most_overlap: the IoU up to which two boxes of a class may both stay.
+        most: how many stay at most.
+
+    Returns:
+        Positions in the arguments.
+    """
+    left = np.argsort(-np.asarray(scores), kind="stable")
+    kept: list[np.int64] = []
+    while len(left) and len(kept) < most:
+        best, left = left[0], left[1:]
+        kept.append(best)
+        same = labels[left] == labels[best]
+        close = iou_matrix(boxes[best][None], boxes[left])[0] > most_overlap
+        left = left[~(same & close)]
+    return np.array(kept, dtype=np.int64)

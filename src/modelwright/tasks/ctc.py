@@ -1,0 +1,426 @@
+"""From the outputs of a CTC network to texts: the best path, or a beam search over prefixes.
+
+Class 0 is the blank, class k the letter `letters[k − 1]`. A letter model learnt from texts may have
+its say in the search: n-grams, smoothed as Witten and Bell did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.errors import DataError, ModelFileError, RequestError
+
+BLANK = 0
+"""The class that stands for no letter."""
+
+Floats = NDArray[np.floating[Any]]
+_Ints = NDArray[np.int64]
+_Logs = NDArray[np.float64]
+
+_MOST_VALUES = 1 << 22
+"""So many candidates of one step are held at a time."""
+_MOST_CELLS = 1 << 25
+"""A letter model's tables hold at most so many numbers each."""
+_MOST_CODE = 1 << 62
+_ROOT, _NO_PARENT, _DEAD, _NO_HEIR = np.arange(1, 5, dtype=np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """A text, and the logarithm of its probability, the letter model's say included."""
+
+    text: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class NgramModel:
+    """How probable each letter is after those before it; see `fit`."""
+
+    letters: tuple[str, ...]
+    order: int
+    ngrams: _Ints
+    """`[G, order]`: letters as 1…C, before a text's begin and at its end 0; sorted."""
+    counts: _Ints
+    """`[G]`."""
+    log_probs: NDArray[np.float32]
+    """`[states, C + 1]`: natural logarithms, of the end in column 0, of letter c in column c."""
+    following: _Ints
+    """`[states, C + 1]`: the state after each letter; column 0 is the state itself."""
+    start: int
+    """The state at a text's begin."""
+
+    @staticmethod
+    def fit(texts: Iterable[str], order: int, *, letters: Sequence[str]) -> NgramModel:
+        """Count n-grams of letters and smooth them (Witten and Bell 1991, method C).
+
+        Interpolated as in Chen and Goodman 1999, section 2.5: after a history h that n letters
+        followed, t of them different, a letter c has (count(h c) + t · P(c | h')) / (n + t), where
+        h' is h without its first letter; below the empty history all letters are equal.
+
+        Args:
+            texts: made of the letters.
+            order: letters of an n-gram, 1 for letters by themselves.
+            letters: `[C]`, all different.
+
+        Raises:
+            DataError: there are no texts, or one holds another letter.
+            RequestError: so many letters and such an order don't fit into memory.
+        """
+        ids = {letter: number for number, letter in enumerate(letters, 1)}
+        rows = []
+        for text in texts:
+            unknown = sorted(set(text) - ids.keys())
+            if unknown:
+                raise DataError(
+                    f"a text for the letter model holds {unknown[0]!r}, which is none of its "
+                    f"letters",
+                    where=repr(text[:40]),
+                    fix="Take out such texts, or replace the letter",
+                )
+            found = np.zeros(len(text) + order, dtype=np.int64)
+            found[order - 1 : -1] = [ids[letter] for letter in text]
+            rows.append(np.lib.stride_tricks.sliding_window_view(found, order))
+        if not rows:
+            raise DataError("a letter model can't be learnt from no texts")
+        ngrams, counts = np.unique(np.concatenate(rows), axis=0, return_counts=True)
+        return _smoothed(tuple(letters), order, ngrams, counts.astype(np.int64))
+
+    def log_prob(self, text: str) -> float:
+        """Return the natural logarithm of a text's probability, its end included."""
+        state, total = self.start, 0.0
+        for letter in text:
+            column = self.letters.index(letter) + 1
+            total += float(self.log_probs[state, column])
+            state = int(self.following[state, column])
+        return total + float(self.log_probs[state, 0])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the model counted, as plain JSON values."""
+        rows = np.column_stack([self.ngrams, self.counts])
+        return {"letters": list(self.letters), "order": self.order, "ngrams": rows.tolist()}
+
+    @staticmethod
+    def from_json(value: Any) -> NgramModel:
+        """Read what `to_json` returned.
+
+        Raises:
+            ModelFileError: it isn't that.
+        """
+        match value:
+            case {
+                "letters": list() as letters,
+                "order": int() as order,
+                "ngrams": list() as rows,
+                **others,
+            } if not others and all(isinstance(letter, str) for letter in letters):
+                ngrams, counts = _read_rows(rows, order, len(letters))
+                try:
+                    return _smoothed(tuple(letters), order, ngrams, counts)
+                except RequestError as error:
+                    raise ModelFileError(error.what, why=error.why) from error
+        raise ModelFileError("a letter model isn't letters, an order and n-grams")
+
+
+def _read_rows(rows: list[Any], order: int, letters: int) -> tuple[_Ints, _Ints]:
+    is_table = (
+        rows
+        and type(order) is int
+        and order > 0
+        and all(isinstance(row, list) and len(row) == order + 1 for row in rows)
+        and all(type(item) is int and 0 <= item < 1 << 48 for row in rows for item in row)
+    )
+    if is_table:
+        table = np.array(rows, dtype=np.int64)
+        ngrams, counts = table[:, :-1], table[:, -1]
+        is_sorted = len(np.unique(ngrams, axis=0)) == len(ngrams)
+        if is_sorted and ngrams.max() <= letters and counts.min() > 0:
+            return ngrams, counts
+    raise ModelFileError("the n-grams of a letter model can't be read")
+
+
+def _smoothed(letters: tuple[str, ...], order: int, ngrams: _Ints, counts: _Ints) -> NgramModel:
+    """Make the table of states: one for each history that was seen, of each length below n."""
+    base = len(letters) + 1
+    if len(set(letters)) != len(letters) or not letters or order < 1 or base**order > _MOST_CODE:
+        raise RequestError(
+            f"a letter model of order {order} can't have {len(letters)} letters",
+            why="Letters are all different, and their n-grams are numbered by 62 bits",
+            fix="Take a smaller order",
+        )
+    # A history's code is its letters as digits, the last one lowest; so a suffix is a remainder.
+    powers = base ** np.arange(order - 1, -1, -1, dtype=np.int64)
+    whole, outcome = ngrams[:, :-1] @ powers[1:], ngrams[:, -1]
+    codes: list[_Ints] = []
+    tables: list[_Logs] = []
+    for size in range(order):
+        found, place = np.unique(whole % base**size, return_inverse=True)
+        _refuse_large((len(found) + sum(map(len, codes))) * base)
+        seen = np.zeros((len(found), base))
+        np.add.at(seen, (place, outcome), counts)
+        kinds = (seen > 0).sum(1, keepdims=True)
+        if size:
+            below = tables[-1][np.searchsorted(codes[-1], found % base ** (size - 1))]
+        else:
+            below = np.full((1, base), 1.0 / base)
+        tables.append((seen + kinds * below) / (seen.sum(1, keepdims=True) + kinds))
+        codes.append(found)
+    offsets = np.cumsum([0, *map(len, codes)])
+    following = np.concatenate(
+        [
+            _look_up(codes, offsets, found[:, None] * base + np.arange(base), size + 1, base)
+            for size, found in enumerate(codes)
+        ]
+    )
+    following[:, BLANK] = np.arange(len(following))
+    start = _look_up(codes, offsets, np.zeros(1, dtype=np.int64), order - 1, base)
+    logs = np.log(np.concatenate(tables)).astype(np.float32)
+    return NgramModel(letters, order, ngrams, counts, logs, following, int(start[0]))
+
+
+def _refuse_large(cells: int) -> None:
+    if cells > _MOST_CELLS:
+        raise RequestError(
+            f"the letter model's table would hold more than {_MOST_CELLS:,} numbers",
+            fix="Take a smaller order, or fewer texts",
+        )
+
+
+def _look_up(codes: list[_Ints], offsets: _Ints, history: _Ints, size: int, base: int) -> _Ints:
+    """Return the state of the longest suffix that was seen, of histories of `size` letters."""
+    state = np.full(history.shape, -1, dtype=np.int64)
+    for length in range(min(size, len(codes) - 1), -1, -1):
+        wanted = history % base**length
+        place = np.minimum(np.searchsorted(codes[length], wanted), len(codes[length]) - 1)
+        is_here = (codes[length][place] == wanted) & (state < 0)
+        state = np.where(is_here, offsets[length] + place, state)
+    return state
+
+
+def greedy(logits: Floats, steps: _Ints, letters: Sequence[str]) -> list[str]:
+    """Return the text of the most probable path of each sample.
+
+    Args:
+        logits: `[N, S, K]`, `K` being the letters and the blank.
+        steps: `[N]`, how many of the S are a sample's own.
+        letters: `[K − 1]`.
+
+    Raises:
+        RequestError: the letters don't fit the outputs.
+    """
+    _check(logits, letters)
+    best = logits.argmax(axis=2)
+    is_new = np.ones(best.shape, dtype=np.bool_)
+    is_new[:, 1:] = best[:, 1:] != best[:, :-1]
+    kept = is_new & (best != BLANK) & (np.arange(best.shape[1]) < steps[:, None])
+    names = np.array(["", *letters], dtype=object)
+    return ["".join(names[row[keep]]) for row, keep in zip(best, kept, strict=True)]
+
+
+def beam_search(
+    logits: Floats,
+    steps: _Ints,
+    letters: Sequence[str],
+    *,
+    beam: int,
+    model: NgramModel | None = None,
+    weight: float = 1.0,
+    bonus: float = 0.0,
+    top: int = 1,
+) -> list[list[Hypothesis]]:
+    """Return the most probable texts of each sample, best first (Hannun et al. 2014, algorithm 1).
+
+    The probability of a prefix is a sum over all paths that read as it, those that end in a blank
+    apart from the others. A prefix is ranked by `log P + weight · log P_model + bonus · letters`.
+    Ties fall to the prefix that stood higher a step before, then to the lower class.
+
+    Args:
+        logits: `[N, S, K]`, `K` being the letters and the blank.
+        steps: `[N]`, how many of the S are a sample's own.
+        letters: `[K − 1]`.
+        beam: how many prefixes are kept at each step.
+        model: a letter model over the same letters.
+        weight: of the letter model.
+        bonus: what each letter adds, against the letter model's liking for short texts.
+        top: at most so many texts of each sample.
+
+    Raises:
+        RequestError: the letters don't fit the outputs or the letter model.
+    """
+    _check(logits, letters)
+    if model is not None and model.letters != tuple(letters):
+        raise RequestError("the letter model was learnt for other letters than the network's")
+    found: list[list[Hypothesis]] = []
+    rows = max(_MOST_VALUES // (beam * logits.shape[2]), 1)
+    for first in range(0, len(logits), rows):
+        part, own = logits[first : first + rows], steps[first : first + rows]
+        search = _Search(model, weight, bonus)
+        found += _texts(*search.run(part[:, : int(own.max())], own, beam), letters, top)
+    return found
+
+
+def _check(logits: Floats, letters: Sequence[str]) -> None:
+    if logits.ndim != 3 or logits.shape[2] != len(letters) + 1:
+        raise RequestError(
+            f"outputs {list(logits.shape)} don't fit {len(letters)} letters and a blank"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Beams:
+    """The prefixes of each sample, `[N, B]` each, best first."""
+
+    blank: _Logs
+    """log P of the paths that end in a blank."""
+    label: _Logs
+    """log P of those that end in the prefix's last letter."""
+    said: _Logs
+    """What the letter model and the bonus add to the rank."""
+    last: _Ints
+    """The last letter; of the empty prefix the blank."""
+    state: _Ints
+    """Of the letter model."""
+    key: NDArray[np.uint64]
+    """The prefix, hashed to 64 bits, so that equal ones are found by comparing numbers."""
+    parent: NDArray[np.uint64]
+    """The key of the prefix without its last letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    model: NgramModel | None
+    weight: float
+    bonus: float
+
+    def run(self, logits: Floats, steps: _Ints, beam: int) -> tuple[_Ints, _Ints, _Logs]:
+        """Return where each prefix came from and its new letter, and the scores at the end.
+
+        `[S, N, B]`, `[S, N, B]` and `[N, B]`.
+        """
+        logs = logits - logits.max(axis=2, keepdims=True).astype(np.float64)
+        logs -= np.log(np.exp(logs).sum(axis=2, keepdims=True))
+        # After its end a sample stays as it is: a blank is certain.
+        is_over = np.arange(logits.shape[1]) >= steps[:, None]
+        logs[is_over] = -np.inf
+        logs[is_over, BLANK] = 0.0
+        beams = self._begin(len(logits), beam)
+        sources, letters = [], []
+        for step in range(logits.shape[1]):
+            beams, source, letter = self._step(beams, logs[:, step])
+            sources.append(source)
+            letters.append(letter)
+        scores = np.logaddexp(beams.blank, beams.label) + beams.said
+        if self.model is not None:
+            scores = scores + self.weight * self.model.log_probs[beams.state, 0]
+        return np.array(sources), np.array(letters), scores
+
+    def _begin(self, count: int, beam: int) -> _Beams:
+        """Return beams of the empty prefix, and of dead ones that fill their places."""
+        shape = (count, beam)
+        blank = np.full(shape, -np.inf)
+        blank[:, 0] = 0.0
+        start = 0 if self.model is None else self.model.start
+        key, parent = np.full(shape, _DEAD), np.full(shape, _NO_HEIR)
+        key[:, 0], parent[:, 0] = _ROOT, _NO_PARENT
+        return _Beams(
+            blank=blank,
+            label=np.full(shape, -np.inf),
+            said=np.zeros(shape),
+            last=np.full(shape, BLANK),
+            state=np.full(shape, start),
+            key=key,
+            parent=parent,
+        )
+
+    def _step(self, old: _Beams, logs: _Logs) -> tuple[_Beams, _Ints, _Ints]:
+        """Go on by one step; `logs` is `[N, K]`."""
+        count, beam = old.blank.shape
+        blank, label, mass = _continued(old, logs)
+        said = old.said[..., None] + self._gain(old, logs.shape[1])
+        ranks = (mass + said).reshape(count, -1)
+        order = np.argsort(-ranks, axis=1, kind="stable")[:, :beam]
+        source, letter = np.divmod(order, logs.shape[1])
+        n, stays = np.arange(count)[:, None], letter == BLANK
+        is_dead = np.isneginf(np.take_along_axis(ranks, order, axis=1))
+        key, parent, state = old.key[n, source], old.parent[n, source], old.state[n, source]
+        new = _Beams(
+            blank=np.where(stays, blank[n, source], -np.inf),
+            label=np.where(stays, label[n, source], mass[n, source, letter]),
+            said=said[n, source, letter],
+            last=np.where(stays, old.last[n, source], letter),
+            state=state if self.model is None else self.model.following[state, letter],
+            key=np.where(is_dead, _DEAD, np.where(stays, key, _mixed(key, letter))),
+            parent=np.where(is_dead, _NO_HEIR, np.where(stays, parent, key)),
+        )
+        return new, source, letter
+
+    def _gain(self, old: _Beams, classes: int) -> _Logs:
+        """Return what each letter adds to the rank, `[N, B, K]`; staying adds nothing."""
+        gain = np.full((*old.last.shape, classes), self.bonus)
+        if self.model is not None:
+            gain += self.weight * self.model.log_probs[old.state]
+        gain[..., BLANK] = 0.0
+        return gain
+
+
+def _continued(old: _Beams, logs: _Logs) -> tuple[_Logs, _Logs, _Logs]:
+    """Return log P of each prefix after a step that is a blank, or its last letter again.
+
+    `[N, B]` both; and of each prefix with each letter added `[N, B, K]`, in the blank's place of
+    the prefix itself.
+    """
+    total = np.logaddexp(old.blank, old.label)
+    again = np.take_along_axis(logs, old.last, axis=1)
+    blank = total + logs[:, BLANK, None]
+    label = np.where(old.last == BLANK, -np.inf, old.label + again)
+    mass = total[..., None] + logs[:, None]
+    # The last letter is added once more only where a blank stands between.
+    np.put_along_axis(mass, old.last[..., None], (old.blank + again)[..., None], axis=2)
+    # A prefix that is kept, and is reached from its parent too, is one.
+    sample, heir, parent = np.nonzero(old.parent[:, :, None] == old.key[:, None, :])
+    reached = sample, parent, old.last[sample, heir]
+    label[sample, heir] = np.logaddexp(label[sample, heir], mass[reached])
+    mass[reached] = -np.inf
+    mass[..., BLANK] = np.logaddexp(blank, label)
+    return blank, label, mass
+
+
+def _mixed(key: NDArray[np.uint64], letter: _Ints) -> NDArray[np.uint64]:
+    """Return the key of a prefix with one letter more: splitmix64's finisher (Steele et al. 2014).
+
+    Two of the few thousand prefixes that a sample's beams ever hold are taken for one with a chance
+    of about 1 in 10¹².
+    """
+    mixed: NDArray[np.uint64] = key + (letter.astype(np.uint64) + np.uint64(1)) * np.uint64(
+        0x9E3779B97F4A7C15
+    )
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return mixed
+
+
+def _texts(
+    sources: _Ints, added: _Ints, scores: _Logs, letters: Sequence[str], top: int
+) -> list[list[Hypothesis]]:
+    """Follow the best prefixes back to where they came from."""
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    n, place = np.arange(len(scores))[:, None], best
+    reversed_letters = np.zeros((*best.shape, len(added)), dtype=np.int64)
+    for step in range(len(added) - 1, -1, -1):
+        reversed_letters[..., step] = added[step][n, place]
+        place = sources[step][n, place]
+    names = np.array(["", *letters], dtype=object)
+    return [
+        [
+            Hypothesis("".join(names[line]), float(scores[row, at]))
+            for line, at in zip(lines, best[row], strict=True)
+            if scores[row, at] > -np.inf
+        ]
+        for row, lines in enumerate(reversed_letters)
+    ]

@@ -1,0 +1,368 @@
+"""The one sound decoder, and the declaration of how a sound becomes mono samples at one rate.
+
+WAV, FLAC and OGG files and arrays of PCM become int16 samples `[T]`: channels mixed by their mean,
+resampled by soxr, rounded and clipped. The same function works in training and in serving. What is
+cut short is refused: libsndfile would read less than a header promises, and say nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.errors import DataError, ModelFileError, RequestError, require
+from modelwright.files import json_digest
+
+LOWEST_RATE, HIGHEST_RATE = 1_000, 384_000
+"""Sampling rates outside are a broken header, or no sound."""
+LONGEST_S = 3600.0
+"""Longer sounds are refused before they are decoded."""
+MOST_BYTES = 1 << 30
+"""Longer files are refused before they are whole in memory."""
+_QUALITY = "HQ"
+"""soxr's recipe of filters: other ones give other samples, so it is fixed."""
+_BLOCK_VALUES = 1 << 20
+_FULL_SCALE = 32768.0
+_UNKNOWN_BYTES = 0xFFFFFFFF
+_FIX = "Replace the file, or take it out of the data"
+
+Samples = NDArray[np.int16]
+SoundSource = bytes | Path | NDArray[Any]
+_Blocks = Iterator[NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class SoundInput:
+    """How a sound becomes mono int16 samples `[T]`: the host steps, resolved."""
+
+    sampling_rate: int
+    """Samples a second, 1,000 to 384,000."""
+    longest_s: float
+    """Longer sounds are refused, at most an hour."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the declaration as the model file holds it."""
+        return {
+            "kind": "sound",
+            "sampling_rate": self.sampling_rate,
+            "longest_s": float(self.longest_s),
+        }
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> SoundInput:
+        """Read what `to_json` returned.
+
+        Raises:
+            ModelFileError: it isn't that.
+        """
+        match value:
+            case {
+                "kind": "sound",
+                "sampling_rate": int() as rate,
+                "longest_s": float() | int() as longest,
+                **others,
+            } if (
+                not others
+                and type(rate) is int
+                and type(longest) in (int, float)
+                and LOWEST_RATE <= rate <= HIGHEST_RATE
+                and 0 < longest <= LONGEST_S
+            ):
+                return SoundInput(rate, float(longest))
+        raise ModelFileError(
+            "the sound input that the file declares isn't known to this version",
+            fix="Update modelwright",
+        )
+
+    def digest(self) -> str:
+        """Return the digest by which derived views are kept."""
+        return json_digest(self.to_json())
+
+
+@dataclass(frozen=True, slots=True)
+class SoundFacts:
+    """What a sound is, before it is mixed and resampled."""
+
+    sampling_rate: int
+    channels: int
+    frames: int
+    """Samples a channel."""
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return self.frames / self.sampling_rate
+
+
+def read_sound(source: SoundSource, spec: SoundInput, *, rate: int | None = None) -> Samples:
+    """Return a sound as mono int16 samples `[T]` at the declared rate, `T` at least 1.
+
+    Args:
+        source: the bytes of a WAV, FLAC or OGG file, the path of one, or PCM as an array `[T]` or
+            `[T, C]`, int16 or floats in −1…1.
+        spec: the rate, and how long a sound may be.
+        rate: the sampling rate of an array; a file says its own.
+
+    Raises:
+        DataError: it isn't a sound, or it is broken, cut short, or too long.
+        RequestError: an array comes without its rate.
+        MissingExtraError: soundfile or soxr isn't installed.
+    """
+    where = str(source) if isinstance(source, Path) else ""
+    with _opened(source, rate, where) as (facts, blocks):
+        if facts.seconds > spec.longest_s:
+            raise DataError(
+                f"the sound lasts {facts.seconds:.1f} s, "
+                f"and at most {spec.longest_s:g} s are taken",
+                where=where,
+                fix="Cut it into shorter ones",
+            )
+        samples = _resampled(_mixed(blocks, where), facts.sampling_rate, spec.sampling_rate)
+    if not len(samples):
+        raise DataError(
+            f"the sound is too short: it has {facts.frames} samples",
+            where=where,
+            why=f"At {spec.sampling_rate} a second nothing is left of it",
+            fix=_FIX,
+        )
+    return samples
+
+
+def sound_facts(source: SoundSource, *, rate: int | None = None) -> SoundFacts:
+    """Return what a sound is, from its header; the samples aren't decoded.
+
+    Raises:
+        DataError: as `read_sound`, for all that can be seen without decoding.
+        RequestError: an array comes without its rate.
+        MissingExtraError: soundfile isn't installed.
+    """
+    with _opened(source, rate, str(source) if isinstance(source, Path) else "") as (facts, _):
+        return facts
+
+
+@contextlib.contextmanager
+def _opened(
+    source: SoundSource, rate: int | None, where: str
+) -> Iterator[tuple[SoundFacts, _Blocks]]:
+    """Yield what a sound is, and its samples `[T, C]` in blocks, 1.0 being full scale."""
+    if isinstance(source, np.ndarray):
+        array = _checked_array(source)
+        facts = SoundFacts(_given_rate(rate), array.shape[1], len(array))
+        _check_facts(facts, where)
+        yield facts, _array_blocks(array)
+        return
+    data = _read_file(source) if isinstance(source, Path) else source
+    _check_container(data, where)
+    soundfile = require("soundfile", extra="audio", purpose="to read sounds")
+    with contextlib.ExitStack() as stack:
+        with _plain_errors(soundfile, where):
+            file = stack.enter_context(soundfile.SoundFile(io.BytesIO(data)))
+        facts = SoundFacts(int(file.samplerate), int(file.channels), int(file.frames))
+        _check_facts(facts, where)
+        yield facts, _file_blocks(file, facts, soundfile, where)
+
+
+def _given_rate(rate: int | None) -> int:
+    if rate is None:
+        raise RequestError(
+            "an array of samples needs its sampling rate",
+            why="A file says its own; numbers alone don't",
+            fix="Give `rate`, in samples a second",
+        )
+    return rate
+
+
+def _checked_array(array: NDArray[Any]) -> NDArray[Any]:
+    """Return PCM as `[T, C]`."""
+    if array.ndim not in (1, 2):
+        raise DataError(
+            f"a sound is an array [T] or [T, C], not {list(array.shape)}",
+            fix="Give one sound at a time, time first",
+        )
+    if array.dtype.newbyteorder("=") != np.int16 and not np.issubdtype(array.dtype, np.floating):
+        raise DataError(
+            f"samples are int16, or floats in −1…1, not {array.dtype}",
+            fix="Convert them first: it isn't plain what full scale is",
+        )
+    return array[:, None] if array.ndim == 1 else array
+
+
+def _array_blocks(array: NDArray[Any]) -> _Blocks:
+    is_float = np.issubdtype(array.dtype, np.floating)
+    size = max(_BLOCK_VALUES // array.shape[1], 1)
+    for start in range(0, len(array), size):
+        block = array[start : start + size].astype(np.float64)
+        if not is_float:
+            block /= _FULL_SCALE
+        elif (np.abs(block) > 1).any():  # NaN is found later, in files too.
+            raise DataError(
+                f"samples that are floats lie in −1…1, and one is {np.abs(block).max():g}",
+                fix="Divide them by what full scale is, 32768 for 16 bits",
+            )
+        yield block
+
+
+def _read_file(path: Path) -> bytes:
+    where = str(path)
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise DataError("this is no plain file, so it isn't read", where=where)
+        if facts.st_size > MOST_BYTES:
+            raise _too_large(where)
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"can't be read ({error.strerror or error})",
+            where=where,
+            fix="Look whether the file is there and may be read",
+        ) from error
+
+
+def _too_large(where: str) -> DataError:
+    return DataError(f"the file has more than {MOST_BYTES >> 30} GiB", where=where, fix=_FIX)
+
+
+def _check_container(data: bytes, where: str) -> None:
+    """Refuse what isn't one whole WAV, FLAC or OGG file, as far as libsndfile wouldn't say so."""
+    if not data:
+        raise DataError("the file is empty (0 bytes)", where=where, fix=_FIX)
+    if len(data) > MOST_BYTES:
+        raise _too_large(where)
+    if data[:4] in (b"RIFF", b"RIFX", b"RF64") and data[8:12] == b"WAVE":
+        _check_wav(data, where)
+    elif data.startswith(b"OggS"):
+        _check_ogg(data, where)
+    elif not data.startswith(b"fLaC"):
+        raise DataError(
+            "this isn't a sound that can be read",
+            where=where,
+            why=f"It begins with {data[:12]!r}",
+            fix="WAV, FLAC and OGG files are read",
+        )
+
+
+def _check_wav(data: bytes, where: str) -> None:
+    """Compare the bytes that the header promises with those that are there.
+
+    A size of all ones means that whoever wrote the header didn't know: a stream, or RF64, where the
+    chunk `ds64` holds the true one (EBU Tech 3306).
+    """
+    order: Any = "big" if data.startswith(b"RIFX") else "little"
+    at, long_size = 12, None
+    while at + 8 <= len(data):
+        name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], order)
+        at += 8
+        if name == b"ds64":
+            long_size = int.from_bytes(data[at + 8 : at + 16], order)
+        if name == b"data":
+            held = len(data) - at
+            if size == _UNKNOWN_BYTES:
+                size = held if long_size is None else long_size
+            if size > held:
+                raise _cut_short(
+                    f"Its header promises {size:,} bytes of samples, and {held:,} are there", where
+                )
+            return
+        at += size + size % 2
+    raise _cut_short("It ends before its samples begin", where)
+
+
+def _check_ogg(data: bytes, where: str) -> None:
+    """Walk over the pages (RFC 3533, section 6): one stream that begins once and ends at the end.
+
+    Of several streams in a row, libsndfile reads the first.
+    """
+    at, begins, flags = 0, 0, 0
+    while data[at : at + 4] == b"OggS" and at + 27 <= len(data):
+        flags, segments = data[at + 5], data[at + 26]
+        begins += flags >> 1 & 1
+        at += 27 + segments + sum(data[at + 27 : at + 27 + segments])
+    if begins > 1:
+        raise DataError(
+            f"the file holds {begins} streams, and one is read",
+            where=where,
+            fix="Write each into a file of its own",
+        )
+    if at != len(data) or not flags & 4:
+        raise _cut_short("Its last page isn't whole, or isn't marked as the last one", where)
+
+
+def _cut_short(why: str, where: str) -> DataError:
+    return DataError("the sound is cut short", where=where, why=why, fix=_FIX)
+
+
+def _check_facts(facts: SoundFacts, where: str) -> None:
+    if not LOWEST_RATE <= facts.sampling_rate <= HIGHEST_RATE:
+        raise DataError(
+            f"the sampling rate is {facts.sampling_rate:,} a second, and rates from "
+            f"{LOWEST_RATE:,} to {HIGHEST_RATE:,} are read",
+            where=where,
+            fix=_FIX,
+        )
+    if facts.frames < 1 or facts.channels < 1:
+        raise DataError("the sound holds no samples", where=where, fix=_FIX)
+    if facts.seconds > LONGEST_S:
+        raise DataError(
+            f"the sound is longer than {LONGEST_S / 3600:g} h, or doesn't say how long it is",
+            where=where,
+            why=f"Its header promises {facts.frames:,} samples a channel",
+            fix="Cut it into shorter ones, or write it anew",
+        )
+
+
+@contextlib.contextmanager
+def _plain_errors(soundfile: ModuleType, where: str) -> Iterator[None]:
+    try:
+        yield
+    except (soundfile.SoundFileError, OSError, ValueError) as error:
+        why = str(getattr(error, "error_string", error))
+        raise DataError(f"the sound is broken: {why}", where=where, fix=_FIX) from error
+
+
+def _file_blocks(file: Any, facts: SoundFacts, soundfile: ModuleType, where: str) -> _Blocks:
+    size, held = max(_BLOCK_VALUES // facts.channels, 1), 0
+    while held < facts.frames:
+        with _plain_errors(soundfile, where):
+            block = file.read(min(size, facts.frames - held), dtype="float64", always_2d=True)
+        if not len(block):
+            raise _cut_short(f"It promises {facts.frames:,} samples, and holds {held:,}", where)
+        held += len(block)
+        yield block
+
+
+def _mixed(blocks: _Blocks, where: str) -> _Blocks:
+    """Yield mono blocks `[T]` in −1…1."""
+    for block in blocks:
+        mono = block.mean(axis=1)
+        if not np.isfinite(mono).all():
+            raise DataError(
+                "the sound holds samples that aren't numbers (NaN or infinite)",
+                where=where,
+                fix=_FIX,
+            )
+        yield np.clip(mono, -1.0, 1.0)
+
+
+def _resampled(blocks: _Blocks, rate: int, wanted: int) -> Samples:
+    if rate == wanted:
+        return np.concatenate([_sixteen_bits(block) for block in blocks])
+    soxr = require("soxr", extra="audio", purpose="to resample sounds")
+    stream = soxr.ResampleStream(rate, wanted, 1, dtype="float64", quality=_QUALITY)
+    pieces = [_sixteen_bits(stream.resample_chunk(block)) for block in blocks]
+    pieces.append(_sixteen_bits(stream.resample_chunk(np.empty(0), last=True)))
+    return np.concatenate(pieces)
+
+
+def _sixteen_bits(values: NDArray[np.float64]) -> Samples:
+    highest = _FULL_SCALE - 1
+    return np.clip(np.rint(values * _FULL_SCALE), -_FULL_SCALE, highest).astype(np.int16)

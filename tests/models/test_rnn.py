@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from modelwright.errors import RequestError
+from modelwright.modelfile.export import export
+from modelwright.modelfile.graph import external_weights
+from modelwright.modelfile.runtime import Session
+from modelwright.modelfile.spec import TensorSpec
+from modelwright.models.rnn import Gru, Lstm, RnnClassifier
+
+SAME = 1e-5
+"""torch's kernels for packed and for padded sequences sum in other orders, in fp32."""
+EXPORTED = 1e-4
+LENGTHS = torch.tensor([5, 1, 7, 3])
+OURS = {"lstm": Lstm, "gru": Gru}
+THEIRS = {"lstm": nn.LSTM, "gru": nn.GRU}
+ORDER = {"lstm": (0, 2, 3, 1), "gru": (1, 0, 2)}
+"""Which of ONNX's gates, i o f c and z r h, stands at each of torch's, i f g o and r z n."""
+
+
+def pair(cell, *, layers=1, bidirectional=False, width=3, hidden=4):
+    """Return our layers and torch's with the same weights."""
+    torch.manual_seed(0)
+    ours = OURS[cell](width, hidden, layers=layers, bidirectional=bidirectional, dropout=0.0)
+    theirs = THEIRS[cell](
+        width, hidden, num_layers=layers, bidirectional=bidirectional, batch_first=True
+    )
+    with torch.no_grad():
+        for at, layer in enumerate(ours.layers):
+            for direction, ending in enumerate(("", "_reverse")[: ours.directions]):
+                held = (
+                    ("weight_ih", layer.input_weight[direction]),
+                    ("weight_hh", layer.state_weight[direction]),
+                    ("bias_ih", layer.bias[direction].chunk(2)[0]),
+                    ("bias_hh", layer.bias[direction].chunk(2)[1]),
+                )
+                for name, value in held:
+                    gates = value.chunk(len(ORDER[cell]))
+                    getattr(theirs, f"{name}_l{at}{ending}").copy_(
+                        torch.cat([gates[gate] for gate in ORDER[cell]])
+                    )
+    return ours, theirs
+
+
+def packed(theirs, x, length, state=None):
+    held = nn.utils.rnn.pack_padded_sequence(x, length, batch_first=True, enforce_sorted=False)
+    outputs, last = theirs(held, state)
+    outputs, _ = nn.utils.rnn.pad_packed_sequence(
+        outputs, batch_first=True, total_length=x.shape[1]
+    )
+    return outputs, last
+
+
+def each(state):
+    return state if isinstance(state, tuple) else (state,)
+
+
+@pytest.mark.parametrize("cell", OURS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("is_training", [False, True])
+def test_outputs_states_and_gradients_are_those_of_packed_sequences(
+    cell, bidirectional, layers, is_training
+):
+    ours, theirs = pair(cell, layers=layers, bidirectional=bidirectional)
+    ours.train(is_training)
+    x = torch.randn(4, 7, 3)
+    one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
+    found, last = ours(one, LENGTHS)
+    expected, ends = packed(theirs, other, LENGTHS)
+    torch.testing.assert_close(found, expected, rtol=0, atol=SAME)
+    for ending, end in zip(each(last), each(ends), strict=True):
+        torch.testing.assert_close(ending, end, rtol=0, atol=SAME)
+    probe = torch.randn_like(found)
+    for outputs, state in ((found, last), (expected, ends)):
+        ((outputs * probe).sum() + sum(item.square().sum() for item in each(state))).backward()
+    torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=10 * SAME)
+    sums = [sum(p.grad.sum() for p in network.parameters()) for network in (ours, theirs)]
+    squares = [sum(p.grad.square().sum() for p in net.parameters()) for net in (ours, theirs)]
+    torch.testing.assert_close(sums[0], sums[1], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(squares[0], squares[1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("cell", OURS)
+def test_state_carries_a_sequence_on(cell):
+    ours, theirs = pair(cell, layers=2)
+    x = torch.randn(4, 7, 3)
+    states = [torch.randn(2, 4, 4) for _ in range(2 if cell == "lstm" else 1)]
+    state = tuple(states) if cell == "lstm" else states[0]
+    found, last = ours(x, LENGTHS, state)
+    expected, ends = packed(theirs, x, LENGTHS, state)
+    torch.testing.assert_close(found, expected, rtol=0, atol=SAME)
+    for ending, end in zip(each(last), each(ends), strict=True):
+        torch.testing.assert_close(ending, end, rtol=0, atol=SAME)
+    whole, _ = ours(x, torch.full((4,), 7))
+    begun, middle = ours(x[:, :4], torch.full((4,), 4))
+    rest, _ = ours(x[:, 4:], torch.full((4,), 3), middle)
+    torch.testing.assert_close(torch.cat([begun, rest], 1), whole, rtol=0, atol=SAME)
+
+
+@pytest.mark.parametrize("cell", OURS)
+def test_a_state_for_both_directions_is_refused(cell):
+    ours, _ = pair(cell, bidirectional=True)
+    state = torch.zeros(2, 4, 4)
+    with pytest.raises(RequestError, match="one direction"):
+        ours(torch.randn(4, 7, 3), LENGTHS, (state, state) if cell == "lstm" else state)
+
+
+@pytest.mark.parametrize("cell", OURS)
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_gradients(cell, bidirectional):
+    torch.manual_seed(0)
+    ours = OURS[cell](2, 3, layers=2, bidirectional=bidirectional, dropout=0.0).double()
+    x = torch.randn(2, 4, 2, dtype=torch.float64, requires_grad=True)
+    names = list(dict(ours.named_parameters()))
+
+    def run(inputs, *weights):
+        named = dict(zip(names, weights, strict=True))
+        outputs, last = torch.func.functional_call(ours, named, (inputs, torch.tensor([2, 4])))
+        return outputs, *each(last)
+
+    weights = tuple(item.detach().requires_grad_() for item in ours.parameters())
+    assert torch.autograd.gradcheck(run, (x, *weights), fast_mode=True)
+
+
+def test_forget_gates_begin_open():
+    bias = Lstm(3, 4, layers=1, bidirectional=True, dropout=0.0).layers[0].bias
+    input_bias = bias.detach()[:, :16]
+    assert (input_bias[:, 8:12] == 1).all()
+    assert (input_bias[:, :8].abs() <= 0.5).all()
+
+
+# -- the classifier --------------------------------------------------------------------------
+
+POOLINGS = ("last", "max", "mean", "attention")
+TOKENS = torch.tensor([[5, 6, 7, 8, 9], [4, 3, 0, 0, 0], [9, 0, 0, 0, 0]])
+COUNTS = torch.tensor([5, 2, 1])
+
+
+def classifier(cell="lstm", pooling="max", *, bidirectional=True, layers=1, dropout=0.0):
+    torch.manual_seed(0)
+    return RnnClassifier(
+        12,
+        3,
+        width=4,
+        hidden=5,
+        layers=layers,
+        cell=cell,
+        bidirectional=bidirectional,
+        pooling=pooling,
+        dropout=dropout,
+    )
+
+
+def padded(tokens, extra):
+    return torch.nn.functional.pad(tokens, (0, extra))
+
+
+@pytest.mark.parametrize("cell", OURS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_neither_padding_nor_neighbours_matter(cell, pooling):
+    network = classifier(cell, pooling, layers=2).eval()
+    with torch.no_grad():
+        whole = network(TOKENS, COUNTS)
+        more = network(padded(TOKENS, 4), COUNTS)
+        single = torch.cat(
+            [network(row[None, :n], n[None]) for row, n in zip(TOKENS, COUNTS, strict=True)]
+        )
+    torch.testing.assert_close(whole, more, rtol=0, atol=SAME)
+    torch.testing.assert_close(whole, single, rtol=0, atol=SAME)
+
+
+@pytest.mark.parametrize("cell", OURS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_bf16_trains_and_every_parameter_gets_a_gradient(cell, pooling):
+    network = classifier(cell, pooling, layers=2, dropout=0.1)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = network(TOKENS, COUNTS)
+    outputs.float().square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().sum() > 0, name
+    network.eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        rough = network(TOKENS, COUNTS).float()
+    with torch.no_grad():
+        assert (rough - network(TOKENS, COUNTS)).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_gradients_of_whole_networks(pooling):
+    network = classifier("gru", pooling).double()
+    weights = tuple(item.detach().requires_grad_() for item in network.parameters())
+    names = [name for name, _ in network.named_parameters()]
+
+    def run(*weights):
+        named = dict(zip(names, weights, strict=True))
+        return torch.func.functional_call(network, named, (TOKENS, COUNTS))
+
+    assert torch.autograd.gradcheck(run, weights, fast_mode=True)
+
+
+def test_pooling_is_that_of_a_hand_worked_case():
+    outputs = {}
+    for pooling in ("last", "max", "mean"):
+        network = classifier("gru", pooling, bidirectional=False)
+        network.head = nn.Identity()
+        with torch.no_grad():
+            outputs[pooling] = network(TOKENS, COUNTS)
+            states, _ = network.recurrent(network.embedding(TOKENS), COUNTS)
+    torch.testing.assert_close(outputs["last"][1], states[1, 1])
+    torch.testing.assert_close(outputs["max"][1], states[1, :2].amax(0))
+    torch.testing.assert_close(outputs["mean"][0], states[0].mean(0))
+
+
+# -- export ----------------------------------------------------------------------------------
+
+
+INPUTS = (TensorSpec("tokens", "int64", ("N", "T")), TensorSpec("length", "int64", ("N",)))
+
+
+@pytest.mark.parametrize(
+    ("cell", "pooling", "bidirectional"),
+    [
+        ("lstm", "max", True),
+        ("lstm", "last", False),
+        ("gru", "attention", True),
+        ("gru", "last", True),
+        ("gru", "mean", False),
+    ],
+)
+def test_exported_as_the_operator_with_the_weights_under_their_names(cell, pooling, bidirectional):
+    network = classifier(cell, pooling, bidirectional=bidirectional, layers=2).eval()
+    samples = {"tokens": TOKENS.numpy(), "length": COUNTS.numpy()}
+    exported = export(network, samples, inputs=INPUTS, output="logits")
+    assert set(external_weights(exported.graph)) == set(network.state_dict())
+    nodes = onnx.load_from_string(exported.graph).graph.node
+    kept = [node for node in nodes if node.op_type == cell.upper()]
+    assert len(kept) == 2
+    for at, node in enumerate(kept):
+        assert list(node.input[1:4]) == [
+            f"recurrent.layers.{at}.{name}" for name in ("input_weight", "state_weight", "bias")
+        ]
+        assert node.input[4]
+    session = Session(exported.graph, exported.weights, threads=1)
+    for count, steps in ((1, 1), (1, 6), (4, 9)):
+        length = torch.randint(1, steps + 1, (count,))
+        length[0] = steps
+        tokens = torch.randint(1, 12, (count, steps)) * (torch.arange(steps) < length[:, None])
+        (found,) = session.run({"tokens": tokens.numpy(), "length": length.numpy()})
+        with torch.no_grad():
+            expected = network(tokens, length).numpy()
+        assert np.abs(found - expected).max() < EXPORTED
+
+
+class WithState(nn.Module):
+    def __init__(self, cell):
+        super().__init__()
+        self.inner, _ = pair(cell, layers=2)
+
+    def forward(self, x, length, *state):
+        outputs, last = self.inner(x, length, state if len(state) == 2 else state[0])
+        return outputs, *each(last)
+
+
+@pytest.mark.parametrize("cell", OURS)
+@pytest.mark.filterwarnings("ignore")  # of torch's own exporter
+def test_layers_export_with_a_state_and_zeros_at_padding(cell):
+    network = WithState(cell).eval()
+    states = tuple(torch.randn(2, 4, 4) for _ in range(2 if cell == "lstm" else 1))
+    x = torch.randn(4, 7, 3)
+    buffer = io.BytesIO()
+    program = torch.onnx.export(
+        network, (x, LENGTHS, *states), dynamo=True, optimize=False, verbose=False, opset_version=20
+    )
+    onnx.save(program.model_proto, buffer)
+    session = onnxruntime.InferenceSession(buffer.getvalue(), providers=["CPUExecutionProvider"])
+    names = [item.name for item in session.get_inputs()]
+    given = dict(zip(names, [item.numpy() for item in (x, LENGTHS, *states)], strict=True))
+    with torch.no_grad():
+        expected = network(x, LENGTHS, *states)
+    for found, wanted in zip(session.run(None, given), expected, strict=True):
+        assert np.abs(found - wanted.numpy()).max() < EXPORTED

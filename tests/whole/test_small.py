@@ -1,0 +1,156 @@
+"""The small example of each task, from its data to a model file that predicts and a report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modelwright import modelfile
+from modelwright.cli import main
+from modelwright.files import read_json
+from modelwright.pipeline import check, layers, new, run
+from modelwright.recipe import load_recipe
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "small"
+RECIPES = sorted(path.stem for path in EXAMPLES.glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The recipes with their data made, and one finished run of each."""
+    here = tmp_path_factory.mktemp("small")
+    for path in EXAMPLES.iterdir():
+        if path.is_file():
+            shutil.copy(path, here)
+    subprocess.run([sys.executable, here / "make_data.py", here / "data"], check=True)
+    results = {name: run(here / f"{name}.yaml", out=here / "runs") for name in RECIPES}
+    return here, results
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_it_reaches_its_targets(small, name):
+    here, results = small
+    result = results[name]
+    assert [verdict.metric for verdict in result.verdicts if not verdict.passed] == []
+    assert modelfile.verify(result.model).golden_difference <= 1e-4
+    page = result.report.read_text(encoding="utf-8")
+    assert "image" not in page.partition("<body>")[2].partition("How it was made")[0]
+    assert load_recipe(here / f"{name}.yaml").task in page
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_commands_need_no_flag_of_a_task(small, name, capsys):
+    here, results = small
+    model = results[name].model
+    samples = sorted(str(path) for path in (model.parent / "samples").iterdir())
+    assert main(["predict", str(model), *samples, "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert [item["input"] for item in answers] == samples
+    assert all(item["predictions"] for item in answers)
+    data = load_recipe(here / f"{name}.yaml").data
+    assert main(["evaluate", str(model), str(here / data.path), "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["accuracy"]["value"] > 0.8
+    assert main(["inspect", str(model), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["task"] == results[name].model.parent.name
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_batch_answers_as_its_samples_alone(small, name):
+    _, results = small
+    model = modelfile.load(results[name].model)
+    samples = sorted((results[name].model.parent / "samples").iterdir())
+    together = model.predict(samples)
+    for path, answers in zip(samples, together, strict=True):
+        alone = {item["label"]: item["probability"] for item in model.predict(path)}
+        assert {item["label"]: item["probability"] for item in answers} == pytest.approx(
+            alone, abs=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_check_and_layers_train_nothing(small, name):
+    here, _ = small
+    found = check(here / f"{name}.yaml")
+    assert [item for item in found.findings if item.severity == "error"] == []
+    assert layers(here / f"{name}.yaml").parameters > 0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_new_recognises_the_data(small, name, tmp_path):
+    here, _ = small
+    data = load_recipe(here / f"{name}.yaml").data
+    written = new(here / data.path, out=tmp_path / "recipe.yaml")
+    assert load_recipe(written.path).task == name
+    result = run(
+        written.path,
+        out=tmp_path / "runs",
+        overrides=["train.epochs=1", "data.limit=60", "evaluate.latency=false"],
+    )
+    assert result.model.exists()
+    assert read_json(result.folder / "decisions.json")["model"]["why"] == "auto"
+
+
+FAMILIES = [
+    "{name: bow, width: 8, buckets: 256}",
+    "{name: text-cnn, width: 8, filters: 4, kernels: [1, 3]}",
+    "{name: rnn, width: 8, hidden: 8}",
+    "{name: rnn, cell: gru, width: 8, hidden: 8, layers: 2, pooling: last, bidirectional: false}",
+    "{name: rnn, width: 8, hidden: 8, pooling: attention}",
+    "{name: rnn, width: 8, hidden: 8, pooling: mean}",
+    "{name: transformer, width: 8, layers: 1, heads: 2}",
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_of_texts_trains_and_ships(small, family, tmp_path):
+    here, _ = small
+    result = run(
+        here / "text-classification.yaml",
+        out=tmp_path,
+        overrides=[
+            f"model={family}",
+            "train.epochs=1",
+            "train.tokens=300",
+            "targets={}",
+            "evaluate={baselines: false, latency: false}",
+        ],
+    )
+    assert modelfile.verify(result.model).golden_difference <= 1e-4
+    again = modelfile.rebuild(result.model)
+    assert again.architecture["name"] == family.split()[1].rstrip(",}")
+
+
+@pytest.mark.parametrize("kind", ["word", "bpe", "unigram", "character"])
+def test_every_tokenizer_ships(small, kind, tmp_path):
+    here, _ = small
+    result = run(
+        here / "text-classification.yaml",
+        out=tmp_path,
+        overrides=[
+            f"text={{tokenizer: {kind}, size: 300}}",
+            "train.epochs=1",
+            "targets={}",
+            "evaluate={baselines: false, latency: false}",
+        ],
+    )
+    model = modelfile.load(result.model)
+    assert model.input.tokenizer.kind == kind
+    assert len(model.predict("The soup was délicieux <eos> 汤")) == 2
+
+
+def test_training_further_keeps_the_tokenizer(small, tmp_path):
+    here, results = small
+    first = results["text-classification"].model
+    result = run(
+        here / "text-classification.yaml",
+        out=tmp_path,
+        overrides=[f"model={{init: {json.dumps(str(first))}}}", "train.epochs=1", "targets={}"],
+    )
+    old, found = modelfile.load(first), modelfile.load(result.model)
+    assert found.input == old.input
+    assert modelfile.rebuild(result.model).lineage[2]["step"] == "init"
