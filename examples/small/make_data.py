@@ -15,6 +15,8 @@ import sys
 import wave
 from pathlib import Path
 
+from PIL import Image
+
 RATE = 8000
 """Samples a second of the sounds."""
 
@@ -60,6 +62,28 @@ def sounds(folder: Path, *, each: int = 40) -> None:
             _write_wav(place / f"{number:02d}.wav", values)
 
 
+def dials(folder: Path, *, count: int = 400, side: int = 16) -> None:
+    """Write `dials.csv` and the pictures of dials that it names; a dial's hand shows 0 to 10."""
+    chance = random.Random(3)
+    (folder / "dials").mkdir(exist_ok=True)
+    with (folder / "dials.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["image", "reading"])
+        for number in range(count):
+            reading = round(chance.uniform(0, 10), 2)
+            angle = math.pi * (1 - reading / 10)  # From the left over the top to the right.
+            pixels = [chance.randint(0, 40) for _ in range(side * side)]
+            for step in range(4 * side):
+                along = step / (4 * side) * (side / 2 - 1)
+                x = round(side / 2 - 0.5 + along * math.cos(angle))
+                y = round(side - 2 - along * math.sin(angle))
+                pixels[y * side + x] = 220 + chance.randint(0, 35)
+            image = Image.new("L", (side, side))
+            image.putdata(pixels)
+            image.save(folder / "dials" / f"{number:03d}.png")
+            writer.writerow([f"dials/{number:03d}.png", reading])
+
+
 def _write_wav(path: Path, values: list[int]) -> None:
     with wave.open(str(path), "wb") as stream:
         stream.setnchannels(1)
@@ -74,6 +98,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     texts(folder)
     sounds(folder)
+    dials(folder)
     print(folder)
 
 

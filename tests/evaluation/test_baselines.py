@@ -86,7 +86,7 @@ def test_baselines_never_see_the_measured_targets() -> None:
 
 def test_another_kind_of_input_has_the_majority_only() -> None:
     tokens = Split("train", np.zeros((3, 8), np.int64), np.arange(3), np.array([1, 1, 0]))
-    found = measure_baselines(tokens, tokens, fingerprint="data", kind="text")
+    found = measure_baselines(tokens, tokens, fingerprint="data", kind="tables")
     assert {record.subject for record in found} == {"baseline:majority"}
     assert found[0].value == pytest.approx(2 / 3)
 
@@ -96,7 +96,7 @@ def test_the_model_is_compared_on_the_same_samples() -> None:
     test = Split("test", np.arange(200).reshape(-1, 1), np.arange(200), test.targets)
     perfect = Remembered(np.eye(2, dtype=np.float32)[test.targets] * 9, ("a", "b"))
     found = measure(perfect, test, fingerprint="data", place=Place("here"))
-    evidence = measure_baselines(train, test, fingerprint="data", kind="text", against=found)
+    evidence = measure_baselines(train, test, fingerprint="data", kind="tables", against=found)
     record = next(item for item in evidence if item.metric == DIFFERENCE)
     share = float((test.targets == np.bincount(train.targets).argmax()).mean())
     assert record.value == pytest.approx(1 - share)

@@ -22,7 +22,12 @@ def number_scores(outputs: NDArray[Any], targets: NDArray[Any]) -> Mapping[str, 
     return {"mae": metrics.mae(sums), "r2": metrics.r2(sums)}
 
 
-TASK = replace(TASKS["image-classification"], name="image-to-number", scores=number_scores)
+TASK = replace(
+    TASKS["image-classification"],
+    name="image-to-number",
+    tally=lambda outputs, targets: {"outputs": outputs, "targets": targets},
+    summary=lambda tally: number_scores(tally["outputs"], tally["targets"]),
+)
 
 
 def test_a_task_of_numbers() -> None:
@@ -39,7 +44,7 @@ def test_a_task_of_numbers() -> None:
     assert (records["mae"].n, records["mae"].split, records["mae"].data) == (200, "test", "data")
     # the mean of |N(0, 0.5)| is 0.5 · √(2/π)
     assert records["mae"].low < 0.5 * (2 / np.pi) ** 0.5 < records["mae"].high
-    np.testing.assert_array_equal(found.outputs, outputs)
+    np.testing.assert_array_equal(found.tally["outputs"], outputs)
 
 
 def test_outputs_that_are_not_finite_are_refused() -> None:

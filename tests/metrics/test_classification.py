@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from modelwright import metrics
-from modelwright.metrics import classification
 from modelwright.errors import DataError
+from modelwright.metrics import classification
 
 CLOSE = 1e-12  # both sides compute in float64
 CLOSE_FLOAT32 = 1e-6  # the reference rounds probabilities to the outputs' type first

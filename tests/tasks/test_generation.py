@@ -357,7 +357,7 @@ def test_wide_beam_finds_what_looking_at_all_finds(alpha):
     ):
         best, score = exhaustive(table, longest=4, alpha=alpha)
         assert found.ids == best
-        assert found.score == pytest.approx(score)
+        assert found.score == pytest.approx(score, rel=1e-5)  # its logits are fp32
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0])

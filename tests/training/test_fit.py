@@ -215,7 +215,8 @@ def test_validation_in_parts_scores_alike(tmp_path, monkeypatch):
     _, parts = small.trained(tmp_path / "parts", data=small.dataset(6000))
     for one, other in zip(whole.history, parts.history, strict=True):
         assert one["val_accuracy"] == pytest.approx(other["val_accuracy"], abs=1e-12)
-        assert one["val_log_loss"] == pytest.approx(other["val_log_loss"], rel=1e-9)
+        # In fp32 a batch of one is summed in another order than one of 500.
+        assert one["val_log_loss"] == pytest.approx(other["val_log_loss"], rel=1e-6)
 
 
 def test_smaller_images_first(tmp_path):

@@ -103,13 +103,20 @@ def packed(folder: Path, trained: Candidate, **more: Any) -> modelfile.Model:
 
 PADDING, UNKNOWN, LONGEST = 0, 1, 24
 
+
+def as_they_are(outputs: Any, targets: Any) -> dict[str, Any]:
+    """A tally that keeps all: enough for any score."""
+    return {"outputs": outputs, "targets": targets}
+
+
 TEXT = Task(
     name="text-to-label",
     select_by="accuracy",
     higher_is_better=True,
-    scores=lambda outputs, targets: {
-        "accuracy": metrics.accuracy(outputs, targets),
-        "f1_macro": metrics.f1_macro(outputs, targets),
+    tally=as_they_are,
+    summary=lambda tally: {
+        "accuracy": metrics.accuracy(tally["outputs"], tally["targets"]),
+        "f1_macro": metrics.f1_macro(tally["outputs"], tally["targets"]),
     },
     decode=lambda outputs, labels, top: [
         [{"label": labels[k]} for k in row] for row in metrics.top_classes(outputs, top)
@@ -282,7 +289,7 @@ def test_a_file_of_an_unknown_task_says_so_when_asked_to_decode(tmp_path, corpus
     model = packed(tmp_path, text_candidate(MeanOfWords, tokenise.size, TONES))
     with pytest.raises(ModelFileError, match="the task `text-to-label` isn't known"):
         model.predict(test.gather())
-    with pytest.raises(ModelFileError, match="doesn't take images"):
+    with pytest.raises(ModelFileError, match="takes arrays"):
         _ = model.input
 
 
@@ -333,8 +340,8 @@ def test_real_questions_become_their_kind(tmp_path):
 # -- an image to a number ----------------------------------------------------------------------
 
 
-def number_scores(outputs: Any, targets: Any) -> dict[str, float]:
-    sums = metrics.number_sums(outputs, targets)
+def number_scores(tally: Any) -> dict[str, float]:
+    sums = metrics.number_sums(tally["outputs"], tally["targets"])
     return {"r2": metrics.r2(sums), "mae": metrics.mae(sums)}
 
 
@@ -342,7 +349,8 @@ NUMBER = Task(
     name="image-to-number",
     select_by="mae",
     higher_is_better=False,
-    scores=number_scores,
+    tally=as_they_are,
+    summary=number_scores,
     decode=lambda outputs, labels, top: [[{"value": float(row[0])}] for row in outputs],
 )
 
@@ -455,7 +463,8 @@ BOTH = Task(
     name="picture-and-side-to-number",
     select_by="mae",
     higher_is_better=False,
-    scores=number_scores,
+    tally=as_they_are,
+    summary=number_scores,
     decode=NUMBER.decode,
 )
 SIDES = Arrays((("pixels", "uint8", ("N", 8, 8)), ("side", "int64", ("N", 2))))

@@ -94,6 +94,8 @@ def predictions(inputs: Sequence[str], answers: Sequence[Sequence[Mapping[str, A
 def _answer(answer: Mapping[str, Any]) -> str:
     if "probability" in answer:
         return f"{printable(str(answer['label']))} {100 * answer['probability']:.1f} %"
+    if set(answer) == {"label", "value"}:
+        return f"{printable(str(answer['label']))} {answer['value']:.4g}"
     return ", ".join(f"{key} {printable(str(value))}" for key, value in answer.items())
 
 

@@ -56,13 +56,16 @@ class AuditReport:
 LEAK = "leak"
 
 
-def audit(store: Store, splits: Mapping[str, Rows], *, allow_leaks: bool) -> AuditReport:
+def audit(
+    store: Store, splits: Mapping[str, Rows], *, allow_leaks: bool, has_labels: bool = True
+) -> AuditReport:
     """Audit a store with its splits, in linear time.
 
     Args:
         store: the samples.
         splits: the rows of each split.
         allow_leaks: report identical samples across splits as warnings.
+        has_labels: whether the targets are labels; of numbers nothing is said.
     """
     labels, origins = store.strings("label"), store.strings("origin")
     side = np.full(len(store), -1, dtype=np.int64)
@@ -72,8 +75,9 @@ def audit(store: Store, splits: Mapping[str, Rows], *, allow_leaks: bool) -> Aud
     used = np.flatnonzero(side >= 0)
     findings: list[Finding] = []
     findings += _broken(store, origins)
-    findings += _labels(store, labels)
-    findings += _unlearnable(splits, labels, store.kind)
+    if has_labels:
+        findings += _labels(store, labels)
+        findings += _unlearnable(splits, labels, store.kind)
     findings += _MIXTURES[store.kind](store, used)
     same = _identical(store, used)
     findings += _duplicates(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -49,6 +49,8 @@ class Listing:
     """What is worth saying once: files passed over."""
     kind: Kind = "image"
     """What the samples are."""
+    faults: Mapping[int, str] = field(default_factory=dict)
+    """Why samples can't be used, by their place; of those whose target is wrong."""
     sampling_rate: int | None = None
     """Of sounds that are plain 16-bit PCM, which doesn't say it."""
 

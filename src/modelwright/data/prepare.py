@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,8 +60,8 @@ class Prepared:
     labels: tuple[str, ...]
     rows: Mapping[str, Rows]
     """The rows of each split."""
-    targets: NDArray[np.int64]
-    """The class number of each row; −1 where the row isn't used."""
+    targets: NDArray[Any]
+    """The class number of each row, −1 where the row isn't used; or its numbers `[N, D]`."""
     inputs: Inputs
     """A row a sample of the store: pixels `[N, H, W, C]`, or token ids or sound samples."""
     report: AuditReport
@@ -95,10 +96,16 @@ class Prepared:
         """Return the test split."""
         return self.split("test")
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether the targets are classes, not numbers."""
+        return self.targets.ndim == 1
+
     def fingerprint(self, name: str) -> str:
-        """Return the digest of a split's samples and labels, whatever their order."""
+        """Return the digest of a split's samples and targets, whatever their order."""
         rows = self.rows[name]
-        labels = [self.labels[number] for number in self.targets[rows].tolist()]
+        targets = self.targets[rows].tolist()
+        labels = [self.labels[at] if self.has_classes else json.dumps(at) for at in targets]
         return root(self.store.fixed("content_digest")[rows], labels)
 
     @property
@@ -113,9 +120,11 @@ class Prepared:
 
     @property
     def counts(self) -> dict[str, list[int]]:
-        """Samples a class, of each split."""
+        """Samples a class, of each split; of numbers, all samples as one."""
         return {
             name: np.bincount(self.targets[rows], minlength=len(self.labels)).tolist()
+            if self.has_classes
+            else [len(rows)]
             for name, rows in self.rows.items()
             if len(rows)
         }
@@ -129,20 +138,37 @@ class Prepared:
                 name: {"samples": sum(counts), "root": self.fingerprint(name)}
                 for name, counts in self.counts.items()
             },
-            "classes": len(self.labels),
-            "training_counts": self.counts["train"] if len(self.labels) <= 1000 else None,
+            **self._about_targets(),
             **({"mean": list(self.mean), "std": list(self.std)} if self.mean else {}),
         }
 
+    def _about_targets(self) -> dict[str, Any]:
+        if not self.has_classes:
+            return {"numbers": list(self.labels)}
+        few = len(self.labels) <= 1000
+        return {
+            "classes": len(self.labels),
+            "training_counts": self.counts["train"] if few else None,
+        }
 
-def list_source(spec: DataSpec, *, base: Path, observe: Observe, kind: Kind = "image") -> Listing:
+
+def kind_of(recipe: Recipe) -> Kind:
+    """Return what a recipe's samples are."""
+    if recipe.task == "regression" and isinstance(recipe.data, TableData):
+        return recipe.data.holds
+    return TASKS[recipe.task].input
+
+
+def list_source(
+    spec: DataSpec, *, base: Path, observe: Observe, kind: Kind = "image", numbers: bool = False
+) -> Listing:
     """Return what a source holds, of the kind that the task takes, under the labels' new names.
 
     Raises:
         DataError: the source can't be used, or holds another kind.
         RecipeError: a label that is to be renamed doesn't occur.
     """
-    listing = _list_source(spec, base=base, observe=observe, kind=kind)
+    listing = _list_source(spec, base=base, observe=observe, kind=kind, numbers=numbers)
     if listing.kind != kind:
         raise DataError(
             f"`source: {spec.source}` holds {listing.kind}s, and the task takes {kind}s",
@@ -162,7 +188,9 @@ def list_source(spec: DataSpec, *, base: Path, observe: Observe, kind: Kind = "i
     return replace(listing, labels=labels, key=json_digest([listing.key, spec.rename]))
 
 
-def _list_source(spec: DataSpec, *, base: Path, observe: Observe, kind: Kind) -> Listing:
+def _list_source(
+    spec: DataSpec, *, base: Path, observe: Observe, kind: Kind, numbers: bool
+) -> Listing:
     match spec:
         case DigitsData():
             return list_digits()
@@ -172,7 +200,7 @@ def _list_source(spec: DataSpec, *, base: Path, observe: Observe, kind: Kind) ->
             group = spec.split.column if spec.split.by == "group" else None
             return list_folder(spec.path, base=base, group=group, kind=kind)
         case TableData():
-            return list_table(spec, base=base, kind=kind)
+            return list_table(spec, base=base, kind=kind, numbers=numbers)
         case LinesData():
             return list_lines(spec, base=base)
         case ArraysData():
@@ -202,18 +230,19 @@ def prepare(
         ResourceError: the disk is full.
     """
     spec = recipe.data
-    kind = TASKS[recipe.task].input
-    listing = list_source(spec, base=base, observe=observe, kind=kind)
+    numbers = TASKS[recipe.task].target == "numbers"
+    listing = list_source(spec, base=base, observe=observe, kind=kind_of(recipe), numbers=numbers)
     for note in listing.notes:
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, observe=observe)
     labels_by_row, keys = store.strings("label"), store.fixed("content_digest")
-    usable = _usable(store, labels_by_row)
+    usable = _usable(store, labels_by_row, numbers=numbers)
     splits = draw_splits(
         spec.split,
         rows=usable,
         given=store.strings("split"),
-        labels=labels_by_row,
+        # Numbers have no classes whose shares could be kept.
+        labels=[""] * len(store) if numbers else labels_by_row,
         extras=store.strings("extra"),
         keys=keys,
     )
@@ -222,19 +251,18 @@ def prepare(
         for name, rows in splits.items()
     }
     observe(Progress("audit", 0, 1))
-    report = audit(store, splits, allow_leaks=spec.allow_leaks)
+    report = audit(store, splits, allow_leaks=spec.allow_leaks, has_labels=not numbers)
     observe(Progress("audit", 1, 1))
     _refuse_leaks(report, allowed=spec.allow_leaks)
     for finding in report.findings:
         if finding.severity == "warning":
             observe(Progress("note", 0, 0, note=f"Data: {finding.message}"))
-    labels = tuple(
-        sorted({labels_by_row[row] for rows in splits.values() for row in rows.tolist()})
-    )
-    numbers = {label: number for number, label in enumerate(labels)}
-    targets = np.full(len(store), -1, dtype=np.int64)
-    for rows in splits.values():
-        targets[rows] = [numbers[labels_by_row[row]] for row in rows.tolist()]
+    targets: NDArray[Any]
+    if numbers:
+        assert isinstance(spec, TableData)  # The rules refuse other sources.
+        labels, targets = spec.numbers, _number_targets(labels_by_row, usable, len(spec.numbers))
+    else:
+        labels, targets = _class_targets(labels_by_row, splits)
     input = _input(recipe, store, splits["train"], like, observe)
     encoded = encode(store, input, observe=observe)
     for note in _cut_notes(encoded, store, splits):
@@ -251,6 +279,26 @@ def prepare(
             labels=labels_by_row,
         )
     return Prepared(store, input, labels, splits, targets, encoded.inputs, report, mean, std)
+
+
+def _class_targets(
+    held: Sequence[str], splits: Mapping[str, Rows]
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the labels in order, and each row's class number."""
+    labels = tuple(sorted({held[row] for rows in splits.values() for row in rows.tolist()}))
+    numbers = {label: number for number, label in enumerate(labels)}
+    targets = np.full(len(held), -1, dtype=np.int64)
+    for rows in splits.values():
+        targets[rows] = [numbers[held[row]] for row in rows.tolist()]
+    return labels, targets
+
+
+def _number_targets(held: Sequence[str], usable: Rows, count: int) -> NDArray[np.float32]:
+    """Return each row's numbers `[N, D]`."""
+    targets = np.zeros((len(held), count), dtype=np.float32)
+    for row in usable.tolist():
+        targets[row] = json.loads(held[row])
+    return targets
 
 
 def _input(
@@ -287,7 +335,7 @@ def _cut_notes(encoded: Encoded, store: Store, splits: Mapping[str, Rows]) -> It
             )
 
 
-def _usable(store: Store, labels: Sequence[str]) -> Rows:
+def _usable(store: Store, labels: Sequence[str], *, numbers: bool) -> Rows:
     broken = store.errors()
     usable = np.array([row for row in range(len(store)) if row not in broken], dtype=np.int64)
     if not len(usable):
@@ -299,6 +347,12 @@ def _usable(store: Store, labels: Sequence[str]) -> Rows:
             fix="Look at it; the paths in a table start from its folder",
         )
     kinds = {labels[row] for row in usable.tolist()}
+    if len(kinds) < 2 and numbers:
+        raise DataError(
+            f"all samples have one target, {next(iter(kinds))}, so there is nothing to learn",
+            where=store.title,
+            fix="Look at `data.numbers`: does it name the right column?",
+        )
     if len(kinds) < 2:
         raise DataError(
             f"all samples have one label, `{next(iter(kinds))}`, so there is nothing to tell apart",
@@ -409,6 +463,7 @@ def labelled_split(
     labels: Sequence[str],
     observe: Observe,
     like: DataSpec | None = None,
+    numbers: bool = False,
 ) -> tuple[Split, str]:
     """Return labelled data as a split for an existing model, and its fingerprint.
 
@@ -420,13 +475,14 @@ def labelled_split(
         input: how the model takes its samples.
         labels: the model's labels.
         observe: called with progress.
+        numbers: whether the targets are numbers, called as the model's labels.
         like: the section `data` that the model was made from: a table's columns are taken to be
             called as there, and labels to be renamed so.
 
     Raises:
         DataError: the data can't be used, or holds a label that the model doesn't know.
     """
-    listing = _list_any(path, input, like, observe)
+    listing = _list_any(path, input, like, observe, tuple(labels) if numbers else ())
     if not any(listing.splits) and listing.title == "digits":
         note = "All of `digits` is measured, images that a model was trained on among them"
         observe(Progress("note", 0, 0, note=note))
@@ -442,6 +498,26 @@ def labelled_split(
     if broken:
         note = f"{len(broken):,} {store.kind}s can't be used and are left out"
         observe(Progress("note", 0, 0, note=note))
+    targets = (
+        _number_targets(held, rows, len(labels))[rows]
+        if numbers
+        else _known_classes(store, held, rows, labels)
+    )
+    encoded = encode(store, input, observe=observe)
+    for note in _cut_notes(encoded, store, {"test": rows}):
+        observe(Progress("note", 0, 0, note=note))
+    mark = root(store.fixed("content_digest")[rows], [held[row] for row in rows.tolist()])
+    return Split("test", encoded.inputs, rows, targets), mark
+
+
+def _known_classes(
+    store: Store, held: Sequence[str], rows: Rows, labels: Sequence[str]
+) -> NDArray[np.int64]:
+    """Return the class numbers of rows by a model's labels.
+
+    Raises:
+        DataError: it doesn't know one of theirs.
+    """
     numbers = {label: number for number, label in enumerate(labels)}
     for row in rows.tolist():
         if held[row] not in numbers:
@@ -451,15 +527,12 @@ def labelled_split(
                 why=nearest(held[row], numbers)
                 or f"It knows {', '.join(list(numbers)[:8])}{', …' if len(numbers) > 8 else ''}",
             )
-    targets = np.array([numbers[held[row]] for row in rows.tolist()], dtype=np.int64)
-    encoded = encode(store, input, observe=observe)
-    for note in _cut_notes(encoded, store, {"test": rows}):
-        observe(Progress("note", 0, 0, note=note))
-    mark = root(store.fixed("content_digest")[rows], [held[row] for row in rows.tolist()])
-    return Split("test", encoded.inputs, rows, targets), mark
+    return np.array([numbers[held[row]] for row in rows.tolist()], dtype=np.int64)
 
 
-def _list_any(path: Path, input: Input, like: DataSpec | None, observe: Observe) -> Listing:
+def _list_any(
+    path: Path, input: Input, like: DataSpec | None, observe: Observe, numbers: tuple[str, ...]
+) -> Listing:
     base, kind = Path.cwd(), KINDS[type(input)]
     if str(path) == "digits" and not path.exists():
         return list_digits()
@@ -479,9 +552,14 @@ def _list_any(path: Path, input: Input, like: DataSpec | None, observe: Observe)
             )
         )
         chosen = columns.model_copy(
-            update={"path": str(path), "split": SplitSpec(), "split_column": None}
+            update={
+                "path": str(path),
+                "split": SplitSpec(),
+                "split_column": None,
+                "numbers": numbers or columns.numbers,
+            }
         )
-        return list_table(chosen, base=base, kind=kind)
+        return list_table(chosen, base=base, kind=kind, numbers=bool(numbers))
     if path.is_file() and kind == "text":
         return list_lines(LinesData(source="lines", path=str(path)), base=base)
     return list_folder(str(path), base=base, group=None, kind=kind)

@@ -241,6 +241,8 @@ def _valid(text: str) -> str:
 def _look_at(listing: Listing, row: int) -> dict[str, Any]:
     data = b""
     try:
+        if row in listing.faults:
+            raise DataError(listing.faults[row])
         if not listing.labels[row].strip():
             raise DataError("it has no label")
         data = listing.read(row)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,15 +44,24 @@ class _Rows:
         return f"{self.path.name}:{row + self.first_line}"
 
 
-def list_table(spec: TableData, *, base: Path, kind: Kind = "image") -> Listing:
+def list_table(
+    spec: TableData, *, base: Path, kind: Kind = "image", numbers: bool = False
+) -> Listing:
     """Return the rows of a table, or of a folder with a table for each split.
+
+    Args:
+        spec: the section.
+        base: where a relative path starts.
+        kind: what its rows hold.
+        numbers: whether their targets are numbers, not labels.
 
     Raises:
         DataError: the table can't be read, a column is missing, or a row is torn.
     """
     path = find_path(spec.path, base)
     files = _files(path)
-    tables = [_read(file, split, spec, kind) for file, split in files]
+    targets = spec.numbers if numbers else (spec.label,)
+    tables = [_read(file, split, spec, kind, targets, numbers) for file, split in files]
     starts: list[int] = []
     total = 0
     for rows in tables:
@@ -70,11 +80,12 @@ def list_table(spec: TableData, *, base: Path, kind: Kind = "image") -> Listing:
             return _text_bytes(rows.inputs[at])
         return _bytes_of(rows.inputs[at], rows.path.parent)
 
+    labels = [label for rows in tables for label in rows.labels]
     paths = [item for rows in tables for item in rows.inputs] if kind != "text" else []
     return Listing(
         title=f"table {path.name}",
-        key=_key(spec, files, paths, path, kind),
-        labels=[label for rows in tables for label in rows.labels],
+        key=_key(spec, files, paths, path, kind, targets),
+        labels=labels,
         splits=[split for rows in tables for split in rows.splits],
         origins=[
             item if isinstance(item, str) and kind != "text" else rows.place(at)
@@ -84,6 +95,7 @@ def list_table(spec: TableData, *, base: Path, kind: Kind = "image") -> Listing:
         extras=[extra for rows in tables for extra in rows.extras],
         read=read,
         kind=kind,
+        faults={at: _NO_NUMBER for at, label in enumerate(labels) if numbers and not label},
         sampling_rate=spec.sampling_rate if kind == "sound" else None,
     )
 
@@ -102,12 +114,15 @@ _LIKELY = {
     "image": ("image", "img", "path", "file", "picture", "photo"),
     "text": ("text", "sentence", "review", "comment", "document"),
     "sound": ("sound", "audio", "wav", "clip", "pcm"),
-    "label": ("label", "class", "target", "category", "species", "y"),
+    "label": ("label", "class", "category", "species"),
+    "numbers": ("target", "number", "value", "reading", "score", "price", "age", "y"),
 }
 
 
-def guess_table(path: Path, kind: Kind | None = None) -> tuple[Kind, dict[str, str]]:
-    """Return what a table holds, and the columns that are likely meant where they aren't defaults.
+def guess_table(path: Path, kind: Kind | None = None) -> tuple[Kind, dict[str, Any]]:
+    """Return what a table holds, and the settings that are likely meant where they aren't defaults.
+
+    Without a column of labels, one that is named like a number and holds some is `numbers`.
 
     Args:
         path: a table, or a folder of tables.
@@ -116,9 +131,15 @@ def guess_table(path: Path, kind: Kind | None = None) -> tuple[Kind, dict[str, s
     file = path if path.is_file() else _split_tables(path)[0][0]
     columns = _columns(file)
     kind = kind or _likely_kind(columns)
-    found = {}
-    for key in (kind, "label"):
-        chosen = _likeliest(list(columns), _LIKELY[key])
+    found: dict[str, Any] = {}
+    names = {key: _likeliest(list(columns), _LIKELY[key]) for key in (kind, "label", "numbers")}
+    number = names.pop("numbers")
+    if names["label"] is None and number is not None and _numbers(columns[number]()[:1]):
+        del names["label"]
+        found = {"numbers": [number], "holds": kind}
+    elif names["label"] is None:
+        names["label"] = number
+    for key, chosen in names.items():
         if chosen is not None and chosen != key:
             found[key] = chosen
     split = next((name for name in columns if name.lower() in ("split", "set", "subset")), None)
@@ -180,14 +201,19 @@ def _split_tables(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _key(
-    spec: TableData, files: list[tuple[Path, str]], paths: list[Any], path: Path, kind: Kind
+    spec: TableData,
+    files: list[tuple[Path, str]],
+    paths: list[Any],
+    path: Path,
+    kind: Kind,
+    targets: Sequence[str],
 ) -> str:
     column = getattr(spec, kind)
     marks = [
         kind,
         column,
         str(spec.sampling_rate),
-        spec.label,
+        *targets,
         spec.split_column or "",
         spec.split.column or "",
     ]
@@ -227,30 +253,38 @@ def _bytes_of(image: Any, folder: Path) -> bytes:
     raise OSError("the cell is empty")
 
 
-def _read(file: Path, split: str, spec: TableData, kind: Kind) -> _Rows:
+def _read(
+    file: Path, split: str, spec: TableData, kind: Kind, targets: Sequence[str], numbers: bool
+) -> _Rows:
     column = str(getattr(spec, kind))
     columns = _columns(file)
     if not columns:
         raise DataError("the table is empty", where=str(file))
-    wanted = {kind: column, "label": spec.label}
+    wanted = {kind: column, **{("numbers" if numbers else "label"): name for name in targets}}
     if spec.split_column is not None:
         wanted["split_column"] = spec.split_column
     if spec.split.column is not None:
         wanted["split.column"] = spec.split.column
-    for key, name in wanted.items():
+    extra = [("numbers", name) for name in targets] if numbers else []
+    for key, name in [*wanted.items(), *extra]:
         if name not in columns:
             raise DataError(
                 f"the table has no column `{name}`",
                 where=f"{file} (data.{key})",
                 why=nearest(name, columns) or f"Its columns are {', '.join(map(str, columns))}",
             )
-    labels = columns[spec.label]()
-    count = len(labels)
+    columns_of_targets = [columns[name]() for name in targets]
+    count = len(columns_of_targets[0])
+    labels = (
+        [_numbers(values) for values in zip(*columns_of_targets, strict=True)]
+        if numbers
+        else [_text(value) for value in columns_of_targets[0]]
+    )
     first_line = 2 if _suffix(file).startswith((".csv", ".tsv")) else 1
     rows = _Rows(
         path=file,
         inputs=columns[column](),
-        labels=[_text(value) for value in labels],
+        labels=labels,
         splits=[split] * count,
         extras=[_text(v) for v in columns[spec.split.column]()]
         if spec.split.column
@@ -261,6 +295,19 @@ def _read(file: Path, split: str, spec: TableData, kind: Kind) -> _Rows:
         return rows
     named = [_split(value, rows, at) for at, value in enumerate(columns[spec.split_column]())]
     return _Rows(file, rows.inputs, rows.labels, named, rows.extras, rows.first_line)
+
+
+_NO_NUMBER = "its target isn't a finite number"
+
+
+def _numbers(values: Sequence[Any]) -> str:
+    """Return numbers as a JSON list; empty where one of them isn't a finite number."""
+    try:
+        found = [float(value) for value in values if not isinstance(value, bool)]
+    except (TypeError, ValueError):
+        return ""
+    is_whole = len(found) == len(values) and all(map(math.isfinite, found))
+    return json.dumps(found) if is_whole else ""
 
 
 def _split(value: Any, rows: _Rows, at: int) -> str:

@@ -19,6 +19,7 @@ from modelwright.evaluation.measure import (
 )
 from modelwright.evaluation.openings import Openings, open_test, openings
 from modelwright.evaluation.scores import Scored, measure_scores
+from modelwright.evaluation.simple import mean_numbers
 
 __all__ = [
     "BASELINES",
@@ -38,6 +39,7 @@ __all__ = [
     "hardware",
     "headline",
     "judge",
+    "mean_numbers",
     "measure",
     "measure_baselines",
     "measure_latency",

@@ -1,7 +1,7 @@
 """How good a model file is at any task: what the task scores, with intervals.
 
-Any task of the table passes through: its own `scores` names the figures, and a bootstrap over the
-samples bounds them. Nothing here assumes images, labels or the shape of the outputs.
+Any task of the table passes through: its own `summary` names the figures, and a bootstrap over the
+samples' tallies bounds them. Nothing here assumes images, labels or the shape of the outputs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from modelwright.evaluation.latency import Place
 from modelwright.evaluation.measure import CHUNK, SplitName
 from modelwright.ledger import Evidence
 from modelwright.run import Observe, Progress, silent
-from modelwright.tasks import Task
-from modelwright.tasks.task import Floats
+from modelwright.tasks import Tally, Task, join, take
 
 _MOST_DRAWS, _FEWEST_DRAWS = 1000, 100
 _VALUES_DRAWN = 100_000_000
@@ -40,11 +39,13 @@ class GivesOutputs(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The evidence, and each sample's raw outputs and target."""
+    """The evidence, and what became of each sample."""
 
     evidence: tuple[Evidence, ...]
-    outputs: NDArray[np.float32]
-    targets: NDArray[Any]
+    model: str
+    """The digest of the model that was measured."""
+    tally: Tally
+    labels: tuple[str, ...] = ()
 
 
 def measure_scores(
@@ -76,21 +77,24 @@ def measure_scores(
     parts = []
     for start in range(0, len(samples), chunk):
         observe(Progress("measure", start, len(samples)))
-        parts.append(np.asarray(model.outputs(samples.gather(slice(start, start + chunk)))))
+        chosen = slice(start, start + chunk)
+        outputs = model.outputs(samples.gather(chosen))
+        first = outputs[0] if isinstance(outputs, tuple) else outputs
+        if not np.isfinite(first).all():
+            raise DataError("the model's outputs hold values that aren't finite (NaN or infinite)")
+        parts.append(task.tally(outputs, samples.targets[chosen]))
     observe(Progress("measure", len(samples), len(samples)))
-    outputs, targets = np.concatenate(parts), samples.targets
-    if not np.isfinite(outputs).all():
-        raise DataError("the model's outputs hold values that aren't finite (NaN or infinite)")
+    tally = join(parts)
     split = samples.name if samples.name in ("test", "validation", "train") else ""
-    draws = _draws(outputs, targets, task)
+    drawn = draws(tally, len(samples), task)
     evidence = [
         Evidence(
             metric=metric,
             value=float(value),
-            low=min(float(value), float(np.quantile(draws[metric], TAIL))),
-            high=max(float(value), float(np.quantile(draws[metric], 1 - TAIL))),
+            low=min(float(value), float(np.quantile(drawn[metric], TAIL))),
+            high=max(float(value), float(np.quantile(drawn[metric], 1 - TAIL))),
             n=len(samples),
-            method=f"as the task {task.name} scores it; bootstrap of {len(draws[metric]):,} draws",
+            method=f"as the task {task.name} scores it; bootstrap of {len(drawn[metric]):,} draws",
             model=model.digest,
             split=cast("SplitName", split),
             data=fingerprint,
@@ -98,18 +102,19 @@ def measure_scores(
             runtime=place.runtime,
             threads=place.threads,
         )
-        for metric, value in task.scores(outputs, targets).items()
+        for metric, value in task.summary(tally).items()
     ]
-    return Scored(tuple(evidence), outputs, targets)
+    return Scored(tuple(evidence), model.digest, tally, tuple(getattr(model, "labels", ())))
 
 
-def _draws(outputs: Floats, targets: NDArray[Any], task: Task) -> dict[str, list[float]]:
+def draws(tally: Tally, count: int, task: Task) -> dict[str, list[float]]:
     """Return each score over samples drawn anew, with replacement."""
-    times = max(_FEWEST_DRAWS, min(_MOST_DRAWS, _VALUES_DRAWN // max(1, outputs.size)))
+    size = sum(array.size for array in tally.values())
+    times = max(_FEWEST_DRAWS, min(_MOST_DRAWS, _VALUES_DRAWN // max(1, size)))
     random = np.random.default_rng(0)
     found: dict[str, list[float]] = {}
     for _ in range(times):
-        picks = random.integers(0, len(targets), size=len(targets))
-        for metric, value in task.scores(outputs[picks], targets[picks]).items():
+        picks = random.integers(0, count, size=count)
+        for metric, value in task.summary(take(tally, picks)).items():
             found.setdefault(metric, []).append(float(value))
     return found

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.data.dataset import Split
 from modelwright.errors import DataError
+from modelwright.evaluation.intervals import TAIL
 from modelwright.evaluation.linear import Features, ridge
+from modelwright.evaluation.measure import SplitName
+from modelwright.evaluation.scores import draws
+from modelwright.ledger import Evidence
 from modelwright.metrics import Doubles, Ints
+from modelwright.tasks import Task
 
 _CHUNK = 256
 _COUNTS = 100_000_000
@@ -88,3 +94,25 @@ def _spectrum(samples: NDArray[np.int16]) -> Doubles:
     logs = np.log(energy + 1.0)
     found: Doubles = np.concatenate([logs.mean(axis=0), logs.std(axis=0)])
     return found
+
+
+def mean_numbers(train: Split, samples: Split, task: Task, *, fingerprint: str) -> list[Evidence]:
+    """Measure always answering with the training samples' average, as `baseline:mean`."""
+    average = train.targets.astype(np.float64).mean(axis=0)
+    answers = np.broadcast_to(average, samples.targets.shape)
+    tally = task.tally(answers, samples.targets)
+    drawn = draws(tally, len(samples), task)
+    return [
+        Evidence(
+            metric=metric,
+            value=float(value),
+            low=min(float(value), float(np.quantile(drawn[metric], TAIL))),
+            high=max(float(value), float(np.quantile(drawn[metric], 1 - TAIL))),
+            n=len(samples),
+            method="always the average of the training samples; bootstrap",
+            subject="baseline:mean",
+            split=cast("SplitName", samples.name),
+            data=fingerprint,
+        )
+        for metric, value in task.summary(tally).items()
+    ]

@@ -86,7 +86,7 @@ def write_model(
     if samples is None:
         samples = reader.synthetic(_count(tensors))
     shown = _samples(probes, tensors)
-    output_kind = "logits" if candidate.labels else "values"
+    output_kind = candidate.output_kind or ("logits" if candidate.labels else "values")
     exported = export(candidate.network, samples, inputs=tensors, output=output_kind)
     if candidate.labels and exported.outputs[0].shape[1:] != (len(candidate.labels),):
         raise ModelFileError(

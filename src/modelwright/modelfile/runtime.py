@@ -46,6 +46,10 @@ CHUNK_BYTES = 1 << 20
 """So many bytes of input are answered at once: 341 images of CIFAR's size, 6 of 224 pixels."""
 CHUNK_SAMPLES = 1024
 
+_VIEWS = {"none": 1, "flip": 2}
+_LIKELY_LENGTH = 4096
+"""What a free length is taken to be before inputs are read."""
+
 Batch = NDArray[Any] | Mapping[str, NDArray[Any]]
 
 
@@ -222,7 +226,7 @@ class Model:
         answers: list[list[Prediction]] = []
         for start in range(0, len(given.items), self._most):
             batch = self._reader.read(given.items[start : start + self._most])
-            answers += TASKS[self.task].decode(self._answer(batch), self.labels, top)
+            answers += TASKS[self.task].decode(self._in_parts(batch), self.labels, top)
         return answers[0] if given.is_one else answers
 
     def outputs(self, inputs: Batch, /) -> NDArray[np.float32]:
@@ -243,9 +247,17 @@ class Model:
         count = check_batch(batch, tensors)
         if not count:
             return np.empty((0, *_free(self.spec.main.outputs[0].shape[1:])), np.float32)
+        return self._in_parts(batch)
+
+    def _in_parts(self, batch: Arrays) -> NDArray[np.float32]:
+        """Answer a batch in parts of about `CHUNK_BYTES`, whatever its lengths."""
+        count = len(batch[self.spec.main.inputs[0].name])
+        sample = sum(array.nbytes for array in batch.values()) // max(count, 1)
+        views = _VIEWS.get(str(self.views), 6)
+        step = max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // max(1, sample)) // views)
         parts = [
-            self._answer({name: array[start : start + self._most] for name, array in batch.items()})
-            for start in range(0, count, self._most)
+            self._answer({name: array[start : start + step] for name, array in batch.items()})
+            for start in range(0, count, step)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -359,12 +371,16 @@ def usable_cores() -> int:
 
 def chunk_samples(spec: FileSpec) -> int:
     """Return how many samples to answer at once, so that memory stays bounded."""
-    views = {"none": 1, "flip": 2}.get(str(spec.views), 6)
+    views = _VIEWS.get(str(spec.views), 6)
     sample = sum(
-        math.prod(_free(tensor.shape[1:])) * np.dtype(tensor.dtype).itemsize
+        math.prod(_likely(tensor.shape[1:])) * np.dtype(tensor.dtype).itemsize
         for tensor in spec.main.inputs
     )
     return max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // max(1, sample)) // views)
+
+
+def _likely(shape: tuple[int | str, ...]) -> list[int]:
+    return [size if isinstance(size, int) else _LIKELY_LENGTH for size in shape]
 
 
 def _free(shape: tuple[int | str, ...]) -> list[int]:

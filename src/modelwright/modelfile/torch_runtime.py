@@ -71,6 +71,7 @@ def rebuild(path: Path | str) -> Candidate:
             assets=assets_of(container),
             labels=spec.labels,
             architecture=spec.architecture,
+            output_kind=spec.output_kind,
             views=spec.views,
             lineage=lineage,
         )

@@ -38,6 +38,8 @@ from modelwright.transforms.text import TextInput
 Input = ImageInput | TextInput | SoundInput
 AnyFrame = Frame | TextFrame | SoundFrame
 Kind = Literal["image", "text", "sound"]
+Scale = tuple[Sequence[float], Sequence[float]]
+"""The mean and the deviation of each number."""
 
 Architecture = (
     MlpModel
@@ -100,6 +102,7 @@ def build_network(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
     mels: int = 64,
+    numbers: Scale | None = None,
 ) -> nn.Module:
     """Build the network that a recipe's section `model` asks for, with fresh weights.
 
@@ -110,6 +113,7 @@ def build_network(
         mean: for images, of each channel `[C]`, pixels in 0…1.
         std: for images, of each channel `[C]`.
         mels: for sounds, the bands of the spectrogram.
+        numbers: where the outputs are numbers, the mean and deviation of each in training.
 
     Returns:
         A network that takes what the host steps give (pixels `[N, H, W, C]` in 0…255; or tokens or
@@ -126,17 +130,22 @@ def build_network(
             f"`{architecture.name}` takes {TAKES[type(architecture)]}s, and the samples are none",
             fix="Choose another `model`, or `auto`",
         )
-    if not isinstance(input, ImageInput):
-        return BUILDERS[type(architecture)](architecture, frame)
-    return build(
-        architecture,
-        channels=input.channels,
-        height=input.height,
-        width=input.width,
-        num_outputs=num_outputs,
-        mean=mean,
-        std=std,
-    )
+    network: nn.Module
+    if isinstance(input, ImageInput):
+        network = build(
+            architecture,
+            channels=input.channels,
+            height=input.height,
+            width=input.width,
+            num_outputs=num_outputs,
+            mean=mean,
+            std=std,
+        )
+    else:
+        network = BUILDERS[type(architecture)](architecture, frame)
+    if numbers is not None:
+        scale_output(network, numbers)
+    return network
 
 
 def build(
@@ -180,7 +189,7 @@ KINDS: dict[Kind, type[AnyFrame]] = {"image": Frame, "text": TextFrame, "sound":
 
 
 def architecture(
-    spec: Architecture, *, input: Input, num_outputs: int, mels: int = 64
+    spec: Architecture, *, input: Input, num_outputs: int, mels: int = 64, numbers: bool = False
 ) -> dict[str, Any]:
     """Return what a model file keeps of a network: its section, resolved, and its ends.
 
@@ -193,7 +202,9 @@ def architecture(
     # Apart from the section, whose keys may have the same names.
     ends = asdict(_frame(input, num_outputs, mels))
     del ends["num_outputs"]
-    return {**found, "input": ends, "num_outputs": num_outputs}
+    # Written only where it is so: files of labels are as they always were.
+    of_numbers = {"outputs": "numbers"} if numbers else {}
+    return {**found, "input": ends, "num_outputs": num_outputs, **of_numbers}
 
 
 def resized(architecture: Mapping[str, Any], input: ImageInput) -> dict[str, Any]:
@@ -221,13 +232,20 @@ def rebuild(
     Raises:
         ModelFileError: anything is missing, unknown or doesn't fit.
     """
-    spec, frame = _read(architecture)
+    section = dict(architecture)
+    outputs = section.pop("outputs", "classes")
+    if outputs not in ("classes", "numbers"):
+        raise ModelFileError(f"the architecture's `outputs` are {outputs!r:.40}, and unknown")
+    spec, frame = _read(section)
     try:
         with torch.device("meta"):
             network = BUILDERS[type(spec)](spec, frame)
             if isinstance(frame, Frame):
                 ends = [1.0] * frame.channels
                 network = ImageNetwork(PixelSteps(ends, ends), network)
+            if outputs == "numbers":
+                ones = (1.0,) * frame.num_outputs
+                scale_output(network, (ones, ones))
     except ModelwrightError as error:
         raise ModelFileError("the architecture can't be built", why=error.what) from error
     wanted = {name: (item.shape, item.dtype) for name, item in network.state_dict().items()}
@@ -288,6 +306,44 @@ def _check_weights(
             )
 
 
+class ScaledLinear(nn.Linear):
+    """A last layer whose outputs are in the targets' own unit: standardised ones, scaled back.
+
+    So the network's numbers are small whatever the unit, and training begins at the mean.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, layer: nn.Linear, scale: Scale) -> None:
+        super().__init__(layer.in_features, layer.out_features, bias=layer.bias is not None)
+        self.weight, self.bias = layer.weight, layer.bias
+        for name, values in zip(("mean", "std"), scale, strict=True):
+            self.register_buffer(name, torch.tensor(list(values), device=layer.weight.device))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return numbers `[N, D]`."""
+        # In fp32 also under autocast: a large mean would leave bf16 no digits.
+        return super().forward(input).to(self.mean.dtype) * self.std + self.mean
+
+
+def scale_output(network: nn.Module, scale: Scale) -> None:
+    """Let a network's last layer give numbers in their own unit.
+
+    Raises:
+        RequestError: the network has no layer `head`.
+    """
+    body = network.body if isinstance(network, ImageNetwork) else network
+    body.head = ScaledLinear(_head(body), scale)
+
+
+def _head(body: nn.Module | Tensor) -> nn.Linear:
+    head = getattr(body, "head", None)
+    if not isinstance(head, nn.Linear):
+        raise RequestError("this network has no last layer that could be replaced")
+    return head
+
+
 def replace_output(network: nn.Module, num_outputs: int) -> None:
     """Put a new last layer into a network, for other labels; its weights are drawn anew.
 
@@ -295,9 +351,7 @@ def replace_output(network: nn.Module, num_outputs: int) -> None:
         RequestError: the network has no layer `head`.
     """
     body = network.body if isinstance(network, ImageNetwork) else network
-    head = getattr(body, "head", None)
-    if not isinstance(head, nn.Linear):
-        raise RequestError("this network has no last layer that could be replaced")
+    head = _head(body)
     new = nn.Linear(
         head.in_features, num_outputs, bias=head.bias is not None, dtype=head.weight.dtype
     )

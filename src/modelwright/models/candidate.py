@@ -30,6 +30,8 @@ class Candidate:
     labels: tuple[str, ...]
     architecture: dict[str, Any]
     """The model section of the recipe, resolved: enough to build the network again."""
+    output_kind: str = ""
+    """What the outputs are: `logits`, `values`; by the labels where not said."""
     views: str | int = "none"
     assets: dict[str, bytes] = field(default_factory=dict)
     """What else the input needs in the model file, by name: the tokenizer."""

@@ -217,6 +217,25 @@ train:
 targets:
   accuracy: ">= {target}"
 """
+_NEW_NUMBERS = """\
+# Written by `modelwright new` from what it saw in the data: {seen}.
+# `modelwright config {name}` shows every other setting with its default.
+version: 1
+task: regression
+data:
+{data}
+{input}
+model: auto  # or one that `modelwright config` lists
+train:
+  epochs: {epochs}  # passes over the training {noun}s, at most
+  budget: 10m  # wall-clock time of training, at most; the schedule ends by then
+  batch_size: {batch_size}
+  optimizer: {{name: adamw, lr: 0.002}}
+  schedule: {{name: one-cycle}}
+# What must be reached; the run says for each whether it is met and whether that is proven.
+targets:
+  r2: ">= 0.5"
+"""
 _INPUTS = {
     "text": """\
 text:
@@ -258,7 +277,7 @@ def new(
             "this file exists already", where=str(out), fix="Name another one with --out FILE"
         )
     described, kind = _describe(source, out)
-    task = _TASKS[kind]
+    task = "regression" if "\n  numbers: " in described else _TASKS[kind]
     bare = parse_recipe(f"version: 1\ntask: {task}\ndata:\n{described}", where=str(source))
     asked = Asked(bare, base=out.resolve().parent)
     lenient = bare.model_copy(update={"data": bare.data.model_copy(update={"allow_leaks": True})})
@@ -292,7 +311,7 @@ def _describe(source: Path | str, out: Path) -> tuple[str, Kind]:
 def _fill(prepared: Prepared, described: str, out: Path) -> str:
     counts = {name: sum(of_class) for name, of_class in prepared.counts.items()}
     train, classes = counts["train"], len(prepared.labels)
-    sizes = [n for n in prepared.counts["train"] if n]
+    sizes = [n for n in prepared.counts["train"] if n] if prepared.has_classes else []
     uneven = bool(sizes) and max(sizes) > 3 * min(sizes)
     common = {
         "name": out.name,
@@ -303,14 +322,19 @@ def _fill(prepared: Prepared, described: str, out: Path) -> str:
         "target": round(max(2 / classes, 0.5) if classes > 1 else 0.5, 2),
     }
     kind = prepared.store.kind
-    seen = f"{sum(counts.values()):,} {kind}s, {classes:,} classes"
+    total = f"{sum(counts.values()):,} {kind}s"
+    if not prepared.has_classes:
+        text = f"transforms: {{size: {_size(prepared)}}}" if kind == "image" else _INPUTS[kind]
+        return _NEW_NUMBERS.format(
+            seen=f"{total}, {', '.join(prepared.labels)}", noun=kind, input=text, **common
+        )
+    seen = f"{total}, {classes:,} classes"
     if kind != "image":
         lr = 0.01 if kind == "text" else 0.002
         return _NEW_OTHER.format(
             seen=seen, noun=kind, task=_TASKS[kind], input=_INPUTS[kind], lr=lr, **common
         )
-    height, width = prepared.image.height, prepared.image.width
-    side = min(height, width)
+    side = min(prepared.image.height, prepared.image.width)
     if side >= _SPEEDNET_SIDE:
         widths = "[64, 256, 256]" if train >= 20_000 else "[32, 64, 128]"
         model = f"  name: speednet\n  widths: {widths}"
@@ -319,9 +343,14 @@ def _fill(prepared: Prepared, described: str, out: Path) -> str:
         model = f"  name: cnn\n  blocks: [{block.format(32)}, {block.format(64)}]"
     return _NEW.format(
         seen=seen,
-        size=height if height == width else f"[{height}, {width}]",
+        size=_size(prepared),
         flip="none" if prepared.image.channels == 1 else "random",
         translate=max(side // 16, 1),
         model=model,
         **common,
     )
+
+
+def _size(prepared: Prepared) -> str:
+    height, width = prepared.image.height, prepared.image.width
+    return f"{height}" if height == width else f"[{height}, {width}]"

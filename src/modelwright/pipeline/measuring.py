@@ -12,18 +12,19 @@ from numpy.typing import NDArray
 from modelwright import data, evaluation, modelfile
 from modelwright.data import Prepared, Split
 from modelwright.errors import DataError
-from modelwright.evaluation import Measurement, Openings, Place, headline
+from modelwright.evaluation import Measurement, Openings, Place, Scored, headline
 from modelwright.ledger import Ledger
 from modelwright.pipeline.asking import Asked, usable_cores
 from modelwright.recipe import parse_recipe
 from modelwright.run import Observe, Progress, Run, silent
+from modelwright.tasks import TASKS
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What was measured in a run, and where."""
 
-    measurement: Measurement
+    measurement: Measurement | Scored
     samples: Split
     place: Place
     openings: Openings | None
@@ -40,12 +41,36 @@ def measure_file(path: Path, asked: Asked, prepared: Prepared, context: Run) -> 
         evaluation.hardware(), evaluation.runtime(threads=context.threads), context.threads
     )
     samples, fingerprint, opened = _held_out(prepared, context, model.digest)
+    measure = _measure_classes if prepared.has_classes else _measure_numbers
+    found = measure(model, samples, fingerprint, place, asked, prepared, context)
+    if asked.recipe.evaluate.latency:
+        context.ledger.extend(
+            evaluation.measure_latency(
+                model.predict,
+                _as_asked(prepared, samples),
+                place=place,
+                model=model.digest,
+                observe=context.observe,
+            )
+        )
+    return Measured(found, samples, place, opened)
+
+
+def _measure_classes(
+    model: modelfile.Model,
+    samples: Split,
+    fingerprint: str,
+    place: Place,
+    asked: Asked,
+    prepared: Prepared,
+    context: Run,
+) -> Measurement:
     found = evaluation.measure(
         model,
         samples,
         fingerprint=fingerprint,
         place=place,
-        near_duplicates=prepared.report.near_test_rows if opened else None,
+        near_duplicates=prepared.report.near_test_rows if samples.name == "test" else None,
         observe=context.observe,
     )
     context.ledger.extend(found.evidence)
@@ -60,17 +85,29 @@ def measure_file(path: Path, asked: Asked, prepared: Prepared, context: Run) -> 
                 observe=context.observe,
             )
         )
-    if asked.recipe.evaluate.latency:
+    return found
+
+
+def _measure_numbers(
+    model: modelfile.Model,
+    samples: Split,
+    fingerprint: str,
+    place: Place,
+    asked: Asked,
+    prepared: Prepared,
+    context: Run,
+) -> Scored:
+    task = TASKS[asked.recipe.task]
+    found = evaluation.measure_scores(
+        model, samples, task, fingerprint=fingerprint, place=place, observe=context.observe
+    )
+    context.ledger.extend([*found.evidence, *evaluation.sizes(model)])
+    if asked.recipe.evaluate.baselines:
+        train = prepared.dataset().train
         context.ledger.extend(
-            evaluation.measure_latency(
-                model.predict,
-                _as_asked(prepared, samples),
-                place=place,
-                model=model.digest,
-                observe=context.observe,
-            )
+            evaluation.mean_numbers(train, samples, task, fingerprint=fingerprint)
         )
-    return Measured(found, samples, place, opened)
+    return found
 
 
 def _as_asked(prepared: Prepared, samples: Split) -> NDArray[Any] | Sequence[Any]:
@@ -146,13 +183,21 @@ def evaluate(
         labels=loaded.labels,
         observe=observe,
         like=parse_recipe(loaded.recipe, where="the model file's recipe").data,
+        numbers=loaded.spec.output_kind == "values",
     )
     opened = evaluation.open_test(fingerprint, run=f"evaluate {model}", model=loaded.digest)
     for note in opened.notes:
         observe(Progress("note", 0, 0, note=note))
     threads = usable_cores()
     place = Place(evaluation.hardware(), evaluation.runtime(threads=threads), threads)
-    found = evaluation.measure(
-        loaded, samples, fingerprint=fingerprint, place=place, observe=observe
-    )
+    found: Measurement | Scored
+    if loaded.spec.output_kind == "values":
+        task = TASKS[loaded.task]
+        found = evaluation.measure_scores(
+            loaded, samples, task, fingerprint=fingerprint, place=place, observe=observe
+        )
+    else:
+        found = evaluation.measure(
+            loaded, samples, fingerprint=fingerprint, place=place, observe=observe
+        )
     return {"metrics": headline(Ledger(found.evidence))}

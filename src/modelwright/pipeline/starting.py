@@ -46,6 +46,7 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
         mean=prepared.mean,
         std=prepared.std,
         mels=mels,
+        numbers=_scale(prepared),
     )
     train = prepared.dataset().train
     some = np.arange(min(len(train), FITTED_SAMPLES))
@@ -58,11 +59,25 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
         input=prepared.input,
         labels=prepared.labels,
         architecture=models.architecture(
-            spec, input=prepared.input, num_outputs=len(prepared.labels), mels=mels
+            spec,
+            input=prepared.input,
+            num_outputs=len(prepared.labels),
+            mels=mels,
+            numbers=not prepared.has_classes,
         ),
+        output_kind="logits" if prepared.has_classes else "values",
         views=asked.recipe.evaluate.views,
         assets=prepared.input.assets() if isinstance(prepared.input, TextInput) else {},
     )
+
+
+def _scale(prepared: Prepared) -> tuple[list[float], list[float]] | None:
+    """Return the mean and the deviation of each number in training; of classes nothing."""
+    if prepared.has_classes:
+        return None
+    targets = prepared.dataset().train.targets.astype(np.float64)
+    deviation = targets.std(axis=0)
+    return targets.mean(axis=0).tolist(), np.where(deviation > 0, deviation, 1.0).tolist()
 
 
 def _fit_bands(network: torch.nn.Module, train: Split, positions: NDArray[np.int64]) -> None:
@@ -114,6 +129,15 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
                 why=error.what,
                 fix="Leave `transforms.size` out",
             ) from error
+    is_of_classes = old.output_kind == "logits"
+    are_other_numbers = not is_of_classes and old.labels != prepared.labels
+    if is_of_classes != prepared.has_classes or are_other_numbers:
+        held = "labels" if is_of_classes else ", ".join(old.labels)
+        raise RecipeError(
+            f"{path.name} predicts {held}, and this data asks for something else",
+            where=asked.recipe.place_of("model.init"),
+            fix="Start from a model file of the same task",
+        )
     if old.labels != prepared.labels:
         torch.manual_seed(asked.recipe.seed)
         models.replace_output(network, len(prepared.labels))

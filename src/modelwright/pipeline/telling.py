@@ -13,6 +13,7 @@ from PIL import Image
 from modelwright import modelfile, report
 from modelwright.data import Prepared, Split
 from modelwright.data.waves import as_wav
+from modelwright.evaluation import Measurement
 from modelwright.pipeline.asking import Asked, environment
 from modelwright.pipeline.measuring import Measured
 from modelwright.pipeline.result import RunResult
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from modelwright.training import FitReport
 
 SAMPLES = 3
-SOUNDS_SHOWN = 24
+WORST_SHOWN = 12
 AUGMENTED = (6, 8)
 """Training images shown with their variations, and how many of them each."""
 
@@ -41,6 +42,7 @@ def tell(
     """Write the report, and some samples of the measured split as pictures."""
     packed = modelfile.describe(result.model)
     sample = write_samples(result.folder / "samples", measured, prepared)
+    worst = _worst(measured)
     task = TASKS[asked.recipe.task]
     report.write_report(
         result.report,
@@ -72,7 +74,8 @@ def tell(
             predict_command=predict_command(result.model, sample),
             seconds=result.seconds,
             training_s=fitted.seconds,
-            mistakes=_mistakes(measured, prepared),
+            mistakes=_shown(worst, measured, prepared),
+            worst=worst,
             augmented=_augmented(asked, prepared, context),
             notes=result.said,
         ),
@@ -90,8 +93,9 @@ def write_samples(folder: Path, measured: Measured, prepared: Prepared) -> Path:
     samples = measured.samples
     paths = []
     for position in range(min(SAMPLES, len(samples))):
-        label = prepared.labels[int(samples.targets[position])]
-        safe = re.sub(r"[^\w-]+", "_", label)[:40]
+        target = samples.targets[position]
+        text = prepared.labels[int(target)] if prepared.has_classes else f"{target[0]:.4g}"
+        safe = re.sub(r"[^\w.-]+", "_", text)[:40]
         paths.append(_write_sample(folder / f"{position}-{safe}", prepared, samples, position))
     return paths[0]
 
@@ -117,18 +121,27 @@ def _wav(sample: Any, prepared: Prepared) -> bytes:
     return as_wav(sample["samples"][: sample["length"]], prepared.input.sampling_rate)
 
 
-def _mistakes(measured: Measured, prepared: Prepared) -> Any:
-    """Return the samples that the model was wrong about, as the report shows them."""
-    worst = measured.measurement.mistakes
-    positions = np.array([item.position for item in worst], dtype=np.int64)
+def _worst(measured: Measured) -> list[int]:
+    """Return the places of the samples that the report shows: mistakes, or the largest errors."""
+    found = measured.measurement
+    if isinstance(found, Measurement):
+        return [item.position for item in found.mistakes]
+    errors = np.abs(found.tally["predicted"] - found.tally["targets"])
+    spread = found.tally["targets"].std(axis=0)
+    worst = (errors / np.where(spread > 0, spread, 1.0)).mean(axis=1)
+    return [int(at) for at in np.argsort(-worst, kind="stable")[:WORST_SHOWN]]
+
+
+def _shown(positions: list[int], measured: Measured, prepared: Prepared) -> Any:
+    """Return samples as the report shows them."""
+    held = measured.samples
     match prepared.store.kind:
         case "image":
-            return measured.samples.gather(positions)
+            return held.gather(np.array(positions, dtype=np.int64))
         case "text":
-            return [prepared.store.original(item.row).decode() for item in worst]
+            return [prepared.store.original(int(held.rows[at])).decode() for at in positions]
         case "sound":
-            heard = positions[:SOUNDS_SHOWN]
-            return [_wav(item, prepared) for item in measured.samples.gather(heard)]
+            return [_wav(item, prepared) for item in held.gather(np.array(positions, np.int64))]
 
 
 def _augmented(asked: Asked, prepared: Prepared, context: Run) -> np.ndarray | None:

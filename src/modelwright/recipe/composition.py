@@ -179,11 +179,29 @@ RULES: tuple[Rule, ...] = (
     ),
     # Loss and optimizer
     Rule(
+        ("task regression", "what is for labels"),
+        "refused",
+        its.foreign_numbers,
+        "{}",
+        "Look at `task`",
+        ("data.numbers", "data.holds", "data.rename", "augment.mixup", "augment.cutmix", "task"),
+    ),
+    Rule(
+        ("train.loss cross-entropy", "task regression"),
+        "refused",
+        _when(lambda r: its.predicts_numbers(r) and isinstance(r.train.loss, CrossEntropyLoss)),
+        "`train.loss: cross-entropy` compares labels, and a regression predicts numbers",
+        "Use `mse` or `huber`, or leave `loss` out",
+        ("train.loss.name", "train.loss"),
+    ),
+    Rule(
         ("train.loss mse or huber", "a classification"),
         "refused",
         lambda r: (
             r.train.loss.name
-            if r.train.loss != "auto" and not isinstance(r.train.loss, CrossEntropyLoss)
+            if r.train.loss != "auto"
+            and not isinstance(r.train.loss, CrossEntropyLoss)
+            and not its.predicts_numbers(r)
             else ""
         ),
         "`train.loss: {}` compares numbers, and the targets of a classification are labels",

@@ -14,6 +14,7 @@ from modelwright.recipe.data import (
     FolderData,
     LinesData,
     SoundSpec,
+    TableData,
     TextSpec,
     TransformsSpec,
 )
@@ -73,7 +74,32 @@ _MODELS: dict[type, str] = {
 
 def kind_of(recipe: Recipe) -> str:
     """Return what the task's samples are: `image`, `text` or `sound`."""
-    return _KINDS[recipe.task]
+    if recipe.task in _KINDS:
+        return _KINDS[recipe.task]
+    return recipe.data.holds if isinstance(recipe.data, TableData) else "image"
+
+
+def predicts_numbers(recipe: Recipe) -> bool:
+    """Say whether the task's targets are numbers, not labels."""
+    return recipe.task == "regression"
+
+
+def foreign_numbers(recipe: Recipe) -> str:
+    """Name what is asked of labels where the targets are numbers, or the reverse."""
+    data = recipe.data
+    if not predicts_numbers(recipe):
+        if isinstance(data, TableData) and "numbers" in data.model_fields_set:
+            return "`data.numbers` is for `task: regression`"
+        if isinstance(data, TableData) and "holds" in data.model_fields_set:
+            return "`data.holds` is for `task: regression`; this task knows what it takes"
+        return ""
+    if not isinstance(data, TableData):
+        return f"`task: regression` takes its numbers from a table, and this is `{data.source}`"
+    if data.rename:
+        return "`data.rename` renames labels, and a regression has numbers"
+    if recipe.augment.mixup or recipe.augment.cutmix:
+        return "`augment.mixup` and `cutmix` mix labels, and a regression has numbers"
+    return ""
 
 
 def foreign_source(recipe: Recipe) -> str:
@@ -230,7 +256,13 @@ def freezes_all(recipe: Recipe) -> bool:
 def unknown_metric(recipe: Recipe) -> str:
     """Name the first target that nothing measures."""
     wrong = next((name for name in recipe.targets if name not in METRICS), "")
-    return f"`{wrong}` is not a metric. {nearest(wrong, METRICS)}".rstrip(".") if wrong else ""
+    if wrong:
+        return f"`{wrong}` is not a metric. {nearest(wrong, METRICS)}".rstrip(".")
+    of = "numbers" if predicts_numbers(recipe) else "labels"
+    for name in recipe.targets:
+        if METRICS[name].of not in ("", of):
+            return f"`{name}` is a metric of {METRICS[name].of}, and this task predicts {of}"
+    return ""
 
 
 def out_of_range(recipe: Recipe) -> str:

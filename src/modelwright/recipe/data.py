@@ -104,6 +104,10 @@ class TableData(_DataSpec):
     """Samples a second, where the sounds are bytes of plain 16-bit PCM and so don't say."""
     label: str = "label"
     """The column with the label."""
+    numbers: Annotated[tuple[str, ...], FromList, Field(min_length=1)] = ("target",)
+    """The columns with the numbers that a regression predicts."""
+    holds: Literal["image", "text", "sound"] = "image"
+    """What a regression predicts them from; other tasks know it themselves."""
     split_column: str | None = None
     """The column that says train, val or test."""
 

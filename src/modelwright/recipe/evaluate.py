@@ -21,21 +21,37 @@ class Metric:
     higher_is_better: bool = True
     is_share: bool = False
     """Whether it lies between 0 and 1."""
+    of: Literal["", "labels", "numbers"] = ""
+    """What it judges: labels, numbers, or any model."""
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric("share of samples whose most probable class is right", is_share=True),
-    "top5_accuracy": Metric("share whose class is among the five most probable", is_share=True),
-    "precision_macro": Metric("precision, mean over the classes", is_share=True),
-    "precision_weighted": Metric("precision, weighted by the classes' samples", is_share=True),
-    "recall_macro": Metric("recall, mean over the classes", is_share=True),
-    "recall_weighted": Metric("recall, weighted by the classes' samples", is_share=True),
-    "f1_macro": Metric("F1, mean over the classes", is_share=True),
-    "f1_weighted": Metric("F1, weighted by the classes' samples", is_share=True),
-    "log_loss": Metric("mean cross-entropy in nats", higher_is_better=False),
-    "calibration_error": Metric(
-        "expected gap between confidence and accuracy", higher_is_better=False, is_share=True
+    "accuracy": Metric(
+        "share of samples whose most probable class is right", is_share=True, of="labels"
     ),
+    "top5_accuracy": Metric(
+        "share whose class is among the five most probable", is_share=True, of="labels"
+    ),
+    "precision_macro": Metric("precision, mean over the classes", is_share=True, of="labels"),
+    "precision_weighted": Metric(
+        "precision, weighted by the classes' samples", is_share=True, of="labels"
+    ),
+    "recall_macro": Metric("recall, mean over the classes", is_share=True, of="labels"),
+    "recall_weighted": Metric(
+        "recall, weighted by the classes' samples", is_share=True, of="labels"
+    ),
+    "f1_macro": Metric("F1, mean over the classes", is_share=True, of="labels"),
+    "f1_weighted": Metric("F1, weighted by the classes' samples", is_share=True, of="labels"),
+    "log_loss": Metric("mean cross-entropy in nats", higher_is_better=False, of="labels"),
+    "calibration_error": Metric(
+        "expected gap between confidence and accuracy",
+        higher_is_better=False,
+        is_share=True,
+        of="labels",
+    ),
+    "rmse": Metric("root of the mean squared error", higher_is_better=False, of="numbers"),
+    "mae": Metric("mean absolute error", higher_is_better=False, of="numbers"),
+    "r2": Metric("share of the variance that is explained", of="numbers"),
     "latency_p50_ms": Metric("median time of one prediction", higher_is_better=False),
     "latency_p95_ms": Metric("time that 95 % of predictions stay within", higher_is_better=False),
     "latency_p99_ms": Metric("time that 99 % of predictions stay within", higher_is_better=False),

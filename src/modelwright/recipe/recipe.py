@@ -14,7 +14,7 @@ from modelwright.recipe.model import ModelSpec
 from modelwright.recipe.spec import Spec
 from modelwright.recipe.train import TrainSpec
 
-Task = Literal["image-classification", "text-classification", "audio-classification"]
+Task = Literal["image-classification", "text-classification", "audio-classification", "regression"]
 
 
 def _whole(value: object) -> object:

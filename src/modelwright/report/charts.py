@@ -267,6 +267,50 @@ def reliability_chart(table: Reliability) -> str:
     return _figure(parts, size)
 
 
+MOST_POINTS = 2000
+
+
+def scatter_chart(predicted: NDArray[np.float64], targets: NDArray[np.float64], name: str) -> str:
+    """Return predictions against the truth, a point each, beside the diagonal of perfect answers.
+
+    Args:
+        predicted: `[N]`; of very many, evenly spaced ones are drawn.
+        targets: `[N]`.
+        name: what is predicted.
+    """
+    size, low, top = 360.0, 62.0, 12.0
+    span = size - low - 26.0
+    floor = top + span
+    both = np.concatenate([predicted, targets])
+    marks = ticks(float(both.min()), float(both.max()))
+    first, last = marks[0], marks[-1]
+
+    def place(value: float) -> float:
+        return (value - first) / (last - first) * span
+
+    parts = [_open(size, floor + 46, f"{name}: predicted against true")]
+    for tick in marks:
+        at, along = floor - place(tick), low + place(tick)
+        parts.append(
+            f'<line class="grid" x1="{low}" y1="{at:.1f}" x2="{low + span}" y2="{at:.1f}"/>'
+            f'<text x="{low - 6}" y="{at + 4:.1f}" text-anchor="end">{short(tick)}</text>'
+            f'<text x="{along:.1f}" y="{floor + 18:.1f}" text-anchor="middle">{short(tick)}</text>'
+        )
+    for at in np.linspace(0, len(targets) - 1, min(len(targets), MOST_POINTS)).astype(int):
+        x, y = low + place(float(targets[at])), floor - place(float(predicted[at]))
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="var(--series-1)" fill-opacity=".45"/>'
+        )
+    parts.append(
+        f'<line class="mark" x1="{low}" y1="{floor}" x2="{low + span}" y2="{top}"/>'
+        f'<text class="axis" x="{low + span / 2}" y="{floor + 40}" text-anchor="middle">'
+        f"the true {escape(plain(name))}</text>"
+        f'<text class="axis" transform="translate(14 {top + span / 2}) rotate(-90)" '
+        f'text-anchor="middle">what the model says</text></svg>'
+    )
+    return _figure(parts, size)
+
+
 def _can_be_drawn(point: tuple[float, float]) -> bool:
     return abs(point[0]) < _ENDLESS and abs(point[1]) < _ENDLESS  # False for NaN too.
 

@@ -9,7 +9,7 @@ from typing import Literal
 from modelwright.evaluation import WITHOUT_NEAR, Verdict, answer
 from modelwright.ledger import Evidence
 from modelwright.report.story import Story
-from modelwright.report.words import BASELINES, figure, limit, name_of, percent
+from modelwright.report.words import BASELINES, figure, limit, name_of, percent, short
 
 Tone = Literal["", "good", "bad", "warn"]
 
@@ -25,8 +25,13 @@ class Sentence:
 def headline_sentences(story: Story) -> list[Sentence]:
     """Return the headline: how good, whether it does what was asked, and what qualifies that."""
     accuracy = story.ledger.find("accuracy")
-    sentences = [*_how_good(accuracy, story.thing), *about_targets(story.verdicts)]
-    if accuracy is not None and accuracy.split == "validation":
+    sentences = [
+        *_how_good(accuracy, story.thing),
+        *_how_near(story),
+        *about_targets(story.verdicts),
+    ]
+    main = accuracy or story.ledger.find("rmse")
+    if main is not None and main.split == "validation":
         text = (
             f"There is no test split, so this figure comes from the {story.thing}s that also chose "
             "the epoch: it flatters the model a little."
@@ -66,6 +71,28 @@ def _how_good(accuracy: Evidence | None, thing: str) -> Iterator[Sentence]:
             f"{percent(accuracy.high)}"
         )
     yield Sentence(f"{text}.")
+
+
+def _how_near(story: Story) -> Iterator[Sentence]:
+    """Say how far predicted numbers are off, and how that compares with saying the average."""
+    error, explained = story.ledger.find("mae"), story.ledger.find("r2")
+    if error is None or explained is None:
+        return
+    things = f"{error.split} {story.thing}{'' if error.n == 1 else 's'}".strip()
+    yield Sentence(
+        f"On {error.n:,} {things} that it had not learned from, the model is off by "
+        f"{short(error.value)} on average; for others of the same kind, expect "
+        f"{short(error.low)} to {short(error.high)}."
+    )
+    simple = story.ledger.find("mae", subject="baseline:mean")
+    if simple is not None and simple.value > 0:
+        change = 1 - error.value / simple.value
+        how = f"{percent(abs(change))} {'less' if change >= 0 else 'more'}"
+        yield Sentence(
+            f"That is {how} than by always answering the training samples' average "
+            f"({short(simple.value)}).",
+            "" if change > 0 else "bad",
+        )
 
 
 def about_targets(verdicts: Sequence[Verdict]) -> Iterator[Sentence]:

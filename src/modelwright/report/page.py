@@ -10,14 +10,21 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from modelwright.evaluation import Measurement, Scored
 from modelwright.files import write_bytes
 from modelwright.report import tables, words
-from modelwright.report.charts import confusion_chart, learning_curves, reliability_chart
+from modelwright.report.charts import (
+    confusion_chart,
+    learning_curves,
+    reliability_chart,
+    scatter_chart,
+)
 from modelwright.report.headline import headline_sentences
-from modelwright.report.pictures import are_coarse, augmented_rows, mistakes
+from modelwright.report.pictures import are_coarse, augmented_rows, largest_errors, mistakes
 from modelwright.report.story import Story
 
 MOST_CLASSES_DRAWN = 40
+MOST_NUMBERS_DRAWN = 6
 _ARGUMENTS = {
     "image": '"picture.png"',
     "text": '"a text of your own"',
@@ -49,8 +56,9 @@ def page(story: Story) -> str:
         "of_things": lambda text: text.replace("image", story.thing),
     }
     text = resources.files("modelwright.report").joinpath("page.html.j2").read_text("utf-8")
+    of_classes = isinstance(story.measurement, Measurement)
     labels = story.measurement.labels
-    accuracy = story.ledger.find("accuracy")
+    accuracy = story.ledger.find("accuracy") or story.ledger.find("rmse")
     return environment.from_string(text).render(
         story=story,
         thing=story.thing,
@@ -70,10 +78,13 @@ def page(story: Story) -> str:
             )
         ],
         select_by=words.name_of(story.select_by),
-        confusion=_confusion(story),
-        confused=tables.most_confused(story),
-        reliability=Markup(reliability_chart(story.measurement.reliability)),
-        classes=tables.class_rows(story),
+        of_classes=of_classes,
+        names=[words.plain(name) for name in labels],
+        scatter=[] if of_classes else _scatter(story),
+        confusion=_confusion(story) if of_classes else None,
+        confused=tables.most_confused(story) if of_classes else [],
+        reliability=Markup(reliability_chart(story.classes.reliability)) if of_classes else "",
+        classes=tables.class_rows(story) if of_classes else [],
         classes_at_once=tables.CLASSES_AT_ONCE,
         classes_left_out=max(len(labels) - tables.MOST_CLASSES_LISTED, 0),
         rates=tables.RATES,
@@ -81,7 +92,7 @@ def page(story: Story) -> str:
         sizes=tables.size_rows(story.ledger),
         timed_on=tables.timed_on(story.ledger),
         overall=tables.overall_rows(story.ledger, num_classes=len(labels)),
-        mistakes=mistakes(story),
+        mistakes=mistakes(story) if of_classes else largest_errors(story),
         mistakes_coarse=isinstance(story.mistakes, np.ndarray) and are_coarse(story.mistakes),
         augmented=augmented_rows(story.augmented),
         augmented_coarse=story.augmented is not None and are_coarse(story.augmented),
@@ -97,11 +108,22 @@ def said(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def _scatter(story: Story) -> list[Markup]:
+    """Return a chart of each number: what was predicted against the truth."""
+    assert isinstance(story.measurement, Scored)
+    tally = story.measurement.tally
+    return [
+        # The chart escapes the name.
+        Markup(scatter_chart(tally["predicted"][:, at], tally["targets"][:, at], name))
+        for at, name in enumerate(story.measurement.labels[:MOST_NUMBERS_DRAWN])
+    ]
+
+
 def _confusion(story: Story) -> Markup | None:
-    labels = story.measurement.labels
+    labels = story.classes.labels
     if len(labels) > MOST_CLASSES_DRAWN:
         return None
-    chart = confusion_chart(story.measurement.confusion.dense(), labels)
+    chart = confusion_chart(story.classes.confusion.dense(), labels)
     return Markup(chart)  # it escapes the labels
 
 

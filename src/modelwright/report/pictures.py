@@ -6,10 +6,13 @@ import base64
 import io
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
+from modelwright.evaluation import Scored
 from modelwright.report.story import Pixels, Story
-from modelwright.report.words import percent, plain
+from modelwright.report.words import percent, plain, short
 
 MISTAKE_SIDE = 192
 STRIP_SIDE = 112
@@ -36,7 +39,7 @@ def are_coarse(pixels: Pixels) -> bool:
 
 def mistakes(story: Story) -> list[dict[str, str]]:
     """Return the wrong answers that the model was surest of, with what was asked about."""
-    labels = story.measurement.labels
+    labels = story.classes.labels
     return [
         {
             **_shown(sample),
@@ -44,7 +47,28 @@ def mistakes(story: Story) -> list[dict[str, str]]:
             "answer": plain(labels[item.predicted]),
             "confidence": percent(item.confidence),
         }
-        for item, sample in zip(story.measurement.mistakes, story.mistakes, strict=True)
+        for item, sample in zip(story.classes.mistakes, story.mistakes, strict=True)
+    ]
+
+
+def largest_errors(story: Story) -> list[dict[str, str]]:
+    """Return the samples whose numbers were missed by most, with what was asked about."""
+    assert isinstance(story.measurement, Scored)
+    tally, labels = story.measurement.tally, story.measurement.labels
+
+    def written(values: NDArray[np.float64]) -> str:
+        shown = [short(float(value)) for value in values]
+        named = [f"{plain(name)} {value}" for name, value in zip(labels, shown, strict=True)]
+        return ", ".join(shown if len(labels) == 1 else named)
+
+    return [
+        {
+            **_shown(sample),
+            "truth": written(tally["targets"][at]),
+            "answer": written(tally["predicted"][at]),
+            "confidence": "",
+        }
+        for at, sample in zip(story.worst, story.mistakes, strict=True)
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from modelwright.evaluation import Measurement, Verdict
+from modelwright.evaluation import Measurement, Scored, Verdict
 from modelwright.ledger import Ledger
 
 Pixels = NDArray[np.uint8]
@@ -38,7 +38,8 @@ class Story:
     """The data, in a few words: `cifar10`, `folder photos`."""
     ledger: Ledger
     verdicts: Sequence[Verdict]
-    measurement: Measurement
+    measurement: Measurement | Scored
+    """What became of each sample: of classes, or of numbers."""
     higher_is_better: bool
     """Whether the figure that chose the epoch is better when higher."""
     select_by: str
@@ -64,8 +65,16 @@ class Story:
     seconds: float
     training_s: float
     mistakes: Pixels | Sequence[str] | Sequence[bytes]
-    """The samples of `measurement.mistakes`, in order: pixels `[M, H, W, C]`, texts, or WAVs."""
+    """The samples of `worst`, in order: pixels `[M, H, W, C]`, texts, or WAVs."""
+    worst: Sequence[int] = ()
+    """Of numbers: the places in the split of the samples with the largest errors."""
     augmented: Pixels | None = None
     """`[samples, times, H, W, C]`: training images as the network saw them, the first untouched."""
     notes: Sequence[str] = field(default_factory=tuple)
     """What the run said."""
+
+    @property
+    def classes(self) -> Measurement:
+        """What became of each sample, where they have classes."""
+        assert isinstance(self.measurement, Measurement)
+        return self.measurement

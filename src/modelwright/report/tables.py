@@ -35,6 +35,9 @@ OVERALL = (
     "f1_weighted",
     "log_loss",
     "calibration_error",
+    "rmse",
+    "mae",
+    "r2",
 )
 RATES = ("precision", "recall", "f1")
 
@@ -157,7 +160,9 @@ def timed_on(ledger: Ledger) -> str:
 
 
 def baseline_rows(ledger: Ledger) -> list[Row]:
-    """Return the accuracy of the model and of each baseline, best first; the model alone is none.
+    """Return accuracy, or error, of the model and each baseline, best first.
+
+    Nothing is returned where there is no baseline.
 
     Names that evaluation may gain later are shown as they are.
     """
@@ -165,14 +170,15 @@ def baseline_rows(ledger: Ledger) -> list[Row]:
         record.subject for record in ledger if record.subject.startswith("baseline:")
     )
     rows = []
+    metric = "accuracy" if ledger.find("accuracy") is not None else "rmse"
     for subject in ("model", *subjects):
-        found = ledger.find("accuracy", subject=subject)
+        found = ledger.find(metric, subject=subject)
         if found is not None:
             name = subject.partition(":")[2]
             words = "this model" if subject == "model" else BASELINES.get(name, name)
             row = Row(words, _figure(found), key=name, here=subject == "model")
-            rows.append((found.value, row))
-    rows.sort(key=lambda pair: -pair[0])
+            rows.append((found.value if metric == "rmse" else -found.value, row))
+    rows.sort(key=lambda pair: pair[0])
     return [row for _, row in rows] if len(rows) > 1 else []
 
 
@@ -182,7 +188,7 @@ def class_rows(story: Story) -> list[ClassRow]:
     With so many classes that the ledger doesn't hold them, the figures are those of the table that
     its averages were computed from.
     """
-    scores, labels = story.measurement.classes, story.measurement.labels
+    scores, labels = story.classes.classes, story.classes.labels
     unseen = (scores.support == 0) & (scores.predicted == 0)
     order = np.lexsort((scores.recall, scores.f1, unseen))[:MOST_CLASSES_LISTED].tolist()
     of_class: dict[str, Ledger] = {f"label={labels[at]}": Ledger() for at in order}
@@ -201,17 +207,17 @@ def class_rows(story: Story) -> list[ClassRow]:
 
 
 def _rate(story: Story, metric: str, at: int) -> Figure:
-    low, high = getattr(story.measurement.bounds, metric)
-    value = float(getattr(story.measurement.classes, metric)[at])
+    low, high = getattr(story.classes.bounds, metric)
+    value = float(getattr(story.classes.classes, metric)[at])
     return Figure(figure(metric, value), interval(metric, float(low[at]), float(high[at])))
 
 
 def most_confused(story: Story, *, most: int = 12) -> list[dict[str, str]]:
     """Return the pairs of classes that are taken for each other most often."""
-    cells, labels = story.measurement.confusion, story.measurement.labels
+    cells, labels = story.classes.confusion, story.classes.labels
     wrong = np.flatnonzero(cells.targets != cells.predicted)
     order = wrong[np.argsort(-cells.counts[wrong], kind="stable")][:most]
-    support = story.measurement.classes.support
+    support = story.classes.classes.support
     return [
         {
             "truth": plain(labels[int(cells.targets[at])]),

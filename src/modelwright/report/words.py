@@ -58,6 +58,15 @@ NAMES = {
         "calibration error",
         "How far its stated confidence lies from how often it is right: 0 is perfect.",
     ),
+    "rmse": (
+        "typical error (RMSE)",
+        "The root of the mean squared error, in the target's unit: large errors count most.",
+    ),
+    "mae": ("mean error (MAE)", "How far it is off on average, in the target's unit."),
+    "r2": (
+        "explained share (R²)",
+        "1 is perfect; 0 is no better than always saying the average.",
+    ),
     "size_bytes": ("size of the model", "All that decides a prediction."),
     "file_bytes": ("size of the file", "The model with its proof: figures, recipe, samples."),
     "parameters": ("learned numbers", "How many numbers training has set."),
@@ -76,6 +85,7 @@ BASELINES = {
     "majority": "always answering the most frequent class",
     "centroid": "taking the class whose average image is nearest",
     "hog": "hand-crafted features (HOG) with a linear classifier",
+    "mean": "always answering the training samples' average",
     "words": "counting words (naive Bayes)",
     "spectrum": "the average spectrum with a linear classifier",
 }

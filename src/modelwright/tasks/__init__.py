@@ -5,8 +5,13 @@ What a task's loss is stands in `training/objectives/`; what its input is, in `t
 
 from __future__ import annotations
 
-from modelwright.tasks import audio_classification, image_classification, text_classification
-from modelwright.tasks.task import Prediction, Task
+from modelwright.tasks import (
+    audio_classification,
+    image_classification,
+    regression,
+    text_classification,
+)
+from modelwright.tasks.task import Prediction, Tally, Task, join, take
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -14,7 +19,8 @@ TASKS: dict[str, Task] = {
         image_classification.TASK,
         text_classification.TASK,
         audio_classification.TASK,
+        regression.TASK,
     )
 }
 
-__all__ = ["TASKS", "Prediction", "Task"]
+__all__ = ["TASKS", "Prediction", "Tally", "Task", "join", "take"]

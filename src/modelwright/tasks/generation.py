@@ -217,7 +217,8 @@ def draw(
     Raises:
         ModelwrightError: the logits aren't numbers.
     """
-    scores = penalised(_checked(logits, spec.barred), seen, spec.repetition_penalty)
+    exact = _checked(logits, spec.barred).astype(np.float64)
+    scores = penalised(exact, seen, spec.repetition_penalty)
     if spec.temperature == 0:
         best: Ids = scores.argmax(1)
         return best
@@ -238,8 +239,8 @@ def draw(
 
 
 def _checked(logits: Floats, barred: Sequence[int]) -> Floats:
-    """Return the logits in fp64, −∞ for barred ids."""
-    scores = logits.astype(np.float64)
+    """Return a copy of the logits, −∞ for barred ids."""
+    scores = logits.copy()
     scores[:, [token for token in barred if token < scores.shape[1]]] = -np.inf
     if not np.isfinite(scores.max(1)).all():
         raise ModelwrightError(

@@ -8,14 +8,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from modelwright import metrics
-from modelwright.tasks.task import Floats, Prediction, Task
+from modelwright.tasks.task import Floats, Prediction, Tally, Task
 
 
-def _scores(outputs: Floats, targets: NDArray[Any]) -> Mapping[str, float]:
-    return {
-        "accuracy": metrics.accuracy(outputs, targets),
-        "log_loss": metrics.log_loss(outputs, targets),
-    }
+def _tally(outputs: Floats, targets: NDArray[Any]) -> Tally:
+    found = metrics.outcomes(outputs, targets)
+    return {"hits": found.hits, "losses": found.losses}
+
+
+def _summary(tally: Tally) -> Mapping[str, float]:
+    return {"accuracy": float(tally["hits"].mean()), "log_loss": float(tally["losses"].mean())}
 
 
 def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Prediction]]:
@@ -31,8 +33,8 @@ TASK = Task(
     name="image-classification",
     select_by="accuracy",
     higher_is_better=True,
-    scores=_scores,
+    tally=_tally,
+    summary=_summary,
     decode=_decode,
     ties_by="log_loss",
-    scores_are_means=True,
 )

@@ -14,23 +14,44 @@ Prediction = dict[str, Any]
 """One answer: `{"label": …, "probability": …}` of a classification, `{"value": …}` of a number."""
 
 
+Outputs = Any
+"""A network's raw outputs: an array `[N, …]`, or a tuple of several."""
+Tally = Mapping[str, NDArray[Any]]
+"""What became of each sample: arrays `[N, …]`, so that those of two batches together are joined."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One kind of prediction.
 
-    `scores` compares raw network outputs `[N, …]` with targets `[N, …]` and returns metrics by
-    name; training selects by `select_by` of them. `decode` turns raw outputs into answers, best
-    first, at most `top` each.
+    `tally` compares raw outputs with targets and says what became of each sample; `summary` turns
+    the tallies of any number of samples into metrics by name. Training selects by `select_by` of
+    them. `decode` turns raw outputs into answers, best first, at most `top` each.
     """
 
     name: str
     select_by: str
     higher_is_better: bool
-    scores: Callable[[Floats, NDArray[Any]], Mapping[str, float]]
-    decode: Callable[[Floats, Sequence[str], int], list[list[Prediction]]]
+    tally: Callable[[Outputs, Any], Tally]
+    summary: Callable[[Tally], Mapping[str, float]]
+    decode: Callable[[Outputs, Sequence[str], int], list[list[Prediction]]]
     ties_by: str | None = None
     """A score that is better when lower, which decides where `select_by` ties."""
     input: Literal["image", "text", "sound"] = "image"
-    """What the samples are."""
-    scores_are_means: bool = False
-    """Whether every score is a mean over samples, so that very wide outputs are scored in parts."""
+    """What the samples are, where the task doesn't leave it open."""
+    target: Literal["label", "numbers"] = "label"
+    """What is predicted."""
+
+    def scores(self, outputs: Outputs, targets: Any) -> Mapping[str, float]:
+        """Return the metrics of some outputs."""
+        return self.summary(self.tally(outputs, targets))
+
+
+def join(parts: Sequence[Tally]) -> Tally:
+    """Return the tallies of several batches as one, in order."""
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def take(tally: Tally, chosen: NDArray[np.int64]) -> Tally:
+    """Return the tallies of some samples, which may come several times."""
+    return {name: array[chosen] for name, array in tally.items()}

@@ -23,7 +23,7 @@ from modelwright.recipe.data import AugmentSpec
 from modelwright.recipe.spec import seconds
 from modelwright.recipe.train import GdOptimizer, TrainSpec
 from modelwright.run import Progress, Run
-from modelwright.tasks import Task
+from modelwright.tasks import Task, join
 from modelwright.training.averaging import build_averaging
 from modelwright.training.checkpoint import (
     Checkpoint,
@@ -55,6 +55,8 @@ from modelwright.training.stopping import stop_requests
 
 OUTPUTS_AT_ONCE = 1 << 26
 """Outputs of a validation that are held at once: 100,000 classes would else take gigabytes."""
+AT_ONCE = 1 << 18
+"""Tokens, or samples of sound, that are answered at once in a validation."""
 DIVERGED = 10.0
 """How many times the first step's loss an epoch's mean loss may be before training is stopped."""
 
@@ -75,21 +77,58 @@ class FitReport:
     world: int
 
 
-def outputs_of(
+def answers_of(
     network: nn.Module, split: Split, *, precision: Precision, batch_size: int = 500
-) -> NDArray[np.float32]:
-    """Return a network's raw outputs `[N, …]` over a split, in evaluation mode, without views."""
+) -> Iterator[tuple[Any, Any]]:
+    """Yield a network's raw outputs over a split beside the targets, batch by batch, as arrays.
+
+    The network answers in evaluation mode, without views. Of samples that differ in length, like
+    ones come together, and at most `AT_ONCE` values with their padding.
+    """
     was_training = network.training
     network.eval()
     batches = Batches(split, device=precision.device)
-    found = []
-    with torch.inference_mode(), precision.context():
+    try:
+        for positions in _positions(split, batch_size):
+            batch = batches.at(0, positions)
+            with torch.inference_mode(), precision.context():
+                outputs = network(*batch.inputs)
+            yield _arrays(outputs), _arrays(batch.targets)
+    finally:
+        network.train(was_training)
+
+
+def outputs_of(
+    network: nn.Module, split: Split, *, precision: Precision, batch_size: int = 500
+) -> NDArray[np.float32]:
+    """Return a network's raw outputs `[N, …]` over a split of samples of one size."""
+    found = answers_of(network, split, precision=precision, batch_size=batch_size)
+    return np.concatenate([outputs for outputs, _ in found])
+
+
+def _positions(split: Split, batch_size: int) -> Iterator[NDArray[np.int64]]:
+    lengths = split.lengths()
+    if lengths is None:
         for start in range(0, len(split), batch_size):
-            positions = np.arange(start, min(start + batch_size, len(split)), dtype=np.int64)
-            found.append(network(*batches.at(0, positions).inputs).float().cpu())
-    network.train(was_training)
-    outputs: NDArray[np.float32] = torch.cat(found).numpy()
-    return outputs
+            yield np.arange(start, min(start + batch_size, len(split)), dtype=np.int64)
+        return
+    order = np.argsort(lengths, kind="stable").astype(np.int64)
+    start = 0
+    while start < len(order):
+        end = start + 1
+        while (
+            end < min(start + batch_size, len(order))
+            and (end + 1 - start) * lengths[order[end]] <= AT_ONCE
+        ):
+            end += 1
+        yield order[start:end]
+        start = end
+
+
+def _arrays(held: Tensor | tuple[Tensor, ...]) -> Any:
+    if isinstance(held, tuple):
+        return tuple(_arrays(item) for item in held)
+    return (held.float() if held.is_floating_point() else held).cpu().numpy()
 
 
 def build_sampler(spec: TrainSpec, train: Split, seed: int) -> Sampler | BucketedSampler:
@@ -274,8 +313,8 @@ class _Training:
         if self.data.validation is None or not len(self.data.validation):
             return 0.0
         begun = time.monotonic()
-        for part in self._scored_at_once(self.data.validation):
-            outputs_of(self.network, part, precision=self.parts.precision)
+        for _ in answers_of(self.network, self.data.validation, precision=self.parts.precision):
+            pass
         return time.monotonic() - begun
 
     def _say_padding(self) -> None:
@@ -458,26 +497,19 @@ class _Training:
     def _scores(self, validation: Split) -> dict[str, float]:
         if not self.placement.is_main:
             return {}
-        totals: dict[str, float] = {}
-        for part in self._scored_at_once(validation):
-            outputs = outputs_of(self.network, part, precision=self.parts.precision)
-            if not np.isfinite(outputs).all():
+        tallies = []
+        # Very many classes are answered few at a time: their outputs would take gigabytes.
+        at_once = min(500, max(OUTPUTS_AT_ONCE // max(len(self.data.labels), 1), 1))
+        for outputs, targets in answers_of(
+            self.network, validation, precision=self.parts.precision, batch_size=at_once
+        ):
+            first = outputs[0] if isinstance(outputs, tuple) else outputs
+            if not np.isfinite(first).all():
                 raise diverged(
                     f"the network's outputs are not numbers any more (step {self.state.step})"
                 )
-            share = len(part) / len(validation)
-            for name, value in self.task.scores(outputs, part.targets).items():
-                totals[name] = totals.get(name, 0.0) + share * value
-        return totals
-
-    def _scored_at_once(self, split: Split) -> Iterator[Split]:
-        """Yield a split in parts whose outputs memory can hold: one, but for very many classes."""
-        step = len(split)
-        if self.task.scores_are_means:
-            step = min(step, max(OUTPUTS_AT_ONCE // max(len(self.data.labels), 1), 500))
-        for start in range(0, len(split), step):
-            rows = slice(start, start + step)
-            yield split.part(rows)
+            tallies.append(self.task.tally(outputs, targets))
+        return dict(self.task.summary(join(tallies)))
 
     def pulse(self, state: State, steps_per_s: float) -> None:
         """Show progress, and save where that is due."""

@@ -32,6 +32,8 @@ _QUALITY = "HQ"
 """soxr's recipe of filters: other ones give other samples, so it is fixed."""
 _BLOCK_VALUES = 1 << 20
 _FULL_SCALE = 32768.0
+_LOUDEST = 16.0
+"""Floats a little over full scale are clipped; those over this mean another scale."""
 _UNKNOWN_BYTES = 0xFFFFFFFF
 _FIX = "Replace the file, or take it out of the data"
 
@@ -349,6 +351,13 @@ def _mixed(blocks: _Blocks, where: str) -> _Blocks:
                 "the sound holds samples that aren't numbers (NaN or infinite)",
                 where=where,
                 fix=_FIX,
+            )
+        if np.abs(mono).max() > _LOUDEST:
+            raise DataError(
+                f"the sound holds a sample of {np.abs(mono).max():g}, and full scale is 1",
+                where=where,
+                why="It seems to hold whole numbers, written as floats",
+                fix="Write it anew, divided by what full scale is",
             )
         yield np.clip(mono, -1.0, 1.0)
 

@@ -26,6 +26,7 @@ TASK_LOSS: dict[str, LossSpec] = {
     "image-classification": CrossEntropyLoss(name="cross-entropy"),
     "text-classification": CrossEntropyLoss(name="cross-entropy"),
     "audio-classification": CrossEntropyLoss(name="cross-entropy"),
+    "regression": MseLoss(name="mse"),
 }
 """What `loss: auto` stands for."""
 
@@ -82,6 +83,14 @@ def build_objective(
                 )
             return CrossEntropy(label_smoothing=spec.label_smoothing, class_weights=weights)
         case MseLoss():
-            return SquaredError()
+            return SquaredError(_deviation(targets, num_outputs, device))
         case HuberLoss():
-            return Huber(delta=spec.delta)
+            return Huber(delta=spec.delta, scale=_deviation(targets, num_outputs, device))
+
+
+def _deviation(targets: NDArray[np.generic], num_outputs: int, device: str) -> torch.Tensor | None:
+    """Return the deviation of each named number in training; of unnamed ones nothing is known."""
+    if not num_outputs or targets.ndim != 2:
+        return None
+    found = targets.astype(np.float64).std(axis=0)
+    return torch.as_tensor(np.where(found > 0, found, 1.0), dtype=torch.float32, device=device)

@@ -9,18 +9,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def _matched(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def _matched(outputs: Tensor, targets: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:
     values = outputs if outputs.dtype == torch.float64 else outputs.float()
-    return values, targets.to(values.dtype).reshape(values.shape)
+    wanted = targets.to(values.dtype).reshape(values.shape)
+    if scale is None:
+        return values, wanted
+    by = scale.to(values.dtype)
+    return values / by, wanted / by
 
 
 @dataclass(frozen=True, slots=True)
 class SquaredError:
-    """The squared error, averaged over a sample's numbers."""
+    """The squared error, averaged over a sample's numbers.
+
+    `scale` `[D]` divides outputs and targets first, so that the loss knows no unit.
+    """
+
+    scale: Tensor | None = None
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss and weight of each sample; both arguments hold `[N, …]` numbers."""
-        values, wanted = _matched(outputs, targets)
+        values, wanted = _matched(outputs, targets, self.scale)
         losses = F.mse_loss(values, wanted, reduction="none").flatten(1).mean(1)
         return losses, torch.ones_like(losses)
 
@@ -30,9 +39,10 @@ class Huber:
     """Huber's loss (1964), averaged over a sample's numbers: squared up to `delta`, then linear."""
 
     delta: float = 1.0
+    scale: Tensor | None = None
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss and weight of each sample; both arguments hold `[N, …]` numbers."""
-        values, wanted = _matched(outputs, targets)
+        values, wanted = _matched(outputs, targets, self.scale)
         losses = F.huber_loss(values, wanted, reduction="none", delta=self.delta).flatten(1).mean(1)
         return losses, torch.ones_like(losses)

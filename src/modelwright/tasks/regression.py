@@ -1,0 +1,49 @@
+"""An image, a text or a sound to one number, or to several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright import metrics
+from modelwright.errors import DataError
+from modelwright.tasks.task import Floats, Prediction, Tally, Task
+
+
+def _tally(outputs: Floats, targets: NDArray[Any]) -> Tally:
+    """Return predictions and targets `[N, D]`.
+
+    Raises:
+        DataError: a prediction isn't finite.
+    """
+    predicted = np.asarray(outputs, dtype=np.float64).reshape(len(targets), -1)
+    if not np.isfinite(predicted).all():
+        raise DataError("the model's predictions aren't finite")
+    wanted = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)
+    return {"predicted": predicted, "targets": wanted}
+
+
+def _summary(tally: Tally) -> Mapping[str, float]:
+    sums = metrics.number_sums(tally["predicted"], tally["targets"])
+    return {"rmse": metrics.rmse(sums), "mae": metrics.mae(sums), "r2": metrics.r2(sums)}
+
+
+def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Prediction]]:
+    return [
+        [{"label": name, "value": float(value)} for name, value in zip(labels, row, strict=True)]
+        for row in outputs
+    ]
+
+
+TASK = Task(
+    name="regression",
+    select_by="rmse",
+    higher_is_better=False,
+    tally=_tally,
+    summary=_summary,
+    decode=_decode,
+    target="numbers",
+)
