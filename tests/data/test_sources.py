@@ -12,7 +12,7 @@ import pytest
 from modelwright.data.prepare import list_source
 from modelwright.errors import DataError
 from modelwright.run import silent
-from tests.data.making import folder, picture, recipe
+from tests.data.making import folder, picture, prepared, recipe
 
 
 def listed(base, data):
@@ -169,3 +169,46 @@ def test_both_forms_of_cifar10_hold_the_same_pixels(tmp_path):
     for row in (0, 9_999, 10_000, 49_999, 50_000, 59_999):
         one, other = (decode_image(listing.read(row), spec) for listing in (binary, parquet))
         assert np.array_equal(one, other)
+
+
+def test_what_a_zip_leaves_beside_the_splits_is_nothing(tmp_path):
+    root = tmp_path / "pets"
+    folder(root / "train", each=6)
+    folder(root / "test", each=3, first=50)
+    folder(root / "__MACOSX", each=1, first=90)
+    found = prepared(tmp_path, "source: folder, path: pets")
+    assert found.labels == ("cat", "dog")
+    assert sum(found.counts["test"]) == 6
+
+
+def test_a_folder_of_samples_beside_the_splits_is_refused(tmp_path):
+    root = tmp_path / "pets"
+    folder(root / "train", each=6)
+    folder(root / "test", each=3, first=50)
+    folder(root, classes=("spare",), each=2, first=90)
+    with pytest.raises(DataError, match="`spare` stands beside those of the splits"):
+        prepared(tmp_path, "source: folder, path: pets")
+
+
+def test_a_class_may_be_called_as_a_split(tmp_path):
+    folder(tmp_path / "things", classes=("train", "car"), each=10)
+    assert prepared(tmp_path, "source: folder, path: things").labels == ("car", "train")
+
+
+def test_loose_samples_in_a_split_are_told(tmp_path):
+    for split in ("train", "test"):
+        folder(tmp_path / "pets", classes=(split,), each=3, first=9 * len(split))
+    with pytest.raises(DataError, match="stand directly in the folder"):
+        prepared(tmp_path, "source: folder, path: pets")
+
+
+def test_samples_in_hidden_folders_are_counted(tmp_path):
+    folder(tmp_path / "pets", each=10)
+    folder(tmp_path / "pets", classes=("..x",), each=4, first=60)
+    said = []
+    prepared(
+        tmp_path,
+        "source: folder, path: pets",
+        observe=lambda progress: said.append(progress.note),
+    )
+    assert any("4 in folders whose names begin with a dot" in note for note in said)

@@ -100,6 +100,7 @@ def test_a_tag_may_be_left_to_quotes():
         ("data.split.val=0", lambda r: r.data.split.val == 0),
         ("targets.accuracy=>= 0.9", lambda r: r.targets == {"accuracy": ">= 0.9"}),
         ("targets.accuracy=>=0.9", lambda r: r.targets == {"accuracy": ">=0.9"}),
+        ("targets.size_bytes=<= 3_000", lambda r: r.targets == {"size_bytes": "<= 3_000"}),
         ('targets.size_bytes="<= 3_000"', lambda r: r.targets == {"size_bytes": "<= 3_000"}),
         ("model={init: a=b.mw}", lambda r: r.model.init == "a=b.mw"),
         ("resources.threads=2", lambda r: r.resources.threads == 2),

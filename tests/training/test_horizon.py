@@ -54,3 +54,18 @@ def test_the_steps_fit_the_budget(budget, step, most):
     assert steps >= 1
     assert steps == 1 or steps * step <= budget * (1 + 1e-9)
     assert most is None or steps <= most
+
+
+def test_a_budget_is_fitted_anew_by_the_steps_that_are_left():
+    """Points by the first plan alone lay beyond the end once a revision had shortened it."""
+    horizon = Horizon.of(875)
+    assert horizon.points() == [88, 263, 438, 613, 744, 832]
+    shorter = horizon.revised(88, 389)
+    points = shorter.points()
+    assert len(points) == 5
+    assert all(88 < point < 389 for point in points)
+    for share, point in zip((0.3, 0.5, 0.7, 0.85, 0.95), points, strict=True):
+        assert shorter.progress(point) >= share - 1e-9 > shorter.progress(point - 1) - 1e-9
+    at = points[0]
+    assert at not in shorter.revised(at, 300).points()
+    assert len(shorter.revised(at, 300).points()) == 4

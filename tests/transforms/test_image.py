@@ -250,3 +250,14 @@ def test_damaged_files_are_refused_or_decoded_but_never_crash(data):
     damaged = whole[:at] + bytes([data.draw(st.integers(0, 255))]) + whole[at + 1 :]
     with contextlib.suppress(DataError):
         assert decode_image(damaged, spec()).shape == (8, 8, 3)
+
+
+def test_every_size_is_cut_inside_the_image():
+    """Rounding once put the part a hair outside of the image: 225 pixels to 224, and many more."""
+    image = Image.new("L", (1, 1))
+    for side in (28, 85, 100, 224):
+        for short in range(side, side + 260):
+            for width, height in ((short, short + 9), (short + 9, short)):
+                image = image.resize((width, height))
+                spec = ImageInput(height=side, width=side, channels=1)
+                assert decode_image(image, spec).shape == (side, side, 1)

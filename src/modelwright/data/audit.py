@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -149,7 +150,8 @@ def _labels(store: Store, labels: Sequence[str]) -> Iterator[Finding]:
     )
     alike: dict[str, list[str]] = defaultdict(list)
     for label in usable:
-        alike[" ".join(label.casefold().split())].append(label)
+        folded = unicodedata.normalize("NFKC", label).casefold()
+        alike[" ".join(folded.split())].append(label)
     for group in alike.values():
         if len(group) > 1:
             shown = ", ".join(f"`{label}` ({usable[label]:,})" for label in sorted(group))
@@ -157,7 +159,7 @@ def _labels(store: Store, labels: Sequence[str]) -> Iterator[Finding]:
                 kind="label_typo",
                 severity="warning",
                 rows=tuple(sorted(group)),
-                message=f"labels differ in case or blanks only: {shown}",
+                message=f"labels differ in case, blanks or spelling of accents only: {shown}",
                 fix="Write them alike, unless they mean different things",
             )
     single = sorted(label for label, count in usable.items() if count == 1)

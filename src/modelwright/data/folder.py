@@ -77,22 +77,20 @@ def list_folder(name: str, *, base: Path, group: str | None, kind: Kind = "image
     )
 
 
-_OUTSIDE = "outside a class folder"
+_OUTSIDE, _HIDDEN = "outside a class folder", "in folders whose names begin with a dot"
 _File = tuple[str, str, str, int, int]
 """Path, label, split, size, time."""
 
 
 def _walk(root: Path, kind: Kind) -> tuple[list[_File], Counter[str]]:
     passed: Counter[str] = Counter()
-    tops = _folders(root)
-    is_split = bool(tops) and all(entry.name.lower() in SPLITS for entry in tops)
     classes: list[tuple[os.DirEntry[str], str]] = []
-    for top in tops:
-        if is_split:
-            split = SPLITS[top.name.lower()]
-            classes += [(entry, split) for entry in _folders(Path(top.path))]
-        else:
-            classes.append((top, ""))
+    splits = _splits(root, kind)
+    for place, split in splits or [(root, "")]:
+        classes += [(entry, split) for entry in _folders(place)]
+        passed += _loose(place, kind)
+    if splits:
+        passed += _loose(root, kind)
     found: list[_File] = []
     prefix = len(str(root)) + 1
     here = root.stat()
@@ -104,16 +102,68 @@ def _walk(root: Path, kind: Kind) -> tuple[list[_File], Counter[str]]:
                 continue
             relative = file[prefix:].replace(os.sep, "/")
             found.append((relative, entry.name, split, facts.st_size, facts.st_mtime_ns))
-    for item in os.scandir(root):
-        if item.is_file() and os.path.splitext(item.name)[1].lower() in SUFFIXES[kind]:  # noqa: PTH122
-            passed[_OUTSIDE] += 1
     return found, passed
+
+
+_LITTER = frozenset(("__MACOSX", "__pycache__"))
+"""Folders that other programs leave behind, and nobody means."""
+
+
+def _splits(root: Path, kind: Kind) -> list[tuple[Path, str]]:
+    """Return the folders of splits with their names, where the folder comes split.
+
+    Raises:
+        DataError: other folders with samples stand beside them.
+    """
+    tops = _folders(root)
+    named = [(Path(top.path), SPLITS[top.name.lower()]) for top in tops if _is_split(top.name)]
+    others = [top for top in tops if not _is_split(top.name)]
+    # A class may well be called `train`; with a second split beside it, splits are meant.
+    if len({split for _, split in named}) < 2 and (others or not named):
+        return []
+    held = [top.name for top in others if _holds(top.path, kind)]
+    if held:
+        raise DataError(
+            f"the folder `{held[0]}` stands beside those of the splits, "
+            f"{' and '.join(f'`{place.name}`' for place, _ in named)}",
+            where=str(root),
+            fix="Move it into one of them, or take it away",
+        )
+    return named
+
+
+def _is_split(name: str) -> bool:
+    return name.lower() in SPLITS
+
+
+def _holds(folder: str, kind: Kind) -> int:
+    """Return how many samples a folder holds, at any depth."""
+    return sum(_is_sample(file, kind) for file, _ in _files(folder, set()))
+
+
+def _is_sample(file: str, kind: Kind) -> bool:
+    return os.path.splitext(file)[1].lower() in SUFFIXES[kind]  # noqa: PTH122
+
+
+def _loose(folder: Path, kind: Kind) -> Counter[str]:
+    """Count the samples that stand in no class's folder, or in hidden ones."""
+    passed: Counter[str] = Counter()
+    for item in os.scandir(folder):
+        if item.is_file():
+            passed[_OUTSIDE] += _is_sample(item.name, kind)
+        elif item.is_dir() and item.name.startswith("."):
+            passed[_HIDDEN] += _holds(item.path, kind)
+    return +passed
 
 
 def _folders(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            kept = [item for item in entries if item.is_dir() and not item.name.startswith(".")]
+            kept = [
+                item
+                for item in entries
+                if item.is_dir() and not item.name.startswith(".") and item.name not in _LITTER
+            ]
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror})", where=str(folder)) from error
     return sorted(kept, key=lambda item: item.name)

@@ -17,7 +17,7 @@ import numpy as np
 from modelwright import data
 from modelwright.data import Finding, Prepared
 from modelwright.data.listing import Kind
-from modelwright.errors import RequestError
+from modelwright.errors import RequestError, require
 from modelwright.files import write_bytes
 from modelwright.pipeline.asking import Asked, Notes, RecipeLike, ask
 from modelwright.planning import Forecast, Workload, forecast
@@ -128,6 +128,7 @@ def layers(
     Raises:
         ModelwrightError: the recipe or the data can't be used.
     """
+    require("torch", extra="train", purpose="to build a network")
     from modelwright.pipeline.starting import first_candidate
 
     asked = ask(recipe, overrides=overrides)

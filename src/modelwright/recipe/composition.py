@@ -209,6 +209,13 @@ RULES: tuple[Rule, ...] = (
         ("train.loss.name", "train.loss"),
     ),
     Rule(
+        ("optimizer muon", "weight_decay"),
+        "said",
+        _when(its.decays_under_muon),
+        "Muon sets the length of each matrix and filter anew at every step, so `weight_decay` "
+        "shrinks only what its `rest` trains: the last layer, and what a group names",
+    ),
+    Rule(
         ("nesterov: true", "momentum: 0"),
         "refused",
         _when(

@@ -32,7 +32,7 @@ from modelwright.recipe.model import (
     TransformerModel,
 )
 from modelwright.recipe.recipe import Recipe
-from modelwright.recipe.train import ConstantSchedule, GdOptimizer, StepSchedule
+from modelwright.recipe.train import ConstantSchedule, GdOptimizer, MuonOptimizer, StepSchedule
 
 SPEEDNET_SIDE = 9
 """Below it, nothing is left after speednet's 2×2 convolution and three poolings by 2."""
@@ -245,6 +245,15 @@ def dead_group(recipe: Recipe) -> str:
         if before is not None:
             return f"`{pattern}` (entry {number}) is behind `{before}`"
     return ""
+
+
+def decays_under_muon(recipe: Recipe) -> bool:
+    """Say whether a decay was written down that Muon undoes for most of the network."""
+    train = recipe.train
+    if not isinstance(train.optimizer, MuonOptimizer):
+        return False
+    is_general = "weight_decay" in train.model_fields_set and train.weight_decay > 0
+    return is_general or any(group.weight_decay for group in train.groups)
 
 
 def freezes_all(recipe: Recipe) -> bool:

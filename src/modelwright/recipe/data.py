@@ -30,7 +30,7 @@ class SplitSpec(Spec):
     """`stratified` keeps each label's share; `group` keeps a group on one side; `time` tests on the
     latest."""
     val: Share = 0.1
-    """Held out for choosing the best epoch; 0 holds out nothing."""
+    """Held out for choosing the best epoch, of what the test split leaves; 0 holds out nothing."""
     test: Share = 0.2
     """Held out for the final measurement. Unused where the source has a test split."""
     column: str | None = None

@@ -92,7 +92,7 @@ def read_document(text: str, *, where: str, lines: bool = True) -> Node:
     def place(event: Event) -> str:
         return f"{where}:{event.start_mark.line + 1}" if lines else where
 
-    if text.lstrip("\ufeff \t\r\n")[:1] == "<":
+    if lines and text.lstrip("\ufeff \t\r\n")[:1] == "<":
         raise RecipeError("this is HTML or XML, not a recipe", where=where)
     events = YAML(typ="safe", pure=True).parse(text)
     try:

@@ -33,7 +33,7 @@ from modelwright.training.checkpoint import (
     save_checkpoint,
 )
 from modelwright.training.decisions import StepTimer, choose_compile, choose_precision
-from modelwright.training.horizon import REVISE_AT, Horizon, steps_in
+from modelwright.training.horizon import Horizon, steps_in
 from modelwright.training.loop import (
     Parts,
     State,
@@ -445,13 +445,9 @@ class _Training:
         if time.monotonic() - self.saved_at >= seconds(self.spec.checkpoint_every):
             self.save()
 
-    def _points(self) -> list[int]:
-        """Return the steps at which a budget is fitted anew; set by the first plan alone."""
-        first = self.horizon.revisions[0].total
-        return [max(round(share * first), 1) for share in REVISE_AT]
-
     def _is_revision(self, step: int) -> bool:
-        return self.spec.budget is not None and step in self._points() and step < self.horizon.total
+        is_point = self.spec.budget is not None and step in self.horizon.points()
+        return is_point and step < self.horizon.total
 
     def _next_point(self) -> int:
         step, size = self.state.step, self.sampler.steps_per_epoch
@@ -459,7 +455,7 @@ class _Training:
         if step == 0:
             points.append(1)  # The first loss is what divergence is told by.
         if self.spec.budget is not None:
-            points += self._points()
+            points += self.horizon.points()
         return min(point for point in points if point > step)
 
     def validate(self) -> None:

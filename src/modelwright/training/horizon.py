@@ -7,8 +7,12 @@ revision keeps the progress made, so that the schedule always ends where the ste
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+REVISE_AT: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.85, 0.95)
+"""The points of progress at which a budget's number of steps is fitted anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,19 @@ class Horizon:
         """
         return (self.progress(step) + self.progress(step + 1)) / 2
 
+    def step_at(self, share: float) -> int:
+        """Return the first step at which this share of training is done, by the newest revision."""
+        now = self.revisions[-1]
+        if share <= now.progress:
+            return now.step
+        part = (share - now.progress) / (1.0 - now.progress)
+        return now.step + max(math.ceil(part * (now.total - now.step) - 1e-9), 1)
+
+    def points(self) -> list[int]:
+        """Return the steps ahead at which a budget's number of steps is fitted anew."""
+        now = self.revisions[-1]
+        return [self.step_at(share) for share in REVISE_AT if share > now.progress + 1e-9]
+
     def revised(self, step: int, total: int) -> Horizon:
         """Return the horizon with a new total from this step on, never before the next step."""
         newest = Revision(step=step, total=max(total, step + 1), progress=self.progress(step))
@@ -70,7 +87,3 @@ def steps_in(budget_s: float, *, step_s: float, overhead_s: float, most: int | N
     """
     fit = max(int((budget_s - overhead_s) / max(step_s, 1e-9)), 1)
     return fit if most is None else min(fit, most)
-
-
-REVISE_AT: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.85, 0.95)
-"""The points of progress at which a budget's number of steps is fitted anew."""

@@ -96,7 +96,8 @@ class Optimizer:
                 parameters: list[Tensor] = list(settings["params"])  # type: ignore[call-overload]
                 _regularise(parameters, l1=group.l1, l2=group.l2)
                 if group.weight_decay and rate:
-                    torch._foreach_mul_(parameters, 1.0 - rate * group.weight_decay)
+                    # A rate above 1 / decay would turn the weights' signs, not shrink them.
+                    torch._foreach_mul_(parameters, max(1.0 - rate * group.weight_decay, 0.0))
             stepper.step()
 
     def state(self) -> dict[str, Tensor]:

@@ -308,9 +308,11 @@ def _resized(image: Image.Image, spec: ImageInput) -> Image.Image:
     if spec.resize == "shorter":
         # Cutting the centre in the source first resizes no pixel that is thrown away.
         scale = min(wide / spec.width, high / spec.height)
-        part_w, part_h = spec.width * scale, spec.height * scale
+        # Rounding may put a part a hair outside of the image, which Pillow refuses.
+        part_w, part_h = min(spec.width * scale, wide), min(spec.height * scale, high)
         left, top = (wide - part_w) / 2, (high - part_h) / 2
-        return image.resize(size, method, box=(left, top, left + part_w, top + part_h))
+        box = (left, top, min(left + part_w, wide), min(top + part_h, high))
+        return image.resize(size, method, box=box)
     scale = min(spec.width / wide, spec.height / high)
     inner = max(round(wide * scale), 1), max(round(high * scale), 1)
     ground = Image.new(

@@ -1,0 +1,79 @@
+"""The example recipes on real data: the headline figure of each with its interval, and the time.
+
+Each recipe runs as a user runs it, on the command line; its test split is opened once, at the end.
+The reference is the strongest simple method that the same run measured on the same samples.
+
+    python benchmarks/recipes.py                      # all of them
+    python benchmarks/recipes.py examples/trec.yaml   # one
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from measuring import real_data, tell
+from modelwright import modelfile
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NAMES = ("imdb", "sst2", "trec", "audio-classification", "pneumonia")
+
+
+def measure(recipe: Path, *, settings: list[str]) -> None:
+    """Run a recipe, and print one JSON line."""
+    with tempfile.TemporaryDirectory() as aside:
+        line = [sys.executable, "-m", "modelwright", "run", str(recipe), "--json", "--quiet"]
+        line += ["--out", aside, "--name", "run"]
+        for setting in settings:
+            line += ["--set", setting]
+        done = subprocess.run(line, stdout=subprocess.PIPE, check=False)
+        result = json.loads(done.stdout)
+        if "metrics" not in result:  # 1 also means that a target was missed, which is told below.
+            raise SystemExit(done.returncode)
+        lines = (Path(aside) / "run" / "metrics.jsonl").read_text().splitlines()
+        simple = _strongest(Path(result["model"]))
+    figure = result["metrics"]["accuracy"]
+    tell(
+        "recipes",
+        recipe=recipe.name,
+        accuracy={key: round(value, 5) for key, value in figure.items()},
+        f1_macro=round(result["metrics"]["f1_macro"]["value"], 5),
+        training_s=round(json.loads(lines[-1])["seconds"], 1),
+        reference=simple,
+        ratio=round(figure["value"] / simple["accuracy"], 4) if simple else None,
+        target={item["metric"]: item["target"] for item in result["targets"]},
+        passed=result["passed"],
+    )
+
+
+def _strongest(model: Path) -> dict[str, Any]:
+    """Return the best baseline that the file's ledger holds."""
+    found = [
+        record
+        for record in modelfile.load(model).ledger
+        if record.metric == "accuracy" and record.subject.startswith("baseline:")
+    ]
+    best = max(found, key=lambda record: record.value, default=None)
+    return {"name": best.subject, "accuracy": round(best.value, 5)} if best else {}
+
+
+def main() -> None:
+    """Measure the recipes that are named, or all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipes", nargs="*", type=Path)
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--quick", action="store_true", help="one epoch of few samples")
+    asked = parser.parse_args()
+    real_data()
+    settings = [*asked.settings, *(["train.epochs=1", "data.limit=500"] if asked.quick else [])]
+    for recipe in asked.recipes or [EXAMPLES / f"{name}.yaml" for name in NAMES]:
+        measure(recipe, settings=settings)
+
+
+if __name__ == "__main__":
+    main()
