@@ -302,8 +302,8 @@ class Layer(nn.Module):
     def forward(self, x: Tensor, turn: Rotation) -> Tensor:
         """Return `[N, T, D]`."""
         x = x + self.dropout(self.attention(self.attention_norm(x), turn))
-        x = x + self.dropout(self.ffn(self.ffn_norm(x)))
-        return x
+        out: Tensor = x + self.dropout(self.ffn(self.ffn_norm(x)))
+        return out
 
     def step(self, x: Tensor, turn: Rotation, mask: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         """Return `[N, S, D]` and the grown cache; the arguments are those of the attention."""

@@ -1,111 +1,129 @@
-"""Networks over sound: augmentation of samples, convolutions over log-mel maps, a classifier."""
+"""A network over sounds: a log-mel spectrogram, convolutions, and pooling over time.
+
+Padding is masked at each layer, so that an answer doesn't depend on the rest of its batch. In
+training each sound is varied: speed and loudness (Ko et al. 2015), noise, and masks over the
+spectrogram (Park et al. 2019).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modelwright.errors import RecipeError
 from modelwright.models.logmel import LogMel, SpecAugment, mask
+
+_FULL_SCALE = 32768.0
+SPEED, GAIN_DB, NOISE_DB = 0.1, 6.0, (-70.0, -30.0)
+"""How far speed and loudness vary, and between which levels under full scale noise is added."""
 
 
 class Perturb(nn.Module):
-    def __init__(
-        self, *, speed=0.1, gain_db=6.0, noise_db=(-70.0, -30.0), shift=0.0, tilt=0.0
-    ) -> None:
-        super().__init__()
-        self.speed, self.gain_db, self.noise_db = speed, gain_db, noise_db
+    """Varies speed, loudness and noise of each sound in training; drawn from torch's generator."""
 
     def forward(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Return samples `[N, T]`, in training as floats of another T, and their lengths `[N]`."""
         if not self.training:
             return samples, length
-        n = len(samples)
-        dev = samples.device
-        draw = torch.rand(4, n, 1, device=dev)
-        values = samples.float()
-        if self.speed:
-            factor = 1 + self.speed * (2 * draw[0] - 1)
-            new = (length / factor[:, 0]).long().clamp(min=1)
-            size = int(samples.shape[1] / (1 - self.speed))
-            at = torch.arange(size, device=dev) * factor
-            left = at.long()
-            part = at - left
-            left = left.clamp(max=samples.shape[1] - 1)
-            right = (left + 1).clamp(max=samples.shape[1] - 1)
-            values = values.gather(1, left) * (1 - part) + values.gather(1, right) * part
-            length = new
-        gain = 10 ** (self.gain_db * (2 * draw[1] - 1) / 20)
-        low, high = self.noise_db
-        noise = 32768 * 10 ** ((low + (high - low) * draw[2]) / 20)
-        values = values * gain + noise * torch.randn_like(values)
+        speed, gain, noise = torch.rand(3, len(samples), 1, device=samples.device)
+        values, length = _resampled(samples.float(), length, 1.0 + SPEED * (2.0 * speed - 1.0))
+        low, high = NOISE_DB
+        level = _FULL_SCALE * 10.0 ** ((low + (high - low) * noise) / 20.0)
+        loudness = 10.0 ** (GAIN_DB * (2.0 * gain - 1.0) / 20.0)
+        values = values * loudness + level * torch.randn_like(values)
         values = values * mask(length, values.shape[1])
-        return values.clamp(-32768, 32767), length
+        return values.clamp(-_FULL_SCALE, _FULL_SCALE - 1.0), length
 
 
-class ConvFront(nn.Module):
-    def __init__(
-        self, widths: Sequence[int], *, time_pools: int, convs: int = 1, norm="bn"
-    ) -> None:
+def _resampled(values: Tensor, length: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Play each row `[N, T]` by a factor `[N, 1]` faster, between samples by straight lines."""
+    last = values.shape[1] - 1
+    size = int(values.shape[1] / (1.0 - SPEED)) + 1
+    at = torch.arange(size, device=values.device) * factor
+    left = at.long().clamp(max=last)
+    right = (left + 1).clamp(max=last)
+    part = (at - left).clamp(0.0, 1.0)
+    moved = values.gather(1, left) * (1.0 - part) + values.gather(1, right) * part
+    return moved, (length / factor[:, 0]).long().clamp(min=1)
+
+
+class Block(nn.Module):
+    """Convolution, norm and ReLU over bands and time, then a pooling by 2 of both."""
+
+    def __init__(self, channels: int, filters: int) -> None:
         super().__init__()
-        blocks = []
-        c = 1
-        for i, w in enumerate(widths):
-            ls = nn.ModuleDict()
-            for j in range(convs):
-                ls[f"conv{j}"] = nn.Conv2d(c, w, 3, padding=1, bias=False)
-                ls[f"norm{j}"] = nn.BatchNorm2d(w)
-                c = w
-            blocks.append(ls)
-        self.blocks = nn.ModuleList(blocks)
-        self.time_pools = time_pools
-        self.convs = convs
+        self.conv = nn.Conv2d(channels, filters, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(filters)
 
-    def forward(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        x = (x * mask(frames, x.shape[2])[:, None])[:, None]
-        for i, b in enumerate(self.blocks):
-            for j in range(self.convs):
-                x = torch.relu(b[f"norm{j}"](b[f"conv{j}"](x)))
-                x = x * mask(frames, x.shape[3])[:, None, None]
-            if i < self.time_pools:
-                x = nn.functional.max_pool2d(nn.functional.pad(x, (0, 1)), 2)
-                frames = (frames + 1) // 2
-            else:
-                x = nn.functional.max_pool2d(x, (2, 1))
-        return x, frames
+    def forward(self, maps: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `[N, filters, M // 2, (S + 1) // 2]` for maps `[N, C, M, S]`, 0 at padding."""
+        held = F.relu(self.norm(self.conv(maps))) * _over_time(steps, maps)
+        # An odd last step stays: a short sound must not vanish.
+        return F.max_pool2d(F.pad(held, (0, 1)), 2), (steps + 1) // 2
+
+
+def _over_time(steps: Tensor, maps: Tensor) -> Tensor:
+    return mask(steps, maps.shape[3])[:, None, None]
 
 
 class SoundClassifier(nn.Module):
+    """Sounds to classes or numbers.
+
+    Args:
+        num_outputs: K.
+        sampling_rate: of the sounds.
+        mels: M, the bands of the spectrogram.
+        widths: the channels of each block; each halves bands and time.
+        dropout: the share dropped before the last layer, in training.
+        mask_time: stretches of time that are hidden in training.
+        mask_bands: ranges of bands that are hidden in training.
+        perturb: whether sounds are varied in training.
+
+    Raises:
+        RecipeError: there are fewer bands than the blocks halve away.
+    """
+
     def __init__(
         self,
-        num_outputs,
+        num_outputs: int,
         *,
-        sampling_rate,
-        mels=64,
-        widths=(32, 64, 96, 128),
-        dropout=0.3,
-        perturb=None,
-        spec=None,
-        time_pools=4,
-        convs=1,
-    ):
+        sampling_rate: int,
+        mels: int,
+        widths: Sequence[int],
+        dropout: float,
+        mask_time: int = 2,
+        mask_bands: int = 2,
+        perturb: bool = True,
+    ) -> None:
         super().__init__()
-        self.perturb = Perturb(**(perturb or {}))
+        if mels >> len(widths) == 0:
+            raise RecipeError(
+                f"{len(widths)} blocks halve {mels} bands away",
+                fix="Use fewer `model.widths`, or raise `sound.mels`",
+            )
+        self.perturb = Perturb() if perturb else None
         self.logmel = LogMel(sampling_rate, mels=mels)
-        self.spec = SpecAugment(**(spec or {}))
-        self.front = ConvFront(widths, time_pools=time_pools, convs=convs)
+        self.masks = SpecAugment(
+            time_masks=mask_time, frequency_masks=mask_bands, widest=max(mels // 6, 1)
+        )
+        channels = [1, *widths]
+        self.blocks = nn.ModuleList(map(Block, channels, widths))
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(widths[-1] * (mels >> len(widths)) * 2, num_outputs)
-        self.cmn = False
+        self.head = nn.Linear(2 * widths[-1] * (mels >> len(widths)), num_outputs)
 
-    def forward(self, samples, length):
-        samples, length = self.perturb(samples, length)
-        x, frames = self.logmel(samples, length)
-        if self.cmn:
-            m = mask(frames, x.shape[2])[:, None]
-            x = x - (x * m).sum(2, keepdim=True) / frames[:, None, None]
-        x = self.spec(x, frames)
-        x, steps = self.front(x, frames)
-        x = x.flatten(1, 2)
-        mean = x.sum(2) / steps[:, None]
-        return self.head(self.dropout(torch.cat([mean, x.amax(2)], 1)))
+    def forward(self, samples: Tensor, length: Tensor) -> Tensor:
+        """Return outputs `[N, K]` for samples int16 `[N, T]` and their lengths `[N]`."""
+        if self.perturb is not None:
+            samples, length = self.perturb(samples, length)
+        features, steps = self.logmel(samples, length)
+        features = self.masks(features, steps)
+        maps = (features * mask(steps, features.shape[2])[:, None])[:, None]
+        for block in self.blocks:
+            maps, steps = block(maps, steps)
+        flat = maps.flatten(1, 2)  # [N, C·M, S], 0 at padding and nowhere below
+        mean = flat.sum(2) / steps[:, None]
+        outputs: Tensor = self.head(self.dropout(torch.cat([mean, flat.amax(2)], dim=1)))
+        return outputs

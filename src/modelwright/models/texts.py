@@ -79,4 +79,7 @@ def sound_cnn(spec: SoundCnnModel, frame: SoundFrame) -> nn.Module:
         mels=frame.mels,
         widths=spec.widths,
         dropout=spec.dropout,
+        mask_time=spec.mask_time,
+        mask_bands=spec.mask_bands,
+        perturb=spec.perturb,
     )

@@ -182,6 +182,8 @@ class SoundCnnModel(Spec):
     """Stretches of time that are hidden in training (Park et al. 2019)."""
     mask_bands: Annotated[int, Field(ge=0, le=10)] = 2
     """Ranges of bands that are hidden in training."""
+    perturb: bool = True
+    """Vary speed and loudness in training, and add noise."""
 
 
 class InitModel(Spec):
