@@ -104,10 +104,10 @@ COMMANDS = {
         ),
         Command(
             "predict",
-            "Ask a model about images.",
+            "Ask a model about images, texts or sounds.",
             (
                 _MODEL,
-                Argument("INPUT", "an image file; `-` reads one from standard input", "several"),
+                Argument("INPUT", "a file, or a text for a model of texts; `-` reads one from standard input", "several"),
                 Argument("--top", "how many answers to give, best first (5)", "number", "K"),
             ),
         ),
@@ -116,7 +116,7 @@ COMMANDS = {
             "Measure a model on labelled data, or show what was measured when it was made.",
             (
                 _MODEL,
-                Argument("DATA", "a folder with a folder of images a class, or a table", "maybe"),
+                Argument("DATA", "a folder with a folder of files a class, a table, or lines", "maybe"),
                 _QUIET,
             ),
         ),
