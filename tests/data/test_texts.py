@@ -219,3 +219,54 @@ def test_labelled_texts_for_a_model(tmp_path):
         tmp_path / "b.csv", input=found.input, labels=found.labels, observe=silent
     )
     assert split.targets.tolist() == [1, 0]
+
+
+NUMBERS = "task: regression\n"
+
+
+def test_numbers_from_a_table(tmp_path):
+    rows = "".join(f"a text of day {at},{at / 2},{-at}\n" for at in range(40))
+    (tmp_path / "t.csv").write_text("text,first,second\n" + rows)
+    data = "source: table, path: t.csv, holds: text, numbers: [first, second]"
+    found = prepared(tmp_path, data, NUMBERS)
+    assert found.labels == ("first", "second")
+    assert not found.has_classes
+    assert sum(sum(of) for of in found.counts.values()) == 40
+    train = found.dataset().train
+    text = found.store.original(int(train.rows[0])).decode()
+    day = int(text.split()[-1])
+    assert train.targets[0].tolist() == [day / 2, -day]
+    assert found.record["numbers"] == ["first", "second"]
+
+
+def test_targets_that_are_no_numbers_are_left_out_and_listed(tmp_path):
+    rows = "".join(f"a text of day {at},{at}\n" for at in range(20))
+    (tmp_path / "t.csv").write_text(
+        "text,target\n" + rows + "odd,nan\nodder,inf\noddest,\nno,1e999\nwords,many\n"
+    )
+    found = prepared(tmp_path, "source: table, path: t.csv, holds: text", NUMBERS)
+    errors = found.store.errors()
+    assert list(errors) == [20, 21, 22, 23, 24]
+    assert set(errors.values()) == {"its target isn't a finite number"}
+    assert kinds(found)["broken"].rows[0] == "t.csv:22"
+
+
+def test_a_number_that_never_changes_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("text,target\n" + "".join(f"t{at},3\n" for at in range(9)))
+    with pytest.raises(DataError, match="nothing to learn"):
+        prepared(tmp_path, "source: table, path: t.csv, holds: text", NUMBERS)
+
+
+def test_a_column_of_numbers_that_is_missing_is_named(tmp_path):
+    (tmp_path / "t.csv").write_text("text,price\na,1\nb,2\n")
+    with pytest.raises(DataError, match="no column `prise`"):
+        prepared(tmp_path, "source: table, path: t.csv, holds: text, numbers: [prise]", NUMBERS)
+
+
+def test_the_model_is_told_apart_by_its_kind_of_target(tmp_path):
+    (tmp_path / "t.csv").write_text("text,price\n" + "".join(f"t{at},{at}\n" for at in range(9)))
+    first = prepared(tmp_path, "source: table, path: t.csv, holds: text, numbers: [price]", NUMBERS)
+    split, _ = labelled_split(
+        tmp_path / "t.csv", input=first.input, labels=("price",), observe=silent, numbers=True
+    )
+    assert split.targets[:, 0].tolist() == list(range(9))

@@ -107,7 +107,11 @@ COMMANDS = {
             "Ask a model about images, texts or sounds.",
             (
                 _MODEL,
-                Argument("INPUT", "a file, or a text for a model of texts; `-` reads one from standard input", "several"),
+                Argument(
+                    "INPUT",
+                    "a file, or a text for a model of texts; `-` reads one from standard input",
+                    "several",
+                ),
                 Argument("--top", "how many answers to give, best first (5)", "number", "K"),
             ),
         ),
@@ -116,7 +120,9 @@ COMMANDS = {
             "Measure a model on labelled data, or show what was measured when it was made.",
             (
                 _MODEL,
-                Argument("DATA", "a folder with a folder of files a class, a table, or lines", "maybe"),
+                Argument(
+                    "DATA", "a folder with a folder of files a class, a table, or lines", "maybe"
+                ),
                 _QUIET,
             ),
         ),

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from modelwright import data, evaluation, modelfile
 from modelwright.data import Prepared, Split
-from modelwright.errors import DataError
+from modelwright.errors import DataError, RecipeError
 from modelwright.evaluation import Measurement, Openings, Place, Scored, headline
 from modelwright.ledger import Ledger
 from modelwright.pipeline.asking import Asked, usable_cores
 from modelwright.recipe import parse_recipe
+from modelwright.recipe.data import DataSpec
 from modelwright.run import Observe, Progress, Run, silent
 from modelwright.tasks import TASKS
 
@@ -110,6 +111,14 @@ def _measure_numbers(
     return found
 
 
+def _made_from(model: modelfile.Model) -> DataSpec | None:
+    """Return the section `data` of a model file's recipe, where this version can read it."""
+    try:
+        return parse_recipe(model.recipe, where="the model file's recipe").data
+    except RecipeError:
+        return None  # A file that was written without one, or by a later version.
+
+
 def _as_asked(prepared: Prepared, samples: Split) -> NDArray[Any] | Sequence[Any]:
     """Return some samples as a model is asked about them: decoded pixels, texts, or sounds."""
     rows = samples.rows[: evaluation.BATCH].tolist()
@@ -182,7 +191,7 @@ def evaluate(
         input=loaded.input,
         labels=loaded.labels,
         observe=observe,
-        like=parse_recipe(loaded.recipe, where="the model file's recipe").data,
+        like=_made_from(loaded),
         numbers=loaded.spec.output_kind == "values",
     )
     opened = evaluation.open_test(fingerprint, run=f"evaluate {model}", model=loaded.digest)
