@@ -16,7 +16,7 @@ from modelwright.recipe.train import (
     TrainSpec,
 )
 from modelwright.training.muon import orthogonalise
-from modelwright.training.optimizers import Optimizer, group_parameters
+from modelwright.training.optimizers import Optimizer, group_parameters, matrices_and_filters
 
 SPECS = (
     GdOptimizer(name="gd", lr=0.1),
@@ -196,3 +196,31 @@ def test_muon_leaves_the_output_layer_and_vectors_to_sgd():
     assert lengths[0] == pytest.approx(2.0, rel=0.25)
     assert lengths[1] == pytest.approx(8**0.5, rel=0.25)
     assert torch.linalg.vector_norm(net[4].weight.detach()) < 2.0
+
+
+def test_muon_leaves_tables_and_recurrent_weights_to_the_rest():
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(5, 4)
+            self.recurrent = nn.Parameter(torch.randn(2, 8, 4))
+            self.filters = nn.Conv1d(4, 4, 3)
+            self.inner = nn.Linear(4, 4)
+            self.head = nn.Linear(4, 2)
+
+    network = Words()
+    assert matrices_and_filters(network) == {"filters.weight", "inner.weight", "head.weight"}
+    spec = TrainSpec.model_validate({"optimizer": {"name": "muon"}, "weight_decay": 0.0})
+    optimizer = Optimizer(network, spec)
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = {name: item.detach().clone() for name, item in network.named_parameters()}
+    optimizer.step(1.0, 0.0)
+    after = {name: item.detach() for name, item in network.named_parameters()}
+    # Muon sets a matrix's length to the root of its rows before it moves it; SGD doesn't.
+    rate = spec.optimizer.lr
+    for name in ("filters.weight", "inner.weight"):
+        assert abs(float(after[name].norm()) - 2.0) < 2.6 * rate, name
+    for name in ("embedding.weight", "recurrent", "head.weight"):
+        step = before[name] - after[name]
+        assert torch.allclose(step, torch.full_like(step, float(step.mean())), atol=1e-6), name

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from modelwright.errors import RequestError
 from modelwright.models.logmel import mask
+from modelwright.models.text_cnn import SPREAD
 
 Pooling = Literal["last", "max", "mean", "attention"]
 
@@ -282,6 +283,7 @@ class RnnClassifier(nn.Module):
         super().__init__()
         self.pooling = pooling
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
+        nn.init.uniform_(self.embedding.weight[1:], -SPREAD, SPREAD)
         kind = Lstm if cell == "lstm" else Gru
         self.recurrent = kind(
             width, hidden, layers=layers, bidirectional=bidirectional, dropout=dropout

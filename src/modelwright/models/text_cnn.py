@@ -10,6 +10,10 @@ from torch import Tensor, nn
 
 from modelwright.models.logmel import mask
 
+SPREAD = 0.25
+"""Fresh word vectors are drawn from −0.25…0.25 (Kim 2014, section 3.1): of torch's, with deviation
+1, a few epochs hardly change the direction."""
+
 
 class TextCnn(nn.Module):
     """Parallel convolutions, the largest answer of each filter, and a linear `head`.
@@ -36,6 +40,7 @@ class TextCnn(nn.Module):
         super().__init__()
         self.kernels = kernels
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
+        nn.init.uniform_(self.embedding.weight[1:], -SPREAD, SPREAD)
         self.convolutions = nn.ModuleList(nn.Conv1d(width, filters, size) for size in kernels)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(filters * len(kernels), num_outputs)

@@ -80,7 +80,10 @@ class AdamwOptimizer(Spec):
 
 
 class MuonOptimizer(Spec):
-    """Orthogonalised momentum for matrices and filters (Jordan et al. 2024), SGD for the rest."""
+    """Orthogonalised momentum for matrices and filters (Jordan et al. 2024), SGD for the rest.
+
+    Embeddings, recurrent weights and the last layer belong to the rest.
+    """
 
     name: Literal["muon"]
     """The optimizer."""

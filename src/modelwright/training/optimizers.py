@@ -62,8 +62,8 @@ class Optimizer:
             )
         # Each stepper's param_groups stand in the order of `owners`: (group, peak rate).
         self._steppers: list[tuple[_Stepper, list[tuple[Group, float]]]] = []
-        head = output_layer(network)
-        for chosen, names in _assign(spec.optimizer, self._groups, head):
+        inner = matrices_and_filters(network) - {output_layer(network)}
+        for chosen, names in _assign(spec.optimizer, self._groups, inner):
             owners = [(group, chosen.lr) for group, subset in names if subset]
             sets = [list(subset.values()) for _, subset in names if subset]
             if sets:
@@ -215,24 +215,33 @@ def output_layer(network: nn.Module) -> str:
     return names[-1] if names else ""
 
 
+def matrices_and_filters(network: nn.Module) -> frozenset[str]:
+    """Return the names of the weights of fully connected layers and convolutions.
+
+    Embeddings are tables, whose rows are learnt apart, and the weights of recurrent layers are
+    several matrices in one: Muon is made for neither.
+    """
+    return frozenset(
+        f"{name}.weight".lstrip(".")
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd)
+    )
+
+
 _Assigned = list[tuple[Group, Named]]
 
 
 def _assign(
-    spec: OptimizerSpec, groups: list[Group], head: str
+    spec: OptimizerSpec, groups: list[Group], inner: frozenset[str]
 ) -> list[tuple[OptimizerSpec, _Assigned]]:
     if not isinstance(spec, MuonOptimizer):
         return [(spec, [(group, group.parameters) for group in groups])]
 
-    def takes(name: str, item: nn.Parameter) -> bool:
-        return item.ndim >= 2 and name != head
-
     matrices = [
-        (g, {name: item for name, item in g.parameters.items() if takes(name, item)})
-        for g in groups
+        (g, {name: item for name, item in g.parameters.items() if name in inner}) for g in groups
     ]
     rest = [
-        (g, {name: item for name, item in g.parameters.items() if not takes(name, item)})
+        (g, {name: item for name, item in g.parameters.items() if name not in inner})
         for g in groups
     ]
     return [(spec, matrices), (spec.rest, rest)]
