@@ -147,7 +147,7 @@ def test_a_figure_that_is_better_when_lower_says_so():
         higher_is_better=False,
     )
     assert len(charts) == 1
-    assert "Rmse: lower is better" in charts[0]
+    assert "Typical error (RMSE): lower is better" in charts[0]
 
 
 @pytest.mark.parametrize("label", ATTACKS)

@@ -252,8 +252,7 @@ def decays_under_muon(recipe: Recipe) -> bool:
     train = recipe.train
     if not isinstance(train.optimizer, MuonOptimizer):
         return False
-    is_general = "weight_decay" in train.model_fields_set and train.weight_decay > 0
-    return is_general or any(group.weight_decay for group in train.groups)
+    return "weight_decay" in train.model_fields_set and train.weight_decay > 0
 
 
 def freezes_all(recipe: Recipe) -> bool:
