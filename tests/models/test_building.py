@@ -12,7 +12,7 @@ from torch import nn
 from modelwright import models
 from modelwright.errors import ModelFileError, RecipeError, RequestError
 from modelwright.models.network import EvenConv, same_conv
-from modelwright.models.resnet import ChannelPadding, resolved_stem
+from modelwright.models.resnet import ChannelPadding, Pointwise, resolved_stem
 from modelwright.recipe.model import (
     CnnModel,
     ConvBlock,
@@ -468,3 +468,17 @@ def test_exported_by_tracing(name):
 def test_exported_by_capture(name):
     network = settled(built(SPECS[name]))
     agrees(network, exported(network, dynamo=True))
+
+
+def test_a_strided_pointwise_convolution_takes_its_pixels_first_and_answers_alike():
+    torch.manual_seed(0)
+    ours = Pointwise(5, 7, 1, stride=2, bias=False).double()
+    plain = nn.Conv2d(5, 7, 1, stride=2, bias=False).double()
+    plain.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 5, 9, 12, dtype=torch.float64)
+    for is_training in (True, False):
+        for network in (ours, plain):
+            network.train(is_training).zero_grad()
+            network(images).square().sum().backward()
+        torch.testing.assert_close(ours(images), plain(images))
+        torch.testing.assert_close(ours.weight.grad, plain.weight.grad)

@@ -114,7 +114,6 @@ def test_gradients_are_right():
     assert torch.autograd.gradcheck(body, (images,), eps=1e-7, atol=1e-4, fast_mode=True)
 
 
-@pytest.mark.slow  # torch once ended the process here, tracing after a thousand other tests
 def test_onnx_gives_the_same_boxes(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     network, images = (
