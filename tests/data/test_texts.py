@@ -267,6 +267,6 @@ def test_the_model_is_told_apart_by_its_kind_of_target(tmp_path):
     (tmp_path / "t.csv").write_text("text,price\n" + "".join(f"t{at},{at}\n" for at in range(9)))
     first = prepared(tmp_path, "source: table, path: t.csv, holds: text, numbers: [price]", NUMBERS)
     split, _ = labelled_split(
-        tmp_path / "t.csv", input=first.input, labels=("price",), observe=silent, numbers=True
+        tmp_path / "t.csv", input=first.input, labels=("price",), observe=silent, target="numbers"
     )
     assert split.targets[:, 0].tolist() == list(range(9))

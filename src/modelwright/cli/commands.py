@@ -91,7 +91,7 @@ def predict(asked: Namespace) -> Answer:
     model = modelfile.load(Path(asked.model))
     names: list[str] = asked.input
     answers = model.predict(
-        _inputs(names, takes_text=model.spec.input.get("kind") == "text"),
+        _inputs(names, takes_text=model.spec.input.get("kind") in ("text", "prompt", "source")),
         top=5 if asked.top is None else asked.top,
     )
     value = [

@@ -20,6 +20,19 @@ HEADLINE = (
     "f1_macro",
     "recall_macro",
     "calibration_error",
+    "rmse",
+    "mae",
+    "r2",
+    "token_loss",
+    "perplexity",
+    "bits_per_byte",
+    "bleu",
+    "chrf",
+    "rouge_l",
+    "wer",
+    "cer",
+    "map50",
+    "map50_95",
     "latency_p95_ms",
     "throughput_per_s",
     "size_bytes",
@@ -92,6 +105,11 @@ def predictions(inputs: Sequence[str], answers: Sequence[Sequence[Mapping[str, A
 
 
 def _answer(answer: Mapping[str, Any]) -> str:
+    if "text" in answer:
+        return printable(str(answer["text"]))
+    if "box" in answer:
+        edges = ", ".join(f"{edge:.0f}" for edge in answer["box"])
+        return f"{printable(str(answer['label']))} {100 * answer['probability']:.1f} % at {edges}"
     if "probability" in answer:
         return f"{printable(str(answer['label']))} {100 * answer['probability']:.1f} %"
     if set(answer) == {"label", "value"}:

@@ -73,7 +73,7 @@ class Batches:
         self._device = torch.device(device)
         self._num_outputs = num_outputs
         self._targets: Tensor | None = None
-        if split.targets.dtype.names is None:
+        if isinstance(split.targets, np.ndarray) and split.targets.dtype.names is None:
             self._targets = _target_tensor(split.targets).to(self._device)
         self._augment = None if augment is None or augment == AugmentSpec() else augment
         if self._augment is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,20 +22,23 @@ class Split:
     `inputs` is memory-mapped, with one row a sample of the whole store; `rows` says which of its
     rows belong to the split, in order; `targets[i]` belongs to `rows[i]`. Where a network takes
     several inputs, a row is a record (a structured array) with a field for each, in their order;
-    where rows differ in length, they are padded as they are gathered (`Ragged`).
+    where rows differ in length, they are padded as they are gathered (`Ragged`). So are targets.
     """
 
     name: str
     inputs: Inputs
     rows: NDArray[np.int64]
-    targets: NDArray[Any]
+    targets: Any
+    pairs: Callable[[], tuple[list[str], list[str]]] | None = None
+    """Of texts that are written from others: returns those given and those wanted, in order."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def part(self, positions: slice) -> Split:
         """Return some of the samples as a split of their own."""
-        return Split(self.name, self.inputs, self.rows[positions], self.targets[positions])
+        targets = taken(self.targets, np.arange(len(self))[positions])
+        return Split(self.name, self.inputs, self.rows[positions], targets)
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -56,6 +60,11 @@ class Split:
     def gather(self, positions: NDArray[np.int64] | slice = slice(None)) -> NDArray[Any]:
         """Return the inputs at these positions of the split, copied into memory."""
         return np.ascontiguousarray(self.inputs[self.rows[positions]])
+
+
+def taken(values: Inputs, rows: NDArray[np.int64]) -> Inputs:
+    """Return some rows of what one row a sample holds."""
+    return values[rows] if isinstance(values, np.ndarray) else values.take(rows)
 
 
 @dataclass(frozen=True, slots=True)

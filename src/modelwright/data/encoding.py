@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,10 @@ from modelwright.data.store import Store, pcm_of
 from modelwright.data.views import derived_view, ragged_view
 from modelwright.recipe.data import SoundSpec, TextSpec
 from modelwright.run import Observe
+from modelwright.tasks import Target
 from modelwright.transforms import ImageInput
 from modelwright.transforms.sound import LONGEST_S, SoundInput, read_sound
-from modelwright.transforms.text import TextInput
+from modelwright.transforms.text import TextInput, TextKind
 from modelwright.transforms.tokenizing import train_tokenizer
 
 Rows = NDArray[np.int64]
@@ -57,13 +59,28 @@ def encode(store: Store, input: Input, *, observe: Observe) -> Encoded:
 _NONE: Rows = np.empty(0, dtype=np.int64)
 
 
-def fit_text(spec: TextSpec, store: Store, train: Rows) -> TextInput:
-    """Return how texts become token ids: a tokenizer made from the training split."""
-    texts = (store.original(row).decode() for row in train.tolist())
-    tokenizer = train_tokenizer(
-        texts, kind=spec.tokenizer, size=spec.size, lowercase=spec.lowercase, fewest=spec.fewest
+def fit_text(spec: TextSpec, store: Store, train: Rows, target: Target = "label") -> TextInput:
+    """Return how texts become token ids: a tokenizer made from the training split.
+
+    Where texts are written from others, both are written in the same tokens.
+    """
+    writes = target in ("text", "next")
+    wanted = store.strings("label") if target == "text" else []
+    texts = chain(
+        (store.original(row).decode() for row in train.tolist()),
+        (wanted[row] for row in train.tolist() if wanted),
     )
-    return TextInput(tokenizer, spec.longest)
+    tokenizer = train_tokenizer(
+        texts,
+        kind=("bpe" if writes else "word") if spec.tokenizer == "auto" else spec.tokenizer,
+        size=(8_000 if writes else 30_000) if spec.size == "auto" else spec.size,
+        lowercase=not writes if spec.lowercase == "auto" else spec.lowercase,
+        fewest=spec.fewest,
+    )
+    return TextInput(tokenizer, spec.longest, _TEXT_KINDS.get(target, "text"))
+
+
+_TEXT_KINDS: dict[Target, TextKind] = {"text": "source", "next": "prompt"}
 
 
 def _encode_texts(store: Store, input: TextInput, *, observe: Observe) -> Encoded:
@@ -77,6 +94,8 @@ def _encode_texts(store: Store, input: TextInput, *, observe: Observe) -> Encode
     key = input.to_json()["tokenizer"]
     values, lengths = ragged_view(store, key, tokens, dtype="int32", observe=observe)
     starts = np.cumsum(lengths) - lengths
+    if input.kind == "prompt":  # Read stretch by stretch, to the end.
+        return Encoded(input, Ragged("tokens", values, starts, lengths, as_dtype="int64"), _NONE)
     ragged = Ragged("tokens", values, starts, np.minimum(lengths, input.longest), as_dtype="int64")
     return Encoded(input, _never_empty(ragged), np.flatnonzero(lengths > input.longest))
 

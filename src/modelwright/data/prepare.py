@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,32 +13,50 @@ from numpy.typing import NDArray
 
 from modelwright.data.arrays import list_arrays
 from modelwright.data.audit import AuditReport, audit
+from modelwright.data.boxed import list_boxes
 from modelwright.data.cifar10 import list_cifar10
-from modelwright.data.dataset import Dataset, Inputs, Split
+from modelwright.data.dataset import Dataset, Inputs, Split, taken
 from modelwright.data.digits import list_digits
+from modelwright.data.documents import list_documents
 from modelwright.data.encoding import Encoded, Input, encode, fit_sound, fit_text
 from modelwright.data.folder import list_folder
 from modelwright.data.lines import list_lines
 from modelwright.data.listing import Kind, Listing
+from modelwright.data.pairs import list_pairs
+from modelwright.data.ragged import Ragged
 from modelwright.data.splits import draw_splits, limited, root, write_splits
 from modelwright.data.store import Store, open_store
 from modelwright.data.table import guess_table, is_table, is_table_folder, list_table
+from modelwright.data.targets import (
+    Windows,
+    box_labels,
+    box_targets,
+    class_targets,
+    letter_targets,
+    letters_of,
+    next_targets,
+    number_targets,
+    text_targets,
+)
 from modelwright.errors import DataError, RecipeError, nearest
 from modelwright.files import json_digest
 from modelwright.recipe import Recipe
 from modelwright.recipe.data import (
     ArraysData,
+    BoxesData,
     Cifar10Data,
     DataSpec,
     DigitsData,
+    DocumentsData,
     FolderData,
     LinesData,
+    PairsData,
     SplitSpec,
     TableData,
     TransformsSpec,
 )
 from modelwright.run import Observe, Progress
-from modelwright.tasks import TASKS
+from modelwright.tasks import TASKS, Target
 from modelwright.transforms import ImageInput
 from modelwright.transforms.sound import SoundInput
 from modelwright.transforms.text import TextInput
@@ -60,14 +78,19 @@ class Prepared:
     labels: tuple[str, ...]
     rows: Mapping[str, Rows]
     """The rows of each split."""
-    targets: NDArray[Any]
-    """The class number of each row, −1 where the row isn't used; or its numbers `[N, D]`."""
+    targets: Any
+    """The class number of each row, −1 where the row isn't used; its numbers `[N, D]`; or what
+    `data.targets` makes of it."""
     inputs: Inputs
     """A row a sample of the store: pixels `[N, H, W, C]`, or token ids or sound samples."""
     report: AuditReport
     mean: tuple[float, ...] = ()
     """Of images: of each channel of the training split, pixels in 0…1."""
     std: tuple[float, ...] = ()
+    kind: Target = "label"
+    """What the targets are."""
+    windows: Windows | None = None
+    """Which rows of the inputs each sample gives, where one gives several."""
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -84,7 +107,12 @@ class Prepared:
     def split(self, name: str) -> Split | None:
         """Return a split, or `None` where it is empty."""
         rows = self.rows[name]
-        return Split(name, self.inputs, rows, self.targets[rows]) if len(rows) else None
+        if self.windows is not None:
+            rows = self.windows.of(rows)
+        if not len(rows):
+            return None
+        pairs = _pairs(self.store, rows) if self.kind == "text" else None
+        return Split(name, self.inputs, rows, taken(self.targets, rows), pairs)
 
     def dataset(self) -> Dataset:
         """Return what training may see."""
@@ -98,14 +126,32 @@ class Prepared:
 
     @property
     def has_classes(self) -> bool:
-        """Whether the targets are classes, not numbers."""
-        return self.targets.ndim == 1
+        """Whether each sample is of one class."""
+        return self.kind == "label"
+
+    @property
+    def num_outputs(self) -> int:
+        """How many numbers a network gives for each answer: classes, numbers, letters, tokens."""
+        match self.kind:
+            case "letters":
+                return len(self.labels) + 1  # The blank.
+            case "text" | "next":
+                assert isinstance(self.input, TextInput)
+                return self.input.tokenizer.size
+            case _:
+                return len(self.labels)
 
     def fingerprint(self, name: str) -> str:
         """Return the digest of a split's samples and targets, whatever their order."""
         rows = self.rows[name]
-        targets = self.targets[rows].tolist()
-        labels = [self.labels[at] if self.has_classes else json.dumps(at) for at in targets]
+        match self.kind:
+            case "label":
+                labels = [self.labels[at] for at in self.targets[rows].tolist()]
+            case "numbers":
+                labels = [json.dumps(at) for at in self.targets[rows].tolist()]
+            case _:
+                held = self.store.strings("label")
+                labels = [held[row] for row in rows.tolist()]
         return root(self.store.fixed("content_digest")[rows], labels)
 
     @property
@@ -143,8 +189,14 @@ class Prepared:
         }
 
     def _about_targets(self) -> dict[str, Any]:
-        if not self.has_classes:
+        if self.kind == "numbers":
             return {"numbers": list(self.labels)}
+        if self.kind == "letters":
+            return {"letters": "".join(self.labels)}
+        if self.kind == "boxes":
+            return {"classes": len(self.labels)}
+        if self.kind in ("text", "next"):
+            return {"vocabulary": self.num_outputs}
         few = len(self.labels) <= 1000
         return {
             "classes": len(self.labels),
@@ -160,7 +212,12 @@ def kind_of(recipe: Recipe) -> Kind:
 
 
 def list_source(
-    spec: DataSpec, *, base: Path, observe: Observe, kind: Kind = "image", numbers: bool = False
+    spec: DataSpec,
+    *,
+    base: Path,
+    observe: Observe,
+    kind: Kind = "image",
+    target: Target = "label",
 ) -> Listing:
     """Return what a source holds, of the kind that the task takes, under the labels' new names.
 
@@ -168,7 +225,7 @@ def list_source(
         DataError: the source can't be used, or holds another kind.
         RecipeError: a label that is to be renamed doesn't occur.
     """
-    listing = _list_source(spec, base=base, observe=observe, kind=kind, numbers=numbers)
+    listing = _list_source(spec, base=base, observe=observe, kind=kind, target=target)
     if listing.kind != kind:
         raise DataError(
             f"`source: {spec.source}` holds {listing.kind}s, and the task takes {kind}s",
@@ -189,7 +246,7 @@ def list_source(
 
 
 def _list_source(
-    spec: DataSpec, *, base: Path, observe: Observe, kind: Kind, numbers: bool
+    spec: DataSpec, *, base: Path, observe: Observe, kind: Kind, target: Target
 ) -> Listing:
     match spec:
         case DigitsData():
@@ -200,9 +257,15 @@ def _list_source(
             group = spec.split.column if spec.split.by == "group" else None
             return list_folder(spec.path, base=base, group=group, kind=kind)
         case TableData():
-            return list_table(spec, base=base, kind=kind, numbers=numbers)
+            return list_table(spec, base=base, kind=kind, target=target)
         case LinesData():
             return list_lines(spec, base=base)
+        case DocumentsData():
+            return list_documents(spec, base=base)
+        case PairsData():
+            return list_pairs(spec, base=base)
+        case BoxesData():
+            return list_boxes(spec, base=base)
         case ArraysData():
             return list_arrays(spec, base=base)
 
@@ -230,19 +293,20 @@ def prepare(
         ResourceError: the disk is full.
     """
     spec = recipe.data
-    numbers = TASKS[recipe.task].target == "numbers"
-    listing = list_source(spec, base=base, observe=observe, kind=kind_of(recipe), numbers=numbers)
+    target = TASKS[recipe.task].target
+    has_labels = target == "label"
+    listing = list_source(spec, base=base, observe=observe, kind=kind_of(recipe), target=target)
     for note in listing.notes:
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, observe=observe)
     labels_by_row, keys = store.strings("label"), store.fixed("content_digest")
-    usable = _usable(store, labels_by_row, numbers=numbers)
+    usable = _usable(store, labels_by_row, target)
     splits = draw_splits(
         spec.split,
         rows=usable,
         given=store.strings("split"),
-        # Numbers have no classes whose shares could be kept.
-        labels=[""] * len(store) if numbers else labels_by_row,
+        # Only classes have shares that could be kept.
+        labels=labels_by_row if has_labels else [""] * len(store),
         extras=store.strings("extra"),
         keys=keys,
     )
@@ -251,21 +315,20 @@ def prepare(
         for name, rows in splits.items()
     }
     observe(Progress("audit", 0, 1))
-    report = audit(store, splits, allow_leaks=spec.allow_leaks, has_labels=not numbers)
+    report = audit(store, splits, allow_leaks=spec.allow_leaks, has_labels=has_labels)
     observe(Progress("audit", 1, 1))
     _refuse_leaks(report, allowed=spec.allow_leaks)
     for finding in report.findings:
         if finding.severity == "warning":
             observe(Progress("note", 0, 0, note=f"Data: {finding.message}"))
-    targets: NDArray[Any]
-    if numbers:
-        assert isinstance(spec, TableData)  # The rules refuse other sources.
-        labels, targets = spec.numbers, _number_targets(labels_by_row, usable, len(spec.numbers))
-    else:
-        labels, targets = _class_targets(labels_by_row, splits)
     input = _input(recipe, store, splits["train"], like, observe)
     encoded = encode(store, input, observe=observe)
-    for note in _cut_notes(encoded, store, splits):
+    names = spec.numbers if isinstance(spec, TableData) else ()
+    asked = _asked(target, encoded, labels_by_row, splits, names=names)
+    if target != "next":  # A language model reads a text stretch by stretch.
+        for note in _cut_notes(encoded.cut, store, splits):
+            observe(Progress("note", 0, 0, note=note))
+    for note in asked.notes:
         observe(Progress("note", 0, 0, note=note))
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -278,27 +341,92 @@ def prepare(
             origins=store.strings("origin"),
             labels=labels_by_row,
         )
-    return Prepared(store, input, labels, splits, targets, encoded.inputs, report, mean, std)
+    return Prepared(
+        store=store,
+        input=input,
+        labels=asked.labels,
+        rows=splits,
+        targets=asked.targets,
+        inputs=asked.inputs,
+        report=report,
+        mean=mean,
+        std=std,
+        kind=target,
+        windows=asked.windows,
+    )
 
 
-def _class_targets(
-    held: Sequence[str], splits: Mapping[str, Rows]
-) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Return the labels in order, and each row's class number."""
-    labels = tuple(sorted({held[row] for rows in splits.values() for row in rows.tolist()}))
-    numbers = {label: number for number, label in enumerate(labels)}
-    targets = np.full(len(held), -1, dtype=np.int64)
-    for rows in splits.values():
-        targets[rows] = [numbers[held[row]] for row in rows.tolist()]
-    return labels, targets
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is wanted of each row, and what the network is given for it."""
+
+    labels: tuple[str, ...]
+    targets: Any
+    inputs: Inputs
+    windows: Windows | None = None
+    notes: tuple[str, ...] = ()
 
 
-def _number_targets(held: Sequence[str], usable: Rows, count: int) -> NDArray[np.float32]:
-    """Return each row's numbers `[N, D]`."""
-    targets = np.zeros((len(held), count), dtype=np.float32)
-    for row in usable.tolist():
-        targets[row] = json.loads(held[row])
-    return targets
+def _asked(
+    target: Target,
+    encoded: Encoded,
+    held: Sequence[str],
+    splits: Mapping[str, Rows],
+    *,
+    names: tuple[str, ...] = (),
+    known: tuple[str, ...] | None = None,
+) -> _Asked:
+    """Return what is wanted of each row; what is fitted is fitted to the training split.
+
+    Args:
+        target: the kind of target.
+        encoded: the inputs of every row.
+        held: what was read as each row's label.
+        splits: the rows that are used.
+        names: of numbers, what they are called.
+        known: the labels, letters or names of a model that exists; then nothing is fitted.
+    """
+    train, inputs, input = splits.get("train", _NO_ROWS), encoded.inputs, encoded.input
+    used = np.sort(np.concatenate(list(splits.values())))
+    match target:
+        case "label":
+            return _Asked(*class_targets(held, splits), inputs)
+        case "numbers":
+            return _Asked(names, number_targets(held, used, len(names)), inputs)
+        case "letters":
+            letters = letters_of(held, train) if known is None else known
+            spelled, unknown = letter_targets(held, letters)
+            note = f"Data: {unknown:,} letters occur in no training text, and are left out"
+            return _Asked(letters, spelled, inputs, notes=(note,) if unknown else ())
+        case "text":
+            assert isinstance(inputs, Ragged)
+            assert isinstance(input, TextInput)
+            given, asked, cut = text_targets(inputs, held, input)
+            return _Asked((), asked, given, notes=tuple(_cut_targets(cut, splits)))
+        case "next":
+            assert isinstance(inputs, Ragged)
+            assert isinstance(input, TextInput)
+            stretches, follow, windows = next_targets(inputs, held, input)
+            return _Asked((), follow, stretches, windows)
+        case "boxes":
+            assert isinstance(input, ImageInput)
+            labels = box_labels(held, train) if known is None else known
+            boxes, unknown = box_targets(held, input, labels, used)
+            note = f"Data: {unknown:,} boxes have labels that no training image has"
+            return _Asked(labels, boxes, inputs, notes=(note,) if unknown else ())
+
+
+_NO_ROWS: Rows = np.empty(0, dtype=np.int64)
+
+
+def _cut_targets(cut: Rows, splits: Mapping[str, Rows]) -> Iterator[str]:
+    for name, rows in splits.items():
+        count = len(np.intersect1d(cut, rows))
+        if count:
+            yield (
+                f"Data: {count:,} of {len(rows):,} texts wanted of the {name} split are longer "
+                "than `text.longest` allows, and their ends are cut off"
+            )
 
 
 def _input(
@@ -310,7 +438,7 @@ def _input(
             case "image":
                 return resolve_input(recipe.transforms, store, train)
             case "text":
-                return fit_text(recipe.text, store, train)
+                return fit_text(recipe.text, store, train, TASKS[recipe.task].target)
             case "sound":
                 return fit_sound(recipe.sound, store, train)
     if not isinstance(like, ImageInput):
@@ -322,10 +450,10 @@ def _input(
     return input
 
 
-def _cut_notes(encoded: Encoded, store: Store, splits: Mapping[str, Rows]) -> Iterator[str]:
+def _cut_notes(all_cut: Rows, store: Store, splits: Mapping[str, Rows]) -> Iterator[str]:
     """Say how many samples are longer than what is taken of them."""
     for name, rows in splits.items():
-        cut = np.intersect1d(encoded.cut, rows)
+        cut = np.intersect1d(all_cut, rows)
         if len(cut):
             first = store.strings("origin")[int(cut[0])]
             key = f"{store.kind}.longest" + ("_s" if store.kind == "sound" else "")
@@ -335,7 +463,7 @@ def _cut_notes(encoded: Encoded, store: Store, splits: Mapping[str, Rows]) -> It
             )
 
 
-def _usable(store: Store, labels: Sequence[str], *, numbers: bool) -> Rows:
+def _usable(store: Store, labels: Sequence[str], target: Target) -> Rows:
     broken = store.errors()
     usable = np.array([row for row in range(len(store)) if row not in broken], dtype=np.int64)
     if not len(usable):
@@ -347,7 +475,9 @@ def _usable(store: Store, labels: Sequence[str], *, numbers: bool) -> Rows:
             fix="Look at it; the paths in a table start from its folder",
         )
     kinds = {labels[row] for row in usable.tolist()}
-    if len(kinds) < 2 and numbers:
+    if target not in ("label", "numbers"):
+        return usable
+    if len(kinds) < 2 and target == "numbers":
         raise DataError(
             f"all samples have one target, {next(iter(kinds))}, so there is nothing to learn",
             where=store.title,
@@ -463,7 +593,7 @@ def labelled_split(
     labels: Sequence[str],
     observe: Observe,
     like: DataSpec | None = None,
-    numbers: bool = False,
+    target: Target = "label",
 ) -> tuple[Split, str]:
     """Return labelled data as a split for an existing model, and its fingerprint.
 
@@ -475,20 +605,20 @@ def labelled_split(
         input: how the model takes its samples.
         labels: the model's labels.
         observe: called with progress.
-        numbers: whether the targets are numbers, called as the model's labels.
+        target: what is wanted; numbers are called as the model's labels.
         like: the section `data` that the model was made from: a table's columns are taken to be
             called as there, and labels to be renamed so.
 
     Raises:
         DataError: the data can't be used, or holds a label that the model doesn't know.
     """
-    listing = _list_any(path, input, like, observe, tuple(labels) if numbers else ())
+    listing = _list_any(path, input, like, observe, target, tuple(labels))
     if not any(listing.splits) and listing.title == "digits":
         note = "All of `digits` is measured, images that a model was trained on among them"
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, observe=observe)
     given, held = np.array(store.strings("split")), store.strings("label")
-    if like is not None:
+    if like is not None and target == "label":
         held = [like.rename.get(label, label) for label in held]
     broken = store.errors()
     chosen = given == "test" if (given == "test").any() else np.ones(len(store), dtype=bool)
@@ -498,16 +628,30 @@ def labelled_split(
     if broken:
         note = f"{len(broken):,} {store.kind}s can't be used and are left out"
         observe(Progress("note", 0, 0, note=note))
-    targets = (
-        _number_targets(held, rows, len(labels))[rows]
-        if numbers
-        else _known_classes(store, held, rows, labels)
-    )
     encoded = encode(store, input, observe=observe)
-    for note in _cut_notes(encoded, store, {"test": rows}):
+    for note in _cut_notes(encoded.cut, store, {"test": rows}):
         observe(Progress("note", 0, 0, note=note))
     mark = root(store.fixed("content_digest")[rows], [held[row] for row in rows.tolist()])
-    return Split("test", encoded.inputs, rows, targets), mark
+    if target == "label":
+        return Split("test", encoded.inputs, rows, _known_classes(store, held, rows, labels)), mark
+    names = tuple(labels)
+    asked = _asked(target, encoded, held, {"test": rows}, names=names, known=names)
+    for note in asked.notes:
+        observe(Progress("note", 0, 0, note=note))
+    if asked.windows is not None:
+        rows = asked.windows.of(rows)
+    pairs = _pairs(store, rows) if target == "text" else None
+    return Split("test", asked.inputs, rows, taken(asked.targets, rows), pairs), mark
+
+
+def _pairs(store: Store, rows: Rows) -> Callable[[], tuple[list[str], list[str]]]:
+    """Return a function that reads the texts of rows, and those that are wanted for them."""
+
+    def read() -> tuple[list[str], list[str]]:
+        held = store.strings("label")
+        return [store.original(row).decode() for row in rows.tolist()], [held[row] for row in rows]
+
+    return read
 
 
 def _known_classes(
@@ -531,7 +675,12 @@ def _known_classes(
 
 
 def _list_any(
-    path: Path, input: Input, like: DataSpec | None, observe: Observe, numbers: tuple[str, ...]
+    path: Path,
+    input: Input,
+    like: DataSpec | None,
+    observe: Observe,
+    target: Target,
+    labels: tuple[str, ...],
 ) -> Listing:
     base, kind = Path.cwd(), KINDS[type(input)]
     if str(path) == "digits" and not path.exists():
@@ -556,10 +705,12 @@ def _list_any(
                 "path": str(path),
                 "split": SplitSpec(),
                 "split_column": None,
-                "numbers": numbers or columns.numbers,
+                "numbers": labels if target == "numbers" else columns.numbers,
             }
         )
-        return list_table(chosen, base=base, kind=kind, numbers=bool(numbers))
+        return list_table(chosen, base=base, kind=kind, target=target)
+    if target == "next":
+        return list_documents(DocumentsData(source="documents", path=str(path)), base=base)
     if path.is_file() and kind == "text":
         return list_lines(LinesData(source="lines", path=str(path)), base=base)
     return list_folder(str(path), base=base, group=None, kind=kind)

@@ -38,6 +38,7 @@ class Ragged:
     multiple: int = 8
     least: int = 1
     length_name: str = "length"
+    """Empty where the length is no field of its own."""
     as_dtype: str = ""
     """What the values become as they are gathered; as they are, where it isn't said."""
 
@@ -72,12 +73,13 @@ class Ragged:
             (self.name, np.dtype(self.as_dtype or self.values.dtype), shape),
             (self.length_name, np.int64),
         ]
-        found = np.zeros(len(starts), dtype=fields)
+        found = np.zeros(len(starts), dtype=fields if self.length_name else fields[:1])
         if self.pad:
             found[self.name] = self.pad
         for at, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
             found[self.name][at, :length] = self.values[start : start + length]
-        found[self.length_name] = lengths
+        if self.length_name:
+            found[self.length_name] = lengths
         return found
 
 
@@ -100,6 +102,10 @@ class Joined:
     def item_bytes(self) -> int:
         """Bytes of one value as it is kept."""
         return self.parts[0].item_bytes
+
+    def take(self, rows: Ints) -> Joined:
+        """Return some of the rows, without copying a value."""
+        return Joined(tuple(part.take(rows) for part in self.parts))
 
     def __getitem__(self, rows: Any) -> NDArray[Any]:
         """Return rows as records with the fields of all parts."""

@@ -14,12 +14,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from modelwright.data.documents import WHOLE
 from modelwright.data.folder import SUFFIXES as FILE_SUFFIXES
 from modelwright.data.lines import read_maybe_packed
 from modelwright.data.listing import SPLITS, Kind, Listing, find_path, read_file
 from modelwright.errors import DataError, nearest
 from modelwright.files import digest
 from modelwright.recipe.data import TableData
+from modelwright.tasks import Target
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 csv.field_size_limit(1 << 24)
@@ -45,7 +47,7 @@ class _Rows:
 
 
 def list_table(
-    spec: TableData, *, base: Path, kind: Kind = "image", numbers: bool = False
+    spec: TableData, *, base: Path, kind: Kind = "image", target: Target = "label"
 ) -> Listing:
     """Return the rows of a table, or of a folder with a table for each split.
 
@@ -53,14 +55,15 @@ def list_table(
         spec: the section.
         base: where a relative path starts.
         kind: what its rows hold.
-        numbers: whether their targets are numbers, not labels.
+        target: what is wanted of them.
 
     Raises:
         DataError: the table can't be read, a column is missing, or a row is torn.
     """
     path = find_path(spec.path, base)
     files = _files(path)
-    targets = spec.numbers if numbers else (spec.label,)
+    numbers = target == "numbers"
+    targets = spec.numbers if numbers else () if target == "next" else (spec.label,)
     tables = [_read(file, split, spec, kind, targets, numbers) for file, split in files]
     starts: list[int] = []
     total = 0
@@ -95,7 +98,9 @@ def list_table(
         extras=[extra for rows in tables for extra in rows.extras],
         read=read,
         kind=kind,
-        faults={at: _NO_NUMBER for at, label in enumerate(labels) if numbers and not label},
+        faults={at: _NO_TARGET[target] for at, label in enumerate(labels) if not label.strip()}
+        if target in _NO_TARGET
+        else {},
         sampling_rate=spec.sampling_rate if kind == "sound" else None,
     )
 
@@ -273,17 +278,19 @@ def _read(
                 where=f"{file} (data.{key})",
                 why=nearest(name, columns) or f"Its columns are {', '.join(map(str, columns))}",
             )
+    inputs = columns[column]()
+    count = len(inputs)
     columns_of_targets = [columns[name]() for name in targets]
-    count = len(columns_of_targets[0])
-    labels = (
-        [_numbers(values) for values in zip(*columns_of_targets, strict=True)]
-        if numbers
-        else [_text(value) for value in columns_of_targets[0]]
-    )
+    if numbers:
+        labels = [_numbers(values) for values in zip(*columns_of_targets, strict=True)]
+    elif targets:
+        labels = [_wanted(value) for value in columns_of_targets[0]]
+    else:
+        labels = [WHOLE] * count
     first_line = 2 if _suffix(file).startswith((".csv", ".tsv")) else 1
     rows = _Rows(
         path=file,
-        inputs=columns[column](),
+        inputs=inputs,
         labels=labels,
         splits=[split] * count,
         extras=[_text(v) for v in columns[spec.split.column]()]
@@ -297,7 +304,17 @@ def _read(
     return _Rows(file, rows.inputs, rows.labels, named, rows.extras, rows.first_line)
 
 
-_NO_NUMBER = "its target isn't a finite number"
+_NO_TARGET: dict[Target, str] = {
+    "numbers": "its target isn't a finite number",
+    "letters": "its text is empty",
+    "text": "its target is empty",
+}
+
+
+def _wanted(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+        return " ".join(value)  # A text that comes sentence by sentence.
+    return _text(value)
 
 
 def _numbers(values: Sequence[Any]) -> str:

@@ -18,8 +18,8 @@ from modelwright.evaluation.measure import (
     sizes,
 )
 from modelwright.evaluation.openings import Openings, open_test, openings
-from modelwright.evaluation.scores import Scored, measure_scores
-from modelwright.evaluation.simple import mean_numbers
+from modelwright.evaluation.scores import Scored, measure_scores, measure_texts
+from modelwright.evaluation.simple import frequent_tokens, mean_numbers
 
 __all__ = [
     "BASELINES",
@@ -36,6 +36,7 @@ __all__ = [
     "Verdict",
     "answer",
     "compare",
+    "frequent_tokens",
     "hardware",
     "headline",
     "judge",
@@ -44,6 +45,7 @@ __all__ = [
     "measure_baselines",
     "measure_latency",
     "measure_scores",
+    "measure_texts",
     "open_test",
     "openings",
     "runtime",

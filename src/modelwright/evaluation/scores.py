@@ -6,6 +6,8 @@ samples' tallies bounds them. Nothing here assumes images, labels or the shape o
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -21,6 +23,8 @@ from modelwright.ledger import Evidence
 from modelwright.run import Observe, Progress, silent
 from modelwright.tasks import Tally, Task, join, take
 
+FEW = 32
+"""So many samples are answered at once where each has many answers: tokens, boxes."""
 _MOST_DRAWS, _FEWEST_DRAWS = 1000, 100
 _VALUES_DRAWN = 100_000_000
 """Bounds the time of the bootstrap: the values that are scored anew, in all."""
@@ -33,7 +37,7 @@ class GivesOutputs(Protocol):
     def digest(self) -> str:
         """The model digest."""
 
-    def outputs(self, inputs: NDArray[Any], /) -> NDArray[np.float32]:
+    def outputs(self, inputs: NDArray[Any], /) -> Any:
         """Return raw outputs `[N, …]` for what the host steps deliver, `[N, …]`."""
 
 
@@ -46,6 +50,8 @@ class Scored:
     """The digest of the model that was measured."""
     tally: Tally
     labels: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
+    """Of texts that were written: each sample's."""
 
 
 def measure_scores(
@@ -55,7 +61,7 @@ def measure_scores(
     *,
     fingerprint: str,
     place: Place,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     observe: Observe = silent,
 ) -> Scored:
     """Measure a model file on a split by what its task scores.
@@ -66,7 +72,7 @@ def measure_scores(
         task: the task, of the table in `tasks`.
         fingerprint: the digest of the samples.
         place: hardware, runtime and threads.
-        chunk: how many samples are answered at once.
+        chunk: how many samples are answered at once; fewer by default where each has many answers.
         observe: told how far it is.
 
     Raises:
@@ -74,6 +80,9 @@ def measure_scores(
     """
     if len(samples) == 0:
         raise DataError(f"the {samples.name} split holds no samples to measure")
+    labels = tuple(getattr(model, "labels", ()))
+    if chunk is None:
+        chunk = CHUNK if task.output_kind in ("logits", "values") else FEW
     parts = []
     for start in range(0, len(samples), chunk):
         observe(Progress("measure", start, len(samples)))
@@ -82,32 +91,138 @@ def measure_scores(
         first = outputs[0] if isinstance(outputs, tuple) else outputs
         if not np.isfinite(first).all():
             raise DataError("the model's outputs hold values that aren't finite (NaN or infinite)")
-        parts.append(task.tally(outputs, samples.targets[chosen]))
+        parts.append(task.tally(outputs, samples.targets[chosen], labels))
     observe(Progress("measure", len(samples), len(samples)))
     tally = join(parts)
+    evidence = bounded(
+        tally,
+        task.summary,
+        samples,
+        method=f"as the task {task.name} scores it",
+        fingerprint=fingerprint,
+        model=model.digest,
+        place=place,
+    )
+    return Scored(tuple(evidence), model.digest, tally, labels)
+
+
+class Answers(Protocol):
+    """What writes texts: a loaded model file."""
+
+    @property
+    def digest(self) -> str:
+        """The model digest."""
+
+    def predict(self, inputs: Any, *, top: int = 1) -> Any:
+        """Return for each text a list with one answer, `{"text": …}`."""
+
+
+def measure_texts(
+    model: Answers,
+    samples: Split,
+    task: Task,
+    *,
+    fingerprint: str,
+    place: Place,
+    baseline: bool = True,
+    observe: Observe = silent,
+) -> tuple[list[Evidence], tuple[str, ...]]:
+    """Let a model file write a text from each sample, and compare it with the one wanted.
+
+    Args:
+        model: the model file, loaded.
+        samples: the split, with its `pairs`.
+        task: a task with a `judge`.
+        fingerprint: the digest of the samples.
+        place: hardware, runtime and threads.
+        baseline: also measure a simple answer: the source itself, or its first sentence.
+        observe: told how far it is.
+
+    Returns:
+        The evidence, and the texts written.
+    """
+    assert samples.pairs is not None
+    assert task.judge is not None
+    assert task.judged is not None
+    given, wanted = samples.pairs()
+    written: list[str] = []
+    for start in range(0, len(given), FEW):
+        observe(Progress("measure", start, len(given), note="writing"))
+        part = given[start : start + FEW]
+        written += [answer[0]["text"] for answer in model.predict(part, top=1)]
+    observe(Progress("measure", len(given), len(given)))
+    tally = task.judge(written, wanted)
+    method = f"texts written by beam search, as the task {task.name} scores them"
+    evidence = bounded(
+        tally,
+        task.judged,
+        samples,
+        method=method,
+        fingerprint=fingerprint,
+        model=model.digest,
+        place=place,
+    )
+    if baseline:
+        is_summary = task.name == "summarization"
+        simple = [_first_sentence(text) for text in given] if is_summary else given
+        evidence += bounded(
+            task.judge(simple, wanted),
+            task.judged,
+            samples,
+            method="the first sentence" if is_summary else "the text itself, as it is given",
+            fingerprint=fingerprint,
+            subject="baseline:lead" if is_summary else "baseline:copy",
+        )
+    return evidence, tuple(written)
+
+
+_SENTENCE = re.compile(r"(?<=[.!?。！？])\s")
+
+
+def _first_sentence(text: str) -> str:
+    return _SENTENCE.split(text.strip(), maxsplit=1)[0]
+
+
+def bounded(
+    tally: Tally,
+    summary: Callable[[Tally], Mapping[str, float]],
+    samples: Split,
+    *,
+    method: str,
+    fingerprint: str,
+    model: str = "",
+    subject: str = "",
+    place: Place | None = None,
+) -> list[Evidence]:
+    """Return what a tally comes to, each figure with its bootstrap interval."""
     split = samples.name if samples.name in ("test", "validation", "train") else ""
-    drawn = draws(tally, len(samples), task)
-    evidence = [
+    drawn = draws(tally, len(samples), summary)
+    more: dict[str, Any] = {"subject": subject} if subject else {"model": model}
+    if place is not None:
+        more |= {
+            "hardware": place.hardware,
+            "runtime": place.runtime,
+            "threads": place.threads,
+        }
+    return [
         Evidence(
             metric=metric,
             value=float(value),
             low=min(float(value), float(np.quantile(drawn[metric], TAIL))),
             high=max(float(value), float(np.quantile(drawn[metric], 1 - TAIL))),
             n=len(samples),
-            method=f"as the task {task.name} scores it; bootstrap of {len(drawn[metric]):,} draws",
-            model=model.digest,
+            method=f"{method}; bootstrap of {len(drawn[metric]):,} draws",
             split=cast("SplitName", split),
             data=fingerprint,
-            hardware=place.hardware,
-            runtime=place.runtime,
-            threads=place.threads,
+            **more,
         )
-        for metric, value in task.summary(tally).items()
+        for metric, value in summary(tally).items()
     ]
-    return Scored(tuple(evidence), model.digest, tally, tuple(getattr(model, "labels", ())))
 
 
-def draws(tally: Tally, count: int, task: Task) -> dict[str, list[float]]:
+def draws(
+    tally: Tally, count: int, summary: Callable[[Tally], Mapping[str, float]]
+) -> dict[str, list[float]]:
     """Return each score over samples drawn anew, with replacement."""
     size = sum(array.size for array in tally.values())
     times = max(_FEWEST_DRAWS, min(_MOST_DRAWS, _VALUES_DRAWN // max(1, size)))
@@ -115,6 +230,6 @@ def draws(tally: Tally, count: int, task: Task) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for _ in range(times):
         picks = random.integers(0, count, size=count)
-        for metric, value in task.summary(take(tally, picks)).items():
+        for metric, value in summary(take(tally, picks)).items():
             found.setdefault(metric, []).append(float(value))
     return found

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.data.dataset import Split
 from modelwright.errors import DataError
-from modelwright.evaluation.intervals import TAIL
 from modelwright.evaluation.linear import Features, ridge
-from modelwright.evaluation.measure import SplitName
-from modelwright.evaluation.scores import draws
+from modelwright.evaluation.scores import bounded
 from modelwright.ledger import Evidence
 from modelwright.metrics import Doubles, Ints
-from modelwright.tasks import Task
+from modelwright.tasks import Task, join
 
 _CHUNK = 256
 _COUNTS = 100_000_000
@@ -54,9 +51,11 @@ def naive_bayes(train: Split, samples: Split, num_classes: int) -> Ints:
     return np.concatenate(found).astype(np.int64)
 
 
-def _tokens(split: Split) -> Iterator[tuple[int, NDArray[np.int64]]]:
+def _tokens(split: Split, asked: str = "") -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield where each chunk begins, and its token ids: the inputs', or what is asked."""
     for start in range(0, len(split), _CHUNK):
-        yield start, split.gather(slice(start, start + _CHUNK))["tokens"]
+        chosen = slice(start, start + _CHUNK)
+        yield start, split.targets[chosen][asked] if asked else split.gather(chosen)["tokens"]
 
 
 def _largest(split: Split) -> int:
@@ -100,19 +99,42 @@ def mean_numbers(train: Split, samples: Split, task: Task, *, fingerprint: str) 
     """Measure always answering with the training samples' average, as `baseline:mean`."""
     average = train.targets.astype(np.float64).mean(axis=0)
     answers = np.broadcast_to(average, samples.targets.shape)
-    tally = task.tally(answers, samples.targets)
-    drawn = draws(tally, len(samples), task)
-    return [
-        Evidence(
-            metric=metric,
-            value=float(value),
-            low=min(float(value), float(np.quantile(drawn[metric], TAIL))),
-            high=max(float(value), float(np.quantile(drawn[metric], 1 - TAIL))),
-            n=len(samples),
-            method="always the average of the training samples; bootstrap",
-            subject="baseline:mean",
-            split=cast("SplitName", samples.name),
-            data=fingerprint,
+    return bounded(
+        task.tally(answers, samples.targets, ()),
+        task.summary,
+        samples,
+        method="always the average of the training samples",
+        fingerprint=fingerprint,
+        subject="baseline:mean",
+    )
+
+
+def frequent_tokens(
+    train: Split, samples: Split, task: Task, vocabulary: int, *, fingerprint: str
+) -> list[Evidence]:
+    """Measure a model that knows how frequent each token is and nothing else: `unigram`."""
+    counts = np.ones(vocabulary)
+    for _, tokens in _tokens(train, "next"):
+        counts += np.bincount(tokens.ravel(), minlength=vocabulary)
+    counts[0] = 0.0  # Padding.
+    with np.errstate(divide="ignore"):
+        losses = -np.log(counts / counts.sum())
+    losses[0] = 0.0
+    parts = []
+    for start, tokens in _tokens(samples, "next"):
+        sizes = samples.targets[start : start + len(tokens)]["bytes"].astype(np.int64)
+        parts.append(
+            {
+                "loss": losses[tokens].sum(axis=1),
+                "tokens": (tokens != 0).sum(axis=1),
+                "bytes": sizes.sum(axis=1),
+            }
         )
-        for metric, value in task.summary(tally).items()
-    ]
+    return bounded(
+        join(parts),
+        task.summary,
+        samples,
+        method="each token by its share of the training tokens",
+        fingerprint=fingerprint,
+        subject="baseline:unigram",
+    )

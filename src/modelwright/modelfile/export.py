@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from modelwright.errors import ModelFileError, require
 from modelwright.modelfile.graph import WEIGHTS_LOCATION
+from modelwright.modelfile.outputs import OutputForm
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 OPSET = 20  # the first with Gelu; onnxruntime 1.22, the oldest we take, has all of it
 IR_VERSION = 10
+PAST = "P"
+"""The size of what was written before, which may be 0; all other free sizes are 1 or more."""
 _LIBRARIES = (
     "modelwright",
     "numpy",
@@ -52,22 +55,28 @@ class Exported:
     shared: dict[str, str]
     """Names of weights that are another one's."""
     outputs: tuple[TensorSpec, ...]
-    answer: Callable[[Arrays], NDArray[np.float32]]
+    answer: Callable[[Arrays], tuple[NDArray[Any], ...]]
     """The network itself, in evaluation mode: from arrays by the inputs' names to its outputs."""
     parameters: int
     multiply_adds: int
 
 
 def export(
-    network: nn.Module, samples: Arrays, *, inputs: Sequence[TensorSpec], output: str
+    network: nn.Module,
+    samples: Arrays,
+    *,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[OutputForm],
+    within: str = "",
 ) -> Exported:
     """Export a network as it answers in evaluation mode; the network isn't changed.
 
     Args:
-        network: takes the inputs by position and returns one output `[N, …]`.
+        network: takes the inputs by position and returns one output `[N, …]`, or a tuple of them.
         samples: at least two, by the names of the inputs.
         inputs: what the network takes.
-        output: what its output is to be called.
+        outputs: what its outputs are.
+        within: where in `network` stands the one whose names the weights are to have: `decoder`.
 
     Raises:
         ModelFileError: the exporter can't express the network.
@@ -77,18 +86,24 @@ def export(
         require(library, extra="train", purpose="to write a model file")
     calm = copy.deepcopy(network).to("cpu").float().eval().requires_grad_(False)
     arguments = _tensors(samples, inputs)
-    expected = _answer(calm, arguments)
+    expected = _answer(calm, arguments, outputs)
     weights, shared = _weights(calm)
-    model = _export(calm, arguments, inputs, output)
+    model = _export(calm, arguments, inputs, outputs)
+    if within:
+        start = f"{within}."
+        _rename(model, start)
+        weights = {name.removeprefix(start): array for name, array in weights.items()}
+        shared = {a.removeprefix(start): b.removeprefix(start) for a, b in shared.items()}
     _clean(model, {*weights, *shared})
     _set_apart(model, weights, shared)
-    free = inputs[0].shape[0]
     return Exported(
         graph=model.SerializeToString(deterministic=True),
         weights=weights,
         shared=shared,
-        outputs=(TensorSpec(output, "float32", (free, *expected.shape[1:])),),
-        answer=lambda arrays: _answer(calm, _tensors(arrays, inputs)),
+        outputs=tuple(
+            form.tensor(found.shape) for form, found in zip(outputs, expected, strict=True)
+        ),
+        answer=lambda arrays: _answer(calm, _tensors(arrays, inputs), outputs),
         parameters=sum(item.numel() for item in calm.parameters()),
         multiply_adds=_multiply_adds(calm, arguments),
     )
@@ -114,33 +129,49 @@ def _tensors(arrays: Arrays, inputs: Sequence[TensorSpec]) -> tuple[Tensor, ...]
     return tuple(torch.from_numpy(np.array(arrays[tensor.name])) for tensor in inputs)
 
 
-def _answer(network: nn.Module, arguments: tuple[Tensor, ...]) -> NDArray[np.float32]:
-    """Return the network's own output.
+def _answer(
+    network: nn.Module, arguments: tuple[Tensor, ...], outputs: Sequence[OutputForm]
+) -> tuple[NDArray[Any], ...]:
+    """Return the network's own outputs.
 
     Raises:
-        ModelFileError: it isn't one finite array.
+        ModelFileError: they are more or fewer than they should be, or not finite.
     """
     import torch
 
     with torch.no_grad():
         answer = network(*arguments)
-    if not isinstance(answer, torch.Tensor) or not torch.isfinite(answer).all():
+    found = answer if isinstance(answer, tuple) else (answer,)
+    fits = len(found) == len(outputs) and all(isinstance(item, torch.Tensor) for item in found)
+    if not fits or not all(bool(torch.isfinite(item).all()) for item in found):
         raise ModelFileError(
-            "the network doesn't answer with one finite array",
+            f"the network doesn't answer with {len(outputs)} finite array"
+            + ("s" if len(outputs) > 1 else ""),
             fix="Train it again with a smaller `train.optimizer.lr`",
         )
-    found: NDArray[np.float32] = answer.to(torch.float32).numpy()
-    return found
+    return tuple(item.numpy().astype(form.dtype) for item, form in zip(found, outputs, strict=True))
+
+
+def _rename(model: onnx.ModelProto, start: str) -> None:
+    """Give weights the names that they have in the network within the exported one."""
+    for item in model.graph.initializer:
+        item.name = item.name.removeprefix(start)
+    for node in model.graph.node:
+        for at, name in enumerate(node.input):
+            node.input[at] = name.removeprefix(start)
 
 
 def _export(
-    network: nn.Module, arguments: tuple[Tensor, ...], inputs: Sequence[TensorSpec], output: str
+    network: nn.Module,
+    arguments: tuple[Tensor, ...],
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[OutputForm],
 ) -> onnx.ModelProto:
     import torch
     from onnxscript import optimizer
 
     free = {
-        size: torch.export.Dim(size, min=1)
+        size: torch.export.Dim(size, min=0 if size == PAST else 1)
         for tensor in inputs
         for size in tensor.shape
         if isinstance(size, str)
@@ -160,7 +191,7 @@ def _export(
                 external_data=False,
                 opset_version=OPSET,
                 input_names=[tensor.name for tensor in inputs],
-                output_names=[output],
+                output_names=[form.name for form in outputs],
                 dynamic_shapes=shapes,
             )
         except (RuntimeError, torch.onnx.OnnxExporterError) as error:

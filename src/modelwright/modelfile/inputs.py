@@ -23,7 +23,7 @@ from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.transforms import ImageInput, decode_image, read_image, view_batches
 from modelwright.transforms.sound import SoundInput, read_sound
-from modelwright.transforms.text import TextInput
+from modelwright.transforms.text import BEGIN, TextInput
 
 _LARGEST_SIDE = 1 << 16
 Declared = Mapping[str, Any]
@@ -371,6 +371,75 @@ def padded(name: str, rows: Sequence[NDArray[Any]], dtype: str) -> Arrays:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptReader:
+    """Texts that a language model goes on from; one may be empty."""
+
+    spec: TextInput
+    tensors: tuple[TensorSpec, ...] = (TensorSpec("tokens", "int64", ("N", "T")),)
+    view_choices: tuple[str | int, ...] = ("none",)
+
+    def take_apart(self, inputs: Any) -> Items:
+        """Tell one text from several."""
+        if isinstance(inputs, list | tuple):
+            return Items(inputs, is_one=False)
+        return Items([inputs], is_one=True)
+
+    def read(self, items: Sequence[Any]) -> Arrays:
+        """Tokenize texts; of what is longer than the model was trained on, the end is taken."""
+        texts = [_read_text(item, number) for number, item in enumerate(items)]
+        rows = [ids[-self.spec.longest :] for ids in self.spec.tokenizer.encode(texts)]
+        return {"tokens": padded("tokens", rows, "int64")["tokens"]}
+
+    def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
+        """Return the batch: there is no other view."""
+        return no_views(batch, views, kind="prompt")
+
+    def synthetic(self, count: int) -> Arrays:
+        """Return ids that never change."""
+        return {"tokens": TextReader(self.spec).synthetic(count)["tokens"]}
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReader:
+    """Texts from which others are written; `target` is what is written, where that is known."""
+
+    spec: TextInput
+    tensors: tuple[TensorSpec, ...] = (
+        TensorSpec("source", "int64", ("N", "T")),
+        TensorSpec("source_length", "int64", ("N",)),
+        TensorSpec("target", "int64", ("N", "S")),
+    )
+    view_choices: tuple[str | int, ...] = ("none",)
+
+    def take_apart(self, inputs: Any) -> Items:
+        """Tell one text from several."""
+        if isinstance(inputs, list | tuple):
+            return Items(inputs, is_one=False)
+        return Items([inputs], is_one=True)
+
+    def read(self, items: Sequence[Any]) -> Arrays:
+        """Tokenize texts; what is longer than the model takes is cut off at the end."""
+        found = TextReader(self.spec).read(items)
+        begins = np.full((len(items), 1), BEGIN, np.int64)
+        return {"source": found["tokens"], "source_length": found["length"], "target": begins}
+
+    def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
+        """Return the batch: there is no other view."""
+        return no_views(batch, views, kind="source")
+
+    def synthetic(self, count: int) -> Arrays:
+        """Return ids that never change, in rows of different lengths."""
+        found = TextReader(self.spec).synthetic(count)
+        begins = np.full((count, 1), BEGIN, np.int64)
+        target = np.concatenate([begins, found["tokens"][:, ::-1][:, :3]], axis=1)
+        return {
+            "source": found["tokens"],
+            "source_length": found["length"],
+            "target": np.ascontiguousarray(target),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class SoundReader:
     """Sounds: paths or bytes of WAV, FLAC or OGG files, or arrays at the model's own rate."""
 
@@ -430,6 +499,12 @@ MOST_SOUND_BYTES = 1 << 30
 READERS: dict[str, Callable[[Declared, Mapping[str, bytes]], Reader]] = {
     "image": lambda declared, assets: ImageReader(image_input(declared)),
     "text": lambda declared, assets: TextReader(TextInput.from_json(dict(declared), dict(assets))),
+    "prompt": lambda declared, assets: PromptReader(
+        TextInput.from_json(dict(declared), dict(assets))
+    ),
+    "source": lambda declared, assets: SourceReader(
+        TextInput.from_json(dict(declared), dict(assets))
+    ),
     "sound": lambda declared, assets: SoundReader(SoundInput.from_json(dict(declared))),
     "arrays": lambda declared, assets: ArraysReader(_declared_tensors(declared)),
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,19 +38,63 @@ def _fits(shape: tuple[int, ...], tensor: TensorSpec, count: int) -> bool:
     return all(size == wanted for size, wanted in declared if isinstance(wanted, int))
 
 
-def difference(kind: str, found: Outputs, expected: Outputs) -> float:
-    """Return the largest difference of two outputs; infinite where they can't be compared.
+@dataclass(frozen=True, slots=True)
+class OutputForm:
+    """One output of a graph: its name, and its sizes that are free at run time, by their axis."""
+
+    name: str
+    free: Mapping[int, str] = field(default_factory=dict)
+    dtype: str = "float32"
+
+    def tensor(self, shape: Sequence[int]) -> TensorSpec:
+        """Return what a file declares of an output that had this shape; its first axis is N."""
+        sizes = [self.free.get(at, size) for at, size in enumerate(shape)]
+        return TensorSpec(self.name, self.dtype, ("N", *sizes[1:]))
+
+
+FORMS: dict[str, tuple[OutputForm, ...]] = {
+    "logits": (OutputForm("logits"),),
+    "values": (OutputForm("values"),),
+    "tokens": (OutputForm("next", {1: "T"}),),
+    "texts": (OutputForm("next", {1: "S"}),),
+    "frames": (OutputForm("frames", {1: "F"}), OutputForm("steps", dtype="int64")),
+    "boxes": (OutputForm("scores"), OutputForm("boxes")),
+}
+"""What a network of each kind gives: `logits` of exclusive classes; `values`, numbers; `tokens`,
+logits of what follows each token; `texts`, the same for a text that is written from another;
+`frames`, logits at each step of a sound and how many steps it has; `boxes`, logits and boxes of
+each location."""
+
+
+ANSWERS_BESIDE_LABELS = {"logits": 0, "frames": 1, "boxes": 0}
+"""How many answers a network gives beside one a label: for sounds, that nothing is said."""
+
+
+def forms_of(kind: str) -> tuple[OutputForm, ...]:
+    """Return the outputs of a kind of network.
 
     Raises:
         ModelFileError: this version doesn't know the kind.
     """
-    if kind not in DIFFERENCES:
+    if kind not in FORMS:
         raise ModelFileError(
             f"outputs of the kind {kind!r} aren't known to this version", fix="Update modelwright"
         )
+    return FORMS[kind]
+
+
+def difference(name: str, found: Outputs, expected: Outputs) -> float:
+    """Return the largest difference of two outputs; infinite where they can't be compared.
+
+    Args:
+        name: what the output is called, which says how it is compared.
+        found: one of the two.
+        expected: the other.
+    """
     if found.shape != expected.shape or not np.isfinite(found).all():
         return float("inf")
-    return DIFFERENCES[kind](found.astype(np.float64), expected.astype(np.float64))
+    compare = DIFFERENCES.get(name, _of_values)
+    return compare(found.astype(np.float64), expected.astype(np.float64))
 
 
 def _of_values(found: Outputs, expected: Outputs) -> float:
@@ -60,12 +105,14 @@ def _of_values(found: Outputs, expected: Outputs) -> float:
 
 def _of_logits(found: Outputs, expected: Outputs) -> float:
     """Return the largest difference of a probability, or of a logit as a share: the larger."""
-    probability = np.abs(softmax(found) - softmax(expected)).max(initial=0.0)
+    rows = [array.reshape(-1, array.shape[-1]) for array in (found, expected)]
+    probability = np.abs(softmax(rows[0]) - softmax(rows[1])).max(initial=0.0)
     return max(float(probability), _of_values(found, expected))
 
 
 DIFFERENCES: dict[str, Callable[[Outputs, Outputs], float]] = {
     "logits": _of_logits,
-    "values": _of_values,
+    "next": _of_logits,
+    "frames": _of_logits,
 }
-"""`logits` are scores of exclusive classes; `values` are numbers."""
+"""By the output's name; all others are numbers."""

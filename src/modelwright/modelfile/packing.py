@@ -16,10 +16,16 @@ from modelwright.ledger import Ledger
 from modelwright.modelfile.contents import Contents, Golden, whole_weights, write
 from modelwright.modelfile.export import OPSET, Exported, environment, export
 from modelwright.modelfile.inputs import Reader, by_name, check_batch, open_input
-from modelwright.modelfile.outputs import difference
+from modelwright.modelfile.outputs import (
+    ANSWERS_BESIDE_LABELS,
+    OutputForm,
+    difference,
+    forms_of,
+)
 from modelwright.modelfile.runtime import Session, check_interface, chunk_samples
 from modelwright.modelfile.spec import MAIN, FileSpec, GraphSpec, TensorSpec
 from modelwright.modelfile.tensors import Arrays
+from modelwright.modelfile.writing import step_graphs
 
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
@@ -87,11 +93,22 @@ def write_model(
         samples = reader.synthetic(_count(tensors))
     shown = _samples(probes, tensors)
     output_kind = candidate.output_kind or ("logits" if candidate.labels else "values")
-    exported = export(candidate.network, samples, inputs=tensors, output=output_kind)
-    if candidate.labels and exported.outputs[0].shape[1:] != (len(candidate.labels),):
-        raise ModelFileError(
-            f"the network gives {exported.outputs[0]}, and there are {len(candidate.labels)} labels"
+    forms = forms_of(output_kind)
+    exported = export(candidate.network, samples, inputs=tensors, outputs=forms)
+    _check_labels(candidate, output_kind, exported)
+    steps = {
+        part.name: (
+            part,
+            export(
+                part.module,
+                part.samples,
+                inputs=part.inputs,
+                outputs=part.outputs,
+                within=part.within,
+            ),
         )
+        for part in step_graphs(candidate.network)
+    }
     spec = FileSpec(
         task=candidate.task,
         input=declared,
@@ -100,12 +117,19 @@ def write_model(
         views=candidate.views,
         architecture=candidate.architecture,
         graph_steps=_graph_steps(candidate),
-        graphs={MAIN: GraphSpec(tensors, exported.outputs)},
+        graphs={
+            MAIN: GraphSpec(tensors, exported.outputs),
+            **{name: GraphSpec(part.inputs, own.outputs) for name, (part, own) in steps.items()},
+        },
         shared=exported.shared,
     )
-    expected = {output_kind: exported.answer(samples)}
+    answers = exported.answer(samples)
+    expected = {form.name: answer for form, answer in zip(forms, answers, strict=True)}
     compared = [samples, *([shown] if shown is not None else [])]
     worst = _prove(spec, exported, reader, compared, tolerance)
+    for part, own in steps.values():
+        found = Session(own.graph, whole_weights(spec, exported.weights)).run(part.samples)
+        worst = max(worst, _apart(part.outputs, found, own.answer(part.samples), tolerance))
     step = {
         "step": "export",
         "opset": OPSET,
@@ -116,7 +140,7 @@ def write_model(
     contents = Contents(
         spec=spec,
         weights=exported.weights,
-        graphs={MAIN: exported.graph},
+        graphs={MAIN: exported.graph, **{name: own.graph for name, (_, own) in steps.items()}},
         recipe=recipe,
         data_card=dict(data_card or {}),
         environment=dict(environment) if environment is not None else _environment(),
@@ -154,13 +178,45 @@ def _prove(
     weights = whole_weights(spec, exported.weights)
     session = Session(exported.graph, weights)
     check_interface(spec, session, reader)
+    forms = forms_of(spec.output_kind)
     step, worst = chunk_samples(spec), 0.0
     for batch in batches:
         count = len(batch[spec.main.inputs[0].name])
         for start in range(0, count, step):
             part = {name: array[start : start + step] for name, array in batch.items()}
-            found, expected = session.run(part)[0], exported.answer(part)
-            worst = max(worst, difference(spec.output_kind, found, expected))
+            worst = max(worst, _apart(forms, session.run(part), exported.answer(part), tolerance))
+    return worst
+
+
+def _check_labels(candidate: Candidate, output_kind: str, exported: Exported) -> None:
+    """Refuse a network whose answers are more or fewer than the labels.
+
+    Raises:
+        ModelFileError: they are.
+    """
+    more = ANSWERS_BESIDE_LABELS.get(output_kind)
+    first = exported.outputs[0]
+    if candidate.labels and more is not None and first.shape[-1] != len(candidate.labels) + more:
+        raise ModelFileError(
+            f"the network gives {first}, and there are {len(candidate.labels)} labels"
+        )
+
+
+def _apart(
+    forms: Sequence[OutputForm],
+    found: Sequence[NDArray[Any]],
+    expected: Sequence[NDArray[Any]],
+    tolerance: float,
+) -> float:
+    """Return the largest difference of a graph's outputs from the network's.
+
+    Raises:
+        ModelFileError: it is larger than it may be.
+    """
+    worst = max(
+        difference(form.name, one, other)
+        for form, one, other in zip(forms, found, expected, strict=True)
+    )
     if not worst <= tolerance:
         raise ModelFileError(
             f"the exported graph answers otherwise than the network: by {worst:.2g}, where "

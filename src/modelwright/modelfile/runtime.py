@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +29,49 @@ from modelwright.modelfile.contents import (
 from modelwright.modelfile.inputs import (
     ArraysReader,
     ImageReader,
+    PromptReader,
     Reader,
     SoundReader,
+    SourceReader,
     TextReader,
     by_name,
     check_batch,
     open_input,
 )
 from modelwright.modelfile.manifest import GRAPHS, LEDGER, RECIPE, SPEC, WEIGHTS, Manifest
-from modelwright.modelfile.outputs import check_outputs, difference
+from modelwright.modelfile.outputs import (
+    ANSWERS_BESIDE_LABELS,
+    check_outputs,
+    difference,
+    forms_of,
+)
 from modelwright.modelfile.spec import MAIN, FileSpec
 from modelwright.modelfile.tensors import Arrays, read_arrays
+from modelwright.modelfile.writing import STEP, GraphStepper, check_step_graphs, prompts
 from modelwright.tasks import TASKS, Prediction
+from modelwright.tasks.generation import (
+    BeamSpec,
+    GenerateSpec,
+    Ids,
+    Piece,
+    beam_search,
+    collect,
+    generate,
+)
+from modelwright.transforms.text import BEGIN
+from modelwright.transforms.tokenizing import Tokenizer
 
 CHUNK_BYTES = 1 << 20
 """So many bytes of input are answered at once: 341 images of CIFAR's size, 6 of 224 pixels."""
 CHUNK_SAMPLES = 1024
+ANSWER_BYTES = 64 << 20
+"""So many bytes of answers are held at once: a vocabulary's logits for each token are many."""
+WRITTEN_AT_ONCE = 64
+"""So many texts are written side by side."""
+LONGEST_WRITTEN, TEMPERATURE = 200, 0.8
+"""How a language model writes on where nothing is said: so many tokens, drawn so."""
+LENGTH_PENALTY = 1.0
+"""What beam search favours longer texts by."""
 
 _VIEWS = {"none": 1, "flip": 2}
 _LIKELY_LENGTH = 4096
@@ -131,7 +158,10 @@ class Model:
         recipe: bytes,
         ledger: bytes,
         file_bytes: int,
+        open_stepper: Callable[[], GraphStepper] | None = None,
     ) -> None:
+        self._open_stepper = open_stepper
+        self._stepper: GraphStepper | None = None
         self.spec = spec
         self.manifest = manifest
         self.file_bytes = file_bytes
@@ -156,7 +186,9 @@ class Model:
         """
         if isinstance(self._reader, ArraysReader):
             raise ModelFileError("the model takes arrays that the caller has prepared")
-        assert isinstance(self._reader, ImageReader | TextReader | SoundReader)
+        assert isinstance(
+            self._reader, ImageReader | TextReader | PromptReader | SourceReader | SoundReader
+        )
         return self._reader.spec
 
     @property
@@ -225,12 +257,86 @@ class Model:
         given = self._reader.take_apart(inputs)
         answers: list[list[Prediction]] = []
         for start in range(0, len(given.items), self._most):
-            batch = self._reader.read(given.items[start : start + self._most])
-            answers += TASKS[self.task].decode(self._in_parts(batch), self.labels, top)
+            items = given.items[start : start + self._most]
+            if self._open_stepper is not None:
+                answers += [[{"text": text}] for text in self._write(items, start)]
+                continue
+            batch = self._reader.read(items)
+            for outputs in self._parts(batch):
+                found = outputs if len(outputs) > 1 else outputs[0]
+                answers += TASKS[self.task].decode(found, self.labels, top)
         return answers[0] if given.is_one else answers
 
-    def outputs(self, inputs: Batch, /) -> NDArray[np.float32]:
-        """Return the network's raw outputs, averaged over the views.
+    def generate(
+        self, inputs: Any, how: GenerateSpec | None = None, *, first: int = 0
+    ) -> Iterator[Piece]:
+        """Write texts token by token, and yield each piece as soon as it is known.
+
+        Args:
+            inputs: a text or several: what a language model goes on from, or what the text is
+                written from.
+            how: how tokens are drawn.
+            first: the number of the first text, from which its random figures come.
+
+        Raises:
+            RequestError: the model doesn't write.
+            DataError: an input can't be read.
+        """
+        writer = self._writer()
+        items = self._reader.take_apart(inputs).items
+        begun, tokens = self._begin(items)
+        return generate(
+            writer,
+            begun,
+            tokens,
+            spec=how or GenerateSpec(longest=LONGEST_WRITTEN, temperature=TEMPERATURE),
+            decode=self._tokenizer().decode,
+            samples=range(first, first + len(items)),
+        )
+
+    def _write(self, items: Sequence[Any], first: int) -> list[str]:
+        """Return a text for each item: a language model draws one, others look for the best."""
+        if self.spec.output_kind == "tokens":
+            pieces = self.generate(list(items), first=first)
+            return [written.text for written in collect(pieces, len(items))]
+        begun, tokens = self._begin(items)
+        found: list[str] = []
+        for start in range(0, len(items), WRITTEN_AT_ONCE):
+            part = slice(start, start + WRITTEN_AT_ONCE)
+            best = beam_search(
+                self._writer(),
+                {name: array[part] for name, array in begun.items()},
+                tokens[part],
+                spec=BeamSpec(longest=self._longest(), length_penalty=LENGTH_PENALTY),
+            )
+            found += [self._tokenizer().decode(item.ids) for item in best]
+        return found
+
+    def _begin(self, items: Sequence[Any]) -> tuple[Arrays, Ids]:
+        batch = self._reader.read(items)
+        if self.spec.output_kind == "tokens":
+            rows = [row[: int(np.count_nonzero(row))] for row in batch["tokens"]]
+            return prompts([[BEGIN, *row.tolist()] for row in rows])
+        source = {name: batch[name] for name in ("source", "source_length")}
+        return source, np.full((len(items), 1), BEGIN, np.int64)
+
+    def _writer(self) -> GraphStepper:
+        if self._open_stepper is None:
+            raise RequestError(f"a model for `{self.task}` writes no texts")
+        if self._stepper is None:
+            self._stepper = self._open_stepper()
+        return self._stepper
+
+    def _tokenizer(self) -> Tokenizer:
+        assert isinstance(self._reader, PromptReader | SourceReader)
+        return self._reader.spec.tokenizer
+
+    def _longest(self) -> int:
+        assert isinstance(self._reader, PromptReader | SourceReader)
+        return self._reader.spec.longest
+
+    def outputs(self, inputs: Batch, /) -> Any:
+        """Return the network's raw outputs, averaged over the views; a tuple where it has several.
 
         Args:
             inputs: for images pixels uint8 `[N, H, W, C]`; else the arrays by the graph's names,
@@ -246,39 +352,59 @@ class Model:
         batch = by_name(inputs, tensors)
         count = check_batch(batch, tensors)
         if not count:
-            return np.empty((0, *_free(self.spec.main.outputs[0].shape[1:])), np.float32)
-        return self._in_parts(batch)
+            empty = tuple(
+                np.empty((0, *_free(tensor.shape[1:])), tensor.dtype)
+                for tensor in self.spec.main.outputs
+            )
+            return empty if len(empty) > 1 else empty[0]
+        parts = list(self._parts(batch))
+        joined = tuple(joined_outputs(items) for items in zip(*parts, strict=True))
+        return joined if len(joined) > 1 else joined[0]
 
-    def _in_parts(self, batch: Arrays) -> NDArray[np.float32]:
+    def _parts(self, batch: Arrays) -> Iterator[tuple[NDArray[Any], ...]]:
         """Answer a batch in parts of about `CHUNK_BYTES`, whatever its lengths."""
         count = len(batch[self.spec.main.inputs[0].name])
         sample = sum(array.nbytes for array in batch.values()) // max(count, 1)
+        longest = max((array.shape[1] for array in batch.values() if array.ndim > 1), default=1)
+        answer = sum(
+            4 * math.prod(size if isinstance(size, int) else longest for size in tensor.shape[1:])
+            for tensor in self.spec.main.outputs
+        )
         views = _VIEWS.get(str(self.views), 6)
-        step = max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // max(1, sample)) // views)
-        parts = [
-            self._answer({name: array[start : start + step] for name, array in batch.items()})
-            for start in range(0, count, step)
-        ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        step = min(CHUNK_SAMPLES, CHUNK_BYTES // max(1, sample), ANSWER_BYTES // max(1, answer))
+        step = max(1, step // views)
+        for start in range(0, count, step):
+            yield self._answer({name: array[start : start + step] for name, array in batch.items()})
 
-    def _answer(self, batch: Arrays) -> NDArray[np.float32]:
+    def _answer(self, batch: Arrays) -> tuple[NDArray[Any], ...]:
         """Return the outputs of one chunk: all its views in one pass, then their weighted mean."""
         views, weights = self._reader.views(batch, self.views)
         if len(views) == 1:
             return self._run(views[0])
-        outputs = self._run(
+        (outputs,) = self._run(
             {name: np.concatenate([view[name] for view in views]) for name in batch}
         )
         by_view = outputs.reshape(len(views), -1, *outputs.shape[1:])
-        averaged: NDArray[np.float32] = np.tensordot(weights, by_view, axes=1).astype(np.float32)
-        return averaged
+        return (np.tensordot(weights, by_view, axes=1).astype(np.float32),)
 
-    def _run(self, batch: Arrays) -> NDArray[np.float32]:
+    def _run(self, batch: Arrays) -> tuple[NDArray[Any], ...]:
         found = self._session.run(batch)
         count = len(batch[self.spec.main.inputs[0].name])
         check_outputs(found, self.spec.main.outputs, count=count)
-        only: NDArray[np.float32] = found[0]
-        return only
+        return tuple(found)
+
+
+def joined_outputs(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return one output of several chunks, those that are shorter padded with zeros."""
+    if len(parts) == 1:
+        return parts[0]
+    if parts[0].ndim > 1 and len({part.shape[1] for part in parts}) > 1:
+        longest = max(part.shape[1] for part in parts)
+        parts = [
+            np.pad(part, [(0, 0), (0, longest - part.shape[1]), *[(0, 0)] * (part.ndim - 2)])
+            for part in parts
+        ]
+    return np.concatenate(parts)
 
 
 def load(path: Path | str, *, threads: int | None = None) -> Model:
@@ -304,6 +430,16 @@ def load(path: Path | str, *, threads: int | None = None) -> Model:
         reader = open_input(spec.input, assets_of(container))
         check_interface(spec, session, reader)
         check_golden(spec, session, read_golden(container, spec), most=1)
+        graphs = {name: container.read(f"{GRAPHS}{name}.onnx") for name in spec.graphs}
+
+        def open_stepper() -> GraphStepper:
+            sessions = {
+                name: Session(graph, weights, threads=threads)
+                for name, graph in graphs.items()
+                if name != MAIN
+            }
+            return GraphStepper(spec.graphs, sessions)
+
         return Model(
             spec=spec,
             manifest=container.manifest,
@@ -312,6 +448,7 @@ def load(path: Path | str, *, threads: int | None = None) -> Model:
             recipe=container.read(RECIPE),
             ledger=ledger,
             file_bytes=container.file_bytes,
+            open_stepper=open_stepper if STEP in graphs else None,
         )
 
 
@@ -329,8 +466,13 @@ def check_interface(spec: FileSpec, session: Session, reader: Reader) -> None:
         raise ModelFileError("the graph's inputs and outputs aren't those that the file declares")
     if spec.views not in reader.view_choices:
         raise ModelFileError(f"the views {spec.views!r:.40} aren't known to this version")
-    if spec.output_kind == "logits" and spec.main.outputs[0].shape[1:] != (len(spec.labels),):
+    forms = forms_of(spec.output_kind)
+    if [form.name for form in forms] != declared[1]:
+        raise ModelFileError(f"the outputs aren't those of a network that gives {spec.output_kind}")
+    more = ANSWERS_BESIDE_LABELS.get(spec.output_kind)
+    if more is not None and spec.main.outputs[0].shape[-1] != len(spec.labels) + more:
         raise ModelFileError("the outputs are more or fewer than the labels")
+    check_step_graphs(spec.graphs, spec.output_kind)
 
 
 def check_golden(
@@ -349,7 +491,7 @@ def check_golden(
     found = session.run(inputs)
     check_outputs(found, spec.main.outputs, count=count)
     worst = max(
-        difference(spec.output_kind, array, golden.outputs[tensor.name][:most])
+        difference(tensor.name, array, golden.outputs[tensor.name][:most])
         for array, tensor in zip(found, spec.main.outputs, strict=True)
     )
     if not worst <= golden.tolerance:

@@ -13,7 +13,9 @@ from modelwright.modelfile.contents import assets_of, digest, parse_lineage, who
 from modelwright.modelfile.inputs import (
     ArraysReader,
     ImageReader,
+    PromptReader,
     SoundReader,
+    SourceReader,
     TextReader,
     open_input,
 )
@@ -41,7 +43,7 @@ def _input(container: Container, spec: FileSpec) -> Any:
     reader = open_input(spec.input, assets_of(container))
     if isinstance(reader, ArraysReader):
         raise ModelFileError("the model takes arrays, and only images, texts and sounds are known")
-    assert isinstance(reader, ImageReader | TextReader | SoundReader)
+    assert isinstance(reader, ImageReader | TextReader | PromptReader | SourceReader | SoundReader)
     return reader.spec
 
 

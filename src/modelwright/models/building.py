@@ -22,9 +22,11 @@ from modelwright.models.steps import PixelSteps
 from modelwright.recipe.model import (
     BowModel,
     CnnModel,
+    DecoderModel,
     MlpModel,
     ResnetModel,
     RnnModel,
+    Seq2SeqModel,
     SoundCnnModel,
     SpeednetModel,
     TextCnnModel,
@@ -51,6 +53,8 @@ Architecture = (
     | RnnModel
     | TransformerModel
     | SoundCnnModel
+    | DecoderModel
+    | Seq2SeqModel
 )
 ImageArchitecture = MlpModel | CnnModel | ResnetModel | SpeednetModel
 
@@ -64,6 +68,8 @@ BUILDERS: dict[type[Spec], Callable[[Any, Any], nn.Module]] = {
     RnnModel: texts.rnn,
     TransformerModel: texts.transformer,
     SoundCnnModel: texts.sound_cnn,
+    DecoderModel: texts.decoder,
+    Seq2SeqModel: texts.seq2seq,
 }
 """The families: each builds a network, or an image network's body, from its section."""
 
@@ -77,6 +83,8 @@ _NAMES: dict[str, type[Architecture]] = {
     "rnn": RnnModel,
     "transformer": TransformerModel,
     "sound-cnn": SoundCnnModel,
+    "decoder": DecoderModel,
+    "seq2seq": Seq2SeqModel,
 }
 TAKES: dict[type[Spec], Kind] = {
     MlpModel: "image",
@@ -88,6 +96,8 @@ TAKES: dict[type[Spec], Kind] = {
     RnnModel: "text",
     TransformerModel: "text",
     SoundCnnModel: "sound",
+    DecoderModel: "text",
+    Seq2SeqModel: "text",
 }
 """What the samples of each family are."""
 _MOST = 1 << 24

@@ -5,14 +5,18 @@ from __future__ import annotations
 from torch import nn
 
 from modelwright.models.bow import Bow
+from modelwright.models.decoder import Decoder
 from modelwright.models.network import SoundFrame, TextFrame
 from modelwright.models.rnn import RnnClassifier
+from modelwright.models.seq2seq import RnnSeq2Seq, TransformerSeq2Seq
 from modelwright.models.sound import SoundClassifier
 from modelwright.models.text_cnn import TextCnn
 from modelwright.models.transformer import TransformerClassifier
 from modelwright.recipe.model import (
     BowModel,
+    DecoderModel,
     RnnModel,
+    Seq2SeqModel,
     SoundCnnModel,
     TextCnnModel,
     TransformerModel,
@@ -68,6 +72,47 @@ def transformer(spec: TransformerModel, frame: TextFrame) -> nn.Module:
         heads=spec.heads,
         longest=frame.longest,
         dropout=spec.dropout,
+    )
+
+
+def decoder(spec: DecoderModel, frame: TextFrame) -> nn.Module:
+    """Build a network that writes from left to right."""
+    # A multiple of 16, as processors like it.
+    usual = -(-8 * spec.width // 48) * 16
+    return Decoder(
+        frame.vocabulary,
+        width=spec.width,
+        layers=spec.layers,
+        heads=spec.heads,
+        kv_heads=spec.heads if spec.kv_heads == "auto" else spec.kv_heads,
+        hidden=usual if spec.hidden == "auto" else spec.hidden,
+        longest=frame.longest,
+        tied=spec.tied,
+        dropout=spec.dropout,
+    )
+
+
+def seq2seq(spec: Seq2SeqModel, frame: TextFrame) -> nn.Module:
+    """Build a network that writes a text from another; both in one vocabulary."""
+    if spec.kind == "transformer":
+        return TransformerSeq2Seq(
+            frame.vocabulary,
+            frame.vocabulary,
+            width=spec.width,
+            layers=spec.layers,
+            heads=spec.heads,
+            dropout=spec.dropout,
+            shared_embeddings=True,
+        )
+    return RnnSeq2Seq(
+        frame.vocabulary,
+        frame.vocabulary,
+        width=spec.width,
+        hidden=spec.width,
+        layers=spec.layers,
+        cell=spec.kind,
+        dropout=spec.dropout,
+        shared_embeddings=True,
     )
 
 

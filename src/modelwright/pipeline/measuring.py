@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from modelwright.recipe import parse_recipe
 from modelwright.recipe.data import DataSpec
 from modelwright.run import Observe, Progress, Run, silent
 from modelwright.tasks import TASKS
+
+PROMPT = 100
+"""Characters of a text from which a language model is timed writing on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ def measure_file(path: Path, asked: Asked, prepared: Prepared, context: Run) -> 
         evaluation.hardware(), evaluation.runtime(threads=context.threads), context.threads
     )
     samples, fingerprint, opened = _held_out(prepared, context, model.digest)
-    measure = _measure_classes if prepared.has_classes else _measure_numbers
+    measure = _measure_classes if prepared.has_classes else _measure_scores
     found = measure(model, samples, fingerprint, place, asked, prepared, context)
     if asked.recipe.evaluate.latency:
         context.ledger.extend(
@@ -89,7 +92,7 @@ def _measure_classes(
     return found
 
 
-def _measure_numbers(
+def _measure_scores(
     model: modelfile.Model,
     samples: Split,
     fingerprint: str,
@@ -103,10 +106,28 @@ def _measure_numbers(
         model, samples, task, fingerprint=fingerprint, place=place, observe=context.observe
     )
     context.ledger.extend([*found.evidence, *evaluation.sizes(model)])
-    if asked.recipe.evaluate.baselines:
-        train = prepared.dataset().train
+    wants_baselines, train = asked.recipe.evaluate.baselines, prepared.dataset().train
+    if task.judge is not None:
+        evidence, answers = evaluation.measure_texts(
+            model,
+            samples,
+            task,
+            fingerprint=fingerprint,
+            place=place,
+            baseline=wants_baselines,
+            observe=context.observe,
+        )
+        context.ledger.extend(evidence)
+        return replace(found, answers=answers)
+    if wants_baselines and prepared.kind == "numbers":
         context.ledger.extend(
             evaluation.mean_numbers(train, samples, task, fingerprint=fingerprint)
+        )
+    if wants_baselines and prepared.kind == "next":
+        context.ledger.extend(
+            evaluation.frequent_tokens(
+                train, samples, task, prepared.num_outputs, fingerprint=fingerprint
+            )
         )
     return found
 
@@ -121,7 +142,9 @@ def _made_from(model: modelfile.Model) -> DataSpec | None:
 
 def _as_asked(prepared: Prepared, samples: Split) -> NDArray[Any] | Sequence[Any]:
     """Return some samples as a model is asked about them: decoded pixels, texts, or sounds."""
-    rows = samples.rows[: evaluation.BATCH].tolist()
+    rows = prepared.rows[samples.name][: evaluation.BATCH].tolist()
+    if prepared.kind == "next":
+        return [prepared.store.original(row).decode()[:PROMPT] for row in rows]
     match prepared.store.kind:
         case "image":
             return samples.gather(slice(0, evaluation.BATCH))
@@ -192,7 +215,7 @@ def evaluate(
         labels=loaded.labels,
         observe=observe,
         like=_made_from(loaded),
-        numbers=loaded.spec.output_kind == "values",
+        target=TASKS[loaded.task].target,
     )
     opened = evaluation.open_test(fingerprint, run=f"evaluate {model}", model=loaded.digest)
     for note in opened.notes:
@@ -200,11 +223,22 @@ def evaluate(
     threads = usable_cores()
     place = Place(evaluation.hardware(), evaluation.runtime(threads=threads), threads)
     found: Measurement | Scored
-    if loaded.spec.output_kind == "values":
+    if loaded.spec.output_kind != "logits":
         task = TASKS[loaded.task]
         found = evaluation.measure_scores(
             loaded, samples, task, fingerprint=fingerprint, place=place, observe=observe
         )
+        if task.judge is not None:
+            more, _ = evaluation.measure_texts(
+                loaded,
+                samples,
+                task,
+                fingerprint=fingerprint,
+                place=place,
+                baseline=False,
+                observe=observe,
+            )
+            found = replace(found, evidence=(*found.evidence, *more))
     else:
         found = evaluation.measure(
             loaded, samples, fingerprint=fingerprint, place=place, observe=observe

@@ -16,8 +16,17 @@ from modelwright.models.building import Architecture
 from modelwright.models.candidate import Candidate
 from modelwright.models.logmel import LogMel, fit_normalisation
 from modelwright.pipeline.asking import Asked
-from modelwright.recipe.model import BowModel, CnnModel, InitModel, SoundCnnModel, SpeednetModel
+from modelwright.recipe.model import (
+    BowModel,
+    CnnModel,
+    DecoderModel,
+    InitModel,
+    Seq2SeqModel,
+    SoundCnnModel,
+    SpeednetModel,
+)
 from modelwright.run import Run
+from modelwright.tasks import TASKS
 from modelwright.training.optimizers import matches
 from modelwright.transforms import ImageInput
 from modelwright.transforms.text import TextInput
@@ -42,7 +51,7 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
     network = models.build_network(
         spec,
         input=prepared.input,
-        num_outputs=len(prepared.labels),
+        num_outputs=prepared.num_outputs,
         mean=prepared.mean,
         std=prepared.std,
         mels=mels,
@@ -61,11 +70,11 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
         architecture=models.architecture(
             spec,
             input=prepared.input,
-            num_outputs=len(prepared.labels),
+            num_outputs=prepared.num_outputs,
             mels=mels,
-            numbers=not prepared.has_classes,
+            numbers=prepared.kind == "numbers",
         ),
-        output_kind="logits" if prepared.has_classes else "values",
+        output_kind=TASKS[asked.recipe.task].output_kind,
         views=asked.recipe.evaluate.views,
         assets=prepared.input.assets() if isinstance(prepared.input, TextInput) else {},
     )
@@ -73,7 +82,7 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
 
 def _scale(prepared: Prepared) -> tuple[list[float], list[float]] | None:
     """Return the mean and the deviation of each number in training; of classes nothing."""
-    if prepared.has_classes:
+    if prepared.kind != "numbers":
         return None
     targets = prepared.dataset().train.targets.astype(np.float64)
     deviation = targets.std(axis=0)
@@ -96,6 +105,11 @@ def _two(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def default_model(prepared: Prepared) -> Architecture:
     """Return the family that `model: auto` takes, by the kind and the number of samples."""
+    match prepared.kind:
+        case "text":
+            return Seq2SeqModel(name="seq2seq")
+        case "next":
+            return DecoderModel(name="decoder")
     match prepared.store.kind:
         case "image":
             return CnnModel(name="cnn")
@@ -130,9 +144,9 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
                 fix="Leave `transforms.size` out",
             ) from error
     is_of_classes = old.output_kind == "logits"
-    are_other_numbers = not is_of_classes and old.labels != prepared.labels
-    if is_of_classes != prepared.has_classes or are_other_numbers:
-        held = "labels" if is_of_classes else ", ".join(old.labels)
+    are_others = not is_of_classes and old.labels != prepared.labels
+    if old.output_kind != TASKS[asked.recipe.task].output_kind or are_others:
+        held = "labels" if is_of_classes else ", ".join(old.labels) or old.output_kind
         raise RecipeError(
             f"{path.name} predicts {held}, and this data asks for something else",
             where=asked.recipe.place_of("model.init"),
@@ -148,7 +162,7 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
         network=network,
         input=prepared.input,
         labels=prepared.labels,
-        architecture={**architecture, "num_outputs": len(prepared.labels)},
+        architecture={**architecture, "num_outputs": prepared.num_outputs},
         lineage=(*old.lineage, step),
     )
 

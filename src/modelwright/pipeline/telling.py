@@ -12,10 +12,11 @@ from PIL import Image
 
 from modelwright import modelfile, report
 from modelwright.data import Prepared, Split
+from modelwright.data.targets import read_boxes
 from modelwright.data.waves import as_wav
 from modelwright.evaluation import Measurement
 from modelwright.pipeline.asking import Asked, environment
-from modelwright.pipeline.measuring import Measured
+from modelwright.pipeline.measuring import PROMPT, Measured
 from modelwright.pipeline.result import RunResult
 from modelwright.recipe import render_config
 from modelwright.run import Run
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 SAMPLES = 3
 WORST_SHOWN = 12
+SAMPLES_SHOWN = 8
+"""Samples with their answers, where no answer is simply right or wrong."""
 AUGMENTED = (6, 8)
 """Training images shown with their variations, and how many of them each."""
 
@@ -76,6 +79,7 @@ def tell(
             training_s=fitted.seconds,
             mistakes=_shown(worst, measured, prepared),
             worst=worst,
+            answers=_answers(worst, measured, prepared, result.model),
             augmented=_augmented(asked, prepared, context),
             notes=result.said,
         ),
@@ -93,11 +97,20 @@ def write_samples(folder: Path, measured: Measured, prepared: Prepared) -> Path:
     samples = measured.samples
     paths = []
     for position in range(min(SAMPLES, len(samples))):
-        target = samples.targets[position]
-        text = prepared.labels[int(target)] if prepared.has_classes else f"{target[0]:.4g}"
-        safe = re.sub(r"[^\w.-]+", "_", text)[:40]
+        safe = re.sub(r"[^\w.-]+", "_", _called(samples, position, prepared))[:40]
         paths.append(_write_sample(folder / f"{position}-{safe}", prepared, samples, position))
     return paths[0]
+
+
+def _called(samples: Split, position: int, prepared: Prepared) -> str:
+    """Return what a sample is, in a word for its file's name."""
+    match prepared.kind:
+        case "label":
+            return prepared.labels[int(samples.targets[position])]
+        case "numbers":
+            return f"{samples.targets[position][0]:.4g}"
+        case _:
+            return prepared.kind
 
 
 def _write_sample(path: Path, prepared: Prepared, samples: Split, position: int) -> Path:
@@ -108,7 +121,8 @@ def _write_sample(path: Path, prepared: Prepared, samples: Split, position: int)
             Image.fromarray(held[..., 0] if held.shape[-1] == 1 else held).save(path)
         case "text":
             path = path.with_name(f"{path.name}.txt")
-            path.write_bytes(prepared.store.original(int(samples.rows[position])))
+            row = int(prepared.rows[samples.name][position % len(prepared.rows[samples.name])])
+            path.write_bytes(prepared.store.original(row))
         case "sound":
             path = path.with_name(f"{path.name}.wav")
             path.write_bytes(_wav(held, prepared))
@@ -126,10 +140,48 @@ def _worst(measured: Measured) -> list[int]:
     found = measured.measurement
     if isinstance(found, Measurement):
         return [item.position for item in found.mistakes]
+    if "predicted" not in found.tally:
+        return list(range(min(SAMPLES_SHOWN, len(measured.samples))))
     errors = np.abs(found.tally["predicted"] - found.tally["targets"])
     spread = found.tally["targets"].std(axis=0)
     worst = (errors / np.where(spread > 0, spread, 1.0)).mean(axis=1)
     return [int(at) for at in np.argsort(-worst, kind="stable")[:WORST_SHOWN]]
+
+
+def _answers(
+    positions: list[int], measured: Measured, prepared: Prepared, path: Path
+) -> list[tuple[str, str]]:
+    """Return what was wanted of samples and what the model answers, as text."""
+    found = measured.measurement
+    if isinstance(found, Measurement) or prepared.kind in ("label", "numbers"):
+        return []
+    rows, held = prepared.rows[measured.samples.name], prepared.store.strings("label")
+    if found.answers:
+        return [(held[int(rows[at])], found.answers[at]) for at in positions]
+    asked = [_as_question(at, measured, prepared) for at in positions]
+    answers = modelfile.load(path).predict(asked)
+    if prepared.kind == "next":
+        return [("", answer[0]["text"]) for answer in answers]
+    if prepared.kind == "letters":
+        spoken = [held[int(rows[at])] for at in positions]
+        return [(text, item[0]["text"]) for text, item in zip(spoken, answers, strict=True)]
+    wanted = [read_boxes(held[int(rows[at])]) for at in positions]
+    return [
+        (
+            ", ".join(box.label for box in image.boxes),
+            ", ".join(f"{item['label']} {item['probability']:.0%}" for item in answer),
+        )
+        for image, answer in zip(wanted, answers, strict=True)
+    ]
+
+
+def _as_question(position: int, measured: Measured, prepared: Prepared) -> Any:
+    """Return a sample as the model is asked about it."""
+    if prepared.kind == "next":
+        rows = prepared.rows[measured.samples.name]
+        return prepared.store.original(int(rows[position % len(rows)])).decode()[:PROMPT]
+    (held,) = measured.samples.gather(np.array([position], dtype=np.int64))
+    return held["samples"][: held["length"]] if prepared.kind == "letters" else held
 
 
 def _shown(positions: list[int], measured: Measured, prepared: Prepared) -> Any:
@@ -139,7 +191,8 @@ def _shown(positions: list[int], measured: Measured, prepared: Prepared) -> Any:
         case "image":
             return held.gather(np.array(positions, dtype=np.int64))
         case "text":
-            return [prepared.store.original(int(held.rows[at])).decode() for at in positions]
+            rows = prepared.rows[held.name]
+            return [prepared.store.original(int(rows[at % len(rows)])).decode() for at in positions]
         case "sound":
             return [_wav(item, prepared) for item in held.gather(np.array(positions, np.int64))]
 

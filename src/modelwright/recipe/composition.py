@@ -184,29 +184,45 @@ RULES: tuple[Rule, ...] = (
         its.foreign_numbers,
         "{}",
         "Look at `task`",
-        ("data.numbers", "data.holds", "data.rename", "augment.mixup", "augment.cutmix", "task"),
+        ("data.numbers", "data.holds", "augment.mixup", "augment.cutmix", "task"),
     ),
     Rule(
-        ("train.loss cross-entropy", "task regression"),
+        ("data.source, model", "a task that predicts something else"),
         "refused",
-        _when(lambda r: its.predicts_numbers(r) and isinstance(r.train.loss, CrossEntropyLoss)),
-        "`train.loss: cross-entropy` compares labels, and a regression predicts numbers",
-        "Use `mse` or `huber`, or leave `loss` out",
+        its.foreign_target,
+        "{}",
+        "Look at `task`",
+        ("model.name", "data.source", "task"),
+    ),
+    Rule(
+        ("data.rename", "a task without labels"),
+        "refused",
+        its.foreign_rename,
+        "`data.rename` renames labels, and `task: {}` has none",
+        "Leave it out",
+        ("data.rename",),
+    ),
+    Rule(
+        ("train.loss", "a task that predicts something else"),
+        "refused",
+        its.foreign_loss,
+        "`train.loss`: {}",
+        "Leave `loss` out: the task's own is taken",
         ("train.loss.name", "train.loss"),
     ),
     Rule(
-        ("train.loss mse or huber", "a classification"),
+        ("train.loss.class_weights", "a task without labels"),
         "refused",
-        lambda r: (
-            r.train.loss.name
-            if r.train.loss != "auto"
-            and not isinstance(r.train.loss, CrossEntropyLoss)
-            and not its.predicts_numbers(r)
-            else ""
+        _when(
+            lambda r: (
+                isinstance(r.train.loss, CrossEntropyLoss)
+                and r.train.loss.class_weights != "none"
+                and its.predicted(r) != "labels"
+            )
         ),
-        "`train.loss: {}` compares numbers, and the targets of a classification are labels",
-        "Use `cross-entropy`, or leave `loss` out",
-        ("train.loss.name", "train.loss"),
+        "`train.loss.class_weights` weighs labels, and this task has none",
+        "Leave it out",
+        ("train.loss.class_weights",),
     ),
     Rule(
         ("optimizer muon", "weight_decay"),

@@ -9,10 +9,13 @@ from modelwright.errors import nearest
 from modelwright.recipe.data import (
     ArraysData,
     AugmentSpec,
+    BoxesData,
     Cifar10Data,
     DigitsData,
+    DocumentsData,
     FolderData,
     LinesData,
+    PairsData,
     SoundSpec,
     TableData,
     TextSpec,
@@ -22,10 +25,12 @@ from modelwright.recipe.evaluate import METRICS, TIMED, parse_target
 from modelwright.recipe.model import (
     BowModel,
     CnnModel,
+    DecoderModel,
     InitModel,
     MlpModel,
     ResnetModel,
     RnnModel,
+    Seq2SeqModel,
     SoundCnnModel,
     SpeednetModel,
     TextCnnModel,
@@ -51,12 +56,29 @@ _KINDS: dict[str, str] = {
     "image-classification": "image",
     "text-classification": "text",
     "audio-classification": "sound",
+    "language-modeling": "text",
+    "translation": "text",
+    "summarization": "text",
+    "speech-recognition": "sound",
+    "object-detection": "image",
 }
+OF: dict[str, str] = {
+    "regression": "numbers",
+    "language-modeling": "tokens",
+    "translation": "texts",
+    "summarization": "texts",
+    "speech-recognition": "letters",
+    "object-detection": "boxes",
+}
+"""What a task predicts, where that isn't one label."""
 _SOURCES: dict[type, str] = {
     DigitsData: "image",
     Cifar10Data: "image",
     ArraysData: "image",
     LinesData: "text",
+    DocumentsData: "text",
+    PairsData: "text",
+    BoxesData: "image",
 }
 """The sources that hold one kind of sample only."""
 _MODELS: dict[type, str] = {
@@ -69,7 +91,23 @@ _MODELS: dict[type, str] = {
     RnnModel: "text",
     TransformerModel: "text",
     SoundCnnModel: "sound",
+    DecoderModel: "text",
+    Seq2SeqModel: "text",
 }
+_ANSWERS: dict[type, str] = {DecoderModel: "tokens", Seq2SeqModel: "texts"}
+"""What a family answers with, where that isn't labels or numbers."""
+_HOLDS: dict[type, tuple[str, ...]] = {
+    DigitsData: ("labels",),
+    Cifar10Data: ("labels",),
+    ArraysData: ("labels",),
+    LinesData: ("labels",),
+    FolderData: ("labels",),
+    DocumentsData: ("tokens",),
+    PairsData: ("texts",),
+    BoxesData: ("boxes",),
+    TableData: ("labels", "numbers", "tokens", "texts", "letters"),
+}
+"""What a source can say of its samples."""
 
 
 def kind_of(recipe: Recipe) -> str:
@@ -84,6 +122,47 @@ def predicts_numbers(recipe: Recipe) -> bool:
     return recipe.task == "regression"
 
 
+def predicted(recipe: Recipe) -> str:
+    """Return what the task predicts: `labels`, `numbers`, `tokens`, `texts`, `letters`, `boxes`."""
+    return OF.get(recipe.task, "labels")
+
+
+def foreign_target(recipe: Recipe) -> str:
+    """Name what the source or the network is for, where the task predicts something else."""
+    of = predicted(recipe)
+    if of not in _HOLDS[type(recipe.data)]:
+        return f"`data.source: {recipe.data.source}` holds no {of}"
+    if recipe.model == "auto" or isinstance(recipe.model, InitModel):
+        return ""
+    answers = _ANSWERS.get(type(recipe.model), "labels")
+    wanted = "labels" if of == "numbers" else of
+    if answers == wanted:
+        return ""
+    return f"`model: {recipe.model.name}` answers with {answers}, and the task asks for {of}"
+
+
+_LOSSES: dict[str, tuple[str, ...]] = {
+    "cross-entropy": ("labels", "tokens", "texts"),
+    "mse": ("numbers",),
+    "huber": ("numbers",),
+    "ctc": ("letters",),
+    "detection": ("boxes",),
+}
+
+
+def foreign_loss(recipe: Recipe) -> str:
+    """Name the loss, where it isn't for what the task predicts."""
+    loss, of = recipe.train.loss, predicted(recipe)
+    if loss == "auto" or of in _LOSSES[loss.name]:
+        return ""
+    return f"`{loss.name}` compares {' and '.join(_LOSSES[loss.name])}, and the task predicts {of}"
+
+
+def foreign_rename(recipe: Recipe) -> str:
+    """Name the task, where labels are to be renamed and it has none."""
+    return recipe.task if recipe.data.rename and predicted(recipe) != "labels" else ""
+
+
 def foreign_numbers(recipe: Recipe) -> str:
     """Name what is asked of labels where the targets are numbers, or the reverse."""
     data = recipe.data
@@ -93,10 +172,6 @@ def foreign_numbers(recipe: Recipe) -> str:
         if isinstance(data, TableData) and "holds" in data.model_fields_set:
             return "`data.holds` is for `task: regression`; this task knows what it takes"
         return ""
-    if not isinstance(data, TableData):
-        return f"`task: regression` takes its numbers from a table, and this is `{data.source}`"
-    if data.rename:
-        return "`data.rename` renames labels, and a regression has numbers"
     if recipe.augment.mixup or recipe.augment.cutmix:
         return "`augment.mixup` and `cutmix` mix labels, and a regression has numbers"
     return ""
@@ -266,10 +341,11 @@ def unknown_metric(recipe: Recipe) -> str:
     wrong = next((name for name in recipe.targets if name not in METRICS), "")
     if wrong:
         return f"`{wrong}` is not a metric. {nearest(wrong, METRICS)}".rstrip(".")
-    of = "numbers" if predicts_numbers(recipe) else "labels"
+    of = predicted(recipe)
     for name in recipe.targets:
-        if METRICS[name].of not in ("", of):
-            return f"`{name}` is a metric of {METRICS[name].of}, and this task predicts {of}"
+        if METRICS[name].of and of not in METRICS[name].of:
+            held = " and ".join(METRICS[name].of)
+            return f"`{name}` is a metric of {held}, and this task predicts {of}"
     return ""
 
 

@@ -125,6 +125,61 @@ class LinesData(_DataSpec):
     """The file of test lines; else they are drawn from the training lines."""
 
 
+FilePair = Annotated[tuple[str, str], FromList]
+
+
+class DocumentsData(_DataSpec):
+    """Text without labels, to learn to write from: a file, or a folder of `.txt` files.
+
+    A file of more than 4,096 characters is cut into passages of so many; `split: {by: time, column:
+    order}` keeps their order, and holds out the last.
+    """
+
+    source: Literal["documents"]
+    """The kind of source."""
+    path: str
+    """The file or folder of the training texts."""
+    val: str | None = None
+    """The file or folder of validation texts; else they are drawn from the training texts."""
+    test: str | None = None
+    """The file or folder of test texts; else they are drawn from the training texts."""
+
+
+class PairsData(_DataSpec):
+    """Two text files whose lines belong together (`train.en`, `train.de`), also gzipped."""
+
+    source: Literal["pairs"]
+    """The kind of source."""
+    path: str
+    """The file of lines that are given."""
+    target: str
+    """The file of lines that are wanted."""
+    val: FilePair | None = None
+    """Both files of validation lines; else they are drawn from the training lines."""
+    test: FilePair | None = None
+    """Both files of test lines; else they are drawn from the training lines."""
+
+
+class BoxesData(_DataSpec):
+    """Images with boxes: a folder with VOC XML files, COCO JSON files, or a Parquet table.
+
+    A table has a column of images and one of boxes: VOC XML as text, or a list of objects with
+    `label`, `x1`, `y1`, `x2`, `y2`.
+    """
+
+    source: Literal["boxes"]
+    """The kind of source."""
+    path: str
+    """The folder, the COCO file or the table; `train`, `val`, `test` in it or beside it are
+    splits."""
+    images: str | None = None
+    """The folder of a COCO file's images; its own folder where not said."""
+    image: str = "image"
+    """The column of a table with the image's path or its bytes."""
+    boxes: str = "boxes"
+    """The column of a table with the boxes."""
+
+
 class ArraysData(_DataSpec):
     """A NumPy archive (`.npz`) of images: `train_images`, `train_labels`, and so for `val`, `test`.
 
@@ -138,7 +193,15 @@ class ArraysData(_DataSpec):
 
 
 DataSpec = Annotated[
-    DigitsData | Cifar10Data | FolderData | TableData | LinesData | ArraysData,
+    DigitsData
+    | Cifar10Data
+    | FolderData
+    | TableData
+    | LinesData
+    | DocumentsData
+    | PairsData
+    | BoxesData
+    | ArraysData,
     Field(discriminator="source"),
 ]
 
@@ -213,16 +276,18 @@ class AugmentSpec(Spec):
 class TextSpec(Spec):
     """How a text becomes numbers; the tokenizer is made from the training split alone."""
 
-    tokenizer: Literal["word", "bpe", "unigram", "character"] = "word"
-    """Words and signs; byte-level BPE (Sennrich et al. 2016); unigram (Kudo 2018); characters."""
-    size: Annotated[int, Field(ge=16, le=1 << 18)] = 30_000
-    """The most tokens that are told apart."""
+    tokenizer: Literal["auto", "word", "bpe", "unigram", "character"] = "auto"
+    """Words and signs; byte-level BPE (Sennrich et al. 2016); unigram (Kudo 2018); characters.
+    `auto`: `word` to tell texts apart, `bpe` to write them."""
+    size: Annotated[int, Field(ge=16, le=1 << 18)] | Literal["auto"] = "auto"
+    """The most tokens that are told apart; `auto`: 30,000, or 8,000 to write texts."""
     fewest: Annotated[int, Field(ge=1, le=1000)] = 1
     """What occurs less often in training gets no token: a word, a character, a pair of pieces."""
-    lowercase: bool = True
-    """Tell no capital letters apart."""
+    lowercase: bool | Literal["auto"] = "auto"
+    """Tell no capital letters apart; `auto` does so unless texts are written."""
     longest: Annotated[int, Field(ge=4, le=100_000)] = 512
-    """The most tokens of a text; of longer ones the end is cut off, and counted."""
+    """The most tokens of a text; of longer ones the end is cut off, and counted. A language model
+    reads its texts in stretches of so many."""
 
 
 class SoundSpec(Spec):

@@ -21,37 +21,65 @@ class Metric:
     higher_is_better: bool = True
     is_share: bool = False
     """Whether it lies between 0 and 1."""
-    of: Literal["", "labels", "numbers"] = ""
-    """What it judges: labels, numbers, or any model."""
+    of: tuple[str, ...] = ()
+    """What it judges: labels, numbers, tokens, texts, letters, boxes; nothing here: any model."""
 
 
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(
-        "share of samples whose most probable class is right", is_share=True, of="labels"
+        "share of samples whose most probable class is right", is_share=True, of=("labels",)
     ),
     "top5_accuracy": Metric(
-        "share whose class is among the five most probable", is_share=True, of="labels"
+        "share whose class is among the five most probable", is_share=True, of=("labels",)
     ),
-    "precision_macro": Metric("precision, mean over the classes", is_share=True, of="labels"),
+    "precision_macro": Metric("precision, mean over the classes", is_share=True, of=("labels",)),
     "precision_weighted": Metric(
-        "precision, weighted by the classes' samples", is_share=True, of="labels"
+        "precision, weighted by the classes' samples", is_share=True, of=("labels",)
     ),
-    "recall_macro": Metric("recall, mean over the classes", is_share=True, of="labels"),
+    "recall_macro": Metric("recall, mean over the classes", is_share=True, of=("labels",)),
     "recall_weighted": Metric(
-        "recall, weighted by the classes' samples", is_share=True, of="labels"
+        "recall, weighted by the classes' samples", is_share=True, of=("labels",)
     ),
-    "f1_macro": Metric("F1, mean over the classes", is_share=True, of="labels"),
-    "f1_weighted": Metric("F1, weighted by the classes' samples", is_share=True, of="labels"),
-    "log_loss": Metric("mean cross-entropy in nats", higher_is_better=False, of="labels"),
+    "f1_macro": Metric("F1, mean over the classes", is_share=True, of=("labels",)),
+    "f1_weighted": Metric("F1, weighted by the classes' samples", is_share=True, of=("labels",)),
+    "log_loss": Metric("mean cross-entropy in nats", higher_is_better=False, of=("labels",)),
     "calibration_error": Metric(
         "expected gap between confidence and accuracy",
         higher_is_better=False,
         is_share=True,
-        of="labels",
+        of=("labels",),
     ),
-    "rmse": Metric("root of the mean squared error", higher_is_better=False, of="numbers"),
-    "mae": Metric("mean absolute error", higher_is_better=False, of="numbers"),
-    "r2": Metric("share of the variance that is explained", of="numbers"),
+    "rmse": Metric("root of the mean squared error", higher_is_better=False, of=("numbers",)),
+    "mae": Metric("mean absolute error", higher_is_better=False, of=("numbers",)),
+    "r2": Metric("share of the variance that is explained", of=("numbers",)),
+    "token_loss": Metric(
+        "mean cross-entropy of a token in nats", higher_is_better=False, of=("tokens", "texts")
+    ),
+    "perplexity": Metric(
+        "how many tokens were as likely as the next one, on average",
+        higher_is_better=False,
+        of=("tokens", "texts"),
+    ),
+    "bits_per_byte": Metric(
+        "bits that a byte of text takes, whatever the tokenizer",
+        higher_is_better=False,
+        of=("tokens",),
+    ),
+    "bleu": Metric("BLEU of the translations, 0 to 100", of=("texts",)),
+    "chrf": Metric("chrF2 of the texts written, 0 to 100", of=("texts",)),
+    "rouge1": Metric("F1 of the words shared with the summary", is_share=True, of=("texts",)),
+    "rouge2": Metric("F1 of the pairs of words shared", is_share=True, of=("texts",)),
+    "rouge_l": Metric("F1 of the longest common subsequence", is_share=True, of=("texts",)),
+    "wer": Metric("wrong, missing and extra words a word", higher_is_better=False, of=("letters",)),
+    "cer": Metric(
+        "wrong, missing and extra letters a letter", higher_is_better=False, of=("letters",)
+    ),
+    "map50": Metric(
+        "mean average precision of the boxes that overlap by half", is_share=True, of=("boxes",)
+    ),
+    "map50_95": Metric(
+        "mean average precision over overlaps from 0.5 to 0.95", is_share=True, of=("boxes",)
+    ),
     "latency_p50_ms": Metric("median time of one prediction", higher_is_better=False),
     "latency_p95_ms": Metric("time that 95 % of predictions stay within", higher_is_better=False),
     "latency_p99_ms": Metric("time that 99 % of predictions stay within", higher_is_better=False),

@@ -186,6 +186,62 @@ class SoundCnnModel(Spec):
     """Vary speed and loudness in training, and add noise."""
 
 
+class DecoderModel(Spec):
+    """A network that writes text from left to right, of the Llama kind.
+
+    RMSNorm, rotary positions, SwiGLU, grouped-query attention (Touvron et al. 2023).
+    """
+
+    name: Literal["decoder"]
+    """The family."""
+    width: Width = 256
+    """The width of the vectors."""
+    layers: Annotated[int, Field(ge=1, le=96)] = 4
+    """Layers."""
+    heads: Annotated[int, Field(ge=1, le=128)] = 4
+    """Heads of attention that ask; each takes an even share of the width."""
+    kv_heads: Annotated[int, Field(ge=1, le=128)] | Literal["auto"] = "auto"
+    """Heads that are asked, a divisor of `heads`; `auto` takes as many."""
+    hidden: Width | Literal["auto"] = "auto"
+    """The width inside each layer; `auto` takes 8/3 of `width`."""
+    tied: bool = True
+    """Use the vectors of the tokens as output weights too."""
+    dropout: Dropout = 0.0
+    """The share dropped in training."""
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"`width` must be a multiple of {2 * self.heads}, twice `heads`")
+        if self.kv_heads != "auto" and self.heads % self.kv_heads:
+            raise ValueError("`kv_heads` must divide `heads`")
+        return self
+
+
+class Seq2SeqModel(Spec):
+    """An encoder that reads a text and a decoder that writes another."""
+
+    name: Literal["seq2seq"]
+    """The family."""
+    kind: Literal["transformer", "lstm", "gru"] = "transformer"
+    """Attention alone (Vaswani et al. 2017), or recurrent layers with attention (Luong et al.
+    2015)."""
+    width: Width = 256
+    """The width of the vectors."""
+    layers: Annotated[int, Field(ge=1, le=48)] = 3
+    """Layers, on each side."""
+    heads: Annotated[int, Field(ge=1, le=128)] = 4
+    """Heads of attention, of a `transformer`; they share the width."""
+    dropout: Dropout = 0.3
+    """The share dropped in training."""
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.kind == "transformer" and self.width % self.heads:
+            raise ValueError(f"`width` must be a multiple of `heads`, and {self.width} isn't")
+        return self
+
+
 class InitModel(Spec):
     """The network of an existing model file, trained further; images are taken as it takes them."""
 
@@ -213,6 +269,8 @@ ModelSpec = Annotated[
     | Annotated[RnnModel, Tag("rnn")]
     | Annotated[TransformerModel, Tag("transformer")]
     | Annotated[SoundCnnModel, Tag("sound-cnn")]
+    | Annotated[DecoderModel, Tag("decoder")]
+    | Annotated[Seq2SeqModel, Tag("seq2seq")]
     | Annotated[InitModel, Tag("init")],
     Discriminator(_tag),
 ]

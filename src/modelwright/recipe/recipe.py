@@ -14,7 +14,17 @@ from modelwright.recipe.model import ModelSpec
 from modelwright.recipe.spec import Spec
 from modelwright.recipe.train import TrainSpec
 
-Task = Literal["image-classification", "text-classification", "audio-classification", "regression"]
+Task = Literal[
+    "image-classification",
+    "text-classification",
+    "audio-classification",
+    "regression",
+    "language-modeling",
+    "translation",
+    "summarization",
+    "speech-recognition",
+    "object-detection",
+]
 
 
 def _whole(value: object) -> object:

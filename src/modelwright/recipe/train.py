@@ -41,7 +41,23 @@ class HuberLoss(Spec):
     """Where it turns linear."""
 
 
-LossSpec = Annotated[CrossEntropyLoss | MseLoss | HuberLoss, Field(discriminator="name")]
+class CtcLoss(Spec):
+    """Letters without their places in time (Graves et al. 2006)."""
+
+    name: Literal["ctc"]
+    """The loss."""
+
+
+class DetectionLoss(Spec):
+    """Focal loss of the scores and generalised IoU of the boxes, assigned by how well they fit."""
+
+    name: Literal["detection"]
+    """The loss."""
+
+
+LossSpec = Annotated[
+    CrossEntropyLoss | MseLoss | HuberLoss | CtcLoss | DetectionLoss, Field(discriminator="name")
+]
 
 
 class GdOptimizer(Spec):
@@ -80,7 +96,7 @@ class AdamwOptimizer(Spec):
 
 
 class MuonOptimizer(Spec):
-    """Orthogonalised momentum for matrices and filters (Jordan et al. 2024), SGD for the rest.
+    """Orthogonalised momentum for matrices and filters (Jordan et al. 2024); SGD or AdamW beside.
 
     Embeddings, recurrent weights and the last layer belong to the rest.
     """
@@ -93,7 +109,9 @@ class MuonOptimizer(Spec):
     """The momentum of matrices and filters."""
     steps: Annotated[int, Field(ge=1, le=20)] = 3
     """Newton–Schulz steps."""
-    rest: SgdOptimizer = SgdOptimizer(name="sgd", lr=0.05, momentum=0.85)
+    rest: Annotated[SgdOptimizer | AdamwOptimizer, Field(discriminator="name")] = SgdOptimizer(
+        name="sgd", lr=0.05, momentum=0.85
+    )
     """The optimizer of all else: biases, norms and the last layer."""
 
 

@@ -9,7 +9,16 @@ from typing import Literal
 from modelwright.evaluation import WITHOUT_NEAR, Verdict, answer
 from modelwright.ledger import Evidence
 from modelwright.report.story import Story
-from modelwright.report.words import BASELINES, figure, limit, name_of, percent, short
+from modelwright.report.tables import compared_by
+from modelwright.report.words import (
+    BASELINES,
+    figure,
+    limit,
+    meaning_of,
+    name_of,
+    percent,
+    short,
+)
 
 Tone = Literal["", "good", "bad", "warn"]
 
@@ -28,9 +37,10 @@ def headline_sentences(story: Story) -> list[Sentence]:
     sentences = [
         *_how_good(accuracy, story.thing),
         *_how_near(story),
+        *_how_well(story),
         *about_targets(story.verdicts),
     ]
-    main = accuracy or story.ledger.find("rmse")
+    main = story.ledger.find(compared_by(story.ledger))
     if main is not None and main.split == "validation":
         text = (
             f"There is no test split, so this figure comes from the {story.thing}s that also chose "
@@ -93,6 +103,27 @@ def _how_near(story: Story) -> Iterator[Sentence]:
             f"({short(simple.value)}).",
             "" if change > 0 else "bad",
         )
+
+
+def _how_well(story: Story) -> Iterator[Sentence]:
+    """Say the main figure of a model that answers with texts or boxes, beside the simple answer."""
+    metric = compared_by(story.ledger)
+    found = story.ledger.find(metric)
+    if found is None or metric in ("accuracy", "rmse"):
+        return
+    things = f"{found.split} {story.thing}{'' if found.n == 1 else 's'}".strip()
+    yield Sentence(
+        f"On {found.n:,} {things} that it had not learned from, its {name_of(metric)} is "
+        f"{figure(metric, found.value)}; for others of the same kind, expect "
+        f"{figure(metric, found.low)} to {figure(metric, found.high)}. {meaning_of(metric)}"
+    )
+    for record in story.ledger:
+        if record.metric == metric and record.subject.startswith("baseline:"):
+            name = record.subject.partition(":")[2]
+            yield Sentence(
+                f"{BASELINES.get(name, name).capitalize()} would come to "
+                f"{figure(metric, record.value)}."
+            )
 
 
 def about_targets(verdicts: Sequence[Verdict]) -> Iterator[Sentence]:

@@ -58,7 +58,7 @@ def page(story: Story) -> str:
     text = resources.files("modelwright.report").joinpath("page.html.j2").read_text("utf-8")
     of_classes = isinstance(story.measurement, Measurement)
     labels = story.measurement.labels
-    accuracy = story.ledger.find("accuracy") or story.ledger.find("rmse")
+    accuracy = story.ledger.find(tables.compared_by(story.ledger))
     return environment.from_string(text).render(
         story=story,
         thing=story.thing,
@@ -79,6 +79,8 @@ def page(story: Story) -> str:
         ],
         select_by=words.name_of(story.select_by),
         of_classes=of_classes,
+        what_it_does=_what_it_does(story, [words.plain(name) for name in labels]),
+        compared_by=words.name_of(tables.compared_by(story.ledger)),
         names=[words.plain(name) for name in labels],
         scatter=[] if of_classes else _scatter(story),
         confusion=_confusion(story) if of_classes else None,
@@ -108,10 +110,30 @@ def said(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+def _what_it_does(story: Story, names: list[str]) -> str:
+    """Return what the model does, in half a sentence."""
+    if isinstance(story.measurement, Measurement):
+        return f"A model that tells {words.count(len(names))} classes apart"
+    match tables.compared_by(story.ledger):
+        case "map50":
+            return f"A model that finds {', '.join(names)} in images"
+        case "wer":
+            return "A model that writes down what is spoken"
+        case "perplexity":
+            return "A model that writes texts on"
+        case "bleu":
+            return "A model that translates texts"
+        case "rouge_l":
+            return "A model that sums texts up"
+    return f"A model that predicts {', '.join(names)} from {story.thing}s"
+
+
 def _scatter(story: Story) -> list[Markup]:
     """Return a chart of each number: what was predicted against the truth."""
     assert isinstance(story.measurement, Scored)
     tally = story.measurement.tally
+    if "predicted" not in tally:
+        return []
     return [
         # The chart escapes the name.
         Markup(scatter_chart(tally["predicted"][:, at], tally["targets"][:, at], name))

@@ -54,6 +54,16 @@ def mistakes(story: Story) -> list[dict[str, str]]:
 def largest_errors(story: Story) -> list[dict[str, str]]:
     """Return the samples whose numbers were missed by most, with what was asked about."""
     assert isinstance(story.measurement, Scored)
+    if story.answers:
+        return [
+            {
+                **_shown(sample),
+                "truth": plain(" ".join(truth.split())),
+                "answer": plain(" ".join(answer.split())),
+                "confidence": "",
+            }
+            for (truth, answer), sample in zip(story.answers, story.mistakes, strict=True)
+        ]
     tally, labels = story.measurement.tally, story.measurement.labels
 
     def written(values: NDArray[np.float64]) -> str:

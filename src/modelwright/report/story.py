@@ -68,6 +68,8 @@ class Story:
     """The samples of `worst`, in order: pixels `[M, H, W, C]`, texts, or WAVs."""
     worst: Sequence[int] = ()
     """Of numbers: the places in the split of the samples with the largest errors."""
+    answers: Sequence[tuple[str, str]] = ()
+    """What was wanted of the samples of `worst`, and what the model answered, as text."""
     augmented: Pixels | None = None
     """`[samples, times, H, W, C]`: training images as the network saw them, the first untouched."""
     notes: Sequence[str] = field(default_factory=tuple)

@@ -9,7 +9,7 @@ import numpy as np
 
 from modelwright.evaluation import Verdict
 from modelwright.ledger import Evidence, Ledger
-from modelwright.recipe.evaluate import parse_target
+from modelwright.recipe.evaluate import METRICS, parse_target
 from modelwright.report.story import Story
 from modelwright.report.words import (
     BASELINES,
@@ -38,7 +38,27 @@ OVERALL = (
     "rmse",
     "mae",
     "r2",
+    "bleu",
+    "chrf",
+    "rouge1",
+    "rouge2",
+    "rouge_l",
+    "wer",
+    "cer",
+    "map50",
+    "map50_95",
+    "token_loss",
+    "perplexity",
+    "bits_per_byte",
 )
+_MAIN = ("accuracy", "rmse", "bleu", "rouge_l", "wer", "map50", "perplexity")
+
+
+def compared_by(ledger: Ledger) -> str:
+    """Return the figure that models of this kind are compared by."""
+    return next((name for name in _MAIN if ledger.find(name) is not None), "accuracy")
+
+
 RATES = ("precision", "recall", "f1")
 
 
@@ -170,14 +190,15 @@ def baseline_rows(ledger: Ledger) -> list[Row]:
         record.subject for record in ledger if record.subject.startswith("baseline:")
     )
     rows = []
-    metric = "accuracy" if ledger.find("accuracy") is not None else "rmse"
+    metric = compared_by(ledger)
+    is_better_low = not METRICS[metric].higher_is_better
     for subject in ("model", *subjects):
         found = ledger.find(metric, subject=subject)
         if found is not None:
             name = subject.partition(":")[2]
             words = "this model" if subject == "model" else BASELINES.get(name, name)
             row = Row(words, _figure(found), key=name, here=subject == "model")
-            rows.append((found.value if metric == "rmse" else -found.value, row))
+            rows.append((found.value if is_better_low else -found.value, row))
     rows.sort(key=lambda pair: pair[0])
     return [row for _, row in rows] if len(rows) > 1 else []
 

@@ -17,7 +17,7 @@ from modelwright.recipe.evaluate import parse_target
 BLANK = "\u00a0"
 """Keeps a number and its unit on one line."""
 
-SHARES = ("accuracy", "precision", "recall", "f1", "top5")
+SHARES = ("accuracy", "precision", "recall", "f1", "top5", "rouge", "wer", "cer", "map50")
 """How the metrics begin that are shares of samples."""
 
 NAMES = {
@@ -67,6 +67,33 @@ NAMES = {
         "explained share (R²)",
         "1 is perfect; 0 is no better than always saying the average.",
     ),
+    "token_loss": ("surprise a token (nats)", "0 is perfect; its exponential is the perplexity."),
+    "perplexity": (
+        "perplexity",
+        "Among how many equally likely tokens it hesitates, on average: 1 is perfect.",
+    ),
+    "bits_per_byte": (
+        "bits a byte",
+        "How well it would compress such text; comparable whatever the tokenizer.",
+    ),
+    "bleu": ("BLEU", "Runs of words shared with the wanted translation, 0 to 100."),
+    "chrf": ("chrF", "Runs of letters shared with the wanted text, 0 to 100."),
+    "rouge1": ("ROUGE-1", "Words shared with the wanted summary."),
+    "rouge2": ("ROUGE-2", "Pairs of words shared with the wanted summary."),
+    "rouge_l": ("ROUGE-L", "The longest run of words in order, gaps allowed, shared with it."),
+    "wer": (
+        "word error rate (WER)",
+        "Wrong, missing and extra words for each word spoken: 0 is perfect.",
+    ),
+    "cer": ("letter error rate (CER)", "The same for letters."),
+    "map50": (
+        "average precision (mAP@50)",
+        "How well boxes are found that overlap the true ones by half: 100 % is perfect.",
+    ),
+    "map50_95": (
+        "average precision, exact boxes (mAP@50:95)",
+        "The same over ever stricter overlaps, up to 95 %.",
+    ),
     "size_bytes": ("size of the model", "All that decides a prediction."),
     "file_bytes": ("size of the file", "The model with its proof: figures, recipe, samples."),
     "parameters": ("learned numbers", "How many numbers training has set."),
@@ -88,6 +115,9 @@ BASELINES = {
     "mean": "always answering the training samples' average",
     "words": "counting words (naive Bayes)",
     "spectrum": "the average spectrum with a linear classifier",
+    "copy": "leaving the text as it is",
+    "lead": "taking the first sentence",
+    "unigram": "knowing how frequent each token is, and nothing else",
 }
 """What each baseline is, in words; another one is shown by its name."""
 

@@ -8,10 +8,15 @@ from __future__ import annotations
 from modelwright.tasks import (
     audio_classification,
     image_classification,
+    language_modeling,
+    object_detection,
     regression,
+    speech_recognition,
+    summarization,
     text_classification,
+    translation,
 )
-from modelwright.tasks.task import Prediction, Tally, Task, join, take
+from modelwright.tasks.task import Prediction, Tally, Target, Task, join, take
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -20,7 +25,12 @@ TASKS: dict[str, Task] = {
         text_classification.TASK,
         audio_classification.TASK,
         regression.TASK,
+        language_modeling.TASK,
+        translation.TASK,
+        summarization.TASK,
+        speech_recognition.TASK,
+        object_detection.TASK,
     )
 }
 
-__all__ = ["TASKS", "Prediction", "Tally", "Task", "join", "take"]
+__all__ = ["TASKS", "Prediction", "Tally", "Target", "Task", "join", "take"]

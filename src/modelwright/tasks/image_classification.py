@@ -11,7 +11,7 @@ from modelwright import metrics
 from modelwright.tasks.task import Floats, Prediction, Tally, Task
 
 
-def _tally(outputs: Floats, targets: NDArray[Any]) -> Tally:
+def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> Tally:
     found = metrics.outcomes(outputs, targets)
     return {"hits": found.hits, "losses": found.losses}
 

@@ -13,7 +13,7 @@ from modelwright.errors import DataError
 from modelwright.tasks.task import Floats, Prediction, Tally, Task
 
 
-def _tally(outputs: Floats, targets: NDArray[Any]) -> Tally:
+def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> Tally:
     """Return predictions and targets `[N, D]`.
 
     Raises:
@@ -46,4 +46,5 @@ TASK = Task(
     summary=_summary,
     decode=_decode,
     target="numbers",
+    output_kind="values",
 )

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 Prediction = dict[str, Any]
-"""One answer: `{"label": …, "probability": …}` of a classification, `{"value": …}` of a number."""
-
+"""One answer: `{"label": …, "probability": …}` of a classification, `{"value": …}` of a number,
+`{"text": …}` of a text, with `"box"` of a detection."""
+Target = Literal["label", "numbers", "letters", "text", "next", "boxes"]
+"""What is predicted: one label; numbers; a text letter by letter, as it is heard; a text written
+from another; what follows each token; boxes with labels."""
 
 Outputs = Any
 """A network's raw outputs: an array `[N, …]`, or a tuple of several."""
@@ -24,27 +27,34 @@ Tally = Mapping[str, NDArray[Any]]
 class Task:
     """One kind of prediction.
 
-    `tally` compares raw outputs with targets and says what became of each sample; `summary` turns
-    the tallies of any number of samples into metrics by name. Training selects by `select_by` of
-    them. `decode` turns raw outputs into answers, best first, at most `top` each.
+    `tally` compares raw outputs with targets, knowing the labels, and says what became of each
+    sample; `summary` turns the tallies of any number of samples into metrics by name. Training
+    selects by `select_by` of them. `decode` turns raw outputs into answers, best first, at most
+    `top` each. Where answers are texts that are written token by token, `judge` compares them with
+    the texts wanted, and gives a tally too.
     """
 
     name: str
     select_by: str
     higher_is_better: bool
-    tally: Callable[[Outputs, Any], Tally]
+    tally: Callable[[Outputs, Any, Sequence[str]], Tally]
     summary: Callable[[Tally], Mapping[str, float]]
     decode: Callable[[Outputs, Sequence[str], int], list[list[Prediction]]]
     ties_by: str | None = None
     """A score that is better when lower, which decides where `select_by` ties."""
     input: Literal["image", "text", "sound"] = "image"
     """What the samples are, where the task doesn't leave it open."""
-    target: Literal["label", "numbers"] = "label"
+    target: Target = "label"
     """What is predicted."""
+    output_kind: str = "logits"
+    """What a network gives for it, as a model file calls it."""
+    judge: Callable[[Sequence[str], Sequence[str]], Tally] | None = None
+    judged: Callable[[Tally], Mapping[str, float]] | None = None
+    """From what `judge` gave to metrics by name."""
 
-    def scores(self, outputs: Outputs, targets: Any) -> Mapping[str, float]:
+    def scores(self, outputs: Outputs, targets: Any, labels: Sequence[str]) -> Mapping[str, float]:
         """Return the metrics of some outputs."""
-        return self.summary(self.tally(outputs, targets))
+        return self.summary(self.tally(outputs, targets, labels))
 
 
 def join(parts: Sequence[Tally]) -> Tally:

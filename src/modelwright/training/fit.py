@@ -78,22 +78,28 @@ class FitReport:
 
 
 def answers_of(
-    network: nn.Module, split: Split, *, precision: Precision, batch_size: int = 500
+    network: nn.Module,
+    split: Split,
+    *,
+    precision: Precision,
+    batch_size: int = 500,
+    at_once: int | None = None,
 ) -> Iterator[tuple[Any, Any]]:
     """Yield a network's raw outputs over a split beside the targets, batch by batch, as arrays.
 
     The network answers in evaluation mode, without views. Of samples that differ in length, like
-    ones come together, and at most `AT_ONCE` values with their padding.
+    ones come together, and at most `at_once` values with their padding.
     """
+    at_once = AT_ONCE if at_once is None else at_once
     was_training = network.training
     network.eval()
     batches = Batches(split, device=precision.device)
     try:
-        for positions in _positions(split, batch_size):
+        for positions in _positions(split, batch_size, at_once):
             batch = batches.at(0, positions)
             with torch.inference_mode(), precision.context():
                 outputs = network(*batch.inputs)
-            yield _arrays(outputs), _arrays(batch.targets)
+            yield _arrays(outputs), split.targets[positions]
     finally:
         network.train(was_training)
 
@@ -106,7 +112,7 @@ def outputs_of(
     return np.concatenate([outputs for outputs, _ in found])
 
 
-def _positions(split: Split, batch_size: int) -> Iterator[NDArray[np.int64]]:
+def _positions(split: Split, batch_size: int, at_once: int) -> Iterator[NDArray[np.int64]]:
     lengths = split.lengths()
     if lengths is None:
         for start in range(0, len(split), batch_size):
@@ -118,7 +124,7 @@ def _positions(split: Split, batch_size: int) -> Iterator[NDArray[np.int64]]:
         end = start + 1
         while (
             end < min(start + batch_size, len(order))
-            and (end + 1 - start) * lengths[order[end]] <= AT_ONCE
+            and (end + 1 - start) * lengths[order[end]] <= at_once
         ):
             end += 1
         yield order[start:end]
@@ -186,6 +192,7 @@ class _Training:
                 data.train.targets,
                 num_outputs=len(data.labels),
                 device=device,
+                network=self.network,
             ),
             rule=WeightedMean(spec.clip_norm),
             optimizer=Optimizer(self.network, spec),
@@ -198,6 +205,9 @@ class _Training:
             resolution=Resolution.of(spec.resolution),
             frozen=frozen_norms(self.network),
         )
+        writes = task.output_kind in ("tokens", "texts")
+        self.vocabulary = int(candidate.architecture["num_outputs"]) if writes else 0
+        """How many numbers each token's answer has, of a network that writes."""
         self.selection = Selection(
             task.select_by, task.higher_is_better, spec.patience, ties_by=task.ties_by
         )
@@ -495,16 +505,21 @@ class _Training:
             return {}
         tallies = []
         # Very many classes are answered few at a time: their outputs would take gigabytes.
-        at_once = min(500, max(OUTPUTS_AT_ONCE // max(len(self.data.labels), 1), 1))
+        most = max(OUTPUTS_AT_ONCE // max(len(self.data.labels), 1), 1)
+        tokens = max(OUTPUTS_AT_ONCE // self.vocabulary, 1) if self.vocabulary else AT_ONCE
         for outputs, targets in answers_of(
-            self.network, validation, precision=self.parts.precision, batch_size=at_once
+            self.network,
+            validation,
+            precision=self.parts.precision,
+            batch_size=min(500, most),
+            at_once=min(AT_ONCE, tokens),
         ):
             first = outputs[0] if isinstance(outputs, tuple) else outputs
             if not np.isfinite(first).all():
                 raise diverged(
                     f"the network's outputs are not numbers any more (step {self.state.step})"
                 )
-            tallies.append(self.task.tally(outputs, targets))
+            tallies.append(self.task.tally(outputs, targets, self.data.labels))
         return dict(self.task.summary(join(tallies)))
 
     def pulse(self, state: State, steps_per_s: float) -> None:

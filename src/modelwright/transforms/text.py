@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ from modelwright.transforms.tokenizing import Tokenizer
 
 UNKNOWN = 1
 """The id of what the tokenizer doesn't know."""
+BEGIN, END = 2, 3
+"""The ids before and after a text that is written."""
+TextKind = Literal["text", "prompt", "source"]
+KINDS: tuple[TextKind, ...] = ("text", "prompt", "source")
 TOKENIZER = "tokenizer.json"
 """The asset that holds the tokenizer."""
 
@@ -26,11 +30,13 @@ class TextInput:
     tokenizer: Tokenizer
     longest: int
     """The most tokens; of longer texts the end is cut off."""
+    kind: TextKind = "text"
+    """What the network does with it: answers it, writes it on, or writes another from it."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the declaration as the model file holds it; the tokenizer is an asset beside."""
         return {
-            "kind": "text",
+            "kind": self.kind,
             "longest": self.longest,
             "vocabulary": self.tokenizer.size,
             "tokenizer": digest(self.tokenizer.to_bytes()),
@@ -47,8 +53,12 @@ class TextInput:
         Raises:
             ModelFileError: it isn't that.
         """
-        longest, held = value.get("longest"), assets.get(TOKENIZER)
-        if set(value) != {"kind", "longest", "vocabulary", "tokenizer"} or held is None:
+        longest, held, kind = value.get("longest"), assets.get(TOKENIZER), value.get("kind")
+        if (
+            set(value) != {"kind", "longest", "vocabulary", "tokenizer"}
+            or held is None
+            or kind not in KINDS
+        ):
             raise ModelFileError("the text input that the file declares isn't known here")
         if type(longest) is not int or not 0 < longest <= 1 << 24:
             raise ModelFileError("the text input's `longest` isn't a length")
@@ -57,7 +67,7 @@ class TextInput:
         tokenizer = Tokenizer.from_bytes(held)
         if value["vocabulary"] != tokenizer.size:
             raise ModelFileError("the tokenizer has another size than the file declares")
-        return TextInput(tokenizer, longest)
+        return TextInput(tokenizer, longest, kind)
 
     def digest(self) -> str:
         """Return the digest by which derived views are kept."""

@@ -13,11 +13,24 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from modelwright.errors import RecipeError
-from modelwright.recipe.train import CrossEntropyLoss, HuberLoss, LossSpec, MseLoss
+from modelwright.models import ImageNetwork
+from modelwright.models.detector import Detector, locations
+from modelwright.recipe.train import (
+    CrossEntropyLoss,
+    CtcLoss,
+    DetectionLoss,
+    HuberLoss,
+    LossSpec,
+    MseLoss,
+)
 from modelwright.training.objectives.classification import CrossEntropy
+from modelwright.training.objectives.ctc import Ctc
+from modelwright.training.objectives.detection import Detection
 from modelwright.training.objectives.regression import Huber, SquaredError
+from modelwright.training.objectives.sequence import SequenceCrossEntropy
 
 Objective = Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]]
 """From outputs and targets, each a tensor or several, to losses and weights `[N]`."""
@@ -27,6 +40,11 @@ TASK_LOSS: dict[str, LossSpec] = {
     "text-classification": CrossEntropyLoss(name="cross-entropy"),
     "audio-classification": CrossEntropyLoss(name="cross-entropy"),
     "regression": MseLoss(name="mse"),
+    "language-modeling": CrossEntropyLoss(name="cross-entropy"),
+    "translation": CrossEntropyLoss(name="cross-entropy", label_smoothing=0.1),
+    "summarization": CrossEntropyLoss(name="cross-entropy", label_smoothing=0.1),
+    "speech-recognition": CtcLoss(name="ctc"),
+    "object-detection": DetectionLoss(name="detection"),
 }
 """What `loss: auto` stands for."""
 
@@ -48,19 +66,27 @@ def resolve_loss(spec: LossSpec | Literal["auto"], *, task: str) -> LossSpec:
 
 
 def build_objective(
-    spec: LossSpec, targets: NDArray[np.generic], *, num_outputs: int, device: str
+    spec: LossSpec,
+    targets: Any,
+    *,
+    num_outputs: int,
+    device: str,
+    network: nn.Module | None = None,
 ) -> Objective:
     """Return the objective that a loss section asks for.
 
     Args:
         spec: the loss, `auto` resolved.
         targets: the targets of the training split, from which class weights are counted.
+        network: a detector, whose locations the loss is taken over.
         num_outputs: K, how many classes there are; 0 where the outputs are numbers.
         device: where the objective computes.
 
     Raises:
         RecipeError: the loss doesn't fit the targets.
     """
+    if not isinstance(targets, np.ndarray):
+        return _sequence_objective(spec, device, network)
     are_classes = num_outputs > 0 and np.issubdtype(targets.dtype, np.integer)
     if are_classes and not isinstance(spec, CrossEntropyLoss):
         raise RecipeError(
@@ -86,6 +112,29 @@ def build_objective(
             return SquaredError(_deviation(targets, num_outputs, device))
         case HuberLoss():
             return Huber(delta=spec.delta, scale=_deviation(targets, num_outputs, device))
+        case _:
+            raise RecipeError(
+                f"`train.loss: {spec.name}` isn't for these targets", fix="Leave `loss` out"
+            )
+
+
+def _sequence_objective(spec: LossSpec, device: str, network: nn.Module | None) -> Objective:
+    """Return the objective for targets of different lengths: texts, letters, boxes."""
+    match spec:
+        case CrossEntropyLoss():
+            return SequenceCrossEntropy(spec.label_smoothing)
+        case CtcLoss():
+            return Ctc()
+        case DetectionLoss():
+            assert isinstance(network, ImageNetwork)
+            assert isinstance(network.body, Detector)
+            body = network.body
+            return Detection(locations(body.height, body.width, body.strides).to(device))
+        case _:
+            raise RecipeError(
+                f"`train.loss: {spec.name}` compares numbers, and the targets are none",
+                fix="Leave `loss` out",
+            )
 
 
 def _deviation(targets: NDArray[np.generic], num_outputs: int, device: str) -> torch.Tensor | None:

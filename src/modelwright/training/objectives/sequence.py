@@ -32,13 +32,17 @@ class SequenceCrossEntropy:
 
     label_smoothing: float = 0.0
 
-    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, outputs: Tensor, targets: Tensor | tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
         """Return the loss and weight of each sample; one without tokens has 0 and 0.
 
         Args:
             outputs: logits `[N, S, V]`.
-            targets: token ids `[N, S]`, 0 where nothing is asked.
+            targets: token ids `[N, S]`, 0 where nothing is asked; the first where there are others.
         """
+        if isinstance(targets, tuple):
+            targets = targets[0]
         losses = token_losses(
             outputs.flatten(0, 1), targets.flatten(), label_smoothing=self.label_smoothing
         )

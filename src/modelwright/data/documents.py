@@ -1,0 +1,91 @@
+"""The source `documents`: text without labels, to learn to write from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelwright.data.lines import read_maybe_packed
+from modelwright.data.listing import Listing, find_path
+from modelwright.errors import DataError
+from modelwright.files import digest
+from modelwright.recipe.data import DocumentsData
+
+PASSAGE = 4096
+"""A longer file is cut into passages of so many characters, so that it can be split."""
+WHOLE, PART = "whole", "part"
+"""The labels of documents: whether its end is the end of a text."""
+SUFFIXES = (".txt", ".md", ".txt.gz", ".md.gz")
+
+
+def list_documents(spec: DocumentsData, *, base: Path) -> Listing:
+    """Return the texts of a file, or of the files of a folder.
+
+    Raises:
+        DataError: a file can't be read, isn't UTF-8, or there is no text.
+    """
+    given = {"": spec.path, "validation": spec.val, "test": spec.test}
+    if spec.val is not None or spec.test is not None:
+        given = {"train": spec.path, "validation": spec.val, "test": spec.test}
+    texts: list[str] = []
+    labels: list[str] = []
+    splits: list[str] = []
+    origins: list[str] = []
+    marks = ["documents 1"]
+    for split, name in given.items():
+        if name is None:
+            continue
+        root = find_path(name, base)
+        for path in _files(root):
+            held = read_maybe_packed(path)
+            shown = path.name if path == root else path.relative_to(root).as_posix()
+            marks.append(f"{split} {shown} {digest(held)}")
+            text = _decoded(held, path)
+            for start in range(0, len(text), PASSAGE):
+                texts.append(text[start : start + PASSAGE])
+                labels.append(WHOLE if start + PASSAGE >= len(text) else PART)
+                splits.append(split)
+                is_cut = len(text) > PASSAGE
+                origins.append(f"{shown}, character {start + 1:,}" if is_cut else shown)
+    if not texts:
+        raise DataError(
+            "there is no text here",
+            where=str(find_path(spec.path, base)),
+            fix=f"Give a text file, or a folder with files that end in {', '.join(SUFFIXES)}",
+        )
+    return Listing(
+        title=f"documents {Path(spec.path).name}",
+        key=digest("\n".join(marks).encode()),
+        labels=labels,
+        splits=splits,
+        origins=origins,
+        # Their order, so that `by: time` tests on what comes last.
+        extras=[f"{number:012d}" for number in range(len(texts))]
+        if spec.split.by == "time"
+        else [""] * len(texts),
+        read=lambda row: texts[row].encode(),
+        kind="text",
+    )
+
+
+def _files(root: Path) -> list[Path]:
+    if not root.is_dir():
+        return [root]
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if path.name.lower().endswith(SUFFIXES)
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
+
+
+def _decoded(held: bytes, path: Path) -> str:
+    try:
+        return held.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            "this text isn't UTF-8",
+            where=str(path),
+            why=f"Byte {error.start} is 0x{held[error.start]:02x}",
+            fix="Save it as UTF-8",
+        ) from error

@@ -1,0 +1,67 @@
+"""The source `pairs`: two files whose lines belong together, as parallel corpora come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from modelwright.data.lines import read_maybe_packed
+from modelwright.data.listing import Listing, find_path
+from modelwright.errors import DataError
+from modelwright.files import digest
+from modelwright.recipe.data import PairsData
+
+
+def list_pairs(spec: PairsData, *, base: Path) -> Listing:
+    """Return the pairs of lines; what is wanted stands as the label.
+
+    Raises:
+        DataError: a file can't be read, or two have different numbers of lines.
+    """
+    parts = {"train" if spec.val or spec.test else "": (spec.path, spec.target)}
+    if spec.val is not None:
+        parts["validation"] = spec.val
+    if spec.test is not None:
+        parts["test"] = spec.test
+    texts: list[bytes] = []
+    labels: list[str] = []
+    splits: list[str] = []
+    origins: list[str] = []
+    faults: dict[int, str] = {}
+    marks = ["pairs 1"]
+    for split, names in parts.items():
+        paths = [find_path(name, base) for name in names]
+        sides = []
+        for path in paths:
+            held = read_maybe_packed(path)
+            marks.append(f"{split} {digest(held)}")
+            sides.append([line.rstrip(b"\r") for line in held.removesuffix(b"\n").split(b"\n")])
+        if len(sides[0]) != len(sides[1]):
+            raise DataError(
+                f"{paths[0].name} has {len(sides[0]):,} lines and {paths[1].name} "
+                f"{len(sides[1]):,}, so they don't belong together line by line",
+                where=str(paths[1]),
+                fix="Look for a line that is missing or cut in two in one of them",
+            )
+        for number, (text, wanted) in enumerate(zip(*sides, strict=True), start=1):
+            try:
+                label = wanted.decode()
+            except UnicodeDecodeError as error:
+                label = ""
+                faults[len(texts)] = f"its target isn't UTF-8 (byte {error.start})"
+            if not label.strip():
+                faults.setdefault(len(texts), "its target is empty")
+            texts.append(text)
+            labels.append(label)
+            splits.append(split)
+            origins.append(f"{paths[0].name}:{number}")
+    return Listing(
+        title=f"pairs {Path(spec.path).name} and {Path(spec.target).name}",
+        key=digest("\n".join(marks).encode()),
+        labels=labels,
+        splits=splits,
+        origins=origins,
+        extras=[""] * len(texts),
+        read=texts.__getitem__,
+        kind="text",
+        faults=faults,
+    )

@@ -1,0 +1,101 @@
+"""An image to boxes, each with one label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from modelwright.errors import DataError
+from modelwright.metrics import detection
+from modelwright.tasks import boxes
+from modelwright.tasks.task import Outputs, Prediction, Tally, Task
+
+LEAST_SCORE, MOST_OVERLAP, MOST = 0.05, 0.6, 100
+"""Which boxes are measured: the least score, the most overlap within a class, how many."""
+LEAST_SHOWN = 0.3
+"""The least score of a box that is given as an answer."""
+
+
+def _found(outputs: Outputs, *, least: float, most: int) -> list[boxes.Detections]:
+    scores, places = outputs
+    return boxes.decode(scores, places, least_score=least, most_overlap=MOST_OVERLAP, most=most)
+
+
+def _tally(outputs: Outputs, targets: Any, labels: Sequence[str]) -> Tally:
+    """Return each image's detections, padded with label −1, and how many boxes it has.
+
+    `label` and `score` `[N, MOST]`, `matched` `[N, MOST, overlaps]`, `truths` `[N, K]`.
+    """
+    count, overlaps = len(targets), len(detection.OVERLAPS)
+    tally = {
+        "label": np.full((count, MOST), -1, dtype=np.int64),
+        "score": np.zeros((count, MOST)),
+        "matched": np.zeros((count, MOST, overlaps), dtype=np.bool_),
+        "truths": np.zeros((count, len(labels)), dtype=np.int64),
+    }
+    for at, found in enumerate(_found(outputs, least=LEAST_SCORE, most=MOST)):
+        of_image = detection.image_statistics(
+            found.boxes,
+            found.labels,
+            found.scores,
+            true_boxes=targets["boxes"][at],
+            true_labels=targets["labels"][at],
+            num_classes=len(labels),
+        )
+        size = len(of_image.labels)
+        tally["label"][at, :size] = of_image.labels
+        tally["score"][at, :size] = of_image.scores
+        tally["matched"][at, :size] = of_image.matched
+        tally["truths"][at] = of_image.truths[0]
+    return tally
+
+
+def statistics_of(tally: Tally) -> detection.DetectionStatistics:
+    """Return what became of each detection."""
+    images, places = np.nonzero(tally["label"] >= 0)
+    return detection.DetectionStatistics(
+        images=images.astype(np.int64),
+        labels=tally["label"][images, places],
+        scores=tally["score"][images, places],
+        matched=tally["matched"][images, places],
+        truths=tally["truths"],
+    )
+
+
+def _summary(tally: Tally) -> Mapping[str, float]:
+    statistics = statistics_of(tally)
+    if not statistics.truths.any():
+        raise DataError("there are no boxes to find in these samples, so nothing can be measured")
+    found = detection.average_precision(statistics)
+    return {"map50": found.map_50, "map50_95": found.map_50_95}
+
+
+def _decode(outputs: Outputs, labels: Sequence[str], top: int) -> list[list[Prediction]]:
+    """Return boxes `[x1, y1, x2, y2]` in pixels of the network's input, surest first."""
+    return [
+        [
+            {
+                "label": labels[int(label)],
+                "probability": float(score),
+                "box": [float(edge) for edge in box],
+            }
+            for label, score, box in zip(found.labels, found.scores, found.boxes, strict=True)
+        ]
+        for found in _found(outputs, least=LEAST_SHOWN, most=MOST)
+    ]
+
+
+TASK = Task(
+    name="object-detection",
+    select_by="map50",
+    higher_is_better=True,
+    tally=_tally,
+    summary=_summary,
+    decode=_decode,
+    ties_by=None,
+    input="image",
+    target="boxes",
+    output_kind="boxes",
+)

@@ -1,0 +1,26 @@
+"""A text to a shorter text that says the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from modelwright import metrics
+from modelwright.tasks import translation
+from modelwright.tasks.task import Tally
+
+
+def _judge(found: Sequence[str], wanted: Sequence[str]) -> Tally:
+    return {
+        "rouge": metrics.rouge_statistics(found, wanted),
+        "chrf": metrics.chrf_statistics(found, wanted),
+    }
+
+
+def _judged(tally: Tally) -> Mapping[str, float]:
+    first, second, longest = tally["rouge"].mean(axis=0).tolist()
+    chrf = metrics.chrf(tally["chrf"].sum(axis=0))
+    return {"rouge1": first, "rouge2": second, "rouge_l": longest, "chrf": chrf}
+
+
+TASK = replace(translation.TASK, name="summarization", judge=_judge, judged=_judged)
