@@ -25,7 +25,7 @@ def number_scores(outputs: NDArray[Any], targets: NDArray[Any]) -> Mapping[str, 
 TASK = replace(
     TASKS["image-classification"],
     name="image-to-number",
-    tally=lambda outputs, targets: {"outputs": outputs, "targets": targets},
+    tally=lambda outputs, targets, labels: {"outputs": outputs, "targets": targets},
     summary=lambda tally: number_scores(tally["outputs"], tally["targets"]),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,8 @@ def test_every_kind_of_input_keeps_its_promises() -> None:
             ],
         },
         "text": TEXT.to_json(),
+        "prompt": replace(TEXT, kind="prompt").to_json(),
+        "source": replace(TEXT, kind="source").to_json(),
         "sound": SOUND.to_json(),
     }
     assert declared.keys() == inputs.READERS.keys()

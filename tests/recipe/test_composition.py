@@ -19,165 +19,178 @@ def data(text):
 
 LINES = "version: 1\ntask: text-classification\ndata: {source: lines, path: x}\n"
 TABLE = "version: 1\ndata: {source: table, path: x}\n"
-# (pair's first words, whole recipe, line, words); line None: it is said, not refused.
+# (whole recipe, line, words); line None: it is said, not refused.
 CAUGHT = [
-    (0, DIGITS + "train: {epochs: null}", 3, "training has no end"),
-    (1, DIGITS + "train: {optimizer: {name: gd}}", None, "this training has about 10 steps"),
+    (DIGITS + "train: {epochs: null}", 3, "training has no end"),
+    (DIGITS + "train: {optimizer: {name: gd}}", None, "this training has about 10 steps"),
     (
-        2,
         DIGITS + "train:\n  accumulate: 2\n  optimizer: {name: gd}",
         4,
         "`accumulate` has no effect",
     ),
     (
-        3,
         DIGITS + "train:\n  batch_size: 2\n  accumulate: 4",
         5,
         "a batch of 2 can't be computed in 4",
     ),
-    (4, DIGITS + "augment: {mixup: 1}\ntrain: {batch_size: 1}", 4, "has nothing to mix"),
-    (5, DIGITS + "train: {batch_size: 16, accumulate: 4}", None, "over 4 samples at a time"),
-    (6, DIGITS + "train: {tokens: 4096}", 3, "images are all of one size"),
-    (7, LINES + "train: {tokens: 4096, optimizer: {name: gd}}", 4, "has no effect"),
-    (8, DIGITS + "task: text-classification", 2, "`digits` holds images, and"),
-    (8, LINES.replace("text", "audio"), 3, "`lines` holds texts, and"),
-    (9, DIGITS + "model: {name: rnn}", 3, "`rnn` takes texts, and"),
-    (9, LINES + "model: {name: sound-cnn}", 4, "`sound-cnn` takes sounds, and"),
-    (10, DIGITS + "text: {longest: 9}", 3, "the section `text` has no effect"),
-    (10, LINES + "augment: {flip: random}", 4, "the section `augment` has no effect"),
-    (11, LINES + "evaluate: {views: flip}", 4, "`evaluate.views` is for images"),
-    (11, LINES + "train: {resolution: [{until: 0.5, size: 8}]}", 4, "`train.resolution` is for"),
-    (12, DIGITS + "task: regression", 3, "takes its numbers from a table"),
-    (12, TABLE + "task: regression\naugment: {mixup: 1}", 4, "mix labels"),
-    (12, TABLE.replace("}", ", numbers: [a]}"), 2, "`data.numbers` is for `task: regression`"),
-    (13, TABLE + "task: regression\ntrain: {loss: {name: cross-entropy}}", 4, "compares labels"),
-    (14, DIGITS + "train:\n  loss:\n    name: mse", 5, "`train.loss: mse` compares numbers"),
+    (DIGITS + "augment: {mixup: 1}\ntrain: {batch_size: 1}", 4, "has nothing to mix"),
+    (DIGITS + "train: {batch_size: 16, accumulate: 4}", None, "over 4 samples at a time"),
+    (DIGITS + "train: {tokens: 4096}", 3, "images are all of one size"),
+    (LINES + "train: {tokens: 4096, optimizer: {name: gd}}", 4, "has no effect"),
+    (DIGITS + "task: text-classification", 2, "`digits` holds images, and"),
+    (LINES.replace("text", "audio"), 3, "`lines` holds texts, and"),
+    (DIGITS + "model: {name: rnn}", 3, "`rnn` takes texts, and"),
+    (LINES + "model: {name: sound-cnn}", 4, "`sound-cnn` takes sounds, and"),
+    (DIGITS + "text: {longest: 9}", 3, "the section `text` has no effect"),
+    (LINES + "augment: {flip: random}", 4, "the section `augment` has no effect"),
+    (LINES + "evaluate: {views: flip}", 4, "`evaluate.views` is for images"),
+    (LINES + "train: {resolution: [{until: 0.5, size: 8}]}", 4, "`train.resolution` is for"),
+    (DIGITS + "task: regression", 2, "`data.source: digits` holds no numbers"),
+    (LINES.replace("text-classification", "translation"), 3, "`data.source: lines` holds no texts"),
     (
-        16,
+        "version: 1\ntask: language-modeling\ndata: {source: documents, path: x}\n"
+        "model: {name: bow}",
+        4,
+        "`model: bow` answers with labels, and the task asks for tokens",
+    ),
+    (
+        "version: 1\ntask: translation\ndata: {source: table, path: x, rename: {a: b}}",
+        3,
+        "`task: translation` has none",
+    ),
+    (
+        "version: 1\ntask: translation\ndata: {source: table, path: x}\n"
+        "train:\n  loss: {name: cross-entropy, class_weights: balanced}",
+        5,
+        "`train.loss.class_weights` weighs labels",
+    ),
+    (TABLE + "task: regression\naugment: {mixup: 1}", 4, "mix labels"),
+    (TABLE.replace("}", ", numbers: [a]}"), 2, "`data.numbers` is for `task: regression`"),
+    (TABLE + "task: regression\ntrain: {loss: {name: cross-entropy}}", 4, "compares labels"),
+    (
+        DIGITS + "train:\n  loss:\n    name: mse",
+        5,
+        "`mse` compares numbers, and the task predicts labels",
+    ),
+    (
         DIGITS + "train: {optimizer: {name: sgd, momentum: 0, nesterov: true}}",
         3,
         "`nesterov` looks ahead along the momentum",
     ),
     (
-        17,
         DIGITS + "train: {groups: [{match: '*'}, {match: head.*}]}",
         3,
         "`head.*` (entry 1) is behind",
     ),
-    (17, DIGITS + "train: {groups: [{match: a}, {match: a}]}", 3, "`a` (entry 1) is behind `a`"),
-    (18, DIGITS + "train: {groups: [{match: '*', lr: 0}]}", 3, "nothing would be learned"),
-    (19, data("source: digits, split: {val: 0}") + "train: {patience: 3}", 3, "holds out nothing"),
-    (20, data("source: cifar10, split: {val: 0}"), None, "so the last one is shipped"),
+    (DIGITS + "train: {groups: [{match: a}, {match: a}]}", 3, "`a` (entry 1) is behind `a`"),
+    (DIGITS + "train: {groups: [{match: '*', lr: 0}]}", 3, "nothing would be learned"),
+    (data("source: digits, split: {val: 0}") + "train: {patience: 3}", 3, "holds out nothing"),
+    (data("source: cifar10, split: {val: 0}"), None, "so the last one is shipped"),
     (
-        21,
         DIGITS + "train: {patience: 3, select: last}",
         None,
         "Training stops 3 epochs after the best",
     ),
     (
-        22,
         DIGITS + "train: {patience: 3}",
         None,
         "the `cosine` schedule hasn't brought the rate down",
     ),
-    (23, DIGITS + "model: {name: speednet}", 3, "at least 9 pixels, and these have 8"),
+    (DIGITS + "model: {name: speednet}", 3, "at least 9 pixels, and these have 8"),
     (
-        23,
         CIFAR + "model: {name: speednet}\ntrain: {resolution: [{until: 0.5, size: 8}]}",
         4,
         "and these have 8",
     ),
     (
-        24,
         DIGITS + "model: {name: cnn, blocks: [{filters: 4, pool: 4}, {filters: 4, pool: 4}]}",
         3,
         "block 2 of 2 pools away the last of 8 pixels",
     ),
     (
-        25,
         CIFAR + "transforms: {normalise: half}\nmodel: {init: other.mw}",
         3,
         "`transforms.normalise: half` has no effect",
     ),
     (
-        26,
         CIFAR + "model: {name: mlp}\ntrain: {resolution: [{until: 0.5, size: 16}]}",
         4,
         "is built for",
     ),
     (
-        27,
         RESNET + "train: {resolution: [{until: 0.5, size: 32}]}",
         4,
         "32 is not below the full size",
     ),
     (
-        28,
         RESNET + "transforms: {size: [32, 48]}\ntrain: {resolution: [{until: 0.5, size: 16}]}",
         5,
         "makes squares, and the images are 32×48",
     ),
     (
-        29,
         RESNET + "train: {resolution: [{until: 1, size: 16}]}",
         None,
         "never trains at full size",
     ),
     (
-        30,
         RESNET + "train: {compile: on, resolution: [{until: 0.5, size: 16}]}",
         None,
         "compiled anew for each size of image, about 2 times",
     ),
-    (31, DIGITS + "train: {compile: on}\nresources: {device: cpu}", None, "needs a C++ compiler"),
-    (32, DIGITS + "augment:\n  translate: 8", 4, "8 pixels on a side of 8"),
-    (33, CIFAR + "augment: {cutout: 40}", 3, "40 pixels on a side of 32"),
-    (34, DIGITS + "augment: {colour: {saturation: 0.2}}", 3, "no effect on grey images"),
-    (35, DIGITS + "augment: {flip: random}", None, "teaches what never occurs"),
-    (36, DIGITS + "evaluate: {views: 6}", None, "averages over wrong images"),
-    (37, data("source: digits, split: {by: group, column: x}"), 2, "`digits` has none"),
-    (38, data("source: folder, path: x, split: {by: time, column: day}"), 2, "no column `day`"),
-    (39, data("source: digits, split: {val: 0, test: 0}"), 2, "nothing is held out to measure"),
-    (40, data("source: digits, split: {test: 0}"), None, "measured on validation"),
+    (DIGITS + "train: {compile: on}\nresources: {device: cpu}", None, "needs a C++ compiler"),
+    (DIGITS + "augment:\n  translate: 8", 4, "8 pixels on a side of 8"),
+    (CIFAR + "augment: {cutout: 40}", 3, "40 pixels on a side of 32"),
+    (DIGITS + "augment: {colour: {saturation: 0.2}}", 3, "no effect on grey images"),
+    (DIGITS + "augment: {flip: random}", None, "teaches what never occurs"),
+    (DIGITS + "evaluate: {views: 6}", None, "averages over wrong images"),
+    (data("source: digits, split: {by: group, column: x}"), 2, "`digits` has none"),
+    (data("source: folder, path: x, split: {by: time, column: day}"), 2, "no column `day`"),
+    (data("source: digits, split: {val: 0, test: 0}"), 2, "nothing is held out to measure"),
+    (data("source: digits, split: {test: 0}"), None, "measured on validation"),
     (
-        41,
         DIGITS + "targets:\n  f1_macro: '> 0.5'\n  acuracy: '>= 0.9'",
         5,
         "Did you mean `accuracy`?",
     ),
     (
-        42,
         DIGITS + "targets: {accuracy: '>= 93'}",
         3,
         "lies between 0 and 1, and its target is >= 93",
     ),
-    (43, DIGITS + "targets: {size_bytes: '>= 3'}", None, "lower is better"),
+    (DIGITS + "targets: {size_bytes: '>= 3'}", None, "lower is better"),
     (
-        44,
         DIGITS + "evaluate: {latency: false}\ntargets: {latency_p95_ms: '<= 5'}",
         4,
         "the target `latency_p95_ms` needs what `evaluate.latency: false` leaves out",
     ),
     (
-        45,
         data("source: digits, limit: 1000") + "targets: {accuracy: '>= 0.9'}",
         None,
         "leaves at most 1,000 samples",
     ),
-    (15, DIGITS + "train: {optimizer: {name: muon}, weight_decay: 0.1}", None, "sets the length"),
+    (DIGITS + "train: {optimizer: {name: muon}, weight_decay: 0.1}", None, "sets the length"),
 ]
 
 
-@pytest.mark.parametrize(("number", "text", "line", "words"), CAUGHT)
-def test_a_pair_is_caught(number, text, line, words):
+def found_by(text, words):
+    """Return the numbers of the rules that catch a recipe and say these words."""
     recipe = parse_recipe(text, where="recipe.yaml")
-    rule = RULES[number]
-    assert rule.found(recipe), "the table of this test and the rules differ in order"
+    return [
+        number
+        for number, rule in enumerate(RULES)
+        if (found := rule.found(recipe)) and words in rule.message.format(found)
+    ]
+
+
+@pytest.mark.parametrize(("text", "line", "words"), CAUGHT)
+def test_a_pair_is_caught(text, line, words):
+    recipe = parse_recipe(text, where="recipe.yaml")
+    (number,) = found_by(text, words)
     if line is None:
-        assert rule.verdict == "said"
+        assert RULES[number].verdict == "said"
         assert any(words in note for note in check_composition(recipe))
         return
-    assert rule.verdict == "refused"
+    assert RULES[number].verdict == "refused"
     with pytest.raises(RecipeError) as caught:
         check_composition(recipe)
     assert words in str(caught.value)
@@ -185,7 +198,8 @@ def test_a_pair_is_caught(number, text, line, words):
 
 
 def test_every_rule_is_tested():
-    assert {number for number, *_ in CAUGHT} == set(range(len(RULES)))
+    tested = {number for text, _, words in CAUGHT for number in found_by(text, words)}
+    assert [RULES[number].pair for number in set(range(len(RULES))) - tested] == []
 
 
 @pytest.mark.parametrize(
