@@ -8,6 +8,7 @@ The texts and sounds are random but the same each time; nothing is downloaded.
 from __future__ import annotations
 
 import csv
+import json
 import math
 import random
 import struct
@@ -84,6 +85,82 @@ def dials(folder: Path, *, count: int = 400, side: int = 16) -> None:
             writer.writerow([f"dials/{number:03d}.png", reading])
 
 
+def stories(folder: Path, *, count: int = 150) -> None:
+    """Write `stories/*.txt`: short tales of a few sentences each, to learn to write on."""
+    chance = random.Random(4)
+    place = folder / "stories"
+    place.mkdir(exist_ok=True)
+    who, where = ["The fox", "A crow", "The old king", "My aunt"], ["the hill", "a lake", "the inn"]
+    did, found = ["walked to", "ran to", "slept by"], ["a ring", "some bread", "no one", "a lamp"]
+    for number in range(count):
+        lines = []
+        for _ in range(chance.randint(4, 9)):
+            first = f"{chance.choice(who)} {chance.choice(did)} {chance.choice(where)}"
+            lines.append(f"{first} and found {chance.choice(found)}.")
+        (place / f"{number:03d}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def pairs(folder: Path, *, count: int = 2500) -> None:
+    """Write `orders.en` and `orders.xx`: orders in English, and in a language that turns them."""
+    chance = random.Random(5)
+    words = {
+        "two": "dua", "three": "tiga", "red": "merah", "green": "hijau", "big": "besar",
+        "apples": "apel", "books": "buku", "lamps": "lampu", "chairs": "kursi",
+        "bring": "bawa", "buy": "beli", "send": "kirim", "today": "hari ini", "now": "sekarang",
+    }  # fmt: skip
+    english, other = [], []
+    for _ in range(count):
+        verb, when = chance.choice(["bring", "buy", "send"]), chance.choice(["today", "now"])
+        thing = chance.choice(["apples", "books", "lamps", "chairs"])
+        kind, many = chance.choice(["red", "green", "big"]), chance.choice(["two", "three"])
+        also = chance.choice(["apples", "books", "lamps", "chairs"])
+        english.append(f"{verb} {many} {kind} {thing} and {also} {when}")
+        turned = [when, verb, many, thing, kind]
+        other.append(" ".join(words[word] for word in turned) + f" dan {words[also]}")
+    both = sorted(set(zip(english, other, strict=True)))
+    chance.shuffle(both)
+    for suffix, side in ((".en", 0), (".xx", 1)):
+        text = "\n".join(pair[side] for pair in both) + "\n"
+        (folder / f"orders{suffix}").write_text(text, encoding="utf-8")
+
+
+def reports(folder: Path, *, count: int = 1500) -> None:
+    """Write `reports.jsonl`: reports of which one sentence is the news, and that news."""
+    chance = random.Random(6)
+    places, things = ["harbour", "school", "market", "bridge"], ["opened", "closed", "repaired"]
+    fillers = ["it rained", "people talked", "the sun shone", "nobody slept", "birds sang"]
+    with (folder / "reports.jsonl").open("w", encoding="utf-8") as stream:
+        for number in range(count):
+            place, what = chance.choice(places), chance.choice(things)
+            lines = [f"{chance.choice(fillers)} on day {number % 97 + chance.randint(1, 9)} ."]
+            lines.append(f"we report that the {place} was {what} by the town .")
+            lines.insert(chance.randint(0, 1), f"then {chance.choice(fillers)} for long .")
+            row = {"text": " ".join(lines), "summary": f"the {place} was {what}"}
+            stream.write(json.dumps(row) + "\n")
+
+
+PITCHES = dict(zip("abcde", (400, 600, 900, 1350, 2000), strict=True))
+"""The pitch of each letter that is whistled."""
+
+
+def whistles(folder: Path, *, count: int = 400) -> None:
+    """Write `whistles/NAME.wav` with `NAME.txt`: two words, a tone each letter, over some noise."""
+    chance = random.Random(7)
+    place = folder / "whistles"
+    place.mkdir(exist_ok=True)
+    for number in range(count):
+        words = ["".join(chance.choices("abcde", k=chance.randint(2, 3))) for _ in range(2)]
+        pace, shift, values = chance.uniform(0.8, 1.2), chance.uniform(0.95, 1.05), []
+        for sign in f" {' '.join(words)} ":
+            pitch, seconds = (0, 0.08) if sign == " " else (shift * PITCHES[sign], 0.07)
+            for at in range(int(pace * seconds * RATE)):
+                tone = 8000 * math.sin(2 * math.pi * pitch * at / RATE)
+                values.append(int(tone + chance.gauss(0, 500)))
+            values += [int(chance.gauss(0, 500)) for _ in range(int(0.03 * RATE))]
+        _write_wav(place / f"{number:03d}.wav", values)
+        (place / f"{number:03d}.txt").write_text(" ".join(words), encoding="utf-8")
+
+
 def _write_wav(path: Path, values: list[int]) -> None:
     with wave.open(str(path), "wb") as stream:
         stream.setnchannels(1)
@@ -99,6 +176,10 @@ def main() -> None:
     texts(folder)
     sounds(folder)
     dials(folder)
+    stories(folder)
+    pairs(folder)
+    reports(folder)
+    whistles(folder)
     print(folder)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from modelwright.data.audit import AuditReport, Finding, as_errors
 from modelwright.data.dataset import Dataset, Split
 from modelwright.data.folder import likely_kind
+from modelwright.data.lines import read_maybe_packed
 from modelwright.data.prepare import Prepared, labelled_split, prepare
 from modelwright.data.sampler import BucketedSampler, Sampler, padding_share
-from modelwright.data.table import guess_table, is_table, is_table_folder
+from modelwright.data.table import columns_of, guess_table, is_table, is_table_folder
+from modelwright.data.transcripts import has_transcripts, holds_transcripts
 
 __all__ = [
     "AuditReport",
@@ -18,11 +20,15 @@ __all__ = [
     "Sampler",
     "Split",
     "as_errors",
+    "columns_of",
     "guess_table",
+    "has_transcripts",
+    "holds_transcripts",
     "is_table",
     "is_table_folder",
     "labelled_split",
     "likely_kind",
     "padding_share",
     "prepare",
+    "read_maybe_packed",
 ]

@@ -38,6 +38,7 @@ from modelwright.data.targets import (
     number_targets,
     text_targets,
 )
+from modelwright.data.transcripts import list_transcripts
 from modelwright.errors import DataError, RecipeError, nearest
 from modelwright.files import json_digest
 from modelwright.recipe import Recipe
@@ -255,6 +256,8 @@ def _list_source(
             return list_cifar10(spec.path, base=base, observe=observe)
         case FolderData():
             group = spec.split.column if spec.split.by == "group" else None
+            if target == "letters":
+                return list_transcripts(spec.path, base=base, group=group)
             return list_folder(spec.path, base=base, group=group, kind=kind)
         case TableData():
             return list_table(spec, base=base, kind=kind, target=target)
@@ -618,7 +621,7 @@ def labelled_split(
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, observe=observe)
     given, held = np.array(store.strings("split")), store.strings("label")
-    if like is not None and target == "label":
+    if like is not None and target in ("label", "letters"):
         held = [like.rename.get(label, label) for label in held]
     broken = store.errors()
     chosen = given == "test" if (given == "test").any() else np.ones(len(store), dtype=bool)
@@ -709,8 +712,22 @@ def _list_any(
             }
         )
         return list_table(chosen, base=base, kind=kind, target=target)
+    if target == "text" and path.is_file():
+        suffix = Path(like.target).suffix if isinstance(like, PairsData) else ""
+        other = path.with_suffix(suffix) if suffix else path
+        if other == path or not other.is_file():
+            raise DataError(
+                "there is no file beside it with the texts that are wanted",
+                where=str(path),
+                fix="Give a table with a column of texts and one of those wanted, or two files "
+                f"such as test.en and test{suffix or '.de'}",
+            )
+        pairs = PairsData(source="pairs", path=str(path), target=str(other))
+        return list_pairs(pairs, base=base)
     if target == "next":
         return list_documents(DocumentsData(source="documents", path=str(path)), base=base)
+    if path.is_dir() and target == "letters":
+        return list_transcripts(str(path), base=base, group=None)
     if path.is_file() and kind == "text":
         return list_lines(LinesData(source="lines", path=str(path)), base=base)
     return list_folder(str(path), base=base, group=None, kind=kind)

@@ -123,6 +123,9 @@ _LIKELY = {
     "numbers": ("target", "number", "value", "reading", "score", "price", "age", "y"),
 }
 
+_SPOKEN = ("transcript", "transcription", "sentence", "text")
+"""Columns that hold what is spoken in a sound."""
+
 
 def guess_table(path: Path, kind: Kind | None = None) -> tuple[Kind, dict[str, Any]]:
     """Return what a table holds, and the settings that are likely meant where they aren't defaults.
@@ -137,7 +140,8 @@ def guess_table(path: Path, kind: Kind | None = None) -> tuple[Kind, dict[str, A
     columns = _columns(file)
     kind = kind or _likely_kind(columns)
     found: dict[str, Any] = {}
-    names = {key: _likeliest(list(columns), _LIKELY[key]) for key in (kind, "label", "numbers")}
+    likely = {**_LIKELY, "label": (*_LIKELY["label"], *_SPOKEN)} if kind == "sound" else _LIKELY
+    names = {key: _likeliest(list(columns), likely[key]) for key in (kind, "label", "numbers")}
     number = names.pop("numbers")
     if names["label"] is None and number is not None and _numbers(columns[number]()[:1]):
         del names["label"]
@@ -151,6 +155,11 @@ def guess_table(path: Path, kind: Kind | None = None) -> tuple[Kind, dict[str, A
     if split is not None:
         found["split_column"] = split
     return kind, found
+
+
+def columns_of(path: Path) -> list[str]:
+    """Return the names of the columns of a table, or of the first of a folder of tables."""
+    return list(_columns(path if path.is_file() else _split_tables(path)[0][0]))
 
 
 def _likely_kind(columns: Mapping[str, Column]) -> Kind:

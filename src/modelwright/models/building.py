@@ -22,9 +22,11 @@ from modelwright.models.steps import PixelSteps
 from modelwright.recipe.model import (
     BowModel,
     CnnModel,
+    ConvCtcModel,
     DecoderModel,
     MlpModel,
     ResnetModel,
+    RnnCtcModel,
     RnnModel,
     Seq2SeqModel,
     SoundCnnModel,
@@ -53,6 +55,8 @@ Architecture = (
     | RnnModel
     | TransformerModel
     | SoundCnnModel
+    | ConvCtcModel
+    | RnnCtcModel
     | DecoderModel
     | Seq2SeqModel
 )
@@ -68,6 +72,8 @@ BUILDERS: dict[type[Spec], Callable[[Any, Any], nn.Module]] = {
     RnnModel: texts.rnn,
     TransformerModel: texts.transformer,
     SoundCnnModel: texts.sound_cnn,
+    ConvCtcModel: texts.conv_ctc,
+    RnnCtcModel: texts.rnn_ctc,
     DecoderModel: texts.decoder,
     Seq2SeqModel: texts.seq2seq,
 }
@@ -83,6 +89,8 @@ _NAMES: dict[str, type[Architecture]] = {
     "rnn": RnnModel,
     "transformer": TransformerModel,
     "sound-cnn": SoundCnnModel,
+    "conv-ctc": ConvCtcModel,
+    "rnn-ctc": RnnCtcModel,
     "decoder": DecoderModel,
     "seq2seq": Seq2SeqModel,
 }
@@ -96,6 +104,8 @@ TAKES: dict[type[Spec], Kind] = {
     RnnModel: "text",
     TransformerModel: "text",
     SoundCnnModel: "sound",
+    ConvCtcModel: "sound",
+    RnnCtcModel: "sound",
     DecoderModel: "text",
     Seq2SeqModel: "text",
 }

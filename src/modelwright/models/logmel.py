@@ -71,6 +71,10 @@ class LogMel(nn.Module):
         self.register_buffer("mean", torch.zeros(mels))
         self.register_buffer("std", torch.ones(mels))
 
+    def frames(self, length: Tensor) -> Tensor:
+        """Return how many frames sounds of so many samples `[N]` have, `[N]`."""
+        return 1 + (length - self.window).clamp(min=0) // self.hop
+
     def forward(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return features `[N, M, F]` and how many frames each sample has `[N]`.
 
@@ -78,7 +82,7 @@ class LogMel(nn.Module):
             samples: int16 `[N, T]`.
             length: int64 `[N]`, samples before the padding.
         """
-        frames = 1 + (length - self.window).clamp(min=0) // self.hop
+        frames = self.frames(length)
         # Logarithms of small powers need all digits, so autocast has no say here.
         with torch.autocast(samples.device.type, enabled=False):
             values = samples.to(self.filters.dtype) / _FULL_SCALE

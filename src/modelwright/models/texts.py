@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from modelwright.models.bow import Bow
+from modelwright.models.ctc import ConvCtc, Hearing, RnnCtc
 from modelwright.models.decoder import Decoder
 from modelwright.models.network import SoundFrame, TextFrame
 from modelwright.models.rnn import RnnClassifier
@@ -14,7 +15,9 @@ from modelwright.models.text_cnn import TextCnn
 from modelwright.models.transformer import TransformerClassifier
 from modelwright.recipe.model import (
     BowModel,
+    ConvCtcModel,
     DecoderModel,
+    RnnCtcModel,
     RnnModel,
     Seq2SeqModel,
     SoundCnnModel,
@@ -127,4 +130,41 @@ def sound_cnn(spec: SoundCnnModel, frame: SoundFrame) -> nn.Module:
         mask_time=spec.mask_time,
         mask_bands=spec.mask_bands,
         perturb=spec.perturb,
+    )
+
+
+def _hearing(spec: ConvCtcModel | RnnCtcModel, frame: SoundFrame) -> Hearing:
+    return Hearing(
+        sampling_rate=frame.sampling_rate,
+        mels=frame.mels,
+        channels=spec.channels,
+        stride=spec.stride,
+        mask_time=spec.mask_time,
+        mask_bands=spec.mask_bands,
+        perturb=spec.perturb,
+    )
+
+
+def conv_ctc(spec: ConvCtcModel, frame: SoundFrame) -> nn.Module:
+    """Build a network of convolutions that hears letters."""
+    return ConvCtc(
+        frame.num_outputs,
+        _hearing(spec, frame),
+        width=spec.width,
+        layers=spec.layers,
+        kernel=spec.kernel,
+        dropout=spec.dropout,
+    )
+
+
+def rnn_ctc(spec: RnnCtcModel, frame: SoundFrame) -> nn.Module:
+    """Build a recurrent network that hears letters."""
+    return RnnCtc(
+        frame.num_outputs,
+        _hearing(spec, frame),
+        cell=spec.cell,
+        hidden=spec.hidden,
+        layers=spec.layers,
+        bidirectional=spec.bidirectional,
+        dropout=spec.dropout,
     )

@@ -14,11 +14,13 @@ from modelwright.data.batches import Batches
 from modelwright.errors import ModelFileError, RecipeError
 from modelwright.models.building import Architecture
 from modelwright.models.candidate import Candidate
+from modelwright.models.ctc import ConvCtc, RnnCtc
 from modelwright.models.logmel import LogMel, fit_normalisation
 from modelwright.pipeline.asking import Asked
 from modelwright.recipe.model import (
     BowModel,
     CnnModel,
+    ConvCtcModel,
     DecoderModel,
     InitModel,
     Seq2SeqModel,
@@ -27,6 +29,7 @@ from modelwright.recipe.model import (
 )
 from modelwright.run import Run
 from modelwright.tasks import TASKS
+from modelwright.training.objectives.ctc import steps_needed
 from modelwright.training.optimizers import matches
 from modelwright.transforms import ImageInput
 from modelwright.transforms.text import TextInput
@@ -62,6 +65,7 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
     if isinstance(spec, SpeednetModel) and spec.whiten:
         models.whiten(network, train.gather(some))
     _fit_bands(network, train, some[:FITTED_SOUNDS])
+    _say_unheard(network, train, context)
     return Candidate(
         network=network,
         task=asked.recipe.task,
@@ -98,6 +102,22 @@ def _fit_bands(network: torch.nn.Module, train: Split, positions: NDArray[np.int
             fit_normalisation(module, (_two(source.at(0, part).inputs) for part in parts))
 
 
+def _say_unheard(network: torch.nn.Module, train: Split, context: Run) -> None:
+    """Say how many training texts have more letters than their sounds have steps."""
+    if not isinstance(network, ConvCtc | RnnCtc):
+        return
+    lengths = train.lengths()
+    assert lengths is not None
+    targets = train.targets[np.arange(len(train))]
+    needed = steps_needed(*(torch.from_numpy(targets[key].copy()) for key in ("letters", "count")))
+    unheard = int((needed > network.ear.steps(torch.from_numpy(lengths))).sum())
+    if unheard:
+        context.say(
+            f"Data: {unheard:,} of {len(train):,} training texts have more letters than their "
+            "sounds have steps, and can't be learnt; a smaller `model.stride` makes more steps"
+        )
+
+
 def _two(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     samples, length = inputs
     return samples, length
@@ -110,6 +130,8 @@ def default_model(prepared: Prepared) -> Architecture:
             return Seq2SeqModel(name="seq2seq")
         case "next":
             return DecoderModel(name="decoder")
+        case "letters":
+            return ConvCtcModel(name="conv-ctc")
     match prepared.store.kind:
         case "image":
             return CnnModel(name="cnn")
@@ -143,7 +165,8 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
                 why=error.what,
                 fix="Leave `transforms.size` out",
             ) from error
-    is_of_classes = old.output_kind == "logits"
+    # Of numbers and texts, each output means something of its own.
+    is_of_classes = old.output_kind in ("logits", "frames")
     are_others = not is_of_classes and old.labels != prepared.labels
     if old.output_kind != TASKS[asked.recipe.task].output_kind or are_others:
         held = "labels" if is_of_classes else ", ".join(old.labels) or old.output_kind
@@ -154,7 +177,7 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
         )
     if old.labels != prepared.labels:
         torch.manual_seed(asked.recipe.seed)
-        models.replace_output(network, len(prepared.labels))
+        models.replace_output(network, prepared.num_outputs)
     _freeze(network, spec)
     step = {"step": "init", "file": path.name, "model": torch_runtime.digest(path)}
     return replace(

@@ -25,10 +25,12 @@ from modelwright.recipe.evaluate import METRICS, TIMED, parse_target
 from modelwright.recipe.model import (
     BowModel,
     CnnModel,
+    ConvCtcModel,
     DecoderModel,
     InitModel,
     MlpModel,
     ResnetModel,
+    RnnCtcModel,
     RnnModel,
     Seq2SeqModel,
     SoundCnnModel,
@@ -91,17 +93,24 @@ _MODELS: dict[type, str] = {
     RnnModel: "text",
     TransformerModel: "text",
     SoundCnnModel: "sound",
+    ConvCtcModel: "sound",
+    RnnCtcModel: "sound",
     DecoderModel: "text",
     Seq2SeqModel: "text",
 }
-_ANSWERS: dict[type, str] = {DecoderModel: "tokens", Seq2SeqModel: "texts"}
+_ANSWERS: dict[type, str] = {
+    DecoderModel: "tokens",
+    Seq2SeqModel: "texts",
+    ConvCtcModel: "letters",
+    RnnCtcModel: "letters",
+}
 """What a family answers with, where that isn't labels or numbers."""
 _HOLDS: dict[type, tuple[str, ...]] = {
     DigitsData: ("labels",),
     Cifar10Data: ("labels",),
     ArraysData: ("labels",),
     LinesData: ("labels",),
-    FolderData: ("labels",),
+    FolderData: ("labels", "letters"),
     DocumentsData: ("tokens",),
     PairsData: ("texts",),
     BoxesData: ("boxes",),
@@ -160,7 +169,8 @@ def foreign_loss(recipe: Recipe) -> str:
 
 def foreign_rename(recipe: Recipe) -> str:
     """Name the task, where labels are to be renamed and it has none."""
-    return recipe.task if recipe.data.rename and predicted(recipe) != "labels" else ""
+    renames = predicted(recipe) in ("labels", "letters")
+    return recipe.task if recipe.data.rename and not renames else ""
 
 
 def foreign_numbers(recipe: Recipe) -> str:

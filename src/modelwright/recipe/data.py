@@ -55,7 +55,7 @@ class _DataSpec(Spec):
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use at most this many samples of each split (the first of a seeded order): a quick try."""
     rename: dict[str, str] = Field(default_factory=dict)
-    """Other names for labels, by the name in the data: `{"0": "zero"}`."""
+    """Other names for labels, by the name in the data: `{"0": "zero"}`; of speech, other texts."""
 
 
 class DigitsData(_DataSpec):
@@ -78,7 +78,8 @@ class Cifar10Data(_DataSpec):
 class FolderData(_DataSpec):
     """A folder with a folder of files a class; `train/`, `val/`, `test/` above them are splits.
 
-    The files are images, texts (`.txt`) or sounds, by the task.
+    The files are images, texts (`.txt`) or sounds, by the task. To recognise speech, the text of
+    `NAME.wav` stands beside it in `NAME.txt`, or in a `*.trans.txt` as LibriSpeech has them.
     """
 
     source: Literal["folder"]

@@ -186,6 +186,64 @@ class SoundCnnModel(Spec):
     """Vary speed and loudness in training, and add noise."""
 
 
+class ConvCtcModel(Spec):
+    """Convolutions over a log-mel spectrogram and over time, to letters (Collobert et al. 2016)."""
+
+    name: Literal["conv-ctc"]
+    """The family."""
+    channels: Width = 32
+    """The channels of the two convolutions over bands and time."""
+    width: Width = 128
+    """The width of a step."""
+    layers: Annotated[int, Field(ge=1, le=64)] = 4
+    """Convolutions over time."""
+    kernel: Annotated[int, Field(ge=1, le=63)] = 7
+    """The steps that each of them sees, an odd number."""
+    stride: Literal[1, 2, 4] = 2
+    """Frames of 10 ms a step; a step has at most one letter."""
+    dropout: Dropout = 0.2
+    """The share dropped in training."""
+    mask_time: Annotated[int, Field(ge=0, le=10)] = 2
+    """Stretches of time that are hidden in training (Park et al. 2019)."""
+    mask_bands: Annotated[int, Field(ge=0, le=10)] = 2
+    """Ranges of bands that are hidden in training."""
+    perturb: bool = True
+    """Vary speed and loudness in training, and add noise."""
+
+    @model_validator(mode="after")
+    def _check_kernel(self) -> Self:
+        if self.kernel % 2 == 0:
+            raise ValueError(f"`kernel` must be odd, and {self.kernel} isn't")
+        return self
+
+
+class RnnCtcModel(Spec):
+    """Recurrent layers over a log-mel spectrogram, to letters (Graves et al. 2006)."""
+
+    name: Literal["rnn-ctc"]
+    """The family."""
+    channels: Width = 32
+    """The channels of the two convolutions over bands and time."""
+    cell: Literal["lstm", "gru"] = "gru"
+    """The kind of cell."""
+    hidden: Width = 128
+    """The width of the state, in each direction."""
+    layers: Annotated[int, Field(ge=1, le=8)] = 2
+    """Layers, one above the other."""
+    bidirectional: bool = True
+    """Read from both ends."""
+    stride: Literal[1, 2, 4] = 2
+    """Frames of 10 ms a step; a step has at most one letter."""
+    dropout: Dropout = 0.2
+    """The share dropped in training."""
+    mask_time: Annotated[int, Field(ge=0, le=10)] = 2
+    """Stretches of time that are hidden in training (Park et al. 2019)."""
+    mask_bands: Annotated[int, Field(ge=0, le=10)] = 2
+    """Ranges of bands that are hidden in training."""
+    perturb: bool = True
+    """Vary speed and loudness in training, and add noise."""
+
+
 class DecoderModel(Spec):
     """A network that writes text from left to right, of the Llama kind.
 
@@ -269,6 +327,8 @@ ModelSpec = Annotated[
     | Annotated[RnnModel, Tag("rnn")]
     | Annotated[TransformerModel, Tag("transformer")]
     | Annotated[SoundCnnModel, Tag("sound-cnn")]
+    | Annotated[ConvCtcModel, Tag("conv-ctc")]
+    | Annotated[RnnCtcModel, Tag("rnn-ctc")]
     | Annotated[DecoderModel, Tag("decoder")]
     | Annotated[Seq2SeqModel, Tag("seq2seq")]
     | Annotated[InitModel, Tag("init")],

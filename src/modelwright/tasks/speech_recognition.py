@@ -17,9 +17,8 @@ BEAM = 16
 
 def _tally(outputs: Outputs, targets: Any, labels: Sequence[str]) -> Tally:
     """Return the errors and the length of each text, in words and in characters `[N, 2]`."""
-    frames, steps = outputs
     wanted = texts_of(targets["letters"], targets["count"], labels)
-    found = ctc.greedy(frames, steps, labels)
+    found = [next(iter(texts)) for texts in _heard(outputs, labels, BEAM)]
     return {
         "words": metrics.word_errors(found, wanted),
         "characters": metrics.character_errors(found, wanted),
@@ -40,12 +39,27 @@ def _summary(tally: Tally) -> Mapping[str, float]:
 
 
 def _decode(outputs: Outputs, labels: Sequence[str], top: int) -> list[list[Prediction]]:
-    frames, steps = outputs
-    found = ctc.beam_search(frames, steps, labels, beam=max(BEAM, top), top=top)
     return [
-        [{"text": item.text, "probability": float(np.exp(min(item.score, 0.0)))} for item in row]
-        for row in found
+        [{"text": text, "probability": held} for text, held in list(texts.items())[:top]]
+        for texts in _heard(outputs, labels, max(BEAM, top))
     ]
+
+
+def _heard(outputs: Outputs, labels: Sequence[str], beam: int) -> list[dict[str, float]]:
+    """Return each sample's texts with their probabilities, best first.
+
+    Texts that differ in nothing but blanks are one.
+    """
+    frames, steps = outputs
+    found = []
+    for row in ctc.beam_search(frames, steps, labels, beam=beam, top=beam):
+        texts: dict[str, float] = {}
+        for item in row:
+            text = " ".join(item.text.split())
+            texts[text] = texts.get(text, 0.0) + float(np.exp(item.score))
+        ranked = sorted(texts.items(), key=lambda pair: -pair[1])
+        found.append({text: min(held, 1.0) for text, held in ranked})
+    return found
 
 
 TASK = Task(

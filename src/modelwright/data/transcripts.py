@@ -1,0 +1,161 @@
+"""Folders of sounds with the text that is spoken in each beside it, for speech recognition."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modelwright.data.folder import SUFFIXES
+from modelwright.data.listing import SPLITS, Listing, find_path, read_file
+from modelwright.data.table import list_table
+from modelwright.errors import DataError
+from modelwright.files import digest
+from modelwright.recipe.data import TableData
+
+LIBRISPEECH = ".trans.txt"
+"""Ends the name of a file with a line for each sound of its folder: its name, a blank, its text."""
+FEWEST_TEXTS, DIFFERENT, FEWEST_LETTERS = 20, 0.2, 3
+"""So many different texts, of so many sounds (a share), so long on average, aren't classes."""
+
+
+def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
+    """Return the sounds of a folder, at any depth, in the order of their paths.
+
+    Folders at the top that are called as splits (`train`, `dev-clean`) are these. A sound without a
+    text can't be used, and the listing says so.
+
+    Args:
+        name: the folder.
+        base: where a relative path starts.
+        group: `parent` where files of one folder belong together, else `None`.
+
+    Raises:
+        DataError: there is no such folder, no sound in it, or a text isn't UTF-8.
+    """
+    root = find_path(name, base)
+    if not root.is_dir():
+        raise DataError(
+            "this is a file, and `source: folder` needs a folder",
+            where=str(root),
+            fix="For a table write `source: table`",
+        )
+    if group not in (None, "parent"):
+        raise DataError(
+            f"a folder has no column `{group}`",
+            where="data.split.column",
+            fix="Write `column: parent` to keep the files of one folder together",
+        )
+    sounds = sorted(_sounds(root))
+    if not sounds:
+        raise DataError(
+            "there are no sounds in this folder",
+            where=str(root),
+            fix="It should hold WAV, FLAC or OGG files, each with its text beside it: `NAME.txt`",
+        )
+    paths = [path.relative_to(root).as_posix() for path in sounds]
+    texts = _texts(sounds)
+    if not any(texts):
+        raise DataError(
+            "no sound has a text beside it",
+            where=str(root),
+            fix=f"Write the text of `{sounds[0].name}` into `{sounds[0].stem}.txt`",
+        )
+    marks = [f"{path.stat().st_size} {path.stat().st_mtime_ns}" for path in sounds]
+    rows = [repr(row) for row in zip(paths, marks, texts, strict=True)]
+    return Listing(
+        title=f"folder {root.name}",
+        key=digest("\n".join(["transcripts 1", group or "", *rows]).encode("utf-8", "replace")),
+        labels=texts,
+        splits=[_split(path) for path in paths],
+        origins=paths,
+        extras=[path.rpartition("/")[0] if group else "" for path in paths],
+        read=lambda row: read_file(sounds[row]),
+        kind="sound",
+        faults={at: "no text stands beside it" for at, text in enumerate(texts) if not text},
+    )
+
+
+def has_transcripts(folder: Path) -> bool:
+    """Say whether most sounds of a folder have a text beside them."""
+    sounds = list(_sounds(folder))
+    beside = sum(path.with_suffix(".txt").is_file() for path in sounds)
+    return bool(sounds) and (2 * beside > len(sounds) or any(folder.rglob(f"*{LIBRISPEECH}")))
+
+
+def holds_transcripts(path: Path, columns: Mapping[str, Any]) -> bool:
+    """Say whether a table's labels are more likely what is spoken than classes.
+
+    Args:
+        path: the table of sounds, or the folder of tables.
+        columns: the settings that are meant where they aren't defaults.
+    """
+    spec = TableData.model_validate({"source": "table", "path": str(path.resolve()), **columns})
+    listing = list_table(spec, base=Path.cwd(), kind="sound", target="letters")
+    return are_transcripts(listing.labels)
+
+
+def are_transcripts(texts: Sequence[str]) -> bool:
+    """Say whether labels are more likely what is spoken than classes: many, and long."""
+    counts = Counter(texts)
+    if len(counts) < max(FEWEST_TEXTS, DIFFERENT * len(texts)):
+        return False
+    are_words = all(re.search(r"[^\W\d_]", text) for text in counts)
+    return are_words and sum(map(len, counts)) >= FEWEST_LETTERS * len(counts)
+
+
+def _sounds(root: Path) -> list[Path]:
+    return [
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in SUFFIXES["sound"]
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        and path.is_file()
+    ]
+
+
+def _split(path: str) -> str:
+    """Return the split that a sound's first folder is called after: `train-clean-100`."""
+    first, _, rest = path.partition("/")
+    return SPLITS.get(first.lower().partition("-")[0], "") if rest else ""
+
+
+def _texts(sounds: Sequence[Path]) -> list[str]:
+    """Return the text beside each sound, empty where there is none."""
+    listed: dict[Path, dict[str, str]] = {}
+    found = []
+    for path in sounds:
+        beside = path.with_suffix(".txt")
+        if beside.is_file():
+            found.append(" ".join(_read(beside).split()))
+            continue
+        if path.parent not in listed:
+            listed[path.parent] = _listed(path.parent)
+        found.append(listed[path.parent].get(path.stem, ""))
+    return found
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    """Return the texts of a folder's sounds by their names, from LibriSpeech's files."""
+    found = {}
+    for file in sorted(folder.glob(f"*{LIBRISPEECH}")):
+        for line in _read(file).splitlines():
+            name, _, text = line.strip().partition(" ")
+            found[name] = text.strip()
+    return found
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"can't be read ({error.strerror})", where=str(path)) from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            "this text isn't UTF-8",
+            where=str(path),
+            why=f"Byte {error.start} is 0x{error.object[error.start]:02x}",
+            fix="Save it as UTF-8",
+        ) from error
