@@ -1,0 +1,94 @@
+"""Speech recognition: from outputs to texts, and their word and letter errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from modelwright.tasks import TASKS, join, take
+from modelwright.tasks.speech_recognition import texts_of
+
+TASK = TASKS["speech-recognition"]
+LETTERS = (" ", "a", "b")
+
+
+def frames(*paths):
+    """Return sure outputs for paths such as `a-ab`, `-` being the blank, and their steps."""
+    longest = max(map(len, paths))
+    found = np.zeros((len(paths), longest, 4), dtype=np.float32)
+    for row, path in enumerate(paths):
+        for step, sign in enumerate(path):
+            found[row, step, ("-", *LETTERS).index(sign)] = 20.0
+    return found, np.array([len(path) for path in paths], dtype=np.int64)
+
+
+def wanted(*texts):
+    """Return targets as batches give them."""
+    found = np.zeros((len(texts), 8), dtype=np.int64)
+    for row, text in enumerate(texts):
+        found[row, : len(text)] = [LETTERS.index(letter) + 1 for letter in text]
+    return {"letters": found, "count": np.array([len(text) for text in texts])}
+
+
+def test_targets_are_texts_again():
+    targets = wanted("ab", "", "b a")
+    assert texts_of(targets["letters"], targets["count"], LETTERS) == ["ab", "", "b a"]
+
+
+def test_right_texts_have_no_errors():
+    scores = TASK.scores(frames("aab", "a-a", "b a"), wanted("ab", "aa", "b a"), LETTERS)
+    assert scores == {"wer": 0.0, "cer": 0.0}
+
+
+def test_errors_are_counted_over_all_words_and_letters():
+    # One of three words, and one of six letters, is wrong.
+    outputs = frames("ab b", "aa-b")
+    scores = TASK.scores(outputs, wanted("ab a", "ab"), LETTERS)
+    assert scores["wer"] == pytest.approx(1 / 3)
+    assert scores["cer"] == pytest.approx(1 / 6)
+
+
+def test_tallies_of_batches_are_joined_and_drawn():
+    parts = [
+        TASK.tally(frames("a"), wanted("a"), LETTERS),
+        TASK.tally(frames("b", "ab"), wanted("a", "ab"), LETTERS),
+    ]
+    whole = join(parts)
+    assert TASK.summary(whole)["wer"] == pytest.approx(1 / 3)
+    assert TASK.summary(take(whole, np.array([0, 2])))["wer"] == 0.0
+
+
+def test_steps_behind_a_sound_say_nothing():
+    outputs, steps = frames("ab", "abab")
+    outputs[0, 2:, 2] = 20.0
+    assert TASK.decode((outputs, steps), LETTERS, 1)[0][0]["text"] == "ab"
+
+
+def test_answers_are_ranked_and_their_probabilities_at_most_one():
+    random = np.random.default_rng(0)
+    outputs = random.normal(size=(4, 6, 4)).astype(np.float32)
+    steps = np.array([6, 5, 1, 3])
+    for answers in TASK.decode((outputs, steps), LETTERS, 5):
+        shares = [answer["probability"] for answer in answers]
+        assert shares == sorted(shares, reverse=True)
+        assert 0 < sum(shares) <= 1 + 1e-6
+        assert len({answer["text"] for answer in answers}) == len(answers) <= 5
+
+
+def test_texts_that_differ_in_blanks_alone_are_one():
+    outputs, steps = frames(" a b ", "a  -b")
+    outputs /= 10.0  # Unsure, so that each step may also be another.
+    for answers in TASK.decode((outputs, steps), LETTERS, 16):
+        texts = [answer["text"] for answer in answers]
+        assert "a b" in texts
+        assert all(text == " ".join(text.split()) for text in texts)
+        assert len(set(texts)) == len(texts)
+
+
+def test_what_is_measured_is_what_is_answered():
+    random = np.random.default_rng(1)
+    outputs = random.normal(size=(16, 8, 4)).astype(np.float32) * 2
+    steps = np.full(16, 8)
+    answers = [found[0]["text"] for found in TASK.decode((outputs, steps), LETTERS, 1)]
+    scores = TASK.scores((outputs, steps), wanted(*answers), LETTERS)
+    assert scores == {"wer": 0.0, "cer": 0.0}
