@@ -119,8 +119,8 @@ def test_what_does_not_fit_is_refused():
     logits, steps = draws(1, 3), np.array([3])
     with pytest.raises(RequestError, match="don't fit 3 letters"):
         greedy(logits, steps, "abc")
+    model = NgramModel.fit(["x"], 1, letters="xy")
     with pytest.raises(RequestError, match="other letters"):
-        model = NgramModel.fit(["x"], 1, letters="xy")
         beam_search(logits, steps, LETTERS, beam=2, model=model)
     with pytest.raises(DataError, match="holds 'c'"):
         NgramModel.fit(["abc"], 2, letters=LETTERS)
