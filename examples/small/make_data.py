@@ -16,7 +16,7 @@ import sys
 import wave
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
 RATE = 8000
 """Samples a second of the sounds."""
@@ -161,6 +161,35 @@ def whistles(folder: Path, *, count: int = 400) -> None:
         (place / f"{number:03d}.txt").write_text(" ".join(words), encoding="utf-8")
 
 
+def shapes(folder: Path, *, count: int = 320, side: int = 64) -> None:
+    """Write `shapes/NAME.png` with `NAME.xml`: up to three bright squares and discs on grey."""
+    chance = random.Random(8)
+    place = folder / "shapes"
+    place.mkdir(exist_ok=True)
+    for number in range(count):
+        pixels = [chance.randint(60, 120) for _ in range(side * side)]
+        image = Image.new("L", (side, side))
+        image.putdata(pixels)
+        draw, taken, objects = ImageDraw.Draw(image), [], ""
+        for _ in range(chance.randint(1, 3)):
+            size = chance.randint(12, 24)
+            x, y = (chance.randint(0, side - size) for _ in range(2))
+            if any(abs(x - a) < max(size, s) and abs(y - b) < max(size, s) for a, b, s in taken):
+                continue  # Nothing stands in front of another thing.
+            taken.append((x, y, size))
+            label, fill = chance.choice(["square", "disc"]), chance.randint(170, 255)
+            shape = draw.rectangle if label == "square" else draw.ellipse
+            shape((x, y, x + size - 1, y + size - 1), fill=fill)
+            # VOC counts pixels from 1.
+            edges = {"xmin": x + 1, "ymin": y + 1, "xmax": x + size, "ymax": y + size}
+            box = "".join(f"<{name}>{at}</{name}>" for name, at in edges.items())
+            objects += f"<object><name>{label}</name><bndbox>{box}</bndbox></object>"
+        size = f"<size><width>{side}</width><height>{side}</height><depth>1</depth></size>"
+        image.save(place / f"{number:03d}.png")
+        text = f"<annotation>{size}{objects}</annotation>\n"
+        (place / f"{number:03d}.xml").write_text(text, encoding="utf-8")
+
+
 def _write_wav(path: Path, values: list[int]) -> None:
     with wave.open(str(path), "wb") as stream:
         stream.setnchannels(1)
@@ -180,6 +209,7 @@ def main() -> None:
     pairs(folder)
     reports(folder)
     whistles(folder)
+    shapes(folder)
     print(folder)
 
 

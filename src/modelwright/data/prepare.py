@@ -695,6 +695,10 @@ def _list_any(
         return list_cifar10(str(path), base=base, observe=observe)
     if path.suffix.lower() == ".npz":
         return list_arrays(ArraysData(source="arrays", path=str(path)), base=base)
+    if target == "boxes":
+        chosen_boxes = like if isinstance(like, BoxesData) else BoxesData(source="boxes", path="")
+        update = {"path": str(path), "split": SplitSpec(), "images": None}
+        return list_boxes(chosen_boxes.model_copy(update=update), base=base)
     if is_table(path) or is_table_folder(path):
         columns = (
             like

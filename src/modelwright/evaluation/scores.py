@@ -147,7 +147,7 @@ def measure_texts(
     given, wanted = samples.pairs()
     written: list[str] = []
     for start in range(0, len(given), FEW):
-        observe(Progress("measure", start, len(given), note="writing"))
+        observe(Progress("measure", start, len(given)))
         part = given[start : start + FEW]
         written += [answer[0]["text"] for answer in model.predict(part, top=1)]
     observe(Progress("measure", len(given), len(given)))

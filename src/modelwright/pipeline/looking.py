@@ -16,9 +16,9 @@ import numpy as np
 
 from modelwright import data
 from modelwright.data import Finding, Prepared
-from modelwright.data.listing import Kind
 from modelwright.errors import RequestError, require
 from modelwright.files import write_bytes
+from modelwright.pipeline import recognising
 from modelwright.pipeline.asking import Asked, Notes, RecipeLike, ask
 from modelwright.planning import Forecast, Workload, forecast
 from modelwright.recipe import check_composition, parse_recipe
@@ -237,6 +237,58 @@ train:
 targets:
   r2: ">= 0.5"
 """
+_NEW_WRITTEN = """\
+# Written by `modelwright new` from what it saw in the data: {seen}.
+# `modelwright config {name}` shows every other setting with its default.
+version: 1
+task: {task}
+data:
+{data}
+{more}
+model: auto  # or one that `modelwright config` lists
+train:
+  epochs: {epochs}  # passes over the training texts, at most
+  budget: 20m  # wall-clock time of training, at most; the schedule ends by then
+  batch_size: {batch_size}
+  clip_norm: 1.0  # keeps a single odd batch from undoing much
+  optimizer: {{name: adamw, lr: {lr}}}
+  schedule: {{name: one-cycle}}
+# What must be reached; the run says for each whether it is met and whether that is proven.
+targets:
+{target}
+"""
+_NEW_WRITING: dict[str, tuple[str, float, dict[str, str]]] = {
+    "next": (
+        "text:\n  longest: 256  # tokens that it sees at once",
+        0.002,
+        {"language-modeling": '  bits_per_byte: "<= 2.5"'},
+    ),
+    "text": (
+        "text:\n  longest: 256  # tokens; of longer texts the end is cut off, and counted",
+        0.001,
+        {"translation": '  chrf: ">= 40"', "summarization": '  rouge_l: ">= 0.2"'},
+    ),
+}
+"""What the recipe of a task that writes texts says: input, rate, target."""
+_NEW_HEARD = """\
+# Written by `modelwright new` from what it saw in the data: {seen}.
+# `modelwright config {name}` shows every other setting with its default.
+version: 1
+task: speech-recognition
+data:
+{data}
+{input}
+model: auto  # or `conv-ctc` and `rnn-ctc` with settings that `modelwright config` lists
+train:
+  epochs: {epochs}  # passes over the training sounds, at most
+  budget: 10m  # wall-clock time of training, at most; the schedule ends by then
+  batch_size: {batch_size}
+  optimizer: {{name: adamw, lr: 0.002}}
+  schedule: {{name: one-cycle}}
+# What must be reached; the run says for each whether it is met and whether that is proven.
+targets:
+  wer: "<= 0.5"
+"""
 _INPUTS = {
     "text": """\
 text:
@@ -277,39 +329,48 @@ def new(
         raise RequestError(
             "this file exists already", where=str(out), fix="Name another one with --out FILE"
         )
-    described, kind = _describe(source, out)
-    task = "regression" if "\n  numbers: " in described else _TASKS[kind]
+    described, task = _describe(source, out)
     bare = parse_recipe(f"version: 1\ntask: {task}\ndata:\n{described}", where=str(source))
     asked = Asked(bare, base=out.resolve().parent)
     lenient = bare.model_copy(update={"data": bare.data.model_copy(update={"allow_leaks": True})})
     prepared = data.prepare(lenient, base=asked.base, observe=observe)
-    text = _fill(prepared, described, out)
+    text = _fill(prepared, described, task, out)
     parse_recipe(text, where=str(out))  # What is written must be readable.
     write_bytes(out, text.encode())
     command = f"modelwright run {shlex.quote(str(out))}"
     return NewResult(out, data.as_errors(tuple(prepared.report.findings)), text, command)
 
 
-def _describe(source: Path | str, out: Path) -> tuple[str, Kind]:
-    """Return the section `data` for a folder, a table, a file or a name; and what it holds."""
+def _describe(source: Path | str, out: Path) -> tuple[str, str]:
+    """Return the section `data` for a folder, a table, a file or a name; and the task."""
     path = Path(source)
     if str(source) in ("digits", "cifar10") and not path.exists():
-        return f"  source: {source}", "image"
+        return f"  source: {source}", _TASKS["image"]
     quoted = json.dumps(os.path.relpath(path.resolve(), out.resolve().parent), ensure_ascii=False)
     if data.is_table(path) or data.is_table_folder(path):
         kind, columns = data.guess_table(path)
+        task = "regression" if "numbers" in columns else _TASKS[kind]
+        written = recognising.written_column(data.columns_of(path), columns.get(kind, kind))
+        if kind == "text" and written is not None and "numbers" not in columns:
+            columns["label"], task = written
+        if kind == "sound" and "numbers" not in columns and data.holds_transcripts(path, columns):
+            task = "speech-recognition"
         lines = ["  source: table", f"  path: {quoted}"]
         lines += [f"  {key}: {json.dumps(name)}" for key, name in columns.items()]
-        return "\n".join(lines), kind
+        return "\n".join(lines), task
     if path.suffix.lower() == ".npz":
-        return f"  source: arrays\n  path: {quoted}", "image"
+        return f"  source: arrays\n  path: {quoted}", _TASKS["image"]
     if path.is_file():
-        return f"  source: lines\n  path: {quoted}", "text"
+        return recognising.text_file(path, json.loads(quoted))
+    if path.is_dir() and data.has_transcripts(path):
+        return f"  source: folder\n  path: {quoted}", "speech-recognition"
+    if path.is_dir() and recognising.text_folder(path):
+        return f"  source: documents\n  path: {quoted}", "language-modeling"
     kind = data.likely_kind(path) if path.is_dir() else "image"
-    return f"  source: folder\n  path: {quoted}", kind
+    return f"  source: folder\n  path: {quoted}", _TASKS[kind]
 
 
-def _fill(prepared: Prepared, described: str, out: Path) -> str:
+def _fill(prepared: Prepared, described: str, task: str, out: Path) -> str:
     counts = {name: sum(of_class) for name, of_class in prepared.counts.items()}
     train, classes = counts["train"], len(prepared.labels)
     sizes = [n for n in prepared.counts["train"] if n] if prepared.has_classes else []
@@ -324,6 +385,14 @@ def _fill(prepared: Prepared, described: str, out: Path) -> str:
     }
     kind = prepared.store.kind
     total = f"{sum(counts.values()):,} {kind}s"
+    if prepared.kind in _NEW_WRITING:
+        more, lr, target = _NEW_WRITING[prepared.kind]
+        return _NEW_WRITTEN.format(
+            seen=total, task=task, more=more, lr=lr, **common | {"target": target.get(task, "")}
+        )
+    if prepared.kind == "letters":
+        seen = f"{total} with their texts, in {classes:,} letters and signs"
+        return _NEW_HEARD.format(seen=seen, input=_INPUTS[kind], **common)
     if not prepared.has_classes:
         text = f"transforms: {{size: {_size(prepared)}}}" if kind == "image" else _INPUTS[kind]
         return _NEW_NUMBERS.format(
