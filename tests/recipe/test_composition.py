@@ -19,6 +19,7 @@ def data(text):
 
 LINES = "version: 1\ntask: text-classification\ndata: {source: lines, path: x}\n"
 TABLE = "version: 1\ndata: {source: table, path: x}\n"
+BOXES = "version: 1\ntask: object-detection\ndata: {source: boxes, path: x}\n"
 # (whole recipe, line, words); line None: it is said, not refused.
 CAUGHT = [
     (DIGITS + "train: {epochs: null}", 3, "training has no end"),
@@ -64,6 +65,18 @@ CAUGHT = [
         5,
         "`train.loss.class_weights` weighs labels",
     ),
+    (BOXES + "augment: {mixup: 1}", 4, "mix labels, and this task has boxes"),
+    (BOXES + "augment: {cutmix: 1}", 4, "mix labels, and this task has boxes"),
+    (BOXES + "augment: {cutout: 4}", 4, "`augment.cutout` may hide what a box is for"),
+    (BOXES + "augment: {flip: alternating}", 4, "`augment.flip: alternating`"),
+    (BOXES + "augment: {translate: 4, padding: reflect}", 4, "things that have no box"),
+    (BOXES + "train: {resolution: [{until: 0.5, size: 8}]}", 4, "and not their boxes"),
+    (BOXES + "evaluate: {views: flip}", 4, "`evaluate.views` averages labels"),
+    (BOXES.replace("boxes", "digits").replace(", path: x", ""), 3, "holds no boxes"),
+    (BOXES + "model: {name: cnn}", 4, "`model: cnn` answers with labels"),
+    (DIGITS + "model: {name: detector}", 3, "`model: detector` answers with boxes"),
+    (BOXES + "train: {loss: {name: mse}}", 4, "`mse` compares numbers, and the task predicts boxes"),
+    (BOXES.replace("x}", "x, rename: {a: b}}"), 3, "`task: object-detection` has none"),
     (TABLE + "task: regression\naugment: {mixup: 1}", 4, "mix labels"),
     (TABLE.replace("}", ", numbers: [a]}"), 2, "`data.numbers` is for `task: regression`"),
     (TABLE + "task: regression\ntrain: {loss: {name: cross-entropy}}", 4, "compares labels"),
@@ -226,6 +239,8 @@ def test_every_rule_is_tested():
         CIFAR + "model: {init: other.mw}\ntrain: {resolution: [{until: 0.5, size: 8}]}",
         DIGITS + "transforms: {size: 16}\nmodel: {name: speednet}",
         DIGITS + "augment: {colour: {brightness: 0.2}, translate: 1}",
+        BOXES + "augment: {flip: random, overturn: true, translate: 4, crop: {}}",
+        BOXES + "model: {name: detector}\ntrain: {loss: {name: detection}}",
     ],
 )
 def test_what_goes_together_passes_without_a_word(text):

@@ -24,6 +24,8 @@ GREY = (0.299, 0.587, 0.114)
 """How bright red, green and blue look (ITU-R BT.601)."""
 _MEAN_FROM = 2048
 """From how many samples the mean colour is taken that fills a cutout."""
+_UPSIDE_DOWN = 1
+"""The further figure of the stream of flips that turns an image upside down."""
 _ATTEMPTS = 10
 """How often a crop's shape is drawn before the largest centred one is taken."""
 
@@ -42,6 +44,8 @@ def augment_batch(images: Tensor, spec: AugmentSpec, draws: Draws, *, fill: Tens
     """
     if spec.flip != "none" or spec.translate:
         images = move(images, *shifts(spec, draws), flips(spec, draws), padding=spec.padding)
+    if spec.overturn:
+        images = turn_over(images, overturns(draws))
     if spec.crop is not None:
         images = zoom(images, boxes(spec.crop, draws, (images.shape[1], images.shape[2])))
     if spec.colour is not None:
@@ -62,6 +66,17 @@ def flips(spec: AugmentSpec, draws: Draws) -> NDArray[np.bool_]:
         return draws.uniform(Stream.FLIP) < 0.5
     turns: NDArray[np.bool_] = (draws.always(Stream.FLIP) + draws.epoch) % 2 == 1
     return turns
+
+
+def overturns(draws: Draws) -> NDArray[np.bool_]:
+    """Return which samples are turned upside down `[N]`."""
+    return draws.uniform(Stream.FLIP, attempt=_UPSIDE_DOWN) < 0.5
+
+
+def turn_over(images: Tensor, overturned: NDArray[np.bool_]) -> Tensor:
+    """Turn some images `[N, H, W, C]` upside down."""
+    chosen = torch.from_numpy(overturned).to(images.device)[:, None, None, None]
+    return torch.where(chosen, images.flip(1), images)
 
 
 def shifts(spec: AugmentSpec, draws: Draws) -> tuple[Whole, Whole]:

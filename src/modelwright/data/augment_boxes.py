@@ -14,12 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modelwright.data.augment import boxes as draw_parts
-from modelwright.data.augment import factors, move, recolour, zoom
+from modelwright.data.augment import factors, move, overturns, recolour, turn_over, zoom
 from modelwright.data.draws import Draws, Stream
 from modelwright.recipe.data import ColourAugment, CropAugment
-
-_UPSIDE_DOWN = 1
-"""The further figure of the stream of flips that turns an image upside down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +62,13 @@ def augment_boxed(batch: BoxedBatch, how: BoxAugment, draws: Draws) -> BoxedBatc
             draws.integers(stream, -how.translate, how.translate)
             for stream in (Stream.SHIFT_Y, Stream.SHIFT_X)
         )
-        mirrored = _coins(draws, 0) & how.mirror
+        mirrored = (draws.uniform(Stream.FLIP) < 0.5) & how.mirror
         images = move(images, down, right, mirrored, padding="zero")
         boxes = shift_boxes(boxes, np.stack([right, down], axis=1))
         boxes = mirror_boxes(boxes, mirrored, width)
     if how.overturn:
-        overturned = _coins(draws, _UPSIDE_DOWN)
-        chosen = torch.from_numpy(overturned).to(images.device)[:, None, None, None]
-        images = torch.where(chosen, images.flip(1), images)
+        overturned = overturns(draws)
+        images = turn_over(images, overturned)
         boxes = overturn_boxes(boxes, overturned, height)
     if how.crop is not None:
         parts = draw_parts(how.crop, draws, (height, width))
@@ -81,11 +77,6 @@ def augment_boxed(batch: BoxedBatch, how: BoxAugment, draws: Draws) -> BoxedBatc
         images = recolour(images, factors(how.colour, draws))
     boxes, labels = cut_boxes(boxes, labels, (height, width), least_visible=how.least_visible)
     return BoxedBatch(images, boxes, labels)
-
-
-def _coins(draws: Draws, attempt: int) -> NDArray[np.bool_]:
-    coins: NDArray[np.bool_] = draws.uniform(Stream.FLIP, attempt=attempt) < 0.5
-    return coins
 
 
 def shift_boxes(boxes: Tensor, by: NDArray[np.int64]) -> Tensor:

@@ -23,8 +23,10 @@ from modelwright.data.augment import (
     mix_images,
     mix_targets,
 )
+from modelwright.data.augment_boxes import BoxAugment, BoxedBatch, augment_boxed
 from modelwright.data.dataset import Split
 from modelwright.data.draws import Draws
+from modelwright.data.targets import LEAST_VISIBLE, are_boxes
 from modelwright.errors import RequestError
 from modelwright.recipe.data import AugmentSpec
 
@@ -113,6 +115,8 @@ class Batches:
                 for mixing come from there. By default the share itself.
         """
         targets = self._targets_at(positions)
+        if self._augment is not None and are_boxes(self._split.targets):
+            return self._boxed(self._augment, epoch, positions)
         inputs = self._inputs(epoch, positions)
         mix = self._mix(epoch, positions if whole is None else whole)
         if mix is None:
@@ -133,19 +137,36 @@ class Batches:
         gathered = _tensors(self._split.targets[positions])
         return tuple(tensor.to(self._device) for tensor in gathered)
 
+    def _boxed(self, spec: AugmentSpec, epoch: int, positions: Positions) -> Batch:
+        """Return images varied together with their boxes."""
+        (images,), (boxes, labels) = self._samples(positions), self._targets_at(positions)
+        how = BoxAugment(
+            mirror=spec.flip != "none",
+            overturn=spec.overturn,
+            translate=spec.translate,
+            crop=spec.crop,
+            colour=spec.colour,
+            least_visible=LEAST_VISIBLE,
+        )
+        draws = Draws(self._seed, epoch, positions)
+        varied = augment_boxed(BoxedBatch(images, boxes, labels), how, draws)
+        return Batch((varied.images,), (varied.boxes, varied.labels))
+
     def _inputs(self, epoch: int, positions: Positions) -> tuple[Tensor, ...]:
         """Return the samples, each varied by itself."""
-        if self._resident is not None:
-            index = self._index(positions)
-            samples = tuple(tensor[index] for tensor in self._resident)
-        else:
-            gathered = _tensors(self._split.gather(positions))
-            samples = tuple(tensor.to(self._device) for tensor in gathered)
+        samples = self._samples(positions)
         if self._augment is None:
             return samples
         (images,) = samples
         draws = Draws(self._seed, epoch, positions)
         return (augment_batch(images, self._augment, draws, fill=self._fill),)
+
+    def _samples(self, positions: Positions) -> tuple[Tensor, ...]:
+        """Return the samples as they are."""
+        if self._resident is not None:
+            index = self._index(positions)
+            return tuple(tensor[index] for tensor in self._resident)
+        return tuple(tensor.to(self._device) for tensor in _tensors(self._split.gather(positions)))
 
     def _index(self, positions: Positions) -> Tensor:
         return torch.tensor(positions, device=self._device)

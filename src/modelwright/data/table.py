@@ -64,7 +64,8 @@ def list_table(
     files = _files(path)
     numbers = target == "numbers"
     targets = spec.numbers if numbers else () if target == "next" else (spec.label,)
-    tables = [_read(file, split, spec, kind, targets, numbers) for file, split in files]
+    key = target if target in ("numbers", "boxes") else "label"
+    tables = [_read(file, split, spec, kind, targets, key) for file, split in files]
     starts: list[int] = []
     total = 0
     for rows in tables:
@@ -268,13 +269,14 @@ def _bytes_of(image: Any, folder: Path) -> bytes:
 
 
 def _read(
-    file: Path, split: str, spec: TableData, kind: Kind, targets: Sequence[str], numbers: bool
+    file: Path, split: str, spec: TableData, kind: Kind, targets: Sequence[str], key: str
 ) -> _Rows:
-    column = str(getattr(spec, kind))
+    column, numbers = str(getattr(spec, kind)), key == "numbers"
     columns = _columns(file)
     if not columns:
         raise DataError("the table is empty", where=str(file))
-    wanted = {kind: column, **{("numbers" if numbers else "label"): name for name in targets}}
+    wanted: dict[str, str] = {kind: column}
+    wanted.update((key, name) for name in targets)
     if spec.split_column is not None:
         wanted["split_column"] = spec.split_column
     if spec.split.column is not None:
@@ -323,6 +325,8 @@ _NO_TARGET: dict[Target, str] = {
 def _wanted(value: Any) -> str:
     if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
         return " ".join(value)  # A text that comes sentence by sentence.
+    if isinstance(value, list) and all(isinstance(part, dict) for part in value):
+        return json.dumps(value, default=str)  # Boxes.
     return _text(value)
 
 

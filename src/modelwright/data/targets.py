@@ -185,6 +185,11 @@ def read_boxes(held: str) -> BoxedImage:
     return BoxedImage(width, height, tuple(LabelledBox(*row) for row in rows))
 
 
+def are_boxes(targets: object) -> bool:
+    """Say whether targets are what `box_targets` made, or some rows of it."""
+    return isinstance(targets, Joined) and targets.parts[0].name == "boxes"
+
+
 def box_targets(
     held: Sequence[str], input: ImageInput, labels: Sequence[str], rows: Rows
 ) -> tuple[Joined, int]:

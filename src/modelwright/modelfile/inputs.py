@@ -21,7 +21,7 @@ from PIL import Image
 from modelwright.errors import DataError, ModelFileError, ModelwrightError
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
-from modelwright.transforms import ImageInput, decode_image, read_image, view_batches
+from modelwright.transforms import ImageInput, decode_sized, read_image, view_batches
 from modelwright.transforms.sound import SoundInput, read_sound
 from modelwright.transforms.text import BEGIN, TextInput
 
@@ -167,13 +167,19 @@ class ImageReader:
 
     def read(self, items: Sequence[Any]) -> Arrays:
         """Decode images."""
+        return self.read_sized(items)[0]
+
+    def read_sized(self, items: Sequence[Any]) -> tuple[Arrays, list[tuple[int, int]]]:
+        """Decode images, and return the width and height of each beside them."""
         size = (self.spec.height, self.spec.width, self.spec.channels)
         if isinstance(items, np.ndarray) and items.dtype == np.uint8 and items.shape[1:] == size:
-            return {"pixels": items}  # decoded before
-        pixels = np.empty((len(items), *size), dtype=np.uint8)
+            # Decoded before.
+            return {"pixels": items}, [(self.spec.width, self.spec.height)] * len(items)
+        pixels, sizes = np.empty((len(items), *size), dtype=np.uint8), []
         for number, item in enumerate(items):
-            pixels[number] = _read_image(item, self.spec, number)
-        return {"pixels": pixels}
+            pixels[number], sides = _read_image(item, self.spec, number)
+            sizes.append(sides)
+        return {"pixels": pixels}, sizes
 
     def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
         """Mirror and shift."""
@@ -193,7 +199,9 @@ class ImageReader:
         return {"pixels": np.where(n % 2 == 0, slope, noise).astype(np.uint8)}
 
 
-def _read_image(item: Any, spec: ImageInput, number: int) -> NDArray[np.uint8]:
+def _read_image(
+    item: Any, spec: ImageInput, number: int
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     is_file = isinstance(item, str | os.PathLike)
     where = os.fspath(item) if is_file else f"input {number + 1}"
     try:
@@ -206,7 +214,7 @@ def _read_image(item: Any, spec: ImageInput, number: int) -> NDArray[np.uint8]:
                 f"a {type(item).__name__} isn't an image",
                 fix="Give a path, an image file's bytes, a PIL image or an array of pixels",
             )
-        return decode_image(Path(where) if is_file else item, spec)
+        return decode_sized(Path(where) if is_file else item, spec)
     except ModelwrightError as error:
         error.at(where)
         raise

@@ -49,6 +49,7 @@ from modelwright.modelfile.spec import MAIN, FileSpec
 from modelwright.modelfile.tensors import Arrays, read_arrays
 from modelwright.modelfile.writing import STEP, GraphStepper, check_step_graphs, prompts
 from modelwright.tasks import TASKS, Prediction
+from modelwright.tasks.boxes import framing
 from modelwright.tasks.generation import (
     BeamSpec,
     GenerateSpec,
@@ -243,7 +244,8 @@ class Model:
 
         Returns:
             For one input a list such as `[{"label": "cat", "probability": 0.97}, …]`, best first;
-            for several a list of these.
+            for several a list of these. A box `[x1, y1, x2, y2]` is in pixels of the image that was
+            handed over, turned as EXIF says; all that are sure enough are given, whatever `top` is.
 
         Raises:
             DataError: an input can't be read, or isn't what the model takes.
@@ -261,11 +263,29 @@ class Model:
             if self._open_stepper is not None:
                 answers += [[{"text": text}] for text in self._write(items, start)]
                 continue
-            batch = self._reader.read(items)
+            batch, sizes = self._read(items)
+            found: list[list[Prediction]] = []
             for outputs in self._parts(batch):
-                found = outputs if len(outputs) > 1 else outputs[0]
-                answers += TASKS[self.task].decode(found, self.labels, top)
+                raw = outputs if len(outputs) > 1 else outputs[0]
+                found += TASKS[self.task].decode(raw, self.labels, top)
+            answers += found if sizes is None else self._in_images(found, sizes)
         return answers[0] if given.is_one else answers
+
+    def _read(self, items: Sequence[Any]) -> tuple[Arrays, list[tuple[int, int]] | None]:
+        """Return a batch; where answers are places in images, also the images' sizes."""
+        if self.spec.output_kind == "boxes" and isinstance(self._reader, ImageReader):
+            return self._reader.read_sized(items)
+        return self._reader.read(items), None
+
+    def _in_images(
+        self, found: list[list[Prediction]], sizes: Sequence[tuple[int, int]]
+    ) -> list[list[Prediction]]:
+        """Return boxes in pixels of the images as they were handed over."""
+        frames = [framing(self.input, width=width, height=height) for width, height in sizes]
+        return [
+            [{**item, "box": frame.to_image(np.array(item["box"])).tolist()} for item in of_image]
+            for of_image, frame in zip(found, frames, strict=True)
+        ]
 
     def generate(
         self, inputs: Any, how: GenerateSpec | None = None, *, first: int = 0

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from modelwright.errors import ModelFileError, ModelwrightError, RequestError
 from modelwright.models import texts
 from modelwright.models.cnn import cnn
+from modelwright.models.detector import detector
 from modelwright.models.initialising import initialise
 from modelwright.models.mlp import mlp
 from modelwright.models.network import Frame, ImageNetwork, SoundFrame, TextFrame
@@ -24,6 +25,7 @@ from modelwright.recipe.model import (
     CnnModel,
     ConvCtcModel,
     DecoderModel,
+    DetectorModel,
     MlpModel,
     ResnetModel,
     RnnCtcModel,
@@ -59,8 +61,9 @@ Architecture = (
     | RnnCtcModel
     | DecoderModel
     | Seq2SeqModel
+    | DetectorModel
 )
-ImageArchitecture = MlpModel | CnnModel | ResnetModel | SpeednetModel
+ImageArchitecture = MlpModel | CnnModel | ResnetModel | SpeednetModel | DetectorModel
 
 BUILDERS: dict[type[Spec], Callable[[Any, Any], nn.Module]] = {
     MlpModel: mlp,
@@ -76,6 +79,7 @@ BUILDERS: dict[type[Spec], Callable[[Any, Any], nn.Module]] = {
     RnnCtcModel: texts.rnn_ctc,
     DecoderModel: texts.decoder,
     Seq2SeqModel: texts.seq2seq,
+    DetectorModel: detector,
 }
 """The families: each builds a network, or an image network's body, from its section."""
 
@@ -93,6 +97,7 @@ _NAMES: dict[str, type[Architecture]] = {
     "rnn-ctc": RnnCtcModel,
     "decoder": DecoderModel,
     "seq2seq": Seq2SeqModel,
+    "detector": DetectorModel,
 }
 TAKES: dict[type[Spec], Kind] = {
     MlpModel: "image",
@@ -108,6 +113,7 @@ TAKES: dict[type[Spec], Kind] = {
     RnnCtcModel: "sound",
     DecoderModel: "text",
     Seq2SeqModel: "text",
+    DetectorModel: "image",
 }
 """What the samples of each family are."""
 _MOST = 1 << 24

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelwright.models.network import too_small
+from modelwright.models.network import Frame, too_small
 from modelwright.models.resnet import BasicBlock, projection
+from modelwright.recipe.model import DetectorModel
 
 FINEST = 8
 """The stride of the finest map with locations: the side of the square that each stands for."""
@@ -111,6 +112,23 @@ class Detector(nn.Module):
             coarse = F.interpolate(maps[level + 1], size=fine.shape[2:], mode="nearest")
             maps[level] = fine + coarse
         return [merge(x) for merge, x in zip(self.merges, maps, strict=True)]
+
+
+def detector(spec: DetectorModel, frame: Frame) -> Detector:
+    """Build the detector that a recipe asks for.
+
+    Raises:
+        RecipeError: the images are smaller than the coarsest stride.
+    """
+    return Detector(
+        frame.num_outputs,
+        channels=frame.channels,
+        widths=spec.widths,
+        depth=spec.depth,
+        neck=spec.neck,
+        height=frame.height,
+        width=frame.width,
+    )
 
 
 def locations(height: int, width: int, strides: tuple[int, ...]) -> Tensor:

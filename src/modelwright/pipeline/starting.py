@@ -22,6 +22,7 @@ from modelwright.recipe.model import (
     CnnModel,
     ConvCtcModel,
     DecoderModel,
+    DetectorModel,
     InitModel,
     Seq2SeqModel,
     SoundCnnModel,
@@ -132,6 +133,8 @@ def default_model(prepared: Prepared) -> Architecture:
             return DecoderModel(name="decoder")
         case "letters":
             return ConvCtcModel(name="conv-ctc")
+        case "boxes":
+            return DetectorModel(name="detector", widths=_widths(prepared.image))
     match prepared.store.kind:
         case "image":
             return CnnModel(name="cnn")
@@ -140,6 +143,13 @@ def default_model(prepared: Prepared) -> Architecture:
             return BowModel(name="bow")
         case "sound":
             return SoundCnnModel(name="sound-cnn")
+
+
+def _widths(image: ImageInput) -> tuple[int, ...]:
+    """Return a detector's widths, without the stages that an image is too small for."""
+    own, side = DetectorModel(name="detector").widths, min(image.height, image.width)
+    fitting = tuple(width for level, width in enumerate(own) if side >= 4 << level)
+    return fitting if len(fitting) > 1 else own
 
 
 def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
@@ -166,7 +176,7 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
                 fix="Leave `transforms.size` out",
             ) from error
     # Of numbers and texts, each output means something of its own.
-    is_of_classes = old.output_kind in ("logits", "frames")
+    is_of_classes = old.output_kind in ("logits", "frames", "boxes")
     are_others = not is_of_classes and old.labels != prepared.labels
     if old.output_kind != TASKS[asked.recipe.task].output_kind or are_others:
         held = "labels" if is_of_classes else ", ".join(old.labels) or old.output_kind

@@ -177,6 +177,22 @@ RULES: tuple[Rule, ...] = (
         "Leave it out",
         ("evaluate.views", "train.resolution"),
     ),
+    Rule(
+        ("augment, train.resolution, evaluate.views", "task object-detection"),
+        "refused",
+        its.foreign_to_boxes,
+        "{}, and this task has boxes",
+        "Leave it out",
+        (
+            "augment.mixup",
+            "augment.cutmix",
+            "augment.cutout",
+            "augment.padding",
+            "augment.flip",
+            "train.resolution",
+            "evaluate.views",
+        ),
+    ),
     # Loss and optimizer
     Rule(
         ("task regression", "what is for labels"),

@@ -27,6 +27,7 @@ from modelwright.recipe.model import (
     CnnModel,
     ConvCtcModel,
     DecoderModel,
+    DetectorModel,
     InitModel,
     MlpModel,
     ResnetModel,
@@ -97,12 +98,14 @@ _MODELS: dict[type, str] = {
     RnnCtcModel: "sound",
     DecoderModel: "text",
     Seq2SeqModel: "text",
+    DetectorModel: "image",
 }
 _ANSWERS: dict[type, str] = {
     DecoderModel: "tokens",
     Seq2SeqModel: "texts",
     ConvCtcModel: "letters",
     RnnCtcModel: "letters",
+    DetectorModel: "boxes",
 }
 """What a family answers with, where that isn't labels or numbers."""
 _HOLDS: dict[type, tuple[str, ...]] = {
@@ -228,6 +231,26 @@ def foreign_views(recipe: Recipe) -> str:
     return "train.resolution" if recipe.train.resolution else ""
 
 
+def foreign_to_boxes(recipe: Recipe) -> str:
+    """Name what has no meaning where an image's answers are boxes."""
+    if predicted(recipe) != "boxes":
+        return ""
+    augment, found = recipe.augment, ""
+    if augment.mixup or augment.cutmix:
+        found = "`augment.mixup` and `cutmix` mix labels"
+    elif augment.cutout:
+        found = "`augment.cutout` may hide what a box is for"
+    elif augment.flip == "alternating":
+        found = "`augment.flip: alternating` isn't made for boxes"
+    elif augment.translate and "padding" in augment.model_fields_set and augment.padding != "zero":
+        found = "`augment.padding: reflect` would show things that have no box"
+    elif recipe.train.resolution:
+        found = "`train.resolution` changes the images and not their boxes"
+    elif recipe.evaluate.views != "none":
+        found = "`evaluate.views` averages labels"
+    return found
+
+
 def known_sides(recipe: Recipe) -> tuple[int, int] | None:
     """Return the height and width of the network's input, where the recipe alone decides them."""
     size = recipe.transforms.size
@@ -274,7 +297,7 @@ def has_no_test(recipe: Recipe) -> bool:
 def has_batch_norm(recipe: Recipe) -> bool:
     """Say whether it is sure that the network takes statistics of its batches."""
     model = model_of(recipe)
-    return isinstance(model, ResnetModel | SpeednetModel) or (
+    return isinstance(model, ResnetModel | SpeednetModel | DetectorModel) or (
         isinstance(model, CnnModel) and model.batch_norm
     )
 

@@ -258,10 +258,12 @@ class AugmentSpec(Spec):
 
     flip: Literal["none", "random", "alternating"] = "none"
     """Mirror left-right at `random`, or `alternating`: each image takes turns (Jordan 2024)."""
+    overturn: bool = False
+    """Turn every second image upside down, at random."""
     translate: Annotated[int, Field(ge=0, le=64)] = 0
     """Shift by up to this many pixels each way."""
     padding: Literal["reflect", "zero"] = "reflect"
-    """What stands at the border that a shift uncovers."""
+    """What stands at the border that a shift uncovers; where images have boxes, `zero` always."""
     crop: CropAugment | None = None
     """A random resized crop."""
     colour: ColourAugment | None = None

@@ -300,6 +300,24 @@ class Seq2SeqModel(Spec):
         return self
 
 
+class DetectorModel(Spec):
+    """Residual stages and a feature pyramid that say where which things are (Tian et al. 2019)."""
+
+    name: Literal["detector"]
+    """The family."""
+    widths: Annotated[tuple[Width, ...], FromList, Field(min_length=2, max_length=8)] = (
+        32,
+        64,
+        128,
+        256,
+    )
+    """The channels of the stages, at strides 4, 8, 16 …; all but the first see boxes."""
+    depth: Annotated[int, Field(ge=1, le=16)] = 1
+    """Residual blocks a stage."""
+    neck: Width = 64
+    """The channels of the pyramid."""
+
+
 class InitModel(Spec):
     """The network of an existing model file, trained further; images are taken as it takes them."""
 
@@ -331,6 +349,7 @@ ModelSpec = Annotated[
     | Annotated[RnnCtcModel, Tag("rnn-ctc")]
     | Annotated[DecoderModel, Tag("decoder")]
     | Annotated[Seq2SeqModel, Tag("seq2seq")]
+    | Annotated[DetectorModel, Tag("detector")]
     | Annotated[InitModel, Tag("init")],
     Discriminator(_tag),
 ]

@@ -7,6 +7,7 @@ function works in training and in serving.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import re
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from modelwright.errors import DataError
 from modelwright.files import json_digest
@@ -99,7 +100,18 @@ def decode_image(source: ImageSource, spec: ImageInput) -> Pixels:
     Raises:
         DataError: it isn't an image, or it is broken, or far too large.
     """
-    return fit(flatten(open_image(source), spec), spec)
+    return decode_sized(source, spec)[0]
+
+
+def decode_sized(source: ImageSource, spec: ImageInput) -> tuple[Pixels, tuple[int, int]]:
+    """Return what `decode_image` does, and the width and height that the image had.
+
+    Raises:
+        DataError: as `decode_image`.
+    """
+    image = open_image(source)
+    size = image.size
+    return fit(flatten(image, spec), spec), size
 
 
 def open_image(source: ImageSource) -> Image.Image:
@@ -124,6 +136,38 @@ def open_image(source: ImageSource) -> Image.Image:
                 fix="Look whether the file is there and may be read",
             ) from error
     return _from_bytes(source, where)
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The size of an image as it is stored, and how it is turned to be shown."""
+
+    width: int
+    height: int
+    turned: int = 1
+    """EXIF's orientation: from 5 on, width and height change places."""
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Width and height as shown."""
+        return (self.height, self.width) if self.turned >= 5 else (self.width, self.height)
+
+
+def sides_of(source: bytes | Path) -> Sides:
+    """Return the size of an image file, from its header where that says it.
+
+    Raises:
+        DataError: it isn't an image that can be read.
+    """
+    # A TIFF's own size may be turned already, by Pillow's version.
+    with contextlib.suppress(Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(stream, formats=_FORMATS) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1)
+            if image.format != "TIFF" and turned in range(1, 9):
+                return Sides(*image.size, turned)
+    return Sides(*open_image(source).size)
 
 
 def read_image(stream: BinaryIO, where: str = "") -> bytes:
