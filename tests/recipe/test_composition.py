@@ -60,6 +60,26 @@ CAUGHT = [
         "`task: translation` has none",
     ),
     (
+        TABLE + "task: speech-recognition\nmodel: {name: sound-cnn}",
+        4,
+        "`model: sound-cnn` answers with labels, and the task asks for letters",
+    ),
+    (
+        TABLE + "task: audio-classification\nmodel: {name: rnn-ctc}",
+        4,
+        "`model: rnn-ctc` answers with letters, and the task asks for labels",
+    ),
+    (
+        TABLE + "task: speech-recognition\ntrain:\n  loss: {name: cross-entropy}",
+        5,
+        "compares labels and tokens and texts, and the task predicts letters",
+    ),
+    (
+        TABLE + "task: speech-recognition\ntargets: {accuracy: '>= 0.9'}",
+        4,
+        "`accuracy` is a metric of labels, and this task predicts letters",
+    ),
+    (
         "version: 1\ntask: translation\ndata: {source: table, path: x}\n"
         "train:\n  loss: {name: cross-entropy, class_weights: balanced}",
         5,
@@ -75,7 +95,11 @@ CAUGHT = [
     (BOXES.replace("boxes", "digits").replace(", path: x", ""), 3, "holds no boxes"),
     (BOXES + "model: {name: cnn}", 4, "`model: cnn` answers with labels"),
     (DIGITS + "model: {name: detector}", 3, "`model: detector` answers with boxes"),
-    (BOXES + "train: {loss: {name: mse}}", 4, "`mse` compares numbers, and the task predicts boxes"),
+    (
+        BOXES + "train: {loss: {name: mse}}",
+        4,
+        "and the task predicts boxes",
+    ),
     (BOXES.replace("x}", "x, rename: {a: b}}"), 3, "`task: object-detection` has none"),
     (TABLE + "task: regression\naugment: {mixup: 1}", 4, "mix labels"),
     (TABLE.replace("}", ", numbers: [a]}"), 2, "`data.numbers` is for `task: regression`"),
@@ -237,6 +261,9 @@ def test_every_rule_is_tested():
         CIFAR
         + "targets: {accuracy: '>= 0.93', latency_p95_ms: '<= 5', size_bytes: '<= 3_000_000'}",
         CIFAR + "model: {init: other.mw}\ntrain: {resolution: [{until: 0.5, size: 8}]}",
+        data("source: table, path: x, rename: {a: b}")
+        + "task: speech-recognition\nmodel: {name: conv-ctc}\ntargets: {wer: '<= 0.1'}",
+        data("source: folder, path: x") + "task: speech-recognition\nmodel: {name: rnn-ctc}",
         DIGITS + "transforms: {size: 16}\nmodel: {name: speednet}",
         DIGITS + "augment: {colour: {brightness: 0.2}, translate: 1}",
         BOXES + "augment: {flip: random, overturn: true, translate: 4, crop: {}}",
