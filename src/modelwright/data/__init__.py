@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelwright.data.audit import AuditReport, Finding, as_errors
+from modelwright.data.boxed import guess_boxes, has_boxes
 from modelwright.data.dataset import Dataset, Split
 from modelwright.data.folder import likely_kind
 from modelwright.data.lines import read_maybe_packed
@@ -21,7 +22,9 @@ __all__ = [
     "Split",
     "as_errors",
     "columns_of",
+    "guess_boxes",
     "guess_table",
+    "has_boxes",
     "has_transcripts",
     "holds_transcripts",
     "is_table",

@@ -18,7 +18,14 @@ from typing import Any
 from modelwright.data.coco import MOST_PIXELS, CocoData, parse_coco
 from modelwright.data.folder import SUFFIXES
 from modelwright.data.listing import SPLITS, Listing, find_path, read_file
-from modelwright.data.table import is_table, is_table_folder, list_table
+from modelwright.data.table import (
+    columns_of,
+    first_values,
+    guess_table,
+    is_table,
+    is_table_folder,
+    list_table,
+)
 from modelwright.data.targets import write_boxes
 from modelwright.data.voc import parse_voc
 from modelwright.errors import DataError
@@ -31,6 +38,10 @@ _SHOWN = 3
 """So many messages on boxes are shown; the others are counted."""
 _ANNOTATIONS = "annotations"
 """The folder of VOC's XML files, whatever its capitals."""
+_LIKELY = ("box", "xml", "annotation", "object")
+"""What a table's column of boxes may be called."""
+_LOOKED_AT = 100
+"""So many values of a column are looked at for a box."""
 _NOTHING = BoxedImage(1, 1, ())
 _FORMS = "VOC XML files beside the images or in `Annotations`, or COCO JSON files"
 
@@ -76,6 +87,33 @@ def has_boxes(path: Path) -> bool:
     if any(file.lower().endswith(".xml") for file in files):
         return any(_is_image(file) for file in files)
     return any(file.lower().endswith(".json") and _is_coco(path / file) for file in files)
+
+
+def guess_boxes(path: Path) -> dict[str, str] | None:
+    """Return the columns of a table's images and boxes that aren't called so; `None` without boxes.
+
+    Args:
+        path: a table, or a folder of tables.
+    """
+    for name in columns_of(path):
+        if any(word in name.lower() for word in _LIKELY) and any(
+            _has_box(value) for value in first_values(path, name, _LOOKED_AT)
+        ):
+            image = guess_table(path, "image")[1].get("image", "image")
+            found = {"image": str(image), "boxes": name}
+            return {key: column for key, column in found.items() if key != column}
+    return None
+
+
+def _has_box(value: Any) -> bool:
+    if isinstance(value, str) and value.lstrip().startswith("[{"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return False
+    if isinstance(value, list):
+        return bool(value) and isinstance(value[0], dict) and {"label", "x1"} <= value[0].keys()
+    return isinstance(value, str) and "<bndbox>" in value
 
 
 def _is_coco(path: Path) -> bool:

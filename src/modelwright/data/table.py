@@ -163,6 +163,11 @@ def columns_of(path: Path) -> list[str]:
     return list(_columns(path if path.is_file() else _split_tables(path)[0][0]))
 
 
+def first_values(path: Path, name: str, most: int) -> Sequence[Any]:
+    """Return the first values of a column of a table, or of the first of a folder of tables."""
+    return _columns(path if path.is_file() else _split_tables(path)[0][0])[name]()[:most]
+
+
 def _likely_kind(columns: Mapping[str, Column]) -> Kind:
     """Tell what the rows are: by a column's name and its first value, else images."""
     kinds: tuple[Kind, ...] = ("image", "sound", "text")

@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -270,6 +270,33 @@ _NEW_WRITING: dict[str, tuple[str, float, dict[str, str]]] = {
     ),
 }
 """What the recipe of a task that writes texts says: input, rate, target."""
+_NEW_BOXES = """\
+# Written by `modelwright new` from what it saw in the data: {seen}.
+# `modelwright config {name}` shows every other setting with its default.
+version: 1
+task: object-detection
+data:
+{data}
+transforms:
+  size: {size}  # pixels fed to the network; more see smaller things and take longer
+  resize: letterbox  # keeps all of an image that isn't square
+augment:
+  flip: random  # mirrors images; `none`, if that changes what they show (text, say)
+  crop: {{scale: [0.4, 1.0]}}  # a part of the image, with the boxes in it
+model: auto  # or `detector` with settings that `modelwright config` lists
+train:
+  epochs: {epochs}  # passes over the training images, at most
+  budget: 20m  # wall-clock time of training, at most; the schedule ends by then
+  batch_size: 16
+  clip_norm: 5.0  # keeps a single odd batch from undoing much
+  optimizer: {{name: adamw, lr: 0.002}}
+  schedule: {{name: one-cycle}}
+# What must be reached; the run says for each whether it is met and whether that is proven.
+targets:
+  map50: ">= 0.5"
+"""
+_BOXED_SIDES = (32, 160)
+"""The smallest and the largest side that `new` writes for images with boxes."""
 _NEW_HEARD = """\
 # Written by `modelwright new` from what it saw in the data: {seen}.
 # `modelwright config {name}` shows every other setting with its default.
@@ -303,6 +330,7 @@ _TASKS = {
     "text": "text-classification",
     "sound": "audio-classification",
 }
+_SIDES = ("height", "width")
 _SPEEDNET_SIDE = 24
 """Below this side the third pooling of a speednet leaves too little."""
 
@@ -348,6 +376,9 @@ def _describe(source: Path | str, out: Path) -> tuple[str, str]:
         return f"  source: {source}", _TASKS["image"]
     quoted = json.dumps(os.path.relpath(path.resolve(), out.resolve().parent), ensure_ascii=False)
     if data.is_table(path) or data.is_table_folder(path):
+        boxed = data.guess_boxes(path)
+        if boxed is not None:
+            return _boxes(quoted, boxed), "object-detection"
         kind, columns = data.guess_table(path)
         task = "regression" if "numbers" in columns else _TASKS[kind]
         written = recognising.written_column(data.columns_of(path), columns.get(kind, kind))
@@ -358,6 +389,8 @@ def _describe(source: Path | str, out: Path) -> tuple[str, str]:
         lines = ["  source: table", f"  path: {quoted}"]
         lines += [f"  {key}: {json.dumps(name)}" for key, name in columns.items()]
         return "\n".join(lines), task
+    if data.has_boxes(path):
+        return _boxes(quoted, {}), "object-detection"
     if path.suffix.lower() == ".npz":
         return f"  source: arrays\n  path: {quoted}", _TASKS["image"]
     if path.is_file():
@@ -368,6 +401,11 @@ def _describe(source: Path | str, out: Path) -> tuple[str, str]:
         return f"  source: documents\n  path: {quoted}", "language-modeling"
     kind = data.likely_kind(path) if path.is_dir() else "image"
     return f"  source: folder\n  path: {quoted}", _TASKS[kind]
+
+
+def _boxes(quoted: str, columns: Mapping[str, str]) -> str:
+    lines = ["  source: boxes", f"  path: {quoted}"]
+    return "\n".join([*lines, *(f"  {key}: {json.dumps(name)}" for key, name in columns.items())])
 
 
 def _fill(prepared: Prepared, described: str, task: str, out: Path) -> str:
@@ -393,6 +431,11 @@ def _fill(prepared: Prepared, described: str, task: str, out: Path) -> str:
     if prepared.kind == "letters":
         seen = f"{total} with their texts, in {classes:,} letters and signs"
         return _NEW_HEARD.format(seen=seen, input=_INPUTS[kind], **common)
+    if prepared.kind == "boxes":
+        sides = [prepared.store.numbers(side)[prepared.rows["train"]] for side in _SIDES]
+        side = int(np.clip(np.median(sides), *_BOXED_SIDES))
+        seen = f"{total}, boxes of {classes:,} classes"
+        return _NEW_BOXES.format(seen=seen, size=side, **common)
     if not prepared.has_classes:
         text = f"transforms: {{size: {_size(prepared)}}}" if kind == "image" else _INPUTS[kind]
         return _NEW_NUMBERS.format(

@@ -12,7 +12,6 @@ from PIL import Image
 
 from modelwright import modelfile, report
 from modelwright.data import Prepared, Split
-from modelwright.data.targets import read_boxes
 from modelwright.data.waves import as_wav
 from modelwright.evaluation import Measurement
 from modelwright.pipeline.asking import Asked, environment
@@ -46,6 +45,11 @@ def tell(
     packed = modelfile.describe(result.model)
     sample = write_samples(result.folder / "samples", measured, prepared)
     worst = _worst(measured)
+    if prepared.kind == "boxes":
+        answers, shown = _boxed(worst, measured, result.model)
+    else:
+        answers = _answers(worst, measured, prepared, result.model)
+        shown = _shown(worst, measured, prepared)
     task = TASKS[asked.recipe.task]
     report.write_report(
         result.report,
@@ -77,9 +81,10 @@ def tell(
             predict_command=predict_command(result.model, sample),
             seconds=result.seconds,
             training_s=fitted.seconds,
-            mistakes=_shown(worst, measured, prepared),
+            mistakes=shown,
             worst=worst,
-            answers=_answers(worst, measured, prepared, result.model),
+            answers=answers,
+            of_boxes=prepared.kind == "boxes",
             augmented=_augmented(asked, prepared, context),
             notes=result.said,
         ),
@@ -162,17 +167,26 @@ def _answers(
     answers = modelfile.load(path).predict(asked)
     if prepared.kind == "next":
         return [("", answer[0]["text"]) for answer in answers]
-    if prepared.kind == "letters":
-        spoken = [held[int(rows[at])] for at in positions]
-        return [(text, item[0]["text"]) for text, item in zip(spoken, answers, strict=True)]
-    wanted = [read_boxes(held[int(rows[at])]) for at in positions]
-    return [
-        (
-            ", ".join(box.label for box in image.boxes),
-            ", ".join(f"{item['label']} {item['probability']:.0%}" for item in answer),
-        )
-        for image, answer in zip(wanted, answers, strict=True)
-    ]
+    spoken = [held[int(rows[at])] for at in positions]
+    return [(text, item[0]["text"]) for text, item in zip(spoken, answers, strict=True)]
+
+
+def _boxed(
+    positions: list[int], measured: Measured, path: Path
+) -> tuple[list[tuple[str, str]], np.ndarray]:
+    """Return what was wanted of images and found in them, in words and drawn into each."""
+    chosen = np.array(positions, dtype=np.int64)
+    images, targets = measured.samples.gather(chosen), measured.samples.targets[chosen]
+    model = modelfile.load(path)
+    answers, drawn = [], []
+    for pixels, wanted, found in zip(images, targets, model.predict(images), strict=True):
+        boxes = wanted["boxes"][wanted["labels"] >= 0]
+        labels = [model.labels[at] for at in wanted["labels"] if at >= 0]
+        said = [f"{item['label']} {item['probability']:.0%}" for item in found]
+        answers.append((", ".join(labels) or "nothing", ", ".join(said) or "nothing"))
+        places = [tuple(item["box"]) for item in found]
+        drawn.append(report.with_boxes(pixels, found=places, wanted=boxes.tolist()))
+    return answers, np.stack(drawn)
 
 
 def _as_question(position: int, measured: Measured, prepared: Prepared) -> Any:
@@ -203,9 +217,12 @@ def _augmented(asked: Asked, prepared: Prepared, context: Run) -> np.ndarray | N
     if prepared.store.kind != "image":
         return None
     samples, times = AUGMENTED
+    augment = asked.recipe.augment
+    if prepared.kind == "boxes":
+        augment = augment.model_copy(update={"padding": "zero"})
     return augmented_samples(
         prepared.dataset().train,
-        asked.recipe.augment,
+        augment,
         seed=context.seed,
         count=samples,
         times=times,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from modelwright.report.page import write_report
+from modelwright.report.pictures import with_boxes
 from modelwright.report.story import Finding, Story
 
-__all__ = ["Finding", "Story", "write_report"]
+__all__ = ["Finding", "Story", "with_boxes", "write_report"]

@@ -8,13 +8,18 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from modelwright.evaluation import Scored
 from modelwright.report.story import Pixels, Story
 from modelwright.report.words import percent, plain, short
 
 MISTAKE_SIDE = 192
+BOXED_SIDE = 352
+"""Of images with boxes, whose lines must not hide them."""
+_FOUND, _WANTED = (255, 64, 32), (0, 190, 255)
+_DASH = 7
+"""Pixels of a dash, and of the gap behind it."""
 STRIP_SIDE = 112
 EXCERPT = 300
 """Characters of a text that are shown."""
@@ -29,6 +34,44 @@ def picture(pixels: Pixels, *, side: int) -> str:
     stream = io.BytesIO()
     held.save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+Box = Sequence[float]
+"""x1, y1, x2, y2 in pixels."""
+
+
+def with_boxes(pixels: Pixels, *, found: Sequence[Box], wanted: Sequence[Box]) -> Pixels:
+    """Return an image `[H, W, C]`, enlarged, with the boxes found and, dashed, those wanted."""
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
+    scale = BOXED_SIDE / max(image.size)
+    method = Image.Resampling.NEAREST if are_coarse(pixels) else Image.Resampling.BICUBIC
+    image = image.resize([max(round(side * scale), 1) for side in image.size], method)
+    draw = ImageDraw.Draw(image)
+    most = (image.width - 1, image.height - 1) * 2
+    for boxes, colour, is_dashed in ((found, _FOUND, False), (wanted, _WANTED, True)):
+        for box in boxes:
+            edges = [min(at * scale, end) for at, end in zip(box, most, strict=True)]
+            _outline(draw, edges, colour, is_dashed=is_dashed)
+    return np.asarray(image)
+
+
+def _outline(
+    draw: ImageDraw.ImageDraw, box: Box, colour: tuple[int, int, int], *, is_dashed: bool
+) -> None:
+    x1, y1, x2, y2 = box
+    if not is_dashed:
+        draw.rectangle((x1, y1, x2, y2), outline=colour, width=2)
+        return
+    for begin, end, fixed, across in (
+        (x1, x2, y1, True),
+        (x1, x2, y2, True),
+        (y1, y2, x1, False),
+        (y1, y2, x2, False),
+    ):
+        for at in np.arange(begin, end, 2 * _DASH):
+            to = min(at + _DASH, end)
+            line = (at, fixed, to, fixed) if across else (fixed, at, fixed, to)
+            draw.line(line, fill=colour, width=2)
 
 
 def are_coarse(pixels: Pixels) -> bool:
@@ -57,7 +100,7 @@ def largest_errors(story: Story) -> list[dict[str, str]]:
     if story.answers:
         return [
             {
-                **_shown(sample),
+                **_shown(sample, side=BOXED_SIDE if story.of_boxes else MISTAKE_SIDE),
                 "truth": plain(" ".join(truth.split())),
                 "answer": plain(" ".join(answer.split())),
                 "confidence": "",
@@ -82,7 +125,7 @@ def largest_errors(story: Story) -> list[dict[str, str]]:
     ]
 
 
-def _shown(sample: Pixels | str | bytes) -> dict[str, str]:
+def _shown(sample: Pixels | str | bytes, *, side: int = MISTAKE_SIDE) -> dict[str, str]:
     """Return a sample as the page shows it: a picture, a sound to listen to, or a text."""
     nothing = {"picture": "", "sound": "", "text": ""}
     if isinstance(sample, str):
@@ -90,7 +133,7 @@ def _shown(sample: Pixels | str | bytes) -> dict[str, str]:
         return nothing | {"text": text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"}
     if isinstance(sample, bytes):
         return nothing | {"sound": "data:audio/wav;base64," + base64.b64encode(sample).decode()}
-    return nothing | {"picture": picture(sample, side=MISTAKE_SIDE)}
+    return nothing | {"picture": picture(sample, side=side)}
 
 
 def augmented_rows(augmented: Pixels | None) -> Sequence[Sequence[str]]:

@@ -70,6 +70,8 @@ class Story:
     """Of numbers: the places in the split of the samples with the largest errors."""
     answers: Sequence[tuple[str, str]] = ()
     """What was wanted of the samples of `worst`, and what the model answered, as text."""
+    of_boxes: bool = False
+    """Whether boxes are drawn into these samples."""
     augmented: Pixels | None = None
     """`[samples, times, H, W, C]`: training images as the network saw them, the first untouched."""
     notes: Sequence[str] = field(default_factory=tuple)

@@ -73,7 +73,10 @@ def _summary(tally: Tally) -> Mapping[str, float]:
 
 
 def _decode(outputs: Outputs, labels: Sequence[str], top: int) -> list[list[Prediction]]:
-    """Return boxes `[x1, y1, x2, y2]` in pixels of the network's input, surest first."""
+    """Return boxes `[x1, y1, x2, y2]` in pixels of the network's input, surest first.
+
+    Each place has one label, the surest; all that are sure enough are given, whatever `top` is.
+    """
     return [
         [
             {
@@ -83,8 +86,15 @@ def _decode(outputs: Outputs, labels: Sequence[str], top: int) -> list[list[Pred
             }
             for label, score, box in zip(found.labels, found.scores, found.boxes, strict=True)
         ]
-        for found in _found(outputs, least=LEAST_SHOWN, most=MOST)
+        for found in map(_one_a_place, _found(outputs, least=LEAST_SHOWN, most=MOST))
     ]
+
+
+def _one_a_place(found: boxes.Detections) -> boxes.Detections:
+    """Leave out the less sure of two labels of one place."""
+    same = np.zeros_like(found.labels)
+    kept = boxes.suppress(found.boxes, found.scores, same, most_overlap=MOST_OVERLAP, most=MOST)
+    return boxes.Detections(found.boxes[kept], found.labels[kept], found.scores[kept])
 
 
 TASK = Task(
