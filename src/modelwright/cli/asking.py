@@ -135,7 +135,12 @@ COMMANDS = {
         Command(
             "inspect",
             "Show what a model file holds, or the network of a recipe layer by layer.",
-            (Argument("FILE", "a model file or a recipe"), _SET, _QUIET),
+            (
+                Argument("FILE", "a model file or a recipe"),
+                Argument("--word", "show the words that a model of texts holds nearest", value="W"),
+                _SET,
+                _QUIET,
+            ),
         ),
         Command(
             "config",

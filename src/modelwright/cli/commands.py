@@ -162,11 +162,17 @@ def inspect(asked: Namespace) -> Answer:
 
         if asked.set:
             raise RequestError("--set changes a recipe, and this is a model file", where=str(path))
+        if asked.word is not None:
+            near = modelfile.neighbours(path, asked.word)
+            found = [{"word": word, "cosine": round(cosine, 6)} for word, cosine in near]
+            return Answer(found, show.neighbours(near))
         value = modelfile.describe(path)
         return Answer(value, show.description(value))
     from modelwright import pipeline
     from modelwright.cli.progress import watching
 
+    if asked.word is not None:
+        raise RequestError("--word asks a model file, and this is a recipe", where=str(path))
     with watching(quiet=asked.quiet) as observe:
         summary = pipeline.layers(path, overrides=asked.set, observe=observe)
     return Answer(summary.to_json(), summary.to_text())

@@ -117,6 +117,12 @@ def _answer(answer: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {printable(str(value))}" for key, value in answer.items())
 
 
+def neighbours(near: Sequence[tuple[str, float]]) -> str:
+    """Return words with their cosines."""
+    rows = [(printable(word), f"{cosine:.3f}") for word, cosine in near]
+    return table([("word", "cosine"), *rows])
+
+
 def check_result(result: CheckResult) -> str:
     """Return what `check` found and expects."""
     found = result.forecast

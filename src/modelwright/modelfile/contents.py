@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from modelwright.errors import ModelFileError
 from modelwright.ledger import Evidence, Ledger
 from modelwright.modelfile.container import (
@@ -35,9 +37,14 @@ from modelwright.modelfile.manifest import (
 from modelwright.modelfile.spec import FileSpec
 from modelwright.modelfile.strict import json_member, parse_json
 from modelwright.modelfile.tensors import Arrays, read_arrays, write_arrays
+from modelwright.transforms.text import END
+from modelwright.transforms.tokenizing import Tokenizer
+from modelwright.transforms.word_vectors import nearest_words
 
 _INPUT, _OUTPUT = "inputs.", "outputs."
 MODEL = "model/"
+_TABLES = ("embedding.weight", "embeddings.target.weight")
+"""The weights that are vectors of words, by their names in our networks."""
 ASSETS = (TOKENIZER.removeprefix(MODEL),)
 
 
@@ -193,6 +200,29 @@ def read_weights(path: Path | str) -> Arrays:
     with open_container(Path(path)) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
         return whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
+
+
+def neighbours(path: Path | str, word: str, *, count: int = 10) -> list[tuple[str, float]]:
+    """Return the words whose vectors in a model of texts lie nearest to a word's, with cosines.
+
+    Raises:
+        ModelFileError: it isn't a model file, is damaged, or has no vectors of words.
+        RequestError: the word has no vector.
+    """
+    with open_container(Path(path)) as container:
+        spec = FileSpec.from_bytes(container.read(SPEC))
+        held = assets_of(container).get(TOKENIZER.removeprefix(MODEL))
+        weights = whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
+    table = next((weights[name] for name in _TABLES if name in weights), None)
+    if held is None or table is None:
+        raise ModelFileError("this model has no vectors of words", where=str(path))
+    tokenizer = Tokenizer.from_bytes(held)
+    numbers = range(END + 1, min(tokenizer.size, len(table)))
+    words = [tokenizer.token(number) for number in numbers]
+    known = word.lower() if tokenizer.lowercase else word
+    return nearest_words(
+        np.asarray(table, np.float32)[END + 1 : tokenizer.size], words, known, count
+    )
 
 
 def digest(path: Path | str) -> str:

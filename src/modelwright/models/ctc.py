@@ -80,8 +80,9 @@ class Ear(nn.Module):
         if self.perturb is not None:
             samples, length = self.perturb(samples, length)
         features, steps = self.logmel(samples, length)
-        features = self.masks(features, steps)
-        maps = (features * mask(steps, features.shape[2])[:, None])[:, None]
+        own = mask(steps, features.shape[2])[:, None]
+        mean = (features * own).sum(2, keepdim=True) / steps[:, None, None]
+        maps = (self.masks(features - mean, steps) * own)[:, None]
         for conv, norm, stride in zip(self.convs, self.norms, self.strides, strict=True):
             held = conv(maps)
             steps = (steps - 1) // stride + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from modelwright import models
 from modelwright.data import Prepared, Split
 from modelwright.data.batches import Batches
 from modelwright.errors import ModelFileError, RecipeError
+from modelwright.files import digest as file_digest
 from modelwright.models.building import Architecture
 from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, RnnCtc
@@ -33,8 +35,11 @@ from modelwright.tasks import TASKS
 from modelwright.training.objectives.ctc import steps_needed
 from modelwright.training.optimizers import matches
 from modelwright.transforms import ImageInput
-from modelwright.transforms.text import TextInput
+from modelwright.transforms.text import END, TextInput
+from modelwright.transforms.word_vectors import read_word_vectors
 
+FIRST_WORD = END + 1
+"""The first id of a tokenizer that isn't special."""
 FITTED_SAMPLES = 5000
 """From how many training images a first convolution is whitened (Jordan 2024 takes as many)."""
 FITTED_SOUNDS = 1000
@@ -61,6 +66,9 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
         mels=mels,
         numbers=_scale(prepared),
     )
+    lineage: tuple[dict[str, Any], ...] = ()
+    if asked.recipe.text.vectors is not None:
+        lineage = (_take_vectors(network, asked, prepared, context),)
     train = prepared.dataset().train
     some = np.arange(min(len(train), FITTED_SAMPLES))
     if isinstance(spec, SpeednetModel) and spec.whiten:
@@ -82,7 +90,46 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
         output_kind=TASKS[asked.recipe.task].output_kind,
         views=asked.recipe.evaluate.views,
         assets=prepared.input.assets() if isinstance(prepared.input, TextInput) else {},
+        lineage=lineage,
     )
+
+
+def _take_vectors(
+    network: torch.nn.Module, asked: Asked, prepared: Prepared, context: Run
+) -> dict[str, Any]:
+    """Start the words that a file of word vectors knows from there; return the step of lineage.
+
+    Raises:
+        RecipeError: the network has no such table, or one of another width.
+        DataError: the file can't be read.
+    """
+    name = asked.recipe.text.vectors
+    assert name is not None
+    path, where = asked.find(name), asked.recipe.place_of("text.vectors")
+    tables = [item for item in network.modules() if isinstance(item, torch.nn.Embedding)]
+    if not tables or not isinstance(prepared.input, TextInput):
+        raise RecipeError("this network has no table of word vectors", where=where)
+    tokenizer = prepared.input.tokenizer
+    words = [tokenizer.token(number) for number in range(FIRST_WORD, tokenizer.size)]
+    vectors, known = read_word_vectors(path, words)
+    width = tables[0].embedding_dim
+    if vectors.shape[1] != width:
+        raise RecipeError(
+            f"{path.name} has vectors of {vectors.shape[1]} numbers, and the network's have "
+            f"{width}",
+            where=where,
+            fix=f"Write `model: {{width: {vectors.shape[1]}}}`",
+        )
+    rows = torch.from_numpy(np.flatnonzero(known) + FIRST_WORD)
+    with torch.no_grad():
+        tables[0].weight[rows] = torch.from_numpy(vectors[known])
+    context.say(f"{len(rows):,} of {len(words):,} words start from {path.name}")
+    return {
+        "step": "vectors",
+        "file": path.name,
+        "digest": file_digest(path.read_bytes()),
+        "words": len(rows),
+    }
 
 
 def _scale(prepared: Prepared) -> tuple[list[float], list[float]] | None:

@@ -286,6 +286,9 @@ class TextSpec(Spec):
     """The most tokens that are told apart; `auto`: 30,000, or 8,000 to write texts."""
     fewest: Annotated[int, Field(ge=1, le=1000)] = 1
     """What occurs less often in training gets no token: a word, a character, a pair of pieces."""
+    vectors: str | None = None
+    """A text file of word vectors (word2vec, GloVe), perhaps gzipped, from which known words start;
+    their width must be the network's."""
     lowercase: bool | Literal["auto"] = "auto"
     """Tell no capital letters apart; `auto` does so unless texts are written."""
     longest: Annotated[int, Field(ge=4, le=100_000)] = 512

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from modelwright.errors import DataError, RequestError
-from modelwright.models.word_vectors import LONGEST_LINE, nearest_words, read_word_vectors
+from modelwright.transforms.word_vectors import LONGEST_LINE, nearest_words, read_word_vectors
 
 GLOVE = "the 0.5 -1 2e-1\nzwölf 1 2 3\n. . . 7 8 9\n"
 WORD2VEC = "3 3\n" + GLOVE.replace("\n", " \n")
