@@ -143,6 +143,12 @@ COMMANDS = {
             ),
         ),
         Command(
+            "export",
+            "Write a language model as a folder that transformers, vLLM and llama.cpp take.",
+            (_MODEL, Argument("FOLDER", "the folder, which mustn't be there yet")),
+            "Its layout is Llama's; any other use of a model goes through the file itself.",
+        ),
+        Command(
             "config",
             "Print a recipe with every default written out and explained.",
             (Argument("RECIPE", "the recipe (the smallest one)", "maybe"), _SET, _SITE),

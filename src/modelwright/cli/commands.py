@@ -188,6 +188,14 @@ def _is_recipe(path: Path) -> bool:
         return stream.read(2) != b"PK"
 
 
+def export(asked: Namespace) -> Answer:
+    """Write a language model in Llama's layout."""
+    from modelwright import modelfile
+
+    written = modelfile.export_llama(Path(asked.model), Path(asked.folder))
+    return Answer([str(path) for path in written], "\n".join(str(path) for path in written))
+
+
 def config(asked: Namespace) -> Answer:
     """Print a recipe with every default."""
     from modelwright.recipe import check_composition, load_recipe, parse_recipe, render_config
@@ -232,6 +240,7 @@ CARRY_OUT: dict[str, Callable[[Namespace], Answer]] = {
         evaluate,
         verify,
         inspect,
+        export,
         config,
         schema,
         version,

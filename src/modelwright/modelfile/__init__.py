@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         write,
     )
     from modelwright.modelfile.export import environment
+    from modelwright.modelfile.llama import export_llama
     from modelwright.modelfile.packing import PackReport, write_model
     from modelwright.modelfile.runtime import Model, load
     from modelwright.modelfile.torch_runtime import declared_input, rebuild
@@ -38,6 +39,7 @@ __all__ = [
     "describe",
     "digest",
     "environment",
+    "export_llama",
     "load",
     "neighbours",
     "read",
@@ -59,6 +61,7 @@ _HOMES = {
     "describe": "contents",
     "digest": "contents",
     "environment": "export",
+    "export_llama": "llama",
     "load": "runtime",
     "neighbours": "contents",
     "read": "contents",

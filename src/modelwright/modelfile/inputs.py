@@ -324,7 +324,7 @@ class TextReader:
         return padded("tokens", rows, "int64")
 
 
-def _read_text(item: Any, number: int) -> str:
+def _read_text(item: Any, number: int, *, may_be_empty: bool = False) -> str:
     where = f"input {number + 1}"
     try:
         if isinstance(item, Path):
@@ -342,7 +342,7 @@ def _read_text(item: Any, number: int) -> str:
         raise DataError(f"a {type(item).__name__} isn't a text", where=where)
     if len(item) > MOST_TEXT_BYTES:
         raise DataError(f"the text is longer than {MOST_TEXT_BYTES:,} characters", where=where)
-    if not item.strip():
+    if not item.strip() and not may_be_empty:
         raise DataError("the text is empty", where=where)
     return item
 
@@ -394,7 +394,7 @@ class PromptReader:
 
     def read(self, items: Sequence[Any]) -> Arrays:
         """Tokenize texts; of what is longer than the model was trained on, the end is taken."""
-        texts = [_read_text(item, number) for number, item in enumerate(items)]
+        texts = [_read_text(item, number, may_be_empty=True) for number, item in enumerate(items)]
         rows = [ids[-self.spec.longest :] for ids in self.spec.tokenizer.encode(texts)]
         return {"tokens": padded("tokens", rows, "int64")["tokens"]}
 

@@ -1,0 +1,62 @@
+"""A language model as a folder that transformers, vLLM and llama.cpp take: Llama's layout."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from modelwright.errors import ModelFileError, RequestError
+from modelwright.files import ASIDE, write_bytes
+from modelwright.modelfile.tensors import write_arrays
+from modelwright.modelfile.torch_runtime import rebuild
+from modelwright.transforms.text import TOKENIZER
+
+_WEIGHTS, _CONFIG = "model.safetensors", "config.json"
+
+
+def export_llama(path: Path | str, folder: Path | str) -> list[Path]:
+    """Write a model file's decoder as a Llama folder; weights are renamed and split, not computed.
+
+    The folder holds `config.json`, `model.safetensors` and `tokenizer.json`, in the form of the
+    library `tokenizers`. It is written aside, then renamed.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ModelFileError: the model is none that writes texts on.
+        RequestError: there is something at `folder` already.
+        MissingExtraError: torch isn't installed.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise RequestError(
+            "there is something here already", where=str(folder), fix="Name a new folder"
+        )
+    candidate = rebuild(path)
+    from modelwright.models.decoder import Decoder, llama_config, llama_state
+
+    network = candidate.network
+    if not isinstance(network, Decoder):
+        raise ModelFileError(
+            f"a network of the kind `{candidate.architecture.get('name')}` has no place in Llama's "
+            "layout",
+            where=str(path),
+            fix="Only `model: decoder` has",
+        )
+    arrays = {name: item.contiguous().numpy() for name, item in llama_state(network).items()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=folder.parent))
+    try:
+        write_bytes(aside / _WEIGHTS, write_arrays(arrays, name=_WEIGHTS))
+        config = json.dumps(llama_config(network), indent=2) + "\n"
+        write_bytes(aside / _CONFIG, config.encode())
+        write_bytes(aside / TOKENIZER, candidate.assets[TOKENIZER])
+        aside.chmod(0o755)
+        aside.rename(folder)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return [folder / name for name in (_CONFIG, _WEIGHTS, TOKENIZER)]
