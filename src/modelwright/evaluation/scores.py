@@ -223,13 +223,20 @@ def bounded(
 def draws(
     tally: Tally, count: int, summary: Callable[[Tally], Mapping[str, float]]
 ) -> dict[str, list[float]]:
-    """Return each score over samples drawn anew, with replacement."""
+    """Return each score over samples drawn anew, with replacement.
+
+    A draw in which there is nothing to measure, such as images without any box, counts for nothing.
+    """
     size = sum(array.size for array in tally.values())
     times = max(_FEWEST_DRAWS, min(_MOST_DRAWS, _VALUES_DRAWN // max(1, size)))
     random = np.random.default_rng(0)
     found: dict[str, list[float]] = {}
     for _ in range(times):
         picks = random.integers(0, count, size=count)
-        for metric, value in summary(take(tally, picks)).items():
+        try:
+            scores = summary(take(tally, picks))
+        except DataError:
+            continue
+        for metric, value in scores.items():
             found.setdefault(metric, []).append(float(value))
     return found
