@@ -137,7 +137,7 @@ def _hearing(spec: ConvCtcModel | RnnCtcModel, frame: SoundFrame) -> Hearing:
     return Hearing(
         sampling_rate=frame.sampling_rate,
         mels=frame.mels,
-        channels=spec.channels,
+        widths=spec.widths,
         stride=spec.stride,
         mask_time=spec.mask_time,
         mask_bands=spec.mask_bands,
