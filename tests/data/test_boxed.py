@@ -403,6 +403,21 @@ def test_statistics_are_fitted_to_the_training_split_alone(tmp_path):
     assert found.mean == pytest.approx(train.mean((0, 1, 2)), abs=1e-9)
 
 
+def test_boxes_that_resizing_cuts_away_are_said(tmp_path):
+    many(tmp_path, "train", 6, "cat")
+    wide = Image.new("L", (48, 12), 90)
+    wide.putpixel((7, 7), 255)
+    wide.save(tmp_path / "train" / "wide.png")
+    edge = LabelledBox("cat", 0.0, 0.0, 6.0, 6.0)
+    (tmp_path / "train" / "wide.xml").write_text(voc(edge, width=48))
+    for resize, count in (("shorter", 1), ("letterbox", 0)):
+        said = []
+        more = TASK.replace("12}", f"12, resize: {resize}}}")
+        prepared(tmp_path, "source: boxes, path: .", more, observe=said.append)
+        notes = [item.note for item in said if "1 boxes lie where" in item.note]
+        assert len(notes) == count
+
+
 def test_without_a_training_box_there_is_nothing_to_learn(tmp_path):
     write(tmp_path, {f"{number}.png": [] for number in range(8)})
     with pytest.raises(DataError, match="no training image has a box"):

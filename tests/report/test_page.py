@@ -21,7 +21,7 @@ from modelwright.ledger import Evidence, Ledger
 from modelwright.report import Finding, write_report
 from modelwright.report.headline import headline_sentences
 from modelwright.report.page import page
-from modelwright.report.pictures import MISTAKE_SIDE, are_coarse, picture
+from modelwright.report.pictures import BOXED_SIDE, MISTAKE_SIDE, are_coarse, picture, with_boxes
 from tests.report.stories import ATTACKS, baselines, history, story
 
 SECTIONS = [
@@ -508,3 +508,25 @@ def test_a_folder_that_is_read_only_is_a_clear_error(tmp_path) -> None:
 
 def test_the_same_story_is_the_same_page() -> None:
     assert page(story()) == page(story())
+
+
+def test_boxes_are_drawn_solid_where_found_and_dashed_where_wanted():
+    pixels = np.full((88, 44, 1), 100, np.uint8)
+    drawn = with_boxes(pixels, found=[(4, 8, 20, 40)], wanted=[(10, 50, 44, 88)])
+    scale = BOXED_SIDE // 88
+    assert drawn.shape == (BOXED_SIDE, BOXED_SIDE // 2, 3)
+    red, blue = (drawn == np.array(colour) for colour in ((255, 64, 32), (0, 190, 255)))
+    edge = np.arange(4 * scale, 20 * scale)
+    assert red.all(-1)[8 * scale, edge].all()
+    assert red.all(-1)[40 * scale, edge].all()
+    dashed = blue.all(-1)[50 * scale, 10 * scale : 44 * scale]
+    assert 0.4 < dashed.mean() < 0.7
+    assert (drawn[20 * scale, 10 * scale] == 100).all()
+
+
+@pytest.mark.parametrize(
+    "box", [(0, 0, 8, 8), (-5.5, -2, 30, 30), (3, 3, 3, 3), (4.2, 1.1, 4.3, 7.9)]
+)
+def test_any_box_can_be_drawn(box):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    assert with_boxes(pixels, found=[box], wanted=[box]).shape == (BOXED_SIDE, BOXED_SIDE, 3)

@@ -414,9 +414,16 @@ def _asked(
         case "boxes":
             assert isinstance(input, ImageInput)
             labels = box_labels(held, train) if known is None else known
-            boxes, unknown = box_targets(held, input, labels, used)
-            note = f"Data: {unknown:,} boxes have labels that no training image has"
-            return _Asked(labels, boxes, inputs, notes=(note,) if unknown else ())
+            boxes, unknown, hidden = box_targets(held, input, labels, used)
+            notes = []
+            if unknown:
+                notes.append(f"Data: {unknown:,} boxes have labels that no training image has")
+            if hidden:
+                notes.append(
+                    f"Data: {hidden:,} boxes lie where `transforms.resize: {input.resize}` cuts "
+                    "images, and are left out; `letterbox` keeps all of an image"
+                )
+            return _Asked(labels, boxes, inputs, notes=tuple(notes))
 
 
 _NO_ROWS: Rows = np.empty(0, dtype=np.int64)

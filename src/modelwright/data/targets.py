@@ -192,7 +192,7 @@ def are_boxes(targets: object) -> bool:
 
 def box_targets(
     held: Sequence[str], input: ImageInput, labels: Sequence[str], rows: Rows
-) -> tuple[Joined, int]:
+) -> tuple[Joined, int, int]:
     """Return boxes `[M, 4]` in the network's input and their class numbers, padded with −1.
 
     Args:
@@ -202,12 +202,12 @@ def box_targets(
         rows: those that are used; the others have no box.
 
     Returns:
-        The targets, and how many boxes have a label that doesn't occur in training; they are left
-        out.
+        The targets; how many boxes have a label that doesn't occur in training; and how many lie
+        where resizing cuts an image. Both are left out.
     """
     places: list[NDArray[np.float32]] = [np.empty((0, 4), np.float32)] * len(held)
     classes: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(held)
-    unknown = 0
+    unknown = hidden = 0
     for row in rows.tolist():
         image = read_boxes(held[row])
         known = tuple(box for box in image.boxes if box.label in labels)
@@ -218,9 +218,11 @@ def box_targets(
             frame.to_input(boxes), width=input.width, height=input.height, least=LEAST_VISIBLE
         )
         places[row], classes[row] = cut[stays], numbers[stays]
-    return Joined(
+        hidden += int((~stays).sum())
+    targets = Joined(
         (
             Ragged.of("boxes", places, "float32", length_name="", multiple=1),
             Ragged.of("labels", classes, "int64", length_name="", multiple=1, pad=-1),
         )
-    ), unknown
+    )
+    return targets, unknown, hidden
