@@ -1,8 +1,8 @@
-"""Baselines for texts and sounds: what a network has to beat, fitted without iterations."""
+"""Baselines beyond images of classes: what a network has to beat, fitted without iterations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from modelwright.tasks import Task, join
 _CHUNK = 256
 _COUNTS = 100_000_000
 """The most counts of a word in a class; more classes times words aren't fitted."""
+_NEVER = -50.0
+"""The logit of what is out of the question."""
 WINDOW, BANDS = 512, 32
 """Samples of a window, and bands that its spectrum is pooled to."""
 
@@ -137,4 +139,37 @@ def frequent_tokens(
         method="each token by its share of the training tokens",
         fingerprint=fingerprint,
         subject="baseline:unigram",
+    )
+
+
+def average_boxes(
+    train: Split, samples: Split, task: Task, labels: Sequence[str], *, fingerprint: str
+) -> list[Evidence]:
+    """Measure always answering with each class's average box, as `baseline:box`.
+
+    A class is as sure as its share of the training images.
+    """
+    sums, boxes, images = np.zeros((len(labels), 4)), np.zeros(len(labels)), np.zeros(len(labels))
+    for start in range(0, len(train), _CHUNK):
+        held = train.targets[start : start + _CHUNK]
+        for number in range(len(labels)):
+            of_class = held["labels"] == number
+            sums[number] += held["boxes"][of_class].sum(axis=0)
+            boxes[number] += of_class.sum()
+            images[number] += of_class.any(axis=1).sum()
+    average = sums / np.maximum(boxes, 1.0)[:, None]
+    chance = np.clip(images / len(train), 1e-6, 1 - 1e-6)
+    scores = np.where(np.eye(len(labels), dtype=bool), np.log(chance / (1 - chance)), _NEVER)
+    parts = []
+    for start in range(0, len(samples), _CHUNK):
+        held = samples.targets[start : start + _CHUNK]
+        outputs = [np.broadcast_to(each, (len(held), *each.shape)) for each in (scores, average)]
+        parts.append(task.tally(tuple(outputs), held, labels))
+    return bounded(
+        join(parts),
+        task.summary,
+        samples,
+        method="the average box of each class, as sure as the class is frequent",
+        fingerprint=fingerprint,
+        subject="baseline:box",
     )

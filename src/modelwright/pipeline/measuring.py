@@ -123,6 +123,10 @@ def _measure_scores(
         context.ledger.extend(
             evaluation.mean_numbers(train, samples, task, fingerprint=fingerprint)
         )
+    if wants_baselines and prepared.kind == "boxes":
+        context.ledger.extend(
+            evaluation.average_boxes(train, samples, task, prepared.labels, fingerprint=fingerprint)
+        )
     if wants_baselines and prepared.kind == "next":
         context.ledger.extend(
             evaluation.frequent_tokens(

@@ -115,6 +115,7 @@ BASELINES = {
     "mean": "always answering the training samples' average",
     "words": "counting words (naive Bayes)",
     "spectrum": "the average spectrum with a linear classifier",
+    "box": "always answering each class's average box",
     "copy": "leaving the text as it is",
     "lead": "taking the first sentence",
     "unigram": "knowing how frequent each token is, and nothing else",
