@@ -19,6 +19,7 @@ from modelwright.data.augment import (
     mix_images,
     mix_targets,
     move,
+    overturns,
     recolour,
     resize_batch,
     shifts,
@@ -108,6 +109,16 @@ def test_random_flips_are_about_half_and_differ_by_epoch():
     one, two = (flips(spec(flip="random"), draws(4000, epoch=epoch)) for epoch in (0, 1))
     assert 0.46 < one.mean() < 0.54
     assert 0.46 < (one == two).mean() < 0.54
+
+
+def test_about_half_are_turned_upside_down_whatever_is_mirrored():
+    chosen = overturns(draws(10_000))
+    assert abs(chosen.mean() - 0.5) < 0.02
+    assert abs((chosen == flips(spec(flip="random"), draws(10_000))).mean() - 0.5) < 0.02
+    images = pixels()
+    varied = augment_batch(images, spec(overturn=True), draws(), fill=FILL)
+    for image, found, is_turned in zip(images, varied, overturns(draws()), strict=True):
+        assert found.equal(image.flip(0) if is_turned else image)
 
 
 def test_alternating_flips_take_turns():

@@ -12,7 +12,8 @@ from PIL import Image
 
 from modelwright import modelfile
 from modelwright.errors import RecipeError
-from modelwright.pipeline import evaluate, run
+from modelwright.pipeline import evaluate, new, run
+from modelwright.recipe import load_recipe
 from modelwright.tasks import TASKS
 from modelwright.tasks.boxes import framing
 from modelwright.transforms import decode_image
@@ -175,3 +176,27 @@ def test_the_report_shows_the_boxes(shop):
     shown = page.partition("What it answers")[2].partition("<h2")[0]
     assert "Boxes that the model gives are solid, those wanted are dashed" in shown
     assert shown.count("data:image/png") == 8
+
+
+@pytest.mark.parametrize("kind", ["folder", "coco", "coco folder", "table"])
+def test_new_recognises_boxes_in_each_form(shop, tmp_path, kind):
+    here, _ = shop
+    shapes = here / "data" / "shapes"
+    source = shapes
+    if "coco" in kind:
+        source = as_coco(tmp_path / "other", shapes, 20)
+        source = source.parent if kind == "coco folder" else source
+    if kind == "table":
+        source = tmp_path / "table.jsonl"
+        rows = [
+            {
+                "picture": str(shapes / f"{n:03d}.png"),
+                "voc_xml": (shapes / f"{n:03d}.xml").read_text(),
+            }
+            for n in range(20)
+        ]
+        source.write_text("\n".join(json.dumps(row) for row in rows))
+    recipe = load_recipe(new(source, out=tmp_path / "recipe.yaml").path)
+    assert (recipe.task, recipe.data.source) == ("object-detection", "boxes")
+    if kind == "table":
+        assert (recipe.data.image, recipe.data.boxes) == ("picture", "voc_xml")
