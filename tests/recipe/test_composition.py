@@ -74,6 +74,7 @@ CAUGHT = [
         5,
         "compares labels and tokens and texts, and the task predicts letters",
     ),
+    (DIGITS + "evaluate: {letter_model: {}}", 3, "this task spells nothing"),
     (
         TABLE + "task: speech-recognition\ntargets: {accuracy: '>= 0.9'}",
         4,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from modelwright.errors import ModelFileError
 from modelwright.tasks import TASKS, join, take
-from modelwright.tasks.speech_recognition import texts_of
+from modelwright.tasks.speech_recognition import Spelling, spelled, texts_of
 
 TASK = TASKS["speech-recognition"]
 LETTERS = (" ", "a", "b")
@@ -92,3 +93,33 @@ def test_what_is_measured_is_what_is_answered():
     answers = [found[0]["text"] for found in TASK.decode((outputs, steps), LETTERS, 1)]
     scores = TASK.scores((outputs, steps), wanted(*answers), LETTERS)
     assert scores == {"wer": 0.0, "cer": 0.0}
+
+
+def test_a_spelling_mends_what_was_heard():
+    outputs, steps = frames("ab", "aa")
+    # Heard is `a`, twice; a little less likely is the `b` that always follows.
+    outputs[1, 1, 3] = outputs[1, 1, 2] - 1.0
+    assert TASK.decode((outputs, steps), LETTERS, 1)[1][0]["text"] == "a"
+    spelling = Spelling.fit(["ab"] * 20, LETTERS, order=3, weight=1.0)
+    task = spelled(spelling)
+    for answers in task.decode((outputs, steps), LETTERS, 3):
+        assert answers[0]["text"] == "ab"
+        assert sum(answer["probability"] for answer in answers) <= 1 + 1e-6
+    assert task.scores((outputs, steps), wanted("ab", "ab"), LETTERS)["wer"] == 0.0
+    assert TASK.scores((outputs, steps), wanted("ab", "ab"), LETTERS)["wer"] == 0.5
+
+
+def test_a_spelling_comes_back_from_json():
+    spelling = Spelling.fit(["ab", "b a"], LETTERS, order=2, weight=0.5)
+    again = Spelling.from_json(spelling.to_json())
+    assert again.weight == 0.5
+    assert again.model.log_prob("ab") == spelling.model.log_prob("ab")
+    for broken in (
+        None,
+        {"model": spelling.model.to_json()},
+        {**spelling.to_json(), "weight": -1.0},
+        {**spelling.to_json(), "weight": "1"},
+        {**spelling.to_json(), "more": 1},
+    ):
+        with pytest.raises(ModelFileError):
+            Spelling.from_json(broken)

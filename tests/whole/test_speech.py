@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from modelwright import modelfile
 from modelwright.data.waves import as_wav
+from modelwright.errors import ModelFileError
+from modelwright.files import canonical_json
 from modelwright.pipeline import evaluate, run
+from modelwright.tasks import TASKS
+from modelwright.tasks.speech_recognition import Spelling
 
 RATE = 8000
 RECIPE = """\
@@ -25,7 +30,7 @@ data:
 sound: {{mels: 16}}
 model: {model}
 train: {{epochs: 1, batch_size: 8, precision: fp32, compile: off}}
-evaluate: {{latency: false}}
+evaluate: {{latency: false, letter_model: {{order: 3, weight: 2.0}}}}
 resources: {{threads: 1}}
 """
 
@@ -88,4 +93,36 @@ def test_training_further_takes_new_letters(finished):
     assert new.labels == tuple("eilno")
     assert new.network.head.out_features == 6
     assert new.architecture["name"] == old.architecture["name"] == "rnn-ctc"
+    assert modelfile.load(second.model).scoring.decode.keywords["spelling"].model.letters == (
+        new.labels
+    )
     assert modelfile.verify(second.model).golden_difference <= 1e-4
+
+
+def test_how_texts_are_spelled_decides_what_is_answered(finished, tmp_path):
+    here, result = finished
+    model = modelfile.load(result.model)
+    spelling = model.scoring.decode.keywords["spelling"]
+    assert spelling.weight == 2.0
+    assert spelling.model.order == 3
+    plain = modelfile.rebuild(result.model)
+    modelfile.write_model(tmp_path / "plain.mw", replace(plain, assets={}))
+    without = modelfile.load(tmp_path / "plain.mw")
+    assert without.digest != model.digest
+    assert without.scoring is TASKS["speech-recognition"]
+    sound = here / "20.wav"
+    assert model.predict(sound) != without.predict(sound)
+
+
+def test_a_spelling_of_other_letters_is_refused(finished, tmp_path):
+    _, result = finished
+    candidate = modelfile.rebuild(result.model)
+    for data in (
+        canonical_json(Spelling.fit(["ab"], "ab", order=2, weight=1.0).to_json()),
+        b"{}",
+        b"no JSON",
+    ):
+        broken = replace(candidate, assets={"spelling.json": data})
+        modelfile.write_model(tmp_path / "broken.mw", broken)
+        with pytest.raises(ModelFileError):
+            modelfile.load(tmp_path / "broken.mw")

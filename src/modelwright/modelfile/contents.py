@@ -30,6 +30,7 @@ from modelwright.modelfile.manifest import (
     LINEAGE,
     RECIPE,
     SPEC,
+    SPELLING,
     TOKENIZER,
     WEIGHTS,
     Manifest,
@@ -45,7 +46,7 @@ _INPUT, _OUTPUT = "inputs.", "outputs."
 MODEL = "model/"
 _TABLES = ("embedding.weight", "embeddings.target.weight")
 """The weights that are vectors of words, by their names in our networks."""
-ASSETS = (TOKENIZER.removeprefix(MODEL),)
+ASSETS = (TOKENIZER.removeprefix(MODEL), SPELLING.removeprefix(MODEL))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from modelwright.errors import DataError, ModelFileError, RequestError
 from modelwright.ledger import Ledger
 from modelwright.modelfile.container import open_container
 from modelwright.modelfile.contents import (
+    MODEL,
     Golden,
     assets_of,
     parse_ledger,
@@ -38,7 +39,15 @@ from modelwright.modelfile.inputs import (
     check_batch,
     open_input,
 )
-from modelwright.modelfile.manifest import GRAPHS, LEDGER, RECIPE, SPEC, WEIGHTS, Manifest
+from modelwright.modelfile.manifest import (
+    GRAPHS,
+    LEDGER,
+    RECIPE,
+    SPEC,
+    SPELLING,
+    WEIGHTS,
+    Manifest,
+)
 from modelwright.modelfile.outputs import (
     ANSWERS_BESIDE_LABELS,
     check_outputs,
@@ -46,9 +55,10 @@ from modelwright.modelfile.outputs import (
     forms_of,
 )
 from modelwright.modelfile.spec import MAIN, FileSpec
+from modelwright.modelfile.strict import parse_json
 from modelwright.modelfile.tensors import Arrays, read_arrays
 from modelwright.modelfile.writing import STEP, GraphStepper, check_step_graphs, prompts
-from modelwright.tasks import TASKS, Prediction
+from modelwright.tasks import TASKS, Prediction, Task
 from modelwright.tasks.boxes import framing
 from modelwright.tasks.generation import (
     BeamSpec,
@@ -59,6 +69,7 @@ from modelwright.tasks.generation import (
     collect,
     generate,
 )
+from modelwright.tasks.speech_recognition import Spelling, spelled
 from modelwright.transforms.text import BEGIN
 from modelwright.transforms.tokenizing import Tokenizer
 
@@ -160,7 +171,9 @@ class Model:
         ledger: bytes,
         file_bytes: int,
         open_stepper: Callable[[], GraphStepper] | None = None,
+        spelling: Spelling | None = None,
     ) -> None:
+        self._spelling = spelling
         self._open_stepper = open_stepper
         self._stepper: GraphStepper | None = None
         self.spec = spec
@@ -177,6 +190,19 @@ class Model:
     def task(self) -> str:
         """What it predicts from what: `image-classification`."""
         return self.spec.task
+
+    @property
+    def scoring(self) -> Task:
+        """The task: how answers are read from outputs, by all that the file holds for it.
+
+        Raises:
+            ModelFileError: this version doesn't know it.
+        """
+        if self.task not in TASKS:
+            raise ModelFileError(
+                f"the task `{self.task}` isn't known to this version", fix="Update modelwright"
+            )
+        return TASKS[self.task] if self._spelling is None else spelled(self._spelling)
 
     @property
     def input(self) -> Any:
@@ -252,10 +278,6 @@ class Model:
         """
         if top < 1:
             raise RequestError(f"`top` is how many answers to give, at least 1; got {top}")
-        if self.task not in TASKS:
-            raise ModelFileError(
-                f"the task `{self.task}` isn't known to this version", fix="Update modelwright"
-            )
         given = self._reader.take_apart(inputs)
         answers: list[list[Prediction]] = []
         for start in range(0, len(given.items), self._most):
@@ -267,7 +289,7 @@ class Model:
             found: list[list[Prediction]] = []
             for outputs in self._parts(batch):
                 raw = outputs if len(outputs) > 1 else outputs[0]
-                found += TASKS[self.task].decode(raw, self.labels, top)
+                found += self.scoring.decode(raw, self.labels, top)
             answers += found if sizes is None else self._in_images(found, sizes)
         return answers[0] if given.is_one else answers
 
@@ -447,7 +469,8 @@ def load(path: Path | str, *, threads: int | None = None) -> Model:
         weights = whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
         session = Session(container.read(f"{GRAPHS}{MAIN}.onnx"), weights, threads=threads)
         ledger = container.read(LEDGER)
-        reader = open_input(spec.input, assets_of(container))
+        assets = assets_of(container)
+        reader = open_input(spec.input, assets)
         check_interface(spec, session, reader)
         check_golden(spec, session, read_golden(container, spec), most=1)
         graphs = {name: container.read(f"{GRAPHS}{name}.onnx") for name in spec.graphs}
@@ -469,7 +492,23 @@ def load(path: Path | str, *, threads: int | None = None) -> Model:
             ledger=ledger,
             file_bytes=container.file_bytes,
             open_stepper=open_stepper if STEP in graphs else None,
+            spelling=open_spelling(spec, assets),
         )
+
+
+def open_spelling(spec: FileSpec, assets: Mapping[str, bytes]) -> Spelling | None:
+    """Return how a file's texts are spelled, where it says so.
+
+    Raises:
+        ModelFileError: it is no spelling, or of other letters than the network's.
+    """
+    data = assets.get(SPELLING.removeprefix(MODEL))
+    if data is None:
+        return None
+    spelling = Spelling.from_json(parse_json(data, name=SPELLING))
+    if spec.output_kind != "frames" or spelling.model.letters != spec.labels:
+        raise ModelFileError(f"`{SPELLING}` is of other letters than the network's")
+    return spelling
 
 
 def check_interface(spec: FileSpec, session: Session, reader: Reader) -> None:

@@ -101,7 +101,7 @@ def _measure_scores(
     prepared: Prepared,
     context: Run,
 ) -> Scored:
-    task = TASKS[asked.recipe.task]
+    task = model.scoring
     found = evaluation.measure_scores(
         model, samples, task, fingerprint=fingerprint, place=place, observe=context.observe
     )
@@ -228,7 +228,7 @@ def evaluate(
     place = Place(evaluation.hardware(), evaluation.runtime(threads=threads), threads)
     found: Measurement | Scored
     if loaded.spec.output_kind != "logits":
-        task = TASKS[loaded.task]
+        task = loaded.scoring
         found = evaluation.measure_scores(
             loaded, samples, task, fingerprint=fingerprint, place=place, observe=observe
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,9 @@ from modelwright import models
 from modelwright.data import Prepared, Split
 from modelwright.data.batches import Batches
 from modelwright.errors import ModelFileError, RecipeError
+from modelwright.files import canonical_json
 from modelwright.files import digest as file_digest
+from modelwright.models.bow import Bow
 from modelwright.models.building import Architecture
 from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, RnnCtc
@@ -32,6 +35,7 @@ from modelwright.recipe.model import (
 )
 from modelwright.run import Run
 from modelwright.tasks import TASKS
+from modelwright.tasks.speech_recognition import Spelling, texts_of
 from modelwright.training.objectives.ctc import steps_needed
 from modelwright.training.optimizers import matches
 from modelwright.transforms import ImageInput
@@ -50,7 +54,9 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
     """Return the network that training starts from, the same for the same seed and data."""
     spec = asked.recipe.model
     if isinstance(spec, InitModel):
-        return replace(_from_file(spec, asked, prepared), views=asked.recipe.evaluate.views)
+        old = _from_file(spec, asked, prepared)
+        assets = _spelling(asked, prepared) if prepared.kind == "letters" else old.assets
+        return replace(old, views=asked.recipe.evaluate.views, assets=assets)
     if spec == "auto":
         spec = default_model(prepared)
         chosen = spec.model_dump(mode="json")
@@ -74,6 +80,8 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
     if isinstance(spec, SpeednetModel) and spec.whiten:
         models.whiten(network, train.gather(some))
     _fit_bands(network, train, some[:FITTED_SOUNDS])
+    if isinstance(spec, BowModel):
+        _count_words(network, spec, prepared, asked)
     _say_unheard(network, train, context)
     return Candidate(
         network=network,
@@ -89,7 +97,9 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
         ),
         output_kind=TASKS[asked.recipe.task].output_kind,
         views=asked.recipe.evaluate.views,
-        assets=prepared.input.assets() if isinstance(prepared.input, TextInput) else {},
+        assets=prepared.input.assets()
+        if isinstance(prepared.input, TextInput)
+        else _spelling(asked, prepared),
         lineage=lineage,
     )
 
@@ -141,6 +151,42 @@ def _scale(prepared: Prepared) -> tuple[list[float], list[float]] | None:
     return targets.mean(axis=0).tolist(), np.where(deviation > 0, deviation, 1.0).tolist()
 
 
+def _count_words(
+    network: torch.nn.Module, spec: BowModel, prepared: Prepared, asked: Asked
+) -> None:
+    """Start a bag of words from what each says by its frequency, where that is asked and fits.
+
+    Raises:
+        RecipeError: it is asked for where it can't be.
+    """
+    fits = prepared.has_classes and len(prepared.labels) <= spec.width
+    if spec.start == "counts" and not fits:
+        held = f"{len(prepared.labels):,} {'labels' if prepared.has_classes else 'numbers'}"
+        raise RecipeError(
+            "`model.start: counts` takes labels, no more than `model.width`",
+            where=asked.recipe.place_of("model.start"),
+            why=f"Here are {held}",
+            fix="Write `start: random`, or raise `width`",
+        )
+    if spec.start == "random" or not fits:
+        return
+    assert isinstance(network, Bow)
+    train = prepared.dataset().train
+    lengths = train.lengths()
+    assert lengths is not None
+    order = np.argsort(lengths, kind="stable").astype(np.int64)
+    source = Batches(train)
+
+    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        for start in range(0, len(order), 256):
+            batch = source.at(0, order[start : start + 256])
+            tokens, length = batch.inputs
+            assert isinstance(batch.targets, torch.Tensor)
+            yield tokens, length, batch.targets
+
+    network.start_from_counts(batches())
+
+
 def _fit_bands(network: torch.nn.Module, train: Split, positions: NDArray[np.int64]) -> None:
     """Normalise the bands of a spectrogram by the training split, where a network has one."""
     source = Batches(train)
@@ -148,6 +194,18 @@ def _fit_bands(network: torch.nn.Module, train: Split, positions: NDArray[np.int
         if isinstance(module, LogMel):
             parts = np.array_split(positions, -(-len(positions) // 64))
             fit_normalisation(module, (_two(source.at(0, part).inputs) for part in parts))
+
+
+def _spelling(asked: Asked, prepared: Prepared) -> dict[str, bytes]:
+    """Return how the training texts are spelled, where that is to have its say."""
+    spec = asked.recipe.evaluate.letter_model
+    if spec is None:
+        return {}
+    train = prepared.dataset().train
+    targets = train.targets[np.arange(len(train))]
+    texts = texts_of(targets["letters"], targets["count"], prepared.labels)
+    found = Spelling.fit(texts, prepared.labels, order=spec.order, weight=spec.weight)
+    return {"spelling.json": canonical_json(found.to_json())}
 
 
 def _say_unheard(network: torch.nn.Module, train: Split, context: Run) -> None:

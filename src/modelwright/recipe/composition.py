@@ -227,6 +227,14 @@ RULES: tuple[Rule, ...] = (
         ("train.loss.name", "train.loss"),
     ),
     Rule(
+        ("evaluate.letter_model", "a task that predicts something else"),
+        "refused",
+        _when(lambda r: r.evaluate.letter_model is not None and its.predicted(r) != "letters"),
+        "`evaluate.letter_model` helps to spell what is heard, and this task spells nothing",
+        "Leave it out",
+        ("evaluate.letter_model",),
+    ),
+    Rule(
         ("train.loss.class_weights", "a task without labels"),
         "refused",
         _when(

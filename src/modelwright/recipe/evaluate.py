@@ -95,6 +95,19 @@ TIMED = tuple(name for name in METRICS if name.startswith(("latency_", "throughp
 """The metrics that `latency: false` leaves out."""
 
 
+class LetterModelSpec(Spec):
+    """How the training texts are spelled, letter by letter, helps to hear new ones.
+
+    N-grams of letters, smoothed (Witten and Bell 1991), in a search over prefixes (Hannun et al.
+    2014). Where a few words are all that is ever said, it knows them.
+    """
+
+    order: Annotated[int, Field(ge=1, le=12)] = 5
+    """Letters of an n-gram."""
+    weight: Annotated[float, Field(gt=0, le=10)] = 0.5
+    """How much its say counts beside the network's."""
+
+
 class EvaluateSpec(Spec):
     """How the shipped file is measured."""
 
@@ -104,6 +117,8 @@ class EvaluateSpec(Spec):
     """Also measure simple models: majority, nearest centroid, hand-crafted features."""
     latency: bool = True
     """Also measure time per prediction."""
+    letter_model: LetterModelSpec | None = None
+    """Of speech recognition: let a model of the training texts' letters have its say."""
 
 
 def parse_target(target: str) -> tuple[str, float]:

@@ -2,23 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from modelwright import metrics
+from modelwright.errors import ModelFileError
 from modelwright.tasks import ctc
 from modelwright.tasks.task import Outputs, Prediction, Tally, Task
 
 BEAM = 16
 """How many prefixes the search keeps."""
+MOST_WEIGHT = 10.0
+"""Of a spelling."""
 
 
-def _tally(outputs: Outputs, targets: Any, labels: Sequence[str]) -> Tally:
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How texts are spelled: a letter model that has its say in the search, and how much."""
+
+    model: ctc.NgramModel
+    weight: float
+
+    @staticmethod
+    def fit(texts: Iterable[str], letters: Sequence[str], *, order: int, weight: float) -> Spelling:
+        """Learn how the training texts are spelled; see `ctc.NgramModel.fit`."""
+        return Spelling(ctc.NgramModel.fit(texts, order, letters=letters), weight)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {"model": self.model.to_json(), "weight": self.weight}
+
+    @staticmethod
+    def from_json(value: Any) -> Spelling:
+        """Read what `to_json` returned.
+
+        Raises:
+            ModelFileError: it isn't that.
+        """
+        match value:
+            case {"model": model, "weight": float() as weight, **others} if not others:
+                if 0 < weight <= MOST_WEIGHT:
+                    return Spelling(ctc.NgramModel.from_json(model), weight)
+        raise ModelFileError("a spelling isn't a letter model and its weight")
+
+
+def _tally(
+    outputs: Outputs, targets: Any, labels: Sequence[str], *, spelling: Spelling | None = None
+) -> Tally:
     """Return the errors and the length of each text, in words and in characters `[N, 2]`."""
     wanted = texts_of(targets["letters"], targets["count"], labels)
-    found = [next(iter(texts)) for texts in _heard(outputs, labels, BEAM)]
+    found = [next(iter(texts)) for texts in _heard(outputs, labels, BEAM, spelling)]
     return {
         "words": metrics.word_errors(found, wanted),
         "characters": metrics.character_errors(found, wanted),
@@ -38,25 +75,34 @@ def _summary(tally: Tally) -> Mapping[str, float]:
     }
 
 
-def _decode(outputs: Outputs, labels: Sequence[str], top: int) -> list[list[Prediction]]:
+def _decode(
+    outputs: Outputs, labels: Sequence[str], top: int, *, spelling: Spelling | None = None
+) -> list[list[Prediction]]:
     return [
         [{"text": text, "probability": held} for text, held in list(texts.items())[:top]]
-        for texts in _heard(outputs, labels, max(BEAM, top))
+        for texts in _heard(outputs, labels, max(BEAM, top), spelling)
     ]
 
 
-def _heard(outputs: Outputs, labels: Sequence[str], beam: int) -> list[dict[str, float]]:
+def _heard(
+    outputs: Outputs, labels: Sequence[str], beam: int, spelling: Spelling | None
+) -> list[dict[str, float]]:
     """Return each sample's texts with their probabilities, best first.
 
-    Texts that differ in nothing but blanks are one.
+    Texts that differ in nothing but blanks are one. With a spelling, probabilities are shares of
+    what the search kept: its scores sum up to no known whole.
     """
     frames, steps = outputs
+    model, weight = (spelling.model, spelling.weight) if spelling is not None else (None, 1.0)
     found = []
-    for row in ctc.beam_search(frames, steps, labels, beam=beam, top=beam):
+    for row in ctc.beam_search(
+        frames, steps, labels, beam=beam, model=model, weight=weight, top=beam
+    ):
+        whole = np.logaddexp.reduce([item.score for item in row]) if spelling is not None else 0.0
         texts: dict[str, float] = {}
         for item in row:
             text = " ".join(item.text.split())
-            texts[text] = texts.get(text, 0.0) + float(np.exp(item.score))
+            texts[text] = texts.get(text, 0.0) + float(np.exp(item.score - whole))
         ranked = sorted(texts.items(), key=lambda pair: -pair[1])
         found.append({text: min(held, 1.0) for text, held in ranked})
     return found
@@ -74,3 +120,12 @@ TASK = Task(
     target="letters",
     output_kind="frames",
 )
+
+
+def spelled(spelling: Spelling) -> Task:
+    """Return the task as it is where a spelling has its say."""
+    return replace(
+        TASK,
+        tally=partial(_tally, spelling=spelling),
+        decode=partial(_decode, spelling=spelling),
+    )
