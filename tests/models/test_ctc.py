@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 
 from modelwright import modelfile
-from modelwright.errors import RecipeError
 from modelwright.models.candidate import Candidate
-from modelwright.models.ctc import ConvCtc, Ear, Hearing, OwnNorm, RnnCtc
+from modelwright.models.ctc import ConvCtc, Hearing, RnnCtc
 from modelwright.models.logmel import fit_normalisation
 from modelwright.tasks import ctc
 from modelwright.training.objectives.ctc import Ctc
@@ -29,7 +26,7 @@ def built(family, *, stride=2, perturb=True, mask_time=2, mask_bands=2, dropout=
     hearing = Hearing(
         sampling_rate=RATE,
         mels=16,
-        widths=(4, 8),
+        channels=4,
         stride=stride,
         mask_time=mask_time,
         mask_bands=mask_bands,
@@ -77,36 +74,13 @@ def test_padding_and_neighbours_change_nothing(family, stride, length):
     torch.testing.assert_close(more[:, : together.shape[1]], together, atol=1e-5, rtol=0)
 
 
-def test_padding_changes_no_statistics():
+def test_a_neighbour_changes_nothing_in_training_either():
+    network = built("conv", perturb=False, mask_time=0, mask_bands=0, dropout=0.0).train()
     samples, lengths = noise(1999, 5000)
-    found = []
-    for pad in (0, 900):
-        network = built("conv", perturb=False, mask_time=0, mask_bands=0, dropout=0.0).train()
-        found.append(network(torch.nn.functional.pad(samples, (0, pad)), lengths)[0])
-        found.append(network.ear.blocks[1].norm.running_var)
-    torch.testing.assert_close(found[2][:, : found[0].shape[1]], found[0], atol=1e-5, rtol=0)
-    torch.testing.assert_close(found[3], found[1])
-
-
-def test_a_norm_without_padding_is_torchs():
-    torch.manual_seed(0)
-    ours, theirs = OwnNorm(4), torch.nn.BatchNorm2d(4)
-    maps, own = torch.randn(3, 4, 5, 6), torch.ones(3, 1, 1, 6, dtype=torch.bool)
-    for _ in range(2):
-        torch.testing.assert_close(ours(maps, own), theirs(maps), atol=1e-5, rtol=1e-5)
-    torch.testing.assert_close(ours.running_mean, theirs.running_mean)
-    # torch keeps the variance of what was drawn from, n / (n − 1) times this one.
-    torch.testing.assert_close(ours.running_var, theirs.running_var, rtol=0.02, atol=0)
-    ours.eval()
-    torch.testing.assert_close(ours(maps, own), ours(maps))
-
-
-def test_what_halves_too_much_is_refused():
-    hearing = Hearing(sampling_rate=RATE, mels=16, widths=(4,) * 5)
-    with pytest.raises(RecipeError, match="halve 16 bands away"):
-        Ear(hearing)
-    with pytest.raises(RecipeError, match="can't make steps of 4 frames"):
-        Ear(replace(hearing, widths=(4,), stride=4))
+    together, _ = network(samples, lengths)
+    alone, steps = network(samples[:1, :1999], lengths[:1])
+    count = int(steps)
+    torch.testing.assert_close(together[0, :count], alone[0, :count], atol=1e-5, rtol=0)
 
 
 def test_steps_are_as_many_as_the_stride_says():
@@ -121,7 +95,7 @@ def test_gradients_are_those_of_small_differences(family):
     network = built(family, perturb=False, dropout=0.0).double().eval()
     samples, lengths = noise(900, 500)
     targets = (torch.tensor([[1, 2], [2, 0]]), torch.tensor([2, 1]))
-    for name in ("head.weight", "ear.blocks.1.conv.weight"):
+    for name in ("head.weight", "ear.convs.1.weight"):
         parameter = network.get_parameter(name)
         network.zero_grad()
         losses, _ = Ctc()(network(samples, lengths), targets)

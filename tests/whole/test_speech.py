@@ -52,7 +52,7 @@ def table(folder, name, *, first=0, count=40, short=()):
 def finished(tmp_path_factory):
     here = tmp_path_factory.mktemp("speech")
     table(here, "digits", short=range(6))
-    model = "{name: rnn-ctc, widths: [4, 4], hidden: 8, layers: 1}"
+    model = "{name: rnn-ctc, channels: 4, hidden: 8, layers: 1}"
     (here / "first.yaml").write_text(RECIPE.format(name="digits", zero="zero", model=model))
     return here, run(here / "first.yaml", out=here / "runs")
 

@@ -1,9 +1,9 @@
 """Networks that say at each step of a sound which letter is spoken, or none, for the CTC loss.
 
-Both begin as Deep Speech 2 does (Amodei et al. 2016, section 3): convolutions over bands and time
-of a log-mel spectrogram, which also make the steps. Above them stand convolutions over time
-(Collobert et al. 2016) or recurrent layers. Padding is masked at each layer, and no statistics are
-taken of it, so that an answer depends on nothing but its sound.
+Both begin as Deep Speech 2 does (Amodei et al. 2016, section 3): two convolutions over bands and
+time of a log-mel spectrogram, which also make the steps. Above them stand convolutions over time
+(Collobert et al. 2016) or recurrent layers. Padding is masked at each layer and each step is
+normalised by itself, so that an answer depends on nothing but its sound, in training too.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelwright.errors import RecipeError
 from modelwright.models.logmel import LogMel, SpecAugment, mask
 from modelwright.models.rnn import Gru, Lstm
 from modelwright.models.sound import Perturb
 
+STRIDES: dict[int, tuple[int, int]] = {1: (1, 1), 2: (2, 1), 4: (2, 2)}
+"""By frames a step: the strides over time of the two convolutions."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hearing:
-    """How a sound becomes steps: features, what is varied in training, and convolutions."""
+    """How a sound becomes steps: features, what is varied in training, and two convolutions."""
 
     sampling_rate: int
     mels: int
-    widths: tuple[int, ...] = (32, 64, 128)
-    """The channels of each block of convolutions."""
+    channels: int = 32
+    """Of the two convolutions."""
     stride: Literal[1, 2, 4] = 2
     """Frames a step."""
     mask_time: int = 2
@@ -39,73 +40,11 @@ class Hearing:
     """Whether sounds are varied in training."""
 
 
-class OwnNorm(nn.BatchNorm2d):
-    """Batch normalisation (Ioffe and Szegedy 2015) whose statistics leave padding out."""
-
-    def forward(self, input: Tensor, own: Tensor | None = None) -> Tensor:
-        """Return maps `[N, C, M, S]`; `own` `[N, 1, 1, S]` says which steps aren't padding."""
-        if not self.training or own is None:
-            return super().forward(input)
-        # In fp32 also under autocast: sums over a whole batch need the digits.
-        maps = input.float() if input.dtype != torch.float64 else input
-        count = own.sum() * maps.shape[2]
-        mean = (maps * own).sum((0, 2, 3), keepdim=True) / count
-        variance = ((maps - mean).square() * own).sum((0, 2, 3), keepdim=True) / count
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.momentum is not None
-        with torch.no_grad():
-            self.running_mean.lerp_(mean.flatten().to(self.running_mean.dtype), self.momentum)
-            self.running_var.lerp_(variance.flatten().to(self.running_var.dtype), self.momentum)
-        scale = self.weight[:, None, None] * (variance + self.eps).rsqrt()
-        return (maps - mean) * scale + self.bias[:, None, None]
-
-
-class EarBlock(nn.Module):
-    """Convolution over bands and time, a pooling by 2 of bands or of both, norm and ReLU."""
-
-    def __init__(self, channels: int, width: int, *, stride: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        self.norm = OwnNorm(width)
-        self.stride = stride
-
-    def forward(self, maps: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
-        """Return `[N, width, M // 2, S']` for maps `[N, C, M, S]`, 0 at padding; and steps."""
-        padding = ~mask(steps, maps.shape[3])[:, None, None]
-        held = self.conv(maps)
-        held = held.masked_fill(padding, torch.finfo(held.dtype).min)
-        # An odd last step stays: a short sound must not vanish.
-        held = F.pad(held, (0, self.stride - 1), value=torch.finfo(held.dtype).min)
-        held = F.max_pool2d(held, (2, self.stride))
-        steps = (steps - 1) // self.stride + 1
-        own = mask(steps, held.shape[3])[:, None, None]
-        # Pooled first, a quarter is left to normalise.
-        held = F.relu(self.norm(held.masked_fill(~own, 0.0), own))
-        return held * own, steps
-
-
 class Ear(nn.Module):
-    """Samples to steps: a log-mel spectrogram, and convolutions over its bands and time.
-
-    Raises:
-        RecipeError: there are fewer bands than the blocks halve away, or fewer blocks than
-            halvings of time.
-    """
+    """Samples to steps: a log-mel spectrogram, and two convolutions that halve its bands."""
 
     def __init__(self, hearing: Hearing) -> None:
         super().__init__()
-        widths, halvings = hearing.widths, hearing.stride.bit_length() - 1
-        if hearing.mels >> len(widths) == 0:
-            raise RecipeError(
-                f"{len(widths)} blocks halve {hearing.mels} bands away",
-                fix="Use fewer `model.widths`, or raise `sound.mels`",
-            )
-        if len(widths) < halvings:
-            raise RecipeError(
-                f"{len(widths)} block can't make steps of {hearing.stride} frames",
-                fix="Use more `model.widths`, or a smaller `model.stride`",
-            )
         self.perturb = Perturb() if hearing.perturb else None
         self.logmel = LogMel(hearing.sampling_rate, mels=hearing.mels)
         self.masks = SpecAugment(
@@ -113,13 +52,16 @@ class Ear(nn.Module):
             frequency_masks=hearing.mask_bands,
             widest=max(hearing.mels // 6, 1),
         )
-        self.strides = [2 if at < halvings else 1 for at in range(len(widths))]
-        channels = [1, *widths]
-        self.blocks = nn.ModuleList(
-            EarBlock(before, width, stride=stride)
-            for before, width, stride in zip(channels, widths, self.strides, strict=False)
-        )
-        self.width = widths[-1] * (hearing.mels >> len(widths))
+        self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
+        self.strides = STRIDES[hearing.stride]
+        channels, bands = 1, hearing.mels
+        for stride in self.strides:
+            self.convs.append(
+                nn.Conv2d(channels, hearing.channels, 3, stride=(2, stride), padding=1)
+            )
+            channels, bands = hearing.channels, (bands + 1) // 2
+            self.norms.append(nn.LayerNorm(channels * bands))
+        self.width = channels * bands
 
     def steps(self, length: Tensor) -> Tensor:
         """Return how many steps sounds of so many samples `[N]` have, `[N]`."""
@@ -140,9 +82,14 @@ class Ear(nn.Module):
         features, steps = self.logmel(samples, length)
         features = self.masks(features, steps)
         maps = (features * mask(steps, features.shape[2])[:, None])[:, None]
-        for block in self.blocks:
-            maps, steps = block(maps, steps)
-        return maps.flatten(1, 2).transpose(1, 2), steps
+        for conv, norm, stride in zip(self.convs, self.norms, self.strides, strict=True):
+            held = conv(maps)
+            steps = (steps - 1) // stride + 1
+            channels, bands = held.shape[1:3]
+            x = F.relu(norm(held.permute(0, 3, 1, 2).flatten(2)))
+            x = x * mask(steps, x.shape[1])[..., None]
+            maps = x.view(*x.shape[:2], channels, bands).permute(0, 2, 3, 1)
+        return x, steps
 
 
 class TimeBlock(nn.Module):

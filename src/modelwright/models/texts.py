@@ -137,7 +137,7 @@ def _hearing(spec: ConvCtcModel | RnnCtcModel, frame: SoundFrame) -> Hearing:
     return Hearing(
         sampling_rate=frame.sampling_rate,
         mels=frame.mels,
-        widths=spec.widths,
+        channels=spec.channels,
         stride=spec.stride,
         mask_time=spec.mask_time,
         mask_bands=spec.mask_bands,

@@ -191,16 +191,12 @@ class ConvCtcModel(Spec):
 
     name: Literal["conv-ctc"]
     """The family."""
-    widths: Annotated[tuple[Width, ...], FromList, Field(min_length=1, max_length=8)] = (
-        32,
-        64,
-        128,
-    )
-    """The channels of each block of convolutions over bands and time; each halves the bands."""
+    channels: Width = 32
+    """The channels of the two convolutions over bands and time, each of which halves the bands."""
     width: Width = 128
     """The width of a step."""
-    layers: Annotated[int, Field(ge=1, le=64)] = 2
-    """Convolutions over time alone, above the blocks."""
+    layers: Annotated[int, Field(ge=1, le=64)] = 4
+    """Convolutions over time alone, above the two."""
     kernel: Annotated[int, Field(ge=1, le=63)] = 7
     """The steps that each of them sees, an odd number."""
     stride: Literal[1, 2, 4] = 2
@@ -226,12 +222,8 @@ class RnnCtcModel(Spec):
 
     name: Literal["rnn-ctc"]
     """The family."""
-    widths: Annotated[tuple[Width, ...], FromList, Field(min_length=1, max_length=8)] = (
-        32,
-        64,
-        128,
-    )
-    """The channels of each block of convolutions over bands and time; each halves the bands."""
+    channels: Width = 32
+    """The channels of the two convolutions over bands and time, each of which halves the bands."""
     cell: Literal["lstm", "gru"] = "gru"
     """The kind of cell."""
     hidden: Width = 128
