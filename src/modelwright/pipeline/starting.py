@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +15,6 @@ from modelwright.data.batches import Batches
 from modelwright.errors import ModelFileError, RecipeError
 from modelwright.files import canonical_json
 from modelwright.files import digest as file_digest
-from modelwright.models.bow import Bow
 from modelwright.models.building import Architecture
 from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, RnnCtc
@@ -80,8 +78,6 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
     if isinstance(spec, SpeednetModel) and spec.whiten:
         models.whiten(network, train.gather(some))
     _fit_bands(network, train, some[:FITTED_SOUNDS])
-    if isinstance(spec, BowModel):
-        _count_words(network, spec, prepared, asked)
     _say_unheard(network, train, context)
     return Candidate(
         network=network,
@@ -149,42 +145,6 @@ def _scale(prepared: Prepared) -> tuple[list[float], list[float]] | None:
     targets = prepared.dataset().train.targets.astype(np.float64)
     deviation = targets.std(axis=0)
     return targets.mean(axis=0).tolist(), np.where(deviation > 0, deviation, 1.0).tolist()
-
-
-def _count_words(
-    network: torch.nn.Module, spec: BowModel, prepared: Prepared, asked: Asked
-) -> None:
-    """Start a bag of words from what each says by its frequency, where that is asked and fits.
-
-    Raises:
-        RecipeError: it is asked for where it can't be.
-    """
-    fits = prepared.has_classes and len(prepared.labels) <= spec.width
-    if spec.start == "counts" and not fits:
-        held = f"{len(prepared.labels):,} {'labels' if prepared.has_classes else 'numbers'}"
-        raise RecipeError(
-            "`model.start: counts` takes labels, no more than `model.width`",
-            where=asked.recipe.place_of("model.start"),
-            why=f"Here are {held}",
-            fix="Write `start: random`, or raise `width`",
-        )
-    if spec.start == "random" or not fits:
-        return
-    assert isinstance(network, Bow)
-    train = prepared.dataset().train
-    lengths = train.lengths()
-    assert lengths is not None
-    order = np.argsort(lengths, kind="stable").astype(np.int64)
-    source = Batches(train)
-
-    def batches() -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-        for start in range(0, len(order), 256):
-            batch = source.at(0, order[start : start + 256])
-            tokens, length = batch.inputs
-            assert isinstance(batch.targets, torch.Tensor)
-            yield tokens, length, batch.targets
-
-    network.start_from_counts(batches())
 
 
 def _fit_bands(network: torch.nn.Module, train: Split, positions: NDArray[np.int64]) -> None:
