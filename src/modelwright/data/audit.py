@@ -82,7 +82,14 @@ def audit(
     findings += _MIXTURES[store.kind](store, used)
     same = _identical(store, used)
     findings += _duplicates(
-        same, side, names, labels, origins, allow_leaks=allow_leaks, kind=store.kind
+        same,
+        side,
+        names,
+        # Only labels contradict one another: a text may well have two translations.
+        labels if has_labels else [""] * len(store),
+        origins,
+        allow_leaks=allow_leaks,
+        kind=store.kind,
     )
     if store.kind != "image":
         nothing = np.empty((0, 2), dtype=np.int64)
