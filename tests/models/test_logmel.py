@@ -251,3 +251,34 @@ def test_the_same_seed_draws_the_same_stripes():
 def test_no_masks_change_nothing():
     features, frames = torch.ones(4, 16, 50), torch.tensor([50, 40, 30, 50])
     assert torch.equal(SpecAugment(time_masks=0, frequency_masks=0)(features, frames), features)
+
+
+# -- relative features ------------------------------------------------------------------------
+
+
+def test_relative_features_know_no_level_and_no_silence_behind():
+    logmel, sound = LogMel(8000, mels=8, relative=True), chirp(2400)
+    features, frames = run(logmel, sound)
+    half, _ = run(logmel, (sound // 2).astype(np.int16))
+    size = int(frames)
+    torch.testing.assert_close(half[0, :, :size], features[0, :, :size], atol=0.02, rtol=0)
+    longer, counts = run(logmel, np.concatenate([sound, np.zeros(1600, np.int16)]))
+    assert int(counts) > size
+    # The frames at the seam join the mean, which moves each band as a whole, and by little.
+    moved = longer[0, :, : size - 2] - features[0, :, : size - 2]
+    torch.testing.assert_close(moved, moved[:, :1].expand_as(moved), atol=1e-4, rtol=0)
+    assert moved.abs().max() < 0.5
+
+
+def test_relative_features_need_no_neighbours():
+    logmel, short, long = LogMel(8000, relative=True), chirp(1234), chirp(4000, seed=1)
+    alone, frames = run(logmel, short)
+    both, _ = run(logmel, long, short)
+    size = int(frames)
+    torch.testing.assert_close(both[1, :, :size], alone[0, :, :size], atol=1e-5, rtol=0)
+    assert not both[1, :, size:].any()
+
+
+def test_relative_features_of_silence_are_finite():
+    features, _ = run(LogMel(8000, relative=True), np.zeros(800, np.int16))
+    assert not features.any()

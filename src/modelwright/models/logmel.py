@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from modelwright.errors import RequestError
 
 _FULL_SCALE = 32768.0
+RANGE, LOUD = 8.0, 5.0
+"""Of relative features, in nats under a sound's peak: where they end, and what counts as loud."""
 _MOST_PADDED = 8
 """The transform is at most so many times as long as the window."""
 
@@ -37,6 +39,9 @@ class LogMel(nn.Module):
         low_hz: where the lowest band begins.
         high_hz: where the highest band ends; half the sampling rate where it is `None`.
         floor: what a smaller power is raised to before its logarithm is taken.
+        relative: take each sound by itself: what lies far under its peak is one silence, and each
+            band's mean over the loud frames is taken away. So neither the level, the silence
+            behind it nor the microphone matters (cepstral mean subtraction, Atal 1974).
 
     Raises:
         RequestError: there is no room for so many bands.
@@ -57,9 +62,10 @@ class LogMel(nn.Module):
         low_hz: float = 20.0,
         high_hz: float | None = None,
         floor: float = 1e-8,
+        relative: bool = False,
     ) -> None:
         super().__init__()
-        self.mels, self.floor = mels, floor
+        self.mels, self.floor, self.relative = mels, floor, relative
         self.window = max(round(window_s * sampling_rate), 2)
         self.hop = max(round(hop_s * sampling_rate), 1)
         high = sampling_rate / 2 if high_hz is None else high_hz
@@ -92,8 +98,20 @@ class LogMel(nn.Module):
             real, imaginary = spectrum.chunk(2, dim=-1)
             power = (real.square() + imaginary.square()) @ self.bands
             logs = torch.log(power.clamp(min=self.floor)).transpose(1, 2)
-            logs = torch.where(mask(frames, logs.shape[2])[:, None], logs, math.log(self.floor))
+            own = mask(frames, logs.shape[2])[:, None]
+            logs = torch.where(own, logs, math.log(self.floor))
+            if self.relative:
+                logs = _relative(logs, own)
             return (logs - self.mean[:, None]) / self.std[:, None], frames
+
+
+def _relative(logs: Tensor, own: Tensor) -> Tensor:
+    """Return logarithms `[N, M, F]` as each sound has them beside its own peak and loud frames."""
+    peak = logs.amax((1, 2), keepdim=True)  # Padding holds the floor, and is no peak.
+    is_loud = own & (logs.amax(1, keepdim=True) > peak - LOUD)
+    under = (logs - peak).clamp(min=-RANGE)
+    mean = (under * is_loud).sum(2, keepdim=True) / is_loud.sum(2, keepdim=True)
+    return torch.where(own, under - mean, 0.0)
 
 
 def mask(length: Tensor, size: int) -> Tensor:

@@ -81,6 +81,7 @@ class SoundClassifier(nn.Module):
         mask_time: stretches of time that are hidden in training.
         mask_bands: ranges of bands that are hidden in training.
         perturb: whether sounds are varied in training.
+        relative: whether features are taken beside each sound's own level; see `LogMel`.
 
     Raises:
         RecipeError: there are fewer bands than the blocks halve away.
@@ -97,6 +98,7 @@ class SoundClassifier(nn.Module):
         mask_time: int = 2,
         mask_bands: int = 2,
         perturb: bool = True,
+        relative: bool = False,
     ) -> None:
         super().__init__()
         if mels >> len(widths) == 0:
@@ -105,7 +107,7 @@ class SoundClassifier(nn.Module):
                 fix="Use fewer `model.widths`, or raise `sound.mels`",
             )
         self.perturb = Perturb() if perturb else None
-        self.logmel = LogMel(sampling_rate, mels=mels)
+        self.logmel = LogMel(sampling_rate, mels=mels, relative=relative)
         self.masks = SpecAugment(
             time_masks=mask_time, frequency_masks=mask_bands, widest=max(mels // 6, 1)
         )

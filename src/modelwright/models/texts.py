@@ -130,6 +130,7 @@ def sound_cnn(spec: SoundCnnModel, frame: SoundFrame) -> nn.Module:
         mask_time=spec.mask_time,
         mask_bands=spec.mask_bands,
         perturb=spec.perturb,
+        relative=spec.relative,
     )
 
 

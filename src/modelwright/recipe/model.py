@@ -184,6 +184,8 @@ class SoundCnnModel(Spec):
     """Ranges of bands that are hidden in training."""
     perturb: bool = True
     """Vary speed and loudness in training, and add noise."""
+    relative: bool = False
+    """Take each sound beside its own level and loud frames, so that microphones matter less."""
 
 
 class ConvCtcModel(Spec):
