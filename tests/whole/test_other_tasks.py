@@ -104,7 +104,7 @@ def packed(folder: Path, trained: Candidate, **more: Any) -> modelfile.Model:
 PADDING, UNKNOWN, LONGEST = 0, 1, 24
 
 
-def as_they_are(outputs: Any, targets: Any) -> dict[str, Any]:
+def as_they_are(outputs: Any, targets: Any, labels: Any = ()) -> dict[str, Any]:
     """A tally that keeps all: enough for any score."""
     return {"outputs": outputs, "targets": targets}
 

@@ -108,7 +108,7 @@ def _inputs(names: Sequence[str], *, takes_text: bool) -> list[Path | BinaryIO |
     if names.count("-") > 1:
         raise RequestError("standard input can be read once", fix="Give `-` once")
     for name in names:
-        if _is(Path.is_dir, name) and not (takes_text and " " in name):
+        if name and _is(Path.is_dir, name) and not (takes_text and " " in name):
             raise RequestError(
                 "this is a folder, and `predict` takes files",
                 where=name,

@@ -46,7 +46,7 @@ class Ear(nn.Module):
     def __init__(self, hearing: Hearing) -> None:
         super().__init__()
         self.perturb = Perturb() if hearing.perturb else None
-        self.logmel = LogMel(hearing.sampling_rate, mels=hearing.mels, relative=True)
+        self.logmel = LogMel(hearing.sampling_rate, mels=hearing.mels)
         self.masks = SpecAugment(
             time_masks=hearing.mask_time,
             frequency_masks=hearing.mask_bands,

@@ -108,9 +108,10 @@ class LogMel(nn.Module):
 def _relative(logs: Tensor, own: Tensor) -> Tensor:
     """Return logarithms `[N, M, F]` as each sound has them beside its own peak and loud frames."""
     peak = logs.amax((1, 2), keepdim=True)  # Padding holds the floor, and is no peak.
-    is_loud = own & (logs.amax(1, keepdim=True) > peak - LOUD)
+    # A frame near the bound counts in part: one that flipped would make two runtimes differ.
+    loud = (logs.amax(1, keepdim=True) - peak + LOUD).clamp(0.0, 1.0) * own
     under = (logs - peak).clamp(min=-RANGE)
-    mean = (under * is_loud).sum(2, keepdim=True) / is_loud.sum(2, keepdim=True)
+    mean = (under * loud).sum(2, keepdim=True) / loud.sum(2, keepdim=True)
     return torch.where(own, under - mean, 0.0)
 
 
