@@ -58,9 +58,7 @@ def main(argv: Sequence[str] | None = None, *, carry_out: CarryOut | None = None
         try:
             return _guarded(argv, as_json, first_signal, carry_out)
         except BrokenPipeError:
-            # Python would try to flush once more at its end.
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()
             return BROKEN_PIPE
 
 
@@ -120,6 +118,12 @@ def _answer(argv: Sequence[str], as_json: bool, carry_out: CarryOut | None) -> i
     return answer.exit_code
 
 
+def _drop_output() -> None:
+    """Let standard output lead nowhere: Python would try to flush it once more at its end."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _print(text: str) -> None:
     try:
         sys.stdout.write(text + "\n")
@@ -127,6 +131,7 @@ def _print(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
+        _drop_output()
         raise ResourceError(
             f"the answer can't be written ({error.strerror})", where="standard output"
         ) from error
