@@ -19,9 +19,23 @@ from typing import Any
 
 from measuring import real_data, tell
 from modelwright import modelfile
+from modelwright.ledger import Ledger
+from modelwright.recipe.evaluate import METRICS
+from modelwright.report.tables import compared_by
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-NAMES = ("imdb", "sst2", "trec", "audio-classification", "pneumonia")
+NAMES = (
+    "imdb",
+    "sst2",
+    "trec",
+    "audio-classification",
+    "speech-recognition",
+    "pneumonia",
+    "object-detection",
+    "language-modeling",
+    "translation",
+    "summarization",
+)
 
 
 def measure(recipe: Path, *, settings: list[str]) -> None:
@@ -36,30 +50,36 @@ def measure(recipe: Path, *, settings: list[str]) -> None:
         if "metrics" not in result:  # 1 also means that a target was missed, which is told below.
             raise SystemExit(done.returncode)
         lines = (Path(aside) / "run" / "metrics.jsonl").read_text().splitlines()
-        simple = _strongest(Path(result["model"]))
-    figure = result["metrics"]["accuracy"]
+        ledger = modelfile.load(Path(result["model"])).ledger
+    main = compared_by(ledger)
+    simple = _strongest(ledger, main)
+    figures = {
+        name: {key: round(value, 5) for key, value in figure.items()}
+        for name, figure in result["metrics"].items()
+        if METRICS[name].of
+    }
     tell(
         "recipes",
         recipe=recipe.name,
-        accuracy={key: round(value, 5) for key, value in figure.items()},
-        f1_macro=round(result["metrics"]["f1_macro"]["value"], 5),
+        figures=figures,
         training_s=round(json.loads(lines[-1])["seconds"], 1),
         reference=simple,
-        ratio=round(figure["value"] / simple["accuracy"], 4) if simple else None,
+        ratio=round(figures[main]["value"] / simple[main], 4) if simple.get(main) else None,
         target={item["metric"]: item["target"] for item in result["targets"]},
         passed=result["passed"],
     )
 
 
-def _strongest(model: Path) -> dict[str, Any]:
-    """Return the best baseline that the file's ledger holds."""
+def _strongest(ledger: Ledger, metric: str) -> dict[str, Any]:
+    """Return the best baseline that a file's ledger holds."""
     found = [
         record
-        for record in modelfile.load(model).ledger
-        if record.metric == "accuracy" and record.subject.startswith("baseline:")
+        for record in ledger
+        if record.metric == metric and record.subject.startswith("baseline:")
     ]
-    best = max(found, key=lambda record: record.value, default=None)
-    return {"name": best.subject, "accuracy": round(best.value, 5)} if best else {}
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    best = max(found, key=lambda record: sign * record.value, default=None)
+    return {"name": best.subject, metric: round(best.value, 5)} if best else {}
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from modelwright.data.prepare import list_source
+from modelwright.data.sources import list_source
 from modelwright.errors import DataError
 from modelwright.run import silent
 from tests.data.making import folder, picture, prepared, recipe

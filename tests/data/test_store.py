@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modelwright.data import store as store_module
-from modelwright.data.prepare import list_source
+from modelwright.data.sources import list_source
 from modelwright.data.store import open_store
 from modelwright.data.views import derived_view
 from modelwright.errors import DataError, ResourceError

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -112,7 +109,5 @@ def test_steps_are_the_whole_text(written):
         assert model.outputs({"tokens": tokens})[0, -1].argmax() == token
 
 
-def test_a_description_names_its_graphs(written, tmp_path):
-    spec = json.loads(json.dumps(modelfile.read(written).spec.to_json()))
-    assert set(spec["graphs"]) == {"main", "step"}
-    assert Path(written).stat().st_size > 0
+def test_the_file_holds_the_graph_of_a_step(written):
+    assert set(modelfile.read(written).spec.graphs) == {"main", "step"}

@@ -282,3 +282,13 @@ def test_relative_features_need_no_neighbours():
 def test_relative_features_of_silence_are_finite():
     features, _ = run(LogMel(8000, relative=True), np.zeros(800, np.int16))
     assert not features.any()
+
+
+def test_a_band_that_hardly_changes_is_not_magnified():
+    logmel = LogMel(8000, mels=1)
+    loudness = 1 + 0.02 * np.sin(np.arange(8000) / 900)
+    tone = (9000 * loudness * np.sin(0.9 * np.arange(8000))).astype(np.int16)
+    features, _ = run(logmel, tone)
+    assert 1e-3 < features.std() < 0.1
+    fit_normalisation(logmel, [(torch.from_numpy(tone)[None], torch.tensor([8000]))])
+    assert torch.equal(logmel.std, torch.ones(1))

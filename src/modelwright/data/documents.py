@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelwright.data.lines import read_maybe_packed
+from modelwright.data.lines import decoded, read_maybe_packed
 from modelwright.data.listing import Listing, find_path
 from modelwright.errors import DataError
 from modelwright.files import digest
@@ -39,7 +39,7 @@ def list_documents(spec: DocumentsData, *, base: Path) -> Listing:
             held = read_maybe_packed(path)
             shown = path.name if path == root else path.relative_to(root).as_posix()
             marks.append(f"{split} {shown} {digest(held)}")
-            text = _decoded(held, path)
+            text = decoded(held, path)
             for start in range(0, len(text), PASSAGE):
                 texts.append(text[start : start + PASSAGE])
                 labels.append(WHOLE if start + PASSAGE >= len(text) else PART)
@@ -77,15 +77,3 @@ def _files(root: Path) -> list[Path]:
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
     )
-
-
-def _decoded(held: bytes, path: Path) -> str:
-    try:
-        return held.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            "this text isn't UTF-8",
-            where=str(path),
-            why=f"Byte {error.start} is 0x{held[error.start]:02x}",
-            fix="Save it as UTF-8",
-        ) from error

@@ -27,17 +27,11 @@ _FORMS: dict[Kind, str] = {
 }
 
 
-def list_folder(name: str, *, base: Path, group: str | None, kind: Kind = "image") -> Listing:
-    """Return the files of a folder, in the order of their paths.
-
-    Args:
-        name: the folder.
-        base: where a relative path starts.
-        kind: what the files are.
-        group: `parent` where files of one folder belong together, else `None`.
+def find_folder(name: str, base: Path, *, group: str | None) -> Path:
+    """Return the folder that a recipe names.
 
     Raises:
-        DataError: there is no such folder, or nothing to learn from in it.
+        DataError: there is none, or its files are to be grouped by what a folder hasn't.
     """
     root = find_path(name, base)
     if not root.is_dir():
@@ -52,6 +46,22 @@ def list_folder(name: str, *, base: Path, group: str | None, kind: Kind = "image
             where="data.split.column",
             fix="Write `column: parent` to keep the files of one folder together",
         )
+    return root
+
+
+def list_folder(name: str, *, base: Path, group: str | None, kind: Kind = "image") -> Listing:
+    """Return the files of a folder, in the order of their paths.
+
+    Args:
+        name: the folder.
+        base: where a relative path starts.
+        kind: what the files are.
+        group: `parent` where files of one folder belong together, else `None`.
+
+    Raises:
+        DataError: there is no such folder, or nothing to learn from in it.
+    """
+    root = find_folder(name, base, group=group)
     found, passed = _walk(root, kind)
     if not found:
         raise _nothing(root, passed, kind)

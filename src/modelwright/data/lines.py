@@ -58,6 +58,23 @@ def list_lines(spec: LinesData, *, base: Path) -> Listing:
     )
 
 
+def decoded(held: bytes, path: Path, what: str = "text") -> str:
+    """Return the text of a file's bytes.
+
+    Raises:
+        DataError: it isn't UTF-8.
+    """
+    try:
+        return held.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"this {what} isn't UTF-8",
+            where=str(path),
+            why=f"Byte {error.start} is 0x{error.object[error.start]:02x}",
+            fix="Save it as UTF-8",
+        ) from error
+
+
 def read_maybe_packed(path: Path) -> bytes:
     """Return the bytes of a file, unpacked where it is gzipped.
 

@@ -11,48 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelwright.data.arrays import list_arrays
 from modelwright.data.audit import AuditReport, audit
-from modelwright.data.boxed import list_boxes
-from modelwright.data.cifar10 import list_cifar10
 from modelwright.data.dataset import Dataset, Inputs, Split, taken
-from modelwright.data.digits import list_digits
-from modelwright.data.documents import list_documents
-from modelwright.data.encoding import Encoded, Input, encode, fit_sound, fit_text
-from modelwright.data.folder import list_folder
-from modelwright.data.lines import list_lines
-from modelwright.data.listing import Kind, Listing
-from modelwright.data.pairs import list_pairs
-from modelwright.data.ragged import Ragged
+from modelwright.data.encoding import Input, encode, fit_sound, fit_text
+from modelwright.data.listing import Kind
+from modelwright.data.sources import kind_of, list_like, list_source
 from modelwright.data.splits import draw_splits, limited, root, write_splits
 from modelwright.data.store import Store, open_store
-from modelwright.data.table import guess_table, is_table, is_table_folder, list_table
-from modelwright.data.targets import (
-    Windows,
-    box_labels,
-    box_targets,
-    class_targets,
-    letter_targets,
-    letters_of,
-    next_targets,
-    number_targets,
-    text_targets,
-)
-from modelwright.data.transcripts import list_transcripts
+from modelwright.data.targets import Windows, ask_of
 from modelwright.errors import DataError, RecipeError, nearest
-from modelwright.files import json_digest
 from modelwright.recipe import Recipe
 from modelwright.recipe.data import (
-    ArraysData,
-    BoxesData,
-    Cifar10Data,
     DataSpec,
-    DigitsData,
-    DocumentsData,
-    FolderData,
-    LinesData,
-    PairsData,
-    SplitSpec,
     TableData,
     TransformsSpec,
 )
@@ -205,74 +175,6 @@ class Prepared:
         }
 
 
-def kind_of(recipe: Recipe) -> Kind:
-    """Return what a recipe's samples are."""
-    if recipe.task == "regression" and isinstance(recipe.data, TableData):
-        return recipe.data.holds
-    return TASKS[recipe.task].input
-
-
-def list_source(
-    spec: DataSpec,
-    *,
-    base: Path,
-    observe: Observe,
-    kind: Kind = "image",
-    target: Target = "label",
-) -> Listing:
-    """Return what a source holds, of the kind that the task takes, under the labels' new names.
-
-    Raises:
-        DataError: the source can't be used, or holds another kind.
-        RecipeError: a label that is to be renamed doesn't occur.
-    """
-    listing = _list_source(spec, base=base, observe=observe, kind=kind, target=target)
-    if listing.kind != kind:
-        raise DataError(
-            f"`source: {spec.source}` holds {listing.kind}s, and the task takes {kind}s",
-            where="data.source",
-            fix="Look at `task`",
-        )
-    if not spec.rename:
-        return listing
-    for name in spec.rename:
-        if name not in set(listing.labels):
-            raise RecipeError(
-                f"`data.rename` names the label `{name}`, which doesn't occur",
-                where="data.rename",
-                fix=nearest(name, sorted(set(listing.labels))),
-            )
-    labels = [spec.rename.get(label, label) for label in listing.labels]
-    return replace(listing, labels=labels, key=json_digest([listing.key, spec.rename]))
-
-
-def _list_source(
-    spec: DataSpec, *, base: Path, observe: Observe, kind: Kind, target: Target
-) -> Listing:
-    match spec:
-        case DigitsData():
-            return list_digits()
-        case Cifar10Data():
-            return list_cifar10(spec.path, base=base, observe=observe)
-        case FolderData():
-            group = spec.split.column if spec.split.by == "group" else None
-            if target == "letters":
-                return list_transcripts(spec.path, base=base, group=group)
-            return list_folder(spec.path, base=base, group=group, kind=kind)
-        case TableData():
-            return list_table(spec, base=base, kind=kind, target=target)
-        case LinesData():
-            return list_lines(spec, base=base)
-        case DocumentsData():
-            return list_documents(spec, base=base)
-        case PairsData():
-            return list_pairs(spec, base=base)
-        case BoxesData():
-            return list_boxes(spec, base=base)
-        case ArraysData():
-            return list_arrays(spec, base=base)
-
-
 def prepare(
     recipe: Recipe,
     *,
@@ -327,7 +229,7 @@ def prepare(
     input = _input(recipe, store, splits["train"], like, observe)
     encoded = encode(store, input, observe=observe)
     names = spec.numbers if isinstance(spec, TableData) else ()
-    asked = _asked(target, encoded, labels_by_row, splits, names=names)
+    asked = ask_of(target, encoded, labels_by_row, splits, names=names)
     if target != "next":  # A language model reads a text stretch by stretch.
         for note in _cut_notes(encoded.cut, store, splits):
             observe(Progress("note", 0, 0, note=note))
@@ -357,86 +259,6 @@ def prepare(
         kind=target,
         windows=asked.windows,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What is wanted of each row, and what the network is given for it."""
-
-    labels: tuple[str, ...]
-    targets: Any
-    inputs: Inputs
-    windows: Windows | None = None
-    notes: tuple[str, ...] = ()
-
-
-def _asked(
-    target: Target,
-    encoded: Encoded,
-    held: Sequence[str],
-    splits: Mapping[str, Rows],
-    *,
-    names: tuple[str, ...] = (),
-    known: tuple[str, ...] | None = None,
-) -> _Asked:
-    """Return what is wanted of each row; what is fitted is fitted to the training split.
-
-    Args:
-        target: the kind of target.
-        encoded: the inputs of every row.
-        held: what was read as each row's label.
-        splits: the rows that are used.
-        names: of numbers, what they are called.
-        known: the labels, letters or names of a model that exists; then nothing is fitted.
-    """
-    train, inputs, input = splits.get("train", _NO_ROWS), encoded.inputs, encoded.input
-    used = np.sort(np.concatenate(list(splits.values())))
-    match target:
-        case "label":
-            return _Asked(*class_targets(held, splits), inputs)
-        case "numbers":
-            return _Asked(names, number_targets(held, used, len(names)), inputs)
-        case "letters":
-            letters = letters_of(held, train) if known is None else known
-            spelled, unknown = letter_targets(held, letters)
-            note = f"Data: {unknown:,} letters occur in no training text, and are left out"
-            return _Asked(letters, spelled, inputs, notes=(note,) if unknown else ())
-        case "text":
-            assert isinstance(inputs, Ragged)
-            assert isinstance(input, TextInput)
-            given, asked, cut = text_targets(inputs, held, input)
-            return _Asked((), asked, given, notes=tuple(_cut_targets(cut, splits)))
-        case "next":
-            assert isinstance(inputs, Ragged)
-            assert isinstance(input, TextInput)
-            stretches, follow, windows = next_targets(inputs, held, input)
-            return _Asked((), follow, stretches, windows)
-        case "boxes":
-            assert isinstance(input, ImageInput)
-            labels = box_labels(held, train) if known is None else known
-            boxes, unknown, hidden = box_targets(held, input, labels, used)
-            notes = []
-            if unknown:
-                notes.append(f"Data: {unknown:,} boxes have labels that no training image has")
-            if hidden:
-                notes.append(
-                    f"Data: {hidden:,} boxes lie where `transforms.resize: {input.resize}` cuts "
-                    "images, and are left out; `letterbox` keeps all of an image"
-                )
-            return _Asked(labels, boxes, inputs, notes=tuple(notes))
-
-
-_NO_ROWS: Rows = np.empty(0, dtype=np.int64)
-
-
-def _cut_targets(cut: Rows, splits: Mapping[str, Rows]) -> Iterator[str]:
-    for name, rows in splits.items():
-        count = len(np.intersect1d(cut, rows))
-        if count:
-            yield (
-                f"Data: {count:,} of {len(rows):,} texts wanted of the {name} split are longer "
-                "than `text.longest` allows, and their ends are cut off"
-            )
 
 
 def _input(
@@ -622,7 +444,10 @@ def labelled_split(
     Raises:
         DataError: the data can't be used, or holds a label that the model doesn't know.
     """
-    listing = _list_any(path, input, like, observe, target, tuple(labels))
+    names = tuple(labels)
+    listing = list_like(
+        path, kind=KINDS[type(input)], like=like, observe=observe, target=target, names=names
+    )
     if not any(listing.splits) and listing.title == "digits":
         note = "All of `digits` is measured, images that a model was trained on among them"
         observe(Progress("note", 0, 0, note=note))
@@ -644,8 +469,7 @@ def labelled_split(
     mark = root(store.fixed("content_digest")[rows], [held[row] for row in rows.tolist()])
     if target == "label":
         return Split("test", encoded.inputs, rows, _known_classes(store, held, rows, labels)), mark
-    names = tuple(labels)
-    asked = _asked(target, encoded, held, {"test": rows}, names=names, known=names)
+    asked = ask_of(target, encoded, held, {"test": rows}, names=names, known=names)
     for note in asked.notes:
         observe(Progress("note", 0, 0, note=note))
     if asked.windows is not None:
@@ -682,66 +506,6 @@ def _known_classes(
                 or f"It knows {', '.join(list(numbers)[:8])}{', …' if len(numbers) > 8 else ''}",
             )
     return np.array([numbers[held[row]] for row in rows.tolist()], dtype=np.int64)
-
-
-def _list_any(
-    path: Path,
-    input: Input,
-    like: DataSpec | None,
-    observe: Observe,
-    target: Target,
-    labels: tuple[str, ...],
-) -> Listing:
-    base, kind = Path.cwd(), KINDS[type(input)]
-    if str(path) == "digits" and not path.exists():
-        return list_digits()
-    if str(path) == "cifar10" and not path.exists():
-        return list_cifar10(None, base=base, observe=observe)
-    is_binary = path.is_dir() and (path / "data_batch_1.bin").is_file()
-    if is_binary or path.name.endswith(".tar.gz"):
-        return list_cifar10(str(path), base=base, observe=observe)
-    if path.suffix.lower() == ".npz":
-        return list_arrays(ArraysData(source="arrays", path=str(path)), base=base)
-    if target == "boxes":
-        chosen_boxes = like if isinstance(like, BoxesData) else BoxesData(source="boxes", path="")
-        update = {"path": str(path), "split": SplitSpec(), "images": None}
-        return list_boxes(chosen_boxes.model_copy(update=update), base=base)
-    if is_table(path) or is_table_folder(path):
-        columns = (
-            like
-            if isinstance(like, TableData)
-            else TableData.model_validate(
-                {"source": "table", "path": str(path), **guess_table(path, kind)[1]}
-            )
-        )
-        chosen = columns.model_copy(
-            update={
-                "path": str(path),
-                "split": SplitSpec(),
-                "split_column": None,
-                "numbers": labels if target == "numbers" else columns.numbers,
-            }
-        )
-        return list_table(chosen, base=base, kind=kind, target=target)
-    if target == "text" and path.is_file():
-        suffix = Path(like.target).suffix if isinstance(like, PairsData) else ""
-        other = path.with_suffix(suffix) if suffix else path
-        if other == path or not other.is_file():
-            raise DataError(
-                "there is no file beside it with the texts that are wanted",
-                where=str(path),
-                fix="Give a table with a column of texts and one of those wanted, or two files "
-                f"such as test.en and test{suffix or '.de'}",
-            )
-        pairs = PairsData(source="pairs", path=str(path), target=str(other))
-        return list_pairs(pairs, base=base)
-    if target == "next":
-        return list_documents(DocumentsData(source="documents", path=str(path)), base=base)
-    if path.is_dir() and target == "letters":
-        return list_transcripts(str(path), base=base, group=None)
-    if path.is_file() and kind == "text":
-        return list_lines(LinesData(source="lines", path=str(path)), base=base)
-    return list_folder(str(path), base=base, group=None, kind=kind)
 
 
 KINDS: dict[type[Input], Kind] = {ImageInput: "image", TextInput: "text", SoundInput: "sound"}

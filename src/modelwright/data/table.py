@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from modelwright.data.documents import WHOLE
 from modelwright.data.folder import SUFFIXES as FILE_SUFFIXES
-from modelwright.data.lines import read_maybe_packed
+from modelwright.data.lines import decoded, read_maybe_packed
 from modelwright.data.listing import SPLITS, Kind, Listing, find_path, read_file
 from modelwright.errors import DataError, nearest
 from modelwright.files import digest
@@ -429,20 +429,8 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
         return {}
 
 
-def _decoded(file: Path) -> str:
-    try:
-        return read_maybe_packed(file).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            "the table isn't UTF-8",
-            where=str(file),
-            why=f"Byte {error.start} is 0x{error.object[error.start]:02x}",
-            fix="Save it as UTF-8",
-        ) from error
-
-
 def _delimited(file: Path, delimiter: str | None) -> Mapping[str, Column]:
-    text = _decoded(file)
+    text = decoded(read_maybe_packed(file), file, "table")
     if delimiter is None:
         first = text.partition("\n")[0]
         delimiter = max(",;\t|", key=first.count) if any(sign in first for sign in ",;\t|") else ","
@@ -484,7 +472,9 @@ def _json_lines(file: Path) -> Mapping[str, Column]:
 
 
 def _objects(file: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(_decoded(file).split("\n"), start=1):
+    for number, line in enumerate(
+        decoded(read_maybe_packed(file), file, "table").split("\n"), start=1
+    ):
         if not line.strip():
             continue
         try:

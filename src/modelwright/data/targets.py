@@ -6,15 +6,19 @@ Whatever is fitted (labels, letters, the vocabulary) is fitted to the training s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.data.dataset import Inputs
 from modelwright.data.documents import WHOLE
+from modelwright.data.encoding import Encoded
 from modelwright.data.ragged import Joined, Ragged
 from modelwright.errors import DataError
+from modelwright.tasks import Target
 from modelwright.tasks.boxes import BoxedImage, LabelledBox, box_arrays, framing, visible
 from modelwright.transforms import ImageInput
 from modelwright.transforms.text import BEGIN, END, TextInput
@@ -226,3 +230,86 @@ def box_targets(
         )
     )
     return targets, unknown, hidden
+
+
+# -- any of them -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is wanted of each row, and what the network is given for it."""
+
+    labels: tuple[str, ...]
+    targets: Any
+    inputs: Inputs
+    windows: Windows | None = None
+    notes: tuple[str, ...] = ()
+
+
+def ask_of(
+    target: Target,
+    encoded: Encoded,
+    held: Sequence[str],
+    splits: Mapping[str, Rows],
+    *,
+    names: tuple[str, ...] = (),
+    known: tuple[str, ...] | None = None,
+) -> Asked:
+    """Return what is wanted of each row; what is fitted is fitted to the training split.
+
+    Args:
+        target: the kind of target.
+        encoded: the inputs of every row.
+        held: what was read as each row's label.
+        splits: the rows that are used.
+        names: of numbers, what they are called.
+        known: the labels, letters or names of a model that exists; then nothing is fitted.
+    """
+    train, inputs, input = splits.get("train", _NO_ROWS), encoded.inputs, encoded.input
+    used = np.sort(np.concatenate(list(splits.values())))
+    match target:
+        case "label":
+            return Asked(*class_targets(held, splits), inputs)
+        case "numbers":
+            return Asked(names, number_targets(held, used, len(names)), inputs)
+        case "letters":
+            letters = letters_of(held, train) if known is None else known
+            spelled, unknown = letter_targets(held, letters)
+            note = f"Data: {unknown:,} letters occur in no training text, and are left out"
+            return Asked(letters, spelled, inputs, notes=(note,) if unknown else ())
+        case "text":
+            assert isinstance(inputs, Ragged)
+            assert isinstance(input, TextInput)
+            given, asked, cut = text_targets(inputs, held, input)
+            return Asked((), asked, given, notes=tuple(_cut_targets(cut, splits)))
+        case "next":
+            assert isinstance(inputs, Ragged)
+            assert isinstance(input, TextInput)
+            stretches, follow, windows = next_targets(inputs, held, input)
+            return Asked((), follow, stretches, windows)
+        case "boxes":
+            assert isinstance(input, ImageInput)
+            labels = box_labels(held, train) if known is None else known
+            boxes, unknown, hidden = box_targets(held, input, labels, used)
+            notes = []
+            if unknown:
+                notes.append(f"Data: {unknown:,} boxes have labels that no training image has")
+            if hidden:
+                notes.append(
+                    f"Data: {hidden:,} boxes lie where `transforms.resize: {input.resize}` cuts "
+                    "images, and are left out; `letterbox` keeps all of an image"
+                )
+            return Asked(labels, boxes, inputs, notes=tuple(notes))
+
+
+_NO_ROWS: Rows = np.empty(0, dtype=np.int64)
+
+
+def _cut_targets(cut: Rows, splits: Mapping[str, Rows]) -> Iterator[str]:
+    for name, rows in splits.items():
+        count = len(np.intersect1d(cut, rows))
+        if count:
+            yield (
+                f"Data: {count:,} of {len(rows):,} texts wanted of the {name} split are longer "
+                "than `text.longest` allows, and their ends are cut off"
+            )

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelwright.data.folder import SUFFIXES
-from modelwright.data.listing import SPLITS, Listing, find_path, read_file
+from modelwright.data.folder import SUFFIXES, find_folder
+from modelwright.data.lines import decoded, read_maybe_packed
+from modelwright.data.listing import SPLITS, Listing, read_file
 from modelwright.data.table import list_table
 from modelwright.errors import DataError
 from modelwright.files import digest
@@ -35,19 +36,7 @@ def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
     Raises:
         DataError: there is no such folder, no sound in it, or a text isn't UTF-8.
     """
-    root = find_path(name, base)
-    if not root.is_dir():
-        raise DataError(
-            "this is a file, and `source: folder` needs a folder",
-            where=str(root),
-            fix="For a table write `source: table`",
-        )
-    if group not in (None, "parent"):
-        raise DataError(
-            f"a folder has no column `{group}`",
-            where="data.split.column",
-            fix="Write `column: parent` to keep the files of one folder together",
-        )
+    root = find_folder(name, base, group=group)
     sounds = sorted(_sounds(root))
     if not sounds:
         raise DataError(
@@ -148,14 +137,4 @@ def _listed(folder: Path) -> dict[str, str]:
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"can't be read ({error.strerror})", where=str(path)) from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            "this text isn't UTF-8",
-            where=str(path),
-            why=f"Byte {error.start} is 0x{error.object[error.start]:02x}",
-            fix="Save it as UTF-8",
-        ) from error
+    return decoded(read_maybe_packed(path), path)

@@ -39,6 +39,13 @@ class Items:
     """One input, whose answer is one; else several, whose answer is a list."""
 
 
+def one_or_several(inputs: Any) -> Items:
+    """Return the inputs of a list or tuple; of anything else, that it is one."""
+    if isinstance(inputs, list | tuple):
+        return Items(inputs, is_one=False)
+    return Items([inputs], is_one=True)
+
+
 class Reader(Protocol):
     """One kind of input, as a file declares it: from what a user hands over to a graph's arrays."""
 
@@ -161,9 +168,7 @@ class ImageReader:
         """Tell one image from several."""
         if isinstance(inputs, np.ndarray) and inputs.ndim == 4:
             return Items(cast("Sequence[Any]", inputs), is_one=False)
-        if isinstance(inputs, list | tuple):
-            return Items(inputs, is_one=False)
-        return Items([inputs], is_one=True)
+        return one_or_several(inputs)
 
     def read(self, items: Sequence[Any]) -> Arrays:
         """Decode images."""
@@ -301,9 +306,7 @@ class TextReader:
 
     def take_apart(self, inputs: Any) -> Items:
         """Tell one text from several."""
-        if isinstance(inputs, list | tuple):
-            return Items(inputs, is_one=False)
-        return Items([inputs], is_one=True)
+        return one_or_several(inputs)
 
     def read(self, items: Sequence[Any]) -> Arrays:
         """Tokenize texts; what is longer than the model takes is cut off at the end."""
@@ -388,9 +391,7 @@ class PromptReader:
 
     def take_apart(self, inputs: Any) -> Items:
         """Tell one text from several."""
-        if isinstance(inputs, list | tuple):
-            return Items(inputs, is_one=False)
-        return Items([inputs], is_one=True)
+        return one_or_several(inputs)
 
     def read(self, items: Sequence[Any]) -> Arrays:
         """Tokenize texts; of what is longer than the model was trained on, the end is taken."""
@@ -421,9 +422,7 @@ class SourceReader:
 
     def take_apart(self, inputs: Any) -> Items:
         """Tell one text from several."""
-        if isinstance(inputs, list | tuple):
-            return Items(inputs, is_one=False)
-        return Items([inputs], is_one=True)
+        return one_or_several(inputs)
 
     def read(self, items: Sequence[Any]) -> Arrays:
         """Tokenize texts; what is longer than the model takes is cut off at the end."""
@@ -460,9 +459,7 @@ class SoundReader:
 
     def take_apart(self, inputs: Any) -> Items:
         """Tell one sound from several."""
-        if isinstance(inputs, list | tuple):
-            return Items(inputs, is_one=False)
-        return Items([inputs], is_one=True)
+        return one_or_several(inputs)
 
     def read(self, items: Sequence[Any]) -> Arrays:
         """Decode sounds, mixed to one channel and resampled."""
@@ -504,15 +501,15 @@ MOST_SOUND_BYTES = 1 << 30
 """A longer file of a sound isn't read."""
 
 
+def _text_input(declared: Declared, assets: Mapping[str, bytes]) -> TextInput:
+    return TextInput.from_json(dict(declared), dict(assets))
+
+
 READERS: dict[str, Callable[[Declared, Mapping[str, bytes]], Reader]] = {
     "image": lambda declared, assets: ImageReader(image_input(declared)),
-    "text": lambda declared, assets: TextReader(TextInput.from_json(dict(declared), dict(assets))),
-    "prompt": lambda declared, assets: PromptReader(
-        TextInput.from_json(dict(declared), dict(assets))
-    ),
-    "source": lambda declared, assets: SourceReader(
-        TextInput.from_json(dict(declared), dict(assets))
-    ),
+    "text": lambda declared, assets: TextReader(_text_input(declared, assets)),
+    "prompt": lambda declared, assets: PromptReader(_text_input(declared, assets)),
+    "source": lambda declared, assets: SourceReader(_text_input(declared, assets)),
     "sound": lambda declared, assets: SoundReader(SoundInput.from_json(dict(declared))),
     "arrays": lambda declared, assets: ArraysReader(_declared_tensors(declared)),
 }

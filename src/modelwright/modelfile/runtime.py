@@ -473,13 +473,13 @@ def load(path: Path | str, *, threads: int | None = None) -> Model:
         reader = open_input(spec.input, assets)
         check_interface(spec, session, reader)
         check_golden(spec, session, read_golden(container, spec), most=1)
-        graphs = {name: container.read(f"{GRAPHS}{name}.onnx") for name in spec.graphs}
+        graphs = {
+            name: container.read(f"{GRAPHS}{name}.onnx") for name in spec.graphs if name != MAIN
+        }
 
         def open_stepper() -> GraphStepper:
             sessions = {
-                name: Session(graph, weights, threads=threads)
-                for name, graph in graphs.items()
-                if name != MAIN
+                name: Session(graph, weights, threads=threads) for name, graph in graphs.items()
             }
             return GraphStepper(spec.graphs, sessions)
 

@@ -20,6 +20,8 @@ from modelwright.errors import RequestError
 _FULL_SCALE = 32768.0
 RANGE, LOUD = 8.0, 5.0
 """Of relative features, in nats under a sound's peak: where they end, and what counts as loud."""
+LEAST_DEVIATION = 0.1
+"""Of a band over the training frames, in nats; with less it isn't scaled."""
 _MOST_PADDED = 8
 """The transform is at most so many times as long as the window."""
 
@@ -142,10 +144,11 @@ def fit_normalisation(logmel: LogMel, batches: Iterable[tuple[Tensor, Tensor]]) 
     if not count:
         raise RequestError("features can't be normalised without a single sample")
     mean, square = total / count
-    # A band that never changes is left as it is; logarithms that do change, change more than this.
+    # A band that hardly changes is left as it is: dividing by so little would magnify the rounding
+    # by which two runtimes differ. Of logarithms of power that say something, it is 1 and more.
     std = (square - mean.square()).clamp(min=0).sqrt()
     logmel.mean.copy_(mean)
-    logmel.std.copy_(torch.where(std > 1e-3, std, 1.0))
+    logmel.std.copy_(torch.where(std > LEAST_DEVIATION, std, 1.0))
 
 
 class SpecAugment(nn.Module):

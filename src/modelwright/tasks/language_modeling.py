@@ -51,7 +51,8 @@ def _summary(tally: Tally) -> Mapping[str, float]:
     }
 
 
-def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Prediction]]:
+def no_decoding(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Prediction]]:
+    """Refuse: answers are written token by token, by the runtime."""
     raise RequestError("a language model answers by writing, token by token")
 
 
@@ -61,7 +62,7 @@ TASK = Task(
     higher_is_better=False,
     tally=_tally,
     summary=_summary,
-    decode=_decode,
+    decode=no_decoding,
     input="text",
     target="next",
     output_kind="tokens",

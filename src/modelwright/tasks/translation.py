@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelwright import metrics
-from modelwright.tasks.language_modeling import PADDING, _decode, token_losses
+from modelwright.tasks.language_modeling import PADDING, no_decoding, token_losses
 from modelwright.tasks.task import Floats, Tally, Task
 
 
@@ -45,7 +45,7 @@ TASK = Task(
     higher_is_better=False,
     tally=tally_tokens,
     summary=sum_tokens,
-    decode=_decode,
+    decode=no_decoding,
     input="text",
     target="text",
     output_kind="texts",

@@ -1,0 +1,178 @@
+"""Every source by its name in the recipe, and the source that some path is likely to be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from modelwright.data.arrays import list_arrays
+from modelwright.data.boxed import list_boxes
+from modelwright.data.cifar10 import list_cifar10
+from modelwright.data.digits import list_digits
+from modelwright.data.documents import list_documents
+from modelwright.data.folder import list_folder
+from modelwright.data.lines import list_lines
+from modelwright.data.listing import Kind, Listing
+from modelwright.data.pairs import list_pairs
+from modelwright.data.table import guess_table, is_table, is_table_folder, list_table
+from modelwright.data.transcripts import list_transcripts
+from modelwright.errors import DataError, RecipeError, nearest
+from modelwright.files import json_digest
+from modelwright.recipe import Recipe
+from modelwright.recipe.data import (
+    ArraysData,
+    BoxesData,
+    Cifar10Data,
+    DataSpec,
+    DigitsData,
+    DocumentsData,
+    FolderData,
+    LinesData,
+    PairsData,
+    SplitSpec,
+    TableData,
+)
+from modelwright.run import Observe
+from modelwright.tasks import TASKS, Target
+
+
+def kind_of(recipe: Recipe) -> Kind:
+    """Return what a recipe's samples are."""
+    if recipe.task == "regression" and isinstance(recipe.data, TableData):
+        return recipe.data.holds
+    return TASKS[recipe.task].input
+
+
+def list_source(
+    spec: DataSpec,
+    *,
+    base: Path,
+    observe: Observe,
+    kind: Kind = "image",
+    target: Target = "label",
+) -> Listing:
+    """Return what a source holds, of the kind that the task takes, under the labels' new names.
+
+    Raises:
+        DataError: the source can't be used, or holds another kind.
+        RecipeError: a label that is to be renamed doesn't occur.
+    """
+    listing = _list_source(spec, base=base, observe=observe, kind=kind, target=target)
+    if listing.kind != kind:
+        raise DataError(
+            f"`source: {spec.source}` holds {listing.kind}s, and the task takes {kind}s",
+            where="data.source",
+            fix="Look at `task`",
+        )
+    if not spec.rename:
+        return listing
+    for name in spec.rename:
+        if name not in set(listing.labels):
+            raise RecipeError(
+                f"`data.rename` names the label `{name}`, which doesn't occur",
+                where="data.rename",
+                fix=nearest(name, sorted(set(listing.labels))),
+            )
+    labels = [spec.rename.get(label, label) for label in listing.labels]
+    return replace(listing, labels=labels, key=json_digest([listing.key, spec.rename]))
+
+
+def _list_source(
+    spec: DataSpec, *, base: Path, observe: Observe, kind: Kind, target: Target
+) -> Listing:
+    match spec:
+        case DigitsData():
+            return list_digits()
+        case Cifar10Data():
+            return list_cifar10(spec.path, base=base, observe=observe)
+        case FolderData():
+            group = spec.split.column if spec.split.by == "group" else None
+            if target == "letters":
+                return list_transcripts(spec.path, base=base, group=group)
+            return list_folder(spec.path, base=base, group=group, kind=kind)
+        case TableData():
+            return list_table(spec, base=base, kind=kind, target=target)
+        case LinesData():
+            return list_lines(spec, base=base)
+        case DocumentsData():
+            return list_documents(spec, base=base)
+        case PairsData():
+            return list_pairs(spec, base=base)
+        case BoxesData():
+            return list_boxes(spec, base=base)
+        case ArraysData():
+            return list_arrays(spec, base=base)
+
+
+def list_like(
+    path: Path,
+    *,
+    kind: Kind,
+    like: DataSpec | None,
+    observe: Observe,
+    target: Target,
+    names: tuple[str, ...],
+) -> Listing:
+    """Return what some path holds, for a model that exists: the form of the source is told from it.
+
+    Args:
+        path: a folder, a table, a file, or the name of a known source.
+        kind: what the model's samples are.
+        like: the section `data` that the model was made from, whose columns are taken.
+        observe: called with progress.
+        target: what is wanted of the samples.
+        names: of numbers, what they are called.
+
+    Raises:
+        DataError: it can't be used.
+    """
+    base = Path.cwd()
+    if str(path) == "digits" and not path.exists():
+        return list_digits()
+    if str(path) == "cifar10" and not path.exists():
+        return list_cifar10(None, base=base, observe=observe)
+    is_binary = path.is_dir() and (path / "data_batch_1.bin").is_file()
+    if is_binary or path.name.endswith(".tar.gz"):
+        return list_cifar10(str(path), base=base, observe=observe)
+    if path.suffix.lower() == ".npz":
+        return list_arrays(ArraysData(source="arrays", path=str(path)), base=base)
+    if target == "boxes":
+        chosen_boxes = like if isinstance(like, BoxesData) else BoxesData(source="boxes", path="")
+        update = {"path": str(path), "split": SplitSpec(), "images": None}
+        return list_boxes(chosen_boxes.model_copy(update=update), base=base)
+    if is_table(path) or is_table_folder(path):
+        columns = (
+            like
+            if isinstance(like, TableData)
+            else TableData.model_validate(
+                {"source": "table", "path": str(path), **guess_table(path, kind)[1]}
+            )
+        )
+        chosen = columns.model_copy(
+            update={
+                "path": str(path),
+                "split": SplitSpec(),
+                "split_column": None,
+                "numbers": names if target == "numbers" else columns.numbers,
+            }
+        )
+        return list_table(chosen, base=base, kind=kind, target=target)
+    if target == "text" and path.is_file():
+        suffix = Path(like.target).suffix if isinstance(like, PairsData) else ""
+        other = path.with_suffix(suffix) if suffix else path
+        if other == path or not other.is_file():
+            raise DataError(
+                "there is no file beside it with the texts that are wanted",
+                where=str(path),
+                fix="Give a table with a column of texts and one of those wanted, or two files "
+                f"such as test.en and test{suffix or '.de'}",
+            )
+        pairs = PairsData(source="pairs", path=str(path), target=str(other))
+        return list_pairs(pairs, base=base)
+    if target == "next":
+        return list_documents(DocumentsData(source="documents", path=str(path)), base=base)
+    if path.is_dir() and target == "letters":
+        return list_transcripts(str(path), base=base, group=None)
+    if path.is_file() and kind == "text":
+        return list_lines(LinesData(source="lines", path=str(path)), base=base)
+    return list_folder(str(path), base=base, group=None, kind=kind)
