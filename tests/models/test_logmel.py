@@ -288,7 +288,7 @@ def test_a_band_that_hardly_changes_is_not_magnified():
     logmel = LogMel(8000, mels=1)
     loudness = 1 + 0.02 * np.sin(np.arange(8000) / 900)
     tone = (9000 * loudness * np.sin(0.9 * np.arange(8000))).astype(np.int16)
-    features, _ = run(logmel, tone)
-    assert 1e-3 < features.std() < 0.1
+    features, frames = run(logmel, tone)
+    assert 1e-3 < features[0, 0, : int(frames)].std() < 0.1
     fit_normalisation(logmel, [(torch.from_numpy(tone)[None], torch.tensor([8000]))])
     assert torch.equal(logmel.std, torch.ones(1))
