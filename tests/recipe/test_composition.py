@@ -46,6 +46,11 @@ CAUGHT = [
     (LINES + "augment: {flip: random}", 4, "the section `augment` has no effect"),
     (LINES + "evaluate: {views: flip}", 4, "`evaluate.views` is for images"),
     (LINES + "train: {resolution: [{until: 0.5, size: 8}]}", 4, "`train.resolution` is for"),
+    (
+        LINES + "model: {init: other.mw}\ntext:\n  vectors: glove.txt",
+        6,
+        "`model.init` goes on with learnt ones",
+    ),
     (DIGITS + "task: regression", 2, "`data.source: digits` holds no numbers"),
     (LINES.replace("text-classification", "translation"), 3, "`data.source: lines` holds no texts"),
     (

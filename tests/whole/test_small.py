@@ -12,6 +12,7 @@ import pytest
 
 from modelwright import modelfile
 from modelwright.cli import main
+from modelwright.errors import RecipeError
 from modelwright.files import read_json
 from modelwright.pipeline import check, layers, new, run
 from modelwright.recipe import load_recipe
@@ -172,3 +173,36 @@ def test_training_further_keeps_the_tokenizer(small, tmp_path):
     old, found = modelfile.load(first), modelfile.load(result.model)
     assert found.input == old.input
     assert modelfile.rebuild(result.model).lineage[2]["step"] == "init"
+
+
+def test_words_start_from_a_file_and_their_neighbours_are_shown(small, tmp_path, capsys):
+    here, _ = small
+    # Words of one mood point one way; their vectors stay, as no parameter of the table is trained.
+    pleased, annoyed = ["delicious", "friendly", "warm"], ["cold", "rude", "slow"]
+    rows = [f"{word} 1 0.{at} 0 0" for at, word in enumerate(pleased)]
+    rows += [f"{word} 0 0 1 0.{at}" for at, word in enumerate(annoyed)]
+    (tmp_path / "vectors.txt").write_text("\n".join(rows) + "\n")
+    result = run(
+        here / "text-classification.yaml",
+        out=tmp_path,
+        overrides=[
+            "model={name: text-cnn, width: 4, filters: 4, kernels: [1]}",
+            f"text.vectors={json.dumps(str(tmp_path / 'vectors.txt'))}",
+            "train.groups=[{match: embedding.*, lr: 0}]",
+            "train.epochs=1",
+            "targets={}",
+            "evaluate={baselines: false, latency: false}",
+        ],
+    )
+    assert any(note.startswith("6 of") for note in result.said)
+    assert modelfile.rebuild(result.model).lineage[0]["words"] == 6
+    assert main(["inspect", str(result.model), "--word", "Delicious", "--json"]) == 0
+    near = [item["word"] for item in json.loads(capsys.readouterr().out)]
+    assert {"friendly", "warm"} == set(near[:2])
+    with pytest.raises(RecipeError, match="vectors of 4 numbers"):
+        run(
+            here / "text-classification.yaml",
+            out=tmp_path,
+            name="other",
+            overrides=[f"text.vectors={json.dumps(str(tmp_path / 'vectors.txt'))}"],
+        )

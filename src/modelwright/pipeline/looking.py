@@ -174,10 +174,15 @@ class NewResult:
     """What to type next."""
 
 
-_NEW = """\
+_HEAD = """\
 # Written by `modelwright new` from what it saw in the data: {seen}.
 # `modelwright config {name}` shows every other setting with its default.
 version: 1
+"""
+"""How every recipe that `new` writes begins."""
+_NEW = (
+    _HEAD
+    + """\
 data:
 {data}
 transforms:
@@ -198,10 +203,10 @@ train:
 targets:
   accuracy: ">= {target}"
 """
-_NEW_OTHER = """\
-# Written by `modelwright new` from what it saw in the data: {seen}.
-# `modelwright config {name}` shows every other setting with its default.
-version: 1
+)
+_NEW_OTHER = (
+    _HEAD
+    + """\
 task: {task}
 data:
 {data}
@@ -218,10 +223,10 @@ train:
 targets:
   accuracy: ">= {target}"
 """
-_NEW_NUMBERS = """\
-# Written by `modelwright new` from what it saw in the data: {seen}.
-# `modelwright config {name}` shows every other setting with its default.
-version: 1
+)
+_NEW_NUMBERS = (
+    _HEAD
+    + """\
 task: regression
 data:
 {data}
@@ -237,10 +242,10 @@ train:
 targets:
   r2: ">= 0.5"
 """
-_NEW_WRITTEN = """\
-# Written by `modelwright new` from what it saw in the data: {seen}.
-# `modelwright config {name}` shows every other setting with its default.
-version: 1
+)
+_NEW_WRITTEN = (
+    _HEAD
+    + """\
 task: {task}
 data:
 {data}
@@ -257,6 +262,7 @@ train:
 targets:
 {target}
 """
+)
 _NEW_WRITING: dict[str, tuple[str, float, dict[str, str]]] = {
     "next": (
         "text:\n  longest: 256  # tokens that it sees at once",
@@ -270,10 +276,9 @@ _NEW_WRITING: dict[str, tuple[str, float, dict[str, str]]] = {
     ),
 }
 """What the recipe of a task that writes texts says: input, rate, target."""
-_NEW_BOXES = """\
-# Written by `modelwright new` from what it saw in the data: {seen}.
-# `modelwright config {name}` shows every other setting with its default.
-version: 1
+_NEW_BOXES = (
+    _HEAD
+    + """\
 task: object-detection
 data:
 {data}
@@ -295,12 +300,12 @@ train:
 targets:
   map50: ">= 0.5"
 """
+)
 _BOXED_SIDES = (32, 160)
 """The smallest and the largest side that `new` writes for images with boxes."""
-_NEW_HEARD = """\
-# Written by `modelwright new` from what it saw in the data: {seen}.
-# `modelwright config {name}` shows every other setting with its default.
-version: 1
+_NEW_HEARD = (
+    _HEAD
+    + """\
 task: speech-recognition
 data:
 {data}
@@ -316,6 +321,7 @@ train:
 targets:
   wer: "<= 0.5"
 """
+)
 _INPUTS = {
     "text": """\
 text:

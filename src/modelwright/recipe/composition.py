@@ -211,6 +211,14 @@ RULES: tuple[Rule, ...] = (
         ("model.name", "data.source", "task"),
     ),
     Rule(
+        ("text.vectors", "model.init"),
+        "refused",
+        _when(lambda r: r.text.vectors is not None and isinstance(r.model, InitModel)),
+        "`text.vectors` starts a new network's words, and `model.init` goes on with learnt ones",
+        "Leave one of the two out",
+        ("text.vectors",),
+    ),
+    Rule(
         ("data.rename", "a task without labels"),
         "refused",
         its.foreign_rename,
