@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from modelwright.data.batches import Batches
 from modelwright.errors import RecipeError, StoppedError, TrainingError
 from modelwright.files import append_line, canonical_json, read_lines, write_bytes
 from modelwright.models.candidate import Candidate
+from modelwright.models.seq2seq import Seq2Seq
 from modelwright.recipe.data import AugmentSpec
 from modelwright.recipe.spec import seconds
 from modelwright.recipe.train import GdOptimizer, TrainSpec
@@ -33,6 +34,7 @@ from modelwright.training.checkpoint import (
     save_checkpoint,
 )
 from modelwright.training.decisions import StepTimer, choose_compile, choose_precision
+from modelwright.training.drafts import Drafts
 from modelwright.training.horizon import Horizon, steps_in
 from modelwright.training.loop import (
     Parts,
@@ -211,6 +213,7 @@ class _Training:
         self.selection = Selection(
             task.select_by, task.higher_is_better, spec.patience, ties_by=task.ties_by
         )
+        self.drafts = Drafts.of(data.validation, task, candidate.input)
         self.state = State(0, torch.zeros(2, device=device))
         self.horizon = Horizon.of(1)
         self.first_loss: float | None = None
@@ -323,8 +326,7 @@ class _Training:
         if self.data.validation is None or not len(self.data.validation):
             return 0.0
         begun = time.monotonic()
-        for _ in answers_of(self.network, self.data.validation, precision=self.parts.precision):
-            pass
+        self._scores(self.data.validation)
         return time.monotonic() - begun
 
     def _say_padding(self) -> None:
@@ -520,7 +522,10 @@ class _Training:
                     f"the network's outputs are not numbers any more (step {self.state.step})"
                 )
             tallies.append(self.task.tally(outputs, targets, self.data.labels))
-        return dict(self.task.summary(join(tallies)))
+        scores = dict(self.task.summary(join(tallies)))
+        if self.drafts is not None:
+            scores |= self.drafts.scores(cast(Seq2Seq, self.network))
+        return scores
 
     def pulse(self, state: State, steps_per_s: float) -> None:
         """Show progress, and save where that is due."""
