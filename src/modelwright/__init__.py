@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from modelwright.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from modelwright.errors import ModelwrightError
     from modelwright.modelfile import Model, load
@@ -44,10 +46,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("modelwright")
     if name in _HOMES:
         value = getattr(importlib.import_module(f"modelwright.{_HOMES[name]}"), name)
         globals()[name] = value

@@ -224,3 +224,36 @@ def test_muon_leaves_tables_and_recurrent_weights_to_the_rest():
     for name in ("embedding.weight", "recurrent", "head.weight"):
         step = before[name] - after[name]
         assert torch.allclose(step, torch.full_like(step, float(step.mean())), atol=1e-6), name
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kind", SPECS)
+def test_on_a_gpu_training_goes_on_from_its_saved_state(kind):
+    net = network().float().cuda()
+    inputs = images().float().cuda()
+
+    def steps(net, optimizer):
+        for _ in range(3):
+            for parameter in net.parameters():
+                parameter.grad = None
+            (net(inputs) ** 2).mean().backward()
+            optimizer.step(1.0, 0.0)
+
+    optimizer = Optimizer(net, spec(kind))
+    steps(net, optimizer)
+    again = copy.deepcopy(net)
+    resumed = Optimizer(again, spec(kind))
+    resumed.load_state({name: value.cpu() for name, value in optimizer.state().items()})
+    steps(net, optimizer)
+    steps(again, resumed)
+    torch.testing.assert_close(weights(net), weights(again), rtol=1e-4, atol=1e-5)
+
+
+def test_muon_doesnt_run_away_on_a_nearly_singular_gradient():
+    torch.manual_seed(0)
+    for rank in (1, 4):
+        matrix = torch.randn(64, rank) @ torch.randn(rank, 300) + 1e-2 * torch.randn(64, 300)
+        for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
+            found = orthogonalise(matrix.to(device), steps=5)
+            assert torch.linalg.matrix_norm(found, 2) < 1.3

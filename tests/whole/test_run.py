@@ -36,7 +36,7 @@ train:
   precision: fp32
   compile: off
 evaluate: {baselines: false, latency: false}
-resources: {threads: 1}
+resources: {threads: 1, device: cpu}
 """
 IN_A_RUN = {
     "decisions.json",

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from modelwright.cli import show
 from modelwright.errors import ModelFileError, RequestError
+from modelwright.version import __version__
 
 BARE = "version: 1\ndata: {source: digits}\n"
 
@@ -220,10 +221,7 @@ def schema(asked: Namespace) -> Answer:
 
 def version(asked: Namespace) -> Answer:
     """Print the version."""
-    from importlib import metadata
-
-    value = metadata.version("modelwright")
-    return Answer({"version": value}, f"modelwright {value}")
+    return Answer({"version": __version__}, f"modelwright {__version__}")
 
 
 def _path(text: str | None) -> Path | None:

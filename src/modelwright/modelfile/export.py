@@ -25,6 +25,8 @@ from modelwright.modelfile.graph import WEIGHTS_LOCATION
 from modelwright.modelfile.outputs import OutputForm
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
+from modelwright.models.logmel import LogMel
+from modelwright.version import __version__
 
 if TYPE_CHECKING:
     import onnx
@@ -35,7 +37,6 @@ IR_VERSION = 10
 PAST = "P"
 """The size of what was written before, which may be 0; all other free sizes are 1 or more."""
 _LIBRARIES = (
-    "modelwright",
     "numpy",
     "onnx",
     "onnxruntime",
@@ -111,7 +112,7 @@ def export(
 
 def environment() -> dict[str, Any]:
     """Return what wrote the file: versions and kind of machine, never names or paths of it."""
-    versions = {}
+    versions = {"modelwright": __version__}
     for library in _LIBRARIES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[library] = metadata.version(library)
@@ -170,8 +171,9 @@ def _export(
     import torch
     from onnxscript import optimizer
 
+    least = {PAST: 0} | _least_sound(network)
     free = {
-        size: torch.export.Dim(size, min=0 if size == PAST else 1)
+        size: torch.export.Dim(size, min=least.get(size, 1))
         for tensor in inputs
         for size in tensor.shape
         if isinstance(size, str)
@@ -205,6 +207,16 @@ def _export(
         optimizer.remove_unused_nodes(program.model)
         model: onnx.ModelProto = program.model_proto
     return model
+
+
+def _least_sound(network: nn.Module) -> dict[str, int]:
+    """Return the fewest samples of two frames, where a network makes frames of sounds.
+
+    torch 2.11 takes a single frame for another network, and refuses to export both in one. The
+    graph is the same for all that; shorter sounds are among those that prove it.
+    """
+    hops = [module.hop for module in network.modules() if isinstance(module, LogMel)]
+    return {"T": 1 + max(hops)} if hops else {}
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ operator itself with the weights under their names; training rearranges them for
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -131,12 +132,15 @@ def _computed(
     begin = first or [zeros] * cell.states
     settings = (True, 1, 0.0, layer.training, directions == 2, True)
     weights = layer.rearranged(cell)
-    if cell.operator == "LSTM":
-        outputs, _, memory = torch._VF.lstm(marked, begin, weights, *settings)
-        rest = [memory]
-    else:
-        outputs, _ = torch._VF.gru(marked, begin[0], weights, *settings)
-        rest = []
+    with warnings.catch_warnings():
+        # They are made anew for each batch, so that a GPU copies them into one piece: a small cost.
+        warnings.filterwarnings("ignore", message="RNN module weights are not part of single")
+        if cell.operator == "LSTM":
+            outputs, _, memory = torch._VF.lstm(marked, begin, weights, *settings)
+            rest = [memory]
+        else:
+            outputs, _ = torch._VF.gru(marked, begin[0], weights, *settings)
+            rest = []
     at = (length - 1)[:, None, None].expand(-1, 1, hidden)
     ends = [outputs[..., :hidden].gather(1, at).squeeze(1)]
     if directions == 2:
@@ -309,7 +313,8 @@ class RnnClassifier(nn.Module):
             return h[-self.recurrent.directions :].transpose(0, 1).flatten(1)
         is_padding = ~mask(length, x.shape[1])[..., None]
         if self.pooling == "max":
-            return x.masked_fill(is_padding, -math.inf).amax(1)
+            # Not `amax`: see `Speednet.forward`.
+            return x.masked_fill(is_padding, -math.inf).max(1).values
         if self.pooling == "mean":  # The outputs are zero at padding.
             return x.sum(1) / length[:, None].to(x.dtype)
         scores: Tensor = self.scores(x).masked_fill(is_padding, -math.inf)

@@ -127,5 +127,6 @@ class SoundClassifier(nn.Module):
             maps, steps = block(maps, steps)
         flat = maps.flatten(1, 2)  # [N, C·M, S], 0 at padding and nowhere below
         mean = flat.sum(2) / steps[:, None]
-        outputs: Tensor = self.head(self.dropout(torch.cat([mean, flat.amax(2)], dim=1)))
+        # Not `amax`: see `Speednet.forward`.
+        outputs: Tensor = self.head(self.dropout(torch.cat([mean, flat.max(2).values], dim=1)))
         return outputs

@@ -96,7 +96,9 @@ class Speednet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
         x = self.groups(F.gelu(self.whiten(images)))
-        outputs: Tensor = self.head(x.amax((2, 3))) * self.scale
+        # Not `amax`, whose gradient asks which values equal the largest: compiled in bf16, where
+        # that is rounded and they aren't yet, none does, and 0 is divided by 0.
+        outputs: Tensor = self.head(F.adaptive_max_pool2d(x, 1).flatten(1)) * self.scale
         return outputs
 
 

@@ -55,6 +55,7 @@ class TextCnn(nn.Module):
             # One window about each word, as if zeros stood around the text: there is always one.
             before = (size - 1) // 2
             answers = convolution(F.pad(x, (before, size - 1 - before)))
-            found.append(answers.masked_fill(is_padding, -math.inf).amax(2))
+            # Not `amax`: see `Speednet.forward`.
+            found.append(answers.masked_fill(is_padding, -math.inf).max(2).values)
         outputs: Tensor = self.head(self.dropout(F.relu(torch.cat(found, dim=1))))
         return outputs

@@ -16,6 +16,7 @@ from modelwright.recipe import Recipe, load_recipe
 from modelwright.recipe.model import InitModel
 from modelwright.run import Decisions, Observe, Progress, Run, is_main_process
 from modelwright.transforms import ImageInput
+from modelwright.version import __version__
 
 RecipeLike = Recipe | Path | str
 
@@ -128,7 +129,7 @@ def usable_cores() -> int:
 def environment(context: Run) -> dict[str, str]:
     """Return what the run ran on, as far as results may depend on it."""
     found = {
-        "modelwright": metadata.version("modelwright"),
+        "modelwright": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "device": context.device,

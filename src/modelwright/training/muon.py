@@ -22,7 +22,8 @@ def orthogonalise(matrix: Tensor, *, steps: int) -> Tensor:
     """Return about the nearest matrix with all singular values near 1.
 
     Each step multiplies X from the left by a polynomial in its Gram matrix X·Xᵀ. The products are
-    gathered on the small square side, and X is multiplied once, at the end.
+    gathered on the small square side, and X is multiplied once, at the end. All of it in the
+    matrix's own format: in bf16 the gathered products of a nearly singular matrix run away.
 
     Args:
         matrix: `[R, C]`.
@@ -30,8 +31,7 @@ def orthogonalise(matrix: Tensor, *, steps: int) -> Tensor:
     """
     wide = matrix.shape[0] <= matrix.shape[1]
     x = matrix if wide else matrix.mT
-    # Divided in the matrix's own format first: in bf16 a tiny gradient's length would be lost.
-    x = (x / x.norm().clamp_min(1e-7)).to(_fast_dtype(matrix))
+    x = x / x.norm().clamp_min(1e-7)
     a, b, c = _QUINTIC
     gram = x @ x.mT
     factor: Tensor | None = None
@@ -42,12 +42,7 @@ def orthogonalise(matrix: Tensor, *, steps: int) -> Tensor:
         if step + 1 < steps:
             gram = polynomial @ gram @ polynomial
     found: Tensor = x if factor is None else factor @ x
-    return (found if wide else found.mT).to(matrix.dtype)
-
-
-def _fast_dtype(matrix: Tensor) -> torch.dtype:
-    """Return bf16 on a GPU; processors multiply small matrices of fp32 as fast."""
-    return torch.bfloat16 if matrix.is_cuda and matrix.dtype == torch.float32 else matrix.dtype
+    return found if wide else found.mT
 
 
 class Muon(torch.optim.Optimizer):

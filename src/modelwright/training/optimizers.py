@@ -138,7 +138,7 @@ class Optimizer:
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:
     if value.ndim == 0:
-        return value.clone()  # Adam's step count stays on the processor.
+        return value.to(parameter.device, copy=True)  # Fused, Adam's step count lies there too.
     empty = torch.empty_like(parameter, dtype=value.dtype)  # keeps the memory format
     return empty.copy_(value)
 

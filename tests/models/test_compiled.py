@@ -1,0 +1,64 @@
+"""Networks compiled for real, in bf16: what a fused kernel rounds elsewhere must not matter."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+
+from modelwright.models import build
+from modelwright.models.rnn import RnnClassifier
+from modelwright.models.sound import SoundClassifier
+from modelwright.models.text_cnn import TextCnn
+from modelwright.recipe.model import SpeednetModel
+
+TOKENS = (torch.randint(1, 30, (4, 9)), torch.tensor([9, 7, 3, 1]))
+pytestmark = pytest.mark.skipif(
+    shutil.which("g++") is None and shutil.which("clang++") is None,
+    reason="compiling for the processor takes a C++ compiler",
+)
+
+
+def speednet():
+    spec = SpeednetModel(name="speednet", widths=(8, 8, 8))
+    network = build(
+        spec, channels=3, height=16, width=16, num_outputs=3, mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+    return network, (torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8),)
+
+
+def sound():
+    network = SoundClassifier(3, sampling_rate=8000, mels=16, widths=(4, 8), dropout=0.0)
+    samples = torch.randint(-9000, 9000, (3, 4000), dtype=torch.int16)
+    return network, (samples, torch.tensor([4000, 3000, 1000]))
+
+
+def text_cnn():
+    return TextCnn(30, 3, width=8, filters=8, kernels=(2, 3), dropout=0.0), TOKENS
+
+
+def rnn():
+    settings = {"layers": 1, "cell": "gru", "bidirectional": True, "pooling": "max"}
+    return RnnClassifier(30, 3, width=8, hidden=8, dropout=0.0, **settings), TOKENS
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        speednet,
+        *(pytest.param(item, marks=pytest.mark.slow) for item in (sound, text_cnn, rnn)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_gradients_are_numbers(made):
+    torch.manual_seed(0)
+    torch.compiler.reset()
+    network, inputs = made()
+    network.train().compile(dynamic=False)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        outputs = network(*inputs)
+    outputs.float().square().sum().backward()
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            assert torch.isfinite(parameter.grad).all(), name
