@@ -105,6 +105,36 @@ def test_tables_of_texts_gzipped_too(tmp_path):
         prepared(tmp_path, "source: table, path: torn.csv", TEXTS)
 
 
+def test_tables_whose_columns_no_line_names(tmp_path):
+    rows = [f'"Day {at}," he said.\tthing {at}\t{"ab"[at % 2]}' for at in range(30)]
+    (tmp_path / "t.txt.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
+    found = prepared(
+        tmp_path, "source: table, path: t.txt.gz, columns: ['text', '-', 'label']", TEXTS
+    )
+    assert found.labels == ("a", "b")
+    assert found.store.original(0).decode() == '"Day 0," he said.'
+    assert len(found.store) == 30
+    with pytest.raises(DataError, match=r"t\.txt\.gz:1: this row has 3 cells and `data.columns` 2"):
+        prepared(tmp_path, "source: table, path: t.txt.gz, columns: [text, label]", TEXTS)
+    with pytest.raises(DataError, match="two columns have one name"):
+        prepared(tmp_path, "source: table, path: t.txt.gz, columns: [text, text, label]", TEXTS)
+    with pytest.raises(DataError, match="no column `text`"):
+        prepared(tmp_path, "source: table, path: t.txt.gz, columns: [a, b, label]", TEXTS)
+    (tmp_path / "t.jsonl").write_text('{"text": "a", "label": "b"}\n' * 9)
+    with pytest.raises(DataError, match="names those of text tables"):
+        prepared(tmp_path, "source: table, path: t.jsonl, columns: [text, label]", TEXTS)
+
+
+def test_tab_separated_text_is_quoted_or_isnt(tmp_path):
+    quoted = "text\tlabel\n" + "".join(f'"a ""word"" {at}"\t{"ab"[at % 2]}\n' for at in range(30))
+    (tmp_path / "q.tsv").write_text(quoted)
+    found = prepared(tmp_path, "source: table, path: q.tsv", TEXTS)
+    assert found.store.original(1).decode() == 'a "word" 1'
+    (tmp_path / "torn.tsv").write_text('text\tlabel\n"a\tb\nc\td\te\n')
+    with pytest.raises(DataError, match=r"torn\.tsv"):
+        prepared(tmp_path, "source: table, path: torn.tsv", TEXTS)
+
+
 def test_folders_of_texts(tmp_path):
     for label in ("glad", "sad"):
         (tmp_path / "t" / label).mkdir(parents=True)

@@ -207,6 +207,16 @@ CAUGHT = [
         "the target `latency_p95_ms` needs what `evaluate.latency: false` leaves out",
     ),
     (
+        DIGITS + "targets: {recall_at_threshold: '>= 0.9'}",
+        3,
+        "the target `recall_at_threshold` needs a threshold",
+    ),
+    (
+        data("source: table, path: t.csv") + "task: regression\nevaluate: {recall: {label: sick}}",
+        4,
+        "regression names none",
+    ),
+    (
         data("source: digits, limit: 1000") + "targets: {accuracy: '>= 0.9'}",
         None,
         "leaves at most 1,000 samples",

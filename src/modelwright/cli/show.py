@@ -19,6 +19,8 @@ HEADLINE = (
     "top5_accuracy",
     "f1_macro",
     "recall_macro",
+    "recall_at_threshold",
+    "precision_at_threshold",
     "calibration_error",
     "rmse",
     "mae",

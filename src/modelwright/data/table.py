@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -236,6 +236,7 @@ def _key(
         *targets,
         spec.split_column or "",
         spec.split.column or "",
+        *(spec.columns or ()),
     ]
     marks += [digest(file.read_bytes()) for file, _ in files]
     root = path if path.is_dir() else path.parent
@@ -277,7 +278,7 @@ def _read(
     file: Path, split: str, spec: TableData, kind: Kind, targets: Sequence[str], key: str
 ) -> _Rows:
     column, numbers = str(getattr(spec, kind)), key == "numbers"
-    columns = _columns(file)
+    columns = _columns(file, spec.columns)
     if not columns:
         raise DataError("the table is empty", where=str(file))
     wanted: dict[str, str] = {kind: column}
@@ -303,7 +304,7 @@ def _read(
         labels = [_wanted(value) for value in columns_of_targets[0]]
     else:
         labels = [WHOLE] * count
-    first_line = 2 if _suffix(file).startswith((".csv", ".tsv")) else 1
+    has_header = _suffix(file).startswith((".csv", ".tsv")) and spec.columns is None
     rows = _Rows(
         path=file,
         inputs=inputs,
@@ -312,7 +313,7 @@ def _read(
         extras=[_text(v) for v in columns[spec.split.column]()]
         if spec.split.column
         else [""] * count,
-        first_line=None if file.suffix.lower() == ".parquet" else first_line,
+        first_line=None if file.suffix.lower() == ".parquet" else 1 + has_header,
     )
     if spec.split_column is None:
         return rows
@@ -376,15 +377,28 @@ def _suffix(file: Path) -> str:
 Column = Callable[[], Sequence[Any]]
 
 
-def _columns(file: Path) -> Mapping[str, Column]:
-    """Return a function for each column of a file."""
+def _columns(file: Path, names: Sequence[str] | None = None) -> Mapping[str, Column]:
+    """Return a function for each column of a file.
+
+    Args:
+        file: the table.
+        names: what its columns are called, where no line of it says so.
+    """
     kind = _suffix(file)
+    if names is not None and kind.removesuffix(".gz") not in _DELIMITED:
+        raise DataError(
+            f"`columns` names those of text tables, and this is `{kind}`",
+            where=str(file),
+            fix="Leave `data.columns` out",
+        )
     try:
         match kind.removesuffix(".gz"):
+            case ".txt" if names is not None:
+                return _delimited(file, None, names)
             case ".parquet":
                 return _parquet(file)
             case ".csv" | ".tsv":
-                return _delimited(file, "\t" if kind.startswith(".tsv") else None)
+                return _delimited(file, "\t" if kind.startswith(".tsv") else None, names)
             case ".jsonl":
                 return _json_lines(file)
     except OSError as error:
@@ -429,21 +443,57 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
         return {}
 
 
-def _delimited(file: Path, delimiter: str | None) -> Mapping[str, Column]:
+_DELIMITED = (".csv", ".tsv", ".txt")
+UNUSED = "-"
+"""The name of a column that is left out."""
+
+
+def _delimited(
+    file: Path, delimiter: str | None, names: Sequence[str] | None
+) -> Mapping[str, Column]:
     text = decoded(read_maybe_packed(file), file, "table")
     if delimiter is None:
         first = text.partition("\n")[0]
         delimiter = max(",;\t|", key=first.count) if any(sign in first for sign in ",;\t|") else ","
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        header, rows = _cells(file, text, delimiter, names, quoting=csv.QUOTE_MINIMAL)
+    except DataError:
+        # Sentences that begin with a quotation mark: tab-separated text is often not quoted at all.
+        if delimiter != "\t":
+            raise
+        header, rows = _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
+    used = [name for name in header if name != UNUSED]
+    if len(set(used)) != len(used):
+        where = "data.columns" if names else f"{file}:1"
+        raise DataError("two columns have one name", where=where)
+
+    def column(number: int) -> Column:
+        return lambda: [row[number] for row in rows]
+
+    return {name: column(number) for number, name in enumerate(header) if name != UNUSED}
+
+
+def _cells(
+    file: Path, text: str, delimiter: str, names: Sequence[str] | None, *, quoting: Literal[0, 3]
+) -> tuple[list[str], list[list[str]]]:
+    """Return the names of the columns, and the cells of each row.
+
+    Raises:
+        DataError: a row can't be read, or has more or fewer cells than there are names.
+    """
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting
+    )
     rows: list[list[str]] = []
     try:
-        header = next(reader, [])
+        header = list(names) if names else [name.strip() for name in next(reader, [])]
         for row in reader:
             if not row:
                 continue
             if len(row) != len(header):
+                named = "`data.columns`" if names else "the header"
                 raise DataError(
-                    f"this row has {len(row)} cells and the header {len(header)}",
+                    f"this row has {len(row)} cells and {named} {len(header)}",
                     where=f"{file}:{reader.line_num}",
                     fix='Put cells that hold the separator into double quotes: "a, b"',
                 )
@@ -452,13 +502,7 @@ def _delimited(file: Path, delimiter: str | None) -> Mapping[str, Column]:
         raise DataError(
             f"this row can't be read: {error}", where=f"{file}:{reader.line_num}"
         ) from error
-    if len(set(header)) != len(header):
-        raise DataError("two columns have one name", where=f"{file}:1")
-
-    def column(number: int) -> Column:
-        return lambda: [row[number] for row in rows]
-
-    return {name.strip(): column(number) for number, name in enumerate(header)}
+    return header, rows
 
 
 def _json_lines(file: Path) -> Mapping[str, Column]:

@@ -20,6 +20,12 @@ from modelwright.evaluation.measure import (
 from modelwright.evaluation.openings import Openings, open_test, openings
 from modelwright.evaluation.scores import Scored, measure_scores, measure_texts
 from modelwright.evaluation.simple import average_boxes, frequent_tokens, mean_numbers
+from modelwright.evaluation.threshold import (
+    choose_threshold,
+    chosen_threshold,
+    measure_threshold,
+    require_class,
+)
 
 __all__ = [
     "BASELINES",
@@ -36,6 +42,8 @@ __all__ = [
     "Verdict",
     "answer",
     "average_boxes",
+    "choose_threshold",
+    "chosen_threshold",
     "compare",
     "frequent_tokens",
     "hardware",
@@ -47,8 +55,10 @@ __all__ = [
     "measure_latency",
     "measure_scores",
     "measure_texts",
+    "measure_threshold",
     "open_test",
     "openings",
+    "require_class",
     "runtime",
     "sizes",
 ]

@@ -13,10 +13,11 @@ from modelwright import data, evaluation, modelfile
 from modelwright.data import Prepared, Split
 from modelwright.errors import DataError, RecipeError
 from modelwright.evaluation import Measurement, Openings, Place, Scored, headline
-from modelwright.ledger import Ledger
+from modelwright.ledger import Evidence, Ledger
 from modelwright.pipeline.asking import Asked, usable_cores
 from modelwright.recipe import parse_recipe
 from modelwright.recipe.data import DataSpec
+from modelwright.recipe.evaluate import RecallSpec
 from modelwright.run import Observe, Progress, Run, silent
 from modelwright.tasks import TASKS
 
@@ -78,6 +79,7 @@ def _measure_classes(
         observe=context.observe,
     )
     context.ledger.extend(found.evidence)
+    context.ledger.extend(_at_threshold(model, samples, fingerprint, place, asked, prepared))
     if asked.recipe.evaluate.baselines:
         context.ledger.extend(
             evaluation.measure_baselines(
@@ -90,6 +92,33 @@ def _measure_classes(
             )
         )
     return found
+
+
+def _at_threshold(
+    model: modelfile.Model,
+    samples: Split,
+    fingerprint: str,
+    place: Place,
+    asked: Asked,
+    prepared: Prepared,
+) -> list[Evidence]:
+    """Choose the threshold that the recipe asks for, if it does, and measure it on the samples."""
+    wanted = asked.recipe.evaluate.recall
+    if wanted is None:
+        return []
+    validation = prepared.dataset().validation
+    assert validation is not None  # `require_held_out` has seen to it before training.
+    chosen = evaluation.choose_threshold(
+        model,
+        validation,
+        label=wanted.label,
+        at_least=wanted.at_least,
+        fingerprint=prepared.fingerprint("validation"),
+    )
+    measured = evaluation.measure_threshold(
+        model, samples, chosen, fingerprint=fingerprint, place=place
+    )
+    return [chosen, *measured]
 
 
 def _measure_scores(
@@ -159,12 +188,22 @@ def _as_asked(prepared: Prepared, samples: Split) -> NDArray[Any] | Sequence[Any
             return [item["samples"][: item["length"]] for item in held]
 
 
-def require_held_out(prepared: Prepared) -> None:
-    """Refuse data of which nothing is left to measure on.
+def require_held_out(prepared: Prepared, recall: RecallSpec | None) -> None:
+    """Refuse data of which nothing is left to measure on, or to choose a threshold by.
 
     Raises:
-        DataError: there is neither a test nor a validation split.
+        DataError: there is neither a test nor a validation split, or no validation split for a
+            threshold, or not the class that it is wanted for.
     """
+    if recall is not None:
+        evaluation.require_class(recall.label, prepared.labels)
+        if prepared.dataset().validation is None:
+            raise DataError(
+                "the threshold of `evaluate.recall` is chosen on a validation split, and there is "
+                "none",
+                where="data.split",
+                fix="Give `data.split.val` a share above 0",
+            )
     if prepared.test() is None and prepared.dataset().validation is None:
         raise DataError(
             "there is neither a test nor a validation split to measure on",
@@ -247,4 +286,10 @@ def evaluate(
         found = evaluation.measure(
             loaded, samples, fingerprint=fingerprint, place=place, observe=observe
         )
+        chosen = evaluation.chosen_threshold(loaded.ledger)
+        if chosen is not None:
+            more = evaluation.measure_threshold(
+                loaded, samples, chosen, fingerprint=fingerprint, place=place
+            )
+            found = replace(found, evidence=(*found.evidence, *more))
     return {"metrics": headline(Ledger(found.evidence))}

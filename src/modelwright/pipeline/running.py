@@ -75,7 +75,7 @@ def run(
             run_folder=folder if is_main_process() else None,
             observe=notes,
         )
-        require_held_out(prepared)
+        require_held_out(prepared, asked.recipe.evaluate.recall)
         start = _first_candidate(asked, prepared, context)
         _rehearse(start, asked, prepared, context)
         trained, fitted = _train(start, asked, prepared, context)

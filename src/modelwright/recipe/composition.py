@@ -507,6 +507,22 @@ RULES: tuple[Rule, ...] = (
         ("evaluate.latency", "targets"),
     ),
     Rule(
+        ("targets at a threshold", "evaluate.recall"),
+        "refused",
+        lambda r: "" if r.evaluate.recall else its.threshold_target(r),
+        "the target {} needs a threshold, and nothing says for which class",
+        "Write `evaluate.recall`, or remove the target",
+        ("targets",),
+    ),
+    Rule(
+        ("evaluate.recall", "no classes"),
+        "refused",
+        lambda r: r.task if r.evaluate.recall and r.task in its.OF else "",
+        "`evaluate.recall` is for a class, and {} names none",
+        "Leave it out",
+        ("evaluate.recall",),
+    ),
+    Rule(
         ("targets", "data.limit"),
         "said",
         lambda r: f"{r.data.limit:,}" if r.targets and r.data.limit else "",

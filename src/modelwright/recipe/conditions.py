@@ -21,7 +21,7 @@ from modelwright.recipe.data import (
     TextSpec,
     TransformsSpec,
 )
-from modelwright.recipe.evaluate import METRICS, TIMED, parse_target
+from modelwright.recipe.evaluate import AT_THRESHOLD, METRICS, TIMED, parse_target
 from modelwright.recipe.model import (
     BowModel,
     CnnModel,
@@ -404,6 +404,11 @@ def wrong_way(recipe: Recipe) -> str:
 def timed_target(recipe: Recipe) -> str:
     """Name the first target that needs times."""
     return next((f"`{name}`" for name in recipe.targets if name in TIMED), "")
+
+
+def threshold_target(recipe: Recipe) -> str:
+    """Name the first target that needs a threshold."""
+    return next((f"`{name}`" for name in recipe.targets if name in AT_THRESHOLD), "")
 
 
 def foreign_split_column(recipe: Recipe) -> bool:

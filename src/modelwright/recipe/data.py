@@ -111,6 +111,9 @@ class TableData(_DataSpec):
     """What a regression predicts them from; other tasks know it themselves."""
     split_column: str | None = None
     """The column that says train, val or test."""
+    columns: Annotated[tuple[str, ...], FromList, Field(min_length=1)] | None = None
+    """Names for the columns, from the left, where no line of a text table names them. The file may
+    then be called `.txt` too; a name of `-` leaves a column out."""
 
 
 class LinesData(_DataSpec):

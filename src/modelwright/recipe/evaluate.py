@@ -80,6 +80,16 @@ METRICS: dict[str, Metric] = {
     "map50_95": Metric(
         "mean average precision over overlaps from 0.5 to 0.95", is_share=True, of=("boxes",)
     ),
+    "recall_at_threshold": Metric(
+        "recall of the class of `evaluate.recall`, called from its threshold on",
+        is_share=True,
+        of=("labels",),
+    ),
+    "precision_at_threshold": Metric(
+        "precision of the class of `evaluate.recall`, called from its threshold on",
+        is_share=True,
+        of=("labels",),
+    ),
     "latency_p50_ms": Metric("median time of one prediction", higher_is_better=False),
     "latency_p95_ms": Metric("time that 95 % of predictions stay within", higher_is_better=False),
     "latency_p99_ms": Metric("time that 99 % of predictions stay within", higher_is_better=False),
@@ -91,6 +101,8 @@ METRICS: dict[str, Metric] = {
 }
 """What can be measured and so targeted, by its name in the ledger."""
 
+AT_THRESHOLD = ("recall_at_threshold", "precision_at_threshold")
+"""The metrics that `evaluate.recall` asks for."""
 TIMED = tuple(name for name in METRICS if name.startswith(("latency_", "throughput_")))
 """The metrics that `latency: false` leaves out."""
 
@@ -108,6 +120,19 @@ class LetterModelSpec(Spec):
     """How much its say counts beside the network's."""
 
 
+class RecallSpec(Spec):
+    """From which probability on a class is called, so that few of it are missed.
+
+    The highest such probability is chosen on the validation split; what it comes to on the test
+    split is measured as `recall_at_threshold` and `precision_at_threshold`.
+    """
+
+    label: str
+    """The class that is not to be missed."""
+    at_least: Annotated[float, Field(gt=0, le=1)] = 0.95
+    """The share of it that is to be found in the validation split."""
+
+
 class EvaluateSpec(Spec):
     """How the shipped file is measured."""
 
@@ -119,6 +144,8 @@ class EvaluateSpec(Spec):
     """Also measure time per prediction."""
     letter_model: LetterModelSpec | None = None
     """Of speech recognition: let a model of the training texts' letters have its say."""
+    recall: RecallSpec | None = None
+    """Of a classification: choose a threshold for a class that is not to be missed."""
 
 
 def parse_target(target: str) -> tuple[str, float]:

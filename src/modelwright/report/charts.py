@@ -130,6 +130,10 @@ def line_chart(
     return f'<figure class="chart">{shown}</figure>'
 
 
+WRITTEN = ("bleu", "rouge_l")
+"""What texts that are written in training are judged by."""
+
+
 def learning_curves(
     history: Sequence[Mapping[str, float]],
     *,
@@ -162,6 +166,16 @@ def learning_curves(
                 write=_coarse_percent if is_share(select_by) else short,
             )
         )
+    charts += [
+        line_chart(
+            [line("validation images", f"val_{name}", "--series-2")],
+            title=f"{name_of(name)} of some texts written so far: higher is better",
+            mark=mark,
+            write=short,
+        )
+        for name in WRITTEN
+        if any(f"val_{name}" in record for record in history)
+    ]
     return [chart for chart in charts if chart]
 
 

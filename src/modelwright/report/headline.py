@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from modelwright.evaluation import WITHOUT_NEAR, Verdict, answer
+from modelwright.evaluation import WITHOUT_NEAR, Verdict, answer, chosen_threshold
 from modelwright.ledger import Evidence
 from modelwright.report.story import Story
 from modelwright.report.tables import compared_by
@@ -17,6 +17,7 @@ from modelwright.report.words import (
     meaning_of,
     name_of,
     percent,
+    plain,
     short,
 )
 
@@ -38,6 +39,7 @@ def headline_sentences(story: Story) -> list[Sentence]:
         *_how_good(accuracy, story.thing),
         *_how_near(story),
         *_how_well(story),
+        *_from_when(story),
         *about_targets(story.verdicts),
     ]
     main = story.ledger.find(compared_by(story.ledger))
@@ -81,6 +83,22 @@ def _how_good(accuracy: Evidence | None, thing: str) -> Iterator[Sentence]:
             f"{percent(accuracy.high)}"
         )
     yield Sentence(f"{text}.")
+
+
+def _from_when(story: Story) -> Iterator[Sentence]:
+    """Say from which probability on a class is called, where the recipe asks for that."""
+    chosen = chosen_threshold(story.ledger)
+    recall = story.ledger.find("recall_at_threshold")
+    precision = story.ledger.find("precision_at_threshold")
+    if chosen is None or recall is None or precision is None:
+        return
+    label = plain(chosen.slice.removeprefix("label="))
+    yield Sentence(
+        f"Called “{label}” from a probability of {percent(chosen.value)} on, "
+        f"{percent(recall.value)} of the {recall.n:,} {story.thing}s of “{label}” are found "
+        f"({percent(recall.low)} to {percent(recall.high)}), and {percent(precision.value)} of "
+        "those called so are right."
+    )
 
 
 def _how_near(story: Story) -> Iterator[Sentence]:

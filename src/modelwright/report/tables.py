@@ -33,6 +33,8 @@ OVERALL = (
     "recall_macro",
     "f1_macro",
     "f1_weighted",
+    "recall_at_threshold",
+    "precision_at_threshold",
     "log_loss",
     "calibration_error",
     "rmse",

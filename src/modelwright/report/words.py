@@ -50,6 +50,14 @@ NAMES = {
         "F1, weighted by the classes' size",
         "The same; a class counts as much as it has images.",
     ),
+    "recall_at_threshold": (
+        "recall from the threshold on",
+        "Of the images of the class that is not to be missed, how many are found.",
+    ),
+    "precision_at_threshold": (
+        "precision from the threshold on",
+        "Of the images that are called so, how many are.",
+    ),
     "log_loss": (
         "log loss",
         "How surprised the model is by the truth: 0 is perfect, and being surely wrong costs most.",

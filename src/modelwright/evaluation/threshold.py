@@ -1,0 +1,140 @@
+"""From which probability on a class is called, so that few of it are missed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright import metrics
+from modelwright.data.dataset import Split
+from modelwright.errors import DataError, nearest
+from modelwright.evaluation.intervals import share
+from modelwright.evaluation.latency import Place
+from modelwright.evaluation.measure import CHUNK, HasOutputs
+from modelwright.ledger import Evidence, Ledger, exact
+
+THRESHOLD = "threshold"
+_SLICE = "label="
+
+
+def highest_threshold(
+    probabilities: NDArray[np.floating[Any]], of_class: NDArray[np.bool_], *, at_least: float
+) -> float:
+    """Return the highest probability from which on a class can be called and this recall is kept.
+
+    Args:
+        probabilities: `[N]`, of the class.
+        of_class: `[N]`, which samples are of it; at least one.
+        at_least: the recall that is wanted, above 0, at most 1.
+
+    >>> highest_threshold(np.array([0.9, 0.4, 0.7, 0.8]), np.array([1, 1, 0, 1]) > 0, at_least=0.6)
+    0.8
+    """
+    own = np.sort(probabilities[of_class])[::-1]
+    # Less a hair, so that 0.95 · 20 asks for 19 of them and not for 20.
+    needed = max(int(np.ceil(at_least * len(own) - 1e-9)), 1)
+    return float(own[needed - 1])
+
+
+def choose_threshold(
+    model: HasOutputs, validation: Split, *, label: str, at_least: float, fingerprint: str
+) -> Evidence:
+    """Choose on the validation split from which probability on a class is called.
+
+    Raises:
+        DataError: the model has no such class, or the split no sample of it.
+    """
+    number = require_class(label, model.labels)
+    probabilities, of_class = _answers(model, validation, number)
+    if not of_class.any():
+        raise DataError(
+            f"the validation split holds no `{label}`, so no threshold can be chosen for it",
+            where="evaluate.recall",
+            fix="Raise `data.split.val`",
+        )
+    return exact(
+        THRESHOLD,
+        highest_threshold(probabilities, of_class, at_least=at_least),
+        method=f"the highest probability from which on at least {at_least:g} of the validation "
+        f"split's {int(of_class.sum()):,} `{label}` are called so",
+        model=model.digest,
+        split="validation",
+        data=fingerprint,
+        slice=f"{_SLICE}{label}",
+    )
+
+
+def measure_threshold(
+    model: HasOutputs, samples: Split, chosen: Evidence, *, fingerprint: str, place: Place
+) -> list[Evidence]:
+    """Return the recall and the precision of a class that is called from a threshold on.
+
+    Args:
+        model: the model file, loaded.
+        samples: the split that is measured on.
+        chosen: what `choose_threshold` returned.
+        fingerprint: the digest of the samples.
+        place: hardware, runtime and threads.
+    """
+    label = chosen.slice.removeprefix(_SLICE)
+    probabilities, of_class = _answers(model, samples, require_class(label, model.labels))
+    called = probabilities >= chosen.value
+    hits = int((called & of_class).sum())
+    split = samples.name if samples.name in ("test", "validation", "train") else ""
+    found = []
+    for metric, count, what in (
+        ("recall_at_threshold", int(of_class.sum()), f"share of the `{label}` that are called so"),
+        ("precision_at_threshold", int(called.sum()), f"share of those called `{label}` that are"),
+    ):
+        low, high = share(hits, count)
+        found.append(
+            Evidence(
+                metric=metric,
+                value=hits / count if count else 0.0,
+                low=low,
+                high=high,
+                n=count,
+                method=f"{what}, from a probability of {chosen.value:.4g} on; Wilson interval",
+                model=model.digest,
+                split=split,  # type: ignore[arg-type]
+                data=fingerprint,
+                hardware=place.hardware,
+                runtime=place.runtime,
+                threads=place.threads,
+            )
+        )
+    return found
+
+
+def chosen_threshold(ledger: Ledger) -> Evidence | None:
+    """Return the threshold that was chosen when a file was made, if one was."""
+    return next((record for record in ledger if record.metric == THRESHOLD), None)
+
+
+def require_class(label: str, labels: Sequence[str]) -> int:
+    """Return the number of a class.
+
+    Raises:
+        DataError: there is no such class.
+    """
+    if label not in labels:
+        raise DataError(
+            f"there is no class `{label}`",
+            where="evaluate.recall.label",
+            why=nearest(label, labels) or f"The classes are {', '.join(labels[:10])}",
+        )
+    return list(labels).index(label)
+
+
+def _answers(
+    model: HasOutputs, samples: Split, number: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the probability of a class for each sample `[N]`, and whether it is of it `[N]`."""
+    parts = [
+        metrics.softmax(model.outputs(samples.gather(slice(start, start + CHUNK))))[:, number]
+        for start in range(0, len(samples), CHUNK)
+    ]
+    return np.concatenate(parts), np.asarray(samples.targets[:]) == number

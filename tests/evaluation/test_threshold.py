@@ -1,0 +1,94 @@
+"""The probability from which on a class is called: chosen on validation, measured on test."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import precision_recall_curve
+
+from modelwright.data.dataset import Split
+from modelwright.errors import DataError
+from modelwright.evaluation import (
+    Place,
+    choose_threshold,
+    chosen_threshold,
+    measure_threshold,
+    require_class,
+)
+from modelwright.evaluation.threshold import highest_threshold
+from modelwright.ledger import Ledger
+
+PLACE = Place("a processor", "a runtime", 1)
+
+
+class Model:
+    """Says how probable the second class is: what its input holds."""
+
+    digest, labels = "sha256:0", ("well", "sick")
+    parameters = multiply_adds = size_bytes = file_bytes = 1
+
+    def outputs(self, inputs):
+        chance = inputs[:, 0].astype(np.float64)
+        return np.stack([np.log1p(-chance), np.log(chance)], axis=1)
+
+
+def split(name, chances, targets):
+    inputs = np.array(chances, np.float32)[:, None]
+    return Split(name, inputs, np.arange(len(inputs)), np.array(targets))
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.01, 0.99), st.booleans()), min_size=1, max_size=60).filter(
+        lambda rows: any(own for _, own in rows)
+    ),
+    st.floats(0.01, 1.0),
+)
+def test_it_is_the_highest_that_keeps_the_recall(rows, at_least):
+    chances = np.array([chance for chance, _ in rows])
+    own = np.array([own for _, own in rows])
+    threshold = highest_threshold(chances, own, at_least=at_least)
+    _, recalls, thresholds = precision_recall_curve(own, chances)
+    enough = thresholds[recalls[:-1] >= at_least - 1e-9]
+    assert threshold == enough.max()
+
+
+def test_nineteen_of_twenty_are_enough_for_95_percent():
+    chances = np.arange(1, 21) / 21
+    assert highest_threshold(chances, np.ones(20, bool), at_least=0.95) == chances[1]
+
+
+def test_recall_and_precision_from_it_on():
+    validation = split("validation", [0.9, 0.6, 0.3, 0.8], [1, 1, 1, 0])
+    chosen = choose_threshold(Model(), validation, label="sick", at_least=0.6, fingerprint="v")
+    assert chosen.value == pytest.approx(0.6)
+    assert (chosen.slice, chosen.split, chosen.data) == ("label=sick", "validation", "v")
+    assert chosen_threshold(Ledger([chosen])) == chosen
+    test = split("test", [0.7, 0.61, 0.2, 0.5, 0.65], [1, 1, 1, 1, 0])
+    recall, precision = measure_threshold(Model(), test, chosen, fingerprint="t", place=PLACE)
+    assert (recall.metric, recall.value, recall.n) == ("recall_at_threshold", 0.5, 4)
+    assert (precision.metric, precision.value, precision.n) == (
+        "precision_at_threshold",
+        pytest.approx(2 / 3),
+        3,
+    )
+    assert recall.low < 0.5 < recall.high
+
+
+def test_nothing_called_has_no_precision():
+    chosen = choose_threshold(
+        Model(), split("validation", [0.9], [1]), label="sick", at_least=1.0, fingerprint="v"
+    )
+    test = split("test", [0.1, 0.2], [1, 0])
+    recall, precision = measure_threshold(Model(), test, chosen, fingerprint="t", place=PLACE)
+    assert (recall.value, precision.value, precision.low, precision.high) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_a_class_that_isnt_there_is_refused():
+    with pytest.raises(DataError, match="sick"):
+        require_class("sock", Model.labels)
+    with pytest.raises(DataError, match="holds no `sick`"):
+        choose_threshold(
+            Model(), split("validation", [0.1], [0]), label="sick", at_least=0.9, fingerprint="v"
+        )
