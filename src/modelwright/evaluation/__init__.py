@@ -19,7 +19,12 @@ from modelwright.evaluation.measure import (
 )
 from modelwright.evaluation.openings import Openings, open_test, openings
 from modelwright.evaluation.scores import Scored, measure_scores, measure_texts
-from modelwright.evaluation.simple import average_boxes, frequent_tokens, mean_numbers
+from modelwright.evaluation.simple import (
+    average_boxes,
+    frequent_labels,
+    frequent_tokens,
+    mean_numbers,
+)
 
 __all__ = [
     "BASELINES",
@@ -37,6 +42,7 @@ __all__ = [
     "answer",
     "average_boxes",
     "compare",
+    "frequent_labels",
     "frequent_tokens",
     "hardware",
     "headline",

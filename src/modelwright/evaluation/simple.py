@@ -20,6 +20,8 @@ _COUNTS = 100_000_000
 """The most counts of a word in a class; more classes times words aren't fitted."""
 _NEVER = -50.0
 """The logit of what is out of the question."""
+_NAMED = 5
+"""So many labels are named in a method."""
 WINDOW, BANDS = 512, 32
 """Samples of a window, and bands that its spectrum is pooled to."""
 
@@ -172,4 +174,35 @@ def average_boxes(
         method="the average box of each class, as sure as the class is frequent",
         fingerprint=fingerprint,
         subject="baseline:box",
+    )
+
+
+def frequent_labels(
+    train: Split, samples: Split, task: Task, labels: Sequence[str], *, fingerprint: str
+) -> list[Evidence]:
+    """Measure always answering with the most frequent labels, as `baseline:frequent`.
+
+    As many as a training sample has on average, at least one; a label is as sure as it is frequent,
+    which the log loss is taken from.
+    """
+    count, held = len(train), train.targets.sum(axis=0)
+    chance = (held + 0.5) / (count + 1.0)  # Jeffreys' prior: none is out of the question.
+    most = max(round(float(held.sum()) / count), 1)
+    chosen = np.zeros(len(labels), dtype=np.bool_)
+    chosen[np.argsort(-held, kind="stable")[:most]] = True
+    outputs = np.broadcast_to(np.log(chance / (1.0 - chance)), samples.targets.shape)
+    tally = {
+        **task.tally(outputs, samples.targets, labels),
+        "chosen": np.broadcast_to(chosen, samples.targets.shape),
+    }
+    names = ", ".join(f"`{labels[at]}`" for at in np.flatnonzero(chosen)[:_NAMED])
+    return bounded(
+        tally,
+        task.summary,
+        samples,
+        counts=task.counts,
+        method=f"always the most frequent of the training labels, {most} of them: {names}"
+        + (", …" if most > _NAMED else ""),
+        fingerprint=fingerprint,
+        subject="baseline:frequent",
     )

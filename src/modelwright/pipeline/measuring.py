@@ -18,7 +18,6 @@ from modelwright.pipeline.asking import Asked, usable_cores
 from modelwright.recipe import parse_recipe
 from modelwright.recipe.data import DataSpec
 from modelwright.run import Observe, Progress, Run, silent
-from modelwright.tasks import TASKS
 
 PROMPT = 100
 """Characters of a text from which a language model is timed writing on."""
@@ -123,6 +122,12 @@ def _measure_scores(
         context.ledger.extend(
             evaluation.mean_numbers(train, samples, task, fingerprint=fingerprint)
         )
+    if wants_baselines and prepared.kind == "labels":
+        context.ledger.extend(
+            evaluation.frequent_labels(
+                train, samples, task, prepared.labels, fingerprint=fingerprint
+            )
+        )
     if wants_baselines and prepared.kind == "boxes":
         context.ledger.extend(
             evaluation.average_boxes(train, samples, task, prepared.labels, fingerprint=fingerprint)
@@ -219,7 +224,7 @@ def evaluate(
         labels=loaded.labels,
         observe=observe,
         like=_made_from(loaded),
-        target=TASKS[loaded.task].target,
+        target=loaded.scoring.target,
     )
     opened = evaluation.open_test(fingerprint, run=f"evaluate {model}", model=loaded.digest)
     for note in opened.notes:

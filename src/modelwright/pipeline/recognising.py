@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from modelwright import data
 
@@ -13,6 +14,8 @@ _SUMMARIES = ("summary", "tldr", "highlights", "headline", "title", "abstractive
 _TRANSLATIONS = ("translation", "target", "reference", "output")
 _LOOKED_AT = 1 << 20
 """So many bytes of a file are looked at."""
+_ROWS = 100
+"""So many rows of a table are looked at."""
 _MOST_LABELS = 0.1
 """Lines that begin with a label have at most so many labels a line."""
 
@@ -85,3 +88,25 @@ def written_column(columns: Sequence[str], given: str) -> tuple[str, str] | None
             if name.lower() in words and name != given:
                 return name, task
     return None
+
+
+def listed_column(path: Path, guessed: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the settings of a table of texts whose labels come in lists; else nothing.
+
+    The column of labels is the one that was guessed, or, where none is called so, the only one that
+    holds lists.
+
+    Args:
+        path: the table, or a folder of tables.
+        guessed: the settings that are likely meant, as `data.guess_table` returns them.
+    """
+    columns, text = data.columns_of(path), str(guessed.get("text", "text"))
+    label = str(guessed.get("label", "label"))
+    likely = [label] if label in columns else [name for name in columns if name != text]
+    listed = [name for name in likely if data.are_lists(data.first_values(path, name, _ROWS))]
+    if len(listed) != 1:
+        return None
+    found = {key: value for key, value in guessed.items() if key not in ("numbers", "holds")}
+    if listed[0] != "label":
+        found["label"] = listed[0]
+    return {**found, "multi_label": True}
