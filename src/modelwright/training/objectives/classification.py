@@ -49,7 +49,7 @@ class BinaryCrossEntropy:
         """Return the loss and weight of each sample.
 
         Args:
-            outputs: logits `[N, K]`, which may be as large as floats are.
+            outputs: logits `[N, K]`.
             targets: whether a sample has each label `[N, K]`.
         """
         logits = outputs if outputs.dtype == torch.float64 else outputs.float()
