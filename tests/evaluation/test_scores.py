@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from modelwright import metrics
 from modelwright.errors import DataError
-from modelwright.evaluation import Place, frequent_labels, measure_scores
+from modelwright.evaluation import Place, measure_scores
 from modelwright.tasks import LABEL_SETS, TASKS
 from tests.evaluation.small import Remembered, numbered
 
@@ -95,20 +95,3 @@ def test_no_label_anywhere_is_measured_without_a_division_by_zero() -> None:
     found = sets_of(np.full((5, 3), -1.0), np.zeros((5, 3), dtype=np.bool_))
     overall = {record.metric: record.value for record in found.evidence if not record.slice}
     assert (overall["exact_match"], overall["f1_micro"], overall["f1_macro"]) == (1.0, 0.0, 0.0)
-
-
-def test_the_baseline_of_label_sets_answers_the_most_frequent() -> None:
-    train = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1], [0, 1, 0], [0, 1, 0], [1, 1, 0]], bool)
-    test = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=np.bool_)
-    evidence = frequent_labels(
-        numbered(train, name="train"), numbered(test), SETS, LABELS, fingerprint="data"
-    )
-    found = {record.metric: record for record in evidence}
-    # 9 labels of 6 samples: the 2 most frequent; 3 of the 6 that are answered are right.
-    assert "2 of them: `a`, `b`" in found["f1_micro"].method
-    assert found["f1_micro"].value == pytest.approx(2 * 3 / (6 + 3))
-    assert found["exact_match"].value == pytest.approx(1 / 3)
-    assert {record.subject for record in evidence} == {"baseline:frequent"}
-    chance = (np.array([4, 4, 1]) + 0.5) / 7
-    loss = -np.where(test, np.log(chance), np.log(1 - chance)).mean()
-    assert found["log_loss"].value == pytest.approx(loss)

@@ -21,8 +21,8 @@ from modelwright.evaluation.openings import Openings, open_test, openings
 from modelwright.evaluation.scores import Scored, measure_scores, measure_texts
 from modelwright.evaluation.simple import (
     average_boxes,
-    frequent_labels,
     frequent_tokens,
+    label_set_baselines,
     mean_numbers,
 )
 
@@ -42,11 +42,11 @@ __all__ = [
     "answer",
     "average_boxes",
     "compare",
-    "frequent_labels",
     "frequent_tokens",
     "hardware",
     "headline",
     "judge",
+    "label_set_baselines",
     "mean_numbers",
     "measure",
     "measure_baselines",

@@ -124,8 +124,13 @@ def _measure_scores(
         )
     if wants_baselines and prepared.kind == "labels":
         context.ledger.extend(
-            evaluation.frequent_labels(
-                train, samples, task, prepared.labels, fingerprint=fingerprint
+            evaluation.label_set_baselines(
+                train,
+                samples,
+                task,
+                prepared.labels,
+                fingerprint=fingerprint,
+                observe=context.observe,
             )
         )
     if wants_baselines and prepared.kind == "boxes":
