@@ -107,7 +107,8 @@ class TableData(_DataSpec):
     """The column with the label."""
     multi_label: bool = False
     """Of text classification: each sample may have several labels, or none. The column holds lists
-    (JSONL, Parquet), or labels with `separator` between them (CSV, TSV)."""
+    (JSONL, Parquet), or labels with `separator` between them (CSV, TSV). The model chooses each
+    label whose probability is at least 0.5."""
     separator: Annotated[str, Field(min_length=1, max_length=8)] = "|"
     """What stands between several labels in a cell of a CSV or TSV table."""
     numbers: Annotated[tuple[str, ...], FromList, Field(min_length=1)] = ("target",)
