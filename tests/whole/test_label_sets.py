@@ -209,6 +209,12 @@ def test_new_recognises_columns_of_lists(tmp_path, rows, label, multi):
     assert "loss: {" not in (tmp_path / "recipe.yaml").read_text() or not multi
 
 
+def test_new_takes_no_list_of_tokens_for_labels(tmp_path):
+    rows = [{"text": f"t {at}", "tokens": ["t", str(at)], "ids": [1, at]} for at in range(40)]
+    with pytest.raises(DataError, match="no column `label`"):
+        new(write(tmp_path / "a.jsonl", rows), out=tmp_path / "recipe.yaml")
+
+
 @pytest.mark.parametrize("bad", ["{a: b}", "1", "[]", "''", "null", "maybe"])
 @pytest.mark.parametrize("key", ["multi_label", "separator"])
 def test_wrong_settings_are_refused_with_their_place(made, key, bad, capsys):

@@ -12,6 +12,8 @@ from modelwright import data
 
 _SUMMARIES = ("summary", "tldr", "highlights", "headline", "title", "abstractive")
 _TRANSLATIONS = ("translation", "target", "reference", "output")
+_LABEL_SETS = ("tag", "topic", "genre", "categor", "keyword", "emotion", "subject", "code")
+"""How columns begin that hold any number of labels."""
 _LOOKED_AT = 1 << 20
 """So many bytes of a file are looked at."""
 _ROWS = 100
@@ -93,16 +95,16 @@ def written_column(columns: Sequence[str], given: str) -> tuple[str, str] | None
 def listed_column(path: Path, guessed: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the settings of a table of texts whose labels come in lists; else nothing.
 
-    The column of labels is the one that was guessed, or, where none is called so, the only one that
-    holds lists.
+    The column of labels is the one that was guessed, or, where there is none, the only one that
+    holds lists and is called so; lists may also be of tokens.
 
     Args:
         path: the table, or a folder of tables.
         guessed: the settings that are likely meant, as `data.guess_table` returns them.
     """
-    columns, text = data.columns_of(path), str(guessed.get("text", "text"))
-    label = str(guessed.get("label", "label"))
-    likely = [label] if label in columns else [name for name in columns if name != text]
+    columns, label = data.columns_of(path), str(guessed.get("label", "label"))
+    called = [name for name in columns if name.lower().startswith(_LABEL_SETS)]
+    likely = [label] if label in columns else called
     listed = [name for name in likely if data.are_lists(data.first_values(path, name, _ROWS))]
     if len(listed) != 1:
         return None
