@@ -190,6 +190,30 @@ def shapes(folder: Path, *, count: int = 320, side: int = 64) -> None:
         (place / f"{number:03d}.xml").write_text(text, encoding="utf-8")
 
 
+def requests(folder: Path, *, count: int = 600) -> None:
+    """Write `requests.jsonl`: wishes of guests, with all that they are about, perhaps nothing."""
+    chance = random.Random(9)
+    topics = {
+        "room": ["the heating hums", "the bed creaks", "the lamp flickers"],
+        "food": ["the soup is cold", "we'd like breakfast", "the bread is stale"],
+        "bill": ["I paid twice", "the price is wrong", "send me the receipt"],
+    }
+    greetings = ["Good morning", "Hello", "Dear host", "Good evening"]
+    endings = ["Many thanks", "Kind regards", "Yours", "See you soon", "All the best"]
+    seen: set[str] = set()
+    with (folder / "requests.jsonl").open("w", encoding="utf-8") as stream:
+        while len(seen) < count:
+            labels = [topic for topic in topics if chance.random() < 0.4]
+            told = [chance.choice(topics[topic]) for topic in labels]
+            chance.shuffle(told)
+            said = " and ".join(told) or "we enjoyed our stay"
+            day = chance.randint(1, 400)
+            text = f"{chance.choice(greetings)}, on day {day} {said}. {chance.choice(endings)}."
+            if text not in seen:
+                seen.add(text)
+                stream.write(json.dumps({"text": text, "labels": labels}) + "\n")
+
+
 def _write_wav(path: Path, values: list[int]) -> None:
     with wave.open(str(path), "wb") as stream:
         stream.setnchannels(1)
@@ -210,6 +234,7 @@ def main() -> None:
     reports(folder)
     whistles(folder)
     shapes(folder)
+    requests(folder)
     print(folder)
 
 

@@ -107,3 +107,16 @@ def test_a_program_with_a_blank_in_its_path_can_be_copied(tmp_path, monkeypatch)
     monkeypatch.setattr(sys, "argv", ["/opt/my tools/bin/mw", "run"])
     monkeypatch.setenv("PATH", "/usr/bin")
     assert show.program() == "'/opt/my tools/bin/mw'"
+
+
+def test_of_sets_of_labels_those_chosen_are_shown():
+    answers = [
+        [
+            {"label": "bill", "probability": 0.9, "chosen": True},
+            {"label": "food", "probability": 0.5, "chosen": True},
+            {"label": "room", "probability": 0.1, "chosen": False},
+        ],
+        [{"label": "room", "probability": 0.1, "chosen": False}],
+    ]
+    shown = show.predictions(["a", "b"], answers)
+    assert shown == "a: bill 90.0 %, food 50.0 %\nb: none"

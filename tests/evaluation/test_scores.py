@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from modelwright import metrics
 from modelwright.errors import DataError
 from modelwright.evaluation import Place, measure_scores
-from modelwright.tasks import TASKS
+from modelwright.tasks import LABEL_SETS, TASKS
 from tests.evaluation.small import Remembered, numbered
 
 
@@ -53,3 +53,45 @@ def test_outputs_that_are_not_finite_are_refused() -> None:
         measure_scores(model, numbered(np.zeros(1)), TASK, fingerprint="data", place=Place("here"))
     with pytest.raises(DataError, match="no samples"):
         measure_scores(model, numbered(np.zeros(0)), TASK, fingerprint="data", place=Place("here"))
+
+
+LABELS = ("a", "b", "c")
+SETS = LABEL_SETS["text-classification"]
+
+
+def sets_of(outputs: NDArray[Any], targets: NDArray[Any]) -> Any:
+    model = Remembered(outputs.astype(np.float32), LABELS)
+    return measure_scores(model, numbered(targets), SETS, fingerprint="data", place=Place("here"))
+
+
+def test_label_sets_are_measured_as_wholes_and_label_by_label() -> None:
+    random = np.random.default_rng(1)
+    targets = random.random((200, 3)) < 0.4
+    outputs = random.normal(size=(200, 3)) + np.where(targets, 1.0, -1.0)
+    found = sets_of(outputs, targets)
+    overall = {record.metric: record for record in found.evidence if not record.slice}
+    for metric, value in SETS.scores(outputs, targets, LABELS).items():
+        assert overall[metric].value == pytest.approx(value, abs=1e-6)
+        assert overall[metric].low < value < overall[metric].high
+    recall = {item.slice: item for item in found.evidence if item.metric == "recall" and item.slice}
+    assert list(recall) == ["label=a", "label=b", "label=c"]
+    first = recall["label=a"]
+    assert first.value == (outputs[:, 0] >= 0)[targets[:, 0]].mean()
+    assert first.n == targets[:, 0].sum()
+    assert first.low < first.value < first.high
+    assert (first.split, first.model, first.hardware) == ("test", "sha256:model", "here")
+
+
+def test_bounds_of_label_sets_leave_room_where_all_is_right() -> None:
+    targets = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0]] * 8, dtype=np.bool_)
+    found = sets_of(np.where(targets, 9.0, -9.0), targets)
+    overall = {record.metric: record for record in found.evidence if not record.slice}
+    for metric in ("exact_match", "f1_micro", "f1_macro", "precision_macro", "recall_macro"):
+        assert (overall[metric].value, overall[metric].high) == (1.0, 1.0)
+        assert 0.7 < overall[metric].low < 0.95
+
+
+def test_no_label_anywhere_is_measured_without_a_division_by_zero() -> None:
+    found = sets_of(np.full((5, 3), -1.0), np.zeros((5, 3), dtype=np.bool_))
+    overall = {record.metric: record.value for record in found.evidence if not record.slice}
+    assert (overall["exact_match"], overall["f1_micro"], overall["f1_macro"]) == (1.0, 0.0, 0.0)

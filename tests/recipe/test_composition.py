@@ -19,6 +19,10 @@ def data(text):
 
 LINES = "version: 1\ntask: text-classification\ndata: {source: lines, path: x}\n"
 TABLE = "version: 1\ndata: {source: table, path: x}\n"
+SETS = (
+    "version: 1\ntask: text-classification\n"
+    "data:\n  source: table\n  path: x.jsonl\n  multi_label: true\n"
+)
 BOXES = "version: 1\ntask: object-detection\ndata: {source: boxes, path: x}\n"
 # (whole recipe, line, words); line None: it is said, not refused.
 CAUGHT = [
@@ -108,6 +112,27 @@ CAUGHT = [
     ),
     (BOXES.replace("x}", "x, rename: {a: b}}"), 3, "`task: object-detection` has none"),
     (TABLE + "task: regression\naugment: {mixup: 1}", 4, "mix labels"),
+    (SETS.replace("text-", "image-"), 6, "and not for `task: image-classification`"),
+    (SETS.replace("text-classification", "translation"), 6, "and not for `task: translation`"),
+    (SETS + "  separator: ','", 7, "this table holds lists"),
+    (
+        SETS.replace("  multi_label: true\n", "  separator: ';'\n"),
+        6,
+        "each sample has one label without",
+    ),
+    (SETS + "targets: {accuracy: '>= 0.9'}", 7, "this task predicts label sets: `exact_match`"),
+    (
+        SETS + "train:\n  loss: {name: cross-entropy, class_weights: balanced}",
+        8,
+        "compares labels and tokens and texts, and the task predicts label sets",
+    ),
+    (
+        LINES + "train: {loss: {name: binary-cross-entropy}}",
+        4,
+        "compares label sets, and the task predicts labels",
+    ),
+    (SETS + "augment: {mixup: 0.2}", 7, "the section `augment` has no effect"),
+    (SETS + "model: {name: rnn-ctc}", 7, "takes sounds"),
     (TABLE.replace("}", ", numbers: [a]}"), 2, "`data.numbers` is for `task: regression`"),
     (TABLE + "task: regression\ntrain: {loss: {name: cross-entropy}}", 4, "compares labels"),
     (
@@ -214,7 +239,7 @@ CAUGHT = [
     (
         data("source: table, path: t.csv") + "task: regression\nevaluate: {recall: {label: sick}}",
         4,
-        "regression names none",
+        "these have numbers",
     ),
     (
         data("source: digits, limit: 1000") + "targets: {accuracy: '>= 0.9'}",

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.data import Split
-from modelwright.evaluation import DIFFERENCE, Place, judge, measure
+from modelwright.evaluation import DIFFERENCE, Place, judge, measure, measure_scores
 from modelwright.ledger import Evidence, Ledger
 from modelwright.report import Story
+from modelwright.tasks import LABEL_SETS
 
 HARDWARE = "a processor, 2 cores"
 ATTACKS = (
@@ -153,3 +154,29 @@ def story(
         "mistakes": pictures[worst],
     }
     return Story(**{**told, **changes})
+
+
+def label_set_story(labels: Sequence[str], *, count: int = 60, sure: float = 1.0) -> Story:
+    """Return a story of texts with any number of labels, the worst two of which are shown."""
+    random = np.random.default_rng(0)
+    truth = random.random((count, len(labels))) < 0.3
+    outputs = random.normal(size=truth.shape) + np.where(truth, sure, -sure)
+    numbers = np.arange(count, dtype=np.int64)
+    found = measure_scores(
+        Answers(tuple(labels), outputs.astype(np.float32)),
+        Split("test", numbers.reshape(-1, 1, 1, 1), numbers, truth),
+        LABEL_SETS["text-classification"],
+        fingerprint="sha256:1",
+        place=Place(HARDWARE),
+    )
+    return story(
+        thing="text",
+        measurement=found,
+        ledger=Ledger(found.evidence),
+        select_by="f1_macro",
+        history=[{"epoch": 1.0, "train_loss": 0.5, "val_log_loss": 0.6, "val_f1_macro": 0.7}],
+        chosen=0,
+        counts={"train": [100], "test": [count]},
+        mistakes=["a text", labels[0]],
+        answers=[("none", labels[0]), (labels[-1], "none")],
+    )

@@ -22,7 +22,7 @@ from modelwright.report import Finding, write_report
 from modelwright.report.headline import headline_sentences
 from modelwright.report.page import page
 from modelwright.report.pictures import BOXED_SIDE, MISTAKE_SIDE, are_coarse, picture, with_boxes
-from tests.report.stories import ATTACKS, baselines, history, story
+from tests.report.stories import ATTACKS, baselines, history, label_set_story, story
 
 SECTIONS = [
     "targets",
@@ -530,3 +530,16 @@ def test_boxes_are_drawn_solid_where_found_and_dashed_where_wanted():
 def test_any_box_can_be_drawn(box):
     pixels = np.zeros((8, 8, 3), np.uint8)
     assert with_boxes(pixels, found=[box], wanted=[box]).shape == (BOXED_SIDE, BOXED_SIDE, 3)
+
+
+def test_of_sets_of_labels_each_is_shown_and_none_becomes_a_tag() -> None:
+    told = label_set_story(ATTACKS)
+    text = page(told)
+    assert {tag for tag, _ in read(text).tags} <= {*TAGS.split(), "blockquote"}
+    found = told.ledger.find("recall", slice=f"label={ATTACKS[4]}")
+    assert found is not None
+    assert f"{100 * found.value:.1f} %" in section(text, "classes")
+    assert "Where it is off by most" in section(text, "mistakes")
+    assert "as they come" not in section(text, "mistakes")
+    assert "just their labels" in plain(text)
+    assert 'id="confusion"' not in text

@@ -6,9 +6,14 @@ import torch
 from torch import nn
 
 from modelwright.errors import RecipeError
-from modelwright.recipe.train import CrossEntropyLoss, HuberLoss, MseLoss
-from modelwright.training.objectives import build_objective
-from modelwright.training.objectives.classification import CrossEntropy
+from modelwright.recipe.train import (
+    BinaryCrossEntropyLoss,
+    CrossEntropyLoss,
+    HuberLoss,
+    MseLoss,
+)
+from modelwright.training.objectives import build_objective, resolve_loss
+from modelwright.training.objectives.classification import BinaryCrossEntropy, CrossEntropy
 from modelwright.training.objectives.regression import Huber, SquaredError
 
 LABELS = torch.tensor([0, 2, 1, 2, 2])
@@ -54,6 +59,47 @@ def test_balanced_weights_give_each_class_the_same_say():
     assert sums == pytest.approx([2.0, 2.0, 2.0])
 
 
+def test_the_loss_of_label_sets_is_torchs():
+    targets = torch.rand(5, 3, generator=torch.Generator().manual_seed(2)) < 0.5
+    ours = weighted_mean(BinaryCrossEntropy(), logits(), targets)
+    torch.testing.assert_close(ours, nn.BCEWithLogitsLoss()(logits(), targets.double()))
+
+
+def test_the_loss_of_label_sets_stays_finite_and_takes_no_sample_too():
+    far = torch.tensor([[1e38, -1e38], [-1e38, 1e38]], requires_grad=True)
+    targets = torch.tensor([[True, False], [True, False]])
+    losses, weights = BinaryCrossEntropy()(far, targets)
+    assert losses[0].item() == 0
+    assert torch.isfinite(losses[1])
+    losses.sum().backward()
+    assert torch.isfinite(far.grad).all()
+    assert weights.tolist() == [1.0, 1.0]
+    losses, _ = BinaryCrossEntropy()(torch.empty(0, 2), torch.empty(0, 2, dtype=torch.bool))
+    assert losses.shape == (0,)
+
+
+def test_the_loss_of_label_sets_is_taken_in_fp32_at_least():
+    outputs = torch.randn(4, 3, dtype=torch.bfloat16)
+    assert BinaryCrossEntropy()(outputs, torch.ones(4, 3, dtype=torch.bool))[0].dtype == (
+        torch.float32
+    )
+
+
+def test_label_sets_get_their_own_loss_and_no_other():
+    targets = np.zeros((6, 3), dtype=np.bool_)
+    spec = resolve_loss("auto", task="text-classification", output_kind="labels")
+    assert spec == BinaryCrossEntropyLoss(name="binary-cross-entropy")
+    assert build_objective(spec, targets, num_outputs=3, device="cpu") == BinaryCrossEntropy()
+    for other in (CrossEntropyLoss(name="cross-entropy"), MseLoss(name="mse")):
+        with pytest.raises(RecipeError, match="isn't for samples of several labels"):
+            build_objective(other, targets, num_outputs=3, device="cpu")
+    with pytest.raises(RecipeError, match="binary-cross-entropy"):
+        build_objective(spec, np.zeros(6, dtype=np.int64), num_outputs=3, device="cpu")
+    assert resolve_loss("auto", task="text-classification", output_kind="logits") == (
+        CrossEntropyLoss(name="cross-entropy")
+    )
+
+
 def test_number_losses_are_torchs():
     outputs, targets = logits(), torch.rand(5, 3, dtype=torch.float64)
     torch.testing.assert_close(
@@ -74,6 +120,7 @@ def test_one_number_a_sample_may_come_without_its_axis():
     [
         (CrossEntropy(label_smoothing=0.1), LABELS),
         (CrossEntropy(class_weights=torch.tensor([0.5, 2.0, 1.0]).double()), LABELS),
+        (BinaryCrossEntropy(), torch.rand(5, 3) < 0.5),
         (SquaredError(), torch.rand(5, 3, dtype=torch.float64)),
         (Huber(delta=0.7), torch.rand(5, 3, dtype=torch.float64)),
     ],

@@ -112,7 +112,12 @@ COMMANDS = {
                     "a file, or a text for a model of texts; `-` reads one from standard input",
                     "several",
                 ),
-                Argument("--top", "how many answers to give, best first (5)", "number", "K"),
+                Argument(
+                    "--top",
+                    "how many answers to give, best first (5; of sets of labels all)",
+                    "number",
+                    "K",
+                ),
             ),
         ),
         Command(

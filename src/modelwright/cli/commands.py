@@ -93,7 +93,7 @@ def predict(asked: Namespace) -> Answer:
     names: list[str] = asked.input
     answers = model.predict(
         _inputs(names, takes_text=model.spec.input.get("kind") in ("text", "prompt", "source")),
-        top=5 if asked.top is None else asked.top,
+        top=asked.top,
     )
     value = [
         {"input": name, "predictions": best} for name, best in zip(names, answers, strict=True)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 HEADLINE = (
     "accuracy",
     "top5_accuracy",
+    "exact_match",
+    "f1_micro",
     "f1_macro",
     "recall_macro",
     "recall_at_threshold",
@@ -98,10 +100,11 @@ def metric_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def predictions(inputs: Sequence[str], answers: Sequence[Sequence[Mapping[str, Any]]]) -> str:
-    """Return a line for each input, best answer first."""
+    """Return a line for each input, best answer first; of sets of labels those chosen."""
     lines = []
     for name, best in zip(inputs, answers, strict=True):
-        said = ", ".join(_answer(answer) for answer in best)
+        chosen = [answer for answer in best if answer.get("chosen", True)]
+        said = ", ".join(map(_answer, chosen)) or ("none" if best else "")
         lines.append(f"{printable(name)}: {said}")
     return "\n".join(lines)
 

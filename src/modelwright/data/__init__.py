@@ -6,10 +6,17 @@ from modelwright.data.audit import AuditReport, Finding, as_errors
 from modelwright.data.boxed import guess_boxes, has_boxes
 from modelwright.data.dataset import Dataset, Split
 from modelwright.data.folder import likely_kind
+from modelwright.data.label_sets import are_lists
 from modelwright.data.lines import read_maybe_packed
 from modelwright.data.prepare import Prepared, labelled_split, prepare
 from modelwright.data.sampler import BucketedSampler, Sampler, padding_share
-from modelwright.data.table import columns_of, guess_table, is_table, is_table_folder
+from modelwright.data.table import (
+    columns_of,
+    first_values,
+    guess_table,
+    is_table,
+    is_table_folder,
+)
 from modelwright.data.transcripts import has_transcripts, holds_transcripts
 
 __all__ = [
@@ -20,8 +27,10 @@ __all__ = [
     "Prepared",
     "Sampler",
     "Split",
+    "are_lists",
     "as_errors",
     "columns_of",
+    "first_values",
     "guess_boxes",
     "guess_table",
     "has_boxes",

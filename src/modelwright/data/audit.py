@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.data.hashing import THUMBNAIL
+from modelwright.data.label_sets import labels_of
 from modelwright.data.listing import Kind
 from modelwright.data.near import LEAST_LIKENESS, LEAST_LIKENESS_TINY, near_pairs
 from modelwright.data.store import Store
+from modelwright.tasks import Target
 
 Rows = NDArray[np.int64]
 Severity = Literal["error", "warning", "note"]
@@ -58,7 +60,7 @@ LEAK = "leak"
 
 
 def audit(
-    store: Store, splits: Mapping[str, Rows], *, allow_leaks: bool, has_labels: bool = True
+    store: Store, splits: Mapping[str, Rows], *, allow_leaks: bool, target: Target = "label"
 ) -> AuditReport:
     """Audit a store with its splits, in linear time.
 
@@ -66,9 +68,10 @@ def audit(
         store: the samples.
         splits: the rows of each split.
         allow_leaks: report identical samples across splits as warnings.
-        has_labels: whether the targets are labels; of numbers nothing is said.
+        target: what is wanted; only of labels something is said.
     """
-    labels, origins = store.strings("label"), store.strings("origin")
+    held, origins = store.strings("label"), store.strings("origin")
+    has_labels = target in ("label", "labels")
     side = np.full(len(store), -1, dtype=np.int64)
     for number, rows in enumerate(splits.values()):
         side[rows] = number
@@ -77,7 +80,8 @@ def audit(
     findings: list[Finding] = []
     findings += _broken(store, origins)
     if has_labels:
-        findings += _labels(store, labels)
+        labels = [labels_of(item, target) for item in held]
+        findings += _labels(store, labels, weighs=target == "label")
         findings += _unlearnable(splits, labels, store.kind)
     findings += _MIXTURES[store.kind](store, used)
     same = _identical(store, used)
@@ -86,7 +90,7 @@ def audit(
         side,
         names,
         # Only labels contradict one another: a text may well have two translations.
-        labels if has_labels else [""] * len(store),
+        held if has_labels else [""] * len(store),
         origins,
         allow_leaks=allow_leaks,
         kind=store.kind,
@@ -149,11 +153,11 @@ def _is(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def _labels(store: Store, labels: Sequence[str]) -> Iterator[Finding]:
-    usable = (
-        Counter(label for row, label in enumerate(labels) if row not in (store.errors() or {}))
-        if store.errors()
-        else Counter(labels)
+def _labels(store: Store, labels: Sequence[tuple[str, ...]], *, weighs: bool) -> Iterator[Finding]:
+    """Yield what is odd about the labels of all rows; `weighs`: whether a loss can weigh them."""
+    broken = store.errors()
+    usable = Counter(
+        label for row, names in enumerate(labels) if row not in broken for label in names
     )
     alike: dict[str, list[str]] = defaultdict(list)
     for label in usable:
@@ -189,18 +193,22 @@ def _labels(store: Store, labels: Sequence[str]) -> Iterator[Finding]:
             severity="note",
             rows=(large[0], small[0]),
             message=f"`{large[0]}` has {large[1]:,} samples and `{small[0]}` {small[1]:,}",
-            fix="Look at recall by class, and try `loss: {name: cross-entropy, "
-            "class_weights: balanced}`",
+            fix="Look at recall by class"
+            + (", and try `loss: {name: cross-entropy, class_weights: balanced}`" * weighs),
         )
 
 
 def _unlearnable(
-    splits: Mapping[str, Rows], labels: Sequence[str], kind: Kind
+    splits: Mapping[str, Rows], labels: Sequence[tuple[str, ...]], kind: Kind
 ) -> Iterator[Finding]:
     """Yield the classes that are tested and can't be learned, since training has none of them."""
-    learned = {labels[row] for row in splits["train"].tolist()}
+    learned = {label for row in splits["train"].tolist() for label in labels[row]}
     others = Counter(
-        labels[row] for name, rows in splits.items() if name != "train" for row in rows.tolist()
+        label
+        for name, rows in splits.items()
+        if name != "train"
+        for row in rows.tolist()
+        for label in labels[row]
     )
     lost = sorted(set(others) - learned)
     if not lost:

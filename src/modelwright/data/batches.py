@@ -190,6 +190,10 @@ def _is_floating(targets: Tensor | None) -> bool:
 
 
 def _target_tensor(targets: NDArray[np.generic]) -> Tensor:
+    if (
+        targets.dtype == np.bool_ and targets.ndim == 2
+    ):  # Labels that are there or not: a byte each.
+        return torch.from_numpy(targets)
     is_whole = np.issubdtype(targets.dtype, np.integer) or targets.dtype == np.bool_
     return torch.from_numpy(targets.astype(np.int64 if is_whole else np.float32))
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from modelwright.data.audit import AuditReport, audit
 from modelwright.data.dataset import Dataset, Inputs, Split, taken
 from modelwright.data.encoding import Input, encode, fit_sound, fit_text
+from modelwright.data.label_sets import labels_of, read_labels, renamed, strata
 from modelwright.data.listing import Kind
 from modelwright.data.sources import kind_of, list_like, list_source
 from modelwright.data.splits import draw_splits, limited, root, write_splits
@@ -27,7 +28,7 @@ from modelwright.recipe.data import (
     TransformsSpec,
 )
 from modelwright.run import Observe, Progress
-from modelwright.tasks import TASKS, Target
+from modelwright.tasks import Target, task_of
 from modelwright.transforms import ImageInput
 from modelwright.transforms.sound import SoundInput
 from modelwright.transforms.text import TextInput
@@ -166,6 +167,9 @@ class Prepared:
             return {"letters": "".join(self.labels)}
         if self.kind == "boxes":
             return {"classes": len(self.labels)}
+        if self.kind == "labels":
+            counts = self.targets[self.rows["train"]].sum(axis=0).tolist()
+            return {"classes": len(self.labels), "training_counts": counts}
         if self.kind in ("text", "next"):
             return {"vocabulary": self.num_outputs}
         few = len(self.labels) <= 1000
@@ -198,20 +202,22 @@ def prepare(
         ResourceError: the disk is full.
     """
     spec = recipe.data
-    target = TASKS[recipe.task].target
-    has_labels = target == "label"
+    target = task_of(recipe).target
     listing = list_source(spec, base=base, observe=observe, kind=kind_of(recipe), target=target)
     for note in listing.notes:
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, observe=observe)
     labels_by_row, keys = store.strings("label"), store.fixed("content_digest")
     usable = _usable(store, labels_by_row, target)
+    kept, note = _shares(labels_by_row, usable, target)
+    given = store.strings("split")
+    if note and spec.split.by == "stratified" and not {"validation", "test"} <= set(given):
+        observe(Progress("note", 0, 0, note=note))
     splits = draw_splits(
         spec.split,
         rows=usable,
-        given=store.strings("split"),
-        # Only classes have shares that could be kept.
-        labels=labels_by_row if has_labels else [""] * len(store),
+        given=given,
+        labels=kept,
         extras=store.strings("extra"),
         keys=keys,
     )
@@ -220,7 +226,7 @@ def prepare(
         for name, rows in splits.items()
     }
     observe(Progress("audit", 0, 1))
-    report = audit(store, splits, allow_leaks=spec.allow_leaks, has_labels=has_labels)
+    report = audit(store, splits, allow_leaks=spec.allow_leaks, target=target)
     observe(Progress("audit", 1, 1))
     _refuse_leaks(report, allowed=spec.allow_leaks)
     for finding in report.findings:
@@ -270,7 +276,7 @@ def _input(
             case "image":
                 return resolve_input(recipe.transforms, store, train)
             case "text":
-                return fit_text(recipe.text, store, train, TASKS[recipe.task].target)
+                return fit_text(recipe.text, store, train, task_of(recipe).target)
             case "sound":
                 return fit_sound(recipe.sound, store, train)
     if not isinstance(like, ImageInput):
@@ -295,6 +301,17 @@ def _cut_notes(all_cut: Rows, store: Store, splits: Mapping[str, Rows]) -> Itera
             )
 
 
+def _shares(held: Sequence[str], usable: Rows, target: Target) -> tuple[Sequence[str], str]:
+    """Return by what a split keeps the rows' shares, and what to say of it."""
+    match target:
+        case "label":
+            return held, ""
+        case "labels":
+            return strata(held, usable)
+        case _:  # Only classes have shares that could be kept.
+            return [""] * len(held), ""
+
+
 def _usable(store: Store, labels: Sequence[str], target: Target) -> Rows:
     broken = store.errors()
     usable = np.array([row for row in range(len(store)) if row not in broken], dtype=np.int64)
@@ -307,7 +324,10 @@ def _usable(store: Store, labels: Sequence[str], target: Target) -> Rows:
             fix="Look at it; the paths in a table start from its folder",
         )
     kinds = {labels[row] for row in usable.tolist()}
-    if target not in ("label", "numbers"):
+    if target not in ("label", "labels", "numbers"):
+        return usable
+    if target == "labels":
+        _refuse_one_set(kinds, store.title)
         return usable
     if len(kinds) < 2 and target == "numbers":
         raise DataError(
@@ -322,6 +342,20 @@ def _usable(store: Store, labels: Sequence[str], target: Target) -> Rows:
             fix=f"Give at least two classes: for a folder, at least two folders of {store.kind}s",
         )
     return usable
+
+
+def _refuse_one_set(kinds: set[str], title: str) -> None:
+    """Refuse samples that all have the same labels, or none."""
+    if len(kinds) > 1:
+        return
+    names = ", ".join(f"`{label}`" for label in read_labels(next(iter(kinds))))
+    raise DataError(
+        f"all samples have the same labels, {names}, so there is nothing to tell apart"
+        if names
+        else "no sample has a label, so there is nothing to learn",
+        where=title,
+        fix="Look at `data.label`: does it name the right column?",
+    )
 
 
 def _refuse_leaks(report: AuditReport, *, allowed: bool) -> None:
@@ -453,8 +487,8 @@ def labelled_split(
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, observe=observe)
     given, held = np.array(store.strings("split")), store.strings("label")
-    if like is not None and target in ("label", "letters"):
-        held = [like.rename.get(label, label) for label in held]
+    if like is not None and target in ("label", "labels", "letters"):
+        held = [renamed(label, like.rename, target) for label in held]
     broken = store.errors()
     chosen = given == "test" if (given == "test").any() else np.ones(len(store), dtype=bool)
     rows = np.array([row for row in np.flatnonzero(chosen) if row not in broken], dtype=np.int64)
@@ -467,8 +501,8 @@ def labelled_split(
     for note in _cut_notes(encoded.cut, store, {"test": rows}):
         observe(Progress("note", 0, 0, note=note))
     mark = root(store.fixed("content_digest")[rows], [held[row] for row in rows.tolist()])
-    if target == "label":
-        return Split("test", encoded.inputs, rows, _known_classes(store, held, rows, labels)), mark
+    if target in ("label", "labels"):
+        _refuse_unknown_labels(store, held, rows, labels, target)
     asked = ask_of(target, encoded, held, {"test": rows}, names=names, known=names)
     for note in asked.notes:
         observe(Progress("note", 0, 0, note=note))
@@ -488,24 +522,25 @@ def _pairs(store: Store, rows: Rows) -> Callable[[], tuple[list[str], list[str]]
     return read
 
 
-def _known_classes(
-    store: Store, held: Sequence[str], rows: Rows, labels: Sequence[str]
-) -> NDArray[np.int64]:
-    """Return the class numbers of rows by a model's labels.
+def _refuse_unknown_labels(
+    store: Store, held: Sequence[str], rows: Rows, labels: Sequence[str], target: Target
+) -> None:
+    """Refuse rows with labels that a model doesn't know.
 
     Raises:
         DataError: it doesn't know one of theirs.
     """
-    numbers = {label: number for number, label in enumerate(labels)}
+    known = set(labels)
     for row in rows.tolist():
-        if held[row] not in numbers:
+        for label in labels_of(held[row], target):
+            if label in known:
+                continue
             raise DataError(
-                f"the model doesn't know the label `{held[row]}`",
+                f"the model doesn't know the label `{label}`",
                 where=store.strings("origin")[row],
-                why=nearest(held[row], numbers)
-                or f"It knows {', '.join(list(numbers)[:8])}{', …' if len(numbers) > 8 else ''}",
+                why=nearest(label, labels)
+                or f"It knows {', '.join(labels[:8])}{', …' if len(labels) > 8 else ''}",
             )
-    return np.array([numbers[held[row]] for row in rows.tolist()], dtype=np.int64)
 
 
 KINDS: dict[type[Input], Kind] = {ImageInput: "image", TextInput: "text", SoundInput: "sound"}

@@ -11,6 +11,7 @@ from modelwright.data.cifar10 import list_cifar10
 from modelwright.data.digits import list_digits
 from modelwright.data.documents import list_documents
 from modelwright.data.folder import list_folder
+from modelwright.data.label_sets import labels_of, renamed
 from modelwright.data.lines import list_lines
 from modelwright.data.listing import Kind, Listing
 from modelwright.data.pairs import list_pairs
@@ -33,14 +34,14 @@ from modelwright.recipe.data import (
     TableData,
 )
 from modelwright.run import Observe
-from modelwright.tasks import TASKS, Target
+from modelwright.tasks import Target, task_of
 
 
 def kind_of(recipe: Recipe) -> Kind:
     """Return what a recipe's samples are."""
     if recipe.task == "regression" and isinstance(recipe.data, TableData):
         return recipe.data.holds
-    return TASKS[recipe.task].input
+    return task_of(recipe).input
 
 
 def list_source(
@@ -66,14 +67,15 @@ def list_source(
         )
     if not spec.rename:
         return listing
+    known = {label for held in listing.labels for label in labels_of(held, target)}
     for name in spec.rename:
-        if name not in set(listing.labels):
+        if name not in known:
             raise RecipeError(
                 f"`data.rename` names the label `{name}`, which doesn't occur",
                 where="data.rename",
-                fix=nearest(name, sorted(set(listing.labels))),
+                fix=nearest(name, sorted(known)),
             )
-    labels = [spec.rename.get(label, label) for label in listing.labels]
+    labels = [renamed(held, spec.rename, target) for held in listing.labels]
     return replace(listing, labels=labels, key=json_digest([listing.key, spec.rename]))
 
 
@@ -157,6 +159,13 @@ def list_like(
             }
         )
         return list_table(chosen, base=base, kind=kind, target=target)
+    if target == "labels":
+        raise DataError(
+            "this is no table, and samples that may have several labels come in one",
+            where=str(path),
+            fix="Give a JSONL or Parquet table with lists of labels, or a CSV table with a "
+            "separator between them",
+        )
     if target == "text" and path.is_file():
         suffix = Path(like.target).suffix if isinstance(like, PairsData) else ""
         other = path.with_suffix(suffix) if suffix else path

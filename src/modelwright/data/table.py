@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from modelwright.data.documents import WHOLE
 from modelwright.data.folder import SUFFIXES as FILE_SUFFIXES
+from modelwright.data.label_sets import read_cells
 from modelwright.data.lines import decoded, read_maybe_packed
 from modelwright.data.listing import SPLITS, Kind, Listing, find_path, read_file
 from modelwright.errors import DataError, nearest
@@ -38,6 +39,8 @@ class _Rows:
     extras: Sequence[str]
     first_line: int | None
     """The line of the first row, where the file has lines."""
+    notes: tuple[str, ...] = ()
+    """What is worth saying of its labels."""
 
     def place(self, row: int) -> str:
         """Return where a row stands, for messages."""
@@ -64,8 +67,7 @@ def list_table(
     files = _files(path)
     numbers = target == "numbers"
     targets = spec.numbers if numbers else () if target == "next" else (spec.label,)
-    key = target if target in ("numbers", "boxes") else "label"
-    tables = [_read(file, split, spec, kind, targets, key) for file, split in files]
+    tables = [_read(file, split, spec, kind, targets, target) for file, split in files]
     starts: list[int] = []
     total = 0
     for rows in tables:
@@ -88,7 +90,7 @@ def list_table(
     paths = [item for rows in tables for item in rows.inputs] if kind != "text" else []
     return Listing(
         title=f"table {path.name}",
-        key=_key(spec, files, paths, path, kind, targets),
+        key=_key(spec, files, paths, path, kind, targets, target),
         labels=labels,
         splits=[split for rows in tables for split in rows.splits],
         origins=[
@@ -98,6 +100,7 @@ def list_table(
         ],
         extras=[extra for rows in tables for extra in rows.extras],
         read=read,
+        notes=tuple(dict.fromkeys(note for rows in tables for note in rows.notes)),
         kind=kind,
         faults={at: _NO_TARGET[target] for at, label in enumerate(labels) if not label.strip()}
         if target in _NO_TARGET
@@ -227,6 +230,7 @@ def _key(
     path: Path,
     kind: Kind,
     targets: Sequence[str],
+    target: Target,
 ) -> str:
     column = getattr(spec, kind)
     marks = [
@@ -238,6 +242,7 @@ def _key(
         spec.split.column or "",
         *(spec.columns or ()),
     ]
+    marks += [f"labels apart by {spec.separator}"] if target == "labels" else []
     marks += [digest(file.read_bytes()) for file, _ in files]
     root = path if path.is_dir() else path.parent
     for item in paths:
@@ -275,14 +280,15 @@ def _bytes_of(image: Any, folder: Path) -> bytes:
 
 
 def _read(
-    file: Path, split: str, spec: TableData, kind: Kind, targets: Sequence[str], key: str
+    file: Path, split: str, spec: TableData, kind: Kind, targets: Sequence[str], target: Target
 ) -> _Rows:
-    column, numbers = str(getattr(spec, kind)), key == "numbers"
+    column, numbers = str(getattr(spec, kind)), target == "numbers"
     columns = _columns(file, spec.columns)
     if not columns:
         raise DataError("the table is empty", where=str(file))
+    setting = target if target in ("numbers", "boxes") else "label"
     wanted: dict[str, str] = {kind: column}
-    wanted.update((key, name) for name in targets)
+    wanted.update((setting, name) for name in targets)
     if spec.split_column is not None:
         wanted["split_column"] = spec.split_column
     if spec.split.column is not None:
@@ -298,7 +304,12 @@ def _read(
     inputs = columns[column]()
     count = len(inputs)
     columns_of_targets = [columns[name]() for name in targets]
-    if numbers:
+    notes: tuple[str, ...] = ()
+    if target == "labels":
+        separator = spec.separator if _is_delimited(file) else None
+        cells = read_cells(columns_of_targets[0], separator, column=targets[0])
+        labels, notes = cells.held, cells.notes
+    elif numbers:
         labels = [_numbers(values) for values in zip(*columns_of_targets, strict=True)]
     elif targets:
         labels = [_wanted(value) for value in columns_of_targets[0]]
@@ -314,14 +325,30 @@ def _read(
         if spec.split.column
         else [""] * count,
         first_line=None if file.suffix.lower() == ".parquet" else 1 + has_header,
+        notes=notes,
     )
+    if target == "label":
+        _refuse_lists(columns_of_targets[0], rows, targets[0])
     if spec.split_column is None:
         return rows
     named = [_split(value, rows, at) for at, value in enumerate(columns[spec.split_column]())]
-    return _Rows(file, rows.inputs, rows.labels, named, rows.extras, rows.first_line)
+    return replace(rows, splits=named)
+
+
+def _refuse_lists(cells: Sequence[Any], rows: _Rows, column: str) -> None:
+    """Refuse lists where each sample has one label: joined, each list would become a class."""
+    at = next((at for at, cell in enumerate(cells) if isinstance(cell, list)), None)
+    if at is not None:
+        raise DataError(
+            f"the column `{column}` holds lists, and each sample has one label here",
+            where=rows.place(at),
+            fix="Give one label a row; for text classification, `data: {multi_label: true}` takes "
+            "lists",
+        )
 
 
 _NO_TARGET: dict[Target, str] = {
+    "labels": "its labels aren't a list of texts; one without a label has an empty list",
     "numbers": "its target isn't a finite number",
     "letters": "its text is empty",
     "text": "its target is empty",
@@ -374,6 +401,11 @@ def _suffix(file: Path) -> str:
     return file.with_suffix("").suffix.lower() + suffix if suffix == ".gz" else suffix
 
 
+def _is_delimited(file: Path) -> bool:
+    """Say whether a file's cells are all text, by its name."""
+    return _suffix(file).removesuffix(".gz") in (".csv", ".tsv")
+
+
 Column = Callable[[], Sequence[Any]]
 
 
@@ -421,19 +453,25 @@ def _parquet(file: Path) -> Mapping[str, Column]:
         known = names.get(name)
         if known is None:
             return lambda: table[name].to_pylist()
-        return lambda: [
-            known[value] if isinstance(value, int) and 0 <= value < len(known) else value
-            for value in table[name].to_pylist()
-        ]
+        return lambda: [_by_name(value, known) for value in table[name].to_pylist()]
 
     return {name: column(name) for name in table.column_names}
+
+
+def _by_name(value: Any, known: list[str]) -> Any:
+    """Return the name of a numbered class, or those of a list of them."""
+    if isinstance(value, list):
+        return [_by_name(item, known) for item in value]
+    return known[value] if isinstance(value, int) and 0 <= value < len(known) else value
 
 
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """Return the names of numbered classes that a Hugging Face file carries along."""
     try:
         held = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-        features = held["info"]["features"]
+        features = {
+            name: _feature_of_items(feature) for name, feature in held["info"]["features"].items()
+        }
         return {
             name: [str(item) for item in feature["names"]]
             for name, feature in features.items()
@@ -441,6 +479,15 @@ def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
+
+
+def _feature_of_items(feature: Any) -> Any:
+    """Return what a Hugging Face file says of the items of a list, or else of the column."""
+    if isinstance(feature, list) and len(feature) == 1:
+        return feature[0]
+    if isinstance(feature, dict) and isinstance(feature.get("feature"), dict):
+        return feature["feature"]
+    return feature
 
 
 _DELIMITED = (".csv", ".tsv", ".txt")

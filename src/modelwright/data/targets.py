@@ -1,4 +1,4 @@
-"""What is wanted of each sample, by the kind of task: classes, numbers, letters, texts, boxes.
+"""What is wanted of each sample, by the kind of task: classes, sets of labels, numbers, texts, ….
 
 Whatever is fitted (labels, letters, the vocabulary) is fitted to the training split.
 """
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from modelwright.data.dataset import Inputs
 from modelwright.data.documents import WHOLE
 from modelwright.data.encoding import Encoded
+from modelwright.data.label_sets import label_set_targets
 from modelwright.data.ragged import Joined, Ragged
 from modelwright.errors import DataError
 from modelwright.tasks import Target
@@ -50,10 +51,12 @@ class Windows:
 
 
 def class_targets(
-    held: Sequence[str], splits: Mapping[str, Rows]
+    held: Sequence[str], splits: Mapping[str, Rows], known: tuple[str, ...] | None = None
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Return the labels in order, and each row's class number, −1 where the row isn't used."""
-    labels = tuple(sorted({held[row] for rows in splits.values() for row in rows.tolist()}))
+    labels = known or tuple(
+        sorted({held[row] for rows in splits.values() for row in rows.tolist()})
+    )
     numbers = {label: number for number, label in enumerate(labels)}
     targets = np.full(len(held), -1, dtype=np.int64)
     for rows in splits.values():
@@ -269,7 +272,9 @@ def ask_of(
     used = np.sort(np.concatenate(list(splits.values())))
     match target:
         case "label":
-            return Asked(*class_targets(held, splits), inputs)
+            return Asked(*class_targets(held, splits, known), inputs)
+        case "labels":
+            return Asked(*label_set_targets(held, splits, known), inputs)
         case "numbers":
             return Asked(names, number_targets(held, used, len(names)), inputs)
         case "letters":

@@ -19,7 +19,12 @@ from modelwright.evaluation.measure import (
 )
 from modelwright.evaluation.openings import Openings, open_test, openings
 from modelwright.evaluation.scores import Scored, measure_scores, measure_texts
-from modelwright.evaluation.simple import average_boxes, frequent_tokens, mean_numbers
+from modelwright.evaluation.simple import (
+    average_boxes,
+    frequent_tokens,
+    label_set_baselines,
+    mean_numbers,
+)
 from modelwright.evaluation.threshold import (
     choose_threshold,
     chosen_threshold,
@@ -49,6 +54,7 @@ __all__ = [
     "hardware",
     "headline",
     "judge",
+    "label_set_baselines",
     "mean_numbers",
     "measure",
     "measure_baselines",

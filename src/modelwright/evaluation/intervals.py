@@ -124,7 +124,7 @@ def average_bounds(cells: metrics.Confusion, *, seed: int = 0) -> dict[str, Inte
     ]
     hits, predicted, support = (counts[0] for counts in sums(cells.counts[None, :]))
     values = metrics.averages(hits, predicted, support)
-    combined = _combined(hits, predicted, support)
+    combined = combined_bounds(hits, predicted, support)
     found = {}
     for name, value in values.items():
         drawn = _centred(float(value), np.concatenate([part[name] for part in parts]))
@@ -135,11 +135,15 @@ def average_bounds(cells: metrics.Confusion, *, seed: int = 0) -> dict[str, Inte
     return found
 
 
-def _combined(hits: Doubles, predicted: Doubles, support: Doubles) -> dict[str, Interval]:
-    """Combine the classes' intervals into one of their mean (Zou and Donner 2008, equation 3)."""
+def combined_bounds(hits: Doubles, predicted: Doubles, support: Doubles) -> dict[str, Interval]:
+    """Combine the classes' intervals into one of their mean (Zou and Donner 2008, equation 3).
+
+    The counts `[K]` are those of classes that occur, among targets or predictions.
+    """
     rates = metrics.class_rates(hits, predicted, support)
     bounds = class_bounds(hits, predicted, support)
-    kinds = {"macro": np.full(len(hits), 1 / len(hits)), "weighted": support / support.sum()}
+    total = max(float(support.sum()), 1.0)
+    kinds = {"macro": np.full(len(hits), 1 / len(hits)), "weighted": support / total}
     found = {}
     for field, rate, (low, high) in zip(bounds._fields, rates, bounds, strict=True):
         for kind, weights in kinds.items():

@@ -140,7 +140,7 @@ def measure(
     }
     evidence = _overall(found, cells, classes, context)
     if num_classes <= CLASSES_IN_LEDGER:
-        evidence += _by_class(classes, bounds, model.labels, context)
+        evidence += by_class(classes, bounds, model.labels, context)
     if near_duplicates is not None:
         evidence += _without(found, np.isin(samples.rows, near_duplicates), context)
     return Measurement(
@@ -269,12 +269,13 @@ def _overall(
     return evidence
 
 
-def _by_class(
+def by_class(
     classes: metrics.ClassScores,
     bounds: intervals.RateBounds,
     labels: Sequence[str],
     context: dict[str, Any],
 ) -> list[Evidence]:
+    """Return precision, recall and F1 of each class, with Wilson intervals."""
     kinds = (
         ("precision", classes.predicted, "share of the samples taken for the class that are of it"),
         ("recall", classes.support, "share of the class's samples taken for it"),

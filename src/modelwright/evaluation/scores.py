@@ -14,12 +14,15 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright import metrics
 from modelwright.data.dataset import Split
 from modelwright.errors import DataError
-from modelwright.evaluation.intervals import TAIL
+from modelwright.evaluation import intervals
+from modelwright.evaluation.intervals import TAIL, Interval
 from modelwright.evaluation.latency import Place
-from modelwright.evaluation.measure import CHUNK, SplitName
+from modelwright.evaluation.measure import CHUNK, CLASSES_IN_LEDGER, SplitName, by_class
 from modelwright.ledger import Evidence
+from modelwright.metrics import ClassScores, Ints
 from modelwright.run import Observe, Progress, silent
 from modelwright.tasks import Tally, Task, join, take
 
@@ -52,6 +55,10 @@ class Scored:
     labels: tuple[str, ...] = ()
     answers: tuple[str, ...] = ()
     """Of texts that were written: each sample's."""
+    classes: ClassScores | None = None
+    """Where each label is there or not by itself: how each fared."""
+    bounds: intervals.RateBounds | None = None
+    """The bounds of these scores."""
 
 
 def measure_scores(
@@ -82,7 +89,7 @@ def measure_scores(
         raise DataError(f"the {samples.name} split holds no samples to measure")
     labels = tuple(getattr(model, "labels", ()))
     if chunk is None:
-        chunk = CHUNK if task.output_kind in ("logits", "values") else FEW
+        chunk = CHUNK if task.output_kind in ("logits", "labels", "values") else FEW
     parts = []
     for start in range(0, len(samples), chunk):
         observe(Progress("measure", start, len(samples)))
@@ -98,12 +105,23 @@ def measure_scores(
         tally,
         task.summary,
         samples,
+        counts=task.counts,
         method=f"as the task {task.name} scores it",
         fingerprint=fingerprint,
         model=model.digest,
         place=place,
     )
-    return Scored(tuple(evidence), model.digest, tally, labels)
+    if task.counts is None:
+        return Scored(tuple(evidence), model.digest, tally, labels)
+    classes = metrics.scores_of(*task.counts(tally))
+    bounds = intervals.class_bounds(classes.hits, classes.predicted, classes.support)
+    if len(labels) <= CLASSES_IN_LEDGER:
+        context = {
+            key: getattr(evidence[0], key)
+            for key in ("model", "split", "data", "hardware", "runtime", "threads")
+        }
+        evidence += by_class(classes, bounds, labels, context)
+    return Scored(tuple(evidence), model.digest, tally, labels, classes=classes, bounds=bounds)
 
 
 class Answers(Protocol):
@@ -190,13 +208,19 @@ def bounded(
     *,
     method: str,
     fingerprint: str,
+    counts: Callable[[Tally], tuple[Ints, Ints, Ints]] | None = None,
     model: str = "",
     subject: str = "",
     place: Place | None = None,
 ) -> list[Evidence]:
-    """Return what a tally comes to, each figure with its bootstrap interval."""
+    """Return what a tally comes to, each figure with its bootstrap interval.
+
+    Where labels are counted, no interval is narrower than what Wilson's of these counts come to.
+    """
     split = samples.name if samples.name in ("test", "validation", "train") else ""
     drawn = draws(tally, len(samples), summary)
+    figures = {name: float(value) for name, value in summary(tally).items()}
+    least = {} if counts is None else _least_bounds(figures, counts(tally), len(samples))
     more: dict[str, Any] = {"subject": subject} if subject else {"model": model}
     if place is not None:
         more |= {
@@ -207,17 +231,39 @@ def bounded(
     return [
         Evidence(
             metric=metric,
-            value=float(value),
-            low=min(float(value), float(np.quantile(drawn[metric], TAIL))),
-            high=max(float(value), float(np.quantile(drawn[metric], 1 - TAIL))),
+            value=value,
+            low=min(value, float(np.quantile(drawn[metric], TAIL)), *least.get(metric, ())),
+            high=max(value, float(np.quantile(drawn[metric], 1 - TAIL)), *least.get(metric, ())),
             n=len(samples),
-            method=f"{method}; bootstrap of {len(drawn[metric]):,} draws",
+            method=f"{method}; bootstrap of {len(drawn[metric]):,} draws"
+            + (", never narrower than Wilson's interval" if metric in least else ""),
             split=cast("SplitName", split),
             data=fingerprint,
             **more,
         )
-        for metric, value in summary(tally).items()
+        for metric, value in figures.items()
     ]
+
+
+def _least_bounds(
+    figures: Mapping[str, float], counts: tuple[Ints, Ints, Ints], samples: int
+) -> dict[str, tuple[float, float]]:
+    """Return bounds that hold where a bootstrap sees nothing vary: every sample right, perhaps."""
+    exact = figures.get("exact_match")
+    found = (
+        {} if exact is None else {"exact_match": intervals.share(round(exact * samples), samples)}
+    )
+    hits, predicted, support = (each.astype(np.float64) for each in counts)
+    low, high = intervals.class_bounds(hits.sum(), predicted.sum(), support.sum()).f1
+    found["f1_micro"] = Interval(float(low), float(high))
+    occurs = predicted + support > 0
+    if occurs.any():
+        found |= intervals.combined_bounds(hits[occurs], predicted[occurs], support[occurs])
+    return {
+        name: (max(0.0, low), min(1.0, high))
+        for name, (low, high) in found.items()
+        if name in figures
+    }
 
 
 def draws(

@@ -13,13 +13,16 @@ from modelwright.evaluation.linear import Features, ridge
 from modelwright.evaluation.scores import bounded
 from modelwright.ledger import Evidence
 from modelwright.metrics import Doubles, Ints
-from modelwright.tasks import Task, join
+from modelwright.run import Observe, Progress, silent
+from modelwright.tasks import Tally, Task, join
 
 _CHUNK = 256
 _COUNTS = 100_000_000
 """The most counts of a word in a class; more classes times words aren't fitted."""
 _NEVER = -50.0
 """The logit of what is out of the question."""
+_NAMED = 5
+"""So many labels are named in a method."""
 WINDOW, BANDS = 512, 32
 """Samples of a window, and bands that its spectrum is pooled to."""
 
@@ -173,3 +176,100 @@ def average_boxes(
         fingerprint=fingerprint,
         subject="baseline:box",
     )
+
+
+def label_set_baselines(
+    train: Split,
+    samples: Split,
+    task: Task,
+    labels: Sequence[str],
+    *,
+    fingerprint: str,
+    observe: Observe = silent,
+) -> list[Evidence]:
+    """Measure simple answers with any number of labels: `baseline:frequent`, `baseline:words`.
+
+    Args:
+        train: the training split.
+        samples: the split that the model file was measured on.
+        task: the task, which tallies and sums up.
+        labels: the labels, in the order of the targets.
+        fingerprint: the digest of `samples`.
+        observe: told which baseline was left out and why.
+    """
+    evidence: list[Evidence] = []
+    for name, baseline in (("frequent", _frequent_labels), ("words", _words_of_labels)):
+        try:
+            tally, method = baseline(train, samples, task, labels)
+        except DataError as error:
+            note = f"The baseline `{name}` is left out: {error}"
+            observe(Progress("baselines", 0, 2, note=note))
+            continue
+        evidence += bounded(
+            tally,
+            task.summary,
+            samples,
+            counts=task.counts,
+            method=method,
+            fingerprint=fingerprint,
+            subject=f"baseline:{name}",
+        )
+    return evidence
+
+
+def _label_chances(train: Split) -> Doubles:
+    """Return each label's share of the training samples `[K]`, by Jeffreys' prior never 0 or 1."""
+    chances: Doubles = (train.targets.sum(axis=0) + 0.5) / (len(train) + 1.0)
+    return chances
+
+
+def _frequent_labels(
+    train: Split, samples: Split, task: Task, labels: Sequence[str]
+) -> tuple[Tally, str]:
+    """Answer always with the most frequent labels: as many as a sample has, one at least.
+
+    A label is as sure as it is frequent, which the log loss is taken from.
+    """
+    chances, held = _label_chances(train), train.targets.sum(axis=0)
+    most = max(round(float(held.sum()) / len(train)), 1)
+    chosen = np.zeros(len(labels), dtype=np.bool_)
+    chosen[np.argsort(-held, kind="stable")[:most]] = True
+    outputs = np.broadcast_to(np.log(chances / (1.0 - chances)), samples.targets.shape)
+    tally = {
+        **task.tally(outputs, samples.targets, labels),
+        "chosen": np.broadcast_to(chosen, samples.targets.shape),
+    }
+    names = ", ".join(f"`{labels[at]}`" for at in np.flatnonzero(chosen)[:_NAMED].tolist())
+    more = ", …" if most > _NAMED else ""
+    return tally, f"always the most frequent of the training labels, {most} of them: {names}{more}"
+
+
+def _words_of_labels(
+    train: Split, samples: Split, task: Task, labels: Sequence[str]
+) -> tuple[Tally, str]:
+    """Answer by the words' frequencies with and without each label.
+
+    That is multinomial naive Bayes of each label by itself, smoothed by one.
+
+    Raises:
+        DataError: there are too many labels for so many words.
+    """
+    vocabulary = 1 + max(_largest(train), _largest(samples))
+    if len(labels) * vocabulary > _COUNTS:
+        raise DataError(f"{len(labels):,} labels are too many for {vocabulary:,} words")
+    having, all_of = np.zeros((vocabulary, len(labels))), np.zeros(vocabulary)
+    for start, tokens in _tokens(train):
+        rows, numbers = np.nonzero(train.targets[start : start + len(tokens)])
+        np.add.at(having, (tokens[rows], numbers[:, None]), 1.0)
+        all_of += np.bincount(tokens.ravel(), minlength=vocabulary)
+    odds = np.zeros((vocabulary, len(labels)))  # Padding, the first, says nothing.
+    for counts, sign in ((having[1:], 1.0), (all_of[1:, None] - having[1:], -1.0)):
+        odds[1:] += sign * np.log((counts + 1.0) / (counts + 1.0).sum(axis=0))
+    chances = _label_chances(train)
+    prior = np.log(chances / (1.0 - chances))
+    parts = [
+        np.stack([odds[row].sum(axis=0) + prior for row in tokens])
+        for _, tokens in _tokens(samples)
+    ]
+    tally = task.tally(np.concatenate(parts), samples.targets, labels)
+    return tally, "multinomial naive Bayes over the tokens, of each label by itself"

@@ -71,7 +71,7 @@ def outcomes(outputs: Floats, targets: NDArray[Any]) -> Outcomes:
     Raises:
         DataError: the outputs aren't finite, or the targets don't fit them.
     """
-    outputs = _finite(outputs)
+    outputs = finite(outputs)
     targets = _class_numbers(targets, samples=outputs.shape[0], num_classes=outputs.shape[1])
     step = max(1, _OUTPUTS_AT_ONCE // outputs.shape[1])
     if len(outputs) <= step:
@@ -113,7 +113,7 @@ def softmax(outputs: Floats) -> Doubles:
     Raises:
         DataError: the outputs aren't finite.
     """
-    outputs = _finite(outputs)
+    outputs = finite(outputs)
     shifted = outputs - outputs.max(axis=1, keepdims=True).astype(np.float64)
     weights = np.exp(shifted)
     probabilities: Doubles = weights / weights.sum(axis=1, keepdims=True)
@@ -126,7 +126,7 @@ def top_classes(outputs: Floats, k: int) -> Ints:
     >>> top_classes(np.array([[1.0, 3.0, 3.0, 2.0]]), 3)
     array([[1, 2, 3]])
     """
-    outputs = _finite(outputs)
+    outputs = finite(outputs)
     num_classes = outputs.shape[1]
     if num_classes <= max(k, _SORTED_WHOLE):
         return np.argsort(-outputs, axis=1, kind="stable")[:, :k].astype(np.int64)
@@ -217,11 +217,16 @@ def class_scores(cells: Confusion) -> ClassScores:
         np.add.at(summed, classes, counts)
         return summed
 
-    hits = total(cells.targets[right], cells.counts[right])
-    predicted = total(cells.predicted, cells.counts)
-    support = total(cells.targets, cells.counts)
-    precision, recall, f1 = class_rates(hits, predicted, support)
-    return ClassScores(hits, predicted, support, precision, recall, f1)
+    return scores_of(
+        total(cells.targets[right], cells.counts[right]),
+        total(cells.predicted, cells.counts),
+        total(cells.targets, cells.counts),
+    )
+
+
+def scores_of(hits: Ints, predicted: Ints, support: Ints) -> ClassScores:
+    """Return the scores of each class from its counts `[K]`."""
+    return ClassScores(hits, predicted, support, *class_rates(hits, predicted, support))
 
 
 def class_rates(
@@ -330,7 +335,12 @@ def calibration_error(table: Reliability) -> float:
     return float(np.abs(table.confidence - table.hits).sum() / samples)
 
 
-def _finite(outputs: Floats) -> Floats:
+def finite(outputs: Floats) -> Floats:
+    """Return outputs `[N, K]` as an array.
+
+    Raises:
+        DataError: they have another form, or aren't finite.
+    """
     outputs = np.asarray(outputs)
     if outputs.ndim != 2 or outputs.shape[1] == 0:
         raise DataError(f"outputs of classes are [samples, classes], not {list(outputs.shape)}")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import ModelFileError
-from modelwright.metrics import softmax
+from modelwright.metrics import sigmoid, softmax
 from modelwright.modelfile.spec import TensorSpec
 
 Outputs = NDArray[np.floating[Any]]
@@ -54,19 +54,20 @@ class OutputForm:
 
 FORMS: dict[str, tuple[OutputForm, ...]] = {
     "logits": (OutputForm("logits"),),
+    "labels": (OutputForm("labels"),),
     "values": (OutputForm("values"),),
     "tokens": (OutputForm("next", {1: "T"}),),
     "texts": (OutputForm("next", {1: "S"}),),
     "frames": (OutputForm("frames", {1: "F"}), OutputForm("steps", dtype="int64")),
     "boxes": (OutputForm("scores"), OutputForm("boxes")),
 }
-"""What a network of each kind gives: `logits` of exclusive classes; `values`, numbers; `tokens`,
-logits of what follows each token; `texts`, the same for a text that is written from another;
-`frames`, logits at each step of a sound and how many steps it has; `boxes`, logits and boxes of
-each location."""
+"""What a network of each kind gives: `logits` of exclusive classes; `labels`, logits of labels that
+are there or not, each by itself; `values`, numbers; `tokens`, logits of what follows each token;
+`texts`, the same for a text that is written from another; `frames`, logits at each step of a sound
+and how many steps it has; `boxes`, logits and boxes of each location."""
 
 
-ANSWERS_BESIDE_LABELS = {"logits": 0, "frames": 1, "boxes": 0}
+ANSWERS_BESIDE_LABELS = {"logits": 0, "labels": 0, "frames": 1, "boxes": 0}
 """How many answers a network gives beside one a label: for sounds, that nothing is said."""
 
 
@@ -110,8 +111,15 @@ def _of_logits(found: Outputs, expected: Outputs) -> float:
     return max(float(probability), _of_values(found, expected))
 
 
+def _of_label_logits(found: Outputs, expected: Outputs) -> float:
+    """Return the same where each probability is of a label by itself."""
+    probability = np.abs(sigmoid(found) - sigmoid(expected)).max(initial=0.0)
+    return max(float(probability), _of_values(found, expected))
+
+
 DIFFERENCES: dict[str, Callable[[Outputs, Outputs], float]] = {
     "logits": _of_logits,
+    "labels": _of_label_logits,
     "next": _of_logits,
     "frames": _of_logits,
 }

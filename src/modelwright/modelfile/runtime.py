@@ -58,7 +58,7 @@ from modelwright.modelfile.spec import MAIN, FileSpec
 from modelwright.modelfile.strict import parse_json
 from modelwright.modelfile.tensors import Arrays, read_arrays
 from modelwright.modelfile.writing import STEP, GraphStepper, check_step_graphs, prompts
-from modelwright.tasks import TASKS, Prediction, Task
+from modelwright.tasks import Prediction, Task, task_giving
 from modelwright.tasks.boxes import framing
 from modelwright.tasks.generation import (
     BeamSpec,
@@ -198,11 +198,12 @@ class Model:
         Raises:
             ModelFileError: this version doesn't know it.
         """
-        if self.task not in TASKS:
+        task = task_giving(self.task, self.spec.output_kind)
+        if task is None:
             raise ModelFileError(
                 f"the task `{self.task}` isn't known to this version", fix="Update modelwright"
             )
-        return TASKS[self.task] if self._spelling is None else spelled(self._spelling)
+        return task if self._spelling is None else spelled(self._spelling)
 
     @property
     def input(self) -> Any:
@@ -258,7 +259,7 @@ class Model:
         """The evidence that the file held when it was loaded."""
         return parse_ledger(self._ledger)
 
-    def predict(self, inputs: Any, *, top: int = 5) -> Any:
+    def predict(self, inputs: Any, *, top: int | None = None) -> Any:
         """Answer one input, or a list or batch of them.
 
         Args:
@@ -266,16 +267,21 @@ class Model:
                 `[H, W]`; or a list of these; or pixels `[N, H, W, C]`. For texts a text, or the
                 `Path` of a text file; for sounds a path, a file's bytes, or samples `[T]` at the
                 model's rate; or a list of these.
-            top: how many answers at most, best first.
+            top: how many answers at most, best first; where not said 5, and of samples that may
+                have several labels all.
 
         Returns:
             For one input a list such as `[{"label": "cat", "probability": 0.97}, …]`, best first;
-            for several a list of these. A box `[x1, y1, x2, y2]` is in pixels of the image that was
-            handed over, turned as EXIF says; all that are sure enough are given, whatever `top` is.
+            for several a list of these. Where a sample may have several labels or none, each
+            answer also says whether its label is `"chosen"`. A box `[x1, y1, x2, y2]` is in pixels
+            of the image that was handed over, turned as EXIF says; all that are sure enough are
+            given, whatever `top` is.
 
         Raises:
             DataError: an input can't be read, or isn't what the model takes.
         """
+        if top is None:
+            top = self.scoring.top or len(self.labels)
         if top < 1:
             raise RequestError(f"`top` is how many answers to give, at least 1; got {top}")
         given = self._reader.take_apart(inputs)

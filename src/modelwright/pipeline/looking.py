@@ -23,7 +23,7 @@ from modelwright.pipeline.asking import Asked, Notes, RecipeLike, ask
 from modelwright.planning import Forecast, Workload, forecast
 from modelwright.recipe import check_composition, parse_recipe
 from modelwright.run import Observe, Run, silent
-from modelwright.tasks import TASKS
+from modelwright.tasks import task_of
 from modelwright.transforms import ImageInput
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _workload(asked: Asked, prepared: Prepared, context: Run) -> Workload:
         asked.recipe.train,
         dataset,
         context,
-        task=TASKS[asked.recipe.task],
+        task=task_of(asked.recipe),
         augment=asked.recipe.augment,
     )
     summary = _summary(start, prepared)
@@ -222,6 +222,25 @@ train:
 # What must be reached; the run says for each whether it is met and whether that is proven.
 targets:
   accuracy: ">= {target}"
+"""
+)
+_NEW_LABEL_SETS = (
+    _HEAD
+    + """\
+task: text-classification
+data:
+{data}
+{input}
+model: auto  # or one that `modelwright config` lists
+train:
+  epochs: {epochs}  # passes over the training texts, at most
+  budget: 10m  # wall-clock time of training, at most; the schedule ends by then
+  batch_size: {batch_size}
+  optimizer: {{name: adamw, lr: 0.01}}
+  schedule: {{name: one-cycle}}
+# What must be reached; the run says for each whether it is met and whether that is proven.
+targets:
+  f1_macro: ">= 0.5"
 """
 )
 _NEW_NUMBERS = (
@@ -388,7 +407,10 @@ def _describe(source: Path | str, out: Path) -> tuple[str, str]:
         kind, columns = data.guess_table(path)
         task = "regression" if "numbers" in columns else _TASKS[kind]
         written = recognising.written_column(data.columns_of(path), columns.get(kind, kind))
-        if kind == "text" and written is not None and "numbers" not in columns:
+        listed = recognising.listed_column(path, columns) if kind == "text" else None
+        if listed is not None:
+            columns, task = listed, _TASKS["text"]
+        elif kind == "text" and written is not None and "numbers" not in columns:
             columns["label"], task = written
         if kind == "sound" and "numbers" not in columns and data.holds_transcripts(path, columns):
             task = "speech-recognition"
@@ -442,6 +464,9 @@ def _fill(prepared: Prepared, described: str, task: str, out: Path) -> str:
         side = int(np.clip(np.median(sides), *_BOXED_SIDES))
         seen = f"{total}, boxes of {classes:,} classes"
         return _NEW_BOXES.format(seen=seen, size=side, **common)
+    if prepared.kind == "labels":
+        seen = f"{total} with any number of {classes:,} labels"
+        return _NEW_LABEL_SETS.format(seen=seen, input=_INPUTS[kind], **common)
     if not prepared.has_classes:
         text = f"transforms: {{size: {_size(prepared)}}}" if kind == "image" else _INPUTS[kind]
         return _NEW_NUMBERS.format(

@@ -19,7 +19,6 @@ from modelwright.recipe import parse_recipe
 from modelwright.recipe.data import DataSpec
 from modelwright.recipe.evaluate import RecallSpec
 from modelwright.run import Observe, Progress, Run, silent
-from modelwright.tasks import TASKS
 
 PROMPT = 100
 """Characters of a text from which a language model is timed writing on."""
@@ -152,6 +151,17 @@ def _measure_scores(
         context.ledger.extend(
             evaluation.mean_numbers(train, samples, task, fingerprint=fingerprint)
         )
+    if wants_baselines and prepared.kind == "labels":
+        context.ledger.extend(
+            evaluation.label_set_baselines(
+                train,
+                samples,
+                task,
+                prepared.labels,
+                fingerprint=fingerprint,
+                observe=context.observe,
+            )
+        )
     if wants_baselines and prepared.kind == "boxes":
         context.ledger.extend(
             evaluation.average_boxes(train, samples, task, prepared.labels, fingerprint=fingerprint)
@@ -258,7 +268,7 @@ def evaluate(
         labels=loaded.labels,
         observe=observe,
         like=_made_from(loaded),
-        target=TASKS[loaded.task].target,
+        target=loaded.scoring.target,
     )
     opened = evaluation.open_test(fingerprint, run=f"evaluate {model}", model=loaded.digest)
     for note in opened.notes:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from modelwright import data
 
 _SUMMARIES = ("summary", "tldr", "highlights", "headline", "title", "abstractive")
 _TRANSLATIONS = ("translation", "target", "reference", "output")
+_LABEL_SETS = ("tag", "topic", "genre", "categor", "keyword", "emotion", "subject", "code")
+"""How columns begin that hold any number of labels."""
 _LOOKED_AT = 1 << 20
 """So many bytes of a file are looked at."""
+_ROWS = 100
+"""So many rows of a table are looked at."""
 _MOST_LABELS = 0.1
 """Lines that begin with a label have at most so many labels a line."""
 
@@ -85,3 +90,25 @@ def written_column(columns: Sequence[str], given: str) -> tuple[str, str] | None
             if name.lower() in words and name != given:
                 return name, task
     return None
+
+
+def listed_column(path: Path, guessed: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the settings of a table of texts whose labels come in lists; else nothing.
+
+    The column of labels is the one that was guessed, or, where there is none, the only one that
+    holds lists and is called so; lists may also be of tokens.
+
+    Args:
+        path: the table, or a folder of tables.
+        guessed: the settings that are likely meant, as `data.guess_table` returns them.
+    """
+    columns, label = data.columns_of(path), str(guessed.get("label", "label"))
+    called = [name for name in columns if name.lower().startswith(_LABEL_SETS)]
+    likely = [label] if label in columns else called
+    listed = [name for name in likely if data.are_lists(data.first_values(path, name, _ROWS))]
+    if len(listed) != 1:
+        return None
+    found = {key: value for key, value in guessed.items() if key not in ("numbers", "holds")}
+    if listed[0] != "label":
+        found["label"] = listed[0]
+    return {**found, "multi_label": True}

@@ -163,7 +163,7 @@ def _keep_evidence(path: Path, ledger: Ledger) -> Ledger:
 def _train(
     start: Candidate, asked: Asked, prepared: Prepared, context: Run
 ) -> tuple[Candidate, FitReport]:
-    from modelwright.tasks import TASKS
+    from modelwright.tasks import task_of
     from modelwright.training import fit, leave
 
     trained, fitted = fit(
@@ -171,7 +171,7 @@ def _train(
         asked.recipe.train,
         prepared.dataset(),
         context,
-        task=TASKS[asked.recipe.task],
+        task=task_of(asked.recipe),
         augment=asked.recipe.augment,
     )
     leave()

@@ -32,7 +32,7 @@ from modelwright.recipe.model import (
     SpeednetModel,
 )
 from modelwright.run import Run
-from modelwright.tasks import TASKS
+from modelwright.tasks import task_of
 from modelwright.tasks.speech_recognition import Spelling, texts_of
 from modelwright.training.objectives.ctc import steps_needed
 from modelwright.training.optimizers import matches
@@ -91,7 +91,7 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
             mels=mels,
             numbers=prepared.kind == "numbers",
         ),
-        output_kind=TASKS[asked.recipe.task].output_kind,
+        output_kind=task_of(asked.recipe).output_kind,
         views=asked.recipe.evaluate.views,
         assets=prepared.input.assets()
         if isinstance(prepared.input, TextInput)
@@ -241,10 +241,11 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
                 fix="Leave `transforms.size` out",
             ) from error
     # Of numbers and texts, each output means something of its own.
-    is_of_classes = old.output_kind in ("logits", "frames", "boxes")
-    are_others = not is_of_classes and old.labels != prepared.labels
-    if old.output_kind != TASKS[asked.recipe.task].output_kind or are_others:
-        held = "labels" if is_of_classes else ", ".join(old.labels) or old.output_kind
+    of_classes = {"logits": "one label", "labels": "any number of labels"}
+    of_classes |= dict.fromkeys(("frames", "boxes"), "labels")
+    are_others = old.output_kind not in of_classes and old.labels != prepared.labels
+    if old.output_kind != task_of(asked.recipe).output_kind or are_others:
+        held = of_classes.get(old.output_kind) or ", ".join(old.labels) or old.output_kind
         raise RecipeError(
             f"{path.name} predicts {held}, and this data asks for something else",
             where=asked.recipe.place_of("model.init"),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from modelwright import modelfile, report
@@ -19,7 +21,7 @@ from modelwright.pipeline.measuring import PROMPT, Measured
 from modelwright.pipeline.result import RunResult
 from modelwright.recipe import render_config
 from modelwright.run import Run
-from modelwright.tasks import TASKS
+from modelwright.tasks import task_of
 from modelwright.transforms.sound import SoundInput
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def tell(
     else:
         answers = _answers(worst, measured, prepared, result.model)
         shown = _shown(worst, measured, prepared)
-    task = TASKS[asked.recipe.task]
+    task = task_of(asked.recipe)
     report.write_report(
         result.report,
         report.Story(
@@ -112,10 +114,17 @@ def _called(samples: Split, position: int, prepared: Prepared) -> str:
     match prepared.kind:
         case "label":
             return prepared.labels[int(samples.targets[position])]
+        case "labels":
+            return _listed(prepared.labels, samples.targets[position])
         case "numbers":
             return f"{samples.targets[position][0]:.4g}"
         case _:
             return prepared.kind
+
+
+def _listed(labels: Sequence[str], chosen: NDArray[np.bool_]) -> str:
+    """Return the names of the labels that are chosen `[K]`."""
+    return ", ".join(labels[at] for at in np.flatnonzero(chosen).tolist()) or "none"
 
 
 def _write_sample(path: Path, prepared: Prepared, samples: Split, position: int) -> Path:
@@ -145,6 +154,10 @@ def _worst(measured: Measured) -> list[int]:
     found = measured.measurement
     if isinstance(found, Measurement):
         return [item.position for item in found.mistakes]
+    if "chosen" in found.tally:
+        wrong = (found.tally["chosen"] != found.tally["wanted"]).any(axis=1)
+        order = np.argsort(-found.tally["losses"], kind="stable")
+        return [int(at) for at in order[wrong[order]][:WORST_SHOWN]]
     if "predicted" not in found.tally:
         return list(range(min(SAMPLES_SHOWN, len(measured.samples))))
     errors = np.abs(found.tally["predicted"] - found.tally["targets"])
@@ -160,6 +173,12 @@ def _answers(
     found = measured.measurement
     if isinstance(found, Measurement) or prepared.kind in ("label", "numbers"):
         return []
+    if prepared.kind == "labels":
+        wanted, chosen = (
+            [_listed(prepared.labels, found.tally[key][at]) for at in positions]
+            for key in ("wanted", "chosen")
+        )
+        return list(zip(wanted, chosen, strict=True))
     rows, held = prepared.rows[measured.samples.name], prepared.store.strings("label")
     if found.answers:
         return [(held[int(rows[at])], found.answers[at]) for at in positions]

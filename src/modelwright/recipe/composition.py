@@ -219,6 +219,22 @@ RULES: tuple[Rule, ...] = (
         ("text.vectors",),
     ),
     Rule(
+        ("data.multi_label", "a task other than text-classification"),
+        "refused",
+        lambda r: r.task if r.has_label_sets and r.task != "text-classification" else "",
+        "`data.multi_label` is for `task: text-classification` so far, and not for `task: {}`",
+        "Leave it out, or look at `task`",
+        ("data.multi_label", "task"),
+    ),
+    Rule(
+        ("data.separator", "cells that hold no labels"),
+        "refused",
+        its.foreign_separator,
+        "`data.separator` has no effect: {}",
+        "Leave `separator` out",
+        ("data.separator",),
+    ),
+    Rule(
         ("data.rename", "a task without labels"),
         "refused",
         its.foreign_rename,
@@ -517,8 +533,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("evaluate.recall", "no classes"),
         "refused",
-        lambda r: r.task if r.evaluate.recall and r.task in its.OF else "",
-        "`evaluate.recall` is for a class, and {} names none",
+        lambda r: its.no_one_class(r) if r.evaluate.recall else "",
+        "`evaluate.recall` is for samples of one class each, and these have {}",
         "Leave it out",
         ("evaluate.recall",),
     ),

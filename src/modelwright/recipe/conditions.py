@@ -117,7 +117,7 @@ _HOLDS: dict[type, tuple[str, ...]] = {
     DocumentsData: ("tokens",),
     PairsData: ("texts",),
     BoxesData: ("boxes",),
-    TableData: ("labels", "numbers", "tokens", "texts", "letters"),
+    TableData: ("labels", "label sets", "numbers", "tokens", "texts", "letters"),
 }
 """What a source can say of its samples."""
 
@@ -135,8 +135,9 @@ def predicts_numbers(recipe: Recipe) -> bool:
 
 
 def predicted(recipe: Recipe) -> str:
-    """Return what the task predicts: `labels`, `numbers`, `tokens`, `texts`, `letters`, `boxes`."""
-    return OF.get(recipe.task, "labels")
+    """Return what the task predicts: `labels`, `label sets`, `numbers`, `tokens`, `texts`, …."""
+    of = OF.get(recipe.task, "labels")
+    return "label sets" if of == "labels" and recipe.has_label_sets else of
 
 
 def foreign_target(recipe: Recipe) -> str:
@@ -147,7 +148,7 @@ def foreign_target(recipe: Recipe) -> str:
     if recipe.model == "auto" or isinstance(recipe.model, InitModel):
         return ""
     answers = _ANSWERS.get(type(recipe.model), "labels")
-    wanted = "labels" if of == "numbers" else of
+    wanted = "labels" if of in ("numbers", "label sets") else of
     if answers == wanted:
         return ""
     return f"`model: {recipe.model.name}` answers with {answers}, and the task asks for {of}"
@@ -155,6 +156,7 @@ def foreign_target(recipe: Recipe) -> str:
 
 _LOSSES: dict[str, tuple[str, ...]] = {
     "cross-entropy": ("labels", "tokens", "texts"),
+    "binary-cross-entropy": ("label sets",),
     "mse": ("numbers",),
     "huber": ("numbers",),
     "ctc": ("letters",),
@@ -172,8 +174,20 @@ def foreign_loss(recipe: Recipe) -> str:
 
 def foreign_rename(recipe: Recipe) -> str:
     """Name the task, where labels are to be renamed and it has none."""
-    renames = predicted(recipe) in ("labels", "letters")
+    renames = predicted(recipe) in ("labels", "label sets", "letters")
     return recipe.task if recipe.data.rename and not renames else ""
+
+
+def foreign_separator(recipe: Recipe) -> str:
+    """Say why nothing is separated, where a separator was written down."""
+    data = recipe.data
+    if not isinstance(data, TableData) or "separator" not in data.model_fields_set:
+        return ""
+    if not data.multi_label:
+        return "each sample has one label without `data.multi_label: true`"
+    if data.path.lower().removesuffix(".gz").endswith((".jsonl", ".parquet")):
+        return "this table holds lists"
+    return ""
 
 
 def foreign_numbers(recipe: Recipe) -> str:
@@ -378,7 +392,8 @@ def unknown_metric(recipe: Recipe) -> str:
     for name in recipe.targets:
         if METRICS[name].of and of not in METRICS[name].of:
             held = " and ".join(METRICS[name].of)
-            return f"`{name}` is a metric of {held}, and this task predicts {of}"
+            own = ", ".join(f"`{key}`" for key, metric in METRICS.items() if of in metric.of)
+            return f"`{name}` is a metric of {held}, and this task predicts {of}: {own}"
     return ""
 
 
@@ -404,6 +419,11 @@ def wrong_way(recipe: Recipe) -> str:
 def timed_target(recipe: Recipe) -> str:
     """Name the first target that needs times."""
     return next((f"`{name}`" for name in recipe.targets if name in TIMED), "")
+
+
+def no_one_class(recipe: Recipe) -> str:
+    """Say what samples have in place of one class each."""
+    return "several" if recipe.has_label_sets else OF.get(recipe.task, "")
 
 
 def threshold_target(recipe: Recipe) -> str:

@@ -105,6 +105,12 @@ class TableData(_DataSpec):
     """Samples a second, where the sounds are bytes of plain 16-bit PCM and so don't say."""
     label: str = "label"
     """The column with the label."""
+    multi_label: bool = False
+    """Of text classification: each sample may have several labels, or none. The column holds lists
+    (JSONL, Parquet), or labels with `separator` between them (CSV, TSV). The model chooses each
+    label whose probability is at least 0.5."""
+    separator: Annotated[str, Field(min_length=1, max_length=8)] = "|"
+    """What stands between several labels in a cell of a CSV or TSV table."""
     numbers: Annotated[tuple[str, ...], FromList, Field(min_length=1)] = ("target",)
     """The columns with the numbers that a regression predicts."""
     holds: Literal["image", "text", "sound"] = "image"

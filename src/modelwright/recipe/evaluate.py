@@ -22,27 +22,37 @@ class Metric:
     is_share: bool = False
     """Whether it lies between 0 and 1."""
     of: tuple[str, ...] = ()
-    """What it judges: labels, numbers, tokens, texts, letters, boxes; nothing here: any model."""
+    """What it judges: labels, label sets, numbers, tokens, texts, letters, boxes; nothing here: any
+    model."""
+
+
+_OF_LABELS = ("labels", "label sets")
 
 
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(
         "share of samples whose most probable class is right", is_share=True, of=("labels",)
     ),
+    "exact_match": Metric(
+        "share of samples that are given just their labels, none missing, none too many",
+        is_share=True,
+        of=("label sets",),
+    ),
+    "f1_micro": Metric("F1 over all labels of all samples", is_share=True, of=("label sets",)),
     "top5_accuracy": Metric(
         "share whose class is among the five most probable", is_share=True, of=("labels",)
     ),
-    "precision_macro": Metric("precision, mean over the classes", is_share=True, of=("labels",)),
+    "precision_macro": Metric("precision, mean over the classes", is_share=True, of=_OF_LABELS),
     "precision_weighted": Metric(
         "precision, weighted by the classes' samples", is_share=True, of=("labels",)
     ),
-    "recall_macro": Metric("recall, mean over the classes", is_share=True, of=("labels",)),
+    "recall_macro": Metric("recall, mean over the classes", is_share=True, of=_OF_LABELS),
     "recall_weighted": Metric(
         "recall, weighted by the classes' samples", is_share=True, of=("labels",)
     ),
-    "f1_macro": Metric("F1, mean over the classes", is_share=True, of=("labels",)),
+    "f1_macro": Metric("F1, mean over the classes", is_share=True, of=_OF_LABELS),
     "f1_weighted": Metric("F1, weighted by the classes' samples", is_share=True, of=("labels",)),
-    "log_loss": Metric("mean cross-entropy in nats", higher_is_better=False, of=("labels",)),
+    "log_loss": Metric("mean cross-entropy in nats", higher_is_better=False, of=_OF_LABELS),
     "calibration_error": Metric(
         "expected gap between confidence and accuracy",
         higher_is_better=False,

@@ -8,7 +8,14 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from modelwright.files import json_digest
-from modelwright.recipe.data import AugmentSpec, DataSpec, SoundSpec, TextSpec, TransformsSpec
+from modelwright.recipe.data import (
+    AugmentSpec,
+    DataSpec,
+    SoundSpec,
+    TableData,
+    TextSpec,
+    TransformsSpec,
+)
 from modelwright.recipe.evaluate import EvaluateSpec, ResourcesSpec, Target
 from modelwright.recipe.model import ModelSpec
 from modelwright.recipe.spec import Spec
@@ -80,6 +87,11 @@ class Recipe(Spec):
         while path and path not in self._places:
             path = path.rpartition(".")[0]
         return self._places.get(path, "")
+
+    @property
+    def has_label_sets(self) -> bool:
+        """Whether each sample may have several labels, or none."""
+        return isinstance(self.data, TableData) and self.data.multi_label
 
     def has_place(self, path: str) -> bool:
         """Say whether this setting was written down."""

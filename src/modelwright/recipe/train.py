@@ -25,6 +25,13 @@ class CrossEntropyLoss(Spec):
     """`balanced` weighs each class by the inverse of its count in the training split."""
 
 
+class BinaryCrossEntropyLoss(Spec):
+    """Cross-entropy of each label by itself: it is there, or it isn't."""
+
+    name: Literal["binary-cross-entropy"]
+    """The loss."""
+
+
 class MseLoss(Spec):
     """Mean squared error."""
 
@@ -56,7 +63,8 @@ class DetectionLoss(Spec):
 
 
 LossSpec = Annotated[
-    CrossEntropyLoss | MseLoss | HuberLoss | CtcLoss | DetectionLoss, Field(discriminator="name")
+    CrossEntropyLoss | BinaryCrossEntropyLoss | MseLoss | HuberLoss | CtcLoss | DetectionLoss,
+    Field(discriminator="name"),
 ]
 
 

@@ -40,6 +40,7 @@ def headline_sentences(story: Story) -> list[Sentence]:
         *_how_near(story),
         *_how_well(story),
         *_from_when(story),
+        *_how_exact(story),
         *about_targets(story.verdicts),
     ]
     main = story.ledger.find(compared_by(story.ledger))
@@ -142,6 +143,16 @@ def _how_well(story: Story) -> Iterator[Sentence]:
                 f"{BASELINES.get(name, name).capitalize()} would come to "
                 f"{figure(metric, record.value)}."
             )
+
+
+def _how_exact(story: Story) -> Iterator[Sentence]:
+    """Say how often all labels of a sample are right, where a sample may have several."""
+    found = story.ledger.find("exact_match")
+    if found is not None:
+        yield Sentence(
+            f"It gives {percent(found.value)} of these {story.thing}s just their labels: none is "
+            "missing, and none is too many."
+        )
 
 
 def about_targets(verdicts: Sequence[Verdict]) -> Iterator[Sentence]:

@@ -79,6 +79,7 @@ def page(story: Story) -> str:
         ],
         select_by=words.name_of(story.select_by),
         of_classes=of_classes,
+        of_label_sets=not of_classes and story.by_class is not None,
         what_it_does=_what_it_does(story, [words.plain(name) for name in labels]),
         compared_by=words.name_of(tables.compared_by(story.ledger)),
         names=[words.plain(name) for name in labels],
@@ -86,7 +87,7 @@ def page(story: Story) -> str:
         confusion=_confusion(story) if of_classes else None,
         confused=tables.most_confused(story) if of_classes else [],
         reliability=Markup(reliability_chart(story.classes.reliability)) if of_classes else "",
-        classes=tables.class_rows(story) if of_classes else [],
+        classes=tables.class_rows(story),
         classes_at_once=tables.CLASSES_AT_ONCE,
         classes_left_out=max(len(labels) - tables.MOST_CLASSES_LISTED, 0),
         rates=tables.RATES,
@@ -115,6 +116,8 @@ def _what_it_does(story: Story, names: list[str]) -> str:
     if isinstance(story.measurement, Measurement):
         return f"A model that tells {words.count(len(names))} classes apart"
     match tables.compared_by(story.ledger):
+        case "f1_macro":
+            return f"A model that says which of {words.count(len(names))} labels a text has"
         case "map50":
             return f"A model that finds {', '.join(names)} in images"
         case "wer":

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.evaluation import Measurement, Scored, Verdict
+from modelwright.evaluation.intervals import RateBounds
 from modelwright.ledger import Ledger
+from modelwright.metrics import ClassScores
 
 Pixels = NDArray[np.uint8]
 
@@ -76,6 +78,14 @@ class Story:
     """`[samples, times, H, W, C]`: training images as the network saw them, the first untouched."""
     notes: Sequence[str] = field(default_factory=tuple)
     """What the run said."""
+
+    @property
+    def by_class(self) -> tuple[ClassScores, RateBounds] | None:
+        """The scores of each class or label and their bounds, where samples have any."""
+        found = self.measurement
+        if found.classes is None or found.bounds is None:
+            return None
+        return found.classes, found.bounds
 
     @property
     def classes(self) -> Measurement:

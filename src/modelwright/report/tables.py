@@ -29,6 +29,8 @@ CLASSES_AT_ONCE = 20
 OVERALL = (
     "accuracy",
     "top5_accuracy",
+    "exact_match",
+    "f1_micro",
     "precision_macro",
     "recall_macro",
     "f1_macro",
@@ -53,7 +55,7 @@ OVERALL = (
     "perplexity",
     "bits_per_byte",
 )
-_MAIN = ("accuracy", "rmse", "bleu", "rouge_l", "wer", "map50", "perplexity")
+_MAIN = ("accuracy", "f1_macro", "rmse", "bleu", "rouge_l", "wer", "map50", "perplexity")
 
 
 def compared_by(ledger: Ledger) -> str:
@@ -206,12 +208,14 @@ def baseline_rows(ledger: Ledger) -> list[Row]:
 
 
 def class_rows(story: Story) -> list[ClassRow]:
-    """Return precision, recall and F1 of each class, the weakest first.
+    """Return precision, recall and F1 of each class, the weakest first; nothing without classes.
 
     With so many classes that the ledger doesn't hold them, the figures are those of the table that
     its averages were computed from.
     """
-    scores, labels = story.classes.classes, story.classes.labels
+    if story.by_class is None:
+        return []
+    (scores, bounds), labels = story.by_class, story.measurement.labels
     unseen = (scores.support == 0) & (scores.predicted == 0)
     order = np.lexsort((scores.recall, scores.f1, unseen))[:MOST_CLASSES_LISTED].tolist()
     of_class: dict[str, Ledger] = {f"label={labels[at]}": Ledger() for at in order}
@@ -224,15 +228,14 @@ def class_rows(story: Story) -> list[ClassRow]:
         rates = {}
         for metric in RATES if not unseen[at] else ():
             found = of_class[name].find(metric, slice=name)
-            rates[metric] = _figure(found) if found is not None else _rate(story, metric, at)
+            if found is None:
+                low, high = (float(bound[at]) for bound in getattr(bounds, metric))
+                value = figure(metric, float(getattr(scores, metric)[at]))
+                rates[metric] = Figure(value, interval(metric, low, high))
+            else:
+                rates[metric] = _figure(found)
         rows.append(ClassRow(plain(labels[at]), count(int(scores.support[at])), rates))
     return rows
-
-
-def _rate(story: Story, metric: str, at: int) -> Figure:
-    low, high = getattr(story.classes.bounds, metric)
-    value = float(getattr(story.classes.classes, metric)[at])
-    return Figure(figure(metric, value), interval(metric, float(low[at]), float(high[at])))
 
 
 def most_confused(story: Story, *, most: int = 12) -> list[dict[str, str]]:

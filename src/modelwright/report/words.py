@@ -17,7 +17,7 @@ from modelwright.recipe.evaluate import parse_target
 BLANK = "\u00a0"
 """Keeps a number and its unit on one line."""
 
-SHARES = ("accuracy", "precision", "recall", "f1", "top5", "rouge", "wer", "cer", "map50")
+SHARES = ("accuracy", "precision", "recall", "f1", "top5", "rouge", "wer", "cer", "map50", "exact")
 """How the metrics begin that are shares of samples."""
 
 NAMES = {
@@ -25,6 +25,14 @@ NAMES = {
     "top5_accuracy": (
         "right among the first five answers",
         "How often the right class is one of the model's five best guesses.",
+    ),
+    "exact_match": (
+        "all labels right (exact match)",
+        "How many of 100 images are given just their labels: none is missing, none is too many.",
+    ),
+    "f1_micro": (
+        "F1 over all labels",
+        "Precision and recall in one figure; each label of each image counts the same.",
     ),
     "precision_macro": (
         "precision, averaged over the classes",
@@ -120,6 +128,7 @@ BASELINES = {
     "majority": "always answering the most frequent class",
     "centroid": "taking the class whose average image is nearest",
     "hog": "hand-crafted features (HOG) with a linear classifier",
+    "frequent": "always answering the most frequent labels",
     "mean": "always answering the training samples' average",
     "words": "counting words (naive Bayes)",
     "spectrum": "the average spectrum with a linear classifier",

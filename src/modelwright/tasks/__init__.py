@@ -5,9 +5,11 @@ What a task's loss is stands in `training/objectives/`; what its input is, in `t
 
 from __future__ import annotations
 
+from modelwright.recipe import Recipe
 from modelwright.tasks import (
     audio_classification,
     image_classification,
+    label_sets,
     language_modeling,
     object_detection,
     regression,
@@ -32,5 +34,37 @@ TASKS: dict[str, Task] = {
         object_detection.TASK,
     )
 }
+LABEL_SETS: dict[str, Task] = {label_sets.TASK.name: label_sets.TASK}
+"""Tasks whose samples have several labels or none, by the name of the task of one label."""
 
-__all__ = ["TASKS", "Prediction", "Tally", "Target", "Task", "join", "take"]
+
+def task_of(recipe: Recipe) -> Task:
+    """Return the task that a recipe asks for."""
+    return LABEL_SETS[recipe.task] if recipe.has_label_sets else TASKS[recipe.task]
+
+
+def task_giving(name: str, output_kind: str) -> Task | None:
+    """Return the task of a name whose networks give such outputs; `None` where there is none.
+
+    Args:
+        name: as a model file has it.
+        output_kind: the kind of its outputs.
+    """
+    several = LABEL_SETS.get(name)
+    if several is not None and several.output_kind == output_kind:
+        return several
+    return TASKS.get(name)
+
+
+__all__ = [
+    "LABEL_SETS",
+    "TASKS",
+    "Prediction",
+    "Tally",
+    "Target",
+    "Task",
+    "join",
+    "take",
+    "task_giving",
+    "task_of",
+]

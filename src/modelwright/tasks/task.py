@@ -9,13 +9,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.metrics import Ints
+
 Floats = NDArray[np.floating[Any]]
 Prediction = dict[str, Any]
 """One answer: `{"label": …, "probability": …}` of a classification, `{"value": …}` of a number,
 `{"text": …}` of a text, with `"box"` of a detection."""
-Target = Literal["label", "numbers", "letters", "text", "next", "boxes"]
-"""What is predicted: one label; numbers; a text letter by letter, as it is heard; a text written
-from another; what follows each token; boxes with labels."""
+Target = Literal["label", "labels", "numbers", "letters", "text", "next", "boxes"]
+"""What is predicted: one label; several labels, or none; numbers; a text letter by letter, as it
+is heard; a text written from another; what follows each token; boxes with labels."""
 
 Outputs = Any
 """A network's raw outputs: an array `[N, …]`, or a tuple of several."""
@@ -51,6 +53,12 @@ class Task:
     judge: Callable[[Sequence[str], Sequence[str]], Tally] | None = None
     judged: Callable[[Tally], Mapping[str, float]] | None = None
     """From what `judge` gave to metrics by name."""
+
+    counts: Callable[[Tally], tuple[Ints, Ints, Ints]] | None = None
+    """Where each label is there or not by itself: how often each is rightly chosen, chosen, and
+    there, `[K]` each."""
+    top: int | None = 5
+    """How many answers are given where no number is asked for; `None`: all."""
 
     def scores(self, outputs: Outputs, targets: Any, labels: Sequence[str]) -> Mapping[str, float]:
         """Return the metrics of some outputs."""

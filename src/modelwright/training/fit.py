@@ -190,7 +190,7 @@ class _Training:
                 num_outputs=len(data.labels) or None,
             ),
             objective=build_objective(
-                resolve_loss(spec.loss, task=task.name),
+                resolve_loss(spec.loss, task=task.name, output_kind=task.output_kind),
                 data.train.targets,
                 num_outputs=len(data.labels),
                 device=device,

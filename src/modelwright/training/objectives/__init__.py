@@ -19,6 +19,7 @@ from modelwright.errors import RecipeError
 from modelwright.models import ImageNetwork
 from modelwright.models.detector import Detector, locations
 from modelwright.recipe.train import (
+    BinaryCrossEntropyLoss,
     CrossEntropyLoss,
     CtcLoss,
     DetectionLoss,
@@ -26,7 +27,7 @@ from modelwright.recipe.train import (
     LossSpec,
     MseLoss,
 )
-from modelwright.training.objectives.classification import CrossEntropy
+from modelwright.training.objectives.classification import BinaryCrossEntropy, CrossEntropy
 from modelwright.training.objectives.ctc import Ctc
 from modelwright.training.objectives.detection import Detection
 from modelwright.training.objectives.regression import Huber, SquaredError
@@ -47,16 +48,22 @@ TASK_LOSS: dict[str, LossSpec] = {
     "object-detection": DetectionLoss(name="detection"),
 }
 """What `loss: auto` stands for."""
+OUTPUT_LOSS: dict[str, LossSpec] = {
+    "labels": BinaryCrossEntropyLoss(name="binary-cross-entropy"),
+}
+"""What it stands for where a task has outputs of another kind than usual."""
 
 
-def resolve_loss(spec: LossSpec | Literal["auto"], *, task: str) -> LossSpec:
-    """Return the loss that is meant, `auto` being the task's own.
+def resolve_loss(spec: LossSpec | Literal["auto"], *, task: str, output_kind: str = "") -> LossSpec:
+    """Return the loss that is meant, `auto` being the task's own, or that of its outputs.
 
     Raises:
         RecipeError: the task has none.
     """
     if spec != "auto":
         return spec
+    if output_kind in OUTPUT_LOSS:
+        return OUTPUT_LOSS[output_kind]
     if task not in TASK_LOSS:
         raise RecipeError(
             f"`train.loss: auto` has no meaning for the task `{task}`",
@@ -87,6 +94,8 @@ def build_objective(
     """
     if not isinstance(targets, np.ndarray):
         return _sequence_objective(spec, device, network)
+    if targets.dtype == np.bool_ and targets.ndim == 2:
+        return _label_set_objective(spec)
     are_classes = num_outputs > 0 and np.issubdtype(targets.dtype, np.integer)
     if are_classes and not isinstance(spec, CrossEntropyLoss):
         raise RecipeError(
@@ -116,6 +125,16 @@ def build_objective(
             raise RecipeError(
                 f"`train.loss: {spec.name}` isn't for these targets", fix="Leave `loss` out"
             )
+
+
+def _label_set_objective(spec: LossSpec) -> Objective:
+    """Return the objective for targets `[N, K]` that say which labels a sample has."""
+    if not isinstance(spec, BinaryCrossEntropyLoss):
+        raise RecipeError(
+            f"`train.loss: {spec.name}` isn't for samples of several labels",
+            fix="Use `binary-cross-entropy`",
+        )
+    return BinaryCrossEntropy()
 
 
 def _sequence_objective(spec: LossSpec, device: str, network: nn.Module | None) -> Objective:

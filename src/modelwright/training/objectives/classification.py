@@ -1,4 +1,4 @@
-"""Cross-entropy over classes, with hard or soft targets."""
+"""Cross-entropy over classes, with hard or soft targets, and of each label by itself."""
 
 from __future__ import annotations
 
@@ -39,3 +39,21 @@ class CrossEntropy:
             return losses, torch.ones_like(losses)
         weights = self.class_weights.to(losses.dtype)
         return losses, targets.to(losses.dtype) @ weights if soft else weights[targets]
+
+
+@dataclass(frozen=True, slots=True)
+class BinaryCrossEntropy:
+    """Cross-entropy of each label by itself, averaged over a sample's labels."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss and weight of each sample.
+
+        Args:
+            outputs: logits `[N, K]`.
+            targets: whether a sample has each label `[N, K]`.
+        """
+        logits = outputs if outputs.dtype == torch.float64 else outputs.float()
+        losses = F.binary_cross_entropy_with_logits(
+            logits, targets.to(logits.dtype), reduction="none"
+        ).mean(1)
+        return losses, torch.ones_like(losses)

@@ -1,0 +1,178 @@
+"""Samples with several labels or none: how their cells are read, kept, split and made targets."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.errors import DataError
+from modelwright.tasks import Target
+
+Rows = NDArray[np.int64]
+FEWEST_ALIKE = 10
+"""A set of labels that fewer samples have isn't kept in its share by each split: a tenth of them
+would be none."""
+
+
+# -- cells -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCells:
+    """What a column of a table says of its samples' labels."""
+
+    held: list[str]
+    """What `write_labels` returned; empty where a cell holds no labels that could be read."""
+    notes: tuple[str, ...]
+
+
+def read_cells(cells: Sequence[Any], separator: str | None, *, column: str) -> LabelCells:
+    """Read the cells of a column.
+
+    A label that a cell names twice counts once, and a blank one is passed over; both are said.
+
+    Args:
+        cells: lists, or texts with a separator between labels.
+        separator: what it is; `None` where cells are lists.
+        column: the column's name.
+
+    Raises:
+        DataError: the cells are lists that were written out as text.
+    """
+    if separator is not None:
+        _refuse_written_lists(cells, separator, column)
+    held, repeats, blanks = [], 0, 0
+    for cell in cells:
+        names = _names(cell) if separator is None else _separated(cell, separator)
+        if names is None:
+            held.append("")
+            continue
+        full = [name for name in names if name.strip()]
+        blanks += len(full) < len(names)
+        repeats += len(set(full)) < len(full)
+        held.append(write_labels(full))
+    notes = []
+    if repeats:
+        notes.append(f"Data: {_cells(repeats)} `{column}` a label twice, which counts once")
+    if blanks:
+        notes.append(f"Data: {_cells(blanks)} `{column}` a blank label, which is passed over")
+    if separator is not None and not any(separator in str(cell) for cell in cells):
+        notes.append(
+            f"Data: no cell of `{column}` holds the separator `{separator}`, so no sample has "
+            "several labels"
+        )
+    return LabelCells(held, tuple(notes))
+
+
+def _cells(count: int) -> str:
+    return "one cell names in" if count == 1 else f"{count:,} cells name in"
+
+
+def _refuse_written_lists(cells: Sequence[Any], separator: str, column: str) -> None:
+    full = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
+    if full and all(cell.startswith("[") and cell.endswith("]") for cell in full):
+        raise DataError(
+            f"the cells of `{column}` are lists that were written out as text, such as "
+            f"`{full[0][:40]}`",
+            where="data.label",
+            fix=f"Write labels with `{separator}` between them, or the table as JSONL or Parquet",
+        )
+
+
+def _separated(cell: Any, separator: str) -> list[str] | None:
+    """Return the labels in a text; an empty one has none, and one separator too many adds none."""
+    if cell is None or (isinstance(cell, str) and not cell.strip()):
+        return []
+    if not isinstance(cell, str):
+        return None
+    return [part.strip() for part in cell.split(separator)]
+
+
+def _names(cell: Any) -> list[str] | None:
+    """Return the labels in a list of texts or whole numbers; `None` where it isn't one."""
+    if not isinstance(cell, list):
+        return None
+    are_names = all(isinstance(item, str | int) and not isinstance(item, bool) for item in cell)
+    return [str(item) for item in cell] if are_names else None
+
+
+def are_lists(cells: Iterable[Any]) -> bool:
+    """Say whether cells hold lists of labels: at least one label, and nothing else."""
+    found = [_names(cell) for cell in cells]
+    return any(found) and all(names is not None for names in found)
+
+
+# -- as the store keeps them -----------------------------------------------------------------
+
+
+def write_labels(labels: Iterable[str]) -> str:
+    r"""Return the labels of a sample as the store keeps them: each once, in order.
+
+    >>> write_labels(["b", "a", "b"])
+    '["a", "b"]'
+    """
+    # Halves of signs can't be written to a file, and would come back from their escapes.
+    whole = {label.encode("utf-8", "backslashreplace").decode() for label in labels}
+    return json.dumps(sorted(whole), ensure_ascii=False)
+
+
+def read_labels(held: str) -> tuple[str, ...]:
+    """Read what `write_labels` returned; of a sample that can't be used, nothing."""
+    return tuple(json.loads(held)) if held else ()
+
+
+def labels_of(held: str, target: Target) -> tuple[str, ...]:
+    """Return the labels in what was read of a sample: one, or all of a set."""
+    return read_labels(held) if target == "labels" else (held,)
+
+
+def renamed(held: str, names: Mapping[str, str], target: Target) -> str:
+    """Return what was read of a sample, with its labels under other names."""
+    if target == "labels" and held:
+        return write_labels(names.get(label, label) for label in read_labels(held))
+    return names.get(held, held)
+
+
+# -- splits and targets ----------------------------------------------------------------------
+
+
+def strata(held: Sequence[str], usable: Rows) -> tuple[list[str], str]:
+    """Return what each row's share is kept by in splits, and what to say of it.
+
+    That is its set of labels; all sets that only few rows have are one.
+    """
+    counts = Counter(held[row] for row in usable.tolist())
+    rare = {labels for labels, count in counts.items() if count < FEWEST_ALIKE}
+    if not rare:
+        return list(held), ""
+    samples = sum(counts[labels] for labels in rare)
+    note = (
+        f"Data: {len(rare):,} of {len(counts):,} sets of labels occur fewer than {FEWEST_ALIKE} "
+        f"times; the {samples:,} samples that have them are split at random"
+    )
+    return ["" if labels in rare else labels for labels in held], note
+
+
+def label_set_targets(
+    held: Sequence[str], splits: Mapping[str, Rows], known: tuple[str, ...] | None = None
+) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
+    """Return the labels in order, and which of them each row has `[N, K]`.
+
+    Args:
+        held: what `write_labels` returned, of each row.
+        splits: the rows that are used.
+        known: the labels of a model that exists, among which all of the rows' are.
+    """
+    used = [row for rows in splits.values() for row in rows.tolist()]
+    labels = known or tuple(sorted({label for row in used for label in read_labels(held[row])}))
+    numbers = {label: number for number, label in enumerate(labels)}
+    targets = np.zeros((len(held), len(labels)), dtype=np.bool_)
+    for row in used:
+        targets[row, [numbers[label] for label in read_labels(held[row])]] = True
+    return labels, targets

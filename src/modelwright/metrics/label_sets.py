@@ -1,0 +1,89 @@
+"""Metrics of sets of labels: each label of a sample is given or not, whatever the others are.
+
+Outputs are logits `[N, K]`, a label's own each; targets `[N, K]` say which labels a sample has. A
+label is chosen where its probability is at least one half: the choice with the fewest errors where
+probabilities are true ones, and the same for every label. What follows is counts that add up over
+samples, and averages of the rates that `classification` makes of counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from modelwright.errors import DataError
+from modelwright.metrics.classification import Doubles, Floats, Ints, class_rates, finite
+
+LEAST_CHOSEN = 0.5
+"""The least probability of a label that is chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelOutcomes:
+    """What became of each sample; those of two batches together are the batches' joined."""
+
+    chosen: NDArray[np.bool_]
+    """`[N, K]`: the labels that a sample is given."""
+    wanted: NDArray[np.bool_]
+    """`[N, K]`: the labels that it has."""
+    losses: Doubles
+    """`[N]`: binary cross-entropy in nats, the mean over the labels."""
+
+
+def label_outcomes(outputs: Floats, targets: NDArray[Any]) -> LabelOutcomes:
+    """Return what became of each sample.
+
+    Raises:
+        DataError: the outputs aren't finite, or the targets don't fit them.
+    """
+    outputs, targets = finite(outputs), np.asarray(targets)
+    if targets.shape != outputs.shape:
+        raise DataError(
+            f"outputs {list(outputs.shape)} need a target for each label, not {list(targets.shape)}"
+        )
+    if not ((targets == 0) | (targets == 1)).all():
+        raise DataError("a sample has a label or hasn't: targets are 1 or 0")
+    logits, wanted = outputs.astype(np.float64), targets.astype(np.bool_)
+    # −log of the probability of what is true, without overflow: log(1 + exp(∓x)).
+    losses = np.logaddexp(0.0, np.where(wanted, -logits, logits)).mean(axis=1)
+    return LabelOutcomes(sigmoid(outputs) >= LEAST_CHOSEN, wanted, losses)
+
+
+def sigmoid(outputs: Floats) -> Doubles:
+    """Return the probabilities that logits of any shape stand for, each by itself.
+
+    >>> sigmoid(np.array([0.0, -1e4, 1e4])).tolist()
+    [0.5, 0.0, 1.0]
+    """
+    small = np.exp(-np.abs(np.asarray(outputs, dtype=np.float64)))  # at most 1
+    found: Doubles = np.where(np.asarray(outputs) >= 0, 1.0, small) / (1.0 + small)
+    return found
+
+
+def exact_match(found: LabelOutcomes) -> float:
+    """Return the share of samples that are given just the labels that they have.
+
+    Raises:
+        DataError: there are no samples.
+    """
+    if not len(found.wanted):
+        raise DataError("there are no samples to measure")
+    return float((found.chosen == found.wanted).all(axis=1).mean())
+
+
+def label_counts(found: LabelOutcomes) -> tuple[Ints, Ints, Ints]:
+    """Return how often each label is rightly chosen, chosen, and there: `[K]` each."""
+    return (
+        (found.chosen & found.wanted).sum(axis=0, dtype=np.int64),
+        found.chosen.sum(axis=0, dtype=np.int64),
+        found.wanted.sum(axis=0, dtype=np.int64),
+    )
+
+
+def f1_micro(hits: ArrayLike, predicted: ArrayLike, support: ArrayLike) -> float:
+    """Return F1 over all labels of all samples, from the counts of each label; 0 without any."""
+    sums = (np.asarray(counts).sum() for counts in (hits, predicted, support))
+    return float(class_rates(*sums)[2])
