@@ -55,6 +55,16 @@ CAUGHT = [
         6,
         "`model.init` goes on with learnt ones",
     ),
+    (
+        LINES + "model: {name: transformers, path: x}\ntext:\n  size: 500",
+        6,
+        "`text.size` is of a tokenizer that is learnt here",
+    ),
+    (
+        LINES + 'model:\n  init: other.mw\n  freeze: ["*"]\n  adapters: {rank: 2}',
+        6,
+        "`model.freeze` has no effect beside `adapters`",
+    ),
     (DIGITS + "task: regression", 2, "`data.source: digits` holds no numbers"),
     (LINES.replace("text-classification", "translation"), 3, "`data.source: lines` holds no texts"),
     (

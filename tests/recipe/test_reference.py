@@ -169,7 +169,7 @@ def test_every_spec_of_the_room_is_reached():
         return {spec} | {found for child in spec.__subclasses__() for found in below(child)}
 
     public = {s for s in below(Spec) if not s.__name__.startswith("_")} - {Spec}
-    assert {s for s in public if s.__module__.startswith("modelwright.")} == set(SPECS)
+    assert {s for s in public if s.__module__.startswith("modelwright.recipe.")} == set(SPECS)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.__name__)

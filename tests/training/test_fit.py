@@ -13,6 +13,7 @@ from torch import nn
 
 from modelwright.errors import StoppedError, TrainingError
 from modelwright.files import read_lines
+from modelwright.models.lora import adapt
 from tests.training import small
 
 SCRIPT = Path(small.__file__)
@@ -71,6 +72,22 @@ def test_resumed_is_undisturbed(tmp_path, optimizer, average):
     without_time = [{k: v for k, v in r.items() if k != "seconds"} for r in report.history]
     assert without_time == [{k: v for k, v in r.items() if k != "seconds"} for r in whole.history]
     assert len(read_lines(folder / "metrics.jsonl")) == len(whole.history)
+
+
+def test_adapters_are_resumed_undisturbed_and_the_rest_stands_still(tmp_path):
+    start = small.candidate(batch_norm=False)
+    before = {name: item.clone() for name, item in start.network.state_dict().items()}
+    torch.manual_seed(5)
+    adapt(start.network, rank=3, alpha=6.0, match=("*",), head=False)
+    setting = {"epochs": 5, "optimizer": {"name": "adamw", "lr": 0.01}, "start": start}
+    undisturbed, _ = small.trained(tmp_path / "whole", **setting)
+    with pytest.raises(StoppedError, match="stopped"):
+        small.trained(tmp_path / "cut", observe=StopAt(7), **setting)
+    resumed, _ = small.trained(tmp_path / "cut", **setting)
+    assert small.equal(resumed.network, undisturbed.network)
+    after = resumed.network.state_dict()
+    assert all(torch.equal(after[name], item) for name, item in before.items())
+    assert any(after[name].any() for name in after if name.endswith("lora_b"))
 
 
 def test_a_group_that_stands_still_is_so_after_a_resume_too(tmp_path):

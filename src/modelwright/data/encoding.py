@@ -85,27 +85,42 @@ _TEXT_KINDS: dict[Target, TextKind] = {"text": "source", "next": "prompt"}
 
 def _encode_texts(store: Store, input: TextInput, *, observe: Observe) -> Encoded:
     broken = store.errors()
+    tokenizer = input.tokenizer
+    is_framed = bool(tokenizer.before or tokenizer.after) and input.kind != "prompt"
 
     def tokens(rows: range) -> list[NDArray[np.int32]]:
         texts = ["" if row in broken else store.original(row).decode() for row in rows]
-        return input.tokenizer.encode(texts)
+        found = tokenizer.encode(texts)
+        return [_framed(ids, input) for ids in found] if is_framed else found
 
-    # Whole texts are kept, so that another `longest` takes no new view.
-    key = input.to_json()["tokenizer"]
+    # Whole texts are kept, so that another `longest` takes no new view; those that end in a token
+    # of their own are kept as they are cut.
+    key = input.digest() if is_framed else input.to_json()["tokenizer"]
     values, lengths = ragged_view(store, key, tokens, dtype="int32", observe=observe)
     starts = np.cumsum(lengths) - lengths
     if input.kind == "prompt":  # Read stretch by stretch, to the end.
         return Encoded(input, Ragged("tokens", values, starts, lengths, as_dtype="int64"), _NONE)
     ragged = Ragged("tokens", values, starts, np.minimum(lengths, input.longest), as_dtype="int64")
-    return Encoded(input, _never_empty(ragged), np.flatnonzero(lengths > input.longest))
+    return Encoded(
+        input, _never_empty(ragged, tokenizer.unknown), np.flatnonzero(lengths > input.longest)
+    )
 
 
-def _never_empty(ragged: Ragged) -> Ragged:
-    """Give rows without a token one unknown one, as serving does."""
+def _framed(ids: NDArray[np.int32], input: TextInput) -> NDArray[np.int32]:
+    """Return a text's ids between those that stand around it; one that was cut is a token longer.
+
+    So its length in the view tells that it was cut, and that token isn't read.
+    """
+    whole = input.framed(ids)
+    return np.append(whole, whole[-1]) if len(ids) > input.room else whole
+
+
+def _never_empty(ragged: Ragged, unknown: int) -> Ragged:
+    """Give rows without a token one unknown one, as serving does; framed texts are never empty."""
     empty = ragged.lengths == 0
     if not empty.any():
         return ragged
-    values = np.concatenate([ragged.values, np.ones(1, ragged.values.dtype)])
+    values = np.concatenate([ragged.values, np.full(1, unknown, ragged.values.dtype)])
     starts = np.where(empty, len(values) - 1, ragged.starts)
     lengths = np.where(empty, 1, ragged.lengths)
     return Ragged(ragged.name, values, starts, lengths, as_dtype=ragged.as_dtype)

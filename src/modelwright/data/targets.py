@@ -23,6 +23,7 @@ from modelwright.tasks import Target
 from modelwright.tasks.boxes import BoxedImage, LabelledBox, box_arrays, framing, visible
 from modelwright.transforms import ImageInput
 from modelwright.transforms.text import BEGIN, END, TextInput
+from modelwright.transforms.tokenizing import Tokenizer
 
 Rows = NDArray[np.int64]
 LEAST_VISIBLE = 0.25
@@ -156,6 +157,7 @@ def next_targets(
 def _bytes_of(input: TextInput) -> NDArray[np.int16]:
     """Return how many bytes of a text each token stands for; of what is unknown one."""
     tokenizer = input.tokenizer
+    assert isinstance(tokenizer, Tokenizer)  # No network that comes with another one writes on.
     sizes = np.ones(tokenizer.size, dtype=np.int16)
     sizes[[0, BEGIN, END]] = 0
     for number in range(END + 1, tokenizer.size):

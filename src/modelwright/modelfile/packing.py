@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +85,11 @@ def write_model(
         ModelFileError: the network can't be exported, or the graph answers otherwise than it.
         ResourceError: the disk is full, or the place can't be written; `path` is as it was.
     """
+    from modelwright.models.lora import merged
+
     declared = candidate.input.to_json()
+    # A file holds plain weights: what adapters add is part of them.
+    candidate = replace(candidate, network=merged(candidate.network))
     reader = open_input(declared, candidate.assets)
     tensors = reader.tensors
     samples = _samples(golden_inputs, tensors, fewest=_FEWEST)

@@ -70,6 +70,7 @@ from modelwright.tasks.generation import (
     generate,
 )
 from modelwright.tasks.speech_recognition import Spelling, spelled
+from modelwright.transforms.foreign import ForeignTokenizer
 from modelwright.transforms.text import BEGIN
 from modelwright.transforms.tokenizing import Tokenizer
 
@@ -375,7 +376,7 @@ class Model:
             self._stepper = self._open_stepper()
         return self._stepper
 
-    def _tokenizer(self) -> Tokenizer:
+    def _tokenizer(self) -> Tokenizer | ForeignTokenizer:
         assert isinstance(self._reader, PromptReader | SourceReader)
         return self._reader.spec.tokenizer
 

@@ -17,6 +17,7 @@ from modelwright.models.detector import detector
 from modelwright.models.initialising import initialise
 from modelwright.models.mlp import mlp
 from modelwright.models.network import Frame, ImageNetwork, SoundFrame, TextFrame
+from modelwright.models.pretrained import PretrainedModel, build_pretrained
 from modelwright.models.resnet import resnet, resolved_stem
 from modelwright.models.speednet import speednet
 from modelwright.models.steps import PixelSteps
@@ -62,6 +63,7 @@ Architecture = (
     | DecoderModel
     | Seq2SeqModel
     | DetectorModel
+    | PretrainedModel
 )
 ImageArchitecture = MlpModel | CnnModel | ResnetModel | SpeednetModel | DetectorModel
 
@@ -80,6 +82,7 @@ BUILDERS: dict[type[Spec], Callable[[Any, Any], nn.Module]] = {
     DecoderModel: texts.decoder,
     Seq2SeqModel: texts.seq2seq,
     DetectorModel: detector,
+    PretrainedModel: build_pretrained,
 }
 """The families: each builds a network, or an image network's body, from its section."""
 
@@ -98,6 +101,7 @@ _NAMES: dict[str, type[Architecture]] = {
     "decoder": DecoderModel,
     "seq2seq": Seq2SeqModel,
     "detector": DetectorModel,
+    "transformers": PretrainedModel,
 }
 TAKES: dict[type[Spec], Kind] = {
     MlpModel: "image",
@@ -114,6 +118,7 @@ TAKES: dict[type[Spec], Kind] = {
     DecoderModel: "text",
     Seq2SeqModel: "text",
     DetectorModel: "image",
+    PretrainedModel: "text",
 }
 """What the samples of each family are."""
 _MOST = 1 << 24
@@ -269,14 +274,17 @@ def rebuild(
             if isinstance(frame, Frame):
                 ends = [1.0] * frame.channels
                 network = ImageNetwork(PixelSteps(ends, ends), network)
-            if outputs == "numbers":
-                ones = (1.0,) * frame.num_outputs
-                scale_output(network, (ones, ones))
+            network = _with_head(network, outputs, frame)
     except ModelwrightError as error:
         raise ModelFileError("the architecture can't be built", why=error.what) from error
     wanted = {name: (item.shape, item.dtype) for name, item in network.state_dict().items()}
     _check_weights(wanted, weights)
     copies = {name: item.detach().clone() for name, item in weights.items()}
+    if isinstance(spec, PretrainedModel):
+        # It has tables beside its weights, which only building it in earnest computes; it is known
+        # by now to take no more memory than its weights.
+        assert isinstance(frame, TextFrame)
+        network = _with_head(build_pretrained(spec, frame), outputs, frame)
     network.load_state_dict(copies, strict=True, assign=True)
     if steps and not isinstance(network, ImageNetwork):
         raise ModelFileError("the file declares graph steps for a network that has none")
@@ -286,6 +294,14 @@ def rebuild(
         if declared.to_json() != network.steps.to_json():
             raise ModelFileError("the declared graph steps aren't those among the weights")
     return network.eval()
+
+
+def _with_head(network: nn.Module, outputs: str, frame: AnyFrame) -> nn.Module:
+    """Return a network whose last layer is of the kind that the outputs ask for."""
+    if outputs == "numbers":
+        ones = (1.0,) * frame.num_outputs
+        scale_output(network, (ones, ones))
+    return network
 
 
 def _read(architecture: Mapping[str, Any]) -> tuple[Architecture, AnyFrame]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -67,6 +68,13 @@ class ImageNetwork(nn.Module):
         # Pixels lie channels last already, so this view costs nothing.
         outputs: Tensor = self.body(self.steps(pixels).permute(0, 3, 1, 2))
         return outputs
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Say whether a parameter's or layer's name fits a pattern, with or without `body.` before."""
+    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(
+        name.removeprefix("body."), pattern
+    )
 
 
 def flat(images: Tensor) -> Tensor:

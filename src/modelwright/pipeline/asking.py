@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from modelwright.data.encoding import Input
 from modelwright.errors import RecipeError, ResourceError, require
 from modelwright.ledger import Ledger
 from modelwright.modelfile import declared_input
 from modelwright.recipe import Recipe, load_recipe
-from modelwright.recipe.model import InitModel
+from modelwright.recipe.model import InitModel, TransformersModel
 from modelwright.run import Decisions, Observe, Progress, Run, is_main_process
-from modelwright.transforms import ImageInput
 from modelwright.version import __version__
 
 RecipeLike = Recipe | Path | str
@@ -61,10 +61,18 @@ class Asked:
             f"`{name}` isn't there", why="Looked in " + " and ".join(str(item) for item in folders)
         )
 
-    def start_input(self) -> ImageInput | None:
-        """Return how the model file that training starts from takes images, if there is one."""
+    def start_input(self) -> Input | None:
+        """Return how the network that training starts from takes its samples, if there is one."""
         model = self.recipe.model
-        return declared_input(self.find(model.init)) if isinstance(model, InitModel) else None
+        if isinstance(model, TransformersModel):
+            require("torch", extra="train", purpose="to train")
+            from modelwright.pipeline.pretrained import pretrained_input
+
+            return pretrained_input(model, self)
+        found: Input | None = None
+        if isinstance(model, InitModel):
+            found = declared_input(self.find(model.init))
+        return found
 
     def run_in(self, folder: Path, *, observe: Observe) -> Run:
         """Return the context of a run in a folder, on the machine that the recipe asks for."""

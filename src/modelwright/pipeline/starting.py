@@ -19,8 +19,17 @@ from modelwright.models.building import Architecture
 from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, RnnCtc
 from modelwright.models.logmel import LogMel, fit_normalisation
+from modelwright.models.network import matches
+from modelwright.models.pretrained import PretrainedFolder
 from modelwright.pipeline.asking import Asked
+from modelwright.pipeline.pretrained import (
+    pretrained_folder,
+    pretrained_section,
+    start_from,
+    with_adapters,
+)
 from modelwright.recipe.model import (
+    AdaptersSpec,
     BowModel,
     CnnModel,
     ConvCtcModel,
@@ -30,12 +39,12 @@ from modelwright.recipe.model import (
     Seq2SeqModel,
     SoundCnnModel,
     SpeednetModel,
+    TransformersModel,
 )
 from modelwright.run import Run
 from modelwright.tasks import task_of
 from modelwright.tasks.speech_recognition import Spelling, texts_of
 from modelwright.training.objectives.ctc import steps_needed
-from modelwright.training.optimizers import matches
 from modelwright.transforms import ImageInput
 from modelwright.transforms.text import END, TextInput
 from modelwright.transforms.word_vectors import read_word_vectors
@@ -52,17 +61,25 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
     """Return the network that training starts from, the same for the same seed and data."""
     spec = asked.recipe.model
     if isinstance(spec, InitModel):
-        old = _from_file(spec, asked, prepared)
+        old = _from_file(spec, asked, prepared, context)
         assets = _spelling(asked, prepared) if prepared.kind == "letters" else old.assets
         return replace(old, views=asked.recipe.evaluate.views, assets=assets)
-    if spec == "auto":
-        spec = default_model(prepared)
-        chosen = spec.model_dump(mode="json")
+    folder: PretrainedFolder | None = None
+    adapters: AdaptersSpec | None = None
+    section: Architecture
+    if isinstance(spec, TransformersModel):
+        folder, adapters = pretrained_folder(spec, asked), spec.adapters
+        section = pretrained_section(spec, folder)
+    elif spec == "auto":
+        section = default_model(prepared)
+        chosen = section.model_dump(mode="json")
         context.decisions.decide("model", lambda: {"model": chosen, "why": "auto"})
+    else:
+        section = spec
     mels = asked.recipe.sound.mels
     torch.manual_seed(context.seed)
     network = models.build_network(
-        spec,
+        section,
         input=prepared.input,
         num_outputs=prepared.num_outputs,
         mean=prepared.mean,
@@ -73,19 +90,21 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
     lineage: tuple[dict[str, Any], ...] = ()
     if asked.recipe.text.vectors is not None:
         lineage = (_take_vectors(network, asked, prepared, context),)
+    if folder is not None:
+        lineage = (start_from(network, folder, context),)
     train = prepared.dataset().train
     some = np.arange(min(len(train), FITTED_SAMPLES))
-    if isinstance(spec, SpeednetModel) and spec.whiten:
+    if isinstance(section, SpeednetModel) and section.whiten:
         models.whiten(network, train.gather(some))
     _fit_bands(network, train, some[:FITTED_SOUNDS])
     _say_unheard(network, train, context)
-    return Candidate(
+    started = Candidate(
         network=network,
         task=asked.recipe.task,
         input=prepared.input,
         labels=prepared.labels,
         architecture=models.architecture(
-            spec,
+            section,
             input=prepared.input,
             num_outputs=prepared.num_outputs,
             mels=mels,
@@ -98,6 +117,7 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
         else _spelling(asked, prepared),
         lineage=lineage,
     )
+    return started if adapters is None else with_adapters(started, adapters, context)
 
 
 def _take_vectors(
@@ -217,7 +237,7 @@ def _widths(image: ImageInput) -> tuple[int, ...]:
     return fitting if len(fitting) > 1 else own
 
 
-def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
+def _from_file(spec: InitModel, asked: Asked, prepared: Prepared, context: Run) -> Candidate:
     """Return the network of a model file; its last layer starts anew where the labels differ."""
     from modelwright.modelfile import torch_runtime
 
@@ -256,7 +276,7 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
         models.replace_output(network, prepared.num_outputs)
     _freeze(network, spec)
     step = {"step": "init", "file": path.name, "model": torch_runtime.digest(path)}
-    return replace(
+    started = replace(
         old,
         network=network,
         input=prepared.input,
@@ -264,6 +284,10 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared) -> Candidate:
         architecture={**architecture, "num_outputs": prepared.num_outputs},
         lineage=(*old.lineage, step),
     )
+    if spec.adapters is None:
+        return started
+    torch.manual_seed(context.seed)
+    return with_adapters(started, spec.adapters, context)
 
 
 def _freeze(network: torch.nn.Module, spec: InitModel) -> None:

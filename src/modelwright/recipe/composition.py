@@ -235,6 +235,29 @@ RULES: tuple[Rule, ...] = (
         ("data.separator",),
     ),
     Rule(
+        ("text.tokenizer, size, fewest, lowercase, vectors", "model transformers"),
+        "refused",
+        its.foreign_text,
+        "`text.{}` is of a tokenizer that is learnt here, and a network of `transformers` comes "
+        "with its own",
+        "Leave it out",
+        ("text.tokenizer", "text.size", "text.fewest", "text.lowercase", "text.vectors"),
+    ),
+    Rule(
+        ("model.freeze", "model.adapters"),
+        "refused",
+        _when(
+            lambda r: (
+                isinstance(r.model, InitModel)
+                and bool(r.model.freeze)
+                and r.model.adapters is not None
+            )
+        ),
+        "`model.freeze` has no effect beside `adapters`, under which all else stands still",
+        "Leave one of the two out; `adapters.match` says which layers learn",
+        ("model.freeze", "model.adapters"),
+    ),
+    Rule(
         ("data.rename", "a task without labels"),
         "refused",
         its.foreign_rename,

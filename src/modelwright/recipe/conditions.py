@@ -38,6 +38,7 @@ from modelwright.recipe.model import (
     SpeednetModel,
     TextCnnModel,
     TransformerModel,
+    TransformersModel,
 )
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.train import ConstantSchedule, GdOptimizer, MuonOptimizer, StepSchedule
@@ -99,6 +100,7 @@ _MODELS: dict[type, str] = {
     DecoderModel: "text",
     Seq2SeqModel: "text",
     DetectorModel: "image",
+    TransformersModel: "text",
 }
 _ANSWERS: dict[type, str] = {
     DecoderModel: "tokens",
@@ -219,6 +221,18 @@ def foreign_model(recipe: Recipe) -> str:
         return ""
     name = getattr(recipe.model, "name", "")
     return f"`{name}` takes {taken}s, and `task: {recipe.task}` has {kind}s"
+
+
+_OF_A_TOKENIZER = ("tokenizer", "size", "fewest", "lowercase", "vectors")
+
+
+def foreign_text(recipe: Recipe) -> str:
+    """Name what is said of a tokenizer, where the network comes with its own."""
+    if not isinstance(recipe.model, TransformersModel):
+        return ""
+    own = TextSpec()
+    changed = (key for key in _OF_A_TOKENIZER if getattr(recipe.text, key) != getattr(own, key))
+    return next(changed, "")
 
 
 def foreign_section(recipe: Recipe) -> str:

@@ -320,6 +320,40 @@ class DetectorModel(Spec):
     """The channels of the pyramid."""
 
 
+class AdaptersSpec(Spec):
+    """Adapters of low rank (LoRA, Hu et al. 2021): they learn, and the network stands still.
+
+    A last layer for labels or numbers learns too. Nothing of them is left in the model file: they
+    are added to the weights.
+    """
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    """The rank of an adapter: how many directions of a layer it can change."""
+    alpha: Annotated[float, Field(gt=0, le=4096)] = 16.0
+    """The weight of an adapter, which is shared by its rank."""
+    match: Annotated[tuple[str, ...], FromList, Field(min_length=1)] = ("*",)
+    """Patterns of the names of fully connected layers that get one, such as `*.query`."""
+
+
+class TransformersModel(Spec):
+    """A network from a folder of Hugging Face's transformers, trained further on other texts.
+
+    Its tokenizer comes along. An encoder of the kind of BERT answers with labels or numbers.
+    """
+
+    name: Literal["transformers"]
+    """The family."""
+    path: str
+    """The folder, on this machine: nothing is fetched. It holds `config.json`, `tokenizer.json` and
+    weights as safetensors."""
+    pooling: Literal["first", "mean"] = "first"
+    """What the last layer sees of a text: the state of its first token, or the mean of all."""
+    dropout: Dropout = 0.1
+    """The share dropped before the last layer, in training; within, the folder's settings hold."""
+    adapters: AdaptersSpec | None = None
+    """Train adapters of low rank instead of the whole network."""
+
+
 class InitModel(Spec):
     """The network of an existing model file, trained further; images are taken as it takes them."""
 
@@ -327,6 +361,8 @@ class InitModel(Spec):
     """The model file to start from; where the labels differ, the last layer starts anew."""
     freeze: Annotated[tuple[str, ...], FromList] = ()
     """Patterns such as `blocks.0.*` of parameters that stay as they are."""
+    adapters: AdaptersSpec | None = None
+    """Train adapters of low rank instead of the whole network."""
 
 
 def _tag(value: object) -> str:
@@ -352,6 +388,7 @@ ModelSpec = Annotated[
     | Annotated[DecoderModel, Tag("decoder")]
     | Annotated[Seq2SeqModel, Tag("seq2seq")]
     | Annotated[DetectorModel, Tag("detector")]
+    | Annotated[TransformersModel, Tag("transformers")]
     | Annotated[InitModel, Tag("init")],
     Discriminator(_tag),
 ]

@@ -38,6 +38,13 @@ def _whole(value: object) -> object:
     return value if type(value) is int else None  # `true` and 1.0 equal 1, and aren't meant
 
 
+def _in_full(value: object) -> object:
+    """Return the section that a short form of `model` stands for."""
+    if isinstance(value, str) and value.startswith("transformers:"):
+        return {"name": "transformers", "path": value.removeprefix("transformers:")}
+    return value
+
+
 class Recipe(Spec):
     """All that a run is asked for. `modelwright config` prints every default."""
 
@@ -55,8 +62,9 @@ class Recipe(Spec):
     """How a sound becomes the network's input."""
     augment: AugmentSpec = AugmentSpec()
     """Random variation of the training images."""
-    model: ModelSpec | Literal["auto"] = "auto"
-    """The network; `auto` takes one that suits the task and the size of the data."""
+    model: Annotated[ModelSpec | Literal["auto"], BeforeValidator(_in_full)] = "auto"
+    """The network; `auto` takes one that suits the task and the size of the data. Short for a
+    folder of Hugging Face's transformers is `transformers:FOLDER`."""
     train: TrainSpec = TrainSpec()
     """How it learns."""
     evaluate: EvaluateSpec = EvaluateSpec()

@@ -7,7 +7,6 @@ state of named tensors that a checkpoint can hold.
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.errors import RecipeError, TrainingError, nearest
+from modelwright.models.network import matches
 from modelwright.recipe.train import (
     AdamwOptimizer,
     GdOptimizer,
@@ -177,13 +177,6 @@ def group_parameters(network: nn.Module, spec: TrainSpec) -> list[Group]:
         groups += [_group(part, spec, wanted) for part in _by_dimension(matched) if part]
     groups += [_group(part, spec, None) for part in _by_dimension(left) if part]
     return [group for group in groups if group.lr > 0.0]
-
-
-def matches(name: str, pattern: str) -> bool:
-    """Say whether a parameter's name fits a pattern, with or without the body's prefix."""
-    return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(
-        name.removeprefix("body."), pattern
-    )
 
 
 def _by_dimension(named: Named) -> tuple[Named, Named]:

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright.errors import ModelFileError
 from modelwright.files import digest, json_digest
-from modelwright.transforms.tokenizing import Tokenizer
+from modelwright.transforms.foreign import ForeignTokenizer, Special
+from modelwright.transforms.tokenizing import Ids, Tokenizer
 
-UNKNOWN = 1
-"""The id of what the tokenizer doesn't know."""
 BEGIN, END = 2, 3
 """The ids before and after a text that is written."""
 TextKind = Literal["text", "prompt", "source"]
@@ -27,19 +25,25 @@ TOKENIZER = "tokenizer.json"
 class TextInput:
     """How a text becomes token ids `[T]`: the tokenizer, and where long texts are cut."""
 
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | ForeignTokenizer
     longest: int
-    """The most tokens; of longer texts the end is cut off."""
+    """The most tokens, with those that stand around a text; of longer texts the end is cut off."""
     kind: TextKind = "text"
     """What the network does with it: answers it, writes it on, or writes another from it."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the declaration as the model file holds it; the tokenizer is an asset beside."""
+        tokenizer = self.tokenizer
+        # Written only where it is so: files with our own tokenizers are as they always were.
+        special: dict[str, Any] = {}
+        if isinstance(tokenizer, ForeignTokenizer):
+            special["special"] = tokenizer.special.to_json()
         return {
             "kind": self.kind,
             "longest": self.longest,
-            "vocabulary": self.tokenizer.size,
-            "tokenizer": digest(self.tokenizer.to_bytes()),
+            "vocabulary": tokenizer.size,
+            "tokenizer": digest(tokenizer.to_bytes()),
+            **special,
         }
 
     def assets(self) -> dict[str, bytes]:
@@ -55,7 +59,7 @@ class TextInput:
         """
         longest, held, kind = value.get("longest"), assets.get(TOKENIZER), value.get("kind")
         if (
-            set(value) != {"kind", "longest", "vocabulary", "tokenizer"}
+            set(value) - {"special"} != {"kind", "longest", "vocabulary", "tokenizer"}
             or held is None
             or kind not in KINDS
         ):
@@ -64,19 +68,41 @@ class TextInput:
             raise ModelFileError("the text input's `longest` isn't a length")
         if value["tokenizer"] != digest(held):
             raise ModelFileError("the tokenizer isn't the one that the file declares")
-        tokenizer = Tokenizer.from_bytes(held)
+        tokenizer = read_tokenizer(held, value.get("special"))
         if value["vocabulary"] != tokenizer.size:
             raise ModelFileError("the tokenizer has another size than the file declares")
-        return TextInput(tokenizer, longest, kind)
+        found = TextInput(tokenizer, longest, kind)
+        if found.room < 1:
+            raise ModelFileError("the text input's `longest` leaves no room for a text")
+        return found
 
     def digest(self) -> str:
         """Return the digest by which derived views are kept."""
         return json_digest(self.to_json())
 
-    def encode(self, texts: Sequence[str]) -> tuple[list[NDArray[np.int32]], int]:
+    def encode(self, texts: Sequence[str]) -> tuple[list[Ids], int]:
         """Return each text's ids, at least one and at most `longest`, and how many were cut."""
-        found, cut = [], 0
-        for ids in self.tokenizer.encode(texts):
-            cut += len(ids) > self.longest
-            found.append(ids[: self.longest] if len(ids) else np.array([UNKNOWN], np.int32))
-        return found, cut
+        found = self.tokenizer.encode(texts)
+        return [self.framed(ids) for ids in found], sum(len(ids) > self.room for ids in found)
+
+    @property
+    def room(self) -> int:
+        """The most tokens of a text itself."""
+        return self.longest - len(self.tokenizer.before) - len(self.tokenizer.after)
+
+    def framed(self, ids: Ids) -> Ids:
+        """Return a text's ids as they are read: cut, and between those that stand around a text."""
+        before, after = self.tokenizer.before, self.tokenizer.after
+        whole = np.array([*before, *ids[: self.room].tolist(), *after], np.int32)
+        return whole if len(whole) else np.array([self.tokenizer.unknown], np.int32)
+
+
+def read_tokenizer(data: bytes, special: Any) -> Tokenizer | ForeignTokenizer:
+    """Return the tokenizer of a model file: one of ours, or a foreign one with its special tokens.
+
+    Raises:
+        ModelFileError: it is neither.
+    """
+    if special is None:
+        return Tokenizer.from_bytes(data)
+    return ForeignTokenizer.from_bytes(data, Special.from_json(special))

@@ -76,6 +76,15 @@ def fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFC", folded).split())
 
 
+def library(purpose: str) -> Any:
+    """Return the library `tokenizers`, or say how to install it.
+
+    Raises:
+        MissingExtraError: it isn't installed.
+    """
+    return require("tokenizers", extra="text", purpose=purpose)
+
+
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
     """A learnt tokenizer; two with the same bytes are equal."""
@@ -86,6 +95,31 @@ class Tokenizer:
     """How many numbers there are, V, with the four special ones."""
     _data: bytes = field(repr=False)
     _engine: tokenizers.Tokenizer = field(repr=False, compare=False)
+
+    @property
+    def before(self) -> tuple[int, ...]:
+        """The numbers that stand before each text that is read."""
+        return ()
+
+    @property
+    def after(self) -> tuple[int, ...]:
+        """The numbers that stand after each text that is read."""
+        return ()
+
+    @property
+    def unknown(self) -> int:
+        """The number of what it doesn't know."""
+        return SPECIALS.index("<unk>")
+
+    @property
+    def begin(self) -> int:
+        """The number from which a text is written."""
+        return SPECIALS.index("<bos>")
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The numbers that end a text that is written."""
+        return (SPECIALS.index("<eos>"),)
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Return the token numbers `[T]` of each text, without begin and end.
@@ -102,7 +136,7 @@ class Tokenizer:
             return self._engine.encode(chunk, add_special_tokens=False).ids
 
         return [
-            np.fromiter(chain.from_iterable(map(encoded, _CHUNK.findall(_clean(text)))), np.int32)
+            np.fromiter(chain.from_iterable(map(encoded, _CHUNK.findall(clean(text)))), np.int32)
             for text in texts
         ]
 
@@ -132,7 +166,7 @@ class Tokenizer:
 
     def id(self, token: str) -> int | None:
         """Return the number of a token as `token` writes it, or None where there is none."""
-        return self._engine.token_to_id(_clean(token))
+        return self._engine.token_to_id(clean(token))
 
     def to_bytes(self) -> bytes:
         """Return it as canonical JSON; `from_bytes(t.to_bytes()) == t`."""
@@ -146,14 +180,14 @@ class Tokenizer:
             ModelFileError: it isn't a tokenizer that we write.
             MissingExtraError: the library `tokenizers` isn't installed.
         """
-        library = require("tokenizers", extra="text", purpose="reading and writing text")
+        run = library("reading and writing text")
         form = _read(data)
         return Tokenizer(
             kind=form.kind,
             lowercase=form.lowercase,
             size=len(SPECIALS) + len(form.tokens),
             _data=data,
-            _engine=library.Tokenizer.from_str(data.decode()),
+            _engine=run.Tokenizer.from_str(data.decode()),
         )
 
     def _check(self, number: int) -> None:
@@ -164,7 +198,8 @@ class Tokenizer:
             )
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """Return the text with each half of a surrogate pair replaced, as the library takes none."""
     return text if text.isascii() else _HALVES.sub("\ufffd", text)
 
 
@@ -198,7 +233,7 @@ def train_tokenizer(
     >>> [tokenizer.token(number) for number in range(4, tokenizer.size)]
     ['be', 'to', 'not', 'or']
     """
-    library = require("tokenizers", extra="text", purpose="learning a tokenizer")
+    run = library("learning a tokenizer")
     least = len(SPECIALS) + (len(_BYTES) if kind == "bpe" else 1)
     if not least <= size <= MOST_TOKENS:
         raise RequestError(
@@ -209,9 +244,9 @@ def train_tokenizer(
         raise RequestError(f"a token can't be asked to occur {fewest} times", fix="Write 1 or more")
     room = size - len(SPECIALS)
     # It has no vocabulary yet; its way of cutting texts is all that is used.
-    cutter = library.Tokenizer.from_str(_encoded(_Form(kind, lowercase, ("a",), (0.0,))).decode())
+    cutter = run.Tokenizer.from_str(_encoded(_Form(kind, lowercase, ("a",), (0.0,))).decode())
     if kind == "bpe":
-        form = _learn_bpe(library, cutter, texts, lowercase=lowercase, size=size, fewest=fewest)
+        form = _learn_bpe(run, cutter, texts, lowercase=lowercase, size=size, fewest=fewest)
     else:
         counts = _count(texts, cutter)
         if kind == "word":
@@ -229,7 +264,7 @@ def _count(texts: Iterable[str], cutter: tokenizers.Tokenizer) -> Counter[str]:
     """Return how often each piece occurs that the tokenizer cuts texts into."""
     chunks: Counter[str] = Counter()
     for text in texts:
-        chunks.update(_CHUNK.findall(_clean(text)))
+        chunks.update(_CHUNK.findall(clean(text)))
     normalizer, splitter = cutter.normalizer, cutter.pre_tokenizer
     counts: Counter[str] = Counter()
     for chunk, count in chunks.items():
@@ -254,7 +289,7 @@ def _most_frequent(counts: Counter[str], room: int, fewest: int) -> tuple[str, .
 
 
 def _learn_bpe(
-    library: Any,
+    run: Any,
     cutter: tokenizers.Tokenizer,
     texts: Iterable[str],
     *,
@@ -268,9 +303,9 @@ def _learn_bpe(
         nonlocal seen
         for text in texts:
             seen = seen or bool(text)
-            yield from _PART.findall(_clean(text))
+            yield from _PART.findall(clean(text))
 
-    trainer = library.trainers.BpeTrainer(
+    trainer = run.trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=fewest,
         special_tokens=list(SPECIALS),

@@ -1,0 +1,138 @@
+"""Adapters of low rank: a network is fine-tuned by small matrices beside its own, which stay.
+
+Hu et al. 2021, section 4.1: a layer W·x becomes W·x + α/r · B·A·x with A `[r, in]` and B
+`[out, r]`. B starts at zero, so that the network starts as it was. Before a network is shipped the
+products are added to W, so that nothing of them is left to compute.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modelwright.errors import RecipeError
+from modelwright.models.network import matches
+
+
+class LoraLinear(nn.Linear):
+    """A fully connected layer that stands still, with an adapter that learns.
+
+    Its own weights keep their names, so that patterns find them as before.
+
+    Args:
+        layer: the layer, whose weights are taken and not copied.
+        rank: r.
+        alpha: α, by which the adapter's share is α/r.
+    """
+
+    def __init__(self, layer: nn.Linear, *, rank: int, alpha: float) -> None:
+        # Nothing is laid out for weights that are about to be replaced.
+        super().__init__(layer.in_features, layer.out_features, bias=False, device="meta")
+        self.weight = nn.Parameter(layer.weight.detach(), requires_grad=False)
+        if layer.bias is not None:
+            self.bias = nn.Parameter(layer.bias.detach(), requires_grad=False)
+        self.scale = alpha / rank
+        # A·x is as large as x, whatever the width.
+        drawn = torch.randn(rank, layer.in_features) * layer.in_features**-0.5
+        self.lora_a = nn.Parameter(drawn.to(self.weight))
+        self.lora_b = nn.Parameter(self.weight.new_zeros(layer.out_features, rank))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return `[…, out]` for `[…, in]`."""
+        added = F.linear(F.linear(input, self.lora_a), self.lora_b)
+        return super().forward(input) + self.scale * added
+
+    def merged(self) -> nn.Linear:
+        """Return the plain layer that gives the same."""
+        has_bias = self.bias is not None
+        plain = nn.Linear(self.in_features, self.out_features, bias=has_bias, device="meta")
+        # In doubles, so that the sum is rounded once.
+        product = self.lora_b.detach().double() @ self.lora_a.detach().double()
+        whole = self.weight.detach().double() + self.scale * product
+        plain.weight = nn.Parameter(whole.to(self.weight.dtype))
+        if has_bias:
+            plain.bias = nn.Parameter(self.bias.detach().clone())
+        return plain.train(self.training)
+
+
+@dataclass(frozen=True, slots=True)
+class Adapted:
+    """What became of a network."""
+
+    layers: tuple[str, ...]
+    """The layers that have an adapter."""
+    trained: int
+    """Parameters that learn."""
+    parameters: int
+    """All of them."""
+
+
+def adapt(
+    network: nn.Module, *, rank: int, alpha: float, match: Sequence[str], head: bool
+) -> Adapted:
+    """Give fully connected layers of a network adapters; all else stands still.
+
+    Its last layer, `head`, gets none. A is drawn from torch's generator.
+
+    Args:
+        network: any network, changed in place.
+        rank: r.
+        alpha: α.
+        match: patterns of layers' names, `*` for all.
+        head: whether the last layer learns, whole.
+
+    Raises:
+        RecipeError: a pattern matches no fully connected layer.
+    """
+    layers = {
+        name: module
+        for name, module in network.named_modules()
+        # Its exact type: a layer of another type may use its weights in another way.
+        if type(module) is nn.Linear and not _is_head(name)
+    }
+    for pattern in match:
+        if not any(matches(name, pattern) for name in layers):
+            shown = ", ".join(list(layers)[:8]) + (", …" if len(layers) > 8 else "")
+            raise RecipeError(
+                f"`{pattern}` matches no fully connected layer of the network",
+                where="model.adapters.match",
+                why=f"It has {shown}" if layers else "It has none beside the last",
+            )
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(head and _is_head(name))
+    chosen = [name for name in layers if any(matches(name, pattern) for pattern in match)]
+    for name in chosen:
+        _replace(network, name, LoraLinear(layers[name], rank=rank, alpha=alpha))
+    parameters = list(network.parameters())
+    return Adapted(
+        tuple(chosen),
+        sum(item.numel() for item in parameters if item.requires_grad),
+        sum(item.numel() for item in parameters),
+    )
+
+
+def merged(network: nn.Module) -> nn.Module:
+    """Return a network without adapters that answers the same; one that has none as it is."""
+    names = [name for name, item in network.named_modules() if isinstance(item, LoraLinear)]
+    if not names:
+        return network
+    plain = copy.deepcopy(network)
+    for name in names:
+        layer = plain.get_submodule(name)
+        assert isinstance(layer, LoraLinear)
+        _replace(plain, name, layer.merged())
+    return plain
+
+
+def _is_head(name: str) -> bool:
+    return name.removeprefix("body.").partition(".")[0] == "head"
+
+
+def _replace(network: nn.Module, name: str, layer: nn.Module) -> None:
+    holder, _, last = name.rpartition(".")
+    setattr(network.get_submodule(holder), last, layer)

@@ -1,0 +1,473 @@
+"""Networks that were trained elsewhere, as the library `transformers` builds them.
+
+From that library comes the code of the networks alone. Folders are read here: their settings as
+JSON and their weights as safetensors, never a pickle, never code that lies beside them, and nothing
+is ever fetched. What a model file keeps is the settings, of which every name must be known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import JsonValue
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from modelwright.errors import ModelFileError, ModelwrightError, RecipeError, require
+from modelwright.models.logmel import mask
+from modelwright.models.network import TextFrame
+from modelwright.recipe.model import Dropout
+from modelwright.recipe.spec import Spec
+
+CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
+_INDEX = f"{WEIGHTS}.index.json"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+_MOST_CONFIG = 1 << 20
+_MOST_INDEX = 64 << 20
+_MOST = 1 << 24
+"""No number of a network's settings may be larger."""
+_MOST_LAYERS = 512
+
+ENCODERS: dict[str, int] = {
+    "albert": 0,
+    "bert": 0,
+    "camembert": 1,
+    "deberta-v2": 0,
+    "distilbert": 0,
+    "electra": 0,
+    "modernbert": 0,
+    "mpnet": 1,
+    "roberta": 1,
+    "xlm-roberta": 1,
+}
+"""The encoders that are known here, by `model_type`. Where it says 1, the places of a text are
+counted from one behind the number of padding, which takes that many of `max_position_embeddings`.
+"""
+
+
+class PretrainedModel(Spec):
+    """What a model file keeps of a network from elsewhere; `_read` and `build` take it back."""
+
+    name: Literal["transformers"]
+    model_type: str
+    """The library's name of the kind of network."""
+    config: dict[str, JsonValue]
+    """The library's settings of that kind, all of them."""
+    pooling: Literal["first", "mean"]
+    """How the states become one vector."""
+    dropout: Dropout
+    """The share dropped before the last layer, in training."""
+
+    @property
+    def longest(self) -> int:
+        """The most tokens of a text."""
+        positions = self.config["max_position_embeddings"]
+        assert isinstance(positions, int)
+        if ENCODERS[self.model_type]:
+            padding = self.config.get("pad_token_id")
+            return positions - 1 - (padding if isinstance(padding, int) else 0)
+        return positions
+
+
+class Encoder(nn.Module):
+    """An encoder from elsewhere, one vector of its states, and a linear `head` of our own.
+
+    Args:
+        spec: the network's settings.
+        num_outputs: K.
+
+    Raises:
+        ModelFileError: the library can't build it from these settings.
+        MissingExtraError: the library `transformers` isn't installed.
+    """
+
+    def __init__(self, spec: PretrainedModel, num_outputs: int) -> None:
+        super().__init__()
+        self.encoder, width = _built(spec)
+        padding = spec.config.get("pad_token_id")
+        self.padding = padding if isinstance(padding, int) else 0
+        self.pooling = spec.pooling
+        self.dropout = nn.Dropout(spec.dropout)
+        self.head = nn.Linear(width, num_outputs)
+
+    def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
+        is_real = mask(length, tokens.shape[1])
+        # What stands at padding isn't seen, but some networks count places by it.
+        ids = tokens.masked_fill(~is_real, self.padding)
+        x: Tensor = self.encoder(input_ids=ids, attention_mask=is_real.long())[0]
+        if self.pooling == "first":
+            vector = x[:, 0]
+        else:
+            held = x.masked_fill(~is_real[..., None], 0.0)
+            vector = held.sum(1) / length[:, None].to(x.dtype)
+        outputs: Tensor = self.head(self.dropout(vector))
+        return outputs
+
+
+def build_pretrained(spec: PretrainedModel, frame: TextFrame) -> nn.Module:
+    """Build a network from elsewhere, with fresh weights.
+
+    Raises:
+        RecipeError: texts may be longer than it takes, or have tokens that it doesn't know.
+        ModelFileError: the settings can't be used.
+    """
+    check_config(spec)
+    vocabulary = spec.config["vocab_size"]
+    assert isinstance(vocabulary, int)
+    if frame.longest > spec.longest:
+        raise RecipeError(
+            f"texts of {frame.longest:,} tokens are longer than the network takes",
+            fix=f"Write `text: {{longest: {spec.longest}}}`, or less",
+        )
+    if frame.vocabulary > vocabulary:
+        raise RecipeError(
+            f"the tokenizer has {frame.vocabulary:,} tokens, and the network knows {vocabulary:,}",
+            fix="Use the tokenizer that the network was trained with",
+        )
+    return Encoder(spec, frame.num_outputs)
+
+
+# -- settings --------------------------------------------------------------------------------
+
+
+def _library() -> Any:
+    found = require("transformers", extra="finetune", purpose="a network of transformers")
+    found.logging.set_verbosity_error()  # It has no word for the user that isn't said here.
+    return found
+
+
+def _own_settings(model_type: str) -> frozenset[str]:
+    """Return the settings by which one kind of network differs from another of its kind."""
+    library = _library()
+    kind = library.CONFIG_MAPPING[model_type]
+    return _UNDECLARED.get(model_type, frozenset()) | frozenset(
+        name
+        for holder in kind.__mro__
+        if issubclass(holder, library.PreTrainedConfig) and holder is not library.PreTrainedConfig
+        for name in vars(holder).get("__annotations__", {})
+        if not name.startswith("_") and name not in _FIXED
+    )
+
+
+_UNDECLARED = {
+    "deberta-v2": frozenset(
+        {
+            "attention_head_size",
+            "conv_act",
+            "conv_groups",
+            "conv_kernel_size",
+            "norm_rel_ebd",
+            "position_buckets",
+            "share_att_key",
+        }
+    ),
+}
+"""Settings that a kind of network reads where a folder has them, and else does without."""
+_FIXED = frozenset(
+    {"model_type", "attribute_map", "sub_configs", "keys_to_ignore_at_inference", "base_config_key"}
+)
+
+
+def check_config(spec: PretrainedModel) -> None:
+    """Refuse settings that aren't plain, or that aren't those of the kind of network.
+
+    Raises:
+        ModelFileError: they aren't.
+    """
+    if spec.model_type not in ENCODERS:
+        raise ModelFileError(
+            f"a network of the type `{spec.model_type:.40}` isn't known here",
+            fix=f"Known are {', '.join(ENCODERS)}",
+        )
+    config, own = spec.config, _own_settings(spec.model_type)
+    # One that is missing has the library's default: a newer version may have more of them.
+    for name in sorted(config.keys() - own):
+        raise ModelFileError(
+            f"the network's setting `{name:.60}` is unknown",
+            fix="Use the version of transformers in constraints.txt",
+        )
+    for name, value in config.items():
+        most = _MOST_LAYERS if "layers" in name or "group" in name else _MOST
+        if not _is_plain(value, most):
+            raise ModelFileError(f"the network's setting `{name}` isn't a plain value in bounds")
+    for name in ("vocab_size", "max_position_embeddings"):
+        if type(config.get(name)) is not int:
+            raise ModelFileError(f"the network's setting `{name}` isn't a whole number")
+    if config.get("is_decoder") or config.get("add_cross_attention"):
+        raise ModelFileError("the network is set to read as a decoder (`is_decoder`)")
+
+
+def _is_plain(value: JsonValue, most: int, depth: int = 0) -> bool:
+    if isinstance(value, dict | list):
+        items = list(value.values()) if isinstance(value, dict) else value
+        fits = depth < 3 and len(items) <= _MOST_LAYERS
+        return fits and all(_is_plain(item, most, depth + 1) for item in items)
+    if isinstance(value, str):
+        return len(value) <= 100
+    return value is None or isinstance(value, bool) or abs(value) <= most
+
+
+def _built(spec: PretrainedModel) -> tuple[nn.Module, int]:
+    """Return the library's network, and the width of its states."""
+    library = _library()
+    try:
+        config = library.AutoConfig.for_model(spec.model_type, **spec.config)
+        kind = library.MODEL_MAPPING[type(config)]
+        way = "sdpa" if kind._supports_sdpa else "eager"
+        network: nn.Module = library.AutoModel.from_config(config, attn_implementation=way)
+        width = int(config.hidden_size)
+    except Exception as error:
+        raise ModelFileError(
+            f"transformers can't build this `{spec.model_type}`", why=_first_line(error)
+        ) from error
+    if getattr(network, "pooler", None) is not None:
+        network.pooler = None  # type: ignore[assignment]  # The head is ours.
+    return network, width
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+# -- folders ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainedFolder:
+    """A folder as transformers saves it, with its settings read and nothing else."""
+
+    path: Path
+    model_type: str
+    config: dict[str, Any]
+    """The settings of its kind of network, all of them."""
+
+    def tokenizer_bytes(self) -> bytes:
+        """Return its `tokenizer.json`.
+
+        Raises:
+            RecipeError: there is none.
+        """
+        path = self.path / TOKENIZER
+        if not path.is_file():
+            raise RecipeError(
+                f"there is no `{TOKENIZER}`",
+                where=str(self.path),
+                why="The files of slow tokenizers aren't read",
+                fix="Save it once with transformers: "
+                "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
+            )
+        return _bytes(path, _MOST_INDEX)
+
+    def weight_files(self) -> list[Path]:
+        """Return the files of the weights: one, or those that an index names.
+
+        Raises:
+            RecipeError: there is none, or only pickles.
+        """
+        if (self.path / WEIGHTS).is_file():
+            return [self.path / WEIGHTS]
+        if (self.path / _INDEX).is_file():
+            return self._indexed()
+        pickles = [item.name for pattern in _PICKLES for item in self.path.glob(pattern)]
+        if pickles:
+            raise RecipeError(
+                f"the weights are in `{pickles[0]}`, which isn't read",
+                where=str(self.path),
+                why="Such a file can run code when it is opened; only safetensors are read",
+                fix="Save them with transformers: model.save_pretrained(FOLDER)",
+            )
+        raise RecipeError(f"there is no `{WEIGHTS}`", where=str(self.path))
+
+    def _indexed(self) -> list[Path]:
+        where = str(self.path / _INDEX)
+        held = _json(self.path / _INDEX, _MOST_INDEX).get("weight_map")
+        names = sorted(set(held.values())) if isinstance(held, dict) else []
+        for name in names:
+            # A name is one in this folder, and no path to elsewhere.
+            if Path(name).name != name or not name.endswith(".safetensors"):
+                raise RecipeError(
+                    f"it names `{name:.60}`, which isn't a file of weights", where=where
+                )
+            if not (self.path / name).is_file():
+                raise RecipeError(f"`{name}` isn't there", where=where)
+        if not names:
+            raise RecipeError("it names no file", where=where)
+        return [self.path / name for name in names]
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the files of weights, one after the other."""
+        found = hashlib.sha256()
+        for path in self.weight_files():
+            with path.open("rb") as stream:
+                while block := stream.read(1 << 22):
+                    found.update(block)
+        return "sha256:" + found.hexdigest()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights by their names in the files, in fp32.
+
+        Raises:
+            RecipeError: a file is damaged or cut short.
+        """
+        weights: dict[str, Tensor] = {}
+        for path in self.weight_files():
+            try:
+                with safe_open(path, framework="pt") as stream:
+                    for name in stream.keys():  # noqa: SIM118 (not a dict)
+                        held = stream.get_tensor(name)
+                        weights[name] = held.float() if held.is_floating_point() else held
+            except (SafetensorError, OSError, ValueError) as error:
+                raise RecipeError(
+                    "this file of weights is damaged or cut short",
+                    where=str(path),
+                    why=_first_line(error),
+                    fix="Copy it once more",
+                ) from error
+        return weights
+
+
+def open_folder(path: Path) -> PretrainedFolder:
+    """Read the settings of a folder that transformers saved.
+
+    Raises:
+        RecipeError: it is none, or of a kind that isn't known here.
+        MissingExtraError: the library `transformers` isn't installed.
+    """
+    if not path.is_dir():
+        raise RecipeError("this is a file, and a folder is wanted", where=str(path))
+    if not (path / CONFIG).is_file():
+        raise RecipeError(
+            f"there is no `{CONFIG}`",
+            where=str(path),
+            fix="Give a folder that transformers' `save_pretrained` has written",
+        )
+    document = _json(path / CONFIG, _MOST_CONFIG)
+    where, model_type = str(path / CONFIG), document.get("model_type")
+    if not isinstance(model_type, str) or model_type not in ENCODERS:
+        own = "its code lies beside it, which isn't run" if "auto_map" in document else ""
+        raise RecipeError(
+            f"a network of the type `{model_type!s:.40}` isn't known here",
+            where=where,
+            why=own[:1].upper() + own[1:],
+            fix=f"Known are the encoders {', '.join(ENCODERS)}",
+        )
+    if "quantization_config" in document:
+        raise RecipeError(
+            "the weights are quantized, and such weights can't be trained further",
+            where=where,
+            fix="Take the folder that it was made from",
+        )
+    if document.get("position_embedding_type", "absolute") != "absolute":
+        raise RecipeError(
+            "its relative positions (`position_embedding_type`) aren't known", where=where
+        )
+    return PretrainedFolder(path, model_type, _settings(model_type, document, where))
+
+
+def _settings(model_type: str, document: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the settings of a folder, with the library's defaults and in today's spelling."""
+    library = _library()
+    given = {name: value for name, value in document.items() if name not in _OF_THE_LIBRARY}
+    given = {name: value for name, value in given.items() if not name.startswith("_")}
+    try:
+        whole = library.AutoConfig.for_model(model_type, **given).to_dict()
+    except Exception as error:
+        raise RecipeError(
+            "the settings aren't those of its network", where=where, why=_first_line(error)
+        ) from error
+    found = {name: whole[name] for name in sorted(_own_settings(model_type) & whole.keys())}
+    spec = PretrainedModel(
+        name="transformers", model_type=model_type, config=found, pooling="first", dropout=0.0
+    )
+    try:
+        check_config(spec)
+    except ModelwrightError as error:
+        raise RecipeError(error.what, where=where, fix=error.fix) from error
+    return found
+
+
+_OF_THE_LIBRARY = frozenset(
+    {
+        "architectures",
+        "attn_implementation",
+        "auto_map",
+        "dtype",
+        "experts_implementation",
+        "model_type",
+        "torch_dtype",
+        "transformers_version",
+    }
+)
+"""Settings that say how the library is to work, and not what the network is."""
+
+
+def _json(path: Path, most: int) -> dict[str, Any]:
+    try:
+        found = json.loads(_bytes(path, most).decode())
+    except (ValueError, RecursionError) as error:
+        raise RecipeError("this isn't JSON", where=str(path)) from error
+    if not isinstance(found, dict):
+        raise RecipeError("this isn't a JSON object", where=str(path))
+    return found
+
+
+def _bytes(path: Path, most: int) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(most + 1)
+    except OSError as error:
+        raise RecipeError(f"can't be read ({error.strerror})", where=str(path)) from error
+    if len(data) > most:
+        raise RecipeError(f"this is longer than {most >> 20} MiB", where=str(path))
+    return data
+
+
+# -- weights ---------------------------------------------------------------------------------
+
+
+def take_weights(network: Encoder, folder: PretrainedFolder) -> list[str]:
+    """Put a folder's weights into a network; its head keeps its own.
+
+    Returns:
+        The names of the folder's weights that have no place in it, such as those of another head.
+
+    Raises:
+        RecipeError: weights are missing or have other shapes.
+    """
+    held = _renamed(folder.weights(), str(network.encoder.base_model_prefix))
+    own = network.encoder.state_dict()
+    missing = sorted(own.keys() - held.keys())
+    if missing:
+        raise RecipeError(
+            f"the weights `{missing[0]}` are missing"
+            + (f", and {len(missing) - 1} more" if len(missing) > 1 else ""),
+            where=str(folder.path),
+            fix="Save the whole network there",
+        )
+    for name, item in own.items():
+        if held[name].shape != item.shape:
+            raise RecipeError(
+                f"the weights `{name}` are {list(held[name].shape)}, and `{CONFIG}` asks for "
+                f"{list(item.shape)}",
+                where=str(folder.path),
+            )
+    network.encoder.load_state_dict({name: held[name] for name in own})
+    return sorted(held.keys() - own.keys())
+
+
+def _renamed(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return weights by their names in the encoder alone, and by today's names of norms."""
+    start = f"{prefix}."
+    found = {}
+    for name, held in weights.items():
+        stem, _, last = name.removeprefix(start).rpartition(".")
+        if stem.endswith("LayerNorm"):
+            last = {"gamma": "weight", "beta": "bias"}.get(last, last)
+        found[f"{stem}.{last}" if stem else last] = held
+    return found

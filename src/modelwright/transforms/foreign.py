@@ -1,0 +1,362 @@
+"""Tokenizers that other programs made: read from a `tokenizer.json`, checked part by part, kept.
+
+A network that was trained elsewhere knows its own tokens only, so its tokenizer comes along. It is
+run by the library `tokenizers`, which computes and does nothing else; yet a regular expression may
+be made to take forever. So each part must be of a known type, and each expression one of a few.
+Tokenizers that are learnt here are in `tokenizing.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.errors import DataError, ModelFileError
+from modelwright.files import canonical_json
+from modelwright.transforms.tokenizing import MOST_BYTES, Ids, clean, library
+
+if TYPE_CHECKING:
+    import tokenizers
+
+MOST_TOKENS = 1 << 20
+_MOST_VALUES = 1 << 23
+"""Commas and opening brackets of the JSON: in memory a value takes some 80 bytes."""
+
+_MEMBERS = {
+    "version",
+    "truncation",
+    "padding",
+    "added_tokens",
+    "normalizer",
+    "pre_tokenizer",
+    "post_processor",
+    "decoder",
+    "model",
+}
+_TYPES: dict[str, frozenset[str]] = {
+    "model": frozenset({"BPE", "WordPiece", "Unigram", "WordLevel"}),
+    "normalizer": frozenset(
+        {
+            "Sequence",
+            "BertNormalizer",
+            "ByteLevel",
+            "Lowercase",
+            "NFC",
+            "NFD",
+            "NFKC",
+            "NFKD",
+            "Nmt",
+            "Precompiled",
+            "Prepend",
+            "Replace",
+            "Strip",
+            "StripAccents",
+        }
+    ),
+    "pre_tokenizer": frozenset(
+        {
+            "Sequence",
+            "BertPreTokenizer",
+            "ByteLevel",
+            "Digits",
+            "Metaspace",
+            "Punctuation",
+            "Split",
+            "Whitespace",
+            "WhitespaceSplit",
+        }
+    ),
+    "post_processor": frozenset(
+        {"Sequence", "BertProcessing", "ByteLevel", "RobertaProcessing", "TemplateProcessing"}
+    ),
+    "decoder": frozenset(
+        {
+            "Sequence",
+            "BPEDecoder",
+            "ByteFallback",
+            "ByteLevel",
+            "Fuse",
+            "Metaspace",
+            "Replace",
+            "Strip",
+            "WordPiece",
+        }
+    ),
+}
+"""What the parts of a tokenizer may be made of, by the names of the library `tokenizers`."""
+_ENGLISH = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
+_REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+EXPRESSIONS = frozenset(
+    {
+        " {2,}",
+        r"\s+",
+        # Of GPT-2 (Radford et al. 2019), and of Llama 3 and Qwen 2 as their files have them.
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+        rf"{_ENGLISH}|{_WORDS}|\p{{N}}{{1,3}}|{_REST}",
+        rf"{_ENGLISH}|{_WORDS}|\p{{N}}|{_REST}",
+    }
+)
+"""The regular expressions that may be run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Special:
+    """The tokens by which a network that writes knows where a text begins and ends."""
+
+    begin: int | None = None
+    ends: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {"begin": self.begin, "ends": list(self.ends)}
+
+    @staticmethod
+    def from_json(value: Any) -> Special:
+        """Read what `to_json` returned.
+
+        Raises:
+            ModelFileError: it isn't that.
+        """
+        if not isinstance(value, dict) or set(value) != {"begin", "ends"}:
+            raise ModelFileError("the special tokens that the file declares aren't any")
+        begin, ends = value["begin"], value["ends"]
+        if not isinstance(ends, list) or not all(type(end) is int for end in ends):
+            raise ModelFileError("the tokens that end a text aren't numbers")
+        if begin is not None and type(begin) is not int:
+            raise ModelFileError("the token that begins a text isn't a number")
+        return Special(begin, tuple(ends))
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignTokenizer:
+    """A tokenizer that came with a network; two with the same bytes and special tokens are equal.
+
+    It has the methods of `tokenizing.Tokenizer`, and beside them tokens of its own that stand
+    around each text that is read: `before` and `after`.
+    """
+
+    size: int
+    """One more than its highest number, V."""
+    special: Special
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    unknown: int
+    """What stands for a text without a token."""
+    _data: bytes = field(repr=False)
+    _engine: tokenizers.Tokenizer = field(repr=False, compare=False)
+
+    @property
+    def begin(self) -> int:
+        """The number from which a text is written."""
+        assert self.special.begin is not None  # Asked of networks that write, which have one.
+        return self.special.begin
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The numbers that end a text that is written."""
+        return self.special.ends
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        """Return the token numbers `[T]` of each text, without what stands around it.
+
+        What looks like a special token is plain text, which a program that trusts its texts may
+        see otherwise.
+
+        Raises:
+            DataError: the tokenizer can't take a text.
+        """
+        found = []
+        for text in texts:
+            with _guarded(DataError("the tokenizer can't take this text")):
+                ids = self._engine.encode(clean(text), add_special_tokens=False).ids
+            found.append(np.array(ids, np.int32))
+        return found
+
+    def decode(self, ids: Iterable[int] | NDArray[np.integer[Any]]) -> str:
+        """Return the text of token numbers `[T]`; special tokens, and unused numbers, are left out.
+
+        Raises:
+            DataError: a number is below 0.
+        """
+        numbers = [int(number) for number in ids]
+        for number in numbers:
+            if number < 0:
+                raise DataError(f"{number} is no token")
+        with _guarded(DataError("the tokenizer can't turn these tokens into text")):
+            return self._engine.decode(numbers, skip_special_tokens=True)
+
+    def token(self, number: int) -> str:
+        """Return a token as the vocabulary has it; of an unused number nothing."""
+        return self._engine.id_to_token(number) or ""
+
+    def id(self, token: str) -> int | None:
+        """Return the number of a token as `token` writes it, or None where there is none."""
+        return self._engine.token_to_id(clean(token))
+
+    def to_bytes(self) -> bytes:
+        """Return it as canonical JSON; `from_bytes(t.to_bytes(), t.special) == t`."""
+        return self._data
+
+    @staticmethod
+    def from_bytes(data: bytes, special: Special) -> ForeignTokenizer:
+        """Read what `to_bytes` returned.
+
+        Raises:
+            ModelFileError: it isn't that, or has a part that isn't known here.
+            MissingExtraError: the library `tokenizers` isn't installed.
+        """
+        found = read_foreign(data, special)
+        if found.to_bytes() != data:
+            raise _refused("it isn't written as modelwright writes it")
+        return found
+
+
+def read_foreign(data: bytes, special: Special) -> ForeignTokenizer:
+    """Read a `tokenizer.json` that another program wrote.
+
+    Raises:
+        ModelFileError: it isn't one, or has a part that isn't known here.
+        MissingExtraError: the library `tokenizers` isn't installed.
+    """
+    run = library("reading and writing text")
+    document = _document(data)
+    kept = _kept(document)
+    with _guarded(_refused("the library `tokenizers` can't read it")):
+        engine = run.Tokenizer.from_str(kept.decode())
+        # A text is never a command: its `[SEP]` is four letters between brackets.
+        engine.encode_special_tokens = True
+        numbers = engine.get_vocab(with_added_tokens=True)
+    size = 1 + max(numbers.values(), default=-1)
+    if not 0 < size <= MOST_TOKENS:
+        raise _refused(f"it has {size:,} tokens")
+    before, after = _frame(document["post_processor"], numbers)
+    if any(not 0 <= number < size for number in (*before, *after, *special.ends)):
+        raise _refused("a special token has a number that isn't there")
+    if special.begin is not None and not 0 <= special.begin < size:
+        raise _refused("the token that begins a text isn't there")
+    return ForeignTokenizer(
+        size=size,
+        special=special,
+        before=before,
+        after=after,
+        unknown=_unknown(document["model"], numbers),
+        _data=kept,
+        _engine=engine,
+    )
+
+
+def _document(data: bytes) -> dict[str, Any]:
+    """Return the JSON of a tokenizer, every part of it known."""
+    values = sum(data.count(mark) for mark in (b",", b"[", b"{"))
+    if len(data) > MOST_BYTES or values > _MOST_VALUES:
+        raise _refused("it is too large")
+    try:
+        document = json.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise _refused("it isn't JSON") from error
+    if not isinstance(document, dict) or not isinstance(document.get("model"), dict):
+        raise _refused("it has no `model`")
+    if unknown := set(document) - _MEMBERS:
+        raise _refused(f"`{min(unknown):.40}` isn't known here")
+    document = {name: document.get(name) for name in _MEMBERS}
+    # An old file doesn't say which model it has, and the library would guess.
+    for part, allowed in _TYPES.items():
+        _check_part(document[part], part, allowed)
+    if document["model"].get("dropout"):
+        raise _refused("it cuts the same text differently each time (`dropout`)")
+    return document
+
+
+def _kept(document: dict[str, Any]) -> bytes:
+    """Return the bytes that are kept: without cutting and padding, which are done here."""
+    try:
+        return canonical_json({**document, "truncation": None, "padding": None})
+    except (ValueError, RecursionError) as error:
+        raise _refused("it holds a number or a text that can't be written") from error
+
+
+def _check_part(part: Any, name: str, allowed: frozenset[str]) -> None:
+    """Refuse a part, or one within it, that isn't of a known type."""
+    if part is None and name != "model":
+        return
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind not in allowed:
+        raise _refused(f"its `{name}` is of the type `{kind!s:.40}`, which isn't known here")
+    pattern = part.get("pattern")
+    if isinstance(pattern, dict) and "Regex" in pattern and pattern["Regex"] not in EXPRESSIONS:
+        raise _refused(f"its regular expression `{pattern['Regex']!s:.60}` isn't known here")
+    if kind != "Sequence":
+        return
+    for key, inner in part.items():
+        if key != "type":
+            parts = inner if isinstance(inner, list) else [inner]
+            for item in parts:
+                if item is None:
+                    raise _refused(f"its `{name}` holds nothing where a part should be")
+                _check_part(item, name, allowed)
+
+
+def _frame(part: Any, numbers: dict[str, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the tokens before and after each text, as the part `post_processor` says."""
+    if part is None:
+        return (), ()
+    try:
+        match part["type"]:
+            case "Sequence":
+                before: tuple[int, ...] = ()
+                after: tuple[int, ...] = ()
+                for item in part["processors"]:
+                    inner = _frame(item, numbers)
+                    before, after = inner[0] + before, after + inner[1]
+                return before, after
+            case "BertProcessing" | "RobertaProcessing":
+                return (int(part["cls"][1]),), (int(part["sep"][1]),)
+            case "TemplateProcessing":
+                return _template(part)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise _refused("its `post_processor` isn't of the expected shape") from error
+    return (), ()
+
+
+def _template(part: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    ends: tuple[list[int], list[int]] = ([], [])
+    texts = 0
+    for piece in part["single"]:
+        if "Sequence" in piece:
+            texts += 1
+        else:
+            name = piece["SpecialToken"]["id"]
+            ends[min(texts, 1)].extend(map(int, part["special_tokens"][name]["ids"]))
+    if texts != 1:
+        raise _refused("its `post_processor` doesn't hold the text once")
+    return tuple(ends[0]), tuple(ends[1])
+
+
+def _unknown(model: dict[str, Any], numbers: dict[str, int]) -> int:
+    if isinstance(number := model.get("unk_id"), int) and number >= 0:
+        return number
+    return numbers.get(str(model.get("unk_token")), 0)
+
+
+@contextlib.contextmanager
+def _guarded(refusal: DataError | ModelFileError) -> Iterator[None]:
+    """Turn what the library raises into an error of ours; a panic in Rust isn't an `Exception`."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise refusal from error
+        raise
+
+
+def _refused(why: str) -> ModelFileError:
+    return ModelFileError(
+        "this tokenizer can't be used", why=why[:1].upper() + why[1:] if why[0] != "`" else why
+    )

@@ -1,0 +1,153 @@
+"""Tokenizers of other programs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from modelwright.errors import DataError, ModelFileError
+from modelwright.transforms.foreign import ForeignTokenizer, Special, read_foreign
+from modelwright.transforms.text import TextInput
+
+pytest.importorskip("tokenizers")
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from tests.whole.folders import word_pieces
+
+TEXTS = ["the soup was good", "", "  très\tdull\n", "a\ud800b", "[SEP] \x00 [MASK]", "x" * 5000]
+
+
+def byte_level():
+    """Return a tokenizer of RoBERTa's kind."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = ["<s>", "<pad>", "</s>", "<unk>", *alphabet, "Ġt", "he", "Ġthe"]
+    numbers = {token: number for number, token in enumerate(tokens)}
+    found = Tokenizer(models.BPE(numbers, [("Ġ", "t"), ("h", "e"), ("Ġt", "he")]))
+    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    found.decoder = decoders.ByteLevel()
+    found.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    found.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>"])
+    return found
+
+
+def pieces():
+    """Return a tokenizer of T5's kind: sentencepiece's unigram, and `</s>` after a text."""
+    tokens = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0), ("▁the", -2.5)]
+    tokens += [(letter, -4.0) for letter in "abcdefghijklmnopqrstuvwxyz"]
+    found = Tokenizer(models.Unigram(tokens, unk_id=2, byte_fallback=False))
+    found.normalizer = normalizers.Replace(" {2,}", " ")
+    found.pre_tokenizer = pre_tokenizers.Metaspace()
+    found.decoder = decoders.Metaspace()
+    found.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+    )
+    found.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    return found
+
+
+KINDS = {"words": word_pieces, "bytes": byte_level, "pieces": pieces}
+NONE = Special()
+
+
+def taken(made):
+    return read_foreign(made.to_str().encode(), NONE)
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_it_reads_texts_as_the_library_does(make):
+    made, found = make(), taken(make())
+    made.no_truncation()
+    # What isn't a special token is read alike, and between the same tokens.
+    for text in [text for text in TEXTS if "[" not in text and "\ud800" not in text]:
+        (own,), _ = TextInput(found, 6000).encode([text])
+        assert own.tolist() == made.encode(text).ids
+        assert found.decode(own) == made.decode(made.encode(text).ids)
+
+
+@pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
+def test_its_bytes_say_it_all(make):
+    found = taken(make())
+    again = ForeignTokenizer.from_bytes(found.to_bytes(), NONE)
+    assert again == found
+    assert [ids.tolist() for ids in again.encode(TEXTS)] == [
+        ids.tolist() for ids in found.encode(TEXTS)
+    ]
+    spec = TextInput(found, 10)
+    assert TextInput.from_json(spec.to_json(), spec.assets()) == spec
+    assert "special" in spec.to_json()
+
+
+def test_what_stands_around_a_text_stays_where_it_is_cut():
+    found = taken(word_pieces())
+    rows, cut = TextInput(found, 5).encode(["the soup was very good", "tea", ""])
+    assert cut == 1
+    assert [row[0] for row in rows] == [3, 3, 3]
+    assert [row[-1] for row in rows] == [2, 2, 2]
+    assert [len(row) for row in rows] == [5, 3, 2]
+
+
+def test_a_text_is_never_a_command():
+    found = taken(word_pieces())
+    (ids,) = found.encode(["[SEP] [CLS]"])
+    assert not {2, 3} & set(ids.tolist())
+    (ids,) = taken(byte_level()).encode(["</s>"])
+    assert 2 not in ids.tolist()
+
+
+def test_a_file_that_we_did_not_write_is_refused_as_one_of_ours():
+    with pytest.raises(ModelFileError):
+        ForeignTokenizer.from_bytes(word_pieces().to_str(pretty=True).encode(), NONE)
+
+
+def changed(**changes):
+    return json.dumps({**json.loads(byte_level().to_str()), **changes}).encode()
+
+
+SPLIT = {"type": "Split", "behavior": "Isolated", "invert": False}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"[" * 10_000,
+        changed(model={"type": "Script"}),
+        changed(model=None),
+        changed(normalizer={"type": "Sequence", "normalizers": [{"type": "Mystery"}]}),
+        changed(normalizer={"type": "Sequence", "normalizers": [None]}),
+        changed(pre_tokenizer={**SPLIT, "pattern": {"Regex": "(a|a)*$"}}),
+        changed(
+            pre_tokenizer={
+                "type": "Sequence",
+                "pretokenizers": [{**SPLIT, "pattern": {"Regex": "(a|a)*$"}}],
+            }
+        ),
+        changed(post_processor={"type": "RobertaProcessing", "sep": ["x", 10**9], "cls": ["y", 0]}),
+        changed(post_processor={"type": "TemplateProcessing", "single": []}),
+        changed(decoder={"type": "CTC"}),
+        changed(strange=1),
+        changed(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+        changed(model={**json.loads(byte_level().to_str())["model"], "dropout": 0.5}),
+    ],
+)
+def test_what_is_not_known_is_refused(data):
+    with pytest.raises(ModelFileError):
+        read_foreign(data, NONE)
+
+
+def test_special_tokens_must_be_there():
+    for special in (Special(begin=10**6), Special(begin=-1), Special(ends=(10**6,))):
+        with pytest.raises(ModelFileError):
+            read_foreign(byte_level().to_str().encode(), special)
+    for value in ({}, {"begin": "x", "ends": []}, {"begin": None, "ends": [1.0]}, 3):
+        with pytest.raises(ModelFileError):
+            Special.from_json(value)
+
+
+def test_a_number_below_zero_is_no_token():
+    with pytest.raises(DataError):
+        taken(byte_level()).decode([-1])
