@@ -109,9 +109,12 @@ def text_targets(
     each next token, at last the id that ends one.
     """
     ids = input.tokenizer.encode(list(held))
-    cut = np.array([row for row, item in enumerate(ids) if len(item) > input.longest], np.int64)
-    ends = [np.array([BEGIN], np.int64), np.array([END], np.int64)]
-    whole = [np.concatenate([ends[0], item[: input.longest], ends[1]]) for item in ids]
+    # What a tokenizer from elsewhere puts before a text, its network writes too.
+    begins = [BEGIN, *input.tokenizer.before]
+    room = input.longest + 1 - len(begins)
+    cut = np.array([row for row, item in enumerate(ids) if len(item) > room], np.int64)
+    ends = [np.array(begins, np.int64), np.array([END], np.int64)]
+    whole = [np.concatenate([ends[0], item[:room], ends[1]]) for item in ids]
     text = Ragged.of("target", whole, "int64", length_name="")
     given = replace(text, lengths=text.lengths - 1)
     asked = replace(given, name="next", starts=text.starts + 1)

@@ -148,11 +148,21 @@ def foreign_target(recipe: Recipe) -> str:
         return f"`data.source: {recipe.data.source}` holds no {of}"
     if recipe.model == "auto" or isinstance(recipe.model, InitModel):
         return ""
+    if isinstance(recipe.model, TransformersModel):
+        # Which of them, its folder says.
+        return "" if of in _FROM_ELSEWHERE else _says(recipe.model.name, _FROM_ELSEWHERE, of)
     answers = _ANSWERS.get(type(recipe.model), "labels")
     wanted = "labels" if of == "numbers" else of
     if answers == wanted:
         return ""
-    return f"`model: {recipe.model.name}` answers with {answers}, and the task asks for {of}"
+    return _says(recipe.model.name, (answers,), of)
+
+
+_FROM_ELSEWHERE = ("labels", "numbers", "texts")
+
+
+def _says(name: str, answers: tuple[str, ...], of: str) -> str:
+    return f"`model: {name}` answers with {' or '.join(answers)}, and the task asks for {of}"
 
 
 _LOSSES: dict[str, tuple[str, ...]] = {
