@@ -61,11 +61,11 @@ def test_letters_are_those_of_the_training_texts_alone():
     assert letters_of(held, np.array([0, 1])) == (" ", "a", "b", "c")
 
 
-def test_unknown_letters_are_left_out_and_counted():
+def test_unknown_letters_are_no_letter_of_the_network_and_counted():
     targets, unknown = letter_targets(["b Ba", "xax", ""], (" ", "a", "b"))
     found = targets[np.arange(3)]
-    assert found["count"].tolist() == [4, 1, 0]
-    assert found["letters"][:, :4].tolist() == [[3, 1, 3, 2], [2, 0, 0, 0], [0, 0, 0, 0]]
+    assert found["count"].tolist() == [4, 3, 0]
+    assert found["letters"][:, :4].tolist() == [[3, 1, 3, 2], [4, 2, 4, 0], [0, 0, 0, 0]]
     assert unknown == 2
 
 
@@ -78,7 +78,7 @@ def test_letters_of_a_recipe_come_from_its_training_split(tmp_path):
     assert found.num_outputs == 4
     assert found.kind == "letters"
     assert any("2 letters occur in no training text" in item.note for item in said)
-    assert found.test().targets[np.arange(2)]["count"].tolist() == [2, 2]
+    assert found.test().targets[np.arange(2)]["count"].tolist() == [3, 3]
     assert found.record["letters"] == "abc"
 
 

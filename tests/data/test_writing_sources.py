@@ -163,4 +163,4 @@ def test_letters_come_from_the_training_split_alone():
     assert letters == ("a", "b")
     targets, unknown = letter_targets(held, letters)
     assert unknown == 3
-    assert targets[np.array([0, 2])]["count"].tolist() == [2, 0]
+    assert targets[np.array([0, 2])]["count"].tolist() == [2, 3]

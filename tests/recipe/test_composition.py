@@ -242,6 +242,12 @@ CAUGHT = [
         "the target `latency_p95_ms` needs what `evaluate.latency: false` leaves out",
     ),
     (
+        data("source: lines, path: t.txt")
+        + "task: text-classification\ntext: {longest: 9}\nmodel: {init: a.mw}",
+        4,
+        "`text.longest` has no effect beside `model.init`",
+    ),
+    (
         DIGITS + "targets: {recall_at_threshold: '>= 0.9'}",
         3,
         "the target `recall_at_threshold` needs a threshold",

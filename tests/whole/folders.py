@@ -91,6 +91,88 @@ def encoder(folder: Path, model_type: str = "bert", *, masked: bool = False) -> 
     return folder
 
 
+WRITERS = {
+    "bart": {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2, "bos_token_id": 0},
+    "marian": {"pad_token_id": 39, "eos_token_id": 0, "decoder_start_token_id": 39},
+    "mt5": {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0},
+    "pegasus": {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0},
+    "t5": {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0},
+}
+"""The special tokens of a tiny network of each type that writes; its tokens are 40."""
+_T5 = {
+    "d_model": 32,
+    "d_kv": 16,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_heads": 2,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 16,
+}
+_BART = {
+    "d_model": 32,
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 2,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": 30,
+}
+
+
+def whole_words(model_type: str):
+    """Return a tokenizer of whole words with a network's own special tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    own = WRITERS[model_type]
+    unknown = 3 if model_type == "bart" else 38 if model_type == "marian" else 2
+    named = {"<pad>": own["pad_token_id"], "</s>": own["eos_token_id"], "<unk>": unknown}
+    if "bos_token_id" in own:
+        named["<s>"] = own["bos_token_id"]
+    free = [number for number in range(40) if number not in named.values()]
+    numbers = named | dict(zip(WORDS, free, strict=False))
+    found = Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
+    found.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    begin = "<s> " if "<s>" in named else ""
+    found.post_processor = processors.TemplateProcessing(
+        single=f"{begin}$A </s>",
+        pair=f"{begin}$A </s> $B </s>",
+        special_tokens=[(name, number) for name, number in named.items() if name != "<pad>"],
+    )
+    found.add_special_tokens(list(named))
+    return found
+
+
+def writer(folder: Path, model_type: str = "t5") -> Path:
+    """Save a network that writes a text from another, and its tokenizer."""
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+    sizes = _T5 if model_type.endswith("t5") else _BART
+    own = WRITERS[model_type]
+    config = AutoConfig.for_model(
+        model_type, vocab_size=40, forced_eos_token_id=own["eos_token_id"], **sizes, **own
+    )
+    torch.manual_seed(1)
+    network = AutoModelForSeq2SeqLM.from_config(config)
+    network.save_pretrained(folder)
+    whole_words(model_type).save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def menus(path: Path, *, each: int = 120) -> Path:
+    """Write a table of texts and what is written from them: the dish, then how it was."""
+    import random
+
+    drawn = random.Random(0)
+    lines = ["text,label"]
+    for _ in range(each):
+        dish, how = drawn.choice(WORDS[1:7:1]), drawn.choice(WORDS[8:16])
+        fill = " ".join(drawn.choices(("very", "so"), k=drawn.randrange(0, 4)))
+        lines.append(" ".join(f"the {dish} was {fill} {how}".split()) + f",{how} {dish}")
+    path.write_text("\n".join(dict.fromkeys(lines)) + "\n")
+    return path
+
+
 def edit(path: Path, **changes: object) -> None:
     """Change values of a JSON file; `None` takes a key out."""
     held = json.loads(path.read_text())

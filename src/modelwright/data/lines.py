@@ -35,7 +35,7 @@ def list_lines(spec: LinesData, *, base: Path) -> Listing:
         path = find_path(name, base)
         held = read_maybe_packed(path)
         marks.append(f"{split} {digest(held)}")
-        for number, line in enumerate(held.split(b"\n"), start=1):
+        for number, line in enumerate(held.removeprefix(BOM).split(b"\n"), start=1):
             line = line.rstrip(b"\r")
             if not line.strip():
                 continue
@@ -56,6 +56,10 @@ def list_lines(spec: LinesData, *, base: Path) -> Listing:
         read=texts.__getitem__,
         kind="text",
     )
+
+
+BOM = b"\xef\xbb\xbf"
+"""What some editors put before UTF-8."""
 
 
 def decoded(held: bytes, path: Path, what: str = "text") -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelwright.data.lines import read_maybe_packed
+from modelwright.data.lines import BOM, read_maybe_packed
 from modelwright.data.listing import Listing, find_path
 from modelwright.errors import DataError
 from modelwright.files import digest
@@ -34,7 +34,12 @@ def list_pairs(spec: PairsData, *, base: Path) -> Listing:
         for path in paths:
             held = read_maybe_packed(path)
             marks.append(f"{split} {digest(held)}")
-            sides.append([line.rstrip(b"\r") for line in held.removesuffix(b"\n").split(b"\n")])
+            sides.append(
+                [
+                    line.rstrip(b"\r")
+                    for line in held.removeprefix(BOM).removesuffix(b"\n").split(b"\n")
+                ]
+            )
         if len(sides[0]) != len(sides[1]):
             raise DataError(
                 f"{paths[0].name} has {len(sides[0]):,} lines and {paths[1].name} "

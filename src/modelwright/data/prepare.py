@@ -19,7 +19,7 @@ from modelwright.data.listing import Kind
 from modelwright.data.sources import kind_of, list_like, list_source
 from modelwright.data.splits import draw_splits, limited, root, write_splits
 from modelwright.data.store import Store, open_store
-from modelwright.data.targets import Windows, ask_of
+from modelwright.data.targets import Windows, ask_of, read_boxes
 from modelwright.errors import DataError, RecipeError, nearest
 from modelwright.recipe import Recipe
 from modelwright.recipe.data import (
@@ -308,6 +308,11 @@ def _shares(held: Sequence[str], usable: Rows, target: Target) -> tuple[Sequence
             return held, ""
         case "labels":
             return strata(held, usable)
+        case "boxes":
+            kept = [""] * len(held)
+            for row in usable.tolist():
+                kept[row] = "boxes" if read_boxes(held[row]).boxes else "none"
+            return kept, ""
         case _:  # Only classes have shares that could be kept.
             return [""] * len(held), ""
 

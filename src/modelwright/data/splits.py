@@ -7,6 +7,7 @@ data gives the same splits on any machine.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -183,10 +184,31 @@ def _mark(seed: int, key: NDArray[np.uint8] | bytes, name: str = "") -> bytes:
 
 def _times(values: list[str]) -> list[tuple[int, float, str]]:
     """Return keys that sort times: all as numbers where they are, else as text (ISO 8601 sorts)."""
+    if "" in values:
+        raise DataError(
+            f"{values.count('')} of {len(values):,} samples have no time to split by",
+            where="data.split.column",
+            fix="Fill the empty cells of that column, or take their rows out",
+        )
+    numbers = [number for number in map(_number, values) if number is not None]
+    if len(numbers) == len(values):
+        return [(0, number, "") for number in numbers]
+    if numbers:
+        odd = next(value for value in values if _number(value) is None)
+        raise DataError(
+            f"times are numbers here but for some, such as `{odd[:40]}`",
+            where="data.split.column",
+            fix="Write all of them as numbers, or all as dates like 2026-11-26",
+        )
+    return [(0, 0.0, value) for value in values]
+
+
+def _number(value: str) -> float | None:
     try:
-        return [(0, float(value), "") for value in values]
+        number = float(value)
     except ValueError:
-        return [(0, 0.0, value) for value in values]
+        return None
+    return number if math.isfinite(number) else None
 
 
 def limited(rows: Rows, limit: int | None, *, seed: int, keys: NDArray[np.uint8]) -> Rows:

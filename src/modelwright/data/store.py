@@ -296,9 +296,15 @@ def _look_at_text(data: bytes, listing: Listing) -> dict[str, Any]:
     return {"content_digest": _digest(fold(text).encode()), "characters": len(text)}
 
 
+_FEWEST_A_SECOND = 1000
+"""A sound shorter than a thousandth of a second may be nothing at a lower rate."""
+
+
 def _look_at_sound(data: bytes, listing: Listing) -> dict[str, Any]:
     source = pcm_of(data, listing.sampling_rate)
     facts = sound_facts(source, rate=listing.sampling_rate)
+    if facts.frames * _FEWEST_A_SECOND < facts.sampling_rate:
+        raise DataError(f"the sound is too short: it has {facts.frames} samples")
     whole = SoundInput(facts.sampling_rate, LONGEST_S)
     samples = read_sound(source, whole, rate=listing.sampling_rate)
     return {
@@ -317,6 +323,10 @@ def pcm_of(data: bytes, sampling_rate: int | None) -> bytes | NDArray[np.int16]:
     """
     if sampling_rate is None:
         return data
+    if data[:4] in (b"RIFF", b"fLaC", b"OggS"):
+        raise DataError(
+            "this sound says its own sampling rate; leave `data.sampling_rate` out",
+        )
     if len(data) % 2 or not data:
         raise DataError(f"{len(data)} bytes aren't 16-bit PCM")
     return np.frombuffer(data, dtype="<i2")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -202,6 +201,8 @@ def _likeliest(columns: list[str], likely: tuple[str, ...]) -> str | None:
 def _files(path: Path) -> list[tuple[Path, str]]:
     if path.is_file():
         return [(path, "")]
+    if not path.is_dir():
+        raise DataError("this is neither a file nor a folder", where=str(path))
     found = _split_tables(path)
     if not found:
         raise DataError(
@@ -363,13 +364,17 @@ def _wanted(value: Any) -> str:
     return _text(value)
 
 
+_LARGEST = 1e38
+
+
 def _numbers(values: Sequence[Any]) -> str:
     """Return numbers as a JSON list; empty where one of them isn't a finite number."""
     try:
         found = [float(value) for value in values if not isinstance(value, bool)]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return ""
-    is_whole = len(found) == len(values) and all(map(math.isfinite, found))
+    # Networks count in 32 bits, where more is infinite.
+    is_whole = len(found) == len(values) and all(abs(number) < _LARGEST for number in found)
     return json.dumps(found) if is_whole else ""
 
 

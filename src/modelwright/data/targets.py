@@ -65,9 +65,9 @@ def class_targets(
     return labels, targets
 
 
-def number_targets(held: Sequence[str], usable: Rows, count: int) -> NDArray[np.float32]:
-    """Return each row's numbers `[N, D]`."""
-    targets = np.zeros((len(held), count), dtype=np.float32)
+def number_targets(held: Sequence[str], usable: Rows, count: int) -> NDArray[np.float64]:
+    """Return each row's numbers `[N, D]`, as they are: errors are measured against these."""
+    targets = np.zeros((len(held), count), dtype=np.float64)
     for row in usable.tolist():
         targets[row] = json.loads(held[row])
     return targets
@@ -89,14 +89,14 @@ def letters_of(held: Sequence[str], train: Rows) -> tuple[str, ...]:
 def letter_targets(held: Sequence[str], letters: Sequence[str]) -> tuple[Ragged, int]:
     """Return each row's letters as 1…K−1, with their `count`; and how many aren't known.
 
-    What isn't known is left out.
+    What isn't known is K, which no network answers: it counts as an error.
     """
     numbers = {letter: number for number, letter in enumerate(letters, start=1)}
     rows, unknown = [], 0
     for text in held:
-        found = [numbers.get(letter, 0) for letter in spoken(text)]
-        unknown += found.count(0)
-        rows.append(np.array([number for number in found if number], dtype=np.int64))
+        found = [numbers.get(letter, len(letters) + 1) for letter in spoken(text)]
+        unknown += found.count(len(letters) + 1)
+        rows.append(np.array(found, dtype=np.int64))
     return Ragged.of("letters", rows, "int64", length_name="count"), unknown
 
 
@@ -112,9 +112,12 @@ def text_targets(
     each next token, at last the id that ends one.
     """
     ids = input.tokenizer.encode(list(held))
-    cut = np.array([row for row, item in enumerate(ids) if len(item) > input.longest], np.int64)
-    ends = [np.array([BEGIN], np.int64), np.array([END], np.int64)]
-    whole = [np.concatenate([ends[0], item[: input.longest], ends[1]]) for item in ids]
+    # What a tokenizer from elsewhere puts before a text, its network writes too.
+    begins = [BEGIN, *input.tokenizer.before]
+    room = input.longest + 1 - len(begins)
+    cut = np.array([row for row, item in enumerate(ids) if len(item) > room], np.int64)
+    ends = [np.array(begins, np.int64), np.array([END], np.int64)]
+    whole = [np.concatenate([ends[0], item[:room], ends[1]]) for item in ids]
     text = Ragged.of("target", whole, "int64", length_name="")
     given = replace(text, lengths=text.lengths - 1)
     asked = replace(given, name="next", starts=text.starts + 1)
@@ -282,7 +285,7 @@ def ask_of(
         case "letters":
             letters = letters_of(held, train) if known is None else known
             spelled, unknown = letter_targets(held, letters)
-            note = f"Data: {unknown:,} letters occur in no training text, and are left out"
+            note = f"Data: {unknown:,} letters occur in no training text; each counts as an error"
             return Asked(letters, spelled, inputs, notes=(note,) if unknown else ())
         case "text":
             assert isinstance(inputs, Ragged)
@@ -300,7 +303,10 @@ def ask_of(
             boxes, unknown, hidden = box_targets(held, input, labels, used)
             notes = []
             if unknown:
-                notes.append(f"Data: {unknown:,} boxes have labels that no training image has")
+                notes.append(
+                    f"Data: {unknown:,} boxes have labels that no training image "
+                    "has; they can't be found, and the figures leave them out"
+                )
             if hidden:
                 notes.append(
                     f"Data: {hidden:,} boxes lie where `transforms.resize: {input.resize}` cuts "

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from modelwright.errors import ModelFileError, RequestError
-from modelwright.files import ASIDE, write_bytes
+from modelwright.files import ASIDE, as_resource_error, write_bytes
 from modelwright.modelfile.tensors import write_arrays
 from modelwright.modelfile.torch_runtime import rebuild
 from modelwright.transforms.text import TOKENIZER
@@ -47,7 +47,10 @@ def export_llama(path: Path | str, folder: Path | str) -> list[Path]:
             fix="Only `model: decoder` has",
         )
     arrays = {name: item.contiguous().numpy() for name, item in llama_state(network).items()}
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise as_resource_error(error, folder.parent) from error
     aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=folder.parent))
     try:
         write_bytes(aside / _WEIGHTS, write_arrays(arrays, name=_WEIGHTS))

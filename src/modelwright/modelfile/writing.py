@@ -43,11 +43,12 @@ class StepGraph:
 def step_graphs(network: nn.Module) -> list[StepGraph]:
     """Return the graphs that a network writes with; of one that doesn't write none."""
     from modelwright.models.decoder import Decoder
+    from modelwright.models.pretrained_seq2seq import PretrainedSeq2Seq
     from modelwright.models.seq2seq import RnnSeq2Seq, TransformerSeq2Seq
 
     if isinstance(network, Decoder):
         return [_decoder_step(network)]
-    if isinstance(network, TransformerSeq2Seq | RnnSeq2Seq):
+    if isinstance(network, TransformerSeq2Seq | RnnSeq2Seq | PretrainedSeq2Seq):
         return _seq2seq_graphs(network)
     return []
 
@@ -79,9 +80,11 @@ def _decoder_step(network: Any) -> StepGraph:
 def _seq2seq_graphs(network: Any) -> list[StepGraph]:
     import torch
 
+    from modelwright.models.pretrained_seq2seq import PretrainedSeq2Seq
     from modelwright.models.seq2seq import Encode, Step, TransformerSeq2Seq
 
-    size = network.embeddings.target.num_embeddings
+    foreign = isinstance(network, PretrainedSeq2Seq)
+    size = network.vocabulary if foreign else network.embeddings.target.num_embeddings
     source = (np.arange(15, dtype=np.int64).reshape(3, 5) * 7 + 4) % size
     length = np.array([5, 2, 4], dtype=np.int64)
     tokens = np.array([[2], [2], [2]], dtype=np.int64)
@@ -92,8 +95,9 @@ def _seq2seq_graphs(network: Any) -> list[StepGraph]:
         _, after = calm.step(given[2], given[1], memory, state)
         _, after = calm.step(given[2], given[1], memory, after)
     attends = isinstance(network, TransformerSeq2Seq)
-    # Keys and values of the source lie along axis 4, the states of recurrent layers along axis 1.
-    along, grows = (4, {4: "P"}) if attends else (1, {})
+    # Keys and values of the source lie along axis 4, the states of other encoders along axis 1. Of
+    # a network from elsewhere the state is what was written.
+    along, grows = (4, {4: "P"}) if attends else (1, {1: "P"} if foreign else {})
     read = (
         TensorSpec("source", "int64", ("N", "T")),
         TensorSpec("source_length", "int64", ("N",)),

@@ -285,7 +285,8 @@ def rebuild(
         # by now to take no more memory than its weights.
         assert isinstance(frame, TextFrame)
         network = _with_head(build_pretrained(spec, frame), outputs, frame)
-    network.load_state_dict(copies, strict=True, assign=True)
+    # Weights by two names stay one there.
+    network.load_state_dict(copies, strict=True, assign=not isinstance(spec, PretrainedModel))
     if steps and not isinstance(network, ImageNetwork):
         raise ModelFileError("the file declares graph steps for a network that has none")
     if steps is not None and isinstance(network, ImageNetwork):

@@ -8,6 +8,7 @@ products are added to W, so that nothing of them is left to compute.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,11 +90,13 @@ def adapt(
     Raises:
         RecipeError: a pattern matches no fully connected layer.
     """
+    names = Counter(id(item) for _, item in network.named_parameters(remove_duplicate=False))
     layers = {
         name: module
         for name, module in network.named_modules()
-        # Its exact type: a layer of another type may use its weights in another way.
-        if type(module) is nn.Linear and not _is_head(name)
+        # Its exact type: a layer of another type may use its weights in another way. Weights that
+        # are a table of vectors too can't be changed in one place alone.
+        if type(module) is nn.Linear and not _is_head(name) and names[id(module.weight)] == 1
     }
     for pattern in match:
         if not any(matches(name, pattern) for name in layers):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,10 +22,12 @@ from torch import Tensor, nn
 from modelwright.errors import ModelFileError, ModelwrightError, RecipeError, require
 from modelwright.models.logmel import mask
 from modelwright.models.network import TextFrame
+from modelwright.models.pretrained_seq2seq import PretrainedSeq2Seq, numbering_of
 from modelwright.recipe.model import Dropout
 from modelwright.recipe.spec import Spec
 
 CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
+_GENERATION = "generation_config.json"
 _INDEX = f"{WEIGHTS}.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 _MOST_CONFIG = 1 << 20
@@ -32,6 +35,8 @@ _MOST_INDEX = 64 << 20
 _MOST = 1 << 24
 """No number of a network's settings may be larger."""
 _MOST_LAYERS = 512
+_MOST_RELATIVE = 100_000
+"""The longest text where places are relative, as `text.longest` has it."""
 
 ENCODERS: dict[str, int] = {
     "albert": 0,
@@ -50,6 +55,15 @@ counted from one behind the number of padding, which takes that many of `max_pos
 """
 
 
+SEQ2SEQ: dict[str, int | None] = {"bart": 2, "marian": 1, "mt5": None, "pegasus": 1, "t5": None}
+"""The networks that write a text from another, by `model_type`: how many of
+`max_position_embeddings` a text can't have, for what it begins with; none where places are relative
+and a text may have any length."""
+
+
+KNOWN = (*ENCODERS, *SEQ2SEQ)
+
+
 class PretrainedModel(Spec):
     """What a model file keeps of a network from elsewhere; `_read` and `build` take it back."""
 
@@ -58,16 +72,22 @@ class PretrainedModel(Spec):
     """The library's name of the kind of network."""
     config: dict[str, JsonValue]
     """The library's settings of that kind, all of them."""
-    pooling: Literal["first", "mean"]
-    """How the states become one vector."""
-    dropout: Dropout
-    """The share dropped before the last layer, in training."""
+    pooling: Literal["first", "mean"] | None
+    """How an encoder's states become one vector."""
+    dropout: Dropout | None
+    """The share dropped before an encoder's last layer, in training."""
+    numbering: dict[str, int] | None
+    """Of a network that writes, how its tokens are numbered."""
 
     @property
     def longest(self) -> int:
         """The most tokens of a text."""
+        if self.model_type in SEQ2SEQ and SEQ2SEQ[self.model_type] is None:
+            return _MOST_RELATIVE
         positions = self.config["max_position_embeddings"]
         assert isinstance(positions, int)
+        if self.model_type in SEQ2SEQ:
+            return positions - (SEQ2SEQ[self.model_type] or 0)
         if ENCODERS[self.model_type]:
             padding = self.config.get("pad_token_id")
             return positions - 1 - (padding if isinstance(padding, int) else 0)
@@ -88,7 +108,10 @@ class Encoder(nn.Module):
 
     def __init__(self, spec: PretrainedModel, num_outputs: int) -> None:
         super().__init__()
-        self.encoder, width = _built(spec)
+        assert spec.pooling is not None
+        assert spec.dropout is not None
+        self.encoder = _built(spec)
+        width = int(self.encoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
         padding = spec.config.get("pad_token_id")
         self.padding = padding if isinstance(padding, int) else 0
         self.pooling = spec.pooling
@@ -120,6 +143,15 @@ def build_pretrained(spec: PretrainedModel, frame: TextFrame) -> nn.Module:
     check_config(spec)
     vocabulary = spec.config["vocab_size"]
     assert isinstance(vocabulary, int)
+    if spec.model_type in SEQ2SEQ:
+        numbering = numbering_of(spec.numbering)
+        if numbering.size != vocabulary or {frame.vocabulary, frame.num_outputs} != {
+            vocabulary + 1
+        }:
+            raise ModelFileError("the numbering of tokens isn't of the network's vocabulary")
+        return PretrainedSeq2Seq(_built(spec), numbering)
+    if spec.pooling is None or spec.dropout is None or spec.numbering is not None:
+        raise ModelFileError("an encoder's section doesn't say what stands behind it")
     if frame.longest > spec.longest:
         raise RecipeError(
             f"texts of {frame.longest:,} tokens are longer than the network takes",
@@ -180,10 +212,10 @@ def check_config(spec: PretrainedModel) -> None:
     Raises:
         ModelFileError: they aren't.
     """
-    if spec.model_type not in ENCODERS:
+    if spec.model_type not in KNOWN:
         raise ModelFileError(
             f"a network of the type `{spec.model_type:.40}` isn't known here",
-            fix=f"Known are {', '.join(ENCODERS)}",
+            fix=f"Known are {', '.join(KNOWN)}",
         )
     config, own = spec.config, _own_settings(spec.model_type)
     # One that is missing has the library's default: a newer version may have more of them.
@@ -196,10 +228,12 @@ def check_config(spec: PretrainedModel) -> None:
         most = _MOST_LAYERS if "layers" in name or "group" in name else _MOST
         if not _is_plain(value, most):
             raise ModelFileError(f"the network's setting `{name}` isn't a plain value in bounds")
-    for name in ("vocab_size", "max_position_embeddings"):
+    has_places = spec.model_type in ENCODERS or SEQ2SEQ[spec.model_type] is not None
+    for name in ("vocab_size", *(["max_position_embeddings"] if has_places else [])):
         if type(config.get(name)) is not int:
             raise ModelFileError(f"the network's setting `{name}` isn't a whole number")
-    if config.get("is_decoder") or config.get("add_cross_attention"):
+    reads = spec.model_type in ENCODERS
+    if reads and (config.get("is_decoder") or config.get("add_cross_attention")):
         raise ModelFileError("the network is set to read as a decoder (`is_decoder`)")
 
 
@@ -213,22 +247,21 @@ def _is_plain(value: JsonValue, most: int, depth: int = 0) -> bool:
     return value is None or isinstance(value, bool) or abs(value) <= most
 
 
-def _built(spec: PretrainedModel) -> tuple[nn.Module, int]:
-    """Return the library's network, and the width of its states."""
+def _built(spec: PretrainedModel) -> nn.Module:
+    """Return the library's network."""
     library = _library()
+    auto = library.AutoModelForSeq2SeqLM if spec.model_type in SEQ2SEQ else library.AutoModel
     try:
         config = library.AutoConfig.for_model(spec.model_type, **spec.config)
-        kind = library.MODEL_MAPPING[type(config)]
-        way = "sdpa" if kind._supports_sdpa else "eager"
-        network: nn.Module = library.AutoModel.from_config(config, attn_implementation=way)
-        width = int(config.hidden_size)
+        way = "sdpa" if auto._model_mapping[type(config)]._supports_sdpa else "eager"
+        network: nn.Module = auto.from_config(config, attn_implementation=way)
     except Exception as error:
         raise ModelFileError(
             f"transformers can't build this `{spec.model_type}`", why=_first_line(error)
         ) from error
     if getattr(network, "pooler", None) is not None:
         network.pooler = None  # type: ignore[assignment]  # The head is ours.
-    return network, width
+    return network
 
 
 def _first_line(error: Exception) -> str:
@@ -246,6 +279,13 @@ class PretrainedFolder:
     model_type: str
     config: dict[str, Any]
     """The settings of its kind of network, all of them."""
+    numbers: dict[str, int]
+    """Of a network that writes, the numbers of padding, begin and end."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether its network writes texts."""
+        return self.model_type in SEQ2SEQ
 
     def tokenizer_bytes(self) -> bytes:
         """Return its `tokenizer.json`.
@@ -349,13 +389,13 @@ def open_folder(path: Path) -> PretrainedFolder:
         )
     document = _json(path / CONFIG, _MOST_CONFIG)
     where, model_type = str(path / CONFIG), document.get("model_type")
-    if not isinstance(model_type, str) or model_type not in ENCODERS:
+    if not isinstance(model_type, str) or model_type not in KNOWN:
         own = "its code lies beside it, which isn't run" if "auto_map" in document else ""
         raise RecipeError(
             f"a network of the type `{model_type!s:.40}` isn't known here",
             where=where,
             why=own[:1].upper() + own[1:],
-            fix=f"Known are the encoders {', '.join(ENCODERS)}",
+            fix=f"Known are {', '.join(KNOWN)}",
         )
     if "quantization_config" in document:
         raise RecipeError(
@@ -367,7 +407,31 @@ def open_folder(path: Path) -> PretrainedFolder:
         raise RecipeError(
             "its relative positions (`position_embedding_type`) aren't known", where=where
         )
-    return PretrainedFolder(path, model_type, _settings(model_type, document, where))
+    settings = _settings(model_type, document, where)
+    numbers = _numbers(path, document) if model_type in SEQ2SEQ else {}
+    return PretrainedFolder(path, model_type, settings, numbers)
+
+
+def _numbers(path: Path, document: Mapping[str, Any]) -> dict[str, int]:
+    """Return the numbers of padding, begin and end of a network that writes."""
+    more = path / _GENERATION
+    held = {**(_json(more, _MOST_CONFIG) if more.is_file() else {}), **document}
+    wanted = {
+        "padding": "pad_token_id",
+        "begin": "decoder_start_token_id",
+        "end": "eos_token_id",
+    }
+    found = {}
+    for name, key in wanted.items():
+        number = held.get(key)
+        if type(number) is not int:
+            raise RecipeError(
+                f"`{key}` isn't a token's number",
+                where=str(path / CONFIG),
+                why="Without it a text has no begin or no end",
+            )
+        found[name] = number
+    return found
 
 
 def _settings(model_type: str, document: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -383,7 +447,12 @@ def _settings(model_type: str, document: Mapping[str, Any], where: str) -> dict[
         ) from error
     found = {name: whole[name] for name in sorted(_own_settings(model_type) & whole.keys())}
     spec = PretrainedModel(
-        name="transformers", model_type=model_type, config=found, pooling="first", dropout=0.0
+        name="transformers",
+        model_type=model_type,
+        config=found,
+        pooling=None,
+        dropout=None,
+        numbering=None,
     )
     try:
         check_config(spec)
@@ -431,8 +500,8 @@ def _bytes(path: Path, most: int) -> bytes:
 # -- weights ---------------------------------------------------------------------------------
 
 
-def take_weights(network: Encoder, folder: PretrainedFolder) -> list[str]:
-    """Put a folder's weights into a network; its head keeps its own.
+def take_weights(network: Encoder | PretrainedSeq2Seq, folder: PretrainedFolder) -> list[str]:
+    """Put a folder's weights into a network; an encoder's head keeps its own.
 
     Returns:
         The names of the folder's weights that have no place in it, such as those of another head.
@@ -440,9 +509,13 @@ def take_weights(network: Encoder, folder: PretrainedFolder) -> list[str]:
     Raises:
         RecipeError: weights are missing or have other shapes.
     """
-    held = _renamed(folder.weights(), str(network.encoder.base_model_prefix))
-    own = network.encoder.state_dict()
-    missing = sorted(own.keys() - held.keys())
+    held = folder.weights()
+    inner = network.network if isinstance(network, PretrainedSeq2Seq) else network.encoder
+    if isinstance(network, Encoder):
+        held = _renamed(held, str(inner.base_model_prefix))
+    own = inner.state_dict()
+    given = own.keys() & held.keys()
+    missing = sorted(own.keys() - given - _needless(inner, own, given))
     if missing:
         raise RecipeError(
             f"the weights `{missing[0]}` are missing"
@@ -450,15 +523,25 @@ def take_weights(network: Encoder, folder: PretrainedFolder) -> list[str]:
             where=str(folder.path),
             fix="Save the whole network there",
         )
-    for name, item in own.items():
-        if held[name].shape != item.shape:
+    for name in given:
+        if held[name].shape != own[name].shape:
             raise RecipeError(
                 f"the weights `{name}` are {list(held[name].shape)}, and `{CONFIG}` asks for "
-                f"{list(item.shape)}",
+                f"{list(own[name].shape)}",
                 where=str(folder.path),
             )
-    network.encoder.load_state_dict({name: held[name] for name in own})
+    inner.load_state_dict({name: held[name] for name in given}, strict=False)
     return sorted(held.keys() - own.keys())
+
+
+def _needless(
+    inner: nn.Module, own: Mapping[str, Tensor], given: AbstractSet[str]
+) -> frozenset[str]:
+    """Return the weights that a folder may leave out: another's, by two names, and fixed tables."""
+    filled = {own[name].data_ptr() for name in given}
+    fixed = {name for name, item in inner.named_parameters() if not item.requires_grad}
+    shared = {name for name, item in own.items() if item.data_ptr() in filled}
+    return frozenset(shared | fixed)
 
 
 def _renamed(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

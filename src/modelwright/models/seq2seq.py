@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
+from modelwright.models.pretrained_seq2seq import PretrainedSeq2Seq
 from modelwright.models.rnn import Gru, Lstm
 from modelwright.models.transformer import TransformerEncoder, sines
 
@@ -378,7 +379,7 @@ class RnnSeq2Seq(nn.Module):
 # -- writing -----------------------------------------------------------------------------------
 
 
-Seq2Seq = TransformerSeq2Seq | RnnSeq2Seq
+Seq2Seq = TransformerSeq2Seq | RnnSeq2Seq | PretrainedSeq2Seq
 
 
 class Encode(nn.Module):
@@ -452,4 +453,4 @@ class Seq2SeqStepper:
         return Writing(origin, writing.source_length[chosen], writing.memory[chosen], state)
 
     def _placed(self, array: NDArray[Any]) -> Tensor:
-        return torch.as_tensor(array, device=self.network.embeddings.target.weight.device)
+        return torch.as_tensor(array, device=next(self.network.parameters()).device)

@@ -149,7 +149,7 @@ def _layer(name: str, module: nn.Module, output: Tensor) -> Layer:
     shape = tuple(output.shape[1:])
     weights = getattr(module, "weight", None)
     products = 0
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, nn.Conv1d | nn.Conv2d):
         assert isinstance(weights, Tensor)
         products = _count(shape[1:]) * weights.numel()
     elif isinstance(module, nn.Linear):

@@ -20,6 +20,7 @@ from modelwright.errors import RequestError, require
 from modelwright.files import write_bytes
 from modelwright.pipeline import recognising
 from modelwright.pipeline.asking import Asked, Notes, RecipeLike, ask
+from modelwright.pipeline.measuring import require_held_out
 from modelwright.planning import Forecast, Workload, forecast
 from modelwright.recipe import check_composition, parse_recipe
 from modelwright.run import Observe, Run, silent
@@ -73,6 +74,7 @@ def check(
         prepared = data.prepare(
             looked.recipe, base=asked.base, like=asked.start_input(), observe=notes
         )
+        require_held_out(prepared, asked.recipe.evaluate.recall)
         expected = forecast(asked.recipe, _workload(asked, prepared, context))
     findings = tuple(prepared.report.findings)
     if not asked.recipe.data.allow_leaks:
@@ -382,6 +384,8 @@ def new(
         raise RequestError(
             "this file exists already", where=str(out), fix="Name another one with --out FILE"
         )
+    if not out.parent.is_dir():
+        raise RequestError("there is no such folder to write into", where=str(out.parent))
     described, task = _describe(source, out)
     bare = parse_recipe(f"version: 1\ntask: {task}\ndata:\n{described}", where=str(source))
     asked = Asked(bare, base=out.resolve().parent)
@@ -399,7 +403,9 @@ def _describe(source: Path | str, out: Path) -> tuple[str, str]:
     path = Path(source)
     if str(source) in ("digits", "cifar10") and not path.exists():
         return f"  source: {source}", _TASKS["image"]
-    quoted = json.dumps(os.path.relpath(path.resolve(), out.resolve().parent), ensure_ascii=False)
+    quoted = json.dumps(
+        os.path.relpath(os.path.realpath(path), out.resolve().parent), ensure_ascii=False
+    )
     if data.is_table(path) or data.is_table_folder(path):
         boxed = data.guess_boxes(path)
         if boxed is not None:
@@ -447,7 +453,7 @@ def _fill(prepared: Prepared, described: str, task: str, out: Path) -> str:
         "epochs": max(10, min(200, 200_000 // max(train, 1))),
         "batch_size": min(256, max(8, 2 ** ((train // 20).bit_length() - 1))) if train >= 20 else 8,
         "balance": ", class_weights: balanced" if uneven else "",
-        "target": round(max(2 / classes, 0.5) if classes > 1 else 0.5, 2),
+        "target": round(min(max(2 / classes, 0.5), 0.8) if classes > 1 else 0.5, 2),
     }
     kind = prepared.store.kind
     total = f"{sum(counts.values()):,} {kind}s"

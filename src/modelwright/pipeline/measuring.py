@@ -203,7 +203,7 @@ def require_held_out(prepared: Prepared, recall: RecallSpec | None) -> None:
 
     Raises:
         DataError: there is neither a test nor a validation split, or no validation split for a
-            threshold, or not the class that it is wanted for.
+            threshold, or not the class that it is wanted for; or a split without a box.
     """
     if recall is not None:
         evaluation.require_class(recall.label, prepared.labels)
@@ -221,6 +221,18 @@ def require_held_out(prepared: Prepared, recall: RecallSpec | None) -> None:
             fix="Give `data.split.test` or `data.split.val` a share above 0; each class needs "
             "samples enough for every split",
         )
+    if prepared.kind == "boxes":
+        _require_boxes(prepared)
+
+
+def _require_boxes(prepared: Prepared) -> None:
+    for split in (prepared.dataset().validation, prepared.test()):
+        if split is not None and not (split.targets[:]["labels"] >= 0).any():
+            raise DataError(
+                f"no image of the {split.name} split has a box, so nothing can be measured on it",
+                where="data.split",
+                fix="Raise its share, or give it images with boxes",
+            )
 
 
 def _held_out(

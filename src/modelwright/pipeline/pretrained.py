@@ -19,11 +19,13 @@ from modelwright.models.pretrained import (
     open_folder,
     take_weights,
 )
+from modelwright.models.pretrained_seq2seq import PretrainedSeq2Seq
 from modelwright.pipeline.asking import Asked
 from modelwright.recipe.model import AdaptersSpec, TransformersModel
 from modelwright.run import Run
-from modelwright.transforms.foreign import Special, read_foreign
-from modelwright.transforms.text import TextInput
+from modelwright.tasks import TASKS
+from modelwright.transforms.foreign import ForeignTokenizer, Numbering, read_foreign
+from modelwright.transforms.text import TextInput, TextKind
 
 _WRITING = ("tokens", "texts")
 """What networks that write answer with: their last layer isn't new, whatever the texts are."""
@@ -52,14 +54,17 @@ def _found(spec: TransformersModel, asked: Asked) -> Path:
         raise
 
 
-def pretrained_section(spec: TransformersModel, folder: PretrainedFolder) -> PretrainedModel:
+def pretrained_section(
+    spec: TransformersModel, folder: PretrainedFolder, numbering: Numbering | None
+) -> PretrainedModel:
     """Return what a model file keeps of the network."""
     return PretrainedModel(
         name="transformers",
         model_type=folder.model_type,
         config=folder.config,
-        pooling=spec.pooling,
-        dropout=spec.dropout,
+        pooling=None if folder.writes else spec.pooling,
+        dropout=None if folder.writes else spec.dropout,
+        numbering=None if numbering is None else numbering.to_json(),
     )
 
 
@@ -67,25 +72,23 @@ def pretrained_input(spec: TransformersModel, asked: Asked) -> TextInput:
     """Return how the network takes texts: with its own tokenizer, as long as it can read.
 
     Raises:
-        RecipeError: the tokenizer can't be used, or longer texts are asked for.
+        RecipeError: the network isn't for the task, the tokenizer can't be used, or longer texts
+            are asked for.
     """
     folder = pretrained_folder(spec, asked)
-    section = pretrained_section(spec, folder)
+    _check_task(spec, folder, asked)
     text, where = asked.recipe.text, asked.recipe.place_of("text.longest")
-    if "longest" in text.model_fields_set and text.longest > section.longest:
+    longest = pretrained_section(spec, folder, None).longest
+    if "longest" in text.model_fields_set and text.longest > longest:
         raise RecipeError(
-            f"the network of {folder.path.name} reads {section.longest:,} tokens at most, and "
+            f"the network of {folder.path.name} reads {longest:,} tokens at most, and "
             f"`text.longest` is {text.longest:,}",
             where=where,
             fix="Leave `longest` out, or write less",
         )
-    try:
-        tokenizer = read_foreign(folder.tokenizer_bytes(), Special())
-    except ModelwrightError as error:
-        raise RecipeError(
-            error.what, where=str(folder.path / TOKENIZER), why=error.why, fix=error.fix
-        ) from error
-    found = TextInput(tokenizer, min(text.longest, section.longest))
+    tokenizer = _tokenizer(folder)
+    kind: TextKind = "source" if folder.writes else "text"
+    found = TextInput(tokenizer, min(text.longest, longest), kind)
     if found.room < 1:
         raise RecipeError(
             f"`text.longest` is {found.longest}, and the tokenizer puts as many tokens around each "
@@ -96,9 +99,45 @@ def pretrained_input(spec: TransformersModel, asked: Asked) -> TextInput:
     return found
 
 
+def _tokenizer(folder: PretrainedFolder) -> ForeignTokenizer:
+    """Return a folder's tokenizer, with the numbers that a network that writes has here."""
+    data = folder.tokenizer_bytes()
+    try:
+        plain = read_foreign(data, None)
+        if not folder.writes:
+            return plain
+        size = folder.config["vocab_size"]
+        numbers = {**folder.numbers, "unknown": plain.unknown, "size": size}
+        return read_foreign(data, Numbering.from_json(numbers))
+    except ModelwrightError as error:
+        raise RecipeError(
+            error.what, where=str(folder.path / TOKENIZER), why=error.why, fix=error.fix
+        ) from error
+
+
+def _check_task(spec: TransformersModel, folder: PretrainedFolder, asked: Asked) -> None:
+    task, name = asked.recipe.task, folder.path.name
+    if folder.writes != (TASKS[task].target == "text"):
+        does = "writes texts from others" if folder.writes else "reads texts and writes none"
+        raise RecipeError(
+            f"the network of {name} (`{folder.model_type}`) {does}, and `task: {task}` asks for "
+            "something else",
+            where=asked.recipe.place_of("model.path"),
+            fix="Take an encoder for labels and numbers, such as BERT, and one such as T5 to write",
+        )
+    for key in ("pooling", "dropout"):
+        if folder.writes and key in spec.model_fields_set:
+            raise RecipeError(
+                f"`model.{key}` is of an encoder's new last layer, and the network of {name} has "
+                "none",
+                where=asked.recipe.place_of(f"model.{key}"),
+                fix="Leave it out",
+            )
+
+
 def start_from(network: nn.Module, folder: PretrainedFolder, context: Run) -> dict[str, Any]:
     """Put a folder's weights into its network; return the step of lineage."""
-    assert isinstance(network, Encoder)
+    assert isinstance(network, Encoder | PretrainedSeq2Seq)
     unused = take_weights(network, folder)
     context.say(
         f"The network starts from {folder.path.name} ({folder.model_type})"

@@ -68,7 +68,8 @@ def begins_with_labels(path: Path) -> bool:
     lines = [line for line in held.split(b"\n") if line.strip()]
     first = Counter(line.split()[0] for line in lines)
     alone = sum(len(line.split()) < 2 for line in lines)
-    return len(first) <= max(2, _MOST_LABELS * len(lines)) and alone <= len(lines) / 2
+    are_few = 2 <= len(first) <= max(2, _MOST_LABELS * len(lines))
+    return are_few and min(first.values()) >= 2 and alone <= len(lines) / 2
 
 
 def text_folder(path: Path) -> bool:

@@ -46,7 +46,9 @@ from modelwright.tasks import task_of
 from modelwright.tasks.speech_recognition import Spelling, texts_of
 from modelwright.training.objectives.ctc import steps_needed
 from modelwright.transforms import ImageInput
+from modelwright.transforms.foreign import ForeignTokenizer
 from modelwright.transforms.text import END, TextInput
+from modelwright.transforms.tokenizing import Tokenizer
 from modelwright.transforms.word_vectors import read_word_vectors
 
 FIRST_WORD = END + 1
@@ -69,7 +71,10 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
     section: Architecture
     if isinstance(spec, TransformersModel):
         folder, adapters = pretrained_folder(spec, asked), spec.adapters
-        section = pretrained_section(spec, folder)
+        assert isinstance(prepared.input, TextInput)
+        tokenizer = prepared.input.tokenizer
+        assert isinstance(tokenizer, ForeignTokenizer)
+        section = pretrained_section(spec, folder, tokenizer.numbering)
     elif spec == "auto":
         section = default_model(prepared)
         chosen = section.model_dump(mode="json")
@@ -136,6 +141,7 @@ def _take_vectors(
     if not tables or not isinstance(prepared.input, TextInput):
         raise RecipeError("this network has no table of word vectors", where=where)
     tokenizer = prepared.input.tokenizer
+    assert isinstance(tokenizer, Tokenizer)  # The recipe's rules refuse vectors beside another.
     words = [tokenizer.token(number) for number in range(FIRST_WORD, tokenizer.size)]
     vectors, known = read_word_vectors(path, words)
     width = tables[0].embedding_dim

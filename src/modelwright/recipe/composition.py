@@ -219,6 +219,14 @@ RULES: tuple[Rule, ...] = (
         ("text.vectors",),
     ),
     Rule(
+        ("text, sound", "model.init"),
+        "refused",
+        its.settled_input,
+        "`{}` has no effect beside `model.init`: the model file says how samples are read",
+        "Leave it out",
+        ("text", "sound"),
+    ),
+    Rule(
         ("data.multi_label", "a task other than text-classification"),
         "refused",
         lambda r: r.task if r.has_label_sets and r.task != "text-classification" else "",

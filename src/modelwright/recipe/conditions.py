@@ -149,11 +149,21 @@ def foreign_target(recipe: Recipe) -> str:
         return f"`data.source: {recipe.data.source}` holds no {of}"
     if recipe.model == "auto" or isinstance(recipe.model, InitModel):
         return ""
+    if isinstance(recipe.model, TransformersModel):
+        # Which of them, its folder says.
+        return "" if of in _FROM_ELSEWHERE else _says(recipe.model.name, _FROM_ELSEWHERE, of)
     answers = _ANSWERS.get(type(recipe.model), "labels")
     wanted = "labels" if of in ("numbers", "label sets") else of
     if answers == wanted:
         return ""
-    return f"`model: {recipe.model.name}` answers with {answers}, and the task asks for {of}"
+    return _says(recipe.model.name, (answers,), of)
+
+
+_FROM_ELSEWHERE = ("labels", "numbers", "texts")
+
+
+def _says(name: str, answers: tuple[str, ...], of: str) -> str:
+    return f"`model: {name}` answers with {' or '.join(answers)}, and the task asks for {of}"
 
 
 _LOSSES: dict[str, tuple[str, ...]] = {
@@ -438,6 +448,15 @@ def timed_target(recipe: Recipe) -> str:
 def no_one_class(recipe: Recipe) -> str:
     """Say what samples have in place of one class each."""
     return "several" if recipe.has_label_sets else OF.get(recipe.task, "")
+
+
+def settled_input(recipe: Recipe) -> str:
+    """Name the first setting of how samples are read that a model file settles."""
+    if not isinstance(recipe.model, InitModel):
+        return ""
+    names = [f"text.{name}" for name in TextSpec.model_fields if name != "vectors"]
+    names += [f"sound.{name}" for name in SoundSpec.model_fields]
+    return next((name for name in names if recipe.has_place(name)), "")
 
 
 def threshold_target(recipe: Recipe) -> str:

@@ -338,7 +338,8 @@ class AdaptersSpec(Spec):
 class TransformersModel(Spec):
     """A network from a folder of Hugging Face's transformers, trained further on other texts.
 
-    Its tokenizer comes along. An encoder of the kind of BERT answers with labels or numbers.
+    Its tokenizer comes along. An encoder of the kind of BERT answers with labels or numbers, a
+    network of the kind of T5 or BART writes texts from others.
     """
 
     name: Literal["transformers"]
@@ -347,9 +348,10 @@ class TransformersModel(Spec):
     """The folder, on this machine: nothing is fetched. It holds `config.json`, `tokenizer.json` and
     weights as safetensors."""
     pooling: Literal["first", "mean"] = "first"
-    """What the last layer sees of a text: the state of its first token, or the mean of all."""
+    """What an encoder's last layer sees of a text: the state of its first token, or the mean."""
     dropout: Dropout = 0.1
-    """The share dropped before the last layer, in training; within, the folder's settings hold."""
+    """The share dropped before an encoder's last layer, in training; within the network, its own
+    settings hold."""
     adapters: AdaptersSpec | None = None
     """Train adapters of low rank instead of the whole network."""
 

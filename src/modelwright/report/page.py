@@ -81,6 +81,7 @@ def page(story: Story) -> str:
         of_classes=of_classes,
         of_label_sets=not of_classes and story.by_class is not None,
         what_it_does=_what_it_does(story, [words.plain(name) for name in labels]),
+        example_target=_example_target(tables.compared_by(story.ledger)),
         compared_by=words.name_of(tables.compared_by(story.ledger)),
         names=[words.plain(name) for name in labels],
         scatter=[] if of_classes else _scatter(story),
@@ -109,6 +110,13 @@ def page(story: Story) -> str:
 def said(value: object) -> str:
     """Write a value that a run wrote down, a number in as many digits as one reads."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _example_target(metric: str) -> str:
+    """Return a target of the figure that models of this kind are compared by."""
+    bounds = {"rmse": "<= 1", "bleu": ">= 20", "rouge_l": ">= 0.2", "map50": ">= 0.5"}
+    bounds |= {"wer": "<= 0.2", "perplexity": "<= 20"}
+    return f'{metric}: "{bounds.get(metric, ">= 0.9")}"'
 
 
 def _what_it_does(story: Story, names: list[str]) -> str:

@@ -62,9 +62,13 @@ def _tally(
     }
 
 
+UNKNOWN = "\ufffd"
+"""Stands for a letter that no training text has."""
+
+
 def texts_of(letters: Any, count: Any, labels: Sequence[str]) -> list[str]:
-    """Return targets, letters as 1…K−1 `[N, L]` and how many `[N]`, as texts."""
-    names = np.array(["", *labels], dtype=object)
+    """Return targets, letters as 1…K−1 `[N, L]` and how many `[N]`, as texts; K is unknown."""
+    names = np.array(["", *labels, UNKNOWN], dtype=object)
     return ["".join(names[row[:size]]) for row, size in zip(letters, count, strict=True)]
 
 

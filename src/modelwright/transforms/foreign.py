@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from modelwright.errors import DataError, ModelFileError
 from modelwright.files import canonical_json
-from modelwright.transforms.tokenizing import MOST_BYTES, Ids, clean, library
+from modelwright.transforms.tokenizing import MOST_BYTES, SPECIALS, Ids, clean, library
 
 if TYPE_CHECKING:
     import tokenizers
@@ -107,36 +107,67 @@ EXPRESSIONS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Special:
-    """The tokens by which a network that writes knows where a text begins and ends."""
+class Numbering:
+    """Other numbers for the tokens of a network that writes: those that all texts have here.
 
-    begin: int | None = None
-    ends: tuple[int, ...] = ()
+    Padding is 0, the unknown 1, what a text begins after 2, what ends it 3; the others follow in
+    their order. Beginning has a number of its own here, and often is another token's there.
+    """
 
-    def to_json(self) -> dict[str, Any]:
+    padding: int
+    unknown: int
+    begin: int
+    end: int
+    size: int
+    """The network's vocabulary; here there is one number more."""
+
+    def theirs(self) -> NDArray[np.int64]:
+        """Return the network's number of each of ours, `[V + 1]`."""
+        named = [self.padding, self.unknown, self.begin, self.end]
+        rest = np.delete(np.arange(self.size), [self.padding, self.unknown, self.end])
+        return np.concatenate([named, rest]).astype(np.int64)
+
+    def ours(self) -> NDArray[np.int64]:
+        """Return our number of each of the network's, `[V]`."""
+        found = np.empty(self.size, np.int64)
+        theirs = self.theirs()
+        # What begins a text is read by its other number.
+        found[np.delete(theirs, 2)] = np.delete(np.arange(len(theirs)), 2)
+        return found
+
+    def to_json(self) -> dict[str, int]:
         """Return it as plain JSON values."""
-        return {"begin": self.begin, "ends": list(self.ends)}
+        return asdict(self)
 
     @staticmethod
-    def from_json(value: Any) -> Special:
-        """Read what `to_json` returned.
+    def from_json(value: Any) -> Numbering | None:
+        """Read what `to_json` returned, or `None`, where tokens keep their numbers.
 
         Raises:
-            ModelFileError: it isn't that.
+            ModelFileError: it is neither, or the numbers can't be.
         """
-        if not isinstance(value, dict) or set(value) != {"begin", "ends"}:
-            raise ModelFileError("the special tokens that the file declares aren't any")
-        begin, ends = value["begin"], value["ends"]
-        if not isinstance(ends, list) or not all(type(end) is int for end in ends):
-            raise ModelFileError("the tokens that end a text aren't numbers")
-        if begin is not None and type(begin) is not int:
-            raise ModelFileError("the token that begins a text isn't a number")
-        return Special(begin, tuple(ends))
+        if value is None:
+            return None
+        names = {"padding", "unknown", "begin", "end", "size"}
+        if not isinstance(value, dict) or set(value) != names:
+            raise ModelFileError("the numbering of tokens isn't one")
+        if not all(type(number) is int for number in value.values()):
+            raise ModelFileError("the numbering of tokens holds what is no number")
+        found = Numbering(**value)
+        apart = {found.padding, found.unknown, found.end}
+        if not 4 <= found.size <= MOST_TOKENS or len(apart) < 3:
+            raise ModelFileError(
+                "padding, the unknown and the end of a text must be three different tokens",
+                why=f"They are {found.padding}, {found.unknown} and {found.end}",
+            )
+        if not all(0 <= number < found.size for number in (*apart, found.begin)):
+            raise ModelFileError("a special token has a number that isn't there")
+        return found
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignTokenizer:
-    """A tokenizer that came with a network; two with the same bytes and special tokens are equal.
+    """A tokenizer that came with a network; two with the same bytes and numbering are equal.
 
     It has the methods of `tokenizing.Tokenizer`, and beside them tokens of its own that stand
     around each text that is read: `before` and `after`.
@@ -144,24 +175,15 @@ class ForeignTokenizer:
 
     size: int
     """One more than its highest number, V."""
-    special: Special
+    numbering: Numbering | None
+    """How its tokens are numbered here, where that is otherwise."""
     before: tuple[int, ...]
     after: tuple[int, ...]
     unknown: int
     """What stands for a text without a token."""
     _data: bytes = field(repr=False)
     _engine: tokenizers.Tokenizer = field(repr=False, compare=False)
-
-    @property
-    def begin(self) -> int:
-        """The number from which a text is written."""
-        assert self.special.begin is not None  # Asked of networks that write, which have one.
-        return self.special.begin
-
-    @property
-    def ends(self) -> tuple[int, ...]:
-        """The numbers that end a text that is written."""
-        return self.special.ends
+    _ours: NDArray[np.int64] | None = field(repr=False, compare=False)
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Return the token numbers `[T]` of each text, without what stands around it.
@@ -176,49 +198,50 @@ class ForeignTokenizer:
         for text in texts:
             with _guarded(DataError("the tokenizer can't take this text")):
                 ids = self._engine.encode(clean(text), add_special_tokens=False).ids
-            found.append(np.array(ids, np.int32))
+            found.append(np.array(self._renumbered(ids), np.int32))
         return found
 
     def decode(self, ids: Iterable[int] | NDArray[np.integer[Any]]) -> str:
         """Return the text of token numbers `[T]`; special tokens, and unused numbers, are left out.
 
         Raises:
-            DataError: a number is below 0.
+            DataError: a number isn't one of this tokenizer's.
         """
         numbers = [int(number) for number in ids]
         for number in numbers:
-            if number < 0:
-                raise DataError(f"{number} is no token")
+            if not 0 <= number < self.size:
+                raise DataError(f"{number} is no token: there are {self.size}")
+        if self.numbering is not None:
+            kept = np.array([item for item in numbers if item >= len(SPECIALS)], np.int64)
+            numbers = self.numbering.theirs()[kept].tolist()
         with _guarded(DataError("the tokenizer can't turn these tokens into text")):
             return self._engine.decode(numbers, skip_special_tokens=True)
 
-    def token(self, number: int) -> str:
-        """Return a token as the vocabulary has it; of an unused number nothing."""
-        return self._engine.id_to_token(number) or ""
-
-    def id(self, token: str) -> int | None:
-        """Return the number of a token as `token` writes it, or None where there is none."""
-        return self._engine.token_to_id(clean(token))
+    def _renumbered(self, ids: Sequence[int]) -> Sequence[int]:
+        if self._ours is None:
+            return ids
+        found: list[int] = self._ours[np.array(ids, np.int64)].tolist()
+        return found
 
     def to_bytes(self) -> bytes:
-        """Return it as canonical JSON; `from_bytes(t.to_bytes(), t.special) == t`."""
+        """Return it as canonical JSON; `from_bytes(t.to_bytes(), t.numbering) == t`."""
         return self._data
 
     @staticmethod
-    def from_bytes(data: bytes, special: Special) -> ForeignTokenizer:
+    def from_bytes(data: bytes, numbering: Numbering | None) -> ForeignTokenizer:
         """Read what `to_bytes` returned.
 
         Raises:
             ModelFileError: it isn't that, or has a part that isn't known here.
             MissingExtraError: the library `tokenizers` isn't installed.
         """
-        found = read_foreign(data, special)
+        found = read_foreign(data, numbering)
         if found.to_bytes() != data:
             raise _refused("it isn't written as modelwright writes it")
         return found
 
 
-def read_foreign(data: bytes, special: Special) -> ForeignTokenizer:
+def read_foreign(data: bytes, numbering: Numbering | None) -> ForeignTokenizer:
     """Read a `tokenizer.json` that another program wrote.
 
     Raises:
@@ -237,18 +260,24 @@ def read_foreign(data: bytes, special: Special) -> ForeignTokenizer:
     if not 0 < size <= MOST_TOKENS:
         raise _refused(f"it has {size:,} tokens")
     before, after = _frame(document["post_processor"], numbers)
-    if any(not 0 <= number < size for number in (*before, *after, *special.ends)):
+    if any(not 0 <= number < size for number in (*before, *after)):
         raise _refused("a special token has a number that isn't there")
-    if special.begin is not None and not 0 <= special.begin < size:
-        raise _refused("the token that begins a text isn't there")
+    unknown = unknown_of(document["model"], numbers)
+    ours = None if numbering is None else numbering.ours()
+    if numbering is not None and ours is not None:
+        if size > numbering.size:
+            raise _refused(f"it has {size:,} tokens, and its network {numbering.size:,}")
+        size, unknown = numbering.size + 1, int(ours[unknown])
+        before, after = (tuple(ours[list(ends)].tolist()) for ends in (before, after))
     return ForeignTokenizer(
         size=size,
-        special=special,
+        numbering=numbering,
         before=before,
         after=after,
-        unknown=_unknown(document["model"], numbers),
+        unknown=unknown,
         _data=kept,
         _engine=engine,
+        _ours=ours,
     )
 
 
@@ -339,7 +368,8 @@ def _template(part: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(ends[0]), tuple(ends[1])
 
 
-def _unknown(model: dict[str, Any], numbers: dict[str, int]) -> int:
+def unknown_of(model: dict[str, Any], numbers: dict[str, int]) -> int:
+    """Return the number of what a model of tokens doesn't know, else 0."""
     if isinstance(number := model.get("unk_id"), int) and number >= 0:
         return number
     return numbers.get(str(model.get("unk_token")), 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from modelwright.errors import ModelFileError
 from modelwright.files import digest, json_digest
-from modelwright.transforms.foreign import ForeignTokenizer, Special
+from modelwright.transforms.foreign import ForeignTokenizer, Numbering
 from modelwright.transforms.tokenizing import Ids, Tokenizer
 
 BEGIN, END = 2, 3
@@ -35,15 +35,16 @@ class TextInput:
         """Return the declaration as the model file holds it; the tokenizer is an asset beside."""
         tokenizer = self.tokenizer
         # Written only where it is so: files with our own tokenizers are as they always were.
-        special: dict[str, Any] = {}
+        foreign: dict[str, Any] = {}
         if isinstance(tokenizer, ForeignTokenizer):
-            special["special"] = tokenizer.special.to_json()
+            numbering = tokenizer.numbering
+            foreign["numbering"] = None if numbering is None else numbering.to_json()
         return {
             "kind": self.kind,
             "longest": self.longest,
             "vocabulary": tokenizer.size,
             "tokenizer": digest(tokenizer.to_bytes()),
-            **special,
+            **foreign,
         }
 
     def assets(self) -> dict[str, bytes]:
@@ -59,7 +60,7 @@ class TextInput:
         """
         longest, held, kind = value.get("longest"), assets.get(TOKENIZER), value.get("kind")
         if (
-            set(value) - {"special"} != {"kind", "longest", "vocabulary", "tokenizer"}
+            set(value) - {"numbering"} != {"kind", "longest", "vocabulary", "tokenizer"}
             or held is None
             or kind not in KINDS
         ):
@@ -68,7 +69,7 @@ class TextInput:
             raise ModelFileError("the text input's `longest` isn't a length")
         if value["tokenizer"] != digest(held):
             raise ModelFileError("the tokenizer isn't the one that the file declares")
-        tokenizer = read_tokenizer(held, value.get("special"))
+        tokenizer = read_tokenizer(held, value)
         if value["vocabulary"] != tokenizer.size:
             raise ModelFileError("the tokenizer has another size than the file declares")
         found = TextInput(tokenizer, longest, kind)
@@ -97,12 +98,12 @@ class TextInput:
         return whole if len(whole) else np.array([self.tokenizer.unknown], np.int32)
 
 
-def read_tokenizer(data: bytes, special: Any) -> Tokenizer | ForeignTokenizer:
-    """Return the tokenizer of a model file: one of ours, or a foreign one with its special tokens.
+def read_tokenizer(data: bytes, declared: Mapping[str, Any]) -> Tokenizer | ForeignTokenizer:
+    """Return the tokenizer of a model file: a foreign one where its numbering is declared.
 
     Raises:
-        ModelFileError: it is neither.
+        ModelFileError: it is neither that nor one of ours.
     """
-    if special is None:
+    if "numbering" not in declared:
         return Tokenizer.from_bytes(data)
-    return ForeignTokenizer.from_bytes(data, Special.from_json(special))
+    return ForeignTokenizer.from_bytes(data, Numbering.from_json(declared["numbering"]))

@@ -111,16 +111,6 @@ class Tokenizer:
         """The number of what it doesn't know."""
         return SPECIALS.index("<unk>")
 
-    @property
-    def begin(self) -> int:
-        """The number from which a text is written."""
-        return SPECIALS.index("<bos>")
-
-    @property
-    def ends(self) -> tuple[int, ...]:
-        """The numbers that end a text that is written."""
-        return (SPECIALS.index("<eos>"),)
-
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Return the token numbers `[T]` of each text, without begin and end.
 

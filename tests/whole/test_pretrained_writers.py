@@ -1,0 +1,175 @@
+"""Networks from elsewhere that write a text from another: trained further, shipped, used."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from modelwright import modelfile
+from modelwright.errors import RecipeError
+from modelwright.models.seq2seq import Seq2SeqStepper
+from modelwright.pipeline import layers, run
+from modelwright.tasks.generation import BeamSpec, beam_search
+from modelwright.transforms.text import BEGIN
+
+pytest.importorskip("transformers")
+pytest.importorskip("tokenizers")
+
+from tests.whole.folders import WRITERS, edit, menus, writer
+
+RECIPE = """\
+version: 1
+task: translation
+data: {source: table, path: menus.csv}
+text: {longest: 12}
+model: {name: transformers, path: tiny}
+train: {epochs: 2, batch_size: 16, precision: fp32, compile: off,
+        optimizer: {name: adamw, lr: 0.005}}
+evaluate: {baselines: false, latency: false}
+resources: {threads: 1}
+"""
+SAME = 1e-4
+"""Sums of fp32 in another order, over all layers."""
+TEXTS = ["the soup was very good", "the tea was so so cold", "fish"]
+
+
+def recipe(place, name, text=RECIPE):
+    (place / f"{name}.yaml").write_text(text)
+    return place / f"{name}.yaml"
+
+
+QUICK = ("bart", "t5")
+"""One of each kind; the others differ little, and each takes a minute."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in WRITERS
+    ],
+)
+def written(request, tmp_path_factory):
+    """A folder with a tiny network that writes, and a run of it."""
+    here = tmp_path_factory.mktemp(request.param)
+    writer(here / "tiny", request.param)
+    menus(here / "menus.csv")
+    return here, run(recipe(here, "first"), out=here / "runs")
+
+
+def test_a_file_writes_as_the_network_that_is_built_again(written):
+    _, result = written
+    model, candidate = modelfile.load(result.model), modelfile.rebuild(result.model)
+    reader = modelfile.runtime.open_input(candidate.input.to_json(), candidate.assets)
+    batch = reader.read(TEXTS)
+    source = {name: batch[name] for name in ("source", "source_length")}
+    best = beam_search(
+        Seq2SeqStepper(candidate.network),
+        source,
+        np.full((len(TEXTS), 1), BEGIN),
+        spec=BeamSpec(longest=candidate.input.longest, length_penalty=1.0),
+    )
+    texts = [candidate.input.tokenizer.decode(item.ids) for item in best]
+    found = [answer[0]["text"] for answer in model.predict(TEXTS)]
+    assert found == texts
+    batch["target"] = np.array([[BEGIN, 7, 9, 3]] * 3)
+    with torch.no_grad():
+        expected = candidate.network(*(torch.from_numpy(array) for array in batch.values()))
+    np.testing.assert_allclose(model.outputs(batch), expected.numpy(), rtol=SAME, atol=SAME)
+
+
+def test_it_computes_and_writes_what_transformers_does(written):
+    here, _ = written
+    from transformers import AutoModelForSeq2SeqLM
+
+    from modelwright.models.network import TextFrame
+    from modelwright.models.pretrained import build_pretrained, open_folder, take_weights
+    from modelwright.pipeline.asking import ask
+    from modelwright.pipeline.pretrained import pretrained_section
+
+    asked = ask(here / "first.yaml")
+    input, folder = asked.start_input(), open_folder(here / "tiny")
+    numbering = input.tokenizer.numbering
+    section = pretrained_section(asked.recipe.model, folder, numbering)
+    size = input.tokenizer.size
+    network = build_pretrained(section, TextFrame(size, input.longest, size)).eval()
+    take_weights(network, folder)
+    theirs = AutoModelForSeq2SeqLM.from_pretrained(here / "tiny", local_files_only=True).eval()
+    rows, _ = input.encode(TEXTS[:1])
+    source = torch.from_numpy(numbering.theirs()[rows[0]])[None]
+    target = torch.tensor([[BEGIN, 8, 5]])
+    with torch.no_grad():
+        length = torch.tensor([len(rows[0])])
+        ours = network(torch.from_numpy(rows[0]).long()[None], length, target)
+        own = theirs(
+            input_ids=source, decoder_input_ids=torch.from_numpy(numbering.theirs())[target]
+        ).logits
+    kept = [number for number in range(size) if number != BEGIN]
+    torch.testing.assert_close(
+        ours[..., kept], own[..., numbering.theirs()[kept]], rtol=SAME, atol=SAME
+    )
+    greedy = theirs.generate(
+        source,
+        num_beams=1,
+        do_sample=False,
+        max_new_tokens=6,
+        forced_eos_token_id=None,
+        bad_words_ids=[[numbering.padding], [numbering.unknown]],
+    )[0, 1:].tolist()
+    (best,) = beam_search(
+        Seq2SeqStepper(network),
+        {"source": rows[0][None].astype(np.int64), "source_length": length.numpy()},
+        np.full((1, 1), BEGIN),
+        spec=BeamSpec(beams=1, longest=6),
+    )
+    found = numbering.theirs()[list(best.ids)].tolist()
+    assert found == greedy[: len(found)]
+    assert greedy[len(found) :] in ([], [numbering.end])
+
+
+def test_it_learns_to_write(tmp_path):
+    writer(tmp_path / "tiny")
+    menus(tmp_path / "menus.csv", each=400)
+    text = RECIPE.replace("epochs: 2", "epochs: 12")
+    result = run(recipe(tmp_path, "long", text), out=tmp_path / "runs")
+    assert next(item.value for item in result.ledger if item.metric == "chrf") > 60
+
+
+def test_adapters_leave_shared_weights_shared(written):
+    here, first = written
+    text = RECIPE.replace("path: tiny", "path: tiny, adapters: {rank: 2}")
+    result = run(recipe(here, "adapted", text), out=here / "runs")
+    shared = [modelfile.read(path).spec.shared for path in (first.model, result.model)]
+    assert shared[0] == shared[1]
+    model, candidate = modelfile.load(result.model), modelfile.rebuild(result.model)
+    reader = modelfile.runtime.open_input(candidate.input.to_json(), candidate.assets)
+    batch = reader.read(TEXTS)
+    with torch.no_grad():
+        expected = candidate.network(*(torch.from_numpy(array) for array in batch.values()))
+    np.testing.assert_allclose(model.outputs(batch), expected.numpy(), rtol=SAME, atol=SAME)
+
+
+def refused(place, text=RECIPE):
+    with pytest.raises(RecipeError) as caught:
+        layers(recipe(place, "broken", text))
+    return str(caught.value)
+
+
+def test_what_does_not_fit_is_refused(tmp_path):
+    writer(tmp_path / "tiny", "bart")
+    menus(tmp_path / "menus.csv", each=20)
+    assert "writes texts from others" in refused(
+        tmp_path, RECIPE.replace("translation", "text-classification")
+    )
+    assert "`model.pooling`" in refused(
+        tmp_path, RECIPE.replace("path: tiny", "path: tiny, pooling: mean")
+    )
+    assert "reads 28 tokens at most" in refused(
+        tmp_path, RECIPE.replace("longest: 12", "longest: 29")
+    )
+    for name in ("config.json", "generation_config.json"):
+        edit(tmp_path / "tiny" / name, decoder_start_token_id=None)
+    assert "`decoder_start_token_id` isn't a token's number" in refused(tmp_path)
+    for name in ("config.json", "generation_config.json"):
+        edit(tmp_path / "tiny" / name, decoder_start_token_id=2, eos_token_id=1)
+    assert "three different tokens" in refused(tmp_path)
