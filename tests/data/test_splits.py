@@ -99,6 +99,17 @@ def test_the_latest_are_for_the_test(times):
     assert max(found["train"]) < min(found["validation"]) < min(found["test"])
 
 
+@pytest.mark.parametrize(
+    ("odd", "words"),
+    [("", "1 of 30 samples have no time"), ("nan", "such as `nan`"), ("later", "such as `later`")],
+)
+def test_times_that_cant_be_sorted_are_refused(odd, words):
+    times = [str(n) for n in range(30)]
+    times[3] = odd
+    with pytest.raises(DataError, match=words):
+        drawn(["a", "b"] * 15, extras=times, by="time", column="t", val=0.2, test=0.2)
+
+
 def test_too_much_asked_is_refused():
     with pytest.raises(DataError, match="100 samples are asked"):
         drawn(["a", "b"] * 5, test=100)

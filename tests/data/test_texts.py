@@ -130,6 +130,11 @@ def test_tab_separated_text_is_quoted_or_isnt(tmp_path):
     (tmp_path / "q.tsv").write_text(quoted)
     found = prepared(tmp_path, "source: table, path: q.tsv", TEXTS)
     assert found.store.original(1).decode() == 'a "word" 1'
+    rows = [f"text {at}\t{'ab'[at % 2]}\n" for at in range(30)]
+    rows[3], rows[20] = '"He said.\ta\n', 'She said."\tb\n'
+    for name, sign in (("s.tsv", "\t"), ("s.csv", ",")):
+        (tmp_path / name).write_text(("text\tlabel\n" + "".join(rows)).replace("\t", sign))
+        assert len(prepared(tmp_path, f"source: table, path: {name}", TEXTS).store) == 30
     (tmp_path / "torn.tsv").write_text('text\tlabel\n"a\tb\nc\td\te\n')
     with pytest.raises(DataError, match=r"torn\.tsv"):
         prepared(tmp_path, "source: table, path: torn.tsv", TEXTS)
@@ -285,6 +290,14 @@ def test_a_number_that_never_changes_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("text,target\n" + "".join(f"t{at},3\n" for at in range(9)))
     with pytest.raises(DataError, match="nothing to learn"):
         prepared(tmp_path, "source: table, path: t.csv, holds: text", NUMBERS)
+
+
+def test_numbers_are_kept_in_all_their_digits(tmp_path):
+    rows = "".join(f"t{at},{1e9 + at * 0.001:.3f}\n" for at in range(30))
+    (tmp_path / "t.csv").write_text(f"text,target\n{rows}t,1e39\nu,{'9' * 400}\n")
+    found = prepared(tmp_path, "source: table, path: t.csv, holds: text", NUMBERS)
+    assert len(np.unique(found.targets[np.concatenate(list(found.rows.values()))])) == 30
+    assert len(found.store.errors()) == 2
 
 
 def test_a_column_of_numbers_that_is_missing_is_named(tmp_path):

@@ -50,6 +50,8 @@ def test_groups_stride_and_time_axes_count():
     conv = nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=2, bias=False)
     found = models.summary(conv, (4, 6, 6), dtype=torch.float32)
     assert found.multiply_adds == 8 * 3 * 3 * 2 * 9
+    line = models.summary(nn.Conv1d(4, 8, 3, padding=1, bias=False), (4, 7), dtype=torch.float32)
+    assert line.multiply_adds == 7 * 8 * 4 * 3
     along = models.summary(nn.Linear(3, 5), (7, 3), dtype=torch.float32)
     assert along.multiply_adds == 7 * 15
 

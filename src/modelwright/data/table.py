@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -507,13 +508,7 @@ def _delimited(
     if delimiter is None:
         first = text.partition("\n")[0]
         delimiter = max(",;\t|", key=first.count) if any(sign in first for sign in ",;\t|") else ","
-    try:
-        header, rows = _cells(file, text, delimiter, names, quoting=csv.QUOTE_MINIMAL)
-    except DataError:
-        # Sentences that begin with a quotation mark: tab-separated text is often not quoted at all.
-        if delimiter != "\t":
-            raise
-        header, rows = _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
+    header, rows = _read_cells(file, text, delimiter, names)
     used = [name for name in header if name != UNUSED]
     if len(set(used)) != len(used):
         where = "data.columns" if names else f"{file}:1"
@@ -523,6 +518,26 @@ def _delimited(
         return lambda: [row[number] for row in rows]
 
     return {name: column(number) for number, name in enumerate(header) if name != UNUSED}
+
+
+def _read_cells(
+    file: Path, text: str, delimiter: str, names: Sequence[str] | None
+) -> tuple[list[str], list[list[str]]]:
+    """Return the names of the columns and the cells of each row, quotes read as they are meant.
+
+    Sentences begin with quotation marks, and tab-separated text is often not quoted at all. So a
+    line is a row where each line has the right number of cells, and quotes would join some lines.
+    """
+    try:
+        header, rows = _cells(file, text, delimiter, names, quoting=csv.QUOTE_MINIMAL)
+    except DataError:
+        if delimiter != "\t":
+            raise
+        return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
+    if any("\n" in cell for row in rows for cell in row):
+        with contextlib.suppress(DataError):
+            return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
+    return header, rows
 
 
 def _cells(

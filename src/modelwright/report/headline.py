@@ -50,6 +50,12 @@ def headline_sentences(story: Story) -> list[Sentence]:
             "the epoch: it flatters the model a little."
         )
         sentences.append(Sentence(text, "warn"))
+    if any(step.get("step") == "init" for step in story.lineage):
+        text = (
+            "It went on from another model file, and nobody has said whether that one learned from "
+            f"some of these {story.thing}s; if it did, this figure is too good."
+        )
+        sentences.append(Sentence(text, "warn"))
     beside = answer(story.ledger, words=BASELINES)
     if beside:
         sentences.append(Sentence(beside))
@@ -130,7 +136,9 @@ def _how_well(story: Story) -> Iterator[Sentence]:
     found = story.ledger.find(metric)
     if found is None or metric in ("accuracy", "rmse"):
         return
-    things = f"{found.split} {story.thing}{'' if found.n == 1 else 's'}".strip()
+    thing = "stretch of text" if metric == "perplexity" else story.thing
+    many = "stretches of text" if metric == "perplexity" else f"{story.thing}s"
+    things = f"{found.split} {thing if found.n == 1 else many}".strip()
     yield Sentence(
         f"On {found.n:,} {things} that it had not learned from, its {name_of(metric)} is "
         f"{figure(metric, found.value)}; for others of the same kind, expect "
