@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import logging
 import statistics
 import tempfile
@@ -104,11 +105,10 @@ def trainer_blocks(
     network: nn.Module, tokens: Tensor, following: Tensor, batch_size: int, folder: Path
 ) -> Callable[[int], float] | None:
     """Return a function that runs some steps of `transformers.Trainer`; nothing without it."""
-    try:
-        import accelerate  # type: ignore[import-untyped]  # noqa: F401
-        import transformers
-    except ImportError:
+    if not all(importlib.util.find_spec(name) for name in ("accelerate", "transformers")):
         return None
+    import transformers
+
     logging.getLogger("transformers").setLevel(logging.ERROR)
 
     class WithLoss(nn.Module):
