@@ -244,7 +244,7 @@ CAUGHT = [
     (
         data("source: lines, path: t.txt")
         + "task: text-classification\ntext: {longest: 9}\nmodel: {init: a.mw}",
-        4,
+        None,
         "`text.longest` has no effect beside `model.init`",
     ),
     (

@@ -220,11 +220,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         ("text, sound", "model.init"),
-        "refused",
+        "said",
         its.settled_input,
         "`{}` has no effect beside `model.init`: the model file says how samples are read",
-        "Leave it out",
-        ("text", "sound"),
     ),
     Rule(
         ("data.multi_label", "a task other than text-classification"),
