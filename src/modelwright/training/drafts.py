@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,6 @@ class Drafts:
     wanted: list[str]
     longest: int
     """Where a text is cut that doesn't end by itself."""
-    begin: NDArray[np.int64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "begin", np.full((len(self.wanted), 1), BEGIN, np.int64))
 
     @staticmethod
     def of(validation: Split | None, task: Task, input: object) -> Drafts | None:
@@ -64,7 +60,7 @@ class Drafts:
                 pieces = generate(
                     Seq2SeqStepper(network),
                     self.source,
-                    self.begin,
+                    np.full((len(self.wanted), 1), BEGIN, np.int64),
                     spec=GenerateSpec(longest=self.longest, temperature=0),
                 )
                 written = collect(pieces, len(self.wanted))
