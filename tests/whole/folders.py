@@ -159,6 +159,95 @@ def writer(folder: Path, model_type: str = "t5") -> Path:
     return folder
 
 
+_LLAMA = {**TINY, "num_key_value_heads": 1, "max_position_embeddings": 32}
+DECODERS = {
+    "gemma": {**_LLAMA, "head_dim": 8},
+    "gpt2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 32},
+    "gpt_neox": {**TINY, "max_position_embeddings": 32},
+    "llama": _LLAMA,
+    "mistral": {**_LLAMA, "head_dim": 8, "sliding_window": 24},
+    "opt": {
+        "hidden_size": 16,
+        "ffn_dim": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "word_embed_proj_dim": 16,
+        "max_position_embeddings": 32,
+    },
+    "phi": {**TINY, "max_position_embeddings": 32},
+    "qwen2": _LLAMA,
+    "qwen3": {**_LLAMA, "head_dim": 8},
+    "smollm3": {**_LLAMA, "num_hidden_layers": 4},
+}
+"""Settings of a tiny network of each type that writes a text on."""
+
+
+def byte_pairs():
+    """Return a tokenizer of GPT-2's kind, with one special token."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    found = Tokenizer(models.BPE())
+    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    found.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=280,
+        special_tokens=["<|endoftext|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    found.train_from_iterator([" ".join(WORDS)] * 3, trainer)
+    return found
+
+
+def pieces():
+    """Return a tokenizer of Llama 2's kind: `<unk>`, `<s>`, `</s>`, and bytes to fall back on."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, processors
+
+    named = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581"]
+    letters = sorted(set("".join(WORDS)))
+    numbers = {token: number for number, token in enumerate([*named, *letters])}
+    found = Tokenizer(models.BPE(numbers, [], unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    found.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    found.decoder = decoders.Sequence(
+        [
+            decoders.Replace("\u2581", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    found.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+    )
+    found.add_special_tokens(["<unk>", "<s>", "</s>"])
+    return found
+
+
+def decoder(folder: Path, model_type: str = "gpt2") -> Path:
+    """Save a network that writes a text on, and its tokenizer."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if model_type == "llama":
+        tokenizer, special = pieces(), {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None}
+    else:
+        tokenizer = byte_pairs()
+        special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
+    # Published networks often have more numbers than their tokenizers.
+    size = tokenizer.get_vocab_size() + 3
+    config = AutoConfig.for_model(model_type, vocab_size=size, **DECODERS[model_type], **special)
+    torch.manual_seed(1)
+    network = AutoModelForCausalLM.from_config(config)
+    with torch.no_grad():
+        for item in network.parameters():
+            if item.ndim > 1:
+                item.mul_(3)
+    network.save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
 def menus(path: Path, *, each: int = 120) -> Path:
     """Write a table of texts and what is written from them: the dish, then how it was."""
     import random

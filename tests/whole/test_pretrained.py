@@ -93,12 +93,8 @@ def test_before_training_it_computes_what_transformers_computes(place):
     from transformers import AutoModel, PreTrainedTokenizerFast
 
     from modelwright.models.network import TextFrame
-    from modelwright.models.pretrained import (
-        PretrainedModel,
-        build_pretrained,
-        open_folder,
-        take_weights,
-    )
+    from modelwright.models.pretrained import PretrainedModel, build_pretrained
+    from modelwright.models.pretrained_folders import open_folder, take_weights
     from modelwright.transforms.foreign import read_foreign
     from modelwright.transforms.text import TextInput
 

@@ -83,7 +83,8 @@ def test_it_computes_and_writes_what_transformers_does(written):
     from transformers import AutoModelForSeq2SeqLM
 
     from modelwright.models.network import TextFrame
-    from modelwright.models.pretrained import build_pretrained, open_folder, take_weights
+    from modelwright.models.pretrained import build_pretrained
+    from modelwright.models.pretrained_folders import open_folder, take_weights
     from modelwright.pipeline.asking import ask
     from modelwright.pipeline.pretrained import pretrained_section
 
@@ -173,3 +174,15 @@ def test_what_does_not_fit_is_refused(tmp_path):
     for name in ("config.json", "generation_config.json"):
         edit(tmp_path / "tiny" / name, decoder_start_token_id=2, eos_token_id=1)
     assert "three different tokens" in refused(tmp_path)
+
+
+def test_it_goes_back_to_where_it_came_from(written, tmp_path):
+    _, result = written
+    from transformers import AutoModelForSeq2SeqLM
+
+    folder = tmp_path / "back"
+    modelfile.export_llama(result.model, folder)
+    theirs = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True).eval()
+    own = modelfile.rebuild(result.model).network.network.state_dict()
+    for name, weight in theirs.state_dict().items():
+        assert torch.equal(weight, own[name]), name

@@ -149,9 +149,10 @@ COMMANDS = {
         ),
         Command(
             "export",
-            "Write a language model as a folder that transformers, vLLM and llama.cpp take.",
+            "Write a network that writes texts as a folder that transformers takes.",
             (_MODEL, Argument("FOLDER", "the folder, which mustn't be there yet")),
-            "Its layout is Llama's; any other use of a model goes through the file itself.",
+            "Our decoder goes into Llama's layout, which vLLM and llama.cpp take too; what came from "
+            "such a folder goes back.",
         ),
         Command(
             "config",

@@ -190,7 +190,7 @@ def _is_recipe(path: Path) -> bool:
 
 
 def export(asked: Namespace) -> Answer:
-    """Write a language model in Llama's layout."""
+    """Write a network that writes as a folder of transformers."""
     from modelwright import modelfile
 
     written = modelfile.export_llama(Path(asked.model), Path(asked.folder))

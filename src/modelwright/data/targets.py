@@ -22,8 +22,8 @@ from modelwright.errors import DataError
 from modelwright.tasks import Target
 from modelwright.tasks.boxes import BoxedImage, LabelledBox, box_arrays, framing, visible
 from modelwright.transforms import ImageInput
+from modelwright.transforms.foreign import ForeignTokenizer
 from modelwright.transforms.text import BEGIN, END, TextInput
-from modelwright.transforms.tokenizing import Tokenizer
 
 Rows = NDArray[np.int64]
 LEAST_VISIBLE = 0.25
@@ -153,6 +153,9 @@ def next_targets(
     given = Ragged("tokens", values, starts, lengths, length_name="")
     asked = replace(given, name="next", starts=starts + 1)
     widths = _bytes_of(input)[values]
+    if isinstance(input.tokenizer, ForeignTokenizer) and input.tokenizer.spells == "after a blank":
+        firsts = (begins + 1)[tokens.lengths > 0]
+        widths[firsts] = np.maximum(widths[firsts] - 1, 0)
     sized = Ragged("bytes", widths, starts + 1, lengths, length_name="")
     return given, Joined((asked, sized)), Windows(first, counts)
 
@@ -160,7 +163,8 @@ def next_targets(
 def _bytes_of(input: TextInput) -> NDArray[np.int16]:
     """Return how many bytes of a text each token stands for; of what is unknown one."""
     tokenizer = input.tokenizer
-    assert isinstance(tokenizer, Tokenizer)  # No network that comes with another one writes on.
+    if isinstance(tokenizer, ForeignTokenizer):
+        return tokenizer.widths()
     sizes = np.ones(tokenizer.size, dtype=np.int16)
     sizes[[0, BEGIN, END]] = 0
     for number in range(END + 1, tokenizer.size):

@@ -381,6 +381,10 @@ def padded(name: str, rows: Sequence[NDArray[Any]], dtype: str) -> Arrays:
     return {name: found, "length": lengths}
 
 
+MOST_PLACES = 1 << 24
+"""Of a text, where its network sets no bound."""
+
+
 @dataclass(frozen=True, slots=True)
 class PromptReader:
     """Texts that a language model goes on from; one may be empty."""
@@ -396,7 +400,9 @@ class PromptReader:
     def read(self, items: Sequence[Any]) -> Arrays:
         """Tokenize texts; of what is longer than the model was trained on, the end is taken."""
         texts = [_read_text(item, number, may_be_empty=True) for number, item in enumerate(items)]
-        rows = [ids[-self.spec.longest :] for ids in self.spec.tokenizer.encode(texts)]
+        # Before a text stands the token that begins one, which also takes a place.
+        most = min(self.spec.longest, (self.spec.places or MOST_PLACES) - 1)
+        rows = [ids[max(len(ids) - most, 0) :] for ids in self.spec.tokenizer.encode(texts)]
         return {"tokens": padded("tokens", rows, "int64")["tokens"]}
 
     def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:

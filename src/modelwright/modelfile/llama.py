@@ -1,4 +1,7 @@
-"""A language model as a folder that transformers, vLLM and llama.cpp take: Llama's layout."""
+"""A network that writes as a folder that transformers, vLLM and llama.cpp take.
+
+Our own decoder goes into Llama's layout; a network that came from such a folder goes back.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
 
 
 def export_llama(path: Path | str, folder: Path | str) -> list[Path]:
-    """Write a model file's decoder as a Llama folder; weights are renamed and split, not computed.
+    """Write a model file's network as such a folder; weights are renamed and split, not computed.
 
     The folder holds `config.json`, `model.safetensors` and `tokenizer.json`, in the form of the
     library `tokenizers`. It is written aside, then renamed.
@@ -26,7 +29,7 @@ def export_llama(path: Path | str, folder: Path | str) -> list[Path]:
         The files that were written.
 
     Raises:
-        ModelFileError: the model is none that writes texts on.
+        ModelFileError: the model has no such layout.
         RequestError: there is something at `folder` already.
         MissingExtraError: torch isn't installed.
     """
@@ -37,16 +40,21 @@ def export_llama(path: Path | str, folder: Path | str) -> list[Path]:
         )
     candidate = rebuild(path)
     from modelwright.models.decoder import Decoder, llama_config, llama_state
+    from modelwright.models.pretrained_writers import PretrainedWriter
 
     network = candidate.network
-    if not isinstance(network, Decoder):
+    if isinstance(network, Decoder):
+        state, settings = llama_state(network), llama_config(network)
+    elif isinstance(network, PretrainedWriter):
+        state, settings = network.own_state(), network.own_config()
+    else:
         raise ModelFileError(
-            f"a network of the kind `{candidate.architecture.get('name')}` has no place in Llama's "
-            "layout",
+            f"a network of the kind `{candidate.architecture.get('name')}` has no layout that "
+            "transformers knows",
             where=str(path),
-            fix="Only `model: decoder` has",
+            fix="Only `model: decoder` has, and what came from a folder of transformers to write",
         )
-    arrays = {name: item.contiguous().numpy() for name, item in llama_state(network).items()}
+    arrays = {name: item.contiguous().numpy() for name, item in state.items()}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -54,7 +62,7 @@ def export_llama(path: Path | str, folder: Path | str) -> list[Path]:
     aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=folder.parent))
     try:
         write_bytes(aside / _WEIGHTS, write_arrays(arrays, name=_WEIGHTS))
-        config = json.dumps(llama_config(network), indent=2) + "\n"
+        config = json.dumps(settings, indent=2) + "\n"
         write_bytes(aside / _CONFIG, config.encode())
         write_bytes(aside / TOKENIZER, candidate.assets[TOKENIZER])
         aside.chmod(0o755)

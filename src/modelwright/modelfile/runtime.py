@@ -341,7 +341,18 @@ class Model:
             spec=how or GenerateSpec(longest=LONGEST_WRITTEN, temperature=TEMPERATURE),
             decode=self._tokenizer().decode,
             samples=range(first, first + len(items)),
+            rooms=self._rooms(tokens),
         )
+
+    def _rooms(self, tokens: Ids) -> list[int] | None:
+        """Return how many tokens each prompt `[N, S]` may go on with, where the network is bound.
+
+        The last of them takes no place: nothing is asked behind it.
+        """
+        places = self._reader.spec.places if isinstance(self._reader, PromptReader) else None
+        if places is None:
+            return None
+        return [places + 1 - int(np.count_nonzero(row)) for row in tokens]
 
     def _write(self, items: Sequence[Any], first: int) -> list[str]:
         """Return a text for each item: a language model draws one, others look for the best."""

@@ -43,10 +43,10 @@ class StepGraph:
 def step_graphs(network: nn.Module) -> list[StepGraph]:
     """Return the graphs that a network writes with; of one that doesn't write none."""
     from modelwright.models.decoder import Decoder
-    from modelwright.models.pretrained_seq2seq import PretrainedSeq2Seq
+    from modelwright.models.pretrained_writers import PretrainedDecoder, PretrainedSeq2Seq
     from modelwright.models.seq2seq import RnnSeq2Seq, TransformerSeq2Seq
 
-    if isinstance(network, Decoder):
+    if isinstance(network, Decoder | PretrainedDecoder):
         return [_decoder_step(network)]
     if isinstance(network, TransformerSeq2Seq | RnnSeq2Seq | PretrainedSeq2Seq):
         return _seq2seq_graphs(network)
@@ -56,8 +56,8 @@ def step_graphs(network: nn.Module) -> list[StepGraph]:
 def _decoder_step(network: Any) -> StepGraph:
     from modelwright.models.decoder import DecoderStep
 
-    layers, heads, width = len(network.layers), network.kv_heads, network.head_width
-    tokens = (np.arange(6, dtype=np.int64).reshape(3, 2) * 5 + 4) % network.embedding.num_embeddings
+    _, layers, _, heads, _, width = network.empty_cache(1).shape
+    tokens = (np.arange(6, dtype=np.int64).reshape(3, 2) * 5 + 4) % network.vocabulary
     cache = np.sin(np.arange(3 * layers * 2 * heads * _PAST * width, dtype=np.float32))
     return StepGraph(
         STEP,
@@ -80,7 +80,7 @@ def _decoder_step(network: Any) -> StepGraph:
 def _seq2seq_graphs(network: Any) -> list[StepGraph]:
     import torch
 
-    from modelwright.models.pretrained_seq2seq import PretrainedSeq2Seq
+    from modelwright.models.pretrained_writers import PretrainedSeq2Seq
     from modelwright.models.seq2seq import Encode, Step, TransformerSeq2Seq
 
     foreign = isinstance(network, PretrainedSeq2Seq)
@@ -94,10 +94,8 @@ def _seq2seq_graphs(network: Any) -> list[StepGraph]:
         memory, state = calm.encode(*given[:2])
         _, after = calm.step(given[2], given[1], memory, state)
         _, after = calm.step(given[2], given[1], memory, after)
-    attends = isinstance(network, TransformerSeq2Seq)
-    # Keys and values of the source lie along axis 4, the states of other encoders along axis 1. Of
-    # a network from elsewhere the state is what was written.
-    along, grows = (4, {4: "P"}) if attends else (1, {1: "P"} if foreign else {})
+    # Keys and values lie along axis 4, the states of a recurrent encoder along axis 1.
+    along, grows = (4, {4: "P"}) if foreign or isinstance(network, TransformerSeq2Seq) else (1, {})
     read = (
         TensorSpec("source", "int64", ("N", "T")),
         TensorSpec("source_length", "int64", ("N",)),

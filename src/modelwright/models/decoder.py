@@ -80,6 +80,11 @@ class Decoder(nn.Module):
         self._initialise()
 
     @property
+    def vocabulary(self) -> int:
+        """V."""
+        return self.embedding.num_embeddings
+
+    @property
     def _layers(self) -> list[Layer]:
         return cast("list[Layer]", list(self.layers))
 

@@ -7,31 +7,22 @@ is ever fetched. What a model file keeps is the settings, of which every name mu
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import JsonValue
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from modelwright.errors import ModelFileError, ModelwrightError, RecipeError, require
+from modelwright.errors import ModelFileError, RecipeError, require
 from modelwright.models.logmel import mask
 from modelwright.models.network import TextFrame
-from modelwright.models.pretrained_seq2seq import PretrainedSeq2Seq, numbering_of
+from modelwright.models.pretrained_writers import (
+    PretrainedDecoder,
+    PretrainedSeq2Seq,
+    numbering_of,
+)
 from modelwright.recipe.model import Dropout
 from modelwright.recipe.spec import Spec
 
-CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
-_GENERATION = "generation_config.json"
-_INDEX = f"{WEIGHTS}.index.json"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
-_MOST_CONFIG = 1 << 20
-_MOST_INDEX = 64 << 20
 _MOST = 1 << 24
 """No number of a network's settings may be larger."""
 _MOST_LAYERS = 512
@@ -61,7 +52,25 @@ SEQ2SEQ: dict[str, int | None] = {"bart": 2, "marian": 1, "mt5": None, "pegasus"
 and a text may have any length."""
 
 
-KNOWN = (*ENCODERS, *SEQ2SEQ)
+DECODERS: dict[str, tuple[str, bool]] = {
+    "gemma": ("max_position_embeddings", False),
+    "gpt2": ("n_positions", True),
+    "gpt_neox": ("max_position_embeddings", False),
+    "llama": ("max_position_embeddings", False),
+    "mistral": ("max_position_embeddings", False),
+    "opt": ("max_position_embeddings", True),
+    "phi": ("max_position_embeddings", False),
+    "qwen2": ("max_position_embeddings", False),
+    "qwen3": ("max_position_embeddings", False),
+    "smollm3": ("max_position_embeddings", False),
+}
+"""The networks that write a text on, by `model_type`: the setting that says on how long texts they
+were trained, and whether they have a table of so many places, and none behind it."""
+_ROPES = ("default", "linear", "llama3", "yarn")
+"""The kinds of rotary places that are the same however long a text is."""
+
+
+KNOWN = (*ENCODERS, *SEQ2SEQ, *DECODERS)
 
 
 class PretrainedModel(Spec):
@@ -76,7 +85,7 @@ class PretrainedModel(Spec):
     """How an encoder's states become one vector."""
     dropout: Dropout | None
     """The share dropped before an encoder's last layer, in training."""
-    numbering: dict[str, int] | None
+    numbering: dict[str, int | None] | None
     """Of a network that writes, how its tokens are numbered."""
 
     @property
@@ -84,14 +93,31 @@ class PretrainedModel(Spec):
         """The most tokens of a text."""
         if self.model_type in SEQ2SEQ and SEQ2SEQ[self.model_type] is None:
             return _MOST_RELATIVE
-        positions = self.config["max_position_embeddings"]
+        positions = self.config[_positions(self.model_type)]
         assert isinstance(positions, int)
+        if self.model_type in DECODERS:
+            window = self.config.get("sliding_window")
+            is_narrow = isinstance(window, int) and self.config.get("use_sliding_window", True)
+            # Within its window, each token of such a network sees all that came before.
+            return min(positions, window) if isinstance(window, int) and is_narrow else positions
         if self.model_type in SEQ2SEQ:
             return positions - (SEQ2SEQ[self.model_type] or 0)
         if ENCODERS[self.model_type]:
             padding = self.config.get("pad_token_id")
             return positions - 1 - (padding if isinstance(padding, int) else 0)
         return positions
+
+    @property
+    def places(self) -> int | None:
+        """The most tokens of a text with all that is written on, where there is such a limit."""
+        if self.model_type not in DECODERS or not DECODERS[self.model_type][1]:
+            return None
+        return self.longest
+
+
+def _positions(model_type: str) -> str:
+    """Return the setting that says how long texts may be."""
+    return DECODERS[model_type][0] if model_type in DECODERS else "max_position_embeddings"
 
 
 class Encoder(nn.Module):
@@ -143,13 +169,14 @@ def build_pretrained(spec: PretrainedModel, frame: TextFrame) -> nn.Module:
     check_config(spec)
     vocabulary = spec.config["vocab_size"]
     assert isinstance(vocabulary, int)
-    if spec.model_type in SEQ2SEQ:
+    if spec.model_type not in ENCODERS:
         numbering = numbering_of(spec.numbering)
-        if numbering.size != vocabulary or {frame.vocabulary, frame.num_outputs} != {
-            vocabulary + 1
-        }:
+        sizes = {frame.vocabulary, frame.num_outputs}
+        if numbering.size != vocabulary or sizes != {numbering.count}:
             raise ModelFileError("the numbering of tokens isn't of the network's vocabulary")
-        return PretrainedSeq2Seq(_built(spec), numbering)
+        if spec.model_type in SEQ2SEQ:
+            return PretrainedSeq2Seq(_built(spec), numbering)
+        return PretrainedDecoder(_built(spec), numbering)
     if spec.pooling is None or spec.dropout is None or spec.numbering is not None:
         raise ModelFileError("an encoder's section doesn't say what stands behind it")
     if frame.longest > spec.longest:
@@ -168,15 +195,20 @@ def build_pretrained(spec: PretrainedModel, frame: TextFrame) -> nn.Module:
 # -- settings --------------------------------------------------------------------------------
 
 
-def _library() -> Any:
+def library_of_networks() -> Any:
+    """Return transformers, silenced.
+
+    Raises:
+        MissingExtraError: it isn't installed.
+    """
     found = require("transformers", extra="finetune", purpose="a network of transformers")
     found.logging.set_verbosity_error()  # It has no word for the user that isn't said here.
     return found
 
 
-def _own_settings(model_type: str) -> frozenset[str]:
+def own_settings(model_type: str) -> frozenset[str]:
     """Return the settings by which one kind of network differs from another of its kind."""
-    library = _library()
+    library = library_of_networks()
     kind = library.CONFIG_MAPPING[model_type]
     return _UNDECLARED.get(model_type, frozenset()) | frozenset(
         name
@@ -217,7 +249,7 @@ def check_config(spec: PretrainedModel) -> None:
             f"a network of the type `{spec.model_type:.40}` isn't known here",
             fix=f"Known are {', '.join(KNOWN)}",
         )
-    config, own = spec.config, _own_settings(spec.model_type)
+    config, own = spec.config, own_settings(spec.model_type)
     # One that is missing has the library's default: a newer version may have more of them.
     for name in sorted(config.keys() - own):
         raise ModelFileError(
@@ -228,10 +260,17 @@ def check_config(spec: PretrainedModel) -> None:
         most = _MOST_LAYERS if "layers" in name or "group" in name else _MOST
         if not _is_plain(value, most):
             raise ModelFileError(f"the network's setting `{name}` isn't a plain value in bounds")
-    has_places = spec.model_type in ENCODERS or SEQ2SEQ[spec.model_type] is not None
-    for name in ("vocab_size", *(["max_position_embeddings"] if has_places else [])):
+    has_places = SEQ2SEQ.get(spec.model_type, 0) is not None
+    for name in ("vocab_size", *([_positions(spec.model_type)] if has_places else [])):
         if type(config.get(name)) is not int:
             raise ModelFileError(f"the network's setting `{name}` isn't a whole number")
+    rope = config.get("rope_parameters") or {}
+    kind = rope.get("rope_type", "default") if isinstance(rope, dict) else "none"
+    if kind not in _ROPES:
+        raise ModelFileError(
+            f"its rotary places are of the type `{kind!s:.40}`, which isn't known here",
+            why="Those that change with a text's length can't be exported",
+        )
     reads = spec.model_type in ENCODERS
     if reads and (config.get("is_decoder") or config.get("add_cross_attention")):
         raise ModelFileError("the network is set to read as a decoder (`is_decoder`)")
@@ -249,308 +288,24 @@ def _is_plain(value: JsonValue, most: int, depth: int = 0) -> bool:
 
 def _built(spec: PretrainedModel) -> nn.Module:
     """Return the library's network."""
-    library = _library()
-    auto = library.AutoModelForSeq2SeqLM if spec.model_type in SEQ2SEQ else library.AutoModel
+    library = library_of_networks()
+    auto = library.AutoModel
+    if spec.model_type not in ENCODERS:
+        writes_on = spec.model_type in DECODERS
+        auto = library.AutoModelForCausalLM if writes_on else library.AutoModelForSeq2SeqLM
     try:
         config = library.AutoConfig.for_model(spec.model_type, **spec.config)
         way = "sdpa" if auto._model_mapping[type(config)]._supports_sdpa else "eager"
         network: nn.Module = auto.from_config(config, attn_implementation=way)
     except Exception as error:
         raise ModelFileError(
-            f"transformers can't build this `{spec.model_type}`", why=_first_line(error)
+            f"transformers can't build this `{spec.model_type}`", why=first_line(error)
         ) from error
     if getattr(network, "pooler", None) is not None:
         network.pooler = None  # type: ignore[assignment]  # The head is ours.
     return network
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what a library says."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-# -- folders ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PretrainedFolder:
-    """A folder as transformers saves it, with its settings read and nothing else."""
-
-    path: Path
-    model_type: str
-    config: dict[str, Any]
-    """The settings of its kind of network, all of them."""
-    numbers: dict[str, int]
-    """Of a network that writes, the numbers of padding, begin and end."""
-
-    @property
-    def writes(self) -> bool:
-        """Whether its network writes texts."""
-        return self.model_type in SEQ2SEQ
-
-    def tokenizer_bytes(self) -> bytes:
-        """Return its `tokenizer.json`.
-
-        Raises:
-            RecipeError: there is none.
-        """
-        path = self.path / TOKENIZER
-        if not path.is_file():
-            raise RecipeError(
-                f"there is no `{TOKENIZER}`",
-                where=str(self.path),
-                why="The files of slow tokenizers aren't read",
-                fix="Save it once with transformers: "
-                "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
-            )
-        return _bytes(path, _MOST_INDEX)
-
-    def weight_files(self) -> list[Path]:
-        """Return the files of the weights: one, or those that an index names.
-
-        Raises:
-            RecipeError: there is none, or only pickles.
-        """
-        if (self.path / WEIGHTS).is_file():
-            return [self.path / WEIGHTS]
-        if (self.path / _INDEX).is_file():
-            return self._indexed()
-        pickles = [item.name for pattern in _PICKLES for item in self.path.glob(pattern)]
-        if pickles:
-            raise RecipeError(
-                f"the weights are in `{pickles[0]}`, which isn't read",
-                where=str(self.path),
-                why="Such a file can run code when it is opened; only safetensors are read",
-                fix="Save them with transformers: model.save_pretrained(FOLDER)",
-            )
-        raise RecipeError(f"there is no `{WEIGHTS}`", where=str(self.path))
-
-    def _indexed(self) -> list[Path]:
-        where = str(self.path / _INDEX)
-        held = _json(self.path / _INDEX, _MOST_INDEX).get("weight_map")
-        names = sorted(set(held.values())) if isinstance(held, dict) else []
-        for name in names:
-            # A name is one in this folder, and no path to elsewhere.
-            if Path(name).name != name or not name.endswith(".safetensors"):
-                raise RecipeError(
-                    f"it names `{name:.60}`, which isn't a file of weights", where=where
-                )
-            if not (self.path / name).is_file():
-                raise RecipeError(f"`{name}` isn't there", where=where)
-        if not names:
-            raise RecipeError("it names no file", where=where)
-        return [self.path / name for name in names]
-
-    def digest(self) -> str:
-        """Return the SHA-256 of the files of weights, one after the other."""
-        found = hashlib.sha256()
-        for path in self.weight_files():
-            with path.open("rb") as stream:
-                while block := stream.read(1 << 22):
-                    found.update(block)
-        return "sha256:" + found.hexdigest()
-
-    def weights(self) -> dict[str, Tensor]:
-        """Return the weights by their names in the files, in fp32.
-
-        Raises:
-            RecipeError: a file is damaged or cut short.
-        """
-        weights: dict[str, Tensor] = {}
-        for path in self.weight_files():
-            try:
-                with safe_open(path, framework="pt") as stream:
-                    for name in stream.keys():  # noqa: SIM118 (not a dict)
-                        held = stream.get_tensor(name)
-                        weights[name] = held.float() if held.is_floating_point() else held
-            except (SafetensorError, OSError, ValueError) as error:
-                raise RecipeError(
-                    "this file of weights is damaged or cut short",
-                    where=str(path),
-                    why=_first_line(error),
-                    fix="Copy it once more",
-                ) from error
-        return weights
-
-
-def open_folder(path: Path) -> PretrainedFolder:
-    """Read the settings of a folder that transformers saved.
-
-    Raises:
-        RecipeError: it is none, or of a kind that isn't known here.
-        MissingExtraError: the library `transformers` isn't installed.
-    """
-    if not path.is_dir():
-        raise RecipeError("this is a file, and a folder is wanted", where=str(path))
-    if not (path / CONFIG).is_file():
-        raise RecipeError(
-            f"there is no `{CONFIG}`",
-            where=str(path),
-            fix="Give a folder that transformers' `save_pretrained` has written",
-        )
-    document = _json(path / CONFIG, _MOST_CONFIG)
-    where, model_type = str(path / CONFIG), document.get("model_type")
-    if not isinstance(model_type, str) or model_type not in KNOWN:
-        own = "its code lies beside it, which isn't run" if "auto_map" in document else ""
-        raise RecipeError(
-            f"a network of the type `{model_type!s:.40}` isn't known here",
-            where=where,
-            why=own[:1].upper() + own[1:],
-            fix=f"Known are {', '.join(KNOWN)}",
-        )
-    if "quantization_config" in document:
-        raise RecipeError(
-            "the weights are quantized, and such weights can't be trained further",
-            where=where,
-            fix="Take the folder that it was made from",
-        )
-    if document.get("position_embedding_type", "absolute") != "absolute":
-        raise RecipeError(
-            "its relative positions (`position_embedding_type`) aren't known", where=where
-        )
-    settings = _settings(model_type, document, where)
-    numbers = _numbers(path, document) if model_type in SEQ2SEQ else {}
-    return PretrainedFolder(path, model_type, settings, numbers)
-
-
-def _numbers(path: Path, document: Mapping[str, Any]) -> dict[str, int]:
-    """Return the numbers of padding, begin and end of a network that writes."""
-    more = path / _GENERATION
-    held = {**(_json(more, _MOST_CONFIG) if more.is_file() else {}), **document}
-    wanted = {
-        "padding": "pad_token_id",
-        "begin": "decoder_start_token_id",
-        "end": "eos_token_id",
-    }
-    found = {}
-    for name, key in wanted.items():
-        number = held.get(key)
-        if type(number) is not int:
-            raise RecipeError(
-                f"`{key}` isn't a token's number",
-                where=str(path / CONFIG),
-                why="Without it a text has no begin or no end",
-            )
-        found[name] = number
-    return found
-
-
-def _settings(model_type: str, document: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return the settings of a folder, with the library's defaults and in today's spelling."""
-    library = _library()
-    given = {name: value for name, value in document.items() if name not in _OF_THE_LIBRARY}
-    given = {name: value for name, value in given.items() if not name.startswith("_")}
-    try:
-        whole = library.AutoConfig.for_model(model_type, **given).to_dict()
-    except Exception as error:
-        raise RecipeError(
-            "the settings aren't those of its network", where=where, why=_first_line(error)
-        ) from error
-    found = {name: whole[name] for name in sorted(_own_settings(model_type) & whole.keys())}
-    spec = PretrainedModel(
-        name="transformers",
-        model_type=model_type,
-        config=found,
-        pooling=None,
-        dropout=None,
-        numbering=None,
-    )
-    try:
-        check_config(spec)
-    except ModelwrightError as error:
-        raise RecipeError(error.what, where=where, fix=error.fix) from error
-    return found
-
-
-_OF_THE_LIBRARY = frozenset(
-    {
-        "architectures",
-        "attn_implementation",
-        "auto_map",
-        "dtype",
-        "experts_implementation",
-        "model_type",
-        "torch_dtype",
-        "transformers_version",
-    }
-)
-"""Settings that say how the library is to work, and not what the network is."""
-
-
-def _json(path: Path, most: int) -> dict[str, Any]:
-    try:
-        found = json.loads(_bytes(path, most).decode())
-    except (ValueError, RecursionError) as error:
-        raise RecipeError("this isn't JSON", where=str(path)) from error
-    if not isinstance(found, dict):
-        raise RecipeError("this isn't a JSON object", where=str(path))
-    return found
-
-
-def _bytes(path: Path, most: int) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(most + 1)
-    except OSError as error:
-        raise RecipeError(f"can't be read ({error.strerror})", where=str(path)) from error
-    if len(data) > most:
-        raise RecipeError(f"this is longer than {most >> 20} MiB", where=str(path))
-    return data
-
-
-# -- weights ---------------------------------------------------------------------------------
-
-
-def take_weights(network: Encoder | PretrainedSeq2Seq, folder: PretrainedFolder) -> list[str]:
-    """Put a folder's weights into a network; an encoder's head keeps its own.
-
-    Returns:
-        The names of the folder's weights that have no place in it, such as those of another head.
-
-    Raises:
-        RecipeError: weights are missing or have other shapes.
-    """
-    held = folder.weights()
-    inner = network.network if isinstance(network, PretrainedSeq2Seq) else network.encoder
-    if isinstance(network, Encoder):
-        held = _renamed(held, str(inner.base_model_prefix))
-    own = inner.state_dict()
-    given = own.keys() & held.keys()
-    missing = sorted(own.keys() - given - _needless(inner, own, given))
-    if missing:
-        raise RecipeError(
-            f"the weights `{missing[0]}` are missing"
-            + (f", and {len(missing) - 1} more" if len(missing) > 1 else ""),
-            where=str(folder.path),
-            fix="Save the whole network there",
-        )
-    for name in given:
-        if held[name].shape != own[name].shape:
-            raise RecipeError(
-                f"the weights `{name}` are {list(held[name].shape)}, and `{CONFIG}` asks for "
-                f"{list(own[name].shape)}",
-                where=str(folder.path),
-            )
-    inner.load_state_dict({name: held[name] for name in given}, strict=False)
-    return sorted(held.keys() - own.keys())
-
-
-def _needless(
-    inner: nn.Module, own: Mapping[str, Tensor], given: AbstractSet[str]
-) -> frozenset[str]:
-    """Return the weights that a folder may leave out: another's, by two names, and fixed tables."""
-    filled = {own[name].data_ptr() for name in given}
-    fixed = {name for name, item in inner.named_parameters() if not item.requires_grad}
-    shared = {name for name, item in own.items() if item.data_ptr() in filled}
-    return frozenset(shared | fixed)
-
-
-def _renamed(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return weights by their names in the encoder alone, and by today's names of norms."""
-    start = f"{prefix}."
-    found = {}
-    for name, held in weights.items():
-        stem, _, last = name.removeprefix(start).rpartition(".")
-        if stem.endswith("LayerNorm"):
-            last = {"gamma": "weight", "beta": "bias"}.get(last, last)
-        found[f"{stem}.{last}" if stem else last] = held
-    return found

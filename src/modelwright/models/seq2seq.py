@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
-from modelwright.models.pretrained_seq2seq import PretrainedSeq2Seq
+from modelwright.models.pretrained_writers import PretrainedSeq2Seq
 from modelwright.models.rnn import Gru, Lstm
 from modelwright.models.transformer import TransformerEncoder, sines
 

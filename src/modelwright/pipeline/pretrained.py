@@ -11,15 +11,15 @@ from torch import nn
 from modelwright.errors import ModelwrightError, RecipeError
 from modelwright.models.candidate import Candidate
 from modelwright.models.lora import adapt
-from modelwright.models.pretrained import (
+from modelwright.models.pretrained import Encoder, PretrainedModel
+from modelwright.models.pretrained_folders import (
     TOKENIZER,
-    Encoder,
+    Does,
     PretrainedFolder,
-    PretrainedModel,
     open_folder,
     take_weights,
 )
-from modelwright.models.pretrained_seq2seq import PretrainedSeq2Seq
+from modelwright.models.pretrained_writers import PretrainedWriter
 from modelwright.pipeline.asking import Asked
 from modelwright.recipe.model import AdaptersSpec, TransformersModel
 from modelwright.run import Run
@@ -29,6 +29,14 @@ from modelwright.transforms.text import TextInput, TextKind
 
 _WRITING = ("tokens", "texts")
 """What networks that write answer with: their last layer isn't new, whatever the texts are."""
+_SAYS: dict[Does, str] = {
+    "reads": "reads texts and writes none",
+    "writes": "writes texts from others",
+    "writes on": "writes a text on",
+}
+_WANTED: dict[str, Does] = {"text": "writes", "next": "writes on"}
+"""What a task asks for, by its target; others want a network that reads."""
+_KINDS: dict[Does, TextKind] = {"reads": "text", "writes": "source", "writes on": "prompt"}
 
 
 def pretrained_folder(spec: TransformersModel, asked: Asked) -> PretrainedFolder:
@@ -62,8 +70,8 @@ def pretrained_section(
         name="transformers",
         model_type=folder.model_type,
         config=folder.config,
-        pooling=None if folder.writes else spec.pooling,
-        dropout=None if folder.writes else spec.dropout,
+        pooling=spec.pooling if folder.does == "reads" else None,
+        dropout=spec.dropout if folder.does == "reads" else None,
         numbering=None if numbering is None else numbering.to_json(),
     )
 
@@ -78,7 +86,8 @@ def pretrained_input(spec: TransformersModel, asked: Asked) -> TextInput:
     folder = pretrained_folder(spec, asked)
     _check_task(spec, folder, asked)
     text, where = asked.recipe.text, asked.recipe.place_of("text.longest")
-    longest = pretrained_section(spec, folder, None).longest
+    section = pretrained_section(spec, folder, None)
+    longest = section.longest
     if "longest" in text.model_fields_set and text.longest > longest:
         raise RecipeError(
             f"the network of {folder.path.name} reads {longest:,} tokens at most, and "
@@ -87,8 +96,8 @@ def pretrained_input(spec: TransformersModel, asked: Asked) -> TextInput:
             fix="Leave `longest` out, or write less",
         )
     tokenizer = _tokenizer(folder)
-    kind: TextKind = "source" if folder.writes else "text"
-    found = TextInput(tokenizer, min(text.longest, longest), kind)
+    kind = _KINDS[folder.does]
+    found = TextInput(tokenizer, min(text.longest, longest), kind, section.places)
     if found.room < 1:
         raise RecipeError(
             f"`text.longest` is {found.longest}, and the tokenizer puts as many tokens around each "
@@ -104,10 +113,13 @@ def _tokenizer(folder: PretrainedFolder) -> ForeignTokenizer:
     data = folder.tokenizer_bytes()
     try:
         plain = read_foreign(data, None)
-        if not folder.writes:
+        if folder.does == "reads":
             return plain
+        unknown = plain.unknown if plain.has_unknown else None
+        if folder.does == "writes on" and unknown in folder.numbers.values():
+            unknown = None  # Another token stands for it, and is never meant by it.
         size = folder.config["vocab_size"]
-        numbers = {**folder.numbers, "unknown": plain.unknown, "size": size}
+        numbers = {**folder.numbers, "unknown": unknown, "size": size}
         return read_foreign(data, Numbering.from_json(numbers))
     except ModelwrightError as error:
         raise RecipeError(
@@ -117,16 +129,17 @@ def _tokenizer(folder: PretrainedFolder) -> ForeignTokenizer:
 
 def _check_task(spec: TransformersModel, folder: PretrainedFolder, asked: Asked) -> None:
     task, name = asked.recipe.task, folder.path.name
-    if folder.writes != (TASKS[task].target == "text"):
-        does = "writes texts from others" if folder.writes else "reads texts and writes none"
+    wanted = _WANTED.get(TASKS[task].target, "reads")
+    if folder.does != wanted:
         raise RecipeError(
-            f"the network of {name} (`{folder.model_type}`) {does}, and `task: {task}` asks for "
-            "something else",
+            f"the network of {name} (`{folder.model_type}`) {_SAYS[folder.does]}, and "
+            f"`task: {task}` asks for something else",
             where=asked.recipe.place_of("model.path"),
-            fix="Take an encoder for labels and numbers, such as BERT, and one such as T5 to write",
+            fix="Take one such as BERT for labels and numbers, one such as T5 to write texts from "
+            "others, and one such as GPT-2 or Llama for `task: language-modeling`",
         )
     for key in ("pooling", "dropout"):
-        if folder.writes and key in spec.model_fields_set:
+        if folder.does != "reads" and key in spec.model_fields_set:
             raise RecipeError(
                 f"`model.{key}` is of an encoder's new last layer, and the network of {name} has "
                 "none",
@@ -137,7 +150,7 @@ def _check_task(spec: TransformersModel, folder: PretrainedFolder, asked: Asked)
 
 def start_from(network: nn.Module, folder: PretrainedFolder, context: Run) -> dict[str, Any]:
     """Put a folder's weights into its network; return the step of lineage."""
-    assert isinstance(network, Encoder | PretrainedSeq2Seq)
+    assert isinstance(network, Encoder | PretrainedWriter)
     unused = take_weights(network, folder)
     context.say(
         f"The network starts from {folder.path.name} ({folder.model_type})"

@@ -20,7 +20,7 @@ from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, RnnCtc
 from modelwright.models.logmel import LogMel, fit_normalisation
 from modelwright.models.network import matches
-from modelwright.models.pretrained import PretrainedFolder
+from modelwright.models.pretrained_folders import PretrainedFolder
 from modelwright.pipeline.asking import Asked
 from modelwright.pipeline.pretrained import (
     pretrained_folder,

@@ -159,7 +159,7 @@ def foreign_target(recipe: Recipe) -> str:
     return _says(recipe.model.name, (answers,), of)
 
 
-_FROM_ELSEWHERE = ("labels", "numbers", "texts")
+_FROM_ELSEWHERE = ("labels", "numbers", "texts", "tokens")
 
 
 def _says(name: str, answers: tuple[str, ...], of: str) -> str:

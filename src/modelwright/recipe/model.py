@@ -339,7 +339,8 @@ class TransformersModel(Spec):
     """A network from a folder of Hugging Face's transformers, trained further on other texts.
 
     Its tokenizer comes along. An encoder of the kind of BERT answers with labels or numbers, a
-    network of the kind of T5 or BART writes texts from others.
+    network of the kind of T5 or BART writes texts from others, and one of the kind of GPT-2 or
+    Llama writes a text on.
     """
 
     name: Literal["transformers"]

@@ -151,6 +151,7 @@ def generate(
     spec: GenerateSpec,
     decode: Decode | None = None,
     samples: Sequence[int] | None = None,
+    rooms: Sequence[int] | None = None,
 ) -> Iterator[Piece]:
     """Yield each token as it is drawn, for all texts of a batch in turn, until all have ended.
 
@@ -162,6 +163,8 @@ def generate(
         decode: from a text's new ids to the text; with more ids it must begin alike, but for the
             character at the end of which bytes are missing. Stop strings need it.
         samples: each text's number `[N]`, from which its random figures come; its row if not given.
+        rooms: how many new tokens each text has room for `[N]`, where that may be less than
+            `spec.longest`.
 
     Raises:
         RequestError: stop strings are asked for without `decode`.
@@ -171,6 +174,9 @@ def generate(
         raise RequestError("stop strings can't be found without a tokenizer")
     texts = [_Text(decode, spec) for _ in first]
     numbers = range(len(first)) if samples is None else samples
+    longest = np.minimum(
+        spec.longest, np.full(len(first), spec.longest) if rooms is None else rooms
+    )
     alive = np.arange(len(first))
     tokens, state = first, stepper.start(inputs)
     seen: NDArray[np.bool_] | None = None
@@ -182,9 +188,8 @@ def generate(
         drawn = draw(
             logits, seen, spec, [uniform(spec.seed, numbers[int(row)], position) for row in alive]
         )
-        is_last = position + 1 == spec.longest
         pieces = [
-            texts[row].add(int(row), int(token), is_last=is_last)
+            texts[row].add(int(row), int(token), is_last=position + 1 >= longest[row])
             for row, token in zip(alive, drawn, strict=True)
         ]
         yield from pieces

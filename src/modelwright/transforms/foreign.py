@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     import tokenizers
 
 MOST_TOKENS = 1 << 20
+Spelling = Literal["bytes", "letters", "after a blank"]
+"""How tokens stand for bytes: a letter each; by their own letters; or these, with a blank that no
+text has before its first."""
+_BLANK = "\u2581"
+"""What stands for a blank in tokens."""
 _MOST_VALUES = 1 << 23
 """Commas and opening brackets of the JSON: in memory a value takes some 80 bytes."""
 
@@ -111,31 +117,44 @@ class Numbering:
     """Other numbers for the tokens of a network that writes: those that all texts have here.
 
     Padding is 0, the unknown 1, what a text begins after 2, what ends it 3; the others follow in
-    their order. Beginning has a number of its own here, and often is another token's there.
+    their order. Beginning has a number of its own here, and often is another token's there; so have
+    padding and the unknown where the network has none, and these two are never read.
     """
 
-    padding: int
-    unknown: int
+    padding: int | None
+    unknown: int | None
     begin: int
     end: int
     size: int
-    """The network's vocabulary; here there is one number more."""
+    """The network's vocabulary."""
+
+    @property
+    def count(self) -> int:
+        """How many numbers there are here, V."""
+        return self.size + len(self.second())
+
+    def second(self) -> tuple[int, ...]:
+        """Return those of our numbers that are another token's second, or none's."""
+        missing = [at for at, held in enumerate((self.padding, self.unknown)) if held is None]
+        return (*missing, 2)
 
     def theirs(self) -> NDArray[np.int64]:
-        """Return the network's number of each of ours, `[V + 1]`."""
+        """Return the network's number of each of ours, `[V]`; the end's for what it hasn't."""
         named = [self.padding, self.unknown, self.begin, self.end]
-        rest = np.delete(np.arange(self.size), [self.padding, self.unknown, self.end])
-        return np.concatenate([named, rest]).astype(np.int64)
+        own = [number for number in (self.padding, self.unknown, self.end) if number is not None]
+        rest = np.delete(np.arange(self.size), own)
+        filled = [self.end if number is None else number for number in named]
+        return np.concatenate([filled, rest]).astype(np.int64)
 
     def ours(self) -> NDArray[np.int64]:
-        """Return our number of each of the network's, `[V]`."""
+        """Return our number of each of the network's, `[size]`."""
         found = np.empty(self.size, np.int64)
-        theirs = self.theirs()
+        theirs, second = self.theirs(), list(self.second())
         # What begins a text is read by its other number.
-        found[np.delete(theirs, 2)] = np.delete(np.arange(len(theirs)), 2)
+        found[np.delete(theirs, second)] = np.delete(np.arange(len(theirs)), second)
         return found
 
-    def to_json(self) -> dict[str, int]:
+    def to_json(self) -> dict[str, int | None]:
         """Return it as plain JSON values."""
         return asdict(self)
 
@@ -151,11 +170,14 @@ class Numbering:
         names = {"padding", "unknown", "begin", "end", "size"}
         if not isinstance(value, dict) or set(value) != names:
             raise ModelFileError("the numbering of tokens isn't one")
-        if not all(type(number) is int for number in value.values()):
+        may_miss = ("padding", "unknown")
+        if not all(
+            type(held) is int or (held is None and name in may_miss) for name, held in value.items()
+        ):
             raise ModelFileError("the numbering of tokens holds what is no number")
         found = Numbering(**value)
-        apart = {found.padding, found.unknown, found.end}
-        if not 4 <= found.size <= MOST_TOKENS or len(apart) < 3:
+        apart = [held for held in (found.padding, found.unknown, found.end) if held is not None]
+        if not 4 <= found.size <= MOST_TOKENS or len(set(apart)) < len(apart):
             raise ModelFileError(
                 "padding, the unknown and the end of a text must be three different tokens",
                 why=f"They are {found.padding}, {found.unknown} and {found.end}",
@@ -181,6 +203,10 @@ class ForeignTokenizer:
     after: tuple[int, ...]
     unknown: int
     """What stands for a text without a token."""
+    has_unknown: bool
+    """Whether there is a token for what it doesn't know."""
+    spells: Spelling
+    """How its tokens stand for bytes."""
     _data: bytes = field(repr=False)
     _engine: tokenizers.Tokenizer = field(repr=False, compare=False)
     _ours: NDArray[np.int64] | None = field(repr=False, compare=False)
@@ -223,6 +249,20 @@ class ForeignTokenizer:
         found: list[int] = self._ours[np.array(ids, np.int64)].tolist()
         return found
 
+    def widths(self) -> NDArray[np.int16]:
+        """Return how many bytes of a text each token stands for, `[V]`; of the unknown one."""
+        theirs = range(self.size) if self.numbering is None else self.numbering.theirs().tolist()
+        sizes = [self._width(self._engine.id_to_token(number) or "") for number in theirs]
+        sizes[: len(SPECIALS)] = [0, 1, 0, 0] if self.numbering else sizes[: len(SPECIALS)]
+        return np.array(sizes, np.int16)
+
+    def _width(self, token: str) -> int:
+        if self.spells == "bytes":
+            return len(token)
+        if re.fullmatch("<0x[0-9A-F]{2}>", token):
+            return 1
+        return len(token.replace(_BLANK, " ").encode())
+
     def to_bytes(self) -> bytes:
         """Return it as canonical JSON; `from_bytes(t.to_bytes(), t.numbering) == t`."""
         return self._data
@@ -263,11 +303,13 @@ def read_foreign(data: bytes, numbering: Numbering | None) -> ForeignTokenizer:
     if any(not 0 <= number < size for number in (*before, *after)):
         raise _refused("a special token has a number that isn't there")
     unknown = unknown_of(document["model"], numbers)
+    has_unknown = unknown is not None
+    unknown = unknown or 0
     ours = None if numbering is None else numbering.ours()
     if numbering is not None and ours is not None:
         if size > numbering.size:
             raise _refused(f"it has {size:,} tokens, and its network {numbering.size:,}")
-        size, unknown = numbering.size + 1, int(ours[unknown])
+        size, unknown = numbering.count, 1
         before, after = (tuple(ours[list(ends)].tolist()) for ends in (before, after))
     return ForeignTokenizer(
         size=size,
@@ -275,6 +317,8 @@ def read_foreign(data: bytes, numbering: Numbering | None) -> ForeignTokenizer:
         before=before,
         after=after,
         unknown=unknown,
+        has_unknown=has_unknown,
+        spells=_spelling(document, engine),
         _data=kept,
         _engine=engine,
         _ours=ours,
@@ -368,11 +412,29 @@ def _template(part: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(ends[0]), tuple(ends[1])
 
 
-def unknown_of(model: dict[str, Any], numbers: dict[str, int]) -> int:
-    """Return the number of what a model of tokens doesn't know, else 0."""
+def unknown_of(model: dict[str, Any], numbers: dict[str, int]) -> int | None:
+    """Return the number of what a model of tokens doesn't know, where there is one."""
     if isinstance(number := model.get("unk_id"), int) and number >= 0:
         return number
-    return numbers.get(str(model.get("unk_token")), 0)
+    return numbers.get(str(model.get("unk_token")))
+
+
+def _spelling(document: dict[str, Any], engine: tokenizers.Tokenizer) -> Spelling:
+    """Return how tokens stand for bytes, by the parts that cut a text."""
+    kinds = {name for part in ("normalizer", "pre_tokenizer") for name in _kinds(document[part])}
+    if "ByteLevel" in kinds:
+        return "bytes"
+    with _guarded(_refused("the library `tokenizers` can't use it")):
+        first = engine.encode("a", add_special_tokens=False).tokens[:1]
+    return "after a blank" if first and first[0].startswith(_BLANK) else "letters"
+
+
+def _kinds(part: Any) -> Iterator[str]:
+    if isinstance(part, dict):
+        yield str(part.get("type"))
+        for inner in part.values():
+            for item in inner if isinstance(inner, list) else [inner]:
+                yield from _kinds(item)
 
 
 @contextlib.contextmanager

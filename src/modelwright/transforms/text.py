@@ -30,6 +30,8 @@ class TextInput:
     """The most tokens, with those that stand around a text; of longer texts the end is cut off."""
     kind: TextKind = "text"
     """What the network does with it: answers it, writes it on, or writes another from it."""
+    places: int | None = None
+    """The most tokens of a text with all that is written on, where the network has no more."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the declaration as the model file holds it; the tokenizer is an asset beside."""
@@ -39,6 +41,8 @@ class TextInput:
         if isinstance(tokenizer, ForeignTokenizer):
             numbering = tokenizer.numbering
             foreign["numbering"] = None if numbering is None else numbering.to_json()
+        if self.places is not None:
+            foreign["places"] = self.places
         return {
             "kind": self.kind,
             "longest": self.longest,
@@ -60,7 +64,7 @@ class TextInput:
         """
         longest, held, kind = value.get("longest"), assets.get(TOKENIZER), value.get("kind")
         if (
-            set(value) - {"numbering"} != {"kind", "longest", "vocabulary", "tokenizer"}
+            set(value) - {"numbering", "places"} != {"kind", "longest", "vocabulary", "tokenizer"}
             or held is None
             or kind not in KINDS
         ):
@@ -72,7 +76,10 @@ class TextInput:
         tokenizer = read_tokenizer(held, value)
         if value["vocabulary"] != tokenizer.size:
             raise ModelFileError("the tokenizer has another size than the file declares")
-        found = TextInput(tokenizer, longest, kind)
+        places = value.get("places")
+        if places is not None and (type(places) is not int or not longest <= places <= 1 << 24):
+            raise ModelFileError("the text input's `places` aren't a length")
+        found = TextInput(tokenizer, longest, kind, places)
         if found.room < 1:
             raise ModelFileError("the text input's `longest` leaves no room for a text")
         return found

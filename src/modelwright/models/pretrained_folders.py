@@ -1,0 +1,355 @@
+"""Folders as transformers saves them: settings as JSON, weights as safetensors, nothing else.
+
+What is read is checked by name; nothing is fetched, no pickle is opened, and no code that lies
+beside is run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from modelwright.errors import ModelwrightError, RecipeError
+from modelwright.models.pretrained import (
+    DECODERS,
+    ENCODERS,
+    KNOWN,
+    SEQ2SEQ,
+    Encoder,
+    PretrainedModel,
+    check_config,
+    first_line,
+    library_of_networks,
+    own_settings,
+)
+from modelwright.models.pretrained_writers import PretrainedDecoder, PretrainedWriter
+
+CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
+_GENERATION = "generation_config.json"
+_INDEX = f"{WEIGHTS}.index.json"
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+_MOST_CONFIG = 1 << 20
+_MOST_INDEX = 64 << 20
+Does = Literal["reads", "writes", "writes on"]
+"""What a network does with a text: answers it, writes another from it, or goes on with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainedFolder:
+    """A folder as transformers saves it, with its settings read and nothing else."""
+
+    path: Path
+    model_type: str
+    config: dict[str, Any]
+    """The settings of its kind of network, all of them."""
+    numbers: dict[str, int | None]
+    """Of a network that writes, the numbers of padding, begin and end."""
+
+    @property
+    def does(self) -> Does:
+        """What its network does with a text."""
+        if self.model_type in ENCODERS:
+            return "reads"
+        return "writes" if self.model_type in SEQ2SEQ else "writes on"
+
+    def tokenizer_bytes(self) -> bytes:
+        """Return its `tokenizer.json`.
+
+        Raises:
+            RecipeError: there is none.
+        """
+        path = self.path / TOKENIZER
+        if not path.is_file():
+            raise RecipeError(
+                f"there is no `{TOKENIZER}`",
+                where=str(self.path),
+                why="The files of slow tokenizers aren't read",
+                fix="Save it once with transformers: "
+                "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
+            )
+        return _bytes(path, _MOST_INDEX)
+
+    def weight_files(self) -> list[Path]:
+        """Return the files of the weights: one, or those that an index names.
+
+        Raises:
+            RecipeError: there is none, or only pickles.
+        """
+        if (self.path / WEIGHTS).is_file():
+            return [self.path / WEIGHTS]
+        if (self.path / _INDEX).is_file():
+            return self._indexed()
+        pickles = [item.name for pattern in _PICKLES for item in self.path.glob(pattern)]
+        if pickles:
+            raise RecipeError(
+                f"the weights are in `{pickles[0]}`, which isn't read",
+                where=str(self.path),
+                why="Such a file can run code when it is opened; only safetensors are read",
+                fix="Save them with transformers: model.save_pretrained(FOLDER)",
+            )
+        raise RecipeError(f"there is no `{WEIGHTS}`", where=str(self.path))
+
+    def _indexed(self) -> list[Path]:
+        where = str(self.path / _INDEX)
+        held = _json(self.path / _INDEX, _MOST_INDEX).get("weight_map")
+        names = sorted(set(held.values())) if isinstance(held, dict) else []
+        for name in names:
+            # A name is one in this folder, and no path to elsewhere.
+            if Path(name).name != name or not name.endswith(".safetensors"):
+                raise RecipeError(
+                    f"it names `{name:.60}`, which isn't a file of weights", where=where
+                )
+            if not (self.path / name).is_file():
+                raise RecipeError(f"`{name}` isn't there", where=where)
+        if not names:
+            raise RecipeError("it names no file", where=where)
+        return [self.path / name for name in names]
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the files of weights, one after the other."""
+        found = hashlib.sha256()
+        for path in self.weight_files():
+            with path.open("rb") as stream:
+                while block := stream.read(1 << 22):
+                    found.update(block)
+        return "sha256:" + found.hexdigest()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights by their names in the files, in fp32.
+
+        Raises:
+            RecipeError: a file is damaged or cut short.
+        """
+        weights: dict[str, Tensor] = {}
+        for path in self.weight_files():
+            try:
+                with safe_open(path, framework="pt") as stream:
+                    for name in stream.keys():  # noqa: SIM118 (not a dict)
+                        held = stream.get_tensor(name)
+                        weights[name] = held.float() if held.is_floating_point() else held
+            except (SafetensorError, OSError, ValueError) as error:
+                raise RecipeError(
+                    "this file of weights is damaged or cut short",
+                    where=str(path),
+                    why=first_line(error),
+                    fix="Copy it once more",
+                ) from error
+        return weights
+
+
+def open_folder(path: Path) -> PretrainedFolder:
+    """Read the settings of a folder that transformers saved.
+
+    Raises:
+        RecipeError: it is none, or of a kind that isn't known here.
+        MissingExtraError: the library `transformers` isn't installed.
+    """
+    if not path.is_dir():
+        raise RecipeError("this is a file, and a folder is wanted", where=str(path))
+    if not (path / CONFIG).is_file():
+        raise RecipeError(
+            f"there is no `{CONFIG}`",
+            where=str(path),
+            fix="Give a folder that transformers' `save_pretrained` has written",
+        )
+    document = _json(path / CONFIG, _MOST_CONFIG)
+    where, model_type = str(path / CONFIG), document.get("model_type")
+    if not isinstance(model_type, str) or model_type not in KNOWN:
+        own = "its code lies beside it, which isn't run" if "auto_map" in document else ""
+        raise RecipeError(
+            f"a network of the type `{model_type!s:.40}` isn't known here",
+            where=where,
+            why=own[:1].upper() + own[1:],
+            fix=f"Known are {', '.join(KNOWN)}",
+        )
+    if "quantization_config" in document:
+        raise RecipeError(
+            "the weights are quantized, and such weights can't be trained further",
+            where=where,
+            fix="Take the folder that it was made from",
+        )
+    if document.get("position_embedding_type", "absolute") != "absolute":
+        raise RecipeError(
+            "its relative positions (`position_embedding_type`) aren't known", where=where
+        )
+    settings = _settings(model_type, document, where)
+    numbers: dict[str, int | None] = {}
+    if model_type not in ENCODERS:
+        numbers = _numbers(path, document, model_type)
+    return PretrainedFolder(path, model_type, settings, numbers)
+
+
+def _numbers(path: Path, document: Mapping[str, Any], model_type: str) -> dict[str, int | None]:
+    """Return the numbers of padding, begin and end of a network that writes."""
+    more = path / _GENERATION
+    held = {**(_json(more, _MOST_CONFIG) if more.is_file() else {}), **document}
+    if model_type in DECODERS:
+        ends = held.get("eos_token_id")
+        end = ends[0] if isinstance(ends, list) and ends else ends
+        # Some have one token for all three, and some say of the end alone.
+        begin = held.get("bos_token_id") if type(held.get("bos_token_id")) is int else end
+        padding = held.get("pad_token_id")
+        found = {"padding": padding if padding != end else None, "begin": begin, "end": end}
+        wanted = {"end": "eos_token_id"}
+    else:
+        wanted = {
+            "padding": "pad_token_id",
+            "begin": "decoder_start_token_id",
+            "end": "eos_token_id",
+        }
+        found = {name: held.get(key) for name, key in wanted.items()}
+    for name, key in wanted.items():
+        if type(found[name]) is not int:
+            raise RecipeError(
+                f"`{key}` isn't a token's number",
+                where=str(path / CONFIG),
+                why="Without it a text has no begin or no end",
+            )
+    return {name: held if type(held) is int else None for name, held in found.items()}
+
+
+def _settings(model_type: str, document: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return the settings of a folder, with the library's defaults and in today's spelling."""
+    library = library_of_networks()
+    given = {name: value for name, value in document.items() if name not in _OF_THE_LIBRARY}
+    given = {name: value for name, value in given.items() if not name.startswith("_")}
+    try:
+        whole = library.AutoConfig.for_model(model_type, **given).to_dict()
+    except Exception as error:
+        raise RecipeError(
+            "the settings aren't those of its network", where=where, why=first_line(error)
+        ) from error
+    found = {name: whole[name] for name in sorted(own_settings(model_type) & whole.keys())}
+    spec = PretrainedModel(
+        name="transformers",
+        model_type=model_type,
+        config=found,
+        pooling=None,
+        dropout=None,
+        numbering=None,
+    )
+    try:
+        check_config(spec)
+    except ModelwrightError as error:
+        raise RecipeError(error.what, where=where, fix=error.fix) from error
+    return found
+
+
+_OF_THE_LIBRARY = frozenset(
+    {
+        "architectures",
+        "attn_implementation",
+        "auto_map",
+        "dtype",
+        "experts_implementation",
+        "model_type",
+        "torch_dtype",
+        "transformers_version",
+    }
+)
+"""Settings that say how the library is to work, and not what the network is."""
+
+
+def _json(path: Path, most: int) -> dict[str, Any]:
+    try:
+        found = json.loads(_bytes(path, most).decode())
+    except (ValueError, RecursionError) as error:
+        raise RecipeError("this isn't JSON", where=str(path)) from error
+    if not isinstance(found, dict):
+        raise RecipeError("this isn't a JSON object", where=str(path))
+    return found
+
+
+def _bytes(path: Path, most: int) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(most + 1)
+    except OSError as error:
+        raise RecipeError(f"can't be read ({error.strerror})", where=str(path)) from error
+    if len(data) > most:
+        raise RecipeError(f"this is longer than {most >> 20} MiB", where=str(path))
+    return data
+
+
+# -- weights ---------------------------------------------------------------------------------
+
+_HEAD, _OLD_HEAD = "lm_head.weight", "embed_out.weight"
+"""The weights behind a language model's states, today and as GPT-NeoX's files name them."""
+
+
+def take_weights(network: Encoder | PretrainedWriter, folder: PretrainedFolder) -> list[str]:
+    """Put a folder's weights into a network; an encoder's head keeps its own.
+
+    Returns:
+        The names of the folder's weights that have no place in it, such as those of another head.
+
+    Raises:
+        RecipeError: weights are missing or have other shapes.
+    """
+    held = folder.weights()
+    inner = network.encoder if isinstance(network, Encoder) else network.network
+    prefix = str(inner.base_model_prefix)
+    if isinstance(network, Encoder):
+        held = _renamed(held, prefix)
+    elif isinstance(network, PretrainedDecoder):
+        held = _with_head(held, prefix)
+    own = inner.state_dict()
+    given = own.keys() & held.keys()
+    missing = sorted(own.keys() - given - _needless(inner, own, given))
+    if missing:
+        raise RecipeError(
+            f"the weights `{missing[0]}` are missing"
+            + (f", and {len(missing) - 1} more" if len(missing) > 1 else ""),
+            where=str(folder.path),
+            fix="Save the whole network there",
+        )
+    for name in given:
+        if held[name].shape != own[name].shape:
+            raise RecipeError(
+                f"the weights `{name}` are {list(held[name].shape)}, and `{CONFIG}` asks for "
+                f"{list(own[name].shape)}",
+                where=str(folder.path),
+            )
+    inner.load_state_dict({name: held[name] for name in given}, strict=False)
+    return sorted(held.keys() - own.keys())
+
+
+def _with_head(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return weights by their names in the network with its head.
+
+    Some folders hold what is within alone, and name it so.
+    """
+    found = {_HEAD if name == _OLD_HEAD else name: held for name, held in weights.items()}
+    if any(name.startswith(f"{prefix}.") for name in found):
+        return found
+    return {name if name == _HEAD else f"{prefix}.{name}": held for name, held in found.items()}
+
+
+def _needless(
+    inner: nn.Module, own: Mapping[str, Tensor], given: AbstractSet[str]
+) -> frozenset[str]:
+    """Return the weights that a folder may leave out: another's, by two names, and fixed tables."""
+    filled = {own[name].data_ptr() for name in given}
+    fixed = {name for name, item in inner.named_parameters() if not item.requires_grad}
+    shared = {name for name, item in own.items() if item.data_ptr() in filled}
+    return frozenset(shared | fixed)
+
+
+def _renamed(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return weights by their names in the encoder alone, and by today's names of norms."""
+    start = f"{prefix}."
+    found = {}
+    for name, held in weights.items():
+        stem, _, last = name.removeprefix(start).rpartition(".")
+        if stem.endswith("LayerNorm"):
+            last = {"gamma": "weight", "beta": "bias"}.get(last, last)
+        found[f"{stem}.{last}" if stem else last] = held
+    return found
