@@ -151,8 +151,8 @@ COMMANDS = {
             "export",
             "Write a network that writes texts as a folder that transformers takes.",
             (_MODEL, Argument("FOLDER", "the folder, which mustn't be there yet")),
-            "Our decoder goes into Llama's layout, which vLLM and llama.cpp take too; what came from "
-            "such a folder goes back.",
+            "Our decoder goes into Llama's layout, which vLLM and llama.cpp take too; what came "
+            "from such a folder goes back into its own.",
         ),
         Command(
             "config",
