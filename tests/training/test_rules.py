@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from torch import nn
 from modelwright.data.batches import Batch
 from modelwright.training.objectives.classification import CrossEntropy
 from modelwright.training.placement import Placement
-from modelwright.training.rules import WeightedMean
+from modelwright.training.rules import WeightedMean, clip
 
 OBJECTIVE = CrossEntropy(class_weights=torch.tensor([1.0, 3.0, 0.5], dtype=torch.float64))
 
@@ -60,6 +62,21 @@ def test_an_empty_batch_gives_a_gradient_of_zero():
     )
     assert totals.tolist() == [0.0, 0.0]
     assert all(item.grad is not None and not item.grad.any() for item in net.parameters())
+
+
+@pytest.mark.parametrize("most", [0.1, 4.0, 4.000001, 100.0])
+@pytest.mark.parametrize("first", [2.0, float("nan"), float("inf")])
+def test_clipping_gives_the_bits_that_torch_gives(most, first):
+    shapes = [(3, 4), (5,), (2, 2, 2)]
+    ours = [torch.linspace(-1, 1, math.prod(shape)).view(shape).sin() for shape in shapes]
+    ours[1][0] = first
+    theirs = [nn.Parameter(torch.zeros(shape)) for shape in shapes]
+    for parameter, item in zip(theirs, ours, strict=True):
+        parameter.grad = item.clone()
+    clip(ours, most)
+    nn.utils.clip_grad_norm_(theirs, most)
+    for parameter, item in zip(theirs, ours, strict=True):
+        assert torch.equal(parameter.grad.nan_to_num(9.0), item.nan_to_num(9.0))
 
 
 def test_clipping_bounds_the_whole_gradient():

@@ -59,7 +59,7 @@ class WeightedMean:
             placement.sum_(gradients)
             torch._foreach_div_(gradients, totals[1].clamp_min(1e-12).to(gradients[0].dtype))
         if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+            clip(gradients, self.clip_norm)
         return totals
 
     @staticmethod
@@ -69,3 +69,14 @@ class WeightedMean:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         return [parameter.grad for parameter in parameters if parameter.grad is not None]
+
+
+def clip(gradients: list[Tensor], most: float) -> None:
+    """Shorten a gradient to the length `most`, to the bits that torch's `clip_grad_norm_` gives.
+
+    On a processor, where asking for the length costs nothing, one that is short enough isn't
+    multiplied by 1: that saves a pass over all of it.
+    """
+    factor = most / (nn.utils.get_total_norm(gradients) + 1e-6)
+    if factor.device.type != "cpu" or not factor >= 1.0:
+        torch._foreach_mul_(gradients, factor.clamp(max=1.0).to(gradients[0].device))
