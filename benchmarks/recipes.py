@@ -25,12 +25,13 @@ from modelwright.report.tables import compared_by
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = (
-    "imdb",
+    "text-classification",
     "sst2",
     "trec",
     "audio-classification",
     "speech-recognition",
     "pneumonia",
+    "regression",
     "object-detection",
     "language-modeling",
     "translation",
