@@ -21,7 +21,6 @@ from modelwright.data.boxed import list_boxes
 from modelwright.data.labels import read_boxes
 from modelwright.errors import DataError
 from modelwright.recipe.data import AugmentSpec, BoxesData
-from modelwright.run import silent
 from modelwright.tasks.boxes import BoxedImage, LabelledBox
 from modelwright.transforms.image import open_image
 from tests.data.making import picture, prepared
@@ -400,7 +399,7 @@ def test_labels_are_fitted_to_the_training_split_alone(tmp_path):
 def test_a_test_split_without_any_label_of_training_is_refused(tmp_path):
     many(tmp_path, "train", 6, "cat")
     many(tmp_path, "test", 4, "emu", first=20)
-    with pytest.raises(DataError, match="test split has no label that training has: .* `emu`"):
+    with pytest.raises(DataError, match=r"test split has no label that training has: .* `emu`"):
         prepared(tmp_path, "source: boxes, path: .", TASK)
 
 

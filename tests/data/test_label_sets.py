@@ -370,7 +370,7 @@ def test_labels_that_the_model_does_not_know_stay_and_are_said(tmp_path):
 
 def test_data_without_any_label_that_the_model_knows_is_refused(tmp_path):
     rows(tmp_path / "b.jsonl", [["cow"], ["emu"], []], 6)
-    with pytest.raises(DataError, match="has no label that the model knows: .* `cow`, `emu`"):
+    with pytest.raises(DataError, match=r"has no label that the model knows: .* `cow`, `emu`"):
         of_model(tmp_path, tmp_path / "b.jsonl")
 
 

@@ -78,7 +78,8 @@ def test_classes_are_those_of_the_training_split(tmp_path):
 def test_a_split_without_any_class_of_training_is_refused(tmp_path, split):
     folder(tmp_path / "pets" / "train", each=6)
     folder(tmp_path / "pets" / split, classes=("Katze", "Hund"), each=3, first=50)
-    with pytest.raises(DataError, match="split has no label that training has: .* `Hund`, `Katze`"):
+    wanted = rf"the {split}\w* split has no label that training has: .* `Hund`, `Katze`"
+    with pytest.raises(DataError, match=wanted):
         prepared(tmp_path, "source: folder, path: pets")
 
 
