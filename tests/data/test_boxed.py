@@ -447,7 +447,7 @@ def test_other_data_is_measured_by_a_models_own_labels(tmp_path):
     )
     assert len(samples) == 5
     assert samples.unknown == ("emu",)
-    assert any("doesn't know 1 of the labels: `emu` (1 test)" in item.note for item in said)
+    assert any("doesn't know 1 of the labels: `emu` (1)" in item.note for item in said)
     assert mark.startswith("sha256:")
     asked = samples.targets[np.arange(5)]
     assert sorted(asked["labels"].max(axis=1).tolist()) == [0, 0, 0, 0, 1]

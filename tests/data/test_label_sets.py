@@ -365,12 +365,12 @@ def test_labels_that_the_model_does_not_know_stay_and_are_said(tmp_path):
     assert found.unknown == ("cow",)
     assert found.targets.tolist() == [[True, False, False], [True, False, True]] * 3
     (note,) = notes
-    assert "doesn't know 1 of the labels: `cow` (3 test); such labels count as missed" in note
+    assert "doesn't know 1 of the labels: `cow` (3); such labels count as missed" in note
 
 
 def test_data_without_any_label_that_the_model_knows_is_refused(tmp_path):
     rows(tmp_path / "b.jsonl", [["cow"], ["emu"], []], 6)
-    with pytest.raises(DataError, match=r"has no label that the model knows: .* `cow`, `emu`"):
+    with pytest.raises(DataError, match=r"is no label that the model knows: .* `cow`, `emu`"):
         of_model(tmp_path, tmp_path / "b.jsonl")
 
 

@@ -246,11 +246,12 @@ def test_labels_that_a_model_does_not_know_stay_and_are_said(tmp_path):
     assert split.unknown == ("dog",)
     assert split.targets.tolist() == [0, 0, 0, 2, 2, 2]
     (note,) = [item.note for item in said if item.note]
-    assert "doesn't know 1 of the labels: `dog` (3 test); such images count as wrong" in note
-    assert note.endswith("Did you mean `dogs`?")
-    with pytest.raises(DataError, match="has no label that the model knows") as raised:
+    assert "doesn't know 1 of the labels: `dog` (3); such images count as wrong" in note
+    assert note.endswith(". Perhaps `dogs` by `dog` is meant")
+    with pytest.raises(DataError, match="there is no label that the model knows") as raised:
         labelled_split(tmp_path / "pets", input=known.input, labels=("a", "b"), observe=silent)
     assert raised.value.why == "Known are `a`, `b`"
+    assert raised.value.where == str(tmp_path / "pets")
 
 
 def photograph(number, side=64):

@@ -92,7 +92,7 @@ def test_labels_that_the_file_does_not_know_are_said(shop, tmp_path):
     path.write_text(json.dumps(content))
     said = []
     found = evaluate(result.model, path, observe=said.append)["metrics"]
-    assert any("`ring` (5 test); such boxes count as missed" in item.note for item in said)
+    assert any("`ring` (5); such boxes count as missed" in item.note for item in said)
     assert found["map50"]["value"] <= 0.5  # Of two classes, one is never found.
 
 

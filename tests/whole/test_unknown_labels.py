@@ -112,9 +112,9 @@ def test_other_data_is_measured_alike(pets, tmp_path, capsys):
     found = json.loads(told.out)["metrics"]
     assert found["accuracy"]["n"] == 12
     assert found["log_loss"]["n"] == 8
-    assert "`dogs` (4 test); such images count as wrong" in told.err
+    assert "`dogs` (4); such images count as wrong" in told.err
     folder(tmp_path / "other", classes=("emu", "owl"), each=4, first=600)
-    with pytest.raises(DataError, match="has no label that the model knows"):
+    with pytest.raises(DataError, match="is no label that the model knows"):
         evaluate(result.model, tmp_path / "other")
 
 

@@ -7,6 +7,7 @@ that a split has beyond them, numbered K, K + 1, ….
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.data.label_sets import read_labels
-from modelwright.errors import DataError, nearest
+from modelwright.errors import DataError
 from modelwright.tasks import Target
 from modelwright.tasks.boxes import BoxedImage, LabelledBox
 
@@ -91,6 +92,8 @@ def fit_labels(
     held: Sequence[str],
     splits: Mapping[str, Rows],
     known: tuple[str, ...] | None = None,
+    *,
+    where: str = "data",
 ) -> Labels:
     """Return the labels of the training split, and those that the others have beyond them.
 
@@ -99,6 +102,7 @@ def fit_labels(
         held: what was read of each row.
         splits: the rows that are used.
         known: the labels of a model that exists.
+        where: where the data is, for messages.
 
     Raises:
         DataError: the training split has none, or another split has none of them.
@@ -109,11 +113,14 @@ def fit_labels(
         raise DataError("no training image has a box, so there is nothing to learn")
     for name, found in counts.items():
         if found and found.keys().isdisjoint(labels):
+            nothing = (
+                f"the {name} split has no label that training has"
+                if known is None
+                else "there is no label that the model knows"
+            )
             raise DataError(
-                f"the {name} split has no label that "
-                f"{'training has' if known is None else 'the model knows'}: "
-                f"its labels are {_named(sorted(found))}",
-                where="data",
+                f"{nothing}: its labels are {_named(sorted(found))}",
+                where=where,
                 why=f"Known are {_named(labels)}",
                 fix="Look at the labels: are they of the same column, and written alike?",
             )
@@ -128,12 +135,18 @@ def shown_unknown(
 
     >>> shown_unknown({"train": Counter(cat=9), "test": Counter(cat=2, emu=3)}, ["cat"])
     (['emu'], '`emu` (3 test)')
+    >>> shown_unknown({"test": Counter(cat=2, emu=3)}, ["cat"])
+    (['emu'], '`emu` (3)')
     """
-    known = set(known)
+    known, is_one = set(known), len(counts) == 1
     lost = sorted({label for found in counts.values() for label in found} - known)
     said = [
         f"`{label}` ("
-        + ", ".join(f"{found[label]:,} {name}" for name, found in counts.items() if found[label])
+        + ", ".join(
+            f"{found[label]:,}" + f" {name}" * (not is_one)
+            for name, found in counts.items()
+            if found[label]
+        )
         + ")"
         for label in lost[:_SHOWN]
     ]
@@ -151,11 +164,12 @@ def about_unknown(
     lost, shown = shown_unknown(count_labels(target, held, splits), known)
     if not lost:
         return ""
-    meant = nearest(lost[0], known)
+    close = {label: difflib.get_close_matches(label, known, n=1) for label in lost[:_SHOWN]}
+    meant = ", ".join(f"`{alike[0]}` by `{label}`" for label, alike in close.items() if alike)
     return (
         f"Data: the model doesn't know {len(lost):,} of the labels: {shown}; "
         + BECOMES[target].format(thing)
-        + (f". {meant}" if meant else "")
+        + (f". Perhaps {meant} is meant" if meant else "")
     )
 
 

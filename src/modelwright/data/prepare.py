@@ -521,7 +521,7 @@ def labelled_split(
     for note in _cut_notes(encoded.cut, store, {"test": rows}):
         observe(Progress("note", 0, 0, note=note))
     mark = root(store.fixed("content_digest")[rows], [held[row] for row in rows.tolist()])
-    asked = ask_of(target, encoded, held, {"test": rows}, names=names, known=names)
+    asked = ask_of(target, encoded, held, {"test": rows}, names=names, known=names, where=str(path))
     notes = list(asked.notes)
     if target in LABELLED:
         notes.append(about_unknown(target, held, {"test": rows}, names, store.kind))

@@ -252,6 +252,7 @@ def ask_of(
     *,
     names: tuple[str, ...] = (),
     known: tuple[str, ...] | None = None,
+    where: str = "data",
 ) -> Asked:
     """Return what is wanted of each row; what is fitted is fitted to the training split.
 
@@ -262,6 +263,7 @@ def ask_of(
         splits: the rows that are used.
         names: of numbers, what they are called.
         known: the labels, letters or names of a model that exists; then nothing is fitted.
+        where: where the data is, for messages.
 
     Raises:
         DataError: there is no box to learn, or a split has none of the labels.
@@ -270,7 +272,8 @@ def ask_of(
     used = np.sort(np.concatenate(list(splits.values())))
     match target:
         case "label" | "labels" | "boxes":
-            return _asked_by_label(target, encoded, held, splits, known)
+            labels = fit_labels(target, held, splits, known, where=where)
+            return _asked_by_label(target, encoded, held, splits, labels)
         case "numbers":
             return Asked(names, number_targets(held, used, len(names)), inputs)
         case "letters":
@@ -295,9 +298,9 @@ def _asked_by_label(
     encoded: Encoded,
     held: Sequence[str],
     splits: Mapping[str, Rows],
-    known: tuple[str, ...] | None,
+    labels: Labels,
 ) -> Asked:
-    labels, input = fit_labels(target, held, splits, known), encoded.input
+    input = encoded.input
     targets: Any
     notes: tuple[str, ...] = ()
     if target == "boxes":
