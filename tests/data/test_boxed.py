@@ -18,10 +18,9 @@ from PIL import Image
 from modelwright.data import guess_boxes, has_boxes, labelled_split
 from modelwright.data.batches import Batches
 from modelwright.data.boxed import list_boxes
-from modelwright.data.targets import read_boxes
+from modelwright.data.labels import read_boxes
 from modelwright.errors import DataError
 from modelwright.recipe.data import AugmentSpec, BoxesData
-from modelwright.run import silent
 from modelwright.tasks.boxes import BoxedImage, LabelledBox
 from modelwright.transforms.image import open_image
 from tests.data.making import picture, prepared
@@ -390,9 +389,18 @@ def test_labels_are_fitted_to_the_training_split_alone(tmp_path):
     found = prepared(tmp_path, "source: boxes, path: .", TASK, observe=said.append)
     assert found.labels == ("cat",)
     assert found.num_outputs == 1
-    assert any("3 boxes have labels that no training image has" in item.note for item in said)
+    assert any("`emu` (3 test); such boxes count as missed" in item.note for item in said)
+    assert found.test().unknown == ("emu",)
     asked = found.test().targets[np.arange(4)]
-    assert sorted(asked["labels"].max(axis=1).tolist()) == [-1, -1, -1, 0]
+    assert sorted(asked["labels"].max(axis=1).tolist()) == [0, 1, 1, 1]
+    assert found.dataset().train.unknown == ()
+
+
+def test_a_test_split_without_any_label_of_training_is_refused(tmp_path):
+    many(tmp_path, "train", 6, "cat")
+    many(tmp_path, "test", 4, "emu", first=20)
+    with pytest.raises(DataError, match=r"test split has no label that training has: .* `emu`"):
+        prepared(tmp_path, "source: boxes, path: .", TASK)
 
 
 def test_statistics_are_fitted_to_the_training_split_alone(tmp_path):
@@ -429,17 +437,20 @@ def test_other_data_is_measured_by_a_models_own_labels(tmp_path):
     many(tmp_path / "other", "", 5, "cat", first=40)
     (tmp_path / "other" / "0.xml").write_text(voc(LabelledBox("emu", 0.0, 0.0, 3.0, 3.0)))
     found = prepared(tmp_path, "source: boxes, path: one, split: {test: 0}", TASK)
+    said = []
     samples, mark = labelled_split(
         tmp_path / "other",
         input=found.input,
         labels=found.labels,
-        observe=silent,
+        observe=said.append,
         target="boxes",
     )
     assert len(samples) == 5
+    assert samples.unknown == ("emu",)
+    assert any("doesn't know 1 of the labels: `emu` (1)" in item.note for item in said)
     assert mark.startswith("sha256:")
     asked = samples.targets[np.arange(5)]
-    assert sorted(asked["labels"].max(axis=1).tolist()) == [-1, 0, 0, 0, 0]
+    assert sorted(asked["labels"].max(axis=1).tolist()) == [0, 0, 0, 0, 1]
 
 
 def test_images_and_boxes_are_varied_together(tmp_path):

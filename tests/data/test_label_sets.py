@@ -15,13 +15,14 @@ from modelwright.data import labelled_split
 from modelwright.data.label_sets import (
     FEWEST_ALIKE,
     are_lists,
-    label_set_targets,
     read_cells,
     read_labels,
     renamed,
     strata,
     write_labels,
 )
+from modelwright.data.labels import fit_labels
+from modelwright.data.targets import label_set_targets
 from modelwright.errors import DataError, RecipeError
 from modelwright.run import silent
 from tests.data.making import prepared, recipe
@@ -128,13 +129,21 @@ def test_other_names_may_join_labels():
 # -- splits and targets ----------------------------------------------------------------------
 
 
-@given(st.lists(st.sets(st.sampled_from("abc")), min_size=1, max_size=40))
-def test_targets_say_which_labels_a_row_has(sets):
-    held = [write_labels(names) for names in sets]
-    labels, targets = label_set_targets(held, {"train": np.arange(len(sets))})
-    assert targets.shape == (len(sets), len(labels))
-    for names, row in zip(sets, targets, strict=True):
-        assert {labels[at] for at in np.flatnonzero(row)} == names
+SOME_SETS = st.lists(st.sets(st.sampled_from("abc")), min_size=1, max_size=40)
+
+
+@given(SOME_SETS, st.lists(st.sets(st.sampled_from("abde")), max_size=9))
+def test_targets_say_which_labels_a_row_has(train, more):
+    train, test = [{"c"}, *train], [{"c"}, *more]
+    held = [write_labels(names) for names in (*train, *test)]
+    splits = {"train": np.arange(len(train)), "test": np.arange(len(train), len(held))}
+    labels = fit_labels("labels", held, splits)
+    targets = label_set_targets(held, splits, labels)
+    assert labels.known == tuple(sorted(set().union(*train)))
+    assert targets.shape == (len(held), len(labels.known) + len(labels.unknown["test"]))
+    assert not targets[splits["train"], len(labels.known) :].any()
+    for names, row in zip((*train, *test), targets, strict=True):
+        assert {labels.in_split("test")[at] for at in np.flatnonzero(row)} == names
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=120))
@@ -244,7 +253,10 @@ def test_a_column_without_any_list_is_an_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("sets", "words"),
-    [([[]], "no sample has a label"), ([["cat", "dog"]], "have the same labels, `cat`, `dog`")],
+    [
+        ([[]], "no training sample has a label"),
+        ([["cat", "dog"]], "have the same labels, `cat`, `dog`"),
+    ],
 )
 def test_nothing_to_learn_is_an_error(tmp_path, sets, words):
     rows(tmp_path / "a.jsonl", sets)
@@ -266,9 +278,32 @@ def test_the_audit_looks_at_each_label(tmp_path):
     data = "source: table, path: ., label: labels, multi_label: true"
     found = prepared(tmp_path, data, TEXTS)
     assert kinds(found)["label_typo"].rows == ("Cat ", "cat")
-    assert kinds(found)["untrained_class"].rows == ("owl",)
-    # As with one label, the network has an output for it.
-    assert found.labels == ("Cat ", "cat", "dog", "owl")
+    lost = kinds(found)["untrained_class"]
+    assert lost.rows == ("owl",)
+    assert "`owl` (5 test); such labels count as missed, and the log loss leaves" in lost.message
+
+
+def test_labels_are_those_of_the_training_split(tmp_path):
+    rows(tmp_path / "train.jsonl", [["cat"], ["dog"], []])
+    rows(tmp_path / "val.jsonl", [["cat", "asp"], ["dog"], ["cat", "gnu"]], 9, first=1000)
+    rows(tmp_path / "test.jsonl", [["cat", "owl"], ["dog"]], 10, first=2000)
+    data = "source: table, path: ., label: labels, multi_label: true"
+    found = prepared(tmp_path, data, TEXTS)
+    assert (found.labels, found.num_outputs) == (("cat", "dog"), 2)
+    dataset, test = found.dataset(), found.test()
+    assert dataset.train.targets.shape[1] == 2
+    assert (dataset.validation.unknown, test.unknown) == (("asp", "gnu"), ("owl",))
+    assert dataset.validation.targets.sum(axis=0).tolist() == [6, 3, 3, 3]
+    assert test.targets.sum(axis=0).tolist() == [5, 5, 5]
+    assert len(found.record["training_counts"]) == 2
+
+
+def test_training_texts_that_all_have_the_same_labels_are_refused(tmp_path):
+    rows(tmp_path / "train.jsonl", [["cat"]])
+    rows(tmp_path / "test.jsonl", [["cat"], ["dog"]], 10, first=1000)
+    data = "source: table, path: ., label: labels, multi_label: true"
+    with pytest.raises(DataError, match="all training samples have the same labels, `cat`"):
+        prepared(tmp_path, data, TEXTS)
 
 
 def test_a_frequent_and_a_rare_label_are_told_without_a_loss_that_weighs(tmp_path):
@@ -303,7 +338,7 @@ def test_halves_of_signs_are_kept_as_their_escapes(tmp_path):
 # -- another table for a model that exists ---------------------------------------------------
 
 
-def of_model(tmp_path, path, **update):
+def of_model(tmp_path, path, observe=silent, **update):
     """Return a path as data for a model of the labels `cat` and `dog`."""
     rows(tmp_path / "a.jsonl")
     found = prepared(tmp_path, TABLE, TEXTS)
@@ -311,7 +346,7 @@ def of_model(tmp_path, path, **update):
         path,
         input=found.input,
         labels=("cat", "dog"),
-        observe=silent,
+        observe=observe,
         like=recipe(TABLE, TEXTS).data.model_copy(update=update),
         target="labels",
     )[0]
@@ -323,11 +358,20 @@ def test_other_data_is_read_as_the_models_own(tmp_path):
     assert found.targets.tolist() == [[True, False], [False, False]] * 3
 
 
-def test_a_label_that_the_model_does_not_know_is_an_error(tmp_path):
+def test_labels_that_the_model_does_not_know_stay_and_are_said(tmp_path):
     rows(tmp_path / "b.jsonl", [["cat"], ["cat", "cow"]], 6)
-    with pytest.raises(DataError, match="doesn't know the label `cow`") as caught:
+    notes, observe = noted()
+    found = of_model(tmp_path, tmp_path / "b.jsonl", observe)
+    assert found.unknown == ("cow",)
+    assert found.targets.tolist() == [[True, False, False], [True, False, True]] * 3
+    (note,) = notes
+    assert "doesn't know 1 of the labels: `cow` (3); such labels count as missed" in note
+
+
+def test_data_without_any_label_that_the_model_knows_is_refused(tmp_path):
+    rows(tmp_path / "b.jsonl", [["cow"], ["emu"], []], 6)
+    with pytest.raises(DataError, match=r"is no label that the model knows: .* `cow`, `emu`"):
         of_model(tmp_path, tmp_path / "b.jsonl")
-    assert caught.value.where == "b.jsonl:2"
 
 
 def test_what_is_no_table_is_an_error(tmp_path):

@@ -47,7 +47,48 @@ def test_a_class_that_training_never_sees_is_named(tmp_path):
     folder(tmp_path / "pets" / "test", classes=("cat", "emu"), each=3, first=50)
     found = findings(prepared(tmp_path, "source: folder, path: pets"))["untrained_class"]
     assert found.rows == ("emu",)
-    assert "`emu` (3)" in found.message
+    assert "`emu` (3 test); such images count as wrong" in found.message
+
+
+def test_classes_are_those_of_the_training_split(tmp_path):
+    folder(tmp_path / "pets" / "train", each=6)
+    folder(tmp_path / "pets" / "val", classes=("asp", "cat", "emu"), each=2, first=50)
+    folder(tmp_path / "pets" / "test", classes=("Cat", "cat", "emu"), each=3, first=80)
+    found = prepared(tmp_path, "source: folder, path: pets")
+    assert (found.labels, found.num_outputs) == (("cat", "dog"), 2)
+    dataset, test = found.dataset(), found.test()
+    # Each split numbers what it has beyond the model's classes behind them.
+    assert dataset.train.unknown == ()
+    assert dataset.validation.unknown == ("asp", "emu")
+    assert dataset.validation.targets.tolist() == [2, 2, 0, 0, 3, 3]
+    assert test.unknown == ("Cat", "emu")
+    assert sorted(test.targets.tolist()) == [0, 0, 0, 2, 2, 2, 3, 3, 3]
+    assert {name: sum(counts) for name, counts in found.counts.items()} == {
+        "train": 12,
+        "validation": 6,
+        "test": 9,
+    }
+    lost = findings(found)["untrained_class"].message
+    assert "3 classes have no image in the training split" in lost
+    assert "`Cat` (3 test), `asp` (2 validation), `emu` (2 validation, 3 test)" in lost
+    assert "`Cat` (3), `cat`" in findings(found)["label_typo"].message
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_split_without_any_class_of_training_is_refused(tmp_path, split):
+    folder(tmp_path / "pets" / "train", each=6)
+    folder(tmp_path / "pets" / split, classes=("Katze", "Hund"), each=3, first=50)
+    wanted = rf"the {split}\w* split has no label that training has: .* `Hund`, `Katze`"
+    with pytest.raises(DataError, match=wanted):
+        prepared(tmp_path, "source: folder, path: pets")
+
+
+def test_one_class_in_training_is_refused_whatever_the_others_have(tmp_path):
+    folder(tmp_path / "pets" / "train", classes=("cat",))
+    folder(tmp_path / "pets" / "test", each=3, first=50)
+    with pytest.raises(DataError, match="all training samples have one label, `cat`") as raised:
+        prepared(tmp_path, "source: folder, path: pets")
+    assert "at least two classes" in raised.value.fix
 
 
 def test_samples_without_a_label_are_left_out(tmp_path):
@@ -123,15 +164,9 @@ def test_a_clean_folder_has_no_findings(tmp_path):
     assert prepared(tmp_path, "source: folder, path: pets").report.findings == ()
 
 
-WRONG = [
-    (("cat",), "all samples have one label"),
-    (("cat", "dog"), "none of the"),
-]
-
-
 def test_one_class_is_refused(tmp_path):
     folder(tmp_path / "pets", classes=("cat",))
-    with pytest.raises(DataError, match="all samples have one label, `cat`"):
+    with pytest.raises(DataError, match="all training samples have one label, `cat`"):
         prepared(tmp_path, "source: folder, path: pets")
 
 
@@ -199,8 +234,24 @@ def test_labelled_data_is_mapped_to_a_models_labels(tmp_path):
     )
     assert split.targets.tolist() == [1, 1, 1, 0, 0, 0]
     assert mark.startswith("sha256:")
-    with pytest.raises(DataError, match="doesn't know the label `dog`"):
-        labelled_split(tmp_path / "pets", input=known.input, labels=("cat", "dogs"), observe=silent)
+
+
+def test_labels_that_a_model_does_not_know_stay_and_are_said(tmp_path):
+    folder(tmp_path / "pets", each=3)
+    known = prepared(folder(tmp_path / "x", each=20, first=100).parent, "source: folder, path: x")
+    said = []
+    split, _ = labelled_split(
+        tmp_path / "pets", input=known.input, labels=("cat", "dogs"), observe=said.append
+    )
+    assert split.unknown == ("dog",)
+    assert split.targets.tolist() == [0, 0, 0, 2, 2, 2]
+    (note,) = [item.note for item in said if item.note]
+    assert "doesn't know 1 of the labels: `dog` (3); such images count as wrong" in note
+    assert note.endswith(". Perhaps `dogs` by `dog` is meant")
+    with pytest.raises(DataError, match="there is no label that the model knows") as raised:
+        labelled_split(tmp_path / "pets", input=known.input, labels=("a", "b"), observe=silent)
+    assert raised.value.why == "Known are `a`, `b`"
+    assert raised.value.where == str(tmp_path / "pets")
 
 
 def photograph(number, side=64):

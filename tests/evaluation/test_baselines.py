@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
@@ -164,3 +166,23 @@ def test_very_many_classes_leave_the_features_out() -> None:
     found = measure_baselines(many, many, fingerprint="data", observe=notes.append)
     assert {record.subject for record in found} == {"baseline:majority", "baseline:centroid"}
     assert any("100,000 classes are too many" in item.note for item in notes)
+
+
+def test_classes_that_training_has_none_of_count_as_wrong() -> None:
+    train, samples = striped(200, seed=0), striped(80, seed=1, name="test")
+    targets = samples.targets.copy()
+    targets[:20] = 3
+    asked = replace(samples, targets=targets, unknown=("emu", "owl"))
+    plain = {
+        (item.subject, item.metric): item
+        for item in measure_baselines(train, samples, fingerprint="d")
+    }
+    found = {
+        (item.subject, item.metric): item
+        for item in measure_baselines(train, asked, fingerprint="d")
+    }
+    assert found.keys() == plain.keys()
+    hog = found["baseline:hog", "accuracy"]
+    assert hog.n == 80
+    assert hog.value == pytest.approx(0.75, abs=0.05)
+    assert plain["baseline:hog", "accuracy"].value > 0.95

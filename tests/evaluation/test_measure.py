@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -155,3 +156,56 @@ def test_what_cannot_be_measured_is_refused() -> None:
     other = Remembered(np.zeros((4, 3), np.float32), ("a", "b"))
     with pytest.raises(DataError, match=r"shape \[4, 3\] for 4 samples and 2 labels"):
         measured(other, targets)
+
+
+# -- classes that training has none of -------------------------------------------------------
+
+
+def with_unknown() -> tuple[Remembered, Measurement]:
+    """Measure 60 samples of three classes, 12 of which are of one that the model doesn't know."""
+    targets = np.arange(60) % 2
+    model = model_of(targets, num_classes=2)
+    targets[:12] = 2
+    samples = replace(numbered(targets), unknown=("<emu>",))
+    return model, measure(model, samples, fingerprint="data", place=PLACE)
+
+
+def test_unknown_classes_count_as_wrong_and_are_listed() -> None:
+    model, found = with_unknown()
+    hits = int((model.logits.argmax(axis=1) == np.arange(60) % 2)[12:].sum())
+    overall = figures(found)
+    assert overall["accuracy"].value == pytest.approx(hits / 60)
+    assert overall["accuracy"].n == 60
+    assert "12 are of classes that aren't in training, and count as wrong" in (
+        overall["accuracy"].method
+    )
+    # With two classes the right one is always among five, unless it is none of them.
+    assert overall["top5_accuracy"].value == pytest.approx(48 / 60)
+    assert overall["top5_accuracy"].high < 1
+    for metric in ("f1_macro", "recall_macro", "accuracy", "log_loss", "calibration_error"):
+        assert overall[metric].low < overall[metric].value < overall[metric].high, metric
+    assert overall["recall_macro"].value == pytest.approx(found.classes.recall[:2].sum() / 3)
+    assert (found.labels, found.names) == (("class 0", "class 1"), ("class 0", "class 1", "<emu>"))
+    recall = Ledger(found.evidence).find("recall", slice="label=<emu>")
+    assert recall is not None
+    assert (recall.value, recall.n) == (0.0, 12)
+    assert "not in training, so never predicted" in recall.method
+    assert found.confusion.dense()[2, 2] == 0
+    assert found.confusion.dense()[2].sum() == 12
+    json.dumps([record.to_json() for record in found.evidence], allow_nan=False)
+
+
+def test_the_log_loss_leaves_unknown_classes_out_and_says_so() -> None:
+    model, found = with_unknown()
+    record = figures(found)["log_loss"]
+    assert record.value == pytest.approx(metrics.log_loss(model.logits[12:], np.arange(48) % 2))
+    assert record.n == 48
+    assert "without 12 samples of classes that aren't in training" in record.method
+
+
+def test_samples_of_unknown_classes_alone_have_no_log_loss() -> None:
+    model = model_of(np.arange(8) % 2, num_classes=2)
+    samples = replace(numbered(np.full(8, 2)), unknown=("emu",))
+    found = figures(measure(model, samples, fingerprint="data", place=PLACE))
+    assert "log_loss" not in found
+    assert found["accuracy"].value == 0.0

@@ -95,3 +95,26 @@ def test_no_label_anywhere_is_measured_without_a_division_by_zero() -> None:
     found = sets_of(np.full((5, 3), -1.0), np.zeros((5, 3), dtype=np.bool_))
     overall = {record.metric: record.value for record in found.evidence if not record.slice}
     assert (overall["exact_match"], overall["f1_micro"], overall["f1_macro"]) == (1.0, 0.0, 0.0)
+
+
+def test_unknown_labels_count_as_missed_and_are_listed() -> None:
+    random = np.random.default_rng(2)
+    targets = random.random((200, 4)) < 0.4
+    outputs = random.normal(size=(200, 3)) + np.where(targets[:, :3], 1.0, -1.0)
+    samples = replace(numbered(targets), unknown=("new",))
+    model = Remembered(outputs.astype(np.float32), LABELS)
+    found = measure_scores(model, samples, SETS, fingerprint="data", place=Place("here"))
+    overall = {record.metric: record for record in found.evidence if not record.slice}
+    chosen = np.pad(outputs >= 0, ((0, 0), (0, 1)))
+    assert overall["exact_match"].value == (chosen == targets).all(axis=1).mean()
+    lost = int(targets[:, 3].sum())
+    assert overall["log_loss"].n == 200 - lost
+    assert f"without {lost} samples of classes that aren't in training" in (
+        overall["log_loss"].method
+    )
+    assert "without" not in overall["exact_match"].method
+    (recall,) = (
+        item for item in found.evidence if item.metric == "recall" and item.slice == "label=new"
+    )
+    assert (recall.value, recall.n) == (0.0, lost)
+    assert found.names == (*LABELS, "new")

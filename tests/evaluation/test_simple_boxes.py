@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,3 +55,14 @@ def test_a_draw_without_a_box_counts_for_nothing():
     (found, _) = average_boxes(train, samples, TASK, ("cat",), fingerprint="sha256:1")
     drawn = int(found.method.split()[-2].replace(",", ""))
     assert 500 < drawn < 900  # (2/3)³ of a thousand draw nothing but the empty images.
+
+
+def test_boxes_of_an_unknown_class_count_as_missed():
+    train = split("train", [(0, (0, 0, 8, 8))])
+    samples = split("test", [(0, (0, 0, 8, 8))], [(1, (0, 0, 8, 8))])
+    samples = replace(samples, unknown=("emu",))
+    figures = average_boxes(train, samples, TASK, ("cat",), fingerprint="sha256:1")
+    known = split("test", [(0, (0, 0, 8, 8))], [])
+    both = average_boxes(train, known, TASK, ("cat",), fingerprint="sha256:1")
+    for one, other in zip(figures, both, strict=True):
+        assert one.value == pytest.approx(other.value / 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.naive_bayes import MultinomialNB
@@ -92,3 +94,22 @@ def test_too_many_labels_for_the_words_are_said(monkeypatch: pytest.MonkeyPatch)
     )
     assert {item.subject for item in evidence} == {"baseline:frequent"}
     assert any("`words` is left out: 3 labels are too many" in note for note in notes)
+
+
+def test_unknown_labels_count_as_missed() -> None:
+    (texts, targets), (asked, wanted) = drawn(1), drawn(2, 25)
+    more = np.arange(25)[:, None] % 3 == 0
+    samples = split_of(asked, np.concatenate([wanted, more], axis=1), "test")
+    train = split_of(texts, targets)
+    plain = label_set_baselines(
+        train, split_of(asked, wanted, "test"), TASK, LABELS, fingerprint="data"
+    )
+    found = label_set_baselines(
+        train, replace(samples, unknown=("new",)), TASK, LABELS, fingerprint="data"
+    )
+    assert [item.subject for item in found] == [item.subject for item in plain]
+    for one, other in zip(found, plain, strict=True):
+        if one.metric == "f1_macro":  # Of a fourth label nothing is found.
+            assert one.value == pytest.approx(other.value * 3 / 4)
+        if one.metric == "log_loss":
+            assert one.n == 16

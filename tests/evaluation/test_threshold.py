@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -92,3 +94,12 @@ def test_a_class_that_isnt_there_is_refused():
         choose_threshold(
             Model(), split("validation", [0.1], [0]), label="sick", at_least=0.9, fingerprint="v"
         )
+
+
+def test_classes_that_the_model_does_not_know_are_others():
+    validation = replace(split("validation", [0.9, 0.95], [1, 2]), unknown=("lost",))
+    chosen = choose_threshold(Model(), validation, label="sick", at_least=1.0, fingerprint="v")
+    assert chosen.value == pytest.approx(0.9)
+    test = replace(split("test", [0.95, 0.92], [1, 2]), unknown=("lost",))
+    recall, precision = measure_threshold(Model(), test, chosen, fingerprint="t", place=PLACE)
+    assert (recall.value, recall.n, precision.value, precision.n) == (1.0, 1, 0.5, 2)

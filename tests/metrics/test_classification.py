@@ -215,3 +215,41 @@ def test_no_samples_are_refused() -> None:
         metrics.calibration_error(metrics.reliability(np.zeros(0), np.zeros(0, dtype=bool)))
     with pytest.raises(DataError, match="no samples"):
         metrics.number_sums(np.zeros(0), np.zeros(0))
+
+
+# -- classes that no output stands for -------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["macro", "weighted"])
+def test_unknown_classes_are_mistakes_and_count_in_averages_as_in_scikit_learn(kind: str) -> None:
+    outputs, targets = sample(5)
+    targets[:40], targets[40:55] = 7, 8
+    found = metrics.outcomes(outputs, targets, unknown=2)
+    assert found.hits.mean() == (outputs.argmax(axis=1) == targets).mean()
+    cells = metrics.confusion(found.predicted, targets, num_classes=9)
+    scores = metrics.class_scores(cells)
+    assert scores.support[7:].tolist() == [40, 15]
+    assert scores.recall[7:].tolist() == scores.f1[7:].tolist() == [0.0, 0.0]
+    values = metrics.averages(scores.hits, scores.predicted, scores.support)
+    wanted = reference.f1_score(targets, found.predicted, average=kind, zero_division=0)
+    assert values[f"f1_{kind}"] == pytest.approx(wanted, abs=CLOSE)
+
+
+def test_unknown_classes_are_among_no_first_answers_and_have_no_loss() -> None:
+    outputs, targets = sample(6, num_classes=3)
+    known = metrics.log_loss(outputs[30:], targets[30:])
+    targets[:30] = 3
+    found = metrics.outcomes(outputs, targets, unknown=1)
+    assert (found.ranks[:30] == metrics.NEVER).all()
+    assert (found.ranks < 5).sum() == len(targets) - 30
+    assert np.isinf(found.losses[:30]).all()
+    assert metrics.mean_loss(found.losses) == {"log_loss": pytest.approx(known, abs=CLOSE)}
+    assert metrics.mean_loss(found.losses[:30]) == {}
+    joined = metrics.join([found.take(np.arange(20)), found.take(np.arange(20, 400))])
+    np.testing.assert_array_equal(joined.losses, found.losses)
+
+
+def test_more_classes_than_are_said_to_be_unknown_are_refused() -> None:
+    outputs, targets = sample(7, num_classes=3)
+    with pytest.raises(DataError, match="from 0 to 3, and these from 0 to 4"):
+        metrics.outcomes(outputs, np.where(targets == 1, 4, targets), unknown=1)

@@ -245,3 +245,15 @@ def test_overlap_equals_counting_pixels(first, second):
             either = cells(one) | cells(two)
             expected = len(cells(one) & cells(two)) / len(either) if either else 0.0
             assert found[a, b] == pytest.approx(expected)
+
+
+def test_a_class_that_is_never_answered_counts_with_a_precision_of_0():
+    """Training had none of it; the network has no output for it, and its boxes are all missed."""
+    found = statistics([row(0)], [0], [0.9], [row(0), row(1)], [0, 1], num_classes=2)
+    known = average_precision(statistics([row(0)], [0], [0.9], [row(0)], [0], num_classes=1))
+    both = average_precision(found)
+    assert known.map_50 == 1.0
+    assert both.by_class_50.tolist() == [1.0, 0.0]
+    assert (both.map_50, both.map_50_95) == (0.5, 0.5)
+    drawn = resampled(found, np.zeros((3, 1), dtype=np.int64))
+    assert drawn.map_50.tolist() == [0.5, 0.5, 0.5]

@@ -122,3 +122,30 @@ def test_nothing_is_measured_of_no_samples() -> None:
     found = metrics.label_outcomes(np.empty((0, 2)), np.empty((0, 2), dtype=np.bool_))
     with pytest.raises(DataError, match="no samples"):
         metrics.exact_match(found)
+
+
+# -- labels that no output stands for --------------------------------------------------------
+
+
+def test_unknown_labels_are_missed_as_scikit_learn_counts_them() -> None:
+    outputs, targets = sample(5)
+    more = np.random.default_rng(5).random((len(targets), 2)) < 0.2
+    wanted = np.concatenate([targets, more], axis=1)
+    found = metrics.label_outcomes(outputs, wanted, unknown=2)
+    chosen = np.pad(outputs >= 0, ((0, 0), (0, 2)))
+    counts = metrics.label_counts(found)
+    assert metrics.exact_match(found) == reference.accuracy_score(wanted, chosen)
+    micro = reference.f1_score(wanted, chosen, average="micro")
+    macro = reference.f1_score(wanted, chosen, average="macro", zero_division=0)
+    assert metrics.f1_micro(*counts) == pytest.approx(micro, abs=CLOSE)
+    assert metrics.averages(*counts)["f1_macro"] == pytest.approx(macro, abs=CLOSE)
+
+
+def test_samples_with_an_unknown_label_have_no_loss() -> None:
+    outputs, targets = sample(6)
+    more = np.zeros((len(targets), 1), dtype=bool)
+    more[:30] = True
+    found = metrics.label_outcomes(outputs, np.concatenate([targets, more], axis=1), unknown=1)
+    known = metrics.label_outcomes(outputs[30:], targets[30:]).losses
+    assert np.isinf(found.losses[:30]).all()
+    np.testing.assert_allclose(found.losses[30:], known)

@@ -89,20 +89,26 @@ def story(
     targets: dict[str, str] | None = None,
     compared: bool = True,
     pictures: NDArray[np.uint8] | None = None,
+    unknown: tuple[str, ...] = (),
     **changes: Any,
 ) -> Story:
-    """Return a story of a model whose right answer stands out by `sure`."""
+    """Return a story of a model whose right answer stands out by `sure`.
+
+    Of the labels it doesn't know the last samples have one each.
+    """
     random = np.random.default_rng(0)
     truth = np.arange(count, dtype=np.int64) % len(labels)
     outputs = random.normal(size=(count, len(labels))).astype(np.float32)
     outputs[np.arange(count), truth] += sure
+    if unknown:
+        truth[-len(unknown) :] = len(labels) + np.arange(len(unknown))
     numbers = np.arange(count, dtype=np.int64)
     numbered = numbers.reshape(-1, 1, 1, 1)
     if pictures is None:
         pictures = random.integers(0, 256, (count, side, side, channels), dtype=np.uint8)
     found = measure(
         Answers(tuple(labels), outputs),
-        Split(split, numbered, numbers, truth),
+        Split(split, numbered, numbers, truth, unknown=unknown),
         fingerprint="sha256:1",
         place=Place(HARDWARE, "onnxruntime 1, 2 threads", 2),
     )

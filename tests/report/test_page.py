@@ -543,3 +543,14 @@ def test_of_sets_of_labels_each_is_shown_and_none_becomes_a_tag() -> None:
     assert "as they come" not in section(text, "mistakes")
     assert "just their labels" in plain(text)
     assert 'id="confusion"' not in text
+
+
+def test_classes_that_training_has_none_of_are_told() -> None:
+    told = story(unknown=("<emu>",))
+    text = page(told)
+    assert "It can't know “<emu>”, as training had none of it" in plain(text)
+    assert "tells 3 classes apart" in plain(text)
+    assert "<emu> never predicted: not in training" in section(text, "classes")
+    assert "&lt;emu&gt; taken for" in text
+    assert "<emu>" not in text
+    assert "never predicted" not in page(story())

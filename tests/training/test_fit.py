@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import math
 import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -298,3 +301,26 @@ def test_a_run_killed_before_its_first_checkpoint_starts_its_history_anew(tmp_pa
         kept.rmdir()
     _, report = small.trained(tmp_path, epochs=5)
     assert len(read_lines(tmp_path / "metrics.jsonl")) == len(report.history) == 5
+
+
+def test_validation_samples_of_classes_that_training_has_none_of_count_as_wrong(tmp_path):
+    data = small.dataset()
+    targets = data.validation.targets.copy()
+    targets[:30] = 4
+    strange = replace(data.validation, targets=targets, unknown=("y", "z"))
+    one, plain = small.trained(tmp_path / "a", epochs=3, data=data, select="last")
+    other, report = small.trained(
+        tmp_path / "b", epochs=3, data=replace(data, validation=strange), select="last"
+    )
+    assert small.equal(one.network, other.network)
+    for record, before in zip(report.history, plain.history, strict=True):
+        assert math.isfinite(record["val_log_loss"])
+        assert record["val_accuracy"] <= before["val_accuracy"] <= record["val_accuracy"] + 0.5
+
+
+def test_without_a_validation_sample_of_a_known_class_nothing_breaks(tmp_path):
+    data = small.dataset()
+    nothing = replace(data.validation, targets=np.full(60, 3), unknown=("z",))
+    _, report = small.trained(tmp_path, epochs=2, data=replace(data, validation=nothing))
+    assert [record["val_accuracy"] for record in report.history] == [0.0, 0.0]
+    assert report.chosen == 0

@@ -2,7 +2,9 @@
 
 Each task's data are prepared twice, with the same training samples and with other validation and
 test samples: louder, brighter, in other words, with larger numbers. What training starts from, and
-what the model file will hold of the data, must be the same to the last bit.
+what the model file will hold of the data, must be the same to the last bit. Where a task has
+labels, it is then trained beside labels in the other splits that training has none of, to the same
+weights.
 """
 
 from __future__ import annotations
@@ -14,13 +16,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from torch import nn
 
+from modelwright.data import Prepared
+from modelwright.data.labels import LABELLED
 from modelwright.data.waves import as_wav
+from modelwright.models.candidate import Candidate
 from modelwright.pipeline.asking import Asked
 from modelwright.pipeline.starting import first_candidate
 from modelwright.recipe import parse_recipe
-from modelwright.run import silent
-from modelwright.tasks import TASKS
+from modelwright.run import Run, silent
+from modelwright.tasks import TASKS, task_of
+from modelwright.training import fit
 from tests.data.making import picture, prepared
 
 RATE, SIDE = 8000, 12
@@ -90,26 +97,48 @@ CASES = {
 }
 
 
-def write(folder: Path, columns, *, strange: bool) -> None:
+OTHER_LABELS = {
+    "image-classification": {"label": lambda at: "0"},
+    "text-classification": {"label": lambda at: "0"},
+    "multi-label": {"label": lambda at: ["0", "a", "zebra"]},
+    "audio-classification": {"label": lambda at: "0"},
+    "object-detection": {
+        "boxes": lambda at: [
+            {"label": name, "x1": 1, "y1": 1, "x2": 6, "y2": 6} for name in ("0", "b")
+        ]
+    },
+}
+"""What every fourth sample of validation and test gets: labels that stand before those of training
+in the alphabet, so that counting them in would number all anew."""
+
+
+def write(folder: Path, columns, *, strange: bool = False, others=None) -> None:
     folder.mkdir(parents=True)
     for split, first, count in (("train", 0, 40), ("val", 100, 12), ("test", 200, 12)):
         rows = range(first, first + count)
         other = strange and split != "train"
         cells = {name: [make(at, other) for at in rows] for name, make in columns.items()}
+        for name, make in (others or {}).items() if split != "train" else ():
+            cells[name] = [make(at) if at % 4 == 0 else cells[name][at - first] for at in rows]
         pq.write_table(pa.table(cells), folder / f"{split}.parquet")
 
 
-def begin(base: Path, case: str, *, strange: bool):
+def begin(base: Path, case: str, **changes):
     more, columns, sections = CASES[case]
     task = "text-classification" if case == "multi-label" else case
-    write(base / "tables", columns, strange=strange)
+    write(base / "tables", columns, **changes)
     source = "boxes" if task == "object-detection" else "table"
     section = ", ".join(part for part in (f"source: {source}, path: tables", more) if part)
-    rest = f"task: {task}\nresources: {{device: cpu, threads: 1}}\n{sections}"
+    # The last epoch is shipped: which is best is for validation to say.
+    rest = (
+        f"task: {task}\nresources: {{device: cpu, threads: 1}}\n{sections}"
+        "train: {epochs: 2, batch_size: 8, precision: fp32, select: last}\n"
+    )
     found = prepared(base, section, rest)
     recipe = parse_recipe(f"version: 1\ndata: {{{section}}}\n{rest}", where="recipe.yaml")
     asked = Asked(recipe, base=base)
-    return found, first_candidate(asked, found, asked.run_in(base, observe=silent))
+    context = asked.run_in(base / "run", observe=silent)
+    return found, first_candidate(asked, found, context), asked, context
 
 
 def test_every_task_is_here():
@@ -118,8 +147,8 @@ def test_every_task_is_here():
 
 @pytest.mark.parametrize("case", CASES)
 def test_only_the_training_split_is_learnt_from(tmp_path, case):
-    plain, first = begin(tmp_path / "plain", case, strange=False)
-    strange, second = begin(tmp_path / "strange", case, strange=True)
+    plain, first, *_ = begin(tmp_path / "plain", case)
+    strange, second, *_ = begin(tmp_path / "strange", case, strange=True)
     test = plain.test()
     assert test is not None
     assert plain.fingerprint("test") != strange.fingerprint("test")
@@ -129,7 +158,39 @@ def test_only_the_training_split_is_learnt_from(tmp_path, case):
     assert first.labels == second.labels
     assert first.architecture == second.architecture
     assert (plain.mean, plain.std) == (strange.mean, strange.std)
-    weights, others = first.network.state_dict(), second.network.state_dict()
+    require_equal(first.network, second.network)
+
+
+def require_equal(one: nn.Module, other: nn.Module) -> None:
+    weights, others = one.state_dict(), other.state_dict()
     assert weights.keys() == others.keys()
     for name, tensor in weights.items():
         assert torch.equal(tensor, others[name]), name
+
+
+def trained(found: Prepared, first: Candidate, asked: Asked, context: Run):
+    recipe = asked.recipe
+    torch.set_num_threads(1)
+    return fit(
+        first, recipe.train, found.dataset(), context, task=task_of(recipe), augment=recipe.augment
+    )
+
+
+def test_every_task_with_labels_is_here():
+    named = {task.name for task in TASKS.values() if task.target in LABELLED}
+    assert {*OTHER_LABELS} == named | {"multi-label"}
+
+
+@pytest.mark.parametrize("case", OTHER_LABELS)
+def test_labels_of_other_splits_are_not_learnt(tmp_path, case):
+    plain = begin(tmp_path / "plain", case)
+    other = begin(tmp_path / "other", case, others=OTHER_LABELS[case])
+    assert plain[0].labels == other[0].labels == ("a", "b")
+    assert plain[1].labels == other[1].labels == ("a", "b")
+    assert plain[1].architecture == other[1].architecture
+    assert "0" in other[0].dataset().validation.unknown
+    assert "0" in other[0].test().unknown
+    (first, before), (second, after) = trained(*plain), trained(*other)
+    require_equal(first.network, second.network)
+    losses = [[record["train_loss"] for record in report.history] for report in (before, after)]
+    assert losses[0] == losses[1]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.data.hashing import THUMBNAIL
-from modelwright.data.label_sets import labels_of
+from modelwright.data.labels import BECOMES, LABELLED, count_labels, labels_of, shown_unknown
 from modelwright.data.listing import Kind
 from modelwright.data.near import LEAST_LIKENESS, LEAST_LIKENESS_TINY, near_pairs
 from modelwright.data.store import Store
@@ -82,7 +82,8 @@ def audit(
     if has_labels:
         labels = [labels_of(item, target) for item in held]
         findings += _labels(store, labels, weighs=target == "label")
-        findings += _unlearnable(splits, labels, store.kind)
+    if target in LABELLED:
+        findings += _unlearnable(splits, held, store.kind, target)
     findings += _MIXTURES[store.kind](store, used)
     same = _identical(store, used)
     findings += _duplicates(
@@ -199,28 +200,20 @@ def _labels(store: Store, labels: Sequence[tuple[str, ...]], *, weighs: bool) ->
 
 
 def _unlearnable(
-    splits: Mapping[str, Rows], labels: Sequence[tuple[str, ...]], kind: Kind
+    splits: Mapping[str, Rows], held: Sequence[str], kind: Kind, target: Target
 ) -> Iterator[Finding]:
     """Yield the classes that are tested and can't be learned, since training has none of them."""
-    learned = {label for row in splits["train"].tolist() for label in labels[row]}
-    others = Counter(
-        label
-        for name, rows in splits.items()
-        if name != "train"
-        for row in rows.tolist()
-        for label in labels[row]
-    )
-    lost = sorted(set(others) - learned)
+    counts = count_labels(target, held, splits)
+    lost, shown = shown_unknown(counts, counts["train"])
     if not lost:
         return
-    shown = ", ".join(f"`{label}` ({others[label]:,})" for label in lost[:_SHOWN])
-    more = f" and {len(lost) - _SHOWN:,} more" if len(lost) > _SHOWN else ""
+    thing = "box" if target == "boxes" else kind
     yield Finding(
         kind="untrained_class",
         severity="warning",
         rows=tuple(lost[:_LISTED]),
-        message=f"{len(lost):,} {'class has' if len(lost) == 1 else 'classes have'} no {kind} in "
-        f"the training split, and can't be learned: {shown}{more}",
+        message=f"{len(lost):,} {'class has' if len(lost) == 1 else 'classes have'} no {thing} in "
+        f"the training split, and can't be learned: {shown}; {BECOMES[target].format(kind)}",
         fix="Give the training split some of each, or take the class out",
     )
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from modelwright.data.coco import MOST_PIXELS, CocoData, parse_coco
 from modelwright.data.folder import SUFFIXES
+from modelwright.data.labels import write_boxes
 from modelwright.data.listing import SPLITS, Listing, find_path, read_file
 from modelwright.data.table import (
     columns_of,
@@ -26,7 +27,6 @@ from modelwright.data.table import (
     is_table_folder,
     list_table,
 )
-from modelwright.data.targets import write_boxes
 from modelwright.data.voc import parse_voc
 from modelwright.errors import DataError
 from modelwright.files import digest, json_digest

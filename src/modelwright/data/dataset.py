@@ -31,6 +31,9 @@ class Split:
     targets: Any
     pairs: Callable[[], tuple[list[str], list[str]]] | None = None
     """Of texts that are written from others: returns those given and those wanted, in order."""
+    unknown: tuple[str, ...] = ()
+    """The labels of these samples that training has none of. No output of a network stands for
+    them; in targets their numbers go on behind those of the labels that are learnt."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -38,7 +41,8 @@ class Split:
     def part(self, positions: slice) -> Split:
         """Return some of the samples as a split of their own."""
         targets = taken(self.targets, np.arange(len(self))[positions])
-        return Split(self.name, self.inputs, self.rows[positions], targets)
+        rows = self.rows[positions]
+        return Split(self.name, self.inputs, rows, targets, unknown=self.unknown)
 
     @property
     def pixels(self) -> NDArray[np.uint8]:

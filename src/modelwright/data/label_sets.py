@@ -1,4 +1,4 @@
-"""Samples with several labels or none: how their cells are read, kept, split and made targets."""
+"""Samples with several labels or none: how their cells are read, kept and split."""
 
 from __future__ import annotations
 
@@ -127,11 +127,6 @@ def read_labels(held: str) -> tuple[str, ...]:
     return tuple(json.loads(held)) if held else ()
 
 
-def labels_of(held: str, target: Target) -> tuple[str, ...]:
-    """Return the labels in what was read of a sample: one, or all of a set."""
-    return read_labels(held) if target == "labels" else (held,)
-
-
 def renamed(held: str, names: Mapping[str, str], target: Target) -> str:
     """Return what was read of a sample, with its labels under other names."""
     if target == "labels" and held:
@@ -139,7 +134,7 @@ def renamed(held: str, names: Mapping[str, str], target: Target) -> str:
     return names.get(held, held)
 
 
-# -- splits and targets ----------------------------------------------------------------------
+# -- splits ----------------------------------------------------------------------------------
 
 
 def strata(held: Sequence[str], usable: Rows) -> tuple[list[str], str]:
@@ -157,22 +152,3 @@ def strata(held: Sequence[str], usable: Rows) -> tuple[list[str], str]:
         f"times; the {samples:,} samples that have them are split at random"
     )
     return ["" if labels in rare else labels for labels in held], note
-
-
-def label_set_targets(
-    held: Sequence[str], splits: Mapping[str, Rows], known: tuple[str, ...] | None = None
-) -> tuple[tuple[str, ...], NDArray[np.bool_]]:
-    """Return the labels in order, and which of them each row has `[N, K]`.
-
-    Args:
-        held: what `write_labels` returned, of each row.
-        splits: the rows that are used.
-        known: the labels of a model that exists, among which all of the rows' are.
-    """
-    used = [row for rows in splits.values() for row in rows.tolist()]
-    labels = known or tuple(sorted({label for row in used for label in read_labels(held[row])}))
-    numbers = {label: number for number, label in enumerate(labels)}
-    targets = np.zeros((len(held), len(labels)), dtype=np.bool_)
-    for row in used:
-        targets[row, [numbers[label] for label in read_labels(held[row])]] = True
-    return labels, targets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from modelwright.data.audit import AuditReport, audit
 from modelwright.data.dataset import Dataset, Inputs, Split, taken
 from modelwright.data.encoding import Input, encode, fit_sound, fit_text
-from modelwright.data.label_sets import labels_of, read_labels, renamed, strata
+from modelwright.data.label_sets import read_labels, renamed, strata
+from modelwright.data.labels import LABELLED, about_unknown, read_boxes
 from modelwright.data.listing import Kind
 from modelwright.data.sources import kind_of, list_like, list_source
 from modelwright.data.splits import draw_splits, limited, root, write_splits
 from modelwright.data.store import Store, open_store
-from modelwright.data.targets import Windows, ask_of, read_boxes
-from modelwright.errors import DataError, RecipeError, nearest
+from modelwright.data.targets import Windows, ask_of
+from modelwright.errors import DataError, RecipeError
 from modelwright.recipe import Recipe
 from modelwright.recipe.data import (
     DataSpec,
@@ -48,11 +49,12 @@ class Prepared:
     store: Store
     input: Input
     labels: tuple[str, ...]
+    """Those of the training split."""
     rows: Mapping[str, Rows]
     """The rows of each split."""
     targets: Any
-    """The class number of each row, −1 where the row isn't used; its numbers `[N, D]`; or what
-    `data.targets` makes of it."""
+    """The class number of each row in its split, −1 where the row isn't used; its numbers `[N, D]`;
+    or what `data.targets` makes of it."""
     inputs: Inputs
     """A row a sample of the store: pixels `[N, H, W, C]`, or token ids or sound samples."""
     report: AuditReport
@@ -63,6 +65,8 @@ class Prepared:
     """What the targets are."""
     windows: Windows | None = None
     """Which rows of the inputs each sample gives, where one gives several."""
+    unknown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By split, the labels that it has beyond those of the training split."""
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -84,7 +88,10 @@ class Prepared:
         if not len(rows):
             return None
         pairs = _pairs(self.store, rows) if self.kind == "text" else None
-        return Split(name, self.inputs, rows, taken(self.targets, rows), pairs)
+        targets, unknown = taken(self.targets, rows), self.unknown.get(name, ())
+        if self.kind == "labels":  # Splits have more or fewer labels beyond the model's.
+            targets = targets[:, : len(self.labels) + len(unknown)]
+        return Split(name, self.inputs, rows, targets, pairs, unknown)
 
     def dataset(self) -> Dataset:
         """Return what training may see."""
@@ -116,14 +123,11 @@ class Prepared:
     def fingerprint(self, name: str) -> str:
         """Return the digest of a split's samples and targets, whatever their order."""
         rows = self.rows[name]
-        match self.kind:
-            case "label":
-                labels = [self.labels[at] for at in self.targets[rows].tolist()]
-            case "numbers":
-                labels = [json.dumps(at) for at in self.targets[rows].tolist()]
-            case _:
-                held = self.store.strings("label")
-                labels = [held[row] for row in rows.tolist()]
+        if self.kind == "numbers":
+            labels = [json.dumps(at) for at in self.targets[rows].tolist()]
+        else:
+            held = self.store.strings("label")
+            labels = [held[row] for row in rows.tolist()]
         return root(self.store.fixed("content_digest")[rows], labels)
 
     @property
@@ -168,7 +172,7 @@ class Prepared:
         if self.kind == "boxes":
             return {"classes": len(self.labels)}
         if self.kind == "labels":
-            counts = self.targets[self.rows["train"]].sum(axis=0).tolist()
+            counts = self.dataset().train.targets.sum(axis=0).tolist()
             return {"classes": len(self.labels), "training_counts": counts}
         if self.kind in ("text", "next"):
             return {"vocabulary": self.num_outputs}
@@ -208,7 +212,7 @@ def prepare(
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, observe=observe)
     labels_by_row, keys = store.strings("label"), store.fixed("content_digest")
-    usable = _usable(store, labels_by_row, target)
+    usable = _usable(store)
     kept, note = _shares(labels_by_row, usable, target)
     given = store.strings("split")
     if note and spec.split.by == "stratified" and not {"validation", "test"} <= set(given):
@@ -225,6 +229,7 @@ def prepare(
         name: limited(rows, spec.limit, seed=spec.split.seed, keys=keys)
         for name, rows in splits.items()
     }
+    _refuse_nothing_to_learn(labels_by_row, splits["train"], target, store)
     observe(Progress("audit", 0, 1))
     report = audit(store, splits, allow_leaks=spec.allow_leaks, target=target)
     observe(Progress("audit", 1, 1))
@@ -264,6 +269,7 @@ def prepare(
         std=std,
         kind=target,
         windows=asked.windows,
+        unknown=asked.unknown,
     )
 
 
@@ -317,7 +323,7 @@ def _shares(held: Sequence[str], usable: Rows, target: Target) -> tuple[Sequence
             return [""] * len(held), ""
 
 
-def _usable(store: Store, labels: Sequence[str], target: Target) -> Rows:
+def _usable(store: Store) -> Rows:
     broken = store.errors()
     usable = np.array([row for row in range(len(store)) if row not in broken], dtype=np.int64)
     if not len(usable):
@@ -328,25 +334,34 @@ def _usable(store: Store, labels: Sequence[str], target: Target) -> Rows:
             why=broken[first],
             fix="Look at it; the paths in a table start from its folder",
         )
-    kinds = {labels[row] for row in usable.tolist()}
+    return usable
+
+
+def _refuse_nothing_to_learn(
+    held: Sequence[str], train: Rows, target: Target, store: Store
+) -> None:
+    """Refuse a training split whose samples all want the same answer."""
     if target not in ("label", "labels", "numbers"):
-        return usable
+        return
+    kinds = {held[row] for row in train.tolist()}
     if target == "labels":
         _refuse_one_set(kinds, store.title)
-        return usable
-    if len(kinds) < 2 and target == "numbers":
+        return
+    if len(kinds) > 1:
+        return
+    (only,) = kinds
+    if target == "numbers":
         raise DataError(
-            f"all samples have one target, {next(iter(kinds))}, so there is nothing to learn",
+            f"all training samples have one target, {only}, so there is nothing to learn",
             where=store.title,
             fix="Look at `data.numbers`: does it name the right column?",
         )
-    if len(kinds) < 2:
-        raise DataError(
-            f"all samples have one label, `{next(iter(kinds))}`, so there is nothing to tell apart",
-            where=store.title,
-            fix=f"Give at least two classes: for a folder, at least two folders of {store.kind}s",
-        )
-    return usable
+    raise DataError(
+        f"all training samples have one label, `{only}`, so there is nothing to tell apart",
+        where=store.title,
+        fix="Give the training split at least two classes: for a folder, at least two folders of "
+        f"{store.kind}s",
+    )
 
 
 def _refuse_one_set(kinds: set[str], title: str) -> None:
@@ -355,9 +370,9 @@ def _refuse_one_set(kinds: set[str], title: str) -> None:
         return
     names = ", ".join(f"`{label}`" for label in read_labels(next(iter(kinds))))
     raise DataError(
-        f"all samples have the same labels, {names}, so there is nothing to tell apart"
+        f"all training samples have the same labels, {names}, so there is nothing to tell apart"
         if names
-        else "no sample has a label, so there is nothing to learn",
+        else "no training sample has a label, so there is nothing to learn",
         where=title,
         fix="Look at `data.label`: does it name the right column?",
     )
@@ -481,7 +496,7 @@ def labelled_split(
             called as there, and labels to be renamed so.
 
     Raises:
-        DataError: the data can't be used, or holds a label that the model doesn't know.
+        DataError: the data can't be used, or has no label that the model knows.
     """
     names = tuple(labels)
     listing = list_like(
@@ -506,15 +521,17 @@ def labelled_split(
     for note in _cut_notes(encoded.cut, store, {"test": rows}):
         observe(Progress("note", 0, 0, note=note))
     mark = root(store.fixed("content_digest")[rows], [held[row] for row in rows.tolist()])
-    if target in ("label", "labels"):
-        _refuse_unknown_labels(store, held, rows, labels, target)
-    asked = ask_of(target, encoded, held, {"test": rows}, names=names, known=names)
-    for note in asked.notes:
+    asked = ask_of(target, encoded, held, {"test": rows}, names=names, known=names, where=str(path))
+    notes = list(asked.notes)
+    if target in LABELLED:
+        notes.append(about_unknown(target, held, {"test": rows}, names, store.kind))
+    for note in filter(None, notes):
         observe(Progress("note", 0, 0, note=note))
     if asked.windows is not None:
         rows = asked.windows.of(rows)
     pairs = _pairs(store, rows) if target == "text" else None
-    return Split("test", asked.inputs, rows, taken(asked.targets, rows), pairs), mark
+    targets, unknown = taken(asked.targets, rows), asked.unknown.get("test", ())
+    return Split("test", asked.inputs, rows, targets, pairs, unknown), mark
 
 
 def _pairs(store: Store, rows: Rows) -> Callable[[], tuple[list[str], list[str]]]:
@@ -525,27 +542,6 @@ def _pairs(store: Store, rows: Rows) -> Callable[[], tuple[list[str], list[str]]
         return [store.original(row).decode() for row in rows.tolist()], [held[row] for row in rows]
 
     return read
-
-
-def _refuse_unknown_labels(
-    store: Store, held: Sequence[str], rows: Rows, labels: Sequence[str], target: Target
-) -> None:
-    """Refuse rows with labels that a model doesn't know.
-
-    Raises:
-        DataError: it doesn't know one of theirs.
-    """
-    known = set(labels)
-    for row in rows.tolist():
-        for label in labels_of(held[row], target):
-            if label in known:
-                continue
-            raise DataError(
-                f"the model doesn't know the label `{label}`",
-                where=store.strings("origin")[row],
-                why=nearest(label, labels)
-                or f"It knows {', '.join(labels[:8])}{', …' if len(labels) > 8 else ''}",
-            )
 
 
 KINDS: dict[type[Input], Kind] = {ImageInput: "image", TextInput: "text", SoundInput: "sound"}

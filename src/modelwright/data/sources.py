@@ -11,7 +11,8 @@ from modelwright.data.cifar10 import list_cifar10
 from modelwright.data.digits import list_digits
 from modelwright.data.documents import list_documents
 from modelwright.data.folder import list_folder
-from modelwright.data.label_sets import labels_of, renamed
+from modelwright.data.label_sets import renamed
+from modelwright.data.labels import labels_of
 from modelwright.data.lines import list_lines
 from modelwright.data.listing import Kind, Listing
 from modelwright.data.pairs import list_pairs

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from modelwright.data.dataset import Inputs
 from modelwright.data.documents import WHOLE
 from modelwright.data.encoding import Encoded
-from modelwright.data.label_sets import label_set_targets
+from modelwright.data.label_sets import read_labels
+from modelwright.data.labels import Labels, fit_labels, read_boxes
 from modelwright.data.ragged import Joined, Ragged
-from modelwright.errors import DataError
 from modelwright.tasks import Target
-from modelwright.tasks.boxes import BoxedImage, LabelledBox, box_arrays, framing, visible
+from modelwright.tasks.boxes import box_arrays, framing, visible
 from modelwright.transforms import ImageInput
 from modelwright.transforms.foreign import ForeignTokenizer
 from modelwright.transforms.text import BEGIN, END, TextInput
@@ -52,17 +52,30 @@ class Windows:
 
 
 def class_targets(
-    held: Sequence[str], splits: Mapping[str, Rows], known: tuple[str, ...] | None = None
-) -> tuple[tuple[str, ...], NDArray[np.int64]]:
-    """Return the labels in order, and each row's class number, −1 where the row isn't used."""
-    labels = known or tuple(
-        sorted({held[row] for rows in splits.values() for row in rows.tolist()})
-    )
-    numbers = {label: number for number, label in enumerate(labels)}
+    held: Sequence[str], splits: Mapping[str, Rows], labels: Labels
+) -> NDArray[np.int64]:
+    """Return each row's class number in its split, −1 where the row isn't used."""
     targets = np.full(len(held), -1, dtype=np.int64)
-    for rows in splits.values():
+    for name, rows in splits.items():
+        numbers = {label: number for number, label in enumerate(labels.in_split(name))}
         targets[rows] = [numbers[held[row]] for row in rows.tolist()]
-    return labels, targets
+    return targets
+
+
+def label_set_targets(
+    held: Sequence[str], splits: Mapping[str, Rows], labels: Labels
+) -> NDArray[np.bool_]:
+    """Return which labels each row has `[N, K + U]`, by their numbers in its split.
+
+    U is the most labels that a split has beyond the K known ones.
+    """
+    most = max(map(len, labels.unknown.values()))
+    targets = np.zeros((len(held), len(labels.known) + most), dtype=np.bool_)
+    for name, rows in splits.items():
+        numbers = {label: number for number, label in enumerate(labels.in_split(name))}
+        for row in rows.tolist():
+            targets[row, [numbers[label] for label in read_labels(held[row])]] = True
+    return targets
 
 
 def number_targets(held: Sequence[str], usable: Rows, count: int) -> NDArray[np.float64]:
@@ -177,71 +190,46 @@ def _bytes_of(input: TextInput) -> NDArray[np.int16]:
 # -- boxes -----------------------------------------------------------------------------------
 
 
-def box_labels(held: Sequence[str], train: Rows) -> tuple[str, ...]:
-    """Return the labels of the training boxes, in order.
-
-    Raises:
-        DataError: there is no box.
-    """
-    found = {box.label for row in train.tolist() for box in read_boxes(held[row]).boxes}
-    if not found:
-        raise DataError("no training image has a box, so there is nothing to learn")
-    return tuple(sorted(found))
-
-
-def write_boxes(image: BoxedImage) -> str:
-    """Return an image's boxes as the store keeps them."""
-    rows = [[box.label, box.x1, box.y1, box.x2, box.y2] for box in image.boxes]
-    return json.dumps([image.width, image.height, rows])
-
-
-def read_boxes(held: str) -> BoxedImage:
-    """Read what `write_boxes` returned."""
-    width, height, rows = json.loads(held)
-    return BoxedImage(width, height, tuple(LabelledBox(*row) for row in rows))
-
-
 def are_boxes(targets: object) -> bool:
     """Say whether targets are what `box_targets` made, or some rows of it."""
     return isinstance(targets, Joined) and targets.parts[0].name == "boxes"
 
 
 def box_targets(
-    held: Sequence[str], input: ImageInput, labels: Sequence[str], rows: Rows
-) -> tuple[Joined, int, int]:
-    """Return boxes `[M, 4]` in the network's input and their class numbers, padded with −1.
+    held: Sequence[str], input: ImageInput, splits: Mapping[str, Rows], labels: Labels
+) -> tuple[Joined, int]:
+    """Return boxes `[M, 4]` in the network's input and their numbers, padded with −1.
 
     Args:
         held: each row's boxes.
         input: how the images are resized.
-        labels: the classes.
-        rows: those that are used; the others have no box.
+        splits: the rows that are used; the others have no box.
+        labels: the labels, whose numbers go by the split.
 
     Returns:
-        The targets; how many boxes have a label that doesn't occur in training; and how many lie
-        where resizing cuts an image. Both are left out.
+        The targets; and how many boxes lie where resizing cuts an image, which are left out.
     """
     places: list[NDArray[np.float32]] = [np.empty((0, 4), np.float32)] * len(held)
     classes: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(held)
-    unknown = hidden = 0
-    for row in rows.tolist():
-        image = read_boxes(held[row])
-        known = tuple(box for box in image.boxes if box.label in labels)
-        unknown += len(image.boxes) - len(known)
-        boxes, numbers = box_arrays(replace(image, boxes=known), labels)
-        frame = framing(input, width=image.width, height=image.height)
-        cut, stays = visible(
-            frame.to_input(boxes), width=input.width, height=input.height, least=LEAST_VISIBLE
-        )
-        places[row], classes[row] = cut[stays], numbers[stays]
-        hidden += int((~stays).sum())
+    hidden = 0
+    for name, rows in splits.items():
+        names = labels.in_split(name)
+        for row in rows.tolist():
+            image = read_boxes(held[row])
+            boxes, numbers = box_arrays(image, names)
+            frame = framing(input, width=image.width, height=image.height)
+            cut, stays = visible(
+                frame.to_input(boxes), width=input.width, height=input.height, least=LEAST_VISIBLE
+            )
+            places[row], classes[row] = cut[stays], numbers[stays]
+            hidden += int((~stays).sum())
     targets = Joined(
         (
             Ragged.of("boxes", places, "float32", length_name="", multiple=1),
             Ragged.of("labels", classes, "int64", length_name="", multiple=1, pad=-1),
         )
     )
-    return targets, unknown, hidden
+    return targets, hidden
 
 
 # -- any of them -----------------------------------------------------------------------------
@@ -256,6 +244,8 @@ class Asked:
     inputs: Inputs
     windows: Windows | None = None
     notes: tuple[str, ...] = ()
+    unknown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By split, the labels that it has beyond those."""
 
 
 def ask_of(
@@ -266,6 +256,7 @@ def ask_of(
     *,
     names: tuple[str, ...] = (),
     known: tuple[str, ...] | None = None,
+    where: str = "data",
 ) -> Asked:
     """Return what is wanted of each row; what is fitted is fitted to the training split.
 
@@ -276,14 +267,17 @@ def ask_of(
         splits: the rows that are used.
         names: of numbers, what they are called.
         known: the labels, letters or names of a model that exists; then nothing is fitted.
+        where: where the data is, for messages.
+
+    Raises:
+        DataError: there is no box to learn, or a split has none of the labels.
     """
     train, inputs, input = splits.get("train", _NO_ROWS), encoded.inputs, encoded.input
     used = np.sort(np.concatenate(list(splits.values())))
     match target:
-        case "label":
-            return Asked(*class_targets(held, splits, known), inputs)
-        case "labels":
-            return Asked(*label_set_targets(held, splits, known), inputs)
+        case "label" | "labels" | "boxes":
+            labels = fit_labels(target, held, splits, known, where=where)
+            return _asked_by_label(target, encoded, held, splits, labels)
         case "numbers":
             return Asked(names, number_targets(held, used, len(names)), inputs)
         case "letters":
@@ -301,22 +295,30 @@ def ask_of(
             assert isinstance(input, TextInput)
             stretches, follow, windows = next_targets(inputs, held, input)
             return Asked((), follow, stretches, windows)
-        case "boxes":
-            assert isinstance(input, ImageInput)
-            labels = box_labels(held, train) if known is None else known
-            boxes, unknown, hidden = box_targets(held, input, labels, used)
-            notes = []
-            if unknown:
-                notes.append(
-                    f"Data: {unknown:,} boxes have labels that no training image "
-                    "has; they can't be found, and the figures leave them out"
-                )
-            if hidden:
-                notes.append(
-                    f"Data: {hidden:,} boxes lie where `transforms.resize: {input.resize}` cuts "
-                    "images, and are left out; `letterbox` keeps all of an image"
-                )
-            return Asked(labels, boxes, inputs, notes=tuple(notes))
+
+
+def _asked_by_label(
+    target: Target,
+    encoded: Encoded,
+    held: Sequence[str],
+    splits: Mapping[str, Rows],
+    labels: Labels,
+) -> Asked:
+    input = encoded.input
+    targets: Any
+    notes: tuple[str, ...] = ()
+    if target == "boxes":
+        assert isinstance(input, ImageInput)
+        targets, hidden = box_targets(held, input, splits, labels)
+        if hidden:
+            notes = (
+                f"Data: {hidden:,} boxes lie where `transforms.resize: {input.resize}` cuts "
+                "images, and are left out; `letterbox` keeps all of an image",
+            )
+    else:
+        make = class_targets if target == "label" else label_set_targets
+        targets = make(held, splits, labels)
+    return Asked(labels.known, targets, encoded.inputs, notes=notes, unknown=labels.unknown)
 
 
 _NO_ROWS: Rows = np.empty(0, dtype=np.int64)

@@ -83,7 +83,7 @@ def measure_baselines(
     for split in (train, samples):
         if len(split) == 0 or not np.issubdtype(split.targets.dtype, np.integer):
             raise DataError(f"baselines need classes, and the {split.name} split holds none")
-    num_classes = int(max(train.targets.max(), samples.targets.max())) + 1
+    num_classes = int(train.targets.max()) + 1
     chosen = BASELINES.get(kind, BASELINES[""])
     evidence: list[Evidence] = []
     for number, (name, baseline) in enumerate(chosen.items()):
@@ -94,7 +94,7 @@ def measure_baselines(
             note = f"The baseline `{name}` is left out: {error}"
             observe(Progress("baselines", number, len(chosen), note=note))
             continue
-        evidence += _evidence(name, answers, samples, fingerprint, num_classes)
+        evidence += _evidence(name, answers, samples, fingerprint)
         if against is not None:
             evidence.append(_difference(name, answers, samples, fingerprint, against))
     observe(Progress("baselines", len(chosen), len(chosen)))
@@ -240,10 +240,9 @@ def _context(samples: Split, fingerprint: str) -> dict[str, Any]:
     return {"split": cast("SplitName", split), "data": fingerprint}
 
 
-def _evidence(
-    name: str, answers: Answers, samples: Split, fingerprint: str, num_classes: int
-) -> list[Evidence]:
+def _evidence(name: str, answers: Answers, samples: Split, fingerprint: str) -> list[Evidence]:
     targets = samples.targets[answers.positions]
+    num_classes = int(max(answers.predicted.max(), targets.max())) + 1
     count, hits = len(targets), int((answers.predicted == targets).sum())
     cells = metrics.confusion(answers.predicted, targets, num_classes=num_classes)
     scores = metrics.class_scores(cells)

@@ -94,6 +94,14 @@ class Measurement:
     """The most confident ones, worst first."""
     reliability: metrics.Reliability
     labels: tuple[str, ...]
+    """The model's."""
+    unknown: tuple[str, ...] = ()
+    """Those of the samples that the model doesn't know; their numbers go on behind its own."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All labels, by their numbers in `confusion` and `classes`."""
+        return (*self.labels, *self.unknown)
 
 
 def measure(
@@ -125,8 +133,8 @@ def measure(
     if len(samples) == 0:
         raise DataError(f"the {samples.name} split holds no samples to measure")
     found = predict_outcomes(model, samples, chunk=chunk, observe=observe)
-    num_classes = len(model.labels)
-    cells = metrics.confusion(found.predicted, found.targets, num_classes=num_classes)
+    names = (*model.labels, *samples.unknown)
+    cells = metrics.confusion(found.predicted, found.targets, num_classes=len(names))
     classes = metrics.class_scores(cells)
     bounds = intervals.class_bounds(classes.hits, classes.predicted, classes.support)
     split = samples.name if samples.name in ("test", "validation", "train") else ""
@@ -139,8 +147,8 @@ def measure(
         "threads": place.threads,
     }
     evidence = _overall(found, cells, classes, context)
-    if num_classes <= CLASSES_IN_LEDGER:
-        evidence += by_class(classes, bounds, model.labels, context)
+    if len(names) <= CLASSES_IN_LEDGER:
+        evidence += by_class(classes, bounds, names, context, known=len(model.labels))
     if near_duplicates is not None:
         evidence += _without(found, np.isin(samples.rows, near_duplicates), context)
     return Measurement(
@@ -153,6 +161,7 @@ def measure(
         mistakes=worst_mistakes(found, samples.rows),
         reliability=metrics.reliability(found.confidence, found.hits),
         labels=tuple(model.labels),
+        unknown=samples.unknown,
     )
 
 
@@ -173,7 +182,7 @@ def predict_outcomes(
                 f"the model gave outputs of shape {list(outputs.shape)} for {len(targets)} samples "
                 f"and {num_classes} labels"
             )
-        parts.append(metrics.outcomes(outputs, targets))
+        parts.append(metrics.outcomes(outputs, targets, unknown=len(samples.unknown)))
         observe(Progress("measure", start + len(targets), len(samples)))
     return metrics.join(parts)
 
@@ -224,9 +233,12 @@ def _overall(
         )
 
     best = "share of samples whose most probable class is the target; "
+    lost = int((found.ranks == metrics.NEVER).sum())
+    if lost:
+        best += f"{lost:,} are of classes that aren't in training, and count as wrong; "
     evidence = [record("accuracy", hits / count, intervals.share(hits, count), best + _SHARE)]
     near = int((found.ranks < 5).sum())
-    if cells.num_classes > 5:
+    if cells.num_classes > 5 or near < count:
         method = "share of samples whose target is among the five most probable classes; " + _SHARE
         within = intervals.share(near, count)
     else:
@@ -246,16 +258,8 @@ def _overall(
     for metric, value in values.items():
         method = kinds[metric.partition("_")[2]] + drawn
         evidence.append(record(metric, float(value), bounds[metric], method))
+    evidence += _log_loss(found.losses, context)
     drawn = f"bootstrap of {intervals.replicates(count):,} draws of the samples"
-    low, high = intervals.mean_bounds(found.losses)
-    evidence.append(
-        record(
-            "log_loss",
-            float(found.losses.mean()),
-            Interval(max(0.0, low), high),
-            f"mean cross-entropy in nats; {drawn}",
-        )
-    )
     table = metrics.reliability(found.confidence, found.hits)
     evidence.append(
         record(
@@ -269,13 +273,44 @@ def _overall(
     return evidence
 
 
+def _log_loss(losses: metrics.Doubles, context: dict[str, Any]) -> list[Evidence]:
+    """Return the log loss of the samples that have one; nothing where none has."""
+    found, known = metrics.mean_loss(losses), losses[np.isfinite(losses)]
+    if not found:
+        return []
+    low, high = intervals.mean_bounds(known)
+    return [
+        Evidence(
+            metric="log_loss",
+            value=found["log_loss"],
+            low=max(0.0, low),
+            high=high,
+            n=len(known),
+            method=f"mean cross-entropy in nats{without_loss(losses)}; bootstrap of "
+            f"{intervals.replicates(len(known)):,} draws of the samples",
+            **context,
+        )
+    ]
+
+
+def without_loss(losses: metrics.Doubles) -> str:
+    """Say how many samples have no log loss that could be averaged, if some have none."""
+    count = int(np.isinf(losses).sum())
+    return f", without {count:,} samples of classes that aren't in training" if count else ""
+
+
 def by_class(
     classes: metrics.ClassScores,
     bounds: intervals.RateBounds,
     labels: Sequence[str],
     context: dict[str, Any],
+    *,
+    known: int,
 ) -> list[Evidence]:
-    """Return precision, recall and F1 of each class, with Wilson intervals."""
+    """Return precision, recall and F1 of each class, with Wilson intervals.
+
+    The first `known` of the labels are the model's.
+    """
     kinds = (
         ("precision", classes.predicted, "share of the samples taken for the class that are of it"),
         ("recall", classes.support, "share of the class's samples taken for it"),
@@ -288,7 +323,8 @@ def by_class(
     )
     evidence = []
     for number, label in enumerate(labels):
-        for metric, counts, method in kinds:
+        for metric, counts, what in kinds:
+            method = what if number < known else f"{what}: not in training, so never predicted"
             low, high = getattr(bounds, metric)
             evidence.append(
                 Evidence(

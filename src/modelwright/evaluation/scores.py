@@ -20,7 +20,13 @@ from modelwright.errors import DataError
 from modelwright.evaluation import intervals
 from modelwright.evaluation.intervals import TAIL, Interval
 from modelwright.evaluation.latency import Place
-from modelwright.evaluation.measure import CHUNK, CLASSES_IN_LEDGER, SplitName, by_class
+from modelwright.evaluation.measure import (
+    CHUNK,
+    CLASSES_IN_LEDGER,
+    SplitName,
+    by_class,
+    without_loss,
+)
 from modelwright.ledger import Evidence
 from modelwright.metrics import ClassScores, Ints
 from modelwright.run import Observe, Progress, silent
@@ -53,12 +59,19 @@ class Scored:
     """The digest of the model that was measured."""
     tally: Tally
     labels: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    """Labels of the samples that the model doesn't know; their numbers go on behind its own."""
     answers: tuple[str, ...] = ()
     """Of texts that were written: each sample's."""
     classes: ClassScores | None = None
     """Where each label is there or not by itself: how each fared."""
     bounds: intervals.RateBounds | None = None
     """The bounds of these scores."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All labels, by their numbers in `tally` and `classes`."""
+        return (*self.labels, *self.unknown)
 
 
 def measure_scores(
@@ -88,6 +101,7 @@ def measure_scores(
     if len(samples) == 0:
         raise DataError(f"the {samples.name} split holds no samples to measure")
     labels = tuple(getattr(model, "labels", ()))
+    names = (*labels, *samples.unknown)
     if chunk is None:
         chunk = CHUNK if task.output_kind in ("logits", "labels", "values") else FEW
     parts = []
@@ -98,7 +112,7 @@ def measure_scores(
         first = outputs[0] if isinstance(outputs, tuple) else outputs
         if not np.isfinite(first).all():
             raise DataError("the model's outputs hold values that aren't finite (NaN or infinite)")
-        parts.append(task.tally(outputs, samples.targets[chosen], labels))
+        parts.append(task.tally(outputs, samples.targets[chosen], names))
     observe(Progress("measure", len(samples), len(samples)))
     tally = join(parts)
     evidence = bounded(
@@ -112,16 +126,24 @@ def measure_scores(
         place=place,
     )
     if task.counts is None:
-        return Scored(tuple(evidence), model.digest, tally, labels)
+        return Scored(tuple(evidence), model.digest, tally, labels, samples.unknown)
     classes = metrics.scores_of(*task.counts(tally))
     bounds = intervals.class_bounds(classes.hits, classes.predicted, classes.support)
-    if len(labels) <= CLASSES_IN_LEDGER:
+    if len(names) <= CLASSES_IN_LEDGER:
         context = {
             key: getattr(evidence[0], key)
             for key in ("model", "split", "data", "hardware", "runtime", "threads")
         }
-        evidence += by_class(classes, bounds, labels, context)
-    return Scored(tuple(evidence), model.digest, tally, labels, classes=classes, bounds=bounds)
+        evidence += by_class(classes, bounds, names, context, known=len(labels))
+    return Scored(
+        tuple(evidence),
+        model.digest,
+        tally,
+        labels,
+        samples.unknown,
+        classes=classes,
+        bounds=bounds,
+    )
 
 
 class Answers(Protocol):
@@ -217,6 +239,8 @@ def bounded(
 
     Where labels are counted, no interval is narrower than what Wilson's of these counts come to.
     """
+    losses = tally["losses"] if "losses" in tally else np.empty(0)
+    left_out, without = int(np.isinf(losses).sum()), without_loss(losses)
     split = samples.name if samples.name in ("test", "validation", "train") else ""
     drawn = draws(tally, len(samples), summary)
     figures = {name: float(value) for name, value in summary(tally).items()}
@@ -234,8 +258,10 @@ def bounded(
             value=value,
             low=min(value, float(np.quantile(drawn[metric], TAIL)), *least.get(metric, ())),
             high=max(value, float(np.quantile(drawn[metric], 1 - TAIL)), *least.get(metric, ())),
-            n=len(samples),
-            method=f"{method}; bootstrap of {len(drawn[metric]):,} draws"
+            n=len(samples) - left_out * (metric == "log_loss"),
+            method=method
+            + without * (metric == "log_loss")
+            + f"; bootstrap of {len(drawn[metric]):,} draws"
             + (", never narrower than Wilson's interval" if metric in least else ""),
             split=cast("SplitName", split),
             data=fingerprint,

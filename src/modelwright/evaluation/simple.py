@@ -167,7 +167,7 @@ def average_boxes(
     for start in range(0, len(samples), _CHUNK):
         held = samples.targets[start : start + _CHUNK]
         outputs = [np.broadcast_to(each, (len(held), *each.shape)) for each in (scores, average)]
-        parts.append(task.tally(tuple(outputs), held, labels))
+        parts.append(task.tally(tuple(outputs), held, (*labels, *samples.unknown)))
     return bounded(
         join(parts),
         task.summary,
@@ -232,16 +232,17 @@ def _frequent_labels(
     """
     chances, held = _label_chances(train), train.targets.sum(axis=0)
     most = max(round(float(held.sum()) / len(train)), 1)
-    chosen = np.zeros(len(labels), dtype=np.bool_)
+    names = (*labels, *samples.unknown)
+    chosen = np.zeros(len(names), dtype=np.bool_)
     chosen[np.argsort(-held, kind="stable")[:most]] = True
-    outputs = np.broadcast_to(np.log(chances / (1.0 - chances)), samples.targets.shape)
+    outputs = np.broadcast_to(np.log(chances / (1.0 - chances)), (len(samples), len(labels)))
     tally = {
-        **task.tally(outputs, samples.targets, labels),
+        **task.tally(outputs, samples.targets, names),
         "chosen": np.broadcast_to(chosen, samples.targets.shape),
     }
-    names = ", ".join(f"`{labels[at]}`" for at in np.flatnonzero(chosen)[:_NAMED].tolist())
+    shown = ", ".join(f"`{labels[at]}`" for at in np.flatnonzero(chosen)[:_NAMED].tolist())
     more = ", …" if most > _NAMED else ""
-    return tally, f"always the most frequent of the training labels, {most} of them: {names}{more}"
+    return tally, f"always the most frequent of the training labels, {most} of them: {shown}{more}"
 
 
 def _words_of_labels(
@@ -271,5 +272,5 @@ def _words_of_labels(
         np.stack([odds[row].sum(axis=0) + prior for row in tokens])
         for _, tokens in _tokens(samples)
     ]
-    tally = task.tally(np.concatenate(parts), samples.targets, labels)
+    tally = task.tally(np.concatenate(parts), samples.targets, (*labels, *samples.unknown))
     return tally, "multinomial naive Bayes over the tokens, of each label by itself"

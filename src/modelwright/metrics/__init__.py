@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelwright.metrics.classification import (
     CALIBRATION_BINS,
+    NEVER,
     ClassScores,
     Confusion,
     Doubles,
@@ -22,6 +23,7 @@ from modelwright.metrics.classification import (
     f1_macro,
     join,
     log_loss,
+    mean_loss,
     outcomes,
     precision_macro,
     recall_macro,
@@ -65,6 +67,7 @@ from modelwright.metrics.text import (
 __all__ = [
     "CALIBRATION_BINS",
     "LEAST_CHOSEN",
+    "NEVER",
     "ClassScores",
     "Confusion",
     "Doubles",
@@ -97,6 +100,7 @@ __all__ = [
     "label_outcomes",
     "log_loss",
     "mae",
+    "mean_loss",
     "mse",
     "number_sums",
     "outcomes",

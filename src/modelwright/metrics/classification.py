@@ -1,8 +1,10 @@
 """Metrics of classes.
 
-Outputs are logits `[N, K]`, targets class numbers `[N]`; ties go to the lower class number. What
-can be summed (confusion cells, calibration bins, sums of squares) is kept as sums; `Outcomes` keeps
-the few figures per sample that the rest needs, so nothing of size N·K or K² outlives a batch.
+Outputs are logits `[N, K]`, targets class numbers `[N]`; ties go to the lower class number. A
+target from K on is a class that no output stands for, since training had none of it: always a
+mistake. What can be summed (confusion cells, calibration bins, sums of squares) is kept as sums;
+`Outcomes` keeps the few figures per sample that the rest needs, so nothing of size N·K or K²
+outlives a batch.
 Outputs that aren't finite are refused: no metric ever counts a NaN as right or wrong.
 """
 
@@ -25,6 +27,8 @@ CALIBRATION_BINS = 15
 """As in Guo et al. 2017, `On Calibration of Modern Neural Networks`."""
 _OUTPUTS_AT_ONCE = 4_000_000
 """Bounds the memory beside the outputs: a few arrays of 32 MB."""
+NEVER = int(np.iinfo(np.int64).max)
+"""The rank of a target that no output stands for."""
 _SORTED_WHOLE = 128
 """Up to so many classes a whole sort is quicker than a selection."""
 
@@ -39,11 +43,13 @@ class Outcomes:
     targets: Ints
     predicted: Ints
     ranks: Ints
-    """The place of the target among the classes, best first: 0 is a hit."""
+    """The place of the target among the classes, best first: 0 is a hit; `NEVER` where no output
+    stands for the target."""
     confidence: Doubles
     """The probability of the predicted class."""
     losses: Doubles
-    """Minus the natural logarithm of the target's probability."""
+    """Minus the natural logarithm of the target's probability: infinite where no output stands for
+    the target."""
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -65,14 +71,20 @@ class Outcomes:
         )
 
 
-def outcomes(outputs: Floats, targets: NDArray[Any]) -> Outcomes:
+def outcomes(outputs: Floats, targets: NDArray[Any], *, unknown: int = 0) -> Outcomes:
     """Return what became of each sample.
+
+    Args:
+        outputs: logits `[N, K]`.
+        targets: class numbers `[N]`.
+        unknown: how many classes there are that no output stands for, from number K on.
 
     Raises:
         DataError: the outputs aren't finite, or the targets don't fit them.
     """
     outputs = finite(outputs)
-    targets = _class_numbers(targets, samples=outputs.shape[0], num_classes=outputs.shape[1])
+    num_classes = outputs.shape[1] + unknown
+    targets = _class_numbers(targets, samples=outputs.shape[0], num_classes=num_classes)
     step = max(1, _OUTPUTS_AT_ONCE // outputs.shape[1])
     if len(outputs) <= step:
         return _outcomes(outputs, targets)
@@ -81,7 +93,8 @@ def outcomes(outputs: Floats, targets: NDArray[Any]) -> Outcomes:
 
 
 def _outcomes(outputs: Floats, targets: Ints) -> Outcomes:
-    wanted = np.take_along_axis(outputs, targets[:, None], axis=1)
+    is_known = targets < outputs.shape[1]
+    wanted = np.take_along_axis(outputs, np.where(is_known, targets, 0)[:, None], axis=1)
     above = np.count_nonzero(outputs > wanted, axis=1)
     earlier = np.arange(outputs.shape[1]) < targets[:, None]
     ranks = above + np.count_nonzero((outputs == wanted) & earlier, axis=1)
@@ -90,9 +103,9 @@ def _outcomes(outputs: Floats, targets: Ints) -> Outcomes:
     return Outcomes(
         targets=targets,
         predicted=outputs.argmax(axis=1).astype(np.int64),
-        ranks=ranks.astype(np.int64),
+        ranks=np.where(is_known, ranks, NEVER).astype(np.int64),
         confidence=np.exp(-log_sum),
-        losses=log_sum + (top - wanted)[:, 0],
+        losses=np.where(is_known, log_sum + (top - wanted)[:, 0], np.inf),
     )
 
 
@@ -159,6 +172,15 @@ def top5_accuracy(outputs: Floats, targets: NDArray[Any]) -> float:
 def log_loss(outputs: Floats, targets: NDArray[Any]) -> float:
     """Return the mean cross-entropy, in nats."""
     return _mean(outcomes(outputs, targets).losses)
+
+
+def mean_loss(losses: Doubles) -> dict[str, float]:
+    """Return the log loss of the samples that have one, by its name; nothing where none has.
+
+    A class that no output stands for has no probability, and its loss no end.
+    """
+    finite_ones = losses[np.isfinite(losses)]
+    return {"log_loss": _mean(finite_ones)} if len(finite_ones) else {}
 
 
 # Classes: confusion, and what follows from it

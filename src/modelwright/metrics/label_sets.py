@@ -1,6 +1,8 @@
 """Metrics of sets of labels: each label of a sample is given or not, whatever the others are.
 
-Outputs are logits `[N, K]`, a label's own each; targets `[N, K]` say which labels a sample has. A
+Outputs are logits `[N, K]`, a label's own each; targets `[N, K]` say which labels a sample has.
+Behind them may stand labels that no output stands for, since training had none of them: they are
+never chosen, and missed where a sample has them. A
 label is chosen where its probability is at least one half: the choice with the fewest errors where
 probabilities are true ones, and the same for every label. What follows is counts that add up over
 samples, and averages of the rates that `classification` makes of counts.
@@ -26,21 +28,28 @@ class LabelOutcomes:
     """What became of each sample; those of two batches together are the batches' joined."""
 
     chosen: NDArray[np.bool_]
-    """`[N, K]`: the labels that a sample is given."""
+    """`[N, K + U]`: the labels that a sample is given, U of them never."""
     wanted: NDArray[np.bool_]
-    """`[N, K]`: the labels that it has."""
+    """`[N, K + U]`: the labels that it has."""
     losses: Doubles
-    """`[N]`: binary cross-entropy in nats, the mean over the labels."""
+    """`[N]`: binary cross-entropy in nats, the mean over the labels; infinite where a sample has a
+    label that no output stands for."""
 
 
-def label_outcomes(outputs: Floats, targets: NDArray[Any]) -> LabelOutcomes:
+def label_outcomes(outputs: Floats, targets: NDArray[Any], *, unknown: int = 0) -> LabelOutcomes:
     """Return what became of each sample.
+
+    Args:
+        outputs: logits `[N, K]`.
+        targets: which labels each sample has `[N, K + U]`.
+        unknown: U, how many of the labels no output stands for.
 
     Raises:
         DataError: the outputs aren't finite, or the targets don't fit them.
     """
     outputs, targets = finite(outputs), np.asarray(targets)
-    if targets.shape != outputs.shape:
+    num_outputs = outputs.shape[1]
+    if targets.shape != (len(outputs), num_outputs + unknown):
         raise DataError(
             f"outputs {list(outputs.shape)} need a target for each label, not {list(targets.shape)}"
         )
@@ -48,8 +57,11 @@ def label_outcomes(outputs: Floats, targets: NDArray[Any]) -> LabelOutcomes:
         raise DataError("a sample has a label or hasn't: targets are 1 or 0")
     logits, wanted = outputs.astype(np.float64), targets.astype(np.bool_)
     # −log of the probability of what is true, without overflow: log(1 + exp(∓x)).
-    losses = np.logaddexp(0.0, np.where(wanted, -logits, logits)).mean(axis=1)
-    return LabelOutcomes(sigmoid(outputs) >= LEAST_CHOSEN, wanted, losses)
+    signed = np.where(wanted[:, :num_outputs], -logits, logits)
+    losses = np.logaddexp(0.0, signed).mean(axis=1)
+    losses[wanted[:, num_outputs:].any(axis=1)] = np.inf
+    chosen = np.pad(sigmoid(outputs) >= LEAST_CHOSEN, ((0, 0), (0, unknown)))
+    return LabelOutcomes(chosen, wanted, losses)
 
 
 def sigmoid(outputs: Floats) -> Doubles:

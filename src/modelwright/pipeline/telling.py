@@ -113,9 +113,9 @@ def _called(samples: Split, position: int, prepared: Prepared) -> str:
     """Return what a sample is, in a word for its file's name."""
     match prepared.kind:
         case "label":
-            return prepared.labels[int(samples.targets[position])]
+            return (*prepared.labels, *samples.unknown)[int(samples.targets[position])]
         case "labels":
-            return _listed(prepared.labels, samples.targets[position])
+            return _listed((*prepared.labels, *samples.unknown), samples.targets[position])
         case "numbers":
             return f"{samples.targets[position][0]:.4g}"
         case _:
@@ -175,7 +175,7 @@ def _answers(
         return []
     if prepared.kind == "labels":
         wanted, chosen = (
-            [_listed(prepared.labels, found.tally[key][at]) for at in positions]
+            [_listed(found.names, found.tally[key][at]) for at in positions]
             for key in ("wanted", "chosen")
         )
         return list(zip(wanted, chosen, strict=True))
@@ -196,11 +196,11 @@ def _boxed(
     """Return what was wanted of images and found in them, in words and drawn into each."""
     chosen = np.array(positions, dtype=np.int64)
     images, targets = measured.samples.gather(chosen), measured.samples.targets[chosen]
-    model = modelfile.load(path)
+    model, names = modelfile.load(path), measured.measurement.names
     answers, drawn = [], []
     for pixels, wanted, found in zip(images, targets, model.predict(images), strict=True):
         boxes = wanted["boxes"][wanted["labels"] >= 0]
-        labels = [model.labels[at] for at in wanted["labels"] if at >= 0]
+        labels = [names[at] for at in wanted["labels"] if at >= 0]
         said = [f"{item['label']} {item['probability']:.0%}" for item in found]
         answers.append((", ".join(labels) or "nothing", ", ".join(said) or "nothing"))
         places = [tuple(item["box"]) for item in found]

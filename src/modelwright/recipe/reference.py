@@ -153,13 +153,23 @@ def recipe_reference() -> str:
         level = "##" if title.count(".") == 0 else "###"
         parts += [f"{level} {title}", _first_paragraph(spec), _table(spec)]
         if spec is Recipe:
-            parts += ["## `targets`", _TARGETS, _metrics()]
+            parts += ["## `targets`", _TARGETS, _metrics(), _UNKNOWN]
     return "\n\n".join(parts) + "\n"
 
 
 _TARGETS = (
     "A comparison (`>=`, `<=`, `>`, `<`) and a number in quotes, by metric. A run that misses one "
     "exits with 1."
+)
+_UNKNOWN = (
+    "A model's labels are those that its training split has, whatever the source: a list of "
+    "classes that a source brings along adds none. What validation or test has beyond them stays "
+    "in the figures, is listed by `check`, `run` and the report, and is always wrong: a sample's "
+    "class counts as a mistake, with a recall and an F1 of 0 in the means over the classes (as in "
+    "scikit-learn); one of several labels counts as missed; a class of boxes has an average "
+    "precision of 0. Only `log_loss` leaves such samples out, where it would be infinite, and its "
+    "count of samples says so. `evaluate` does the same with labels that a model doesn't know. "
+    "Data in which a split has none of the labels is refused."
 )
 
 

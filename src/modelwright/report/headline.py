@@ -22,6 +22,8 @@ from modelwright.report.words import (
 )
 
 Tone = Literal["", "good", "bad", "warn"]
+_NAMED = 5
+"""How many classes a sentence names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ def headline_sentences(story: Story) -> list[Sentence]:
         *_how_well(story),
         *_from_when(story),
         *_how_exact(story),
+        *_what_is_unknown(story),
         *about_targets(story.verdicts),
     ]
     main = story.ledger.find(compared_by(story.ledger))
@@ -161,6 +164,21 @@ def _how_exact(story: Story) -> Iterator[Sentence]:
             f"It gives {percent(found.value)} of these {story.thing}s just their labels: none is "
             "missing, and none is too many."
         )
+
+
+def _what_is_unknown(story: Story) -> Iterator[Sentence]:
+    """Say which classes are measured that the model can't know, since training has none of them."""
+    unknown = story.measurement.unknown
+    if not unknown:
+        return
+    shown = ", ".join(f"“{plain(label)}”" for label in unknown[:_NAMED])
+    more = f" and {len(unknown) - _NAMED:,} more" if len(unknown) > _NAMED else ""
+    them = "it" if len(unknown) == 1 else "them"
+    yield Sentence(
+        f"It can't know {shown}{more}, as training had none of {them}: what is so labelled counts "
+        "as wrong.",
+        "warn",
+    )
 
 
 def about_targets(verdicts: Sequence[Verdict]) -> Iterator[Sentence]:

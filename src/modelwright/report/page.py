@@ -90,7 +90,7 @@ def page(story: Story) -> str:
         reliability=Markup(reliability_chart(story.classes.reliability)) if of_classes else "",
         classes=tables.class_rows(story),
         classes_at_once=tables.CLASSES_AT_ONCE,
-        classes_left_out=max(len(labels) - tables.MOST_CLASSES_LISTED, 0),
+        classes_left_out=max(len(story.measurement.names) - tables.MOST_CLASSES_LISTED, 0),
         rates=tables.RATES,
         baselines=tables.baseline_rows(story.ledger),
         sizes=tables.size_rows(story.ledger),
@@ -153,7 +153,7 @@ def _scatter(story: Story) -> list[Markup]:
 
 
 def _confusion(story: Story) -> Markup | None:
-    labels = story.classes.labels
+    labels = story.classes.names
     if len(labels) > MOST_CLASSES_DRAWN:
         return None
     chart = confusion_chart(story.classes.confusion.dense(), labels)

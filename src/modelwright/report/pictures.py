@@ -82,7 +82,7 @@ def are_coarse(pixels: Pixels) -> bool:
 
 def mistakes(story: Story) -> list[dict[str, str]]:
     """Return the wrong answers that the model was surest of, with what was asked about."""
-    labels = story.classes.labels
+    labels = story.classes.names
     return [
         {
             **_shown(sample),

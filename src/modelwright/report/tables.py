@@ -107,6 +107,8 @@ class ClassRow:
     samples: str
     rates: dict[str, Figure] = field(default_factory=dict)
     """By metric; empty where no sample shows anything of the class."""
+    is_known: bool = True
+    """Whether training has some of it: else it is never predicted."""
 
 
 def _figure(found: Evidence) -> Figure:
@@ -215,7 +217,8 @@ def class_rows(story: Story) -> list[ClassRow]:
     """
     if story.by_class is None:
         return []
-    (scores, bounds), labels = story.by_class, story.measurement.labels
+    (scores, bounds), labels = story.by_class, story.measurement.names
+    known = len(story.measurement.labels)
     unseen = (scores.support == 0) & (scores.predicted == 0)
     order = np.lexsort((scores.recall, scores.f1, unseen))[:MOST_CLASSES_LISTED].tolist()
     of_class: dict[str, Ledger] = {f"label={labels[at]}": Ledger() for at in order}
@@ -234,13 +237,14 @@ def class_rows(story: Story) -> list[ClassRow]:
                 rates[metric] = Figure(value, interval(metric, low, high))
             else:
                 rates[metric] = _figure(found)
-        rows.append(ClassRow(plain(labels[at]), count(int(scores.support[at])), rates))
+        samples = count(int(scores.support[at]))
+        rows.append(ClassRow(plain(labels[at]), samples, rates, is_known=at < known))
     return rows
 
 
 def most_confused(story: Story, *, most: int = 12) -> list[dict[str, str]]:
     """Return the pairs of classes that are taken for each other most often."""
-    cells, labels = story.classes.confusion, story.classes.labels
+    cells, labels = story.classes.confusion, story.classes.names
     wrong = np.flatnonzero(cells.targets != cells.predicted)
     order = wrong[np.argsort(-cells.counts[wrong], kind="stable")][:most]
     support = story.classes.classes.support

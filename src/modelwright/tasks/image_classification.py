@@ -12,12 +12,12 @@ from modelwright.tasks.task import Floats, Prediction, Tally, Task
 
 
 def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> Tally:
-    found = metrics.outcomes(outputs, targets)
+    found = metrics.outcomes(outputs, targets, unknown=max(len(labels) - outputs.shape[1], 0))
     return {"hits": found.hits, "losses": found.losses}
 
 
 def _summary(tally: Tally) -> Mapping[str, float]:
-    return {"accuracy": float(tally["hits"].mean()), "log_loss": float(tally["losses"].mean())}
+    return {"accuracy": float(tally["hits"].mean()), **metrics.mean_loss(tally["losses"])}
 
 
 def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Prediction]]:

@@ -14,8 +14,9 @@ from modelwright.tasks.task import Floats, Prediction, Tally, Task
 
 
 def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> Tally:
-    """Return which labels each sample is given and has `[N, K]`, and its loss `[N]`."""
-    found = metrics.label_outcomes(outputs, targets)
+    """Return which labels each sample is given and has `[N, K + U]`, and its loss `[N]`."""
+    unknown = max(len(labels) - outputs.shape[1], 0)
+    found = metrics.label_outcomes(outputs, targets, unknown=unknown)
     return {"chosen": found.chosen, "wanted": found.wanted, "losses": found.losses}
 
 
@@ -35,7 +36,7 @@ def _summary(tally: Tally) -> Mapping[str, float]:
         "exact_match": metrics.exact_match(_outcomes(tally)),
         "f1_micro": metrics.f1_micro(*counts),
         **{name: float(averages[name]) for name in ("f1_macro", "precision_macro", "recall_macro")},
-        "log_loss": float(tally["losses"].mean()),
+        **metrics.mean_loss(tally["losses"]),
     }
 
 

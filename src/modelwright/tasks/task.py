@@ -29,11 +29,11 @@ Tally = Mapping[str, NDArray[Any]]
 class Task:
     """One kind of prediction.
 
-    `tally` compares raw outputs with targets, knowing the labels, and says what became of each
-    sample; `summary` turns the tallies of any number of samples into metrics by name. Training
-    selects by `select_by` of them. `decode` turns raw outputs into answers, best first, at most
-    `top` each. Where answers are texts that are written token by token, `judge` compares them with
-    the texts wanted, and gives a tally too.
+    `tally` compares raw outputs with targets, knowing the labels (behind the outputs' own, those
+    that no output stands for), and says what became of each sample; `summary` turns the tallies of
+    any number of samples into metrics by name. Training selects by `select_by` of them. `decode`
+    turns raw outputs into answers, best first, at most `top` each. Where answers are texts that are
+    written token by token, `judge` compares them with the texts wanted, and gives a tally too.
     """
 
     name: str

@@ -521,7 +521,8 @@ class _Training:
                 raise diverged(
                     f"the network's outputs are not numbers any more (step {self.state.step})"
                 )
-            tallies.append(self.task.tally(outputs, targets, self.data.labels))
+            labels = (*self.data.labels, *validation.unknown)
+            tallies.append(self.task.tally(outputs, targets, labels))
         scores = dict(self.task.summary(join(tallies)))
         if self.drafts is not None:
             scores |= self.drafts.scores(cast(Seq2Seq, self.network))

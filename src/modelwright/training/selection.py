@@ -50,7 +50,8 @@ class Selection:
 
     def _rank(self, record: Mapping[str, float]) -> tuple[float, float]:
         value = record[f"val_{self.score}"]
-        tie = 0.0 if self.ties_by is None else -record[f"val_{self.ties_by}"]
+        # Where no validation sample has a label that is learnt, there is no log loss.
+        tie = 0.0 if self.ties_by is None else -record.get(f"val_{self.ties_by}", 0.0)
         return (value if self.higher_is_better else -value, tie)
 
     @property
