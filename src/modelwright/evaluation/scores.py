@@ -162,6 +162,7 @@ def measure_texts(
     assert samples.pairs is not None
     assert task.judge is not None
     assert task.judged is not None
+    assert task.judged_by is not None
     given, wanted = samples.pairs()
     written: list[str] = []
     for start in range(0, len(given), FEW):
@@ -170,7 +171,8 @@ def measure_texts(
         written += [answer[0]["text"] for answer in model.predict(part, top=1)]
     observe(Progress("measure", len(given), len(given)))
     tally = task.judge(written, wanted)
-    method = f"texts written by beam search, as the task {task.name} scores them"
+    words = task.judged_by(wanted)
+    method = f"texts written by beam search, as the task {task.name} scores them; {words}"
     evidence = bounded(
         tally,
         task.judged,
@@ -187,7 +189,8 @@ def measure_texts(
             task.judge(simple, wanted),
             task.judged,
             samples,
-            method="the first sentence" if is_summary else "the text itself, as it is given",
+            method=("the first sentence" if is_summary else "the text itself, as it is given")
+            + f"; {words}",
             fingerprint=fingerprint,
             subject="baseline:lead" if is_summary else "baseline:copy",
         )
