@@ -101,7 +101,7 @@ def test_tables_of_texts_gzipped_too(tmp_path):
     with pytest.raises(DataError, match="damaged"):
         prepared(tmp_path, "source: table, path: bad.csv.gz", TEXTS)
     (tmp_path / "torn.csv").write_text('text,label\n"a,b\nc,d\n')
-    with pytest.raises(DataError, match=r"torn\.csv:3"):
+    with pytest.raises(DataError, match=r"torn\.csv:2"):
         prepared(tmp_path, "source: table, path: torn.csv", TEXTS)
 
 
