@@ -109,7 +109,8 @@ COMMANDS = {
                 _MODEL,
                 Argument(
                     "INPUT",
-                    "a file, or a text for a model of texts; `-` reads one from standard input",
+                    "a file, or a text for a model of texts, where one word with `/` or an ending "
+                    "such as `.txt` must be a file; `-` reads one from standard input",
                     "several",
                 ),
                 Argument(
@@ -118,7 +119,11 @@ COMMANDS = {
                     "number",
                     "K",
                 ),
+                _QUIET,
             ),
+            "Of texts and sounds that are longer than the model takes the end is cut off, as in "
+            "training, and this is said; of a text to go on from it is the beginning. A language "
+            "model gives a text the same answer each time, whatever else is asked beside it.",
         ),
         Command(
             "evaluate",
