@@ -306,7 +306,28 @@ def _multiply_adds(network: nn.Module, arguments: tuple[Tensor, ...]) -> int:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from modelwright.models.rnn import Gru, Lstm
+
     counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        network(*(argument[:1] for argument in arguments))
-    return int(counter.get_total_flops()) // 2
+    before, missed, hooks = 0, 0, []
+
+    # Of recurrent layers the counter sees nothing or more than is exported, as their kernel is.
+    def begin(module: nn.Module, given: object) -> None:
+        nonlocal before
+        before = counter.get_total_flops()
+
+    def end(module: Lstm | Gru, given: object, found: tuple[Tensor, object]) -> None:
+        nonlocal missed
+        seen = counter.get_total_flops() - before
+        missed += 2 * module.multiply_adds(found[0].shape[1]) - seen
+
+    for module in network.modules():
+        if isinstance(module, Lstm | Gru):
+            hooks += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
+    try:
+        with torch.no_grad(), counter:
+            network(*(argument[:1] for argument in arguments))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return int(counter.get_total_flops() + missed) // 2

@@ -351,7 +351,7 @@ def _tell_longer(
 def _named(item: Any, number: int) -> str:
     """Return what an item is called in messages."""
     if isinstance(item, os.PathLike):
-        return os.fspath(item)
+        return str(os.fspath(item))
     return "standard input" if isinstance(item, io.BufferedIOBase) else f"input {number + 1}"
 
 

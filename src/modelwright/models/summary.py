@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from modelwright.models.rnn import Gru, Lstm
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -22,7 +24,7 @@ class Layer:
     """The shape of its output without N; images as `[C, H, W]`."""
     parameters: int
     multiply_adds: int
-    """Of convolutions and fully connected layers; all else is small beside them."""
+    """Of convolutions, fully connected and recurrent layers; all else is small beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +131,8 @@ def _described(network: nn.Module, shadow: nn.Module, *inputs: Tensor) -> Summar
     for name, module in shadow.named_modules():
         is_leaf = next(module.children(), None) is None
         has_own = next(module.parameters(recurse=False), None) is not None
-        if (is_leaf or has_own) and not isinstance(module, nn.Identity | nn.Dropout):
+        is_layer = is_leaf or has_own or isinstance(module, Lstm | Gru)
+        if is_layer and not isinstance(module, nn.Identity | nn.Dropout):
             listen(name, module)
     with torch.no_grad():
         shadow(*inputs)
@@ -155,10 +158,14 @@ def _layer(name: str, module: nn.Module, output: Tensor) -> Layer:
     elif isinstance(module, nn.Linear):
         assert isinstance(weights, Tensor)
         products = _count(shape[:-1]) * weights.numel()
+    elif isinstance(module, Lstm | Gru):
+        products = module.multiply_adds(shape[0])
     return Layer(
         name=name.removeprefix("body."),
         kind=type(module).__name__,
         output=shape,
-        parameters=sum(item.numel() for item in module.parameters(recurse=False)),
+        parameters=sum(
+            item.numel() for item in module.parameters(recurse=isinstance(module, Lstm | Gru))
+        ),
         multiply_adds=products,
     )
