@@ -31,6 +31,8 @@ class Split:
     targets: Any
     pairs: Callable[[], tuple[list[str], list[str]]] | None = None
     """Of texts that are written from others: returns those given and those wanted, in order."""
+    texts: NDArray[np.int64] | None = None
+    """Of stretches of texts: a number for each, the same for those of one text."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -38,7 +40,8 @@ class Split:
     def part(self, positions: slice) -> Split:
         """Return some of the samples as a split of their own."""
         targets = taken(self.targets, np.arange(len(self))[positions])
-        return Split(self.name, self.inputs, self.rows[positions], targets)
+        texts = None if self.texts is None else self.texts[positions]
+        return Split(self.name, self.inputs, self.rows[positions], targets, texts=texts)
 
     @property
     def pixels(self) -> NDArray[np.uint8]:

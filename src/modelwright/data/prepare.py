@@ -78,13 +78,14 @@ class Prepared:
 
     def split(self, name: str) -> Split | None:
         """Return a split, or `None` where it is empty."""
-        rows = self.rows[name]
+        rows, texts = self.rows[name], None
         if self.windows is not None:
             rows = self.windows.of(rows)
+            texts = self.windows.texts[rows]
         if not len(rows):
             return None
         pairs = _pairs(self.store, rows) if self.kind == "text" else None
-        return Split(name, self.inputs, rows, taken(self.targets, rows), pairs)
+        return Split(name, self.inputs, rows, taken(self.targets, rows), pairs, texts)
 
     def dataset(self) -> Dataset:
         """Return what training may see."""
@@ -511,10 +512,12 @@ def labelled_split(
     asked = ask_of(target, encoded, held, {"test": rows}, names=names, known=names)
     for note in asked.notes:
         observe(Progress("note", 0, 0, note=note))
+    texts = None
     if asked.windows is not None:
         rows = asked.windows.of(rows)
+        texts = asked.windows.texts[rows]
     pairs = _pairs(store, rows) if target == "text" else None
-    return Split("test", asked.inputs, rows, taken(asked.targets, rows), pairs), mark
+    return Split("test", asked.inputs, rows, taken(asked.targets, rows), pairs, texts), mark
 
 
 def _pairs(store: Store, rows: Rows) -> Callable[[], tuple[list[str], list[str]]]:

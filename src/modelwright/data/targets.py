@@ -36,6 +36,8 @@ class Windows:
 
     starts: Rows
     counts: Rows
+    texts: Rows
+    """The text that each row of the inputs belongs to: several samples may be passages of one."""
 
     def of(self, rows: Rows) -> Rows:
         """Return the inputs' rows of some samples, in order."""
@@ -154,7 +156,13 @@ def next_targets(
     asked = replace(given, name="next", starts=starts + 1)
     widths = _bytes_of(input)[values]
     sized = Ragged("bytes", widths, starts + 1, lengths, length_name="")
-    return given, Joined((asked, sized)), Windows(first, counts)
+    return given, Joined((asked, sized)), Windows(first, counts, np.repeat(_texts(held), counts))
+
+
+def _texts(held: Sequence[str]) -> Rows:
+    """Return a number for each row, the same for the passages of one text, of which one ends it."""
+    ends = np.array([label == WHOLE for label in held], dtype=np.int64)
+    return np.cumsum(ends) - ends
 
 
 def _bytes_of(input: TextInput) -> NDArray[np.int16]:

@@ -1,11 +1,14 @@
 """How good a model file is at any task: what the task scores, with intervals.
 
 Any task of the table passes through: its own `summary` names the figures, and a bootstrap over the
-samples' tallies bounds them. Nothing here assumes images, labels or the shape of the outputs.
+samples' tallies bounds them. Nothing here assumes images, labels or the shape of the outputs. Where
+samples are stretches of texts, those of one text aren't independent: whole texts are drawn, or, of
+a single text, blocks of it (Künsch 1989; Politis and Romano 1992).
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -221,7 +224,8 @@ def bounded(
     Where labels are counted, no interval is narrower than what Wilson's of these counts come to.
     """
     split = samples.name if samples.name in ("test", "validation", "train") else ""
-    drawn = draws(tally, len(samples), summary)
+    how = resampling(samples)
+    drawn = draws(tally, how.draw, summary)
     figures = {name: float(value) for name, value in summary(tally).items()}
     least = {} if counts is None else _least_bounds(figures, counts(tally), len(samples))
     more: dict[str, Any] = {"subject": subject} if subject else {"model": model}
@@ -231,14 +235,15 @@ def bounded(
             "runtime": place.runtime,
             "threads": place.threads,
         }
+    bounds = {metric: how.bounds(value, drawn[metric]) for metric, value in figures.items()}
     return [
         Evidence(
             metric=metric,
             value=value,
-            low=min(value, float(np.quantile(drawn[metric], TAIL)), *least.get(metric, ())),
-            high=max(value, float(np.quantile(drawn[metric], 1 - TAIL)), *least.get(metric, ())),
+            low=min(value, bounds[metric].low, *least.get(metric, ())),
+            high=max(value, bounds[metric].high, *least.get(metric, ())),
             n=len(samples),
-            method=f"{method}; bootstrap of {len(drawn[metric]):,} draws"
+            method=f"{method}; bootstrap of {len(drawn[metric]):,} draws{how.said}"
             + (", never narrower than Wilson's interval" if metric in least else ""),
             split=cast("SplitName", split),
             data=fingerprint,
@@ -269,8 +274,67 @@ def _least_bounds(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How a bootstrap draws samples anew."""
+
+    draw: Callable[[np.random.Generator], Ints]
+    """Returns the positions drawn."""
+    said: str = ""
+    """What is drawn, for the evidence, where it isn't single samples."""
+    widening: float = 1.0
+    """How much wider bounds are made than the draws lie, where little can be drawn from."""
+
+    def bounds(self, value: float, drawn: list[float]) -> Interval:
+        """Return the bounds of a figure from what it was over each draw."""
+        low, high = (float(end) for end in np.quantile(drawn, [TAIL, 1 - TAIL]))
+        if self.widening == 1.0:
+            return Interval(low, high)
+        # Of texts no figure is below 0.
+        low = max(0.0, value - (value - low) * self.widening)
+        return Interval(low, value + (high - value) * self.widening)
+
+
+def resampling(samples: Split) -> Resampling:
+    """Return how samples are drawn anew so that what is drawn is independent.
+
+    Single samples; of stretches whole texts with all of their stretches, or, where they are all of
+    one text, blocks of as many stretches in a row as the cube root of all (Hall et al. 1995).
+    """
+    count = len(samples)
+    if samples.texts is None:
+        return Resampling(lambda random: random.integers(0, count, size=count))
+    order = np.lexsort((samples.rows, samples.texts))
+    _, sizes = np.unique(samples.texts, return_counts=True)
+    if len(sizes) > 1:
+        begins = np.cumsum(sizes) - sizes
+
+        def texts(random: np.random.Generator) -> Ints:
+            chosen = random.integers(0, len(sizes), size=len(sizes))
+            counts = sizes[chosen]
+            shifts = begins[chosen] - (np.cumsum(counts) - counts)
+            found: Ints = order[np.arange(counts.sum()) + np.repeat(shifts, counts)]
+            return found
+
+        said = f" of whole texts, of which there are {len(sizes):,}"
+        return Resampling(texts, said, intervals.student_widening(len(sizes)))
+    size = math.ceil(count ** (1 / 3))
+    blocks = -(-count // size)
+
+    def in_blocks(random: np.random.Generator) -> Ints:
+        starts = random.integers(0, count, size=blocks)[:, None]
+        picks = (starts + np.arange(size)).ravel()[:count] % count  # The end goes on at the begin.
+        found: Ints = order[picks]
+        return found
+
+    said = f" of blocks of {size} stretches in a row, for all are of one text"
+    return Resampling(in_blocks, said, intervals.student_widening(blocks))
+
+
 def draws(
-    tally: Tally, count: int, summary: Callable[[Tally], Mapping[str, float]]
+    tally: Tally,
+    draw: Callable[[np.random.Generator], Ints],
+    summary: Callable[[Tally], Mapping[str, float]],
 ) -> dict[str, list[float]]:
     """Return each score over samples drawn anew, with replacement.
 
@@ -281,9 +345,8 @@ def draws(
     random = np.random.default_rng(0)
     found: dict[str, list[float]] = {}
     for _ in range(times):
-        picks = random.integers(0, count, size=count)
         try:
-            scores = summary(take(tally, picks))
+            scores = summary(take(tally, draw(random)))
         except DataError:
             continue
         for metric, value in scores.items():
