@@ -89,7 +89,12 @@ def test_what_is_cut_off_is_counted(tmp_path):
     )
     assert found.test().gather()["tokens"].shape[1] == 8
     assert found.test().gather()["length"].tolist() == [4] * len(found.test())
-    assert any("of the train split are longer than `text.longest`" in note for note in said)
+    note = "train split are longer than `text.longest` allows, and their ends are cut off"
+    assert sum(note in item for item in said) == 1
+    cut = [item for item in found.report.findings if item.kind == "cut"]
+    assert [item.message.split(" of the ")[1].split()[0] for item in cut] == list(found.rows)
+    assert cut[0].message.endswith(f"{note}; the first is {cut[0].rows[0]}")
+    assert len(cut[0].rows) == len(found.rows["train"])
 
 
 def test_tables_of_texts_gzipped_too(tmp_path):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from modelwright import metrics
 from modelwright.errors import DataError
-from modelwright.evaluation import Place, measure_scores
+from modelwright.evaluation import WITHOUT_NEAR, Place, measure_scores
 from modelwright.tasks import LABEL_SETS, TASKS
 from tests.evaluation.small import Remembered, numbered
 
@@ -53,6 +53,31 @@ def test_outputs_that_are_not_finite_are_refused() -> None:
         measure_scores(model, numbered(np.zeros(1)), TASK, fingerprint="data", place=Place("here"))
     with pytest.raises(DataError, match="no samples"):
         measure_scores(model, numbered(np.zeros(0)), TASK, fingerprint="data", place=Place("here"))
+
+
+def test_figures_without_near_duplicates_stand_beside() -> None:
+    random = np.random.default_rng(0)
+    targets = random.normal(size=50).astype(np.float32)
+    outputs = (targets + random.normal(size=50)).astype(np.float32)[:, None]
+    split = numbered(targets)
+
+    def without(near: Any) -> Any:
+        found = measure_scores(
+            Remembered(outputs, ()),
+            split,
+            TASK,
+            fingerprint="data",
+            place=Place("here"),
+            near_duplicates=near,
+        )
+        return {item.metric: item for item in found.evidence if item.slice == WITHOUT_NEAR}
+
+    found = without(split.rows[:5])
+    assert found["mae"].value == pytest.approx(np.abs(outputs[5:, 0] - targets[5:]).mean())
+    assert found["mae"].low < found["mae"].value < found["mae"].high
+    assert (found["mae"].n, found["mae"].hardware) == (45, "here")
+    assert "without the 5 samples that resemble one of another split" in found["mae"].method
+    assert without(None) == without(np.array([], np.int64)) == without(split.rows) == {}
 
 
 MEAN = replace(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelwright.data.audit import AuditReport, audit
+from modelwright.data.audit import AuditReport, Finding, audit, listed
 from modelwright.data.dataset import Dataset, Inputs, Split, taken
 from modelwright.data.encoding import Input, encode, fit_sound, fit_text
 from modelwright.data.label_sets import labels_of, read_labels, renamed, strata
@@ -230,18 +230,14 @@ def prepare(
     report = audit(store, splits, allow_leaks=spec.allow_leaks, target=target)
     observe(Progress("audit", 1, 1))
     _refuse_leaks(report, allowed=spec.allow_leaks)
-    for finding in report.findings:
-        if finding.severity == "warning":
-            observe(Progress("note", 0, 0, note=f"Data: {finding.message}"))
+    _say([finding for finding in report.findings if finding.severity == "warning"], observe)
     input = _input(recipe, store, splits["train"], like, observe)
     encoded = encode(store, input, observe=observe)
     names = spec.numbers if isinstance(spec, TableData) else ()
     asked = ask_of(target, encoded, labels_by_row, splits, names=names)
-    if target != "next":  # A language model reads a text stretch by stretch.
-        for note in _cut_notes(encoded.cut, store, splits):
-            observe(Progress("note", 0, 0, note=note))
-    for note in asked.notes:
-        observe(Progress("note", 0, 0, note=note))
+    findings = [*_cut(encoded.cut, store, splits, target), *asked.findings]
+    _say(findings, observe)
+    report = replace(report, findings=(*report.findings, *findings))
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     if isinstance(encoded.inputs, np.ndarray):
@@ -289,16 +285,30 @@ def _input(
     return input
 
 
-def _cut_notes(all_cut: Rows, store: Store, splits: Mapping[str, Rows]) -> Iterator[str]:
-    """Say how many samples are longer than what is taken of them."""
+def _say(findings: Sequence[Finding], observe: Observe) -> None:
+    for finding in findings:
+        observe(Progress("note", 0, 0, note=f"Data: {finding.message}"))
+
+
+def _cut(
+    all_cut: Rows, store: Store, splits: Mapping[str, Rows], target: Target
+) -> Iterator[Finding]:
+    """Yield how many samples are longer than what is taken of them."""
+    if target == "next":  # A language model reads a text stretch by stretch.
+        return
+    key = f"{store.kind}.longest" + ("_s" if store.kind == "sound" else "")
     for name, rows in splits.items():
         cut = np.intersect1d(all_cut, rows)
         if len(cut):
-            first = store.strings("origin")[int(cut[0])]
-            key = f"{store.kind}.longest" + ("_s" if store.kind == "sound" else "")
-            yield (
-                f"Data: {len(cut):,} of {len(rows):,} {store.kind}s of the {name} split are longer "
-                f"than `{key}` allows, and their ends are cut off; the first is {first}"
+            origins = store.strings("origin")
+            yield Finding(
+                kind="cut",
+                severity="warning",
+                rows=listed(cut.tolist(), origins),
+                message=f"{len(cut):,} of {len(rows):,} {store.kind}s of the {name} split are "
+                f"longer than `{key}` allows, and their ends are cut off; the first is "
+                f"{origins[int(cut[0])]}",
+                fix=f"Raise `{key}`, if what matters may stand at the end",
             )
 
 
@@ -504,14 +514,12 @@ def labelled_split(
         note = f"{len(broken):,} {store.kind}s can't be used and are left out"
         observe(Progress("note", 0, 0, note=note))
     encoded = encode(store, input, observe=observe)
-    for note in _cut_notes(encoded.cut, store, {"test": rows}):
-        observe(Progress("note", 0, 0, note=note))
+    _say([*_cut(encoded.cut, store, {"test": rows}, target)], observe)
     mark = root(store.fixed("content_digest")[rows], [held[row] for row in rows.tolist()])
     if target in ("label", "labels"):
         _refuse_unknown_labels(store, held, rows, labels, target)
     asked = ask_of(target, encoded, held, {"test": rows}, names=names, known=names)
-    for note in asked.notes:
-        observe(Progress("note", 0, 0, note=note))
+    _say(asked.findings, observe)
     texts = None
     if asked.windows is not None:
         rows = asked.windows.of(rows)

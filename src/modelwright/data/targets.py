@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.data.audit import Finding
 from modelwright.data.dataset import Inputs
 from modelwright.data.documents import WHOLE
 from modelwright.data.encoding import Encoded
@@ -259,7 +260,7 @@ class Asked:
     targets: Any
     inputs: Inputs
     windows: Windows | None = None
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 def ask_of(
@@ -293,13 +294,18 @@ def ask_of(
         case "letters":
             letters = letters_of(held, train) if known is None else known
             spelled, unknown = letter_targets(held, letters)
-            note = f"Data: {unknown:,} letters occur in no training text; each counts as an error"
-            return Asked(letters, spelled, inputs, notes=(note,) if unknown else ())
+            found = Finding(
+                kind="unknown_letters",
+                severity="warning",
+                rows=(),
+                message=f"{unknown:,} letters occur in no training text; each counts as an error",
+            )
+            return Asked(letters, spelled, inputs, findings=(found,) if unknown else ())
         case "text":
             assert isinstance(inputs, Ragged)
             assert isinstance(input, TextInput)
             given, asked, cut = text_targets(inputs, held, input)
-            return Asked((), asked, given, notes=tuple(_cut_targets(cut, splits)))
+            return Asked((), asked, given, findings=tuple(_cut_targets(cut, splits)))
         case "next":
             assert isinstance(inputs, Ragged)
             assert isinstance(input, TextInput)
@@ -309,28 +315,43 @@ def ask_of(
             assert isinstance(input, ImageInput)
             labels = box_labels(held, train) if known is None else known
             boxes, unknown, hidden = box_targets(held, input, labels, used)
-            notes = []
+            findings = []
             if unknown:
-                notes.append(
-                    f"Data: {unknown:,} boxes have labels that no training image "
-                    "has; they can't be found, and the figures leave them out"
+                findings.append(
+                    Finding(
+                        kind="unknown_boxes",
+                        severity="warning",
+                        rows=(),
+                        message=f"{unknown:,} boxes have labels that no training image has; they "
+                        "can't be found, and the figures leave them out",
+                    )
                 )
             if hidden:
-                notes.append(
-                    f"Data: {hidden:,} boxes lie where `transforms.resize: {input.resize}` cuts "
-                    "images, and are left out; `letterbox` keeps all of an image"
+                findings.append(
+                    Finding(
+                        kind="hidden_boxes",
+                        severity="warning",
+                        rows=(),
+                        message=f"{hidden:,} boxes lie where `transforms.resize: {input.resize}` "
+                        "cuts images, and are left out",
+                        fix="`letterbox` keeps all of an image",
+                    )
                 )
-            return Asked(labels, boxes, inputs, notes=tuple(notes))
+            return Asked(labels, boxes, inputs, findings=tuple(findings))
 
 
 _NO_ROWS: Rows = np.empty(0, dtype=np.int64)
 
 
-def _cut_targets(cut: Rows, splits: Mapping[str, Rows]) -> Iterator[str]:
+def _cut_targets(cut: Rows, splits: Mapping[str, Rows]) -> Iterator[Finding]:
     for name, rows in splits.items():
         count = len(np.intersect1d(cut, rows))
         if count:
-            yield (
-                f"Data: {count:,} of {len(rows):,} texts wanted of the {name} split are longer "
-                "than `text.longest` allows, and their ends are cut off"
+            yield Finding(
+                kind="cut_target",
+                severity="warning",
+                rows=(),
+                message=f"{count:,} of {len(rows):,} texts wanted of the {name} split are longer "
+                "than `text.longest` allows, and their ends are cut off",
+                fix="Raise `text.longest`",
             )

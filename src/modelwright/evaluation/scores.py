@@ -11,19 +11,25 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelwright import metrics
-from modelwright.data.dataset import Split
+from modelwright.data.dataset import Split, taken
 from modelwright.errors import DataError
 from modelwright.evaluation import intervals
 from modelwright.evaluation.intervals import TAIL, Interval
 from modelwright.evaluation.latency import Place
-from modelwright.evaluation.measure import CHUNK, CLASSES_IN_LEDGER, SplitName, by_class
+from modelwright.evaluation.measure import (
+    CHUNK,
+    CLASSES_IN_LEDGER,
+    WITHOUT_NEAR,
+    SplitName,
+    by_class,
+)
 from modelwright.ledger import Evidence
 from modelwright.metrics import ClassScores, Ints
 from modelwright.run import Observe, Progress, silent
@@ -71,6 +77,7 @@ def measure_scores(
     *,
     fingerprint: str,
     place: Place,
+    near_duplicates: NDArray[np.int64] | None = None,
     chunk: int | None = None,
     observe: Observe = silent,
 ) -> Scored:
@@ -82,6 +89,8 @@ def measure_scores(
         task: the task, of the table in `tasks`.
         fingerprint: the digest of the samples.
         place: hardware, runtime and threads.
+        near_duplicates: rows of the store that resemble one of another split; where the split holds
+            some, what it comes to without them is measured too.
         chunk: how many samples are answered at once; fewer by default where each has many answers.
         observe: told how far it is.
 
@@ -114,6 +123,9 @@ def measure_scores(
         model=model.digest,
         place=place,
     )
+    if near_duplicates is not None:
+        near = np.isin(samples.rows, near_duplicates)
+        evidence += _without(near, tally, task, samples, evidence[0])
     if task.counts is None:
         return Scored(tuple(evidence), model.digest, tally, labels)
     classes = metrics.scores_of(*task.counts(tally))
@@ -125,6 +137,30 @@ def measure_scores(
         }
         evidence += by_class(classes, bounds, labels, context)
     return Scored(tuple(evidence), model.digest, tally, labels, classes=classes, bounds=bounds)
+
+
+def _without(
+    near: NDArray[np.bool_], tally: Tally, task: Task, samples: Split, whole: Evidence
+) -> list[Evidence]:
+    """Return the figures of the samples that resemble none of another split, if only some do."""
+    if near.all() or not near.any():
+        return []
+    kept = np.flatnonzero(~near)
+    rest = replace(samples, rows=samples.rows[kept], targets=taken(samples.targets, kept))
+    try:
+        found = bounded(
+            take(tally, kept),
+            task.summary,
+            rest,
+            method=f"as the task {task.name} scores it, without the {int(near.sum()):,} samples "
+            "that resemble one of another split",
+            fingerprint=whole.data,
+            model=whole.model,
+        )
+    except DataError:  # Nothing is left to measure: no image with a box, perhaps.
+        return []
+    where = {key: getattr(whole, key) for key in ("hardware", "runtime", "threads")}
+    return [replace(record, slice=WITHOUT_NEAR, **where) for record in found]
 
 
 class Answers(Protocol):
