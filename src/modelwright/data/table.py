@@ -452,11 +452,48 @@ def _open(file: Path, names: Sequence[str] | None = None) -> _Table:
                 return _json_lines(file)
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror or error})", where=str(file)) from error
+    if kind == ".json":
+        raise no_table(file)
     raise DataError(
         f"tables of the kind `{kind}` aren't read",
         where=str(file),
         fix=f"Use one of {', '.join(SUFFIXES)}",
     )
+
+
+def no_table(file: Path) -> DataError:
+    """Return what to say of a JSON file that is to be a table: how it becomes JSON lines."""
+    held = decoded(read_maybe_packed(file), file, "file").strip()
+    if held.startswith("["):
+        made = file.with_suffix(".jsonl").name
+        program = (
+            f"import json; [print(json.dumps(row)) for row in json.load(open('{file.name}', 'rb'))]"
+        )
+        return DataError(
+            "this is one JSON list, and tables are read from JSON lines, an object a line",
+            where=str(file),
+            fix=f'Turn it into them: python -c "{program}" > {made}',
+        )
+    if held.startswith("{") and _is_json(held.partition("\n")[0]) and "\n" in held:
+        return DataError(
+            "this seems to be JSON lines, and its name says JSON",
+            where=str(file),
+            fix=f"Rename it to {file.with_suffix('.jsonl').name}",
+        )
+    return DataError(
+        "this JSON is neither a table nor boxes",
+        where=str(file),
+        why="A table is JSON lines, an object a line, called .jsonl; boxes come as COCO writes "
+        "them, an object with the lists `images`, `annotations` and `categories`",
+    )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _parquet(file: Path) -> _Table:
