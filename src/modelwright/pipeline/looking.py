@@ -450,9 +450,12 @@ def _require_columns(path: Path, kind: str, columns: Mapping[str, Any]) -> None:
     given, wanted = columns.get(kind, kind), columns.get("label", "label")
     if given in names and ("numbers" in columns or wanted in names):
         return
-    what, rename = "images, texts or sounds", "Call it `image`, `text` or `sound`"
+    what, rename = "images, texts or sounds", "Call that column `image`, `text` or `sound`"
     if given in names:
-        what, rename = "what is wanted: labels or numbers", "Call it `label`, or `target`"
+        what, rename = (
+            "what is wanted: labels or numbers",
+            "Call that column `label` or, of numbers, `target`",
+        )
     example = f"{{source: table, path: {path.name}, {kind}: …, label: …}}"
     raise DataError(
         f"can't tell which column holds {what}",
