@@ -78,6 +78,14 @@ def test_odd_texts_are_left_out_and_listed(tmp_path):
     assert kinds(found)["broken"].rows[0] == "a.txt:41"
 
 
+def test_a_class_of_one_text_is_not_called_a_picture(tmp_path):
+    lines(tmp_path / "a.txt")
+    with (tmp_path / "a.txt").open("a") as stream:
+        stream.write("rare a text of its own\n")
+    found = prepared(tmp_path, "source: lines, path: a.txt", TEXTS)
+    assert "learned from one text and" in kinds(found)["single_sample"].fix
+
+
 def test_what_is_cut_off_is_counted(tmp_path):
     lines(tmp_path / "a.txt")
     said = []

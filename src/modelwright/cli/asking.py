@@ -78,7 +78,9 @@ COMMANDS = {
             "new",
             "Look at your data and write a commented recipe for it.",
             (
-                Argument("DATA", "a folder with a folder of images a class, a table, or `digits`"),
+                Argument(
+                    "DATA", "a folder with a folder of files a class, a table, a file, or `digits`"
+                ),
                 Argument("--out", "where the recipe goes (recipe.yaml)", value="FILE"),
                 _QUIET,
             ),

@@ -185,7 +185,8 @@ def _labels(store: Store, labels: Sequence[tuple[str, ...]], *, weighs: bool) ->
             message=f"{_count(len(single), 'class')} with one sample only: {shown}{more}".replace(
                 "classs", "classes"
             ),
-            fix="Such a class is learned from one picture and never tested; add some, or drop it",
+            fix=f"Such a class is learned from one {store.kind} and never tested; add some, or "
+            "drop it",
         )
     if usable and max(usable.values()) >= 20 * min(usable.values()) and len(usable) <= 1000:
         large, small = usable.most_common(1)[0], min(usable.items(), key=lambda item: item[1])
