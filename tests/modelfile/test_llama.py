@@ -130,6 +130,12 @@ def test_a_mistyped_file_is_no_text(written, tmp_path, monkeypatch, capsys):
     assert main(["predict", str(written), *asked]) == 0
 
 
+def test_a_table_is_said_to_be_read_as_one_text(written, tmp_path, capsys):
+    (tmp_path / "tales.csv").write_text("text\nthe fox\n")
+    assert main(["predict", str(written), str(tmp_path / "tales.csv")]) == 0
+    assert "tales.csv: the whole file is one text here" in capsys.readouterr().err
+
+
 def test_a_long_prompt_is_said_to_be_cut(written, capsys):
     assert main(["predict", str(written), "the fox " * 90]) == 0
     assert "the model reads 32: its beginning is left out" in capsys.readouterr().err

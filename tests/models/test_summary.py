@@ -89,6 +89,23 @@ def test_recurrent_writers_count_both_sides(cell):
     assert found["decoder"] == 3 * gates * 16 * (8 + 16)
 
 
+def test_products_of_no_single_layer_count():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(11, 6)
+
+        def forward(self, tokens):
+            return self.table(tokens) @ self.table.weight.T
+
+    sample = np.zeros(1, [("tokens", np.int64, (5,))])
+    found = models.summarise_sample(Tied(), sample)
+    assert found.multiply_adds == 5 * 6 * 11
+    assert found.layers[-1].name == "(others)"
+    assert found.activations == 5 * 6
+    assert models.multiply_adds(nn.Linear(3, 5), torch.zeros(1, 3)) == 15
+
+
 def test_network_is_left_as_it_was():
     network = built(CnnModel(name="cnn"))
     network.train()

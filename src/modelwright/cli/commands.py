@@ -90,12 +90,17 @@ def predict(asked: Namespace) -> Answer:
     """Ask a model; either every input is answered or none."""
     from modelwright import modelfile
     from modelwright.cli.progress import watching
+    from modelwright.run import Progress
 
     model = modelfile.load(Path(asked.model))
     names: list[str] = asked.input
     takes_text = model.spec.input.get("kind") in ("text", "prompt", "source")
     inputs = _inputs(names, takes_text=takes_text)
     with watching(quiet=asked.quiet) as observe:
+        for name in names:
+            if takes_text and name.lower().endswith(_OF_TABLES):
+                note = f"{name}: the whole file is one text here; hand the rows of a table over "
+                observe(Progress("note", 0, 0, note=f"{note}one by one"))
         answers = model.predict(inputs, top=asked.top, observe=observe)
     value = [
         {"input": name, "predictions": best} for name, best in zip(names, answers, strict=True)
@@ -138,8 +143,10 @@ def _inputs(names: Sequence[str], *, takes_text: bool) -> list[Path | BinaryIO |
     ]
 
 
+_OF_TABLES = (".csv", ".tsv", ".jsonl")
 _OF_FILES = (
-    *(".txt", ".md", ".csv", ".tsv", ".json", ".jsonl", ".parquet", ".gz", ".html", ".xml", ".pdf"),
+    *_OF_TABLES,
+    *(".txt", ".md", ".json", ".parquet", ".gz", ".html", ".xml", ".pdf"),
     *(".png", ".jpg", ".jpeg", ".gif", ".webp", ".wav", ".flac", ".ogg", ".mp3", ".mw", ".yaml"),
 )
 """How names of files end that may be meant, whatever a model takes."""
