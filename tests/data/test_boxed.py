@@ -22,7 +22,7 @@ from modelwright.data.labels import read_boxes
 from modelwright.errors import DataError
 from modelwright.recipe.data import AugmentSpec, BoxesData
 from modelwright.tasks.boxes import BoxedImage, LabelledBox
-from modelwright.transforms.image import open_image
+from modelwright.transforms.image import ImageInput, open_image
 from tests.data.making import picture, prepared
 
 DATA = os.environ.get("MODELWRIGHT_DATA")
@@ -234,6 +234,41 @@ def test_the_images_of_a_coco_file_may_be_elsewhere(tmp_path):
     write_coco(tmp_path, {"json/all.json": ("pictures", ["a.png"])})
     found = listed(tmp_path / "json" / "all.json", images=str(tmp_path / "pictures"))
     assert found.read(0) == picture(0)
+
+
+def test_the_only_folder_that_has_the_images_is_theirs(tmp_path):
+    write_coco(tmp_path, {"json/all.json": ("my pictures", ["a.png"])})
+    (tmp_path / "other").mkdir()
+    assert listed(tmp_path / "json" / "all.json").read(0) == picture(0)
+    (tmp_path / "other" / "a.png").write_bytes(picture(5))
+    with pytest.raises(OSError, match="No such file"):
+        listed(tmp_path / "json" / "all.json").read(0)  # Either may be meant.
+
+
+@pytest.mark.parametrize("images", ["my pictures", "{}/my pictures"])
+def test_a_models_recipe_says_where_images_may_be(tmp_path, images):
+    write_coco(tmp_path, {"json/all.json": ("my pictures", ["a.png"])})
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.png").write_bytes(picture(5))
+    like = BoxesData(source="boxes", path="x.json", images=images.format(tmp_path))
+    found, _ = labelled_split(
+        tmp_path / "json" / "all.json",
+        input=ImageInput(12, 12, 3),
+        labels=["cat"],
+        observe=lambda progress: None,
+        like=like,
+        target="boxes",
+    )
+    assert len(found) == 1
+
+
+def test_json_without_the_lists_of_coco_holds_no_boxes(tmp_path):
+    for number, text in enumerate(('{"images": [{"a": 1}]}', '{"images": "annotations"}', "[]")):
+        (tmp_path / f"{number}.json").write_text(text)
+        assert not has_boxes(tmp_path / f"{number}.json")
+    long = "x" * 100_000
+    (tmp_path / "c.json").write_text(f'{{"a": "{long}", {coco(["a.png"])[1:-1]}, "b": "{long}"}}')
+    assert has_boxes(tmp_path / "c.json")
 
 
 @pytest.mark.parametrize("name", ["annotations", "annotations/instances_train2017.json"])

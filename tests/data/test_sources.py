@@ -136,6 +136,30 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path, data, words):
     assert words in str(raised.value)
 
 
+SHIFTED = {
+    "csv": 'file,label,split\n"a.png","two\nlines",train\n\nb.png,x,tset\n',
+    "tsv": '"file"\t"la\n\nbel"\tsplit\na.png\tx\ttrain\nb.png\tx\ttset\n',
+    "jsonl": '{"file": "a.png", "label": "x", "split": "train"}\n\n\n'
+    '{"file": "b.png", "label": "x", "split": ""}\n'
+    '{"file": "b.png", "label": "x", "split": "tset"}\n',
+}
+
+
+@pytest.mark.parametrize(("kind", "line"), [("csv", 5), ("tsv", 5), ("jsonl", 5)])
+def test_lines_are_those_of_the_file(tmp_path, kind, line):
+    (tmp_path / f"table.{kind}").write_text(SHIFTED[kind])
+    label = '"la\\n\\nbel"' if kind == "tsv" else "label"
+    data = f"source: table, path: table.{kind}, image: file, label: {label}, split_column: split"
+    with pytest.raises(DataError, match=f"table.{kind}:{line}: .*isn't the name of a split"):
+        listed(tmp_path, data)
+
+
+def test_a_torn_row_is_where_it_begins(tmp_path):
+    (tmp_path / "table.csv").write_text('file,label\na.png,"two\nlines"\nb.png,"x\ny",z\n')
+    with pytest.raises(DataError, match=r"table\.csv:4: this row has 3 cells"):
+        listed(tmp_path, "source: table, path: table.csv, image: file")
+
+
 def test_a_link_back_up_is_followed_once(tmp_path):
     folder(tmp_path / "pets", each=2)
     (tmp_path / "pets" / "cat" / "loop").symlink_to(tmp_path / "pets" / "cat")

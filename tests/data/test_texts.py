@@ -78,6 +78,14 @@ def test_odd_texts_are_left_out_and_listed(tmp_path):
     assert kinds(found)["broken"].rows[0] == "a.txt:41"
 
 
+def test_a_class_of_one_text_is_not_called_a_picture(tmp_path):
+    lines(tmp_path / "a.txt")
+    with (tmp_path / "a.txt").open("a") as stream:
+        stream.write("rare a text of its own\n")
+    found = prepared(tmp_path, "source: lines, path: a.txt", TEXTS)
+    assert "learned from one text and" in kinds(found)["single_sample"].fix
+
+
 def test_what_is_cut_off_is_counted(tmp_path):
     lines(tmp_path / "a.txt")
     said = []
@@ -89,7 +97,12 @@ def test_what_is_cut_off_is_counted(tmp_path):
     )
     assert found.test().gather()["tokens"].shape[1] == 8
     assert found.test().gather()["length"].tolist() == [4] * len(found.test())
-    assert any("of the train split are longer than `text.longest`" in note for note in said)
+    note = "train split are longer than `text.longest` allows, and their ends are cut off"
+    assert sum(note in item for item in said) == 1
+    cut = [item for item in found.report.findings if item.kind == "cut"]
+    assert [item.message.split(" of the ")[1].split()[0] for item in cut] == list(found.rows)
+    assert cut[0].message.endswith(f"{note}; the first is {cut[0].rows[0]}")
+    assert len(cut[0].rows) == len(found.rows["train"])
 
 
 def test_tables_of_texts_gzipped_too(tmp_path):
@@ -101,7 +114,7 @@ def test_tables_of_texts_gzipped_too(tmp_path):
     with pytest.raises(DataError, match="damaged"):
         prepared(tmp_path, "source: table, path: bad.csv.gz", TEXTS)
     (tmp_path / "torn.csv").write_text('text,label\n"a,b\nc,d\n')
-    with pytest.raises(DataError, match=r"torn\.csv:3"):
+    with pytest.raises(DataError, match=r"torn\.csv:2"):
         prepared(tmp_path, "source: table, path: torn.csv", TEXTS)
 
 

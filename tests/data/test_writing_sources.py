@@ -75,8 +75,28 @@ def test_a_long_file_is_cut_into_passages_and_split_in_order(tmp_path):
     )
     assert len(found.store) == -(-len(text) // PASSAGE)
     assert max(found.rows["train"]) < min(found.rows["validation"]) < min(found.rows["test"])
+    assert set(found.test().texts.tolist()) == {0}
     whole = "".join(found.store.original(row).decode() for row in range(len(found.store)))
     assert whole == text
+
+
+def test_stretches_know_their_text(tmp_path):
+    (tmp_path / "tales").mkdir()
+    for at, size in enumerate((2 * PASSAGE + 5, 100, PASSAGE + 5)):
+        (tmp_path / "tales" / f"{at}.txt").write_text(
+            "".join(f"{at} {n}\n" for n in range(size))[:size]
+        )
+    found = prepared(
+        "version: 1\ntask: language-modeling\ndata: {source: documents, path: tales, "
+        "split: {val: 0.2, test: 0.2}}\ntext: {tokenizer: character, longest: 512}",
+        tmp_path,
+    )
+    assert len(found.store) == 3 + 1 + 2
+    for name, rows in found.rows.items():
+        split = found.split(name)
+        own = np.array([0, 0, 0, 1, 2, 2])[rows]
+        assert set(split.texts.tolist()) == set(own.tolist())
+        assert len(split.texts) == len(split)
 
 
 def test_the_vocabulary_comes_from_the_training_split_alone(tmp_path):

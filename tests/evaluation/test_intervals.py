@@ -104,8 +104,8 @@ def test_widening_is_students() -> None:
     # t quantiles at 97.5 % of 1, 4, 9 and 29 degrees of freedom, from a printed table
     for count, quantile in ((2, 12.706), (5, 2.776), (10, 2.262), (30, 2.045)):
         wanted = quantile / intervals.Z * (count / (count - 1)) ** 0.5
-        assert intervals._student_widening(count) == pytest.approx(wanted, rel=2e-3)
-    assert intervals._student_widening(1_000_000) == pytest.approx(1.0, abs=1e-5)
+        assert intervals.student_widening(count) == pytest.approx(wanted, rel=2e-3)
+    assert intervals.student_widening(1_000_000) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_classes_that_do_not_occur_change_nothing() -> None:

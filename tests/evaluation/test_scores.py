@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from modelwright import metrics
 from modelwright.errors import DataError
-from modelwright.evaluation import Place, measure_scores
+from modelwright.evaluation import WITHOUT_NEAR, Place, measure_scores
 from modelwright.tasks import LABEL_SETS, TASKS
 from tests.evaluation.small import Remembered, numbered
 
@@ -53,6 +53,78 @@ def test_outputs_that_are_not_finite_are_refused() -> None:
         measure_scores(model, numbered(np.zeros(1)), TASK, fingerprint="data", place=Place("here"))
     with pytest.raises(DataError, match="no samples"):
         measure_scores(model, numbered(np.zeros(0)), TASK, fingerprint="data", place=Place("here"))
+
+
+def test_figures_without_near_duplicates_stand_beside() -> None:
+    random = np.random.default_rng(0)
+    targets = random.normal(size=50).astype(np.float32)
+    outputs = (targets + random.normal(size=50)).astype(np.float32)[:, None]
+    split = numbered(targets)
+
+    def without(near: Any) -> Any:
+        found = measure_scores(
+            Remembered(outputs, ()),
+            split,
+            TASK,
+            fingerprint="data",
+            place=Place("here"),
+            near_duplicates=near,
+        )
+        return {item.metric: item for item in found.evidence if item.slice == WITHOUT_NEAR}
+
+    found = without(split.rows[:5])
+    assert found["mae"].value == pytest.approx(np.abs(outputs[5:, 0] - targets[5:]).mean())
+    assert found["mae"].low < found["mae"].value < found["mae"].high
+    assert (found["mae"].n, found["mae"].hardware) == (45, "here")
+    assert "without the 5 samples that resemble one of another split" in found["mae"].method
+    assert without(None) == without(np.array([], np.int64)) == without(split.rows) == {}
+
+
+MEAN = replace(
+    TASK,
+    tally=lambda outputs, targets, labels: {"value": outputs[:, 0]},
+    summary=lambda tally: {"token_loss": float(tally["value"].mean())},
+)
+
+
+def stretches(values: NDArray[Any], texts: NDArray[Any]) -> Any:
+    model = Remembered(values.astype(np.float32)[:, None], ())
+    split = replace(numbered(np.zeros(len(values))), texts=texts)
+    return measure_scores(model, split, MEAN, fingerprint="data", place=Place("here")).evidence[0]
+
+
+def width(found: Any) -> float:
+    assert found.low < found.value < found.high
+    return float(found.high - found.low)
+
+
+def test_stretches_of_one_text_are_drawn_together() -> None:
+    # 40 texts of 25 stretches each, that differ by text: the mean of 40 values, not of 1,000.
+    random, texts = np.random.default_rng(0), np.repeat(np.arange(40), 25)
+    values = 5 + random.normal(size=40)[texts] + random.normal(size=1000) / 10
+    found = stretches(values, texts)
+    means = values.reshape(40, 25).mean(axis=1)
+    assert width(found) == pytest.approx(2 * 2.02 * means.std(ddof=1) / 40**0.5, rel=0.15)
+    assert "draws of whole texts, of which there are 40" in found.method
+    shuffled = random.permutation(1000)
+    assert width(stretches(values[shuffled], texts[shuffled])) == pytest.approx(
+        width(found), rel=0.15
+    )
+
+
+def test_of_a_single_text_blocks_are_drawn() -> None:
+    # Neighbours alike: the mean is of far fewer values than there are.
+    random = np.random.default_rng(0)
+    noise, values = random.normal(size=1000), np.zeros(1000)
+    for at in range(1, 1000):
+        values[at] = 0.8 * values[at - 1] + 0.6 * noise[at]
+    one = stretches(5 + values, np.zeros(1000, np.int64))
+    assert "blocks of 10 stretches in a row, for all are of one text" in one.method
+    assert width(one) > 2 * width(stretches(5 + values, np.arange(1000)))
+    two = stretches(5 + values, np.repeat([0, 1], 500))
+    assert two.low >= 0
+    single = stretches(np.ones(1), np.zeros(1, np.int64))
+    assert (single.low, single.value, single.high) == (1, 1, 1)
 
 
 LABELS = ("a", "b", "c")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from modelwright.metrics.text import (
     bits_per_byte,
     bleu,
     bleu_statistics,
+    bleu_words,
     character_errors,
     chrf,
     chrf_statistics,
@@ -46,6 +48,7 @@ REFERENCES = [
 words = st.lists(st.sampled_from(["a", "the", "cat", "Cat,", "3.5", "x-y", "ü", "."]), max_size=9)
 texts = words.map(" ".join)
 pairs = st.lists(st.tuples(texts, texts), min_size=1, max_size=6)
+latin = st.text("aB3 x-_'.,\n&", max_size=30)
 sequences = st.lists(st.integers(0, 3), max_size=70)  # longer than a machine word
 
 
@@ -61,7 +64,7 @@ def sides(pairs):
 def test_bleu_is_sacrebleus(pairs):
     sacrebleu = pytest.importorskip("sacrebleu")
     hypotheses, references = sides(pairs)
-    sums = bleu_statistics(hypotheses, references).sum(axis=0)
+    sums = bleu_statistics(hypotheses, references, "13a").sum(axis=0)
     wanted = sacrebleu.corpus_bleu(hypotheses, [references], force=True)
     assert sums.tolist() == [wanted.sys_len, wanted.ref_len, *wanted.counts, *wanted.totals]
     assert bleu(sums) == pytest.approx(wanted.score, abs=CLOSE)
@@ -79,12 +82,50 @@ def test_chrf_is_sacrebleus(pairs):
 
 def test_real_sentences_score_as_in_sacrebleu():
     sacrebleu = pytest.importorskip("sacrebleu")
-    found = bleu(bleu_statistics(HYPOTHESES, REFERENCES).sum(axis=0))
+    found = bleu(bleu_statistics(HYPOTHESES, REFERENCES, "13a").sum(axis=0))
     wanted = sacrebleu.corpus_bleu(HYPOTHESES, [REFERENCES], force=True).score
     assert 0 < found < 100
     assert found == pytest.approx(wanted, abs=CLOSE)
     found = chrf(chrf_statistics(HYPOTHESES, REFERENCES).sum(axis=0))
     assert found == pytest.approx(sacrebleu.corpus_chrf(HYPOTHESES, [REFERENCES]).score, abs=CLOSE)
+
+
+CHINESE = ["猫坐在垫子上。", "他买了3.5公斤苹果，很便宜", "OK", "今天 is Monday"]
+CHINESE_WANTED = ["猫在垫子上坐着。", "他买了3.5公斤的苹果，非常便宜。", "好", "今天是 Monday"]
+JAPANESE = ["猫がマットの上に座った。", "りんごを買った"]
+JAPANESE_WANTED = ["猫はマットの上に座っている。", "りんごを3個買った。"]
+
+
+@pytest.mark.parametrize(
+    ("hypotheses", "references", "tokenizer"),
+    [(CHINESE, CHINESE_WANTED, "zh"), (JAPANESE, JAPANESE_WANTED, "char")],
+)
+def test_texts_without_blanks_score_as_in_sacrebleu(hypotheses, references, tokenizer):
+    sacrebleu = pytest.importorskip("sacrebleu")
+    words = bleu_words(references)
+    assert words == tokenizer
+    found = bleu(bleu_statistics(hypotheses, references, words).sum(axis=0))
+    wanted = sacrebleu.corpus_bleu(hypotheses, [references], tokenize=tokenizer, force=True).score
+    assert found == pytest.approx(wanted, abs=CLOSE)
+    assert found > 20  # Cut at blanks alone, these score next to nothing.
+
+
+def test_the_words_of_bleu_follow_the_script_of_the_references():
+    assert bleu_words([]) == bleu_words(["3.5"]) == bleu_words(REFERENCES) == "13a"
+    assert bleu_words(["고양이가 매트 위에 앉았다."]) == "13a"  # Korean puts blanks.
+    assert bleu_words(["The word 猫 means cat."]) == "13a"
+    assert bleu_words(["แมวนั่งบนเสื่อ"]) == "char"
+    assert bleu_words([*CHINESE_WANTED, "《の》是日文"]) == "zh"
+
+
+def test_texts_shorter_than_four_words_score_as_in_sacrebleu():
+    sacrebleu = pytest.importorskip("sacrebleu")
+    for more in ([], ["one two three four"]):
+        hypotheses, references = ["a cat", *more], ["a cat", *more]
+        wanted = sacrebleu.corpus_bleu(hypotheses, [references], force=True).score
+        found = bleu(bleu_statistics(hypotheses, references, "13a").sum(axis=0))
+        assert found == pytest.approx(wanted, abs=CLOSE)
+        assert found == (100 if more else 0)  # No n-grams of four words: undefined, and called 0.
 
 
 def test_bleu_by_hand():
@@ -98,7 +139,7 @@ def test_nothing_said_scores_nothing():
     assert bleu(np.zeros(10)) == 0.0
     assert chrf(np.zeros(18)) == 0.0
     assert chrf(chrf_statistics([""], ["a"]).sum(axis=0)) == 0.0
-    assert bleu_statistics([], []).shape == (0, 10)
+    assert bleu_statistics([], [], "13a").shape == (0, 10)
     assert chrf_statistics([], []).shape == (0, 18)
 
 
@@ -106,7 +147,7 @@ def test_nothing_said_scores_nothing():
 
 
 @settings(max_examples=60, deadline=None)
-@given(pairs)
+@given(st.lists(st.tuples(latin, latin), min_size=1, max_size=6))
 def test_rouge_is_that_of_rouge_score(pairs):
     scorer = pytest.importorskip("rouge_score.rouge_scorer")
     names = ["rouge1", "rouge2", "rougeL"]
@@ -128,7 +169,25 @@ def test_rouge_by_hand():
     )
     np.testing.assert_allclose(found[0], [3 / 4, 1 / 3, 3 / 4])
     np.testing.assert_allclose(found[1], [3 / 4, 1 / 3, 2 / 4])
-    assert found[2:].tolist() == [[0, 0, 0], [0, 0, 0]]
+    assert found[2:].tolist() == [[0, 0, 0], [1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "shared", "total"),
+    [
+        ("Der Käse schmeckt", "DER KÄSE, SCHMECKT!", 3, 6),
+        ("ka\u0308se", "käse", 1, 2),  # Typed as two characters.
+        ("кошка спит", "кошка не спит", 2, 5),
+        ("हिन्दी भाषा", "हिन्दी", 1, 3),  # Its vowels are marks, not gaps.
+        ("kase", "käse", 0, 2),
+        ("猫坐着", "猫 坐下", 2, 6),
+        ("iPhone很贵", "iphone 很好", 2, 6),
+        ("ねこ", "いぬ", 0, 4),
+    ],
+)
+def test_rouge_knows_words_of_any_script(found, wanted, shared, total):
+    row = rouge_statistics([found], [wanted])[0]
+    assert row[0] == pytest.approx(2 * shared / total)
 
 
 @given(sequences, sequences)
@@ -192,10 +251,16 @@ def test_word_and_character_errors_by_hand():
 
 @pytest.mark.parametrize(
     "statistics",
-    [bleu_statistics, chrf_statistics, rouge_statistics, word_errors, character_errors],
+    [
+        partial(bleu_statistics, words="13a"),
+        chrf_statistics,
+        rouge_statistics,
+        word_errors,
+        character_errors,
+    ],
 )
 def test_the_sums_of_parts_are_the_sum_of_the_whole(statistics):
-    if statistics is bleu_statistics:
+    if isinstance(statistics, partial):
         pytest.importorskip("sacrebleu")
     whole = statistics(HYPOTHESES, REFERENCES)
     for at in range(len(HYPOTHESES) + 1):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +16,7 @@ from modelwright.modelfile import write_model
 from modelwright.models import architecture, build_network
 from modelwright.models.candidate import Candidate
 from modelwright.recipe.model import BowModel, DecoderModel
+from modelwright.tasks.generation import GenerateSpec, collect
 from modelwright.transforms.text import TextInput
 from modelwright.transforms.tokenizing import train_tokenizer
 
@@ -92,14 +96,55 @@ def test_it_goes_on_from_a_text_and_streams_the_same(written):
     pieces = list(model.generate("the fox"))
     assert "".join(piece.text for piece in pieces) == whole
     assert whole == model.predict("the fox")[0]["text"]
-    beside = model.predict(["the fox", ""])
-    assert beside[0][0]["text"] == whole
+
+
+def test_a_text_has_one_answer_wherever_it_stands(written):
+    model = modelfile.load(written)
+    asked = ["a crow", "the fox", "", "the fox"]
+    together = model.predict(asked)
+    assert together == [model.predict(text) for text in asked]
+    assert together[0] != together[1]
+    how = GenerateSpec(longest=40, seed=0)
+    texts = {
+        seed: [item.text for item in collect(model.generate(asked, replace(how, seed=seed)), 4)]
+        for seed in (0, 1)
+    }
+    assert texts[0] != texts[1]
+    assert texts[0][1] == texts[0][3]
+
+
+def test_a_mistyped_file_is_no_text(written, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("tales.txt").write_text("the fox")
+    assert main(["predict", str(written), "tales.txt"]) == 0
+    capsys.readouterr()
+    for name in ("tails.txt", "here/tales", "./tales.csv"):
+        assert main(["predict", str(written), "the crow", name]) == 1
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert f"{name}: there is no such file" in told.err
+        assert "standard input" in told.err
+    assert main(["predict", str(written), "tails.txt"]) == 1
+    assert "Did you mean `tales.txt`?" in capsys.readouterr().err
+    asked = ["a / b", "fox.", "https://example.org/fox"]
+    assert main(["predict", str(written), *asked]) == 0
+
+
+def test_a_table_is_said_to_be_read_as_one_text(written, tmp_path, capsys):
+    (tmp_path / "tales.csv").write_text("text\nthe fox\n")
+    assert main(["predict", str(written), str(tmp_path / "tales.csv")]) == 0
+    assert "tales.csv: the whole file is one text here" in capsys.readouterr().err
+
+
+def test_a_long_prompt_is_said_to_be_cut(written, capsys):
+    assert main(["predict", str(written), "the fox " * 90]) == 0
+    assert "the model reads 32: its beginning is left out" in capsys.readouterr().err
+    assert main(["predict", str(written), "the fox " * 90, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_steps_are_the_whole_text(written):
     """What the graph `step` says after each token is what `main` says of the whole text."""
-    from modelwright.tasks.generation import GenerateSpec
-
     model = modelfile.load(written)
     greedy = GenerateSpec(longest=6, temperature=0, barred=())
     ids = [piece.token for piece in model.generate("a crow", greedy) if piece.token is not None]

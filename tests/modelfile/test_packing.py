@@ -22,7 +22,9 @@ from modelwright.errors import DataError, ModelFileError, ResourceError
 from modelwright.metrics import softmax
 from modelwright.modelfile.contents import pick_weights
 from modelwright.models.candidate import Candidate
-from modelwright.recipe.model import DetectorModel, MlpModel, ResnetModel, SpeednetModel
+from modelwright.recipe.model import DetectorModel, MlpModel, ResnetModel, RnnModel, SpeednetModel
+from modelwright.transforms.text import TextInput
+from modelwright.transforms.tokenizing import train_tokenizer
 from tests.modelfile.making import CNN, FROZEN, LABELS, candidate, fill
 
 PROBABILITY = 1e-4  # what the project promises of an export in fp32
@@ -92,6 +94,27 @@ def test_the_graph_answers_as_the_network(family: str, tmp_path: Path) -> None:
     rebuilt = modelfile.rebuild(tmp_path / "m.mw")
     with torch.no_grad():
         assert torch.equal(rebuilt.network(torch.from_numpy(shown)), torch.from_numpy(expected))
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_recurrent_layers_count_as_in_the_summary(cell: Any, tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["a b c d"], kind="word", size=20, lowercase=True)
+    input = TextInput(tokenizer, 12)
+    spec = RnnModel(name="rnn", cell=cell, width=8, hidden=8)
+    made = Candidate(
+        network=models.build_network(spec, input=input, num_outputs=3).eval(),
+        task="text-classification",
+        input=input,
+        labels=("a", "b", "c"),
+        architecture=models.architecture(spec, input=input, num_outputs=3),
+        assets=input.assets(),
+    )
+    report = modelfile.write_model(tmp_path / "m.mw", made)
+    golden = modelfile.read(tmp_path / "m.mw").golden.inputs["tokens"]
+    sample = np.zeros(1, [("tokens", np.int64, golden.shape[1:]), ("length", np.int64)])
+    sample["length"] = golden.shape[1]
+    assert report.multiply_adds == models.summarise_sample(made.network, sample).multiply_adds
+    assert report.multiply_adds > golden.shape[1] * 8 * 16
 
 
 def test_packing_changes_no_candidate(tmp_path: Path) -> None:

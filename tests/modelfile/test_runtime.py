@@ -269,6 +269,27 @@ def test_texts_are_read_as_they_are_or_from_files(tmp_path: Path) -> None:
             reader.read([wrong])
 
 
+@pytest.mark.parametrize(
+    ("kind", "lost"),
+    [
+        ("text", "its end is cut off"),
+        ("source", "its end is cut off"),
+        ("prompt", "its beginning is left out"),
+    ],
+)
+def test_texts_that_are_too_long_are_told(kind: Any, lost: str, tmp_path: Path) -> None:
+    reader, said = inputs.open_input(replace(TEXT, kind=kind).to_json(), ASSETS), []
+    words = ("the cat sat on the mat " * 9).split()[: TEXT.longest + 1]
+    (tmp_path / "long.txt").write_text(" ".join(words))
+    held = [" ".join(words[:-1]), tmp_path / "long.txt", io.BytesIO(" ".join(words).encode())]
+    reader.read(held, first=7, observe=lambda progress: said.append(progress.note))
+    note = f"the text has {len(words)} tokens, and the model reads {TEXT.longest}: {lost}"
+    assert said == [f"{tmp_path / 'long.txt'}: {note}", f"standard input: {note}"]
+    with pytest.raises(DataError) as raised:
+        reader.read([3], first=7)
+    assert raised.value.where == "input 8"
+
+
 def test_a_foreign_tokenizer_is_refused() -> None:
     declared = TEXT.to_json()
     for assets in (
@@ -296,6 +317,24 @@ def test_sounds_are_read_at_the_models_rate(tmp_path: Path) -> None:
     for wrong in (b"text", 3, path.read_bytes()[:-100], tmp_path / "none.wav"):
         with pytest.raises(DataError):
             reader.read([wrong])
+
+
+def test_sounds_that_are_too_long_are_cut_and_told(tmp_path: Path) -> None:
+    reader, said = inputs.open_input(SOUND.to_json(), {}), []
+    random = np.random.default_rng(0)
+    most = round(SOUND.longest_s * 8000)
+    tone = random.integers(-9000, 9000, most + 2000).astype(np.int16)
+    (tmp_path / "a.wav").write_bytes(as_wav(tone, 8000))
+    held = [tone[:most], tone, str(tmp_path / "a.wav")]
+    batch = reader.read(held, observe=lambda progress: said.append(progress.note))
+    assert batch["length"].tolist() == [most] * 3
+    assert (batch["samples"] == tone[:most]).all()
+    lasts = f"{SOUND.longest_s + 0.25:.1f}"
+    note = f"the sound lasts {lasts} s, and the model hears {SOUND.longest_s:g} s: the last 0."
+    assert len(said) == 2
+    assert said[0].startswith(f"input 2: {note}")
+    assert said[1].startswith(f"{tmp_path / 'a.wav'}: {note}")
+    assert said[0].endswith("s are cut off")
 
 
 def test_arrays_must_agree_on_free_sizes() -> None:

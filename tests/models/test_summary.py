@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from modelwright import models
+from modelwright.models.rnn import Gru, Lstm
+from modelwright.models.seq2seq import RnnSeq2Seq
 from modelwright.recipe.model import CnnModel, ConvBlock, ResnetModel
 
 
@@ -54,6 +57,53 @@ def test_groups_stride_and_time_axes_count():
     assert line.multiply_adds == 7 * 8 * 4 * 3
     along = models.summary(nn.Linear(3, 5), (7, 3), dtype=torch.float32)
     assert along.multiply_adds == 7 * 15
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(Lstm, 4), (Gru, 3)])
+def test_recurrent_layers_count(kind, gates):
+    network = kind(8, 16, layers=2, bidirectional=True, dropout=0.1)
+    sample = np.zeros(1, [("x", np.float32, (5, 8)), ("length", np.int64)])
+    sample["length"] = 5
+    found = models.summarise_sample(network, sample)
+    first, second = gates * 16 * (8 + 16), gates * 16 * (32 + 16)
+    assert found.multiply_adds == 5 * 2 * (first + second)
+    (layer,) = found.layers
+    assert layer.output == (5, 32)
+    assert layer.parameters == found.parameters
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_recurrent_writers_count_both_sides(cell):
+    network = RnnSeq2Seq(
+        20, 20, width=8, hidden=16, layers=1, cell=cell, dropout=0.1, shared_embeddings=False
+    )
+    sample = np.zeros(
+        1, [("source", np.int64, (6,)), ("source_length", np.int64), ("target", np.int64, (3,))]
+    )
+    sample["source_length"] = 6
+    found = {
+        layer.name: layer.multiply_adds for layer in models.summarise_sample(network, sample).layers
+    }
+    gates = 4 if cell == "lstm" else 3
+    assert found["encoder"] == 6 * 2 * gates * 16 * (8 + 16)
+    assert found["decoder"] == 3 * gates * 16 * (8 + 16)
+
+
+def test_products_of_no_single_layer_count():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Embedding(11, 6)
+
+        def forward(self, tokens):
+            return self.table(tokens) @ self.table.weight.T
+
+    sample = np.zeros(1, [("tokens", np.int64, (5,))])
+    found = models.summarise_sample(Tied(), sample)
+    assert found.multiply_adds == 5 * 6 * 11
+    assert found.layers[-1].name == "(others)"
+    assert found.activations == 5 * 6
+    assert models.multiply_adds(nn.Linear(3, 5), torch.zeros(1, 3)) == 15
 
 
 def test_network_is_left_as_it_was():

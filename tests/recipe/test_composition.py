@@ -223,6 +223,27 @@ CAUGHT = [
     (DIGITS + "evaluate: {views: 6}", None, "averages over wrong images"),
     (data("source: digits, split: {by: group, column: x}"), 2, "`digits` has none"),
     (data("source: folder, path: x, split: {by: time, column: day}"), 2, "no column `day`"),
+    *(
+        (
+            data(f"source: {source}, split: {{by: {by}, column: day}}") + f"task: {task}",
+            2,
+            f"`{source.partition(',')[0]}` has none",
+        )
+        for source, task in (
+            ("lines, path: x", "text-classification"),
+            ("pairs, path: x, target: y", "translation"),
+            ("arrays, path: x.npz", "image-classification"),
+        )
+        for by in ("time", "group")
+    ),
+    *(
+        (
+            data(f"source: documents, path: x, split: {{by: {by}}}") + "task: language-modeling",
+            2,
+            "but their order",
+        )
+        for by in ("group, column: order", "time, column: day")
+    ),
     (data("source: digits, split: {val: 0, test: 0}"), 2, "nothing is held out to measure"),
     (data("source: digits, split: {test: 0}"), None, "measured on validation"),
     (

@@ -216,6 +216,10 @@ def test_a_fault_names_line_reason_and_way_out(text, line, words):
             "recipe.yaml:2: `dta` is not a setting of a recipe. Did",
         ),
         (
+            "version: 1\ntask: regression\ndata: {source: table, path: a.csv, numbers: [a, b, a]}",
+            "recipe.yaml:3: `data.numbers`: `a` stands here twice",
+        ),
+        (
             "version: 1\ndata: {source: table, path: a.csv, split: {by: group}}",
             "recipe.yaml:2: `data.split`: `by: group` needs `column`",
         ),

@@ -345,6 +345,21 @@ def test_near_duplicates_left_out_are_told() -> None:
     )
 
 
+def test_near_duplicates_of_boxes_are_told_too() -> None:
+    told = story()
+    whole = told.ledger.find("accuracy")
+    assert whole is not None
+    boxes = [
+        replace(whole, metric="map50", value=0.75),
+        replace(whole, metric="map50", value=0.5, n=whole.n - 1, slice=WITHOUT_NEAR),
+    ]
+    rest = [record for record in told.ledger if record.metric != "accuracy"]
+    rest = [record for record in rest if record.metric != "f1_macro"]
+    text = plain(page(replace(told, ledger=Ledger([*rest, *boxes]))))
+    assert "1 of these images closely resembles one of another split; without them its" in text
+    assert "is 50.0 %." in text
+
+
 def test_a_test_set_that_was_opened_often_is_no_longer_one() -> None:
     assert "opened 20 times" in plain(page(story(openings=20)))
     first = story(openings=1)

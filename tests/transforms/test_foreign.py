@@ -81,8 +81,8 @@ def test_its_bytes_say_it_all(make):
 
 def test_what_stands_around_a_text_stays_where_it_is_cut():
     found = taken(word_pieces())
-    rows, cut = TextInput(found, 5).encode(["the soup was very good", "tea", ""])
-    assert cut == 1
+    rows, sizes = TextInput(found, 5).encode(["the soup was very good", "tea", ""])
+    assert sizes == [5, 1, 0]
     assert [row[0] for row in rows] == [3, 3, 3]
     assert [row[-1] for row in rows] == [2, 2, 2]
     assert [len(row) for row in rows] == [5, 3, 2]

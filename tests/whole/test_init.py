@@ -68,6 +68,26 @@ def test_frozen_layers_and_figures_of_normalising_stay(place):
     assert not np.array_equal(first["body.head.weight"].numpy(), second["body.head.weight"].numpy())
 
 
+@pytest.mark.parametrize(
+    ("task", "data", "asks"),
+    [
+        ("text-classification", "source: lines, path: t.txt", "one label from texts"),
+        ("audio-classification", "source: folder, path: birds", "one label from sounds"),
+        ("language-modeling", "source: documents, path: t.txt", "what a text goes on with from"),
+        ("object-detection", "source: boxes, path: birds", "boxes from images"),
+    ],
+)
+def test_a_file_of_another_task_is_refused_first(place, task, data, asks):
+    text = f"version: 1\ntask: {task}\ndata: {{{data}}}\nmodel: {{init: runs/first/model.mw}}\n"
+    (place / "task.yaml").write_text(text)  # Nor is the data looked for: there may be none.
+    for look in (check, layers):
+        with pytest.raises(RecipeError) as caught:
+            look(place / "task.yaml")
+        assert "model.mw predicts one label from images (`task: image-cl" in str(caught.value)
+        assert f"the recipe asks for {asks}" in str(caught.value)
+        assert caught.value.where.endswith("task.yaml:4")
+
+
 def test_another_size_suits_a_network_that_takes_any(place):
     text = FURTHER + "transforms: {size: 16}\n"
     result = run(further(place, "larger", text), out=place / "runs")

@@ -78,7 +78,9 @@ COMMANDS = {
             "new",
             "Look at your data and write a commented recipe for it.",
             (
-                Argument("DATA", "a folder with a folder of images a class, a table, or `digits`"),
+                Argument(
+                    "DATA", "a folder with a folder of files a class, a table, a file, or `digits`"
+                ),
                 Argument("--out", "where the recipe goes (recipe.yaml)", value="FILE"),
                 _QUIET,
             ),
@@ -109,7 +111,8 @@ COMMANDS = {
                 _MODEL,
                 Argument(
                     "INPUT",
-                    "a file, or a text for a model of texts; `-` reads one from standard input",
+                    "a file, or a text for a model of texts, where one word with `/` or an ending "
+                    "such as `.txt` must be a file; `-` reads one from standard input",
                     "several",
                 ),
                 Argument(
@@ -118,7 +121,11 @@ COMMANDS = {
                     "number",
                     "K",
                 ),
+                _QUIET,
             ),
+            "Of texts and sounds that are longer than the model takes the end is cut off, as in "
+            "training, and this is said; of a text to go on from it is the beginning. A language "
+            "model gives a text the same answer each time, whatever else is asked beside it.",
         ),
         Command(
             "evaluate",

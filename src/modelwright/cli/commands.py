@@ -5,6 +5,7 @@ The API is imported inside each, so that a command loads what it needs and no mo
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from modelwright.cli import show
-from modelwright.errors import ModelFileError, RequestError
+from modelwright.errors import DataError, ModelFileError, RequestError, nearest
 from modelwright.version import __version__
 
 BARE = "version: 1\ndata: {source: digits}\n"
@@ -88,13 +89,19 @@ def new(asked: Namespace) -> Answer:
 def predict(asked: Namespace) -> Answer:
     """Ask a model; either every input is answered or none."""
     from modelwright import modelfile
+    from modelwright.cli.progress import watching
+    from modelwright.run import Progress
 
     model = modelfile.load(Path(asked.model))
     names: list[str] = asked.input
-    answers = model.predict(
-        _inputs(names, takes_text=model.spec.input.get("kind") in ("text", "prompt", "source")),
-        top=asked.top,
-    )
+    takes_text = model.spec.input.get("kind") in ("text", "prompt", "source")
+    inputs = _inputs(names, takes_text=takes_text)
+    with watching(quiet=asked.quiet) as observe:
+        for name in names:
+            if takes_text and name.lower().endswith(_OF_TABLES):
+                note = f"{name}: the whole file is one text here; hand the rows of a table over "
+                observe(Progress("note", 0, 0, note=f"{note}one by one"))
+        answers = model.predict(inputs, top=asked.top, observe=observe)
     value = [
         {"input": name, "predictions": best} for name, best in zip(names, answers, strict=True)
     ]
@@ -104,7 +111,8 @@ def predict(asked: Namespace) -> Answer:
 def _inputs(names: Sequence[str], *, takes_text: bool) -> list[Path | BinaryIO | str]:
     """Return what the names stand for, refusing what can be refused before the first is read.
 
-    Where a model takes texts, what isn't a file is the text itself.
+    Where a model takes texts, what isn't a file is the text itself, unless it looks like the path
+    of one: a mistyped name mustn't be answered as if it were a text.
     """
     if names.count("-") > 1:
         raise RequestError("standard input can be read once", fix="Give `-` once")
@@ -115,6 +123,16 @@ def _inputs(names: Sequence[str], *, takes_text: bool) -> list[Path | BinaryIO |
                 where=name,
                 fix=f"Name the files: {show.printable(name.rstrip('/'))}/*",
             )
+        if takes_text and _looks_like_a_path(name) and not _is(Path.exists, name):
+            folder = Path(name).parent
+            beside = [str(path) for path in folder.iterdir()] if folder.is_dir() else []
+            raise DataError(
+                "there is no such file",
+                where=name,
+                why=nearest(name, beside) if beside else "",
+                fix="If this is the text itself, hand it over by standard input: "
+                "`echo TEXT | modelwright predict MODEL -`",
+            )
     return [
         sys.stdin.buffer
         if name == "-"
@@ -123,6 +141,22 @@ def _inputs(names: Sequence[str], *, takes_text: bool) -> list[Path | BinaryIO |
         else Path(name)
         for name in names
     ]
+
+
+_OF_TABLES = (".csv", ".tsv", ".jsonl")
+_OF_FILES = (
+    *_OF_TABLES,
+    *(".txt", ".md", ".json", ".parquet", ".gz", ".html", ".xml", ".pdf"),
+    *(".png", ".jpg", ".jpeg", ".gif", ".webp", ".wav", ".flac", ".ogg", ".mp3", ".mw", ".yaml"),
+)
+"""How names of files end that may be meant, whatever a model takes."""
+
+
+def _looks_like_a_path(name: str) -> bool:
+    """Say whether a word is more likely the path of a file than a text; an address is a text."""
+    if not name or any(char.isspace() for char in name) or "://" in name:
+        return False
+    return "/" in name or os.sep in name or name.lower().endswith(_OF_FILES)
 
 
 def _is(kind: Callable[[Path], bool], name: str) -> bool:

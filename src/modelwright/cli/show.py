@@ -59,7 +59,7 @@ def run_result(result: RunResult) -> str:
     if shown:
         parts.append(metric_table(shown))
     lines = [("model", str(result.model)), ("report", str(result.report))]
-    samples = sorted((result.folder / "samples").glob("*.png"))
+    samples = sorted((result.folder / "samples").glob("*.*"))
     if samples:
         words = ("predict", str(result.model), str(samples[0]))
         lines.append(("try it", f"{program()} {shlex.join(words)}"))

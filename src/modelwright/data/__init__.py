@@ -16,6 +16,7 @@ from modelwright.data.table import (
     guess_table,
     is_table,
     is_table_folder,
+    no_table,
 )
 from modelwright.data.transcripts import has_transcripts, holds_transcripts
 
@@ -40,6 +41,7 @@ __all__ = [
     "is_table_folder",
     "labelled_split",
     "likely_kind",
+    "no_table",
     "padding_share",
     "prepare",
     "read_maybe_packed",

@@ -126,7 +126,8 @@ def _named(rows: Sequence[int], origins: Sequence[str]) -> str:
     return shown + (f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else "")
 
 
-def _listed(rows: Sequence[int], origins: Sequence[str]) -> tuple[str, ...]:
+def listed(rows: Sequence[int], origins: Sequence[str]) -> tuple[str, ...]:
+    """Return the samples that a finding lists, by their origins."""
     return tuple(origins[row] for row in rows[:_LISTED])
 
 
@@ -139,7 +140,7 @@ def _broken(store: Store, origins: Sequence[str]) -> Iterator[Finding]:
     yield Finding(
         kind="broken",
         severity="warning",
-        rows=_listed(rows, origins),
+        rows=listed(rows, origins),
         message=f"{_count(len(rows), 'file')} can't be used and {_is(len(rows))} left out: "
         f"{_named(rows, origins)} ({origins[first]}: {broken[first]})",
         fix="Replace them, or take them out of the data",
@@ -185,7 +186,8 @@ def _labels(store: Store, labels: Sequence[tuple[str, ...]], *, weighs: bool) ->
             message=f"{_count(len(single), 'class')} with one sample only: {shown}{more}".replace(
                 "classs", "classes"
             ),
-            fix="Such a class is learned from one picture and never tested; add some, or drop it",
+            fix=f"Such a class is learned from one {store.kind} and never tested; add some, or "
+            "drop it",
         )
     if usable and max(usable.values()) >= 20 * min(usable.values()) and len(usable) <= 1000:
         large, small = usable.most_common(1)[0], min(usable.items(), key=lambda item: item[1])
@@ -327,7 +329,7 @@ def _duplicates(
         yield Finding(
             kind=LEAK,
             severity="warning" if allow_leaks else "error",
-            rows=_listed(rows, origins),
+            rows=listed(rows, origins),
             message=f"{_count(len(rows), kind)} of the {high_name} split also "
             f"{'stands' if len(rows) == 1 else 'stand'} in the {low_name} split: "
             f"{_named(rows, origins)}",
@@ -338,7 +340,7 @@ def _duplicates(
         yield Finding(
             kind="contradiction",
             severity="warning",
-            rows=_listed(contradicting, origins),
+            rows=listed(contradicting, origins),
             message=f"{_count(len(contradicting), f'identical {kind}')} under different labels: "
             f"{_named(contradicting, origins)}",
             fix="One of the labels is wrong, or the classes overlap",
@@ -347,7 +349,7 @@ def _duplicates(
         yield Finding(
             kind="duplicate",
             severity="warning",
-            rows=_listed(within, origins),
+            rows=listed(within, origins),
             message=f"{_count(len(within), kind)} within a split "
             f"{'repeats' if len(within) == 1 else 'repeat'} another: "
             f"{_named(within, origins)}",
@@ -358,6 +360,9 @@ def _duplicates(
 def _near(pairs: Rows, side: Rows, names: list[str], origins: Sequence[str]) -> Iterator[Finding]:
     sides = side[pairs] if len(pairs) else np.empty((0, 2), dtype=np.int64)
     apart = sides[:, 0] != sides[:, 1]
+    # Those of validation aren't measured on, where there is a test split.
+    is_tested = "test" in names and bool((sides[apart] == names.index("test")).any())
+    beside = ". The figure without them stands beside the headline" if is_tested else ""
     for chosen, kind, severity, text, fix in (
         (
             apart,
@@ -365,7 +370,7 @@ def _near(pairs: Rows, side: Rows, names: list[str], origins: Sequence[str]) -> 
             "warning",
             "across the splits, nearly alike",
             "Look at them: views of one scene or frames of one film belong on one side "
-            "(`data.split.by: group`). The accuracy without them stands beside the headline",
+            "(`data.split.by: group`)" + beside,
         ),
         (
             ~apart,

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from modelwright.data.coco import MOST_PIXELS, CocoData, parse_coco
+from modelwright.data.coco import MOST_BYTES, MOST_PIXELS, CocoData, parse_coco
 from modelwright.data.folder import SUFFIXES
 from modelwright.data.labels import write_boxes
+from modelwright.data.lines import BOM
 from modelwright.data.listing import SPLITS, Listing, find_path, read_file
 from modelwright.data.table import (
     columns_of,
@@ -46,12 +47,14 @@ _NOTHING = BoxedImage(1, 1, ())
 _FORMS = "VOC XML files beside the images or in `Annotations`, or COCO JSON files"
 
 
-def list_boxes(spec: BoxesData, *, base: Path) -> Listing:
+def list_boxes(spec: BoxesData, *, base: Path, likely: str | None = None) -> Listing:
     """Return the images of a source with their boxes; an image may have none.
 
     Args:
         spec: the section.
         base: where a relative path starts.
+        likely: where a COCO file's images may be too, if they aren't where they are looked for: as
+            a model's recipe said it of other data.
 
     Raises:
         DataError: a file can't be read, or there is nothing to learn from.
@@ -73,7 +76,7 @@ def list_boxes(spec: BoxesData, *, base: Path) -> Listing:
             )
         if path.is_file():
             documents = _beside(path)
-        found, notes = _list_coco(root, documents, spec, base)
+        found, notes = _list_coco(root, documents, spec, base, likely)
     return _listing(path, root, found, notes, spec)
 
 
@@ -116,13 +119,23 @@ def _has_box(value: Any) -> bool:
     return isinstance(value, str) and "<bndbox>" in value
 
 
+_LISTS = tuple(
+    re.compile(rb'"%b"\s*:\s*\[' % name) for name in (b"images", b"annotations", b"categories")
+)
+
+
 def _is_coco(path: Path) -> bool:
-    """Say whether a file holds what only COCO's do, near its beginning or its end."""
-    with path.open("rb") as stream:
-        begin = stream.read(1 << 16)
-        stream.seek(max(path.stat().st_size - (1 << 16), 0))
-        ends = begin + stream.read()
-    return begin.lstrip().startswith(b"{") and (b'"annotations"' in ends or b'"images"' in ends)
+    """Say whether a file is an object with COCO's three lists, without parsing it: it may be long.
+
+    Raises:
+        DataError: it can't be read.
+    """
+    try:
+        held = path.read_bytes() if path.stat().st_size <= MOST_BYTES else b""
+    except OSError as error:
+        raise DataError(f"can't be read ({error.strerror})", where=str(path)) from error
+    begins = held[:64].removeprefix(BOM).lstrip().startswith(b"{")
+    return begins and all(pattern.search(held) for pattern in _LISTS)
 
 
 # -- what all sources share ------------------------------------------------------------------
@@ -342,7 +355,7 @@ def _as_any_split(word: re.Match[str]) -> str:
 
 
 def _list_coco(
-    root: Path, documents: Sequence[str], spec: BoxesData, base: Path
+    root: Path, documents: Sequence[str], spec: BoxesData, base: Path, likely: str | None
 ) -> tuple[list[_Found], list[str]]:
     found: list[_Found] = []
     crowds, read = 0, []
@@ -357,7 +370,7 @@ def _list_coco(
         read.append(document)
         crowds += content.crowds
         split = _split_of(document)
-        folder = _images_of(content, path, split, spec, base)
+        folder = _images_of(content, path, split, spec, base, likely)
         for image in content.images:
             file = os.path.relpath(folder / image.file, root).replace(os.sep, "/")
             found.append(_Found(file, split, image.boxed))
@@ -374,16 +387,38 @@ def _list_coco(
     return found, notes
 
 
-def _images_of(content: CocoData, document: Path, split: str, spec: BoxesData, base: Path) -> Path:
-    """Return the folder that a COCO file's images are in: the first that has the first of them."""
-    above = [find_path(spec.images, base)] if spec.images else [document.parent]
-    if not spec.images:
-        above += [document.parent / "images", document.parent.parent]
-        above += [document.parent.parent / "images"]
-    names = [name for name, of in SPLITS.items() if of == split] + [_year(document.stem)]
-    places = [*above, *(place / name for place in above for name in names if name)]
+def _images_of(
+    content: CocoData,
+    document: Path,
+    split: str,
+    spec: BoxesData,
+    base: Path,
+    likely: str | None,
+) -> Path:
+    """Return the folder that a COCO file's images are in: the first that has the first of them.
+
+    Where nothing says which folder it is and none is called as usual, it is the only one beside the
+    file, or beside its folder, that has that image.
+    """
     first = content.images[0].file if content.images else ""
-    return next((place for place in places if first and (place / first).is_file()), above[0])
+    names = [name for name, of in SPLITS.items() if of == split] + [_year(document.stem)]
+
+    def having(places: Sequence[Path]) -> list[Path]:
+        inside = (place / name for place in places for name in names if name)
+        return [place for place in (*places, *inside) if first and (place / first).is_file()]
+
+    if spec.images:
+        given = find_path(spec.images, base)
+        return next(iter(having([given])), given)
+    around = [document.parent, document.parent.parent]
+    usual = [place / name for place in around for name in ("", "images")]
+    said = [place / likely for place in (base, *around)] if likely else []
+    found = having(usual) or having(said)
+    if not found:
+        folders = {item for place in around for item in place.iterdir() if item.is_dir()}
+        beside = having(sorted(folders))
+        found = beside if len(beside) == 1 else []
+    return next(iter(found), document.parent)
 
 
 def _year(stem: str) -> str:

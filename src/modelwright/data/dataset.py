@@ -34,6 +34,8 @@ class Split:
     unknown: tuple[str, ...] = ()
     """The labels of these samples that training has none of. No output of a network stands for
     them; in targets their numbers go on behind those of the labels that are learnt."""
+    texts: NDArray[np.int64] | None = None
+    """Of stretches of texts: a number for each, the same for those of one text."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -42,7 +44,8 @@ class Split:
         """Return some of the samples as a split of their own."""
         targets = taken(self.targets, np.arange(len(self))[positions])
         rows = self.rows[positions]
-        return Split(self.name, self.inputs, rows, targets, unknown=self.unknown)
+        texts = None if self.texts is None else self.texts[positions]
+        return Split(self.name, self.inputs, rows, targets, unknown=self.unknown, texts=texts)
 
     @property
     def pixels(self) -> NDArray[np.uint8]:

@@ -151,13 +151,12 @@ def _encode_sounds(store: Store, input: SoundInput, *, observe: Observe) -> Enco
 
     values, lengths = ragged_view(store, whole.digest(), samples, dtype="int16", observe=observe)
     starts = np.cumsum(lengths) - lengths
-    longest = int(input.longest_s * input.sampling_rate)
     # Rounded up to a quarter of a second, so that few shapes occur.
     ragged = Ragged(
         "samples",
         values,
         starts,
-        np.minimum(lengths, longest),
+        np.minimum(lengths, input.longest),
         multiple=max(input.sampling_rate // 4, 1),
     )
-    return Encoded(input, ragged, np.flatnonzero(lengths > longest))
+    return Encoded(input, ragged, np.flatnonzero(lengths > input.longest))

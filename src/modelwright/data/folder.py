@@ -217,9 +217,18 @@ def _nothing(root: Path, passed: Counter[str], kind: Kind) -> DataError:
     return DataError(
         f"there are no {noun} in this folder",
         where=str(root),
-        why="; ".join(_passed_over(passed)) or "It is empty",
+        why=holding(root) or "; ".join(_passed_over(passed)) or "It is empty",
         fix=f"It should hold one folder a class, with {_FORMS[kind]} files",
     )
+
+
+def holding(root: Path) -> str:
+    """Return what files a folder holds, for messages; of an empty one nothing."""
+    found = (Path(file) for file, _ in _files(str(root), set()))
+    counts = Counter(file.suffix.lower() or "without a suffix" for file in found)
+    shown = ", ".join(f"{count:,} {name}" for name, count in counts.most_common(4))
+    files = "1 file" if counts.total() == 1 else f"{counts.total():,} files"
+    return f"It holds {files}: {shown}" if counts else ""
 
 
 def likely_kind(root: Path) -> Kind:

@@ -85,10 +85,10 @@ def find_path(name: str, base: Path) -> Path:
 
 
 def read_file(path: Path) -> bytes:
-    """Return the bytes of an image file.
+    """Return the bytes of a sample's file.
 
     Raises:
-        DataError: it is no plain file, which could last for ever, or far too long for an image.
+        DataError: it is no plain file, which could last for ever, or far too long.
         OSError: it can't be read.
     """
     if not path.is_file() and path.exists():

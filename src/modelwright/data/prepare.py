@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelwright.data.audit import AuditReport, audit
+from modelwright.data.audit import AuditReport, Finding, audit, listed
 from modelwright.data.dataset import Dataset, Inputs, Split, taken
 from modelwright.data.encoding import Input, encode, fit_sound, fit_text
 from modelwright.data.label_sets import read_labels, renamed, strata
@@ -82,16 +82,17 @@ class Prepared:
 
     def split(self, name: str) -> Split | None:
         """Return a split, or `None` where it is empty."""
-        rows = self.rows[name]
+        rows, texts = self.rows[name], None
         if self.windows is not None:
             rows = self.windows.of(rows)
+            texts = self.windows.texts[rows]
         if not len(rows):
             return None
         pairs = _pairs(self.store, rows) if self.kind == "text" else None
         targets, unknown = taken(self.targets, rows), self.unknown.get(name, ())
         if self.kind == "labels":  # Splits have more or fewer labels beyond the model's.
             targets = targets[:, : len(self.labels) + len(unknown)]
-        return Split(name, self.inputs, rows, targets, pairs, unknown)
+        return Split(name, self.inputs, rows, targets, pairs, unknown, texts)
 
     def dataset(self) -> Dataset:
         """Return what training may see."""
@@ -234,18 +235,14 @@ def prepare(
     report = audit(store, splits, allow_leaks=spec.allow_leaks, target=target)
     observe(Progress("audit", 1, 1))
     _refuse_leaks(report, allowed=spec.allow_leaks)
-    for finding in report.findings:
-        if finding.severity == "warning":
-            observe(Progress("note", 0, 0, note=f"Data: {finding.message}"))
+    _say([finding for finding in report.findings if finding.severity == "warning"], observe)
     input = _input(recipe, store, splits["train"], like, observe)
     encoded = encode(store, input, observe=observe)
     names = spec.numbers if isinstance(spec, TableData) else ()
     asked = ask_of(target, encoded, labels_by_row, splits, names=names)
-    if target != "next":  # A language model reads a text stretch by stretch.
-        for note in _cut_notes(encoded.cut, store, splits):
-            observe(Progress("note", 0, 0, note=note))
-    for note in asked.notes:
-        observe(Progress("note", 0, 0, note=note))
+    findings = [*_cut(encoded.cut, store, splits, target), *asked.findings]
+    _say(findings, observe)
+    report = replace(report, findings=(*report.findings, *findings))
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     if isinstance(encoded.inputs, np.ndarray):
@@ -294,16 +291,30 @@ def _input(
     return input
 
 
-def _cut_notes(all_cut: Rows, store: Store, splits: Mapping[str, Rows]) -> Iterator[str]:
-    """Say how many samples are longer than what is taken of them."""
+def _say(findings: Sequence[Finding], observe: Observe) -> None:
+    for finding in findings:
+        observe(Progress("note", 0, 0, note=f"Data: {finding.message}"))
+
+
+def _cut(
+    all_cut: Rows, store: Store, splits: Mapping[str, Rows], target: Target
+) -> Iterator[Finding]:
+    """Yield how many samples are longer than what is taken of them."""
+    if target == "next":  # A language model reads a text stretch by stretch.
+        return
+    key = f"{store.kind}.longest" + ("_s" if store.kind == "sound" else "")
     for name, rows in splits.items():
         cut = np.intersect1d(all_cut, rows)
         if len(cut):
-            first = store.strings("origin")[int(cut[0])]
-            key = f"{store.kind}.longest" + ("_s" if store.kind == "sound" else "")
-            yield (
-                f"Data: {len(cut):,} of {len(rows):,} {store.kind}s of the {name} split are longer "
-                f"than `{key}` allows, and their ends are cut off; the first is {first}"
+            origins = store.strings("origin")
+            yield Finding(
+                kind="cut",
+                severity="warning",
+                rows=listed(cut.tolist(), origins),
+                message=f"{len(cut):,} of {len(rows):,} {store.kind}s of the {name} split are "
+                f"longer than `{key}` allows, and their ends are cut off; the first is "
+                f"{origins[int(cut[0])]}",
+                fix=f"Raise `{key}`, if what matters may stand at the end",
             )
 
 
@@ -518,20 +529,21 @@ def labelled_split(
         note = f"{len(broken):,} {store.kind}s can't be used and are left out"
         observe(Progress("note", 0, 0, note=note))
     encoded = encode(store, input, observe=observe)
-    for note in _cut_notes(encoded.cut, store, {"test": rows}):
-        observe(Progress("note", 0, 0, note=note))
+    _say([*_cut(encoded.cut, store, {"test": rows}, target)], observe)
     mark = root(store.fixed("content_digest")[rows], [held[row] for row in rows.tolist()])
     asked = ask_of(target, encoded, held, {"test": rows}, names=names, known=names, where=str(path))
-    notes = list(asked.notes)
+    _say(asked.findings, observe)
     if target in LABELLED:
-        notes.append(about_unknown(target, held, {"test": rows}, names, store.kind))
-    for note in filter(None, notes):
-        observe(Progress("note", 0, 0, note=note))
+        note = about_unknown(target, held, {"test": rows}, names, store.kind)
+        if note:
+            observe(Progress("note", 0, 0, note=note))
+    texts = None
     if asked.windows is not None:
         rows = asked.windows.of(rows)
+        texts = asked.windows.texts[rows]
     pairs = _pairs(store, rows) if target == "text" else None
     targets, unknown = taken(asked.targets, rows), asked.unknown.get("test", ())
-    return Split("test", asked.inputs, rows, targets, pairs, unknown), mark
+    return Split("test", asked.inputs, rows, targets, pairs, unknown, texts), mark
 
 
 def _pairs(store: Store, rows: Rows) -> Callable[[], tuple[list[str], list[str]]]:

@@ -142,7 +142,8 @@ def list_like(
     if target == "boxes":
         chosen_boxes = like if isinstance(like, BoxesData) else BoxesData(source="boxes", path="")
         update = {"path": str(path), "split": SplitSpec(), "images": None}
-        return list_boxes(chosen_boxes.model_copy(update=update), base=base)
+        likely = chosen_boxes.images
+        return list_boxes(chosen_boxes.model_copy(update=update), base=base, likely=likely)
     if is_table(path) or is_table_folder(path):
         columns = (
             like

@@ -37,16 +37,16 @@ class _Rows:
     labels: Sequence[str]
     splits: Sequence[str]
     extras: Sequence[str]
-    first_line: int | None
-    """The line of the first row, where the file has lines."""
+    lines: Sequence[int] | None
+    """The line that each row begins in, where the file has lines."""
     notes: tuple[str, ...] = ()
     """What is worth saying of its labels."""
 
     def place(self, row: int) -> str:
         """Return where a row stands, for messages."""
-        if self.first_line is None:
+        if self.lines is None:
             return f"{self.path.name} row {row + 1}"
-        return f"{self.path.name}:{row + self.first_line}"
+        return f"{self.path.name}:{self.lines[row]}"
 
 
 def list_table(
@@ -141,7 +141,7 @@ def guess_table(path: Path, kind: Kind | None = None) -> tuple[Kind, dict[str, A
         kind: what it holds, if that is known.
     """
     file = path if path.is_file() else _split_tables(path)[0][0]
-    columns = _columns(file)
+    columns = _open(file).columns
     kind = kind or _likely_kind(columns)
     found: dict[str, Any] = {}
     likely = {**_LIKELY, "label": (*_LIKELY["label"], *_SPOKEN)} if kind == "sound" else _LIKELY
@@ -163,12 +163,13 @@ def guess_table(path: Path, kind: Kind | None = None) -> tuple[Kind, dict[str, A
 
 def columns_of(path: Path) -> list[str]:
     """Return the names of the columns of a table, or of the first of a folder of tables."""
-    return list(_columns(path if path.is_file() else _split_tables(path)[0][0]))
+    return list(_open(path if path.is_file() else _split_tables(path)[0][0]).columns)
 
 
 def first_values(path: Path, name: str, most: int) -> Sequence[Any]:
     """Return the first values of a column of a table, or of the first of a folder of tables."""
-    return _columns(path if path.is_file() else _split_tables(path)[0][0])[name]()[:most]
+    table = _open(path if path.is_file() else _split_tables(path)[0][0])
+    return table.columns[name]()[:most]
 
 
 def _likely_kind(columns: Mapping[str, Column]) -> Kind:
@@ -255,7 +256,7 @@ def _key(
                 marks.append(f"{item} {facts.st_size} {facts.st_mtime_ns}")
             except (OSError, ValueError):
                 marks.append(f"{item} missing")
-    return digest("\n".join(["table 2", *marks]).encode(errors="surrogatepass"))
+    return digest("\n".join(["table 3", *marks]).encode(errors="surrogatepass"))
 
 
 def _text_bytes(text: Any) -> bytes:
@@ -285,7 +286,8 @@ def _read(
     file: Path, split: str, spec: TableData, kind: Kind, targets: Sequence[str], target: Target
 ) -> _Rows:
     column, numbers = str(getattr(spec, kind)), target == "numbers"
-    columns = _columns(file, spec.columns)
+    table = _open(file, spec.columns)
+    columns = table.columns
     if not columns:
         raise DataError("the table is empty", where=str(file))
     setting = target if target in ("numbers", "boxes") else "label"
@@ -317,7 +319,6 @@ def _read(
         labels = [_wanted(value) for value in columns_of_targets[0]]
     else:
         labels = [WHOLE] * count
-    has_header = _suffix(file).startswith((".csv", ".tsv")) and spec.columns is None
     rows = _Rows(
         path=file,
         inputs=inputs,
@@ -326,7 +327,7 @@ def _read(
         extras=[_text(v) for v in columns[spec.split.column]()]
         if spec.split.column
         else [""] * count,
-        first_line=None if file.suffix.lower() == ".parquet" else 1 + has_header,
+        lines=table.lines,
         notes=notes,
     )
     if target == "label":
@@ -415,8 +416,18 @@ def _is_delimited(file: Path) -> bool:
 Column = Callable[[], Sequence[Any]]
 
 
-def _columns(file: Path, names: Sequence[str] | None = None) -> Mapping[str, Column]:
-    """Return a function for each column of a file.
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One file, opened."""
+
+    columns: Mapping[str, Column]
+    """A function for each column."""
+    lines: Sequence[int] | None = None
+    """The line that each row begins in, from 1, where the file has lines."""
+
+
+def _open(file: Path, names: Sequence[str] | None = None) -> _Table:
+    """Return the columns of a file.
 
     Args:
         file: the table.
@@ -441,6 +452,8 @@ def _columns(file: Path, names: Sequence[str] | None = None) -> Mapping[str, Col
                 return _json_lines(file)
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror or error})", where=str(file)) from error
+    if kind == ".json":
+        raise no_table(file)
     raise DataError(
         f"tables of the kind `{kind}` aren't read",
         where=str(file),
@@ -448,7 +461,42 @@ def _columns(file: Path, names: Sequence[str] | None = None) -> Mapping[str, Col
     )
 
 
-def _parquet(file: Path) -> Mapping[str, Column]:
+def no_table(file: Path) -> DataError:
+    """Return what to say of a JSON file that is to be a table: how it becomes JSON lines."""
+    held = decoded(read_maybe_packed(file), file, "file").strip()
+    if held.startswith("["):
+        made = file.with_suffix(".jsonl").name
+        program = (
+            f"import json; [print(json.dumps(row)) for row in json.load(open('{file.name}', 'rb'))]"
+        )
+        return DataError(
+            "this is one JSON list, and tables are read from JSON lines, an object a line",
+            where=str(file),
+            fix=f'Turn it into them: python -c "{program}" > {made}',
+        )
+    if held.startswith("{") and _is_json(held.partition("\n")[0]) and "\n" in held:
+        return DataError(
+            "this seems to be JSON lines, and its name says JSON",
+            where=str(file),
+            fix=f"Rename it to {file.with_suffix('.jsonl').name}",
+        )
+    return DataError(
+        "this JSON is neither a table nor boxes",
+        where=str(file),
+        why="A table is JSON lines, an object a line, called .jsonl; boxes come as COCO writes "
+        "them, an object with the lists `images`, `annotations` and `categories`",
+    )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _parquet(file: Path) -> _Table:
     try:
         table = pq.read_table(file)
     except (pa.ArrowException, ValueError) as error:
@@ -461,7 +509,7 @@ def _parquet(file: Path) -> Mapping[str, Column]:
             return lambda: table[name].to_pylist()
         return lambda: [_by_name(value, known) for value in table[name].to_pylist()]
 
-    return {name: column(name) for name in table.column_names}
+    return _Table({name: column(name) for name in table.column_names})
 
 
 def _by_name(value: Any, known: list[str]) -> Any:
@@ -501,14 +549,12 @@ UNUSED = "-"
 """The name of a column that is left out."""
 
 
-def _delimited(
-    file: Path, delimiter: str | None, names: Sequence[str] | None
-) -> Mapping[str, Column]:
+def _delimited(file: Path, delimiter: str | None, names: Sequence[str] | None) -> _Table:
     text = decoded(read_maybe_packed(file), file, "table")
     if delimiter is None:
         first = text.partition("\n")[0]
         delimiter = max(",;\t|", key=first.count) if any(sign in first for sign in ",;\t|") else ","
-    header, rows = _read_cells(file, text, delimiter, names)
+    header, rows, lines = _read_cells(file, text, delimiter, names)
     used = [name for name in header if name != UNUSED]
     if len(set(used)) != len(used):
         where = "data.columns" if names else f"{file}:1"
@@ -517,33 +563,37 @@ def _delimited(
     def column(number: int) -> Column:
         return lambda: [row[number] for row in rows]
 
-    return {name: column(number) for number, name in enumerate(header) if name != UNUSED}
+    return _Table(
+        {name: column(number) for number, name in enumerate(header) if name != UNUSED}, lines
+    )
 
 
-def _read_cells(
-    file: Path, text: str, delimiter: str, names: Sequence[str] | None
-) -> tuple[list[str], list[list[str]]]:
-    """Return the names of the columns and the cells of each row, quotes read as they are meant.
+_Cells = tuple[list[str], list[list[str]], list[int]]
+"""The names of the columns, the cells of each row, and the line that each row begins in."""
+
+
+def _read_cells(file: Path, text: str, delimiter: str, names: Sequence[str] | None) -> _Cells:
+    """Return the cells, quotes read as they are meant.
 
     Sentences begin with quotation marks, and tab-separated text is often not quoted at all. So a
     line is a row where each line has the right number of cells, and quotes would join some lines.
     """
     try:
-        header, rows = _cells(file, text, delimiter, names, quoting=csv.QUOTE_MINIMAL)
+        found = _cells(file, text, delimiter, names, quoting=csv.QUOTE_MINIMAL)
     except DataError:
         if delimiter != "\t":
             raise
         return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
-    if any("\n" in cell for row in rows for cell in row):
+    if any("\n" in cell for row in found[1] for cell in row):
         with contextlib.suppress(DataError):
             return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
-    return header, rows
+    return found
 
 
 def _cells(
     file: Path, text: str, delimiter: str, names: Sequence[str] | None, *, quoting: Literal[0, 3]
-) -> tuple[list[str], list[list[str]]]:
-    """Return the names of the columns, and the cells of each row.
+) -> _Cells:
+    """Return the cells, quotes read as told.
 
     Raises:
         DataError: a row can't be read, or has more or fewer cells than there are names.
@@ -552,37 +602,42 @@ def _cells(
         io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting
     )
     rows: list[list[str]] = []
+    lines: list[int] = []
+    begin = 1
     try:
         header = list(names) if names else [name.strip() for name in next(reader, [])]
+        begin = reader.line_num + 1
         for row in reader:
+            line, begin = begin, reader.line_num + 1
             if not row:
                 continue
             if len(row) != len(header):
                 named = "`data.columns`" if names else "the header"
                 raise DataError(
                     f"this row has {len(row)} cells and {named} {len(header)}",
-                    where=f"{file}:{reader.line_num}",
+                    where=f"{file}:{line}",
                     fix='Put cells that hold the separator into double quotes: "a, b"',
                 )
             rows.append(row)
+            lines.append(line)
     except csv.Error as error:
-        raise DataError(
-            f"this row can't be read: {error}", where=f"{file}:{reader.line_num}"
-        ) from error
-    return header, rows
+        raise DataError(f"this row can't be read: {error}", where=f"{file}:{begin}") from error
+    return header, rows, lines
 
 
-def _json_lines(file: Path) -> Mapping[str, Column]:
-    rows = list(_objects(file))
+def _json_lines(file: Path) -> _Table:
+    numbered = list(_objects(file))
+    rows = [row for _, row in numbered]
     names = dict.fromkeys(name for row in rows for name in row)
 
     def column(name: str) -> Column:
         return lambda: [row.get(name) for row in rows]
 
-    return {name: column(name) for name in names}
+    return _Table({name: column(name) for name in names}, [line for line, _ in numbered])
 
 
-def _objects(file: Path) -> Iterator[dict[str, Any]]:
+def _objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield each object with the number of its line."""
     for number, line in enumerate(
         decoded(read_maybe_packed(file), file, "table").split("\n"), start=1
     ):
@@ -597,4 +652,4 @@ def _objects(file: Path) -> Iterator[dict[str, Any]]:
             raise DataError(f"this line isn't JSON: {error}", where=f"{file}:{number}") from error
         if not isinstance(value, dict):
             raise DataError("this line isn't a JSON object", where=f"{file}:{number}")
-        yield value
+        yield number, value

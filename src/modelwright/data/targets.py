@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.data.audit import Finding
 from modelwright.data.dataset import Inputs
 from modelwright.data.documents import WHOLE
 from modelwright.data.encoding import Encoded
@@ -36,6 +37,8 @@ class Windows:
 
     starts: Rows
     counts: Rows
+    texts: Rows
+    """The text that each row of the inputs belongs to: several samples may be passages of one."""
 
     def of(self, rows: Rows) -> Rows:
         """Return the inputs' rows of some samples, in order."""
@@ -170,7 +173,13 @@ def next_targets(
         firsts = (begins + 1)[tokens.lengths > 0]
         widths[firsts] = np.maximum(widths[firsts] - 1, 0)
     sized = Ragged("bytes", widths, starts + 1, lengths, length_name="")
-    return given, Joined((asked, sized)), Windows(first, counts)
+    return given, Joined((asked, sized)), Windows(first, counts, np.repeat(_texts(held), counts))
+
+
+def _texts(held: Sequence[str]) -> Rows:
+    """Return a number for each row, the same for the passages of one text, of which one ends it."""
+    ends = np.array([label == WHOLE for label in held], dtype=np.int64)
+    return np.cumsum(ends) - ends
 
 
 def _bytes_of(input: TextInput) -> NDArray[np.int16]:
@@ -243,7 +252,7 @@ class Asked:
     targets: Any
     inputs: Inputs
     windows: Windows | None = None
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     unknown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By split, the labels that it has beyond those."""
 
@@ -283,13 +292,18 @@ def ask_of(
         case "letters":
             letters = letters_of(held, train) if known is None else known
             spelled, unknown = letter_targets(held, letters)
-            note = f"Data: {unknown:,} letters occur in no training text; each counts as an error"
-            return Asked(letters, spelled, inputs, notes=(note,) if unknown else ())
+            found = Finding(
+                kind="unknown_letters",
+                severity="warning",
+                rows=(),
+                message=f"{unknown:,} letters occur in no training text; each counts as an error",
+            )
+            return Asked(letters, spelled, inputs, findings=(found,) if unknown else ())
         case "text":
             assert isinstance(inputs, Ragged)
             assert isinstance(input, TextInput)
             given, asked, cut = text_targets(inputs, held, input)
-            return Asked((), asked, given, notes=tuple(_cut_targets(cut, splits)))
+            return Asked((), asked, given, findings=tuple(_cut_targets(cut, splits)))
         case "next":
             assert isinstance(inputs, Ragged)
             assert isinstance(input, TextInput)
@@ -306,29 +320,38 @@ def _asked_by_label(
 ) -> Asked:
     input = encoded.input
     targets: Any
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     if target == "boxes":
         assert isinstance(input, ImageInput)
         targets, hidden = box_targets(held, input, splits, labels)
         if hidden:
-            notes = (
-                f"Data: {hidden:,} boxes lie where `transforms.resize: {input.resize}` cuts "
-                "images, and are left out; `letterbox` keeps all of an image",
+            found = Finding(
+                kind="hidden_boxes",
+                severity="warning",
+                rows=(),
+                message=f"{hidden:,} boxes lie where `transforms.resize: {input.resize}` "
+                "cuts images, and are left out",
+                fix="`letterbox` keeps all of an image",
             )
+            findings = (found,)
     else:
         make = class_targets if target == "label" else label_set_targets
         targets = make(held, splits, labels)
-    return Asked(labels.known, targets, encoded.inputs, notes=notes, unknown=labels.unknown)
+    return Asked(labels.known, targets, encoded.inputs, findings=findings, unknown=labels.unknown)
 
 
 _NO_ROWS: Rows = np.empty(0, dtype=np.int64)
 
 
-def _cut_targets(cut: Rows, splits: Mapping[str, Rows]) -> Iterator[str]:
+def _cut_targets(cut: Rows, splits: Mapping[str, Rows]) -> Iterator[Finding]:
     for name, rows in splits.items():
         count = len(np.intersect1d(cut, rows))
         if count:
-            yield (
-                f"Data: {count:,} of {len(rows):,} texts wanted of the {name} split are longer "
-                "than `text.longest` allows, and their ends are cut off"
+            yield Finding(
+                kind="cut_target",
+                severity="warning",
+                rows=(),
+                message=f"{count:,} of {len(rows):,} texts wanted of the {name} split are longer "
+                "than `text.longest` allows, and their ends are cut off",
+                fix="Raise `text.longest`",
             )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modelwright.data.folder import SUFFIXES, find_folder
+from modelwright.data.folder import SUFFIXES, find_folder, holding
 from modelwright.data.lines import decoded, read_maybe_packed
 from modelwright.data.listing import SPLITS, Listing, read_file
 from modelwright.data.table import list_table
@@ -42,6 +42,7 @@ def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
         raise DataError(
             "there are no sounds in this folder",
             where=str(root),
+            why=holding(root) or "It is empty",
             fix="It should hold WAV, FLAC or OGG files, each with its text beside it: `NAME.txt`",
         )
     paths = [path.relative_to(root).as_posix() for path in sounds]

@@ -168,7 +168,7 @@ def mean_bounds(values: Doubles, *, seed: int = 0) -> Interval:
 
     value = float(values.mean())
     low, high = _centred(value, _resampled(len(values), draw, seed=seed))
-    widening = _student_widening(len(values))
+    widening = student_widening(len(values))
     return Interval(value - (value - low) * widening, value + (high - value) * widening)
 
 
@@ -269,7 +269,7 @@ def _centred(value: float, drawn: Doubles) -> Interval:
     return Interval(min(value, float(low)), max(value, float(high)))
 
 
-def _student_widening(count: int) -> float:
+def student_widening(count: int) -> float:
     """Return how much wider Student's interval of a mean is than a bootstrap's; 1 for many samples.
 
     The quantile of Student's distribution is Cornish and Fisher's expansion (Abramowitz and Stegun

@@ -1,21 +1,24 @@
 """How good a model file is at any task: what the task scores, with intervals.
 
 Any task of the table passes through: its own `summary` names the figures, and a bootstrap over the
-samples' tallies bounds them. Nothing here assumes images, labels or the shape of the outputs.
+samples' tallies bounds them. Nothing here assumes images, labels or the shape of the outputs. Where
+samples are stretches of texts, those of one text aren't independent: whole texts are drawn, or, of
+a single text, blocks of it (Künsch 1989; Politis and Romano 1992).
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelwright import metrics
-from modelwright.data.dataset import Split
+from modelwright.data.dataset import Split, taken
 from modelwright.errors import DataError
 from modelwright.evaluation import intervals
 from modelwright.evaluation.intervals import TAIL, Interval
@@ -23,6 +26,7 @@ from modelwright.evaluation.latency import Place
 from modelwright.evaluation.measure import (
     CHUNK,
     CLASSES_IN_LEDGER,
+    WITHOUT_NEAR,
     SplitName,
     by_class,
     without_loss,
@@ -81,6 +85,7 @@ def measure_scores(
     *,
     fingerprint: str,
     place: Place,
+    near_duplicates: NDArray[np.int64] | None = None,
     chunk: int | None = None,
     observe: Observe = silent,
 ) -> Scored:
@@ -92,6 +97,8 @@ def measure_scores(
         task: the task, of the table in `tasks`.
         fingerprint: the digest of the samples.
         place: hardware, runtime and threads.
+        near_duplicates: rows of the store that resemble one of another split; where the split holds
+            some, what it comes to without them is measured too.
         chunk: how many samples are answered at once; fewer by default where each has many answers.
         observe: told how far it is.
 
@@ -125,6 +132,9 @@ def measure_scores(
         model=model.digest,
         place=place,
     )
+    if near_duplicates is not None:
+        near = np.isin(samples.rows, near_duplicates)
+        evidence += _without(near, tally, task, samples, evidence[0])
     if task.counts is None:
         return Scored(tuple(evidence), model.digest, tally, labels, samples.unknown)
     classes = metrics.scores_of(*task.counts(tally))
@@ -144,6 +154,30 @@ def measure_scores(
         classes=classes,
         bounds=bounds,
     )
+
+
+def _without(
+    near: NDArray[np.bool_], tally: Tally, task: Task, samples: Split, whole: Evidence
+) -> list[Evidence]:
+    """Return the figures of the samples that resemble none of another split, if only some do."""
+    if near.all() or not near.any():
+        return []
+    kept = np.flatnonzero(~near)
+    rest = replace(samples, rows=samples.rows[kept], targets=taken(samples.targets, kept))
+    try:
+        found = bounded(
+            take(tally, kept),
+            task.summary,
+            rest,
+            method=f"as the task {task.name} scores it, without the {int(near.sum()):,} samples "
+            "that resemble one of another split",
+            fingerprint=whole.data,
+            model=whole.model,
+        )
+    except DataError:  # Nothing is left to measure: no image with a box, perhaps.
+        return []
+    where = {key: getattr(whole, key) for key in ("hardware", "runtime", "threads")}
+    return [replace(record, slice=WITHOUT_NEAR, **where) for record in found]
 
 
 class Answers(Protocol):
@@ -184,6 +218,7 @@ def measure_texts(
     assert samples.pairs is not None
     assert task.judge is not None
     assert task.judged is not None
+    assert task.judged_by is not None
     given, wanted = samples.pairs()
     written: list[str] = []
     for start in range(0, len(given), FEW):
@@ -192,7 +227,8 @@ def measure_texts(
         written += [answer[0]["text"] for answer in model.predict(part, top=1)]
     observe(Progress("measure", len(given), len(given)))
     tally = task.judge(written, wanted)
-    method = f"texts written by beam search, as the task {task.name} scores them"
+    words = task.judged_by(wanted)
+    method = f"texts written by beam search, as the task {task.name} scores them; {words}"
     evidence = bounded(
         tally,
         task.judged,
@@ -209,7 +245,8 @@ def measure_texts(
             task.judge(simple, wanted),
             task.judged,
             samples,
-            method="the first sentence" if is_summary else "the text itself, as it is given",
+            method=("the first sentence" if is_summary else "the text itself, as it is given")
+            + f"; {words}",
             fingerprint=fingerprint,
             subject="baseline:lead" if is_summary else "baseline:copy",
         )
@@ -242,7 +279,8 @@ def bounded(
     losses = tally["losses"] if "losses" in tally else np.empty(0)
     left_out, without = int(np.isinf(losses).sum()), without_loss(losses)
     split = samples.name if samples.name in ("test", "validation", "train") else ""
-    drawn = draws(tally, len(samples), summary)
+    how = resampling(samples)
+    drawn = draws(tally, how.draw, summary)
     figures = {name: float(value) for name, value in summary(tally).items()}
     least = {} if counts is None else _least_bounds(figures, counts(tally), len(samples))
     more: dict[str, Any] = {"subject": subject} if subject else {"model": model}
@@ -252,16 +290,17 @@ def bounded(
             "runtime": place.runtime,
             "threads": place.threads,
         }
+    bounds = {metric: how.bounds(value, drawn[metric]) for metric, value in figures.items()}
     return [
         Evidence(
             metric=metric,
             value=value,
-            low=min(value, float(np.quantile(drawn[metric], TAIL)), *least.get(metric, ())),
-            high=max(value, float(np.quantile(drawn[metric], 1 - TAIL)), *least.get(metric, ())),
+            low=min(value, bounds[metric].low, *least.get(metric, ())),
+            high=max(value, bounds[metric].high, *least.get(metric, ())),
             n=len(samples) - left_out * (metric == "log_loss"),
             method=method
             + without * (metric == "log_loss")
-            + f"; bootstrap of {len(drawn[metric]):,} draws"
+            + f"; bootstrap of {len(drawn[metric]):,} draws{how.said}"
             + (", never narrower than Wilson's interval" if metric in least else ""),
             split=cast("SplitName", split),
             data=fingerprint,
@@ -292,8 +331,67 @@ def _least_bounds(
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How a bootstrap draws samples anew."""
+
+    draw: Callable[[np.random.Generator], Ints]
+    """Returns the positions drawn."""
+    said: str = ""
+    """What is drawn, for the evidence, where it isn't single samples."""
+    widening: float = 1.0
+    """How much wider bounds are made than the draws lie, where little can be drawn from."""
+
+    def bounds(self, value: float, drawn: list[float]) -> Interval:
+        """Return the bounds of a figure from what it was over each draw."""
+        low, high = (float(end) for end in np.quantile(drawn, [TAIL, 1 - TAIL]))
+        if self.widening == 1.0:
+            return Interval(low, high)
+        # Of texts no figure is below 0.
+        low = max(0.0, value - (value - low) * self.widening)
+        return Interval(low, value + (high - value) * self.widening)
+
+
+def resampling(samples: Split) -> Resampling:
+    """Return how samples are drawn anew so that what is drawn is independent.
+
+    Single samples; of stretches whole texts with all of their stretches, or, where they are all of
+    one text, blocks of as many stretches in a row as the cube root of all (Hall et al. 1995).
+    """
+    count = len(samples)
+    if samples.texts is None:
+        return Resampling(lambda random: random.integers(0, count, size=count))
+    order = np.lexsort((samples.rows, samples.texts))
+    _, sizes = np.unique(samples.texts, return_counts=True)
+    if len(sizes) > 1:
+        begins = np.cumsum(sizes) - sizes
+
+        def texts(random: np.random.Generator) -> Ints:
+            chosen = random.integers(0, len(sizes), size=len(sizes))
+            counts = sizes[chosen]
+            shifts = begins[chosen] - (np.cumsum(counts) - counts)
+            found: Ints = order[np.arange(counts.sum()) + np.repeat(shifts, counts)]
+            return found
+
+        said = f" of whole texts, of which there are {len(sizes):,}"
+        return Resampling(texts, said, intervals.student_widening(len(sizes)))
+    size = math.ceil(count ** (1 / 3))
+    blocks = -(-count // size)
+
+    def in_blocks(random: np.random.Generator) -> Ints:
+        starts = random.integers(0, count, size=blocks)[:, None]
+        picks = (starts + np.arange(size)).ravel()[:count] % count  # The end goes on at the begin.
+        found: Ints = order[picks]
+        return found
+
+    said = f" of blocks of {size} stretches in a row, for all are of one text"
+    return Resampling(in_blocks, said, intervals.student_widening(blocks))
+
+
 def draws(
-    tally: Tally, count: int, summary: Callable[[Tally], Mapping[str, float]]
+    tally: Tally,
+    draw: Callable[[np.random.Generator], Ints],
+    summary: Callable[[Tally], Mapping[str, float]],
 ) -> dict[str, list[float]]:
     """Return each score over samples drawn anew, with replacement.
 
@@ -304,9 +402,8 @@ def draws(
     random = np.random.default_rng(0)
     found: dict[str, list[float]] = {}
     for _ in range(times):
-        picks = random.integers(0, count, size=count)
         try:
-            scores = summary(take(tally, picks))
+            scores = summary(take(tally, draw(random)))
         except DataError:
             continue
         for metric, value in scores.items():

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from modelwright.modelfile.llama import export_llama
     from modelwright.modelfile.packing import PackReport, write_model
     from modelwright.modelfile.runtime import Model, load
-    from modelwright.modelfile.torch_runtime import declared_input, rebuild
+    from modelwright.modelfile.torch_runtime import declared, rebuild
     from modelwright.modelfile.verifying import VerifyReport, verify
 
 __all__ = [
@@ -35,7 +35,7 @@ __all__ = [
     "Model",
     "PackReport",
     "VerifyReport",
-    "declared_input",
+    "declared",
     "describe",
     "digest",
     "environment",
@@ -57,7 +57,7 @@ _HOMES = {
     "Model": "runtime",
     "PackReport": "packing",
     "VerifyReport": "verifying",
-    "declared_input": "torch_runtime",
+    "declared": "torch_runtime",
     "describe": "contents",
     "digest": "contents",
     "environment": "export",

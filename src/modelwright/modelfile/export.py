@@ -26,6 +26,7 @@ from modelwright.modelfile.outputs import OutputForm
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.models.logmel import LogMel
+from modelwright.models.summary import multiply_adds
 from modelwright.version import __version__
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def export(
         ),
         answer=lambda arrays: _answer(calm, _tensors(arrays, inputs), outputs),
         parameters=sum(item.numel() for item in calm.parameters()),
-        multiply_adds=_multiply_adds(calm, arguments),
+        multiply_adds=multiply_adds(calm, *(argument[:1] for argument in arguments)),
     )
 
 
@@ -299,14 +300,3 @@ def _set_apart(model: onnx.ModelProto, weights: Arrays, shared: dict[str, str]) 
         item.data_location = onnx.TensorProto.EXTERNAL
         del item.external_data[:]
         item.external_data.add(key="location", value=WEIGHTS_LOCATION)
-
-
-def _multiply_adds(network: nn.Module, arguments: tuple[Tensor, ...]) -> int:
-    """Return the multiply-adds of products and convolutions for one sample."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        network(*(argument[:1] for argument in arguments))
-    return int(counter.get_total_flops()) // 2

@@ -21,6 +21,7 @@ from PIL import Image
 from modelwright.errors import DataError, ModelFileError, ModelwrightError
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
+from modelwright.run import Observe, Progress, silent
 from modelwright.transforms import ImageInput, decode_sized, read_image, view_batches
 from modelwright.transforms.sound import SoundInput, read_sound
 from modelwright.transforms.text import BEGIN, TextInput
@@ -60,8 +61,14 @@ class Reader(Protocol):
     def take_apart(self, inputs: Any) -> Items:
         """Tell one input from several."""
 
-    def read(self, items: Sequence[Any]) -> Arrays:
-        """Turn items into one batch: the host steps."""
+    def read(self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent) -> Arrays:
+        """Turn items into one batch: the host steps.
+
+        Args:
+            items: what was handed over.
+            first: how many were handed over before these, for messages.
+            observe: told of each that is longer than what is taken of it.
+        """
 
     def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
         """Make the test-time views of a batch, with their weights."""
@@ -170,11 +177,13 @@ class ImageReader:
             return Items(cast("Sequence[Any]", inputs), is_one=False)
         return one_or_several(inputs)
 
-    def read(self, items: Sequence[Any]) -> Arrays:
+    def read(self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent) -> Arrays:
         """Decode images."""
-        return self.read_sized(items)[0]
+        return self.read_sized(items, first=first)[0]
 
-    def read_sized(self, items: Sequence[Any]) -> tuple[Arrays, list[tuple[int, int]]]:
+    def read_sized(
+        self, items: Sequence[Any], *, first: int = 0
+    ) -> tuple[Arrays, list[tuple[int, int]]]:
         """Decode images, and return the width and height of each beside them."""
         size = (self.spec.height, self.spec.width, self.spec.channels)
         if isinstance(items, np.ndarray) and items.dtype == np.uint8 and items.shape[1:] == size:
@@ -182,7 +191,7 @@ class ImageReader:
             return {"pixels": items}, [(self.spec.width, self.spec.height)] * len(items)
         pixels, sizes = np.empty((len(items), *size), dtype=np.uint8), []
         for number, item in enumerate(items):
-            pixels[number], sides = _read_image(item, self.spec, number)
+            pixels[number], sides = _read_image(item, self.spec, first + number)
             sizes.append(sides)
         return {"pixels": pixels}, sizes
 
@@ -260,7 +269,7 @@ class ArraysReader:
         rows = [{name: array[row] for name, array in arrays.items()} for row in range(count)]
         return Items(rows, is_one=is_one)
 
-    def read(self, items: Sequence[Any]) -> Arrays:
+    def read(self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent) -> Arrays:
         """Put samples together."""
         return {
             tensor.name: np.stack([item[tensor.name] for item in items]) for tensor in self.tensors
@@ -308,10 +317,12 @@ class TextReader:
         """Tell one text from several."""
         return one_or_several(inputs)
 
-    def read(self, items: Sequence[Any]) -> Arrays:
+    def read(self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent) -> Arrays:
         """Tokenize texts; what is longer than the model takes is cut off at the end."""
-        texts = [_read_text(item, number) for number, item in enumerate(items)]
-        return padded("tokens", self.spec.encode(texts)[0], "int64")
+        texts = [_read_text(item, number) for number, item in enumerate(items, first)]
+        rows, sizes = self.spec.encode(texts)
+        _tell_longer(items, sizes, self.spec.room, "its end is cut off", first, observe)
+        return padded("tokens", rows, "int64")
 
     def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
         """Return the batch: there is no other view."""
@@ -327,14 +338,30 @@ class TextReader:
         return padded("tokens", rows, "int64")
 
 
+def _tell_longer(
+    items: Sequence[Any], sizes: Sequence[int], most: int, lost: str, first: int, observe: Observe
+) -> None:
+    """Tell of each text that has more tokens than are read."""
+    for number, (item, size) in enumerate(zip(items, sizes, strict=True), first):
+        if size > most:
+            note = f"the text has {size:,} tokens, and the model reads {most:,}: {lost}"
+            observe(Progress("note", 0, 0, note=f"{_named(item, number)}: {note}"))
+
+
+def _named(item: Any, number: int) -> str:
+    """Return what an item is called in messages."""
+    if isinstance(item, os.PathLike):
+        return str(os.fspath(item))
+    return "standard input" if isinstance(item, io.BufferedIOBase) else f"input {number + 1}"
+
+
 def _read_text(item: Any, number: int, *, may_be_empty: bool = False) -> str:
-    where = f"input {number + 1}"
+    where = _named(item, number)
     try:
         if isinstance(item, Path):
-            where = str(item)
             item = read_plain(item, MOST_TEXT_BYTES)
         elif isinstance(item, io.BufferedIOBase):
-            where, item = "standard input", item.read(MOST_TEXT_BYTES + 1)
+            item = item.read(MOST_TEXT_BYTES + 1)
         if isinstance(item, bytes | bytearray):
             item = bytes(item).decode()
     except UnicodeDecodeError as error:
@@ -397,13 +424,16 @@ class PromptReader:
         """Tell one text from several."""
         return one_or_several(inputs)
 
-    def read(self, items: Sequence[Any]) -> Arrays:
+    def read(self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent) -> Arrays:
         """Tokenize texts; of what is longer than the model was trained on, the end is taken."""
-        texts = [_read_text(item, number, may_be_empty=True) for number, item in enumerate(items)]
+        texts = [_read_text(item, at, may_be_empty=True) for at, item in enumerate(items, first)]
+        rows = self.spec.tokenizer.encode(texts)
         # Before a text stands the token that begins one, which also takes a place.
         most = min(self.spec.longest, (self.spec.places or MOST_PLACES) - 1)
-        rows = [ids[max(len(ids) - most, 0) :] for ids in self.spec.tokenizer.encode(texts)]
-        return {"tokens": padded("tokens", rows, "int64")["tokens"]}
+        sizes = [len(ids) for ids in rows]
+        _tell_longer(items, sizes, most, "its beginning is left out", first, observe)
+        kept = [ids[max(len(ids) - most, 0) :] for ids in rows]
+        return {"tokens": padded("tokens", kept, "int64")["tokens"]}
 
     def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
         """Return the batch: there is no other view."""
@@ -430,9 +460,9 @@ class SourceReader:
         """Tell one text from several."""
         return one_or_several(inputs)
 
-    def read(self, items: Sequence[Any]) -> Arrays:
+    def read(self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent) -> Arrays:
         """Tokenize texts; what is longer than the model takes is cut off at the end."""
-        found = TextReader(self.spec).read(items)
+        found = TextReader(self.spec).read(items, first=first, observe=observe)
         begins = np.full((len(items), 1), BEGIN, np.int64)
         return {"source": found["tokens"], "source_length": found["length"], "target": begins}
 
@@ -467,12 +497,13 @@ class SoundReader:
         """Tell one sound from several."""
         return one_or_several(inputs)
 
-    def read(self, items: Sequence[Any]) -> Arrays:
-        """Decode sounds, mixed to one channel and resampled."""
-        return padded("samples", [self._read(item, at) for at, item in enumerate(items)], "int16")
+    def read(self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent) -> Arrays:
+        """Decode sounds, mixed to one channel and resampled; of longer ones the end is cut off."""
+        rows = [self._read(item, at, observe) for at, item in enumerate(items, first)]
+        return padded("samples", rows, "int16")
 
-    def _read(self, item: Any, number: int) -> NDArray[np.int16]:
-        where = os.fspath(item) if isinstance(item, str | os.PathLike) else f"input {number + 1}"
+    def _read(self, item: Any, number: int, observe: Observe) -> NDArray[np.int16]:
+        where = item if isinstance(item, str) else _named(item, number)
         try:
             if isinstance(item, io.BufferedIOBase):
                 item = item.read(MOST_SOUND_BYTES + 1)
@@ -483,10 +514,16 @@ class SoundReader:
             if not isinstance(item, bytes | Path | np.ndarray):
                 raise DataError(f"a {type(item).__name__} isn't a sound")
             rate = self.spec.sampling_rate if isinstance(item, np.ndarray) else None
-            return read_sound(item, self.spec, rate=rate)
+            samples = read_sound(item, self.spec, rate=rate)
         except ModelwrightError as error:
             error.at(where)
             raise
+        if len(samples) > self.spec.longest:
+            lasts, most = len(samples) / self.spec.sampling_rate, self.spec.longest_s
+            note = f"the sound lasts {lasts:.1f} s, and the model hears {most:g} s: the last "
+            note += f"{lasts - most:.1f} s are cut off"
+            observe(Progress("note", 0, 0, note=f"{where}: {note}"))
+        return samples[: self.spec.longest]
 
     def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
         """Return the batch: there is no other view."""

@@ -6,6 +6,7 @@ holds them once.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,6 +59,7 @@ from modelwright.modelfile.spec import MAIN, FileSpec
 from modelwright.modelfile.strict import parse_json
 from modelwright.modelfile.tensors import Arrays, read_arrays
 from modelwright.modelfile.writing import STEP, GraphStepper, check_step_graphs, prompts
+from modelwright.run import Observe, silent
 from modelwright.tasks import Prediction, Task, task_giving
 from modelwright.tasks.boxes import framing
 from modelwright.tasks.generation import (
@@ -260,7 +262,7 @@ class Model:
         """The evidence that the file held when it was loaded."""
         return parse_ledger(self._ledger)
 
-    def predict(self, inputs: Any, *, top: int | None = None) -> Any:
+    def predict(self, inputs: Any, *, top: int | None = None, observe: Observe = silent) -> Any:
         """Answer one input, or a list or batch of them.
 
         Args:
@@ -270,6 +272,8 @@ class Model:
                 model's rate; or a list of these.
             top: how many answers at most, best first; where not said 5, and of samples that may
                 have several labels all.
+            observe: told of each text or sound that is longer than what the model takes: as in
+                training the end is cut off, and of a text to go on from the beginning.
 
         Returns:
             For one input a list such as `[{"label": "cat", "probability": 0.97}, …]`, best first;
@@ -290,9 +294,9 @@ class Model:
         for start in range(0, len(given.items), self._most):
             items = given.items[start : start + self._most]
             if self._open_stepper is not None:
-                answers += [[{"text": text}] for text in self._write(items, start)]
+                answers += [[{"text": text}] for text in self._write(items, start, observe)]
                 continue
-            batch, sizes = self._read(items)
+            batch, sizes = self._read(items, start, observe)
             found: list[list[Prediction]] = []
             for outputs in self._parts(batch):
                 raw = outputs if len(outputs) > 1 else outputs[0]
@@ -300,11 +304,13 @@ class Model:
             answers += found if sizes is None else self._in_images(found, sizes)
         return answers[0] if given.is_one else answers
 
-    def _read(self, items: Sequence[Any]) -> tuple[Arrays, list[tuple[int, int]] | None]:
+    def _read(
+        self, items: Sequence[Any], first: int, observe: Observe
+    ) -> tuple[Arrays, list[tuple[int, int]] | None]:
         """Return a batch; where answers are places in images, also the images' sizes."""
         if self.spec.output_kind == "boxes" and isinstance(self._reader, ImageReader):
-            return self._reader.read_sized(items)
-        return self._reader.read(items), None
+            return self._reader.read_sized(items, first=first)
+        return self._reader.read(items, first=first, observe=observe), None
 
     def _in_images(
         self, found: list[list[Prediction]], sizes: Sequence[tuple[int, int]]
@@ -317,30 +323,38 @@ class Model:
         ]
 
     def generate(
-        self, inputs: Any, how: GenerateSpec | None = None, *, first: int = 0
+        self, inputs: Any, how: GenerateSpec | None = None, *, observe: Observe = silent
     ) -> Iterator[Piece]:
         """Write texts token by token, and yield each piece as soon as it is known.
+
+        What is drawn depends on the seed of `how` and on what is gone on from, not on the texts
+        beside it: a text has the same answer alone, in any batch, and twice in one. Another seed
+        gives another.
 
         Args:
             inputs: a text or several: what a language model goes on from, or what the text is
                 written from.
             how: how tokens are drawn.
-            first: the number of the first text, from which its random figures come.
+            observe: told of each text that is longer than what the model takes.
 
         Raises:
             RequestError: the model doesn't write.
             DataError: an input can't be read.
         """
+        return self._draw(self._reader.take_apart(inputs).items, how, 0, observe)
+
+    def _draw(
+        self, items: Sequence[Any], how: GenerateSpec | None, first: int, observe: Observe
+    ) -> Iterator[Piece]:
         writer = self._writer()
-        items = self._reader.take_apart(inputs).items
-        begun, tokens = self._begin(items)
+        begun, tokens, numbers = self._begin(items, first, observe)
         return generate(
             writer,
             begun,
             tokens,
             spec=how or GenerateSpec(longest=LONGEST_WRITTEN, temperature=TEMPERATURE),
             decode=self._tokenizer().decode,
-            samples=range(first, first + len(items)),
+            samples=numbers,
             rooms=self._rooms(tokens),
         )
 
@@ -354,12 +368,12 @@ class Model:
             return None
         return [places + 1 - int(np.count_nonzero(row)) for row in tokens]
 
-    def _write(self, items: Sequence[Any], first: int) -> list[str]:
+    def _write(self, items: Sequence[Any], first: int, observe: Observe) -> list[str]:
         """Return a text for each item: a language model draws one, others look for the best."""
         if self.spec.output_kind == "tokens":
-            pieces = self.generate(list(items), first=first)
+            pieces = self._draw(items, None, first, observe)
             return [written.text for written in collect(pieces, len(items))]
-        begun, tokens = self._begin(items)
+        begun, tokens, _ = self._begin(items, first, observe)
         found: list[str] = []
         for start in range(0, len(items), WRITTEN_AT_ONCE):
             part = slice(start, start + WRITTEN_AT_ONCE)
@@ -372,13 +386,17 @@ class Model:
             found += [self._tokenizer().decode(item.ids) for item in best]
         return found
 
-    def _begin(self, items: Sequence[Any]) -> tuple[Arrays, Ids]:
-        batch = self._reader.read(items)
+    def _begin(
+        self, items: Sequence[Any], first: int, observe: Observe
+    ) -> tuple[Arrays, Ids, list[int]]:
+        """Return what a network starts from, its first tokens, and each text's number."""
+        batch = self._reader.read(items, first=first, observe=observe)
         if self.spec.output_kind == "tokens":
             rows = [row[: int(np.count_nonzero(row))] for row in batch["tokens"]]
-            return prompts([[BEGIN, *row.tolist()] for row in rows])
+            return (*prompts([[BEGIN, *row.tolist()] for row in rows]), _numbers(rows))
         source = {name: batch[name] for name in ("source", "source_length")}
-        return source, np.full((len(items), 1), BEGIN, np.int64)
+        rows = [row[:size] for row, size in zip(*source.values(), strict=True)]
+        return source, np.full((len(items), 1), BEGIN, np.int64), _numbers(rows)
 
     def _writer(self) -> GraphStepper:
         if self._open_stepper is None:
@@ -452,6 +470,12 @@ class Model:
         count = len(batch[self.spec.main.inputs[0].name])
         check_outputs(found, self.spec.main.outputs, count=count)
         return tuple(found)
+
+
+def _numbers(rows: Sequence[Ids]) -> list[int]:
+    """Return a number for each text, by its tokens alone, from which its random figures come."""
+    digests = (hashlib.sha256(row.astype("<i8").tobytes()).digest() for row in rows)
+    return [int.from_bytes(digest[:8], "little") for digest in digests]
 
 
 def joined_outputs(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,20 +23,30 @@ from modelwright.modelfile.manifest import LINEAGE, SPEC, WEIGHTS
 from modelwright.modelfile.spec import FileSpec
 from modelwright.modelfile.tensors import read_arrays
 
-__all__ = ["declared_input", "digest", "rebuild"]
+__all__ = ["declared", "digest", "rebuild"]
 
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
 
 
-def declared_input(path: Path | str) -> Any:
-    """Return how a model file takes its samples: `ImageInput` for images.
+class Declared(NamedTuple):
+    """What a model file says of itself."""
+
+    input: Any
+    """How it takes its samples: `ImageInput` for images."""
+    task: str
+    output_kind: str
+
+
+def declared(path: Path | str) -> Declared:
+    """Return what a model file says of itself, without building its network.
 
     Raises:
         ModelFileError: it isn't a model file, is damaged, or takes something else.
     """
     with open_container(Path(path)) as container:
-        return _input(container, FileSpec.from_bytes(container.read(SPEC)))
+        spec = FileSpec.from_bytes(container.read(SPEC))
+        return Declared(_input(container, spec), spec.task, spec.output_kind)
 
 
 def _input(container: Container, spec: FileSpec) -> Any:

@@ -15,7 +15,14 @@ from modelwright.models.building import (
 from modelwright.models.network import ImageNetwork
 from modelwright.models.speednet import whiten
 from modelwright.models.steps import PixelSteps
-from modelwright.models.summary import Layer, Summary, summarise, summarise_sample, summary
+from modelwright.models.summary import (
+    Layer,
+    Summary,
+    multiply_adds,
+    summarise,
+    summarise_sample,
+    summary,
+)
 
 __all__ = [
     "BUILDERS",
@@ -27,6 +34,7 @@ __all__ = [
     "architecture",
     "build",
     "build_network",
+    "multiply_adds",
     "rebuild",
     "replace_output",
     "resized",

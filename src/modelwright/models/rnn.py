@@ -97,6 +97,13 @@ class _Recurrent(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
+    def multiply_adds(self, steps: int) -> int:
+        """Return the multiply-adds of reading one sequence of so many steps."""
+        weights = (cast(_Layer, layer) for layer in self.layers)
+        return steps * sum(
+            item.input_weight.numel() + item.state_weight.numel() for item in weights
+        )
+
     def _run(
         self, x: Tensor, length: Tensor, states: tuple[Tensor, ...] | None
     ) -> tuple[Tensor, list[Tensor]]:

@@ -10,6 +10,10 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.hooks import RemovableHandle
+
+from modelwright.models.rnn import Gru, Lstm
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class Layer:
     """The shape of its output without N; images as `[C, H, W]`."""
     parameters: int
     multiply_adds: int
-    """Of convolutions and fully connected layers; all else is small beside them."""
+    """Of convolutions, products and recurrent layers; all else is small beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Summary:
     @property
     def activations(self) -> int:
         """Numbers that the layers put out for one sample."""
-        return sum(_count(layer.output) for layer in self.layers)
+        return sum(_count(layer.output) for layer in self.layers if layer.output)
 
     def to_json(self) -> dict[str, Any]:
         """Return the summary as plain JSON values."""
@@ -129,15 +133,49 @@ def _described(network: nn.Module, shadow: nn.Module, *inputs: Tensor) -> Summar
     for name, module in shadow.named_modules():
         is_leaf = next(module.children(), None) is None
         has_own = next(module.parameters(recurse=False), None) is not None
-        if (is_leaf or has_own) and not isinstance(module, nn.Identity | nn.Dropout):
+        is_layer = is_leaf or has_own or isinstance(module, Lstm | Gru)
+        if is_layer and not isinstance(module, nn.Identity | nn.Dropout):
             listen(name, module)
-    with torch.no_grad():
-        shadow(*inputs)
+    rest = multiply_adds(shadow, *inputs) - sum(layer.multiply_adds for layer in layers)
+    if rest > 0:  # Of weights that several layers share, of spectrograms, of attention.
+        layers.append(Layer("(others)", "products of no single layer", (), 0, rest))
     return Summary(
         layers=tuple(layers),
         parameters=sum(item.numel() for item in network.parameters()),
         trainable=sum(item.numel() for item in network.parameters() if item.requires_grad),
     )
+
+
+def multiply_adds(network: nn.Module, *inputs: Tensor) -> int:
+    """Return the multiply-adds of products and convolutions for inputs, by what is computed.
+
+    Attention that a kernel computes as a whole isn't counted.
+    """
+    counter = FlopCounterMode(display=False)
+    before, missed = 0, 0
+
+    # Of recurrent layers the counter sees nothing or more than is exported, as their kernel is.
+    def begin(module: nn.Module, given: object) -> None:
+        nonlocal before
+        before = counter.get_total_flops()
+
+    def end(module: nn.Module, given: object, found: tuple[Tensor, object]) -> None:
+        nonlocal missed
+        assert isinstance(module, Lstm | Gru)
+        seen = counter.get_total_flops() - before
+        missed += 2 * module.multiply_adds(found[0].shape[1]) - seen
+
+    hooks: list[RemovableHandle] = []
+    for module in network.modules():
+        if isinstance(module, Lstm | Gru):
+            hooks += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
+    try:
+        with torch.no_grad(), counter:
+            network(*inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return int(counter.get_total_flops() + missed) // 2
 
 
 def summarise(network: nn.Module, *, channels: int, height: int, width: int) -> Summary:
@@ -155,10 +193,14 @@ def _layer(name: str, module: nn.Module, output: Tensor) -> Layer:
     elif isinstance(module, nn.Linear):
         assert isinstance(weights, Tensor)
         products = _count(shape[:-1]) * weights.numel()
+    elif isinstance(module, Lstm | Gru):
+        products = module.multiply_adds(shape[0])
     return Layer(
         name=name.removeprefix("body."),
         kind=type(module).__name__,
         output=shape,
-        parameters=sum(item.numel() for item in module.parameters(recurse=False)),
+        parameters=sum(
+            item.numel() for item in module.parameters(recurse=isinstance(module, Lstm | Gru))
+        ),
         multiply_adds=products,
     )

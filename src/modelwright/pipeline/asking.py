@@ -10,15 +10,30 @@ from importlib import metadata
 from pathlib import Path
 
 from modelwright.data.encoding import Input
+from modelwright.data.prepare import KINDS
+from modelwright.data.sources import kind_of
 from modelwright.errors import RecipeError, ResourceError, require
 from modelwright.ledger import Ledger
-from modelwright.modelfile import declared_input
+from modelwright.modelfile import declared
 from modelwright.recipe import Recipe, load_recipe
 from modelwright.recipe.model import InitModel, TransformersModel
 from modelwright.run import Decisions, Observe, Progress, Run, is_main_process
+from modelwright.tasks import task_of
 from modelwright.version import __version__
 
 RecipeLike = Recipe | Path | str
+
+
+_ANSWERS = {
+    "logits": "one label",
+    "labels": "any number of labels",
+    "values": "numbers",
+    "tokens": "what a text goes on with",
+    "texts": "texts",
+    "frames": "what is spoken",
+    "boxes": "boxes",
+}
+"""What a network predicts, by the kind of its outputs."""
 
 
 class Notes:
@@ -69,10 +84,28 @@ class Asked:
             from modelwright.pipeline.pretrained import pretrained_input
 
             return pretrained_input(model, self)
-        found: Input | None = None
-        if isinstance(model, InitModel):
-            found = declared_input(self.find(model.init))
-        return found
+        return self._file_input(model) if isinstance(model, InitModel) else None
+
+    def _file_input(self, model: InitModel) -> Input:
+        """Return how a model file takes its samples.
+
+        Raises:
+            RecipeError: it was made for other samples or answers than the recipe asks for.
+        """
+        path = self.find(model.init)
+        file, task = declared(path), task_of(self.recipe)
+        input: Input = file.input
+        holds = (KINDS[type(input)], file.output_kind)
+        wants = (kind_of(self.recipe), task.output_kind)
+        if holds != wants:
+            raise RecipeError(
+                f"{path.name} predicts {_ANSWERS.get(file.output_kind, file.output_kind)} from "
+                f"{holds[0]}s (`task: {file.task}`), and the recipe asks for "
+                f"{_ANSWERS[task.output_kind]} from {wants[0]}s (`task: {task.name}`)",
+                where=self.recipe.place_of("model.init"),
+                fix="Start from a model file of the same task, or look at `task`",
+            )
+        return input
 
     def run_in(self, folder: Path, *, observe: Observe) -> Run:
         """Return the context of a run in a folder, on the machine that the recipe asks for."""

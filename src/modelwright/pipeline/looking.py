@@ -16,7 +16,7 @@ import numpy as np
 
 from modelwright import data
 from modelwright.data import Finding, Prepared
-from modelwright.errors import RequestError, require
+from modelwright.errors import DataError, RequestError, require
 from modelwright.files import write_bytes
 from modelwright.pipeline import recognising
 from modelwright.pipeline.asking import Asked, Notes, RecipeLike, ask
@@ -418,6 +418,7 @@ def _describe(source: Path | str, out: Path) -> tuple[str, str]:
             columns, task = listed, _TASKS["text"]
         elif kind == "text" and written is not None and "numbers" not in columns:
             columns["label"], task = written
+        _require_columns(path, kind, columns)
         if kind == "sound" and "numbers" not in columns and data.holds_transcripts(path, columns):
             task = "speech-recognition"
         lines = ["  source: table", f"  path: {quoted}"]
@@ -425,6 +426,8 @@ def _describe(source: Path | str, out: Path) -> tuple[str, str]:
         return "\n".join(lines), task
     if data.has_boxes(path):
         return _boxes(quoted, {}), "object-detection"
+    if path.is_file() and path.suffix.lower() == ".json":
+        raise data.no_table(path)
     if path.suffix.lower() == ".npz":
         return f"  source: arrays\n  path: {quoted}", _TASKS["image"]
     if path.is_file():
@@ -435,6 +438,32 @@ def _describe(source: Path | str, out: Path) -> tuple[str, str]:
         return f"  source: documents\n  path: {quoted}", "language-modeling"
     kind = data.likely_kind(path) if path.is_dir() else "image"
     return f"  source: folder\n  path: {quoted}", _TASKS[kind]
+
+
+def _require_columns(path: Path, kind: str, columns: Mapping[str, Any]) -> None:
+    """Refuse a table of which it can't be told which columns are meant.
+
+    Raises:
+        DataError: no column is called like one of inputs, or like one of what is wanted.
+    """
+    names = data.columns_of(path)
+    given, wanted = columns.get(kind, kind), columns.get("label", "label")
+    if given in names and ("numbers" in columns or wanted in names):
+        return
+    what, rename = "images, texts or sounds", "Call that column `image`, `text` or `sound`"
+    if given in names:
+        what, rename = (
+            "what is wanted: labels or numbers",
+            "Call that column `label` or, of numbers, `target`",
+        )
+    example = f"{{source: table, path: {path.name}, {kind}: …, label: …}}"
+    raise DataError(
+        f"can't tell which column holds {what}",
+        where=str(path),
+        why=f"Its columns are {', '.join(f'`{name}`' for name in names)}",
+        fix=f"{rename}, or write a recipe that says which columns are meant, as in "
+        f"`data: {example}`",
+    )
 
 
 def _boxes(quoted: str, columns: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from modelwright import data, evaluation, modelfile
@@ -74,7 +75,7 @@ def _measure_classes(
         samples,
         fingerprint=fingerprint,
         place=place,
-        near_duplicates=prepared.report.near_test_rows if samples.name == "test" else None,
+        near_duplicates=_near_duplicates(prepared, samples),
         observe=context.observe,
     )
     context.ledger.extend(found.evidence)
@@ -131,7 +132,13 @@ def _measure_scores(
 ) -> Scored:
     task = model.scoring
     found = evaluation.measure_scores(
-        model, samples, task, fingerprint=fingerprint, place=place, observe=context.observe
+        model,
+        samples,
+        task,
+        fingerprint=fingerprint,
+        place=place,
+        near_duplicates=_near_duplicates(prepared, samples),
+        observe=context.observe,
     )
     context.ledger.extend([*found.evidence, *evaluation.sizes(model)])
     wants_baselines, train = asked.recipe.evaluate.baselines, prepared.dataset().train
@@ -173,6 +180,12 @@ def _measure_scores(
             )
         )
     return found
+
+
+def _near_duplicates(prepared: Prepared, samples: Split) -> NDArray[np.int64] | None:
+    """Return the rows of a test split that resemble one of another; of stretches of texts none."""
+    is_tested = samples.name == "test" and prepared.windows is None
+    return prepared.report.near_test_rows if is_tested else None
 
 
 def _made_from(model: modelfile.Model) -> DataSpec | None:

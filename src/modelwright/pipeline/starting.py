@@ -266,16 +266,13 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared, context: Run) 
                 why=error.what,
                 fix="Leave `transforms.size` out",
             ) from error
-    # Of numbers and texts, each output means something of its own.
-    of_classes = {"logits": "one label", "labels": "any number of labels"}
-    of_classes |= dict.fromkeys(("frames", "boxes"), "labels")
-    are_others = old.output_kind not in of_classes and old.labels != prepared.labels
-    if old.output_kind != task_of(asked.recipe).output_kind or are_others:
-        held = of_classes.get(old.output_kind) or ", ".join(old.labels) or old.output_kind
+    # Each number means something of its own. That the task is the same, `start_input` has seen to.
+    if old.output_kind == "values" and old.labels != prepared.labels:
         raise RecipeError(
-            f"{path.name} predicts {held}, and this data asks for something else",
+            f"{path.name} predicts {', '.join(old.labels)}, and this data asks for "
+            f"{', '.join(prepared.labels)}",
             where=asked.recipe.place_of("model.init"),
-            fix="Start from a model file of the same task",
+            fix="Start from a model file of the same numbers",
         )
     if old.labels != prepared.labels:
         torch.manual_seed(asked.recipe.seed)

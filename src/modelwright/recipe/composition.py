@@ -13,7 +13,7 @@ from typing import Literal
 
 from modelwright.errors import RecipeError
 from modelwright.recipe import conditions as its
-from modelwright.recipe.data import Cifar10Data, DigitsData
+from modelwright.recipe.data import DigitsData
 from modelwright.recipe.model import CnnModel, InitModel, MlpModel
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.train import CrossEntropyLoss, GdOptimizer, SgdOptimizer
@@ -493,16 +493,20 @@ RULES: tuple[Rule, ...] = (
     ),
     # Splits
     Rule(
-        ("data.split.by: group or time", "data digits or cifar10"),
+        ("data.split.by: group or time", "data digits, cifar10, arrays, lines or pairs"),
         "refused",
-        lambda r: (
-            r.data.source
-            if isinstance(r.data, DigitsData | Cifar10Data) and r.data.split.by != "stratified"
-            else ""
-        ),
+        lambda r: r.data.source if its.has_no_column(r) else "",
         "`data.split.by` needs a column, and `{}` has none",
-        "Leave `by` out",
+        "Leave `by` out, or use a table with that column",
         ("data.split.by",),
+    ),
+    Rule(
+        ("data.split.by: group or time", "data documents"),
+        "refused",
+        lambda r: f"{r.data.split.column}" if its.foreign_order(r) else "",
+        "`data.split`: `documents` have no column `{}`, but their order",
+        "Write `by: time` with `column: order` to hold out the last, or use a table",
+        ("data.split.column", "data.split.by"),
     ),
     Rule(
         ("data.split.by: group or time", "data folder"),

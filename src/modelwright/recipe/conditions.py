@@ -464,6 +464,20 @@ def threshold_target(recipe: Recipe) -> str:
     return next((f"`{name}`" for name in recipe.targets if name in AT_THRESHOLD), "")
 
 
+def has_no_column(recipe: Recipe) -> bool:
+    """Say whether a source without columns is to be split by one."""
+    bare = DigitsData | Cifar10Data | ArraysData | LinesData | PairsData
+    return isinstance(recipe.data, bare) and recipe.data.split.by != "stratified"
+
+
+def foreign_order(recipe: Recipe) -> bool:
+    """Say whether documents are to be split by anything but their order."""
+    split = recipe.data.split
+    if not isinstance(recipe.data, DocumentsData) or split.by == "stratified":
+        return False
+    return not (split.by == "time" and split.column == "order")
+
+
 def foreign_split_column(recipe: Recipe) -> bool:
     """Say whether a folder is to be split by what only a table has."""
     split = recipe.data.split

@@ -23,6 +23,13 @@ Share = Annotated[
 ]
 
 
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    if twice is not None:
+        raise ValueError(f"`{twice}` stands here twice, and each column is predicted once")
+    return names
+
+
 class SplitSpec(Spec):
     """How the samples are split where the source doesn't come split already."""
 
@@ -111,7 +118,9 @@ class TableData(_DataSpec):
     label whose probability is at least 0.5."""
     separator: Annotated[str, Field(min_length=1, max_length=8)] = "|"
     """What stands between several labels in a cell of a CSV or TSV table."""
-    numbers: Annotated[tuple[str, ...], FromList, Field(min_length=1)] = ("target",)
+    numbers: Annotated[
+        tuple[str, ...], FromList, Field(min_length=1), AfterValidator(_each_once)
+    ] = ("target",)
     """The columns with the numbers that a regression predicts."""
     holds: Literal["image", "text", "sound"] = "image"
     """What a regression predicts them from; other tasks know it themselves."""

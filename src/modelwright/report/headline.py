@@ -62,12 +62,13 @@ def headline_sentences(story: Story) -> list[Sentence]:
     beside = answer(story.ledger, words=BASELINES)
     if beside:
         sentences.append(Sentence(beside))
-    without = story.ledger.find("accuracy", slice=WITHOUT_NEAR)
-    if accuracy is not None and without is not None:
-        left_out = accuracy.n - without.n
+    without = None if main is None else story.ledger.find(main.metric, slice=WITHOUT_NEAR)
+    if main is not None and without is not None:
+        left_out = main.n - without.n
+        it = "it" if main.metric == "accuracy" else f"its {name_of(main.metric)}"
         text = (
             f"{left_out:,} of these {story.thing}s closely resemble{'s' if left_out == 1 else ''} "
-            f"one of another split; without them it is {percent(without.value)}."
+            f"one of another split; without them {it} is {figure(main.metric, without.value)}."
         )
         sentences.append(Sentence(text))
     if story.openings is not None and story.openings > 1:

@@ -23,4 +23,14 @@ def _judged(tally: Tally) -> Mapping[str, float]:
     return {"rouge1": first, "rouge2": second, "rouge_l": longest, "chrf": chrf}
 
 
-TASK = replace(translation.TASK, name="summarization", judge=_judge, judged=_judged)
+def _judged_by(wanted: Sequence[str]) -> str:
+    return "ROUGE in runs of letters and digits, and characters of scripts without blanks"
+
+
+TASK = replace(
+    translation.TASK,
+    name="summarization",
+    judge=_judge,
+    judged=_judged,
+    judged_by=_judged_by,
+)

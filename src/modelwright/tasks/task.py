@@ -53,6 +53,8 @@ class Task:
     judge: Callable[[Sequence[str], Sequence[str]], Tally] | None = None
     judged: Callable[[Tally], Mapping[str, float]] | None = None
     """From what `judge` gave to metrics by name."""
+    judged_by: Callable[[Sequence[str]], str] | None = None
+    """What counts as a word in the texts wanted, for the evidence."""
 
     counts: Callable[[Tally], tuple[Ints, Ints, Ints]] | None = None
     """Where each label is there or not by itself: how often each is rightly chosen, chosen, and

@@ -27,7 +27,7 @@ def sum_tokens(tally: Tally) -> Mapping[str, float]:
 
 def _judge(found: Sequence[str], wanted: Sequence[str]) -> Tally:
     return {
-        "bleu": metrics.bleu_statistics(found, wanted),
+        "bleu": metrics.bleu_statistics(found, wanted, metrics.bleu_words(wanted)),
         "chrf": metrics.chrf_statistics(found, wanted),
     }
 
@@ -37,6 +37,10 @@ def _judged(tally: Tally) -> Mapping[str, float]:
         "bleu": metrics.bleu(tally["bleu"].sum(axis=0)),
         "chrf": metrics.chrf(tally["chrf"].sum(axis=0)),
     }
+
+
+def _judged_by(wanted: Sequence[str]) -> str:
+    return f"BLEU in words of sacrebleu's tokenizer `{metrics.bleu_words(wanted)}`"
 
 
 TASK = Task(
@@ -51,4 +55,5 @@ TASK = Task(
     output_kind="texts",
     judge=_judge,
     judged=_judged,
+    judged_by=_judged_by,
 )

@@ -171,7 +171,7 @@ def sides_of(source: bytes | Path) -> Sides:
 
 
 def read_image(stream: BinaryIO, where: str = "") -> bytes:
-    """Return the bytes of an image file up to its end, a pipe's too.
+    """Return the bytes of a file up to its end, a pipe's too; sounds and texts are read so too.
 
     Raises:
         DataError: there are far too many.
@@ -181,7 +181,8 @@ def read_image(stream: BinaryIO, where: str = "") -> bytes:
         pieces.append(piece)
         size += len(piece)
         if size > MOST_BYTES:
-            raise DataError(f"the file has more than {MOST_BYTES >> 30} GiB", where=where, fix=_FIX)
+            what, fix = f"the file has more than {MOST_BYTES >> 30} GiB", "Take it out of the data"
+            raise DataError(what, where=where, fix=fix)
     return b"".join(pieces)
 
 

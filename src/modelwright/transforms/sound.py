@@ -49,7 +49,12 @@ class SoundInput:
     sampling_rate: int
     """Samples a second, 1,000 to 384,000."""
     longest_s: float
-    """Longer sounds are refused, at most an hour."""
+    """So much of a sound is taken, at most an hour; of longer ones the end is cut off."""
+
+    @property
+    def longest(self) -> int:
+        """The most samples that are taken."""
+        return int(self.longest_s * self.sampling_rate)
 
     def to_json(self) -> dict[str, Any]:
         """Return the declaration as the model file holds it."""
@@ -106,28 +111,21 @@ class SoundFacts:
 
 
 def read_sound(source: SoundSource, spec: SoundInput, *, rate: int | None = None) -> Samples:
-    """Return a sound as mono int16 samples `[T]` at the declared rate, `T` at least 1.
+    """Return a whole sound as mono int16 samples `[T]` at the declared rate, `T` at least 1.
 
     Args:
         source: the bytes of a WAV, FLAC or OGG file, the path of one, or PCM as an array `[T]` or
             `[T, C]`, int16 or floats in −1…1.
-        spec: the rate, and how long a sound may be.
+        spec: the rate; `spec.longest` says how much of it is taken.
         rate: the sampling rate of an array; a file says its own.
 
     Raises:
-        DataError: it isn't a sound, or it is broken, cut short, or too long.
+        DataError: it isn't a sound, or it is broken, cut short, or longer than an hour.
         RequestError: an array comes without its rate.
         MissingExtraError: soundfile or soxr isn't installed.
     """
     where = str(source) if isinstance(source, Path) else ""
     with _opened(source, rate, where) as (facts, blocks):
-        if facts.seconds > spec.longest_s:
-            raise DataError(
-                f"the sound lasts {facts.seconds:.1f} s, "
-                f"and at most {spec.longest_s:g} s are taken",
-                where=where,
-                fix="Cut it into shorter ones",
-            )
         samples = _resampled(_mixed(blocks, where), facts.sampling_rate, spec.sampling_rate)
     if not len(samples):
         raise DataError(

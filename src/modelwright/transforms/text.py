@@ -88,10 +88,10 @@ class TextInput:
         """Return the digest by which derived views are kept."""
         return json_digest(self.to_json())
 
-    def encode(self, texts: Sequence[str]) -> tuple[list[Ids], int]:
-        """Return each text's ids, at least one and at most `longest`, and how many were cut."""
+    def encode(self, texts: Sequence[str]) -> tuple[list[Ids], list[int]]:
+        """Return each text's ids, at least one and at most `longest`, and how many it has uncut."""
         found = self.tokenizer.encode(texts)
-        return [self.framed(ids) for ids in found], sum(len(ids) > self.room for ids in found)
+        return [self.framed(ids) for ids in found], [len(ids) for ids in found]
 
     @property
     def room(self) -> int:
