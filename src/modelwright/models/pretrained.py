@@ -7,30 +7,36 @@ is ever fetched. What a model file keeps is the settings, of which every name mu
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import JsonValue
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from modelwright.errors import ModelFileError, ModelwrightError, RecipeError, require
+from modelwright.models.elsewhere import (
+    CONFIG,
+    MOST_CONFIG,
+    WEIGHTS,
+    digest_of,
+    fill,
+    first_line,
+    no_weights,
+    read_bytes,
+    read_json,
+    read_weights,
+)
 from modelwright.models.logmel import mask
 from modelwright.models.network import TextFrame
 from modelwright.models.pretrained_seq2seq import PretrainedSeq2Seq, numbering_of
 from modelwright.recipe.model import Dropout
 from modelwright.recipe.spec import Spec
 
-CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
+TOKENIZER = "tokenizer.json"
 _GENERATION = "generation_config.json"
 _INDEX = f"{WEIGHTS}.index.json"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
-_MOST_CONFIG = 1 << 20
 _MOST_INDEX = 64 << 20
 _MOST = 1 << 24
 """No number of a network's settings may be larger."""
@@ -257,15 +263,11 @@ def _built(spec: PretrainedModel) -> nn.Module:
         network: nn.Module = auto.from_config(config, attn_implementation=way)
     except Exception as error:
         raise ModelFileError(
-            f"transformers can't build this `{spec.model_type}`", why=_first_line(error)
+            f"transformers can't build this `{spec.model_type}`", why=first_line(error)
         ) from error
     if getattr(network, "pooler", None) is not None:
         network.pooler = None  # type: ignore[assignment]  # The head is ours.
     return network
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 # -- folders ---------------------------------------------------------------------------------
@@ -302,7 +304,7 @@ class PretrainedFolder:
                 fix="Save it once with transformers: "
                 "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
             )
-        return _bytes(path, _MOST_INDEX)
+        return read_bytes(path, _MOST_INDEX)
 
     def weight_files(self) -> list[Path]:
         """Return the files of the weights: one, or those that an index names.
@@ -314,19 +316,13 @@ class PretrainedFolder:
             return [self.path / WEIGHTS]
         if (self.path / _INDEX).is_file():
             return self._indexed()
-        pickles = [item.name for pattern in _PICKLES for item in self.path.glob(pattern)]
-        if pickles:
-            raise RecipeError(
-                f"the weights are in `{pickles[0]}`, which isn't read",
-                where=str(self.path),
-                why="Such a file can run code when it is opened; only safetensors are read",
-                fix="Save them with transformers: model.save_pretrained(FOLDER)",
-            )
-        raise RecipeError(f"there is no `{WEIGHTS}`", where=str(self.path))
+        raise no_weights(
+            self.path, fix="Save them with transformers: model.save_pretrained(FOLDER)"
+        )
 
     def _indexed(self) -> list[Path]:
         where = str(self.path / _INDEX)
-        held = _json(self.path / _INDEX, _MOST_INDEX).get("weight_map")
+        held = read_json(self.path / _INDEX, _MOST_INDEX).get("weight_map")
         names = sorted(set(held.values())) if isinstance(held, dict) else []
         for name in names:
             # A name is one in this folder, and no path to elsewhere.
@@ -342,12 +338,7 @@ class PretrainedFolder:
 
     def digest(self) -> str:
         """Return the SHA-256 of the files of weights, one after the other."""
-        found = hashlib.sha256()
-        for path in self.weight_files():
-            with path.open("rb") as stream:
-                while block := stream.read(1 << 22):
-                    found.update(block)
-        return "sha256:" + found.hexdigest()
+        return digest_of(self.weight_files())
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights by their names in the files, in fp32.
@@ -355,21 +346,7 @@ class PretrainedFolder:
         Raises:
             RecipeError: a file is damaged or cut short.
         """
-        weights: dict[str, Tensor] = {}
-        for path in self.weight_files():
-            try:
-                with safe_open(path, framework="pt") as stream:
-                    for name in stream.keys():  # noqa: SIM118 (not a dict)
-                        held = stream.get_tensor(name)
-                        weights[name] = held.float() if held.is_floating_point() else held
-            except (SafetensorError, OSError, ValueError) as error:
-                raise RecipeError(
-                    "this file of weights is damaged or cut short",
-                    where=str(path),
-                    why=_first_line(error),
-                    fix="Copy it once more",
-                ) from error
-        return weights
+        return read_weights(self.weight_files())
 
 
 def open_folder(path: Path) -> PretrainedFolder:
@@ -387,7 +364,7 @@ def open_folder(path: Path) -> PretrainedFolder:
             where=str(path),
             fix="Give a folder that transformers' `save_pretrained` has written",
         )
-    document = _json(path / CONFIG, _MOST_CONFIG)
+    document = read_json(path / CONFIG, MOST_CONFIG)
     where, model_type = str(path / CONFIG), document.get("model_type")
     if not isinstance(model_type, str) or model_type not in KNOWN:
         own = "its code lies beside it, which isn't run" if "auto_map" in document else ""
@@ -415,7 +392,7 @@ def open_folder(path: Path) -> PretrainedFolder:
 def _numbers(path: Path, document: Mapping[str, Any]) -> dict[str, int]:
     """Return the numbers of padding, begin and end of a network that writes."""
     more = path / _GENERATION
-    held = {**(_json(more, _MOST_CONFIG) if more.is_file() else {}), **document}
+    held = {**(read_json(more, MOST_CONFIG) if more.is_file() else {}), **document}
     wanted = {
         "padding": "pad_token_id",
         "begin": "decoder_start_token_id",
@@ -443,7 +420,7 @@ def _settings(model_type: str, document: Mapping[str, Any], where: str) -> dict[
         whole = library.AutoConfig.for_model(model_type, **given).to_dict()
     except Exception as error:
         raise RecipeError(
-            "the settings aren't those of its network", where=where, why=_first_line(error)
+            "the settings aren't those of its network", where=where, why=first_line(error)
         ) from error
     found = {name: whole[name] for name in sorted(_own_settings(model_type) & whole.keys())}
     spec = PretrainedModel(
@@ -476,27 +453,6 @@ _OF_THE_LIBRARY = frozenset(
 """Settings that say how the library is to work, and not what the network is."""
 
 
-def _json(path: Path, most: int) -> dict[str, Any]:
-    try:
-        found = json.loads(_bytes(path, most).decode())
-    except (ValueError, RecursionError) as error:
-        raise RecipeError("this isn't JSON", where=str(path)) from error
-    if not isinstance(found, dict):
-        raise RecipeError("this isn't a JSON object", where=str(path))
-    return found
-
-
-def _bytes(path: Path, most: int) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(most + 1)
-    except OSError as error:
-        raise RecipeError(f"can't be read ({error.strerror})", where=str(path)) from error
-    if len(data) > most:
-        raise RecipeError(f"this is longer than {most >> 20} MiB", where=str(path))
-    return data
-
-
 # -- weights ---------------------------------------------------------------------------------
 
 
@@ -513,32 +469,13 @@ def take_weights(network: Encoder | PretrainedSeq2Seq, folder: PretrainedFolder)
     inner = network.network if isinstance(network, PretrainedSeq2Seq) else network.encoder
     if isinstance(network, Encoder):
         held = _renamed(held, str(inner.base_model_prefix))
-    own = inner.state_dict()
-    given = own.keys() & held.keys()
-    missing = sorted(own.keys() - given - _needless(inner, own, given))
-    if missing:
-        raise RecipeError(
-            f"the weights `{missing[0]}` are missing"
-            + (f", and {len(missing) - 1} more" if len(missing) > 1 else ""),
-            where=str(folder.path),
-            fix="Save the whole network there",
-        )
-    for name in given:
-        if held[name].shape != own[name].shape:
-            raise RecipeError(
-                f"the weights `{name}` are {list(held[name].shape)}, and `{CONFIG}` asks for "
-                f"{list(own[name].shape)}",
-                where=str(folder.path),
-            )
-    inner.load_state_dict({name: held[name] for name in given}, strict=False)
-    return sorted(held.keys() - own.keys())
+    return fill(inner, held, where=folder.path, asks=f"`{CONFIG}`", needless=_needless(inner, held))
 
 
-def _needless(
-    inner: nn.Module, own: Mapping[str, Tensor], given: AbstractSet[str]
-) -> frozenset[str]:
+def _needless(inner: nn.Module, held: Mapping[str, Tensor]) -> frozenset[str]:
     """Return the weights that a folder may leave out: another's, by two names, and fixed tables."""
-    filled = {own[name].data_ptr() for name in given}
+    own = inner.state_dict()
+    filled = {own[name].data_ptr() for name in own.keys() & held.keys()}
     fixed = {name for name, item in inner.named_parameters() if not item.requires_grad}
     shared = {name for name, item in own.items() if item.data_ptr() in filled}
     return frozenset(shared | fixed)
