@@ -14,7 +14,7 @@ from typing import Literal
 from modelwright.errors import RecipeError
 from modelwright.recipe import conditions as its
 from modelwright.recipe.data import Cifar10Data, DigitsData
-from modelwright.recipe.model import CnnModel, InitModel, MlpModel
+from modelwright.recipe.model import CnnModel, InitModel, MlpModel, TimmModel
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.train import CrossEntropyLoss, GdOptimizer, SgdOptimizer
 
@@ -264,6 +264,21 @@ RULES: tuple[Rule, ...] = (
         ("model.freeze", "model.adapters"),
     ),
     Rule(
+        ("model.adapters", "model timm without weights"),
+        "refused",
+        _when(
+            lambda r: (
+                isinstance(r.model, TimmModel)
+                and r.model.adapters is not None
+                and r.model.weights is None
+            )
+        ),
+        "beside `model.adapters` the network stands still, and without `model.weights` it has "
+        "learnt nothing",
+        "Name its `weights`, or leave `adapters` out",
+        ("model.adapters",),
+    ),
+    Rule(
         ("data.rename", "a task without labels"),
         "refused",
         its.foreign_rename,
@@ -388,7 +403,7 @@ RULES: tuple[Rule, ...] = (
         "refused",
         lambda r: (
             r.transforms.normalise
-            if isinstance(r.model, InitModel) and r.transforms.normalise != "dataset"
+            if isinstance(r.model, InitModel) and r.transforms.normalise != "auto"
             else ""
         ),
         "`transforms.normalise: {}` has no effect: a model file keeps the figures that its network "
