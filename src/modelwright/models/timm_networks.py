@@ -211,7 +211,7 @@ class TimmWeights:
     std: tuple[float, ...]
     """Of each channel `[C]`."""
     is_told: bool
-    """Whether a folder says so, and it isn't what timm usually does."""
+    """Whether a folder says all this; else it is what timm has as usual."""
 
     def digest(self) -> str:
         """Return the SHA-256 of the file."""
