@@ -159,7 +159,7 @@ RULES: tuple[Rule, ...] = (
         its.foreign_model,
         "`model.name`: {}",
         "Choose another network, or leave `model` out",
-        ("model.name", "task"),
+        ("model.name", "model", "task"),
     ),
     Rule(
         ("transforms, augment, text, sound", "task of another kind"),
@@ -273,8 +273,8 @@ RULES: tuple[Rule, ...] = (
                 and r.model.weights is None
             )
         ),
-        "beside `model.adapters` the network stands still, and without `model.weights` it has "
-        "learnt nothing",
+        "`model.adapters` leaves the network as it is, and without `model.weights` it has learnt "
+        "nothing",
         "Name its `weights`, or leave `adapters` out",
         ("model.adapters",),
     ),
