@@ -82,10 +82,19 @@ def test_a_name_that_is_not_registered_is_refused(model):
         build_timm(section(model), FRAME)
 
 
-def test_a_tag_names_weights_and_the_way_out_is_said():
+@pytest.mark.parametrize(
+    ("model", "way_out"),
+    [
+        ("tiny.a1_in1k", "Write `tiny`, and name the file of weights as `weights`"),
+        ("hf-hub:timm/tiny.a1_in1k", "Write `tiny`, and name the file of weights as `weights`"),
+        ("tinny", "Did you mean `tiny`?"),
+        ("resnet", "timm.list_models() in Python lists them"),
+    ],
+)
+def test_the_way_out_of_a_wrong_name_is_said(model, way_out):
     with pytest.raises(RecipeError) as caught:
-        build_timm(section("tiny.a1_in1k"), FRAME)
-    assert "Write `tiny`, and give their file as `weights`" in str(caught.value)
+        build_timm(section(model), FRAME)
+    assert way_out in str(caught.value)
 
 
 @pytest.mark.parametrize("model", HOSTILE)

@@ -6,6 +6,8 @@ as their weights is read here. What a model file keeps is a registered name and 
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from modelwright.errors import MissingExtraError, RecipeError, nearest, require
+from modelwright.errors import MissingExtraError, RecipeError, require
 from modelwright.models.elsewhere import (
     CONFIG,
     MOST_CONFIG,
@@ -132,13 +134,18 @@ def check_name(model: str) -> None:
     names = _library().list_models()
     if model in names:
         return
-    stem, _, tag = model.partition(".")
+    # As a hub has it, or with the tag of weights: `hf-hub:timm/resnet18.a1_in1k`.
+    stem = re.split("[:/]", model)[-1].partition(".")[0]
+    if stem in names:
+        raise RecipeError(
+            f"timm has no network `{model:.60}`",
+            why="Nothing is fetched, so a name says which network, and not which weights",
+            fix=f"Write `{stem}`, and name the file of weights as `weights`",
+        )
+    close = difflib.get_close_matches(model[:60], names, n=1)
     raise RecipeError(
         f"timm has no network `{model:.60}`",
-        why=f"`.{tag:.40}` names weights, and none are fetched" if tag and stem in names else "",
-        fix=f"Write `{stem}`, and give their file as `weights`"
-        if stem in names
-        else nearest(model[:60], names),
+        fix=f"Did you mean `{close[0]}`?" if close else "timm.list_models() in Python lists them",
     )
 
 
