@@ -6,6 +6,7 @@ A block is fenced with ```sh or ```python. One that can't run in a test has a co
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import runpy
@@ -25,6 +26,8 @@ BLOCK = re.compile(
     r"^(?:<!-- skip: (?P<skip>[^\n]*?) -->\n)?```(?P<kind>sh|python)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+NEEDS = {"finetuning.md": "transformers", "timm.md": "timm"}
+"""What the blocks of a page import, beside what is always there."""
 README_COMMANDS = ["make demo", "make test"]
 """What the README opens with; each installs everything first, so CI runs the same lines by hand."""
 
@@ -63,8 +66,11 @@ def shop(finished_run, tmp_path_factory):
 @pytest.mark.skipif(os.name != "posix", reason="the pages are written for a POSIX shell")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_of_a_page_runs_in_order(page, shop, tmp_path):
-    if page.name == "finetuning.md":
-        pytest.importorskip("transformers")
+    if page.name in NEEDS:
+        try:
+            importlib.import_module(NEEDS[page.name])
+        except (ImportError, RuntimeError, AttributeError, OSError) as error:
+            pytest.skip(f"{NEEDS[page.name]} can't be imported: {error}")
     here = tmp_path / "here"
     shutil.copytree(shop, here)
     paths = os.pathsep.join([str(here / "bin"), str(Path(sys.executable).parent)])

@@ -22,6 +22,7 @@ from modelwright.errors import DataError, ModelFileError, ResourceError
 from modelwright.metrics import softmax
 from modelwright.modelfile.contents import pick_weights
 from modelwright.models.candidate import Candidate
+from modelwright.models.timm_networks import TimmNetwork
 from modelwright.recipe.model import DetectorModel, MlpModel, ResnetModel, RnnModel, SpeednetModel
 from modelwright.transforms.text import TextInput
 from modelwright.transforms.tokenizing import train_tokenizer
@@ -55,7 +56,8 @@ def pixels(count: int, size: int, channels: int) -> np.ndarray:
 
 def test_every_family_has_its_battery() -> None:
     families = {family for family in models.BUILDERS if models.TAKES[family] == "image"}
-    families -= {DetectorModel}  # Its boxes are packed in `tests/whole/test_boxes.py`.
+    # Boxes are packed in `tests/whole/test_boxes.py`, networks of timm's in `test_timm.py` there.
+    families -= {DetectorModel, TimmNetwork}
     assert {spec.__class__ for spec, _, _ in SPECS.values()} == families
 
 

@@ -14,6 +14,7 @@ from modelwright.errors import ModelFileError, RecipeError, RequestError
 from modelwright.models.network import EvenConv, same_conv
 from modelwright.models.pretrained import PretrainedModel
 from modelwright.models.resnet import ChannelPadding, Pointwise, resolved_stem
+from modelwright.models.timm_networks import TimmNetwork
 from modelwright.recipe.model import (
     CnnModel,
     ConvBlock,
@@ -21,6 +22,7 @@ from modelwright.recipe.model import (
     ModelSpec,
     ResnetModel,
     SpeednetModel,
+    TimmModel,
     TransformersModel,
 )
 from modelwright.transforms import ImageInput
@@ -78,8 +80,8 @@ def test_table_holds_every_family():
     families = {
         item.__origin__ if hasattr(item, "__origin__") else item for item in union_members()
     }
-    # A folder of transformers is read into what is built: its settings, not its path.
-    read = {TransformersModel: PretrainedModel}
+    # What lies on this machine is read into what is built: its settings, not its path.
+    read = {TransformersModel: PretrainedModel, TimmModel: TimmNetwork}
     named = {read.get(item, item) for item in families if "name" in item.model_fields}
     assert set(models.BUILDERS) == named
 

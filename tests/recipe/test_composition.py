@@ -65,6 +65,13 @@ CAUGHT = [
         6,
         "`model.freeze` has no effect beside `adapters`",
     ),
+    (
+        CIFAR + "model:\n  name: timm\n  model: vit_tiny_patch16_224\n  adapters: {rank: 2}",
+        6,
+        "without `model.weights` it has learnt",
+    ),
+    (LINES + "model: 'timm:resnet18'", 4, "`timm` takes images, and"),
+    (BOXES + "model: {name: timm, model: resnet18}", 4, "`model: timm` answers with labels"),
     (DIGITS + "task: regression", 2, "`data.source: digits` holds no numbers"),
     (LINES.replace("text-classification", "translation"), 3, "`data.source: lines` holds no texts"),
     (
@@ -343,6 +350,7 @@ def test_every_rule_is_tested():
         + "task: speech-recognition\nmodel: {name: conv-ctc}\ntargets: {wer: '<= 0.1'}",
         data("source: folder, path: x") + "task: speech-recognition\nmodel: {name: rnn-ctc}",
         DIGITS + "transforms: {size: 16}\nmodel: {name: speednet}",
+        CIFAR + "model: {name: timm, model: vit_tiny_patch16_224, weights: x, adapters: {}}",
         DIGITS + "augment: {colour: {brightness: 0.2}, translate: 1}",
         BOXES + "augment: {flip: random, overturn: true, translate: 4, crop: {}}",
         BOXES + "model: {name: detector}\ntrain: {loss: {name: detection}}",

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from modelwright.errors import ModelFileError, ModelwrightError, RequestError
+from modelwright.errors import MissingExtraError, ModelFileError, ModelwrightError, RequestError
 from modelwright.models import texts
 from modelwright.models.cnn import cnn
 from modelwright.models.detector import detector
@@ -21,6 +21,7 @@ from modelwright.models.pretrained import PretrainedModel, build_pretrained
 from modelwright.models.resnet import resnet, resolved_stem
 from modelwright.models.speednet import speednet
 from modelwright.models.steps import PixelSteps
+from modelwright.models.timm_networks import TimmNetwork, build_timm
 from modelwright.recipe.model import (
     BowModel,
     CnnModel,
@@ -64,6 +65,7 @@ Architecture = (
     | Seq2SeqModel
     | DetectorModel
     | PretrainedModel
+    | TimmNetwork
 )
 ImageArchitecture = MlpModel | CnnModel | ResnetModel | SpeednetModel | DetectorModel
 
@@ -83,6 +85,7 @@ BUILDERS: dict[type[Spec], Callable[[Any, Any], nn.Module]] = {
     Seq2SeqModel: texts.seq2seq,
     DetectorModel: detector,
     PretrainedModel: build_pretrained,
+    TimmNetwork: build_timm,
 }
 """The families: each builds a network, or an image network's body, from its section."""
 
@@ -102,6 +105,7 @@ _NAMES: dict[str, type[Architecture]] = {
     "seq2seq": Seq2SeqModel,
     "detector": DetectorModel,
     "transformers": PretrainedModel,
+    "timm": TimmNetwork,
 }
 TAKES: dict[type[Spec], Kind] = {
     MlpModel: "image",
@@ -119,6 +123,7 @@ TAKES: dict[type[Spec], Kind] = {
     Seq2SeqModel: "text",
     DetectorModel: "image",
     PretrainedModel: "text",
+    TimmNetwork: "image",
 }
 """What the samples of each family are."""
 _MOST = 1 << 24
@@ -270,23 +275,21 @@ def rebuild(
     spec, frame = _read(section)
     try:
         with torch.device("meta"):
-            network = BUILDERS[type(spec)](spec, frame)
-            if isinstance(frame, Frame):
-                ends = [1.0] * frame.channels
-                network = ImageNetwork(PixelSteps(ends, ends), network)
-            network = _with_head(network, outputs, frame)
+            network = _blank(spec, frame, outputs)
+    except MissingExtraError:
+        raise
     except ModelwrightError as error:
         raise ModelFileError("the architecture can't be built", why=error.what) from error
     wanted = {name: (item.shape, item.dtype) for name, item in network.state_dict().items()}
     _check_weights(wanted, weights)
     copies = {name: item.detach().clone() for name, item in weights.items()}
-    if isinstance(spec, PretrainedModel):
+    is_foreign = isinstance(spec, PretrainedModel | TimmNetwork)
+    if is_foreign:
         # It has tables beside its weights, which only building it in earnest computes; it is known
         # by now to take no more memory than its weights.
-        assert isinstance(frame, TextFrame)
-        network = _with_head(build_pretrained(spec, frame), outputs, frame)
+        network = _blank(spec, frame, outputs)
     # Weights by two names stay one there.
-    network.load_state_dict(copies, strict=True, assign=not isinstance(spec, PretrainedModel))
+    network.load_state_dict(copies, strict=True, assign=not is_foreign)
     if steps and not isinstance(network, ImageNetwork):
         raise ModelFileError("the file declares graph steps for a network that has none")
     if steps is not None and isinstance(network, ImageNetwork):
@@ -297,8 +300,12 @@ def rebuild(
     return network.eval()
 
 
-def _with_head(network: nn.Module, outputs: str, frame: AnyFrame) -> nn.Module:
-    """Return a network whose last layer is of the kind that the outputs ask for."""
+def _blank(spec: Architecture, frame: AnyFrame, outputs: str) -> nn.Module:
+    """Return a network whose weights and graph steps don't matter yet."""
+    network = BUILDERS[type(spec)](spec, frame)
+    if isinstance(frame, Frame):
+        ends = [1.0] * frame.channels
+        network = ImageNetwork(PixelSteps(ends, ends), network)
     if outputs == "numbers":
         ones = (1.0,) * frame.num_outputs
         scale_output(network, (ones, ones))

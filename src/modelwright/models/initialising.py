@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from modelwright.models.speednet import Speednet
+from modelwright.models.timm_networks import TimmBody
 from modelwright.recipe.model import CnnModel, MlpModel
 from modelwright.recipe.spec import Spec
 
@@ -13,11 +14,13 @@ def initialise(body: nn.Module, architecture: Spec) -> None:
     """Draw a body's weights anew, all but those of the last layer, `head`.
 
     He et al. 2015 before rectifiers, Glorot and Bengio 2010 before tanh; speednet's filters start
-    as the identity. The last layer keeps torch's small uniform weights, so that training begins
-    with nearly equal outputs.
+    as the identity, and networks of timm's as it draws them. The last layer keeps torch's small
+    uniform weights, so that training begins with nearly equal outputs.
     """
     if isinstance(body, Speednet):
         _as_identity(body)
+        return
+    if isinstance(body, TimmBody):
         return
     is_tanh = isinstance(architecture, MlpModel | CnnModel) and architecture.activation == "tanh"
     for name, module in body.named_modules():

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from modelwright.errors import ModelFileError, RecipeError, require
+from modelwright.models.elsewhere import first_line
 from modelwright.models.logmel import mask
 from modelwright.models.network import TextFrame
 from modelwright.models.pretrained_writers import (
@@ -304,8 +305,3 @@ def _built(spec: PretrainedModel) -> nn.Module:
     if getattr(network, "pooler", None) is not None:
         network.pooler = None  # type: ignore[assignment]  # The head is ours.
     return network
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what a library says."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -6,18 +6,26 @@ beside is run.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from modelwright.errors import ModelwrightError, RecipeError
+from modelwright.models.elsewhere import (
+    CONFIG,
+    MOST_CONFIG,
+    WEIGHTS,
+    digest_of,
+    fill,
+    first_line,
+    no_weights,
+    read_bytes,
+    read_json,
+    read_weights,
+)
 from modelwright.models.pretrained import (
     DECODERS,
     ENCODERS,
@@ -26,17 +34,14 @@ from modelwright.models.pretrained import (
     Encoder,
     PretrainedModel,
     check_config,
-    first_line,
     library_of_networks,
     own_settings,
 )
 from modelwright.models.pretrained_writers import PretrainedDecoder, PretrainedWriter
 
-CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
+TOKENIZER = "tokenizer.json"
 _GENERATION = "generation_config.json"
 _INDEX = f"{WEIGHTS}.index.json"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
-_MOST_CONFIG = 1 << 20
 _MOST_INDEX = 64 << 20
 Does = Literal["reads", "writes", "writes on"]
 """What a network does with a text: answers it, writes another from it, or goes on with it."""
@@ -75,7 +80,7 @@ class PretrainedFolder:
                 fix="Save it once with transformers: "
                 "AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
             )
-        return _bytes(path, _MOST_INDEX)
+        return read_bytes(path, _MOST_INDEX)
 
     def weight_files(self) -> list[Path]:
         """Return the files of the weights: one, or those that an index names.
@@ -87,19 +92,13 @@ class PretrainedFolder:
             return [self.path / WEIGHTS]
         if (self.path / _INDEX).is_file():
             return self._indexed()
-        pickles = [item.name for pattern in _PICKLES for item in self.path.glob(pattern)]
-        if pickles:
-            raise RecipeError(
-                f"the weights are in `{pickles[0]}`, which isn't read",
-                where=str(self.path),
-                why="Such a file can run code when it is opened; only safetensors are read",
-                fix="Save them with transformers: model.save_pretrained(FOLDER)",
-            )
-        raise RecipeError(f"there is no `{WEIGHTS}`", where=str(self.path))
+        raise no_weights(
+            self.path, fix="Save them with transformers: model.save_pretrained(FOLDER)"
+        )
 
     def _indexed(self) -> list[Path]:
         where = str(self.path / _INDEX)
-        held = _json(self.path / _INDEX, _MOST_INDEX).get("weight_map")
+        held = read_json(self.path / _INDEX, _MOST_INDEX).get("weight_map")
         names = sorted(set(held.values())) if isinstance(held, dict) else []
         for name in names:
             # A name is one in this folder, and no path to elsewhere.
@@ -115,12 +114,7 @@ class PretrainedFolder:
 
     def digest(self) -> str:
         """Return the SHA-256 of the files of weights, one after the other."""
-        found = hashlib.sha256()
-        for path in self.weight_files():
-            with path.open("rb") as stream:
-                while block := stream.read(1 << 22):
-                    found.update(block)
-        return "sha256:" + found.hexdigest()
+        return digest_of(self.weight_files())
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights by their names in the files, in fp32.
@@ -128,21 +122,7 @@ class PretrainedFolder:
         Raises:
             RecipeError: a file is damaged or cut short.
         """
-        weights: dict[str, Tensor] = {}
-        for path in self.weight_files():
-            try:
-                with safe_open(path, framework="pt") as stream:
-                    for name in stream.keys():  # noqa: SIM118 (not a dict)
-                        held = stream.get_tensor(name)
-                        weights[name] = held.float() if held.is_floating_point() else held
-            except (SafetensorError, OSError, ValueError) as error:
-                raise RecipeError(
-                    "this file of weights is damaged or cut short",
-                    where=str(path),
-                    why=first_line(error),
-                    fix="Copy it once more",
-                ) from error
-        return weights
+        return read_weights(self.weight_files())
 
 
 def open_folder(path: Path) -> PretrainedFolder:
@@ -160,7 +140,7 @@ def open_folder(path: Path) -> PretrainedFolder:
             where=str(path),
             fix="Give a folder that transformers' `save_pretrained` has written",
         )
-    document = _json(path / CONFIG, _MOST_CONFIG)
+    document = read_json(path / CONFIG, MOST_CONFIG)
     where, model_type = str(path / CONFIG), document.get("model_type")
     if not isinstance(model_type, str) or model_type not in KNOWN:
         own = "its code lies beside it, which isn't run" if "auto_map" in document else ""
@@ -190,7 +170,7 @@ def open_folder(path: Path) -> PretrainedFolder:
 def _numbers(path: Path, document: Mapping[str, Any], model_type: str) -> dict[str, int | None]:
     """Return the numbers of padding, begin and end of a network that writes."""
     more = path / _GENERATION
-    held = {**(_json(more, _MOST_CONFIG) if more.is_file() else {}), **document}
+    held = {**(read_json(more, MOST_CONFIG) if more.is_file() else {}), **document}
     if model_type in DECODERS:
         ends = held.get("eos_token_id")
         end = ends[0] if isinstance(ends, list) and ends else ends
@@ -258,27 +238,6 @@ _OF_THE_LIBRARY = frozenset(
 """Settings that say how the library is to work, and not what the network is."""
 
 
-def _json(path: Path, most: int) -> dict[str, Any]:
-    try:
-        found = json.loads(_bytes(path, most).decode())
-    except (ValueError, RecursionError) as error:
-        raise RecipeError("this isn't JSON", where=str(path)) from error
-    if not isinstance(found, dict):
-        raise RecipeError("this isn't a JSON object", where=str(path))
-    return found
-
-
-def _bytes(path: Path, most: int) -> bytes:
-    try:
-        with path.open("rb") as stream:
-            data = stream.read(most + 1)
-    except OSError as error:
-        raise RecipeError(f"can't be read ({error.strerror})", where=str(path)) from error
-    if len(data) > most:
-        raise RecipeError(f"this is longer than {most >> 20} MiB", where=str(path))
-    return data
-
-
 # -- weights ---------------------------------------------------------------------------------
 
 _HEAD, _OLD_HEAD = "lm_head.weight", "embed_out.weight"
@@ -301,25 +260,7 @@ def take_weights(network: Encoder | PretrainedWriter, folder: PretrainedFolder) 
         held = _renamed(held, prefix)
     elif isinstance(network, PretrainedDecoder):
         held = _with_head(held, prefix)
-    own = inner.state_dict()
-    given = own.keys() & held.keys()
-    missing = sorted(own.keys() - given - _needless(inner, own, given))
-    if missing:
-        raise RecipeError(
-            f"the weights `{missing[0]}` are missing"
-            + (f", and {len(missing) - 1} more" if len(missing) > 1 else ""),
-            where=str(folder.path),
-            fix="Save the whole network there",
-        )
-    for name in given:
-        if held[name].shape != own[name].shape:
-            raise RecipeError(
-                f"the weights `{name}` are {list(held[name].shape)}, and `{CONFIG}` asks for "
-                f"{list(own[name].shape)}",
-                where=str(folder.path),
-            )
-    inner.load_state_dict({name: held[name] for name in given}, strict=False)
-    return sorted(held.keys() - own.keys())
+    return fill(inner, held, where=folder.path, asks=f"`{CONFIG}`", needless=_needless(inner, held))
 
 
 def _with_head(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -333,11 +274,10 @@ def _with_head(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name if name == _HEAD else f"{prefix}.{name}": held for name, held in found.items()}
 
 
-def _needless(
-    inner: nn.Module, own: Mapping[str, Tensor], given: AbstractSet[str]
-) -> frozenset[str]:
+def _needless(inner: nn.Module, held: Mapping[str, Tensor]) -> frozenset[str]:
     """Return the weights that a folder may leave out: another's, by two names, and fixed tables."""
-    filled = {own[name].data_ptr() for name in given}
+    own = inner.state_dict()
+    filled = {own[name].data_ptr() for name in own.keys() & held.keys()}
     fixed = {name for name, item in inner.named_parameters() if not item.requires_grad}
     shared = {name for name, item in own.items() if item.data_ptr() in filled}
     return frozenset(shared | fixed)

@@ -16,7 +16,7 @@ from modelwright.errors import RecipeError, ResourceError, require
 from modelwright.ledger import Ledger
 from modelwright.modelfile import declared
 from modelwright.recipe import Recipe, load_recipe
-from modelwright.recipe.model import InitModel, TransformersModel
+from modelwright.recipe.model import InitModel, TimmModel, TransformersModel
 from modelwright.run import Decisions, Observe, Progress, Run, is_main_process
 from modelwright.tasks import task_of
 from modelwright.version import __version__
@@ -84,6 +84,11 @@ class Asked:
             from modelwright.pipeline.pretrained import pretrained_input
 
             return pretrained_input(model, self)
+        if isinstance(model, TimmModel):
+            require("torch", extra="train", purpose="to train")
+            from modelwright.pipeline.timm_networks import timm_start
+
+            timm_start(model, self)  # What is wrong with it is said before the data is prepared.
         return self._file_input(model) if isinstance(model, InitModel) else None
 
     def _file_input(self, model: InitModel) -> Input:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,7 +22,6 @@ from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, RnnCtc
 from modelwright.models.logmel import LogMel, fit_normalisation
 from modelwright.models.network import matches
-from modelwright.models.pretrained_folders import PretrainedFolder
 from modelwright.pipeline.asking import Asked
 from modelwright.pipeline.pretrained import (
     pretrained_folder,
@@ -28,6 +29,7 @@ from modelwright.pipeline.pretrained import (
     start_from,
     with_adapters,
 )
+from modelwright.pipeline.timm_networks import figures, start_from_timm, timm_start
 from modelwright.recipe.model import (
     AdaptersSpec,
     BowModel,
@@ -36,9 +38,11 @@ from modelwright.recipe.model import (
     DecoderModel,
     DetectorModel,
     InitModel,
+    ModelSpec,
     Seq2SeqModel,
     SoundCnnModel,
     SpeednetModel,
+    TimmModel,
     TransformersModel,
 )
 from modelwright.run import Run
@@ -66,37 +70,24 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
         old = _from_file(spec, asked, prepared, context)
         assets = _spelling(asked, prepared) if prepared.kind == "letters" else old.assets
         return replace(old, views=asked.recipe.evaluate.views, assets=assets)
-    folder: PretrainedFolder | None = None
-    adapters: AdaptersSpec | None = None
-    section: Architecture
-    if isinstance(spec, TransformersModel):
-        folder, adapters = pretrained_folder(spec, asked), spec.adapters
-        assert isinstance(prepared.input, TextInput)
-        tokenizer = prepared.input.tokenizer
-        assert isinstance(tokenizer, ForeignTokenizer)
-        section = pretrained_section(spec, folder, tokenizer.numbering)
-    elif spec == "auto":
-        section = default_model(prepared)
-        chosen = section.model_dump(mode="json")
-        context.decisions.decide("model", lambda: {"model": chosen, "why": "auto"})
-    else:
-        section = spec
+    blank = _blank(spec, asked, prepared, context)
+    section = blank.section
     mels = asked.recipe.sound.mels
     torch.manual_seed(context.seed)
     network = models.build_network(
         section,
         input=prepared.input,
         num_outputs=prepared.num_outputs,
-        mean=prepared.mean,
-        std=prepared.std,
+        mean=blank.mean,
+        std=blank.std,
         mels=mels,
         numbers=_scale(prepared),
     )
     lineage: tuple[dict[str, Any], ...] = ()
     if asked.recipe.text.vectors is not None:
         lineage = (_take_vectors(network, asked, prepared, context),)
-    if folder is not None:
-        lineage = (start_from(network, folder, context),)
+    if blank.fill is not None:
+        lineage = (blank.fill(network),)
     train = prepared.dataset().train
     some = np.arange(min(len(train), FITTED_SAMPLES))
     if isinstance(section, SpeednetModel) and section.whiten:
@@ -122,7 +113,50 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
         else _spelling(asked, prepared),
         lineage=lineage,
     )
-    return started if adapters is None else with_adapters(started, adapters, context)
+    return started if blank.adapters is None else with_adapters(started, blank.adapters, context)
+
+
+@dataclass(frozen=True, slots=True)
+class _Blank:
+    """A network before it is built."""
+
+    section: Architecture
+    mean: Sequence[float]
+    std: Sequence[float]
+    adapters: AdaptersSpec | None = None
+    fill: Callable[[torch.nn.Module], dict[str, Any]] | None = None
+    """Puts weights from elsewhere into it, and returns the step of lineage."""
+
+
+def _blank(
+    spec: ModelSpec | Literal["auto"], asked: Asked, prepared: Prepared, context: Run
+) -> _Blank:
+    """Return what a recipe's section `model` asks to be built."""
+    mean, std = prepared.mean, prepared.std
+    if isinstance(spec, TransformersModel):
+        folder = pretrained_folder(spec, asked)
+        assert isinstance(prepared.input, TextInput)
+        tokenizer = prepared.input.tokenizer
+        assert isinstance(tokenizer, ForeignTokenizer)
+        section = pretrained_section(spec, folder, tokenizer.numbering)
+        fill = partial(start_from, folder=folder, context=context)
+        return _Blank(section, mean, std, spec.adapters, fill)
+    if isinstance(spec, TimmModel):
+        network, weights = timm_start(spec, asked)
+        if weights is None:
+            return _Blank(network, mean, std)
+        own = figures(weights, asked, prepared, context)
+        fill = partial(
+            start_from_timm, section=network, weights=weights, prepared=prepared, context=context
+        )
+        return _Blank(network, *own, spec.adapters, fill)
+    if spec == "auto":
+        found = default_model(prepared)
+        chosen = found.model_dump(mode="json")
+        context.decisions.decide("model", lambda: {"model": chosen, "why": "auto"})
+        return _Blank(found, mean, std)
+    assert not isinstance(spec, InitModel)
+    return _Blank(spec, mean, std)
 
 
 def _take_vectors(

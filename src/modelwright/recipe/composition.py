@@ -14,7 +14,7 @@ from typing import Literal
 from modelwright.errors import RecipeError
 from modelwright.recipe import conditions as its
 from modelwright.recipe.data import DigitsData
-from modelwright.recipe.model import CnnModel, InitModel, MlpModel
+from modelwright.recipe.model import CnnModel, InitModel, MlpModel, TimmModel
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.train import CrossEntropyLoss, GdOptimizer, SgdOptimizer
 
@@ -159,7 +159,7 @@ RULES: tuple[Rule, ...] = (
         its.foreign_model,
         "`model.name`: {}",
         "Choose another network, or leave `model` out",
-        ("model.name", "task"),
+        ("model.name", "model", "task"),
     ),
     Rule(
         ("transforms, augment, text, sound", "task of another kind"),
@@ -262,6 +262,21 @@ RULES: tuple[Rule, ...] = (
         "`model.freeze` has no effect beside `adapters`, under which all else stands still",
         "Leave one of the two out; `adapters.match` says which layers learn",
         ("model.freeze", "model.adapters"),
+    ),
+    Rule(
+        ("model.adapters", "model timm without weights"),
+        "refused",
+        _when(
+            lambda r: (
+                isinstance(r.model, TimmModel)
+                and r.model.adapters is not None
+                and r.model.weights is None
+            )
+        ),
+        "`model.adapters` leaves the network as it is, and without `model.weights` it has learnt "
+        "nothing",
+        "Name its `weights`, or leave `adapters` out",
+        ("model.adapters",),
     ),
     Rule(
         ("data.rename", "a task without labels"),
@@ -388,7 +403,7 @@ RULES: tuple[Rule, ...] = (
         "refused",
         lambda r: (
             r.transforms.normalise
-            if isinstance(r.model, InitModel) and r.transforms.normalise != "dataset"
+            if isinstance(r.model, InitModel) and r.transforms.normalise != "auto"
             else ""
         ),
         "`transforms.normalise: {}` has no effect: a model file keeps the figures that its network "

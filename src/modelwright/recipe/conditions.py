@@ -37,6 +37,7 @@ from modelwright.recipe.model import (
     SoundCnnModel,
     SpeednetModel,
     TextCnnModel,
+    TimmModel,
     TransformerModel,
     TransformersModel,
 )
@@ -101,6 +102,7 @@ _MODELS: dict[type, str] = {
     Seq2SeqModel: "text",
     DetectorModel: "image",
     TransformersModel: "text",
+    TimmModel: "image",
 }
 _ANSWERS: dict[type, str] = {
     DecoderModel: "tokens",

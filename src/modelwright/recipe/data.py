@@ -241,8 +241,10 @@ class TransformsSpec(Spec):
     """Channels: three, one, or `auto` (grey if every training image is grey)."""
     background: Annotated[int, Field(ge=0, le=255)] = 0
     """The grey level behind transparent pixels and around a letterboxed image."""
-    normalise: Literal["dataset", "half", "none"] = "dataset"
-    """`dataset`: by the training split's mean and deviation; `half`: to −1…1; `none`: to 0…1."""
+    normalise: Literal["auto", "dataset", "half", "none"] = "auto"
+    """`dataset`: by the training split's mean and deviation; `half`: to −1…1; `none`: to 0…1;
+    `auto`: as the weights from elsewhere were trained that a network starts from, else `dataset`.
+    """
 
 
 class CropAugment(Spec):

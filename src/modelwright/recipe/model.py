@@ -357,6 +357,23 @@ class TransformersModel(Spec):
     """Train adapters of low rank instead of the whole network."""
 
 
+class TimmModel(Spec):
+    """An image network as the library timm builds it, new or from weights that lie on this machine.
+
+    It answers with labels or numbers.
+    """
+
+    name: Literal["timm"]
+    """The family."""
+    model: str
+    """The network, by timm's name without a tag: `resnet18`, `vit_tiny_patch16_224`."""
+    weights: str | None = None
+    """A safetensors file, or a folder with `config.json` and `model.safetensors`: nothing is
+    fetched. Its last layer is left behind."""
+    adapters: AdaptersSpec | None = None
+    """Train adapters of low rank instead of the whole network."""
+
+
 class InitModel(Spec):
     """The network of an existing model file, trained further; images are taken as it takes them."""
 
@@ -392,6 +409,7 @@ ModelSpec = Annotated[
     | Annotated[Seq2SeqModel, Tag("seq2seq")]
     | Annotated[DetectorModel, Tag("detector")]
     | Annotated[TransformersModel, Tag("transformers")]
+    | Annotated[TimmModel, Tag("timm")]
     | Annotated[InitModel, Tag("init")],
     Discriminator(_tag),
 ]

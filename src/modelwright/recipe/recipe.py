@@ -42,6 +42,8 @@ def _in_full(value: object) -> object:
     """Return the section that a short form of `model` stands for."""
     if isinstance(value, str) and value.startswith("transformers:"):
         return {"name": "transformers", "path": value.removeprefix("transformers:")}
+    if isinstance(value, str) and value.startswith("timm:"):
+        return {"name": "timm", "model": value.removeprefix("timm:")}
     return value
 
 
@@ -64,7 +66,8 @@ class Recipe(Spec):
     """Random variation of the training images."""
     model: Annotated[ModelSpec | Literal["auto"], BeforeValidator(_in_full)] = "auto"
     """The network; `auto` takes one that suits the task and the size of the data. Short for a
-    folder of Hugging Face's transformers is `transformers:FOLDER`."""
+    folder of Hugging Face's transformers is `transformers:FOLDER`, for a network of timm's
+    `timm:NAME`."""
     train: TrainSpec = TrainSpec()
     """How it learns."""
     evaluate: EvaluateSpec = EvaluateSpec()

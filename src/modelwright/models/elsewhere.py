@@ -1,0 +1,156 @@
+"""What is read of a network from elsewhere: settings as JSON and weights as safetensors.
+
+A pickle is never opened, as it can run code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from modelwright.errors import RecipeError
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+MOST_CONFIG = 1 << 20
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.npz")
+
+
+def read_json(path: Path, most: int) -> dict[str, Any]:
+    """Return the JSON object of a file of at most so many bytes.
+
+    Raises:
+        RecipeError: it is none.
+    """
+    try:
+        found = json.loads(read_bytes(path, most).decode())
+    except (ValueError, RecursionError) as error:
+        raise RecipeError("this isn't JSON", where=str(path)) from error
+    if not isinstance(found, dict):
+        raise RecipeError("this isn't a JSON object", where=str(path))
+    return found
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Return a file of at most so many bytes.
+
+    Raises:
+        RecipeError: it can't be read, or is longer.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(most + 1)
+    except OSError as error:
+        raise RecipeError(f"can't be read ({error.strerror})", where=str(path)) from error
+    if len(data) > most:
+        raise RecipeError(f"this is longer than {most >> 20} MiB", where=str(path))
+    return data
+
+
+def no_weights(place: Path, *, fix: str) -> RecipeError:
+    """Return the error for a folder without safetensors, or for a file that isn't one.
+
+    Args:
+        place: the folder or the file.
+        fix: how a pickle is saved once more.
+    """
+    found = [place] if place.is_file() else []
+    found += [item for pattern in _PICKLES for item in place.glob(pattern)]
+    if not found:
+        return RecipeError(f"there is no `{WEIGHTS}`", where=str(place))
+    return RecipeError(
+        f"the weights are in `{found[0].name}`, which isn't read",
+        where=str(place),
+        why="Such a file can run code when it is opened; only safetensors are read",
+        fix=fix,
+    )
+
+
+def read_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """Return the weights of safetensors files by their names there, in fp32.
+
+    Raises:
+        RecipeError: a file is damaged or cut short.
+    """
+    weights: dict[str, Tensor] = {}
+    for path in paths:
+        try:
+            with safe_open(path, framework="pt") as stream:
+                for name in stream.keys():  # noqa: SIM118 (not a dict)
+                    held = stream.get_tensor(name)
+                    weights[name] = held.float() if held.is_floating_point() else held
+        except (SafetensorError, OSError, ValueError) as error:
+            raise RecipeError(
+                "this file of weights is damaged or cut short",
+                where=str(path),
+                why=first_line(error),
+                fix="Copy it once more",
+            ) from error
+    return weights
+
+
+def digest_of(paths: Sequence[Path]) -> str:
+    """Return the SHA-256 of files, one after the other."""
+    found = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                found.update(block)
+    return "sha256:" + found.hexdigest()
+
+
+def fill(
+    network: nn.Module,
+    held: Mapping[str, Tensor],
+    *,
+    where: Path,
+    asks: str,
+    fix: str = "",
+    needless: Collection[str] = (),
+) -> list[str]:
+    """Put weights into a network.
+
+    Args:
+        network: changed in place.
+        held: the weights, by their names in it.
+        where: the file or folder that they are from.
+        asks: what the network's shapes come from.
+        fix: what to do about a shape.
+        needless: weights that may be missing.
+
+    Returns:
+        The names of the weights that have no place in it, such as those of another head.
+
+    Raises:
+        RecipeError: weights are missing or have other shapes.
+    """
+    own = network.state_dict()
+    missing = sorted(own.keys() - held.keys() - set(needless))
+    if missing:
+        raise RecipeError(
+            f"the weights `{missing[0]}` are missing"
+            + (f", and {len(missing) - 1} more" if len(missing) > 1 else ""),
+            where=str(where),
+            fix="Save the whole network there",
+        )
+    given = own.keys() & held.keys()
+    for name in sorted(given):
+        if held[name].shape != own[name].shape:
+            raise RecipeError(
+                f"the weights `{name}` are {list(held[name].shape)}, and {asks} asks for "
+                f"{list(own[name].shape)}",
+                where=str(where),
+                fix=fix,
+            )
+    network.load_state_dict({name: held[name] for name in given}, strict=False)
+    return sorted(held.keys() - own.keys())
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of a library's error."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,106 @@
+"""Starting from a network of timm's: its weights, and the pixels that these were trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from modelwright.data import Prepared
+from modelwright.errors import RecipeError
+from modelwright.models import ImageNetwork
+from modelwright.models.network import Frame
+from modelwright.models.timm_networks import (
+    TimmBody,
+    TimmNetwork,
+    TimmWeights,
+    check_name,
+    open_weights,
+    take_weights,
+    takes_one_size,
+)
+from modelwright.pipeline.asking import Asked
+from modelwright.recipe.model import TimmModel
+from modelwright.run import Run
+
+
+def timm_start(spec: TimmModel, asked: Asked) -> tuple[TimmNetwork, TimmWeights | None]:
+    """Return what a model file keeps of the network, and the weights that the recipe names.
+
+    Raises:
+        RecipeError: there is no such network, its weights can't be used, or it can't train on other
+            sizes of images and is asked to.
+        MissingExtraError: timm isn't installed, or can't be imported.
+    """
+    weights, key = None, "model.model"
+    try:
+        check_name(spec.model)
+        if spec.weights is not None:
+            key = "model.weights"
+            weights = open_weights(asked.find(spec.weights), spec.model)
+    except RecipeError as error:
+        error.at(asked.recipe.place_of(key))
+        raise
+    if asked.recipe.train.resolution and takes_one_size(spec.model):
+        raise RecipeError(
+            "`train.resolution` needs a network that takes any size, and timm's "
+            f"`{spec.model}` is built for one",
+            where=asked.recipe.place_of("train.resolution"),
+            fix="Leave `resolution` out",
+        )
+    settings = weights.settings if weights is not None else {}
+    return TimmNetwork(name="timm", model=spec.model, settings=settings), weights
+
+
+def figures(
+    weights: TimmWeights, asked: Asked, prepared: Prepared, context: Run
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Return the mean and deviation by which pixels are normalised, and say which these are.
+
+    Raises:
+        RecipeError: the weights are for images with other channels.
+    """
+    channels, own = weights.size[0], prepared.image.channels
+    if own != channels:
+        raise RecipeError(
+            f"the weights are for images of {channels} channels, and these have {own}",
+            where=asked.recipe.place_of("transforms.colour"),
+            fix="Write `transforms: {colour: rgb}`" if channels == 3 else "",
+        )
+    shown = f"mean {_shown(weights.mean)}, deviation {_shown(weights.std)}"
+    asked_for = asked.recipe.transforms.normalise
+    if asked_for != "auto":
+        context.say(
+            f"Pixels are normalised as the recipe says (`{asked_for}`); the network's weights "
+            f"were trained with {shown}"
+        )
+        return prepared.mean, prepared.std
+    source = "the weights' folder says" if weights.is_told else "is usual with this network"
+    context.say(f"Pixels are normalised as {source}: {shown}")
+    return weights.mean, weights.std
+
+
+def _shown(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.3g}" for value in values)
+
+
+def start_from_timm(
+    network: nn.Module, section: TimmNetwork, weights: TimmWeights, prepared: Prepared, context: Run
+) -> dict[str, Any]:
+    """Put weights into a network of timm's; return the step of lineage."""
+    assert isinstance(network, ImageNetwork)
+    assert isinstance(network.body, TimmBody)
+    image = prepared.image
+    frame = Frame(image.channels, image.height, image.width, prepared.num_outputs)
+    left = take_weights(network.body, section, frame, weights)
+    context.say(
+        f"The network starts from {weights.path.name} (timm's {section.model})"
+        + (f"; its last layer is left behind, such as {left[0]}" if left else "")
+    )
+    return {
+        "step": "pretrained",
+        "file": weights.path.name,
+        "model": f"timm:{section.model}",
+        "weights": weights.digest(),
+    }
