@@ -293,7 +293,8 @@ class TrainSpec(Spec):
     """`auto` takes the faster of the two, measured once, where the processor has bf16 and training
     takes long enough."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """`torch.compile`; `auto` when the forecast says that it pays back."""
+    """`torch.compile`; `auto` when the forecast says that it pays back: in long trainings on a GPU,
+    or of a `decoder` on a processor."""
     select: Literal["best", "last"] = "best"
     """Which epoch is shipped: the best on validation, or the last."""
     patience: Annotated[int, Field(ge=1)] | None = None

@@ -33,7 +33,7 @@ from modelwright.training.checkpoint import (
     restore,
     save_checkpoint,
 )
-from modelwright.training.decisions import StepTimer, choose_compile, choose_precision
+from modelwright.training.decisions import StepTimer, choose_compile, choose_precision, compile_gain
 from modelwright.training.drafts import Drafts
 from modelwright.training.horizon import Horizon, steps_in
 from modelwright.training.loop import (
@@ -269,6 +269,7 @@ class _Training:
                 self.spec,
                 training_s=planned["total"] * (planned["step_s"] or 0.0),
                 device=device,
+                gain=compile_gain(self.network, device),
             ),
         )
         if compiled["compile"]:
@@ -307,9 +308,8 @@ class _Training:
         most = None
         if spec.epochs is not None:
             most = max(round(spec.epochs * self.sampler.steps_per_epoch), 1)
-        measure = spec.budget is not None or (
-            spec.compile == "auto" and self.placement.device.startswith("cuda")
-        )
+        may_compile = spec.compile == "auto" and compile_gain(self.network, self.placement.device)
+        measure = spec.budget is not None or may_compile
         step_s = timer.mean_s(self.parts.precision.name) if measure else None
         if spec.budget is None:
             assert most is not None  # The recipe's rules ask for one of the two.
