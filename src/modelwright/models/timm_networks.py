@@ -193,9 +193,8 @@ def _library() -> Any:
         raise MissingExtraError(
             "timm is installed, and can't be imported",
             why=first_line(error),
-            fix="It needs the torchvision that was made for your build of torch (for one without "
-            "GPUs: pip install torchvision --index-url https://download.pytorch.org/whl/cpu); "
-            f"install that, {_OTHERWISE}",
+            fix="It needs the torchvision that was made for your build of torch, from where that came; "
+            f"install it, {_OTHERWISE}",
         ) from error
 
 
