@@ -193,8 +193,8 @@ def _library() -> Any:
         raise MissingExtraError(
             "timm is installed, and can't be imported",
             why=first_line(error),
-            fix="It needs the torchvision that was made for your build of torch, from where that came; "
-            f"install it, {_OTHERWISE}",
+            fix="It needs the torchvision that was made for your build of torch; install that one, "
+            f"{_OTHERWISE}",
         ) from error
 
 
