@@ -20,9 +20,23 @@ def test_a_folder_remembers_its_recipe_and_refuses_another(tmp_path):
     with claimed(tmp_path / "a", digest="1", document=RECIPE) as folder:
         assert folder.result is None
     other = {"train": {"epochs": 4}, "seed": 0}
+    write_json(tmp_path / "a" / "decisions.json", {})
     with (
         pytest.raises(RequestError, match=r"`train\.epochs` was 3 and is 4 now.*--name"),
         claimed(tmp_path / "a", digest="2", document=other),
+    ):
+        pass
+
+
+def test_a_run_that_was_refused_leaves_its_folder_to_the_mended_recipe(tmp_path):
+    with claimed(tmp_path / "a", digest="1", document=RECIPE):
+        (tmp_path / "a" / "splits.parquet").touch()
+    with claimed(tmp_path / "a", digest="2", document={"seed": True}):
+        pass
+    write_json(tmp_path / "a" / "decisions.json", {})
+    with (
+        pytest.raises(RequestError, match="`seed` was true and is false now"),
+        claimed(tmp_path / "a", digest="3", document={"seed": False}),
     ):
         pass
 

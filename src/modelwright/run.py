@@ -6,6 +6,7 @@ Environment, clock and chance reach the stages through `Run`, and through nothin
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -129,6 +130,9 @@ def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[Ru
         sweep(path)
         record = path / "recipe.json"
         held = _read_record(record) if record.exists() else None
+        # What was refused before anything was decided leaves nothing that another recipe could mix.
+        if held is not None and set(others) <= _UNBEGUN:
+            held = None
         if held is not None and held.get("digest") != digest:
             raise RequestError(
                 "this folder holds a run of a different recipe",
@@ -139,6 +143,10 @@ def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[Ru
         if held is None:
             write_json(record, {"digest": digest, "recipe": document})
         yield _read_folder(path)
+
+
+_UNBEGUN = {"recipe.json", "splits.parquet"}
+"""What a run leaves that ended before its first decision."""
 
 
 def _read_folder(path: Path) -> RunFolder:
@@ -168,7 +176,7 @@ def _difference(before: Any, after: Any, key: str = "") -> str:
         for name in [*before, *(name for name in after if name not in before)]:
             if before.get(name) != after.get(name) and name != "resources":
                 return _difference(before.get(name), after.get(name), f"{key}.{name}".lstrip("."))
-    return f"`{key}` was {before!r} and is {after!r} now"
+    return f"`{key}` was {json.dumps(before)} and is {json.dumps(after)} now"
 
 
 LAUNCHED = "MODELWRIGHT_LAUNCHED"

@@ -60,6 +60,28 @@ def test_the_start_is_unchanged_and_what_is_learnt_is_merged(make):
     assert any(isinstance(item, LoraLinear) for item in network.modules())
 
 
+def test_layers_with_transposed_weights_are_merged_too():
+    library = pytest.importorskip("transformers.pytorch_utils")
+    torch.manual_seed(0)
+    network = nn.Sequential(library.Conv1D(6, 4), library.Conv1D(3, 6)).eval()
+    x, names = torch.randn(5, 4), set(network.state_dict())
+    before = network(x)
+    assert adapt(network, rank=2, alpha=4.0, match=("*",), head=False).layers == ("0", "1")
+    torch.testing.assert_close(network(x), before, rtol=SAME, atol=SAME)
+    with torch.no_grad():
+        for layer in network:
+            layer.lora_b.normal_()
+    after, plain = network(x), merged(network)
+    assert (after - before).abs().max() > 100 * SAME
+    assert [type(layer) for layer in plain] == [library.Conv1D] * 2
+    assert set(plain.state_dict()) == names
+    torch.testing.assert_close(plain(x), after, rtol=SAME, atol=SAME)
+    # Beside the plain weights, what the layer computes is the same as its transposed twin's.
+    twin = nn.Linear(4, 6)
+    twin.load_state_dict({"weight": plain[0].weight.T, "bias": plain[0].bias})
+    torch.testing.assert_close(twin(x), plain[0](x), rtol=SAME, atol=SAME)
+
+
 def test_the_product_is_scaled_as_in_the_paper():
     network = nn.Sequential(nn.Linear(2, 2, bias=False))
     adapt(network, rank=1, alpha=3.0, match=("*",), head=False)

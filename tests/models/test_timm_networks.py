@@ -307,7 +307,7 @@ def test_without_timm_it_says_how_to_install_it_and_what_else_there_is(monkeypat
         with pytest.raises(MissingExtraError, match="isn't installed") as caught:
             build()
         assert "modelwright[timm]" in str(caught.value)
-        assert "`model: resnet`" in str(caught.value)
+        assert "`model: {name: resnet}`" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -326,5 +326,5 @@ def test_a_timm_that_cannot_be_imported_is_no_traceback(tmp_path, monkeypatch, b
     with pytest.raises(MissingExtraError, match="can't be imported") as caught:
         build_timm(section(), FRAME)
     assert "torchvision" in str(caught.value)
-    assert "`model: resnet`" in str(caught.value)
+    assert "`model: {name: resnet}`" in str(caught.value)
     assert not isinstance(sys.modules.get("timm"), ModuleType)

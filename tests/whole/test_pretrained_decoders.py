@@ -197,14 +197,64 @@ def test_weights_that_were_saved_without_the_head(tmp_path):
     assert torch.equal(network.network.transformer.wte.weight, held["wte.weight"])
 
 
+def test_a_window_bounds_reading_and_writing(tmp_path):
+    _, _, input = started(tmp_path, "mistral")
+    assert (input.longest, input.places) == (24, 24)
+    edit(tmp_path / "tiny/config.json", sliding_window=16)
+    shutil.rmtree(tmp_path / "corpus")
+    text = RECIPE.replace("text: {longest: 24}", "")
+    result = run(recipe(tmp_path, "bound", text), out=tmp_path / "runs")
+    model = modelfile.load(result.model)
+    how = GenerateSpec(longest=60, temperature=1.0, stop_ids=())
+    prompt = len(model.input.tokenizer.encode(["tea"])[0])
+    assert len(list(model.generate("tea", how))) == 16 + 1 - 1 - prompt
+
+
+def test_wavelengths_may_be_long(tmp_path):
+    decoder(tmp_path / "tiny", "llama")
+    rope = {"rope_type": "default", "rope_theta": 1e8}
+    edit(tmp_path / "tiny/config.json", rope_parameters=rope)
+    network, _, _ = started(tmp_path, "llama")
+    assert network.network.config.rope_parameters["rope_theta"] == 1e8
+
+
+def test_weights_that_should_be_one_and_differ(tmp_path):
+    decoder(tmp_path / "tiny", "llama")
+    edit(tmp_path / "tiny/config.json", tie_word_embeddings=True)
+    with pytest.raises(RecipeError, match=r"differ.*says that they are one"):
+        run(recipe(tmp_path, "broken"), out=tmp_path / "runs")
+
+
+def test_an_index_that_names_no_files(tmp_path):
+    decoder(tmp_path / "tiny", "llama")
+    (tmp_path / "tiny/model.safetensors").unlink()
+    (tmp_path / "tiny/model.safetensors.index.json").write_text('{"weight_map": {"a": 5}}')
+    with pytest.raises(RecipeError, match="no name of a file"):
+        run(recipe(tmp_path, "broken"), out=tmp_path / "runs")
+
+
+def test_a_number_that_is_none(tmp_path):
+    decoder(tmp_path / "tiny", "llama")
+    path = tmp_path / "tiny/config.json"
+    path.write_text(path.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": NaN'))
+    assert "NaN" in path.read_text()
+    with pytest.raises(RecipeError, match="isn't JSON"):
+        run(recipe(tmp_path, "broken"), out=tmp_path / "runs")
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        # Nothing so large is drawn before it is known to fit.
+        ({"hidden_size": 10_000_000}, "asks for"),
+        ({"bos_token_id": 9999}, "token of begin"),
+        ({"vocab_size": 10_000_000}, "vocab_size"),
+        ({"layer_types": ["sliding_attention"] * 2, "model_type": "qwen2"}, "no window is set"),
         ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rotary places"),
         ({"eos_token_id": None}, "eos_token_id"),
         ({"eos_token_id": "end"}, "config.json"),
         ({"quantization_config": {"bits": 4}}, "quantized"),
-        ({"vocab_size": 10}, "tokens"),
+        ({"vocab_size": 10}, "asks for"),
     ],
 )
 def test_what_is_refused(tmp_path, changes, said):

@@ -472,7 +472,7 @@ def no_table(file: Path) -> DataError:
         return DataError(
             "this is one JSON list, and tables are read from JSON lines, an object a line",
             where=str(file),
-            fix=f'Turn it into them: python -c "{program}" > {made}',
+            fix=f'Turn it into them (python -c "{program}" > {made}), and use {made}',
         )
     if held.startswith("{") and _is_json(held.partition("\n")[0]) and "\n" in held:
         return DataError(

@@ -84,6 +84,8 @@ ANSWER_BYTES = 64 << 20
 WRITTEN_AT_ONCE = 64
 """So many texts are written side by side."""
 LONGEST_WRITTEN, TEMPERATURE = 200, 0.8
+_ONE_ANSWER = ("tokens", "texts", "values")
+"""Kinds of outputs from which nothing is chosen: texts that are written, and numbers."""
 """How a language model writes on where nothing is said: so many tokens, drawn so."""
 LENGTH_PENALTY = 1.0
 """What beam search favours longer texts by."""
@@ -285,6 +287,11 @@ class Model:
         Raises:
             DataError: an input can't be read, or isn't what the model takes.
         """
+        if top is not None and self.spec.output_kind in _ONE_ANSWER:
+            raise RequestError(
+                f"a model for `{self.task}` gives one answer, and `top` chooses among several",
+                fix="Leave it out",
+            )
         if top is None:
             top = self.scoring.top or len(self.labels)
         if top < 1:

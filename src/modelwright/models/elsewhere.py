@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -28,12 +29,16 @@ def read_json(path: Path, most: int) -> dict[str, Any]:
         RecipeError: it is none.
     """
     try:
-        found = json.loads(read_bytes(path, most).decode())
+        found = json.loads(read_bytes(path, most).decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise RecipeError("this isn't JSON", where=str(path)) from error
     if not isinstance(found, dict):
         raise RecipeError("this isn't a JSON object", where=str(path))
     return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"JSON has no {name}")  # Python's reader takes NaN and infinities.
 
 
 def read_bytes(path: Path, most: int) -> bytes:
@@ -77,13 +82,21 @@ def read_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
     Raises:
         RecipeError: a file is damaged or cut short.
     """
-    weights: dict[str, Tensor] = {}
+
+    def whole(stream: Any, name: str) -> Tensor:
+        held: Tensor = stream.get_tensor(name)
+        return held.float() if held.is_floating_point() else held
+
+    return _read(paths, whole)
+
+
+def _read(paths: Sequence[Path], take: Callable[[Any, str], Tensor]) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
     for path in paths:
         try:
             with safe_open(path, framework="pt") as stream:
                 for name in stream.keys():  # noqa: SIM118 (not a dict)
-                    held = stream.get_tensor(name)
-                    weights[name] = held.float() if held.is_floating_point() else held
+                    found[name] = take(stream, name)
         except (SafetensorError, OSError, ValueError) as error:
             raise RecipeError(
                 "this file of weights is damaged or cut short",
@@ -91,7 +104,18 @@ def read_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
                 why=first_line(error),
                 fix="Copy it once more",
             ) from error
-    return weights
+    return found
+
+
+def read_shapes(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """Return empty tensors of the shapes in safetensors files, by their names there.
+
+    Raises:
+        RecipeError: a file is damaged or cut short.
+    """
+    return _read(
+        paths, lambda stream, name: torch.empty(stream.get_slice(name).get_shape(), device="meta")
+    )
 
 
 def digest_of(paths: Sequence[Path]) -> str:
@@ -130,6 +154,26 @@ def fill(
         RecipeError: weights are missing or have other shapes.
     """
     own = network.state_dict()
+    check_fit(own, held, where=where, asks=asks, fix=fix, needless=needless)
+    given = own.keys() & held.keys()
+    network.load_state_dict({name: held[name] for name in given}, strict=False)
+    return sorted(held.keys() - own.keys())
+
+
+def check_fit(
+    own: Mapping[str, Tensor],
+    held: Mapping[str, Tensor],
+    *,
+    where: Path,
+    asks: str,
+    fix: str = "",
+    needless: Collection[str] = (),
+) -> None:
+    """Refuse weights of which some are missing or have other shapes; the arguments are `fill`'s.
+
+    Raises:
+        RecipeError: so it is.
+    """
     missing = sorted(own.keys() - held.keys() - set(needless))
     if missing:
         raise RecipeError(
@@ -138,8 +182,7 @@ def fill(
             where=str(where),
             fix="Save the whole network there",
         )
-    given = own.keys() & held.keys()
-    for name in sorted(given):
+    for name in sorted(own.keys() & held.keys()):
         if held[name].shape != own[name].shape:
             raise RecipeError(
                 f"the weights `{name}` are {list(held[name].shape)}, and {asks} asks for "
@@ -147,10 +190,11 @@ def fill(
                 where=str(where),
                 fix=fix,
             )
-    network.load_state_dict({name: held[name] for name in given}, strict=False)
-    return sorted(held.keys() - own.keys())
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of a library's error."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    """Return the first line of a library's error, with the next where it only announces that."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:300]

@@ -61,6 +61,55 @@ class LoraLinear(nn.Linear):
         return plain.train(self.training)
 
 
+class LoraConv1D(nn.Module):
+    """The same for transformers' `Conv1D`, of GPT-2: a fully connected layer, W `[in, out]`."""
+
+    def __init__(self, layer: nn.Module, *, rank: int, alpha: float) -> None:
+        super().__init__()
+        self.kind = type(layer)
+        weight, bias = (layer.get_parameter(name).detach() for name in ("weight", "bias"))
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
+        width, outputs = weight.shape
+        self.scale = alpha / rank
+        self.lora_a = nn.Parameter((torch.randn(rank, width) * width**-0.5).to(weight))
+        self.lora_b = nn.Parameter(weight.new_zeros(outputs, rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return `[…, out]` for `[…, in]`."""
+        added = F.linear(F.linear(x, self.lora_a), self.lora_b)
+        return x @ self.weight + self.bias + self.scale * added
+
+    def merged(self) -> nn.Module:
+        """Return the plain layer that gives the same."""
+        width, outputs = self.weight.shape
+        with torch.device("meta"):
+            plain = self.kind(outputs, width)
+        product = self.lora_b.detach().double() @ self.lora_a.detach().double()
+        whole = self.weight.detach().double() + self.scale * product.T
+        plain.weight = nn.Parameter(whole.to(self.weight.dtype))
+        plain.bias = nn.Parameter(self.bias.detach().clone())
+        return plain.train(self.training)
+
+
+def _wrapped(layer: nn.Module, *, rank: int, alpha: float) -> nn.Module:
+    if isinstance(layer, nn.Linear):
+        return LoraLinear(layer, rank=rank, alpha=alpha)
+    return LoraConv1D(layer, rank=rank, alpha=alpha)
+
+
+def _is_connected(layer: nn.Module) -> bool:
+    """Tell whether a layer is fully connected.
+
+    By its exact type: one of another type may use its weights in another way.
+    """
+    kind = type(layer)
+    return kind is nn.Linear or (kind.__module__, kind.__name__) == _CONV1D
+
+
+_CONV1D = ("transformers.pytorch_utils", "Conv1D")
+
+
 @dataclass(frozen=True, slots=True)
 class Adapted:
     """What became of a network."""
@@ -94,9 +143,8 @@ def adapt(
     layers = {
         name: module
         for name, module in network.named_modules()
-        # Its exact type: a layer of another type may use its weights in another way. Weights that
-        # are a table of vectors too can't be changed in one place alone.
-        if type(module) is nn.Linear and not _is_head(name) and names[id(module.weight)] == 1
+        # Weights that are a table of vectors too can't be changed in one place alone.
+        if _is_connected(module) and not _is_head(name) and names[id(module.weight)] == 1
     }
     for pattern in match:
         if not any(matches(name, pattern) for name in layers):
@@ -110,7 +158,7 @@ def adapt(
         parameter.requires_grad_(head and _is_head(name))
     chosen = [name for name in layers if any(matches(name, pattern) for pattern in match)]
     for name in chosen:
-        _replace(network, name, LoraLinear(layers[name], rank=rank, alpha=alpha))
+        _replace(network, name, _wrapped(layers[name], rank=rank, alpha=alpha))
     parameters = list(network.parameters())
     return Adapted(
         tuple(chosen),
@@ -121,13 +169,14 @@ def adapt(
 
 def merged(network: nn.Module) -> nn.Module:
     """Return a network without adapters that answers the same; one that has none as it is."""
-    names = [name for name, item in network.named_modules() if isinstance(item, LoraLinear)]
+    kinds = LoraLinear | LoraConv1D
+    names = [name for name, item in network.named_modules() if isinstance(item, kinds)]
     if not names:
         return network
     plain = copy.deepcopy(network)
     for name in names:
         layer = plain.get_submodule(name)
-        assert isinstance(layer, LoraLinear)
+        assert isinstance(layer, kinds)
         _replace(plain, name, layer.merged())
     return plain
 

@@ -23,9 +23,12 @@ from modelwright.models.pretrained_writers import (
 )
 from modelwright.recipe.model import Dropout
 from modelwright.recipe.spec import Spec
+from modelwright.transforms.foreign import MOST_TOKENS
 
 _MOST = 1 << 24
 """No number of a network's settings may be larger."""
+_MOST_BASE = 1 << 40
+"""Of rotary places: their longest wavelength is no size of anything."""
 _MOST_LAYERS = 512
 _MOST_RELATIVE = 100_000
 """The longest text where places are relative, as `text.longest` has it."""
@@ -97,10 +100,7 @@ class PretrainedModel(Spec):
         positions = self.config[_positions(self.model_type)]
         assert isinstance(positions, int)
         if self.model_type in DECODERS:
-            window = self.config.get("sliding_window")
-            is_narrow = isinstance(window, int) and self.config.get("use_sliding_window", True)
-            # Within its window, each token of such a network sees all that came before.
-            return min(positions, window) if isinstance(window, int) and is_narrow else positions
+            return positions if self.window is None else min(positions, self.window)
         if self.model_type in SEQ2SEQ:
             return positions - (SEQ2SEQ[self.model_type] or 0)
         if ENCODERS[self.model_type]:
@@ -110,10 +110,20 @@ class PretrainedModel(Spec):
 
     @property
     def places(self) -> int | None:
-        """The most tokens of a text with all that is written on, where there is such a limit."""
-        if self.model_type not in DECODERS or not DECODERS[self.model_type][1]:
+        """The most tokens of a text with all that is written on, where there is such a limit.
+
+        It is a table of places, or a window: past that a token no longer sees all, as it does here.
+        """
+        if self.model_type not in DECODERS:
             return None
-        return self.longest
+        return self.longest if DECODERS[self.model_type][1] or self.window else None
+
+    @property
+    def window(self) -> int | None:
+        """How far back a token of a decoder sees, where that isn't to the beginning."""
+        held = self.config.get("sliding_window")
+        is_narrow = self.config.get("use_sliding_window", True)
+        return held if isinstance(held, int) and is_narrow else None
 
 
 def _positions(model_type: str) -> str:
@@ -137,7 +147,7 @@ class Encoder(nn.Module):
         super().__init__()
         assert spec.pooling is not None
         assert spec.dropout is not None
-        self.encoder = _built(spec)
+        self.encoder = built(spec)
         width = int(self.encoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
         padding = spec.config.get("pad_token_id")
         self.padding = padding if isinstance(padding, int) else 0
@@ -176,8 +186,8 @@ def build_pretrained(spec: PretrainedModel, frame: TextFrame) -> nn.Module:
         if numbering.size != vocabulary or sizes != {numbering.count}:
             raise ModelFileError("the numbering of tokens isn't of the network's vocabulary")
         if spec.model_type in SEQ2SEQ:
-            return PretrainedSeq2Seq(_built(spec), numbering)
-        return PretrainedDecoder(_built(spec), numbering)
+            return PretrainedSeq2Seq(built(spec), numbering)
+        return PretrainedDecoder(built(spec), numbering)
     if spec.pooling is None or spec.dropout is None or spec.numbering is not None:
         raise ModelFileError("an encoder's section doesn't say what stands behind it")
     if frame.longest > spec.longest:
@@ -259,6 +269,8 @@ def check_config(spec: PretrainedModel) -> None:
         )
     for name, value in config.items():
         most = _MOST_LAYERS if "layers" in name or "group" in name else _MOST
+        if name.startswith("rope_"):
+            most = _MOST_BASE
         if not _is_plain(value, most):
             raise ModelFileError(f"the network's setting `{name}` isn't a plain value in bounds")
     has_places = SEQ2SEQ.get(spec.model_type, 0) is not None
@@ -272,6 +284,20 @@ def check_config(spec: PretrainedModel) -> None:
             f"its rotary places are of the type `{kind!s:.40}`, which isn't known here",
             why="Those that change with a text's length can't be exported",
         )
+    kinds = config.get("layer_types")
+    if spec.model_type in DECODERS and isinstance(kinds, list) and spec.window is None:
+        others = [kind for kind in kinds if kind != "full_attention"]
+        if others:
+            raise ModelFileError(
+                f"its layers are of the type `{others[0]!s:.40}`, and no window is set"
+            )
+    for name, least in (("vocab_size", 4), ("sliding_window", 2)):
+        held = config.get(name)
+        if isinstance(held, int) and not least <= held <= MOST_TOKENS:
+            raise ModelFileError(
+                f"the network's setting `{name}` is {held:,}",
+                fix=f"{least} to {MOST_TOKENS:,} is taken",
+            )
     reads = spec.model_type in ENCODERS
     if reads and (config.get("is_decoder") or config.get("add_cross_attention")):
         raise ModelFileError("the network is set to read as a decoder (`is_decoder`)")
@@ -287,7 +313,7 @@ def _is_plain(value: JsonValue, most: int, depth: int = 0) -> bool:
     return value is None or isinstance(value, bool) or abs(value) <= most
 
 
-def _built(spec: PretrainedModel) -> nn.Module:
+def built(spec: PretrainedModel) -> nn.Module:
     """Return the library's network."""
     library = library_of_networks()
     auto = library.AutoModel

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from modelwright.errors import ModelwrightError, RecipeError
@@ -18,12 +19,14 @@ from modelwright.models.elsewhere import (
     CONFIG,
     MOST_CONFIG,
     WEIGHTS,
+    check_fit,
     digest_of,
     fill,
     first_line,
     no_weights,
     read_bytes,
     read_json,
+    read_shapes,
     read_weights,
 )
 from modelwright.models.pretrained import (
@@ -33,11 +36,12 @@ from modelwright.models.pretrained import (
     SEQ2SEQ,
     Encoder,
     PretrainedModel,
+    built,
     check_config,
     library_of_networks,
     own_settings,
 )
-from modelwright.models.pretrained_writers import PretrainedDecoder, PretrainedWriter
+from modelwright.models.pretrained_writers import PretrainedWriter
 
 TOKENIZER = "tokenizer.json"
 _GENERATION = "generation_config.json"
@@ -99,7 +103,10 @@ class PretrainedFolder:
     def _indexed(self) -> list[Path]:
         where = str(self.path / _INDEX)
         held = read_json(self.path / _INDEX, _MOST_INDEX).get("weight_map")
-        names = sorted(set(held.values())) if isinstance(held, dict) else []
+        named = list(held.values()) if isinstance(held, dict) else []
+        if not all(isinstance(name, str) for name in named):
+            raise RecipeError("its `weight_map` holds what is no name of a file", where=where)
+        names = sorted(set(named))
         for name in names:
             # A name is one in this folder, and no path to elsewhere.
             if Path(name).name != name or not name.endswith(".safetensors"):
@@ -164,6 +171,13 @@ def open_folder(path: Path) -> PretrainedFolder:
     numbers: dict[str, int | None] = {}
     if model_type not in ENCODERS:
         numbers = _numbers(path, document, model_type)
+    size = settings["vocab_size"]
+    for name, number in numbers.items():
+        if number is not None and not 0 <= number < size:
+            raise RecipeError(
+                f"the token of {name} has the number {number}, and the vocabulary {size:,} tokens",
+                where=where,
+            )
     return PretrainedFolder(path, model_type, settings, numbers)
 
 
@@ -253,14 +267,47 @@ def take_weights(network: Encoder | PretrainedWriter, folder: PretrainedFolder) 
     Raises:
         RecipeError: weights are missing or have other shapes.
     """
-    held = folder.weights()
     inner = network.encoder if isinstance(network, Encoder) else network.network
-    prefix = str(inner.base_model_prefix)
-    if isinstance(network, Encoder):
-        held = _renamed(held, prefix)
-    elif isinstance(network, PretrainedDecoder):
-        held = _with_head(held, prefix)
+    held = _placed(folder, inner, folder.weights())
+    for names in _names(inner):
+        given = [name for name in names if name in held]
+        if any(not torch.equal(held[name], held[given[0]]) for name in given[1:]):
+            raise RecipeError(
+                f"the weights `{given[0]}` and `{given[1]}` differ, and `{CONFIG}` says that they "
+                "are one",
+                where=str(folder.path),
+                fix="Write `tie_word_embeddings: false` there, if both were trained",
+            )
     return fill(inner, held, where=folder.path, asks=f"`{CONFIG}`", needless=_needless(inner, held))
+
+
+def check_shapes(folder: PretrainedFolder, spec: PretrainedModel) -> None:
+    """Refuse a folder whose weights aren't those that its settings ask for, before any are drawn.
+
+    Raises:
+        RecipeError: weights are missing or have other shapes.
+        ModelFileError: the library can't build the network from the settings.
+    """
+    with torch.device("meta"):
+        inner = built(spec)
+    held = _placed(folder, inner, read_shapes(folder.weight_files()))
+    check_fit(
+        inner.state_dict(),
+        held,
+        where=folder.path,
+        asks=f"`{CONFIG}`",
+        needless=_needless(inner, held),
+    )
+
+
+def _placed(
+    folder: PretrainedFolder, inner: nn.Module, weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return weights by their names in the network."""
+    prefix = str(inner.base_model_prefix)
+    if folder.does == "reads":
+        return _renamed(weights, prefix)
+    return _with_head(weights, prefix) if folder.does == "writes on" else dict(weights)
 
 
 def _with_head(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -276,11 +323,19 @@ def _with_head(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _needless(inner: nn.Module, held: Mapping[str, Tensor]) -> frozenset[str]:
     """Return the weights that a folder may leave out: another's, by two names, and fixed tables."""
-    own = inner.state_dict()
-    filled = {own[name].data_ptr() for name in own.keys() & held.keys()}
     fixed = {name for name, item in inner.named_parameters() if not item.requires_grad}
-    shared = {name for name, item in own.items() if item.data_ptr() in filled}
+    shared = {
+        name for names in _names(inner) if any(name in held for name in names) for name in names
+    }
     return frozenset(shared | fixed)
+
+
+def _names(inner: nn.Module) -> list[list[str]]:
+    """Return the names of each parameter; most have one."""
+    found: dict[int, list[str]] = {}
+    for name, item in inner.named_parameters(remove_duplicate=False):
+        found.setdefault(id(item), []).append(name)
+    return list(found.values())
 
 
 def _renamed(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

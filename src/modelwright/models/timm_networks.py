@@ -62,7 +62,7 @@ _OURS = frozenset(
 _MOST, _MOST_LAYERS = 1 << 16, 512
 _MOST_SIDE = 4096
 """No published network takes larger images; tables that go by their size stay small."""
-_OTHERWISE = "or take our own `model: resnet`"
+_OTHERWISE = "or take our own: `model: {name: resnet}`"
 _SAVE = "Save them as safetensors where you trust them: safetensors.torch.save_file"
 
 

@@ -448,6 +448,8 @@ def _require_columns(path: Path, kind: str, columns: Mapping[str, Any]) -> None:
     """
     names = data.columns_of(path)
     given, wanted = columns.get(kind, kind), columns.get("label", "label")
+    if not names:
+        raise DataError("this table is empty", where=str(path), fix="Look at it")
     if given in names and ("numbers" in columns or wanted in names):
         return
     what, rename = "images, texts or sounds", "Call that column `image`, `text` or `sound`"

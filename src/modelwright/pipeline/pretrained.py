@@ -16,6 +16,7 @@ from modelwright.models.pretrained_folders import (
     TOKENIZER,
     Does,
     PretrainedFolder,
+    check_shapes,
     open_folder,
     take_weights,
 )
@@ -88,6 +89,7 @@ def pretrained_input(spec: TransformersModel, asked: Asked) -> TextInput:
     text, where = asked.recipe.text, asked.recipe.place_of("text.longest")
     section = pretrained_section(spec, folder, None)
     longest = section.longest
+    check_shapes(folder, section)
     if "longest" in text.model_fields_set and text.longest > longest:
         raise RecipeError(
             f"the network of {folder.path.name} reads {longest:,} tokens at most, and "
