@@ -34,7 +34,8 @@ def test_a_json_list_is_turned_into_json_lines(tmp_path):
     (tmp_path / "t.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False), "utf-8")
     with pytest.raises(DataError, match="one JSON list") as raised:
         new(tmp_path / "t.json", out=tmp_path / "recipe.yaml")
-    command = raised.value.fix.partition(": ")[2].replace("python", sys.executable, 1)
+    command = raised.value.fix.partition("(")[2].rpartition("), and use")[0]
+    command = command.replace("python", sys.executable, 1)
     subprocess.run(command, shell=True, cwd=tmp_path, check=True)
     made = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
     assert made == rows

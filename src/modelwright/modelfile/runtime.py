@@ -84,9 +84,9 @@ ANSWER_BYTES = 64 << 20
 WRITTEN_AT_ONCE = 64
 """So many texts are written side by side."""
 LONGEST_WRITTEN, TEMPERATURE = 200, 0.8
+"""How a language model writes on where nothing is said: so many tokens, drawn so."""
 _ONE_ANSWER = ("tokens", "texts", "values")
 """Kinds of outputs from which nothing is chosen: texts that are written, and numbers."""
-"""How a language model writes on where nothing is said: so many tokens, drawn so."""
 LENGTH_PENALTY = 1.0
 """What beam search favours longer texts by."""
 
