@@ -232,7 +232,7 @@ def test_other_settings_of_a_folder_are_refused(folder, given):
 )
 def test_pixels_that_make_no_sense_are_refused(folder, figures):
     configure(folder, pretrained_cfg=figures)
-    with pytest.raises(RecipeError, match="don't fit together|isn't JSON"):
+    with pytest.raises(RecipeError, match=r"don't fit together|isn't JSON"):
         open_weights(folder, "tiny")
 
 
