@@ -138,7 +138,7 @@ def test_the_file_answers_as_the_network(family, tmp_path):
     assert 0 <= answer["probability"] <= 1
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["conv", pytest.param("lstm", marks=pytest.mark.slow), "gru"])
 def test_it_learns_a_few_sounds_by_heart(family):
     texts = ["a", "b", "ab", "ba", "aab", "bba"]
     sounds = [torch.from_numpy(spelled(text)) for text in texts]

@@ -115,8 +115,8 @@ def test_before_training_it_computes_what_transformers_computes(place):
         ["The soup was good", "we hated it, très dull"], padding=True, return_tensors="pt"
     )
     tokenizer = read_foreign(folder.tokenizer_bytes(), None)
-    ids, cut = TextInput(tokenizer, 22).encode(texts)
-    assert cut == 0
+    ids, sizes = TextInput(tokenizer, 22).encode(texts)
+    assert max(sizes) <= 20
     for row, own in enumerate(ids):
         kept = given["input_ids"][row][given["attention_mask"][row] == 1]
         assert own.tolist() == kept.tolist()
@@ -350,7 +350,7 @@ def test_another_task(own):
     (own / "corpus.txt").write_text("the soup was good\n" * 50)
     text = "version: 1\ntask: language-modeling\ndata: {source: documents, path: corpus.txt}\n"
     message = refused(own, text + "model: {name: transformers, path: tiny}\n")
-    assert "answers with labels" in message
+    assert "reads texts and writes none" in message
 
 
 def test_a_tokenizer_of_ones_own(own):

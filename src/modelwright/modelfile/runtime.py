@@ -85,8 +85,6 @@ WRITTEN_AT_ONCE = 64
 """So many texts are written side by side."""
 LONGEST_WRITTEN, TEMPERATURE = 200, 0.8
 """How a language model writes on where nothing is said: so many tokens, drawn so."""
-_ONE_ANSWER = ("tokens", "texts", "values")
-"""Kinds of outputs from which nothing is chosen: texts that are written, and numbers."""
 LENGTH_PENALTY = 1.0
 """What beam search favours longer texts by."""
 
@@ -282,16 +280,11 @@ class Model:
             for several a list of these. Where a sample may have several labels or none, each
             answer also says whether its label is `"chosen"`. A box `[x1, y1, x2, y2]` is in pixels
             of the image that was handed over, turned as EXIF says; all that are sure enough are
-            given, whatever `top` is.
+            given, whatever `top` is. Of texts that are written, and of numbers, there is one.
 
         Raises:
             DataError: an input can't be read, or isn't what the model takes.
         """
-        if top is not None and self.spec.output_kind in _ONE_ANSWER:
-            raise RequestError(
-                f"a model for `{self.task}` gives one answer, and `top` chooses among several",
-                fix="Leave it out",
-            )
         if top is None:
             top = self.scoring.top or len(self.labels)
         if top < 1:
