@@ -117,7 +117,7 @@ COMMANDS = {
                 ),
                 Argument(
                     "--top",
-                    "how many labels or boxes to answer with, best first (5; of sets of labels all)",
+                    "how many labels or boxes to give, best first (5; of sets of labels all)",
                     "number",
                     "K",
                 ),
