@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from modelwright.errors import RequestError
-from modelwright.models.logmel import LogMel, SpecAugment, fit_normalisation
+from modelwright.models.logmel import RANGE, LogMel, SpecAugment, fit_normalisation
 
 AGREE = 1e-4
 """librosa transforms in fp64; ours are products in fp32, and logarithms stretch small ones."""
@@ -282,6 +282,21 @@ def test_relative_features_need_no_neighbours():
 def test_relative_features_of_silence_are_finite():
     features, _ = run(LogMel(8000, relative=True), np.zeros(800, np.int16))
     assert not features.any()
+
+
+def test_features_beside_the_peak_know_no_level_and_keep_the_means():
+    logmel, plain, sound = LogMel(8000, mels=8, relative="level"), LogMel(8000, mels=8), chirp(2400)
+    features, frames = run(logmel, sound)
+    size = int(frames)
+    half, _ = run(logmel, (sound // 2).astype(np.int16))
+    torch.testing.assert_close(half[0, :, :size], features[0, :, :size], atol=0.02, rtol=0)
+    found, _ = run(plain, sound)
+    shifted = (found - found[0, :, :size].max())[0, :, :size].clamp(min=-RANGE)
+    torch.testing.assert_close(features[0, :, :size], shifted, atol=1e-5, rtol=0)
+    longer, _ = run(logmel, sound, chirp(4000, seed=1))
+    torch.testing.assert_close(longer[0, :, :size], features[0, :, :size], atol=1e-5, rtol=0)
+    silence, frames = run(logmel, np.zeros(800, np.int16))
+    assert not silence[0, :, : int(frames)].any()
 
 
 def test_a_band_that_hardly_changes_is_not_magnified():

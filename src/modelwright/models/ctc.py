@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from modelwright.models.logmel import LogMel, SpecAugment, mask
 from modelwright.models.rnn import Gru, Lstm
 from modelwright.models.sound import Perturb
+from modelwright.recipe.model import Relative
 
 STRIDES: dict[int, tuple[int, int]] = {1: (1, 1), 2: (2, 1), 4: (2, 2)}
 """By frames a step: the strides over time of the two convolutions."""
@@ -38,6 +39,8 @@ class Hearing:
     """Ranges of bands that are hidden in training."""
     perturb: bool = True
     """Whether sounds are varied in training."""
+    relative: Relative = False
+    """Whether features are taken beside each sound's own level; see `LogMel`."""
 
 
 class Ear(nn.Module):
@@ -46,7 +49,7 @@ class Ear(nn.Module):
     def __init__(self, hearing: Hearing) -> None:
         super().__init__()
         self.perturb = Perturb() if hearing.perturb else None
-        self.logmel = LogMel(hearing.sampling_rate, mels=hearing.mels)
+        self.logmel = LogMel(hearing.sampling_rate, mels=hearing.mels, relative=hearing.relative)
         self.masks = SpecAugment(
             time_masks=hearing.mask_time,
             frequency_masks=hearing.mask_bands,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modelwright.errors import RequestError
+from modelwright.recipe.model import Relative
 
 _FULL_SCALE = 32768.0
 RANGE, LOUD = 8.0, 5.0
@@ -41,7 +42,8 @@ class LogMel(nn.Module):
         low_hz: where the lowest band begins.
         high_hz: where the highest band ends; half the sampling rate where it is `None`.
         floor: what a smaller power is raised to before its logarithm is taken.
-        relative: take each sound by itself: what lies far under its peak is one silence, and each
+        relative: `level`: take each sound beside its own peak, under which what lies far is one
+            silence. `True`: so, and each
             band's mean over the loud frames is taken away. So neither the level, the silence
             behind it nor the microphone matters (cepstral mean subtraction, Atal 1974).
 
@@ -64,7 +66,7 @@ class LogMel(nn.Module):
         low_hz: float = 20.0,
         high_hz: float | None = None,
         floor: float = 1e-8,
-        relative: bool = False,
+        relative: Relative = False,
     ) -> None:
         super().__init__()
         self.mels, self.floor, self.relative = mels, floor, relative
@@ -103,16 +105,18 @@ class LogMel(nn.Module):
             own = mask(frames, logs.shape[2])[:, None]
             logs = torch.where(own, logs, math.log(self.floor))
             if self.relative:
-                logs = _relative(logs, own)
+                logs = _relative(logs, own, means=self.relative is True)
             return (logs - self.mean[:, None]) / self.std[:, None], frames
 
 
-def _relative(logs: Tensor, own: Tensor) -> Tensor:
-    """Return logarithms `[N, M, F]` as each sound has them beside its own peak and loud frames."""
+def _relative(logs: Tensor, own: Tensor, *, means: bool) -> Tensor:
+    """Return logarithms `[N, M, F]` beside each sound's peak, and its bands' means or not."""
     peak = logs.amax((1, 2), keepdim=True)  # Padding holds the floor, and is no peak.
+    under = (logs - peak).clamp(min=-RANGE)
+    if not means:
+        return torch.where(own, under, -RANGE)
     # A frame near the bound counts in part: one that flipped would make two runtimes differ.
     loud = (logs.amax(1, keepdim=True) - peak + LOUD).clamp(0.0, 1.0) * own
-    under = (logs - peak).clamp(min=-RANGE)
     mean = (under * loud).sum(2, keepdim=True) / loud.sum(2, keepdim=True)
     return torch.where(own, under - mean, 0.0)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
 from modelwright.models.logmel import LogMel, SpecAugment, mask
+from modelwright.recipe.model import Relative
 
 _FULL_SCALE = 32768.0
 SPEED, GAIN_DB, NOISE_DB = 0.1, 6.0, (-70.0, -30.0)
@@ -98,7 +99,7 @@ class SoundClassifier(nn.Module):
         mask_time: int = 2,
         mask_bands: int = 2,
         perturb: bool = True,
-        relative: bool = False,
+        relative: Relative = False,
     ) -> None:
         super().__init__()
         if mels >> len(widths) == 0:

@@ -143,6 +143,7 @@ def _hearing(spec: ConvCtcModel | RnnCtcModel, frame: SoundFrame) -> Hearing:
         mask_time=spec.mask_time,
         mask_bands=spec.mask_bands,
         perturb=spec.perturb,
+        relative=spec.relative,
     )
 
 

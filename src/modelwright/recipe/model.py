@@ -10,6 +10,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from modelwright.recipe.spec import FromList, Spec
 
 Width = Annotated[int, Field(ge=1, le=65536)]
+Relative = bool | Literal["level"]
+"""Beside what the features of a sound are taken; see `models.logmel`."""
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 
@@ -184,8 +186,10 @@ class SoundCnnModel(Spec):
     """Ranges of bands that are hidden in training."""
     perturb: bool = True
     """Vary speed and loudness in training, and add noise."""
-    relative: bool = False
-    """Take each sound beside its own level and loud frames, so that microphones matter less."""
+    relative: Relative = False
+    """`level`: take each sound beside its own peak, so that its loudness doesn't matter; `true`:
+    and each band beside its mean over the sound, so that the microphone doesn't matter either. A
+    short word's mean is part of what is said: `level` hears single words better."""
 
 
 class ConvCtcModel(Spec):
@@ -211,6 +215,8 @@ class ConvCtcModel(Spec):
     """Ranges of bands that are hidden in training."""
     perturb: bool = True
     """Vary speed and loudness in training, and add noise."""
+    relative: Relative = False
+    """`level` or `true`: take each sound beside its own peak, as `sound-cnn` does."""
 
     @model_validator(mode="after")
     def _check_kernel(self) -> Self:
@@ -244,6 +250,8 @@ class RnnCtcModel(Spec):
     """Ranges of bands that are hidden in training."""
     perturb: bool = True
     """Vary speed and loudness in training, and add noise."""
+    relative: Relative = False
+    """`level` or `true`: take each sound beside its own peak, as `sound-cnn` does."""
 
 
 class DecoderModel(Spec):
