@@ -56,7 +56,7 @@ def our_blocks(
 ) -> Callable[[int], float]:
     """Return a function that runs some steps of the project's loop."""
     training = _Training(
-        start,
+        replace(start, network=copy.deepcopy(start.network)),
         asked.recipe.train,
         prepared.dataset(),
         asked.run_in(folder, observe=silent),
@@ -193,20 +193,8 @@ def main() -> None:
         context = asked.run_in(Path(aside), observe=silent)
         start = first_candidate(asked, prepared, context)
         loops = {
-            "ours": our_blocks(
-                replace(start, network=copy.deepcopy(start.network)),
-                asked,
-                prepared,
-                Path(aside),
-                compiled=False,
-            ),
-            "compiled": our_blocks(
-                replace(start, network=copy.deepcopy(start.network)),
-                asked,
-                prepared,
-                Path(aside),
-                compiled=True,
-            )
+            "ours": our_blocks(start, asked, prepared, Path(aside), compiled=False),
+            "compiled": our_blocks(start, asked, prepared, Path(aside), compiled=True)
             if can_compile()
             else None,
             "plain": plain_blocks(copy.deepcopy(start.network), tokens, following, batch_size),

@@ -29,17 +29,19 @@ def test_columns_that_cannot_be_told_are_asked_for(text, words, tmp_path):
     assert not (tmp_path / "recipe.yaml").exists()
 
 
-def test_a_json_list_is_turned_into_json_lines(tmp_path):
+@pytest.mark.parametrize("stem", ["t", "a $(touch made) 'b"])
+def test_a_json_list_is_turned_into_json_lines(tmp_path, stem):
     rows = [{"text": f"text {at} ä", "label": "ab"[at % 2]} for at in range(40)]
-    (tmp_path / "t.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False), "utf-8")
+    given, lines = tmp_path / f"{stem}.json", tmp_path / f"{stem}.jsonl"
+    given.write_text(json.dumps(rows, indent=1, ensure_ascii=False), "utf-8")
     with pytest.raises(DataError, match="one JSON list") as raised:
-        new(tmp_path / "t.json", out=tmp_path / "recipe.yaml")
+        new(given, out=tmp_path / "recipe.yaml")
     command = raised.value.fix.partition("(")[2].rpartition("), and use")[0]
     command = command.replace("python", sys.executable, 1)
     subprocess.run(command, shell=True, cwd=tmp_path, check=True)
-    made = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
-    assert made == rows
-    new(tmp_path / "t.jsonl", out=tmp_path / "recipe.yaml")
+    assert [json.loads(line) for line in lines.read_text().splitlines()] == rows
+    assert not (tmp_path / "made").exists()
+    new(lines, out=tmp_path / "recipe.yaml")
     assert "text-classification" in (tmp_path / "recipe.yaml").read_text()
 
 

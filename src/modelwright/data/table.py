@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -467,12 +468,14 @@ def no_table(file: Path) -> DataError:
     if held.startswith("["):
         made = file.with_suffix(".jsonl").name
         program = (
-            f"import json; [print(json.dumps(row)) for row in json.load(open('{file.name}', 'rb'))]"
+            "import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin.buffer)]"
         )
+        # It will be pasted into a shell, and a file may have any name.
+        ends = f"< {shlex.quote(file.name)} > {shlex.quote(made)}"
         return DataError(
             "this is one JSON list, and tables are read from JSON lines, an object a line",
             where=str(file),
-            fix=f'Turn it into them (python -c "{program}" > {made}), and use {made}',
+            fix=f'Turn it into them (python -c "{program}" {ends}), and use {made}',
         )
     if held.startswith("{") and _is_json(held.partition("\n")[0]) and "\n" in held:
         return DataError(

@@ -408,10 +408,6 @@ def padded(name: str, rows: Sequence[NDArray[Any]], dtype: str) -> Arrays:
     return {name: found, "length": lengths}
 
 
-MOST_PLACES = 1 << 24
-"""Of a text, where its network sets no bound."""
-
-
 @dataclass(frozen=True, slots=True)
 class PromptReader:
     """Texts that a language model goes on from; one may be empty."""
@@ -429,7 +425,8 @@ class PromptReader:
         texts = [_read_text(item, at, may_be_empty=True) for at, item in enumerate(items, first)]
         rows = self.spec.tokenizer.encode(texts)
         # Before a text stands the token that begins one, which also takes a place.
-        most = min(self.spec.longest, (self.spec.places or MOST_PLACES) - 1)
+        longest, places = self.spec.longest, self.spec.places
+        most = longest if places is None else min(longest, places - 1)
         sizes = [len(ids) for ids in rows]
         _tell_longer(items, sizes, most, "its beginning is left out", first, observe)
         kept = [ids[max(len(ids) - most, 0) :] for ids in rows]

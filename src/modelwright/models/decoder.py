@@ -127,10 +127,7 @@ class Decoder(nn.Module):
         places = torch.arange(past + count, device=tokens.device)
         here = places[past:]
         turn = self._rotation(here)
-        # Padding sees itself: a row that sees nothing would be 0/0, and spread from there.
-        own = places == here[:, None]
-        open_ = (places <= here[:, None]) & (places >= padding[:, None, None])
-        mask = (open_ | own)[:, None]
+        mask = causal_mask(places, here, padding)
         x = self.embedding(tokens)
         caches = []
         for number, layer in enumerate(self._layers):
@@ -156,6 +153,17 @@ class Decoder(nn.Module):
         exponents = torch.arange(half, device=places.device, dtype=torch.float32) / half
         angles = places.to(torch.float32)[:, None] * (1.0 / self.rope_base**exponents)
         return Rotation(angles.cos()[:, None], angles.sin()[:, None])
+
+
+def causal_mask(places: Tensor, here: Tensor, padding: Tensor) -> Tensor:
+    """Return which places `[P + S]` the tokens at `here` `[S]` see, `[N, 1, S, P + S]`.
+
+    The first `padding` `[N]` places of a text are none of its own.
+    """
+    # Padding sees itself: a row that sees nothing would be 0/0, and spread from there.
+    own = places == here[:, None]
+    open_ = (places <= here[:, None]) & (places >= padding[:, None, None])
+    return (open_ | own)[:, None]
 
 
 def _check(*, width: int, heads: int, kv_heads: int) -> None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.errors import ModelFileError, require
+from modelwright.models.decoder import causal_mask
 from modelwright.models.logmel import mask
 from modelwright.transforms.foreign import Numbering
 
@@ -113,13 +114,10 @@ class PretrainedDecoder(PretrainedWriter):
         past, count = cache.shape[4], tokens.shape[1]
         places = torch.arange(past + count, device=tokens.device)
         here = places[past:]
-        # Padding sees itself: a row that sees nothing would be 0/0, and spread from there.
-        own = places == here[:, None]
-        open_ = (places <= here[:, None]) & (places >= padding[:, None, None])
         held = _opened(cache)
         found: Tensor = self.network(
             input_ids=self.theirs[tokens],
-            attention_mask=(open_ | own)[:, None],
+            attention_mask=causal_mask(places, here, padding),
             position_ids=(here - padding[:, None]).clamp(min=0),
             use_cache=True,
             **{self._cache_name: held},

@@ -26,7 +26,8 @@ COMPILE_COST_S = 60.0
 """About what `torch.compile` takes for a network of some ten layers, forward and backward."""
 COMPILE_GAIN, COMPILE_GAIN_DECODER = 0.2, 0.15
 """The share of a step's time that compiling saves on a GPU, and of a decoder's on a processor: it
-has many small steps to join. Of other networks there none was found."""
+has many small steps to join. `benchmarks/tokens.py` measures that.
+Of other networks there none was found."""
 
 
 @dataclass(frozen=True, slots=True)

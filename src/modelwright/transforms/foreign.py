@@ -253,7 +253,8 @@ class ForeignTokenizer:
         """Return how many bytes of a text each token stands for, `[V]`; of the unknown one."""
         theirs = range(self.size) if self.numbering is None else self.numbering.theirs().tolist()
         sizes = [self._width(self._engine.id_to_token(number) or "") for number in theirs]
-        sizes[: len(SPECIALS)] = [0, 1, 0, 0] if self.numbering else sizes[: len(SPECIALS)]
+        if self.numbering is not None:
+            sizes[: len(SPECIALS)] = [0, 1, 0, 0]
         return np.array(sizes, np.int16)
 
     def _width(self, token: str) -> int:
