@@ -182,7 +182,9 @@ def merged(network: nn.Module) -> nn.Module:
 
 
 def _is_head(name: str) -> bool:
-    return name.removeprefix("body.").partition(".")[0] == "head"
+    """Tell whether a layer or a parameter is the last: ours, or that of a writer from elsewhere."""
+    name = f"{name}."
+    return name.removeprefix("body.").startswith(("head.", "network.lm_head."))
 
 
 def _replace(network: nn.Module, name: str, layer: nn.Module) -> None:
