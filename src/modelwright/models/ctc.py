@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from modelwright.models.logmel import LogMel, SpecAugment, mask
 from modelwright.models.rnn import Gru, Lstm
-from modelwright.models.sound import Perturb
+from modelwright.models.sound import Perturb, Response
 from modelwright.recipe.model import Relative
 
 STRIDES: dict[int, tuple[int, int]] = {1: (1, 1), 2: (2, 1), 4: (2, 2)}
@@ -48,7 +48,8 @@ class Ear(nn.Module):
 
     def __init__(self, hearing: Hearing) -> None:
         super().__init__()
-        self.perturb = Perturb() if hearing.perturb else None
+        self.perturb = Perturb(hearing.sampling_rate) if hearing.perturb else None
+        self.response = Response() if hearing.perturb else None
         self.logmel = LogMel(hearing.sampling_rate, mels=hearing.mels, relative=hearing.relative)
         self.masks = SpecAugment(
             time_masks=hearing.mask_time,
@@ -83,6 +84,8 @@ class Ear(nn.Module):
         if self.perturb is not None:
             samples, length = self.perturb(samples, length)
         features, steps = self.logmel(samples, length)
+        if self.response is not None:
+            features = self.response(features, steps)
         features = self.masks(features, steps)
         maps = (features * mask(steps, features.shape[2])[:, None])[:, None]
         for conv, norm, stride in zip(self.convs, self.norms, self.strides, strict=True):

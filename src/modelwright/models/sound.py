@@ -1,8 +1,8 @@
 """A network over sounds: a log-mel spectrogram, convolutions, and pooling over time.
 
 Padding is masked at each layer, so that an answer doesn't depend on the rest of its batch. In
-training each sound is varied: speed and loudness (Ko et al. 2015), noise, and masks over the
-spectrogram (Park et al. 2019).
+training each sound is varied: speed and loudness (Ko et al. 2015), silence about it, noise, and
+masks over the spectrogram (Park et al. 2019).
 """
 
 from __future__ import annotations
@@ -18,37 +18,87 @@ from modelwright.models.logmel import LogMel, SpecAugment, mask
 from modelwright.recipe.model import Relative
 
 _FULL_SCALE = 32768.0
-SPEED, GAIN_DB, NOISE_DB = 0.1, 6.0, (-70.0, -30.0)
-"""How far speed and loudness vary, and between which levels under full scale noise is added."""
+SPEED, SILENCE_S, GAIN_DB, NOISE_DB = 0.1, 0.2, 6.0, (-60.0, -25.0)
+"""How far speed and loudness vary, how long a silence at most is set before and after a sound, and
+between which levels under its own peak noise is added."""
+
+GAIN_KNOTS, GAIN_DEVIATION = 4, 0.25
+"""At how many bands gains are drawn, and how far they vary, in a band's deviations."""
 
 
 class Perturb(nn.Module):
-    """Varies speed, loudness and noise of each sound in training; drawn from torch's generator."""
+    """Varies speed, loudness and noise of each sound in training; drawn from torch's generator.
+
+    Half of the sounds begin after a silence, and half end with one: some who record cut theirs off
+    and some don't, and a network that hears only a few of them would take that for what is said.
+
+    Args:
+        sampling_rate: of the sounds.
+    """
+
+    def __init__(self, sampling_rate: int) -> None:
+        super().__init__()
+        self.most_silence = round(SILENCE_S * sampling_rate)
 
     def forward(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return samples `[N, T]`, in training as floats of another T, and their lengths `[N]`."""
         if not self.training:
             return samples, length
-        speed, gain, noise = torch.rand(3, len(samples), 1, device=samples.device)
-        values, length = _resampled(samples.float(), length, 1.0 + SPEED * (2.0 * speed - 1.0))
+        speed, gain, noise, *sides = torch.rand(5, len(samples), 1, device=samples.device)
+        before, after = ((2.0 * x - 1.0).clamp(min=0.0) * self.most_silence for x in sides)
+        values = samples.float()
+        peak = values.abs().max(1, keepdim=True).values
+        values, length = _moved(
+            values,
+            length,
+            1.0 + SPEED * (2.0 * speed - 1.0),
+            before=before.long(),
+            after=after.long(),
+            size=int(samples.shape[1] / (1.0 - SPEED)) + 1 + 2 * self.most_silence,
+        )
+        # A quiet sound isn't drowned: noise is measured by its own peak.
         low, high = NOISE_DB
-        level = _FULL_SCALE * 10.0 ** ((low + (high - low) * noise) / 20.0)
+        level = peak * 10.0 ** ((low + (high - low) * noise) / 20.0)
         loudness = 10.0 ** (GAIN_DB * (2.0 * gain - 1.0) / 20.0)
-        values = values * loudness + level * torch.randn_like(values)
+        values = (values + level * torch.randn_like(values)) * loudness
         values = values * mask(length, values.shape[1])
         return values.clamp(-_FULL_SCALE, _FULL_SCALE - 1.0), length
 
 
-def _resampled(values: Tensor, length: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
-    """Play each row `[N, T]` by a factor `[N, 1]` faster, between samples by straight lines."""
+def _moved(
+    values: Tensor, length: Tensor, factor: Tensor, *, before: Tensor, after: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """Play each row `[N, T]` by a factor `[N, 1]` faster, between silences `[N, 1]` of samples.
+
+    Between samples stand straight lines. Returns rows `[N, size]` and their lengths `[N]`.
+    """
     last = values.shape[1] - 1
-    size = int(values.shape[1] / (1.0 - SPEED)) + 1
-    at = torch.arange(size, device=values.device) * factor
-    left = at.long().clamp(max=last)
+    at = (torch.arange(size, device=values.device) - before) * factor
+    left = at.long().clamp(0, last)
     right = (left + 1).clamp(max=last)
     part = (at - left).clamp(0.0, 1.0)
     moved = values.gather(1, left) * (1.0 - part) + values.gather(1, right) * part
-    return moved, (length / factor[:, 0]).long().clamp(min=1)
+    # What follows a row is its padding, of zeros; what precedes it isn't.
+    moved = moved * ((at >= 0) & (at < length[:, None]))
+    sounding = (length / factor[:, 0]).long().clamp(min=1)
+    return moved, sounding + (before + after)[:, 0]
+
+
+class Response(nn.Module):
+    """Varies how loud each band is in training, as microphones and rooms do.
+
+    Gains are drawn at a few bands and lie on straight lines between them, for each sound anew
+    (FilterAugment in its linear form, Nam et al. 2022).
+    """
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        """Return features `[N, M, F]`, in training with gains; padding, after `frames`, stays."""
+        if not self.training:
+            return features
+        count, bands, time = features.shape
+        drawn = torch.randn(count, 1, GAIN_KNOTS, device=features.device) * GAIN_DEVIATION
+        gains = F.interpolate(drawn, bands, mode="linear", align_corners=True)
+        return features + gains.transpose(1, 2) * mask(frames, time)[:, None]
 
 
 class Block(nn.Module):
@@ -107,7 +157,8 @@ class SoundClassifier(nn.Module):
                 f"{len(widths)} blocks halve {mels} bands away",
                 fix="Use fewer `model.widths`, or raise `sound.mels`",
             )
-        self.perturb = Perturb() if perturb else None
+        self.perturb = Perturb(sampling_rate) if perturb else None
+        self.response = Response() if perturb else None
         self.logmel = LogMel(sampling_rate, mels=mels, relative=relative)
         self.masks = SpecAugment(
             time_masks=mask_time, frequency_masks=mask_bands, widest=max(mels // 6, 1)
@@ -122,6 +173,8 @@ class SoundClassifier(nn.Module):
         if self.perturb is not None:
             samples, length = self.perturb(samples, length)
         features, steps = self.logmel(samples, length)
+        if self.response is not None:
+            features = self.response(features, steps)
         features = self.masks(features, steps)
         maps = (features * mask(steps, features.shape[2])[:, None])[:, None]
         for block in self.blocks:

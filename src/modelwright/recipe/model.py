@@ -185,7 +185,7 @@ class SoundCnnModel(Spec):
     mask_bands: Annotated[int, Field(ge=0, le=10)] = 2
     """Ranges of bands that are hidden in training."""
     perturb: bool = True
-    """Vary speed and loudness in training, and add noise."""
+    """In training, vary speed, loudness and each band's gain, add noise, and set silence around."""
     relative: Relative = False
     """`level`: take each sound beside its own peak, so that its loudness doesn't matter; `true`:
     and each band beside its mean over the sound, so that the microphone doesn't matter either. A
@@ -214,7 +214,7 @@ class ConvCtcModel(Spec):
     mask_bands: Annotated[int, Field(ge=0, le=10)] = 2
     """Ranges of bands that are hidden in training."""
     perturb: bool = True
-    """Vary speed and loudness in training, and add noise."""
+    """In training, vary speed, loudness and each band's gain, add noise, and set silence around."""
     relative: Relative = False
     """`level` or `true`: take each sound beside its own peak, as `sound-cnn` does."""
 
@@ -249,7 +249,7 @@ class RnnCtcModel(Spec):
     mask_bands: Annotated[int, Field(ge=0, le=10)] = 2
     """Ranges of bands that are hidden in training."""
     perturb: bool = True
-    """Vary speed and loudness in training, and add noise."""
+    """In training, vary speed, loudness and each band's gain, add noise, and set silence around."""
     relative: Relative = False
     """`level` or `true`: take each sound beside its own peak, as `sound-cnn` does."""
 
