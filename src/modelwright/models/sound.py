@@ -1,8 +1,8 @@
 """A network over sounds: a log-mel spectrogram, convolutions, and pooling over time.
 
 Padding is masked at each layer, so that an answer doesn't depend on the rest of its batch. In
-training each sound is varied: speed and loudness (Ko et al. 2015), silence about it, noise, and
-masks over the spectrogram (Park et al. 2019).
+training each sound is varied: speed and loudness (Ko et al. 2015), silence around it, noise, each
+band's gain (Nam et al. 2022), and masks over the spectrogram (Park et al. 2019).
 """
 
 from __future__ import annotations
