@@ -10,9 +10,7 @@ import pytest
 from modelwright.data import labelled_split
 from modelwright.data.waves import as_wav
 from modelwright.errors import DataError, RecipeError
-from modelwright.modelfile.inputs import SoundReader
 from modelwright.run import silent
-from modelwright.transforms.sound import SoundInput
 from tests.data.making import prepared
 
 TEXTS = "task: text-classification\n"
@@ -195,27 +193,6 @@ def test_folders_of_sounds(tmp_path):
     assert set(kinds(found)) == {"broken", "mixed_rates"}
     row = found.store.strings("origin").index("low/other.wav")
     assert found.inputs.lengths[row] == 3200  # resampled
-
-
-def test_silence_is_left_out_in_training_as_in_serving(tmp_path):
-    silence = np.zeros(2000, np.int16)
-    for name in ("low", "high"):
-        (tmp_path / "s" / name).mkdir(parents=True)
-        for at in range(6):
-            sound = np.concatenate([silence, tone(200 + 9 * at + 99 * (name == "low")), silence])
-            (tmp_path / "s" / name / f"{at}.wav").write_bytes(as_wav(sound, 8000))
-    whole = prepared(tmp_path, "source: folder, path: s", SOUNDS)
-    found = prepared(tmp_path, "source: folder, path: s", SOUNDS + "sound: {trim: 20}\n")
-    assert (whole.inputs.lengths - found.inputs.lengths >= 3680).all()
-    split = found.test()
-    for place, row in enumerate(split.rows.tolist()):
-        kept = split.gather(slice(place, place + 1))
-        served = SoundReader(SoundInput.from_json(found.input.to_json())).read(
-            [tmp_path / "s" / found.store.strings("origin")[row]]
-        )
-        assert kept["length"] == served["length"]
-        length = int(kept["length"][0])
-        assert np.array_equal(kept["samples"][0, :length], served["samples"][0])
 
 
 def test_plain_pcm_in_a_table(tmp_path):

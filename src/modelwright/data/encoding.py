@@ -128,17 +128,16 @@ def _never_empty(ragged: Ragged, unknown: int) -> Ragged:
 
 def fit_sound(spec: SoundSpec, store: Store, train: Rows) -> SoundInput:
     """Return how sounds become samples: the training split's commonest rate, where it is `auto`."""
-    if spec.sampling_rate == "auto":
-        rates = Counter(store.numbers("sampling_rate")[train].tolist())
-        rate = min(int(rates.most_common(1)[0][0]), HIGHEST_AUTO_RATE)
-    else:
-        rate = spec.sampling_rate
-    return SoundInput(rate, spec.longest_s, None if spec.trim == "off" else spec.trim)
+    if spec.sampling_rate != "auto":
+        return SoundInput(spec.sampling_rate, spec.longest_s)
+    rates = Counter(store.numbers("sampling_rate")[train].tolist())
+    commonest = int(rates.most_common(1)[0][0])
+    return SoundInput(min(commonest, HIGHEST_AUTO_RATE), spec.longest_s)
 
 
 def _encode_sounds(store: Store, input: SoundInput, *, observe: Observe) -> Encoded:
     broken = store.errors()
-    whole = SoundInput(input.sampling_rate, LONGEST_S, input.trim_db)
+    whole = SoundInput(input.sampling_rate, LONGEST_S)
 
     def samples(rows: range) -> list[NDArray[np.int16]]:
         return [

@@ -21,7 +21,6 @@ _FULL_SCALE = 32768.0
 SPEED, SILENCE_S, GAIN_DB, NOISE_DB = 0.1, 0.2, 6.0, (-60.0, -25.0)
 """How far speed and loudness vary, how long a silence at most is set before and after a sound, and
 between which levels under its own peak noise is added."""
-
 GAIN_KNOTS, GAIN_DEVIATION = 4, 0.25
 """At how many bands gains are drawn, and how far they vary, in a band's deviations."""
 

@@ -324,8 +324,5 @@ class SoundSpec(Spec):
     most 16,000."""
     longest_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """The most seconds of a sound; of longer ones the end is cut off, and counted."""
-    trim: Annotated[float, Field(gt=0, le=90)] | Literal["off"] = "off"
-    """Decibels under a sound's loudest part: what is quieter before and after all that is louder is
-    left out, in training and in serving. 20 to 30 for single words or calls."""
     mels: Annotated[int, Field(ge=8, le=256)] = 64
     """Bands of the log-mel spectrogram."""

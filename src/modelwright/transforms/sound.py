@@ -26,8 +26,6 @@ LOWEST_RATE, HIGHEST_RATE = 1_000, 384_000
 """Sampling rates outside are a broken header, or no sound."""
 LONGEST_S = 3600.0
 """Longer sounds are refused before they are decoded."""
-MOST_TRIM_DB = 90.0
-"""16 bits tell no more apart."""
 MOST_BYTES = 1 << 30
 """Longer files are refused before they are whole in memory."""
 _QUALITY = "HQ"
@@ -52,8 +50,6 @@ class SoundInput:
     """Samples a second, 1,000 to 384,000."""
     longest_s: float
     """So much of a sound is taken, at most an hour; of longer ones the end is cut off."""
-    trim_db: float | None = None
-    """What is quieter by more, before the first louder part and after the last, is left out."""
 
     @property
     def longest(self) -> int:
@@ -62,13 +58,11 @@ class SoundInput:
 
     def to_json(self) -> dict[str, Any]:
         """Return the declaration as the model file holds it."""
-        declared = {
+        return {
             "kind": "sound",
             "sampling_rate": self.sampling_rate,
             "longest_s": float(self.longest_s),
         }
-        # Files of before have no such field, and no other digest now.
-        return declared if self.trim_db is None else {**declared, "trim_db": float(self.trim_db)}
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> SoundInput:
@@ -77,22 +71,20 @@ class SoundInput:
         Raises:
             ModelFileError: it isn't that.
         """
-        match {"trim_db": None, **value}:
+        match value:
             case {
                 "kind": "sound",
                 "sampling_rate": int() as rate,
                 "longest_s": float() | int() as longest,
-                "trim_db": None | float() | int() as trim,
                 **others,
             } if (
                 not others
                 and type(rate) is int
-                and {type(longest), type(trim)} <= {int, float, type(None)}
+                and type(longest) in (int, float)
                 and LOWEST_RATE <= rate <= HIGHEST_RATE
                 and 0 < longest <= LONGEST_S
-                and ("trim_db" not in value or (trim is not None and 0 < trim <= MOST_TRIM_DB))
             ):
-                return SoundInput(rate, float(longest), None if trim is None else float(trim))
+                return SoundInput(rate, float(longest))
         raise ModelFileError(
             "the sound input that the file declares isn't known to this version",
             fix="Update modelwright",
@@ -121,8 +113,6 @@ class SoundFacts:
 def read_sound(source: SoundSource, spec: SoundInput, *, rate: int | None = None) -> Samples:
     """Return a whole sound as mono int16 samples `[T]` at the declared rate, `T` at least 1.
 
-    Where the declaration says so, silence before and after it is left out.
-
     Args:
         source: the bytes of a WAV, FLAC or OGG file, the path of one, or PCM as an array `[T]` or
             `[T, C]`, int16 or floats in −1…1.
@@ -144,26 +134,7 @@ def read_sound(source: SoundSource, spec: SoundInput, *, rate: int | None = None
             why=f"At {spec.sampling_rate} a second nothing is left of it",
             fix=_FIX,
         )
-    return samples if spec.trim_db is None else _trimmed(samples, spec.sampling_rate, spec.trim_db)
-
-
-def _trimmed(samples: Samples, rate: int, decibels: float) -> Samples:
-    """Return a sound from its first to its last loud frame of 20 ms, one each 10 ms.
-
-    A frame is loud where its power, without its own mean, is by at most so many decibels less than
-    that of the loudest one. So a microphone's constant voltage isn't loud.
-    """
-    hop = max(rate // 100, 1)
-    starts = np.arange(0, len(samples), hop)
-    counts = np.diff(starts, append=len(samples))
-    sums = np.add.reduceat(samples, starts, dtype=np.int64)
-    squares = np.add.reduceat(np.square(samples, dtype=np.int32), starts, dtype=np.int64)
-    if len(starts) > 1:
-        counts, sums, squares = (x[:-1] + x[1:] for x in (counts, sums, squares))
-    # In whole numbers a constant is exactly silent.
-    power = (squares * counts - np.square(sums)) / np.square(counts)
-    (loud,) = np.nonzero(power >= power.max() * 10.0 ** (-decibels / 10.0))
-    return samples[loud[0] * hop : (loud[-1] + 2) * hop]
+    return samples
 
 
 def sound_facts(source: SoundSource, *, rate: int | None = None) -> SoundFacts:
