@@ -28,6 +28,7 @@ STAGES = {
     "store": "Building the store",
     "decode": "Decoding",
     "audit": "Looking through the data",
+    "vectors": "Learning words from texts without labels",
     "train": "Training",
     "measure": "Measuring",
     "baselines": "Simple models beside it",

@@ -19,6 +19,7 @@ from modelwright.data.table import (
     no_table,
 )
 from modelwright.data.transcripts import has_transcripts, holds_transcripts
+from modelwright.data.unlabelled import unlabelled_files, unlabelled_texts
 
 __all__ = [
     "AuditReport",
@@ -45,4 +46,6 @@ __all__ = [
     "padding_share",
     "prepare",
     "read_maybe_packed",
+    "unlabelled_files",
+    "unlabelled_texts",
 ]

@@ -47,6 +47,7 @@ def text_cnn(spec: TextCnnModel, frame: TextFrame) -> nn.Module:
         filters=spec.filters,
         kernels=spec.kernels,
         dropout=spec.dropout,
+        ngrams=spec.ngrams,
     )
 
 

@@ -16,7 +16,6 @@ from modelwright.data import Prepared, Split
 from modelwright.data.batches import Batches
 from modelwright.errors import ModelFileError, RecipeError
 from modelwright.files import canonical_json
-from modelwright.files import digest as file_digest
 from modelwright.models.building import Architecture
 from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, RnnCtc
@@ -30,6 +29,7 @@ from modelwright.pipeline.pretrained import (
     with_adapters,
 )
 from modelwright.pipeline.timm_networks import figures, start_from_timm, timm_start
+from modelwright.pipeline.words import start_words
 from modelwright.recipe.model import (
     AdaptersSpec,
     BowModel,
@@ -51,12 +51,8 @@ from modelwright.tasks.speech_recognition import Spelling, texts_of
 from modelwright.training.objectives.ctc import steps_needed
 from modelwright.transforms import ImageInput
 from modelwright.transforms.foreign import ForeignTokenizer
-from modelwright.transforms.text import END, TextInput
-from modelwright.transforms.tokenizing import Tokenizer
-from modelwright.transforms.word_vectors import read_word_vectors
+from modelwright.transforms.text import TextInput
 
-FIRST_WORD = END + 1
-"""The first id of a tokenizer that isn't special."""
 FITTED_SAMPLES = 5000
 """From how many training images a first convolution is whitened (Jordan 2024 takes as many)."""
 FITTED_SOUNDS = 1000
@@ -83,9 +79,7 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
         mels=mels,
         numbers=_scale(prepared),
     )
-    lineage: tuple[dict[str, Any], ...] = ()
-    if asked.recipe.text.vectors is not None:
-        lineage = (_take_vectors(network, asked, prepared, context),)
+    lineage = start_words(network, asked, prepared, context)
     if blank.fill is not None:
         lineage = (blank.fill(network),)
     train = prepared.dataset().train
@@ -157,45 +151,6 @@ def _blank(
         return _Blank(found, mean, std)
     assert not isinstance(spec, InitModel)
     return _Blank(spec, mean, std)
-
-
-def _take_vectors(
-    network: torch.nn.Module, asked: Asked, prepared: Prepared, context: Run
-) -> dict[str, Any]:
-    """Start the words that a file of word vectors knows from there; return the step of lineage.
-
-    Raises:
-        RecipeError: the network has no such table, or one of another width.
-        DataError: the file can't be read.
-    """
-    name = asked.recipe.text.vectors
-    assert name is not None
-    path, where = asked.find(name), asked.recipe.place_of("text.vectors")
-    tables = [item for item in network.modules() if isinstance(item, torch.nn.Embedding)]
-    if not tables or not isinstance(prepared.input, TextInput):
-        raise RecipeError("this network has no table of word vectors", where=where)
-    tokenizer = prepared.input.tokenizer
-    assert isinstance(tokenizer, Tokenizer)  # The recipe's rules refuse vectors beside another.
-    words = [tokenizer.token(number) for number in range(FIRST_WORD, tokenizer.size)]
-    vectors, known = read_word_vectors(path, words)
-    width = tables[0].embedding_dim
-    if vectors.shape[1] != width:
-        raise RecipeError(
-            f"{path.name} has vectors of {vectors.shape[1]} numbers, and the network's have "
-            f"{width}",
-            where=where,
-            fix=f"Write `model: {{width: {vectors.shape[1]}}}`",
-        )
-    rows = torch.from_numpy(np.flatnonzero(known) + FIRST_WORD)
-    with torch.no_grad():
-        tables[0].weight[rows] = torch.from_numpy(vectors[known])
-    context.say(f"{len(rows):,} of {len(words):,} words start from {path.name}")
-    return {
-        "step": "vectors",
-        "file": path.name,
-        "digest": file_digest(path.read_bytes()),
-        "words": len(rows),
-    }
 
 
 def _scale(prepared: Prepared) -> tuple[list[float], list[float]] | None:

@@ -211,12 +211,20 @@ RULES: tuple[Rule, ...] = (
         ("model.name", "data.source", "task"),
     ),
     Rule(
-        ("text.vectors", "model.init"),
+        ("text.vectors, unlabelled", "model.init"),
         "refused",
-        _when(lambda r: r.text.vectors is not None and isinstance(r.model, InitModel)),
-        "`text.vectors` starts a new network's words, and `model.init` goes on with learnt ones",
+        its.settled_words,
+        "`text.{}` starts a new network's words, and `model.init` goes on with learnt ones",
         "Leave one of the two out",
-        ("text.vectors",),
+        ("text.vectors", "text.unlabelled"),
+    ),
+    Rule(
+        ("text.vectors", "text.unlabelled"),
+        "refused",
+        _when(lambda r: r.text.vectors is not None and r.text.unlabelled is not None),
+        "`text.vectors` and `text.unlabelled` both say where the vectors of words start",
+        "Leave one of the two out",
+        ("text.unlabelled",),
     ),
     Rule(
         ("text, sound", "model.init"),
@@ -241,13 +249,13 @@ RULES: tuple[Rule, ...] = (
         ("data.separator",),
     ),
     Rule(
-        ("text.tokenizer, size, fewest, lowercase, vectors", "model transformers"),
+        ("text.tokenizer, size, fewest, lowercase, vectors, unlabelled", "model transformers"),
         "refused",
         its.foreign_text,
         "`text.{}` is of a tokenizer that is learnt here, and a network of `transformers` comes "
         "with its own",
         "Leave it out",
-        ("text.tokenizer", "text.size", "text.fewest", "text.lowercase", "text.vectors"),
+        tuple(f"text.{name}" for name in its.OF_A_TOKENIZER),
     ),
     Rule(
         ("model.freeze", "model.adapters"),

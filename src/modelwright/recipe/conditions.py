@@ -235,7 +235,7 @@ def foreign_model(recipe: Recipe) -> str:
     return f"`{name}` takes {taken}s, and `task: {recipe.task}` has {kind}s"
 
 
-_OF_A_TOKENIZER = ("tokenizer", "size", "fewest", "lowercase", "vectors")
+OF_A_TOKENIZER = ("tokenizer", "size", "fewest", "lowercase", "vectors", "unlabelled")
 
 
 def foreign_text(recipe: Recipe) -> str:
@@ -243,7 +243,7 @@ def foreign_text(recipe: Recipe) -> str:
     if not isinstance(recipe.model, TransformersModel):
         return ""
     own = TextSpec()
-    changed = (key for key in _OF_A_TOKENIZER if getattr(recipe.text, key) != getattr(own, key))
+    changed = (key for key in OF_A_TOKENIZER if getattr(recipe.text, key) != getattr(own, key))
     return next(changed, "")
 
 
@@ -452,11 +452,20 @@ def no_one_class(recipe: Recipe) -> str:
     return "several" if recipe.has_label_sets else OF.get(recipe.task, "")
 
 
+def settled_words(recipe: Recipe) -> str:
+    """Name what would start the words of a network that a model file brings."""
+    if not isinstance(recipe.model, InitModel):
+        return ""
+    names = ("vectors", "unlabelled")
+    return next((name for name in names if getattr(recipe.text, name) is not None), "")
+
+
 def settled_input(recipe: Recipe) -> str:
     """Name the first setting of how samples are read that a model file settles."""
     if not isinstance(recipe.model, InitModel):
         return ""
-    names = [f"text.{name}" for name in TextSpec.model_fields if name != "vectors"]
+    refused = ("vectors", "unlabelled")
+    names = [f"text.{name}" for name in TextSpec.model_fields if name not in refused]
     names += [f"sound.{name}" for name in SoundSpec.model_fields]
     return next((name for name in names if recipe.has_place(name)), "")
 

@@ -30,6 +30,13 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _each_path_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
+    if twice is not None:
+        raise ValueError(f"`{twice}` stands here twice")
+    return names
+
+
 class SplitSpec(Spec):
     """How the samples are split where the source doesn't come split already."""
 
@@ -296,6 +303,17 @@ class AugmentSpec(Spec):
     """The α of CutMix (Yun et al. 2019); 0 leaves it out. With both, each batch draws one."""
 
 
+class UnlabelledSpec(Spec):
+    """Texts without labels, from which tokens start: those in like company in like places."""
+
+    path: Annotated[tuple[str, ...], FromList, Field(min_length=1), AfterValidator(_each_path_once)]
+    """Tables, text files of which each line is a text, or folders of these, perhaps gzipped."""
+    text: str = "text"
+    """The column of the tables with the text."""
+    window: Annotated[int, Field(ge=1, le=20)] = 4
+    """How far from each other two tokens are in company."""
+
+
 class TextSpec(Spec):
     """How a text becomes numbers; the tokenizer is made from the training split alone."""
 
@@ -309,6 +327,9 @@ class TextSpec(Spec):
     vectors: str | None = None
     """A text file of word vectors (word2vec, GloVe), perhaps gzipped, from which known words start;
     their width must be the network's."""
+    unlabelled: UnlabelledSpec | None = None
+    """Texts without labels, from which the vectors of tokens start: where labels are few, they know
+    more words, and more of each."""
     lowercase: bool | Literal["auto"] = "auto"
     """Tell no capital letters apart; `auto` does so unless texts are written."""
     longest: Annotated[int, Field(ge=4, le=100_000)] = 512
