@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from modelwright import modelfile
+from modelwright.errors import ModelFileError
 from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, Hearing, RnnCtc
 from modelwright.models.logmel import fit_normalisation
@@ -136,6 +137,20 @@ def test_the_file_answers_as_the_network(family, tmp_path):
     (answer,) = model.predict(samples[0, :900].numpy(), top=1)
     assert set(answer) == {"text", "probability"}
     assert 0 <= answer["probability"] <= 1
+
+
+def test_letters_are_not_averaged_over_speeds(tmp_path):
+    candidate = Candidate(
+        built(FAMILIES[0]),
+        "speech-recognition",
+        SoundInput(RATE, 2.0),
+        LETTERS,
+        {"name": "none"},
+        output_kind="frames",
+        views="speeds",
+    )
+    with pytest.raises(ModelFileError, match="aren't averaged over views"):
+        modelfile.write_model(tmp_path / "m.mw", candidate)
 
 
 @pytest.mark.parametrize("family", ["conv", pytest.param("lstm", marks=pytest.mark.slow), "gru"])

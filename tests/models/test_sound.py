@@ -21,6 +21,7 @@ from modelwright.models.sound import (
     SoundClassifier,
 )
 from modelwright.transforms.sound import SoundInput
+from modelwright.transforms.views import speed_views
 
 RATE = 8000
 
@@ -193,3 +194,20 @@ def test_it_trains_in_bf16_and_every_weight_learns():
 def test_more_halvings_than_bands_are_refused():
     with pytest.raises(RecipeError, match="halve 16 bands away"):
         built(widths=(4,) * 5)
+
+
+def test_a_file_averages_over_speeds(tmp_path):
+    network = built()
+    candidate = Candidate(
+        network, "audio-classification", SoundInput(RATE, 2.0), ("a", "b", "c"), {}, views="speeds"
+    )
+    modelfile.write_model(tmp_path / "m.mw", candidate)
+    samples, lengths = (array.numpy() for array in tones([900, 3100, 40]))
+    with torch.no_grad():
+        answers = [
+            network.eval()(*map(torch.from_numpy, view)).numpy()
+            for view in speed_views(samples, lengths)
+        ]
+    found = modelfile.load(tmp_path / "m.mw").outputs({"samples": samples, "length": lengths})
+    np.testing.assert_allclose(found, np.mean(answers, axis=0), atol=1e-4)
+    assert np.abs(found - answers[0]).max() > 1e-3  # the views do something

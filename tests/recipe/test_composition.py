@@ -48,7 +48,15 @@ CAUGHT = [
     (LINES + "model: {name: sound-cnn}", 4, "`sound-cnn` takes sounds, and"),
     (DIGITS + "text: {longest: 9}", 3, "the section `text` has no effect"),
     (LINES + "augment: {flip: random}", 4, "the section `augment` has no effect"),
-    (LINES + "evaluate: {views: flip}", 4, "`evaluate.views` is for images"),
+    (LINES + "evaluate: {views: flip}", 4, "`evaluate.views: flip` is for images, and this"),
+    (LINES + "evaluate: {views: speeds}", 4, "`evaluate.views: speeds` is for sounds, and this"),
+    (DIGITS + "evaluate: {views: speeds}", 3, "is for sounds, and this task takes images"),
+    (
+        "version: 1\ntask: speech-recognition\ndata: {source: table, path: x}\n"
+        "evaluate: {views: speeds}",
+        4,
+        "letters come at other times",
+    ),
     (LINES + "train: {resolution: [{until: 0.5, size: 8}]}", 4, "`train.resolution` is for"),
     (
         LINES + "model: {init: other.mw}\ntext:\n  vectors: glove.txt",

@@ -103,7 +103,7 @@ SECTIONS = [
     ("evaluate: {latency: no}", 3, 'must be `true` or `false`; received "no". Write `false`'),
     ("evaluate: {latency: 1}", 3, "must be `true` or `false`; received 1"),
     ("evaluate: {views: '6'}", 3, "Write it without quotes: `6`"),
-    ("evaluate: {views: 5}", 3, "must be `none`, `flip` or `6`; received 5"),
+    ("evaluate: {views: 5}", 3, "must be `none`, `flip`, `6` or `speeds`; received 5"),
     ("seed: -1", 3, "`seed` must be a whole number of at least 0; received -1"),
     ("seed: 99999999999999999999", 3, "`seed` must be a whole number"),
     ("seed: " + "9" * 5000, 3, "has too many digits"),

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from modelwright.errors import RequestError
-from modelwright.transforms import view_batches
+from modelwright.transforms import speed_views, view_batches
+from modelwright.transforms.views import SPEEDS
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 6, 5, 2), dtype=np.uint8)
 
@@ -37,3 +38,26 @@ def test_six_views_are_shifted_and_mirrored_with_half_the_weight_unshifted():
 def test_other_views_are_refused():
     with pytest.raises(RequestError):
         view_batches(PIXELS, 5)
+
+
+def test_a_tone_is_played_at_three_speeds():
+    time = np.arange(4000)
+    tone = np.zeros((2, 4000), np.int16)
+    tone[0] = np.rint(9000 * np.sin(time * 0.1))
+    tone[1, :1000] = tone[0, :1000]
+    found = speed_views(tone, np.array([4000, 1000]))
+    assert np.array_equal(found[0][0][:, :4000], tone)
+    for (samples, length), speed in zip(found, SPEEDS, strict=True):
+        assert samples.shape == (2, 4444)
+        assert length.tolist() == [int(4000 / speed), int(1000 / speed)]
+        for row, end in zip(samples, length, strict=True):
+            expected = 9000 * np.sin(np.arange(end) * 0.1 * speed)
+            assert np.abs(row[: end - 1] - expected[: end - 1]).max() < 15  # of straight lines
+            assert not row[end:].any()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9])
+def test_the_shortest_sounds_keep_a_sample(steps):
+    for samples, length in speed_views(np.full((1, steps), 7, np.int16), np.array([steps])):
+        assert length[0] >= 1
+        assert (samples[0, : length[0]] == 7).all()

@@ -22,7 +22,7 @@ from modelwright.errors import DataError, ModelFileError, ModelwrightError
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.run import Observe, Progress, silent
-from modelwright.transforms import ImageInput, decode_sized, read_image, view_batches
+from modelwright.transforms import ImageInput, decode_sized, read_image, speed_views, view_batches
 from modelwright.transforms.sound import SoundInput, read_sound
 from modelwright.transforms.text import BEGIN, TextInput
 
@@ -488,7 +488,7 @@ class SoundReader:
         TensorSpec("samples", "int16", ("N", "T")),
         TensorSpec("length", "int64", ("N",)),
     )
-    view_choices: tuple[str | int, ...] = ("none",)
+    view_choices: tuple[str | int, ...] = ("none", "speeds")
 
     def take_apart(self, inputs: Any) -> Items:
         """Tell one sound from several."""
@@ -523,8 +523,12 @@ class SoundReader:
         return samples[: self.spec.longest]
 
     def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
-        """Return the batch: there is no other view."""
-        return no_views(batch, views, kind="sound")
+        """Play faster and slower."""
+        if views != "speeds":
+            return no_views(batch, views, kind="sound")
+        made = speed_views(batch["samples"], batch["length"])
+        found: list[Arrays] = [{"samples": samples, "length": length} for samples, length in made]
+        return found, np.full(len(found), 1 / len(found), np.float32)
 
     def synthetic(self, count: int) -> Arrays:
         """Return tones of different heights and lengths, by integer arithmetic."""

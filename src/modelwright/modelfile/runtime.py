@@ -88,7 +88,7 @@ LONGEST_WRITTEN, TEMPERATURE = 200, 0.8
 LENGTH_PENALTY = 1.0
 """What beam search favours longer texts by."""
 
-_VIEWS = {"none": 1, "flip": 2}
+_VIEWS = {"none": 1, "flip": 2, "speeds": 3}
 _LIKELY_LENGTH = 4096
 """What a free length is taken to be before inputs are read."""
 
@@ -568,6 +568,8 @@ def check_interface(spec: FileSpec, session: Session, reader: Reader) -> None:
     if spec.views not in reader.view_choices:
         raise ModelFileError(f"the views {spec.views!r:.40} aren't known to this version")
     forms = forms_of(spec.output_kind)
+    if spec.views != "none" and len(forms) > 1:
+        raise ModelFileError(f"outputs of the kind {spec.output_kind} aren't averaged over views")
     if [form.name for form in forms] != declared[1]:
         raise ModelFileError(f"the outputs aren't those of a network that gives {spec.output_kind}")
     more = ANSWERS_BESIDE_LABELS.get(spec.output_kind)

@@ -170,10 +170,10 @@ RULES: tuple[Rule, ...] = (
         ("transforms", "augment", "text", "sound"),
     ),
     Rule(
-        ("evaluate.views, train.resolution", "texts and sounds"),
+        ("evaluate.views, train.resolution", "samples of another kind"),
         "refused",
         its.foreign_views,
-        "`{}` is for images, and this task takes others",
+        "{}",
         "Leave it out",
         ("evaluate.views", "train.resolution"),
     ),

@@ -263,12 +263,16 @@ def foreign_section(recipe: Recipe) -> str:
 
 
 def foreign_views(recipe: Recipe) -> str:
-    """Name what is asked for images where there are none."""
-    if kind_of(recipe) == "image":
-        return ""
-    if recipe.evaluate.views != "none":
-        return "evaluate.views"
-    return "train.resolution" if recipe.train.resolution else ""
+    """Say what is asked for samples of another kind, or where answers can't be averaged."""
+    kind, views = kind_of(recipe), recipe.evaluate.views
+    takes = {"speeds": "sound", "none": kind}.get(str(views), "image")
+    if takes != kind:
+        return f"`evaluate.views: {views}` is for {takes}s, and this task takes {kind}s"
+    if views == "speeds" and recipe.task == "speech-recognition":
+        return "`evaluate.views: speeds` averages answers, and letters come at other times then"
+    if recipe.train.resolution and kind != "image":
+        return f"`train.resolution` is for images, and this task takes {kind}s"
+    return ""
 
 
 def foreign_to_boxes(recipe: Recipe) -> str:

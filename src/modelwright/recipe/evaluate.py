@@ -146,8 +146,9 @@ class RecallSpec(Spec):
 class EvaluateSpec(Spec):
     """How the shipped file is measured."""
 
-    views: Literal["none", "flip", 6] = "none"
-    """Test-time averaging: `none`, `flip` (with the mirror image) or `6` (shifted as well)."""
+    views: Literal["none", "flip", 6, "speeds"] = "none"
+    """Test-time averaging. Of images: `flip` (with the mirror image), `6` (shifted as well). Of
+    sounds: `speeds` (a tenth slower and faster as well)."""
     baselines: bool = True
     """Also measure simple models: majority, nearest centroid, hand-crafted features."""
     latency: bool = True

@@ -7,6 +7,13 @@ exported network.
 from __future__ import annotations
 
 from modelwright.transforms.image import ImageInput, decode_image, decode_sized, read_image
-from modelwright.transforms.views import view_batches
+from modelwright.transforms.views import speed_views, view_batches
 
-__all__ = ["ImageInput", "decode_image", "decode_sized", "read_image", "view_batches"]
+__all__ = [
+    "ImageInput",
+    "decode_image",
+    "decode_sized",
+    "read_image",
+    "speed_views",
+    "view_batches",
+]

@@ -1,4 +1,7 @@
-"""Test-time views: the same image seen a little differently, made on the host from uint8 pixels."""
+"""Test-time views: the same sample a little differently, made on the host before the network.
+
+Images are mirrored and shifted, sounds played faster and slower.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,10 @@ from modelwright.errors import RequestError
 
 Views = Literal["none", "flip", 6] | str | int
 Pixels = NDArray[np.uint8]
+Samples = NDArray[np.int16]
+Lengths = NDArray[np.int64]
+SPEEDS = (1.0, 0.9, 1.1)
+"""As far as speed varies in training."""
 
 
 def view_batches(pixels: Pixels, views: Views) -> tuple[Pixels, NDArray[np.float32]]:
@@ -43,3 +50,33 @@ def view_batches(pixels: Pixels, views: Views) -> tuple[Pixels, NDArray[np.float
         found += [image, padded[:, :-2, :-2], padded[:, 2:, 2:]]
     weights = np.array([0.25, 0.125, 0.125] * 2, dtype=np.float32)
     return np.stack(found), weights
+
+
+def speed_views(samples: Samples, length: Lengths) -> list[tuple[Samples, Lengths]]:
+    """Return a batch of sounds as it is, a tenth slower, and a tenth faster.
+
+    Between samples stand straight lines, as where speed varies in training. Pitch moves along, so
+    that a voice is heard as a larger and a smaller speaker's too.
+
+    Args:
+        samples: int16 `[N, T]`, 0 at padding; T is at least 1.
+        length: int64 `[N]`, samples before the padding.
+
+    Returns:
+        For each of `SPEEDS` samples `[N, T']` and lengths `[N]`; `T'` is the same for all.
+    """
+    count, steps = samples.shape
+    sizes = [max(int(steps / speed), 1) for speed in SPEEDS]
+    found = []
+    for speed, size in zip(SPEEDS, sizes, strict=True):
+        at = np.arange(size) * speed
+        left = at.astype(np.int64)
+        right = np.minimum(left + 1, steps - 1)
+        part = (at - left).astype(np.float32)
+        values = samples[:, left] * (1 - part) + samples[:, right] * part
+        lasts = np.maximum((length / speed).astype(np.int64), 1)
+        values[np.arange(size) >= lasts[:, None]] = 0
+        moved = np.zeros((count, max(sizes)), np.int16)
+        moved[:, :size] = np.rint(values)
+        found.append((moved, lasts))
+    return found
