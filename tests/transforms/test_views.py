@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from modelwright.errors import RequestError
 from modelwright.transforms import speed_views, view_batches
@@ -61,3 +63,15 @@ def test_the_shortest_sounds_keep_a_sample(steps):
     for samples, length in speed_views(np.full((1, steps), 7, np.int16), np.array([steps])):
         assert length[0] >= 1
         assert (samples[0, : length[0]] == 7).all()
+
+
+@given(seed=st.integers(0, 2**31), steps=st.integers(1, 60), more=st.integers(0, 30))
+def test_padding_changes_no_view(seed, steps, more):
+    alone = np.random.default_rng(seed).integers(-30_000, 30_000, (1, steps), dtype=np.int16)
+    padded = np.pad(alone, ((0, 0), (0, more)))
+    pairs = zip(
+        speed_views(alone, np.array([steps])), speed_views(padded, np.array([steps])), strict=True
+    )
+    for (single, length), (among, same) in pairs:
+        assert length == same
+        assert np.array_equal(single[0, : length[0]], among[0, : length[0]])

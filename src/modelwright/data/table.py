@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -514,10 +514,22 @@ def _parquet(file: Path) -> _Table:
     def column(name: str) -> Column:
         known = names.get(name)
         if known is None:
-            return lambda: table[name].to_pylist()
-        return lambda: [_by_name(value, known) for value in table[name].to_pylist()]
+            return lambda: _listed(table[name], file, name)
+        return lambda: [_by_name(value, known) for value in _listed(table[name], file, name)]
 
     return _Table({name: column(name) for name in table.column_names})
+
+
+def _listed(column: pa.ChunkedArray, file: Path, name: str) -> list[Any]:
+    try:
+        return cast("list[Any]", column.to_pylist())
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"the column `{name}` is declared as text, and isn't UTF-8",
+            where=str(file),
+            why=f"A value has the byte 0x{error.object[error.start]:02x}",
+            fix="Write the table anew, as UTF-8",
+        ) from error
 
 
 def _by_name(value: Any, known: list[str]) -> Any:

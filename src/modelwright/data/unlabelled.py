@@ -9,29 +9,39 @@ from typing import Any
 from modelwright.data.documents import SUFFIXES as TEXT_SUFFIXES
 from modelwright.data.lines import decoded, read_maybe_packed
 from modelwright.data.listing import find_path
-from modelwright.data.table import columns_of, is_table, values_of
+from modelwright.data.table import columns_of, is_table, no_table, values_of
 from modelwright.errors import DataError, nearest
 from modelwright.recipe.data import UnlabelledSpec
 
+_KINDS: dict[type, str] = {
+    bytes: "bytes that aren't UTF-8",
+    int: "a number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list of other things than texts",
+    dict: "a record",
+}
+
 
 def unlabelled_files(spec: UnlabelledSpec, *, base: Path) -> list[Path]:
-    """Return the files that a recipe names, those of a folder by name.
+    """Return the files that a recipe names, each once, those of a folder by name.
 
     Raises:
         DataError: one isn't there, or a folder holds none that can be read.
     """
-    found: list[Path] = []
+    found: dict[Path, Path] = {}
     for name in spec.path:
         root = find_path(name, base)
-        files = [root] if not root.is_dir() else sorted(filter(_is_read, root.rglob("*")))
+        files = [root] if not root.is_dir() else _in_folder(root)
         if not files:
             raise DataError(
                 "this folder holds neither tables nor texts",
                 where=f"{root} (text.unlabelled.path)",
                 fix=f"Texts end in {', '.join(TEXT_SUFFIXES)}, tables in .csv, .jsonl, .parquet",
             )
-        found += [file for file in files if file not in found]
-    return found
+        for file in files:
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
 
 
 def unlabelled_texts(file: Path, *, column: str) -> Iterator[str]:
@@ -45,9 +55,15 @@ def unlabelled_texts(file: Path, *, column: str) -> Iterator[str]:
         DataError: it can't be read, or has no such column.
     """
     if not is_table(file):
-        yield from filter(str.strip, decoded(read_maybe_packed(file), file).splitlines())
+        if file.suffix.lower() == ".json":
+            raise no_table(file)
+        # As sources are cut: other characters that end a line for Python stand within texts.
+        lines = decoded(read_maybe_packed(file), file).split("\n")
+        yield from (line.rstrip("\r") for line in lines if line.strip())
         return
     columns = columns_of(file)
+    if not columns:
+        raise DataError("the table is empty", where=str(file))
     if column not in columns:
         raise DataError(
             f"the table has no column `{column}`",
@@ -58,7 +74,7 @@ def unlabelled_texts(file: Path, *, column: str) -> Iterator[str]:
         text = _text(cell)
         if text is None:
             raise DataError(
-                f"the cell holds a {type(cell).__name__}, and no text",
+                f"the cell holds {_KINDS.get(type(cell), 'no text')}, and texts are read",
                 where=f"{file} row {number}, column `{column}`",
                 fix="Name the column with the texts in `text.unlabelled.text`",
             )
@@ -66,13 +82,24 @@ def unlabelled_texts(file: Path, *, column: str) -> Iterator[str]:
             yield text
 
 
-def _is_read(path: Path) -> bool:
-    return is_table(path) or (path.is_file() and path.name.lower().endswith(TEXT_SUFFIXES))
+def _in_folder(root: Path) -> list[Path]:
+    """Return the tables and texts of a folder, but for what is hidden."""
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if (is_table(path) or (path.is_file() and path.name.lower().endswith(TEXT_SUFFIXES)))
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
 
 
 def _text(cell: Any) -> str | None:
     if cell is None:
         return ""
+    if isinstance(cell, bytes):
+        try:
+            return cell.decode()
+        except UnicodeDecodeError:
+            return None
     if isinstance(cell, list) and all(isinstance(part, str) for part in cell):
         return " ".join(cell)  # A text that comes sentence by sentence.
     return cell if isinstance(cell, str) else None

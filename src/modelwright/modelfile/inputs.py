@@ -526,6 +526,8 @@ class SoundReader:
         """Play faster and slower."""
         if views != "speeds":
             return no_views(batch, views, kind="sound")
+        if not batch["samples"].size:
+            return [batch], np.ones(1, np.float32)
         made = speed_views(batch["samples"], batch["length"])
         found: list[Arrays] = [{"samples": samples, "length": length} for samples, length in made]
         return found, np.full(len(found), 1 / len(found), np.float32)

@@ -234,7 +234,7 @@ class Model:
 
     @property
     def views(self) -> str | int:
-        """The test-time averaging: `none`, `flip` or 6."""
+        """The test-time averaging: `none`, of images `flip` or 6, of sounds `speeds`."""
         return self.spec.views
 
     @property

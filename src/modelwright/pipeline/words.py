@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +30,6 @@ from modelwright.transforms.word_vectors import read_word_vectors
 _VERSION = 1
 _AT_ONCE = 512
 """Texts that are tokenized in one go."""
-
-Vectors = NDArray[np.float32]
-Flags = NDArray[np.bool_]
 
 
 def start_words(
@@ -72,7 +72,7 @@ def _take(
     return {
         "step": "vectors",
         "file": path.name,
-        "digest": file_digest(path.read_bytes()),
+        "digest": _settled("vectors", file_digest(path.read_bytes()), context),
         "words": len(rows),
     }
 
@@ -87,38 +87,71 @@ def _learn(
     """Start tokens from the company that they keep in texts without labels."""
     table, tokenizer = _words(network, prepared, asked.recipe.place_of("text.unlabelled"))
     files = data.unlabelled_files(spec, base=asked.base)
-    digests = [file_digest(file.read_bytes()) for file in files]
+    # Named with how it is read: a table and a text may have the same bytes.
+    read_as = ["".join(file.suffixes).lower() for file in files]
+    digests = [file_digest(data.read_maybe_packed(file)) for file in files]
+    source = _settled("unlabelled", json_digest([read_as, digests]), context)
     held_out = _held_out(prepared)
     settings = [_VERSION, spec.text, spec.window, table.embedding_dim, sorted(held_out)]
-    key = json_digest([*settings, digests, file_digest(tokenizer.to_bytes())])
+    key = json_digest([*settings, source, file_digest(tokenizer.to_bytes())])
     path = cache_folder() / "vectors" / f"{key.partition(':')[2][:32]}.npz"
+    shape = (tokenizer.size, table.embedding_dim)
     with locked(path.with_suffix(".lock")):
-        if not path.exists():
+        held = _kept(path, shape)
+        if held is None:
             texts = _Texts(files, spec.text, held_out, tokenizer, context)
             vectors, known = learn_vectors(
-                iter(texts), size=tokenizer.size, width=table.embedding_dim, window=spec.window
+                iter(texts), size=shape[0], width=shape[1], window=spec.window
             )
-            if not texts.read:
-                raise DataError("there is no text here", where="text.unlabelled.path")
-            _keep(path, vectors, known, texts)
-    vectors, known, read, left_out = _kept(path)
-    rows = torch.from_numpy(np.flatnonzero(known))
+            held = _Learnt(vectors, known, texts.read, texts.left_out)
+            _require_texts(held, files)
+            _keep(path, held)
+    rows = torch.from_numpy(np.flatnonzero(held.known))
     with torch.no_grad():
         # As long as fresh ones: what follows expects that.
         length = table.weight[len(SPECIALS) : tokenizer.size].norm(dim=1).mean()
-        table.weight[rows] = torch.from_numpy(vectors[known]) * length
-    note = f"{len(rows):,} of {tokenizer.size - len(SPECIALS):,} tokens start from {read:,} texts"
-    if left_out:
-        note += f"; {left_out:,} that are held out to measure on were left out of these"
+        table.weight[rows] = torch.from_numpy(held.vectors[held.known]) * length
+    note = f"{len(rows):,} of {tokenizer.size - len(SPECIALS):,} tokens start from {held.read:,} "
+    note += "texts"
+    if held.left_out:
+        note += f"; {held.left_out:,} that are held out to measure on were left out of these"
     context.say(note)
     return {
         "step": "unlabelled",
         "files": len(files),
-        "digest": json_digest(digests),
-        "texts": read,
-        "left_out": left_out,
+        "digest": source,
+        "texts": held.read,
+        "left_out": held.left_out,
         "words": len(rows),
     }
+
+
+def _settled(name: str, digest: str, context: Run) -> str:
+    """Return the digest of what words start from, the one that the run began with.
+
+    Raises:
+        DataError: it is another one now.
+    """
+    if context.decisions.decide(name, lambda: digest) != digest:
+        raise DataError(
+            "the texts or vectors that words start from have changed since this run began",
+            where=f"text.{name}",
+            fix="Give the run another `--name`, or put them back",
+        )
+    return digest
+
+
+def _require_texts(held: _Learnt, files: Sequence[Path]) -> None:
+    if held.read:
+        return
+    names = ", ".join(file.name for file in files[:3]) + (", …" if len(files) > 3 else "")
+    raise DataError(
+        f"all {held.left_out:,} texts are among those that the model is measured on"
+        if held.left_out
+        else "there is no text here",
+        where=f"{names} (text.unlabelled.path)",
+        fix="Give texts of another source" if held.left_out else "Look at what the files hold",
+    )
 
 
 def _words(
@@ -138,13 +171,23 @@ def _words(
 
 
 def _held_out(prepared: Prepared) -> set[str]:
-    """Return the marks of the texts that are measured on: nothing is to be learnt from them."""
+    """Return the marks of the texts that are measured on, and of their lines."""
     rows = [row for name in ("validation", "test") for row in prepared.rows[name].tolist()]
-    return {_mark(prepared.store.original(row).decode()) for row in rows}
+    texts = [prepared.store.original(row).decode() for row in rows]
+    if prepared.kind == "text":  # What is to be written is measured on too.
+        wanted = prepared.store.strings("label")
+        texts += [wanted[row] for row in rows]
+    return {_mark(part) for text in texts for part in (text, *text.split("\n")) if part.strip()}
 
 
 def _mark(text: str) -> str:
     return file_digest(fold(text).encode(errors="surrogatepass"))
+
+
+def _marks(text: str) -> set[str]:
+    """Return the marks of a text, and of it without a label in front."""
+    parts = text.split(maxsplit=1)
+    return {_mark(text), _mark(parts[-1])} if parts else set()
 
 
 class _Texts:
@@ -167,7 +210,7 @@ class _Texts:
             self.context.observe(Progress("vectors", number, len(self.files)))
             some: list[str] = []
             for text in data.unlabelled_texts(file, column=self.column):
-                if _mark(text) in self.held_out:
+                if not self.held_out.isdisjoint(_marks(text)):
                     self.left_out += 1
                     continue
                 some.append(text)
@@ -182,20 +225,33 @@ class _Texts:
         return self.tokenizer.encode(texts)
 
 
-def _keep(path: Path, vectors: Vectors, known: Flags, texts: _Texts) -> None:
+@dataclass(frozen=True, slots=True)
+class _Learnt:
+    """Vectors `[V, D]`, which tokens have one `[V]`, and how many texts they come from."""
+
+    vectors: NDArray[np.float32]
+    known: NDArray[np.bool_]
+    read: int
+    left_out: int
+
+
+def _keep(path: Path, learnt: _Learnt) -> None:
     stream = io.BytesIO()
-    np.savez(stream, vectors=vectors, known=known, counts=[texts.read, texts.left_out])
+    counts = [learnt.read, learnt.left_out]
+    np.savez(stream, vectors=learnt.vectors, known=learnt.known, counts=counts)
     write_bytes(path, stream.getvalue())
 
 
-def _kept(path: Path) -> tuple[Vectors, Flags, int, int]:
+def _kept(path: Path, shape: tuple[int, int]) -> _Learnt | None:
+    """Return what was learnt before; nothing where there is none, or it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as held:
-            read, left_out = held["counts"].tolist()
-            return held["vectors"], held["known"], read, left_out
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(
-            "these cached vectors are damaged",
-            where=str(path),
-            fix="Remove the file and run again: they are learnt anew",
-        ) from error
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
+            vectors, known, counts = held["vectors"], held["known"], held["counts"]
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        return None
+    is_whole = (
+        (vectors.shape, vectors.dtype) == (shape, np.float32)
+        and (known.shape, known.dtype) == (shape[:1], np.bool_)
+        and counts.shape == (2,)
+    )
+    return _Learnt(vectors, known, int(counts[0]), int(counts[1])) if is_whole else None

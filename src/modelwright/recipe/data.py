@@ -304,7 +304,8 @@ class AugmentSpec(Spec):
 
 
 class UnlabelledSpec(Spec):
-    """Texts without labels, from which tokens start: those in like company in like places."""
+    """Texts without labels, from which tokens start: those in like company in like places. Texts
+    that equal one that is measured on, or a line of it, are left out."""
 
     path: Annotated[tuple[str, ...], FromList, Field(min_length=1), AfterValidator(_each_path_once)]
     """Tables, text files of which each line is a text, or folders of these, perhaps gzipped."""

@@ -71,9 +71,11 @@ def speed_views(samples: Samples, length: Lengths) -> list[tuple[Samples, Length
     for speed, size in zip(SPEEDS, sizes, strict=True):
         at = np.arange(size) * speed
         left = at.astype(np.int64)
-        right = np.minimum(left + 1, steps - 1)
         part = (at - left).astype(np.float32)
-        values = samples[:, left] * (1 - part) + samples[:, right] * part
+        # Not towards the padding: a sound alone has none, and is to be answered the same.
+        right = np.minimum(left + 1, np.clip(length, 1, steps)[:, None] - 1)
+        following = np.take_along_axis(samples, right, axis=1)
+        values = samples[:, left] * (1 - part) + following * part
         lasts = np.maximum((length / speed).astype(np.int64), 1)
         values[np.arange(size) >= lasts[:, None]] = 0
         moved = np.zeros((count, max(sizes)), np.int16)
