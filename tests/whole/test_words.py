@@ -114,12 +114,16 @@ def test_the_cache_knows_how_a_file_is_read_and_is_mended(here):
 
 
 def test_a_run_does_not_go_on_with_other_texts(here):
-    lines(here / "more.txt", [f"more {text}" for text in TEXTS[:20]])
+    (here / "more.txt").write_bytes(b"\xff")
     settings = [
         "text.unlabelled={path: [more.txt]}",
         "train.epochs=1",
         "evaluate={baselines: false, latency: false}",
     ]
+    with pytest.raises(DataError, match="isn't UTF-8"):
+        run(here / "recipe.yaml", out=here, name="one", overrides=settings)
+    # What was refused is no start.
+    lines(here / "more.txt", [f"more {text}" for text in TEXTS[:20]])
     result = run(here / "recipe.yaml", out=here, name="one", overrides=settings)
     (result.folder / "result.json").unlink()
     lines(here / "more.txt", [f"less {text}" for text in TEXTS[:20]])

@@ -90,7 +90,7 @@ def _learn(
     # Named with how it is read: a table and a text may have the same bytes.
     read_as = ["".join(file.suffixes).lower() for file in files]
     digests = [file_digest(data.read_maybe_packed(file)) for file in files]
-    source = _settled("unlabelled", json_digest([read_as, digests]), context)
+    source = json_digest([read_as, digests])
     held_out = _held_out(prepared)
     settings = [_VERSION, spec.text, spec.window, table.embedding_dim, sorted(held_out)]
     key = json_digest([*settings, source, file_digest(tokenizer.to_bytes())])
@@ -119,7 +119,7 @@ def _learn(
     return {
         "step": "unlabelled",
         "files": len(files),
-        "digest": source,
+        "digest": _settled("unlabelled", source, context),
         "texts": held.read,
         "left_out": held.left_out,
         "words": len(rows),
