@@ -9,21 +9,17 @@ The reference is the strongest simple method that the same run measured on the s
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from measuring import real_data, tell
+from measuring import asked_recipes, run_recipe, tell
 from modelwright import modelfile
 from modelwright.ledger import Ledger
 from modelwright.recipe.evaluate import METRICS
 from modelwright.report.tables import compared_by
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = (
     "text-classification",
     "sst2",
@@ -42,14 +38,7 @@ NAMES = (
 def measure(recipe: Path, *, settings: list[str]) -> None:
     """Run a recipe, and print one JSON line."""
     with tempfile.TemporaryDirectory() as aside:
-        line = [sys.executable, "-m", "modelwright", "run", str(recipe), "--json", "--quiet"]
-        line += ["--out", aside, "--name", "run"]
-        for setting in settings:
-            line += ["--set", setting]
-        done = subprocess.run(line, stdout=subprocess.PIPE, check=False)
-        result = json.loads(done.stdout)
-        if "metrics" not in result:  # 1 also means that a target was missed, which is told below.
-            raise SystemExit(done.returncode)
+        result = run_recipe(recipe, settings, out=Path(aside))
         lines = (Path(aside) / "run" / "metrics.jsonl").read_text().splitlines()
         ledger = modelfile.load(Path(result["model"])).ledger
     main = compared_by(ledger)
@@ -85,14 +74,8 @@ def _strongest(ledger: Ledger, metric: str) -> dict[str, Any]:
 
 def main() -> None:
     """Measure the recipes that are named, or all."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipes", nargs="*", type=Path)
-    parser.add_argument("--set", action="append", default=[], dest="settings")
-    parser.add_argument("--quick", action="store_true", help="one epoch of few samples")
-    asked = parser.parse_args()
-    real_data()
-    settings = [*asked.settings, *(["train.epochs=1", "data.limit=500"] if asked.quick else [])]
-    for recipe in asked.recipes or [EXAMPLES / f"{name}.yaml" for name in NAMES]:
+    recipes, settings = asked_recipes(__doc__, NAMES)
+    for recipe in recipes:
         measure(recipe, settings=settings)
 
 

@@ -11,19 +11,14 @@ that hold these are no new voices for who chose; `recipes.py` measures the two t
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from measuring import real_data, tell
+from measuring import asked_recipes, run_recipe, tell
 from modelwright import data
 from modelwright.pipeline.asking import ask
 from modelwright.run import silent
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = ("audio-classification", "speech-recognition")
 
 
@@ -32,14 +27,8 @@ def measure(recipe: Path, *, settings: list[str]) -> None:
     found: list[dict[str, float]] = []
     for seed, speakers in _splits(recipe):
         with tempfile.TemporaryDirectory() as aside:
-            line = [sys.executable, "-m", "modelwright", "run", str(recipe), "--json", "--quiet"]
-            line += ["--out", aside, "--name", "run", "--set", f"data.split.seed={seed}"]
-            for setting in settings:
-                line += ["--set", setting]
-            done = subprocess.run(line, stdout=subprocess.PIPE, check=False)
-            result = json.loads(done.stdout)
-        if "metrics" not in result:  # 1 also means that a target was missed.
-            raise SystemExit(done.returncode)
+            drawn = f"data.split.seed={seed}"
+            result = run_recipe(recipe, [drawn, *settings], out=Path(aside))
         (target,) = result["targets"]
         figure = result["metrics"][target["metric"]]
         found.append(figure)
@@ -75,14 +64,8 @@ def _splits(recipe: Path) -> list[tuple[int, set[str]]]:
 
 def main() -> None:
     """Measure the recipes that are named, or both."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("recipes", nargs="*", type=Path)
-    parser.add_argument("--set", action="append", default=[], dest="settings")
-    parser.add_argument("--quick", action="store_true", help="one epoch of few samples")
-    asked = parser.parse_args()
-    real_data()
-    settings = [*asked.settings, *(["train.epochs=1", "data.limit=500"] if asked.quick else [])]
-    for recipe in asked.recipes or [EXAMPLES / f"{name}.yaml" for name in NAMES]:
+    recipes, settings = asked_recipes(__doc__, NAMES)
+    for recipe in recipes:
         measure(recipe, settings=settings)
 
 

@@ -216,7 +216,7 @@ RULES: tuple[Rule, ...] = (
         its.settled_words,
         "`text.{}` starts a new network's words, and `model.init` goes on with learnt ones",
         "Leave one of the two out",
-        ("text.vectors", "text.unlabelled"),
+        tuple(f"text.{name}" for name in its.STARTS_OF_WORDS),
     ),
     Rule(
         ("text.vectors", "text.unlabelled"),

@@ -235,7 +235,8 @@ def foreign_model(recipe: Recipe) -> str:
     return f"`{name}` takes {taken}s, and `task: {recipe.task}` has {kind}s"
 
 
-OF_A_TOKENIZER = ("tokenizer", "size", "fewest", "lowercase", "vectors", "unlabelled")
+STARTS_OF_WORDS = ("vectors", "unlabelled")
+OF_A_TOKENIZER = ("tokenizer", "size", "fewest", "lowercase", *STARTS_OF_WORDS)
 
 
 def foreign_text(recipe: Recipe) -> str:
@@ -460,16 +461,15 @@ def settled_words(recipe: Recipe) -> str:
     """Name what would start the words of a network that a model file brings."""
     if not isinstance(recipe.model, InitModel):
         return ""
-    names = ("vectors", "unlabelled")
-    return next((name for name in names if getattr(recipe.text, name) is not None), "")
+    asked = (name for name in STARTS_OF_WORDS if getattr(recipe.text, name) is not None)
+    return next(asked, "")
 
 
 def settled_input(recipe: Recipe) -> str:
     """Name the first setting of how samples are read that a model file settles."""
     if not isinstance(recipe.model, InitModel):
         return ""
-    refused = ("vectors", "unlabelled")
-    names = [f"text.{name}" for name in TextSpec.model_fields if name not in refused]
+    names = [f"text.{name}" for name in TextSpec.model_fields if name not in STARTS_OF_WORDS]
     names += [f"sound.{name}" for name in SoundSpec.model_fields]
     return next((name for name in names if recipe.has_place(name)), "")
 

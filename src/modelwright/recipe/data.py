@@ -30,13 +30,6 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-def _each_path_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
-    if twice is not None:
-        raise ValueError(f"`{twice}` stands here twice")
-    return names
-
-
 class SplitSpec(Spec):
     """How the samples are split where the source doesn't come split already."""
 
@@ -307,7 +300,7 @@ class UnlabelledSpec(Spec):
     """Texts without labels, from which tokens start: those in like company in like places. Texts
     that equal one that is measured on, or a line of it, are left out."""
 
-    path: Annotated[tuple[str, ...], FromList, Field(min_length=1), AfterValidator(_each_path_once)]
+    path: Annotated[tuple[str, ...], FromList, Field(min_length=1)]
     """Tables, text files of which each line is a text, or folders of these, perhaps gzipped."""
     text: str = "text"
     """The column of the tables with the text."""

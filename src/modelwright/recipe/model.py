@@ -125,7 +125,7 @@ class TextCnnModel(Spec):
     """The share dropped in training."""
     ngrams: Annotated[int, Field(ge=0, le=5)] = 0
     """The longest run of words of a bag that answers beside the convolutions; 0 leaves it out. The
-    two learn apart, each from every second text, so give it twice the epochs."""
+    two learn apart, each from every second text, so give it more epochs."""
 
 
 class RnnModel(Spec):
