@@ -17,7 +17,7 @@ from PIL import Image
 
 from measuring import real_data, tell
 from modelwright.data.audit import audit
-from modelwright.data.near import LEAST_CONTRAST, LEAST_LIKENESS, near_pairs
+from modelwright.data.near_duplicates import LEAST_CONTRAST, LEAST_LIKENESS, near_duplicate_pairs
 from modelwright.data.prepare import prepare
 from modelwright.recipe import parse_recipe
 from modelwright.run import silent
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sheet", type=Path, help="write the pairs found as a picture")
     parser.add_argument("--quick", action="store_true", help="without the reference")
-    asked = parser.parse_args()
+    request = parser.parse_args()
     real_data()
     prepared = prepare(
         parse_recipe(RECIPE, where="recipe"), base=Path(), run_folder=None, observe=silent
@@ -68,20 +68,20 @@ def main() -> None:
     report = audit(store, splits, allow_leaks=True)
     audit_s = time.perf_counter() - begun
     thumbnails = store.fixed("thumbnail")
-    pairs = near_pairs(store.numbers("phash"), thumbnails)
+    pairs = near_duplicate_pairs(store.numbers("phash"), thumbnails)
     test = set(splits["test"].tolist())
     across = np.array([p for p in pairs.tolist() if (p[0] in test) != (p[1] in test)])
-    if asked.sheet is not None and len(across):
-        contact_sheet(prepared.pixels, across, asked.sheet)
+    if request.sheet is not None and len(across):
+        contact_sheet(prepared.pixels, across, request.sheet)
     reference: dict[str, float] = {}
-    if not asked.quick:
+    if not request.quick:
         begun = time.perf_counter()
         every = every_pair(thumbnails)
         brute_s = time.perf_counter() - begun
         found = {(int(a), int(b)) for a, b in pairs}
         reference = {
             "seconds": round(brute_s, 1),
-            "pairs": len(every),
+            "parallel_text": len(every),
             "recall": round(len(found & every) / max(len(every), 1), 4),
         }
     tell(

@@ -51,14 +51,14 @@ def main() -> None:
     """Print one JSON line: images a second, and the ratio to the plain implementation."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=24)
-    asked = parser.parse_args()
+    request = parser.parse_args()
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (10_000, 32, 32, 3), np.uint8)
     split = Split("train", pixels, np.arange(10_000), np.zeros(10_000, np.int64))
     batches = Batches(split, augment=AugmentSpec(flip="random", translate=2))
     tensor = torch.from_numpy(pixels)
     pairs = []
-    for run in range(asked.runs + 1):
+    for run in range(request.runs + 1):
         positions = random.permutation(10_000)[:BATCH]
         ours = seconds(lambda run=run, at=positions: batches.at(run, at))  # type: ignore[misc]
         theirs = seconds(lambda at=positions: plain(tensor, at))  # type: ignore[misc]

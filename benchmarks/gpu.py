@@ -27,8 +27,8 @@ from measuring import real_data, tell
 from modelwright import data
 from modelwright.data import Prepared, Split
 from modelwright.metrics import accuracy
-from modelwright.pipeline.asking import Asked, ask
-from modelwright.pipeline.starting import first_candidate
+from modelwright.pipeline.request import RunRequest, ask
+from modelwright.pipeline.starting import initialize_model
 from modelwright.run import silent
 from modelwright.tasks import TASKS
 from modelwright.training import fit
@@ -43,19 +43,19 @@ _SETTINGS = [
 ]
 
 
-def one_run(asked: Asked, prepared: Prepared, folder: Path) -> tuple[nn.Module, float]:
+def one_run(request: RunRequest, prepared: Prepared, folder: Path) -> tuple[nn.Module, float]:
     """Train once; return the network and the wall-clock seconds of training."""
-    context = asked.run_in(folder, observe=silent)
-    start = first_candidate(asked, prepared, context)
+    context = request.run_in(folder, observe=silent)
+    start = initialize_model(request, prepared, context)
     torch.cuda.synchronize()
     begun = time.perf_counter()
     trained, _ = fit(
         start,
-        asked.recipe.train,
+        request.recipe.train,
         prepared.dataset(),
         context,
-        task=TASKS[asked.recipe.task],
-        augment=asked.recipe.augment,
+        task=TASKS[request.recipe.task],
+        augment=request.recipe.augment,
     )
     return trained.network, time.perf_counter() - begun
 
@@ -81,18 +81,18 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=Path("examples/cifar10.yaml"))
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--set", action="append", default=[], dest="settings")
-    asked = parser.parse_args()
+    request = parser.parse_args()
     real_data()
     if not torch.cuda.is_available():
         raise SystemExit("torch finds no GPU here")
-    first = ask(asked.recipe, overrides=[*_SETTINGS, *asked.settings])
+    first = ask(request.recipe, overrides=[*_SETTINGS, *request.settings])
     prepared = data.prepare(first.recipe, base=first.base, run_folder=None, observe=silent)
     test = prepared.test()
     assert test is not None
     seconds, with_views, without = [], [], []
     with tempfile.TemporaryDirectory() as aside:
-        for run in range(asked.runs + 1):
-            recipe = ask(asked.recipe, overrides=[*_SETTINGS, *asked.settings, f"seed={run}"])
+        for run in range(request.runs + 1):
+            recipe = ask(request.recipe, overrides=[*_SETTINGS, *request.settings, f"seed={run}"])
             network, took = one_run(recipe, prepared, Path(aside) / f"seed-{run}")
             seconds.append(took)
             with_views.append(score(network, test, recipe.recipe.evaluate.views))
@@ -101,7 +101,7 @@ def main() -> None:
             print(json.dumps(line), file=sys.stderr, flush=True)
     tell(
         "gpu",
-        recipe=asked.recipe.name,
+        recipe=request.recipe.name,
         runs=len(seconds) - 1,
         accuracy=round(statistics.mean(with_views), 5),
         deviation=round(statistics.stdev(with_views), 5),

@@ -32,13 +32,13 @@ from modelwright.recipe.model import CnnModel, ResnetModel
 from modelwright.recipe.train import CosineSchedule, CrossEntropyLoss, SgdOptimizer, TrainSpec
 from modelwright.training import Parts, State, Until, train
 from modelwright.training.averaging import build_averaging
-from modelwright.training.horizon import Horizon
+from modelwright.training.distributed import DistributedContext
 from modelwright.training.objectives import build_objective
 from modelwright.training.optimizers import Optimizer
-from modelwright.training.placement import Placement
 from modelwright.training.precision import Precision, PrecisionName
 from modelwright.training.rules import WeightedMean
 from modelwright.training.schedules import build_schedule
+from modelwright.training.step_plan import StepPlan
 
 STEPS_IN_ALL = 10_000
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -112,7 +112,7 @@ def our_blocks(
         schedule=build_schedule(spec.schedule),
         averaging=build_averaging(None, network),
         precision=Precision(precision, "cpu"),
-        placement=Placement("cpu"),
+        distributed=DistributedContext("cpu"),
         accumulate=1,
         seed=0,
     )
@@ -122,9 +122,9 @@ def our_blocks(
         begun = time.perf_counter()
         until = Until(
             step=box[0].step + steps,
-            horizon=Horizon.of(STEPS_IN_ALL),
+            step_plan=StepPlan.of(STEPS_IN_ALL),
             stop=lambda: False,
-            pulse=lambda state, rate: None,
+            on_progress=lambda state, rate: None,
         )
         box[0] = train(network, parts, box[0], until)
         return (time.perf_counter() - begun) / steps
@@ -155,29 +155,29 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="steps a block")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    asked = parser.parse_args()
-    steps = asked.steps or {"cnn": 6, "resnet18": 1}[asked.model]
-    batch_size = asked.batch_size or {"cnn": 512, "resnet18": 64}[asked.model]
+    request = parser.parse_args()
+    steps = request.steps or {"cnn": 6, "resnet18": 1}[request.model]
+    batch_size = request.batch_size or {"cnn": 512, "resnet18": 64}[request.model]
     pixels, labels = images(10_000)
     split = Split("train", pixels, np.arange(len(pixels)), labels)
     architecture = (
-        CnnModel(name="cnn") if asked.model == "cnn" else ResnetModel(name="resnet", depth=18)
+        CnnModel(name="cnn") if request.model == "cnn" else ResnetModel(name="resnet", depth=18)
     )
     torch.manual_seed(0)
     network = build(
         architecture, channels=3, height=32, width=32, num_outputs=10, mean=MEAN, std=STD
     ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ours = our_blocks(network, split, batch_size=batch_size, precision=asked.precision)
+    ours = our_blocks(network, split, batch_size=batch_size, precision=request.precision)
     plain = plain_blocks(
         copy.deepcopy(network),
         torch.from_numpy(pixels),
         torch.from_numpy(labels),
         batch_size=batch_size,
-        precision=asked.precision,
+        precision=request.precision,
     )
     ours(steps), plain(steps)
     pairs = []
-    for number in range(asked.blocks):
+    for number in range(request.blocks):
         first, second = (ours, plain) if number % 2 else (plain, ours)
         times = {id(first): first(steps), id(second): second(steps)}
         pairs.append((times[id(ours)], times[id(plain)]))
@@ -185,10 +185,10 @@ def main() -> None:
     quartiles = statistics.quantiles(ratios, n=4)
     figure = {
         "benchmark": "loop",
-        "model": asked.model,
+        "model": request.model,
         "batch_size": batch_size,
-        "precision": asked.precision,
-        "blocks": asked.blocks,
+        "precision": request.precision,
+        "blocks": request.blocks,
         "ratio": round(statistics.median(ratios), 4),
         "ratio_quartiles": [round(quartiles[0], 4), round(quartiles[2], 4)],
         "extra_us_a_step": round(statistics.median(a - b for a, b in pairs) * 1e6, 1),

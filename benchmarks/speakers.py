@@ -16,7 +16,7 @@ from pathlib import Path
 
 from measuring import asked_recipes, run_recipe, tell
 from modelwright import data
-from modelwright.pipeline.asking import ask
+from modelwright.pipeline.request import ask
 from modelwright.run import silent
 
 NAMES = ("audio-classification", "speech-recognition")
@@ -50,8 +50,8 @@ def _splits(recipe: Path) -> list[tuple[int, set[str]]]:
     missing: set[str] | None = None
     seed = 0
     while missing is None or missing:
-        asked = ask(recipe, overrides=[f"data.split.seed={seed}"])
-        prepared = data.prepare(asked.recipe, base=asked.base, observe=silent)
+        request = ask(recipe, overrides=[f"data.split.seed={seed}"])
+        prepared = data.prepare(request.recipe, base=request.base, observe=silent)
         speakers = prepared.store.strings("extra")
         held = {speakers[row] for row in prepared.rows["test"].tolist()}
         missing = set(speakers) if missing is None else missing

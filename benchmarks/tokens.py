@@ -30,14 +30,14 @@ from torch import Tensor, nn
 from measuring import real_data, spread, tell
 from modelwright import data
 from modelwright.models.candidate import Candidate
-from modelwright.pipeline.asking import Asked, ask
-from modelwright.pipeline.starting import first_candidate
+from modelwright.pipeline.request import RunRequest, ask
+from modelwright.pipeline.starting import initialize_model
 from modelwright.run import silent
 from modelwright.tasks import TASKS
 from modelwright.training.decisions import can_compile
 from modelwright.training.fit import _Training
-from modelwright.training.horizon import Horizon
 from modelwright.training.loop import Until, train
+from modelwright.training.step_plan import StepPlan
 
 RECIPE = Path(__file__).parents[1] / "examples" / "language-modeling.yaml"
 STEPS_IN_ALL = 10_000
@@ -52,18 +52,18 @@ _SETTINGS = [
 
 
 def our_blocks(
-    start: Candidate, asked: Asked, prepared: data.Prepared, folder: Path, *, compiled: bool
+    start: Candidate, request: RunRequest, prepared: data.Prepared, folder: Path, *, compiled: bool
 ) -> Callable[[int], float]:
     """Return a function that runs some steps of the project's loop."""
     training = _Training(
         replace(start, network=copy.deepcopy(start.network)),
-        asked.recipe.train,
+        request.recipe.train,
         prepared.dataset(),
-        asked.run_in(folder, observe=silent),
-        task=TASKS[asked.recipe.task],
-        augment=asked.recipe.augment,
+        request.run_in(folder, observe=silent),
+        task=TASKS[request.recipe.task],
+        augment=request.recipe.augment,
     )
-    training.horizon = Horizon.of(STEPS_IN_ALL)
+    training.step_plan = StepPlan.of(STEPS_IN_ALL)
     if compiled:
         training.network.compile(dynamic=False)
 
@@ -71,9 +71,9 @@ def our_blocks(
         begun = time.perf_counter()
         until = Until(
             step=training.state.step + steps,
-            horizon=training.horizon,
+            step_plan=training.step_plan,
             stop=lambda: False,
-            pulse=lambda state, rate: None,
+            on_progress=lambda state, rate: None,
         )
         training.state = train(training.network, training.parts, training.state, until)
         return (time.perf_counter() - begun) / steps
@@ -181,20 +181,20 @@ def main() -> None:
     given = parser.parse_args()
     real_data()
     blocks, steps = (2, 1) if given.quick else (given.blocks, given.steps)
-    asked = ask(RECIPE, overrides=_SETTINGS)
-    prepared = data.prepare(asked.recipe, base=asked.base, run_folder=None, observe=silent)
+    request = ask(RECIPE, overrides=_SETTINGS)
+    prepared = data.prepare(request.recipe, base=request.base, run_folder=None, observe=silent)
     split = prepared.dataset().train
     tokens = torch.from_numpy(split.gather()["tokens"].copy())
     following = torch.from_numpy(split.targets[:]["next"].copy())
     whole = (following != 0).all(1)  # A passage's last window is short, and padded.
     tokens, following = tokens[whole], following[whole]
-    batch_size = asked.recipe.train.batch_size
+    batch_size = request.recipe.train.batch_size
     with tempfile.TemporaryDirectory() as aside:
-        context = asked.run_in(Path(aside), observe=silent)
-        start = first_candidate(asked, prepared, context)
+        context = request.run_in(Path(aside), observe=silent)
+        start = initialize_model(request, prepared, context)
         loops = {
-            "ours": our_blocks(start, asked, prepared, Path(aside), compiled=False),
-            "compiled": our_blocks(start, asked, prepared, Path(aside), compiled=True)
+            "ours": our_blocks(start, request, prepared, Path(aside), compiled=False),
+            "compiled": our_blocks(start, request, prepared, Path(aside), compiled=True)
             if can_compile()
             else None,
             "plain": plain_blocks(copy.deepcopy(start.network), tokens, following, batch_size),

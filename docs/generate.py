@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from modelwright.cli.asking import command_reference
+from modelwright.cli.arguments import command_reference
 from modelwright.recipe import composition_reference, recipe_reference
 
 DOCS = Path(__file__).parent
@@ -18,7 +18,7 @@ TOGETHER = """\
 Each pair below is judged before anything is trained: *refused* stops the run with a way out, *said*
 is a sentence in the run and in its report. All other settings go together.
 """
-MARK = "<!-- made by docs/generate.py from src/modelwright/cli/asking.py -->\n"
+MARK = "<!-- made by docs/generate.py from src/modelwright/cli/arguments.py -->\n"
 
 
 def pages() -> dict[Path, str]:

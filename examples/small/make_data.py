@@ -2,7 +2,7 @@
 
     python examples/small/make_data.py examples/small/data
 
-The texts and sounds are random but the same each time; nothing is downloaded.
+The texts and recordings are random but the same each time; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 RATE = 8000
-"""Samples a second of the sounds."""
+"""Samples a second of the recordings."""
 
 
 def texts(folder: Path, *, count: int = 600) -> None:
@@ -45,11 +45,11 @@ def texts(folder: Path, *, count: int = 600) -> None:
                 writer.writerow([text, mood])
 
 
-def sounds(folder: Path, *, each: int = 40) -> None:
-    """Write `sounds/LABEL/*.wav`: tones that rise, fall, or stay, over some noise."""
+def recordings(folder: Path, *, each: int = 40) -> None:
+    """Write `recordings/LABEL/*.wav`: tones that rise, fall, or stay, over some noise."""
     chance = random.Random(2)
     for label, slope in (("rising", 1.0), ("falling", -1.0), ("steady", 0.0)):
-        place = folder / "sounds" / label
+        place = folder / "recordings" / label
         place.mkdir(parents=True, exist_ok=True)
         for number in range(each):
             seconds = chance.uniform(0.3, 0.6)
@@ -85,7 +85,7 @@ def dials(folder: Path, *, count: int = 400, side: int = 16) -> None:
             writer.writerow([f"dials/{number:03d}.png", reading])
 
 
-def stories(folder: Path, *, count: int = 150) -> None:
+def sample_data(folder: Path, *, count: int = 150) -> None:
     """Write `stories/*.txt`: short tales of a few sentences each, to learn to write on."""
     chance = random.Random(4)
     place = folder / "stories"
@@ -227,9 +227,9 @@ def main() -> None:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "data")
     folder.mkdir(parents=True, exist_ok=True)
     texts(folder)
-    sounds(folder)
+    recordings(folder)
     dials(folder)
-    stories(folder)
+    sample_data(folder)
     pairs(folder)
     reports(folder)
     whistles(folder)

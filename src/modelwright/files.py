@@ -1,6 +1,6 @@
 """Files and bytes: writing aside and renaming, canonical JSON, digests, locks, the cache.
 
-Whatever the project writes goes through `write_aside` or `folder_aside`, so that a full disk, a
+Whatever the project writes goes through `atomic_write` or `folder_aside`, so that a full disk, a
 kill or a power cut leaves the old file or the new one, never half of either.
 """
 
@@ -78,7 +78,7 @@ ASIDE = ".aside."
 
 
 @contextlib.contextmanager
-def write_aside(path: Path) -> Iterator[BinaryIO]:
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a file beside `path`; on success sync it and rename it over `path`.
 
     Raises:
@@ -106,7 +106,7 @@ def write_aside(path: Path) -> Iterator[BinaryIO]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a whole file aside and rename it into place."""
-    with write_aside(path) as stream:
+    with atomic_write(path) as stream:
         stream.write(data)
 
 

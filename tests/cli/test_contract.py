@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from modelwright.cli import main
-from modelwright.evaluation.openings import list_path
+from modelwright.evaluation.access_log import list_path
 
 MODEL = "runs/quick/model.mw"
 METRIC = {"value", "low", "high", "n"}

@@ -25,8 +25,8 @@ from modelwright.data.augment import (
     shifts,
     zoom,
 )
-from modelwright.data.draws import Draws
-from modelwright.recipe.data import AugmentSpec, ColourAugment, CropAugment
+from modelwright.data.counter_rng import CounterRNG
+from modelwright.recipe.data import AugmentSpec, ColorJitter, CropAugment
 
 FILL = torch.tensor([10, 20, 30], dtype=torch.uint8)
 sides = st.integers(1, 9)
@@ -38,7 +38,7 @@ def pixels(count=6, height=8, width=7, channels=3, seed=0):
 
 
 def draws(count=6, *, seed=0, epoch=0):
-    return Draws(seed, epoch, np.arange(count))
+    return CounterRNG(seed, epoch, np.arange(count))
 
 
 def spec(**settings):
@@ -116,7 +116,7 @@ def test_about_half_are_turned_upside_down_whatever_is_mirrored():
     assert abs(chosen.mean() - 0.5) < 0.02
     assert abs((chosen == flips(spec(flip="random"), draws(10_000))).mean() - 0.5) < 0.02
     images = pixels()
-    varied = augment_batch(images, spec(overturn=True), draws(), fill=FILL)
+    varied = augment_batch(images, spec(vertical_flip=True), draws(), fill=FILL)
     for image, found, is_turned in zip(images, varied, overturns(draws()), strict=True):
         assert found.equal(image.flip(0) if is_turned else image)
 
@@ -235,7 +235,7 @@ def test_grey_images_have_no_saturation():
 
 
 def test_factors_stay_in_their_range():
-    found = factors(ColourAugment(brightness=0.2, contrast=1.0), draws(5000))
+    found = factors(ColorJitter(brightness=0.2, contrast=1.0), draws(5000))
     assert found[0].min() >= 0.8
     assert found[0].max() <= 1.2
     assert found[0].std() > 0.1

@@ -16,18 +16,18 @@ from modelwright.data.augment_boxes import (
     shift_boxes,
     zoom_boxes,
 )
-from modelwright.data.draws import Draws
-from modelwright.recipe.data import ColourAugment, CropAugment
+from modelwright.data.counter_rng import CounterRNG
+from modelwright.recipe.data import ColorJitter, CropAugment
 
 STILL = BoxAugment(
-    mirror=False, overturn=False, translate=0, crop=None, colour=None, least_visible=0.25
+    mirror=False, vertical_flip=False, translate=0, crop=None, colour=None, least_visible=0.25
 )
 ALL = BoxAugment(
     mirror=True,
-    overturn=True,
+    vertical_flip=True,
     translate=5,
     crop=CropAugment(scale=(0.4, 1.0)),
-    colour=ColourAugment(brightness=0.2, contrast=0.2),
+    colour=ColorJitter(brightness=0.2, contrast=0.2),
     least_visible=0.25,
 )
 SIDE = 40
@@ -47,7 +47,7 @@ def batch(count=12, *, seed=0):
 
 
 def draws(count=12, *, seed=0, epoch=0, start=0):
-    return Draws(seed, epoch, np.arange(start, start + count))
+    return CounterRNG(seed, epoch, np.arange(start, start + count))
 
 
 def around(image):
@@ -66,10 +66,10 @@ def changed(**settings):
     [
         STILL,
         changed(mirror=True),
-        changed(overturn=True),
+        changed(vertical_flip=True),
         changed(translate=5),
         changed(crop=CropAugment(scale=(0.5, 1.0))),
-        changed(colour=ColourAugment(brightness=0.2, contrast=0.2)),
+        changed(colour=ColorJitter(brightness=0.2, contrast=0.2)),
         ALL,
     ],
 )
@@ -118,7 +118,7 @@ def test_the_batch_isnt_changed():
 
 def test_both_flips_are_drawn_apart():
     """All four combinations come, about as often."""
-    how = changed(mirror=True, overturn=True)
+    how = changed(mirror=True, vertical_flip=True)
     one = BoxedBatch(
         torch.zeros(400, 4, 4, 1, dtype=torch.uint8),
         torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(400, 1, 4),

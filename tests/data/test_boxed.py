@@ -506,7 +506,7 @@ def test_images_and_boxes_are_varied_together(tmp_path):
         tmp_path, "source: boxes, path: ., allow_leaks: true", TASK.replace("12", "32")
     )
     augment = AugmentSpec.model_validate(
-        {"flip": "random", "overturn": True, "translate": 4, "crop": {"scale": [0.5, 1.0]}}
+        {"flip": "random", "vertical_flip": True, "translate": 4, "crop": {"scale": [0.5, 1.0]}}
     )
     train = found.dataset().train
     source = Batches(train, augment=augment, seed=1)

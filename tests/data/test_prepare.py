@@ -9,7 +9,7 @@ from PIL import Image
 
 from modelwright.data import labelled_split
 from modelwright.data.hashing import perceptual_hashes
-from modelwright.data.near import near_pairs
+from modelwright.data.near_duplicates import near_duplicate_pairs
 from modelwright.errors import DataError
 from modelwright.run import silent
 from tests.data.making import folder, picture, prepared
@@ -283,7 +283,7 @@ def test_near_duplicates_are_found_and_others_not(how):
     images = [Image.fromarray(photograph(number)) for number in range(120)]
     images += [changed(photograph(number), how) for number in range(20)]
     small = np.stack([np.asarray(image.convert("L").resize((16, 16), 5)) for image in images])
-    found = near_pairs(perceptual_hashes(small), small.reshape(len(small), -1))
+    found = near_duplicate_pairs(perceptual_hashes(small), small.reshape(len(small), -1))
     true = {(number, 120 + number) for number in range(20)}
     pairs = {tuple(pair) for pair in found.tolist()}
     assert len(pairs & true) >= 18

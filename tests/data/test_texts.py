@@ -1,4 +1,4 @@
-"""Texts and sounds from their sources to splits, and the odd ones among them."""
+"""Texts and recordings from their sources to splits, and the odd ones among them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modelwright.run import silent
 from tests.data.making import prepared
 
 TEXTS = "task: text-classification\n"
-SOUNDS = "task: audio-classification\n"
+RECORDINGS = "task: audio-classification\n"
 
 
 def lines(path, count=40, first=0, opener=open):
@@ -31,7 +31,7 @@ def kinds(found):
 def test_lines_of_label_and_text(tmp_path):
     lines(tmp_path / "train.txt")
     lines(tmp_path / "test.txt.gz", 10, 100, gzip.open)
-    found = prepared(tmp_path, "source: lines, path: train.txt, test: test.txt.gz", TEXTS)
+    found = prepared(tmp_path, "source: labelled_lines, path: train.txt, test: test.txt.gz", TEXTS)
     assert found.labels == ("0", "1")
     assert sum(found.counts["test"]) == 10
     split = found.test()
@@ -41,16 +41,16 @@ def test_lines_of_label_and_text(tmp_path):
 
 def test_labels_get_other_names(tmp_path):
     lines(tmp_path / "a.txt")
-    data = 'source: lines, path: a.txt, rename: {"0": wet, "1": dry}'
+    data = 'source: labelled_lines, path: a.txt, rename: {"0": wet, "1": dry}'
     assert prepared(tmp_path, data, TEXTS).labels == ("dry", "wet")
     with pytest.raises(RecipeError, match="names the label `2`"):
-        prepared(tmp_path, 'source: lines, path: a.txt, rename: {"2": x}', TEXTS)
+        prepared(tmp_path, 'source: labelled_lines, path: a.txt, rename: {"2": x}', TEXTS)
 
 
 def test_the_tokenizer_is_made_from_the_training_split_alone(tmp_path):
     lines(tmp_path / "train.txt")
     (tmp_path / "test.txt").write_text("0 zyzzyva rain\n1 zyzzyva sun\n")
-    found = prepared(tmp_path, "source: lines, path: train.txt, test: test.txt", TEXTS)
+    found = prepared(tmp_path, "source: labelled_lines, path: train.txt, test: test.txt", TEXTS)
     assert found.input.tokenizer.id("zyzzyva") is None
     assert found.input.tokenizer.id("rain") is not None
     assert found.test().gather()["tokens"][0, 0] == 1
@@ -59,7 +59,7 @@ def test_the_tokenizer_is_made_from_the_training_split_alone(tmp_path):
 def test_texts_equal_but_for_case_and_blanks_are_a_leak(tmp_path):
     lines(tmp_path / "train.txt")
     (tmp_path / "test.txt").write_text("0 THE rain  of day 0 is here\n1 something new\n")
-    data = "source: lines, path: train.txt, test: test.txt"
+    data = "source: labelled_lines, path: train.txt, test: test.txt"
     with pytest.raises(DataError, match="1 text of the test split also"):
         prepared(tmp_path, data, TEXTS)
     found = prepared(tmp_path, data + ", allow_leaks: true", TEXTS)
@@ -70,7 +70,7 @@ def test_odd_texts_are_left_out_and_listed(tmp_path):
     lines(tmp_path / "a.txt")
     with (tmp_path / "a.txt").open("ab") as stream:
         stream.write(b"0 caf\xe9 noir\n1 \n0 a\0b\n1\n0 " + b"x" * 5_000_000 + b"\n")
-    found = prepared(tmp_path, "source: lines, path: a.txt", TEXTS)
+    found = prepared(tmp_path, "source: labelled_lines, path: a.txt", TEXTS)
     errors = list(found.store.errors().values())
     assert len(errors) == 5
     for words, error in zip(("0xe9", "empty", "NUL", "empty", "characters"), errors, strict=True):
@@ -82,7 +82,7 @@ def test_a_class_of_one_text_is_not_called_a_picture(tmp_path):
     lines(tmp_path / "a.txt")
     with (tmp_path / "a.txt").open("a") as stream:
         stream.write("rare a text of its own\n")
-    found = prepared(tmp_path, "source: lines, path: a.txt", TEXTS)
+    found = prepared(tmp_path, "source: labelled_lines, path: a.txt", TEXTS)
     assert "learned from one text and" in kinds(found)["single_sample"].fix
 
 
@@ -91,13 +91,13 @@ def test_what_is_cut_off_is_counted(tmp_path):
     said = []
     found = prepared(
         tmp_path,
-        "source: lines, path: a.txt",
-        TEXTS + "text: {longest: 4}",
+        "source: labelled_lines, path: a.txt",
+        TEXTS + "text: {max_length: 4}",
         observe=lambda progress: said.append(progress.note),
     )
     assert found.test().gather()["tokens"].shape[1] == 8
     assert found.test().gather()["length"].tolist() == [4] * len(found.test())
-    note = "train split are longer than `text.longest` allows, and their ends are cut off"
+    note = "train split are longer than `text.max_length` allows, and their ends are cut off"
     assert sum(note in item for item in said) == 1
     cut = [item for item in found.report.findings if item.kind == "cut"]
     assert [item.message.split(" of the ")[1].split()[0] for item in cut] == list(found.rows)
@@ -174,7 +174,7 @@ def tone(pitch, seconds=0.3, rate=8000):
     return (np.sin(2 * np.pi * pitch * time) * 8000).astype(np.int16)
 
 
-def sounds(root, rate=8000, each=6):
+def recordings(root, rate=8000, each=6):
     for label, pitch in (("low", 200), ("high", 1500)):
         (root / label).mkdir(parents=True)
         for at in range(each):
@@ -183,11 +183,11 @@ def sounds(root, rate=8000, each=6):
 
 
 def test_folders_of_sounds(tmp_path):
-    sounds(tmp_path / "s")
+    recordings(tmp_path / "s")
     (tmp_path / "s" / "low" / "other.wav").write_bytes(as_wav(tone(333, 0.4, 16000), 16000))
     (tmp_path / "s" / "low" / "torn.wav").write_bytes(as_wav(tone(300), 8000)[:900])
-    (tmp_path / "s" / "low" / "text.wav").write_text("no sound")
-    found = prepared(tmp_path, "source: folder, path: s", SOUNDS)
+    (tmp_path / "s" / "low" / "text.wav").write_text("no recording")
+    found = prepared(tmp_path, "source: folder, path: s", RECORDINGS)
     assert found.input.sampling_rate == 8000
     assert len(found.store.errors()) == 2
     assert set(kinds(found)) == {"broken", "mixed_rates"}
@@ -208,10 +208,10 @@ def test_plain_pcm_in_a_table(tmp_path):
     )
     pq.write_table(table, tmp_path / "t.parquet")
     data = (
-        "source: table, path: t.parquet, sound: pcm, sampling_rate: 8000, label: digit, "
+        "source: table, path: t.parquet, audio: pcm, sampling_rate: 8000, label: digit, "
         "split: {by: group, column: speaker, test: 0.25, val: 0.25}"
     )
-    found = prepared(tmp_path, data, SOUNDS)
+    found = prepared(tmp_path, data, RECORDINGS)
     speakers = found.store.strings("extra")
     by_split = {name: {speakers[row] for row in rows} for name, rows in found.rows.items()}
     assert not by_split["train"] & by_split["test"]
@@ -219,12 +219,12 @@ def test_plain_pcm_in_a_table(tmp_path):
 
 
 def test_identical_sounds_across_splits_are_a_leak(tmp_path):
-    sounds(tmp_path / "s" / "train")
+    recordings(tmp_path / "s" / "train")
     (tmp_path / "s" / "test" / "low").mkdir(parents=True)
     copy = (tmp_path / "s" / "train" / "low" / "0.wav").read_bytes()
     (tmp_path / "s" / "test" / "low" / "copy.wav").write_bytes(copy)
     with pytest.raises(DataError, match="1 sound of the test split also"):
-        prepared(tmp_path, "source: folder, path: s", SOUNDS)
+        prepared(tmp_path, "source: folder, path: s", RECORDINGS)
 
 
 def test_archives_of_images(tmp_path):
@@ -256,7 +256,7 @@ def test_archives_of_images(tmp_path):
 
 def test_labelled_texts_for_a_model(tmp_path):
     lines(tmp_path / "a.txt")
-    found = prepared(tmp_path, "source: lines, path: a.txt", TEXTS)
+    found = prepared(tmp_path, "source: labelled_lines, path: a.txt", TEXTS)
     split, mark = labelled_split(
         tmp_path / "a.txt", input=found.input, labels=found.labels, observe=silent
     )

@@ -1,4 +1,4 @@
-"""What is spoken in sounds: where its text stands, and its letters."""
+"""What is spoken in recordings: where its text stands, and its letters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.data.making import prepared, recipe
 SPEECH = "task: speech-recognition\n"
 
 
-def sound(number, seconds=0.3, rate=8000, channels=1):
+def audio(number, seconds=0.3, rate=8000, channels=1):
     """Return a WAV file unlike every other."""
     found = np.random.default_rng(number).normal(0, 2000, int(seconds * rate) * channels)
     data = bytearray(as_wav(found.astype(np.int16), rate))
@@ -28,10 +28,10 @@ def sound(number, seconds=0.3, rate=8000, channels=1):
 
 
 def speak(folder, texts, first=0):
-    """Write sounds, each with its text beside it."""
+    """Write recordings, each with its text beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     for at, text in enumerate(texts):
-        (folder / f"{at:02d}.wav").write_bytes(sound(first + at))
+        (folder / f"{at:02d}.wav").write_bytes(audio(first + at))
         (folder / f"{at:02d}.txt").write_text(text, encoding="utf-8")
 
 
@@ -88,7 +88,7 @@ def test_letters_of_a_recipe_come_from_its_training_split(tmp_path):
 def test_texts_stand_beside_sounds_at_any_depth(tmp_path):
     speak(tmp_path / "s" / "one", words(8))
     speak(tmp_path / "s" / "two" / "deep", words(8), first=20)
-    (tmp_path / "s" / "two" / "mute.wav").write_bytes(sound(99))
+    (tmp_path / "s" / "two" / "mute.wav").write_bytes(audio(99))
     (tmp_path / "s" / ".hidden.wav").write_bytes(b"")
     found = prepared(tmp_path, "source: folder, path: s", SPEECH)
     assert len(found.store) == 17
@@ -105,7 +105,7 @@ def test_folders_as_librispeech_has_them(tmp_path):
         lines = []
         for at in range(4):
             name = f"19-198-{at:04d}"
-            (place / f"{name}.wav").write_bytes(sound(first + at))
+            (place / f"{name}.wav").write_bytes(audio(first + at))
             lines.append(f"{name} AB {'C' * at}D\n")
         (place / "19-198.trans.txt").write_text("".join(lines))
     found = prepared(
@@ -132,11 +132,11 @@ def test_another_text_is_another_store(tmp_path):
 @pytest.mark.parametrize(
     ("make", "words_"),
     [
-        (lambda folder: folder.mkdir(), "there are no sounds in this folder"),
+        (lambda folder: folder.mkdir(), "there are no recordings in this folder"),
         (lambda folder: folder.write_text("x"), "this is a file"),
         (
-            lambda folder: (folder.mkdir(), (folder / "a.wav").write_bytes(sound(0))),
-            "no sound has a text beside it",
+            lambda folder: (folder.mkdir(), (folder / "a.wav").write_bytes(audio(0))),
+            "no recording has a text beside it",
         ),
     ],
 )
@@ -164,18 +164,18 @@ def test_folders_have_no_columns(tmp_path):
 
 
 def spoken_table(tmp_path, texts, name="t.csv"):
-    rows = [["sound", "label"]]
+    rows = [["audio", "label"]]
     for at, text in enumerate(texts):
-        (tmp_path / f"{at}.wav").write_bytes(sound(at))
+        (tmp_path / f"{at}.wav").write_bytes(audio(at))
         rows.append([f"{at}.wav", text])
     table(tmp_path / name, rows)
 
 
 def test_tables_of_sounds_and_texts(tmp_path):
     spoken_table(tmp_path, [*words(12), "", "ab"])
-    (tmp_path / "0.wav").write_bytes(sound(70)[:900])
-    (tmp_path / "1.wav").write_bytes(sound(71, rate=16_000))
-    (tmp_path / "2.wav").write_bytes(sound(72, channels=2))
+    (tmp_path / "0.wav").write_bytes(audio(70)[:900])
+    (tmp_path / "1.wav").write_bytes(audio(71, rate=16_000))
+    (tmp_path / "2.wav").write_bytes(audio(72, channels=2))
     found = prepared(tmp_path, "source: table, path: t.csv", SPEECH)
     errors = found.store.errors()
     assert set(errors) == {0, 12}
@@ -189,10 +189,10 @@ def test_tables_of_sounds_and_texts(tmp_path):
 def test_manifests(tmp_path):
     lines = []
     for at, text in enumerate(words(12)):
-        (tmp_path / f"{at}.wav").write_bytes(sound(at))
+        (tmp_path / f"{at}.wav").write_bytes(audio(at))
         lines.append(f'{{"audio_filepath": "{at}.wav", "text": "{text}", "duration": 0.3}}\n')
     (tmp_path / "manifest.jsonl").write_text("".join(lines))
-    data = "source: table, path: manifest.jsonl, sound: audio_filepath, label: text"
+    data = "source: table, path: manifest.jsonl, audio: audio_filepath, label: text"
     assert prepared(tmp_path, data, SPEECH).labels == ("a", "b", "c")
 
 

@@ -30,8 +30,8 @@ def write_pairs(folder, count=40):
 PAIRS = """\
 version: 1
 task: translation
-data: {source: pairs, path: a.en, target: a.xx}
-text: {size: 300, longest: 16}
+data: {source: parallel_text, path: a.en, target: a.xx}
+text: {size: 300, max_length: 16}
 """
 
 
@@ -41,7 +41,7 @@ def test_documents_come_in_stretches_that_cover_every_token(tmp_path):
         (tmp_path / "tales" / f"{number}.txt").write_text(tale)
     found = prepared(
         "version: 1\ntask: language-modeling\ndata: {source: documents, path: tales}\n"
-        "text: {tokenizer: character, longest: 16}",
+        "text: {tokenizer: character, max_length: 16}",
         tmp_path,
     )
     train = found.split("train")
@@ -88,7 +88,7 @@ def test_stretches_know_their_text(tmp_path):
         )
     found = prepared(
         "version: 1\ntask: language-modeling\ndata: {source: documents, path: tales, "
-        "split: {val: 0.2, test: 0.2}}\ntext: {tokenizer: character, longest: 512}",
+        "split: {val: 0.2, test: 0.2}}\ntext: {tokenizer: character, max_length: 512}",
         tmp_path,
     )
     assert len(found.store) == 3 + 1 + 2

@@ -119,9 +119,9 @@ def test_few_samples_prove_nothing() -> None:
 def test_a_time_holds_for_its_hardware() -> None:
     there = latency(2.0, hardware="another processor")
     assert verdict("<= 5", latency(), metric="latency_p95_ms").proven
-    elsewhere = verdict("<= 5", there, metric="latency_p95_ms")
-    assert (elsewhere.passed, elsewhere.proven) == (True, False)
-    assert elsewhere.why == "unproven here: measured on another processor"
+    pretrained_io = verdict("<= 5", there, metric="latency_p95_ms")
+    assert (pretrained_io.passed, pretrained_io.proven) == (True, False)
+    assert pretrained_io.why == "unproven here: measured on another processor"
     # What was measured here comes first, wherever it stands.
     for order in ((latency(), there), (there, latency())):
         assert verdict("<= 5", *order, metric="latency_p95_ms").value == 4.0

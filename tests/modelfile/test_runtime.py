@@ -19,7 +19,7 @@ from modelwright.errors import DataError, ModelFileError, RequestError
 from modelwright.modelfile import inputs, outputs
 from modelwright.modelfile.runtime import CHUNK_SAMPLES
 from modelwright.transforms import decode_image, view_batches
-from modelwright.transforms.sound import SoundInput
+from modelwright.transforms.audio import AudioInput
 from modelwright.transforms.text import TextInput
 from modelwright.transforms.tokenizing import train_tokenizer
 from tests.modelfile.making import FROZEN, LABELS
@@ -213,10 +213,10 @@ def test_without_torch(model: modelfile.Model, tmp_path: Path) -> None:
 
 TEXT = TextInput(
     train_tokenizer(["the cat sat on the mat", "a dog ran"], kind="word", size=50, lowercase=True),
-    longest=6,
+    max_length=6,
 )
 ASSETS = TEXT.assets()
-SOUND = SoundInput(8000, 2.0)
+AUDIO = AudioInput(8000, 2.0)
 
 
 def test_every_kind_of_input_keeps_its_promises() -> None:
@@ -233,7 +233,7 @@ def test_every_kind_of_input_keeps_its_promises() -> None:
         "text": TEXT.to_json(),
         "prompt": replace(TEXT, kind="prompt").to_json(),
         "source": replace(TEXT, kind="source").to_json(),
-        "sound": SOUND.to_json(),
+        "audio": AUDIO.to_json(),
     }
     assert declared.keys() == inputs.READERS.keys()
     for value in declared.values():
@@ -248,7 +248,7 @@ def test_every_kind_of_input_keeps_its_promises() -> None:
             assert weights.sum() == pytest.approx(1.0)
             assert all(inputs.check_batch(view, reader.tensors) == 5 for view in views)
         if value["kind"] in ("image", "arrays"):
-            given = reader.take_apart(made if value["kind"] == "arrays" else made["pixels"])
+            given = reader.split_inputs(made if value["kind"] == "arrays" else made["pixels"])
             assert not given.is_one
             batch = reader.read(given.items)
             assert all((batch[name] == made[name]).all() for name in made)
@@ -261,8 +261,8 @@ def test_texts_are_read_as_they_are_or_from_files(tmp_path: Path) -> None:
     batch = reader.read(held)
     assert batch["length"].tolist() == [3, 3, 3, 3]
     assert (batch["tokens"] == batch["tokens"][0]).all()
-    assert reader.take_apart("the cat").is_one
-    assert reader.read(["the cat sat on the mat the cat"])["length"].tolist() == [TEXT.longest]
+    assert reader.split_inputs("the cat").is_one
+    assert reader.read(["the cat sat on the mat the cat"])["length"].tolist() == [TEXT.max_length]
     assert reader.read(["\u4e00"])["tokens"].tolist() == [[1]]  # unknown, and never nothing
     for wrong in ("", "  ", 3, b"\xff", tmp_path / "none.txt", tmp_path):
         with pytest.raises(DataError):
@@ -279,11 +279,11 @@ def test_texts_are_read_as_they_are_or_from_files(tmp_path: Path) -> None:
 )
 def test_texts_that_are_too_long_are_told(kind: Any, lost: str, tmp_path: Path) -> None:
     reader, said = inputs.open_input(replace(TEXT, kind=kind).to_json(), ASSETS), []
-    words = ("the cat sat on the mat " * 9).split()[: TEXT.longest + 1]
+    words = ("the cat sat on the mat " * 9).split()[: TEXT.max_length + 1]
     (tmp_path / "long.txt").write_text(" ".join(words))
     held = [" ".join(words[:-1]), tmp_path / "long.txt", io.BytesIO(" ".join(words).encode())]
     reader.read(held, first=7, observe=lambda progress: said.append(progress.note))
-    note = f"the text has {len(words)} tokens, and the model reads {TEXT.longest}: {lost}"
+    note = f"the text has {len(words)} tokens, and the model reads {TEXT.max_length}: {lost}"
     assert said == [f"{tmp_path / 'long.txt'}: {note}", f"standard input: {note}"]
     with pytest.raises(DataError) as raised:
         reader.read([3], first=7)
@@ -304,7 +304,7 @@ def test_a_foreign_tokenizer_is_refused() -> None:
 
 
 def test_sounds_are_read_at_the_models_rate(tmp_path: Path) -> None:
-    reader = inputs.open_input(SOUND.to_json(), {})
+    reader = inputs.open_input(AUDIO.to_json(), {})
     tone = (np.sin(np.arange(4000) / 8) * 9000).astype(np.int16)
     path = tmp_path / "a.wav"
     path.write_bytes(as_wav(tone, 8000))
@@ -320,17 +320,19 @@ def test_sounds_are_read_at_the_models_rate(tmp_path: Path) -> None:
 
 
 def test_sounds_that_are_too_long_are_cut_and_told(tmp_path: Path) -> None:
-    reader, said = inputs.open_input(SOUND.to_json(), {}), []
+    reader, said = inputs.open_input(AUDIO.to_json(), {}), []
     random = np.random.default_rng(0)
-    most = round(SOUND.longest_s * 8000)
+    most = round(AUDIO.max_seconds * 8000)
     tone = random.integers(-9000, 9000, most + 2000).astype(np.int16)
     (tmp_path / "a.wav").write_bytes(as_wav(tone, 8000))
     held = [tone[:most], tone, str(tmp_path / "a.wav")]
     batch = reader.read(held, observe=lambda progress: said.append(progress.note))
     assert batch["length"].tolist() == [most] * 3
     assert (batch["samples"] == tone[:most]).all()
-    lasts = f"{SOUND.longest_s + 0.25:.1f}"
-    note = f"the sound lasts {lasts} s, and the model hears {SOUND.longest_s:g} s: the last 0."
+    lasts = f"{AUDIO.max_seconds + 0.25:.1f}"
+    note = (
+        f"the recording lasts {lasts} s, and the model hears {AUDIO.max_seconds:g} s: the last 0."
+    )
     assert len(said) == 2
     assert said[0].startswith(f"input 2: {note}")
     assert said[1].startswith(f"{tmp_path / 'a.wav'}: {note}")
@@ -347,9 +349,9 @@ def test_arrays_must_agree_on_free_sizes() -> None:
     }
     reader = inputs.open_input(value, {})
     good = {"ids": np.zeros((2, 5), np.int64), "mask": np.ones((2, 5), bool)}
-    assert len(reader.take_apart(good).items) == 2
+    assert len(reader.split_inputs(good).items) == 2
     one = {name: array[0] for name, array in good.items()}
-    assert reader.take_apart(one).is_one
+    assert reader.split_inputs(one).is_one
     for wrong in (
         good | {"mask": np.ones((2, 4), bool)},
         good | {"mask": np.ones((3, 5), bool)},
@@ -357,7 +359,7 @@ def test_arrays_must_agree_on_free_sizes() -> None:
         good["ids"],
     ):
         with pytest.raises(DataError):
-            reader.take_apart(wrong)
+            reader.split_inputs(wrong)
     with pytest.raises(ModelFileError):
         reader.views(good, 6)
 

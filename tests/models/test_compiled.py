@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from modelwright.models import build
+from modelwright.models.audio_cnn import AudioCnn
 from modelwright.models.rnn import RnnClassifier
-from modelwright.models.sound import SoundClassifier
 from modelwright.models.text_cnn import TextCnn
 from modelwright.recipe.model import SpeednetModel
 
@@ -28,8 +28,8 @@ def speednet():
     return network, (torch.randint(0, 256, (4, 16, 16, 3), dtype=torch.uint8),)
 
 
-def sound():
-    network = SoundClassifier(3, sampling_rate=8000, mels=16, widths=(4, 8), dropout=0.0)
+def audio():
+    network = AudioCnn(3, sampling_rate=8000, n_mels=16, widths=(4, 8), dropout=0.0)
     samples = torch.randint(-9000, 9000, (3, 4000), dtype=torch.int16)
     return network, (samples, torch.tensor([4000, 3000, 1000]))
 
@@ -47,7 +47,7 @@ def rnn():
     "made",
     [
         speednet,
-        *(pytest.param(item, marks=pytest.mark.slow) for item in (sound, text_cnn, rnn)),
+        *(pytest.param(item, marks=pytest.mark.slow) for item in (audio, text_cnn, rnn)),
     ],
 )
 @pytest.mark.filterwarnings("ignore")

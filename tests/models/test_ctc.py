@@ -9,11 +9,11 @@ import torch
 from modelwright import modelfile
 from modelwright.errors import ModelFileError
 from modelwright.models.candidate import Candidate
-from modelwright.models.ctc import ConvCtc, Hearing, RnnCtc
+from modelwright.models.ctc import ConvCtc, FrontendConfig, RnnCtc
 from modelwright.models.logmel import fit_normalisation
 from modelwright.tasks import ctc
 from modelwright.training.objectives.ctc import Ctc
-from modelwright.transforms.sound import SoundInput
+from modelwright.transforms.audio import AudioInput
 
 RATE = 8000
 LETTERS = ("a", "b")
@@ -21,21 +21,21 @@ FAMILIES = ["conv", "lstm", "gru"]
 PITCHES = {"a": 500.0, "b": 1500.0}
 
 
-def built(family, *, stride=2, perturb=True, mask_time=2, mask_bands=2, dropout=0.1):
+def built(family, *, stride=2, waveform=True, time_masks=2, freq_masks=2, dropout=0.1):
     """Return a small network for two letters."""
     torch.manual_seed(0)
-    hearing = Hearing(
+    config = FrontendConfig(
         sampling_rate=RATE,
-        mels=16,
+        n_mels=16,
         channels=4,
         stride=stride,
-        mask_time=mask_time,
-        mask_bands=mask_bands,
-        perturb=perturb,
+        time_masks=time_masks,
+        freq_masks=freq_masks,
+        waveform=waveform,
     )
     if family == "conv":
-        return ConvCtc(3, hearing, width=32, layers=2, kernel=5, dropout=dropout)
-    return RnnCtc(3, hearing, cell=family, hidden=8, layers=2, bidirectional=True, dropout=dropout)
+        return ConvCtc(3, config, width=32, layers=2, kernel=5, dropout=dropout)
+    return RnnCtc(3, config, cell=family, hidden=8, layers=2, bidirectional=True, dropout=dropout)
 
 
 def noise(*lengths):
@@ -68,15 +68,15 @@ def test_padding_and_neighbours_change_nothing(family, stride, length):
         alone, own = network(samples[:1, :length], lengths[:1])
         more, _ = network(torch.nn.functional.pad(samples, (0, 700)), lengths)
     count = int(own)
-    assert steps[0] == count == network.ear.steps(lengths)[0]
-    assert steps.tolist() == network.ear.steps(lengths).tolist()
+    assert steps[0] == count == network.frontend.steps(lengths)[0]
+    assert steps.tolist() == network.frontend.steps(lengths).tolist()
     assert together.shape[1] >= steps.max()
     torch.testing.assert_close(together[0, :count], alone[0, :count], atol=1e-5, rtol=0)
     torch.testing.assert_close(more[:, : together.shape[1]], together, atol=1e-5, rtol=0)
 
 
 def test_a_neighbour_changes_nothing_in_training_either():
-    network = built("conv", perturb=False, mask_time=0, mask_bands=0, dropout=0.0).train()
+    network = built("conv", waveform=False, time_masks=0, freq_masks=0, dropout=0.0).train()
     samples, lengths = noise(1999, 5000)
     together, _ = network(samples, lengths)
     alone, steps = network(samples[:1, :1999], lengths[:1])
@@ -86,14 +86,14 @@ def test_a_neighbour_changes_nothing_in_training_either():
 
 def test_steps_are_as_many_as_the_stride_says():
     length = torch.tensor([1, 200, 280, 360, 8000])
-    assert built("conv", stride=1).ear.steps(length).tolist() == [1, 1, 2, 3, 98]
-    assert built("conv", stride=2).ear.steps(length).tolist() == [1, 1, 1, 2, 49]
-    assert built("conv", stride=4).ear.steps(length).tolist() == [1, 1, 1, 1, 25]
+    assert built("conv", stride=1).frontend.steps(length).tolist() == [1, 1, 2, 3, 98]
+    assert built("conv", stride=2).frontend.steps(length).tolist() == [1, 1, 1, 2, 49]
+    assert built("conv", stride=4).frontend.steps(length).tolist() == [1, 1, 1, 1, 25]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_are_those_of_small_differences(family):
-    network = built(family, perturb=False, dropout=0.0).double().eval()
+    network = built(family, waveform=False, dropout=0.0).double().eval()
     samples, lengths = noise(900, 500)
     targets = (torch.tensor([[1, 2], [2, 0]]), torch.tensor([2, 1]))
     for name in ("head.weight", "ear.convs.1.weight"):
@@ -119,7 +119,7 @@ def test_the_file_answers_as_the_network(family, tmp_path):
     candidate = Candidate(
         network,
         "speech-recognition",
-        SoundInput(RATE, 2.0),
+        AudioInput(RATE, 2.0),
         LETTERS,
         {"name": "none"},
         output_kind="frames",
@@ -143,7 +143,7 @@ def test_letters_are_not_averaged_over_speeds(tmp_path):
     candidate = Candidate(
         built(FAMILIES[0]),
         "speech-recognition",
-        SoundInput(RATE, 2.0),
+        AudioInput(RATE, 2.0),
         LETTERS,
         {"name": "none"},
         output_kind="frames",
@@ -156,16 +156,16 @@ def test_letters_are_not_averaged_over_speeds(tmp_path):
 @pytest.mark.parametrize("family", ["conv", pytest.param("lstm", marks=pytest.mark.slow), "gru"])
 def test_it_learns_a_few_sounds_by_heart(family):
     texts = ["a", "b", "ab", "ba", "aab", "bba"]
-    sounds = [torch.from_numpy(spelled(text)) for text in texts]
-    lengths = torch.tensor([len(sound) for sound in sounds])
-    samples = torch.nn.utils.rnn.pad_sequence(sounds, batch_first=True)
+    recordings = [torch.from_numpy(spelled(text)) for text in texts]
+    lengths = torch.tensor([len(audio) for audio in recordings])
+    samples = torch.nn.utils.rnn.pad_sequence(recordings, batch_first=True)
     rows = [torch.tensor([LETTERS.index(letter) + 1 for letter in text]) for text in texts]
     targets = (
         torch.nn.utils.rnn.pad_sequence(rows, batch_first=True),
         torch.tensor([len(row) for row in rows]),
     )
-    network = built(family, perturb=False, mask_time=0, mask_bands=0, dropout=0.0)
-    fit_normalisation(network.ear.logmel, [(samples, lengths)])
+    network = built(family, waveform=False, time_masks=0, freq_masks=0, dropout=0.0)
+    fit_normalisation(network.frontend.logmel, [(samples, lengths)])
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(500):
         losses, weights = Ctc()(network(samples, lengths), targets)

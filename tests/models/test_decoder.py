@@ -38,7 +38,7 @@ def built(*, tied=True, kv_heads=2, dropout=0.0, seed=0, **sizes):
         "layers": 2,
         "heads": 4,
         "hidden": 24,
-        "longest": 64,
+        "max_length": 64,
         "rope_base": 500.0,
     }
     options |= sizes
@@ -134,7 +134,7 @@ def test_bf16_is_near_fp32(network):
 def test_a_fresh_network_knows_nothing():
     torch.manual_seed(0)
     network = Decoder(
-        V, width=64, layers=4, heads=4, kv_heads=2, hidden=128, longest=64, tied=False
+        V, width=64, layers=4, heads=4, kv_heads=2, hidden=128, max_length=64, tied=False
     )
     logits = network(drawn(8, 16))
     loss = F.cross_entropy(logits.flatten(0, 1), drawn(8, 16, seed=1).flatten())
@@ -143,7 +143,9 @@ def test_a_fresh_network_knows_nothing():
 
 def test_it_learns_to_repeat():
     torch.manual_seed(0)
-    network = Decoder(V, width=32, layers=2, heads=2, kv_heads=1, hidden=64, longest=16, tied=True)
+    network = Decoder(
+        V, width=32, layers=2, heads=2, kv_heads=1, hidden=64, max_length=16, tied=True
+    )
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
     for step in range(60):
         tokens = drawn(32, 5, seed=step).repeat(1, 2)
@@ -208,7 +210,7 @@ def test_padding_on_the_left_changes_nothing(network):
 def test_generation_is_what_the_whole_text_predicts(network):
     prompts = [[5, 6, 7, 8, 9], [10, 11]]
     tokens, padding = left_padded(prompts)
-    spec = GenerateSpec(longest=6, temperature=0, stop_ids=())
+    spec = GenerateSpec(max_new_tokens=6, temperature=0, stop_ids=())
     stepper = DecoderStepper(network)
     found = collect(generate(stepper, {"padding": padding}, tokens, spec=spec), 2)
     for prompt, text in zip(prompts, found, strict=True):

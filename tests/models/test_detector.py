@@ -9,9 +9,9 @@ import torch
 from modelwright.errors import RecipeError
 from modelwright.models.building import replace_output
 from modelwright.models.detector import PRIOR, Detector, locations
-from modelwright.models.initialising import initialise
 from modelwright.models.network import ImageNetwork
 from modelwright.models.steps import PixelSteps
+from modelwright.models.weight_init import initialise
 from modelwright.recipe.model import ResnetModel
 
 EXPORT = 1e-4

@@ -36,10 +36,10 @@ def run(logmel, *samples):
 
 
 @pytest.mark.parametrize("rate", [8000, 16_000, 22_050, 44_100])
-@pytest.mark.parametrize(("mels", "high_hz"), [(64, None), (40, 3500.0)])
-def test_values_are_librosas(rate, mels, high_hz):
+@pytest.mark.parametrize(("n_mels", "high_hz"), [(64, None), (40, 3500.0)])
+def test_values_are_librosas(rate, n_mels, high_hz):
     librosa = pytest.importorskip("librosa")
-    logmel = LogMel(rate, mels=mels, high_hz=high_hz, floor=1e-10)
+    logmel = LogMel(rate, n_mels=n_mels, high_hz=high_hz, floor=1e-10)
     samples = chirp(rate // 2, rate=rate)
     points = 1 << (logmel.window - 1).bit_length()
     # librosa pads the window to the transform on both sides, and so begins earlier.
@@ -53,7 +53,7 @@ def test_values_are_librosas(rate, mels, high_hz):
         window="hann",
         center=False,
         power=2.0,
-        n_mels=mels,
+        n_mels=n_mels,
         fmin=20.0,
         fmax=high_hz,
         htk=False,
@@ -68,7 +68,7 @@ def test_values_are_librosas(rate, mels, high_hz):
 
 
 def test_values_are_the_frozen_ones():
-    features, frames = run(LogMel(8000, mels=6), chirp(400))
+    features, frames = run(LogMel(8000, n_mels=6), chirp(400))
     assert frames.tolist() == [3]
     np.testing.assert_allclose(features[0, :, :3].T.numpy(), GOLDEN, atol=AGREE)
 
@@ -114,7 +114,7 @@ def test_autocast_has_no_say():
 
 
 def test_short_windows_get_a_longer_transform_so_that_no_band_is_empty():
-    logmel = LogMel(16_000, mels=80, window_s=0.016)
+    logmel = LogMel(16_000, n_mels=80, window_s=0.016)
     assert logmel.window == 256
     assert (logmel.bands.sum(0) > 0).all()
 
@@ -122,7 +122,7 @@ def test_short_windows_get_a_longer_transform_so_that_no_band_is_empty():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"mels": 3000}, "too many"),
+        ({"n_mels": 3000}, "too many"),
         ({"high_hz": 4001.0}, "4001"),
         ({"low_hz": 300.0, "high_hz": 200.0}, "300"),
     ],
@@ -184,7 +184,7 @@ def batch(*sizes):
 
 
 def test_fitted_features_have_mean_zero_and_deviation_one():
-    logmel = LogMel(8000, mels=8)
+    logmel = LogMel(8000, n_mels=8)
     sizes = [(900, 2000, 1500), (700, 3000, 250)]
     fit_normalisation(logmel, [batch(*group) for group in sizes])
     parts = []
@@ -197,7 +197,7 @@ def test_fitted_features_have_mean_zero_and_deviation_one():
 
 
 def test_fitting_does_not_depend_on_batches_or_on_what_was_fitted_before():
-    one, other = LogMel(8000, mels=8), LogMel(8000, mels=8)
+    one, other = LogMel(8000, n_mels=8), LogMel(8000, n_mels=8)
     fit_normalisation(other, [batch(5000)])
     fit_normalisation(one, [batch(900, 2000, 1500)])
     fit_normalisation(other, [batch(900), batch(2000, 1500)])
@@ -206,7 +206,7 @@ def test_fitting_does_not_depend_on_batches_or_on_what_was_fitted_before():
 
 
 def test_silence_is_left_as_it_is_and_nothing_is_refused():
-    logmel = LogMel(8000, mels=8)
+    logmel = LogMel(8000, n_mels=8)
     fit_normalisation(logmel, [(torch.zeros(2, 900, dtype=torch.int16), torch.tensor([900, 800]))])
     assert torch.equal(logmel.std, torch.ones(8))
     with pytest.raises(RequestError, match="single sample"):
@@ -224,7 +224,7 @@ def test_stripes_only_in_training():
 
 def test_stripes_are_as_wide_and_as_many_as_asked_and_differ_between_samples():
     torch.manual_seed(0)
-    augment = SpecAugment(time_masks=1, longest=7, frequency_masks=1, widest=5, most=0.5)
+    augment = SpecAugment(time_masks=1, max_length=7, frequency_masks=1, widest=5, most=0.5)
     frames = torch.tensor([50, 10] * 200)
     out = augment(torch.ones(400, 16, 50), frames)
     rows, columns = (out == 0).all(2), (out == 0).all(1)
@@ -257,12 +257,12 @@ def test_no_masks_change_nothing():
 
 
 def test_relative_features_know_no_level_and_no_silence_behind():
-    logmel, sound = LogMel(8000, mels=8, relative=True), chirp(2400)
-    features, frames = run(logmel, sound)
-    half, _ = run(logmel, (sound // 2).astype(np.int16))
+    logmel, audio = LogMel(8000, n_mels=8, normalize=True), chirp(2400)
+    features, frames = run(logmel, audio)
+    half, _ = run(logmel, (audio // 2).astype(np.int16))
     size = int(frames)
     torch.testing.assert_close(half[0, :, :size], features[0, :, :size], atol=0.02, rtol=0)
-    longer, counts = run(logmel, np.concatenate([sound, np.zeros(1600, np.int16)]))
+    longer, counts = run(logmel, np.concatenate([audio, np.zeros(1600, np.int16)]))
     assert int(counts) > size
     # The frames at the seam join the mean, which moves each band as a whole, and by little.
     moved = longer[0, :, : size - 2] - features[0, :, : size - 2]
@@ -271,7 +271,7 @@ def test_relative_features_know_no_level_and_no_silence_behind():
 
 
 def test_relative_features_need_no_neighbours():
-    logmel, short, long = LogMel(8000, relative=True), chirp(1234), chirp(4000, seed=1)
+    logmel, short, long = LogMel(8000, normalize=True), chirp(1234), chirp(4000, seed=1)
     alone, frames = run(logmel, short)
     both, _ = run(logmel, long, short)
     size = int(frames)
@@ -280,27 +280,31 @@ def test_relative_features_need_no_neighbours():
 
 
 def test_relative_features_of_silence_are_finite():
-    features, _ = run(LogMel(8000, relative=True), np.zeros(800, np.int16))
+    features, _ = run(LogMel(8000, normalize=True), np.zeros(800, np.int16))
     assert not features.any()
 
 
 def test_features_beside_the_peak_know_no_level_and_keep_the_means():
-    logmel, plain, sound = LogMel(8000, mels=8, relative="level"), LogMel(8000, mels=8), chirp(2400)
-    features, frames = run(logmel, sound)
+    logmel, plain, audio = (
+        LogMel(8000, n_mels=8, normalize="level"),
+        LogMel(8000, n_mels=8),
+        chirp(2400),
+    )
+    features, frames = run(logmel, audio)
     size = int(frames)
-    half, _ = run(logmel, (sound // 2).astype(np.int16))
+    half, _ = run(logmel, (audio // 2).astype(np.int16))
     torch.testing.assert_close(half[0, :, :size], features[0, :, :size], atol=0.02, rtol=0)
-    found, _ = run(plain, sound)
+    found, _ = run(plain, audio)
     shifted = (found - found[0, :, :size].max())[0, :, :size].clamp(min=-RANGE)
     torch.testing.assert_close(features[0, :, :size], shifted, atol=1e-5, rtol=0)
-    longer, _ = run(logmel, sound, chirp(4000, seed=1))
+    longer, _ = run(logmel, audio, chirp(4000, seed=1))
     torch.testing.assert_close(longer[0, :, :size], features[0, :, :size], atol=1e-5, rtol=0)
     silence, frames = run(logmel, np.zeros(800, np.int16))
     assert not silence[0, :, : int(frames)].any()
 
 
 def test_a_band_that_hardly_changes_is_not_magnified():
-    logmel = LogMel(8000, mels=1)
+    logmel = LogMel(8000, n_mels=1)
     loudness = 1 + 0.02 * np.sin(np.arange(8000) / 900)
     tone = (9000 * loudness * np.sin(0.9 * np.arange(8000))).astype(np.int16)
     features, frames = run(logmel, tone)

@@ -19,13 +19,15 @@ SAME = 1e-5
 def classifier():
     torch.manual_seed(0)
     return TransformerClassifier(
-        20, 3, width=16, layers=2, heads=2, longest=8, dropout=0.0
+        20, 3, width=16, layers=2, heads=2, max_length=8, dropout=0.0
     ).eval(), (torch.randint(1, 20, (4, 6)), torch.tensor([6, 2, 5, 1]))
 
 
 def decoder():
     torch.manual_seed(0)
-    network = Decoder(20, width=16, layers=2, heads=2, kv_heads=1, hidden=32, longest=8, tied=False)
+    network = Decoder(
+        20, width=16, layers=2, heads=2, kv_heads=1, hidden=32, max_length=8, tied=False
+    )
     return network.eval(), (torch.randint(0, 20, (4, 6)),)
 
 

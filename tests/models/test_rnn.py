@@ -270,11 +270,11 @@ def test_exported_as_the_operator_with_the_weights_under_their_names(cell, pooli
             f"recurrent.layers.{at}.{name}" for name in ("input_weight", "state_weight", "bias")
         ]
         assert node.input[4]
-    for samples, longest in ((1, 1), (1, 6), (4, 9)):
-        length = torch.randint(1, longest + 1, (samples,))
-        length[0] = longest
-        is_real = torch.arange(longest) < length[:, None]
-        tokens = torch.randint(1, 12, (samples, longest)) * is_real
+    for samples, max_length in ((1, 1), (1, 6), (4, 9)):
+        length = torch.randint(1, max_length + 1, (samples,))
+        length[0] = max_length
+        is_real = torch.arange(max_length) < length[:, None]
+        tokens = torch.randint(1, 12, (samples, max_length)) * is_real
         (found,) = ran(model, tokens=tokens, length=length)
         with torch.no_grad():
             expected = network(tokens, length).numpy()

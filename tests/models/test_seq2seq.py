@@ -253,8 +253,8 @@ def test_stepping_is_reading_the_whole(network):
 def test_beam_search_and_sampling_do_not_depend_on_the_batch(network):
     source, length = (item.numpy() for item in sources())
     stepper = Seq2SeqStepper(network)
-    beam = BeamSpec(beams=3, longest=7, length_penalty=0.6)
-    sampling = GenerateSpec(longest=7, top_k=5, seed=3)
+    beam = BeamSpec(beams=3, max_length=7, length_penalty=0.6)
+    sampling = GenerateSpec(max_new_tokens=7, top_k=5, seed=3)
 
     def both(rows, width):
         inputs = {"source": source[rows, :width], "source_length": length[rows]}
@@ -274,7 +274,7 @@ def test_beam_search_scores_are_the_networks(network):
     source, length = sources()
     inputs = {"source": source.numpy(), "source_length": length.numpy()}
     found = beam_search(
-        Seq2SeqStepper(network), inputs, np.full((3, 1), BOS), spec=BeamSpec(beams=4, longest=5)
+        Seq2SeqStepper(network), inputs, np.full((3, 1), BOS), spec=BeamSpec(beams=4, max_length=5)
     )
     for row, item in enumerate(found):
         ids = [*item.ids, 3] if len(item.ids) < 5 else list(item.ids)

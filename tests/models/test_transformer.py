@@ -27,7 +27,7 @@ LENGTH = torch.tensor([5, 2, 1])
 
 def built(**settings):
     torch.manual_seed(0)
-    options = {"width": 8, "layers": 2, "heads": 2, "longest": 12, "dropout": 0.0, **settings}
+    options = {"width": 8, "layers": 2, "heads": 2, "max_length": 12, "dropout": 0.0, **settings}
     return TransformerClassifier(12, 3, **options)
 
 

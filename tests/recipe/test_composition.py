@@ -17,7 +17,7 @@ def data(text):
     return f"version: 1\ndata: {{{text}}}\n"
 
 
-LINES = "version: 1\ntask: text-classification\ndata: {source: lines, path: x}\n"
+LINES = "version: 1\ntask: text-classification\ndata: {source: labelled_lines, path: x}\n"
 TABLE = "version: 1\ndata: {source: table, path: x}\n"
 SETS = (
     "version: 1\ntask: text-classification\n"
@@ -43,14 +43,18 @@ CAUGHT = [
     (DIGITS + "train: {tokens: 4096}", 3, "images are all of one size"),
     (LINES + "train: {tokens: 4096, optimizer: {name: gd}}", 4, "has no effect"),
     (DIGITS + "task: text-classification", 2, "`digits` holds images, and"),
-    (LINES.replace("text", "audio"), 3, "`lines` holds texts, and"),
+    (LINES.replace("text", "audio"), 3, "`labelled_lines` holds texts, and"),
     (DIGITS + "model: {name: rnn}", 3, "`rnn` takes texts, and"),
-    (LINES + "model: {name: sound-cnn}", 4, "`sound-cnn` takes sounds, and"),
-    (DIGITS + "text: {longest: 9}", 3, "the section `text` has no effect"),
+    (LINES + "model: {name: audio-cnn}", 4, "`audio-cnn` takes recordings, and"),
+    (DIGITS + "text: {max_length: 9}", 3, "the section `text` has no effect"),
     (LINES + "augment: {flip: random}", 4, "the section `augment` has no effect"),
     (LINES + "evaluate: {views: flip}", 4, "`evaluate.views: flip` is for images, and this"),
-    (LINES + "evaluate: {views: speeds}", 4, "`evaluate.views: speeds` is for sounds, and this"),
-    (DIGITS + "evaluate: {views: speeds}", 3, "is for sounds, and this task takes images"),
+    (
+        LINES + "evaluate: {views: speeds}",
+        4,
+        "`evaluate.views: speeds` is for recordings, and this",
+    ),
+    (DIGITS + "evaluate: {views: speeds}", 3, "is for recordings, and this task takes images"),
     (
         "version: 1\ntask: speech-recognition\ndata: {source: table, path: x}\n"
         "evaluate: {views: speeds}",
@@ -96,7 +100,11 @@ CAUGHT = [
     (LINES + "model: 'timm:resnet18'", 4, "`timm` takes images, and"),
     (BOXES + "model: {name: timm, model: resnet18}", 4, "`model: timm` answers with labels"),
     (DIGITS + "task: regression", 2, "`data.source: digits` holds no numbers"),
-    (LINES.replace("text-classification", "translation"), 3, "`data.source: lines` holds no texts"),
+    (
+        LINES.replace("text-classification", "translation"),
+        3,
+        "`data.source: labelled_lines` holds no texts",
+    ),
     (
         "version: 1\ntask: language-modeling\ndata: {source: documents, path: x}\n"
         "model: {name: bow}",
@@ -109,9 +117,9 @@ CAUGHT = [
         "`task: translation` has none",
     ),
     (
-        TABLE + "task: speech-recognition\nmodel: {name: sound-cnn}",
+        TABLE + "task: speech-recognition\nmodel: {name: audio-cnn}",
         4,
-        "`model: sound-cnn` answers with labels, and the task asks for letters",
+        "`model: audio-cnn` answers with labels, and the task asks for letters",
     ),
     (
         TABLE + "task: audio-classification\nmodel: {name: rnn-ctc}",
@@ -123,7 +131,7 @@ CAUGHT = [
         5,
         "compares labels and tokens and texts, and the task predicts letters",
     ),
-    (DIGITS + "evaluate: {letter_model: {}}", 3, "this task spells nothing"),
+    (DIGITS + "evaluate: {language_model: {}}", 3, "this task spells nothing"),
     (
         TABLE + "task: speech-recognition\ntargets: {accuracy: '>= 0.9'}",
         4,
@@ -172,7 +180,7 @@ CAUGHT = [
         "compares label sets, and the task predicts labels",
     ),
     (SETS + "augment: {mixup: 0.2}", 7, "the section `augment` has no effect"),
-    (SETS + "model: {name: rnn-ctc}", 7, "takes sounds"),
+    (SETS + "model: {name: rnn-ctc}", 7, "takes recordings"),
     (TABLE.replace("}", ", numbers: [a]}"), 2, "`data.numbers` is for `task: regression`"),
     (TABLE + "task: regression\ntrain: {loss: {name: cross-entropy}}", 4, "compares labels"),
     (
@@ -216,9 +224,9 @@ CAUGHT = [
         "block 2 of 2 pools away the last of 8 pixels",
     ),
     (
-        CIFAR + "transforms: {normalise: half}\nmodel: {init: other.mw}",
+        CIFAR + "transforms: {normalize: half}\nmodel: {init: other.mw}",
         3,
-        "`transforms.normalise: half` has no effect",
+        "`transforms.normalize: half` has no effect",
     ),
     (
         CIFAR + "model: {name: mlp}\ntrain: {resolution: [{until: 0.5, size: 16}]}",
@@ -293,10 +301,10 @@ CAUGHT = [
         "the target `latency_p95_ms` needs what `evaluate.latency: false` leaves out",
     ),
     (
-        data("source: lines, path: t.txt")
-        + "task: text-classification\ntext: {longest: 9}\nmodel: {init: a.mw}",
+        data("source: labelled_lines, path: t.txt")
+        + "task: text-classification\ntext: {max_length: 9}\nmodel: {init: a.mw}",
         None,
-        "`text.longest` has no effect beside `model.init`",
+        "`text.max_length` has no effect beside `model.init`",
     ),
     (
         DIGITS + "targets: {recall_at_threshold: '>= 0.9'}",
@@ -375,7 +383,7 @@ def test_every_rule_is_tested():
         DIGITS + "transforms: {size: 16}\nmodel: {name: speednet}",
         CIFAR + "model: {name: timm, model: vit_tiny_patch16_224, weights: x, adapters: {}}",
         DIGITS + "augment: {colour: {brightness: 0.2}, translate: 1}",
-        BOXES + "augment: {flip: random, overturn: true, translate: 4, crop: {}}",
+        BOXES + "augment: {flip: random, vertical_flip: true, translate: 4, crop: {}}",
         BOXES + "model: {name: detector}\ntrain: {loss: {name: detection}}",
     ],
 )

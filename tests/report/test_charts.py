@@ -19,7 +19,7 @@ from modelwright.report.charts import (
     ticks,
     whole_ticks,
 )
-from tests.report.stories import ATTACKS, history
+from tests.report.sample_data import ATTACKS, history
 
 NUMBERS = st.floats(-1e9, 1e9, allow_nan=False)
 

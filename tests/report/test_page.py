@@ -22,7 +22,7 @@ from modelwright.report import Finding, write_report
 from modelwright.report.headline import headline_sentences
 from modelwright.report.page import page
 from modelwright.report.pictures import BOXED_SIDE, MISTAKE_SIDE, are_coarse, picture, with_boxes
-from tests.report.stories import ATTACKS, baselines, history, label_set_story, story
+from tests.report.sample_data import ATTACKS, baselines, data, history, label_set_story
 
 SECTIONS = [
     "targets",
@@ -91,7 +91,7 @@ def attacked() -> str:
     """Return a page with an attack in every text that comes from outside."""
     bad = ATTACKS[1]
     return page(
-        story(
+        data(
             ATTACKS,
             count=240,
             sure=1.0,
@@ -148,11 +148,11 @@ def test_labels_stand_as_they_are(attacked: str) -> None:
 
 
 def test_a_script_in_the_recipe_is_only_read() -> None:
-    assert "# </script><script>alert(1)</script>" in section(page(story()), "made")
+    assert "# </script><script>alert(1)</script>" in section(page(data()), "made")
 
 
 def test_every_link_leads_to_a_section() -> None:
-    found = read(page(story()))
+    found = read(page(data()))
     targets = {attrs["id"] for attrs in found.of("h2")}
     assert {str(attrs["href"])[1:] for attrs in found.of("a")} <= targets
 
@@ -172,7 +172,7 @@ FIGURES = (
 
 @pytest.mark.parametrize("metric", FIGURES)
 def test_every_overall_figure_is_the_ledgers(metric: str) -> None:
-    told = story()
+    told = data()
     share = metric not in ("log_loss", "calibration_error")
     want = "12.3 % 10.1–14.5 %" if share else "0.123 0.101–0.145"
     assert want not in section(page(told), "figures")
@@ -194,7 +194,7 @@ def test_every_overall_figure_is_the_ledgers(metric: str) -> None:
     ],
 )
 def test_every_size_and_time_is_the_ledgers(metric: str, want: str) -> None:
-    told = story()
+    told = data()
     assert want not in section(page(told), "speed")
     other = changed(told, metric, value=123.0, low=101.0, high=145.0)
     assert want in section(page(other), "speed")
@@ -202,7 +202,7 @@ def test_every_size_and_time_is_the_ledgers(metric: str, want: str) -> None:
 
 @pytest.mark.parametrize("metric", ["precision", "recall", "f1"])
 def test_every_figure_of_a_class_is_the_ledgers(metric: str) -> None:
-    told = story()
+    told = data()
     other = changed(told, metric, slice="label=dog", value=0.123, low=0.101, high=0.145)
     assert "12.3 % 10.1–14.5 %" not in section(page(told), "classes")
     shown = section(page(other), "classes")
@@ -210,7 +210,7 @@ def test_every_figure_of_a_class_is_the_ledgers(metric: str) -> None:
 
 
 def test_every_baseline_is_the_ledgers() -> None:
-    told = story()
+    told = data()
     for name in ("majority", "centroid", "hog"):
         other = changed(
             told, "accuracy", subject=f"baseline:{name}", value=0.123, low=0.101, high=0.145
@@ -219,14 +219,14 @@ def test_every_baseline_is_the_ledgers() -> None:
 
 
 def test_the_headline_is_the_ledgers() -> None:
-    told = changed(story(), "accuracy", value=0.123, low=0.101, high=0.145)
+    told = changed(data(), "accuracy", value=0.123, low=0.101, high=0.145)
     assert "names 12.3 % right; for other images of the same kind, expect 10.1 % to 14.5 %." in (
         plain(page(told))
     )
 
 
 def test_what_the_ledger_lacks_is_not_shown() -> None:
-    bare = replace(story(), ledger=Ledger())
+    bare = replace(data(), ledger=Ledger())
     text = page(bare)
     assert headline_sentences(bare) == []
     assert "%" not in section(text, "figures").replace("95 %", "")
@@ -234,7 +234,7 @@ def test_what_the_ledger_lacks_is_not_shown() -> None:
 
 
 def test_a_later_versions_figures_do_no_harm() -> None:
-    told = story()
+    told = data()
     odd = Evidence(metric="new_figure", value=1.0, low=1.0, high=1.0, n=1, method="m")
     assert page(replace(told, ledger=Ledger([*told.ledger, odd]))) == page(told)
 
@@ -243,7 +243,7 @@ def test_a_later_versions_figures_do_no_harm() -> None:
 
 
 def test_missed_targets_stand_plainly_in_the_headline() -> None:
-    told = story(
+    told = data(
         targets={"accuracy": ">= 0.999", "size_bytes": "<= 2_000_000", "latency_p95_ms": "<= 0.1"}
     )
     accuracy = told.ledger.find("accuracy")
@@ -275,11 +275,11 @@ def test_missed_targets_stand_plainly_in_the_headline() -> None:
     ],
 )
 def test_what_became_of_the_targets_in_a_sentence(targets: dict[str, str], said: str) -> None:
-    assert said in plain(page(story(targets=targets)))
+    assert said in plain(page(data(targets=targets)))
 
 
 def test_a_target_that_was_not_measured_says_so() -> None:
-    told = story()
+    told = data()
     without = Ledger(row for row in told.ledger if not row.metric.startswith("latency"))
     verdicts = judge({"latency_p95_ms": "<= 5"}, without, hardware="here")
     shown = plain(page(replace(told, ledger=without, verdicts=verdicts)))
@@ -288,12 +288,12 @@ def test_a_target_that_was_not_measured_says_so() -> None:
 
 
 def test_a_doubt_is_told_in_the_readers_units() -> None:
-    shown = section(page(story(targets={"latency_p95_ms": "<= 0.4"})), "targets")
+    shown = section(page(data(targets={"latency_p95_ms": "<= 0.4"})), "targets")
     assert "met, not proven it could be 0.444 ms" in shown
 
 
 def test_no_targets_and_no_mistakes_are_said() -> None:
-    text = page(story(sure=50.0))
+    text = page(data(sure=50.0))
     assert "sets no targets" in section(text, "targets")
     assert "made no mistake" in section(text, "mistakes")
     assert "Nothing was taken for anything else" in section(text, "confusion")
@@ -301,7 +301,7 @@ def test_no_targets_and_no_mistakes_are_said() -> None:
 
 
 def test_without_a_test_split_it_says_so() -> None:
-    text = page(story(split="validation", compared=False))
+    text = page(data(split="validation", compared=False))
     shown = plain(text)
     assert "validation images that it had not learned from" in shown
     assert "There is no test split" in shown
@@ -318,24 +318,24 @@ def test_without_a_test_split_it_says_so() -> None:
     ],
 )
 def test_the_comparison_with_simple_methods_is_the_paired_one(by: float, words: str) -> None:
-    told = story(compared=False)
+    told = data(compared=False)
     ledger = Ledger([*told.ledger, *baselines(120, by=by)])
     assert words in plain(page(replace(told, ledger=ledger)))
     assert words not in plain(page(told))
 
 
 def test_no_baseline_is_said() -> None:
-    assert "No simpler method was measured" in section(page(story(compared=False)), "worth")
+    assert "No simpler method was measured" in section(page(data(compared=False)), "worth")
 
 
 def test_the_paired_difference_decides_and_not_the_two_intervals() -> None:
-    told = changed(story(), DIFFERENCE, subject="baseline:hog", value=0.01, low=0.005, high=0.015)
+    told = changed(data(), DIFFERENCE, subject="baseline:hog", value=0.01, low=0.005, high=0.015)
     far = changed(told, "accuracy", subject="baseline:hog", value=0.9, low=0.85, high=0.95)
     assert "beats the strongest simple method" in plain(page(far))
 
 
 def test_near_duplicates_left_out_are_told() -> None:
-    told = story()
+    told = data()
     whole = told.ledger.find("accuracy")
     assert whole is not None
     part = replace(whole, slice=WITHOUT_NEAR, n=whole.n - 5, value=0.5)
@@ -346,7 +346,7 @@ def test_near_duplicates_left_out_are_told() -> None:
 
 
 def test_near_duplicates_of_boxes_are_told_too() -> None:
-    told = story()
+    told = data()
     whole = told.ledger.find("accuracy")
     assert whole is not None
     boxes = [
@@ -361,25 +361,25 @@ def test_near_duplicates_of_boxes_are_told_too() -> None:
 
 
 def test_a_test_set_that_was_opened_often_is_no_longer_one() -> None:
-    assert "opened 20 times" in plain(page(story(openings=20)))
-    first = story(openings=1)
+    assert "opened 20 times" in plain(page(data(test_accesses=20)))
+    first = data(test_accesses=1)
     assert "opened" not in " ".join(sentence.text for sentence in headline_sentences(first))
     assert "opened 1 time on this machine" in section(page(first), "data")
 
 
 def test_notes_do_not_say_again_what_the_audit_found() -> None:
     finding = Finding(kind="near", severity="warning", message="2 pairs look alike", fix="Look")
-    told = story(findings=[finding], notes=["Data: 2 pairs look alike", "Training 5 steps"])
+    told = data(findings=[finding], notes=["Data: 2 pairs look alike", "Training 5 steps"])
     shown = plain(page(told))
     assert shown.count("2 pairs look alike") == 1
     assert "Training 5 steps" in shown
 
 
 def test_all_sections_stand_in_their_order() -> None:
-    ids = [attrs["id"] for attrs in read(page(story())).of("h2")]
+    ids = [attrs["id"] for attrs in read(page(data())).of("h2")]
     assert ids == SECTIONS
     augmented = np.zeros((2, 5, 4, 4, 3), dtype=np.uint8)
-    text = page(story(augmented=augmented))
+    text = page(data(augmented=augmented))
     assert [attrs["id"] for attrs in read(text).of("h2")] == [
         *SECTIONS[:-2],
         "augmented",
@@ -393,7 +393,7 @@ def test_all_sections_stand_in_their_order() -> None:
 
 def test_many_classes_are_folded_and_cut_but_never_hidden_silently() -> None:
     labels = tuple(f"class {number}" for number in range(300))
-    text = page(story(labels, count=600))
+    text = page(data(labels, count=600))
     assert "The next 180 classes" in plain(text)
     assert "The 100 strongest classes are left out here" in plain(text)
     assert "taken for class 1:" not in text
@@ -401,18 +401,18 @@ def test_many_classes_are_folded_and_cut_but_never_hidden_silently() -> None:
 
 def test_more_classes_than_the_ledger_holds_come_from_the_table() -> None:
     labels = tuple(f"class {number}" for number in range(1001))
-    text = page(story(labels, count=1001, sure=1.0))
+    text = page(data(labels, count=1001, sure=1.0))
     assert section(text, "classes").count("%") > 200
 
 
 def test_classes_without_images_show_no_figures() -> None:
-    shown = section(page(story(("cat", "dog", "emu"), count=2, sure=50.0)), "classes")
+    shown = section(page(data(("cat", "dog", "emu"), count=2, sure=50.0)), "classes")
     assert re.search(r"emu 0 – – –", shown)
 
 
 @pytest.mark.parametrize("epochs", [0, 1, 2, 400])
 def test_any_number_of_epochs(epochs: int) -> None:
-    text = page(story(history=history(epochs), chosen=0 if epochs else None))
+    text = page(data(history=history(epochs), chosen=0 if epochs else None))
     assert "nan" not in section(text, "learning")
     if epochs:
         assert f"Shipped is epoch 1 of {epochs}" in section(text, "learning")
@@ -421,7 +421,7 @@ def test_any_number_of_epochs(epochs: int) -> None:
 def test_losses_that_ran_away_are_left_out() -> None:
     records = history(3)
     records[2] = records[2] | {"train_loss": float("nan"), "val_log_loss": float("inf")}
-    text = page(story(history=records, chosen=1))
+    text = page(data(history=records, chosen=1))
     assert not re.search(r'="[^"]*(nan|inf)\b', text)
 
 
@@ -441,13 +441,13 @@ def test_pictures_are_grey_or_coloured_and_never_larger_than_looked_at(channels:
 
 
 def test_reliability_needs_no_answers_in_every_bin() -> None:
-    told = story()
+    told = data()
     table = metrics.reliability(np.array([0.5]), np.array([True]))
     page(replace(told, measurement=replace(told.measurement, reliability=table)))
 
 
 def test_the_longest_label_does_not_hide_others() -> None:
-    text = page(story(("a" * 200, "b"), sure=0.0))
+    text = page(data(("a" * 200, "b"), sure=0.0))
     assert text.count('class="clamp"') >= 4
     assert f'title="{"a" * 200}"' in text
 
@@ -456,7 +456,7 @@ def test_the_longest_label_does_not_hide_others() -> None:
 
 
 def test_light_and_dark_define_the_same_colours_and_all_that_are_used() -> None:
-    text = page(story(augmented=np.zeros((1, 2, 4, 4, 3), dtype=np.uint8)))
+    text = page(data(augmented=np.zeros((1, 2, 4, 4, 3), dtype=np.uint8)))
     light, _, dark = text.partition("prefers-color-scheme: dark")
     dark = dark[: dark.index("} }")]
     names = [set(re.findall(r"(--[a-z0-9-]+):", part)) for part in (light, dark)]
@@ -476,7 +476,7 @@ def _luminance(colour: str) -> float:
 
 def test_text_can_be_read_on_its_ground_in_both() -> None:
     """Contrast of at least 4.5, as WCAG 2 asks for text."""
-    style = page(story()).partition("</style>")[0]
+    style = page(data()).partition("</style>")[0]
     for part in style.partition("@media")[::2]:
         colours = dict(re.findall(r"(--[a-z0-9-]+): (#[0-9a-f]{6})", part.partition("*")[0]))
         for ground in ("--ground", "--card"):
@@ -489,7 +489,7 @@ def test_text_can_be_read_on_its_ground_in_both() -> None:
 
 
 def test_the_file_is_written_aside_and_is_the_page(tmp_path) -> None:
-    told = story()
+    told = data()
     target = tmp_path / "report.html"
     target.write_text("before")
     write_report(target, told)
@@ -500,14 +500,14 @@ def test_the_file_is_written_aside_and_is_the_page(tmp_path) -> None:
 def test_a_report_that_cannot_be_told_leaves_the_one_before(tmp_path) -> None:
     target = tmp_path / "report.html"
     target.write_text("before")
-    told = story()
+    told = data()
     with pytest.raises(ValueError, match="zip"):
         write_report(target, replace(told, mistakes=told.mistakes[:1]))
     assert target.read_text() == "before"
 
 
 def test_bytes_that_are_no_text_can_be_written(tmp_path) -> None:
-    write_report(tmp_path / "report.html", story(name="pets \udcff", notes=["\udcff"]))
+    write_report(tmp_path / "report.html", data(name="pets \udcff", notes=["\udcff"]))
     assert (tmp_path / "report.html").read_text("utf-8").startswith("<!doctype html>")
 
 
@@ -516,13 +516,13 @@ def test_a_folder_that_is_read_only_is_a_clear_error(tmp_path) -> None:
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(ResourceError):
-            write_report(tmp_path / "report.html", story())
+            write_report(tmp_path / "report.html", data())
     finally:
         tmp_path.chmod(0o700)
 
 
 def test_the_same_story_is_the_same_page() -> None:
-    assert page(story()) == page(story())
+    assert page(data()) == page(data())
 
 
 def test_boxes_are_drawn_solid_where_found_and_dashed_where_wanted():
@@ -561,11 +561,11 @@ def test_of_sets_of_labels_each_is_shown_and_none_becomes_a_tag() -> None:
 
 
 def test_classes_that_training_has_none_of_are_told() -> None:
-    told = story(unknown=("<emu>",))
+    told = data(unknown=("<emu>",))
     text = page(told)
     assert "It can't know “<emu>”, as training had none of it" in plain(text)
     assert "tells 3 classes apart" in plain(text)
     assert "<emu> never predicted: not in training" in section(text, "classes")
     assert "&lt;emu&gt; taken for" in text
     assert "<emu>" not in text
-    assert "never predicted" not in page(story())
+    assert "never predicted" not in page(data())

@@ -184,12 +184,12 @@ def test_greedy_text_by_hand():
         if last == END:
             break
         ids.append(last)
-    assert list(written(inputs, GenerateSpec(longest=6, temperature=0))[0].ids) == ids
+    assert list(written(inputs, GenerateSpec(max_new_tokens=6, temperature=0))[0].ids) == ids
 
 
 @pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"top_p": 0.8, "repetition_penalty": 1.3}])
 def test_a_samples_text_does_not_depend_on_the_others(options):
-    inputs, spec = tables(6), GenerateSpec(longest=12, seed=4, **options)
+    inputs, spec = tables(6), GenerateSpec(max_new_tokens=12, seed=4, **options)
     together = written(inputs, spec)
     assert len({text.ids for text in together}) > 1
     for row in range(6):
@@ -205,7 +205,7 @@ def test_same_seed_same_texts_and_another_seed_others():
 
 def test_finished_texts_cost_nothing():
     stepper = Table()
-    pieces = list(generate(stepper, tables(8), begun(8), spec=GenerateSpec(longest=30)))
+    pieces = list(generate(stepper, tables(8), begun(8), spec=GenerateSpec(max_new_tokens=30)))
     ends = {piece.sample for piece in pieces if piece.finish == "end"}
     assert ends
     assert stepper.steps[0] == 8
@@ -214,17 +214,17 @@ def test_finished_texts_cost_nothing():
 
 
 def test_texts_end_as_they_say():
-    for text in written(tables(8), GenerateSpec(longest=5)):
+    for text in written(tables(8), GenerateSpec(max_new_tokens=5)):
         assert END not in text.ids
         assert not set(text.ids) & {0, 1, 2}
-        assert (len(text.ids) == 5) == (text.finish == "longest")
+        assert (len(text.ids) == 5) == (text.finish == "length")
 
 
 def test_an_unlikely_loop_is_broken_by_the_penalty():
     inputs = {"table": np.full((1, V, V), 1.0)}
     inputs["table"][:, :, 5] = 3.0
-    assert written(inputs, GenerateSpec(longest=4, temperature=0))[0].ids == (5, 5, 5, 5)
-    spec = GenerateSpec(longest=4, temperature=0, repetition_penalty=5.0, stop_ids=())
+    assert written(inputs, GenerateSpec(max_new_tokens=4, temperature=0))[0].ids == (5, 5, 5, 5)
+    spec = GenerateSpec(max_new_tokens=4, temperature=0, repetition_penalty=5.0, stop_ids=())
     assert written(inputs, spec)[0].ids == (5, 3, 4, 6)
 
 
@@ -234,7 +234,9 @@ def test_nothing_to_write_is_nothing():
 
 def test_it_streams():
     stepper = Table()
-    stream = generate(stepper, tables(1), begun(1), spec=GenerateSpec(longest=9, temperature=0))
+    stream = generate(
+        stepper, tables(1), begun(1), spec=GenerateSpec(max_new_tokens=9, temperature=0)
+    )
     next(stream)
     assert stepper.steps == [1]
 
@@ -244,7 +246,7 @@ def test_it_streams():
 SCRIPT = "one two STOP three"
 
 
-def spoken(text, *, stop=(), decode=None, longest=99):
+def spoken(text, *, stop=(), decode=None, max_new_tokens=99):
     """Return the pieces of a network that writes a text's characters, then ends."""
     symbols = sorted(set(text))
     ids = [symbols.index(character) + 4 for character in text] + [END]
@@ -261,7 +263,7 @@ def spoken(text, *, stop=(), decode=None, longest=99):
         def reorder(self, state, rows):
             return state[rows]
 
-    spec = GenerateSpec(temperature=0, stop=stop, longest=longest)
+    spec = GenerateSpec(temperature=0, stop=stop, max_new_tokens=max_new_tokens)
     join = decode or (lambda found: "".join(symbols[token - 4] for token in found))
     return list(generate(Script(), {}, begun(1), spec=spec, decode=join))
 
@@ -278,9 +280,9 @@ def test_what_only_began_like_a_stop_string_is_shown_after_all():
     pieces = spoken(SCRIPT, stop=("STOPPED", "threes"))
     assert "".join(piece.text for piece in pieces) == SCRIPT
     assert pieces[-1].finish == "end"
-    cut = spoken(SCRIPT, stop=("STOPPED",), longest=11)
+    cut = spoken(SCRIPT, stop=("STOPPED",), max_new_tokens=11)
     assert "".join(piece.text for piece in cut) == "one two STO"
-    assert cut[-1].finish == "longest"
+    assert cut[-1].finish == "length"
 
 
 def test_a_stop_string_may_end_in_the_middle_of_a_token():
@@ -328,13 +330,13 @@ def test_stop_strings_need_a_tokenizer():
 # -- beam search -------------------------------------------------------------------------------
 
 
-def exhaustive(table, *, longest, alpha):
+def exhaustive(table, *, max_new_tokens, alpha):
     """Return the best text of one sample by looking at all."""
     best, score = (), -math.inf
     letters = [token for token in range(3, V)]
-    for length in range(1, longest + 1):
+    for length in range(1, max_new_tokens + 1):
         for ids in itertools.product(letters, repeat=length):
-            if END in ids[:-1] or (length < longest and ids[-1] != END):
+            if END in ids[:-1] or (length < max_new_tokens and ids[-1] != END):
                 continue
             before, last, total = 0, FIRST, 0.0
             for token in ids:
@@ -351,11 +353,11 @@ def exhaustive(table, *, longest, alpha):
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
 def test_wide_beam_finds_what_looking_at_all_finds(alpha):
     inputs = tables(5, seed=3)
-    spec = BeamSpec(beams=400, longest=4, length_penalty=alpha)
+    spec = BeamSpec(beams=400, max_new_tokens=4, length_penalty=alpha)
     for found, table in zip(
         beam_search(Table(), inputs, begun(5), spec=spec), inputs["table"], strict=True
     ):
-        best, score = exhaustive(table, longest=4, alpha=alpha)
+        best, score = exhaustive(table, max_new_tokens=4, alpha=alpha)
         assert found.ids == best
         assert found.score == pytest.approx(score, rel=1e-5)  # its logits are fp32
 
@@ -364,16 +366,16 @@ def test_wide_beam_finds_what_looking_at_all_finds(alpha):
 @pytest.mark.parametrize("seed", range(5))
 def test_one_beam_is_greedy(alpha, seed):
     inputs = tables(6, seed=seed)
-    spec = BeamSpec(beams=1, longest=8, length_penalty=alpha)
+    spec = BeamSpec(beams=1, max_new_tokens=8, length_penalty=alpha)
     found = beam_search(Table(), inputs, begun(6), spec=spec)
-    greedy = written(inputs, GenerateSpec(longest=8, temperature=0))
+    greedy = written(inputs, GenerateSpec(max_new_tokens=8, temperature=0))
     assert [item.ids for item in found] == [item.ids for item in greedy]
 
 
 @given(st.integers(1, 6), st.sampled_from([0.0, 0.8]), st.integers(0, 5))
 def test_beams_of_a_sample_do_not_depend_on_the_others(beams, alpha, seed):
     inputs = tables(4, seed=seed)
-    spec = BeamSpec(beams=beams, longest=6, length_penalty=alpha)
+    spec = BeamSpec(beams=beams, max_new_tokens=6, length_penalty=alpha)
     together = beam_search(Table(), inputs, begun(4), spec=spec)
     for row, table in enumerate(inputs["table"]):
         assert beam_search(Table(), {"table": table[None]}, begun(1), spec=spec) == [together[row]]
@@ -382,11 +384,11 @@ def test_beams_of_a_sample_do_not_depend_on_the_others(beams, alpha, seed):
 def test_more_beams_find_no_worse_than_greedy_here_and_longer_ones_with_a_penalty():
     inputs = tables(20, seed=9)
     one, four = (
-        beam_search(Table(), inputs, begun(20), spec=BeamSpec(beams=beams, longest=6))
+        beam_search(Table(), inputs, begun(20), spec=BeamSpec(beams=beams, max_new_tokens=6))
         for beams in (1, 4)
     )
     assert sum(item.score for item in four) > sum(item.score for item in one)
-    long = BeamSpec(beams=4, longest=6, length_penalty=2.0)
+    long = BeamSpec(beams=4, max_new_tokens=6, length_penalty=2.0)
     longer = beam_search(Table(), inputs, begun(20), spec=long)
     assert sum(len(item.ids) for item in longer) > sum(len(item.ids) for item in four)
 
@@ -402,7 +404,7 @@ def test_score_is_by_hand():
 @pytest.mark.parametrize(
     "change",
     [
-        {"longest": 0},
+        {"max_new_tokens": 0},
         {"temperature": -0.1},
         {"temperature": math.nan},
         {"top_k": 0},
@@ -420,7 +422,8 @@ def test_figures_out_of_range_are_refused(change):
 
 
 @pytest.mark.parametrize(
-    "change", [{"beams": 0}, {"longest": 0}, {"length_penalty": -1.0}, {"length_penalty": math.nan}]
+    "change",
+    [{"beams": 0}, {"max_new_tokens": 0}, {"length_penalty": -1.0}, {"length_penalty": math.nan}],
 )
 def test_beam_figures_out_of_range_are_refused(change):
     with pytest.raises(RequestError, match=f"`{next(iter(change))}`"):

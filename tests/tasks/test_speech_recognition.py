@@ -15,8 +15,8 @@ LETTERS = (" ", "a", "b")
 
 def frames(*paths):
     """Return sure outputs for paths such as `a-ab`, `-` being the blank, and their steps."""
-    longest = max(map(len, paths))
-    found = np.zeros((len(paths), longest, 4), dtype=np.float32)
+    max_length = max(map(len, paths))
+    found = np.zeros((len(paths), max_length, 4), dtype=np.float32)
     for row, path in enumerate(paths):
         for step, sign in enumerate(path):
             found[row, step, ("-", *LETTERS).index(sign)] = 20.0

@@ -28,7 +28,7 @@ def test_the_moving_average_is_the_hand_worked_one():
         ema.after_step(step, 0.0)
         kept = min(0.5, (1 + step) / (10 + step))
         expected = kept * expected + (1 - kept) * value
-    with ema.shown():
+    with ema.applied():
         assert net.weight.item() == pytest.approx(expected)
     assert net.weight.item() == 4.0
 

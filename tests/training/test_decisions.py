@@ -52,7 +52,7 @@ def test_single_samples_never_pass_in_bf16_unless_asked():
 
 def decoder():
     return Decoder(
-        9, width=8, layers=1, heads=2, kv_heads=2, hidden=8, longest=8, tied=True, dropout=0.0
+        9, width=8, layers=1, heads=2, kv_heads=2, hidden=8, max_length=8, tied=True, dropout=0.0
     )
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from modelwright.data.batches import Batch
+from modelwright.training.distributed import DistributedContext
 from modelwright.training.objectives.classification import CrossEntropy
-from modelwright.training.placement import Placement
 from modelwright.training.rules import WeightedMean, clip
 
 OBJECTIVE = CrossEntropy(class_weights=torch.tensor([1.0, 3.0, 0.5], dtype=torch.float64))
@@ -34,7 +34,7 @@ def gradient(cuts, *, rule=None, size=12):
         OBJECTIVE,
         parts,
         num_parts=len(cuts) + 1,
-        placement=Placement("cpu"),
+        distributed=DistributedContext("cpu"),
     )
     return torch.cat([item.grad.flatten() for item in net.parameters()]), totals
 
@@ -58,7 +58,12 @@ def test_it_is_the_gradient_of_the_weighted_mean():
 def test_an_empty_batch_gives_a_gradient_of_zero():
     net, _, _ = setting()
     totals = WeightedMean().gradients(
-        net, list(net.parameters()), OBJECTIVE, [], num_parts=2, placement=Placement("cpu")
+        net,
+        list(net.parameters()),
+        OBJECTIVE,
+        [],
+        num_parts=2,
+        distributed=DistributedContext("cpu"),
     )
     assert totals.tolist() == [0.0, 0.0]
     assert all(item.grad is not None and not item.grad.any() for item in net.parameters())
@@ -103,7 +108,7 @@ def test_gradcheck_of_the_rule():
         OBJECTIVE,
         [Batch((inputs,), targets)],
         num_parts=1,
-        placement=Placement("cpu"),
+        distributed=DistributedContext("cpu"),
     )
     expected = torch.autograd.grad(loss(net.weight, net.bias), [net.weight, net.bias])
     torch.testing.assert_close([net.weight.grad, net.bias.grad], list(expected))

@@ -36,8 +36,8 @@ TEXTS = [
 ] * 3
 
 
-def trained(kind, *, size=400, lowercase=False, texts=TEXTS, fewest=1):
-    return train_tokenizer(texts, kind=kind, size=size, lowercase=lowercase, fewest=fewest)
+def trained(kind, *, size=400, lowercase=False, texts=TEXTS, min_count=1):
+    return train_tokenizer(texts, kind=kind, size=size, lowercase=lowercase, min_count=min_count)
 
 
 LEARNT = {
@@ -248,14 +248,14 @@ def test_the_size_is_kept_to(kind):
 
 def test_rare_tokens_are_left_out():
     texts = ["often often once", "often"]
-    assert trained("word", texts=texts, fewest=2).size == 5
-    assert trained("character", texts=texts, fewest=3).id("f") is not None
-    assert trained("character", texts=texts, fewest=4).id("f") is None
-    assert trained("bpe", texts=texts, fewest=2).id("once") is None
-    assert trained("bpe", texts=texts, fewest=2).id("often") is not None
-    assert trained("unigram", texts=texts, fewest=2).id("often") is not None
+    assert trained("word", texts=texts, min_count=2).size == 5
+    assert trained("character", texts=texts, min_count=3).id("f") is not None
+    assert trained("character", texts=texts, min_count=4).id("f") is None
+    assert trained("bpe", texts=texts, min_count=2).id("once") is None
+    assert trained("bpe", texts=texts, min_count=2).id("often") is not None
+    assert trained("unigram", texts=texts, min_count=2).id("often") is not None
     with pytest.raises(RequestError, match="0 times"):
-        trained("word", fewest=0)
+        trained("word", min_count=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -294,7 +294,7 @@ def test_expected_counts_and_losses_are_those_of_all_cuts(counts, seed):
     weights = np.array([counts[word] for word in words], dtype=np.float64)
     sizes = [sum(len(word) >= depth for word in words) for depth in range(1, len(words[0]) + 1)]
     letters = sorted(set("".join(words)))
-    found = tokenizing._candidates(words, weights, sizes, letters=letters, fewest=1)
+    found = tokenizing._candidates(words, weights, sizes, letters=letters, min_count=1)
     tokens = tokenizing._spelled(found, words, sizes)
     logs = np.log(np.random.default_rng(seed).dirichlet(np.ones(len(tokens))))
     scores = dict(zip(tokens, logs, strict=True))

@@ -62,7 +62,7 @@ def word_pieces():
         special_tokens=[("[CLS]", 3), ("[SEP]", 2)],
     )
     found.add_special_tokens(["[UNK]", "[PAD]", "[SEP]", "[CLS]"])
-    # As files of published networks have it; it is left to the input's own `longest`.
+    # As files of published networks have it; it is left to the input's own `max_length`.
     found.enable_truncation(16)
     return found
 

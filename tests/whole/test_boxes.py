@@ -24,7 +24,7 @@ version: 1
 task: object-detection
 data: {source: boxes, path: data/shapes, allow_leaks: true}
 transforms: {size: [48, 64], resize: letterbox}
-augment: {flip: random, overturn: true, translate: 2, crop: {scale: [0.8, 1.0]}}
+augment: {flip: random, vertical_flip: true, translate: 2, crop: {scale: [0.8, 1.0]}}
 model: {name: detector, widths: [8, 16], neck: 8}
 train:
   epochs: 15

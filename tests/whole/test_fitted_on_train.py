@@ -22,8 +22,8 @@ from modelwright.data import Prepared
 from modelwright.data.labels import LABELLED
 from modelwright.data.waves import as_wav
 from modelwright.models.candidate import Candidate
-from modelwright.pipeline.asking import Asked
-from modelwright.pipeline.starting import first_candidate
+from modelwright.pipeline.request import RunRequest
+from modelwright.pipeline.starting import initialize_model
 from modelwright.recipe import parse_recipe
 from modelwright.run import Run, silent
 from modelwright.tasks import TASKS, task_of
@@ -40,7 +40,7 @@ def words(number: int, strange: bool) -> str:
     return " ".join(chance.choice(OTHERS if strange else WORDS, 6)) + f" {'q' * strange}{number}"
 
 
-def sound(number: int, strange: bool) -> bytes:
+def audio(number: int, strange: bool) -> bytes:
     chance = np.random.default_rng(number)
     wave = np.sin(np.arange(2400) * chance.uniform(0.1, 1.0)) * (20000 if strange else 500)
     return as_wav((wave + chance.normal(0, 50, 2400)).astype(np.int16), RATE)
@@ -69,16 +69,16 @@ CASES = {
     ),
     "audio-classification": (
         "",
-        {"sound": sound, "label": label},
-        "model: {name: sound-cnn, widths: [4, 8]}\nsound: {mels: 16}\n",
+        {"audio": audio, "label": label},
+        "model: {name: audio-cnn, widths: [4, 8]}\naudio: {n_mels: 16}\n",
     ),
-    "speech-recognition": ("", {"sound": sound, "label": words}, "sound: {mels: 16}\n"),
+    "speech-recognition": ("", {"audio": audio, "label": words}, "sound: {n_mels: 16}\n"),
     "regression": (
         "holds: image",
         {"image": image, "target": lambda at, strange: float(at * (1000 if strange else 1))},
         "model: {name: cnn}\n",
     ),
-    "language-modeling": ("", {"text": words}, "text: {longest: 16}\n"),
+    "language-modeling": ("", {"text": words}, "text: {max_length: 16}\n"),
     "translation": (
         "",
         {"text": words, "label": lambda at, strange: words(at + 1000, strange)},
@@ -136,9 +136,9 @@ def begin(base: Path, case: str, **changes):
     )
     found = prepared(base, section, rest)
     recipe = parse_recipe(f"version: 1\ndata: {{{section}}}\n{rest}", where="recipe.yaml")
-    asked = Asked(recipe, base=base)
+    asked = RunRequest(recipe, base=base)
     context = asked.run_in(base / "run", observe=silent)
-    return found, first_candidate(asked, found, context), asked, context
+    return found, initialize_model(asked, found, context), asked, context
 
 
 def test_every_task_is_here():
@@ -168,7 +168,7 @@ def require_equal(one: nn.Module, other: nn.Module) -> None:
         assert torch.equal(tensor, others[name]), name
 
 
-def trained(found: Prepared, first: Candidate, asked: Asked, context: Run):
+def trained(found: Prepared, first: Candidate, asked: RunRequest, context: Run):
     recipe = asked.recipe
     torch.set_num_threads(1)
     return fit(

@@ -71,8 +71,8 @@ def test_frozen_layers_and_figures_of_normalising_stay(place):
 @pytest.mark.parametrize(
     ("task", "data", "asks"),
     [
-        ("text-classification", "source: lines, path: t.txt", "one label from texts"),
-        ("audio-classification", "source: folder, path: birds", "one label from sounds"),
+        ("text-classification", "source: labelled_lines, path: t.txt", "one label from texts"),
+        ("audio-classification", "source: folder, path: birds", "one label from recordings"),
         ("language-modeling", "source: documents, path: t.txt", "what a text goes on with from"),
         ("object-detection", "source: boxes, path: birds", "boxes from images"),
     ],

@@ -15,9 +15,12 @@ from modelwright.pipeline import new
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a,b\nfoo,x\n", "which column holds images, texts or sounds. Its columns are `a`, `b`."),
+        (
+            "a,b\nfoo,x\n",
+            "which column holds images, texts or recordings. Its columns are `a`, `b`.",
+        ),
         ("review,b\nfoo,x\n", "which column holds what is wanted: labels or numbers."),
-        ("wav,b\na.wav,x\n", "path: t.csv, sound: …, label: …}"),
+        ("wav,b\na.wav,x\n", "path: t.csv, audio: …, label: …}"),
     ],
 )
 def test_columns_that_cannot_be_told_are_asked_for(text, words, tmp_path):

@@ -128,10 +128,10 @@ def words(text: str) -> list[str]:
     return re.findall(r"[\w']+|[?!.]", text.lower())
 
 
-def tokeniser(texts: list[str], *, fewest: int = 2) -> Callable[[list[str]], Any]:
+def tokeniser(texts: list[str], *, min_count: int = 2) -> Callable[[list[str]], Any]:
     """Return the host step of the corpus: from texts to ids `[N, LONGEST]`, padded with 0."""
     counts = Counter(word for text in texts for word in set(words(text)))
-    known = sorted(word for word, count in counts.items() if count >= fewest)
+    known = sorted(word for word, count in counts.items() if count >= min_count)
     places = {word: place + 2 for place, word in enumerate(known)}
 
     def tokenise(given: list[str]) -> Any:

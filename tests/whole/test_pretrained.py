@@ -95,7 +95,7 @@ def test_before_training_it_computes_what_transformers_computes(place):
     from modelwright.models.network import TextFrame
     from modelwright.models.pretrained import PretrainedModel, build_pretrained
     from modelwright.models.pretrained_folders import open_folder, take_weights
-    from modelwright.transforms.foreign import read_foreign
+    from modelwright.transforms.hf_tokenizer import read_foreign
     from modelwright.transforms.text import TextInput
 
     folder = open_folder(place / "tiny")
@@ -105,7 +105,7 @@ def test_before_training_it_computes_what_transformers_computes(place):
         config=folder.config,
         pooling="first",
         dropout=0.1,
-        numbering=None,
+        token_ids=None,
     )
     texts = ["The soup was good", "we hated it, très dull"]
     theirs = PreTrainedTokenizerFast(
@@ -201,9 +201,9 @@ def test_check_and_layers_know_it(place):
 def test_long_texts_are_cut_before_their_last_token_and_counted(place):
     lines = [f"{'soup ' * (20 + n % 9)}{'good' if n % 2 else 'bad'} {n},{n % 2}" for n in range(40)]
     (place / "long.csv").write_text("\n".join(["text,label", *lines]) + "\n")
-    text = RECIPE.replace("meals.csv", "long.csv") + "text: {longest: 24}\n"
+    text = RECIPE.replace("meals.csv", "long.csv") + "text: {max_length: 24}\n"
     result = run(recipe(place, "long", text), out=place / "runs")
-    assert any("are longer than `text.longest` allows" in note for note in result.said)
+    assert any("are longer than `text.max_length` allows" in note for note in result.said)
     reader = modelfile.runtime.open_input(
         modelfile.rebuild(result.model).input.to_json(), modelfile.rebuild(result.model).assets
     )
@@ -342,7 +342,7 @@ def test_weights_that_are_missing_or_of_another_shape(own):
 
 
 def test_texts_longer_than_the_network_takes(own):
-    message = refused(own, RECIPE + "text: {longest: 100}\n")
+    message = refused(own, RECIPE + "text: {max_length: 100}\n")
     assert "reads 24 tokens at most" in message
 
 

@@ -24,7 +24,7 @@ RECIPE = """\
 version: 1
 task: language-modeling
 data: {source: documents, path: corpus, split: {val: 0.2, test: 0.2}}
-text: {longest: 24}
+text: {max_length: 24}
 model: {name: transformers, path: tiny}
 train: {epochs: 6, batch_size: 16, precision: fp32, compile: off,
         optimizer: {name: adamw, lr: 0.005}}
@@ -53,16 +53,16 @@ def started(place, model_type):
     from modelwright.models.network import TextFrame
     from modelwright.models.pretrained import build_pretrained
     from modelwright.models.pretrained_folders import open_folder, take_weights
-    from modelwright.pipeline.asking import ask
     from modelwright.pipeline.pretrained import pretrained_section
+    from modelwright.pipeline.request import ask
 
     if not (place / "tiny").exists():
         decoder(place / "tiny", model_type)
     asked = ask(recipe(place, "started"))
     input, folder = asked.start_input(), open_folder(place / "tiny")
-    section = pretrained_section(asked.recipe.model, folder, input.tokenizer.numbering)
+    section = pretrained_section(asked.recipe.model, folder, input.tokenizer.token_ids)
     size = input.tokenizer.size
-    network = build_pretrained(section, TextFrame(size, input.longest, size)).eval()
+    network = build_pretrained(section, TextFrame(size, input.max_length, size)).eval()
     take_weights(network, folder)
     theirs = AutoModelForCausalLM.from_pretrained(place / "tiny", local_files_only=True).eval()
     return network, theirs, input
@@ -71,13 +71,13 @@ def started(place, model_type):
 @pytest.mark.parametrize("model_type", DECODERS)
 def test_it_computes_what_transformers_does_whole_and_step_by_step(tmp_path, model_type):
     network, theirs, input = started(tmp_path, model_type)
-    numbering = input.tokenizer.numbering
+    token_ids = input.tokenizer.token_ids
     ids = [BEGIN, *input.tokenizer.encode(["the tea was fresh"])[0].tolist()]
     tokens = torch.tensor([ids])
-    kept = [number for number in range(numbering.count) if number not in numbering.second()]
+    kept = [number for number in range(token_ids.count) if number not in token_ids.second()]
     with torch.no_grad():
-        expected = theirs(torch.from_numpy(numbering.theirs())[tokens]).logits
-        expected = expected[..., numbering.theirs()[kept]]
+        expected = theirs(torch.from_numpy(token_ids.theirs())[tokens]).logits
+        expected = expected[..., token_ids.theirs()[kept]]
         found = network(tokens)
         # Padded on the left by two, in two steps.
         padded = torch.cat((torch.zeros(1, 2, dtype=torch.long), tokens), 1)
@@ -89,7 +89,7 @@ def test_it_computes_what_transformers_does_whole_and_step_by_step(tmp_path, mod
     torch.testing.assert_close(first[:, kept], expected[:, 3], rtol=SAME, atol=SAME)
     torch.testing.assert_close(last[:, kept], expected[:, -1], rtol=SAME, atol=SAME)
     assert cache.shape[4] == padded.shape[1]
-    for number in numbering.second():
+    for number in token_ids.second():
         assert found[..., number].max() < found[..., kept].min()
 
 
@@ -112,7 +112,7 @@ def test_it_learns_and_is_measured_and_the_file_writes_like_the_network(written)
     assert 0 < figures["bits_per_byte"] < 5
     model, candidate = modelfile.load(result.model), modelfile.rebuild(result.model)
     ids = [BEGIN, *model.input.tokenizer.encode(["the soup"])[0].tolist()]
-    greedy = GenerateSpec(longest=6, temperature=0)
+    greedy = GenerateSpec(max_new_tokens=6, temperature=0)
     found = [piece.token for piece in model.generate("the soup", greedy) if piece.token is not None]
     for at, token in enumerate(found):
         tokens = np.array([ids + found[:at]], np.int64)
@@ -127,16 +127,16 @@ def test_it_learns_and_is_measured_and_the_file_writes_like_the_network(written)
 def test_a_text_with_all_that_is_written_keeps_to_the_places_there_are(written):
     _, model_type, result = written
     model = modelfile.load(result.model)
-    how = GenerateSpec(longest=60, temperature=1.0, stop_ids=())
+    how = GenerateSpec(max_new_tokens=60, temperature=1.0, stop_ids=())
     pieces = list(model.generate(["the soup was " * 20, "tea"], how))
     lengths = [sum(piece.sample == row for piece in pieces) for row in range(2)]
     if not DECODERS[model_type].get("n_positions") and model_type != "opt":
         assert lengths == [60, 60]
         return
     # What begins the text takes a place, and the last token that is written none.
-    longest = model.input.longest
+    max_length = model.input.max_length
     prompt = len(model.input.tokenizer.encode(["tea"])[0])
-    assert lengths == [32 + 1 - 1 - longest, 32 + 1 - 1 - prompt]
+    assert lengths == [32 + 1 - 1 - max_length, 32 + 1 - 1 - prompt]
 
 
 def test_it_goes_back_to_where_it_came_from(written, tmp_path):
@@ -147,16 +147,16 @@ def test_it_goes_back_to_where_it_came_from(written, tmp_path):
     modelfile.export_llama(result.model, folder)
     theirs = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
     model = modelfile.load(result.model)
-    numbering = model.input.tokenizer.numbering
+    token_ids = model.input.tokenizer.token_ids
     ids = np.array([[BEGIN, *model.input.tokenizer.encode(["the tea was cold"])[0].tolist()]])
-    kept = [number for number in range(numbering.count) if number not in numbering.second()]
+    kept = [number for number in range(token_ids.count) if number not in token_ids.second()]
     with torch.no_grad():
-        expected = theirs(torch.from_numpy(numbering.theirs()[ids])).logits.numpy()
+        expected = theirs(torch.from_numpy(token_ids.theirs()[ids])).logits.numpy()
     found = model.outputs({"tokens": ids})[..., kept]
-    assert np.abs(found - expected[..., numbering.theirs()[kept]]).max() <= SAME
+    assert np.abs(found - expected[..., token_ids.theirs()[kept]]).max() <= SAME
     fast = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
     own = fast("the tea was cold", add_special_tokens=False)["input_ids"]
-    assert own == numbering.theirs()[ids[0, 1:]].tolist()
+    assert own == token_ids.theirs()[ids[0, 1:]].tolist()
 
 
 @pytest.mark.parametrize("model_type", QUICK)
@@ -208,13 +208,13 @@ def test_weights_that_were_saved_without_the_head(tmp_path):
 
 def test_a_window_bounds_reading_and_writing(tmp_path):
     _, _, input = started(tmp_path, "mistral")
-    assert (input.longest, input.places) == (24, 24)
+    assert (input.max_length, input.places) == (24, 24)
     edit(tmp_path / "tiny/config.json", sliding_window=16)
     shutil.rmtree(tmp_path / "corpus")
-    text = RECIPE.replace("text: {longest: 24}", "")
+    text = RECIPE.replace("text: {max_length: 24}", "")
     result = run(recipe(tmp_path, "bound", text), out=tmp_path / "runs")
     model = modelfile.load(result.model)
-    how = GenerateSpec(longest=60, temperature=1.0, stop_ids=())
+    how = GenerateSpec(max_new_tokens=60, temperature=1.0, stop_ids=())
     prompt = len(model.input.tokenizer.encode(["tea"])[0])
     assert len(list(model.generate("tea", how))) == 16 + 1 - 1 - prompt
 

@@ -112,7 +112,7 @@ def test_new_recognises_the_data(small, name, tmp_path):
     found = load_recipe(written.path)
     assert (found.task, found.has_label_sets) == (recipe.task, recipe.has_label_sets)
     # What has learnt next to nothing writes to the end.
-    shorter = ["text.longest=16"] if recipe.task in WRITE else []
+    shorter = ["text.max_length=16"] if recipe.task in WRITE else []
     result = run(
         written.path,
         out=tmp_path / "runs",

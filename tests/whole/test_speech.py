@@ -24,19 +24,19 @@ task: speech-recognition
 data:
   source: table
   path: {name}.csv
-  sound: clip
+  audio: clip
   label: digit
   rename: {{"0": {zero}, "1": one}}
-sound: {{mels: 16}}
+audio: {{n_mels: 16}}
 model: {model}
 train: {{epochs: 1, batch_size: 8, precision: fp32, compile: off}}
-evaluate: {{latency: false, letter_model: {{order: 3, weight: 2.0}}}}
+evaluate: {{latency: false, language_model: {{order: 3, weight: 2.0}}}}
 resources: {{threads: 1}}
 """
 
 
 def table(folder, name, *, first=0, count=40, short=()):
-    """Write sounds of two digits and a table that names them; some are of a single step."""
+    """Write recordings of two digits and a table that names them; some are of a single step."""
     rows = [["clip", "digit"]]
     for at in range(first, first + count):
         size = 150 if at in short else 4000
@@ -59,7 +59,7 @@ def finished(tmp_path_factory):
 
 def test_sounds_too_short_for_their_texts_are_counted(finished):
     _, result = finished
-    (note,) = [note for note in result.said if "more letters than their sounds" in note]
+    (note,) = [note for note in result.said if "more letters than their recordings" in note]
     assert int(note.split()[1]) in range(1, 7)
     assert result.said.count(note) == 1
 
@@ -85,7 +85,7 @@ def test_training_further_takes_new_letters(finished):
     first = json.dumps(str(result.model))
     (here / "second.yaml").write_text(
         RECIPE.format(name="digits", zero="nil", model=f"{{init: {first}}}").replace(
-            "sound: {mels: 16}\n", ""
+            "sound: {n_mels: 16}\n", ""
         )
     )
     second = run(here / "second.yaml", out=here / "runs")
@@ -110,8 +110,8 @@ def test_how_texts_are_spelled_decides_what_is_answered(finished, tmp_path):
     without = modelfile.load(tmp_path / "plain.mw")
     assert without.digest != model.digest
     assert without.scoring is TASKS["speech-recognition"]
-    sound = here / "20.wav"
-    assert model.predict(sound) != without.predict(sound)
+    audio = here / "20.wav"
+    assert model.predict(audio) != without.predict(audio)
 
 
 def test_a_spelling_of_other_letters_is_refused(finished, tmp_path):

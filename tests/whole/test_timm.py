@@ -104,7 +104,7 @@ def test_it_starts_from_a_folder_and_says_so(place, stand_in):
 
 
 def test_a_recipe_may_normalise_otherwise(place, stand_in):
-    text = FROM_FOLDER + "transforms: {normalise: dataset}\n"
+    text = FROM_FOLDER + "transforms: {normalize: dataset}\n"
     result = run(recipe(place, "dataset", text), out=place / "runs")
     assert any("as the recipe says (`dataset`)" in note for note in result.said)
     assert declared(result.model) != [0.5, 0.5, 0.5]

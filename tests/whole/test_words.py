@@ -74,7 +74,7 @@ def test_what_is_to_be_written_is_left_out_too(here):
         lines(here / f"{split}.b", [f"{split} wrote {text}" for text in texts])
     (here / "pairs.yaml").write_text(
         "version: 1\ntask: translation\n"
-        "data: {source: pairs, path: train.a, target: train.b, val: [val.a, val.b], "
+        "data: {source: parallel_text, path: train.a, target: train.b, val: [val.a, val.b], "
         "test: [test.a, test.b], allow_leaks: true}\n"
         "model: {name: seq2seq, kind: gru, width: 8, layers: 1}\n"
         "text: {tokenizer: word}\n"
@@ -92,7 +92,7 @@ def test_documents_are_left_out_line_by_line(here):
         "version: 1\ntask: language-modeling\n"
         "data: {source: documents, path: train.txt, val: val.txt, test: test.txt}\n"
         "model: {name: decoder, width: 16, layers: 1, heads: 2}\n"
-        "text: {tokenizer: character, longest: 16}\n"
+        "text: {tokenizer: character, max_length: 16}\n"
     )
     lines(here / "more.txt", [f"more {text}" for text in TEXTS[:9]])
     found = said(here, "more.txt", "test.txt", recipe="documents.yaml")

@@ -31,25 +31,25 @@ class Answer:
     exit_code: int = 0
 
 
-def run(asked: Namespace) -> Answer:
+def run(args: Namespace) -> Answer:
     """Carry out a recipe."""
     from modelwright import pipeline
     from modelwright.cli.progress import watching
     from modelwright.run import is_main_process
 
-    if asked.name is not None and (Path(asked.name).name != asked.name or asked.name in ("", "..")):
+    if args.name is not None and (Path(args.name).name != args.name or args.name in ("", "..")):
         raise RequestError(
-            f"a run's name is the name of a folder, without `/`; got `{asked.name}`",
+            f"a run's name is the name of a folder, without `/`; got `{args.name}`",
             fix="Say where it goes with --out DIR",
         )
     is_main = is_main_process()
-    with watching(quiet=asked.quiet or not is_main) as observe:
+    with watching(quiet=args.quiet or not is_main) as observe:
         result = pipeline.run(
-            Path(asked.recipe),
-            out=Path(asked.out or "runs"),
-            name=asked.name,
-            overrides=asked.set,
-            site=_path(asked.site),
+            Path(args.recipe),
+            out=Path(args.out or "runs"),
+            name=args.name,
+            overrides=args.set,
+            site=_path(args.site),
             observe=observe,
         )
     if not is_main:  # The first process speaks for all that `torchrun` made.
@@ -57,27 +57,27 @@ def run(asked: Namespace) -> Answer:
     return Answer(result.to_json(), show.run_result(result), 0 if result.passed else 1)
 
 
-def check(asked: Namespace) -> Answer:
+def check(args: Namespace) -> Answer:
     """Look before training."""
     from modelwright import pipeline
     from modelwright.cli.progress import watching
 
-    with watching(quiet=asked.quiet) as observe:
+    with watching(quiet=args.quiet) as observe:
         result = pipeline.check(
-            Path(asked.recipe), overrides=asked.set, site=_path(asked.site), observe=observe
+            Path(args.recipe), overrides=args.set, site=_path(args.site), observe=observe
         )
     value = result.to_json()
     stops = any(finding["severity"] == "error" for finding in value["findings"])
     return Answer(value, show.check_result(result), int(stops))
 
 
-def new(asked: Namespace) -> Answer:
+def new(args: Namespace) -> Answer:
     """Write a recipe for some data."""
     from modelwright import pipeline
     from modelwright.cli.progress import watching
 
-    with watching(quiet=asked.quiet) as observe:
-        result = pipeline.new(asked.data, out=Path(asked.out or "recipe.yaml"), observe=observe)
+    with watching(quiet=args.quiet) as observe:
+        result = pipeline.new(args.data, out=Path(args.out or "recipe.yaml"), observe=observe)
     value = {
         "recipe": str(result.path),
         "findings": [finding.to_json() for finding in result.findings],
@@ -86,22 +86,22 @@ def new(asked: Namespace) -> Answer:
     return Answer(value, show.new_result(result))
 
 
-def predict(asked: Namespace) -> Answer:
+def predict(args: Namespace) -> Answer:
     """Ask a model; either every input is answered or none."""
     from modelwright import modelfile
     from modelwright.cli.progress import watching
     from modelwright.run import Progress
 
-    model = modelfile.load(Path(asked.model))
-    names: list[str] = asked.input
+    model = modelfile.load(Path(args.model))
+    names: list[str] = args.input
     takes_text = model.spec.input.get("kind") in ("text", "prompt", "source")
     inputs = _inputs(names, takes_text=takes_text)
-    with watching(quiet=asked.quiet) as observe:
+    with watching(quiet=args.quiet) as observe:
         for name in names:
             if takes_text and name.lower().endswith(_OF_TABLES):
                 note = f"{name}: the whole file is one text here; hand the rows of a table over "
                 observe(Progress("note", 0, 0, note=f"{note}one by one"))
-        answers = model.predict(inputs, top=asked.top, observe=observe)
+        answers = model.predict(inputs, top=args.top, observe=observe)
     value = [
         {"input": name, "predictions": best} for name, best in zip(names, answers, strict=True)
     ]
@@ -167,38 +167,38 @@ def _is(kind: Callable[[Path], bool], name: str) -> bool:
         return False
 
 
-def evaluate(asked: Namespace) -> Answer:
+def evaluate(args: Namespace) -> Answer:
     """Measure a model file."""
     from modelwright import pipeline
     from modelwright.cli.progress import watching
 
-    with watching(quiet=asked.quiet) as observe:
-        value = pipeline.evaluate(Path(asked.model), asked.data, observe=observe)
+    with watching(quiet=args.quiet) as observe:
+        value = pipeline.evaluate(Path(args.model), args.data, observe=observe)
     return Answer(value, show.metric_table(value["metrics"]))
 
 
-def verify(asked: Namespace) -> Answer:
+def verify(args: Namespace) -> Answer:
     """Check every byte of a model file."""
     from modelwright import modelfile
 
     try:
-        report = modelfile.verify(Path(asked.model))
+        report = modelfile.verify(Path(args.model))
     except ModelFileError as error:
-        text = show.printable(f"{asked.model} isn't intact. {error}")
+        text = show.printable(f"{args.model} isn't intact. {error}")
         return Answer({"intact": False, "why": str(error)}, text, 1)
     return Answer({"intact": True, **report.to_json()}, show.verify_report(report))
 
 
-def inspect(asked: Namespace) -> Answer:
+def inspect(args: Namespace) -> Answer:
     """Show a model file, or the layers of a recipe's network."""
-    path = Path(asked.file)
+    path = Path(args.file)
     if not _is_recipe(path):
         from modelwright import modelfile
 
-        if asked.set:
+        if args.set:
             raise RequestError("--set changes a recipe, and this is a model file", where=str(path))
-        if asked.word is not None:
-            near = modelfile.neighbours(path, asked.word)
+        if args.word is not None:
+            near = modelfile.neighbours(path, args.word)
             found = [{"word": word, "cosine": round(cosine, 6)} for word, cosine in near]
             return Answer(found, show.neighbours(near))
         value = modelfile.describe(path)
@@ -206,10 +206,10 @@ def inspect(asked: Namespace) -> Answer:
     from modelwright import pipeline
     from modelwright.cli.progress import watching
 
-    if asked.word is not None:
+    if args.word is not None:
         raise RequestError("--word asks a model file, and this is a recipe", where=str(path))
-    with watching(quiet=asked.quiet) as observe:
-        summary = pipeline.layers(path, overrides=asked.set, observe=observe)
+    with watching(quiet=args.quiet) as observe:
+        summary = pipeline.layers(path, overrides=args.set, observe=observe)
     return Answer(summary.to_json(), summary.to_text())
 
 
@@ -223,27 +223,27 @@ def _is_recipe(path: Path) -> bool:
         return stream.read(2) != b"PK"
 
 
-def export(asked: Namespace) -> Answer:
+def export(args: Namespace) -> Answer:
     """Write a network that writes as a folder of transformers."""
     from modelwright import modelfile
 
-    written = modelfile.export_llama(Path(asked.model), Path(asked.folder))
+    written = modelfile.export_llama(Path(args.model), Path(args.folder))
     return Answer([str(path) for path in written], "\n".join(str(path) for path in written))
 
 
-def config(asked: Namespace) -> Answer:
+def config(args: Namespace) -> Answer:
     """Print a recipe with every default."""
     from modelwright.recipe import check_composition, load_recipe, parse_recipe, render_config
 
-    if asked.recipe is None:
-        recipe = parse_recipe(BARE, where="recipe", overrides=asked.set, site=_path(asked.site))
+    if args.recipe is None:
+        recipe = parse_recipe(BARE, where="recipe", overrides=args.set, site=_path(args.site))
     else:
-        recipe = load_recipe(asked.recipe, overrides=asked.set, site=_path(asked.site))
+        recipe = load_recipe(args.recipe, overrides=args.set, site=_path(args.site))
     check_composition(recipe)
     return Answer(recipe.document(), render_config(recipe).rstrip("\n"))
 
 
-def schema(asked: Namespace) -> Answer:
+def schema(args: Namespace) -> Answer:
     """Print the JSON Schema, or the reference, of a recipe."""
     import json
 
@@ -253,7 +253,7 @@ def schema(asked: Namespace) -> Answer:
     return Answer(value, json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def version(asked: Namespace) -> Answer:
+def version(args: Namespace) -> Answer:
     """Print the version."""
     return Answer({"version": __version__}, f"modelwright {__version__}")
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modelwright.cli.asking import parse
+from modelwright.cli.arguments import parse
 from modelwright.cli.launch import relaunch
 from modelwright.cli.show import printable
 from modelwright.cli.stopping import Terminated, noting_signals
@@ -105,14 +105,14 @@ def _told(error: Exception) -> ModelwrightError:
 
 
 def _answer(argv: Sequence[str], as_json: bool, carry_out: CarryOut | None) -> int:
-    asked = parse(argv)
+    args = parse(argv)
     if carry_out is None:
         from modelwright.cli.commands import CARRY_OUT
 
         carry_out = CARRY_OUT
     # What a library prints must not stand in the answer.
     with contextlib.redirect_stdout(sys.stderr):
-        answer = carry_out[asked.command](asked)
+        answer = carry_out[args.command](args)
     if answer.value is not None:
         _print(_line(answer.value) if as_json else answer.text)
     return answer.exit_code

@@ -6,8 +6,8 @@ from modelwright.data.audit import AuditReport, Finding, as_errors
 from modelwright.data.boxed import guess_boxes, has_boxes
 from modelwright.data.dataset import Dataset, Split
 from modelwright.data.folder import likely_kind
-from modelwright.data.label_sets import are_lists
-from modelwright.data.lines import read_maybe_packed
+from modelwright.data.labelled_lines import read_maybe_packed
+from modelwright.data.multi_label import are_lists
 from modelwright.data.prepare import Prepared, labelled_split, prepare
 from modelwright.data.sampler import BucketedSampler, Sampler, padding_share
 from modelwright.data.table import (

@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 from modelwright.data.hashing import THUMBNAIL
 from modelwright.data.labels import BECOMES, LABELLED, count_labels, labels_of, shown_unknown
 from modelwright.data.listing import Kind
-from modelwright.data.near import LEAST_LIKENESS, LEAST_LIKENESS_TINY, near_pairs
+from modelwright.data.near_duplicates import (
+    LEAST_LIKENESS,
+    LEAST_LIKENESS_TINY,
+    near_duplicate_pairs,
+)
 from modelwright.data.store import Store
 from modelwright.tasks import Target
 
@@ -104,7 +108,7 @@ def audit(
     alone = np.setdiff1d(used, copies)
     sides = np.minimum(store.numbers("width"), store.numbers("height"))[alone]
     pairs = alone[
-        near_pairs(
+        near_duplicate_pairs(
             store.numbers("phash")[alone],
             store.fixed("thumbnail")[alone],
             least=np.where(sides < THUMBNAIL, LEAST_LIKENESS_TINY, LEAST_LIKENESS).astype("f4"),
@@ -250,7 +254,7 @@ def _no_mixture(store: Store, used: Rows) -> Iterator[Finding]:
     yield from ()
 
 
-def _mixed_sounds(store: Store, used: Rows) -> Iterator[Finding]:
+def _mixed_recordings(store: Store, used: Rows) -> Iterator[Finding]:
     rates = Counter(store.numbers("sampling_rate")[used].tolist())
     if len(rates) > 1:
         shown = ", ".join(f"{rate:,} Hz ({count:,})" for rate, count in rates.most_common(6))
@@ -259,7 +263,7 @@ def _mixed_sounds(store: Store, used: Rows) -> Iterator[Finding]:
             severity="note",
             rows=(),
             message=f"several sampling rates: {shown}",
-            fix="All are resampled to one: see `sound.sampling_rate`",
+            fix="All are resampled to one: see `audio.sampling_rate`",
         )
     channels = store.numbers("channels")[used]
     several = int((channels > 1).sum())
@@ -276,7 +280,7 @@ def _mixed_sounds(store: Store, used: Rows) -> Iterator[Finding]:
 _MIXTURES: dict[Kind, Callable[[Store, Rows], Iterator[Finding]]] = {
     "image": _sizes,
     "text": _no_mixture,
-    "sound": _mixed_sounds,
+    "audio": _mixed_recordings,
 }
 
 

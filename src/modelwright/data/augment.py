@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modelwright.data.counter_rng import CounterRNG, Stream, key
 from modelwright.data.dataset import Split
-from modelwright.data.draws import Draws, Stream, key
-from modelwright.recipe.data import AugmentSpec, ColourAugment, CropAugment
+from modelwright.recipe.data import AugmentSpec, ColorJitter, CropAugment
 
 Whole = NDArray[np.int64]
 
@@ -30,7 +30,7 @@ _ATTEMPTS = 10
 """How often a crop's shape is drawn before the largest centred one is taken."""
 
 
-def augment_batch(images: Tensor, spec: AugmentSpec, draws: Draws, *, fill: Tensor) -> Tensor:
+def augment_batch(images: Tensor, spec: AugmentSpec, draws: CounterRNG, *, fill: Tensor) -> Tensor:
     """Vary each image by itself: all but MixUp and CutMix.
 
     Args:
@@ -44,7 +44,7 @@ def augment_batch(images: Tensor, spec: AugmentSpec, draws: Draws, *, fill: Tens
     """
     if spec.flip != "none" or spec.translate:
         images = move(images, *shifts(spec, draws), flips(spec, draws), padding=spec.padding)
-    if spec.overturn:
+    if spec.vertical_flip:
         images = turn_over(images, overturns(draws))
     if spec.crop is not None:
         images = zoom(images, boxes(spec.crop, draws, (images.shape[1], images.shape[2])))
@@ -58,7 +58,7 @@ def augment_batch(images: Tensor, spec: AugmentSpec, draws: Draws, *, fill: Tens
 # -- moving pixels ---------------------------------------------------------------------------
 
 
-def flips(spec: AugmentSpec, draws: Draws) -> NDArray[np.bool_]:
+def flips(spec: AugmentSpec, draws: CounterRNG) -> NDArray[np.bool_]:
     """Return which samples are mirrored `[N]`."""
     if spec.flip == "none":
         return np.zeros(len(draws.positions), np.bool_)
@@ -68,7 +68,7 @@ def flips(spec: AugmentSpec, draws: Draws) -> NDArray[np.bool_]:
     return turns
 
 
-def overturns(draws: Draws) -> NDArray[np.bool_]:
+def overturns(draws: CounterRNG) -> NDArray[np.bool_]:
     """Return which samples are turned upside down `[N]`."""
     return draws.uniform(Stream.FLIP, attempt=_UPSIDE_DOWN) < 0.5
 
@@ -79,7 +79,7 @@ def turn_over(images: Tensor, overturned: NDArray[np.bool_]) -> Tensor:
     return torch.where(chosen, images.flip(1), images)
 
 
-def shifts(spec: AugmentSpec, draws: Draws) -> tuple[Whole, Whole]:
+def shifts(spec: AugmentSpec, draws: CounterRNG) -> tuple[Whole, Whole]:
     """Return by how many pixels each sample moves down `[N]` and to the right `[N]`."""
     most = spec.translate
     return draws.integers(Stream.SHIFT_Y, -most, most), draws.integers(Stream.SHIFT_X, -most, most)
@@ -142,7 +142,7 @@ def _pick(images: Tensor, rows: Whole, columns: Whole) -> Tensor:
 # -- zooming ---------------------------------------------------------------------------------
 
 
-def boxes(spec: CropAugment, draws: Draws, size: tuple[int, int]) -> NDArray[np.float64]:
+def boxes(spec: CropAugment, draws: CounterRNG, size: tuple[int, int]) -> NDArray[np.float64]:
     """Return the part of each image that is kept `[N, 4]`: top, left, height, width in pixels.
 
     Area and shape are drawn together until they fit into the image (at most ten times, then the
@@ -206,7 +206,7 @@ def resize_batch(pixels: Tensor, side: int) -> Tensor:
 # -- colours ---------------------------------------------------------------------------------
 
 
-def factors(spec: ColourAugment, draws: Draws) -> NDArray[np.float32]:
+def factors(spec: ColorJitter, draws: CounterRNG) -> NDArray[np.float32]:
     """Return the factors of brightness, contrast and saturation of each sample `[3, N]`."""
     reach = (
         (Stream.BRIGHTNESS, spec.brightness),
@@ -244,7 +244,7 @@ def _grey(planes: Tensor) -> Tensor:
 # -- covering and mixing ---------------------------------------------------------------------
 
 
-def cut_out(images: Tensor, draws: Draws, *, side: int, fill: Tensor) -> Tensor:
+def cut_out(images: Tensor, draws: CounterRNG, *, side: int, fill: Tensor) -> Tensor:
     """Fill a square around a random pixel; at the border a part of it falls outside."""
     height, width = images.shape[1:3]
     y, x = draws.integers(Stream.CUT_Y, 0, height - 1), draws.integers(Stream.CUT_X, 0, width - 1)
@@ -343,7 +343,7 @@ def augmented_samples(
     fill = mean_colour(split)
     pictures = [images]
     for epoch in range(times - 1):
-        varied = augment_batch(images, augment, Draws(seed, epoch, positions), fill=fill)
+        varied = augment_batch(images, augment, CounterRNG(seed, epoch, positions), fill=fill)
         mix = draw_mix(augment, size, seed=seed, epoch=epoch, batch=0)
         if mix is not None:
             varied = mix_images(varied, varied.roll(-1, 0), mix)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from modelwright.data.augment import boxes as draw_parts
 from modelwright.data.augment import factors, move, overturns, recolour, turn_over, zoom
-from modelwright.data.draws import Draws, Stream
-from modelwright.recipe.data import ColourAugment, CropAugment
+from modelwright.data.counter_rng import CounterRNG, Stream
+from modelwright.recipe.data import ColorJitter, CropAugment
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,13 @@ class BoxAugment:
 
     mirror: bool
     """Left and right change places in every second image, at random."""
-    overturn: bool
+    vertical_flip: bool
     """So do top and bottom."""
     translate: int
     """Shift by up to this many pixels each way; what is uncovered is black."""
     crop: CropAugment | None
     """Keep a random part at the full size."""
-    colour: ColourAugment | None
+    colour: ColorJitter | None
     least_visible: float
     """A box of which a smaller share of its area stays in the image is left out."""
 
@@ -45,7 +45,7 @@ class BoxedBatch:
     labels: Tensor
 
 
-def augment_boxed(batch: BoxedBatch, how: BoxAugment, draws: Draws) -> BoxedBatch:
+def augment_boxed(batch: BoxedBatch, how: BoxAugment, draws: CounterRNG) -> BoxedBatch:
     """Vary each image, and its boxes with it.
 
     Args:
@@ -66,7 +66,7 @@ def augment_boxed(batch: BoxedBatch, how: BoxAugment, draws: Draws) -> BoxedBatc
         images = move(images, down, right, mirrored, padding="zero")
         boxes = shift_boxes(boxes, np.stack([right, down], axis=1))
         boxes = mirror_boxes(boxes, mirrored, width)
-    if how.overturn:
+    if how.vertical_flip:
         overturned = overturns(draws)
         images = turn_over(images, overturned)
         boxes = overturn_boxes(boxes, overturned, height)

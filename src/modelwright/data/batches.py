@@ -24,8 +24,8 @@ from modelwright.data.augment import (
     mix_targets,
 )
 from modelwright.data.augment_boxes import BoxAugment, BoxedBatch, augment_boxed
+from modelwright.data.counter_rng import CounterRNG
 from modelwright.data.dataset import Split
-from modelwright.data.draws import Draws
 from modelwright.data.targets import LEAST_VISIBLE, are_boxes
 from modelwright.errors import RequestError
 from modelwright.recipe.data import AugmentSpec
@@ -142,13 +142,13 @@ class Batches:
         (images,), (boxes, labels) = self._samples(positions), self._targets_at(positions)
         how = BoxAugment(
             mirror=spec.flip != "none",
-            overturn=spec.overturn,
+            vertical_flip=spec.vertical_flip,
             translate=spec.translate,
             crop=spec.crop,
             colour=spec.colour,
             least_visible=LEAST_VISIBLE,
         )
-        draws = Draws(self._seed, epoch, positions)
+        draws = CounterRNG(self._seed, epoch, positions)
         varied = augment_boxed(BoxedBatch(images, boxes, labels), how, draws)
         return Batch((varied.images,), (varied.boxes, varied.labels))
 
@@ -158,7 +158,7 @@ class Batches:
         if self._augment is None:
             return samples
         (images,) = samples
-        draws = Draws(self._seed, epoch, positions)
+        draws = CounterRNG(self._seed, epoch, positions)
         return (augment_batch(images, self._augment, draws, fill=self._fill),)
 
     def _samples(self, positions: Positions) -> tuple[Tensor, ...]:

@@ -17,8 +17,8 @@ from typing import Any
 
 from modelwright.data.coco import MOST_BYTES, MOST_PIXELS, CocoData, parse_coco
 from modelwright.data.folder import SUFFIXES
+from modelwright.data.labelled_lines import BOM
 from modelwright.data.labels import write_boxes
-from modelwright.data.lines import BOM
 from modelwright.data.listing import SPLITS, Listing, find_path, read_file
 from modelwright.data.table import (
     columns_of,

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from modelwright.data.listing import Listing, find_path
 from modelwright.data.pixels import as_npy
 from modelwright.errors import DataError
-from modelwright.files import cache_folder, digest, locked, write_aside
+from modelwright.files import atomic_write, cache_folder, digest, locked
 from modelwright.run import Observe, Progress
 
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -212,7 +212,7 @@ def _download(observe: Observe) -> Path:
 
 def _fetch(target: Path, observe: Observe) -> None:
     sums = hashlib.md5(usedforsecurity=False)
-    with urllib.request.urlopen(ADDRESS, timeout=30) as answer, write_aside(target) as stream:
+    with urllib.request.urlopen(ADDRESS, timeout=30) as answer, atomic_write(target) as stream:
         total, done = int(answer.headers.get("Content-Length") or 0), 0
         while block := answer.read(1 << 20):
             stream.write(block)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelwright.data.lines import decoded, read_maybe_packed
+from modelwright.data.labelled_lines import decoded, read_maybe_packed
 from modelwright.data.listing import Listing, find_path
 from modelwright.errors import DataError
 from modelwright.files import digest

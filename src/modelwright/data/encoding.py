@@ -17,18 +17,18 @@ from modelwright.data.dataset import Inputs
 from modelwright.data.ragged import Ragged
 from modelwright.data.store import Store, pcm_of
 from modelwright.data.views import derived_view, ragged_view
-from modelwright.recipe.data import SoundSpec, TextSpec
+from modelwright.recipe.data import AudioSpec, TextSpec
 from modelwright.run import Observe
 from modelwright.tasks import Target
 from modelwright.transforms import ImageInput
-from modelwright.transforms.sound import LONGEST_S, SoundInput, read_sound
+from modelwright.transforms.audio import MAX_SECONDS, AudioInput, read_audio
 from modelwright.transforms.text import TextInput, TextKind
 from modelwright.transforms.tokenizing import train_tokenizer
 
 Rows = NDArray[np.int64]
 HIGHEST_AUTO_RATE = 16_000
-"""`sound.sampling_rate: auto` takes no more: speech and most sounds are told apart by less."""
-Input = ImageInput | TextInput | SoundInput
+"""`audio.sampling_rate: auto` takes no more: speech and most recordings are told apart by less."""
+Input = ImageInput | TextInput | AudioInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,8 @@ def encode(store: Store, input: Input, *, observe: Observe) -> Encoded:
             return Encoded(input, derived_view(store, input, observe=observe), _NONE)
         case TextInput():
             return _encode_texts(store, input, observe=observe)
-        case SoundInput():
-            return _encode_sounds(store, input, observe=observe)
+        case AudioInput():
+            return _encode_audio(store, input, observe=observe)
 
 
 _NONE: Rows = np.empty(0, dtype=np.int64)
@@ -75,9 +75,9 @@ def fit_text(spec: TextSpec, store: Store, train: Rows, target: Target = "label"
         kind=("bpe" if writes else "word") if spec.tokenizer == "auto" else spec.tokenizer,
         size=(8_000 if writes else 30_000) if spec.size == "auto" else spec.size,
         lowercase=not writes if spec.lowercase == "auto" else spec.lowercase,
-        fewest=spec.fewest,
+        min_count=spec.min_count,
     )
-    return TextInput(tokenizer, spec.longest, _TEXT_KINDS.get(target, "text"))
+    return TextInput(tokenizer, spec.max_length, _TEXT_KINDS.get(target, "text"))
 
 
 _TEXT_KINDS: dict[Target, TextKind] = {"text": "source", "next": "prompt"}
@@ -93,16 +93,18 @@ def _encode_texts(store: Store, input: TextInput, *, observe: Observe) -> Encode
         found = tokenizer.encode(texts)
         return [_framed(ids, input) for ids in found] if is_framed else found
 
-    # Whole texts are kept, so that another `longest` takes no new view; those that end in a token
+    # Whole texts are kept, so that another `max_length` takes no new view; those that end in a token
     # of their own are kept as they are cut.
     key = input.digest() if is_framed else input.to_json()["tokenizer"]
     values, lengths = ragged_view(store, key, tokens, dtype="int32", observe=observe)
     starts = np.cumsum(lengths) - lengths
     if input.kind == "prompt":  # Read stretch by stretch, to the end.
         return Encoded(input, Ragged("tokens", values, starts, lengths, as_dtype="int64"), _NONE)
-    ragged = Ragged("tokens", values, starts, np.minimum(lengths, input.longest), as_dtype="int64")
+    ragged = Ragged(
+        "tokens", values, starts, np.minimum(lengths, input.max_length), as_dtype="int64"
+    )
     return Encoded(
-        input, _never_empty(ragged, tokenizer.unknown), np.flatnonzero(lengths > input.longest)
+        input, _never_empty(ragged, tokenizer.unknown), np.flatnonzero(lengths > input.max_length)
     )
 
 
@@ -126,24 +128,24 @@ def _never_empty(ragged: Ragged, unknown: int) -> Ragged:
     return Ragged(ragged.name, values, starts, lengths, as_dtype=ragged.as_dtype)
 
 
-def fit_sound(spec: SoundSpec, store: Store, train: Rows) -> SoundInput:
-    """Return how sounds become samples: the training split's commonest rate, where it is `auto`."""
+def fit_audio(spec: AudioSpec, store: Store, train: Rows) -> AudioInput:
+    """Return how recordings become samples: the training split's commonest rate, where it is `auto`."""
     if spec.sampling_rate != "auto":
-        return SoundInput(spec.sampling_rate, spec.longest_s)
+        return AudioInput(spec.sampling_rate, spec.max_seconds)
     rates = Counter(store.numbers("sampling_rate")[train].tolist())
     commonest = int(rates.most_common(1)[0][0])
-    return SoundInput(min(commonest, HIGHEST_AUTO_RATE), spec.longest_s)
+    return AudioInput(min(commonest, HIGHEST_AUTO_RATE), spec.max_seconds)
 
 
-def _encode_sounds(store: Store, input: SoundInput, *, observe: Observe) -> Encoded:
+def _encode_audio(store: Store, input: AudioInput, *, observe: Observe) -> Encoded:
     broken = store.errors()
-    whole = SoundInput(input.sampling_rate, LONGEST_S)
+    whole = AudioInput(input.sampling_rate, MAX_SECONDS)
 
     def samples(rows: range) -> list[NDArray[np.int16]]:
         return [
             np.zeros(1, np.int16)
             if row in broken
-            else read_sound(
+            else read_audio(
                 pcm_of(store.original(row), store.sampling_rate), whole, rate=store.sampling_rate
             )
             for row in rows
@@ -156,7 +158,7 @@ def _encode_sounds(store: Store, input: SoundInput, *, observe: Observe) -> Enco
         "samples",
         values,
         starts,
-        np.minimum(lengths, input.longest),
+        np.minimum(lengths, input.max_length),
         multiple=max(input.sampling_rate // 4, 1),
     )
-    return Encoded(input, ragged, np.flatnonzero(lengths > input.longest))
+    return Encoded(input, ragged, np.flatnonzero(lengths > input.max_length))

@@ -17,13 +17,13 @@ SUFFIXES: dict[Kind, frozenset[str]] = {
         (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".npy")
     ),
     "text": frozenset((".txt", ".text", ".md")),
-    "sound": frozenset((".wav", ".flac", ".ogg")),
+    "audio": frozenset((".wav", ".flac", ".ogg")),
 }
-_NOUNS: dict[Kind, str] = {"image": "images", "text": "texts", "sound": "sounds"}
+_NOUNS: dict[Kind, str] = {"image": "images", "text": "texts", "audio": "recordings"}
 _FORMS: dict[Kind, str] = {
     "image": "JPEG, PNG, WebP, BMP, TIFF or GIF",
     "text": "`.txt`",
-    "sound": "WAV, FLAC or OGG",
+    "audio": "WAV, FLAC or OGG",
 }
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from modelwright.data.label_sets import read_labels
+from modelwright.data.multi_label import read_labels
 from modelwright.errors import DataError
 from modelwright.tasks import Target
 from modelwright.tasks.boxes import BoxedImage, LabelledBox

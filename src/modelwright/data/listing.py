@@ -24,7 +24,7 @@ SPLITS = {
 """The names that stand for a split."""
 
 
-Kind = Literal["image", "text", "sound"]
+Kind = Literal["image", "text", "audio"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Listing:
     extras: Sequence[str]
     """The group or the time of each sample; empty where the recipe asks for neither."""
     read: Callable[[int], bytes]
-    """Returns the bytes of an image, a text in UTF-8, or the bytes of a sound; raises `OSError` or
+    """Returns the bytes of an image, a text in UTF-8, or the bytes of a recording; raises `OSError` or
     `DataError` where it can't be read."""
     notes: tuple[str, ...] = ()
     """What is worth saying once: files passed over."""
@@ -52,7 +52,7 @@ class Listing:
     faults: Mapping[int, str] = field(default_factory=dict)
     """Why samples can't be used, by their place; of those whose target is wrong."""
     sampling_rate: int | None = None
-    """Of sounds that are plain 16-bit PCM, which doesn't say it."""
+    """Of recordings that are plain 16-bit PCM, which doesn't say it."""
 
     def __len__(self) -> int:
         return len(self.labels)

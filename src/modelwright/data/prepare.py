@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from modelwright.data.audit import AuditReport, Finding, audit, listed
 from modelwright.data.dataset import Dataset, Inputs, Split, taken
-from modelwright.data.encoding import Input, encode, fit_sound, fit_text
-from modelwright.data.label_sets import read_labels, renamed, strata
+from modelwright.data.encoding import Input, encode, fit_audio, fit_text
 from modelwright.data.labels import LABELLED, about_unknown, read_boxes
 from modelwright.data.listing import Kind
+from modelwright.data.multi_label import read_labels, renamed, strata
 from modelwright.data.sources import kind_of, list_like, list_source
 from modelwright.data.splits import draw_splits, limited, root, write_splits
 from modelwright.data.store import Store, open_store
-from modelwright.data.targets import Windows, ask_of
+from modelwright.data.targets import Windows, build_targets
 from modelwright.errors import DataError, RecipeError
 from modelwright.recipe import Recipe
 from modelwright.recipe.data import (
@@ -31,7 +31,7 @@ from modelwright.recipe.data import (
 from modelwright.run import Observe, Progress
 from modelwright.tasks import Target, task_of
 from modelwright.transforms import ImageInput
-from modelwright.transforms.sound import SoundInput
+from modelwright.transforms.audio import AudioInput
 from modelwright.transforms.text import TextInput
 
 Rows = NDArray[np.int64]
@@ -56,7 +56,7 @@ class Prepared:
     """The class number of each row in its split, −1 where the row isn't used; its numbers `[N, D]`;
     or what `data.targets` makes of it."""
     inputs: Inputs
-    """A row a sample of the store: pixels `[N, H, W, C]`, or token ids or sound samples."""
+    """A row a sample of the store: pixels `[N, H, W, C]`, or token ids or recording samples."""
     report: AuditReport
     mean: tuple[float, ...] = ()
     """Of images: of each channel of the training split, pixels in 0…1."""
@@ -239,7 +239,7 @@ def prepare(
     input = _input(recipe, store, splits["train"], like, observe)
     encoded = encode(store, input, observe=observe)
     names = spec.numbers if isinstance(spec, TableData) else ()
-    asked = ask_of(target, encoded, labels_by_row, splits, names=names)
+    asked = build_targets(target, encoded, labels_by_row, splits, names=names)
     findings = [*_cut(encoded.cut, store, splits, target), *asked.findings]
     _say(findings, observe)
     report = replace(report, findings=(*report.findings, *findings))
@@ -280,8 +280,8 @@ def _input(
                 return resolve_input(recipe.transforms, store, train)
             case "text":
                 return fit_text(recipe.text, store, train, task_of(recipe).target)
-            case "sound":
-                return fit_sound(recipe.sound, store, train)
+            case "audio":
+                return fit_audio(recipe.audio, store, train)
     if not isinstance(like, ImageInput):
         return like
     input = _input_like(like, recipe)
@@ -302,7 +302,7 @@ def _cut(
     """Yield how many samples are longer than what is taken of them."""
     if target == "next":  # A language model reads a text stretch by stretch.
         return
-    key = f"{store.kind}.longest" + ("_s" if store.kind == "sound" else "")
+    key = f"{store.kind}.longest" + ("_s" if store.kind == "audio" else "")
     for name, rows in splits.items():
         cut = np.intersect1d(all_cut, rows)
         if len(cut):
@@ -464,9 +464,9 @@ def _statistics(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and deviation of each channel over the training split alone."""
     channels = pixels.shape[-1]
-    if spec.normalise == "none":
+    if spec.normalize == "none":
         return (0.0,) * channels, (1.0,) * channels
-    if spec.normalise == "half":
+    if spec.normalize == "half":
         return (0.5,) * channels, (0.5,) * channels
     counts = np.zeros((channels, 256), dtype=np.int64)
     for start in range(0, len(train), 4096):
@@ -531,7 +531,9 @@ def labelled_split(
     encoded = encode(store, input, observe=observe)
     _say([*_cut(encoded.cut, store, {"test": rows}, target)], observe)
     mark = root(store.fixed("content_digest")[rows], [held[row] for row in rows.tolist()])
-    asked = ask_of(target, encoded, held, {"test": rows}, names=names, known=names, where=str(path))
+    asked = build_targets(
+        target, encoded, held, {"test": rows}, names=names, known=names, where=str(path)
+    )
     _say(asked.findings, observe)
     if target in LABELLED:
         note = about_unknown(target, held, {"test": rows}, names, store.kind)
@@ -556,5 +558,5 @@ def _pairs(store: Store, rows: Rows) -> Callable[[], tuple[list[str], list[str]]
     return read
 
 
-KINDS: dict[type[Input], Kind] = {ImageInput: "image", TextInput: "text", SoundInput: "sound"}
+KINDS: dict[type[Input], Kind] = {ImageInput: "image", TextInput: "text", AudioInput: "audio"}
 """What the samples of each input are."""

@@ -66,9 +66,9 @@ class Ragged:
     def __getitem__(self, rows: Any) -> NDArray[Any]:
         """Return rows as records `[N]` of values `[T, …]` and a length."""
         starts, lengths = self.starts[rows], self.lengths[rows]
-        longest = max(int(lengths.max(initial=0)), self.least)
-        longest += -longest % self.multiple
-        shape = (longest, *self.values.shape[1:])
+        max_length = max(int(lengths.max(initial=0)), self.least)
+        max_length += -max_length % self.multiple
+        shape = (max_length, *self.values.shape[1:])
         fields = [
             (self.name, np.dtype(self.as_dtype or self.values.dtype), shape),
             (self.length_name, np.int64),

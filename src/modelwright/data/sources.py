@@ -11,11 +11,11 @@ from modelwright.data.cifar10 import list_cifar10
 from modelwright.data.digits import list_digits
 from modelwright.data.documents import list_documents
 from modelwright.data.folder import list_folder
-from modelwright.data.label_sets import renamed
+from modelwright.data.labelled_lines import list_labelled_lines
 from modelwright.data.labels import labels_of
-from modelwright.data.lines import list_lines
 from modelwright.data.listing import Kind, Listing
-from modelwright.data.pairs import list_pairs
+from modelwright.data.multi_label import renamed
+from modelwright.data.parallel_text import list_parallel_text
 from modelwright.data.table import guess_table, is_table, is_table_folder, list_table
 from modelwright.data.transcripts import list_transcripts
 from modelwright.errors import DataError, RecipeError, nearest
@@ -29,8 +29,8 @@ from modelwright.recipe.data import (
     DigitsData,
     DocumentsData,
     FolderData,
-    LinesData,
-    PairsData,
+    LabelledLinesData,
+    ParallelTextData,
     SplitSpec,
     TableData,
 )
@@ -95,12 +95,12 @@ def _list_source(
             return list_folder(spec.path, base=base, group=group, kind=kind)
         case TableData():
             return list_table(spec, base=base, kind=kind, target=target)
-        case LinesData():
-            return list_lines(spec, base=base)
+        case LabelledLinesData():
+            return list_labelled_lines(spec, base=base)
         case DocumentsData():
             return list_documents(spec, base=base)
-        case PairsData():
-            return list_pairs(spec, base=base)
+        case ParallelTextData():
+            return list_parallel_text(spec, base=base)
         case BoxesData():
             return list_boxes(spec, base=base)
         case ArraysData():
@@ -169,7 +169,7 @@ def list_like(
             "separator between them",
         )
     if target == "text" and path.is_file():
-        suffix = Path(like.target).suffix if isinstance(like, PairsData) else ""
+        suffix = Path(like.target).suffix if isinstance(like, ParallelTextData) else ""
         other = path.with_suffix(suffix) if suffix else path
         if other == path or not other.is_file():
             raise DataError(
@@ -178,12 +178,14 @@ def list_like(
                 fix="Give a table with a column of texts and one of those wanted, or two files "
                 f"such as test.en and test{suffix or '.de'}",
             )
-        pairs = PairsData(source="pairs", path=str(path), target=str(other))
-        return list_pairs(pairs, base=base)
+        pairs = ParallelTextData(source="parallel_text", path=str(path), target=str(other))
+        return list_parallel_text(pairs, base=base)
     if target == "next":
         return list_documents(DocumentsData(source="documents", path=str(path)), base=base)
     if path.is_dir() and target == "letters":
         return list_transcripts(str(path), base=base, group=None)
     if path.is_file() and kind == "text":
-        return list_lines(LinesData(source="lines", path=str(path)), base=base)
+        return list_labelled_lines(
+            LabelledLinesData(source="labelled_lines", path=str(path)), base=base
+        )
     return list_folder(str(path), base=base, group=None, kind=kind)

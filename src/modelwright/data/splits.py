@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError
-from modelwright.files import write_aside
+from modelwright.files import atomic_write
 from modelwright.recipe.data import SplitSpec
 
 Rows = NDArray[np.int64]
@@ -231,7 +231,7 @@ def write_splits(
             "split": pa.array([name for _, name in rows]).dictionary_encode(),
         }
     )
-    with write_aside(path) as stream:
+    with atomic_write(path) as stream:
         pq.write_table(table, stream)
 
 

@@ -21,17 +21,17 @@ from modelwright.data.listing import Kind, Listing
 from modelwright.data.parallel import in_order
 from modelwright.errors import DataError
 from modelwright.files import (
+    atomic_write,
     cache_folder,
     canonical_json,
     locked,
     read_json,
     sweep,
-    write_aside,
     write_json,
 )
 from modelwright.run import Observe, Progress
+from modelwright.transforms.audio import MAX_SECONDS, AudioInput, audio_facts, read_audio
 from modelwright.transforms.image import facts_of, open_image
-from modelwright.transforms.sound import LONGEST_S, SoundInput, read_sound, sound_facts
 from modelwright.transforms.tokenizing import fold
 
 VERSION = 2
@@ -62,7 +62,7 @@ _FACTS = {
         ("is_grey", pa.bool_()),
     ],
     "text": [("characters", pa.int64())],
-    "sound": [("sampling_rate", pa.int32()), ("channels", pa.int32()), ("frames", pa.int64())],
+    "audio": [("sampling_rate", pa.int32()), ("channels", pa.int32()), ("frames", pa.int64())],
 }
 SCHEMAS = {
     kind: pa.schema([*_COMMON, *facts, ("error", pa.string())]) for kind, facts in _FACTS.items()
@@ -85,7 +85,7 @@ class Store:
     notes: tuple[str, ...]
     kind: Kind = "image"
     sampling_rate: int | None = None
-    """Of sounds that are plain 16-bit PCM."""
+    """Of recordings that are plain 16-bit PCM."""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -189,7 +189,7 @@ def _add(sums: Any, part: pa.Table) -> None:
 def _write(path: Path, listing: Listing, rows: range, observe: Observe) -> None:
     looked: list[dict[str, Any]] = []
     held, done = 0, rows.start
-    with write_aside(path) as stream, pa.ipc.new_file(stream, SCHEMAS[listing.kind]) as writer:
+    with atomic_write(path) as stream, pa.ipc.new_file(stream, SCHEMAS[listing.kind]) as writer:
         for found in _look(listing, rows):
             looked += found
             held += sum(len(item["bytes"]) for item in found)
@@ -297,16 +297,16 @@ def _look_at_text(data: bytes, listing: Listing) -> dict[str, Any]:
 
 
 _FEWEST_A_SECOND = 1000
-"""A sound shorter than a thousandth of a second may be nothing at a lower rate."""
+"""A recording shorter than a thousandth of a second may be nothing at a lower rate."""
 
 
-def _look_at_sound(data: bytes, listing: Listing) -> dict[str, Any]:
+def _look_at_audio(data: bytes, listing: Listing) -> dict[str, Any]:
     source = pcm_of(data, listing.sampling_rate)
-    facts = sound_facts(source, rate=listing.sampling_rate)
+    facts = audio_facts(source, rate=listing.sampling_rate)
     if facts.frames * _FEWEST_A_SECOND < facts.sampling_rate:
-        raise DataError(f"the sound is too short: it has {facts.frames} samples")
-    whole = SoundInput(facts.sampling_rate, LONGEST_S)
-    samples = read_sound(source, whole, rate=listing.sampling_rate)
+        raise DataError(f"the recording is too short: it has {facts.frames} samples")
+    whole = AudioInput(facts.sampling_rate, MAX_SECONDS)
+    samples = read_audio(source, whole, rate=listing.sampling_rate)
     return {
         "content_digest": _digest(f"{facts.sampling_rate} ".encode() + samples.tobytes()),
         "sampling_rate": facts.sampling_rate,
@@ -316,7 +316,7 @@ def _look_at_sound(data: bytes, listing: Listing) -> dict[str, Any]:
 
 
 def pcm_of(data: bytes, sampling_rate: int | None) -> bytes | NDArray[np.int16]:
-    """Return plain PCM as an array, where the source says that its sounds are that.
+    """Return plain PCM as an array, where the source says that its recordings are that.
 
     Raises:
         DataError: it isn't 16-bit PCM.
@@ -325,7 +325,7 @@ def pcm_of(data: bytes, sampling_rate: int | None) -> bytes | NDArray[np.int16]:
         return data
     if data[:4] in (b"RIFF", b"fLaC", b"OggS"):
         raise DataError(
-            "this sound says its own sampling rate; leave `data.sampling_rate` out",
+            "this recording says its own sampling rate; leave `data.sampling_rate` out",
         )
     if len(data) % 2 or not data:
         raise DataError(f"{len(data)} bytes aren't 16-bit PCM")
@@ -335,7 +335,7 @@ def pcm_of(data: bytes, sampling_rate: int | None) -> bytes | NDArray[np.int16]:
 _LOOKS: dict[Kind, Callable[[bytes, Listing], dict[str, Any]]] = {
     "image": _look_at_image,
     "text": _look_at_text,
-    "sound": _look_at_sound,
+    "audio": _look_at_audio,
 }
 _NOTHING: dict[Kind, dict[str, Any]] = {
     "image": {
@@ -346,6 +346,6 @@ _NOTHING: dict[Kind, dict[str, Any]] = {
         "is_grey": False,
     },
     "text": {"characters": 0},
-    "sound": {"sampling_rate": 0, "channels": 0, "frames": 0},
+    "audio": {"sampling_rate": 0, "channels": 0, "frames": 0},
 }
 """The facts of a sample that can't be used."""

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 
 from modelwright.data.documents import WHOLE
 from modelwright.data.folder import SUFFIXES as FILE_SUFFIXES
-from modelwright.data.label_sets import read_cells
-from modelwright.data.lines import decoded, read_maybe_packed
+from modelwright.data.labelled_lines import decoded, read_maybe_packed
 from modelwright.data.listing import SPLITS, Kind, Listing, find_path, read_file
+from modelwright.data.multi_label import read_cells
 from modelwright.errors import DataError, nearest
 from modelwright.files import digest
 from modelwright.recipe.data import TableData
@@ -106,7 +106,7 @@ def list_table(
         faults={at: _NO_TARGET[target] for at, label in enumerate(labels) if not label.strip()}
         if target in _NO_TARGET
         else {},
-        sampling_rate=spec.sampling_rate if kind == "sound" else None,
+        sampling_rate=spec.sampling_rate if kind == "audio" else None,
     )
 
 
@@ -123,13 +123,13 @@ def is_table_folder(path: Path) -> bool:
 _LIKELY = {
     "image": ("image", "img", "path", "file", "picture", "photo"),
     "text": ("text", "sentence", "review", "comment", "document"),
-    "sound": ("sound", "audio", "wav", "clip", "pcm"),
+    "audio": ("audio", "audio", "wav", "clip", "pcm"),
     "label": ("label", "class", "category", "species"),
     "numbers": ("target", "number", "value", "reading", "score", "price", "age", "y"),
 }
 
 _SPOKEN = ("transcript", "transcription", "sentence", "text")
-"""Columns that hold what is spoken in a sound."""
+"""Columns that hold what is spoken in a recording."""
 
 
 def guess_table(path: Path, kind: Kind | None = None) -> tuple[Kind, dict[str, Any]]:
@@ -145,7 +145,7 @@ def guess_table(path: Path, kind: Kind | None = None) -> tuple[Kind, dict[str, A
     columns = _open(file).columns
     kind = kind or _likely_kind(columns)
     found: dict[str, Any] = {}
-    likely = {**_LIKELY, "label": (*_LIKELY["label"], *_SPOKEN)} if kind == "sound" else _LIKELY
+    likely = {**_LIKELY, "label": (*_LIKELY["label"], *_SPOKEN)} if kind == "audio" else _LIKELY
     names = {key: _likeliest(list(columns), likely[key]) for key in (kind, "label", "numbers")}
     number = names.pop("numbers")
     if names["label"] is None and number is not None and _numbers(columns[number]()[:1]):
@@ -180,7 +180,7 @@ def values_of(path: Path, name: str) -> Sequence[Any]:
 
 def _likely_kind(columns: Mapping[str, Column]) -> Kind:
     """Tell what the rows are: by a column's name and its first value, else images."""
-    kinds: tuple[Kind, ...] = ("image", "sound", "text")
+    kinds: tuple[Kind, ...] = ("image", "audio", "text")
     for fits in (str.__eq__, str.__contains__):
         for kind in kinds:
             for word in _LIKELY[kind]:

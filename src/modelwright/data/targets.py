@@ -17,13 +17,13 @@ from modelwright.data.audit import Finding
 from modelwright.data.dataset import Inputs
 from modelwright.data.documents import WHOLE
 from modelwright.data.encoding import Encoded
-from modelwright.data.label_sets import read_labels
 from modelwright.data.labels import Labels, fit_labels, read_boxes
+from modelwright.data.multi_label import read_labels
 from modelwright.data.ragged import Joined, Ragged
 from modelwright.tasks import Target
 from modelwright.tasks.boxes import box_arrays, framing, visible
 from modelwright.transforms import ImageInput
-from modelwright.transforms.foreign import ForeignTokenizer
+from modelwright.transforms.hf_tokenizer import HFTokenizer
 from modelwright.transforms.text import BEGIN, END, TextInput
 
 Rows = NDArray[np.int64]
@@ -130,15 +130,15 @@ def text_targets(
     ids = input.tokenizer.encode(list(held))
     # What a tokenizer from elsewhere puts before a text, its network writes too.
     begins = [BEGIN, *input.tokenizer.before]
-    room = input.longest + 1 - len(begins)
+    room = input.max_length + 1 - len(begins)
     cut = np.array([row for row, item in enumerate(ids) if len(item) > room], np.int64)
     ends = [np.array(begins, np.int64), np.array([END], np.int64)]
     whole = [np.concatenate([ends[0], item[:room], ends[1]]) for item in ids]
     text = Ragged.of("target", whole, "int64", length_name="")
     given = replace(text, lengths=text.lengths - 1)
-    asked = replace(given, name="next", starts=text.starts + 1)
+    targets = replace(given, name="next", starts=text.starts + 1)
     source = replace(source, name="source", length_name="source_length")
-    return Joined((source, given)), asked, cut
+    return Joined((source, given)), targets, cut
 
 
 # -- what follows ----------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def next_targets(
     """Return stretches of texts, what follows each of their tokens, and which rows have which.
 
     A text begins with the id that begins one, and where it is whole it ends with that which ends
-    one. A stretch has `input.longest` tokens, the last of a text what is left.
+    one. A stretch has `input.max_length` tokens, the last of a text what is left.
     """
     parts = []
     for at, (start, length) in enumerate(zip(tokens.starts, tokens.lengths, strict=True)):
@@ -160,20 +160,20 @@ def next_targets(
     values = np.concatenate([*parts, np.empty(0, np.int64)])
     sizes = np.array([len(part) for part in parts], dtype=np.int64)
     begins = np.cumsum(sizes) - sizes
-    counts = np.maximum(-(-(sizes - 1) // input.longest), 1)
+    counts = np.maximum(-(-(sizes - 1) // input.max_length), 1)
     first = np.cumsum(counts) - counts
     inside = np.arange(int(counts.sum())) - np.repeat(first, counts)
-    starts = np.repeat(begins, counts) + inside * input.longest
+    starts = np.repeat(begins, counts) + inside * input.max_length
     left = np.repeat(begins + sizes - 1, counts) - starts
-    lengths = np.minimum(left, input.longest)
+    lengths = np.minimum(left, input.max_length)
     given = Ragged("tokens", values, starts, lengths, length_name="")
-    asked = replace(given, name="next", starts=starts + 1)
+    targets = replace(given, name="next", starts=starts + 1)
     widths = _bytes_of(input)[values]
-    if isinstance(input.tokenizer, ForeignTokenizer) and input.tokenizer.spells == "after a blank":
+    if isinstance(input.tokenizer, HFTokenizer) and input.tokenizer.spells == "after a blank":
         firsts = (begins + 1)[tokens.lengths > 0]
         widths[firsts] = np.maximum(widths[firsts] - 1, 0)
     sized = Ragged("bytes", widths, starts + 1, lengths, length_name="")
-    return given, Joined((asked, sized)), Windows(first, counts, np.repeat(_texts(held), counts))
+    return given, Joined((targets, sized)), Windows(first, counts, np.repeat(_texts(held), counts))
 
 
 def _texts(held: Sequence[str]) -> Rows:
@@ -185,7 +185,7 @@ def _texts(held: Sequence[str]) -> Rows:
 def _bytes_of(input: TextInput) -> NDArray[np.int16]:
     """Return how many bytes of a text each token stands for; of what is unknown one."""
     tokenizer = input.tokenizer
-    if isinstance(tokenizer, ForeignTokenizer):
+    if isinstance(tokenizer, HFTokenizer):
         return tokenizer.widths()
     sizes = np.ones(tokenizer.size, dtype=np.int16)
     sizes[[0, BEGIN, END]] = 0
@@ -245,7 +245,7 @@ def box_targets(
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Targets:
     """What is wanted of each row, and what the network is given for it."""
 
     labels: tuple[str, ...]
@@ -257,7 +257,7 @@ class Asked:
     """By split, the labels that it has beyond those."""
 
 
-def ask_of(
+def build_targets(
     target: Target,
     encoded: Encoded,
     held: Sequence[str],
@@ -266,7 +266,7 @@ def ask_of(
     names: tuple[str, ...] = (),
     known: tuple[str, ...] | None = None,
     where: str = "data",
-) -> Asked:
+) -> Targets:
     """Return what is wanted of each row; what is fitted is fitted to the training split.
 
     Args:
@@ -288,7 +288,7 @@ def ask_of(
             labels = fit_labels(target, held, splits, known, where=where)
             return _asked_by_label(target, encoded, held, splits, labels)
         case "numbers":
-            return Asked(names, number_targets(held, used, len(names)), inputs)
+            return Targets(names, number_targets(held, used, len(names)), inputs)
         case "letters":
             letters = letters_of(held, train) if known is None else known
             spelled, unknown = letter_targets(held, letters)
@@ -298,17 +298,17 @@ def ask_of(
                 rows=(),
                 message=f"{unknown:,} letters occur in no training text; each counts as an error",
             )
-            return Asked(letters, spelled, inputs, findings=(found,) if unknown else ())
+            return Targets(letters, spelled, inputs, findings=(found,) if unknown else ())
         case "text":
             assert isinstance(inputs, Ragged)
             assert isinstance(input, TextInput)
-            given, asked, cut = text_targets(inputs, held, input)
-            return Asked((), asked, given, findings=tuple(_cut_targets(cut, splits)))
+            given, targets, cut = text_targets(inputs, held, input)
+            return Targets((), targets, given, findings=tuple(_cut_targets(cut, splits)))
         case "next":
             assert isinstance(inputs, Ragged)
             assert isinstance(input, TextInput)
             stretches, follow, windows = next_targets(inputs, held, input)
-            return Asked((), follow, stretches, windows)
+            return Targets((), follow, stretches, windows)
 
 
 def _asked_by_label(
@@ -317,7 +317,7 @@ def _asked_by_label(
     held: Sequence[str],
     splits: Mapping[str, Rows],
     labels: Labels,
-) -> Asked:
+) -> Targets:
     input = encoded.input
     targets: Any
     findings: tuple[Finding, ...] = ()
@@ -337,7 +337,7 @@ def _asked_by_label(
     else:
         make = class_targets if target == "label" else label_set_targets
         targets = make(held, splits, labels)
-    return Asked(labels.known, targets, encoded.inputs, findings=findings, unknown=labels.unknown)
+    return Targets(labels.known, targets, encoded.inputs, findings=findings, unknown=labels.unknown)
 
 
 _NO_ROWS: Rows = np.empty(0, dtype=np.int64)
@@ -352,6 +352,6 @@ def _cut_targets(cut: Rows, splits: Mapping[str, Rows]) -> Iterator[Finding]:
                 severity="warning",
                 rows=(),
                 message=f"{count:,} of {len(rows):,} texts wanted of the {name} split are longer "
-                "than `text.longest` allows, and their ends are cut off",
-                fix="Raise `text.longest`",
+                "than `text.max_length` allows, and their ends are cut off",
+                fix="Raise `text.max_length`",
             )

@@ -1,4 +1,4 @@
-"""Folders of sounds with the text that is spoken in each beside it, for speech recognition."""
+"""Folders of recordings with the text that is spoken in each beside it, for speech recognition."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modelwright.data.folder import SUFFIXES, find_folder, holding
-from modelwright.data.lines import decoded, read_maybe_packed
+from modelwright.data.labelled_lines import decoded, read_maybe_packed
 from modelwright.data.listing import SPLITS, Listing, read_file
 from modelwright.data.table import list_table
 from modelwright.errors import DataError
@@ -17,15 +17,15 @@ from modelwright.files import digest
 from modelwright.recipe.data import TableData
 
 LIBRISPEECH = ".trans.txt"
-"""Ends the name of a file with a line for each sound of its folder: its name, a blank, its text."""
+"""Ends the name of a file with a line for each recording of its folder: its name, a blank, its text."""
 FEWEST_TEXTS, DIFFERENT, FEWEST_LETTERS = 20, 0.2, 3
-"""So many different texts, of so many sounds (a share), so long on average, aren't classes."""
+"""So many different texts, of so many recordings (a share), so long on average, aren't classes."""
 
 
 def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
-    """Return the sounds of a folder, at any depth, in the order of their paths.
+    """Return the recordings of a folder, at any depth, in the order of their paths.
 
-    Folders at the top that are called as splits (`train`, `dev-clean`) are these. A sound without a
+    Folders at the top that are called as splits (`train`, `dev-clean`) are these. A recording without a
     text can't be used, and the listing says so.
 
     Args:
@@ -34,26 +34,26 @@ def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
         group: `parent` where files of one folder belong together, else `None`.
 
     Raises:
-        DataError: there is no such folder, no sound in it, or a text isn't UTF-8.
+        DataError: there is no such folder, no recording in it, or a text isn't UTF-8.
     """
     root = find_folder(name, base, group=group)
-    sounds = sorted(_sounds(root))
-    if not sounds:
+    recordings = sorted(_recordings(root))
+    if not recordings:
         raise DataError(
-            "there are no sounds in this folder",
+            "there are no recordings in this folder",
             where=str(root),
             why=holding(root) or "It is empty",
             fix="It should hold WAV, FLAC or OGG files, each with its text beside it: `NAME.txt`",
         )
-    paths = [path.relative_to(root).as_posix() for path in sounds]
-    texts = _texts(sounds)
+    paths = [path.relative_to(root).as_posix() for path in recordings]
+    texts = _texts(recordings)
     if not any(texts):
         raise DataError(
-            "no sound has a text beside it",
+            "no recording has a text beside it",
             where=str(root),
-            fix=f"Write the text of `{sounds[0].name}` into `{sounds[0].stem}.txt`",
+            fix=f"Write the text of `{recordings[0].name}` into `{recordings[0].stem}.txt`",
         )
-    marks = [f"{path.stat().st_size} {path.stat().st_mtime_ns}" for path in sounds]
+    marks = [f"{path.stat().st_size} {path.stat().st_mtime_ns}" for path in recordings]
     rows = [repr(row) for row in zip(paths, marks, texts, strict=True)]
     return Listing(
         title=f"folder {root.name}",
@@ -62,28 +62,30 @@ def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
         splits=[_split(path) for path in paths],
         origins=paths,
         extras=[path.rpartition("/")[0] if group else "" for path in paths],
-        read=lambda row: read_file(sounds[row]),
-        kind="sound",
+        read=lambda row: read_file(recordings[row]),
+        kind="audio",
         faults={at: "no text stands beside it" for at, text in enumerate(texts) if not text},
     )
 
 
 def has_transcripts(folder: Path) -> bool:
-    """Say whether most sounds of a folder have a text beside them."""
-    sounds = list(_sounds(folder))
-    beside = sum(path.with_suffix(".txt").is_file() for path in sounds)
-    return bool(sounds) and (2 * beside > len(sounds) or any(folder.rglob(f"*{LIBRISPEECH}")))
+    """Say whether most recordings of a folder have a text beside them."""
+    recordings = list(_recordings(folder))
+    beside = sum(path.with_suffix(".txt").is_file() for path in recordings)
+    return bool(recordings) and (
+        2 * beside > len(recordings) or any(folder.rglob(f"*{LIBRISPEECH}"))
+    )
 
 
 def holds_transcripts(path: Path, columns: Mapping[str, Any]) -> bool:
     """Say whether a table's labels are more likely what is spoken than classes.
 
     Args:
-        path: the table of sounds, or the folder of tables.
+        path: the table of recordings, or the folder of tables.
         columns: the settings that are meant where they aren't defaults.
     """
     spec = TableData.model_validate({"source": "table", "path": str(path.resolve()), **columns})
-    listing = list_table(spec, base=Path.cwd(), kind="sound", target="letters")
+    listing = list_table(spec, base=Path.cwd(), kind="audio", target="letters")
     return are_transcripts(listing.labels)
 
 
@@ -96,27 +98,27 @@ def are_transcripts(texts: Sequence[str]) -> bool:
     return are_words and sum(map(len, counts)) >= FEWEST_LETTERS * len(counts)
 
 
-def _sounds(root: Path) -> list[Path]:
+def _recordings(root: Path) -> list[Path]:
     return [
         path
         for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES["sound"]
+        if path.suffix.lower() in SUFFIXES["audio"]
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
         and path.is_file()
     ]
 
 
 def _split(path: str) -> str:
-    """Return the split that a sound's first folder is called after: `train-clean-100`."""
+    """Return the split that a recording's first folder is called after: `train-clean-100`."""
     first, _, rest = path.partition("/")
     return SPLITS.get(first.lower().partition("-")[0], "") if rest else ""
 
 
-def _texts(sounds: Sequence[Path]) -> list[str]:
-    """Return the text beside each sound, empty where there is none."""
+def _texts(recordings: Sequence[Path]) -> list[str]:
+    """Return the text beside each recording, empty where there is none."""
     listed: dict[Path, dict[str, str]] = {}
     found = []
-    for path in sounds:
+    for path in recordings:
         beside = path.with_suffix(".txt")
         if beside.is_file():
             found.append(" ".join(_read(beside).split()))
@@ -128,7 +130,7 @@ def _texts(sounds: Sequence[Path]) -> list[str]:
 
 
 def _listed(folder: Path) -> dict[str, str]:
-    """Return the texts of a folder's sounds by their names, from LibriSpeech's files."""
+    """Return the texts of a folder's recordings by their names, from LibriSpeech's files."""
     found = {}
     for file in sorted(folder.glob(f"*{LIBRISPEECH}")):
         for line in _read(file).splitlines():

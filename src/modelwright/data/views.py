@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from modelwright.data.parallel import in_order
 from modelwright.data.store import Store
 from modelwright.errors import DataError
-from modelwright.files import cache_folder, json_digest, locked, write_aside
+from modelwright.files import atomic_write, cache_folder, json_digest, locked
 from modelwright.run import Observe, Progress
 from modelwright.transforms import ImageInput, decode_image
 
@@ -76,13 +76,13 @@ def ragged_view(
         with locked(values.with_suffix(".lock")):
             if not lengths.exists():
                 counts: list[int] = []
-                with write_aside(values) as stream:
+                with atomic_write(values) as stream:
                     for start in range(0, len(store), _CHUNK):
                         rows = encode(range(start, min(start + _CHUNK, len(store))))
                         counts += [len(row) for row in rows]
                         stream.write(np.concatenate(rows).astype(dtype).tobytes())
                         observe(Progress("decode", len(counts), len(store)))
-                with write_aside(lengths) as stream:
+                with atomic_write(lengths) as stream:
                     np.save(stream, np.array(counts, dtype=np.int64), allow_pickle=False)
     try:
         held: NDArray[np.int64] = np.load(lengths, allow_pickle=False)
@@ -116,7 +116,7 @@ def _build(path: Path, store: Store, input: ImageInput, observe: Observe) -> Non
         return block
 
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-    with write_aside(path) as stream:
+    with atomic_write(path) as stream:
         np.lib.format.write_array_header_1_0(stream, header)
         done = 0
         for block in in_order(decode, range(0, count, step)):

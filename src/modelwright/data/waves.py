@@ -1,4 +1,4 @@
-"""A sound as a WAV file, for people to listen to."""
+"""A recording as a WAV file, for people to listen to."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ Everything is measured on the file, through the runtime that serves it, and beco
 
 from __future__ import annotations
 
+from modelwright.evaluation.access_log import TestSetAccess, read_accesses, record_access
 from modelwright.evaluation.baselines import BASELINES, measure_baselines
 from modelwright.evaluation.compare import DIFFERENCE, Comparison, answer, compare
 from modelwright.evaluation.gate import Verdict, headline, judge
@@ -17,7 +18,6 @@ from modelwright.evaluation.measure import (
     measure,
     sizes,
 )
-from modelwright.evaluation.openings import Openings, open_test, openings
 from modelwright.evaluation.scores import Scored, measure_scores, measure_texts
 from modelwright.evaluation.simple import (
     average_boxes,
@@ -41,9 +41,9 @@ __all__ = [
     "HasOutputs",
     "Measurement",
     "Mistake",
-    "Openings",
     "Place",
     "Scored",
+    "TestSetAccess",
     "Verdict",
     "answer",
     "average_boxes",
@@ -62,8 +62,8 @@ __all__ = [
     "measure_scores",
     "measure_texts",
     "measure_threshold",
-    "open_test",
-    "openings",
+    "read_accesses",
+    "record_access",
     "require_class",
     "runtime",
     "sizes",

@@ -153,7 +153,7 @@ def spectrum(train: Split, samples: Split, num_classes: int) -> Answers:
 BASELINES: dict[str, dict[str, Baseline]] = {
     "image": {"majority": majority, "centroid": centroid, "hog": hog},
     "text": {"majority": majority, "words": words},
-    "sound": {"majority": majority, "spectrum": spectrum},
+    "audio": {"majority": majority, "spectrum": spectrum},
     "": {"majority": majority},
 }
 """By kind of input; the empty kind stands for all that aren't named."""

@@ -97,7 +97,7 @@ def measure_latency(
 
     Args:
         answer: from samples to their decoded answers, views included.
-        samples: real ones, as they are asked about: decoded pixels `[N, H, W, C]`, texts, or sounds
+        samples: real ones, as they are asked about: decoded pixels `[N, H, W, C]`, texts, or recordings
             `[T]`; they take turns, so that no cache holds the one answer.
         place: the hardware, runtime and threads, which the figures depend on.
         model: the model digest.
@@ -117,7 +117,7 @@ def measure_latency(
         begin = "the decoded uint8 array"
     else:
         batch = [samples[turn % len(samples)] for turn in range(BATCH)]
-        begin = "the text" if isinstance(samples[0], str) else "the decoded sound"
+        begin = "the text" if isinstance(samples[0], str) else "the decoded recording"
     context: dict[str, Any] = {
         "model": model,
         "hardware": place.hardware,

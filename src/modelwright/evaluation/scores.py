@@ -34,7 +34,7 @@ from modelwright.evaluation.measure import (
 from modelwright.ledger import Evidence
 from modelwright.metrics import ClassScores, Ints
 from modelwright.run import Observe, Progress, silent
-from modelwright.tasks import Tally, Task, join, take
+from modelwright.tasks import SampleStats, Task, join, take
 
 FEW = 32
 """So many samples are answered at once where each has many answers: tokens, boxes."""
@@ -61,7 +61,7 @@ class Scored:
     evidence: tuple[Evidence, ...]
     model: str
     """The digest of the model that was measured."""
-    tally: Tally
+    tally: SampleStats
     labels: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     """Labels of the samples that the model doesn't know; their numbers go on behind its own."""
@@ -157,7 +157,7 @@ def measure_scores(
 
 
 def _without(
-    near: NDArray[np.bool_], tally: Tally, task: Task, samples: Split, whole: Evidence
+    near: NDArray[np.bool_], tally: SampleStats, task: Task, samples: Split, whole: Evidence
 ) -> list[Evidence]:
     """Return the figures of the samples that resemble none of another split, if only some do."""
     if near.all() or not near.any():
@@ -205,7 +205,7 @@ def measure_texts(
 
     Args:
         model: the model file, loaded.
-        samples: the split, with its `pairs`.
+        samples: the split, with its `parallel_text`.
         task: a task with a `judge`.
         fingerprint: the digest of the samples.
         place: hardware, runtime and threads.
@@ -261,13 +261,13 @@ def _first_sentence(text: str) -> str:
 
 
 def bounded(
-    tally: Tally,
-    summary: Callable[[Tally], Mapping[str, float]],
+    tally: SampleStats,
+    summary: Callable[[SampleStats], Mapping[str, float]],
     samples: Split,
     *,
     method: str,
     fingerprint: str,
-    counts: Callable[[Tally], tuple[Ints, Ints, Ints]] | None = None,
+    counts: Callable[[SampleStats], tuple[Ints, Ints, Ints]] | None = None,
     model: str = "",
     subject: str = "",
     place: Place | None = None,
@@ -389,9 +389,9 @@ def resampling(samples: Split) -> Resampling:
 
 
 def draws(
-    tally: Tally,
+    tally: SampleStats,
     draw: Callable[[np.random.Generator], Ints],
-    summary: Callable[[Tally], Mapping[str, float]],
+    summary: Callable[[SampleStats], Mapping[str, float]],
 ) -> dict[str, list[float]]:
     """Return each score over samples drawn anew, with replacement.
 

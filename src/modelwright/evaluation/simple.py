@@ -14,7 +14,7 @@ from modelwright.evaluation.scores import bounded
 from modelwright.ledger import Evidence
 from modelwright.metrics import Doubles, Ints
 from modelwright.run import Observe, Progress, silent
-from modelwright.tasks import Tally, Task, join
+from modelwright.tasks import SampleStats, Task, join
 
 _CHUNK = 256
 _COUNTS = 100_000_000
@@ -225,7 +225,7 @@ def _label_chances(train: Split) -> Doubles:
 
 def _frequent_labels(
     train: Split, samples: Split, task: Task, labels: Sequence[str]
-) -> tuple[Tally, str]:
+) -> tuple[SampleStats, str]:
     """Answer always with the most frequent labels: as many as a sample has, one at least.
 
     A label is as sure as it is frequent, which the log loss is taken from.
@@ -247,7 +247,7 @@ def _frequent_labels(
 
 def _words_of_labels(
     train: Split, samples: Split, task: Task, labels: Sequence[str]
-) -> tuple[Tally, str]:
+) -> tuple[SampleStats, str]:
     """Answer by the words' frequencies with and without each label.
 
     That is multinomial naive Bayes of each label by itself, smoothed by one.

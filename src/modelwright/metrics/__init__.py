@@ -34,7 +34,7 @@ from modelwright.metrics.classification import (
     top_classes,
     top_k_accuracy,
 )
-from modelwright.metrics.label_sets import (
+from modelwright.metrics.multi_label import (
     LEAST_CHOSEN,
     LabelOutcomes,
     exact_match,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from modelwright.errors import ModelFileError
-from modelwright.files import digest, write_aside
+from modelwright.files import atomic_write, digest
 from modelwright.modelfile import layout
 from modelwright.modelfile.manifest import (
     CHUNK,
@@ -131,7 +131,7 @@ def write_container(
             entries.append(describe_member(name, content).entry)
     signed = digest(signature) if signature is not None else None
     plan = layout.lay_out(entries, layout.write_comment(digest(last), signed))
-    with write_aside(path) as stream:
+    with atomic_write(path) as stream:
         for (_, gap), content in zip(plan.gaps, contents, strict=False):
             stream.write(gap)
             stream.write(content)

@@ -172,7 +172,7 @@ def _export(
     import torch
     from onnxscript import optimizer
 
-    least = {PAST: 0} | _least_sound(network)
+    least = {PAST: 0} | _least_audio(network)
     free = {
         size: torch.export.Dim(size, min=least.get(size, 1))
         for tensor in inputs
@@ -210,11 +210,11 @@ def _export(
     return model
 
 
-def _least_sound(network: nn.Module) -> dict[str, int]:
-    """Return the fewest samples of two frames, where a network makes frames of sounds.
+def _least_audio(network: nn.Module) -> dict[str, int]:
+    """Return the fewest samples of two frames, where a network makes frames of recordings.
 
     torch 2.11 takes a single frame for another network, and refuses to export both in one. The
-    graph is the same for all that; shorter sounds are among those that prove it.
+    graph is the same for all that; shorter recordings are among those that prove it.
     """
     hops = [module.hop for module in network.modules() if isinstance(module, LogMel)]
     return {"T": 1 + max(hops)} if hops else {}

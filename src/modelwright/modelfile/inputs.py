@@ -23,7 +23,7 @@ from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.run import Observe, Progress, silent
 from modelwright.transforms import ImageInput, decode_sized, read_image, speed_views, view_batches
-from modelwright.transforms.sound import SoundInput, read_sound
+from modelwright.transforms.audio import AudioInput, read_audio
 from modelwright.transforms.text import BEGIN, TextInput
 
 _LARGEST_SIDE = 1 << 16
@@ -58,7 +58,7 @@ class Reader(Protocol):
     def tensors(self) -> tuple[TensorSpec, ...]:
         """What the network takes."""
 
-    def take_apart(self, inputs: Any) -> Items:
+    def split_inputs(self, inputs: Any) -> Items:
         """Tell one input from several."""
 
     def read(self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent) -> Arrays:
@@ -171,7 +171,7 @@ class ImageReader:
         spec = self.spec
         return (TensorSpec("pixels", "uint8", ("N", spec.height, spec.width, spec.channels)),)
 
-    def take_apart(self, inputs: Any) -> Items:
+    def split_inputs(self, inputs: Any) -> Items:
         """Tell one image from several."""
         if isinstance(inputs, np.ndarray) and inputs.ndim == 4:
             return Items(cast("Sequence[Any]", inputs), is_one=False)
@@ -252,7 +252,7 @@ class ArraysReader:
     tensors: tuple[TensorSpec, ...]
     view_choices: tuple[str | int, ...] = ("none",)
 
-    def take_apart(self, inputs: Any) -> Items:
+    def split_inputs(self, inputs: Any) -> Items:
         """Take apart one batch, or one sample without N."""
         tensors = self.tensors
         if not isinstance(inputs, Mapping):
@@ -313,7 +313,7 @@ class TextReader:
     )
     view_choices: tuple[str | int, ...] = ("none",)
 
-    def take_apart(self, inputs: Any) -> Items:
+    def split_inputs(self, inputs: Any) -> Items:
         """Tell one text from several."""
         return one_or_several(inputs)
 
@@ -332,7 +332,7 @@ class TextReader:
         """Return ids that never change, in rows of different lengths."""
         size = self.spec.tokenizer.size
         rows = [
-            (np.arange(min(5 + 3 * row, self.spec.longest)) * 7 + row * 13) % (size - 1) + 1
+            (np.arange(min(5 + 3 * row, self.spec.max_length)) * 7 + row * 13) % (size - 1) + 1
             for row in range(count)
         ]
         return padded("tokens", rows, "int64")
@@ -416,7 +416,7 @@ class PromptReader:
     tensors: tuple[TensorSpec, ...] = (TensorSpec("tokens", "int64", ("N", "T")),)
     view_choices: tuple[str | int, ...] = ("none",)
 
-    def take_apart(self, inputs: Any) -> Items:
+    def split_inputs(self, inputs: Any) -> Items:
         """Tell one text from several."""
         return one_or_several(inputs)
 
@@ -425,8 +425,8 @@ class PromptReader:
         texts = [_read_text(item, at, may_be_empty=True) for at, item in enumerate(items, first)]
         rows = self.spec.tokenizer.encode(texts)
         # Before a text stands the token that begins one, which also takes a place.
-        longest, places = self.spec.longest, self.spec.places
-        most = longest if places is None else min(longest, places - 1)
+        max_length, places = self.spec.max_length, self.spec.places
+        most = max_length if places is None else min(max_length, places - 1)
         sizes = [len(ids) for ids in rows]
         _tell_longer(items, sizes, most, "its beginning is left out", first, observe)
         kept = [ids[max(len(ids) - most, 0) :] for ids in rows]
@@ -453,7 +453,7 @@ class SourceReader:
     )
     view_choices: tuple[str | int, ...] = ("none",)
 
-    def take_apart(self, inputs: Any) -> Items:
+    def split_inputs(self, inputs: Any) -> Items:
         """Tell one text from several."""
         return one_or_several(inputs)
 
@@ -480,22 +480,22 @@ class SourceReader:
 
 
 @dataclass(frozen=True, slots=True)
-class SoundReader:
-    """Sounds: paths or bytes of WAV, FLAC or OGG files, or arrays at the model's own rate."""
+class AudioReader:
+    """Recordings: paths or bytes of WAV, FLAC or OGG files, or arrays at the model's own rate."""
 
-    spec: SoundInput
+    spec: AudioInput
     tensors: tuple[TensorSpec, ...] = (
         TensorSpec("samples", "int16", ("N", "T")),
         TensorSpec("length", "int64", ("N",)),
     )
     view_choices: tuple[str | int, ...] = ("none", "speeds")
 
-    def take_apart(self, inputs: Any) -> Items:
-        """Tell one sound from several."""
+    def split_inputs(self, inputs: Any) -> Items:
+        """Tell one recording from several."""
         return one_or_several(inputs)
 
     def read(self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent) -> Arrays:
-        """Decode sounds, mixed to one channel and resampled; of longer ones the end is cut off."""
+        """Decode recordings, mixed to one channel and resampled; of longer ones the end is cut off."""
         rows = [self._read(item, at, observe) for at, item in enumerate(items, first)]
         return padded("samples", rows, "int16")
 
@@ -503,29 +503,29 @@ class SoundReader:
         where = item if isinstance(item, str) else _named(item, number)
         try:
             if isinstance(item, io.BufferedIOBase):
-                item = item.read(MOST_SOUND_BYTES + 1)
+                item = item.read(MAX_AUDIO_BYTES + 1)
             if isinstance(item, str):
                 item = Path(item)
             if isinstance(item, bytearray | memoryview):
                 item = bytes(item)
             if not isinstance(item, bytes | Path | np.ndarray):
-                raise DataError(f"a {type(item).__name__} isn't a sound")
+                raise DataError(f"a {type(item).__name__} isn't a recording")
             rate = self.spec.sampling_rate if isinstance(item, np.ndarray) else None
-            samples = read_sound(item, self.spec, rate=rate)
+            samples = read_audio(item, self.spec, rate=rate)
         except ModelwrightError as error:
             error.at(where)
             raise
-        if len(samples) > self.spec.longest:
-            lasts, most = len(samples) / self.spec.sampling_rate, self.spec.longest_s
-            note = f"the sound lasts {lasts:.1f} s, and the model hears {most:g} s: the last "
+        if len(samples) > self.spec.max_length:
+            lasts, most = len(samples) / self.spec.sampling_rate, self.spec.max_seconds
+            note = f"the recording lasts {lasts:.1f} s, and the model hears {most:g} s: the last "
             note += f"{lasts - most:.1f} s are cut off"
             observe(Progress("note", 0, 0, note=f"{where}: {note}"))
-        return samples[: self.spec.longest]
+        return samples[: self.spec.max_length]
 
     def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
         """Play faster and slower."""
         if views != "speeds":
-            return no_views(batch, views, kind="sound")
+            return no_views(batch, views, kind="audio")
         if not batch["samples"].size:
             return [batch], np.ones(1, np.float32)
         made = speed_views(batch["samples"], batch["length"])
@@ -543,8 +543,8 @@ class SoundReader:
         return padded("samples", rows, "int16")
 
 
-MOST_SOUND_BYTES = 1 << 30
-"""A longer file of a sound isn't read."""
+MAX_AUDIO_BYTES = 1 << 30
+"""A longer file of a recording isn't read."""
 
 
 def _text_input(declared: Declared, assets: Mapping[str, bytes]) -> TextInput:
@@ -556,7 +556,7 @@ READERS: dict[str, Callable[[Declared, Mapping[str, bytes]], Reader]] = {
     "text": lambda declared, assets: TextReader(_text_input(declared, assets)),
     "prompt": lambda declared, assets: PromptReader(_text_input(declared, assets)),
     "source": lambda declared, assets: SourceReader(_text_input(declared, assets)),
-    "sound": lambda declared, assets: SoundReader(SoundInput.from_json(dict(declared))),
+    "audio": lambda declared, assets: AudioReader(AudioInput.from_json(dict(declared))),
     "arrays": lambda declared, assets: ArraysReader(_declared_tensors(declared)),
 }
 """What can be handed over. `arrays` has no host steps: the caller has prepared them."""

@@ -40,12 +40,12 @@ def export_llama(path: Path | str, folder: Path | str) -> list[Path]:
         )
     candidate = rebuild(path)
     from modelwright.models.decoder import Decoder, llama_config, llama_state
-    from modelwright.models.pretrained_writers import PretrainedWriter
+    from modelwright.models.pretrained_generators import PretrainedGenerator
 
     network = candidate.network
     if isinstance(network, Decoder):
         state, settings = llama_state(network), llama_config(network)
-    elif isinstance(network, PretrainedWriter):
+    elif isinstance(network, PretrainedGenerator):
         state, settings = network.own_state(), network.own_config()
     else:
         raise ModelFileError(

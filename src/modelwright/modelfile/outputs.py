@@ -63,12 +63,12 @@ FORMS: dict[str, tuple[OutputForm, ...]] = {
 }
 """What a network of each kind gives: `logits` of exclusive classes; `labels`, logits of labels that
 are there or not, each by itself; `values`, numbers; `tokens`, logits of what follows each token;
-`texts`, the same for a text that is written from another; `frames`, logits at each step of a sound
+`texts`, the same for a text that is written from another; `frames`, logits at each step of a recording
 and how many steps it has; `boxes`, logits and boxes of each location."""
 
 
 ANSWERS_BESIDE_LABELS = {"logits": 0, "labels": 0, "frames": 1, "boxes": 0}
-"""How many answers a network gives beside one a label: for sounds, that nothing is said."""
+"""How many answers a network gives beside one a label: for recordings, that nothing is said."""
 
 
 def forms_of(kind: str) -> tuple[OutputForm, ...]:

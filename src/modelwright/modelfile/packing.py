@@ -92,7 +92,7 @@ def write_model(
     candidate = replace(candidate, network=merged(candidate.network))
     reader = open_input(declared, candidate.assets)
     tensors = reader.tensors
-    samples = _samples(golden_inputs, tensors, fewest=_FEWEST)
+    samples = _samples(golden_inputs, tensors, min_count=_FEWEST)
     if samples is None:
         samples = reader.synthetic(_count(tensors))
     shown = _samples(probes, tensors)
@@ -231,7 +231,7 @@ def _apart(
 
 
 def _samples(
-    given: Given | None, tensors: tuple[TensorSpec, ...], *, fewest: int = 0
+    given: Given | None, tensors: tuple[TensorSpec, ...], *, min_count: int = 0
 ) -> Arrays | None:
     """Return what was given by the inputs' names.
 
@@ -241,8 +241,8 @@ def _samples(
     if given is None:
         return None
     arrays = {name: array.copy() for name, array in by_name(given, tensors).items()}
-    if check_batch(arrays, tensors) < fewest:
-        raise DataError(f"golden inputs need at least {fewest} samples")
+    if check_batch(arrays, tensors) < min_count:
+        raise DataError(f"golden inputs need at least {min_count} samples")
     return arrays
 
 

@@ -30,10 +30,10 @@ from modelwright.modelfile.contents import (
 )
 from modelwright.modelfile.inputs import (
     ArraysReader,
+    AudioReader,
     ImageReader,
     PromptReader,
     Reader,
-    SoundReader,
     SourceReader,
     TextReader,
     by_name,
@@ -72,7 +72,7 @@ from modelwright.tasks.generation import (
     generate,
 )
 from modelwright.tasks.speech_recognition import Spelling, spelled
-from modelwright.transforms.foreign import ForeignTokenizer
+from modelwright.transforms.hf_tokenizer import HFTokenizer
 from modelwright.transforms.text import BEGIN
 from modelwright.transforms.tokenizing import Tokenizer
 
@@ -218,7 +218,7 @@ class Model:
         if isinstance(self._reader, ArraysReader):
             raise ModelFileError("the model takes arrays that the caller has prepared")
         assert isinstance(
-            self._reader, ImageReader | TextReader | PromptReader | SourceReader | SoundReader
+            self._reader, ImageReader | TextReader | PromptReader | SourceReader | AudioReader
         )
         return self._reader.spec
 
@@ -234,7 +234,7 @@ class Model:
 
     @property
     def views(self) -> str | int:
-        """The test-time averaging: `none`, of images `flip` or 6, of sounds `speeds`."""
+        """The test-time averaging: `none`, of images `flip` or 6, of recordings `speeds`."""
         return self.spec.views
 
     @property
@@ -268,11 +268,11 @@ class Model:
         Args:
             inputs: for images a path, an image file's bytes, a PIL image, or pixels `[H, W, C]` or
                 `[H, W]`; or a list of these; or pixels `[N, H, W, C]`. For texts a text, or the
-                `Path` of a text file; for sounds a path, a file's bytes, or samples `[T]` at the
+                `Path` of a text file; for recordings a path, a file's bytes, or samples `[T]` at the
                 model's rate; or a list of these.
             top: how many answers at most, best first; where not said 5, and of samples that may
                 have several labels all.
-            observe: told of each text or sound that is longer than what the model takes: as in
+            observe: told of each text or recording that is longer than what the model takes: as in
                 training the end is cut off, and of a text to go on from the beginning.
 
         Returns:
@@ -289,7 +289,7 @@ class Model:
             top = self.scoring.top or len(self.labels)
         if top < 1:
             raise RequestError(f"`top` is how many answers to give, at least 1; got {top}")
-        given = self._reader.take_apart(inputs)
+        given = self._reader.split_inputs(inputs)
         answers: list[list[Prediction]] = []
         for start in range(0, len(given.items), self._most):
             items = given.items[start : start + self._most]
@@ -341,7 +341,7 @@ class Model:
             RequestError: the model doesn't write.
             DataError: an input can't be read.
         """
-        return self._draw(self._reader.take_apart(inputs).items, how, 0, observe)
+        return self._draw(self._reader.split_inputs(inputs).items, how, 0, observe)
 
     def _draw(
         self, items: Sequence[Any], how: GenerateSpec | None, first: int, observe: Observe
@@ -352,7 +352,7 @@ class Model:
             writer,
             begun,
             tokens,
-            spec=how or GenerateSpec(longest=LONGEST_WRITTEN, temperature=TEMPERATURE),
+            spec=how or GenerateSpec(max_new_tokens=LONGEST_WRITTEN, temperature=TEMPERATURE),
             decode=self._tokenizer().decode,
             samples=numbers,
             rooms=self._rooms(tokens),
@@ -381,7 +381,7 @@ class Model:
                 self._writer(),
                 {name: array[part] for name, array in begun.items()},
                 tokens[part],
-                spec=BeamSpec(longest=self._longest(), length_penalty=LENGTH_PENALTY),
+                spec=BeamSpec(max_new_tokens=self._longest(), length_penalty=LENGTH_PENALTY),
             )
             found += [self._tokenizer().decode(item.ids) for item in best]
         return found
@@ -405,13 +405,13 @@ class Model:
             self._stepper = self._open_stepper()
         return self._stepper
 
-    def _tokenizer(self) -> Tokenizer | ForeignTokenizer:
+    def _tokenizer(self) -> Tokenizer | HFTokenizer:
         assert isinstance(self._reader, PromptReader | SourceReader)
         return self._reader.spec.tokenizer
 
     def _longest(self) -> int:
         assert isinstance(self._reader, PromptReader | SourceReader)
-        return self._reader.spec.longest
+        return self._reader.spec.max_length
 
     def outputs(self, inputs: Batch, /) -> Any:
         """Return the network's raw outputs, averaged over the views; a tuple where it has several.
@@ -443,9 +443,10 @@ class Model:
         """Answer a batch in parts of about `CHUNK_BYTES`, whatever its lengths."""
         count = len(batch[self.spec.main.inputs[0].name])
         sample = sum(array.nbytes for array in batch.values()) // max(count, 1)
-        longest = max((array.shape[1] for array in batch.values() if array.ndim > 1), default=1)
+        max_length = max((array.shape[1] for array in batch.values() if array.ndim > 1), default=1)
         answer = sum(
-            4 * math.prod(size if isinstance(size, int) else longest for size in tensor.shape[1:])
+            4
+            * math.prod(size if isinstance(size, int) else max_length for size in tensor.shape[1:])
             for tensor in self.spec.main.outputs
         )
         views = _VIEWS.get(str(self.views), 6)
@@ -483,9 +484,9 @@ def joined_outputs(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     if len(parts) == 1:
         return parts[0]
     if parts[0].ndim > 1 and len({part.shape[1] for part in parts}) > 1:
-        longest = max(part.shape[1] for part in parts)
+        max_length = max(part.shape[1] for part in parts)
         parts = [
-            np.pad(part, [(0, 0), (0, longest - part.shape[1]), *[(0, 0)] * (part.ndim - 2)])
+            np.pad(part, [(0, 0), (0, max_length - part.shape[1]), *[(0, 0)] * (part.ndim - 2)])
             for part in parts
         ]
     return np.concatenate(parts)

@@ -12,9 +12,9 @@ from modelwright.modelfile.container import Container, open_container
 from modelwright.modelfile.contents import assets_of, digest, parse_lineage, whole_weights
 from modelwright.modelfile.inputs import (
     ArraysReader,
+    AudioReader,
     ImageReader,
     PromptReader,
-    SoundReader,
     SourceReader,
     TextReader,
     open_input,
@@ -52,8 +52,10 @@ def declared(path: Path | str) -> Declared:
 def _input(container: Container, spec: FileSpec) -> Any:
     reader = open_input(spec.input, assets_of(container))
     if isinstance(reader, ArraysReader):
-        raise ModelFileError("the model takes arrays, and only images, texts and sounds are known")
-    assert isinstance(reader, ImageReader | TextReader | PromptReader | SourceReader | SoundReader)
+        raise ModelFileError(
+            "the model takes arrays, and only images, texts and recordings are known"
+        )
+    assert isinstance(reader, ImageReader | TextReader | PromptReader | SourceReader | AudioReader)
     return reader.spec
 
 

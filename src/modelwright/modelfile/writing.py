@@ -43,7 +43,7 @@ class StepGraph:
 def step_graphs(network: nn.Module) -> list[StepGraph]:
     """Return the graphs that a network writes with; of one that doesn't write none."""
     from modelwright.models.decoder import Decoder
-    from modelwright.models.pretrained_writers import PretrainedDecoder, PretrainedSeq2Seq
+    from modelwright.models.pretrained_generators import PretrainedDecoder, PretrainedSeq2Seq
     from modelwright.models.seq2seq import RnnSeq2Seq, TransformerSeq2Seq
 
     if isinstance(network, Decoder | PretrainedDecoder):
@@ -80,7 +80,7 @@ def _decoder_step(network: Any) -> StepGraph:
 def _seq2seq_graphs(network: Any) -> list[StepGraph]:
     import torch
 
-    from modelwright.models.pretrained_writers import PretrainedSeq2Seq
+    from modelwright.models.pretrained_generators import PretrainedSeq2Seq
     from modelwright.models.seq2seq import Encode, Step, TransformerSeq2Seq
 
     foreign = isinstance(network, PretrainedSeq2Seq)

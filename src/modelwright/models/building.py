@@ -14,15 +14,16 @@ from modelwright.errors import MissingExtraError, ModelFileError, ModelwrightErr
 from modelwright.models import texts
 from modelwright.models.cnn import cnn
 from modelwright.models.detector import detector
-from modelwright.models.initialising import initialise
 from modelwright.models.mlp import mlp
-from modelwright.models.network import Frame, ImageNetwork, SoundFrame, TextFrame
+from modelwright.models.network import AudioFrame, Frame, ImageNetwork, TextFrame
 from modelwright.models.pretrained import PretrainedModel, build_pretrained
 from modelwright.models.resnet import resnet, resolved_stem
 from modelwright.models.speednet import speednet
 from modelwright.models.steps import PixelSteps
 from modelwright.models.timm_networks import TimmNetwork, build_timm
+from modelwright.models.weight_init import initialise
 from modelwright.recipe.model import (
+    AudioCnnModel,
     BowModel,
     CnnModel,
     ConvCtcModel,
@@ -33,19 +34,18 @@ from modelwright.recipe.model import (
     RnnCtcModel,
     RnnModel,
     Seq2SeqModel,
-    SoundCnnModel,
     SpeednetModel,
     TextCnnModel,
     TransformerModel,
 )
 from modelwright.recipe.spec import Spec
 from modelwright.transforms import ImageInput
-from modelwright.transforms.sound import SoundInput
+from modelwright.transforms.audio import AudioInput
 from modelwright.transforms.text import TextInput
 
-Input = ImageInput | TextInput | SoundInput
-AnyFrame = Frame | TextFrame | SoundFrame
-Kind = Literal["image", "text", "sound"]
+Input = ImageInput | TextInput | AudioInput
+AnyFrame = Frame | TextFrame | AudioFrame
+Kind = Literal["image", "text", "audio"]
 Scale = tuple[Sequence[float], Sequence[float]]
 """The mean and the deviation of each number."""
 
@@ -58,7 +58,7 @@ Architecture = (
     | TextCnnModel
     | RnnModel
     | TransformerModel
-    | SoundCnnModel
+    | AudioCnnModel
     | ConvCtcModel
     | RnnCtcModel
     | DecoderModel
@@ -78,7 +78,7 @@ BUILDERS: dict[type[Spec], Callable[[Any, Any], nn.Module]] = {
     TextCnnModel: texts.text_cnn,
     RnnModel: texts.rnn,
     TransformerModel: texts.transformer,
-    SoundCnnModel: texts.sound_cnn,
+    AudioCnnModel: texts.audio_cnn,
     ConvCtcModel: texts.conv_ctc,
     RnnCtcModel: texts.rnn_ctc,
     DecoderModel: texts.decoder,
@@ -98,7 +98,7 @@ _NAMES: dict[str, type[Architecture]] = {
     "text-cnn": TextCnnModel,
     "rnn": RnnModel,
     "transformer": TransformerModel,
-    "sound-cnn": SoundCnnModel,
+    "audio-cnn": AudioCnnModel,
     "conv-ctc": ConvCtcModel,
     "rnn-ctc": RnnCtcModel,
     "decoder": DecoderModel,
@@ -116,9 +116,9 @@ TAKES: dict[type[Spec], Kind] = {
     TextCnnModel: "text",
     RnnModel: "text",
     TransformerModel: "text",
-    SoundCnnModel: "sound",
-    ConvCtcModel: "sound",
-    RnnCtcModel: "sound",
+    AudioCnnModel: "audio",
+    ConvCtcModel: "audio",
+    RnnCtcModel: "audio",
     DecoderModel: "text",
     Seq2SeqModel: "text",
     DetectorModel: "image",
@@ -137,7 +137,7 @@ def build_network(
     num_outputs: int,
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
-    mels: int = 64,
+    n_mels: int = 64,
     numbers: Scale | None = None,
 ) -> nn.Module:
     """Build the network that a recipe's section `model` asks for, with fresh weights.
@@ -148,7 +148,7 @@ def build_network(
         num_outputs: K.
         mean: for images, of each channel `[C]`, pixels in 0…1.
         std: for images, of each channel `[C]`.
-        mels: for sounds, the bands of the spectrogram.
+        mels: for recordings, the bands of the spectrogram.
         numbers: where the outputs are numbers, the mean and deviation of each in training.
 
     Returns:
@@ -160,7 +160,7 @@ def build_network(
         RecipeError: the images are too small for it.
         RequestError: the family takes another kind of sample.
     """
-    frame = _frame(input, num_outputs, mels)
+    frame = _frame(input, num_outputs, n_mels)
     if not isinstance(frame, KINDS[TAKES[type(architecture)]]):
         raise RequestError(
             f"`{architecture.name}` takes {TAKES[type(architecture)]}s, and the samples are none",
@@ -210,22 +210,22 @@ def build(
     return ImageNetwork(PixelSteps(mean, std), body)
 
 
-def _frame(input: Input, num_outputs: int, mels: int) -> AnyFrame:
+def _frame(input: Input, num_outputs: int, n_mels: int) -> AnyFrame:
     match input:
         case ImageInput():
             return Frame(input.channels, input.height, input.width, num_outputs)
         case TextInput():
-            return TextFrame(input.tokenizer.size, input.longest, num_outputs)
-        case SoundInput():
-            return SoundFrame(input.sampling_rate, mels, num_outputs)
+            return TextFrame(input.tokenizer.size, input.max_length, num_outputs)
+        case AudioInput():
+            return AudioFrame(input.sampling_rate, n_mels, num_outputs)
 
 
-KINDS: dict[Kind, type[AnyFrame]] = {"image": Frame, "text": TextFrame, "sound": SoundFrame}
+KINDS: dict[Kind, type[AnyFrame]] = {"image": Frame, "text": TextFrame, "audio": AudioFrame}
 """The sizes of the ends of a network for each kind of sample."""
 
 
 def architecture(
-    spec: Architecture, *, input: Input, num_outputs: int, mels: int = 64, numbers: bool = False
+    spec: Architecture, *, input: Input, num_outputs: int, n_mels: int = 64, numbers: bool = False
 ) -> dict[str, Any]:
     """Return what a model file keeps of a network: its section, resolved, and its ends.
 
@@ -236,7 +236,7 @@ def architecture(
         assert isinstance(input, ImageInput)
         found["stem"] = resolved_stem(spec, input.height, input.width)
     # Apart from the section, whose keys may have the same names.
-    ends = asdict(_frame(input, num_outputs, mels))
+    ends = asdict(_frame(input, num_outputs, n_mels))
     del ends["num_outputs"]
     # Written only where it is so: files of labels are as they always were.
     of_numbers = {"outputs": "numbers"} if numbers else {}

@@ -1,9 +1,9 @@
-"""Networks that say at each step of a sound which letter is spoken, or none, for the CTC loss.
+"""Networks that say at each step of a recording which letter is spoken, or none, for the CTC loss.
 
 Both begin as Deep Speech 2 does (Amodei et al. 2016, section 3): two convolutions over bands and
 time of a log-mel spectrogram, which also make the steps. Above them stand convolutions over time
 (Collobert et al. 2016) or recurrent layers. Padding is masked at each layer and each step is
-normalised by itself, so that an answer depends on nothing but its sound, in training too.
+normalised by itself, so that an answer depends on nothing but its recording, in training too.
 """
 
 from __future__ import annotations
@@ -14,75 +14,75 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modelwright.models.audio_cnn import Perturb, Response
 from modelwright.models.logmel import LogMel, SpecAugment, mask
 from modelwright.models.rnn import Gru, Lstm
-from modelwright.models.sound import Perturb, Response
-from modelwright.recipe.model import Relative
+from modelwright.recipe.model import AudioNormalize
 
 STRIDES: dict[int, tuple[int, int]] = {1: (1, 1), 2: (2, 1), 4: (2, 2)}
 """By frames a step: the strides over time of the two convolutions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hearing:
-    """How a sound becomes steps: features, what is varied in training, and two convolutions."""
+class FrontendConfig:
+    """How a recording becomes steps: features, what is varied in training, and two convolutions."""
 
     sampling_rate: int
-    mels: int
+    n_mels: int
     channels: int = 32
     """Of the two convolutions."""
     stride: Literal[1, 2, 4] = 2
     """Frames a step."""
-    mask_time: int = 2
+    time_masks: int = 2
     """Stretches of time that are hidden in training."""
-    mask_bands: int = 2
+    freq_masks: int = 2
     """Ranges of bands that are hidden in training."""
-    perturb: bool = True
-    """Whether sounds are varied in training."""
-    relative: Relative = False
-    """Whether features are taken beside each sound's own level; see `LogMel`."""
+    waveform: bool = True
+    """Whether recordings are varied in training."""
+    normalize: AudioNormalize = False
+    """Whether features are taken beside each recording's own level; see `LogMel`."""
 
 
-class Ear(nn.Module):
+class AudioFrontend(nn.Module):
     """Samples to steps: a log-mel spectrogram, and two convolutions that halve its bands."""
 
-    def __init__(self, hearing: Hearing) -> None:
+    def __init__(self, config: FrontendConfig) -> None:
         super().__init__()
-        self.perturb = Perturb(hearing.sampling_rate) if hearing.perturb else None
-        self.response = Response() if hearing.perturb else None
-        self.logmel = LogMel(hearing.sampling_rate, mels=hearing.mels, relative=hearing.relative)
+        self.waveform = Perturb(config.sampling_rate) if config.waveform else None
+        self.response = Response() if config.waveform else None
+        self.logmel = LogMel(config.sampling_rate, n_mels=config.n_mels, normalize=config.normalize)
         self.masks = SpecAugment(
-            time_masks=hearing.mask_time,
-            frequency_masks=hearing.mask_bands,
-            widest=max(hearing.mels // 6, 1),
+            time_masks=config.time_masks,
+            frequency_masks=config.freq_masks,
+            widest=max(config.n_mels // 6, 1),
         )
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
-        self.strides = STRIDES[hearing.stride]
-        channels, bands = 1, hearing.mels
+        self.strides = STRIDES[config.stride]
+        channels, bands = 1, config.n_mels
         for stride in self.strides:
             self.convs.append(
-                nn.Conv2d(channels, hearing.channels, 3, stride=(2, stride), padding=1)
+                nn.Conv2d(channels, config.channels, 3, stride=(2, stride), padding=1)
             )
-            channels, bands = hearing.channels, (bands + 1) // 2
+            channels, bands = config.channels, (bands + 1) // 2
             self.norms.append(nn.LayerNorm(channels * bands))
         self.width = channels * bands
 
     def steps(self, length: Tensor) -> Tensor:
-        """Return how many steps sounds of so many samples `[N]` have, `[N]`."""
+        """Return how many steps recordings of so many samples `[N]` have, `[N]`."""
         found = self.logmel.frames(length)
         for stride in self.strides:
             found = (found - 1) // stride + 1
         return found
 
     def forward(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Return steps `[N, S, D]`, zero at padding, and how many each sound has `[N]`.
+        """Return steps `[N, S, D]`, zero at padding, and how many each recording has `[N]`.
 
         Args:
             samples: int16 `[N, T]`.
             length: int64 `[N]`, samples before the padding.
         """
-        if self.perturb is not None:
-            samples, length = self.perturb(samples, length)
+        if self.waveform is not None:
+            samples, length = self.waveform(samples, length)
         features, steps = self.logmel(samples, length)
         if self.response is not None:
             features = self.response(features, steps)
@@ -115,11 +115,11 @@ class TimeBlock(nn.Module):
 
 
 class ConvCtc(nn.Module):
-    """Sounds to letters by convolutions over time.
+    """Recordings to letters by convolutions over time.
 
     Args:
         num_outputs: K, the letters and the blank, which is class 0.
-        hearing: how sounds become steps.
+        hearing: how recordings become steps.
         width: D, of a step.
         layers: convolutions over time.
         kernel: the steps that each of them sees, an odd number.
@@ -129,7 +129,7 @@ class ConvCtc(nn.Module):
     def __init__(
         self,
         num_outputs: int,
-        hearing: Hearing,
+        config: FrontendConfig,
         *,
         width: int,
         layers: int,
@@ -137,8 +137,8 @@ class ConvCtc(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.ear = Ear(hearing)
-        self.entry = nn.Linear(self.ear.width, width)
+        self.frontend = AudioFrontend(config)
+        self.entry = nn.Linear(self.frontend.width, width)
         self.blocks = nn.ModuleList(
             TimeBlock(width, kernel, dropout=dropout) for _ in range(layers)
         )
@@ -148,7 +148,7 @@ class ConvCtc(nn.Module):
 
     def forward(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits `[N, S, K]` and steps `[N]`, for samples `[N, T]` and lengths `[N]`."""
-        x, steps = self.ear(samples, length)
+        x, steps = self.frontend(samples, length)
         own = mask(steps, x.shape[1])[..., None]
         x = self.entry(self.dropout(x))
         for block in self.blocks:
@@ -157,11 +157,11 @@ class ConvCtc(nn.Module):
 
 
 class RnnCtc(nn.Module):
-    """Sounds to letters by recurrent layers.
+    """Recordings to letters by recurrent layers.
 
     Args:
         num_outputs: K, the letters and the blank, which is class 0.
-        hearing: how sounds become steps.
+        hearing: how recordings become steps.
         cell: the kind of layer.
         hidden: of the state in each direction, H.
         layers: recurrent layers, L.
@@ -172,7 +172,7 @@ class RnnCtc(nn.Module):
     def __init__(
         self,
         num_outputs: int,
-        hearing: Hearing,
+        config: FrontendConfig,
         *,
         cell: Literal["lstm", "gru"],
         hidden: int,
@@ -181,16 +181,16 @@ class RnnCtc(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.ear = Ear(hearing)
+        self.frontend = AudioFrontend(config)
         kind = Lstm if cell == "lstm" else Gru
         self.recurrent = kind(
-            self.ear.width, hidden, layers=layers, bidirectional=bidirectional, dropout=dropout
+            self.frontend.width, hidden, layers=layers, bidirectional=bidirectional, dropout=dropout
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden * self.recurrent.directions, num_outputs)
 
     def forward(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits `[N, S, K]` and steps `[N]`, for samples `[N, T]` and lengths `[N]`."""
-        x, steps = self.ear(samples, length)
+        x, steps = self.frontend(samples, length)
         x, _ = self.recurrent(self.dropout(x), steps)
         return self.head(self.dropout(x)), steps

@@ -39,7 +39,7 @@ class Decoder(nn.Module):
         heads: H heads that ask.
         kv_heads: G heads that are asked, a divisor of H; G = H is plain attention.
         hidden: the width inside SwiGLU; 8/3 of `width` costs what a plain layer of 4 widths does.
-        longest: the longest text that it is trained on, in tokens; nothing is laid out for it.
+        max_length: the longest text that it is trained on, in tokens; nothing is laid out for it.
         tied: whether the output weights are those of the embedding (Press and Wolf 2017).
         rope_base: the base of the rotary wavelengths.
         dropout: of the embedding, and of what each part adds.
@@ -57,7 +57,7 @@ class Decoder(nn.Module):
         heads: int,
         kv_heads: int,
         hidden: int,
-        longest: int,
+        max_length: int,
         tied: bool,
         rope_base: float = 10000.0,
         dropout: float = 0.0,
@@ -66,7 +66,7 @@ class Decoder(nn.Module):
         _check(width=width, heads=heads, kv_heads=kv_heads)
         self.heads, self.kv_heads, self.head_width = heads, kv_heads, width // heads
         self.hidden = hidden
-        self.longest = longest
+        self.max_length = max_length
         self.rope_base = rope_base
         self.embedding = nn.Embedding(vocabulary, width)
         self.dropout = nn.Dropout(dropout)
@@ -416,7 +416,7 @@ def llama_config(decoder: Decoder) -> dict[str, Any]:
         "num_key_value_heads": decoder.kv_heads,
         "head_dim": decoder.head_width,
         "hidden_act": "silu",
-        "max_position_embeddings": decoder.longest,
+        "max_position_embeddings": decoder.max_length,
         "rms_norm_eps": EPSILON,
         "rope_theta": decoder.rope_base,
         "attention_bias": False,

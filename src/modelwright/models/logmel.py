@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modelwright.errors import RequestError
-from modelwright.recipe.model import Relative
+from modelwright.recipe.model import AudioNormalize
 
 _FULL_SCALE = 32768.0
 RANGE, LOUD = 8.0, 5.0
-"""Of relative features, in nats under a sound's peak: where they end, and what counts as loud."""
+"""Of relative features, in nats under a recording's peak: where they end, and what counts as loud."""
 LEAST_DEVIATION = 0.1
 """Of a band over the training frames, in nats; with less it isn't scaled."""
 _MOST_PADDED = 8
@@ -42,7 +42,7 @@ class LogMel(nn.Module):
         low_hz: where the lowest band begins.
         high_hz: where the highest band ends; half the sampling rate where it is `None`.
         floor: what a smaller power is raised to before its logarithm is taken.
-        relative: `level`: take each sound beside its own peak, under which what lies far is one
+        relative: `level`: take each recording beside its own peak, under which what lies far is one
             silence. `True`: so, and each
             band's mean over the loud frames is taken away. So neither the level, the silence
             behind it nor the microphone matters (cepstral mean subtraction, Atal 1974).
@@ -60,29 +60,29 @@ class LogMel(nn.Module):
         self,
         sampling_rate: int,
         *,
-        mels: int = 64,
+        n_mels: int = 64,
         window_s: float = 0.025,
         hop_s: float = 0.010,
         low_hz: float = 20.0,
         high_hz: float | None = None,
         floor: float = 1e-8,
-        relative: Relative = False,
+        normalize: AudioNormalize = False,
     ) -> None:
         super().__init__()
-        self.mels, self.floor, self.relative = mels, floor, relative
+        self.n_mels, self.floor, self.normalize = n_mels, floor, normalize
         self.window = max(round(window_s * sampling_rate), 2)
         self.hop = max(round(hop_s * sampling_rate), 1)
         high = sampling_rate / 2 if high_hz is None else high_hz
-        bands = _bands(sampling_rate, self.window, mels=mels, low_hz=low_hz, high_hz=high)
+        bands = _bands(sampling_rate, self.window, n_mels=n_mels, low_hz=low_hz, high_hz=high)
         used = np.flatnonzero(bands.any(axis=1))
         filters = _filters(self.window, 2 * (len(bands) - 1), used)
         self.register_buffer("filters", torch.from_numpy(filters.astype(np.float32)))
         self.register_buffer("bands", torch.from_numpy(bands[used].astype(np.float32)))
-        self.register_buffer("mean", torch.zeros(mels))
-        self.register_buffer("std", torch.ones(mels))
+        self.register_buffer("mean", torch.zeros(n_mels))
+        self.register_buffer("std", torch.ones(n_mels))
 
     def frames(self, length: Tensor) -> Tensor:
-        """Return how many frames sounds of so many samples `[N]` have, `[N]`."""
+        """Return how many frames recordings of so many samples `[N]` have, `[N]`."""
         return 1 + (length - self.window).clamp(min=0) // self.hop
 
     def forward(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,13 +104,13 @@ class LogMel(nn.Module):
             logs = torch.log(power.clamp(min=self.floor)).transpose(1, 2)
             own = mask(frames, logs.shape[2])[:, None]
             logs = torch.where(own, logs, math.log(self.floor))
-            if self.relative:
-                logs = _relative(logs, own, means=self.relative is True)
+            if self.normalize:
+                logs = _relative(logs, own, means=self.normalize is True)
             return (logs - self.mean[:, None]) / self.std[:, None], frames
 
 
 def _relative(logs: Tensor, own: Tensor, *, means: bool) -> Tensor:
-    """Return logarithms `[N, M, F]` beside each sound's peak, and its bands' means or not."""
+    """Return logarithms `[N, M, F]` beside each recording's peak, and its bands' means or not."""
     peak = logs.amax((1, 2), keepdim=True)  # Padding holds the floor, and is no peak.
     under = (logs - peak).clamp(min=-RANGE)
     if not means:
@@ -138,7 +138,7 @@ def fit_normalisation(logmel: LogMel, batches: Iterable[tuple[Tensor, Tensor]]) 
     """
     logmel.mean.zero_()
     logmel.std.fill_(1.0)
-    count, total = 0, torch.zeros(2, logmel.mels, dtype=torch.float64)
+    count, total = 0, torch.zeros(2, logmel.n_mels, dtype=torch.float64)
     for samples, length in batches:
         with torch.no_grad():
             features, frames = logmel(samples, length)
@@ -163,7 +163,7 @@ class SpecAugment(nn.Module):
 
     Args:
         time_masks: how many stripes of time, `m_T`.
-        longest: the most frames of one, `T`.
+        max_length: the most frames of one, `T`.
         frequency_masks: how many stripes of bands, `m_F`.
         widest: the most bands of one, `F`.
         most: the largest share of a sample's frames that one stripe of time covers, `p`.
@@ -173,13 +173,13 @@ class SpecAugment(nn.Module):
         self,
         *,
         time_masks: int = 2,
-        longest: int = 20,
+        max_frames: int = 20,
         frequency_masks: int = 2,
         widest: int = 12,
         most: float = 0.2,
     ) -> None:
         super().__init__()
-        self.time_masks, self.longest, self.most = time_masks, longest, most
+        self.time_masks, self.max_frames, self.most = time_masks, max_frames, most
         self.frequency_masks, self.widest = frequency_masks, widest
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
@@ -188,17 +188,17 @@ class SpecAugment(nn.Module):
             return features
         bands, time = features.shape[1:]
         widest = torch.full_like(frames, min(self.widest, bands))
-        longest = (frames * self.most).long().clamp(max=self.longest)
+        max_frames = (frames * self.most).long().clamp(max=self.max_frames)
         all_bands = torch.full_like(frames, bands)
         across = _stripes(self.frequency_masks, widest, all_bands, bands)
-        along = _stripes(self.time_masks, longest, frames, time)
+        along = _stripes(self.time_masks, max_frames, frames, time)
         return features.masked_fill(across[:, :, None] | along[:, None, :], 0.0)
 
 
-def _stripes(count: int, longest: Tensor, places: Tensor, size: int) -> Tensor:
-    """Draw stripes of 0 to `longest` places among the first `places`; return `[N, size]`."""
+def _stripes(count: int, max_frames: Tensor, places: Tensor, size: int) -> Tensor:
+    """Draw stripes of 0 to `max_length` places among the first `places`; return `[N, size]`."""
     draw = torch.rand(2, len(places), count, device=places.device)
-    width = (draw[0] * (longest[:, None] + 1)).long()
+    width = (draw[0] * (max_frames[:, None] + 1)).long()
     start = (draw[1] * (places[:, None] - width + 1)).long()[..., None]
     at = torch.arange(size, device=places.device)
     return ((at >= start) & (at < start + width[..., None])).any(1)
@@ -217,7 +217,7 @@ def _filters(window: int, points: int, bins: NDArray[np.int64]) -> NDArray[np.fl
 
 
 def _bands(
-    rate: int, window: int, *, mels: int, low_hz: float, high_hz: float
+    rate: int, window: int, *, n_mels: int, low_hz: float, high_hz: float
 ) -> NDArray[np.float64]:
     """Return mel filters `[bins, M]` over the shortest transform in which none of them is empty.
 
@@ -226,11 +226,11 @@ def _bands(
     """
     if not 0 <= low_hz < high_hz <= rate / 2:
         raise RequestError(
-            f"mel bands from {low_hz:g} to {high_hz:g} Hz don't fit sounds of {rate:,} samples "
+            f"mel bands from {low_hz:g} to {high_hz:g} Hz don't fit recordings of {rate:,} samples "
             f"a second",
-            why="Such sounds hold nothing above half their rate",
+            why="Such recordings hold nothing above half their rate",
         )
-    edges = _hertz(np.linspace(_mel(low_hz), _mel(high_hz), mels + 2))
+    edges = _hertz(np.linspace(_mel(low_hz), _mel(high_hz), n_mels + 2))
     points = 1 << (window - 1).bit_length()
     for _ in range(_MOST_PADDED.bit_length() - 1):
         hertz = np.arange(points // 2 + 1)[:, None] * (rate / points)
@@ -241,7 +241,7 @@ def _bands(
             return bands * (2 / (edges[2:] - edges[:-2]))
         points *= 2
     raise RequestError(
-        f"{mels} mel bands are too many for sounds of {rate:,} samples a second",
+        f"{n_mels} mel bands are too many for recordings of {rate:,} samples a second",
         why="Some of them would lie between two frequencies of the transform",
         fix="Take fewer, or a longer window",
     )

@@ -36,16 +36,16 @@ class TextFrame:
     """The size of a text network's two ends."""
 
     vocabulary: int
-    longest: int
+    max_length: int
     num_outputs: int
 
 
 @dataclass(frozen=True, slots=True)
-class SoundFrame:
-    """The size of a sound network's two ends."""
+class AudioFrame:
+    """The size of a recording network's two ends."""
 
     sampling_rate: int
-    mels: int
+    n_mels: int
     num_outputs: int
 
 
@@ -53,7 +53,7 @@ class ImageNetwork(nn.Module):
     """Pixels in, raw outputs out: graph steps, then a family's body.
 
     Args:
-        steps: scale and normalise.
+        steps: scale and normalize.
         body: takes images `[N, C, H, W]`, channels last in memory, and returns `[N, K]`. Its last
             layer is called `head`.
     """

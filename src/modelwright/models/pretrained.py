@@ -13,17 +13,17 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from modelwright.errors import ModelFileError, RecipeError, require
-from modelwright.models.elsewhere import first_line
 from modelwright.models.logmel import mask
 from modelwright.models.network import TextFrame
-from modelwright.models.pretrained_writers import (
+from modelwright.models.pretrained_generators import (
     PretrainedDecoder,
     PretrainedSeq2Seq,
     numbering_of,
 )
+from modelwright.models.pretrained_io import first_line
 from modelwright.recipe.model import Dropout
 from modelwright.recipe.spec import Spec
-from modelwright.transforms.foreign import MOST_TOKENS
+from modelwright.transforms.hf_tokenizer import MOST_TOKENS
 
 _MOST = 1 << 24
 """No number of a network's settings may be larger."""
@@ -31,7 +31,7 @@ _MOST_BASE = 1 << 40
 """Of rotary places: their longest wavelength is no size of anything."""
 _MOST_LAYERS = 512
 _MOST_RELATIVE = 100_000
-"""The longest text where places are relative, as `text.longest` has it."""
+"""The longest text where places are relative, as `text.max_length` has it."""
 
 ENCODERS: dict[str, int] = {
     "albert": 0,
@@ -89,11 +89,11 @@ class PretrainedModel(Spec):
     """How an encoder's states become one vector."""
     dropout: Dropout | None
     """The share dropped before an encoder's last layer, in training."""
-    numbering: dict[str, int | None] | None
+    token_ids: dict[str, int | None] | None
     """Of a network that writes, how its tokens are numbered."""
 
     @property
-    def longest(self) -> int:
+    def max_length(self) -> int:
         """The most tokens of a text."""
         if self.model_type in SEQ2SEQ and SEQ2SEQ[self.model_type] is None:
             return _MOST_RELATIVE
@@ -116,7 +116,7 @@ class PretrainedModel(Spec):
         """
         if self.model_type not in DECODERS:
             return None
-        return self.longest if DECODERS[self.model_type][1] or self.window else None
+        return self.max_length if DECODERS[self.model_type][1] or self.window else None
 
     @property
     def window(self) -> int | None:
@@ -181,19 +181,19 @@ def build_pretrained(spec: PretrainedModel, frame: TextFrame) -> nn.Module:
     vocabulary = spec.config["vocab_size"]
     assert isinstance(vocabulary, int)
     if spec.model_type not in ENCODERS:
-        numbering = numbering_of(spec.numbering)
+        token_ids = numbering_of(spec.token_ids)
         sizes = {frame.vocabulary, frame.num_outputs}
-        if numbering.size != vocabulary or sizes != {numbering.count}:
+        if token_ids.size != vocabulary or sizes != {token_ids.count}:
             raise ModelFileError("the numbering of tokens isn't of the network's vocabulary")
         if spec.model_type in SEQ2SEQ:
-            return PretrainedSeq2Seq(built(spec), numbering)
-        return PretrainedDecoder(built(spec), numbering)
-    if spec.pooling is None or spec.dropout is None or spec.numbering is not None:
+            return PretrainedSeq2Seq(built(spec), token_ids)
+        return PretrainedDecoder(built(spec), token_ids)
+    if spec.pooling is None or spec.dropout is None or spec.token_ids is not None:
         raise ModelFileError("an encoder's section doesn't say what stands behind it")
-    if frame.longest > spec.longest:
+    if frame.max_length > spec.max_length:
         raise RecipeError(
-            f"texts of {frame.longest:,} tokens are longer than the network takes",
-            fix=f"Write `text: {{longest: {spec.longest}}}`, or less",
+            f"texts of {frame.max_length:,} tokens are longer than the network takes",
+            fix=f"Write `text: {{max_length: {spec.max_length}}}`, or less",
         )
     if frame.vocabulary > vocabulary:
         raise RecipeError(

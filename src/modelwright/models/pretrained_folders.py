@@ -15,7 +15,20 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.errors import ModelwrightError, RecipeError
-from modelwright.models.elsewhere import (
+from modelwright.models.pretrained import (
+    DECODERS,
+    ENCODERS,
+    KNOWN,
+    SEQ2SEQ,
+    Encoder,
+    PretrainedModel,
+    built,
+    check_config,
+    library_of_networks,
+    own_settings,
+)
+from modelwright.models.pretrained_generators import PretrainedGenerator
+from modelwright.models.pretrained_io import (
     CONFIG,
     MOST_CONFIG,
     WEIGHTS,
@@ -29,19 +42,6 @@ from modelwright.models.elsewhere import (
     read_shapes,
     read_weights,
 )
-from modelwright.models.pretrained import (
-    DECODERS,
-    ENCODERS,
-    KNOWN,
-    SEQ2SEQ,
-    Encoder,
-    PretrainedModel,
-    built,
-    check_config,
-    library_of_networks,
-    own_settings,
-)
-from modelwright.models.pretrained_writers import PretrainedWriter
 
 TOKENIZER = "tokenizer.json"
 _GENERATION = "generation_config.json"
@@ -228,7 +228,7 @@ def _settings(model_type: str, document: Mapping[str, Any], where: str) -> dict[
         config=found,
         pooling=None,
         dropout=None,
-        numbering=None,
+        token_ids=None,
     )
     try:
         check_config(spec)
@@ -258,7 +258,7 @@ _HEAD, _OLD_HEAD = "lm_head.weight", "embed_out.weight"
 """The weights behind a language model's states, today and as GPT-NeoX's files name them."""
 
 
-def take_weights(network: Encoder | PretrainedWriter, folder: PretrainedFolder) -> list[str]:
+def take_weights(network: Encoder | PretrainedGenerator, folder: PretrainedFolder) -> list[str]:
     """Put a folder's weights into a network; an encoder's head keeps its own.
 
     Returns:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
-from modelwright.models.pretrained_writers import PretrainedSeq2Seq
+from modelwright.models.pretrained_generators import PretrainedSeq2Seq
 from modelwright.models.rnn import Gru, Lstm
 from modelwright.models.transformer import TransformerEncoder, sines
 
@@ -74,9 +74,9 @@ class Embeddings(nn.Module):
         return F.linear(x, self.target.weight)
 
 
-def padding_bias(length: Tensor, longest: int) -> Tensor:
+def padding_bias(length: Tensor, max_length: int) -> Tensor:
     """Return `[N, T]`, −∞ where a text of length `[N]` has ended."""
-    is_padding = torch.arange(longest, device=length.device) >= length[:, None]
+    is_padding = torch.arange(max_length, device=length.device) >= length[:, None]
     return torch.zeros(is_padding.shape, device=length.device).masked_fill(is_padding, -math.inf)
 
 

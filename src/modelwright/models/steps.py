@@ -1,6 +1,6 @@
 """The graph steps of an image network: pixels are scaled and normalised inside the network.
 
-They are declared in a model file as `scale` and `normalise`, and computed as one affine map a
+They are declared in a model file as `scale` and `normalize`, and computed as one affine map a
 channel, so that training, export and serving can't differ in them.
 """
 
@@ -46,7 +46,7 @@ class PixelSteps(nn.Module):
             raise RequestError(
                 f"normalising needs deviations above 0, and got {[float(v) for v in std]}",
                 why="A channel that never changes has deviation 0",
-                fix="Use 1 for such a channel, or `transforms.normalise: half`",
+                fix="Use 1 for such a channel, or `transforms.normalize: half`",
             )
         self.scale = float(scale)
         self.register_buffer("mean", torch.tensor([float(value) for value in mean]))
@@ -67,7 +67,7 @@ class PixelSteps(nn.Module):
         """Return the steps as a model file declares them."""
         return [
             {"step": "scale", "by": self.scale},
-            {"step": "normalise", "mean": self.mean.tolist(), "std": self.std.tolist()},
+            {"step": "normalize", "mean": self.mean.tolist(), "std": self.std.tolist()},
         ]
 
     @staticmethod
@@ -80,7 +80,7 @@ class PixelSteps(nn.Module):
         match list(steps):
             case [
                 {"step": "scale", "by": float() | int() as by, **others},
-                {"step": "normalise", "mean": list() as mean, "std": list() as std, **more},
+                {"step": "normalize", "mean": list() as mean, "std": list() as std, **more},
             ] if (
                 not others
                 and not more
@@ -91,5 +91,5 @@ class PixelSteps(nn.Module):
                 except RequestError as error:
                     raise ModelFileError(error.what, why=error.why) from error
         raise ModelFileError(
-            f"the graph steps aren't `scale`, then `normalise`: {str(list(steps))[:120]}"
+            f"the graph steps aren't `scale`, then `normalize`: {str(list(steps))[:120]}"
         )

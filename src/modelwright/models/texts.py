@@ -1,26 +1,26 @@
-"""From a recipe's section to the networks for texts and sounds."""
+"""From a recipe's section to the networks for texts and recordings."""
 
 from __future__ import annotations
 
 from torch import nn
 
+from modelwright.models.audio_cnn import AudioCnn
 from modelwright.models.bow import Bow
-from modelwright.models.ctc import ConvCtc, Hearing, RnnCtc
+from modelwright.models.ctc import ConvCtc, FrontendConfig, RnnCtc
 from modelwright.models.decoder import Decoder
-from modelwright.models.network import SoundFrame, TextFrame
+from modelwright.models.network import AudioFrame, TextFrame
 from modelwright.models.rnn import RnnClassifier
 from modelwright.models.seq2seq import RnnSeq2Seq, TransformerSeq2Seq
-from modelwright.models.sound import SoundClassifier
 from modelwright.models.text_cnn import TextCnn
 from modelwright.models.transformer import TransformerClassifier
 from modelwright.recipe.model import (
+    AudioCnnModel,
     BowModel,
     ConvCtcModel,
     DecoderModel,
     RnnCtcModel,
     RnnModel,
     Seq2SeqModel,
-    SoundCnnModel,
     TextCnnModel,
     TransformerModel,
 )
@@ -74,7 +74,7 @@ def transformer(spec: TransformerModel, frame: TextFrame) -> nn.Module:
         width=spec.width,
         layers=spec.layers,
         heads=spec.heads,
-        longest=frame.longest,
+        max_length=frame.max_length,
         dropout=spec.dropout,
     )
 
@@ -90,7 +90,7 @@ def decoder(spec: DecoderModel, frame: TextFrame) -> nn.Module:
         heads=spec.heads,
         kv_heads=spec.heads if spec.kv_heads == "auto" else spec.kv_heads,
         hidden=usual if spec.hidden == "auto" else spec.hidden,
-        longest=frame.longest,
+        max_length=frame.max_length,
         tied=spec.tied,
         dropout=spec.dropout,
     )
@@ -120,35 +120,35 @@ def seq2seq(spec: Seq2SeqModel, frame: TextFrame) -> nn.Module:
     )
 
 
-def sound_cnn(spec: SoundCnnModel, frame: SoundFrame) -> nn.Module:
+def audio_cnn(spec: AudioCnnModel, frame: AudioFrame) -> nn.Module:
     """Build a convolutional network over a spectrogram."""
-    return SoundClassifier(
+    return AudioCnn(
         frame.num_outputs,
         sampling_rate=frame.sampling_rate,
-        mels=frame.mels,
+        n_mels=frame.n_mels,
         widths=spec.widths,
         dropout=spec.dropout,
-        mask_time=spec.mask_time,
-        mask_bands=spec.mask_bands,
-        perturb=spec.perturb,
-        relative=spec.relative,
+        time_masks=spec.time_masks,
+        freq_masks=spec.freq_masks,
+        waveform=spec.waveform,
+        normalize=spec.normalize,
     )
 
 
-def _hearing(spec: ConvCtcModel | RnnCtcModel, frame: SoundFrame) -> Hearing:
-    return Hearing(
+def _hearing(spec: ConvCtcModel | RnnCtcModel, frame: AudioFrame) -> FrontendConfig:
+    return FrontendConfig(
         sampling_rate=frame.sampling_rate,
-        mels=frame.mels,
+        n_mels=frame.n_mels,
         channels=spec.channels,
         stride=spec.stride,
-        mask_time=spec.mask_time,
-        mask_bands=spec.mask_bands,
-        perturb=spec.perturb,
-        relative=spec.relative,
+        time_masks=spec.time_masks,
+        freq_masks=spec.freq_masks,
+        waveform=spec.waveform,
+        normalize=spec.normalize,
     )
 
 
-def conv_ctc(spec: ConvCtcModel, frame: SoundFrame) -> nn.Module:
+def conv_ctc(spec: ConvCtcModel, frame: AudioFrame) -> nn.Module:
     """Build a network of convolutions that hears letters."""
     return ConvCtc(
         frame.num_outputs,
@@ -160,7 +160,7 @@ def conv_ctc(spec: ConvCtcModel, frame: SoundFrame) -> nn.Module:
     )
 
 
-def rnn_ctc(spec: RnnCtcModel, frame: SoundFrame) -> nn.Module:
+def rnn_ctc(spec: RnnCtcModel, frame: AudioFrame) -> nn.Module:
     """Build a recurrent network that hears letters."""
     return RnnCtc(
         frame.num_outputs,

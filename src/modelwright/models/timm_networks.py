@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.errors import MissingExtraError, RecipeError, require
-from modelwright.models.elsewhere import (
+from modelwright.models.network import Frame
+from modelwright.models.pretrained_io import (
     CONFIG,
     MOST_CONFIG,
     WEIGHTS,
@@ -28,7 +29,6 @@ from modelwright.models.elsewhere import (
     read_json,
     read_weights,
 )
-from modelwright.models.network import Frame
 from modelwright.recipe.spec import Spec
 
 _SETTINGS = frozenset(

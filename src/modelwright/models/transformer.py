@@ -100,14 +100,14 @@ class TransformerEncoder(nn.Module):
 
 
 class Positions(nn.Module):
-    """A vector learned for each of `longest` places."""
+    """A vector learned for each of `max_length` places."""
 
-    def __init__(self, longest: int, width: int) -> None:
+    def __init__(self, max_length: int, width: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(longest, width).normal_(std=width**-0.5))
+        self.weight = nn.Parameter(torch.empty(max_length, width).normal_(std=width**-0.5))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return `[N, T, D]` for word vectors `[N, T, D]`; T is at most `longest`."""
+        """Return `[N, T, D]` for word vectors `[N, T, D]`; T is at most `max_length`."""
         return x + self.weight[: x.shape[1]]
 
 
@@ -137,7 +137,7 @@ class TransformerClassifier(nn.Module):
         width: D, a multiple of `heads`.
         layers: of the encoder.
         heads: of each attention.
-        longest: the most tokens; learned positions need it, sines don't.
+        max_length: the most tokens; learned positions need it, sines don't.
         dropout: of word vectors, and of what each part of a layer adds.
         positions: the kind of positions.
 
@@ -153,14 +153,14 @@ class TransformerClassifier(nn.Module):
         width: int,
         layers: int,
         heads: int,
-        longest: int,
+        max_length: int,
         dropout: float,
         positions: Literal["learned", "sinusoidal"] = "learned",
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
         nn.init.normal_(self.embedding.weight[1:], std=width**-0.5)
-        self.positions = Positions(longest, width) if positions == "learned" else Sinusoids()
+        self.positions = Positions(max_length, width) if positions == "learned" else Sinusoids()
         self.dropout = nn.Dropout(dropout)
         self.encoder = TransformerEncoder(width, layers=layers, heads=heads, dropout=dropout)
         self.head = nn.Linear(width, num_outputs)

@@ -19,8 +19,8 @@ from modelwright.data import Finding, Prepared
 from modelwright.errors import DataError, RequestError, require
 from modelwright.files import write_bytes
 from modelwright.pipeline import recognising
-from modelwright.pipeline.asking import Asked, Notes, RecipeLike, ask
 from modelwright.pipeline.measuring import require_held_out
+from modelwright.pipeline.request import Notes, RecipeLike, RunRequest, ask
 from modelwright.planning import Forecast, Workload, forecast
 from modelwright.recipe import check_composition, parse_recipe
 from modelwright.run import Observe, Run, silent
@@ -60,41 +60,41 @@ def check(
     Raises:
         ModelwrightError: the recipe or the data can't be used.
     """
-    asked = ask(recipe, overrides=overrides, site=site)
+    request = ask(recipe, overrides=overrides, site=site)
     notes = Notes(observe)
-    for note in check_composition(asked.recipe):
+    for note in check_composition(request.recipe):
         notes.say(note)
-    lenient = asked.recipe.data.model_copy(update={"allow_leaks": True})
-    looked = Asked(
-        asked.recipe.model_copy(update={"data": lenient}), base=asked.base, stem=asked.stem
+    lenient = request.recipe.data.model_copy(update={"allow_leaks": True})
+    looked = RunRequest(
+        request.recipe.model_copy(update={"data": lenient}), base=request.base, stem=request.stem
     )
     with tempfile.TemporaryDirectory(prefix="modelwright-check-") as aside:
-        context = asked.run_in(Path(aside), observe=notes)
+        context = request.run_in(Path(aside), observe=notes)
         # A leak is a finding here, and an error only for a run.
         prepared = data.prepare(
-            looked.recipe, base=asked.base, like=asked.start_input(), observe=notes
+            looked.recipe, base=request.base, like=request.start_input(), observe=notes
         )
-        require_held_out(prepared, asked.recipe.evaluate.recall)
-        expected = forecast(asked.recipe, _workload(asked, prepared, context))
+        require_held_out(prepared, request.recipe.evaluate.recall)
+        expected = forecast(request.recipe, _workload(request, prepared, context))
     findings = tuple(prepared.report.findings)
-    if not asked.recipe.data.allow_leaks:
+    if not request.recipe.data.allow_leaks:
         findings = data.as_errors(findings)
     return CheckResult(findings, expected, tuple(notes.said))
 
 
-def _workload(asked: Asked, prepared: Prepared, context: Run) -> Workload:
-    from modelwright.pipeline.starting import first_candidate
+def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload:
+    from modelwright.pipeline.starting import initialize_model
     from modelwright.training import time_steps
 
-    start = first_candidate(asked, prepared, context)
+    start = initialize_model(request, prepared, context)
     dataset = prepared.dataset()
     step_s, validation_s = time_steps(
         start,
-        asked.recipe.train,
+        request.recipe.train,
         dataset,
         context,
-        task=task_of(asked.recipe),
-        augment=asked.recipe.augment,
+        task=task_of(request.recipe),
+        augment=request.recipe.augment,
     )
     summary = _summary(start, prepared)
     test = prepared.test()
@@ -131,15 +131,15 @@ def layers(
         ModelwrightError: the recipe or the data can't be used.
     """
     require("torch", extra="train", purpose="to build a network")
-    from modelwright.pipeline.starting import first_candidate
+    from modelwright.pipeline.starting import initialize_model
 
-    asked = ask(recipe, overrides=overrides)
+    request = ask(recipe, overrides=overrides)
     with tempfile.TemporaryDirectory(prefix="modelwright-layers-") as aside:
-        context = asked.run_in(Path(aside), observe=observe)
+        context = request.run_in(Path(aside), observe=observe)
         prepared = data.prepare(
-            asked.recipe, base=asked.base, like=asked.start_input(), observe=observe
+            request.recipe, base=request.base, like=request.start_input(), observe=observe
         )
-        return _summary(first_candidate(asked, prepared, context), prepared)
+        return _summary(initialize_model(request, prepared, context), prepared)
 
 
 def _sample_bytes(prepared: Prepared) -> int:
@@ -151,7 +151,7 @@ def _sample_bytes(prepared: Prepared) -> int:
 
 
 def _summary(candidate: Candidate, prepared: Prepared) -> Summary:
-    """Describe a network for one sample; of texts and sounds, for one of about median length."""
+    """Describe a network for one sample; of texts and recordings, for one of about median length."""
     from modelwright.models import summarise, summarise_sample
 
     if isinstance(prepared.input, ImageInput):
@@ -286,12 +286,12 @@ targets:
 )
 _NEW_WRITING: dict[str, tuple[str, float, dict[str, str]]] = {
     "next": (
-        "text:\n  longest: 256  # tokens that it sees at once",
+        "text:\n  max_length: 256  # tokens that it sees at once",
         0.002,
         {"language-modeling": '  bits_per_byte: "<= 2.5"'},
     ),
     "text": (
-        "text:\n  longest: 256  # tokens; of longer texts the end is cut off, and counted",
+        "text:\n  max_length: 256  # tokens; of longer texts the end is cut off, and counted",
         0.001,
         {"translation": '  chrf: ">= 40"', "summarization": '  rouge_l: ">= 0.2"'},
     ),
@@ -333,7 +333,7 @@ data:
 {input}
 model: auto  # or `conv-ctc` and `rnn-ctc` with settings that `modelwright config` lists
 train:
-  epochs: {epochs}  # passes over the training sounds, at most
+  epochs: {epochs}  # passes over the training recordings, at most
   budget: 10m  # wall-clock time of training, at most; the schedule ends by then
   batch_size: {batch_size}
   optimizer: {{name: adamw, lr: 0.002}}
@@ -347,15 +347,15 @@ _INPUTS = {
     "text": """\
 text:
   tokenizer: word  # `bpe` or `character` for languages without blanks
-  longest: 512  # tokens; of longer texts the end is cut off, and counted""",
-    "sound": """\
-sound:
-  longest_s: 30.0  # seconds; of longer sounds the end is cut off, and counted""",
+  max_length: 512  # tokens; of longer texts the end is cut off, and counted""",
+    "audio": """\
+audio:
+  max_seconds: 30.0  # seconds; of longer recordings the end is cut off, and counted""",
 }
 _TASKS = {
     "image": "image-classification",
     "text": "text-classification",
-    "sound": "audio-classification",
+    "audio": "audio-classification",
 }
 _SIDES = ("height", "width")
 _SPEEDNET_SIDE = 24
@@ -388,9 +388,9 @@ def new(
         raise RequestError("there is no such folder to write into", where=str(out.parent))
     described, task = _describe(source, out)
     bare = parse_recipe(f"version: 1\ntask: {task}\ndata:\n{described}", where=str(source))
-    asked = Asked(bare, base=out.resolve().parent)
+    request = RunRequest(bare, base=out.resolve().parent)
     lenient = bare.model_copy(update={"data": bare.data.model_copy(update={"allow_leaks": True})})
-    prepared = data.prepare(lenient, base=asked.base, observe=observe)
+    prepared = data.prepare(lenient, base=request.base, observe=observe)
     text = _fill(prepared, described, task, out)
     parse_recipe(text, where=str(out))  # What is written must be readable.
     write_bytes(out, text.encode())
@@ -419,7 +419,7 @@ def _describe(source: Path | str, out: Path) -> tuple[str, str]:
         elif kind == "text" and written is not None and "numbers" not in columns:
             columns["label"], task = written
         _require_columns(path, kind, columns)
-        if kind == "sound" and "numbers" not in columns and data.holds_transcripts(path, columns):
+        if kind == "audio" and "numbers" not in columns and data.holds_transcripts(path, columns):
             task = "speech-recognition"
         lines = ["  source: table", f"  path: {quoted}"]
         lines += [f"  {key}: {json.dumps(name)}" for key, name in columns.items()]
@@ -452,7 +452,7 @@ def _require_columns(path: Path, kind: str, columns: Mapping[str, Any]) -> None:
         raise DataError("this table is empty", where=str(path), fix="Look at it")
     if given in names and ("numbers" in columns or wanted in names):
         return
-    what, rename = "images, texts or sounds", "Call that column `image`, `text` or `sound`"
+    what, rename = "images, texts or recordings", "Call that column `image`, `text` or `audio`"
     if given in names:
         what, rename = (
             "what is wanted: labels or numbers",

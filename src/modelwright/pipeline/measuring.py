@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from modelwright import data, evaluation, modelfile
 from modelwright.data import Prepared, Split
 from modelwright.errors import DataError, RecipeError
-from modelwright.evaluation import Measurement, Openings, Place, Scored, headline
+from modelwright.evaluation import Measurement, Place, Scored, TestSetAccess, headline
 from modelwright.ledger import Evidence, Ledger
-from modelwright.pipeline.asking import Asked, usable_cores
+from modelwright.pipeline.request import RunRequest, usable_cores
 from modelwright.recipe import parse_recipe
 from modelwright.recipe.data import DataSpec
 from modelwright.recipe.evaluate import RecallSpec
@@ -32,11 +32,11 @@ class Measured:
     measurement: Measurement | Scored
     samples: Split
     place: Place
-    openings: Openings | None
+    test_accesses: TestSetAccess | None
     """How often the test set was opened; `None` where there is no test set."""
 
 
-def measure_file(path: Path, asked: Asked, prepared: Prepared, context: Run) -> Measured:
+def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: Run) -> Measured:
     """Measure a packed file on the test split, beside its baselines, and put it in the ledger.
 
     Without a test split the validation split takes its place, and the evidence says so.
@@ -47,8 +47,8 @@ def measure_file(path: Path, asked: Asked, prepared: Prepared, context: Run) -> 
     )
     samples, fingerprint, opened = _held_out(prepared, context, model.digest)
     measure = _measure_classes if prepared.has_classes else _measure_scores
-    found = measure(model, samples, fingerprint, place, asked, prepared, context)
-    if asked.recipe.evaluate.latency:
+    found = measure(model, samples, fingerprint, place, request, prepared, context)
+    if request.recipe.evaluate.latency:
         context.ledger.extend(
             evaluation.measure_latency(
                 model.predict,
@@ -66,7 +66,7 @@ def _measure_classes(
     samples: Split,
     fingerprint: str,
     place: Place,
-    asked: Asked,
+    request: RunRequest,
     prepared: Prepared,
     context: Run,
 ) -> Measurement:
@@ -79,8 +79,8 @@ def _measure_classes(
         observe=context.observe,
     )
     context.ledger.extend(found.evidence)
-    context.ledger.extend(_at_threshold(model, samples, fingerprint, place, asked, prepared))
-    if asked.recipe.evaluate.baselines:
+    context.ledger.extend(_at_threshold(model, samples, fingerprint, place, request, prepared))
+    if request.recipe.evaluate.baselines:
         context.ledger.extend(
             evaluation.measure_baselines(
                 prepared.dataset().train,
@@ -99,11 +99,11 @@ def _at_threshold(
     samples: Split,
     fingerprint: str,
     place: Place,
-    asked: Asked,
+    request: RunRequest,
     prepared: Prepared,
 ) -> list[Evidence]:
     """Choose the threshold that the recipe asks for, if it does, and measure it on the samples."""
-    wanted = asked.recipe.evaluate.recall
+    wanted = request.recipe.evaluate.recall
     if wanted is None:
         return []
     validation = prepared.dataset().validation
@@ -126,7 +126,7 @@ def _measure_scores(
     samples: Split,
     fingerprint: str,
     place: Place,
-    asked: Asked,
+    request: RunRequest,
     prepared: Prepared,
     context: Run,
 ) -> Scored:
@@ -141,7 +141,7 @@ def _measure_scores(
         observe=context.observe,
     )
     context.ledger.extend([*found.evidence, *evaluation.sizes(model)])
-    wants_baselines, train = asked.recipe.evaluate.baselines, prepared.dataset().train
+    wants_baselines, train = request.recipe.evaluate.baselines, prepared.dataset().train
     if task.judge is not None:
         evidence, answers = evaluation.measure_texts(
             model,
@@ -197,7 +197,7 @@ def _made_from(model: modelfile.Model) -> DataSpec | None:
 
 
 def _as_asked(prepared: Prepared, samples: Split) -> NDArray[Any] | Sequence[Any]:
-    """Return some samples as a model is asked about them: decoded pixels, texts, or sounds."""
+    """Return some samples as a model is asked about them: decoded pixels, texts, or recordings."""
     rows = prepared.rows[samples.name][: evaluation.BATCH].tolist()
     if prepared.kind == "next":
         return [prepared.store.original(row).decode()[:PROMPT] for row in rows]
@@ -206,7 +206,7 @@ def _as_asked(prepared: Prepared, samples: Split) -> NDArray[Any] | Sequence[Any
             return samples.gather(slice(0, evaluation.BATCH))
         case "text":
             return [prepared.store.original(row).decode() for row in rows]
-        case "sound":
+        case "audio":
             held = samples.gather(slice(0, evaluation.BATCH))
             return [item["samples"][: item["length"]] for item in held]
 
@@ -250,12 +250,12 @@ def _require_boxes(prepared: Prepared) -> None:
 
 def _held_out(
     prepared: Prepared, context: Run, model_digest: str
-) -> tuple[Split, str, Openings | None]:
+) -> tuple[Split, str, TestSetAccess | None]:
     """Return the samples to measure on, their fingerprint, and the looks at a test split."""
     test = prepared.test()
     if test is not None:
         fingerprint = prepared.fingerprint("test")
-        opened = evaluation.open_test(fingerprint, run=str(context.folder), model=model_digest)
+        opened = evaluation.record_access(fingerprint, run=str(context.folder), model=model_digest)
         for note in opened.notes:
             context.say(note)
         return test, fingerprint, opened
@@ -295,7 +295,7 @@ def evaluate(
         like=_made_from(loaded),
         target=loaded.scoring.target,
     )
-    opened = evaluation.open_test(fingerprint, run=f"evaluate {model}", model=loaded.digest)
+    opened = evaluation.record_access(fingerprint, run=f"evaluate {model}", model=loaded.digest)
     for note in opened.notes:
         observe(Progress("note", 0, 0, note=note))
     threads = usable_cores()

@@ -20,12 +20,12 @@ from modelwright.models.pretrained_folders import (
     open_folder,
     take_weights,
 )
-from modelwright.models.pretrained_writers import PretrainedWriter
-from modelwright.pipeline.asking import Asked
+from modelwright.models.pretrained_generators import PretrainedGenerator
+from modelwright.pipeline.request import RunRequest
 from modelwright.recipe.model import AdaptersSpec, TransformersModel
 from modelwright.run import Run
 from modelwright.tasks import TASKS
-from modelwright.transforms.foreign import ForeignTokenizer, Numbering, read_foreign
+from modelwright.transforms.hf_tokenizer import HFTokenizer, TokenIdMap, read_foreign
 from modelwright.transforms.text import TextInput, TextKind
 
 _WRITING = ("tokens", "texts")
@@ -40,22 +40,22 @@ _WANTED: dict[str, Does] = {"text": "writes", "next": "writes on"}
 _KINDS: dict[Does, TextKind] = {"reads": "text", "writes": "source", "writes on": "prompt"}
 
 
-def pretrained_folder(spec: TransformersModel, asked: Asked) -> PretrainedFolder:
+def pretrained_folder(spec: TransformersModel, request: RunRequest) -> PretrainedFolder:
     """Return the folder that a recipe names.
 
     Raises:
         RecipeError: it isn't there, or can't be used.
     """
     try:
-        return open_folder(_found(spec, asked))
+        return open_folder(_found(spec, request))
     except RecipeError as error:
-        error.at(asked.recipe.place_of("model.path"))
+        error.at(request.recipe.place_of("model.path"))
         raise
 
 
-def _found(spec: TransformersModel, asked: Asked) -> Path:
+def _found(spec: TransformersModel, request: RunRequest) -> Path:
     try:
-        return asked.find(spec.path)
+        return request.find(spec.path)
     except RecipeError as error:
         error.fix = (
             "Give the folder of a network that lies on this machine: names on a hub aren't fetched"
@@ -64,7 +64,7 @@ def _found(spec: TransformersModel, asked: Asked) -> Path:
 
 
 def pretrained_section(
-    spec: TransformersModel, folder: PretrainedFolder, numbering: Numbering | None
+    spec: TransformersModel, folder: PretrainedFolder, token_ids: TokenIdMap | None
 ) -> PretrainedModel:
     """Return what a model file keeps of the network."""
     return PretrainedModel(
@@ -73,36 +73,36 @@ def pretrained_section(
         config=folder.config,
         pooling=spec.pooling if folder.does == "reads" else None,
         dropout=spec.dropout if folder.does == "reads" else None,
-        numbering=None if numbering is None else numbering.to_json(),
+        token_ids=None if token_ids is None else token_ids.to_json(),
     )
 
 
-def pretrained_input(spec: TransformersModel, asked: Asked) -> TextInput:
+def pretrained_input(spec: TransformersModel, request: RunRequest) -> TextInput:
     """Return how the network takes texts: with its own tokenizer, as long as it can read.
 
     Raises:
         RecipeError: the network isn't for the task, the tokenizer can't be used, or longer texts
             are asked for.
     """
-    folder = pretrained_folder(spec, asked)
-    _check_task(spec, folder, asked)
-    text, where = asked.recipe.text, asked.recipe.place_of("text.longest")
+    folder = pretrained_folder(spec, request)
+    _check_task(spec, folder, request)
+    text, where = request.recipe.text, request.recipe.place_of("text.max_length")
     section = pretrained_section(spec, folder, None)
-    longest = section.longest
+    max_length = section.max_length
     check_shapes(folder, section)
-    if "longest" in text.model_fields_set and text.longest > longest:
+    if "max_length" in text.model_fields_set and text.max_length > max_length:
         raise RecipeError(
-            f"the network of {folder.path.name} reads {longest:,} tokens at most, and "
-            f"`text.longest` is {text.longest:,}",
+            f"the network of {folder.path.name} reads {max_length:,} tokens at most, and "
+            f"`text.max_length` is {text.max_length:,}",
             where=where,
-            fix="Leave `longest` out, or write less",
+            fix="Leave `max_length` out, or write less",
         )
     tokenizer = _tokenizer(folder)
     kind = _KINDS[folder.does]
-    found = TextInput(tokenizer, min(text.longest, longest), kind, section.places)
+    found = TextInput(tokenizer, min(text.max_length, max_length), kind, section.places)
     if found.room < 1:
         raise RecipeError(
-            f"`text.longest` is {found.longest}, and the tokenizer puts as many tokens around each "
+            f"`text.max_length` is {found.max_length}, and the tokenizer puts as many tokens around each "
             "text",
             where=where,
             fix="Write more",
@@ -110,7 +110,7 @@ def pretrained_input(spec: TransformersModel, asked: Asked) -> TextInput:
     return found
 
 
-def _tokenizer(folder: PretrainedFolder) -> ForeignTokenizer:
+def _tokenizer(folder: PretrainedFolder) -> HFTokenizer:
     """Return a folder's tokenizer, with the numbers that a network that writes has here."""
     data = folder.tokenizer_bytes()
     try:
@@ -122,21 +122,21 @@ def _tokenizer(folder: PretrainedFolder) -> ForeignTokenizer:
             unknown = None  # Another token stands for it, and is never meant by it.
         size = folder.config["vocab_size"]
         numbers = {**folder.numbers, "unknown": unknown, "size": size}
-        return read_foreign(data, Numbering.from_json(numbers))
+        return read_foreign(data, TokenIdMap.from_json(numbers))
     except ModelwrightError as error:
         raise RecipeError(
             error.what, where=str(folder.path / TOKENIZER), why=error.why, fix=error.fix
         ) from error
 
 
-def _check_task(spec: TransformersModel, folder: PretrainedFolder, asked: Asked) -> None:
-    task, name = asked.recipe.task, folder.path.name
+def _check_task(spec: TransformersModel, folder: PretrainedFolder, request: RunRequest) -> None:
+    task, name = request.recipe.task, folder.path.name
     wanted = _WANTED.get(TASKS[task].target, "reads")
     if folder.does != wanted:
         raise RecipeError(
             f"the network of {name} (`{folder.model_type}`) {_SAYS[folder.does]}, and "
             f"`task: {task}` asks for something else",
-            where=asked.recipe.place_of("model.path"),
+            where=request.recipe.place_of("model.path"),
             fix="Take one such as BERT for labels and numbers, one such as T5 to write texts from "
             "others, and one such as GPT-2 or Llama for `task: language-modeling`",
         )
@@ -145,14 +145,14 @@ def _check_task(spec: TransformersModel, folder: PretrainedFolder, asked: Asked)
             raise RecipeError(
                 f"`model.{key}` is of an encoder's new last layer, and the network of {name} has "
                 "none",
-                where=asked.recipe.place_of(f"model.{key}"),
+                where=request.recipe.place_of(f"model.{key}"),
                 fix="Leave it out",
             )
 
 
 def start_from(network: nn.Module, folder: PretrainedFolder, context: Run) -> dict[str, Any]:
     """Put a folder's weights into its network; return the step of lineage."""
-    assert isinstance(network, Encoder | PretrainedWriter)
+    assert isinstance(network, Encoder | PretrainedGenerator)
     unused = take_weights(network, folder)
     context.say(
         f"The network starts from {folder.path.name} ({folder.model_type})"

@@ -32,11 +32,11 @@ def text_file(path: Path, shown: str) -> tuple[str, str]:
     other = partner(path)
     if other is not None:
         target = json.dumps(str(Path(shown).with_name(other.name)), ensure_ascii=False)
-        lines = ["  source: pairs", f"  path: {json.dumps(shown, ensure_ascii=False)}"]
+        lines = ["  source: parallel_text", f"  path: {json.dumps(shown, ensure_ascii=False)}"]
         return "\n".join([*lines, f"  target: {target}"]), "translation"
     quoted = json.dumps(shown, ensure_ascii=False)
     if begins_with_labels(path):
-        return f"  source: lines\n  path: {quoted}", "text-classification"
+        return f"  source: labelled_lines\n  path: {quoted}", "text-classification"
     return f"  source: documents\n  path: {quoted}", "language-modeling"
 
 

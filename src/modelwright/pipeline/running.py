@@ -15,8 +15,8 @@ from modelwright.data import Prepared
 from modelwright.evaluation import Verdict, judge
 from modelwright.files import ASIDE
 from modelwright.ledger import Ledger, exact
-from modelwright.pipeline.asking import Asked, Notes, RecipeLike, ask, environment
 from modelwright.pipeline.measuring import measure_file, require_held_out
+from modelwright.pipeline.request import Notes, RecipeLike, RunRequest, ask, environment
 from modelwright.pipeline.result import RunResult
 from modelwright.pipeline.telling import tell
 from modelwright.recipe import check_composition, render_config
@@ -56,38 +56,38 @@ def run(
         ModelwrightError: what was asked can't be done; nothing is left half-written.
     """
     begun = time.monotonic()
-    asked = ask(recipe, overrides=overrides, site=site)
+    request = ask(recipe, overrides=overrides, site=site)
     notes = Notes(observe if is_main_process() else silent)
-    folder = Path(out) / (name or asked.stem)
-    digest, document = asked.recipe.result_digest(), asked.recipe.document()
+    folder = Path(out) / (name or request.stem)
+    digest, document = request.recipe.result_digest(), request.recipe.document()
     with claimed(folder, digest=digest, document=document) as kept:
         if kept.result is not None:
             return _finished(kept)
-        for note in check_composition(asked.recipe):
+        for note in check_composition(request.recipe):
             notes.say(note)
-        context = asked.run_in(folder, observe=notes)
+        context = request.run_in(folder, observe=notes)
         if context.device == "cpu" and untuned():
             notes.say(untuned())
         prepared = data.prepare(
-            asked.recipe,
-            base=asked.base,
-            like=asked.start_input(),
+            request.recipe,
+            base=request.base,
+            like=request.start_input(),
             run_folder=folder if is_main_process() else None,
             observe=notes,
         )
-        require_held_out(prepared, asked.recipe.evaluate.recall)
-        start = _first_candidate(asked, prepared, context)
-        _rehearse(start, asked, prepared, context)
-        trained, fitted = _train(start, asked, prepared, context)
+        require_held_out(prepared, request.recipe.evaluate.recall)
+        start = _first_candidate(request, prepared, context)
+        _rehearse(start, request, prepared, context)
+        trained, fitted = _train(start, request, prepared, context)
         if not is_main_process():
             return RunResult(folder, context.ledger, (), time.monotonic() - begun)
-        _write(folder / "model.mw", trained, asked, prepared, context)
-        measured = measure_file(folder / "model.mw", asked, prepared, context)
+        _write(folder / "model.mw", trained, request, prepared, context)
+        measured = measure_file(folder / "model.mw", request, prepared, context)
         ledger = _keep_evidence(folder / "model.mw", context.ledger)
-        verdicts = judge(asked.recipe.targets, ledger, hardware=measured.place.hardware)
+        verdicts = judge(request.recipe.targets, ledger, hardware=measured.place.hardware)
         seconds = time.monotonic() - begun
         result = RunResult(folder, ledger, verdicts, seconds, tuple(notes.said))
-        tell(result, asked, prepared, measured, fitted, context)
+        tell(result, request, prepared, measured, fitted, context)
         kept.finish(result.to_json() | {"said": notes.said})
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # Nothing goes on from here.
     return result
@@ -106,20 +106,20 @@ def _finished(kept: RunFolder) -> RunResult:
     )
 
 
-def _first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate:
+def _first_candidate(request: RunRequest, prepared: Prepared, context: Run) -> Candidate:
     """Build the network that the recipe asks for, from its seed or from a model file."""
-    from modelwright.pipeline.starting import first_candidate
+    from modelwright.pipeline.starting import initialize_model
 
-    return first_candidate(asked, prepared, context)
+    return initialize_model(request, prepared, context)
 
 
-def _rehearse(start: Candidate, asked: Asked, prepared: Prepared, context: Run) -> None:
+def _rehearse(start: Candidate, request: RunRequest, prepared: Prepared, context: Run) -> None:
     """Pack the untrained network once and read it back, so that no long training ends in vain."""
-    context.decisions.decide("rehearsal", lambda: _dry_pass(start, asked, prepared, context))
+    context.decisions.decide("rehearsal", lambda: _dry_pass(start, request, prepared, context))
 
 
 def _dry_pass(
-    start: Candidate, asked: Asked, prepared: Prepared, context: Run
+    start: Candidate, request: RunRequest, prepared: Prepared, context: Run
 ) -> Mapping[str, Any]:
     from modelwright.training import rehearse_checkpoint
 
@@ -127,20 +127,20 @@ def _dry_pass(
         return {}
     with tempfile.TemporaryDirectory(prefix=f"{ASIDE}rehearsal.", dir=context.folder) as aside:
         path = Path(aside) / "model.mw"
-        packed = _write(path, start, asked, prepared, context)
+        packed = _write(path, start, request, prepared, context)
         modelfile.verify(path)
         rehearse_checkpoint(start.network, Path(aside) / "checkpoints")
     return {"largest_difference": packed.largest_difference, "file_bytes": packed.file_bytes}
 
 
 def _write(
-    path: Path, candidate: Candidate, asked: Asked, prepared: Prepared, context: Run
+    path: Path, candidate: Candidate, request: RunRequest, prepared: Prepared, context: Run
 ) -> modelfile.PackReport:
     """Pack a candidate; the proof of its export is part of packing."""
     return modelfile.write_model(
         path,
         candidate,
-        recipe=render_config(asked.recipe, with_place=False),
+        recipe=render_config(request.recipe, with_place=False),
         data_card=prepared.record,
         environment=environment(context),
         probes=prepared.dataset().train.gather(slice(0, PROBES)),
@@ -161,18 +161,18 @@ def _keep_evidence(path: Path, ledger: Ledger) -> Ledger:
 
 
 def _train(
-    start: Candidate, asked: Asked, prepared: Prepared, context: Run
+    start: Candidate, request: RunRequest, prepared: Prepared, context: Run
 ) -> tuple[Candidate, FitReport]:
     from modelwright.tasks import task_of
     from modelwright.training import fit, leave
 
     trained, fitted = fit(
         start,
-        asked.recipe.train,
+        request.recipe.train,
         prepared.dataset(),
         context,
-        task=task_of(asked.recipe),
-        augment=asked.recipe.augment,
+        task=task_of(request.recipe),
+        augment=request.recipe.augment,
     )
     leave()
     step = {
@@ -180,6 +180,6 @@ def _train(
         "steps": fitted.steps,
         "precision": fitted.precision,
         "processes": fitted.world,
-        "recipe": asked.recipe.result_digest(),
+        "recipe": request.recipe.result_digest(),
     }
     return replace(trained, lineage=(*trained.lineage, step)), fitted

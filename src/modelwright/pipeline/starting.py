@@ -21,17 +21,18 @@ from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, RnnCtc
 from modelwright.models.logmel import LogMel, fit_normalisation
 from modelwright.models.network import matches
-from modelwright.pipeline.asking import Asked
 from modelwright.pipeline.pretrained import (
     pretrained_folder,
     pretrained_section,
     start_from,
     with_adapters,
 )
+from modelwright.pipeline.request import RunRequest
 from modelwright.pipeline.timm_networks import figures, start_from_timm, timm_start
 from modelwright.pipeline.words import start_words
 from modelwright.recipe.model import (
     AdaptersSpec,
+    AudioCnnModel,
     BowModel,
     CnnModel,
     ConvCtcModel,
@@ -40,7 +41,6 @@ from modelwright.recipe.model import (
     InitModel,
     ModelSpec,
     Seq2SeqModel,
-    SoundCnnModel,
     SpeednetModel,
     TimmModel,
     TransformersModel,
@@ -50,25 +50,25 @@ from modelwright.tasks import task_of
 from modelwright.tasks.speech_recognition import Spelling, texts_of
 from modelwright.training.objectives.ctc import steps_needed
 from modelwright.transforms import ImageInput
-from modelwright.transforms.foreign import ForeignTokenizer
+from modelwright.transforms.hf_tokenizer import HFTokenizer
 from modelwright.transforms.text import TextInput
 
 FITTED_SAMPLES = 5000
 """From how many training images a first convolution is whitened (Jordan 2024 takes as many)."""
-FITTED_SOUNDS = 1000
-"""From how many training sounds the bands of a spectrogram are normalised."""
+FITTED_RECORDINGS = 1000
+"""From how many training recordings the bands of a spectrogram are normalised."""
 
 
-def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate:
+def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> Candidate:
     """Return the network that training starts from, the same for the same seed and data."""
-    spec = asked.recipe.model
+    spec = request.recipe.model
     if isinstance(spec, InitModel):
-        old = _from_file(spec, asked, prepared, context)
-        assets = _spelling(asked, prepared) if prepared.kind == "letters" else old.assets
-        return replace(old, views=asked.recipe.evaluate.views, assets=assets)
-    blank = _blank(spec, asked, prepared, context)
+        old = _from_file(spec, request, prepared, context)
+        assets = _spelling(request, prepared) if prepared.kind == "letters" else old.assets
+        return replace(old, views=request.recipe.evaluate.views, assets=assets)
+    blank = _blank(spec, request, prepared, context)
     section = blank.section
-    mels = asked.recipe.sound.mels
+    n_mels = request.recipe.audio.n_mels
     torch.manual_seed(context.seed)
     network = models.build_network(
         section,
@@ -76,35 +76,35 @@ def first_candidate(asked: Asked, prepared: Prepared, context: Run) -> Candidate
         num_outputs=prepared.num_outputs,
         mean=blank.mean,
         std=blank.std,
-        mels=mels,
+        n_mels=n_mels,
         numbers=_scale(prepared),
     )
-    lineage = start_words(network, asked, prepared, context)
+    lineage = start_words(network, request, prepared, context)
     if blank.fill is not None:
         lineage = (blank.fill(network),)
     train = prepared.dataset().train
     some = np.arange(min(len(train), FITTED_SAMPLES))
     if isinstance(section, SpeednetModel) and section.whiten:
         models.whiten(network, train.gather(some))
-    _fit_bands(network, train, some[:FITTED_SOUNDS])
+    _fit_bands(network, train, some[:FITTED_RECORDINGS])
     _say_unheard(network, train, context)
     started = Candidate(
         network=network,
-        task=asked.recipe.task,
+        task=request.recipe.task,
         input=prepared.input,
         labels=prepared.labels,
         architecture=models.architecture(
             section,
             input=prepared.input,
             num_outputs=prepared.num_outputs,
-            mels=mels,
+            n_mels=n_mels,
             numbers=prepared.kind == "numbers",
         ),
-        output_kind=task_of(asked.recipe).output_kind,
-        views=asked.recipe.evaluate.views,
+        output_kind=task_of(request.recipe).output_kind,
+        views=request.recipe.evaluate.views,
         assets=prepared.input.assets()
         if isinstance(prepared.input, TextInput)
-        else _spelling(asked, prepared),
+        else _spelling(request, prepared),
         lineage=lineage,
     )
     return started if blank.adapters is None else with_adapters(started, blank.adapters, context)
@@ -123,23 +123,23 @@ class _Blank:
 
 
 def _blank(
-    spec: ModelSpec | Literal["auto"], asked: Asked, prepared: Prepared, context: Run
+    spec: ModelSpec | Literal["auto"], request: RunRequest, prepared: Prepared, context: Run
 ) -> _Blank:
     """Return what a recipe's section `model` asks to be built."""
     mean, std = prepared.mean, prepared.std
     if isinstance(spec, TransformersModel):
-        folder = pretrained_folder(spec, asked)
+        folder = pretrained_folder(spec, request)
         assert isinstance(prepared.input, TextInput)
         tokenizer = prepared.input.tokenizer
-        assert isinstance(tokenizer, ForeignTokenizer)
-        section = pretrained_section(spec, folder, tokenizer.numbering)
+        assert isinstance(tokenizer, HFTokenizer)
+        section = pretrained_section(spec, folder, tokenizer.token_ids)
         fill = partial(start_from, folder=folder, context=context)
         return _Blank(section, mean, std, spec.adapters, fill)
     if isinstance(spec, TimmModel):
-        network, weights = timm_start(spec, asked)
+        network, weights = timm_start(spec, request)
         if weights is None:
             return _Blank(network, mean, std)
-        own = figures(weights, asked, prepared, context)
+        own = figures(weights, request, prepared, context)
         fill = partial(
             start_from_timm, section=network, weights=weights, prepared=prepared, context=context
         )
@@ -171,9 +171,9 @@ def _fit_bands(network: torch.nn.Module, train: Split, positions: NDArray[np.int
             fit_normalisation(module, (_two(source.at(0, part).inputs) for part in parts))
 
 
-def _spelling(asked: Asked, prepared: Prepared) -> dict[str, bytes]:
+def _spelling(request: RunRequest, prepared: Prepared) -> dict[str, bytes]:
     """Return how the training texts are spelled, where that is to have its say."""
-    spec = asked.recipe.evaluate.letter_model
+    spec = request.recipe.evaluate.language_model
     if spec is None:
         return {}
     train = prepared.dataset().train
@@ -184,18 +184,18 @@ def _spelling(asked: Asked, prepared: Prepared) -> dict[str, bytes]:
 
 
 def _say_unheard(network: torch.nn.Module, train: Split, context: Run) -> None:
-    """Say how many training texts have more letters than their sounds have steps."""
+    """Say how many training texts have more letters than their recordings have steps."""
     if not isinstance(network, ConvCtc | RnnCtc):
         return
     lengths = train.lengths()
     assert lengths is not None
     targets = train.targets[np.arange(len(train))]
     needed = steps_needed(*(torch.from_numpy(targets[key].copy()) for key in ("letters", "count")))
-    unheard = int((needed > network.ear.steps(torch.from_numpy(lengths))).sum())
+    unheard = int((needed > network.frontend.steps(torch.from_numpy(lengths))).sum())
     if unheard:
         context.say(
             f"Data: {unheard:,} of {len(train):,} training texts have more letters than their "
-            "sounds have steps, and can't be learnt; a smaller `model.stride` makes more steps"
+            "recordings have steps, and can't be learnt; a smaller `model.stride` makes more steps"
         )
 
 
@@ -221,8 +221,8 @@ def default_model(prepared: Prepared) -> Architecture:
         case "text":
             # What a small corpus can't teach a recurrent network, counting words still can.
             return BowModel(name="bow")
-        case "sound":
-            return SoundCnnModel(name="sound-cnn")
+        case "audio":
+            return AudioCnnModel(name="audio-cnn")
 
 
 def _widths(image: ImageInput) -> tuple[int, ...]:
@@ -232,11 +232,11 @@ def _widths(image: ImageInput) -> tuple[int, ...]:
     return fitting if len(fitting) > 1 else own
 
 
-def _from_file(spec: InitModel, asked: Asked, prepared: Prepared, context: Run) -> Candidate:
+def _from_file(spec: InitModel, request: RunRequest, prepared: Prepared, context: Run) -> Candidate:
     """Return the network of a model file; its last layer starts anew where the labels differ."""
     from modelwright.modelfile import torch_runtime
 
-    path = asked.find(spec.init)
+    path = request.find(spec.init)
     old = torch_runtime.rebuild(path)
     network, architecture = old.network, old.architecture
     if isinstance(prepared.input, ImageInput):
@@ -251,7 +251,7 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared, context: Run) 
             raise RecipeError(
                 f"the network of {path.name} takes images of one size alone, and "
                 f"{prepared.image.height}×{prepared.image.width} isn't it",
-                where=asked.recipe.place_of("transforms.size"),
+                where=request.recipe.place_of("transforms.size"),
                 why=error.what,
                 fix="Leave `transforms.size` out",
             ) from error
@@ -260,11 +260,11 @@ def _from_file(spec: InitModel, asked: Asked, prepared: Prepared, context: Run) 
         raise RecipeError(
             f"{path.name} predicts {', '.join(old.labels)}, and this data asks for "
             f"{', '.join(prepared.labels)}",
-            where=asked.recipe.place_of("model.init"),
+            where=request.recipe.place_of("model.init"),
             fix="Start from a model file of the same numbers",
         )
     if old.labels != prepared.labels:
-        torch.manual_seed(asked.recipe.seed)
+        torch.manual_seed(request.recipe.seed)
         models.replace_output(network, prepared.num_outputs)
     _freeze(network, spec)
     step = {"step": "init", "file": path.name, "model": torch_runtime.digest(path)}

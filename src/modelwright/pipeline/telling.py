@@ -16,13 +16,13 @@ from modelwright import modelfile, report
 from modelwright.data import Prepared, Split
 from modelwright.data.waves import as_wav
 from modelwright.evaluation import Measurement
-from modelwright.pipeline.asking import Asked, environment
 from modelwright.pipeline.measuring import PROMPT, Measured
+from modelwright.pipeline.request import RunRequest, environment
 from modelwright.pipeline.result import RunResult
 from modelwright.recipe import render_config
 from modelwright.run import Run
 from modelwright.tasks import task_of
-from modelwright.transforms.sound import SoundInput
+from modelwright.transforms.audio import AudioInput
 
 if TYPE_CHECKING:
     from modelwright.training import FitReport
@@ -37,7 +37,7 @@ AUGMENTED = (6, 8)
 
 def tell(
     result: RunResult,
-    asked: Asked,
+    request: RunRequest,
     prepared: Prepared,
     measured: Measured,
     fitted: FitReport,
@@ -52,10 +52,10 @@ def tell(
     else:
         answers = _answers(worst, measured, prepared, result.model)
         shown = _shown(worst, measured, prepared)
-    task = task_of(asked.recipe)
+    task = task_of(request.recipe)
     report.write_report(
         result.report,
-        report.Story(
+        report.ReportData(
             name=result.folder.name,
             thing=prepared.store.kind,
             source=prepared.source,
@@ -73,8 +73,8 @@ def tell(
                 )
                 for item in prepared.report.findings
             ],
-            openings=measured.openings.count if measured.openings else None,
-            recipe=render_config(asked.recipe, with_place=False),
+            test_accesses=measured.test_accesses.count if measured.test_accesses else None,
+            recipe=render_config(request.recipe, with_place=False),
             decisions=context.decisions.taken(),
             environment=environment(context),
             lineage=packed["lineage"],
@@ -87,7 +87,7 @@ def tell(
             worst=worst,
             answers=answers,
             of_boxes=prepared.kind == "boxes",
-            augmented=_augmented(asked, prepared, context),
+            augmented=_augmented(request, prepared, context),
             notes=result.said,
         ),
     )
@@ -137,15 +137,15 @@ def _write_sample(path: Path, prepared: Prepared, samples: Split, position: int)
             path = path.with_name(f"{path.name}.txt")
             row = int(prepared.rows[samples.name][position % len(prepared.rows[samples.name])])
             path.write_bytes(prepared.store.original(row))
-        case "sound":
+        case "audio":
             path = path.with_name(f"{path.name}.wav")
             path.write_bytes(_wav(held, prepared))
     return path
 
 
 def _wav(sample: Any, prepared: Prepared) -> bytes:
-    """Return a sound as the network took it, as a WAV file."""
-    assert isinstance(prepared.input, SoundInput)
+    """Return a recording as the network took it, as a WAV file."""
+    assert isinstance(prepared.input, AudioInput)
     return as_wav(sample["samples"][: sample["length"]], prepared.input.sampling_rate)
 
 
@@ -182,8 +182,8 @@ def _answers(
     rows, held = prepared.rows[measured.samples.name], prepared.store.strings("label")
     if found.answers:
         return [(held[int(rows[at])], found.answers[at]) for at in positions]
-    asked = [_as_question(at, measured, prepared) for at in positions]
-    answers = modelfile.load(path).predict(asked)
+    request = [_as_question(at, measured, prepared) for at in positions]
+    answers = modelfile.load(path).predict(request)
     if prepared.kind == "next":
         return [("", answer[0]["text"]) for answer in answers]
     spoken = [held[int(rows[at])] for at in positions]
@@ -226,17 +226,17 @@ def _shown(positions: list[int], measured: Measured, prepared: Prepared) -> Any:
         case "text":
             rows = prepared.rows[held.name]
             return [prepared.store.original(int(rows[at % len(rows)])).decode() for at in positions]
-        case "sound":
+        case "audio":
             return [_wav(item, prepared) for item in held.gather(np.array(positions, np.int64))]
 
 
-def _augmented(asked: Asked, prepared: Prepared, context: Run) -> np.ndarray | None:
+def _augmented(request: RunRequest, prepared: Prepared, context: Run) -> np.ndarray | None:
     from modelwright.data.augment import augmented_samples
 
     if prepared.store.kind != "image":
         return None
     samples, times = AUGMENTED
-    augment = asked.recipe.augment
+    augment = request.recipe.augment
     if prepared.kind == "boxes":
         augment = augment.model_copy(update={"padding": "zero"})
     return augmented_samples(

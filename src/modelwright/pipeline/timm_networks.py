@@ -20,12 +20,12 @@ from modelwright.models.timm_networks import (
     take_weights,
     takes_one_size,
 )
-from modelwright.pipeline.asking import Asked
+from modelwright.pipeline.request import RunRequest
 from modelwright.recipe.model import TimmModel
 from modelwright.run import Run
 
 
-def timm_start(spec: TimmModel, asked: Asked) -> tuple[TimmNetwork, TimmWeights | None]:
+def timm_start(spec: TimmModel, request: RunRequest) -> tuple[TimmNetwork, TimmWeights | None]:
     """Return what a model file keeps of the network, and the weights that the recipe names.
 
     Raises:
@@ -38,15 +38,15 @@ def timm_start(spec: TimmModel, asked: Asked) -> tuple[TimmNetwork, TimmWeights 
         check_name(spec.model)
         if spec.weights is not None:
             key = "model.weights"
-            weights = open_weights(asked.find(spec.weights), spec.model)
+            weights = open_weights(request.find(spec.weights), spec.model)
     except RecipeError as error:
-        error.at(asked.recipe.place_of(key))
+        error.at(request.recipe.place_of(key))
         raise
-    if asked.recipe.train.resolution and takes_one_size(spec.model):
+    if request.recipe.train.resolution and takes_one_size(spec.model):
         raise RecipeError(
             "`train.resolution` needs a network that takes any size, and timm's "
             f"`{spec.model}` is built for one",
-            where=asked.recipe.place_of("train.resolution"),
+            where=request.recipe.place_of("train.resolution"),
             fix="Leave `resolution` out",
         )
     settings = weights.settings if weights is not None else {}
@@ -54,7 +54,7 @@ def timm_start(spec: TimmModel, asked: Asked) -> tuple[TimmNetwork, TimmWeights 
 
 
 def figures(
-    weights: TimmWeights, asked: Asked, prepared: Prepared, context: Run
+    weights: TimmWeights, request: RunRequest, prepared: Prepared, context: Run
 ) -> tuple[Sequence[float], Sequence[float]]:
     """Return the mean and deviation by which pixels are normalised, and say which these are.
 
@@ -65,11 +65,11 @@ def figures(
     if own != channels:
         raise RecipeError(
             f"the weights are for images of {channels} channels, and these have {own}",
-            where=asked.recipe.place_of("transforms.colour"),
+            where=request.recipe.place_of("transforms.colour"),
             fix="Write `transforms: {colour: rgb}`" if channels == 3 else "",
         )
     shown = f"mean {_shown(weights.mean)}, deviation {_shown(weights.std)}"
-    asked_for = asked.recipe.transforms.normalise
+    asked_for = request.recipe.transforms.normalize
     if asked_for != "auto":
         context.say(
             f"Pixels are normalised as the recipe says (`{asked_for}`); the network's weights "

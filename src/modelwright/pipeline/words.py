@@ -19,7 +19,7 @@ from modelwright.data import Prepared
 from modelwright.errors import DataError, RecipeError
 from modelwright.files import cache_folder, json_digest, locked, write_bytes
 from modelwright.files import digest as file_digest
-from modelwright.pipeline.asking import Asked
+from modelwright.pipeline.request import RunRequest
 from modelwright.recipe.data import UnlabelledSpec
 from modelwright.run import Progress, Run
 from modelwright.transforms.learnt_vectors import learn_vectors
@@ -33,7 +33,7 @@ _AT_ONCE = 512
 
 
 def start_words(
-    network: torch.nn.Module, asked: Asked, prepared: Prepared, context: Run
+    network: torch.nn.Module, request: RunRequest, prepared: Prepared, context: Run
 ) -> tuple[dict[str, Any], ...]:
     """Start the vectors of tokens where the recipe says; return the steps of lineage.
 
@@ -42,19 +42,19 @@ def start_words(
         DataError: a file can't be read.
         ResourceError: the cache can't be written.
     """
-    text = asked.recipe.text
+    text = request.recipe.text
     if text.vectors is not None:
-        return (_take(text.vectors, network, asked, prepared, context),)
+        return (_take(text.vectors, network, request, prepared, context),)
     if text.unlabelled is not None:
-        return (_learn(text.unlabelled, network, asked, prepared, context),)
+        return (_learn(text.unlabelled, network, request, prepared, context),)
     return ()
 
 
 def _take(
-    name: str, network: torch.nn.Module, asked: Asked, prepared: Prepared, context: Run
+    name: str, network: torch.nn.Module, request: RunRequest, prepared: Prepared, context: Run
 ) -> dict[str, Any]:
     """Start the words that a file of word vectors knows from there."""
-    path, where = asked.find(name), asked.recipe.place_of("text.vectors")
+    path, where = request.find(name), request.recipe.place_of("text.vectors")
     table, tokenizer = _words(network, prepared, where)
     words = [tokenizer.token(number) for number in range(len(SPECIALS), tokenizer.size)]
     vectors, known = read_word_vectors(path, words)
@@ -80,13 +80,13 @@ def _take(
 def _learn(
     spec: UnlabelledSpec,
     network: torch.nn.Module,
-    asked: Asked,
+    request: RunRequest,
     prepared: Prepared,
     context: Run,
 ) -> dict[str, Any]:
     """Start tokens from the company that they keep in texts without labels."""
-    table, tokenizer = _words(network, prepared, asked.recipe.place_of("text.unlabelled"))
-    files = data.unlabelled_files(spec, base=asked.base)
+    table, tokenizer = _words(network, prepared, request.recipe.place_of("text.unlabelled"))
+    files = data.unlabelled_files(spec, base=request.base)
     # Named with how it is read: a table and a text may have the same bytes.
     read_as = ["".join(file.suffixes).lower() for file in files]
     digests = [file_digest(data.read_maybe_packed(file)) for file in files]

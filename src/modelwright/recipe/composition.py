@@ -167,7 +167,7 @@ RULES: tuple[Rule, ...] = (
         its.foreign_section,
         "the section `{}` has no effect on what this task takes",
         "Remove it",
-        ("transforms", "augment", "text", "sound"),
+        ("transforms", "augment", "text", "audio"),
     ),
     Rule(
         ("evaluate.views, train.resolution", "samples of another kind"),
@@ -303,12 +303,12 @@ RULES: tuple[Rule, ...] = (
         ("train.loss.name", "train.loss"),
     ),
     Rule(
-        ("evaluate.letter_model", "a task that predicts something else"),
+        ("evaluate.language_model", "a task that predicts something else"),
         "refused",
-        _when(lambda r: r.evaluate.letter_model is not None and its.predicted(r) != "letters"),
-        "`evaluate.letter_model` helps to spell what is heard, and this task spells nothing",
+        _when(lambda r: r.evaluate.language_model is not None and its.predicted(r) != "letters"),
+        "`evaluate.language_model` helps to spell what is heard, and this task spells nothing",
         "Leave it out",
-        ("evaluate.letter_model",),
+        ("evaluate.language_model",),
     ),
     Rule(
         ("train.loss.class_weights", "a task without labels"),
@@ -407,17 +407,17 @@ RULES: tuple[Rule, ...] = (
         ("train.resolution", "model.blocks", "transforms.size", "model"),
     ),
     Rule(
-        ("transforms.normalise", "model.init"),
+        ("transforms.normalize", "model.init"),
         "refused",
         lambda r: (
-            r.transforms.normalise
-            if isinstance(r.model, InitModel) and r.transforms.normalise != "auto"
+            r.transforms.normalize
+            if isinstance(r.model, InitModel) and r.transforms.normalize != "auto"
             else ""
         ),
-        "`transforms.normalise: {}` has no effect: a model file keeps the figures that its network "
+        "`transforms.normalize: {}` has no effect: a model file keeps the figures that its network "
         "was trained with",
-        "Leave `normalise` out",
-        ("transforms.normalise",),
+        "Leave `normalize` out",
+        ("transforms.normalize",),
     ),
     Rule(
         ("train.resolution", "model mlp, model cnn"),

@@ -8,21 +8,22 @@ from __future__ import annotations
 from modelwright.errors import nearest
 from modelwright.recipe.data import (
     ArraysData,
+    AudioSpec,
     AugmentSpec,
     BoxesData,
     Cifar10Data,
     DigitsData,
     DocumentsData,
     FolderData,
-    LinesData,
-    PairsData,
-    SoundSpec,
+    LabelledLinesData,
+    ParallelTextData,
     TableData,
     TextSpec,
     TransformsSpec,
 )
 from modelwright.recipe.evaluate import AT_THRESHOLD, METRICS, TIMED, parse_target
 from modelwright.recipe.model import (
+    AudioCnnModel,
     BowModel,
     CnnModel,
     ConvCtcModel,
@@ -34,7 +35,6 @@ from modelwright.recipe.model import (
     RnnCtcModel,
     RnnModel,
     Seq2SeqModel,
-    SoundCnnModel,
     SpeednetModel,
     TextCnnModel,
     TimmModel,
@@ -60,11 +60,11 @@ def model_of(recipe: Recipe) -> object:
 _KINDS: dict[str, str] = {
     "image-classification": "image",
     "text-classification": "text",
-    "audio-classification": "sound",
+    "audio-classification": "audio",
     "language-modeling": "text",
     "translation": "text",
     "summarization": "text",
-    "speech-recognition": "sound",
+    "speech-recognition": "audio",
     "object-detection": "image",
 }
 OF: dict[str, str] = {
@@ -80,9 +80,9 @@ _SOURCES: dict[type, str] = {
     DigitsData: "image",
     Cifar10Data: "image",
     ArraysData: "image",
-    LinesData: "text",
+    LabelledLinesData: "text",
     DocumentsData: "text",
-    PairsData: "text",
+    ParallelTextData: "text",
     BoxesData: "image",
 }
 """The sources that hold one kind of sample only."""
@@ -95,9 +95,9 @@ _MODELS: dict[type, str] = {
     TextCnnModel: "text",
     RnnModel: "text",
     TransformerModel: "text",
-    SoundCnnModel: "sound",
-    ConvCtcModel: "sound",
-    RnnCtcModel: "sound",
+    AudioCnnModel: "audio",
+    ConvCtcModel: "audio",
+    RnnCtcModel: "audio",
     DecoderModel: "text",
     Seq2SeqModel: "text",
     DetectorModel: "image",
@@ -116,10 +116,10 @@ _HOLDS: dict[type, tuple[str, ...]] = {
     DigitsData: ("labels",),
     Cifar10Data: ("labels",),
     ArraysData: ("labels",),
-    LinesData: ("labels",),
+    LabelledLinesData: ("labels",),
     FolderData: ("labels", "letters"),
     DocumentsData: ("tokens",),
-    PairsData: ("texts",),
+    ParallelTextData: ("texts",),
     BoxesData: ("boxes",),
     TableData: ("labels", "label sets", "numbers", "tokens", "texts", "letters"),
 }
@@ -127,7 +127,7 @@ _HOLDS: dict[type, tuple[str, ...]] = {
 
 
 def kind_of(recipe: Recipe) -> str:
-    """Return what the task's samples are: `image`, `text` or `sound`."""
+    """Return what the task's samples are: `image`, `text` or `audio`."""
     if recipe.task in _KINDS:
         return _KINDS[recipe.task]
     return recipe.data.holds if isinstance(recipe.data, TableData) else "image"
@@ -236,7 +236,7 @@ def foreign_model(recipe: Recipe) -> str:
 
 
 STARTS_OF_WORDS = ("vectors", "unlabelled")
-OF_A_TOKENIZER = ("tokenizer", "size", "fewest", "lowercase", *STARTS_OF_WORDS)
+OF_A_TOKENIZER = ("tokenizer", "size", "min_count", "lowercase", *STARTS_OF_WORDS)
 
 
 def foreign_text(recipe: Recipe) -> str:
@@ -255,7 +255,7 @@ def foreign_section(recipe: Recipe) -> str:
         "transforms": ("image", recipe.transforms == TransformsSpec()),
         "augment": ("image", recipe.augment == AugmentSpec()),
         "text": ("text", recipe.text == TextSpec()),
-        "sound": ("sound", recipe.sound == SoundSpec()),
+        "audio": ("audio", recipe.audio == AudioSpec()),
     }
     for name, (of_kind, is_default) in sections.items():
         if of_kind != kind and not is_default:
@@ -266,7 +266,7 @@ def foreign_section(recipe: Recipe) -> str:
 def foreign_views(recipe: Recipe) -> str:
     """Say what is asked for samples of another kind, or where answers can't be averaged."""
     kind, views = kind_of(recipe), recipe.evaluate.views
-    takes = {"speeds": "sound", "none": kind}.get(str(views), "image")
+    takes = {"speeds": "audio", "none": kind}.get(str(views), "image")
     if takes != kind:
         return f"`evaluate.views: {views}` is for {takes}s, and this task takes {kind}s"
     if views == "speeds" and recipe.task == "speech-recognition":
@@ -470,7 +470,7 @@ def settled_input(recipe: Recipe) -> str:
     if not isinstance(recipe.model, InitModel):
         return ""
     names = [f"text.{name}" for name in TextSpec.model_fields if name not in STARTS_OF_WORDS]
-    names += [f"sound.{name}" for name in SoundSpec.model_fields]
+    names += [f"sound.{name}" for name in AudioSpec.model_fields]
     return next((name for name in names if recipe.has_place(name)), "")
 
 
@@ -481,7 +481,7 @@ def threshold_target(recipe: Recipe) -> str:
 
 def has_no_column(recipe: Recipe) -> bool:
     """Say whether a source without columns is to be split by one."""
-    bare = DigitsData | Cifar10Data | ArraysData | LinesData | PairsData
+    bare = DigitsData | Cifar10Data | ArraysData | LabelledLinesData | ParallelTextData
     return isinstance(recipe.data, bare) and recipe.data.split.by != "stratified"
 
 

@@ -1,4 +1,4 @@
-"""The sections `data`, `transforms`, `text`, `sound` and `augment`: which samples, and how read."""
+"""The sections `data`, `transforms`, `text`, `audio` and `augment`: which samples, and how read."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Cifar10Data(_DataSpec):
 class FolderData(_DataSpec):
     """A folder with a folder of files a class; `train/`, `val/`, `test/` above them are splits.
 
-    The files are images, texts (`.txt`) or sounds, by the task. To recognise speech, the text of
+    The files are images, texts (`.txt`) or recordings, by the task. To recognise speech, the text of
     `NAME.wav` stands beside it in `NAME.txt`, or in a `*.trans.txt` as LibriSpeech has them.
     """
 
@@ -106,10 +106,10 @@ class TableData(_DataSpec):
     """The column with the image's path (beside the table, or absolute) or its bytes."""
     text: str = "text"
     """The column with the text, for tasks that take texts."""
-    sound: str = "sound"
-    """The column with the sound's path or bytes (WAV, FLAC, OGG), for tasks that take sounds."""
+    audio: str = "audio"
+    """The column with the recording's path or bytes (WAV, FLAC, OGG), for tasks that take recordings."""
     sampling_rate: Annotated[int, Field(ge=1000, le=384_000)] | None = None
-    """Samples a second, where the sounds are bytes of plain 16-bit PCM and so don't say."""
+    """Samples a second, where the recordings are bytes of plain 16-bit PCM and so don't say."""
     label: str = "label"
     """The column with the label."""
     multi_label: bool = False
@@ -122,7 +122,7 @@ class TableData(_DataSpec):
         tuple[str, ...], FromList, Field(min_length=1), AfterValidator(_each_once)
     ] = ("target",)
     """The columns with the numbers that a regression predicts."""
-    holds: Literal["image", "text", "sound"] = "image"
+    holds: Literal["image", "text", "audio"] = "image"
     """What a regression predicts them from; other tasks know it themselves."""
     split_column: str | None = None
     """The column that says train, val or test."""
@@ -131,10 +131,10 @@ class TableData(_DataSpec):
     then be called `.txt` too; a name of `-` leaves a column out."""
 
 
-class LinesData(_DataSpec):
+class LabelledLinesData(_DataSpec):
     """Lines of a label, a blank and a text (the form of TREC and SST), also gzipped."""
 
-    source: Literal["lines"]
+    source: Literal["labelled_lines"]
     """The kind of source."""
     path: str
     """The file of training lines."""
@@ -164,10 +164,10 @@ class DocumentsData(_DataSpec):
     """The file or folder of test texts; else they are drawn from the training texts."""
 
 
-class PairsData(_DataSpec):
+class ParallelTextData(_DataSpec):
     """Two text files whose lines belong together (`train.en`, `train.de`), also gzipped."""
 
-    source: Literal["pairs"]
+    source: Literal["parallel_text"]
     """The kind of source."""
     path: str
     """The file of lines that are given."""
@@ -216,9 +216,9 @@ DataSpec = Annotated[
     | Cifar10Data
     | FolderData
     | TableData
-    | LinesData
+    | LabelledLinesData
     | DocumentsData
-    | PairsData
+    | ParallelTextData
     | BoxesData
     | ArraysData,
     Field(discriminator="source"),
@@ -241,7 +241,7 @@ class TransformsSpec(Spec):
     """Channels: three, one, or `auto` (grey if every training image is grey)."""
     background: Annotated[int, Field(ge=0, le=255)] = 0
     """The grey level behind transparent pixels and around a letterboxed image."""
-    normalise: Literal["auto", "dataset", "half", "none"] = "auto"
+    normalize: Literal["auto", "dataset", "half", "none"] = "auto"
     """`dataset`: by the training split's mean and deviation; `half`: to −1…1; `none`: to 0…1;
     `auto`: as the weights from elsewhere were trained that a network starts from, else `dataset`.
     """
@@ -262,7 +262,7 @@ class CropAugment(Spec):
         return self
 
 
-class ColourAugment(Spec):
+class ColorJitter(Spec):
     """Random brightness, contrast and saturation, each a factor in 1 ± the figure."""
 
     brightness: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -278,7 +278,7 @@ class AugmentSpec(Spec):
 
     flip: Literal["none", "random", "alternating"] = "none"
     """Mirror left-right at `random`, or `alternating`: each image takes turns (Jordan 2024)."""
-    overturn: bool = False
+    vertical_flip: bool = False
     """Turn every second image upside down, at random."""
     translate: Annotated[int, Field(ge=0, le=64)] = 0
     """Shift by up to this many pixels each way."""
@@ -286,7 +286,7 @@ class AugmentSpec(Spec):
     """What stands at the border that a shift uncovers; where images have boxes, `zero` always."""
     crop: CropAugment | None = None
     """A random resized crop."""
-    colour: ColourAugment | None = None
+    colour: ColorJitter | None = None
     """Random brightness, contrast and saturation."""
     cutout: Annotated[int, Field(ge=0, le=512)] = 0
     """The side of a random square set to the mean (DeVries and Taylor 2017)."""
@@ -316,7 +316,7 @@ class TextSpec(Spec):
     `auto`: `word` to tell texts apart, `bpe` to write them."""
     size: Annotated[int, Field(ge=16, le=1 << 18)] | Literal["auto"] = "auto"
     """The most tokens that are told apart; `auto`: 30,000, or 8,000 to write texts."""
-    fewest: Annotated[int, Field(ge=1, le=1000)] = 1
+    min_count: Annotated[int, Field(ge=1, le=1000)] = 1
     """What occurs less often in training gets no token: a word, a character, a pair of pieces."""
     vectors: str | None = None
     """A text file of word vectors (word2vec, GloVe), perhaps gzipped, from which known words start;
@@ -326,18 +326,18 @@ class TextSpec(Spec):
     more words, and more of each."""
     lowercase: bool | Literal["auto"] = "auto"
     """Tell no capital letters apart; `auto` does so unless texts are written."""
-    longest: Annotated[int, Field(ge=4, le=100_000)] = 512
+    max_length: Annotated[int, Field(ge=4, le=100_000)] = 512
     """The most tokens of a text; of longer ones the end is cut off, and counted. A language model
     reads its texts in stretches of so many."""
 
 
-class SoundSpec(Spec):
-    """How a sound becomes numbers."""
+class AudioSpec(Spec):
+    """How a recording becomes numbers."""
 
     sampling_rate: Annotated[int, Field(ge=2000, le=96_000)] | Literal["auto"] = "auto"
-    """Samples a second that the network is given; `auto` takes the training sounds' commonest, at
+    """Samples a second that the network is given; `auto` takes the training recordings' commonest, at
     most 16,000."""
-    longest_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
-    """The most seconds of a sound; of longer ones the end is cut off, and counted."""
-    mels: Annotated[int, Field(ge=8, le=256)] = 64
+    max_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
+    """The most seconds of a recording; of longer ones the end is cut off, and counted."""
+    n_mels: Annotated[int, Field(ge=8, le=256)] = 64
     """Bands of the log-mel spectrogram."""

@@ -117,7 +117,7 @@ TIMED = tuple(name for name in METRICS if name.startswith(("latency_", "throughp
 """The metrics that `latency: false` leaves out."""
 
 
-class LetterModelSpec(Spec):
+class LanguageModelSpec(Spec):
     """How the training texts are spelled, letter by letter, helps to hear new ones.
 
     N-grams of letters, smoothed (Witten and Bell 1991), in a search over prefixes (Hannun et al.
@@ -148,12 +148,12 @@ class EvaluateSpec(Spec):
 
     views: Literal["none", "flip", 6, "speeds"] = "none"
     """Test-time averaging. Of images: `flip` (with the mirror image), `6` (shifted as well). Of
-    sounds: `speeds` (a tenth slower and faster as well)."""
+    recordings: `speeds` (a tenth slower and faster as well)."""
     baselines: bool = True
     """Also measure simple models: majority, nearest centroid, hand-crafted features."""
     latency: bool = True
     """Also measure time per prediction."""
-    letter_model: LetterModelSpec | None = None
+    language_model: LanguageModelSpec | None = None
     """Of speech recognition: let a model of the training texts' letters have its say."""
     recall: RecallSpec | None = None
     """Of a classification: choose a threshold for a class that is not to be missed."""

@@ -10,8 +10,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from modelwright.recipe.spec import FromList, Spec
 
 Width = Annotated[int, Field(ge=1, le=65536)]
-Relative = bool | Literal["level"]
-"""Beside what the features of a sound are taken; see `models.logmel`."""
+AudioNormalize = bool | Literal["level"]
+"""Beside what the features of a recording are taken; see `models.logmel`."""
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 
@@ -170,10 +170,10 @@ class TransformerModel(Spec):
         return self
 
 
-class SoundCnnModel(Spec):
+class AudioCnnModel(Spec):
     """Convolutions over a log-mel spectrogram."""
 
-    name: Literal["sound-cnn"]
+    name: Literal["audio-cnn"]
     """The family."""
     widths: Annotated[tuple[Width, ...], FromList, Field(min_length=1, max_length=8)] = (
         32,
@@ -183,15 +183,15 @@ class SoundCnnModel(Spec):
     """The channels of each block of convolutions."""
     dropout: Dropout = 0.2
     """The share dropped before the last layer, in training."""
-    mask_time: Annotated[int, Field(ge=0, le=10)] = 2
+    time_masks: Annotated[int, Field(ge=0, le=10)] = 2
     """Stretches of time that are hidden in training (Park et al. 2019)."""
-    mask_bands: Annotated[int, Field(ge=0, le=10)] = 2
+    freq_masks: Annotated[int, Field(ge=0, le=10)] = 2
     """Ranges of bands that are hidden in training."""
-    perturb: bool = True
+    waveform: bool = True
     """In training, vary speed, loudness and each band's gain, add noise, and set silence around."""
-    relative: Relative = False
-    """`level`: take each sound beside its own peak, so that its loudness doesn't matter; `true`:
-    and each band beside its mean over the sound, so that the microphone doesn't matter either. A
+    normalize: AudioNormalize = False
+    """`level`: take each recording beside its own peak, so that its loudness doesn't matter; `true`:
+    and each band beside its mean over the recording, so that the microphone doesn't matter either. A
     short word's mean is part of what is said: `level` hears single words better."""
 
 
@@ -212,14 +212,14 @@ class ConvCtcModel(Spec):
     """Frames of 10 ms a step; a step has at most one letter."""
     dropout: Dropout = 0.2
     """The share dropped in training."""
-    mask_time: Annotated[int, Field(ge=0, le=10)] = 2
+    time_masks: Annotated[int, Field(ge=0, le=10)] = 2
     """Stretches of time that are hidden in training (Park et al. 2019)."""
-    mask_bands: Annotated[int, Field(ge=0, le=10)] = 2
+    freq_masks: Annotated[int, Field(ge=0, le=10)] = 2
     """Ranges of bands that are hidden in training."""
-    perturb: bool = True
+    waveform: bool = True
     """In training, vary speed, loudness and each band's gain, add noise, and set silence around."""
-    relative: Relative = False
-    """`level` or `true`: take each sound beside its own peak, as `sound-cnn` does."""
+    normalize: AudioNormalize = False
+    """`level` or `true`: take each recording beside its own peak, as `audio-cnn` does."""
 
     @model_validator(mode="after")
     def _check_kernel(self) -> Self:
@@ -247,14 +247,14 @@ class RnnCtcModel(Spec):
     """Frames of 10 ms a step; a step has at most one letter."""
     dropout: Dropout = 0.2
     """The share dropped in training."""
-    mask_time: Annotated[int, Field(ge=0, le=10)] = 2
+    time_masks: Annotated[int, Field(ge=0, le=10)] = 2
     """Stretches of time that are hidden in training (Park et al. 2019)."""
-    mask_bands: Annotated[int, Field(ge=0, le=10)] = 2
+    freq_masks: Annotated[int, Field(ge=0, le=10)] = 2
     """Ranges of bands that are hidden in training."""
-    perturb: bool = True
+    waveform: bool = True
     """In training, vary speed, loudness and each band's gain, add noise, and set silence around."""
-    relative: Relative = False
-    """`level` or `true`: take each sound beside its own peak, as `sound-cnn` does."""
+    normalize: AudioNormalize = False
+    """`level` or `true`: take each recording beside its own peak, as `audio-cnn` does."""
 
 
 class DecoderModel(Spec):
@@ -413,7 +413,7 @@ ModelSpec = Annotated[
     | Annotated[TextCnnModel, Tag("text-cnn")]
     | Annotated[RnnModel, Tag("rnn")]
     | Annotated[TransformerModel, Tag("transformer")]
-    | Annotated[SoundCnnModel, Tag("sound-cnn")]
+    | Annotated[AudioCnnModel, Tag("audio-cnn")]
     | Annotated[ConvCtcModel, Tag("conv-ctc")]
     | Annotated[RnnCtcModel, Tag("rnn-ctc")]
     | Annotated[DecoderModel, Tag("decoder")]

@@ -9,9 +9,9 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 
 from modelwright.files import json_digest
 from modelwright.recipe.data import (
+    AudioSpec,
     AugmentSpec,
     DataSpec,
-    SoundSpec,
     TableData,
     TextSpec,
     TransformsSpec,
@@ -60,8 +60,8 @@ class Recipe(Spec):
     """How an image becomes the network's input."""
     text: TextSpec = TextSpec()
     """How a text becomes the network's input."""
-    sound: SoundSpec = SoundSpec()
-    """How a sound becomes the network's input."""
+    audio: AudioSpec = AudioSpec()
+    """How a recording becomes the network's input."""
     augment: AugmentSpec = AugmentSpec()
     """Random variation of the training images."""
     model: Annotated[ModelSpec | Literal["auto"], BeforeValidator(_in_full)] = "auto"

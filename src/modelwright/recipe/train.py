@@ -264,8 +264,8 @@ class TrainSpec(Spec):
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     """Samples a step, over all processes; never more than the training split holds."""
     tokens: Annotated[int, Field(ge=16, le=100_000_000)] | None = None
-    """For texts and sounds: batches of like lengths, each of at most about this many tokens (or
-    sound samples), padding included; `batch_size` is then the most samples."""
+    """For texts and recordings: batches of like lengths, each of at most about this many tokens (or
+    audio samples), padding included; `batch_size` is then the most samples."""
     accumulate: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Parts that a batch is computed in, one after the other, to save memory."""
     loss: LossSpec | Literal["auto"] = "auto"

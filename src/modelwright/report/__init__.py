@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from modelwright.report.data import Finding, ReportData
 from modelwright.report.page import write_report
 from modelwright.report.pictures import with_boxes
-from modelwright.report.story import Finding, Story
 
-__all__ = ["Finding", "Story", "with_boxes", "write_report"]
+__all__ = ["Finding", "ReportData", "with_boxes", "write_report"]

@@ -183,8 +183,8 @@ def confusion_chart(cells: NDArray[np.int64], labels: Sequence[str]) -> str:
     """Return a table of what was taken for what, `[K, K]`, as coloured squares with counts."""
     size = len(labels)
     side = 42.0 if size <= 12 else 22.0
-    longest = max((wide(clipped(label)) for label in labels), default=1)
-    left = top = 36.0 + _LETTER * longest
+    max_length = max((wide(clipped(label)) for label in labels), default=1)
+    left = top = 36.0 + _LETTER * max_length
     width, height = left + side * size + 6, top + side * size + 6
     shares = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
     middle = side * size / 2

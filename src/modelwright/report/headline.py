@@ -8,7 +8,7 @@ from typing import Literal
 
 from modelwright.evaluation import WITHOUT_NEAR, Verdict, answer, chosen_threshold
 from modelwright.ledger import Evidence
-from modelwright.report.story import Story
+from modelwright.report.data import ReportData
 from modelwright.report.tables import compared_by
 from modelwright.report.words import (
     BASELINES,
@@ -34,46 +34,46 @@ class Sentence:
     tone: Tone = ""
 
 
-def headline_sentences(story: Story) -> list[Sentence]:
+def headline_sentences(data: ReportData) -> list[Sentence]:
     """Return the headline: how good, whether it does what was asked, and what qualifies that."""
-    accuracy = story.ledger.find("accuracy")
+    accuracy = data.ledger.find("accuracy")
     sentences = [
-        *_how_good(accuracy, story.thing),
-        *_how_near(story),
-        *_how_well(story),
-        *_from_when(story),
-        *_how_exact(story),
-        *_what_is_unknown(story),
-        *about_targets(story.verdicts),
+        *_how_good(accuracy, data.thing),
+        *_how_near(data),
+        *_how_well(data),
+        *_from_when(data),
+        *_how_exact(data),
+        *_what_is_unknown(data),
+        *about_targets(data.verdicts),
     ]
-    main = story.ledger.find(compared_by(story.ledger))
+    main = data.ledger.find(compared_by(data.ledger))
     if main is not None and main.split == "validation":
         text = (
-            f"There is no test split, so this figure comes from the {story.thing}s that also chose "
+            f"There is no test split, so this figure comes from the {data.thing}s that also chose "
             "the epoch: it flatters the model a little."
         )
         sentences.append(Sentence(text, "warn"))
-    if any(step.get("step") == "init" for step in story.lineage):
+    if any(step.get("step") == "init" for step in data.lineage):
         text = (
             "It went on from another model file, and nobody has said whether that one learned from "
-            f"some of these {story.thing}s; if it did, this figure is too good."
+            f"some of these {data.thing}s; if it did, this figure is too good."
         )
         sentences.append(Sentence(text, "warn"))
-    beside = answer(story.ledger, words=BASELINES)
+    beside = answer(data.ledger, words=BASELINES)
     if beside:
         sentences.append(Sentence(beside))
-    without = None if main is None else story.ledger.find(main.metric, slice=WITHOUT_NEAR)
+    without = None if main is None else data.ledger.find(main.metric, slice=WITHOUT_NEAR)
     if main is not None and without is not None:
         left_out = main.n - without.n
         it = "it" if main.metric == "accuracy" else f"its {name_of(main.metric)}"
         text = (
-            f"{left_out:,} of these {story.thing}s closely resemble{'s' if left_out == 1 else ''} "
+            f"{left_out:,} of these {data.thing}s closely resemble{'s' if left_out == 1 else ''} "
             f"one of another split; without them {it} is {figure(main.metric, without.value)}."
         )
         sentences.append(Sentence(text))
-    if story.openings is not None and story.openings > 1:
+    if data.test_accesses is not None and data.test_accesses > 1:
         text = (
-            f"This test set has been opened {story.openings:,} times on this machine. Each look "
+            f"This test set has been opened {data.test_accesses:,} times on this machine. Each look "
             "that leads to a change makes its figures a little too good."
         )
         sentences.append(Sentence(text, "warn"))
@@ -96,34 +96,34 @@ def _how_good(accuracy: Evidence | None, thing: str) -> Iterator[Sentence]:
     yield Sentence(f"{text}.")
 
 
-def _from_when(story: Story) -> Iterator[Sentence]:
+def _from_when(data: ReportData) -> Iterator[Sentence]:
     """Say from which probability on a class is called, where the recipe asks for that."""
-    chosen = chosen_threshold(story.ledger)
-    recall = story.ledger.find("recall_at_threshold")
-    precision = story.ledger.find("precision_at_threshold")
+    chosen = chosen_threshold(data.ledger)
+    recall = data.ledger.find("recall_at_threshold")
+    precision = data.ledger.find("precision_at_threshold")
     if chosen is None or recall is None or precision is None:
         return
     label = plain(chosen.slice.removeprefix("label="))
     yield Sentence(
         f"Called “{label}” from a probability of {percent(chosen.value)} on, "
-        f"{percent(recall.value)} of the {recall.n:,} {story.thing}s of “{label}” are found "
+        f"{percent(recall.value)} of the {recall.n:,} {data.thing}s of “{label}” are found "
         f"({percent(recall.low)} to {percent(recall.high)}), and {percent(precision.value)} of "
         "those called so are right."
     )
 
 
-def _how_near(story: Story) -> Iterator[Sentence]:
+def _how_near(data: ReportData) -> Iterator[Sentence]:
     """Say how far predicted numbers are off, and how that compares with saying the average."""
-    error, explained = story.ledger.find("mae"), story.ledger.find("r2")
+    error, explained = data.ledger.find("mae"), data.ledger.find("r2")
     if error is None or explained is None:
         return
-    things = f"{error.split} {story.thing}{'' if error.n == 1 else 's'}".strip()
+    things = f"{error.split} {data.thing}{'' if error.n == 1 else 's'}".strip()
     yield Sentence(
         f"On {error.n:,} {things} that it had not learned from, the model is off by "
         f"{short(error.value)} on average; for others of the same kind, expect "
         f"{short(error.low)} to {short(error.high)}."
     )
-    simple = story.ledger.find("mae", subject="baseline:mean")
+    simple = data.ledger.find("mae", subject="baseline:mean")
     if simple is not None and simple.value > 0:
         change = 1 - error.value / simple.value
         how = f"{percent(abs(change))} {'less' if change >= 0 else 'more'}"
@@ -134,21 +134,21 @@ def _how_near(story: Story) -> Iterator[Sentence]:
         )
 
 
-def _how_well(story: Story) -> Iterator[Sentence]:
+def _how_well(data: ReportData) -> Iterator[Sentence]:
     """Say the main figure of a model that answers with texts or boxes, beside the simple answer."""
-    metric = compared_by(story.ledger)
-    found = story.ledger.find(metric)
+    metric = compared_by(data.ledger)
+    found = data.ledger.find(metric)
     if found is None or metric in ("accuracy", "rmse"):
         return
-    thing = "stretch of text" if metric == "perplexity" else story.thing
-    many = "stretches of text" if metric == "perplexity" else f"{story.thing}s"
+    thing = "stretch of text" if metric == "perplexity" else data.thing
+    many = "stretches of text" if metric == "perplexity" else f"{data.thing}s"
     things = f"{found.split} {thing if found.n == 1 else many}".strip()
     yield Sentence(
         f"On {found.n:,} {things} that it had not learned from, its {name_of(metric)} is "
         f"{figure(metric, found.value)}; for others of the same kind, expect "
         f"{figure(metric, found.low)} to {figure(metric, found.high)}. {meaning_of(metric)}"
     )
-    for record in story.ledger:
+    for record in data.ledger:
         if record.metric == metric and record.subject.startswith("baseline:"):
             name = record.subject.partition(":")[2]
             yield Sentence(
@@ -157,19 +157,19 @@ def _how_well(story: Story) -> Iterator[Sentence]:
             )
 
 
-def _how_exact(story: Story) -> Iterator[Sentence]:
+def _how_exact(data: ReportData) -> Iterator[Sentence]:
     """Say how often all labels of a sample are right, where a sample may have several."""
-    found = story.ledger.find("exact_match")
+    found = data.ledger.find("exact_match")
     if found is not None:
         yield Sentence(
-            f"It gives {percent(found.value)} of these {story.thing}s just their labels: none is "
+            f"It gives {percent(found.value)} of these {data.thing}s just their labels: none is "
             "missing, and none is too many."
         )
 
 
-def _what_is_unknown(story: Story) -> Iterator[Sentence]:
+def _what_is_unknown(data: ReportData) -> Iterator[Sentence]:
     """Say which classes are measured that the model can't know, since training has none of them."""
-    unknown = story.measurement.unknown
+    unknown = data.measurement.unknown
     if not unknown:
         return
     shown = ", ".join(f"“{plain(label)}”" for label in unknown[:_NAMED])

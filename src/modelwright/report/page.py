@@ -19,30 +19,30 @@ from modelwright.report.charts import (
     reliability_chart,
     scatter_chart,
 )
+from modelwright.report.data import ReportData
 from modelwright.report.headline import headline_sentences
 from modelwright.report.pictures import are_coarse, augmented_rows, largest_errors, mistakes
-from modelwright.report.story import Story
 
 MOST_CLASSES_DRAWN = 40
 MOST_NUMBERS_DRAWN = 6
 _ARGUMENTS = {
     "image": '"picture.png"',
     "text": '"a text of your own"',
-    "sound": '"sound.wav"',
+    "audio": '"recording.wav"',
 }
 
 
-def write_report(path: Path, story: Story) -> None:
+def write_report(path: Path, data: ReportData) -> None:
     """Write the report of a run as one HTML file that needs nothing else, aside and renamed.
 
     Raises:
         ResourceError: the file can't be written.
     """
     # Names of files may hold bytes that are no text; everything else can be encoded.
-    write_bytes(path, page(story).encode("utf-8", "replace"))
+    write_bytes(path, page(data).encode("utf-8", "replace"))
 
 
-def page(story: Story) -> str:
+def page(data: ReportData) -> str:
     """Return the report as HTML."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -53,56 +53,56 @@ def page(story: Story) -> str:
         "plain": words.plain,
         "prose": words.prose,
         "said": said,
-        "of_things": lambda text: text.replace("image", story.thing),
+        "of_things": lambda text: text.replace("image", data.thing),
     }
     text = resources.files("modelwright.report").joinpath("page.html.j2").read_text("utf-8")
-    of_classes = isinstance(story.measurement, Measurement)
-    labels = story.measurement.labels
-    accuracy = story.ledger.find(tables.compared_by(story.ledger))
+    of_classes = isinstance(data.measurement, Measurement)
+    labels = data.measurement.labels
+    accuracy = data.ledger.find(tables.compared_by(data.ledger))
     return environment.from_string(text).render(
-        story=story,
-        thing=story.thing,
-        things=f"{story.thing}s",
-        predict_argument=_ARGUMENTS[story.thing],
-        headline=headline_sentences(story),
+        data=data,
+        thing=data.thing,
+        things=f"{data.thing}s",
+        predict_argument=_ARGUMENTS[data.thing],
+        headline=headline_sentences(data),
         measured_split=accuracy.split if accuracy is not None and accuracy.split else "test",
-        targets=tables.target_rows(story.verdicts),
+        targets=tables.target_rows(data.verdicts),
         curves=[
             # Charts escape their labels; what they call the samples is ours.
-            Markup(chart.replace(" images", f" {story.thing}s"))
+            Markup(chart.replace(" images", f" {data.thing}s"))
             for chart in learning_curves(
-                story.history,
-                select_by=story.select_by,
-                chosen=story.chosen,
-                higher_is_better=story.higher_is_better,
+                data.history,
+                select_by=data.select_by,
+                chosen=data.chosen,
+                higher_is_better=data.higher_is_better,
             )
         ],
-        select_by=words.name_of(story.select_by),
+        select_by=words.name_of(data.select_by),
         of_classes=of_classes,
-        of_label_sets=not of_classes and story.by_class is not None,
-        what_it_does=_what_it_does(story, [words.plain(name) for name in labels]),
-        example_target=_example_target(tables.compared_by(story.ledger)),
-        compared_by=words.name_of(tables.compared_by(story.ledger)),
+        of_label_sets=not of_classes and data.by_class is not None,
+        what_it_does=_what_it_does(data, [words.plain(name) for name in labels]),
+        example_target=_example_target(tables.compared_by(data.ledger)),
+        compared_by=words.name_of(tables.compared_by(data.ledger)),
         names=[words.plain(name) for name in labels],
-        scatter=[] if of_classes else _scatter(story),
-        confusion=_confusion(story) if of_classes else None,
-        confused=tables.most_confused(story) if of_classes else [],
-        reliability=Markup(reliability_chart(story.classes.reliability)) if of_classes else "",
-        classes=tables.class_rows(story),
+        scatter=[] if of_classes else _scatter(data),
+        confusion=_confusion(data) if of_classes else None,
+        confused=tables.most_confused(data) if of_classes else [],
+        reliability=Markup(reliability_chart(data.classes.reliability)) if of_classes else "",
+        classes=tables.class_rows(data),
         classes_at_once=tables.CLASSES_AT_ONCE,
-        classes_left_out=max(len(story.measurement.names) - tables.MOST_CLASSES_LISTED, 0),
+        classes_left_out=max(len(data.measurement.names) - tables.MOST_CLASSES_LISTED, 0),
         rates=tables.RATES,
-        baselines=tables.baseline_rows(story.ledger),
-        sizes=tables.size_rows(story.ledger),
-        timed_on=tables.timed_on(story.ledger),
-        overall=tables.overall_rows(story.ledger, num_classes=len(labels)),
-        mistakes=mistakes(story) if of_classes else largest_errors(story),
-        mistakes_coarse=isinstance(story.mistakes, np.ndarray) and are_coarse(story.mistakes),
-        augmented=augmented_rows(story.augmented),
-        augmented_coarse=story.augmented is not None and are_coarse(story.augmented),
-        splits=tables.split_rows(story),
-        notes=_notes(story),
-        decisions=json.dumps(story.decisions, indent=2, ensure_ascii=False),
+        baselines=tables.baseline_rows(data.ledger),
+        sizes=tables.size_rows(data.ledger),
+        timed_on=tables.timed_on(data.ledger),
+        overall=tables.overall_rows(data.ledger, num_classes=len(labels)),
+        mistakes=mistakes(data) if of_classes else largest_errors(data),
+        mistakes_coarse=isinstance(data.mistakes, np.ndarray) and are_coarse(data.mistakes),
+        augmented=augmented_rows(data.augmented),
+        augmented_coarse=data.augmented is not None and are_coarse(data.augmented),
+        splits=tables.split_rows(data),
+        notes=_notes(data),
+        decisions=json.dumps(data.decisions, indent=2, ensure_ascii=False),
         num_classes=len(labels),
     )
 
@@ -119,11 +119,11 @@ def _example_target(metric: str) -> str:
     return f'{metric}: "{bounds.get(metric, ">= 0.9")}"'
 
 
-def _what_it_does(story: Story, names: list[str]) -> str:
+def _what_it_does(data: ReportData, names: list[str]) -> str:
     """Return what the model does, in half a sentence."""
-    if isinstance(story.measurement, Measurement):
+    if isinstance(data.measurement, Measurement):
         return f"A model that tells {words.count(len(names))} classes apart"
-    match tables.compared_by(story.ledger):
+    match tables.compared_by(data.ledger):
         case "f1_macro":
             return f"A model that says which of {words.count(len(names))} labels a text has"
         case "map50":
@@ -136,34 +136,32 @@ def _what_it_does(story: Story, names: list[str]) -> str:
             return "A model that translates texts"
         case "rouge_l":
             return "A model that sums texts up"
-    return f"A model that predicts {', '.join(names)} from {story.thing}s"
+    return f"A model that predicts {', '.join(names)} from {data.thing}s"
 
 
-def _scatter(story: Story) -> list[Markup]:
+def _scatter(data: ReportData) -> list[Markup]:
     """Return a chart of each number: what was predicted against the truth."""
-    assert isinstance(story.measurement, Scored)
-    tally = story.measurement.tally
+    assert isinstance(data.measurement, Scored)
+    tally = data.measurement.tally
     if "predicted" not in tally:
         return []
     return [
         # The chart escapes the name.
         Markup(scatter_chart(tally["predicted"][:, at], tally["targets"][:, at], name))
-        for at, name in enumerate(story.measurement.labels[:MOST_NUMBERS_DRAWN])
+        for at, name in enumerate(data.measurement.labels[:MOST_NUMBERS_DRAWN])
     ]
 
 
-def _confusion(story: Story) -> Markup | None:
-    labels = story.classes.names
+def _confusion(data: ReportData) -> Markup | None:
+    labels = data.classes.names
     if len(labels) > MOST_CLASSES_DRAWN:
         return None
-    chart = confusion_chart(story.classes.confusion.dense(), labels)
+    chart = confusion_chart(data.classes.confusion.dense(), labels)
     return Markup(chart)  # it escapes the labels
 
 
-def _notes(story: Story) -> list[str]:
+def _notes(data: ReportData) -> list[str]:
     """Return what the run said, without what the audit's list says again."""
     return [
-        note
-        for note in story.notes
-        if not any(finding.message in note for finding in story.findings)
+        note for note in data.notes if not any(finding.message in note for finding in data.findings)
     ]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from modelwright.evaluation import Scored
-from modelwright.report.story import Pixels, Story
+from modelwright.report.data import Pixels, ReportData
 from modelwright.report.words import percent, plain, short
 
 MISTAKE_SIDE = 192
@@ -80,9 +80,9 @@ def are_coarse(pixels: Pixels) -> bool:
     return bool(max(height, width) < _COARSE)
 
 
-def mistakes(story: Story) -> list[dict[str, str]]:
+def mistakes(data: ReportData) -> list[dict[str, str]]:
     """Return the wrong answers that the model was surest of, with what was asked about."""
-    labels = story.classes.names
+    labels = data.classes.names
     return [
         {
             **_shown(sample),
@@ -90,24 +90,24 @@ def mistakes(story: Story) -> list[dict[str, str]]:
             "answer": plain(labels[item.predicted]),
             "confidence": percent(item.confidence),
         }
-        for item, sample in zip(story.classes.mistakes, story.mistakes, strict=True)
+        for item, sample in zip(data.classes.mistakes, data.mistakes, strict=True)
     ]
 
 
-def largest_errors(story: Story) -> list[dict[str, str]]:
+def largest_errors(data: ReportData) -> list[dict[str, str]]:
     """Return the samples whose numbers were missed by most, with what was asked about."""
-    assert isinstance(story.measurement, Scored)
-    if story.answers:
+    assert isinstance(data.measurement, Scored)
+    if data.answers:
         return [
             {
-                **_shown(sample, side=BOXED_SIDE if story.of_boxes else MISTAKE_SIDE),
+                **_shown(sample, side=BOXED_SIDE if data.of_boxes else MISTAKE_SIDE),
                 "truth": plain(" ".join(truth.split())),
                 "answer": plain(" ".join(answer.split())),
                 "confidence": "",
             }
-            for (truth, answer), sample in zip(story.answers, story.mistakes, strict=True)
+            for (truth, answer), sample in zip(data.answers, data.mistakes, strict=True)
         ]
-    tally, labels = story.measurement.tally, story.measurement.labels
+    tally, labels = data.measurement.tally, data.measurement.labels
 
     def written(values: NDArray[np.float64]) -> str:
         shown = [short(float(value)) for value in values]
@@ -121,18 +121,18 @@ def largest_errors(story: Story) -> list[dict[str, str]]:
             "answer": written(tally["predicted"][at]),
             "confidence": "",
         }
-        for at, sample in zip(story.worst, story.mistakes, strict=True)
+        for at, sample in zip(data.worst, data.mistakes, strict=True)
     ]
 
 
 def _shown(sample: Pixels | str | bytes, *, side: int = MISTAKE_SIDE) -> dict[str, str]:
-    """Return a sample as the page shows it: a picture, a sound to listen to, or a text."""
-    nothing = {"picture": "", "sound": "", "text": ""}
+    """Return a sample as the page shows it: a picture, a recording to listen to, or a text."""
+    nothing = {"picture": "", "audio": "", "text": ""}
     if isinstance(sample, str):
         text = plain(" ".join(sample.split()))
         return nothing | {"text": text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"}
     if isinstance(sample, bytes):
-        return nothing | {"sound": "data:audio/wav;base64," + base64.b64encode(sample).decode()}
+        return nothing | {"audio": "data:audio/wav;base64," + base64.b64encode(sample).decode()}
     return nothing | {"picture": picture(sample, side=side)}
 
 

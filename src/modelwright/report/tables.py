@@ -10,7 +10,7 @@ import numpy as np
 from modelwright.evaluation import Verdict
 from modelwright.ledger import Evidence, Ledger
 from modelwright.recipe.evaluate import METRICS, parse_target
-from modelwright.report.story import Story
+from modelwright.report.data import ReportData
 from modelwright.report.words import (
     BASELINES,
     count,
@@ -209,20 +209,20 @@ def baseline_rows(ledger: Ledger) -> list[Row]:
     return [row for _, row in rows] if len(rows) > 1 else []
 
 
-def class_rows(story: Story) -> list[ClassRow]:
+def class_rows(data: ReportData) -> list[ClassRow]:
     """Return precision, recall and F1 of each class, the weakest first; nothing without classes.
 
     With so many classes that the ledger doesn't hold them, the figures are those of the table that
     its averages were computed from.
     """
-    if story.by_class is None:
+    if data.by_class is None:
         return []
-    (scores, bounds), labels = story.by_class, story.measurement.names
-    known = len(story.measurement.labels)
+    (scores, bounds), labels = data.by_class, data.measurement.names
+    known = len(data.measurement.labels)
     unseen = (scores.support == 0) & (scores.predicted == 0)
     order = np.lexsort((scores.recall, scores.f1, unseen))[:MOST_CLASSES_LISTED].tolist()
     of_class: dict[str, Ledger] = {f"label={labels[at]}": Ledger() for at in order}
-    for record in story.ledger:
+    for record in data.ledger:
         if record.slice in of_class:
             of_class[record.slice].append(record)
     rows = []
@@ -242,12 +242,12 @@ def class_rows(story: Story) -> list[ClassRow]:
     return rows
 
 
-def most_confused(story: Story, *, most: int = 12) -> list[dict[str, str]]:
+def most_confused(data: ReportData, *, most: int = 12) -> list[dict[str, str]]:
     """Return the pairs of classes that are taken for each other most often."""
-    cells, labels = story.classes.confusion, story.classes.names
+    cells, labels = data.classes.confusion, data.classes.names
     wrong = np.flatnonzero(cells.targets != cells.predicted)
     order = wrong[np.argsort(-cells.counts[wrong], kind="stable")][:most]
-    support = story.classes.classes.support
+    support = data.classes.classes.support
     return [
         {
             "truth": plain(labels[int(cells.targets[at])]),
@@ -259,13 +259,13 @@ def most_confused(story: Story, *, most: int = 12) -> list[dict[str, str]]:
     ]
 
 
-def split_rows(story: Story) -> list[tuple[str, str, str]]:
+def split_rows(data: ReportData) -> list[tuple[str, str, str]]:
     """Return each split, how many samples it holds, and what they were used for."""
     uses = {
         "train": "learning",
         "validation": "choosing the epoch",
         "test": "the figures in this report, once, at the end",
     }
-    if "test" not in story.counts:
+    if "test" not in data.counts:
         uses["validation"] += ", and the figures in this report"
-    return [(name, count(sum(counts)), uses.get(name, "")) for name, counts in story.counts.items()]
+    return [(name, count(sum(counts)), uses.get(name, "")) for name, counts in data.counts.items()]

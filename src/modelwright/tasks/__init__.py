@@ -9,8 +9,8 @@ from modelwright.recipe import Recipe
 from modelwright.tasks import (
     audio_classification,
     image_classification,
-    label_sets,
     language_modeling,
+    multi_label,
     object_detection,
     regression,
     speech_recognition,
@@ -18,7 +18,7 @@ from modelwright.tasks import (
     text_classification,
     translation,
 )
-from modelwright.tasks.task import Prediction, Tally, Target, Task, join, take
+from modelwright.tasks.task import Prediction, SampleStats, Target, Task, join, take
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -34,7 +34,7 @@ TASKS: dict[str, Task] = {
         object_detection.TASK,
     )
 }
-LABEL_SETS: dict[str, Task] = {label_sets.TASK.name: label_sets.TASK}
+LABEL_SETS: dict[str, Task] = {multi_label.TASK.name: multi_label.TASK}
 """Tasks whose samples have several labels or none, by the name of the task of one label."""
 
 
@@ -60,7 +60,7 @@ __all__ = [
     "LABEL_SETS",
     "TASKS",
     "Prediction",
-    "Tally",
+    "SampleStats",
     "Target",
     "Task",
     "join",

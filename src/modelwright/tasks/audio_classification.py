@@ -1,4 +1,4 @@
-"""A sound to one label out of several."""
+"""A recording to one label out of several."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from dataclasses import replace
 
 from modelwright.tasks import image_classification
 
-TASK = replace(image_classification.TASK, name="audio-classification", input="sound")
+TASK = replace(image_classification.TASK, name="audio-classification", input="audio")

@@ -19,7 +19,7 @@ from modelwright.errors import ModelwrightError, RequestError
 
 Ids = NDArray[np.int64]
 Floats = NDArray[np.floating[Any]]
-Finish = Literal["end", "stop", "longest"]
+Finish = Literal["end", "stop", "length"]
 Decode = Callable[[Sequence[int]], str]
 State = TypeVar("State")
 
@@ -52,7 +52,7 @@ class GenerateSpec:
         RequestError: a figure is out of its range.
     """
 
-    longest: int = 256
+    max_new_tokens: int = 256
     """The most new tokens."""
     temperature: float = 1.0
     """What the logits are divided by; 0 always takes the likeliest token."""
@@ -71,7 +71,7 @@ class GenerateSpec:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check("longest", self.longest, self.longest >= 1, "1 or more")
+        _check("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more")
         _check("temperature", self.temperature, 0 <= self.temperature < np.inf, "0 or more")
         _check("top_k", self.top_k, self.top_k is None or self.top_k >= 1, "1 or more")
         _check("top_p", self.top_p, self.top_p is None or 0 < self.top_p <= 1, "above 0, at most 1")
@@ -114,7 +114,7 @@ def collect(pieces: Iterable[Piece], count: int) -> list[Written]:
     """Return the `count` texts that `generate` wrote."""
     ids: list[list[int]] = [[] for _ in range(count)]
     texts: list[list[str]] = [[] for _ in range(count)]
-    finishes: list[Finish] = ["longest"] * count
+    finishes: list[Finish] = ["length"] * count
     for piece in pieces:
         texts[piece.sample].append(piece.text)
         if piece.token is not None:
@@ -132,9 +132,9 @@ def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[Ids, Ids]:
     """
     if not all(len(prompt) for prompt in prompts):
         raise RequestError("a prompt has no token", fix="Begin it with the id that begins a text")
-    longest = max((len(prompt) for prompt in prompts), default=0)
-    padding = np.array([longest - len(prompt) for prompt in prompts], np.int64)
-    tokens = np.zeros((len(prompts), longest), np.int64)
+    max_new_tokens = max((len(prompt) for prompt in prompts), default=0)
+    padding = np.array([max_new_tokens - len(prompt) for prompt in prompts], np.int64)
+    tokens = np.zeros((len(prompts), max_new_tokens), np.int64)
     for row, prompt in enumerate(prompts):
         tokens[row, padding[row] :] = prompt
     return tokens, padding
@@ -164,7 +164,7 @@ def generate(
             character at the end of which bytes are missing. Stop strings need it.
         samples: each text's number `[N]`, from which its random figures come; its row if not given.
         rooms: how many new tokens each text has room for `[N]`, where that may be less than
-            `spec.longest`.
+            `spec.max_length`.
 
     Raises:
         RequestError: stop strings are asked for without `decode`.
@@ -174,13 +174,13 @@ def generate(
         raise RequestError("stop strings can't be found without a tokenizer")
     texts = [_Text(decode, spec) for _ in first]
     numbers = range(len(first)) if samples is None else samples
-    longest = np.minimum(
-        spec.longest, np.full(len(first), spec.longest) if rooms is None else rooms
+    max_new_tokens = np.minimum(
+        spec.max_new_tokens, np.full(len(first), spec.max_new_tokens) if rooms is None else rooms
     )
     alive = np.arange(len(first))
     tokens, state = first, stepper.start(inputs)
     seen: NDArray[np.bool_] | None = None
-    for position in range(spec.longest):
+    for position in range(spec.max_new_tokens):
         if not len(alive):
             return
         logits, state = stepper.step(tokens, state)
@@ -189,7 +189,7 @@ def generate(
             logits, seen, spec, [uniform(spec.seed, numbers[int(row)], position) for row in alive]
         )
         pieces = [
-            texts[row].add(int(row), int(token), is_last=position + 1 >= longest[row])
+            texts[row].add(int(row), int(token), is_last=position + 1 >= max_new_tokens[row])
             for row, token in zip(alive, drawn, strict=True)
         ]
         yield from pieces
@@ -330,7 +330,7 @@ class _Text:
         if is_stopped:
             return Piece(sample, token, text, "stop")
         if is_last:
-            return Piece(sample, token, text + self._show(None)[0], "longest")
+            return Piece(sample, token, text + self._show(None)[0], "length")
         return Piece(sample, token, text, None)
 
     def _show(self, stop: tuple[str, ...] | None) -> tuple[str, bool]:
@@ -374,7 +374,7 @@ class BeamSpec:
 
     beams: int = 4
     """How many texts are followed for each sample."""
-    longest: int = 256
+    max_new_tokens: int = 256
     """The most tokens, the one that ends included; what is open then counts as finished."""
     length_penalty: float = 0.0
     """α of Wu et al. 2016, eq. 14: 0 compares log probabilities as they are, and more favours
@@ -386,7 +386,7 @@ class BeamSpec:
 
     def __post_init__(self) -> None:
         _check("beams", self.beams, self.beams >= 1, "1 or more")
-        _check("longest", self.longest, self.longest >= 1, "1 or more")
+        _check("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more")
         penalty = self.length_penalty
         _check("length_penalty", penalty, 0 <= penalty < np.inf, "0 or more")
 
@@ -480,13 +480,13 @@ def _extended(
         ids = (*beams[parent].ids, token)
         if token in spec.stop_ids:
             closed.append(Hypothesis(ids[:-1], total, spec.score(total, length)))
-        elif length == spec.longest:
+        elif length == spec.max_new_tokens:
             closed.append(Hypothesis(ids, total, spec.score(total, length)))
         else:
             found.append(_Beam(beams[parent].sample, int(rows[parent]), ids, total))
     best = max((item.score for item in closed), default=-np.inf)
     # Log probabilities only fall, and what divides them is largest for the longest text.
-    can_win = any(spec.score(beam.log_probability, spec.longest) > best for beam in found)
+    can_win = any(spec.score(beam.log_probability, spec.max_new_tokens) > best for beam in found)
     return found if can_win else []
 
 

@@ -8,15 +8,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from modelwright import metrics
-from modelwright.tasks.task import Floats, Prediction, Tally, Task
+from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
 
-def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> Tally:
+def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
     found = metrics.outcomes(outputs, targets, unknown=max(len(labels) - outputs.shape[1], 0))
     return {"hits": found.hits, "losses": found.losses}
 
 
-def _summary(tally: Tally) -> Mapping[str, float]:
+def _summary(tally: SampleStats) -> Mapping[str, float]:
     return {"accuracy": float(tally["hits"].mean()), **metrics.mean_loss(tally["losses"])}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from modelwright import metrics
 from modelwright.errors import RequestError
-from modelwright.tasks.task import Floats, Prediction, Tally, Task
+from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
 PADDING = 0
 
@@ -31,7 +31,7 @@ def token_losses(outputs: Floats, wanted: Any) -> Any:
     return found
 
 
-def _tally(outputs: Floats, targets: Any, labels: Sequence[str]) -> Tally:
+def _tally(outputs: Floats, targets: Any, labels: Sequence[str]) -> SampleStats:
     """Return the loss, the tokens and the bytes of each text `[N]`."""
     wanted = targets["next"]
     losses = token_losses(outputs, wanted)
@@ -42,7 +42,7 @@ def _tally(outputs: Floats, targets: Any, labels: Sequence[str]) -> Tally:
     }
 
 
-def _summary(tally: Tally) -> Mapping[str, float]:
+def _summary(tally: SampleStats) -> Mapping[str, float]:
     loss, tokens = float(tally["loss"].sum()), int(tally["tokens"].sum())
     return {
         "token_loss": loss / max(tokens, 1),

@@ -10,7 +10,7 @@ import numpy as np
 from modelwright.errors import DataError
 from modelwright.metrics import detection
 from modelwright.tasks import boxes
-from modelwright.tasks.task import Outputs, Prediction, Tally, Task
+from modelwright.tasks.task import Outputs, Prediction, SampleStats, Task
 
 LEAST_SCORE, MOST_OVERLAP, MOST = 0.05, 0.6, 100
 """Which boxes are measured: the least score, the most overlap within a class, how many."""
@@ -23,7 +23,7 @@ def _found(outputs: Outputs, *, least: float, most: int) -> list[boxes.Detection
     return boxes.decode(scores, places, least_score=least, most_overlap=MOST_OVERLAP, most=most)
 
 
-def _tally(outputs: Outputs, targets: Any, labels: Sequence[str]) -> Tally:
+def _tally(outputs: Outputs, targets: Any, labels: Sequence[str]) -> SampleStats:
     """Return each image's detections, padded with label −1, and how many boxes it has.
 
     `label` and `score` `[N, MOST]`, `matched` `[N, MOST, overlaps]`, `truths` `[N, K]`.
@@ -52,7 +52,7 @@ def _tally(outputs: Outputs, targets: Any, labels: Sequence[str]) -> Tally:
     return tally
 
 
-def statistics_of(tally: Tally) -> detection.DetectionStatistics:
+def statistics_of(tally: SampleStats) -> detection.DetectionStatistics:
     """Return what became of each detection."""
     images, places = np.nonzero(tally["label"] >= 0)
     return detection.DetectionStatistics(
@@ -64,7 +64,7 @@ def statistics_of(tally: Tally) -> detection.DetectionStatistics:
     )
 
 
-def _summary(tally: Tally) -> Mapping[str, float]:
+def _summary(tally: SampleStats) -> Mapping[str, float]:
     statistics = statistics_of(tally)
     if not statistics.truths.any():
         raise DataError("there are no boxes to find in these samples, so nothing can be measured")

@@ -1,4 +1,4 @@
-"""An image, a text or a sound to one number, or to several."""
+"""An image, a text or a recording to one number, or to several."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from modelwright import metrics
 from modelwright.errors import DataError
-from modelwright.tasks.task import Floats, Prediction, Tally, Task
+from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
 
-def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> Tally:
+def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
     """Return predictions and targets `[N, D]`.
 
     Raises:
@@ -26,7 +26,7 @@ def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> Tal
     return {"predicted": predicted, "targets": wanted}
 
 
-def _summary(tally: Tally) -> Mapping[str, float]:
+def _summary(tally: SampleStats) -> Mapping[str, float]:
     sums = metrics.number_sums(tally["predicted"], tally["targets"])
     return {"rmse": metrics.rmse(sums), "mae": metrics.mae(sums), "r2": metrics.r2(sums)}
 

@@ -1,4 +1,4 @@
-"""A sound to the text that is spoken in it, letter by letter."""
+"""A recording to the text that is spoken in it, letter by letter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from modelwright import metrics
 from modelwright.errors import ModelFileError
 from modelwright.tasks import ctc
-from modelwright.tasks.task import Outputs, Prediction, Tally, Task
+from modelwright.tasks.task import Outputs, Prediction, SampleStats, Task
 
 BEAM = 16
 """How many prefixes the search keeps."""
@@ -52,7 +52,7 @@ class Spelling:
 
 def _tally(
     outputs: Outputs, targets: Any, labels: Sequence[str], *, spelling: Spelling | None = None
-) -> Tally:
+) -> SampleStats:
     """Return the errors and the length of each text, in words and in characters `[N, 2]`."""
     wanted = texts_of(targets["letters"], targets["count"], labels)
     found = [next(iter(texts)) for texts in _heard(outputs, labels, BEAM, spelling)]
@@ -72,7 +72,7 @@ def texts_of(letters: Any, count: Any, labels: Sequence[str]) -> list[str]:
     return ["".join(names[row[:size]]) for row, size in zip(letters, count, strict=True)]
 
 
-def _summary(tally: Tally) -> Mapping[str, float]:
+def _summary(tally: SampleStats) -> Mapping[str, float]:
     return {
         "wer": metrics.error_rate(tally["words"].sum(axis=0)),
         "cer": metrics.error_rate(tally["characters"].sum(axis=0)),
@@ -120,7 +120,7 @@ TASK = Task(
     summary=_summary,
     decode=_decode,
     ties_by="cer",
-    input="sound",
+    input="audio",
     target="letters",
     output_kind="frames",
 )

@@ -7,17 +7,17 @@ from dataclasses import replace
 
 from modelwright import metrics
 from modelwright.tasks import translation
-from modelwright.tasks.task import Tally
+from modelwright.tasks.task import SampleStats
 
 
-def _judge(found: Sequence[str], wanted: Sequence[str]) -> Tally:
+def _judge(found: Sequence[str], wanted: Sequence[str]) -> SampleStats:
     return {
         "rouge": metrics.rouge_statistics(found, wanted),
         "chrf": metrics.chrf_statistics(found, wanted),
     }
 
 
-def _judged(tally: Tally) -> Mapping[str, float]:
+def _judged(tally: SampleStats) -> Mapping[str, float]:
     first, second, longest = tally["rouge"].mean(axis=0).tolist()
     chrf = metrics.chrf(tally["chrf"].sum(axis=0))
     return {"rouge1": first, "rouge2": second, "rouge_l": longest, "chrf": chrf}

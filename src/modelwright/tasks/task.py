@@ -21,7 +21,7 @@ is heard; a text written from another; what follows each token; boxes with label
 
 Outputs = Any
 """A network's raw outputs: an array `[N, …]`, or a tuple of several."""
-Tally = Mapping[str, NDArray[Any]]
+SampleStats = Mapping[str, NDArray[Any]]
 """What became of each sample: arrays `[N, …]`, so that those of two batches together are joined."""
 
 
@@ -39,24 +39,24 @@ class Task:
     name: str
     select_by: str
     higher_is_better: bool
-    tally: Callable[[Outputs, Any, Sequence[str]], Tally]
-    summary: Callable[[Tally], Mapping[str, float]]
+    tally: Callable[[Outputs, Any, Sequence[str]], SampleStats]
+    summary: Callable[[SampleStats], Mapping[str, float]]
     decode: Callable[[Outputs, Sequence[str], int], list[list[Prediction]]]
     ties_by: str | None = None
     """A score that is better when lower, which decides where `select_by` ties."""
-    input: Literal["image", "text", "sound"] = "image"
+    input: Literal["image", "text", "audio"] = "image"
     """What the samples are, where the task doesn't leave it open."""
     target: Target = "label"
     """What is predicted."""
     output_kind: str = "logits"
     """What a network gives for it, as a model file calls it."""
-    judge: Callable[[Sequence[str], Sequence[str]], Tally] | None = None
-    judged: Callable[[Tally], Mapping[str, float]] | None = None
+    judge: Callable[[Sequence[str], Sequence[str]], SampleStats] | None = None
+    judged: Callable[[SampleStats], Mapping[str, float]] | None = None
     """From what `judge` gave to metrics by name."""
     judged_by: Callable[[Sequence[str]], str] | None = None
     """What counts as a word in the texts wanted, for the evidence."""
 
-    counts: Callable[[Tally], tuple[Ints, Ints, Ints]] | None = None
+    counts: Callable[[SampleStats], tuple[Ints, Ints, Ints]] | None = None
     """Where each label is there or not by itself: how often each is rightly chosen, chosen, and
     there, `[K]` each."""
     top: int | None = 5
@@ -67,11 +67,11 @@ class Task:
         return self.summary(self.tally(outputs, targets, labels))
 
 
-def join(parts: Sequence[Tally]) -> Tally:
+def join(parts: Sequence[SampleStats]) -> SampleStats:
     """Return the tallies of several batches as one, in order."""
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def take(tally: Tally, chosen: NDArray[np.int64]) -> Tally:
+def take(tally: SampleStats, chosen: NDArray[np.int64]) -> SampleStats:
     """Return the tallies of some samples, which may come several times."""
     return {name: array[chosen] for name, array in tally.items()}

@@ -7,10 +7,10 @@ from typing import Any
 
 from modelwright import metrics
 from modelwright.tasks.language_modeling import PADDING, no_decoding, token_losses
-from modelwright.tasks.task import Floats, Tally, Task
+from modelwright.tasks.task import Floats, SampleStats, Task
 
 
-def tally_tokens(outputs: Floats, targets: Any, labels: Sequence[str]) -> Tally:
+def tally_tokens(outputs: Floats, targets: Any, labels: Sequence[str]) -> SampleStats:
     """Return the loss and the tokens of each text `[N]`, the text wanted being given."""
     wanted = targets["next"]
     return {
@@ -19,20 +19,20 @@ def tally_tokens(outputs: Floats, targets: Any, labels: Sequence[str]) -> Tally:
     }
 
 
-def sum_tokens(tally: Tally) -> Mapping[str, float]:
+def sum_tokens(tally: SampleStats) -> Mapping[str, float]:
     """Return the loss a token, and the perplexity."""
     loss, tokens = float(tally["loss"].sum()), int(tally["tokens"].sum())
     return {"token_loss": loss / max(tokens, 1), "perplexity": metrics.perplexity(loss, tokens)}
 
 
-def _judge(found: Sequence[str], wanted: Sequence[str]) -> Tally:
+def _judge(found: Sequence[str], wanted: Sequence[str]) -> SampleStats:
     return {
         "bleu": metrics.bleu_statistics(found, wanted, metrics.bleu_words(wanted)),
         "chrf": metrics.chrf_statistics(found, wanted),
     }
 
 
-def _judged(tally: Tally) -> Mapping[str, float]:
+def _judged(tally: SampleStats) -> Mapping[str, float]:
     return {
         "bleu": metrics.bleu(tally["bleu"].sum(axis=0)),
         "chrf": metrics.chrf(tally["chrf"].sum(axis=0)),

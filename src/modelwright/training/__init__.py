@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from modelwright.training.checkpoint import rehearse_checkpoint
+from modelwright.training.distributed import leave
 from modelwright.training.fit import FitReport, fit, outputs_of, time_steps
 from modelwright.training.loop import Parts, State, Until, train
-from modelwright.training.placement import leave
 
 __all__ = [
     "FitReport",

@@ -18,7 +18,7 @@ class Averaging(Protocol):
     def after_step(self, step: int, progress: float) -> None:
         """Act on the weights after `step` steps."""
 
-    def shown(self) -> contextlib.AbstractContextManager[None]:
+    def applied(self) -> contextlib.AbstractContextManager[None]:
         """Hold the averaged weights in the network while the block runs."""
 
     def state(self) -> dict[str, Tensor]:
@@ -41,7 +41,7 @@ class NoAveraging:
     def after_step(self, step: int, progress: float) -> None:
         """Do nothing."""
 
-    def shown(self) -> contextlib.AbstractContextManager[None]:
+    def applied(self) -> contextlib.AbstractContextManager[None]:
         """Change nothing."""
         return contextlib.nullcontext()
 
@@ -66,7 +66,7 @@ class _Shadow:
         torch._foreach_lerp_(slow, fast, share)
 
     @contextlib.contextmanager
-    def shown(self) -> Iterator[None]:
+    def applied(self) -> Iterator[None]:
         """Hold the slow weights in the network while the block runs."""
         with torch.no_grad():
             kept = {name: tensor.detach().clone() for name, tensor in self._fast.items()}

@@ -15,8 +15,8 @@ from torch import nn
 
 from modelwright.models.decoder import Decoder
 from modelwright.recipe.train import TrainSpec
+from modelwright.training.distributed import DistributedContext
 from modelwright.training.loop import Parts, set_training, shares
-from modelwright.training.placement import Placement
 from modelwright.training.precision import Precision, PrecisionName, has_fast_bf16
 
 LEAST_AT_ONCE = 8
@@ -55,9 +55,9 @@ class StepTimer:
         """Return the seconds of one step: the fastest of a few, after one to warm up."""
         network = copy.deepcopy(self.network)
         set_training(network, self.parts.frozen)
-        context = Precision(precision, self.parts.placement.device)
+        context = Precision(precision, self.parts.distributed.device)
         parameters = [item for item in network.parameters() if item.requires_grad]
-        alone = Placement(self.parts.placement.device)
+        alone = DistributedContext(self.parts.distributed.device)
 
         def forward(*inputs: torch.Tensor) -> torch.Tensor:
             with context.context():
@@ -75,7 +75,7 @@ class StepTimer:
                 self.parts.objective,
                 shares(self.parts, epoch, whole, progress),
                 num_parts=self.parts.accumulate,
-                placement=alone,
+                distributed=alone,
             )
             if alone.device.startswith("cuda"):
                 torch.cuda.synchronize()

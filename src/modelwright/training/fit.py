@@ -34,8 +34,7 @@ from modelwright.training.checkpoint import (
     save_checkpoint,
 )
 from modelwright.training.decisions import StepTimer, choose_compile, choose_precision, compile_gain
-from modelwright.training.drafts import Drafts
-from modelwright.training.horizon import Horizon, steps_in
+from modelwright.training.distributed import place
 from modelwright.training.loop import (
     Parts,
     State,
@@ -47,18 +46,19 @@ from modelwright.training.loop import (
 )
 from modelwright.training.objectives import build_objective, resolve_loss
 from modelwright.training.optimizers import Optimizer
-from modelwright.training.placement import place
 from modelwright.training.precision import Precision, PrecisionName
 from modelwright.training.resolution import Resolution
 from modelwright.training.rules import WeightedMean
 from modelwright.training.schedules import build_schedule
 from modelwright.training.selection import Selection
+from modelwright.training.step_plan import StepPlan, steps_in
 from modelwright.training.stopping import stop_requests
+from modelwright.training.validation_generations import ValidationGenerations
 
 OUTPUTS_AT_ONCE = 1 << 26
 """Outputs of a validation that are held at once: 100,000 classes would else take gigabytes."""
 AT_ONCE = 1 << 18
-"""Tokens, or samples of sound, that are answered at once in a validation."""
+"""Tokens, or samples of recording, that are answered at once in a validation."""
 DIVERGED = 10.0
 """How many times the first step's loss an epoch's mean loss may be before training is stopped."""
 
@@ -151,7 +151,7 @@ def build_sampler(spec: TrainSpec, train: Split, seed: int) -> Sampler | Buckete
     lengths = train.lengths()
     if lengths is None:
         raise RecipeError(
-            "`train.tokens` is for texts and sounds, and these samples are all of one length",
+            "`train.tokens` is for texts and recordings, and these samples are all of one length",
             fix="Leave it out: `batch_size` says how many samples a step takes",
         )
     return BucketedSampler(lengths, spec.tokens, most=spec.batch_size, seed=seed)
@@ -171,8 +171,8 @@ class _Training:
         augment: AugmentSpec,
     ) -> None:
         self.spec, self.data, self.run, self.task = spec, data, run, task
-        self.placement = place(run.device)
-        device = self.placement.device
+        self.distributed = place(run.device)
+        device = self.distributed.device
         self.network = copy.deepcopy(candidate.network).to(device)
         for parameter in self.network.parameters():
             if parameter.ndim == 4:
@@ -201,7 +201,7 @@ class _Training:
             schedule=build_schedule(spec.schedule),
             averaging=build_averaging(spec.average, self.network),
             precision=Precision("fp32", device),
-            placement=self.placement,
+            distributed=self.distributed,
             accumulate=parts,
             seed=run.seed,
             resolution=Resolution.of(spec.resolution),
@@ -213,9 +213,11 @@ class _Training:
         self.selection = Selection(
             task.select_by, task.higher_is_better, spec.patience, ties_by=task.ties_by
         )
-        self.drafts = Drafts.of(data.validation, task, candidate.input)
+        self.validation_generations = ValidationGenerations.of(
+            data.validation, task, candidate.input
+        )
         self.state = State(0, torch.zeros(2, device=device))
-        self.horizon = Horizon.of(1)
+        self.step_plan = StepPlan.of(1)
         self.first_loss: float | None = None
         self.spent_s = 0.0
         self.begun = self.saved_at = time.monotonic()
@@ -231,7 +233,7 @@ class _Training:
         network = copy.deepcopy(self.network)
         set_training(network, self.parts.frozen)
         few = min(self._at_once(), 2)
-        batch = Batches(self.data.train, device=self.placement.device).at(0, np.arange(few))
+        batch = Batches(self.data.train, device=self.distributed.device).at(0, np.arange(few))
         for _, progress in self.parts.resolution.shares():
             side = self.parts.resolution.side(progress)
             try:
@@ -257,12 +259,12 @@ class _Training:
 
     def decide(self) -> None:
         """Choose number format, number of steps and compiling, or read what was chosen."""
-        run, device = self.run, self.placement.device
+        run, device = self.run, self.distributed.device
         timer = StepTimer(self.network, self.parts)
         chosen = self._agreed("precision", lambda: self.choose_precision(timer))
         self.parts = replace(self.parts, precision=Precision(chosen["precision"], device))
         planned = self._agreed("steps", lambda: self._plan_steps(timer))
-        self.horizon = Horizon.of(planned["total"])
+        self.step_plan = StepPlan.of(planned["total"])
         compiled = self._agreed(
             "compile",
             lambda: choose_compile(
@@ -276,7 +278,7 @@ class _Training:
             self.network.compile(dynamic=False)
         run.say(
             f"Training {planned['total']:,} steps in {chosen['precision']} on {device}"
-            + (f", {self.placement.world} processes" if self.placement.world > 1 else "")
+            + (f", {self.distributed.world} processes" if self.distributed.world > 1 else "")
         )
         self._say_statistics()
         self._say_padding()
@@ -284,31 +286,31 @@ class _Training:
     def choose_precision(self, timer: StepTimer) -> dict[str, object]:
         """Return the number format, and why."""
         epochs, budget = self.spec.epochs, self.spec.budget
-        longest = seconds(budget) if budget else math.inf
+        max_length = seconds(budget) if budget else math.inf
         steps = math.inf if epochs is None else epochs * self.sampler.steps_per_epoch
         return choose_precision(
             self.spec,
             timer.seconds,
-            self.placement.device,
+            self.distributed.device,
             at_once=self._at_once(),
-            training_s=lambda step_s: min(steps * step_s, longest),
+            training_s=lambda step_s: min(steps * step_s, max_length),
         )
 
     def _at_once(self) -> int:
         """Return the fewest samples that pass through the network together."""
-        parts = self.parts.accumulate * self.placement.world
+        parts = self.parts.accumulate * self.distributed.world
         return min(max(self.sampler.batch_size // parts, 1), len(self.data.train))
 
     def _agreed(self, name: str, take: Any) -> Any:
-        decided = self.run.decisions.decide(name, take) if self.placement.is_main else None
-        return self.placement.from_main(decided)
+        decided = self.run.decisions.decide(name, take) if self.distributed.is_main else None
+        return self.distributed.from_main(decided)
 
     def _plan_steps(self, timer: StepTimer) -> dict[str, Any]:
         spec = self.spec
         most = None
         if spec.epochs is not None:
             most = max(round(spec.epochs * self.sampler.steps_per_epoch), 1)
-        may_compile = spec.compile == "auto" and compile_gain(self.network, self.placement.device)
+        may_compile = spec.compile == "auto" and compile_gain(self.network, self.distributed.device)
         measure = spec.budget is not None or may_compile
         step_s = timer.mean_s(self.parts.precision.name) if measure else None
         if spec.budget is None:
@@ -337,7 +339,7 @@ class _Training:
         self.run.say(f"{share:.0%} of what a batch holds is padding, on average")
 
     def _say_statistics(self) -> None:
-        if _has_norms(self.network) and (self.placement.world > 1 or self.parts.accumulate > 1):
+        if _has_norms(self.network) and (self.distributed.world > 1 or self.parts.accumulate > 1):
             self.run.say(
                 "BatchNorm takes its statistics per process and part of a batch, so the result "
                 "differs a little from one process with whole batches"
@@ -358,7 +360,7 @@ class _Training:
             more = steps_in(left, step_s=cost, overhead_s=0.0, most=most)
             return {"total": step + more, "step_s": cost}
 
-        self.horizon = self.horizon.revised(step, self._agreed(name, measure)["total"])
+        self.step_plan = self.step_plan.revised(step, self._agreed(name, measure)["total"])
 
     @property
     def elapsed_s(self) -> float:
@@ -371,20 +373,20 @@ class _Training:
         """Go on from the newest checkpoint, where there is one."""
         saved = load_checkpoint(self.checkpoints)
         if saved is None:
-            if self.placement.is_main:
+            if self.distributed.is_main:
                 self._cut_history(0)  # A run that was killed before its first checkpoint.
             return
         restore(self.network.state_dict(), saved.part("network"))
         self.parts.optimizer.load_state(saved.part("optimizer"))
         self.parts.averaging.load_state(saved.part("averaging"))
         self.selection.load(saved.facts["selection"], saved.part("best"))
-        totals = saved.tensors["totals"].to(self.placement.device)
+        totals = saved.tensors["totals"].to(self.distributed.device)
         self.state = State(saved.step, totals)
         self.spent_s = float(saved.facts["seconds"])
         self.first_loss = saved.facts["first_loss"]
         for revision in saved.facts["horizon"]:
-            self.horizon = self.horizon.revised(revision["step"], revision["total"])
-        if self.placement.is_main:
+            self.step_plan = self.step_plan.revised(revision["step"], revision["total"])
+        if self.distributed.is_main:
             self._cut_history(saved.step)
             self.run.say(f"Going on from step {saved.step:,}")
 
@@ -398,7 +400,7 @@ class _Training:
     def save(self) -> None:
         """Write a checkpoint of the present state."""
         self.saved_at = time.monotonic()
-        if not self.placement.is_main:
+        if not self.distributed.is_main:
             return
         network = {name: tensor.detach() for name, tensor in self.network.state_dict().items()}
         save_checkpoint(
@@ -418,7 +420,7 @@ class _Training:
                     "selection": self.selection.facts(),
                     "horizon": [
                         {"step": item.step, "total": item.total}
-                        for item in self.horizon.revisions[1:]
+                        for item in self.step_plan.revisions[1:]
                     ],
                 },
             ),
@@ -429,21 +431,23 @@ class _Training:
     def course(self) -> None:
         """Train to the end, validating each epoch."""
         with stop_requests() as stop:
-            while self.state.step < self.horizon.total and not self.selection.has_stalled:
+            while self.state.step < self.step_plan.total and not self.selection.has_stalled:
                 step = self._next_point()
-                until = Until(step=step, horizon=self.horizon, stop=stop, pulse=self.pulse)
+                until = Until(
+                    step=step, step_plan=self.step_plan, stop=stop, on_progress=self.on_progress
+                )
                 self.state = train(self.network, self.parts, self.state, until)
                 if self.state.step < step:
                     self.save()
                     raise StoppedError(
-                        f"stopped at step {self.state.step:,} of {self.horizon.total:,}",
+                        f"stopped at step {self.state.step:,} of {self.step_plan.total:,}",
                         fix="The state is saved: run the same command again to go on",
                     )
                 if self.first_loss is None:
                     self.first_loss = self.state.loss
                 if self._is_revision(step):
                     self.revise()
-                if step % self.sampler.steps_per_epoch == 0 or step >= self.horizon.total:
+                if step % self.sampler.steps_per_epoch == 0 or step >= self.step_plan.total:
                     self.validate()
                 self._save_if_due()
             self.save()
@@ -458,16 +462,16 @@ class _Training:
             self.save()
 
     def _is_revision(self, step: int) -> bool:
-        is_point = self.spec.budget is not None and step in self.horizon.points()
-        return is_point and step < self.horizon.total
+        is_point = self.spec.budget is not None and step in self.step_plan.points()
+        return is_point and step < self.step_plan.total
 
     def _next_point(self) -> int:
         step, size = self.state.step, self.sampler.steps_per_epoch
-        points = [self.horizon.total, (step // size + 1) * size]
+        points = [self.step_plan.total, (step // size + 1) * size]
         if step == 0:
             points.append(1)  # The first loss is what divergence is told by.
         if self.spec.budget is not None:
-            points += self.horizon.points()
+            points += self.step_plan.points()
         return min(point for point in points if point > step)
 
     def validate(self) -> None:
@@ -480,9 +484,9 @@ class _Training:
             "train_loss": self.state.loss,
         }
         validation = self.data.validation
-        with self.parts.averaging.shown():
+        with self.parts.averaging.applied():
             if validation is not None and len(validation):
-                scores = self.placement.from_main(self._scores(validation))
+                scores = self.distributed.from_main(self._scores(validation))
                 record |= {f"val_{name}": value for name, value in scores.items()}
             record["seconds"] = round(self.elapsed_s, 3)
             if validation is not None and len(validation):
@@ -490,9 +494,11 @@ class _Training:
             else:
                 self.selection.history.append(record)
         self.state = State(self.state.step, torch.zeros_like(self.state.totals))
-        if self.placement.is_main:
+        if self.distributed.is_main:
             append_line(self.run.folder / "metrics.jsonl", record)
-            self.run.observe(Progress("train", self.state.step, self.horizon.total, values=record))
+            self.run.observe(
+                Progress("train", self.state.step, self.step_plan.total, values=record)
+            )
 
     def _refuse_divergence(self) -> None:
         if self.first_loss is None or self.state.loss <= DIVERGED * self.first_loss:
@@ -503,7 +509,7 @@ class _Training:
         )
 
     def _scores(self, validation: Split) -> dict[str, float]:
-        if not self.placement.is_main:
+        if not self.distributed.is_main:
             return {}
         tallies = []
         # Very many classes are answered few at a time: their outputs would take gigabytes.
@@ -524,21 +530,21 @@ class _Training:
             labels = (*self.data.labels, *validation.unknown)
             tallies.append(self.task.tally(outputs, targets, labels))
         scores = dict(self.task.summary(join(tallies)))
-        if self.drafts is not None:
-            scores |= self.drafts.scores(cast(Seq2Seq, self.network))
+        if self.validation_generations is not None:
+            scores |= self.validation_generations.scores(cast(Seq2Seq, self.network))
         return scores
 
-    def pulse(self, state: State, steps_per_s: float) -> None:
+    def on_progress(self, state: State, steps_per_s: float) -> None:
         """Show progress, and save where that is due."""
         self.state = state
-        if not self.placement.is_main:
+        if not self.distributed.is_main:
             return
-        left = (self.horizon.total - state.step) / steps_per_s
+        left = (self.step_plan.total - state.step) / steps_per_s
         self.run.observe(
             Progress(
                 "train",
                 state.step,
-                self.horizon.total,
+                self.step_plan.total,
                 values={
                     "epoch": state.step / self.sampler.steps_per_epoch,
                     "loss": state.loss,
@@ -553,7 +559,7 @@ class _Training:
         """Return the weights to ship: the best epoch's, or the last."""
         if self.spec.select == "best" and self.selection.best:
             return self.selection.best
-        with self.parts.averaging.shown():
+        with self.parts.averaging.applied():
             return {
                 name: tensor.detach().to("cpu", copy=True)
                 for name, tensor in self.network.state_dict().items()
@@ -616,7 +622,7 @@ def fit(
         seconds=total,
         samples_per_s=rate,
         precision=training.parts.precision.name,
-        world=training.placement.world,
+        world=training.distributed.world,
     )
     return replace(candidate, network=network.eval()), report
 

@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from modelwright.data.batches import Batch
 from modelwright.errors import TrainingError
 from modelwright.training.averaging import Averaging
-from modelwright.training.horizon import Horizon
+from modelwright.training.distributed import DistributedContext
 from modelwright.training.objectives import Objective
 from modelwright.training.optimizers import Optimizer
-from modelwright.training.placement import Placement
 from modelwright.training.precision import Precision
 from modelwright.training.resolution import Resolution
 from modelwright.training.rules import WeightedMean
 from modelwright.training.schedules import Schedule
+from modelwright.training.step_plan import StepPlan
 
 Positions = NDArray[np.int64]
 
@@ -59,7 +59,7 @@ class Parts:
     schedule: Schedule
     averaging: Averaging
     precision: Precision
-    placement: Placement
+    distributed: DistributedContext
     accumulate: int
     seed: int
     resolution: Resolution = field(default_factory=Resolution)
@@ -87,9 +87,9 @@ class Until:
     """When `train` returns: at a step, or earlier when asked to stop."""
 
     step: int
-    horizon: Horizon
+    step_plan: StepPlan
     stop: Callable[[], bool]
-    pulse: Callable[[State, float], None]
+    on_progress: Callable[[State, float], None]
     """Called about twice a second with the state and the steps per second."""
     pulse_s: float = 0.5
 
@@ -120,35 +120,35 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
     step, totals = state.step, state.totals
     pulse_step, pulse_at = step, time.monotonic()
     while step < until.step:
-        if step % parts.placement.agree_every == 0 and parts.placement.any(until.stop()):
+        if step % parts.distributed.agree_every == 0 and parts.distributed.any(until.stop()):
             break
         epoch, whole = parts.sampler.batch(step)
-        progress = until.horizon.progress(step)
-        parts.optimizer.hold_still(progress)
-        parts.placement.seed(_dropout_seed(parts.seed, step, parts.placement.rank))
+        progress = until.step_plan.progress(step)
+        parts.optimizer.freeze(progress)
+        parts.distributed.seed(_dropout_seed(parts.seed, step, parts.distributed.rank))
         totals = totals + parts.rule.gradients(
             forward,
             parameters,
             parts.objective,
             shares(parts, epoch, whole, progress),
             num_parts=parts.accumulate,
-            placement=parts.placement,
+            distributed=parts.distributed,
         )
-        parts.optimizer.step(parts.schedule(until.horizon.middle(step)), progress)
+        parts.optimizer.step(parts.schedule(until.step_plan.middle(step)), progress)
         step += 1
         parts.averaging.after_step(step, progress)
         now = time.monotonic()
         # Not at the end point: what the caller does there must come before a checkpoint of it.
         if now - pulse_at >= until.pulse_s and step < until.step:
             state = _checked(State(step, totals))
-            until.pulse(state, (step - pulse_step) / (now - pulse_at))
+            until.on_progress(state, (step - pulse_step) / (now - pulse_at))
             pulse_step, pulse_at = step, time.monotonic()
     return _checked(State(step, totals))
 
 
 def shares(parts: Parts, epoch: int, whole: Positions, progress: float) -> Iterator[Batch]:
     """Yield this process's share of a global batch, in as many parts as asked."""
-    share = parts.placement.share(whole)
+    share = parts.distributed.share(whole)
     for part in np.array_split(share, parts.accumulate):
         if len(part):
             batch = parts.source.at(epoch, part, whole=whole)

@@ -74,7 +74,7 @@ class Optimizer:
         """All parameters that are trained."""
         return [parameter for group in self._groups for parameter in group.parameters.values()]
 
-    def hold_still(self, progress: float) -> None:
+    def freeze(self, progress: float) -> None:
         """Take no gradient from here on for groups whose time is over: nothing moves them."""
         for group in self._groups:
             if progress >= group.until:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.data.batches import Batch
+from modelwright.training.distributed import DistributedContext
 from modelwright.training.objectives import Objective
-from modelwright.training.placement import Placement
 
 Forward = Callable[..., Tensor]
 
@@ -34,7 +34,7 @@ class WeightedMean:
         parts: Iterable[Batch],
         *,
         num_parts: int,
-        placement: Placement,
+        distributed: DistributedContext,
     ) -> Tensor:
         """Put the gradient of one step into `.grad` of each parameter.
 
@@ -43,7 +43,7 @@ class WeightedMean:
         """
         for parameter in parameters:
             parameter.grad = None
-        whole = num_parts == 1 and placement.world == 1
+        whole = num_parts == 1 and distributed.world == 1
         totals: Tensor | None = None
         for part in parts:
             losses, weights = objective(forward(*part.inputs), part.targets)
@@ -52,11 +52,11 @@ class WeightedMean:
             sums = torch.stack([loss.detach(), weight])
             totals = sums if totals is None else totals + sums
         if totals is None:
-            totals = torch.zeros(2, device=placement.device)
+            totals = torch.zeros(2, device=distributed.device)
         gradients = self._present(parameters)
         if not whole:
-            placement.sum_([totals])
-            placement.sum_(gradients)
+            distributed.sum_([totals])
+            distributed.sum_(gradients)
             torch._foreach_div_(gradients, totals[1].clamp_min(1e-12).to(gradients[0].dtype))
         if self.clip_norm is not None:
             clip(gradients, self.clip_norm)

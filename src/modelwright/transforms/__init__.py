@@ -1,4 +1,4 @@
-"""The declared preprocessing: host steps (decode, orient, resize) and graph steps (normalise).
+"""The declared preprocessing: host steps (decode, orient, resize) and graph steps (normalize).
 
 Host steps are one function, the same in training and in serving. Graph steps are part of the
 exported network.

@@ -171,7 +171,7 @@ def sides_of(source: bytes | Path) -> Sides:
 
 
 def read_image(stream: BinaryIO, where: str = "") -> bytes:
-    """Return the bytes of a file up to its end, a pipe's too; sounds and texts are read so too.
+    """Return the bytes of a file up to its end, a pipe's too; recordings and texts are read so too.
 
     Raises:
         DataError: there are far too many.

@@ -10,7 +10,7 @@ import numpy as np
 
 from modelwright.errors import ModelFileError
 from modelwright.files import digest, json_digest
-from modelwright.transforms.foreign import ForeignTokenizer, Numbering
+from modelwright.transforms.hf_tokenizer import HFTokenizer, TokenIdMap
 from modelwright.transforms.tokenizing import Ids, Tokenizer
 
 BEGIN, END = 2, 3
@@ -25,8 +25,8 @@ TOKENIZER = "tokenizer.json"
 class TextInput:
     """How a text becomes token ids `[T]`: the tokenizer, and where long texts are cut."""
 
-    tokenizer: Tokenizer | ForeignTokenizer
-    longest: int
+    tokenizer: Tokenizer | HFTokenizer
+    max_length: int
     """The most tokens, with those that stand around a text; of longer texts the end is cut off."""
     kind: TextKind = "text"
     """What the network does with it: answers it, writes it on, or writes another from it."""
@@ -38,14 +38,14 @@ class TextInput:
         tokenizer = self.tokenizer
         # Written only where it is so: files with our own tokenizers are as they always were.
         foreign: dict[str, Any] = {}
-        if isinstance(tokenizer, ForeignTokenizer):
-            numbering = tokenizer.numbering
-            foreign["numbering"] = None if numbering is None else numbering.to_json()
+        if isinstance(tokenizer, HFTokenizer):
+            token_ids = tokenizer.token_ids
+            foreign["token_ids"] = None if token_ids is None else token_ids.to_json()
         if self.places is not None:
             foreign["places"] = self.places
         return {
             "kind": self.kind,
-            "longest": self.longest,
+            "max_length": self.max_length,
             "vocabulary": tokenizer.size,
             "tokenizer": digest(tokenizer.to_bytes()),
             **foreign,
@@ -62,26 +62,27 @@ class TextInput:
         Raises:
             ModelFileError: it isn't that.
         """
-        longest, held, kind = value.get("longest"), assets.get(TOKENIZER), value.get("kind")
+        max_length, held, kind = value.get("max_length"), assets.get(TOKENIZER), value.get("kind")
         if (
-            set(value) - {"numbering", "places"} != {"kind", "longest", "vocabulary", "tokenizer"}
+            set(value) - {"token_ids", "places"}
+            != {"kind", "max_length", "vocabulary", "tokenizer"}
             or held is None
             or kind not in KINDS
         ):
             raise ModelFileError("the text input that the file declares isn't known here")
-        if type(longest) is not int or not 0 < longest <= 1 << 24:
-            raise ModelFileError("the text input's `longest` isn't a length")
+        if type(max_length) is not int or not 0 < max_length <= 1 << 24:
+            raise ModelFileError("the text input's `max_length` isn't a length")
         if value["tokenizer"] != digest(held):
             raise ModelFileError("the tokenizer isn't the one that the file declares")
         tokenizer = read_tokenizer(held, value)
         if value["vocabulary"] != tokenizer.size:
             raise ModelFileError("the tokenizer has another size than the file declares")
         places = value.get("places")
-        if places is not None and (type(places) is not int or not longest <= places <= 1 << 24):
+        if places is not None and (type(places) is not int or not max_length <= places <= 1 << 24):
             raise ModelFileError("the text input's `places` aren't a length")
-        found = TextInput(tokenizer, longest, kind, places)
+        found = TextInput(tokenizer, max_length, kind, places)
         if found.room < 1:
-            raise ModelFileError("the text input's `longest` leaves no room for a text")
+            raise ModelFileError("the text input's `max_length` leaves no room for a text")
         return found
 
     def digest(self) -> str:
@@ -89,14 +90,14 @@ class TextInput:
         return json_digest(self.to_json())
 
     def encode(self, texts: Sequence[str]) -> tuple[list[Ids], list[int]]:
-        """Return each text's ids, at least one and at most `longest`, and how many it has uncut."""
+        """Return each text's ids, at least one and at most `max_length`, and how many it has uncut."""
         found = self.tokenizer.encode(texts)
         return [self.framed(ids) for ids in found], [len(ids) for ids in found]
 
     @property
     def room(self) -> int:
         """The most tokens of a text itself."""
-        return self.longest - len(self.tokenizer.before) - len(self.tokenizer.after)
+        return self.max_length - len(self.tokenizer.before) - len(self.tokenizer.after)
 
     def framed(self, ids: Ids) -> Ids:
         """Return a text's ids as they are read: cut, and between those that stand around a text."""
@@ -105,12 +106,12 @@ class TextInput:
         return whole if len(whole) else np.array([self.tokenizer.unknown], np.int32)
 
 
-def read_tokenizer(data: bytes, declared: Mapping[str, Any]) -> Tokenizer | ForeignTokenizer:
+def read_tokenizer(data: bytes, declared: Mapping[str, Any]) -> Tokenizer | HFTokenizer:
     """Return the tokenizer of a model file: a foreign one where its numbering is declared.
 
     Raises:
         ModelFileError: it is neither that nor one of ours.
     """
-    if "numbering" not in declared:
+    if "token_ids" not in declared:
         return Tokenizer.from_bytes(data)
-    return ForeignTokenizer.from_bytes(data, Numbering.from_json(declared["numbering"]))
+    return HFTokenizer.from_bytes(data, TokenIdMap.from_json(declared["token_ids"]))

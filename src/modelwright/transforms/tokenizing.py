@@ -197,7 +197,7 @@ def clean(text: str) -> str:
 
 
 def train_tokenizer(
-    texts: Iterable[str], *, kind: Kind, size: int, lowercase: bool, fewest: int = 1
+    texts: Iterable[str], *, kind: Kind, size: int, lowercase: bool, min_count: int = 1
 ) -> Tokenizer:
     r"""Learn a tokenizer; the same texts, in whatever order, give the same bytes.
 
@@ -212,7 +212,7 @@ def train_tokenizer(
         kind: how text is cut.
         size: at most so many tokens, with the four special ones; where the texts hold fewer, fewer.
         lowercase: fold the case first, in learning and in use.
-        fewest: a word, pair or character that occurs more rarely isn't learnt.
+        min_count: a word, pair or character that occurs more rarely isn't learnt.
 
     Raises:
         RequestError: the size is too small for the kind, or too large.
@@ -230,21 +230,23 @@ def train_tokenizer(
             f"a tokenizer of kind {kind} can't have {size:,} tokens",
             fix=f"Choose a size from {least:,} to {MOST_TOKENS:,}",
         )
-    if fewest < 1:
-        raise RequestError(f"a token can't be asked to occur {fewest} times", fix="Write 1 or more")
+    if min_count < 1:
+        raise RequestError(
+            f"a token can't be asked to occur {min_count} times", fix="Write 1 or more"
+        )
     room = size - len(SPECIALS)
     # It has no vocabulary yet; its way of cutting texts is all that is used.
     cutter = run.Tokenizer.from_str(_encoded(_Form(kind, lowercase, ("a",), (0.0,))).decode())
     if kind == "bpe":
-        form = _learn_bpe(run, cutter, texts, lowercase=lowercase, size=size, fewest=fewest)
+        form = _learn_bpe(run, cutter, texts, lowercase=lowercase, size=size, min_count=min_count)
     else:
         counts = _count(texts, cutter)
         if kind == "word":
-            form = _Form(kind, lowercase, _most_frequent(counts, room, fewest))
+            form = _Form(kind, lowercase, _most_frequent(counts, room, min_count))
         elif kind == "character":
-            form = _Form(kind, lowercase, _most_frequent(_letters(counts), room, fewest))
+            form = _Form(kind, lowercase, _most_frequent(_letters(counts), room, min_count))
         else:
-            form = _Form(kind, lowercase, *_learn_unigram(counts, room=room, fewest=fewest))
+            form = _Form(kind, lowercase, *_learn_unigram(counts, room=room, min_count=min_count))
     if not form.tokens:
         raise DataError("the texts hold nothing that a tokenizer could learn")
     return Tokenizer.from_bytes(_encoded(form))
@@ -273,9 +275,9 @@ def _letters(counts: Counter[str]) -> Counter[str]:
     return letters
 
 
-def _most_frequent(counts: Counter[str], room: int, fewest: int) -> tuple[str, ...]:
+def _most_frequent(counts: Counter[str], room: int, min_count: int) -> tuple[str, ...]:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(token for token, count in ordered[:room] if count >= fewest)
+    return tuple(token for token, count in ordered[:room] if count >= min_count)
 
 
 def _learn_bpe(
@@ -285,7 +287,7 @@ def _learn_bpe(
     *,
     lowercase: bool,
     size: int,
-    fewest: int,
+    min_count: int,
 ) -> _Form:
     seen = False
 
@@ -297,7 +299,7 @@ def _learn_bpe(
 
     trainer = run.trainers.BpeTrainer(
         vocab_size=size,
-        min_frequency=fewest,
+        min_frequency=min_count,
         special_tokens=list(SPECIALS),
         initial_alphabet=list(_BYTES),
         show_progress=False,
@@ -358,14 +360,14 @@ class _Candidates:
 
 
 def _learn_unigram(
-    counts: Counter[str], *, room: int, fewest: int
+    counts: Counter[str], *, room: int, min_count: int
 ) -> tuple[tuple[str, ...], tuple[float, ...]]:
     """Return tokens and their log-probabilities, most probable first (Kudo 2018, section 3.2).
 
     Every letter stays. Candidates are the frequent substrings; rounds of EM drop those whose loss
     would cost the least likelihood.
     """
-    letters = _most_frequent(_letters(counts), room, fewest)
+    letters = _most_frequent(_letters(counts), room, min_count)
     known = set(letters)
     read = Counter({word: count for word, count in counts.items() if known.issuperset(word)})
     frequent = _most_frequent(read, len(read), 1)
@@ -375,7 +377,7 @@ def _learn_unigram(
         return (), ()
     weights = np.array([counts[word] for word in words], dtype=np.float64)
     sizes = [sum(len(word) >= depth for word in words) for depth in range(1, len(words[0]) + 1)]
-    found = _candidates(words, weights, sizes, letters=letters, fewest=fewest)
+    found = _candidates(words, weights, sizes, letters=letters, min_count=min_count)
     free = room - len(letters)
     worth = found.counts * found.lengths
     found = found.take(_best(worth, _SEEDS * free, letters=len(letters)))
@@ -396,7 +398,7 @@ def _learn_unigram(
 
 
 def _candidates(
-    words: list[str], weights: Doubles, sizes: list[int], *, letters: Sequence[str], fewest: int
+    words: list[str], weights: Doubles, sizes: list[int], *, letters: Sequence[str], min_count: int
 ) -> _Candidates:
     """Return all substrings that occur at least twice, longer ones made of two that do."""
     number = {letter: at for at, letter in enumerate(letters)}
@@ -425,7 +427,7 @@ def _candidates(
             break
         _, first, inverse = np.unique(keys[at], return_index=True, return_inverse=True)
         often = np.bincount(inverse, weights=weight[at])
-        kept = np.flatnonzero(often >= (max(fewest, 2) if length > 1 else 0))
+        kept = np.flatnonzero(often >= (max(min_count, 2) if length > 1 else 0))
         renamed = np.full(len(often), -1)
         renamed[kept] = np.arange(len(kept))
         level = np.full(len(keys), -1)

@@ -1,6 +1,6 @@
 """Test-time views: the same sample a little differently, made on the host before the network.
 
-Images are mirrored and shifted, sounds played faster and slower.
+Images are mirrored and shifted, recordings played faster and slower.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def view_batches(pixels: Pixels, views: Views) -> tuple[Pixels, NDArray[np.float
 
 
 def speed_views(samples: Samples, length: Lengths) -> list[tuple[Samples, Lengths]]:
-    """Return a batch of sounds as it is, a tenth slower, and a tenth faster.
+    """Return a batch of recordings as it is, a tenth slower, and a tenth faster.
 
     Between samples stand straight lines, as where speed varies in training. Pitch moves along, so
     that a voice is heard as a larger and a smaller speaker's too.
@@ -72,7 +72,7 @@ def speed_views(samples: Samples, length: Lengths) -> list[tuple[Samples, Length
         at = np.arange(size) * speed
         left = at.astype(np.int64)
         part = (at - left).astype(np.float32)
-        # Not towards the padding: a sound alone has none, and is to be answered the same.
+        # Not towards the padding: a recording alone has none, and is to be answered the same.
         right = np.minimum(left + 1, np.clip(length, 1, steps)[:, None] - 1)
         following = np.take_along_axis(samples, right, axis=1)
         values = samples[:, left] * (1 - part) + following * part

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelwright.data import labelled_split
-from modelwright.data.label_sets import (
+from modelwright.data.labels import fit_labels
+from modelwright.data.multi_label import (
     FEWEST_ALIKE,
     are_lists,
     read_cells,
@@ -21,7 +22,6 @@ from modelwright.data.label_sets import (
     strata,
     write_labels,
 )
-from modelwright.data.labels import fit_labels
 from modelwright.data.targets import label_set_targets
 from modelwright.errors import DataError, RecipeError
 from modelwright.run import silent

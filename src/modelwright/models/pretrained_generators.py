@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from modelwright.errors import ModelFileError, require
 from modelwright.models.decoder import causal_mask
 from modelwright.models.logmel import mask
-from modelwright.transforms.foreign import Numbering
+from modelwright.transforms.hf_tokenizer import TokenIdMap
 
 _NEVER = 10.0
 """How far the logit of what can't be written lies below the least of the others."""
 
 
-class PretrainedWriter(nn.Module):
+class PretrainedGenerator(nn.Module):
     """What both kinds share: how tokens are numbered at the ends of the library's network.
 
     Args:
@@ -36,15 +36,15 @@ class PretrainedWriter(nn.Module):
     second: Tensor
     begins_with_bos = False
 
-    def __init__(self, network: nn.Module, numbering: Numbering) -> None:
+    def __init__(self, network: nn.Module, token_ids: TokenIdMap) -> None:
         super().__init__()
         self.network = network
-        self.vocabulary = numbering.count
-        self.numbering = numbering
-        self.register_buffer("theirs", torch.from_numpy(numbering.theirs()), persistent=False)
+        self.vocabulary = token_ids.count
+        self.token_ids = token_ids
+        self.register_buffer("theirs", torch.from_numpy(token_ids.theirs()), persistent=False)
         # What is another token's second number here never follows.
-        second = torch.zeros(numbering.count, dtype=torch.bool)
-        second[list(numbering.second())] = True
+        second = torch.zeros(token_ids.count, dtype=torch.bool)
+        second[list(token_ids.second())] = True
         self.register_buffer("second", second, persistent=False)
         # The library calls it `past_key_values` up to some version.
         taken = inspect.signature(network.forward).parameters
@@ -67,9 +67,9 @@ class PretrainedWriter(nn.Module):
         return {
             **held.to_dict(),
             "architectures": [type(self.network).__name__],
-            "pad_token_id": self.numbering.padding,
-            begin: self.numbering.begin,
-            "eos_token_id": self.numbering.end,
+            "pad_token_id": self.token_ids.padding,
+            begin: self.token_ids.begin,
+            "eos_token_id": self.token_ids.end,
         }
 
     def _ours(self, logits: Tensor) -> Tensor:
@@ -79,7 +79,7 @@ class PretrainedWriter(nn.Module):
         return torch.where(self.second, never, found)
 
 
-class PretrainedDecoder(PretrainedWriter):
+class PretrainedDecoder(PretrainedGenerator):
     """A network from elsewhere that predicts each next token from those before it."""
 
     begins_with_bos = True
@@ -135,7 +135,7 @@ class PretrainedDecoder(PretrainedWriter):
         return packed.new_zeros((count, *packed.shape[1:4], 0, packed.shape[5]))
 
 
-class PretrainedSeq2Seq(PretrainedWriter):
+class PretrainedSeq2Seq(PretrainedGenerator):
     """An encoder and a decoder from elsewhere.
 
     Args:
@@ -146,11 +146,11 @@ class PretrainedSeq2Seq(PretrainedWriter):
         ModelFileError: the numbering has no padding, which such a network has.
     """
 
-    def __init__(self, network: nn.Module, numbering: Numbering) -> None:
-        super().__init__(network, numbering)
-        if numbering.padding is None:
+    def __init__(self, network: nn.Module, token_ids: TokenIdMap) -> None:
+        super().__init__(network, token_ids)
+        if token_ids.padding is None:
             raise ModelFileError("the numbering of tokens has no padding")
-        self.padding = numbering.padding
+        self.padding = token_ids.padding
 
     def forward(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
         """Return the logits `[N, S, V]` of what follows each token of the target.
@@ -261,13 +261,13 @@ def _library() -> Any:
     )
 
 
-def numbering_of(values: object) -> Numbering:
+def numbering_of(values: object) -> TokenIdMap:
     """Return how tokens are numbered, from an architecture's section.
 
     Raises:
         ModelFileError: it doesn't say.
     """
-    found = Numbering.from_json(values)
+    found = TokenIdMap.from_json(values)
     if found is None:
         raise ModelFileError("the architecture doesn't say how tokens are numbered")
     return found

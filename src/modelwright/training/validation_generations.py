@@ -21,18 +21,18 @@ MOST = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Drafts:
+class ValidationGenerations:
     """Some samples of the validation split, from which texts are written."""
 
     task: Task
     input: TextInput
     source: Mapping[str, NDArray[Any]]
     wanted: list[str]
-    longest: int
+    max_length: int
     """Where a text is cut that doesn't end by itself."""
 
     @staticmethod
-    def of(validation: Split | None, task: Task, input: object) -> Drafts | None:
+    def of(validation: Split | None, task: Task, input: object) -> ValidationGenerations | None:
         """Return what drafts are written from, or nothing for a task that writes no texts."""
         if task.judge is None or validation is None or not len(validation):
             return None
@@ -41,12 +41,12 @@ class Drafts:
         rows = np.unique(np.linspace(0, len(validation) - 1, MOST).astype(np.int64))
         samples, texts = validation.gather(rows), validation.pairs()[1]
         most = int((validation.targets[rows]["next"] != 0).sum(axis=1).max())
-        return Drafts(
+        return ValidationGenerations(
             task,
             input,
             {name: samples[name] for name in ("source", "source_length")},
             [texts[row] for row in rows.tolist()],
-            min(input.longest, 2 * most),
+            min(input.max_length, 2 * most),
         )
 
     def scores(self, network: Seq2Seq) -> dict[str, float]:
@@ -61,7 +61,7 @@ class Drafts:
                     Seq2SeqStepper(network),
                     self.source,
                     np.full((len(self.wanted), 1), BEGIN, np.int64),
-                    spec=GenerateSpec(longest=self.longest, temperature=0),
+                    spec=GenerateSpec(max_new_tokens=self.max_length, temperature=0),
                 )
                 written = collect(pieces, len(self.wanted))
         finally:

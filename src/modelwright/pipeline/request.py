@@ -55,7 +55,7 @@ class Notes:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RunRequest:
     """A recipe with where it came from."""
 
     recipe: Recipe
@@ -139,7 +139,9 @@ class Asked:
         )
 
 
-def ask(recipe: RecipeLike, *, overrides: Sequence[str] = (), site: Path | None = None) -> Asked:
+def ask(
+    recipe: RecipeLike, *, overrides: Sequence[str] = (), site: Path | None = None
+) -> RunRequest:
     """Read a recipe, or take one that was made in Python.
 
     Raises:
@@ -147,10 +149,10 @@ def ask(recipe: RecipeLike, *, overrides: Sequence[str] = (), site: Path | None 
     """
     if isinstance(recipe, Recipe):
         if overrides or site:
-            return Asked(load_recipe_of(recipe, overrides, site))
-        return Asked(recipe)
+            return RunRequest(load_recipe_of(recipe, overrides, site))
+        return RunRequest(recipe)
     path = Path(recipe)
-    return Asked(
+    return RunRequest(
         load_recipe(path, overrides=overrides, site=site),
         base=path.resolve().parent,
         stem=path.stem,

@@ -1,7 +1,7 @@
-"""A network over sounds: a log-mel spectrogram, convolutions, and pooling over time.
+"""A network over recordings: a log-mel spectrogram, convolutions, and pooling over time.
 
 Padding is masked at each layer, so that an answer doesn't depend on the rest of its batch. In
-training each sound is varied: speed and loudness (Ko et al. 2015), silence around it, noise, each
+training each recording is varied: speed and loudness (Ko et al. 2015), silence around it, noise, each
 band's gain (Nam et al. 2022), and masks over the spectrogram (Park et al. 2019).
 """
 
@@ -15,24 +15,24 @@ from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
 from modelwright.models.logmel import LogMel, SpecAugment, mask
-from modelwright.recipe.model import Relative
+from modelwright.recipe.model import AudioNormalize
 
 _FULL_SCALE = 32768.0
 SPEED, SILENCE_S, GAIN_DB, NOISE_DB = 0.1, 0.2, 6.0, (-60.0, -25.0)
-"""How far speed and loudness vary, how long a silence at most is set before and after a sound, and
+"""How far speed and loudness vary, how long a silence at most is set before and after a recording, and
 between which levels under its own peak noise is added."""
 GAIN_KNOTS, GAIN_DEVIATION = 4, 0.25
 """At how many bands gains are drawn, and how far they vary, in a band's deviations."""
 
 
 class Perturb(nn.Module):
-    """Varies speed, loudness and noise of each sound in training; drawn from torch's generator.
+    """Varies speed, loudness and noise of each recording in training; drawn from torch's generator.
 
-    Half of the sounds begin after a silence, and half end with one: some who record cut theirs off
+    Half of the recordings begin after a silence, and half end with one: some who record cut theirs off
     and some don't, and a network that hears only a few of them would take that for what is said.
 
     Args:
-        sampling_rate: of the sounds.
+        sampling_rate: of the recordings.
     """
 
     def __init__(self, sampling_rate: int) -> None:
@@ -55,7 +55,7 @@ class Perturb(nn.Module):
             after=after.long(),
             size=int(samples.shape[1] / (1.0 - SPEED)) + 1 + 2 * self.most_silence,
         )
-        # A quiet sound isn't drowned: noise is measured by its own peak.
+        # A quiet recording isn't drowned: noise is measured by its own peak.
         low, high = NOISE_DB
         level = peak * 10.0 ** ((low + (high - low) * noise) / 20.0)
         loudness = 10.0 ** (GAIN_DB * (2.0 * gain - 1.0) / 20.0)
@@ -86,7 +86,7 @@ def _moved(
 class Response(nn.Module):
     """Varies how loud each band is in training, as microphones and rooms do.
 
-    Gains are drawn at a few bands and lie on straight lines between them, for each sound anew
+    Gains are drawn at a few bands and lie on straight lines between them, for each recording anew
     (FilterAugment in its linear form, Nam et al. 2022).
     """
 
@@ -111,7 +111,7 @@ class Block(nn.Module):
     def forward(self, maps: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         """Return `[N, filters, M // 2, (S + 1) // 2]` for maps `[N, C, M, S]`, 0 at padding."""
         held = F.relu(self.norm(self.conv(maps))) * _over_time(steps, maps)
-        # An odd last step stays: a short sound must not vanish.
+        # An odd last step stays: a short recording must not vanish.
         return F.max_pool2d(F.pad(held, (0, 1)), 2), (steps + 1) // 2
 
 
@@ -119,19 +119,19 @@ def _over_time(steps: Tensor, maps: Tensor) -> Tensor:
     return mask(steps, maps.shape[3])[:, None, None]
 
 
-class SoundClassifier(nn.Module):
-    """Sounds to classes or numbers.
+class AudioCnn(nn.Module):
+    """Recordings to classes or numbers.
 
     Args:
         num_outputs: K.
-        sampling_rate: of the sounds.
+        sampling_rate: of the recordings.
         mels: M, the bands of the spectrogram.
         widths: the channels of each block; each halves bands and time.
         dropout: the share dropped before the last layer, in training.
-        mask_time: stretches of time that are hidden in training.
-        mask_bands: ranges of bands that are hidden in training.
-        perturb: whether sounds are varied in training.
-        relative: whether features are taken beside each sound's own level; see `LogMel`.
+        time_masks: stretches of time that are hidden in training.
+        freq_masks: ranges of bands that are hidden in training.
+        perturb: whether recordings are varied in training.
+        relative: whether features are taken beside each recording's own level; see `LogMel`.
 
     Raises:
         RecipeError: there are fewer bands than the blocks halve away.
@@ -142,35 +142,35 @@ class SoundClassifier(nn.Module):
         num_outputs: int,
         *,
         sampling_rate: int,
-        mels: int,
+        n_mels: int,
         widths: Sequence[int],
         dropout: float,
-        mask_time: int = 2,
-        mask_bands: int = 2,
-        perturb: bool = True,
-        relative: Relative = False,
+        time_masks: int = 2,
+        freq_masks: int = 2,
+        waveform: bool = True,
+        normalize: AudioNormalize = False,
     ) -> None:
         super().__init__()
-        if mels >> len(widths) == 0:
+        if n_mels >> len(widths) == 0:
             raise RecipeError(
-                f"{len(widths)} blocks halve {mels} bands away",
-                fix="Use fewer `model.widths`, or raise `sound.mels`",
+                f"{len(widths)} blocks halve {n_mels} bands away",
+                fix="Use fewer `model.widths`, or raise `audio.n_mels`",
             )
-        self.perturb = Perturb(sampling_rate) if perturb else None
-        self.response = Response() if perturb else None
-        self.logmel = LogMel(sampling_rate, mels=mels, relative=relative)
+        self.waveform = Perturb(sampling_rate) if waveform else None
+        self.response = Response() if waveform else None
+        self.logmel = LogMel(sampling_rate, n_mels=n_mels, normalize=normalize)
         self.masks = SpecAugment(
-            time_masks=mask_time, frequency_masks=mask_bands, widest=max(mels // 6, 1)
+            time_masks=time_masks, frequency_masks=freq_masks, widest=max(n_mels // 6, 1)
         )
         channels = [1, *widths]
         self.blocks = nn.ModuleList(map(Block, channels, widths))
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(2 * widths[-1] * (mels >> len(widths)), num_outputs)
+        self.head = nn.Linear(2 * widths[-1] * (n_mels >> len(widths)), num_outputs)
 
     def forward(self, samples: Tensor, length: Tensor) -> Tensor:
         """Return outputs `[N, K]` for samples int16 `[N, T]` and their lengths `[N]`."""
-        if self.perturb is not None:
-            samples, length = self.perturb(samples, length)
+        if self.waveform is not None:
+            samples, length = self.waveform(samples, length)
         features, steps = self.logmel(samples, length)
         if self.response is not None:
             features = self.response(features, steps)

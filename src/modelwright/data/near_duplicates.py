@@ -30,7 +30,7 @@ _SHIFTS = tuple(range(0, 64, 4))
 _BAND_BITS = 10
 
 
-def near_pairs(
+def near_duplicate_pairs(
     hashes: NDArray[np.uint64],
     thumbnails: NDArray[np.uint8],
     *,

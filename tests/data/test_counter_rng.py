@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelwright.data.draws import Draws, Stream, bits, key
+from modelwright.data.counter_rng import CounterRNG, Stream, bits, key
 
 COUNT = 100_000
 SIGMAS = 5
@@ -13,7 +13,7 @@ SIGMAS = 5
 
 
 def uniform(*, seed=0, epoch=0, stream=Stream.FLIP, count=COUNT):
-    return Draws(seed, epoch, np.arange(count)).uniform(stream)
+    return CounterRNG(seed, epoch, np.arange(count)).uniform(stream)
 
 
 def test_known_bits():
@@ -34,9 +34,9 @@ def test_known_bits():
     st.lists(st.integers(0, 10**9), min_size=1, max_size=30),
 )
 def test_a_figure_depends_on_its_own_position_alone(seed, epoch, positions):
-    together = Draws(seed, epoch, np.array(positions)).uniform(Stream.CUT_X)
+    together = CounterRNG(seed, epoch, np.array(positions)).uniform(Stream.CUT_X)
     for index, position in enumerate(positions):
-        alone = Draws(seed, epoch, np.array([position])).uniform(Stream.CUT_X)
+        alone = CounterRNG(seed, epoch, np.array([position])).uniform(Stream.CUT_X)
         assert alone[0] == together[index]
     assert ((together >= 0) & (together < 1)).all()
 
@@ -81,12 +81,12 @@ def test_every_bit_is_fair():
 
 @given(st.integers(-5, 5), st.integers(0, 6))
 def test_whole_numbers_take_every_value_and_no_other(low, reach):
-    found = Draws(0, 0, np.arange(2000)).integers(Stream.CUT_Y, low, low + reach)
+    found = CounterRNG(0, 0, np.arange(2000)).integers(Stream.CUT_Y, low, low + reach)
     assert set(found.tolist()) == set(range(low, low + reach + 1))
 
 
 def test_what_is_drawn_once_is_the_same_in_every_epoch():
-    one, two = (Draws(3, epoch, np.arange(1000)).always(Stream.FLIP) for epoch in (0, 9))
+    one, two = (CounterRNG(3, epoch, np.arange(1000)).always(Stream.FLIP) for epoch in (0, 9))
     assert np.array_equal(one, two)
     assert 0.4 < one.mean() < 0.6
 

@@ -54,7 +54,7 @@ def write(path, rows):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    here = tmp_path_factory.mktemp("label_sets")
+    here = tmp_path_factory.mktemp("multi_label")
     write(here / "a.jsonl", samples(240))
     (here / "recipe.yaml").write_text(RECIPE)
     return here, run(here / "recipe.yaml", out=here / "runs")
@@ -229,10 +229,10 @@ def test_wrong_settings_are_refused_with_their_place(made, key, bad, capsys):
 def test_another_source_says_where_the_setting_belongs(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text(
-        "version: 1\ntask: text-classification\ndata:\n  source: lines\n  path: x\n"
+        "version: 1\ntask: text-classification\ndata:\n  source: labelled_lines\n  path: x\n"
         "  multi_label: true\n"
     )
-    with pytest.raises(RecipeError, match="is not a setting of `lines`") as caught:
+    with pytest.raises(RecipeError, match="is not a setting of `labelled_lines`") as caught:
         load_recipe(path)
     assert caught.value.where.endswith("r.yaml:6")
     assert "table" in caught.value.fix

@@ -22,7 +22,7 @@ _WAIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Openings:
+class TestSetAccess:
     """What is known of the looks at one test set."""
 
     count: int
@@ -42,20 +42,20 @@ def list_path() -> Path:
     """Return where the list stands."""
     moved = os.environ.get("MODELWRIGHT_CACHE")
     if moved:
-        return Path(moved) / "openings.jsonl"
+        return Path(moved) / "test_set_access.jsonl"
     base = os.environ.get("XDG_STATE_HOME")
     home = Path(base) if base else Path.home() / ".local" / "state"
-    return home / "modelwright" / "openings.jsonl"
+    return home / "modelwright" / "test_set_access.jsonl"
 
 
-def open_test(
+def record_access(
     fingerprint: str,
     *,
     run: str,
     model: str = "",
     path: Path | None = None,
     now: datetime | None = None,
-) -> Openings:
+) -> TestSetAccess:
     """Note that a test set is looked at, and return all looks at it so far.
 
     It is called before the measurement, so that a look that fails is counted too. A list that can't
@@ -78,17 +78,17 @@ def open_test(
     except ResourceError as error:
         known = _known(path, fingerprint, also=entry)
         note = f"This opening of the test set could not be written down: {error}"
-        return Openings(
+        return TestSetAccess(
             known.count, known.first, known.last, known.runs, known.models, (*known.notes, note)
         )
 
 
-def openings(fingerprint: str, *, path: Path | None = None) -> Openings:
+def read_accesses(fingerprint: str, *, path: Path | None = None) -> TestSetAccess:
     """Return the looks at a test set, without being one."""
     return _known(path or list_path(), fingerprint)
 
 
-def _known(path: Path, fingerprint: str, *, also: dict[str, str] | None = None) -> Openings:
+def _known(path: Path, fingerprint: str, *, also: dict[str, str] | None = None) -> TestSetAccess:
     try:
         lines = path.read_bytes().split(b"\n") if path.exists() else []
         notes: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ def _known(path: Path, fingerprint: str, *, also: dict[str, str] | None = None) 
         notes = (*notes, f"{said} passed over in {path}, so the count may be too low.")
     looks = [entry for entry in [*entries, also] if entry and entry["test"] == fingerprint]
     times = sorted(look["at"] for look in looks)
-    return Openings(
+    return TestSetAccess(
         count=len(looks),
         first=times[0] if times else "",
         last=times[-1] if times else "",

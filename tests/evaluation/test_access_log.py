@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from modelwright.evaluation import open_test, openings
-from modelwright.evaluation.openings import list_path
+from modelwright.evaluation import read_accesses, record_access
+from modelwright.evaluation.access_log import list_path
 
 
 def at(day: int) -> datetime:
@@ -18,67 +18,67 @@ def at(day: int) -> datetime:
 
 
 def test_looks_are_counted_by_fingerprint_over_all_runs(tmp_path: Path) -> None:
-    path = tmp_path / "state" / "openings.jsonl"
-    assert openings("cats", path=path).count == 0
-    first = open_test("cats", run="one", model="m1", path=path, now=at(1))
+    path = tmp_path / "state" / "test_set_access.jsonl"
+    assert read_accesses("cats", path=path).count == 0
+    first = record_access("cats", run="one", model="m1", path=path, now=at(1))
     assert (first.count, first.first, first.last) == (
         1,
         "2026-11-01T12:00:00Z",
         "2026-11-01T12:00:00Z",
     )
-    open_test("dogs", run="one", model="m1", path=path, now=at(2))
-    open_test("cats", run="two <b>", model="m2", path=path, now=at(3))
-    found = open_test("cats", run="one", model="m1", path=path, now=at(4))
+    record_access("dogs", run="one", model="m1", path=path, now=at(2))
+    record_access("cats", run="two <b>", model="m2", path=path, now=at(3))
+    found = record_access("cats", run="one", model="m1", path=path, now=at(4))
     assert (found.count, found.models) == (3, 2)
     assert found.runs == ("one", "two <b>")
     assert (found.first, found.last) == ("2026-11-01T12:00:00Z", "2026-11-04T12:00:00Z")
     assert found.notes == ()
-    assert openings("cats", path=path) == found
-    assert openings("dogs", path=path).count == 1
+    assert read_accesses("cats", path=path) == found
+    assert read_accesses("dogs", path=path).count == 1
 
 
 def test_damaged_lines_are_passed_over_and_said(tmp_path: Path) -> None:
-    path = tmp_path / "openings.jsonl"
-    open_test("cats", run="one", path=path)
+    path = tmp_path / "test_set_access.jsonl"
+    record_access("cats", run="one", path=path)
     with path.open("ab") as stream:
         stream.write(b'{"test":"cats","run":3}\n\xff\xfe\n[1]\n\n' + b"[" * 100_000 + b"\n")
-    found = open_test("cats", run="two", path=path)
+    found = record_access("cats", run="two", path=path)
     assert found.count == 2
     assert len(found.notes) == 1
     assert found.notes[0].startswith("4 damaged lines were passed over")
     with path.open("ab") as stream:
         stream.write(b'{"test":"cats","run":"torn')  # killed while it wrote
-    assert openings("cats", path=path).count == 2
-    assert open_test("cats", run="three", path=path).count == 3
+    assert read_accesses("cats", path=path).count == 2
+    assert record_access("cats", run="three", path=path).count == 3
 
 
 def test_a_place_that_cannot_be_written_costs_no_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    found = open_test("cats", run="one", path=tmp_path / "file" / "openings.jsonl")
+    found = record_access("cats", run="one", path=tmp_path / "file" / "test_set_access.jsonl")
     assert found.count == 1
     assert any("could not be written down" in note for note in found.notes)
 
 
 def test_two_processes_at_once_lose_nothing(tmp_path: Path) -> None:
-    path = tmp_path / "openings.jsonl"
+    path = tmp_path / "test_set_access.jsonl"
     script = (
         "import sys; from pathlib import Path\n"
-        "from modelwright.evaluation.openings import open_test\n"
-        "for _ in range(25): open_test('cats', run=sys.argv[2], path=Path(sys.argv[1]))\n"
+        "from modelwright.evaluation.access_log import record_access\n"
+        "for _ in range(25): record_access('cats', run=sys.argv[2], path=Path(sys.argv[1]))\n"
     )
     processes = [
         subprocess.Popen([sys.executable, "-c", script, str(path), name]) for name in ("a", "b")
     ]
     assert [process.wait(timeout=60) for process in processes] == [0, 0]
-    found = openings("cats", path=path)
+    found = read_accesses("cats", path=path)
     assert (found.count, set(found.runs), found.notes) == (50, {"a", "b"}, ())
 
 
 def test_where_the_list_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MODELWRIGHT_CACHE", "/elsewhere")
-    assert list_path() == Path("/elsewhere/openings.jsonl")
+    assert list_path() == Path("/elsewhere/test_set_access.jsonl")
     monkeypatch.delenv("MODELWRIGHT_CACHE")
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
-    assert list_path() == Path("/state/modelwright/openings.jsonl")
+    assert list_path() == Path("/state/modelwright/test_set_access.jsonl")
     monkeypatch.delenv("XDG_STATE_HOME")
-    assert list_path() == Path.home() / ".local" / "state" / "modelwright" / "openings.jsonl"
+    assert list_path() == Path.home() / ".local" / "state" / "modelwright" / "test_set_access.jsonl"

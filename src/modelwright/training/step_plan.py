@@ -25,15 +25,15 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
-class Horizon:
+class StepPlan:
     """The steps of a training and the progress at each, as a list of revisions."""
 
     revisions: tuple[Revision, ...]
 
     @staticmethod
-    def of(total: int) -> Horizon:
+    def of(total: int) -> StepPlan:
         """Return the horizon of a training with a fixed number of steps."""
-        return Horizon((Revision(step=0, total=total, progress=0.0),))
+        return StepPlan((Revision(step=0, total=total, progress=0.0),))
 
     @property
     def total(self) -> int:
@@ -70,10 +70,10 @@ class Horizon:
         now = self.revisions[-1]
         return [self.step_at(share) for share in REVISE_AT if share > now.progress + 1e-9]
 
-    def revised(self, step: int, total: int) -> Horizon:
+    def revised(self, step: int, total: int) -> StepPlan:
         """Return the horizon with a new total from this step on, never before the next step."""
         newest = Revision(step=step, total=max(total, step + 1), progress=self.progress(step))
-        return Horizon((*self.revisions, newest))
+        return StepPlan((*self.revisions, newest))
 
 
 def steps_in(budget_s: float, *, step_s: float, overhead_s: float, most: int | None) -> int:

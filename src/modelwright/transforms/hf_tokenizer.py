@@ -113,7 +113,7 @@ EXPRESSIONS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Numbering:
+class TokenIdMap:
     """Other numbers for the tokens of a network that writes: those that all texts have here.
 
     Padding is 0, the unknown 1, what a text begins after 2, what ends it 3; the others follow in
@@ -159,7 +159,7 @@ class Numbering:
         return asdict(self)
 
     @staticmethod
-    def from_json(value: Any) -> Numbering | None:
+    def from_json(value: Any) -> TokenIdMap | None:
         """Read what `to_json` returned, or `None`, where tokens keep their numbers.
 
         Raises:
@@ -175,7 +175,7 @@ class Numbering:
             type(held) is int or (held is None and name in may_miss) for name, held in value.items()
         ):
             raise ModelFileError("the numbering of tokens holds what is no number")
-        found = Numbering(**value)
+        found = TokenIdMap(**value)
         apart = [held for held in (found.padding, found.unknown, found.end) if held is not None]
         if not 4 <= found.size <= MOST_TOKENS or len(set(apart)) < len(apart):
             raise ModelFileError(
@@ -188,7 +188,7 @@ class Numbering:
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignTokenizer:
+class HFTokenizer:
     """A tokenizer that came with a network; two with the same bytes and numbering are equal.
 
     It has the methods of `tokenizing.Tokenizer`, and beside them tokens of its own that stand
@@ -197,7 +197,7 @@ class ForeignTokenizer:
 
     size: int
     """One more than its highest number, V."""
-    numbering: Numbering | None
+    token_ids: TokenIdMap | None
     """How its tokens are numbered here, where that is otherwise."""
     before: tuple[int, ...]
     after: tuple[int, ...]
@@ -237,9 +237,9 @@ class ForeignTokenizer:
         for number in numbers:
             if not 0 <= number < self.size:
                 raise DataError(f"{number} is no token: there are {self.size}")
-        if self.numbering is not None:
+        if self.token_ids is not None:
             kept = np.array([item for item in numbers if item >= len(SPECIALS)], np.int64)
-            numbers = self.numbering.theirs()[kept].tolist()
+            numbers = self.token_ids.theirs()[kept].tolist()
         with _guarded(DataError("the tokenizer can't turn these tokens into text")):
             return self._engine.decode(numbers, skip_special_tokens=True)
 
@@ -251,9 +251,9 @@ class ForeignTokenizer:
 
     def widths(self) -> NDArray[np.int16]:
         """Return how many bytes of a text each token stands for, `[V]`; of the unknown one."""
-        theirs = range(self.size) if self.numbering is None else self.numbering.theirs().tolist()
+        theirs = range(self.size) if self.token_ids is None else self.token_ids.theirs().tolist()
         sizes = [self._width(self._engine.id_to_token(number) or "") for number in theirs]
-        if self.numbering is not None:
+        if self.token_ids is not None:
             sizes[: len(SPECIALS)] = [0, 1, 0, 0]
         return np.array(sizes, np.int16)
 
@@ -269,20 +269,20 @@ class ForeignTokenizer:
         return self._data
 
     @staticmethod
-    def from_bytes(data: bytes, numbering: Numbering | None) -> ForeignTokenizer:
+    def from_bytes(data: bytes, token_ids: TokenIdMap | None) -> HFTokenizer:
         """Read what `to_bytes` returned.
 
         Raises:
             ModelFileError: it isn't that, or has a part that isn't known here.
             MissingExtraError: the library `tokenizers` isn't installed.
         """
-        found = read_foreign(data, numbering)
+        found = read_foreign(data, token_ids)
         if found.to_bytes() != data:
             raise _refused("it isn't written as modelwright writes it")
         return found
 
 
-def read_foreign(data: bytes, numbering: Numbering | None) -> ForeignTokenizer:
+def read_foreign(data: bytes, token_ids: TokenIdMap | None) -> HFTokenizer:
     """Read a `tokenizer.json` that another program wrote.
 
     Raises:
@@ -306,15 +306,15 @@ def read_foreign(data: bytes, numbering: Numbering | None) -> ForeignTokenizer:
     unknown = unknown_of(document["model"], numbers)
     has_unknown = unknown is not None
     unknown = unknown or 0
-    ours = None if numbering is None else numbering.ours()
-    if numbering is not None and ours is not None:
-        if size > numbering.size:
-            raise _refused(f"it has {size:,} tokens, and its network {numbering.size:,}")
-        size, unknown = numbering.count, 1
+    ours = None if token_ids is None else token_ids.ours()
+    if token_ids is not None and ours is not None:
+        if size > token_ids.size:
+            raise _refused(f"it has {size:,} tokens, and its network {token_ids.size:,}")
+        size, unknown = token_ids.count, 1
         before, after = (tuple(ours[list(ends)].tolist()) for ends in (before, after))
-    return ForeignTokenizer(
+    return HFTokenizer(
         size=size,
-        numbering=numbering,
+        token_ids=token_ids,
         before=before,
         after=after,
         unknown=unknown,

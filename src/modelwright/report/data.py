@@ -29,12 +29,12 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
+class ReportData:
     """All that one report tells."""
 
     name: str
     """The run's name."""
-    thing: Literal["image", "text", "sound"] = "image"
+    thing: Literal["image", "text", "audio"] = "image"
     """What a sample is."""
     source: str
     """The data, in a few words: `cifar10`, `folder photos`."""
@@ -53,7 +53,7 @@ class Story:
     counts: Mapping[str, Sequence[int]]
     """Samples a class, of each split."""
     findings: Sequence[Finding]
-    openings: int | None
+    test_accesses: int | None
     """How often this test set was opened on this machine, this time included."""
     recipe: str
     """The recipe as YAML, every default written out."""

@@ -1,17 +1,17 @@
-"""The source `pairs`: two files whose lines belong together, as parallel corpora come."""
+"""The source `parallel_text`: two files whose lines belong together, as parallel corpora come."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from modelwright.data.lines import BOM, read_maybe_packed
+from modelwright.data.labelled_lines import BOM, read_maybe_packed
 from modelwright.data.listing import Listing, find_path
 from modelwright.errors import DataError
 from modelwright.files import digest
-from modelwright.recipe.data import PairsData
+from modelwright.recipe.data import ParallelTextData
 
 
-def list_pairs(spec: PairsData, *, base: Path) -> Listing:
+def list_parallel_text(spec: ParallelTextData, *, base: Path) -> Listing:
     """Return the pairs of lines; what is wanted stands as the label.
 
     Raises:

@@ -10,26 +10,26 @@ from numpy.typing import NDArray
 
 from modelwright import metrics
 from modelwright.metrics import Ints
-from modelwright.tasks.task import Floats, Prediction, Tally, Task
+from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
 
-def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> Tally:
+def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
     """Return which labels each sample is given and has `[N, K + U]`, and its loss `[N]`."""
     unknown = max(len(labels) - outputs.shape[1], 0)
     found = metrics.label_outcomes(outputs, targets, unknown=unknown)
     return {"chosen": found.chosen, "wanted": found.wanted, "losses": found.losses}
 
 
-def _outcomes(tally: Tally) -> metrics.LabelOutcomes:
+def _outcomes(tally: SampleStats) -> metrics.LabelOutcomes:
     return metrics.LabelOutcomes(tally["chosen"], tally["wanted"], tally["losses"])
 
 
-def label_counts(tally: Tally) -> tuple[Ints, Ints, Ints]:
+def label_counts(tally: SampleStats) -> tuple[Ints, Ints, Ints]:
     """Return how often each label is rightly chosen, chosen, and there: `[K]` each."""
     return metrics.label_counts(_outcomes(tally))
 
 
-def _summary(tally: Tally) -> Mapping[str, float]:
+def _summary(tally: SampleStats) -> Mapping[str, float]:
     counts = label_counts(tally)
     averages = metrics.averages(*counts)
     return {

@@ -1,4 +1,4 @@
-"""The one sound decoder, and the declaration of how a sound becomes mono samples at one rate.
+"""The one audio decoder, and the declaration of how a recording becomes mono samples at one rate.
 
 WAV, FLAC and OGG files and arrays of PCM become int16 samples `[T]`: channels mixed by their mean,
 resampled by soxr, rounded and clipped. The same function works in training and in serving. What is
@@ -23,9 +23,9 @@ from modelwright.errors import DataError, ModelFileError, RequestError, require
 from modelwright.files import json_digest
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 384_000
-"""Sampling rates outside are a broken header, or no sound."""
-LONGEST_S = 3600.0
-"""Longer sounds are refused before they are decoded."""
+"""Sampling rates outside are a broken header, or no recording."""
+MAX_SECONDS = 3600.0
+"""Longer recordings are refused before they are decoded."""
 MOST_BYTES = 1 << 30
 """Longer files are refused before they are whole in memory."""
 _QUALITY = "HQ"
@@ -38,34 +38,34 @@ _UNKNOWN_BYTES = 0xFFFFFFFF
 _FIX = "Replace the file, or take it out of the data"
 
 Samples = NDArray[np.int16]
-SoundSource = bytes | Path | NDArray[Any]
+AudioSource = bytes | Path | NDArray[Any]
 _Blocks = Iterator[NDArray[np.float64]]
 
 
 @dataclass(frozen=True, slots=True)
-class SoundInput:
-    """How a sound becomes mono int16 samples `[T]`: the host steps, resolved."""
+class AudioInput:
+    """How a recording becomes mono int16 samples `[T]`: the host steps, resolved."""
 
     sampling_rate: int
     """Samples a second, 1,000 to 384,000."""
-    longest_s: float
-    """So much of a sound is taken, at most an hour; of longer ones the end is cut off."""
+    max_seconds: float
+    """So much of a recording is taken, at most an hour; of longer ones the end is cut off."""
 
     @property
-    def longest(self) -> int:
+    def max_length(self) -> int:
         """The most samples that are taken."""
-        return int(self.longest_s * self.sampling_rate)
+        return int(self.max_seconds * self.sampling_rate)
 
     def to_json(self) -> dict[str, Any]:
         """Return the declaration as the model file holds it."""
         return {
-            "kind": "sound",
+            "kind": "audio",
             "sampling_rate": self.sampling_rate,
-            "longest_s": float(self.longest_s),
+            "max_seconds": float(self.max_seconds),
         }
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> SoundInput:
+    def from_json(value: dict[str, Any]) -> AudioInput:
         """Read what `to_json` returned.
 
         Raises:
@@ -73,20 +73,20 @@ class SoundInput:
         """
         match value:
             case {
-                "kind": "sound",
+                "kind": "audio",
                 "sampling_rate": int() as rate,
-                "longest_s": float() | int() as longest,
+                "max_seconds": float() | int() as max_length,
                 **others,
             } if (
                 not others
                 and type(rate) is int
-                and type(longest) in (int, float)
+                and type(max_length) in (int, float)
                 and LOWEST_RATE <= rate <= HIGHEST_RATE
-                and 0 < longest <= LONGEST_S
+                and 0 < max_length <= MAX_SECONDS
             ):
-                return SoundInput(rate, float(longest))
+                return AudioInput(rate, float(max_length))
         raise ModelFileError(
-            "the sound input that the file declares isn't known to this version",
+            "the recording input that the file declares isn't known to this version",
             fix="Update modelwright",
         )
 
@@ -96,8 +96,8 @@ class SoundInput:
 
 
 @dataclass(frozen=True, slots=True)
-class SoundFacts:
-    """What a sound is, before it is mixed and resampled."""
+class AudioFacts:
+    """What a recording is, before it is mixed and resampled."""
 
     sampling_rate: int
     channels: int
@@ -110,17 +110,17 @@ class SoundFacts:
         return self.frames / self.sampling_rate
 
 
-def read_sound(source: SoundSource, spec: SoundInput, *, rate: int | None = None) -> Samples:
-    """Return a whole sound as mono int16 samples `[T]` at the declared rate, `T` at least 1.
+def read_audio(source: AudioSource, spec: AudioInput, *, rate: int | None = None) -> Samples:
+    """Return a whole recording as mono int16 samples `[T]` at the declared rate, `T` at least 1.
 
     Args:
         source: the bytes of a WAV, FLAC or OGG file, the path of one, or PCM as an array `[T]` or
             `[T, C]`, int16 or floats in −1…1.
-        spec: the rate; `spec.longest` says how much of it is taken.
+        spec: the rate; `spec.max_length` says how much of it is taken.
         rate: the sampling rate of an array; a file says its own.
 
     Raises:
-        DataError: it isn't a sound, or it is broken, cut short, or longer than an hour.
+        DataError: it isn't a recording, or it is broken, cut short, or longer than an hour.
         RequestError: an array comes without its rate.
         MissingExtraError: soundfile or soxr isn't installed.
     """
@@ -129,7 +129,7 @@ def read_sound(source: SoundSource, spec: SoundInput, *, rate: int | None = None
         samples = _resampled(_mixed(blocks, where), facts.sampling_rate, spec.sampling_rate)
     if not len(samples):
         raise DataError(
-            f"the sound is too short: it has {facts.frames} samples",
+            f"the recording is too short: it has {facts.frames} samples",
             where=where,
             why=f"At {spec.sampling_rate} a second nothing is left of it",
             fix=_FIX,
@@ -137,8 +137,8 @@ def read_sound(source: SoundSource, spec: SoundInput, *, rate: int | None = None
     return samples
 
 
-def sound_facts(source: SoundSource, *, rate: int | None = None) -> SoundFacts:
-    """Return what a sound is, from its header; the samples aren't decoded.
+def audio_facts(source: AudioSource, *, rate: int | None = None) -> AudioFacts:
+    """Return what a recording is, from its header; the samples aren't decoded.
 
     Raises:
         DataError: as `read_sound`, for all that can be seen without decoding.
@@ -151,22 +151,22 @@ def sound_facts(source: SoundSource, *, rate: int | None = None) -> SoundFacts:
 
 @contextlib.contextmanager
 def _opened(
-    source: SoundSource, rate: int | None, where: str
-) -> Iterator[tuple[SoundFacts, _Blocks]]:
-    """Yield what a sound is, and its samples `[T, C]` in blocks, 1.0 being full scale."""
+    source: AudioSource, rate: int | None, where: str
+) -> Iterator[tuple[AudioFacts, _Blocks]]:
+    """Yield what a recording is, and its samples `[T, C]` in blocks, 1.0 being full scale."""
     if isinstance(source, np.ndarray):
         array = _checked_array(source)
-        facts = SoundFacts(_given_rate(rate), array.shape[1], len(array))
+        facts = AudioFacts(_given_rate(rate), array.shape[1], len(array))
         _check_facts(facts, where)
         yield facts, _array_blocks(array)
         return
     data = _read_file(source) if isinstance(source, Path) else source
     _check_container(data, where)
-    soundfile = require("soundfile", extra="audio", purpose="to read sounds")
+    soundfile = require("soundfile", extra="audio", purpose="to read recordings")
     with contextlib.ExitStack() as stack:
         with _plain_errors(soundfile, where):
             file = stack.enter_context(soundfile.SoundFile(io.BytesIO(data)))
-        facts = SoundFacts(int(file.samplerate), int(file.channels), int(file.frames))
+        facts = AudioFacts(int(file.samplerate), int(file.channels), int(file.frames))
         _check_facts(facts, where)
         yield facts, _file_blocks(file, facts, soundfile, where)
 
@@ -185,8 +185,8 @@ def _checked_array(array: NDArray[Any]) -> NDArray[Any]:
     """Return PCM as `[T, C]`."""
     if array.ndim not in (1, 2):
         raise DataError(
-            f"a sound is an array [T] or [T, C], not {list(array.shape)}",
-            fix="Give one sound at a time, time first",
+            f"a recording is an array [T] or [T, C], not {list(array.shape)}",
+            fix="Give one recording at a time, time first",
         )
     if array.dtype.newbyteorder("=") != np.int16 and not np.issubdtype(array.dtype, np.floating):
         raise DataError(
@@ -244,7 +244,7 @@ def _check_container(data: bytes, where: str) -> None:
         _check_ogg(data, where)
     elif not data.startswith(b"fLaC"):
         raise DataError(
-            "this isn't a sound that can be read",
+            "this isn't a recording that can be read",
             where=where,
             why=f"It begins with {data[:12]!r}",
             fix="WAV, FLAC and OGG files are read",
@@ -298,10 +298,10 @@ def _check_ogg(data: bytes, where: str) -> None:
 
 
 def _cut_short(why: str, where: str) -> DataError:
-    return DataError("the sound is cut short", where=where, why=why, fix=_FIX)
+    return DataError("the recording is cut short", where=where, why=why, fix=_FIX)
 
 
-def _check_facts(facts: SoundFacts, where: str) -> None:
+def _check_facts(facts: AudioFacts, where: str) -> None:
     if not LOWEST_RATE <= facts.sampling_rate <= HIGHEST_RATE:
         raise DataError(
             f"the sampling rate is {facts.sampling_rate:,} a second, and rates from "
@@ -310,10 +310,10 @@ def _check_facts(facts: SoundFacts, where: str) -> None:
             fix=_FIX,
         )
     if facts.frames < 1 or facts.channels < 1:
-        raise DataError("the sound holds no samples", where=where, fix=_FIX)
-    if facts.seconds > LONGEST_S:
+        raise DataError("the recording holds no samples", where=where, fix=_FIX)
+    if facts.seconds > MAX_SECONDS:
         raise DataError(
-            f"the sound is longer than {LONGEST_S / 3600:g} h, or doesn't say how long it is",
+            f"the recording is longer than {MAX_SECONDS / 3600:g} h, or doesn't say how long it is",
             where=where,
             why=f"Its header promises {facts.frames:,} samples a channel",
             fix="Cut it into shorter ones, or write it anew",
@@ -326,10 +326,10 @@ def _plain_errors(soundfile: ModuleType, where: str) -> Iterator[None]:
         yield
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         why = str(getattr(error, "error_string", error))
-        raise DataError(f"the sound is broken: {why}", where=where, fix=_FIX) from error
+        raise DataError(f"the recording is broken: {why}", where=where, fix=_FIX) from error
 
 
-def _file_blocks(file: Any, facts: SoundFacts, soundfile: ModuleType, where: str) -> _Blocks:
+def _file_blocks(file: Any, facts: AudioFacts, soundfile: ModuleType, where: str) -> _Blocks:
     size, held = max(_BLOCK_VALUES // facts.channels, 1), 0
     while held < facts.frames:
         with _plain_errors(soundfile, where):
@@ -346,13 +346,13 @@ def _mixed(blocks: _Blocks, where: str) -> _Blocks:
         mono = block.mean(axis=1)
         if not np.isfinite(mono).all():
             raise DataError(
-                "the sound holds samples that aren't numbers (NaN or infinite)",
+                "the recording holds samples that aren't numbers (NaN or infinite)",
                 where=where,
                 fix=_FIX,
             )
         if np.abs(mono).max() > _LOUDEST:
             raise DataError(
-                f"the sound holds a sample of {np.abs(mono).max():g}, and full scale is 1",
+                f"the recording holds a sample of {np.abs(mono).max():g}, and full scale is 1",
                 where=where,
                 why="It seems to hold whole numbers, written as floats",
                 fix="Write it anew, divided by what full scale is",
@@ -363,7 +363,7 @@ def _mixed(blocks: _Blocks, where: str) -> _Blocks:
 def _resampled(blocks: _Blocks, rate: int, wanted: int) -> Samples:
     if rate == wanted:
         return np.concatenate([_sixteen_bits(block) for block in blocks])
-    soxr = require("soxr", extra="audio", purpose="to resample sounds")
+    soxr = require("soxr", extra="audio", purpose="to resample recordings")
     stream = soxr.ResampleStream(rate, wanted, 1, dtype="float64", quality=_QUALITY)
     pieces = [_sixteen_bits(stream.resample_chunk(block)) for block in blocks]
     pieces.append(_sixteen_bits(stream.resample_chunk(np.empty(0), last=True)))

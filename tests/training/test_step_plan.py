@@ -4,30 +4,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelwright.training.horizon import Horizon, steps_in
+from modelwright.training.step_plan import StepPlan, steps_in
 
 
 def test_progress_is_the_share_of_steps_done():
-    horizon = Horizon.of(200)
-    assert [horizon.progress(step) for step in (0, 50, 200)] == [0.0, 0.25, 1.0]
+    step_plan = StepPlan.of(200)
+    assert [step_plan.progress(step) for step in (0, 50, 200)] == [0.0, 0.25, 1.0]
 
 
 def test_a_steps_rate_is_that_of_its_middle():
-    horizon = Horizon.of(4).revised(2, 8)
-    assert [horizon.middle(step) for step in (1, 2, 7)] == pytest.approx([0.375, 13 / 24, 23 / 24])
-    assert Horizon.of(1).middle(0) == 0.5
+    step_plan = StepPlan.of(4).revised(2, 8)
+    assert [step_plan.middle(step) for step in (1, 2, 7)] == pytest.approx(
+        [0.375, 13 / 24, 23 / 24]
+    )
+    assert StepPlan.of(1).middle(0) == 0.5
 
 
 def test_a_revision_keeps_the_progress_made_and_ends_at_one():
-    horizon = Horizon.of(100).revised(40, 60)
-    assert horizon.total == 60
-    assert horizon.progress(40) == pytest.approx(0.4)
-    assert horizon.progress(50) == pytest.approx(0.7)
-    assert horizon.progress(60) == 1.0
+    step_plan = StepPlan.of(100).revised(40, 60)
+    assert step_plan.total == 60
+    assert step_plan.progress(40) == pytest.approx(0.4)
+    assert step_plan.progress(50) == pytest.approx(0.7)
+    assert step_plan.progress(60) == 1.0
 
 
 def test_steps_before_a_revision_keep_their_progress():
-    assert Horizon.of(100).revised(40, 60).progress(20) == 0.2
+    assert StepPlan.of(100).revised(40, 60).progress(20) == 0.2
 
 
 @given(
@@ -35,13 +37,13 @@ def test_steps_before_a_revision_keep_their_progress():
     revisions=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 400)), max_size=5),
 )
 def test_progress_never_falls_and_ends_at_one(total, revisions):
-    horizon, step = Horizon.of(total), 0
+    step_plan, step = StepPlan.of(total), 0
     for ahead, more in revisions:
-        if step + ahead >= horizon.total:
+        if step + ahead >= step_plan.total:
             break
         step += ahead
-        horizon = horizon.revised(step, step + more)
-    along = [horizon.progress(at) for at in range(horizon.total + 1)]
+        step_plan = step_plan.revised(step, step + more)
+    along = [step_plan.progress(at) for at in range(step_plan.total + 1)]
     assert along == sorted(along)
     assert along[-1] == pytest.approx(1.0)
 
@@ -58,9 +60,9 @@ def test_the_steps_fit_the_budget(budget, step, most):
 
 def test_a_budget_is_fitted_anew_by_the_steps_that_are_left():
     """Points by the first plan alone lay beyond the end once a revision had shortened it."""
-    horizon = Horizon.of(875)
-    assert horizon.points() == [88, 263, 438, 613, 744, 832]
-    shorter = horizon.revised(88, 389)
+    step_plan = StepPlan.of(875)
+    assert step_plan.points() == [88, 263, 438, 613, 744, 832]
+    shorter = step_plan.revised(88, 389)
     points = shorter.points()
     assert len(points) == 5
     assert all(88 < point < 389 for point in points)

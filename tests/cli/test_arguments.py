@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modelwright.cli import main
-from modelwright.cli.asking import COMMANDS, JSON, parse
+from modelwright.cli.arguments import COMMANDS, JSON, parse
 from modelwright.cli.commands import CARRY_OUT
 from modelwright.errors import RequestError
 

@@ -72,7 +72,7 @@ def bits(start: int, positions: Whole) -> NDArray[np.uint64]:
 
 
 @dataclass(frozen=True, slots=True)
-class Draws:
+class CounterRNG:
     """The random figures of some samples in an epoch."""
 
     seed: int

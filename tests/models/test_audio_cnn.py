@@ -1,4 +1,4 @@
-"""Networks over sounds: padding, export, and what is varied in training."""
+"""Networks over recordings: padding, export, and what is varied in training."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import torch
 
 from modelwright import modelfile
 from modelwright.errors import RecipeError
-from modelwright.models.candidate import Candidate
-from modelwright.models.sound import (
+from modelwright.models.audio_cnn import (
     GAIN_DB,
     GAIN_DEVIATION,
     GAIN_KNOTS,
     NOISE_DB,
     SILENCE_S,
     SPEED,
+    AudioCnn,
     Perturb,
     Response,
-    SoundClassifier,
 )
-from modelwright.transforms.sound import SoundInput
+from modelwright.models.candidate import Candidate
+from modelwright.transforms.audio import AudioInput
 from modelwright.transforms.views import speed_views
 
 RATE = 8000
@@ -38,8 +38,8 @@ def tones(lengths, seed=0):
 
 def built(**more):
     torch.manual_seed(0)
-    settings = {"sampling_rate": RATE, "mels": 16, "widths": (4, 8), "dropout": 0.1, **more}
-    network = SoundClassifier(3, **settings)
+    settings = {"sampling_rate": RATE, "n_mels": 16, "widths": (4, 8), "dropout": 0.1, **more}
+    network = AudioCnn(3, **settings)
     for module in network.modules():  # Norms as after some training.
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-0.5, 0.5)
@@ -63,7 +63,7 @@ def test_padding_and_neighbours_change_nothing(length):
 def test_the_file_answers_as_the_network(tmp_path):
     network = built()
     candidate = Candidate(
-        network, "audio-classification", SoundInput(RATE, 2.0), ("a", "b", "c"), {}
+        network, "audio-classification", AudioInput(RATE, 2.0), ("a", "b", "c"), {}
     )
     report = modelfile.write_model(tmp_path / "m.mw", candidate)
     assert report.largest_difference <= 1e-4
@@ -94,7 +94,7 @@ def test_sounds_are_varied_in_training_alone():
 
 
 def silent_noise(monkeypatch):
-    monkeypatch.setattr("modelwright.models.sound.NOISE_DB", (-300.0, -299.0))
+    monkeypatch.setattr("modelwright.models.audio_cnn.NOISE_DB", (-300.0, -299.0))
 
 
 def test_sounds_are_played_faster_or_slower_between_silences(monkeypatch):
@@ -105,9 +105,9 @@ def test_sounds_are_played_faster_or_slower_between_silences(monkeypatch):
     torch.manual_seed(0)
     varied, lengths = Perturb(RATE)(samples, torch.full((count,), length))
     sounding = varied > 1000
-    before, sounds = sounding.int().argmax(1), sounding.sum(1)
-    after = lengths - before - sounds
-    ratio = sounds / length
+    before, recordings = sounding.int().argmax(1), sounding.sum(1)
+    after = lengths - before - recordings
+    ratio = recordings / length
     assert ((ratio > 1 / (1 + SPEED) - 0.01) & (ratio < 1 / (1 - SPEED) + 0.01)).all()
     most = SILENCE_S * RATE
     for silence in (before, after):
@@ -118,7 +118,7 @@ def test_sounds_are_played_faster_or_slower_between_silences(monkeypatch):
 
 
 def test_speed_gain_and_silence_keep_the_sound_itself(monkeypatch):
-    """Played back by linear interpolation in numpy, the varied sound is the sound."""
+    """Played back by linear interpolation in numpy, the varied sound is the recording."""
     silent_noise(monkeypatch)
     samples, lengths = tones([3000, 1800, 2500])
     torch.manual_seed(3)
@@ -175,7 +175,7 @@ def test_gains_lie_on_lines_between_a_few_bands_and_spare_padding():
 
 
 def test_without_perturb_nothing_is_varied():
-    network = built(perturb=False, mask_time=0, mask_bands=0, dropout=0.0).train()
+    network = built(waveform=False, time_masks=0, freq_masks=0, dropout=0.0).train()
     samples, lengths = tones([1500, 900])
     assert torch.equal(network(samples, lengths), network(samples, lengths))
 
@@ -199,7 +199,7 @@ def test_more_halvings_than_bands_are_refused():
 def test_a_file_averages_over_speeds(tmp_path):
     network = built()
     candidate = Candidate(
-        network, "audio-classification", SoundInput(RATE, 2.0), ("a", "b", "c"), {}, views="speeds"
+        network, "audio-classification", AudioInput(RATE, 2.0), ("a", "b", "c"), {}, views="speeds"
     )
     modelfile.write_model(tmp_path / "m.mw", candidate)
     samples, lengths = (array.numpy() for array in tones([900, 3100, 40]))

@@ -22,7 +22,7 @@ _BUCKET_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class DistributedContext:
     """This process among all."""
 
     device: str
@@ -97,18 +97,18 @@ def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     return buckets
 
 
-def place(device: str) -> Placement:
+def place(device: str) -> DistributedContext:
     """Join the processes that `torchrun` started, or stand alone."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        return Placement(device=device)
+        return DistributedContext(device=device)
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     if device == "cuda":
         device = f"cuda:{local}"
         torch.cuda.set_device(local)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    return Placement(device=device, rank=rank, world=world)
+    return DistributedContext(device=device, rank=rank, world=world)
 
 
 def leave() -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from modelwright.data import Split
 from modelwright.evaluation import DIFFERENCE, Place, judge, measure, measure_scores
 from modelwright.ledger import Evidence, Ledger
-from modelwright.report import Story
+from modelwright.report import ReportData
 from modelwright.tasks import LABEL_SETS
 
 HARDWARE = "a processor, 2 cores"
@@ -78,7 +78,7 @@ def baselines(count: int, *, by: float = 0.2, spread: float = 0.05) -> list[Evid
     return rows
 
 
-def story(
+def data(
     labels: Sequence[str] = ("cat", "dog", "emu"),
     *,
     count: int = 120,
@@ -91,7 +91,7 @@ def story(
     pictures: NDArray[np.uint8] | None = None,
     unknown: tuple[str, ...] = (),
     **changes: Any,
-) -> Story:
+) -> ReportData:
     """Return a story of a model whose right answer stands out by `sure`.
 
     Of the labels it doesn't know the last samples have one each.
@@ -147,7 +147,7 @@ def story(
         "chosen": 8,
         "counts": counts,
         "findings": [],
-        "openings": 1 if split == "test" else None,
+        "test_accesses": 1 if split == "test" else None,
         "recipe": "version: 1\n# </script><script>alert(1)</script>\n",
         "decisions": {"precision": {"precision": "fp32", "why": "the recipe says so"}},
         "environment": {"python": "3.11", "onnxruntime": "1.32"},
@@ -159,10 +159,10 @@ def story(
         "training_s": 94.2,
         "mistakes": pictures[worst],
     }
-    return Story(**{**told, **changes})
+    return ReportData(**{**told, **changes})
 
 
-def label_set_story(labels: Sequence[str], *, count: int = 60, sure: float = 1.0) -> Story:
+def label_set_story(labels: Sequence[str], *, count: int = 60, sure: float = 1.0) -> ReportData:
     """Return a story of texts with any number of labels, the worst two of which are shown."""
     random = np.random.default_rng(0)
     truth = random.random((count, len(labels))) < 0.3
@@ -175,7 +175,7 @@ def label_set_story(labels: Sequence[str], *, count: int = 60, sure: float = 1.0
         fingerprint="sha256:1",
         place=Place(HARDWARE),
     )
-    return story(
+    return data(
         thing="text",
         measurement=found,
         ledger=Ledger(found.evidence),

@@ -22,7 +22,7 @@ RECIPE = """\
 version: 1
 task: translation
 data: {source: table, path: menus.csv}
-text: {longest: 12}
+text: {max_length: 12}
 model: {name: transformers, path: tiny}
 train: {epochs: 2, batch_size: 16, precision: fp32, compile: off,
         optimizer: {name: adamw, lr: 0.005}}
@@ -67,7 +67,7 @@ def test_a_file_writes_as_the_network_that_is_built_again(written):
         Seq2SeqStepper(candidate.network),
         source,
         np.full((len(TEXTS), 1), BEGIN),
-        spec=BeamSpec(longest=candidate.input.longest, length_penalty=1.0),
+        spec=BeamSpec(max_new_tokens=candidate.input.max_length, length_penalty=1.0),
     )
     texts = [candidate.input.tokenizer.decode(item.ids) for item in best]
     found = [answer[0]["text"] for answer in model.predict(TEXTS)]
@@ -85,29 +85,29 @@ def test_it_computes_and_writes_what_transformers_does(written):
     from modelwright.models.network import TextFrame
     from modelwright.models.pretrained import build_pretrained
     from modelwright.models.pretrained_folders import open_folder, take_weights
-    from modelwright.pipeline.asking import ask
     from modelwright.pipeline.pretrained import pretrained_section
+    from modelwright.pipeline.request import ask
 
     asked = ask(here / "first.yaml")
     input, folder = asked.start_input(), open_folder(here / "tiny")
-    numbering = input.tokenizer.numbering
-    section = pretrained_section(asked.recipe.model, folder, numbering)
+    token_ids = input.tokenizer.token_ids
+    section = pretrained_section(asked.recipe.model, folder, token_ids)
     size = input.tokenizer.size
-    network = build_pretrained(section, TextFrame(size, input.longest, size)).eval()
+    network = build_pretrained(section, TextFrame(size, input.max_length, size)).eval()
     take_weights(network, folder)
     theirs = AutoModelForSeq2SeqLM.from_pretrained(here / "tiny", local_files_only=True).eval()
     rows, _ = input.encode(TEXTS[:1])
-    source = torch.from_numpy(numbering.theirs()[rows[0]])[None]
+    source = torch.from_numpy(token_ids.theirs()[rows[0]])[None]
     target = torch.tensor([[BEGIN, 8, 5]])
     with torch.no_grad():
         length = torch.tensor([len(rows[0])])
         ours = network(torch.from_numpy(rows[0]).long()[None], length, target)
         own = theirs(
-            input_ids=source, decoder_input_ids=torch.from_numpy(numbering.theirs())[target]
+            input_ids=source, decoder_input_ids=torch.from_numpy(token_ids.theirs())[target]
         ).logits
     kept = [number for number in range(size) if number != BEGIN]
     torch.testing.assert_close(
-        ours[..., kept], own[..., numbering.theirs()[kept]], rtol=SAME, atol=SAME
+        ours[..., kept], own[..., token_ids.theirs()[kept]], rtol=SAME, atol=SAME
     )
     greedy = theirs.generate(
         source,
@@ -115,17 +115,17 @@ def test_it_computes_and_writes_what_transformers_does(written):
         do_sample=False,
         max_new_tokens=6,
         forced_eos_token_id=None,
-        bad_words_ids=[[numbering.padding], [numbering.unknown]],
+        bad_words_ids=[[token_ids.padding], [token_ids.unknown]],
     )[0, 1:].tolist()
     (best,) = beam_search(
         Seq2SeqStepper(network),
         {"source": rows[0][None].astype(np.int64), "source_length": length.numpy()},
         np.full((1, 1), BEGIN),
-        spec=BeamSpec(beams=1, longest=6),
+        spec=BeamSpec(beams=1, max_length=6),
     )
-    found = numbering.theirs()[list(best.ids)].tolist()
+    found = token_ids.theirs()[list(best.ids)].tolist()
     assert found == greedy[: len(found)]
-    assert greedy[len(found) :] in ([], [numbering.end])
+    assert greedy[len(found) :] in ([], [token_ids.end])
 
 
 def test_it_learns_to_write(tmp_path):

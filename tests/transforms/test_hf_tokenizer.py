@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modelwright.errors import DataError, ModelFileError
-from modelwright.transforms.foreign import ForeignTokenizer, Numbering, read_foreign
+from modelwright.transforms.hf_tokenizer import HFTokenizer, TokenIdMap, read_foreign
 from modelwright.transforms.text import TextInput
 
 pytest.importorskip("tokenizers")
@@ -69,14 +69,14 @@ def test_it_reads_texts_as_the_library_does(make):
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
 def test_its_bytes_say_it_all(make):
     found = taken(make())
-    again = ForeignTokenizer.from_bytes(found.to_bytes(), None)
+    again = HFTokenizer.from_bytes(found.to_bytes(), None)
     assert again == found
     assert [ids.tolist() for ids in again.encode(TEXTS)] == [
         ids.tolist() for ids in found.encode(TEXTS)
     ]
     spec = TextInput(found, 10)
     assert TextInput.from_json(spec.to_json(), spec.assets()) == spec
-    assert spec.to_json()["numbering"] is None
+    assert spec.to_json()["token_ids"] is None
 
 
 def test_what_stands_around_a_text_stays_where_it_is_cut():
@@ -98,7 +98,7 @@ def test_a_text_is_never_a_command():
 
 def test_a_file_that_we_did_not_write_is_refused_as_one_of_ours():
     with pytest.raises(ModelFileError):
-        ForeignTokenizer.from_bytes(word_pieces().to_str(pretty=True).encode(), None)
+        HFTokenizer.from_bytes(word_pieces().to_str(pretty=True).encode(), None)
 
 
 def changed(**changes):
@@ -143,16 +143,16 @@ NUMBERS = {"padding": 0, "unknown": 2, "begin": 0, "end": 1, "size": 40}
 
 
 def test_tokens_of_a_network_that_writes_have_the_numbers_of_ours():
-    numbering = Numbering.from_json(NUMBERS)
+    token_ids = TokenIdMap.from_json(NUMBERS)
     plain = taken(pieces())
-    found = read_foreign(pieces().to_str().encode(), numbering)
+    found = read_foreign(pieces().to_str().encode(), token_ids)
     assert (found.size, found.unknown, found.before, found.after) == (41, 1, (), (3,))
-    assert numbering.theirs()[:6].tolist() == [0, 2, 0, 1, 3, 4]
-    assert np.array_equal(numbering.theirs()[numbering.ours()], np.arange(40))
+    assert token_ids.theirs()[:6].tolist() == [0, 2, 0, 1, 3, 4]
+    assert np.array_equal(token_ids.theirs()[token_ids.ours()], np.arange(40))
     (theirs,), (ours,) = plain.encode(["the cat Ω"]), found.encode(["the cat Ω"])
-    assert numbering.theirs()[ours].tolist() == theirs.tolist()
+    assert token_ids.theirs()[ours].tolist() == theirs.tolist()
     assert found.decode([2, *ours.tolist(), 3, 0]) == plain.decode(theirs)
-    assert ForeignTokenizer.from_bytes(found.to_bytes(), numbering) == found != plain
+    assert HFTokenizer.from_bytes(found.to_bytes(), token_ids) == found != plain
     spec = TextInput(found, 10, "source")
     assert TextInput.from_json(spec.to_json(), spec.assets()) == spec
 
@@ -160,12 +160,12 @@ def test_tokens_of_a_network_that_writes_have_the_numbers_of_ours():
 def test_a_numbering_that_cannot_be_is_refused():
     for change in ({"end": 0}, {"padding": 40}, {"begin": -1}, {"size": 1 << 40}, {"end": 1.0}):
         with pytest.raises(ModelFileError):
-            Numbering.from_json({**NUMBERS, **change})
+            TokenIdMap.from_json({**NUMBERS, **change})
     for value in ({}, 3, [], {**NUMBERS, "more": 1}):
         with pytest.raises(ModelFileError):
-            Numbering.from_json(value)
+            TokenIdMap.from_json(value)
     with pytest.raises(ModelFileError, match="can't be used"):
-        read_foreign(pieces().to_str().encode(), Numbering.from_json({**NUMBERS, "size": 20}))
+        read_foreign(pieces().to_str().encode(), TokenIdMap.from_json({**NUMBERS, "size": 20}))
 
 
 def test_a_number_below_zero_is_no_token():

@@ -106,7 +106,7 @@ COMMANDS = {
         ),
         Command(
             "predict",
-            "Ask a model about images, texts or sounds.",
+            "Ask a model about images, texts or recordings.",
             (
                 _MODEL,
                 Argument(
@@ -123,7 +123,7 @@ COMMANDS = {
                 ),
                 _QUIET,
             ),
-            "Of texts and sounds that are longer than the model takes the end is cut off, as in "
+            "Of texts and recordings that are longer than the model takes the end is cut off, as in "
             "training, and this is said; of a text to go on from it is the beginning. A language "
             "model gives a text the same answer each time, whatever else is asked beside it.",
         ),
@@ -194,14 +194,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise RequestError(f"there is no command `{argv[0]}`", fix=nearest(argv[0], COMMANDS))
-    asked, unknown = build_parser().parse_known_args(argv)
-    if asked.version and not unknown:
-        asked.command = asked.command or "version"
-    if asked.command is None and not unknown:
+    args, unknown = build_parser().parse_known_args(argv)
+    if args.version and not unknown:
+        args.command = args.command or "version"
+    if args.command is None and not unknown:
         raise RequestError("a command is missing", fix="See: modelwright --help")
     if unknown:
-        raise _unknown(unknown[0], asked.command)
-    return asked
+        raise _unknown(unknown[0], args.command)
+    return args
 
 
 def _unknown(word: str, name: str | None) -> RequestError:

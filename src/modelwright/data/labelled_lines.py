@@ -1,4 +1,4 @@
-"""The source `lines`: a label, a blank and a text a line, as TREC and SST come."""
+"""The source `labelled_lines`: a label, a blank and a text a line, as TREC and SST come."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from modelwright.data.listing import Listing, find_path
 from modelwright.errors import DataError
 from modelwright.files import digest
-from modelwright.recipe.data import LinesData
+from modelwright.recipe.data import LabelledLinesData
 
 MOST_BYTES = 1 << 31
 """A longer file is refused, unpacked or packed."""
 
 
-def list_lines(spec: LinesData, *, base: Path) -> Listing:
+def list_labelled_lines(spec: LabelledLinesData, *, base: Path) -> Listing:
     """Return the lines of one to three files.
 
     Raises:
