@@ -19,7 +19,7 @@ from modelwright.recipe import (
     recipe_reference,
     render_config,
 )
-from modelwright.recipe.schema import item_kind, phrase, settings_of, tag_of, variants
+from modelwright.recipe.schema import item_kind, kinds_phrase, phrase, settings_of, tag_of, variants
 from modelwright.recipe.spec import Spec
 
 DIGITS = {"version": 1, "data": {"source": "digits"}}
@@ -187,6 +187,8 @@ def test_every_setting_says_what_it_is(spec):
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.__name__)
 def test_every_section_has_its_table(spec):
     about = " ".join((spec.__doc__ or "").split("\n\n")[0].split())
+    kinds = kinds_phrase(spec.inputs, spec.outputs)
+    about += f" For {kinds}." if kinds else ""
     assert recipe_reference().count(f"\n\n{about}\n\n") == 1
     key, tag = tag_of(spec)
     if tag:

@@ -35,7 +35,7 @@ from modelwright.metrics.classification import (
     top_k_accuracy,
 )
 from modelwright.metrics.multi_label import (
-    LEAST_CHOSEN,
+    DECISION_THRESHOLD,
     LabelOutcomes,
     exact_match,
     f1_micro,
@@ -67,7 +67,7 @@ from modelwright.metrics.text import (
 
 __all__ = [
     "CALIBRATION_BINS",
-    "LEAST_CHOSEN",
+    "DECISION_THRESHOLD",
     "NEVER",
     "ClassScores",
     "Confusion",

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from modelwright.errors import DataError
 from modelwright.metrics.classification import Doubles, Floats, Ints, class_rates, finite
 
-LEAST_CHOSEN = 0.5
+DECISION_THRESHOLD = 0.5
 """The least probability of a label that is chosen."""
 
 
@@ -27,9 +27,9 @@ LEAST_CHOSEN = 0.5
 class LabelOutcomes:
     """What became of each sample; those of two batches together are the batches' joined."""
 
-    chosen: NDArray[np.bool_]
+    predicted: NDArray[np.bool_]
     """`[N, K + U]`: the labels that a sample is given, U of them never."""
-    wanted: NDArray[np.bool_]
+    present: NDArray[np.bool_]
     """`[N, K + U]`: the labels that it has."""
     losses: Doubles
     """`[N]`: binary cross-entropy in nats, the mean over the labels; infinite where a sample has a
@@ -60,7 +60,7 @@ def label_outcomes(outputs: Floats, targets: NDArray[Any], *, unknown: int = 0) 
     signed = np.where(wanted[:, :num_outputs], -logits, logits)
     losses = np.logaddexp(0.0, signed).mean(axis=1)
     losses[wanted[:, num_outputs:].any(axis=1)] = np.inf
-    chosen = np.pad(sigmoid(outputs) >= LEAST_CHOSEN, ((0, 0), (0, unknown)))
+    chosen = np.pad(sigmoid(outputs) >= DECISION_THRESHOLD, ((0, 0), (0, unknown)))
     return LabelOutcomes(chosen, wanted, losses)
 
 
@@ -81,17 +81,17 @@ def exact_match(found: LabelOutcomes) -> float:
     Raises:
         DataError: there are no samples.
     """
-    if not len(found.wanted):
+    if not len(found.present):
         raise DataError("there are no samples to measure")
-    return float((found.chosen == found.wanted).all(axis=1).mean())
+    return float((found.predicted == found.present).all(axis=1).mean())
 
 
 def label_counts(found: LabelOutcomes) -> tuple[Ints, Ints, Ints]:
     """Return how often each label is rightly chosen, chosen, and there: `[K]` each."""
     return (
-        (found.chosen & found.wanted).sum(axis=0, dtype=np.int64),
-        found.chosen.sum(axis=0, dtype=np.int64),
-        found.wanted.sum(axis=0, dtype=np.int64),
+        (found.predicted & found.present).sum(axis=0, dtype=np.int64),
+        found.predicted.sum(axis=0, dtype=np.int64),
+        found.present.sum(axis=0, dtype=np.int64),
     )
 
 

@@ -16,7 +16,8 @@ from modelwright.recipe import conditions as its
 from modelwright.recipe.data import DigitsData
 from modelwright.recipe.model import CnnModel, InitModel, MlpModel, TimmModel
 from modelwright.recipe.recipe import Recipe
-from modelwright.recipe.train import CrossEntropyLoss, GdOptimizer, SgdOptimizer
+from modelwright.recipe.relevance import find_irrelevant
+from modelwright.recipe.train import GdOptimizer, SgdOptimizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,18 @@ class Rule:
 
 
 def check_composition(recipe: Recipe) -> list[str]:
-    """Judge all pairs of a recipe; return a sentence for each that works otherwise than it reads.
+    """Judge a recipe; return a sentence for each pair that works otherwise than it reads.
 
     Raises:
-        RecipeError: a pair is impossible, or one setting leaves the other without effect.
+        RecipeError: a setting has no effect, or a pair of settings is impossible.
     """
+    irrelevant = find_irrelevant(recipe)
+    if irrelevant is not None:
+        raise RecipeError(
+            irrelevant.why,
+            where=recipe.place_of(irrelevant.path),
+            fix="Leave it out, or look at `task`",
+        )
     notes = []
     for rule in RULES:
         detail = rule.found(recipe)
@@ -129,14 +137,6 @@ RULES: tuple[Rule, ...] = (
         "Raise `train.batch_size` or lower `train.accumulate`",
     ),
     Rule(
-        ("train.tokens", "samples of one length"),
-        "refused",
-        _when(lambda r: r.train.tokens is not None and its.kind_of(r) == "image"),
-        "`train.tokens` makes batches of like lengths, and images are all of one size",
-        "Leave it out; `batch_size` says how many a step takes",
-        ("train.tokens",),
-    ),
-    Rule(
         ("train.tokens", "optimizer gd"),
         "refused",
         _when(lambda r: r.train.tokens is not None and isinstance(r.train.optimizer, GdOptimizer)),
@@ -144,80 +144,16 @@ RULES: tuple[Rule, ...] = (
         "Leave it out",
         ("train.tokens",),
     ),
-    # The kind of sample
     Rule(
-        ("data", "task of another kind"),
+        ("augment.padding: reflect", "task object-detection"),
         "refused",
-        its.foreign_source,
-        "`data.source`: {}",
-        "Look at `task`",
-        ("data.source", "task"),
+        _when(its.boxes_beyond_the_border),
+        "`augment.padding: reflect` would show things that have no box",
+        "Leave `padding` out",
+        ("augment.padding",),
     ),
-    Rule(
-        ("model", "task of another kind"),
-        "refused",
-        its.foreign_model,
-        "`model.name`: {}",
-        "Choose another network, or leave `model` out",
-        ("model.name", "model", "task"),
-    ),
-    Rule(
-        ("transforms, augment, text, sound", "task of another kind"),
-        "refused",
-        its.foreign_section,
-        "the section `{}` has no effect on what this task takes",
-        "Remove it",
-        ("transforms", "augment", "text", "audio"),
-    ),
-    Rule(
-        ("evaluate.views, train.resolution", "samples of another kind"),
-        "refused",
-        its.foreign_views,
-        "{}",
-        "Leave it out",
-        ("evaluate.views", "train.resolution"),
-    ),
-    Rule(
-        ("augment, train.resolution, evaluate.views", "task object-detection"),
-        "refused",
-        its.foreign_to_boxes,
-        "{}, and this task has boxes",
-        "Leave it out",
-        (
-            "augment.mixup",
-            "augment.cutmix",
-            "augment.cutout",
-            "augment.padding",
-            "augment.flip",
-            "train.resolution",
-            "evaluate.views",
-        ),
-    ),
+    # Data and model
     # Loss and optimizer
-    Rule(
-        ("task regression", "what is for labels"),
-        "refused",
-        its.foreign_numbers,
-        "{}",
-        "Look at `task`",
-        ("data.numbers", "data.holds", "augment.mixup", "augment.cutmix", "task"),
-    ),
-    Rule(
-        ("data.source, model", "a task that predicts something else"),
-        "refused",
-        its.foreign_target,
-        "{}",
-        "Look at `task`",
-        ("model.name", "data.source", "task"),
-    ),
-    Rule(
-        ("text.vectors, unlabelled", "model.init"),
-        "refused",
-        its.settled_words,
-        "`text.{}` starts a new network's words, and `model.init` goes on with learnt ones",
-        "Leave one of the two out",
-        tuple(f"text.{name}" for name in its.STARTS_OF_WORDS),
-    ),
     Rule(
         ("text.vectors", "text.unlabelled"),
         "refused",
@@ -227,35 +163,12 @@ RULES: tuple[Rule, ...] = (
         ("text.unlabelled",),
     ),
     Rule(
-        ("text, sound", "model.init"),
-        "said",
-        its.settled_input,
-        "`{}` has no effect beside `model.init`: the model file says how samples are read",
-    ),
-    Rule(
-        ("data.multi_label", "a task other than text-classification"),
+        ("data.separator", "JSONL and Parquet tables"),
         "refused",
-        lambda r: r.task if r.has_label_sets and r.task != "text-classification" else "",
-        "`data.multi_label` is for `task: text-classification` so far, and not for `task: {}`",
-        "Leave it out, or look at `task`",
-        ("data.multi_label", "task"),
-    ),
-    Rule(
-        ("data.separator", "cells that hold no labels"),
-        "refused",
-        its.foreign_separator,
-        "`data.separator` has no effect: {}",
+        _when(its.separates_lists),
+        "`data.separator` has no effect: this table holds lists",
         "Leave `separator` out",
         ("data.separator",),
-    ),
-    Rule(
-        ("text.tokenizer, size, fewest, lowercase, vectors, unlabelled", "model transformers"),
-        "refused",
-        its.foreign_text,
-        "`text.{}` is of a tokenizer that is learnt here, and a network of `transformers` comes "
-        "with its own",
-        "Leave it out",
-        tuple(f"text.{name}" for name in its.OF_A_TOKENIZER),
     ),
     Rule(
         ("model.freeze", "model.adapters"),
@@ -285,44 +198,6 @@ RULES: tuple[Rule, ...] = (
         "nothing",
         "Name its `weights`, or leave `adapters` out",
         ("model.adapters",),
-    ),
-    Rule(
-        ("data.rename", "a task without labels"),
-        "refused",
-        its.foreign_rename,
-        "`data.rename` renames labels, and `task: {}` has none",
-        "Leave it out",
-        ("data.rename",),
-    ),
-    Rule(
-        ("train.loss", "a task that predicts something else"),
-        "refused",
-        its.foreign_loss,
-        "`train.loss`: {}",
-        "Leave `loss` out: the task's own is taken",
-        ("train.loss.name", "train.loss"),
-    ),
-    Rule(
-        ("evaluate.language_model", "a task that predicts something else"),
-        "refused",
-        _when(lambda r: r.evaluate.language_model is not None and its.predicted(r) != "letters"),
-        "`evaluate.language_model` helps to spell what is heard, and this task spells nothing",
-        "Leave it out",
-        ("evaluate.language_model",),
-    ),
-    Rule(
-        ("train.loss.class_weights", "a task without labels"),
-        "refused",
-        _when(
-            lambda r: (
-                isinstance(r.train.loss, CrossEntropyLoss)
-                and r.train.loss.class_weights != "none"
-                and its.predicted(r) != "labels"
-            )
-        ),
-        "`train.loss.class_weights` weighs labels, and this task has none",
-        "Leave it out",
-        ("train.loss.class_weights",),
     ),
     Rule(
         ("optimizer muon", "weight_decay"),
@@ -405,19 +280,6 @@ RULES: tuple[Rule, ...] = (
         "`model.blocks`: {}",
         "Use fewer blocks, or `pool: 1` in some",
         ("train.resolution", "model.blocks", "transforms.size", "model"),
-    ),
-    Rule(
-        ("transforms.normalize", "model.init"),
-        "refused",
-        lambda r: (
-            r.transforms.normalize
-            if isinstance(r.model, InitModel) and r.transforms.normalize != "auto"
-            else ""
-        ),
-        "`transforms.normalize: {}` has no effect: a model file keeps the figures that its network "
-        "was trained with",
-        "Leave `normalize` out",
-        ("transforms.normalize",),
     ),
     Rule(
         ("train.resolution", "model mlp, model cnn"),
@@ -516,28 +378,11 @@ RULES: tuple[Rule, ...] = (
     ),
     # Splits
     Rule(
-        ("data.split.by: group or time", "data digits, cifar10, arrays, lines or pairs"),
+        ("data.split.by: group or time", "a source without that column"),
         "refused",
-        lambda r: r.data.source if its.has_no_column(r) else "",
-        "`data.split.by` needs a column, and `{}` has none",
-        "Leave `by` out, or use a table with that column",
-        ("data.split.by",),
-    ),
-    Rule(
-        ("data.split.by: group or time", "data documents"),
-        "refused",
-        lambda r: f"{r.data.split.column}" if its.foreign_order(r) else "",
-        "`data.split`: `documents` have no column `{}`, but their order",
-        "Write `by: time` with `column: order` to hold out the last, or use a table",
-        ("data.split.column", "data.split.by"),
-    ),
-    Rule(
-        ("data.split.by: group or time", "data folder"),
-        "refused",
-        lambda r: f"{r.data.split.column}" if its.foreign_split_column(r) else "",
-        "`data.split`: a folder of files has no column `{}`",
-        "Write `by: group` with `column: parent` to keep each folder on one side, or use a table",
-        ("data.split.column", "data.split.by"),
+        its.missing_column,
+        "`data.split.by`: {}",
+        at=("data.split.column", "data.split.by"),
     ),
     # Measuring
     Rule(
@@ -585,14 +430,6 @@ RULES: tuple[Rule, ...] = (
         "the target {} needs a threshold, and nothing says for which class",
         "Write `evaluate.recall`, or remove the target",
         ("targets",),
-    ),
-    Rule(
-        ("evaluate.recall", "no classes"),
-        "refused",
-        lambda r: its.no_one_class(r) if r.evaluate.recall else "",
-        "`evaluate.recall` is for samples of one class each, and these have {}",
-        "Leave it out",
-        ("evaluate.recall",),
     ),
     Rule(
         ("targets", "data.limit"),

@@ -6,42 +6,21 @@ A question returns a few words for the message where the pair stands, else a bla
 from __future__ import annotations
 
 from modelwright.errors import nearest
+from modelwright.kinds import ANY_OUTPUT, OutputKind
 from modelwright.recipe.data import (
-    ArraysData,
-    AudioSpec,
-    AugmentSpec,
-    BoxesData,
     Cifar10Data,
     DigitsData,
-    DocumentsData,
-    FolderData,
-    LabelledLinesData,
-    ParallelTextData,
     TableData,
-    TextSpec,
-    TransformsSpec,
 )
-from modelwright.recipe.evaluate import AT_THRESHOLD, METRICS, TIMED, parse_target
 from modelwright.recipe.model import (
-    AudioCnnModel,
-    BowModel,
     CnnModel,
-    ConvCtcModel,
-    DecoderModel,
     DetectorModel,
     InitModel,
-    MlpModel,
     ResnetModel,
-    RnnCtcModel,
-    RnnModel,
-    Seq2SeqModel,
     SpeednetModel,
-    TextCnnModel,
-    TimmModel,
-    TransformerModel,
-    TransformersModel,
 )
 from modelwright.recipe.recipe import Recipe
+from modelwright.recipe.targets import METRICS, parse_target
 from modelwright.recipe.train import ConstantSchedule, GdOptimizer, MuonOptimizer, StepSchedule
 
 SPEEDNET_SIDE = 9
@@ -57,243 +36,30 @@ def model_of(recipe: Recipe) -> object:
     return recipe.model
 
 
-_KINDS: dict[str, str] = {
-    "image-classification": "image",
-    "text-classification": "text",
-    "audio-classification": "audio",
-    "language-modeling": "text",
-    "translation": "text",
-    "summarization": "text",
-    "speech-recognition": "audio",
-    "object-detection": "image",
-}
-OF: dict[str, str] = {
-    "regression": "numbers",
-    "language-modeling": "tokens",
-    "translation": "texts",
-    "summarization": "texts",
-    "speech-recognition": "letters",
-    "object-detection": "boxes",
-}
-"""What a task predicts, where that isn't one label."""
-_SOURCES: dict[type, str] = {
-    DigitsData: "image",
-    Cifar10Data: "image",
-    ArraysData: "image",
-    LabelledLinesData: "text",
-    DocumentsData: "text",
-    ParallelTextData: "text",
-    BoxesData: "image",
-}
-"""The sources that hold one kind of sample only."""
-_MODELS: dict[type, str] = {
-    MlpModel: "image",
-    CnnModel: "image",
-    ResnetModel: "image",
-    SpeednetModel: "image",
-    BowModel: "text",
-    TextCnnModel: "text",
-    RnnModel: "text",
-    TransformerModel: "text",
-    AudioCnnModel: "audio",
-    ConvCtcModel: "audio",
-    RnnCtcModel: "audio",
-    DecoderModel: "text",
-    Seq2SeqModel: "text",
-    DetectorModel: "image",
-    TransformersModel: "text",
-    TimmModel: "image",
-}
-_ANSWERS: dict[type, str] = {
-    DecoderModel: "tokens",
-    Seq2SeqModel: "texts",
-    ConvCtcModel: "letters",
-    RnnCtcModel: "letters",
-    DetectorModel: "boxes",
-}
-"""What a family answers with, where that isn't labels or numbers."""
-_HOLDS: dict[type, tuple[str, ...]] = {
-    DigitsData: ("labels",),
-    Cifar10Data: ("labels",),
-    ArraysData: ("labels",),
-    LabelledLinesData: ("labels",),
-    FolderData: ("labels", "letters"),
-    DocumentsData: ("tokens",),
-    ParallelTextData: ("texts",),
-    BoxesData: ("boxes",),
-    TableData: ("labels", "label sets", "numbers", "tokens", "texts", "letters"),
-}
-"""What a source can say of its samples."""
-
-
-def kind_of(recipe: Recipe) -> str:
-    """Return what the task's samples are: `image`, `text` or `audio`."""
-    if recipe.task in _KINDS:
-        return _KINDS[recipe.task]
-    return recipe.data.holds if isinstance(recipe.data, TableData) else "image"
-
-
-def predicts_numbers(recipe: Recipe) -> bool:
-    """Say whether the task's targets are numbers, not labels."""
-    return recipe.task == "regression"
-
-
-def predicted(recipe: Recipe) -> str:
-    """Return what the task predicts: `labels`, `label sets`, `numbers`, `tokens`, `texts`, …."""
-    of = OF.get(recipe.task, "labels")
-    return "label sets" if of == "labels" and recipe.has_label_sets else of
-
-
-def foreign_target(recipe: Recipe) -> str:
-    """Name what the source or the network is for, where the task predicts something else."""
-    of = predicted(recipe)
-    if of not in _HOLDS[type(recipe.data)]:
-        return f"`data.source: {recipe.data.source}` holds no {of}"
-    if recipe.model == "auto" or isinstance(recipe.model, InitModel):
-        return ""
-    if isinstance(recipe.model, TransformersModel):
-        # Which of them, its folder says.
-        return "" if of in _FROM_ELSEWHERE else _says(recipe.model.name, _FROM_ELSEWHERE, of)
-    answers = _ANSWERS.get(type(recipe.model), "labels")
-    wanted = "labels" if of in ("numbers", "label sets") else of
-    if answers == wanted:
-        return ""
-    return _says(recipe.model.name, (answers,), of)
-
-
-_FROM_ELSEWHERE = ("labels", "numbers", "texts", "tokens")
-
-
-def _says(name: str, answers: tuple[str, ...], of: str) -> str:
-    return f"`model: {name}` answers with {' or '.join(answers)}, and the task asks for {of}"
-
-
-_LOSSES: dict[str, tuple[str, ...]] = {
-    "cross-entropy": ("labels", "tokens", "texts"),
-    "binary-cross-entropy": ("label sets",),
-    "mse": ("numbers",),
-    "huber": ("numbers",),
-    "ctc": ("letters",),
-    "detection": ("boxes",),
-}
-
-
-def foreign_loss(recipe: Recipe) -> str:
-    """Name the loss, where it isn't for what the task predicts."""
-    loss, of = recipe.train.loss, predicted(recipe)
-    if loss == "auto" or of in _LOSSES[loss.name]:
-        return ""
-    return f"`{loss.name}` compares {' and '.join(_LOSSES[loss.name])}, and the task predicts {of}"
-
-
-def foreign_rename(recipe: Recipe) -> str:
-    """Name the task, where labels are to be renamed and it has none."""
-    renames = predicted(recipe) in ("labels", "label sets", "letters")
-    return recipe.task if recipe.data.rename and not renames else ""
-
-
-def foreign_separator(recipe: Recipe) -> str:
-    """Say why nothing is separated, where a separator was written down."""
+def separates_lists(recipe: Recipe) -> bool:
+    """Say whether a separator is set for a table whose cells hold lists."""
     data = recipe.data
-    if not isinstance(data, TableData) or "separator" not in data.model_fields_set:
+    if not isinstance(data, TableData) or data.separator == "|":
+        return False
+    return data.path.lower().removesuffix(".gz").endswith((".jsonl", ".parquet"))
+
+
+def missing_column(recipe: Recipe) -> str:
+    """Say how a source without the column to split by can be split instead."""
+    split, source = recipe.data.split, recipe.data.source
+    columns = recipe.data.split_columns
+    if columns is None or split.by == "stratified" or columns.get(split.by) == split.column:
         return ""
-    if not data.multi_label:
-        return "each sample has one label without `data.multi_label: true`"
-    if data.path.lower().removesuffix(".gz").endswith((".jsonl", ".parquet")):
-        return "this table holds lists"
-    return ""
+    ways = [f"`by: {by}` with `column: {column}`" for by, column in columns.items()]
+    instead = f"Write {ways[0]}, or use a table" if ways else "Leave `by` out, or use a table"
+    return f"`{source}` has no column `{split.column}`. {instead}"
 
 
-def foreign_numbers(recipe: Recipe) -> str:
-    """Name what is asked of labels where the targets are numbers, or the reverse."""
-    data = recipe.data
-    if not predicts_numbers(recipe):
-        if isinstance(data, TableData) and "numbers" in data.model_fields_set:
-            return "`data.numbers` is for `task: regression`"
-        if isinstance(data, TableData) and "holds" in data.model_fields_set:
-            return "`data.holds` is for `task: regression`; this task knows what it takes"
-        return ""
-    if recipe.augment.mixup or recipe.augment.cutmix:
-        return "`augment.mixup` and `cutmix` mix labels, and a regression has numbers"
-    return ""
-
-
-def foreign_source(recipe: Recipe) -> str:
-    """Name the kind of sample that the source holds, where the task takes another."""
-    held, kind = _SOURCES.get(type(recipe.data), ""), kind_of(recipe)
-    if not held or held == kind:
-        return ""
-    return f"`{recipe.data.source}` holds {held}s, and `task: {recipe.task}` takes {kind}s"
-
-
-def foreign_model(recipe: Recipe) -> str:
-    """Name the kind of sample that the network takes, where the task has another."""
-    taken, kind = _MODELS.get(type(recipe.model), ""), kind_of(recipe)
-    if not taken or taken == kind:
-        return ""
-    name = getattr(recipe.model, "name", "")
-    return f"`{name}` takes {taken}s, and `task: {recipe.task}` has {kind}s"
-
-
-STARTS_OF_WORDS = ("vectors", "unlabelled")
-OF_A_TOKENIZER = ("tokenizer", "size", "min_count", "lowercase", *STARTS_OF_WORDS)
-
-
-def foreign_text(recipe: Recipe) -> str:
-    """Name what is said of a tokenizer, where the network comes with its own."""
-    if not isinstance(recipe.model, TransformersModel):
-        return ""
-    own = TextSpec()
-    changed = (key for key in OF_A_TOKENIZER if getattr(recipe.text, key) != getattr(own, key))
-    return next(changed, "")
-
-
-def foreign_section(recipe: Recipe) -> str:
-    """Name the section that was written down for another kind of sample."""
-    kind = kind_of(recipe)
-    sections = {
-        "transforms": ("image", recipe.transforms == TransformsSpec()),
-        "augment": ("image", recipe.augment == AugmentSpec()),
-        "text": ("text", recipe.text == TextSpec()),
-        "audio": ("audio", recipe.audio == AudioSpec()),
-    }
-    for name, (of_kind, is_default) in sections.items():
-        if of_kind != kind and not is_default:
-            return name
-    return ""
-
-
-def foreign_views(recipe: Recipe) -> str:
-    """Say what is asked for samples of another kind, or where answers can't be averaged."""
-    kind, views = kind_of(recipe), recipe.evaluate.views
-    takes = {"speeds": "audio", "none": kind}.get(str(views), "image")
-    if takes != kind:
-        return f"`evaluate.views: {views}` is for {takes}s, and this task takes {kind}s"
-    if views == "speeds" and recipe.task == "speech-recognition":
-        return "`evaluate.views: speeds` averages answers, and letters come at other times then"
-    if recipe.train.resolution and kind != "image":
-        return f"`train.resolution` is for images, and this task takes {kind}s"
-    return ""
-
-
-def foreign_to_boxes(recipe: Recipe) -> str:
-    """Name what has no meaning where an image's answers are boxes."""
-    if predicted(recipe) != "boxes":
-        return ""
-    augment, found = recipe.augment, ""
-    if augment.mixup or augment.cutmix:
-        found = "`augment.mixup` and `cutmix` mix labels"
-    elif augment.cutout:
-        found = "`augment.cutout` may hide what a box is for"
-    elif augment.flip == "alternating":
-        found = "`augment.flip: alternating` isn't made for boxes"
-    elif augment.translate and "padding" in augment.model_fields_set and augment.padding != "zero":
-        found = "`augment.padding: reflect` would show things that have no box"
-    elif recipe.train.resolution:
-        found = "`train.resolution` changes the images and not their boxes"
-    elif recipe.evaluate.views != "none":
-        found = "`evaluate.views` averages labels"
-    return found
+def boxes_beyond_the_border(recipe: Recipe) -> bool:
+    """Say whether a shift of images with boxes is asked to reflect what stands at the border."""
+    augment = recipe.augment
+    is_written = "padding" in augment.model_fields_set and augment.padding != "zero"
+    return recipe.output_kind == OutputKind.BOXES and augment.translate > 0 and is_written
 
 
 def known_sides(recipe: Recipe) -> tuple[int, int] | None:
@@ -419,12 +185,15 @@ def unknown_metric(recipe: Recipe) -> str:
     wrong = next((name for name in recipe.targets if name not in METRICS), "")
     if wrong:
         return f"`{wrong}` is not a metric. {nearest(wrong, METRICS)}".rstrip(".")
-    of = predicted(recipe)
+    kind = recipe.output_kind
     for name in recipe.targets:
-        if METRICS[name].of and of not in METRICS[name].of:
-            held = " and ".join(METRICS[name].of)
-            own = ", ".join(f"`{key}`" for key, metric in METRICS.items() if of in metric.of)
-            return f"`{name}` is a metric of {held}, and this task predicts {of}: {own}"
+        if kind not in METRICS[name].outputs:
+            own = ", ".join(
+                f"`{metric.name}`"
+                for metric in METRICS.values()
+                if kind in metric.outputs != ANY_OUTPUT
+            )
+            return f"`{name}` doesn't judge {kind.noun}, which this task predicts. Use one of {own}"
     return ""
 
 
@@ -432,7 +201,7 @@ def out_of_range(recipe: Recipe) -> str:
     """Name the first target of a share that no share can meet, or a percentage."""
     for name, target in recipe.targets.items():
         bound = parse_target(target)[1]
-        if name in METRICS and METRICS[name].is_share and bound > 1:
+        if name in METRICS and METRICS[name].is_bounded and bound > 1:
             return f"`{name}` lies between 0 and 1, and its target is {target}"
     return ""
 
@@ -449,56 +218,21 @@ def wrong_way(recipe: Recipe) -> str:
 
 def timed_target(recipe: Recipe) -> str:
     """Name the first target that needs times."""
-    return next((f"`{name}`" for name in recipe.targets if name in TIMED), "")
-
-
-def no_one_class(recipe: Recipe) -> str:
-    """Say what samples have in place of one class each."""
-    return "several" if recipe.has_label_sets else OF.get(recipe.task, "")
-
-
-def settled_words(recipe: Recipe) -> str:
-    """Name what would start the words of a network that a model file brings."""
-    if not isinstance(recipe.model, InitModel):
-        return ""
-    asked = (name for name in STARTS_OF_WORDS if getattr(recipe.text, name) is not None)
-    return next(asked, "")
-
-
-def settled_input(recipe: Recipe) -> str:
-    """Name the first setting of how samples are read that a model file settles."""
-    if not isinstance(recipe.model, InitModel):
-        return ""
-    names = [f"text.{name}" for name in TextSpec.model_fields if name not in STARTS_OF_WORDS]
-    names += [f"sound.{name}" for name in AudioSpec.model_fields]
-    return next((name for name in names if recipe.has_place(name)), "")
+    return next(
+        (f"`{name}`" for name in recipe.targets if name in METRICS and METRICS[name].is_timed), ""
+    )
 
 
 def threshold_target(recipe: Recipe) -> str:
     """Name the first target that needs a threshold."""
-    return next((f"`{name}`" for name in recipe.targets if name in AT_THRESHOLD), "")
-
-
-def has_no_column(recipe: Recipe) -> bool:
-    """Say whether a source without columns is to be split by one."""
-    bare = DigitsData | Cifar10Data | ArraysData | LabelledLinesData | ParallelTextData
-    return isinstance(recipe.data, bare) and recipe.data.split.by != "stratified"
-
-
-def foreign_order(recipe: Recipe) -> bool:
-    """Say whether documents are to be split by anything but their order."""
-    split = recipe.data.split
-    if not isinstance(recipe.data, DocumentsData) or split.by == "stratified":
-        return False
-    return not (split.by == "time" and split.column == "order")
-
-
-def foreign_split_column(recipe: Recipe) -> bool:
-    """Say whether a folder is to be split by what only a table has."""
-    split = recipe.data.split
-    if not isinstance(recipe.data, FolderData) or split.by == "stratified":
-        return False
-    return not (split.by == "group" and split.column == "parent")
+    return next(
+        (
+            f"`{name}`"
+            for name in recipe.targets
+            if name in METRICS and METRICS[name].needs_threshold
+        ),
+        "",
+    )
 
 
 def falls(recipe: Recipe) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from modelwright.recipe.spec import FromList, Kind, Spec
+from modelwright.kinds import ANY_OUTPUT, CLASSIFICATION, InputKind, OutputKind
+from modelwright.recipe.spec import For, FromList, Kind, Spec
 
 Area = Annotated[float, Field(gt=0.0, le=1.0)]
 Ratio = Annotated[float, Field(gt=0.0, le=20.0)]
@@ -54,20 +57,34 @@ class SplitSpec(Spec):
         return self
 
 
+_IMAGES = frozenset({InputKind.IMAGE})
+_TEXTS = frozenset({InputKind.TEXT})
+_AUDIO = frozenset({InputKind.AUDIO})
+_TARGET_COLUMN = ANY_OUTPUT - {OutputKind.REGRESSION, OutputKind.CAUSAL_LM}
+_ONE_LABEL = frozenset({OutputKind.SINGLE_LABEL})
+
+
 class _DataSpec(Spec):
+    split_columns: ClassVar[Mapping[str, str] | None] = MappingProxyType({})
+    """The column that a source without columns of its own can be split by, by `split.by`; `None`:
+    it has columns of its own."""
+
     split: SplitSpec = SplitSpec()
     """How to split; given splits are kept, and what is missing is taken from the training split."""
     allow_leaks: bool = False
     """Go on although identical samples stand in train and test. The report says so."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use at most this many samples of each split (the first of a seeded order): a quick try."""
-    rename: dict[str, str] = Field(default_factory=dict)
+    rename: Annotated[dict[str, str], For(output=(*CLASSIFICATION, OutputKind.CTC))] = Field(
+        default_factory=dict
+    )
     """Other names for labels, by the name in the data: `{"0": "zero"}`; of speech, other texts."""
 
 
 class DigitsData(_DataSpec):
     """1,797 real handwritten digits, 8×8 grey pixels, from scikit-learn: comes with the install."""
 
+    inputs, outputs = _IMAGES, _ONE_LABEL
     source: Literal["digits"]
     """The kind of source."""
 
@@ -75,6 +92,7 @@ class DigitsData(_DataSpec):
 class Cifar10Data(_DataSpec):
     """CIFAR-10: 50,000 + 10,000 colour images, 32×32, ten classes."""
 
+    inputs, outputs = _IMAGES, _ONE_LABEL
     source: Literal["cifar10"]
     """The kind of source."""
     path: str | None = None
@@ -89,6 +107,8 @@ class FolderData(_DataSpec):
     `NAME.wav` stands beside it in `NAME.txt`, or in a `*.trans.txt` as LibriSpeech has them.
     """
 
+    outputs = frozenset({OutputKind.SINGLE_LABEL, OutputKind.CTC})
+    split_columns = MappingProxyType({"group": "parent"})
     source: Literal["folder"]
     """The kind of source."""
     path: str
@@ -98,32 +118,44 @@ class FolderData(_DataSpec):
 class TableData(_DataSpec):
     """A CSV, TSV, JSONL or Parquet table, also gzipped: a column of inputs and one of labels."""
 
+    outputs = ANY_OUTPUT - {OutputKind.BOXES}
+    split_columns = None
     source: Literal["table"]
     """The kind of source."""
     path: str
     """The table, or a folder with train, val and test tables."""
-    image: str = "image"
+    image: Annotated[str, For(input=InputKind.IMAGE)] = "image"
     """The column with the image's path (beside the table, or absolute) or its bytes."""
-    text: str = "text"
-    """The column with the text, for tasks that take texts."""
-    audio: str = "audio"
-    """The column with the recording's path or bytes (WAV, FLAC, OGG), for tasks that take recordings."""
-    sampling_rate: Annotated[int, Field(ge=1000, le=384_000)] | None = None
+    text: Annotated[str, For(input=InputKind.TEXT)] = "text"
+    """The column with the text."""
+    audio: Annotated[str, For(input=InputKind.AUDIO)] = "audio"
+    """The column with the recording's path or bytes (WAV, FLAC, OGG)."""
+    sampling_rate: Annotated[
+        Annotated[int, Field(ge=1000, le=384_000)] | None, For(input=InputKind.AUDIO)
+    ] = None
     """Samples a second, where the recordings are bytes of plain 16-bit PCM and so don't say."""
-    label: str = "label"
+    label: Annotated[
+        str, For(output=ANY_OUTPUT - {OutputKind.REGRESSION, OutputKind.CAUSAL_LM})
+    ] = "label"
     """The column with the label."""
-    multi_label: bool = False
-    """Of text classification: each sample may have several labels, or none. The column holds lists
+    multi_label: Annotated[bool, For(output=OutputKind.MULTI_LABEL)] = False
+    """Each sample may have several labels, or none. The column holds lists
     (JSONL, Parquet), or labels with `separator` between them (CSV, TSV). The model chooses each
     label whose probability is at least 0.5."""
-    separator: Annotated[str, Field(min_length=1, max_length=8)] = "|"
+    separator: Annotated[
+        str, Field(min_length=1, max_length=8), For(output=OutputKind.MULTI_LABEL)
+    ] = "|"
     """What stands between several labels in a cell of a CSV or TSV table."""
     numbers: Annotated[
-        tuple[str, ...], FromList, Field(min_length=1), AfterValidator(_each_once)
+        tuple[str, ...],
+        FromList,
+        Field(min_length=1),
+        AfterValidator(_each_once),
+        For(output=OutputKind.REGRESSION),
     ] = ("target",)
-    """The columns with the numbers that a regression predicts."""
-    holds: Literal["image", "text", "audio"] = "image"
-    """What a regression predicts them from; other tasks know it themselves."""
+    """The columns with the numbers that are predicted."""
+    holds: Annotated[Literal["image", "text", "audio"], For(output=OutputKind.REGRESSION)] = "image"
+    """What the numbers are predicted from; other tasks know it themselves."""
     split_column: str | None = None
     """The column that says train, val or test."""
     columns: Annotated[tuple[str, ...], FromList, Field(min_length=1)] | None = None
@@ -134,6 +166,7 @@ class TableData(_DataSpec):
 class LabelledLinesData(_DataSpec):
     """Lines of a label, a blank and a text (the form of TREC and SST), also gzipped."""
 
+    inputs, outputs = _TEXTS, _ONE_LABEL
     source: Literal["labelled_lines"]
     """The kind of source."""
     path: str
@@ -154,6 +187,8 @@ class DocumentsData(_DataSpec):
     order}` keeps their order, and holds out the last.
     """
 
+    inputs, outputs = _TEXTS, frozenset({OutputKind.CAUSAL_LM})
+    split_columns = MappingProxyType({"time": "order"})
     source: Literal["documents"]
     """The kind of source."""
     path: str
@@ -167,6 +202,7 @@ class DocumentsData(_DataSpec):
 class ParallelTextData(_DataSpec):
     """Two text files whose lines belong together (`train.en`, `train.de`), also gzipped."""
 
+    inputs, outputs = _TEXTS, frozenset({OutputKind.SEQ2SEQ})
     source: Literal["parallel_text"]
     """The kind of source."""
     path: str
@@ -186,6 +222,8 @@ class BoxesData(_DataSpec):
     `label`, `x1`, `y1`, `x2`, `y2`.
     """
 
+    inputs, outputs = _IMAGES, frozenset({OutputKind.BOXES})
+    split_columns = None
     source: Literal["boxes"]
     """The kind of source."""
     path: str
@@ -205,6 +243,7 @@ class ArraysData(_DataSpec):
     This is the form of MedMNIST (Yang et al. 2023). Without prefixes: `images` and `labels`.
     """
 
+    inputs, outputs = _IMAGES, _ONE_LABEL
     source: Literal["arrays"]
     """The kind of source."""
     path: str
@@ -230,6 +269,7 @@ Side = Annotated[int, Field(ge=4, le=1024)]
 class TransformsSpec(Spec):
     """How an image becomes fixed-size pixels: the same steps in training and in serving."""
 
+    inputs = _IMAGES
     size: Side | Annotated[tuple[Side, Side], FromList] | Literal["auto"] = "auto"
     """Pixels fed to the network: a side, `[height, width]`, or `auto`, from the training images."""
     resize: Literal["stretch", "shorter", "letterbox"] = "shorter"
@@ -276,7 +316,11 @@ class ColorJitter(Spec):
 class AugmentSpec(Spec):
     """Random variation of the training images: a pure function of seed, epoch and position."""
 
-    flip: Literal["none", "random", "alternating"] = "none"
+    inputs = _IMAGES
+    flip: Annotated[
+        Literal["none", "random", "alternating"],
+        For(output=ANY_OUTPUT - {OutputKind.BOXES}, values=("alternating",)),
+    ] = "none"
     """Mirror left-right at `random`, or `alternating`: each image takes turns (Jordan 2024)."""
     vertical_flip: bool = False
     """Turn every second image upside down, at random."""
@@ -288,11 +332,11 @@ class AugmentSpec(Spec):
     """A random resized crop."""
     colour: ColorJitter | None = None
     """Random brightness, contrast and saturation."""
-    cutout: Annotated[int, Field(ge=0, le=512)] = 0
+    cutout: Annotated[int, Field(ge=0, le=512), For(output=ANY_OUTPUT - {OutputKind.BOXES})] = 0
     """The side of a random square set to the mean (DeVries and Taylor 2017)."""
-    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    mixup: Annotated[float, Field(ge=0, le=10), For(output=CLASSIFICATION)] = 0.0
     """The α of MixUp (Zhang et al. 2018); 0 leaves it out."""
-    cutmix: Annotated[float, Field(ge=0, le=10)] = 0.0
+    cutmix: Annotated[float, Field(ge=0, le=10), For(output=CLASSIFICATION)] = 0.0
     """The α of CutMix (Yun et al. 2019); 0 leaves it out. With both, each batch draws one."""
 
 
@@ -311,6 +355,7 @@ class UnlabelledSpec(Spec):
 class TextSpec(Spec):
     """How a text becomes numbers; the tokenizer is made from the training split alone."""
 
+    inputs = _TEXTS
     tokenizer: Literal["auto", "word", "bpe", "unigram", "character"] = "auto"
     """Words and signs; byte-level BPE (Sennrich et al. 2016); unigram (Kudo 2018); characters.
     `auto`: `word` to tell texts apart, `bpe` to write them."""
@@ -334,6 +379,7 @@ class TextSpec(Spec):
 class AudioSpec(Spec):
     """How a recording becomes numbers."""
 
+    inputs = _AUDIO
     sampling_rate: Annotated[int, Field(ge=2000, le=96_000)] | Literal["auto"] = "auto"
     """Samples a second that the network is given; `auto` takes the training recordings' commonest, at
     most 16,000."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from modelwright.kinds import ANY_OUTPUT, VECTOR_OUTPUTS, InputKind, OutputKind
 from modelwright.recipe.spec import FromList, Spec
 
 Width = Annotated[int, Field(ge=1, le=65536)]
@@ -16,9 +17,22 @@ Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 
 
-class MlpModel(Spec):
+_IMAGES = frozenset({InputKind.IMAGE})
+_TEXTS = frozenset({InputKind.TEXT})
+_AUDIO = frozenset({InputKind.AUDIO})
+
+
+class _ModelSpec(Spec):
+    outputs = frozenset(VECTOR_OUTPUTS)
+    settles: ClassVar[tuple[str, ...]] = ()
+    """The settings and sections of a recipe that this network brings along, so that they have no
+    effect beside it."""
+
+
+class MlpModel(_ModelSpec):
     """Fully connected layers on the flattened input."""
 
+    inputs = _IMAGES
     name: Literal["mlp"]
     """The family."""
     hidden: Annotated[tuple[Width, ...], FromList] = (256, 128)
@@ -42,9 +56,10 @@ class ConvBlock(Spec):
     """The pooling's side and stride; 1 leaves it out."""
 
 
-class CnnModel(Spec):
+class CnnModel(_ModelSpec):
     """A convolutional network: blocks of convolution and pooling, then fully connected layers."""
 
+    inputs = _IMAGES
     name: Literal["cnn"]
     """The family."""
     blocks: Annotated[tuple[ConvBlock, ...], FromList, Field(min_length=1)] = (
@@ -65,9 +80,10 @@ class CnnModel(Spec):
     """The share of units dropped before each fully connected layer, in training."""
 
 
-class ResnetModel(Spec):
+class ResnetModel(_ModelSpec):
     """A residual network (He et al. 2016): 18, or the CIFAR family 20, 32 and 56."""
 
+    inputs = _IMAGES
     name: Literal["resnet"]
     """The family."""
     depth: Literal[18, 20, 32, 56] = 20
@@ -79,12 +95,13 @@ class ResnetModel(Spec):
     size (depth 18)."""
 
 
-class SpeednetModel(Spec):
+class SpeednetModel(_ModelSpec):
     """A small network for quick, strong results on small images (after Jordan 2024).
 
     The source is `94 % on CIFAR-10 in 3.29 Seconds on a Single GPU`.
     """
 
+    inputs = _IMAGES
     name: Literal["speednet"]
     """The family."""
     widths: Annotated[tuple[Width, Width, Width], FromList] = (64, 256, 256)
@@ -95,9 +112,10 @@ class SpeednetModel(Spec):
     """A factor on the logits."""
 
 
-class BowModel(Spec):
+class BowModel(_ModelSpec):
     """A bag of words and hashed n-grams, averaged (Joulin et al. 2017): quick, hard to beat."""
 
+    inputs = _TEXTS
     name: Literal["bow"]
     """The family."""
     width: Width = 64
@@ -110,9 +128,10 @@ class BowModel(Spec):
     """The share of the mean that is dropped in training."""
 
 
-class TextCnnModel(Spec):
+class TextCnnModel(_ModelSpec):
     """Convolutions over word vectors, the largest answer of each filter (Kim 2014)."""
 
+    inputs = _TEXTS
     name: Literal["text-cnn"]
     """The family."""
     width: Width = 128
@@ -128,9 +147,10 @@ class TextCnnModel(Spec):
     two learn apart, each from every second text, so give it more epochs."""
 
 
-class RnnModel(Spec):
+class RnnModel(_ModelSpec):
     """A recurrent network over word vectors: LSTM (Hochreiter and Schmidhuber 1997), GRU (2014)."""
 
+    inputs = _TEXTS
     name: Literal["rnn"]
     """The family."""
     cell: Literal["lstm", "gru"] = "lstm"
@@ -149,9 +169,10 @@ class RnnModel(Spec):
     """The share dropped in training."""
 
 
-class TransformerModel(Spec):
+class TransformerModel(_ModelSpec):
     """Self-attention over word vectors (Vaswani et al. 2017), each layer normalised first."""
 
+    inputs = _TEXTS
     name: Literal["transformer"]
     """The family."""
     width: Width = 128
@@ -170,9 +191,10 @@ class TransformerModel(Spec):
         return self
 
 
-class AudioCnnModel(Spec):
+class AudioCnnModel(_ModelSpec):
     """Convolutions over a log-mel spectrogram."""
 
+    inputs = _AUDIO
     name: Literal["audio-cnn"]
     """The family."""
     widths: Annotated[tuple[Width, ...], FromList, Field(min_length=1, max_length=8)] = (
@@ -195,9 +217,10 @@ class AudioCnnModel(Spec):
     short word's mean is part of what is said: `level` hears single words better."""
 
 
-class ConvCtcModel(Spec):
+class ConvCtcModel(_ModelSpec):
     """Convolutions over a log-mel spectrogram and over time, to letters (Collobert et al. 2016)."""
 
+    inputs, outputs = _AUDIO, frozenset({OutputKind.CTC})
     name: Literal["conv-ctc"]
     """The family."""
     channels: Width = 32
@@ -228,9 +251,10 @@ class ConvCtcModel(Spec):
         return self
 
 
-class RnnCtcModel(Spec):
+class RnnCtcModel(_ModelSpec):
     """Recurrent layers over a log-mel spectrogram, to letters (Graves et al. 2006)."""
 
+    inputs, outputs = _AUDIO, frozenset({OutputKind.CTC})
     name: Literal["rnn-ctc"]
     """The family."""
     channels: Width = 32
@@ -257,12 +281,13 @@ class RnnCtcModel(Spec):
     """`level` or `true`: take each recording beside its own peak, as `audio-cnn` does."""
 
 
-class DecoderModel(Spec):
+class DecoderModel(_ModelSpec):
     """A network that writes text from left to right, of the Llama kind.
 
     RMSNorm, rotary positions, SwiGLU, grouped-query attention (Touvron et al. 2023).
     """
 
+    inputs, outputs = _TEXTS, frozenset({OutputKind.CAUSAL_LM})
     name: Literal["decoder"]
     """The family."""
     width: Width = 256
@@ -289,9 +314,10 @@ class DecoderModel(Spec):
         return self
 
 
-class Seq2SeqModel(Spec):
+class Seq2SeqModel(_ModelSpec):
     """An encoder that reads a text and a decoder that writes another."""
 
+    inputs, outputs = _TEXTS, frozenset({OutputKind.SEQ2SEQ})
     name: Literal["seq2seq"]
     """The family."""
     kind: Literal["transformer", "lstm", "gru"] = "transformer"
@@ -313,9 +339,10 @@ class Seq2SeqModel(Spec):
         return self
 
 
-class DetectorModel(Spec):
+class DetectorModel(_ModelSpec):
     """Residual stages and a feature pyramid that say where which things are (Tian et al. 2019)."""
 
+    inputs, outputs = _IMAGES, frozenset({OutputKind.BOXES})
     name: Literal["detector"]
     """The family."""
     widths: Annotated[tuple[Width, ...], FromList, Field(min_length=2, max_length=8)] = (
@@ -346,13 +373,20 @@ class AdaptersSpec(Spec):
     """Patterns of the names of fully connected layers that get one, such as `*.query`."""
 
 
-class TransformersModel(Spec):
+class TransformersModel(_ModelSpec):
     """A network from a folder of Hugging Face's transformers, trained further on other texts.
 
     Its tokenizer comes along. An encoder of the kind of BERT answers with labels or numbers, a
     network of the kind of T5 or BART writes texts from others, and one of the kind of GPT-2 or
     Llama writes a text on.
     """
+
+    inputs = _TEXTS
+    outputs = frozenset({*VECTOR_OUTPUTS, OutputKind.SEQ2SEQ, OutputKind.CAUSAL_LM})
+    settles = tuple(
+        f"text.{name}"
+        for name in ("tokenizer", "size", "min_count", "lowercase", "vectors", "unlabelled")
+    )
 
     name: Literal["transformers"]
     """The family."""
@@ -368,12 +402,13 @@ class TransformersModel(Spec):
     """Train adapters of low rank instead of the whole network."""
 
 
-class TimmModel(Spec):
+class TimmModel(_ModelSpec):
     """An image network as the library timm builds it, new or from weights that lie on this machine.
 
     It answers with labels or numbers.
     """
 
+    inputs = _IMAGES
     name: Literal["timm"]
     """The family."""
     model: str
@@ -385,8 +420,11 @@ class TimmModel(Spec):
     """Train adapters of low rank instead of the whole network."""
 
 
-class InitModel(Spec):
+class InitModel(_ModelSpec):
     """The network of an existing model file, trained further; images are taken as it takes them."""
+
+    outputs = ANY_OUTPUT
+    settles = ("text", "audio", "transforms.normalize")
 
     init: str
     """The model file to start from; where the labels differ, the last layer starts anew."""

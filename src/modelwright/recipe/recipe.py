@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from modelwright.files import json_digest
+from modelwright.kinds import TASK_KINDS, InputKind, OutputKind
 from modelwright.recipe.data import (
     AudioSpec,
     AugmentSpec,
@@ -16,9 +17,10 @@ from modelwright.recipe.data import (
     TextSpec,
     TransformsSpec,
 )
-from modelwright.recipe.evaluate import EvaluateSpec, ResourcesSpec, Target
+from modelwright.recipe.evaluate import EvaluateSpec, ResourcesSpec
 from modelwright.recipe.model import ModelSpec
 from modelwright.recipe.spec import Spec
+from modelwright.recipe.targets import TargetExpression
 from modelwright.recipe.train import TrainSpec
 
 Task = Literal[
@@ -72,7 +74,7 @@ class Recipe(Spec):
     """How it learns."""
     evaluate: EvaluateSpec = EvaluateSpec()
     """How it is measured."""
-    targets: dict[str, Target] = Field(default_factory=dict)
+    targets: dict[str, TargetExpression] = Field(default_factory=dict)
     """What must be reached, by metric: `accuracy: ">= 0.93"`."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Decides every random choice of training."""
@@ -100,9 +102,21 @@ class Recipe(Spec):
         return self._places.get(path, "")
 
     @property
-    def has_label_sets(self) -> bool:
-        """Whether each sample may have several labels, or none."""
-        return isinstance(self.data, TableData) and self.data.multi_label
+    def input_kind(self) -> InputKind:
+        """What one sample is: the task says it, or else the data."""
+        kinds = TASK_KINDS[self.task].inputs
+        if len(kinds) > 1 and isinstance(self.data, TableData):
+            return InputKind(self.data.holds)
+        return kinds[0]
+
+    @property
+    def output_kind(self) -> OutputKind:
+        """What is predicted of one sample: the task says it, or else the data."""
+        kinds = TASK_KINDS[self.task].outputs
+        is_multi = isinstance(self.data, TableData) and self.data.multi_label
+        if is_multi and OutputKind.MULTI_LABEL in kinds:
+            return OutputKind.MULTI_LABEL
+        return kinds[0]
 
     def has_place(self, path: str) -> bool:
         """Say whether this setting was written down."""

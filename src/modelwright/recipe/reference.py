@@ -10,8 +10,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from modelwright.kinds import ANY_INPUT
 from modelwright.recipe.document import is_plain_text
-from modelwright.recipe.evaluate import METRICS
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.schema import (
     REQUIRED,
@@ -19,12 +19,14 @@ from modelwright.recipe.schema import (
     choices,
     is_optional,
     item_kind,
+    kinds_phrase,
     phrase,
     settings_of,
     tag_of,
     variants,
 )
 from modelwright.recipe.spec import Spec
+from modelwright.recipe.targets import METRICS
 
 _WIDTH = 96
 
@@ -151,7 +153,9 @@ def recipe_reference() -> str:
             continue
         seen.add(spec)
         level = "##" if title.count(".") == 0 else "###"
-        parts += [f"{level} {title}", _first_paragraph(spec), _table(spec)]
+        kinds = kinds_phrase(spec.inputs, spec.outputs)
+        paragraph = f"{_first_paragraph(spec)} For {kinds}." if kinds else _first_paragraph(spec)
+        parts += [f"{level} {title}", paragraph, _table(spec)]
         if spec is Recipe:
             parts += ["## `targets`", _TARGETS, _metrics(), _UNKNOWN]
     return "\n\n".join(parts) + "\n"
@@ -216,9 +220,11 @@ def _default(setting: Setting) -> str:
 
 
 def _metrics() -> str:
-    rows = ["| metric | meaning | better |", "| --- | --- | --- |"]
+    rows = ["| metric | meaning | for predicting | better |", "| --- | --- | --- | --- |"]
     rows += [
-        f"| `{name}` | {metric.sentence} | {'higher' if metric.higher_is_better else 'lower'} |"
+        f"| `{name}` | {metric.sentence} "
+        f"| {kinds_phrase(ANY_INPUT, metric.outputs).removeprefix('predicting ') or 'anything'} "
+        f"| {'higher' if metric.higher_is_better else 'lower'} |"
         for name, metric in METRICS.items()
     ]
     return "\n".join(rows)

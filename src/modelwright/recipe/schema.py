@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from modelwright.recipe.spec import Kind, Spec
+from modelwright.kinds import ANY_INPUT, ANY_OUTPUT, InputKind, OutputKind
+from modelwright.recipe.spec import For, Kind, Spec
 
 _TAGS = ("name", "source")
 _ENDLESS = 2**62
@@ -41,17 +42,51 @@ def settings_of(spec: type[Spec]) -> dict[str, Setting]:
     """Return a section's settings by key, its tag first."""
     tag = tag_of(spec)[0]
     fields = sorted(spec.model_fields.items(), key=lambda item: item[0] != tag)
+    kinds = {
+        key: Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+        for key, field in fields
+    }
     return {
         key: Setting(
             key=key,
-            kind=Annotated[field.annotation, *field.metadata]
-            if field.metadata
-            else field.annotation,
+            kind=kinds[key],
             default=field.get_default(call_default_factory=True),
-            sentence=field.description or "",
+            sentence=" ".join(filter(None, (field.description, _marks_sentence(kinds[key])))),
         )
         for key, field in fields
     }
+
+
+def marks_of(kind: object) -> list[For]:
+    """Return the marks that say for which kinds of prediction a setting has an effect."""
+    if get_origin(kind) is not Annotated:
+        return []
+    _, *extras = get_args(kind)
+    return [extra for extra in extras if isinstance(extra, For)]
+
+
+def kinds_phrase(inputs: frozenset[InputKind], outputs: frozenset[OutputKind]) -> str:
+    """Return kinds in words; nothing where they are all.
+
+    >>> kinds_phrase(frozenset({InputKind.TEXT}), frozenset({OutputKind.REGRESSION}))
+    'texts, predicting numbers'
+    """
+    words = []
+    if inputs != ANY_INPUT:
+        words.append(listed([kind.plural for kind in InputKind if kind in inputs]))
+    if outputs != ANY_OUTPUT:
+        nouns = [kind.noun for kind in OutputKind if kind in outputs]
+        words.append(f"predicting {listed(nouns)}")
+    return ", ".join(words)
+
+
+def _marks_sentence(kind: object) -> str:
+    sentences = []
+    for mark in marks_of(kind):
+        what = kinds_phrase(mark.inputs, mark.outputs)
+        values = listed([f"`{value}`" for value in mark.values])
+        sentences.append(f"{values} is for {what}." if values else f"For {what}.")
+    return " ".join(sentences)
 
 
 def variants(kind: object) -> dict[str, type[Spec]]:
@@ -120,7 +155,7 @@ def phrase(kind: object) -> str:
     >>> phrase(Literal["on", "off"] | None)
     '`on` or `off`'
     """
-    return _listed(list(dict.fromkeys(_phrases(kind))))
+    return listed(list(dict.fromkeys(_phrases(kind))))
 
 
 def _phrases(kind: object) -> Iterator[str]:
@@ -168,8 +203,8 @@ def _section_phrase(sections: Mapping[str, type[Spec]]) -> str:
     key = next(name for name in (*_TAGS, *keys) if name in keys)
     named = [f"`{tag}`" for tag, spec in sections.items() if tag_of(spec)[0] == key]
     others = [f"`{tag}`" for tag, spec in sections.items() if tag_of(spec)[0] != key]
-    tail = f", or with {_listed(others)}" if others else ""
-    return f"a section with `{key}`: {_listed(named)}{tail}"
+    tail = f", or with {listed(others)}" if others else ""
+    return f"a section with `{key}`: {listed(named)}{tail}"
 
 
 def _entry_phrase(kind: object) -> str:
@@ -208,7 +243,8 @@ def _figure(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and value < 10**9 else f"{value}"
 
 
-def _listed(words: list[str]) -> str:
+def listed(words: list[str]) -> str:
+    """Return words as a list in a sentence: `a, b or c`."""
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)
 
 

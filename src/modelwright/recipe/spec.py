@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
+
+from modelwright.kinds import ANY_INPUT, ANY_OUTPUT, InputKind, OutputKind
 
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)\s*$")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -30,8 +33,43 @@ class Kind:
         return {**schema, "pattern": self.pattern} if self.pattern else schema
 
 
+@dataclass(frozen=True, slots=True, init=False)
+class For:
+    """Marks a setting, or some of its values, as having an effect for some kinds only.
+
+    `relevance.check_relevance` refuses a recipe that sets it for another kind.
+
+    Args:
+        input: the kinds of input.
+        output: the kinds of output.
+        values: the values that this holds for; all but the default where left out.
+    """
+
+    inputs: frozenset[InputKind]
+    outputs: frozenset[OutputKind]
+    values: tuple[object, ...]
+
+    def __init__(
+        self,
+        *,
+        input: InputKind | Iterable[InputKind] = ANY_INPUT,
+        output: OutputKind | Iterable[OutputKind] = ANY_OUTPUT,
+        values: tuple[object, ...] = (),
+    ) -> None:
+        inputs = frozenset([input] if isinstance(input, InputKind) else input)
+        outputs = frozenset([output] if isinstance(output, OutputKind) else output)
+        object.__setattr__(self, "inputs", inputs)
+        object.__setattr__(self, "outputs", outputs)
+        object.__setattr__(self, "values", values)
+
+
 class Spec(BaseModel):
     """A section of the recipe: unknown keys are refused, and nothing changes after reading."""
+
+    inputs: ClassVar[frozenset[InputKind]] = ANY_INPUT
+    """The kinds of input that this section is for."""
+    outputs: ClassVar[frozenset[OutputKind]] = ANY_OUTPUT
+    """The kinds of output that this section is for."""
 
     model_config = ConfigDict(
         extra="forbid",

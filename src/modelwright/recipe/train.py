@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from modelwright.recipe.spec import Duration, FromList, Spec
+from modelwright.kinds import ANY_OUTPUT, InputKind, OutputKind
+from modelwright.recipe.spec import Duration, For, FromList, Spec
 
 Rate = Annotated[float, Field(gt=0, le=1e3)]
 Decay = Annotated[float, Field(ge=0, le=10)]
@@ -17,17 +18,21 @@ Unit = Annotated[float, Field(ge=0, lt=1)]
 class CrossEntropyLoss(Spec):
     """Cross-entropy over classes."""
 
+    outputs = frozenset({OutputKind.SINGLE_LABEL, OutputKind.CAUSAL_LM, OutputKind.SEQ2SEQ})
     name: Literal["cross-entropy"]
     """The loss."""
     label_smoothing: Unit = 0.0
     """The share of each target spread over all classes (Szegedy et al. 2016)."""
-    class_weights: Literal["none", "balanced"] = "none"
+    class_weights: Annotated[Literal["none", "balanced"], For(output=OutputKind.SINGLE_LABEL)] = (
+        "none"
+    )
     """`balanced` weighs each class by the inverse of its count in the training split."""
 
 
 class BinaryCrossEntropyLoss(Spec):
     """Cross-entropy of each label by itself: it is there, or it isn't."""
 
+    outputs = frozenset({OutputKind.MULTI_LABEL})
     name: Literal["binary-cross-entropy"]
     """The loss."""
 
@@ -35,6 +40,7 @@ class BinaryCrossEntropyLoss(Spec):
 class MseLoss(Spec):
     """Mean squared error."""
 
+    outputs = frozenset({OutputKind.REGRESSION})
     name: Literal["mse"]
     """The loss."""
 
@@ -42,6 +48,7 @@ class MseLoss(Spec):
 class HuberLoss(Spec):
     """Squared near zero, linear beyond δ (Huber 1964)."""
 
+    outputs = frozenset({OutputKind.REGRESSION})
     name: Literal["huber"]
     """The loss."""
     delta: Annotated[float, Field(gt=0)] = 1.0
@@ -51,6 +58,7 @@ class HuberLoss(Spec):
 class CtcLoss(Spec):
     """Letters without their places in time (Graves et al. 2006)."""
 
+    outputs = frozenset({OutputKind.CTC})
     name: Literal["ctc"]
     """The loss."""
 
@@ -58,6 +66,7 @@ class CtcLoss(Spec):
 class DetectionLoss(Spec):
     """Focal loss of the scores and generalised IoU of the boxes, assigned by how well they fit."""
 
+    outputs = frozenset({OutputKind.BOXES})
     name: Literal["detection"]
     """The loss."""
 
@@ -263,8 +272,11 @@ class TrainSpec(Spec):
     """The wall-clock time of training, such as `10m`: the schedule ends by then."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     """Samples a step, over all processes; never more than the training split holds."""
-    tokens: Annotated[int, Field(ge=16, le=100_000_000)] | None = None
-    """For texts and recordings: batches of like lengths, each of at most about this many tokens (or
+    tokens: Annotated[
+        Annotated[int, Field(ge=16, le=100_000_000)] | None,
+        For(input=(InputKind.TEXT, InputKind.AUDIO)),
+    ] = None
+    """Batches of like lengths, each of at most about this many tokens (or
     audio samples), padding included; `batch_size` is then the most samples."""
     accumulate: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Parts that a batch is computed in, one after the other, to save memory."""
@@ -287,7 +299,11 @@ class TrainSpec(Spec):
     """The largest length of the whole gradient; longer ones are scaled down."""
     average: AverageSpec | None = None
     """Averaging of the weights."""
-    resolution: Annotated[tuple[ResolutionStep, ...], FromList] = ()
+    resolution: Annotated[
+        tuple[ResolutionStep, ...],
+        FromList,
+        For(input=InputKind.IMAGE, output=ANY_OUTPUT - {OutputKind.BOXES}),
+    ] = ()
     """Train the first part at a smaller size: faster. For networks that take any size."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` takes the faster of the two, measured once, where the processor has bf16 and training

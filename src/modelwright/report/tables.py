@@ -9,7 +9,7 @@ import numpy as np
 
 from modelwright.evaluation import Verdict
 from modelwright.ledger import Evidence, Ledger
-from modelwright.recipe.evaluate import METRICS, parse_target
+from modelwright.recipe.targets import METRICS, parse_target
 from modelwright.report.data import ReportData
 from modelwright.report.words import (
     BASELINES,
@@ -55,12 +55,12 @@ OVERALL = (
     "perplexity",
     "bits_per_byte",
 )
-_MAIN = ("accuracy", "f1_macro", "rmse", "bleu", "rouge_l", "wer", "map50", "perplexity")
 
 
 def compared_by(ledger: Ledger) -> str:
     """Return the figure that models of this kind are compared by."""
-    return next((name for name in _MAIN if ledger.find(name) is not None), "accuracy")
+    headlines = (metric.name for metric in METRICS.values() if metric.is_headline)
+    return next((name for name in headlines if ledger.find(name) is not None), "accuracy")
 
 
 RATES = ("precision", "recall", "f1")

@@ -12,117 +12,13 @@ from html import escape
 
 from markupsafe import Markup
 
-from modelwright.recipe.evaluate import parse_target
+from modelwright.recipe.targets import METRICS, parse_target
 
 BLANK = "\u00a0"
 """Keeps a number and its unit on one line."""
 
-SHARES = ("accuracy", "precision", "recall", "f1", "top5", "rouge", "wer", "cer", "map50", "exact")
-"""How the metrics begin that are shares of samples."""
-
-NAMES = {
-    "accuracy": ("right answers (accuracy)", "How many of 100 images are named rightly."),
-    "top5_accuracy": (
-        "right among the first five answers",
-        "How often the right class is one of the model's five best guesses.",
-    ),
-    "exact_match": (
-        "all labels right (exact match)",
-        "How many of 100 images are given just their labels: none is missing, none is too many.",
-    ),
-    "f1_micro": (
-        "F1 over all labels",
-        "Precision and recall in one figure; each label of each image counts the same.",
-    ),
-    "precision_macro": (
-        "precision, averaged over the classes",
-        "When it names a class, how often that is right; each class counts the same.",
-    ),
-    "precision_weighted": (
-        "precision, weighted by the classes' size",
-        "The same; a class counts as much as it has images.",
-    ),
-    "recall_macro": (
-        "recall, averaged over the classes",
-        "Of the images of a class, how many it finds; each class counts the same.",
-    ),
-    "recall_weighted": (
-        "recall, weighted by the classes' size",
-        "The same; a class counts as much as it has images.",
-    ),
-    "f1_macro": (
-        "F1, averaged over the classes",
-        "Precision and recall in one figure; each class counts the same.",
-    ),
-    "f1_weighted": (
-        "F1, weighted by the classes' size",
-        "The same; a class counts as much as it has images.",
-    ),
-    "recall_at_threshold": (
-        "recall from the threshold on",
-        "Of the images of the class that is not to be missed, how many are found.",
-    ),
-    "precision_at_threshold": (
-        "precision from the threshold on",
-        "Of the images that are called so, how many are.",
-    ),
-    "log_loss": (
-        "log loss",
-        "How surprised the model is by the truth: 0 is perfect, and being surely wrong costs most.",
-    ),
-    "calibration_error": (
-        "calibration error",
-        "How far its stated confidence lies from how often it is right: 0 is perfect.",
-    ),
-    "rmse": (
-        "typical error (RMSE)",
-        "The root of the mean squared error, in the target's unit: large errors count most.",
-    ),
-    "mae": ("mean error (MAE)", "How far it is off on average, in the target's unit."),
-    "r2": (
-        "explained share (R²)",
-        "1 is perfect; 0 is no better than always saying the average.",
-    ),
-    "token_loss": ("surprise a token (nats)", "0 is perfect; its exponential is the perplexity."),
-    "perplexity": (
-        "perplexity",
-        "Among how many equally likely tokens it hesitates, on average: 1 is perfect.",
-    ),
-    "bits_per_byte": (
-        "bits a byte",
-        "How well it would compress such text; comparable whatever the tokenizer.",
-    ),
-    "bleu": ("BLEU", "Runs of words shared with the wanted translation, 0 to 100."),
-    "chrf": ("chrF", "Runs of letters shared with the wanted text, 0 to 100."),
-    "rouge1": ("ROUGE-1", "Words shared with the wanted summary."),
-    "rouge2": ("ROUGE-2", "Pairs of words shared with the wanted summary."),
-    "rouge_l": ("ROUGE-L", "The longest run of words in order, gaps allowed, shared with it."),
-    "wer": (
-        "word error rate (WER)",
-        "Wrong, missing and extra words for each word spoken: 0 is perfect.",
-    ),
-    "cer": ("letter error rate (CER)", "The same for letters."),
-    "map50": (
-        "average precision (mAP@50)",
-        "How well boxes are found that overlap the true ones by half: 100 % is perfect.",
-    ),
-    "map50_95": (
-        "average precision, exact boxes (mAP@50:95)",
-        "The same over ever stricter overlaps, up to 95 %.",
-    ),
-    "size_bytes": ("size of the model", "All that decides a prediction."),
-    "file_bytes": ("size of the file", "The model with its proof: figures, recipe, samples."),
-    "parameters": ("learned numbers", "How many numbers training has set."),
-    "multiply_adds": (
-        "multiplications for one image",
-        "Each with an addition: the work of one pass through the network.",
-    ),
-    "latency_p50_ms": ("time for one answer, typically", "Half of the answers come sooner."),
-    "latency_p95_ms": ("time for one answer, at most in 95 of 100", ""),
-    "latency_p99_ms": ("time for one answer, at most in 99 of 100", ""),
-    "throughput_per_s": ("images answered in a second", "When they come 64 at once."),
-}
-"""By metric: its name in words, and what it says."""
+_RATES = ("precision", "recall", "f1")
+"""Figures of one class, which are shares too."""
 
 BASELINES = {
     "majority": "always answering the most frequent class",
@@ -145,17 +41,17 @@ _CODE = re.compile(r"`([^`\n]+)`")
 
 def name_of(metric: str) -> str:
     """Return a metric's name in words."""
-    return NAMES[metric][0] if metric in NAMES else metric.replace("_", " ")
+    return METRICS[metric].title if metric in METRICS else metric.replace("_", " ")
 
 
 def meaning_of(metric: str) -> str:
     """Return what a metric says, in a sentence; empty where nothing is known of it."""
-    return NAMES[metric][1] if metric in NAMES else ""
+    return METRICS[metric].explanation if metric in METRICS else ""
 
 
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of samples, which reads best as a percentage."""
-    return metric.startswith(SHARES)
+    return METRICS[metric].is_share if metric in METRICS else metric in _RATES
 
 
 def percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""A text to what follows each of its tokens; so it writes on."""
+"""A text to its next token, from which continuations are generated."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from modelwright import metrics
 from modelwright.errors import RequestError
+from modelwright.kinds import OutputKind
 from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
 PADDING = 0
@@ -31,7 +32,7 @@ def token_losses(outputs: Floats, wanted: Any) -> Any:
     return found
 
 
-def _tally(outputs: Floats, targets: Any, labels: Sequence[str]) -> SampleStats:
+def _sample_stats(outputs: Floats, targets: Any, labels: Sequence[str]) -> SampleStats:
     """Return the loss, the tokens and the bytes of each text `[N]`."""
     wanted = targets["next"]
     losses = token_losses(outputs, wanted)
@@ -42,28 +43,25 @@ def _tally(outputs: Floats, targets: Any, labels: Sequence[str]) -> SampleStats:
     }
 
 
-def _summary(tally: SampleStats) -> Mapping[str, float]:
-    loss, tokens = float(tally["loss"].sum()), int(tally["tokens"].sum())
+def _compute(stats: SampleStats) -> Mapping[str, float]:
+    loss, tokens = float(stats["loss"].sum()), int(stats["tokens"].sum())
     return {
         "token_loss": loss / max(tokens, 1),
         "perplexity": metrics.perplexity(loss, tokens),
-        "bits_per_byte": metrics.bits_per_byte(loss, max(int(tally["bytes"].sum()), 1)),
+        "bits_per_byte": metrics.bits_per_byte(loss, max(int(stats["bytes"].sum()), 1)),
     }
 
 
 def no_decoding(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Prediction]]:
-    """Refuse: answers are written token by token, by the runtime."""
-    raise RequestError("a language model answers by writing, token by token")
+    """Refuse: texts are generated token by token, by the runtime."""
+    raise RequestError("a generative model has no answer to decode: it generates token by token")
 
 
 TASK = Task(
     name="language-modeling",
+    output_kind=OutputKind.CAUSAL_LM,
     select_by="token_loss",
-    higher_is_better=False,
-    tally=_tally,
-    summary=_summary,
+    sample_stats=_sample_stats,
+    compute=_compute,
     decode=no_decoding,
-    input="text",
-    target="next",
-    output_kind="tokens",
 )

@@ -1,4 +1,4 @@
-"""A text to all labels that it has, perhaps none: each label is there or not by itself."""
+"""An image, a text or a recording to any number of labels, each predicted by itself."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright import metrics
+from modelwright.kinds import OutputKind
 from modelwright.metrics import Ints
 from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
 
-def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
-    """Return which labels each sample is given and has `[N, K + U]`, and its loss `[N]`."""
+def _sample_stats(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
+    """Return which labels are predicted and present `[N, K + U]`, and the loss `[N]`."""
     unknown = max(len(labels) - outputs.shape[1], 0)
     found = metrics.label_outcomes(outputs, targets, unknown=unknown)
-    return {"chosen": found.chosen, "wanted": found.wanted, "losses": found.losses}
+    return {"predicted": found.predicted, "present": found.present, "losses": found.losses}
 
 
-def _outcomes(tally: SampleStats) -> metrics.LabelOutcomes:
-    return metrics.LabelOutcomes(tally["chosen"], tally["wanted"], tally["losses"])
+def _outcomes(stats: SampleStats) -> metrics.LabelOutcomes:
+    return metrics.LabelOutcomes(stats["predicted"], stats["present"], stats["losses"])
 
 
-def label_counts(tally: SampleStats) -> tuple[Ints, Ints, Ints]:
-    """Return how often each label is rightly chosen, chosen, and there: `[K]` each."""
-    return metrics.label_counts(_outcomes(tally))
+def label_counts(stats: SampleStats) -> tuple[Ints, Ints, Ints]:
+    """Return how often each label is rightly predicted, predicted, and there: `[K]` each."""
+    return metrics.label_counts(_outcomes(stats))
 
 
-def _summary(tally: SampleStats) -> Mapping[str, float]:
-    counts = label_counts(tally)
+def _compute(stats: SampleStats) -> Mapping[str, float]:
+    counts = label_counts(stats)
     averages = metrics.averages(*counts)
     return {
-        "exact_match": metrics.exact_match(_outcomes(tally)),
+        "exact_match": metrics.exact_match(_outcomes(stats)),
         "f1_micro": metrics.f1_micro(*counts),
         **{name: float(averages[name]) for name in ("f1_macro", "precision_macro", "recall_macro")},
-        **metrics.mean_loss(tally["losses"]),
+        **metrics.mean_loss(stats["losses"]),
     }
 
 
@@ -46,7 +47,7 @@ def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Predi
             {
                 "label": labels[k],
                 "probability": float(row[k]),
-                "chosen": bool(row[k] >= metrics.LEAST_CHOSEN),
+                "predicted": bool(row[k] >= metrics.DECISION_THRESHOLD),
             }
             for k in np.argsort(-row, kind="stable")[:top]
         ]
@@ -54,19 +55,17 @@ def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Predi
     ]
 
 
-TASK = Task(
-    name="text-classification",
-    select_by="f1_macro",
-    higher_is_better=True,
-    tally=_tally,
-    summary=_summary,
-    decode=_decode,
-    ties_by="log_loss",
-    input="text",
-    target="labels",
-    output_kind="labels",
-    counts=label_counts,
-    top=None,
+TASKS = tuple(
+    Task(
+        name=name,
+        output_kind=OutputKind.MULTI_LABEL,
+        select_by="f1_macro",
+        sample_stats=_sample_stats,
+        compute=_compute,
+        decode=_decode,
+        ties_by="log_loss",
+        label_counts=label_counts,
+        top=None,
+    )
+    for name in ("image-classification", "text-classification", "audio-classification")
 )
-"""Of the same name as the task of one label: what a recipe says of its data tells them apart, and
-in a model file the kind of its outputs."""

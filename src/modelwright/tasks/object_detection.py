@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from modelwright.errors import DataError
+from modelwright.kinds import OutputKind
 from modelwright.metrics import detection
 from modelwright.tasks import boxes
 from modelwright.tasks.task import Outputs, Prediction, SampleStats, Task
@@ -23,13 +24,13 @@ def _found(outputs: Outputs, *, least: float, most: int) -> list[boxes.Detection
     return boxes.decode(scores, places, least_score=least, most_overlap=MOST_OVERLAP, most=most)
 
 
-def _tally(outputs: Outputs, targets: Any, labels: Sequence[str]) -> SampleStats:
+def _sample_stats(outputs: Outputs, targets: Any, labels: Sequence[str]) -> SampleStats:
     """Return each image's detections, padded with label −1, and how many boxes it has.
 
     `label` and `score` `[N, MOST]`, `matched` `[N, MOST, overlaps]`, `truths` `[N, K]`.
     """
     count, overlaps = len(targets), len(detection.OVERLAPS)
-    tally = {
+    stats = {
         "label": np.full((count, MOST), -1, dtype=np.int64),
         "score": np.zeros((count, MOST)),
         "matched": np.zeros((count, MOST, overlaps), dtype=np.bool_),
@@ -45,27 +46,27 @@ def _tally(outputs: Outputs, targets: Any, labels: Sequence[str]) -> SampleStats
             num_classes=len(labels),
         )
         size = len(of_image.labels)
-        tally["label"][at, :size] = of_image.labels
-        tally["score"][at, :size] = of_image.scores
-        tally["matched"][at, :size] = of_image.matched
-        tally["truths"][at] = of_image.truths[0]
-    return tally
+        stats["label"][at, :size] = of_image.labels
+        stats["score"][at, :size] = of_image.scores
+        stats["matched"][at, :size] = of_image.matched
+        stats["truths"][at] = of_image.truths[0]
+    return stats
 
 
-def statistics_of(tally: SampleStats) -> detection.DetectionStatistics:
+def statistics_of(stats: SampleStats) -> detection.DetectionStatistics:
     """Return what became of each detection."""
-    images, places = np.nonzero(tally["label"] >= 0)
+    images, places = np.nonzero(stats["label"] >= 0)
     return detection.DetectionStatistics(
         images=images.astype(np.int64),
-        labels=tally["label"][images, places],
-        scores=tally["score"][images, places],
-        matched=tally["matched"][images, places],
-        truths=tally["truths"],
+        labels=stats["label"][images, places],
+        scores=stats["score"][images, places],
+        matched=stats["matched"][images, places],
+        truths=stats["truths"],
     )
 
 
-def _summary(tally: SampleStats) -> Mapping[str, float]:
-    statistics = statistics_of(tally)
+def _compute(stats: SampleStats) -> Mapping[str, float]:
+    statistics = statistics_of(stats)
     if not statistics.truths.any():
         raise DataError("there are no boxes to find in these samples, so nothing can be measured")
     found = detection.average_precision(statistics)
@@ -99,13 +100,9 @@ def _one_a_place(found: boxes.Detections) -> boxes.Detections:
 
 TASK = Task(
     name="object-detection",
+    output_kind=OutputKind.BOXES,
     select_by="map50",
-    higher_is_better=True,
-    tally=_tally,
-    summary=_summary,
+    sample_stats=_sample_stats,
+    compute=_compute,
     decode=_decode,
-    ties_by=None,
-    input="image",
-    target="boxes",
-    output_kind="boxes",
 )

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from modelwright import metrics
 from modelwright.errors import DataError
+from modelwright.kinds import OutputKind
 from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
 
-def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
+def _sample_stats(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
     """Return predictions and targets `[N, D]`.
 
     Raises:
@@ -26,8 +27,8 @@ def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> Sam
     return {"predicted": predicted, "targets": wanted}
 
 
-def _summary(tally: SampleStats) -> Mapping[str, float]:
-    sums = metrics.number_sums(tally["predicted"], tally["targets"])
+def _compute(stats: SampleStats) -> Mapping[str, float]:
+    sums = metrics.number_sums(stats["predicted"], stats["targets"])
     return {"rmse": metrics.rmse(sums), "mae": metrics.mae(sums), "r2": metrics.r2(sums)}
 
 
@@ -40,11 +41,9 @@ def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Predi
 
 TASK = Task(
     name="regression",
+    output_kind=OutputKind.REGRESSION,
     select_by="rmse",
-    higher_is_better=False,
-    tally=_tally,
-    summary=_summary,
+    sample_stats=_sample_stats,
+    compute=_compute,
     decode=_decode,
-    target="numbers",
-    output_kind="values",
 )

@@ -11,6 +11,7 @@ import numpy as np
 
 from modelwright import metrics
 from modelwright.errors import ModelFileError
+from modelwright.kinds import OutputKind
 from modelwright.tasks import ctc
 from modelwright.tasks.task import Outputs, Prediction, SampleStats, Task
 
@@ -50,7 +51,7 @@ class Spelling:
         raise ModelFileError("a spelling isn't a letter model and its weight")
 
 
-def _tally(
+def _sample_stats(
     outputs: Outputs, targets: Any, labels: Sequence[str], *, spelling: Spelling | None = None
 ) -> SampleStats:
     """Return the errors and the length of each text, in words and in characters `[N, 2]`."""
@@ -72,10 +73,10 @@ def texts_of(letters: Any, count: Any, labels: Sequence[str]) -> list[str]:
     return ["".join(names[row[:size]]) for row, size in zip(letters, count, strict=True)]
 
 
-def _summary(tally: SampleStats) -> Mapping[str, float]:
+def _compute(stats: SampleStats) -> Mapping[str, float]:
     return {
-        "wer": metrics.error_rate(tally["words"].sum(axis=0)),
-        "cer": metrics.error_rate(tally["characters"].sum(axis=0)),
+        "wer": metrics.error_rate(stats["words"].sum(axis=0)),
+        "cer": metrics.error_rate(stats["characters"].sum(axis=0)),
     }
 
 
@@ -114,15 +115,12 @@ def _heard(
 
 TASK = Task(
     name="speech-recognition",
+    output_kind=OutputKind.CTC,
     select_by="wer",
-    higher_is_better=False,
-    tally=_tally,
-    summary=_summary,
+    sample_stats=_sample_stats,
+    compute=_compute,
     decode=_decode,
     ties_by="cer",
-    input="audio",
-    target="letters",
-    output_kind="frames",
 )
 
 
@@ -130,6 +128,6 @@ def spelled(spelling: Spelling) -> Task:
     """Return the task as it is where a spelling has its say."""
     return replace(
         TASK,
-        tally=partial(_tally, spelling=spelling),
+        sample_stats=partial(_sample_stats, spelling=spelling),
         decode=partial(_decode, spelling=spelling),
     )

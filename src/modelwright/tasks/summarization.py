@@ -7,30 +7,28 @@ from dataclasses import replace
 
 from modelwright import metrics
 from modelwright.tasks import translation
-from modelwright.tasks.task import SampleStats
+from modelwright.tasks.task import SampleStats, TextMetrics
 
 
-def _judge(found: Sequence[str], wanted: Sequence[str]) -> SampleStats:
+def _text_stats(texts: Sequence[str], references: Sequence[str]) -> SampleStats:
     return {
-        "rouge": metrics.rouge_statistics(found, wanted),
-        "chrf": metrics.chrf_statistics(found, wanted),
+        "rouge": metrics.rouge_statistics(texts, references),
+        "chrf": metrics.chrf_statistics(texts, references),
     }
 
 
-def _judged(tally: SampleStats) -> Mapping[str, float]:
-    first, second, longest = tally["rouge"].mean(axis=0).tolist()
-    chrf = metrics.chrf(tally["chrf"].sum(axis=0))
+def _compute_texts(stats: SampleStats) -> Mapping[str, float]:
+    first, second, longest = stats["rouge"].mean(axis=0).tolist()
+    chrf = metrics.chrf(stats["chrf"].sum(axis=0))
     return {"rouge1": first, "rouge2": second, "rouge_l": longest, "chrf": chrf}
 
 
-def _judged_by(wanted: Sequence[str]) -> str:
+def _describe(references: Sequence[str]) -> str:
     return "ROUGE in runs of letters and digits, and characters of scripts without blanks"
 
 
 TASK = replace(
     translation.TASK,
     name="summarization",
-    judge=_judge,
-    judged=_judged,
-    judged_by=_judged_by,
+    text_metrics=TextMetrics(_text_stats, _compute_texts, _describe),
 )

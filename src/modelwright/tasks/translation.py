@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelwright import metrics
+from modelwright.kinds import OutputKind
 from modelwright.tasks.language_modeling import PADDING, no_decoding, token_losses
-from modelwright.tasks.task import Floats, SampleStats, Task
+from modelwright.tasks.task import Floats, SampleStats, Task, TextMetrics
 
 
-def tally_tokens(outputs: Floats, targets: Any, labels: Sequence[str]) -> SampleStats:
-    """Return the loss and the tokens of each text `[N]`, the text wanted being given."""
+def token_stats(outputs: Floats, targets: Any, labels: Sequence[str]) -> SampleStats:
+    """Return the loss and the number of tokens of each reference text `[N]`."""
     wanted = targets["next"]
     return {
         "loss": token_losses(outputs, wanted).sum(axis=1),
@@ -19,41 +20,36 @@ def tally_tokens(outputs: Floats, targets: Any, labels: Sequence[str]) -> Sample
     }
 
 
-def sum_tokens(tally: SampleStats) -> Mapping[str, float]:
+def token_metrics(stats: SampleStats) -> Mapping[str, float]:
     """Return the loss a token, and the perplexity."""
-    loss, tokens = float(tally["loss"].sum()), int(tally["tokens"].sum())
+    loss, tokens = float(stats["loss"].sum()), int(stats["tokens"].sum())
     return {"token_loss": loss / max(tokens, 1), "perplexity": metrics.perplexity(loss, tokens)}
 
 
-def _judge(found: Sequence[str], wanted: Sequence[str]) -> SampleStats:
+def _text_stats(texts: Sequence[str], references: Sequence[str]) -> SampleStats:
     return {
-        "bleu": metrics.bleu_statistics(found, wanted, metrics.bleu_words(wanted)),
-        "chrf": metrics.chrf_statistics(found, wanted),
+        "bleu": metrics.bleu_statistics(texts, references, metrics.bleu_words(references)),
+        "chrf": metrics.chrf_statistics(texts, references),
     }
 
 
-def _judged(tally: SampleStats) -> Mapping[str, float]:
+def _compute_texts(stats: SampleStats) -> Mapping[str, float]:
     return {
-        "bleu": metrics.bleu(tally["bleu"].sum(axis=0)),
-        "chrf": metrics.chrf(tally["chrf"].sum(axis=0)),
+        "bleu": metrics.bleu(stats["bleu"].sum(axis=0)),
+        "chrf": metrics.chrf(stats["chrf"].sum(axis=0)),
     }
 
 
-def _judged_by(wanted: Sequence[str]) -> str:
-    return f"BLEU in words of sacrebleu's tokenizer `{metrics.bleu_words(wanted)}`"
+def _describe(references: Sequence[str]) -> str:
+    return f"BLEU in words of sacrebleu's tokenizer `{metrics.bleu_words(references)}`"
 
 
 TASK = Task(
     name="translation",
+    output_kind=OutputKind.SEQ2SEQ,
     select_by="token_loss",
-    higher_is_better=False,
-    tally=tally_tokens,
-    summary=sum_tokens,
+    sample_stats=token_stats,
+    compute=token_metrics,
     decode=no_decoding,
-    input="text",
-    target="text",
-    output_kind="texts",
-    judge=_judge,
-    judged=_judged,
-    judged_by=_judged_by,
+    text_metrics=TextMetrics(_text_stats, _compute_texts, _describe),
 )

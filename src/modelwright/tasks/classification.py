@@ -1,4 +1,4 @@
-"""An image to one label out of several."""
+"""An image, a text or a recording to one label out of several."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Any
 from numpy.typing import NDArray
 
 from modelwright import metrics
+from modelwright.kinds import OutputKind
 from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
 
-def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
+def _sample_stats(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
     found = metrics.outcomes(outputs, targets, unknown=max(len(labels) - outputs.shape[1], 0))
     return {"hits": found.hits, "losses": found.losses}
 
 
-def _summary(tally: SampleStats) -> Mapping[str, float]:
-    return {"accuracy": float(tally["hits"].mean()), **metrics.mean_loss(tally["losses"])}
+def _compute(stats: SampleStats) -> Mapping[str, float]:
+    return {"accuracy": float(stats["hits"].mean()), **metrics.mean_loss(stats["losses"])}
 
 
 def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Prediction]]:
@@ -29,12 +30,15 @@ def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Predi
     ]
 
 
-TASK = Task(
-    name="image-classification",
-    select_by="accuracy",
-    higher_is_better=True,
-    tally=_tally,
-    summary=_summary,
-    decode=_decode,
-    ties_by="log_loss",
+TASKS = tuple(
+    Task(
+        name=name,
+        output_kind=OutputKind.SINGLE_LABEL,
+        select_by="accuracy",
+        sample_stats=_sample_stats,
+        compute=_compute,
+        decode=_decode,
+        ties_by="log_loss",
+    )
+    for name in ("image-classification", "text-classification", "audio-classification")
 )

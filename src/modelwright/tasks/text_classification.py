@@ -1,9 +1,0 @@
-"""A text to one label out of several."""
-
-from __future__ import annotations
-
-from dataclasses import replace
-
-from modelwright.tasks import image_classification
-
-TASK = replace(image_classification.TASK, name="text-classification", input="text")
