@@ -133,8 +133,8 @@ CAUGHT = [
             f"`{source.partition(',')[0]}` has no column `day`",
         )
         for source, task in (
-            ("lines, path: x", "text-classification"),
-            ("pairs, path: x, target: y", "translation"),
+            ("labelled_lines, path: x", "text-classification"),
+            ("parallel_text, path: x, target: y", "translation"),
             ("arrays, path: x.npz", "image-classification"),
         )
         for by in ("time", "group")

@@ -246,7 +246,7 @@ def _sizes(store: Store, used: Rows) -> Iterator[Finding]:
             severity="note",
             rows=(),
             message=f"several colour modes: {shown}",
-            fix="All become RGB, or grey where every image is: see `transforms.colour`",
+            fix="All become RGB, or grey where every image is: see `transforms.color_mode`",
         )
 
 

@@ -48,8 +48,8 @@ def augment_batch(images: Tensor, spec: AugmentSpec, draws: CounterRNG, *, fill:
         images = turn_over(images, overturns(draws))
     if spec.crop is not None:
         images = zoom(images, boxes(spec.crop, draws, (images.shape[1], images.shape[2])))
-    if spec.colour is not None:
-        images = recolour(images, factors(spec.colour, draws))
+    if spec.color_jitter is not None:
+        images = recolour(images, factors(spec.color_jitter, draws))
     if spec.cutout:
         images = cut_out(images, draws, side=spec.cutout, fill=fill)
     return images

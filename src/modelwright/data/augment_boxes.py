@@ -31,7 +31,7 @@ class BoxAugment:
     """Shift by up to this many pixels each way; what is uncovered is black."""
     crop: CropAugment | None
     """Keep a random part at the full size."""
-    colour: ColorJitter | None
+    color_jitter: ColorJitter | None
     least_visible: float
     """A box of which a smaller share of its area stays in the image is left out."""
 
@@ -73,8 +73,8 @@ def augment_boxed(batch: BoxedBatch, how: BoxAugment, draws: CounterRNG) -> Boxe
     if how.crop is not None:
         parts = draw_parts(how.crop, draws, (height, width))
         images, boxes = zoom(images, parts), zoom_boxes(boxes, parts, (height, width))
-    if how.colour is not None:
-        images = recolour(images, factors(how.colour, draws))
+    if how.color_jitter is not None:
+        images = recolour(images, factors(how.color_jitter, draws))
     boxes, labels = cut_boxes(boxes, labels, (height, width), least_visible=how.least_visible)
     return BoxedBatch(images, boxes, labels)
 

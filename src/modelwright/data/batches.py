@@ -145,7 +145,7 @@ class Batches:
             vertical_flip=spec.vertical_flip,
             translate=spec.translate,
             crop=spec.crop,
-            colour=spec.colour,
+            color_jitter=spec.color_jitter,
             least_visible=LEAST_VISIBLE,
         )
         draws = CounterRNG(self._seed, epoch, positions)

@@ -73,7 +73,7 @@ def fit_text(spec: TextSpec, store: Store, train: Rows, target: Target = "label"
     tokenizer = train_tokenizer(
         texts,
         kind=("bpe" if writes else "word") if spec.tokenizer == "auto" else spec.tokenizer,
-        size=(8_000 if writes else 30_000) if spec.size == "auto" else spec.size,
+        size=(8_000 if writes else 30_000) if spec.vocab_size == "auto" else spec.vocab_size,
         lowercase=not writes if spec.lowercase == "auto" else spec.lowercase,
         min_count=spec.min_count,
     )

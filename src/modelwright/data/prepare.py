@@ -238,7 +238,7 @@ def prepare(
     _say([finding for finding in report.findings if finding.severity == "warning"], observe)
     input = _input(recipe, store, splits["train"], like, observe)
     encoded = encode(store, input, observe=observe)
-    names = spec.numbers if isinstance(spec, TableData) else ()
+    names = spec.target_columns if isinstance(spec, TableData) else ()
     asked = build_targets(target, encoded, labels_by_row, splits, names=names)
     findings = [*_cut(encoded.cut, store, splits, target), *asked.findings]
     _say(findings, observe)
@@ -365,7 +365,7 @@ def _refuse_nothing_to_learn(
         raise DataError(
             f"all training samples have one target, {only}, so there is nothing to learn",
             where=store.title,
-            fix="Look at `data.numbers`: does it name the right column?",
+            fix="Look at `data.target_columns`: does it name the right column?",
         )
     raise DataError(
         f"all training samples have one label, `{only}`, so there is nothing to tell apart",
@@ -404,8 +404,8 @@ def _refuse_leaks(report: AuditReport, *, allowed: bool) -> None:
 
 def resolve_input(spec: TransformsSpec, store: Store, train: Rows) -> ImageInput:
     """Return how images become pixels, `auto` resolved by the training images."""
-    grey = spec.colour == "grey" or (
-        spec.colour == "auto" and bool(store.numbers("is_grey")[train].all())
+    grey = spec.color_mode == "grayscale" or (
+        spec.color_mode == "auto" and bool(store.numbers("is_grey")[train].all())
     )
     if spec.size == "auto":
         height, width = _auto_size(store.numbers("height")[train], store.numbers("width")[train])

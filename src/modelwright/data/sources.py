@@ -41,7 +41,7 @@ from modelwright.tasks import Target, task_of
 def kind_of(recipe: Recipe) -> Kind:
     """Return what a recipe's samples are."""
     if recipe.task == "regression" and isinstance(recipe.data, TableData):
-        return recipe.data.holds
+        return recipe.data.input_kind
     return task_of(recipe).input
 
 
@@ -157,7 +157,7 @@ def list_like(
                 "path": str(path),
                 "split": SplitSpec(),
                 "split_column": None,
-                "numbers": names if target == "numbers" else columns.numbers,
+                "target_columns": names if target == "numbers" else columns.target_columns,
             }
         )
         return list_table(chosen, base=base, kind=kind, target=target)

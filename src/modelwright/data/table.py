@@ -67,7 +67,7 @@ def list_table(
     path = find_path(spec.path, base)
     files = _files(path)
     numbers = target == "numbers"
-    targets = spec.numbers if numbers else () if target == "next" else (spec.label,)
+    targets = spec.target_columns if numbers else () if target == "next" else (spec.label,)
     tables = [_read(file, split, spec, kind, targets, target) for file, split in files]
     starts: list[int] = []
     total = 0

@@ -21,26 +21,26 @@ _SLICE = "label="
 
 
 def highest_threshold(
-    probabilities: NDArray[np.floating[Any]], of_class: NDArray[np.bool_], *, at_least: float
+    probabilities: NDArray[np.floating[Any]], of_class: NDArray[np.bool_], *, min_recall: float
 ) -> float:
     """Return the highest probability from which on a class can be called and this recall is kept.
 
     Args:
         probabilities: `[N]`, of the class.
         of_class: `[N]`, which samples are of it; at least one.
-        at_least: the recall that is wanted, above 0, at most 1.
+        min_recall: the recall that is wanted, above 0, at most 1.
 
-    >>> highest_threshold(np.array([0.9, 0.4, 0.7, 0.8]), np.array([1, 1, 0, 1]) > 0, at_least=0.6)
+    >>> highest_threshold(np.array([0.9, 0.4, 0.7, 0.8]), np.array([1, 1, 0, 1]) > 0, min_recall=0.6)
     0.8
     """
     own = np.sort(probabilities[of_class])[::-1]
     # Less a hair, so that 0.95 · 20 asks for 19 of them and not for 20.
-    needed = max(int(np.ceil(at_least * len(own) - 1e-9)), 1)
+    needed = max(int(np.ceil(min_recall * len(own) - 1e-9)), 1)
     return float(own[needed - 1])
 
 
 def choose_threshold(
-    model: HasOutputs, validation: Split, *, label: str, at_least: float, fingerprint: str
+    model: HasOutputs, validation: Split, *, label: str, min_recall: float, fingerprint: str
 ) -> Evidence:
     """Choose on the validation split from which probability on a class is called.
 
@@ -52,13 +52,13 @@ def choose_threshold(
     if not of_class.any():
         raise DataError(
             f"the validation split holds no `{label}`, so no threshold can be chosen for it",
-            where="evaluate.recall",
+            where="inference.threshold",
             fix="Raise `data.split.val`",
         )
     return exact(
         THRESHOLD,
-        highest_threshold(probabilities, of_class, at_least=at_least),
-        method=f"the highest probability from which on at least {at_least:g} of the validation "
+        highest_threshold(probabilities, of_class, min_recall=min_recall),
+        method=f"the highest probability from which on at least {min_recall:g} of the validation "
         f"split's {int(of_class.sum()):,} `{label}` are called so",
         model=model.digest,
         split="validation",
@@ -123,7 +123,7 @@ def require_class(label: str, labels: Sequence[str]) -> int:
     if label not in labels:
         raise DataError(
             f"there is no class `{label}`",
-            where="evaluate.recall.label",
+            where="inference.threshold.label",
             why=nearest(label, labels) or f"The classes are {', '.join(labels[:10])}",
         )
     return list(labels).index(label)

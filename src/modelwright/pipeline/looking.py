@@ -74,7 +74,7 @@ def check(
         prepared = data.prepare(
             looked.recipe, base=request.base, like=request.start_input(), observe=notes
         )
-        require_held_out(prepared, request.recipe.evaluate.recall)
+        require_held_out(prepared, request.recipe.inference.threshold)
         expected = forecast(request.recipe, _workload(request, prepared, context))
     findings = tuple(prepared.report.findings)
     if not request.recipe.data.allow_leaks:

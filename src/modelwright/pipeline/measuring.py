@@ -18,7 +18,7 @@ from modelwright.ledger import Evidence, Ledger
 from modelwright.pipeline.request import RunRequest, usable_cores
 from modelwright.recipe import parse_recipe
 from modelwright.recipe.data import DataSpec
-from modelwright.recipe.evaluate import RecallSpec
+from modelwright.recipe.inference import ThresholdSpec
 from modelwright.run import Observe, Progress, Run, silent
 
 PROMPT = 100
@@ -103,7 +103,7 @@ def _at_threshold(
     prepared: Prepared,
 ) -> list[Evidence]:
     """Choose the threshold that the recipe asks for, if it does, and measure it on the samples."""
-    wanted = request.recipe.evaluate.recall
+    wanted = request.recipe.inference.threshold
     if wanted is None:
         return []
     validation = prepared.dataset().validation
@@ -112,7 +112,7 @@ def _at_threshold(
         model,
         validation,
         label=wanted.label,
-        at_least=wanted.at_least,
+        at_least=wanted.min_recall,
         fingerprint=prepared.fingerprint("validation"),
     )
     measured = evaluation.measure_threshold(
@@ -211,7 +211,7 @@ def _as_asked(prepared: Prepared, samples: Split) -> NDArray[Any] | Sequence[Any
             return [item["samples"][: item["length"]] for item in held]
 
 
-def require_held_out(prepared: Prepared, recall: RecallSpec | None) -> None:
+def require_held_out(prepared: Prepared, recall: ThresholdSpec | None) -> None:
     """Refuse data of which nothing is left to measure on, or to choose a threshold by.
 
     Raises:
@@ -222,7 +222,7 @@ def require_held_out(prepared: Prepared, recall: RecallSpec | None) -> None:
         evaluation.require_class(recall.label, prepared.labels)
         if prepared.dataset().validation is None:
             raise DataError(
-                "the threshold of `evaluate.recall` is chosen on a validation split, and there is "
+                "the threshold of `inference.threshold` is chosen on a validation split, and there is "
                 "none",
                 where="data.split",
                 fix="Give `data.split.val` a share above 0",

@@ -75,7 +75,7 @@ def run(
             run_folder=folder if is_main_process() else None,
             observe=notes,
         )
-        require_held_out(prepared, request.recipe.evaluate.recall)
+        require_held_out(prepared, request.recipe.inference.threshold)
         start = _first_candidate(request, prepared, context)
         _rehearse(start, request, prepared, context)
         trained, fitted = _train(start, request, prepared, context)

@@ -65,7 +65,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
     if isinstance(spec, InitModel):
         old = _from_file(spec, request, prepared, context)
         assets = _spelling(request, prepared) if prepared.kind == "letters" else old.assets
-        return replace(old, views=request.recipe.evaluate.views, assets=assets)
+        return replace(old, views=request.recipe.inference.tta, assets=assets)
     blank = _blank(spec, request, prepared, context)
     section = blank.section
     n_mels = request.recipe.audio.n_mels
@@ -101,7 +101,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
             numbers=prepared.kind == "numbers",
         ),
         output_kind=task_of(request.recipe).output_kind,
-        views=request.recipe.evaluate.views,
+        views=request.recipe.inference.tta,
         assets=prepared.input.assets()
         if isinstance(prepared.input, TextInput)
         else _spelling(request, prepared),
@@ -173,7 +173,7 @@ def _fit_bands(network: torch.nn.Module, train: Split, positions: NDArray[np.int
 
 def _spelling(request: RunRequest, prepared: Prepared) -> dict[str, bytes]:
     """Return how the training texts are spelled, where that is to have its say."""
-    spec = request.recipe.evaluate.language_model
+    spec = request.recipe.inference.language_model
     if spec is None:
         return {}
     train = prepared.dataset().train

@@ -65,7 +65,7 @@ def figures(
     if own != channels:
         raise RecipeError(
             f"the weights are for images of {channels} channels, and these have {own}",
-            where=request.recipe.place_of("transforms.colour"),
+            where=request.recipe.place_of("transforms.color_mode"),
             fix="Write `transforms: {colour: rgb}`" if channels == 3 else "",
         )
     shown = f"mean {_shown(weights.mean)}, deviation {_shown(weights.std)}"

@@ -77,7 +77,7 @@ def forecast(recipe: Recipe, work: Workload) -> Forecast:
     weights = work.parameters * _FP32
     # Weights, gradient, the best epoch's copy, the optimizer's and the average's own.
     copies = 3 + optimizer_copies(train.optimizer) + (train.average is not None)
-    part = max(batch // train.accumulate, 1)
+    part = max(batch // train.gradient_accumulation, 1)
     memory = (
         _PROCESS_BYTES
         + (work.train_samples + work.validation_samples) * work.sample_bytes
@@ -117,7 +117,7 @@ def _warnings(recipe: Recipe, work: Workload, memory: int, disk: int) -> tuple[s
     if memory > work.memory_bytes:
         found.append(
             f"Training needs about {memory / 2**30:.1f} GiB of memory and this machine has "
-            f"{work.memory_bytes / 2**30:.1f}; raise `train.accumulate` or lower `train.batch_size`"
+            f"{work.memory_bytes / 2**30:.1f}; raise `train.gradient_accumulation` or lower `train.batch_size`"
         )
     if disk > work.free_disk_bytes:
         found.append(

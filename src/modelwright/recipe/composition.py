@@ -96,24 +96,28 @@ RULES: tuple[Rule, ...] = (
     ),
     # Batches
     Rule(
-        ("optimizer gd", "train.accumulate"),
+        ("optimizer gd", "train.gradient_accumulation"),
         "refused",
-        _when(lambda r: isinstance(r.train.optimizer, GdOptimizer) and r.train.accumulate > 1),
-        "`gd` computes the whole split in parts of `batch_size`, so `accumulate` has no effect",
-        "Leave `accumulate` out, and lower `batch_size` to save memory",
-        ("train.accumulate",),
+        _when(
+            lambda r: (
+                isinstance(r.train.optimizer, GdOptimizer) and r.train.gradient_accumulation > 1
+            )
+        ),
+        "`gd` computes the whole split in parts of `batch_size`, so `gradient_accumulation` has no effect",
+        "Leave `gradient_accumulation` out, and lower `batch_size` to save memory",
+        ("train.gradient_accumulation",),
     ),
     Rule(
-        ("train.accumulate", "train.batch_size"),
+        ("train.gradient_accumulation", "train.batch_size"),
         "refused",
         lambda r: (
-            f"a batch of {r.train.batch_size} can't be computed in {r.train.accumulate} parts"
-            if r.train.accumulate > r.train.batch_size
+            f"a batch of {r.train.batch_size} can't be computed in {r.train.gradient_accumulation} parts"
+            if r.train.gradient_accumulation > r.train.batch_size
             else ""
         ),
-        "`train.accumulate`: {}",
-        "Make `accumulate` at most `batch_size`",
-        ("train.accumulate", "train.batch_size"),
+        "`train.gradient_accumulation`: {}",
+        "Make `gradient_accumulation` at most `batch_size`",
+        ("train.gradient_accumulation", "train.batch_size"),
     ),
     Rule(
         ("augment.mixup or cutmix", "train.batch_size: 1"),
@@ -134,15 +138,20 @@ RULES: tuple[Rule, ...] = (
         "said",
         lambda r: f"{its.part(r)}" if its.has_batch_norm(r) and its.part(r) < its.FEW else "",
         "BatchNorm takes its statistics over {} samples at a time, which is mostly noise",
-        "Raise `train.batch_size` or lower `train.accumulate`",
+        "Raise `train.batch_size` or lower `train.gradient_accumulation`",
     ),
     Rule(
-        ("train.tokens", "optimizer gd"),
+        ("train.max_tokens_per_batch", "optimizer gd"),
         "refused",
-        _when(lambda r: r.train.tokens is not None and isinstance(r.train.optimizer, GdOptimizer)),
-        "`gd` takes the whole split in one step, so `train.tokens` has no effect",
+        _when(
+            lambda r: (
+                r.train.max_tokens_per_batch is not None
+                and isinstance(r.train.optimizer, GdOptimizer)
+            )
+        ),
+        "`gd` takes the whole split in one step, so `train.max_tokens_per_batch` has no effect",
         "Leave it out",
-        ("train.tokens",),
+        ("train.max_tokens_per_batch",),
     ),
     Rule(
         ("augment.padding: reflect", "task object-detection"),
@@ -353,16 +362,18 @@ RULES: tuple[Rule, ...] = (
         ("augment.cutout",),
     ),
     Rule(
-        ("augment.colour.saturation", "grey images"),
+        ("augment.color_jitter.saturation", "grey images"),
         "refused",
         _when(
             lambda r: (
-                r.augment.colour is not None and r.augment.colour.saturation > 0 and its.is_grey(r)
+                r.augment.color_jitter is not None
+                and r.augment.color_jitter.saturation > 0
+                and its.is_grey(r)
             )
         ),
-        "`augment.colour.saturation` has no effect on grey images",
+        "`augment.color_jitter.saturation` has no effect on grey images",
         "Leave it out",
-        ("augment.colour.saturation",),
+        ("augment.color_jitter.saturation",),
     ),
     Rule(
         ("augment.flip", "data digits"),
@@ -371,10 +382,12 @@ RULES: tuple[Rule, ...] = (
         "A mirrored digit is another sign, so `augment.flip` teaches what never occurs",
     ),
     Rule(
-        ("evaluate.views: flip or 6", "data digits"),
+        ("inference.tta: flip or flip_shift", "data digits"),
         "said",
-        _when(lambda r: r.evaluate.views != "none" and isinstance(r.data, DigitsData)),
-        "A mirrored digit is another sign, so `evaluate.views` averages over wrong images",
+        _when(
+            lambda r: r.inference.tta not in ("none", "speeds") and isinstance(r.data, DigitsData)
+        ),
+        "A mirrored digit is another sign, so `inference.tta` averages over wrong images",
     ),
     # Splits
     Rule(
@@ -424,11 +437,11 @@ RULES: tuple[Rule, ...] = (
         ("evaluate.latency", "targets"),
     ),
     Rule(
-        ("targets at a threshold", "evaluate.recall"),
+        ("targets at a threshold", "inference.threshold"),
         "refused",
-        lambda r: "" if r.evaluate.recall else its.threshold_target(r),
+        lambda r: "" if r.inference.threshold else its.threshold_target(r),
         "the target {} needs a threshold, and nothing says for which class",
-        "Write `evaluate.recall`, or remove the target",
+        "Write `inference.threshold`, or remove the target",
         ("targets",),
     ),
     Rule(

@@ -89,10 +89,12 @@ def too_large(amount: int, recipe: Recipe) -> str:
 
 def is_grey(recipe: Recipe) -> bool:
     """Say whether it is sure that images are grey."""
-    colour = recipe.transforms.colour
+    color_mode = recipe.transforms.color_mode
     if isinstance(recipe.model, InitModel):
         return False  # As the model file has it.
-    return colour == "grey" or (colour == "auto" and isinstance(recipe.data, DigitsData))
+    return color_mode == "grayscale" or (
+        color_mode == "auto" and isinstance(recipe.data, DigitsData)
+    )
 
 
 def has_no_validation(recipe: Recipe) -> bool:
@@ -118,7 +120,7 @@ def part(recipe: Recipe) -> int:
     train = recipe.train
     if isinstance(train.optimizer, GdOptimizer):
         return train.batch_size
-    return train.batch_size // train.accumulate
+    return train.batch_size // train.gradient_accumulation
 
 
 def vanishing_block(recipe: Recipe) -> str:

@@ -146,7 +146,7 @@ class TableData(_DataSpec):
         str, Field(min_length=1, max_length=8), For(output=OutputKind.MULTI_LABEL)
     ] = "|"
     """What stands between several labels in a cell of a CSV or TSV table."""
-    numbers: Annotated[
+    target_columns: Annotated[
         tuple[str, ...],
         FromList,
         Field(min_length=1),
@@ -154,7 +154,9 @@ class TableData(_DataSpec):
         For(output=OutputKind.REGRESSION),
     ] = ("target",)
     """The columns with the numbers that are predicted."""
-    holds: Annotated[Literal["image", "text", "audio"], For(output=OutputKind.REGRESSION)] = "image"
+    input_kind: Annotated[Literal["image", "text", "audio"], For(output=OutputKind.REGRESSION)] = (
+        "image"
+    )
     """What the numbers are predicted from; other tasks know it themselves."""
     split_column: str | None = None
     """The column that says train, val or test."""
@@ -277,7 +279,7 @@ class TransformsSpec(Spec):
     `letterbox` pads."""
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     """Pillow's antialiased filter."""
-    colour: Literal["auto", "rgb", "grey"] = "auto"
+    color_mode: Literal["auto", "rgb", "grayscale"] = "auto"
     """Channels: three, one, or `auto` (grey if every training image is grey)."""
     background: Annotated[int, Field(ge=0, le=255)] = 0
     """The grey level behind transparent pixels and around a letterboxed image."""
@@ -330,7 +332,7 @@ class AugmentSpec(Spec):
     """What stands at the border that a shift uncovers; where images have boxes, `zero` always."""
     crop: CropAugment | None = None
     """A random resized crop."""
-    colour: ColorJitter | None = None
+    color_jitter: ColorJitter | None = None
     """Random brightness, contrast and saturation."""
     cutout: Annotated[int, Field(ge=0, le=512), For(output=ANY_OUTPUT - {OutputKind.BOXES})] = 0
     """The side of a random square set to the mean (DeVries and Taylor 2017)."""
@@ -359,7 +361,7 @@ class TextSpec(Spec):
     tokenizer: Literal["auto", "word", "bpe", "unigram", "character"] = "auto"
     """Words and signs; byte-level BPE (Sennrich et al. 2016); unigram (Kudo 2018); characters.
     `auto`: `word` to tell texts apart, `bpe` to write them."""
-    size: Annotated[int, Field(ge=16, le=1 << 18)] | Literal["auto"] = "auto"
+    vocab_size: Annotated[int, Field(ge=16, le=1 << 18)] | Literal["auto"] = "auto"
     """The most tokens that are told apart; `auto`: 30,000, or 8,000 to write texts."""
     min_count: Annotated[int, Field(ge=1, le=1000)] = 1
     """What occurs less often in training gets no token: a word, a character, a pair of pieces."""

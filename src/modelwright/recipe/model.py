@@ -385,7 +385,7 @@ class TransformersModel(_ModelSpec):
     outputs = frozenset({*VECTOR_OUTPUTS, OutputKind.SEQ2SEQ, OutputKind.CAUSAL_LM})
     settles = tuple(
         f"text.{name}"
-        for name in ("tokenizer", "size", "min_count", "lowercase", "vectors", "unlabelled")
+        for name in ("tokenizer", "vocab_size", "min_count", "lowercase", "vectors", "unlabelled")
     )
 
     name: Literal["transformers"]

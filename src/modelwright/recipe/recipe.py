@@ -18,6 +18,7 @@ from modelwright.recipe.data import (
     TransformsSpec,
 )
 from modelwright.recipe.evaluate import EvaluateSpec, ResourcesSpec
+from modelwright.recipe.inference import GenerateSpec, InferenceSpec
 from modelwright.recipe.model import ModelSpec
 from modelwright.recipe.spec import Spec
 from modelwright.recipe.targets import TargetExpression
@@ -72,6 +73,10 @@ class Recipe(Spec):
     `timm:NAME`."""
     train: TrainSpec = TrainSpec()
     """How it learns."""
+    inference: InferenceSpec = InferenceSpec()
+    """What decides an answer beyond the weights."""
+    generate: GenerateSpec = GenerateSpec()
+    """How texts are generated."""
     evaluate: EvaluateSpec = EvaluateSpec()
     """How it is measured."""
     targets: dict[str, TargetExpression] = Field(default_factory=dict)
@@ -106,7 +111,7 @@ class Recipe(Spec):
         """What one sample is: the task says it, or else the data."""
         kinds = TASK_KINDS[self.task].inputs
         if len(kinds) > 1 and isinstance(self.data, TableData):
-            return InputKind(self.data.holds)
+            return InputKind(self.data.input_kind)
         return kinds[0]
 
     @property

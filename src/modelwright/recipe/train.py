@@ -272,13 +272,13 @@ class TrainSpec(Spec):
     """The wall-clock time of training, such as `10m`: the schedule ends by then."""
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     """Samples a step, over all processes; never more than the training split holds."""
-    tokens: Annotated[
+    max_tokens_per_batch: Annotated[
         Annotated[int, Field(ge=16, le=100_000_000)] | None,
         For(input=(InputKind.TEXT, InputKind.AUDIO)),
     ] = None
     """Batches of like lengths, each of at most about this many tokens (or
     audio samples), padding included; `batch_size` is then the most samples."""
-    accumulate: Annotated[int, Field(ge=1, le=10_000)] = 1
+    gradient_accumulation: Annotated[int, Field(ge=1, le=10_000)] = 1
     """Parts that a batch is computed in, one after the other, to save memory."""
     loss: LossSpec | Literal["auto"] = "auto"
     """What is minimised; `auto` is the task's own."""

@@ -145,16 +145,16 @@ def build_sampler(spec: TrainSpec, train: Split, seed: int) -> Sampler | Buckete
     Raises:
         RecipeError: a budget of tokens is asked for samples that are all of one length.
     """
-    if spec.tokens is None:
+    if spec.max_tokens_per_batch is None:
         full_batch = isinstance(spec.optimizer, GdOptimizer)
         return Sampler(len(train), len(train) if full_batch else spec.batch_size, seed)
     lengths = train.lengths()
     if lengths is None:
         raise RecipeError(
-            "`train.tokens` is for texts and recordings, and these samples are all of one length",
+            "`train.max_tokens_per_batch` is for texts and recordings, and these samples are all of one length",
             fix="Leave it out: `batch_size` says how many samples a step takes",
         )
-    return BucketedSampler(lengths, spec.tokens, most=spec.batch_size, seed=seed)
+    return BucketedSampler(lengths, spec.max_tokens_per_batch, most=spec.batch_size, seed=seed)
 
 
 class _Training:
@@ -179,7 +179,11 @@ class _Training:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         full_batch = isinstance(spec.optimizer, GdOptimizer)
         self.sampler = build_sampler(spec, data.train, run.seed)
-        parts = math.ceil(len(data.train) / spec.batch_size) if full_batch else spec.accumulate
+        parts = (
+            math.ceil(len(data.train) / spec.batch_size)
+            if full_batch
+            else spec.gradient_accumulation
+        )
         self.parts = Parts(
             sampler=self.sampler,
             source=Batches(
@@ -244,7 +248,7 @@ class _Training:
                     raise TrainingError(
                         "BatchNorm needs more than one sample in each part of a batch here",
                         where="train.batch_size",
-                        fix="Raise it, or lower `train.accumulate` or the number of processes",
+                        fix="Raise it, or lower `train.gradient_accumulation` or the number of processes",
                     ) from error
                 if side is None:
                     raise
