@@ -81,7 +81,7 @@ def test_the_loss_neither_overflows_nor_underflows() -> None:
 
 def test_a_label_is_chosen_from_one_half_on() -> None:
     found = metrics.label_outcomes(np.array([[0.0, -1e-6, 1e-6]]), np.array([[1, 1, 1]]))
-    assert found.chosen.tolist() == [[True, False, True]]
+    assert found.predicted.tolist() == [[True, False, True]]
 
 
 def test_no_label_at_all_is_right_where_none_is_wanted() -> None:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from modelwright.errors import ModelFileError
-from modelwright.tasks import TASKS, join, take
+from modelwright.kinds import OutputKind
+from modelwright.tasks import TASKS, concatenate, take
 from modelwright.tasks.speech_recognition import Spelling, spelled, texts_of
 
-TASK = TASKS["speech-recognition"]
+TASK = TASKS["speech-recognition", OutputKind.CTC]
 LETTERS = (" ", "a", "b")
 
 
@@ -51,12 +52,12 @@ def test_errors_are_counted_over_all_words_and_letters():
 
 def test_tallies_of_batches_are_joined_and_drawn():
     parts = [
-        TASK.tally(frames("a"), wanted("a"), LETTERS),
-        TASK.tally(frames("b", "ab"), wanted("a", "ab"), LETTERS),
+        TASK.sample_stats(frames("a"), wanted("a"), LETTERS),
+        TASK.sample_stats(frames("b", "ab"), wanted("a", "ab"), LETTERS),
     ]
-    whole = join(parts)
-    assert TASK.summary(whole)["wer"] == pytest.approx(1 / 3)
-    assert TASK.summary(take(whole, np.array([0, 2])))["wer"] == 0.0
+    whole = concatenate(parts)
+    assert TASK.compute(whole)["wer"] == pytest.approx(1 / 3)
+    assert TASK.compute(take(whole, np.array([0, 2])))["wer"] == 0.0
 
 
 def test_steps_behind_a_sound_say_nothing():

@@ -5,6 +5,8 @@ What a task's loss is stands in `training/objectives/`; what its input is, in `t
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from modelwright.kinds import OutputKind
 from modelwright.tasks import (
     classification,
@@ -17,6 +19,9 @@ from modelwright.tasks import (
     translation,
 )
 from modelwright.tasks.task import Prediction, SampleStats, Task, TextMetrics, concatenate, take
+
+if TYPE_CHECKING:
+    from modelwright.recipe import Recipe  # Predicting doesn't wait for pydantic.
 
 TASKS: dict[tuple[str, OutputKind], Task] = {
     (task.name, task.output_kind): task
@@ -33,6 +38,12 @@ TASKS: dict[tuple[str, OutputKind], Task] = {
 }
 """The tasks by name and kind of output, as a recipe and a model file have them."""
 
+
+def task_of(recipe: Recipe) -> Task:
+    """Return the task that a recipe asks for."""
+    return TASKS[recipe.task, recipe.output_kind]
+
+
 __all__ = [
     "TASKS",
     "Prediction",
@@ -41,4 +52,5 @@ __all__ = [
     "TextMetrics",
     "concatenate",
     "take",
+    "task_of",
 ]
