@@ -27,9 +27,9 @@ from measuring import real_data, tell
 from modelwright import data
 from modelwright.data import Prepared, Split
 from modelwright.metrics import accuracy
-from modelwright.pipeline.request import RunRequest, ask
-from modelwright.pipeline.starting import initialize_model
-from modelwright.run import silent
+from modelwright.initialization import initialize_model
+from modelwright.pipeline.request import read_request, run_in
+from modelwright.run import silent, RunRequest
 from modelwright.tasks import TASKS
 from modelwright.training import fit
 from modelwright.transforms import view_batches
@@ -45,7 +45,7 @@ _SETTINGS = [
 
 def one_run(request: RunRequest, prepared: Prepared, folder: Path) -> tuple[nn.Module, float]:
     """Train once; return the network and the wall-clock seconds of training."""
-    context = request.run_in(folder, observe=silent)
+    context = run_in(request, folder, observe=silent)
     start = initialize_model(request, prepared, context)
     torch.cuda.synchronize()
     begun = time.perf_counter()
@@ -85,14 +85,16 @@ def main() -> None:
     real_data()
     if not torch.cuda.is_available():
         raise SystemExit("torch finds no GPU here")
-    first = ask(request.recipe, overrides=[*_SETTINGS, *request.settings])
+    first = read_request(request.recipe, overrides=[*_SETTINGS, *request.settings])
     prepared = data.prepare(first.recipe, base=first.base, run_folder=None, observe=silent)
     test = prepared.test()
     assert test is not None
     seconds, with_views, without = [], [], []
     with tempfile.TemporaryDirectory() as aside:
         for run in range(request.runs + 1):
-            recipe = ask(request.recipe, overrides=[*_SETTINGS, *request.settings, f"seed={run}"])
+            recipe = read_request(
+                request.recipe, overrides=[*_SETTINGS, *request.settings, f"seed={run}"]
+            )
             network, took = one_run(recipe, prepared, Path(aside) / f"seed-{run}")
             seconds.append(took)
             with_views.append(score(network, test, recipe.recipe.evaluate.views))

@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from measuring import real_data, spread, tell
 from modelwright import data
 from modelwright.models.candidate import Candidate
-from modelwright.pipeline.request import RunRequest, ask
-from modelwright.pipeline.starting import initialize_model
-from modelwright.run import silent
+from modelwright.initialization import initialize_model
+from modelwright.pipeline.request import read_request, run_in
+from modelwright.run import silent, RunRequest
 from modelwright.tasks import TASKS
 from modelwright.training.decisions import can_compile
 from modelwright.training.fit import _Training
@@ -59,7 +59,7 @@ def our_blocks(
         replace(start, network=copy.deepcopy(start.network)),
         request.recipe.train,
         prepared.dataset(),
-        request.run_in(folder, observe=silent),
+        run_in(request, folder, observe=silent),
         task=TASKS[request.recipe.task],
         augment=request.recipe.augment,
     )
@@ -181,7 +181,7 @@ def main() -> None:
     given = parser.parse_args()
     real_data()
     blocks, steps = (2, 1) if given.quick else (given.blocks, given.steps)
-    request = ask(RECIPE, overrides=_SETTINGS)
+    request = read_request(RECIPE, overrides=_SETTINGS)
     prepared = data.prepare(request.recipe, base=request.base, run_folder=None, observe=silent)
     split = prepared.dataset().train
     tokens = torch.from_numpy(split.gather()["tokens"].copy())
@@ -190,7 +190,7 @@ def main() -> None:
     tokens, following = tokens[whole], following[whole]
     batch_size = request.recipe.train.batch_size
     with tempfile.TemporaryDirectory() as aside:
-        context = request.run_in(Path(aside), observe=silent)
+        context = run_in(request, Path(aside), observe=silent)
         start = initialize_model(request, prepared, context)
         loops = {
             "ours": our_blocks(start, request, prepared, Path(aside), compiled=False),

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelwright.errors import RequestError, ResourceError
+from modelwright.errors import RecipeError, RequestError, ResourceError
 from modelwright.files import as_resource_error, locked, read_json, sweep, write_json
 from modelwright.ledger import Ledger
+from modelwright.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,33 @@ class Run:
     def say(self, note: str) -> None:
         """Tell the user one sentence."""
         self.observe(Progress("note", 0, 0, note=note))
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """A recipe, and where what it names lies."""
+
+    recipe: Recipe
+    base: Path = field(default_factory=Path.cwd)
+    """The folder that relative paths start from."""
+    stem: str = "run"
+    """The run's name where none is given."""
+
+    def find(self, name: str) -> Path:
+        """Return a file that the recipe names: beside the recipe, else under MODELWRIGHT_DATA.
+
+        Raises:
+            RecipeError: it is in neither.
+        """
+        folders = [self.base]
+        if os.environ.get("MODELWRIGHT_DATA"):
+            folders.append(Path(os.environ["MODELWRIGHT_DATA"]))
+        for folder in folders:
+            if (folder / name).exists():
+                return folder / name
+        raise RecipeError(
+            f"`{name}` doesn't exist", why="Looked in " + " and ".join(map(str, folders))
+        )
 
 
 def is_main_process() -> bool:

@@ -22,8 +22,9 @@ from modelwright.data import Prepared
 from modelwright.data.labels import LABELLED
 from modelwright.data.waves import as_wav
 from modelwright.models.candidate import Candidate
-from modelwright.pipeline.request import RunRequest
-from modelwright.pipeline.starting import initialize_model
+from modelwright.initialization import initialize_model, settled_input
+from modelwright.pipeline.request import run_in
+from modelwright.run import RunRequest
 from modelwright.recipe import parse_recipe
 from modelwright.run import Run, silent
 from modelwright.tasks import TASKS, task_of
@@ -137,7 +138,7 @@ def begin(base: Path, case: str, **changes):
     found = prepared(base, section, rest)
     recipe = parse_recipe(f"version: 1\ndata: {{{section}}}\n{rest}", where="recipe.yaml")
     asked = RunRequest(recipe, base=base)
-    context = asked.run_in(base / "run", observe=silent)
+    context = run_in(asked, base / "run", observe=silent)
     return found, initialize_model(asked, found, context), asked, context
 
 

@@ -53,13 +53,14 @@ def started(place, model_type):
     from modelwright.models.network import TextFrame
     from modelwright.models.pretrained import build_pretrained
     from modelwright.models.pretrained_folders import open_folder, take_weights
-    from modelwright.pipeline.pretrained import pretrained_section
-    from modelwright.pipeline.request import ask
+    from modelwright.initialization import settled_input
+    from modelwright.initialization.pretrained import pretrained_section
+    from modelwright.pipeline.request import read_request
 
     if not (place / "tiny").exists():
         decoder(place / "tiny", model_type)
-    asked = ask(recipe(place, "started"))
-    input, folder = asked.start_input(), open_folder(place / "tiny")
+    asked = read_request(recipe(place, "started"))
+    input, folder = settled_input(asked), open_folder(place / "tiny")
     section = pretrained_section(asked.recipe.model, folder, input.tokenizer.token_ids)
     size = input.tokenizer.size
     network = build_pretrained(section, TextFrame(size, input.max_length, size)).eval()

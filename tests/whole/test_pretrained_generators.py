@@ -85,11 +85,12 @@ def test_it_computes_and_writes_what_transformers_does(written):
     from modelwright.models.network import TextFrame
     from modelwright.models.pretrained import build_pretrained
     from modelwright.models.pretrained_folders import open_folder, take_weights
-    from modelwright.pipeline.pretrained import pretrained_section
-    from modelwright.pipeline.request import ask
+    from modelwright.initialization import settled_input
+    from modelwright.initialization.pretrained import pretrained_section
+    from modelwright.pipeline.request import read_request
 
-    asked = ask(here / "first.yaml")
-    input, folder = asked.start_input(), open_folder(here / "tiny")
+    asked = read_request(here / "first.yaml")
+    input, folder = settled_input(asked), open_folder(here / "tiny")
     token_ids = input.tokenizer.token_ids
     section = pretrained_section(asked.recipe.model, folder, token_ids)
     size = input.tokenizer.size

@@ -47,7 +47,7 @@ TOKENIZER = "tokenizer.json"
 _GENERATION = "generation_config.json"
 _INDEX = f"{WEIGHTS}.index.json"
 _MOST_INDEX = 64 << 20
-Does = Literal["reads", "writes", "writes on"]
+Architecture = Literal["encoder", "seq2seq", "causal_lm"]
 """What a network does with a text: answers it, writes another from it, or goes on with it."""
 
 
@@ -63,11 +63,11 @@ class PretrainedFolder:
     """Of a network that writes, the numbers of padding, begin and end."""
 
     @property
-    def does(self) -> Does:
+    def architecture(self) -> Architecture:
         """What its network does with a text."""
         if self.model_type in ENCODERS:
-            return "reads"
-        return "writes" if self.model_type in SEQ2SEQ else "writes on"
+            return "encoder"
+        return "seq2seq" if self.model_type in SEQ2SEQ else "causal_lm"
 
     def tokenizer_bytes(self) -> bytes:
         """Return its `tokenizer.json`.
@@ -305,9 +305,9 @@ def _placed(
 ) -> dict[str, Tensor]:
     """Return weights by their names in the network."""
     prefix = str(inner.base_model_prefix)
-    if folder.does == "reads":
+    if folder.architecture == "encoder":
         return _renamed(weights, prefix)
-    return _with_head(weights, prefix) if folder.does == "writes on" else dict(weights)
+    return _with_head(weights, prefix) if folder.architecture == "causal_lm" else dict(weights)
 
 
 def _with_head(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -20,10 +20,10 @@ from modelwright.errors import DataError, RequestError, require
 from modelwright.files import write_bytes
 from modelwright.pipeline import recognising
 from modelwright.pipeline.measuring import require_held_out
-from modelwright.pipeline.request import Notes, RecipeLike, RunRequest, ask
+from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.planning import Forecast, Workload, forecast
 from modelwright.recipe import check_composition, parse_recipe
-from modelwright.run import Observe, Run, silent
+from modelwright.run import Observe, Run, RunRequest, silent
 from modelwright.tasks import task_of
 from modelwright.transforms import ImageInput
 
@@ -60,7 +60,7 @@ def check(
     Raises:
         ModelwrightError: the recipe or the data can't be used.
     """
-    request = ask(recipe, overrides=overrides, site=site)
+    request = read_request(recipe, overrides=overrides, site=site)
     notes = Notes(observe)
     for note in check_composition(request.recipe):
         notes.say(note)
@@ -69,10 +69,10 @@ def check(
         request.recipe.model_copy(update={"data": lenient}), base=request.base, stem=request.stem
     )
     with tempfile.TemporaryDirectory(prefix="modelwright-check-") as aside:
-        context = request.run_in(Path(aside), observe=notes)
+        context = run_in(request, Path(aside), observe=notes)
         # A leak is a finding here, and an error only for a run.
         prepared = data.prepare(
-            looked.recipe, base=request.base, like=request.start_input(), observe=notes
+            looked.recipe, base=request.base, like=settled_input(request), observe=notes
         )
         require_held_out(prepared, request.recipe.inference.threshold)
         expected = forecast(request.recipe, _workload(request, prepared, context))
@@ -83,7 +83,6 @@ def check(
 
 
 def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload:
-    from modelwright.pipeline.starting import initialize_model
     from modelwright.training import time_steps
 
     start = initialize_model(request, prepared, context)
@@ -131,13 +130,11 @@ def layers(
         ModelwrightError: the recipe or the data can't be used.
     """
     require("torch", extra="train", purpose="to build a network")
-    from modelwright.pipeline.starting import initialize_model
-
-    request = ask(recipe, overrides=overrides)
+    request = read_request(recipe, overrides=overrides)
     with tempfile.TemporaryDirectory(prefix="modelwright-layers-") as aside:
-        context = request.run_in(Path(aside), observe=observe)
+        context = run_in(request, Path(aside), observe=observe)
         prepared = data.prepare(
-            request.recipe, base=request.base, like=request.start_input(), observe=observe
+            request.recipe, base=request.base, like=settled_input(request), observe=observe
         )
         return _summary(initialize_model(request, prepared, context), prepared)
 

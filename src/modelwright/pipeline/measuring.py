@@ -15,11 +15,11 @@ from modelwright.data import Prepared, Split
 from modelwright.errors import DataError, RecipeError
 from modelwright.evaluation import Measurement, Place, Scored, TestSetAccess, headline
 from modelwright.ledger import Evidence, Ledger
-from modelwright.pipeline.request import RunRequest, usable_cores
+from modelwright.pipeline.request import usable_cores
 from modelwright.recipe import parse_recipe
 from modelwright.recipe.data import DataSpec
 from modelwright.recipe.inference import ThresholdSpec
-from modelwright.run import Observe, Progress, Run, silent
+from modelwright.run import Observe, Progress, Run, RunRequest, silent
 
 PROMPT = 100
 """Characters of a text from which a language model is timed writing on."""

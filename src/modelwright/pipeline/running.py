@@ -14,13 +14,23 @@ from modelwright import data, modelfile
 from modelwright.data import Prepared
 from modelwright.evaluation import Verdict, judge
 from modelwright.files import ASIDE
+from modelwright.initialization import initialize_model, settled_input
 from modelwright.ledger import Ledger, exact
 from modelwright.pipeline.measuring import measure_file, require_held_out
-from modelwright.pipeline.request import Notes, RecipeLike, RunRequest, ask, environment
+from modelwright.pipeline.request import Notes, RecipeLike, environment, read_request, run_in
 from modelwright.pipeline.result import RunResult
 from modelwright.pipeline.telling import tell
 from modelwright.recipe import check_composition, render_config
-from modelwright.run import Observe, Run, RunFolder, claimed, is_main_process, silent, untuned
+from modelwright.run import (
+    Observe,
+    Run,
+    RunFolder,
+    RunRequest,
+    claimed,
+    is_main_process,
+    silent,
+    untuned,
+)
 
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
@@ -56,7 +66,7 @@ def run(
         ModelwrightError: what was asked can't be done; nothing is left half-written.
     """
     begun = time.monotonic()
-    request = ask(recipe, overrides=overrides, site=site)
+    request = read_request(recipe, overrides=overrides, site=site)
     notes = Notes(observe if is_main_process() else silent)
     folder = Path(out) / (name or request.stem)
     digest, document = request.recipe.result_digest(), request.recipe.document()
@@ -65,18 +75,18 @@ def run(
             return _finished(kept)
         for note in check_composition(request.recipe):
             notes.say(note)
-        context = request.run_in(folder, observe=notes)
+        context = run_in(request, folder, observe=notes)
         if context.device == "cpu" and untuned():
             notes.say(untuned())
         prepared = data.prepare(
             request.recipe,
             base=request.base,
-            like=request.start_input(),
+            like=settled_input(request),
             run_folder=folder if is_main_process() else None,
             observe=notes,
         )
         require_held_out(prepared, request.recipe.inference.threshold)
-        start = _first_candidate(request, prepared, context)
+        start = initialize_model(request, prepared, context)
         _rehearse(start, request, prepared, context)
         trained, fitted = _train(start, request, prepared, context)
         if not is_main_process():
@@ -104,13 +114,6 @@ def _finished(kept: RunFolder) -> RunResult:
         said=tuple(kept.result.get("said", ())),
         finished_before=True,
     )
-
-
-def _first_candidate(request: RunRequest, prepared: Prepared, context: Run) -> Candidate:
-    """Build the network that the recipe asks for, from its seed or from a model file."""
-    from modelwright.pipeline.starting import initialize_model
-
-    return initialize_model(request, prepared, context)
 
 
 def _rehearse(start: Candidate, request: RunRequest, prepared: Prepared, context: Run) -> None:

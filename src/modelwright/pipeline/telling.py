@@ -17,10 +17,10 @@ from modelwright.data import Prepared, Split
 from modelwright.data.waves import as_wav
 from modelwright.evaluation import Measurement
 from modelwright.pipeline.measuring import PROMPT, Measured
-from modelwright.pipeline.request import RunRequest, environment
+from modelwright.pipeline.request import environment
 from modelwright.pipeline.result import RunResult
 from modelwright.recipe import render_config
-from modelwright.run import Run
+from modelwright.run import Run, RunRequest
 from modelwright.tasks import task_of
 from modelwright.transforms.audio import AudioInput
 

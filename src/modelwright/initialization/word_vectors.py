@@ -19,9 +19,8 @@ from modelwright.data import Prepared
 from modelwright.errors import DataError, RecipeError
 from modelwright.files import cache_folder, json_digest, locked, write_bytes
 from modelwright.files import digest as file_digest
-from modelwright.pipeline.request import RunRequest
 from modelwright.recipe.data import UnlabelledSpec
-from modelwright.run import Progress, Run
+from modelwright.run import Progress, Run, RunRequest
 from modelwright.transforms.learnt_vectors import learn_vectors
 from modelwright.transforms.text import TextInput
 from modelwright.transforms.tokenizing import SPECIALS, Ids, Tokenizer, fold

@@ -14,30 +14,23 @@ from modelwright.models.lora import adapt
 from modelwright.models.pretrained import Encoder, PretrainedModel
 from modelwright.models.pretrained_folders import (
     TOKENIZER,
-    Does,
+    Architecture,
     PretrainedFolder,
     check_shapes,
     open_folder,
     take_weights,
 )
 from modelwright.models.pretrained_generators import PretrainedGenerator
-from modelwright.pipeline.request import RunRequest
 from modelwright.recipe.model import AdaptersSpec, TransformersModel
-from modelwright.run import Run
-from modelwright.tasks import TASKS
+from modelwright.run import Run, RunRequest
 from modelwright.transforms.hf_tokenizer import HFTokenizer, TokenIdMap, read_foreign
 from modelwright.transforms.text import TextInput, TextKind
 
-_WRITING = ("tokens", "texts")
-"""What networks that write answer with: their last layer isn't new, whatever the texts are."""
-_SAYS: dict[Does, str] = {
-    "reads": "reads texts and writes none",
-    "writes": "writes texts from others",
-    "writes on": "writes a text on",
+_INPUTS: dict[Architecture, TextKind] = {
+    "encoder": "text",
+    "seq2seq": "source",
+    "causal_lm": "prompt",
 }
-_WANTED: dict[str, Does] = {"text": "writes", "next": "writes on"}
-"""What a task asks for, by its target; others want a network that reads."""
-_KINDS: dict[Does, TextKind] = {"reads": "text", "writes": "source", "writes on": "prompt"}
 
 
 def pretrained_folder(spec: TransformersModel, request: RunRequest) -> PretrainedFolder:
@@ -71,8 +64,8 @@ def pretrained_section(
         name="transformers",
         model_type=folder.model_type,
         config=folder.config,
-        pooling=spec.pooling if folder.does == "reads" else None,
-        dropout=spec.dropout if folder.does == "reads" else None,
+        pooling=spec.pooling if folder.architecture == "encoder" else None,
+        dropout=spec.dropout if folder.architecture == "encoder" else None,
         token_ids=None if token_ids is None else token_ids.to_json(),
     )
 
@@ -98,7 +91,7 @@ def pretrained_input(spec: TransformersModel, request: RunRequest) -> TextInput:
             fix="Leave `max_length` out, or write less",
         )
     tokenizer = _tokenizer(folder)
-    kind = _KINDS[folder.does]
+    kind = _INPUTS[folder.architecture]
     found = TextInput(tokenizer, min(text.max_length, max_length), kind, section.places)
     if found.room < 1:
         raise RecipeError(
@@ -115,10 +108,10 @@ def _tokenizer(folder: PretrainedFolder) -> HFTokenizer:
     data = folder.tokenizer_bytes()
     try:
         plain = read_foreign(data, None)
-        if folder.does == "reads":
+        if folder.architecture == "encoder":
             return plain
         unknown = plain.unknown if plain.has_unknown else None
-        if folder.does == "writes on" and unknown in folder.numbers.values():
+        if folder.architecture == "causal_lm" and unknown in folder.numbers.values():
             unknown = None  # Another token stands for it, and is never meant by it.
         size = folder.config["vocab_size"]
         numbers = {**folder.numbers, "unknown": unknown, "size": size}
@@ -130,18 +123,18 @@ def _tokenizer(folder: PretrainedFolder) -> HFTokenizer:
 
 
 def _check_task(spec: TransformersModel, folder: PretrainedFolder, request: RunRequest) -> None:
-    task, name = request.recipe.task, folder.path.name
-    wanted = _WANTED.get(TASKS[task].target, "reads")
-    if folder.does != wanted:
+    task, name, output = request.recipe.task, folder.path.name, request.recipe.output_kind
+    needed = str(output) if output.is_generative else "encoder"
+    if folder.architecture != needed:
         raise RecipeError(
-            f"the network of {name} (`{folder.model_type}`) {_SAYS[folder.does]}, and "
-            f"`task: {task}` asks for something else",
+            f"the network of {name} (`{folder.model_type}`) is of the kind `{folder.architecture}`,"
+            f" and `task: {task}` needs one of the kind `{needed}`",
             where=request.recipe.place_of("model.path"),
-            fix="Take one such as BERT for labels and numbers, one such as T5 to write texts from "
-            "others, and one such as GPT-2 or Llama for `task: language-modeling`",
+            fix="Take an encoder such as BERT for labels and numbers, a seq2seq network such as T5 "
+            "for texts from texts, and a causal LM such as GPT-2 or Llama for language modeling",
         )
     for key in ("pooling", "dropout"):
-        if folder.does != "reads" and key in spec.model_fields_set:
+        if folder.architecture != "encoder" and key in spec.model_fields_set:
             raise RecipeError(
                 f"`model.{key}` is of an encoder's new last layer, and the network of {name} has "
                 "none",
@@ -177,7 +170,7 @@ def with_adapters(candidate: Candidate, spec: AdaptersSpec, context: Run) -> Can
         rank=spec.rank,
         alpha=spec.alpha,
         match=spec.match,
-        head=candidate.output_kind not in _WRITING,
+        head=not candidate.output_kind.is_generative,
     )
     context.say(
         f"{found.trained:,} of {found.parameters:,} parameters learn "

@@ -20,12 +20,11 @@ from modelwright.models.timm_networks import (
     take_weights,
     takes_one_size,
 )
-from modelwright.pipeline.request import RunRequest
 from modelwright.recipe.model import TimmModel
-from modelwright.run import Run
+from modelwright.run import Run, RunRequest
 
 
-def timm_start(spec: TimmModel, request: RunRequest) -> tuple[TimmNetwork, TimmWeights | None]:
+def open_timm(spec: TimmModel, request: RunRequest) -> tuple[TimmNetwork, TimmWeights | None]:
     """Return what a model file keeps of the network, and the weights that the recipe names.
 
     Raises:
@@ -53,7 +52,7 @@ def timm_start(spec: TimmModel, request: RunRequest) -> tuple[TimmNetwork, TimmW
     return TimmNetwork(name="timm", model=spec.model, settings=settings), weights
 
 
-def figures(
+def pixel_statistics(
     weights: TimmWeights, request: RunRequest, prepared: Prepared, context: Run
 ) -> tuple[Sequence[float], Sequence[float]]:
     """Return the mean and deviation by which pixels are normalised, and say which these are.
@@ -66,7 +65,7 @@ def figures(
         raise RecipeError(
             f"the weights are for images of {channels} channels, and these have {own}",
             where=request.recipe.place_of("transforms.color_mode"),
-            fix="Write `transforms: {colour: rgb}`" if channels == 3 else "",
+            fix="Write `transforms: {color_mode: rgb}`" if channels == 3 else "",
         )
     shown = f"mean {_shown(weights.mean)}, deviation {_shown(weights.std)}"
     asked_for = request.recipe.transforms.normalize
@@ -85,7 +84,7 @@ def _shown(values: Sequence[float]) -> str:
     return " ".join(f"{value:.3g}" for value in values)
 
 
-def start_from_timm(
+def load_timm(
     network: nn.Module, section: TimmNetwork, weights: TimmWeights, prepared: Prepared, context: Run
 ) -> dict[str, Any]:
     """Put weights into a network of timm's; return the step of lineage."""

@@ -14,22 +14,21 @@ from numpy.typing import NDArray
 from modelwright import models
 from modelwright.data import Prepared, Split
 from modelwright.data.batches import Batches
-from modelwright.errors import ModelFileError, RecipeError
 from modelwright.files import canonical_json
-from modelwright.models.building import Architecture
-from modelwright.models.candidate import Candidate
-from modelwright.models.ctc import ConvCtc, RnnCtc
-from modelwright.models.logmel import LogMel, fit_normalisation
-from modelwright.models.network import matches
-from modelwright.pipeline.pretrained import (
+from modelwright.initialization.model_file import start_from_file
+from modelwright.initialization.pretrained import (
     pretrained_folder,
     pretrained_section,
     start_from,
     with_adapters,
 )
-from modelwright.pipeline.request import RunRequest
-from modelwright.pipeline.timm_networks import figures, start_from_timm, timm_start
-from modelwright.pipeline.words import start_words
+from modelwright.initialization.timm import load_timm, open_timm, pixel_statistics
+from modelwright.initialization.word_vectors import start_words
+from modelwright.kinds import OutputKind
+from modelwright.models.building import Architecture
+from modelwright.models.candidate import Candidate
+from modelwright.models.ctc import ConvCtc, RnnCtc
+from modelwright.models.logmel import LogMel, fit_normalisation
 from modelwright.recipe.model import (
     AdaptersSpec,
     AudioCnnModel,
@@ -45,7 +44,8 @@ from modelwright.recipe.model import (
     TimmModel,
     TransformersModel,
 )
-from modelwright.run import Run
+from modelwright.recipe.schema import tag_of
+from modelwright.run import Run, RunRequest
 from modelwright.tasks import task_of
 from modelwright.tasks.speech_recognition import Spelling, texts_of
 from modelwright.training.objectives.ctc import steps_needed
@@ -63,8 +63,10 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
     """Return the network that training starts from, the same for the same seed and data."""
     spec = request.recipe.model
     if isinstance(spec, InitModel):
-        old = _from_file(spec, request, prepared, context)
-        assets = _spelling(request, prepared) if prepared.kind == "letters" else old.assets
+        old = start_from_file(spec, request, prepared, context)
+        assets = (
+            _spelling(request, prepared) if prepared.output_kind == OutputKind.CTC else old.assets
+        )
         return replace(old, views=request.recipe.inference.tta, assets=assets)
     blank = _blank(spec, request, prepared, context)
     section = blank.section
@@ -98,7 +100,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
             input=prepared.input,
             num_outputs=prepared.num_outputs,
             n_mels=n_mels,
-            numbers=prepared.kind == "numbers",
+            numbers=prepared.output_kind == OutputKind.REGRESSION,
         ),
         output_kind=task_of(request.recipe).output_kind,
         views=request.recipe.inference.tta,
@@ -136,12 +138,12 @@ def _blank(
         fill = partial(start_from, folder=folder, context=context)
         return _Blank(section, mean, std, spec.adapters, fill)
     if isinstance(spec, TimmModel):
-        network, weights = timm_start(spec, request)
+        network, weights = open_timm(spec, request)
         if weights is None:
             return _Blank(network, mean, std)
-        own = figures(weights, request, prepared, context)
+        own = pixel_statistics(weights, request, prepared, context)
         fill = partial(
-            start_from_timm, section=network, weights=weights, prepared=prepared, context=context
+            load_timm, section=network, weights=weights, prepared=prepared, context=context
         )
         return _Blank(network, *own, spec.adapters, fill)
     if spec == "auto":
@@ -155,7 +157,7 @@ def _blank(
 
 def _scale(prepared: Prepared) -> tuple[list[float], list[float]] | None:
     """Return the mean and the deviation of each number in training; of classes nothing."""
-    if prepared.kind != "numbers":
+    if prepared.output_kind != OutputKind.REGRESSION:
         return None
     targets = prepared.dataset().train.targets.astype(np.float64)
     deviation = targets.std(axis=0)
@@ -204,25 +206,28 @@ def _two(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     return samples, length
 
 
+DEFAULT_MODELS: tuple[type[Architecture], ...] = (
+    CnnModel,
+    BowModel,  # What a small corpus can't teach a recurrent network, counting words still can.
+    AudioCnnModel,
+    Seq2SeqModel,
+    DecoderModel,
+    ConvCtcModel,
+    DetectorModel,
+)
+"""What `model: auto` takes: the first that is for the kinds of input and output."""
+
+
 def default_model(prepared: Prepared) -> Architecture:
     """Return the family that `model: auto` takes, by the kind and the number of samples."""
-    match prepared.kind:
-        case "text":
-            return Seq2SeqModel(name="seq2seq")
-        case "next":
-            return DecoderModel(name="decoder")
-        case "letters":
-            return ConvCtcModel(name="conv-ctc")
-        case "boxes":
-            return DetectorModel(name="detector", widths=_widths(prepared.image))
-    match prepared.store.kind:
-        case "image":
-            return CnnModel(name="cnn")
-        case "text":
-            # What a small corpus can't teach a recurrent network, counting words still can.
-            return BowModel(name="bow")
-        case "audio":
-            return AudioCnnModel(name="audio-cnn")
+    family = next(
+        spec
+        for spec in DEFAULT_MODELS
+        if prepared.input_kind in spec.inputs and prepared.output_kind in spec.outputs
+    )
+    if family is DetectorModel:
+        return DetectorModel(name="detector", widths=_widths(prepared.image))
+    return family.model_validate({"name": tag_of(family)[1]})
 
 
 def _widths(image: ImageInput) -> tuple[int, ...]:
@@ -230,68 +235,3 @@ def _widths(image: ImageInput) -> tuple[int, ...]:
     own, side = DetectorModel(name="detector").widths, min(image.height, image.width)
     fitting = tuple(width for level, width in enumerate(own) if side >= 4 << level)
     return fitting if len(fitting) > 1 else own
-
-
-def _from_file(spec: InitModel, request: RunRequest, prepared: Prepared, context: Run) -> Candidate:
-    """Return the network of a model file; its last layer starts anew where the labels differ."""
-    from modelwright.modelfile import torch_runtime
-
-    path = request.find(spec.init)
-    old = torch_runtime.rebuild(path)
-    network, architecture = old.network, old.architecture
-    if isinstance(prepared.input, ImageInput):
-        architecture = models.resized(old.architecture, prepared.input)
-    if architecture != old.architecture:
-        assert isinstance(network, models.ImageNetwork)  # Only these are rebuilt.
-        try:
-            network = models.rebuild(
-                architecture, network.state_dict(), steps=network.steps.to_json()
-            )
-        except ModelFileError as error:
-            raise RecipeError(
-                f"the network of {path.name} takes images of one size alone, and "
-                f"{prepared.image.height}×{prepared.image.width} isn't it",
-                where=request.recipe.place_of("transforms.size"),
-                why=error.what,
-                fix="Leave `transforms.size` out",
-            ) from error
-    # Each number means something of its own. That the task is the same, `start_input` has seen to.
-    if old.output_kind == "values" and old.labels != prepared.labels:
-        raise RecipeError(
-            f"{path.name} predicts {', '.join(old.labels)}, and this data asks for "
-            f"{', '.join(prepared.labels)}",
-            where=request.recipe.place_of("model.init"),
-            fix="Start from a model file of the same numbers",
-        )
-    if old.labels != prepared.labels:
-        torch.manual_seed(request.recipe.seed)
-        models.replace_output(network, prepared.num_outputs)
-    _freeze(network, spec)
-    step = {"step": "init", "file": path.name, "model": torch_runtime.digest(path)}
-    started = replace(
-        old,
-        network=network,
-        input=prepared.input,
-        labels=prepared.labels,
-        architecture={**architecture, "num_outputs": prepared.num_outputs},
-        lineage=(*old.lineage, step),
-    )
-    if spec.adapters is None:
-        return started
-    torch.manual_seed(context.seed)
-    return with_adapters(started, spec.adapters, context)
-
-
-def _freeze(network: torch.nn.Module, spec: InitModel) -> None:
-    names = [name for name, _ in network.named_parameters()]
-    for pattern in spec.freeze:
-        if not any(matches(name, pattern) for name in names):
-            shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-            raise RecipeError(
-                f"`{pattern}` matches no parameter of the model file",
-                where="model.freeze",
-                why=f"Its parameters are {shown}",
-            )
-    for name, parameter in network.named_parameters():
-        if any(matches(name, pattern) for pattern in spec.freeze):
-            parameter.requires_grad = False

@@ -1,0 +1,47 @@
+"""Which weights a network begins with: drawn, word vectors, a model file, or published weights."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from modelwright.errors import require
+from modelwright.initialization.model_file import model_file_input
+from modelwright.recipe.model import InitModel, TimmModel, TransformersModel
+
+if TYPE_CHECKING:
+    from modelwright.data import Prepared
+    from modelwright.data.encoding import Input
+    from modelwright.models.candidate import Candidate
+    from modelwright.run import Run, RunRequest
+
+
+def settled_input(request: RunRequest) -> Input | None:
+    """Return how the network that training starts from takes its samples, if there is one.
+
+    Whatever is wrong with it is refused here, before the data is prepared.
+
+    Raises:
+        RecipeError: it can't be used, or was made for other inputs or outputs than the recipe's.
+    """
+    model = request.recipe.model
+    if isinstance(model, TransformersModel):
+        require("torch", extra="train", purpose="to train")
+        from modelwright.initialization.pretrained import pretrained_input
+
+        return pretrained_input(model, request)
+    if isinstance(model, TimmModel):
+        require("torch", extra="train", purpose="to train")
+        from modelwright.initialization.timm import open_timm
+
+        open_timm(model, request)
+    return model_file_input(model, request) if isinstance(model, InitModel) else None
+
+
+def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> Candidate:
+    """Return the network that training starts from, the same for the same seed and data."""
+    from modelwright.initialization import initialize
+
+    return initialize.initialize_model(request, prepared, context)
+
+
+__all__ = ["initialize_model", "settled_input"]
