@@ -2,7 +2,8 @@
 
 A task is a name for a kind of input and a kind of output. Everything that depends on the kind of
 prediction (sources, networks, losses, metrics, decoding) is declared for these kinds, and asks them
-instead of keeping a list of its own. This module imports nothing heavy, because predicting needs it.
+instead of keeping a list of its own. This module imports nothing heavy, because predicting needs
+it.
 """
 
 from __future__ import annotations

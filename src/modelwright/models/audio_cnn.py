@@ -1,8 +1,8 @@
 """A network over recordings: a log-mel spectrogram, convolutions, and pooling over time.
 
 Padding is masked at each layer, so that an answer doesn't depend on the rest of its batch. In
-training each recording is varied: speed and loudness (Ko et al. 2015), silence around it, noise, each
-band's gain (Nam et al. 2022), and masks over the spectrogram (Park et al. 2019).
+training each recording is varied: speed and loudness (Ko et al. 2015), silence around it, noise,
+each band's gain (Nam et al. 2022), and masks over the spectrogram (Park et al. 2019).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from modelwright.recipe.model import AudioNormalize
 
 _FULL_SCALE = 32768.0
 SPEED, SILENCE_S, GAIN_DB, NOISE_DB = 0.1, 0.2, 6.0, (-60.0, -25.0)
-"""How far speed and loudness vary, how long a silence at most is set before and after a recording, and
-between which levels under its own peak noise is added."""
+"""How far speed and loudness vary, how long a silence at most is set before and after a recording,
+and between which levels under its own peak noise is added."""
 GAIN_KNOTS, GAIN_DEVIATION = 4, 0.25
 """At how many bands gains are drawn, and how far they vary, in a band's deviations."""
 
@@ -28,8 +28,9 @@ GAIN_KNOTS, GAIN_DEVIATION = 4, 0.25
 class Perturb(nn.Module):
     """Varies speed, loudness and noise of each recording in training; drawn from torch's generator.
 
-    Half of the recordings begin after a silence, and half end with one: some who record cut theirs off
-    and some don't, and a network that hears only a few of them would take that for what is said.
+    Half of the recordings begin after a silence, and half end with one: some who record cut theirs
+    off and some don't, and a network that hears only a few of them would take that for what is
+    said.
 
     Args:
         sampling_rate: of the recordings.

@@ -20,7 +20,8 @@ from modelwright.recipe.model import AudioNormalize
 
 _FULL_SCALE = 32768.0
 RANGE, LOUD = 8.0, 5.0
-"""Of relative features, in nats under a recording's peak: where they end, and what counts as loud."""
+"""Of relative features, in nats under a recording's peak: where they end, and what counts as
+loud."""
 LEAST_DEVIATION = 0.1
 """Of a band over the training frames, in nats; with less it isn't scaled."""
 _MOST_PADDED = 8

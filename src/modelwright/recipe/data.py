@@ -103,8 +103,8 @@ class Cifar10Data(_DataSpec):
 class FolderData(_DataSpec):
     """A folder with a folder of files a class; `train/`, `val/`, `test/` above them are splits.
 
-    The files are images, texts (`.txt`) or recordings, by the task. To recognise speech, the text of
-    `NAME.wav` stands beside it in `NAME.txt`, or in a `*.trans.txt` as LibriSpeech has them.
+    The files are images, texts (`.txt`) or recordings, by the task. To recognise speech, the text
+    of `NAME.wav` stands beside it in `NAME.txt`, or in a `*.trans.txt` as LibriSpeech has them.
     """
 
     outputs = frozenset({OutputKind.SINGLE_LABEL, OutputKind.CTC})
@@ -383,8 +383,8 @@ class AudioSpec(Spec):
 
     inputs = _AUDIO
     sampling_rate: Annotated[int, Field(ge=2000, le=96_000)] | Literal["auto"] = "auto"
-    """Samples a second that the network is given; `auto` takes the training recordings' commonest, at
-    most 16,000."""
+    """Samples a second that the network is given; `auto` takes the training recordings' commonest,
+    at most 16,000."""
     max_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """The most seconds of a recording; of longer ones the end is cut off, and counted."""
     n_mels: Annotated[int, Field(ge=8, le=256)] = 64

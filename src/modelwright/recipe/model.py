@@ -212,9 +212,9 @@ class AudioCnnModel(_ModelSpec):
     waveform: bool = True
     """In training, vary speed, loudness and each band's gain, add noise, and set silence around."""
     normalize: AudioNormalize = False
-    """`level`: take each recording beside its own peak, so that its loudness doesn't matter; `true`:
-    and each band beside its mean over the recording, so that the microphone doesn't matter either. A
-    short word's mean is part of what is said: `level` hears single words better."""
+    """`level`: take each recording beside its own peak, so that its loudness doesn't matter;
+    `true`: and each band beside its mean over the recording, so that the microphone doesn't matter
+    either. A short word's mean is part of what is said: `level` hears single words better."""
 
 
 class ConvCtcModel(_ModelSpec):
