@@ -17,7 +17,7 @@ from modelwright import modelfile
 from modelwright.data.waves import as_wav
 from modelwright.errors import DataError, ModelFileError, RequestError
 from modelwright.modelfile import inputs, outputs
-from modelwright.modelfile.runtime import CHUNK_SAMPLES
+from modelwright.modelfile.model import CHUNK_SAMPLES
 from modelwright.transforms import decode_image, view_batches
 from modelwright.transforms.audio import AudioInput
 from modelwright.transforms.text import TextInput
@@ -164,7 +164,7 @@ def test_views_count_in_a_chunk(model: modelfile.Model) -> None:
     """Six views of an image of 224 pixels are about as much memory as one answer may take."""
     from dataclasses import replace
 
-    from modelwright.modelfile.runtime import chunk_samples
+    from modelwright.modelfile.model import chunk_samples
     from modelwright.modelfile.spec import GraphSpec, TensorSpec
 
     pixels = TensorSpec("pixels", "uint8", ("N", 224, 224, 3))
@@ -250,7 +250,7 @@ def test_every_kind_of_input_keeps_its_promises() -> None:
         if value["kind"] in ("image", "arrays"):
             given = reader.split_inputs(made if value["kind"] == "arrays" else made["pixels"])
             assert not given.is_one
-            batch = reader.read(given.items)
+            batch = inputs.read_batch(reader, given.items)
             assert all((batch[name] == made[name]).all() for name in made)
 
 
@@ -258,15 +258,19 @@ def test_texts_are_read_as_they_are_or_from_files(tmp_path: Path) -> None:
     reader = inputs.open_input(TEXT.to_json(), ASSETS)
     (tmp_path / "one.txt").write_text("the cat sat")
     held = ["the cat sat", tmp_path / "one.txt", b"the cat sat", io.BytesIO(b"the cat sat")]
-    batch = reader.read(held)
+    batch = inputs.read_batch(reader, held)
     assert batch["length"].tolist() == [3, 3, 3, 3]
     assert (batch["tokens"] == batch["tokens"][0]).all()
     assert reader.split_inputs("the cat").is_one
-    assert reader.read(["the cat sat on the mat the cat"])["length"].tolist() == [TEXT.max_length]
-    assert reader.read(["\u4e00"])["tokens"].tolist() == [[1]]  # unknown, and never nothing
+    assert inputs.read_batch(reader, ["the cat sat on the mat the cat"])["length"].tolist() == [
+        TEXT.max_length
+    ]
+    assert inputs.read_batch(reader, ["\u4e00"])["tokens"].tolist() == [
+        [1]
+    ]  # unknown, and never nothing
     for wrong in ("", "  ", 3, b"\xff", tmp_path / "none.txt", tmp_path):
         with pytest.raises(DataError):
-            reader.read([wrong])
+            inputs.read_batch(reader, [wrong])
 
 
 @pytest.mark.parametrize(
@@ -282,11 +286,11 @@ def test_texts_that_are_too_long_are_told(kind: Any, lost: str, tmp_path: Path) 
     words = ("the cat sat on the mat " * 9).split()[: TEXT.max_length + 1]
     (tmp_path / "long.txt").write_text(" ".join(words))
     held = [" ".join(words[:-1]), tmp_path / "long.txt", io.BytesIO(" ".join(words).encode())]
-    reader.read(held, first=7, observe=lambda progress: said.append(progress.note))
+    inputs.read_batch(reader, held, first=7, observe=lambda progress: said.append(progress.note))
     note = f"the text has {len(words)} tokens, and the model reads {TEXT.max_length}: {lost}"
     assert said == [f"{tmp_path / 'long.txt'}: {note}", f"standard input: {note}"]
     with pytest.raises(DataError) as raised:
-        reader.read([3], first=7)
+        inputs.read_batch(reader, [3], first=7)
     assert raised.value.where == "input 8"
 
 
@@ -308,15 +312,15 @@ def test_sounds_are_read_at_the_models_rate(tmp_path: Path) -> None:
     tone = (np.sin(np.arange(4000) / 8) * 9000).astype(np.int16)
     path = tmp_path / "a.wav"
     path.write_bytes(as_wav(tone, 8000))
-    batch = reader.read([path, str(path), path.read_bytes(), tone])
+    batch = inputs.read_batch(reader, [path, str(path), path.read_bytes(), tone])
     assert batch["length"].tolist() == [4000] * 4
     assert (batch["samples"] == tone).all()
     twice = tmp_path / "b.wav"
     twice.write_bytes(as_wav(tone, 16000))
-    assert reader.read([twice])["length"].tolist() == [2000]
+    assert inputs.read_batch(reader, [twice])["length"].tolist() == [2000]
     for wrong in (b"text", 3, path.read_bytes()[:-100], tmp_path / "none.wav"):
         with pytest.raises(DataError):
-            reader.read([wrong])
+            inputs.read_batch(reader, [wrong])
 
 
 def test_sounds_that_are_too_long_are_cut_and_told(tmp_path: Path) -> None:
@@ -326,7 +330,7 @@ def test_sounds_that_are_too_long_are_cut_and_told(tmp_path: Path) -> None:
     tone = random.integers(-9000, 9000, most + 2000).astype(np.int16)
     (tmp_path / "a.wav").write_bytes(as_wav(tone, 8000))
     held = [tone[:most], tone, str(tmp_path / "a.wav")]
-    batch = reader.read(held, observe=lambda progress: said.append(progress.note))
+    batch = inputs.read_batch(reader, held, observe=lambda progress: said.append(progress.note))
     assert batch["length"].tolist() == [most] * 3
     assert (batch["samples"] == tone[:most]).all()
     lasts = f"{AUDIO.max_seconds + 0.25:.1f}"

@@ -13,6 +13,7 @@ import torch
 
 from modelwright import modelfile
 from modelwright.errors import MissingExtraError, ModelFileError, ModelwrightError, RecipeError
+from modelwright.modelfile.inputs import open_input, read_batch
 from modelwright.models.lora import LoraLinear
 from modelwright.pipeline import check, layers, run
 from modelwright.recipe import load_recipe
@@ -152,7 +153,7 @@ def answers_as_in_torch(path):
     """Compare a file's answers with those of the network that is built again from it."""
     model, candidate = modelfile.load(path), modelfile.rebuild(path)
     texts = ["the soup was good", "so dull and cold and stale and bad", "tea"]
-    batch = modelfile.runtime.open_input(candidate.input.to_json(), candidate.assets).read(texts)
+    batch = read_batch(open_input(candidate.input.to_json(), candidate.assets), texts)
     with torch.no_grad():
         expected = candidate.network(*(torch.from_numpy(array) for array in batch.values()))
     np.testing.assert_allclose(model.outputs(batch), expected.numpy(), rtol=1e-4, atol=1e-4)
@@ -204,10 +205,10 @@ def test_long_texts_are_cut_before_their_last_token_and_counted(place):
     text = RECIPE.replace("meals.csv", "long.csv") + "text: {max_length: 24}\n"
     result = run(recipe(place, "long", text), out=place / "runs")
     assert any("are longer than `text.max_length` allows" in note for note in result.said)
-    reader = modelfile.runtime.open_input(
+    reader = open_input(
         modelfile.rebuild(result.model).input.to_json(), modelfile.rebuild(result.model).assets
     )
-    batch = reader.read(["soup " * 30])
+    batch = read_batch(reader, ["soup " * 30])
     assert batch["length"].tolist() == [24]
     assert (batch["tokens"][0, 0], batch["tokens"][0, -1]) == (3, 2)
 

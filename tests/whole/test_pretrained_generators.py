@@ -8,6 +8,7 @@ import torch
 
 from modelwright import modelfile
 from modelwright.errors import RecipeError
+from modelwright.modelfile.inputs import open_input, read_batch
 from modelwright.models.seq2seq import Seq2SeqStepper
 from modelwright.pipeline import layers, run
 from modelwright.tasks.generation import BeamSpec, beam_search
@@ -60,8 +61,8 @@ def written(request, tmp_path_factory):
 def test_a_file_writes_as_the_network_that_is_built_again(written):
     _, result = written
     model, candidate = modelfile.load(result.model), modelfile.rebuild(result.model)
-    reader = modelfile.runtime.open_input(candidate.input.to_json(), candidate.assets)
-    batch = reader.read(TEXTS)
+    reader = open_input(candidate.input.to_json(), candidate.assets)
+    batch = read_batch(reader, TEXTS)
     source = {name: batch[name] for name in ("source", "source_length")}
     best = beam_search(
         Seq2SeqStepper(candidate.network),
@@ -144,8 +145,8 @@ def test_adapters_leave_shared_weights_shared(written):
     shared = [modelfile.read(path).spec.shared for path in (first.model, result.model)]
     assert shared[0] == shared[1]
     model, candidate = modelfile.load(result.model), modelfile.rebuild(result.model)
-    reader = modelfile.runtime.open_input(candidate.input.to_json(), candidate.assets)
-    batch = reader.read(TEXTS)
+    reader = open_input(candidate.input.to_json(), candidate.assets)
+    batch = read_batch(reader, TEXTS)
     with torch.no_grad():
         expected = candidate.network(*(torch.from_numpy(array) for array in batch.values()))
     np.testing.assert_allclose(model.outputs(batch), expected.numpy(), rtol=SAME, atol=SAME)

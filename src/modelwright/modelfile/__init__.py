@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     )
     from modelwright.modelfile.export import environment
     from modelwright.modelfile.llama import export_llama
+    from modelwright.modelfile.loading import load
+    from modelwright.modelfile.model import Model
     from modelwright.modelfile.packing import PackReport, write_model
-    from modelwright.modelfile.runtime import Model, load
     from modelwright.modelfile.torch_runtime import declared, rebuild
     from modelwright.modelfile.verifying import VerifyReport, verify
 
@@ -54,7 +55,7 @@ __all__ = [
 _HOMES = {
     "Contents": "contents",
     "Golden": "contents",
-    "Model": "runtime",
+    "Model": "model",
     "PackReport": "packing",
     "VerifyReport": "verifying",
     "declared": "torch_runtime",
@@ -62,7 +63,7 @@ _HOMES = {
     "digest": "contents",
     "environment": "export",
     "export_llama": "llama",
-    "load": "runtime",
+    "load": "loading",
     "neighbours": "contents",
     "read": "contents",
     "read_weights": "contents",

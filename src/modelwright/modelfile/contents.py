@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from modelwright.errors import ModelFileError
 from modelwright.ledger import Evidence, Ledger
 from modelwright.modelfile.container import (
@@ -37,7 +35,14 @@ from modelwright.modelfile.manifest import (
 )
 from modelwright.modelfile.spec import FileSpec
 from modelwright.modelfile.strict import json_member, parse_json
-from modelwright.modelfile.tensors import Arrays, read_arrays, write_arrays
+from modelwright.modelfile.tensors import (
+    FLOATS,
+    Arrays,
+    dtype_name,
+    read_arrays,
+    to_float32,
+    write_arrays,
+)
 from modelwright.transforms.text import END
 from modelwright.transforms.tokenizing import Tokenizer
 from modelwright.transforms.word_vectors import nearest_words
@@ -215,15 +220,13 @@ def neighbours(path: Path | str, word: str, *, count: int = 10) -> list[tuple[st
         held = assets_of(container).get(TOKENIZER.removeprefix(MODEL))
         weights = whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
     table = next((weights[name] for name in _TABLES if name in weights), None)
-    if held is None or table is None:
+    if held is None or table is None or dtype_name(table) not in FLOATS:
         raise ModelFileError("this model has no vectors of words", where=str(path))
     tokenizer = Tokenizer.from_bytes(held)
     numbers = range(END + 1, min(tokenizer.size, len(table)))
     words = [tokenizer.token(number) for number in numbers]
     known = word.lower() if tokenizer.lowercase else word
-    return nearest_words(
-        np.asarray(table, np.float32)[END + 1 : tokenizer.size], words, known, count
-    )
+    return nearest_words(to_float32(table)[END + 1 : tokenizer.size], words, known, count)
 
 
 def digest(path: Path | str) -> str:

@@ -1,8 +1,10 @@
 """From a torch network to an ONNX graph without weights, and the weights beside it.
 
 The exporter is `torch.onnx.export` over `torch.export`, with its own optimizer switched off: that
-one changes weights behind their names. What is left to simplify is folded here without touching a
-weight; fusing BatchNorm into its convolution is onnxruntime's work at load.
+one changes weights behind their names. What is left to simplify is folded here, and never over a
+weight: an int8, packed int4, fp16 or bf16 weight stands in the file as the network holds it, and
+the graph turns it into what it computes with. Fusing BatchNorm into its convolution is
+onnxruntime's work at load.
 """
 
 from __future__ import annotations
@@ -24,16 +26,20 @@ from modelwright.errors import ModelFileError, require
 from modelwright.modelfile.graph import WEIGHTS_LOCATION
 from modelwright.modelfile.outputs import OutputForm
 from modelwright.modelfile.spec import TensorSpec
-from modelwright.modelfile.tensors import Arrays
+from modelwright.modelfile.tensors import BF16, Arrays
+from modelwright.modelfile.torch_runtime import from_torch
 from modelwright.models.logmel import LogMel
 from modelwright.models.summary import multiply_adds
 from modelwright.version import __version__
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir
     from torch import Tensor, nn
 
-OPSET = 20  # the first with Gelu; onnxruntime 1.22, the oldest we take, has all of it
+OPSET = 21
+"""The first whose DequantizeLinear knows int4 and blocks; onnxruntime 1.22, the oldest we take, has
+all of it."""
 IR_VERSION = 10
 PAST = "P"
 """The size of what was written before, which may be 0; all other free sizes are 1 or more."""
@@ -86,11 +92,12 @@ def export(
     """
     for library in ("torch", "onnx", "onnxscript"):
         require(library, extra="train", purpose="to write a model file")
-    calm = copy.deepcopy(network).to("cpu").float().eval().requires_grad_(False)
+    calm = copy.deepcopy(network).to("cpu").eval().requires_grad_(False)
+    _without_doubles(calm)
     arguments = _tensors(samples, inputs)
     expected = _answer(calm, arguments, outputs)
     weights, shared = _weights(calm)
-    model = _export(calm, arguments, inputs, outputs)
+    model = _export(calm, arguments, inputs, outputs, weights={*weights, *shared})
     if within:
         start = f"{within}."
         _rename(model, start)
@@ -168,9 +175,15 @@ def _export(
     arguments: tuple[Tensor, ...],
     inputs: Sequence[TensorSpec],
     outputs: Sequence[OutputForm],
+    *,
+    weights: Container[str],
 ) -> onnx.ModelProto:
     import torch
     from onnxscript import optimizer
+
+    def should_fold(node: onnx_ir.Node) -> bool | None:
+        of_weight = any(value is not None and value.name in weights for value in node.inputs)
+        return False if of_weight else None
 
     least = {PAST: 0} | _least_audio(network)
     free = {
@@ -204,7 +217,7 @@ def _export(
                 fix="Another `model` can; `modelwright config` lists them",
             ) from error
         assert program is not None
-        optimizer.fold_constants(program.model, onnx_shape_inference=False)
+        optimizer.fold_constants(program.model, onnx_shape_inference=False, should_fold=should_fold)
         optimizer.remove_unused_nodes(program.model)
         model: onnx.ModelProto = program.model_proto
     return model
@@ -236,6 +249,19 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def _without_doubles(network: nn.Module) -> None:
+    """Turn the network's doubles into float32; what is stored in fewer bits stays as it is."""
+    import torch
+
+    for module in network.modules():
+        for parameter in module.parameters(recurse=False):
+            if parameter.dtype == torch.float64:
+                parameter.data = parameter.data.float()
+        for name, buffer in module.named_buffers(recurse=False):
+            if buffer.dtype == torch.float64:
+                setattr(module, name, buffer.float())
+
+
 def _weights(network: nn.Module) -> tuple[Arrays, dict[str, str]]:
     """Return the network's state, each array once, and the names that share another's."""
     weights: Arrays = {}
@@ -247,7 +273,7 @@ def _weights(network: nn.Module) -> tuple[Arrays, dict[str, str]]:
         if home != name:
             shared[name] = home
         else:
-            weights[name] = np.ascontiguousarray(item.numpy()).reshape(tuple(item.shape))
+            weights[name] = from_torch(item, name=name)
     return weights, shared
 
 
@@ -284,7 +310,11 @@ def _drop_zero_biases(graph: onnx.GraphProto, weights: Container[str]) -> None:
 
 
 def _set_apart(model: onnx.ModelProto, weights: Arrays, shared: dict[str, str]) -> None:
-    """Replace the numbers of each weight by a reference to the weights member."""
+    """Replace the numbers of each weight by a reference to the weights member.
+
+    Raises:
+        ModelFileError: the exporter has changed one, so that the file would hold another network.
+    """
     import onnx
     from onnx import numpy_helper
 
@@ -292,11 +322,17 @@ def _set_apart(model: onnx.ModelProto, weights: Arrays, shared: dict[str, str]) 
         held = weights.get(shared.get(item.name, item.name))
         if held is None:
             continue
-        found = numpy_helper.to_array(item)
-        if found.dtype != held.dtype or found.shape != held.shape:
-            continue
-        if not np.array_equal(found, held, equal_nan=True):
-            continue
+        kind = onnx.TensorProto.BFLOAT16
+        if held.dtype != BF16:
+            kind = onnx.helper.np_dtype_to_tensor_dtype(held.dtype)
+        data = item.raw_data or numpy_helper.to_array(item).tobytes()
+        found = (item.data_type, tuple(item.dims), data)
+        if found != (kind, held.shape, held.tobytes()):
+            raise ModelFileError(
+                f"the exporter has changed the weight `{item.name}`",
+                why=f"The network holds {held.dtype} {list(held.shape)}",
+                fix="Please report this with the recipe: it is a fault of the export",
+            )
         for name in ("raw_data", "float_data", "int32_data", "int64_data", "double_data"):
             item.ClearField(name)
         item.data_location = onnx.TensorProto.EXTERNAL

@@ -18,8 +18,11 @@ _KEY_BOUND = 1 << 32
 _EXTERNAL = 1
 _GRAPH, _TRAINING, _FUNCTIONS = 7, 20, 25  # ModelProto
 _NODE, _INITIALIZER, _SPARSE_INITIALIZER = 1, 5, 15  # GraphProto
-_ATTRIBUTE, _DOMAIN = 5, 7  # NodeProto
+_OPERATOR, _ATTRIBUTE, _DOMAIN = 4, 5, 7  # NodeProto
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
+MICROSOFT, FROM_MICROSOFT = "com.microsoft", ("MatMulNBits", "GatherBlockQuantized")
+"""What is taken of the operators that only onnxruntime has: weights of a few bits. Others of that
+domain read files, such as EPContext."""
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
 _TENSOR_NAME, _TENSOR_ENTRIES, _TENSOR_LOCATION = 8, 13, 14
 
@@ -63,10 +66,13 @@ def _walk_graph(graph: memoryview, *, depth: int) -> list[str]:
 
 
 def _walk_node(node: memoryview, *, depth: int) -> None:
+    texts: dict[int, str] = {}
     for number, attribute in _fields(node):
-        if number == _DOMAIN and _text(attribute) not in _DOMAINS:
-            # Others hold operators that read files, such as com.microsoft's EPContext.
-            raise _broken(f"uses an operator of {_text(attribute)[:40]!r}, which isn't ONNX's own")
+        if number in (_OPERATOR, _DOMAIN):
+            # Given twice, a reader may take the one or the other.
+            if number in texts:
+                raise _broken("names an operator twice")
+            texts[number] = _text(attribute)
         if number != _ATTRIBUTE:
             continue
         for inner, value in _fields(_message(attribute)):
@@ -76,6 +82,11 @@ def _walk_node(node: memoryview, *, depth: int) -> None:
                 _walk_graph(_message(value), depth=depth + 1)
             elif inner in _ATTRIBUTE_SPARSE:
                 _walk_sparse(_message(value))
+    operator, domain = texts.get(_OPERATOR, ""), texts.get(_DOMAIN, "")
+    if domain not in _DOMAINS and (domain != MICROSOFT or operator not in FROM_MICROSOFT):
+        raise _broken(
+            f"uses the operator {operator[:40]!r} of {domain[:40]!r}, which isn't ONNX's own"
+        )
 
 
 def _walk_sparse(sparse: memoryview) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from modelwright.errors import ModelFileError, RequestError
 from modelwright.files import ASIDE, as_resource_error, write_bytes
 from modelwright.modelfile.tensors import write_arrays
-from modelwright.modelfile.torch_runtime import rebuild
+from modelwright.modelfile.torch_runtime import from_torch, rebuild
 from modelwright.transforms.text import TOKENIZER
 
 _WEIGHTS, _CONFIG = "model.safetensors", "config.json"
@@ -54,7 +54,7 @@ def export_llama(path: Path | str, folder: Path | str) -> list[Path]:
             where=str(path),
             fix="Only `model: decoder` has, and what came from a folder of transformers to write",
         )
-    arrays = {name: item.contiguous().numpy() for name, item in state.items()}
+    arrays = {name: from_torch(item, name=name) for name, item in state.items()}
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

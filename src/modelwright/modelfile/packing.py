@@ -16,16 +16,18 @@ from modelwright.ledger import Ledger
 from modelwright.modelfile.contents import Contents, Golden, whole_weights, write
 from modelwright.modelfile.export import OPSET, Exported, environment, export
 from modelwright.modelfile.inputs import Reader, by_name, check_batch, open_input
+from modelwright.modelfile.loading import check_interface
+from modelwright.modelfile.model import chunk_samples
 from modelwright.modelfile.outputs import (
     ANSWERS_BESIDE_LABELS,
     OutputForm,
     difference,
     forms_of,
 )
-from modelwright.modelfile.runtime import Session, check_interface, chunk_samples
+from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN, FileSpec, GraphSpec, TensorSpec
+from modelwright.modelfile.step_graphs import step_graphs
 from modelwright.modelfile.tensors import Arrays
-from modelwright.modelfile.writing import step_graphs
 
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate

@@ -14,12 +14,13 @@ from modelwright.modelfile.layout import FORMAT
 from modelwright.modelfile.manifest import SPEC
 from modelwright.modelfile.strict import field as entry
 from modelwright.modelfile.strict import json_member, only_keys, parse_json
-from modelwright.modelfile.tensors import DTYPES
+from modelwright.modelfile.tensors import BF16, DTYPES
 
 MAIN = "main"
 """The graph that answers."""
 _LARGEST = 1 << 31
-_DTYPES = {dtype.name for dtype in DTYPES.values()}
+_DTYPES = {dtype.name for dtype in DTYPES.values() if dtype != BF16}
+"""What a graph's inputs and outputs may be: the kinds of number that NumPy has."""
 _KEYS = (
     "format",
     "task",

@@ -21,10 +21,13 @@ from modelwright.modelfile.layout import ALIGNMENT
 from modelwright.modelfile.strict import field, only_keys, parse_json
 
 Arrays = dict[str, NDArray[Any]]
+BF16: np.dtype[Any] = np.dtype([("bfloat16", "<u2")])
+"""NumPy has no bfloat16: its bits stand in a record of one field, and so never pass for uint16."""
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
+    "BF16": BF16,
     "I64": np.dtype("<i8"),
     "I32": np.dtype("<i4"),
     "I16": np.dtype("<i2"),
@@ -36,6 +39,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype("?"),
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
+FLOATS = ("F64", "F32", "F16", "BF16")
 _METADATA = "__metadata__"
 """What other writers keep texts under; never the name of an array."""
 _MOST_NUMBERS = 1 << 48
@@ -56,7 +60,8 @@ def write_arrays(arrays: Mapping[str, NDArray[Any]], *, name: str) -> bytes:
     at = len(header)
     for key in _order({key: value.dtype.itemsize for key, value in arrays.items()}):
         value = arrays[key]
-        flat = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<")).reshape(-1)
+        dtype = DTYPES[_dtype_name(value, key, name)]
+        flat = np.ascontiguousarray(value, dtype=dtype).reshape(-1)
         data[at : at + value.nbytes] = flat.tobytes()
         at += value.nbytes
     return bytes(data)
@@ -114,8 +119,20 @@ def _order(item_sizes: Mapping[str, int]) -> list[str]:
     return sorted(item_sizes, key=lambda key: (-item_sizes[key], key))
 
 
+def dtype_name(array: NDArray[Any]) -> str | None:
+    """Return what safetensors calls an array's kind of number; of a kind that it lacks nothing."""
+    return _NAMES.get(array.dtype.newbyteorder("<"))
+
+
+def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Return an array of floats, bfloat16 among them, in single precision."""
+    if array.dtype == BF16:
+        return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
+    return np.asarray(array, np.float32)
+
+
 def _dtype_name(value: NDArray[Any], key: str, name: str) -> str:
-    found = _NAMES.get(value.dtype.newbyteorder("<"))
+    found = dtype_name(value)
     if found is None or key == _METADATA:
         raise ModelFileError(f"`{name}` can't hold `{key}`, an array of {value.dtype}")
     return found

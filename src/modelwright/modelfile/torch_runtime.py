@@ -1,4 +1,4 @@
-"""From a model file back to a torch network, to train it further."""
+"""Between arrays and torch: from a model file back to a network, to train it further."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from modelwright.errors import ModelFileError, require
 from modelwright.modelfile.container import Container, open_container
@@ -21,11 +22,13 @@ from modelwright.modelfile.inputs import (
 )
 from modelwright.modelfile.manifest import LINEAGE, SPEC, WEIGHTS
 from modelwright.modelfile.spec import FileSpec
-from modelwright.modelfile.tensors import read_arrays
+from modelwright.modelfile.tensors import BF16, read_arrays
 
 __all__ = ["declared", "digest", "rebuild"]
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from modelwright.models.candidate import Candidate
 
 
@@ -67,8 +70,6 @@ def rebuild(path: Path | str) -> Candidate:
         MissingExtraError: torch isn't installed.
     """
     require("torch", extra="train", purpose="to train a model file further")
-    import torch
-
     from modelwright import models
     from modelwright.models.candidate import Candidate
 
@@ -77,7 +78,7 @@ def rebuild(path: Path | str) -> Candidate:
         spec = FileSpec.from_bytes(container.read(SPEC))
         arrays = whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
         lineage = parse_lineage(container.read(LINEAGE))
-        weights = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        weights = {name: to_torch(array) for name, array in arrays.items()}
         return Candidate(
             network=models.rebuild(spec.architecture, weights, steps=spec.graph_steps),
             task=spec.task,
@@ -89,3 +90,32 @@ def rebuild(path: Path | str) -> Candidate:
             views=spec.views,
             lineage=lineage,
         )
+
+
+def to_torch(array: NDArray[Any]) -> Tensor:
+    """Return an array of a model file as a tensor of its own memory."""
+    import torch
+
+    if array.dtype == BF16:
+        return torch.from_numpy(np.array(array["bfloat16"])).view(torch.bfloat16)
+    return torch.from_numpy(np.array(array))
+
+
+def from_torch(tensor: Tensor, *, name: str) -> NDArray[Any]:
+    """Return a tensor as an array that a model file can hold.
+
+    Raises:
+        ModelFileError: it has a kind of number that the format doesn't hold.
+    """
+    import torch
+
+    held = tensor.detach().contiguous()
+    try:
+        if held.dtype == torch.bfloat16:
+            return held.view(torch.uint16).numpy().view(BF16)
+        return held.numpy()
+    except (TypeError, RuntimeError) as error:
+        raise ModelFileError(
+            f"a model file can't hold `{name}`, a tensor of {held.dtype}",
+            fix="Hold it in one of the kinds of number that docs/modelfile.md lists",
+        ) from error

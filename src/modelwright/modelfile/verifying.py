@@ -9,7 +9,8 @@ from typing import Any
 from modelwright.modelfile.container import open_container
 from modelwright.modelfile.contents import read_contents, whole_weights
 from modelwright.modelfile.inputs import open_input
-from modelwright.modelfile.runtime import Session, check_golden, check_interface
+from modelwright.modelfile.loading import check_golden, check_interface
+from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN
 
 

@@ -1,0 +1,361 @@
+"""A loaded model file that answers: reading inputs, running the graph, averaging views, decoding.
+
+Neither torch nor the network is touched: what is measured and what is served is this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.errors import DataError, ModelFileError, RequestError
+from modelwright.ledger import Ledger
+from modelwright.modelfile.contents import parse_ledger
+from modelwright.modelfile.generation import TextGenerator
+from modelwright.modelfile.inputs import (
+    ArraysReader,
+    AudioReader,
+    ImageReader,
+    PromptReader,
+    Reader,
+    Sample,
+    SourceReader,
+    TextReader,
+    all_read,
+    by_name,
+    check_batch,
+)
+from modelwright.modelfile.manifest import Manifest
+from modelwright.modelfile.outputs import check_outputs
+from modelwright.modelfile.session import Session
+from modelwright.modelfile.spec import FileSpec
+from modelwright.modelfile.tensors import Arrays
+from modelwright.run import Observe, silent
+from modelwright.tasks import Prediction, Task, task_giving
+from modelwright.tasks.boxes import framing
+from modelwright.tasks.generation import GenerateSpec, Piece
+from modelwright.tasks.speech_recognition import Spelling, spelled
+
+CHUNK_BYTES = 1 << 20
+"""So many bytes of input are answered at once: 341 images of CIFAR's size, 6 of 224 pixels."""
+CHUNK_SAMPLES = 1024
+ANSWER_BYTES = 64 << 20
+"""So many bytes of answers are held at once: a vocabulary's logits for each token are many."""
+
+_VIEWS = {"none": 1, "flip": 2, "speeds": 3}
+_LIKELY_LENGTH = 4096
+"""What a free length is taken to be before inputs are read."""
+
+Batch = NDArray[Any] | Mapping[str, NDArray[Any]]
+
+
+class Model:
+    """A loaded model file. `predict` answers; `outputs` gives the network's raw outputs."""
+
+    def __init__(
+        self,
+        *,
+        spec: FileSpec,
+        manifest: Manifest,
+        session: Session,
+        reader: Reader,
+        recipe: bytes,
+        ledger: bytes,
+        file_bytes: int,
+        generator: TextGenerator | None = None,
+        spelling: Spelling | None = None,
+    ) -> None:
+        self.spec = spec
+        self.manifest = manifest
+        self.file_bytes = file_bytes
+        self.digest = manifest.digest
+        self._session = session
+        self._ledger = ledger
+        self._reader = reader
+        self._recipe = recipe
+        self._generator = generator
+        self._spelling = spelling
+        self._most = chunk_samples(spec)
+
+    @property
+    def task(self) -> str:
+        """What it predicts from what: `image-classification`."""
+        return self.spec.task
+
+    @property
+    def scoring(self) -> Task:
+        """The task: how answers are read from outputs, by all that the file holds for it.
+
+        Raises:
+            ModelFileError: this version doesn't know it.
+        """
+        task = task_giving(self.task, self.spec.output_kind)
+        if task is None:
+            raise ModelFileError(
+                f"the task `{self.task}` isn't known to this version", fix="Update modelwright"
+            )
+        return task if self._spelling is None else spelled(self._spelling)
+
+    @property
+    def input(self) -> Any:
+        """How a sample becomes what the network takes: the host steps, `ImageInput` for images.
+
+        Raises:
+            ModelFileError: it has none: the caller prepares the arrays.
+        """
+        if isinstance(self._reader, ArraysReader):
+            raise ModelFileError("the model takes arrays that the caller has prepared")
+        assert isinstance(
+            self._reader, ImageReader | TextReader | PromptReader | SourceReader | AudioReader
+        )
+        return self._reader.spec
+
+    @property
+    def recipe(self) -> str:
+        """The recipe that it was made from, every default written out."""
+        return self._recipe.decode()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The classes' names, in the order of the outputs."""
+        return self.spec.labels
+
+    @property
+    def views(self) -> str | int:
+        """The test-time averaging: `none`, of images `flip` or 6, of recordings `speeds`."""
+        return self.spec.views
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the network learnt."""
+        return self.manifest.parameters
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one pass of one sample, for one view."""
+        return self.manifest.multiply_adds
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of all that decides a prediction: the members under `model/`."""
+        return self.manifest.size_bytes
+
+    @property
+    def threads(self) -> int:
+        """Processor threads that it answers with."""
+        return self._session.threads
+
+    @property
+    def ledger(self) -> Ledger:
+        """The evidence that the file held when it was loaded."""
+        return parse_ledger(self._ledger)
+
+    def predict(self, inputs: Any, *, top: int | None = None, observe: Observe = silent) -> Any:
+        """Answer one input, or a list or batch of them.
+
+        Args:
+            inputs: for images a path, an image file's bytes, a PIL image, or pixels `[H, W, C]` or
+                `[H, W]`; or a list of these; or pixels `[N, H, W, C]`. For texts a text, or the
+                `Path` of a text file; for recordings a path, a file's bytes, or samples `[T]` at the
+                model's rate; or a list of these.
+            top: how many answers at most, best first; where not said 5, and of samples that may
+                have several labels all.
+            observe: told of each text or recording that is longer than what the model takes: as in
+                training the end is cut off, and of a text to go on from the beginning.
+
+        Returns:
+            For one input a list such as `[{"label": "cat", "probability": 0.97}, …]`, best first;
+            for several a list of these. Where a sample may have several labels or none, each
+            answer also says whether its label is `"chosen"`. A box `[x1, y1, x2, y2]` is in pixels
+            of the image that was handed over, turned as EXIF says; all that are sure enough are
+            given, whatever `top` is. Of texts that are written, and of numbers, there is one.
+
+        Raises:
+            DataError: an input can't be read, or isn't what the model takes.
+        """
+        top = self._at_most(top)
+        given = self._reader.split_inputs(inputs)
+        answers: list[Any] = []
+        for start in range(0, len(given.items), self._most):
+            items = given.items[start : start + self._most]
+            read = self._reader.read_each(items, first=start, observe=observe)
+            answers += self.answer(all_read(read), top=top)
+        return answers[0] if given.is_one else answers
+
+    def read(self, inputs: Any, *, observe: Observe = silent) -> list[Sample | DataError]:
+        """Read each input by itself, so that one that can't be read doesn't fail the others.
+
+        Args:
+            inputs: one input, or a list or batch of them, as `predict` takes them.
+            observe: told of each text or recording that is longer than what the model takes.
+
+        Returns:
+            For each input the sample that `answer` takes, or the error, which says which input it
+            was.
+        """
+        return self._reader.read_each(self._reader.split_inputs(inputs).items, observe=observe)
+
+    def answer(
+        self, samples: Sequence[Sample], *, top: int | None = None
+    ) -> list[list[Prediction]]:
+        """Answer samples that `read` has returned, all of them as one batch.
+
+        Args:
+            samples: what was read; errors left out.
+            top: as for `predict`.
+
+        Returns:
+            The answers of each sample, as `predict` gives them for several inputs.
+        """
+        top = self._at_most(top)
+        if not samples:
+            return []
+        batch = self._reader.collate(samples)
+        if self._generator is not None:
+            return [[{"text": text}] for text in self._generator.write(batch, len(samples))]
+        found: list[list[Prediction]] = []
+        for outputs in self._parts(batch):
+            raw = outputs if len(outputs) > 1 else outputs[0]
+            found += self.scoring.decode(raw, self.labels, top)
+        return self._in_images(found, samples) if self.spec.output_kind == "boxes" else found
+
+    def _at_most(self, top: int | None) -> int:
+        if top is None:
+            top = self.scoring.top or len(self.labels)
+        if top < 1:
+            raise RequestError(f"`top` is how many answers to give, at least 1; got {top}")
+        return top
+
+    def _in_images(
+        self, found: list[list[Prediction]], samples: Sequence[Sample]
+    ) -> list[list[Prediction]]:
+        """Return boxes in pixels of the images as they were handed over, where these are images."""
+        answers = []
+        for of_image, sample in zip(found, samples, strict=True):
+            if sample.size is not None:
+                width, height = sample.size
+                frame = framing(self.input, width=width, height=height)
+                of_image = [
+                    {**item, "box": frame.to_image(np.array(item["box"])).tolist()}
+                    for item in of_image
+                ]
+            answers.append(of_image)
+        return answers
+
+    def generate(
+        self, inputs: Any, how: GenerateSpec | None = None, *, observe: Observe = silent
+    ) -> Iterator[Piece]:
+        """Write texts token by token, and yield each piece as soon as it is known.
+
+        What is drawn depends on the seed of `how` and on what is gone on from, not on the texts
+        beside it: a text has the same answer alone, in any batch, and twice in one. Another seed
+        gives another.
+
+        Args:
+            inputs: a text or several: what a language model goes on from, or what the text is
+                written from.
+            how: how tokens are drawn.
+            observe: told of each text that is longer than what the model takes.
+
+        Raises:
+            RequestError: the model doesn't write.
+            DataError: an input can't be read.
+        """
+        if self._generator is None:
+            raise RequestError(f"a model for `{self.task}` writes no texts")
+        samples = all_read(self.read(inputs, observe=observe))
+        return self._generator.sample(self._reader.collate(samples), how)
+
+    def outputs(self, inputs: Batch, /) -> Any:
+        """Return the network's raw outputs, averaged over the views; a tuple where it has several.
+
+        Args:
+            inputs: for images pixels uint8 `[N, H, W, C]`; else the arrays by the graph's names,
+                or an array of records with these as fields.
+
+        Returns:
+            For a classification logits float32 `[N, K]`.
+
+        Raises:
+            DataError: the arrays aren't what the model takes.
+        """
+        tensors = self.spec.main.inputs
+        batch = by_name(inputs, tensors)
+        count = check_batch(batch, tensors)
+        if not count:
+            empty = tuple(
+                np.empty((0, *_free(tensor.shape[1:])), tensor.dtype)
+                for tensor in self.spec.main.outputs
+            )
+            return empty if len(empty) > 1 else empty[0]
+        parts = list(self._parts(batch))
+        joined = tuple(joined_outputs(items) for items in zip(*parts, strict=True))
+        return joined if len(joined) > 1 else joined[0]
+
+    def _parts(self, batch: Arrays) -> Iterator[tuple[NDArray[Any], ...]]:
+        """Answer a batch in parts of about `CHUNK_BYTES`, whatever its lengths."""
+        count = len(batch[self.spec.main.inputs[0].name])
+        sample = sum(array.nbytes for array in batch.values()) // max(count, 1)
+        max_length = max((array.shape[1] for array in batch.values() if array.ndim > 1), default=1)
+        answer = sum(
+            4
+            * math.prod(size if isinstance(size, int) else max_length for size in tensor.shape[1:])
+            for tensor in self.spec.main.outputs
+        )
+        views = _VIEWS.get(str(self.views), 6)
+        step = min(CHUNK_SAMPLES, CHUNK_BYTES // max(1, sample), ANSWER_BYTES // max(1, answer))
+        step = max(1, step // views)
+        for start in range(0, count, step):
+            yield self._answer({name: array[start : start + step] for name, array in batch.items()})
+
+    def _answer(self, batch: Arrays) -> tuple[NDArray[Any], ...]:
+        """Return the outputs of one chunk: all its views in one pass, then their weighted mean."""
+        views, weights = self._reader.views(batch, self.views)
+        if len(views) == 1:
+            return self._run(views[0])
+        (outputs,) = self._run(
+            {name: np.concatenate([view[name] for view in views]) for name in batch}
+        )
+        by_view = outputs.reshape(len(views), -1, *outputs.shape[1:])
+        return (np.tensordot(weights, by_view, axes=1).astype(np.float32),)
+
+    def _run(self, batch: Arrays) -> tuple[NDArray[Any], ...]:
+        found = self._session.run(batch)
+        count = len(batch[self.spec.main.inputs[0].name])
+        check_outputs(found, self.spec.main.outputs, count=count)
+        return tuple(found)
+
+
+def joined_outputs(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Return one output of several chunks, those that are shorter padded with zeros."""
+    if len(parts) == 1:
+        return parts[0]
+    if parts[0].ndim > 1 and len({part.shape[1] for part in parts}) > 1:
+        max_length = max(part.shape[1] for part in parts)
+        parts = [
+            np.pad(part, [(0, 0), (0, max_length - part.shape[1]), *[(0, 0)] * (part.ndim - 2)])
+            for part in parts
+        ]
+    return np.concatenate(parts)
+
+
+def chunk_samples(spec: FileSpec) -> int:
+    """Return how many samples to answer at once, so that memory stays bounded."""
+    views = _VIEWS.get(str(spec.views), 6)
+    sample = sum(
+        math.prod(_likely(tensor.shape[1:])) * np.dtype(tensor.dtype).itemsize
+        for tensor in spec.main.inputs
+    )
+    return max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // max(1, sample)) // views)
+
+
+def _likely(shape: tuple[int | str, ...]) -> list[int]:
+    return [size if isinstance(size, int) else _LIKELY_LENGTH for size in shape]
+
+
+def _free(shape: tuple[int | str, ...]) -> list[int]:
+    return [size if isinstance(size, int) else 1 for size in shape]

@@ -1,0 +1,107 @@
+"""A graph with its weights in onnxruntime: the only module that talks to it.
+
+The weights are handed to onnxruntime by name, so a model file holds them once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.errors import ModelFileError
+from modelwright.modelfile.contents import pick_weights
+from modelwright.modelfile.tensors import BF16, Arrays
+
+_ONNX_BF16 = 16
+"""`onnx.TensorProto.BFLOAT16`."""
+
+
+class Session:
+    """A graph with its weights in onnxruntime.
+
+    Args:
+        graph: ONNX, naming its weights.
+        weights: at least those that it names.
+        threads: processor threads; all that this process may use where not said.
+
+    Raises:
+        ModelFileError: this onnxruntime can't run the graph.
+    """
+
+    def __init__(self, graph: bytes, weights: Arrays, *, threads: int | None = None) -> None:
+        import onnxruntime
+        from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+        own = (item for item in vars(state).values() if isinstance(item, type))
+        self._errors: tuple[type[Exception], ...] = (
+            *(kind for kind in own if issubclass(kind, Exception)),
+            RuntimeError,
+            ValueError,
+        )
+        self.threads = threads or usable_cores()
+        onnxruntime.disable_telemetry_events()
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is raised, not printed
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        chosen = pick_weights(graph, weights)
+        # What has no counterpart in NumPy is only looked at by onnxruntime, and stays here.
+        self._held = {
+            name: np.array(array["bfloat16"])
+            for name, array in chosen.items()
+            if array.dtype == BF16
+        }
+        values = [
+            onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(self._held[name], _ONNX_BF16)
+            if name in self._held
+            else onnxruntime.OrtValue.ortvalue_from_numpy(array)
+            for name, array in chosen.items()
+        ]
+        try:
+            if chosen:
+                options.add_external_initializers(list(chosen), values)
+            self._session = onnxruntime.InferenceSession(
+                graph, options, providers=["CPUExecutionProvider"]
+            )
+        except self._errors as error:
+            raise ModelFileError(
+                f"onnxruntime {onnxruntime.__version__} can't run the graph",
+                why=str(error).splitlines()[0][:200],
+                fix="Run `modelwright verify` on the file; if it is intact, update onnxruntime",
+            ) from error
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """Return the graph's outputs.
+
+        Raises:
+            ModelFileError: onnxruntime gave up, for want of memory perhaps.
+        """
+        try:
+            found: list[NDArray[Any]] = self._session.run(None, dict(inputs))
+        except self._errors as error:
+            raise ModelFileError(
+                f"onnxruntime gave up on {_shapes(inputs)}", why=str(error).splitlines()[0][:200]
+            ) from error
+        return found
+
+    def names(self) -> tuple[list[str], list[str]]:
+        """Return the names of the inputs and of the outputs."""
+        return (
+            [node.name for node in self._session.get_inputs()],
+            [node.name for node in self._session.get_outputs()],
+        )
+
+
+def usable_cores() -> int:
+    """Return how many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _shapes(inputs: Mapping[str, NDArray[Any]]) -> str:
+    return ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())

@@ -1,0 +1,124 @@
+"""The graphs for single steps of a network that writes texts, before they are exported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelwright.modelfile.generation import ENCODE, STEP
+from modelwright.modelfile.outputs import OutputForm
+from modelwright.modelfile.spec import TensorSpec
+from modelwright.modelfile.tensors import Arrays
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_PAST = 5
+"""Tokens before the step with which a graph is traced; any number is taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepGraph:
+    """One graph of a network that writes, before it is exported."""
+
+    name: str
+    module: nn.Module
+    within: str
+    """Where in the module the whole network stands."""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[OutputForm, ...]
+    samples: Arrays
+
+
+def step_graphs(network: nn.Module) -> list[StepGraph]:
+    """Return the graphs that a network writes with; of one that doesn't write none."""
+    from modelwright.models.decoder import Decoder
+    from modelwright.models.pretrained_generators import PretrainedDecoder, PretrainedSeq2Seq
+    from modelwright.models.seq2seq import RnnSeq2Seq, TransformerSeq2Seq
+
+    if isinstance(network, Decoder | PretrainedDecoder):
+        return [_decoder_step(network)]
+    if isinstance(network, TransformerSeq2Seq | RnnSeq2Seq | PretrainedSeq2Seq):
+        return _seq2seq_graphs(network)
+    return []
+
+
+def _decoder_step(network: Any) -> StepGraph:
+    from modelwright.models.decoder import DecoderStep
+
+    _, layers, _, heads, _, width = network.empty_cache(1).shape
+    tokens = (np.arange(6, dtype=np.int64).reshape(3, 2) * 5 + 4) % network.vocabulary
+    cache = np.sin(np.arange(3 * layers * 2 * heads * _PAST * width, dtype=np.float32))
+    return StepGraph(
+        STEP,
+        DecoderStep(network),
+        "decoder",
+        (
+            TensorSpec("tokens", "int64", ("N", "S")),
+            TensorSpec("padding", "int64", ("N",)),
+            TensorSpec("cache", "float32", ("N", layers, 2, heads, "P", width)),
+        ),
+        (OutputForm("next"), OutputForm("grown", {4: "Q"})),
+        {
+            "tokens": tokens,
+            "padding": np.array([0, 1, 3], dtype=np.int64),
+            "cache": cache.reshape(3, layers, 2, heads, _PAST, width),
+        },
+    )
+
+
+def _seq2seq_graphs(network: Any) -> list[StepGraph]:
+    import torch
+
+    from modelwright.models.pretrained_generators import PretrainedSeq2Seq
+    from modelwright.models.seq2seq import Encode, Step, TransformerSeq2Seq
+
+    foreign = isinstance(network, PretrainedSeq2Seq)
+    size = network.vocabulary if foreign else network.embeddings.target.num_embeddings
+    source = (np.arange(15, dtype=np.int64).reshape(3, 5) * 7 + 4) % size
+    length = np.array([5, 2, 4], dtype=np.int64)
+    tokens = np.array([[2], [2], [2]], dtype=np.int64)
+    calm = network.eval()
+    with torch.no_grad():
+        given = [torch.from_numpy(item) for item in (source, length, tokens)]
+        memory, state = calm.encode(*given[:2])
+        _, after = calm.step(given[2], given[1], memory, state)
+        _, after = calm.step(given[2], given[1], memory, after)
+    # Keys and values lie along axis 4, the states of a recurrent encoder along axis 1.
+    along, grows = (4, {4: "P"}) if foreign or isinstance(network, TransformerSeq2Seq) else (1, {})
+    read = (
+        TensorSpec("source", "int64", ("N", "T")),
+        TensorSpec("source_length", "int64", ("N",)),
+    )
+    memory_form = OutputForm("memory", {along: "T"})
+    state_form = OutputForm("state", grows)
+    return [
+        StepGraph(
+            ENCODE,
+            Encode(network),
+            "network",
+            read,
+            (memory_form, state_form),
+            {"source": source, "source_length": length},
+        ),
+        StepGraph(
+            STEP,
+            Step(network),
+            "network",
+            (
+                TensorSpec("tokens", "int64", ("N", 1)),
+                read[1],
+                memory_form.tensor(memory.shape),
+                state_form.tensor(after.shape),
+            ),
+            (OutputForm("next"), OutputForm("grown", {at: "Q" for at in grows})),
+            {
+                "tokens": tokens,
+                "source_length": length,
+                "memory": memory.numpy(),
+                "state": after.numpy(),
+            },
+        ),
+    ]
