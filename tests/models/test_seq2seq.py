@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from modelwright.errors import RecipeError
+from modelwright.models.padding import padding_bias
 from modelwright.models.seq2seq import (
     Embeddings,
     Encode,
@@ -19,7 +20,6 @@ from modelwright.models.seq2seq import (
     Seq2SeqStepper,
     Step,
     TransformerSeq2Seq,
-    padding_bias,
 )
 from modelwright.models.transformer import sines
 from modelwright.tasks.generation import BeamSpec, GenerateSpec, beam_search, collect, generate

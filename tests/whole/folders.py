@@ -118,6 +118,7 @@ _BART = {
     "decoder_ffn_dim": 48,
     "max_position_embeddings": 30,
 }
+SEQ2SEQ_SIZES = {name: _T5 if name.endswith("t5") else _BART for name in WRITERS}
 
 
 def whole_words(model_type: str):
@@ -147,10 +148,13 @@ def writer(folder: Path, model_type: str = "t5") -> Path:
     """Save a network that writes a text from another, and its tokenizer."""
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-    sizes = _T5 if model_type.endswith("t5") else _BART
     own = WRITERS[model_type]
     config = AutoConfig.for_model(
-        model_type, vocab_size=40, forced_eos_token_id=own["eos_token_id"], **sizes, **own
+        model_type,
+        vocab_size=40,
+        forced_eos_token_id=own["eos_token_id"],
+        **SEQ2SEQ_SIZES[model_type],
+        **own,
     )
     torch.manual_seed(1)
     network = AutoModelForSeq2SeqLM.from_config(config)

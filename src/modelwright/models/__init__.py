@@ -12,7 +12,7 @@ from modelwright.models.building import (
     replace_output,
     resized,
 )
-from modelwright.models.network import ImageNetwork
+from modelwright.models.network import FeatureNetwork, ImageNetwork
 from modelwright.models.speednet import whiten
 from modelwright.models.steps import PixelSteps
 from modelwright.models.summary import (
@@ -27,6 +27,7 @@ from modelwright.models.summary import (
 __all__ = [
     "BUILDERS",
     "TAKES",
+    "FeatureNetwork",
     "ImageNetwork",
     "Layer",
     "PixelSteps",

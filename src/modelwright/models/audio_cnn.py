@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
-from modelwright.models.logmel import LogMel, SpecAugment, mask
+from modelwright.models.logmel import LogMel, SpecAugment
+from modelwright.models.padding import mask
 from modelwright.recipe.model import AudioNormalize
 
 _FULL_SCALE = 32768.0
@@ -168,8 +169,8 @@ class AudioCnn(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(2 * widths[-1] * (n_mels >> len(widths)), num_outputs)
 
-    def forward(self, samples: Tensor, length: Tensor) -> Tensor:
-        """Return outputs `[N, K]` for samples int16 `[N, T]` and their lengths `[N]`."""
+    def features(self, samples: Tensor, length: Tensor) -> Tensor:
+        """Return what the head gets, `[N, D]`; the arguments are those of `forward`."""
         if self.waveform is not None:
             samples, length = self.waveform(samples, length)
         features, steps = self.logmel(samples, length)
@@ -181,6 +182,11 @@ class AudioCnn(nn.Module):
             maps, steps = block(maps, steps)
         flat = maps.flatten(1, 2)  # [N, C·M, S], 0 at padding and nowhere below
         mean = flat.sum(2) / steps[:, None]
-        # Not `amax`: see `Speednet.forward`.
-        outputs: Tensor = self.head(self.dropout(torch.cat([mean, flat.max(2).values], dim=1)))
+        # Not `amax`: see `Speednet.features`.
+        pooled: Tensor = self.dropout(torch.cat([mean, flat.max(2).values], dim=1))
+        return pooled
+
+    def forward(self, samples: Tensor, length: Tensor) -> Tensor:
+        """Return outputs `[N, K]` for samples int16 `[N, T]` and their lengths `[N]`."""
+        outputs: Tensor = self.head(self.features(samples, length))
         return outputs

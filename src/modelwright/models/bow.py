@@ -100,7 +100,11 @@ class Bow(Bag):
         super().__init__(vocabulary, width=width, ngrams=ngrams, buckets=buckets, dropout=dropout)
         self.head = nn.Linear(width, num_outputs)
 
+    def features(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """Return what the head gets, `[N, D]`; the arguments are those of `forward`."""
+        return self.vector(tokens, length)
+
     def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
         """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
-        outputs: Tensor = self.head(self.vector(tokens, length))
+        outputs: Tensor = self.head(self.features(tokens, length))
         return outputs

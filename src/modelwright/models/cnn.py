@@ -29,12 +29,17 @@ class Cnn(nn.Module):
         self.dropout = nn.Dropout(spec.dropout)
         self.head = nn.Linear(widths[-1], frame.num_outputs)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the head gets, `[N, D]`, for images `[N, C, H, W]`."""
         x = flat(self.blocks(images))
         for layer in self.hidden:
             x = self.activation(layer(self.dropout(x)))
-        outputs: Tensor = self.head(self.dropout(x))
+        dropped: Tensor = self.dropout(x)
+        return dropped
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
+        outputs: Tensor = self.head(self.features(images))
         return outputs
 
 

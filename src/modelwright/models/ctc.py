@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelwright.models.audio_cnn import Perturb, Response
-from modelwright.models.logmel import LogMel, SpecAugment, mask
+from modelwright.models.logmel import LogMel, SpecAugment
+from modelwright.models.padding import mask, masked_mean
 from modelwright.models.rnn import Gru, Lstm
 from modelwright.recipe.model import AudioNormalize
 
@@ -146,14 +147,23 @@ class ConvCtc(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, num_outputs)
 
+    def features(self, samples: Tensor, length: Tensor) -> Tensor:
+        """Return the mean over its steps of what the head gets, `[N, D]`; as `forward`."""
+        return masked_mean(*self._states(samples, length))
+
     def forward(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits `[N, S, K]` and steps `[N]`, for samples `[N, T]` and lengths `[N]`."""
+        x, steps = self._states(samples, length)
+        return self.head(x), steps
+
+    def _states(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the head gets at each step, `[N, S, D]`, and steps `[N]`."""
         x, steps = self.frontend(samples, length)
         own = mask(steps, x.shape[1])[..., None]
         x = self.entry(self.dropout(x))
         for block in self.blocks:
             x = block(x, own)
-        return self.head(self.norm(x)), steps
+        return self.norm(x), steps
 
 
 class RnnCtc(nn.Module):
@@ -189,8 +199,17 @@ class RnnCtc(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden * self.recurrent.directions, num_outputs)
 
+    def features(self, samples: Tensor, length: Tensor) -> Tensor:
+        """Return the mean over its steps of what the head gets, `[N, R·H]`; as `forward`."""
+        return masked_mean(*self._states(samples, length))
+
     def forward(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits `[N, S, K]` and steps `[N]`, for samples `[N, T]` and lengths `[N]`."""
+        x, steps = self._states(samples, length)
+        return self.head(x), steps
+
+    def _states(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the head gets at each step, `[N, S, R·H]`, and steps `[N]`."""
         x, steps = self.frontend(samples, length)
         x, _ = self.recurrent(self.dropout(x), steps)
-        return self.head(self.dropout(x)), steps
+        return self.dropout(x), steps

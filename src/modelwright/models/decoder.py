@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
+from modelwright.models.padding import masked_mean, text_length
 
 EPSILON = 1e-5
 """What RMSNorm adds to the mean square, as Llama does."""
@@ -98,16 +99,24 @@ class Decoder(nn.Module):
             for last in (layer.attention.out, layer.ffn.down):
                 nn.init.normal_(last.weight, std=_DEVIATION / math.sqrt(2 * len(self._layers)))
 
+    def features(self, tokens: Tensor) -> Tensor:
+        """Return the mean over a text's tokens of what the last layer gets, `[N, D]`."""
+        return masked_mean(self.norm(self._states(tokens)), text_length(tokens))
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits `[N, T, V]` of what follows each token of `[N, T]`.
 
         Padding belongs at the end: a token sees only those before it.
         """
+        return self._logits(self._states(tokens))
+
+    def _states(self, tokens: Tensor) -> Tensor:
+        """Return the states `[N, T, D]` behind all layers, before the last norm."""
         turn = self._rotation(torch.arange(tokens.shape[1], device=tokens.device))
-        x = self.dropout(self.embedding(tokens))
+        x: Tensor = self.dropout(self.embedding(tokens))
         for layer in self._layers:
             x = layer(x, turn)
-        return self._logits(x)
+        return x
 
     def step(self, tokens: Tensor, padding: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         """Return what follows the last token, and the cache with these tokens added.

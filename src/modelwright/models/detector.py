@@ -81,6 +81,10 @@ class Detector(nn.Module):
         self.box = nn.Linear(neck, 4)
         self.head = nn.Linear(neck, num_outputs)  # Last: optimizers treat the last weight apart.
 
+    def features(self, images: Tensor) -> Tensor:
+        """Return the mean over all locations of what `head` gets, `[N, D]`, for `[N, C, H, W]`."""
+        return self._seen(self._pyramid(images)).mean(1)
+
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return scores and boxes of all locations for images `[N, C, H, W]`.
 
@@ -89,7 +93,7 @@ class Detector(nn.Module):
             they may reach out of the image.
         """
         maps = self._pyramid(images)
-        seen = _rows([tower(x) for tower, x in zip(self.score_towers, maps, strict=True)])
+        seen = self._seen(maps)
         around = _rows([tower(x) for tower, x in zip(self.box_towers, maps, strict=True)])
         scores, sides = self.head(seen), self.box(around)
         # Sixteen bits don't hold a place in a large image to the pixel.
@@ -99,6 +103,10 @@ class Detector(nn.Module):
         reach = F.softplus(sides) * strides
         corners = [centres - reach[..., :2], centres + reach[..., 2:]]
         return scores + PRIOR, torch.cat(corners, dim=-1)
+
+    def _seen(self, maps: list[Tensor]) -> Tensor:
+        """Return what `head` gets at each location, `[N, A, neck]`."""
+        return _rows([tower(x) for tower, x in zip(self.score_towers, maps, strict=True)])
 
     def _pyramid(self, images: Tensor) -> list[Tensor]:
         """Return one map a stride, finest first, each `[N, neck, H / stride, W / stride]`."""

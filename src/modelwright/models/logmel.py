@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modelwright.errors import RequestError
+from modelwright.models.padding import mask
 from modelwright.recipe.model import AudioNormalize
 
 _FULL_SCALE = 32768.0
@@ -120,11 +121,6 @@ def _relative(logs: Tensor, own: Tensor, *, means: bool) -> Tensor:
     loud = (logs.amax(1, keepdim=True) - peak + LOUD).clamp(0.0, 1.0) * own
     mean = (under * loud).sum(2, keepdim=True) / loud.sum(2, keepdim=True)
     return torch.where(own, under - mean, 0.0)
-
-
-def mask(length: Tensor, size: int) -> Tensor:
-    """Return which of `size` places lie before the padding, `[N, size]`, for lengths `[N]`."""
-    return torch.arange(size, device=length.device) < length[:, None]
 
 
 def fit_normalisation(logmel: LogMel, batches: Iterable[tuple[Tensor, Tensor]]) -> None:

@@ -21,12 +21,16 @@ class Mlp(nn.Module):
         self.dropout = nn.Dropout(spec.dropout)
         self.head = nn.Linear(widths[-1], frame.num_outputs)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the head gets, `[N, D]`, for images `[N, C, H, W]`."""
         x = flat(images)
         for layer in self.hidden:
             x = self.dropout(self.activation(layer(x)))
-        outputs: Tensor = self.head(x)
+        return x
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
+        outputs: Tensor = self.head(self.features(images))
         return outputs
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, cast, runtime_checkable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,6 +50,18 @@ class AudioFrame:
     num_outputs: int
 
 
+@runtime_checkable
+class FeatureNetwork(Protocol):
+    """A network that also gives its representation of a sample: every family does."""
+
+    def features(self, *inputs: Tensor) -> Tensor:
+        """Return what the last layer gets, `[N, D]`, for the inputs of `forward`.
+
+        Where the last layer works at many places of a sample (steps of a recording, tokens of a text,
+        locations of an image), it is the mean over the places that aren't padding.
+        """
+
+
 class ImageNetwork(nn.Module):
     """Pixels in, raw outputs out: graph steps, then a family's body.
 
@@ -63,11 +76,19 @@ class ImageNetwork(nn.Module):
         self.steps = steps
         self.body = body
 
+    def features(self, pixels: Tensor) -> Tensor:
+        """Return what the body's head gets, `[N, D]`, for pixels as `forward` takes them."""
+        return cast("FeatureNetwork", self.body).features(self._images(pixels))
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Return the outputs `[N, K]` for pixels `[N, H, W, C]`, uint8 or floats in 0…255."""
-        # Pixels lie channels last already, so this view costs nothing.
-        outputs: Tensor = self.body(self.steps(pixels).permute(0, 3, 1, 2))
+        outputs: Tensor = self.body(self._images(pixels))
         return outputs
+
+    def _images(self, pixels: Tensor) -> Tensor:
+        # Pixels lie channels last already, so this view costs nothing.
+        images: Tensor = self.steps(pixels).permute(0, 3, 1, 2)
+        return images
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -13,8 +13,8 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from modelwright.errors import ModelFileError, RecipeError, require
-from modelwright.models.logmel import mask
 from modelwright.models.network import TextFrame
+from modelwright.models.padding import mask, masked_mean
 from modelwright.models.pretrained_generators import (
     PretrainedDecoder,
     PretrainedSeq2Seq,
@@ -155,18 +155,19 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(spec.dropout)
         self.head = nn.Linear(width, num_outputs)
 
-    def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
+    def features(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """Return what the head gets, `[N, D]`; the arguments are those of `forward`."""
         is_real = mask(length, tokens.shape[1])
         # What stands at padding isn't seen, but some networks count places by it.
         ids = tokens.masked_fill(~is_real, self.padding)
         x: Tensor = self.encoder(input_ids=ids, attention_mask=is_real.long())[0]
-        if self.pooling == "first":
-            vector = x[:, 0]
-        else:
-            held = x.masked_fill(~is_real[..., None], 0.0)
-            vector = held.sum(1) / length[:, None].to(x.dtype)
-        outputs: Tensor = self.head(self.dropout(vector))
+        pooled = x[:, 0] if self.pooling == "first" else masked_mean(x, length)
+        dropped: Tensor = self.dropout(pooled)
+        return dropped
+
+    def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
+        outputs: Tensor = self.head(self.features(tokens, length))
         return outputs
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from modelwright.errors import ModelFileError, require
 from modelwright.models.decoder import causal_mask
-from modelwright.models.logmel import mask
+from modelwright.models.padding import mask, masked_mean, text_length
 from modelwright.transforms.hf_tokenizer import TokenIdMap
 
 _NEVER = 10.0
@@ -84,21 +84,29 @@ class PretrainedDecoder(PretrainedGenerator):
 
     begins_with_bos = True
 
+    def features(self, tokens: Tensor) -> Tensor:
+        """Return the mean over a text's tokens of what the last layer gets, `[N, D]`."""
+        inner = cast("nn.Module", self.network.base_model)
+        states: Tensor = inner(**self._inputs(tokens))[0]
+        return masked_mean(states, text_length(tokens))
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits `[N, T, V]` of what follows each token of `[N, T]`.
 
         Padding belongs at the end: a token sees only those before it.
         """
+        return self._ours(self.network(**self._inputs(tokens)).logits)
+
+    def _inputs(self, tokens: Tensor) -> dict[str, Any]:
+        """Return what the library's network is given for tokens `[N, T]`."""
         places = torch.arange(tokens.shape[1], device=tokens.device)
-        # Without a mask the library may take a faster way, which can't be exported.
-        seen = None if self.training else (places <= places[:, None])[None, None]
-        found: Tensor = self.network(
-            input_ids=self.theirs[tokens],
-            attention_mask=seen,
-            position_ids=places[None].expand(tokens.shape),
-            use_cache=False,
-        ).logits
-        return self._ours(found)
+        return {
+            "input_ids": self.theirs[tokens],
+            # Without a mask the library may take a faster way, which can't be exported.
+            "attention_mask": None if self.training else (places <= places[:, None])[None, None],
+            "position_ids": places[None].expand(tokens.shape),
+            "use_cache": False,
+        }
 
     def step(self, tokens: Tensor, padding: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         """Return what follows the last token, and the cache with these tokens added.
@@ -151,6 +159,17 @@ class PretrainedSeq2Seq(PretrainedGenerator):
         if token_ids.padding is None:
             raise ModelFileError("the numbering of tokens has no padding")
         self.padding = token_ids.padding
+
+    def features(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over the target's tokens of the decoder's last states, `[N, D]`."""
+        decoder: nn.Module = self.network.get_decoder()  # type: ignore[operator]
+        states: Tensor = decoder(
+            encoder_hidden_states=self._read(source, source_length),
+            encoder_attention_mask=mask(source_length, source.shape[1]).long(),
+            input_ids=self.theirs[target],
+            use_cache=False,
+        )[0]
+        return masked_mean(states, text_length(target))
 
     def forward(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
         """Return the logits `[N, S, V]` of what follows each token of the target.

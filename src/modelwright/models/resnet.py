@@ -111,9 +111,14 @@ class Resnet(nn.Module):
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(channels, num_outputs)
 
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the head gets, `[N, D]`, for images `[N, C, H, W]`."""
+        pooled: Tensor = self.stages(self.stem(images)).mean((2, 3))
+        return pooled
+
     def forward(self, images: Tensor) -> Tensor:
         """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
-        outputs: Tensor = self.head(self.stages(self.stem(images)).mean((2, 3)))
+        outputs: Tensor = self.head(self.features(images))
         return outputs
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.errors import RequestError
-from modelwright.models.logmel import mask
+from modelwright.models.padding import mask
 from modelwright.models.text_cnn import SPREAD
 
 Pooling = Literal["last", "max", "mean", "attention"]
@@ -90,6 +90,8 @@ class _Recurrent(nn.Module):
     ) -> None:
         super().__init__()
         self.cell, self.hidden = cell, hidden
+        # oneDNN has no LSTM in bf16 for processors that don't multiply in it, and torch fails.
+        self.lacks_bf16 = not torch.ops.mkldnn._is_mkldnn_bf16_supported()
         self.directions = 2 if bidirectional else 1
         widths = [width, *[hidden * self.directions] * (layers - 1)]
         self.layers = nn.ModuleList(
@@ -108,6 +110,10 @@ class _Recurrent(nn.Module):
         self, x: Tensor, length: Tensor, states: tuple[Tensor, ...] | None
     ) -> tuple[Tensor, list[Tensor]]:
         """Return the outputs `[N, T, R·H]` and each final state `[L·R, N, H]`."""
+        if self.lacks_bf16 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                begin = None if states is None else tuple(item.float() for item in states)
+                return self._run(x.float(), length, begin)
         if states is not None and self.directions == 2:
             # Read backwards, padding comes first, and an LSTM's output doesn't survive it.
             raise RequestError(
@@ -307,10 +313,15 @@ class RnnClassifier(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(out, num_outputs)
 
+    def features(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """Return what the head gets, `[N, R·H]`; the arguments are those of `forward`."""
+        x, state = self.recurrent(self.dropout(self.embedding(tokens)), length)
+        found: Tensor = self.dropout(self._pooled(x, state, length))
+        return found
+
     def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
         """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
-        x, state = self.recurrent(self.dropout(self.embedding(tokens)), length)
-        outputs: Tensor = self.head(self.dropout(self._pooled(x, state, length)))
+        outputs: Tensor = self.head(self.features(tokens, length))
         return outputs
 
     def _pooled(self, x: Tensor, state: Tensor | tuple[Tensor, Tensor], length: Tensor) -> Tensor:
@@ -320,7 +331,7 @@ class RnnClassifier(nn.Module):
             return h[-self.recurrent.directions :].transpose(0, 1).flatten(1)
         is_padding = ~mask(length, x.shape[1])[..., None]
         if self.pooling == "max":
-            # Not `amax`: see `Speednet.forward`.
+            # Not `amax`: see `Speednet.features`.
             return x.masked_fill(is_padding, -math.inf).max(1).values
         if self.pooling == "mean":  # The outputs are zero at padding.
             return x.sum(1) / length[:, None].to(x.dtype)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
+from modelwright.models.padding import masked_mean, padding_bias, text_length
 from modelwright.models.pretrained_generators import PretrainedSeq2Seq
 from modelwright.models.rnn import Gru, Lstm
 from modelwright.models.transformer import TransformerEncoder, sines
@@ -74,12 +75,6 @@ class Embeddings(nn.Module):
         return F.linear(x, self.target.weight)
 
 
-def padding_bias(length: Tensor, max_length: int) -> Tensor:
-    """Return `[N, T]`, −∞ where a text of length `[N]` has ended."""
-    is_padding = torch.arange(max_length, device=length.device) >= length[:, None]
-    return torch.zeros(is_padding.shape, device=length.device).masked_fill(is_padding, -math.inf)
-
-
 # -- self-attention ----------------------------------------------------------------------------
 
 
@@ -123,6 +118,10 @@ class TransformerSeq2Seq(nn.Module):
         )
         self.norm = nn.LayerNorm(width)
 
+    def features(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over the target's tokens of what the last layer gets, `[N, D]`."""
+        return masked_mean(self._states(source, source_length, target), text_length(target))
+
     def forward(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
         """Return the logits `[N, S, V]` of what follows each token of the target.
 
@@ -131,6 +130,10 @@ class TransformerSeq2Seq(nn.Module):
             source_length: `[N]`, at least 1.
             target: `[N, S]`; it begins with the id that begins a text.
         """
+        return self.embeddings.logits(self._states(source, source_length, target))
+
+    def _states(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
+        """Return what the last layer gets at each token of the target, `[N, S, D]`."""
         memory, _ = self.encode(source, source_length)
         unseen = padding_bias(source_length, source.shape[1])[:, None, None]
         count = target.shape[1]
@@ -138,7 +141,8 @@ class TransformerSeq2Seq(nn.Module):
         x = self._placed(self.embeddings.written(target), past=0)
         for number, layer in enumerate(self._layers):
             x = layer(x, later, memory[:, number], unseen)
-        return self.embeddings.logits(self.norm(x))
+        states: Tensor = self.norm(x)
+        return states
 
     def encode(self, source: Tensor, source_length: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `step` needs of sources `[N, T]` with lengths `[N]`.
@@ -312,6 +316,10 @@ class RnnSeq2Seq(nn.Module):
         self.score = nn.Linear(hidden, 2 * hidden, bias=False)
         self.attentional = nn.Linear(3 * hidden, width)
 
+    def features(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
+        """Return the mean over the target's tokens of what the last layer gets, `[N, D]`."""
+        return masked_mean(self._states(source, source_length, target), text_length(target))
+
     def forward(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
         """Return the logits `[N, S, V]` of what follows each token of the target.
 
@@ -320,9 +328,13 @@ class RnnSeq2Seq(nn.Module):
             source_length: `[N]`, at least 1.
             target: `[N, S]`; it begins with the id that begins a text.
         """
+        return self.embeddings.logits(self._states(source, source_length, target))
+
+    def _states(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
+        """Return what the last layer gets at each token of the target, `[N, S, D]`."""
         memory, state = self.encode(source, source_length)
         x, _ = self._written(target, state)
-        return self._logits(x, source_length, memory)
+        return self._attentional(x, source_length, memory)
 
     def encode(self, source: Tensor, source_length: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `step` needs of sources `[N, T]` with lengths `[N]`.
@@ -351,7 +363,8 @@ class RnnSeq2Seq(nn.Module):
             The logits `[N, V]` and the state `[N, C, L, H]`.
         """
         x, state = self._written(tokens, state)
-        return self._logits(x, source_length, memory)[:, 0], state
+        vector = self._attentional(x, source_length, memory)
+        return self.embeddings.logits(vector)[:, 0], state
 
     def _written(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return the decoder's outputs `[N, S, H]` for `[N, S]`, and its state after them.
@@ -369,11 +382,12 @@ class RnnSeq2Seq(nn.Module):
             ends = (end,)
         return outputs, torch.stack(ends).permute(2, 0, 1, 3)
 
-    def _logits(self, x: Tensor, source_length: Tensor, memory: Tensor) -> Tensor:
+    def _attentional(self, x: Tensor, source_length: Tensor, memory: Tensor) -> Tensor:
+        """Return the attentional vectors `[N, S, D]` for the decoder's outputs `[N, S, H]`."""
         scores = self.score(x) @ memory.mT + padding_bias(source_length, memory.shape[1])[:, None]
         context = torch.softmax(scores, -1).to(memory.dtype) @ memory
-        vector = torch.tanh(self.attentional(torch.cat((context, x), -1)))
-        return self.embeddings.logits(self.dropout(vector))
+        vector: Tensor = self.dropout(torch.tanh(self.attentional(torch.cat((context, x), -1))))
+        return vector
 
 
 # -- writing -----------------------------------------------------------------------------------

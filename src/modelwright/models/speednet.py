@@ -93,12 +93,16 @@ class Speednet(nn.Module):
         self.groups = nn.Sequential(*(Group(a, b) for a, b in pairwise(channels)))
         self.head = nn.Linear(channels[-1], frame.num_outputs, bias=False)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the head gets, `[N, D]`, for images `[N, C, H, W]`."""
         x = self.groups(F.gelu(self.whiten(images)))
         # Not `amax`, whose gradient asks which values equal the largest: compiled in bf16, where
         # that is rounded and they aren't yet, none does, and 0 is divided by 0.
-        outputs: Tensor = self.head(F.adaptive_max_pool2d(x, 1).flatten(1)) * self.scale
+        return F.adaptive_max_pool2d(x, 1).flatten(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
+        outputs: Tensor = self.head(self.features(images)) * self.scale
         return outputs
 
 

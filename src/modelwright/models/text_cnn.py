@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelwright.models.bow import Bag
-from modelwright.models.logmel import mask
+from modelwright.models.padding import mask
 
 SPREAD = 0.25
 """Fresh word vectors are drawn from −0.25…0.25 (Kim 2014, section 3.1): of torch's, with deviation
@@ -59,8 +59,8 @@ class TextCnn(nn.Module):
         known = filters * len(kernels) + (_BAG_WIDTH if ngrams else 0)
         self.head = nn.Linear(known, num_outputs)
 
-    def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
+    def features(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """Return what the head gets, `[N, D]`; the arguments are those of `forward`."""
         is_padding = ~mask(length, tokens.shape[1])[:, None]
         x = self.dropout(self.embedding(tokens)).transpose(1, 2)
         x = x.masked_fill(is_padding, 0.0)
@@ -69,9 +69,9 @@ class TextCnn(nn.Module):
             # One window about each word, as if zeros stood around the text: there is always one.
             before = (size - 1) // 2
             answers = convolution(F.pad(x, (before, size - 1 - before)))
-            # Not `amax`: see `Speednet.forward`.
+            # Not `amax`: see `Speednet.features`.
             found.append(answers.masked_fill(is_padding, -math.inf).max(2).values)
-        features = self.dropout(F.relu(torch.cat(found, dim=1)))
+        features: Tensor = self.dropout(F.relu(torch.cat(found, dim=1)))
         if self.bag is not None:
             counted = self.bag.vector(tokens, length)
             if self.training:
@@ -79,5 +79,9 @@ class TextCnn(nn.Module):
                 by_bag = torch.rand(len(tokens), 1, device=tokens.device) < 0.5
                 features, counted = features * (2.0 * ~by_bag), counted * (2.0 * by_bag)
             features = torch.cat([features, counted], dim=1)
-        outputs: Tensor = self.head(features)
+        return features
+
+    def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
+        outputs: Tensor = self.head(self.features(tokens, length))
         return outputs

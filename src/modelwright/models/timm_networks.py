@@ -90,9 +90,14 @@ class TimmBody(nn.Module):
         self.network = network
         self.head = nn.Linear(width, num_outputs)
 
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the head gets, `[N, D]`, for images `[N, C, H, W]`."""
+        pooled: Tensor = self.network(images)
+        return pooled
+
     def forward(self, images: Tensor) -> Tensor:
-        """Return the outputs `[N, K]`."""
-        outputs: Tensor = self.head(self.network(images))
+        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
+        outputs: Tensor = self.head(self.features(images))
         return outputs
 
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
-from modelwright.models.logmel import mask
+from modelwright.models.padding import mask, masked_mean
 
 _LONGEST_WAVE = 10000.0  # Vaswani et al. 2017, section 3.5
 _FEED_FORWARD = 4
@@ -165,10 +165,12 @@ class TransformerClassifier(nn.Module):
         self.encoder = TransformerEncoder(width, layers=layers, heads=heads, dropout=dropout)
         self.head = nn.Linear(width, num_outputs)
 
+    def features(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """Return what the head gets, `[N, D]`; the arguments are those of `forward`."""
+        x = self.encoder(self.dropout(self.positions(self.embedding(tokens))), length)
+        return masked_mean(x, length)
+
     def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
         """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
-        x = self.encoder(self.dropout(self.positions(self.embedding(tokens))), length)
-        is_padding = ~mask(length, tokens.shape[1])[..., None]
-        mean = x.masked_fill(is_padding, 0.0).sum(1) / length[:, None].to(x.dtype)
-        outputs: Tensor = self.head(mean)
+        outputs: Tensor = self.head(self.features(tokens, length))
         return outputs
