@@ -35,10 +35,10 @@ from modelwright.training.averaging import build_averaging
 from modelwright.training.distributed import DistributedContext
 from modelwright.training.objectives import build_objective
 from modelwright.training.optimizers import Optimizer
+from modelwright.training.plan import StepPlan
 from modelwright.training.precision import Precision, PrecisionName
 from modelwright.training.rules import WeightedMean
 from modelwright.training.schedules import build_schedule
-from modelwright.training.step_plan import StepPlan
 
 STEPS_IN_ALL = 10_000
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)

@@ -37,7 +37,7 @@ from modelwright.tasks import TASKS
 from modelwright.training.decisions import can_compile
 from modelwright.training.fit import _Training
 from modelwright.training.loop import Until, train
-from modelwright.training.step_plan import StepPlan
+from modelwright.training.plan import StepPlan
 
 RECIPE = Path(__file__).parents[1] / "examples" / "language-modeling.yaml"
 STEPS_IN_ALL = 10_000

@@ -48,7 +48,7 @@ def test_the_same_seed_gives_the_same_bits(tmp_path):
 
 
 class StopAt:
-    """Asks for a stop as Ctrl-C does, at a pulse or an epoch of one's choice."""
+    """Asks for a stop as Ctrl-C does, at a progress or an epoch of one's choice."""
 
     def __init__(self, step):
         self.step = step

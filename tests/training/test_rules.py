@@ -98,7 +98,7 @@ def test_gradcheck_of_the_rule():
     rule = WeightedMean()
 
     def loss(weight, bias):
-        losses, weights = OBJECTIVE(nn.functional.linear(inputs, weight, bias), targets)
+        losses, weights = OBJECTIVE(nn.functional.linear(inputs, weight, bias), Batch((), targets))
         return (losses * weights).sum() / weights.sum()
 
     assert torch.autograd.gradcheck(loss, (net.weight, net.bias))

@@ -47,6 +47,17 @@ class Batch:
     targets of several parts or lengths, each part `[N, …]`."""
 
 
+def target_tensor(batch: Batch) -> Tensor:
+    """Return the targets of a batch whose targets are one tensor."""
+    assert isinstance(batch.targets, Tensor)
+    return batch.targets
+
+
+def target_parts(batch: Batch) -> tuple[Tensor, ...]:
+    """Return the targets of a batch part by part; one tensor is one part."""
+    return batch.targets if isinstance(batch.targets, tuple) else (batch.targets,)
+
+
 class Batches:
     """The batches of a split.
 

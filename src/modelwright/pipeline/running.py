@@ -167,7 +167,7 @@ def _train(
     start: Candidate, request: RunRequest, prepared: Prepared, context: Run
 ) -> tuple[Candidate, FitReport]:
     from modelwright.tasks import task_of
-    from modelwright.training import fit, leave
+    from modelwright.training import fit, shutdown
 
     trained, fitted = fit(
         start,
@@ -177,7 +177,7 @@ def _train(
         task=task_of(request.recipe),
         augment=request.recipe.augment,
     )
-    leave()
+    shutdown()
     step = {
         "step": "train",
         "steps": fitted.steps,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelwright.training.checkpoint import rehearse_checkpoint
-from modelwright.training.distributed import leave
+from modelwright.training.distributed import shutdown
 from modelwright.training.fit import FitReport, fit, outputs_of, time_steps
 from modelwright.training.loop import Parts, State, Until, train
 
@@ -13,9 +13,9 @@ __all__ = [
     "State",
     "Until",
     "fit",
-    "leave",
     "outputs_of",
     "rehearse_checkpoint",
+    "shutdown",
     "time_steps",
     "train",
 ]

@@ -29,7 +29,7 @@ class Checkpoint:
     """What must be kept so that training goes on to the same result.
 
     `tensors` are named by part (`network/…`, `optimizer/…`, `averaging/…`, `best/…`); `facts` are
-    plain JSON values: position, history, horizon, selection.
+    plain JSON values: position, history, step_plan, selection.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""Where training runs: one process, or several that each take a share of every batch.
+"""The processes that training runs in: one, or several that each take a share of every batch.
 
 Gradients are summed over processes and divided by the weight of the whole batch, so that the
 result equals one process's up to rounding, whatever the shares.
@@ -97,7 +97,7 @@ def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     return buckets
 
 
-def place(device: str) -> DistributedContext:
+def init_distributed(device: str) -> DistributedContext:
     """Join the processes that `torchrun` started, or stand alone."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -111,7 +111,7 @@ def place(device: str) -> DistributedContext:
     return DistributedContext(device=device, rank=rank, world=world)
 
 
-def leave() -> None:
+def shutdown() -> None:
     """Leave the processes that `torchrun` started; does nothing in one that stands alone."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()

@@ -34,7 +34,7 @@ from modelwright.training.checkpoint import (
     save_checkpoint,
 )
 from modelwright.training.decisions import StepTimer, choose_compile, choose_precision, compile_gain
-from modelwright.training.distributed import place
+from modelwright.training.distributed import init_distributed
 from modelwright.training.loop import (
     Parts,
     State,
@@ -46,12 +46,12 @@ from modelwright.training.loop import (
 )
 from modelwright.training.objectives import build_objective, resolve_loss
 from modelwright.training.optimizers import Optimizer
+from modelwright.training.plan import StepPlan, steps_in
 from modelwright.training.precision import Precision, PrecisionName
 from modelwright.training.resolution import Resolution
 from modelwright.training.rules import WeightedMean
 from modelwright.training.schedules import build_schedule
 from modelwright.training.selection import Selection
-from modelwright.training.step_plan import StepPlan, steps_in
 from modelwright.training.stopping import stop_requests
 from modelwright.training.validation_generations import ValidationGenerations
 
@@ -158,7 +158,7 @@ def build_sampler(spec: TrainSpec, train: Split, seed: int) -> Sampler | Buckete
 
 
 class _Training:
-    """One training from its first step to its last: parts, horizon, selection, checkpoints."""
+    """One training from its first step to its last: parts, step_plan, selection, checkpoints."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class _Training:
         augment: AugmentSpec,
     ) -> None:
         self.spec, self.data, self.run, self.task = spec, data, run, task
-        self.distributed = place(run.device)
+        self.distributed = init_distributed(run.device)
         device = self.distributed.device
         self.network = copy.deepcopy(candidate.network).to(device)
         for parameter in self.network.parameters():
@@ -388,7 +388,7 @@ class _Training:
         self.state = State(saved.step, totals)
         self.spent_s = float(saved.facts["seconds"])
         self.first_loss = saved.facts["first_loss"]
-        for revision in saved.facts["horizon"]:
+        for revision in saved.facts["step_plan"]:
             self.step_plan = self.step_plan.revised(revision["step"], revision["total"])
         if self.distributed.is_main:
             self._cut_history(saved.step)
@@ -422,7 +422,7 @@ class _Training:
                     "seconds": self.elapsed_s,
                     "first_loss": self.first_loss,
                     "selection": self.selection.facts(),
-                    "horizon": [
+                    "step_plan": [
                         {"step": item.step, "total": item.total}
                         for item in self.step_plan.revisions[1:]
                     ],

@@ -24,11 +24,11 @@ from modelwright.training.averaging import Averaging
 from modelwright.training.distributed import DistributedContext
 from modelwright.training.objectives import Objective
 from modelwright.training.optimizers import Optimizer
+from modelwright.training.plan import StepPlan
 from modelwright.training.precision import Precision
 from modelwright.training.resolution import Resolution
 from modelwright.training.rules import WeightedMean
 from modelwright.training.schedules import Schedule
-from modelwright.training.step_plan import StepPlan
 
 Positions = NDArray[np.int64]
 
@@ -91,7 +91,7 @@ class Until:
     stop: Callable[[], bool]
     on_progress: Callable[[State, float], None]
     """Called about twice a second with the state and the steps per second."""
-    pulse_s: float = 0.5
+    progress_s: float = 0.5
 
 
 def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State:
@@ -118,7 +118,7 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
         return outputs
 
     step, totals = state.step, state.totals
-    pulse_step, pulse_at = step, time.monotonic()
+    shown_step, shown_at = step, time.monotonic()
     while step < until.step:
         if step % parts.distributed.agree_every == 0 and parts.distributed.any(until.stop()):
             break
@@ -139,10 +139,10 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
         parts.averaging.after_step(step, progress)
         now = time.monotonic()
         # Not at the end point: what the caller does there must come before a checkpoint of it.
-        if now - pulse_at >= until.pulse_s and step < until.step:
+        if now - shown_at >= until.progress_s and step < until.step:
             state = _checked(State(step, totals))
-            until.on_progress(state, (step - pulse_step) / (now - pulse_at))
-            pulse_step, pulse_at = step, time.monotonic()
+            until.on_progress(state, (step - shown_step) / (now - shown_at))
+            shown_step, shown_at = step, time.monotonic()
     return _checked(State(step, totals))
 
 

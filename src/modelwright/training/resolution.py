@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelwright.data.augment import resize_batch
 from modelwright.data.batches import Batch
@@ -37,7 +37,7 @@ class Resolution:
         if side is None:
             return batch
         images, *others = batch.inputs
-        return Batch((resize_batch(images, side), *others), batch.targets)
+        return replace(batch, inputs=(resize_batch(images, side), *others))
 
     def shares(self) -> list[tuple[float, float]]:
         """Return each stretch of one size, as its share of training and a progress within it."""

@@ -46,7 +46,7 @@ class WeightedMean:
         whole = num_parts == 1 and distributed.world == 1
         totals: Tensor | None = None
         for part in parts:
-            losses, weights = objective(forward(*part.inputs), part.targets)
+            losses, weights = objective(forward(*part.inputs), part)
             loss, weight = (losses * weights).sum(), weights.sum()
             (loss / weight.clamp_min(1e-12) if whole else loss).backward()  # type: ignore[no-untyped-call]
             sums = torch.stack([loss.detach(), weight])

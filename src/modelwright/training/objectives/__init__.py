@@ -1,8 +1,8 @@
 """What is minimised: one objective a loss, each giving a loss and a weight per sample.
 
-An objective is called with a network's raw outputs and the targets, and returns
-`(loss[N], weight[N])`. Reducing them belongs to the gradient rule, so that accumulation, ranks and
-uneven batches stay exact.
+An objective is called with a network's raw outputs and the whole batch, of which most need the
+targets alone, and returns `(loss[N], weight[N])`. Reducing them belongs to the gradient rule, so
+that accumulation, ranks and uneven batches stay exact.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from modelwright.data.batches import Batch
 from modelwright.errors import RecipeError
 from modelwright.models import ImageNetwork
 from modelwright.models.detector import Detector, locations
@@ -33,8 +34,8 @@ from modelwright.training.objectives.detection import Detection
 from modelwright.training.objectives.regression import Huber, SquaredError
 from modelwright.training.objectives.sequence import SequenceCrossEntropy
 
-Objective = Callable[[Any, Any], tuple[torch.Tensor, torch.Tensor]]
-"""From outputs and targets, each a tensor or several, to losses and weights `[N]`."""
+Objective = Callable[[Any, Batch], tuple[torch.Tensor, torch.Tensor]]
+"""From outputs, a tensor or several, and their batch to losses and weights `[N]`."""
 
 TASK_LOSS: dict[str, LossSpec] = {
     "image-classification": CrossEntropyLoss(name="cross-entropy"),

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modelwright.data.batches import Batch, target_tensor
+
 
 @dataclass(frozen=True, slots=True)
 class CrossEntropy:
@@ -19,13 +21,14 @@ class CrossEntropy:
     label_smoothing: float = 0.0
     class_weights: Tensor | None = None
 
-    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss and weight of each sample.
 
         Args:
             outputs: logits `[N, K]`.
-            targets: class numbers `[N]`, or shares of classes `[N, K]` that sum to 1.
+            batch: its targets are class numbers `[N]`, or shares of classes `[N, K]` that sum to 1.
         """
+        targets = target_tensor(batch)
         # The sum over classes loses digits in bf16, so the loss is taken in fp32 at least.
         logits = outputs if outputs.dtype == torch.float64 else outputs.float()
         soft = targets.is_floating_point()
@@ -45,13 +48,14 @@ class CrossEntropy:
 class BinaryCrossEntropy:
     """Cross-entropy of each label by itself, averaged over a sample's labels."""
 
-    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss and weight of each sample.
 
         Args:
             outputs: logits `[N, K]`.
-            targets: whether a sample has each label `[N, K]`.
+            batch: its targets say whether a sample has each label `[N, K]`.
         """
+        targets = target_tensor(batch)
         logits = outputs if outputs.dtype == torch.float64 else outputs.float()
         losses = F.binary_cross_entropy_with_logits(
             logits, targets.to(logits.dtype), reduction="none"

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modelwright.data.batches import Batch, target_parts
 from modelwright.tasks.ctc import BLANK
 
 
@@ -24,16 +25,14 @@ class Ctc:
     the weight 0, which no other one has, so that `(weight == 0).sum()` counts them.
     """
 
-    def __call__(
-        self, outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss and weight of each sample.
 
         Args:
             outputs: logits `[N, S, K]` with the blank as class 0, and steps `[N]`.
-            targets: labels `[N, L]`, 1…K−1 and padded with 0, and how many there are `[N]`.
+            batch: its targets are labels `[N, L]`, 1…K−1 and padded with 0, and their number `[N]`.
         """
-        (logits, steps), (labels, length) = outputs, targets
+        (logits, steps), (labels, length) = outputs, target_parts(batch)
         # The sum over paths loses digits in bf16, so the loss is taken in fp32 at least.
         logits = logits if logits.dtype == torch.float64 else logits.float()
         counted = length.clamp(min=1).to(logits.dtype)

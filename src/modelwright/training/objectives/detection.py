@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modelwright.data.batches import Batch, target_parts
+
 ALPHA, BETA = 1.0, 6.0
 """How much score and overlap count in an assignment (Feng et al. 2021, section 4.1)."""
 GAMMA = 2.0
@@ -53,18 +55,20 @@ class Detection:
     locations: Tensor
     most: int = 10
 
-    def __call__(
-        self, outputs: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss and weight of each sample `[N]`.
 
         Args:
             outputs: logits `[N, A, K]`, and boxes `[N, A, 4]` in pixels.
-            targets: boxes `[N, M, 4]`, padded with 0, and their labels `[N, M]`, padded with −1;
-                padding may stand anywhere, and an image without boxes is all padding.
+            batch: its targets are boxes `[N, M, 4]`, padded with 0, and their labels `[N, M]`,
+                padded with −1; padding may stand anywhere, and an image without boxes is all
+                padding.
         """
+        true_boxes, labels = target_parts(batch)
         scores, boxes = (x if x.dtype == torch.float64 else x.float() for x in outputs)
-        wanted = assign(scores.detach(), boxes.detach(), *targets, self.locations, most=self.most)
+        wanted = assign(
+            scores.detach(), boxes.detach(), true_boxes, labels, self.locations, most=self.most
+        )
         weights = wanted.scores.sum((1, 2)).clamp_min(1.0)
         by_score = focal_loss(scores, wanted.scores).sum((1, 2))
         by_box = ((1.0 - giou(boxes, wanted.boxes)) * wanted.weights).sum(1)

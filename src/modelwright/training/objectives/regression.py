@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modelwright.data.batches import Batch, target_tensor
+
 
 def _matched(outputs: Tensor, targets: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:
     values = outputs if outputs.dtype == torch.float64 else outputs.float()
@@ -27,9 +29,9 @@ class SquaredError:
 
     scale: Tensor | None = None
 
-    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss and weight of each sample; both arguments hold `[N, …]` numbers."""
-        values, wanted = _matched(outputs, targets, self.scale)
+    def __call__(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the loss and weight of each sample; outputs and targets hold `[N, …]` numbers."""
+        values, wanted = _matched(outputs, target_tensor(batch), self.scale)
         losses = F.mse_loss(values, wanted, reduction="none").flatten(1).mean(1)
         return losses, torch.ones_like(losses)
 
@@ -41,8 +43,8 @@ class Huber:
     delta: float = 1.0
     scale: Tensor | None = None
 
-    def __call__(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss and weight of each sample; both arguments hold `[N, …]` numbers."""
-        values, wanted = _matched(outputs, targets, self.scale)
+    def __call__(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the loss and weight of each sample; outputs and targets hold `[N, …]` numbers."""
+        values, wanted = _matched(outputs, target_tensor(batch), self.scale)
         losses = F.huber_loss(values, wanted, reduction="none", delta=self.delta).flatten(1).mean(1)
         return losses, torch.ones_like(losses)

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from modelwright.data.batches import Batch, target_parts
+
 PADDING = 0
 """The target of a place that doesn't count."""
 _SLICE = 1 << 18
@@ -32,17 +34,14 @@ class SequenceCrossEntropy:
 
     label_smoothing: float = 0.0
 
-    def __call__(
-        self, outputs: Tensor, targets: Tensor | tuple[Tensor, ...]
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss and weight of each sample; one without tokens has 0 and 0.
 
         Args:
             outputs: logits `[N, S, V]`.
-            targets: token ids `[N, S]`, 0 where nothing is asked; the first where there are others.
+            batch: the first of its targets are token ids `[N, S]`, 0 where nothing is asked.
         """
-        if isinstance(targets, tuple):
-            targets = targets[0]
+        targets = target_parts(batch)[0]
         losses = token_losses(
             outputs.flatten(0, 1), targets.flatten(), label_smoothing=self.label_smoothing
         )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from modelwright.training.objectives import sequence
 from modelwright.training.objectives.sequence import SequenceCrossEntropy, token_losses
+from tests.training.objectives.making import batch
 
 TARGETS = torch.tensor([[5, 2, 7, 0, 0], [1, 1, 3, 6, 8], [0, 0, 0, 0, 0]])
 
@@ -17,7 +18,7 @@ def logits(dtype=torch.float64):
 
 
 def mean(objective, outputs, targets):
-    losses, weights = objective(outputs, targets)
+    losses, weights = objective(outputs, batch(targets))
     return (losses * weights).sum() / weights.sum()
 
 
@@ -52,11 +53,11 @@ def test_batch_loss_and_gradient_are_torchs_mean_over_tokens(smoothing):
 def test_gradients_are_right(smoothing):
     outputs = logits().requires_grad_()
     objective = SequenceCrossEntropy(smoothing)
-    assert torch.autograd.gradcheck(lambda item: objective(item, TARGETS)[0], (outputs,))
+    assert torch.autograd.gradcheck(lambda item: objective(item, batch(TARGETS))[0], (outputs,))
 
 
 def test_loss_is_a_samples_mean_and_weight_its_number_of_tokens():
-    losses, weights = SequenceCrossEntropy()(logits(), TARGETS)
+    losses, weights = SequenceCrossEntropy()(logits(), batch(TARGETS))
     assert weights.tolist() == [3.0, 5.0, 0.0]
     alone = F.cross_entropy(logits()[0, :3], TARGETS[0, :3])
     torch.testing.assert_close(losses[0], alone)
@@ -65,7 +66,7 @@ def test_loss_is_a_samples_mean_and_weight_its_number_of_tokens():
 
 def test_nothing_flows_into_padding():
     outputs = logits().requires_grad_()
-    losses, weights = SequenceCrossEntropy(0.1)(outputs, TARGETS)
+    losses, weights = SequenceCrossEntropy(0.1)(outputs, batch(TARGETS))
     (losses * weights).sum().backward()
     assert not outputs.grad[TARGETS == 0].any()
     assert outputs.grad[TARGETS != 0].abs().sum(-1).min() > 0
@@ -76,13 +77,13 @@ def test_more_padding_changes_nothing(extra, smoothing):
     objective = SequenceCrossEntropy(smoothing)
     wide = F.pad(logits(), (0, 0, 0, extra), value=3.0)
     torch.testing.assert_close(
-        objective(wide, F.pad(TARGETS, (0, extra))), objective(logits(), TARGETS)
+        objective(wide, batch(F.pad(TARGETS, (0, extra)))), objective(logits(), batch(TARGETS))
     )
 
 
 def test_bf16_logits_are_summed_in_fp32():
     outputs = logits(torch.bfloat16).requires_grad_()
-    losses, weights = SequenceCrossEntropy(0.1)(outputs, TARGETS)
+    losses, weights = SequenceCrossEntropy(0.1)(outputs, batch(TARGETS))
     assert losses.dtype == weights.dtype == torch.float32
     expected = reference(outputs.detach(), TARGETS, 0.1)
     torch.testing.assert_close((losses * weights).sum() / weights.sum(), expected)

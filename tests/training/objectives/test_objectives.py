@@ -15,6 +15,7 @@ from modelwright.recipe.train import (
 from modelwright.training.objectives import build_objective, resolve_loss
 from modelwright.training.objectives.classification import BinaryCrossEntropy, CrossEntropy
 from modelwright.training.objectives.regression import Huber, SquaredError
+from tests.training.objectives.making import batch
 
 LABELS = torch.tensor([0, 2, 1, 2, 2])
 
@@ -24,7 +25,7 @@ def logits(dtype=torch.float64):
 
 
 def weighted_mean(objective, outputs, targets):
-    losses, weights = objective(outputs, targets)
+    losses, weights = objective(outputs, batch(targets))
     return (losses * weights).sum() / weights.sum()
 
 
@@ -45,8 +46,8 @@ def test_class_weights_are_torchs():
 def test_soft_targets_that_are_hard_give_the_same_loss_and_weight():
     weights = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
     objective = CrossEntropy(label_smoothing=0.1, class_weights=weights)
-    hard = objective(logits(), LABELS)
-    soft = objective(logits(), nn.functional.one_hot(LABELS, 3).double())
+    hard = objective(logits(), batch(LABELS))
+    soft = objective(logits(), batch(nn.functional.one_hot(LABELS, 3).double()))
     torch.testing.assert_close(hard, soft)
 
 
@@ -54,7 +55,7 @@ def test_balanced_weights_give_each_class_the_same_say():
     targets = np.array([0, 0, 0, 1, 2, 2])
     spec = CrossEntropyLoss(name="cross-entropy", class_weights="balanced")
     objective = build_objective(spec, targets, num_outputs=3, device="cpu")
-    _, weights = objective(torch.zeros(6, 3), torch.as_tensor(targets))
+    _, weights = objective(torch.zeros(6, 3), batch(torch.as_tensor(targets)))
     sums = [float(weights[torch.as_tensor(targets) == k].sum()) for k in range(3)]
     assert sums == pytest.approx([2.0, 2.0, 2.0])
 
@@ -68,19 +69,19 @@ def test_the_loss_of_label_sets_is_torchs():
 def test_the_loss_of_label_sets_stays_finite_and_takes_no_sample_too():
     far = torch.tensor([[1e38, -1e38], [-1e38, 1e38]], requires_grad=True)
     targets = torch.tensor([[True, False], [True, False]])
-    losses, weights = BinaryCrossEntropy()(far, targets)
+    losses, weights = BinaryCrossEntropy()(far, batch(targets))
     assert losses[0].item() == 0
     assert torch.isfinite(losses[1])
     losses.sum().backward()
     assert torch.isfinite(far.grad).all()
     assert weights.tolist() == [1.0, 1.0]
-    losses, _ = BinaryCrossEntropy()(torch.empty(0, 2), torch.empty(0, 2, dtype=torch.bool))
+    losses, _ = BinaryCrossEntropy()(torch.empty(0, 2), batch(torch.empty(0, 2, dtype=torch.bool)))
     assert losses.shape == (0,)
 
 
 def test_the_loss_of_label_sets_is_taken_in_fp32_at_least():
     outputs = torch.randn(4, 3, dtype=torch.bfloat16)
-    assert BinaryCrossEntropy()(outputs, torch.ones(4, 3, dtype=torch.bool))[0].dtype == (
+    assert BinaryCrossEntropy()(outputs, batch(torch.ones(4, 3, dtype=torch.bool)))[0].dtype == (
         torch.float32
     )
 
@@ -111,7 +112,7 @@ def test_number_losses_are_torchs():
 
 
 def test_one_number_a_sample_may_come_without_its_axis():
-    losses, _ = SquaredError()(torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 1.0]))
+    losses, _ = SquaredError()(torch.tensor([[1.0], [3.0]]), batch(torch.tensor([0.0, 1.0])))
     assert losses.tolist() == [1.0, 4.0]
 
 

@@ -32,7 +32,7 @@ class StepPlan:
 
     @staticmethod
     def of(total: int) -> StepPlan:
-        """Return the horizon of a training with a fixed number of steps."""
+        """Return the plan of a training with a fixed number of steps."""
         return StepPlan((Revision(step=0, total=total, progress=0.0),))
 
     @property
@@ -71,7 +71,7 @@ class StepPlan:
         return [self.step_at(share) for share in REVISE_AT if share > now.progress + 1e-9]
 
     def revised(self, step: int, total: int) -> StepPlan:
-        """Return the horizon with a new total from this step on, never before the next step."""
+        """Return the plan with a new total from this step on, never before the next step."""
         newest = Revision(step=step, total=max(total, step + 1), progress=self.progress(step))
         return StepPlan((*self.revisions, newest))
 

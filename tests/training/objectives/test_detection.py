@@ -16,6 +16,7 @@ from modelwright.training.objectives.detection import (
     focal_loss,
     giou,
 )
+from tests.training.objectives.making import batch
 
 PLACES = locations(64, 64, (8, 16))
 A, K = len(PLACES), 3
@@ -88,7 +89,7 @@ def test_gradients_are_right():
 def test_the_whole_loss_is_its_parts_and_its_gradient_theirs():
     """No gradient goes through the assignment: with what was assigned held, autograd agrees."""
     scores, boxes = (item.requires_grad_() for item in outputs())
-    losses, weights = Detection(PLACES)((scores, boxes), targets(TWO, ONE))
+    losses, weights = Detection(PLACES)((scores, boxes), batch(targets(TWO, ONE)))
     (losses * weights).sum().backward()
     held = assign(scores.detach(), boxes.detach(), *targets(TWO, ONE), PLACES, most=10)
 
@@ -185,11 +186,11 @@ def test_perfect_outputs_cost_nothing_but_imperfect_ones_do():
     places = torch.cat([PLACES[:, :2] - 3, PLACES[:, :2] + 3], dim=1)[None]
     at = ((PLACES[:64, :2] - torch.tensor([50.5, 15.5])) ** 2).sum(1).argmin()
     scores[0, at, 1], places[0, at] = 20.0, boxes[0, 0]
-    perfect, weight = Detection(PLACES, most=1)((scores, places), (boxes, labels))
+    perfect, weight = Detection(PLACES, most=1)((scores, places), batch((boxes, labels)))
     assert perfect.item() == pytest.approx(0.0, abs=1e-5)
     assert weight.item() == 1.0
     moved = places + torch.tensor([2.0, 0.0, 2.0, 0.0])
-    assert Detection(PLACES, most=1)((scores, moved), (boxes, labels))[0].item() > 0.1
+    assert Detection(PLACES, most=1)((scores, moved), batch((boxes, labels)))[0].item() > 0.1
 
 
 # -- batches ---------------------------------------------------------------------------------
@@ -198,30 +199,30 @@ def test_perfect_outputs_cost_nothing_but_imperfect_ones_do():
 @pytest.mark.parametrize("most", [0, 1, 4])
 def test_images_without_boxes_are_legal(most):
     scores, boxes = outputs()
-    found, weights = Detection(PLACES)((scores, boxes), targets([], [], most=most))
+    found, weights = Detection(PLACES)((scores, boxes), batch(targets([], [], most=most)))
     torch.testing.assert_close(found, focal_loss(scores, torch.zeros_like(scores)).sum((1, 2)))
     assert weights.tolist() == [1.0, 1.0]
 
 
 def test_padding_and_the_other_samples_change_nothing():
     scores, boxes = outputs(3)
-    together = Detection(PLACES)((scores, boxes), targets(TWO, [], ONE))
-    padded = Detection(PLACES)((scores, boxes), targets(TWO, [], ONE, most=9))
+    together = Detection(PLACES)((scores, boxes), batch(targets(TWO, [], ONE)))
+    padded = Detection(PLACES)((scores, boxes), batch(targets(TWO, [], ONE, most=9)))
     torch.testing.assert_close(padded, together)
     for n, items in enumerate((TWO, [], ONE)):
         pair = scores[n : n + 1], boxes[n : n + 1]
-        alone = Detection(PLACES)(pair, targets(items, most=2))
+        alone = Detection(PLACES)(pair, batch(targets(items, most=2)))
         torch.testing.assert_close(alone, tuple(item[n : n + 1] for item in together))
     wanted, labels = targets(TWO, most=4)
     apart = Detection(PLACES)(
-        (scores[:1], boxes[:1]), (wanted[:, [2, 0, 3, 1]], labels[:, [2, 0, 3, 1]])
+        (scores[:1], boxes[:1]), batch((wanted[:, [2, 0, 3, 1]], labels[:, [2, 0, 3, 1]]))
     )
     torch.testing.assert_close(apart, tuple(item[:1] for item in together))
 
 
 def test_sixteen_bits_are_widened():
     scores, boxes = outputs(dtype=torch.float32)
-    losses, weights = Detection(PLACES)((scores.bfloat16(), boxes), targets(TWO, ONE))
+    losses, weights = Detection(PLACES)((scores.bfloat16(), boxes), batch(targets(TWO, ONE)))
     assert losses.dtype == weights.dtype == torch.float32
 
 
@@ -230,7 +231,7 @@ def test_a_few_steps_find_the_box():
     scores = torch.full((1, A, K), -4.0, requires_grad=True)
     sides = torch.zeros(1, A, 4, requires_grad=True)
     optimizer = torch.optim.Adam([scores, sides], lr=0.2)
-    objective, wanted = Detection(PLACES), targets(TWO)
+    objective, wanted = Detection(PLACES), batch(targets(TWO))
     for _ in range(60):
         reach = F.softplus(sides) * PLACES[:, 2:]
         centres = PLACES[:, :2]

@@ -4,28 +4,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelwright.training.step_plan import StepPlan, steps_in
+from modelwright.training.plan import StepPlan, steps_in
 
 
 def test_progress_is_the_share_of_steps_done():
-    step_plan = StepPlan.of(200)
-    assert [step_plan.progress(step) for step in (0, 50, 200)] == [0.0, 0.25, 1.0]
+    plan = StepPlan.of(200)
+    assert [plan.progress(step) for step in (0, 50, 200)] == [0.0, 0.25, 1.0]
 
 
 def test_a_steps_rate_is_that_of_its_middle():
-    step_plan = StepPlan.of(4).revised(2, 8)
-    assert [step_plan.middle(step) for step in (1, 2, 7)] == pytest.approx(
-        [0.375, 13 / 24, 23 / 24]
-    )
+    plan = StepPlan.of(4).revised(2, 8)
+    assert [plan.middle(step) for step in (1, 2, 7)] == pytest.approx([0.375, 13 / 24, 23 / 24])
     assert StepPlan.of(1).middle(0) == 0.5
 
 
 def test_a_revision_keeps_the_progress_made_and_ends_at_one():
-    step_plan = StepPlan.of(100).revised(40, 60)
-    assert step_plan.total == 60
-    assert step_plan.progress(40) == pytest.approx(0.4)
-    assert step_plan.progress(50) == pytest.approx(0.7)
-    assert step_plan.progress(60) == 1.0
+    plan = StepPlan.of(100).revised(40, 60)
+    assert plan.total == 60
+    assert plan.progress(40) == pytest.approx(0.4)
+    assert plan.progress(50) == pytest.approx(0.7)
+    assert plan.progress(60) == 1.0
 
 
 def test_steps_before_a_revision_keep_their_progress():
@@ -37,13 +35,13 @@ def test_steps_before_a_revision_keep_their_progress():
     revisions=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 400)), max_size=5),
 )
 def test_progress_never_falls_and_ends_at_one(total, revisions):
-    step_plan, step = StepPlan.of(total), 0
+    plan, step = StepPlan.of(total), 0
     for ahead, more in revisions:
-        if step + ahead >= step_plan.total:
+        if step + ahead >= plan.total:
             break
         step += ahead
-        step_plan = step_plan.revised(step, step + more)
-    along = [step_plan.progress(at) for at in range(step_plan.total + 1)]
+        plan = plan.revised(step, step + more)
+    along = [plan.progress(at) for at in range(plan.total + 1)]
     assert along == sorted(along)
     assert along[-1] == pytest.approx(1.0)
 
@@ -60,9 +58,9 @@ def test_the_steps_fit_the_budget(budget, step, most):
 
 def test_a_budget_is_fitted_anew_by_the_steps_that_are_left():
     """Points by the first plan alone lay beyond the end once a revision had shortened it."""
-    step_plan = StepPlan.of(875)
-    assert step_plan.points() == [88, 263, 438, 613, 744, 832]
-    shorter = step_plan.revised(88, 389)
+    plan = StepPlan.of(875)
+    assert plan.points() == [88, 263, 438, 613, 744, 832]
+    shorter = plan.revised(88, 389)
     points = shorter.points()
     assert len(points) == 5
     assert all(88 < point < 389 for point in points)
