@@ -16,7 +16,7 @@ from modelwright.modelfile import write_model
 from modelwright.models import architecture, build_network
 from modelwright.models.candidate import Candidate
 from modelwright.recipe.model import BowModel, DecoderModel
-from modelwright.tasks.generation import GenerateSpec, collect
+from modelwright.tasks.generation import SamplingConfig, collect
 from modelwright.transforms.text import TextInput
 from modelwright.transforms.tokenizing import train_tokenizer
 
@@ -104,7 +104,7 @@ def test_a_text_has_one_answer_wherever_it_stands(written):
     together = model.predict(asked)
     assert together == [model.predict(text) for text in asked]
     assert together[0] != together[1]
-    how = GenerateSpec(max_new_tokens=40, seed=0)
+    how = SamplingConfig(max_new_tokens=40, seed=0)
     texts = {
         seed: [item.text for item in collect(model.generate(asked, replace(how, seed=seed)), 4)]
         for seed in (0, 1)
@@ -146,7 +146,7 @@ def test_a_long_prompt_is_said_to_be_cut(written, capsys):
 def test_steps_are_the_whole_text(written):
     """What the graph `step` says after each token is what `main` says of the whole text."""
     model = modelfile.load(written)
-    greedy = GenerateSpec(max_new_tokens=6, temperature=0, barred=())
+    greedy = SamplingConfig(max_new_tokens=6, temperature=0, barred=())
     ids = [piece.token for piece in model.generate("a crow", greedy) if piece.token is not None]
     begun = [2, *model.input.tokenizer.encode(["a crow"])[0].tolist()]
     for at, token in enumerate(ids):

@@ -21,7 +21,7 @@ from modelwright.models.decoder import (
     llama_state,
     plain_causal_attention,
 )
-from modelwright.tasks.generation import GenerateSpec, collect, generate, left_padded
+from modelwright.tasks.generation import SamplingConfig, collect, generate, left_padded
 
 V = 23
 STEPPED = 1e-5
@@ -210,9 +210,9 @@ def test_padding_on_the_left_changes_nothing(network):
 def test_generation_is_what_the_whole_text_predicts(network):
     prompts = [[5, 6, 7, 8, 9], [10, 11]]
     tokens, padding = left_padded(prompts)
-    spec = GenerateSpec(max_new_tokens=6, temperature=0, stop_ids=())
+    spec = SamplingConfig(max_new_tokens=6, temperature=0, stop_ids=())
     stepper = DecoderStepper(network)
-    found = collect(generate(stepper, {"padding": padding}, tokens, spec=spec), 2)
+    found = collect(generate(stepper, {"padding": padding}, tokens, config=spec), 2)
     for prompt, text in zip(prompts, found, strict=True):
         ids = list(prompt)
         for token in text.ids:

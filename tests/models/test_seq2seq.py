@@ -22,7 +22,13 @@ from modelwright.models.seq2seq import (
     TransformerSeq2Seq,
 )
 from modelwright.models.transformer import sines
-from modelwright.tasks.generation import BeamSpec, GenerateSpec, beam_search, collect, generate
+from modelwright.tasks.generation import (
+    BeamSearchConfig,
+    SamplingConfig,
+    beam_search,
+    collect,
+    generate,
+)
 
 SOURCE, TARGET = 19, 23
 BOS = 2
@@ -253,15 +259,15 @@ def test_stepping_is_reading_the_whole(network):
 def test_beam_search_and_sampling_do_not_depend_on_the_batch(network):
     source, length = (item.numpy() for item in sources())
     stepper = Seq2SeqStepper(network)
-    beam = BeamSpec(beams=3, max_length=7, length_penalty=0.6)
-    sampling = GenerateSpec(max_new_tokens=7, top_k=5, seed=3)
+    beam = BeamSearchConfig(num_beams=3, max_new_tokens=7, length_penalty=0.6)
+    sampling = SamplingConfig(max_new_tokens=7, top_k=5, seed=3)
 
     def both(rows, width):
         inputs = {"source": source[rows, :width], "source_length": length[rows]}
         first = np.full((len(rows), 1), BOS)
-        texts = generate(stepper, inputs, first, spec=sampling, samples=rows)
+        texts = generate(stepper, inputs, first, config=sampling, samples=rows)
         return (
-            [item.ids for item in beam_search(stepper, inputs, first, spec=beam)],
+            [item.ids for item in beam_search(stepper, inputs, first, config=beam)],
             [item.ids for item in collect(texts, len(rows))],
         )
 
@@ -274,7 +280,10 @@ def test_beam_search_scores_are_the_networks(network):
     source, length = sources()
     inputs = {"source": source.numpy(), "source_length": length.numpy()}
     found = beam_search(
-        Seq2SeqStepper(network), inputs, np.full((3, 1), BOS), spec=BeamSpec(beams=4, max_length=5)
+        Seq2SeqStepper(network),
+        inputs,
+        np.full((3, 1), BOS),
+        config=BeamSearchConfig(num_beams=4, max_new_tokens=5),
     )
     for row, item in enumerate(found):
         ids = [*item.ids, 3] if len(item.ids) < 5 else list(item.ids)

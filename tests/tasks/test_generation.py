@@ -12,8 +12,8 @@ from hypothesis.extra.numpy import arrays
 from modelwright.errors import ModelwrightError, RequestError
 from modelwright.tasks.generation import (
     END,
-    BeamSpec,
-    GenerateSpec,
+    BeamSearchConfig,
+    SamplingConfig,
     beam_search,
     collect,
     draw,
@@ -58,9 +58,9 @@ def begun(count):
     return np.full((count, 1), FIRST)
 
 
-def written(inputs, spec, **options):
+def written(inputs, config, **options):
     count = len(inputs["table"])
-    return collect(generate(Table(), inputs, begun(count), spec=spec, **options), count)
+    return collect(generate(Table(), inputs, begun(count), config=config, **options), count)
 
 
 # -- filters -----------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_penalty_makes_what_occurred_less_likely_whatever_its_sign():
 def test_temperature_zero_is_greedy(x, penalty, k, p):
     seen = np.zeros(x.shape, bool)
     seen[:, ::2] = True
-    zero = GenerateSpec(temperature=0, repetition_penalty=penalty, top_k=k, top_p=p, barred=())
+    zero = SamplingConfig(temperature=0, repetition_penalty=penalty, top_k=k, top_p=p, barred=())
     best = penalised(x, seen, penalty).argmax(1)
     assert draw(x, seen, zero, [0.5] * 3).tolist() == best.tolist()
 
@@ -131,8 +131,11 @@ def test_temperature_zero_is_greedy(x, penalty, k, p):
 def test_tiny_temperature_and_one_token_are_greedy(x, figure):
     seen = np.zeros(x.shape, bool)
     top = np.sort(x, 1)
-    for spec in (GenerateSpec(temperature=1e-300, barred=()), GenerateSpec(top_k=1, barred=())):
-        found = draw(x, seen, spec, [figure] * 3)
+    for config in (
+        SamplingConfig(temperature=1e-300, barred=()),
+        SamplingConfig(top_k=1, barred=()),
+    ):
+        found = draw(x, seen, config, [figure] * 3)
         assert (x[np.arange(3), found] == top[:, -1]).all()
 
 
@@ -140,8 +143,8 @@ def test_draws_follow_the_shares():
     logits = np.log(np.array([[0.1, 0.2, 0.0001, 0.5, 0.1999]]))
     count = 4000
     figures = [uniform(5, sample, 0) for sample in range(count)]
-    spec = GenerateSpec(top_k=4, barred=(0,))
-    found = draw(logits.repeat(count, 0), np.zeros((count, 5), bool), spec, figures)
+    config = SamplingConfig(top_k=4, barred=(0,))
+    found = draw(logits.repeat(count, 0), np.zeros((count, 5), bool), config, figures)
     got = np.bincount(found, minlength=5) / count
     wanted = np.array([0, 0.2, 0.0001, 0.5, 0.1999])
     wanted /= wanted.sum()
@@ -150,7 +153,7 @@ def test_draws_follow_the_shares():
 
 def test_last_figure_before_one_draws_a_token_that_has_a_share():
     logits = np.array([[0.0, 0.0, 0.0, -np.inf]])
-    found = draw(logits, np.zeros((1, 4), bool), GenerateSpec(barred=()), [1 - 2**-53])
+    found = draw(logits, np.zeros((1, 4), bool), SamplingConfig(barred=()), [1 - 2**-53])
     assert found.tolist() == [2]
 
 
@@ -184,28 +187,28 @@ def test_greedy_text_by_hand():
         if last == END:
             break
         ids.append(last)
-    assert list(written(inputs, GenerateSpec(max_new_tokens=6, temperature=0))[0].ids) == ids
+    assert list(written(inputs, SamplingConfig(max_new_tokens=6, temperature=0))[0].ids) == ids
 
 
 @pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"top_p": 0.8, "repetition_penalty": 1.3}])
 def test_a_samples_text_does_not_depend_on_the_others(options):
-    inputs, spec = tables(6), GenerateSpec(max_new_tokens=12, seed=4, **options)
-    together = written(inputs, spec)
+    inputs, config = tables(6), SamplingConfig(max_new_tokens=12, seed=4, **options)
+    together = written(inputs, config)
     assert len({text.ids for text in together}) > 1
     for row in range(6):
         alone = {"table": inputs["table"][row : row + 1]}
-        assert written(alone, spec, samples=[row]) == [together[row]]
+        assert written(alone, config, samples=[row]) == [together[row]]
 
 
 def test_same_seed_same_texts_and_another_seed_others():
     inputs = tables(4)
-    one, same, other = (written(inputs, GenerateSpec(seed=seed)) for seed in (1, 1, 2))
+    one, same, other = (written(inputs, SamplingConfig(seed=seed)) for seed in (1, 1, 2))
     assert one == same != other
 
 
 def test_finished_texts_cost_nothing():
     stepper = Table()
-    pieces = list(generate(stepper, tables(8), begun(8), spec=GenerateSpec(max_new_tokens=30)))
+    pieces = list(generate(stepper, tables(8), begun(8), config=SamplingConfig(max_new_tokens=30)))
     ends = {piece.sample for piece in pieces if piece.finish == "end"}
     assert ends
     assert stepper.steps[0] == 8
@@ -214,7 +217,7 @@ def test_finished_texts_cost_nothing():
 
 
 def test_texts_end_as_they_say():
-    for text in written(tables(8), GenerateSpec(max_new_tokens=5)):
+    for text in written(tables(8), SamplingConfig(max_new_tokens=5)):
         assert END not in text.ids
         assert not set(text.ids) & {0, 1, 2}
         assert (len(text.ids) == 5) == (text.finish == "length")
@@ -223,19 +226,19 @@ def test_texts_end_as_they_say():
 def test_an_unlikely_loop_is_broken_by_the_penalty():
     inputs = {"table": np.full((1, V, V), 1.0)}
     inputs["table"][:, :, 5] = 3.0
-    assert written(inputs, GenerateSpec(max_new_tokens=4, temperature=0))[0].ids == (5, 5, 5, 5)
-    spec = GenerateSpec(max_new_tokens=4, temperature=0, repetition_penalty=5.0, stop_ids=())
-    assert written(inputs, spec)[0].ids == (5, 3, 4, 6)
+    assert written(inputs, SamplingConfig(max_new_tokens=4, temperature=0))[0].ids == (5, 5, 5, 5)
+    config = SamplingConfig(max_new_tokens=4, temperature=0, repetition_penalty=5.0, stop_ids=())
+    assert written(inputs, config)[0].ids == (5, 3, 4, 6)
 
 
 def test_nothing_to_write_is_nothing():
-    assert written({"table": np.zeros((0, V, V))}, GenerateSpec()) == []
+    assert written({"table": np.zeros((0, V, V))}, SamplingConfig()) == []
 
 
 def test_it_streams():
     stepper = Table()
     stream = generate(
-        stepper, tables(1), begun(1), spec=GenerateSpec(max_new_tokens=9, temperature=0)
+        stepper, tables(1), begun(1), config=SamplingConfig(max_new_tokens=9, temperature=0)
     )
     next(stream)
     assert stepper.steps == [1]
@@ -263,9 +266,9 @@ def spoken(text, *, stop=(), decode=None, max_new_tokens=99):
         def reorder(self, state, rows):
             return state[rows]
 
-    spec = GenerateSpec(temperature=0, stop=stop, max_new_tokens=max_new_tokens)
+    config = SamplingConfig(temperature=0, stop=stop, max_new_tokens=max_new_tokens)
     join = decode or (lambda found: "".join(symbols[token - 4] for token in found))
-    return list(generate(Script(), {}, begun(1), spec=spec, decode=join))
+    return list(generate(Script(), {}, begun(1), config=config, decode=join))
 
 
 def test_stop_string_ends_the_text_and_is_not_part_of_it():
@@ -324,7 +327,7 @@ def test_streamed_text_is_the_text_up_to_its_first_stop_string(text, stop):
 
 def test_stop_strings_need_a_tokenizer():
     with pytest.raises(RequestError, match="tokenizer"):
-        list(generate(Table(), tables(1), begun(1), spec=GenerateSpec(stop=("x",))))
+        list(generate(Table(), tables(1), begun(1), config=SamplingConfig(stop=("x",))))
 
 
 # -- beam search -------------------------------------------------------------------------------
@@ -353,9 +356,9 @@ def exhaustive(table, *, max_new_tokens, alpha):
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
 def test_wide_beam_finds_what_looking_at_all_finds(alpha):
     inputs = tables(5, seed=3)
-    spec = BeamSpec(beams=400, max_new_tokens=4, length_penalty=alpha)
+    config = BeamSearchConfig(num_beams=400, max_new_tokens=4, length_penalty=alpha)
     for found, table in zip(
-        beam_search(Table(), inputs, begun(5), spec=spec), inputs["table"], strict=True
+        beam_search(Table(), inputs, begun(5), config=config), inputs["table"], strict=True
     ):
         best, score = exhaustive(table, max_new_tokens=4, alpha=alpha)
         assert found.ids == best
@@ -366,36 +369,40 @@ def test_wide_beam_finds_what_looking_at_all_finds(alpha):
 @pytest.mark.parametrize("seed", range(5))
 def test_one_beam_is_greedy(alpha, seed):
     inputs = tables(6, seed=seed)
-    spec = BeamSpec(beams=1, max_new_tokens=8, length_penalty=alpha)
-    found = beam_search(Table(), inputs, begun(6), spec=spec)
-    greedy = written(inputs, GenerateSpec(max_new_tokens=8, temperature=0))
+    config = BeamSearchConfig(num_beams=1, max_new_tokens=8, length_penalty=alpha)
+    found = beam_search(Table(), inputs, begun(6), config=config)
+    greedy = written(inputs, SamplingConfig(max_new_tokens=8, temperature=0))
     assert [item.ids for item in found] == [item.ids for item in greedy]
 
 
 @given(st.integers(1, 6), st.sampled_from([0.0, 0.8]), st.integers(0, 5))
 def test_beams_of_a_sample_do_not_depend_on_the_others(beams, alpha, seed):
     inputs = tables(4, seed=seed)
-    spec = BeamSpec(beams=beams, max_new_tokens=6, length_penalty=alpha)
-    together = beam_search(Table(), inputs, begun(4), spec=spec)
+    config = BeamSearchConfig(num_beams=beams, max_new_tokens=6, length_penalty=alpha)
+    together = beam_search(Table(), inputs, begun(4), config=config)
     for row, table in enumerate(inputs["table"]):
-        assert beam_search(Table(), {"table": table[None]}, begun(1), spec=spec) == [together[row]]
+        assert beam_search(Table(), {"table": table[None]}, begun(1), config=config) == [
+            together[row]
+        ]
 
 
 def test_more_beams_find_no_worse_than_greedy_here_and_longer_ones_with_a_penalty():
     inputs = tables(20, seed=9)
     one, four = (
-        beam_search(Table(), inputs, begun(20), spec=BeamSpec(beams=beams, max_new_tokens=6))
+        beam_search(
+            Table(), inputs, begun(20), config=BeamSearchConfig(num_beams=beams, max_new_tokens=6)
+        )
         for beams in (1, 4)
     )
     assert sum(item.score for item in four) > sum(item.score for item in one)
-    long = BeamSpec(beams=4, max_new_tokens=6, length_penalty=2.0)
-    longer = beam_search(Table(), inputs, begun(20), spec=long)
+    long = BeamSearchConfig(num_beams=4, max_new_tokens=6, length_penalty=2.0)
+    longer = beam_search(Table(), inputs, begun(20), config=long)
     assert sum(len(item.ids) for item in longer) > sum(len(item.ids) for item in four)
 
 
 def test_score_is_by_hand():
-    assert BeamSpec(length_penalty=0.5).score(-3.0, 19) == pytest.approx(-3.0 / 2.0)
-    assert BeamSpec().score(-3.0, 19) == -3.0
+    assert BeamSearchConfig(length_penalty=0.5).score(-3.0, 19) == pytest.approx(-3.0 / 2.0)
+    assert BeamSearchConfig().score(-3.0, 19) == -3.0
 
 
 # -- bad input ---------------------------------------------------------------------------------
@@ -418,7 +425,7 @@ def test_score_is_by_hand():
 )
 def test_figures_out_of_range_are_refused(change):
     with pytest.raises(RequestError, match=f"`{next(iter(change))}`"):
-        GenerateSpec(**change)
+        SamplingConfig(**change)
 
 
 @pytest.mark.parametrize(
@@ -427,7 +434,7 @@ def test_figures_out_of_range_are_refused(change):
 )
 def test_beam_figures_out_of_range_are_refused(change):
     with pytest.raises(RequestError, match=f"`{next(iter(change))}`"):
-        BeamSpec(**change)
+        BeamSearchConfig(**change)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -435,9 +442,9 @@ def test_answers_that_are_not_numbers_are_refused(bad):
     inputs = tables(2)
     inputs["table"][1, FIRST, 5] = bad
     with pytest.raises(ModelwrightError, match="isn't numbers"):
-        written(inputs, GenerateSpec())
+        written(inputs, SamplingConfig())
     with pytest.raises(ModelwrightError, match="isn't numbers"):
-        beam_search(Table(), inputs, begun(2), spec=BeamSpec())
+        beam_search(Table(), inputs, begun(2), config=BeamSearchConfig())
 
 
 def test_prompts_are_padded_on_the_left():

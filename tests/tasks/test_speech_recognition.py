@@ -8,7 +8,7 @@ import pytest
 from modelwright.errors import ModelFileError
 from modelwright.kinds import OutputKind
 from modelwright.tasks import TASKS, concatenate, take
-from modelwright.tasks.speech_recognition import Spelling, spelled, texts_of
+from modelwright.tasks.speech_recognition import CharacterLM, texts_of, with_language_model
 
 TASK = TASKS["speech-recognition", OutputKind.CTC]
 LETTERS = (" ", "a", "b")
@@ -101,8 +101,8 @@ def test_a_spelling_mends_what_was_heard():
     # Heard is `a`, twice; a little less likely is the `b` that always follows.
     outputs[1, 1, 3] = outputs[1, 1, 2] - 1.0
     assert TASK.decode((outputs, steps), LETTERS, 1)[1][0]["text"] == "a"
-    spelling = Spelling.fit(["ab"] * 20, LETTERS, order=3, weight=1.0)
-    task = spelled(spelling)
+    language_model = CharacterLM.fit(["ab"] * 20, LETTERS, order=3, weight=1.0)
+    task = with_language_model(language_model)
     for answers in task.decode((outputs, steps), LETTERS, 3):
         assert answers[0]["text"] == "ab"
         assert sum(answer["probability"] for answer in answers) <= 1 + 1e-6
@@ -111,16 +111,16 @@ def test_a_spelling_mends_what_was_heard():
 
 
 def test_a_spelling_comes_back_from_json():
-    spelling = Spelling.fit(["ab", "b a"], LETTERS, order=2, weight=0.5)
-    again = Spelling.from_json(spelling.to_json())
+    language_model = CharacterLM.fit(["ab", "b a"], LETTERS, order=2, weight=0.5)
+    again = CharacterLM.from_json(language_model.to_json())
     assert again.weight == 0.5
-    assert again.model.log_prob("ab") == spelling.model.log_prob("ab")
+    assert again.model.log_prob("ab") == language_model.model.log_prob("ab")
     for broken in (
         None,
-        {"model": spelling.model.to_json()},
-        {**spelling.to_json(), "weight": -1.0},
-        {**spelling.to_json(), "weight": "1"},
-        {**spelling.to_json(), "more": 1},
+        {"model": language_model.model.to_json()},
+        {**language_model.to_json(), "weight": -1.0},
+        {**language_model.to_json(), "weight": "1"},
+        {**language_model.to_json(), "more": 1},
     ):
         with pytest.raises(ModelFileError):
-            Spelling.from_json(broken)
+            CharacterLM.from_json(broken)

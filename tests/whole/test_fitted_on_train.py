@@ -21,12 +21,11 @@ from torch import nn
 from modelwright.data import Prepared
 from modelwright.data.labels import LABELLED
 from modelwright.data.waves import as_wav
+from modelwright.initialization import initialize_model
 from modelwright.models.candidate import Candidate
-from modelwright.initialization import initialize_model, settled_input
 from modelwright.pipeline.request import run_in
-from modelwright.run import RunRequest
 from modelwright.recipe import parse_recipe
-from modelwright.run import Run, silent
+from modelwright.run import Run, RunRequest, silent
 from modelwright.tasks import TASKS, task_of
 from modelwright.training import fit
 from tests.data.making import picture, prepared

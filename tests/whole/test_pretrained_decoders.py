@@ -12,7 +12,7 @@ import torch
 from modelwright import modelfile
 from modelwright.errors import RecipeError
 from modelwright.pipeline import run
-from modelwright.tasks.generation import GenerateSpec
+from modelwright.tasks.generation import SamplingConfig
 from modelwright.transforms.text import BEGIN
 
 pytest.importorskip("transformers")
@@ -50,11 +50,11 @@ def started(place, model_type):
     """Return a network as it begins, that of transformers, and how texts are taken."""
     from transformers import AutoModelForCausalLM
 
+    from modelwright.initialization import settled_input
+    from modelwright.initialization.pretrained import pretrained_section
     from modelwright.models.network import TextFrame
     from modelwright.models.pretrained import build_pretrained
     from modelwright.models.pretrained_folders import open_folder, take_weights
-    from modelwright.initialization import settled_input
-    from modelwright.initialization.pretrained import pretrained_section
     from modelwright.pipeline.request import read_request
 
     if not (place / "tiny").exists():
@@ -113,7 +113,7 @@ def test_it_learns_and_is_measured_and_the_file_writes_like_the_network(written)
     assert 0 < figures["bits_per_byte"] < 5
     model, candidate = modelfile.load(result.model), modelfile.rebuild(result.model)
     ids = [BEGIN, *model.input.tokenizer.encode(["the soup"])[0].tolist()]
-    greedy = GenerateSpec(max_new_tokens=6, temperature=0)
+    greedy = SamplingConfig(max_new_tokens=6, temperature=0)
     found = [piece.token for piece in model.generate("the soup", greedy) if piece.token is not None]
     for at, token in enumerate(found):
         tokens = np.array([ids + found[:at]], np.int64)
@@ -128,7 +128,7 @@ def test_it_learns_and_is_measured_and_the_file_writes_like_the_network(written)
 def test_a_text_with_all_that_is_written_keeps_to_the_places_there_are(written):
     _, model_type, result = written
     model = modelfile.load(result.model)
-    how = GenerateSpec(max_new_tokens=60, temperature=1.0, stop_ids=())
+    how = SamplingConfig(max_new_tokens=60, temperature=1.0, stop_ids=())
     pieces = list(model.generate(["the soup was " * 20, "tea"], how))
     lengths = [sum(piece.sample == row for piece in pieces) for row in range(2)]
     if not DECODERS[model_type].get("n_positions") and model_type != "opt":
@@ -215,7 +215,7 @@ def test_a_window_bounds_reading_and_writing(tmp_path):
     text = RECIPE.replace("text: {max_length: 24}", "")
     result = run(recipe(tmp_path, "bound", text), out=tmp_path / "runs")
     model = modelfile.load(result.model)
-    how = GenerateSpec(max_new_tokens=60, temperature=1.0, stop_ids=())
+    how = SamplingConfig(max_new_tokens=60, temperature=1.0, stop_ids=())
     prompt = len(model.input.tokenizer.encode(["tea"])[0])
     assert len(list(model.generate("tea", how))) == 16 + 1 - 1 - prompt
 

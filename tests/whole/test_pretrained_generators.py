@@ -11,7 +11,7 @@ from modelwright.errors import RecipeError
 from modelwright.modelfile.inputs import open_input, read_batch
 from modelwright.models.seq2seq import Seq2SeqStepper
 from modelwright.pipeline import layers, run
-from modelwright.tasks.generation import BeamSpec, beam_search
+from modelwright.tasks.generation import BeamSearchConfig, beam_search
 from modelwright.transforms.text import BEGIN
 
 pytest.importorskip("transformers")
@@ -68,7 +68,7 @@ def test_a_file_writes_as_the_network_that_is_built_again(written):
         Seq2SeqStepper(candidate.network),
         source,
         np.full((len(TEXTS), 1), BEGIN),
-        spec=BeamSpec(max_new_tokens=candidate.input.max_length, length_penalty=1.0),
+        config=BeamSearchConfig(max_new_tokens=candidate.input.max_length, length_penalty=1.0),
     )
     texts = [candidate.input.tokenizer.decode(item.ids) for item in best]
     found = [answer[0]["text"] for answer in model.predict(TEXTS)]
@@ -83,11 +83,11 @@ def test_it_computes_and_writes_what_transformers_does(written):
     here, _ = written
     from transformers import AutoModelForSeq2SeqLM
 
+    from modelwright.initialization import settled_input
+    from modelwright.initialization.pretrained import pretrained_section
     from modelwright.models.network import TextFrame
     from modelwright.models.pretrained import build_pretrained
     from modelwright.models.pretrained_folders import open_folder, take_weights
-    from modelwright.initialization import settled_input
-    from modelwright.initialization.pretrained import pretrained_section
     from modelwright.pipeline.request import read_request
 
     asked = read_request(here / "first.yaml")
@@ -123,7 +123,7 @@ def test_it_computes_and_writes_what_transformers_does(written):
         Seq2SeqStepper(network),
         {"source": rows[0][None].astype(np.int64), "source_length": length.numpy()},
         np.full((1, 1), BEGIN),
-        spec=BeamSpec(beams=1, max_length=6),
+        config=BeamSearchConfig(num_beams=1, max_new_tokens=6),
     )
     found = token_ids.theirs()[list(best.ids)].tolist()
     assert found == greedy[: len(found)]

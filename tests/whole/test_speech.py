@@ -15,7 +15,7 @@ from modelwright.errors import ModelFileError
 from modelwright.files import canonical_json
 from modelwright.pipeline import evaluate, run
 from modelwright.tasks import TASKS
-from modelwright.tasks.speech_recognition import Spelling
+from modelwright.tasks.speech_recognition import CharacterLM
 
 RATE = 8000
 RECIPE = """\
@@ -93,7 +93,7 @@ def test_training_further_takes_new_letters(finished):
     assert new.labels == tuple("eilno")
     assert new.network.head.out_features == 6
     assert new.architecture["name"] == old.architecture["name"] == "rnn-ctc"
-    assert modelfile.load(second.model).scoring.decode.keywords["spelling"].model.letters == (
+    assert modelfile.load(second.model).scoring.decode.keywords["language_model"].model.letters == (
         new.labels
     )
     assert modelfile.verify(second.model).golden_difference <= 1e-4
@@ -102,9 +102,9 @@ def test_training_further_takes_new_letters(finished):
 def test_how_texts_are_spelled_decides_what_is_answered(finished, tmp_path):
     here, result = finished
     model = modelfile.load(result.model)
-    spelling = model.scoring.decode.keywords["spelling"]
-    assert spelling.weight == 2.0
-    assert spelling.model.order == 3
+    language_model = model.scoring.decode.keywords["language_model"]
+    assert language_model.weight == 2.0
+    assert language_model.model.order == 3
     plain = modelfile.rebuild(result.model)
     modelfile.write_model(tmp_path / "plain.mw", replace(plain, assets={}))
     without = modelfile.load(tmp_path / "plain.mw")
@@ -118,11 +118,11 @@ def test_a_spelling_of_other_letters_is_refused(finished, tmp_path):
     _, result = finished
     candidate = modelfile.rebuild(result.model)
     for data in (
-        canonical_json(Spelling.fit(["ab"], "ab", order=2, weight=1.0).to_json()),
+        canonical_json(CharacterLM.fit(["ab"], "ab", order=2, weight=1.0).to_json()),
         b"{}",
         b"no JSON",
     ):
-        broken = replace(candidate, assets={"spelling.json": data})
+        broken = replace(candidate, assets={"language_model.json": data})
         modelfile.write_model(tmp_path / "broken.mw", broken)
         with pytest.raises(ModelFileError):
             modelfile.load(tmp_path / "broken.mw")

@@ -47,7 +47,9 @@ from modelwright.recipe.model import (
 from modelwright.recipe.schema import tag_of
 from modelwright.run import Run, RunRequest
 from modelwright.tasks import task_of
-from modelwright.tasks.speech_recognition import Spelling, texts_of
+from modelwright.tasks.generation import BeamSearchConfig, SamplingConfig
+from modelwright.tasks.inference import Inference
+from modelwright.tasks.speech_recognition import CharacterLM, texts_of
 from modelwright.training.objectives.ctc import steps_needed
 from modelwright.transforms import ImageInput
 from modelwright.transforms.hf_tokenizer import HFTokenizer
@@ -65,9 +67,11 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
     if isinstance(spec, InitModel):
         old = start_from_file(spec, request, prepared, context)
         assets = (
-            _spelling(request, prepared) if prepared.output_kind == OutputKind.CTC else old.assets
+            _language_model(request, prepared)
+            if prepared.output_kind == OutputKind.CTC
+            else old.assets
         )
-        return replace(old, views=request.recipe.inference.tta, assets=assets)
+        return replace(old, inference=_inference(request, prepared), assets=assets)
     blank = _blank(spec, request, prepared, context)
     section = blank.section
     n_mels = request.recipe.audio.n_mels
@@ -103,10 +107,10 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
             numbers=prepared.output_kind == OutputKind.REGRESSION,
         ),
         output_kind=task_of(request.recipe).output_kind,
-        views=request.recipe.inference.tta,
+        inference=_inference(request, prepared),
         assets=prepared.input.assets()
         if isinstance(prepared.input, TextInput)
-        else _spelling(request, prepared),
+        else _language_model(request, prepared),
         lineage=lineage,
     )
     return started if blank.adapters is None else with_adapters(started, blank.adapters, context)
@@ -173,16 +177,43 @@ def _fit_bands(network: torch.nn.Module, train: Split, positions: NDArray[np.int
             fit_normalisation(module, (_two(source.at(0, part).inputs) for part in parts))
 
 
-def _spelling(request: RunRequest, prepared: Prepared) -> dict[str, bytes]:
-    """Return how the training texts are spelled, where that is to have its say."""
+def _inference(request: RunRequest, prepared: Prepared) -> Inference:
+    """Return what the recipe says of answers beyond the weights.
+
+    The decision threshold follows once the packed file has been asked.
+    """
+    tta, spec = request.recipe.inference.tta, request.recipe.generate
+    if prepared.output_kind == OutputKind.SEQ2SEQ:
+        assert isinstance(prepared.input, TextInput)
+        most = prepared.input.max_length if spec.max_new_tokens == "auto" else spec.max_new_tokens
+        search = BeamSearchConfig(
+            num_beams=spec.num_beams, max_new_tokens=most, length_penalty=spec.length_penalty
+        )
+        return Inference(tta, generate=search)
+    if prepared.output_kind == OutputKind.CAUSAL_LM:
+        sampling = SamplingConfig(
+            max_new_tokens=200 if spec.max_new_tokens == "auto" else spec.max_new_tokens,
+            temperature=spec.temperature,
+            top_k=spec.top_k,
+            top_p=spec.top_p,
+            repetition_penalty=spec.repetition_penalty,
+            stop=spec.stop,
+            seed=spec.seed,
+        )
+        return Inference(tta, generate=sampling)
+    return Inference(tta)
+
+
+def _language_model(request: RunRequest, prepared: Prepared) -> dict[str, bytes]:
+    """Return the character model of the training transcripts, where the recipe asks for one."""
     spec = request.recipe.inference.language_model
     if spec is None:
         return {}
     train = prepared.dataset().train
     targets = train.targets[np.arange(len(train))]
     texts = texts_of(targets["letters"], targets["count"], prepared.labels)
-    found = Spelling.fit(texts, prepared.labels, order=spec.order, weight=spec.weight)
-    return {"spelling.json": canonical_json(found.to_json())}
+    found = CharacterLM.fit(texts, prepared.labels, order=spec.order, weight=spec.weight)
+    return {"language_model.json": canonical_json(found.to_json())}
 
 
 def _say_unheard(network: torch.nn.Module, train: Split, context: Run) -> None:

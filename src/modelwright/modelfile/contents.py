@@ -24,11 +24,11 @@ from modelwright.modelfile.manifest import (
     ENVIRONMENT,
     GOLDEN,
     GRAPHS,
+    LANGUAGE_MODEL,
     LEDGER,
     LINEAGE,
     RECIPE,
     SPEC,
-    SPELLING,
     TOKENIZER,
     WEIGHTS,
     Manifest,
@@ -51,7 +51,7 @@ _INPUT, _OUTPUT = "inputs.", "outputs."
 MODEL = "model/"
 _TABLES = ("embedding.weight", "embeddings.target.weight")
 """The weights that are vectors of words, by their names in our networks."""
-ASSETS = (TOKENIZER.removeprefix(MODEL), SPELLING.removeprefix(MODEL))
+ASSETS = (TOKENIZER.removeprefix(MODEL), LANGUAGE_MODEL.removeprefix(MODEL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,7 +257,8 @@ def describe(path: Path | str) -> dict[str, Any]:
             "task": spec.task,
             "labels": list(spec.labels),
             "input": spec.input,
-            "views": spec.views,
+            "output_kind": str(spec.output_kind),
+            "inference": spec.inference.to_json(),
             "architecture": spec.architecture,
             "graph_steps": list(spec.graph_steps),
             "graphs": {name: graph.to_json() for name, graph in spec.graphs.items()},

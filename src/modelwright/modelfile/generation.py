@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import ModelFileError
+from modelwright.kinds import OutputKind
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import GraphSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.tasks.generation import (
-    BeamSpec,
-    GenerateSpec,
+    BeamSearchConfig,
     Ids,
     Piece,
+    SamplingConfig,
     beam_search,
     collect,
     generate,
@@ -33,37 +34,42 @@ from modelwright.transforms.text import BEGIN, TextInput
 STEP, ENCODE = "step", "encode"
 WRITTEN_AT_ONCE = 64
 """So many texts are written side by side."""
-LONGEST_WRITTEN, TEMPERATURE = 200, 0.8
-"""How a language model writes on where nothing is said: so many tokens, drawn so."""
-LENGTH_PENALTY = 1.0
-"""What beam search favours longer texts by."""
 
 
 class TextGenerator:
-    """Writes texts: a language model samples what follows, others search for the best by beams.
+    """Generates texts: continuations are sampled, texts from texts are searched for by beams.
 
     Args:
         input: the declaration of the texts that are read, with their tokenizer.
-        output_kind: what the network gives: `tokens` of a language model, `texts` of others.
-        open_stepper: opens the graphs, on the first text that is written.
+        config: how texts are generated, as the file has it.
+        open_stepper: opens the graphs, on the first text that is generated.
     """
 
     def __init__(
-        self, input: TextInput, output_kind: str, open_stepper: Callable[[], GraphStepper]
+        self,
+        input: TextInput,
+        config: SamplingConfig | BeamSearchConfig,
+        open_stepper: Callable[[], GraphStepper],
     ) -> None:
         self._input = input
-        self._output_kind = output_kind
+        self._config = config
         self._open_stepper = open_stepper
         self._stepper: GraphStepper | None = None
 
-    def sample(self, batch: Arrays, how: GenerateSpec | None) -> Iterator[Piece]:
-        """Yield each piece of the texts that go on from a batch, as soon as it is known."""
+    def sample(self, batch: Arrays, config: SamplingConfig | None) -> Iterator[Piece]:
+        """Yield each piece of the texts that continue a batch, as soon as it is known."""
+        if config is None:
+            config = (
+                self._config
+                if isinstance(self._config, SamplingConfig)
+                else SamplingConfig(max_new_tokens=self._config.max_new_tokens)
+            )
         begun, tokens, numbers = self._begin(batch)
         return generate(
             self._graphs(),
             begun,
             tokens,
-            spec=how or GenerateSpec(max_new_tokens=LONGEST_WRITTEN, temperature=TEMPERATURE),
+            config=config,
             decode=self._input.tokenizer.decode,
             samples=numbers,
             rooms=self._rooms(tokens),
@@ -71,7 +77,7 @@ class TextGenerator:
 
     def write(self, batch: Arrays, count: int) -> list[str]:
         """Return a text for each of the `count` rows of a batch."""
-        if self._output_kind == "tokens":
+        if isinstance(self._config, SamplingConfig):
             return [written.text for written in collect(self.sample(batch, None), count)]
         begun, tokens, _ = self._begin(batch)
         found: list[str] = []
@@ -81,14 +87,14 @@ class TextGenerator:
                 self._graphs(),
                 {name: array[part] for name, array in begun.items()},
                 tokens[part],
-                spec=BeamSpec(max_new_tokens=self._input.max_length, length_penalty=LENGTH_PENALTY),
+                config=self._config,
             )
             found += [self._input.tokenizer.decode(item.ids) for item in best]
         return found
 
     def _begin(self, batch: Arrays) -> tuple[Arrays, Ids, list[int]]:
         """Return what a network starts from, its first tokens, and each text's number."""
-        if self._output_kind == "tokens":
+        if self._input.kind == "prompt":
             rows = [row[: int(np.count_nonzero(row))] for row in batch["tokens"]]
             return (*prompts([[BEGIN, *row.tolist()] for row in rows]), _numbers(rows))
         source = {name: batch[name] for name in ("source", "source_length")}
@@ -166,13 +172,15 @@ def prompts(ids: Sequence[Sequence[int]]) -> tuple[Arrays, Ids]:
     return {"padding": padding}, tokens
 
 
-def check_step_graphs(graphs: Mapping[str, GraphSpec], output_kind: str) -> None:
+def check_step_graphs(graphs: Mapping[str, GraphSpec], output_kind: OutputKind) -> None:
     """Refuse a file whose graphs aren't those that its kind of network writes with.
 
     Raises:
         ModelFileError: one is missing, or takes or gives something else.
     """
-    wanted = {"tokens": {STEP}, "texts": {STEP, ENCODE}}.get(output_kind, set())
+    wanted = {STEP} if output_kind.is_generative else set()
+    if output_kind == OutputKind.SEQ2SEQ:
+        wanted.add(ENCODE)
     if set(graphs) - {"main"} != wanted:
         raise ModelFileError("the file's graphs aren't those of its kind of network")
     if not wanted:

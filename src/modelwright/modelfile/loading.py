@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modelwright.errors import DataError, ModelFileError
+from modelwright.kinds import OutputKind
 from modelwright.modelfile.container import open_container
 from modelwright.modelfile.contents import (
     MODEL,
@@ -27,19 +28,19 @@ from modelwright.modelfile.inputs import (
     check_batch,
     open_input,
 )
-from modelwright.modelfile.manifest import GRAPHS, LEDGER, RECIPE, SPEC, SPELLING, WEIGHTS
+from modelwright.modelfile.manifest import GRAPHS, LANGUAGE_MODEL, LEDGER, RECIPE, SPEC, WEIGHTS
 from modelwright.modelfile.model import Model
 from modelwright.modelfile.outputs import (
-    ANSWERS_BESIDE_LABELS,
+    FORMS,
     check_outputs,
     difference,
-    forms_of,
+    num_answers,
 )
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN, FileSpec
 from modelwright.modelfile.strict import parse_json
 from modelwright.modelfile.tensors import read_arrays
-from modelwright.tasks.speech_recognition import Spelling
+from modelwright.tasks.speech_recognition import CharacterLM
 
 
 def load(path: Path | str, *, threads: int | None = None) -> Model:
@@ -78,7 +79,8 @@ def load(path: Path | str, *, threads: int | None = None) -> Model:
 
         generator = None
         if isinstance(reader, PromptReader | SourceReader) and STEP in graphs:
-            generator = TextGenerator(reader.spec, spec.output_kind, open_stepper)
+            assert spec.inference.generate is not None  # `FileSpec` has checked.
+            generator = TextGenerator(reader.spec, spec.inference.generate, open_stepper)
         return Model(
             spec=spec,
             manifest=container.manifest,
@@ -88,23 +90,23 @@ def load(path: Path | str, *, threads: int | None = None) -> Model:
             ledger=ledger,
             file_bytes=container.file_bytes,
             generator=generator,
-            spelling=open_spelling(spec, assets),
+            language_model=open_language_model(spec, assets),
         )
 
 
-def open_spelling(spec: FileSpec, assets: Mapping[str, bytes]) -> Spelling | None:
-    """Return how a file's texts are spelled, where it says so.
+def open_language_model(spec: FileSpec, assets: Mapping[str, bytes]) -> CharacterLM | None:
+    """Return the character model that a file decodes with, if it has one.
 
     Raises:
-        ModelFileError: it is no spelling, or of other letters than the network's.
+        ModelFileError: it isn't one, or it is of other characters than the network's.
     """
-    data = assets.get(SPELLING.removeprefix(MODEL))
+    data = assets.get(LANGUAGE_MODEL.removeprefix(MODEL))
     if data is None:
         return None
-    spelling = Spelling.from_json(parse_json(data, name=SPELLING))
-    if spec.output_kind != "frames" or spelling.model.letters != spec.labels:
-        raise ModelFileError(f"`{SPELLING}` is of other letters than the network's")
-    return spelling
+    language_model = CharacterLM.from_json(parse_json(data, name=LANGUAGE_MODEL))
+    if spec.output_kind != OutputKind.CTC or language_model.model.letters != spec.labels:
+        raise ModelFileError(f"`{LANGUAGE_MODEL}` is of other characters than the network's")
+    return language_model
 
 
 def check_interface(spec: FileSpec, session: Session, reader: Reader) -> None:
@@ -119,15 +121,15 @@ def check_interface(spec: FileSpec, session: Session, reader: Reader) -> None:
     )
     if session.names() != declared or reader.tensors != spec.main.inputs:
         raise ModelFileError("the graph's inputs and outputs aren't those that the file declares")
-    if spec.views not in reader.view_choices:
-        raise ModelFileError(f"the views {spec.views!r:.40} aren't known to this version")
-    forms = forms_of(spec.output_kind)
-    if spec.views != "none" and len(forms) > 1:
+    tta, forms = spec.inference.tta, FORMS[spec.output_kind]
+    if tta not in reader.view_choices:
+        raise ModelFileError(f"the test-time augmentation {tta!r:.40} isn't known to this version")
+    if tta != "none" and len(forms) > 1:
         raise ModelFileError(f"outputs of the kind {spec.output_kind} aren't averaged over views")
     if [form.name for form in forms] != declared[1]:
-        raise ModelFileError(f"the outputs aren't those of a network that gives {spec.output_kind}")
-    more = ANSWERS_BESIDE_LABELS.get(spec.output_kind)
-    if more is not None and spec.main.outputs[0].shape[-1] != len(spec.labels) + more:
+        raise ModelFileError(f"the outputs aren't those of the kind {spec.output_kind}")
+    size = num_answers(spec.output_kind, spec.labels)
+    if size is not None and spec.main.outputs[0].shape[-1] != size:
         raise ModelFileError("the outputs are more or fewer than the labels")
     check_step_graphs(spec.graphs, spec.output_kind)
 

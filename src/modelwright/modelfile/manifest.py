@@ -21,7 +21,7 @@ from modelwright.modelfile.strict import field, json_member, only_keys, parse_js
 CHUNK = 1 << 20
 MANIFEST, SIGNATURE = "manifest.json", "signature.json"
 SPEC, WEIGHTS, TOKENIZER = "model/spec.json", "model/weights.safetensors", "model/tokenizer.json"
-GRAPHS, SPELLING = "model/graphs/", "model/spelling.json"
+GRAPHS, LANGUAGE_MODEL = "model/graphs/", "model/language_model.json"
 RECIPE, DATA_CARD, ENVIRONMENT = "recipe.yaml", "data_card.json", "environment.json"
 LINEAGE, LEDGER, GOLDEN = "lineage.json", "ledger.jsonl", "golden.safetensors"
 
@@ -30,7 +30,7 @@ _ORDER = (
     WEIGHTS,
     GRAPHS,
     TOKENIZER,
-    SPELLING,
+    LANGUAGE_MODEL,
     RECIPE,
     DATA_CARD,
     ENVIRONMENT,
@@ -38,7 +38,7 @@ _ORDER = (
     LEDGER,
     GOLDEN,
 )
-_OPTIONAL = {TOKENIZER, SPELLING}
+_OPTIONAL = {TOKENIZER, LANGUAGE_MODEL}
 _GRAPH = re.compile(rf"{GRAPHS}[a-z][a-z0-9_]{{0,63}}\.onnx")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CRC32 = re.compile(r"[0-9a-f]{8}")

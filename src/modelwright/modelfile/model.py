@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError, ModelFileError, RequestError
+from modelwright.kinds import OutputKind
 from modelwright.ledger import Ledger
 from modelwright.modelfile.contents import parse_ledger
 from modelwright.modelfile.generation import TextGenerator
@@ -35,10 +36,11 @@ from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import FileSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.run import Observe, silent
-from modelwright.tasks import Prediction, Task, task_giving
+from modelwright.tasks import TASKS, Prediction, Task
 from modelwright.tasks.boxes import framing
-from modelwright.tasks.generation import GenerateSpec, Piece
-from modelwright.tasks.speech_recognition import Spelling, spelled
+from modelwright.tasks.generation import Piece, SamplingConfig
+from modelwright.tasks.inference import Inference
+from modelwright.tasks.speech_recognition import CharacterLM, with_language_model
 
 CHUNK_BYTES = 1 << 20
 """So many bytes of input are answered at once: 341 images of CIFAR's size, 6 of 224 pixels."""
@@ -46,7 +48,7 @@ CHUNK_SAMPLES = 1024
 ANSWER_BYTES = 64 << 20
 """So many bytes of answers are held at once: a vocabulary's logits for each token are many."""
 
-_VIEWS = {"none": 1, "flip": 2, "speeds": 3}
+_VIEWS = {"none": 1, "flip": 2, "speeds": 3, "flip_shift": 6}
 _LIKELY_LENGTH = 4096
 """What a free length is taken to be before inputs are read."""
 
@@ -67,7 +69,7 @@ class Model:
         ledger: bytes,
         file_bytes: int,
         generator: TextGenerator | None = None,
-        spelling: Spelling | None = None,
+        language_model: CharacterLM | None = None,
     ) -> None:
         self.spec = spec
         self.manifest = manifest
@@ -78,7 +80,7 @@ class Model:
         self._reader = reader
         self._recipe = recipe
         self._generator = generator
-        self._spelling = spelling
+        self._language_model = language_model
         self._most = chunk_samples(spec)
 
     @property
@@ -93,12 +95,12 @@ class Model:
         Raises:
             ModelFileError: this version doesn't know it.
         """
-        task = task_giving(self.task, self.spec.output_kind)
+        task = TASKS.get((self.task, self.spec.output_kind))
         if task is None:
             raise ModelFileError(
                 f"the task `{self.task}` isn't known to this version", fix="Update modelwright"
             )
-        return task if self._spelling is None else spelled(self._spelling)
+        return task if self._language_model is None else with_language_model(self._language_model)
 
     @property
     def input(self) -> Any:
@@ -125,9 +127,9 @@ class Model:
         return self.spec.labels
 
     @property
-    def views(self) -> str | int:
-        """The test-time averaging: `none`, of images `flip` or 6, of recordings `speeds`."""
-        return self.spec.views
+    def inference(self) -> Inference:
+        """What decides an answer beyond the weights."""
+        return self.spec.inference
 
     @property
     def parameters(self) -> int:
@@ -170,7 +172,7 @@ class Model:
         Returns:
             For one input a list such as `[{"label": "cat", "probability": 0.97}, …]`, best first;
             for several a list of these. Where a sample may have several labels or none, each
-            answer also says whether its label is `"chosen"`. A box `[x1, y1, x2, y2]` is in pixels
+            answer also says whether its label is `"predicted"`. A box `[x1, y1, x2, y2]` is in pixels
             of the image that was handed over, turned as EXIF says; all that are sure enough are
             given, whatever `top` is. Of texts that are written, and of numbers, there is one.
 
@@ -221,7 +223,9 @@ class Model:
         for outputs in self._parts(batch):
             raw = outputs if len(outputs) > 1 else outputs[0]
             found += self.scoring.decode(raw, self.labels, top)
-        return self._in_images(found, samples) if self.spec.output_kind == "boxes" else found
+        return (
+            self._in_images(found, samples) if self.spec.output_kind == OutputKind.BOXES else found
+        )
 
     def _at_most(self, top: int | None) -> int:
         if top is None:
@@ -247,28 +251,26 @@ class Model:
         return answers
 
     def generate(
-        self, inputs: Any, how: GenerateSpec | None = None, *, observe: Observe = silent
+        self, inputs: Any, config: SamplingConfig | None = None, *, observe: Observe = silent
     ) -> Iterator[Piece]:
-        """Write texts token by token, and yield each piece as soon as it is known.
+        """Sample texts token by token, and yield each piece as soon as it is known.
 
-        What is drawn depends on the seed of `how` and on what is gone on from, not on the texts
-        beside it: a text has the same answer alone, in any batch, and twice in one. Another seed
-        gives another.
+        What is drawn depends on the seed and on the prompt, not on the texts beside it: a prompt
+        has the same answer alone, in any batch, and twice in one. Another seed gives another.
 
         Args:
-            inputs: a text or several: what a language model goes on from, or what the text is
-                written from.
-            how: how tokens are drawn.
+            inputs: a text or several: what a language model continues, or the source texts.
+            config: how tokens are drawn; as the file has it where left out.
             observe: told of each text that is longer than what the model takes.
 
         Raises:
-            RequestError: the model doesn't write.
+            RequestError: the model generates no texts.
             DataError: an input can't be read.
         """
         if self._generator is None:
-            raise RequestError(f"a model for `{self.task}` writes no texts")
+            raise RequestError(f"a model for `{self.task}` generates no texts")
         samples = all_read(self.read(inputs, observe=observe))
-        return self._generator.sample(self._reader.collate(samples), how)
+        return self._generator.sample(self._reader.collate(samples), config)
 
     def outputs(self, inputs: Batch, /) -> Any:
         """Return the network's raw outputs, averaged over the views; a tuple where it has several.
@@ -306,7 +308,7 @@ class Model:
             * math.prod(size if isinstance(size, int) else max_length for size in tensor.shape[1:])
             for tensor in self.spec.main.outputs
         )
-        views = _VIEWS.get(str(self.views), 6)
+        views = _VIEWS[self.inference.tta]
         step = min(CHUNK_SAMPLES, CHUNK_BYTES // max(1, sample), ANSWER_BYTES // max(1, answer))
         step = max(1, step // views)
         for start in range(0, count, step):
@@ -314,7 +316,7 @@ class Model:
 
     def _answer(self, batch: Arrays) -> tuple[NDArray[Any], ...]:
         """Return the outputs of one chunk: all its views in one pass, then their weighted mean."""
-        views, weights = self._reader.views(batch, self.views)
+        views, weights = self._reader.views(batch, self.inference.tta)
         if len(views) == 1:
             return self._run(views[0])
         (outputs,) = self._run(
@@ -345,7 +347,7 @@ def joined_outputs(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
 
 def chunk_samples(spec: FileSpec) -> int:
     """Return how many samples to answer at once, so that memory stays bounded."""
-    views = _VIEWS.get(str(spec.views), 6)
+    views = _VIEWS[spec.inference.tta]
     sample = sum(
         math.prod(_likely(tensor.shape[1:])) * np.dtype(tensor.dtype).itemsize
         for tensor in spec.main.inputs

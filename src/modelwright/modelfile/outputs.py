@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import ModelFileError
+from modelwright.kinds import OutputKind
 from modelwright.metrics import sigmoid, softmax
 from modelwright.modelfile.spec import TensorSpec
 
@@ -52,36 +53,26 @@ class OutputForm:
         return TensorSpec(self.name, self.dtype, ("N", *sizes[1:]))
 
 
-FORMS: dict[str, tuple[OutputForm, ...]] = {
-    "logits": (OutputForm("logits"),),
-    "labels": (OutputForm("labels"),),
-    "values": (OutputForm("values"),),
-    "tokens": (OutputForm("next", {1: "T"}),),
-    "texts": (OutputForm("next", {1: "S"}),),
-    "frames": (OutputForm("frames", {1: "F"}), OutputForm("steps", dtype="int64")),
-    "boxes": (OutputForm("scores"), OutputForm("boxes")),
+FORMS: dict[OutputKind, tuple[OutputForm, ...]] = {
+    OutputKind.SINGLE_LABEL: (OutputForm("logits"),),
+    OutputKind.MULTI_LABEL: (OutputForm("label_logits"),),
+    OutputKind.REGRESSION: (OutputForm("values"),),
+    OutputKind.CTC: (OutputForm("frames", {1: "F"}), OutputForm("steps", dtype="int64")),
+    OutputKind.SEQ2SEQ: (OutputForm("next", {1: "S"}),),
+    OutputKind.CAUSAL_LM: (OutputForm("next", {1: "T"}),),
+    OutputKind.BOXES: (OutputForm("scores"), OutputForm("boxes")),
 }
-"""What a network of each kind gives: `logits` of exclusive classes; `labels`, logits of labels that
-are there or not, each by itself; `values`, numbers; `tokens`, logits of what follows each token;
-`texts`, the same for a text that is written from another; `frames`, logits at each step of a recording
-and how many steps it has; `boxes`, logits and boxes of each location."""
+"""What the main graph of each kind gives: logits of exclusive classes; logits of labels, each by
+itself; numbers; logits at each step of a recording and how many steps it has; logits of the next
+token; scores and boxes of each location."""
 
 
-ANSWERS_BESIDE_LABELS = {"logits": 0, "labels": 0, "frames": 1, "boxes": 0}
-"""How many answers a network gives beside one a label: for recordings, that nothing is said."""
-
-
-def forms_of(kind: str) -> tuple[OutputForm, ...]:
-    """Return the outputs of a kind of network.
-
-    Raises:
-        ModelFileError: this version doesn't know the kind.
-    """
-    if kind not in FORMS:
-        raise ModelFileError(
-            f"outputs of the kind {kind!r} aren't known to this version", fix="Update modelwright"
-        )
-    return FORMS[kind]
+def num_answers(kind: OutputKind, labels: Sequence[str]) -> int | None:
+    """Return the size of the last axis of a kind's first output; `None` where labels don't say."""
+    if kind.is_generative or not labels:
+        return None
+    # The blank of CTC (Graves et al. 2006, section 3) is an output beside the characters.
+    return len(labels) + (kind == OutputKind.CTC)
 
 
 def difference(name: str, found: Outputs, expected: Outputs) -> float:
@@ -119,7 +110,7 @@ def _of_label_logits(found: Outputs, expected: Outputs) -> float:
 
 DIFFERENCES: dict[str, Callable[[Outputs, Outputs], float]] = {
     "logits": _of_logits,
-    "labels": _of_label_logits,
+    "label_logits": _of_label_logits,
     "next": _of_logits,
     "frames": _of_logits,
 }

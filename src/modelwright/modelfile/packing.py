@@ -19,10 +19,10 @@ from modelwright.modelfile.inputs import Reader, by_name, check_batch, open_inpu
 from modelwright.modelfile.loading import check_interface
 from modelwright.modelfile.model import chunk_samples
 from modelwright.modelfile.outputs import (
-    ANSWERS_BESIDE_LABELS,
+    FORMS,
     OutputForm,
     difference,
-    forms_of,
+    num_answers,
 )
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN, FileSpec, GraphSpec, TensorSpec
@@ -98,10 +98,9 @@ def write_model(
     if samples is None:
         samples = reader.synthetic(_count(tensors))
     shown = _samples(probes, tensors)
-    output_kind = candidate.output_kind or ("logits" if candidate.labels else "values")
-    forms = forms_of(output_kind)
+    forms = FORMS[candidate.output_kind]
     exported = export(candidate.network, samples, inputs=tensors, outputs=forms)
-    _check_labels(candidate, output_kind, exported)
+    _check_labels(candidate, exported)
     steps = {
         part.name: (
             part,
@@ -118,9 +117,9 @@ def write_model(
     spec = FileSpec(
         task=candidate.task,
         input=declared,
-        output_kind=output_kind,
+        output_kind=candidate.output_kind,
         labels=candidate.labels,
-        views=candidate.views,
+        inference=candidate.inference,
         architecture=candidate.architecture,
         graph_steps=_graph_steps(candidate),
         graphs={
@@ -184,7 +183,7 @@ def _prove(
     weights = whole_weights(spec, exported.weights)
     session = Session(exported.graph, weights)
     check_interface(spec, session, reader)
-    forms = forms_of(spec.output_kind)
+    forms = FORMS[spec.output_kind]
     step, worst = chunk_samples(spec), 0.0
     for batch in batches:
         count = len(batch[spec.main.inputs[0].name])
@@ -194,15 +193,15 @@ def _prove(
     return worst
 
 
-def _check_labels(candidate: Candidate, output_kind: str, exported: Exported) -> None:
+def _check_labels(candidate: Candidate, exported: Exported) -> None:
     """Refuse a network whose answers are more or fewer than the labels.
 
     Raises:
         ModelFileError: they are.
     """
-    more = ANSWERS_BESIDE_LABELS.get(output_kind)
+    size = num_answers(candidate.output_kind, candidate.labels)
     first = exported.outputs[0]
-    if candidate.labels and more is not None and first.shape[-1] != len(candidate.labels) + more:
+    if size is not None and first.shape[-1] != size:
         raise ModelFileError(
             f"the network gives {first}, and there are {len(candidate.labels)} labels"
         )

@@ -1,6 +1,6 @@
 """`model/spec.json`: what decides a prediction beside weights and graphs.
 
-Task, input with its host steps, outputs with their labels, test-time views, the architecture from
+Task, input with its host steps, outputs with their labels, what decides an answer beyond the weights, the architecture from
 which the network can be built again, and what each graph takes and gives.
 """
 
@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelwright.errors import ModelFileError
+from modelwright.kinds import OutputKind
 from modelwright.modelfile.layout import FORMAT
 from modelwright.modelfile.manifest import SPEC
 from modelwright.modelfile.strict import field as entry
 from modelwright.modelfile.strict import json_member, only_keys, parse_json
 from modelwright.modelfile.tensors import BF16, DTYPES
+from modelwright.tasks.inference import Inference
 
 MAIN = "main"
 """The graph that answers."""
@@ -26,7 +28,7 @@ _KEYS = (
     "task",
     "input",
     "outputs",
-    "views",
+    "inference",
     "architecture",
     "graph_steps",
     "graphs",
@@ -98,11 +100,9 @@ class FileSpec:
     task: str
     input: dict[str, Any]
     """The host steps, by their kind: `{"kind": "image", …}`."""
-    output_kind: str
-    """What the network gives: `logits`, `values`."""
+    output_kind: OutputKind
     labels: tuple[str, ...]
-    views: str | int
-    """Test-time averaging: `none`, `flip`, 6."""
+    inference: Inference
     architecture: dict[str, Any]
     graphs: dict[str, GraphSpec]
     graph_steps: tuple[dict[str, Any], ...] = ()
@@ -121,7 +121,7 @@ class FileSpec:
             "task": self.task,
             "input": self.input,
             "outputs": {"kind": self.output_kind, "labels": list(self.labels)},
-            "views": self.views,
+            "inference": self.inference.to_json(),
             "architecture": self.architecture,
             "graph_steps": list(self.graph_steps),
             "graphs": {name: graph.to_json() for name, graph in self.graphs.items()},
@@ -147,21 +147,33 @@ class FileSpec:
         steps = entry(value, "graph_steps", list, name=SPEC)
         graphs = entry(value, "graphs", dict, name=SPEC)
         shared = entry(value, "shared", dict, name=SPEC)
-        views = value.get("views")
         if not all(isinstance(item, str) for item in (*labels, *shared.values())):
             raise ModelFileError(f"`{SPEC}` holds a label or a name that isn't text")
-        if not all(isinstance(step, dict) for step in steps) or type(views) not in (str, int):
-            raise ModelFileError(f"`{SPEC}` holds steps or views that aren't any")
+        if not all(isinstance(step, dict) for step in steps):
+            raise ModelFileError(f"`{SPEC}` holds steps that aren't any")
         if value.get("format") != FORMAT or MAIN not in graphs:
             raise ModelFileError(f"`{SPEC}` isn't of format {FORMAT}, or has no graph `{MAIN}`")
+        output_kind = _output_kind(entry(outputs, "kind", str, name=SPEC))
         return FileSpec(
             task=entry(value, "task", str, name=SPEC),
             input=entry(value, "input", dict, name=SPEC),
-            output_kind=entry(outputs, "kind", str, name=SPEC),
+            output_kind=output_kind,
             labels=tuple(labels),
-            views=value["views"],
+            inference=Inference.from_json(
+                value.get("inference"), output_kind=output_kind, labels=tuple(labels)
+            ),
             architecture=entry(value, "architecture", dict, name=SPEC),
             graphs={name: GraphSpec.from_json(graph) for name, graph in graphs.items()},
             graph_steps=tuple(steps),
             shared=shared,
         )
+
+
+def _output_kind(value: str) -> OutputKind:
+    try:
+        return OutputKind(value)
+    except ValueError as error:
+        raise ModelFileError(
+            f"outputs of the kind {value!r:.40} aren't known to this version",
+            fix="Update modelwright",
+        ) from error

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import ModelFileError, require
+from modelwright.kinds import InputKind, OutputKind
 from modelwright.modelfile.container import Container, open_container
 from modelwright.modelfile.contents import assets_of, digest, parse_lineage, whole_weights
 from modelwright.modelfile.inputs import (
@@ -37,8 +38,9 @@ class Declared(NamedTuple):
 
     input: Any
     """How it takes its samples: `ImageInput` for images."""
+    input_kind: InputKind
     task: str
-    output_kind: str
+    output_kind: OutputKind
 
 
 def declared(path: Path | str) -> Declared:
@@ -49,7 +51,8 @@ def declared(path: Path | str) -> Declared:
     """
     with open_container(Path(path)) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
-        return Declared(_input(container, spec), spec.task, spec.output_kind)
+        input = _input(container, spec)
+        return Declared(input, input.input_kind, spec.task, spec.output_kind)
 
 
 def _input(container: Container, spec: FileSpec) -> Any:
@@ -87,7 +90,7 @@ def rebuild(path: Path | str) -> Candidate:
             labels=spec.labels,
             architecture=spec.architecture,
             output_kind=spec.output_kind,
-            views=spec.views,
+            inference=spec.inference,
             lineage=lineage,
         )
 

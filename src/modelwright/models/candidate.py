@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from modelwright.kinds import OutputKind
+from modelwright.tasks.inference import Inference
+
 
 class Input(Protocol):
     """What a network is given, and by which host steps: `transforms.ImageInput`, for one."""
@@ -30,9 +33,8 @@ class Candidate:
     labels: tuple[str, ...]
     architecture: dict[str, Any]
     """The model section of the recipe, resolved: enough to build the network again."""
-    output_kind: str = ""
-    """What the outputs are: `logits`, `values`; by the labels where not said."""
-    views: str | int = "none"
+    output_kind: OutputKind = OutputKind.SINGLE_LABEL
+    inference: Inference = field(default_factory=Inference)
     assets: dict[str, bytes] = field(default_factory=dict)
     """What else the input needs in the model file, by name: the tokenizer."""
     lineage: tuple[dict[str, Any], ...] = field(default=())

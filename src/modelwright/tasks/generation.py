@@ -45,7 +45,7 @@ class Stepper(Protocol[State]):
 
 
 @dataclass(frozen=True, slots=True)
-class GenerateSpec:
+class SamplingConfig:
     """How tokens are drawn.
 
     Raises:
@@ -148,7 +148,7 @@ def generate(
     inputs: Mapping[str, NDArray[Any]],
     first: Ids,
     *,
-    spec: GenerateSpec,
+    config: SamplingConfig,
     decode: Decode | None = None,
     samples: Sequence[int] | None = None,
     rooms: Sequence[int] | None = None,
@@ -159,34 +159,38 @@ def generate(
         stepper: the network.
         inputs: what it starts from.
         first: `[N, S]`, the prompts, or the id that begins a text; 0 is padding.
-        spec: how tokens are drawn.
+        config: how tokens are drawn.
         decode: from a text's new ids to the text; with more ids it must begin alike, but for the
             character at the end of which bytes are missing. Stop strings need it.
         samples: each text's number `[N]`, from which its random figures come; its row if not given.
         rooms: how many new tokens each text has room for `[N]`, where that may be less than
-            `spec.max_length`.
+            `config.max_length`.
 
     Raises:
         RequestError: stop strings are asked for without `decode`.
         ModelwrightError: the network's answer isn't numbers.
     """
-    if spec.stop and decode is None:
+    if config.stop and decode is None:
         raise RequestError("stop strings can't be found without a tokenizer")
-    texts = [_Text(decode, spec) for _ in first]
+    texts = [_Text(decode, config) for _ in first]
     numbers = range(len(first)) if samples is None else samples
     max_new_tokens = np.minimum(
-        spec.max_new_tokens, np.full(len(first), spec.max_new_tokens) if rooms is None else rooms
+        config.max_new_tokens,
+        np.full(len(first), config.max_new_tokens) if rooms is None else rooms,
     )
     alive = np.arange(len(first))
     tokens, state = first, stepper.start(inputs)
     seen: NDArray[np.bool_] | None = None
-    for position in range(spec.max_new_tokens):
+    for position in range(config.max_new_tokens):
         if not len(alive):
             return
         logits, state = stepper.step(tokens, state)
         seen = _marked(seen, tokens, logits.shape[1])
         drawn = draw(
-            logits, seen, spec, [uniform(spec.seed, numbers[int(row)], position) for row in alive]
+            logits,
+            seen,
+            config,
+            [uniform(config.seed, numbers[int(row)], position) for row in alive],
         )
         pieces = [
             texts[row].add(int(row), int(token), is_last=position + 1 >= max_new_tokens[row])
@@ -209,32 +213,32 @@ def _marked(seen: NDArray[np.bool_] | None, tokens: Ids, vocabulary: int) -> NDA
 
 
 def draw(
-    logits: Floats, seen: NDArray[np.bool_], spec: GenerateSpec, figures: Sequence[float]
+    logits: Floats, seen: NDArray[np.bool_], config: SamplingConfig, figures: Sequence[float]
 ) -> Ids:
     """Return a token for each text `[N]`.
 
     Args:
         logits: `[N, V]`.
         seen: `[N, V]`, which ids occurred in the text.
-        spec: how tokens are drawn.
+        config: how tokens are drawn.
         figures: `[N]` random figures in [0, 1).
 
     Raises:
         ModelwrightError: the logits aren't numbers.
     """
-    exact = _checked(logits, spec.barred).astype(np.float64)
-    scores = penalised(exact, seen, spec.repetition_penalty)
-    if spec.temperature == 0:
+    exact = _checked(logits, config.barred).astype(np.float64)
+    scores = penalised(exact, seen, config.repetition_penalty)
+    if config.temperature == 0:
         best: Ids = scores.argmax(1)
         return best
     # The largest first becomes 0: a tiny temperature would make two of them infinite.
-    scores = (scores - scores.max(1, keepdims=True)) / spec.temperature
-    if spec.top_k is not None:
-        scores = top_k(scores, spec.top_k)
+    scores = (scores - scores.max(1, keepdims=True)) / config.temperature
+    if config.top_k is not None:
+        scores = top_k(scores, config.top_k)
     shares = np.exp(scores)
     shares /= shares.sum(1, keepdims=True)
-    if spec.top_p is not None:
-        shares = top_p(shares, spec.top_p)
+    if config.top_p is not None:
+        shares = top_p(shares, config.top_p)
     bounds = shares.cumsum(1)
     # Just below the sum, so that rounding can't pass the last token that has a share.
     targets = np.minimum(np.array(figures) * bounds[:, -1], np.nextafter(bounds[:, -1], 0))
@@ -317,16 +321,16 @@ class _Text:
     """A text as it is written, and how much of it was shown."""
 
     decode: Decode | None
-    spec: GenerateSpec
+    config: SamplingConfig
     ids: list[int] = field(default_factory=list)
     shown: int = 0
 
     def add(self, sample: int, token: int, *, is_last: bool) -> Piece:
         """Return the piece that a drawn token makes."""
-        if token in self.spec.stop_ids:
+        if token in self.config.stop_ids:
             return Piece(sample, None, self._show(None)[0], "end")
         self.ids.append(token)
-        text, is_stopped = self._show(self.spec.stop)
+        text, is_stopped = self._show(self.config.stop)
         if is_stopped:
             return Piece(sample, token, text, "stop")
         if is_last:
@@ -365,14 +369,14 @@ def _begun(text: str, stop: tuple[str, ...]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class BeamSpec:
+class BeamSearchConfig:
     """How the likeliest text is looked for.
 
     Raises:
         RequestError: a figure is out of its range.
     """
 
-    beams: int = 4
+    num_beams: int = 4
     """How many texts are followed for each sample."""
     max_new_tokens: int = 256
     """The most tokens, the one that ends included; what is open then counts as finished."""
@@ -385,7 +389,7 @@ class BeamSpec:
     """Ids that are never written."""
 
     def __post_init__(self) -> None:
-        _check("beams", self.beams, self.beams >= 1, "1 or more")
+        _check("num_beams", self.num_beams, self.num_beams >= 1, "1 or more")
         _check("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more")
         penalty = self.length_penalty
         _check("length_penalty", penalty, 0 <= penalty < np.inf, "0 or more")
@@ -423,7 +427,7 @@ def beam_search(
     inputs: Mapping[str, NDArray[Any]],
     first: Ids,
     *,
-    spec: BeamSpec,
+    config: BeamSearchConfig,
 ) -> list[Hypothesis]:
     """Return the best text for each sample `[N]`.
 
@@ -435,7 +439,7 @@ def beam_search(
         stepper: the network.
         inputs: what it starts from.
         first: `[N, S]`, what each text begins after.
-        spec: how it is looked for.
+        config: how it is looked for.
 
     Raises:
         ModelwrightError: the network's answer isn't numbers.
@@ -445,13 +449,13 @@ def beam_search(
     tokens, state = first, stepper.start(inputs)
     while beams:
         logits, state = stepper.step(tokens, state)
-        scores = _log_softmax(_checked(logits, spec.barred))
+        scores = _log_softmax(_checked(logits, config.barred))
         extended: list[_Beam] = []
         row = 0
         for sample, group in groupby(beams, lambda beam: beam.sample):
             parts = list(group)
             rows = np.arange(row, row + len(parts))
-            extended += _extended(parts, rows, scores[rows], closed[sample], spec)
+            extended += _extended(parts, rows, scores[rows], closed[sample], config)
             row += len(parts)
         beams = extended
         if beams:
@@ -461,7 +465,11 @@ def beam_search(
 
 
 def _extended(
-    beams: Sequence[_Beam], rows: Ids, scores: Floats, closed: list[Hypothesis], spec: BeamSpec
+    beams: Sequence[_Beam],
+    rows: Ids,
+    scores: Floats,
+    closed: list[Hypothesis],
+    config: BeamSearchConfig,
 ) -> list[_Beam]:
     """Return a sample's open texts, one token longer; those that end are added to `closed`.
 
@@ -470,23 +478,25 @@ def _extended(
         rows: `[B]`, where their states stand.
         scores: `[B, V]`, the log probabilities of their next tokens.
         closed: its finished texts.
-        spec: how many there may be together, and where they end.
+        config: how many there may be together, and where they end.
     """
     totals = scores + np.array([beam.log_probability for beam in beams])[:, None]
     length = len(beams[0].ids) + 1
     found = []
-    for place in _largest(totals.ravel(), spec.beams - len(closed)):
+    for place in _largest(totals.ravel(), config.num_beams - len(closed)):
         (parent, token), total = divmod(place, totals.shape[1]), float(totals.flat[place])
         ids = (*beams[parent].ids, token)
-        if token in spec.stop_ids:
-            closed.append(Hypothesis(ids[:-1], total, spec.score(total, length)))
-        elif length == spec.max_new_tokens:
-            closed.append(Hypothesis(ids, total, spec.score(total, length)))
+        if token in config.stop_ids:
+            closed.append(Hypothesis(ids[:-1], total, config.score(total, length)))
+        elif length == config.max_new_tokens:
+            closed.append(Hypothesis(ids, total, config.score(total, length)))
         else:
             found.append(_Beam(beams[parent].sample, int(rows[parent]), ids, total))
     best = max((item.score for item in closed), default=-np.inf)
     # Log probabilities only fall, and what divides them is largest for the longest text.
-    can_win = any(spec.score(beam.log_probability, spec.max_new_tokens) > best for beam in found)
+    can_win = any(
+        config.score(beam.log_probability, config.max_new_tokens) > best for beam in found
+    )
     return found if can_win else []
 
 

@@ -1,4 +1,4 @@
-"""A recording to the text that is spoken in it, letter by letter."""
+"""A recording to its transcript."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ from modelwright.tasks.task import Outputs, Prediction, SampleStats, Task
 BEAM = 16
 """How many prefixes the search keeps."""
 MOST_WEIGHT = 10.0
-"""Of a spelling."""
+"""Of a language_model."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spelling:
-    """How texts are spelled: a letter model that has its say in the search, and how much."""
+class CharacterLM:
+    """A character model of transcripts for the prefix beam search, and its weight."""
 
     model: ctc.NgramModel
     weight: float
 
     @staticmethod
-    def fit(texts: Iterable[str], letters: Sequence[str], *, order: int, weight: float) -> Spelling:
-        """Learn how the training texts are spelled; see `ctc.NgramModel.fit`."""
-        return Spelling(ctc.NgramModel.fit(texts, order, letters=letters), weight)
+    def fit(
+        texts: Iterable[str], letters: Sequence[str], *, order: int, weight: float
+    ) -> CharacterLM:
+        """Fit the model to the training transcripts; see `ctc.NgramModel.fit`."""
+        return CharacterLM(ctc.NgramModel.fit(texts, order, letters=letters), weight)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         return {"model": self.model.to_json(), "weight": self.weight}
 
     @staticmethod
-    def from_json(value: Any) -> Spelling:
+    def from_json(value: Any) -> CharacterLM:
         """Read what `to_json` returned.
 
         Raises:
@@ -47,16 +49,20 @@ class Spelling:
         match value:
             case {"model": model, "weight": float() as weight, **others} if not others:
                 if 0 < weight <= MOST_WEIGHT:
-                    return Spelling(ctc.NgramModel.from_json(model), weight)
-        raise ModelFileError("a spelling isn't a letter model and its weight")
+                    return CharacterLM(ctc.NgramModel.from_json(model), weight)
+        raise ModelFileError("a language model isn't a character model and its weight")
 
 
 def _sample_stats(
-    outputs: Outputs, targets: Any, labels: Sequence[str], *, spelling: Spelling | None = None
+    outputs: Outputs,
+    targets: Any,
+    labels: Sequence[str],
+    *,
+    language_model: CharacterLM | None = None,
 ) -> SampleStats:
     """Return the errors and the length of each text, in words and in characters `[N, 2]`."""
     wanted = texts_of(targets["letters"], targets["count"], labels)
-    found = [next(iter(texts)) for texts in _heard(outputs, labels, BEAM, spelling)]
+    found = [next(iter(texts)) for texts in _heard(outputs, labels, BEAM, language_model)]
     return {
         "words": metrics.word_errors(found, wanted),
         "characters": metrics.character_errors(found, wanted),
@@ -81,29 +87,33 @@ def _compute(stats: SampleStats) -> Mapping[str, float]:
 
 
 def _decode(
-    outputs: Outputs, labels: Sequence[str], top: int, *, spelling: Spelling | None = None
+    outputs: Outputs, labels: Sequence[str], top: int, *, language_model: CharacterLM | None = None
 ) -> list[list[Prediction]]:
     return [
         [{"text": text, "probability": held} for text, held in list(texts.items())[:top]]
-        for texts in _heard(outputs, labels, max(BEAM, top), spelling)
+        for texts in _heard(outputs, labels, max(BEAM, top), language_model)
     ]
 
 
 def _heard(
-    outputs: Outputs, labels: Sequence[str], beam: int, spelling: Spelling | None
+    outputs: Outputs, labels: Sequence[str], beam: int, language_model: CharacterLM | None
 ) -> list[dict[str, float]]:
     """Return each sample's texts with their probabilities, best first.
 
-    Texts that differ in nothing but blanks are one. With a spelling, probabilities are shares of
+    Texts that differ in nothing but blanks are one. With a language model, probabilities are shares of
     what the search kept: its scores sum up to no known whole.
     """
     frames, steps = outputs
-    model, weight = (spelling.model, spelling.weight) if spelling is not None else (None, 1.0)
+    model, weight = (
+        (language_model.model, language_model.weight) if language_model is not None else (None, 1.0)
+    )
     found = []
     for row in ctc.beam_search(
         frames, steps, labels, beam=beam, model=model, weight=weight, top=beam
     ):
-        whole = np.logaddexp.reduce([item.score for item in row]) if spelling is not None else 0.0
+        whole = (
+            np.logaddexp.reduce([item.score for item in row]) if language_model is not None else 0.0
+        )
         texts: dict[str, float] = {}
         for item in row:
             text = " ".join(item.text.split())
@@ -124,10 +134,10 @@ TASK = Task(
 )
 
 
-def spelled(spelling: Spelling) -> Task:
-    """Return the task as it is where a spelling has its say."""
+def with_language_model(language_model: CharacterLM) -> Task:
+    """Return the task as it decodes with a language model."""
     return replace(
         TASK,
-        sample_stats=partial(_sample_stats, spelling=spelling),
-        decode=partial(_decode, spelling=spelling),
+        sample_stats=partial(_sample_stats, language_model=language_model),
+        decode=partial(_decode, language_model=language_model),
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from modelwright.data import Split
 from modelwright.models.seq2seq import Seq2Seq, Seq2SeqStepper
 from modelwright.tasks import Task
-from modelwright.tasks.generation import GenerateSpec, collect, generate
+from modelwright.tasks.generation import SamplingConfig, collect, generate
 from modelwright.transforms.text import BEGIN, TextInput
 
 MOST = 200
@@ -34,7 +34,7 @@ class ValidationGenerations:
     @staticmethod
     def of(validation: Split | None, task: Task, input: object) -> ValidationGenerations | None:
         """Return what drafts are written from, or nothing for a task that writes no texts."""
-        if task.judge is None or validation is None or not len(validation):
+        if task.text_metrics is None or validation is None or not len(validation):
             return None
         assert isinstance(input, TextInput)
         assert validation.pairs is not None
@@ -51,8 +51,7 @@ class ValidationGenerations:
 
     def scores(self, network: Seq2Seq) -> dict[str, float]:
         """Return what the task says of the texts that the network writes, greedily."""
-        assert self.task.judge is not None
-        assert self.task.judged is not None
+        assert self.task.text_metrics is not None
         was_training = network.training
         network.eval()
         try:
@@ -61,10 +60,11 @@ class ValidationGenerations:
                     Seq2SeqStepper(network),
                     self.source,
                     np.full((len(self.wanted), 1), BEGIN, np.int64),
-                    spec=GenerateSpec(max_new_tokens=self.max_length, temperature=0),
+                    config=SamplingConfig(max_new_tokens=self.max_length, temperature=0),
                 )
                 written = collect(pieces, len(self.wanted))
         finally:
             network.train(was_training)
         texts = [self.input.tokenizer.decode(item.ids) for item in written]
-        return dict(self.task.judged(self.task.judge(texts, self.wanted)))
+        metrics = self.task.text_metrics
+        return dict(metrics.compute(metrics.sample_stats(texts, self.wanted)))

@@ -5,14 +5,11 @@ Images are mirrored and shifted, recordings played faster and slower.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import RequestError
 
-Views = Literal["none", "flip", 6] | str | int
 Pixels = NDArray[np.uint8]
 Samples = NDArray[np.int16]
 Lengths = NDArray[np.int64]
@@ -20,16 +17,16 @@ SPEEDS = (1.0, 0.9, 1.1)
 """As far as speed varies in training."""
 
 
-def view_batches(pixels: Pixels, views: Views) -> tuple[Pixels, NDArray[np.float32]]:
+def view_batches(pixels: Pixels, views: str) -> tuple[Pixels, NDArray[np.float32]]:
     """Return the views of a batch and the weight of each; outputs are averaged with the weights.
 
-    `flip` is the image and its mirror image. 6 are both of them unshifted, shifted up and left by
+    `flip` is the image and its mirror image. `flip_shift` is both of them unshifted, shifted up and left by
     a pixel, and down and right, with a reflected border; the unshifted pair has half the weight
     (Jordan 2024, section 3.5).
 
     Args:
         pixels: `[N, H, W, C]`.
-        views: `none`, `flip` or 6.
+        views: `none`, `flip` or `flip_shift`.
 
     Returns:
         `[V, N, H, W, C]` and `[V]`, which sums to 1.
@@ -42,8 +39,8 @@ def view_batches(pixels: Pixels, views: Views) -> tuple[Pixels, NDArray[np.float
     mirrored = pixels[:, :, ::-1]
     if views == "flip":
         return np.stack([pixels, mirrored]), np.full(2, 0.5, dtype=np.float32)
-    if views != 6:
-        raise RequestError(f"there are no views {views!r}; write none, flip or 6")
+    if views != "flip_shift":
+        raise RequestError(f"there are no views {views!r}; write none, flip or flip_shift")
     found = []
     for image in (pixels, mirrored):
         padded = np.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")

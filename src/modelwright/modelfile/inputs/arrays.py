@@ -29,7 +29,7 @@ class ArraysReader:
     """Arrays by the names of the graph's inputs, or the only one."""
 
     tensors: tuple[TensorSpec, ...]
-    view_choices: tuple[str | int, ...] = ("none",)
+    view_choices: tuple[str, ...] = ("none",)
 
     @staticmethod
     def open(declared: Declared, assets: Assets) -> ArraysReader:
@@ -75,7 +75,7 @@ class ArraysReader:
             for tensor in self.tensors
         }
 
-    def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
+    def views(self, batch: Arrays, views: str) -> tuple[list[Arrays], NDArray[np.float32]]:
         """Return the batch: there is no other view."""
         return no_views(batch, views, kind="arrays")
 

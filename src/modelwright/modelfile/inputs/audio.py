@@ -43,7 +43,7 @@ class AudioReader:
         TensorSpec("samples", "int16", ("N", "T")),
         TensorSpec("length", "int64", ("N",)),
     )
-    view_choices: tuple[str | int, ...] = ("none", "speeds")
+    view_choices: tuple[str, ...] = ("none", "speeds")
 
     @staticmethod
     def open(declared: Declared, assets: Assets) -> AudioReader:
@@ -91,7 +91,7 @@ class AudioReader:
         """Put waveforms together, padded with 0, with their lengths."""
         return padded("samples", [sample.arrays["samples"] for sample in samples], "int16")
 
-    def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
+    def views(self, batch: Arrays, views: str) -> tuple[list[Arrays], NDArray[np.float32]]:
         """Play faster and slower."""
         if views != "speeds":
             return no_views(batch, views, kind="audio")

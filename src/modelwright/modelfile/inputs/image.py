@@ -63,7 +63,7 @@ class ImageReader:
     """Images, decoded and brought to the size that the network takes."""
 
     spec: ImageInput
-    view_choices: tuple[str | int, ...] = ("none", "flip", 6)
+    view_choices: tuple[str, ...] = ("none", "flip", "flip_shift")
 
     @staticmethod
     def open(declared: Declared, assets: Assets) -> ImageReader:
@@ -121,7 +121,7 @@ class ImageReader:
         """Put pixels together."""
         return {"pixels": np.stack([sample.arrays["pixels"] for sample in samples])}
 
-    def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
+    def views(self, batch: Arrays, views: str) -> tuple[list[Arrays], NDArray[np.float32]]:
         """Mirror and shift."""
         if views == "none":
             return [batch], np.ones(1, np.float32)

@@ -32,7 +32,7 @@ class PromptReader:
 
     spec: TextInput
     tensors: tuple[TensorSpec, ...] = (TensorSpec("tokens", "int64", ("N", "T")),)
-    view_choices: tuple[str | int, ...] = ("none",)
+    view_choices: tuple[str, ...] = ("none",)
 
     @staticmethod
     def open(declared: Declared, assets: Assets) -> PromptReader:
@@ -74,7 +74,7 @@ class PromptReader:
         rows = [sample.arrays["tokens"] for sample in samples]
         return {"tokens": padded("tokens", rows, "int64")["tokens"]}
 
-    def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
+    def views(self, batch: Arrays, views: str) -> tuple[list[Arrays], NDArray[np.float32]]:
         """Return the batch: there is no other view."""
         return no_views(batch, views, kind="prompt")
 

@@ -51,7 +51,7 @@ class Reader(Protocol):
     """One kind of input, as a file declares it."""
 
     @property
-    def view_choices(self) -> tuple[str | int, ...]:
+    def view_choices(self) -> tuple[str, ...]:
         """The test-time views that it has."""
 
     @property
@@ -75,7 +75,7 @@ class Reader(Protocol):
     def collate(self, samples: Sequence[Sample]) -> Arrays:
         """Put samples together into a batch, those that are shorter padded."""
 
-    def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
+    def views(self, batch: Arrays, views: str) -> tuple[list[Arrays], NDArray[np.float32]]:
         """Make the test-time views of a batch, with their weights."""
 
     def synthetic(self, count: int) -> Arrays:
@@ -159,9 +159,7 @@ def check_batch(arrays: Mapping[str, NDArray[Any]], tensors: Sequence[TensorSpec
     return len(arrays[tensors[0].name])
 
 
-def no_views(
-    batch: Arrays, views: str | int, *, kind: str
-) -> tuple[list[Arrays], NDArray[np.float32]]:
+def no_views(batch: Arrays, views: str, *, kind: str) -> tuple[list[Arrays], NDArray[np.float32]]:
     """Return a batch as its only view.
 
     Raises:

@@ -35,7 +35,7 @@ class SourceReader:
         TensorSpec("source_length", "int64", ("N",)),
         TensorSpec("target", "int64", ("N", "S")),
     )
-    view_choices: tuple[str | int, ...] = ("none",)
+    view_choices: tuple[str, ...] = ("none",)
 
     @staticmethod
     def open(declared: Declared, assets: Assets) -> SourceReader:
@@ -62,7 +62,7 @@ class SourceReader:
         begins = np.full((len(samples), 1), BEGIN, np.int64)
         return {"source": found["tokens"], "source_length": found["length"], "target": begins}
 
-    def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
+    def views(self, batch: Arrays, views: str) -> tuple[list[Arrays], NDArray[np.float32]]:
         """Return the batch: there is no other view."""
         return no_views(batch, views, kind="source")
 

@@ -45,7 +45,7 @@ class TextReader:
         TensorSpec("tokens", "int64", ("N", "T")),
         TensorSpec("length", "int64", ("N",)),
     )
-    view_choices: tuple[str | int, ...] = ("none",)
+    view_choices: tuple[str, ...] = ("none",)
 
     @staticmethod
     def open(declared: Declared, assets: Assets) -> TextReader:
@@ -77,7 +77,7 @@ class TextReader:
         """Put token ids together, padded with 0, with their lengths."""
         return padded("tokens", [sample.arrays["tokens"] for sample in samples], "int64")
 
-    def views(self, batch: Arrays, views: str | int) -> tuple[list[Arrays], NDArray[np.float32]]:
+    def views(self, batch: Arrays, views: str) -> tuple[list[Arrays], NDArray[np.float32]]:
         """Return the batch: there is no other view."""
         return no_views(batch, views, kind="text")
 

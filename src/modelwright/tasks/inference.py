@@ -1,0 +1,117 @@
+"""All that decides an answer beyond the weights, as a model file keeps it in `spec.json`.
+
+The character model of a speech recogniser is an asset of its own, since it is large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from modelwright.errors import ModelFileError, ModelwrightError
+from modelwright.kinds import OutputKind
+from modelwright.tasks.generation import BeamSearchConfig, SamplingConfig
+
+GENERATION: dict[OutputKind, type[SamplingConfig | BeamSearchConfig]] = {
+    OutputKind.CAUSAL_LM: SamplingConfig,
+    OutputKind.SEQ2SEQ: BeamSearchConfig,
+}
+"""How texts are generated: continuations are sampled, texts from texts are searched for."""
+_PRIVATE = ("stop_ids", "barred")
+"""Fields that follow from the tokenizer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A class that is predicted wherever its probability reaches a bound, and nowhere else."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """What decides an answer beyond the weights."""
+
+    tta: str = "none"
+    """Test-time augmentation: whose answers are averaged."""
+    threshold: Threshold | None = None
+    generate: SamplingConfig | BeamSearchConfig | None = None
+    """How texts are generated, for the kinds of output that are texts."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        generate = None
+        if self.generate is not None:
+            values = asdict(self.generate)
+            generate = {key: values[key] for key in values if key not in _PRIVATE}
+            generate = {
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in generate.items()
+            }
+        threshold = None if self.threshold is None else asdict(self.threshold)
+        return {"tta": self.tta, "threshold": threshold, "generate": generate}
+
+    @staticmethod
+    def from_json(value: Any, *, output_kind: OutputKind, labels: tuple[str, ...]) -> Inference:
+        """Read what `to_json` returned.
+
+        Raises:
+            ModelFileError: it isn't that, or it doesn't fit the kind of output and the labels.
+        """
+        match value:
+            case {"tta": str(tta), "threshold": threshold, "generate": generate, **others} if (
+                not others
+            ):
+                return Inference(
+                    tta,
+                    _threshold(threshold, output_kind, labels),
+                    _generate(generate, output_kind),
+                )
+        raise ModelFileError("the section `inference` isn't `tta`, `threshold` and `generate`")
+
+
+def _threshold(value: Any, output_kind: OutputKind, labels: tuple[str, ...]) -> Threshold | None:
+    match value:
+        case None:
+            return None
+        case {"label": str(label), "probability": float(probability), **others} if not others:
+            is_single = output_kind == OutputKind.SINGLE_LABEL
+            if is_single and label in labels and 0.0 <= probability <= 1.0:
+                return Threshold(label, probability)
+    raise ModelFileError("the threshold isn't one of a label of the model")
+
+
+def _generate(value: Any, output_kind: OutputKind) -> SamplingConfig | BeamSearchConfig | None:
+    config = GENERATION.get(output_kind)
+    if (value is None) != (config is None):
+        raise ModelFileError(f"`inference.generate` doesn't fit the output kind `{output_kind}`")
+    if config is None:
+        return None
+    types = {item.name: item.type for item in fields(config) if item.name not in _PRIVATE}
+    if not isinstance(value, Mapping) or set(value) != set(types):
+        raise ModelFileError(f"`inference.generate` isn't {', '.join(sorted(types))}")
+    given = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+    for key, item in given.items():
+        if not _is_of(item, str(types[key])):
+            raise ModelFileError(f"`inference.generate.{key}` is {item!r:.40}")
+    try:
+        return config(**given)
+    except ModelwrightError as error:
+        raise ModelFileError(f"`inference.generate`: {error.what}", fix=error.fix) from error
+
+
+def _is_of(value: object, annotation: str) -> bool:
+    """Say whether a JSON value is of a field's type: int, float, text, a list of texts, or null."""
+    match annotation:
+        case "int":
+            return type(value) is int
+        case "float":
+            return type(value) is float
+        case "int | None":
+            return value is None or type(value) is int
+        case "float | None":
+            return value is None or type(value) is float
+        case _:
+            return isinstance(value, tuple) and all(type(item) is str for item in value)
