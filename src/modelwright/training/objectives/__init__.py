@@ -8,6 +8,7 @@ that accumulation, ranks and uneven batches stay exact.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -17,8 +18,10 @@ from torch import nn
 
 from modelwright.data.batches import Batch
 from modelwright.errors import RecipeError
+from modelwright.kinds import OutputKind
 from modelwright.models import ImageNetwork
 from modelwright.models.detector import Detector, locations
+from modelwright.recipe.spec import Spec
 from modelwright.recipe.train import (
     BinaryCrossEntropyLoss,
     CrossEntropyLoss,
@@ -37,46 +40,52 @@ from modelwright.training.objectives.sequence import SequenceCrossEntropy
 Objective = Callable[[Any, Batch], tuple[torch.Tensor, torch.Tensor]]
 """From outputs, a tensor or several, and their batch to losses and weights `[N]`."""
 
-TASK_LOSS: dict[str, LossSpec] = {
-    "image-classification": CrossEntropyLoss(name="cross-entropy"),
-    "text-classification": CrossEntropyLoss(name="cross-entropy"),
-    "audio-classification": CrossEntropyLoss(name="cross-entropy"),
-    "regression": MseLoss(name="mse"),
-    "language-modeling": CrossEntropyLoss(name="cross-entropy"),
-    "translation": CrossEntropyLoss(name="cross-entropy", label_smoothing=0.1),
-    "summarization": CrossEntropyLoss(name="cross-entropy", label_smoothing=0.1),
-    "speech-recognition": CtcLoss(name="ctc"),
-    "object-detection": DetectionLoss(name="detection"),
+DEFAULT_LOSSES: dict[OutputKind, LossSpec] = {
+    OutputKind.SINGLE_LABEL: CrossEntropyLoss(name="cross-entropy"),
+    OutputKind.MULTI_LABEL: BinaryCrossEntropyLoss(name="binary-cross-entropy"),
+    OutputKind.REGRESSION: MseLoss(name="mse"),
+    OutputKind.CTC: CtcLoss(name="ctc"),
+    OutputKind.SEQ2SEQ: CrossEntropyLoss(name="cross-entropy", label_smoothing=0.1),
+    OutputKind.CAUSAL_LM: CrossEntropyLoss(name="cross-entropy"),
+    OutputKind.BOXES: DetectionLoss(name="detection"),
 }
 """What `loss: auto` stands for."""
-OUTPUT_LOSS: dict[str, LossSpec] = {
-    "labels": BinaryCrossEntropyLoss(name="binary-cross-entropy"),
-}
-"""What it stands for where a task has outputs of another kind than usual."""
 
 
-def resolve_loss(spec: LossSpec | Literal["auto"], *, task: str, output_kind: str = "") -> LossSpec:
-    """Return the loss that is meant, `auto` being the task's own, or that of its outputs.
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What an objective may depend on beside its section."""
+
+    output_kind: OutputKind
+    targets: Any
+    """The targets of the training split."""
+    num_outputs: int
+    """K, how many classes there are; 0 where the outputs have no names."""
+    device: str
+    network: nn.Module | None = None
+
+
+def resolve_loss(spec: LossSpec | Literal["auto"], output_kind: OutputKind) -> LossSpec:
+    """Return the loss that is meant, `auto` being that of the kind of output.
 
     Raises:
-        RecipeError: the task has none.
+        RecipeError: the loss is for another kind of output.
     """
-    if spec != "auto":
-        return spec
-    if output_kind in OUTPUT_LOSS:
-        return OUTPUT_LOSS[output_kind]
-    if task not in TASK_LOSS:
+    if spec == "auto":
+        return DEFAULT_LOSSES[output_kind]
+    if output_kind not in spec.outputs:
         raise RecipeError(
-            f"`train.loss: auto` has no meaning for the task `{task}`",
-            fix="Name one: `cross-entropy` for labels, `mse` or `huber` for numbers",
+            f"`train.loss: {spec.name}` isn't for predicting {output_kind.noun}",
+            fix=f"Leave `loss` out, or use `{DEFAULT_LOSSES[output_kind].name}`",
         )
-    return TASK_LOSS[task]
+    return spec
 
 
 def build_objective(
     spec: LossSpec,
     targets: Any,
     *,
+    output_kind: OutputKind,
     num_outputs: int,
     device: str,
     network: nn.Module | None = None,
@@ -84,77 +93,61 @@ def build_objective(
     """Return the objective that a loss section asks for.
 
     Args:
-        spec: the loss, `auto` resolved.
+        spec: the loss, resolved by `resolve_loss`.
         targets: the targets of the training split, from which class weights are counted.
-        network: a detector, whose locations the loss is taken over.
-        num_outputs: K, how many classes there are; 0 where the outputs are numbers.
+        output_kind: what is predicted.
+        num_outputs: K, how many classes there are; 0 where the outputs have no names.
         device: where the objective computes.
+        network: a detector, whose locations the loss is taken over.
 
     Raises:
         RecipeError: the loss doesn't fit the targets.
     """
-    if not isinstance(targets, np.ndarray):
-        return _sequence_objective(spec, device, network)
-    if targets.dtype == np.bool_ and targets.ndim == 2:
-        return _label_set_objective(spec)
-    are_classes = num_outputs > 0 and np.issubdtype(targets.dtype, np.integer)
-    if are_classes and not isinstance(spec, CrossEntropyLoss):
+    setting = Setting(output_kind, targets, num_outputs, device, network)
+    return OBJECTIVES[type(spec)](spec, setting)
+
+
+def _cross_entropy(spec: CrossEntropyLoss, setting: Setting) -> Objective:
+    if setting.output_kind.is_generative:
+        return SequenceCrossEntropy(spec.label_smoothing)
+    if not np.issubdtype(setting.targets.dtype, np.integer):
         raise RecipeError(
-            f"`train.loss: {spec.name}` compares numbers, and the targets are labels",
-            fix="Use `cross-entropy`",
+            "`train.loss: cross-entropy` needs labels, and the targets are numbers",
+            fix="Use `mse` or `huber`",
         )
-    match spec:
-        case CrossEntropyLoss():
-            if not np.issubdtype(targets.dtype, np.integer):
-                raise RecipeError(
-                    "`train.loss: cross-entropy` needs labels, and the targets are numbers",
-                    fix="Use `mse` or `huber`",
-                )
-            weights = None
-            if spec.class_weights == "balanced":
-                counts = np.bincount(targets, minlength=num_outputs).astype(np.float64)
-                present = np.maximum(counts, 1.0)
-                weights = torch.as_tensor(
-                    len(targets) / (num_outputs * present), dtype=torch.float32, device=device
-                )
-            return CrossEntropy(label_smoothing=spec.label_smoothing, class_weights=weights)
-        case MseLoss():
-            return SquaredError(_deviation(targets, num_outputs, device))
-        case HuberLoss():
-            return Huber(delta=spec.delta, scale=_deviation(targets, num_outputs, device))
-        case _:
-            raise RecipeError(
-                f"`train.loss: {spec.name}` isn't for these targets", fix="Leave `loss` out"
-            )
+    weights = None
+    if spec.class_weights == "balanced":
+        counts = np.bincount(setting.targets, minlength=setting.num_outputs).astype(np.float64)
+        balanced = len(setting.targets) / (setting.num_outputs * np.maximum(counts, 1.0))
+        weights = torch.as_tensor(balanced, dtype=torch.float32, device=setting.device)
+    return CrossEntropy(label_smoothing=spec.label_smoothing, class_weights=weights)
 
 
-def _label_set_objective(spec: LossSpec) -> Objective:
-    """Return the objective for targets `[N, K]` that say which labels a sample has."""
-    if not isinstance(spec, BinaryCrossEntropyLoss):
-        raise RecipeError(
-            f"`train.loss: {spec.name}` isn't for samples of several labels",
-            fix="Use `binary-cross-entropy`",
-        )
-    return BinaryCrossEntropy()
+def _squared_error(spec: MseLoss, setting: Setting) -> Objective:
+    return SquaredError(_deviation(setting.targets, setting.num_outputs, setting.device))
 
 
-def _sequence_objective(spec: LossSpec, device: str, network: nn.Module | None) -> Objective:
-    """Return the objective for targets of different lengths: texts, letters, boxes."""
-    match spec:
-        case CrossEntropyLoss():
-            return SequenceCrossEntropy(spec.label_smoothing)
-        case CtcLoss():
-            return Ctc()
-        case DetectionLoss():
-            assert isinstance(network, ImageNetwork)
-            assert isinstance(network.body, Detector)
-            body = network.body
-            return Detection(locations(body.height, body.width, body.strides).to(device))
-        case _:
-            raise RecipeError(
-                f"`train.loss: {spec.name}` compares numbers, and the targets are none",
-                fix="Leave `loss` out",
-            )
+def _huber(spec: HuberLoss, setting: Setting) -> Objective:
+    scale = _deviation(setting.targets, setting.num_outputs, setting.device)
+    return Huber(delta=spec.delta, scale=scale)
+
+
+def _detection(spec: DetectionLoss, setting: Setting) -> Objective:
+    assert isinstance(setting.network, ImageNetwork)
+    body = setting.network.body
+    assert isinstance(body, Detector)
+    return Detection(locations(body.height, body.width, body.strides).to(setting.device))
+
+
+OBJECTIVES: dict[type[Spec], Callable[[Any, Setting], Objective]] = {
+    CrossEntropyLoss: _cross_entropy,
+    BinaryCrossEntropyLoss: lambda spec, setting: BinaryCrossEntropy(),
+    MseLoss: _squared_error,
+    HuberLoss: _huber,
+    CtcLoss: lambda spec, setting: Ctc(),
+    DetectionLoss: _detection,
+}
+"""From each section `train.loss` to its objective."""
 
 
 def _deviation(targets: NDArray[np.generic], num_outputs: int, device: str) -> torch.Tensor | None:
