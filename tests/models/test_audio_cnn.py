@@ -1,4 +1,4 @@
-"""Networks over recordings: padding, export, and what is varied in training."""
+"""The convolutional network over recordings: padding, export, views."""
 
 from __future__ import annotations
 
@@ -8,22 +8,16 @@ import torch
 
 from modelwright import modelfile
 from modelwright.errors import RecipeError
-from modelwright.models.audio_cnn import (
-    GAIN_DB,
-    GAIN_DEVIATION,
-    GAIN_KNOTS,
-    NOISE_DB,
-    SILENCE_S,
-    SPEED,
-    AudioCnn,
-    Perturb,
-    Response,
-)
+from modelwright.models.audio_cnn import AudioCnn
+from modelwright.models.audio_frontend import FrontendConfig
 from modelwright.models.candidate import Candidate
+from modelwright.recipe.data import AugmentSpec
+from modelwright.tasks.inference import Inference
 from modelwright.transforms.audio import AudioInput
 from modelwright.transforms.views import speed_views
 
 RATE = 8000
+PLAIN = AugmentSpec(waveform=False, time_masks=0, freq_masks=0)
 
 
 def tones(lengths, seed=0):
@@ -36,10 +30,10 @@ def tones(lengths, seed=0):
     return torch.from_numpy(found), torch.tensor(lengths)
 
 
-def built(**more):
+def built(*, widths=(4, 8), dropout=0.1, augment=None):
     torch.manual_seed(0)
-    settings = {"sampling_rate": RATE, "n_mels": 16, "widths": (4, 8), "dropout": 0.1, **more}
-    network = AudioCnn(3, **settings)
+    network = AudioCnn(3, FrontendConfig(RATE, 16), widths=widths, dropout=dropout)
+    network.frontend.set_augment(augment or AugmentSpec())
     for module in network.modules():  # Norms as after some training.
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-0.5, 0.5)
@@ -76,106 +70,8 @@ def test_the_file_answers_as_the_network(tmp_path):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_sounds_are_varied_in_training_alone():
-    varied = Perturb(RATE)
-    samples, lengths = tones([2000, 1000])
-    torch.manual_seed(1)
-    first, first_lengths = varied(samples, lengths)
-    second, _ = varied(samples, lengths)
-    torch.manual_seed(1)
-    again, _ = varied(samples, lengths)
-    assert torch.equal(first, again)
-    assert not torch.equal(first, second)
-    assert not first[1, int(first_lengths[1]) :].any()  # padding stays silent
-    assert first.abs().max() <= 32768
-    held, held_lengths = varied.eval()(samples, lengths)
-    assert held is samples
-    assert held_lengths is lengths
-
-
-def silent_noise(monkeypatch):
-    monkeypatch.setattr("modelwright.models.audio_cnn.NOISE_DB", (-300.0, -299.0))
-
-
-def test_sounds_are_played_faster_or_slower_between_silences(monkeypatch):
-    silent_noise(monkeypatch)
-    count, length = 400, 2000
-    samples = torch.zeros(count, length + 500, dtype=torch.int16)
-    samples[:, :length] = 9000
-    torch.manual_seed(0)
-    varied, lengths = Perturb(RATE)(samples, torch.full((count,), length))
-    sounding = varied > 1000
-    before, recordings = sounding.int().argmax(1), sounding.sum(1)
-    after = lengths - before - recordings
-    ratio = recordings / length
-    assert ((ratio > 1 / (1 + SPEED) - 0.01) & (ratio < 1 / (1 - SPEED) + 0.01)).all()
-    most = SILENCE_S * RATE
-    for silence in (before, after):
-        assert silence.min() >= 0
-        assert most * 0.9 < silence.max() <= most + 1
-        assert 0.4 < (silence > 1).float().mean() < 0.6
-    assert abs(float(torch.corrcoef(torch.stack([before, after]).float())[0, 1])) < 0.2
-
-
-def test_speed_gain_and_silence_keep_the_sound_itself(monkeypatch):
-    """Played back by linear interpolation in numpy, the varied sound is the recording."""
-    silent_noise(monkeypatch)
-    samples, lengths = tones([3000, 1800, 2500])
-    torch.manual_seed(3)
-    varied, found = Perturb(RATE)(samples, lengths)
-    torch.manual_seed(3)
-    speed, gain, _, before, _ = torch.rand(5, 3, 1).numpy().astype(float)[..., 0]
-    for row, length in enumerate(lengths.tolist()):
-        factor = 1 + SPEED * (2 * speed[row] - 1)
-        start = int(max(2 * before[row] - 1, 0) * SILENCE_S * RATE)
-        at = np.arange(int(length / factor)) * factor
-        wanted = np.interp(at, np.arange(length + 1), np.append(samples[row, :length], 0))
-        wanted *= 10 ** (GAIN_DB * (2 * gain[row] - 1) / 20)
-        heard = varied[row, start : start + len(wanted)].numpy()
-        np.testing.assert_allclose(heard, wanted, atol=40)
-        assert varied[row, :start].abs().sum() < 1e-3
-        assert found[row] >= start + len(wanted)
-
-
-@pytest.mark.parametrize("loudness", [20, 20_000])
-def test_noise_is_measured_by_each_sounds_own_peak(loudness):
-    torch.manual_seed(0)
-    samples = torch.zeros(64, 8000, dtype=torch.int16)
-    samples[:, 0] = loudness
-    noisy, found = Perturb(RATE)(samples, torch.full((64,), 8000))
-    levels = torch.stack(
-        [row[1700:count].std() for row, count in zip(noisy, found.tolist(), strict=True)]
-    )
-    decibels = 20 * torch.log10(levels / loudness)
-    low, high = NOISE_DB
-    assert decibels.min() > low - GAIN_DB - 1
-    assert decibels.max() < high + GAIN_DB + 1
-    assert decibels.max() - decibels.min() > 15
-
-
-def test_silence_stays_silent_and_finite():
-    silence, lengths = torch.zeros(4, 900, dtype=torch.int16), torch.tensor([900, 1, 200, 900])
-    varied, _ = Perturb(RATE)(silence, lengths)
-    assert not varied.any()
-
-
-def test_gains_lie_on_lines_between_a_few_bands_and_spare_padding():
-    torch.manual_seed(0)
-    features, frames = torch.zeros(300, 31, 9), torch.tensor([9, 4, 1]).repeat(100)
-    varied = Response()(features, frames)
-    assert not varied[1, :, 4:].any()
-    assert torch.equal(varied[0, :, 0], varied[0, :, 8])  # the same all the time
-    gains = varied[..., 0]
-    assert not torch.equal(gains[0], gains[3])
-    knots = gains[:, :: 30 // (GAIN_KNOTS - 1)]
-    assert 0.9 < knots.std() / GAIN_DEVIATION < 1.1
-    bends = gains.diff(dim=1).diff(dim=1).abs() > 1e-5
-    assert bends.any(0).nonzero()[:, 0].tolist() == [9, 19]
-    assert Response().eval()(features, frames) is features
-
-
-def test_without_perturb_nothing_is_varied():
-    network = built(waveform=False, time_masks=0, freq_masks=0, dropout=0.0).train()
+def test_without_augmentation_nothing_is_varied():
+    network = built(augment=PLAIN, dropout=0.0).train()
     samples, lengths = tones([1500, 900])
     assert torch.equal(network(samples, lengths), network(samples, lengths))
 
@@ -199,7 +95,12 @@ def test_more_halvings_than_bands_are_refused():
 def test_a_file_averages_over_speeds(tmp_path):
     network = built()
     candidate = Candidate(
-        network, "audio-classification", AudioInput(RATE, 2.0), ("a", "b", "c"), {}, views="speeds"
+        network,
+        "audio-classification",
+        AudioInput(RATE, 2.0),
+        ("a", "b", "c"),
+        {},
+        inference=Inference("speeds"),
     )
     modelfile.write_model(tmp_path / "m.mw", candidate)
     samples, lengths = (array.numpy() for array in tones([900, 3100, 40]))

@@ -9,6 +9,7 @@ import torch
 
 from modelwright.models import build
 from modelwright.models.audio_cnn import AudioCnn
+from modelwright.models.audio_frontend import FrontendConfig
 from modelwright.models.rnn import RnnClassifier
 from modelwright.models.text_cnn import TextCnn
 from modelwright.recipe.model import SpeednetModel
@@ -29,7 +30,7 @@ def speednet():
 
 
 def audio():
-    network = AudioCnn(3, sampling_rate=8000, n_mels=16, widths=(4, 8), dropout=0.0)
+    network = AudioCnn(3, FrontendConfig(8000, 16), widths=(4, 8), dropout=0.0)
     samples = torch.randint(-9000, 9000, (3, 4000), dtype=torch.int16)
     return network, (samples, torch.tensor([4000, 3000, 1000]))
 

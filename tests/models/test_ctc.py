@@ -9,9 +9,13 @@ from tests.training.objectives.making import batch
 
 from modelwright import modelfile
 from modelwright.errors import ModelFileError
+from modelwright.models.audio_frontend import FrontendConfig
 from modelwright.models.candidate import Candidate
-from modelwright.models.ctc import ConvCtc, FrontendConfig, RnnCtc
-from modelwright.models.logmel import fit_normalisation
+from modelwright.models.ctc import ConvCtc, ConvSubsampling, RnnCtc
+from modelwright.models.logmel import fit_normalization
+from modelwright.kinds import OutputKind
+from modelwright.recipe.data import AugmentSpec
+from modelwright.tasks.inference import Inference
 from modelwright.tasks import ctc
 from modelwright.training.objectives.ctc import Ctc
 from modelwright.transforms.audio import AudioInput
@@ -25,18 +29,13 @@ PITCHES = {"a": 500.0, "b": 1500.0}
 def built(family, *, stride=2, waveform=True, time_masks=2, freq_masks=2, dropout=0.1):
     """Return a small network for two letters."""
     torch.manual_seed(0)
-    config = FrontendConfig(
-        sampling_rate=RATE,
-        n_mels=16,
-        channels=4,
-        stride=stride,
-        time_masks=time_masks,
-        freq_masks=freq_masks,
-        waveform=waveform,
+    steps = ConvSubsampling(FrontendConfig(RATE, 16), channels=4, stride=stride)
+    steps.frontend.set_augment(
+        AugmentSpec(waveform=waveform, time_masks=time_masks, freq_masks=freq_masks)
     )
     if family == "conv":
-        return ConvCtc(3, config, width=32, layers=2, kernel=5, dropout=dropout)
-    return RnnCtc(3, config, cell=family, hidden=8, layers=2, bidirectional=True, dropout=dropout)
+        return ConvCtc(3, steps, width=32, layers=2, kernel=5, dropout=dropout)
+    return RnnCtc(3, steps, cell=family, hidden=8, layers=2, bidirectional=True, dropout=dropout)
 
 
 def noise(*lengths):
@@ -69,8 +68,8 @@ def test_padding_and_neighbours_change_nothing(family, stride, length):
         alone, own = network(samples[:1, :length], lengths[:1])
         more, _ = network(torch.nn.functional.pad(samples, (0, 700)), lengths)
     count = int(own)
-    assert steps[0] == count == network.frontend.steps(lengths)[0]
-    assert steps.tolist() == network.frontend.steps(lengths).tolist()
+    assert steps[0] == count == network.subsampling.steps(lengths)[0]
+    assert steps.tolist() == network.subsampling.steps(lengths).tolist()
     assert together.shape[1] >= steps.max()
     torch.testing.assert_close(together[0, :count], alone[0, :count], atol=1e-5, rtol=0)
     torch.testing.assert_close(more[:, : together.shape[1]], together, atol=1e-5, rtol=0)
@@ -87,9 +86,9 @@ def test_a_neighbour_changes_nothing_in_training_either():
 
 def test_steps_are_as_many_as_the_stride_says():
     length = torch.tensor([1, 200, 280, 360, 8000])
-    assert built("conv", stride=1).frontend.steps(length).tolist() == [1, 1, 2, 3, 98]
-    assert built("conv", stride=2).frontend.steps(length).tolist() == [1, 1, 1, 2, 49]
-    assert built("conv", stride=4).frontend.steps(length).tolist() == [1, 1, 1, 1, 25]
+    assert built("conv", stride=1).subsampling.steps(length).tolist() == [1, 1, 2, 3, 98]
+    assert built("conv", stride=2).subsampling.steps(length).tolist() == [1, 1, 1, 2, 49]
+    assert built("conv", stride=4).subsampling.steps(length).tolist() == [1, 1, 1, 1, 25]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -97,7 +96,7 @@ def test_gradients_are_those_of_small_differences(family):
     network = built(family, waveform=False, dropout=0.0).double().eval()
     samples, lengths = noise(900, 500)
     targets = (torch.tensor([[1, 2], [2, 0]]), torch.tensor([2, 1]))
-    for name in ("head.weight", "ear.convs.1.weight"):
+    for name in ("head.weight", "subsampling.convs.1.weight"):
         parameter = network.get_parameter(name)
         network.zero_grad()
         losses, _ = Ctc()(network(samples, lengths), batch(targets))
@@ -123,7 +122,7 @@ def test_the_file_answers_as_the_network(family, tmp_path):
         AudioInput(RATE, 2.0),
         LETTERS,
         {"name": "none"},
-        output_kind="frames",
+        output_kind=OutputKind.CTC,
     )
     report = modelfile.write_model(tmp_path / "m.mw", candidate)
     assert report.largest_difference <= 1e-4
@@ -147,8 +146,8 @@ def test_letters_are_not_averaged_over_speeds(tmp_path):
         AudioInput(RATE, 2.0),
         LETTERS,
         {"name": "none"},
-        output_kind="frames",
-        views="speeds",
+        output_kind=OutputKind.CTC,
+        inference=Inference("speeds"),
     )
     with pytest.raises(ModelFileError, match="aren't averaged over views"):
         modelfile.write_model(tmp_path / "m.mw", candidate)
@@ -166,7 +165,7 @@ def test_it_learns_a_few_sounds_by_heart(family):
         torch.tensor([len(row) for row in rows]),
     )
     network = built(family, waveform=False, time_masks=0, freq_masks=0, dropout=0.0)
-    fit_normalisation(network.frontend.logmel, [(samples, lengths)])
+    fit_normalization(network.frontend.logmel, [(samples, lengths)])
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(500):
         losses, weights = Ctc()(network(samples, lengths), batch(targets))

@@ -63,7 +63,7 @@ def texts(spec, *, vocabulary=VOCABULARY, num_outputs=LABELS):
 
 
 def recordings(spec):
-    frame = AudioFrame(sampling_rate=RATE, n_mels=16, num_outputs=LABELS)
+    frame = AudioFrame(sampling_rate=RATE, n_mels=16, normalize="none", num_outputs=LABELS)
     return models.BUILDERS[type(spec)](spec, frame), (SAMPLES, SAMPLE_LENGTH)
 
 

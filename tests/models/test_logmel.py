@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from modelwright.errors import RequestError
-from modelwright.models.logmel import RANGE, LogMel, SpecAugment, fit_normalisation
+from modelwright.models.logmel import RANGE, LogMel, SpecAugment, fit_normalization
 
 AGREE = 1e-4
 """librosa transforms in fp64; ours are products in fp32, and logarithms stretch small ones."""
@@ -186,7 +186,7 @@ def batch(*sizes):
 def test_fitted_features_have_mean_zero_and_deviation_one():
     logmel = LogMel(8000, n_mels=8)
     sizes = [(900, 2000, 1500), (700, 3000, 250)]
-    fit_normalisation(logmel, [batch(*group) for group in sizes])
+    fit_normalization(logmel, [batch(*group) for group in sizes])
     parts = []
     for group in sizes:
         features, frames = logmel(*batch(*group))
@@ -198,19 +198,19 @@ def test_fitted_features_have_mean_zero_and_deviation_one():
 
 def test_fitting_does_not_depend_on_batches_or_on_what_was_fitted_before():
     one, other = LogMel(8000, n_mels=8), LogMel(8000, n_mels=8)
-    fit_normalisation(other, [batch(5000)])
-    fit_normalisation(one, [batch(900, 2000, 1500)])
-    fit_normalisation(other, [batch(900), batch(2000, 1500)])
+    fit_normalization(other, [batch(5000)])
+    fit_normalization(one, [batch(900, 2000, 1500)])
+    fit_normalization(other, [batch(900), batch(2000, 1500)])
     torch.testing.assert_close(one.mean, other.mean)
     torch.testing.assert_close(one.std, other.std)
 
 
 def test_silence_is_left_as_it_is_and_nothing_is_refused():
     logmel = LogMel(8000, n_mels=8)
-    fit_normalisation(logmel, [(torch.zeros(2, 900, dtype=torch.int16), torch.tensor([900, 800]))])
+    fit_normalization(logmel, [(torch.zeros(2, 900, dtype=torch.int16), torch.tensor([900, 800]))])
     assert torch.equal(logmel.std, torch.ones(8))
     with pytest.raises(RequestError, match="single sample"):
-        fit_normalisation(logmel, [])
+        fit_normalization(logmel, [])
 
 
 # -- SpecAugment ------------------------------------------------------------------------------
@@ -257,7 +257,7 @@ def test_no_masks_change_nothing():
 
 
 def test_relative_features_know_no_level_and_no_silence_behind():
-    logmel, audio = LogMel(8000, n_mels=8, normalize=True), chirp(2400)
+    logmel, audio = LogMel(8000, n_mels=8, normalize="bands"), chirp(2400)
     features, frames = run(logmel, audio)
     half, _ = run(logmel, (audio // 2).astype(np.int16))
     size = int(frames)
@@ -271,7 +271,7 @@ def test_relative_features_know_no_level_and_no_silence_behind():
 
 
 def test_relative_features_need_no_neighbours():
-    logmel, short, long = LogMel(8000, normalize=True), chirp(1234), chirp(4000, seed=1)
+    logmel, short, long = LogMel(8000, normalize="bands"), chirp(1234), chirp(4000, seed=1)
     alone, frames = run(logmel, short)
     both, _ = run(logmel, long, short)
     size = int(frames)
@@ -280,13 +280,13 @@ def test_relative_features_need_no_neighbours():
 
 
 def test_relative_features_of_silence_are_finite():
-    features, _ = run(LogMel(8000, normalize=True), np.zeros(800, np.int16))
+    features, _ = run(LogMel(8000, normalize="bands"), np.zeros(800, np.int16))
     assert not features.any()
 
 
 def test_features_beside_the_peak_know_no_level_and_keep_the_means():
     logmel, plain, audio = (
-        LogMel(8000, n_mels=8, normalize="level"),
+        LogMel(8000, n_mels=8, normalize="peak"),
         LogMel(8000, n_mels=8),
         chirp(2400),
     )
@@ -309,5 +309,5 @@ def test_a_band_that_hardly_changes_is_not_magnified():
     tone = (9000 * loudness * np.sin(0.9 * np.arange(8000))).astype(np.int16)
     features, frames = run(logmel, tone)
     assert 1e-3 < features[0, 0, : int(frames)].std() < 0.1
-    fit_normalisation(logmel, [(torch.from_numpy(tone)[None], torch.tensor([8000]))])
+    fit_normalization(logmel, [(torch.from_numpy(tone)[None], torch.tensor([8000]))])
     assert torch.equal(logmel.std, torch.ones(1))

@@ -88,7 +88,7 @@ class Batches:
         self._targets: Tensor | None = None
         if isinstance(split.targets, np.ndarray) and split.targets.dtype.names is None:
             self._targets = _target_tensor(split.targets).to(self._device)
-        self._augment = None if augment is None or augment == AugmentSpec() else augment
+        self._augment = augment if augment is not None and augment.varies_images else None
         if self._augment is not None:
             self._check(self._augment)
         # On the processor the memory map serves as it is: what is used stays in its page cache.

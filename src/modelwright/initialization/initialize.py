@@ -25,10 +25,11 @@ from modelwright.initialization.pretrained import (
 from modelwright.initialization.timm import load_timm, open_timm, pixel_statistics
 from modelwright.initialization.word_vectors import start_words
 from modelwright.kinds import OutputKind
+from modelwright.models.audio_frontend import set_audio_augment
 from modelwright.models.building import Architecture
 from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, RnnCtc
-from modelwright.models.logmel import LogMel, fit_normalisation
+from modelwright.models.logmel import LogMel, fit_normalization
 from modelwright.recipe.model import (
     AdaptersSpec,
     AudioCnnModel,
@@ -66,6 +67,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
     spec = request.recipe.model
     if isinstance(spec, InitModel):
         old = start_from_file(spec, request, prepared, context)
+        set_audio_augment(old.network, request.recipe.augment)
         assets = (
             _language_model(request, prepared)
             if prepared.output_kind == OutputKind.CTC
@@ -74,7 +76,6 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
         return replace(old, inference=_inference(request, prepared), assets=assets)
     blank = _blank(spec, request, prepared, context)
     section = blank.section
-    n_mels = request.recipe.audio.n_mels
     torch.manual_seed(context.seed)
     network = models.build_network(
         section,
@@ -82,7 +83,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
         num_outputs=prepared.num_outputs,
         mean=blank.mean,
         std=blank.std,
-        n_mels=n_mels,
+        audio=request.recipe.audio,
         numbers=_scale(prepared),
     )
     lineage = start_words(network, request, prepared, context)
@@ -92,6 +93,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
     some = np.arange(min(len(train), FITTED_SAMPLES))
     if isinstance(section, SpeednetModel) and section.whiten:
         models.whiten(network, train.gather(some))
+    set_audio_augment(network, request.recipe.augment)
     _fit_bands(network, train, some[:FITTED_RECORDINGS])
     _say_unheard(network, train, context)
     started = Candidate(
@@ -103,7 +105,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
             section,
             input=prepared.input,
             num_outputs=prepared.num_outputs,
-            n_mels=n_mels,
+            audio=request.recipe.audio,
             numbers=prepared.output_kind == OutputKind.REGRESSION,
         ),
         output_kind=task_of(request.recipe).output_kind,
@@ -174,7 +176,7 @@ def _fit_bands(network: torch.nn.Module, train: Split, positions: NDArray[np.int
     for module in network.modules():
         if isinstance(module, LogMel):
             parts = np.array_split(positions, -(-len(positions) // 64))
-            fit_normalisation(module, (_two(source.at(0, part).inputs) for part in parts))
+            fit_normalization(module, (_two(source.at(0, part).inputs) for part in parts))
 
 
 def _inference(request: RunRequest, prepared: Prepared) -> Inference:
@@ -224,7 +226,7 @@ def _say_unheard(network: torch.nn.Module, train: Split, context: Run) -> None:
     assert lengths is not None
     targets = train.targets[np.arange(len(train))]
     needed = steps_needed(*(torch.from_numpy(targets[key].copy()) for key in ("letters", "count")))
-    unheard = int((needed > network.frontend.steps(torch.from_numpy(lengths))).sum())
+    unheard = int((needed > network.subsampling.steps(torch.from_numpy(lengths))).sum())
     if unheard:
         context.say(
             f"Data: {unheard:,} of {len(train):,} training texts have more letters than their "

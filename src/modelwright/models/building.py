@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import ValidationError
@@ -22,6 +22,7 @@ from modelwright.models.speednet import speednet
 from modelwright.models.steps import PixelSteps
 from modelwright.models.timm_networks import TimmNetwork, build_timm
 from modelwright.models.weight_init import initialise
+from modelwright.recipe.data import AudioNormalize, AudioSpec
 from modelwright.recipe.model import (
     AudioCnnModel,
     BowModel,
@@ -137,7 +138,7 @@ def build_network(
     num_outputs: int,
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
-    n_mels: int = 64,
+    audio: AudioSpec | None = None,
     numbers: Scale | None = None,
 ) -> nn.Module:
     """Build the network that a recipe's section `model` asks for, with fresh weights.
@@ -148,7 +149,7 @@ def build_network(
         num_outputs: K.
         mean: for images, of each channel `[C]`, pixels in 0…1.
         std: for images, of each channel `[C]`.
-        mels: for recordings, the bands of the spectrogram.
+        audio: for recordings, the features that it sees.
         numbers: where the outputs are numbers, the mean and deviation of each in training.
 
     Returns:
@@ -160,7 +161,7 @@ def build_network(
         RecipeError: the images are too small for it.
         RequestError: the family takes another kind of sample.
     """
-    frame = _frame(input, num_outputs, n_mels)
+    frame = _frame(input, num_outputs, audio)
     if not isinstance(frame, KINDS[TAKES[type(architecture)]]):
         raise RequestError(
             f"`{architecture.name}` takes {TAKES[type(architecture)]}s, and the samples are none",
@@ -210,14 +211,15 @@ def build(
     return ImageNetwork(PixelSteps(mean, std), body)
 
 
-def _frame(input: Input, num_outputs: int, n_mels: int) -> AnyFrame:
+def _frame(input: Input, num_outputs: int, audio: AudioSpec | None) -> AnyFrame:
     match input:
         case ImageInput():
             return Frame(input.channels, input.height, input.width, num_outputs)
         case TextInput():
             return TextFrame(input.tokenizer.size, input.max_length, num_outputs)
         case AudioInput():
-            return AudioFrame(input.sampling_rate, n_mels, num_outputs)
+            audio = audio or AudioSpec()
+            return AudioFrame(input.sampling_rate, audio.n_mels, audio.normalize, num_outputs)
 
 
 KINDS: dict[Kind, type[AnyFrame]] = {"image": Frame, "text": TextFrame, "audio": AudioFrame}
@@ -225,7 +227,12 @@ KINDS: dict[Kind, type[AnyFrame]] = {"image": Frame, "text": TextFrame, "audio":
 
 
 def architecture(
-    spec: Architecture, *, input: Input, num_outputs: int, n_mels: int = 64, numbers: bool = False
+    spec: Architecture,
+    *,
+    input: Input,
+    num_outputs: int,
+    audio: AudioSpec | None = None,
+    numbers: bool = False,
 ) -> dict[str, Any]:
     """Return what a model file keeps of a network: its section, resolved, and its ends.
 
@@ -236,7 +243,7 @@ def architecture(
         assert isinstance(input, ImageInput)
         found["stem"] = resolved_stem(spec, input.height, input.width)
     # Apart from the section, whose keys may have the same names.
-    ends = asdict(_frame(input, num_outputs, n_mels))
+    ends = asdict(_frame(input, num_outputs, audio))
     del ends["num_outputs"]
     # Written only where it is so: files of labels are as they always were.
     of_numbers = {"outputs": "numbers"} if numbers else {}
@@ -336,6 +343,8 @@ def _read(architecture: Mapping[str, Any]) -> tuple[Architecture, AnyFrame]:
         raise ModelFileError(f"the architecture's `input` isn't {', '.join(sorted(wanted))}")
     sizes = {**ends, "num_outputs": num_outputs}
     for key, value in sizes.items():
+        if key == "normalize" and value in get_args(AudioNormalize):
+            continue
         if type(value) is not int or not 0 < value <= _MOST:
             raise ModelFileError(f"the architecture's `{key}` is {value!r:.40}, not a size")
     return spec, kind(**sizes)

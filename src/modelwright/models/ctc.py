@@ -8,69 +8,45 @@ normalised by itself, so that an answer depends on nothing but its recording, in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelwright.models.audio_cnn import Perturb, Response
-from modelwright.models.logmel import LogMel, SpecAugment
+from modelwright.models.audio_frontend import AudioFrontend, FrontendConfig
 from modelwright.models.padding import mask, masked_mean
 from modelwright.models.rnn import Gru, Lstm
-from modelwright.recipe.model import AudioNormalize
 
 STRIDES: dict[int, tuple[int, int]] = {1: (1, 1), 2: (2, 1), 4: (2, 2)}
 """By frames a step: the strides over time of the two convolutions."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrontendConfig:
-    """How a recording becomes steps: features, what is varied in training, and two convolutions."""
+class ConvSubsampling(nn.Module):
+    """Samples to steps: features, and two convolutions over bands and time that halve the bands.
 
-    sampling_rate: int
-    n_mels: int
-    channels: int = 32
-    """Of the two convolutions."""
-    stride: Literal[1, 2, 4] = 2
-    """Frames a step."""
-    time_masks: int = 2
-    """Stretches of time that are hidden in training."""
-    freq_masks: int = 2
-    """Ranges of bands that are hidden in training."""
-    waveform: bool = True
-    """Whether recordings are varied in training."""
-    normalize: AudioNormalize = False
-    """Whether features are taken beside each recording's own level; see `LogMel`."""
+    Args:
+        config: the features.
+        channels: of the two convolutions.
+        stride: frames a step.
+    """
 
-
-class AudioFrontend(nn.Module):
-    """Samples to steps: a log-mel spectrogram, and two convolutions that halve its bands."""
-
-    def __init__(self, config: FrontendConfig) -> None:
+    def __init__(
+        self, config: FrontendConfig, *, channels: int = 32, stride: Literal[1, 2, 4] = 2
+    ) -> None:
         super().__init__()
-        self.waveform = Perturb(config.sampling_rate) if config.waveform else None
-        self.response = Response() if config.waveform else None
-        self.logmel = LogMel(config.sampling_rate, n_mels=config.n_mels, normalize=config.normalize)
-        self.masks = SpecAugment(
-            time_masks=config.time_masks,
-            frequency_masks=config.freq_masks,
-            widest=max(config.n_mels // 6, 1),
-        )
+        self.frontend = AudioFrontend(config)
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
-        self.strides = STRIDES[config.stride]
-        channels, bands = 1, config.n_mels
-        for stride in self.strides:
-            self.convs.append(
-                nn.Conv2d(channels, config.channels, 3, stride=(2, stride), padding=1)
-            )
-            channels, bands = config.channels, (bands + 1) // 2
+        self.strides = STRIDES[stride]
+        inputs, bands = 1, config.n_mels
+        for hop in self.strides:
+            self.convs.append(nn.Conv2d(inputs, channels, 3, stride=(2, hop), padding=1))
+            inputs, bands = channels, (bands + 1) // 2
             self.norms.append(nn.LayerNorm(channels * bands))
         self.width = channels * bands
 
     def steps(self, length: Tensor) -> Tensor:
         """Return how many steps recordings of so many samples `[N]` have, `[N]`."""
-        found = self.logmel.frames(length)
+        found = self.frontend.logmel.frames(length)
         for stride in self.strides:
             found = (found - 1) // stride + 1
         return found
@@ -82,13 +58,8 @@ class AudioFrontend(nn.Module):
             samples: int16 `[N, T]`.
             length: int64 `[N]`, samples before the padding.
         """
-        if self.waveform is not None:
-            samples, length = self.waveform(samples, length)
-        features, steps = self.logmel(samples, length)
-        if self.response is not None:
-            features = self.response(features, steps)
-        features = self.masks(features, steps)
-        maps = (features * mask(steps, features.shape[2])[:, None])[:, None]
+        features, steps = self.frontend(samples, length)
+        maps = features[:, None]
         for conv, norm, stride in zip(self.convs, self.norms, self.strides, strict=True):
             held = conv(maps)
             steps = (steps - 1) // stride + 1
@@ -120,7 +91,7 @@ class ConvCtc(nn.Module):
 
     Args:
         num_outputs: K, the letters and the blank, which is class 0.
-        hearing: how recordings become steps.
+        subsampling: how recordings become steps.
         width: D, of a step.
         layers: convolutions over time.
         kernel: the steps that each of them sees, an odd number.
@@ -130,7 +101,7 @@ class ConvCtc(nn.Module):
     def __init__(
         self,
         num_outputs: int,
-        config: FrontendConfig,
+        subsampling: ConvSubsampling,
         *,
         width: int,
         layers: int,
@@ -138,8 +109,8 @@ class ConvCtc(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.frontend = AudioFrontend(config)
-        self.entry = nn.Linear(self.frontend.width, width)
+        self.subsampling = subsampling
+        self.entry = nn.Linear(subsampling.width, width)
         self.blocks = nn.ModuleList(
             TimeBlock(width, kernel, dropout=dropout) for _ in range(layers)
         )
@@ -158,7 +129,7 @@ class ConvCtc(nn.Module):
 
     def _states(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the head gets at each step, `[N, S, D]`, and steps `[N]`."""
-        x, steps = self.frontend(samples, length)
+        x, steps = self.subsampling(samples, length)
         own = mask(steps, x.shape[1])[..., None]
         x = self.entry(self.dropout(x))
         for block in self.blocks:
@@ -171,7 +142,7 @@ class RnnCtc(nn.Module):
 
     Args:
         num_outputs: K, the letters and the blank, which is class 0.
-        hearing: how recordings become steps.
+        subsampling: how recordings become steps.
         cell: the kind of layer.
         hidden: of the state in each direction, H.
         layers: recurrent layers, L.
@@ -182,7 +153,7 @@ class RnnCtc(nn.Module):
     def __init__(
         self,
         num_outputs: int,
-        config: FrontendConfig,
+        subsampling: ConvSubsampling,
         *,
         cell: Literal["lstm", "gru"],
         hidden: int,
@@ -191,10 +162,10 @@ class RnnCtc(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.frontend = AudioFrontend(config)
+        self.subsampling = subsampling
         kind = Lstm if cell == "lstm" else Gru
         self.recurrent = kind(
-            self.frontend.width, hidden, layers=layers, bidirectional=bidirectional, dropout=dropout
+            subsampling.width, hidden, layers=layers, bidirectional=bidirectional, dropout=dropout
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden * self.recurrent.directions, num_outputs)
@@ -210,6 +181,6 @@ class RnnCtc(nn.Module):
 
     def _states(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the head gets at each step, `[N, S, R·H]`, and steps `[N]`."""
-        x, steps = self.frontend(samples, length)
+        x, steps = self.subsampling(samples, length)
         x, _ = self.recurrent(self.dropout(x), steps)
         return self.dropout(x), steps

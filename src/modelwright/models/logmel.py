@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from modelwright.errors import RequestError
 from modelwright.models.padding import mask
-from modelwright.recipe.model import AudioNormalize
+from modelwright.recipe.data import AudioNormalize
 
 _FULL_SCALE = 32768.0
 RANGE, LOUD = 8.0, 5.0
@@ -38,16 +38,16 @@ class LogMel(nn.Module):
 
     Args:
         sampling_rate: of the samples.
-        mels: M, how many bands.
+        n_mels: M, how many bands.
         window_s: how long a frame is; Hann's window.
         hop_s: how far apart frames begin.
         low_hz: where the lowest band begins.
         high_hz: where the highest band ends; half the sampling rate where it is `None`.
         floor: what a smaller power is raised to before its logarithm is taken.
-        relative: `level`: take each recording beside its own peak, under which what lies far is one
-            silence. `True`: so, and each
-            band's mean over the loud frames is taken away. So neither the level, the silence
-            behind it nor the microphone matters (cepstral mean subtraction, Atal 1974).
+        normalize: `peak`: features are relative to the recording's own peak, and what lies far
+            below it is silence, so that loudness doesn't matter. `bands`: so, and the mean of each
+            band over the loud frames is subtracted, so that the microphone doesn't matter either
+            (cepstral mean subtraction, Atal 1974).
 
     Raises:
         RequestError: there is no room for so many bands.
@@ -68,7 +68,7 @@ class LogMel(nn.Module):
         low_hz: float = 20.0,
         high_hz: float | None = None,
         floor: float = 1e-8,
-        normalize: AudioNormalize = False,
+        normalize: AudioNormalize = "none",
     ) -> None:
         super().__init__()
         self.n_mels, self.floor, self.normalize = n_mels, floor, normalize
@@ -106,8 +106,8 @@ class LogMel(nn.Module):
             logs = torch.log(power.clamp(min=self.floor)).transpose(1, 2)
             own = mask(frames, logs.shape[2])[:, None]
             logs = torch.where(own, logs, math.log(self.floor))
-            if self.normalize:
-                logs = _relative(logs, own, means=self.normalize is True)
+            if self.normalize != "none":
+                logs = _relative(logs, own, means=self.normalize == "bands")
             return (logs - self.mean[:, None]) / self.std[:, None], frames
 
 
@@ -123,7 +123,7 @@ def _relative(logs: Tensor, own: Tensor, *, means: bool) -> Tensor:
     return torch.where(own, under - mean, 0.0)
 
 
-def fit_normalisation(logmel: LogMel, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+def fit_normalization(logmel: LogMel, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Set the mean and deviation of each band to those of all frames of the training samples.
 
     Args:
@@ -160,7 +160,7 @@ class SpecAugment(nn.Module):
 
     Args:
         time_masks: how many stripes of time, `m_T`.
-        max_length: the most frames of one, `T`.
+        max_frames: the most frames of one, `T`.
         frequency_masks: how many stripes of bands, `m_F`.
         widest: the most bands of one, `F`.
         most: the largest share of a sample's frames that one stripe of time covers, `p`.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
 from modelwright.models.steps import PixelSteps
+from modelwright.recipe.data import AudioNormalize
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -43,10 +44,11 @@ class TextFrame:
 
 @dataclass(frozen=True, slots=True)
 class AudioFrame:
-    """The size of a recording network's two ends."""
+    """The size of an audio network's two ends."""
 
     sampling_rate: int
     n_mels: int
+    normalize: AudioNormalize
     num_outputs: int
 
 

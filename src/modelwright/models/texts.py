@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import nn
 
 from modelwright.models.audio_cnn import AudioCnn
+from modelwright.models.audio_frontend import FrontendConfig
 from modelwright.models.bow import Bow
-from modelwright.models.ctc import ConvCtc, FrontendConfig, RnnCtc
+from modelwright.models.ctc import ConvCtc, ConvSubsampling, RnnCtc
 from modelwright.models.decoder import Decoder
 from modelwright.models.network import AudioFrame, TextFrame
 from modelwright.models.rnn import RnnClassifier
@@ -122,37 +123,22 @@ def seq2seq(spec: Seq2SeqModel, frame: TextFrame) -> nn.Module:
 
 def audio_cnn(spec: AudioCnnModel, frame: AudioFrame) -> nn.Module:
     """Build a convolutional network over a spectrogram."""
-    return AudioCnn(
-        frame.num_outputs,
-        sampling_rate=frame.sampling_rate,
-        n_mels=frame.n_mels,
-        widths=spec.widths,
-        dropout=spec.dropout,
-        time_masks=spec.time_masks,
-        freq_masks=spec.freq_masks,
-        waveform=spec.waveform,
-        normalize=spec.normalize,
-    )
+    return AudioCnn(frame.num_outputs, _features(frame), widths=spec.widths, dropout=spec.dropout)
 
 
-def _hearing(spec: ConvCtcModel | RnnCtcModel, frame: AudioFrame) -> FrontendConfig:
-    return FrontendConfig(
-        sampling_rate=frame.sampling_rate,
-        n_mels=frame.n_mels,
-        channels=spec.channels,
-        stride=spec.stride,
-        time_masks=spec.time_masks,
-        freq_masks=spec.freq_masks,
-        waveform=spec.waveform,
-        normalize=spec.normalize,
-    )
+def _features(frame: AudioFrame) -> FrontendConfig:
+    return FrontendConfig(frame.sampling_rate, frame.n_mels, frame.normalize)
+
+
+def _subsampling(spec: ConvCtcModel | RnnCtcModel, frame: AudioFrame) -> ConvSubsampling:
+    return ConvSubsampling(_features(frame), channels=spec.channels, stride=spec.stride)
 
 
 def conv_ctc(spec: ConvCtcModel, frame: AudioFrame) -> nn.Module:
-    """Build a network of convolutions that hears letters."""
+    """Build a network of convolutions that predicts characters."""
     return ConvCtc(
         frame.num_outputs,
-        _hearing(spec, frame),
+        _subsampling(spec, frame),
         width=spec.width,
         layers=spec.layers,
         kernel=spec.kernel,
@@ -161,10 +147,10 @@ def conv_ctc(spec: ConvCtcModel, frame: AudioFrame) -> nn.Module:
 
 
 def rnn_ctc(spec: RnnCtcModel, frame: AudioFrame) -> nn.Module:
-    """Build a recurrent network that hears letters."""
+    """Build a recurrent network that predicts characters."""
     return RnnCtc(
         frame.num_outputs,
-        _hearing(spec, frame),
+        _subsampling(spec, frame),
         cell=spec.cell,
         hidden=spec.hidden,
         layers=spec.layers,

@@ -316,30 +316,56 @@ class ColorJitter(Spec):
 
 
 class AugmentSpec(Spec):
-    """Random variation of the training images: a pure function of seed, epoch and position."""
+    """Random variation of the training samples: a pure function of seed, epoch and position."""
 
-    inputs = _IMAGES
+    inputs = _IMAGES | _AUDIO
     flip: Annotated[
         Literal["none", "random", "alternating"],
+        For(input=InputKind.IMAGE),
         For(output=ANY_OUTPUT - {OutputKind.BOXES}, values=("alternating",)),
     ] = "none"
     """Mirror left-right at `random`, or `alternating`: each image takes turns (Jordan 2024)."""
-    vertical_flip: bool = False
+    vertical_flip: Annotated[bool, For(input=InputKind.IMAGE)] = False
     """Turn every second image upside down, at random."""
-    translate: Annotated[int, Field(ge=0, le=64)] = 0
+    translate: Annotated[int, Field(ge=0, le=64), For(input=InputKind.IMAGE)] = 0
     """Shift by up to this many pixels each way."""
-    padding: Literal["reflect", "zero"] = "reflect"
+    padding: Annotated[Literal["reflect", "zero"], For(input=InputKind.IMAGE)] = "reflect"
     """What stands at the border that a shift uncovers; where images have boxes, `zero` always."""
-    crop: CropAugment | None = None
+    crop: Annotated[CropAugment | None, For(input=InputKind.IMAGE)] = None
     """A random resized crop."""
-    color_jitter: ColorJitter | None = None
+    color_jitter: Annotated[ColorJitter | None, For(input=InputKind.IMAGE)] = None
     """Random brightness, contrast and saturation."""
-    cutout: Annotated[int, Field(ge=0, le=512), For(output=ANY_OUTPUT - {OutputKind.BOXES})] = 0
+    cutout: Annotated[
+        int,
+        Field(ge=0, le=512),
+        For(input=InputKind.IMAGE, output=ANY_OUTPUT - {OutputKind.BOXES}),
+    ] = 0
     """The side of a random square set to the mean (DeVries and Taylor 2017)."""
-    mixup: Annotated[float, Field(ge=0, le=10), For(output=CLASSIFICATION)] = 0.0
+    mixup: Annotated[
+        float, Field(ge=0, le=10), For(input=InputKind.IMAGE, output=CLASSIFICATION)
+    ] = 0.0
     """The α of MixUp (Zhang et al. 2018); 0 leaves it out."""
-    cutmix: Annotated[float, Field(ge=0, le=10), For(output=CLASSIFICATION)] = 0.0
+    cutmix: Annotated[
+        float, Field(ge=0, le=10), For(input=InputKind.IMAGE, output=CLASSIFICATION)
+    ] = 0.0
     """The α of CutMix (Yun et al. 2019); 0 leaves it out. With both, each batch draws one."""
+    time_masks: Annotated[int, Field(ge=0, le=10), For(input=InputKind.AUDIO)] = 2
+    """Stretches of time of the spectrogram that are masked (SpecAugment, Park et al. 2019)."""
+    freq_masks: Annotated[int, Field(ge=0, le=10), For(input=InputKind.AUDIO)] = 2
+    """Ranges of mel bands that are masked."""
+    waveform: Annotated[bool, For(input=InputKind.AUDIO)] = True
+    """Vary speed, loudness and the gain of each band, add noise, and set silence around."""
+
+    @property
+    def varies_images(self) -> bool:
+        """Whether any setting for images differs from its default."""
+        audio = {"time_masks", "freq_masks", "waveform"}
+        own = AugmentSpec()
+        return any(
+            getattr(self, name) != getattr(own, name)
+            for name in type(self).model_fields
+            if name not in audio
+        )
 
 
 class UnlabelledSpec(Spec):
@@ -378,6 +404,9 @@ class TextSpec(Spec):
     reads its texts in stretches of so many."""
 
 
+AudioNormalize = Literal["none", "peak", "bands"]
+
+
 class AudioSpec(Spec):
     """How a recording becomes numbers."""
 
@@ -389,3 +418,7 @@ class AudioSpec(Spec):
     """The most seconds of a recording; of longer ones the end is cut off, and counted."""
     n_mels: Annotated[int, Field(ge=8, le=256)] = 64
     """Bands of the log-mel spectrogram."""
+    normalize: AudioNormalize = "none"
+    """What features are relative to. `peak`: the recording's own peak, so that its loudness doesn't
+    matter; `bands`: that, and each band's mean over the recording, so that the microphone doesn't
+    matter either. The mean of a short word is part of what is said: `peak` suits single words."""

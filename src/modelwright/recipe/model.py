@@ -11,8 +11,6 @@ from modelwright.kinds import ANY_OUTPUT, VECTOR_OUTPUTS, InputKind, OutputKind
 from modelwright.recipe.spec import FromList, Spec
 
 Width = Annotated[int, Field(ge=1, le=65536)]
-AudioNormalize = bool | Literal["level"]
-"""Beside what the features of a recording are taken; see `models.logmel`."""
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 
@@ -205,16 +203,6 @@ class AudioCnnModel(_ModelSpec):
     """The channels of each block of convolutions."""
     dropout: Dropout = 0.2
     """The share dropped before the last layer, in training."""
-    time_masks: Annotated[int, Field(ge=0, le=10)] = 2
-    """Stretches of time that are hidden in training (Park et al. 2019)."""
-    freq_masks: Annotated[int, Field(ge=0, le=10)] = 2
-    """Ranges of bands that are hidden in training."""
-    waveform: bool = True
-    """In training, vary speed, loudness and each band's gain, add noise, and set silence around."""
-    normalize: AudioNormalize = False
-    """`level`: take each recording beside its own peak, so that its loudness doesn't matter;
-    `true`: and each band beside its mean over the recording, so that the microphone doesn't matter
-    either. A short word's mean is part of what is said: `level` hears single words better."""
 
 
 class ConvCtcModel(_ModelSpec):
@@ -235,14 +223,6 @@ class ConvCtcModel(_ModelSpec):
     """Frames of 10 ms a step; a step has at most one letter."""
     dropout: Dropout = 0.2
     """The share dropped in training."""
-    time_masks: Annotated[int, Field(ge=0, le=10)] = 2
-    """Stretches of time that are hidden in training (Park et al. 2019)."""
-    freq_masks: Annotated[int, Field(ge=0, le=10)] = 2
-    """Ranges of bands that are hidden in training."""
-    waveform: bool = True
-    """In training, vary speed, loudness and each band's gain, add noise, and set silence around."""
-    normalize: AudioNormalize = False
-    """`level` or `true`: take each recording beside its own peak, as `audio-cnn` does."""
 
     @model_validator(mode="after")
     def _check_kernel(self) -> Self:
@@ -271,14 +251,6 @@ class RnnCtcModel(_ModelSpec):
     """Frames of 10 ms a step; a step has at most one letter."""
     dropout: Dropout = 0.2
     """The share dropped in training."""
-    time_masks: Annotated[int, Field(ge=0, le=10)] = 2
-    """Stretches of time that are hidden in training (Park et al. 2019)."""
-    freq_masks: Annotated[int, Field(ge=0, le=10)] = 2
-    """Ranges of bands that are hidden in training."""
-    waveform: bool = True
-    """In training, vary speed, loudness and each band's gain, add noise, and set silence around."""
-    normalize: AudioNormalize = False
-    """`level` or `true`: take each recording beside its own peak, as `audio-cnn` does."""
 
 
 class DecoderModel(_ModelSpec):

@@ -66,7 +66,7 @@ class Recipe(Spec):
     audio: AudioSpec = AudioSpec()
     """How a recording becomes the network's input."""
     augment: AugmentSpec = AugmentSpec()
-    """Random variation of the training images."""
+    """Random variation of the training samples."""
     model: Annotated[ModelSpec | Literal["auto"], BeforeValidator(_in_full)] = "auto"
     """The network; `auto` takes one that suits the task and the size of the data. Short for a
     folder of Hugging Face's transformers is `transformers:FOLDER`, for a network of timm's
