@@ -9,7 +9,7 @@ import pytest
 
 from modelwright.data import labelled_split, prepare
 from modelwright.data.documents import PASSAGE
-from modelwright.data.targets import letter_targets, letters_of
+from modelwright.data.text_targets import fit_letters, letter_targets
 from modelwright.errors import DataError
 from modelwright.recipe import parse_recipe
 from modelwright.run import silent
@@ -179,7 +179,7 @@ def test_other_pairs_are_measured_by_the_same_tokens(tmp_path):
 
 def test_letters_come_from_the_training_split_alone():
     held = ["Ab", "ba", "xyz"]
-    letters = letters_of(held, np.array([0, 1]))
+    letters = fit_letters(held[:2])
     assert letters == ("a", "b")
     targets, unknown = letter_targets(held, letters)
     assert unknown == 3

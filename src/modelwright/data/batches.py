@@ -26,7 +26,7 @@ from modelwright.data.augment import (
 from modelwright.data.augment_boxes import BoxAugment, BoxedBatch, augment_boxed
 from modelwright.data.counter_rng import CounterRNG
 from modelwright.data.dataset import Split
-from modelwright.data.targets import LEAST_VISIBLE, are_boxes
+from modelwright.data.label_targets import LEAST_VISIBLE, are_boxes
 from modelwright.errors import RequestError
 from modelwright.recipe.data import AugmentSpec
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import nn
 
 
-class Input(Protocol):
+class InputDeclaration(Protocol):
     """What a network is given, and by which host steps: `transforms.ImageInput`, for one."""
 
     def to_json(self) -> dict[str, Any]:
@@ -26,7 +26,7 @@ class Candidate:
 
     network: nn.Module
     task: str
-    input: Input
+    input: InputDeclaration
     labels: tuple[str, ...]
     architecture: dict[str, Any]
     """The model section of the recipe, resolved: enough to build the network again."""

@@ -14,12 +14,14 @@ from modelwright import data, evaluation, modelfile
 from modelwright.data import Prepared, Split
 from modelwright.errors import DataError, RecipeError
 from modelwright.evaluation import Measurement, Place, Scored, TestSetAccess, headline
+from modelwright.kinds import InputKind
 from modelwright.ledger import Evidence, Ledger
 from modelwright.pipeline.request import RunRequest, usable_cores
 from modelwright.recipe import parse_recipe
 from modelwright.recipe.data import DataSpec
 from modelwright.recipe.evaluate import RecallSpec
 from modelwright.run import Observe, Progress, Run, silent
+from modelwright.scaffold import guess_columns
 
 PROMPT = 100
 """Characters of a text from which a language model is timed writing on."""
@@ -184,7 +186,7 @@ def _measure_scores(
 
 def _near_duplicates(prepared: Prepared, samples: Split) -> NDArray[np.int64] | None:
     """Return the rows of a test split that resemble one of another; of stretches of texts none."""
-    is_tested = samples.name == "test" and prepared.windows is None
+    is_tested = samples.name == "test" and prepared.targets.windows is None
     return prepared.report.near_test_rows if is_tested else None
 
 
@@ -202,11 +204,11 @@ def _as_asked(prepared: Prepared, samples: Split) -> NDArray[Any] | Sequence[Any
     if prepared.kind == "next":
         return [prepared.store.original(row).decode()[:PROMPT] for row in rows]
     match prepared.store.kind:
-        case "image":
+        case InputKind.IMAGE:
             return samples.gather(slice(0, evaluation.BATCH))
-        case "text":
+        case InputKind.TEXT:
             return [prepared.store.original(row).decode() for row in rows]
-        case "audio":
+        case InputKind.AUDIO:
             held = samples.gather(slice(0, evaluation.BATCH))
             return [item["samples"][: item["length"]] for item in held]
 
@@ -294,6 +296,7 @@ def evaluate(
         observe=observe,
         like=_made_from(loaded),
         target=loaded.scoring.target,
+        guess=guess_columns,
     )
     opened = evaluation.record_access(fingerprint, run=f"evaluate {model}", model=loaded.digest)
     for note in opened.notes:

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from modelwright.data.encoding import Input
-from modelwright.data.prepare import KINDS
 from modelwright.data.sources import kind_of
-from modelwright.errors import RecipeError, ResourceError, require
+from modelwright.errors import DataError, RecipeError, ResourceError, require
+from modelwright.files import find_path
 from modelwright.ledger import Ledger
 from modelwright.modelfile import declared
 from modelwright.recipe import Recipe, load_recipe
 from modelwright.recipe.model import InitModel, TimmModel, TransformersModel
 from modelwright.run import Decisions, Observe, Progress, Run, is_main_process
 from modelwright.tasks import task_of
+from modelwright.transforms.inputs import Input
 from modelwright.version import __version__
 
 RecipeLike = Recipe | Path | str
@@ -65,16 +65,15 @@ class RunRequest:
     """The run's name where none is said."""
 
     def find(self, name: str) -> Path:
-        """Return a file that the recipe names: beside the recipe, else under MODELWRIGHT_DATA."""
-        folders = [self.base]
-        if os.environ.get("MODELWRIGHT_DATA"):
-            folders.append(Path(os.environ["MODELWRIGHT_DATA"]))
-        for folder in folders:
-            if (folder / name).exists():
-                return folder / name
-        raise RecipeError(
-            f"`{name}` isn't there", why="Looked in " + " and ".join(str(item) for item in folders)
-        )
+        """Return a file that the recipe names: beside the recipe, else under MODELWRIGHT_DATA.
+
+        Raises:
+            RecipeError: it is in neither place.
+        """
+        try:
+            return find_path(name, self.base)
+        except DataError as error:  # Its place is the recipe's line, which the caller knows.
+            raise RecipeError(error.what, why=error.why, fix=error.fix) from error
 
     def start_input(self) -> Input | None:
         """Return how the network that training starts from takes its samples, if there is one."""
@@ -100,13 +99,13 @@ class RunRequest:
         path = self.find(model.init)
         file, task = declared(path), task_of(self.recipe)
         input: Input = file.input
-        holds = (KINDS[type(input)], file.output_kind)
+        holds = (input.input_kind, file.output_kind)
         wants = (kind_of(self.recipe), task.output_kind)
         if holds != wants:
             raise RecipeError(
                 f"{path.name} predicts {_ANSWERS.get(file.output_kind, file.output_kind)} from "
-                f"{holds[0]}s (`task: {file.task}`), and the recipe asks for "
-                f"{_ANSWERS[task.output_kind]} from {wants[0]}s (`task: {task.name}`)",
+                f"{holds[0].plural} (`task: {file.task}`), and the recipe asks for "
+                f"{_ANSWERS[task.output_kind]} from {wants[0].plural} (`task: {task.name}`)",
                 where=self.recipe.place_of("model.init"),
                 fix="Start from a model file of the same task, or look at `task`",
             )

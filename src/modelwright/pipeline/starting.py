@@ -16,6 +16,7 @@ from modelwright.data import Prepared, Split
 from modelwright.data.batches import Batches
 from modelwright.errors import ModelFileError, RecipeError
 from modelwright.files import canonical_json
+from modelwright.kinds import InputKind
 from modelwright.models.building import Architecture
 from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, RnnCtc
@@ -216,12 +217,12 @@ def default_model(prepared: Prepared) -> Architecture:
         case "boxes":
             return DetectorModel(name="detector", widths=_widths(prepared.image))
     match prepared.store.kind:
-        case "image":
+        case InputKind.IMAGE:
             return CnnModel(name="cnn")
-        case "text":
+        case InputKind.TEXT:
             # What a small corpus can't teach a recurrent network, counting words still can.
             return BowModel(name="bow")
-        case "audio":
+        case InputKind.AUDIO:
             return AudioCnnModel(name="audio-cnn")
 
 

@@ -16,6 +16,7 @@ from modelwright import modelfile, report
 from modelwright.data import Prepared, Split
 from modelwright.data.waves import as_wav
 from modelwright.evaluation import Measurement
+from modelwright.kinds import InputKind
 from modelwright.pipeline.measuring import PROMPT, Measured
 from modelwright.pipeline.request import RunRequest, environment
 from modelwright.pipeline.result import RunResult
@@ -67,12 +68,7 @@ def tell(
             history=fitted.history,
             chosen=fitted.chosen,
             counts=prepared.counts,
-            findings=[
-                report.Finding(
-                    kind=item.kind, severity=item.severity, message=item.message, fix=item.fix
-                )
-                for item in prepared.report.findings
-            ],
+            findings=prepared.report.findings,
             test_accesses=measured.test_accesses.count if measured.test_accesses else None,
             recipe=render_config(request.recipe, with_place=False),
             decisions=context.decisions.taken(),
@@ -130,14 +126,14 @@ def _listed(labels: Sequence[str], chosen: NDArray[np.bool_]) -> str:
 def _write_sample(path: Path, prepared: Prepared, samples: Split, position: int) -> Path:
     (held,) = samples.gather(np.array([position], dtype=np.int64))
     match prepared.store.kind:
-        case "image":
+        case InputKind.IMAGE:
             path = path.with_name(f"{path.name}.png")
             Image.fromarray(held[..., 0] if held.shape[-1] == 1 else held).save(path)
-        case "text":
+        case InputKind.TEXT:
             path = path.with_name(f"{path.name}.txt")
             row = int(prepared.rows[samples.name][position % len(prepared.rows[samples.name])])
             path.write_bytes(prepared.store.original(row))
-        case "audio":
+        case InputKind.AUDIO:
             path = path.with_name(f"{path.name}.wav")
             path.write_bytes(_wav(held, prepared))
     return path
@@ -221,19 +217,19 @@ def _shown(positions: list[int], measured: Measured, prepared: Prepared) -> Any:
     """Return samples as the report shows them."""
     held = measured.samples
     match prepared.store.kind:
-        case "image":
+        case InputKind.IMAGE:
             return held.gather(np.array(positions, dtype=np.int64))
-        case "text":
+        case InputKind.TEXT:
             rows = prepared.rows[held.name]
             return [prepared.store.original(int(rows[at % len(rows)])).decode() for at in positions]
-        case "audio":
+        case InputKind.AUDIO:
             return [_wav(item, prepared) for item in held.gather(np.array(positions, np.int64))]
 
 
 def _augmented(request: RunRequest, prepared: Prepared, context: Run) -> np.ndarray | None:
     from modelwright.data.augment import augmented_samples
 
-    if prepared.store.kind != "image":
+    if prepared.store.kind != InputKind.IMAGE:
         return None
     samples, times = AUGMENTED
     augment = request.recipe.augment

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from modelwright import data
 from modelwright.data import Prepared
+from modelwright.data.labelled_lines import read_maybe_packed
 from modelwright.errors import DataError, RecipeError
 from modelwright.files import cache_folder, json_digest, locked, write_bytes
 from modelwright.files import digest as file_digest
@@ -89,7 +90,7 @@ def _learn(
     files = data.unlabelled_files(spec, base=request.base)
     # Named with how it is read: a table and a text may have the same bytes.
     read_as = ["".join(file.suffixes).lower() for file in files]
-    digests = [file_digest(data.read_maybe_packed(file)) for file in files]
+    digests = [file_digest(read_maybe_packed(file)) for file in files]
     source = json_digest([read_as, digests])
     held_out = _held_out(prepared)
     settings = [_VERSION, spec.text, spec.window, table.embedding_dim, sorted(held_out)]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from modelwright.recipe.spec import Kind, Spec
+from modelwright.recipe.spec import Spec, TypeDescription
 
 _TARGET = re.compile(r"^\s*(>=|<=|>|<)\s*([0-9][0-9_]*(?:\.[0-9_]+)?(?:[eE][-+]?\d+)?)\s*$")
 
@@ -182,7 +182,7 @@ def _check_target(target: str) -> str:
 Target = Annotated[
     str,
     AfterValidator(_check_target),
-    Kind('a comparison and a number in quotes, such as `">= 0.93"`', _TARGET.pattern),
+    TypeDescription('a comparison and a number in quotes, such as `">= 0.93"`', _TARGET.pattern),
 ]
 
 

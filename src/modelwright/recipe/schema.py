@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from modelwright.recipe.spec import Kind, Spec
+from modelwright.recipe.spec import Spec, TypeDescription
 
 _TAGS = ("name", "source")
 _ENDLESS = 2**62
@@ -224,7 +224,7 @@ def _peel(kind: object) -> tuple[Any, dict[str, object]]:
         for extra in extras:
             found = extra.metadata if isinstance(extra, FieldInfo) else [extra]
             for item in found:
-                if isinstance(item, Kind):
+                if isinstance(item, TypeDescription):
                     limits.setdefault("words", item.words)
                 for name in ("gt", "ge", "lt", "le", "min_length"):
                     if getattr(item, name, None) is not None:

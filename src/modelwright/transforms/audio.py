@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError, ModelFileError, RequestError, require
 from modelwright.files import json_digest
+from modelwright.kinds import InputKind
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 384_000
 """Sampling rates outside are a broken header, or no recording."""
@@ -45,6 +46,8 @@ _Blocks = Iterator[NDArray[np.float64]]
 @dataclass(frozen=True, slots=True)
 class AudioInput:
     """How a recording becomes mono int16 samples `[T]`: the host steps, resolved."""
+
+    input_kind: ClassVar[InputKind] = InputKind.AUDIO
 
     sampling_rate: int
     """Samples a second, 1,000 to 384,000."""

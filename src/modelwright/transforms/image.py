@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from modelwright.errors import DataError
 from modelwright.files import json_digest
+from modelwright.kinds import InputKind
 
 MOST_PIXELS = 120_000_000
 """Larger images are refused before they are decoded: decoded they would fill the memory."""
@@ -54,6 +55,8 @@ ImageSource = bytes | Path | Image.Image | NDArray[Any]
 @dataclass(frozen=True, slots=True)
 class ImageInput:
     """How an image file becomes uint8 pixels `[H, W, C]`: the host steps, resolved."""
+
+    input_kind: ClassVar[InputKind] = InputKind.IMAGE
 
     height: int
     width: int

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from modelwright.errors import ModelFileError
 from modelwright.files import digest, json_digest
+from modelwright.kinds import InputKind
 from modelwright.transforms.hf_tokenizer import HFTokenizer, TokenIdMap
 from modelwright.transforms.tokenizing import Ids, Tokenizer
 
@@ -24,6 +25,8 @@ TOKENIZER = "tokenizer.json"
 @dataclass(frozen=True, slots=True)
 class TextInput:
     """How a text becomes token ids `[T]`: the tokenizer, and where long texts are cut."""
+
+    input_kind: ClassVar[InputKind] = InputKind.TEXT
 
     tokenizer: Tokenizer | HFTokenizer
     max_length: int
