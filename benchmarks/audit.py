@@ -65,7 +65,7 @@ def main() -> None:
     )
     store, splits = prepared.store, dict(prepared.rows)
     begun = time.perf_counter()
-    report = audit(store, splits, allow_leaks=True)
+    report = audit(store, splits, prepared.adapter, allow_leaks=True)
     audit_s = time.perf_counter() - begun
     thumbnails = store.fixed("thumbnail")
     pairs = near_duplicate_pairs(store.numbers("phash"), thumbnails)

@@ -52,7 +52,7 @@ def _splits(recipe: Path) -> list[tuple[int, set[str]]]:
     while missing is None or missing:
         request = ask(recipe, overrides=[f"data.split.seed={seed}"])
         prepared = data.prepare(request.recipe, base=request.base, observe=silent)
-        speakers = prepared.store.strings("extra")
+        (speakers,) = prepared.store.metadata.values()
         held = {speakers[row] for row in prepared.rows["test"].tolist()}
         missing = set(speakers) if missing is None else missing
         if held <= missing:

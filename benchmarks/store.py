@@ -20,7 +20,9 @@ from PIL import Image
 
 from measuring import real_data, spread, tell
 from modelwright.data.folder import list_folder
+from modelwright.data.inputs import INPUTS
 from modelwright.data.store import open_store
+from modelwright.kinds import InputKind
 from modelwright.run import silent
 
 
@@ -55,14 +57,15 @@ def main() -> None:
         plain_s = time.perf_counter() - begun
         os.environ["MODELWRIGHT_CACHE"] = str(Path(aside) / "cache")
         begun = time.perf_counter()
-        open_store(list_folder(str(root), base=Path(), group=None), observe=silent)
+        facts = INPUTS[InputKind.IMAGE].facts
+        open_store(list_folder(str(root), base=Path(), group=None), facts, observe=silent)
         built_s = time.perf_counter() - begun
         listed, opened = [], []
         for _ in range(5):
             begun = time.perf_counter()
             listing = list_folder(str(root), base=Path(), group=None)
             middle = time.perf_counter()
-            open_store(listing, observe=silent)
+            open_store(listing, facts, observe=silent)
             listed.append(middle - begun)
             opened.append(time.perf_counter() - middle)
     tell(

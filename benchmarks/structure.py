@@ -32,6 +32,7 @@ What is counted:
 
 from __future__ import annotations
 
+from modelwright.kinds import OutputKind
 import argparse
 import ast
 import json

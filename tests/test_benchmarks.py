@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelwright.kinds import OutputKind
 import json
 import subprocess
 import sys

@@ -19,7 +19,8 @@ from modelwright.version import __version__ as __version__
 if TYPE_CHECKING:
     from modelwright.errors import ModelwrightError
     from modelwright.modelfile import Model, load
-    from modelwright.pipeline import RunResult, check, run
+    from modelwright.pipeline import RunResult, run
+    from modelwright.pipeline.check import check
     from modelwright.recipe import Recipe, load_recipe
 
 __all__ = [

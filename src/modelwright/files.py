@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from modelwright.errors import ResourceError
+from modelwright.errors import DataError, ResourceError, nearest
 
 try:
     import fcntl
@@ -135,6 +135,32 @@ def append_line(path: Path, value: Any) -> None:
             stream.write(canonical_json(value) + b"\n")
     except OSError as error:
         raise as_resource_error(error, path) from error
+
+
+def find_path(name: str, base: Path) -> Path:
+    """Return a path that a recipe names: in the recipe's folder, else under `MODELWRIGHT_DATA`.
+
+    Raises:
+        DataError: it is in neither place.
+    """
+    path = Path(name).expanduser()
+    places = [path] if path.is_absolute() else [base / path]
+    if os.environ.get("MODELWRIGHT_DATA") and not path.is_absolute():
+        places.append(Path(os.environ["MODELWRIGHT_DATA"]) / path)
+    for place in places:
+        try:
+            if place.exists():
+                return place
+        except OSError:
+            continue
+    beside = places[0].parent
+    known = [item.name for item in beside.iterdir()] if beside.is_dir() else []
+    raise DataError(
+        f"there is no `{name}`",
+        where=str(places[0]),
+        why=nearest(places[0].name, known) if known else f"The folder {beside} isn't there either",
+        fix="Relative paths start from the recipe's folder, then from MODELWRIGHT_DATA",
+    )
 
 
 def read_lines(path: Path) -> list[Any]:

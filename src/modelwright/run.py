@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modelwright.errors import RecipeError, RequestError, ResourceError
-from modelwright.files import as_resource_error, locked, read_json, sweep, write_json
+from modelwright.errors import DataError, RecipeError, RequestError, ResourceError
+from modelwright.files import as_resource_error, find_path, locked, read_json, sweep, write_json
 from modelwright.ledger import Ledger
 from modelwright.recipe import Recipe
 
@@ -97,15 +97,10 @@ class RunRequest:
         Raises:
             RecipeError: it is in neither.
         """
-        folders = [self.base]
-        if os.environ.get("MODELWRIGHT_DATA"):
-            folders.append(Path(os.environ["MODELWRIGHT_DATA"]))
-        for folder in folders:
-            if (folder / name).exists():
-                return folder / name
-        raise RecipeError(
-            f"`{name}` doesn't exist", why="Looked in " + " and ".join(map(str, folders))
-        )
+        try:
+            return find_path(name, self.base)
+        except DataError as error:  # Its place is the recipe's line, which the caller knows.
+            raise RecipeError(error.what, why=error.why, fix=error.fix) from error
 
 
 def is_main_process() -> bool:

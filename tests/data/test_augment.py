@@ -20,7 +20,7 @@ from modelwright.data.augment import (
     mix_targets,
     move,
     overturns,
-    recolour,
+    jitter_colors,
     resize_batch,
     shifts,
     zoom,
@@ -214,24 +214,24 @@ def test_smaller_float_images_are_floats():
 
 def test_colours_of_a_hand_worked_image():
     image = torch.tensor([[[[100, 50, 200], [0, 0, 0]]]], dtype=torch.uint8)
-    brighter = recolour(image, np.array([[1.5], [1], [1]], np.float32))
+    brighter = jitter_colors(image, np.array([[1.5], [1], [1]], np.float32))
     assert brighter[0, 0, 0].tolist() == [150, 75, 255]
     # Greys 82.05 and 0, mean 41.025: half the contrast moves each value half-way there.
-    flatter = recolour(image, np.array([[1], [0.5], [1]], np.float32))
+    flatter = jitter_colors(image, np.array([[1], [0.5], [1]], np.float32))
     assert flatter[0, 0].tolist() == [[71, 46, 121], [21, 21, 21]]
-    grey = recolour(image, np.array([[1], [1], [0]], np.float32))
+    grey = jitter_colors(image, np.array([[1], [1], [0]], np.float32))
     assert grey[0, 0, 0].tolist() == [82, 82, 82]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_factors_of_one_change_nothing(channels):
     images = pixels(channels=channels)
-    assert torch.equal(recolour(images, np.ones((3, 6), np.float32)), images)
+    assert torch.equal(jitter_colors(images, np.ones((3, 6), np.float32)), images)
 
 
 def test_grey_images_have_no_saturation():
     images = pixels(channels=1)
-    assert torch.equal(recolour(images, np.array([[1], [1], [0]], np.float32).repeat(6, 1)), images)
+    assert torch.equal(jitter_colors(images, np.array([[1], [1], [0]], np.float32).repeat(6, 1)), images)
 
 
 def test_factors_stay_in_their_range():

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from modelwright.data import guess_boxes, has_boxes, labelled_split
+from modelwright.kinds import OutputKind
+from modelwright.data import labelled_split
 from modelwright.data.batches import Batches
+from modelwright.data.box_labels import read_boxes
 from modelwright.data.boxed import list_boxes
-from modelwright.data.labels import read_boxes
 from modelwright.errors import DataError
 from modelwright.recipe.data import AugmentSpec, BoxesData
 from modelwright.tasks.boxes import BoxedImage, LabelledBox
@@ -85,7 +86,6 @@ def test_xml_stands_beside_an_image_or_in_a_folder(tmp_path, folder, xml):
     assert found.notes == ()
     assert found.faults == {}
     assert found.read(1) == picture(1)
-    assert has_boxes(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,6 @@ def test_one_coco_file_names_its_images(tmp_path, folder):
     prefix = f"{folder}/" if folder else ""
     assert boxes_of(found) == {f"{prefix}a.png": (SMALL,), f"{prefix}b.png": ()}
     assert found.read(0) == picture(0)
-    assert has_boxes(tmp_path / "all.json")
 
 
 def test_the_images_of_a_coco_file_may_be_elsewhere(tmp_path):
@@ -257,18 +256,9 @@ def test_a_models_recipe_says_where_images_may_be(tmp_path, images):
         labels=["cat"],
         observe=lambda progress: None,
         like=like,
-        target="boxes",
+        output_kind=OutputKind.BOXES,
     )
     assert len(found) == 1
-
-
-def test_json_without_the_lists_of_coco_holds_no_boxes(tmp_path):
-    for number, text in enumerate(('{"images": [{"a": 1}]}', '{"images": "annotations"}', "[]")):
-        (tmp_path / f"{number}.json").write_text(text)
-        assert not has_boxes(tmp_path / f"{number}.json")
-    long = "x" * 100_000
-    (tmp_path / "c.json").write_text(f'{{"a": "{long}", {coco(["a.png"])[1:-1]}, "b": "{long}"}}')
-    assert has_boxes(tmp_path / "c.json")
 
 
 @pytest.mark.parametrize("name", ["annotations", "annotations/instances_train2017.json"])
@@ -283,7 +273,6 @@ def test_coco_files_beside_each_other_are_splits(tmp_path, name):
     found = listed(tmp_path / name)
     assert found.splits == ["train", "train", "validation"]
     assert [found.read(row) for row in range(3)] == [picture(0), picture(1), picture(10)]
-    assert has_boxes(tmp_path)
 
 
 def test_coco_files_inside_folders_of_splits(tmp_path):
@@ -335,7 +324,6 @@ def parquet(path, cells, *, first=0, column="boxes"):
 def test_a_parquet_column_holds_xml_or_lists(tmp_path, cell):
     empty = voc() if isinstance(cell, str) else []
     parquet(tmp_path / "t.parquet", [cell, empty, None], column="voc_xml")
-    assert guess_boxes(tmp_path / "t.parquet") == {"boxes": "voc_xml"}
     found = listed(tmp_path / "t.parquet", boxes="voc_xml")
     assert list(boxes_of(found).values()) == [(SMALL,), (), ()]
     assert found.read(0) == picture(0)
@@ -348,7 +336,6 @@ def test_csv_and_json_lines_name_images_beside_them(tmp_path):
     row = {"file": "a.png", "boxes": LISTED}
     (tmp_path / "t.jsonl").write_text(json.dumps(row) + "\n")
     for name in ("t.csv", "t.jsonl"):
-        assert guess_boxes(tmp_path / name) == {"image": "file"}
         assert boxes_of(listed(tmp_path / name, image="file")) == {"a.png": (SMALL,)}
 
 
@@ -384,11 +371,6 @@ def test_a_missing_column_is_named_as_the_recipe_calls_it(tmp_path):
         listed(tmp_path / "t.parquet", boxes="boxen")
     assert "(data.boxes)" in caught.value.where
     assert "Did you mean `boxes`?" in caught.value.why
-
-
-def test_a_table_of_something_else_has_no_boxes(tmp_path):
-    parquet(tmp_path / "t.parquet", ["a box of eggs"], column="box")
-    assert guess_boxes(tmp_path / "t.parquet") is None
 
 
 @pytest.mark.skipif(not DATA, reason="needs MODELWRIGHT_DATA")
@@ -478,7 +460,7 @@ def test_other_data_is_measured_by_a_models_own_labels(tmp_path):
         input=found.input,
         labels=found.labels,
         observe=said.append,
-        target="boxes",
+        output_kind=OutputKind.BOXES,
     )
     assert len(samples) == 5
     assert samples.unknown == ("emu",)

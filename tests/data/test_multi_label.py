@@ -11,18 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelwright.kinds import OutputKind
 from modelwright.data import labelled_split
-from modelwright.data.labels import fit_labels
+from modelwright.data.label_targets import label_set_targets
+from modelwright.data.labels import count_labels, fit_labels, split_labels
 from modelwright.data.multi_label import (
     FEWEST_ALIKE,
     are_lists,
     read_cells,
     read_labels,
-    renamed,
+    rename_labels,
     strata,
     write_labels,
 )
-from modelwright.data.targets import label_set_targets
 from modelwright.errors import DataError, RecipeError
 from modelwright.run import silent
 from tests.data.making import prepared, recipe
@@ -121,9 +122,8 @@ def test_whole_numbers_are_labels():
 
 
 def test_other_names_may_join_labels():
-    assert renamed('["a", "b"]', {"a": "b"}, "labels") == '["b"]'
-    assert renamed("", {"a": "b"}, "labels") == ""
-    assert renamed("a", {"a": "b"}, "label") == "b"
+    assert rename_labels('["a", "b"]', {"a": "b"}) == '["b"]'
+    assert rename_labels("", {"a": "b"}) == ""
 
 
 # -- splits and targets ----------------------------------------------------------------------
@@ -137,9 +137,11 @@ def test_targets_say_which_labels_a_row_has(train, more):
     train, test = [{"c"}, *train], [{"c"}, *more]
     held = [write_labels(names) for names in (*train, *test)]
     splits = {"train": np.arange(len(train)), "test": np.arange(len(train), len(held))}
-    labels = fit_labels("labels", held, splits)
+    known = fit_labels(held[: len(train)], read_labels)
+    counts = count_labels(read_labels, held, splits)
+    labels = split_labels(known, counts, is_model=False, where="data")
     targets = label_set_targets(held, splits, labels)
-    assert labels.known == tuple(sorted(set().union(*train)))
+    assert known == tuple(sorted(set().union(*train)))
     assert targets.shape == (len(held), len(labels.known) + len(labels.unknown["test"]))
     assert not targets[splits["train"], len(labels.known) :].any()
     for names, row in zip((*train, *test), targets, strict=True):
@@ -164,7 +166,9 @@ def test_lists_of_labels_become_targets_and_counts(tmp_path):
     assert test.targets.dtype == np.bool_
     # Each set keeps its share.
     assert np.unique(test.targets, axis=0, return_counts=True)[1].tolist() == [4, 4, 4, 4]
-    assert found.record["training_counts"] == found.targets[found.rows["train"]].sum(0).tolist()
+    assert (
+        found.record["training_counts"] == found.targets.values[found.rows["train"]].sum(0).tolist()
+    )
     assert found.record["splits"]["test"]["samples"] == 16
     assert found.report.findings == ()
 
@@ -180,7 +184,7 @@ def test_cells_hold_labels_with_a_separator(tmp_path, name, separator, between):
     data = f"source: table, path: {name}, multi_label: true{separator}"
     found = prepared(tmp_path, data, TEXTS)
     assert found.labels == ("cat", "dog")
-    assert found.targets.sum(axis=0).tolist() == [20, 20]
+    assert found.targets.values.sum(axis=0).tolist() == [20, 20]
     assert found.store.errors() == {}
 
 
@@ -211,7 +215,7 @@ def test_parquet_lists_and_named_classes(tmp_path):
 def test_the_split_is_by_group_or_time_where_that_is_asked(tmp_path):
     rows(tmp_path / "a.jsonl", who=lambda at: f"guest {at // 8}", day=lambda at: at)
     found = prepared(tmp_path, f"{TABLE}, split: {{by: group, column: who}}", TEXTS)
-    groups = [{found.store.strings("extra")[row] for row in of} for of in found.rows.values()]
+    groups = [{found.store.metadata["who"][row] for row in of} for of in found.rows.values()]
     assert sum(map(len, groups)) == len(set().union(*groups)) == 10
     found = prepared(tmp_path, f"{TABLE}, split: {{by: time, column: day}}", TEXTS)
     assert found.rows["test"].tolist() == list(range(64, 80))
@@ -348,7 +352,7 @@ def of_model(tmp_path, path, observe=silent, **update):
         labels=("cat", "dog"),
         observe=observe,
         like=recipe(TABLE, TEXTS).data.model_copy(update=update),
-        target="labels",
+        output_kind=OutputKind.MULTI_LABEL,
     )[0]
 
 

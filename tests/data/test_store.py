@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from modelwright.data import store as store_module
+from modelwright.data.inputs import INPUTS
 from modelwright.data.sources import list_source
 from modelwright.data.store import open_store
 from modelwright.data.views import derived_view
@@ -21,7 +22,7 @@ INPUT = ImageInput(height=6, width=6, channels=3)
 
 def opened(base, observe=silent):
     listing = list_source(recipe("source: folder, path: pets").data, base=base, observe=silent)
-    return open_store(listing, observe=observe)
+    return open_store(listing, INPUTS[listing.kind].facts, observe=observe)
 
 
 def test_the_store_holds_the_original_bytes_and_what_was_seen(tmp_path):
@@ -100,7 +101,8 @@ def test_what_is_no_plain_file_is_a_broken_image(tmp_path):
         "image,label\npets/cat/000.png,cat\npipe.png,cat\n/dev/zero,dog\npets/dog/001.png,dog\n"
     )
     spec = recipe("source: table, path: t.csv").data
-    found = open_store(list_source(spec, base=tmp_path, observe=silent), observe=silent)
+    listing = list_source(spec, base=tmp_path, observe=silent)
+    found = open_store(listing, INPUTS[listing.kind].facts, observe=silent)
     assert found.errors() == dict.fromkeys((1, 2), "this isn't a plain file")
 
 

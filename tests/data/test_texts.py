@@ -7,6 +7,7 @@ import gzip
 import numpy as np
 import pytest
 
+from modelwright.kinds import OutputKind
 from modelwright.data import labelled_split
 from modelwright.data.waves import as_wav
 from modelwright.errors import DataError, RecipeError
@@ -212,7 +213,7 @@ def test_plain_pcm_in_a_table(tmp_path):
         "split: {by: group, column: speaker, test: 0.25, val: 0.25}"
     )
     found = prepared(tmp_path, data, RECORDINGS)
-    speakers = found.store.strings("extra")
+    speakers = found.store.metadata["speaker"]
     by_split = {name: {speakers[row] for row in rows} for name, rows in found.rows.items()}
     assert not by_split["train"] & by_split["test"]
     assert not by_split["train"] & by_split["validation"]
@@ -264,7 +265,11 @@ def test_labelled_texts_for_a_model(tmp_path):
     assert mark.startswith("sha256:")
     (tmp_path / "b.csv").write_text("sentence,class\nthe sun,1\nthe rain,0\n")
     split, _ = labelled_split(
-        tmp_path / "b.csv", input=found.input, labels=found.labels, observe=silent
+        tmp_path / "b.csv",
+        input=found.input,
+        labels=found.labels,
+        observe=silent,
+        guess=lambda path, kind: {"text": "sentence", "label": "class"},
     )
     assert split.targets.tolist() == [1, 0]
 
@@ -309,7 +314,7 @@ def test_numbers_are_kept_in_all_their_digits(tmp_path):
     rows = "".join(f"t{at},{1e9 + at * 0.001:.3f}\n" for at in range(30))
     (tmp_path / "t.csv").write_text(f"text,target\n{rows}t,1e39\nu,{'9' * 400}\n")
     found = prepared(tmp_path, "source: table, path: t.csv, holds: text", NUMBERS)
-    assert len(np.unique(found.targets[np.concatenate(list(found.rows.values()))])) == 30
+    assert len(np.unique(found.targets.values[np.concatenate(list(found.rows.values()))])) == 30
     assert len(found.store.errors()) == 2
 
 
@@ -323,6 +328,6 @@ def test_the_model_is_told_apart_by_its_kind_of_target(tmp_path):
     (tmp_path / "t.csv").write_text("text,price\n" + "".join(f"t{at},{at}\n" for at in range(9)))
     first = prepared(tmp_path, "source: table, path: t.csv, holds: text, numbers: [price]", NUMBERS)
     split, _ = labelled_split(
-        tmp_path / "t.csv", input=first.input, labels=("price",), observe=silent, target="numbers"
+        tmp_path / "t.csv", input=first.input, labels=("price",), observe=silent, output_kind=OutputKind.REGRESSION
     )
     assert split.targets[:, 0].tolist() == list(range(9))

@@ -7,9 +7,9 @@ import csv
 import numpy as np
 import pytest
 
-from modelwright.data import has_transcripts, holds_transcripts, labelled_split
-from modelwright.data.targets import letter_targets, letters_of, spoken
-from modelwright.data.transcripts import are_transcripts
+from modelwright.kinds import OutputKind
+from modelwright.data import labelled_split
+from modelwright.data.text_targets import fit_letters, letter_targets, spoken
 from modelwright.data.waves import as_wav
 from modelwright.errors import DataError, RecipeError
 from modelwright.run import silent
@@ -58,7 +58,7 @@ def test_texts_are_learnt_without_case_and_with_single_blanks():
 
 def test_letters_are_those_of_the_training_texts_alone():
     held = ["ab", "AC a", "xyz"]
-    assert letters_of(held, np.array([0, 1])) == (" ", "a", "b", "c")
+    assert fit_letters(held[:2]) == (" ", "a", "b", "c")
 
 
 def test_unknown_letters_are_no_letter_of_the_network_and_counted():
@@ -76,7 +76,7 @@ def test_letters_of_a_recipe_come_from_its_training_split(tmp_path):
     found = prepared(tmp_path, "source: folder, path: s", SPEECH, observe=said.append)
     assert found.labels == ("a", "b", "c")
     assert found.num_outputs == 4
-    assert found.kind == "letters"
+    assert found.output_kind == OutputKind.CTC
     assert any("2 letters occur in no training text" in item.note for item in said)
     assert found.test().targets[np.arange(2)]["count"].tolist() == [3, 3]
     assert found.record["letters"] == "abc"
@@ -118,7 +118,6 @@ def test_folders_as_librispeech_has_them(tmp_path):
     }
     assert texts_of(found, "train") == ["AB D", "AB CD", "AB CCD", "AB CCCD"]
     assert found.labels == (" ", "a", "b", "c", "d")
-    assert has_transcripts(tmp_path / "s")
 
 
 def test_another_text_is_another_store(tmp_path):
@@ -211,25 +210,6 @@ def test_classes_may_stand_for_what_is_spoken(tmp_path):
         labels=found.labels,
         observe=silent,
         like=asked.data,
-        target="letters",
+        output_kind=OutputKind.CTC,
     )
     assert split.targets[np.arange(2)]["count"].tolist() == [4, 3]
-
-
-# -- recognising ------------------------------------------------------------------------------
-
-
-def test_many_long_texts_are_transcripts_and_classes_are_none():
-    assert are_transcripts(words(60, "abcdefgh"))
-    assert not are_transcripts(words(10, "abcdefgh"))
-    assert not are_transcripts(["yes", "no"] * 50)
-    assert not are_transcripts([str(1000 + at) for at in range(60)])
-    assert not are_transcripts([chr(97 + at % 26) for at in range(60)])
-
-
-def test_tables_and_folders_are_told_apart(tmp_path):
-    spoken_table(tmp_path, words(60, "abcdefgh"))
-    assert holds_transcripts(tmp_path / "t.csv", {})
-    spoken_table(tmp_path, [f"class {at % 3}" for at in range(60)])
-    assert not holds_transcripts(tmp_path / "t.csv", {})
-    assert not has_transcripts(tmp_path)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from modelwright.kinds import OutputKind
 from modelwright import modelfile
 from modelwright.cli import main
 from modelwright.errors import ModelFileError
@@ -40,7 +41,7 @@ def written(request, tmp_path_factory):
         input=input,
         labels=(),
         architecture=architecture(spec, input=input, num_outputs=tokenizer.size),
-        output_kind="tokens",
+        output_kind=OutputKind.CAUSAL_LM,
         assets=input.assets(),
     )
     path = tmp_path_factory.mktemp("llama") / "model.mw"

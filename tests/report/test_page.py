@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 from modelwright import metrics
+from modelwright.data import Finding
 from modelwright.errors import ResourceError
 from modelwright.evaluation import DIFFERENCE, WITHOUT_NEAR, judge
 from modelwright.ledger import Evidence, Ledger
-from modelwright.report import Finding, write_report
+from modelwright.report import write_report
 from modelwright.report.headline import headline_sentences
 from modelwright.report.page import page
 from modelwright.report.pictures import BOXED_SIDE, MISTAKE_SIDE, are_coarse, picture, with_boxes

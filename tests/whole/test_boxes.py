@@ -12,8 +12,9 @@ from PIL import Image
 
 from modelwright import modelfile
 from modelwright.errors import RecipeError
-from modelwright.pipeline import evaluate, new, run
+from modelwright.pipeline import evaluate, run
 from modelwright.recipe import load_recipe
+from modelwright.scaffold import new
 from modelwright.tasks import TASKS
 from modelwright.tasks.boxes import framing
 from modelwright.transforms import decode_image

@@ -14,8 +14,9 @@ from modelwright import modelfile
 from modelwright.cli import main
 from modelwright.errors import DataError, ModelwrightError, RecipeError
 from modelwright.modelfile.outputs import difference
-from modelwright.pipeline import evaluate, new, run
+from modelwright.pipeline import evaluate, run
 from modelwright.recipe import load_recipe
+from modelwright.scaffold import new
 
 WORDS = {"food": ("soup", "bread"), "room": ("bed", "lamp"), "bill": ("price", "paid")}
 FAMILIES = [

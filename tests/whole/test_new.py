@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from modelwright.errors import DataError
-from modelwright.pipeline import new
+from modelwright.scaffold import new
 
 
 @pytest.mark.parametrize(

@@ -269,7 +269,7 @@ def test_a_pattern_that_matches_no_layer_is_refused(place):
 
 def test_a_name_of_a_hub_is_not_fetched(own):
     message = refused(own, RECIPE.replace("path: tiny", "path: bert-base-uncased"))
-    assert "`bert-base-uncased` isn't there" in message
+    assert "there is no `bert-base-uncased`" in message
     assert "aren't fetched" in message
 
 

@@ -164,7 +164,7 @@ def test_it_goes_back_to_where_it_came_from(written, tmp_path):
 def test_bytes_are_counted_as_the_text_has_them(tmp_path, model_type):
     from modelwright.data.documents import WHOLE
     from modelwright.data.ragged import Ragged
-    from modelwright.data.targets import next_targets
+    from modelwright.data.text_targets import next_targets
 
     _, _, input = started(tmp_path, model_type)
     texts = ["the soup was good", "süß, 茶 and tea", "  two blanks"]

@@ -15,8 +15,9 @@ from modelwright import modelfile
 from modelwright.cli import main
 from modelwright.errors import RecipeError
 from modelwright.files import read_json
-from modelwright.pipeline import check, layers, new, run
+from modelwright.pipeline import check, layers, run
 from modelwright.recipe import load_recipe
+from modelwright.scaffold import new
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "small"
 MAIN = {

@@ -179,7 +179,7 @@ def test_predicting_imports_neither_torch_nor_timm(place, stand_in):
     ("text", "line", "words"),
     [
         (RECIPE.replace("tiny", "hf-hub:a/tiny"), 3, "timm has no network `hf-hub:a/tiny`"),
-        (FROM_FOLDER.replace("hub", "timm/tiny.a1"), 3, "`timm/tiny.a1` isn't there"),
+        (FROM_FOLDER.replace("hub", "timm/tiny.a1"), 3, "there is no `timm/tiny.a1`"),
         (FROM_FOLDER.replace("tiny", "tiny_deep"), None, "are of `tiny`"),
         (FROM_FOLDER + "transforms: {colour: grey}", 4, "for images of 3 channels, and these"),
         (

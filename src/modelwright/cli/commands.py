@@ -73,11 +73,11 @@ def check(args: Namespace) -> Answer:
 
 def new(args: Namespace) -> Answer:
     """Write a recipe for some data."""
-    from modelwright import pipeline
+    from modelwright import scaffold
     from modelwright.cli.progress import watching
 
     with watching(quiet=args.quiet) as observe:
-        result = pipeline.new(args.data, out=Path(args.out or "recipe.yaml"), observe=observe)
+        result = scaffold.new(args.data, out=Path(args.out or "recipe.yaml"), observe=observe)
     value = {
         "recipe": str(result.path),
         "findings": [finding.to_json() for finding in result.findings],

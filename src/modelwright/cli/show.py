@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modelwright.evaluation import Verdict
     from modelwright.modelfile import VerifyReport
-    from modelwright.pipeline import CheckResult, NewResult, RunResult
+    from modelwright.pipeline import CheckResult, RunResult
+    from modelwright.scaffold import NewResult
 
 HEADLINE = (
     "accuracy",

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelwright.data.listing import SPLITS, Listing, find_path
+from modelwright.data.listing import SPLITS, Listing
 from modelwright.data.pixels import as_npy
 from modelwright.errors import DataError
-from modelwright.files import digest
+from modelwright.files import digest, find_path
 from modelwright.recipe.data import ArraysData
 
 MOST_BYTES = 1 << 33
@@ -55,7 +55,6 @@ def list_arrays(spec: ArraysData, *, base: Path) -> Listing:
         labels=labels,
         splits=splits,
         origins=origins,
-        extras=[""] * len(images),
         read=lambda row: as_npy(images[row]),
     )
 

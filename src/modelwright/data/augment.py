@@ -49,7 +49,7 @@ def augment_batch(images: Tensor, spec: AugmentSpec, draws: CounterRNG, *, fill:
     if spec.crop is not None:
         images = zoom(images, boxes(spec.crop, draws, (images.shape[1], images.shape[2])))
     if spec.color_jitter is not None:
-        images = recolour(images, factors(spec.color_jitter, draws))
+        images = jitter_colors(images, factors(spec.color_jitter, draws))
     if spec.cutout:
         images = cut_out(images, draws, side=spec.cutout, fill=fill)
     return images
@@ -217,7 +217,7 @@ def factors(spec: ColorJitter, draws: CounterRNG) -> NDArray[np.float32]:
     return np.stack(drawn).astype(np.float32)
 
 
-def recolour(images: Tensor, by: NDArray[np.float32]) -> Tensor:
+def jitter_colors(images: Tensor, by: NDArray[np.float32]) -> Tensor:
     """Change brightness, then contrast (about the mean grey), then saturation (about each grey).
 
     Args:
@@ -316,7 +316,7 @@ def mix_targets(targets: Tensor, partners: Tensor, mix: Mix, *, num_outputs: int
 # -- pictures --------------------------------------------------------------------------------
 
 
-def mean_colour(split: Split) -> Tensor:
+def mean_color(split: Split) -> Tensor:
     """Return the mean colour uint8 `[C]` of some of a split's images."""
     pixels = split.gather(_spread(len(split), _MEAN_FROM))
     return torch.from_numpy(pixels.mean(axis=(0, 1, 2)).round().astype(np.uint8))
@@ -340,7 +340,7 @@ def augmented_samples(
     positions = _spread(len(split), count)
     images = torch.from_numpy(split.gather(positions))
     size = (images.shape[1], images.shape[2])
-    fill = mean_colour(split)
+    fill = mean_color(split)
     pictures = [images]
     for epoch in range(times - 1):
         varied = augment_batch(images, augment, CounterRNG(seed, epoch, positions), fill=fill)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modelwright.data.augment import boxes as draw_parts
-from modelwright.data.augment import factors, move, overturns, recolour, turn_over, zoom
+from modelwright.data.augment import factors, move, overturns, jitter_colors, turn_over, zoom
 from modelwright.data.counter_rng import CounterRNG, Stream
 from modelwright.recipe.data import ColorJitter, CropAugment
 
@@ -74,7 +74,7 @@ def augment_boxed(batch: BoxedBatch, how: BoxAugment, draws: CounterRNG) -> Boxe
         parts = draw_parts(how.crop, draws, (height, width))
         images, boxes = zoom(images, parts), zoom_boxes(boxes, parts, (height, width))
     if how.color_jitter is not None:
-        images = recolour(images, factors(how.color_jitter, draws))
+        images = jitter_colors(images, factors(how.color_jitter, draws))
     boxes, labels = cut_boxes(boxes, labels, (height, width), least_visible=how.least_visible)
     return BoxedBatch(images, boxes, labels)
 

@@ -19,14 +19,14 @@ from modelwright.data.augment import (
     Mix,
     augment_batch,
     draw_mix,
-    mean_colour,
+    mean_color,
     mix_images,
     mix_targets,
 )
 from modelwright.data.augment_boxes import BoxAugment, BoxedBatch, augment_boxed
 from modelwright.data.counter_rng import CounterRNG
 from modelwright.data.dataset import Split
-from modelwright.data.targets import LEAST_VISIBLE, are_boxes
+from modelwright.data.label_targets import LEAST_VISIBLE, are_boxes
 from modelwright.errors import RequestError
 from modelwright.recipe.data import AugmentSpec
 
@@ -193,7 +193,7 @@ class Batches:
 
     @cached_property
     def _fill(self) -> Tensor:
-        return mean_colour(self._split).to(self._device)
+        return mean_color(self._split).to(self._device)
 
 
 def _is_floating(targets: Tensor | None) -> bool:

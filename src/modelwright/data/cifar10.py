@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from modelwright.data.listing import Listing, find_path
+from modelwright.data.listing import Listing
 from modelwright.data.pixels import as_npy
 from modelwright.errors import DataError
-from modelwright.files import atomic_write, cache_folder, digest, locked
+from modelwright.files import atomic_write, cache_folder, digest, find_path, locked
 from modelwright.run import Observe, Progress
 
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -119,7 +119,6 @@ def _from_parquet(folder: Path) -> Listing:
         labels=[LABELS[number] for number in labels],
         splits=splits,
         origins=origins,
-        extras=[""] * len(labels),
         read=images.__getitem__,
     )
 
@@ -158,7 +157,6 @@ def _from_binary(form: Path) -> Listing:
             f"cifar10/{split} {row if split == 'train' else row - 5 * _RECORDS}"
             for row, split in enumerate(splits)
         ],
-        extras=[""] * len(splits),
         read=read,
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from modelwright.data.ragged import Joined, Ragged
 from modelwright.errors import DataError
 
 Inputs = NDArray[Any] | Ragged | Joined
+Strings = NDArray[np.object_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +37,29 @@ class Split:
     them; in targets their numbers go on behind those of the labels that are learnt."""
     texts: NDArray[np.int64] | None = None
     """Of stretches of texts: a number for each, the same for those of one text."""
+    metadata: Mapping[str, Strings] = field(default_factory=dict)
+    """What else is known of each sample `[N]`, by the name of its column: a group, a time, a
+    speaker. Texts as they stand in the data, empty where a cell is."""
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def part(self, positions: slice) -> Split:
-        """Return some of the samples as a split of their own."""
-        targets = taken(self.targets, np.arange(len(self))[positions])
-        rows = self.rows[positions]
-        texts = None if self.texts is None else self.texts[positions]
-        return Split(self.name, self.inputs, rows, targets, unknown=self.unknown, texts=texts)
+    def take(self, positions: NDArray[np.int64]) -> Split:
+        """Return some of the samples as a split of their own, with all that is known of them.
+
+        Args:
+            positions: the places of these samples in the split `[M]`, in the new order; a sample
+                may be taken several times.
+        """
+        given = self.pairs
+        return replace(
+            self,
+            rows=self.rows[positions],
+            targets=taken(self.targets, positions),
+            pairs=None if given is None else lambda: _some_pairs(given, positions),
+            texts=None if self.texts is None else self.texts[positions],
+            metadata={name: values[positions] for name, values in self.metadata.items()},
+        )
 
     @property
     def pixels(self) -> NDArray[np.uint8]:
@@ -72,6 +86,13 @@ class Split:
 def taken(values: Inputs, rows: NDArray[np.int64]) -> Inputs:
     """Return some rows of what one row a sample holds."""
     return values[rows] if isinstance(values, np.ndarray) else values.take(rows)
+
+
+def _some_pairs(
+    pairs: Callable[[], tuple[list[str], list[str]]], positions: NDArray[np.int64]
+) -> tuple[list[str], list[str]]:
+    given, wanted = pairs()
+    return [given[at] for at in positions], [wanted[at] for at in positions]
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,5 @@ def list_digits() -> Listing:
         labels=[str(int(value)) for value in table[:, 64]],
         splits=[""] * count,
         origins=[f"digits {row}" for row in range(count)],
-        extras=[""] * count,
         read=lambda row: as_npy(pixels[row]),
     )

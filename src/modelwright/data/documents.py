@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelwright.data.labelled_lines import decoded, read_maybe_packed
-from modelwright.data.listing import Listing, find_path
+from modelwright.data.listing import Listing
 from modelwright.errors import DataError
-from modelwright.files import digest
+from modelwright.files import digest, find_path
+from modelwright.kinds import InputKind
 from modelwright.recipe.data import DocumentsData
 
 PASSAGE = 4096
@@ -59,11 +60,11 @@ def list_documents(spec: DocumentsData, *, base: Path) -> Listing:
         splits=splits,
         origins=origins,
         # Their order, so that `by: time` tests on what comes last.
-        extras=[f"{number:012d}" for number in range(len(texts))]
-        if spec.split.by == "time"
-        else [""] * len(texts),
+        metadata={spec.split.column: [f"{number:012d}" for number in range(len(texts))]}
+        if spec.split.column is not None
+        else {},
         read=lambda row: texts[row].encode(),
-        kind="text",
+        kind=InputKind.TEXT,
     )
 
 

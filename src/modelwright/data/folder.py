@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from modelwright.data.listing import SPLITS, Kind, Listing, find_path, read_file
+from modelwright.data.inputs import INPUTS
+from modelwright.data.listing import SPLITS, Listing, parent_folder, read_file
 from modelwright.errors import DataError
-from modelwright.files import digest
-
-SUFFIXES: dict[Kind, frozenset[str]] = {
-    "image": frozenset(
-        (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".npy")
-    ),
-    "text": frozenset((".txt", ".text", ".md")),
-    "audio": frozenset((".wav", ".flac", ".ogg")),
-}
-_NOUNS: dict[Kind, str] = {"image": "images", "text": "texts", "audio": "recordings"}
-_FORMS: dict[Kind, str] = {
-    "image": "JPEG, PNG, WebP, BMP, TIFF or GIF",
-    "text": "`.txt`",
-    "audio": "WAV, FLAC or OGG",
-}
+from modelwright.files import digest, find_path
+from modelwright.kinds import InputKind
 
 
 def find_folder(name: str, base: Path, *, group: str | None) -> Path:
@@ -49,7 +36,9 @@ def find_folder(name: str, base: Path, *, group: str | None) -> Path:
     return root
 
 
-def list_folder(name: str, *, base: Path, group: str | None, kind: Kind = "image") -> Listing:
+def list_folder(
+    name: str, *, base: Path, group: str | None, kind: InputKind = InputKind.IMAGE
+) -> Listing:
     """Return the files of a folder, in the order of their paths.
 
     Args:
@@ -80,7 +69,7 @@ def list_folder(name: str, *, base: Path, group: str | None, kind: Kind = "image
         labels=[label for _, label, _, _, _ in found],
         splits=[split for _, _, split, _, _ in found],
         origins=[path for path, _, _, _, _ in found],
-        extras=[path.rpartition("/")[0] if group else "" for path, _, _, _, _ in found],
+        metadata=parent_folder([path for path, _, _, _, _ in found], group),
         read=lambda row: read_file(root / found[row][0]),
         notes=_passed_over(passed),
         kind=kind,
@@ -92,7 +81,7 @@ _File = tuple[str, str, str, int, int]
 """Path, label, split, size, time."""
 
 
-def _walk(root: Path, kind: Kind) -> tuple[list[_File], Counter[str]]:
+def _walk(root: Path, kind: InputKind) -> tuple[list[_File], Counter[str]]:
     passed: Counter[str] = Counter()
     classes: list[tuple[os.DirEntry[str], str]] = []
     splits = _splits(root, kind)
@@ -102,12 +91,13 @@ def _walk(root: Path, kind: Kind) -> tuple[list[_File], Counter[str]]:
     if splits:
         passed += _loose(root, kind)
     found: list[_File] = []
+    suffixes = INPUTS[kind].suffixes
     prefix = len(str(root)) + 1
     here = root.stat()
     for entry, split in classes:
         for file, facts in _files(entry.path, {(here.st_dev, here.st_ino)}):
             suffix = os.path.splitext(file)[1].lower()  # noqa: PTH122 (60,000 paths a second count)
-            if suffix not in SUFFIXES[kind]:
+            if suffix not in suffixes:
                 passed[suffix or "without a suffix"] += 1
                 continue
             relative = file[prefix:].replace(os.sep, "/")
@@ -119,7 +109,7 @@ _LITTER = frozenset(("__MACOSX", "__pycache__"))
 """Folders that other programs leave behind, and nobody means."""
 
 
-def _splits(root: Path, kind: Kind) -> list[tuple[Path, str]]:
+def _splits(root: Path, kind: InputKind) -> list[tuple[Path, str]]:
     """Return the folders of splits with their names, where the folder comes split.
 
     Raises:
@@ -146,16 +136,16 @@ def _is_split(name: str) -> bool:
     return name.lower() in SPLITS
 
 
-def _holds(folder: str, kind: Kind) -> int:
+def _holds(folder: str, kind: InputKind) -> int:
     """Return how many samples a folder holds, at any depth."""
     return sum(_is_sample(file, kind) for file, _ in _files(folder, set()))
 
 
-def _is_sample(file: str, kind: Kind) -> bool:
-    return os.path.splitext(file)[1].lower() in SUFFIXES[kind]  # noqa: PTH122
+def _is_sample(file: str, kind: InputKind) -> bool:
+    return os.path.splitext(file)[1].lower() in INPUTS[kind].suffixes  # noqa: PTH122
 
 
-def _loose(folder: Path, kind: Kind) -> Counter[str]:
+def _loose(folder: Path, kind: InputKind) -> Counter[str]:
     """Count the samples that stand in no class's folder, or in hidden ones."""
     passed: Counter[str] = Counter()
     for item in os.scandir(folder):
@@ -205,8 +195,8 @@ def _passed_over(passed: Counter[str]) -> tuple[str, ...]:
     return (f"{passed.total()} files were passed over: {shown}",)
 
 
-def _nothing(root: Path, passed: Counter[str], kind: Kind) -> DataError:
-    noun = _NOUNS[kind]
+def _nothing(root: Path, passed: Counter[str], kind: InputKind) -> DataError:
+    noun = kind.plural
     if passed[_OUTSIDE]:
         return DataError(
             f"the {noun} stand directly in the folder, so nothing says what they show",
@@ -218,7 +208,7 @@ def _nothing(root: Path, passed: Counter[str], kind: Kind) -> DataError:
         f"there are no {noun} in this folder",
         where=str(root),
         why=holding(root) or "; ".join(_passed_over(passed)) or "It is empty",
-        fix=f"It should hold one folder a class, with {_FORMS[kind]} files",
+        fix=f"It should hold one folder a class, with {INPUTS[kind].formats} files",
     )
 
 
@@ -229,12 +219,3 @@ def holding(root: Path) -> str:
     shown = ", ".join(f"{count:,} {name}" for name, count in counts.most_common(4))
     files = "1 file" if counts.total() == 1 else f"{counts.total():,} files"
     return f"It holds {files}: {shown}" if counts else ""
-
-
-def likely_kind(root: Path) -> Kind:
-    """Return what most of a folder's files are: images, where nothing says otherwise."""
-    counts: Counter[Kind] = Counter()
-    for path in itertools.islice(root.rglob("*"), 10_000):
-        for kind, suffixes in SUFFIXES.items():
-            counts[kind] += path.suffix.lower() in suffixes
-    return max(counts, key=lambda kind: counts[kind], default="image")

@@ -6,9 +6,10 @@ import gzip
 import zlib
 from pathlib import Path
 
-from modelwright.data.listing import Listing, find_path
+from modelwright.data.listing import Listing
 from modelwright.errors import DataError
-from modelwright.files import digest
+from modelwright.files import digest, find_path
+from modelwright.kinds import InputKind
 from modelwright.recipe.data import LabelledLinesData
 
 MOST_BYTES = 1 << 31
@@ -52,9 +53,8 @@ def list_labelled_lines(spec: LabelledLinesData, *, base: Path) -> Listing:
         labels=labels,
         splits=splits,
         origins=origins,
-        extras=[""] * len(texts),
         read=texts.__getitem__,
-        kind="text",
+        kind=InputKind.TEXT,
     )
 
 

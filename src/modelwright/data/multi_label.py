@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError
-from modelwright.tasks import Target
 
 Rows = NDArray[np.int64]
 FEWEST_ALIKE = 10
@@ -127,11 +126,9 @@ def read_labels(held: str) -> tuple[str, ...]:
     return tuple(json.loads(held)) if held else ()
 
 
-def renamed(held: str, names: Mapping[str, str], target: Target) -> str:
-    """Return what was read of a sample, with its labels under other names."""
-    if target == "labels" and held:
-        return write_labels(names.get(label, label) for label in read_labels(held))
-    return names.get(held, held)
+def rename_labels(held: str, names: Mapping[str, str]) -> str:
+    """Return what `write_labels` returned, with the labels under other names."""
+    return write_labels(names.get(label, label) for label in read_labels(held)) if held else ""
 
 
 # -- splits ----------------------------------------------------------------------------------

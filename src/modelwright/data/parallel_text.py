@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelwright.data.labelled_lines import BOM, read_maybe_packed
-from modelwright.data.listing import Listing, find_path
+from modelwright.data.listing import Listing
 from modelwright.errors import DataError
-from modelwright.files import digest
+from modelwright.files import digest, find_path
+from modelwright.kinds import InputKind
 from modelwright.recipe.data import ParallelTextData
 
 
@@ -65,8 +66,7 @@ def list_parallel_text(spec: ParallelTextData, *, base: Path) -> Listing:
         labels=labels,
         splits=splits,
         origins=origins,
-        extras=[""] * len(texts),
         read=texts.__getitem__,
-        kind="text",
+        kind=InputKind.TEXT,
         faults=faults,
     )

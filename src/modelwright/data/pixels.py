@@ -1,15 +1,233 @@
-"""Raw pixels as bytes: sources that hold arrays and no image files keep them as `.npy`."""
+"""Images: what the store keeps of them, how they become pixels, and what the audit looks at."""
 
 from __future__ import annotations
 
 import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
+
+from modelwright.data.adapters import ChannelStatistics, Encoded, InputAdapter
+from modelwright.data.dataset import Split
+from modelwright.data.findings import Finding
+from modelwright.data.hashing import THUMBNAIL, perceptual_hashes
+from modelwright.data.listing import Listing
+from modelwright.data.near_duplicates import (
+    LEAST_LIKENESS,
+    LEAST_LIKENESS_TINY,
+    near_duplicate_pairs,
+)
+from modelwright.data.store import Facts, Store, StoredSplit, short_digest
+from modelwright.data.views import derived_view
+from modelwright.errors import RecipeError
+from modelwright.kinds import InputKind
+from modelwright.recipe import Recipe
+from modelwright.recipe.data import TransformsSpec
+from modelwright.run import Observe
+from modelwright.transforms import ImageInput
+from modelwright.transforms.image import facts_of, open_image
+
+Rows = NDArray[np.int64]
+LARGEST_AUTO_SIDE = 96
+"""`transforms.size: auto` takes no more than this, which two cores can still train."""
+SMALLEST_AUTO_SIDE = 8
+_KEPT = ("resize", "interpolation", "background")
+"""What stays as a model file has it when it is trained further."""
 
 
 def as_npy(pixels: NDArray[np.uint8]) -> bytes:
-    """Return an array as the bytes of a `.npy` file."""
+    """Return an array as the bytes of a `.npy` file: so sources without image files keep them."""
     stream = io.BytesIO()
     np.save(stream, np.ascontiguousarray(pixels), allow_pickle=False)
     return stream.getvalue()
+
+
+# -- the store -------------------------------------------------------------------------------
+
+
+def _look(data: bytes, listing: Listing) -> dict[str, Any]:
+    image = open_image(data)
+    facts = facts_of(image)
+    small = image.convert("RGB") if image.mode not in ("L", "RGB") else image
+    return {
+        "content_digest": short_digest(f"{image.mode} {image.size} ".encode() + image.tobytes()),
+        "thumbnail": small.convert("L").resize((THUMBNAIL, THUMBNAIL), 5).tobytes(),
+        "width": facts.width,
+        "height": facts.height,
+        "mode": facts.mode,
+        "is_grey": facts.is_grey,
+    }
+
+
+def _add_hashes(columns: dict[str, Any]) -> None:
+    thumbnails = np.frombuffer(b"".join(columns["thumbnail"]), dtype=np.uint8)
+    columns["phash"] = perceptual_hashes(thumbnails.reshape(-1, THUMBNAIL, THUMBNAIL))
+
+
+FACTS = Facts(
+    columns=(
+        ("phash", pa.uint64()),
+        ("thumbnail", pa.binary(THUMBNAIL * THUMBNAIL)),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("mode", pa.string()),
+        ("is_grey", pa.bool_()),
+    ),
+    look=_look,
+    missing={
+        "thumbnail": bytes(THUMBNAIL * THUMBNAIL),
+        "width": 0,
+        "height": 0,
+        "mode": "",
+        "is_grey": False,
+    },
+    add=_add_hashes,
+)
+
+
+# -- fitting ---------------------------------------------------------------------------------
+
+
+def fit_image_input(train: StoredSplit, recipe: Recipe) -> ImageInput:
+    """Return how images become pixels, `auto` resolved by the training images."""
+    spec = recipe.transforms
+    grey = spec.color_mode == "grayscale" or (
+        spec.color_mode == "auto" and bool(train.numbers("is_grey").all())
+    )
+    if spec.size == "auto":
+        height, width = _auto_size(train.numbers("height"), train.numbers("width"))
+    elif isinstance(spec.size, tuple):
+        height, width = spec.size
+    else:
+        height = width = spec.size
+    return ImageInput(
+        height=height,
+        width=width,
+        channels=1 if grey else 3,
+        resize=spec.resize,
+        interpolation=spec.interpolation,
+        background=spec.background,
+    )
+
+
+def _auto_size(heights: NDArray[np.int32], widths: NDArray[np.int32]) -> tuple[int, int]:
+    """Return the images' own size where it is one and small, else a square near the median."""
+    high, wide = int(np.median(heights)), int(np.median(widths))
+    alike = bool((heights == high).all() and (widths == wide).all())
+    if alike and min(high, wide) >= SMALLEST_AUTO_SIDE and max(high, wide) <= LARGEST_AUTO_SIDE:
+        return high, wide
+    side = min(max(min(high, wide), SMALLEST_AUTO_SIDE), LARGEST_AUTO_SIDE)
+    return side, side
+
+
+def _resumed(like: ImageInput, recipe: Recipe) -> tuple[ImageInput, str]:
+    """Return how a model file takes images, at the size that the recipe asks for, if it does.
+
+    Raises:
+        RecipeError: the recipe asks for what the file's weights weren't trained on.
+    """
+    spec, mode = recipe.transforms, "rgb" if like.channels == 3 else "grayscale"
+    own = {"color_mode": mode, **{key: getattr(like, key) for key in _KEPT}}
+    for key, value in own.items():
+        asked = getattr(spec, key)
+        if asked not in (TransformsSpec.model_fields[key].default, value):
+            raise RecipeError(
+                f"`transforms.{key}` is `{asked}`, and the model file that training starts from "
+                f"was trained with `{value}`",
+                where=recipe.place_of(f"transforms.{key}"),
+                fix=f"Leave `{key}` out: the file's own is taken",
+            )
+    match spec.size:
+        case "auto":
+            input = like
+        case (height, width):
+            input = replace(like, height=height, width=width)
+        case side:
+            input = replace(like, height=side, width=side)
+    shown = f"{input.height}×{input.width} pixels, {input.resize}, {input.interpolation}"
+    return input, f"Images are taken as the model file of `model.init` takes them: {shown}"
+
+
+def fit_channel_statistics(train: Split, recipe: Recipe) -> ChannelStatistics:
+    """Return the mean and the deviation of each channel over the training split."""
+    pixels, normalize = train.pixels, recipe.transforms.normalize
+    channels = pixels.shape[-1]
+    if normalize == "none":
+        return ChannelStatistics((0.0,) * channels, (1.0,) * channels)
+    if normalize == "half":
+        return ChannelStatistics((0.5,) * channels, (0.5,) * channels)
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    for start in range(0, len(train), 4096):
+        block = train.gather(slice(start, start + 4096))
+        for channel in range(channels):
+            counts[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    total = counts.sum(axis=1)
+    mean = (counts * values).sum(axis=1) / total
+    variance = (counts * (values - mean[:, None]) ** 2).sum(axis=1) / total
+    deviation = np.sqrt(variance)
+    # A channel that never changes has nothing to scale.
+    deviation[deviation < 1e-6] = 1.0
+    return ChannelStatistics(tuple(mean.tolist()), tuple(deviation.tolist()))
+
+
+def _encode(store: Store, input: ImageInput, observe: Observe) -> Encoded:
+    return Encoded(input, derived_view(store, input, observe=observe))
+
+
+# -- the audit -------------------------------------------------------------------------------
+
+
+def _mixtures(store: Store, used: Rows) -> Iterator[Finding]:
+    """Yield that images have several sizes or colour modes."""
+    widths, heights = store.numbers("width")[used], store.numbers("height")[used]
+    sizes = Counter(zip(widths.tolist(), heights.tolist(), strict=True))
+    if len(sizes) > 1:
+        (wide, high), count = sizes.most_common(1)[0]
+        yield Finding(
+            kind="mixed_sizes",
+            severity="note",
+            message=f"{len(sizes):,} sizes of image, from {widths.min()}×{heights.min()} to "
+            f"{widths.max()}×{heights.max()}; {count:,} have {wide}×{high}",
+            fix="All are resized to one size: see `transforms.size` and `transforms.resize`",
+        )
+    held = store.strings("mode")
+    modes = Counter(held[row] for row in used.tolist())
+    if len(modes) > 1:
+        shown = ", ".join(f"{mode} ({count:,})" for mode, count in modes.most_common(6))
+        yield Finding(
+            kind="mixed_modes",
+            severity="note",
+            message=f"several colour modes: {shown}",
+            fix="All become RGB, or grey where every image is: see `transforms.colour`",
+        )
+
+
+def _near_pairs(store: Store, rows: Rows) -> NDArray[np.int64]:
+    sides = np.minimum(store.numbers("width"), store.numbers("height"))[rows]
+    return near_duplicate_pairs(
+        store.numbers("phash")[rows],
+        store.fixed("thumbnail")[rows],
+        least=np.where(sides < THUMBNAIL, LEAST_LIKENESS_TINY, LEAST_LIKENESS).astype("f4"),
+    )
+
+
+IMAGES = InputAdapter(
+    kind=InputKind.IMAGE,
+    suffixes=frozenset(
+        (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".npy")
+    ),
+    formats="JPEG, PNG, WebP, BMP, TIFF or GIF",
+    facts=FACTS,
+    fit=fit_image_input,
+    encode=_encode,
+    resume=_resumed,
+    fit_statistics=fit_channel_statistics,
+    mixtures=_mixtures,
+    near_duplicate_pairs=_near_pairs,
+)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from modelwright.data.arrays import list_arrays
 from modelwright.data.boxed import list_boxes
@@ -12,15 +14,15 @@ from modelwright.data.digits import list_digits
 from modelwright.data.documents import list_documents
 from modelwright.data.folder import list_folder
 from modelwright.data.labelled_lines import list_labelled_lines
-from modelwright.data.labels import labels_of
-from modelwright.data.listing import Kind, Listing
-from modelwright.data.multi_label import renamed
+from modelwright.data.listing import Listing
 from modelwright.data.parallel_text import list_parallel_text
-from modelwright.data.table import guess_table, is_table, is_table_folder, list_table
+from modelwright.data.table import list_table
+from modelwright.data.table_reader import columns_of, is_table, is_table_folder
+from modelwright.data.targets import TARGETS
 from modelwright.data.transcripts import list_transcripts
 from modelwright.errors import DataError, RecipeError, nearest
 from modelwright.files import json_digest
-from modelwright.recipe import Recipe
+from modelwright.kinds import InputKind, OutputKind
 from modelwright.recipe.data import (
     ArraysData,
     BoxesData,
@@ -35,14 +37,14 @@ from modelwright.recipe.data import (
     TableData,
 )
 from modelwright.run import Observe
-from modelwright.tasks import Target, task_of
+
+GuessColumns = Callable[[Path, InputKind], dict[str, Any]]
+"""Returns the settings that are likely meant for a table with some kind of input."""
 
 
-def kind_of(recipe: Recipe) -> Kind:
-    """Return what a recipe's samples are."""
-    if recipe.task == "regression" and isinstance(recipe.data, TableData):
-        return recipe.data.input_kind
-    return task_of(recipe).input
+def usual_columns(path: Path, kind: InputKind) -> dict[str, Any]:
+    """Return nothing: the columns are called as usual."""
+    return {}
 
 
 def list_source(
@@ -50,8 +52,8 @@ def list_source(
     *,
     base: Path,
     observe: Observe,
-    kind: Kind = "image",
-    target: Target = "label",
+    kind: InputKind = InputKind.IMAGE,
+    output_kind: OutputKind = OutputKind.SINGLE_LABEL,
 ) -> Listing:
     """Return what a source holds, of the kind that the task takes, under the labels' new names.
 
@@ -59,16 +61,18 @@ def list_source(
         DataError: the source can't be used, or holds another kind.
         RecipeError: a label that is to be renamed doesn't occur.
     """
-    listing = _list_source(spec, base=base, observe=observe, kind=kind, target=target)
+    listing = _list_source(spec, base=base, observe=observe, kind=kind, output_kind=output_kind)
     if listing.kind != kind:
         raise DataError(
-            f"`source: {spec.source}` holds {listing.kind}s, and the task takes {kind}s",
+            f"`source: {spec.source}` holds {listing.kind.plural}, and the task takes "
+            f"{kind.plural}",
             where="data.source",
             fix="Look at `task`",
         )
     if not spec.rename:
         return listing
-    known = {label for held in listing.labels for label in labels_of(held, target)}
+    adapter = TARGETS[output_kind]
+    known = {label for held in listing.labels for label in adapter.labels_of(held)}
     for name in spec.rename:
         if name not in known:
             raise RecipeError(
@@ -76,12 +80,12 @@ def list_source(
                 where="data.rename",
                 fix=nearest(name, sorted(known)),
             )
-    labels = [renamed(held, spec.rename, target) for held in listing.labels]
+    labels = [adapter.rename(held, spec.rename) for held in listing.labels]
     return replace(listing, labels=labels, key=json_digest([listing.key, spec.rename]))
 
 
 def _list_source(
-    spec: DataSpec, *, base: Path, observe: Observe, kind: Kind, target: Target
+    spec: DataSpec, *, base: Path, observe: Observe, kind: InputKind, output_kind: OutputKind
 ) -> Listing:
     match spec:
         case DigitsData():
@@ -90,11 +94,11 @@ def _list_source(
             return list_cifar10(spec.path, base=base, observe=observe)
         case FolderData():
             group = spec.split.column if spec.split.by == "group" else None
-            if target == "letters":
+            if output_kind == OutputKind.CTC:
                 return list_transcripts(spec.path, base=base, group=group)
             return list_folder(spec.path, base=base, group=group, kind=kind)
         case TableData():
-            return list_table(spec, base=base, kind=kind, target=target)
+            return list_table(spec, base=base, kind=kind, output_kind=output_kind)
         case LabelledLinesData():
             return list_labelled_lines(spec, base=base)
         case DocumentsData():
@@ -107,29 +111,34 @@ def _list_source(
             return list_arrays(spec, base=base)
 
 
-def list_like(
-    path: Path,
-    *,
-    kind: Kind,
-    like: DataSpec | None,
-    observe: Observe,
-    target: Target,
-    names: tuple[str, ...],
-) -> Listing:
+@dataclass(frozen=True, slots=True)
+class Existing:
+    """What a model that exists says of the data that it is measured on."""
+
+    kind: InputKind
+    """What its samples are."""
+    output_kind: OutputKind
+    """What is wanted of them."""
+    names: tuple[str, ...]
+    """The model's labels, letters, or what its numbers are called."""
+    data: DataSpec | None
+    """The section `data` that it was made from, whose columns are taken."""
+
+
+def list_like(path: Path, model: Existing, *, guess: GuessColumns, observe: Observe) -> Listing:
     """Return what some path holds, for a model that exists: the form of the source is told from it.
 
     Args:
         path: a folder, a table, a file, or the name of a known source.
-        kind: what the model's samples are.
-        like: the section `data` that the model was made from, whose columns are taken.
+        model: what the model says of its data.
+        guess: returns the settings that are likely meant for a table of some kind of input, where
+            no section says it.
         observe: called with progress.
-        target: what is wanted of the samples.
-        names: of numbers, what they are called.
 
     Raises:
         DataError: it can't be used.
     """
-    base = Path.cwd()
+    base, like = Path.cwd(), model.data
     if str(path) == "digits" and not path.exists():
         return list_digits()
     if str(path) == "cifar10" and not path.exists():
@@ -139,36 +148,45 @@ def list_like(
         return list_cifar10(str(path), base=base, observe=observe)
     if path.suffix.lower() == ".npz":
         return list_arrays(ArraysData(source="arrays", path=str(path)), base=base)
-    if target == "boxes":
-        chosen_boxes = like if isinstance(like, BoxesData) else BoxesData(source="boxes", path="")
+    if model.output_kind == OutputKind.BOXES:
+        chosen = like if isinstance(like, BoxesData) else BoxesData(source="boxes", path="")
         update = {"path": str(path), "split": SplitSpec(), "images": None}
-        likely = chosen_boxes.images
-        return list_boxes(chosen_boxes.model_copy(update=update), base=base, likely=likely)
+        return list_boxes(chosen.model_copy(update=update), base=base, likely=chosen.images)
     if is_table(path) or is_table_folder(path):
-        columns = (
-            like
-            if isinstance(like, TableData)
-            else TableData.model_validate(
-                {"source": "table", "path": str(path), **guess_table(path, kind)[1]}
-            )
-        )
-        chosen = columns.model_copy(
-            update={
-                "path": str(path),
-                "split": SplitSpec(),
-                "split_column": None,
-                "target_columns": names if target == "numbers" else columns.target_columns,
-            }
-        )
-        return list_table(chosen, base=base, kind=kind, target=target)
-    if target == "labels":
+        return _table_like(path, model, guess)
+    return _files_like(path, model)
+
+
+def _table_like(path: Path, model: Existing, guess: GuessColumns) -> Listing:
+    if isinstance(model.data, TableData):
+        spec = model.data
+    else:
+        settings = guess(path, model.kind)
+        spec = TableData.model_validate({"source": "table", "path": str(path), **settings})
+    held = columns_of(path) if spec.metadata_columns else []
+    update = {
+        "path": str(path),
+        "split": SplitSpec(),
+        "split_column": None,
+        "target_columns": model.names
+        if model.output_kind == OutputKind.REGRESSION
+        else spec.target_columns,
+        "metadata_columns": tuple(name for name in spec.metadata_columns if name in held),
+    }
+    copy = spec.model_copy(update=update)
+    return list_table(copy, base=Path.cwd(), kind=model.kind, output_kind=model.output_kind)
+
+
+def _files_like(path: Path, model: Existing) -> Listing:
+    base, output_kind, like = Path.cwd(), model.output_kind, model.data
+    if output_kind == OutputKind.MULTI_LABEL:
         raise DataError(
             "this is no table, and samples that may have several labels come in one",
             where=str(path),
             fix="Give a JSONL or Parquet table with lists of labels, or a CSV table with a "
             "separator between them",
         )
-    if target == "text" and path.is_file():
+    if output_kind == OutputKind.SEQ2SEQ and path.is_file():
         suffix = Path(like.target).suffix if isinstance(like, ParallelTextData) else ""
         other = path.with_suffix(suffix) if suffix else path
         if other == path or not other.is_file():
@@ -180,12 +198,12 @@ def list_like(
             )
         pairs = ParallelTextData(source="parallel_text", path=str(path), target=str(other))
         return list_parallel_text(pairs, base=base)
-    if target == "next":
+    if output_kind == OutputKind.CAUSAL_LM:
         return list_documents(DocumentsData(source="documents", path=str(path)), base=base)
-    if path.is_dir() and target == "letters":
+    if path.is_dir() and output_kind == OutputKind.CTC:
         return list_transcripts(str(path), base=base, group=None)
-    if path.is_file() and kind == "text":
+    if path.is_file() and model.kind == InputKind.TEXT:
         return list_labelled_lines(
             LabelledLinesData(source="labelled_lines", path=str(path)), base=base
         )
-    return list_folder(str(path), base=base, group=None, kind=kind)
+    return list_folder(str(path), base=base, group=None, kind=model.kind)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from modelwright.data.store import Store
 from modelwright.errors import DataError
 from modelwright.files import atomic_write
 from modelwright.recipe.data import SplitSpec
@@ -219,15 +220,20 @@ def limited(rows: Rows, limit: int | None, *, seed: int, keys: NDArray[np.uint8]
     return np.sort(np.array(order[:limit], dtype=np.int64))
 
 
-def write_splits(
-    path: Path, splits: dict[str, Rows], *, origins: Sequence[str], labels: Sequence[str]
-) -> None:
-    """Write which sample went where, as Parquet: `origin`, `label`, `split`."""
+def write_splits(path: Path, splits: Mapping[str, Rows], store: Store) -> None:
+    """Write which sample went where, as Parquet.
+
+    Its columns are `origin`, `label` and `split`, and `metadata.NAME` for each column of metadata.
+    """
     rows = [(row, name) for name, found in splits.items() for row in found.tolist()]
+    columns = {
+        "origin": store.strings("origin"),
+        "label": store.strings("label"),
+        **{f"metadata.{name}": values for name, values in store.metadata.items()},
+    }
     table = pa.table(
         {
-            "origin": [origins[row] for row, _ in rows],
-            "label": [labels[row] for row, _ in rows],
+            **{name: [values[row] for row, _ in rows] for name, values in columns.items()},
             "split": pa.array([name for _, name in rows]).dictionary_encode(),
         }
     )

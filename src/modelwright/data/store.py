@@ -7,8 +7,8 @@ that a later call goes on from, and stands in the cache under the digest of the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from modelwright.data.hashing import THUMBNAIL, perceptual_hashes
-from modelwright.data.listing import Kind, Listing
+from modelwright.data.listing import Listing
 from modelwright.data.parallel import in_order
 from modelwright.errors import DataError
 from modelwright.files import (
@@ -29,12 +28,11 @@ from modelwright.files import (
     sweep,
     write_json,
 )
+from modelwright.kinds import InputKind
 from modelwright.run import Observe, Progress
-from modelwright.transforms.audio import MAX_SECONDS, AudioInput, audio_facts, read_audio
-from modelwright.transforms.image import facts_of, open_image
-from modelwright.transforms.tokenizing import fold
 
-VERSION = 2
+Rows = NDArray[np.int64]
+VERSION = 3
 PART = 4096
 """Samples a part; a build that was broken off loses at most this many."""
 _CHUNK = 16
@@ -43,34 +41,37 @@ _SMALL_BYTES = 16 << 10
 _BATCH_BYTES = 64 << 20
 """Originals that are held in memory before they are written."""
 
-_COMMON = [
+_COMMON = (
     ("bytes", pa.large_binary()),
     ("label", pa.string()),
     ("split", pa.string()),
-    ("extra", pa.string()),
     ("origin", pa.string()),
     ("bytes_digest", pa.binary(16)),
     ("content_digest", pa.binary(16)),
-]
-_FACTS = {
-    "image": [
-        ("phash", pa.uint64()),
-        ("thumbnail", pa.binary(THUMBNAIL * THUMBNAIL)),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("mode", pa.string()),
-        ("is_grey", pa.bool_()),
-    ],
-    "text": [("characters", pa.int64())],
-    "audio": [("sampling_rate", pa.int32()), ("channels", pa.int32()), ("frames", pa.int64())],
-}
-SCHEMAS = {
-    kind: pa.schema([*_COMMON, *facts, ("error", pa.string())]) for kind, facts in _FACTS.items()
-}
-"""The columns of each kind's store. Equal `content_digest`s are one sample: the same pixels, the
-same text but for case and blanks, the same sound."""
-MOST_CHARACTERS = 4_000_000
-"""A longer text is likelier a whole file than a sample."""
+)
+
+
+def _nothing_more(columns: dict[str, Any]) -> None:
+    """Add no column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the store keeps of each sample of one kind of input, beside its bytes and its label."""
+
+    columns: tuple[tuple[str, pa.DataType], ...]
+    look: Callable[[bytes, Listing], dict[str, Any]]
+    """Returns the facts of a sample and its `content_digest`, which is equal for equal samples;
+    raises `DataError` where it can't be used."""
+    missing: dict[str, Any]
+    """The facts of a sample that can't be used."""
+    add: Callable[[dict[str, Any]], None] = _nothing_more
+    """Adds the columns that are computed for many samples at once."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the store."""
+        return pa.schema([*_COMMON, *self.columns, ("error", pa.string())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,9 @@ class Store:
     """The digest of all samples with their labels and splits."""
     title: str
     notes: tuple[str, ...]
-    kind: Kind = "image"
+    metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """What else is known of each row, by the name of its column: a group, a time, a speaker."""
+    kind: InputKind = InputKind.IMAGE
     sampling_rate: int | None = None
     """Of recordings that are plain 16-bit PCM."""
 
@@ -91,7 +94,7 @@ class Store:
         return int(self.table.num_rows)
 
     def strings(self, name: str) -> list[str]:
-        """Return a column of text: `label`, `split`, `extra`, `origin`, `mode`."""
+        """Return a column of text: `label`, `split`, `origin`, `mode`."""
         return cast("list[str]", self.table[name].to_pylist())
 
     def numbers(self, name: str) -> NDArray[Any]:
@@ -119,14 +122,40 @@ class Store:
         return sum(path.stat().st_size for path in self.folder.glob("part-*.arrow"))
 
 
+@dataclass(frozen=True, slots=True)
+class StoredSplit:
+    """The samples of one split as they are stored: what a tokenizer, say, is fitted to."""
+
+    store: Store
+    rows: Rows
+
+    def originals(self) -> Iterator[bytes]:
+        """Yield the original bytes of each sample."""
+        return (self.store.original(row) for row in self.rows.tolist())
+
+    def strings(self, name: str) -> list[str]:
+        """Return a column of text for these samples."""
+        column = self.store.strings(name)
+        return [column[row] for row in self.rows.tolist()]
+
+    def numbers(self, name: str) -> NDArray[Any]:
+        """Return a column of numbers for these samples, `[N]`."""
+        return self.store.numbers(name)[self.rows]
+
+
 def _fixed_part(chunk: pa.Array, width: int) -> NDArray[np.uint8]:
     held = np.frombuffer(chunk.buffers()[1], dtype=np.uint8)
     start = chunk.offset * width
     return held[start : start + len(chunk) * width].reshape(len(chunk), width)
 
 
-def open_store(listing: Listing, *, observe: Observe) -> Store:
+def open_store(listing: Listing, facts: Facts, *, observe: Observe) -> Store:
     """Return the store of a listing, building it where it isn't there yet.
+
+    Args:
+        listing: the samples.
+        facts: what is kept of each sample of this kind.
+        observe: called with progress.
 
     Raises:
         ResourceError: the disk is full, or the cache can't be written.
@@ -138,7 +167,7 @@ def open_store(listing: Listing, *, observe: Observe) -> Store:
         with locked(folder.with_suffix(".lock")):
             if not record.exists():
                 sweep(folder)
-                _build(folder, listing, observe)
+                _build(folder, listing, facts, observe)
     held = read_json(record)
     parts = [_mapped(folder / name) for name in held["parts"]]
     return Store(
@@ -147,6 +176,7 @@ def open_store(listing: Listing, *, observe: Observe) -> Store:
         held["digest"],
         listing.title,
         listing.notes,
+        {name: [_valid(text) for text in cells] for name, cells in listing.metadata.items()},
         listing.kind,
         listing.sampling_rate,
     )
@@ -163,7 +193,7 @@ def _mapped(path: Path) -> pa.Table:
         ) from error
 
 
-def _build(folder: Path, listing: Listing, observe: Observe) -> None:
+def _build(folder: Path, listing: Listing, facts: Facts, observe: Observe) -> None:
     names = []
     sums = hashlib.sha256()
     total = len(listing)
@@ -171,7 +201,7 @@ def _build(folder: Path, listing: Listing, observe: Observe) -> None:
         name = f"part-{number:05d}.arrow"
         path = folder / name
         if not path.exists():
-            _write(path, listing, range(start, min(start + PART, total)), observe)
+            _write(path, listing, facts, range(start, min(start + PART, total)), observe)
         _add(sums, _mapped(path))
         names.append(name)
     write_json(
@@ -181,26 +211,26 @@ def _build(folder: Path, listing: Listing, observe: Observe) -> None:
 
 
 def _add(sums: Any, part: pa.Table) -> None:
-    columns = (part[name].to_pylist() for name in ("bytes_digest", "label", "split", "extra"))
-    for content, label, split, extra in zip(*columns, strict=True):
-        sums.update(canonical_json([content.hex(), label, split, extra]))
+    columns = (part[name].to_pylist() for name in ("bytes_digest", "label", "split"))
+    for content, label, split in zip(*columns, strict=True):
+        sums.update(canonical_json([content.hex(), label, split]))
 
 
-def _write(path: Path, listing: Listing, rows: range, observe: Observe) -> None:
+def _write(path: Path, listing: Listing, facts: Facts, rows: range, observe: Observe) -> None:
     looked: list[dict[str, Any]] = []
     held, done = 0, rows.start
-    with atomic_write(path) as stream, pa.ipc.new_file(stream, SCHEMAS[listing.kind]) as writer:
-        for found in _look(listing, rows):
+    with atomic_write(path) as stream, pa.ipc.new_file(stream, facts.schema) as writer:
+        for found in _look(listing, facts, rows):
             looked += found
             held += sum(len(item["bytes"]) for item in found)
             observe(Progress("store", done + len(looked), len(listing)))
             if held >= _BATCH_BYTES or done + len(looked) == rows.stop:
-                writer.write_batch(_batch(listing, looked, done))
+                writer.write_batch(_batch(listing, facts, looked, done))
                 done += len(looked)
                 looked, held = [], 0
 
 
-def _look(listing: Listing, rows: range) -> Iterator[list[dict[str, Any]]]:
+def _look(listing: Listing, facts: Facts, rows: range) -> Iterator[list[dict[str, Any]]]:
     """Yield what is seen of all rows, a chunk at a time.
 
     Images of a few kilobytes are looked at faster by one thread: two would spend more on taking
@@ -208,7 +238,7 @@ def _look(listing: Listing, rows: range) -> Iterator[list[dict[str, Any]]]:
     """
 
     def look(chunk: range) -> list[dict[str, Any]]:
-        return [_look_at(listing, row) for row in chunk]
+        return [_look_at(listing, facts, row) for row in chunk]
 
     chunks = [rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK)]
     first = look(chunks[0])
@@ -217,19 +247,18 @@ def _look(listing: Listing, rows: range) -> Iterator[list[dict[str, Any]]]:
     yield from map(look, chunks[1:]) if is_small else in_order(look, chunks[1:])
 
 
-def _batch(listing: Listing, looked: list[dict[str, Any]], start: int) -> pa.RecordBatch:
+def _batch(
+    listing: Listing, facts: Facts, looked: list[dict[str, Any]], start: int
+) -> pa.RecordBatch:
     columns: dict[str, Any] = {name: [item[name] for item in looked] for name in looked[0]}
-    if listing.kind == "image":
-        thumbnails = np.frombuffer(b"".join(columns["thumbnail"]), dtype=np.uint8)
-        columns["phash"] = perceptual_hashes(thumbnails.reshape(-1, THUMBNAIL, THUMBNAIL))
+    facts.add(columns)
     for name, held in (
         ("label", listing.labels),
         ("split", listing.splits),
-        ("extra", listing.extras),
         ("origin", listing.origins),
     ):
         columns[name] = [_valid(text) for text in held[start : start + len(looked)]]
-    schema = SCHEMAS[listing.kind]
+    schema = facts.schema
     return pa.record_batch({name: columns[name] for name in schema.names}, schema=schema)
 
 
@@ -238,7 +267,7 @@ def _valid(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _look_at(listing: Listing, row: int) -> dict[str, Any]:
+def _look_at(listing: Listing, facts: Facts, row: int) -> dict[str, Any]:
     data = b""
     try:
         if row in listing.faults:
@@ -246,8 +275,8 @@ def _look_at(listing: Listing, row: int) -> dict[str, Any]:
         if not listing.labels[row].strip():
             raise DataError("it has no label")
         data = listing.read(row)
-        facts = _LOOKS[listing.kind](data, listing)
-        return {**facts, "bytes": data, "bytes_digest": _digest(data), "error": None}
+        seen = facts.look(data, listing)
+        return {**seen, "bytes": data, "bytes_digest": short_digest(data), "error": None}
     except DataError as error:
         why = ". ".join(part for part in (error.what, error.why) if part)
     except FileNotFoundError:
@@ -255,97 +284,14 @@ def _look_at(listing: Listing, row: int) -> dict[str, Any]:
     except OSError as error:
         why = f"can't be read ({error.strerror or error})"
     return {
-        **_NOTHING[listing.kind],
+        **facts.missing,
         "bytes": data,
-        "bytes_digest": _digest(data),
+        "bytes_digest": short_digest(data),
         "content_digest": bytes(16),
         "error": why,
     }
 
 
-def _digest(data: bytes) -> bytes:
+def short_digest(data: bytes) -> bytes:
+    """Return the first 16 bytes of the SHA-256 of some bytes."""
     return hashlib.sha256(data).digest()[:16]
-
-
-def _look_at_image(data: bytes, listing: Listing) -> dict[str, Any]:
-    image = open_image(data)
-    facts = facts_of(image)
-    small = image.convert("RGB") if image.mode not in ("L", "RGB") else image
-    return {
-        "content_digest": _digest(f"{image.mode} {image.size} ".encode() + image.tobytes()),
-        "thumbnail": small.convert("L").resize((THUMBNAIL, THUMBNAIL), 5).tobytes(),
-        "width": facts.width,
-        "height": facts.height,
-        "mode": facts.mode,
-        "is_grey": facts.is_grey,
-    }
-
-
-def _look_at_text(data: bytes, listing: Listing) -> dict[str, Any]:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        byte = data[error.start]
-        raise DataError(f"it isn't UTF-8: byte {error.start} is 0x{byte:02x}") from error
-    if not text.strip():
-        raise DataError("it is empty")
-    if "\0" in text:
-        raise DataError("it holds a NUL byte, so it is no text")
-    if len(text) > MOST_CHARACTERS:
-        raise DataError(f"it has {len(text):,} characters, more than {MOST_CHARACTERS:,}")
-    return {"content_digest": _digest(fold(text).encode()), "characters": len(text)}
-
-
-_FEWEST_A_SECOND = 1000
-"""A recording shorter than a thousandth of a second may be nothing at a lower rate."""
-
-
-def _look_at_audio(data: bytes, listing: Listing) -> dict[str, Any]:
-    source = pcm_of(data, listing.sampling_rate)
-    facts = audio_facts(source, rate=listing.sampling_rate)
-    if facts.frames * _FEWEST_A_SECOND < facts.sampling_rate:
-        raise DataError(f"the recording is too short: it has {facts.frames} samples")
-    whole = AudioInput(facts.sampling_rate, MAX_SECONDS)
-    samples = read_audio(source, whole, rate=listing.sampling_rate)
-    return {
-        "content_digest": _digest(f"{facts.sampling_rate} ".encode() + samples.tobytes()),
-        "sampling_rate": facts.sampling_rate,
-        "channels": facts.channels,
-        "frames": facts.frames,
-    }
-
-
-def pcm_of(data: bytes, sampling_rate: int | None) -> bytes | NDArray[np.int16]:
-    """Return plain PCM as an array, where the source says that its recordings are that.
-
-    Raises:
-        DataError: it isn't 16-bit PCM.
-    """
-    if sampling_rate is None:
-        return data
-    if data[:4] in (b"RIFF", b"fLaC", b"OggS"):
-        raise DataError(
-            "this recording says its own sampling rate; leave `data.sampling_rate` out",
-        )
-    if len(data) % 2 or not data:
-        raise DataError(f"{len(data)} bytes aren't 16-bit PCM")
-    return np.frombuffer(data, dtype="<i2")
-
-
-_LOOKS: dict[Kind, Callable[[bytes, Listing], dict[str, Any]]] = {
-    "image": _look_at_image,
-    "text": _look_at_text,
-    "audio": _look_at_audio,
-}
-_NOTHING: dict[Kind, dict[str, Any]] = {
-    "image": {
-        "thumbnail": bytes(THUMBNAIL * THUMBNAIL),
-        "width": 0,
-        "height": 0,
-        "mode": "",
-        "is_grey": False,
-    },
-    "text": {"characters": 0},
-    "audio": {"sampling_rate": 0, "channels": 0, "frames": 0},
-}
-"""The facts of a sample that can't be used."""

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from modelwright.data.folder import SUFFIXES, find_folder, holding
+from modelwright.data.folder import find_folder, holding
+from modelwright.data.inputs import INPUTS
 from modelwright.data.labelled_lines import decoded, read_maybe_packed
-from modelwright.data.listing import SPLITS, Listing, read_file
-from modelwright.data.table import list_table
+from modelwright.data.listing import SPLITS, Listing, parent_folder, read_file
 from modelwright.errors import DataError
 from modelwright.files import digest
-from modelwright.recipe.data import TableData
+from modelwright.kinds import InputKind
 
 LIBRISPEECH = ".trans.txt"
 """Ends the name of a file with a line for each recording of its folder: its name, a blank, its text."""
-FEWEST_TEXTS, DIFFERENT, FEWEST_LETTERS = 20, 0.2, 3
-"""So many different texts, of so many recordings (a share), so long on average, aren't classes."""
 
 
 def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
@@ -37,7 +32,7 @@ def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
         DataError: there is no such folder, no recording in it, or a text isn't UTF-8.
     """
     root = find_folder(name, base, group=group)
-    recordings = sorted(_recordings(root))
+    recordings = sorted(sounds_below(root))
     if not recordings:
         raise DataError(
             "there are no recordings in this folder",
@@ -61,48 +56,19 @@ def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
         labels=texts,
         splits=[_split(path) for path in paths],
         origins=paths,
-        extras=[path.rpartition("/")[0] if group else "" for path in paths],
+        metadata=parent_folder(paths, group),
         read=lambda row: read_file(recordings[row]),
-        kind="audio",
+        kind=InputKind.AUDIO,
         faults={at: "no text stands beside it" for at, text in enumerate(texts) if not text},
     )
 
 
-def has_transcripts(folder: Path) -> bool:
-    """Say whether most recordings of a folder have a text beside them."""
-    recordings = list(_recordings(folder))
-    beside = sum(path.with_suffix(".txt").is_file() for path in recordings)
-    return bool(recordings) and (
-        2 * beside > len(recordings) or any(folder.rglob(f"*{LIBRISPEECH}"))
-    )
-
-
-def holds_transcripts(path: Path, columns: Mapping[str, Any]) -> bool:
-    """Say whether a table's labels are more likely what is spoken than classes.
-
-    Args:
-        path: the table of recordings, or the folder of tables.
-        columns: the settings that are meant where they aren't defaults.
-    """
-    spec = TableData.model_validate({"source": "table", "path": str(path.resolve()), **columns})
-    listing = list_table(spec, base=Path.cwd(), kind="audio", target="letters")
-    return are_transcripts(listing.labels)
-
-
-def are_transcripts(texts: Sequence[str]) -> bool:
-    """Say whether labels are more likely what is spoken than classes: many, and long."""
-    counts = Counter(texts)
-    if len(counts) < max(FEWEST_TEXTS, DIFFERENT * len(texts)):
-        return False
-    are_words = all(re.search(r"[^\W\d_]", text) for text in counts)
-    return are_words and sum(map(len, counts)) >= FEWEST_LETTERS * len(counts)
-
-
-def _recordings(root: Path) -> list[Path]:
+def sounds_below(root: Path) -> list[Path]:
+    """Return the recordings of a folder, at any depth, but for hidden ones."""
     return [
         path
         for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES["audio"]
+        if path.suffix.lower() in INPUTS[InputKind.AUDIO].suffixes
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
         and path.is_file()
     ]

@@ -8,9 +8,9 @@ from typing import Any
 
 from modelwright.data.documents import SUFFIXES as TEXT_SUFFIXES
 from modelwright.data.labelled_lines import decoded, read_maybe_packed
-from modelwright.data.listing import find_path
-from modelwright.data.table import columns_of, is_table, no_table, values_of
+from modelwright.data.table_reader import columns_of, is_table, no_table, values_of
 from modelwright.errors import DataError, nearest
+from modelwright.files import find_path
 from modelwright.recipe.data import UnlabelledSpec
 
 _KINDS: dict[type, str] = {

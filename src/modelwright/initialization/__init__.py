@@ -10,7 +10,7 @@ from modelwright.recipe.model import InitModel, TimmModel, TransformersModel
 
 if TYPE_CHECKING:
     from modelwright.data import Prepared
-    from modelwright.data.encoding import Input
+    from modelwright.transforms.inputs import Input
     from modelwright.models.candidate import Candidate
     from modelwright.run import Run, RunRequest
 

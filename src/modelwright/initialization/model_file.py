@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from modelwright.data import Prepared
-    from modelwright.data.encoding import Input
+    from modelwright.transforms.inputs import Input
     from modelwright.models.candidate import Candidate
 
 

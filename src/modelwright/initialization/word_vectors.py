@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from modelwright import data
 from modelwright.data import Prepared
+from modelwright.data.labelled_lines import read_maybe_packed
 from modelwright.errors import DataError, RecipeError
 from modelwright.files import cache_folder, json_digest, locked, write_bytes
 from modelwright.files import digest as file_digest
+from modelwright.kinds import OutputKind
 from modelwright.recipe.data import UnlabelledSpec
 from modelwright.run import Progress, Run, RunRequest
 from modelwright.transforms.learnt_vectors import learn_vectors
@@ -88,7 +90,7 @@ def _learn(
     files = data.unlabelled_files(spec, base=request.base)
     # Named with how it is read: a table and a text may have the same bytes.
     read_as = ["".join(file.suffixes).lower() for file in files]
-    digests = [file_digest(data.read_maybe_packed(file)) for file in files]
+    digests = [file_digest(read_maybe_packed(file)) for file in files]
     source = json_digest([read_as, digests])
     held_out = _held_out(prepared)
     settings = [_VERSION, spec.text, spec.window, table.embedding_dim, sorted(held_out)]
@@ -173,7 +175,7 @@ def _held_out(prepared: Prepared) -> set[str]:
     """Return the marks of the texts that are measured on, and of their lines."""
     rows = [row for name in ("validation", "test") for row in prepared.rows[name].tolist()]
     texts = [prepared.store.original(row).decode() for row in rows]
-    if prepared.kind == "text":  # What is to be written is measured on too.
+    if prepared.output_kind == OutputKind.SEQ2SEQ:  # What is to be written is measured on too.
         wanted = prepared.store.strings("label")
         texts += [wanted[row] for row in rows]
     return {_mark(part) for text in texts for part in (text, *text.split("\n")) if part.strip()}

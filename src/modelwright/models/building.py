@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from modelwright.errors import MissingExtraError, ModelFileError, ModelwrightError, RequestError
+from modelwright.kinds import InputKind
 from modelwright.models import texts
 from modelwright.models.cnn import cnn
 from modelwright.models.detector import detector
@@ -42,11 +43,10 @@ from modelwright.recipe.model import (
 from modelwright.recipe.spec import Spec
 from modelwright.transforms import ImageInput
 from modelwright.transforms.audio import AudioInput
+from modelwright.transforms.inputs import Input
 from modelwright.transforms.text import TextInput
 
-Input = ImageInput | TextInput | AudioInput
 AnyFrame = Frame | TextFrame | AudioFrame
-Kind = Literal["image", "text", "audio"]
 Scale = tuple[Sequence[float], Sequence[float]]
 """The mean and the deviation of each number."""
 
@@ -108,23 +108,23 @@ _NAMES: dict[str, type[Architecture]] = {
     "transformers": PretrainedModel,
     "timm": TimmNetwork,
 }
-TAKES: dict[type[Spec], Kind] = {
-    MlpModel: "image",
-    CnnModel: "image",
-    ResnetModel: "image",
-    SpeednetModel: "image",
-    BowModel: "text",
-    TextCnnModel: "text",
-    RnnModel: "text",
-    TransformerModel: "text",
-    AudioCnnModel: "audio",
-    ConvCtcModel: "audio",
-    RnnCtcModel: "audio",
-    DecoderModel: "text",
-    Seq2SeqModel: "text",
-    DetectorModel: "image",
-    PretrainedModel: "text",
-    TimmNetwork: "image",
+TAKES: dict[type[Spec], InputKind] = {
+    MlpModel: InputKind.IMAGE,
+    CnnModel: InputKind.IMAGE,
+    ResnetModel: InputKind.IMAGE,
+    SpeednetModel: InputKind.IMAGE,
+    BowModel: InputKind.TEXT,
+    TextCnnModel: InputKind.TEXT,
+    RnnModel: InputKind.TEXT,
+    TransformerModel: InputKind.TEXT,
+    AudioCnnModel: InputKind.AUDIO,
+    ConvCtcModel: InputKind.AUDIO,
+    RnnCtcModel: InputKind.AUDIO,
+    DecoderModel: InputKind.TEXT,
+    Seq2SeqModel: InputKind.TEXT,
+    DetectorModel: InputKind.IMAGE,
+    PretrainedModel: InputKind.TEXT,
+    TimmNetwork: InputKind.IMAGE,
 }
 """What the samples of each family are."""
 _MOST = 1 << 24
@@ -164,7 +164,8 @@ def build_network(
     frame = _frame(input, num_outputs, audio)
     if not isinstance(frame, KINDS[TAKES[type(architecture)]]):
         raise RequestError(
-            f"`{architecture.name}` takes {TAKES[type(architecture)]}s, and the samples are none",
+            f"`{architecture.name}` takes {TAKES[type(architecture)].plural}, and the samples are "
+            "none",
             fix="Choose another `model`, or `auto`",
         )
     network: nn.Module
@@ -222,7 +223,11 @@ def _frame(input: Input, num_outputs: int, audio: AudioSpec | None) -> AnyFrame:
             return AudioFrame(input.sampling_rate, audio.n_mels, audio.normalize, num_outputs)
 
 
-KINDS: dict[Kind, type[AnyFrame]] = {"image": Frame, "text": TextFrame, "audio": AudioFrame}
+KINDS: dict[InputKind, type[AnyFrame]] = {
+    InputKind.IMAGE: Frame,
+    InputKind.TEXT: TextFrame,
+    InputKind.AUDIO: AudioFrame,
+}
 """The sizes of the ends of a network for each kind of sample."""
 
 

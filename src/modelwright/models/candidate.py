@@ -11,7 +11,7 @@ from modelwright.kinds import OutputKind
 from modelwright.tasks.inference import Inference
 
 
-class Input(Protocol):
+class InputDeclaration(Protocol):
     """What a network is given, and by which host steps: `transforms.ImageInput`, for one."""
 
     def to_json(self) -> dict[str, Any]:
@@ -29,7 +29,7 @@ class Candidate:
 
     network: nn.Module
     task: str
-    input: Input
+    input: InputDeclaration
     labels: tuple[str, ...]
     architecture: dict[str, Any]
     """The model section of the recipe, resolved: enough to build the network again."""

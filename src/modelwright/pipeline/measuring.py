@@ -14,12 +14,14 @@ from modelwright import data, evaluation, modelfile
 from modelwright.data import Prepared, Split
 from modelwright.errors import DataError, RecipeError
 from modelwright.evaluation import Measurement, Place, Scored, TestSetAccess, headline
+from modelwright.kinds import InputKind, OutputKind
 from modelwright.ledger import Evidence, Ledger
 from modelwright.pipeline.request import usable_cores
 from modelwright.recipe import parse_recipe
 from modelwright.recipe.data import DataSpec
 from modelwright.recipe.inference import ThresholdSpec
 from modelwright.run import Observe, Progress, Run, RunRequest, silent
+from modelwright.scaffold import guess_columns
 
 PROMPT = 100
 """Characters of a text from which a language model is timed writing on."""
@@ -86,7 +88,7 @@ def _measure_classes(
                 prepared.dataset().train,
                 samples,
                 fingerprint=fingerprint,
-                kind=prepared.store.kind,
+                kind=prepared.input_kind,
                 against=found,
                 observe=context.observe,
             )
@@ -154,11 +156,11 @@ def _measure_scores(
         )
         context.ledger.extend(evidence)
         return replace(found, answers=answers)
-    if wants_baselines and prepared.kind == "numbers":
+    if wants_baselines and prepared.output_kind == OutputKind.REGRESSION:
         context.ledger.extend(
             evaluation.mean_numbers(train, samples, task, fingerprint=fingerprint)
         )
-    if wants_baselines and prepared.kind == "labels":
+    if wants_baselines and prepared.output_kind == OutputKind.MULTI_LABEL:
         context.ledger.extend(
             evaluation.label_set_baselines(
                 train,
@@ -169,11 +171,11 @@ def _measure_scores(
                 observe=context.observe,
             )
         )
-    if wants_baselines and prepared.kind == "boxes":
+    if wants_baselines and prepared.output_kind == OutputKind.BOXES:
         context.ledger.extend(
             evaluation.average_boxes(train, samples, task, prepared.labels, fingerprint=fingerprint)
         )
-    if wants_baselines and prepared.kind == "next":
+    if wants_baselines and prepared.output_kind == OutputKind.CAUSAL_LM:
         context.ledger.extend(
             evaluation.frequent_tokens(
                 train, samples, task, prepared.num_outputs, fingerprint=fingerprint
@@ -184,7 +186,7 @@ def _measure_scores(
 
 def _near_duplicates(prepared: Prepared, samples: Split) -> NDArray[np.int64] | None:
     """Return the rows of a test split that resemble one of another; of stretches of texts none."""
-    is_tested = samples.name == "test" and prepared.windows is None
+    is_tested = samples.name == "test" and prepared.targets.windows is None
     return prepared.report.near_test_rows if is_tested else None
 
 
@@ -199,14 +201,14 @@ def _made_from(model: modelfile.Model) -> DataSpec | None:
 def _as_asked(prepared: Prepared, samples: Split) -> NDArray[Any] | Sequence[Any]:
     """Return some samples as a model is asked about them: decoded pixels, texts, or recordings."""
     rows = prepared.rows[samples.name][: evaluation.BATCH].tolist()
-    if prepared.kind == "next":
+    if prepared.output_kind == OutputKind.CAUSAL_LM:
         return [prepared.store.original(row).decode()[:PROMPT] for row in rows]
-    match prepared.store.kind:
-        case "image":
+    match prepared.input_kind:
+        case InputKind.IMAGE:
             return samples.gather(slice(0, evaluation.BATCH))
-        case "text":
+        case InputKind.TEXT:
             return [prepared.store.original(row).decode() for row in rows]
-        case "audio":
+        case InputKind.AUDIO:
             held = samples.gather(slice(0, evaluation.BATCH))
             return [item["samples"][: item["length"]] for item in held]
 
@@ -234,7 +236,7 @@ def require_held_out(prepared: Prepared, recall: ThresholdSpec | None) -> None:
             fix="Give `data.split.test` or `data.split.val` a share above 0; each class needs "
             "samples enough for every split",
         )
-    if prepared.kind == "boxes":
+    if prepared.output_kind == OutputKind.BOXES:
         _require_boxes(prepared)
 
 
@@ -294,6 +296,7 @@ def evaluate(
         observe=observe,
         like=_made_from(loaded),
         target=loaded.scoring.target,
+        guess=guess_columns,
     )
     opened = evaluation.record_access(fingerprint, run=f"evaluate {model}", model=loaded.digest)
     for note in opened.notes:
@@ -301,7 +304,7 @@ def evaluate(
     threads = usable_cores()
     place = Place(evaluation.hardware(), evaluation.runtime(threads=threads), threads)
     found: Measurement | Scored
-    if loaded.spec.output_kind != "logits":
+    if loaded.spec.output_kind != OutputKind.SINGLE_LABEL:
         task = loaded.scoring
         found = evaluation.measure_scores(
             loaded, samples, task, fingerprint=fingerprint, place=place, observe=observe

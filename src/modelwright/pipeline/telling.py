@@ -16,6 +16,7 @@ from modelwright import modelfile, report
 from modelwright.data import Prepared, Split
 from modelwright.data.waves import as_wav
 from modelwright.evaluation import Measurement
+from modelwright.kinds import InputKind, OutputKind
 from modelwright.pipeline.measuring import PROMPT, Measured
 from modelwright.pipeline.request import environment
 from modelwright.pipeline.result import RunResult
@@ -47,7 +48,7 @@ def tell(
     packed = modelfile.describe(result.model)
     sample = write_samples(result.folder / "samples", measured, prepared)
     worst = _worst(measured)
-    if prepared.kind == "boxes":
+    if prepared.output_kind == OutputKind.BOXES:
         answers, shown = _boxed(worst, measured, result.model)
     else:
         answers = _answers(worst, measured, prepared, result.model)
@@ -57,7 +58,7 @@ def tell(
         result.report,
         report.ReportData(
             name=result.folder.name,
-            thing=prepared.store.kind,
+            thing=prepared.input_kind,
             source=prepared.source,
             ledger=result.ledger,
             verdicts=result.verdicts,
@@ -67,12 +68,7 @@ def tell(
             history=fitted.history,
             chosen=fitted.chosen,
             counts=prepared.counts,
-            findings=[
-                report.Finding(
-                    kind=item.kind, severity=item.severity, message=item.message, fix=item.fix
-                )
-                for item in prepared.report.findings
-            ],
+            findings=prepared.report.findings,
             test_accesses=measured.test_accesses.count if measured.test_accesses else None,
             recipe=render_config(request.recipe, with_place=False),
             decisions=context.decisions.taken(),
@@ -86,7 +82,7 @@ def tell(
             mistakes=shown,
             worst=worst,
             answers=answers,
-            of_boxes=prepared.kind == "boxes",
+            of_boxes=prepared.output_kind == OutputKind.BOXES,
             augmented=_augmented(request, prepared, context),
             notes=result.said,
         ),
@@ -129,15 +125,15 @@ def _listed(labels: Sequence[str], chosen: NDArray[np.bool_]) -> str:
 
 def _write_sample(path: Path, prepared: Prepared, samples: Split, position: int) -> Path:
     (held,) = samples.gather(np.array([position], dtype=np.int64))
-    match prepared.store.kind:
-        case "image":
+    match prepared.input_kind:
+        case InputKind.IMAGE:
             path = path.with_name(f"{path.name}.png")
             Image.fromarray(held[..., 0] if held.shape[-1] == 1 else held).save(path)
-        case "text":
+        case InputKind.TEXT:
             path = path.with_name(f"{path.name}.txt")
             row = int(prepared.rows[samples.name][position % len(prepared.rows[samples.name])])
             path.write_bytes(prepared.store.original(row))
-        case "audio":
+        case InputKind.AUDIO:
             path = path.with_name(f"{path.name}.wav")
             path.write_bytes(_wav(held, prepared))
     return path
@@ -173,7 +169,7 @@ def _answers(
     found = measured.measurement
     if isinstance(found, Measurement) or prepared.kind in ("label", "numbers"):
         return []
-    if prepared.kind == "labels":
+    if prepared.output_kind == OutputKind.MULTI_LABEL:
         wanted, chosen = (
             [_listed(found.names, found.tally[key][at]) for at in positions]
             for key in ("wanted", "chosen")
@@ -184,7 +180,7 @@ def _answers(
         return [(held[int(rows[at])], found.answers[at]) for at in positions]
     request = [_as_question(at, measured, prepared) for at in positions]
     answers = modelfile.load(path).predict(request)
-    if prepared.kind == "next":
+    if prepared.output_kind == OutputKind.CAUSAL_LM:
         return [("", answer[0]["text"]) for answer in answers]
     spoken = [held[int(rows[at])] for at in positions]
     return [(text, item[0]["text"]) for text, item in zip(spoken, answers, strict=True)]
@@ -210,34 +206,34 @@ def _boxed(
 
 def _as_question(position: int, measured: Measured, prepared: Prepared) -> Any:
     """Return a sample as the model is asked about it."""
-    if prepared.kind == "next":
+    if prepared.output_kind == OutputKind.CAUSAL_LM:
         rows = prepared.rows[measured.samples.name]
         return prepared.store.original(int(rows[position % len(rows)])).decode()[:PROMPT]
     (held,) = measured.samples.gather(np.array([position], dtype=np.int64))
-    return held["samples"][: held["length"]] if prepared.kind == "letters" else held
+    return held["samples"][: held["length"]] if prepared.output_kind == OutputKind.CTC else held
 
 
 def _shown(positions: list[int], measured: Measured, prepared: Prepared) -> Any:
     """Return samples as the report shows them."""
     held = measured.samples
-    match prepared.store.kind:
-        case "image":
+    match prepared.input_kind:
+        case InputKind.IMAGE:
             return held.gather(np.array(positions, dtype=np.int64))
-        case "text":
+        case InputKind.TEXT:
             rows = prepared.rows[held.name]
             return [prepared.store.original(int(rows[at % len(rows)])).decode() for at in positions]
-        case "audio":
+        case InputKind.AUDIO:
             return [_wav(item, prepared) for item in held.gather(np.array(positions, np.int64))]
 
 
 def _augmented(request: RunRequest, prepared: Prepared, context: Run) -> np.ndarray | None:
     from modelwright.data.augment import augmented_samples
 
-    if prepared.store.kind != "image":
+    if prepared.input_kind != InputKind.IMAGE:
         return None
     samples, times = AUGMENTED
     augment = request.recipe.augment
-    if prepared.kind == "boxes":
+    if prepared.output_kind == OutputKind.BOXES:
         augment = augment.model_copy(update={"padding": "zero"})
     return augmented_samples(
         prepared.dataset().train,

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from modelwright.kinds import ANY_OUTPUT, CLASSIFICATION, InputKind, OutputKind
-from modelwright.recipe.spec import For, FromList, Kind, Spec
+from modelwright.recipe.spec import For, FromList, Spec, TypeDescription
 
 Area = Annotated[float, Field(gt=0.0, le=1.0)]
 Ratio = Annotated[float, Field(gt=0.0, le=20.0)]
@@ -22,14 +22,14 @@ def _one_zero(value: float | int) -> float | int:
 Share = Annotated[
     Annotated[float, Field(ge=0.0, lt=1.0)] | Annotated[int, Field(ge=0)],
     AfterValidator(_one_zero),
-    Kind("a share below 1, or a whole number of samples"),
+    TypeDescription("a share below 1, or a whole number of samples"),
 ]
 
 
 def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     twice = next((name for at, name in enumerate(names) if name in names[:at]), None)
     if twice is not None:
-        raise ValueError(f"`{twice}` stands here twice, and each column is predicted once")
+        raise ValueError(f"`{twice}` stands here twice, and each column is named once")
     return names
 
 
@@ -160,6 +160,9 @@ class TableData(_DataSpec):
     """What the numbers are predicted from; other tasks know it themselves."""
     split_column: str | None = None
     """The column that says train, val or test."""
+    metadata_columns: Annotated[tuple[str, ...], FromList, AfterValidator(_each_once)] = ()
+    """Columns that are kept beside each sample, such as a speaker or a place; the run's
+    `splits.parquet` has them, as `metadata.NAME`."""
     columns: Annotated[tuple[str, ...], FromList, Field(min_length=1)] | None = None
     """Names for the columns, from the left, where no line of a text table names them. The file may
     then be called `.txt` too; a name of `-` leaves a column out."""

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from modelwright.kinds import ANY_INPUT, ANY_OUTPUT, InputKind, OutputKind
-from modelwright.recipe.spec import For, Kind, Spec
+from modelwright.recipe.spec import For, Spec, TypeDescription
 
 _TAGS = ("name", "source")
 _ENDLESS = 2**62
@@ -260,7 +260,7 @@ def _peel(kind: object) -> tuple[Any, dict[str, object]]:
         for extra in extras:
             found = extra.metadata if isinstance(extra, FieldInfo) else [extra]
             for item in found:
-                if isinstance(item, Kind):
+                if isinstance(item, TypeDescription):
                     limits.setdefault("words", item.words)
                 for name in ("gt", "ge", "lt", "le", "min_length"):
                     if getattr(item, name, None) is not None:

@@ -18,7 +18,7 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class TypeDescription:
     """What a type of setting is called, where its Python type says too little."""
 
     words: str
@@ -108,7 +108,7 @@ def _as_tuple(value: object) -> object:
 Duration = Annotated[
     str,
     AfterValidator(_check_duration),
-    Kind("a duration such as `90s`, `10m`, `1.5h` or `2d`", _DURATION.pattern),
+    TypeDescription("a duration such as `90s`, `10m`, `1.5h` or `2d`", _DURATION.pattern),
 ]
 FromList = BeforeValidator(_as_tuple)
 """Lets a YAML list stand for a tuple field, which strict mode would refuse."""

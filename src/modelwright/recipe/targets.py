@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from modelwright.kinds import ANY_OUTPUT, CLASSIFICATION, OutputKind
-from modelwright.recipe.spec import Kind
+from modelwright.recipe.spec import TypeDescription
 
 _TARGET = re.compile(r"^\s*(>=|<=|>|<)\s*([0-9][0-9_]*(?:\.[0-9_]+)?(?:[eE][-+]?\d+)?)\s*$")
 
@@ -391,5 +391,5 @@ def _check_target(target: str) -> str:
 TargetExpression = Annotated[
     str,
     AfterValidator(_check_target),
-    Kind('a comparison and a number in quotes, such as `">= 0.93"`', _TARGET.pattern),
+    TypeDescription('a comparison and a number in quotes, such as `">= 0.93"`', _TARGET.pattern),
 ]

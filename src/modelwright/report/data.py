@@ -4,28 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.data.findings import Finding
 from modelwright.evaluation import Measurement, Scored, Verdict
 from modelwright.evaluation.intervals import RateBounds
+from modelwright.kinds import InputKind
 from modelwright.ledger import Ledger
 from modelwright.metrics import ClassScores
 
 Pixels = NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing the data audit found."""
-
-    kind: str
-    severity: str
-    """`error`, `warning` or `note`."""
-    message: str
-    fix: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +24,7 @@ class ReportData:
 
     name: str
     """The run's name."""
-    thing: Literal["image", "text", "audio"] = "image"
+    thing: InputKind = InputKind.IMAGE
     """What a sample is."""
     source: str
     """The data, in a few words: `cifar10`, `folder photos`."""

@@ -27,7 +27,7 @@ from modelwright.files import canonical_json
 if TYPE_CHECKING:
     import tokenizers
 
-Kind = Literal["word", "bpe", "unigram", "character"]
+TokenizerKind = Literal["word", "bpe", "unigram", "character"]
 Ids = NDArray[np.int32]
 
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
@@ -89,7 +89,7 @@ def library(purpose: str) -> Any:
 class Tokenizer:
     """A learnt tokenizer; two with the same bytes are equal."""
 
-    kind: Kind
+    kind: TokenizerKind
     lowercase: bool
     size: int
     """How many numbers there are, V, with the four special ones."""
@@ -197,7 +197,7 @@ def clean(text: str) -> str:
 
 
 def train_tokenizer(
-    texts: Iterable[str], *, kind: Kind, size: int, lowercase: bool, min_count: int = 1
+    texts: Iterable[str], *, kind: TokenizerKind, size: int, lowercase: bool, min_count: int = 1
 ) -> Tokenizer:
     r"""Learn a tokenizer; the same texts, in whatever order, give the same bytes.
 
@@ -529,7 +529,7 @@ def _without(found: _Candidates, scores: Doubles) -> Doubles:
 class _Form:
     """All that a tokenizer's file says; the rest of it follows."""
 
-    kind: Kind
+    kind: TokenizerKind
     lowercase: bool
     tokens: tuple[str, ...]
     """Those from number 4 on."""
@@ -553,13 +553,13 @@ _BYTE_LEVEL = {
     "use_regex": False,
 }
 _METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", "split": False}
-_CUTTING: dict[Kind, dict[str, Any] | None] = {
+_CUTTING: dict[TokenizerKind, dict[str, Any] | None] = {
     "word": _split(_WORDS, keep=False),
     "bpe": {"type": "Sequence", "pretokenizers": [_split(_PIECES, keep=True), _BYTE_LEVEL]},
     "unigram": {"type": "Sequence", "pretokenizers": [_split(_PIECES, keep=True), _METASPACE]},
     "character": None,
 }
-_JOINING: dict[Kind, dict[str, Any] | None] = {
+_JOINING: dict[TokenizerKind, dict[str, Any] | None] = {
     "word": None,
     "bpe": _BYTE_LEVEL,
     "unigram": _METASPACE,
@@ -661,10 +661,10 @@ def _gathered(document: Any) -> _Form:
     return _Form(kind, lowercase, tokens, scores, merges)
 
 
-def _kind(document: Any) -> Kind:
+def _kind(document: Any) -> TokenizerKind:
     if document["model"]["type"] == "BPE":
         return "character" if document["pre_tokenizer"] is None else "bpe"
-    kinds: dict[str, Kind] = {"WordLevel": "word", "Unigram": "unigram"}
+    kinds: dict[str, TokenizerKind] = {"WordLevel": "word", "Unigram": "unigram"}
     return kinds[document["model"]["type"]]
 
 

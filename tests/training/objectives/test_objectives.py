@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from modelwright.kinds import OutputKind
 from modelwright.errors import RecipeError
 from modelwright.recipe.train import (
     BinaryCrossEntropyLoss,
@@ -88,7 +89,7 @@ def test_the_loss_of_label_sets_is_taken_in_fp32_at_least():
 
 def test_label_sets_get_their_own_loss_and_no_other():
     targets = np.zeros((6, 3), dtype=np.bool_)
-    spec = resolve_loss("auto", task="text-classification", output_kind="labels")
+    spec = resolve_loss("auto", task="text-classification", output_kind=OutputKind.MULTI_LABEL)
     assert spec == BinaryCrossEntropyLoss(name="binary-cross-entropy")
     assert build_objective(spec, targets, num_outputs=3, device="cpu") == BinaryCrossEntropy()
     for other in (CrossEntropyLoss(name="cross-entropy"), MseLoss(name="mse")):
@@ -96,7 +97,7 @@ def test_label_sets_get_their_own_loss_and_no_other():
             build_objective(other, targets, num_outputs=3, device="cpu")
     with pytest.raises(RecipeError, match="binary-cross-entropy"):
         build_objective(spec, np.zeros(6, dtype=np.int64), num_outputs=3, device="cpu")
-    assert resolve_loss("auto", task="text-classification", output_kind="logits") == (
+    assert resolve_loss("auto", task="text-classification", output_kind=OutputKind.SINGLE_LABEL) == (
         CrossEntropyLoss(name="cross-entropy")
     )
 

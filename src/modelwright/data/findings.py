@@ -1,0 +1,73 @@
+"""What the audit has to say of the data: one noun for what is likely wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+Severity = Literal["error", "warning", "note"]
+LEAK = "leak"
+_LISTED = 200
+"""How many rows a finding lists."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is likely wrong."""
+
+    kind: str
+    severity: Severity
+    rows: tuple[str, ...] = ()
+    """The samples concerned, by origin; the first ones where there are very many."""
+    message: str
+    fix: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the finding as `check --json` prints it."""
+        return {**asdict(self), "rows": list(self.rows)}
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """All that was found."""
+
+    findings: tuple[Finding, ...]
+    near_test_rows: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Rows of the test split that closely resemble one of another split."""
+
+    @property
+    def leaks(self) -> tuple[Finding, ...]:
+        """Identical samples in two splits, of which one is measured."""
+        return tuple(item for item in self.findings if item.kind == LEAK)
+
+
+def as_errors(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return the findings with leaks as what they are for a run: errors."""
+    return tuple(
+        replace(item, severity="error") if item.kind == LEAK else item for item in findings
+    )
+
+
+def listed(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the first names, as many as a finding lists."""
+    return tuple(names[:_LISTED])
+
+
+def listed_rows(rows: Sequence[int], origins: Sequence[str]) -> tuple[str, ...]:
+    """Return the samples that a finding lists, by their origins."""
+    return tuple(origins[row] for row in rows[:_LISTED])
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "file"), counted(2000, "class")
+    ('1 file', '2,000 classes')
+    """
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}"

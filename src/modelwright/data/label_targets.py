@@ -1,0 +1,277 @@
+"""Targets with labels: one a sample, any number of them, or one a box."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.data.adapters import (
+    Rows,
+    TargetAdapter,
+    TargetCells,
+    TargetRequest,
+    Targets,
+    as_it_is,
+)
+from modelwright.data.box_labels import read_boxes
+from modelwright.data.cells import joined_text
+from modelwright.data.dataset import Split
+from modelwright.data.findings import Finding
+from modelwright.data.labels import Labels, LabelsOf, count_labels, fit_labels, split_labels
+from modelwright.data.multi_label import read_cells, read_labels, rename_labels, strata
+from modelwright.data.ragged import Joined, Ragged
+from modelwright.errors import DataError
+from modelwright.tasks.boxes import box_arrays, framing, visible
+from modelwright.transforms import ImageInput
+from modelwright.transforms.inputs import Input
+
+LEAST_VISIBLE = 0.25
+"""A box of which the network's input shows a smaller share isn't asked for."""
+_MOST_COUNTED = 1000
+"""Of more labels than this, a model file doesn't say how often each occurs."""
+
+
+def _labels(request: TargetRequest, labels_of: LabelsOf) -> Labels:
+    known = request.known
+    labels = fit_labels(request.train, labels_of) if known is None else known
+    counts = count_labels(labels_of, request.held, request.splits)
+    return split_labels(labels, counts, is_model=known is not None, where=request.where)
+
+
+def _one_a_label(labels: tuple[str, ...], input: Input) -> int:
+    return len(labels)
+
+
+# -- one label -------------------------------------------------------------------------------
+
+
+def class_targets(
+    held: Sequence[str], splits: Mapping[str, Rows], labels: Labels
+) -> NDArray[np.int64]:
+    """Return each row's class number in its split, −1 where the row isn't used."""
+    targets = np.full(len(held), -1, dtype=np.int64)
+    for name, rows in splits.items():
+        numbers = {label: number for number, label in enumerate(labels.in_split(name))}
+        targets[rows] = [numbers[held[row]] for row in rows.tolist()]
+    return targets
+
+
+def _build_classes(request: TargetRequest) -> Targets:
+    labels = _labels(request, as_it_is)
+    targets = class_targets(request.held, request.splits, labels)
+    return Targets(labels.known, targets, request.encoded.inputs, unknown=labels.unknown)
+
+
+def _read_label(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
+    """Return the labels, refusing lists: joined, each list would become a class."""
+    (column,), (name,) = cells.columns, cells.names
+    at = next((at for at, cell in enumerate(column) if isinstance(cell, list)), None)
+    if at is not None:
+        raise DataError(
+            f"the column `{name}` holds lists, and each sample has one label here",
+            where=cells.place(at),
+            fix="Give one label a row; for text classification, `data: {multi_label: true}` takes "
+            "lists",
+        )
+    return [joined_text(cell) for cell in column], ()
+
+
+def _each_its_share(held: Sequence[str], usable: Rows) -> tuple[Sequence[str], str]:
+    return held, ""
+
+
+def _require_classes(held: set[str], title: str, noun: str) -> None:
+    if len(held) > 1:
+        return
+    (only,) = held
+    raise DataError(
+        f"all training samples have one label, `{only}`, so there is nothing to tell apart",
+        where=title,
+        fix="Give the training split at least two classes: for a folder, at least two folders of "
+        f"{noun}s",
+    )
+
+
+def _describe_classes(labels: tuple[str, ...], train: Split, num_outputs: int) -> dict[str, Any]:
+    counts = np.bincount(train.targets, minlength=len(labels)).tolist()
+    few = len(labels) <= _MOST_COUNTED
+    return {"classes": len(labels), "training_counts": counts if few else None}
+
+
+SINGLE_LABEL = TargetAdapter(
+    build=_build_classes,
+    num_outputs=_one_a_label,
+    describe=_describe_classes,
+    read=_read_label,
+    has_labels=True,
+    is_of_sample=True,
+    imbalance_fix=", and try `loss: {name: cross-entropy, class_weights: balanced}`",
+    unknown_labels="such {}s count as wrong, and the log loss leaves them out",
+    strata=_each_its_share,
+    require_variety=_require_classes,
+)
+
+
+# -- several labels --------------------------------------------------------------------------
+
+
+def label_set_targets(
+    held: Sequence[str], splits: Mapping[str, Rows], labels: Labels
+) -> NDArray[np.bool_]:
+    """Return which labels each row has `[N, K + U]`, by their numbers in its split.
+
+    U is the most labels that a split has beyond the K known ones.
+    """
+    most = max(map(len, labels.unknown.values()))
+    targets = np.zeros((len(held), len(labels.known) + most), dtype=np.bool_)
+    for name, rows in splits.items():
+        numbers = {label: number for number, label in enumerate(labels.in_split(name))}
+        for row in rows.tolist():
+            targets[row, [numbers[label] for label in read_labels(held[row])]] = True
+    return targets
+
+
+def _build_sets(request: TargetRequest) -> Targets:
+    labels = _labels(request, read_labels)
+    targets = label_set_targets(request.held, request.splits, labels)
+    return Targets(labels.known, targets, request.encoded.inputs, unknown=labels.unknown)
+
+
+def _read_sets(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
+    found = read_cells(cells.columns[0], cells.separator, column=cells.names[0])
+    return found.held, found.notes
+
+
+def _require_sets(held: set[str], title: str, noun: str) -> None:
+    if len(held) > 1:
+        return
+    names = ", ".join(f"`{label}`" for label in read_labels(next(iter(held))))
+    raise DataError(
+        f"all training samples have the same labels, {names}, so there is nothing to tell apart"
+        if names
+        else "no training sample has a label, so there is nothing to learn",
+        where=title,
+        fix="Look at `data.label`: does it name the right column?",
+    )
+
+
+def _own_columns(values: NDArray[np.bool_], num_labels: int) -> NDArray[np.bool_]:
+    """Return the columns of a split's own labels: splits have more or fewer beyond the model's."""
+    return values[:, :num_labels]
+
+
+def _describe_sets(labels: tuple[str, ...], train: Split, num_outputs: int) -> dict[str, Any]:
+    return {"classes": len(labels), "training_counts": train.targets.sum(axis=0).tolist()}
+
+
+MULTI_LABEL = TargetAdapter(
+    build=_build_sets,
+    num_outputs=_one_a_label,
+    describe=_describe_sets,
+    read=_read_sets,
+    missing="its labels aren't a list of texts; one without a label has an empty list",
+    labels_of=read_labels,
+    rename=rename_labels,
+    has_labels=True,
+    is_of_sample=True,
+    unknown_labels="such labels count as missed, and the log loss leaves their {}s out",
+    strata=strata,
+    require_variety=_require_sets,
+    of_split=_own_columns,
+)
+
+
+# -- boxes -----------------------------------------------------------------------------------
+
+
+def are_boxes(targets: object) -> bool:
+    """Say whether targets are what `box_targets` made, or some rows of it."""
+    return isinstance(targets, Joined) and targets.parts[0].name == "boxes"
+
+
+def box_targets(
+    held: Sequence[str], input: ImageInput, splits: Mapping[str, Rows], labels: Labels
+) -> tuple[Joined, int]:
+    """Return boxes `[M, 4]` in the network's input and their numbers, padded with −1.
+
+    Args:
+        held: each row's boxes.
+        input: how the images are resized.
+        splits: the rows that are used; the others have no box.
+        labels: the labels, whose numbers go by the split.
+
+    Returns:
+        The targets; and how many boxes lie where resizing cuts an image, which are left out.
+    """
+    places: list[NDArray[np.float32]] = [np.empty((0, 4), np.float32)] * len(held)
+    classes: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(held)
+    hidden = 0
+    for name, rows in splits.items():
+        names = labels.in_split(name)
+        for row in rows.tolist():
+            image = read_boxes(held[row])
+            boxes, numbers = box_arrays(image, names)
+            frame = framing(input, width=image.width, height=image.height)
+            cut, stays = visible(
+                frame.to_input(boxes), width=input.width, height=input.height, least=LEAST_VISIBLE
+            )
+            places[row], classes[row] = cut[stays], numbers[stays]
+            hidden += int((~stays).sum())
+    targets = Joined(
+        (
+            Ragged.of("boxes", places, "float32", length_name="", multiple=1),
+            Ragged.of("labels", classes, "int64", length_name="", multiple=1, pad=-1),
+        )
+    )
+    return targets, hidden
+
+
+def _build_boxes(request: TargetRequest) -> Targets:
+    labels, input = _labels(request, _labels_of_boxes), request.encoded.input
+    assert isinstance(input, ImageInput)
+    targets, hidden = box_targets(request.held, input, request.splits, labels)
+    found = Finding(
+        kind="hidden_boxes",
+        severity="warning",
+        message=f"{hidden:,} boxes lie where `transforms.resize: {input.resize}` "
+        "cuts images, and are left out",
+        fix="`letterbox` keeps all of an image",
+    )
+    findings = (found,) if hidden else ()
+    inputs = request.encoded.inputs
+    return Targets(labels.known, targets, inputs, findings=findings, unknown=labels.unknown)
+
+
+def _labels_of_boxes(held: str) -> tuple[str, ...]:
+    return tuple(box.label for box in read_boxes(held).boxes)
+
+
+def _read_boxes(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
+    return [joined_text(cell) for cell in cells.columns[0]], ()
+
+
+def _some_or_none(held: Sequence[str], usable: Rows) -> tuple[Sequence[str], str]:
+    kept = [""] * len(held)
+    for row in usable.tolist():
+        kept[row] = "boxes" if read_boxes(held[row]).boxes else "none"
+    return kept, ""
+
+
+def _describe_boxes(labels: tuple[str, ...], train: Split, num_outputs: int) -> dict[str, Any]:
+    return {"classes": len(labels)}
+
+
+BOXES = TargetAdapter(
+    build=_build_boxes,
+    num_outputs=_one_a_label,
+    describe=_describe_boxes,
+    setting="boxes",
+    read=_read_boxes,
+    labels_of=_labels_of_boxes,
+    has_labels=True,
+    unknown_labels="such boxes count as missed, with an average precision of 0",
+    strata=_some_or_none,
+)

@@ -1,0 +1,126 @@
+"""Texts: what the store keeps of them, and how they become tokens."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from modelwright.data.adapters import Encoded, InputAdapter
+from modelwright.data.listing import Listing
+from modelwright.data.ragged import Ragged
+from modelwright.data.store import Facts, Store, StoredSplit, short_digest
+from modelwright.data.targets import TARGETS
+from modelwright.data.views import ragged_view
+from modelwright.errors import DataError
+from modelwright.kinds import InputKind
+from modelwright.recipe import Recipe
+from modelwright.run import Observe
+from modelwright.transforms.text import TextInput
+from modelwright.transforms.tokenizing import fold, train_tokenizer
+
+MOST_CHARACTERS = 4_000_000
+"""A longer text is likelier a whole file than a sample."""
+
+
+# -- the store -------------------------------------------------------------------------------
+
+
+def _look(data: bytes, listing: Listing) -> dict[str, Any]:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        byte = data[error.start]
+        raise DataError(f"it isn't UTF-8: byte {error.start} is 0x{byte:02x}") from error
+    if not text.strip():
+        raise DataError("it is empty")
+    if "\0" in text:
+        raise DataError("it holds a NUL byte, so it is no text")
+    if len(text) > MOST_CHARACTERS:
+        raise DataError(f"it has {len(text):,} characters, more than {MOST_CHARACTERS:,}")
+    # Texts are the same but for case and blanks.
+    return {"content_digest": short_digest(fold(text).encode()), "characters": len(text)}
+
+
+FACTS = Facts(columns=(("characters", pa.int64()),), look=_look, missing={"characters": 0})
+
+
+# -- fitting ---------------------------------------------------------------------------------
+
+
+def fit_text_input(train: StoredSplit, recipe: Recipe) -> TextInput:
+    """Return how texts become token ids: a tokenizer made from the training split.
+
+    Where texts are written from others, both are written in the same tokens.
+    """
+    spec, kind = recipe.text, TARGETS[recipe.output_kind].text_kind
+    generates = kind != "text"
+    texts = (data.decode() for data in train.originals())
+    wanted = train.strings("label") if kind == "source" else []
+    tokenizer = train_tokenizer(
+        chain(texts, wanted),
+        kind=("bpe" if generates else "word") if spec.tokenizer == "auto" else spec.tokenizer,
+        size=(8_000 if generates else 30_000) if spec.vocab_size == "auto" else spec.vocab_size,
+        lowercase=not generates if spec.lowercase == "auto" else spec.lowercase,
+        min_count=spec.min_count,
+    )
+    return TextInput(tokenizer, spec.max_length, kind)
+
+
+def _encode(store: Store, input: TextInput, observe: Observe) -> Encoded:
+    broken = store.errors()
+    tokenizer = input.tokenizer
+    is_framed = bool(tokenizer.before or tokenizer.after) and input.kind != "prompt"
+
+    def tokens(rows: range) -> list[NDArray[np.int32]]:
+        texts = ["" if row in broken else store.original(row).decode() for row in rows]
+        found = tokenizer.encode(texts)
+        return [_framed(ids, input) for ids in found] if is_framed else found
+
+    # Whole texts are kept, so that another `max_length` takes no new view; those that end in a token
+    # of their own are kept as they are cut.
+    key = input.digest() if is_framed else input.to_json()["tokenizer"]
+    values, lengths = ragged_view(store, key, tokens, dtype="int32", observe=observe)
+    starts = np.cumsum(lengths) - lengths
+    if input.kind == "prompt":  # Read stretch by stretch, to the end.
+        return Encoded(input, Ragged("tokens", values, starts, lengths, as_dtype="int64"))
+    ragged = Ragged(
+        "tokens", values, starts, np.minimum(lengths, input.max_length), as_dtype="int64"
+    )
+    return Encoded(
+        input, _never_empty(ragged, tokenizer.unknown), np.flatnonzero(lengths > input.max_length)
+    )
+
+
+def _framed(ids: NDArray[np.int32], input: TextInput) -> NDArray[np.int32]:
+    """Return a text's ids between those that stand around it; one that was cut is a token longer.
+
+    So its length in the view tells that it was cut, and that token isn't read.
+    """
+    whole = input.framed(ids)
+    return np.append(whole, whole[-1]) if len(ids) > input.room else whole
+
+
+def _never_empty(ragged: Ragged, unknown: int) -> Ragged:
+    """Give rows without a token one unknown one, as serving does; framed texts are never empty."""
+    empty = ragged.lengths == 0
+    if not empty.any():
+        return ragged
+    values = np.concatenate([ragged.values, np.full(1, unknown, ragged.values.dtype)])
+    starts = np.where(empty, len(values) - 1, ragged.starts)
+    lengths = np.where(empty, 1, ragged.lengths)
+    return Ragged(ragged.name, values, starts, lengths, as_dtype=ragged.as_dtype)
+
+
+TEXTS = InputAdapter(
+    kind=InputKind.TEXT,
+    suffixes=frozenset((".txt", ".text", ".md")),
+    formats="`.txt`",
+    facts=FACTS,
+    fit=fit_text_input,
+    encode=_encode,
+    length_setting="text.max_length",
+)

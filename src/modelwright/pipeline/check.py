@@ -1,0 +1,159 @@
+"""Looking without training: audit and forecast, and a network's layers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modelwright import data
+from modelwright.data import Finding, Prepared
+from modelwright.errors import require
+from modelwright.initialization import initialize_model, settled_input
+from modelwright.pipeline.measuring import require_held_out
+from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
+from modelwright.planning import Forecast, Workload, forecast
+from modelwright.recipe import check_composition
+from modelwright.run import Observe, Run, RunRequest, silent
+from modelwright.tasks import task_of
+from modelwright.transforms import ImageInput
+
+if TYPE_CHECKING:
+    from modelwright.models import Summary
+    from modelwright.models.candidate import Candidate
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What was found before anything is trained."""
+
+    findings: tuple[Finding, ...]
+    forecast: Forecast
+    said: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `check --json` prints."""
+        return {
+            "findings": [finding.to_json() for finding in self.findings],
+            "forecast": self.forecast.to_json(),
+        }
+
+
+def check(
+    recipe: RecipeLike,
+    *,
+    overrides: Sequence[str] = (),
+    site: Path | None = None,
+    observe: Observe = silent,
+) -> CheckResult:
+    """Audit the data, apply the rules and forecast memory, disk and time; train nothing.
+
+    Raises:
+        ModelwrightError: the recipe or the data can't be used.
+    """
+    request = read_request(recipe, overrides=overrides, site=site)
+    notes = Notes(observe)
+    for note in check_composition(request.recipe):
+        notes.say(note)
+    lenient = request.recipe.data.model_copy(update={"allow_leaks": True})
+    looked = RunRequest(
+        request.recipe.model_copy(update={"data": lenient}), base=request.base, stem=request.stem
+    )
+    with tempfile.TemporaryDirectory(prefix="modelwright-check-") as aside:
+        context = run_in(request, Path(aside), observe=notes)
+        # A leak is a finding here, and an error only for a run.
+        prepared = data.prepare(
+            looked.recipe, base=request.base, like=settled_input(request), observe=notes
+        )
+        require_held_out(prepared, request.recipe.inference.threshold)
+        expected = forecast(request.recipe, _workload(request, prepared, context))
+    findings = tuple(prepared.report.findings)
+    if not request.recipe.data.allow_leaks:
+        findings = data.as_errors(findings)
+    return CheckResult(findings, expected, tuple(notes.said))
+
+
+def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload:
+    from modelwright.training import time_steps
+
+    start = initialize_model(request, prepared, context)
+    dataset = prepared.dataset()
+    step_s, validation_s = time_steps(
+        start,
+        request.recipe.train,
+        dataset,
+        context,
+        task=task_of(request.recipe),
+        augment=request.recipe.augment,
+    )
+    summary = _summary(start, prepared)
+    test = prepared.test()
+    validation = len(dataset.validation) if dataset.validation else 0
+    return Workload(
+        train_samples=len(dataset.train),
+        validation_samples=validation,
+        all_samples=len(dataset.train) + validation + (len(test) if test else 0),
+        sample_bytes=_sample_bytes(prepared),
+        store_bytes=prepared.store_bytes,
+        parameters=summary.parameters,
+        activations=summary.activations,
+        multiply_adds=summary.multiply_adds,
+        step_s=step_s,
+        validation_s=validation_s,
+        free_disk_bytes=shutil.disk_usage(Path.cwd()).free,
+        memory_bytes=_memory_bytes(),
+    )
+
+
+def _memory_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Not on Windows.
+        return 8 << 30
+
+
+def layers(
+    recipe: RecipeLike, *, overrides: Sequence[str] = (), observe: Observe = silent
+) -> Summary:
+    """Return the layers of the network that a recipe builds for its data.
+
+    Raises:
+        ModelwrightError: the recipe or the data can't be used.
+    """
+    require("torch", extra="train", purpose="to build a network")
+    request = read_request(recipe, overrides=overrides)
+    with tempfile.TemporaryDirectory(prefix="modelwright-layers-") as aside:
+        context = run_in(request, Path(aside), observe=observe)
+        prepared = data.prepare(
+            request.recipe, base=request.base, like=settled_input(request), observe=observe
+        )
+        return _summary(initialize_model(request, prepared, context), prepared)
+
+
+def _sample_bytes(prepared: Prepared) -> int:
+    """Return the bytes of one sample as it is kept for training, on average."""
+    inputs = prepared.inputs
+    if isinstance(inputs, np.ndarray):
+        return int(inputs[:1].nbytes)
+    return int(inputs.lengths.mean() * inputs.item_bytes) + 1
+
+
+def _summary(candidate: Candidate, prepared: Prepared) -> Summary:
+    """Describe a network for one sample; of texts and recordings, for one of about median length."""
+    from modelwright.models import summarise, summarise_sample
+
+    if isinstance(prepared.input, ImageInput):
+        shape = prepared.input
+        return summarise(
+            candidate.network, channels=shape.channels, height=shape.height, width=shape.width
+        )
+    assert not isinstance(prepared.inputs, np.ndarray)
+    lengths = prepared.inputs.lengths
+    middle = np.array([int(np.argsort(lengths)[len(lengths) // 2])])
+    return summarise_sample(candidate.network, prepared.inputs[middle])

@@ -1,0 +1,8 @@
+"""What some data is, and a recipe for it: the command `new`."""
+
+from __future__ import annotations
+
+from modelwright.scaffold.columns import guess_columns
+from modelwright.scaffold.new import NewResult, new
+
+__all__ = ["NewResult", "guess_columns", "new"]

@@ -1,0 +1,71 @@
+"""The command `new`: look at data, and write a commented recipe for it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelwright import data
+from modelwright.data import Finding
+from modelwright.errors import RequestError
+from modelwright.files import write_bytes
+from modelwright.recipe import parse_recipe
+from modelwright.run import Observe, silent
+from modelwright.scaffold.document import Setting, section, write_document
+from modelwright.scaffold.infer import infer_task
+from modelwright.scaffold.recipe import recipe_for
+
+
+@dataclass(frozen=True, slots=True)
+class NewResult:
+    """A recipe written for some data."""
+
+    path: Path
+    findings: tuple[Finding, ...]
+    text: str
+    command: str
+    """What to type next."""
+
+
+def new(
+    source: Path | str, *, out: Path = Path("recipe.yaml"), observe: Observe = silent
+) -> NewResult:
+    """Look at data and write a commented recipe for it.
+
+    Args:
+        source: a folder of class folders, a table, or the name of data that is known: `digits`,
+            `cifar10`.
+        out: where the recipe goes.
+        observe: called with progress.
+
+    Raises:
+        RequestError: there is a file at `out` already.
+        DataError: the data can't be used.
+    """
+    out = Path(out)
+    if out.is_dir():
+        out = out / "recipe.yaml"
+    if out.exists():
+        raise RequestError(
+            "this file exists already", where=str(out), fix="Name another one with --out FILE"
+        )
+    if not out.parent.is_dir():
+        raise RequestError("there is no such folder to write into", where=str(out.parent))
+    base = out.resolve().parent
+    inferred = infer_task(source, os.path.relpath(os.path.realpath(source), base))
+    bare = write_document(
+        [],
+        [Setting("version", "1"), Setting("task", inferred.task), section("data", inferred.data)],
+    )
+    recipe = parse_recipe(bare, where=str(source))
+    lenient = recipe.model_copy(
+        update={"data": recipe.data.model_copy(update={"allow_leaks": True})}
+    )
+    prepared = data.prepare(lenient, base=base, observe=observe)
+    text = recipe_for(prepared, inferred, name=out.name)
+    parse_recipe(text, where=str(out))  # What is written must be readable.
+    write_bytes(out, text.encode())
+    command = f"modelwright run {shlex.quote(str(out))}"
+    return NewResult(out, data.as_errors(tuple(prepared.report.findings)), text, command)
