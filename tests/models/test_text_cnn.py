@@ -5,7 +5,6 @@ import warnings
 import numpy as np
 import onnx
 import onnxruntime
-import pytest
 import torch
 import torch.nn.functional as F
 
@@ -24,9 +23,8 @@ def built(**settings):
     return TextCnn(12, 3, **options)
 
 
-@pytest.mark.parametrize("ngrams", [0, 1, 3])
-def test_neither_padding_nor_neighbours_matter(ngrams):
-    network = built(ngrams=ngrams).eval()
+def test_neither_padding_nor_neighbours_matter():
+    network = built().eval()
     with torch.no_grad():
         whole = network(TOKENS, LENGTH)
         more = network(F.pad(TOKENS, (0, 4)), LENGTH)
@@ -66,9 +64,8 @@ def test_gradients():
     assert torch.autograd.gradcheck(run, weights, fast_mode=True)
 
 
-@pytest.mark.parametrize("ngrams", [0, 3])
-def test_captured_whole_for_compiling(ngrams):
-    network = built(ngrams=ngrams).eval()
+def test_captured_whole_for_compiling():
+    network = built().eval()
     torch.compiler.reset()
     captured = torch.compile(network, backend="eager", fullgraph=True, dynamic=True)
     expected = network(TOKENS, LENGTH)
@@ -128,35 +125,6 @@ def agrees(network, model, *, vocabulary, sizes=((1, 1), (1, 6), (4, 9))):
             assert np.abs(found - network(tokens, length).numpy()).max() < EXPORTED
 
 
-@pytest.mark.parametrize("ngrams", [0, 1, 3])
-def test_exported_with_weights_under_their_names(ngrams):
-    network = built(ngrams=ngrams)
+def test_exported_with_weights_under_their_names():
+    network = built()
     agrees(network, exported(network, TOKENS, LENGTH), vocabulary=12)
-
-
-def test_in_training_a_text_is_answered_by_the_convolutions_or_by_the_bag():
-    network = built(ngrams=2)
-    with torch.no_grad():
-        network.bag.embedding.weight[1:].normal_()  # fresh ones are too near zero to tell apart
-        bias, known = network.head.bias, 3 * 3
-        counted = network.bag.vector(TOKENS, LENGTH) @ network.head.weight[:, known:].T
-        both = network.eval()(TOKENS, LENGTH)
-        by_bag, by_words = bias + 2 * counted, bias + 2 * (both - bias - counted)
-        network.train()
-        seen = set()
-        for seed in range(12):
-            torch.manual_seed(seed)
-            for at, answer in enumerate(network(TOKENS, LENGTH)):
-                is_bag = torch.allclose(answer, by_bag[at], atol=SAME)
-                assert is_bag or torch.allclose(answer, by_words[at], atol=SAME)
-                seen.add((at, is_bag))
-    assert len(seen) == 2 * len(TOKENS)
-
-
-def test_bag_and_convolutions_learn():
-    network = built(ngrams=3)
-    for seed in range(4):
-        torch.manual_seed(seed)
-        network(TOKENS, LENGTH).square().sum().backward()
-    for parameter in (network.bag.embedding.weight, network.convolutions[0].weight):
-        assert parameter.grad.abs().sum() > 0

@@ -66,9 +66,8 @@ def test_sines_are_those_of_the_paper():
     assert sines(3, 5, torch.device("cpu")).shape == (3, 5)
 
 
-@pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
-def test_neither_padding_nor_neighbours_matter(positions):
-    network = built(positions=positions).eval()
+def test_neither_padding_nor_neighbours_matter():
+    network = built().eval()
     with torch.no_grad():
         whole = network(TOKENS, LENGTH)
         more = network(F.pad(TOKENS, (0, 4)), LENGTH)
@@ -116,17 +115,11 @@ def test_captured_whole_for_compiling():
     torch.testing.assert_close(captured(TOKENS, LENGTH), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
-def test_order_matters(positions):
-    network = built(positions=positions).eval()
+def test_order_matters():
+    network = built().eval()
     length = torch.tensor([3])
     one, other = (network(torch.tensor([tokens]), length) for tokens in ([5, 6, 7], [7, 6, 5]))
     assert (one - other).abs().max() > 1e-4
-
-
-def test_sines_reach_beyond_the_longest():
-    tokens = torch.randint(1, 12, (1, 30))
-    assert built(positions="sinusoidal")(tokens, torch.tensor([30])).shape == (1, 3)
 
 
 def test_encoder_does_not_care_for_order():
@@ -180,7 +173,6 @@ def agrees(network, model, *, vocabulary, sizes=((1, 1), (1, 6), (4, 9))):
             assert np.abs(found - network(tokens, length).numpy()).max() < EXPORTED
 
 
-@pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
-def test_exported_with_weights_under_their_names(positions):
-    network = built(positions=positions, layers=1)
+def test_exported_with_weights_under_their_names():
+    network = built(layers=1)
     agrees(network, exported(network, TOKENS, LENGTH), vocabulary=12)

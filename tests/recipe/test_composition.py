@@ -68,21 +68,6 @@ CAUGHT = [
         "`model.init` goes on with learnt ones",
     ),
     (
-        LINES + "model: {init: other.mw}\ntext:\n  unlabelled: {path: [more.txt]}",
-        6,
-        "`text.unlabelled` starts a new network's words",
-    ),
-    (
-        LINES + "text:\n  vectors: glove.txt\n  unlabelled: {path: [more.txt]}",
-        6,
-        "both say where the vectors of words start",
-    ),
-    (
-        LINES + "model: {name: transformers, path: x}\ntext:\n  unlabelled: {path: [more.txt]}",
-        6,
-        "`text.unlabelled` is of a tokenizer that is learnt here",
-    ),
-    (
         LINES + "model: {name: transformers, path: x}\ntext:\n  size: 500",
         6,
         "`text.size` is of a tokenizer that is learnt here",

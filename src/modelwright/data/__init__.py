@@ -19,7 +19,6 @@ from modelwright.data.table import (
     no_table,
 )
 from modelwright.data.transcripts import has_transcripts, holds_transcripts
-from modelwright.data.unlabelled import unlabelled_files, unlabelled_texts
 
 __all__ = [
     "AuditReport",
@@ -46,6 +45,4 @@ __all__ = [
     "padding_share",
     "prepare",
     "read_maybe_packed",
-    "unlabelled_files",
-    "unlabelled_texts",
 ]

@@ -173,11 +173,6 @@ def first_values(path: Path, name: str, most: int) -> Sequence[Any]:
     return table.columns[name]()[:most]
 
 
-def values_of(path: Path, name: str) -> Sequence[Any]:
-    """Return a column of a table."""
-    return _open(path).columns[name]()
-
-
 def _likely_kind(columns: Mapping[str, Column]) -> Kind:
     """Tell what the rows are: by a column's name and its first value, else images."""
     kinds: tuple[Kind, ...] = ("image", "audio", "text")

@@ -211,20 +211,12 @@ RULES: tuple[Rule, ...] = (
         ("model.name", "data.source", "task"),
     ),
     Rule(
-        ("text.vectors, unlabelled", "model.init"),
+        ("text.vectors", "model.init"),
         "refused",
-        its.settled_words,
-        "`text.{}` starts a new network's words, and `model.init` goes on with learnt ones",
+        _when(lambda r: r.text.vectors is not None and isinstance(r.model, InitModel)),
+        "`text.vectors` starts a new network's words, and `model.init` goes on with learnt ones",
         "Leave one of the two out",
-        tuple(f"text.{name}" for name in its.STARTS_OF_WORDS),
-    ),
-    Rule(
-        ("text.vectors", "text.unlabelled"),
-        "refused",
-        _when(lambda r: r.text.vectors is not None and r.text.unlabelled is not None),
-        "`text.vectors` and `text.unlabelled` both say where the vectors of words start",
-        "Leave one of the two out",
-        ("text.unlabelled",),
+        ("text.vectors",),
     ),
     Rule(
         ("text, sound", "model.init"),
@@ -249,7 +241,7 @@ RULES: tuple[Rule, ...] = (
         ("data.separator",),
     ),
     Rule(
-        ("text.tokenizer, size, fewest, lowercase, vectors, unlabelled", "model transformers"),
+        ("text.tokenizer, size, fewest, lowercase, vectors", "model transformers"),
         "refused",
         its.foreign_text,
         "`text.{}` is of a tokenizer that is learnt here, and a network of `transformers` comes "

@@ -235,8 +235,7 @@ def foreign_model(recipe: Recipe) -> str:
     return f"`{name}` takes {taken}s, and `task: {recipe.task}` has {kind}s"
 
 
-STARTS_OF_WORDS = ("vectors", "unlabelled")
-OF_A_TOKENIZER = ("tokenizer", "size", "min_count", "lowercase", *STARTS_OF_WORDS)
+OF_A_TOKENIZER = ("tokenizer", "size", "min_count", "lowercase", "vectors")
 
 
 def foreign_text(recipe: Recipe) -> str:
@@ -457,19 +456,11 @@ def no_one_class(recipe: Recipe) -> str:
     return "several" if recipe.has_label_sets else OF.get(recipe.task, "")
 
 
-def settled_words(recipe: Recipe) -> str:
-    """Name what would start the words of a network that a model file brings."""
-    if not isinstance(recipe.model, InitModel):
-        return ""
-    asked = (name for name in STARTS_OF_WORDS if getattr(recipe.text, name) is not None)
-    return next(asked, "")
-
-
 def settled_input(recipe: Recipe) -> str:
     """Name the first setting of how samples are read that a model file settles."""
     if not isinstance(recipe.model, InitModel):
         return ""
-    names = [f"text.{name}" for name in TextSpec.model_fields if name not in STARTS_OF_WORDS]
+    names = [f"text.{name}" for name in TextSpec.model_fields if name != "vectors"]
     names += [f"sound.{name}" for name in AudioSpec.model_fields]
     return next((name for name in names if recipe.has_place(name)), "")
 

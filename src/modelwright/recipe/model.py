@@ -123,9 +123,6 @@ class TextCnnModel(Spec):
     """The lengths of the filters, in words."""
     dropout: Dropout = 0.5
     """The share dropped in training."""
-    ngrams: Annotated[int, Field(ge=0, le=5)] = 0
-    """The longest run of words of a bag that answers beside the convolutions; 0 leaves it out. The
-    two learn apart, each from every second text, so give it more epochs."""
 
 
 class RnnModel(Spec):

@@ -54,12 +54,11 @@ def _tally(outputs: Outputs, targets: Any, labels: Sequence[str]) -> SampleStats
 
 def statistics_of(tally: SampleStats) -> detection.DetectionStatistics:
     """Return what became of each detection."""
-    images, places = np.nonzero(tally["label"] >= 0)
+    is_found = tally["label"] >= 0
     return detection.DetectionStatistics(
-        images=images.astype(np.int64),
-        labels=tally["label"][images, places],
-        scores=tally["score"][images, places],
-        matched=tally["matched"][images, places],
+        labels=tally["label"][is_found],
+        scores=tally["score"][is_found],
+        matched=tally["matched"][is_found],
         truths=tally["truths"],
     )
 
