@@ -3,8 +3,7 @@
 Trains on all 50,000 images with the recipe's schedule, fixed beforehand, and opens the test set
 once for each seed, at the end. The same file is also measured without views, as reference.
 
-    python benchmarks/cifar10.py                                       # examples/cifar10.yaml
-    python benchmarks/cifar10.py --recipe benchmarks/cifar10_fast.yaml # quickest to 0.90
+    python benchmarks/cifar10.py                                      # examples/cifar10.yaml
     python benchmarks/cifar10.py --seeds 10 --set train.precision=bf16 --set train.compile=on  # GPU
 
 The runs go through the command line, which sets the allocator; nothing else should run meanwhile.

@@ -5,17 +5,16 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modelwright.errors import DataError
 from modelwright.metrics.detection import (
     OVERLAPS,
+    DetectionStatistics,
     average_precision,
     image_statistics,
     iou_matrix,
-    join_statistics,
-    resampled,
 )
 
 REFERENCE = 1e-6
@@ -62,8 +61,15 @@ def drawn_images(seed, count=12, num_classes=K):
         )
 
 
+def join(parts):
+    names = ("labels", "scores", "matched", "truths")
+    return DetectionStatistics(
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    )
+
+
 def joined(images, num_classes=K):
-    return join_statistics([statistics(*image, num_classes=num_classes) for image in images])
+    return join([statistics(*image, num_classes=num_classes) for image in images])
 
 
 def of_coco(images, num_classes=K):
@@ -174,7 +180,7 @@ def test_padding_is_no_box():
 def test_an_image_may_have_neither_boxes_nor_detections():
     empty = statistics([], [], [], [], [])
     full = statistics([row(0)], [0], [0.9], [row(0)], [0])
-    assert average_precision(join_statistics([empty, full, empty])).map_50 == pytest.approx(1.0)
+    assert average_precision(join([empty, full, empty])).map_50 == pytest.approx(1.0)
     with pytest.raises(DataError, match="no boxes"):
         average_precision(empty)
 
@@ -193,38 +199,6 @@ def test_an_image_may_have_neither_boxes_nor_detections():
 def test_what_makes_no_sense_is_refused(boxes, labels, scores):
     with pytest.raises(DataError):
         statistics(boxes, labels, scores, [row(0)], [0])
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 1000), st.integers(1, 11))
-def test_batches_join_without_loss(seed, cut):
-    parts = [statistics(*image) for image in drawn_images(seed)]
-    whole = average_precision(join_statistics(parts))
-    pair = [join_statistics(parts[:cut]), join_statistics(parts[cut:])]
-    assert average_precision(join_statistics(pair)).map_50_95 == whole.map_50_95
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 1000))
-def test_a_replicate_is_the_images_measured_anew(seed):
-    """Counting an image's rows several times is the same as copying it."""
-    parts = [statistics(*image) for image in drawn_images(seed, count=6)]
-    picks = np.random.default_rng(seed).integers(0, 6, (5, 6))
-    picks[:, 0] = 0  # The first image has boxes.
-    found = resampled(join_statistics(parts), picks)
-    for number, row_of in enumerate(picks):
-        copied = average_precision(join_statistics([parts[image] for image in row_of]))
-        assert found.map_50[number] == pytest.approx(copied.map_50, abs=1e-12)
-        assert found.map_50_95[number] == pytest.approx(copied.map_50_95, abs=1e-12)
-
-
-def test_a_replicate_without_boxes_has_no_value():
-    empty = statistics([row(0)], [0], [0.9], [], [])
-    full = statistics([row(0)], [0], [0.9], [row(0)], [0])
-    both = join_statistics([empty, full])
-    found = resampled(both, np.array([[0, 0], [1, 1], [0, 1]]))
-    assert np.isnan(found.map_50).tolist() == [True, False, False]
-    assert resampled(both, np.empty((0, 2), np.int64)).map_50.shape == (0,)
 
 
 corners = st.integers(0, 20)
@@ -255,5 +229,3 @@ def test_a_class_that_is_never_answered_counts_with_a_precision_of_0():
     assert known.map_50 == 1.0
     assert both.by_class_50.tolist() == [1.0, 0.0]
     assert (both.map_50, both.map_50_95) == (0.5, 0.5)
-    drawn = resampled(found, np.zeros((3, 1), dtype=np.int64))
-    assert drawn.map_50.tolist() == [0.5, 0.5, 0.5]

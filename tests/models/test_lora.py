@@ -33,9 +33,7 @@ def decoder():
 
 def seq2seq():
     torch.manual_seed(0)
-    network = TransformerSeq2Seq(
-        20, 20, width=16, layers=1, heads=2, dropout=0.0, shared_embeddings=True
-    )
+    network = TransformerSeq2Seq(20, width=16, layers=1, heads=2, dropout=0.0)
     tokens = torch.randint(4, 20, (3, 5))
     return network.eval(), (tokens, torch.tensor([5, 2, 4]), tokens[:, :3])
 

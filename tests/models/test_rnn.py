@@ -90,9 +90,8 @@ def test_state_carries_a_sequence_on(cell):
     ours, theirs = pair(cell, layers=2)
     x = torch.randn(4, 7, 3)
     states = [torch.randn(2, 4, 4) for _ in range(2 if cell == "lstm" else 1)]
-    state = tuple(states) if cell == "lstm" else states[0]
-    found, last = ours(x, LENGTHS, state)
-    expected, ends = packed(theirs, x, LENGTHS, state)
+    found, last = ours(x, LENGTHS, tuple(states))
+    expected, ends = packed(theirs, x, LENGTHS, tuple(states) if cell == "lstm" else states[0])
     torch.testing.assert_close(found, expected, rtol=0, atol=SAME)
     for ending, end in zip(each(last), each(ends), strict=True):
         torch.testing.assert_close(ending, end, rtol=0, atol=SAME)
@@ -107,7 +106,7 @@ def test_a_state_for_both_directions_is_refused(cell):
     ours, _ = pair(cell, bidirectional=True)
     state = torch.zeros(2, 4, 4)
     with pytest.raises(RequestError, match="one direction"):
-        ours(torch.randn(4, 7, 3), LENGTHS, (state, state) if cell == "lstm" else state)
+        ours(torch.randn(4, 7, 3), LENGTHS, (state, state) if cell == "lstm" else (state,))
 
 
 @pytest.mark.parametrize("cell", OURS)
@@ -190,7 +189,7 @@ class WithState(nn.Module):
         self.inner, _ = pair(cell, layers=2)
 
     def forward(self, x, length, *state):
-        outputs, last = self.inner(x, length, state if len(state) == 2 else state[0])
+        outputs, last = self.inner(x, length, state)
         return outputs, *each(last)
 
 

@@ -14,7 +14,6 @@ from torch import nn
 from modelwright.errors import RecipeError
 from modelwright.models.padding import padding_bias
 from modelwright.models.seq2seq import (
-    Embeddings,
     Encode,
     RnnSeq2Seq,
     Seq2SeqStepper,
@@ -30,32 +29,27 @@ from modelwright.tasks.generation import (
     generate,
 )
 
-SOURCE, TARGET = 19, 23
+V = 23
 BOS = 2
 STEPPED = 1e-5
 """A step sums over keys in another order than the whole text does."""
 EXPORTED = 1e-4
 
 
-def transformer(*, shared=False, **sizes):
+def transformer(**sizes):
     options = {"width": 16, "layers": 2, "heads": 4, "dropout": 0.0, **sizes}
-    return TransformerSeq2Seq(
-        TARGET if shared else SOURCE, TARGET, shared_embeddings=shared, **options
-    )
+    return TransformerSeq2Seq(V, **options)
 
 
-def rnn(cell, *, shared=False, **sizes):
+def rnn(cell, **sizes):
     options = {"width": 12, "hidden": 16, "layers": 2, "dropout": 0.0, **sizes}
-    return RnnSeq2Seq(
-        TARGET if shared else SOURCE, TARGET, cell=cell, shared_embeddings=shared, **options
-    )
+    return RnnSeq2Seq(V, cell=cell, **options)
 
 
 KINDS = {
     "transformer": transformer,
-    "transformer-shared": lambda: transformer(shared=True),
     "lstm": lambda: rnn("lstm"),
-    "gru-shared": lambda: rnn("gru", shared=True, layers=1),
+    "gru": lambda: rnn("gru", layers=1),
 }
 
 
@@ -66,7 +60,7 @@ def network(request):
 
 
 def drawn(count=3, time=9, seed=0):
-    return torch.randint(4, SOURCE, (count, time), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(4, V, (count, time), generator=torch.Generator().manual_seed(seed))
 
 
 def sources(lengths=(9, 4, 1), time=9):
@@ -88,7 +82,7 @@ def test_each_token_sees_only_those_before_it(network):
     changed[:, 3:] = 4
     with torch.no_grad():
         one, other = network(*sources(), target), network(*sources(), changed)
-    assert one.shape == (3, 6, TARGET)
+    assert one.shape == (3, 6, V)
     torch.testing.assert_close(one[:, :3], other[:, :3], rtol=0, atol=1e-6)
     assert (one[:, 3:] - other[:, 3:]).abs().max() > 0.01
 
@@ -148,11 +142,6 @@ def test_it_learns_to_turn_a_text_around(network):
     assert loss.item() < 1.0
 
 
-def test_shared_vocabularies_must_be_of_one_size():
-    with pytest.raises(RecipeError, match="share"):
-        Embeddings(5, 6, 8, shared=True)
-
-
 def test_heads_must_share_the_width():
     with pytest.raises(RecipeError, match="width"):
         transformer(heads=3)
@@ -183,13 +172,13 @@ def test_transformer_is_torchs():
             copy_attention(mine.attention, other.self_attn)
             copy_attention(mine.cross, other.multihead_attn)
         vectors = theirs(
-            ours.embeddings.read(source) + sines(9, 16, source.device),
-            ours.embeddings.written(targets()) + sines(6, 16, source.device),
+            ours.embedding(source) + sines(9, 16, source.device),
+            ours.embedding(targets()) + sines(6, 16, source.device),
             tgt_mask=torch.full((6, 6), -torch.inf).triu(1),
             src_key_padding_mask=hidden,
             memory_key_padding_mask=hidden,
         )
-        expected = vectors @ ours.embeddings.target.weight.T
+        expected = vectors @ ours.embedding.weight.T
         found = ours(source, length, targets())
     torch.testing.assert_close(found, expected, rtol=0, atol=STEPPED)
 
@@ -214,8 +203,8 @@ def test_attention_of_the_rnn_by_hand():
     source, length = sources()
     with torch.no_grad():
         memory, state = network.encode(source, length)
-        read = network.embeddings.written(targets())
-        outputs, _ = network.decoder(read, torch.full((3,), 6), state[:, 0].transpose(0, 1))
+        read = network.embedding(targets())
+        outputs, _ = network.decoder(read, torch.full((3,), 6), (state[:, 0].transpose(0, 1),))
         found = network(source, length, targets())
         for row in range(3):
             seen = memory[row, : length[row]]
@@ -223,7 +212,7 @@ def test_attention_of_the_rnn_by_hand():
                 h = outputs[row, place]
                 context = (seen @ network.score.weight @ h).softmax(0) @ seen
                 vector = network.attentional(torch.cat((context, h))).tanh()
-                expected = network.embeddings.target.weight @ vector
+                expected = network.embedding.weight @ vector
                 torch.testing.assert_close(found[row, place], expected, rtol=0, atol=STEPPED)
 
 
@@ -331,7 +320,7 @@ def weights(graph):
 
 
 @pytest.mark.parametrize(
-    "kind", ["transformer", "lstm", pytest.param("gru-shared", marks=pytest.mark.slow)]
+    "kind", ["transformer", "lstm", pytest.param("gru", marks=pytest.mark.slow)]
 )
 def test_graphs_write_what_the_network_writes(kind):
     torch.manual_seed(0)

@@ -74,9 +74,7 @@ def test_recurrent_layers_count(kind, gates):
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_recurrent_writers_count_both_sides(cell):
-    network = RnnSeq2Seq(
-        20, 20, width=8, hidden=16, layers=1, cell=cell, dropout=0.1, shared_embeddings=False
-    )
+    network = RnnSeq2Seq(20, width=8, hidden=16, layers=1, cell=cell, dropout=0.1)
     sample = np.zeros(
         1, [("source", np.int64, (6,)), ("source_length", np.int64), ("target", np.int64, (3,))]
     )

@@ -30,31 +30,3 @@ def test_windows_are_those_of_a_hand_worked_case():
         ]
         expected = torch.stack(answers).amax(0).relu()
         torch.testing.assert_close(network(TOKENS, LENGTH)[1], expected)
-
-
-def test_in_training_a_text_is_answered_by_the_convolutions_or_by_the_bag():
-    network = built(ngrams=2)
-    with torch.no_grad():
-        network.bag.embedding.weight[1:].normal_()  # fresh ones are too near zero to tell apart
-        bias, known = network.head.bias, 3 * 3
-        counted = network.bag.vector(TOKENS, LENGTH) @ network.head.weight[:, known:].T
-        both = network.eval()(TOKENS, LENGTH)
-        by_bag, by_words = bias + 2 * counted, bias + 2 * (both - bias - counted)
-        network.train()
-        seen = set()
-        for seed in range(12):
-            torch.manual_seed(seed)
-            for at, answer in enumerate(network(TOKENS, LENGTH)):
-                is_bag = torch.allclose(answer, by_bag[at], atol=SAME)
-                assert is_bag or torch.allclose(answer, by_words[at], atol=SAME)
-                seen.add((at, is_bag))
-    assert len(seen) == 2 * len(TOKENS)
-
-
-def test_bag_and_convolutions_learn():
-    network = built(ngrams=3)
-    for seed in range(4):
-        torch.manual_seed(seed)
-        network(TOKENS, LENGTH).square().sum().backward()
-    for parameter in (network.bag.embedding.weight, network.convolutions[0].weight):
-        assert parameter.grad.abs().sum() > 0

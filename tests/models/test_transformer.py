@@ -68,11 +68,6 @@ def test_order_matters(positions):
     assert (one - other).abs().max() > 1e-4
 
 
-def test_sines_reach_beyond_the_longest():
-    tokens = torch.randint(1, 12, (1, 30))
-    assert built(positions="sinusoidal")(tokens, torch.tensor([30])).shape == (1, 3)
-
-
 def test_encoder_does_not_care_for_order():
     torch.manual_seed(0)
     encoder = TransformerEncoder(8, layers=1, heads=4, dropout=0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 import pickle
@@ -25,7 +24,7 @@ from modelwright.transforms.tokenizing import SPECIALS, Tokenizer, fold, train_t
 
 library = pytest.importorskip("tokenizers")
 
-KINDS = ["word", "bpe", "unigram", "character"]
+KINDS = ["word", "bpe", "character"]
 TEXTS = [
     "The quick brown fox doesn't jump over the lazy dogs, it sleeps.",
     "In 2016 the fox slept  for 1234567 hours;\n\tthe dogs didn't.",
@@ -68,10 +67,8 @@ def test_bytes_give_back_any_text(text):
 
 
 @given(seen_texts)
-def test_letters_and_pieces_give_back_what_they_have_seen(text):
-    for kind in ("character", "unigram"):
-        tokenizer = LEARNT[kind, False]
-        assert tokenizer.decode(tokenizer.encode([text])[0]) == text
+def test_letters_give_back_what_they_have_seen(text):
+    assert LETTERS.decode(LETTERS.encode([text])[0]) == text
 
 
 @settings(deadline=None)
@@ -193,7 +190,7 @@ from modelwright.transforms.tokenizing import train_tokenizer
 draw = random.Random(0)
 words = ["".join(draw.choices("abcdefgh", k=draw.randint(1, 9))) for _ in range(400)]
 texts = [" ".join(draw.choices(words, k=30)) for _ in range(300)]
-for kind in ("word", "bpe", "unigram", "character"):
+for kind in ("word", "bpe", "character"):
     print(hashlib.sha256(
         train_tokenizer(texts, kind=kind, size=500, lowercase=False).to_bytes()
     ).hexdigest())
@@ -253,7 +250,6 @@ def test_rare_tokens_are_left_out():
     assert trained("character", texts=texts, min_count=4).id("f") is None
     assert trained("bpe", texts=texts, min_count=2).id("once") is None
     assert trained("bpe", texts=texts, min_count=2).id("often") is not None
-    assert trained("unigram", texts=texts, min_count=2).id("often") is not None
     with pytest.raises(RequestError, match="0 times"):
         trained("word", min_count=0)
 
@@ -270,64 +266,6 @@ def test_any_text_can_be_learnt_from(kind):
     odd = ["\ud800\0", "▁ ▁", "a" * 70_000, "\x1c\u3000" * 9, "😀👍🏽", "İ"]
     tokenizer = trained(kind, texts=odd, lowercase=True)
     assert all(len(ids) for ids in tokenizer.encode(odd))
-
-
-# The unigram model
-
-
-def all_cuts(word, scores):
-    """Every way to write a word, as lists of tokens, with its probability."""
-    for breaks in itertools.product([False, True], repeat=len(word) - 1):
-        ends = [at + 1 for at, here in enumerate(breaks) if here] + [len(word)]
-        tokens = [word[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-        if all(token in scores for token in tokens):
-            yield tokens, np.exp(sum(scores[token] for token in tokens))
-
-
-@settings(deadline=None)
-@given(
-    st.dictionaries(st.text("abc", min_size=1, max_size=7), st.integers(1, 9), min_size=1),
-    st.integers(0, 99),
-)
-def test_expected_counts_and_losses_are_those_of_all_cuts(counts, seed):
-    words = sorted(counts, key=lambda word: (-len(word), word))
-    weights = np.array([counts[word] for word in words], dtype=np.float64)
-    sizes = [sum(len(word) >= depth for word in words) for depth in range(1, len(words[0]) + 1)]
-    letters = sorted(set("".join(words)))
-    found = tokenizing._candidates(words, weights, sizes, letters=letters, min_count=1)
-    tokens = tokenizing._spelled(found, words, sizes)
-    logs = np.log(np.random.default_rng(seed).dirichlet(np.ones(len(tokens))))
-    scores = dict(zip(tokens, logs, strict=True))
-
-    for token, count in zip(tokens, found.counts, strict=True):
-        places = {
-            word: sum(word.startswith(token, at) for at in range(len(word))) for word in words
-        }
-        assert count == sum(places[word] * counts[word] for word in words)
-
-    wanted = dict.fromkeys(tokens, 0.0)
-    for word, count in counts.items():
-        cuts = list(all_cuts(word, scores))
-        total = sum(chance for _, chance in cuts)
-        for cut, chance in cuts:
-            for token in cut:
-                wanted[token] += count * chance / total
-    expected = tokenizing._expected(tokenizing._cut(found.table, sizes), logs, weights)
-    np.testing.assert_allclose(expected, [wanted[token] for token in tokens], atol=1e-9)
-
-    if len(tokens) > len(letters):
-        others = tokenizing._without(found, logs)
-        for token, other in zip(tokens, others, strict=True):
-            cuts = [chance for cut, chance in all_cuts(token, scores) if len(cut) > 1]
-            assert other == pytest.approx(np.log(max(cuts)) if cuts else -np.inf)
-
-
-def test_unigram_finds_the_words_that_texts_are_made_of():
-    draw = random.Random(0)
-    texts = ["".join(draw.choices(["ban", "oli", "kuter"], k=6)) for _ in range(200)]
-    tokenizer = trained("unigram", texts=texts, size=4 + len(set("banolikuter")) + 3)
-    ids = tokenizer.encode(["kuterbanoliban"])[0]
-    assert [tokenizer.token(number) for number in ids] == ["kuter", "ban", "oli", "ban"]
 
 
 # The file
@@ -349,7 +287,6 @@ def test_a_file_is_its_tokenizer(tokenizer):
 GOLDEN = {
     "word": "c9c43bbedc3950c2",
     "bpe": "d0795ec4d0dea113",
-    "unigram": "cf4cfd83b31de2bc",
     "character": "8bbe4b5c959d19c8",
 }
 
@@ -393,7 +330,7 @@ HOSTILE = {
     "a regex bomb": changed("word", pre_tokenizer=pattern(r"(\w+\s?)*$")),
     "our regex, otherwise": changed("word", pre_tokenizer=pattern(tokenizing._WORDS + "|x")),
     "another cutting": changed("bpe", pre_tokenizer={"type": "Whitespace"}),
-    "another kind's cutting": changed("unigram", pre_tokenizer=None),
+    "another kind's cutting": changed("bpe", pre_tokenizer=None),
     "another normalizer": changed("word", normalizer={"type": "NFC"}),
     "a replacing normalizer": changed(
         "word", normalizer={"type": "Replace", "pattern": {"Regex": "(a*)*b"}, "content": ""}
@@ -407,7 +344,8 @@ HOSTILE = {
     "a model of no kind": changed("word", model={"type": ["BPE"]}),
     "dropout": changed("bpe", model={"dropout": 0.5}),
     "another unknown": changed("word", model={"unk_token": "<pad>"}),
-    "bytes in pieces": changed("unigram", model={"byte_fallback": True}),
+    "bytes in pieces": changed("bpe", model={"byte_fallback": True}),
+    "a kind of others": changed("word", model={"type": "Unigram"}),
     "no vocabulary": changed("word", model={"vocab": {}}),
     "only special tokens": changed("word", model={"vocab": {t: i for i, t in enumerate(SPECIALS)}}),
     "a vocabulary of lists": changed("word", model={"vocab": [["a", 1]]}),
@@ -421,14 +359,9 @@ HOSTILE = {
     "no special tokens": vocab("character", lambda held: held.update({"<pad>": len(held) + 1})),
     "an empty token": vocab("word", lambda held: held.update({"": len(held)})),
     "two letters": vocab("character", lambda held: held.update({"ab": len(held)})),
-    "one token twice": vocab("unigram", lambda held: held.append(held[-1])),
-    "a score above one": vocab("unigram", lambda held: held[9].__setitem__(1, 0.5)),
-    "a score of no number": vocab("unigram", lambda held: held[9].__setitem__(1, None)),
-    "a score below all": vocab("unigram", lambda held: held[9].__setitem__(1, -1e308)),
-    "a special token's score": vocab("unigram", lambda held: held[1].__setitem__(1, -1.0)),
-    "a token of no text": vocab("unigram", lambda held: held[9].__setitem__(0, 9)),
-    "NaN": re.sub(rb"-\d+\.\d+", b"NaN", LEARNT["unigram", False].to_bytes(), count=1),
-    "infinity": re.sub(rb"-\d+\.\d+", b"-1e999", LEARNT["unigram", False].to_bytes(), count=1),
+    "one token twice": LETTERS.to_bytes().replace(b'"vocab":{', b'"vocab":{"<pad>":0,', 1),
+    "NaN": LETTERS.to_bytes().replace(b'"<bos>":2', b'"<bos>":NaN', 1),
+    "infinity": LETTERS.to_bytes().replace(b'"<eos>":3', b'"<eos>":1e999', 1),
     "half a character": LETTERS.to_bytes().replace(b'"a"', b'"\\ud800"', 1),
     "no merges": changed("bpe", model={"merges": []}),
     "merges of nothing": changed("bpe", model={"merges": [["never", "seen"]]}),

@@ -87,7 +87,7 @@ CASES = {
     "summarization": (
         "",
         {"text": words, "label": lambda at, strange: words(at + 1000, strange)},
-        "text: {tokenizer: unigram, size: 120}\n",
+        "text: {tokenizer: character, size: 120}\n",
     ),
     "object-detection": (
         "",

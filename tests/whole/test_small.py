@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import subprocess
@@ -153,7 +152,7 @@ def test_every_family_of_texts_trains_and_ships(small, family, tmp_path):
     assert again.architecture["name"] == family.split()[1].rstrip(",}")
 
 
-@pytest.mark.parametrize("kind", ["word", "bpe", "unigram", "character"])
+@pytest.mark.parametrize("kind", ["word", "bpe", "character"])
 def test_every_tokenizer_ships(small, kind, tmp_path):
     here, _ = small
     result = run(
@@ -215,30 +214,3 @@ def test_words_start_from_a_file_and_their_neighbours_are_shown(small, tmp_path,
             name="other",
             overrides=[f"text.vectors={json.dumps(str(tmp_path / 'vectors.txt'))}"],
         )
-
-
-def test_words_start_from_texts_without_labels(small, tmp_path):
-    here, _ = small
-    with (here / "data" / "texts.csv").open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    more = [f"{row['text']} it was {row['text']}" for row in rows]
-    held_out = [row["text"].upper() for row in rows]
-    (tmp_path / "more.txt").write_text("\n".join([*more, *held_out]) + "\n")
-    settings = [
-        "model={name: text-cnn, width: 6, filters: 4, kernels: [1], ngrams: 2}",
-        f"text.unlabelled={{path: [{json.dumps(str(tmp_path / 'more.txt'))}]}}",
-        "train.groups=[{match: embedding.*, lr: 0}]",
-        "train.epochs=1",
-        "targets={}",
-        "evaluate={baselines: false, latency: false}",
-    ]
-    result = run(here / "text-classification.yaml", out=tmp_path, overrides=settings)
-    model = modelfile.rebuild(result.model)
-    step = model.lineage[0]
-    assert step["step"] == "unlabelled"
-    assert step["left_out"] > 0  # The texts that it is measured on teach nothing.
-    assert step["texts"] + step["left_out"] == len(more) + len(held_out)
-    assert 0 < step["words"] <= len(model.network.embedding.weight)
-    again = run(here / "text-classification.yaml", out=tmp_path, name="again", overrides=settings)
-    assert again.said == result.said  # The second time they come from the cache.
-    assert modelfile.rebuild(again.model).lineage[0] == step

@@ -28,7 +28,6 @@ STAGES = {
     "store": "Building the store",
     "decode": "Decoding",
     "audit": "Looking through the data",
-    "vectors": "Learning words from texts without labels",
     "train": "Training",
     "measure": "Measuring",
     "baselines": "Simple models beside it",

@@ -6,7 +6,6 @@ from modelwright.data.dataset import Dataset, Split
 from modelwright.data.findings import AuditReport, Finding, as_errors
 from modelwright.data.prepare import Prepared, labelled_split, prepare
 from modelwright.data.sampler import BucketedSampler, Sampler, padding_share
-from modelwright.data.unlabelled import unlabelled_files, unlabelled_texts
 
 __all__ = [
     "AuditReport",
@@ -20,6 +19,4 @@ __all__ = [
     "labelled_split",
     "padding_share",
     "prepare",
-    "unlabelled_files",
-    "unlabelled_texts",
 ]

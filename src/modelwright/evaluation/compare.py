@@ -34,16 +34,6 @@ class Comparison:
     p: float
     """How likely so uneven a count is, were both right equally often."""
 
-    @property
-    def first_is_better(self) -> bool:
-        """Whether the interval bears out that the first is right more often."""
-        return self.low > 0
-
-    @property
-    def second_is_better(self) -> bool:
-        """Whether the interval bears out that the second is right more often."""
-        return self.high < 0
-
 
 def compare(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Comparison:
     """Compare two models by whether each had each sample right, `[N]`.

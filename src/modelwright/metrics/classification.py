@@ -153,25 +153,7 @@ def top_classes(outputs: Floats, k: int) -> Ints:
 
 def accuracy(outputs: Floats, targets: NDArray[Any]) -> float:
     """Return the share of samples whose most probable class is the target."""
-    return top_k_accuracy(outputs, targets, k=1)
-
-
-def top_k_accuracy(outputs: Floats, targets: NDArray[Any], *, k: int) -> float:
-    """Return the share of samples whose target is among the `k` most probable classes."""
-    return _mean(outcomes(outputs, targets).ranks < k)
-
-
-def top5_accuracy(outputs: Floats, targets: NDArray[Any]) -> float:
-    """Return the share of samples whose target is among the five most probable classes.
-
-    With five classes or fewer that is always 1.
-    """
-    return top_k_accuracy(outputs, targets, k=5)
-
-
-def log_loss(outputs: Floats, targets: NDArray[Any]) -> float:
-    """Return the mean cross-entropy, in nats."""
-    return _mean(outcomes(outputs, targets).losses)
+    return _mean(outcomes(outputs, targets).hits)
 
 
 def mean_loss(losses: Doubles) -> dict[str, float]:
@@ -281,52 +263,17 @@ def averages(hits: ArrayLike, predicted: ArrayLike, support: ArrayLike) -> dict[
     return found
 
 
-def class_averages(outputs: Floats, targets: NDArray[Any]) -> dict[str, float]:
-    """Return precision, recall and F1, averaged over the classes (`f1_macro`, `f1_weighted`, …)."""
-    found = outcomes(outputs, targets)
-    if len(found) == 0:
-        raise DataError("there are no samples to measure")
-    scores = class_scores(
-        confusion(found.predicted, found.targets, num_classes=np.shape(outputs)[1])
-    )
-    values = averages(scores.hits, scores.predicted, scores.support)
-    return {name: float(value) for name, value in values.items()}
-
-
-def f1_macro(outputs: Floats, targets: NDArray[Any]) -> float:
-    """Return the mean F1 of the classes that occur among targets or predictions."""
-    return class_averages(outputs, targets)["f1_macro"]
-
-
-def recall_macro(outputs: Floats, targets: NDArray[Any]) -> float:
-    """Return the mean recall of the classes that occur among targets or predictions."""
-    return class_averages(outputs, targets)["recall_macro"]
-
-
-def precision_macro(outputs: Floats, targets: NDArray[Any]) -> float:
-    """Return the mean precision of the classes that occur among targets or predictions."""
-    return class_averages(outputs, targets)["precision_macro"]
-
-
 # Classes: calibration
 
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """Sums over bins of confidence `[B]` of equal width; those of two batches add up."""
+    """Sums over bins of confidence `[B]` of equal width."""
 
     samples: Ints
     hits: Ints
     confidence: Doubles
     """The sum of the confidences in each bin."""
-
-    def add(self, other: Reliability) -> Reliability:
-        """Join two batches."""
-        return Reliability(
-            samples=self.samples + other.samples,
-            hits=self.hits + other.hits,
-            confidence=self.confidence + other.confidence,
-        )
 
 
 def calibration_bins(confidence: Doubles, *, bins: int = CALIBRATION_BINS) -> Ints:

@@ -1,15 +1,14 @@
 """Average precision of boxes, as COCO measures it (Lin et al. 2014, and its evaluation's rules).
 
-What is kept is one row a detection and one count a class and image. They concatenate, so batches
-join without loss, and a bootstrap draws whole images anew without matching a single box again.
-Boxes are `[x1, y1, x2, y2]`. COCO's limits are kept too: at most 100 detections a class and image.
+What is kept is one row a detection and one count a class and image, so a bootstrap draws whole
+images anew without matching a single box again. Boxes are `[x1, y1, x2, y2]`. COCO's limits are
+kept too: at most 100 detections a class and image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,6 @@ OVERLAPS = np.linspace(0.5, 0.95, 10)
 MOST = 100
 """So many detections of a class in an image count, the best first."""
 _RECALLS = np.linspace(0.0, 1.0, 101)
-_AT_ONCE = 4_000_000
-"""Bounds the memory of a bootstrap: about 32 MB an array."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +32,6 @@ class DetectionStatistics:
     The detections stand image by image, and within an image class by class, the best first.
     """
 
-    images: Ints
-    """The number of each detection's image."""
     labels: Ints
     scores: Doubles
     matched: NDArray[np.bool_]
@@ -53,13 +48,6 @@ class AveragePrecision:
     map_50_95: float
     by_class_50: Doubles
     by_class_50_95: Doubles
-
-
-class Resampled(NamedTuple):
-    """Mean average precision of each replicate `[B]`; NaN where a replicate has no box at all."""
-
-    map_50: Doubles
-    map_50_95: Doubles
 
 
 def iou_matrix(first: NDArray[Any], second: NDArray[Any]) -> Doubles:
@@ -113,7 +101,6 @@ def image_statistics(
         flags.append(_match(iou_matrix(boxes[rows], true_boxes[true_labels == label])))
     order = np.concatenate([np.empty(0, dtype=np.int64), *kept])
     return DetectionStatistics(
-        images=np.zeros(len(order), dtype=np.int64),
         labels=labels[order].astype(np.int64),
         scores=scores[order].astype(np.float64),
         matched=np.concatenate([np.empty((0, len(OVERLAPS)), dtype=np.bool_), *flags]),
@@ -158,29 +145,21 @@ def _match(overlaps: Doubles) -> NDArray[np.bool_]:
     return found
 
 
-def join_statistics(parts: Sequence[DetectionStatistics]) -> DetectionStatistics:
-    """Return the statistics of several batches of images as one, in order."""
-    starts = np.cumsum([0] + [len(part.truths) for part in parts])
-    return DetectionStatistics(
-        images=np.concatenate(
-            [part.images + start for part, start in zip(parts, starts[:-1], strict=True)]
-        ),
-        labels=np.concatenate([part.labels for part in parts]),
-        scores=np.concatenate([part.scores for part in parts]),
-        matched=np.concatenate([part.matched for part in parts]),
-        truths=np.concatenate([part.truths for part in parts]),
-    )
-
-
 def average_precision(statistics: DetectionStatistics) -> AveragePrecision:
     """Return mean average precision, over the classes of which there are boxes.
 
     Raises:
         DataError: there is no box at all.
     """
-    if not statistics.truths.any():
+    boxes = statistics.truths.sum(axis=0)
+    if not boxes.any():
         raise DataError("there are no boxes to find in these samples, so nothing can be measured")
-    precisions = _precisions(statistics, np.ones((1, len(statistics.truths)), dtype=np.int64))[0]
+    precisions = np.full((len(boxes), len(OVERLAPS)), np.nan)
+    for label in np.flatnonzero(boxes):
+        rows = np.flatnonzero(statistics.labels == label)
+        rows = rows[np.argsort(-statistics.scores[rows], kind="stable")]
+        for at, right in enumerate(statistics.matched[rows].T):
+            precisions[label, at] = _area(np.flatnonzero(right) + 1, int(boxes[label]))
     return AveragePrecision(
         map_50=float(np.nanmean(precisions[:, 0])),
         map_50_95=float(np.nanmean(precisions)),
@@ -189,71 +168,17 @@ def average_precision(statistics: DetectionStatistics) -> AveragePrecision:
     )
 
 
-def resampled(statistics: DetectionStatistics, picks: Ints) -> Resampled:
-    """Return mean average precision of images drawn anew, for a bootstrap.
-
-    Args:
-        statistics: of `I` images.
-        picks: numbers of images `[B, P]`, some several times; a row is a replicate.
-    """
-    size = len(statistics.truths)
-    step = max(1, _AT_ONCE // max(len(statistics.scores), size))
-    found = []
-    for start in range(0, len(picks), step):
-        part = picks[start : start + step]
-        offsets = np.arange(len(part))[:, None] * size
-        times = np.bincount((offsets + part).ravel(), minlength=len(part) * size)
-        precisions = _precisions(statistics, times.reshape(len(part), size))
-        found.append(np.stack([_mean(precisions[:, :, 0]), _mean(precisions.mean(axis=2))]))
-    return Resampled(*np.concatenate([np.empty((2, 0)), *found], axis=1))
-
-
-def _mean(values: Doubles) -> Doubles:
-    """Return the mean of each row `[B, K]` without its NaN, NaN where there is nothing else."""
-    known = ~np.isnan(values)
-    counts = known.sum(axis=1)
-    total = np.where(known, values, 0.0).sum(axis=1)
-    means: Doubles = np.divide(total, counts, out=np.full(len(values), np.nan), where=counts > 0)
-    return means
-
-
-def _precisions(statistics: DetectionStatistics, times: Ints) -> Doubles:
-    """Return the average precision of each replicate, class and overlap `[B, K, T]`.
-
-    Args:
-        statistics: of `I` images.
-        times: how often each image counts in each replicate `[B, I]`.
-    """
-    boxes = times @ statistics.truths  # [B, K]
-    found = np.full((*boxes.shape, len(OVERLAPS)), np.nan)
-    for label in np.flatnonzero(boxes.any(axis=0)):
-        rows = np.flatnonzero(statistics.labels == label)
-        rows = rows[np.argsort(-statistics.scores[rows], kind="stable")]
-        counts = times[:, statistics.images[rows]]
-        seen = counts.cumsum(axis=1)
-        for at, right in enumerate(statistics.matched[rows].T):
-            hits = np.flatnonzero(right)
-            found[:, label, at] = _area(
-                counts[:, hits].cumsum(axis=1), seen[:, hits], boxes[:, label]
-            )
-    return found
-
-
-def _area(hits: Ints, seen: Ints, boxes: Ints) -> Doubles:
-    """Return the mean precision at 101 recalls of each replicate `[B]`; NaN without boxes.
+def _area(seen: Ints, boxes: int) -> float:
+    """Return the mean precision at 101 recalls.
 
     Precision at a recall is the best at that recall or a higher one, so it is enough to look at the
     detections that are right: between them precision only falls.
 
     Args:
-        hits: right detections up to each right one `[B, P]`, best first.
-        seen: detections up to each right one `[B, P]`.
-        boxes: `[B]`.
+        seen: how many detections there are up to each right one `[P]`, best first.
+        boxes: how many there are to find.
     """
-    recall = hits / np.maximum(boxes, 1)[:, None]
-    precision = np.divide(hits, seen, out=np.zeros(hits.shape), where=seen > 0)
-    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    reached = np.searchsorted(_RECALLS, recall.ravel(), side="right").reshape(recall.shape)
-    share = np.diff(reached, axis=1, prepend=0)
-    area: Doubles = np.where(boxes > 0, (best * share).sum(axis=1) / len(_RECALLS), np.nan)
-    return area
+    hits = np.arange(1, len(seen) + 1)
+    best = np.maximum.accumulate((hits / seen)[::-1])[::-1]
+    reached = np.searchsorted(_RECALLS, hits / boxes, side="right")
+    return float((best * np.diff(reached, prepend=0)).sum() / len(_RECALLS))

@@ -1,4 +1,4 @@
-"""Metrics for numbers, from sums that two batches' figures add up to."""
+"""Metrics for numbers, from sums over samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class NumberSums:
-    """Sums over samples of `[N, D]` numbers, each `[D]`; `add` joins those of two batches."""
+    """Sums over samples of `[N, D]` numbers, each `[D]`."""
 
     samples: int
     squared: Doubles
@@ -26,19 +26,6 @@ class NumberSums:
     """The targets' mean."""
     spread: Doubles
     """Squared distances of the targets from their mean."""
-
-    def add(self, other: NumberSums) -> NumberSums:
-        """Join two batches (Chan, Golub and LeVeque 1979), without cancellation."""
-        samples = self.samples + other.samples
-        step = other.mean - self.mean
-        share = other.samples / samples
-        return NumberSums(
-            samples=samples,
-            squared=self.squared + other.squared,
-            absolute=self.absolute + other.absolute,
-            mean=self.mean + step * share,
-            spread=self.spread + other.spread + step**2 * self.samples * share,
-        )
 
 
 def number_sums(predictions: NDArray[Any], targets: NDArray[Any]) -> NumberSums:
@@ -68,14 +55,9 @@ def number_sums(predictions: NDArray[Any], targets: NDArray[Any]) -> NumberSums:
     )
 
 
-def mse(sums: NumberSums) -> float:
-    """Return the mean squared error."""
-    return float(sums.squared.mean() / sums.samples)
-
-
 def rmse(sums: NumberSums) -> float:
     """Return the root of the mean squared error, in the target's unit."""
-    return float(np.sqrt(mse(sums)))
+    return float(np.sqrt(sums.squared.mean() / sums.samples))
 
 
 def mae(sums: NumberSums) -> float:

@@ -49,8 +49,8 @@ from modelwright.transforms.word_vectors import nearest_words
 
 _INPUT, _OUTPUT = "inputs.", "outputs."
 MODEL = "model/"
-_TABLES = ("embedding.weight", "embeddings.target.weight")
-"""The weights that are vectors of words, by their names in our networks."""
+_TABLE = "embedding.weight"
+"""The weights that are vectors of words, in all our networks."""
 ASSETS = (TOKENIZER.removeprefix(MODEL), LANGUAGE_MODEL.removeprefix(MODEL))
 
 
@@ -219,7 +219,7 @@ def neighbours(path: Path | str, word: str, *, count: int = 10) -> list[tuple[st
         spec = FileSpec.from_bytes(container.read(SPEC))
         held = assets_of(container).get(TOKENIZER.removeprefix(MODEL))
         weights = whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
-    table = next((weights[name] for name in _TABLES if name in weights), None)
+    table = weights.get(_TABLE)
     if held is None or table is None or dtype_name(table) not in FLOATS:
         raise ModelFileError("this model has no vectors of words", where=str(path))
     tokenizer = Tokenizer.from_bytes(held)

@@ -76,7 +76,7 @@ def _seq2seq_graphs(network: Any) -> list[StepGraph]:
     from modelwright.models.seq2seq import Encode, Step, TransformerSeq2Seq
 
     foreign = isinstance(network, PretrainedSeq2Seq)
-    size = network.vocabulary if foreign else network.embeddings.target.num_embeddings
+    size = network.vocabulary if foreign else network.embedding.num_embeddings
     source = (np.arange(15, dtype=np.int64).reshape(3, 5) * 7 + 4) % size
     length = np.array([5, 2, 4], dtype=np.int64)
     tokens = np.array([[2], [2], [2]], dtype=np.int64)

@@ -20,11 +20,12 @@ _DEVIATION = 0.01
 """Of fresh vectors: near zero, so that n-grams that never teach anything say nothing."""
 
 
-class Bag(nn.Module):
-    """The scaled sum of the vectors of words and n-grams.
+class Bow(nn.Module):
+    """The scaled sum of the vectors of words and n-grams, and a linear `head`.
 
     Args:
         vocabulary: V.
+        num_outputs: K.
         width: of a vector, D.
         ngrams: the longest run of words that has a vector; 1 is a plain bag of words.
         buckets: how many vectors the runs share.
@@ -34,6 +35,7 @@ class Bag(nn.Module):
     def __init__(
         self,
         vocabulary: int,
+        num_outputs: int,
         *,
         width: int,
         ngrams: int = 2,
@@ -46,9 +48,10 @@ class Bag(nn.Module):
         rows = vocabulary + (buckets if ngrams > 1 else 0)
         self.embedding = nn.Embedding(rows, width, padding_idx=0)
         nn.init.normal_(self.embedding.weight[1:], std=_DEVIATION)
+        self.head = nn.Linear(width, num_outputs)
 
-    def vector(self, tokens: Tensor, length: Tensor) -> Tensor:
-        """Return the sums `[N, D]` for tokens `[N, T]` of which `length` `[N]` are real."""
+    def features(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """Return what the head gets, `[N, D]`; the arguments are those of `forward`."""
         rows = self.rows(tokens, length)
         if self.training and self.dropout:
             rows = rows * (torch.rand(rows.shape, device=rows.device) >= self.dropout)
@@ -57,7 +60,13 @@ class Bag(nn.Module):
             total = F.embedding_bag(rows, self.embedding.weight, mode="sum", padding_idx=0)
         else:
             total = self.embedding(rows).sum(1)
-        return total / count.to(total.dtype).sqrt()
+        found: Tensor = total / count.to(total.dtype).sqrt()
+        return found
+
+    def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
+        """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
+        outputs: Tensor = self.head(self.features(tokens, length))
+        return outputs
 
     def rows(self, tokens: Tensor, length: Tensor) -> Tensor:
         """Return the rows of the table `[N, ngrams·T]` for tokens `[N, T]`; 0 where there is none.
@@ -73,38 +82,3 @@ class Bag(nn.Module):
             is_real = places + size <= length[:, None]
             found.append((self.vocabulary + code % self.buckets) * is_real)
         return torch.cat(found, dim=1)
-
-
-class Bow(Bag):
-    """A bag of words and n-grams, and a linear `head`.
-
-    Args:
-        vocabulary: V.
-        num_outputs: K.
-        width: of a vector, D.
-        ngrams: as `Bag`.
-        buckets: as `Bag`.
-        dropout: as `Bag`.
-    """
-
-    def __init__(
-        self,
-        vocabulary: int,
-        num_outputs: int,
-        *,
-        width: int,
-        ngrams: int = 2,
-        buckets: int = 1 << 18,
-        dropout: float = 0.0,
-    ) -> None:
-        super().__init__(vocabulary, width=width, ngrams=ngrams, buckets=buckets, dropout=dropout)
-        self.head = nn.Linear(width, num_outputs)
-
-    def features(self, tokens: Tensor, length: Tensor) -> Tensor:
-        """Return what the head gets, `[N, D]`; the arguments are those of `forward`."""
-        return self.vector(tokens, length)
-
-    def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
-        outputs: Tensor = self.head(self.features(tokens, length))
-        return outputs

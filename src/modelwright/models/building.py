@@ -68,7 +68,6 @@ Architecture = (
     | PretrainedModel
     | TimmNetwork
 )
-ImageArchitecture = MlpModel | CnnModel | ResnetModel | SpeednetModel | DetectorModel
 
 BUILDERS: dict[type[Spec], Callable[[Any, Any], nn.Module]] = {
     MlpModel: mlp,

@@ -9,13 +9,10 @@ split and renamed there, never computed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
@@ -344,44 +341,6 @@ class DecoderStep(nn.Module):
     def forward(self, tokens: Tensor, padding: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits `[N, V]` and the cache; see `Decoder.step`."""
         return self.decoder.step(tokens, padding, cache)
-
-
-class DecoderState(NamedTuple):
-    """Where texts stand; each tensor's first axis is theirs."""
-
-    padding: Tensor
-    cache: Tensor
-
-
-class DecoderStepper:
-    """Lets `tasks.generation` write with a network in torch; inputs: `padding` `[N]`."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        self.decoder = decoder
-
-    def start(self, inputs: Mapping[str, NDArray[Any]]) -> DecoderState:
-        """Return the state before the first token."""
-        padding = torch.as_tensor(inputs["padding"], device=self._device)
-        return DecoderState(padding, self.decoder.empty_cache(len(padding)))
-
-    @torch.no_grad()
-    def step(
-        self, tokens: NDArray[np.int64], state: DecoderState
-    ) -> tuple[NDArray[np.float32], DecoderState]:
-        """Return the logits `[N, V]` after the tokens `[N, S]`, and the new state."""
-        logits, cache = self.decoder.step(
-            torch.as_tensor(tokens, device=self._device), state.padding, state.cache
-        )
-        return logits.float().cpu().numpy(), DecoderState(state.padding, cache)
-
-    def reorder(self, state: DecoderState, rows: NDArray[np.int64]) -> DecoderState:
-        """Return the state of the texts `rows`."""
-        chosen = torch.as_tensor(rows, device=self._device)
-        return DecoderState(state.padding[chosen], state.cache[chosen])
-
-    @property
-    def _device(self) -> torch.device:
-        return self.decoder.embedding.weight.device
 
 
 _LLAMA = {

@@ -75,27 +75,30 @@ def _reordered(weight: Tensor, cell: _Cell) -> Tensor:
     return torch.cat([gates[at] for at in cell.order])
 
 
-class _Recurrent(nn.Module):
-    """Layers of one kind of cell, one above the other."""
+class Recurrent(nn.Module):
+    """Layers of one kind of cell over padded sequences; R is the number of directions.
+
+    Args:
+        width: of the input, D.
+        hidden: of the state in each direction, H.
+        layers: one above the other, L.
+        bidirectional: also read from the end to the beginning.
+        dropout: between layers.
+    """
+
+    cell: _Cell
 
     def __init__(
-        self,
-        cell: _Cell,
-        width: int,
-        hidden: int,
-        *,
-        layers: int,
-        bidirectional: bool,
-        dropout: float,
+        self, width: int, hidden: int, *, layers: int, bidirectional: bool, dropout: float
     ) -> None:
         super().__init__()
-        self.cell, self.hidden = cell, hidden
+        self.hidden = hidden
         # oneDNN has no LSTM in bf16 for processors that don't multiply in it, and torch fails.
         self.lacks_bf16 = not torch.ops.mkldnn._is_mkldnn_bf16_supported()
         self.directions = 2 if bidirectional else 1
         widths = [width, *[hidden * self.directions] * (layers - 1)]
         self.layers = nn.ModuleList(
-            _Layer(cell, item, hidden, directions=self.directions) for item in widths
+            _Layer(self.cell, item, hidden, directions=self.directions) for item in widths
         )
         self.dropout = nn.Dropout(dropout)
 
@@ -106,15 +109,28 @@ class _Recurrent(nn.Module):
             item.input_weight.numel() + item.state_weight.numel() for item in weights
         )
 
-    def _run(
-        self, x: Tensor, length: Tensor, states: tuple[Tensor, ...] | None
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return the outputs `[N, T, R·H]` and each final state `[L·R, N, H]`."""
+    def forward(
+        self, x: Tensor, length: Tensor, state: tuple[Tensor, ...] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Read sequences.
+
+        Args:
+            x: inputs `[N, T, D]`.
+            length: how many of them are real `[N]`, at least 1.
+            state: h, and of an LSTM c, `[L, N, H]` each before the first step; `None` for zeros.
+
+        Returns:
+            The outputs `[N, T, R·H]`, zero at padding, and the state `[L·R, N, H]` after the last
+            step.
+
+        Raises:
+            RequestError: a state is handed to a bidirectional network.
+        """
         if self.lacks_bf16 and x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):
-                begin = None if states is None else tuple(item.float() for item in states)
-                return self._run(x.float(), length, begin)
-        if states is not None and self.directions == 2:
+                begin = None if state is None else tuple(item.float() for item in state)
+                return self.forward(x.float(), length, begin)
+        if state is not None and self.directions == 2:
             # Read backwards, padding comes first, and an LSTM's output doesn't survive it.
             raise RequestError(
                 "a state can be handed only to a network that reads in one direction"
@@ -122,12 +138,24 @@ class _Recurrent(nn.Module):
         run = _exported if torch.onnx.is_in_onnx_export() else _computed
         last: list[list[Tensor]] = []
         for at, layer in enumerate(self.layers):
-            first = None if states is None else [item[at : at + 1] for item in states]
+            first = None if state is None else [item[at : at + 1] for item in state]
             x, ends = run(self.cell, cast(_Layer, layer), x, length, first)
             last.append(ends)
             if at < len(self.layers) - 1:
                 x = self.dropout(x)
-        return x, [torch.cat(items) for items in zip(*last, strict=True)]
+        return x, tuple(torch.cat(items) for items in zip(*last, strict=True))
+
+
+class Lstm(Recurrent):
+    """Long short-term memory."""
+
+    cell = _LSTM
+
+
+class Gru(Recurrent):
+    """Gated recurrent units."""
+
+    cell = _GRU
 
 
 def _computed(
@@ -192,82 +220,6 @@ def _exported(
     return outputs.permute(2, 0, 1, 3).flatten(2), list(ends)
 
 
-class Lstm(_Recurrent):
-    """Long short-term memory over padded sequences; R is the number of directions.
-
-    Args:
-        width: of the input, D.
-        hidden: of the state in each direction, H.
-        layers: one above the other, L.
-        bidirectional: also read from the end to the beginning.
-        dropout: between layers.
-    """
-
-    def __init__(
-        self, width: int, hidden: int, *, layers: int, bidirectional: bool, dropout: float
-    ) -> None:
-        super().__init__(
-            _LSTM, width, hidden, layers=layers, bidirectional=bidirectional, dropout=dropout
-        )
-
-    def forward(
-        self, x: Tensor, length: Tensor, state: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Read sequences.
-
-        Args:
-            x: inputs `[N, T, D]`.
-            length: how many of them are real `[N]`, at least 1.
-            state: h and c `[L, N, H]` before the first step; `None` for zeros.
-
-        Returns:
-            The outputs `[N, T, R·H]`, zero at padding; h and c `[L·R, N, H]` after the last step.
-
-        Raises:
-            RequestError: a state is handed to a bidirectional network.
-        """
-        outputs, (h, c) = self._run(x, length, state)
-        return outputs, (h, c)
-
-
-class Gru(_Recurrent):
-    """Gated recurrent units over padded sequences; R is the number of directions.
-
-    Args:
-        width: of the input, D.
-        hidden: of the state in each direction, H.
-        layers: one above the other, L.
-        bidirectional: also read from the end to the beginning.
-        dropout: between layers.
-    """
-
-    def __init__(
-        self, width: int, hidden: int, *, layers: int, bidirectional: bool, dropout: float
-    ) -> None:
-        super().__init__(
-            _GRU, width, hidden, layers=layers, bidirectional=bidirectional, dropout=dropout
-        )
-
-    def forward(
-        self, x: Tensor, length: Tensor, state: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Read sequences.
-
-        Args:
-            x: inputs `[N, T, D]`.
-            length: how many of them are real `[N]`, at least 1.
-            state: h `[L, N, H]` before the first step; `None` for zeros.
-
-        Returns:
-            The outputs `[N, T, R·H]`, zero at padding; h `[L·R, N, H]` after the last step.
-
-        Raises:
-            RequestError: a state is handed to a bidirectional network.
-        """
-        outputs, (h,) = self._run(x, length, None if state is None else (state,))
-        return outputs, h
-
-
 class RnnClassifier(nn.Module):
     """Word vectors, recurrent layers, one vector from their outputs, and a linear `head`.
 
@@ -324,11 +276,10 @@ class RnnClassifier(nn.Module):
         outputs: Tensor = self.head(self.features(tokens, length))
         return outputs
 
-    def _pooled(self, x: Tensor, state: Tensor | tuple[Tensor, Tensor], length: Tensor) -> Tensor:
+    def _pooled(self, x: Tensor, state: tuple[Tensor, ...], length: Tensor) -> Tensor:
         """Return one vector `[N, R·H]` for outputs `[N, T, R·H]`."""
         if self.pooling == "last":
-            h = state if isinstance(state, Tensor) else state[0]
-            return h[-self.recurrent.directions :].transpose(0, 1).flatten(1)
+            return state[0][-self.recurrent.directions :].transpose(0, 1).flatten(1)
         is_padding = ~mask(length, x.shape[1])[..., None]
         if self.pooling == "max":
             # Not `amax`: see `Speednet.features`.

@@ -18,61 +18,35 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from modelwright.errors import RecipeError
 from modelwright.models.padding import masked_mean, padding_bias, text_length
 from modelwright.models.pretrained_generators import PretrainedSeq2Seq
 from modelwright.models.rnn import Gru, Lstm
 from modelwright.models.transformer import TransformerEncoder, sines
 
 
-class Embeddings(nn.Module):
-    """The vectors of both languages' tokens; the target's are the output weights too.
+class Embedding(nn.Embedding):
+    """The vectors of tokens, for both texts; they are the output weights too.
 
     Press and Wolf 2017; Vaswani et al. 2017, section 3.4, whose factor √D is in the vectors.
 
     Args:
-        source_vocabulary: V of the source.
-        target_vocabulary: V of the target.
+        vocabulary: V.
         width: D.
-        shared: whether both languages have one vocabulary and one set of vectors.
-
-    Raises:
-        RecipeError: the vocabularies can't be shared.
     """
 
-    def __init__(
-        self, source_vocabulary: int, target_vocabulary: int, width: int, *, shared: bool
-    ) -> None:
-        super().__init__()
-        if shared and source_vocabulary != target_vocabulary:
-            raise RecipeError(
-                f"vocabularies of {source_vocabulary} and {target_vocabulary} tokens can't share "
-                "their vectors",
-                fix="Train one tokenizer on both languages, or set `shared_embeddings: false`",
-            )
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__(vocabulary, width)
         self.scale = math.sqrt(width)
-        self.target = nn.Embedding(target_vocabulary, width)
-        # Shared vectors have one name, so that no copy of them can drift away.
-        self.source = None if shared else nn.Embedding(source_vocabulary, width)
-        for table in (self.target, self.source):
-            if table is not None:
-                # With the factor, entries of deviation 1; without it, logits of deviation 1.
-                nn.init.normal_(table.weight, std=1 / self.scale)
+        # With the factor, entries of deviation 1; without it, logits of deviation 1.
+        nn.init.normal_(self.weight, std=1 / self.scale)
 
-    def read(self, tokens: Tensor) -> Tensor:
-        """Return the vectors `[N, T, D]` of the source's tokens `[N, T]`."""
-        table = self.target if self.source is None else self.source
-        found: Tensor = table(tokens) * self.scale
-        return found
-
-    def written(self, tokens: Tensor) -> Tensor:
-        """Return the vectors `[N, S, D]` of the target's tokens `[N, S]`."""
-        found: Tensor = self.target(tokens) * self.scale
-        return found
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the vectors `[…, D]` of tokens `[…]`."""
+        return super().forward(input) * self.scale
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the logits `[…, V]` for vectors `[…, D]`."""
-        return F.linear(x, self.target.weight)
+        return F.linear(x, self.weight)
 
 
 # -- self-attention ----------------------------------------------------------------------------
@@ -84,13 +58,11 @@ class TransformerSeq2Seq(nn.Module):
     Positions are sinusoidal, so a text may be longer than any in training.
 
     Args:
-        source_vocabulary: V of the source.
-        target_vocabulary: V of the target.
+        vocabulary: V, of both texts.
         width: D, a multiple of `heads`.
         layers: L, in the encoder and in the decoder.
         heads: H, each of the width E = D / H.
         dropout: of the vectors, and of what each part adds.
-        shared_embeddings: whether both languages have one vocabulary and one set of vectors.
 
     Raises:
         RecipeError: the sizes don't fit together.
@@ -98,19 +70,15 @@ class TransformerSeq2Seq(nn.Module):
 
     def __init__(
         self,
-        source_vocabulary: int,
-        target_vocabulary: int,
+        vocabulary: int,
         *,
         width: int,
         layers: int,
         heads: int,
         dropout: float,
-        shared_embeddings: bool,
     ) -> None:
         super().__init__()
-        self.embeddings = Embeddings(
-            source_vocabulary, target_vocabulary, width, shared=shared_embeddings
-        )
+        self.embedding = Embedding(vocabulary, width)
         self.dropout = nn.Dropout(dropout)
         self.encoder = TransformerEncoder(width, layers=layers, heads=heads, dropout=dropout)
         self.decoder = nn.ModuleList(
@@ -130,7 +98,7 @@ class TransformerSeq2Seq(nn.Module):
             source_length: `[N]`, at least 1.
             target: `[N, S]`; it begins with the id that begins a text.
         """
-        return self.embeddings.logits(self._states(source, source_length, target))
+        return self.embedding.logits(self._states(source, source_length, target))
 
     def _states(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
         """Return what the last layer gets at each token of the target, `[N, S, D]`."""
@@ -138,7 +106,7 @@ class TransformerSeq2Seq(nn.Module):
         unseen = padding_bias(source_length, source.shape[1])[:, None, None]
         count = target.shape[1]
         later = torch.full((count, count), -math.inf, device=target.device).triu(1)
-        x = self._placed(self.embeddings.written(target), past=0)
+        x = self._placed(self.embedding(target), past=0)
         for number, layer in enumerate(self._layers):
             x = layer(x, later, memory[:, number], unseen)
         states: Tensor = self.norm(x)
@@ -151,7 +119,7 @@ class TransformerSeq2Seq(nn.Module):
             The memory `[N, L, 2, H, T, E]`, keys and values of the source for each layer of the
             decoder, and the state `[N, L, 2, H, 0, E]`, keys and values of what was written.
         """
-        x = self.encoder(self._placed(self.embeddings.read(source), past=0), source_length)
+        x = self.encoder(self._placed(self.embedding(source), past=0), source_length)
         memory = torch.stack([layer.cross.memory(x) for layer in self._layers], 1)
         return memory, memory[..., :0, :]
 
@@ -170,12 +138,12 @@ class TransformerSeq2Seq(nn.Module):
             The logits `[N, V]` and the state `[N, L, 2, H, P + 1, E]`.
         """
         unseen = padding_bias(source_length, memory.shape[4])[:, None, None]
-        x = self._placed(self.embeddings.written(tokens), past=state.shape[4])
+        x = self._placed(self.embedding(tokens), past=state.shape[4])
         states = []
         for number, layer in enumerate(self._layers):
             x, held = layer.step(x, state[:, number], memory[:, number], unseen)
             states.append(held)
-        return self.embeddings.logits(self.norm(x[:, 0])), torch.stack(states, 1)
+        return self.embedding.logits(self.norm(x[:, 0])), torch.stack(states, 1)
 
     @property
     def _layers(self) -> list[DecoderLayer]:
@@ -278,35 +246,26 @@ class RnnSeq2Seq(nn.Module):
     (Sennrich et al. 2017, section 2).
 
     Args:
-        source_vocabulary: V of the source.
-        target_vocabulary: V of the target.
+        vocabulary: V, of both texts.
         width: of the tokens' vectors, D.
         hidden: of a state, H.
         layers: L, in the encoder and in the decoder.
         cell: the kind of layer.
         dropout: of the vectors, between layers, and of the attentional vector.
-        shared_embeddings: whether both languages have one vocabulary and one set of vectors.
-
-    Raises:
-        RecipeError: the vocabularies can't be shared.
     """
 
     def __init__(
         self,
-        source_vocabulary: int,
-        target_vocabulary: int,
+        vocabulary: int,
         *,
         width: int,
         hidden: int,
         layers: int,
         cell: Literal["lstm", "gru"],
         dropout: float,
-        shared_embeddings: bool,
     ) -> None:
         super().__init__()
-        self.embeddings = Embeddings(
-            source_vocabulary, target_vocabulary, width, shared=shared_embeddings
-        )
+        self.embedding = Embedding(vocabulary, width)
         self.dropout = nn.Dropout(dropout)
         kind = Lstm if cell == "lstm" else Gru
         self.encoder = kind(width, hidden, layers=layers, bidirectional=True, dropout=dropout)
@@ -328,7 +287,7 @@ class RnnSeq2Seq(nn.Module):
             source_length: `[N]`, at least 1.
             target: `[N, S]`; it begins with the id that begins a text.
         """
-        return self.embeddings.logits(self._states(source, source_length, target))
+        return self.embedding.logits(self._states(source, source_length, target))
 
     def _states(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
         """Return what the last layer gets at each token of the target, `[N, S, D]`."""
@@ -342,7 +301,7 @@ class RnnSeq2Seq(nn.Module):
         Returns:
             The memory `[N, T, 2·H]` and the state `[N, C, L, H]`; C is 2 for an LSTM, 1 for a GRU.
         """
-        x = self.dropout(self.embeddings.read(source))
+        x = self.dropout(self.embedding(source))
         memory, _ = self.encoder(x, source_length)
         # The memory is zero at padding.
         mean = memory.sum(1) / source_length[:, None].to(memory.dtype)
@@ -364,22 +323,18 @@ class RnnSeq2Seq(nn.Module):
         """
         x, state = self._written(tokens, state)
         vector = self._attentional(x, source_length, memory)
-        return self.embeddings.logits(vector)[:, 0], state
+        return self.embedding.logits(vector)[:, 0], state
 
     def _written(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return the decoder's outputs `[N, S, H]` for `[N, S]`, and its state after them.
 
         Padding at the end is read like any token: nothing follows that counts.
         """
-        x = self.dropout(self.embeddings.written(tokens))
+        x = self.dropout(self.embedding(tokens))
         whole = torch.full_like(tokens[:, 0], tokens.shape[1])
         # The layers take a state `[L, N, H]`, as torch's own do.
         parts = [part.contiguous() for part in state.to(x.dtype).permute(1, 2, 0, 3).unbind(0)]
-        if isinstance(self.decoder, Lstm):
-            outputs, ends = self.decoder(x, whole, (parts[0], parts[1]))
-        else:
-            outputs, end = self.decoder(x, whole, parts[0])
-            ends = (end,)
+        outputs, ends = self.decoder(x, whole, tuple(parts))
         return outputs, torch.stack(ends).permute(2, 0, 1, 3)
 
     def _attentional(self, x: Tensor, source_length: Tensor, memory: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
-from modelwright.models.rnn import Gru, Lstm
+from modelwright.models.rnn import Recurrent
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def _described(network: nn.Module, shadow: nn.Module, *inputs: Tensor) -> Summar
     for name, module in shadow.named_modules():
         is_leaf = next(module.children(), None) is None
         has_own = next(module.parameters(recurse=False), None) is not None
-        is_layer = is_leaf or has_own or isinstance(module, Lstm | Gru)
+        is_layer = is_leaf or has_own or isinstance(module, Recurrent)
         if is_layer and not isinstance(module, nn.Identity | nn.Dropout):
             listen(name, module)
     rest = multiply_adds(shadow, *inputs) - sum(layer.multiply_adds for layer in layers)
@@ -161,13 +161,13 @@ def multiply_adds(network: nn.Module, *inputs: Tensor) -> int:
 
     def end(module: nn.Module, given: object, found: tuple[Tensor, object]) -> None:
         nonlocal missed
-        assert isinstance(module, Lstm | Gru)
+        assert isinstance(module, Recurrent)
         seen = counter.get_total_flops() - before
         missed += 2 * module.multiply_adds(found[0].shape[1]) - seen
 
     hooks: list[RemovableHandle] = []
     for module in network.modules():
-        if isinstance(module, Lstm | Gru):
+        if isinstance(module, Recurrent):
             hooks += [module.register_forward_pre_hook(begin), module.register_forward_hook(end)]
     try:
         with torch.no_grad(), counter:
@@ -193,14 +193,14 @@ def _layer(name: str, module: nn.Module, output: Tensor) -> Layer:
     elif isinstance(module, nn.Linear):
         assert isinstance(weights, Tensor)
         products = _count(shape[:-1]) * weights.numel()
-    elif isinstance(module, Lstm | Gru):
+    elif isinstance(module, Recurrent):
         products = module.multiply_adds(shape[0])
     return Layer(
         name=name.removeprefix("body."),
         kind=type(module).__name__,
         output=shape,
         parameters=sum(
-            item.numel() for item in module.parameters(recurse=isinstance(module, Lstm | Gru))
+            item.numel() for item in module.parameters(recurse=isinstance(module, Recurrent))
         ),
         multiply_adds=products,
     )

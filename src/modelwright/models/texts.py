@@ -48,7 +48,6 @@ def text_cnn(spec: TextCnnModel, frame: TextFrame) -> nn.Module:
         filters=spec.filters,
         kernels=spec.kernels,
         dropout=spec.dropout,
-        ngrams=spec.ngrams,
     )
 
 
@@ -102,22 +101,18 @@ def seq2seq(spec: Seq2SeqModel, frame: TextFrame) -> nn.Module:
     if spec.kind == "transformer":
         return TransformerSeq2Seq(
             frame.vocabulary,
-            frame.vocabulary,
             width=spec.width,
             layers=spec.layers,
             heads=spec.heads,
             dropout=spec.dropout,
-            shared_embeddings=True,
         )
     return RnnSeq2Seq(
-        frame.vocabulary,
         frame.vocabulary,
         width=spec.width,
         hidden=spec.width,
         layers=spec.layers,
         cell=spec.kind,
         dropout=spec.dropout,
-        shared_embeddings=True,
     )
 
 

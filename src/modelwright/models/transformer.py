@@ -7,7 +7,6 @@ layer normalises first (Xiong et al. 2020, figure 1b), so that it trains without
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -111,15 +110,6 @@ class Positions(nn.Module):
         return x + self.weight[: x.shape[1]]
 
 
-class Sinusoids(nn.Module):
-    """Sines and cosines added to word vectors, which are scaled by √D before (section 3.4)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `[N, T, D]` for word vectors `[N, T, D]`, for any T."""
-        steps, width = x.shape[1:]
-        return x * math.sqrt(width) + sines(steps, width, x.device).to(x.dtype)
-
-
 def sines(steps: int, width: int, device: torch.device) -> Tensor:
     """Return the sinusoidal positions `[T, D]` (Vaswani et al. 2017, section 3.5)."""
     even = torch.arange(0, width, 2, device=device, dtype=torch.float32)
@@ -137,9 +127,8 @@ class TransformerClassifier(nn.Module):
         width: D, a multiple of `heads`.
         layers: of the encoder.
         heads: of each attention.
-        max_length: the most tokens; learned positions need it, sines don't.
+        max_length: the most tokens, each place of which has a learned vector.
         dropout: of word vectors, and of what each part of a layer adds.
-        positions: the kind of positions.
 
     Raises:
         RecipeError: the width isn't a multiple of `heads`.
@@ -155,12 +144,11 @@ class TransformerClassifier(nn.Module):
         heads: int,
         max_length: int,
         dropout: float,
-        positions: Literal["learned", "sinusoidal"] = "learned",
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
         nn.init.normal_(self.embedding.weight[1:], std=width**-0.5)
-        self.positions = Positions(max_length, width) if positions == "learned" else Sinusoids()
+        self.positions = Positions(max_length, width)
         self.dropout = nn.Dropout(dropout)
         self.encoder = TransformerEncoder(width, layers=layers, heads=heads, dropout=dropout)
         self.head = nn.Linear(width, num_outputs)

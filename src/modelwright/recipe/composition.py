@@ -164,14 +164,6 @@ RULES: tuple[Rule, ...] = (
     # Data and model
     # Loss and optimizer
     Rule(
-        ("text.vectors", "text.unlabelled"),
-        "refused",
-        _when(lambda r: r.text.vectors is not None and r.text.unlabelled is not None),
-        "`text.vectors` and `text.unlabelled` both say where the vectors of words start",
-        "Leave one of the two out",
-        ("text.unlabelled",),
-    ),
-    Rule(
         ("data.separator", "JSONL and Parquet tables"),
         "refused",
         _when(its.separates_lists),

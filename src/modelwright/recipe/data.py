@@ -371,25 +371,13 @@ class AugmentSpec(Spec):
         )
 
 
-class UnlabelledSpec(Spec):
-    """Texts without labels, from which tokens start: those in like company in like places. Texts
-    that equal one that is measured on, or a line of it, are left out."""
-
-    path: Annotated[tuple[str, ...], FromList, Field(min_length=1)]
-    """Tables, text files of which each line is a text, or folders of these, perhaps gzipped."""
-    text: str = "text"
-    """The column of the tables with the text."""
-    window: Annotated[int, Field(ge=1, le=20)] = 4
-    """How far from each other two tokens are in company."""
-
-
 class TextSpec(Spec):
     """How a text becomes numbers; the tokenizer is made from the training split alone."""
 
     inputs = _TEXTS
-    tokenizer: Literal["auto", "word", "bpe", "unigram", "character"] = "auto"
-    """Words and signs; byte-level BPE (Sennrich et al. 2016); unigram (Kudo 2018); characters.
-    `auto`: `word` to tell texts apart, `bpe` to write them."""
+    tokenizer: Literal["auto", "word", "bpe", "character"] = "auto"
+    """Words and signs; byte-level BPE (Sennrich et al. 2016); characters. `auto`: `word` to tell
+    texts apart, `bpe` to write them."""
     vocab_size: Annotated[int, Field(ge=16, le=1 << 18)] | Literal["auto"] = "auto"
     """The most tokens that are told apart; `auto`: 30,000, or 8,000 to write texts."""
     min_count: Annotated[int, Field(ge=1, le=1000)] = 1
@@ -397,9 +385,6 @@ class TextSpec(Spec):
     vectors: str | None = None
     """A text file of word vectors (word2vec, GloVe), perhaps gzipped, from which known words start;
     their width must be the network's."""
-    unlabelled: UnlabelledSpec | None = None
-    """Texts without labels, from which the vectors of tokens start: where labels are few, they know
-    more words, and more of each."""
     lowercase: bool | Literal["auto"] = "auto"
     """Tell no capital letters apart; `auto` does so unless texts are written."""
     max_length: Annotated[int, Field(ge=4, le=100_000)] = 512

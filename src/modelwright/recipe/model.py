@@ -140,9 +140,6 @@ class TextCnnModel(_ModelSpec):
     """The lengths of the filters, in words."""
     dropout: Dropout = 0.5
     """The share dropped in training."""
-    ngrams: Annotated[int, Field(ge=0, le=5)] = 0
-    """The longest run of words of a bag that answers beside the convolutions; 0 leaves it out. The
-    two learn apart, each from every second text, so give it more epochs."""
 
 
 class RnnModel(_ModelSpec):
@@ -357,7 +354,7 @@ class TransformersModel(_ModelSpec):
     outputs = frozenset({*VECTOR_OUTPUTS, OutputKind.SEQ2SEQ, OutputKind.CAUSAL_LM})
     settles = tuple(
         f"text.{name}"
-        for name in ("tokenizer", "vocab_size", "min_count", "lowercase", "vectors", "unlabelled")
+        for name in ("tokenizer", "vocab_size", "min_count", "lowercase", "vectors")
     )
 
     name: Literal["transformers"]

@@ -1,4 +1,4 @@
-"""From the outputs of a CTC network to texts: the best path, or a beam search over prefixes.
+"""From the outputs of a CTC network to texts: a beam search over prefixes.
 
 Class 0 is the blank, class k the letter `letters[k − 1]`. A letter model learnt from texts may have
 its say in the search: n-grams, smoothed as Witten and Bell did.
@@ -90,15 +90,6 @@ class NgramModel:
             raise DataError("a letter model can't be learnt from no texts")
         ngrams, counts = np.unique(np.concatenate(rows), axis=0, return_counts=True)
         return _smoothed(tuple(letters), order, ngrams, counts.astype(np.int64))
-
-    def log_prob(self, text: str) -> float:
-        """Return the natural logarithm of a text's probability, its end included."""
-        state, total = self.start, 0.0
-        for letter in text:
-            column = self.letters.index(letter) + 1
-            total += float(self.log_probs[state, column])
-            state = int(self.following[state, column])
-        return total + float(self.log_probs[state, 0])
 
     def to_json(self) -> dict[str, Any]:
         """Return what the model counted, as plain JSON values."""
@@ -202,26 +193,6 @@ def _look_up(codes: list[_Ints], offsets: _Ints, history: _Ints, size: int, base
     return state
 
 
-def greedy(logits: Floats, steps: _Ints, letters: Sequence[str]) -> list[str]:
-    """Return the text of the most probable path of each sample.
-
-    Args:
-        logits: `[N, S, K]`, `K` being the letters and the blank.
-        steps: `[N]`, how many of the S are a sample's own.
-        letters: `[K − 1]`.
-
-    Raises:
-        RequestError: the letters don't fit the outputs.
-    """
-    _check(logits, letters)
-    best = logits.argmax(axis=2)
-    is_new = np.ones(best.shape, dtype=np.bool_)
-    is_new[:, 1:] = best[:, 1:] != best[:, :-1]
-    kept = is_new & (best != BLANK) & (np.arange(best.shape[1]) < steps[:, None])
-    names = np.array(["", *letters], dtype=object)
-    return ["".join(names[row[keep]]) for row, keep in zip(best, kept, strict=True)]
-
-
 def beam_search(
     logits: Floats,
     steps: _Ints,
@@ -230,14 +201,13 @@ def beam_search(
     beam: int,
     model: NgramModel | None = None,
     weight: float = 1.0,
-    bonus: float = 0.0,
     top: int = 1,
 ) -> list[list[Hypothesis]]:
     """Return the most probable texts of each sample, best first (Hannun et al. 2014, algorithm 1).
 
     The probability of a prefix is a sum over all paths that read as it, those that end in a blank
-    apart from the others. A prefix is ranked by `log P + weight · log P_model + bonus · letters`.
-    Ties fall to the prefix that stood higher a step before, then to the lower class.
+    apart from the others. A prefix is ranked by `log P + weight · log P_model`. Ties
+    fall to the prefix that stood higher a step before, then to the lower class.
 
     Args:
         logits: `[N, S, K]`, `K` being the letters and the blank.
@@ -246,7 +216,6 @@ def beam_search(
         beam: how many prefixes are kept at each step.
         model: a letter model over the same letters.
         weight: of the letter model.
-        bonus: what each letter adds, against the letter model's liking for short texts.
         top: at most so many texts of each sample.
 
     Raises:
@@ -259,7 +228,7 @@ def beam_search(
     rows = max(_MOST_VALUES // (beam * logits.shape[2]), 1)
     for first in range(0, len(logits), rows):
         part, own = logits[first : first + rows], steps[first : first + rows]
-        search = _Search(model, weight, bonus)
+        search = _Search(model, weight)
         found += _texts(*search.run(part[:, : int(own.max())], own, beam), letters, top)
     return found
 
@@ -280,7 +249,7 @@ class _Beams:
     label: _Logs
     """log P of those that end in the prefix's last letter."""
     said: _Logs
-    """What the letter model and the bonus add to the rank."""
+    """What the letter model adds to the rank."""
     last: _Ints
     """The last letter; of the empty prefix the blank."""
     state: _Ints
@@ -295,7 +264,6 @@ class _Beams:
 class _Search:
     model: NgramModel | None
     weight: float
-    bonus: float
 
     def run(self, logits: Floats, steps: _Ints, beam: int) -> tuple[_Ints, _Ints, _Logs]:
         """Return where each prefix came from and its new letter, and the scores at the end.
@@ -361,9 +329,9 @@ class _Search:
 
     def _gain(self, old: _Beams, classes: int) -> _Logs:
         """Return what each letter adds to the rank, `[N, B, K]`; staying adds nothing."""
-        gain = np.full((*old.last.shape, classes), self.bonus)
-        if self.model is not None:
-            gain += self.weight * self.model.log_probs[old.state]
+        if self.model is None:
+            return np.zeros((*old.last.shape, classes))
+        gain = self.weight * self.model.log_probs[old.state].astype(np.float64)
         gain[..., BLANK] = 0.0
         return gain
 

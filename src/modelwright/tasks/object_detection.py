@@ -55,12 +55,11 @@ def _sample_stats(outputs: Outputs, targets: Any, labels: Sequence[str]) -> Samp
 
 def statistics_of(stats: SampleStats) -> detection.DetectionStatistics:
     """Return what became of each detection."""
-    images, places = np.nonzero(stats["label"] >= 0)
+    is_found = stats["label"] >= 0
     return detection.DetectionStatistics(
-        images=images.astype(np.int64),
-        labels=stats["label"][images, places],
-        scores=stats["score"][images, places],
-        matched=stats["matched"][images, places],
+        labels=stats["label"][is_found],
+        scores=stats["score"][is_found],
+        matched=stats["matched"][is_found],
         truths=stats["truths"],
     )
 

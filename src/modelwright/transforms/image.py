@@ -87,7 +87,6 @@ class ImageFacts:
     height: int
     """As shown: turned as EXIF says."""
     mode: str
-    frames: int
     is_grey: bool
 
 
@@ -372,30 +371,9 @@ def _resized(image: Image.Image, spec: ImageInput) -> Image.Image:
     return ground
 
 
-def probe_image(data: bytes) -> ImageFacts:
-    """Return what an image file is, decoding it whole once.
-
-    Raises:
-        DataError: as `decode_image`.
-    """
-    image = open_image(data)
-    return facts_of(image, frames=_frames(data))
-
-
-def facts_of(image: Image.Image, *, frames: int = 1) -> ImageFacts:
+def facts_of(image: Image.Image) -> ImageFacts:
     """Return what an opened image is."""
-    return ImageFacts(image.width, image.height, image.mode, frames, _is_grey(image))
-
-
-def _frames(data: bytes) -> int:
-    if data.startswith(_NPY):
-        return 1
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return int(getattr(Image.open(io.BytesIO(data), formats=_FORMATS), "n_frames", 1))
-    except Exception:  # noqa: BLE001 (a broken later frame doesn't matter: the first is used)
-        return 1
+    return ImageFacts(image.width, image.height, image.mode, _is_grey(image))
 
 
 def _is_grey(image: Image.Image) -> bool:

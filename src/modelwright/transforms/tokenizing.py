@@ -1,6 +1,6 @@
 """Tokenizers: text to numbers and back, learnt from the training texts and kept in the model file.
 
-Four kinds, each a fixed pipeline of the library `tokenizers`, imported nowhere else. A tokenizer's
+Three kinds, each a fixed pipeline of the library `tokenizers`, imported nowhere else. A tokenizer's
 bytes are the `tokenizer.json` that other programs read too, yet in one spelling that follows from
 the vocabulary alone: a file is accepted only if we would have written it, so no regular expression
 and no setting of a stranger is ever run. What becomes of the numbers isn't decided here.
@@ -27,7 +27,7 @@ from modelwright.files import canonical_json
 if TYPE_CHECKING:
     import tokenizers
 
-TokenizerKind = Literal["word", "bpe", "unigram", "character"]
+TokenizerKind = Literal["word", "bpe", "character"]
 Ids = NDArray[np.int32]
 
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
@@ -117,8 +117,7 @@ class Tokenizer:
         A text is never refused. An empty one, or for `word` one of blanks, has no tokens. Half a
         surrogate pair is read as U+FFFD, a NUL is a character like another, and what looks like a
         special token is plain text. Where no blank stands for 65,536 characters a token ends.
-        Unknown are words and characters that weren't learnt; `bpe` knows every text, and `unigram`
-        writes neighbouring unknown characters as one.
+        Unknown are words and characters that weren't learnt; `bpe` knows every text.
         """
 
         @functools.lru_cache(_KEPT_CHUNKS)
@@ -134,8 +133,8 @@ class Tokenizer:
         """Return the text of token numbers `[T]`; the special ones are left out.
 
         For `bpe` it is the text that was encoded, in lower case where the tokenizer folds it; bytes
-        that are no UTF-8 become U+FFFD. For `unigram` and `character` it is that without what was
-        unknown, and `▁` is a blank in `unigram`. For `word` a blank stands between tokens.
+        that are no UTF-8 become U+FFFD. For `character` it is that without what was unknown. For
+        `word` a blank stands between tokens.
 
         Raises:
             DataError: a number isn't one of this tokenizer's.
@@ -203,8 +202,6 @@ def train_tokenizer(
 
     - `word`: words (with what follows an apostrophe) and single marks, most frequent first.
     - `bpe`: pairs of neighbouring bytes joined, most frequent first, as in GPT-2; never unknown.
-    - `unigram`: Kudo 2018, section 3.2; our own learning, since the library's differs from run to
-      run. From another kind of processor its last bits, and with them the bytes, may differ.
     - `character`: every character, most frequent first.
 
     Args:
@@ -236,17 +233,14 @@ def train_tokenizer(
         )
     room = size - len(SPECIALS)
     # It has no vocabulary yet; its way of cutting texts is all that is used.
-    cutter = run.Tokenizer.from_str(_encoded(_Form(kind, lowercase, ("a",), (0.0,))).decode())
+    cutter = run.Tokenizer.from_str(_encoded(_Form(kind, lowercase, ("a",))).decode())
     if kind == "bpe":
         form = _learn_bpe(run, cutter, texts, lowercase=lowercase, size=size, min_count=min_count)
     else:
         counts = _count(texts, cutter)
-        if kind == "word":
-            form = _Form(kind, lowercase, _most_frequent(counts, room, min_count))
-        elif kind == "character":
-            form = _Form(kind, lowercase, _most_frequent(_letters(counts), room, min_count))
-        else:
-            form = _Form(kind, lowercase, *_learn_unigram(counts, room=room, min_count=min_count))
+        if kind == "character":
+            counts = _letters(counts)
+        form = _Form(kind, lowercase, _most_frequent(counts, room, min_count))
     if not form.tokens:
         raise DataError("the texts hold nothing that a tokenizer could learn")
     return Tokenizer.from_bytes(_encoded(form))
@@ -312,216 +306,6 @@ def _learn_bpe(
     return _Form("bpe", lowercase, _joined(pairs), merges=pairs)
 
 
-# The unigram model
-
-_LONGEST_PIECE = 16
-_MOST_LETTERS_READ = 2_000_000
-"""Of the different words only the most frequent, up to so many letters, are learnt from: it bounds
-the memory to some 600 MB. The 25,000 reviews of IMDB have 0.9 million."""
-_SEEDS = 8
-"""Learning begins with so many candidates for each token that is to stay."""
-_KEPT_SHARE = 0.75
-"""The share of the tokens that stays in each round, as in sentencepiece."""
-_LEAST_COUNT = 1e-3
-"""A letter that no likely cut uses keeps this count, so that it has a score at all."""
-
-Doubles = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Rows = list[Ids]
-"""For each end d = 1, 2, … of a token `[W, min(d, 16)]`, W the words at least d long, longest
-first: which token of length 1, 2, … ends there, or -1."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidates:
-    """Tokens to choose from, letters first: their lengths, counts, and a node where each ends.
-
-    A node is the d-th letter of a word; nodes are ordered by d, then by word. `table[node, n - 1]`
-    is the candidate of n letters that ends there, or -1; `before` is the node of the letter before.
-    """
-
-    lengths: Ints
-    counts: Doubles
-    nodes: Ints
-    table: Ids
-    before: Ints
-
-    def take(self, chosen: Ints) -> _Candidates:
-        """Return some of the candidates, in order of their numbers."""
-        numbers = np.full(len(self.lengths) + 1, -1, dtype=np.int32)  # the last is for -1
-        numbers[chosen] = np.arange(len(chosen))
-        return _Candidates(
-            self.lengths[chosen],
-            self.counts[chosen],
-            self.nodes[chosen],
-            numbers[self.table],
-            self.before,
-        )
-
-
-def _learn_unigram(
-    counts: Counter[str], *, room: int, min_count: int
-) -> tuple[tuple[str, ...], tuple[float, ...]]:
-    """Return tokens and their log-probabilities, most probable first (Kudo 2018, section 3.2).
-
-    Every letter stays. Candidates are the frequent substrings; rounds of EM drop those whose loss
-    would cost the least likelihood.
-    """
-    letters = _most_frequent(_letters(counts), room, min_count)
-    known = set(letters)
-    read = Counter({word: count for word, count in counts.items() if known.issuperset(word)})
-    frequent = _most_frequent(read, len(read), 1)
-    within = np.cumsum([len(word) for word in frequent]) <= _MOST_LETTERS_READ
-    words = sorted(frequent[: np.count_nonzero(within)], key=lambda word: (-len(word), word))
-    if not words:
-        return (), ()
-    weights = np.array([counts[word] for word in words], dtype=np.float64)
-    sizes = [sum(len(word) >= depth for word in words) for depth in range(1, len(words[0]) + 1)]
-    found = _candidates(words, weights, sizes, letters=letters, min_count=min_count)
-    free = room - len(letters)
-    worth = found.counts * found.lengths
-    found = found.take(_best(worth, _SEEDS * free, letters=len(letters)))
-    scores = _log_share(found.counts)
-    while True:
-        rows = _cut(found.table, sizes)
-        expected = _expected(rows, scores, weights)
-        scores = _log_share(expected)
-        if len(scores) <= room:
-            break
-        keep = max(free, int(_KEPT_SHARE * (len(scores) - len(letters))))
-        cost = expected * (scores - _without(found, scores))
-        chosen = _best(cost, keep, letters=len(letters))
-        found, scores = found.take(chosen), scores[chosen]
-    tokens = _spelled(found, words, sizes)
-    ordered = sorted(zip((-scores).round(6).tolist(), tokens, strict=True))
-    return tuple(token for _, token in ordered), tuple(-score for score, _ in ordered)
-
-
-def _candidates(
-    words: list[str], weights: Doubles, sizes: list[int], *, letters: Sequence[str], min_count: int
-) -> _Candidates:
-    """Return all substrings that occur at least twice, longer ones made of two that do."""
-    number = {letter: at for at, letter in enumerate(letters)}
-    level = np.array(
-        [number[word[depth]] for depth, size in enumerate(sizes) for word in words[:size]]
-    )
-    starts = np.cumsum([0, *sizes])
-    before = np.concatenate(
-        [
-            np.full(sizes[0], -1),
-            *(np.arange(size) + starts[at] for at, size in enumerate(sizes[1:])),
-        ]
-    )
-    weight = np.concatenate([weights[:size] for size in sizes])
-    table = np.full((len(level), _LONGEST_PIECE), -1, dtype=np.int32)
-    lengths, counts, nodes = [], [], []
-    total = 0
-    for length in range(1, _LONGEST_PIECE + 1):
-        if length == 1:
-            keys = level
-        else:
-            earlier = np.where(before < 0, -1, level[before])
-            keys = np.where((earlier < 0) | (level < 0), -1, earlier * (level.max() + 1) + level)
-        at = np.flatnonzero(keys >= 0)
-        if not len(at):
-            break
-        _, first, inverse = np.unique(keys[at], return_index=True, return_inverse=True)
-        often = np.bincount(inverse, weights=weight[at])
-        kept = np.flatnonzero(often >= (max(min_count, 2) if length > 1 else 0))
-        renamed = np.full(len(often), -1)
-        renamed[kept] = np.arange(len(kept))
-        level = np.full(len(keys), -1)
-        level[at] = renamed[inverse]
-        table[:, length - 1] = np.where(level < 0, -1, level + total)
-        lengths.append(np.full(len(kept), length))
-        counts.append(often[kept])
-        nodes.append(at[first[kept]])
-        total += len(kept)
-    return _Candidates(
-        np.concatenate(lengths), np.concatenate(counts), np.concatenate(nodes), table, before
-    )
-
-
-def _spelled(found: _Candidates, words: list[str], sizes: list[int]) -> list[str]:
-    starts = np.cumsum([0, *sizes])
-    depths = np.searchsorted(starts, found.nodes, side="right")
-    return [
-        words[node - starts[depth - 1]][depth - length : depth]
-        for node, depth, length in zip(found.nodes, depths, found.lengths, strict=True)
-    ]
-
-
-def _best(worth: Doubles, most: int, *, letters: int) -> Ints:
-    """Return all letters and the `most` best others, in order of their numbers."""
-    order = np.argsort(-worth[letters:], kind="stable")[:most] + letters
-    return np.concatenate([np.arange(letters), np.sort(order)])
-
-
-def _log_share(counts: Doubles) -> Doubles:
-    held = np.maximum(counts, _LEAST_COUNT)
-    logs: Doubles = np.log(held / held.sum())
-    return logs
-
-
-def _cut(table: Ids, sizes: list[int]) -> Rows:
-    parts = np.split(table, np.cumsum(sizes)[:-1])
-    return [part[:, :depth] for depth, part in enumerate(parts, 1)]
-
-
-def _reach(at: Ids, scores: Doubles, reached: list[Doubles]) -> Doubles:
-    """Return the score of reaching an end by each of the tokens that end there."""
-    values: Doubles = np.append(scores, -np.inf)[at]
-    for length in range(1, at.shape[1] + 1):
-        values[:, length - 1] += reached[-length][: len(at)]
-    return values
-
-
-def _expected(rows: Rows, scores: Doubles, weights: Doubles) -> Doubles:
-    """Return how often each token is expected in the words, over all ways to cut them (E-step)."""
-    reached = [np.zeros(len(weights))]
-    chances = []
-    for at in rows:
-        values = _reach(at, scores, reached)
-        top = values.max(axis=1)
-        values = np.exp(values - top[:, None])
-        total = values.sum(axis=1)
-        reached.append(top + np.log(total))
-        chances.append(values / total[:, None])
-    visits = [np.zeros(len(after)) for after in reached]
-    expected = np.zeros(len(scores) + 1)
-    for depth in range(len(rows), 0, -1):
-        longer = len(rows[depth]) if depth < len(rows) else 0
-        visits[depth][longer:] += weights[longer : len(visits[depth])]  # words that end here
-        share = chances[depth - 1] * visits[depth][:, None]
-        at = rows[depth - 1]
-        expected += np.bincount(at.ravel() + 1, share.ravel(), minlength=len(expected))
-        for length in range(1, at.shape[1] + 1):
-            visits[depth - length][: len(at)] += share[:, length - 1]
-    return expected[1:]
-
-
-def _without(found: _Candidates, scores: Doubles) -> Doubles:
-    """Return the score of the best way to write each token with others; letters have none."""
-    order = np.argsort(-found.lengths, kind="stable")
-    order = order[: np.count_nonzero(found.lengths > 1)]
-    lengths = found.lengths[order]
-    rows: Rows = []
-    nodes = np.empty(0, dtype=np.int64)
-    for depth in range(int(lengths[0]), 0, -1):
-        ending = order[lengths == depth]
-        nodes = np.concatenate([found.before[nodes], found.nodes[ending]])
-        at = found.table[nodes, :depth]
-        at[len(nodes) - len(ending) :, depth - 1] = -1  # the token itself
-        rows.append(at)
-    reached = [np.zeros(len(order))]
-    others = np.full(len(scores), -np.inf)
-    for depth, at in enumerate(reversed(rows), 1):
-        reached.append(_reach(at, scores, reached).max(axis=1))
-        ends = lengths[: len(at)] == depth
-        others[order[: len(at)][ends]] = reached[-1][ends]
-    return others
-
-
 # The file
 
 
@@ -533,8 +317,6 @@ class _Form:
     lowercase: bool
     tokens: tuple[str, ...]
     """Those from number 4 on."""
-    scores: tuple[float, ...] = ()
-    """The log-probability of each token, for `unigram`."""
     merges: tuple[tuple[str, str], ...] = ()
     """What is joined, in this order, for `bpe`."""
 
@@ -552,17 +334,14 @@ _BYTE_LEVEL = {
     "trim_offsets": False,
     "use_regex": False,
 }
-_METASPACE = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "never", "split": False}
 _CUTTING: dict[TokenizerKind, dict[str, Any] | None] = {
     "word": _split(_WORDS, keep=False),
     "bpe": {"type": "Sequence", "pretokenizers": [_split(_PIECES, keep=True), _BYTE_LEVEL]},
-    "unigram": {"type": "Sequence", "pretokenizers": [_split(_PIECES, keep=True), _METASPACE]},
     "character": None,
 }
 _JOINING: dict[TokenizerKind, dict[str, Any] | None] = {
     "word": None,
     "bpe": _BYTE_LEVEL,
-    "unigram": _METASPACE,
     "character": {"type": "Fuse"},
 }
 
@@ -584,12 +363,7 @@ def _encoded(form: _Form) -> bytes:
 
 
 def _model(form: _Form) -> dict[str, Any]:
-    names = (*SPECIALS, *form.tokens)
-    if form.kind == "unigram":
-        scores = (*(0.0 for _ in SPECIALS), *form.scores)
-        vocab = [list(pair) for pair in zip(names, scores, strict=True)]
-        return {"type": "Unigram", "vocab": vocab, "unk_id": 1, "byte_fallback": False}
-    numbers = {token: number for number, token in enumerate(names)}
+    numbers = {token: number for number, token in enumerate((*SPECIALS, *form.tokens))}
     if form.kind == "word":
         return {"type": "WordLevel", "vocab": numbers, "unk_token": SPECIALS[1]}
     # Bytes are all known. Characters are bytes of another alphabet that are never joined.
@@ -638,34 +412,26 @@ def _gathered(document: Any) -> _Form:
     """Return what the JSON seems to say; what else it holds is for the caller to find out."""
     model, lowercase = document["model"], document["normalizer"] is not None
     vocab, kind = model["vocab"], _kind(document)
-    scores: tuple[float, ...] = ()
     merges: tuple[tuple[str, str], ...] = ()
-    if kind == "unigram":
-        names = [token for token, _ in vocab]
-        scores = tuple(score for _, score in vocab[len(SPECIALS) :])
-        if not all(isinstance(score, float) and -1000 <= score <= 0 for score in scores):
-            raise _refused("a score isn't a logarithm of a probability")
-    else:
-        names = sorted(vocab, key=vocab.__getitem__)
+    names = sorted(vocab, key=vocab.__getitem__)
     tokens = tuple(names[len(SPECIALS) :])
     if not tokens or len(names) > MOST_TOKENS:
         raise _refused(f"it has {len(names):,} tokens")
-    if not all(isinstance(token, str) and token for token in names) or len({*names}) < len(names):
-        raise _refused("a token is empty, there twice, or no text")
+    if not all(names):
+        raise _refused("a token is empty")
     if kind == "bpe":
         merges = tuple((first, second) for first, second in model["merges"])
         if _joined(merges) != tokens:
             raise _refused("the merges don't make the tokens")
     if kind == "character" and any(len(token) > 1 for token in tokens):
         raise _refused("a token has more than one character")
-    return _Form(kind, lowercase, tokens, scores, merges)
+    return _Form(kind, lowercase, tokens, merges)
 
 
 def _kind(document: Any) -> TokenizerKind:
-    if document["model"]["type"] == "BPE":
-        return "character" if document["pre_tokenizer"] is None else "bpe"
-    kinds: dict[str, TokenizerKind] = {"WordLevel": "word", "Unigram": "unigram"}
-    return kinds[document["model"]["type"]]
+    if document["model"]["type"] == "WordLevel":
+        return "word"
+    return "character" if document["pre_tokenizer"] is None else "bpe"
 
 
 def _refused(why: str) -> ModelFileError:
