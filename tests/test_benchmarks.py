@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from modelwright.kinds import OutputKind
 import json
 import subprocess
 import sys

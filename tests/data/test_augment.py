@@ -16,11 +16,11 @@ from modelwright.data.augment import (
     draw_mix,
     factors,
     flips,
+    jitter_colors,
     mix_images,
     mix_targets,
     move,
     overturns,
-    jitter_colors,
     resize_batch,
     shifts,
     zoom,
@@ -231,7 +231,9 @@ def test_factors_of_one_change_nothing(channels):
 
 def test_grey_images_have_no_saturation():
     images = pixels(channels=1)
-    assert torch.equal(jitter_colors(images, np.array([[1], [1], [0]], np.float32).repeat(6, 1)), images)
+    assert torch.equal(
+        jitter_colors(images, np.array([[1], [1], [0]], np.float32).repeat(6, 1)), images
+    )
 
 
 def test_factors_stay_in_their_range():

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from modelwright.kinds import OutputKind
 from modelwright.data import labelled_split
 from modelwright.data.batches import Batches
 from modelwright.data.box_labels import read_boxes
 from modelwright.data.boxed import list_boxes
 from modelwright.errors import DataError
+from modelwright.kinds import OutputKind
 from modelwright.recipe.data import AugmentSpec, BoxesData
 from modelwright.tasks.boxes import BoxedImage, LabelledBox
 from modelwright.transforms.image import ImageInput, open_image

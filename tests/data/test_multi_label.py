@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelwright.kinds import OutputKind
 from modelwright.data import labelled_split
 from modelwright.data.label_targets import label_set_targets
 from modelwright.data.labels import count_labels, fit_labels, split_labels
@@ -25,6 +24,7 @@ from modelwright.data.multi_label import (
     write_labels,
 )
 from modelwright.errors import DataError, RecipeError
+from modelwright.kinds import OutputKind
 from modelwright.run import silent
 from tests.data.making import prepared, recipe
 

@@ -7,10 +7,10 @@ import gzip
 import numpy as np
 import pytest
 
-from modelwright.kinds import OutputKind
 from modelwright.data import labelled_split
 from modelwright.data.waves import as_wav
 from modelwright.errors import DataError, RecipeError
+from modelwright.kinds import OutputKind
 from modelwright.run import silent
 from tests.data.making import prepared
 
@@ -328,6 +328,10 @@ def test_the_model_is_told_apart_by_its_kind_of_target(tmp_path):
     (tmp_path / "t.csv").write_text("text,price\n" + "".join(f"t{at},{at}\n" for at in range(9)))
     first = prepared(tmp_path, "source: table, path: t.csv, holds: text, numbers: [price]", NUMBERS)
     split, _ = labelled_split(
-        tmp_path / "t.csv", input=first.input, labels=("price",), observe=silent, output_kind=OutputKind.REGRESSION
+        tmp_path / "t.csv",
+        input=first.input,
+        labels=("price",),
+        observe=silent,
+        output_kind=OutputKind.REGRESSION,
     )
     assert split.targets[:, 0].tolist() == list(range(9))

@@ -7,11 +7,11 @@ import csv
 import numpy as np
 import pytest
 
-from modelwright.kinds import OutputKind
 from modelwright.data import labelled_split
 from modelwright.data.text_targets import fit_letters, letter_targets, spoken
 from modelwright.data.waves import as_wav
 from modelwright.errors import DataError, RecipeError
+from modelwright.kinds import OutputKind
 from modelwright.run import silent
 from tests.data.making import prepared, recipe
 

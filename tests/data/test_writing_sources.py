@@ -7,11 +7,11 @@ import gzip
 import numpy as np
 import pytest
 
-from modelwright.kinds import OutputKind
 from modelwright.data import labelled_split, prepare
 from modelwright.data.documents import PASSAGE
 from modelwright.data.text_targets import fit_letters, letter_targets
 from modelwright.errors import DataError
+from modelwright.kinds import OutputKind
 from modelwright.recipe import parse_recipe
 from modelwright.run import silent
 from modelwright.transforms.text import BEGIN, END
@@ -169,12 +169,21 @@ def test_other_pairs_are_measured_by_the_same_tokens(tmp_path):
     (tmp_path / "b.xx").write_text("bawa lampu 3\n")
     like = parse_recipe(PAIRS, where="recipe.yaml").data
     split, _ = labelled_split(
-        tmp_path / "b.en", input=first.input, labels=(), observe=silent, like=like, output_kind=OutputKind.SEQ2SEQ
+        tmp_path / "b.en",
+        input=first.input,
+        labels=(),
+        observe=silent,
+        like=like,
+        output_kind=OutputKind.SEQ2SEQ,
     )
     assert split.pairs() == (["bring 3 lamps"], ["bawa lampu 3"])
     with pytest.raises(DataError, match="no file beside it"):
         labelled_split(
-            tmp_path / "b.en", input=first.input, labels=(), observe=silent, output_kind=OutputKind.SEQ2SEQ
+            tmp_path / "b.en",
+            input=first.input,
+            labels=(),
+            observe=silent,
+            output_kind=OutputKind.SEQ2SEQ,
         )
 
 

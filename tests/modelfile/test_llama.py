@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from modelwright.kinds import OutputKind
 from modelwright import modelfile
 from modelwright.cli import main
 from modelwright.errors import ModelFileError
+from modelwright.kinds import OutputKind
 from modelwright.modelfile import write_model
 from modelwright.models import architecture, build_network
 from modelwright.models.candidate import Candidate

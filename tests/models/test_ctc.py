@@ -9,14 +9,14 @@ from tests.training.objectives.making import batch
 
 from modelwright import modelfile
 from modelwright.errors import ModelFileError
+from modelwright.kinds import OutputKind
 from modelwright.models.audio_frontend import FrontendConfig
 from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, ConvSubsampling, RnnCtc
 from modelwright.models.logmel import fit_normalization
-from modelwright.kinds import OutputKind
 from modelwright.recipe.data import AugmentSpec
-from modelwright.tasks.inference import Inference
 from modelwright.tasks import ctc
+from modelwright.tasks.inference import Inference
 from modelwright.training.objectives.ctc import Ctc
 from modelwright.transforms.audio import AudioInput
 

@@ -43,11 +43,6 @@ CAUGHT = [
     (DIGITS + "train: {batch_size: 16, accumulate: 4}", None, "over 4 samples at a time"),
     (LINES + "train: {tokens: 4096, optimizer: {name: gd}}", 4, "has no effect"),
     (
-        LINES + "text:\n  vectors: glove.txt\n  unlabelled: {path: [more.txt]}",
-        6,
-        "both say where the vectors of words start",
-    ),
-    (
         LINES + 'model:\n  init: other.mw\n  freeze: ["*"]\n  adapters: {rank: 2}',
         6,
         "`model.freeze` has no effect beside `adapters`",

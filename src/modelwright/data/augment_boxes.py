@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modelwright.data.augment import boxes as draw_parts
-from modelwright.data.augment import factors, move, overturns, jitter_colors, turn_over, zoom
+from modelwright.data.augment import factors, jitter_colors, move, overturns, turn_over, zoom
 from modelwright.data.counter_rng import CounterRNG, Stream
 from modelwright.recipe.data import ColorJitter, CropAugment
 

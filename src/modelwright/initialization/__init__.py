@@ -10,9 +10,9 @@ from modelwright.recipe.model import InitModel, TimmModel, TransformersModel
 
 if TYPE_CHECKING:
     from modelwright.data import Prepared
-    from modelwright.transforms.inputs import Input
     from modelwright.models.candidate import Candidate
     from modelwright.run import Run, RunRequest
+    from modelwright.transforms.inputs import Input
 
 
 def settled_input(request: RunRequest) -> Input | None:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import torch
 
     from modelwright.data import Prepared
-    from modelwright.transforms.inputs import Input
     from modelwright.models.candidate import Candidate
+    from modelwright.transforms.inputs import Input
 
 
 def model_file_input(model: InitModel, request: RunRequest) -> Input:

@@ -353,8 +353,7 @@ class TransformersModel(_ModelSpec):
     inputs = _TEXTS
     outputs = frozenset({*VECTOR_OUTPUTS, OutputKind.SEQ2SEQ, OutputKind.CAUSAL_LM})
     settles = tuple(
-        f"text.{name}"
-        for name in ("tokenizer", "vocab_size", "min_count", "lowercase", "vectors")
+        f"text.{name}" for name in ("tokenizer", "vocab_size", "min_count", "lowercase", "vectors")
     )
 
     name: Literal["transformers"]

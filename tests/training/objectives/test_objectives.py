@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from modelwright.kinds import OutputKind
 from modelwright.errors import RecipeError
+from modelwright.kinds import OutputKind
 from modelwright.recipe.train import (
     BinaryCrossEntropyLoss,
     CrossEntropyLoss,
@@ -97,9 +97,9 @@ def test_label_sets_get_their_own_loss_and_no_other():
             build_objective(other, targets, num_outputs=3, device="cpu")
     with pytest.raises(RecipeError, match="binary-cross-entropy"):
         build_objective(spec, np.zeros(6, dtype=np.int64), num_outputs=3, device="cpu")
-    assert resolve_loss("auto", task="text-classification", output_kind=OutputKind.SINGLE_LABEL) == (
-        CrossEntropyLoss(name="cross-entropy")
-    )
+    assert resolve_loss(
+        "auto", task="text-classification", output_kind=OutputKind.SINGLE_LABEL
+    ) == (CrossEntropyLoss(name="cross-entropy"))
 
 
 def test_number_losses_are_torchs():
