@@ -31,7 +31,6 @@ from modelwright.recipe.data import AugmentSpec
 from modelwright.recipe.model import CnnModel, ResnetModel
 from modelwright.recipe.train import CosineSchedule, CrossEntropyLoss, SgdOptimizer, TrainSpec
 from modelwright.training import Parts, State, Until, train
-from modelwright.training.averaging import build_averaging
 from modelwright.training.distributed import DistributedContext
 from modelwright.training.objectives import build_objective
 from modelwright.training.optimizers import Optimizer
@@ -110,7 +109,6 @@ def our_blocks(
         rule=WeightedMean(),
         optimizer=Optimizer(network, spec),
         schedule=build_schedule(spec.schedule),
-        averaging=build_averaging(None, network),
         precision=Precision(precision, "cpu"),
         distributed=DistributedContext("cpu"),
         accumulate=1,

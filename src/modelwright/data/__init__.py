@@ -9,7 +9,7 @@ from modelwright.data.folder import likely_kind
 from modelwright.data.labelled_lines import read_maybe_packed
 from modelwright.data.multi_label import are_lists
 from modelwright.data.prepare import Prepared, labelled_split, prepare
-from modelwright.data.sampler import BucketedSampler, Sampler, padding_share
+from modelwright.data.sampler import BatchSampler, BucketedSampler, Sampler, padding_share
 from modelwright.data.table import (
     columns_of,
     first_values,
@@ -23,6 +23,7 @@ from modelwright.data.unlabelled import unlabelled_files, unlabelled_texts
 
 __all__ = [
     "AuditReport",
+    "BatchSampler",
     "BucketedSampler",
     "Dataset",
     "Finding",
