@@ -26,10 +26,10 @@ from torch import nn
 from measuring import real_data, tell
 from modelwright import data
 from modelwright.data import Prepared, Split
-from modelwright.metrics import accuracy
 from modelwright.initialization import initialize_model
+from modelwright.metrics import accuracy
 from modelwright.pipeline.request import read_request, run_in
-from modelwright.run import silent, RunRequest
+from modelwright.run import RunRequest, silent
 from modelwright.tasks import TASKS
 from modelwright.training import fit
 from modelwright.transforms import view_batches

@@ -26,12 +26,12 @@ from torch import Tensor, nn
 
 from modelwright.data import Sampler, Split
 from modelwright.data.batches import Batches
+from modelwright.kinds import OutputKind
 from modelwright.models import build
 from modelwright.recipe.data import AugmentSpec
 from modelwright.recipe.model import CnnModel, ResnetModel
 from modelwright.recipe.train import CosineSchedule, CrossEntropyLoss, SgdOptimizer, TrainSpec
 from modelwright.training import Parts, State, Until, train
-from modelwright.training.averaging import build_averaging
 from modelwright.training.distributed import DistributedContext
 from modelwright.training.objectives import build_objective
 from modelwright.training.optimizers import Optimizer
@@ -105,15 +105,18 @@ def our_blocks(
         sampler=Sampler(len(split), batch_size, 0),
         source=Batches(split, augment=augment, seed=0, device="cpu", num_outputs=10),
         objective=build_objective(
-            CrossEntropyLoss(name="cross-entropy"), split.targets, num_outputs=10, device="cpu"
+            CrossEntropyLoss(name="cross-entropy"),
+            split.targets,
+            output_kind=OutputKind.SINGLE_LABEL,
+            num_outputs=10,
+            device="cpu",
         ),
         rule=WeightedMean(),
         optimizer=Optimizer(network, spec),
         schedule=build_schedule(spec.schedule),
-        averaging=build_averaging(None, network),
         precision=Precision(precision, "cpu"),
         distributed=DistributedContext("cpu"),
-        accumulate=1,
+        gradient_accumulation=1,
         seed=0,
     )
     box = [State(0, torch.zeros(2))]

@@ -32,7 +32,6 @@ What is counted:
 
 from __future__ import annotations
 
-from modelwright.kinds import OutputKind
 import argparse
 import ast
 import json

@@ -19,7 +19,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +28,15 @@ from torch import Tensor, nn
 
 from measuring import real_data, spread, tell
 from modelwright import data
-from modelwright.models.candidate import Candidate
 from modelwright.initialization import initialize_model
+from modelwright.models.candidate import Candidate
 from modelwright.pipeline.request import read_request, run_in
-from modelwright.run import silent, RunRequest
-from modelwright.tasks import TASKS
-from modelwright.training.decisions import can_compile
-from modelwright.training.fit import _Training
-from modelwright.training.loop import Until, train
-from modelwright.training.plan import StepPlan
+from modelwright.run import RunRequest, silent
+from modelwright.tasks import task_of
+from modelwright.training.build import build_parts, trainable
+from modelwright.training.distributed import DistributedContext
+from modelwright.training.loop import State, Until, train
+from modelwright.training.plan import StepPlan, can_compile
 
 RECIPE = Path(__file__).parents[1] / "examples" / "language-modeling.yaml"
 STEPS_IN_ALL = 10_000
@@ -55,27 +54,30 @@ def our_blocks(
     start: Candidate, request: RunRequest, prepared: data.Prepared, folder: Path, *, compiled: bool
 ) -> Callable[[int], float]:
     """Return a function that runs some steps of the project's loop."""
-    training = _Training(
-        replace(start, network=copy.deepcopy(start.network)),
+    context = run_in(request, folder, observe=silent)
+    network = trainable(start, context.device)
+    parts = build_parts(
+        network,
         request.recipe.train,
         prepared.dataset(),
-        run_in(request, folder, observe=silent),
-        task=TASKS[request.recipe.task],
+        task=task_of(request.recipe),
         augment=request.recipe.augment,
+        seed=context.seed,
+        distributed=DistributedContext(context.device),
     )
-    training.step_plan = StepPlan.of(STEPS_IN_ALL)
     if compiled:
-        training.network.compile(dynamic=False)
+        network.compile(dynamic=False)
+    box = [State(0, torch.zeros(2))]
 
     def block(steps: int) -> float:
         begun = time.perf_counter()
         until = Until(
-            step=training.state.step + steps,
-            step_plan=training.step_plan,
+            step=box[0].step + steps,
+            step_plan=StepPlan.of(STEPS_IN_ALL),
             stop=lambda: False,
             on_progress=lambda state, rate: None,
         )
-        training.state = train(training.network, training.parts, training.state, until)
+        box[0] = train(network, parts, box[0], until)
         return (time.perf_counter() - begun) / steps
 
     return block

@@ -211,7 +211,7 @@ def test_accumulation_leaves_the_weights_alike(tmp_path):
     try:
         start = small.candidate(batch_norm=False, dropout=0.0)
         one, _ = small.trained(tmp_path / "a", start=start, epochs=2)
-        parts, _ = small.trained(tmp_path / "b", start=start, epochs=2, accumulate=3)
+        parts, _ = small.trained(tmp_path / "b", start=start, epochs=2, gradient_accumulation=3)
     finally:
         torch.set_default_dtype(torch.float32)
     for a, b in zip(one.network.parameters(), parts.network.parameters(), strict=True):
@@ -231,7 +231,7 @@ def test_a_single_step_learns(tmp_path, schedule):
 
 def test_validation_in_parts_scores_alike(tmp_path, monkeypatch):
     _, whole = small.trained(tmp_path / "whole", data=small.dataset(6000))
-    monkeypatch.setattr(sys.modules["modelwright.training.fit"], "OUTPUTS_AT_ONCE", 1)
+    monkeypatch.setattr("modelwright.training.validation.OUTPUTS_AT_ONCE", 1)
     _, parts = small.trained(tmp_path / "parts", data=small.dataset(6000))
     for one, other in zip(whole.history, parts.history, strict=True):
         assert one["val_accuracy"] == pytest.approx(other["val_accuracy"], abs=1e-12)

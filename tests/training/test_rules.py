@@ -11,7 +11,8 @@ from torch import nn
 from modelwright.data.batches import Batch
 from modelwright.training.distributed import DistributedContext
 from modelwright.training.objectives.classification import CrossEntropy
-from modelwright.training.rules import WeightedMean, clip
+from modelwright.training.precision import Precision
+from modelwright.training.rules import StepContext, WeightedMean, clip
 
 OBJECTIVE = CrossEntropy(class_weights=torch.tensor([1.0, 3.0, 0.5], dtype=torch.float64))
 
@@ -19,6 +20,17 @@ OBJECTIVE = CrossEntropy(class_weights=torch.tensor([1.0, 3.0, 0.5], dtype=torch
 def setting(size=12):
     torch.manual_seed(1)
     return nn.Linear(4, 3).double(), torch.randn(size, 4).double(), torch.arange(size) % 3
+
+
+def step_of(net, *, step=0, batch_size=12, num_parts=1):
+    return StepContext(
+        step=step,
+        batch_size=batch_size,
+        num_parts=num_parts,
+        parameters=list(net.parameters()),
+        precision=Precision("fp32", "cpu"),
+        distributed=DistributedContext("cpu"),
+    )
 
 
 def gradient(cuts, *, rule=None, size=12):
@@ -29,12 +41,7 @@ def gradient(cuts, *, rule=None, size=12):
         if a < b
     ]
     totals = (rule or WeightedMean()).gradients(
-        net,
-        list(net.parameters()),
-        OBJECTIVE,
-        parts,
-        num_parts=len(cuts) + 1,
-        distributed=DistributedContext("cpu"),
+        net, OBJECTIVE, parts, step_of(net, num_parts=len(cuts) + 1)
     )
     return torch.cat([item.grad.flatten() for item in net.parameters()]), totals
 
@@ -57,14 +64,7 @@ def test_it_is_the_gradient_of_the_weighted_mean():
 
 def test_an_empty_batch_gives_a_gradient_of_zero():
     net, _, _ = setting()
-    totals = WeightedMean().gradients(
-        net,
-        list(net.parameters()),
-        OBJECTIVE,
-        [],
-        num_parts=2,
-        distributed=DistributedContext("cpu"),
-    )
+    totals = WeightedMean().gradients(net, OBJECTIVE, [], step_of(net, num_parts=2))
     assert totals.tolist() == [0.0, 0.0]
     assert all(item.grad is not None and not item.grad.any() for item in net.parameters())
 
@@ -102,13 +102,6 @@ def test_gradcheck_of_the_rule():
         return (losses * weights).sum() / weights.sum()
 
     assert torch.autograd.gradcheck(loss, (net.weight, net.bias))
-    rule.gradients(
-        net,
-        list(net.parameters()),
-        OBJECTIVE,
-        [Batch((inputs,), targets)],
-        num_parts=1,
-        distributed=DistributedContext("cpu"),
-    )
+    rule.gradients(net, OBJECTIVE, [Batch((inputs,), targets)], step_of(net))
     expected = torch.autograd.grad(loss(net.weight, net.bias), [net.weight, net.bias])
     torch.testing.assert_close([net.weight.grad, net.bias.grad], list(expected))

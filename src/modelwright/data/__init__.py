@@ -5,10 +5,11 @@ from __future__ import annotations
 from modelwright.data.dataset import Dataset, Split
 from modelwright.data.findings import AuditReport, Finding, as_errors
 from modelwright.data.prepare import Prepared, labelled_split, prepare
-from modelwright.data.sampler import BucketedSampler, Sampler, padding_share
+from modelwright.data.sampler import BatchSampler, BucketedSampler, Sampler, padding_share
 
 __all__ = [
     "AuditReport",
+    "BatchSampler",
     "BucketedSampler",
     "Dataset",
     "Finding",

@@ -7,11 +7,23 @@ step of any epoch is found without the ones before it, alike in every process an
 from __future__ import annotations
 
 import itertools
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import RequestError
+
+
+class BatchSampler(Protocol):
+    """Which samples make up each step's global batch: a pure function of the step."""
+
+    batch_size: int
+    """The expected number of samples in a global batch."""
+    steps_per_epoch: int
+
+    def batch(self, step: int) -> tuple[int, NDArray[np.int64]]:
+        """Return the epoch of a step, and the positions in the split that make up its batch."""
 
 
 class Sampler:
@@ -118,7 +130,7 @@ PADDING_LOOKED_AT = 200
 """From how many batches the share of padding is taken."""
 
 
-def padding_share(sampler: Sampler | BucketedSampler, lengths: NDArray[np.int64]) -> float:
+def padding_share(sampler: BatchSampler, lengths: NDArray[np.int64]) -> float:
     """Return the share of all values in an epoch's first batches that is padding."""
     held = padded = 0
     for step in range(min(sampler.steps_per_epoch, PADDING_LOOKED_AT)):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from modelwright.training.checkpoint import rehearse_checkpoint
 from modelwright.training.distributed import shutdown
-from modelwright.training.fit import FitReport, fit, outputs_of, time_steps
+from modelwright.training.fit import FitReport, fit
 from modelwright.training.loop import Parts, State, Until, train
+from modelwright.training.timing import time_steps
+from modelwright.training.validation import outputs_of
 
 __all__ = [
     "FitReport",

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from modelwright.recipe.train import AverageSpec, EmaAverage, LookaheadAverage
-
-
-class Averaging(Protocol):
-    """A constraint that acts after each step and owns averaged weights."""
-
-    def after_step(self, step: int, progress: float) -> None:
-        """Act on the weights after `step` steps."""
-
-    def applied(self) -> contextlib.AbstractContextManager[None]:
-        """Hold the averaged weights in the network while the block runs."""
-
-    def state(self) -> dict[str, Tensor]:
-        """Return its tensors by name."""
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take back what `state` returned."""
+from modelwright.training.checkpoint import restore
+from modelwright.training.constraints import Constraint
 
 
 def averaged_tensors(network: nn.Module) -> dict[str, Tensor]:
@@ -33,24 +18,6 @@ def averaged_tensors(network: nn.Module) -> dict[str, Tensor]:
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     buffers = {name: b for name, b in network.named_buffers() if b.is_floating_point()}
     return parameters | buffers
-
-
-class NoAveraging:
-    """The weights as they are."""
-
-    def after_step(self, step: int, progress: float) -> None:
-        """Do nothing."""
-
-    def applied(self) -> contextlib.AbstractContextManager[None]:
-        """Change nothing."""
-        return contextlib.nullcontext()
-
-    def state(self) -> dict[str, Tensor]:
-        """Return nothing."""
-        return {}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take nothing."""
 
 
 class _Shadow:
@@ -85,9 +52,7 @@ class _Shadow:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` returned."""
-        with torch.no_grad():
-            for name, tensor in self._slow.items():
-                tensor.copy_(state[name])
+        restore(self._slow, state)
 
 
 class Ema(_Shadow):
@@ -129,12 +94,12 @@ class Lookahead(_Shadow):
             tensor.copy_(self._slow[name])
 
 
-def build_averaging(spec: AverageSpec | None, network: nn.Module) -> Averaging:
-    """Return the averaging that a recipe asks for."""
+def build_averaging(spec: AverageSpec | None, network: nn.Module) -> tuple[Constraint, ...]:
+    """Return the averaging that a recipe asks for, or nothing."""
     match spec:
         case None:
-            return NoAveraging()
+            return ()
         case EmaAverage():
-            return Ema(network, spec)
+            return (Ema(network, spec),)
         case LookaheadAverage():
-            return Lookahead(network, spec)
+            return (Lookahead(network, spec),)

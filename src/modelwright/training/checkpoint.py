@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from modelwright.errors import TrainingError
-from modelwright.files import folder_aside, write_bytes, write_json
+from modelwright.files import canonical_json, folder_aside, read_lines, write_bytes, write_json
 
 _KEPT = 2
 
@@ -28,8 +28,8 @@ _KEPT = 2
 class Checkpoint:
     """What must be kept so that training goes on to the same result.
 
-    `tensors` are named by part (`network/…`, `optimizer/…`, `averaging/…`, `best/…`); `facts` are
-    plain JSON values: position, history, step_plan, selection.
+    `tensors` are named by part (`network/…`, `optimizer/…`, `constraints/0/…`, `best/…`); `facts`
+    are plain JSON values: history, selection, revisions of the number of steps.
     """
 
     step: int
@@ -101,6 +101,13 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             fix="Remove this folder to train from the start, or run under another --name",
         )
     return None
+
+
+def cut_history(path: Path, *, after: int) -> None:
+    """Drop from a file of records by `step` those after the step that a training goes on from."""
+    if path.exists():
+        kept = [record for record in read_lines(path) if record["step"] <= after]
+        write_bytes(path, b"".join(canonical_json(record) + b"\n" for record in kept))
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -18,26 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from modelwright.data import BatchSampler
 from modelwright.data.batches import Batch
 from modelwright.errors import TrainingError
-from modelwright.training.averaging import Averaging
+from modelwright.training.constraints import Constraint
 from modelwright.training.distributed import DistributedContext
 from modelwright.training.objectives import Objective
 from modelwright.training.optimizers import Optimizer
 from modelwright.training.plan import StepPlan
 from modelwright.training.precision import Precision
 from modelwright.training.resolution import Resolution
-from modelwright.training.rules import WeightedMean
+from modelwright.training.rules import GradientRule, StepContext
 from modelwright.training.schedules import Schedule
 
 Positions = NDArray[np.int64]
-
-
-class Sampler(Protocol):
-    """Which samples make up a step's global batch: a pure function of the step."""
-
-    def batch(self, step: int) -> tuple[int, Positions]:
-        """Return the epoch, and the positions in the split."""
 
 
 class Source(Protocol):
@@ -51,17 +45,18 @@ class Source(Protocol):
 class Parts:
     """What the loop is made of."""
 
-    sampler: Sampler
+    sampler: BatchSampler
     source: Source
     objective: Objective
-    rule: WeightedMean
+    rule: GradientRule
     optimizer: Optimizer
     schedule: Schedule
-    averaging: Averaging
     precision: Precision
     distributed: DistributedContext
-    accumulate: int
+    gradient_accumulation: int
     seed: int
+    constraints: tuple[Constraint, ...] = ()
+    """What acts on the weights after each step, in order."""
     resolution: Resolution = field(default_factory=Resolution)
     frozen: frozenset[str] = frozenset()
     """The norms whose statistics stay as they are."""
@@ -111,12 +106,6 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
     """
     set_training(network, parts.frozen)
     parameters = parts.optimizer.parameters
-
-    def forward(*inputs: Tensor) -> Tensor:
-        with parts.precision.context():
-            outputs: Tensor = network(*inputs)
-        return outputs
-
     step, totals = state.step, state.totals
     shown_step, shown_at = step, time.monotonic()
     while step < until.step:
@@ -126,17 +115,13 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
         progress = until.step_plan.progress(step)
         parts.optimizer.freeze(progress)
         parts.distributed.seed(_dropout_seed(parts.seed, step, parts.distributed.rank))
-        totals = totals + parts.rule.gradients(
-            forward,
-            parameters,
-            parts.objective,
-            shares(parts, epoch, whole, progress),
-            num_parts=parts.accumulate,
-            distributed=parts.distributed,
-        )
+        context = step_context(parts, step, parameters)
+        batches = shares(parts, epoch, whole, progress)
+        totals = totals + parts.rule.gradients(network, parts.objective, batches, context)
         parts.optimizer.step(parts.schedule(until.step_plan.middle(step)), progress)
         step += 1
-        parts.averaging.after_step(step, progress)
+        for constraint in parts.constraints:
+            constraint.after_step(step, progress)
         now = time.monotonic()
         # Not at the end point: what the caller does there must come before a checkpoint of it.
         if now - shown_at >= until.progress_s and step < until.step:
@@ -146,10 +131,22 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
     return _checked(State(step, totals))
 
 
+def step_context(parts: Parts, step: int, parameters: list[nn.Parameter]) -> StepContext:
+    """Return what the gradient rule is told of a step."""
+    return StepContext(
+        step=step,
+        batch_size=parts.sampler.batch_size,
+        num_parts=parts.gradient_accumulation,
+        parameters=parameters,
+        precision=parts.precision,
+        distributed=parts.distributed,
+    )
+
+
 def shares(parts: Parts, epoch: int, whole: Positions, progress: float) -> Iterator[Batch]:
     """Yield this process's share of a global batch, in as many parts as asked."""
     share = parts.distributed.share(whole)
-    for part in np.array_split(share, parts.accumulate):
+    for part in np.array_split(share, parts.gradient_accumulation):
         if len(part):
             batch = parts.source.at(epoch, part, whole=whole)
             yield parts.resolution.apply(batch, progress)

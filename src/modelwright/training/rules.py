@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,53 @@ from torch import Tensor, nn
 from modelwright.data.batches import Batch
 from modelwright.training.distributed import DistributedContext
 from modelwright.training.objectives import Objective
+from modelwright.training.precision import Precision
 
-Forward = Callable[..., Tensor]
+
+@dataclass(frozen=True, slots=True)
+class StepContext:
+    """What a gradient rule is told of a step beside its samples."""
+
+    step: int
+    """Counts from 0."""
+    batch_size: int
+    """The expected number of samples in the global batch, whatever this step's batch holds."""
+    num_parts: int
+    """In how many parts this process's share comes; empty ones are left out."""
+    parameters: list[nn.Parameter]
+    """The parameters that want a gradient."""
+    precision: Precision
+    """In whose context the network is called."""
+    distributed: DistributedContext
+
+
+class GradientRule(Protocol):
+    """Makes the gradient of a step from the losses of its samples."""
+
+    def gradients(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        parts: Iterable[Batch],
+        context: StepContext,
+    ) -> Tensor:
+        """Put the gradient of one step into `.grad` of each parameter.
+
+        Args:
+            network: in training mode.
+            objective: gives the loss and the weight of each sample.
+            parts: this process's share of the global batch, part by part; there may be none.
+            context: what else is known of the step.
+
+        Returns:
+            `[2]`: the weighted sum of the losses, and the weight, of the global batch.
+        """
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint must keep, by name."""
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state` returned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +74,21 @@ class WeightedMean:
 
     def gradients(
         self,
-        forward: Forward,
-        parameters: list[nn.Parameter],
+        network: nn.Module,
         objective: Objective,
         parts: Iterable[Batch],
-        *,
-        num_parts: int,
-        distributed: DistributedContext,
+        context: StepContext,
     ) -> Tensor:
-        """Put the gradient of one step into `.grad` of each parameter.
-
-        Returns:
-            `[2]`: the weighted sum of the losses, and the weight, of the whole batch.
-        """
+        """Put the gradient of one step into `.grad` of each parameter, as the protocol says."""
+        parameters, distributed = context.parameters, context.distributed
         for parameter in parameters:
             parameter.grad = None
-        whole = num_parts == 1 and distributed.world == 1
+        whole = context.num_parts == 1 and distributed.world == 1
         totals: Tensor | None = None
         for part in parts:
-            losses, weights = objective(forward(*part.inputs), part)
+            with context.precision.context():
+                outputs = network(*part.inputs)
+            losses, weights = objective(outputs, part)
             loss, weight = (losses * weights).sum(), weights.sum()
             (loss / weight.clamp_min(1e-12) if whole else loss).backward()  # type: ignore[no-untyped-call]
             sums = torch.stack([loss.detach(), weight])
@@ -61,6 +103,13 @@ class WeightedMean:
         if self.clip_norm is not None:
             clip(gradients, self.clip_norm)
         return totals
+
+    def state(self) -> dict[str, Tensor]:
+        """Return nothing: each step stands alone."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take nothing."""
 
     @staticmethod
     def _present(parameters: list[nn.Parameter]) -> list[Tensor]:
