@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,8 @@ from modelwright.data.dataset import Split
 from modelwright.errors import DataError, nearest
 from modelwright.evaluation.intervals import share
 from modelwright.evaluation.latency import Place
-from modelwright.evaluation.measure import CHUNK, HasOutputs
+from modelwright.evaluation.measure import CHUNK
+from modelwright.evaluation.measurement import HasOutputs, recorder
 from modelwright.ledger import Evidence, Ledger, exact
 
 THRESHOLD = "threshold"
@@ -83,30 +85,24 @@ def measure_threshold(
     probabilities, of_class = _answers(model, samples, require_class(label, model.labels))
     called = probabilities >= chosen.value
     hits = int((called & of_class).sum())
-    split = samples.name if samples.name in ("test", "validation", "train") else ""
-    found = []
+    record = recorder(samples, fingerprint, model=model.digest, **asdict(place))
+    evidence = []
     for metric, count, what in (
         ("recall_at_threshold", int(of_class.sum()), f"share of the `{label}` that are called so"),
         ("precision_at_threshold", int(called.sum()), f"share of those called `{label}` that are"),
     ):
         low, high = share(hits, count)
-        found.append(
-            Evidence(
+        evidence.append(
+            record(
                 metric=metric,
                 value=hits / count if count else 0.0,
                 low=low,
                 high=high,
                 n=count,
                 method=f"{what}, from a probability of {chosen.value:.4g} on; Wilson interval",
-                model=model.digest,
-                split=split,  # type: ignore[arg-type]
-                data=fingerprint,
-                hardware=place.hardware,
-                runtime=place.runtime,
-                threads=place.threads,
             )
         )
-    return found
+    return evidence
 
 
 def chosen_threshold(ledger: Ledger) -> Evidence | None:

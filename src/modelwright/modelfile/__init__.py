@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         with_ledger,
         write,
     )
-    from modelwright.modelfile.export import environment
     from modelwright.modelfile.llama import export_llama
     from modelwright.modelfile.packing import PackReport, write_model
     from modelwright.modelfile.runtime import Model, load
@@ -38,7 +37,6 @@ __all__ = [
     "declared",
     "describe",
     "digest",
-    "environment",
     "export_llama",
     "load",
     "neighbours",
@@ -60,7 +58,6 @@ _HOMES = {
     "declared": "torch_runtime",
     "describe": "contents",
     "digest": "contents",
-    "environment": "export",
     "export_llama": "llama",
     "load": "runtime",
     "neighbours": "contents",

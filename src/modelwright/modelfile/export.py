@@ -10,11 +10,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import platform
 import warnings
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +25,6 @@ from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.models.logmel import LogMel
 from modelwright.models.summary import multiply_adds
-from modelwright.version import __version__
 
 if TYPE_CHECKING:
     import onnx
@@ -37,14 +34,6 @@ OPSET = 20  # the first with Gelu; onnxruntime 1.22, the oldest we take, has all
 IR_VERSION = 10
 PAST = "P"
 """The size of what was written before, which may be 0; all other free sizes are 1 or more."""
-_LIBRARIES = (
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "onnxscript",
-    "pillow",
-    "torch",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +98,6 @@ def export(
         parameters=sum(item.numel() for item in calm.parameters()),
         multiply_adds=multiply_adds(calm, *(argument[:1] for argument in arguments)),
     )
-
-
-def environment() -> dict[str, Any]:
-    """Return what wrote the file: versions and kind of machine, never names or paths of it."""
-    versions = {"modelwright": __version__}
-    for library in _LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[library] = metadata.version(library)
-    return {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "libraries": versions,
-    }
 
 
 def _tensors(arrays: Arrays, inputs: Sequence[TensorSpec]) -> tuple[Tensor, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,7 @@ from modelwright.modelfile.spec import MAIN, FileSpec
 from modelwright.modelfile.strict import parse_json
 from modelwright.modelfile.tensors import Arrays, read_arrays
 from modelwright.modelfile.writing import STEP, GraphStepper, check_step_graphs, prompts
-from modelwright.run import Observe, silent
+from modelwright.run import Observe, silent, usable_cores
 from modelwright.tasks import Prediction, Task, task_giving
 from modelwright.tasks.boxes import framing
 from modelwright.tasks.generation import (
@@ -606,13 +605,6 @@ def check_golden(
             fix="Try the onnxruntime version that `environment.json` in the file names",
         )
     return worst
-
-
-def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def chunk_samples(spec: FileSpec) -> int:

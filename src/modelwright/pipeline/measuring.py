@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from modelwright import data, evaluation, modelfile
 from modelwright.data import Prepared, Split
 from modelwright.errors import DataError, RecipeError
-from modelwright.evaluation import Measurement, Place, Scored, TestSetAccess, headline
+from modelwright.evaluation import Measurement, Place, TestSetAccess, headline
 from modelwright.ledger import Evidence, Ledger
-from modelwright.pipeline.request import RunRequest, usable_cores
+from modelwright.pipeline.request import RunRequest
 from modelwright.recipe import parse_recipe
 from modelwright.recipe.data import DataSpec
 from modelwright.recipe.evaluate import RecallSpec
-from modelwright.run import Observe, Progress, Run, silent
+from modelwright.run import Observe, Progress, Run, silent, usable_cores
+from modelwright.tasks import Task
 
 PROMPT = 100
 """Characters of a text from which a language model is timed writing on."""
@@ -29,7 +30,7 @@ PROMPT = 100
 class Measured:
     """What was measured in a run, and where."""
 
-    measurement: Measurement | Scored
+    measurement: Measurement
     samples: Split
     place: Place
     test_accesses: TestSetAccess | None
@@ -46,8 +47,26 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
         evaluation.hardware(), evaluation.runtime(threads=context.threads), context.threads
     )
     samples, fingerprint, opened = _held_out(prepared, context, model.digest)
-    measure = _measure_classes if prepared.has_classes else _measure_scores
-    found = measure(model, samples, fingerprint, place, request, prepared, context)
+    measurement = evaluation.measure(
+        model,
+        samples,
+        model.scoring,
+        fingerprint=fingerprint,
+        place=place,
+        near_duplicates=_near_duplicates(prepared, samples),
+        observe=context.observe,
+    )
+    context.ledger.extend(measurement.evidence)
+    context.ledger.extend(_at_threshold(model, samples, fingerprint, place, request, prepared))
+    if request.recipe.evaluate.baselines:
+        context.ledger.extend(
+            evaluation.measure_baselines(
+                _problem(model.scoring, samples, prepared),
+                measurement,
+                fingerprint=fingerprint,
+                observe=context.observe,
+            )
+        )
     if request.recipe.evaluate.latency:
         context.ledger.extend(
             evaluation.measure_latency(
@@ -58,40 +77,20 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
                 observe=context.observe,
             )
         )
-    return Measured(found, samples, place, opened)
+    return Measured(measurement, samples, place, opened)
 
 
-def _measure_classes(
-    model: modelfile.Model,
-    samples: Split,
-    fingerprint: str,
-    place: Place,
-    request: RunRequest,
-    prepared: Prepared,
-    context: Run,
-) -> Measurement:
-    found = evaluation.measure(
-        model,
-        samples,
-        fingerprint=fingerprint,
-        place=place,
-        near_duplicates=_near_duplicates(prepared, samples),
-        observe=context.observe,
+def _problem(task: Task, samples: Split, prepared: Prepared) -> evaluation.Problem:
+    """Return what baselines learn from and are asked."""
+    return evaluation.Problem(
+        task=task,
+        input_kind=prepared.store.kind,
+        train=prepared.dataset().train,
+        samples=samples,
+        labels=prepared.labels,
+        num_outputs=prepared.num_outputs,
+        texts=lambda rows: [prepared.store.original(row).decode() for row in rows.tolist()],
     )
-    context.ledger.extend(found.evidence)
-    context.ledger.extend(_at_threshold(model, samples, fingerprint, place, request, prepared))
-    if request.recipe.evaluate.baselines:
-        context.ledger.extend(
-            evaluation.measure_baselines(
-                prepared.dataset().train,
-                samples,
-                fingerprint=fingerprint,
-                kind=prepared.store.kind,
-                against=found,
-                observe=context.observe,
-            )
-        )
-    return found
 
 
 def _at_threshold(
@@ -119,67 +118,6 @@ def _at_threshold(
         model, samples, chosen, fingerprint=fingerprint, place=place
     )
     return [chosen, *measured]
-
-
-def _measure_scores(
-    model: modelfile.Model,
-    samples: Split,
-    fingerprint: str,
-    place: Place,
-    request: RunRequest,
-    prepared: Prepared,
-    context: Run,
-) -> Scored:
-    task = model.scoring
-    found = evaluation.measure_scores(
-        model,
-        samples,
-        task,
-        fingerprint=fingerprint,
-        place=place,
-        near_duplicates=_near_duplicates(prepared, samples),
-        observe=context.observe,
-    )
-    context.ledger.extend([*found.evidence, *evaluation.sizes(model)])
-    wants_baselines, train = request.recipe.evaluate.baselines, prepared.dataset().train
-    if task.judge is not None:
-        evidence, answers = evaluation.measure_texts(
-            model,
-            samples,
-            task,
-            fingerprint=fingerprint,
-            place=place,
-            baseline=wants_baselines,
-            observe=context.observe,
-        )
-        context.ledger.extend(evidence)
-        return replace(found, answers=answers)
-    if wants_baselines and prepared.kind == "numbers":
-        context.ledger.extend(
-            evaluation.mean_numbers(train, samples, task, fingerprint=fingerprint)
-        )
-    if wants_baselines and prepared.kind == "labels":
-        context.ledger.extend(
-            evaluation.label_set_baselines(
-                train,
-                samples,
-                task,
-                prepared.labels,
-                fingerprint=fingerprint,
-                observe=context.observe,
-            )
-        )
-    if wants_baselines and prepared.kind == "boxes":
-        context.ledger.extend(
-            evaluation.average_boxes(train, samples, task, prepared.labels, fingerprint=fingerprint)
-        )
-    if wants_baselines and prepared.kind == "next":
-        context.ledger.extend(
-            evaluation.frequent_tokens(
-                train, samples, task, prepared.num_outputs, fingerprint=fingerprint
-            )
-        )
-    return found
 
 
 def _near_duplicates(prepared: Prepared, samples: Split) -> NDArray[np.int64] | None:
@@ -300,31 +238,15 @@ def evaluate(
         observe(Progress("note", 0, 0, note=note))
     threads = usable_cores()
     place = Place(evaluation.hardware(), evaluation.runtime(threads=threads), threads)
-    found: Measurement | Scored
-    if loaded.spec.output_kind != "logits":
-        task = loaded.scoring
-        found = evaluation.measure_scores(
-            loaded, samples, task, fingerprint=fingerprint, place=place, observe=observe
-        )
-        if task.judge is not None:
-            more, _ = evaluation.measure_texts(
-                loaded,
-                samples,
-                task,
-                fingerprint=fingerprint,
-                place=place,
-                baseline=False,
-                observe=observe,
-            )
-            found = replace(found, evidence=(*found.evidence, *more))
-    else:
-        found = evaluation.measure(
-            loaded, samples, fingerprint=fingerprint, place=place, observe=observe
-        )
-        chosen = evaluation.chosen_threshold(loaded.ledger)
-        if chosen is not None:
-            more = evaluation.measure_threshold(
+    measurement = evaluation.measure(
+        loaded, samples, loaded.scoring, fingerprint=fingerprint, place=place, observe=observe
+    )
+    ledger = Ledger(measurement.evidence)
+    chosen = evaluation.chosen_threshold(loaded.ledger)
+    if chosen is not None:
+        ledger.extend(
+            evaluation.measure_threshold(
                 loaded, samples, chosen, fingerprint=fingerprint, place=place
             )
-            found = replace(found, evidence=(*found.evidence, *more))
-    return {"metrics": headline(Ledger(found.evidence))}
+        )
+    return {"metrics": headline(ledger)}

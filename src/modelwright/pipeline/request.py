@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 
 from modelwright.data.encoding import Input
@@ -17,9 +15,8 @@ from modelwright.ledger import Ledger
 from modelwright.modelfile import declared
 from modelwright.recipe import Recipe, load_recipe
 from modelwright.recipe.model import InitModel, TimmModel, TransformersModel
-from modelwright.run import Decisions, Observe, Progress, Run, is_main_process
+from modelwright.run import Decisions, Observe, Progress, Run, is_main_process, usable_cores
 from modelwright.tasks import task_of
-from modelwright.version import __version__
 
 RecipeLike = Recipe | Path | str
 
@@ -164,25 +161,3 @@ def load_recipe_of(recipe: Recipe, overrides: Sequence[str], site: Path | None) 
     from modelwright.recipe import parse_recipe, render_config
 
     return parse_recipe(render_config(recipe), where="recipe", overrides=overrides, site=site)
-
-
-def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # Not on macOS and Windows.
-        return os.cpu_count() or 1
-
-
-def environment(context: Run) -> dict[str, str]:
-    """Return what the run ran on, as far as results may depend on it."""
-    found = {
-        "modelwright": __version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "device": context.device,
-        "threads": str(context.threads),
-    }
-    for library in ("torch", "onnxruntime", "numpy", "pillow"):
-        found[library] = metadata.version(library)
-    return found

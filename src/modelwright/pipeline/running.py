@@ -16,11 +16,20 @@ from modelwright.evaluation import Verdict, judge
 from modelwright.files import ASIDE
 from modelwright.ledger import Ledger, exact
 from modelwright.pipeline.measuring import measure_file, require_held_out
-from modelwright.pipeline.request import Notes, RecipeLike, RunRequest, ask, environment
+from modelwright.pipeline.request import Notes, RecipeLike, RunRequest, ask
 from modelwright.pipeline.result import RunResult
 from modelwright.pipeline.telling import tell
 from modelwright.recipe import check_composition, render_config
-from modelwright.run import Observe, Run, RunFolder, claimed, is_main_process, silent, untuned
+from modelwright.run import (
+    Observe,
+    Run,
+    RunFolder,
+    claimed,
+    environment,
+    is_main_process,
+    silent,
+    untuned,
+)
 
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
@@ -142,7 +151,7 @@ def _write(
         candidate,
         recipe=render_config(request.recipe, with_place=False),
         data_card=prepared.record,
-        environment=environment(context),
+        environment=environment(device=context.device, threads=str(context.threads)),
         probes=prepared.dataset().train.gather(slice(0, PROBES)),
     )
 

@@ -150,7 +150,7 @@ class EvaluateSpec(Spec):
     """Test-time averaging. Of images: `flip` (with the mirror image), `6` (shifted as well). Of
     recordings: `speeds` (a tenth slower and faster as well)."""
     baselines: bool = True
-    """Also measure simple models: majority, nearest centroid, hand-crafted features."""
+    """Also measure simple methods: the most frequent answer, a linear model of simple features."""
     latency: bool = True
     """Also measure time per prediction."""
     language_model: LanguageModelSpec | None = None

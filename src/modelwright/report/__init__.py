@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from modelwright.report.data import Finding, ReportData
+from modelwright.report.data import Answered, Finding, ReportData
 from modelwright.report.page import write_report
 from modelwright.report.pictures import with_boxes
 
-__all__ = ["Finding", "ReportData", "with_boxes", "write_report"]
+__all__ = ["Answered", "Finding", "ReportData", "with_boxes", "write_report"]

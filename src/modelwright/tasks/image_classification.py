@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from numpy.typing import NDArray
@@ -12,12 +13,13 @@ from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
 
 def _tally(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
-    found = metrics.outcomes(outputs, targets, unknown=max(len(labels) - outputs.shape[1], 0))
-    return {"hits": found.hits, "losses": found.losses}
+    """Return the fields of `metrics.Outcomes`."""
+    outcomes = metrics.outcomes(outputs, targets, unknown=max(len(labels) - outputs.shape[1], 0))
+    return {field.name: getattr(outcomes, field.name) for field in fields(outcomes)}
 
 
 def _summary(tally: SampleStats) -> Mapping[str, float]:
-    return {"accuracy": float(tally["hits"].mean()), **metrics.mean_loss(tally["losses"])}
+    return {"accuracy": float((tally["ranks"] == 0).mean()), **metrics.mean_loss(tally["losses"])}
 
 
 def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Prediction]]:
