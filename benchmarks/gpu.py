@@ -30,7 +30,7 @@ from modelwright.initialization import initialize_model
 from modelwright.metrics import accuracy
 from modelwright.pipeline.request import read_request, run_in
 from modelwright.run import RunRequest, silent
-from modelwright.tasks import TASKS
+from modelwright.tasks import task_of
 from modelwright.training import fit
 from modelwright.transforms import view_batches
 
@@ -54,7 +54,7 @@ def one_run(request: RunRequest, prepared: Prepared, folder: Path) -> tuple[nn.M
         request.recipe.train,
         prepared.dataset(),
         context,
-        task=TASKS[request.recipe.task],
+        task=task_of(request.recipe),
         augment=request.recipe.augment,
     )
     return trained.network, time.perf_counter() - begun
@@ -97,7 +97,7 @@ def main() -> None:
             )
             network, took = one_run(recipe, prepared, Path(aside) / f"seed-{run}")
             seconds.append(took)
-            with_views.append(score(network, test, recipe.recipe.evaluate.views))
+            with_views.append(score(network, test, recipe.recipe.inference.tta))
             without.append(score(network, test, "none"))
             line = {"seed": run, "s": took, "views": with_views[-1], "none": without[-1]}
             print(json.dumps(line), file=sys.stderr, flush=True)

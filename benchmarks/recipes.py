@@ -17,7 +17,7 @@ from typing import Any
 from measuring import asked_recipes, run_recipe, tell
 from modelwright import modelfile
 from modelwright.ledger import Ledger
-from modelwright.recipe.evaluate import METRICS
+from modelwright.recipe.targets import METRICS
 from modelwright.report.tables import compared_by
 
 NAMES = (

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
+import platform
+
 import pytest
 
 from modelwright.errors import RequestError, ResourceError
 from modelwright.files import write_json
-from modelwright.run import Decisions, claimed
+from modelwright.run import Decisions, claimed, environment, usable_cores
 
 RECIPE = {"train": {"epochs": 3}, "seed": 0}
 
@@ -90,3 +93,14 @@ def test_a_damaged_file_of_a_run_is_named(tmp_path, name, held):
         claimed(tmp_path, digest="1", document=RECIPE),
     ):
         Decisions(tmp_path / "decisions.json")
+
+
+def test_the_environment_names_no_place_and_no_person():
+    found = environment(device="cpu")
+    assert {"modelwright", "python", "system", "torch", "onnxruntime", "numpy"} <= set(found)
+    assert found["device"] == "cpu"
+    assert not any(name in "".join(found.values()) for name in (os.sep, platform.node()))
+
+
+def test_usable_cores_are_those_of_the_process():
+    assert 1 <= usable_cores() <= os.cpu_count()

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from modelwright.errors import DataError, RecipeError, RequestError, ResourceErr
 from modelwright.files import as_resource_error, find_path, locked, read_json, sweep, write_json
 from modelwright.ledger import Ledger
 from modelwright.recipe import Recipe
+from modelwright.version import __version__
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,3 +242,32 @@ def c_library() -> str:
         return os.confstr("CS_GNU_LIBC_VERSION") or ""
     except (AttributeError, ValueError, OSError):  # Not on Windows, macOS, musl.
         return ""
+
+
+def usable_cores() -> int:
+    """Return how many processor cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # Not on macOS and Windows.
+        return os.cpu_count() or 1
+
+
+_LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return what results may depend on: versions and kind of machine, never names or paths of it.
+
+    Args:
+        more: what else is known, such as the device.
+    """
+    found = {
+        "modelwright": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        **more,
+    }
+    for library in _LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[library] = metadata.version(library)
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,11 @@ class Remembered:
     multiply_adds: int = 20
     size_bytes: int = 30
     file_bytes: int = 40
-    largest_batch: int = 0
+    batches: list[int] = field(default_factory=list)
+    """How many samples were answered at once, each time."""
 
     def outputs(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
-        self.largest_batch = max(self.largest_batch, len(inputs))
+        self.batches.append(len(inputs))
         return self.logits[inputs.reshape(len(inputs), -1)[:, 0]]
 
 

@@ -1,104 +1,149 @@
-"""Simple models: what they learn, what they leave out, and how the model file compares."""
+"""Simple methods: what they learn, what they leave out, and how the model file compares."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.linear_model import Ridge
-from sklearn.neighbors import NearestCentroid
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from modelwright.data.dataset import Split
-from modelwright.errors import DataError
+from modelwright.data.ragged import Joined, Ragged
+from modelwright.errors import DataError, MissingExtraError
 from modelwright.evaluation import (
     BASELINES,
     DIFFERENCE,
+    Measurement,
     Place,
+    Problem,
     answer,
     baselines,
     measure,
     measure_baselines,
 )
-from modelwright.evaluation.linear import nearest_centroid, ridge
-from modelwright.ledger import Ledger
-from modelwright.run import Progress
+from modelwright.ledger import Evidence, Ledger
+from modelwright.run import Progress, silent
+from modelwright.tasks import LABEL_SETS, TASKS, Task
 from tests.evaluation.small import Remembered, striped
 
-
-def in_parts(features: np.ndarray, classes: np.ndarray, size: int) -> object:
-    starts = range(0, len(features), size)
-    return lambda: [(features[at : at + size], classes[at : at + size]) for at in starts]
-
-
-@pytest.fixture
-def blobs() -> tuple[np.ndarray, np.ndarray]:
-    random = np.random.default_rng(0)
-    classes = random.integers(0, 4, 40)
-    classes[classes == 2] = 3  # class 2 never occurs
-    features = random.normal(size=(40, 5)) + classes[:, None]
-    return features.astype(np.float32), classes
+IMAGES, TEXTS, RECORDINGS = (TASKS[f"{kind}-classification"] for kind in ("image", "text", "audio"))
+SETS = LABEL_SETS["text-classification"]
+EXACT = 1e-9
+"""Both are worked out in double precision."""
+SINGLE = 1e-4
+"""Features are in single precision."""
 
 
-def test_nearest_centroid_is_scikit_learns(blobs: tuple[np.ndarray, np.ndarray]) -> None:
-    features, classes = blobs
-    found = nearest_centroid(in_parts(features, classes, 7), num_classes=4)  # type: ignore[arg-type]
-    wanted = NearestCentroid().fit(features, classes).predict(features)
-    np.testing.assert_array_equal(found.answer(features), wanted)
+def no_texts(rows: NDArray[np.int64]) -> list[str]:
+    raise AssertionError("no texts are asked for")
 
 
-def test_ridge_is_scikit_learns(blobs: tuple[np.ndarray, np.ndarray]) -> None:
-    features, classes = blobs  # too few to choose a strength from, so it is the usual one
-    found = ridge(in_parts(features, classes, 7), num_classes=4)  # type: ignore[arg-type]
-    centred = features - features.mean(axis=0)
-    strength = 1e-2 * float((centred.astype(np.float64) ** 2).sum()) / 5
-    wanted = Ridge(alpha=strength).fit(features, np.eye(4)[classes])
-    np.testing.assert_allclose(found.weights, wanted.coef_.T, atol=1e-5)
-    np.testing.assert_allclose(found.offset, wanted.intercept_, atol=1e-5)
+def problem(
+    train: Split, samples: Split, task: Task = IMAGES, labels: Sequence[str] = "ab", **more: Any
+) -> Problem:
+    given = {"input_kind": "image", "num_outputs": len(labels), "texts": no_texts}
+    return Problem(
+        task=task, train=train, samples=samples, labels=tuple(labels), **{**given, **more}
+    )
 
 
-def test_features_that_do_not_vary_answer_the_majority() -> None:
-    features, classes = np.zeros((30, 3), np.float32), np.repeat([0, 1], [10, 20])
-    found = ridge(in_parts(features, classes, 30), num_classes=2)  # type: ignore[arg-type]
-    assert found.answer(features).tolist() == [1] * 30
+def measured(asked: Problem, observe: Any = silent) -> dict[tuple[str, str], Evidence]:
+    """Return the figures of all baselines, beside a model that is always right."""
+    hits = np.zeros(len(asked.samples), np.int64)
+    model = Measurement((), "sha256:model", {"ranks": hits}, asked.labels)
+    found = measure_baselines(asked, model, fingerprint="data", observe=observe)
+    return {(item.subject.removeprefix("baseline:"), item.metric): item for item in found}
+
+
+# -- images ------------------------------------------------------------------------------------
 
 
 def test_each_baseline_learns_what_it_can() -> None:
     train, test = striped(400, seed=1), striped(200, seed=2, name="test")
-    ledger = Ledger(measure_baselines(train, test, fingerprint="data"))
-    found = {
-        record.subject.partition(":")[2]: record for record in ledger if record.metric == "accuracy"
-    }
-    assert list(found) == list(BASELINES["image"]) == ["majority", "centroid", "hog"]
+    found = measured(problem(train, test))
+    names = list(dict.fromkeys(name for name, _ in found))
+    assert names == list(BASELINES["logits", "image"]) == ["majority", "centroid", "hog"]
     most_frequent = np.bincount(train.targets).argmax()
-    assert found["majority"].value == (test.targets == most_frequent).mean()
-    assert found["hog"].value > 0.95  # orientations tell all
-    assert found["centroid"].value < 0.7  # and mean pixels next to nothing
-    assert (found["hog"].split, found["hog"].data, found["hog"].n) == ("test", "data", 200)
-    assert ledger.find("accuracy") is None  # nothing of it speaks of the model
+    assert found["majority", "accuracy"].value == (test.targets == most_frequent).mean()
+    hog = found["hog", "accuracy"]
+    assert hog.value > 0.95  # orientations tell all
+    assert found["centroid", "accuracy"].value < 0.7  # and mean pixels next to nothing
+    assert (hog.split, hog.data, hog.n, hog.subject) == ("test", "data", 200, "baseline:hog")
+    assert hog.low < hog.value
+    assert found["hog", "f1_macro"].value == pytest.approx(hog.value, abs=0.02)
 
 
-def test_baselines_never_see_the_measured_targets() -> None:
+def test_the_same_answers_every_time_and_never_by_the_measured_targets() -> None:
     train, test = striped(100, seed=1), striped(50, seed=2, name="test")
-    other = Split("test", test.inputs, test.rows, 1 - test.targets)
-    for baseline in BASELINES["image"].values():
-        answers = [baseline(train, split, 2).predicted for split in (test, other)]
-        np.testing.assert_array_equal(*answers)
+    other = replace(test, targets=1 - test.targets)
+    for baseline in BASELINES["logits", "image"].values():
+        first, again, turned = (
+            baseline(problem(train, split)).stats["predicted"] for split in (test, test, other)
+        )
+        np.testing.assert_array_equal(first, again)
+        np.testing.assert_array_equal(first, turned)
+
+
+def test_the_nearest_centroid_by_hand() -> None:
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 4, 60)
+    targets[targets == 2] = 3  # class 2 never occurs
+    pixels = random.integers(0, 256, (60, 4, 4, 1)).astype(np.uint8)
+    pixels[..., 0, 0, 0] = 7  # what never varies is no reason to warn
+    split = Split("test", pixels, np.arange(60), targets)
+    flat = pixels.reshape(60, -1) / 255
+    means = np.stack([flat[targets == label].mean(axis=0) for label in (0, 1, 3)])
+    nearest = np.array([0, 1, 3])[cdist(flat, means).argmin(axis=1)]
+    answers = baselines.centroid(problem(split, split, labels="abcd"))
+    np.testing.assert_array_equal(answers.stats["predicted"], nearest)
+
+
+def test_the_ridge_is_least_squares_by_hand() -> None:
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 3, 40)
+    known, given = (random.normal(size=(size, 5)) + targets[:size, None] for size in (40, 10))
+    asked = problem(striped(2, seed=0), striped(2, seed=0), labels="abc")
+    scores = baselines._ridge(asked, known.copy(), targets, given, 0.7)
+    # Hastie, Tibshirani and Friedman 2009, equation 3.44, centred
+    indicators = np.eye(3)[targets]
+    centred, shares = known - known.mean(axis=0), indicators.mean(axis=0)
+    inner = centred.T @ centred + 0.7 * np.eye(5)
+    weights = np.linalg.solve(inner, centred.T @ (indicators - shares))
+    expected = shares + (given - known.mean(axis=0)) @ weights
+    np.testing.assert_allclose(scores, expected, atol=SINGLE)
+    labels = targets[:, None] == np.arange(3)
+    logits = baselines._ridge(asked, known.copy(), labels, given, 0.7)
+    chances = np.clip(expected, 0.01, 0.99)
+    np.testing.assert_allclose(logits, np.log(chances / (1 - chances)), atol=1e-2)
+
+
+def test_features_that_do_not_vary_answer_the_majority() -> None:
+    grey = np.full((30, 8, 8, 1), 99, np.uint8)
+    split = Split("test", grey, np.arange(30), np.repeat([0, 1], [10, 20]))
+    answers = baselines.hog(problem(split, split))
+    assert answers.stats["predicted"].tolist() == [1] * 30
 
 
 def test_another_kind_of_input_has_the_majority_only() -> None:
-    tokens = Split("train", np.zeros((3, 8), np.int64), np.arange(3), np.array([1, 1, 0]))
-    found = measure_baselines(tokens, tokens, fingerprint="data", kind="tables")
-    assert {record.subject for record in found} == {"baseline:majority"}
-    assert found[0].value == pytest.approx(2 / 3)
+    table = Split("train", np.zeros((3, 8), np.int64), np.arange(3), np.array([1, 1, 0]))
+    found = measured(problem(table, table, input_kind="table"))
+    assert {name for name, _ in found} == {"majority"}
+    assert found["majority", "accuracy"].value == pytest.approx(2 / 3)
 
 
 def test_the_model_is_compared_on_the_same_samples() -> None:
     train, test = striped(200, seed=1), striped(200, seed=2, name="test")
-    test = Split("test", np.arange(200).reshape(-1, 1), np.arange(200), test.targets)
+    numbered = replace(test, inputs=np.arange(200).reshape(-1, 1))
     perfect = Remembered(np.eye(2, dtype=np.float32)[test.targets] * 9, ("a", "b"))
-    found = measure(perfect, test, fingerprint="data", place=Place("here"))
-    evidence = measure_baselines(train, test, fingerprint="data", kind="tables", against=found)
+    model = measure(perfect, numbered, IMAGES, fingerprint="data", place=Place("here"))
+    evidence = measure_baselines(
+        problem(train, numbered, input_kind="table"), model, fingerprint="data"
+    )
     record = next(item for item in evidence if item.metric == DIFFERENCE)
     share = float((test.targets == np.bincount(train.targets).argmax()).mean())
     assert record.value == pytest.approx(1 - share)
@@ -114,57 +159,58 @@ def test_tiny_images_leave_hog_out_and_say_so() -> None:
     pixels = random.integers(0, 256, (20, 3, 3, 1)).astype(np.uint8)
     split = Split("test", pixels, np.arange(20), np.arange(20) % 2)
     notes: list[Progress] = []
-    found = measure_baselines(split, split, fingerprint="data", observe=notes.append)
-    assert {record.subject for record in found} == {"baseline:majority", "baseline:centroid"}
+    found = measured(problem(split, split), notes.append)
+    assert {name for name, _ in found} == {"majority", "centroid"}
     said = [item.note for item in notes if item.note]
     assert said == ["The baseline `hog` is left out: images of 3 × 3 pixels are too small for it."]
 
 
-@pytest.mark.parametrize(
-    ("height", "width"), [(224, 224), (1000, 30), (64, 1024), (65, 65), (4, 500), (128, 128)]
-)
-def test_large_images_are_reduced(height: int, width: int) -> None:
-    pixels = np.full((1, height, width, 3), 9, np.uint8)
-    reduced = baselines._reduce(pixels, baselines.HOG_SIDE)
-    split = Split("test", pixels, np.arange(1), np.zeros(1, np.int64))
-    assert reduced.shape[1:3] == baselines._reduced_size(split, baselines.HOG_SIDE)
-    assert max(reduced.shape[1:3]) <= 64
-    assert (reduced == 9).all()
+def test_without_scikit_learn_the_others_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(module: str, *, extra: str, purpose: str) -> Any:
+        raise MissingExtraError(f"{purpose} needs the library `{module}`, which isn't installed")
 
-
-def test_reducing_takes_means() -> None:
-    pixels = np.arange(130, dtype=np.uint8)[None, :, None, None].repeat(130, axis=2)
-    reduced = baselines._reduce(pixels, 64)
-    assert reduced[0, :3, 0, 0].tolist() == [1, 4, 7]
+    monkeypatch.setattr(baselines, "require", missing)
+    split, notes = striped(20, seed=0), list[Progress]()
+    found = measured(problem(split, split), notes.append)
+    assert {name for name, _ in found} == {"majority"}
+    assert [item.note[:25] for item in notes if item.note] == [
+        "The baseline `centroid` i",
+        "The baseline `hog` is lef",
+    ]
 
 
 def test_more_than_the_budget_is_drawn_from_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "_TRAIN_PIXELS", 8 * 8 * 150)
-    monkeypatch.setattr(baselines, "_TEST_PIXELS", 8 * 8 * 60)
+    monkeypatch.setattr(baselines, "_VALUES", (324 + 4) * 60)
     train, test = striped(200, seed=1), striped(100, seed=2, name="test")
-    answers = baselines.hog(train, test, 2)
-    assert len(answers.predicted) == len(set(answers.positions.tolist())) == 60
-    assert "fitted on 150 of 200 samples" in answers.method
+    answers = baselines.hog(problem(train, test))
+    assert answers.positions is not None
+    assert len(answers.stats["predicted"]) == len(set(answers.positions.tolist())) == 60
+    assert "fitted on 60 of 200 samples" in answers.method
     assert "asked 60 of 100 samples" in answers.method
-    assert (answers.predicted == test.targets[answers.positions]).mean() > 0.9
+    np.testing.assert_array_equal(answers.stats["targets"], test.targets[answers.positions])
+    assert (answers.stats["predicted"] == answers.stats["targets"]).mean() > 0.8
+    assert measured(problem(train, test))["hog", DIFFERENCE].n == 60
 
 
-def test_what_has_no_classes_is_refused() -> None:
-    split = striped(10, seed=0)
-    numbers = Split("train", split.inputs, split.rows, split.targets.astype(np.float32))
-    with pytest.raises(DataError, match="need classes, and the train split holds none"):
-        measure_baselines(numbers, split, fingerprint="data")
-    empty = Split("test", split.inputs, split.rows[:0], split.targets[:0])
-    with pytest.raises(DataError, match="the test split holds none"):
-        measure_baselines(split, empty, fingerprint="data")
+def test_a_draw_of_one_class_leaves_the_centroid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines, "_VALUES", 1)
+    split = striped(20, seed=0)
+    with pytest.raises(DataError, match="all of one class"):
+        baselines.centroid(problem(split, split))
+
+
+def test_large_images_are_reduced_and_said() -> None:
+    train, test = striped(60, seed=1, side=128), striped(20, seed=2, name="test", side=128)
+    assert "images reduced to 64 × 64" in baselines.hog(problem(train, test)).method
 
 
 def test_very_many_classes_leave_the_features_out() -> None:
     split = striped(10, seed=0)
-    many = Split("test", split.inputs, split.rows, split.targets + 99_998)
+    many = replace(split, targets=split.targets + 99_998)
     notes: list[Progress] = []
-    found = measure_baselines(many, many, fingerprint="data", observe=notes.append)
-    assert {record.subject for record in found} == {"baseline:majority", "baseline:centroid"}
+    labels = [f"class {number}" for number in range(100_000)]
+    found = measured(problem(many, many, labels=labels), notes.append)
+    assert {name for name, _ in found} == {"majority", "centroid"}
     assert any("100,000 classes are too many" in item.note for item in notes)
 
 
@@ -173,16 +219,295 @@ def test_classes_that_training_has_none_of_count_as_wrong() -> None:
     targets = samples.targets.copy()
     targets[:20] = 3
     asked = replace(samples, targets=targets, unknown=("emu", "owl"))
-    plain = {
-        (item.subject, item.metric): item
-        for item in measure_baselines(train, samples, fingerprint="d")
-    }
-    found = {
-        (item.subject, item.metric): item
-        for item in measure_baselines(train, asked, fingerprint="d")
-    }
+    plain, found = measured(problem(train, samples)), measured(problem(train, asked))
     assert found.keys() == plain.keys()
-    hog = found["baseline:hog", "accuracy"]
+    hog = found["hog", "accuracy"]
     assert hog.n == 80
     assert hog.value == pytest.approx(0.75, abs=0.05)
-    assert plain["baseline:hog", "accuracy"].value > 0.95
+    assert plain["hog", "accuracy"].value > 0.95
+
+
+def test_images_with_several_labels() -> None:
+    train, test = striped(200, seed=1), striped(100, seed=2, name="test")
+    sets = [
+        replace(split, targets=np.stack([split.targets == 1, np.arange(len(split)) % 2 == 0], 1))
+        for split in (train, test)
+    ]
+    found = measured(problem(*sets, SETS))
+    assert {name for name, _ in found} == {"frequent", "hog"}
+    stats = baselines.hog(problem(*sets, SETS)).stats
+    assert (stats["chosen"][:, 0] == stats["wanted"][:, 0]).mean() > 0.95
+    assert 0.3 < (stats["chosen"][:, 1] == stats["wanted"][:, 1]).mean() < 0.7
+
+
+# -- recordings ------------------------------------------------------------------------------------
+
+
+def test_sounds_are_told_apart_by_their_spectrum() -> None:
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 3, 90)
+    recordings = [
+        (3000 * np.sin(np.arange(1000 + 7 * at) * (0.2 + 0.5 * target)) + random.normal(0, 300))
+        for at, target in enumerate(targets)
+    ]
+    inputs = Ragged.of("samples", recordings, "int16")
+    train = Split("train", inputs, np.arange(60), targets[:60])
+    test = Split("test", inputs, np.arange(60, 90), targets[60:])
+    found = measured(problem(train, test, RECORDINGS, "abc", input_kind="audio"))
+    assert {name for name, _ in found} == {"majority", "spectrum"}
+    assert found["spectrum", "accuracy"].value > 0.95
+
+
+# -- texts -------------------------------------------------------------------------------------
+
+
+def text_problem(
+    texts: list[str], targets: NDArray[Any], task: Task = TEXTS, labels: Sequence[str] = "ab"
+) -> Problem:
+    """Return a problem whose first half is learnt from; nothing but rows is asked of its splits."""
+    half = len(texts) // 2
+    rows = np.arange(len(texts))
+    inputs = rows[:, None]
+    train = Split("train", inputs, rows[:half], targets[:half])
+    test = Split("test", inputs, rows[half:], targets[half:])
+    return problem(
+        train,
+        test,
+        task,
+        labels,
+        input_kind="text",
+        texts=lambda rows: [texts[row] for row in rows.tolist()],
+    )
+
+
+def told_by_words(joint: str, *, count: int = 200) -> tuple[list[str], NDArray[np.int64]]:
+    """Return texts of which a pair of signs tells the class, in either order of the signs."""
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 2, count)
+    fillers = list("天地人山水火")
+    texts = []
+    for target in targets:
+        filler = random.choice(fillers, 6).tolist()
+        pair = ["好", "坏"] if target else ["坏", "好"]
+        texts.append(joint.join([*filler[:3], *pair, *filler[3:]]))
+    return texts, targets
+
+
+@pytest.mark.parametrize("joint", ["", " "])
+def test_texts_with_and_without_blanks_are_told_by_pairs(joint: str) -> None:
+    asked = text_problem(*told_by_words(joint))
+    answers = baselines.words(asked)
+    assert (answers.stats["predicted"] == answers.stats["targets"]).mean() > 0.95
+    assert ("words and pairs" if joint else "runs of one to three characters") in answers.method
+    found = measured(asked)
+    assert {name for name, _ in found} == {"majority", "words"}
+
+
+def test_the_weights_of_words_by_hand() -> None:
+    """As Manning, Raghavan and Schütze 2008, section 6.4, with the smoothing that we ask for."""
+    texts = ["red red blue", "blue sky", "red sky at night", "sky", "red", "blue blue night"]
+    targets = np.array([0, 1, 0, 1, 0, 1])
+    asked = text_problem([*texts, *texts], np.tile(targets, 2))
+    counts = []
+    for text in texts:
+        cut = text.split()
+        counts.append([*cut, *(" ".join(pair) for pair in itertools.pairwise(cut))])
+    vocabulary = sorted({word for text in counts for word in text})
+    table = np.array([[text.count(word) for word in vocabulary] for text in counts], float)
+    weighted = np.where(table > 0, 1 + np.log(np.maximum(table, 1)), 0)
+    weighted *= np.log((1 + len(texts)) / (1 + (table > 0).sum(axis=0))) + 1
+    weighted /= np.linalg.norm(weighted, axis=1, keepdims=True)
+    expected = baselines._ridge(asked, weighted.copy(), targets, weighted, 1.0)
+    stats = baselines.words(asked).stats
+    np.testing.assert_array_equal(stats["predicted"], expected.argmax(axis=1))
+    # The confidence is what the scores would be as logits.
+    shares = np.exp(expected) / np.exp(expected).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(stats["confidence"], shares.max(axis=1), atol=1e-3)
+
+
+def test_texts_beyond_the_budget_are_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, targets = told_by_words(" ")
+    monkeypatch.setattr(baselines, "_CHARACTERS", 40 * len(texts[0]))
+    answers = baselines.words(text_problem(texts, targets))
+    assert "fitted on 40 of 100 samples" in answers.method
+    assert answers.positions is not None
+    assert len(answers.positions) == 40
+    np.testing.assert_array_equal(answers.stats["targets"], targets[100:][answers.positions])
+
+
+def test_texts_of_nothing_are_answered_too() -> None:
+    targets = np.array([0, 0, 1, 0, 1, 1, 0, 0])
+    for blank in ("", " \n "):
+        stats = baselines.words(text_problem([blank] * 8, targets)).stats
+        assert stats["predicted"].tolist() == [0] * 4
+
+
+def test_several_labels_of_texts() -> None:
+    random = np.random.default_rng(0)
+    targets = random.random((400, 3)) < 0.4
+    names = ["soup", "bed", "price"]
+    texts = [
+        " ".join(["the", *(name for name, there in zip(names, row, strict=True) if there), "end"])
+        for row in targets
+    ]
+    found = measured(text_problem(texts, targets, SETS, names))
+    assert {name for name, _ in found} == {"frequent", "words"}
+    assert found["words", "f1_macro"].value > 0.95
+    assert found["words", "log_loss"].value < found["frequent", "log_loss"].value
+    assert "never narrower than Wilson's interval" in found["words", "f1_micro"].method
+
+
+def test_one_label_there_or_not() -> None:
+    targets = (np.arange(40) % 3 == 0)[:, None]
+    texts = ["yes indeed" if there else "no never" for there in targets[:, 0]]
+    stats = baselines.words(text_problem(texts, targets, SETS, ["only"])).stats
+    np.testing.assert_array_equal(stats["chosen"], stats["wanted"])
+
+
+def test_the_most_frequent_labels_by_hand() -> None:
+    train = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1], [0, 1, 0], [0, 1, 0], [1, 1, 0]])
+    test = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]])
+    asked = text_problem(["a"] * 12, np.concatenate([train, test]).astype(bool), SETS, "abc")
+    found = measured(asked)
+    # 9 labels of 6 samples: the 2 most frequent; 3 of the 12 that are answered are right.
+    assert "2 of them: `a`, `b`" in found["frequent", "f1_micro"].method
+    assert found["frequent", "f1_micro"].value == pytest.approx(2 * 3 / (12 + 3))
+    assert found["frequent", "exact_match"].value == pytest.approx(1 / 6)
+    chance = (np.array([4, 4, 1]) + 0.5) / 7
+    loss = -np.where(test, np.log(chance), np.log(1 - chance)).mean()
+    assert found["frequent", "log_loss"].value == pytest.approx(loss, rel=EXACT)
+
+
+def test_unknown_labels_count_as_missed() -> None:
+    random = np.random.default_rng(3)
+    targets = random.random((80, 2)) < 0.5
+    texts = [" ".join(np.array(["soup", "bed"])[row]) or "end" for row in targets]
+    plain = text_problem(texts, targets, SETS)
+    more = np.arange(40)[:, None] % 4 == 0
+    samples = replace(
+        plain.samples,
+        targets=np.concatenate([plain.samples.targets, more], axis=1),
+        unknown=("new",),
+    )
+    one, other = measured(replace(plain, samples=samples)), measured(plain)
+    assert one.keys() == other.keys()
+    for name in ("frequent", "words"):  # Of a third label nothing is found.
+        assert one[name, "f1_macro"].value == pytest.approx(other[name, "f1_macro"].value * 2 / 3)
+        assert one[name, "log_loss"].n == 30
+
+
+# -- numbers, tokens, texts from texts ---------------------------------------------------------
+
+
+def test_always_the_average() -> None:
+    targets = np.array([[1.0, 10.0], [3.0, 30.0], [2.0, 60.0], [4.0, 20.0]])
+    train = Split("train", targets, np.arange(2), targets[:2])
+    test = Split("test", targets, np.arange(2, 4), targets[2:])
+    found = measured(problem(train, test, TASKS["regression"]))
+    assert found["mean", "mae"].value == pytest.approx((0 + 40 + 2 + 0) / 4)
+    assert found["mean", "rmse"].value == pytest.approx(((0 + 1600 + 4 + 0) / 4) ** 0.5)
+
+
+def tokens_of(name: str, *texts: list[int]) -> Split:
+    rows = [np.array(text, np.int64) for text in texts]
+    ones = [np.ones(len(text), np.int64) for text in texts]
+    targets = Joined(
+        (
+            Ragged.of("next", rows, "int64", length_name=""),
+            Ragged.of("bytes", ones, "int64", length_name=""),
+        )
+    )
+    inputs = np.zeros((len(texts), 1))
+    return Split(name, inputs, np.arange(len(texts)), targets, texts=np.arange(len(texts)))
+
+
+def test_how_frequent_each_token_is_by_hand() -> None:
+    train, test = tokens_of("train", [1, 1, 2], [1]), tokens_of("test", [1, 2], [3])
+    asked = problem(train, test, TASKS["language-modeling"], num_outputs=4, input_kind="text")
+    found = measured(asked)
+    # Tokens 1, 2 and 3 occur 3, 1 and 0 times; one is added to each.
+    losses = -np.log(np.array([4, 2, 1]) / 7)
+    assert found["unigram", "token_loss"].value == pytest.approx(losses.mean(), rel=EXACT)
+    assert found["unigram", "perplexity"].value == pytest.approx(np.exp(losses.mean()), rel=EXACT)
+    bits = losses.sum() / np.log(2) / 3
+    assert found["unigram", "bits_per_byte"].value == pytest.approx(bits, rel=EXACT)
+    assert "of whole texts" in found["unigram", "token_loss"].method
+
+
+def test_the_text_itself_and_its_first_sentence() -> None:
+    sources = ["A cat sat. It slept!", "Two dogs ran! Then they rested."] * 8
+    for task, name, references in (
+        ("translation", "copy", sources),
+        ("summarization", "lead", ["A cat sat.", "Two dogs ran!"] * 8),
+    ):
+        split = Split(
+            "test",
+            np.zeros((16, 1)),
+            np.arange(16),
+            np.zeros(16),
+            pairs=lambda references=references: (sources, references),
+        )
+        found = measured(problem(split, split, TASKS[task], input_kind="text"))
+        assert {subject for subject, _ in found} == {name}
+        assert found[name, "chrf"].value == 100
+
+
+# -- boxes -------------------------------------------------------------------------------------
+
+
+def boxed(name: str, *images: list[tuple[int, tuple[float, ...]]]) -> Split:
+    """Return a split of images whose boxes are given with their class."""
+    boxes = [np.array([box for _, box in image], np.float32).reshape(-1, 4) for image in images]
+    labels = [np.array([label for label, _ in image], np.int64) for image in images]
+    targets = Joined(
+        (
+            Ragged.of("boxes", boxes, "float32", length_name="", multiple=1),
+            Ragged.of("labels", labels, "int64", length_name="", multiple=1, pad=-1),
+        )
+    )
+    rows = np.arange(len(images), dtype=np.int64)
+    return Split(name, np.zeros((len(images), 1, 1, 1), np.uint8), rows, targets)
+
+
+def average_box(train: Split, samples: Split, labels: Sequence[str]) -> dict[str, Evidence]:
+    found = measured(problem(train, samples, TASKS["object-detection"], labels))
+    assert {name for name, _ in found} == {"box"}
+    return {metric: item for (_, metric), item in found.items()}
+
+
+def test_the_average_box_of_each_class_is_answered() -> None:
+    train = boxed(
+        "train",
+        [(0, (0, 0, 8, 8)), (1, (20, 20, 30, 30))],
+        [(0, (2, 2, 10, 10))],
+        [],
+    )
+    right = boxed("test", [(0, (1, 1, 9, 9))], [(1, (20, 20, 30, 30)), (0, (1, 1, 9, 9))])
+    # All cats are found; of two dogs that are said, surest first, the second is one.
+    found = average_box(train, right, ("cat", "dog"))
+    assert found["map50"].value == pytest.approx((1.0 + 0.5) / 2)
+    wrong = boxed("test", [(0, (40, 40, 50, 50))])
+    assert average_box(train, wrong, ("cat", "dog"))["map50"].value == 0.0
+
+
+def test_boxes_of_an_unknown_class_count_as_missed() -> None:
+    train = boxed("train", [(0, (0, 0, 8, 8))])
+    samples = boxed("test", [(0, (0, 0, 8, 8))], [(1, (0, 0, 8, 8))])
+    asked = average_box(train, replace(samples, unknown=("emu",)), ("cat",))
+    known = average_box(train, boxed("test", [(0, (0, 0, 8, 8))], []), ("cat",))
+    assert asked.keys() == known.keys()
+    for metric, record in asked.items():
+        assert record.value == pytest.approx(known[metric].value / 2)
+
+
+# -- the table ---------------------------------------------------------------------------------
+
+
+def test_the_table_names_kinds_that_there_are() -> None:
+    kinds = {task.output_kind for task in (*TASKS.values(), *LABEL_SETS.values())}
+    others = {"image", "text", "audio", "", *TASKS}
+    for kind, other in BASELINES:
+        assert kind in kinds
+        assert other in others
+    # Of what is heard there is no simple method.
+    assert {kind for kind, _ in BASELINES} == kinds - {"frames"}

@@ -1,9 +1,11 @@
-"""Measuring a classification: figures, intervals, and what stands beside them."""
+"""Measuring a model of every kind of prediction: figures, and what stands beside them."""
 
 from __future__ import annotations
 
+import importlib
 import json
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from modelwright.errors import DataError
 from modelwright.evaluation import WITHOUT_NEAR, Measurement, Place, measure
 from modelwright.ledger import Evidence, Ledger
 from modelwright.recipe.evaluate import AT_THRESHOLD, METRICS, TIMED
-from modelwright.tasks import TASKS
+from modelwright.tasks import LABEL_SETS, TASKS, Task
 from tests.evaluation.small import Remembered, numbered
 
 PLACE = Place("a processor", "a runtime", 2)
@@ -27,8 +29,13 @@ def model_of(targets: np.ndarray, *, num_classes: int, seed: int = 0) -> Remembe
     return Remembered(logits, tuple(f"class {number}" for number in range(num_classes)))
 
 
-def measured(model: Remembered, targets: np.ndarray, **options: object) -> Measurement:
-    return measure(model, numbered(targets), fingerprint="data", place=PLACE, **options)  # type: ignore[arg-type]
+CLASSES = TASKS["image-classification"]
+
+
+def measured(
+    model: Remembered, targets: np.ndarray, task: Task = CLASSES, **options: Any
+) -> Measurement:
+    return measure(model, numbered(targets), task, fingerprint="data", place=PLACE, **options)
 
 
 def figures(found: Measurement) -> dict[str, Evidence]:
@@ -61,7 +68,7 @@ def test_figures_are_those_of_the_metrics_and_lie_in_their_bounds() -> None:
         assert found[metric].value == pytest.approx(value, abs=1e-6), metric
         assert found[metric].low < value < found[metric].high, metric
         assert found[metric].n == 300
-    scores = TASKS["image-classification"].scores(model.logits, targets, model.labels)
+    scores = CLASSES.scores(model.logits, targets, model.labels)
     for metric, value in scores.items():
         assert found[metric].value == pytest.approx(value), metric
     for metric in ("size_bytes", "file_bytes", "parameters", "multiply_adds"):
@@ -84,7 +91,7 @@ def test_chunks_change_nothing(chunk: int) -> None:
     model = model_of(targets, num_classes=4)
     whole = measured(model_of(targets, num_classes=4), targets)
     assert measured(model, targets, chunk=chunk).evidence == whole.evidence
-    assert model.largest_batch <= chunk
+    assert max(model.batches) <= chunk
 
 
 def test_per_class_evidence_and_the_table_agree() -> None:
@@ -101,19 +108,22 @@ def test_per_class_evidence_and_the_table_agree() -> None:
     absent = ledger.find("f1", slice="label=<d>")
     assert absent is not None
     assert (absent.value, absent.low, absent.high, absent.n) == (0.0, 0.0, 1.0, 0)
-    assert found.classes.support.tolist() == [3, 2, 1, 0]
+    assert found.per_label is not None
+    assert found.per_label.scores.support.tolist() == [3, 2, 1, 0]
+    assert found.confusion is not None
     assert found.confusion.dense()[0].tolist() == [2, 1, 0, 0]
+    assert found.reliability is not None
     assert found.reliability.samples.sum() == 6
+    assert (found.numbers, found.texts) == (None, ())
 
 
 def test_the_most_confident_mistakes_come_first() -> None:
     targets = np.array([0, 0, 0, 0])
     logits = np.array([[3, 0], [0, 1], [0, 9], [0, 2]], dtype=np.float32)
     found = measured(Remembered(logits, ("a", "b")), targets)
-    assert [item.position for item in found.mistakes] == [2, 3, 1]
-    assert found.mistakes[0].row == 1  # the split stands in reverse in the store
-    assert (found.mistakes[0].target, found.mistakes[0].predicted) == (0, 1)
-    assert found.outcomes.predicted.tolist() == [0, 1, 1, 1]
+    assert found.worst is not None
+    assert found.worst.tolist() == [2, 3, 1]
+    assert found.stats["predicted"].tolist() == [0, 1, 1, 1]
 
 
 def test_accuracy_without_near_duplicates() -> None:
@@ -147,6 +157,7 @@ def test_a_hundred_thousand_classes() -> None:
     found = measured(model, targets)
     assert figures(found)["f1_macro"].n == 40
     assert not any(record.slice for record in found.evidence)
+    assert found.confusion is not None
     assert len(found.confusion.counts) == 40
 
 
@@ -160,9 +171,6 @@ def test_what_cannot_be_measured_is_refused() -> None:
         measured(broken, targets)
     with pytest.raises(DataError, match="from 0 to 1"):
         measured(model_of(targets, num_classes=2), targets + 5)
-    other = Remembered(np.zeros((4, 3), np.float32), ("a", "b"))
-    with pytest.raises(DataError, match=r"shape \[4, 3\] for 4 samples and 2 labels"):
-        measured(other, targets)
 
 
 # -- classes that training has none of -------------------------------------------------------
@@ -174,7 +182,7 @@ def with_unknown() -> tuple[Remembered, Measurement]:
     model = model_of(targets, num_classes=2)
     targets[:12] = 2
     samples = replace(numbered(targets), unknown=("<emu>",))
-    return model, measure(model, samples, fingerprint="data", place=PLACE)
+    return model, measure(model, samples, CLASSES, fingerprint="data", place=PLACE)
 
 
 def test_unknown_classes_count_as_wrong_and_are_listed() -> None:
@@ -191,7 +199,11 @@ def test_unknown_classes_count_as_wrong_and_are_listed() -> None:
     assert overall["top5_accuracy"].high < 1
     for metric in ("f1_macro", "recall_macro", "accuracy", "log_loss", "calibration_error"):
         assert overall[metric].low < overall[metric].value < overall[metric].high, metric
-    assert overall["recall_macro"].value == pytest.approx(found.classes.recall[:2].sum() / 3)
+    assert found.per_label is not None
+    assert found.confusion is not None
+    assert overall["recall_macro"].value == pytest.approx(
+        found.per_label.scores.recall[:2].sum() / 3
+    )
     assert (found.labels, found.names) == (("class 0", "class 1"), ("class 0", "class 1", "<emu>"))
     recall = Ledger(found.evidence).find("recall", slice="label=<emu>")
     assert recall is not None
@@ -214,6 +226,159 @@ def test_the_log_loss_leaves_unknown_classes_out_and_says_so() -> None:
 def test_samples_of_unknown_classes_alone_have_no_log_loss() -> None:
     model = model_of(np.arange(8) % 2, num_classes=2)
     samples = replace(numbered(np.full(8, 2)), unknown=("emu",))
-    found = figures(measure(model, samples, fingerprint="data", place=PLACE))
+    found = figures(measure(model, samples, CLASSES, fingerprint="data", place=PLACE))
     assert "log_loss" not in found
     assert found["accuracy"].value == 0.0
+
+
+# -- numbers -----------------------------------------------------------------------------------
+
+NUMBERS = TASKS["regression"]
+
+
+def numbers(count: int = 200) -> tuple[Remembered, np.ndarray]:
+    random = np.random.default_rng(0)
+    targets = random.normal(size=(count, 1)).astype(np.float32)
+    outputs = (targets + random.normal(scale=0.5, size=(count, 1))).astype(np.float32)
+    return Remembered(outputs, ("width",)), targets
+
+
+def test_numbers_are_measured() -> None:
+    model, targets = numbers()
+    found = measured(model, targets, NUMBERS)
+    records = figures(found)
+    for metric, value in NUMBERS.scores(model.logits, targets, ("width",)).items():
+        assert records[metric].value == pytest.approx(value)
+        assert records[metric].low < value < records[metric].high
+    assert (records["mae"].n, records["mae"].split, records["mae"].data) == (200, "test", "data")
+    # the mean of |N(0, 0.5)| is 0.5 · √(2/π)
+    assert records["mae"].low < 0.5 * (2 / np.pi) ** 0.5 < records["mae"].high
+    assert records["size_bytes"].value == 30
+    assert found.numbers is not None
+    np.testing.assert_array_equal(found.numbers[0], model.logits)
+    assert found.worst is not None
+    assert found.worst[0] == np.abs(model.logits - targets).argmax()
+    assert (found.confusion, found.per_label, found.reliability) == (None, None, None)
+
+
+def test_figures_without_near_duplicates_stand_beside() -> None:
+    model, targets = numbers(50)
+    rows = numbered(targets).rows
+
+    def without(near: Any) -> dict[str, Evidence]:
+        found = measured(model, targets, NUMBERS, near_duplicates=near)
+        return {item.metric: item for item in found.evidence if item.slice == WITHOUT_NEAR}
+
+    records = without(rows[:5])
+    assert records["mae"].value == pytest.approx(np.abs(model.logits[5:] - targets[5:]).mean())
+    assert records["mae"].low < records["mae"].value < records["mae"].high
+    assert (records["mae"].n, records["mae"].hardware) == (45, "a processor")
+    assert "without the 5 samples that resemble one of another split" in records["mae"].method
+    assert without(None) == without(np.array([], np.int64)) == without(rows) == {}
+
+
+# -- several labels ----------------------------------------------------------------------------
+
+LABELS = ("a", "b", "c")
+SETS = LABEL_SETS["text-classification"]
+
+
+def sets_of(outputs: np.ndarray, targets: np.ndarray) -> Measurement:
+    return measured(Remembered(outputs.astype(np.float32), LABELS), targets, SETS)
+
+
+def test_several_labels_are_measured_as_wholes_and_label_by_label() -> None:
+    random = np.random.default_rng(1)
+    targets = random.random((200, 3)) < 0.4
+    outputs = random.normal(size=(200, 3)) + np.where(targets, 1.0, -1.0)
+    found = sets_of(outputs, targets)
+    overall = figures(found)
+    for metric, value in SETS.scores(outputs, targets, LABELS).items():
+        assert overall[metric].value == pytest.approx(value, abs=1e-6)
+        assert overall[metric].low < value < overall[metric].high
+    recall = {item.slice: item for item in found.evidence if item.metric == "recall" and item.slice}
+    assert list(recall) == ["label=a", "label=b", "label=c"]
+    first = recall["label=a"]
+    assert first.value == (outputs[:, 0] >= 0)[targets[:, 0]].mean()
+    assert first.n == targets[:, 0].sum()
+    assert first.low < first.value < first.high
+    assert (first.split, first.model, first.hardware) == ("test", "sha256:model", "a processor")
+    assert found.worst is not None
+    is_wrong = ((outputs >= 0) != targets).any(axis=1)
+    assert is_wrong[found.worst].all()
+    assert found.worst[0] == np.where(is_wrong, found.stats["losses"], 0).argmax()
+
+
+def test_bounds_leave_room_where_all_labels_are_right() -> None:
+    targets = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0]] * 8, dtype=np.bool_)
+    overall = figures(sets_of(np.where(targets, 9.0, -9.0), targets))
+    for metric in ("exact_match", "f1_micro", "f1_macro", "precision_macro", "recall_macro"):
+        assert (overall[metric].value, overall[metric].high) == (1.0, 1.0)
+        assert 0.7 < overall[metric].low < 0.95
+
+
+def test_no_label_anywhere_is_measured_without_a_division_by_zero() -> None:
+    overall = figures(sets_of(np.full((5, 3), -1.0), np.zeros((5, 3), dtype=np.bool_)))
+    values = [overall[metric].value for metric in ("exact_match", "f1_micro", "f1_macro")]
+    assert values == [1.0, 0.0, 0.0]
+
+
+def test_unknown_labels_count_as_missed_and_are_listed() -> None:
+    random = np.random.default_rng(2)
+    targets = random.random((200, 4)) < 0.4
+    outputs = random.normal(size=(200, 3)) + np.where(targets[:, :3], 1.0, -1.0)
+    samples = replace(numbered(targets), unknown=("new",))
+    model = Remembered(outputs.astype(np.float32), LABELS)
+    found = measure(model, samples, SETS, fingerprint="data", place=PLACE)
+    overall = figures(found)
+    predicted = np.pad(outputs >= 0, ((0, 0), (0, 1)))
+    assert overall["exact_match"].value == (predicted == targets).all(axis=1).mean()
+    lost = int(targets[:, 3].sum())
+    assert overall["log_loss"].n == 200 - lost
+    assert f"without {lost} samples of classes that aren't in training" in (
+        overall["log_loss"].method
+    )
+    recall = Ledger(found.evidence).find("recall", slice="label=new")
+    assert recall is not None
+    assert (recall.value, recall.n) == (0.0, lost)
+    assert found.names == (*LABELS, "new")
+
+
+# -- texts and other outputs -------------------------------------------------------------------
+
+
+class Writer(Remembered):
+    """Answers each source with its first three words."""
+
+    def predict(self, inputs: list[str], *, top: int) -> list[list[dict[str, str]]]:
+        return [[{"text": " ".join(text.split()[:3])}] for text in inputs]
+
+
+def test_texts_are_written_and_compared() -> None:
+    sources = ["one two three four", "five six seven eight"] * 20
+    references = ["one two three", "five six nine"] * 20
+    task = TASKS["summarization"]
+    targets = np.zeros(40, dtype=[("next", "int64", (2,))])
+    targets["next"] = [1, 2]
+    samples = replace(numbered(targets), pairs=lambda: (sources, references))
+    model = Writer(np.zeros((40, 2, 4), np.float32), ())
+    found = measure(model, samples, task, fingerprint="data", place=PLACE)
+    records = figures(found)
+    assert found.texts[:2] == ("one two three", "five six seven")
+    assert records["rouge1"].value == pytest.approx((1 + 2 / 3) / 2)
+    assert records["rouge1"].low < records["rouge1"].value < records["rouge1"].high
+    assert "texts written by beam search" in records["rouge1"].method
+    assert records["perplexity"].value == pytest.approx(4)  # all of four tokens alike
+    assert (found.worst, found.confusion) == (None, None)
+
+
+def test_large_outputs_are_answered_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = np.arange(100) % 6
+    model = model_of(targets, num_classes=6)
+    whole = measured(model, targets)
+    assert model.batches == [32, 68]
+    module = importlib.import_module("modelwright.evaluation.measure")
+    monkeypatch.setattr(module, "_VALUES_AT_ONCE", 60)
+    model.batches.clear()
+    assert measured(model, targets).evidence == whole.evidence
+    assert model.batches == [32, *[10] * 6, 8]

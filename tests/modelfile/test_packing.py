@@ -366,9 +366,3 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     blocker.write_bytes(b"")
     with pytest.raises(ResourceError):
         modelfile.write(blocker / "m.mw", modelfile.read(FROZEN))
-
-
-def test_the_environment_names_no_place_and_no_person() -> None:
-    found = modelfile.environment()
-    assert set(found) == {"python", "system", "machine", "libraries"}
-    assert {"torch", "onnxruntime", "numpy"} <= found["libraries"].keys()

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.data import Split
-from modelwright.evaluation import DIFFERENCE, Place, judge, measure, measure_scores
+from modelwright.evaluation import DIFFERENCE, Place, judge, measure
 from modelwright.ledger import Evidence, Ledger
-from modelwright.report import ReportData
-from modelwright.tasks import LABEL_SETS
+from modelwright.report import Answered, ReportData
+from modelwright.tasks import LABEL_SETS, TASKS
 
 HARDWARE = "a processor, 2 cores"
 ATTACKS = (
@@ -109,6 +109,7 @@ def data(
     found = measure(
         Answers(tuple(labels), outputs),
         Split(split, numbered, numbers, truth, unknown=unknown),
+        TASKS["image-classification"],
         fingerprint="sha256:1",
         place=Place(HARDWARE, "onnxruntime 1, 2 threads", 2),
     )
@@ -131,7 +132,8 @@ def data(
                 runtime="onnxruntime 1, 2 threads",
             )
         )
-    worst = np.array([item.position for item in found.mistakes], dtype=np.int64)
+    assert found.worst is not None
+    stats = found.stats
     counts = {"train": [30] * len(labels), "validation": [5] * len(labels)}
     if split == "test":
         counts["test"] = np.bincount(truth, minlength=len(labels)).tolist()
@@ -157,7 +159,15 @@ def data(
         "predict_command": "modelwright predict runs/pets/model.mw runs/pets/samples/0-cat.png",
         "seconds": 125.0,
         "training_s": 94.2,
-        "mistakes": pictures[worst],
+        "mistakes": pictures[found.worst],
+        "answers": [
+            Answered(
+                found.names[stats["targets"][at]],
+                found.names[stats["predicted"][at]],
+                f"{stats['confidence'][at]:.0%}",
+            )
+            for at in found.worst
+        ],
     }
     return ReportData(**{**told, **changes})
 
@@ -168,7 +178,7 @@ def label_set_story(labels: Sequence[str], *, count: int = 60, sure: float = 1.0
     truth = random.random((count, len(labels))) < 0.3
     outputs = random.normal(size=truth.shape) + np.where(truth, sure, -sure)
     numbers = np.arange(count, dtype=np.int64)
-    found = measure_scores(
+    found = measure(
         Answers(tuple(labels), outputs.astype(np.float32)),
         Split("test", numbers.reshape(-1, 1, 1, 1), numbers, truth),
         LABEL_SETS["text-classification"],
@@ -184,5 +194,5 @@ def label_set_story(labels: Sequence[str], *, count: int = 60, sure: float = 1.0
         chosen=0,
         counts={"train": [100], "test": [count]},
         mistakes=["a text", labels[0]],
-        answers=[("none", labels[0]), (labels[-1], "none")],
+        answers=[Answered("none", labels[0]), Answered(labels[-1], "none")],
     )

@@ -19,18 +19,17 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from sklearn.metrics import f1_score
 from torch import nn
 
 from modelwright import metrics, modelfile
 from modelwright.data import Dataset, Split
 from modelwright.errors import DataError, ModelFileError, RecipeError, StoppedError
-from modelwright.evaluation import Place, measure_scores
+from modelwright.evaluation import Place, measure
 from modelwright.models.candidate import Candidate
 from modelwright.recipe.data import AugmentSpec
 from modelwright.recipe.train import TrainSpec
 from modelwright.run import silent
-from modelwright.tasks import Task
+from modelwright.tasks import TASKS, Task
 from modelwright.training import fit
 from modelwright.transforms import ImageInput
 from tests.training.small import equal, run_in
@@ -105,20 +104,19 @@ def packed(folder: Path, trained: Candidate, **more: Any) -> modelfile.Model:
 PADDING, UNKNOWN, LONGEST = 0, 1, 24
 
 
-def as_they_are(outputs: Any, targets: Any, labels: Any = ()) -> dict[str, Any]:
-    """A tally that keeps all: enough for any score."""
-    return {"outputs": outputs, "targets": targets}
+def label_scores(tally: Any) -> dict[str, float]:
+    cells = metrics.confusion(tally["predicted"], tally["targets"], num_classes=20)
+    scores = metrics.class_scores(cells)
+    averages = metrics.averages(scores.hits, scores.predicted, scores.support)
+    return {"accuracy": (tally["ranks"] == 0).mean(), "f1_macro": float(averages["f1_macro"])}
 
 
 TEXT = Task(
     name="text-to-label",
     select_by="accuracy",
     higher_is_better=True,
-    tally=as_they_are,
-    summary=lambda tally: {
-        "accuracy": metrics.accuracy(tally["outputs"], tally["targets"]),
-        "f1_macro": f1_score(tally["targets"], tally["outputs"].argmax(axis=1), average="macro"),
-    },
+    tally=TASKS["image-classification"].tally,
+    summary=label_scores,
     decode=lambda outputs, labels, top: [
         [{"label": labels[k]} for k in row] for row in metrics.top_classes(outputs, top)
     ],
@@ -277,10 +275,10 @@ def test_evidence_of_a_text_model_has_intervals(tmp_path, corpus):
         tmp_path, text_candidate(MeanOfWords, tokenise.size, TONES), spec, data, TEXT
     )
     model = packed(tmp_path, trained)
-    scored = measure_scores(model, test, TEXT, fingerprint="texts", place=Place("here"))
+    scored = measure(model, test, TEXT, fingerprint="texts", place=Place("here"))
     records = {record.metric: record for record in scored.evidence}
-    assert set(records) == {"accuracy", "f1_macro"}
-    for record in records.values():
+    for metric in ("accuracy", "f1_macro"):
+        record = records[metric]
         assert record.low < record.value < record.high
         assert (record.n, record.model) == (len(test), model.digest)
 
@@ -342,7 +340,7 @@ def test_real_questions_become_their_kind(tmp_path):
 
 
 def number_scores(tally: Any) -> dict[str, float]:
-    sums = metrics.number_sums(tally["outputs"], tally["targets"])
+    sums = metrics.number_sums(tally["predicted"], tally["targets"])
     return {"r2": metrics.r2(sums), "mae": metrics.mae(sums)}
 
 
@@ -350,8 +348,9 @@ NUMBER = Task(
     name="image-to-number",
     select_by="mae",
     higher_is_better=False,
-    tally=as_they_are,
+    tally=TASKS["regression"].tally,
     summary=number_scores,
+    output_kind="values",
     decode=lambda outputs, labels, top: [[{"value": float(row[0])}] for row in outputs],
 )
 
@@ -417,7 +416,7 @@ def test_an_image_becomes_a_number(tmp_path, leaning, loss, column):
     found = model.outputs(test.gather())
     assert found.shape == (len(test), 1)
     np.testing.assert_allclose(found, answer(trained.network, test.gather()), atol=CLOSE)
-    scored = measure_scores(model, test, NUMBER, fingerprint="digits", place=Place("here"))
+    scored = measure(model, test, NUMBER, fingerprint="digits", place=Place("here"))
     records = {record.metric: record for record in scored.evidence}
     assert records["r2"].value > 0.8
     assert records["r2"].low < records["r2"].value < records["r2"].high
@@ -464,8 +463,9 @@ BOTH = Task(
     name="picture-and-side-to-number",
     select_by="mae",
     higher_is_better=False,
-    tally=as_they_are,
+    tally=TASKS["regression"].tally,
     summary=number_scores,
+    output_kind="values",
     decode=NUMBER.decode,
 )
 SIDES = Arrays((("pixels", "uint8", ("N", 8, 8)), ("side", "int64", ("N", 2))))
@@ -517,7 +517,7 @@ def test_a_network_may_take_several_inputs(tmp_path, records):
     np.testing.assert_allclose(found, expected, atol=CLOSE)
     by_name = {"pixels": samples["pixels"], "side": samples["side"]}
     np.testing.assert_array_equal(model.outputs(by_name), found)
-    scored = measure_scores(model, test, BOTH, fingerprint="records", place=Place("here"))
+    scored = measure(model, test, BOTH, fingerprint="records", place=Place("here"))
     assert {record.metric: record.value for record in scored.evidence}["r2"] > 0.8
 
 

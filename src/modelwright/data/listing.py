@@ -37,8 +37,8 @@ class Listing:
     origins: Sequence[str]
     """Where each sample comes from, for messages: a path, or a row of a file."""
     read: Callable[[int], bytes]
-    """Returns the bytes of an image, a text in UTF-8, or the bytes of a recording; raises `OSError` or
-    `DataError` where it can't be read."""
+    """Returns the bytes of an image, a text in UTF-8, or the bytes of a recording; raises `OSError`
+    or `DataError` where it can't be read."""
     metadata: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """What else is known of each sample, by the name of its column: a group, a time, a speaker."""
     notes: tuple[str, ...] = ()

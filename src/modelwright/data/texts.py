@@ -80,8 +80,8 @@ def _encode(store: Store, input: TextInput, observe: Observe) -> Encoded:
         found = tokenizer.encode(texts)
         return [_framed(ids, input) for ids in found] if is_framed else found
 
-    # Whole texts are kept, so that another `max_length` takes no new view; those that end in a token
-    # of their own are kept as they are cut.
+    # Whole texts are kept, so that another `max_length` takes no new view; those that end in a
+    # token of their own are kept as they are cut.
     key = input.digest() if is_framed else input.to_json()["tokenizer"]
     values, lengths = ragged_view(store, key, tokens, dtype="int32", observe=observe)
     starts = np.cumsum(lengths) - lengths

@@ -14,14 +14,15 @@ from modelwright.files import digest
 from modelwright.kinds import InputKind
 
 LIBRISPEECH = ".trans.txt"
-"""Ends the name of a file with a line for each recording of its folder: its name, a blank, its text."""
+"""Ends the name of a file with a line for each recording of its folder: its name, a blank, its
+text."""
 
 
 def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
     """Return the recordings of a folder, at any depth, in the order of their paths.
 
-    Folders at the top that are called as splits (`train`, `dev-clean`) are these. A recording without a
-    text can't be used, and the listing says so.
+    Folders at the top that are called as splits (`train`, `dev-clean`) are these. A recording
+    without a text can't be used, and the listing says so.
 
     Args:
         name: the folder.

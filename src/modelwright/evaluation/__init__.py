@@ -5,31 +5,20 @@ Everything is measured on the file, through the runtime that serves it, and beco
 
 from __future__ import annotations
 
-from modelwright.evaluation.access_log import TestSetAccess, read_accesses, record_access
-from modelwright.evaluation.baselines import BASELINES, measure_baselines
-from modelwright.evaluation.compare import DIFFERENCE, Comparison, answer, compare
+from modelwright.evaluation.access_log import TestSetAccess, record_access
+from modelwright.evaluation.baselines import BASELINES, Problem, measure_baselines
+from modelwright.evaluation.compare import DIFFERENCE, answer
 from modelwright.evaluation.gate import Verdict, headline, judge
+from modelwright.evaluation.labels import WITHOUT_NEAR
 from modelwright.evaluation.latency import BATCH, Place, hardware, measure_latency, runtime
-from modelwright.evaluation.measure import (
-    WITHOUT_NEAR,
-    HasOutputs,
-    Measurement,
-    Mistake,
-    measure,
-    sizes,
-)
-from modelwright.evaluation.scores import Scored, measure_scores, measure_texts
-from modelwright.evaluation.simple import (
-    average_boxes,
-    frequent_tokens,
-    label_set_baselines,
-    mean_numbers,
-)
+from modelwright.evaluation.measure import measure
+from modelwright.evaluation.measurement import HasOutputs, Measurement, PerLabel
 from modelwright.evaluation.threshold import (
     choose_threshold,
     chosen_threshold,
     measure_threshold,
     require_class,
+    threshold_evidence,
 )
 
 __all__ = [
@@ -37,34 +26,25 @@ __all__ = [
     "BATCH",
     "DIFFERENCE",
     "WITHOUT_NEAR",
-    "Comparison",
     "HasOutputs",
     "Measurement",
-    "Mistake",
+    "PerLabel",
     "Place",
-    "Scored",
+    "Problem",
     "TestSetAccess",
     "Verdict",
     "answer",
-    "average_boxes",
     "choose_threshold",
     "chosen_threshold",
-    "compare",
-    "frequent_tokens",
     "hardware",
     "headline",
     "judge",
-    "label_set_baselines",
-    "mean_numbers",
     "measure",
     "measure_baselines",
     "measure_latency",
-    "measure_scores",
-    "measure_texts",
     "measure_threshold",
-    "read_accesses",
     "record_access",
     "require_class",
     "runtime",
-    "sizes",
+    "threshold_evidence",
 ]

@@ -27,13 +27,6 @@ class TestSetAccess:
 
     count: int
     """How often it was opened, this time included."""
-    first: str
-    """When first, in UTC: `2026-11-23T17:42:10Z`."""
-    last: str
-    runs: tuple[str, ...]
-    """The runs that opened it, each once, in order."""
-    models: int
-    """How many different models were measured on it."""
     notes: tuple[str, ...] = ()
     """What couldn't be read or written, a sentence each."""
 
@@ -76,19 +69,12 @@ def record_access(
             append_line(path, entry)
             return _known(path, fingerprint)
     except ResourceError as error:
-        known = _known(path, fingerprint, also=entry)
+        known = _known(path, fingerprint)
         note = f"This opening of the test set could not be written down: {error}"
-        return TestSetAccess(
-            known.count, known.first, known.last, known.runs, known.models, (*known.notes, note)
-        )
+        return TestSetAccess(known.count + 1, (*known.notes, note))
 
 
-def read_accesses(fingerprint: str, *, path: Path | None = None) -> TestSetAccess:
-    """Return the looks at a test set, without being one."""
-    return _known(path or list_path(), fingerprint)
-
-
-def _known(path: Path, fingerprint: str, *, also: dict[str, str] | None = None) -> TestSetAccess:
+def _known(path: Path, fingerprint: str) -> TestSetAccess:
     try:
         lines = path.read_bytes().split(b"\n") if path.exists() else []
         notes: tuple[str, ...] = ()
@@ -100,16 +86,7 @@ def _known(path: Path, fingerprint: str, *, also: dict[str, str] | None = None) 
     if damaged:
         said = "1 damaged line was" if damaged == 1 else f"{damaged} damaged lines were"
         notes = (*notes, f"{said} passed over in {path}, so the count may be too low.")
-    looks = [entry for entry in [*entries, also] if entry and entry["test"] == fingerprint]
-    times = sorted(look["at"] for look in looks)
-    return TestSetAccess(
-        count=len(looks),
-        first=times[0] if times else "",
-        last=times[-1] if times else "",
-        runs=tuple(dict.fromkeys(look["run"] for look in looks)),
-        models=len({look["model"] for look in looks if look["model"]}),
-        notes=notes,
-    )
+    return TestSetAccess(sum(entry["test"] == fingerprint for entry in entries if entry), notes)
 
 
 def _entry(line: bytes) -> dict[str, str] | None:

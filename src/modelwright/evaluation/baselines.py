@@ -1,206 +1,427 @@
-"""Simple models to compare with: majority, nearest centroid, HOG with a linear classifier.
+"""Simple methods to compare with: what a network has to beat, fitted in seconds.
 
-They are fitted on the training split alone and asked the samples that the model file was asked.
-Large images are reduced and very many samples drawn from, so that all of it takes a minute or less
-on 50,000 small images; the method of the evidence says what was left out.
+They learn from the training split alone and answer the samples that the model file answered; a
+large split is drawn from, and the method of the evidence says so. `BASELINES` says which method
+there is for what. The only module here that imports scikit-learn, and only when a method runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import re
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelwright import metrics
 from modelwright.data.dataset import Split
-from modelwright.errors import DataError
-from modelwright.evaluation import intervals, simple
-from modelwright.evaluation.compare import DIFFERENCE, compare
+from modelwright.errors import DataError, MissingExtraError, require
+from modelwright.evaluation.bootstrap import bounded
+from modelwright.evaluation.compare import accuracy_difference
+from modelwright.evaluation.features import (
+    Features,
+    average_spectrum,
+    features_of,
+    parts_of,
+    reduced,
+)
 from modelwright.evaluation.hog import cell_pixels, hog_features
-from modelwright.evaluation.linear import Features, Linear, nearest_centroid, ridge
-from modelwright.evaluation.measure import Measurement, SplitName
+from modelwright.evaluation.labels import accuracy, averages
+from modelwright.evaluation.measurement import Measurement, Record, recorder
+from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
-from modelwright.metrics import Ints
+from modelwright.metrics import Doubles, Ints
 from modelwright.run import Observe, Progress, silent
+from modelwright.tasks import SampleStats, Task, concatenate
 
-CENTROID_SIDE = 32
-HOG_SIDE = 64
-"""Longer sides are reduced by whole factors to this many pixels or fewer."""
-_TRAIN_PIXELS = 60_000_000
-_TEST_PIXELS = 30_000_000
-"""Pixels looked at after reducing: 50,000 images of 32 × 32 are 51 million."""
+CENTROID_SIDE, HOG_SIDE = 32, 64
+"""Longer sides of images are reduced by whole factors to this many pixels or fewer."""
+_VALUES = 100_000_000
+"""The most features and scores of all samples: 400 MB, as those of 50,000 images of 32 × 32."""
+_CENTROID_COPIES = 5
+"""scikit-learn's nearest centroid copies what it is given, in double precision."""
 _WEIGHTS = 20_000_000
-"""The most weights of a linear classifier; more classes than that allows aren't fitted."""
-_CHUNK_PIXELS = 2_000_000
+"""The most weights of a linear model."""
+_LONGEST_TEXT, _CHARACTERS, _FEW_LABELS = 10_000, 10_000_000, 20
+"""The most characters of one text, and of all that are counted: some ten seconds. Of more labels
+than these fewer are counted, for each label is fitted by itself."""
+_BUCKETS, _LEAST_BUCKETS = 1 << 18, 2_000
+"""Words, or runs of characters, are hashed to so many columns; fewer of very many labels."""
+_BLANKS = 0.05
+"""Texts of scripts with blanks between words have more than this share of them."""
+_STRENGTH, _FEW_ROWS = 0.05, 500
+"""The penalty, as a part of the features' mean variance over all samples; of so many it is
+estimated."""
+_LEAST_CHANCE = 0.01
+"""Least squares estimate chances that may lie outside of 0 … 1; they are kept this far inside."""
+_NEVER = -50.0
+"""The logit of what is out of the question."""
+_NAMED = 5
+"""So many labels are named in a method."""
+_FIRST = slice(0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """What a simple method learns from, and what it is asked."""
+
+    task: Task
+    input_kind: str
+    train: Split
+    samples: Split
+    """The split that the model file was measured on."""
+    labels: tuple[str, ...]
+    num_outputs: int
+    """How many numbers a network gives for each answer."""
+    texts: Callable[[Ints], list[str]]
+    """Returns the texts in some rows of the store, where samples are texts."""
+
+    def stats(self, outputs: Any, positions: Ints | slice = slice(None)) -> SampleStats:
+        """Return what became of samples, as the task says it of a network's raw outputs."""
+        names = (*self.labels, *self.samples.unknown)
+        return self.task.sample_stats(outputs, self.samples.targets[positions], names)
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a baseline answered."""
+    """What became of the samples that a simple method answered."""
 
-    positions: Ints
-    """The places in the measured split of the samples that it was asked, in order."""
-    predicted: Ints
+    stats: SampleStats
     method: str
+    positions: Ints | None = None
+    """The places in the measured split of the samples that it was asked, in order; all by
+    default."""
 
 
-Baseline = Callable[[Split, Split, int], Answers]
-"""From the training split, the measured split and the number of classes to answers.
-
-Raises `DataError` where these samples don't allow it.
-"""
+Baseline = Callable[[Problem], Answers]
+"""Raises `DataError` where these samples don't allow it."""
 
 
 def measure_baselines(
-    train: Split,
-    samples: Split,
-    *,
-    fingerprint: str,
-    kind: str = "image",
-    against: Measurement | None = None,
-    observe: Observe = silent,
+    problem: Problem, measured: Measurement, *, fingerprint: str, observe: Observe = silent
 ) -> list[Evidence]:
-    """Fit every baseline of this kind of input, and measure it.
+    """Fit every simple method for this kind of prediction and of input, and measure it.
 
     Args:
-        train: the training split.
-        samples: the split that the model file was measured on.
-        fingerprint: the digest of `samples`.
-        kind: the kind of input; of an unknown one only the majority is measured.
-        against: what was measured of the model file: each baseline is also compared with it.
-        observe: told how far it is, and which baseline was left out and why.
+        problem: the data, and what is predicted.
+        measured: what was measured of the model file on the same samples.
+        fingerprint: the digest of the samples.
+        observe: told how far it is, and which method was left out and why.
 
     Returns:
-        The accuracy and macro F1 of each, as `baseline:NAME`; with `against`, also the model's
-        accuracy minus the baseline's on the same samples.
-
-    Raises:
-        DataError: a split is empty, or its targets aren't classes.
+        The figures of each, as `baseline:NAME`; where samples have one label each, its accuracy and
+        macro F1, and the model's accuracy minus the baseline's on the same samples.
     """
-    for split in (train, samples):
-        if len(split) == 0 or not np.issubdtype(split.targets.dtype, np.integer):
-            raise DataError(f"baselines need classes, and the {split.name} split holds none")
-    num_classes = int(train.targets.max()) + 1
-    chosen = BASELINES.get(kind, BASELINES[""])
+    methods = baselines_of(problem.task, problem.input_kind)
     evidence: list[Evidence] = []
-    for number, (name, baseline) in enumerate(chosen.items()):
-        observe(Progress("baselines", number, len(chosen)))
+    for number, (name, baseline) in enumerate(methods.items()):
+        observe(Progress("baselines", number, len(methods)))
         try:
-            answers = baseline(train, samples, num_classes)
-        except DataError as error:
+            answers = baseline(problem)
+        except (DataError, MissingExtraError) as error:
             note = f"The baseline `{name}` is left out: {error}"
-            observe(Progress("baselines", number, len(chosen), note=note))
+            observe(Progress("baselines", number, len(methods), note=note))
             continue
-        evidence += _evidence(name, answers, samples, fingerprint)
-        if against is not None:
-            evidence.append(_difference(name, answers, samples, fingerprint, against))
-    observe(Progress("baselines", len(chosen), len(chosen)))
+        record = recorder(problem.samples, fingerprint, subject=f"baseline:{name}")
+        evidence += _figures(answers, problem, measured, record)
+    if methods:
+        observe(Progress("baselines", len(methods), len(methods)))
     return evidence
 
 
-def majority(train: Split, samples: Split, num_classes: int) -> Answers:
+def baselines_of(task: Task, input_kind: str) -> Mapping[str, Baseline]:
+    """Return the simple methods for a task and a kind of input, by name."""
+    kind = task.output_kind
+    keys = ((kind, input_kind), (kind, task.name), (kind, ""))
+    return next((BASELINES[key] for key in keys if key in BASELINES), {})
+
+
+def _figures(
+    answers: Answers, problem: Problem, measured: Measurement, record: Record
+) -> list[Evidence]:
+    generated = problem.task.text_metrics
+    if problem.task.output_kind != OutputKind.SINGLE_LABEL:
+        return bounded(
+            answers.stats,
+            problem.task.compute if generated is None else generated.compute,
+            record,
+            method=answers.method,
+            counts=problem.task.label_counts(answers.stats) if problem.task.label_counts else None,
+            texts=problem.samples.texts,
+        )
+    predicted, targets = answers.stats["predicted"], answers.stats["targets"]
+    num_classes = len(problem.labels) + len(problem.samples.unknown)
+    cells = metrics.confusion(predicted, targets, num_classes=num_classes)
+    means = averages(cells, record, method=f"{answers.method}; ")
+    model_hits, hits = measured.stats["ranks"] == 0, predicted == targets
+    if answers.positions is not None:
+        model_hits = model_hits[answers.positions]
+    return [
+        accuracy(hits, record, method=answers.method),
+        next(mean for mean in means if mean.metric == "f1_macro"),
+        accuracy_difference(model_hits, hits, record, model=measured.model),
+    ]
+
+
+# -- always the same answer ------------------------------------------------------------------
+
+
+def majority(problem: Problem) -> Answers:
     """Answer always with the most frequent class of the training split."""
-    best = int(np.bincount(train.targets, minlength=num_classes).argmax())
-    everywhere = np.arange(len(samples))
-    return Answers(everywhere, np.full(len(samples), best), "the most frequent training class")
+    counts = np.bincount(problem.train.targets, minlength=len(problem.labels))
+    outputs = np.broadcast_to(counts.astype(np.float64), (len(problem.samples), len(counts)))
+    return Answers(problem.stats(outputs), "the most frequent training class")
 
 
-def centroid(train: Split, samples: Split, num_classes: int) -> Answers:
-    """Answer with the class whose mean image is nearest, by Euclidean distance of pixels."""
-    return _linear(
-        train,
-        samples,
-        num_classes=num_classes,
-        side=CENTROID_SIDE,
-        features=_flat,
-        fit=nearest_centroid,
-        method="the class whose mean training image is nearest",
+def frequent(problem: Problem) -> Answers:
+    """Answer always with the most frequent labels: as many as a sample has, one at least.
+
+    A label is as sure as it is frequent, by Jeffreys' prior never 0 or 1; the log loss is taken
+    from that.
+    """
+    counts, size = problem.train.targets[:].sum(axis=0), len(problem.train)
+    chances = (counts + 0.5) / (size + 1.0)
+    most = max(round(float(counts.sum()) / size), 1)
+    best = np.argsort(-counts, kind="stable")[:most]
+    outputs = np.broadcast_to(_logits(chances), (len(problem.samples), len(counts)))
+    stats = dict(problem.stats(outputs))
+    stats["predicted"] = np.zeros_like(stats["present"])
+    stats["predicted"][:, best] = True
+    named = ", ".join(f"`{problem.labels[at]}`" for at in np.sort(best)[:_NAMED].tolist())
+    more = ", …" if most > _NAMED else ""
+    method = f"always the most frequent of the training labels, {most} of them: {named}{more}"
+    return Answers(stats, method)
+
+
+def mean(problem: Problem) -> Answers:
+    """Answer always with the average of the training samples."""
+    average = problem.train.targets[:].astype(np.float64).mean(axis=0)
+    outputs = np.broadcast_to(average, problem.samples.targets.shape)
+    return Answers(problem.stats(outputs), "always the average of the training samples")
+
+
+def box(problem: Problem) -> Answers:
+    """Answer always with each class's average box, as sure as the class is frequent in images."""
+    num_classes = len(problem.labels)
+    sums, boxes, images = np.zeros((num_classes, 4)), np.zeros(num_classes), np.zeros(num_classes)
+    for part in parts_of(len(problem.train)):
+        targets = problem.train.targets[part]
+        image, place = np.nonzero(targets["labels"] >= 0)
+        label = targets["labels"][image, place]
+        np.add.at(sums, label, targets["boxes"][image, place])
+        boxes += np.bincount(label, minlength=num_classes)
+        pairs = np.unique(image * num_classes + label)
+        images += np.bincount(pairs % num_classes, minlength=num_classes)
+    average = sums / np.maximum(boxes, 1.0)[:, None]
+    chances = np.clip(images / len(problem.train), 1e-6, 1 - 1e-6)
+    scores = np.where(np.eye(num_classes, dtype=bool), _logits(chances), _NEVER)
+    parts = []
+    for part in parts_of(len(problem.samples)):
+        shape = (part.stop - part.start, num_classes)
+        boxes_given = np.broadcast_to(average, (*shape, 4))
+        outputs = np.broadcast_to(scores, (*shape, num_classes)), boxes_given
+        parts.append(problem.stats(outputs, part))
+    method = "the average box of each class, as sure as the class is frequent"
+    return Answers(concatenate(parts), method)
+
+
+def unigram(problem: Problem) -> Answers:
+    """Answer by how frequent each token is in the training split, whatever stands before it."""
+    counts = np.ones(problem.num_outputs)
+    for part in parts_of(len(problem.train)):
+        tokens = problem.train.targets[part]["next"]
+        counts += np.bincount(tokens.ravel(), minlength=len(counts))
+    losses = np.zeros(len(counts))  # Padding, the first, costs nothing.
+    losses[1:] = -np.log(counts[1:] / counts[1:].sum())
+    parts = []
+    for part in parts_of(len(problem.samples)):
+        targets = problem.samples.targets[part]
+        parts.append(
+            {
+                "loss": losses[targets["next"]].sum(axis=1),
+                "tokens": (targets["next"] != 0).sum(axis=1),
+                "bytes": targets["bytes"].astype(np.int64).sum(axis=1),
+            }
+        )
+    return Answers(concatenate(parts), "each token by its share of the training tokens")
+
+
+# -- a text from a text ----------------------------------------------------------------------
+
+
+def copy(problem: Problem) -> Answers:
+    """Answer with the source text itself."""
+    return _as_text(problem, lambda text: text, "the text itself, as it is given")
+
+
+def lead(problem: Problem) -> Answers:
+    """Answer with the first sentence of the source text."""
+    end = re.compile(r"(?<=[.!?。！？])\s")
+    return _as_text(
+        problem, lambda text: end.split(text.strip(), maxsplit=1)[0], "the first sentence"
     )
 
 
-def hog(train: Split, samples: Split, num_classes: int) -> Answers:
-    """Answer by histograms of oriented gradients and a linear classifier (ridge regression)."""
-    height, width = _reduced_size(train, HOG_SIDE)
+def _as_text(problem: Problem, write: Callable[[str], str], method: str) -> Answers:
+    assert problem.samples.pairs is not None
+    metrics_of_texts = problem.task.text_metrics
+    assert metrics_of_texts is not None
+    sources, references = problem.samples.pairs()
+    stats = metrics_of_texts.sample_stats([write(text) for text in sources], references)
+    return Answers(stats, f"{method}; {metrics_of_texts.describe(references)}")
+
+
+# -- a fitted model --------------------------------------------------------------------------
+
+
+def centroid(problem: Problem) -> Answers:
+    """Answer with the class whose mean image is nearest, by Euclidean distance of pixels."""
+
+    def flat(pixels: NDArray[Any]) -> Features:
+        small = reduced(pixels, CENTROID_SIDE)
+        return small.reshape(len(small), -1).astype(np.float32) / np.float32(255)
+
+    size = flat(problem.train.gather(_FIRST)).shape[1]
+    fitted, asked = _drawn(problem, size, copies=_CENTROID_COPIES)
+    classes = problem.train.targets[fitted]
+    if len(np.unique(classes)) < 2:
+        raise DataError("the training samples drawn are all of one class")
+    neighbors = require("sklearn.neighbors", extra="train", purpose="the nearest centroid")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pixels that are the same in all images are usual.
+        model = neighbors.NearestCentroid().fit(features_of(problem.train, fitted, flat), classes)
+    predicted = model.predict(features_of(problem.samples, asked, flat))
+    outputs = (predicted[:, None] == np.arange(len(problem.labels))).astype(np.float32)
+    method = "the class whose mean training image is nearest"
+    return _answers(problem, outputs, fitted, asked, method)
+
+
+def hog(problem: Problem) -> Answers:
+    """Answer by histograms of oriented gradients and a linear model."""
+    height, width = reduced(problem.train.gather(_FIRST), HOG_SIDE).shape[1:3]
     if cell_pixels(height, width) == 0:
         raise DataError(f"images of {height} × {width} pixels are too small for it")
-    return _linear(
-        train,
-        samples,
-        num_classes=num_classes,
-        side=HOG_SIDE,
-        features=hog_features,
-        fit=ridge,
-        method="histograms of oriented gradients with a linear classifier (ridge regression)",
+    method = "histograms of oriented gradients"
+    if (height, width) != problem.train.pixels.shape[1:3]:
+        method += f" of images reduced to {height} × {width}"
+    return _linear(problem, lambda pixels: hog_features(reduced(pixels, HOG_SIDE)), method)
+
+
+def spectrum(problem: Problem) -> Answers:
+    """Answer by the average spectrum and a linear model."""
+
+    def spectra(rows: NDArray[Any]) -> Features:
+        found = [average_spectrum(row["samples"][: row["length"]]) for row in rows]
+        return np.stack(found).astype(np.float32)
+
+    return _linear(problem, spectra, "mean and deviation of the spectrum")
+
+
+def words(problem: Problem) -> Answers:
+    """Answer by TF-IDF weights of words and of pairs of words, and a linear model.
+
+    Where texts have no blanks, such as Chinese ones, runs of one to three characters are counted.
+    """
+    fitted, asked = _drawn(problem, _LEAST_BUCKETS)
+    known, fitted = _texts(problem, problem.train, fitted)
+    given, asked = _texts(problem, problem.samples, asked)
+    characters = sum(map(len, known))
+    has_blanks = sum(len("".join(text.split())) for text in known) < (1 - _BLANKS) * characters
+    text = require("sklearn.feature_extraction.text", extra="train", purpose="counting words")
+    counts = text.HashingVectorizer(
+        analyzer="word" if has_blanks else "char",
+        ngram_range=(1, 2) if has_blanks else (1, 3),
+        token_pattern=r"\w+|[^\w\s]" if has_blanks else None,
+        n_features=min(_BUCKETS, _WEIGHTS // len(problem.labels)),
+        norm=None,
+        alternate_sign=False,
     )
+    weights = text.TfidfTransformer(sublinear_tf=True)
+    seen = weights.fit_transform(counts.transform(known))
+    unseen = weights.transform(counts.transform(given))
+    outputs = _ridge(problem, seen, problem.train.targets[fitted], unseen, 1.0)
+    what = "words and pairs of words" if has_blanks else "runs of one to three characters"
+    method = f"TF-IDF weights of {what} with a linear model (ridge regression)"
+    return _answers(problem, outputs, fitted, asked, method)
 
 
-def words(train: Split, samples: Split, num_classes: int) -> Answers:
-    """Answer by the words' frequencies in each class (multinomial naive Bayes)."""
-    found = simple.naive_bayes(train, samples, num_classes)
-    return Answers(np.arange(len(samples)), found, "multinomial naive Bayes over the tokens")
+def _texts(problem: Problem, split: Split, positions: Ints) -> tuple[list[str], Ints]:
+    """Return the beginnings of texts, as many as may be counted, and which these are."""
+    texts = [text[:_LONGEST_TEXT] for text in problem.texts(split.rows[positions])]
+    budget = _CHARACTERS * _FEW_LABELS // max(len(problem.labels), _FEW_LABELS)
+    kept = _sampled(len(texts), len(texts) * budget // max(sum(map(len, texts)), 1))
+    return [texts[at] for at in kept.tolist()], positions[kept]
 
 
-def spectrum(train: Split, samples: Split, num_classes: int) -> Answers:
-    """Answer by the average spectrum, with a linear classifier (ridge regression)."""
-    found = simple.spectrum(train, samples, num_classes)
-    method = "mean and deviation of the spectrum with a linear classifier (ridge regression)"
-    return Answers(np.arange(len(samples)), found, method)
+def _linear(problem: Problem, extract: Callable[[NDArray[Any]], Features], method: str) -> Answers:
+    """Answer by a linear model of features that are extracted from each sample."""
+    fitted, asked = _drawn(problem, extract(problem.train.gather(_FIRST)).shape[1])
+    known = features_of(problem.train, fitted, extract)
+    given = features_of(problem.samples, asked, extract)
+    variance = float(known[:: len(known) // _FEW_ROWS + 1].var(axis=0).mean())
+    strength = _STRENGTH * len(known) * max(variance, 1e-6)
+    outputs = _ridge(problem, known, problem.train.targets[fitted], given, strength)
+    method += " with a linear model (ridge regression)"
+    return _answers(problem, outputs, fitted, asked, method)
 
 
-BASELINES: dict[str, dict[str, Baseline]] = {
-    "image": {"majority": majority, "centroid": centroid, "hog": hog},
-    "text": {"majority": majority, "words": words},
-    "audio": {"majority": majority, "spectrum": spectrum},
-    "": {"majority": majority},
-}
-"""By kind of input; the empty kind stands for all that aren't named."""
+def _ridge(
+    problem: Problem, known: Any, targets: NDArray[Any], given: Any, strength: float
+) -> Doubles:
+    """Fit the indicators of the labels by penalised least squares, and return scores `[N, K]`.
+
+    Least squares on indicators estimate chances (Hastie, Tibshirani and Friedman 2009, section
+    4.2). Where each label is there or not by itself, they are returned as logits.
+    """
+    linear = require("sklearn.linear_model", extra="train", purpose="the linear model")
+    is_multi_label = targets.ndim == 2
+    indicators = targets if is_multi_label else targets[:, None] == np.arange(len(problem.labels))
+    model = linear.Ridge(alpha=strength, copy_X=False).fit(known, indicators.astype(np.float32))
+    chances: Doubles = model.predict(given).reshape(-1, indicators.shape[1]).astype(np.float64)
+    if not is_multi_label:
+        return chances
+    return _logits(np.clip(chances, _LEAST_CHANCE, 1 - _LEAST_CHANCE))
 
 
-def _linear(
-    train: Split,
-    samples: Split,
-    *,
-    num_classes: int,
-    side: int,
-    features: Callable[[NDArray[np.uint8]], Features],
-    fit: Callable[..., Linear],
-    method: str,
+def _logits(chances: Doubles) -> Doubles:
+    return np.log(chances / (1.0 - chances))
+
+
+def _answers(
+    problem: Problem, outputs: NDArray[Any], fitted: Ints, asked: Ints, method: str
 ) -> Answers:
-    height, width = _reduced_size(train, side)
-    size = features(_reduce(train.gather(slice(0, 1)), side)).shape[1]
-    if size * num_classes > _WEIGHTS:
-        raise DataError(f"{num_classes:,} classes are too many for it")
-    taught = _drawn(len(train), _TRAIN_PIXELS // (height * width))
-    asked = _drawn(len(samples), _TEST_PIXELS // (height * width))
-    step = max(1, min(_CHUNK_PIXELS // (height * width), _CHUNK_PIXELS // num_classes))
-
-    def chunks(split: Split, positions: Ints) -> Iterator[tuple[Features, Ints]]:
-        for start in range(0, len(positions), step):
-            chosen = positions[start : start + step]
-            pixels = _reduce(split.gather(chosen), side)
-            yield features(pixels), split.targets[chosen].astype(np.int64)
-
-    classifier = fit(lambda: chunks(train, taught), num_classes=num_classes)
-    predicted = [classifier.answer(values) for values, _ in chunks(samples, asked)]
-    if (height, width) != train.pixels.shape[1:3]:
-        method += f"; images reduced to {height} × {width}"
-    if len(taught) < len(train):
-        method += f"; fitted on {len(taught):,} of {len(train):,} samples, drawn at random"
-    if len(asked) < len(samples):
-        method += f"; asked {len(asked):,} of {len(samples):,} samples, drawn at random"
-    return Answers(asked, np.concatenate(predicted), method)
+    """Return what became of the samples asked, with a method that says what was drawn."""
+    for did, positions, split in (
+        ("fitted on", fitted, problem.train),
+        ("asked", asked, problem.samples),
+    ):
+        if len(positions) < len(split):
+            method += f"; {did} {len(positions):,} of {len(split):,} samples, drawn at random"
+    return Answers(problem.stats(outputs, asked), method, asked)
 
 
-def _flat(pixels: NDArray[np.uint8]) -> Features:
-    flat: Features = pixels.reshape(len(pixels), -1).astype(np.float32)
-    flat /= 255
-    return flat
+def _drawn(problem: Problem, size: int, *, copies: int = 1) -> tuple[Ints, Ints]:
+    """Return which samples a model is fitted on and which it is asked.
+
+    Args:
+        problem: the data.
+        size: features of a sample.
+        copies: how often they stand in memory.
+
+    Raises:
+        DataError: there are too many labels for so many features.
+    """
+    num_labels = len(problem.labels)
+    if size * num_labels > _WEIGHTS:
+        raise DataError(f"{num_labels:,} classes are too many for it")
+    most = _VALUES // (copies * size + 2 * num_labels)
+    return _sampled(len(problem.train), most), _sampled(len(problem.samples), most)
 
 
-def _drawn(count: int, most: int) -> Ints:
+def _sampled(count: int, most: int) -> Ints:
     """Return positions in order: all, or as many as allowed, the same draw every time."""
     if count <= most:
         return np.arange(count)
@@ -208,82 +429,18 @@ def _drawn(count: int, most: int) -> Ints:
     return drawn
 
 
-def _factors(height: int, width: int, side: int) -> tuple[int, int]:
-    """Return the whole factors that reduce an image; it becomes at most twice as long as wide."""
-    shorter = max(4, min(height, width, side))
-    most = min(side, 2 * shorter)
-    return -(-height // most), -(-width // most)
-
-
-def _reduced_size(split: Split, side: int) -> tuple[int, int]:
-    height, width = split.pixels.shape[1:3]
-    down, across = _factors(height, width, side)
-    return height // down, width // across
-
-
-def _reduce(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Return images reduced to their blocks' means; what is left at the border is cut off."""
-    count, height, width, channels = pixels.shape
-    down, across = _factors(height, width, side)
-    if down == across == 1:
-        return pixels
-    rows, columns = height // down, width // across
-    whole = pixels[:, : rows * down, : columns * across]
-    blocks = whole.reshape(count, rows, down, columns, across, channels)
-    means = blocks.mean(axis=(2, 4), dtype=np.float32)
-    reduced: NDArray[np.uint8] = np.rint(means).astype(np.uint8)
-    return reduced
-
-
-def _context(samples: Split, fingerprint: str) -> dict[str, Any]:
-    split = samples.name if samples.name in ("test", "validation", "train") else ""
-    return {"split": cast("SplitName", split), "data": fingerprint}
-
-
-def _evidence(name: str, answers: Answers, samples: Split, fingerprint: str) -> list[Evidence]:
-    targets = samples.targets[answers.positions]
-    num_classes = int(max(answers.predicted.max(), targets.max())) + 1
-    count, hits = len(targets), int((answers.predicted == targets).sum())
-    cells = metrics.confusion(answers.predicted, targets, num_classes=num_classes)
-    scores = metrics.class_scores(cells)
-    f1 = float(metrics.averages(scores.hits, scores.predicted, scores.support)["f1_macro"])
-    found = (
-        ("accuracy", hits / count, intervals.share(hits, count), "Wilson interval"),
-        ("f1_macro", f1, intervals.average_bounds(cells)["f1_macro"], "bootstrap"),
-    )
-    return [
-        Evidence(
-            metric=metric,
-            value=value,
-            low=bounds.low,
-            high=bounds.high,
-            n=count,
-            method=f"{answers.method}; {how}",
-            subject=f"baseline:{name}",
-            **_context(samples, fingerprint),
-        )
-        for metric, value, bounds, how in found
-    ]
-
-
-def _difference(
-    name: str, answers: Answers, samples: Split, fingerprint: str, against: Measurement
-) -> Evidence:
-    right = answers.predicted == samples.targets[answers.positions]
-    found = compare(against.outcomes.hits[answers.positions], right)
-    return Evidence(
-        metric=DIFFERENCE,
-        value=found.difference,
-        low=found.low,
-        high=found.high,
-        n=found.n,
-        method="the model's accuracy minus this baseline's on the same samples; paired interval of "
-        f"Bonett and Price; exact McNemar test p {_p(found.p)}",
-        model=against.model,
-        subject=f"baseline:{name}",
-        **_context(samples, fingerprint),
-    )
-
-
-def _p(chance: float) -> str:
-    return f"= {chance:.2g}" if chance >= 1e-12 else "< 1e-12"
+BASELINES: dict[tuple[OutputKind, str], dict[str, Baseline]] = {
+    (OutputKind.SINGLE_LABEL, "image"): {"majority": majority, "centroid": centroid, "hog": hog},
+    (OutputKind.SINGLE_LABEL, "text"): {"majority": majority, "words": words},
+    (OutputKind.SINGLE_LABEL, "audio"): {"majority": majority, "spectrum": spectrum},
+    (OutputKind.SINGLE_LABEL, ""): {"majority": majority},
+    (OutputKind.MULTI_LABEL, "image"): {"frequent": frequent, "hog": hog},
+    (OutputKind.MULTI_LABEL, "text"): {"frequent": frequent, "words": words},
+    (OutputKind.MULTI_LABEL, "audio"): {"frequent": frequent, "spectrum": spectrum},
+    (OutputKind.REGRESSION, ""): {"mean": mean},
+    (OutputKind.BOXES, ""): {"box": box},
+    (OutputKind.CAUSAL_LM, ""): {"unigram": unigram},
+    (OutputKind.SEQ2SEQ, "translation"): {"copy": copy},
+    (OutputKind.SEQ2SEQ, "summarization"): {"lead": lead},
+}
+"""By kind of prediction and of input (empty: any other), or, where texts are written, by task."""

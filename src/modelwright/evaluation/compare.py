@@ -7,58 +7,53 @@ the bounds: Bonett and Price 2012; of the test: McNemar 1947, exact.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError
 from modelwright.evaluation.intervals import mcnemar, paired_bounds
-from modelwright.ledger import Ledger
+from modelwright.evaluation.measurement import Record
+from modelwright.ledger import Evidence, Ledger
 
 DIFFERENCE = "accuracy_difference"
 """The metric's name in the ledger: the model's accuracy minus that of the record's subject."""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The accuracy of a first model minus that of a second, on the same samples."""
+def accuracy_difference(
+    model_hits: NDArray[np.bool_], other_hits: NDArray[np.bool_], record: Record, *, model: str
+) -> Evidence:
+    """Return the model's accuracy minus another's on the same samples.
 
-    difference: float
-    low: float
-    high: float
-    n: int
-    only_first: int
-    """Samples that the first alone had right."""
-    only_second: int
-    p: float
-    """How likely so uneven a count is, were both right equally often."""
-
-
-def compare(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Comparison:
-    """Compare two models by whether each had each sample right, `[N]`.
+    Args:
+        model_hits: whether the model had each sample right `[N]`.
+        other_hits: whether the other one had `[N]`.
+        record: makes a record of evidence about the other one.
+        model: the model digest.
 
     Raises:
         DataError: there are no samples, or the lengths differ.
     """
-    if first.shape != second.shape or first.ndim != 1 or len(first) == 0:
+    if model_hits.shape != other_hits.shape or model_hits.ndim != 1 or len(model_hits) == 0:
         raise DataError(
             f"two models are compared on the same samples, one at least, not on "
-            f"{list(first.shape)} and {list(second.shape)}"
+            f"{list(model_hits.shape)} and {list(other_hits.shape)}"
         )
-    only_first = int((first & ~second).sum())
-    only_second = int((second & ~first).sum())
-    count = len(first)
-    difference = (only_first - only_second) / count
-    low, high = paired_bounds(only_first, only_second, count)
-    return Comparison(
-        difference=difference,
+    only_model = int((model_hits & ~other_hits).sum())
+    only_other = int((other_hits & ~model_hits).sum())
+    count = len(model_hits)
+    difference = (only_model - only_other) / count
+    low, high = paired_bounds(only_model, only_other, count)
+    p = mcnemar(only_model, only_other)
+    return record(
+        metric=DIFFERENCE,
+        value=difference,
         low=min(low, difference),
         high=max(high, difference),
         n=count,
-        only_first=only_first,
-        only_second=only_second,
-        p=mcnemar(only_first, only_second),
+        method="the model's accuracy minus this baseline's on the same samples; paired interval of "
+        "Bonett and Price; exact McNemar test p " + (f"= {p:.2g}" if p >= 1e-12 else "< 1e-12"),
+        model=model,
     )
 
 

@@ -17,7 +17,7 @@ from modelwright.errors import nearest
 from modelwright.evaluation.intervals import is_bounded
 from modelwright.evaluation.latency import QUANTILES
 from modelwright.ledger import Evidence, Ledger
-from modelwright.recipe.evaluate import TIMED, parse_target
+from modelwright.recipe.targets import METRICS, parse_target
 
 FEWEST_SAMPLES = 10
 """Fewer samples prove nothing: a bootstrap needs some to see how they vary."""
@@ -128,14 +128,14 @@ def _held_out(metric: str, ledger: Ledger, *, hardware: str) -> Evidence | None:
         and record.split != "train"
     ]
     tested = [record for record in found if record.split != "validation"] or found
-    here = [record for record in tested if metric in TIMED and record.hardware == hardware]
+    here = [record for record in tested if _is_timed(metric) and record.hardware == hardware]
     chosen = here or tested
     return chosen[-1] if chosen else None
 
 
 def _doubt(found: Evidence, hardware: str) -> str:
     """Say why evidence proves nothing here, whatever its interval; empty where it may."""
-    if found.metric in TIMED and found.hardware != hardware:
+    if _is_timed(found.metric) and found.hardware != hardware:
         return f"unproven here: measured on {found.hardware or 'unknown hardware'}"
     share = QUANTILES.get(found.metric)
     if share is not None and not is_bounded(share, found.n):
@@ -150,10 +150,14 @@ def _doubt(found: Evidence, hardware: str) -> str:
 def _missing(metric: str, ledger: Ledger) -> str:
     if any(record.metric == metric and record.subject == "model" for record in ledger):
         return "measured on training samples or on a part of the samples only"
-    if metric in TIMED:
+    if _is_timed(metric):
         return "not measured: the recipe leaves time out (`evaluate.latency: false`)"
     known = dict.fromkeys(record.metric for record in ledger if record.subject == "model")
     return f"not measured. {nearest(metric, known)}" if known else "nothing was measured"
+
+
+def _is_timed(metric: str) -> bool:
+    return metric in METRICS and METRICS[metric].is_timed
 
 
 def _short(value: float) -> str:

@@ -14,7 +14,8 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from numpy.typing import NDArray
 
 from modelwright.errors import DataError
 from modelwright.evaluation.intervals import is_bounded, quantile_bounds
+from modelwright.evaluation.measurement import Record
 from modelwright.ledger import Evidence
 from modelwright.metrics import Doubles
-from modelwright.run import Observe, Progress, silent
+from modelwright.run import Observe, Progress, silent, usable_cores
 
 QUANTILES = {"latency_p50_ms": 0.50, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
 BATCH = 64
@@ -57,7 +59,7 @@ def hardware() -> str:
             if key.strip() == "model name" and value.strip():
                 name = " ".join(value.split())
                 break
-    cores, memory = available_cores(), _memory_gib()
+    cores, memory = usable_cores(), _memory_gib()
     parts = [name, f"{cores} core{'s' if cores > 1 else ''}"]
     return ", ".join(parts + ([f"{memory} GiB"] if memory else []))
 
@@ -69,13 +71,6 @@ def _memory_gib() -> int:
     except (AttributeError, ValueError, OSError):  # not on Windows
         return 0
     return 2 ** max(0, round(math.log2(size / 2**30))) if size > 0 else 0
-
-
-def available_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def runtime(*, threads: int, library: str = "onnxruntime") -> str:
@@ -97,8 +92,8 @@ def measure_latency(
 
     Args:
         answer: from samples to their decoded answers, views included.
-        samples: real ones, as they are asked about: decoded pixels `[N, H, W, C]`, texts, or recordings
-            `[T]`; they take turns, so that no cache holds the one answer.
+        samples: real ones, as they are asked about: decoded pixels `[N, H, W, C]`, texts, or
+            recordings `[T]`; they take turns, so that no cache holds the one answer.
         place: the hardware, runtime and threads, which the figures depend on.
         model: the model digest.
         seconds: how long to measure, about; a slow model may take three times as long, so that
@@ -118,12 +113,7 @@ def measure_latency(
     else:
         batch = [samples[turn % len(samples)] for turn in range(BATCH)]
         begin = "the text" if isinstance(samples[0], str) else "the decoded recording"
-    context: dict[str, Any] = {
-        "model": model,
-        "hardware": place.hardware,
-        "runtime": place.runtime,
-        "threads": place.threads,
-    }
+    record: Record = partial(Evidence, model=model, **asdict(place))
     with _own_garbage_only():
         observe(Progress("latency", 0, 2))
         single = _times(
@@ -137,10 +127,10 @@ def measure_latency(
             lambda turn: answer(batch), seconds=seconds / 3, least=_LEAST_BATCHES, clock=clock
         )
         observe(Progress("latency", 2, 2))
-    return [*_latencies(single, begin, context), _throughput(whole, context)]
+    return [*_latencies(single, begin, record), _throughput(whole, record)]
 
 
-def _latencies(times_ns: Doubles, begin: str, context: dict[str, Any]) -> list[Evidence]:
+def _latencies(times_ns: Doubles, begin: str, record: Record) -> list[Evidence]:
     ordered = np.sort(times_ns) / 1e6
     found = []
     for metric, share in QUANTILES.items():
@@ -149,29 +139,27 @@ def _latencies(times_ns: Doubles, begin: str, context: dict[str, Any]) -> list[E
         if not is_bounded(share, len(ordered)):
             method += "; too few answers for an upper bound, so the slowest stands there"
         found.append(
-            Evidence(
+            record(
                 metric=metric,
                 value=value,
                 low=bounds.low,
                 high=bounds.high,
                 n=len(ordered),
                 method=method,
-                **context,
             )
         )
     return found
 
 
-def _throughput(times_ns: Doubles, context: dict[str, Any]) -> Evidence:
+def _throughput(times_ns: Doubles, record: Record) -> Evidence:
     median, bounds = quantile_bounds(np.sort(times_ns) / 1e9, 0.5)
-    return Evidence(
+    return record(
         metric="throughput_per_s",
         value=BATCH / median,
         low=BATCH / bounds.high,
         high=BATCH / bounds.low,
         n=len(times_ns),
         method=f"batches of {BATCH}, over the median batch; bounds by order statistics",
-        **context,
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,19 @@ from modelwright.data.dataset import Split
 from modelwright.errors import DataError, nearest
 from modelwright.evaluation.intervals import share
 from modelwright.evaluation.latency import Place
-from modelwright.evaluation.measure import CHUNK, HasOutputs
+from modelwright.evaluation.measure import CHUNK
+from modelwright.evaluation.measurement import HasOutputs, recorder
 from modelwright.ledger import Evidence, Ledger, exact
+from modelwright.tasks.inference import Inference, Threshold
+
+
+class HasThreshold(HasOutputs, Protocol):
+    """A model that may have a decision threshold."""
+
+    @property
+    def inference(self) -> Inference:
+        """What decides its answers beyond the weights."""
+
 
 THRESHOLD = "threshold"
 _SLICE = "label="
@@ -30,8 +42,8 @@ def highest_threshold(
         of_class: `[N]`, which samples are of it; at least one.
         min_recall: the recall that is wanted, above 0, at most 1.
 
-    >>> highest_threshold(np.array([0.9, 0.4, 0.7, 0.8]), np.array([1, 1, 0, 1]) > 0, min_recall=0.6)
-    0.8
+    >>> highest_threshold(np.array([0.9, 0.4, 0.7, 0.8]), np.array([1, 1, 0, 1]) > 0,
+    min_recall=0.6) 0.8
     """
     own = np.sort(probabilities[of_class])[::-1]
     # Less a hair, so that 0.95 · 20 asks for 19 of them and not for 20.
@@ -40,9 +52,12 @@ def highest_threshold(
 
 
 def choose_threshold(
-    model: HasOutputs, validation: Split, *, label: str, min_recall: float, fingerprint: str
-) -> Evidence:
-    """Choose on the validation split from which probability on a class is called.
+    model: HasOutputs, validation: Split, *, label: str, min_recall: float
+) -> tuple[float, str]:
+    """Choose on the validation split from which probability on a class is predicted.
+
+    Returns:
+        The threshold, and how it was chosen.
 
     Raises:
         DataError: the model has no such class, or the split no sample of it.
@@ -55,58 +70,72 @@ def choose_threshold(
             where="inference.threshold",
             fix="Raise `data.split.val`",
         )
+    method = (
+        f"the highest probability from which on at least {min_recall:g} of the validation "
+        f"split's {int(of_class.sum()):,} `{label}` are found"
+    )
+    return highest_threshold(probabilities, of_class, min_recall=min_recall), method
+
+
+def threshold_evidence(
+    threshold: Threshold, *, method: str, model: str, fingerprint: str
+) -> Evidence:
+    """Return the record of a threshold that was chosen for a model.
+
+    Args:
+        threshold: the class and the probability.
+        method: how it was chosen.
+        model: the digest of the model that holds it.
+        fingerprint: the digest of the validation samples.
+    """
     return exact(
         THRESHOLD,
-        highest_threshold(probabilities, of_class, min_recall=min_recall),
-        method=f"the highest probability from which on at least {min_recall:g} of the validation "
-        f"split's {int(of_class.sum()):,} `{label}` are called so",
-        model=model.digest,
+        threshold.probability,
+        method=method,
+        model=model,
         split="validation",
         data=fingerprint,
-        slice=f"{_SLICE}{label}",
+        slice=f"{_SLICE}{threshold.label}",
     )
 
 
 def measure_threshold(
-    model: HasOutputs, samples: Split, chosen: Evidence, *, fingerprint: str, place: Place
+    model: HasThreshold, samples: Split, fingerprint: str, place: Place
 ) -> list[Evidence]:
-    """Return the recall and the precision of a class that is called from a threshold on.
+    """Return the recall and the precision of the class that a model has a threshold for, if any.
 
     Args:
         model: the model file, loaded.
         samples: the split that is measured on.
-        chosen: what `choose_threshold` returned.
         fingerprint: the digest of the samples.
         place: hardware, runtime and threads.
     """
-    label = chosen.slice.removeprefix(_SLICE)
+    threshold = model.inference.threshold
+    if threshold is None:
+        return []
+    label = threshold.label
     probabilities, of_class = _answers(model, samples, require_class(label, model.labels))
-    called = probabilities >= chosen.value
+    called = probabilities >= threshold.probability
     hits = int((called & of_class).sum())
-    split = samples.name if samples.name in ("test", "validation", "train") else ""
-    found = []
+    record = recorder(samples, fingerprint, model=model.digest, **asdict(place))
+    evidence = []
     for metric, count, what in (
-        ("recall_at_threshold", int(of_class.sum()), f"share of the `{label}` that are called so"),
+        ("recall_at_threshold", int(of_class.sum()), f"share of the `{label}` that are found"),
         ("precision_at_threshold", int(called.sum()), f"share of those called `{label}` that are"),
     ):
         low, high = share(hits, count)
-        found.append(
-            Evidence(
+        evidence.append(
+            record(
                 metric=metric,
                 value=hits / count if count else 0.0,
                 low=low,
                 high=high,
                 n=count,
-                method=f"{what}, from a probability of {chosen.value:.4g} on; Wilson interval",
-                model=model.digest,
-                split=split,  # type: ignore[arg-type]
-                data=fingerprint,
-                hardware=place.hardware,
-                runtime=place.runtime,
-                threads=place.threads,
+                method=f"{what}, from a probability of {threshold.probability:.4g} on; Wilson "
+                "interval",
             )
         )
-    return found
+    return evidence
 
 
 def chosen_threshold(ledger: Ledger) -> Evidence | None:

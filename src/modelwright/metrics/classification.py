@@ -71,13 +71,21 @@ class Outcomes:
         )
 
 
-def outcomes(outputs: Floats, targets: NDArray[Any], *, unknown: int = 0) -> Outcomes:
+def outcomes(
+    outputs: Floats,
+    targets: NDArray[Any],
+    *,
+    unknown: int = 0,
+    threshold: tuple[int, float] | None = None,
+) -> Outcomes:
     """Return what became of each sample.
 
     Args:
         outputs: logits `[N, K]`.
         targets: class numbers `[N]`.
         unknown: how many classes there are that no output stands for, from number K on.
+        threshold: a class and the probability from which on it is predicted, and only then; the
+            others compete for the rest.
 
     Raises:
         DataError: the outputs aren't finite, or the targets don't fit them.
@@ -87,24 +95,47 @@ def outcomes(outputs: Floats, targets: NDArray[Any], *, unknown: int = 0) -> Out
     targets = _class_numbers(targets, samples=outputs.shape[0], num_classes=num_classes)
     step = max(1, _OUTPUTS_AT_ONCE // outputs.shape[1])
     if len(outputs) <= step:
-        return _outcomes(outputs, targets)
+        return _outcomes(outputs, targets, threshold)
     starts = range(0, len(outputs), step)
-    return join([_outcomes(outputs[at : at + step], targets[at : at + step]) for at in starts])
+    return join(
+        [_outcomes(outputs[at : at + step], targets[at : at + step], threshold) for at in starts]
+    )
 
 
-def _outcomes(outputs: Floats, targets: Ints) -> Outcomes:
+def decision_scores(outputs: Floats, threshold: tuple[int, float] | None) -> Floats:
+    """Return scores `[N, K]` by which classes are ranked: the logits, or a threshold's decision.
+
+    Args:
+        outputs: logits `[N, K]`.
+        threshold: a class, which comes first where its probability is at least this, else last.
+    """
+    if threshold is None:
+        return outputs
+    number, least = threshold
+    scores = outputs.astype(np.float64)
+    is_reached = softmax(outputs)[:, number] >= least
+    scores[:, number] = np.where(is_reached, scores.max(axis=1) + 1.0, scores.min(axis=1) - 1.0)
+    return scores
+
+
+def _outcomes(outputs: Floats, targets: Ints, threshold: tuple[int, float] | None) -> Outcomes:
     is_known = targets < outputs.shape[1]
-    wanted = np.take_along_axis(outputs, np.where(is_known, targets, 0)[:, None], axis=1)
-    above = np.count_nonzero(outputs > wanted, axis=1)
+    columns = np.where(is_known, targets, 0)[:, None]
+    scores = decision_scores(outputs, threshold)
+    wanted = np.take_along_axis(outputs, columns, axis=1)
+    own = np.take_along_axis(scores, columns, axis=1)
     earlier = np.arange(outputs.shape[1]) < targets[:, None]
-    ranks = above + np.count_nonzero((outputs == wanted) & earlier, axis=1)
+    ranks = np.count_nonzero(scores > own, axis=1)
+    ranks += np.count_nonzero((scores == own) & earlier, axis=1)
+    predicted = scores.argmax(axis=1)
     top = outputs.max(axis=1, keepdims=True).astype(np.float64)
     log_sum = np.log(np.exp(outputs - top).sum(axis=1))  # ≥ 0, since the largest term is exp(0)
+    chosen = (np.take_along_axis(outputs, predicted[:, None], axis=1) - top)[:, 0]
     return Outcomes(
         targets=targets,
-        predicted=outputs.argmax(axis=1).astype(np.int64),
+        predicted=predicted.astype(np.int64),
         ranks=np.where(is_known, ranks, NEVER).astype(np.int64),
-        confidence=np.exp(-log_sum),
+        confidence=np.exp(chosen - log_sum),
         losses=np.where(is_known, log_sum + (top - wanted)[:, 0], np.inf),
     )
 

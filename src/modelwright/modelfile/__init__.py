@@ -19,10 +19,10 @@ if TYPE_CHECKING:
         neighbours,
         read,
         read_weights,
+        with_inference,
         with_ledger,
         write,
     )
-    from modelwright.modelfile.export import environment
     from modelwright.modelfile.llama import export_llama
     from modelwright.modelfile.loading import load
     from modelwright.modelfile.model import Model
@@ -39,7 +39,6 @@ __all__ = [
     "declared",
     "describe",
     "digest",
-    "environment",
     "export_llama",
     "load",
     "neighbours",
@@ -47,6 +46,7 @@ __all__ = [
     "read_weights",
     "rebuild",
     "verify",
+    "with_inference",
     "with_ledger",
     "write",
     "write_model",
@@ -61,7 +61,6 @@ _HOMES = {
     "declared": "torch_runtime",
     "describe": "contents",
     "digest": "contents",
-    "environment": "export",
     "export_llama": "llama",
     "load": "loading",
     "neighbours": "contents",
@@ -69,6 +68,7 @@ _HOMES = {
     "read_weights": "contents",
     "rebuild": "torch_runtime",
     "verify": "verifying",
+    "with_inference": "contents",
     "with_ledger": "contents",
     "write": "contents",
     "write_model": "packing",

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,7 @@ from modelwright.modelfile.tensors import (
     to_float32,
     write_arrays,
 )
+from modelwright.tasks.inference import Inference
 from modelwright.transforms.text import END
 from modelwright.transforms.tokenizing import Tokenizer
 from modelwright.transforms.word_vectors import nearest_words
@@ -178,16 +179,34 @@ def with_ledger(path: Path | str, ledger: Ledger) -> None:
         ModelFileError: it is damaged, or signed: new evidence would break the signature.
         ResourceError: the disk is full, or the place can't be written; the file is as it was.
     """
-    path = Path(path)
+    _with_members(Path(path), {LEDGER: _ledger_bytes(ledger)})
+
+
+def with_inference(path: Path | str, inference: Inference) -> None:
+    """Replace what decides a model file's answers beyond the weights: it is another model then.
+
+    Its evidence goes, since it speaks of the former model.
+
+    Raises:
+        ModelFileError: it is damaged or signed.
+        ResourceError: the disk is full, or the place can't be written; the file is as it was.
+    """
+    with open_container(Path(path)) as container:
+        spec = FileSpec.from_bytes(container.read(SPEC))
+    spec = replace(spec, inference=inference)
+    _with_members(Path(path), {SPEC: spec.to_bytes(), LEDGER: _ledger_bytes(Ledger())})
+
+
+def _with_members(path: Path, changed: Mapping[str, bytes]) -> None:
     with open_container(path) as container:
         manifest = container.manifest
         if container.is_signed:
             raise ModelFileError(
-                "the model file is signed, and new evidence would break the signature",
-                fix="Add the evidence before signing",
+                "the model file is signed, and what is new in it would break the signature",
+                fix="Change it before signing",
             )
         members = {member.name: container.read(member.name) for member in manifest.members}
-    members[LEDGER] = _ledger_bytes(ledger)
+    members |= changed
     renewed = make_manifest(
         members,
         parameters=manifest.parameters,

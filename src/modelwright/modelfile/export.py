@@ -12,11 +12,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-import platform
 import warnings
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,7 +28,6 @@ from modelwright.modelfile.tensors import BF16, Arrays
 from modelwright.modelfile.torch_runtime import from_torch
 from modelwright.models.logmel import LogMel
 from modelwright.models.summary import multiply_adds
-from modelwright.version import __version__
 
 if TYPE_CHECKING:
     import onnx
@@ -43,14 +40,6 @@ all of it."""
 IR_VERSION = 10
 PAST = "P"
 """The size of what was written before, which may be 0; all other free sizes are 1 or more."""
-_LIBRARIES = (
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "onnxscript",
-    "pillow",
-    "torch",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +105,6 @@ def export(
         parameters=sum(item.numel() for item in calm.parameters()),
         multiply_adds=multiply_adds(calm, *(argument[:1] for argument in arguments)),
     )
-
-
-def environment() -> dict[str, Any]:
-    """Return what wrote the file: versions and kind of machine, never names or paths of it."""
-    versions = {"modelwright": __version__}
-    for library in _LIBRARIES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[library] = metadata.version(library)
-    return {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "libraries": versions,
-    }
 
 
 def _tensors(arrays: Arrays, inputs: Sequence[TensorSpec]) -> tuple[Tensor, ...]:

@@ -38,6 +38,7 @@ from modelwright.modelfile.tensors import Arrays
 from modelwright.run import Observe, silent
 from modelwright.tasks import TASKS, Prediction, Task
 from modelwright.tasks.boxes import framing
+from modelwright.tasks.classification import with_threshold
 from modelwright.tasks.generation import Piece, SamplingConfig
 from modelwright.tasks.inference import Inference
 from modelwright.tasks.speech_recognition import CharacterLM, with_language_model
@@ -100,6 +101,9 @@ class Model:
             raise ModelFileError(
                 f"the task `{self.task}` isn't known to this version", fix="Update modelwright"
             )
+        threshold = self.inference.threshold
+        if threshold is not None:
+            return with_threshold(task, threshold.label, threshold.probability)
         return task if self._language_model is None else with_language_model(self._language_model)
 
     @property
@@ -162,19 +166,18 @@ class Model:
         Args:
             inputs: for images a path, an image file's bytes, a PIL image, or pixels `[H, W, C]` or
                 `[H, W]`; or a list of these; or pixels `[N, H, W, C]`. For texts a text, or the
-                `Path` of a text file; for recordings a path, a file's bytes, or samples `[T]` at the
-                model's rate; or a list of these.
+                `Path` of a text file; for recordings a path, a file's bytes, or samples `[T]` at
+                the model's rate; or a list of these.
             top: how many answers at most, best first; where not said 5, and of samples that may
                 have several labels all.
             observe: told of each text or recording that is longer than what the model takes: as in
                 training the end is cut off, and of a text to go on from the beginning.
 
-        Returns:
-            For one input a list such as `[{"label": "cat", "probability": 0.97}, …]`, best first;
-            for several a list of these. Where a sample may have several labels or none, each
-            answer also says whether its label is `"predicted"`. A box `[x1, y1, x2, y2]` is in pixels
-            of the image that was handed over, turned as EXIF says; all that are sure enough are
-            given, whatever `top` is. Of texts that are written, and of numbers, there is one.
+        Returns: For one input a list such as `[{"label": "cat", "probability": 0.97}, …]`, best
+            first; for several a list of these. Where a sample may have several labels or none, each
+            answer also says whether its label is `"predicted"`. A box `[x1, y1, x2, y2]` is in
+            pixels of the image that was handed over, turned as EXIF says; all that are sure enough
+            are given, whatever `top` is. Of texts that are written, and of numbers, there is one.
 
         Raises:
             DataError: an input can't be read, or isn't what the model takes.

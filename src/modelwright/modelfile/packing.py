@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from modelwright.errors import DataError, ModelFileError
 from modelwright.ledger import Ledger
 from modelwright.modelfile.contents import Contents, Golden, whole_weights, write
-from modelwright.modelfile.export import OPSET, Exported, environment, export
+from modelwright.modelfile.export import OPSET, Exported, export
 from modelwright.modelfile.inputs import Reader, by_name, check_batch, open_input
 from modelwright.modelfile.loading import check_interface
 from modelwright.modelfile.model import chunk_samples
@@ -28,6 +28,7 @@ from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN, FileSpec, GraphSpec, TensorSpec
 from modelwright.modelfile.step_graphs import step_graphs
 from modelwright.modelfile.tensors import Arrays
+from modelwright.run import environment as run_environment
 
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
@@ -148,7 +149,7 @@ def write_model(
         graphs={MAIN: exported.graph, **{name: own.graph for name, (_, own) in steps.items()}},
         recipe=recipe,
         data_card=dict(data_card or {}),
-        environment=dict(environment) if environment is not None else _environment(),
+        environment=dict(environment) if environment is not None else run_environment(),
         lineage=(*candidate.lineage, step),
         ledger=ledger if ledger is not None else Ledger(),
         golden=Golden(samples, expected, float(tolerance)),
@@ -167,9 +168,6 @@ def write_model(
         largest_difference=worst,
         golden_samples=len(samples[tensors[0].name]),
     )
-
-
-_environment = environment
 
 
 def _prove(

@@ -1,7 +1,8 @@
 """`model/spec.json`: what decides a prediction beside weights and graphs.
 
-Task, input with its host steps, outputs with their labels, what decides an answer beyond the weights, the architecture from
-which the network can be built again, and what each graph takes and gives.
+Task, input with its host steps, outputs with their labels, what decides an answer beyond the
+weights, the architecture from which the network can be built again, and what each graph takes and
+gives.
 """
 
 from __future__ import annotations

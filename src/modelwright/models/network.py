@@ -59,8 +59,8 @@ class FeatureNetwork(Protocol):
     def features(self, *inputs: Tensor) -> Tensor:
         """Return what the last layer gets, `[N, D]`, for the inputs of `forward`.
 
-        Where the last layer works at many places of a sample (steps of a recording, tokens of a text,
-        locations of an image), it is the mean over the places that aren't padding.
+        Where the last layer works at many places of a sample (steps of a recording, tokens of a
+        text, locations of an image), it is the mean over the places that aren't padding.
         """
 
 

@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from modelwright import data, evaluation, modelfile
 from modelwright.data import Prepared, Split
 from modelwright.errors import DataError, RecipeError
-from modelwright.evaluation import Measurement, Place, Scored, TestSetAccess, headline
+from modelwright.evaluation import Measurement, Place, TestSetAccess, headline
 from modelwright.kinds import InputKind, OutputKind
-from modelwright.ledger import Evidence, Ledger
-from modelwright.pipeline.request import usable_cores
+from modelwright.ledger import Ledger
 from modelwright.recipe import parse_recipe
 from modelwright.recipe.data import DataSpec
 from modelwright.recipe.inference import ThresholdSpec
-from modelwright.run import Observe, Progress, Run, RunRequest, silent
+from modelwright.run import Observe, Progress, Run, RunRequest, silent, usable_cores
 from modelwright.scaffold import guess_columns
+from modelwright.tasks import Task
+from modelwright.tasks.inference import Threshold
 
 PROMPT = 100
 """Characters of a text from which a language model is timed writing on."""
@@ -31,7 +32,7 @@ PROMPT = 100
 class Measured:
     """What was measured in a run, and where."""
 
-    measurement: Measurement | Scored
+    measurement: Measurement
     samples: Split
     place: Place
     test_accesses: TestSetAccess | None
@@ -43,13 +44,32 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
 
     Without a test split the validation split takes its place, and the evidence says so.
     """
+    set_threshold(path, request, prepared, context)
     model = modelfile.load(path, threads=context.threads)
     place = Place(
         evaluation.hardware(), evaluation.runtime(threads=context.threads), context.threads
     )
     samples, fingerprint, opened = _held_out(prepared, context, model.digest)
-    measure = _measure_classes if prepared.has_classes else _measure_scores
-    found = measure(model, samples, fingerprint, place, request, prepared, context)
+    measurement = evaluation.measure(
+        model,
+        samples,
+        model.scoring,
+        fingerprint=fingerprint,
+        place=place,
+        near_duplicates=_near_duplicates(prepared, samples),
+        observe=context.observe,
+    )
+    context.ledger.extend(measurement.evidence)
+    context.ledger.extend(evaluation.measure_threshold(model, samples, fingerprint, place))
+    if request.recipe.evaluate.baselines:
+        context.ledger.extend(
+            evaluation.measure_baselines(
+                _problem(model.scoring, samples, prepared),
+                measurement,
+                fingerprint=fingerprint,
+                observe=context.observe,
+            )
+        )
     if request.recipe.evaluate.latency:
         context.ledger.extend(
             evaluation.measure_latency(
@@ -60,128 +80,47 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
                 observe=context.observe,
             )
         )
-    return Measured(found, samples, place, opened)
+    return Measured(measurement, samples, place, opened)
 
 
-def _measure_classes(
-    model: modelfile.Model,
-    samples: Split,
-    fingerprint: str,
-    place: Place,
-    request: RunRequest,
-    prepared: Prepared,
-    context: Run,
-) -> Measurement:
-    found = evaluation.measure(
-        model,
-        samples,
-        fingerprint=fingerprint,
-        place=place,
-        near_duplicates=_near_duplicates(prepared, samples),
-        observe=context.observe,
+def _problem(task: Task, samples: Split, prepared: Prepared) -> evaluation.Problem:
+    """Return what baselines learn from and are asked."""
+    return evaluation.Problem(
+        task=task,
+        input_kind=prepared.input_kind,
+        train=prepared.dataset().train,
+        samples=samples,
+        labels=prepared.labels,
+        num_outputs=prepared.num_outputs,
+        texts=lambda rows: [prepared.store.original(row).decode() for row in rows.tolist()],
     )
-    context.ledger.extend(found.evidence)
-    context.ledger.extend(_at_threshold(model, samples, fingerprint, place, request, prepared))
-    if request.recipe.evaluate.baselines:
-        context.ledger.extend(
-            evaluation.measure_baselines(
-                prepared.dataset().train,
-                samples,
-                fingerprint=fingerprint,
-                kind=prepared.input_kind,
-                against=found,
-                observe=context.observe,
+
+
+def set_threshold(path: Path, request: RunRequest, prepared: Prepared, context: Run) -> None:
+    """Choose the decision threshold that a recipe asks for, if it does, and put it into the file.
+
+    It is chosen by what the packed file answers on the validation split.
+    """
+    spec, validation = request.recipe.inference.threshold, prepared.dataset().validation
+    if spec is None:
+        return
+    assert validation is not None  # `require_held_out` has checked before training.
+    model = modelfile.load(path, threads=context.threads)
+    value, method = evaluation.choose_threshold(
+        model, validation, label=spec.label, min_recall=spec.min_recall
+    )
+    threshold = Threshold(spec.label, value)
+    modelfile.with_inference(path, replace(model.inference, threshold=threshold))
+    context.ledger.extend(
+        [
+            evaluation.threshold_evidence(
+                threshold,
+                method=method,
+                model=modelfile.digest(path),
+                fingerprint=prepared.fingerprint("validation"),
             )
-        )
-    return found
-
-
-def _at_threshold(
-    model: modelfile.Model,
-    samples: Split,
-    fingerprint: str,
-    place: Place,
-    request: RunRequest,
-    prepared: Prepared,
-) -> list[Evidence]:
-    """Choose the threshold that the recipe asks for, if it does, and measure it on the samples."""
-    wanted = request.recipe.inference.threshold
-    if wanted is None:
-        return []
-    validation = prepared.dataset().validation
-    assert validation is not None  # `require_held_out` has seen to it before training.
-    chosen = evaluation.choose_threshold(
-        model,
-        validation,
-        label=wanted.label,
-        at_least=wanted.min_recall,
-        fingerprint=prepared.fingerprint("validation"),
+        ]
     )
-    measured = evaluation.measure_threshold(
-        model, samples, chosen, fingerprint=fingerprint, place=place
-    )
-    return [chosen, *measured]
-
-
-def _measure_scores(
-    model: modelfile.Model,
-    samples: Split,
-    fingerprint: str,
-    place: Place,
-    request: RunRequest,
-    prepared: Prepared,
-    context: Run,
-) -> Scored:
-    task = model.scoring
-    found = evaluation.measure_scores(
-        model,
-        samples,
-        task,
-        fingerprint=fingerprint,
-        place=place,
-        near_duplicates=_near_duplicates(prepared, samples),
-        observe=context.observe,
-    )
-    context.ledger.extend([*found.evidence, *evaluation.sizes(model)])
-    wants_baselines, train = request.recipe.evaluate.baselines, prepared.dataset().train
-    if task.judge is not None:
-        evidence, answers = evaluation.measure_texts(
-            model,
-            samples,
-            task,
-            fingerprint=fingerprint,
-            place=place,
-            baseline=wants_baselines,
-            observe=context.observe,
-        )
-        context.ledger.extend(evidence)
-        return replace(found, answers=answers)
-    if wants_baselines and prepared.output_kind == OutputKind.REGRESSION:
-        context.ledger.extend(
-            evaluation.mean_numbers(train, samples, task, fingerprint=fingerprint)
-        )
-    if wants_baselines and prepared.output_kind == OutputKind.MULTI_LABEL:
-        context.ledger.extend(
-            evaluation.label_set_baselines(
-                train,
-                samples,
-                task,
-                prepared.labels,
-                fingerprint=fingerprint,
-                observe=context.observe,
-            )
-        )
-    if wants_baselines and prepared.output_kind == OutputKind.BOXES:
-        context.ledger.extend(
-            evaluation.average_boxes(train, samples, task, prepared.labels, fingerprint=fingerprint)
-        )
-    if wants_baselines and prepared.output_kind == OutputKind.CAUSAL_LM:
-        context.ledger.extend(
-            evaluation.frequent_tokens(
-                train, samples, task, prepared.num_outputs, fingerprint=fingerprint
-            )
-        )
-    return found
 
 
 def _near_duplicates(prepared: Prepared, samples: Split) -> NDArray[np.int64] | None:
@@ -295,7 +234,7 @@ def evaluate(
         labels=loaded.labels,
         observe=observe,
         like=_made_from(loaded),
-        target=loaded.scoring.target,
+        output_kind=loaded.spec.output_kind,
         guess=guess_columns,
     )
     opened = evaluation.record_access(fingerprint, run=f"evaluate {model}", model=loaded.digest)
@@ -303,31 +242,9 @@ def evaluate(
         observe(Progress("note", 0, 0, note=note))
     threads = usable_cores()
     place = Place(evaluation.hardware(), evaluation.runtime(threads=threads), threads)
-    found: Measurement | Scored
-    if loaded.spec.output_kind != OutputKind.SINGLE_LABEL:
-        task = loaded.scoring
-        found = evaluation.measure_scores(
-            loaded, samples, task, fingerprint=fingerprint, place=place, observe=observe
-        )
-        if task.judge is not None:
-            more, _ = evaluation.measure_texts(
-                loaded,
-                samples,
-                task,
-                fingerprint=fingerprint,
-                place=place,
-                baseline=False,
-                observe=observe,
-            )
-            found = replace(found, evidence=(*found.evidence, *more))
-    else:
-        found = evaluation.measure(
-            loaded, samples, fingerprint=fingerprint, place=place, observe=observe
-        )
-        chosen = evaluation.chosen_threshold(loaded.ledger)
-        if chosen is not None:
-            more = evaluation.measure_threshold(
-                loaded, samples, chosen, fingerprint=fingerprint, place=place
-            )
-            found = replace(found, evidence=(*found.evidence, *more))
-    return {"metrics": headline(Ledger(found.evidence))}
+    measurement = evaluation.measure(
+        loaded, samples, loaded.scoring, fingerprint=fingerprint, place=place, observe=observe
+    )
+    ledger = Ledger(measurement.evidence)
+    ledger.extend(evaluation.measure_threshold(loaded, samples, fingerprint, place))
+    return {"metrics": headline(ledger)}

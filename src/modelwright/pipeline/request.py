@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Sequence
-from importlib import metadata
 from pathlib import Path
 
 from modelwright.errors import ResourceError, require
 from modelwright.ledger import Ledger
 from modelwright.recipe import Recipe, load_recipe
-from modelwright.run import Decisions, Observe, Progress, Run, RunRequest, is_main_process
-from modelwright.version import __version__
+from modelwright.run import (
+    Decisions,
+    Observe,
+    Progress,
+    Run,
+    RunRequest,
+    is_main_process,
+    usable_cores,
+)
 
 RecipeLike = Recipe | Path | str
 
@@ -87,25 +91,3 @@ def load_recipe_of(recipe: Recipe, overrides: Sequence[str], site: Path | None) 
     from modelwright.recipe import parse_recipe, render_config
 
     return parse_recipe(render_config(recipe), where="recipe", overrides=overrides, site=site)
-
-
-def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # Not on macOS and Windows.
-        return os.cpu_count() or 1
-
-
-def environment(context: Run) -> dict[str, str]:
-    """Return what the run ran on, as far as results may depend on it."""
-    found = {
-        "modelwright": __version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "device": context.device,
-        "threads": str(context.threads),
-    }
-    for library in ("torch", "onnxruntime", "numpy", "pillow"):
-        found[library] = metadata.version(library)
-    return found

@@ -17,7 +17,7 @@ from modelwright.files import ASIDE
 from modelwright.initialization import initialize_model, settled_input
 from modelwright.ledger import Ledger, exact
 from modelwright.pipeline.measuring import measure_file, require_held_out
-from modelwright.pipeline.request import Notes, RecipeLike, environment, read_request, run_in
+from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.pipeline.result import RunResult
 from modelwright.pipeline.telling import tell
 from modelwright.recipe import check_composition, render_config
@@ -27,6 +27,7 @@ from modelwright.run import (
     RunFolder,
     RunRequest,
     claimed,
+    environment,
     is_main_process,
     silent,
     untuned,
@@ -145,7 +146,7 @@ def _write(
         candidate,
         recipe=render_config(request.recipe, with_place=False),
         data_card=prepared.record,
-        environment=environment(context),
+        environment=environment(device=context.device, threads=str(context.threads)),
         probes=prepared.dataset().train.gather(slice(0, PROBES)),
     )
 

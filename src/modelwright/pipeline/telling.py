@@ -15,13 +15,13 @@ from PIL import Image
 from modelwright import modelfile, report
 from modelwright.data import Prepared, Split
 from modelwright.data.waves import as_wav
-from modelwright.evaluation import Measurement
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.pipeline.measuring import PROMPT, Measured
-from modelwright.pipeline.request import environment
 from modelwright.pipeline.result import RunResult
 from modelwright.recipe import render_config
-from modelwright.run import Run, RunRequest
+from modelwright.recipe.targets import METRICS
+from modelwright.report.words import percent, short
+from modelwright.run import Run, RunRequest, environment
 from modelwright.tasks import task_of
 from modelwright.transforms.audio import AudioInput
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from modelwright.training import FitReport
 
 SAMPLES = 3
-WORST_SHOWN = 12
 SAMPLES_SHOWN = 8
 """Samples with their answers, where no answer is simply right or wrong."""
 AUGMENTED = (6, 8)
@@ -47,12 +46,12 @@ def tell(
     """Write the report, and some samples of the measured split as pictures."""
     packed = modelfile.describe(result.model)
     sample = write_samples(result.folder / "samples", measured, prepared)
-    worst = _worst(measured)
+    positions = _positions(measured)
     if prepared.output_kind == OutputKind.BOXES:
-        answers, shown = _boxed(worst, measured, result.model)
+        answers, shown = _boxed(positions, measured, result.model)
     else:
-        answers = _answers(worst, measured, prepared, result.model)
-        shown = _shown(worst, measured, prepared)
+        answers = _answers(positions, measured, prepared, result.model)
+        shown = _shown(positions, measured, prepared)
     task = task_of(request.recipe)
     report.write_report(
         result.report,
@@ -63,7 +62,7 @@ def tell(
             ledger=result.ledger,
             verdicts=result.verdicts,
             measurement=measured.measurement,
-            higher_is_better=task.higher_is_better,
+            higher_is_better=METRICS[task.select_by].higher_is_better,
             select_by=task.select_by,
             history=fitted.history,
             chosen=fitted.chosen,
@@ -72,7 +71,7 @@ def tell(
             test_accesses=measured.test_accesses.count if measured.test_accesses else None,
             recipe=render_config(request.recipe, with_place=False),
             decisions=context.decisions.taken(),
-            environment=environment(context),
+            environment=environment(device=context.device, threads=str(context.threads)),
             lineage=packed["lineage"],
             model_name=result.model.name,
             model_digest=modelfile.digest(result.model),
@@ -80,7 +79,6 @@ def tell(
             seconds=result.seconds,
             training_s=fitted.seconds,
             mistakes=shown,
-            worst=worst,
             answers=answers,
             of_boxes=prepared.output_kind == OutputKind.BOXES,
             augmented=_augmented(request, prepared, context),
@@ -107,15 +105,15 @@ def write_samples(folder: Path, measured: Measured, prepared: Prepared) -> Path:
 
 def _called(samples: Split, position: int, prepared: Prepared) -> str:
     """Return what a sample is, in a word for its file's name."""
-    match prepared.kind:
-        case "label":
+    match prepared.output_kind:
+        case OutputKind.SINGLE_LABEL:
             return (*prepared.labels, *samples.unknown)[int(samples.targets[position])]
-        case "labels":
+        case OutputKind.MULTI_LABEL:
             return _listed((*prepared.labels, *samples.unknown), samples.targets[position])
-        case "numbers":
+        case OutputKind.REGRESSION:
             return f"{samples.targets[position][0]:.4g}"
         case _:
-            return prepared.kind
+            return str(prepared.output_kind)
 
 
 def _listed(labels: Sequence[str], chosen: NDArray[np.bool_]) -> str:
@@ -145,50 +143,66 @@ def _wav(sample: Any, prepared: Prepared) -> bytes:
     return as_wav(sample["samples"][: sample["length"]], prepared.input.sampling_rate)
 
 
-def _worst(measured: Measured) -> list[int]:
-    """Return the places of the samples that the report shows: mistakes, or the largest errors."""
-    found = measured.measurement
-    if isinstance(found, Measurement):
-        return [item.position for item in found.mistakes]
-    if "chosen" in found.tally:
-        wrong = (found.tally["chosen"] != found.tally["wanted"]).any(axis=1)
-        order = np.argsort(-found.tally["losses"], kind="stable")
-        return [int(at) for at in order[wrong[order]][:WORST_SHOWN]]
-    if "predicted" not in found.tally:
+def _positions(measured: Measured) -> list[int]:
+    """Return the places of the samples that the report shows: the worst, or else the first."""
+    worst = measured.measurement.worst
+    if worst is None:
         return list(range(min(SAMPLES_SHOWN, len(measured.samples))))
-    errors = np.abs(found.tally["predicted"] - found.tally["targets"])
-    spread = found.tally["targets"].std(axis=0)
-    worst = (errors / np.where(spread > 0, spread, 1.0)).mean(axis=1)
-    return [int(at) for at in np.argsort(-worst, kind="stable")[:WORST_SHOWN]]
+    return [int(at) for at in worst]
 
 
 def _answers(
     positions: list[int], measured: Measured, prepared: Prepared, path: Path
-) -> list[tuple[str, str]]:
-    """Return what was wanted of samples and what the model answers, as text."""
-    found = measured.measurement
-    if isinstance(found, Measurement) or prepared.kind in ("label", "numbers"):
-        return []
-    if prepared.output_kind == OutputKind.MULTI_LABEL:
-        wanted, chosen = (
-            [_listed(found.names, found.tally[key][at]) for at in positions]
-            for key in ("wanted", "chosen")
-        )
-        return list(zip(wanted, chosen, strict=True))
-    rows, held = prepared.rows[measured.samples.name], prepared.store.strings("label")
-    if found.answers:
-        return [(held[int(rows[at])], found.answers[at]) for at in positions]
-    request = [_as_question(at, measured, prepared) for at in positions]
-    answers = modelfile.load(path).predict(request)
+) -> list[report.Answered]:
+    """Return the truth of samples and what the model says of them, in words."""
+    found, stats = measured.measurement, measured.measurement.stats
+    match prepared.output_kind:
+        case OutputKind.SINGLE_LABEL:
+            return [
+                report.Answered(
+                    found.names[stats["targets"][at]],
+                    found.names[stats["predicted"][at]],
+                    percent(float(stats["confidence"][at])),
+                )
+                for at in positions
+            ]
+        case OutputKind.MULTI_LABEL:
+            return [
+                report.Answered(
+                    _listed(found.names, stats["present"][at]),
+                    _listed(found.names, stats["predicted"][at]),
+                )
+                for at in positions
+            ]
+        case OutputKind.REGRESSION:
+            return [
+                report.Answered(
+                    _numbers(found.labels, stats["targets"][at]),
+                    _numbers(found.labels, stats["predicted"][at]),
+                )
+                for at in positions
+            ]
+    rows, references = prepared.rows[measured.samples.name], prepared.store.strings("label")
+    if prepared.output_kind == OutputKind.SEQ2SEQ:
+        return [report.Answered(references[int(rows[at])], found.texts[at]) for at in positions]
+    questions = [_as_question(at, measured, prepared) for at in positions]
+    answers = [item[0]["text"] for item in modelfile.load(path).predict(questions)]
     if prepared.output_kind == OutputKind.CAUSAL_LM:
-        return [("", answer[0]["text"]) for answer in answers]
-    spoken = [held[int(rows[at])] for at in positions]
-    return [(text, item[0]["text"]) for text, item in zip(spoken, answers, strict=True)]
+        return [report.Answered(None, answer) for answer in answers]
+    spoken = [references[int(rows[at])] for at in positions]
+    return [report.Answered(*pair) for pair in zip(spoken, answers, strict=True)]
+
+
+def _numbers(names: Sequence[str], values: NDArray[np.float64]) -> str:
+    """Return numbers as text, with their names where there are several."""
+    written = [short(float(value)) for value in values]
+    named = [f"{name} {value}" for name, value in zip(names, written, strict=True)]
+    return ", ".join(written if len(names) == 1 else named)
 
 
 def _boxed(
     positions: list[int], measured: Measured, path: Path
-) -> tuple[list[tuple[str, str]], np.ndarray]:
+) -> tuple[list[report.Answered], np.ndarray]:
     """Return what was wanted of images and found in them, in words and drawn into each."""
     chosen = np.array(positions, dtype=np.int64)
     images, targets = measured.samples.gather(chosen), measured.samples.targets[chosen]
@@ -198,7 +212,9 @@ def _boxed(
         boxes = wanted["boxes"][wanted["labels"] >= 0]
         labels = [names[at] for at in wanted["labels"] if at >= 0]
         said = [f"{item['label']} {item['probability']:.0%}" for item in found]
-        answers.append((", ".join(labels) or "nothing", ", ".join(said) or "nothing"))
+        answers.append(
+            report.Answered(", ".join(labels) or "nothing", ", ".join(said) or "nothing")
+        )
         places = [tuple(item["box"]) for item in found]
         drawn.append(report.with_boxes(pixels, found=places, wanted=boxes.tolist()))
     return answers, np.stack(drawn)

@@ -13,7 +13,7 @@ class EvaluateSpec(Spec):
     """How the shipped file is measured."""
 
     baselines: bool = True
-    """Also measure simple models: majority, nearest centroid, hand-crafted features."""
+    """Also measure simple methods: the most frequent answer, a linear model of simple features."""
     latency: bool = True
     """Also measure time per prediction."""
 

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.data.findings import Finding
-from modelwright.evaluation import Measurement, Scored, Verdict
-from modelwright.evaluation.intervals import RateBounds
+from modelwright.evaluation import Measurement, Verdict
 from modelwright.kinds import InputKind
 from modelwright.ledger import Ledger
-from modelwright.metrics import ClassScores
 
 Pixels = NDArray[np.uint8]
+
+
+class Answered(NamedTuple):
+    """The truth of a sample and what the model says of it, in words."""
+
+    truth: str | None
+    """`None` where no answer is the only right one."""
+    answer: str
+    confidence: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +38,8 @@ class ReportData:
     """The data, in a few words: `cifar10`, `folder photos`."""
     ledger: Ledger
     verdicts: Sequence[Verdict]
-    measurement: Measurement | Scored
-    """What became of each sample: of classes, or of numbers."""
+    measurement: Measurement
+    """What became of each sample."""
     higher_is_better: bool
     """Whether the figure that chose the epoch is better when higher."""
     select_by: str
@@ -57,28 +65,12 @@ class ReportData:
     seconds: float
     training_s: float
     mistakes: Pixels | Sequence[str] | Sequence[bytes]
-    """The samples of `worst`, in order: pixels `[M, H, W, C]`, texts, or WAVs."""
-    worst: Sequence[int] = ()
-    """Of numbers: the places in the split of the samples with the largest errors."""
-    answers: Sequence[tuple[str, str]] = ()
-    """What was wanted of the samples of `worst`, and what the model answered, as text."""
+    """The samples that are shown, the worst first: pixels `[M, H, W, C]`, texts, or WAVs."""
+    answers: Sequence[Answered] = ()
+    """What the model says of each of them."""
     of_boxes: bool = False
     """Whether boxes are drawn into these samples."""
     augmented: Pixels | None = None
     """`[samples, times, H, W, C]`: training images as the network saw them, the first untouched."""
     notes: Sequence[str] = field(default_factory=tuple)
     """What the run said."""
-
-    @property
-    def by_class(self) -> tuple[ClassScores, RateBounds] | None:
-        """The scores of each class or label and their bounds, where samples have any."""
-        found = self.measurement
-        if found.classes is None or found.bounds is None:
-            return None
-        return found.classes, found.bounds
-
-    @property
-    def classes(self) -> Measurement:
-        """What became of each sample, where they have classes."""
-        assert isinstance(self.measurement, Measurement)
-        return self.measurement

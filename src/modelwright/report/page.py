@@ -10,7 +10,6 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from modelwright.evaluation import Measurement, Scored
 from modelwright.files import write_bytes
 from modelwright.report import tables, words
 from modelwright.report.charts import (
@@ -21,7 +20,7 @@ from modelwright.report.charts import (
 )
 from modelwright.report.data import ReportData
 from modelwright.report.headline import headline_sentences
-from modelwright.report.pictures import are_coarse, augmented_rows, largest_errors, mistakes
+from modelwright.report.pictures import are_coarse, augmented_rows, shown_samples
 
 MOST_CLASSES_DRAWN = 40
 MOST_NUMBERS_DRAWN = 6
@@ -56,8 +55,8 @@ def page(data: ReportData) -> str:
         "of_things": lambda text: text.replace("image", data.thing),
     }
     text = resources.files("modelwright.report").joinpath("page.html.j2").read_text("utf-8")
-    of_classes = isinstance(data.measurement, Measurement)
-    labels = data.measurement.labels
+    found = data.measurement
+    of_classes, labels = found.confusion is not None, found.labels
     accuracy = data.ledger.find(tables.compared_by(data.ledger))
     return environment.from_string(text).render(
         data=data,
@@ -79,24 +78,25 @@ def page(data: ReportData) -> str:
         ],
         select_by=words.name_of(data.select_by),
         of_classes=of_classes,
-        of_label_sets=not of_classes and data.by_class is not None,
+        of_labels=found.per_label is not None,
+        as_they_come=found.worst is None,
         what_it_does=_what_it_does(data, [words.plain(name) for name in labels]),
         example_target=_example_target(tables.compared_by(data.ledger)),
         compared_by=words.name_of(tables.compared_by(data.ledger)),
         names=[words.plain(name) for name in labels],
-        scatter=[] if of_classes else _scatter(data),
-        confusion=_confusion(data) if of_classes else None,
-        confused=tables.most_confused(data) if of_classes else [],
-        reliability=Markup(reliability_chart(data.classes.reliability)) if of_classes else "",
+        scatter=_scatter(data),
+        confusion=_confusion(data),
+        confused=tables.most_confused(data),
+        reliability=found.reliability and Markup(reliability_chart(found.reliability)),
         classes=tables.class_rows(data),
         classes_at_once=tables.CLASSES_AT_ONCE,
-        classes_left_out=max(len(data.measurement.names) - tables.MOST_CLASSES_LISTED, 0),
+        classes_left_out=max(len(found.names) - tables.MOST_CLASSES_LISTED, 0),
         rates=tables.RATES,
         baselines=tables.baseline_rows(data.ledger),
         sizes=tables.size_rows(data.ledger),
         timed_on=tables.timed_on(data.ledger),
         overall=tables.overall_rows(data.ledger, num_classes=len(labels)),
-        mistakes=mistakes(data) if of_classes else largest_errors(data),
+        mistakes=shown_samples(data),
         mistakes_coarse=isinstance(data.mistakes, np.ndarray) and are_coarse(data.mistakes),
         augmented=augmented_rows(data.augmented),
         augmented_coarse=data.augmented is not None and are_coarse(data.augmented),
@@ -121,7 +121,7 @@ def _example_target(metric: str) -> str:
 
 def _what_it_does(data: ReportData, names: list[str]) -> str:
     """Return what the model does, in half a sentence."""
-    if isinstance(data.measurement, Measurement):
+    if data.measurement.confusion is not None:
         return f"A model that tells {words.count(len(names))} classes apart"
     match tables.compared_by(data.ledger):
         case "f1_macro":
@@ -141,22 +141,21 @@ def _what_it_does(data: ReportData, names: list[str]) -> str:
 
 def _scatter(data: ReportData) -> list[Markup]:
     """Return a chart of each number: what was predicted against the truth."""
-    assert isinstance(data.measurement, Scored)
-    tally = data.measurement.tally
-    if "predicted" not in tally:
+    if data.measurement.numbers is None:
         return []
+    predicted, targets = data.measurement.numbers
     return [
         # The chart escapes the name.
-        Markup(scatter_chart(tally["predicted"][:, at], tally["targets"][:, at], name))
+        Markup(scatter_chart(predicted[:, at], targets[:, at], name))
         for at, name in enumerate(data.measurement.labels[:MOST_NUMBERS_DRAWN])
     ]
 
 
 def _confusion(data: ReportData) -> Markup | None:
-    labels = data.classes.names
-    if len(labels) > MOST_CLASSES_DRAWN:
+    cells, labels = data.measurement.confusion, data.measurement.names
+    if cells is None or len(labels) > MOST_CLASSES_DRAWN:
         return None
-    chart = confusion_chart(data.classes.confusion.dense(), labels)
+    chart = confusion_chart(cells.dense(), labels)
     return Markup(chart)  # it escapes the labels
 
 

@@ -7,12 +7,10 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from modelwright.evaluation import Scored
 from modelwright.report.data import Pixels, ReportData
-from modelwright.report.words import percent, plain, short
+from modelwright.report.words import plain
 
 MISTAKE_SIDE = 192
 BOXED_SIDE = 352
@@ -80,56 +78,29 @@ def are_coarse(pixels: Pixels) -> bool:
     return bool(max(height, width) < _COARSE)
 
 
-def mistakes(data: ReportData) -> list[dict[str, str]]:
-    """Return the wrong answers that the model was surest of, with what was asked about."""
-    labels = data.classes.names
+def shown_samples(data: ReportData) -> list[dict[str, str]]:
+    """Return samples with their truth and what the model says of them, the worst first."""
+    side = BOXED_SIDE if data.of_boxes else MISTAKE_SIDE
     return [
         {
-            **_shown(sample),
-            "truth": plain(labels[item.target]),
-            "answer": plain(labels[item.predicted]),
-            "confidence": percent(item.confidence),
+            **_shown(sample, side=side),
+            "truth": "" if item.truth is None else _line(item.truth),
+            "answer": _line(item.answer),
+            "confidence": item.confidence,
         }
-        for item, sample in zip(data.classes.mistakes, data.mistakes, strict=True)
+        for item, sample in zip(data.answers, data.mistakes, strict=True)
     ]
 
 
-def largest_errors(data: ReportData) -> list[dict[str, str]]:
-    """Return the samples whose numbers were missed by most, with what was asked about."""
-    assert isinstance(data.measurement, Scored)
-    if data.answers:
-        return [
-            {
-                **_shown(sample, side=BOXED_SIDE if data.of_boxes else MISTAKE_SIDE),
-                "truth": plain(" ".join(truth.split())),
-                "answer": plain(" ".join(answer.split())),
-                "confidence": "",
-            }
-            for (truth, answer), sample in zip(data.answers, data.mistakes, strict=True)
-        ]
-    tally, labels = data.measurement.tally, data.measurement.labels
-
-    def written(values: NDArray[np.float64]) -> str:
-        shown = [short(float(value)) for value in values]
-        named = [f"{plain(name)} {value}" for name, value in zip(labels, shown, strict=True)]
-        return ", ".join(shown if len(labels) == 1 else named)
-
-    return [
-        {
-            **_shown(sample),
-            "truth": written(tally["targets"][at]),
-            "answer": written(tally["predicted"][at]),
-            "confidence": "",
-        }
-        for at, sample in zip(data.worst, data.mistakes, strict=True)
-    ]
+def _line(text: str) -> str:
+    return plain(" ".join(text.split()))
 
 
-def _shown(sample: Pixels | str | bytes, *, side: int = MISTAKE_SIDE) -> dict[str, str]:
+def _shown(sample: Pixels | str | bytes, *, side: int) -> dict[str, str]:
     """Return a sample as the page shows it: a picture, a recording to listen to, or a text."""
     nothing = {"picture": "", "audio": "", "text": ""}
     if isinstance(sample, str):
-        text = plain(" ".join(sample.split()))
+        text = _line(sample)
         return nothing | {"text": text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"}
     if isinstance(sample, bytes):
         return nothing | {"audio": "data:audio/wav;base64," + base64.b64encode(sample).decode()}

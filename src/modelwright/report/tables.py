@@ -215,9 +215,9 @@ def class_rows(data: ReportData) -> list[ClassRow]:
     With so many classes that the ledger doesn't hold them, the figures are those of the table that
     its averages were computed from.
     """
-    if data.by_class is None:
+    if data.measurement.per_label is None:
         return []
-    (scores, bounds), labels = data.by_class, data.measurement.names
+    (scores, bounds), labels = data.measurement.per_label, data.measurement.names
     known = len(data.measurement.labels)
     unseen = (scores.support == 0) & (scores.predicted == 0)
     order = np.lexsort((scores.recall, scores.f1, unseen))[:MOST_CLASSES_LISTED].tolist()
@@ -244,10 +244,12 @@ def class_rows(data: ReportData) -> list[ClassRow]:
 
 def most_confused(data: ReportData, *, most: int = 12) -> list[dict[str, str]]:
     """Return the pairs of classes that are taken for each other most often."""
-    cells, labels = data.classes.confusion, data.classes.names
+    cells, labels = data.measurement.confusion, data.measurement.names
+    if cells is None or data.measurement.per_label is None:
+        return []
     wrong = np.flatnonzero(cells.targets != cells.predicted)
     order = wrong[np.argsort(-cells.counts[wrong], kind="stable")][:most]
-    support = data.classes.classes.support
+    support = data.measurement.per_label.scores.support
     return [
         {
             "truth": plain(labels[int(cells.targets[at])]),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -11,22 +13,44 @@ from modelwright import metrics
 from modelwright.kinds import OutputKind
 from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
+Decision = tuple[str, float]
+"""A label and the probability from which on it is predicted."""
 
-def _sample_stats(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
-    found = metrics.outcomes(outputs, targets, unknown=max(len(labels) - outputs.shape[1], 0))
-    return {"hits": found.hits, "losses": found.losses}
+
+def _numbered(threshold: Decision | None, labels: Sequence[str]) -> tuple[int, float] | None:
+    return None if threshold is None else (list(labels).index(threshold[0]), threshold[1])
+
+
+def _sample_stats(
+    outputs: Floats,
+    targets: NDArray[Any],
+    labels: Sequence[str],
+    *,
+    threshold: Decision | None = None,
+) -> SampleStats:
+    """Return the fields of `metrics.Outcomes`."""
+    outcomes = metrics.outcomes(
+        outputs,
+        targets,
+        unknown=max(len(labels) - outputs.shape[1], 0),
+        threshold=_numbered(threshold, labels),
+    )
+    return {field.name: getattr(outcomes, field.name) for field in fields(outcomes)}
 
 
 def _compute(stats: SampleStats) -> Mapping[str, float]:
-    return {"accuracy": float(stats["hits"].mean()), **metrics.mean_loss(stats["losses"])}
+    return {"accuracy": float((stats["ranks"] == 0).mean()), **metrics.mean_loss(stats["losses"])}
 
 
-def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Prediction]]:
+def _decode(
+    outputs: Floats, labels: Sequence[str], top: int, *, threshold: Decision | None = None
+) -> list[list[Prediction]]:
     probabilities = metrics.softmax(outputs)
-    best = metrics.top_classes(outputs, min(top, len(labels)))
+    scores = metrics.decision_scores(outputs, _numbered(threshold, labels))
+    order = metrics.top_classes(scores, min(top, len(labels)))
     return [
-        [{"label": labels[k], "probability": float(row[k])} for k in order]
-        for row, order in zip(probabilities, best, strict=True)
+        [{"label": labels[k], "probability": float(row[k])} for k in best]
+        for row, best in zip(probabilities, order, strict=True)
     ]
 
 
@@ -42,3 +66,13 @@ TASKS = tuple(
     )
     for name in ("image-classification", "text-classification", "audio-classification")
 )
+
+
+def with_threshold(task: Task, label: str, probability: float) -> Task:
+    """Return a task whose answers begin with a label wherever its probability is large enough."""
+    decision = (label, probability)
+    return replace(
+        task,
+        sample_stats=partial(_sample_stats, threshold=decision),
+        decode=partial(_decode, threshold=decision),
+    )

@@ -100,8 +100,8 @@ def _heard(
 ) -> list[dict[str, float]]:
     """Return each sample's texts with their probabilities, best first.
 
-    Texts that differ in nothing but blanks are one. With a language model, probabilities are shares of
-    what the search kept: its scores sum up to no known whole.
+    Texts that differ in nothing but blanks are one. With a language model, probabilities are shares
+    of what the search kept: its scores sum up to no known whole.
     """
     frames, steps = outputs
     model, weight = (

@@ -20,9 +20,9 @@ SPEEDS = (1.0, 0.9, 1.1)
 def view_batches(pixels: Pixels, views: str) -> tuple[Pixels, NDArray[np.float32]]:
     """Return the views of a batch and the weight of each; outputs are averaged with the weights.
 
-    `flip` is the image and its mirror image. `flip_shift` is both of them unshifted, shifted up and left by
-    a pixel, and down and right, with a reflected border; the unshifted pair has half the weight
-    (Jordan 2024, section 3.5).
+    `flip` is the image and its mirror image. `flip_shift` is both of them unshifted, shifted up and
+    left by a pixel, and down and right, with a reflected border; the unshifted pair has half the
+    weight (Jordan 2024, section 3.5).
 
     Args:
         pixels: `[N, H, W, C]`.

@@ -1,0 +1,178 @@
+"""Figures of labels: accuracy, rates of each label and their means, calibration.
+
+Shares have Wilson intervals, means over labels a bootstrap of the confusion matrix, which draws
+cells and not samples and so takes no longer for a million samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright import metrics
+from modelwright.evaluation import intervals
+from modelwright.evaluation.bootstrap import without_loss
+from modelwright.evaluation.intervals import Interval
+from modelwright.evaluation.measurement import PerLabel, Record
+from modelwright.ledger import Evidence
+from modelwright.metrics import ClassScores, Confusion, Outcomes
+
+LABELS_IN_LEDGER = 1000
+"""Up to so many labels, each has its own evidence; with more, the table alone holds them."""
+WITHOUT_NEAR = "without near-duplicates"
+_SHARE = "Wilson interval"
+
+
+def accuracy(hits: NDArray[np.bool_], record: Record, *, method: str, slice: str = "") -> Evidence:
+    """Return the share of samples that are answered rightly."""
+    low, high = intervals.share(int(hits.sum()), len(hits))
+    return record(
+        metric="accuracy",
+        value=int(hits.sum()) / len(hits),
+        low=low,
+        high=high,
+        n=len(hits),
+        method=f"{method}; {_SHARE}",
+        slice=slice,
+    )
+
+
+def averages(cells: Confusion, record: Record, *, method: str = "") -> list[Evidence]:
+    """Return precision, recall and F1, averaged over the classes.
+
+    Args:
+        cells: how often each class was taken for each other.
+        record: makes a record of evidence.
+        method: how the samples were answered, for the evidence.
+    """
+    scores, bounds = metrics.class_scores(cells), intervals.average_bounds(cells)
+    values = metrics.averages(scores.hits, scores.predicted, scores.support)
+    means = {
+        "macro": "mean over the classes that occur; ",
+        "weighted": "mean over the classes, weighted by their samples; ",
+    }
+    drawn = (
+        f"bootstrap of {intervals.replicates(len(cells.counts)):,} draws of the confusion matrix, "
+        "never narrower than the classes' Wilson intervals combined"
+    )
+    return [
+        record(
+            metric=metric,
+            value=float(value),
+            low=bounds[metric].low,
+            high=bounds[metric].high,
+            n=int(cells.counts.sum()),
+            method=method + means[metric.partition("_")[2]] + drawn,
+        )
+        for metric, value in values.items()
+    ]
+
+
+def single_label_figures(outcomes: Outcomes, cells: Confusion, record: Record) -> list[Evidence]:
+    """Return the figures over all samples, where each has one label."""
+    best = "share of samples whose most probable class is the target"
+    lost = int((outcomes.ranks == metrics.NEVER).sum())
+    if lost:
+        best += f"; {lost:,} are of classes that aren't in training, and count as wrong"
+    return [
+        accuracy(outcomes.hits, record, method=best),
+        _top5_accuracy(outcomes, cells.num_classes, record),
+        *averages(cells, record),
+        *_log_loss(outcomes.losses, record),
+        _calibration_error(outcomes, record),
+    ]
+
+
+def _top5_accuracy(outcomes: Outcomes, num_classes: int, record: Record) -> Evidence:
+    hits, count = int((outcomes.ranks < 5).sum()), len(outcomes)
+    method, bounds = "1 by definition: there are five classes or fewer", Interval(1.0, 1.0)
+    if num_classes > 5 or hits < count:
+        method = "share of samples whose target is among the five most probable classes; " + _SHARE
+        bounds = intervals.share(hits, count)
+    return record(
+        metric="top5_accuracy",
+        value=hits / count,
+        low=bounds.low,
+        high=bounds.high,
+        n=count,
+        method=method,
+    )
+
+
+def _log_loss(losses: metrics.Doubles, record: Record) -> list[Evidence]:
+    """Return the log loss of the samples that have one; nothing where none has."""
+    mean, known = metrics.mean_loss(losses), losses[np.isfinite(losses)]
+    if not mean:
+        return []
+    low, high = intervals.mean_bounds(known)
+    return [
+        record(
+            metric="log_loss",
+            value=mean["log_loss"],
+            low=max(0.0, low),
+            high=high,
+            n=len(known),
+            method=f"mean cross-entropy in nats{without_loss(losses)}; bootstrap of "
+            f"{intervals.replicates(len(known)):,} draws of the samples",
+        )
+    ]
+
+
+def _calibration_error(outcomes: Outcomes, record: Record) -> Evidence:
+    table = metrics.reliability(outcomes.confidence, outcomes.hits)
+    low, high = intervals.calibration_bounds(outcomes.confidence, outcomes.hits)
+    return record(
+        metric="calibration_error",
+        value=metrics.calibration_error(table),
+        low=low,
+        high=high,
+        n=len(outcomes),
+        method=f"expected calibration error over {metrics.CALIBRATION_BINS} bins of equal width, "
+        "which overstates a small one; bootstrap of "
+        f"{intervals.replicates(len(outcomes)):,} draws of the samples",
+    )
+
+
+def per_label_figures(
+    scores: ClassScores, names: Sequence[str], record: Record, *, known: int
+) -> tuple[PerLabel, list[Evidence]]:
+    """Return how each label fared, and evidence of its precision, recall and F1.
+
+    Args:
+        scores: the counts and rates of each label.
+        names: the labels.
+        record: makes a record of evidence.
+        known: how many of the labels, the first, are the model's.
+    """
+    bounds = intervals.class_bounds(scores.hits, scores.predicted, scores.support)
+    if len(names) > LABELS_IN_LEDGER:
+        return PerLabel(scores, bounds), []
+    rates = (
+        ("precision", scores.predicted, "share of the samples taken for the class that are of it"),
+        ("recall", scores.support, "share of the class's samples taken for it"),
+        (
+            "f1",
+            scores.predicted + scores.support - scores.hits,
+            "harmonic mean of precision and recall, from the share of hits among the samples that "
+            "are of the class or were taken for it",
+        ),
+    )
+    evidence = []
+    for number, name in enumerate(names):
+        for metric, counts, what in rates:
+            never = "" if number < known else ": not in training, so never predicted"
+            low, high = getattr(bounds, metric)
+            evidence.append(
+                record(
+                    metric=metric,
+                    value=float(getattr(scores, metric)[number]),
+                    low=float(low[number]),
+                    high=float(high[number]),
+                    n=int(counts[number]),
+                    method=f"{what}{never}; {_SHARE}",
+                    slice=f"label={name}",
+                )
+            )
+    return PerLabel(scores, bounds), evidence

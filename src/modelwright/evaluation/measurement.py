@@ -1,0 +1,120 @@
+"""The result of measuring a model file on a split, whatever it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, NamedTuple, Protocol, cast, get_args
+
+from numpy.typing import NDArray
+
+from modelwright import metrics
+from modelwright.data.dataset import Split
+from modelwright.evaluation.intervals import RateBounds
+from modelwright.ledger import Evidence, exact
+from modelwright.metrics import ClassScores, Doubles, Ints
+from modelwright.tasks import SampleStats
+
+SplitName = Literal["test", "validation", "train", ""]
+Record = Callable[..., Evidence]
+"""Makes a record of evidence; what all records of one measurement share is filled in."""
+
+
+class HasOutputs(Protocol):
+    """What is measured: a loaded model file, or whatever answers as one."""
+
+    @property
+    def digest(self) -> str:
+        """The model digest."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """The labels' names, in the order of the outputs."""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the network learnt."""
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of one pass of one sample."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of all that decides a prediction: the members under `model/`."""
+
+    @property
+    def file_bytes(self) -> int:
+        """The bytes of the whole file."""
+
+    def outputs(self, inputs: NDArray[Any], /) -> Any:
+        """Return raw outputs `[N, …]` for what the host steps deliver, averaged over the views."""
+
+    def predict(self, inputs: Any, /, *, top: int | None = None) -> Any:
+        """Return a list of answers for each input; asked only where answers are written texts."""
+
+
+class PerLabel(NamedTuple):
+    """How each label fared `[K]`: counts and rates, and the rates' bounds."""
+
+    scores: ClassScores
+    bounds: RateBounds
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """The evidence of one model on one split, and what the report shows beside it.
+
+    What the kind of prediction doesn't have is `None` or empty.
+    """
+
+    evidence: tuple[Evidence, ...]
+    model: str
+    """The digest of the model that was measured."""
+    stats: SampleStats
+    """What became of each sample, in the order of the split."""
+    labels: tuple[str, ...]
+    """The model's."""
+    unknown: tuple[str, ...] = ()
+    """Those of the samples that the model doesn't know; their numbers go on behind its own."""
+    worst: Ints | None = None
+    """The places in the split of the worst mistakes or the largest errors, worst first; `None`
+    where no answer is simply right or wrong."""
+    per_label: PerLabel | None = None
+    confusion: metrics.Confusion | None = None
+    reliability: metrics.Reliability | None = None
+    numbers: tuple[Doubles, Doubles] | None = None
+    """The numbers predicted and the true ones, `[N, D]` each."""
+    texts: tuple[str, ...] = ()
+    """The text that was written for each sample."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All labels, by their numbers in `stats`, `confusion` and `per_label`."""
+        return (*self.labels, *self.unknown)
+
+
+def recorder(samples: Split, fingerprint: str, **shared: Any) -> Record:
+    """Return what makes records about a split.
+
+    Args:
+        samples: the split; its name says which evidence it gives.
+        fingerprint: the digest of the samples.
+        shared: further fields that all records share, such as the model and the place.
+    """
+    split = samples.name if samples.name in get_args(SplitName) else ""
+    return partial(Evidence, split=cast(SplitName, split), data=fingerprint, **shared)
+
+
+def sizes(model: HasOutputs) -> list[Evidence]:
+    """Return the figures of a model that aren't sampled."""
+    return [
+        exact(metric, float(value), method=method, model=model.digest)
+        for metric, value, method in (
+            ("size_bytes", model.size_bytes, "the members under model/, counted"),
+            ("file_bytes", model.file_bytes, "the whole file, counted"),
+            ("parameters", model.parameters, "the network's learnt numbers, counted"),
+            ("multiply_adds", model.multiply_adds, "one pass of one sample, counted by layer"),
+        )
+    ]

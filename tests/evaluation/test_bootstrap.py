@@ -1,0 +1,108 @@
+"""Bootstrap intervals of any task's figures, and what is drawn together."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from modelwright import metrics
+from modelwright.errors import DataError
+from modelwright.evaluation.bootstrap import bounded
+from modelwright.ledger import Evidence
+
+RECORD = partial(Evidence, split="test", data="data")
+
+
+def mean_of(stats: Any) -> dict[str, float]:
+    return {"token_loss": float(stats["value"].mean())}
+
+
+def mean_bounds(values: NDArray[Any], texts: NDArray[Any] | None = None) -> Evidence:
+    (record,) = bounded({"value": values}, mean_of, RECORD, method="made up", texts=texts)
+    return record
+
+
+def width(record: Evidence) -> float:
+    assert record.low < record.value < record.high
+    return record.high - record.low
+
+
+def test_the_interval_of_a_mean_is_the_normal_ones() -> None:
+    values = np.random.default_rng(0).normal(size=400)
+    record = mean_bounds(values)
+    assert record.value == values.mean()
+    assert width(record) == pytest.approx(2 * 1.96 * values.std(ddof=1) / 20, rel=0.1)
+    assert (record.n, record.split, record.data) == (400, "test", "data")
+    assert record.method == "made up; bootstrap of 1,000 draws"
+
+
+def test_stretches_of_one_text_are_drawn_together() -> None:
+    # 40 texts of 25 stretches each, that differ by text: the mean of 40 values, not of 1,000.
+    random, texts = np.random.default_rng(0), np.repeat(np.arange(40), 25)
+    values = 5 + random.normal(size=40)[texts] + random.normal(size=1000) / 10
+    record = mean_bounds(values, texts)
+    means = values.reshape(40, 25).mean(axis=1)
+    assert width(record) == pytest.approx(2 * 2.02 * means.std(ddof=1) / 40**0.5, rel=0.15)
+    assert "draws of whole texts, of which there are 40" in record.method
+    shuffled = random.permutation(1000)
+    mixed = mean_bounds(values[shuffled], texts[shuffled])
+    assert width(mixed) == pytest.approx(width(record), rel=0.15)
+
+
+def test_of_a_single_text_blocks_are_drawn() -> None:
+    # Neighbours alike: the mean is of far fewer values than there are.
+    random = np.random.default_rng(0)
+    noise, values = random.normal(size=1000), np.zeros(1000)
+    for at in range(1, 1000):
+        values[at] = 0.8 * values[at - 1] + 0.6 * noise[at]
+    one = mean_bounds(5 + values, np.zeros(1000, np.int64))
+    assert "blocks of 10 stretches in a row, for all are of one text" in one.method
+    assert width(one) > 2 * width(mean_bounds(5 + values))
+    assert mean_bounds(5 + values, np.repeat([0, 1], 500)).low >= 0
+    single = mean_bounds(np.ones(1), np.zeros(1, np.int64))
+    assert (single.low, single.value, single.high) == (1, 1, 1)
+
+
+def test_a_draw_with_nothing_to_measure_counts_for_nothing() -> None:
+    def share_of_some(stats: Any) -> dict[str, float]:
+        if not stats["value"].any():
+            raise DataError("nothing to measure")
+        return {"map50": 1.0}
+
+    (record,) = bounded(
+        {"value": np.array([True, False, False])}, share_of_some, RECORD, method="made up"
+    )
+    drawn = int(record.method.split()[-2].replace(",", ""))
+    assert 620 < drawn < 790  # (2/3)³ of a thousand draw nothing but the other two
+
+
+def test_counts_widen_what_never_varies() -> None:
+    counts = tuple(np.array([20, 20]) for _ in range(3))
+    (plain,) = bounded({"value": np.ones(40)}, lambda _: {"f1_micro": 1.0}, RECORD, method="")
+    assert (plain.low, plain.high) == (1.0, 1.0)
+    stats = {"value": np.ones(40)}
+    wider, exact = bounded(
+        stats, lambda _: {"f1_micro": 1.0, "exact_match": 1.0}, RECORD, method="", counts=counts
+    )
+    # Newcombe 1998: Wilson's low bound of n of n is n / (n + 1.96²); that of F1 is carried over.
+    share = 40 / (40 + 1.96**2)
+    assert wider.low == pytest.approx(2 * share / (1 + share), abs=1e-4)
+    assert exact.low == pytest.approx(share, abs=1e-4)
+    assert "never narrower than Wilson's interval" in wider.method
+
+
+def test_the_log_loss_leaves_out_what_has_none() -> None:
+    losses = np.array([1.0, 2.0, np.inf, np.inf])
+    log_loss, other = bounded(
+        {"losses": losses},
+        lambda stats: {"log_loss": metrics.mean_loss(stats["losses"]).get("log_loss", 0.0), "a": 1},
+        RECORD,
+        method="made up",
+    )
+    assert (log_loss.value, log_loss.n, other.n) == (1.5, 2, 4)
+    assert "without 2 samples of classes that aren't in training" in log_loss.method
+    assert "without" not in other.method
