@@ -20,11 +20,13 @@ if TYPE_CHECKING:
         read,
         read_weights,
         with_ledger,
+        with_signature,
         write,
     )
     from modelwright.modelfile.export import environment
     from modelwright.modelfile.llama import export_llama
     from modelwright.modelfile.loading import load
+    from modelwright.modelfile.manifest import member_digest
     from modelwright.modelfile.model import Model
     from modelwright.modelfile.packing import PackReport, write_model
     from modelwright.modelfile.torch_runtime import declared, rebuild
@@ -42,12 +44,14 @@ __all__ = [
     "environment",
     "export_llama",
     "load",
+    "member_digest",
     "neighbours",
     "read",
     "read_weights",
     "rebuild",
     "verify",
     "with_ledger",
+    "with_signature",
     "write",
     "write_model",
 ]
@@ -64,12 +68,14 @@ _HOMES = {
     "environment": "export",
     "export_llama": "llama",
     "load": "loading",
+    "member_digest": "manifest",
     "neighbours": "contents",
     "read": "contents",
     "read_weights": "contents",
     "rebuild": "torch_runtime",
     "verify": "verifying",
     "with_ledger": "contents",
+    "with_signature": "contents",
     "write": "contents",
     "write_model": "packing",
 }
