@@ -16,6 +16,7 @@ from typing import Any
 
 from measuring import asked_recipes, run_recipe, tell
 from modelwright import modelfile
+from modelwright.kinds import ANY_OUTPUT
 from modelwright.ledger import Ledger
 from modelwright.recipe.targets import METRICS
 from modelwright.report.tables import compared_by
@@ -46,7 +47,7 @@ def measure(recipe: Path, *, settings: list[str]) -> None:
     figures = {
         name: {key: round(value, 5) for key, value in figure.items()}
         for name, figure in result["metrics"].items()
-        if METRICS[name].of
+        if METRICS[name].outputs != ANY_OUTPUT
     }
     tell(
         "recipes",

@@ -7,8 +7,8 @@ measured, on which data, by which method, on which machine, and of which model d
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from modelwright.files import canonical_json
@@ -50,6 +50,8 @@ class Evidence:
     threads: int = 0
     """Processor threads used; 0 where they play no part."""
     basis: Basis = "measured"
+    artefacts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Digests of what shows more of it, by the names of members of the model file: pictures."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
@@ -62,10 +64,10 @@ class Evidence:
         Raises:
             TypeError: it isn't one, or a figure or a text of it is something else.
         """
-        known = {field.name for field in fields(Evidence)}
+        known = {item.name for item in fields(Evidence)}
         found = Evidence(**{key: item for key, item in value.items() if key in known})
         for key, item in asdict(found).items():
-            if not (_is_figure(item) if key in _FIGURES else isinstance(item, str)):
+            if not _IS_RIGHT.get(key, _is_text)(item):
                 raise TypeError(f"`{key}` of a record is {item!r:.40}")
         return found
 
@@ -77,13 +79,25 @@ def exact(metric: str, value: float, *, method: str, **context: Any) -> Evidence
     )
 
 
-_FIGURES = ("value", "low", "high", "n", "threads")
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _is_figure(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return abs(value) <= sys.float_info.max
+
+
+def _is_table_of_texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
+
+
+_IS_RIGHT: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("value", "low", "high", "n", "threads"), _is_figure),
+    "artefacts": _is_table_of_texts,
+}
+"""What the fields of a record hold where it isn't text."""
 
 
 class Ledger:

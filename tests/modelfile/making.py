@@ -1,31 +1,43 @@
 """Small candidates and hostile files for the tests of the model file.
 
-`python -m tests.modelfile.making` writes the frozen example of the present format anew: only when
-the format's number rises.
+The frozen example of the present format, and what is known of it, are made anew by one line:
+
+    python -m tests.modelfile.making
+
+Only where the format changes: the difference of `frozen/` is reviewed as the format's own.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 
-from modelwright import models
-from modelwright.files import canonical_json, digest
+from modelwright import modelfile, models
+from modelwright.files import canonical_json, digest, write_json
+from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence, Ledger
 from modelwright.modelfile import layout, write_model
 from modelwright.modelfile.container import open_container
-from modelwright.modelfile.manifest import MANIFEST, describe_member
+from modelwright.modelfile.manifest import MANIFEST, SIGNATURE, describe_member
 from modelwright.models.candidate import Candidate
-from modelwright.recipe.model import CnnModel, MlpModel
+from modelwright.recipe.model import BowModel, CnnModel, DecoderModel, MlpModel
 from modelwright.transforms import ImageInput
+from modelwright.transforms.text import TextInput
+from modelwright.transforms.tokenizing import train_tokenizer
 
-FROZEN = Path(__file__).parent / "frozen" / "v1.mw"
+FROZEN = Path(__file__).parent / "frozen" / f"v{layout.FORMAT}.mw"
+KNOWN = FROZEN.with_suffix(".json")
+"""What is known of the frozen example: its digests and an answer."""
+PICTURE = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
 LABELS = ("cat 🐈", "狗", "../../etc/passwd", "<b>&\"'</b>")
 
 
@@ -69,9 +81,81 @@ def fill(network: torch.nn.Module) -> None:
 CNN = CnnModel(name="cnn", blocks=({"filters": 4, "convolutions": 2}, {"filters": 6}), head=(8,))  # type: ignore[arg-type]
 
 
-def evidence(metric: str = "accuracy", value: float = 0.9, model: str = "") -> Evidence:
+def arrays_candidate(network: torch.nn.Module, *tensors: dict[str, Any]) -> Candidate:
+    """Return a network that takes arrays and gives numbers."""
+    declared = {"kind": "arrays", "tensors": list(tensors)}
+    return Candidate(
+        network=network,
+        task="arrays-to-numbers",
+        input=SimpleNamespace(to_json=lambda: declared),  # type: ignore[arg-type]
+        labels=(),
+        architecture={"name": "none of ours"},
+    )
+
+
+def text_candidate() -> Candidate:
+    """Return a small network over texts, with a vector for each word."""
+    tokenizer = train_tokenizer(
+        ["the cat sat on the mat", "a dog ran"], kind="word", size=30, lowercase=True
+    )
+    input, spec = TextInput(tokenizer, 32), BowModel(name="bow", width=4, buckets=64)
+    network = models.build_network(spec, input=input, num_outputs=2).eval()
+    fill(network)
+    return Candidate(
+        network=network,
+        task="text-classification",
+        input=input,
+        labels=("a", "b"),
+        architecture=models.architecture(spec, input=input, num_outputs=2),
+        assets=input.assets(),
+    )
+
+
+TALES = ["the fox ran to the lake", "a crow slept by the inn", "the old king found a lamp"]
+
+
+def decoder_candidate(*, tied: bool) -> Candidate:
+    """Return a small language model with fresh weights."""
+    tokenizer = train_tokenizer(TALES, kind="bpe", size=280, lowercase=False)
+    input = TextInput(tokenizer, 32, "prompt")
+    spec = DecoderModel(name="decoder", width=32, layers=2, heads=4, kv_heads=2, tied=tied)
+    torch.manual_seed(0)
+    network = models.build_network(spec, input=input, num_outputs=tokenizer.size).eval()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.mul_(5 if weight.ndim == 2 else 1)
+    return Candidate(
+        network=network,
+        task="language-modeling",
+        input=input,
+        labels=(),
+        architecture=models.architecture(spec, input=input, num_outputs=tokenizer.size),
+        output_kind=OutputKind.CAUSAL_LM,
+        assets=input.assets(),
+    )
+
+
+def signed(path: Path, signature: bytes) -> Path:
+    """Write the frozen example with a signature."""
+    path.write_bytes(FROZEN.read_bytes())
+    modelfile.with_signature(path, signature)
+    return path
+
+
+def evidence(
+    metric: str = "accuracy", value: float = 0.9, model: str = "", **artefacts: bytes
+) -> Evidence:
     return Evidence(
-        metric=metric, value=value, low=0.8, high=0.95, n=100, method="counted", model=model
+        metric=metric,
+        value=value,
+        low=0.8,
+        high=0.95,
+        n=100,
+        method="counted",
+        model=model,
+        artefacts={
+            f"{name}.svg": modelfile.member_digest(data) for name, data in artefacts.items()
+        },
     )
 
 
@@ -86,8 +170,13 @@ def forge(
     *,
     change: Mapping[str, bytes | None] | None = None,
     manifest: Callable[[dict[str, Any]], Any] | None = None,
+    signature: bytes | None = None,
+    claimed: bytes | None = None,
 ) -> Path:
-    """Write a file as an attacker would who can compute every digest: only its content is wrong."""
+    """Write a file as an attacker would who can compute every digest: only its content is wrong.
+
+    A signature stands in it as `signature`, and in its comment as the digest of `claimed`.
+    """
     members = members_of(source) | dict(change or {})
     with open_container(source) as container:
         described = container.manifest.to_json()
@@ -103,15 +192,17 @@ def forge(
     if manifest is not None:
         described = manifest(described)
     last = canonical_json(described)
-    contents = {**kept, MANIFEST: last}
+    beside = {} if signature is None else {SIGNATURE: signature}
+    contents = {**kept, **beside, MANIFEST: last}
     entries = [describe_member(name, data).entry for name, data in contents.items()]
     if isinstance(described, dict) and len(described.get("members", [])) == len(kept):
-        claimed = [item.get("crc32") for item in described["members"]]
+        said = [item.get("crc32") for item in described["members"]]
         entries = [
             replace(entry, crc32=int(crc, 16)) if isinstance(crc, str) and len(crc) == 8 else entry
-            for entry, crc in zip(entries, [*claimed, f"{entries[-1].crc32:08x}"], strict=True)
+            for entry, crc in itertools.zip_longest(entries, said)
         ]
-    plan = layout.lay_out(entries, layout.write_comment(digest(last), None))
+    comment = layout.write_comment(digest(last), digest(claimed) if claimed is not None else None)
+    plan = layout.lay_out(entries, comment)
     raw = b"".join(
         gap + data for (_, gap), data in zip(plan.gaps, [*contents.values(), b""], strict=True)
     )
@@ -124,7 +215,7 @@ def edit_json(data: bytes, **changes: Any) -> bytes:
 
 
 def freeze() -> None:
-    report = write_model(
+    write_model(
         FROZEN,
         candidate(
             MlpModel(name="mlp", hidden=(4,)),
@@ -135,9 +226,20 @@ def freeze() -> None:
         recipe="version: 1\ndata: {source: digits}\n",
         data_card={"train": 3, "labels": list(LABELS)},
         environment={"libraries": {}},
-        ledger=Ledger([evidence()]),
+        codecs={"body.head.weight": "zstd"},
     )
-    print(report)  # noqa: T201 – a script's one line
+    modelfile.with_ledger(
+        FROZEN, Ledger([evidence(curve=PICTURE)]), artefacts={"curve.svg": PICTURE}
+    )
+    answers = modelfile.load(FROZEN).predict(np.full((4, 4, 1), 200, np.uint8))
+    write_json(
+        KNOWN,
+        {
+            "digest": modelfile.digest(FROZEN),
+            "bytes": digest(FROZEN.read_bytes()),
+            "answers": {str(LABELS.index(item["label"])): item["probability"] for item in answers},
+        },
+    )
 
 
 if __name__ == "__main__":

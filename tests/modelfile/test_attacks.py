@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pyarrow
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,11 +27,13 @@ from modelwright import modelfile
 from modelwright.errors import ModelFileError
 from modelwright.files import canonical_json
 from modelwright.modelfile import tensors
+from modelwright.modelfile.container import MOST_SIGNATURE_BYTES
 from modelwright.modelfile.graph import external_weights
 from tests.modelfile.making import FROZEN, edit_json, forge, members_of
 
 SPEC, WEIGHTS, GRAPH = "model/spec.json", "model/weights.safetensors", "model/graphs/main.onnx"
 GOLDEN, LEDGER = "golden.safetensors", "ledger.jsonl"
+CURVE = "artefacts/curve.svg"
 MEMBERS = members_of(FROZEN)
 Archive = zipfile.ZipFile
 
@@ -97,7 +101,7 @@ def test_archives_that_are_not_as_we_write_them(tmp_path: Path, kind: str) -> No
 @pytest.mark.parametrize("name", sorted(MEMBERS))
 def test_a_missing_member(tmp_path: Path, name: str) -> None:
     refused(repack(tmp_path / "m.mw", lambda archive: None, drop=(name,)), "don't agree")
-    refused(forge(tmp_path / "m.mw", FROZEN, change={name: None}), "is missing")
+    refused(forge(tmp_path / "m.mw", FROZEN, change={name: None}), "is missing|isn't there")
 
 
 def test_an_encrypted_member(tmp_path: Path) -> None:
@@ -146,6 +150,22 @@ def evidence(**changes: Any) -> dict[str, bytes]:
     return {LEDGER: edit_json(MEMBERS[LEDGER].splitlines()[0], **changes) + b"\n"}
 
 
+HEAD = "body.head.weight"
+
+
+def encoded(data: bytes | None = None, **changes: Any) -> dict[str, bytes]:
+    """Return members whose last layer is stored encoded, otherwise than it should be."""
+    held = dict(tensors.read_arrays(MEMBERS[WEIGHTS], name="x"))
+    if data is not None:
+        held[HEAD] = np.frombuffer(data, np.uint8)
+    how = json.loads(MEMBERS[SPEC])["encoded"][HEAD] | changes
+    return {WEIGHTS: tensors.write_arrays(held, name="x"), **spec(encoded={HEAD: how})}
+
+
+def zstd(data: bytes) -> bytes:
+    return pyarrow.Codec("zstd").compress(data, asbytes=True)
+
+
 PIXELS = {"name": "pixels", "dtype": "uint8", "shape": ["N", 4, 4, 1]}
 CONTENTS: dict[str, tuple[dict[str, bytes | None], str]] = {
     "a key twice": ({SPEC: MEMBERS[SPEC][:-1] + b',"views":6}'}, "twice"),
@@ -159,7 +179,7 @@ CONTENTS: dict[str, tuple[dict[str, bytes | None], str]] = {
     "spec is a list": ({SPEC: b"[]"}, "right kind"),
     "spec is text": ({SPEC: b'"hello"'}, "right kind"),
     "too deep": ({SPEC: b"[" * 5000 + b"]" * 5000}, "too deep"),
-    "another format": (spec(format=2), "format"),
+    "another format": (spec(format=1), "format"),
     "no graph": (spec(graphs={}), "main"),
     "labels that are numbers": (spec(outputs={"kind": "logits", "labels": [1, 2, 3, 4]}), "text"),
     "fewer labels": (spec(outputs={"kind": "logits", "labels": ["a", "b"]}), "labels"),
@@ -263,6 +283,51 @@ CONTENTS: dict[str, tuple[dict[str, bytes | None], str]] = {
         },
         "differently",
     ),
+    "an artefact that no evidence names": ({"artefacts/x.svg": b"x"}, "no evidence names"),
+    "another artefact than is named": ({CURVE: b"<svg/>"}, "isn't the one"),
+    "an artefact outside": ({"artefacts/../x": b""}, "no member|leaves"),
+    "an artefact in a folder": ({"artefacts/a/b": b""}, "no member"),
+    "evidence that names a file of the machine": (
+        evidence(artefacts={"../../etc/passwd": "sha256:" + "0" * 64}),
+        "isn't there",
+    ),
+    "evidence that names a member of the model": (
+        evidence(artefacts={"spec.json": "sha256:" + "0" * 64}),
+        "isn't there",
+    ),
+    "artefacts that are a list": (evidence(artefacts=["curve.svg"]), "evidence"),
+    "artefacts without digests": (evidence(artefacts={"curve.svg": 3}), "evidence"),
+    "an encoded weight that isn't declared": (spec(encoded={}), "can't run the graph"),
+    "a plain weight declared as encoded": (
+        spec(
+            encoded={
+                HEAD: {"codec": "zstd", "dtype": "F32", "shape": [4, 4]},
+                "body.head.bias": {"codec": "zstd", "dtype": "F32", "shape": [4]},
+            }
+        ),
+        "isn't bytes",
+    ),
+    "an encoded weight that isn't there": (
+        spec(encoded={"x": {"codec": "zstd", "dtype": "F32", "shape": [4]}}),
+        "isn't bytes",
+    ),
+    "an encoded weight of another codec": (encoded(codec="gzip"), "isn't known to this version"),
+    "an encoded weight of another shape": (encoded(shape=[2, 8]), "can't run the graph"),
+    "an encoded weight of another kind": (encoded(dtype="I32"), "can't run the graph"),
+    "an encoded weight that claims more": (encoded(shape=[4, 5]), "decodes to less"),
+    "an encoded weight that claims less": (encoded(shape=[4, 3]), "decodes to more"),
+    "an encoded weight of endless size": (encoded(shape=[1 << 40]), "claim to be"),
+    "an encoded weight of no array's size": (encoded(shape=[1 << 50]), "impossible shape"),
+    "an encoded weight of negative size": (encoded(shape=[-4, -4]), "impossible shape"),
+    "a bomb": (encoded(zstd(bytes(1 << 27))), "decodes to more"),
+    "a bomb that says so": (encoded(zstd(bytes(1 << 27)), shape=[1 << 25]), "claim to be"),
+    "a frame behind the weight": (
+        encoded(zstd(bytes(64)) + zstd(bytes(1 << 20))),
+        "decodes to more",
+    ),
+    "bytes behind the weight": (encoded(zstd(bytes(64)) + b"junk" * 9), "can't be decoded"),
+    "an encoded weight cut short": (encoded(zstd(bytes(range(64)))[:-9]), "can't be decoded"),
+    "an encoded weight of no bytes": (encoded(b""), "isn't bytes"),
     "a graph that is none": ({GRAPH: b"hello"}, "graph"),
     "an empty graph": ({GRAPH: b""}, "graph"),
     "a member of no known name": ({"model/code.py": b"import os"}, "no member"),
@@ -293,7 +358,7 @@ def _model(**changes: Any) -> Callable[[dict[str, Any]], Any]:
 MANIFESTS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a list": lambda manifest: [],
     "nothing": lambda manifest: {},
-    "another format": _changed(format=2),
+    "another format": _changed(format=1),
     "an unknown key": _changed(author="me"),
     "no members": _changed(members=[]),
     "members that are none": _changed(members=[1]),
@@ -329,6 +394,47 @@ def test_a_checksum_that_lies_to_other_tools(tmp_path: Path) -> None:
     """Manifest and records agree on a checksum that the content doesn't have."""
     path = forge(tmp_path / "m.mw", FROZEN, manifest=_member(crc32="00000001"))
     refused(path, "checksum of `model/spec.json`")
+
+
+def test_signatures_that_the_comment_does_not_name(tmp_path: Path) -> None:
+    path = forge(tmp_path / "m.mw", FROZEN, signature=b"mine", claimed=b"mine")
+    assert modelfile.verify(path).is_signed
+    refused(forge(path, FROZEN, signature=b"mine"), "don't agree on 'signature.json'")
+    refused(forge(path, FROZEN, claimed=b"mine"), "`signature.json` is missing")
+    refused(forge(path, FROZEN, signature=b"mine", claimed=b"yours"), "has been changed")
+    refused(forge(path, FROZEN, signature=b"", claimed=b""), "empty or too long")
+    long = bytes(MOST_SIGNATURE_BYTES + 1)
+    refused(forge(path, FROZEN, signature=long, claimed=long), "empty or too long")
+
+
+class Changing(io.BytesIO):
+    """A stream that gives other bytes after some reads: a file that is written meanwhile."""
+
+    def __init__(self, reads: int) -> None:
+        super().__init__(FROZEN.read_bytes())
+        self._left = reads
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self._left -= 1
+        return data if self._left >= 0 else bytes(byte ^ 1 for byte in data)
+
+
+@pytest.mark.parametrize("enter", [modelfile.read, modelfile.load, modelfile.verify])
+def test_a_stream_that_changes_is_refused_or_never_read_again(enter: Callable[..., Any]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 1), np.uint8)
+    expected = modelfile.load(FROZEN).outputs(pixels)
+    outcomes = set()
+    for reads in range(60):
+        try:
+            found = enter(Changing(reads))
+        except ModelFileError:
+            outcomes.add("refused")
+            continue
+        outcomes.add("whole")
+        if isinstance(found, modelfile.Model):
+            assert np.array_equal(found.outputs(pixels), expected)
+    assert outcomes == {"refused", "whole"}
 
 
 def graph(initializer: TensorProto, nodes: list[onnx.NodeProto] | None = None) -> bytes:
@@ -437,7 +543,7 @@ def test_any_changed_graph_with_right_digests_is_run_or_refused(
 
 def test_weights_of_another_shape(tmp_path: Path) -> None:
     held = dict(tensors.read_arrays(MEMBERS[WEIGHTS], name="x"))
-    name = max(held, key=lambda key: held[key].size)
+    name = "body.hidden.0.weight"
     held[name] = held[name].T.copy()
     path = forge(tmp_path / "m.mw", FROZEN, change={WEIGHTS: tensors.write_arrays(held, name="x")})
     refused(path, "can't run the graph")
@@ -517,7 +623,8 @@ def test_replaced_weights_change_the_digest_or_are_seen(tmp_path: Path) -> None:
     """Swapping equal-sized weights between two intact files can't keep either digest."""
     other = tmp_path / "other.mw"
     found = modelfile.read(FROZEN)
-    changed = {name: array * 2 for name, array in found.weights.items()}
+    name = "body.hidden.0.weight"
+    changed = found.weights | {name: found.weights[name] * 2}
     modelfile.write(other, replace(found, weights=changed))
     mixed = tmp_path / "mixed.mw"
     mixed.write_bytes(FROZEN.read_bytes().replace(MEMBERS[WEIGHTS], members_of(other)[WEIGHTS]))

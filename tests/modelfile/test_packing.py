@@ -3,50 +3,34 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
 
 from modelwright import modelfile, models
-from modelwright.errors import DataError, ModelFileError, ResourceError
+from modelwright.errors import DataError, ModelFileError, RequestError
 from modelwright.metrics import softmax
-from modelwright.modelfile.contents import pick_weights
 from modelwright.models.candidate import Candidate
 from modelwright.models.timm_networks import TimmNetwork
 from modelwright.recipe.model import DetectorModel, MlpModel, ResnetModel, RnnModel, SpeednetModel
 from modelwright.transforms.text import TextInput
 from modelwright.transforms.tokenizing import train_tokenizer
-from tests.modelfile.making import CNN, FROZEN, LABELS, candidate, fill
+from tests.modelfile.making import CNN, LABELS, arrays_candidate, candidate, fill
 
 PROBABILITY = 1e-4  # what the project promises of an export in fp32
+
+
 SPECS = {
     "mlp": (MlpModel(name="mlp", hidden=(7, 5)), 8, 1),
     "cnn": (CNN, 8, 3),
     "resnet": (ResnetModel(name="resnet", depth=20, width=0.5), 16, 3),
     "speednet": (SpeednetModel(name="speednet", widths=(8, 16, 16)), 32, 3),
 }
-
-
-@pytest.fixture(scope="module")
-def cnn() -> Candidate:
-    return candidate(CNN, size=8, channels=3)
-
-
-@pytest.fixture(scope="module")
-def packed(cnn: Candidate, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("packed") / "cnn.mw"
-    modelfile.write_model(path, cnn, recipe="version: 1\n")
-    return path
 
 
 def pixels(count: int, size: int, channels: int) -> np.ndarray:
@@ -151,34 +135,6 @@ def test_the_file_tells_nothing_of_this_machine(packed: Path) -> None:
         assert trace not in raw.replace(b'"torch"', b"")
 
 
-def test_the_weights_stand_in_the_file_once(packed: Path, cnn: Candidate) -> None:
-    held = modelfile.read_weights(packed)
-    state = cnn.network.state_dict()
-    assert held.keys() == state.keys()
-    assert all(np.array_equal(held[name], item.numpy()) for name, item in state.items())
-    graph = onnx.load_from_string(modelfile.read(packed).graphs["main"])
-    outside = [item.name for item in graph.graph.initializer if item.data_location == 1]
-    assert set(outside) == {name for name in state if "num_batches" not in name}
-    assert packed.read_bytes().count(held["body.head.weight"].tobytes()) == 1
-
-
-def test_onnxruntime_folds_the_batch_norms(packed: Path, tmp_path: Path) -> None:
-    contents = modelfile.read(packed)
-    graph = contents.graphs["main"]
-    kinds = [node.op_type for node in onnx.load_from_string(graph).graph.node]
-    assert kinds.count("BatchNormalization") == 3
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
-    chosen = pick_weights(graph, contents.weights)
-    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in chosen.values()]
-    options.add_external_initializers(list(chosen), values)
-    onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    kinds = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
-    assert "BatchNormalization" not in kinds
-    assert not {"Range", "Gather", "Expand"} & set(kinds)  # nothing left over of the exporter's
-
-
 def test_golden_samples_are_synthetic_unless_given(cnn: Candidate, tmp_path: Path) -> None:
     mine = pixels(20, 8, 3)
     path = tmp_path / "m.mw"
@@ -250,27 +206,6 @@ def test_a_network_that_cannot_be_shipped_leaves_no_file(
     assert not any(tmp_path.iterdir())
 
 
-def test_a_double_network_is_shipped_in_float32(tmp_path: Path) -> None:
-    made = candidate()
-    modelfile.write_model(tmp_path / "m.mw", replace(made, network=made.network.double()))
-    dtypes = {array.dtype.name for array in modelfile.read_weights(tmp_path / "m.mw").values()}
-    assert dtypes == {"float32"}
-
-
-def test_rebuilding_gives_a_network_of_its_own(packed: Path, cnn: Candidate) -> None:
-    first, second = modelfile.rebuild(packed), modelfile.rebuild(packed)
-    assert (first.task, first.labels, first.input) == (cnn.task, cnn.labels, cnn.input)
-    assert first.architecture == cnn.architecture
-    assert [step["step"] for step in first.lineage] == ["export"]
-    with torch.no_grad():
-        next(first.network.parameters()).add_(1)
-    name = next(iter(first.network.state_dict()))
-    assert all(item.requires_grad for item in second.network.parameters())
-    held = modelfile.read_weights(packed)[name]
-    assert np.array_equal(second.network.state_dict()[name].numpy(), held)
-    assert modelfile.rebuild(FROZEN).labels == LABELS
-
-
 class Tied(nn.Module):
     """Token ids and three facts to two numbers; one table of weights stands under two names."""
 
@@ -286,27 +221,18 @@ class Tied(nn.Module):
         return self.head(torch.cat([self.back(mean), facts], 1))
 
 
-def arrays_candidate() -> Candidate:
-    declared: dict[str, Any] = {
-        "kind": "arrays",
-        "tensors": [
-            {"name": "ids", "dtype": "int64", "shape": ["N", "T"]},
-            {"name": "facts", "dtype": "float32", "shape": ["N", 3]},
-        ],
-    }
+def tied() -> Candidate:
     network = Tied()
     fill(network)
-    return Candidate(
-        network=network,
-        task="text-and-facts-to-numbers",
-        input=SimpleNamespace(to_json=lambda: declared),  # type: ignore[arg-type]
-        labels=(),
-        architecture={"name": "tied"},
+    return arrays_candidate(
+        network,
+        {"name": "ids", "dtype": "int64", "shape": ["N", "T"]},
+        {"name": "facts", "dtype": "float32", "shape": ["N", 3]},
     )
 
 
 def test_other_inputs_and_outputs_go_the_same_way(tmp_path: Path) -> None:
-    made, path = arrays_candidate(), tmp_path / "m.mw"
+    made, path = tied(), tmp_path / "m.mw"
     report = modelfile.write_model(path, made)
     assert report.largest_difference <= PROBABILITY
     assert modelfile.verify(path).golden_difference <= PROBABILITY
@@ -324,7 +250,7 @@ def test_other_inputs_and_outputs_go_the_same_way(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_one_are_held_once(tmp_path: Path) -> None:
-    made, path = arrays_candidate(), tmp_path / "m.mw"
+    made, path = tied(), tmp_path / "m.mw"
     modelfile.write_model(path, made)
     contents = modelfile.read(path)
     assert contents.spec.shared == {"back.weight": "table.weight"}
@@ -334,35 +260,30 @@ def test_weights_that_are_one_are_held_once(tmp_path: Path) -> None:
     assert np.array_equal(held["back.weight"], held["table.weight"])
 
 
-FULL = """
-import resource, signal, sys
-from pathlib import Path
-from modelwright import modelfile
-from modelwright.errors import ResourceError
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-contents = modelfile.read(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
-try:
-    modelfile.write(Path(sys.argv[2]), contents)
-except ResourceError as error:
-    print(error)
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="has no limit of a file's size")
-def test_a_disk_that_fills_up_leaves_the_old_file(tmp_path: Path) -> None:
-    path = tmp_path / "m.mw"
-    path.write_bytes(b"what stood here before")
-    found = subprocess.run(
-        [sys.executable, "-c", FULL, FROZEN, path], capture_output=True, text=True, check=True
-    )
-    assert str(path) in found.stdout
-    assert path.read_bytes() == b"what stood here before"
-    assert [item.name for item in tmp_path.iterdir()] == ["m.mw"]
-
-
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
-    blocker = tmp_path / "file"
-    blocker.write_bytes(b"")
-    with pytest.raises(ResourceError):
-        modelfile.write(blocker / "m.mw", modelfile.read(FROZEN))
+def test_weights_are_stored_encoded_where_that_is_asked_for(tmp_path: Path) -> None:
+    made, path = tied(), tmp_path / "m.mw"
+    made.network.table.weight.data.round_(decimals=1)
+    plain = modelfile.write_model(tmp_path / "plain.mw", made)
+    report = modelfile.write_model(path, made, codecs={"table.weight": "zstd"})
+    assert report.size_bytes < plain.size_bytes
+    contents = modelfile.read(path)
+    assert contents.spec.encoded["table.weight"].to_json() == {
+        "codec": "zstd",
+        "dtype": "F32",
+        "shape": [11, 6],
+    }
+    assert contents.weights["table.weight"].nbytes < 11 * 6 * 4
+    assert modelfile.verify(path).golden_difference <= PROBABILITY
+    batch = {
+        "ids": np.arange(35).reshape(5, 7) % 11,
+        "facts": np.linspace(-1, 1, 15, dtype=np.float32).reshape(5, 3),
+    }
+    models_of = [modelfile.load(tmp_path / name) for name in ("plain.mw", "m.mw")]
+    assert np.array_equal(*(model.outputs(batch) for model in models_of))
+    held = modelfile.read_weights(path)
+    assert np.array_equal(held["back.weight"], made.network.table.weight.detach().numpy())
+    modelfile.write(tmp_path / "again.mw", contents)
+    assert (tmp_path / "again.mw").read_bytes() == path.read_bytes()
+    with pytest.raises(RequestError, match="can't be encoded"):
+        modelfile.write_model(tmp_path / "none.mw", made, codecs={"table": "zstd"})
+    assert not (tmp_path / "none.mw").exists()

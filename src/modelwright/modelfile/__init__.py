@@ -21,10 +21,12 @@ if TYPE_CHECKING:
         read_weights,
         with_inference,
         with_ledger,
+        with_signature,
         write,
     )
     from modelwright.modelfile.llama import export_llama
     from modelwright.modelfile.loading import load
+    from modelwright.modelfile.manifest import member_digest
     from modelwright.modelfile.model import Model
     from modelwright.modelfile.packing import PackReport, write_model
     from modelwright.modelfile.torch_runtime import declared, rebuild
@@ -41,6 +43,7 @@ __all__ = [
     "digest",
     "export_llama",
     "load",
+    "member_digest",
     "neighbours",
     "read",
     "read_weights",
@@ -48,6 +51,7 @@ __all__ = [
     "verify",
     "with_inference",
     "with_ledger",
+    "with_signature",
     "write",
     "write_model",
 ]
@@ -63,6 +67,7 @@ _HOMES = {
     "digest": "contents",
     "export_llama": "llama",
     "load": "loading",
+    "member_digest": "manifest",
     "neighbours": "contents",
     "read": "contents",
     "read_weights": "contents",
@@ -70,6 +75,7 @@ _HOMES = {
     "verify": "verifying",
     "with_inference": "contents",
     "with_ledger": "contents",
+    "with_signature": "contents",
     "write": "contents",
     "write_model": "packing",
 }

@@ -8,6 +8,8 @@ each chunk checked against its digest. Nothing is ever decompressed, and no name
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import stat
 import struct
 import zlib
@@ -30,25 +32,31 @@ from modelwright.modelfile.manifest import (
 )
 from modelwright.modelfile.strict import MOST_JSON_BYTES
 
+FileLike = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+"""Where a model file is read from: a path, its bytes, or a binary stream that can seek."""
 MOST_MEMBERS = 1000
 MOST_DIRECTORY_BYTES = 1 << 20
+MOST_SIGNATURE_BYTES = 1 << 20
 DAMAGED = "Copy the file again from where it came, or run the recipe again"
+_READABLE = "Give a path, a model file's bytes, or a binary stream that can seek"
 _NOT_ONE = "Give a file that `modelwright run` wrote, such as runs/NAME/model.mw"
 
 
 class Container:
     """An open model file whose manifest and records have been checked; its members haven't yet."""
 
-    def __init__(self, stream: BinaryIO, manifest: Manifest, starts: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        manifest: Manifest,
+        starts: Mapping[str, int],
+        signature: bytes | None,
+    ) -> None:
         self._stream = stream
         self._starts = starts
         self.manifest = manifest
+        self.signature = signature
         self.file_bytes = _size(stream)
-
-    @property
-    def is_signed(self) -> bool:
-        """Whether it holds a signature."""
-        return SIGNATURE in self._starts
 
     @property
     def graphs(self) -> list[str]:
@@ -92,18 +100,30 @@ class Container:
 
 
 @contextlib.contextmanager
-def open_container(path: Path) -> Iterator[Container]:
+def open_container(file: FileLike) -> Iterator[Container]:
     """Open a model file; its place is added to every error that the block raises about the file.
 
+    A stream is read from its beginning, wherever it stands, and is left open.
+
     Raises:
-        ModelFileError: it isn't one, is damaged, or is of a newer format.
+        ModelFileError: it isn't one, is damaged, or is of another format.
     """
     try:
-        with _open(path) as stream:
+        with _open(file) as stream:
             yield _check(stream)
     except ModelFileError as error:
-        error.at(str(path))
+        error.at(place_of(file))
         raise
+
+
+def place_of(file: FileLike) -> str:
+    """Return what a file is called in messages."""
+    if isinstance(file, str | os.PathLike):
+        return os.fspath(file)
+    if isinstance(file, bytes | bytearray | memoryview):
+        return "the bytes given"
+    name = getattr(file, "name", None)
+    return name if isinstance(name, str) else "the stream given"
 
 
 def write_container(
@@ -122,6 +142,11 @@ def write_container(
     names = order_members(members)
     if [member.name for member in manifest.members] != names:
         raise ModelFileError("the manifest isn't of these members")
+    if signature is not None and not 0 < len(signature) <= MOST_SIGNATURE_BYTES:
+        raise ModelFileError(
+            f"a signature of {len(signature):,} bytes can't be written",
+            fix=f"It may have 1 to {MOST_SIGNATURE_BYTES:,}",
+        )
     last = manifest.to_bytes()
     contents = [members[name] for name in names]
     entries = [member.entry for member in manifest.members]
@@ -174,15 +199,16 @@ def _check(stream: BinaryIO) -> Container:
     names = [record.name for record in records]
     if names[-1] != MANIFEST:
         raise _damaged(f"the last member isn't `{MANIFEST}`")
-    held = _read_small(stream, records[-1])
+    held = _read_small(stream, records[-1], most=MOST_JSON_BYTES)
     if digest(held) != manifest_digest:
         raise _damaged(f"`{MANIFEST}` has been changed since it was written")
     manifest = Manifest.from_bytes(held)
     entries = [member.entry for member in manifest.members]
+    signature = None
     if signature_digest is not None:
         if len(records) < 2 or records[-2].name != SIGNATURE:
             raise _damaged(f"the member `{SIGNATURE}` is missing")
-        signature = _read_small(stream, records[-2])
+        signature = _read_small(stream, records[-2], most=MOST_SIGNATURE_BYTES)
         if digest(signature) != signature_digest:
             raise _damaged(f"`{SIGNATURE}` has been changed since it was written")
         entries.append(describe_member(SIGNATURE, signature).entry)
@@ -199,7 +225,7 @@ def _check(stream: BinaryIO) -> Container:
         if found != gap:
             at = next(i for i, (a, b) in enumerate(zip(found, gap, strict=True)) if a != b)
             raise _damaged(f"byte {position + at}, outside the members, has been changed")
-    return Container(stream, manifest, dict(zip(expected, plan.starts, strict=True)))
+    return Container(stream, manifest, dict(zip(expected, plan.starts, strict=True)), signature)
 
 
 def _find_end(stream: BinaryIO, total: int) -> tuple[int, bytes]:
@@ -281,16 +307,29 @@ def _read_record(data: bytes, at: int) -> tuple[_Record, int]:
     return _Record(name, size, crc, position), after
 
 
-def _read_small(stream: BinaryIO, record: _Record) -> bytes:
+def _read_small(stream: BinaryIO, record: _Record, *, most: int) -> bytes:
     """Return the content of a member that the manifest doesn't list."""
-    if record.size > MOST_JSON_BYTES:
-        raise _damaged(f"`{record.name}` is too long")
+    if not 0 < record.size <= most:
+        raise _damaged(f"`{record.name}` is empty or too long")
     header = _read_at(stream, record.position, 30)
     name_length, extra_length = struct.unpack_from("<2H", header, 26)
     return _read_at(stream, record.position + 30 + name_length + extra_length, record.size)
 
 
-def _open(path: Path) -> BinaryIO:
+@contextlib.contextmanager
+def _open(file: FileLike) -> Iterator[BinaryIO]:
+    if isinstance(file, str | os.PathLike):
+        with _open_path(Path(file)) as stream:
+            yield stream
+    elif isinstance(file, bytes | bytearray | memoryview):
+        yield io.BytesIO(file)
+    elif hasattr(file, "read") and hasattr(file, "seek"):
+        yield file
+    else:
+        raise ModelFileError(f"a {type(file).__name__} isn't a model file", fix=_READABLE)
+
+
+def _open_path(path: Path) -> BinaryIO:
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -307,20 +346,38 @@ def _open(path: Path) -> BinaryIO:
 
 
 def _size(stream: BinaryIO) -> int:
-    return stream.seek(0, 2)
+    with _reading():
+        stream.seek(0, os.SEEK_END)
+        return stream.tell()
 
 
 def _read_at(stream: BinaryIO, position: int, length: int) -> bytes:
     if position < 0:
         raise _damaged("the archive's directory points before the file's start")
-    try:
+    parts, missing = [], length
+    with _reading():
         stream.seek(position)
-        data = stream.read(length)
-    except OSError as error:
-        raise ModelFileError(f"the file can't be read ({error.strerror or error})") from error
-    if len(data) != length:
+        # A stream may give less at a time than is asked for.
+        while missing > 0 and (part := stream.read(missing)):
+            if not isinstance(part, bytes):
+                raise ModelFileError(
+                    f"the stream gives {type(part).__name__}, not bytes", fix=_READABLE
+                )
+            parts.append(part)
+            missing -= len(part)
+    if missing:
         raise _damaged("the file was cut short")
-    return data
+    return b"".join(parts)
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Say what a system's error or a stream's means: it is closed, or can't seek."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ModelFileError(f"the file can't be read ({why})", fix=_READABLE) from error
 
 
 def _damaged(what: str) -> ModelFileError:

@@ -14,12 +14,16 @@ from modelwright.errors import ModelFileError
 from modelwright.ledger import Evidence, Ledger
 from modelwright.modelfile.container import (
     Container,
+    FileLike,
     make_manifest,
     open_container,
+    place_of,
     write_container,
 )
+from modelwright.modelfile.encoding import check_encoded, decode_arrays
 from modelwright.modelfile.graph import external_weights
 from modelwright.modelfile.manifest import (
+    ARTEFACTS,
     DATA_CARD,
     ENVIRONMENT,
     GOLDEN,
@@ -32,6 +36,7 @@ from modelwright.modelfile.manifest import (
     TOKENIZER,
     WEIGHTS,
     Manifest,
+    member_digest,
 )
 from modelwright.modelfile.spec import FileSpec
 from modelwright.modelfile.strict import json_member, parse_json
@@ -71,6 +76,7 @@ class Contents:
 
     spec: FileSpec
     weights: Arrays
+    """As they are stored: those that `spec.encoded` names are bytes."""
     graphs: dict[str, bytes]
     """ONNX graphs by their names."""
     recipe: str
@@ -84,6 +90,9 @@ class Contents:
     multiply_adds: int
     assets: dict[str, bytes] = field(default_factory=dict)
     """What else decides a prediction, by its name under `model/`: the tokenizer."""
+    artefacts: dict[str, bytes] = field(default_factory=dict)
+    """What evidence names by digest, by its name under `artefacts/`."""
+    signature: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,25 +121,28 @@ def write(path: Path, contents: Contents) -> Written:
         LINEAGE: json_member(list(contents.lineage), name=LINEAGE),
         LEDGER: _ledger_bytes(contents.ledger),
         GOLDEN: write_arrays(_join(contents.golden), name=GOLDEN),
+        **{f"{ARTEFACTS}{name}": data for name, data in contents.artefacts.items()},
     }
     _check_graphs(contents.spec, contents.weights, contents.graphs)
     _check_golden(contents.spec, contents.golden)
+    _check_artefacts(contents.ledger, contents.artefacts)
     manifest = make_manifest(
         members,
         parameters=contents.parameters,
         multiply_adds=contents.multiply_adds,
         tolerance=contents.golden.tolerance,
     )
-    return Written(manifest, write_container(path, members, manifest))
+    size = write_container(path, members, manifest, signature=contents.signature)
+    return Written(manifest, size)
 
 
-def read(path: Path | str) -> Contents:
+def read(file: FileLike) -> Contents:
     """Read a whole model file, checking every byte.
 
     Raises:
-        ModelFileError: it isn't one, is damaged, or is of a newer format.
+        ModelFileError: it isn't one, is damaged, or is of another format.
     """
-    with open_container(Path(path)) as container:
+    with open_container(file) as container:
         return read_contents(container)
 
 
@@ -150,6 +162,8 @@ def read_contents(container: Container) -> Contents:
     _check_graphs(spec, weights, graphs)
     golden = _split(read_arrays(members[GOLDEN], name=GOLDEN), manifest.tolerance)
     _check_golden(spec, golden)
+    ledger, artefacts = parse_ledger(members[LEDGER]), artefacts_of(members)
+    _check_artefacts(ledger, artefacts)
     return Contents(
         spec=spec,
         weights=weights,
@@ -158,11 +172,13 @@ def read_contents(container: Container) -> Contents:
         data_card=_object(members[DATA_CARD], DATA_CARD),
         environment=_object(members[ENVIRONMENT], ENVIRONMENT),
         lineage=parse_lineage(members[LINEAGE]),
-        ledger=parse_ledger(members[LEDGER]),
+        ledger=ledger,
         golden=golden,
         parameters=manifest.parameters,
         multiply_adds=manifest.multiply_adds,
         assets={name: members[f"{MODEL}{name}"] for name in ASSETS if f"{MODEL}{name}" in members},
+        artefacts=artefacts,
+        signature=container.signature,
     )
 
 
@@ -172,14 +188,40 @@ def assets_of(container: Container) -> dict[str, bytes]:
     return {name: container.read(f"{MODEL}{name}") for name in ASSETS if f"{MODEL}{name}" in names}
 
 
-def with_ledger(path: Path | str, ledger: Ledger) -> None:
+def artefacts_of(members: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return what evidence names by digest, by its name under `artefacts/`."""
+    return {
+        name.removeprefix(ARTEFACTS): data
+        for name, data in members.items()
+        if name.startswith(ARTEFACTS)
+    }
+
+
+def with_ledger(
+    path: Path | str, ledger: Ledger, *, artefacts: Mapping[str, bytes] | None = None
+) -> None:
     """Replace the evidence of a model file; the model, and so its digest, stays the same.
 
+    Args:
+        path: the file.
+        ledger: the evidence, with the digests of the artefacts that it names (`member_digest`).
+        artefacts: what it names and the file doesn't hold yet, by name. What the file holds and no
+            evidence names any more is left out.
+
     Raises:
-        ModelFileError: it is damaged, or signed: new evidence would break the signature.
+        ModelFileError: it is damaged, or signed: new evidence would break the signature; or what
+            the evidence names isn't what is there, or isn't there.
         ResourceError: the disk is full, or the place can't be written; the file is as it was.
     """
-    _with_members(Path(path), {LEDGER: _ledger_bytes(ledger)})
+    path = Path(path)
+    members, manifest = _unsigned(path)
+    named = {name for record in ledger for name in record.artefacts}
+    kept = {name: data for name, data in artefacts_of(members).items() if name in named}
+    held = kept | dict(artefacts or {})
+    _check_artefacts(ledger, held)
+    members = {name: data for name, data in members.items() if not name.startswith(ARTEFACTS)}
+    members |= {f"{ARTEFACTS}{name}": data for name, data in held.items()}
+    _rewrite(path, {**members, LEDGER: _ledger_bytes(ledger)}, manifest)
 
 
 def with_inference(path: Path | str, inference: Inference) -> None:
@@ -191,22 +233,27 @@ def with_inference(path: Path | str, inference: Inference) -> None:
         ModelFileError: it is damaged or signed.
         ResourceError: the disk is full, or the place can't be written; the file is as it was.
     """
-    with open_container(Path(path)) as container:
-        spec = FileSpec.from_bytes(container.read(SPEC))
-    spec = replace(spec, inference=inference)
-    _with_members(Path(path), {SPEC: spec.to_bytes(), LEDGER: _ledger_bytes(Ledger())})
+    path = Path(path)
+    members, manifest = _unsigned(path)
+    spec = replace(FileSpec.from_bytes(members[SPEC]), inference=inference)
+    members = {name: data for name, data in members.items() if not name.startswith(ARTEFACTS)}
+    changed = {SPEC: spec.to_bytes(), LEDGER: _ledger_bytes(Ledger())}
+    _rewrite(path, members | changed, manifest)
 
 
-def _with_members(path: Path, changed: Mapping[str, bytes]) -> None:
+def _unsigned(path: Path) -> tuple[dict[str, bytes], Manifest]:
+    """Return the members of a file that may be changed, and its manifest."""
     with open_container(path) as container:
-        manifest = container.manifest
-        if container.is_signed:
+        if container.signature is not None:
             raise ModelFileError(
                 "the model file is signed, and what is new in it would break the signature",
                 fix="Change it before signing",
             )
-        members = {member.name: container.read(member.name) for member in manifest.members}
-    members |= changed
+        manifest = container.manifest
+        return {member.name: container.read(member.name) for member in manifest.members}, manifest
+
+
+def _rewrite(path: Path, members: Mapping[str, bytes], manifest: Manifest) -> None:
     renewed = make_manifest(
         members,
         parameters=manifest.parameters,
@@ -216,31 +263,48 @@ def _with_members(path: Path, changed: Mapping[str, bytes]) -> None:
     write_container(path, members, renewed)
 
 
-def read_weights(path: Path | str) -> Arrays:
+def with_signature(path: Path | str, signature: bytes | None) -> None:
+    """Write a signature into a model file in place of the one it has, or take it out.
+
+    What the signature says, and of whom, isn't looked at here. All else stays as it is, so that a
+    signature over the manifest covers every byte but its own.
+
+    Raises:
+        ModelFileError: the file is damaged, or the signature is empty or too long.
+        ResourceError: the disk is full, or the place can't be written; the file is as it was.
+    """
+    path = Path(path)
+    with open_container(path) as container:
+        manifest = container.manifest
+        members = {member.name: container.read(member.name) for member in manifest.members}
+    write_container(path, members, manifest, signature=signature)
+
+
+def read_weights(file: FileLike) -> Arrays:
     """Return the weights of a model file by their names in the network.
 
     Raises:
-        ModelFileError: it isn't one, is damaged, or is of a newer format.
+        ModelFileError: it isn't one, is damaged, or is of another format.
     """
-    with open_container(Path(path)) as container:
+    with open_container(file) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
         return whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
 
 
-def neighbours(path: Path | str, word: str, *, count: int = 10) -> list[tuple[str, float]]:
+def neighbours(file: FileLike, word: str, *, count: int = 10) -> list[tuple[str, float]]:
     """Return the words whose vectors in a model of texts lie nearest to a word's, with cosines.
 
     Raises:
         ModelFileError: it isn't a model file, is damaged, or has no vectors of words.
         RequestError: the word has no vector.
     """
-    with open_container(Path(path)) as container:
+    with open_container(file) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
         held = assets_of(container).get(TOKENIZER.removeprefix(MODEL))
         weights = whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
     table = weights.get(_TABLE)
     if held is None or table is None or dtype_name(table) not in FLOATS:
-        raise ModelFileError("this model has no vectors of words", where=str(path))
+        raise ModelFileError("this model has no vectors of words", where=place_of(file))
     tokenizer = Tokenizer.from_bytes(held)
     numbers = range(END + 1, min(tokenizer.size, len(table)))
     words = [tokenizer.token(number) for number in numbers]
@@ -248,23 +312,23 @@ def neighbours(path: Path | str, word: str, *, count: int = 10) -> list[tuple[st
     return nearest_words(to_float32(table)[END + 1 : tokenizer.size], words, known, count)
 
 
-def digest(path: Path | str) -> str:
+def digest(file: FileLike) -> str:
     """Return the model digest of a file: what decides a prediction, nothing else.
 
     Raises:
-        ModelFileError: it isn't a model file, is damaged, or is of a newer format.
+        ModelFileError: it isn't a model file, is damaged, or is of another format.
     """
-    with open_container(Path(path)) as container:
+    with open_container(file) as container:
         return container.manifest.digest
 
 
-def describe(path: Path | str) -> dict[str, Any]:
+def describe(file: FileLike) -> dict[str, Any]:
     """Return what a model file says of itself: its manifest, and what it takes and answers.
 
     Raises:
-        ModelFileError: it isn't one, is damaged, or is of a newer format.
+        ModelFileError: it isn't one, is damaged, or is of another format.
     """
-    with open_container(Path(path)) as container:
+    with open_container(file) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
         manifest = container.manifest
         return manifest.to_json() | {
@@ -352,18 +416,34 @@ def _check_golden(spec: FileSpec, golden: Golden) -> None:
 def _check_graphs(spec: FileSpec, weights: Arrays, graphs: Mapping[str, bytes]) -> None:
     if set(spec.graphs) != set(graphs):
         raise ModelFileError(f"`{SPEC}` and the graphs don't agree on {sorted(spec.graphs)}")
-    whole = whole_weights(spec, weights)
+    check_encoded(weights, spec.encoded)
+    # Which weights there are is known without decoding any.
+    whole = weights | {name: _found(weights, other) for name, other in spec.shared.items()}
     for graph in graphs.values():
         pick_weights(graph, whole)
 
 
+def _check_artefacts(ledger: Ledger, artefacts: Mapping[str, bytes]) -> None:
+    """Refuse artefacts that aren't those which the evidence names, more of them or fewer."""
+    digests = {name: member_digest(data) for name, data in artefacts.items()}
+    named = {item for record in ledger for item in record.artefacts.items()}
+    for name, wanted in sorted(named):
+        if name not in digests:
+            raise ModelFileError(f"evidence names the artefact {name[:80]!r}, which isn't there")
+        if digests[name] != wanted:
+            raise ModelFileError(f"the artefact {name[:80]!r} isn't the one that evidence names")
+    for name in sorted(digests.keys() - {name for name, _ in named}):
+        raise ModelFileError(f"no evidence names the artefact {name[:80]!r}")
+
+
 def whole_weights(spec: FileSpec, weights: Arrays) -> Arrays:
-    """Return the weights with those that are another one's under both names.
+    """Return stored weights decoded, with those that are another one's under both names.
 
     Raises:
-        ModelFileError: the other one isn't there.
+        ModelFileError: one can't be decoded, or the other one isn't there.
     """
-    return weights | {name: _found(weights, other) for name, other in spec.shared.items()}
+    decoded = decode_arrays(weights, spec.encoded)
+    return decoded | {name: _found(decoded, other) for name, other in spec.shared.items()}
 
 
 def pick_weights(graph: bytes, weights: Arrays) -> Arrays:

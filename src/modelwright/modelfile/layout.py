@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from modelwright.errors import ModelFileError
 
-FORMAT = 1
+FORMAT = 2
 ALIGNMENT = 64
 END = b"PK\x05\x06"
 END_SIZE = 22
@@ -151,7 +151,7 @@ def read_comment(comment: bytes) -> tuple[str, str | None]:
     """Return the digests of the manifest and of the signature.
 
     Raises:
-        ModelFileError: it is no model file, or one of a newer format.
+        ModelFileError: it is no model file, or one of another format.
     """
     match = re.match(_COMMENT, comment)
     if match is None:
@@ -159,10 +159,11 @@ def read_comment(comment: bytes) -> tuple[str, str | None]:
             "this is a ZIP archive, but not a model file",
             fix="Give a file that `modelwright run` wrote, such as runs/NAME/model.mw",
         )
-    if int(match[1]) > FORMAT:
+    if int(match[1]) != FORMAT:
+        older = "Run the recipe in the file again, or use the version that wrote it"
         raise ModelFileError(
-            f"this model file has format {int(match[1])}, and this version reads up to {FORMAT}",
-            fix="Update modelwright",
+            f"this model file has format {int(match[1])}, and this version reads format {FORMAT}",
+            fix="Update modelwright" if int(match[1]) > FORMAT else older,
         )
     if match.end() != len(comment) or match[2] is None:
         raise ModelFileError("the archive's comment has been changed")

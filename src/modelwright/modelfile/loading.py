@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from modelwright.errors import DataError, ModelFileError
 from modelwright.kinds import OutputKind
-from modelwright.modelfile.container import open_container
+from modelwright.modelfile.container import FileLike, open_container
 from modelwright.modelfile.contents import (
     MODEL,
     Golden,
@@ -43,22 +42,21 @@ from modelwright.modelfile.tensors import read_arrays
 from modelwright.tasks.speech_recognition import CharacterLM
 
 
-def load(path: Path | str, *, threads: int | None = None) -> Model:
-    """Load a model file to predict from it.
+def load(file: FileLike, *, threads: int | None = None) -> Model:
+    """Load a model file to predict from it; the file isn't needed any more afterwards.
 
     What is read is checked against its digests, and one golden sample is answered; `verify` checks
     all of both.
 
     Args:
-        path: the file.
+        file: its path, its bytes, or a binary stream that can seek.
         threads: processor threads to answer with; all that this process may use where not said.
 
     Raises:
-        ModelFileError: it isn't a model file, is damaged or of a newer format, or doesn't answer
+        ModelFileError: it isn't a model file, is damaged or of another format, or doesn't answer
             here as it did where it was written.
     """
-    path = Path(path)
-    with open_container(path) as container:
+    with open_container(file) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
         weights = whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
         session = Session(container.read(f"{GRAPHS}{MAIN}.onnx"), weights, threads=threads)

@@ -24,6 +24,8 @@ SPEC, WEIGHTS, TOKENIZER = "model/spec.json", "model/weights.safetensors", "mode
 GRAPHS, LANGUAGE_MODEL = "model/graphs/", "model/language_model.json"
 RECIPE, DATA_CARD, ENVIRONMENT = "recipe.yaml", "data_card.json", "environment.json"
 LINEAGE, LEDGER, GOLDEN = "lineage.json", "ledger.jsonl", "golden.safetensors"
+ARTEFACTS = "artefacts/"
+"""Before the names of what evidence names by digest: pictures, tables."""
 
 _ORDER = (
     SPEC,
@@ -37,9 +39,14 @@ _ORDER = (
     LINEAGE,
     LEDGER,
     GOLDEN,
+    ARTEFACTS,
 )
-_OPTIONAL = {TOKENIZER, LANGUAGE_MODEL}
-_GRAPH = re.compile(rf"{GRAPHS}[a-z][a-z0-9_]{{0,63}}\.onnx")
+_OPTIONAL = {TOKENIZER, LANGUAGE_MODEL, ARTEFACTS}
+_FOLDERS = {
+    GRAPHS: re.compile(rf"{GRAPHS}[a-z][a-z0-9_]{{0,63}}\.onnx"),
+    ARTEFACTS: re.compile(rf"{ARTEFACTS}[a-z0-9][a-z0-9._-]{{0,99}}"),
+}
+"""Names of members of which there may be several."""
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CRC32 = re.compile(r"[0-9a-f]{8}")
 _TREE = b"modelwright chunks\n"
@@ -170,6 +177,11 @@ def describe_member(name: str, data: bytes | memoryview) -> Member:
     )
 
 
+def member_digest(data: bytes | memoryview) -> str:
+    """Return the digest that the manifest gives a member with this content."""
+    return _root(chunk_digests(memoryview(data)))
+
+
 def chunk_digests(data: memoryview) -> tuple[str, ...]:
     """Return the digest of each 1 MiB of the content; of nothing, that of no bytes."""
     starts = range(0, len(data), CHUNK) if len(data) else (0,)
@@ -213,8 +225,8 @@ def check_names(names: list[str]) -> None:
 
 
 def _place(name: str) -> int:
-    kind = GRAPHS if _GRAPH.fullmatch(name) else name
-    if kind not in _ORDER or (kind == GRAPHS and name == GRAPHS):
+    kind = next((folder for folder, names in _FOLDERS.items() if names.fullmatch(name)), name)
+    if kind not in _ORDER or name in _FOLDERS:
         raise ModelFileError(f"{name[:80]!r} is no member of a model file")
     return _ORDER.index(kind)
 

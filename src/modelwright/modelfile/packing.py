@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from modelwright.errors import DataError, ModelFileError
 from modelwright.ledger import Ledger
 from modelwright.modelfile.contents import Contents, Golden, whole_weights, write
+from modelwright.modelfile.encoding import encode_arrays
 from modelwright.modelfile.export import OPSET, Exported, export
-from modelwright.modelfile.inputs import Reader, by_name, check_batch, open_input
+from modelwright.modelfile.inputs import by_name, check_batch, open_input
 from modelwright.modelfile.loading import check_interface
 from modelwright.modelfile.model import chunk_samples
 from modelwright.modelfile.outputs import (
@@ -69,6 +70,7 @@ def write_model(
     environment: Mapping[str, Any] | None = None,
     ledger: Ledger | None = None,
     tolerance: float = TOLERANCE,
+    codecs: Mapping[str, str] | None = None,
 ) -> PackReport:
     """Export a candidate's network and write it as a model file; the candidate isn't changed.
 
@@ -83,9 +85,11 @@ def write_model(
         environment: what it was written with; the libraries' versions where not said.
         ledger: evidence that is known already.
         tolerance: the largest difference allowed between the graph's answers and the network's.
+        codecs: the weights that are stored encoded, by name: `zstd`.
 
     Raises:
         ModelFileError: the network can't be exported, or the graph answers otherwise than it.
+        RequestError: there is no such weight or codec.
         ResourceError: the disk is full, or the place can't be written; `path` is as it was.
     """
     from modelwright.models.lora import merged
@@ -115,6 +119,7 @@ def write_model(
         )
         for part in step_graphs(candidate.network)
     }
+    stored, encoded = encode_arrays(exported.weights, codecs or {})
     spec = FileSpec(
         task=candidate.task,
         input=declared,
@@ -128,13 +133,17 @@ def write_model(
             **{name: GraphSpec(part.inputs, own.outputs) for name, (part, own) in steps.items()},
         },
         shared=exported.shared,
+        encoded=encoded,
     )
     answers = exported.answer(samples)
     expected = {form.name: answer for form, answer in zip(forms, answers, strict=True)}
     compared = [samples, *([shown] if shown is not None else [])]
-    worst = _prove(spec, exported, reader, compared, tolerance)
+    weights = whole_weights(spec, stored)
+    session = Session(exported.graph, weights)
+    check_interface(spec, session, reader)
+    worst = _prove(spec, session, exported, compared, tolerance)
     for part, own in steps.values():
-        found = Session(own.graph, whole_weights(spec, exported.weights)).run(part.samples)
+        found = Session(own.graph, weights).run(part.samples)
         worst = max(worst, _apart(part.outputs, found, own.answer(part.samples), tolerance))
     step = {
         "step": "export",
@@ -145,7 +154,7 @@ def write_model(
     }
     contents = Contents(
         spec=spec,
-        weights=exported.weights,
+        weights=stored,
         graphs={MAIN: exported.graph, **{name: own.graph for name, (_, own) in steps.items()}},
         recipe=recipe,
         data_card=dict(data_card or {}),
@@ -171,16 +180,17 @@ def write_model(
 
 
 def _prove(
-    spec: FileSpec, exported: Exported, reader: Reader, batches: Sequence[Arrays], tolerance: float
+    spec: FileSpec,
+    session: Session,
+    exported: Exported,
+    batches: Sequence[Arrays],
+    tolerance: float,
 ) -> float:
     """Return how far the graph's answers are from the network's.
 
     Raises:
         ModelFileError: they are too far.
     """
-    weights = whole_weights(spec, exported.weights)
-    session = Session(exported.graph, weights)
-    check_interface(spec, session, reader)
     forms = FORMS[spec.output_kind]
     step, worst = chunk_samples(spec), 0.0
     for batch in batches:

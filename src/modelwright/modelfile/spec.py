@@ -12,6 +12,7 @@ from typing import Any
 
 from modelwright.errors import ModelFileError
 from modelwright.kinds import OutputKind
+from modelwright.modelfile.encoding import Encoded
 from modelwright.modelfile.layout import FORMAT
 from modelwright.modelfile.manifest import SPEC
 from modelwright.modelfile.strict import field as entry
@@ -34,6 +35,7 @@ _KEYS = (
     "graph_steps",
     "graphs",
     "shared",
+    "encoded",
 )
 
 
@@ -109,6 +111,8 @@ class FileSpec:
     graph_steps: tuple[dict[str, Any], ...] = ()
     shared: dict[str, str] = field(default_factory=dict)
     """Names of the network's weights that are another one's: only the other is held."""
+    encoded: dict[str, Encoded] = field(default_factory=dict)
+    """The weights that are stored encoded, by their names."""
 
     @property
     def main(self) -> GraphSpec:
@@ -127,6 +131,7 @@ class FileSpec:
             "graph_steps": list(self.graph_steps),
             "graphs": {name: graph.to_json() for name, graph in self.graphs.items()},
             "shared": self.shared,
+            "encoded": {name: how.to_json() for name, how in self.encoded.items()},
         }
 
     def to_bytes(self) -> bytes:
@@ -148,6 +153,7 @@ class FileSpec:
         steps = entry(value, "graph_steps", list, name=SPEC)
         graphs = entry(value, "graphs", dict, name=SPEC)
         shared = entry(value, "shared", dict, name=SPEC)
+        encoded = entry(value, "encoded", dict, name=SPEC)
         if not all(isinstance(item, str) for item in (*labels, *shared.values())):
             raise ModelFileError(f"`{SPEC}` holds a label or a name that isn't text")
         if not all(isinstance(step, dict) for step in steps):
@@ -167,6 +173,7 @@ class FileSpec:
             graphs={name: GraphSpec.from_json(graph) for name, graph in graphs.items()},
             graph_steps=tuple(steps),
             shared=shared,
+            encoded={name: Encoded.from_json(how, name=SPEC) for name, how in encoded.items()},
         )
 
 

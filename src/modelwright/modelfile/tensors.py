@@ -59,11 +59,9 @@ def write_arrays(arrays: Mapping[str, NDArray[Any]], *, name: str) -> bytes:
     data[: len(header)] = header
     at = len(header)
     for key in _order({key: value.dtype.itemsize for key, value in arrays.items()}):
-        value = arrays[key]
-        dtype = DTYPES[_dtype_name(value, key, name)]
-        flat = np.ascontiguousarray(value, dtype=dtype).reshape(-1)
-        data[at : at + value.nbytes] = flat.tobytes()
-        at += value.nbytes
+        value = array_to_bytes(arrays[key])
+        data[at : at + len(value)] = value
+        at += len(value)
     return bytes(data)
 
 
@@ -79,7 +77,7 @@ def read_arrays(data: bytes, *, name: str) -> Arrays:
     header = parse_json(data[8 : 8 + size].rstrip(b" "), name=name)
     if not isinstance(header, dict) or _METADATA in header:
         raise ModelFileError(f"`{name}` has an impossible header")
-    shapes = {key: _read_shape(value, name) for key, value in header.items()}
+    shapes = {key: _read_entry(value, name) for key, value in header.items()}
     if _header(shapes) != data[: 8 + size]:
         raise ModelFileError(f"`{name}` has a header that isn't written in the canonical form")
     arrays, at = {}, 8 + size
@@ -89,17 +87,27 @@ def read_arrays(data: bytes, *, name: str) -> Arrays:
         stop = at + count * DTYPES[dtype].itemsize
         if stop > len(data):
             raise ModelFileError(f"`{name}` ends within `{key[:80]}`")
-        arrays[key] = _array(data, at, count, DTYPES[dtype]).reshape(shape)
+        arrays[key] = array_from_bytes(data, DTYPES[dtype], count, at).reshape(shape)
         at = stop
     if at != len(data):
         raise ModelFileError(f"`{name}` holds bytes that belong to no array")
     return {key: arrays[key] for key in sorted(arrays)}
 
 
-def _array(data: bytes, at: int, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    if dtype == np.bool_ and np.frombuffer(data, np.uint8, count, at).max(initial=0) > 1:
+def array_to_bytes(array: NDArray[Any]) -> bytes:
+    """Return an array's numbers, row by row, the lowest byte of each first."""
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+
+
+def array_from_bytes(data: bytes, dtype: np.dtype[Any], count: int, start: int = 0) -> NDArray[Any]:
+    """Return `count` numbers from `start` on, as a read-only view of the bytes.
+
+    Raises:
+        ModelFileError: they aren't of their kind.
+    """
+    if dtype == np.bool_ and np.frombuffer(data, np.uint8, count, start).max(initial=0) > 1:
         raise ModelFileError("an array of true and false holds something else")
-    return np.frombuffer(data, dtype, count, at)
+    return np.frombuffer(data, dtype, count, start)
 
 
 def _header(shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> bytes:
@@ -138,10 +146,20 @@ def _dtype_name(value: NDArray[Any], key: str, name: str) -> str:
     return found
 
 
-def _read_shape(value: Any, name: str) -> tuple[str, tuple[int, ...]]:
+def _read_entry(value: Any, name: str) -> tuple[str, tuple[int, ...]]:
+    found = check_shape(value, name)
+    only_keys(value, ("dtype", "shape", "data_offsets"), name=name)
+    return found
+
+
+def check_shape(value: Any, name: str) -> tuple[str, tuple[int, ...]]:
+    """Return the `dtype` and `shape` that a JSON object of the member `name` declares.
+
+    Raises:
+        ModelFileError: it declares none, or none that an array can have.
+    """
     dtype = field(value, "dtype", str, name=name)
     shape = field(value, "shape", list, name=name)
-    only_keys(value, ("dtype", "shape", "data_offsets"), name=name)
     if dtype not in DTYPES:
         raise ModelFileError(f"`{name}` holds numbers of the unknown kind {dtype[:20]!r}")
     is_shape = len(shape) <= 32 and all(type(size) is int and size >= 0 for size in shape)
@@ -149,3 +167,8 @@ def _read_shape(value: Any, name: str) -> tuple[str, tuple[int, ...]]:
     if not is_shape or math.prod(max(size, 1) for size in shape) >= _MOST_NUMBERS:
         raise ModelFileError(f"`{name}` holds an array of an impossible shape")
     return dtype, tuple(shape)
+
+
+def size_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+    """Return how many bytes the numbers of an array take."""
+    return math.prod(shape) * DTYPES[dtype].itemsize

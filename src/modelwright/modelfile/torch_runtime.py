@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from modelwright.errors import ModelFileError, require
 from modelwright.kinds import InputKind, OutputKind
-from modelwright.modelfile.container import Container, open_container
+from modelwright.modelfile.container import Container, FileLike, open_container
 from modelwright.modelfile.contents import assets_of, digest, parse_lineage, whole_weights
 from modelwright.modelfile.inputs import (
     ArraysReader,
@@ -43,13 +42,13 @@ class Declared(NamedTuple):
     output_kind: OutputKind
 
 
-def declared(path: Path | str) -> Declared:
+def declared(file: FileLike) -> Declared:
     """Return what a model file says of itself, without building its network.
 
     Raises:
         ModelFileError: it isn't a model file, is damaged, or takes something else.
     """
-    with open_container(Path(path)) as container:
+    with open_container(file) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
         input = _input(container, spec)
         return Declared(input, input.input_kind, spec.task, spec.output_kind)
@@ -65,7 +64,7 @@ def _input(container: Container, spec: FileSpec) -> Any:
     return reader.spec
 
 
-def rebuild(path: Path | str) -> Candidate:
+def rebuild(file: FileLike) -> Candidate:
     """Build the network of a model file again, in evaluation mode, with its weights.
 
     Raises:
@@ -76,8 +75,7 @@ def rebuild(path: Path | str) -> Candidate:
     from modelwright import models
     from modelwright.models.candidate import Candidate
 
-    path = Path(path)
-    with open_container(path) as container:
+    with open_container(file) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
         arrays = whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
         lineage = parse_lineage(container.read(LINEAGE))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from modelwright.modelfile.container import open_container
+from modelwright.modelfile.container import FileLike, open_container, place_of
 from modelwright.modelfile.contents import read_contents, whole_weights
 from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.loading import check_golden, check_interface
@@ -16,9 +15,10 @@ from modelwright.modelfile.spec import MAIN
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What was verified. Without a signature it says nothing about who wrote the file."""
+    """What was verified. It says nothing about who wrote the file, signed or not."""
 
     path: str
+    """Where the file was read from."""
     digest: str
     """The model digest."""
     members: int
@@ -29,35 +29,39 @@ class VerifyReport:
     tolerance: float
     evidence: int
     """How many records the ledger holds."""
+    artefacts: int
+    """How many artefacts the evidence names, all of which are there."""
     is_signed: bool
+    """Whether it holds a signature, as its comment says; whose, and of what, isn't looked at."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         return asdict(self)
 
 
-def verify(path: Path | str) -> VerifyReport:
+def verify(file: FileLike) -> VerifyReport:
     """Check every byte of a model file, and that it answers its golden samples as recorded.
 
     Raises:
-        ModelFileError: it isn't a model file, is damaged, of a newer format, or answers otherwise.
+        ModelFileError: it isn't a model file, is damaged, of another format, or answers otherwise.
     """
-    path = Path(path)
-    with open_container(path) as container:
+    with open_container(file) as container:
         contents = read_contents(container)
         weights = whole_weights(contents.spec, contents.weights)
         sessions = {name: Session(graph, weights) for name, graph in contents.graphs.items()}
         reader = open_input(contents.spec.input, contents.assets)
         check_interface(contents.spec, sessions[MAIN], reader)
+        is_signed = contents.signature is not None
         found = check_golden(contents.spec, sessions[MAIN], contents.golden)
         return VerifyReport(
-            path=str(path),
+            path=place_of(file),
             digest=container.manifest.digest,
-            members=len(container.manifest.members) + 1 + container.is_signed,
+            members=len(container.manifest.members) + 1 + is_signed,
             file_bytes=container.file_bytes,
             golden_samples=len(next(iter(contents.golden.inputs.values()))),
             golden_difference=found,
             tolerance=contents.golden.tolerance,
             evidence=len(contents.ledger),
-            is_signed=container.is_signed,
+            artefacts=len(contents.artefacts),
+            is_signed=is_signed,
         )

@@ -1,0 +1,167 @@
+"""Weights that are stored encoded: the table of codecs, and decoding that can't blow up.
+
+`model/spec.json` declares how such a weight was encoded, and the kind of number and the shape that
+it decodes to. What all of them together ask for is bounded and checked before the first is decoded,
+and none may decode to more or less than it declares.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from modelwright.errors import ModelFileError, RequestError, nearest
+from modelwright.modelfile.strict import field, only_keys
+from modelwright.modelfile.tensors import (
+    DTYPES,
+    Arrays,
+    array_from_bytes,
+    array_to_bytes,
+    check_shape,
+    dtype_name,
+    size_bytes,
+)
+
+MOST_FREE = 64 << 20
+"""So many bytes may be decoded from however few, …"""
+MOST_RATIO = 256
+"""… and beyond them so many times what is stored: a layer of zeros is still stored well."""
+_ZSTD_LEVEL = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """One way to store an array's bytes."""
+
+    encode: Callable[[bytes], bytes]
+    decode: Callable[[bytes, int], bytes]
+    """From stored bytes and the declared size; returns one byte more where there is more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What is declared of a weight that is stored encoded."""
+
+    codec: str
+    dtype: str
+    """As safetensors calls it: `I8`, `F32`."""
+    shape: tuple[int, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """The bytes of the decoded weight."""
+        return size_bytes(self.dtype, self.shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {"codec": self.codec, "dtype": self.dtype, "shape": list(self.shape)}
+
+    @staticmethod
+    def from_json(value: Any, *, name: str) -> Encoded:
+        """Read what `to_json` returned, from the member `name`.
+
+        Raises:
+            ModelFileError: it isn't that.
+        """
+        codec = field(value, "codec", str, name=name)
+        only_keys(value, ("codec", "dtype", "shape"), name=name)
+        return Encoded(codec, *check_shape(value, name))
+
+
+def encode_arrays(arrays: Arrays, codecs: Mapping[str, str]) -> tuple[Arrays, dict[str, Encoded]]:
+    """Return arrays with those that `codecs` names encoded, and what to declare of these.
+
+    Raises:
+        RequestError: there is no such array or codec.
+        ModelFileError: an array shrinks by more than a reader accepts.
+    """
+    stored, encoded = dict(arrays), {}
+    for name, codec in codecs.items():
+        if name not in arrays or codec not in CODECS:
+            raise RequestError(
+                f"the weight `{name}` can't be encoded as `{codec}`",
+                fix=nearest(name, arrays) if name not in arrays else nearest(codec, CODECS),
+            )
+        array = arrays[name]
+        kind = dtype_name(array)
+        if kind is None:
+            raise ModelFileError(f"`{name}` is an array of {array.dtype}, which isn't held")
+        data = CODECS[codec].encode(array_to_bytes(array))
+        stored[name] = np.frombuffer(data, np.uint8)
+        encoded[name] = Encoded(codec, kind, array.shape)
+    check_encoded(stored, encoded)
+    return stored, encoded
+
+
+def decode_arrays(arrays: Arrays, encoded: Mapping[str, Encoded]) -> Arrays:
+    """Return stored arrays with those that are encoded decoded.
+
+    Raises:
+        ModelFileError: one asks for more than may be decoded, or isn't what it is declared to be.
+    """
+    check_encoded(arrays, encoded)
+    decoded = {name: _decode(name, arrays[name].tobytes(), how) for name, how in encoded.items()}
+    return arrays | decoded
+
+
+def check_encoded(arrays: Arrays, encoded: Mapping[str, Encoded]) -> None:
+    """Refuse encoded arrays that can't be what is declared, or decode to too much; none is decoded.
+
+    Raises:
+        ModelFileError: there is one.
+    """
+    stored = 0
+    for name in encoded:
+        array = arrays.get(name)
+        if array is None or array.dtype != np.uint8 or array.ndim != 1 or not array.size:
+            raise ModelFileError(f"`{name[:80]}` is declared as encoded, and isn't bytes")
+        stored += array.size
+    total, most = sum(how.size_bytes for how in encoded.values()), MOST_FREE + MOST_RATIO * stored
+    if total > most:
+        raise ModelFileError(
+            f"encoded weights of {stored:,} bytes claim to be {total:,} bytes, and at most "
+            f"{most:,} are accepted",
+            fix="Store weights as small as these without a codec",
+        )
+
+
+def _decode(name: str, data: bytes, how: Encoded) -> Any:
+    codec = CODECS.get(how.codec)
+    if codec is None:
+        raise ModelFileError(
+            f"the codec {how.codec[:40]!r} of `{name[:80]}` isn't known to this version",
+            fix="Update modelwright",
+        )
+    found = codec.decode(data, how.size_bytes)
+    if len(found) != how.size_bytes:
+        more = "more" if len(found) > how.size_bytes else "less"
+        raise ModelFileError(
+            f"`{name[:80]}` decodes to {more} than the {how.size_bytes:,} bytes that are declared"
+        )
+    return array_from_bytes(found, DTYPES[how.dtype], math.prod(how.shape)).reshape(how.shape)
+
+
+def _encode_zstd(data: bytes) -> bytes:
+    import pyarrow
+
+    found: bytes = pyarrow.Codec("zstd", compression_level=_ZSTD_LEVEL).compress(data, asbytes=True)
+    return found
+
+
+def _decode_zstd(data: bytes, size: int) -> bytes:
+    import pyarrow
+
+    try:
+        with pyarrow.CompressedInputStream(pyarrow.BufferReader(data), "zstd") as stream:
+            found: bytes = stream.read(size + 1)
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise ModelFileError("an encoded weight can't be decoded", why=str(error)[:200]) from error
+    return found
+
+
+CODECS = {"zstd": Codec(_encode_zstd, _decode_zstd)}
+"""By the name that a model file declares."""

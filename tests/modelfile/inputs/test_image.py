@@ -1,0 +1,62 @@
+"""Images."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modelwright.errors import DataError, ModelFileError
+from modelwright.modelfile.inputs import read_batch
+from modelwright.modelfile.inputs.image import ImageReader, image_input
+from modelwright.transforms import decode_image
+from tests.modelfile.inputs.declared import IMAGE
+
+READER = ImageReader(IMAGE)
+PIXELS = np.random.default_rng(0).integers(0, 256, (3, 12, 10, 3), dtype=np.uint8)
+
+
+def test_images_are_decoded_by_the_one_decoder_and_keep_their_size(tmp_path: Path) -> None:
+    path, data = tmp_path / "a.png", io.BytesIO()
+    Image.fromarray(PIXELS[0]).save(path)
+    Image.fromarray(PIXELS[0]).save(data, "png")
+    given = [path, str(path), data.getvalue(), data, PIXELS[0], Image.fromarray(PIXELS[0])]
+    data.seek(0)
+    expected = decode_image(PIXELS[0], IMAGE)
+    for item in READER.read_each(given):
+        assert not isinstance(item, DataError)
+        assert np.array_equal(item.arrays["pixels"], expected)
+        assert item.size == (10, 12)
+
+
+def test_pixels_of_the_models_size_are_taken_as_they_are() -> None:
+    decoded = np.stack([decode_image(image, IMAGE) for image in PIXELS])
+    assert np.array_equal(read_batch(READER, decoded)["pixels"], decoded)  # type: ignore[arg-type]
+    (first, *_) = READER.read_each(decoded)  # type: ignore[arg-type]
+    assert not isinstance(first, DataError)
+    assert first.size == (8, 8)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"height": 0},
+        {"height": True},
+        {"width": 1 << 40},
+        {"channels": 2},
+        {"background": 256},
+        {"resize": "crop"},
+        {"interpolation": "magic"},
+        {"gamma": 2.2},
+    ],
+)
+def test_declarations_that_no_reader_knows(change: dict[str, Any]) -> None:
+    assert image_input(IMAGE.to_json()) == IMAGE
+    with pytest.raises(ModelFileError, match="isn't known to this version"):
+        image_input(IMAGE.to_json() | change)
+    with pytest.raises(ModelFileError, match="doesn't take images, but 'text'"):
+        image_input({"kind": "text"})

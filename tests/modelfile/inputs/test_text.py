@@ -1,0 +1,70 @@
+"""Texts that a network answers."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelwright.errors import DataError
+from modelwright.modelfile import inputs
+from modelwright.modelfile.inputs import text as texts
+from tests.modelfile.inputs.declared import ASSETS, TEXT
+
+
+def test_texts_are_read_as_they_are_or_from_files(tmp_path: Path) -> None:
+    reader = inputs.open_input(TEXT.to_json(), ASSETS)
+    (tmp_path / "one.txt").write_text("the cat sat")
+    held = ["the cat sat", tmp_path / "one.txt", b"the cat sat", io.BytesIO(b"the cat sat")]
+    batch = inputs.read_batch(reader, held)
+    assert batch["length"].tolist() == [3, 3, 3, 3]
+    assert (batch["tokens"] == batch["tokens"][0]).all()
+    assert reader.split_inputs("the cat").is_one
+    long = inputs.read_batch(reader, ["the cat sat on the mat the cat"])
+    assert long["length"].tolist() == [TEXT.max_length]
+    unknown = inputs.read_batch(reader, ["\u4e00"])
+    assert unknown["tokens"].tolist() == [[1]]  # unknown, and never nothing
+    for wrong in ("", "  ", 3, b"\xff", tmp_path / "none.txt", tmp_path):
+        with pytest.raises(DataError):
+            inputs.read_batch(reader, [wrong])
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost"),
+    [
+        ("text", "its end is cut off"),
+        ("source", "its end is cut off"),
+        ("prompt", "its beginning is left out"),
+    ],
+)
+def test_texts_that_are_too_long_are_told(kind: Any, lost: str, tmp_path: Path) -> None:
+    reader, said = inputs.open_input(replace(TEXT, kind=kind).to_json(), ASSETS), []
+    words = ("the cat sat on the mat " * 9).split()[: TEXT.max_length + 1]
+    (tmp_path / "long.txt").write_text(" ".join(words))
+    held = [" ".join(words[:-1]), tmp_path / "long.txt", io.BytesIO(" ".join(words).encode())]
+    inputs.read_batch(reader, held, first=7, observe=lambda progress: said.append(progress.note))
+    note = f"the text has {len(words)} tokens, and the model reads {TEXT.max_length}: {lost}"
+    assert said == [f"{tmp_path / 'long.txt'}: {note}", f"standard input: {note}"]
+    with pytest.raises(DataError) as raised:
+        inputs.read_batch(reader, [3], first=7)
+    assert raised.value.where == "input 8"
+
+
+def test_what_is_not_a_text_is_said(tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
+    wrong = {
+        "isn't UTF-8 text": tmp_path / "latin.txt",
+        "the text is empty": " \n",
+        "a int isn't a text": 3,
+        "no such file": tmp_path / "none.txt",
+        "is longer than": "x" * (texts.MOST_TEXT_BYTES + 1),
+    }
+    for why, item in wrong.items():
+        with pytest.raises(DataError, match=why) as caught:
+            texts.read_text(item, 4)
+        assert caught.value.where == (str(item) if isinstance(item, Path) else "input 5")
+    assert texts.read_text(" ", 0, may_be_empty=True) == " "
+    assert texts.read_text(bytearray("狗".encode()), 0) == "狗"

@@ -1,0 +1,166 @@
+"""Writing texts with the graphs of a model file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modelwright import modelfile
+from modelwright.cli import main
+from modelwright.errors import DataError, ModelFileError
+from modelwright.modelfile.generation import GraphStepper, check_step_graphs, prompts
+from modelwright.modelfile.inputs import Sample
+from modelwright.modelfile.spec import GraphSpec, TensorSpec
+from modelwright.tasks.generation import SamplingConfig, collect
+
+
+@pytest.fixture(scope="module")
+def written(tied_decoder: Path) -> Path:
+    return tied_decoder
+
+
+def test_it_goes_on_from_a_text_and_streams_the_same(written):
+    model = modelfile.load(written)
+    whole = model.predict("the fox")[0]["text"]
+    pieces = list(model.generate("the fox"))
+    assert "".join(piece.text for piece in pieces) == whole
+    assert whole == model.predict("the fox")[0]["text"]
+
+
+def test_a_text_has_one_answer_wherever_it_stands(written):
+    model = modelfile.load(written)
+    asked = ["a crow", "the fox", "", "the fox"]
+    together = model.predict(asked)
+    assert together == [model.predict(text) for text in asked]
+    assert together[0] != together[1]
+    how = SamplingConfig(max_new_tokens=40, seed=0)
+    texts = {
+        seed: [item.text for item in collect(model.generate(asked, replace(how, seed=seed)), 4)]
+        for seed in (0, 1)
+    }
+    assert texts[0] != texts[1]
+    assert texts[0][1] == texts[0][3]
+
+
+def test_a_text_that_cannot_be_read_fails_alone(written):
+    model = modelfile.load(written)
+    found = model.read(["the fox", b"\xff", 3, "a crow"])
+    assert [type(item) for item in found] == [Sample, DataError, DataError, Sample]
+    assert [item.where for item in found if isinstance(item, DataError)] == ["input 2", "input 3"]
+    texts = model.answer([item for item in found if isinstance(item, Sample)])
+    assert texts == model.predict(["the fox", "a crow"])
+    for ask in (model.predict, model.generate):
+        with pytest.raises(DataError) as caught:
+            ask(["the fox", b"\xff", 3])
+        assert caught.value.where == "input 2"
+
+
+def test_a_mistyped_file_is_no_text(written, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("tales.txt").write_text("the fox")
+    assert main(["predict", str(written), "tales.txt"]) == 0
+    capsys.readouterr()
+    for name in ("tails.txt", "here/tales", "./tales.csv"):
+        assert main(["predict", str(written), "the crow", name]) == 1
+        told = capsys.readouterr()
+        assert told.out == ""
+        assert f"{name}: there is no such file" in told.err
+        assert "standard input" in told.err
+    assert main(["predict", str(written), "tails.txt"]) == 1
+    assert "Did you mean `tales.txt`?" in capsys.readouterr().err
+    asked = ["a / b", "fox.", "https://example.org/fox"]
+    assert main(["predict", str(written), *asked]) == 0
+
+
+def test_a_table_is_said_to_be_read_as_one_text(written, tmp_path, capsys):
+    (tmp_path / "tales.csv").write_text("text\nthe fox\n")
+    assert main(["predict", str(written), str(tmp_path / "tales.csv")]) == 0
+    assert "tales.csv: the whole file is one text here" in capsys.readouterr().err
+
+
+def test_a_long_prompt_is_said_to_be_cut(written, capsys):
+    assert main(["predict", str(written), "the fox " * 90]) == 0
+    assert "the model reads 32: its beginning is left out" in capsys.readouterr().err
+    assert main(["predict", str(written), "the fox " * 90, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_steps_are_the_whole_text(written):
+    """What the graph `step` says after each token is what `main` says of the whole text."""
+    model = modelfile.load(written)
+    greedy = SamplingConfig(max_new_tokens=6, temperature=0, barred=())
+    ids = [piece.token for piece in model.generate("a crow", greedy) if piece.token is not None]
+    begun = [2, *model.input.tokenizer.encode(["a crow"])[0].tolist()]
+    for at, token in enumerate(ids):
+        tokens = np.array([begun + ids[:at]], dtype=np.int64)
+        assert model.outputs({"tokens": tokens})[0, -1].argmax() == token
+
+
+def test_the_file_holds_the_graph_of_a_step(written):
+    assert set(modelfile.read(written).spec.graphs) == {"main", "step"}
+
+
+def test_prompts_are_padded_before_their_first_token() -> None:
+    begun, tokens = prompts([[2, 7], [2], [2, 8, 9]])
+    assert tokens.tolist() == [[0, 2, 7], [0, 0, 2], [2, 8, 9]]
+    assert begun["padding"].tolist() == [1, 2, 0]
+
+
+class Counting:
+    """A graph by hand: the state holds the tokens so far, the logits their sum."""
+
+    def __init__(self) -> None:
+        self.fed: list[dict[str, np.ndarray]] = []
+
+    def run(self, inputs):
+        self.fed.append(dict(inputs))
+        grown = np.concatenate([inputs["cache"], inputs["tokens"].astype(np.float32)], 1)
+        return [grown.sum(1, keepdims=True), grown]
+
+
+STEP = GraphSpec(
+    (
+        TensorSpec("tokens", "int64", ("N", "S")),
+        TensorSpec("padding", "int64", ("N",)),
+        TensorSpec("cache", "float32", ("N", "P")),
+    ),
+    (TensorSpec("next", "float32", ("N", 1)), TensorSpec("grown", "float32", ("N", "Q"))),
+)
+
+
+def test_a_state_goes_in_and_out_and_follows_its_text() -> None:
+    graph = Counting()
+    stepper = GraphStepper({"step": STEP}, {"step": graph})  # type: ignore[dict-item]
+    state = stepper.start({"padding": np.array([0, 1])})
+    assert state.state.shape == (2, 0)
+    logits, state = stepper.step(np.array([[1], [10]]), state)
+    assert logits.tolist() == [[1], [10]]
+    state = stepper.reorder(state, np.array([1, 1, 0]))
+    logits, state = stepper.step(np.array([[1], [2], [3]]), state)
+    assert logits.tolist() == [[11], [12], [4]]
+    assert graph.fed[-1]["padding"].tolist() == [1, 1, 0]
+    assert state.origin.tolist() == [1, 1, 0]
+
+
+def test_graphs_are_those_of_their_kind_of_network() -> None:
+    main_graph = GraphSpec(STEP.inputs[:1], STEP.outputs[:1])
+    check_step_graphs({"main": main_graph, "step": STEP}, "tokens")
+    check_step_graphs({"main": main_graph}, "logits")
+    wrong = {
+        "aren't those of its kind": ({"main": main_graph}, "tokens"),
+        "graphs aren't those": ({"main": main_graph, "step": STEP}, "texts"),
+        "takes or gives something else": (
+            {"main": main_graph, "step": GraphSpec(STEP.inputs[:2], STEP.outputs)},
+            "tokens",
+        ),
+        "`step` takes or gives": (
+            {"main": main_graph, "step": GraphSpec(STEP.inputs, STEP.outputs[:1])},
+            "tokens",
+        ),
+    }
+    for why, (graphs, kind) in wrong.items():
+        with pytest.raises(ModelFileError, match=why):
+            check_step_graphs(graphs, kind)

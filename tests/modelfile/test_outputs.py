@@ -1,0 +1,62 @@
+"""Kinds of output: what a graph may give, and how far two answers are apart."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from modelwright.errors import ModelFileError
+from modelwright.modelfile import outputs
+from modelwright.modelfile.outputs import OutputForm, check_outputs, forms_of
+from modelwright.modelfile.spec import TensorSpec
+
+
+def test_differences() -> None:
+    logits = np.array([[0.0, np.log(3.0)]])  # probabilities 1/4 and 3/4
+    moved = np.array([[0.0, 0.0]])
+    assert outputs.difference("logits", logits, logits) == 0.0
+    assert outputs.difference("logits", moved, logits) == pytest.approx(np.log(3) / (1 + np.log(3)))
+    # A shift of all logits changes no probability, yet is no answer of the same network.
+    assert outputs.difference("logits", logits + 5, logits) > 1
+    assert outputs.difference("values", np.array([[3.0]]), np.array([[1.0]])) == pytest.approx(1.0)
+    assert outputs.difference("values", np.array([np.nan]), np.array([1.0])) == np.inf
+    assert outputs.difference("values", np.zeros((2, 1)), np.zeros((1, 2))) == np.inf
+
+
+def test_a_probability_counts_where_logits_hardly_differ() -> None:
+    expected = np.array([[0.0, 0.0, 40.0]])
+    near = expected + np.array([0.0, 0.0, 0.01])
+    assert outputs.difference("values", near, expected) == pytest.approx(0.01 / 41)
+    pair, moved = np.array([[0.0, 0.1]]), np.array([[0.0, 0.2]])
+    share = outputs.difference("values", moved, pair)
+    assert outputs.difference("logits", moved, pair) == pytest.approx(share)
+    each = outputs.difference("labels", np.array([[0.02]]), np.array([[0.0]]))
+    assert each == pytest.approx(0.02)
+
+
+def test_forms_are_declared_with_their_free_sizes() -> None:
+    form = OutputForm("next", {1: "T"})
+    assert form.tensor((3, 7, 50)) == TensorSpec("next", "float32", ("N", "T", 50))
+    assert [form.name for form in forms_of("boxes")] == ["scores", "boxes"]
+    with pytest.raises(ModelFileError, match="aren't known to this version"):
+        forms_of("smells")
+
+
+SPEC = TensorSpec("logits", "float32", ("N", "T", 2))
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (np.zeros((3, 5, 2), np.float64), "gives float64"),
+        (np.zeros((2, 5, 2), np.float32), r"gives float32 \[2, 5, 2\]"),
+        (np.zeros((3, 5, 3), np.float32), "gives float32"),
+        (np.zeros((3, 2), np.float32), "gives float32"),
+        ([[1.0]], "gives no array"),
+        (np.full((3, 5, 2), np.nan, np.float32), "isn't finite"),
+    ],
+)
+def test_what_a_graph_gives_is_what_is_declared(found: object, why: str) -> None:
+    check_outputs([np.zeros((3, 5, 2), np.float32)], [SPEC], count=3)
+    with pytest.raises(ModelFileError, match=why):
+        check_outputs([found], [SPEC], count=3)
