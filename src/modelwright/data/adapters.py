@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.data.cells import joined_text
 from modelwright.data.dataset import Inputs, Split
 from modelwright.data.findings import Finding
 from modelwright.data.store import Facts, Store, StoredSplit
@@ -48,26 +49,6 @@ class ChannelStatistics(NamedTuple):
     std: tuple[float, ...] = ()
 
 
-def no_statistics(train: Split, recipe: Recipe) -> ChannelStatistics:
-    """Return nothing: what is normalised is part of the network's own fitting."""
-    return ChannelStatistics()
-
-
-def no_mixtures(store: Store, used: Rows) -> Iterator[Finding]:
-    """Yield nothing."""
-    yield from ()
-
-
-def no_near_pairs(store: Store, rows: Rows) -> NDArray[np.int64]:
-    """Return no pair `[0, 2]`."""
-    return np.empty((0, 2), dtype=np.int64)
-
-
-def as_before(input: I, recipe: Recipe) -> tuple[I, str]:
-    """Return the input as a model file has it, and nothing to say."""
-    return input, ""
-
-
 @dataclass(frozen=True, slots=True)
 class InputAdapter(Generic[I]):
     """One kind of input, from the files of a source to what a network is given."""
@@ -83,15 +64,19 @@ class InputAdapter(Generic[I]):
     """Returns how samples are taken, fitted to the training split."""
     encode: Callable[[Store, I, Observe], Encoded]
     """Returns every row's inputs, decoded or tokenized where that is new."""
-    resume: Callable[[I, Recipe], tuple[I, str]] = as_before
+    resume: Callable[[I, Recipe], tuple[I, str]] = lambda input, recipe: (input, "")
     """Returns how samples are taken where training starts from a model file, and what to say."""
     length_setting: str = ""
     """The setting by which long samples are cut."""
-    fit_statistics: Callable[[Split, Recipe], ChannelStatistics] = no_statistics
+    fit_statistics: Callable[[Split, Recipe], ChannelStatistics] = lambda train, recipe: (
+        ChannelStatistics()
+    )
     """Returns what normalises the inputs, fitted to the training split."""
-    mixtures: Callable[[Store, Rows], Iterator[Finding]] = no_mixtures
+    mixtures: Callable[[Store, Rows], Iterator[Finding]] = lambda store, used: iter(())
     """Yields what the audit says of samples that differ in form."""
-    near_duplicate_pairs: Callable[[Store, Rows], NDArray[np.int64]] = no_near_pairs
+    near_duplicate_pairs: Callable[[Store, Rows], NDArray[np.int64]] = lambda store, rows: np.empty(
+        (0, 2), dtype=np.int64
+    )
     """Returns pairs `[M, 2]` of places in some rows whose samples are nearly alike."""
 
 
@@ -174,33 +159,9 @@ class TargetRequest:
         return [self.held[row] for row in self.splits["train"].tolist()]
 
 
-def label_column(spec: TableData) -> tuple[str, ...]:
-    """Return the column `label`."""
-    return (spec.label,)
-
-
-def as_it_is(held: str) -> tuple[str, ...]:
-    """Return what was read as the only label."""
-    return (held,)
-
-
-def renamed(held: str, names: Mapping[str, str]) -> str:
-    """Return what was read of a sample under its other name."""
-    return names.get(held, held)
-
-
-def one_stratum(held: Sequence[str], usable: Rows) -> tuple[Sequence[str], str]:
-    """Return the same for all rows: there are no shares to keep."""
-    return [""] * len(held), ""
-
-
-def anything(held: set[str], title: str, noun: str) -> None:
-    """Accept any targets."""
-
-
-def whole(values: Any, num_labels: int) -> Any:
-    """Return the targets as they are."""
-    return values
+def read_texts(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
+    """Return the cells of the only column as texts, and nothing to say of them."""
+    return [joined_text(cell) for cell in cells.columns[0]], ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,21 +170,21 @@ class TargetAdapter:
 
     build: Callable[[TargetRequest], Targets]
     """Returns every row's target; what is fitted is fitted to the training split."""
-    num_outputs: Callable[[tuple[str, ...], Input], int]
+    num_outputs: Callable[[tuple[str, ...], Input], int] = lambda labels, input: len(labels)
     """Returns how many numbers a network gives for each answer."""
     describe: Callable[[tuple[str, ...], Split, int], dict[str, Any]]
     """Returns what a model file says of the targets, from labels, training split, and outputs."""
-    columns: Callable[[TableData], tuple[str, ...]] = label_column
+    columns: Callable[[TableData], tuple[str, ...]] = lambda spec: (spec.label,)
     """Returns the columns of a table that hold the target."""
     setting: str = "label"
     """The setting that names these columns."""
-    read: Callable[[TargetCells], tuple[Sequence[str], tuple[str, ...]]]
+    read: Callable[[TargetCells], tuple[Sequence[str], tuple[str, ...]]] = read_texts
     """Returns what the store keeps of each row of a table, and what to say of the cells."""
     missing: str = ""
     """What is said of a row of a table without a target."""
-    labels_of: Callable[[str], tuple[str, ...]] = as_it_is
+    labels_of: Callable[[str], tuple[str, ...]] = lambda held: (held,)
     """Returns the labels in what was read of a sample."""
-    rename: Callable[[str, Mapping[str, str]], str] = renamed
+    rename: Callable[[str, Mapping[str, str]], str] = lambda held, names: names.get(held, held)
     has_labels: bool = False
     """Whether the network learns the labels that occur in training."""
     is_of_sample: bool = False
@@ -232,11 +193,14 @@ class TargetAdapter:
     """What helps where one label is much rarer than another, beside looking."""
     unknown_labels: str = ""
     """What becomes of labels that training has none of; it takes what a sample is."""
-    strata: Callable[[Sequence[str], Rows], tuple[Sequence[str], str]] = one_stratum
+    strata: Callable[[Sequence[str], Rows], tuple[Sequence[str], str]] = lambda held, usable: (
+        [""] * len(held),
+        "",
+    )
     """Returns by what a split keeps the rows' shares, and what to say of it."""
-    require_variety: Callable[[set[str], str, str], None] = anything
+    require_variety: Callable[[set[str], str, str], None] = lambda held, title, noun: None
     """Refuses a training split whose samples all want the same answer."""
-    of_split: Callable[[Any, int], Any] = whole
+    of_split: Callable[[Any, int], Any] = lambda values, num_labels: values
     """Returns the targets of one split, from its number of labels."""
     text_kind: TextKind = "text"
     """What a network of texts does with its input."""

@@ -14,7 +14,6 @@ from modelwright.data.adapters import (
     TargetCells,
     TargetRequest,
     Targets,
-    as_it_is,
 )
 from modelwright.data.box_labels import read_boxes
 from modelwright.data.cells import joined_text
@@ -26,7 +25,6 @@ from modelwright.data.ragged import Joined, Ragged
 from modelwright.errors import DataError
 from modelwright.tasks.boxes import box_arrays, framing, visible
 from modelwright.transforms import ImageInput
-from modelwright.transforms.inputs import Input
 
 LEAST_VISIBLE = 0.25
 """A box of which the network's input shows a smaller share isn't asked for."""
@@ -39,10 +37,6 @@ def _labels(request: TargetRequest, labels_of: LabelsOf) -> Labels:
     labels = fit_labels(request.train, labels_of) if known is None else known
     counts = count_labels(labels_of, request.held, request.splits)
     return split_labels(labels, counts, is_model=known is not None, where=request.where)
-
-
-def _one_a_label(labels: tuple[str, ...], input: Input) -> int:
-    return len(labels)
 
 
 # -- one label -------------------------------------------------------------------------------
@@ -60,7 +54,7 @@ def class_targets(
 
 
 def _build_classes(request: TargetRequest) -> Targets:
-    labels = _labels(request, as_it_is)
+    labels = _labels(request, SINGLE_LABEL.labels_of)
     targets = class_targets(request.held, request.splits, labels)
     return Targets(labels.known, targets, request.encoded.inputs, unknown=labels.unknown)
 
@@ -77,10 +71,6 @@ def _read_label(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
             "lists",
         )
     return [joined_text(cell) for cell in column], ()
-
-
-def _each_its_share(held: Sequence[str], usable: Rows) -> tuple[Sequence[str], str]:
-    return held, ""
 
 
 def _require_classes(held: set[str], title: str, noun: str) -> None:
@@ -103,14 +93,13 @@ def _describe_classes(labels: tuple[str, ...], train: Split, num_outputs: int) -
 
 SINGLE_LABEL = TargetAdapter(
     build=_build_classes,
-    num_outputs=_one_a_label,
     describe=_describe_classes,
     read=_read_label,
     has_labels=True,
     is_of_sample=True,
     imbalance_fix=", and try `loss: {name: cross-entropy, class_weights: balanced}`",
     unknown_labels="such {}s count as wrong, and the log loss leaves them out",
-    strata=_each_its_share,
+    strata=lambda held, usable: (held, ""),
     require_variety=_require_classes,
 )
 
@@ -158,19 +147,12 @@ def _require_sets(held: set[str], title: str, noun: str) -> None:
     )
 
 
-def _own_columns(values: NDArray[np.bool_], num_labels: int) -> NDArray[np.bool_]:
-    """Return the columns of a split's own labels: splits have more or fewer beyond the model's."""
-    return values[:, :num_labels]
-
-
-def _describe_sets(labels: tuple[str, ...], train: Split, num_outputs: int) -> dict[str, Any]:
-    return {"classes": len(labels), "training_counts": train.targets.sum(axis=0).tolist()}
-
-
 MULTI_LABEL = TargetAdapter(
     build=_build_sets,
-    num_outputs=_one_a_label,
-    describe=_describe_sets,
+    describe=lambda labels, train, num_outputs: {
+        "classes": len(labels),
+        "training_counts": train.targets.sum(axis=0).tolist(),
+    },
     read=_read_sets,
     missing="its labels aren't a list of texts; one without a label has an empty list",
     labels_of=read_labels,
@@ -180,7 +162,8 @@ MULTI_LABEL = TargetAdapter(
     unknown_labels="such labels count as missed, and the log loss leaves their {}s out",
     strata=strata,
     require_variety=_require_sets,
-    of_split=_own_columns,
+    # Splits have more or fewer labels beyond the model's.
+    of_split=lambda values, num_labels: values[:, :num_labels],
 )
 
 
@@ -249,10 +232,6 @@ def _labels_of_boxes(held: str) -> tuple[str, ...]:
     return tuple(box.label for box in read_boxes(held).boxes)
 
 
-def _read_boxes(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
-    return [joined_text(cell) for cell in cells.columns[0]], ()
-
-
 def _some_or_none(held: Sequence[str], usable: Rows) -> tuple[Sequence[str], str]:
     kept = [""] * len(held)
     for row in usable.tolist():
@@ -260,16 +239,10 @@ def _some_or_none(held: Sequence[str], usable: Rows) -> tuple[Sequence[str], str
     return kept, ""
 
 
-def _describe_boxes(labels: tuple[str, ...], train: Split, num_outputs: int) -> dict[str, Any]:
-    return {"classes": len(labels)}
-
-
 BOXES = TargetAdapter(
     build=_build_boxes,
-    num_outputs=_one_a_label,
-    describe=_describe_boxes,
+    describe=lambda labels, train, num_outputs: {"classes": len(labels)},
     setting="boxes",
-    read=_read_boxes,
     labels_of=_labels_of_boxes,
     has_labels=True,
     unknown_labels="such boxes count as missed, with an average precision of 0",

@@ -22,7 +22,6 @@ from modelwright.files import atomic_write
 from modelwright.recipe.data import SplitSpec
 
 Rows = NDArray[np.int64]
-NAMES = ("train", "validation", "test")
 
 
 def draw_splits(
@@ -50,44 +49,26 @@ def draw_splits(
     Raises:
         DataError: there are too few samples for what is asked.
     """
-    parts: dict[str, list[int]] = {name: [] for name in NAMES}
-    open_rows = []
-    for row in rows.tolist():
-        if given[row] in ("validation", "test"):
-            parts[given[row]].append(row)
-        else:
-            open_rows.append(row)
-    pool = np.array(open_rows, dtype=np.int64)
-    has_test, has_validation = bool(parts["test"]), bool(parts["validation"])
+    told = np.array([given[row] for row in rows.tolist()], dtype=np.str_)
+    test, validation = rows[told == "test"], rows[told == "validation"]
     # What the source calls training is never tested on.
-    untold = np.array([given[row] == "" for row in pool], dtype=bool)
-    if not has_test and untold.any():
-        drawn = _draw(
-            spec,
-            pool[untold],
-            spec.test,
-            "test",
-            labels,
-            extras,
-            keys,
-            spare=1 if has_validation or not spec.val else 2,
-        )
-        parts["test"] = drawn.tolist()
-        pool = pool[~np.isin(pool, drawn)]
-    if not has_validation:
-        drawn = _draw(spec, pool, spec.val, "validation", labels, extras, keys)
-        parts["validation"] = drawn.tolist()
-        pool = pool[~np.isin(pool, drawn)]
-    parts["train"] = pool.tolist()
-    if not parts["train"]:
+    untold, pool = rows[told == ""], rows[(told != "test") & (told != "validation")]
+    if not len(test) and len(untold):
+        spare = 1 if len(validation) or not spec.val else 2
+        test = _draw(spec, untold, spec.test, "test", labels, extras, keys, spare=spare)
+        pool = np.setdiff1d(pool, test)
+    if not len(validation):
+        validation = _draw(spec, pool, spec.val, "validation", labels, extras, keys)
+        pool = np.setdiff1d(pool, validation)
+    if not len(pool):
         raise DataError(
             "no sample is left to train on",
             where="data.split",
-            why=f"{len(rows)} samples, of which {len(parts['validation'])} are for validation and "
-            f"{len(parts['test'])} for the test",
+            why=f"{len(rows)} samples, of which {len(validation)} are for validation and "
+            f"{len(test)} for the test",
             fix="Lower `data.split.val` and `data.split.test`",
         )
-    return {name: np.sort(np.array(found, dtype=np.int64)) for name, found in parts.items()}
+    return {"train": np.sort(pool), "validation": np.sort(validation), "test": np.sort(test)}
 
 
 def _draw(

@@ -19,13 +19,10 @@ from modelwright.data.adapters import (
     TargetRequest,
     Targets,
 )
-from modelwright.data.dataset import Split
 from modelwright.data.label_targets import BOXES, MULTI_LABEL, SINGLE_LABEL
 from modelwright.data.text_targets import CAUSAL_LM, LETTERS, SEQ2SEQ
 from modelwright.errors import DataError
 from modelwright.kinds import OutputKind
-from modelwright.recipe.data import TableData
-from modelwright.transforms.inputs import Input
 
 _LARGEST = 1e38
 
@@ -73,23 +70,10 @@ def _require_spread(held: set[str], title: str, noun: str) -> None:
     )
 
 
-def _number_columns(spec: TableData) -> tuple[str, ...]:
-    return spec.target_columns
-
-
-def _one_a_number(labels: tuple[str, ...], input: Input) -> int:
-    return len(labels)
-
-
-def _describe_numbers(labels: tuple[str, ...], train: Split, num_outputs: int) -> dict[str, Any]:
-    return {"numbers": list(labels)}
-
-
 REGRESSION = TargetAdapter(
     build=_build_numbers,
-    num_outputs=_one_a_number,
-    describe=_describe_numbers,
-    columns=_number_columns,
+    describe=lambda labels, train, num_outputs: {"numbers": list(labels)},
+    columns=lambda spec: spec.target_columns,
     setting="target_columns",
     read=_read_numbers,
     missing="its target isn't a finite number",

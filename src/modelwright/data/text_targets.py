@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,33 +11,21 @@ from numpy.typing import NDArray
 from modelwright.data.adapters import (
     Rows,
     TargetAdapter,
-    TargetCells,
     TargetRequest,
     Targets,
     Windows,
 )
-from modelwright.data.cells import joined_text
-from modelwright.data.dataset import Split
 from modelwright.data.documents import WHOLE
 from modelwright.data.findings import Finding
 from modelwright.data.ragged import Joined, Ragged
-from modelwright.recipe.data import TableData
 from modelwright.transforms.hf_tokenizer import HFTokenizer
 from modelwright.transforms.inputs import Input
 from modelwright.transforms.text import BEGIN, END, TextInput
 
 
-def _read_texts(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
-    return [joined_text(cell) for cell in cells.columns[0]], ()
-
-
 def _one_a_token(labels: tuple[str, ...], input: Input) -> int:
     assert isinstance(input, TextInput)
     return input.tokenizer.size
-
-
-def _describe_vocabulary(labels: tuple[str, ...], train: Split, num_outputs: int) -> dict[str, Any]:
-    return {"vocabulary": num_outputs}
 
 
 # -- letters ---------------------------------------------------------------------------------
@@ -80,19 +67,10 @@ def _build_letters(request: TargetRequest) -> Targets:
     return Targets(letters, spelled, inputs, findings=(found,) if unknown else ())
 
 
-def _letters_and_blank(labels: tuple[str, ...], input: Input) -> int:
-    return len(labels) + 1
-
-
-def _describe_letters(labels: tuple[str, ...], train: Split, num_outputs: int) -> dict[str, Any]:
-    return {"letters": "".join(labels)}
-
-
 LETTERS = TargetAdapter(
     build=_build_letters,
-    num_outputs=_letters_and_blank,
-    describe=_describe_letters,
-    read=_read_texts,
+    num_outputs=lambda labels, input: len(labels) + 1,  # The blank.
+    describe=lambda labels, train, num_outputs: {"letters": "".join(labels)},
     missing="its text is empty",
 )
 
@@ -146,8 +124,7 @@ def _cut(cut: Rows, splits: Mapping[str, Rows]) -> Iterator[Finding]:
 SEQ2SEQ = TargetAdapter(
     build=_build_texts,
     num_outputs=_one_a_token,
-    describe=_describe_vocabulary,
-    read=_read_texts,
+    describe=lambda labels, train, num_outputs: {"vocabulary": num_outputs},
     missing="its target is empty",
     text_kind="source",
 )
@@ -216,19 +193,11 @@ def _build_next(request: TargetRequest) -> Targets:
     return Targets((), follow, stretches, windows)
 
 
-def _no_column(spec: TableData) -> tuple[str, ...]:
-    return ()
-
-
-def _whole_texts(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
-    return [WHOLE] * cells.count, ()
-
-
 CAUSAL_LM = TargetAdapter(
     build=_build_next,
     num_outputs=_one_a_token,
-    describe=_describe_vocabulary,
-    columns=_no_column,
-    read=_whole_texts,
+    describe=lambda labels, train, num_outputs: {"vocabulary": num_outputs},
+    columns=lambda spec: (),
+    read=lambda cells: ([WHOLE] * cells.count, ()),
     text_kind="prompt",
 )
