@@ -184,4 +184,4 @@ def test_the_digits_example_computes_the_same_everywhere():
 def test_the_cifar_example_holds_out_5000_and_averages_six_views():
     recipe = load_recipe(ROOT / "examples" / "cifar10.yaml")
     assert (recipe.model.name, recipe.data.split.val) == ("speednet", 5000)
-    assert recipe.evaluate.views == 6
+    assert recipe.inference.tta == "flip_shift"

@@ -39,7 +39,7 @@ SPECS = {
     "alternating": {"flip": "alternating", "translate": 2},
     "random": {"flip": "random", "translate": 3, "padding": "zero", "cutout": 4},
     "crop": {"crop": {"scale": [0.3, 1.0]}, "flip": "random"},
-    "colour": {"colour": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4}},
+    "colour": {"color_jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4}},
     "mixup": {"mixup": 0.4, "flip": "random"},
     "cutmix": {"cutmix": 1.0, "translate": 1},
     "both": {"cutmix": 1.0, "mixup": 1.0},

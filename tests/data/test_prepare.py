@@ -205,7 +205,7 @@ def test_a_limit_keeps_few(tmp_path):
     [
         ("transforms: {size: 8}", (8, 8, 3)),
         ("transforms: {size: [8, 10]}", (8, 10, 3)),
-        ("transforms: {colour: grey}", (12, 12, 1)),
+        ("transforms: {color_mode: grayscale}", (12, 12, 1)),
     ],
 )
 def test_the_declared_size_is_decoded(tmp_path, more, shape):

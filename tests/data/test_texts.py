@@ -280,7 +280,7 @@ NUMBERS = "task: regression\n"
 def test_numbers_from_a_table(tmp_path):
     rows = "".join(f"a text of day {at},{at / 2},{-at}\n" for at in range(40))
     (tmp_path / "t.csv").write_text("text,first,second\n" + rows)
-    data = "source: table, path: t.csv, holds: text, numbers: [first, second]"
+    data = "source: table, path: t.csv, input_kind: text, target_columns: [first, second]"
     found = prepared(tmp_path, data, NUMBERS)
     assert found.labels == ("first", "second")
     assert not found.has_classes
@@ -297,7 +297,7 @@ def test_targets_that_are_no_numbers_are_left_out_and_listed(tmp_path):
     (tmp_path / "t.csv").write_text(
         "text,target\n" + rows + "odd,nan\nodder,inf\noddest,\nno,1e999\nwords,many\n"
     )
-    found = prepared(tmp_path, "source: table, path: t.csv, holds: text", NUMBERS)
+    found = prepared(tmp_path, "source: table, path: t.csv, input_kind: text", NUMBERS)
     errors = found.store.errors()
     assert list(errors) == [20, 21, 22, 23, 24]
     assert set(errors.values()) == {"its target isn't a finite number"}
@@ -307,13 +307,13 @@ def test_targets_that_are_no_numbers_are_left_out_and_listed(tmp_path):
 def test_a_number_that_never_changes_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("text,target\n" + "".join(f"t{at},3\n" for at in range(9)))
     with pytest.raises(DataError, match="nothing to learn"):
-        prepared(tmp_path, "source: table, path: t.csv, holds: text", NUMBERS)
+        prepared(tmp_path, "source: table, path: t.csv, input_kind: text", NUMBERS)
 
 
 def test_numbers_are_kept_in_all_their_digits(tmp_path):
     rows = "".join(f"t{at},{1e9 + at * 0.001:.3f}\n" for at in range(30))
     (tmp_path / "t.csv").write_text(f"text,target\n{rows}t,1e39\nu,{'9' * 400}\n")
-    found = prepared(tmp_path, "source: table, path: t.csv, holds: text", NUMBERS)
+    found = prepared(tmp_path, "source: table, path: t.csv, input_kind: text", NUMBERS)
     assert len(np.unique(found.targets.values[np.concatenate(list(found.rows.values()))])) == 30
     assert len(found.store.errors()) == 2
 
@@ -321,12 +321,18 @@ def test_numbers_are_kept_in_all_their_digits(tmp_path):
 def test_a_column_of_numbers_that_is_missing_is_named(tmp_path):
     (tmp_path / "t.csv").write_text("text,price\na,1\nb,2\n")
     with pytest.raises(DataError, match="no column `prise`"):
-        prepared(tmp_path, "source: table, path: t.csv, holds: text, numbers: [prise]", NUMBERS)
+        prepared(
+            tmp_path,
+            "source: table, path: t.csv, input_kind: text, target_columns: [prise]",
+            NUMBERS,
+        )
 
 
 def test_the_model_is_told_apart_by_its_kind_of_target(tmp_path):
     (tmp_path / "t.csv").write_text("text,price\n" + "".join(f"t{at},{at}\n" for at in range(9)))
-    first = prepared(tmp_path, "source: table, path: t.csv, holds: text, numbers: [price]", NUMBERS)
+    first = prepared(
+        tmp_path, "source: table, path: t.csv, input_kind: text, target_columns: [price]", NUMBERS
+    )
     split, _ = labelled_split(
         tmp_path / "t.csv",
         input=first.input,

@@ -32,7 +32,7 @@ PAIRS = """\
 version: 1
 task: translation
 data: {source: parallel_text, path: a.en, target: a.xx}
-text: {size: 300, max_length: 16}
+text: {vocab_size: 300, max_length: 16}
 """
 
 

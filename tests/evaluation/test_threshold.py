@@ -47,23 +47,23 @@ def split(name, chances, targets):
     ),
     st.floats(0.01, 1.0),
 )
-def test_it_is_the_highest_that_keeps_the_recall(rows, at_least):
+def test_it_is_the_highest_that_keeps_the_recall(rows, min_recall):
     chances = np.array([chance for chance, _ in rows])
     own = np.array([own for _, own in rows])
-    threshold = highest_threshold(chances, own, at_least=at_least)
+    threshold = highest_threshold(chances, own, min_recall=min_recall)
     _, recalls, thresholds = precision_recall_curve(own, chances)
-    enough = thresholds[recalls[:-1] >= at_least - 1e-9]
+    enough = thresholds[recalls[:-1] >= min_recall - 1e-9]
     assert threshold == enough.max()
 
 
 def test_nineteen_of_twenty_are_enough_for_95_percent():
     chances = np.arange(1, 21) / 21
-    assert highest_threshold(chances, np.ones(20, bool), at_least=0.95) == chances[1]
+    assert highest_threshold(chances, np.ones(20, bool), min_recall=0.95) == chances[1]
 
 
 def test_recall_and_precision_from_it_on():
     validation = split("validation", [0.9, 0.6, 0.3, 0.8], [1, 1, 1, 0])
-    chosen = choose_threshold(Model(), validation, label="sick", at_least=0.6, fingerprint="v")
+    chosen = choose_threshold(Model(), validation, label="sick", min_recall=0.6, fingerprint="v")
     assert chosen.value == pytest.approx(0.6)
     assert (chosen.slice, chosen.split, chosen.data) == ("label=sick", "validation", "v")
     assert chosen_threshold(Ledger([chosen])) == chosen
@@ -80,7 +80,7 @@ def test_recall_and_precision_from_it_on():
 
 def test_nothing_called_has_no_precision():
     chosen = choose_threshold(
-        Model(), split("validation", [0.9], [1]), label="sick", at_least=1.0, fingerprint="v"
+        Model(), split("validation", [0.9], [1]), label="sick", min_recall=1.0, fingerprint="v"
     )
     test = split("test", [0.1, 0.2], [1, 0])
     recall, precision = measure_threshold(Model(), test, chosen, fingerprint="t", place=PLACE)
@@ -92,13 +92,13 @@ def test_a_class_that_isnt_there_is_refused():
         require_class("sock", Model.labels)
     with pytest.raises(DataError, match="holds no `sick`"):
         choose_threshold(
-            Model(), split("validation", [0.1], [0]), label="sick", at_least=0.9, fingerprint="v"
+            Model(), split("validation", [0.1], [0]), label="sick", min_recall=0.9, fingerprint="v"
         )
 
 
 def test_classes_that_the_model_does_not_know_are_others():
     validation = replace(split("validation", [0.9, 0.95], [1, 2]), unknown=("lost",))
-    chosen = choose_threshold(Model(), validation, label="sick", at_least=1.0, fingerprint="v")
+    chosen = choose_threshold(Model(), validation, label="sick", min_recall=1.0, fingerprint="v")
     assert chosen.value == pytest.approx(0.9)
     test = replace(split("test", [0.95, 0.92], [1, 2]), unknown=("lost",))
     recall, precision = measure_threshold(Model(), test, chosen, fingerprint="t", place=PLACE)

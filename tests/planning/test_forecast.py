@@ -39,7 +39,7 @@ def test_a_budget_bounds_the_time():
 
 def test_accumulating_saves_the_memory_of_activations():
     whole = forecast(recipe(batch_size=1000), WORK).memory_bytes
-    parts = forecast(recipe(batch_size=1000, accumulate=10), WORK).memory_bytes
+    parts = forecast(recipe(batch_size=1000, gradient_accumulation=10), WORK).memory_bytes
     assert whole - parts == pytest.approx(900 * 50_000 * 4 * 2.5)
 
 

@@ -30,18 +30,22 @@ CAUGHT = [
     (DIGITS + "train: {epochs: null}", 3, "training has no end"),
     (DIGITS + "train: {optimizer: {name: gd}}", None, "this training has about 10 steps"),
     (
-        DIGITS + "train:\n  accumulate: 2\n  optimizer: {name: gd}",
+        DIGITS + "train:\n  gradient_accumulation: 2\n  optimizer: {name: gd}",
         4,
-        "`accumulate` has no effect",
+        "`gradient_accumulation` has no effect",
     ),
     (
-        DIGITS + "train:\n  batch_size: 2\n  accumulate: 4",
+        DIGITS + "train:\n  batch_size: 2\n  gradient_accumulation: 4",
         5,
         "a batch of 2 can't be computed in 4",
     ),
     (DIGITS + "augment: {mixup: 1}\ntrain: {batch_size: 1}", 4, "has nothing to mix"),
-    (DIGITS + "train: {batch_size: 16, accumulate: 4}", None, "over 4 samples at a time"),
-    (LINES + "train: {tokens: 4096, optimizer: {name: gd}}", 4, "has no effect"),
+    (
+        DIGITS + "train: {batch_size: 16, gradient_accumulation: 4}",
+        None,
+        "over 4 samples at a time",
+    ),
+    (LINES + "train: {max_tokens_per_batch: 4096, optimizer: {name: gd}}", 4, "has no effect"),
     (
         LINES + 'model:\n  init: other.mw\n  freeze: ["*"]\n  adapters: {rank: 2}',
         6,
@@ -117,9 +121,9 @@ CAUGHT = [
     (DIGITS + "train: {compile: on}\nresources: {device: cpu}", None, "needs a C++ compiler"),
     (DIGITS + "augment:\n  translate: 8", 4, "8 pixels on a side of 8"),
     (CIFAR + "augment: {cutout: 40}", 3, "40 pixels on a side of 32"),
-    (DIGITS + "augment: {colour: {saturation: 0.2}}", 3, "no effect on grey images"),
+    (DIGITS + "augment: {color_jitter: {saturation: 0.2}}", 3, "no effect on grey images"),
     (DIGITS + "augment: {flip: random}", None, "teaches what never occurs"),
-    (DIGITS + "evaluate: {views: 6}", None, "averages over wrong images"),
+    (DIGITS + "inference: {tta: flip_shift}", None, "averages over wrong images"),
     (data("source: folder, path: x, split: {by: time, column: day}"), 2, "no column `day`"),
     *(
         (
@@ -225,7 +229,8 @@ def test_every_rule_is_tested():
         RESNET + "train: {resolution: [{until: 0.5, size: 16}]}",
         CIFAR + "train: {budget: 10m, epochs: null}",
         CIFAR + "train: {budget: 10m, epochs: 10}",
-        CIFAR + "augment: {flip: alternating, translate: 2, cutout: 12, colour: {saturation: 0.2}}",
+        CIFAR
+        + "augment: {flip: alternating, translate: 2, cutout: 12, color_jitter: {saturation: 0.2}}",
         CIFAR + "train: {optimizer: {name: sgd, momentum: 0}}",
         CIFAR + "train: {groups: [{match: head.*}, {match: '*', lr: 0}]}",
         CIFAR + "train: {optimizer: {name: gd}, epochs: 200, batch_size: 500}",
@@ -237,7 +242,7 @@ def test_every_rule_is_tested():
         data("source: folder, path: x") + "task: speech-recognition\nmodel: {name: rnn-ctc}",
         DIGITS + "transforms: {size: 16}\nmodel: {name: speednet}",
         CIFAR + "model: {name: timm, model: vit_tiny_patch16_224, weights: x, adapters: {}}",
-        DIGITS + "augment: {colour: {brightness: 0.2}, translate: 1}",
+        DIGITS + "augment: {color_jitter: {brightness: 0.2}, translate: 1}",
         BOXES + "augment: {flip: random, vertical_flip: true, translate: 4, crop: {}}",
         BOXES + "model: {name: detector}\ntrain: {loss: {name: detection}}",
     ],

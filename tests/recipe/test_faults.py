@@ -102,8 +102,8 @@ SECTIONS = [
     ("train: {precision: fp31}", 3, "Did you mean `fp32`?"),
     ("evaluate: {latency: no}", 3, 'must be `true` or `false`; received "no". Write `false`'),
     ("evaluate: {latency: 1}", 3, "must be `true` or `false`; received 1"),
-    ("evaluate: {views: '6'}", 3, "Write it without quotes: `6`"),
-    ("evaluate: {views: 5}", 3, "must be `none`, `flip`, `6` or `speeds`; received 5"),
+    ("inference: {tta: '6'}", 3, "Write it without quotes: `6`"),
+    ("inference: {tta: 5}", 3, "must be `none`, `flip`, `6` or `speeds`; received 5"),
     ("seed: -1", 3, "`seed` must be a whole number of at least 0; received -1"),
     ("seed: 99999999999999999999", 3, "`seed` must be a whole number"),
     ("seed: " + "9" * 5000, 3, "has too many digits"),
@@ -216,8 +216,9 @@ def test_a_fault_names_line_reason_and_way_out(text, line, words):
             "recipe.yaml:2: `dta` is not a setting of a recipe. Did",
         ),
         (
-            "version: 1\ntask: regression\ndata: {source: table, path: a.csv, numbers: [a, b, a]}",
-            "recipe.yaml:3: `data.numbers`: `a` stands here twice",
+            "version: 1\ntask: regression\n"
+            "data: {source: table, path: a.csv, target_columns: [a, b, a]}",
+            "recipe.yaml:3: `data.target_columns`: `a` stands here twice",
         ),
         (
             "version: 1\ndata: {source: table, path: a.csv, split: {by: group}}",

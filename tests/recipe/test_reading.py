@@ -96,7 +96,7 @@ def test_a_tag_may_be_left_to_quotes():
         ("model.name=resnet", lambda r: isinstance(r.model, ResnetModel)),
         ("model={name: cnn, head: [64, 32]}", lambda r: r.model.head == (64, 32)),
         ("train.patience=", lambda r: r.train.patience is None),
-        ("evaluate.views=6", lambda r: r.evaluate.views == 6),
+        ("inference.tta=flip_shift", lambda r: r.inference.tta == "flip_shift"),
         ("data.split.val=0", lambda r: r.data.split.val == 0),
         ("targets.accuracy=>= 0.9", lambda r: r.targets == {"accuracy": ">= 0.9"}),
         ("targets.accuracy=>=0.9", lambda r: r.targets == {"accuracy": ">=0.9"}),

@@ -35,12 +35,15 @@ RECIPES = {
         }
     },
     "folder": {"data": {"source": "folder", "path": "../Fotos: neu #1"}},
-    "cifar10": {"data": {"source": "cifar10"}, "transforms": {"size": [24, 32], "colour": "grey"}},
+    "cifar10": {
+        "data": {"source": "cifar10"},
+        "transforms": {"size": [24, 32], "color_mode": "grayscale"},
+    },
     "augment": {
         "augment": {
             "flip": "alternating",
             "crop": {"scale": [0.5, 1]},
-            "colour": {"brightness": 0.1},
+            "color_jitter": {"brightness": 0.1},
             "mixup": 0.2,
         }
     },
@@ -145,7 +148,7 @@ def test_two_ways_to_say_the_same_have_one_digest(one, other):
 def test_the_digest_leaves_resources_out():
     base = "version: 1\ndata: {source: digits}\n"
     assert digest(base) == digest(base + "resources: {device: cpu, threads: 2}")
-    assert digest(base) != digest(base + "evaluate: {views: flip}")
+    assert digest(base) != digest(base + "inference: {tta: flip}")
 
 
 # Nothing goes unsaid

@@ -62,14 +62,22 @@ REFUSED = [
     (LINES + "augment: {flip: random}", 4, "`augment` is for images"),
     (SETS + "augment: {mixup: 0.2}", 7, "`augment` is for images"),
     # settings
-    (DIGITS + "train: {tokens: 4096}", 3, "`train.tokens` is for texts or recordings"),
+    (
+        DIGITS + "train: {max_tokens_per_batch: 4096}",
+        3,
+        "`train.max_tokens_per_batch` is for texts or recordings",
+    ),
     (LINES + "train: {resolution: [{until: 0.5, size: 8}]}", 4, "`train.resolution` is for im"),
     (BOXES + "train: {resolution: [{until: 0.5, size: 8}]}", 4, "`train.resolution` is for pr"),
     (BOXES + "augment: {mixup: 1}", 4, "`augment.mixup` is for predicting one label or several"),
     (BOXES + "augment: {cutmix: 1}", 4, "`augment.cutmix` is for"),
     (BOXES + "augment: {cutout: 4}", 4, "`augment.cutout` is for"),
     (TABLE + "task: regression\naugment: {mixup: 1}", 4, "predicts numbers"),
-    (TABLE.replace("x}", "x, numbers: [a]}"), 2, "`data.numbers` is for predicting numbers"),
+    (
+        TABLE.replace("x}", "x, target_columns: [a]}"),
+        2,
+        "`data.target_columns` is for predicting numbers",
+    ),
     (TABLE.replace("x}", "x, separator: ','}"), 2, "`data.separator` is for predicting several"),
     (SETS.replace("text-classification", "translation"), 6, "`data.multi_label` is for"),
     (BOXES.replace("x}", "x, rename: {a: b}}"), 3, "`data.rename` is for"),
@@ -84,18 +92,18 @@ REFUSED = [
         5,
         "`train.loss.class_weights` is for predicting one label",
     ),
-    (DIGITS + "evaluate: {language_model: {}}", 3, "is for predicting transcripts"),
+    (DIGITS + "inference: {language_model: {}}", 3, "is for predicting transcripts"),
     (
-        TABLE + "task: regression\nevaluate: {recall: {label: sick}}",
+        TABLE + "task: regression\ninference: {threshold: {label: sick}}",
         4,
-        "`evaluate.recall` is for predicting one label",
+        "`inference.threshold` is for predicting one label",
     ),
     # values
-    (LINES + "evaluate: {views: flip}", 4, "`evaluate.views: flip` is for images"),
-    (LINES + "evaluate: {views: speeds}", 4, "`evaluate.views: speeds` is for recordings"),
-    (DIGITS + "evaluate: {views: speeds}", 3, "is for recordings, and"),
-    (SPEECH + "evaluate: {views: speeds}", 4, "predicts transcripts"),
-    (BOXES + "evaluate: {views: flip}", 4, "predicts boxes"),
+    (LINES + "inference: {tta: flip}", 4, "`inference.tta: flip` is for images"),
+    (LINES + "inference: {tta: speeds}", 4, "`inference.tta: speeds` is for recordings"),
+    (DIGITS + "inference: {tta: speeds}", 3, "is for recordings, and"),
+    (SPEECH + "inference: {tta: speeds}", 4, "predicts transcripts"),
+    (BOXES + "inference: {tta: flip}", 4, "predicts boxes"),
     (BOXES + "augment: {flip: alternating}", 4, "`augment.flip: alternating` is for"),
     # what a network brings along
     (
@@ -109,9 +117,9 @@ REFUSED = [
         "`text.max_length` has no effect",
     ),
     (
-        LINES + "model: {name: transformers, path: x}\ntext:\n  size: 500",
+        LINES + "model: {name: transformers, path: x}\ntext:\n  vocab_size: 500",
         6,
-        "`text.size` has no effect: `model: transformers` brings its own",
+        "`text.vocab_size` has no effect: `model: transformers` brings its own",
     ),
     (
         CIFAR + "transforms: {normalize: half}\nmodel: {init: other.mw}",
@@ -141,7 +149,7 @@ def test_every_default_written_out_is_no_fault(text):
     [
         LINES + "model: {name: transformers, path: x}\ntext: {max_length: 64}",
         SETS + "  separator: ';'\n",
-        SPEECH + "evaluate: {language_model: {}}",
+        SPEECH + "inference: {language_model: {}}",
         BOXES + "augment: {flip: random}",
     ],
 )

@@ -82,12 +82,12 @@ CASES = {
     "translation": (
         "",
         {"text": words, "label": lambda at, strange: words(at + 1000, strange)},
-        "text: {size: 300}\n",
+        "text: {vocab_size: 300}\n",
     ),
     "summarization": (
         "",
         {"text": words, "label": lambda at, strange: words(at + 1000, strange)},
-        "text: {tokenizer: character, size: 120}\n",
+        "text: {tokenizer: character, vocab_size: 120}\n",
     ),
     "object-detection": (
         "",

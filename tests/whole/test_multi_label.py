@@ -134,7 +134,7 @@ def test_predicting_needs_no_torch(made):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_of_texts_learns_sets_of_labels(made, family, tmp_path):
     here, _ = made
-    overrides = [f"model={family}", "train.tokens=300", *QUICK]
+    overrides = [f"model={family}", "train.max_tokens_per_batch=300", *QUICK]
     result = run(here / "recipe.yaml", out=tmp_path, overrides=overrides)
     assert modelfile.verify(result.model).golden_difference <= 1e-4
     assert len(modelfile.load(result.model).predict("The soup")) == 3

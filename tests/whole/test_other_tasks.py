@@ -507,7 +507,10 @@ def records():
 def test_a_network_may_take_several_inputs(tmp_path, records):
     data, test = records
     spec = settings(
-        epochs=25, optimizer={"name": "adamw", "lr": 0.01}, loss={"name": "mse"}, accumulate=2
+        epochs=25,
+        optimizer={"name": "adamw", "lr": 0.01},
+        loss={"name": "mse"},
+        gradient_accumulation=2,
     )
     trained, _ = learn(tmp_path, two_inputs(), spec, data, BOTH)
     model = packed(tmp_path, trained, probes=data.train.gather(slice(0, 50)))

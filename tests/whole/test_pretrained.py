@@ -173,7 +173,7 @@ def test_predicting_imports_neither_torch_nor_transformers(place):
 def test_numbers_are_predicted_too(place):
     meals(place / "scores.csv", numbers=True)
     text = RECIPE.replace("text-classification", "regression").replace(
-        "path: meals.csv", "path: scores.csv, holds: text, numbers: [score]"
+        "path: meals.csv", "path: scores.csv, input_kind: text, target_columns: [score]"
     )
     result = run(recipe(place, "numbers", text), out=place / "runs")
     assert next(item.value for item in result.ledger if item.metric == "r2") > 0.7

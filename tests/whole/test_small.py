@@ -142,7 +142,7 @@ def test_every_family_of_texts_trains_and_ships(small, family, tmp_path):
         overrides=[
             f"model={family}",
             "train.epochs=1",
-            "train.tokens=300",
+            "train.max_tokens_per_batch=300",
             "targets={}",
             "evaluate={baselines: false, latency: false}",
         ],

@@ -117,7 +117,7 @@ def test_a_file_alone_is_normalised_as_is_usual(place, stand_in):
 
 
 def test_a_new_network_answers_with_numbers(place, stand_in):
-    data = "data: {source: table, path: red.csv, numbers: [redness]}"
+    data = "data: {source: table, path: red.csv, target_columns: [redness]}"
     text = f"version: 1\ntask: regression\n{data}\nmodel: 'timm:tiny'\n"
     result = run(recipe(place, "numbers", text), out=place / "runs")
     assert modelfile.describe(result.model)["lineage"][0]["step"] == "train"
@@ -181,7 +181,11 @@ def test_predicting_imports_neither_torch_nor_timm(place, stand_in):
         (RECIPE.replace("tiny", "hf-hub:a/tiny"), 3, "timm has no network `hf-hub:a/tiny`"),
         (FROM_FOLDER.replace("hub", "timm/tiny.a1"), 3, "there is no `timm/tiny.a1`"),
         (FROM_FOLDER.replace("tiny", "tiny_deep"), None, "are of `tiny`"),
-        (FROM_FOLDER + "transforms: {colour: grey}", 4, "for images of 3 channels, and these"),
+        (
+            FROM_FOLDER + "transforms: {color_mode: grayscale}",
+            4,
+            "for images of 3 channels, and these",
+        ),
         (
             RECIPE.replace("tiny", "tiny_fixed") + "transforms: {size: 8}\n"
             "train: {resolution: [{until: 0.5, size: 4}], batch_size: 8, precision: fp32}",

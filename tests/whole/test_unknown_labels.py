@@ -123,7 +123,7 @@ def test_validation_alone_counts_them_too(tmp_path):
     folder(tmp_path / "pets" / "train", each=20)
     folder(tmp_path / "pets" / "val", classes=("cat", "dog", "emu"), each=4, first=100)
     more = IMAGES.replace(
-        "latency: false", "latency: false, recall: {label: cat, at_least: 0.5}"
+        "latency: false", "latency: false, recall: {label: cat, min_recall: 0.5}"
     ).replace("path: pets", "path: pets, split: {test: 0}")
     (tmp_path / "recipe.yaml").write_text(more)
     ledger = run(tmp_path / "recipe.yaml", out=tmp_path / "runs").ledger

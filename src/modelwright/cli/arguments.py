@@ -123,8 +123,8 @@ COMMANDS = {
                 ),
                 _QUIET,
             ),
-            "Of texts and recordings that are longer than the model takes the end is cut off, as in "
-            "training, and this is said; of a text to go on from it is the beginning. A language "
+            "Texts and recordings that are longer than the model takes are cut off at the end, as "
+            "in training, and this is said; of a text to go on from it is the beginning. A language "
             "model gives a text the same answer each time, whatever else is asked beside it.",
         ),
         Command(

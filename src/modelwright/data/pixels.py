@@ -204,7 +204,7 @@ def _mixtures(store: Store, used: Rows) -> Iterator[Finding]:
             kind="mixed_modes",
             severity="note",
             message=f"several colour modes: {shown}",
-            fix="All become RGB, or grey where every image is: see `transforms.colour`",
+            fix="All become RGB, or grey where every image is: see `transforms.color_mode`",
         )
 
 

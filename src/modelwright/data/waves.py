@@ -1,4 +1,4 @@
-"""Recordings: what the store keeps of them, how they become samples, and what the audit looks at."""
+"""Recordings: what the store keeps of them, how they become samples, what the audit checks."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ FACTS = Facts(
 
 
 def fit_sound_input(train: StoredSplit, recipe: Recipe) -> AudioInput:
-    """Return how recordings become samples: the training split's commonest rate, where it is `auto`."""
+    """Return how recordings become samples; `auto` is the commonest rate of the training split."""
     spec = recipe.audio
     if spec.sampling_rate != "auto":
         return AudioInput(spec.sampling_rate, spec.max_seconds)

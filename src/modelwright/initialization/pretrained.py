@@ -95,8 +95,8 @@ def pretrained_input(spec: TransformersModel, request: RunRequest) -> TextInput:
     found = TextInput(tokenizer, min(text.max_length, max_length), kind, section.places)
     if found.room < 1:
         raise RecipeError(
-            f"`text.max_length` is {found.max_length}, and the tokenizer puts as many tokens around each "
-            "text",
+            f"`text.max_length` is {found.max_length}, and the tokenizer puts as many tokens "
+            "around each text",
             where=where,
             fix="Write more",
         )

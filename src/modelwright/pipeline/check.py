@@ -145,7 +145,7 @@ def _sample_bytes(prepared: Prepared) -> int:
 
 
 def _summary(candidate: Candidate, prepared: Prepared) -> Summary:
-    """Describe a network for one sample; of texts and recordings, for one of about median length."""
+    """Describe a network for one sample, of texts and recordings one of about median length."""
     from modelwright.models import summarise, summarise_sample
 
     if isinstance(prepared.input, ImageInput):

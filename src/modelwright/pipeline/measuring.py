@@ -163,8 +163,8 @@ def require_held_out(prepared: Prepared, recall: ThresholdSpec | None) -> None:
         evaluation.require_class(recall.label, prepared.labels)
         if prepared.dataset().validation is None:
             raise DataError(
-                "the threshold of `inference.threshold` is chosen on a validation split, and there is "
-                "none",
+                "the threshold of `inference.threshold` is chosen on a validation split, and "
+                "there is none",
                 where="data.split",
                 fix="Give `data.split.val` a share above 0",
             )

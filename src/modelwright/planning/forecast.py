@@ -117,7 +117,8 @@ def _warnings(recipe: Recipe, work: Workload, memory: int, disk: int) -> tuple[s
     if memory > work.memory_bytes:
         found.append(
             f"Training needs about {memory / 2**30:.1f} GiB of memory and this machine has "
-            f"{work.memory_bytes / 2**30:.1f}; raise `train.gradient_accumulation` or lower `train.batch_size`"
+            f"{work.memory_bytes / 2**30:.1f}; "
+            "raise `train.gradient_accumulation` or lower `train.batch_size`"
         )
     if disk > work.free_disk_bytes:
         found.append(

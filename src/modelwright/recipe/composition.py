@@ -103,7 +103,8 @@ RULES: tuple[Rule, ...] = (
                 isinstance(r.train.optimizer, GdOptimizer) and r.train.gradient_accumulation > 1
             )
         ),
-        "`gd` computes the whole split in parts of `batch_size`, so `gradient_accumulation` has no effect",
+        "`gd` computes the whole split in parts of `batch_size`, so `gradient_accumulation` has "
+        "no effect",
         "Leave `gradient_accumulation` out, and lower `batch_size` to save memory",
         ("train.gradient_accumulation",),
     ),
@@ -111,7 +112,8 @@ RULES: tuple[Rule, ...] = (
         ("train.gradient_accumulation", "train.batch_size"),
         "refused",
         lambda r: (
-            f"a batch of {r.train.batch_size} can't be computed in {r.train.gradient_accumulation} parts"
+            f"a batch of {r.train.batch_size} can't be computed in "
+            f"{r.train.gradient_accumulation} parts"
             if r.train.gradient_accumulation > r.train.batch_size
             else ""
         ),

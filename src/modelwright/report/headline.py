@@ -73,8 +73,8 @@ def headline_sentences(data: ReportData) -> list[Sentence]:
         sentences.append(Sentence(text))
     if data.test_accesses is not None and data.test_accesses > 1:
         text = (
-            f"This test set has been opened {data.test_accesses:,} times on this machine. Each look "
-            "that leads to a change makes its figures a little too good."
+            f"This test set has been opened {data.test_accesses:,} times on this machine. Each "
+            "look that leads to a change makes its figures a little too good."
         )
         sentences.append(Sentence(text, "warn"))
     return sentences

@@ -93,7 +93,7 @@ class TextInput:
         return json_digest(self.to_json())
 
     def encode(self, texts: Sequence[str]) -> tuple[list[Ids], list[int]]:
-        """Return each text's ids, at least one and at most `max_length`, and how many it has uncut."""
+        """Return the ids of each text, 1 to `max_length` of them, and how many it has uncut."""
         found = self.tokenizer.encode(texts)
         return [self.framed(ids) for ids in found], [len(ids) for ids in found]
 
