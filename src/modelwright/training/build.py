@@ -126,8 +126,8 @@ def build_sampler(spec: TrainSpec, train: Split, seed: int) -> BatchSampler:
     lengths = train.lengths()
     if lengths is None:
         raise RecipeError(
-            "`train.max_tokens_per_batch` is for texts and recordings, and these samples are all of "
-            "one length",
+            "`train.max_tokens_per_batch` is for texts and recordings, and these samples are "
+            "all of one length",
             fix="Leave it out: `batch_size` says how many samples a step takes",
         )
     return BucketedSampler(lengths, spec.max_tokens_per_batch, most=spec.batch_size, seed=seed)
