@@ -151,7 +151,7 @@ def recipe_reference() -> str:
             continue
         seen.add(spec)
         level = "##" if title.count(".") == 0 else "###"
-        parts += [f"{level} {title}", _first_paragraph(spec), _table(spec)]
+        parts += [f"{level} {title}", _first_paragraph(spec), *_tables(spec)]
         if spec is Recipe:
             parts += ["## `targets`", _TARGETS, _metrics(), _UNKNOWN]
     return "\n\n".join(parts) + "\n"
@@ -178,8 +178,17 @@ def _sections(spec: type[Spec], path: str, tag: str = "") -> Iterator[tuple[str,
     chosen = "…" if key == tag else tag
     yield (f"`{path}`" if path else "The whole") + (f" with `{key}: {chosen}`" if tag else ""), spec
     for name, setting in settings_of(spec).items():
-        for inner_tag, inner in variants(_item(setting.kind)).items():
-            yield from _sections(inner, f"{path}.{name}".lstrip("."), inner_tag)
+        place, found = f"{path}.{name}".lstrip("."), variants(_item(setting.kind))
+        for shared in filter(None, map(_shared, found.values())):
+            yield from _sections(shared, place)
+        for inner_tag, inner in found.items():
+            yield from _sections(inner, place, inner_tag)
+
+
+def _shared(spec: type[Spec]) -> type[Spec] | None:
+    """Return the spec whose settings a section has in common with its siblings, if there is one."""
+    base = spec.__base__
+    return base if base is not None and issubclass(base, Spec) and base is not Spec else None
 
 
 def _item(kind: object) -> object:
@@ -191,13 +200,31 @@ def _first_paragraph(spec: type[Spec]) -> str:
     return " ".join((spec.__doc__ or "").split("\n\n")[0].split())
 
 
-def _table(spec: type[Spec]) -> str:
-    rows = ["| key | holds | default | meaning |", "| --- | --- | --- | --- |"]
-    for setting in settings_of(spec).values():
-        holds = phrase(setting.kind) + (", or null" if is_optional(setting.kind) else "")
-        cells = (f"`{setting.key}`", _cell(holds), _default(setting), _cell(setting.sentence))
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+def _tables(spec: type[Spec]) -> Iterator[str]:
+    """Yield the table of a section's own settings, and that of those which few recipes need.
+
+    The title names the tag, and what siblings have in common stands in a section before them.
+    """
+    tag, shared = tag_of(spec), _shared(spec)
+    own = [
+        setting
+        for key, setting in settings_of(spec).items()
+        if (key, choices(setting.kind)) != (tag[0], tag[1:])
+        and (shared is None or key not in shared.model_fields)
+    ]
+    for is_rare, words in ((False, ""), (True, "Rarely needed:\n\n")):
+        rows = [_row(setting) for setting in own if setting.is_rare == is_rare]
+        if rows:
+            yield words + "\n".join([_HEAD, *rows])
+
+
+_HEAD = "| key | holds | default | meaning |\n| --- | --- | --- | --- |"
+
+
+def _row(setting: Setting) -> str:
+    holds = phrase(setting.kind) + (", or null" if is_optional(setting.kind) else "")
+    cells = (f"`{setting.key}`", _cell(holds), _default(setting), _cell(setting.sentence))
+    return f"| {' | '.join(cells)} |"
 
 
 def _default(setting: Setting) -> str:

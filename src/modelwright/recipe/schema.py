@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from modelwright.recipe.spec import Kind, Spec
+from modelwright.recipe.spec import Kind, Rare, Spec
 
 _TAGS = ("name", "source")
 _ENDLESS = 2**62
@@ -32,6 +32,8 @@ class Setting:
     default: object
     """The default; `REQUIRED` where there is none."""
     sentence: str
+    is_rare: bool
+    """Whether few recipes need it."""
 
 
 REQUIRED = PydanticUndefined
@@ -49,6 +51,7 @@ def settings_of(spec: type[Spec]) -> dict[str, Setting]:
             else field.annotation,
             default=field.get_default(call_default_factory=True),
             sentence=field.description or "",
+            is_rare=any(isinstance(item, Rare) for item in field.metadata),
         )
         for key, field in fields
     }

@@ -30,6 +30,11 @@ class Kind:
         return {**schema, "pattern": self.pattern} if self.pattern else schema
 
 
+@dataclass(frozen=True, slots=True)
+class Rare:
+    """Marks a setting that few recipes need: the reference lists it last."""
+
+
 class Spec(BaseModel):
     """A section of the recipe: unknown keys are refused, and nothing changes after reading."""
 
