@@ -19,7 +19,15 @@ from modelwright.recipe import (
     recipe_reference,
     render_config,
 )
-from modelwright.recipe.schema import item_kind, kinds_phrase, phrase, settings_of, tag_of, variants
+from modelwright.recipe.schema import (
+    choices,
+    item_kind,
+    kinds_phrase,
+    phrase,
+    settings_of,
+    tag_of,
+    variants,
+)
 from modelwright.recipe.spec import Spec
 
 DIGITS = {"version": 1, "data": {"source": "digits"}}
@@ -179,9 +187,13 @@ def test_every_spec_of_the_room_is_reached():
 def test_every_setting_says_what_it_is(spec):
     reference = recipe_reference()
     assert (spec.__doc__ or "").strip().split("\n\n")[0].endswith(".")
+    tag = tag_of(spec)
     for key, setting in settings_of(spec).items():
         assert setting.sentence.endswith((".", "…")), f"{spec.__name__}.{key} has no sentence"
         assert phrase(setting.kind)
+        if (key, choices(setting.kind)) == (tag[0], tag[1:]):
+            assert f"`{key}: {tag[1]}`" in reference
+            continue
         row = next(line for line in reference.splitlines() if line.startswith(f"| `{key}` |"))
         assert row.count(" | ") == 3
         assert " ".join(setting.sentence.split()).replace("|", "\\|") in reference
@@ -196,6 +208,16 @@ def test_every_section_has_its_table(spec):
     key, tag = tag_of(spec)
     if tag:
         assert f"`{key}: " in recipe_reference()
+
+
+def test_what_sources_have_in_common_is_said_once_and_what_is_rare_comes_last():
+    reference = recipe_reference()
+    for key in ("limit", "allow_leaks"):
+        assert reference.count(f"\n| `{key}` |") == 1
+    (common,) = [part for part in reference.split("\n## ") if part.startswith("`data`\n")]
+    usual, _, rare = common.partition("Rarely needed:")
+    assert "| `limit` |" in usual
+    assert "| `allow_leaks` |" in rare
 
 
 def test_the_commented_recipe_comments_every_setting():

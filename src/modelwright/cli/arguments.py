@@ -124,8 +124,8 @@ COMMANDS = {
                 _QUIET,
             ),
             "Texts and recordings that are longer than the model takes are cut off at the end, as "
-            "in training, and this is said; of a text to go on from it is the beginning. A language "
-            "model gives a text the same answer each time, whatever else is asked beside it.",
+            "in training, and this is said; of a prompt it is the beginning. A language model "
+            "gives a text the same answer each time, whatever else is asked beside it.",
         ),
         Command(
             "evaluate",

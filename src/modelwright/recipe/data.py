@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from modelwright.kinds import ANY_OUTPUT, CLASSIFICATION, InputKind, OutputKind
-from modelwright.recipe.spec import For, FromList, Spec, TypeDescription
+from modelwright.recipe.spec import For, FromList, Rare, Spec, TypeDescription
 
 Area = Annotated[float, Field(gt=0.0, le=1.0)]
 Ratio = Annotated[float, Field(gt=0.0, le=20.0)]
@@ -45,7 +45,7 @@ class SplitSpec(Spec):
     """Held out for the final measurement. Unused where the source has a test split."""
     column: str | None = None
     """The column that holds the group or the time; `parent` groups the files of a folder."""
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    seed: Annotated[int, Field(ge=0, lt=2**63), Rare()] = 0
     """Decides which samples go where."""
 
     @model_validator(mode="after")
@@ -65,18 +65,20 @@ _ONE_LABEL = frozenset({OutputKind.SINGLE_LABEL})
 
 
 class _DataSpec(Spec):
+    """What all sources take."""
+
     split_columns: ClassVar[Mapping[str, str] | None] = MappingProxyType({})
     """The column that a source without columns of its own can be split by, by `split.by`; `None`:
     it has columns of its own."""
 
     split: SplitSpec = SplitSpec()
     """How to split; given splits are kept, and what is missing is taken from the training split."""
-    allow_leaks: bool = False
+    allow_leaks: Annotated[bool, Rare()] = False
     """Go on although identical samples stand in train and test. The report says so."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use at most this many samples of each split (the first of a seeded order): a quick try."""
-    rename: Annotated[dict[str, str], For(output=(*CLASSIFICATION, OutputKind.CTC))] = Field(
-        default_factory=dict
+    rename: Annotated[dict[str, str], For(output=(*CLASSIFICATION, OutputKind.CTC)), Rare()] = (
+        Field(default_factory=dict)
     )
     """Other names for labels, by the name in the data: `{"0": "zero"}`; of speech, other texts."""
 
@@ -131,7 +133,7 @@ class TableData(_DataSpec):
     audio: Annotated[str, For(input=InputKind.AUDIO)] = "audio"
     """The column with the recording's path or bytes (WAV, FLAC, OGG)."""
     sampling_rate: Annotated[
-        Annotated[int, Field(ge=1000, le=384_000)] | None, For(input=InputKind.AUDIO)
+        Annotated[int, Field(ge=1000, le=384_000)] | None, For(input=InputKind.AUDIO), Rare()
     ] = None
     """Samples a second, where the recordings are bytes of plain 16-bit PCM and so don't say."""
     label: Annotated[
@@ -143,7 +145,7 @@ class TableData(_DataSpec):
     (JSONL, Parquet), or labels with `separator` between them (CSV, TSV). The model chooses each
     label whose probability is at least 0.5."""
     separator: Annotated[
-        str, Field(min_length=1, max_length=8), For(output=OutputKind.MULTI_LABEL)
+        str, Field(min_length=1, max_length=8), For(output=OutputKind.MULTI_LABEL), Rare()
     ] = "|"
     """What stands between several labels in a cell of a CSV or TSV table."""
     target_columns: Annotated[
@@ -163,7 +165,9 @@ class TableData(_DataSpec):
     metadata_columns: Annotated[tuple[str, ...], FromList, AfterValidator(_each_once)] = ()
     """Columns that are kept beside each sample, such as a speaker or a place; the run's
     `splits.parquet` has them, as `metadata.NAME`."""
-    columns: Annotated[tuple[str, ...], FromList, Field(min_length=1)] | None = None
+    columns: Annotated[Annotated[tuple[str, ...], FromList, Field(min_length=1)] | None, Rare()] = (
+        None
+    )
     """Names for the columns, from the left, where no line of a text table names them. The file may
     then be called `.txt` too; a name of `-` leaves a column out."""
 
@@ -234,7 +238,7 @@ class BoxesData(_DataSpec):
     path: str
     """The folder, the COCO file or the table; `train`, `val`, `test` in it or beside it are
     splits."""
-    images: str | None = None
+    images: Annotated[str | None, Rare()] = None
     """The folder of a COCO file's images; its own folder where not said."""
     image: str = "image"
     """The column of a table with the image's path or its bytes."""
@@ -280,11 +284,13 @@ class TransformsSpec(Spec):
     resize: Literal["stretch", "shorter", "letterbox"] = "shorter"
     """`stretch` ignores the shape, `shorter` scales the shorter side and crops the centre,
     `letterbox` pads."""
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    interpolation: Annotated[Literal["nearest", "bilinear", "bicubic", "lanczos"], Rare()] = (
+        "bilinear"
+    )
     """Pillow's antialiased filter."""
     color_mode: Literal["auto", "rgb", "grayscale"] = "auto"
     """Channels: three, one, or `auto` (grey if every training image is grey)."""
-    background: Annotated[int, Field(ge=0, le=255)] = 0
+    background: Annotated[int, Field(ge=0, le=255), Rare()] = 0
     """The grey level behind transparent pixels and around a letterboxed image."""
     normalize: Literal["auto", "dataset", "half", "none"] = "auto"
     """`dataset`: by the training split's mean and deviation; `half`: to −1…1; `none`: to 0…1;
@@ -297,7 +303,7 @@ class CropAugment(Spec):
 
     scale: Annotated[tuple[Area, Area], FromList] = (0.35, 1.0)
     """The smallest and the largest share of the area."""
-    ratio: Annotated[tuple[Ratio, Ratio], FromList] = (0.75, 1.3333)
+    ratio: Annotated[tuple[Ratio, Ratio], FromList, Rare()] = (0.75, 1.3333)
     """The smallest and the largest width over height."""
 
     @model_validator(mode="after")
@@ -328,11 +334,11 @@ class AugmentSpec(Spec):
         For(output=ANY_OUTPUT - {OutputKind.BOXES}, values=("alternating",)),
     ] = "none"
     """Mirror left-right at `random`, or `alternating`: each image takes turns (Jordan 2024)."""
-    vertical_flip: Annotated[bool, For(input=InputKind.IMAGE)] = False
+    vertical_flip: Annotated[bool, For(input=InputKind.IMAGE), Rare()] = False
     """Turn every second image upside down, at random."""
     translate: Annotated[int, Field(ge=0, le=64), For(input=InputKind.IMAGE)] = 0
     """Shift by up to this many pixels each way."""
-    padding: Annotated[Literal["reflect", "zero"], For(input=InputKind.IMAGE)] = "reflect"
+    padding: Annotated[Literal["reflect", "zero"], For(input=InputKind.IMAGE), Rare()] = "reflect"
     """What stands at the border that a shift uncovers; where images have boxes, `zero` always."""
     crop: Annotated[CropAugment | None, For(input=InputKind.IMAGE)] = None
     """A random resized crop."""
@@ -380,9 +386,9 @@ class TextSpec(Spec):
     texts apart, `bpe` to write them."""
     vocab_size: Annotated[int, Field(ge=16, le=1 << 18)] | Literal["auto"] = "auto"
     """The most tokens that are told apart; `auto`: 30,000, or 8,000 to write texts."""
-    min_count: Annotated[int, Field(ge=1, le=1000)] = 1
+    min_count: Annotated[int, Field(ge=1, le=1000), Rare()] = 1
     """What occurs less often in training gets no token: a word, a character, a pair of pieces."""
-    vectors: str | None = None
+    vectors: Annotated[str | None, Rare()] = None
     """A text file of word vectors (word2vec, GloVe), perhaps gzipped, from which known words start;
     their width must be the network's."""
     lowercase: bool | Literal["auto"] = "auto"
@@ -404,7 +410,7 @@ class AudioSpec(Spec):
     at most 16,000."""
     max_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
     """The most seconds of a recording; of longer ones the end is cut off, and counted."""
-    n_mels: Annotated[int, Field(ge=8, le=256)] = 64
+    n_mels: Annotated[int, Field(ge=8, le=256), Rare()] = 64
     """Bands of the log-mel spectrogram."""
     normalize: AudioNormalize = "none"
     """What features are relative to. `peak`: the recording's own peak, so that its loudness doesn't

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from modelwright.kinds import ANY_OUTPUT, VECTOR_OUTPUTS, InputKind, OutputKind
-from modelwright.recipe.spec import FromList, Spec
+from modelwright.recipe.spec import FromList, Rare, Spec
 
 Width = Annotated[int, Field(ge=1, le=65536)]
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -66,7 +66,7 @@ class CnnModel(_ModelSpec):
         ConvBlock(filters=128),
     )
     """The convolution blocks, first to last."""
-    pooling: Literal["max", "average"] = "max"
+    pooling: Annotated[Literal["max", "average"], Rare()] = "max"
     """What each block ends with."""
     head: Annotated[tuple[Width, ...], FromList] = (128,)
     """The widths of the fully connected layers before the output."""
@@ -88,7 +88,7 @@ class ResnetModel(_ModelSpec):
     """Layers; 18 has widths 64…512, the CIFAR family 16, 32, 64."""
     width: Annotated[float, Field(gt=0, le=8)] = 1.0
     """A factor on every width."""
-    stem: Literal["auto", "small", "large"] = "auto"
+    stem: Annotated[Literal["auto", "small", "large"], Rare()] = "auto"
     """`small` starts with a 3×3 convolution, `large` with 7×7 and pooling; `auto` goes by the image
     size (depth 18)."""
 
@@ -104,9 +104,9 @@ class SpeednetModel(_ModelSpec):
     """The family."""
     widths: Annotated[tuple[Width, Width, Width], FromList] = (64, 256, 256)
     """The widths of the three groups."""
-    whiten: bool = True
+    whiten: Annotated[bool, Rare()] = True
     """Fix the first convolution's filters to whiten training patches."""
-    scale: Annotated[float, Field(gt=0, le=10)] = 1 / 9
+    scale: Annotated[float, Field(gt=0, le=10), Rare()] = 1 / 9
     """A factor on the logits."""
 
 
@@ -120,7 +120,7 @@ class BowModel(_ModelSpec):
     """The width of a word's vector."""
     ngrams: Annotated[int, Field(ge=1, le=5)] = 2
     """The longest run of words that has a vector of its own."""
-    buckets: Annotated[int, Field(ge=16, le=1 << 24)] = 1 << 18
+    buckets: Annotated[int, Field(ge=16, le=1 << 24), Rare()] = 1 << 18
     """How many vectors the runs of words share, by hashing."""
     dropout: Dropout = 0.0
     """The share of the mean that is dropped in training."""
@@ -208,7 +208,7 @@ class ConvCtcModel(_ModelSpec):
     inputs, outputs = _AUDIO, frozenset({OutputKind.CTC})
     name: Literal["conv-ctc"]
     """The family."""
-    channels: Width = 32
+    channels: Annotated[Width, Rare()] = 32
     """The channels of the two convolutions over bands and time, each of which halves the bands."""
     width: Width = 128
     """The width of a step."""
@@ -216,7 +216,7 @@ class ConvCtcModel(_ModelSpec):
     """Convolutions over time alone, above the two."""
     kernel: Annotated[int, Field(ge=1, le=63)] = 7
     """The steps that each of them sees, an odd number."""
-    stride: Literal[1, 2, 4] = 2
+    stride: Annotated[Literal[1, 2, 4], Rare()] = 2
     """Frames of 10 ms a step; a step has at most one letter."""
     dropout: Dropout = 0.2
     """The share dropped in training."""
@@ -234,7 +234,7 @@ class RnnCtcModel(_ModelSpec):
     inputs, outputs = _AUDIO, frozenset({OutputKind.CTC})
     name: Literal["rnn-ctc"]
     """The family."""
-    channels: Width = 32
+    channels: Annotated[Width, Rare()] = 32
     """The channels of the two convolutions over bands and time, each of which halves the bands."""
     cell: Literal["lstm", "gru"] = "gru"
     """The kind of cell."""
@@ -244,7 +244,7 @@ class RnnCtcModel(_ModelSpec):
     """Layers, one above the other."""
     bidirectional: bool = True
     """Read from both ends."""
-    stride: Literal[1, 2, 4] = 2
+    stride: Annotated[Literal[1, 2, 4], Rare()] = 2
     """Frames of 10 ms a step; a step has at most one letter."""
     dropout: Dropout = 0.2
     """The share dropped in training."""
@@ -265,11 +265,11 @@ class DecoderModel(_ModelSpec):
     """Layers."""
     heads: Annotated[int, Field(ge=1, le=128)] = 4
     """Heads of attention that ask; each takes an even share of the width."""
-    kv_heads: Annotated[int, Field(ge=1, le=128)] | Literal["auto"] = "auto"
+    kv_heads: Annotated[Annotated[int, Field(ge=1, le=128)] | Literal["auto"], Rare()] = "auto"
     """Heads that are asked, a divisor of `heads`; `auto` takes as many."""
-    hidden: Width | Literal["auto"] = "auto"
+    hidden: Annotated[Width | Literal["auto"], Rare()] = "auto"
     """The width inside each layer; `auto` takes 8/3 of `width`."""
-    tied: bool = True
+    tied: Annotated[bool, Rare()] = True
     """Use the vectors of the tokens as output weights too."""
     dropout: Dropout = 0.0
     """The share dropped in training."""
@@ -321,9 +321,9 @@ class DetectorModel(_ModelSpec):
         256,
     )
     """The channels of the stages, at strides 4, 8, 16 …; all but the first see boxes."""
-    depth: Annotated[int, Field(ge=1, le=16)] = 1
+    depth: Annotated[int, Field(ge=1, le=16), Rare()] = 1
     """Residual blocks a stage."""
-    neck: Width = 64
+    neck: Annotated[Width, Rare()] = 64
     """The channels of the pyramid."""
 
 

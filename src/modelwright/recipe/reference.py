@@ -155,7 +155,7 @@ def recipe_reference() -> str:
         level = "##" if title.count(".") == 0 else "###"
         kinds = kinds_phrase(spec.inputs, spec.outputs)
         paragraph = f"{_first_paragraph(spec)} For {kinds}." if kinds else _first_paragraph(spec)
-        parts += [f"{level} {title}", paragraph, _table(spec)]
+        parts += [f"{level} {title}", paragraph, *_tables(spec)]
         if spec is Recipe:
             parts += ["## `targets`", _TARGETS, _metrics(), _UNKNOWN]
     return "\n\n".join(parts) + "\n"
@@ -182,8 +182,18 @@ def _sections(spec: type[Spec], path: str, tag: str = "") -> Iterator[tuple[str,
     chosen = "…" if key == tag else tag
     yield (f"`{path}`" if path else "The whole") + (f" with `{key}: {chosen}`" if tag else ""), spec
     for name, setting in settings_of(spec).items():
-        for inner_tag, inner in variants(_item(setting.kind)).items():
-            yield from _sections(inner, f"{path}.{name}".lstrip("."), inner_tag)
+        place, found = f"{path}.{name}".lstrip("."), variants(_item(setting.kind))
+        for shared in filter(None, map(_shared, found.values())):
+            yield from _sections(shared, place)
+        for inner_tag, inner in found.items():
+            yield from _sections(inner, place, inner_tag)
+
+
+def _shared(spec: type[Spec]) -> type[Spec] | None:
+    """Return the spec whose settings a section has in common with its siblings, if there is one."""
+    base = spec.__base__
+    has_settings = base is not None and issubclass(base, Spec) and bool(base.model_fields)
+    return base if has_settings else None
 
 
 def _item(kind: object) -> object:
@@ -195,13 +205,31 @@ def _first_paragraph(spec: type[Spec]) -> str:
     return " ".join((spec.__doc__ or "").split("\n\n")[0].split())
 
 
-def _table(spec: type[Spec]) -> str:
-    rows = ["| key | holds | default | meaning |", "| --- | --- | --- | --- |"]
-    for setting in settings_of(spec).values():
-        holds = phrase(setting.kind) + (", or null" if is_optional(setting.kind) else "")
-        cells = (f"`{setting.key}`", _cell(holds), _default(setting), _cell(setting.sentence))
-        rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
+def _tables(spec: type[Spec]) -> Iterator[str]:
+    """Yield the table of a section's own settings, and that of those which few recipes need.
+
+    The title names the tag, and what siblings have in common stands in a section before them.
+    """
+    tag, shared = tag_of(spec), _shared(spec)
+    own = [
+        setting
+        for key, setting in settings_of(spec).items()
+        if (key, choices(setting.kind)) != (tag[0], tag[1:])
+        and (shared is None or key not in shared.model_fields)
+    ]
+    for is_rare, words in ((False, ""), (True, "Rarely needed:\n\n")):
+        rows = [_row(setting) for setting in own if setting.is_rare == is_rare]
+        if rows:
+            yield words + "\n".join([_HEAD, *rows])
+
+
+_HEAD = "| key | holds | default | meaning |\n| --- | --- | --- | --- |"
+
+
+def _row(setting: Setting) -> str:
+    holds = phrase(setting.kind) + (", or null" if is_optional(setting.kind) else "")
+    cells = (f"`{setting.key}`", _cell(holds), _default(setting), _cell(setting.sentence))
+    return f"| {' | '.join(cells)} |"
 
 
 def _default(setting: Setting) -> str:

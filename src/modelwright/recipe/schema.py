@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from modelwright.kinds import ANY_INPUT, ANY_OUTPUT, InputKind, OutputKind
-from modelwright.recipe.spec import For, Spec, TypeDescription
+from modelwright.recipe.spec import For, Rare, Spec, TypeDescription
 
 _TAGS = ("name", "source")
 _ENDLESS = 2**62
@@ -33,6 +33,8 @@ class Setting:
     default: object
     """The default; `REQUIRED` where there is none."""
     sentence: str
+    is_rare: bool
+    """Whether few recipes need it."""
 
 
 REQUIRED = PydanticUndefined
@@ -52,6 +54,7 @@ def settings_of(spec: type[Spec]) -> dict[str, Setting]:
             kind=kinds[key],
             default=field.get_default(call_default_factory=True),
             sentence=" ".join(filter(None, (field.description, _marks_sentence(kinds[key])))),
+            is_rare=any(isinstance(item, Rare) for item in field.metadata),
         )
         for key, field in fields
     }

@@ -63,6 +63,11 @@ class For:
         object.__setattr__(self, "values", values)
 
 
+@dataclass(frozen=True, slots=True)
+class Rare:
+    """Marks a setting that few recipes need: the reference lists it last."""
+
+
 class Spec(BaseModel):
     """A section of the recipe: unknown keys are refused, and nothing changes after reading."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from modelwright.kinds import ANY_OUTPUT, InputKind, OutputKind
-from modelwright.recipe.spec import Duration, For, FromList, Spec
+from modelwright.recipe.spec import Duration, For, FromList, Rare, Spec
 
 Rate = Annotated[float, Field(gt=0, le=1e3)]
 Decay = Annotated[float, Field(ge=0, le=10)]
@@ -95,7 +95,7 @@ class SgdOptimizer(Spec):
     """The peak learning rate."""
     momentum: Unit = 0.9
     """The share of the last step that is kept."""
-    nesterov: bool = True
+    nesterov: Annotated[bool, Rare()] = True
     """Look ahead along the momentum (Sutskever et al. 2013)."""
 
 
@@ -106,9 +106,9 @@ class AdamwOptimizer(Spec):
     """The optimizer."""
     lr: Rate = 0.001
     """The peak learning rate."""
-    betas: Annotated[tuple[Unit, Unit], FromList] = (0.9, 0.999)
+    betas: Annotated[tuple[Unit, Unit], FromList, Rare()] = (0.9, 0.999)
     """The decay of the two averages."""
-    eps: Annotated[float, Field(gt=0)] = 1e-8
+    eps: Annotated[float, Field(gt=0), Rare()] = 1e-8
     """Keeps the division finite."""
 
 
@@ -124,7 +124,7 @@ class MuonOptimizer(Spec):
     """The peak learning rate of matrices and filters."""
     momentum: Unit = 0.6
     """The momentum of matrices and filters."""
-    steps: Annotated[int, Field(ge=1, le=20)] = 3
+    steps: Annotated[int, Field(ge=1, le=20), Rare()] = 3
     """Newton–Schulz steps."""
     rest: Annotated[SgdOptimizer | AdamwOptimizer, Field(discriminator="name")] = SgdOptimizer(
         name="sgd", lr=0.05, momentum=0.85
@@ -243,7 +243,7 @@ class LookaheadAverage(Spec):
     """Steps between pulls."""
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """The share of the slow weights kept per step, at the end of training."""
-    power: Annotated[float, Field(ge=0, le=10)] = 3.0
+    power: Annotated[float, Field(ge=0, le=10), Rare()] = 3.0
     """How the share grows over training: (progress) to this power."""
 
 
@@ -278,7 +278,7 @@ class TrainSpec(Spec):
     ] = None
     """Batches of like lengths, each of at most about this many tokens (or
     audio samples), padding included; `batch_size` is then the most samples."""
-    gradient_accumulation: Annotated[int, Field(ge=1, le=10_000)] = 1
+    gradient_accumulation: Annotated[int, Field(ge=1, le=10_000), Rare()] = 1
     """Parts that a batch is computed in, one after the other, to save memory."""
     loss: LossSpec | Literal["auto"] = "auto"
     """What is minimised; `auto` is the task's own."""
@@ -289,11 +289,11 @@ class TrainSpec(Spec):
     weight_decay: Decay = 0.0005
     """Decoupled decay: each step shrinks the weights by rate × this; biases and norms are left
     out."""
-    l1: Decay = 0.0
+    l1: Annotated[Decay, Rare()] = 0.0
     """The factor of the absolute weights in the loss's gradient."""
-    l2: Decay = 0.0
+    l2: Annotated[Decay, Rare()] = 0.0
     """The factor of half the squared weights in the loss's gradient."""
-    groups: Annotated[tuple[GroupSpec, ...], FromList] = ()
+    groups: Annotated[tuple[GroupSpec, ...], FromList, Rare()] = ()
     """Other rates for some parameters."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """The largest length of the whole gradient; longer ones are scaled down."""
@@ -303,19 +303,20 @@ class TrainSpec(Spec):
         tuple[ResolutionStep, ...],
         FromList,
         For(input=InputKind.IMAGE, output=ANY_OUTPUT - {OutputKind.BOXES}),
+        Rare(),
     ] = ()
     """Train the first part at a smaller size: faster. For networks that take any size."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` takes the faster of the two, measured once, where the processor has bf16 and training
     takes long enough."""
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Annotated[Literal["auto", "on", "off"], Rare()] = "auto"
     """`torch.compile`; `auto` when the forecast says that it pays back: in long trainings on a GPU,
     or of a `decoder` on a processor."""
     select: Literal["best", "last"] = "best"
     """Which epoch is shipped: the best on validation, or the last."""
     patience: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many epochs without a better one on validation."""
-    checkpoint_every: Duration = "60s"
+    checkpoint_every: Annotated[Duration, Rare()] = "60s"
     """How often the state is saved."""
 
     @model_validator(mode="before")
