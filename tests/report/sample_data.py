@@ -196,3 +196,50 @@ def label_set_story(labels: Sequence[str], *, count: int = 60, sure: float = 1.0
         mistakes=["a text", labels[0]],
         answers=[Answered("none", labels[0]), Answered(labels[-1], "none")],
     )
+
+
+def number_story(labels: Sequence[str] = ("width", "height"), *, count: int = 60) -> ReportData:
+    """Return a story of images to numbers, the worst two of which are shown."""
+    random = np.random.default_rng(0)
+    truth = random.normal(size=(count, len(labels)))
+    outputs = truth + random.normal(size=truth.shape) / 4
+    numbers = np.arange(count, dtype=np.int64)
+    found = measure(
+        Answers(tuple(labels), outputs.astype(np.float32)),
+        Split("test", numbers.reshape(-1, 1, 1, 1), numbers, truth),
+        TASKS["regression"],
+        fingerprint="sha256:1",
+        place=Place(HARDWARE),
+    )
+    return data(
+        measurement=found,
+        ledger=Ledger(found.evidence),
+        select_by="rmse",
+        higher_is_better=False,
+        counts={"train": [100], "test": [count]},
+        mistakes=np.zeros((2, 8, 8, 1), np.uint8),
+        answers=[Answered("width 1", "width 9"), Answered("width 2", "width 0")],
+    )
+
+
+def text_story() -> ReportData:
+    """Return a story of texts that are written on, where no answer is the only right one."""
+    tokens = np.ones(40, dtype=[("next", "int64", (2,)), ("bytes", "int64", (2,))])
+    numbers = np.arange(40, dtype=np.int64)
+    found = measure(
+        Answers((), np.zeros((40, 2, 4), np.float32)),
+        Split("test", numbers.reshape(-1, 1, 1, 1), numbers, tokens),
+        TASKS["language-modeling"],
+        fingerprint="sha256:1",
+        place=Place(HARDWARE),
+    )
+    return data(
+        thing="text",
+        measurement=found,
+        ledger=Ledger(found.evidence),
+        select_by="token_loss",
+        higher_is_better=False,
+        counts={"train": [100], "test": [40]},
+        mistakes=["Once upon", "There was"],
+        answers=[Answered(None, " a time"), Answered(None, " a <king>")],
+    )

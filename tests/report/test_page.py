@@ -23,7 +23,15 @@ from modelwright.report import write_report
 from modelwright.report.headline import headline_sentences
 from modelwright.report.page import page
 from modelwright.report.pictures import BOXED_SIDE, MISTAKE_SIDE, are_coarse, picture, with_boxes
-from tests.report.sample_data import ATTACKS, baselines, data, history, label_set_story
+from tests.report.sample_data import (
+    ATTACKS,
+    baselines,
+    data,
+    history,
+    label_set_story,
+    number_story,
+    text_story,
+)
 
 SECTIONS = [
     "targets",
@@ -570,3 +578,22 @@ def test_classes_that_training_has_none_of_are_told() -> None:
     assert "&lt;emu&gt; taken for" in text
     assert "<emu>" not in text
     assert "never predicted" not in page(data())
+
+
+def test_of_numbers_the_largest_errors_and_a_chart_of_each_are_shown() -> None:
+    text = page(number_story(("width", ATTACKS[0])))
+    assert "says width 9 is width 1" in section(text, "mistakes")
+    assert "Where it is off by most" in section(text, "mistakes")
+    assert section(text, "scatter").count("predicted against true") == 2
+    assert ATTACKS[0] in plain(text)
+    assert {tag for tag, _ in read(text).tags} <= set(TAGS.split())
+    for name in ("confusion", "classes", "confidence"):
+        assert f'id="{name}"' not in text
+
+
+def test_of_texts_the_first_are_shown_as_they_come() -> None:
+    shown = section(page(text_story()), "mistakes")
+    assert "What it answers The first texts of the measured split, as they come" in shown
+    assert "Once upon says a time" in shown
+    assert "a <king>" in shown
+    assert "wanted" not in shown

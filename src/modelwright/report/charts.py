@@ -110,17 +110,7 @@ def line_chart(
     if mark is not None and first <= mark <= last:
         at = along(mark)
         parts.append(f'<line class="mark" x1="{at:.1f}" y1="{_TOP}" x2="{at:.1f}" y2="{floor}"/>')
-    for line, points in drawn:
-        placed = [(along(x), upright(y)) for x, y in points]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
-        parts.append(
-            f'<polyline fill="none" stroke="var({line.colour})" stroke-width="2" points="{path}"/>'
-        )
-        if len(placed) < 40:
-            parts += [
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.8" fill="var({line.colour})"/>'
-                for x, y in placed
-            ]
+    parts += [_curve([(along(x), upright(y)) for x, y in at], line.colour) for line, at in drawn]
     parts.append("</svg>")
     names = "".join(
         f'<span><i style="background:var({line.colour})"></i>{escape(line.name)}</span>'
@@ -128,6 +118,16 @@ def line_chart(
     )
     shown = f'<p class="title">{escape(title)}</p>{"".join(parts)}<figcaption>{names}</figcaption>'
     return f'<figure class="chart">{shown}</figure>'
+
+
+def _curve(points: Sequence[tuple[float, float]], colour: str) -> str:
+    """Return a curve through points in pixels, each marked where they are few."""
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    line = f'<polyline fill="none" stroke="var({colour})" stroke-width="2" points="{path}"/>'
+    marked = points if len(points) < 40 else []
+    return line + "".join(
+        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.8" fill="var({colour})"/>' for x, y in marked
+    )
 
 
 WRITTEN = ("bleu", "rouge_l")

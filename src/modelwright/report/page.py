@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from modelwright.files import write_bytes
@@ -43,22 +43,10 @@ def write_report(path: Path, data: ReportData) -> None:
 
 def page(data: ReportData) -> str:
     """Return the report as HTML."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "count": words.count,
-        "duration": words.duration,
-        "plain": words.plain,
-        "prose": words.prose,
-        "said": said,
-        "of_things": lambda text: text.replace("image", data.thing),
-    }
-    text = resources.files("modelwright.report").joinpath("page.html.j2").read_text("utf-8")
     found = data.measurement
     of_classes, labels = found.confusion is not None, found.labels
     accuracy = data.ledger.find(tables.compared_by(data.ledger))
-    return environment.from_string(text).render(
+    return _template(data.thing).render(
         data=data,
         thing=data.thing,
         things=f"{data.thing}s",
@@ -83,7 +71,6 @@ def page(data: ReportData) -> str:
         what_it_does=_what_it_does(data, [words.plain(name) for name in labels]),
         example_target=_example_target(tables.compared_by(data.ledger)),
         compared_by=words.name_of(tables.compared_by(data.ledger)),
-        names=[words.plain(name) for name in labels],
         scatter=_scatter(data),
         confusion=_confusion(data),
         confused=tables.most_confused(data),
@@ -103,8 +90,24 @@ def page(data: ReportData) -> str:
         splits=tables.split_rows(data),
         notes=_notes(data),
         decisions=json.dumps(data.decisions, indent=2, ensure_ascii=False),
-        num_classes=len(labels),
     )
+
+
+def _template(thing: str) -> Template:
+    """Return the page's template, whose texts speak of images where nothing else is said."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "count": words.count,
+        "duration": words.duration,
+        "plain": words.plain,
+        "prose": words.prose,
+        "said": said,
+        "of_things": lambda text: text.replace("image", thing),
+    }
+    text = resources.files("modelwright.report").joinpath("page.html.j2").read_text("utf-8")
+    return environment.from_string(text)
 
 
 def said(value: object) -> str:
