@@ -20,7 +20,13 @@ from modelwright.data.cells import joined_text
 from modelwright.data.dataset import Split
 from modelwright.data.findings import Finding
 from modelwright.data.labels import Labels, LabelsOf, count_labels, fit_labels, split_labels
-from modelwright.data.multi_label import read_cells, read_labels, rename_labels, strata
+from modelwright.data.multi_label import (
+    read_cells,
+    read_labels,
+    read_one_hot,
+    rename_labels,
+    strata,
+)
 from modelwright.data.ragged import Joined, Ragged
 from modelwright.errors import DataError
 from modelwright.tasks.boxes import box_arrays, framing, visible
@@ -67,8 +73,7 @@ def _read_label(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
         raise DataError(
             f"the column `{name}` holds lists, and each sample has one label here",
             where=cells.place(at),
-            fix="Give one label a row; for text classification, `data: {multi_label: true}` takes "
-            "lists",
+            fix="Give one label a row, or write `data: {multi_label: true}`, which takes lists",
         )
     return [joined_text(cell) for cell in column], ()
 
@@ -130,6 +135,8 @@ def _build_sets(request: TargetRequest) -> Targets:
 
 
 def _read_sets(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
+    if len(cells.columns) > 1:
+        return read_one_hot(cells.columns, cells.names), ()
     found = read_cells(cells.columns[0], cells.separator, column=cells.names[0])
     return found.held, found.notes
 
@@ -153,8 +160,9 @@ MULTI_LABEL = TargetAdapter(
         "classes": len(labels),
         "training_counts": train.targets.sum(axis=0).tolist(),
     },
+    columns=lambda spec: spec.target_columns if len(spec.target_columns) > 1 else (spec.label,),
     read=_read_sets,
-    missing="its labels aren't a list of texts; one without a label has an empty list",
+    missing="its labels aren't a list of texts (empty where it has none), or aren't all 0 or 1",
     labels_of=read_labels,
     rename=rename_labels,
     has_labels=True,

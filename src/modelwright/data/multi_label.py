@@ -69,6 +69,34 @@ def read_cells(cells: Sequence[Any], separator: str | None, *, column: str) -> L
     return LabelCells(held, tuple(notes))
 
 
+_ABSENT, _PRESENT = frozenset({"0", "0.0", "false", ""}), frozenset({"1", "1.0", "true"})
+
+
+def read_one_hot(columns: Sequence[Sequence[Any]], names: Sequence[str]) -> list[str]:
+    """Read columns of 0 and 1, one a label.
+
+    Args:
+        columns: the cells of each label's column; an empty one is 0.
+        names: the labels.
+
+    Returns:
+        What `write_labels` returned for each row; empty where a cell is neither 0 nor 1.
+    """
+    rows = []
+    for cells in zip(*columns, strict=True):
+        words = ["" if cell is None else str(cell).strip().lower() for cell in cells]
+        is_whole = all(word in _ABSENT or word in _PRESENT for word in words)
+        present = (name for name, word in zip(names, words, strict=True) if word in _PRESENT)
+        rows.append(write_labels(present) if is_whole else "")
+    return rows
+
+
+def are_one_hot(cells: Iterable[Any]) -> bool:
+    """Say whether cells are 0 and 1, and both occur."""
+    words = {"" if cell is None else str(cell).strip().lower() for cell in cells}
+    return bool(words & _PRESENT) and bool(words - _PRESENT) and words <= _ABSENT | _PRESENT
+
+
 def _cells(count: int) -> str:
     return "one cell names in" if count == 1 else f"{count:,} cells name in"
 

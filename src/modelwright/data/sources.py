@@ -21,7 +21,7 @@ from modelwright.data.table_reader import columns_of, is_table, is_table_folder
 from modelwright.data.targets import TARGETS
 from modelwright.data.transcripts import list_transcripts
 from modelwright.errors import DataError, RecipeError, nearest
-from modelwright.files import json_digest
+from modelwright.files import find_path, json_digest
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.recipe.data import (
     ArraysData,
@@ -93,6 +93,13 @@ def _list_source(
         case Cifar10Data():
             return list_cifar10(spec.path, base=base, observe=observe)
         case FolderData():
+            if spec.labels is not None:
+                return list_table(
+                    labels_table(spec, base=base, kind=kind),
+                    base=base,
+                    kind=kind,
+                    output_kind=output_kind,
+                )
             group = spec.split.column if spec.split.by == "group" else None
             if output_kind == OutputKind.CTC:
                 return list_transcripts(spec.path, base=base, group=group)
@@ -109,6 +116,27 @@ def _list_source(
             return list_boxes(spec, base=base)
         case ArraysData():
             return list_arrays(spec, base=base)
+
+
+def labels_table(spec: FolderData, *, base: Path, kind: InputKind) -> TableData:
+    """Return the source that a folder with a table of labels is.
+
+    Raises:
+        DataError: the table isn't there, or has no column of labels.
+    """
+    path = find_path(spec.path, base) / str(spec.labels)
+    columns = columns_of(path) if path.is_file() else []
+    if len(columns) < 2:
+        raise DataError(
+            "this table has no column of labels" if columns else "there is no such table",
+            where=f"{path} (data.labels)",
+            fix="Give a table of which the first column names the files and the others the labels",
+        )
+    labels = {"label": columns[1]} if len(columns) == 2 else {"target_columns": columns[1:]}
+    shared = {name: getattr(spec, name) for name in ("split", "allow_leaks", "limit", "rename")}
+    return TableData.model_validate(
+        {"source": "table", "path": str(path), kind: columns[0], "multi_label": True, **labels}
+    ).model_copy(update=shared)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +207,10 @@ def _table_like(path: Path, model: Existing, guess: GuessColumns) -> Listing:
 
 def _files_like(path: Path, model: Existing) -> Listing:
     base, output_kind, like = Path.cwd(), model.output_kind, model.data
+    if isinstance(like, FolderData) and like.labels is not None and path.is_dir():
+        spec = like.model_copy(update={"path": str(path), "split": SplitSpec()})
+        table = labels_table(spec, base=base, kind=model.kind)
+        return list_table(table, base=base, kind=model.kind, output_kind=output_kind)
     if output_kind == OutputKind.MULTI_LABEL:
         raise DataError(
             "this is no table, and samples that may have several labels come in one",

@@ -109,12 +109,16 @@ class FolderData(_DataSpec):
     of `NAME.wav` stands beside it in `NAME.txt`, or in a `*.trans.txt` as LibriSpeech has them.
     """
 
-    outputs = frozenset({OutputKind.SINGLE_LABEL, OutputKind.CTC})
+    outputs = frozenset({*CLASSIFICATION, OutputKind.CTC})
     split_columns = MappingProxyType({"group": "parent"})
     source: Literal["folder"]
     """The kind of source."""
     path: str
     """The folder."""
+    labels: Annotated[str | None, For(output=OutputKind.MULTI_LABEL)] = None
+    """A table in the folder, such as `labels.csv`, for samples with several labels: its first
+    column names the files, the second one the labels with `|` between them, or all others are
+    columns of 0 and 1, one a label."""
 
 
 class TableData(_DataSpec):
@@ -141,9 +145,9 @@ class TableData(_DataSpec):
     ] = "label"
     """The column with the label."""
     multi_label: Annotated[bool, For(output=OutputKind.MULTI_LABEL)] = False
-    """Each sample may have several labels, or none. The column holds lists
-    (JSONL, Parquet), or labels with `separator` between them (CSV, TSV). The model chooses each
-    label whose probability is at least 0.5."""
+    """Each sample may have several labels, or none. The column `label` holds lists (JSONL,
+    Parquet), or labels with `separator` between them (CSV, TSV); or `target_columns` names a column
+    of 0 and 1 for each label. A label is predicted from a probability of 0.5 on."""
     separator: Annotated[
         str, Field(min_length=1, max_length=8), For(output=OutputKind.MULTI_LABEL), Rare()
     ] = "|"
@@ -153,9 +157,10 @@ class TableData(_DataSpec):
         FromList,
         Field(min_length=1),
         AfterValidator(_each_once),
-        For(output=OutputKind.REGRESSION),
+        For(output=(OutputKind.REGRESSION, OutputKind.MULTI_LABEL)),
     ] = ("target",)
-    """The columns with the numbers that are predicted."""
+    """The columns with the numbers that are predicted; or, where samples have several labels, two
+    or more columns of 0 and 1, one a label, in place of `label`."""
     input_kind: Annotated[Literal["image", "text", "audio"], For(output=OutputKind.REGRESSION)] = (
         "image"
     )
@@ -170,6 +175,13 @@ class TableData(_DataSpec):
     )
     """Names for the columns, from the left, where no line of a text table names them. The file may
     then be called `.txt` too; a name of `-` leaves a column out."""
+
+    @model_validator(mode="after")
+    def _check_one_hot(self) -> Self:
+        is_default = self.target_columns == ("target",)
+        if self.multi_label and not is_default and len(self.target_columns) < 2:
+            raise ValueError("`target_columns` of several labels are two or more; one is `label`")
+        return self
 
 
 class LabelledLinesData(_DataSpec):
@@ -351,11 +363,11 @@ class AugmentSpec(Spec):
     ] = 0
     """The side of a random square set to the mean (DeVries and Taylor 2017)."""
     mixup: Annotated[
-        float, Field(ge=0, le=10), For(input=InputKind.IMAGE, output=CLASSIFICATION)
+        float, Field(ge=0, le=10), For(input=InputKind.IMAGE, output=OutputKind.SINGLE_LABEL)
     ] = 0.0
     """The α of MixUp (Zhang et al. 2018); 0 leaves it out."""
     cutmix: Annotated[
-        float, Field(ge=0, le=10), For(input=InputKind.IMAGE, output=CLASSIFICATION)
+        float, Field(ge=0, le=10), For(input=InputKind.IMAGE, output=OutputKind.SINGLE_LABEL)
     ] = 0.0
     """The α of CutMix (Yun et al. 2019); 0 leaves it out. With both, each batch draws one."""
     time_masks: Annotated[int, Field(ge=0, le=10), For(input=InputKind.AUDIO)] = 2

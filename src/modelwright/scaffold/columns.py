@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelwright.data.inputs import INPUTS
-from modelwright.data.multi_label import are_lists
+from modelwright.data.multi_label import are_lists, are_one_hot
 from modelwright.data.table_reader import Column, columns_of, first_values, open_table, table_files
 from modelwright.data.targets import write_numbers
 from modelwright.kinds import InputKind
@@ -109,7 +109,7 @@ def guess_generated_column(columns: Sequence[str], given: str) -> tuple[str, str
 
 
 def guess_label_sets(path: Path, guessed: Settings) -> Settings | None:
-    """Return the settings of a table of texts whose labels come in lists; else nothing.
+    """Return the settings of a table whose labels come in lists; else nothing.
 
     The column of labels is the one that was guessed, or, where there is none, the only one that
     holds lists and is called so; lists may also be of tokens.
@@ -130,6 +130,21 @@ def guess_label_sets(path: Path, guessed: Settings) -> Settings | None:
     if listed[0] != "label":
         found["label"] = listed[0]
     return {**found, "multi_label": True}
+
+
+def guess_one_hot(path: Path, kind: InputKind, guessed: Settings) -> Settings | None:
+    """Return the settings of a table that has a column of 0 and 1 for each label; else nothing.
+
+    Args:
+        path: the table, or a folder of tables.
+        kind: what its rows are.
+        guessed: the settings that are likely meant, as `guess_table` returns them.
+    """
+    columns = [name for name in columns_of(path) if are_one_hot(first_values(path, name, _ROWS))]
+    if len(columns) < 2 or guessed.get("label", "label") in set(columns_of(path)) - set(columns):
+        return None
+    kept = {key: value for key, value in guessed.items() if key in (kind, "split_column")}
+    return {**kept, "multi_label": True, "target_columns": columns}
 
 
 def guess_boxes(path: Path) -> Settings | None:

@@ -24,6 +24,7 @@ from modelwright.scaffold.columns import (
     guess_boxes,
     guess_generated_column,
     guess_label_sets,
+    guess_one_hot,
     guess_table,
 )
 
@@ -34,6 +35,8 @@ CLASSIFICATION = {
 }
 _KNOWN = ("digits", "cifar10")
 """Sources that have a name and need no path."""
+_LABELS = "labels.csv"
+"""The table of several labels that a folder may hold."""
 _LOOKED_AT = 1 << 20
 """So many bytes of a file are looked at."""
 _MOST_LABELS = 0.1
@@ -86,11 +89,11 @@ def _table(path: Path, shown: str) -> Inferred:
     kind, columns = guess_table(path)
     is_text, has_numbers = kind == InputKind.TEXT, "target_columns" in columns
     task = "regression" if has_numbers else CLASSIFICATION[kind]
-    multi_label = guess_label_sets(path, columns) if is_text else None
+    multi_label = guess_label_sets(path, columns) or guess_one_hot(path, kind, columns)
     generated = guess_generated_column(columns_of(path), columns.get(kind, kind))
     if multi_label is not None:
-        columns, task = multi_label, CLASSIFICATION[kind]
-    elif is_text and generated is not None and not has_numbers:
+        return Inferred(CLASSIFICATION[kind], {"source": "table", "path": shown, **multi_label})
+    if is_text and generated is not None and not has_numbers:
         columns["label"], task = generated
     _require_columns(path, kind, columns)
     if kind == InputKind.AUDIO and not has_numbers and holds_transcripts(path, columns):
@@ -201,6 +204,8 @@ def _folder(path: Path, shown: str) -> Inferred:
         return Inferred(CLASSIFICATION[InputKind.IMAGE], folder)
     if has_transcripts(path):
         return Inferred("speech-recognition", folder)
+    if (path / _LABELS).is_file():
+        return Inferred(CLASSIFICATION[likely_kind(path)], {**folder, "labels": _LABELS})
     if holds_documents(path):
         return Inferred("language-modeling", {"source": "documents", "path": shown})
     return Inferred(CLASSIFICATION[likely_kind(path)], folder)
