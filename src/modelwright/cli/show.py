@@ -163,7 +163,8 @@ def new_result(result: NewResult) -> str:
 
 def verify_report(report: VerifyReport) -> str:
     """Return what was verified."""
-    signed = "signed" if report.is_signed else "not signed, so it could be anyone's"
+    signed = "signed, and the signature isn't checked" if report.is_signed else "not signed"
+    signed += ", so it could be anyone's"
     return (
         f"{printable(report.path)} is intact: {report.members} members, "
         f"{report.file_bytes:,} bytes, {report.golden_samples} golden samples answered within "

@@ -18,6 +18,9 @@ from modelwright.modelfile.tensors import BF16, Arrays
 
 _ONNX_BF16 = 16
 """`onnx.TensorProto.BFLOAT16`."""
+_IN_FP32 = ("session.qdq_matmulnbits_accuracy_level", "1")
+"""Products with dequantized weights stay in fp32; by default onnxruntime rounds what they are
+multiplied with to int8 as well, which the network doesn't."""
 
 
 class Session:
@@ -48,6 +51,7 @@ class Session:
         options.log_severity_level = 4  # what goes wrong is raised, not printed
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
+        options.add_session_config_entry(*_IN_FP32)
         chosen = pick_weights(graph, weights)
         # What has no counterpart in NumPy is only looked at by onnxruntime, and stays here.
         self._held = {
