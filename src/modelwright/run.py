@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modelwright.errors import DataError, RecipeError, RequestError, ResourceError
 from modelwright.files import as_resource_error, find_path, locked, read_json, sweep, write_json
 from modelwright.ledger import Ledger
-from modelwright.recipe import Recipe
 from modelwright.version import __version__
+
+if TYPE_CHECKING:
+    from modelwright.recipe import Recipe  # `modelwright --help` doesn't wait for pydantic.
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,13 +26,16 @@ from modelwright.evaluation import (
     measure,
     measure_baselines,
 )
+from modelwright.kinds import InputKind, OutputKind
 from modelwright.ledger import Evidence, Ledger
 from modelwright.run import Progress, silent
-from modelwright.tasks import LABEL_SETS, TASKS, Task
+from modelwright.tasks import TASKS, Task
 from tests.evaluation.small import Remembered, striped
 
-IMAGES, TEXTS, RECORDINGS = (TASKS[f"{kind}-classification"] for kind in ("image", "text", "audio"))
-SETS = LABEL_SETS["text-classification"]
+IMAGES, TEXTS, RECORDINGS = (
+    TASKS[f"{kind}-classification", OutputKind.SINGLE_LABEL] for kind in InputKind
+)
+MULTI_LABEL = TASKS["text-classification", OutputKind.MULTI_LABEL]
 EXACT = 1e-9
 """Both are worked out in double precision."""
 SINGLE = 1e-4
@@ -67,7 +70,7 @@ def test_each_baseline_learns_what_it_can() -> None:
     train, test = striped(400, seed=1), striped(200, seed=2, name="test")
     found = measured(problem(train, test))
     names = list(dict.fromkeys(name for name, _ in found))
-    assert names == list(BASELINES["logits", "image"]) == ["majority", "centroid", "hog"]
+    assert names == list(BASELINES[OutputKind.SINGLE_LABEL, InputKind.IMAGE]) == ["majority", "centroid", "hog"]
     most_frequent = np.bincount(train.targets).argmax()
     assert found["majority", "accuracy"].value == (test.targets == most_frequent).mean()
     hog = found["hog", "accuracy"]
@@ -81,7 +84,7 @@ def test_each_baseline_learns_what_it_can() -> None:
 def test_the_same_answers_every_time_and_never_by_the_measured_targets() -> None:
     train, test = striped(100, seed=1), striped(50, seed=2, name="test")
     other = replace(test, targets=1 - test.targets)
-    for baseline in BASELINES["logits", "image"].values():
+    for baseline in BASELINES[OutputKind.SINGLE_LABEL, InputKind.IMAGE].values():
         first, again, turned = (
             baseline(problem(train, split)).stats["predicted"] for split in (test, test, other)
         )
@@ -233,11 +236,11 @@ def test_images_with_several_labels() -> None:
         replace(split, targets=np.stack([split.targets == 1, np.arange(len(split)) % 2 == 0], 1))
         for split in (train, test)
     ]
-    found = measured(problem(*sets, SETS))
+    found = measured(problem(*sets, MULTI_LABEL))
     assert {name for name, _ in found} == {"frequent", "hog"}
-    stats = baselines.hog(problem(*sets, SETS)).stats
-    assert (stats["chosen"][:, 0] == stats["wanted"][:, 0]).mean() > 0.95
-    assert 0.3 < (stats["chosen"][:, 1] == stats["wanted"][:, 1]).mean() < 0.7
+    stats = baselines.hog(problem(*sets, MULTI_LABEL)).stats
+    assert (stats["predicted"][:, 0] == stats["present"][:, 0]).mean() > 0.95
+    assert 0.3 < (stats["predicted"][:, 1] == stats["present"][:, 1]).mean() < 0.7
 
 
 # -- recordings ------------------------------------------------------------------------------------
@@ -350,7 +353,7 @@ def test_several_labels_of_texts() -> None:
         " ".join(["the", *(name for name, there in zip(names, row, strict=True) if there), "end"])
         for row in targets
     ]
-    found = measured(text_problem(texts, targets, SETS, names))
+    found = measured(text_problem(texts, targets, MULTI_LABEL, names))
     assert {name for name, _ in found} == {"frequent", "words"}
     assert found["words", "f1_macro"].value > 0.95
     assert found["words", "log_loss"].value < found["frequent", "log_loss"].value
@@ -360,14 +363,14 @@ def test_several_labels_of_texts() -> None:
 def test_one_label_there_or_not() -> None:
     targets = (np.arange(40) % 3 == 0)[:, None]
     texts = ["yes indeed" if there else "no never" for there in targets[:, 0]]
-    stats = baselines.words(text_problem(texts, targets, SETS, ["only"])).stats
-    np.testing.assert_array_equal(stats["chosen"], stats["wanted"])
+    stats = baselines.words(text_problem(texts, targets, MULTI_LABEL, ["only"])).stats
+    np.testing.assert_array_equal(stats["predicted"], stats["present"])
 
 
 def test_the_most_frequent_labels_by_hand() -> None:
     train = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 1], [0, 1, 0], [0, 1, 0], [1, 1, 0]])
     test = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]])
-    asked = text_problem(["a"] * 12, np.concatenate([train, test]).astype(bool), SETS, "abc")
+    asked = text_problem(["a"] * 12, np.concatenate([train, test]).astype(bool), MULTI_LABEL, "abc")
     found = measured(asked)
     # 9 labels of 6 samples: the 2 most frequent; 3 of the 12 that are answered are right.
     assert "2 of them: `a`, `b`" in found["frequent", "f1_micro"].method
@@ -382,7 +385,7 @@ def test_unknown_labels_count_as_missed() -> None:
     random = np.random.default_rng(3)
     targets = random.random((80, 2)) < 0.5
     texts = [" ".join(np.array(["soup", "bed"])[row]) or "end" for row in targets]
-    plain = text_problem(texts, targets, SETS)
+    plain = text_problem(texts, targets, MULTI_LABEL)
     more = np.arange(40)[:, None] % 4 == 0
     samples = replace(
         plain.samples,
@@ -403,7 +406,7 @@ def test_always_the_average() -> None:
     targets = np.array([[1.0, 10.0], [3.0, 30.0], [2.0, 60.0], [4.0, 20.0]])
     train = Split("train", targets, np.arange(2), targets[:2])
     test = Split("test", targets, np.arange(2, 4), targets[2:])
-    found = measured(problem(train, test, TASKS["regression"]))
+    found = measured(problem(train, test, TASKS["regression", OutputKind.REGRESSION]))
     assert found["mean", "mae"].value == pytest.approx((0 + 40 + 2 + 0) / 4)
     assert found["mean", "rmse"].value == pytest.approx(((0 + 1600 + 4 + 0) / 4) ** 0.5)
 
@@ -423,7 +426,13 @@ def tokens_of(name: str, *texts: list[int]) -> Split:
 
 def test_how_frequent_each_token_is_by_hand() -> None:
     train, test = tokens_of("train", [1, 1, 2], [1]), tokens_of("test", [1, 2], [3])
-    asked = problem(train, test, TASKS["language-modeling"], num_outputs=4, input_kind="text")
+    asked = problem(
+        train,
+        test,
+        TASKS["language-modeling", OutputKind.CAUSAL_LM],
+        num_outputs=4,
+        input_kind="text",
+    )
     found = measured(asked)
     # Tokens 1, 2 and 3 occur 3, 1 and 0 times; one is added to each.
     losses = -np.log(np.array([4, 2, 1]) / 7)
@@ -447,7 +456,7 @@ def test_the_text_itself_and_its_first_sentence() -> None:
             np.zeros(16),
             pairs=lambda references=references: (sources, references),
         )
-        found = measured(problem(split, split, TASKS[task], input_kind="text"))
+        found = measured(problem(split, split, TASKS[task, OutputKind.SEQ2SEQ], input_kind="text"))
         assert {subject for subject, _ in found} == {name}
         assert found[name, "chrf"].value == 100
 
@@ -470,7 +479,7 @@ def boxed(name: str, *images: list[tuple[int, tuple[float, ...]]]) -> Split:
 
 
 def average_box(train: Split, samples: Split, labels: Sequence[str]) -> dict[str, Evidence]:
-    found = measured(problem(train, samples, TASKS["object-detection"], labels))
+    found = measured(problem(train, samples, TASKS["object-detection", OutputKind.BOXES], labels))
     assert {name for name, _ in found} == {"box"}
     return {metric: item for (_, metric), item in found.items()}
 
@@ -504,10 +513,10 @@ def test_boxes_of_an_unknown_class_count_as_missed() -> None:
 
 
 def test_the_table_names_kinds_that_there_are() -> None:
-    kinds = {task.output_kind for task in (*TASKS.values(), *LABEL_SETS.values())}
-    others = {"image", "text", "audio", "", *TASKS}
+    kinds = set(OutputKind)
+    others = {"", *InputKind, *(name for name, _ in TASKS)}
     for kind, other in BASELINES:
         assert kind in kinds
         assert other in others
-    # Of what is heard there is no simple method.
-    assert {kind for kind, _ in BASELINES} == kinds - {"frames"}
+    # No simple method transcribes speech.
+    assert {kind for kind, _ in BASELINES} == kinds - {OutputKind.CTC}

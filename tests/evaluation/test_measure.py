@@ -14,9 +14,10 @@ from sklearn import metrics as reference
 from modelwright import metrics
 from modelwright.errors import DataError
 from modelwright.evaluation import WITHOUT_NEAR, Measurement, Place, measure
+from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence, Ledger
-from modelwright.recipe.evaluate import AT_THRESHOLD, METRICS, TIMED
-from modelwright.tasks import LABEL_SETS, TASKS, Task
+from modelwright.recipe.targets import METRICS
+from modelwright.tasks import TASKS, Task
 from tests.evaluation.small import Remembered, numbered
 
 PLACE = Place("a processor", "a runtime", 2)
@@ -29,7 +30,7 @@ def model_of(targets: np.ndarray, *, num_classes: int, seed: int = 0) -> Remembe
     return Remembered(logits, tuple(f"class {number}" for number in range(num_classes)))
 
 
-CLASSES = TASKS["image-classification"]
+CLASSES = TASKS["image-classification", OutputKind.SINGLE_LABEL]
 
 
 def measured(
@@ -45,8 +46,13 @@ def figures(found: Measurement) -> dict[str, Evidence]:
 def test_every_metric_of_the_recipe_is_measured_and_no_other() -> None:
     targets = np.arange(60) % 6
     found = figures(measured(model_of(targets, num_classes=6), targets))
-    of_labels = {name for name, metric in METRICS.items() if not metric.of or "labels" in metric.of}
-    assert set(found) == of_labels - {*TIMED, *AT_THRESHOLD}
+    expected = {
+        name
+        for name, metric in METRICS.items()
+        if OutputKind.SINGLE_LABEL in metric.outputs
+        and not (metric.is_timed or metric.needs_threshold)
+    }
+    assert set(found) == expected
 
 
 def test_figures_are_those_of_the_metrics_and_lie_in_their_bounds() -> None:
@@ -233,7 +239,7 @@ def test_samples_of_unknown_classes_alone_have_no_log_loss() -> None:
 
 # -- numbers -----------------------------------------------------------------------------------
 
-NUMBERS = TASKS["regression"]
+NUMBERS = TASKS["regression", OutputKind.REGRESSION]
 
 
 def numbers(count: int = 200) -> tuple[Remembered, np.ndarray]:
@@ -280,11 +286,11 @@ def test_figures_without_near_duplicates_stand_beside() -> None:
 # -- several labels ----------------------------------------------------------------------------
 
 LABELS = ("a", "b", "c")
-SETS = LABEL_SETS["text-classification"]
+MULTI_LABEL = TASKS["text-classification", OutputKind.MULTI_LABEL]
 
 
 def sets_of(outputs: np.ndarray, targets: np.ndarray) -> Measurement:
-    return measured(Remembered(outputs.astype(np.float32), LABELS), targets, SETS)
+    return measured(Remembered(outputs.astype(np.float32), LABELS), targets, MULTI_LABEL)
 
 
 def test_several_labels_are_measured_as_wholes_and_label_by_label() -> None:
@@ -293,7 +299,7 @@ def test_several_labels_are_measured_as_wholes_and_label_by_label() -> None:
     outputs = random.normal(size=(200, 3)) + np.where(targets, 1.0, -1.0)
     found = sets_of(outputs, targets)
     overall = figures(found)
-    for metric, value in SETS.scores(outputs, targets, LABELS).items():
+    for metric, value in MULTI_LABEL.scores(outputs, targets, LABELS).items():
         assert overall[metric].value == pytest.approx(value, abs=1e-6)
         assert overall[metric].low < value < overall[metric].high
     recall = {item.slice: item for item in found.evidence if item.metric == "recall" and item.slice}
@@ -329,7 +335,7 @@ def test_unknown_labels_count_as_missed_and_are_listed() -> None:
     outputs = random.normal(size=(200, 3)) + np.where(targets[:, :3], 1.0, -1.0)
     samples = replace(numbered(targets), unknown=("new",))
     model = Remembered(outputs.astype(np.float32), LABELS)
-    found = measure(model, samples, SETS, fingerprint="data", place=PLACE)
+    found = measure(model, samples, MULTI_LABEL, fingerprint="data", place=PLACE)
     overall = figures(found)
     predicted = np.pad(outputs >= 0, ((0, 0), (0, 1)))
     assert overall["exact_match"].value == (predicted == targets).all(axis=1).mean()
@@ -357,7 +363,7 @@ class Writer(Remembered):
 def test_texts_are_written_and_compared() -> None:
     sources = ["one two three four", "five six seven eight"] * 20
     references = ["one two three", "five six nine"] * 20
-    task = TASKS["summarization"]
+    task = TASKS["summarization", OutputKind.SEQ2SEQ]
     targets = np.zeros(40, dtype=[("next", "int64", (2,))])
     targets["next"] = [1, 2]
     samples = replace(numbered(targets), pairs=lambda: (sources, references))
@@ -367,7 +373,7 @@ def test_texts_are_written_and_compared() -> None:
     assert found.texts[:2] == ("one two three", "five six seven")
     assert records["rouge1"].value == pytest.approx((1 + 2 / 3) / 2)
     assert records["rouge1"].low < records["rouge1"].value < records["rouge1"].high
-    assert "texts written by beam search" in records["rouge1"].method
+    assert "texts generated as the model file says" in records["rouge1"].method
     assert records["perplexity"].value == pytest.approx(4)  # all of four tokens alike
     assert (found.worst, found.confusion) == (None, None)
 

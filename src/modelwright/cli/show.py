@@ -182,7 +182,8 @@ def description(found: Mapping[str, Any]) -> str:
         ("network", str(kind)),
         ("labels", shown),
         ("input", _input(found["input"])),
-        ("views", str(found["views"])),
+        ("augmentation", _augmentation(found["inference"])),
+        ("threshold", _threshold(found["inference"])),
         ("parameters", f"{found['parameters']:,}"),
         ("multiply-adds", f"{found['multiply_adds']:,}"),
         ("model", f"{found['size_bytes']:,} bytes"),
@@ -191,6 +192,19 @@ def description(found: Mapping[str, Any]) -> str:
         ("digest", found["digest"]),
     ]
     return "\n".join(f"{name:<15}{printable(str(text))}" for name, text in rows if text)
+
+
+def _augmentation(inference: Mapping[str, Any]) -> str:
+    """Return the test-time augmentation of a model file; nothing where there is none."""
+    return "" if inference["tta"] == "none" else f"answers averaged over {inference['tta']}"
+
+
+def _threshold(inference: Mapping[str, Any]) -> str:
+    """Return the decision threshold of a model file; nothing where there is none."""
+    threshold = inference["threshold"]
+    if threshold is None:
+        return ""
+    return f"{threshold['label']} from a probability of {threshold['probability']:.4g} on"
 
 
 def _input(declared: Mapping[str, Any]) -> str:
