@@ -160,7 +160,8 @@ def test_rare_sets_are_one_stratum(numbers):
 def test_lists_of_labels_become_targets_and_counts(tmp_path):
     rows(tmp_path / "a.jsonl")
     found = prepared(tmp_path, TABLE, TEXTS)
-    assert (found.kind, found.labels, found.num_outputs) == ("labels", ("cat", "dog"), 2)
+    assert (found.output_kind, found.labels) == (OutputKind.MULTI_LABEL, ("cat", "dog"))
+    assert found.num_outputs == 2
     test = found.test()
     assert test.targets.shape == (16, 2)
     assert test.targets.dtype == np.bool_
