@@ -29,12 +29,12 @@ def references(*texts):
     ids = np.zeros((len(texts), 8), dtype=np.int64)
     for row, text in enumerate(texts):
         ids[row, : len(text)] = [CHARACTERS.index(character) + 1 for character in text]
-    return {"letters": ids, "count": np.array([len(text) for text in texts])}
+    return {"characters": ids, "count": np.array([len(text) for text in texts])}
 
 
 def test_targets_are_texts_again():
     targets = references("ab", "", "b a")
-    assert texts_of(targets["letters"], targets["count"], CHARACTERS) == ["ab", "", "b a"]
+    assert texts_of(targets["characters"], targets["count"], CHARACTERS) == ["ab", "", "b a"]
 
 
 def test_right_texts_have_no_errors():
