@@ -94,7 +94,7 @@ def test_input_is_never_changed():
         translate=3,
         padding="zero",
         crop={},
-        colour={"brightness": 0.5, "contrast": 0.5, "saturation": 0.5},
+        color_jitter={"brightness": 0.5, "contrast": 0.5, "saturation": 0.5},
         cutout=3,
     )
     found = augment_batch(images, everything, draws(), fill=FILL)

@@ -20,14 +20,14 @@ from modelwright.data.counter_rng import CounterRNG
 from modelwright.recipe.data import ColorJitter, CropAugment
 
 STILL = BoxAugment(
-    mirror=False, vertical_flip=False, translate=0, crop=None, colour=None, least_visible=0.25
+    mirror=False, vertical_flip=False, translate=0, crop=None, color_jitter=None, least_visible=0.25
 )
 ALL = BoxAugment(
     mirror=True,
     vertical_flip=True,
     translate=5,
     crop=CropAugment(scale=(0.4, 1.0)),
-    colour=ColorJitter(brightness=0.2, contrast=0.2),
+    color_jitter=ColorJitter(brightness=0.2, contrast=0.2),
     least_visible=0.25,
 )
 SIDE = 40
@@ -69,7 +69,7 @@ def changed(**settings):
         changed(vertical_flip=True),
         changed(translate=5),
         changed(crop=CropAugment(scale=(0.5, 1.0))),
-        changed(colour=ColorJitter(brightness=0.2, contrast=0.2)),
+        changed(color_jitter=ColorJitter(brightness=0.2, contrast=0.2)),
         ALL,
     ],
 )

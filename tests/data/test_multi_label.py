@@ -56,18 +56,18 @@ def kinds(found):
 
 @given(st.lists(st.text(max_size=6).filter(str.strip), max_size=6))
 def test_labels_come_back_once_each_and_in_order(names):
-    held = write_labels(names)
+    stored = write_labels(names)
     whole = {name.encode("utf-8", "backslashreplace").decode() for name in names}
-    assert read_labels(held) == tuple(sorted(whole))
-    assert write_labels(read_labels(held)) == held
-    held.encode()
+    assert read_labels(stored) == tuple(sorted(whole))
+    assert write_labels(read_labels(stored)) == stored
+    stored.encode()
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b c", "d"]), max_size=4), max_size=8))
 def test_lists_and_separated_cells_say_the_same(sets):
     lists = read_cells(sets, None, column="labels")
     cells = read_cells([" | ".join(names) for names in sets], "|", column="labels")
-    assert lists.held == cells.held
+    assert lists.stored == cells.stored
 
 
 @given(
@@ -92,20 +92,20 @@ def test_whatever_cells_hold_is_read_or_left_out(cells, separator):
     except DataError:  # Lists that were written out as text.
         assert separator is not None
         return
-    assert len(found.held) == len(cells)
-    for held in found.held:
-        assert all(label.strip() for label in read_labels(held))
+    assert len(found.stored) == len(cells)
+    for stored in found.stored:
+        assert all(label.strip() for label in read_labels(stored))
 
 
 @pytest.mark.parametrize("cell", ["text", None, 3, {"a": 1}, [None], [["a"]], [1.5], [True]])
 def test_what_is_no_list_of_labels_is_left_out(cell):
-    assert read_cells([cell], None, column="labels").held == [""]
+    assert read_cells([cell], None, column="labels").stored == [""]
     assert not are_lists([cell])
 
 
 def test_blank_and_repeated_labels_are_said():
     found = read_cells([["a", "", " "], ["a", "b", "a"], ["b", "b"], []], None, column="tags")
-    assert [read_labels(held) for held in found.held] == [("a",), ("a", "b"), ("b",), ()]
+    assert [read_labels(stored) for stored in found.stored] == [("a",), ("a", "b"), ("b",), ()]
     repeated, blank = found.notes
     assert "2 cells name in `tags` a label twice" in repeated
     assert "one cell names in `tags` a blank label" in blank
@@ -118,7 +118,7 @@ def test_lists_written_out_as_text_are_refused():
 
 
 def test_whole_numbers_are_labels():
-    assert read_cells([[3, 11]], None, column="labels").held == ['["11", "3"]']
+    assert read_cells([[3, 11]], None, column="labels").stored == ['["11", "3"]']
 
 
 def test_other_names_may_join_labels():
@@ -135,14 +135,14 @@ SOME_SETS = st.lists(st.sets(st.sampled_from("abc")), min_size=1, max_size=40)
 @given(SOME_SETS, st.lists(st.sets(st.sampled_from("abde")), max_size=9))
 def test_targets_say_which_labels_a_row_has(train, more):
     train, test = [{"c"}, *train], [{"c"}, *more]
-    held = [write_labels(names) for names in (*train, *test)]
-    splits = {"train": np.arange(len(train)), "test": np.arange(len(train), len(held))}
-    known = fit_labels(held[: len(train)], read_labels)
-    counts = count_labels(read_labels, held, splits)
+    stored = [write_labels(names) for names in (*train, *test)]
+    splits = {"train": np.arange(len(train)), "test": np.arange(len(train), len(stored))}
+    known = fit_labels(stored[: len(train)], read_labels)
+    counts = count_labels(read_labels, stored, splits)
     labels = split_labels(known, counts, is_model=False, where="data")
-    targets = label_set_targets(held, splits, labels)
+    targets = label_set_targets(stored, splits, labels)
     assert known == tuple(sorted(set().union(*train)))
-    assert targets.shape == (len(held), len(labels.known) + len(labels.unknown["test"]))
+    assert targets.shape == (len(stored), len(labels.known) + len(labels.unknown["test"]))
     assert not targets[splits["train"], len(labels.known) :].any()
     for names, row in zip((*train, *test), targets, strict=True):
         assert {labels.in_split("test")[at] for at in np.flatnonzero(row)} == names
@@ -150,17 +150,18 @@ def test_targets_say_which_labels_a_row_has(train, more):
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=120))
 def test_rare_sets_are_one_stratum(numbers):
-    held = [f'["{number}"]' for number in numbers]
-    found, note = strata(held, np.arange(len(held)))
-    for row, stratum in zip(held, found, strict=True):
-        assert stratum == (row if held.count(row) >= FEWEST_ALIKE else "")
+    stored = [f'["{number}"]' for number in numbers]
+    found, note = strata(stored, np.arange(len(stored)))
+    for row, stratum in zip(stored, found, strict=True):
+        assert stratum == (row if stored.count(row) >= FEWEST_ALIKE else "")
     assert bool(note) == ("" in found)
 
 
 def test_lists_of_labels_become_targets_and_counts(tmp_path):
     rows(tmp_path / "a.jsonl")
     found = prepared(tmp_path, TABLE, TEXTS)
-    assert (found.kind, found.labels, found.num_outputs) == ("labels", ("cat", "dog"), 2)
+    assert (found.output_kind, found.labels) == (OutputKind.MULTI_LABEL, ("cat", "dog"))
+    assert found.num_outputs == 2
     test = found.test()
     assert test.targets.shape == (16, 2)
     assert test.targets.dtype == np.bool_

@@ -224,7 +224,7 @@ def test_identical_sounds_across_splits_are_a_leak(tmp_path):
     (tmp_path / "s" / "test" / "low").mkdir(parents=True)
     copy = (tmp_path / "s" / "train" / "low" / "0.wav").read_bytes()
     (tmp_path / "s" / "test" / "low" / "copy.wav").write_bytes(copy)
-    with pytest.raises(DataError, match="1 sound of the test split also"):
+    with pytest.raises(DataError, match="1 recording of the test split also"):
         prepared(tmp_path, "source: folder, path: s", RECORDINGS)
 
 

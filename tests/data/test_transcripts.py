@@ -1,4 +1,4 @@
-"""What is spoken in recordings: where its text stands, and its letters."""
+"""What is spoken in recordings: where its text stands, and its characters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modelwright.data import labelled_split
-from modelwright.data.text_targets import fit_letters, letter_targets, spoken
+from modelwright.data.text_targets import fit_characters, character_targets, normalize_transcript
 from modelwright.data.waves import as_wav
 from modelwright.errors import DataError, RecipeError
 from modelwright.kinds import OutputKind
@@ -49,23 +49,23 @@ def texts_of(found, name):
     return [held[row] for row in rows.tolist()]
 
 
-# -- letters ----------------------------------------------------------------------------------
+# -- characters ----------------------------------------------------------------------------------
 
 
 def test_texts_are_learnt_without_case_and_with_single_blanks():
-    assert spoken("  Ab\tC\n d ") == "ab c d"
+    assert normalize_transcript("  Ab\tC\n d ") == "ab c d"
 
 
 def test_letters_are_those_of_the_training_texts_alone():
     held = ["ab", "AC a", "xyz"]
-    assert fit_letters(held[:2]) == (" ", "a", "b", "c")
+    assert fit_characters(held[:2]) == (" ", "a", "b", "c")
 
 
-def test_unknown_letters_are_no_letter_of_the_network_and_counted():
-    targets, unknown = letter_targets(["b Ba", "xax", ""], (" ", "a", "b"))
+def test_unknown_characters_are_counted_and_have_no_output():
+    targets, unknown = character_targets(["b Ba", "xax", ""], (" ", "a", "b"))
     found = targets[np.arange(3)]
     assert found["count"].tolist() == [4, 3, 0]
-    assert found["letters"][:, :4].tolist() == [[3, 1, 3, 2], [4, 2, 4, 0], [0, 0, 0, 0]]
+    assert found["characters"][:, :4].tolist() == [[3, 1, 3, 2], [4, 2, 4, 0], [0, 0, 0, 0]]
     assert unknown == 2
 
 
@@ -77,9 +77,9 @@ def test_letters_of_a_recipe_come_from_its_training_split(tmp_path):
     assert found.labels == ("a", "b", "c")
     assert found.num_outputs == 4
     assert found.output_kind == OutputKind.CTC
-    assert any("2 letters occur in no training text" in item.note for item in said)
+    assert any("2 characters occur in no training text" in item.note for item in said)
     assert found.test().targets[np.arange(2)]["count"].tolist() == [3, 3]
-    assert found.record["letters"] == "abc"
+    assert found.record["characters"] == "abc"
 
 
 # -- folders ----------------------------------------------------------------------------------

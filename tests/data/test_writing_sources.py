@@ -9,7 +9,7 @@ import pytest
 
 from modelwright.data import labelled_split, prepare
 from modelwright.data.documents import PASSAGE
-from modelwright.data.text_targets import fit_letters, letter_targets
+from modelwright.data.text_targets import fit_characters, character_targets
 from modelwright.errors import DataError
 from modelwright.kinds import OutputKind
 from modelwright.recipe import parse_recipe
@@ -159,7 +159,7 @@ def test_texts_that_are_too_long_are_counted(tmp_path):
         base=tmp_path,
         observe=lambda progress: said.append(progress.note),
     )
-    assert any("texts wanted" in note and "1 of" in note for note in said if note)
+    assert any("target texts" in note and "1 of" in note for note in said if note)
 
 
 def test_other_pairs_are_measured_by_the_same_tokens(tmp_path):
@@ -189,8 +189,8 @@ def test_other_pairs_are_measured_by_the_same_tokens(tmp_path):
 
 def test_letters_come_from_the_training_split_alone():
     held = ["Ab", "ba", "xyz"]
-    letters = fit_letters(held[:2])
+    letters = fit_characters(held[:2])
     assert letters == ("a", "b")
-    targets, unknown = letter_targets(held, letters)
+    targets, unknown = character_targets(held, letters)
     assert unknown == 3
     assert targets[np.array([0, 2])]["count"].tolist() == [2, 3]

@@ -28,15 +28,15 @@ LISTED = [{"label": "cat", "x1": 1, "y1": 2, "x2": 5.0, "y2": 7.0}]
         ("text,label", "a,b", "text", {}),
         ("review,category", "a,b", "text", {"text": "review", "label": "category"}),
         ("file,species", "a.png,b", "image", {"image": "file", "label": "species"}),
-        # What a column is called says less than what it holds.
+        # The cells count more than the column's name.
         ("file,label", "a.wav,b", "audio", {}),
         ("clip,sentence", "a.wav,some words", "audio", {"audio": "clip", "label": "sentence"}),
-        ("text,price", "a,3.5", "text", {"numbers": ["price"], "holds": "text"}),
+        ("text,price", "a,3.5", "text", {"target_columns": ["price"], "input_kind": "text"}),
         ("text,score", "a,high", "text", {"label": "score"}),
         ("text,label,Set", "a,b,train", "text", {"split_column": "Set"}),
     ],
 )
-def test_columns_are_told_from_names_and_first_cells(tmp_path, header, row, kind, settings):
+def test_columns_are_inferred_from_names_and_first_cells(tmp_path, header, row, kind, settings):
     (tmp_path / "t.csv").write_text(f"{header}\n{row}\n")
     assert guess_table(tmp_path / "t.csv") == (kind, settings)
 

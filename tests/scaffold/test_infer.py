@@ -52,7 +52,7 @@ def test_folders(tmp_path):
     )
 
 
-def test_sounds_with_texts_beside_them_are_transcribed(tmp_path):
+def test_recordings_with_texts_beside_them_are_speech_recognition(tmp_path):
     for at in range(3):
         tone(tmp_path / "s" / "a" / f"{at}.wav")
     assert not has_transcripts(tmp_path / "s")
@@ -71,11 +71,11 @@ def test_many_long_texts_are_transcripts_and_classes_are_none(tmp_path):
     assert not are_transcripts([chr(97 + at % 26) for at in range(60)])
     for labels, found in ((sentences(60), True), ([f"class {at % 3}" for at in range(60)], False)):
         rows = "".join(f"{at}.wav,{label}\n" for at, label in enumerate(labels))
-        (tmp_path / "t.csv").write_text(f"sound,label\n{rows}")
+        (tmp_path / "t.csv").write_text(f"audio,label\n{rows}")
         assert holds_transcripts(tmp_path / "t.csv", {}) == found
 
 
-def test_boxes_are_told_by_files_names_and_beginnings(tmp_path):
+def test_boxes_are_recognised_by_file_names_and_beginnings(tmp_path):
     (tmp_path / "a.png").write_bytes(picture(0))
     assert not has_boxes(tmp_path)
     for number, text in enumerate(('{"images": [{"a": 1}]}', '{"images": "annotations"}', "[]")):
@@ -117,7 +117,7 @@ def test_two_languages_belong_together(tmp_path):
     assert infer_task(tmp_path / "t.en", "p/t.en") == Inferred("translation", pair)
 
 
-def test_json_that_is_no_table_is_said_to_be_none(tmp_path):
+def test_json_that_is_no_table_is_refused(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps([{"text": "a"}]))
     with pytest.raises(DataError, match="one JSON list"):
         infer_task(tmp_path / "a.json", "x")

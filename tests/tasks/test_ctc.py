@@ -1,4 +1,4 @@
-"""Decoding: against all paths, one by one, and a letter model against sums by hand."""
+"""Decoding: against all paths, one by one, and a character model against sums by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from modelwright.errors import DataError, ModelFileError, RequestError
 from modelwright.tasks.ctc import NgramModel, beam_search
 
-LETTERS = ("a", "b")
+CHARACTERS = ("a", "b")
 
 
 def draws(count, steps, seed=0):
@@ -20,7 +20,7 @@ def draws(count, steps, seed=0):
 
 def read(path):
     """Return the text that a path of classes reads as."""
-    return "".join(LETTERS[item - 1] for item, _ in itertools.groupby(path) if item)
+    return "".join(CHARACTERS[item - 1] for item, _ in itertools.groupby(path) if item)
 
 
 def all_texts(logits):
@@ -39,7 +39,7 @@ def test_a_wide_beam_finds_every_text_with_its_probability(seed):
     logits = draws(3, 5, seed)
     steps = np.array([5, 3, 1])
     for row, count, found in zip(
-        logits, steps, beam_search(logits, steps, LETTERS, beam=200, top=200), strict=True
+        logits, steps, beam_search(logits, steps, CHARACTERS, beam=200, top=200), strict=True
     ):
         expected = all_texts(row[:count])
         assert {item.text for item in found} == set(expected)
@@ -51,7 +51,7 @@ def test_a_wide_beam_finds_every_text_with_its_probability(seed):
 def test_a_beam_of_one_begins_as_the_best_path_does():
     logits = np.zeros((1, 3, 3), np.float32)
     logits[0, [0, 1, 2], [1, 0, 2]] = 9.0
-    (found,) = beam_search(logits, np.array([3]), LETTERS, beam=1)
+    (found,) = beam_search(logits, np.array([3]), CHARACTERS, beam=1)
     assert [item.text for item in found] == ["ab"] == [read(logits[0].argmax(axis=1).tolist())]
 
 
@@ -60,30 +60,30 @@ def test_the_sum_over_paths_beats_the_best_path():
     logits = np.log(np.array([[[0.6, 0.4, 1e-9], [0.6, 0.4, 1e-9]]]))
     steps = np.array([2])
     assert read(logits[0].argmax(axis=1).tolist()) == ""
-    assert beam_search(logits, steps, LETTERS, beam=4)[0][0].text == "a"
+    assert beam_search(logits, steps, CHARACTERS, beam=4)[0][0].text == "a"
 
 
 def test_a_batch_is_searched_as_its_samples_alone():
     logits, steps = draws(5, 7), np.array([7, 6, 4, 2, 1])
-    together = beam_search(logits, steps, LETTERS, beam=3, top=3)
+    together = beam_search(logits, steps, CHARACTERS, beam=3, top=3)
     for row, count, found in zip(logits, steps, together, strict=True):
-        assert beam_search(row[None], count[None], LETTERS, beam=3, top=3) == [found]
+        assert beam_search(row[None], count[None], CHARACTERS, beam=3, top=3) == [found]
 
 
 def log_prob(model, text):
-    """Return the logarithm of a text's probability by a letter model, its end included."""
+    """Return the logarithm of a text's probability by a character model, its end included."""
     state, total = model.start, 0.0
-    for letter in text:
-        column = model.letters.index(letter) + 1
+    for character in text:
+        column = model.characters.index(character) + 1
         total += float(model.log_probs[state, column])
         state = model.following[state, column]
     return total + float(model.log_probs[state, 0])
 
 
-def test_a_letter_model_changes_the_ranks_as_it_says():
-    model = NgramModel.fit(["ab", "abab", "ba"], 2, letters=LETTERS)
+def test_a_character_model_changes_the_ranks_as_it_says():
+    model = NgramModel.fit(["ab", "abab", "ba"], 2, characters=CHARACTERS)
     logits, steps = draws(2, 4, 3), np.array([4, 3])
-    found = beam_search(logits, steps, LETTERS, beam=200, model=model, weight=0.7, top=200)
+    found = beam_search(logits, steps, CHARACTERS, beam=200, model=model, weight=0.7, top=200)
     for row, count, items in zip(logits, steps, found, strict=True):
         expected = {
             text: math.log(share) + 0.7 * log_prob(model, text)
@@ -92,22 +92,22 @@ def test_a_letter_model_changes_the_ranks_as_it_says():
         assert {item.text: item.score for item in items} == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_letter_model_is_smoothed_as_written():
-    model = NgramModel.fit(["ab", "aa"], 1, letters=LETTERS)
+def test_a_character_model_is_smoothed_as_written():
+    model = NgramModel.fit(["ab", "aa"], 1, characters=CHARACTERS)
     # Three `a`, one `b`, two ends: six outcomes of three kinds.
     for text, count in (("a", 3), ("b", 1)):
-        letter = (count + 3 * (1 / 3)) / (6 + 3)
+        character = (count + 3 * (1 / 3)) / (6 + 3)
         end = (2 + 3 * (1 / 3)) / (6 + 3)
-        assert log_prob(model, text) == pytest.approx(math.log(letter * end), rel=1e-5)
+        assert log_prob(model, text) == pytest.approx(math.log(character * end), rel=1e-5)
 
 
 def test_what_follows_sums_to_one():
-    model = NgramModel.fit(["abba", "b", ""], 3, letters=LETTERS)
+    model = NgramModel.fit(["abba", "b", ""], 3, characters=CHARACTERS)
     np.testing.assert_allclose(np.exp(model.log_probs).sum(axis=1), 1.0, rtol=1e-5)
 
 
-def test_a_letter_model_comes_back_from_json():
-    model = NgramModel.fit(["abba", "b", ""], 3, letters=LETTERS)
+def test_a_character_model_comes_back_from_json():
+    model = NgramModel.fit(["abba", "b", ""], 3, characters=CHARACTERS)
     again = NgramModel.from_json(model.to_json())
     for text in ("", "a", "bab", "abba"):
         assert log_prob(again, text) == log_prob(model, text)
@@ -118,14 +118,14 @@ def test_a_letter_model_comes_back_from_json():
 
 def test_what_does_not_fit_is_refused():
     logits, steps = draws(1, 3), np.array([3])
-    with pytest.raises(RequestError, match="don't fit 3 letters"):
+    with pytest.raises(RequestError, match="don't fit 3 characters"):
         beam_search(logits, steps, "abc", beam=2)
-    model = NgramModel.fit(["x"], 1, letters="xy")
-    with pytest.raises(RequestError, match="other letters"):
-        beam_search(logits, steps, LETTERS, beam=2, model=model)
+    model = NgramModel.fit(["x"], 1, characters="xy")
+    with pytest.raises(RequestError, match="other characters"):
+        beam_search(logits, steps, CHARACTERS, beam=2, model=model)
     with pytest.raises(DataError, match="holds 'c'"):
-        NgramModel.fit(["abc"], 2, letters=LETTERS)
+        NgramModel.fit(["abc"], 2, characters=CHARACTERS)
     with pytest.raises(DataError, match="no texts"):
-        NgramModel.fit([], 2, letters=LETTERS)
+        NgramModel.fit([], 2, characters=CHARACTERS)
     with pytest.raises(RequestError, match="order 0"):
-        NgramModel.fit(["a"], 0, letters=LETTERS)
+        NgramModel.fit(["a"], 0, characters=CHARACTERS)

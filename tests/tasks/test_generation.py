@@ -430,7 +430,12 @@ def test_figures_out_of_range_are_refused(change):
 
 @pytest.mark.parametrize(
     "change",
-    [{"beams": 0}, {"max_new_tokens": 0}, {"length_penalty": -1.0}, {"length_penalty": math.nan}],
+    [
+        {"num_beams": 0},
+        {"max_new_tokens": 0},
+        {"length_penalty": -1.0},
+        {"length_penalty": math.nan},
+    ],
 )
 def test_beam_figures_out_of_range_are_refused(change):
     with pytest.raises(RequestError, match=f"`{next(iter(change))}`"):

@@ -24,8 +24,8 @@ def test_flip_is_the_batch_and_its_mirror_image():
     assert weights.tolist() == [0.5, 0.5]
 
 
-def test_six_views_are_shifted_and_mirrored_with_half_the_weight_unshifted():
-    found, weights = view_batches(PIXELS, 6)
+def test_flip_shift_views_are_shifted_and_mirrored_with_half_the_weight_unshifted():
+    found, weights = view_batches(PIXELS, "flip_shift")
     padded = np.pad(PIXELS, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
     assert found.shape == (6, *PIXELS.shape)
     assert weights.sum() == pytest.approx(1.0)
@@ -39,7 +39,7 @@ def test_six_views_are_shifted_and_mirrored_with_half_the_weight_unshifted():
 
 def test_other_views_are_refused():
     with pytest.raises(RequestError):
-        view_batches(PIXELS, 5)
+        view_batches(PIXELS, "flop")
 
 
 def test_a_tone_is_played_at_three_speeds():

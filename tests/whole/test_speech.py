@@ -59,7 +59,7 @@ def finished(tmp_path_factory):
 
 def test_sounds_too_short_for_their_texts_are_counted(finished):
     _, result = finished
-    (note,) = [note for note in result.said if "more letters than their recordings" in note]
+    (note,) = [note for note in result.said if "more characters than their recordings" in note]
     assert int(note.split()[1]) in range(1, 7)
     assert result.said.count(note) == 1
 
@@ -93,9 +93,9 @@ def test_training_further_takes_new_letters(finished):
     assert new.labels == tuple("eilno")
     assert new.network.head.out_features == 6
     assert new.architecture["name"] == old.architecture["name"] == "rnn-ctc"
-    assert modelfile.load(second.model).scoring.decode.keywords["language_model"].model.letters == (
-        new.labels
-    )
+    assert modelfile.load(second.model).scoring.decode.keywords[
+        "language_model"
+    ].model.characters == (new.labels)
     assert modelfile.verify(second.model).golden_difference <= 1e-4
 
 

@@ -1,6 +1,6 @@
 """What differs between kinds of data: an adapter for each kind of input and of target.
 
-The rest of the room is the same for all of them and never asks which one it has. The tables are
+The rest of the package is the same for all of them and never branches on the kind. The tables are
 `inputs.INPUTS` and `targets.TARGETS`.
 """
 
@@ -39,7 +39,7 @@ class Encoded:
     input: Input
     inputs: Inputs
     cut: Rows = field(default_factory=lambda: NO_ROWS)
-    """The rows of which the end was cut off."""
+    """The rows that were truncated."""
 
 
 class ChannelStatistics(NamedTuple):
@@ -57,23 +57,23 @@ class InputAdapter(Generic[I]):
     suffixes: frozenset[str]
     """How the names of its files end."""
     formats: str
-    """What these files are, for messages."""
+    """The names of these file formats, for messages."""
     facts: Facts
     """What the store keeps of each sample."""
     fit: Callable[[StoredSplit, Recipe], I]
-    """Returns how samples are taken, fitted to the training split."""
+    """Returns how samples are preprocessed, fitted to the training split."""
     encode: Callable[[Store, I, Observe], Encoded]
-    """Returns every row's inputs, decoded or tokenized where that is new."""
+    """Returns every row's inputs, decoded or tokenized unless they are in the cache."""
     resume: Callable[[I, Recipe], tuple[I, str]] = lambda input, recipe: (input, "")
-    """Returns how samples are taken where training starts from a model file, and what to say."""
+    """Returns how samples are preprocessed where training starts from a model file, and a note."""
     length_setting: str = ""
-    """The setting by which long samples are cut."""
+    """The setting that limits a sample's length."""
     fit_statistics: Callable[[Split, Recipe], ChannelStatistics] = lambda train, recipe: (
         ChannelStatistics()
     )
     """Returns what normalises the inputs, fitted to the training split."""
     mixtures: Callable[[Store, Rows], Iterator[Finding]] = lambda store, used: iter(())
-    """Yields what the audit says of samples that differ in form."""
+    """Yields findings of the audit about samples of different form."""
     near_duplicate_pairs: Callable[[Store, Rows], NDArray[np.int64]] = lambda store, rows: np.empty(
         (0, 2), dtype=np.int64
     )
@@ -85,7 +85,7 @@ class InputAdapter(Generic[I]):
 
 @dataclass(frozen=True, slots=True)
 class TargetCells:
-    """The cells of a table that say what is wanted of each row."""
+    """The cells of a table that hold the target of each row."""
 
     columns: Sequence[Sequence[Any]]
     names: Sequence[str]
@@ -124,17 +124,17 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What is wanted of each row, and what the network is given for it."""
+    """The target of each row, and the network's inputs for it."""
 
     labels: tuple[str, ...]
-    """The labels, letters or names of numbers that the outputs stand for."""
+    """The labels, characters or names of numbers that the outputs stand for."""
     values: Any
-    """One row a row of `inputs`."""
+    """One row for each row of `inputs`."""
     inputs: Inputs
     windows: Windows | None = None
     findings: tuple[Finding, ...] = ()
     unknown: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By split, the labels that it has beyond those of the training split."""
+    """By split, the labels that occur in it and not in the training split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,65 +142,67 @@ class TargetRequest:
     """What targets are built from."""
 
     encoded: Encoded
-    held: Sequence[str]
-    """What was read as each row's label."""
+    stored: Sequence[str]
+    """Each row's target as the store keeps it: a label, a text, or JSON."""
     splits: Mapping[str, Rows]
     """The rows that are used."""
     names: tuple[str, ...] = ()
     """Of numbers, what they are called."""
     known: tuple[str, ...] | None = None
-    """The labels, letters or names of a model that exists; then nothing is fitted."""
+    """The labels, characters or names of an existing model; then nothing is fitted."""
     where: str = "data"
     """Where the data is, for messages."""
 
     @property
     def train(self) -> Sequence[str]:
-        """What was read as the label of each row of the training split."""
-        return [self.held[row] for row in self.splits["train"].tolist()]
+        """The targets of the training split, as the store keeps them."""
+        return [self.stored[row] for row in self.splits["train"].tolist()]
 
 
 def read_texts(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
-    """Return the cells of the only column as texts, and nothing to say of them."""
+    """Return the cells of the only column as texts, without notes."""
     return [joined_text(cell) for cell in cells.columns[0]], ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetAdapter:
-    """One kind of target, from what a source says of a sample to what an objective is given."""
+    """One kind of target: from the cells of a source to the targets that a loss is given."""
 
     build: Callable[[TargetRequest], Targets]
     """Returns every row's target; what is fitted is fitted to the training split."""
     num_outputs: Callable[[tuple[str, ...], Input], int] = lambda labels, input: len(labels)
     """Returns how many numbers a network gives for each answer."""
     describe: Callable[[tuple[str, ...], Split, int], dict[str, Any]]
-    """Returns what a model file says of the targets, from labels, training split, and outputs."""
+    """Returns the model file's record of the targets, from labels, training split, and outputs."""
     columns: Callable[[TableData], tuple[str, ...]] = lambda spec: (spec.label,)
     """Returns the columns of a table that hold the target."""
     setting: str = "label"
     """The setting that names these columns."""
     read: Callable[[TargetCells], tuple[Sequence[str], tuple[str, ...]]] = read_texts
-    """Returns what the store keeps of each row of a table, and what to say of the cells."""
+    """Returns what the store keeps of each row of a table, and notes for the user."""
     missing: str = ""
-    """What is said of a row of a table without a target."""
-    labels_of: Callable[[str], tuple[str, ...]] = lambda held: (held,)
-    """Returns the labels in what was read of a sample."""
-    rename: Callable[[str, Mapping[str, str]], str] = lambda held, names: names.get(held, held)
+    """Why a row of a table without a target can't be used, for messages."""
+    labels_of: Callable[[str], tuple[str, ...]] = lambda stored: (stored,)
+    """Returns the labels in a stored target."""
+    rename: Callable[[str, Mapping[str, str]], str] = lambda stored, names: names.get(
+        stored, stored
+    )
     has_labels: bool = False
     """Whether the network learns the labels that occur in training."""
     is_of_sample: bool = False
-    """Whether labels are of the whole sample, so that equal samples have equal ones."""
+    """Whether labels belong to the whole sample, so that identical samples must have equal ones."""
     imbalance_fix: str = ""
-    """What helps where one label is much rarer than another, beside looking."""
+    """Advice where one label is much rarer than another."""
     unknown_labels: str = ""
-    """What becomes of labels that training has none of; it takes what a sample is."""
-    strata: Callable[[Sequence[str], Rows], tuple[Sequence[str], str]] = lambda held, usable: (
-        [""] * len(held),
+    """How labels that don't occur in training are counted; `{}` stands for the word for a sample."""
+    strata: Callable[[Sequence[str], Rows], tuple[Sequence[str], str]] = lambda stored, usable: (
+        [""] * len(stored),
         "",
     )
-    """Returns by what a split keeps the rows' shares, and what to say of it."""
-    require_variety: Callable[[set[str], str, str], None] = lambda held, title, noun: None
-    """Refuses a training split whose samples all want the same answer."""
+    """Returns the stratum of each row for splitting, and a note for the user."""
+    require_variety: Callable[[set[str], str, str], None] = lambda stored, title, noun: None
+    """Refuses a training split whose samples all have the same target."""
     of_split: Callable[[Any, int], Any] = lambda values, num_labels: values
     """Returns the targets of one split, from its number of labels."""
     text_kind: TextKind = "text"
-    """What a network of texts does with its input."""
+    """How a text network uses its input."""

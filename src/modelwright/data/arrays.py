@@ -26,17 +26,17 @@ def list_arrays(spec: ArraysData, *, base: Path) -> Listing:
         DataError: it isn't an archive, its arrays don't fit together, or there are none.
     """
     path = find_path(spec.path, base)
-    held = _load(path)
+    arrays = _load(path)
     pairs = [
-        (split, held[f"{prefix}images"], held[f"{prefix}labels"])
+        (split, arrays[f"{prefix}images"], arrays[f"{prefix}labels"])
         for prefix, split in [("", ""), *((f"{name}_", split) for name, split in SPLITS.items())]
-        if f"{prefix}images" in held and f"{prefix}labels" in held
+        if f"{prefix}images" in arrays and f"{prefix}labels" in arrays
     ]
     if not pairs:
         raise DataError(
             "the archive holds no `images` with `labels`",
             where=str(path),
-            why=f"Its arrays are {', '.join(sorted(held)) or 'none'}",
+            why=f"Its arrays are {', '.join(sorted(arrays)) or 'none'}",
             fix="Name them `images` and `labels`, or `train_images`, `train_labels` and so on",
         )
     images: list[NDArray[np.uint8]] = []

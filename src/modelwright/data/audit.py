@@ -29,10 +29,10 @@ def audit(
     Args:
         store: the samples.
         splits: the rows of each split.
-        target: what is wanted; only of labels something is said.
+        target: how targets are read; the labels are audited only where it has labels.
         allow_leaks: report identical samples across splits as warnings.
     """
-    held, origins, input = store.strings("label"), store.strings("origin"), INPUTS[store.kind]
+    labels, origins, input = store.strings("label"), store.strings("origin"), INPUTS[store.kind]
     side = np.full(len(store), -1, dtype=np.int64)
     for number, rows in enumerate(splits.values()):
         side[rows] = number
@@ -41,9 +41,9 @@ def audit(
     findings: list[Finding] = []
     findings += _broken(store, origins)
     if target.is_of_sample:
-        findings += _labels(store, held, target)
+        findings += _labels(store, labels, target)
     if target.has_labels:
-        findings += _unlearnable(splits, held, store.kind, target)
+        findings += _unlearnable(splits, labels, store.kind, target)
     findings += input.mixtures(store, used)
     same = _identical(store, used)
     findings += _duplicates(
@@ -51,7 +51,7 @@ def audit(
         side,
         names,
         # Only labels contradict one another: a text may well have two translations.
-        held if target.is_of_sample else [""] * len(store),
+        labels if target.is_of_sample else [""] * len(store),
         origins,
         allow_leaks=allow_leaks,
         kind=store.kind,
@@ -89,12 +89,12 @@ def _is(number: int) -> str:
     return "is" if number == 1 else "are"
 
 
-def _labels(store: Store, held: Sequence[str], target: TargetAdapter) -> Iterator[Finding]:
-    """Yield what is odd about the labels of all rows."""
+def _labels(store: Store, labels: Sequence[str], target: TargetAdapter) -> Iterator[Finding]:
+    """Yield what is suspicious about the labels of all rows."""
     broken = store.errors()
     usable = Counter(
         label
-        for row, item in enumerate(held)
+        for row, item in enumerate(labels)
         if row not in broken
         for label in target.labels_of(item)
     )
@@ -112,7 +112,7 @@ def _labels(store: Store, held: Sequence[str], target: TargetAdapter) -> Iterato
 
 
 def _typos(usable: Counter[str]) -> Iterator[Finding]:
-    """Yield the labels that are likely one and written differently."""
+    """Yield groups of labels that likely mean the same and are written differently."""
     alike: dict[str, list[str]] = defaultdict(list)
     for label in usable:
         folded = unicodedata.normalize("NFKC", label).casefold()
@@ -124,7 +124,7 @@ def _typos(usable: Counter[str]) -> Iterator[Finding]:
                 kind="label_typo",
                 severity="warning",
                 rows=tuple(sorted(group)),
-                message=f"labels differ in case, blanks or spelling of accents only: {shown}",
+                message=f"labels differ in case, spaces or the encoding of accents only: {shown}",
                 fix="Write them alike, unless they mean different things",
             )
 
@@ -146,10 +146,10 @@ def _single_samples(usable: Counter[str], kind: InputKind) -> Iterator[Finding]:
 
 
 def _unlearnable(
-    splits: Mapping[str, Rows], held: Sequence[str], kind: InputKind, target: TargetAdapter
+    splits: Mapping[str, Rows], labels: Sequence[str], kind: InputKind, target: TargetAdapter
 ) -> Iterator[Finding]:
     """Yield the classes that are tested and can't be learned, since training has none of them."""
-    counts = count_labels(target.labels_of, held, splits)
+    counts = count_labels(target.labels_of, labels, splits)
     lost, shown = shown_unknown(counts, counts["train"])
     if not lost:
         return
@@ -215,7 +215,7 @@ def _duplicates(
             kind=LEAK,
             severity="warning" if allow_leaks else "error",
             rows=listed_rows(rows, origins),
-            message=f"{counted(len(rows), kind)} of the {high_name} split also "
+            message=f"{counted(len(rows), kind.noun)} of the {high_name} split also "
             f"{'stands' if len(rows) == 1 else 'stand'} in the {low_name} split: "
             f"{_named(rows, origins)}",
             fix="Take them out of one of the two. With `data: {allow_leaks: true}` the run goes "
@@ -226,8 +226,8 @@ def _duplicates(
             kind="contradiction",
             severity="warning",
             rows=listed_rows(contradicting, origins),
-            message=f"{counted(len(contradicting), f'identical {kind}')} under different labels: "
-            f"{_named(contradicting, origins)}",
+            message=f"{counted(len(contradicting), f'identical {kind.noun}')} under different "
+            f"labels: {_named(contradicting, origins)}",
             fix="One of the labels is wrong, or the classes overlap",
         )
     if within:
@@ -235,7 +235,7 @@ def _duplicates(
             kind="duplicate",
             severity="warning",
             rows=listed_rows(within, origins),
-            message=f"{counted(len(within), kind)} within a split "
+            message=f"{counted(len(within), kind.noun)} within a split "
             f"{'repeats' if len(within) == 1 else 'repeat'} another: "
             f"{_named(within, origins)}",
             fix="They count several times; take the copies out",
@@ -245,7 +245,7 @@ def _duplicates(
 def _near(pairs: Rows, side: Rows, names: list[str], origins: Sequence[str]) -> Iterator[Finding]:
     sides = side[pairs] if len(pairs) else np.empty((0, 2), dtype=np.int64)
     apart = sides[:, 0] != sides[:, 1]
-    # Those of validation aren't measured on, where there is a test split.
+    # With a test split, leaks into validation don't affect the measurement.
     is_tested = "test" in names and bool((sides[apart] == names.index("test")).any())
     beside = ". The figure without them stands beside the headline" if is_tested else ""
     for chosen, kind, severity, text, fix in (
@@ -265,17 +265,17 @@ def _near(pairs: Rows, side: Rows, names: list[str], origins: Sequence[str]) -> 
             "Harmless if they are different photographs; copies count several times",
         ),
     ):
-        found = pairs[chosen]
-        if not len(found):
+        selected = pairs[chosen]
+        if not len(selected):
             continue
-        shown = listed([f"{origins[a]} ~ {origins[b]}" for a, b in found.tolist()])
+        shown = listed([f"{origins[a]} ~ {origins[b]}" for a, b in selected.tolist()])
         first = ", ".join(shown[:_SHOWN])
         yield Finding(
             kind=kind,
             severity="warning" if severity == "warning" else "note",
             rows=shown,
-            message=f"{counted(len(found), 'pair')} of images {text}: {first}"
-            + (", …" if len(found) > _SHOWN else ""),
+            message=f"{counted(len(selected), 'pair')} of images {text}: {first}"
+            + (", …" if len(selected) > _SHOWN else ""),
             fix=fix,
         )
 
@@ -285,12 +285,12 @@ def _near_test(pairs: Rows, same: list[list[int]], side: Rows, names: list[str])
         return np.empty(0, dtype=np.int64)
     test = names.index("test")
     copies = {group[0]: group for group in same}
-    found: set[int] = set()
+    affected: set[int] = set()
     for group in same:
         if {int(side[row]) for row in group} != {test}:
-            found |= {row for row in group if side[row] == test}
+            affected |= {row for row in group if side[row] == test}
     for pair in pairs.tolist():
         for row, other in (pair, pair[::-1]):
             if any(side[item] != test for item in copies.get(other, (other,))):
-                found |= {item for item in copies.get(row, (row,)) if side[item] == test}
-    return np.array(sorted(found), dtype=np.int64)
+                affected |= {item for item in copies.get(row, (row,)) if side[item] == test}
+    return np.array(sorted(affected), dtype=np.int64)

@@ -97,13 +97,13 @@ class Batches:
     def _check(self, spec: AugmentSpec) -> None:
         inputs = self._split.inputs
         if not isinstance(inputs, np.ndarray) or inputs.ndim != 4 or inputs.dtype != np.uint8:
-            held = (
+            kind = (
                 f"{inputs.dtype} of {inputs.ndim - 1} dimensions"
                 if isinstance(inputs, np.ndarray)
                 else "of different lengths"
             )
             raise RequestError(
-                f"`augment` varies images, and these samples are {held}",
+                f"`augment` varies images, and these samples are {kind}",
                 fix="Leave the section `augment` out",
             )
         mixes = bool(spec.mixup or spec.cutmix)

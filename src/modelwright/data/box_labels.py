@@ -13,7 +13,7 @@ def write_boxes(image: BoxedImage) -> str:
     return json.dumps([image.width, image.height, rows])
 
 
-def read_boxes(held: str) -> BoxedImage:
+def read_boxes(stored: str) -> BoxedImage:
     """Read what `write_boxes` returned."""
-    width, height, rows = json.loads(held)
+    width, height, rows = json.loads(stored)
     return BoxedImage(width, height, tuple(LabelledBox(*row) for row in rows))

@@ -61,11 +61,11 @@ def is_coco(path: Path) -> bool:
         DataError: it can't be read.
     """
     try:
-        held = path.read_bytes() if path.stat().st_size <= MOST_BYTES else b""
+        data = path.read_bytes() if path.stat().st_size <= MOST_BYTES else b""
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror})", where=str(path)) from error
-    begins = held[:64].removeprefix(BOM).lstrip().startswith(b"{")
-    return begins and all(pattern.search(held) for pattern in _LISTS)
+    begins = data[:64].removeprefix(BOM).lstrip().startswith(b"{")
+    return begins and all(pattern.search(data) for pattern in _LISTS)
 
 
 # -- VOC -------------------------------------------------------------------------------------

@@ -76,9 +76,9 @@ def list_cifar10(path: str | None, *, base: Path, observe: Observe) -> Listing:
 def _found() -> Path | None:
     """Return a copy that is here already."""
     places = [cache_folder() / "downloads" / _ARCHIVE]
-    held = os.environ.get("MODELWRIGHT_DATA")
-    if held:
-        root = Path(held)
+    folder = os.environ.get("MODELWRIGHT_DATA")
+    if folder:
+        root = Path(folder)
         places = [root / "cifar10", root / _FOLDER, root / _ARCHIVE, *places]
     return next((place for place in places if place.exists() and _form(place)), None)
 

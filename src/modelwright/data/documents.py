@@ -37,10 +37,10 @@ def list_documents(spec: DocumentsData, *, base: Path) -> Listing:
             continue
         root = find_path(name, base)
         for path in _files(root):
-            held = read_maybe_packed(path)
+            data = read_maybe_packed(path)
             shown = path.name if path == root else path.relative_to(root).as_posix()
-            marks.append(f"{split} {shown} {digest(held)}")
-            text = decoded(held, path)
+            marks.append(f"{split} {shown} {digest(data)}")
+            text = decoded(data, path)
             for start in range(0, len(text), PASSAGE):
                 texts.append(text[start : start + PASSAGE])
                 labels.append(WHOLE if start + PASSAGE >= len(text) else PART)

@@ -121,10 +121,10 @@ def _splits(root: Path, kind: InputKind) -> list[tuple[Path, str]]:
     # A class may well be called `train`; with a second split beside it, splits are meant.
     if len({split for _, split in named}) < 2 and (others or not named):
         return []
-    held = [top.name for top in others if _holds(top.path, kind)]
-    if held:
+    misplaced = [top.name for top in others if _holds(top.path, kind)]
+    if misplaced:
         raise DataError(
-            f"the folder `{held[0]}` stands beside those of the splits, "
+            f"the folder `{misplaced[0]}` stands beside those of the splits, "
             f"{' and '.join(f'`{place.name}`' for place, _ in named)}",
             where=str(root),
             fix="Move it into one of them, or take it away",

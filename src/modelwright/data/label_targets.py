@@ -41,7 +41,7 @@ _MOST_COUNTED = 1000
 def _labels(request: TargetRequest, labels_of: LabelsOf) -> Labels:
     known = request.known
     labels = fit_labels(request.train, labels_of) if known is None else known
-    counts = count_labels(labels_of, request.held, request.splits)
+    counts = count_labels(labels_of, request.stored, request.splits)
     return split_labels(labels, counts, is_model=known is not None, where=request.where)
 
 
@@ -49,19 +49,19 @@ def _labels(request: TargetRequest, labels_of: LabelsOf) -> Labels:
 
 
 def class_targets(
-    held: Sequence[str], splits: Mapping[str, Rows], labels: Labels
+    stored: Sequence[str], splits: Mapping[str, Rows], labels: Labels
 ) -> NDArray[np.int64]:
     """Return each row's class number in its split, −1 where the row isn't used."""
-    targets = np.full(len(held), -1, dtype=np.int64)
+    targets = np.full(len(stored), -1, dtype=np.int64)
     for name, rows in splits.items():
         numbers = {label: number for number, label in enumerate(labels.in_split(name))}
-        targets[rows] = [numbers[held[row]] for row in rows.tolist()]
+        targets[rows] = [numbers[stored[row]] for row in rows.tolist()]
     return targets
 
 
 def _build_classes(request: TargetRequest) -> Targets:
     labels = _labels(request, SINGLE_LABEL.labels_of)
-    targets = class_targets(request.held, request.splits, labels)
+    targets = class_targets(request.stored, request.splits, labels)
     return Targets(labels.known, targets, request.encoded.inputs, unknown=labels.unknown)
 
 
@@ -78,10 +78,10 @@ def _read_label(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
     return [joined_text(cell) for cell in column], ()
 
 
-def _require_classes(held: set[str], title: str, noun: str) -> None:
-    if len(held) > 1:
+def _require_classes(stored: set[str], title: str, noun: str) -> None:
+    if len(stored) > 1:
         return
-    (only,) = held
+    (only,) = stored
     raise DataError(
         f"all training samples have one label, `{only}`, so there is nothing to tell apart",
         where=title,
@@ -104,7 +104,7 @@ SINGLE_LABEL = TargetAdapter(
     is_of_sample=True,
     imbalance_fix=", and try `loss: {name: cross-entropy, class_weights: balanced}`",
     unknown_labels="such {}s count as wrong, and the log loss leaves them out",
-    strata=lambda held, usable: (held, ""),
+    strata=lambda stored, usable: (stored, ""),
     require_variety=_require_classes,
 )
 
@@ -113,24 +113,24 @@ SINGLE_LABEL = TargetAdapter(
 
 
 def label_set_targets(
-    held: Sequence[str], splits: Mapping[str, Rows], labels: Labels
+    stored: Sequence[str], splits: Mapping[str, Rows], labels: Labels
 ) -> NDArray[np.bool_]:
     """Return which labels each row has `[N, K + U]`, by their numbers in its split.
 
     U is the most labels that a split has beyond the K known ones.
     """
     most = max(map(len, labels.unknown.values()))
-    targets = np.zeros((len(held), len(labels.known) + most), dtype=np.bool_)
+    targets = np.zeros((len(stored), len(labels.known) + most), dtype=np.bool_)
     for name, rows in splits.items():
         numbers = {label: number for number, label in enumerate(labels.in_split(name))}
         for row in rows.tolist():
-            targets[row, [numbers[label] for label in read_labels(held[row])]] = True
+            targets[row, [numbers[label] for label in read_labels(stored[row])]] = True
     return targets
 
 
 def _build_sets(request: TargetRequest) -> Targets:
     labels = _labels(request, read_labels)
-    targets = label_set_targets(request.held, request.splits, labels)
+    targets = label_set_targets(request.stored, request.splits, labels)
     return Targets(labels.known, targets, request.encoded.inputs, unknown=labels.unknown)
 
 
@@ -138,13 +138,13 @@ def _read_sets(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
     if len(cells.columns) > 1:
         return read_one_hot(cells.columns, cells.names), ()
     found = read_cells(cells.columns[0], cells.separator, column=cells.names[0])
-    return found.held, found.notes
+    return found.stored, found.notes
 
 
-def _require_sets(held: set[str], title: str, noun: str) -> None:
-    if len(held) > 1:
+def _require_sets(stored: set[str], title: str, noun: str) -> None:
+    if len(stored) > 1:
         return
-    names = ", ".join(f"`{label}`" for label in read_labels(next(iter(held))))
+    names = ", ".join(f"`{label}`" for label in read_labels(next(iter(stored))))
     raise DataError(
         f"all training samples have the same labels, {names}, so there is nothing to tell apart"
         if names
@@ -184,12 +184,12 @@ def are_boxes(targets: object) -> bool:
 
 
 def box_targets(
-    held: Sequence[str], input: ImageInput, splits: Mapping[str, Rows], labels: Labels
+    stored: Sequence[str], input: ImageInput, splits: Mapping[str, Rows], labels: Labels
 ) -> tuple[Joined, int]:
     """Return boxes `[M, 4]` in the network's input and their numbers, padded with −1.
 
     Args:
-        held: each row's boxes.
+        stored: each row's boxes, as `box_labels` wrote them.
         input: how the images are resized.
         splits: the rows that are used; the others have no box.
         labels: the labels, whose numbers go by the split.
@@ -197,13 +197,13 @@ def box_targets(
     Returns:
         The targets; and how many boxes lie where resizing cuts an image, which are left out.
     """
-    places: list[NDArray[np.float32]] = [np.empty((0, 4), np.float32)] * len(held)
-    classes: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(held)
+    places: list[NDArray[np.float32]] = [np.empty((0, 4), np.float32)] * len(stored)
+    classes: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(stored)
     hidden = 0
     for name, rows in splits.items():
         names = labels.in_split(name)
         for row in rows.tolist():
-            image = read_boxes(held[row])
+            image = read_boxes(stored[row])
             boxes, numbers = box_arrays(image, names)
             frame = framing(input, width=image.width, height=image.height)
             cut, stays = visible(
@@ -223,7 +223,7 @@ def box_targets(
 def _build_boxes(request: TargetRequest) -> Targets:
     labels, input = _labels(request, _labels_of_boxes), request.encoded.input
     assert isinstance(input, ImageInput)
-    targets, hidden = box_targets(request.held, input, request.splits, labels)
+    targets, hidden = box_targets(request.stored, input, request.splits, labels)
     found = Finding(
         kind="hidden_boxes",
         severity="warning",
@@ -236,14 +236,14 @@ def _build_boxes(request: TargetRequest) -> Targets:
     return Targets(labels.known, targets, inputs, findings=findings, unknown=labels.unknown)
 
 
-def _labels_of_boxes(held: str) -> tuple[str, ...]:
-    return tuple(box.label for box in read_boxes(held).boxes)
+def _labels_of_boxes(stored: str) -> tuple[str, ...]:
+    return tuple(box.label for box in read_boxes(stored).boxes)
 
 
-def _some_or_none(held: Sequence[str], usable: Rows) -> tuple[Sequence[str], str]:
-    kept = [""] * len(held)
+def _some_or_none(stored: Sequence[str], usable: Rows) -> tuple[Sequence[str], str]:
+    kept = [""] * len(stored)
     for row in usable.tolist():
-        kept[row] = "boxes" if read_boxes(held[row]).boxes else "none"
+        kept[row] = "boxes" if read_boxes(stored[row]).boxes else "none"
     return kept, ""
 
 

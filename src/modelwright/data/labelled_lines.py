@@ -34,9 +34,9 @@ def list_labelled_lines(spec: LabelledLinesData, *, base: Path) -> Listing:
         if name is None:
             continue
         path = find_path(name, base)
-        held = read_maybe_packed(path)
-        marks.append(f"{split} {digest(held)}")
-        for number, line in enumerate(held.removeprefix(BOM).split(b"\n"), start=1):
+        data = read_maybe_packed(path)
+        marks.append(f"{split} {digest(data)}")
+        for number, line in enumerate(data.removeprefix(BOM).split(b"\n"), start=1):
             line = line.rstrip(b"\r")
             if not line.strip():
                 continue
@@ -62,14 +62,14 @@ BOM = b"\xef\xbb\xbf"
 """What some editors put before UTF-8."""
 
 
-def decoded(held: bytes, path: Path, what: str = "text") -> str:
+def decoded(data: bytes, path: Path, what: str = "text") -> str:
     """Return the text of a file's bytes.
 
     Raises:
         DataError: it isn't UTF-8.
     """
     try:
-        return held.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
             f"this {what} isn't UTF-8",
@@ -91,15 +91,15 @@ def read_maybe_packed(path: Path) -> bytes:
         with path.open("rb") as stream:
             if stream.read(2) != b"\x1f\x8b":
                 stream.seek(0)
-                held = stream.read(MOST_BYTES + 1)
+                data = stream.read(MOST_BYTES + 1)
             else:
                 stream.seek(0)
                 with gzip.GzipFile(fileobj=stream) as unpacked:
-                    held = unpacked.read(MOST_BYTES + 1)
+                    data = unpacked.read(MOST_BYTES + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError("this gzip file is damaged", where=str(path), why=str(error)) from error
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror or error})", where=str(path)) from error
-    if len(held) > MOST_BYTES:
+    if len(data) > MOST_BYTES:
         raise DataError(f"this file holds more than {MOST_BYTES:,} bytes", where=str(path))
-    return held
+    return data

@@ -39,11 +39,11 @@ class Labels:
 
 
 def count_labels(
-    labels_of: LabelsOf, held: Sequence[str], splits: Mapping[str, Rows]
+    labels_of: LabelsOf, stored: Sequence[str], splits: Mapping[str, Rows]
 ) -> dict[str, Counter[str]]:
     """Return how often each label occurs in each split."""
     return {
-        name: Counter(label for row in rows.tolist() for label in labels_of(held[row]))
+        name: Counter(label for row in rows.tolist() for label in labels_of(stored[row]))
         for name, rows in splits.items()
     }
 
@@ -58,7 +58,7 @@ def fit_labels(train: Iterable[str], labels_of: LabelsOf) -> tuple[str, ...]:
     Raises:
         DataError: there are none.
     """
-    labels = tuple(sorted({label for held in train for label in labels_of(held)}))
+    labels = tuple(sorted({label for stored in train for label in labels_of(stored)}))
     if not labels:  # Of boxes: of others, samples that are all alike are refused before.
         raise DataError("no training image has a box, so there is nothing to learn")
     return labels

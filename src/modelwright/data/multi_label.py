@@ -26,7 +26,7 @@ would be none."""
 class LabelCells:
     """What a column of a table says of its samples' labels."""
 
-    held: list[str]
+    stored: list[str]
     """What `write_labels` returned; empty where a cell holds no labels that could be read."""
     notes: tuple[str, ...]
 
@@ -46,16 +46,16 @@ def read_cells(cells: Sequence[Any], separator: str | None, *, column: str) -> L
     """
     if separator is not None:
         _refuse_written_lists(cells, separator, column)
-    held, repeats, blanks = [], 0, 0
+    stored, repeats, blanks = [], 0, 0
     for cell in cells:
         names = _names(cell) if separator is None else _separated(cell, separator)
         if names is None:
-            held.append("")
+            stored.append("")
             continue
         full = [name for name in names if name.strip()]
         blanks += len(full) < len(names)
         repeats += len(set(full)) < len(full)
-        held.append(write_labels(full))
+        stored.append(write_labels(full))
     notes = []
     if repeats:
         notes.append(f"Data: {_cells(repeats)} `{column}` a label twice, which counts once")
@@ -66,7 +66,7 @@ def read_cells(cells: Sequence[Any], separator: str | None, *, column: str) -> L
             f"Data: no cell of `{column}` holds the separator `{separator}`, so no sample has "
             "several labels"
         )
-    return LabelCells(held, tuple(notes))
+    return LabelCells(stored, tuple(notes))
 
 
 _ABSENT, _PRESENT = frozenset({"0", "0.0", "false", ""}), frozenset({"1", "1.0", "true"})
@@ -149,31 +149,31 @@ def write_labels(labels: Iterable[str]) -> str:
     return json.dumps(sorted(whole), ensure_ascii=False)
 
 
-def read_labels(held: str) -> tuple[str, ...]:
+def read_labels(stored: str) -> tuple[str, ...]:
     """Read what `write_labels` returned; of a sample that can't be used, nothing."""
-    return tuple(json.loads(held)) if held else ()
+    return tuple(json.loads(stored)) if stored else ()
 
 
-def rename_labels(held: str, names: Mapping[str, str]) -> str:
+def rename_labels(stored: str, names: Mapping[str, str]) -> str:
     """Return what `write_labels` returned, with the labels under other names."""
-    return write_labels(names.get(label, label) for label in read_labels(held)) if held else ""
+    return write_labels(names.get(label, label) for label in read_labels(stored)) if stored else ""
 
 
 # -- splits ----------------------------------------------------------------------------------
 
 
-def strata(held: Sequence[str], usable: Rows) -> tuple[list[str], str]:
+def strata(stored: Sequence[str], usable: Rows) -> tuple[list[str], str]:
     """Return what each row's share is kept by in splits, and what to say of it.
 
     That is its set of labels; all sets that only few rows have are one.
     """
-    counts = Counter(held[row] for row in usable.tolist())
+    counts = Counter(stored[row] for row in usable.tolist())
     rare = {labels for labels, count in counts.items() if count < FEWEST_ALIKE}
     if not rare:
-        return list(held), ""
+        return list(stored), ""
     samples = sum(counts[labels] for labels in rare)
     note = (
         f"Data: {len(rare):,} of {len(counts):,} sets of labels occur fewer than {FEWEST_ALIKE} "
         f"times; the {samples:,} samples that have them are split at random"
     )
-    return ["" if labels in rare else labels for labels in held], note
+    return ["" if labels in rare else labels for labels in stored], note

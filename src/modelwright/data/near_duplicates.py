@@ -51,21 +51,21 @@ def near_duplicate_pairs(
     flat = norms < LEAST_CONTRAST * np.sqrt(thumbnails.shape[1])
     # A pair is kept as one number; as a tuple in a set it would take twenty times the memory.
     pieces: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
-    held = 0
+    count = 0
     for first, second in _proposed(hashes):
         bits = np.bitwise_count(hashes[first] ^ hashes[second])
         kept = (bits <= MOST_BITS) & ~flat[first] & ~flat[second]
         first, second = first[kept], second[kept]
         likeness = np.einsum("ij,ij->i", centred[first], centred[second])
         likeness /= norms[first] * norms[second]
-        asked = LEAST_LIKENESS if least is None else np.maximum(least[first], least[second])
-        alike = likeness >= asked
+        required = LEAST_LIKENESS if least is None else np.maximum(least[first], least[second])
+        alike = likeness >= required
         low = np.minimum(first[alike], second[alike])
         high = np.maximum(first[alike], second[alike])
         pieces.append(low * len(hashes) + high)
-        held += len(low)
-        if held > _MOST_HELD:
-            pieces, held = [np.unique(np.concatenate(pieces))], 0
+        count += len(low)
+        if count > _MOST_HELD:
+            pieces, count = [np.unique(np.concatenate(pieces))], 0
     found = np.unique(np.concatenate(pieces))
     return np.stack(np.divmod(found, len(hashes)), axis=1)
 

@@ -33,12 +33,12 @@ def list_parallel_text(spec: ParallelTextData, *, base: Path) -> Listing:
         paths = [find_path(name, base) for name in names]
         sides = []
         for path in paths:
-            held = read_maybe_packed(path)
-            marks.append(f"{split} {digest(held)}")
+            data = read_maybe_packed(path)
+            marks.append(f"{split} {digest(data)}")
             sides.append(
                 [
                     line.rstrip(b"\r")
-                    for line in held.removeprefix(BOM).removesuffix(b"\n").split(b"\n")
+                    for line in data.removeprefix(BOM).removesuffix(b"\n").split(b"\n")
                 ]
             )
         if len(sides[0]) != len(sides[1]):

@@ -196,8 +196,8 @@ def _mixtures(store: Store, used: Rows) -> Iterator[Finding]:
             f"{widths.max()}×{heights.max()}; {count:,} have {wide}×{high}",
             fix="All are resized to one size: see `transforms.size` and `transforms.resize`",
         )
-    held = store.strings("mode")
-    modes = Counter(held[row] for row in used.tolist())
+    mode_of_row = store.strings("mode")
+    modes = Counter(mode_of_row[row] for row in used.tolist())
     if len(modes) > 1:
         shown = ", ".join(f"{mode} ({count:,})" for mode, count in modes.most_common(6))
         yield Finding(

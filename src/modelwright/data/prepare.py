@@ -383,19 +383,21 @@ def labelled_split(
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, INPUTS[listing.kind].facts, observe=observe)
     names_of = like.rename if like is not None else {}
-    held = [adapter.rename(label, names_of) for label in store.strings("label")]
+    stored = [adapter.rename(label, names_of) for label in store.strings("label")]
     rows = _measured(store, path, observe)
     encoded = INPUTS[store.kind].encode(store, input, observe)
     _say([*_cut(encoded, store, {"test": rows})], observe)
-    mark = root(store.fixed("content_digest")[rows], [held[row] for row in rows.tolist()])
+    mark = root(store.fixed("content_digest")[rows], [stored[row] for row in rows.tolist()])
     request = TargetRequest(
-        encoded, held, {"test": rows}, names=names, known=names, where=str(path)
+        encoded, stored, {"test": rows}, names=names, known=names, where=str(path)
     )
     built = adapter.build(request)
     _say(built.findings, observe)
     if adapter.has_labels:
         becomes = adapter.unknown_labels.format(store.kind.noun)
-        note = about_unknown(count_labels(adapter.labels_of, held, request.splits), names, becomes)
+        note = about_unknown(
+            count_labels(adapter.labels_of, stored, request.splits), names, becomes
+        )
         if note:
             observe(Progress("note", 0, 0, note=note))
     return _split("test", store, rows, built, adapter), mark

@@ -120,8 +120,8 @@ def _cut(lengths: NDArray[np.int64], budget: int, most: int) -> list[int]:
     """Return where sorted lengths are cut, so that no batch of them is over the budget."""
     bounds = [0]
     for at, length in enumerate(lengths.tolist()):
-        held = at - bounds[-1]
-        if held and (held >= most or (held + 1) * length > budget):
+        count = at - bounds[-1]
+        if count and (count >= most or (count + 1) * length > budget):
             bounds.append(at)
     return [*bounds, len(lengths)]
 
@@ -132,9 +132,9 @@ PADDING_LOOKED_AT = 200
 
 def padding_share(sampler: BatchSampler, lengths: NDArray[np.int64]) -> float:
     """Return the share of all values in an epoch's first batches that is padding."""
-    held = padded = 0
+    used = padded = 0
     for step in range(min(sampler.steps_per_epoch, PADDING_LOOKED_AT)):
         own = lengths[sampler.batch(step)[1]]
-        held += int(own.sum())
+        used += int(own.sum())
         padded += int(own.max()) * len(own)
-    return 1.0 - held / max(padded, 1)
+    return 1.0 - used / max(padded, 1)

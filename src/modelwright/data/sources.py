@@ -72,7 +72,7 @@ def list_source(
     if not spec.rename:
         return listing
     adapter = TARGETS[output_kind]
-    known = {label for held in listing.labels for label in adapter.labels_of(held)}
+    known = {label for stored in listing.labels for label in adapter.labels_of(stored)}
     for name in spec.rename:
         if name not in known:
             raise RecipeError(
@@ -80,7 +80,7 @@ def list_source(
                 where="data.rename",
                 fix=nearest(name, sorted(known)),
             )
-    labels = [adapter.rename(held, spec.rename) for held in listing.labels]
+    labels = [adapter.rename(stored, spec.rename) for stored in listing.labels]
     return replace(listing, labels=labels, key=json_digest([listing.key, spec.rename]))
 
 
@@ -191,7 +191,7 @@ def _table_like(path: Path, model: Existing, guess: GuessColumns) -> Listing:
     else:
         settings = guess(path, model.kind)
         spec = TableData.model_validate({"source": "table", "path": str(path), **settings})
-    held = columns_of(path) if spec.metadata_columns else []
+    columns = columns_of(path) if spec.metadata_columns else []
     update = {
         "path": str(path),
         "split": SplitSpec(),
@@ -199,7 +199,7 @@ def _table_like(path: Path, model: Existing, guess: GuessColumns) -> Listing:
         "target_columns": model.names
         if model.output_kind == OutputKind.REGRESSION
         else spec.target_columns,
-        "metadata_columns": tuple(name for name in spec.metadata_columns if name in held),
+        "metadata_columns": tuple(name for name in spec.metadata_columns if name in columns),
     }
     copy = spec.model_copy(update=update)
     return list_table(copy, base=Path.cwd(), kind=model.kind, output_kind=model.output_kind)

@@ -144,9 +144,9 @@ class StoredSplit:
 
 
 def _fixed_part(chunk: pa.Array, width: int) -> NDArray[np.uint8]:
-    held = np.frombuffer(chunk.buffers()[1], dtype=np.uint8)
+    buffer = np.frombuffer(chunk.buffers()[1], dtype=np.uint8)
     start = chunk.offset * width
-    return held[start : start + len(chunk) * width].reshape(len(chunk), width)
+    return buffer[start : start + len(chunk) * width].reshape(len(chunk), width)
 
 
 def open_store(listing: Listing, facts: Facts, *, observe: Observe) -> Store:
@@ -168,12 +168,12 @@ def open_store(listing: Listing, facts: Facts, *, observe: Observe) -> Store:
             if not record.exists():
                 sweep(folder)
                 _build(folder, listing, facts, observe)
-    held = read_json(record)
-    parts = [_mapped(folder / name) for name in held["parts"]]
+    content = read_json(record)
+    parts = [_mapped(folder / name) for name in content["parts"]]
     return Store(
         folder,
         pa.concat_tables(parts),
-        held["digest"],
+        content["digest"],
         listing.title,
         listing.notes,
         {name: [_valid(text) for text in cells] for name, cells in listing.metadata.items()},
@@ -218,16 +218,16 @@ def _add(sums: Any, part: pa.Table) -> None:
 
 def _write(path: Path, listing: Listing, facts: Facts, rows: range, observe: Observe) -> None:
     looked: list[dict[str, Any]] = []
-    held, done = 0, rows.start
+    num_bytes, done = 0, rows.start
     with atomic_write(path) as stream, pa.ipc.new_file(stream, facts.schema) as writer:
         for found in _look(listing, facts, rows):
             looked += found
-            held += sum(len(item["bytes"]) for item in found)
+            num_bytes += sum(len(item["bytes"]) for item in found)
             observe(Progress("store", done + len(looked), len(listing)))
-            if held >= _BATCH_BYTES or done + len(looked) == rows.stop:
+            if num_bytes >= _BATCH_BYTES or done + len(looked) == rows.stop:
                 writer.write_batch(_batch(listing, facts, looked, done))
                 done += len(looked)
-                looked, held = [], 0
+                looked, num_bytes = [], 0
 
 
 def _look(listing: Listing, facts: Facts, rows: range) -> Iterator[list[dict[str, Any]]]:
@@ -252,12 +252,12 @@ def _batch(
 ) -> pa.RecordBatch:
     columns: dict[str, Any] = {name: [item[name] for item in looked] for name in looked[0]}
     facts.add(columns)
-    for name, held in (
+    for name, values in (
         ("label", listing.labels),
         ("split", listing.splits),
         ("origin", listing.origins),
     ):
-        columns[name] = [_valid(text) for text in held[start : start + len(looked)]]
+        columns[name] = [_valid(text) for text in values[start : start + len(looked)]]
     schema = facts.schema
     return pa.record_batch({name: columns[name] for name in schema.names}, schema=schema)
 

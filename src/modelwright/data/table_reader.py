@@ -149,8 +149,8 @@ def open_table(file: Path, names: Sequence[str] | None = None) -> Table:
 
 def no_table(file: Path) -> DataError:
     """Return what to say of a JSON file that is to be a table: how it becomes JSON lines."""
-    held = decoded(read_maybe_packed(file), file, "file").strip()
-    if held.startswith("["):
+    text = decoded(read_maybe_packed(file), file, "file").strip()
+    if text.startswith("["):
         made = file.with_suffix(".jsonl").name
         program = (
             "import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin.buffer)]"
@@ -162,7 +162,7 @@ def no_table(file: Path) -> DataError:
             where=str(file),
             fix=f'Turn it into them (python -c "{program}" {ends}), and use {made}',
         )
-    if held.startswith("{") and _is_json(held.partition("\n")[0]) and "\n" in held:
+    if text.startswith("{") and _is_json(text.partition("\n")[0]) and "\n" in text:
         return DataError(
             "this seems to be JSON lines, and its name says JSON",
             where=str(file),
@@ -222,9 +222,10 @@ def _by_name(value: Any, known: list[str]) -> Any:
 def _class_names(schema: pa.Schema) -> dict[str, list[str]]:
     """Return the names of numbered classes that a Hugging Face file carries along."""
     try:
-        held = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = {
-            name: _feature_of_items(feature) for name, feature in held["info"]["features"].items()
+            name: _feature_of_items(feature)
+            for name, feature in metadata["info"]["features"].items()
         }
         return {
             name: [str(item) for item in feature["names"]]

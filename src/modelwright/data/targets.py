@@ -1,6 +1,6 @@
-"""The kinds of target: what is different for each of them stands in its adapter.
+"""The table of target adapters, one for each kind of output, and the targets of regression.
 
-Whatever is fitted (labels, letters, the vocabulary) is fitted to the training split.
+Whatever is fitted (labels, characters, the vocabulary) is fitted to the training split.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from modelwright.data.adapters import (
     Targets,
 )
 from modelwright.data.label_targets import BOXES, MULTI_LABEL, SINGLE_LABEL
-from modelwright.data.text_targets import CAUSAL_LM, LETTERS, SEQ2SEQ
+from modelwright.data.text_targets import CAUSAL_LM, CTC, SEQ2SEQ
 from modelwright.errors import DataError
 from modelwright.kinds import OutputKind
 
@@ -30,39 +30,39 @@ _LARGEST = 1e38
 # -- numbers ---------------------------------------------------------------------------------
 
 
-def number_targets(held: Sequence[str], usable: Rows, count: int) -> NDArray[np.float64]:
+def number_targets(stored: Sequence[str], usable: Rows, count: int) -> NDArray[np.float64]:
     """Return each row's numbers `[N, D]`, as they are: errors are measured against these."""
-    targets = np.zeros((len(held), count), dtype=np.float64)
+    targets = np.zeros((len(stored), count), dtype=np.float64)
     for row in usable.tolist():
-        targets[row] = json.loads(held[row])
+        targets[row] = json.loads(stored[row])
     return targets
 
 
 def _build_numbers(request: TargetRequest) -> Targets:
     used = np.sort(np.concatenate(list(request.splits.values())))
-    values = number_targets(request.held, used, len(request.names))
+    values = number_targets(request.stored, used, len(request.names))
     return Targets(request.names, values, request.encoded.inputs)
 
 
 def write_numbers(values: Sequence[Any]) -> str:
     """Return numbers as a JSON list; empty where one of them isn't a finite number."""
     try:
-        found = [float(value) for value in values if not isinstance(value, bool)]
+        numbers = [float(value) for value in values if not isinstance(value, bool)]
     except (TypeError, ValueError, OverflowError):
         return ""
-    # Networks count in 32 bits, where more is infinite.
-    is_whole = len(found) == len(values) and all(abs(number) < _LARGEST for number in found)
-    return json.dumps(found) if is_whole else ""
+    # Networks compute in float32, where larger numbers are infinite.
+    is_whole = len(numbers) == len(values) and all(abs(number) < _LARGEST for number in numbers)
+    return json.dumps(numbers) if is_whole else ""
 
 
 def _read_numbers(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
     return [write_numbers(values) for values in zip(*cells.columns, strict=True)], ()
 
 
-def _require_spread(held: set[str], title: str, noun: str) -> None:
-    if len(held) > 1:
+def _require_spread(stored: set[str], title: str, noun: str) -> None:
+    if len(stored) > 1:
         return
-    (only,) = held
+    (only,) = stored
     raise DataError(
         f"all training samples have one target, {only}, so there is nothing to learn",
         where=title,
@@ -87,7 +87,7 @@ TARGETS: dict[OutputKind, TargetAdapter] = {
     OutputKind.SINGLE_LABEL: SINGLE_LABEL,
     OutputKind.MULTI_LABEL: MULTI_LABEL,
     OutputKind.REGRESSION: REGRESSION,
-    OutputKind.CTC: LETTERS,
+    OutputKind.CTC: CTC,
     OutputKind.SEQ2SEQ: SEQ2SEQ,
     OutputKind.CAUSAL_LM: CAUSAL_LM,
     OutputKind.BOXES: BOXES,

@@ -1,4 +1,4 @@
-"""Targets that are texts: spoken letters, texts that are written from others, and what follows."""
+"""Targets that are texts: transcripts, generated texts, and the next tokens."""
 
 from __future__ import annotations
 
@@ -28,49 +28,49 @@ def _one_a_token(labels: tuple[str, ...], input: Input) -> int:
     return input.tokenizer.size
 
 
-# -- letters ---------------------------------------------------------------------------------
+# -- transcripts -----------------------------------------------------------------------------
 
 
-def spoken(text: str) -> str:
-    """Return a text as it is learnt by ear: without case, and with one blank between words."""
+def normalize_transcript(text: str) -> str:
+    """Return a transcript in lower case, with one space between words."""
     return " ".join(text.casefold().split())
 
 
-def fit_letters(train: Iterable[str]) -> tuple[str, ...]:
-    """Return the letters that the training texts are written in, in order."""
-    return tuple(sorted({letter for text in train for letter in spoken(text)}))
+def fit_characters(train: Iterable[str]) -> tuple[str, ...]:
+    """Return the characters of the training transcripts, sorted."""
+    return tuple(sorted({character for text in train for character in normalize_transcript(text)}))
 
 
-def letter_targets(held: Sequence[str], letters: Sequence[str]) -> tuple[Ragged, int]:
-    """Return each row's letters as 1…K−1, with their `count`; and how many aren't known.
+def character_targets(stored: Sequence[str], characters: Sequence[str]) -> tuple[Ragged, int]:
+    """Return each row's characters as ids 1…K−1 with their `count`, and how many are unknown.
 
-    What isn't known is K, which no network answers: it counts as an error.
+    An unknown character has the id K, which no output stands for, so it counts as an error.
     """
-    numbers = {letter: number for number, letter in enumerate(letters, start=1)}
+    ids = {character: number for number, character in enumerate(characters, start=1)}
     rows, unknown = [], 0
-    for text in held:
-        found = [numbers.get(letter, len(letters) + 1) for letter in spoken(text)]
-        unknown += found.count(len(letters) + 1)
-        rows.append(np.array(found, dtype=np.int64))
-    return Ragged.of("letters", rows, "int64", length_name="count"), unknown
+    for text in stored:
+        row = [ids.get(item, len(characters) + 1) for item in normalize_transcript(text)]
+        unknown += row.count(len(characters) + 1)
+        rows.append(np.array(row, dtype=np.int64))
+    return Ragged.of("characters", rows, "int64", length_name="count"), unknown
 
 
-def _build_letters(request: TargetRequest) -> Targets:
-    letters = fit_letters(request.train) if request.known is None else request.known
-    spelled, unknown = letter_targets(request.held, letters)
-    found = Finding(
-        kind="unknown_letters",
+def _build_transcripts(request: TargetRequest) -> Targets:
+    characters = fit_characters(request.train) if request.known is None else request.known
+    values, unknown = character_targets(request.stored, characters)
+    finding = Finding(
+        kind="unknown_characters",
         severity="warning",
-        message=f"{unknown:,} letters occur in no training text; each counts as an error",
+        message=f"{unknown:,} characters occur in no training text; each counts as an error",
     )
     inputs = request.encoded.inputs
-    return Targets(letters, spelled, inputs, findings=(found,) if unknown else ())
+    return Targets(characters, values, inputs, findings=(finding,) if unknown else ())
 
 
-LETTERS = TargetAdapter(
-    build=_build_letters,
+CTC = TargetAdapter(
+    build=_build_transcripts,
     num_outputs=lambda labels, input: len(labels) + 1,  # The blank.
-    describe=lambda labels, train, num_outputs: {"letters": "".join(labels)},
+    describe=lambda labels, train, num_outputs: {"characters": "".join(labels)},
     missing="its text is empty",
 )
 
@@ -79,33 +79,33 @@ LETTERS = TargetAdapter(
 
 
 def text_targets(
-    source: Ragged, held: Sequence[str], input: TextInput
+    source: Ragged, stored: Sequence[str], input: TextInput
 ) -> tuple[Joined, Ragged, Rows]:
-    """Return what a network that writes is given and asked, and the rows whose ends are cut off.
+    """Return the inputs and targets of a seq2seq network, and the rows that are truncated.
 
-    It is given the source and, in training, the wanted text behind the id that begins one; asked is
-    each next token, at last the id that ends one.
+    The inputs are the source and, in training, the target text after the id that begins a text; the
+    targets are each next token, the last being the id that ends a text.
     """
-    ids = input.tokenizer.encode(list(held))
-    # What a tokenizer from elsewhere puts before a text, its network writes too.
+    ids = input.tokenizer.encode(list(stored))
+    # The decoder of a pretrained network generates what its tokenizer puts before a text, too.
     begins = [BEGIN, *input.tokenizer.before]
     room = input.max_length + 1 - len(begins)
     cut = np.array([row for row, item in enumerate(ids) if len(item) > room], np.int64)
     ends = [np.array(begins, np.int64), np.array([END], np.int64)]
     whole = [np.concatenate([ends[0], item[:room], ends[1]]) for item in ids]
     text = Ragged.of("target", whole, "int64", length_name="")
-    given = replace(text, lengths=text.lengths - 1)
-    asked = replace(given, name="next", starts=text.starts + 1)
+    decoder_input = replace(text, lengths=text.lengths - 1)
+    following = replace(decoder_input, name="next", starts=text.starts + 1)
     source = replace(source, name="source", length_name="source_length")
-    return Joined((source, given)), asked, cut
+    return Joined((source, decoder_input)), following, cut
 
 
 def _build_texts(request: TargetRequest) -> Targets:
     inputs, input = request.encoded.inputs, request.encoded.input
     assert isinstance(inputs, Ragged)
     assert isinstance(input, TextInput)
-    given, asked, cut = text_targets(inputs, request.held, input)
-    return Targets((), asked, given, findings=tuple(_cut(cut, request.splits)))
+    joined, following, cut = text_targets(inputs, request.stored, input)
+    return Targets((), following, joined, findings=tuple(_cut(cut, request.splits)))
 
 
 def _cut(cut: Rows, splits: Mapping[str, Rows]) -> Iterator[Finding]:
@@ -115,8 +115,8 @@ def _cut(cut: Rows, splits: Mapping[str, Rows]) -> Iterator[Finding]:
             yield Finding(
                 kind="cut_target",
                 severity="warning",
-                message=f"{count:,} of {len(rows):,} texts wanted of the {name} split are longer "
-                "than `text.max_length` allows, and their ends are cut off",
+                message=f"{count:,} of {len(rows):,} target texts of the {name} split are longer "
+                "than `text.max_length` allows, and are truncated",
                 fix="Raise `text.max_length`",
             )
 
@@ -130,21 +130,21 @@ SEQ2SEQ = TargetAdapter(
 )
 
 
-# -- what follows ----------------------------------------------------------------------------
+# -- the next tokens -------------------------------------------------------------------------
 
 
 def next_targets(
-    tokens: Ragged, held: Sequence[str], input: TextInput
+    tokens: Ragged, stored: Sequence[str], input: TextInput
 ) -> tuple[Ragged, Joined, Windows]:
-    """Return stretches of texts, what follows each of their tokens, and which rows have which.
+    """Return windows of the texts, the next token of each of their tokens, and the rows of each.
 
-    A text begins with the id that begins one, and where it is whole it ends with that which ends
-    one. A stretch has `input.max_length` tokens, the last of a text what is left.
+    Each text is put between the ids that begin and end a text; a passage that isn't the last of
+    its text gets no end. A window has `input.max_length` tokens, the last of a text the rest.
     """
     parts = []
     for at, (start, length) in enumerate(zip(tokens.starts, tokens.lengths, strict=True)):
         own = tokens.values[start : start + length]
-        end = [END] if held[at] == WHOLE else []
+        end = [END] if stored[at] == WHOLE else []
         parts.append(np.concatenate([[BEGIN], own, end]).astype(np.int64))
     values = np.concatenate([*parts, np.empty(0, np.int64)])
     sizes = np.array([len(part) for part in parts], dtype=np.int64)
@@ -155,19 +155,23 @@ def next_targets(
     starts = np.repeat(begins, counts) + inside * input.max_length
     left = np.repeat(begins + sizes - 1, counts) - starts
     lengths = np.minimum(left, input.max_length)
-    given = Ragged("tokens", values, starts, lengths, length_name="")
-    asked = replace(given, name="next", starts=starts + 1)
+    windows = Ragged("tokens", values, starts, lengths, length_name="")
+    following = replace(windows, name="next", starts=starts + 1)
     widths = _bytes_of(input)[values]
     if isinstance(input.tokenizer, HFTokenizer) and input.tokenizer.spells == "after a blank":
         firsts = (begins + 1)[tokens.lengths > 0]
         widths[firsts] = np.maximum(widths[firsts] - 1, 0)
     sized = Ragged("bytes", widths, starts + 1, lengths, length_name="")
-    return given, Joined((asked, sized)), Windows(first, counts, np.repeat(_texts(held), counts))
+    return (
+        windows,
+        Joined((following, sized)),
+        Windows(first, counts, np.repeat(_texts(stored), counts)),
+    )
 
 
-def _texts(held: Sequence[str]) -> Rows:
+def _texts(stored: Sequence[str]) -> Rows:
     """Return a number for each row, the same for the passages of one text, of which one ends it."""
-    ends = np.array([label == WHOLE for label in held], dtype=np.int64)
+    ends = np.array([label == WHOLE for label in stored], dtype=np.int64)
     return np.cumsum(ends) - ends
 
 
@@ -180,7 +184,7 @@ def _bytes_of(input: TextInput) -> NDArray[np.int16]:
     sizes[[0, BEGIN, END]] = 0
     for number in range(END + 1, tokenizer.size):
         token = tokenizer.token(number)
-        # `bpe` writes each byte as one letter; the others write their text.
+        # `bpe` represents each byte as one character; the others hold their text.
         sizes[number] = len(token) if tokenizer.kind == "bpe" else len(token.encode())
     return sizes
 
@@ -189,8 +193,8 @@ def _build_next(request: TargetRequest) -> Targets:
     inputs, input = request.encoded.inputs, request.encoded.input
     assert isinstance(inputs, Ragged)
     assert isinstance(input, TextInput)
-    stretches, follow, windows = next_targets(inputs, request.held, input)
-    return Targets((), follow, stretches, windows)
+    tokens, following, windows = next_targets(inputs, request.stored, input)
+    return Targets((), following, tokens, windows)
 
 
 CAUSAL_LM = TargetAdapter(

@@ -43,8 +43,8 @@ def derived_view(store: Store, input: ImageInput, *, observe: Observe) -> NDArra
             where=str(path),
             fix="Remove the file and run again: it is built anew",
         ) from error
-    held: NDArray[np.uint8] = pixels
-    return held
+    mapped: NDArray[np.uint8] = pixels
+    return mapped
 
 
 def ragged_view(
@@ -85,9 +85,9 @@ def ragged_view(
                 with atomic_write(lengths) as stream:
                     np.save(stream, np.array(counts, dtype=np.int64), allow_pickle=False)
     try:
-        held: NDArray[np.int64] = np.load(lengths, allow_pickle=False)
-        total = int(held.sum())
-        if len(held) != len(store) or values.stat().st_size != total * np.dtype(dtype).itemsize:
+        sizes: NDArray[np.int64] = np.load(lengths, allow_pickle=False)
+        total = int(sizes.sum())
+        if len(sizes) != len(store) or values.stat().st_size != total * np.dtype(dtype).itemsize:
             raise ValueError
         mapped = np.memmap(values, dtype, "r") if total else np.empty(0, dtype)
     except (OSError, ValueError) as error:
@@ -96,7 +96,7 @@ def ragged_view(
             where=str(lengths),
             fix="Remove the file and run again: it is built anew",
         ) from error
-    return mapped, held
+    return mapped, sizes
 
 
 def _build(path: Path, store: Store, input: ImageInput, observe: Observe) -> None:

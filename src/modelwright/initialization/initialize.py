@@ -213,23 +213,24 @@ def _language_model(request: RunRequest, prepared: Prepared) -> dict[str, bytes]
         return {}
     train = prepared.dataset().train
     targets = train.targets[np.arange(len(train))]
-    texts = texts_of(targets["letters"], targets["count"], prepared.labels)
+    texts = texts_of(targets["characters"], targets["count"], prepared.labels)
     found = CharacterLM.fit(texts, prepared.labels, order=spec.order, weight=spec.weight)
     return {"language_model.json": canonical_json(found.to_json())}
 
 
 def _say_unheard(network: torch.nn.Module, train: Split, context: Run) -> None:
-    """Say how many training texts have more letters than their recordings have steps."""
+    """Say how many training texts have more characters than their recordings have steps."""
     if not isinstance(network, ConvCtc | RnnCtc):
         return
     lengths = train.lengths()
     assert lengths is not None
     targets = train.targets[np.arange(len(train))]
-    needed = steps_needed(*(torch.from_numpy(targets[key].copy()) for key in ("letters", "count")))
+    keys = ("characters", "count")
+    needed = steps_needed(*(torch.from_numpy(targets[key].copy()) for key in keys))
     unheard = int((needed > network.subsampling.steps(torch.from_numpy(lengths))).sum())
     if unheard:
         context.say(
-            f"Data: {unheard:,} of {len(train):,} training texts have more letters than their "
+            f"Data: {unheard:,} of {len(train):,} training texts have more characters than their "
             "recordings have steps, and can't be learnt; a smaller `model.stride` makes more steps"
         )
 

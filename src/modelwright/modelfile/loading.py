@@ -102,7 +102,7 @@ def open_language_model(spec: FileSpec, assets: Mapping[str, bytes]) -> Characte
     if data is None:
         return None
     language_model = CharacterLM.from_json(parse_json(data, name=LANGUAGE_MODEL))
-    if spec.output_kind != OutputKind.CTC or language_model.model.letters != spec.labels:
+    if spec.output_kind != OutputKind.CTC or language_model.model.characters != spec.labels:
         raise ModelFileError(f"`{LANGUAGE_MODEL}` is of other characters than the network's")
     return language_model
 

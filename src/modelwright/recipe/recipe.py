@@ -147,7 +147,7 @@ class Recipe(Spec):
         del document["resources"]
         for path in self._from_site:
             section, _, key = path.partition(".")
-            held = document[section]
-            assert isinstance(held, dict)
-            held.pop(key, None)
+            settings = document[section]
+            assert isinstance(settings, dict)
+            settings.pop(key, None)
         return json_digest(document)

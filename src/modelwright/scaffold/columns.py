@@ -79,7 +79,7 @@ def _likely_kind(columns: Mapping[str, Column]) -> InputKind:
 def _by_value(kind: InputKind, value: Any) -> InputKind:
     """Correct a column's name, such as `file`, by what its first value is."""
     suffix = Path(value).suffix.lower() if isinstance(value, str) and len(value) < 500 else ""
-    return next((held for held, adapter in INPUTS.items() if suffix in adapter.suffixes), kind)
+    return next((other for other, adapter in INPUTS.items() if suffix in adapter.suffixes), kind)
 
 
 def _likeliest(columns: Sequence[str], likely: tuple[str, ...]) -> str | None:

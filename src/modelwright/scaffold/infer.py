@@ -187,8 +187,8 @@ def _lines(path: Path) -> int:
 
 def begins_with_labels(path: Path) -> bool:
     """Say whether a file's lines begin with one of a few labels, as TREC's and SST's do."""
-    held = read_maybe_packed(path)[:_LOOKED_AT]
-    lines = [line for line in held.split(b"\n") if line.strip()]
+    data = read_maybe_packed(path)[:_LOOKED_AT]
+    lines = [line for line in data.split(b"\n") if line.strip()]
     first = Counter(line.split()[0] for line in lines)
     alone = sum(len(line.split()) < 2 for line in lines)
     are_few = 2 <= len(first) <= max(2, _MOST_LABELS * len(lines))

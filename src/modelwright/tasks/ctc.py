@@ -1,7 +1,7 @@
 """From the outputs of a CTC network to texts: a beam search over prefixes.
 
-Class 0 is the blank, class k the letter `letters[k − 1]`. A letter model learnt from texts may have
-its say in the search: n-grams, smoothed as Witten and Bell did.
+Class 0 is the blank, class k the character `characters[k − 1]`. The search may add the score of a
+character n-gram model with Witten-Bell smoothing.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from numpy.typing import NDArray
 from modelwright.errors import DataError, ModelFileError, RequestError
 
 BLANK = 0
-"""The class that stands for no letter."""
+"""The class of the CTC blank."""
 
 Floats = NDArray[np.floating[Any]]
 _Ints = NDArray[np.int64]
 _Logs = NDArray[np.float64]
 
 _MOST_VALUES = 1 << 22
-"""So many candidates of one step are held at a time."""
+"""The most candidates of one step that are in memory at a time."""
 _MOST_CELLS = 1 << 25
-"""A letter model's tables hold at most so many numbers each."""
+"""The most numbers in a table of a character model."""
 _MOST_CODE = 1 << 62
 _ROOT, _NO_PARENT, _DEAD, _NO_HEIR = np.arange(1, 5, dtype=np.uint64)
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A text, and the logarithm of its probability, the letter model's say included."""
+    """A text and its score: the log probability, with the character model's where there is one."""
 
     text: str
     score: float
@@ -40,61 +40,61 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class NgramModel:
-    """How probable each letter is after those before it; see `fit`."""
+    """The probability of each character given those before it; see `fit`."""
 
-    letters: tuple[str, ...]
+    characters: tuple[str, ...]
     order: int
     ngrams: _Ints
-    """`[G, order]`: letters as 1…C, before a text's begin and at its end 0; sorted."""
+    """`[G, order]`: characters as 1…C, before a text's begin and at its end 0; sorted."""
     counts: _Ints
     """`[G]`."""
     log_probs: NDArray[np.float32]
-    """`[states, C + 1]`: natural logarithms, of the end in column 0, of letter c in column c."""
+    """`[states, C + 1]`: natural logarithms, of the end in column 0, of character c in column c."""
     following: _Ints
-    """`[states, C + 1]`: the state after each letter; column 0 is the state itself."""
+    """`[states, C + 1]`: the state after each character; column 0 is the state itself."""
     start: int
     """The state at a text's begin."""
 
     @staticmethod
-    def fit(texts: Iterable[str], order: int, *, letters: Sequence[str]) -> NgramModel:
-        """Count n-grams of letters and smooth them (Witten and Bell 1991, method C).
+    def fit(texts: Iterable[str], order: int, *, characters: Sequence[str]) -> NgramModel:
+        """Count n-grams of characters and smooth them (Witten and Bell 1991, method C).
 
-        Interpolated as in Chen and Goodman 1999, section 2.5: after a history h that n letters
-        followed, t of them different, a letter c has (count(h c) + t · P(c | h')) / (n + t), where
-        h' is h without its first letter; below the empty history all letters are equal.
+        Interpolated as in Chen and Goodman 1999, section 2.5: after a history h that n characters
+        followed, t of them different, a character c has (count(h c) + t · P(c | h')) / (n + t), where
+        h' is h without its first character; below the empty history all characters are equal.
 
         Args:
-            texts: made of the letters.
-            order: letters of an n-gram, 1 for letters by themselves.
-            letters: `[C]`, all different.
+            texts: made of the characters.
+            order: characters of an n-gram, 1 for characters by themselves.
+            characters: `[C]`, all different.
 
         Raises:
-            DataError: there are no texts, or one holds another letter.
-            RequestError: so many letters and such an order don't fit into memory.
+            DataError: there are no texts, or one holds another character.
+            RequestError: so many characters and such an order don't fit into memory.
         """
-        ids = {letter: number for number, letter in enumerate(letters, 1)}
+        ids = {character: number for number, character in enumerate(characters, 1)}
         rows = []
         for text in texts:
             unknown = sorted(set(text) - ids.keys())
             if unknown:
                 raise DataError(
-                    f"a text for the letter model holds {unknown[0]!r}, which is none of its "
-                    f"letters",
+                    f"a text for the character model holds {unknown[0]!r}, which isn't among "
+                    f"its characters",
                     where=repr(text[:40]),
-                    fix="Take out such texts, or replace the letter",
+                    fix="Take out such texts, or replace the character",
                 )
-            found = np.zeros(len(text) + order, dtype=np.int64)
-            found[order - 1 : -1] = [ids[letter] for letter in text]
-            rows.append(np.lib.stride_tricks.sliding_window_view(found, order))
+            padded = np.zeros(len(text) + order, dtype=np.int64)
+            padded[order - 1 : -1] = [ids[character] for character in text]
+            rows.append(np.lib.stride_tricks.sliding_window_view(padded, order))
         if not rows:
-            raise DataError("a letter model can't be learnt from no texts")
+            raise DataError("a character model can't be fitted to no texts")
         ngrams, counts = np.unique(np.concatenate(rows), axis=0, return_counts=True)
-        return _smoothed(tuple(letters), order, ngrams, counts.astype(np.int64))
+        return _smoothed(tuple(characters), order, ngrams, counts.astype(np.int64))
 
     def to_json(self) -> dict[str, Any]:
         """Return what the model counted, as plain JSON values."""
         rows = np.column_stack([self.ngrams, self.counts])
-        return {"letters": list(self.letters), "order": self.order, "ngrams": rows.tolist()}
+        return {"characters": list(self.characters), "order": self.order, "ngrams": rows.tolist()}
 
     @staticmethod
     def from_json(value: Any) -> NgramModel:
@@ -105,20 +105,20 @@ class NgramModel:
         """
         match value:
             case {
-                "letters": list() as letters,
+                "characters": list() as characters,
                 "order": int() as order,
                 "ngrams": list() as rows,
                 **others,
-            } if not others and all(isinstance(letter, str) for letter in letters):
-                ngrams, counts = _read_rows(rows, order, len(letters))
+            } if not others and all(isinstance(character, str) for character in characters):
+                ngrams, counts = _read_rows(rows, order, len(characters))
                 try:
-                    return _smoothed(tuple(letters), order, ngrams, counts)
+                    return _smoothed(tuple(characters), order, ngrams, counts)
                 except RequestError as error:
                     raise ModelFileError(error.what, why=error.why) from error
-        raise ModelFileError("a letter model isn't letters, an order and n-grams")
+        raise ModelFileError("a character model isn't characters, an order and n-grams")
 
 
-def _read_rows(rows: list[Any], order: int, letters: int) -> tuple[_Ints, _Ints]:
+def _read_rows(rows: list[Any], order: int, characters: int) -> tuple[_Ints, _Ints]:
     is_table = (
         rows
         and type(order) is int
@@ -130,65 +130,70 @@ def _read_rows(rows: list[Any], order: int, letters: int) -> tuple[_Ints, _Ints]
         table = np.array(rows, dtype=np.int64)
         ngrams, counts = table[:, :-1], table[:, -1]
         is_sorted = len(np.unique(ngrams, axis=0)) == len(ngrams)
-        if is_sorted and ngrams.max() <= letters and counts.min() > 0:
+        if is_sorted and ngrams.max() <= characters and counts.min() > 0:
             return ngrams, counts
-    raise ModelFileError("the n-grams of a letter model can't be read")
+    raise ModelFileError("the n-grams of a character model can't be read")
 
 
-def _smoothed(letters: tuple[str, ...], order: int, ngrams: _Ints, counts: _Ints) -> NgramModel:
+def _smoothed(characters: tuple[str, ...], order: int, ngrams: _Ints, counts: _Ints) -> NgramModel:
     """Make the table of states: one for each history that was seen, of each length below n."""
-    base = len(letters) + 1
-    if len(set(letters)) != len(letters) or not letters or order < 1 or base**order > _MOST_CODE:
+    base = len(characters) + 1
+    if (
+        len(set(characters)) != len(characters)
+        or not characters
+        or order < 1
+        or base**order > _MOST_CODE
+    ):
         raise RequestError(
-            f"a letter model of order {order} can't have {len(letters)} letters",
-            why="Letters are all different, and their n-grams are numbered by 62 bits",
+            f"a character model of order {order} can't have {len(characters)} characters",
+            why="Characters are all different, and their n-grams are numbered by 62 bits",
             fix="Take a smaller order",
         )
-    # A history's code is its letters as digits, the last one lowest; so a suffix is a remainder.
+    # A history's code is its characters as digits, the last one lowest; so a suffix is a remainder.
     powers = base ** np.arange(order - 1, -1, -1, dtype=np.int64)
     whole, outcome = ngrams[:, :-1] @ powers[1:], ngrams[:, -1]
     codes: list[_Ints] = []
     tables: list[_Logs] = []
     for size in range(order):
-        found, place = np.unique(whole % base**size, return_inverse=True)
-        _refuse_large((len(found) + sum(map(len, codes))) * base)
-        seen = np.zeros((len(found), base))
+        histories, place = np.unique(whole % base**size, return_inverse=True)
+        _refuse_large((len(histories) + sum(map(len, codes))) * base)
+        seen = np.zeros((len(histories), base))
         np.add.at(seen, (place, outcome), counts)
         kinds = (seen > 0).sum(1, keepdims=True)
         if size:
-            below = tables[-1][np.searchsorted(codes[-1], found % base ** (size - 1))]
+            below = tables[-1][np.searchsorted(codes[-1], histories % base ** (size - 1))]
         else:
             below = np.full((1, base), 1.0 / base)
         tables.append((seen + kinds * below) / (seen.sum(1, keepdims=True) + kinds))
-        codes.append(found)
+        codes.append(histories)
     offsets = np.cumsum([0, *map(len, codes)])
     following = np.concatenate(
         [
-            _look_up(codes, offsets, found[:, None] * base + np.arange(base), size + 1, base)
-            for size, found in enumerate(codes)
+            _look_up(codes, offsets, histories[:, None] * base + np.arange(base), size + 1, base)
+            for size, histories in enumerate(codes)
         ]
     )
     following[:, BLANK] = np.arange(len(following))
     start = _look_up(codes, offsets, np.zeros(1, dtype=np.int64), order - 1, base)
     logs = np.log(np.concatenate(tables)).astype(np.float32)
-    return NgramModel(letters, order, ngrams, counts, logs, following, int(start[0]))
+    return NgramModel(characters, order, ngrams, counts, logs, following, int(start[0]))
 
 
 def _refuse_large(cells: int) -> None:
     if cells > _MOST_CELLS:
         raise RequestError(
-            f"the letter model's table would hold more than {_MOST_CELLS:,} numbers",
+            f"the character model's table would hold more than {_MOST_CELLS:,} numbers",
             fix="Take a smaller order, or fewer texts",
         )
 
 
 def _look_up(codes: list[_Ints], offsets: _Ints, history: _Ints, size: int, base: int) -> _Ints:
-    """Return the state of the longest suffix that was seen, of histories of `size` letters."""
+    """Return the state of the longest suffix that was seen, of histories of `size` characters."""
     state = np.full(history.shape, -1, dtype=np.int64)
     for length in range(min(size, len(codes) - 1), -1, -1):
-        wanted = history % base**length
-        place = np.minimum(np.searchsorted(codes[length], wanted), len(codes[length]) - 1)
-        is_here = (codes[length][place] == wanted) & (state < 0)
+        suffix = history % base**length
+        place = np.minimum(np.searchsorted(codes[length], suffix), len(codes[length]) - 1)
+        is_here = (codes[length][place] == suffix) & (state < 0)
         state = np.where(is_here, offsets[length] + place, state)
     return state
 
@@ -196,7 +201,7 @@ def _look_up(codes: list[_Ints], offsets: _Ints, history: _Ints, size: int, base
 def beam_search(
     logits: Floats,
     steps: _Ints,
-    letters: Sequence[str],
+    characters: Sequence[str],
     *,
     beam: int,
     model: NgramModel | None = None,
@@ -210,33 +215,33 @@ def beam_search(
     fall to the prefix that stood higher a step before, then to the lower class.
 
     Args:
-        logits: `[N, S, K]`, `K` being the letters and the blank.
+        logits: `[N, S, K]`, `K` being the characters and the blank.
         steps: `[N]`, how many of the S are a sample's own.
-        letters: `[K − 1]`.
+        characters: `[K − 1]`.
         beam: how many prefixes are kept at each step.
-        model: a letter model over the same letters.
-        weight: of the letter model.
+        model: a character model over the same characters.
+        weight: of the character model.
         top: at most so many texts of each sample.
 
     Raises:
-        RequestError: the letters don't fit the outputs or the letter model.
+        RequestError: the characters don't fit the outputs or the character model.
     """
-    _check(logits, letters)
-    if model is not None and model.letters != tuple(letters):
-        raise RequestError("the letter model was learnt for other letters than the network's")
-    found: list[list[Hypothesis]] = []
+    _check(logits, characters)
+    if model is not None and model.characters != tuple(characters):
+        raise RequestError("the character model has other characters than the network")
+    hypotheses: list[list[Hypothesis]] = []
     rows = max(_MOST_VALUES // (beam * logits.shape[2]), 1)
     for first in range(0, len(logits), rows):
         part, own = logits[first : first + rows], steps[first : first + rows]
         search = _Search(model, weight)
-        found += _texts(*search.run(part[:, : int(own.max())], own, beam), letters, top)
-    return found
+        hypotheses += _texts(*search.run(part[:, : int(own.max())], own, beam), characters, top)
+    return hypotheses
 
 
-def _check(logits: Floats, letters: Sequence[str]) -> None:
-    if logits.ndim != 3 or logits.shape[2] != len(letters) + 1:
+def _check(logits: Floats, characters: Sequence[str]) -> None:
+    if logits.ndim != 3 or logits.shape[2] != len(characters) + 1:
         raise RequestError(
-            f"outputs {list(logits.shape)} don't fit {len(letters)} letters and a blank"
+            f"outputs {list(logits.shape)} don't fit {len(characters)} characters and a blank"
         )
 
 
@@ -247,17 +252,17 @@ class _Beams:
     blank: _Logs
     """log P of the paths that end in a blank."""
     label: _Logs
-    """log P of those that end in the prefix's last letter."""
-    said: _Logs
-    """What the letter model adds to the rank."""
+    """log P of those that end in the prefix's last character."""
+    lm_score: _Logs
+    """The weighted log probability of the character model."""
     last: _Ints
-    """The last letter; of the empty prefix the blank."""
+    """The last character; of the empty prefix the blank."""
     state: _Ints
-    """Of the letter model."""
+    """Of the character model."""
     key: NDArray[np.uint64]
     """The prefix, hashed to 64 bits, so that equal ones are found by comparing numbers."""
     parent: NDArray[np.uint64]
-    """The key of the prefix without its last letter."""
+    """The key of the prefix without its last character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +271,7 @@ class _Search:
     weight: float
 
     def run(self, logits: Floats, steps: _Ints, beam: int) -> tuple[_Ints, _Ints, _Logs]:
-        """Return where each prefix came from and its new letter, and the scores at the end.
+        """Return where each prefix came from and its new character, and the scores at the end.
 
         `[S, N, B]`, `[S, N, B]` and `[N, B]`.
         """
@@ -277,15 +282,15 @@ class _Search:
         logs[is_over] = -np.inf
         logs[is_over, BLANK] = 0.0
         beams = self._begin(len(logits), beam)
-        sources, letters = [], []
+        sources, characters = [], []
         for step in range(logits.shape[1]):
-            beams, source, letter = self._step(beams, logs[:, step])
+            beams, source, character = self._step(beams, logs[:, step])
             sources.append(source)
-            letters.append(letter)
-        scores = np.logaddexp(beams.blank, beams.label) + beams.said
+            characters.append(character)
+        scores = np.logaddexp(beams.blank, beams.label) + beams.lm_score
         if self.model is not None:
             scores = scores + self.weight * self.model.log_probs[beams.state, 0]
-        return np.array(sources), np.array(letters), scores
+        return np.array(sources), np.array(characters), scores
 
     def _begin(self, count: int, beam: int) -> _Beams:
         """Return beams of the empty prefix, and of dead ones that fill their places."""
@@ -298,7 +303,7 @@ class _Search:
         return _Beams(
             blank=blank,
             label=np.full(shape, -np.inf),
-            said=np.zeros(shape),
+            lm_score=np.zeros(shape),
             last=np.full(shape, BLANK),
             state=np.full(shape, start),
             key=key,
@@ -309,26 +314,26 @@ class _Search:
         """Go on by one step; `logs` is `[N, K]`."""
         count, beam = old.blank.shape
         blank, label, mass = _continued(old, logs)
-        said = old.said[..., None] + self._gain(old, logs.shape[1])
-        ranks = (mass + said).reshape(count, -1)
+        lm_score = old.lm_score[..., None] + self._gain(old, logs.shape[1])
+        ranks = (mass + lm_score).reshape(count, -1)
         order = np.argsort(-ranks, axis=1, kind="stable")[:, :beam]
-        source, letter = np.divmod(order, logs.shape[1])
-        n, stays = np.arange(count)[:, None], letter == BLANK
+        source, character = np.divmod(order, logs.shape[1])
+        n, stays = np.arange(count)[:, None], character == BLANK
         is_dead = np.isneginf(np.take_along_axis(ranks, order, axis=1))
         key, parent, state = old.key[n, source], old.parent[n, source], old.state[n, source]
         new = _Beams(
             blank=np.where(stays, blank[n, source], -np.inf),
-            label=np.where(stays, label[n, source], mass[n, source, letter]),
-            said=said[n, source, letter],
-            last=np.where(stays, old.last[n, source], letter),
-            state=state if self.model is None else self.model.following[state, letter],
-            key=np.where(is_dead, _DEAD, np.where(stays, key, _mixed(key, letter))),
+            label=np.where(stays, label[n, source], mass[n, source, character]),
+            lm_score=lm_score[n, source, character],
+            last=np.where(stays, old.last[n, source], character),
+            state=state if self.model is None else self.model.following[state, character],
+            key=np.where(is_dead, _DEAD, np.where(stays, key, _mixed(key, character))),
             parent=np.where(is_dead, _NO_HEIR, np.where(stays, parent, key)),
         )
-        return new, source, letter
+        return new, source, character
 
     def _gain(self, old: _Beams, classes: int) -> _Logs:
-        """Return what each letter adds to the rank, `[N, B, K]`; staying adds nothing."""
+        """Return what each character adds to the rank, `[N, B, K]`; staying adds nothing."""
         if self.model is None:
             return np.zeros((*old.last.shape, classes))
         gain = self.weight * self.model.log_probs[old.state].astype(np.float64)
@@ -337,9 +342,9 @@ class _Search:
 
 
 def _continued(old: _Beams, logs: _Logs) -> tuple[_Logs, _Logs, _Logs]:
-    """Return log P of each prefix after a step that is a blank, or its last letter again.
+    """Return log P of each prefix after a step that is a blank, or its last character again.
 
-    `[N, B]` both; and of each prefix with each letter added `[N, B, K]`, in the blank's place of
+    `[N, B]` both; and of each prefix with each character added `[N, B, K]`, in the blank's place of
     the prefix itself.
     """
     total = np.logaddexp(old.blank, old.label)
@@ -347,7 +352,7 @@ def _continued(old: _Beams, logs: _Logs) -> tuple[_Logs, _Logs, _Logs]:
     blank = total + logs[:, BLANK, None]
     label = np.where(old.last == BLANK, -np.inf, old.label + again)
     mass = total[..., None] + logs[:, None]
-    # The last letter is added once more only where a blank stands between.
+    # The last character is added once more only where a blank stands between.
     np.put_along_axis(mass, old.last[..., None], (old.blank + again)[..., None], axis=2)
     # A prefix that is kept, and is reached from its parent too, is one.
     sample, heir, parent = np.nonzero(old.parent[:, :, None] == old.key[:, None, :])
@@ -358,13 +363,12 @@ def _continued(old: _Beams, logs: _Logs) -> tuple[_Logs, _Logs, _Logs]:
     return blank, label, mass
 
 
-def _mixed(key: NDArray[np.uint64], letter: _Ints) -> NDArray[np.uint64]:
-    """Return the key of a prefix with one letter more: splitmix64's finisher (Steele et al. 2014).
+def _mixed(key: NDArray[np.uint64], character: _Ints) -> NDArray[np.uint64]:
+    """Return the key of a prefix with one character more: splitmix64's finisher (Steele et al. 2014).
 
-    Two of the few thousand prefixes that a sample's beams ever hold are taken for one with a chance
-    of about 1 in 10¹².
+    The probability that two of the few thousand prefixes of a sample collide is about 10⁻¹².
     """
-    mixed: NDArray[np.uint64] = key + (letter.astype(np.uint64) + np.uint64(1)) * np.uint64(
+    mixed: NDArray[np.uint64] = key + (character.astype(np.uint64) + np.uint64(1)) * np.uint64(
         0x9E3779B97F4A7C15
     )
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -374,21 +378,21 @@ def _mixed(key: NDArray[np.uint64], letter: _Ints) -> NDArray[np.uint64]:
 
 
 def _texts(
-    sources: _Ints, added: _Ints, scores: _Logs, letters: Sequence[str], top: int
+    sources: _Ints, added: _Ints, scores: _Logs, characters: Sequence[str], top: int
 ) -> list[list[Hypothesis]]:
     """Follow the best prefixes back to where they came from."""
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     n, place = np.arange(len(scores))[:, None], best
-    reversed_letters = np.zeros((*best.shape, len(added)), dtype=np.int64)
+    reversed_characters = np.zeros((*best.shape, len(added)), dtype=np.int64)
     for step in range(len(added) - 1, -1, -1):
-        reversed_letters[..., step] = added[step][n, place]
+        reversed_characters[..., step] = added[step][n, place]
         place = sources[step][n, place]
-    names = np.array(["", *letters], dtype=object)
+    names = np.array(["", *characters], dtype=object)
     return [
         [
             Hypothesis("".join(names[line]), float(scores[row, at]))
             for line, at in zip(lines, best[row], strict=True)
             if scores[row, at] > -np.inf
         ]
-        for row, lines in enumerate(reversed_letters)
+        for row, lines in enumerate(reversed_characters)
     ]

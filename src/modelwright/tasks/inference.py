@@ -20,6 +20,8 @@ GENERATION: dict[OutputKind, type[SamplingConfig | BeamSearchConfig]] = {
 """How texts are generated: continuations are sampled, texts from texts are searched for."""
 _PRIVATE = ("stop_ids", "barred")
 """Fields that follow from the tokenizer."""
+_MOST = {"max_new_tokens": 100_000, "num_beams": 64}
+"""What the recipe allows at most, so that a file can't ask for endless work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,9 @@ class Inference:
         """Return it as plain JSON values."""
         generate = None
         if self.generate is not None:
-            values = asdict(self.generate)
-            generate = {key: values[key] for key in values if key not in _PRIVATE}
             generate = {
-                key: list(value) if isinstance(value, tuple) else value
-                for key, value in generate.items()
+                name: _plain(getattr(self.generate, name), annotation)
+                for name, annotation in _annotations(type(self.generate)).items()
             }
         threshold = None if self.threshold is None else asdict(self.threshold)
         return {"tta": self.tta, "threshold": threshold, "generate": generate}
@@ -89,17 +89,29 @@ def _generate(value: Any, output_kind: OutputKind) -> SamplingConfig | BeamSearc
         raise ModelFileError(f"`inference.generate` doesn't fit the output kind `{output_kind}`")
     if config is None:
         return None
-    types = {item.name: item.type for item in fields(config) if item.name not in _PRIVATE}
+    types = _annotations(config)
     if not isinstance(value, Mapping) or set(value) != set(types):
         raise ModelFileError(f"`inference.generate` isn't {', '.join(sorted(types))}")
     given = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
     for key, item in given.items():
-        if not _is_of(item, str(types[key])):
+        if not _is_of(item, types[key]) or (key in _MOST and item > _MOST[key]):
             raise ModelFileError(f"`inference.generate.{key}` is {item!r:.40}")
     try:
         return config(**given)  # type: ignore[arg-type]  # `_is_of` has checked each value.
     except ModelwrightError as error:
         raise ModelFileError(f"`inference.generate`: {error.what}", fix=error.fix) from error
+
+
+def _annotations(config: type[SamplingConfig | BeamSearchConfig]) -> dict[str, str]:
+    """Return the types of the fields that a file keeps, as they are written in the class."""
+    return {item.name: str(item.type) for item in fields(config) if item.name not in _PRIVATE}
+
+
+def _plain(value: Any, annotation: str) -> Any:
+    """Return a field's value as JSON has it; a float is one, also where an int was given."""
+    if isinstance(value, tuple):
+        return list(value)
+    return float(value) if annotation.startswith("float") and value is not None else value
 
 
 def _is_of(value: object, annotation: str) -> bool:

@@ -18,7 +18,7 @@ from modelwright.tasks.task import Outputs, Prediction, SampleStats, Task
 BEAM = 16
 """How many prefixes the search keeps."""
 MOST_WEIGHT = 10.0
-"""Of a language_model."""
+"""The largest weight of a language model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class CharacterLM:
 
     @staticmethod
     def fit(
-        texts: Iterable[str], letters: Sequence[str], *, order: int, weight: float
+        texts: Iterable[str], characters: Sequence[str], *, order: int, weight: float
     ) -> CharacterLM:
         """Fit the model to the training transcripts; see `ctc.NgramModel.fit`."""
-        return CharacterLM(ctc.NgramModel.fit(texts, order, letters=letters), weight)
+        return CharacterLM(ctc.NgramModel.fit(texts, order, characters=characters), weight)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -61,22 +61,23 @@ def _sample_stats(
     language_model: CharacterLM | None = None,
 ) -> SampleStats:
     """Return the errors and the length of each text, in words and in characters `[N, 2]`."""
-    wanted = texts_of(targets["letters"], targets["count"], labels)
-    found = [next(iter(texts)) for texts in _heard(outputs, labels, BEAM, language_model)]
+    references = texts_of(targets["characters"], targets["count"], labels)
+    ranked = _transcribe(outputs, labels, BEAM, language_model)
+    predicted = [next(iter(texts)) for texts in ranked]
     return {
-        "words": metrics.word_errors(found, wanted),
-        "characters": metrics.character_errors(found, wanted),
+        "words": metrics.word_errors(predicted, references),
+        "characters": metrics.character_errors(predicted, references),
     }
 
 
 UNKNOWN = "\ufffd"
-"""Stands for a letter that no training text has."""
+"""Stands for a character that doesn't occur in the training texts."""
 
 
-def texts_of(letters: Any, count: Any, labels: Sequence[str]) -> list[str]:
-    """Return targets, letters as 1…K−1 `[N, L]` and how many `[N]`, as texts; K is unknown."""
+def texts_of(characters: Any, count: Any, labels: Sequence[str]) -> list[str]:
+    """Return the texts of targets: ids 1…K−1 `[N, L]`, K for unknown, and their count `[N]`."""
     names = np.array(["", *labels, UNKNOWN], dtype=object)
-    return ["".join(names[row[:size]]) for row, size in zip(letters, count, strict=True)]
+    return ["".join(names[row[:size]]) for row, size in zip(characters, count, strict=True)]
 
 
 def _compute(stats: SampleStats) -> Mapping[str, float]:
@@ -90,37 +91,38 @@ def _decode(
     outputs: Outputs, labels: Sequence[str], top: int, *, language_model: CharacterLM | None = None
 ) -> list[list[Prediction]]:
     return [
-        [{"text": text, "probability": held} for text, held in list(texts.items())[:top]]
-        for texts in _heard(outputs, labels, max(BEAM, top), language_model)
+        [
+            {"text": text, "probability": probability}
+            for text, probability in list(texts.items())[:top]
+        ]
+        for texts in _transcribe(outputs, labels, max(BEAM, top), language_model)
     ]
 
 
-def _heard(
+def _transcribe(
     outputs: Outputs, labels: Sequence[str], beam: int, language_model: CharacterLM | None
 ) -> list[dict[str, float]]:
     """Return each sample's texts with their probabilities, best first.
 
-    Texts that differ in nothing but blanks are one. With a language model, probabilities are shares
-    of what the search kept: its scores sum up to no known whole.
+    Texts that differ only in spaces are merged. With a language model, probabilities are relative
+    to the texts that the search kept, since the sum over all texts isn't known.
     """
     frames, steps = outputs
-    model, weight = (
-        (language_model.model, language_model.weight) if language_model is not None else (None, 1.0)
-    )
-    found = []
-    for row in ctc.beam_search(
+    model, weight = None, 1.0
+    if language_model is not None:
+        model, weight = language_model.model, language_model.weight
+    transcripts = []
+    for hypotheses in ctc.beam_search(
         frames, steps, labels, beam=beam, model=model, weight=weight, top=beam
     ):
-        whole = (
-            np.logaddexp.reduce([item.score for item in row]) if language_model is not None else 0.0
-        )
+        total = 0.0 if model is None else np.logaddexp.reduce([item.score for item in hypotheses])
         texts: dict[str, float] = {}
-        for item in row:
+        for item in hypotheses:
             text = " ".join(item.text.split())
-            texts[text] = texts.get(text, 0.0) + float(np.exp(item.score - whole))
+            texts[text] = texts.get(text, 0.0) + float(np.exp(item.score - total))
         ranked = sorted(texts.items(), key=lambda pair: -pair[1])
-        found.append({text: min(held, 1.0) for text, held in ranked})
-    return found
+        transcripts.append({text: min(probability, 1.0) for text, probability in ranked})
+    return transcripts
 
 
 TASK = Task(

@@ -268,12 +268,13 @@ def _check_wav(data: bytes, where: str) -> None:
         if name == b"ds64":
             long_size = int.from_bytes(data[at + 8 : at + 16], order)
         if name == b"data":
-            held = len(data) - at
+            available = len(data) - at
             if size == _UNKNOWN_BYTES:
-                size = held if long_size is None else long_size
-            if size > held:
+                size = available if long_size is None else long_size
+            if size > available:
                 raise _cut_short(
-                    f"Its header promises {size:,} bytes of samples, and {held:,} are there", where
+                    f"Its header promises {size:,} bytes of samples, and {available:,} are there",
+                    where,
                 )
             return
         at += size + size % 2
@@ -333,13 +334,13 @@ def _plain_errors(soundfile: ModuleType, where: str) -> Iterator[None]:
 
 
 def _file_blocks(file: Any, facts: AudioFacts, soundfile: ModuleType, where: str) -> _Blocks:
-    size, held = max(_BLOCK_VALUES // facts.channels, 1), 0
-    while held < facts.frames:
+    size, decoded = max(_BLOCK_VALUES // facts.channels, 1), 0
+    while decoded < facts.frames:
         with _plain_errors(soundfile, where):
-            block = file.read(min(size, facts.frames - held), dtype="float64", always_2d=True)
+            block = file.read(min(size, facts.frames - decoded), dtype="float64", always_2d=True)
         if not len(block):
-            raise _cut_short(f"It promises {facts.frames:,} samples, and holds {held:,}", where)
-        held += len(block)
+            raise _cut_short(f"It promises {facts.frames:,} samples, and holds {decoded:,}", where)
+        decoded += len(block)
         yield block
 
 

@@ -135,7 +135,7 @@ class TokenIdMap:
 
     def second(self) -> tuple[int, ...]:
         """Return those of our numbers that are another token's second, or none's."""
-        missing = [at for at, held in enumerate((self.padding, self.unknown)) if held is None]
+        missing = [at for at, number in enumerate((self.padding, self.unknown)) if number is None]
         return (*missing, 2)
 
     def theirs(self) -> NDArray[np.int64]:
@@ -172,11 +172,14 @@ class TokenIdMap:
             raise ModelFileError("the numbering of tokens isn't one")
         may_miss = ("padding", "unknown")
         if not all(
-            type(held) is int or (held is None and name in may_miss) for name, held in value.items()
+            type(number) is int or (number is None and name in may_miss)
+            for name, number in value.items()
         ):
             raise ModelFileError("the numbering of tokens holds what is no number")
         found = TokenIdMap(**value)
-        apart = [held for held in (found.padding, found.unknown, found.end) if held is not None]
+        apart = [
+            number for number in (found.padding, found.unknown, found.end) if number is not None
+        ]
         if not 4 <= found.size <= MOST_TOKENS or len(set(apart)) < len(apart):
             raise ModelFileError(
                 "padding, the unknown and the end of a text must be three different tokens",

@@ -65,19 +65,19 @@ class TextInput:
         Raises:
             ModelFileError: it isn't that.
         """
-        max_length, held, kind = value.get("max_length"), assets.get(TOKENIZER), value.get("kind")
+        max_length, asset, kind = value.get("max_length"), assets.get(TOKENIZER), value.get("kind")
         if (
             set(value) - {"token_ids", "places"}
             != {"kind", "max_length", "vocabulary", "tokenizer"}
-            or held is None
+            or asset is None
             or kind not in KINDS
         ):
             raise ModelFileError("the text input that the file declares isn't known here")
         if type(max_length) is not int or not 0 < max_length <= 1 << 24:
             raise ModelFileError("the text input's `max_length` isn't a length")
-        if value["tokenizer"] != digest(held):
+        if value["tokenizer"] != digest(asset):
             raise ModelFileError("the tokenizer isn't the one that the file declares")
-        tokenizer = read_tokenizer(held, value)
+        tokenizer = read_tokenizer(asset, value)
         if value["vocabulary"] != tokenizer.size:
             raise ModelFileError("the tokenizer has another size than the file declares")
         places = value.get("places")
