@@ -70,7 +70,11 @@ def test_each_baseline_learns_what_it_can() -> None:
     train, test = striped(400, seed=1), striped(200, seed=2, name="test")
     found = measured(problem(train, test))
     names = list(dict.fromkeys(name for name, _ in found))
-    assert names == list(BASELINES[OutputKind.SINGLE_LABEL, InputKind.IMAGE]) == ["majority", "centroid", "hog"]
+    assert (
+        names
+        == list(BASELINES[OutputKind.SINGLE_LABEL, InputKind.IMAGE])
+        == ["majority", "centroid", "hog"]
+    )
     most_frequent = np.bincount(train.targets).argmax()
     assert found["majority", "accuracy"].value == (test.targets == most_frequent).mean()
     hog = found["hog", "accuracy"]
