@@ -92,9 +92,11 @@ def _generate(value: Any, output_kind: OutputKind) -> SamplingConfig | BeamSearc
     types = _annotations(config)
     if not isinstance(value, Mapping) or set(value) != set(types):
         raise ModelFileError(f"`inference.generate` isn't {', '.join(sorted(types))}")
-    given = {key: tuple(item) if isinstance(item, list) else item for key, item in value.items()}
+    given: dict[str, Any] = {
+        key: tuple(item) if isinstance(item, list) else item for key, item in value.items()
+    }
     for key, item in given.items():
-        if not _is_of(item, types[key]) or (key in _MOST and item > _MOST[key]):
+        if not _is_of(item, types[key]) or (key in _MOST and float(item) > _MOST[key]):
             raise ModelFileError(f"`inference.generate.{key}` is {item!r:.40}")
     try:
         return config(**given)  # type: ignore[arg-type]  # `_is_of` has checked each value.
