@@ -30,6 +30,7 @@ from modelwright.modelfile.container import open_container
 from modelwright.modelfile.manifest import MANIFEST, SIGNATURE, describe_member
 from modelwright.models.candidate import Candidate
 from modelwright.recipe.model import BowModel, CnnModel, DecoderModel, MlpModel
+from modelwright.tasks.inference import Inference
 from modelwright.transforms import ImageInput
 from modelwright.transforms.text import TextInput
 from modelwright.transforms.tokenizing import train_tokenizer
@@ -220,7 +221,7 @@ def freeze() -> None:
         candidate(
             MlpModel(name="mlp", hidden=(4,)),
             size=4,
-            views="flip",
+            inference=Inference("flip"),
             lineage=({"step": "train", "steps": 3},),
         ),
         recipe="version: 1\ndata: {source: digits}\n",

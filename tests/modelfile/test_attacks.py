@@ -166,13 +166,18 @@ def zstd(data: bytes) -> bytes:
     return pyarrow.Codec("zstd").compress(data, asbytes=True)
 
 
+def inference(**changes: Any) -> dict[str, bytes | None]:
+    """Return a change of what decides an answer beyond the weights."""
+    return spec(inference={"tta": "flip", "threshold": None, "generate": None} | changes)
+
+
 PIXELS = {"name": "pixels", "dtype": "uint8", "shape": ["N", 4, 4, 1]}
 CONTENTS: dict[str, tuple[dict[str, bytes | None], str]] = {
-    "a key twice": ({SPEC: MEMBERS[SPEC][:-1] + b',"views":6}'}, "twice"),
+    "a key twice": ({SPEC: MEMBERS[SPEC][:-1] + b',"task":"x"}'}, "twice"),
     "blanks in the JSON": ({SPEC: MEMBERS[SPEC].replace(b",", b", ")}, "canonical"),
     "an unknown key": (spec(sampling={"temperature": 2}), "doesn't know"),
     "an unknown key of the outputs": (
-        spec(outputs={"kind": "logits", "labels": ["a", "b", "c", "d"], "threshold": 0.5}),
+        spec(outputs={"kind": "single_label", "labels": ["a", "b", "c", "d"], "threshold": 0.5}),
         "doesn't know",
     ),
     "an unknown key of a tensor": (main_graph(inputs=[PIXELS | {"scale": 2}]), "doesn't know"),
@@ -181,12 +186,24 @@ CONTENTS: dict[str, tuple[dict[str, bytes | None], str]] = {
     "too deep": ({SPEC: b"[" * 5000 + b"]" * 5000}, "too deep"),
     "another format": (spec(format=1), "format"),
     "no graph": (spec(graphs={}), "main"),
-    "labels that are numbers": (spec(outputs={"kind": "logits", "labels": [1, 2, 3, 4]}), "text"),
-    "fewer labels": (spec(outputs={"kind": "logits", "labels": ["a", "b"]}), "labels"),
-    "no labels": (spec(outputs={"kind": "logits", "labels": []}), "labels"),
+    "labels that are numbers": (
+        spec(outputs={"kind": "single_label", "labels": [1, 2, 3, 4]}),
+        "text",
+    ),
+    "fewer labels": (spec(outputs={"kind": "single_label", "labels": ["a", "b"]}), "labels"),
+    "no labels": (spec(outputs={"kind": "single_label", "labels": []}), "labels"),
     "unknown outputs": (spec(outputs={"kind": "magic", "labels": []}), "known"),
-    "unknown views": (spec(views="twelve"), "views"),
-    "views that are true": (spec(views=True), "views"),
+    "unknown views": (inference(tta="twelve"), "augmentation"),
+    "views that are true": (inference(tta=True), "inference"),
+    "a threshold of no label": (
+        inference(threshold={"label": "z", "probability": 0.5}),
+        "threshold",
+    ),
+    "a threshold above 1": (
+        inference(threshold={"label": "a", "probability": 1.5}),
+        "threshold",
+    ),
+    "sampling for a classification": (inference(generate={"temperature": 1.0}), "generate"),
     "an unknown input": (spec(input={"kind": "smell"}), "known"),
     "an input without a kind": (spec(input={}), "known"),
     "tensors that are a number": (spec(input={"kind": "arrays", "tensors": 5}), "declares"),
@@ -562,7 +579,7 @@ def constant(path: Path, answer: np.ndarray, *, golden: np.ndarray) -> Path:
     change = {
         GRAPH: model.SerializeToString(),
         GOLDEN: tensors.write_arrays(samples, name="x"),
-        **spec(views="none"),
+        **inference(tta="none"),
     }
     return forge(path, FROZEN, change=change)
 

@@ -39,7 +39,7 @@ def test_the_frozen_file_is_read_as_ever() -> None:
     """Where the format has changed, `python -m tests.modelfile.making` makes it anew."""
     found = modelfile.read(FROZEN)
     assert found.spec.labels == LABELS
-    assert found.spec.views == "flip"
+    assert found.spec.inference.tta == "flip"
     assert found.recipe == "version: 1\ndata: {source: digits}\n"
     assert found.data_card == {"train": 3, "labels": list(LABELS)}
     assert [record.metric for record in found.ledger] == ["accuracy"]
@@ -160,7 +160,7 @@ def test_the_model_digest_is_of_all_under_model_and_of_nothing_else(tmp_path: Pa
     path = tmp_path / "m.mw"
     modelfile.write(path, replace(found, recipe="version: 1\n", environment={"a": 1}))
     assert modelfile.digest(path) == FROZEN_DIGEST
-    modelfile.write(path, replace(found, spec=replace(found.spec, views="none")))
+    modelfile.write(path, replace(found, spec=replace(found.spec, inference=Inference())))
     assert modelfile.digest(path) != FROZEN_DIGEST
     name = next(iter(found.weights))
     modelfile.write(path, replace(found, weights=found.weights | {name: found.weights[name] + 1}))
@@ -225,6 +225,7 @@ import resource, signal, sys
 from pathlib import Path
 from modelwright import modelfile
 from modelwright.errors import ResourceError
+from modelwright.tasks.inference import Inference
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 contents = modelfile.read(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))

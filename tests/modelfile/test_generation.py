@@ -11,6 +11,7 @@ import pytest
 from modelwright import modelfile
 from modelwright.cli import main
 from modelwright.errors import DataError, ModelFileError
+from modelwright.kinds import OutputKind
 from modelwright.modelfile.generation import GraphStepper, check_step_graphs, prompts
 from modelwright.modelfile.inputs import Sample
 from modelwright.modelfile.spec import GraphSpec, TensorSpec
@@ -148,7 +149,7 @@ def test_a_state_goes_in_and_out_and_follows_its_text() -> None:
 def test_graphs_are_those_of_their_kind_of_network() -> None:
     main_graph = GraphSpec(STEP.inputs[:1], STEP.outputs[:1])
     check_step_graphs({"main": main_graph, "step": STEP}, "tokens")
-    check_step_graphs({"main": main_graph}, "logits")
+    check_step_graphs({"main": main_graph}, OutputKind.SINGLE_LABEL)
     wrong = {
         "aren't those of its kind": ({"main": main_graph}, "tokens"),
         "graphs aren't those": ({"main": main_graph, "step": STEP}, "texts"),

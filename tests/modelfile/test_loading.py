@@ -17,7 +17,7 @@ from modelwright.errors import ModelFileError
 from modelwright.kinds import OutputKind
 from modelwright.modelfile.contents import Golden
 from modelwright.modelfile.inputs import open_input
-from modelwright.modelfile.loading import check_golden, check_interface, open_spelling
+from modelwright.modelfile.loading import check_golden, check_interface, open_language_model
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import GraphSpec
 from tests.modelfile.making import FROZEN
@@ -57,9 +57,9 @@ def test_what_is_declared_is_what_the_graph_has(opened) -> None:
         "aren't those that the file declares": replace(
             spec, graphs={"main": GraphSpec(main.inputs, outputs)}
         ),
-        "views": replace(spec, views="speeds"),
+        "test-time augmentation": replace(spec, inference=Inference("speeds")),
         "more or fewer than the labels": replace(spec, labels=spec.labels[:2]),
-        "aren't those of a network": replace(spec, output_kind=OutputKind.REGRESSION),
+        "aren't those of the kind": replace(spec, output_kind=OutputKind.REGRESSION),
         "aren't those of its kind": replace(spec, graphs={"main": main, "step": main}),
     }
     for why, changed in wrong.items():
@@ -82,11 +82,11 @@ def test_golden_samples_are_answered_as_recorded(opened) -> None:
         check_golden(spec, session, Golden({"pixels": np.zeros((1, 5, 5, 1))}, moved, 1e-4))
 
 
-def test_a_spelling_is_of_the_networks_letters(opened) -> None:
+def test_a_language_model_is_of_the_networks_characters(opened) -> None:
     spec = opened[0].spec
-    assert open_spelling(spec, {}) is None
+    assert open_language_model(spec, {}) is None
     with pytest.raises(ModelFileError):
-        open_spelling(spec, {"spelling.json": b"{}"})
+        open_language_model(spec, {"language_model.json": b"{}"})
 
 
 WITHOUT_TORCH = """
@@ -130,6 +130,7 @@ LIGHT = """
 import sys
 import modelwright as mw
 from modelwright.modelfile import loading
+from modelwright.tasks.inference import Inference
 mw.load(sys.argv[1])
 heavy = {"torch", "onnx", "onnxscript", "pyarrow", "tokenizers"} & sys.modules.keys()
 print(sorted(heavy))

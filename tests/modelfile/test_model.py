@@ -16,6 +16,7 @@ from modelwright.errors import DataError, RequestError
 from modelwright.modelfile.inputs import Sample
 from modelwright.modelfile.model import CHUNK_SAMPLES, chunk_samples, joined_outputs
 from modelwright.modelfile.spec import GraphSpec, TensorSpec
+from modelwright.tasks.inference import Inference
 from modelwright.transforms import decode_image, view_batches
 from tests.modelfile.making import FROZEN, LABELS
 
@@ -177,7 +178,7 @@ def test_what_a_model_says_of_itself(model: modelfile.Model) -> None:
     for name in ("digest", "parameters", "multiply_adds", "size_bytes", "file_bytes", "task"):
         assert getattr(model, name) == described[name]
     assert model.labels == LABELS
-    assert model.views == "flip"
+    assert model.inference.tta == "flip"
     assert model.input.to_json() == described["input"]
     assert model.manifest.to_json()["members"] == described["members"]
     assert [record.metric for record in model.ledger] == ["accuracy"]
@@ -188,9 +189,14 @@ def test_views_count_in_a_chunk(model: modelfile.Model) -> None:
     """Six views of an image of 224 pixels are about as much memory as one answer may take."""
     pixels = TensorSpec("pixels", "uint8", ("N", 224, 224, 3))
     graph = GraphSpec((pixels,), model.spec.main.outputs)
-    assert chunk_samples(replace(model.spec, graphs={"main": graph}, views="none")) == 6
-    assert chunk_samples(replace(model.spec, graphs={"main": graph}, views=6)) == 1
-    assert chunk_samples(replace(model.spec, views="flip")) == CHUNK_SAMPLES // 2
+    assert chunk_samples(replace(model.spec, graphs={"main": graph}, inference=Inference())) == 6
+    assert (
+        chunk_samples(
+            replace(model.spec, graphs={"main": graph}, inference=Inference("flip_shift"))
+        )
+        == 1
+    )
+    assert chunk_samples(replace(model.spec, inference=Inference("flip"))) == CHUNK_SAMPLES // 2
 
 
 def test_outputs_of_chunks_are_joined() -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from modelwright.errors import ModelFileError
+from modelwright.kinds import OutputKind
 from modelwright.modelfile import outputs
-from modelwright.modelfile.outputs import OutputForm, check_outputs, forms_of
+from modelwright.modelfile.outputs import FORMS, OutputForm, check_outputs, num_answers
 from modelwright.modelfile.spec import TensorSpec
 
 
@@ -30,16 +31,21 @@ def test_a_probability_counts_where_logits_hardly_differ() -> None:
     pair, moved = np.array([[0.0, 0.1]]), np.array([[0.0, 0.2]])
     share = outputs.difference("values", moved, pair)
     assert outputs.difference("logits", moved, pair) == pytest.approx(share)
-    each = outputs.difference("labels", np.array([[0.02]]), np.array([[0.0]]))
+    each = outputs.difference("label_logits", np.array([[0.02]]), np.array([[0.0]]))
     assert each == pytest.approx(0.02)
 
 
 def test_forms_are_declared_with_their_free_sizes() -> None:
     form = OutputForm("next", {1: "T"})
     assert form.tensor((3, 7, 50)) == TensorSpec("next", "float32", ("N", "T", 50))
-    assert [form.name for form in forms_of("boxes")] == ["scores", "boxes"]
-    with pytest.raises(ModelFileError, match="aren't known to this version"):
-        forms_of("smells")
+    assert [form.name for form in FORMS[OutputKind.BOXES]] == ["scores", "boxes"]
+    assert set(FORMS) == set(OutputKind)
+
+
+def test_a_label_is_an_output_and_so_is_the_blank_of_ctc() -> None:
+    assert num_answers(OutputKind.SINGLE_LABEL, ("a", "b")) == 2
+    assert num_answers(OutputKind.CTC, ("a", "b")) == 3
+    assert num_answers(OutputKind.CAUSAL_LM, ()) is None
 
 
 SPEC = TensorSpec("logits", "float32", ("N", "T", 2))

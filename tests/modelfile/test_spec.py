@@ -12,6 +12,7 @@ from modelwright.files import canonical_json
 from modelwright.kinds import OutputKind
 from modelwright.modelfile.encoding import Encoded
 from modelwright.modelfile.spec import FileSpec, GraphSpec, TensorSpec
+from modelwright.tasks.inference import Inference, Threshold
 from tests.modelfile.making import FROZEN, members_of
 
 PIXELS = TensorSpec("pixels", "uint8", ("N", 4, 4, 1))
@@ -21,7 +22,7 @@ SPEC = FileSpec(
     input={"kind": "image"},
     output_kind=OutputKind.SINGLE_LABEL,
     labels=("a", "b"),
-    views=6,
+    inference=Inference("flip_shift", Threshold("b", 0.25)),
     architecture={"name": "mlp"},
     graphs={"main": GraphSpec((PIXELS,), (LOGITS,))},
     graph_steps=({"step": "scale", "by": 255.0},),
@@ -52,7 +53,19 @@ def test_it_round_trips() -> None:
             "doesn't know",
         ),
         ({"shared": {"a": 1}}, "isn't text"),
-        ({"views": True}, "views"),
+        ({"inference": None}, "inference"),
+        ({"inference": {"tta": "none", "threshold": None}}, "inference"),
+        (
+            {
+                "inference": {
+                    "tta": "none",
+                    "threshold": {"label": "z", "probability": 0.5},
+                    "generate": None,
+                }
+            },
+            "threshold",
+        ),
+        ({"outputs": {"kind": "smells", "labels": []}}, "aren't known to this version"),
         ({"more": 1}, "doesn't know"),
     ],
 )

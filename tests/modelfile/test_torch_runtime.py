@@ -10,6 +10,7 @@ import torch
 
 from modelwright import modelfile
 from modelwright.errors import ModelFileError
+from modelwright.kinds import OutputKind
 from modelwright.modelfile.tensors import BF16
 from modelwright.modelfile.torch_runtime import from_torch, to_torch
 from modelwright.models.candidate import Candidate
@@ -43,7 +44,7 @@ def test_what_a_file_says_of_itself_without_its_network(tmp_path: Path) -> None:
     assert (found.input.height, found.task, found.output_kind) == (
         4,
         "image-classification",
-        "logits",
+        OutputKind.SINGLE_LABEL,
     )
     made = text_candidate()
     modelfile.write_model(tmp_path / "text.mw", made)

@@ -99,7 +99,7 @@ def _generate(value: Any, output_kind: OutputKind) -> SamplingConfig | BeamSearc
         if not _is_of(item, types[key]) or (key in _MOST and float(item) > _MOST[key]):
             raise ModelFileError(f"`inference.generate.{key}` is {item!r:.40}")
     try:
-        return config(**given)  # type: ignore[arg-type]  # `_is_of` has checked each value.
+        return config(**given)
     except ModelwrightError as error:
         raise ModelFileError(f"`inference.generate`: {error.what}", fix=error.fix) from error
 
