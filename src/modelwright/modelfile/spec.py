@@ -103,6 +103,7 @@ class FileSpec:
     views: str | int
     """Test-time averaging: `none`, `flip`, 6."""
     architecture: dict[str, Any]
+    """What builds the network again; `models.rebuild` reads it, and nothing else does."""
     graphs: dict[str, GraphSpec]
     graph_steps: tuple[dict[str, Any], ...] = ()
     shared: dict[str, str] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from modelwright.evaluation import Measurement, Scored, Verdict
 from modelwright.evaluation.intervals import RateBounds
 from modelwright.ledger import Ledger
 from modelwright.metrics import ClassScores
+from modelwright.run import StageReport
 
 Pixels = NDArray[np.uint8]
 
@@ -46,10 +47,8 @@ class ReportData:
     """Whether the figure that chose the epoch is better when higher."""
     select_by: str
     """The figure that chose the epoch: `accuracy`."""
-    history: Sequence[Mapping[str, float]]
-    """One record an epoch: `epoch`, `train_loss`, `val_…`."""
-    chosen: int | None
-    """Which record is shipped; `None` where it is the last."""
+    stages: Sequence[StageReport]
+    """What was done to the network, in order."""
     counts: Mapping[str, Sequence[int]]
     """Samples a class, of each split."""
     findings: Sequence[Finding]
@@ -65,7 +64,6 @@ class ReportData:
     model_digest: str
     predict_command: str
     seconds: float
-    training_s: float
     mistakes: Pixels | Sequence[str] | Sequence[bytes]
     """The samples of `worst`, in order: pixels `[M, H, W, C]`, texts, or WAVs."""
     worst: Sequence[int] = ()
@@ -78,6 +76,11 @@ class ReportData:
     """`[samples, times, H, W, C]`: training images as the network saw them, the first untouched."""
     notes: Sequence[str] = field(default_factory=tuple)
     """What the run said."""
+
+    @property
+    def trainings(self) -> list[StageReport]:
+        """The stages in which the network learned epoch by epoch."""
+        return [stage for stage in self.stages if stage.history]
 
     @property
     def by_class(self) -> tuple[ClassScores, RateBounds] | None:
