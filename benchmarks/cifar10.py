@@ -41,7 +41,7 @@ def train(recipe: Path, out: Path, *, seed: int, settings: list[str]) -> dict[st
     for setting in [*_ALL, "evaluate.baselines=false", *settings]:
         line += ["--set", setting]
     done = subprocess.run(line, stdout=subprocess.PIPE, check=True)
-    lines = (out / name / "metrics.jsonl").read_text().splitlines()
+    lines = (out / name / "stages/train/metrics.jsonl").read_text().splitlines()
     last = json.loads(lines[-1])
     return {**json.loads(done.stdout), "training_s": last["seconds"], "epochs": last["epoch"]}
 

@@ -40,7 +40,7 @@ def main() -> None:
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        history = (Path(aside) / "run" / "metrics.jsonl").read_text().splitlines()
+        history = (Path(aside) / "run/stages/train/metrics.jsonl").read_text().splitlines()
     training_s = json.loads(history[-1])["seconds"]
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     tell(

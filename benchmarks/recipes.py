@@ -40,7 +40,7 @@ def measure(recipe: Path, *, settings: list[str]) -> None:
     """Run a recipe, and print one JSON line."""
     with tempfile.TemporaryDirectory() as aside:
         result = run_recipe(recipe, settings, out=Path(aside))
-        lines = (Path(aside) / "run" / "metrics.jsonl").read_text().splitlines()
+        lines = (Path(aside) / "run/stages/train/metrics.jsonl").read_text().splitlines()
         ledger = modelfile.load(Path(result["model"])).ledger
     main = compared_by(ledger)
     simple = _strongest(ledger, main)

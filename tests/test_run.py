@@ -6,8 +6,9 @@ import platform
 import pytest
 
 from modelwright.errors import RequestError, ResourceError
-from modelwright.files import write_json
-from modelwright.run import Decisions, claimed, environment, usable_cores
+from modelwright.files import ASIDE, write_json
+from modelwright.ledger import Ledger
+from modelwright.run import Decisions, Run, claimed, environment, usable_cores
 
 RECIPE = {"train": {"epochs": 3}, "seed": 0}
 
@@ -104,3 +105,40 @@ def test_the_environment_names_no_place_and_no_person():
 
 def test_usable_cores_are_those_of_the_process():
     assert 1 <= usable_cores() <= os.cpu_count()
+
+
+def run_in(folder):
+    return Run(
+        folder=folder,
+        seed=0,
+        device="cpu",
+        threads=1,
+        decisions=Decisions(folder / "decisions.json"),
+        ledger=Ledger(),
+    )
+
+
+def test_a_stage_has_a_folder_and_decisions_of_its_own(tmp_path):
+    run = run_in(tmp_path)
+    one, other = run.stage("one"), run.stage("other")
+    run.decisions.decide("steps", lambda: 1)
+    assert one.decisions.decide("steps", lambda: 2) == 2
+    assert other.decisions.decide("steps", lambda: 3) == 3
+    assert (one.stage_name, one.folder) == ("one", tmp_path / "stages/one")
+    assert run.decisions.taken() == {"steps": 1, "one": {"steps": 2}, "other": {"steps": 3}}
+    again = run_in(tmp_path).stage("other")
+    assert again.decisions.decide("steps", lambda: pytest.fail("taken twice")) == 3
+
+
+def test_a_stage_is_taken_once(tmp_path):
+    run = run_in(tmp_path)
+    run.stage("train")
+    with pytest.raises(AssertionError, match="has a stage `train` already"):
+        run.stage("train")
+
+
+def test_what_a_killed_process_left_aside_in_a_stage_is_swept(tmp_path):
+    left = run_in(tmp_path).stage("train").folder / f"{ASIDE}decisions.json"
+    left.touch()
+    run_in(tmp_path).stage("train")
+    assert not left.exists()

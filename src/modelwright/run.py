@@ -10,7 +10,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,8 @@ class Progress:
 
 
 Observe = Callable[[Progress], None]
+STAGES_FOLDER = "stages"
+"""The folder within a run's that holds a folder for each stage."""
 
 
 def silent(progress: Progress) -> None:
@@ -54,6 +56,7 @@ class Decisions:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._taken = _read_record(path) if path and path.exists() else {}
+        self._stages: dict[str, Decisions] = {}
 
     def decide(self, name: str, take: Callable[[], Any]) -> Any:
         """Return the decision of this name, taking and writing it down where it is new."""
@@ -63,9 +66,30 @@ class Decisions:
                 write_json(self._path, self._taken)
         return self._taken[name]
 
+    def stage(self, name: str, path: Path | None) -> Decisions:
+        """Return the decisions of a stage of this run, which are kept in a file of their own."""
+        # A second stage of the same name would go on from the first one's checkpoints.
+        assert name not in self._stages, f"this run has a stage `{name}` already"
+        self._stages[name] = Decisions(path)
+        return self._stages[name]
+
     def taken(self) -> dict[str, Any]:
-        """Return a copy of all decisions so far."""
-        return dict(self._taken)
+        """Return a copy of all decisions so far, those of each stage under its name."""
+        return {**self._taken, **{name: item.taken() for name, item in self._stages.items()}}
+
+
+@dataclass(frozen=True, slots=True)
+class StageReport:
+    """What a stage of a run did, for the run's report. The model file keeps its lineage instead."""
+
+    stage: str
+    """Its name."""
+    seconds: float
+    """Wall-clock seconds, over all its pieces."""
+    history: tuple[Mapping[str, float], ...] = ()
+    """Of a training, one record an epoch: `epoch`, `train_loss`, `val_…`."""
+    chosen: int | None = None
+    """Which record's weights are shipped; `None` where it is the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +104,25 @@ class Run:
     decisions: Decisions
     ledger: Ledger
     observe: Observe = silent
+    stage_name: str = ""
+    """The stage that this is the context of, in a context that `stage` returned."""
+
+    def stage(self, name: str) -> Run:
+        """Return the context of one stage of this run.
+
+        It has a folder and decisions of its own, so that each stage finds the checkpoints, metrics
+        and decisions that it wrote itself, whatever the others do. A name can be taken once.
+        """
+        folder = self.folder / STAGES_FOLDER / name
+        if is_main_process():
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise as_resource_error(error, folder) from error
+            sweep(folder)
+        path = folder / "decisions.json" if is_main_process() else None
+        decisions = self.decisions.stage(name, path)
+        return replace(self, folder=folder, decisions=decisions, stage_name=name)
 
     def say(self, note: str) -> None:
         """Tell the user one sentence."""

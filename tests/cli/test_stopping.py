@@ -44,5 +44,5 @@ def test_a_stopped_training_is_saved_and_gone_on_from(tmp_path):
         assert "run the same command again to go on" in rest
         assert "Traceback" not in rest
         assert out.count("\n") == 1
-    assert list((tmp_path / "runs" / "long" / "checkpoints").iterdir())
+    assert list((tmp_path / "runs" / "long/stages/train/checkpoints").iterdir())
     assert not (tmp_path / "runs" / "long" / "model.mw").exists()

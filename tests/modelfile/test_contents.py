@@ -19,6 +19,7 @@ from modelwright.ledger import Ledger
 from modelwright.modelfile import contents
 from modelwright.modelfile.encoding import Encoded
 from modelwright.modelfile.manifest import LEDGER
+from modelwright.tasks.inference import Inference
 from tests.modelfile.making import (
     FROZEN,
     KNOWN,
@@ -225,7 +226,6 @@ import resource, signal, sys
 from pathlib import Path
 from modelwright import modelfile
 from modelwright.errors import ResourceError
-from modelwright.tasks.inference import Inference
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 contents = modelfile.read(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))

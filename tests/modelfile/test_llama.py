@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,8 @@ import torch
 from modelwright import modelfile
 from modelwright.cli import main
 from modelwright.errors import ModelFileError
+from modelwright.modelfile import write_model
+from modelwright.models.modifications import Resize, modified, modify
 from tests.modelfile.making import TALES, text_candidate
 
 
@@ -34,6 +38,24 @@ def test_transformers_gives_the_same_logits(written, tmp_path, capsys):
     assert (
         fast(TALES[0], add_special_tokens=False)["input_ids"] == ours.encode(TALES[:1])[0].tolist()
     )
+
+
+def test_layers_of_other_widths_have_no_such_layout(written, tmp_path):
+    candidate = modelfile.rebuild(written)
+    changes = [
+        Resize(layer="layers.0.ffn.gate_up", out_features=20),
+        Resize(layer="layers.0.ffn.down", in_features=10),
+    ]
+    modify(candidate.network, changes)
+    with torch.no_grad():
+        for change in changes:
+            candidate.network.get_submodule(change.layer).weight.normal_(std=0.1)
+    narrow = replace(candidate, architecture=modified(candidate.architecture, *changes))
+    write_model(tmp_path / "narrow.mw", narrow)
+    assert modelfile.rebuild(tmp_path / "narrow.mw").network.layers[0].ffn.down.in_features == 10
+    with pytest.raises(ModelFileError, match="other widths has no layout"):
+        modelfile.export_llama(tmp_path / "narrow.mw", tmp_path / "llama")
+    assert not (tmp_path / "llama").exists()
 
 
 def test_nothing_is_overwritten_and_nothing_left_behind(written, tmp_path, capsys):

@@ -20,6 +20,7 @@ from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.loading import check_golden, check_interface, open_language_model
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import GraphSpec
+from modelwright.tasks.inference import Inference
 from tests.modelfile.making import FROZEN
 
 RAW = FROZEN.read_bytes()
@@ -130,7 +131,6 @@ LIGHT = """
 import sys
 import modelwright as mw
 from modelwright.modelfile import loading
-from modelwright.tasks.inference import Inference
 mw.load(sys.argv[1])
 heavy = {"torch", "onnx", "onnxscript", "pyarrow", "tokenizers"} & sys.modules.keys()
 print(sorted(heavy))

@@ -13,6 +13,7 @@ from tests.models.timm_like import USUAL, create_model, timm_like
 
 from modelwright import models
 from modelwright.errors import MissingExtraError, ModelFileError, RecipeError
+from modelwright.models.modifications import Resize, modified
 from modelwright.models.network import Frame
 from modelwright.models.timm_networks import (
     TimmNetwork,
@@ -130,6 +131,32 @@ def test_a_file_for_enormous_images_is_refused_before_anything_is_built():
     ends = {"channels": 3, "height": 1 << 20, "width": 8}
     with pytest.raises(ModelFileError, match="can't be built"):
         models.rebuild({**kept, "input": ends}, weights)
+
+
+def test_a_modified_network_is_built_again_and_an_enormous_one_narrowed_to_nothing_refused():
+    kept, weights = kept_and_weights()
+    changes = [Resize(layer="body.network.stem", out_features=4)]
+    changes.append(Resize(layer="body.network.blocks.0", in_features=4))
+    weights = dict(weights)
+    weights["body.network.stem.weight"] = weights["body.network.stem.weight"][:4]
+    weights["body.network.stem.bias"] = weights["body.network.stem.bias"][:4]
+    weights["body.network.blocks.0.weight"] = weights["body.network.blocks.0.weight"][:, :4]
+    again = models.rebuild(modified(kept, *changes), weights)
+    assert all(torch.equal(item, weights[name]) for name, item in again.state_dict().items())
+    assert again(torch.zeros(2, 8, 8, 3, dtype=torch.uint8)).shape == (2, 4)
+    kept, whole = kept_and_weights(section(depth=200))
+    places = [f"body.network.blocks.{at}" for at in range(200)]
+    changes = [
+        Resize(layer="body.network.stem", out_features=1),
+        *(Resize(layer=place, in_features=1, out_features=1) for place in places),
+        Resize(layer="body.head", in_features=1),
+    ]
+    weights = {name: torch.zeros(1, 1) for name in whole if ".blocks." in name}
+    weights = {**whole, **weights, "body.head.weight": torch.zeros(4, 1)}
+    weights["body.network.stem.weight"] = torch.zeros(1, 3, 3, 3)
+    weights |= {name: torch.zeros(1) for name in whole if "network" in name and "bias" in name}
+    with pytest.raises(ModelFileError, match="leave too little of the network"):
+        models.rebuild(modified(kept, *changes), weights)
 
 
 def kept_and_weights(spec=None, numbers=None):

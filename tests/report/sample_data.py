@@ -12,6 +12,7 @@ from modelwright.data import Split
 from modelwright.evaluation import DIFFERENCE, Place, judge, measure
 from modelwright.ledger import Evidence, Ledger
 from modelwright.report import Answered, ReportData
+from modelwright.run import StageReport
 from modelwright.tasks import LABEL_SETS, TASKS
 
 HARDWARE = "a processor, 2 cores"
@@ -145,8 +146,7 @@ def data(
         "measurement": found,
         "higher_is_better": True,
         "select_by": "accuracy",
-        "history": history(12),
-        "chosen": 8,
+        "stages": [StageReport("train", 94.2, tuple(history(12)), 8)],
         "counts": counts,
         "findings": [],
         "test_accesses": 1 if split == "test" else None,
@@ -158,7 +158,6 @@ def data(
         "model_digest": Answers.digest,
         "predict_command": "modelwright predict runs/pets/model.mw runs/pets/samples/0-cat.png",
         "seconds": 125.0,
-        "training_s": 94.2,
         "mistakes": pictures[found.worst],
         "answers": [
             Answered(
@@ -190,8 +189,14 @@ def label_set_story(labels: Sequence[str], *, count: int = 60, sure: float = 1.0
         measurement=found,
         ledger=Ledger(found.evidence),
         select_by="f1_macro",
-        history=[{"epoch": 1.0, "train_loss": 0.5, "val_log_loss": 0.6, "val_f1_macro": 0.7}],
-        chosen=0,
+        stages=[
+            StageReport(
+                "train",
+                94.2,
+                ({"epoch": 1.0, "train_loss": 0.5, "val_log_loss": 0.6, "val_f1_macro": 0.7},),
+                0,
+            )
+        ],
         counts={"train": [100], "test": [count]},
         mistakes=["a text", labels[0]],
         answers=[Answered("none", labels[0]), Answered(labels[-1], "none")],

@@ -23,6 +23,7 @@ from modelwright.report import write_report
 from modelwright.report.headline import headline_sentences
 from modelwright.report.page import page
 from modelwright.report.pictures import BOXED_SIDE, MISTAKE_SIDE, are_coarse, picture, with_boxes
+from modelwright.run import StageReport
 from tests.report.sample_data import (
     ATTACKS,
     baselines,
@@ -421,16 +422,35 @@ def test_classes_without_images_show_no_figures() -> None:
 
 @pytest.mark.parametrize("epochs", [0, 1, 2, 400])
 def test_any_number_of_epochs(epochs: int) -> None:
-    text = page(data(history=history(epochs), chosen=0 if epochs else None))
+    text = page(
+        data(stages=[StageReport("train", 1.0, tuple(history(epochs)), 0 if epochs else None)])
+    )
     assert "nan" not in section(text, "learning")
     if epochs:
         assert f"Shipped is epoch 1 of {epochs}" in section(text, "learning")
 
 
+def test_several_trainings_are_told_apart_and_a_stage_without_epochs_is_named() -> None:
+    stages = [
+        StageReport("train", 60.0, tuple(history(3)), 1),
+        StageReport("halve", 2.0),
+        StageReport("retrain", 30.0, tuple(history(2)), None),
+    ]
+    text = page(data(stages=stages))
+    learning = section(text, "learning")
+    assert "Stage train" in learning
+    assert "Stage retrain" in learning
+    assert "Taken is epoch 2 of 3" in learning
+    assert "The last one is taken" in learning
+    assert "halve" not in learning
+    assert "stage: halve" in section(text, "made")
+    assert "of which 1\xa0min\xa030\xa0s were training" in text
+
+
 def test_losses_that_ran_away_are_left_out() -> None:
     records = history(3)
     records[2] = records[2] | {"train_loss": float("nan"), "val_log_loss": float("inf")}
-    text = page(data(history=records, chosen=1))
+    text = page(data(stages=[StageReport("train", 1.0, tuple(records), 1)]))
     assert not re.search(r'="[^"]*(nan|inf)\b', text)
 
 

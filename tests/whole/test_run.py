@@ -40,14 +40,15 @@ resources: {threads: 1, device: cpu}
 """
 IN_A_RUN = {
     "decisions.json",
-    "metrics.jsonl",
     "model.mw",
     "recipe.json",
     "report.html",
     "result.json",
     "samples",
+    "stages",
 }
 """What a finished run holds for certain, in its folder."""
+METRICS = "stages/train/metrics.jsonl"
 
 
 def recipe_in(folder: Path, text: str = DIGITS, **changes: str) -> Path:
@@ -91,7 +92,7 @@ def test_a_run_leaves_model_report_samples_and_its_papers(undisturbed):
     folder = undisturbed.folder
     assert visible(folder) >= IN_A_RUN
     assert left_aside(folder) == []
-    assert not (folder / "checkpoints").exists()
+    assert not list(folder.rglob("checkpoints"))
     assert modelfile.verify(undisturbed.model).digest == modelfile.digest(undisturbed.model)
     page = undisturbed.report.read_text(encoding="utf-8")
     accuracy = undisturbed.ledger.find("accuracy")
@@ -99,7 +100,7 @@ def test_a_run_leaves_model_report_samples_and_its_papers(undisturbed):
     assert accuracy.low < accuracy.value < accuracy.high
     assert accuracy.model == modelfile.digest(undisturbed.model)
     assert f"{100 * accuracy.value:.1f}" in page
-    assert len(read_lines(folder / "metrics.jsonl")) == 1
+    assert len(read_lines(folder / METRICS)) == 1
     samples = sorted((folder / "samples").glob("*.png"))
     assert samples
     model = modelfile.load(undisturbed.model)
@@ -182,15 +183,16 @@ def test_decisions_are_replayed(undisturbed, tmp_path):
     """A run that finds decisions written down takes them, whatever its own clock would say."""
     recipe = recipe_in(tmp_path, **{"epochs: 1\n": "budget: 2s\n  epochs: 30\n"})
     first = run(recipe, out=tmp_path / "a")
-    taken = read_json(first.folder / "decisions.json")
-    assert any(name.startswith("steps_from_") for name in taken)
+    files = ("decisions.json", "stages/train/decisions.json")
+    taken = [read_json(first.folder / name) for name in files]
+    assert any(name.startswith("steps_from_") for name in taken[1])
     claimed = tmp_path / "b/digits"
-    claimed.mkdir(parents=True)
-    for name in ("decisions.json", "recipe.json"):
+    (claimed / "stages/train").mkdir(parents=True)
+    for name in (*files, "recipe.json"):
         shutil.copy(first.folder / name, claimed / name)
     second = run(recipe, out=tmp_path / "b")
     assert not second.finished_before
-    assert read_json(second.folder / "decisions.json") == taken
+    assert [read_json(second.folder / name) for name in files] == taken
     assert modelfile.digest(second.model) == modelfile.digest(first.model)
 
 
@@ -199,7 +201,7 @@ def test_nothing_to_measure_on_is_told_before_training(tmp_path):
     recipe = recipe_in(tmp_path, **{"{source: digits}": "{source: folder, path: pets}"})
     with pytest.raises(DataError, match="neither a test nor a validation split"):
         run(recipe, out=tmp_path / "runs")
-    assert not (tmp_path / "runs/digits/metrics.jsonl").exists()
+    assert not (tmp_path / "runs/digits" / METRICS).exists()
 
 
 # -- cut short ---------------------------------------------------------------------------------
@@ -229,7 +231,7 @@ def test_ctrl_c_in_training_saves_and_the_next_run_goes_on(tmp_path):
     assert not resumed.finished_before
     assert modelfile.digest(resumed.model) == modelfile.digest(whole.model)
     assert visible(resumed.folder) == visible(whole.folder)
-    epochs = [line["epoch"] for line in read_lines(resumed.folder / "metrics.jsonl")]
+    epochs = [line["epoch"] for line in read_lines(resumed.folder / METRICS)]
     assert epochs == [1.0, 2.0, 3.0]
 
 
@@ -303,7 +305,7 @@ def test_killed_in_training_it_comes_to_the_same_model(tmp_path):
     recipe = recipe_in(tmp_path, **{"epochs: 1": "epochs: 4\n  checkpoint_every: 0.01s"})
     process = child(recipe, tmp_path / "killed")
     folder = tmp_path / "killed/digits"
-    while process.poll() is None and len(read_lines(folder / "metrics.jsonl")) < 2:
+    while process.poll() is None and len(read_lines(folder / METRICS)) < 2:
         time.sleep(0.005)
     process.kill()
     _, said = process.communicate()

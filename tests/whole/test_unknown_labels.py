@@ -74,7 +74,7 @@ def test_the_file_knows_the_training_classes_alone(pets):
     assert model.labels == ("cat", "dog")
     (answers,) = model.predict([np.zeros((12, 12, 3), np.uint8)])
     assert {item["label"] for item in answers} == {"cat", "dog"}
-    history = read_lines(result.folder / "metrics.jsonl")
+    history = read_lines(result.folder / "stages/train/metrics.jsonl")
     assert all(record["val_accuracy"] <= 8 / 12 for record in history)
 
 

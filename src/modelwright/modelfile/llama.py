@@ -43,6 +43,12 @@ def export_llama(path: Path | str, folder: Path | str) -> list[Path]:
     from modelwright.models.pretrained_generators import PretrainedGenerator
 
     network = candidate.network
+    if "modifications" in candidate.architecture:
+        raise ModelFileError(
+            "a network whose layers were given other widths has no layout that transformers knows",
+            where=str(path),
+            fix="Export the model file that it was made from",
+        )
     if isinstance(network, Decoder):
         state, settings = llama_state(network), llama_config(network)
     elif isinstance(network, PretrainedGenerator):

@@ -107,6 +107,7 @@ class FileSpec:
     labels: tuple[str, ...]
     inference: Inference
     architecture: dict[str, Any]
+    """What builds the network again; `models.rebuild` reads it, and nothing else does."""
     graphs: dict[str, GraphSpec]
     graph_steps: tuple[dict[str, Any], ...] = ()
     shared: dict[str, str] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from modelwright.models import texts
 from modelwright.models.cnn import cnn
 from modelwright.models.detector import detector
 from modelwright.models.mlp import mlp
+from modelwright.models.modifications import Modification, modify, read_modifications
 from modelwright.models.network import AudioFrame, Frame, ImageNetwork, TextFrame
 from modelwright.models.pretrained import PretrainedModel, build_pretrained
 from modelwright.models.resnet import resnet, resolved_stem
@@ -128,6 +129,8 @@ TAKES: dict[type[Spec], InputKind] = {
 """What the samples of each family are."""
 _MOST = 1 << 24
 """No size in a model file may be larger."""
+_MOST_SHRUNK = 16
+"""How many times the weights of a modified network its blank may hold, where one must be built."""
 
 
 def build_network(
@@ -240,7 +243,7 @@ def architecture(
 ) -> dict[str, Any]:
     """Return what a model file keeps of a network: its section, resolved, and its ends.
 
-    `rebuild` takes it back.
+    `rebuild` takes it back. What a stage changes in the network, `modifications.modified` adds.
     """
     found = spec.model_dump(mode="json")
     if isinstance(spec, ResnetModel):
@@ -283,10 +286,15 @@ def rebuild(
     outputs = section.pop("outputs", "classes")
     if outputs not in ("classes", "numbers"):
         raise ModelFileError(f"the architecture's `outputs` are {outputs!r:.40}, and unknown")
+    changes: tuple[Modification, ...] = ()
+    if "modifications" in section:
+        changes = read_modifications(section.pop("modifications"))
     spec, frame = _read(section)
     try:
         with torch.device("meta"):
             network = _blank(spec, frame, outputs)
+            blank_size = _size(network.state_dict())
+            modify(network, changes)
     except MissingExtraError:
         raise
     except ModelwrightError as error:
@@ -297,8 +305,14 @@ def rebuild(
     is_foreign = isinstance(spec, PretrainedModel | TimmNetwork)
     if is_foreign:
         # It has tables beside its weights, which only building it in earnest computes; it is known
-        # by now to take no more memory than its weights.
+        # by now to take no more memory than its weights, or little more before it is modified.
+        if blank_size > _MOST_SHRUNK * _size(weights):
+            raise ModelFileError(
+                "the architecture's modifications leave too little of the network",
+                why=f"No less than 1/{_MOST_SHRUNK} of its weights may be left",
+            )
         network = _blank(spec, frame, outputs)
+        modify(network, changes)
     # Weights by two names stay one there.
     network.load_state_dict(copies, strict=True, assign=not is_foreign)
     if steps and not isinstance(network, ImageNetwork):
@@ -352,6 +366,10 @@ def _read(architecture: Mapping[str, Any]) -> tuple[Architecture, AnyFrame]:
         if type(value) is not int or not 0 < value <= _MOST:
             raise ModelFileError(f"the architecture's `{key}` is {value!r:.40}, not a size")
     return spec, kind(**sizes)
+
+
+def _size(weights: Mapping[str, Tensor]) -> int:
+    return sum(item.numel() for item in weights.values())
 
 
 def _check_weights(

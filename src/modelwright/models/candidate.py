@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from torch import nn
 
 from modelwright.kinds import OutputKind
+from modelwright.run import StageReport
 from modelwright.tasks.inference import Inference
 
 
@@ -38,3 +40,11 @@ class Candidate:
     assets: dict[str, bytes] = field(default_factory=dict)
     """What else the input needs in the model file, by name: the tokenizer."""
     lineage: tuple[dict[str, Any], ...] = field(default=())
+    """What it was made by, step by step; the model file keeps it."""
+    reports: tuple[StageReport, ...] = field(default=())
+    """What each stage of this run did; shown in the run's report and not shipped."""
+
+    def after(self, report: StageReport, facts: Mapping[str, Any]) -> Candidate:
+        """Return it with the record of a stage: its report, and its facts as a step of lineage."""
+        step = {"step": report.stage, **facts}
+        return replace(self, lineage=(*self.lineage, step), reports=(*self.reports, report))

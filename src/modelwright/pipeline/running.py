@@ -6,7 +6,6 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,11 @@ from modelwright.ledger import Ledger, exact
 from modelwright.pipeline.measuring import measure_file, require_held_out
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.pipeline.result import RunResult
+from modelwright.pipeline.stages import Stage, train
 from modelwright.pipeline.telling import tell
 from modelwright.recipe import check_composition, render_config
 from modelwright.run import (
+    STAGES_FOLDER,
     Observe,
     Run,
     RunFolder,
@@ -35,9 +36,9 @@ from modelwright.run import (
 
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
-    from modelwright.training import FitReport
 
-
+STAGES: tuple[tuple[str, Stage], ...] = (("train", train),)
+"""What is done to the first network, in order: the stages by their names, each name once."""
 PROBES = 64
 """Training images on which the exported graph is compared with the network."""
 
@@ -89,18 +90,19 @@ def run(
         require_held_out(prepared, request.recipe.inference.threshold)
         start = initialize_model(request, prepared, context)
         _rehearse(start, request, prepared, context)
-        trained, fitted = _train(start, request, prepared, context)
+        finished = _pass_stages(start, request, prepared, context)
         if not is_main_process():
             return RunResult(folder, context.ledger, (), time.monotonic() - begun)
-        _write(folder / "model.mw", trained, request, prepared, context)
+        _write(folder / "model.mw", finished, request, prepared, context)
         measured = measure_file(folder / "model.mw", request, prepared, context)
         ledger = _keep_evidence(folder / "model.mw", context.ledger)
         verdicts = judge(request.recipe.targets, ledger, hardware=measured.place.hardware)
         seconds = time.monotonic() - begun
         result = RunResult(folder, ledger, verdicts, seconds, tuple(notes.said))
-        tell(result, request, prepared, measured, fitted, context)
+        tell(result, request, prepared, measured, finished.reports, context)
         kept.finish(result.to_json() | {"said": notes.said})
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # Nothing goes on from here.
+        for checkpoints in (folder / STAGES_FOLDER).glob("*/checkpoints"):
+            shutil.rmtree(checkpoints, ignore_errors=True)  # Nothing goes on from here.
     return result
 
 
@@ -164,26 +166,16 @@ def _keep_evidence(path: Path, ledger: Ledger) -> Ledger:
     return ledger
 
 
-def _train(
+def _pass_stages(
     start: Candidate, request: RunRequest, prepared: Prepared, context: Run
-) -> tuple[Candidate, FitReport]:
-    from modelwright.tasks import task_of
-    from modelwright.training import fit, shutdown
+) -> Candidate:
+    """Return what the stages make of the first network, each in a context of its own."""
+    from modelwright.training import shutdown
 
-    trained, fitted = fit(
-        start,
-        request.recipe.train,
-        prepared.dataset(),
-        context,
-        task=task_of(request.recipe),
-        augment=request.recipe.augment,
-    )
+    candidate = start
+    for name, stage in STAGES:
+        before = candidate.lineage
+        candidate = stage(candidate, request.recipe, prepared.dataset(), context.stage(name))
+        assert [step["step"] for step in candidate.lineage[len(before) :]] == [name]
     shutdown()
-    step = {
-        "step": "train",
-        "steps": fitted.steps,
-        "precision": fitted.precision,
-        "processes": fitted.world,
-        "recipe": request.recipe.result_digest(),
-    }
-    return replace(trained, lineage=(*trained.lineage, step)), fitted
+    return candidate

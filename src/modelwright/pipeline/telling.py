@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,9 @@ from modelwright.pipeline.result import RunResult
 from modelwright.recipe import render_config
 from modelwright.recipe.targets import METRICS
 from modelwright.report.words import percent, short
-from modelwright.run import Run, RunRequest, environment
+from modelwright.run import Run, RunRequest, StageReport, environment
 from modelwright.tasks import task_of
 from modelwright.transforms.audio import AudioInput
-
-if TYPE_CHECKING:
-    from modelwright.training import FitReport
 
 SAMPLES = 3
 SAMPLES_SHOWN = 8
@@ -40,7 +37,7 @@ def tell(
     request: RunRequest,
     prepared: Prepared,
     measured: Measured,
-    fitted: FitReport,
+    stages: Sequence[StageReport],
     context: Run,
 ) -> None:
     """Write the report, and some samples of the measured split as pictures."""
@@ -64,8 +61,7 @@ def tell(
             measurement=measured.measurement,
             higher_is_better=METRICS[task.select_by].higher_is_better,
             select_by=task.select_by,
-            history=fitted.history,
-            chosen=fitted.chosen,
+            stages=stages,
             counts=prepared.counts,
             findings=prepared.report.findings,
             test_accesses=measured.test_accesses.count if measured.test_accesses else None,
@@ -77,7 +73,6 @@ def tell(
             model_digest=modelfile.digest(result.model),
             predict_command=predict_command(result.model, sample),
             seconds=result.seconds,
-            training_s=fitted.seconds,
             mistakes=shown,
             answers=answers,
             of_boxes=prepared.output_kind == OutputKind.BOXES,

@@ -13,6 +13,7 @@ from modelwright.data.findings import Finding
 from modelwright.evaluation import Measurement, Verdict
 from modelwright.kinds import InputKind
 from modelwright.ledger import Ledger
+from modelwright.run import StageReport
 
 Pixels = NDArray[np.uint8]
 
@@ -44,10 +45,8 @@ class ReportData:
     """Whether the figure that chose the epoch is better when higher."""
     select_by: str
     """The figure that chose the epoch: `accuracy`."""
-    history: Sequence[Mapping[str, float]]
-    """One record an epoch: `epoch`, `train_loss`, `val_…`."""
-    chosen: int | None
-    """Which record is shipped; `None` where it is the last."""
+    stages: Sequence[StageReport]
+    """What was done to the network, in order."""
     counts: Mapping[str, Sequence[int]]
     """Samples a class, of each split."""
     findings: Sequence[Finding]
@@ -63,7 +62,6 @@ class ReportData:
     model_digest: str
     predict_command: str
     seconds: float
-    training_s: float
     mistakes: Pixels | Sequence[str] | Sequence[bytes]
     """The samples that are shown, the worst first: pixels `[M, H, W, C]`, texts, or WAVs."""
     answers: Sequence[Answered] = ()
@@ -74,3 +72,8 @@ class ReportData:
     """`[samples, times, H, W, C]`: training images as the network saw them, the first untouched."""
     notes: Sequence[str] = field(default_factory=tuple)
     """What the run said."""
+
+    @property
+    def trainings(self) -> list[StageReport]:
+        """The stages in which the network learned epoch by epoch."""
+        return [stage for stage in self.stages if stage.history]

@@ -21,6 +21,7 @@ from modelwright.report.charts import (
 from modelwright.report.data import ReportData
 from modelwright.report.headline import headline_sentences
 from modelwright.report.pictures import are_coarse, augmented_rows, shown_samples
+from modelwright.run import StageReport
 
 MOST_CLASSES_DRAWN = 40
 MOST_NUMBERS_DRAWN = 6
@@ -54,16 +55,8 @@ def page(data: ReportData) -> str:
         headline=headline_sentences(data),
         measured_split=accuracy.split if accuracy is not None and accuracy.split else "test",
         targets=tables.target_rows(data.verdicts),
-        curves=[
-            # Charts escape their labels; what they call the samples is ours.
-            Markup(chart.replace(" images", f" {data.thing}s"))
-            for chart in learning_curves(
-                data.history,
-                select_by=data.select_by,
-                chosen=data.chosen,
-                higher_is_better=data.higher_is_better,
-            )
-        ],
+        curves=[_curves(data, stage) for stage in data.trainings],
+        training_s=sum(stage.seconds for stage in data.trainings),
         select_by=words.name_of(data.select_by),
         of_classes=of_classes,
         of_labels=found.per_label is not None,
@@ -108,6 +101,18 @@ def _template(thing: str) -> Template:
     }
     text = resources.files("modelwright.report").joinpath("page.html.j2").read_text("utf-8")
     return environment.from_string(text)
+
+
+def _curves(data: ReportData, stage: StageReport) -> list[Markup]:
+    """Return the charts of a training."""
+    charts = learning_curves(
+        stage.history,
+        select_by=data.select_by,
+        chosen=stage.chosen,
+        higher_is_better=data.higher_is_better,
+    )
+    # Charts escape their labels; what they call the samples is ours.
+    return [Markup(chart.replace(" images", f" {data.thing}s")) for chart in charts]
 
 
 def said(value: object) -> str:

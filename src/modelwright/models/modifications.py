@@ -1,0 +1,160 @@
+"""How a network differs from what its section `model` builds: a list that building replays.
+
+A stage that changes the shape of layers (pruning, for one) says so here, and the model file keeps
+it in the architecture; so the network can be built again and trained further. A modification is
+about shapes alone: the weights come from the file, or from the stage that made the change.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field, ValidationError
+from torch import nn
+
+from modelwright.errors import ModelFileError, RequestError
+from modelwright.recipe.spec import Spec
+
+LARGEST = 1 << 24
+"""No width may be larger."""
+
+
+class Resize(Spec):
+    """A layer with other widths: fully connected, a convolution, or a norm over the batch."""
+
+    kind: Literal["resize"] = "resize"
+    layer: str = Field(min_length=1)
+    """Its name in the network: `body.hidden.0`."""
+    in_features: int | None = Field(default=None, ge=1, le=LARGEST)
+    """How many features or channels it takes; `None` as before. A norm has `out_features` alone."""
+    out_features: int | None = Field(default=None, ge=1, le=LARGEST)
+    """How many it gives; `None` as before."""
+
+
+Modification = Resize
+"""Any one of them: a union, once there are several."""
+
+
+def resize(network: nn.Module, change: Resize) -> None:
+    """Give a layer its new widths; its weights are empty then.
+
+    Raises:
+        RequestError: there is no such layer, or it can't have these widths.
+    """
+    layer = _layer(network, change)
+    if isinstance(layer, nn.Linear):
+        inputs, outputs = _widths(change, layer.in_features, layer.out_features)
+        layer.in_features, layer.out_features = inputs, outputs
+        _empty(layer, {"weight": (outputs, inputs), "bias": (outputs,)})
+    elif isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.groups == 1:
+        inputs, outputs = _widths(change, layer.in_channels, layer.out_channels)
+        layer.in_channels, layer.out_channels = inputs, outputs
+        _empty(layer, {"weight": (outputs, inputs, *layer.kernel_size), "bias": (outputs,)})
+    elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and change.in_features is None:
+        _, layer.num_features = _widths(change, layer.num_features, layer.num_features)
+        names = ("weight", "bias", "running_mean", "running_var")
+        _empty(layer, dict.fromkeys(names, (layer.num_features,)))
+    else:
+        raise RequestError(
+            f"the layer `{change.layer}` can't be resized so",
+            why="Fully connected layers and convolutions of one group can, and the outputs of "
+            "BatchNorm",
+        )
+
+
+KINDS: dict[str, tuple[type[Modification], Callable[[nn.Module, Any], None]]] = {
+    "resize": (Resize, resize),
+}
+"""The kinds of modification: what each declares, and how it is done to a network."""
+
+
+def modify(network: nn.Module, modifications: Sequence[Modification]) -> None:
+    """Do modifications to a network, in order; the weights of the layers concerned are empty then.
+
+    Raises:
+        RequestError: one of them doesn't fit the network.
+    """
+    for change in modifications:
+        _, apply = KINDS[change.kind]
+        apply(network, change)
+
+
+def modified(architecture: Mapping[str, Any], *modifications: Modification) -> dict[str, Any]:
+    """Return an architecture with further modifications behind those that it has."""
+    further = [change.model_dump(mode="json") for change in modifications]
+    return {**architecture, "modifications": [*architecture.get("modifications", ()), *further]}
+
+
+def read_modifications(value: Any) -> tuple[Modification, ...]:
+    """Read what a model file says of modifications, strictly.
+
+    Raises:
+        ModelFileError: it isn't a list of modifications that are known here, each in full.
+    """
+    if not isinstance(value, list) or not value:
+        raise ModelFileError("the architecture's `modifications` are no list of any")
+    return tuple(_read(item) for item in value)
+
+
+def _read(item: Any) -> Modification:
+    kind = item.get("kind") if isinstance(item, dict) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ModelFileError(
+            f"the architecture's modification `{kind!s:.40}` is unknown",
+            fix="A newer version of modelwright may know it",
+        )
+    try:
+        change = KINDS[kind][0].model_validate(item)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ModelFileError(
+            f"a `{kind}` of the architecture, `{place}`: {first['msg']}"
+        ) from error
+    if set(change.model_dump()) != set(item):
+        raise ModelFileError(f"a `{kind}` of the architecture isn't written out in full")
+    return change
+
+
+def _layer(network: nn.Module, change: Resize) -> nn.Module:
+    """Return the layer that is meant.
+
+    Raises:
+        RequestError: there is none, or its shape isn't its own to say.
+    """
+    try:
+        layer = network.get_submodule(change.layer)
+    except AttributeError as error:
+        raise RequestError(f"the network has no layer `{change.layer:.80}`") from error
+    if change.out_features is not None and change.layer.removeprefix("body.") == "head":
+        raise RequestError("the outputs of the last layer are those of the labels")
+    uses = Counter(id(item) for _, item in network.named_parameters(remove_duplicate=False))
+    if any(uses[id(item)] > 1 for item in layer.parameters()):
+        raise RequestError(f"the layer `{change.layer}` shares its weights with another one")
+    return layer
+
+
+def _widths(change: Resize, inputs: int, outputs: int) -> tuple[int, int]:
+    """Return the new widths.
+
+    Raises:
+        RequestError: they are those that the layer has.
+    """
+    new = (change.in_features or inputs, change.out_features or outputs)
+    if new == (inputs, outputs):
+        raise RequestError(f"the layer `{change.layer}` has these widths already")
+    return new
+
+
+def _empty(layer: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Put empty tensors of new shapes in place of a layer's own; one that it lacks stays away."""
+    for name, shape in shapes.items():
+        old = getattr(layer, name)
+        if isinstance(old, nn.Parameter):
+            new = torch.empty(shape, dtype=old.dtype, device=old.device)
+            setattr(layer, name, nn.Parameter(new, requires_grad=old.requires_grad))
+        elif old is not None:
+            setattr(layer, name, torch.empty(shape, dtype=old.dtype, device=old.device))
