@@ -8,11 +8,11 @@ BIN = $(VENV)/bin
 demo: $(VENV)/.installed ## train on handwritten digits, and show the model and its report
 	$(BIN)/modelwright run examples/digits.yaml
 
-test: $(VENV)/.installed ## all tests but the slow ones
-	$(BIN)/pytest
+test: $(VENV)/.installed ## all tests but the slow ones, on all cores
+	$(BIN)/pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/.installed ## the slow tests
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n auto --dist loadfile -m slow
 
 setup: $(VENV)/.installed ## install, with the checks that run before each commit
 	$(BIN)/pre-commit install

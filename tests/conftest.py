@@ -1,15 +1,55 @@
-"""What all tests share: caches and ledgers of their own, and one small finished run."""
+"""What all tests share: one core, caches and ledgers of their own, and one small finished run."""
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
-# Small networks gain nothing from several threads, and lose much where tests run side by side.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+def stay_on_one_core() -> None:
+    """Give each process of tests a core of its own, and whatever it starts the same one.
+
+    Small networks gain nothing from several threads, and lose much where tests run side by side.
+    A run takes as many threads as it has cores, so this also fixes in which order it adds up.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"  # Torch reads it once, when it is imported.
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        worker = re.search(r"\d+$", os.environ.get("PYTEST_XDIST_WORKER", ""))
+        own = int(worker[0]) if worker else os.getpid()
+        os.sched_setaffinity(0, {cores[own % len(cores)]})
+
+
+stay_on_one_core()
+
+
+def pytest_runtest_setup() -> None:
+    """Before each test, once torch is there: see `one_table_of_operators`."""
+    if "torch" in sys.modules:
+        one_table_of_operators()
+
+
+@functools.cache
+def one_table_of_operators() -> None:
+    """Let torch build the table of ONNX operators once; else each export does, and waits for it."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    build = functools.cache(ONNXRegistry.from_torchlib)
+
+    def copy_of(**options: int) -> ONNXRegistry:
+        copy, built = ONNXRegistry(), build(**options)
+        copy._opset_version = built.opset_version
+        copy.functions = {name: list(known) for name, known in built.functions.items()}
+        return copy
+
+    ONNXRegistry.from_torchlib = staticmethod(copy_of)
+
 
 QUICK = """\
 version: 1

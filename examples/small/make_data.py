@@ -139,22 +139,25 @@ def reports(folder: Path, *, count: int = 1500) -> None:
             stream.write(json.dumps(row) + "\n")
 
 
-PITCHES = dict(zip("abcde", (400, 600, 900, 1350, 2000), strict=True))
-"""The pitch of each letter that is whistled."""
+PITCHES = dict(zip(" abcde", (260, 400, 600, 900, 1350, 2000), strict=True))
+"""The pitch of each letter that is whistled, and of the hum between two words."""
 
 
 def whistles(folder: Path, *, count: int = 400) -> None:
-    """Write `whistles/NAME.wav` with `NAME.txt`: two words, a tone each letter, over some noise."""
+    """Write `whistles/NAME.wav` with `NAME.txt`: two words, a tone each letter, over some noise.
+
+    What parts the words is heard as well: a silence there would be hard to tell from the silence
+    around them, and what is learnt would hang on the order in which a processor adds up.
+    """
     chance = random.Random(7)
     place = folder / "whistles"
     place.mkdir(exist_ok=True)
     for number in range(count):
         words = ["".join(chance.choices("abcde", k=chance.randint(2, 3))) for _ in range(2)]
         pace, shift, values = chance.uniform(0.8, 1.2), chance.uniform(0.95, 1.05), []
-        for sign in f" {' '.join(words)} ":
-            pitch, seconds = (0, 0.08) if sign == " " else (shift * PITCHES[sign], 0.07)
-            for at in range(int(pace * seconds * RATE)):
-                tone = 8000 * math.sin(2 * math.pi * pitch * at / RATE)
+        for sign in " ".join(words):
+            for at in range(int(pace * 0.07 * RATE)):
+                tone = 8000 * math.sin(2 * math.pi * shift * PITCHES[sign] * at / RATE)
                 values.append(int(tone + chance.gauss(0, 500)))
             values += [int(chance.gauss(0, 500)) for _ in range(int(0.03 * RATE))]
         _write_wav(place / f"{number:03d}.wav", values)
