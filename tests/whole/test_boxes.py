@@ -80,7 +80,8 @@ def test_a_file_is_measured_on_other_data(shop, tmp_path):
     path = as_coco(tmp_path / "other", here / "data" / "shapes", 12)
     for source in (path, path.parent):
         found = evaluate(result.model, source)["metrics"]
-        assert set(found) == {"map50", "map50_95"}
+        sizes = {"size_bytes", "file_bytes", "parameters", "multiply_adds"}
+        assert set(found) == {"map50", "map50_95", *sizes}
         assert found["map50"]["n"] == 12
 
 
