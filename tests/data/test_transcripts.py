@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modelwright.data import labelled_split
-from modelwright.data.text_targets import fit_characters, character_targets, normalize_transcript
+from modelwright.data.text_targets import character_targets, fit_characters, normalize_transcript
 from modelwright.data.waves import as_wav
 from modelwright.errors import DataError, RecipeError
 from modelwright.kinds import OutputKind

@@ -9,7 +9,7 @@ import pytest
 
 from modelwright.data import labelled_split, prepare
 from modelwright.data.documents import PASSAGE
-from modelwright.data.text_targets import fit_characters, character_targets
+from modelwright.data.text_targets import character_targets, fit_characters
 from modelwright.errors import DataError
 from modelwright.kinds import OutputKind
 from modelwright.recipe import parse_recipe

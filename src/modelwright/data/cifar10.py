@@ -162,9 +162,9 @@ def _from_binary(form: Path) -> Listing:
 
 
 def _batches(form: Path) -> Iterator[tuple[str, bytes]]:
-    wanted = {name for name, _ in _BATCHES}
+    members = {name for name, _ in _BATCHES}
     if form.is_dir():
-        for name in sorted(wanted):
+        for name in sorted(members):
             if (form / name).is_file():
                 yield name, (form / name).read_bytes()
         return
@@ -180,7 +180,7 @@ def _batches(form: Path) -> Iterator[tuple[str, bytes]]:
         for member in archive:
             name = member.name.rpartition("/")[2]
             stream = archive.extractfile(member) if member.isfile() else None
-            if name in wanted and stream is not None:
+            if name in members and stream is not None:
                 yield name, stream.read()
 
 

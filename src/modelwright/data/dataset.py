@@ -91,8 +91,8 @@ def taken(values: Inputs, rows: NDArray[np.int64]) -> Inputs:
 def _some_pairs(
     pairs: Callable[[], tuple[list[str], list[str]]], positions: NDArray[np.int64]
 ) -> tuple[list[str], list[str]]:
-    given, wanted = pairs()
-    return [given[at] for at in positions], [wanted[at] for at in positions]
+    sources, references = pairs()
+    return [sources[at] for at in positions], [references[at] for at in positions]
 
 
 @dataclass(frozen=True, slots=True)

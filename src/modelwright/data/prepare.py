@@ -176,9 +176,9 @@ def _split(name: str, store: Store, rows: Rows, built: Targets, adapter: TargetA
 
 
 def _strings(cells: Sequence[str], rows: Rows) -> Strings:
-    found: Strings = np.empty(len(rows), dtype=np.object_)
-    found[:] = [cells[row] for row in rows.tolist()]
-    return found
+    strings: Strings = np.empty(len(rows), dtype=np.object_)
+    strings[:] = [cells[row] for row in rows.tolist()]
+    return strings
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,26 +84,26 @@ def _split(path: str) -> str:
 def _texts(recordings: Sequence[Path]) -> list[str]:
     """Return the text beside each recording, empty where there is none."""
     listed: dict[Path, dict[str, str]] = {}
-    found = []
+    texts = []
     for path in recordings:
         beside = path.with_suffix(".txt")
         if beside.is_file():
-            found.append(" ".join(_read(beside).split()))
+            texts.append(" ".join(_read(beside).split()))
             continue
         if path.parent not in listed:
             listed[path.parent] = _listed(path.parent)
-        found.append(listed[path.parent].get(path.stem, ""))
-    return found
+        texts.append(listed[path.parent].get(path.stem, ""))
+    return texts
 
 
 def _listed(folder: Path) -> dict[str, str]:
     """Return the texts of a folder's recordings by their names, from LibriSpeech's files."""
-    found = {}
+    texts = {}
     for file in sorted(folder.glob(f"*{LIBRISPEECH}")):
         for line in _read(file).splitlines():
             name, _, text = line.strip().partition(" ")
-            found[name] = text.strip()
-    return found
+            texts[name] = text.strip()
+    return texts
 
 
 def _read(path: Path) -> str:
