@@ -54,7 +54,7 @@ def list_cifar10(path: str | None, *, base: Path, observe: Observe) -> Listing:
         path: the archive, its folder, or a folder with train.parquet and test.parquet; else it is
             looked for under `MODELWRIGHT_DATA` and in the cache, else downloaded.
         base: where a relative path starts.
-        observe: told of a download.
+        observe: called with progress of a download.
 
     Raises:
         DataError: it isn't CIFAR-10, it is damaged, or it can't be downloaded.

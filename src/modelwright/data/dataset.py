@@ -31,7 +31,7 @@ class Split:
     rows: NDArray[np.int64]
     targets: Any
     pairs: Callable[[], tuple[list[str], list[str]]] | None = None
-    """Of texts that are written from others: returns those given and those wanted, in order."""
+    """Of texts that are generated from others: returns the sources and the references, in order."""
     unknown: tuple[str, ...] = ()
     """The labels of these samples that training has none of. No output of a network stands for
     them; in targets their numbers go on behind those of the labels that are learnt."""

@@ -199,7 +199,7 @@ def _nothing(root: Path, passed: Counter[str], kind: InputKind) -> DataError:
     noun = kind.plural
     if passed[_OUTSIDE]:
         return DataError(
-            f"the {noun} stand directly in the folder, so nothing says what they show",
+            f"the {noun} stand directly in the folder, so they have no labels",
             where=str(root),
             fix=f"Make one folder a class and move each {kind} into its class's, or write a table "
             f"with the columns {kind} and label and use `source: table`",

@@ -13,7 +13,7 @@ from modelwright.recipe.data import ParallelTextData
 
 
 def list_parallel_text(spec: ParallelTextData, *, base: Path) -> Listing:
-    """Return the pairs of lines; what is wanted stands as the label.
+    """Return the pairs of lines; the target line is the label.
 
     Raises:
         DataError: a file can't be read, or two have different numbers of lines.

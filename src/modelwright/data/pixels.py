@@ -137,8 +137,8 @@ def _resumed(like: ImageInput, recipe: Recipe) -> tuple[ImageInput, str]:
         requested = getattr(spec, key)
         if requested not in (TransformsSpec.model_fields[key].default, value):
             raise RecipeError(
-                f"`transforms.{key}` is `{requested}`, and the model file that training starts "
-                f"was trained with `{value}`",
+                f"`transforms.{key}` is `{requested}`, and the initial model file was trained with "
+                f"`{value}`",
                 where=recipe.place_of(f"transforms.{key}"),
                 fix=f"Leave `{key}` out: the file's own is taken",
             )

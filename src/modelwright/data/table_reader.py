@@ -114,7 +114,7 @@ def open_table(file: Path, names: Sequence[str] | None = None) -> Table:
 
     Args:
         file: the table.
-        names: what its columns are called, where no line of it says so.
+        names: the names of its columns, where it has no header line.
 
     Raises:
         DataError: it can't be read, or is no table.

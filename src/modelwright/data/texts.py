@@ -54,7 +54,7 @@ FACTS = Facts(columns=(("characters", pa.int64()),), look=_look, missing={"chara
 def fit_text_input(train: StoredSplit, recipe: Recipe) -> TextInput:
     """Return how texts become token ids: a tokenizer made from the training split.
 
-    Where texts are written from others, both are written in the same tokens.
+    Source and target texts share one vocabulary.
     """
     spec, kind = recipe.text, TARGETS[recipe.output_kind].text_kind
     generates = kind != "text"

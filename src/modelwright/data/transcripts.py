@@ -1,4 +1,4 @@
-"""Folders of recordings with the text that is spoken in each beside it, for speech recognition."""
+"""Folders of recordings with a transcript beside each, for speech recognition."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
         DataError: there is no such folder, no recording in it, or a text isn't UTF-8.
     """
     root = find_folder(name, base, group=group)
-    recordings = sorted(sounds_below(root))
+    recordings = sorted(recordings_below(root))
     if not recordings:
         raise DataError(
             "there are no recordings in this folder",
@@ -64,7 +64,7 @@ def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
     )
 
 
-def sounds_below(root: Path) -> list[Path]:
+def recordings_below(root: Path) -> list[Path]:
     """Return the recordings of a folder, at any depth, but for hidden ones."""
     return [
         path

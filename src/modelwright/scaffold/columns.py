@@ -1,4 +1,4 @@
-"""Which columns of a table are likely meant, told from their names and first cells."""
+"""Infers the columns of a table from their names and first cells."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _ROWS = 100
 
 
 def guess_table(path: Path, kind: InputKind | None = None) -> tuple[InputKind, Settings]:
-    """Return what a table holds, and the settings that are likely meant where they aren't defaults.
+    """Return the input kind of a table, and the likely settings where they aren't defaults.
 
-    Without a column of labels, one that is named like a number and holds some is `numbers`.
+    Without a column of labels, one that is named like a number and holds some is in `target_columns`.
 
     Args:
         path: a table, or a folder of tables.
@@ -66,7 +66,7 @@ def guess_columns(path: Path, kind: InputKind) -> Settings:
 
 
 def _likely_kind(columns: Mapping[str, Column]) -> InputKind:
-    """Tell what the rows are: by a column's name and its first value, else images."""
+    """Return the input kind by a column's name and its first value, else images."""
     for fits in (str.__eq__, str.__contains__):
         for kind in (InputKind.IMAGE, InputKind.AUDIO, InputKind.TEXT):
             for word in _INPUTS[kind]:
