@@ -38,7 +38,7 @@ _ROWS = 100
 def guess_table(path: Path, kind: InputKind | None = None) -> tuple[InputKind, Settings]:
     """Return the input kind of a table, and the likely settings where they aren't defaults.
 
-    Without a column of labels, one that is named like a number and holds some is in `target_columns`.
+    """Return a table's input kind, and its likely settings where they aren't defaults.
 
     Args:
         path: a table, or a folder of tables.
