@@ -36,9 +36,9 @@ _ROWS = 100
 
 
 def guess_table(path: Path, kind: InputKind | None = None) -> tuple[InputKind, Settings]:
-    """Return the input kind of a table, and the likely settings where they aren't defaults.
-
     """Return a table's input kind, and its likely settings where they aren't defaults.
+
+    Without a label column, a numeric column with a usual name becomes `target_columns`.
 
     Args:
         path: a table, or a folder of tables.
