@@ -110,8 +110,8 @@ def test_times_that_cant_be_sorted_are_refused(odd, words):
         drawn(["a", "b"] * 15, extras=times, by="time", column="t", val=0.2, test=0.2)
 
 
-def test_too_much_asked_is_refused():
-    with pytest.raises(DataError, match="100 samples are asked"):
+def test_too_large_a_split_is_refused():
+    with pytest.raises(DataError, match="100 samples are requested"):
         drawn(["a", "b"] * 5, test=100)
 
 

@@ -226,7 +226,7 @@ def test_a_fault_names_line_reason_and_way_out(text, line, words):
         ),
         (
             "version: 1\ndata: {source: table, path: a.csv, split: {column: patient}}",
-            "`column` says nothing without `by: group` or `by: time`",
+            "`column` has no effect without `by: group` or `by: time`",
         ),
         ("%YAML 1.1\n---\nversion: 1", "a recipe is YAML 1.2"),
     ],

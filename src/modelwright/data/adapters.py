@@ -194,7 +194,7 @@ class TargetAdapter:
     imbalance_fix: str = ""
     """Advice where one label is much rarer than another."""
     unknown_labels: str = ""
-    """How labels that don't occur in training are counted; `{}` is the word for a sample."""
+    """How labels that don't occur in training count; `{}` stands for the noun of a sample."""
     strata: Callable[[Sequence[str], Rows], tuple[Sequence[str], str]] = lambda stored, usable: (
         [""] * len(stored),
         "",

@@ -119,8 +119,8 @@ def _reflected(index: Whole, size: int) -> Whole:
     if size == 1:
         return np.zeros_like(index)
     folded = np.abs(index) % (2 * size - 2)
-    found: Whole = np.minimum(folded, 2 * size - 2 - folded)
-    return found
+    reflected: Whole = np.minimum(folded, 2 * size - 2 - folded)
+    return reflected
 
 
 def _pick(images: Tensor, rows: Whole, columns: Whole) -> Tensor:
@@ -184,8 +184,8 @@ def zoom(images: Tensor, parts: NDArray[np.float64]) -> Tensor:
         [x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)], dim=-1
     )
     floats = images.permute(0, 3, 1, 2).float()
-    found = F.grid_sample(floats, grid, padding_mode="border", align_corners=False)
-    return _as_pixels(found.permute(0, 2, 3, 1))
+    resized = F.grid_sample(floats, grid, padding_mode="border", align_corners=False)
+    return _as_pixels(resized.permute(0, 2, 3, 1))
 
 
 def _as_pixels(values: Tensor) -> Tensor:
@@ -197,10 +197,10 @@ def resize_batch(pixels: Tensor, side: int) -> Tensor:
     images = pixels.permute(0, 3, 1, 2)
     # Only the processor resizes uint8 in place of floats.
     direct = pixels.is_floating_point() or pixels.device.type == "cpu"
-    found = F.interpolate(
+    resized = F.interpolate(
         images if direct else images.float(), size=(side, side), mode="bilinear", antialias=True
     ).permute(0, 2, 3, 1)
-    return found.contiguous() if direct else _as_pixels(found)
+    return resized.contiguous() if direct else _as_pixels(resized)
 
 
 # -- colours ---------------------------------------------------------------------------------
@@ -348,8 +348,8 @@ def augmented_samples(
         if mix is not None:
             varied = mix_images(varied, varied.roll(-1, 0), mix)
         pictures.append(varied.round().to(torch.uint8) if varied.is_floating_point() else varied)
-    found: NDArray[np.uint8] = torch.stack(pictures, dim=1).numpy()
-    return found
+    stacked: NDArray[np.uint8] = torch.stack(pictures, dim=1).numpy()
+    return stacked
 
 
 def _spread(size: int, count: int) -> Whole:

@@ -57,7 +57,7 @@ def list_boxes(spec: BoxesData, *, base: Path, likely: str | None = None) -> Lis
     files = list(files_below(path)) if path.is_dir() else [path.name]
     root = path if path.is_dir() else path.parent
     if path.is_dir() and any(file.lower().endswith(".xml") for file in files):
-        found, notes = list_voc(root, files)
+        images, notes = list_voc(root, files)
     else:
         documents = [file for file in files if file.lower().endswith(".json")]
         if not documents:
@@ -68,8 +68,8 @@ def list_boxes(spec: BoxesData, *, base: Path, likely: str | None = None) -> Lis
             )
         if path.is_file():
             documents = split_files(path)
-        found, notes = list_coco(root, documents, spec, base, likely)
-    return _listing(path, root, found, notes, spec)
+        images, notes = list_coco(root, documents, spec, base, likely)
+    return _listing(path, root, images, notes, spec)
 
 
 # -- what all sources share ------------------------------------------------------------------
@@ -132,7 +132,7 @@ def _sides(read: Callable[[], Sides]) -> Sides | None:
 
 
 def _listing(
-    path: Path, root: Path, found: Sequence[BoxedFile], notes: Sequence[str], spec: BoxesData
+    path: Path, root: Path, files: Sequence[BoxedFile], notes: Sequence[str], spec: BoxesData
 ) -> Listing:
     column = spec.split.column
     if column not in (None, "parent"):
@@ -142,7 +142,7 @@ def _listing(
             fix="Write `column: parent` to keep the images of one folder together",
         )
     counted, marks, labels = _Counted(), ["boxes 1", column or ""], []
-    for item in found:
+    for item in files:
         sides = _sides(lambda file=item.file: sides_of(root / file))  # type: ignore[misc]
         known = sides is not None and not item.fault
         labels.append(
@@ -155,12 +155,12 @@ def _listing(
         title=f"boxes {path.name}",
         key=digest("\n".join(marks).encode(errors="surrogateescape")),
         labels=labels,
-        splits=[item.split for item in found],
-        origins=[item.file for item in found],
-        metadata=parent_folder([item.file for item in found], column),
-        read=lambda row: read_file(root / found[row].file),
+        splits=[item.split for item in files],
+        origins=[item.file for item in files],
+        metadata=parent_folder([item.file for item in files], column),
+        read=lambda row: read_file(root / files[row].file),
         notes=(*notes, *counted.notes()),
-        faults={at: item.fault for at, item in enumerate(found) if item.fault},
+        faults={at: item.fault for at, item in enumerate(files) if item.fault},
     )
 
 

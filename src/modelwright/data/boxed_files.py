@@ -82,7 +82,7 @@ def list_voc(root: Path, files: Sequence[str]) -> tuple[list[BoxedFile], list[st
         path = PurePosixPath(file)
         if path.suffix.lower() == ".xml":
             documents[path.parent.as_posix().lower(), path.stem] = file
-    found, bare, used = [], [], set()
+    images, bare, used = [], [], set()
     for file in filter(is_image, files):
         path = PurePosixPath(file)
         keys = ((place.lower(), path.stem) for place in _places(path.parent))
@@ -93,17 +93,17 @@ def list_voc(root: Path, files: Sequence[str]) -> tuple[list[BoxedFile], list[st
         used.add(document)
         split = next((SPLITS[part.lower()] for part in path.parts[:-1] if _is_split(part)), "")
         try:
-            found.append(BoxedFile(file, split, parse_voc((root / document).read_bytes())))
+            images.append(BoxedFile(file, split, parse_voc((root / document).read_bytes())))
         except (OSError, DataError) as error:
             what = error.what if isinstance(error, DataError) else str(error.strerror)
-            found.append(BoxedFile(file, split, NOTHING, f"{document}: {what}"))
-    if not found:
+            images.append(BoxedFile(file, split, NOTHING, f"{document}: {what}"))
+    if not images:
         raise DataError(
             "no image has an XML file",
             where=str(root),
             fix="`NAME.xml` stands beside `NAME.jpg`, or in a folder `Annotations`",
         )
-    _refuse_strays(root, found)
+    _refuse_strays(root, images)
     notes = []
     if bare:
         notes.append(
@@ -113,7 +113,7 @@ def list_voc(root: Path, files: Sequence[str]) -> tuple[list[BoxedFile], list[st
     unused = sorted(set(documents.values()) - used)
     if unused:
         notes.append(f"{len(unused):,} XML files belong to no image, {unused[0]} first")
-    return found, notes
+    return images, notes
 
 
 def _places(folder: PurePosixPath) -> Iterator[str]:
@@ -133,9 +133,9 @@ def _is_split(name: str) -> bool:
     return name.lower() in SPLITS
 
 
-def _refuse_strays(root: Path, found: Sequence[BoxedFile]) -> None:
-    strays = [item.file for item in found if not item.split]
-    if strays and len(strays) < len(found):
+def _refuse_strays(root: Path, files: Sequence[BoxedFile]) -> None:
+    strays = [item.file for item in files if not item.split]
+    if strays and len(strays) < len(files):
         raise DataError(
             f"{len(strays):,} images stand outside the folders of the splits, {strays[0]} first",
             where=str(root),
@@ -171,9 +171,9 @@ def list_coco(
     """Return the images that COCO files name, and what to say of them; arguments as `list_boxes`.
 
     Raises:
-        DataError: a file can't be read, names no image, or it can't be told what its split is.
+        DataError: a file can't be read, names no image, or its split is unclear.
     """
-    found: list[BoxedFile] = []
+    files: list[BoxedFile] = []
     crowds, read = 0, []
     for document in documents:
         path = root / document
@@ -189,10 +189,10 @@ def list_coco(
         folder = _images_of(content, path, split, spec, base, likely)
         for image in content.images:
             file = os.path.relpath(folder / image.file, root).replace(os.sep, "/")
-            found.append(BoxedFile(file, split, image.boxed))
-    if not found:
+            files.append(BoxedFile(file, split, image.boxed))
+    if not files:
         raise DataError("the COCO files name no images", where=str(root))
-    splits = {item.split for item in found}
+    splits = {item.split for item in files}
     if len(read) > 1 and "" in splits and len(splits) > 1:
         raise DataError(
             f"of {len(read)} COCO files some are named after splits and others aren't",
@@ -200,7 +200,7 @@ def list_coco(
             fix="Name the one file that is meant, or name all after train, val and test",
         )
     notes = [f"{crowds:,} regions marked `iscrowd` are left out"] if crowds else []
-    return found, notes
+    return files, notes
 
 
 def _images_of(
@@ -213,8 +213,8 @@ def _images_of(
 ) -> Path:
     """Return the folder that a COCO file's images are in: the first that has the first of them.
 
-    Where nothing says which folder it is and none is called as usual, it is the only one beside the
-    file, or beside its folder, that has that image.
+    Without a setting, and without a folder of a usual name, it is the only folder beside the file,
+    or beside its folder, that has that image.
     """
     first = content.images[0].file if content.images else ""
     names = [name for name, of in SPLITS.items() if of == split] + [_year(document.stem)]
@@ -229,12 +229,12 @@ def _images_of(
     around = [document.parent, document.parent.parent]
     usual = [place / name for place in around for name in ("", "images")]
     said = [place / likely for place in (base, *around)] if likely else []
-    found = having(usual) or having(said)
-    if not found:
+    candidates = having(usual) or having(said)
+    if not candidates:
         folders = {item for place in around for item in place.iterdir() if item.is_dir()}
         beside = having(sorted(folders))
-        found = beside if len(beside) == 1 else []
-    return next(iter(found), document.parent)
+        candidates = beside if len(beside) == 1 else []
+    return next(iter(candidates), document.parent)
 
 
 def _year(stem: str) -> str:

@@ -54,7 +54,7 @@ def list_cifar10(path: str | None, *, base: Path, observe: Observe) -> Listing:
         path: the archive, its folder, or a folder with train.parquet and test.parquet; else it is
             looked for under `MODELWRIGHT_DATA` and in the cache, else downloaded.
         base: where a relative path starts.
-        observe: told of a download.
+        observe: called with progress of a download.
 
     Raises:
         DataError: it isn't CIFAR-10, it is damaged, or it can't be downloaded.
@@ -162,9 +162,9 @@ def _from_binary(form: Path) -> Listing:
 
 
 def _batches(form: Path) -> Iterator[tuple[str, bytes]]:
-    wanted = {name for name, _ in _BATCHES}
+    members = {name for name, _ in _BATCHES}
     if form.is_dir():
-        for name in sorted(wanted):
+        for name in sorted(members):
             if (form / name).is_file():
                 yield name, (form / name).read_bytes()
         return
@@ -180,7 +180,7 @@ def _batches(form: Path) -> Iterator[tuple[str, bytes]]:
         for member in archive:
             name = member.name.rpartition("/")[2]
             stream = archive.extractfile(member) if member.isfile() else None
-            if name in wanted and stream is not None:
+            if name in members and stream is not None:
                 yield name, stream.read()
 
 

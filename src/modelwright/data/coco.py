@@ -89,18 +89,18 @@ def _data(document: dict[str, Any]) -> CocoData:
     }
     boxes: dict[int, list[LabelledBox]] = defaultdict(list)
     crowds = 0
-    wanted = _list(document, "annotations")
-    _refuse_dangling(wanted, "image_id", images)
-    _refuse_dangling(wanted, "category_id", categories)
-    for number, item in enumerate(wanted, start=1):
+    annotations = _list(document, "annotations")
+    _refuse_dangling(annotations, "image_id", images)
+    _refuse_dangling(annotations, "category_id", categories)
+    for number, item in enumerate(annotations, start=1):
         if item.get("iscrowd") in (1, True):
             crowds += 1
             continue
         name = f"annotation {item.get('id', f'number {number}')!s:.40}"
         label = categories[item["category_id"]]
         boxes[item["image_id"]].append(_box(label, _field(item, "bbox", list, name), name))
-    found = tuple(_image(key, item, tuple(boxes[key])) for key, item in images.items())
-    return CocoData(found, tuple(dict.fromkeys(categories.values())), crowds)
+    boxed = tuple(_image(key, item, tuple(boxes[key])) for key, item in images.items())
+    return CocoData(boxed, tuple(dict.fromkeys(categories.values())), crowds)
 
 
 def _list(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
@@ -111,13 +111,13 @@ def _list(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 
 def _by_id(document: dict[str, Any], key: str) -> dict[int, dict[str, Any]]:
-    found: dict[int, dict[str, Any]] = {}
+    by_id: dict[int, dict[str, Any]] = {}
     for number, item in enumerate(_list(document, key), start=1):
         name = _field(item, "id", int, f"entry {number} of `{key}`")
-        if name in found:
+        if name in by_id:
             raise _wrong(f"the id {name} is given twice in `{key}`")
-        found[name] = item
-    return found
+        by_id[name] = item
+    return by_id
 
 
 def _refuse_dangling(items: list[dict[str, Any]], key: str, known: Iterable[int]) -> None:

@@ -52,10 +52,10 @@ def key(*numbers: int) -> int:
     >>> key(0, 1) == key(1, 0)
     False
     """
-    found = 0
+    value = 0
     for number in numbers:
-        found = _mixed((found + number) & _MASK)
-    return found
+        value = _mixed((value + number) & _MASK)
+    return value
 
 
 def bits(start: int, positions: Whole) -> NDArray[np.uint64]:

@@ -31,7 +31,7 @@ class Split:
     rows: NDArray[np.int64]
     targets: Any
     pairs: Callable[[], tuple[list[str], list[str]]] | None = None
-    """Of texts that are written from others: returns those given and those wanted, in order."""
+    """Of texts that are generated from others: returns the sources and the references, in order."""
     unknown: tuple[str, ...] = ()
     """The labels of these samples that training has none of. No output of a network stands for
     them; in targets their numbers go on behind those of the labels that are learnt."""
@@ -91,8 +91,8 @@ def taken(values: Inputs, rows: NDArray[np.int64]) -> Inputs:
 def _some_pairs(
     pairs: Callable[[], tuple[list[str], list[str]]], positions: NDArray[np.int64]
 ) -> tuple[list[str], list[str]]:
-    given, wanted = pairs()
-    return [given[at] for at in positions], [wanted[at] for at in positions]
+    sources, references = pairs()
+    return [sources[at] for at in positions], [references[at] for at in positions]
 
 
 @dataclass(frozen=True, slots=True)

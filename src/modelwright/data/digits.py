@@ -24,10 +24,10 @@ def list_digits() -> Listing:
         MissingExtraError: scikit-learn isn't installed.
     """
     # The file is read without importing scikit-learn, which takes a second.
-    found = importlib.util.find_spec("sklearn")
+    module = importlib.util.find_spec("sklearn")
     path = (
-        Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
-        if found and found.origin
+        Path(module.origin).parent / "datasets" / "data" / "digits.csv.gz"
+        if module and module.origin
         else None
     )
     if path is None or not path.exists():

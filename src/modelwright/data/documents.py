@@ -1,4 +1,4 @@
-"""The source `documents`: text without labels, to learn to write from."""
+"""The source `documents`: text without labels, for language modeling."""
 
 from __future__ import annotations
 

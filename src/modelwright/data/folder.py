@@ -51,10 +51,10 @@ def list_folder(
         DataError: there is no such folder, or nothing to learn from in it.
     """
     root = find_folder(name, base, group=group)
-    found, passed = _walk(root, kind)
-    if not found:
+    files, passed = _walk(root, kind)
+    if not files:
         raise _nothing(root, passed, kind)
-    found.sort()
+    files.sort()
     return Listing(
         title=f"folder {root.name}",
         key=digest(
@@ -62,15 +62,15 @@ def list_folder(
                 [
                     f"folder 1 {kind}",
                     group or "",
-                    *(f"{p} {size} {at}" for p, _, _, size, at in found),
+                    *(f"{p} {size} {at}" for p, _, _, size, at in files),
                 ]
             ).encode(errors="surrogateescape")
         ),
-        labels=[label for _, label, _, _, _ in found],
-        splits=[split for _, _, split, _, _ in found],
-        origins=[path for path, _, _, _, _ in found],
-        metadata=parent_folder([path for path, _, _, _, _ in found], group),
-        read=lambda row: read_file(root / found[row][0]),
+        labels=[label for _, label, _, _, _ in files],
+        splits=[split for _, _, split, _, _ in files],
+        origins=[path for path, _, _, _, _ in files],
+        metadata=parent_folder([path for path, _, _, _, _ in files], group),
+        read=lambda row: read_file(root / files[row][0]),
         notes=_passed_over(passed),
         kind=kind,
     )
@@ -90,7 +90,7 @@ def _walk(root: Path, kind: InputKind) -> tuple[list[_File], Counter[str]]:
         passed += _loose(place, kind)
     if splits:
         passed += _loose(root, kind)
-    found: list[_File] = []
+    files: list[_File] = []
     suffixes = INPUTS[kind].suffixes
     prefix = len(str(root)) + 1
     here = root.stat()
@@ -101,8 +101,8 @@ def _walk(root: Path, kind: InputKind) -> tuple[list[_File], Counter[str]]:
                 passed[suffix or "without a suffix"] += 1
                 continue
             relative = file[prefix:].replace(os.sep, "/")
-            found.append((relative, entry.name, split, facts.st_size, facts.st_mtime_ns))
-    return found, passed
+            files.append((relative, entry.name, split, facts.st_size, facts.st_mtime_ns))
+    return files, passed
 
 
 _LITTER = frozenset(("__MACOSX", "__pycache__"))
@@ -199,7 +199,7 @@ def _nothing(root: Path, passed: Counter[str], kind: InputKind) -> DataError:
     noun = kind.plural
     if passed[_OUTSIDE]:
         return DataError(
-            f"the {noun} stand directly in the folder, so nothing says what they show",
+            f"the {noun} stand directly in the folder, so they have no labels",
             where=str(root),
             fix=f"Make one folder a class and move each {kind} into its class's, or write a table "
             f"with the columns {kind} and label and use `source: table`",
@@ -214,8 +214,8 @@ def _nothing(root: Path, passed: Counter[str], kind: InputKind) -> DataError:
 
 def holding(root: Path) -> str:
     """Return what files a folder holds, for messages; of an empty one nothing."""
-    found = (Path(file) for file, _ in _files(str(root), set()))
-    counts = Counter(file.suffix.lower() or "without a suffix" for file in found)
+    paths = (Path(file) for file, _ in _files(str(root), set()))
+    counts = Counter(file.suffix.lower() or "without a suffix" for file in paths)
     shown = ", ".join(f"{count:,} {name}" for name, count in counts.most_common(4))
     files = "1 file" if counts.total() == 1 else f"{counts.total():,} files"
     return f"It holds {files}: {shown}" if counts else ""

@@ -137,8 +137,8 @@ def _build_sets(request: TargetRequest) -> Targets:
 def _read_sets(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
     if len(cells.columns) > 1:
         return read_one_hot(cells.columns, cells.names), ()
-    found = read_cells(cells.columns[0], cells.separator, column=cells.names[0])
-    return found.stored, found.notes
+    cells_read = read_cells(cells.columns[0], cells.separator, column=cells.names[0])
+    return cells_read.stored, cells_read.notes
 
 
 def _require_sets(stored: set[str], title: str, noun: str) -> None:
@@ -224,14 +224,14 @@ def _build_boxes(request: TargetRequest) -> Targets:
     labels, input = _labels(request, _labels_of_boxes), request.encoded.input
     assert isinstance(input, ImageInput)
     targets, hidden = box_targets(request.stored, input, request.splits, labels)
-    found = Finding(
+    finding = Finding(
         kind="hidden_boxes",
         severity="warning",
         message=f"{hidden:,} boxes lie where `transforms.resize: {input.resize}` "
         "cuts images, and are left out",
         fix="`letterbox` keeps all of an image",
     )
-    findings = (found,) if hidden else ()
+    findings = (finding,) if hidden else ()
     inputs = request.encoded.inputs
     return Targets(labels.known, targets, inputs, findings=findings, unknown=labels.unknown)
 

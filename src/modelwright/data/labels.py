@@ -19,7 +19,7 @@ from modelwright.errors import DataError
 
 Rows = NDArray[np.int64]
 LabelsOf = Callable[[str], tuple[str, ...]]
-"""Returns the labels in what was read of a sample: one, all of a set, or one a box."""
+"""Returns the labels in a stored target: one, several, or one for each box."""
 _SHOWN = 5
 """How many labels a message names."""
 
@@ -52,8 +52,8 @@ def fit_labels(train: Iterable[str], labels_of: LabelsOf) -> tuple[str, ...]:
     """Return the labels of the training split, in order.
 
     Args:
-        train: what was read of each of its samples.
-        labels_of: returns the labels in that.
+        train: the stored targets of its samples.
+        labels_of: returns the labels in a stored target.
 
     Raises:
         DataError: there are none.
@@ -78,20 +78,21 @@ def split_labels(
     Raises:
         DataError: a split has none of them.
     """
-    for name, found in counts.items():
-        if found and found.keys().isdisjoint(labels):
+    for name, counter in counts.items():
+        if counter and counter.keys().isdisjoint(labels):
             nothing = (
                 "there is no label that the model knows"
                 if is_model
                 else f"the {name} split has no label that training has"
             )
             raise DataError(
-                f"{nothing}: its labels are {_named(sorted(found))}",
+                f"{nothing}: its labels are {_named(sorted(counter))}",
                 where=where,
                 why=f"Known are {_named(labels)}",
                 fix="Look at the labels: are they of the same column, and written alike?",
             )
-    unknown = {name: tuple(sorted(found.keys() - set(labels))) for name, found in counts.items()}
+    known = set(labels)
+    unknown = {name: tuple(sorted(counter.keys() - known)) for name, counter in counts.items()}
     return Labels(labels, unknown)
 
 
@@ -106,13 +107,13 @@ def shown_unknown(
     (['emu'], '`emu` (3)')
     """
     known, is_one = set(known), len(counts) == 1
-    lost = sorted({label for found in counts.values() for label in found} - known)
+    lost = sorted({label for counter in counts.values() for label in counter} - known)
     said = [
         f"`{label}` ("
         + ", ".join(
-            f"{found[label]:,}" + f" {name}" * (not is_one)
-            for name, found in counts.items()
-            if found[label]
+            f"{counter[label]:,}" + f" {name}" * (not is_one)
+            for name, counter in counts.items()
+            if counter[label]
         )
         + ")"
         for label in lost[:_SHOWN]
@@ -121,7 +122,7 @@ def shown_unknown(
 
 
 def about_unknown(counts: Mapping[str, Counter[str]], known: Sequence[str], becomes: str) -> str:
-    """Say which labels a model that exists doesn't know, and what becomes of them; else nothing."""
+    """Return a note on the labels that an existing model doesn't know; empty where it knows all."""
     lost, shown = shown_unknown(counts, known)
     if not lost:
         return ""

@@ -131,8 +131,8 @@ def _names(cell: Any) -> list[str] | None:
 
 def are_lists(cells: Iterable[Any]) -> bool:
     """Say whether cells hold lists of labels: at least one label, and nothing else."""
-    found = [_names(cell) for cell in cells]
-    return any(found) and all(names is not None for names in found)
+    names_of_cells = [_names(cell) for cell in cells]
+    return any(names_of_cells) and all(names is not None for names in names_of_cells)
 
 
 # -- as the store keeps them -----------------------------------------------------------------

@@ -66,8 +66,8 @@ def near_duplicate_pairs(
         count += len(low)
         if count > _MOST_HELD:
             pieces, count = [np.unique(np.concatenate(pieces))], 0
-    found = np.unique(np.concatenate(pieces))
-    return np.stack(np.divmod(found, len(hashes)), axis=1)
+    pairs = np.unique(np.concatenate(pieces))
+    return np.stack(np.divmod(pairs, len(hashes)), axis=1)
 
 
 def _proposed(hashes: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -13,7 +13,7 @@ from modelwright.recipe.data import ParallelTextData
 
 
 def list_parallel_text(spec: ParallelTextData, *, base: Path) -> Listing:
-    """Return the pairs of lines; what is wanted stands as the label.
+    """Return the pairs of lines; the target line is the label.
 
     Raises:
         DataError: a file can't be read, or two have different numbers of lines.
@@ -48,9 +48,9 @@ def list_parallel_text(spec: ParallelTextData, *, base: Path) -> Listing:
                 where=str(paths[1]),
                 fix="Look for a line that is missing or cut in two in one of them",
             )
-        for number, (text, wanted) in enumerate(zip(*sides, strict=True), start=1):
+        for number, (text, target) in enumerate(zip(*sides, strict=True), start=1):
             try:
-                label = wanted.decode()
+                label = target.decode()
             except UnicodeDecodeError as error:
                 label = ""
                 faults[len(texts)] = f"its target isn't UTF-8 (byte {error.start})"

@@ -134,11 +134,11 @@ def _resumed(like: ImageInput, recipe: Recipe) -> tuple[ImageInput, str]:
     spec, mode = recipe.transforms, "rgb" if like.channels == 3 else "grayscale"
     own = {"color_mode": mode, **{key: getattr(like, key) for key in _KEPT}}
     for key, value in own.items():
-        asked = getattr(spec, key)
-        if asked not in (TransformsSpec.model_fields[key].default, value):
+        requested = getattr(spec, key)
+        if requested not in (TransformsSpec.model_fields[key].default, value):
             raise RecipeError(
-                f"`transforms.{key}` is `{asked}`, and the model file that training starts from "
-                f"was trained with `{value}`",
+                f"`transforms.{key}` is `{requested}`, and the initial model file was trained with "
+                f"`{value}`",
                 where=recipe.place_of(f"transforms.{key}"),
                 fix=f"Leave `{key}` out: the file's own is taken",
             )

@@ -113,7 +113,7 @@ class Prepared:
 
     @property
     def num_outputs(self) -> int:
-        """How many numbers a network gives for each answer: classes, numbers, letters, tokens."""
+        """The size of the network's output: classes, numbers, characters or tokens."""
         return self.adapter.num_outputs(self.labels, self.input)
 
     def fingerprint(self, name: str) -> str:
@@ -145,7 +145,7 @@ class Prepared:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a model file says of its data: counts and roots, and nothing of single samples."""
+        """The model file's record of the data: counts and digests, nothing about single samples."""
         return {
             "source": self.source,
             "splits": {
@@ -176,14 +176,14 @@ def _split(name: str, store: Store, rows: Rows, built: Targets, adapter: TargetA
 
 
 def _strings(cells: Sequence[str], rows: Rows) -> Strings:
-    found: Strings = np.empty(len(rows), dtype=np.object_)
-    found[:] = [cells[row] for row in rows.tolist()]
-    return found
+    strings: Strings = np.empty(len(rows), dtype=np.object_)
+    strings[:] = [cells[row] for row in rows.tolist()]
+    return strings
 
 
 @dataclass(frozen=True, slots=True)
 class TextPairs:
-    """Reads the texts of rows, and those that are wanted for them."""
+    """Reads the source texts of rows and their references."""
 
     store: Store
     rows: Rows
@@ -205,7 +205,7 @@ def prepare(
     """Build or open the store, split, audit, decode at training size, and take statistics.
 
     Args:
-        recipe: what is asked.
+        recipe: the recipe.
         base: where the recipe's relative paths start.
         like: how the model file that training starts from takes samples, if there is one.
         run_folder: where `splits.parquet` goes; `None` writes nothing.

@@ -73,14 +73,14 @@ class Ragged:
             (self.name, np.dtype(self.as_dtype or self.values.dtype), shape),
             (self.length_name, np.int64),
         ]
-        found = np.zeros(len(starts), dtype=fields if self.length_name else fields[:1])
+        records = np.zeros(len(starts), dtype=fields if self.length_name else fields[:1])
         if self.pad:
-            found[self.name] = self.pad
+            records[self.name] = self.pad
         for at, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
-            found[self.name][at, :length] = self.values[start : start + length]
+            records[self.name][at, :length] = self.values[start : start + length]
         if self.length_name:
-            found[self.length_name] = lengths
-        return found
+            records[self.length_name] = lengths
+        return records
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +109,14 @@ class Joined:
 
     def __getitem__(self, rows: Any) -> NDArray[Any]:
         """Return rows as records with the fields of all parts."""
-        found = [part[rows] for part in self.parts]
+        records = [part[rows] for part in self.parts]
         fields = [
             (name, item.dtype[name].base, item.dtype[name].shape)
-            for item in found
+            for item in records
             for name in item.dtype.names or ()
         ]
-        joined = np.zeros(len(found[0]), dtype=fields)
-        for item in found:
+        joined = np.zeros(len(records[0]), dtype=fields)
+        for item in records:
             for name in item.dtype.names or ():
                 joined[name] = item[name]
         return joined

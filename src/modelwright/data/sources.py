@@ -141,26 +141,26 @@ def labels_table(spec: FolderData, *, base: Path, kind: InputKind) -> TableData:
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """What a model that exists says of the data that it is measured on."""
+    """What an existing model declares of the data that it is measured on."""
 
     kind: InputKind
     """What its samples are."""
     output_kind: OutputKind
-    """What is wanted of them."""
+    """What is predicted of them."""
     names: tuple[str, ...]
-    """The model's labels, letters, or what its numbers are called."""
+    """The model's labels, characters, or the names of its numbers."""
     data: DataSpec | None
     """The section `data` that it was made from, whose columns are taken."""
 
 
 def list_like(path: Path, model: Existing, *, guess: GuessColumns, observe: Observe) -> Listing:
-    """Return what some path holds, for a model that exists: the form of the source is told from it.
+    """List the samples of a path for an existing model; the kind of source follows from its form.
 
     Args:
         path: a folder, a table, a file, or the name of a known source.
-        model: what the model says of its data.
+        model: what the model declares of its data.
         guess: returns the settings that are likely meant for a table of some kind of input, where
-            no section says it.
+            the model has no section `data`.
         observe: called with progress.
 
     Raises:
@@ -223,10 +223,10 @@ def _files_like(path: Path, model: Existing) -> Listing:
         other = path.with_suffix(suffix) if suffix else path
         if other == path or not other.is_file():
             raise DataError(
-                "there is no file beside it with the texts that are wanted",
+                "there is no file of target texts beside it",
                 where=str(path),
-                fix="Give a table with a column of texts and one of those wanted, or two files "
-                f"such as test.en and test{suffix or '.de'}",
+                fix="Give a table with a column of source texts and one of target texts, or two "
+                f"files such as test.en and test{suffix or '.de'}",
             )
         pairs = ParallelTextData(source="parallel_text", path=str(path), target=str(other))
         return list_parallel_text(pairs, base=base)

@@ -47,15 +47,16 @@ def draw_splits(
         keys: what a row's draw depends on, its content's digest `[N, bytes]`.
 
     Raises:
-        DataError: there are too few samples for what is asked.
+        DataError: there are too few samples for the requested splits.
     """
-    told = np.array([given[row] for row in rows.tolist()], dtype=np.str_)
-    test, validation = rows[told == "test"], rows[told == "validation"]
-    # What the source calls training is never tested on.
-    untold, pool = rows[told == ""], rows[(told != "test") & (told != "validation")]
-    if not len(test) and len(untold):
+    given_split = np.array([given[row] for row in rows.tolist()], dtype=np.str_)
+    test, validation = rows[given_split == "test"], rows[given_split == "validation"]
+    # Rows that the source assigns to training are never used as test rows.
+    unassigned = rows[given_split == ""]
+    pool = rows[(given_split != "test") & (given_split != "validation")]
+    if not len(test) and len(unassigned):
         spare = 1 if len(validation) or not spec.val else 2
-        test = _draw(spec, untold, spec.test, "test", labels, extras, keys, spare=spare)
+        test = _draw(spec, unassigned, spec.test, "test", labels, extras, keys, spare=spare)
         pool = np.setdiff1d(pool, test)
     if not len(validation):
         validation = _draw(spec, pool, spec.val, "validation", labels, extras, keys)
@@ -83,30 +84,30 @@ def _draw(
     spare: int = 1,
 ) -> Rows:
     """Draw a split's rows; by group, at least `spare` groups are left for the splits after it."""
-    wanted = share if isinstance(share, int) else round(share * len(pool))
-    if wanted >= len(pool) > 0 and wanted > 0:
+    size = share if isinstance(share, int) else round(share * len(pool))
+    if size >= len(pool) > 0 and size > 0:
         raise DataError(
-            f"{wanted:,} samples are asked for the {name} split, and there are {len(pool):,}",
+            f"{size:,} samples are requested for the {name} split, and there are {len(pool):,}",
             where="data.split",
             fix="Write a smaller count, or a share such as 0.2",
         )
-    if wanted == 0 or not len(pool):
+    if size == 0 or not len(pool):
         return np.empty(0, dtype=np.int64)
     if spec.by == "time":
         times = _times([extras[row] for row in pool])
         order = sorted(
             range(len(pool)), key=lambda at: (times[at], _mark(spec.seed, keys[pool[at]]))
         )
-        return pool[order[-wanted:]]
+        return pool[order[-size:]]
     if spec.by == "group":
-        return _draw_groups(spec, pool, wanted, name, extras, spare=spare)
-    return _draw_stratified(spec, pool, wanted, name, labels, keys)
+        return _draw_groups(spec, pool, size, name, extras, spare=spare)
+    return _draw_stratified(spec, pool, size, name, labels, keys)
 
 
 def _draw_stratified(
     spec: SplitSpec,
     pool: Rows,
-    wanted: int,
+    size: int,
     name: str,
     labels: Sequence[str],
     keys: NDArray[np.uint8],
@@ -116,11 +117,11 @@ def _draw_stratified(
     for row in pool.tolist():
         by_label.setdefault(labels[row], []).append(row)
     names = sorted(by_label)
-    exact = np.array([wanted * len(by_label[label]) / len(pool) for label in names])
+    exact = np.array([size * len(by_label[label]) / len(pool) for label in names])
     most = np.array([len(by_label[label]) - 1 for label in names])
     counts = np.minimum(np.floor(exact).astype(np.int64), most)
     for at in np.argsort(-(exact - np.floor(exact)), kind="stable"):
-        if counts.sum() >= wanted:
+        if counts.sum() >= size:
             break
         if counts[at] < most[at]:
             counts[at] += 1
@@ -133,7 +134,7 @@ def _draw_stratified(
 
 
 def _draw_groups(
-    spec: SplitSpec, pool: Rows, wanted: int, name: str, extras: Sequence[str], *, spare: int
+    spec: SplitSpec, pool: Rows, size: int, name: str, extras: Sequence[str], *, spare: int
 ) -> Rows:
     """Draw whole groups until the count is reached as nearly as groups allow."""
     groups: dict[str, list[int]] = {}
@@ -150,9 +151,9 @@ def _draw_groups(
     drawn: list[int] = []
     taken = 0
     for group in order:
-        if len(drawn) >= wanted or taken == len(groups) - spare:
+        if len(drawn) >= size or taken == len(groups) - spare:
             break
-        if drawn and abs(len(drawn) + len(groups[group]) - wanted) > wanted - len(drawn):
+        if drawn and abs(len(drawn) + len(groups[group]) - size) > size - len(drawn):
             continue
         drawn += groups[group]
         taken += 1
@@ -206,7 +207,7 @@ def write_splits(path: Path, splits: Mapping[str, Rows], store: Store) -> None:
 
     Its columns are `origin`, `label` and `split`, and `metadata.NAME` for each column of metadata.
     """
-    rows = [(row, name) for name, found in splits.items() for row in found.tolist()]
+    rows = [(row, name) for name, members in splits.items() for row in members.tolist()]
     columns = {
         "origin": store.strings("origin"),
         "label": store.strings("label"),

@@ -220,9 +220,9 @@ def _write(path: Path, listing: Listing, facts: Facts, rows: range, observe: Obs
     looked: list[dict[str, Any]] = []
     num_bytes, done = 0, rows.start
     with atomic_write(path) as stream, pa.ipc.new_file(stream, facts.schema) as writer:
-        for found in _look(listing, facts, rows):
-            looked += found
-            num_bytes += sum(len(item["bytes"]) for item in found)
+        for chunk in _look(listing, facts, rows):
+            looked += chunk
+            num_bytes += sum(len(item["bytes"]) for item in chunk)
             observe(Progress("store", done + len(looked), len(listing)))
             if num_bytes >= _BATCH_BYTES or done + len(looked) == rows.stop:
                 writer.write_batch(_batch(listing, facts, looked, done))

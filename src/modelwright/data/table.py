@@ -155,8 +155,8 @@ def _read(
     grouped = [("split.column", spec.split.column)] if spec.split.column is not None else []
     more = [("metadata_columns", name) for name in spec.metadata_columns]
     given = [("split_column", spec.split_column)] if spec.split_column is not None else []
-    wanted = [(kind, input), *((adapter.setting, name) for name in targets), *given]
-    _require_columns(table, [*wanted, *grouped, *more])
+    required = [(kind, input), *((adapter.setting, name) for name in targets), *given]
+    _require_columns(table, [*required, *grouped, *more])
     inputs = table.columns[input]()
     cells = TargetCells(
         columns=[table.columns[name]() for name in targets],
@@ -181,10 +181,10 @@ def _read(
     )
 
 
-def _require_columns(table: Table, wanted: Sequence[tuple[str, str]]) -> None:
+def _require_columns(table: Table, required: Sequence[tuple[str, str]]) -> None:
     """Refuse a table without a column that a setting names."""
     columns: Mapping[str, Column] = table.columns
-    for key, name in wanted:
+    for key, name in required:
         if name not in columns:
             raise DataError(
                 f"the table has no column `{name}`",
@@ -199,7 +199,7 @@ def _splits(table: Table, column: str) -> list[str]:
     Raises:
         DataError: a cell names something else.
     """
-    found = []
+    splits = []
     for at, cell in enumerate(table.columns[column]()):
         name = cell_text(cell).strip().lower()
         if name and name not in SPLITS:
@@ -209,5 +209,5 @@ def _splits(table: Table, column: str) -> list[str]:
                 why=nearest(name, SPLITS),
                 fix="Write train, val or test",
             )
-        found.append(SPLITS[name] if name else "")
-    return found
+        splits.append(SPLITS[name] if name else "")
+    return splits

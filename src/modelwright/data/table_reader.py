@@ -66,25 +66,25 @@ def table_files(path: Path) -> list[tuple[Path, str]]:
         return [(path, "")]
     if not path.is_dir():
         raise DataError("this is neither a file nor a folder", where=str(path))
-    found = _split_tables(path)
-    if not found:
+    tables = _split_tables(path)
+    if not tables:
         raise DataError(
             "there is no table in this folder",
             where=str(path),
             fix="Name the table itself, or name tables train.csv, val.csv and test.csv "
             f"({', '.join(SUFFIXES)})",
         )
-    return found
+    return tables
 
 
 def _split_tables(folder: Path) -> list[tuple[Path, str]]:
     order = {"train": 0, "validation": 1, "test": 2}
-    found = [
+    tables = [
         (item, SPLITS[item.name.partition(".")[0].lower()])
         for item in folder.iterdir()
         if _suffix(item) in SUFFIXES and item.name.partition(".")[0].lower() in SPLITS
     ]
-    return sorted(found, key=lambda pair: (order[pair[1]], pair[0].name))
+    return sorted(tables, key=lambda pair: (order[pair[1]], pair[0].name))
 
 
 def columns_of(path: Path) -> list[str]:
@@ -114,7 +114,7 @@ def open_table(file: Path, names: Sequence[str] | None = None) -> Table:
 
     Args:
         file: the table.
-        names: what its columns are called, where no line of it says so.
+        names: the names of its columns, where it has no header line.
 
     Raises:
         DataError: it can't be read, or is no table.
@@ -280,15 +280,15 @@ def _read_cells(file: Path, text: str, delimiter: str, names: Sequence[str] | No
     line is a row where each line has the right number of cells, and quotes would join some lines.
     """
     try:
-        found = _cells(file, text, delimiter, names, quoting=csv.QUOTE_MINIMAL)
+        table = _cells(file, text, delimiter, names, quoting=csv.QUOTE_MINIMAL)
     except DataError:
         if delimiter != "\t":
             raise
         return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
-    if any("\n" in cell for row in found[1] for cell in row):
+    if any("\n" in cell for row in table[1] for cell in row):
         with contextlib.suppress(DataError):
             return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
-    return found
+    return table
 
 
 def _cells(

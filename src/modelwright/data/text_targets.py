@@ -158,7 +158,7 @@ def next_targets(
     windows = Ragged("tokens", values, starts, lengths, length_name="")
     following = replace(windows, name="next", starts=starts + 1)
     widths = _bytes_of(input)[values]
-    if isinstance(input.tokenizer, HFTokenizer) and input.tokenizer.spells == "after a blank":
+    if isinstance(input.tokenizer, HFTokenizer) and input.tokenizer.form == "metaspace":
         firsts = (begins + 1)[tokens.lengths > 0]
         widths[firsts] = np.maximum(widths[firsts] - 1, 0)
     sized = Ragged("bytes", widths, starts + 1, lengths, length_name="")
@@ -176,7 +176,7 @@ def _texts(stored: Sequence[str]) -> Rows:
 
 
 def _bytes_of(input: TextInput) -> NDArray[np.int16]:
-    """Return how many bytes of a text each token stands for; of what is unknown one."""
+    """Return how many bytes of text each token represents; 1 for the unknown."""
     tokenizer = input.tokenizer
     if isinstance(tokenizer, HFTokenizer):
         return tokenizer.widths()

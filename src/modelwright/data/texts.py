@@ -54,14 +54,14 @@ FACTS = Facts(columns=(("characters", pa.int64()),), look=_look, missing={"chara
 def fit_text_input(train: StoredSplit, recipe: Recipe) -> TextInput:
     """Return how texts become token ids: a tokenizer made from the training split.
 
-    Where texts are written from others, both are written in the same tokens.
+    Source and target texts share one vocabulary.
     """
     spec, kind = recipe.text, TARGETS[recipe.output_kind].text_kind
     generates = kind != "text"
     texts = (data.decode() for data in train.originals())
-    wanted = train.strings("label") if kind == "source" else []
+    targets = train.strings("label") if kind == "source" else []
     tokenizer = train_tokenizer(
-        chain(texts, wanted),
+        chain(texts, targets),
         kind=("bpe" if generates else "word") if spec.tokenizer == "auto" else spec.tokenizer,
         size=(8_000 if generates else 30_000) if spec.vocab_size == "auto" else spec.vocab_size,
         lowercase=not generates if spec.lowercase == "auto" else spec.lowercase,
@@ -77,8 +77,8 @@ def _encode(store: Store, input: TextInput, observe: Observe) -> Encoded:
 
     def tokens(rows: range) -> list[NDArray[np.int32]]:
         texts = ["" if row in broken else store.original(row).decode() for row in rows]
-        found = tokenizer.encode(texts)
-        return [_framed(ids, input) for ids in found] if is_framed else found
+        encoded = tokenizer.encode(texts)
+        return [_framed(ids, input) for ids in encoded] if is_framed else encoded
 
     # Whole texts are kept, so that another `max_length` takes no new view; those that end in a
     # token of their own are kept as they are cut.

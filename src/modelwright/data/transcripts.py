@@ -1,4 +1,4 @@
-"""Folders of recordings with the text that is spoken in each beside it, for speech recognition."""
+"""Folders of recordings with a transcript beside each, for speech recognition."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
         DataError: there is no such folder, no recording in it, or a text isn't UTF-8.
     """
     root = find_folder(name, base, group=group)
-    recordings = sorted(sounds_below(root))
+    recordings = sorted(recordings_below(root))
     if not recordings:
         raise DataError(
             "there are no recordings in this folder",
@@ -64,7 +64,7 @@ def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
     )
 
 
-def sounds_below(root: Path) -> list[Path]:
+def recordings_below(root: Path) -> list[Path]:
     """Return the recordings of a folder, at any depth, but for hidden ones."""
     return [
         path
@@ -84,26 +84,26 @@ def _split(path: str) -> str:
 def _texts(recordings: Sequence[Path]) -> list[str]:
     """Return the text beside each recording, empty where there is none."""
     listed: dict[Path, dict[str, str]] = {}
-    found = []
+    texts = []
     for path in recordings:
         beside = path.with_suffix(".txt")
         if beside.is_file():
-            found.append(" ".join(_read(beside).split()))
+            texts.append(" ".join(_read(beside).split()))
             continue
         if path.parent not in listed:
             listed[path.parent] = _listed(path.parent)
-        found.append(listed[path.parent].get(path.stem, ""))
-    return found
+        texts.append(listed[path.parent].get(path.stem, ""))
+    return texts
 
 
 def _listed(folder: Path) -> dict[str, str]:
     """Return the texts of a folder's recordings by their names, from LibriSpeech's files."""
-    found = {}
+    texts = {}
     for file in sorted(folder.glob(f"*{LIBRISPEECH}")):
         for line in _read(file).splitlines():
             name, _, text = line.strip().partition(" ")
-            found[name] = text.strip()
-    return found
+            texts[name] = text.strip()
+    return texts
 
 
 def _read(path: Path) -> str:

@@ -103,10 +103,10 @@ def _box(item: Element, name: str, where: str) -> LabelledBox:
 
 
 def _child(item: Element, tag: str, name: str, where: str) -> Element:
-    found = item.find(tag)
-    if found is None:
+    child = item.find(tag)
+    if child is None:
         raise _wrong(f"{name} has no `{tag}`", where)
-    return found
+    return child
 
 
 def _text(item: Element, tag: str, name: str, where: str) -> str:

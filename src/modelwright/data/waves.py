@@ -26,7 +26,7 @@ from modelwright.transforms.audio import MAX_SECONDS, AudioInput, audio_facts, r
 
 Rows = NDArray[np.int64]
 HIGHEST_AUTO_RATE = 16_000
-"""`audio.sampling_rate: auto` takes no more: speech and most recordings are told apart by less."""
+"""`audio.sampling_rate: auto` takes no more: lower rates suffice for speech and most recordings."""
 _FEWEST_A_SECOND = 1000
 """A recording shorter than a thousandth of a second may be nothing at a lower rate."""
 
@@ -70,7 +70,7 @@ def pcm_of(data: bytes, sampling_rate: int | None) -> bytes | NDArray[np.int16]:
         return data
     if data[:4] in (b"RIFF", b"fLaC", b"OggS"):
         raise DataError(
-            "this recording says its own sampling rate; leave `data.sampling_rate` out",
+            "this recording has its own sampling rate; leave `data.sampling_rate` out",
         )
     if len(data) % 2 or not data:
         raise DataError(f"{len(data)} bytes aren't 16-bit PCM")
@@ -144,7 +144,7 @@ def _mixtures(store: Store, used: Rows) -> Iterator[Finding]:
         yield Finding(
             kind="channels",
             severity="note",
-            message=f"{counted(several, 'sound')} of {len(used):,} with several channels",
+            message=f"{counted(several, 'recording')} of {len(used):,} with several channels",
             fix="Their mean is taken; if the channels hold different things, split them first",
         )
 

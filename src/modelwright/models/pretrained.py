@@ -185,7 +185,7 @@ def build_pretrained(spec: PretrainedModel, frame: TextFrame) -> nn.Module:
         token_ids = numbering_of(spec.token_ids)
         sizes = {frame.vocabulary, frame.num_outputs}
         if token_ids.size != vocabulary or sizes != {token_ids.count}:
-            raise ModelFileError("the numbering of tokens isn't of the network's vocabulary")
+            raise ModelFileError("the map of token ids isn't of the network's vocabulary")
         if spec.model_type in SEQ2SEQ:
             return PretrainedSeq2Seq(built(spec), token_ids)
         return PretrainedDecoder(built(spec), token_ids)

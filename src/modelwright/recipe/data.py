@@ -53,7 +53,7 @@ class SplitSpec(Spec):
         if self.by != "stratified" and self.column is None:
             raise ValueError(f"`by: {self.by}` needs `column`, the column that holds the {self.by}")
         if self.by == "stratified" and self.column is not None:
-            raise ValueError("`column` says nothing without `by: group` or `by: time`")
+            raise ValueError("`column` has no effect without `by: group` or `by: time`")
         return self
 
 
@@ -166,7 +166,7 @@ class TableData(_DataSpec):
     )
     """What the numbers are predicted from; other tasks know it themselves."""
     split_column: str | None = None
-    """The column that says train, val or test."""
+    """The column with the split of each row: train, val or test."""
     metadata_columns: Annotated[tuple[str, ...], FromList, AfterValidator(_each_once)] = ()
     """Columns that are kept beside each sample, such as a speaker or a place; the run's
     `splits.parquet` has them, as `metadata.NAME`."""
@@ -202,7 +202,7 @@ FilePair = Annotated[tuple[str, str], FromList]
 
 
 class DocumentsData(_DataSpec):
-    """Text without labels, to learn to write from: a file, or a folder of `.txt` files.
+    """Text without labels for language modeling: a file, or a folder of `.txt` files.
 
     A file of more than 4,096 characters is cut into passages of so many; `split: {by: time, column:
     order}` keeps their order, and holds out the last.
@@ -227,9 +227,9 @@ class ParallelTextData(_DataSpec):
     source: Literal["parallel_text"]
     """The kind of source."""
     path: str
-    """The file of lines that are given."""
+    """The file of source lines."""
     target: str
-    """The file of lines that are wanted."""
+    """The file of target lines."""
     val: FilePair | None = None
     """Both files of validation lines; else they are drawn from the training lines."""
     test: FilePair | None = None
@@ -306,7 +306,7 @@ class TransformsSpec(Spec):
     """The grey level behind transparent pixels and around a letterboxed image."""
     normalize: Literal["auto", "dataset", "half", "none"] = "auto"
     """`dataset`: by the training split's mean and deviation; `half`: to −1…1; `none`: to 0…1;
-    `auto`: as the weights from elsewhere were trained that a network starts from, else `dataset`.
+    `auto`: as the pretrained weights were trained, if there are any, else `dataset`.
     """
 
 
@@ -394,20 +394,20 @@ class TextSpec(Spec):
 
     inputs = _TEXTS
     tokenizer: Literal["auto", "word", "bpe", "character"] = "auto"
-    """Words and signs; byte-level BPE (Sennrich et al. 2016); characters. `auto`: `word` to tell
-    texts apart, `bpe` to write them."""
+    """Words and punctuation; byte-level BPE (Sennrich et al. 2016); characters. `auto`: `bpe` for
+    generated texts, else `word`."""
     vocab_size: Annotated[int, Field(ge=16, le=1 << 18)] | Literal["auto"] = "auto"
-    """The most tokens that are told apart; `auto`: 30,000, or 8,000 to write texts."""
+    """The most tokens of the vocabulary; `auto`: 30,000, or 8,000 for generated texts."""
     min_count: Annotated[int, Field(ge=1, le=1000), Rare()] = 1
-    """What occurs less often in training gets no token: a word, a character, a pair of pieces."""
+    """Words, characters and BPE pairs that occur less often in training get no token."""
     vectors: Annotated[str | None, Rare()] = None
-    """A text file of word vectors (word2vec, GloVe), perhaps gzipped, from which known words start;
-    their width must be the network's."""
+    """A text file of word vectors (word2vec, GloVe), perhaps gzipped, that initialize the
+    embeddings of known words; their width must be the network's."""
     lowercase: bool | Literal["auto"] = "auto"
-    """Tell no capital letters apart; `auto` does so unless texts are written."""
+    """Convert texts to lower case; `auto` does so unless texts are generated."""
     max_length: Annotated[int, Field(ge=4, le=100_000)] = 512
-    """The most tokens of a text; of longer ones the end is cut off, and counted. A language model
-    reads its texts in stretches of so many."""
+    """The most tokens of a text; longer ones are truncated, and counted. A language model is
+    trained on windows of this length."""
 
 
 AudioNormalize = Literal["none", "peak", "bands"]
@@ -421,10 +421,10 @@ class AudioSpec(Spec):
     """Samples a second that the network is given; `auto` takes the training recordings' commonest,
     at most 16,000."""
     max_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
-    """The most seconds of a recording; of longer ones the end is cut off, and counted."""
+    """The most seconds of a recording; longer ones are truncated, and counted."""
     n_mels: Annotated[int, Field(ge=8, le=256), Rare()] = 64
     """Bands of the log-mel spectrogram."""
     normalize: AudioNormalize = "none"
-    """What features are relative to. `peak`: the recording's own peak, so that its loudness doesn't
-    matter; `bands`: that, and each band's mean over the recording, so that the microphone doesn't
-    matter either. The mean of a short word is part of what is said: `peak` suits single words."""
+    """How features are normalized. `peak`: by the recording's own peak, so that its loudness
+    doesn't matter; `bands`: also by each band's mean over the recording, so that the
+    microphone doesn't matter either. `peak` suits single words, of which that mean is a feature."""

@@ -66,15 +66,15 @@ class Node:
 
     def places(self, path: str = "") -> dict[str, str]:
         """Return the place of each value inside, by its dotted path."""
-        found = {path: self.place}
+        places = {path: self.place}
         children: list[tuple[object, Node]] = []
         if isinstance(self.value, dict):
             children = list(self.value.items())
         elif isinstance(self.value, list):
             children = list(enumerate(self.value))
         for key, child in children:
-            found |= child.places(f"{path}.{key}".lstrip("."))
-        return found
+            places |= child.places(f"{path}.{key}".lstrip("."))
+        return places
 
 
 def read_document(text: str, *, where: str, lines: bool = True) -> Node:

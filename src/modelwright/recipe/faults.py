@@ -1,7 +1,8 @@
-"""What validation found, said as a person would: the line, the setting, what it may hold, the fix.
+"""Turns pydantic's errors into recipe errors with the line, the setting, its values and a fix.
 
-Pydantic names what it tried (union tags, branches); this walks its path along the document and the
-specs together, drops what isn't a setting, and takes the allowed values from the specs.
+A path of pydantic's also names what was tried (union tags, branches). It is followed along the
+document and the specs together, what isn't a setting is dropped, and the allowed values come from
+the specs.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """Where an error stands: path, value, its type, and the section it belongs to."""
+class _Location:
+    """Where an error is: path, value, type, and the section that it belongs to."""
 
     path: tuple[str, ...]
     node: Node | None
@@ -50,10 +51,10 @@ class _Found:
 
 def as_recipe_error(error: ValidationError, root: Node, where: str) -> RecipeError:
     """Return the first faults as one error, and the number of the others."""
-    faults: dict[tuple[str, ...], tuple[_Found, dict[str, Any]]] = {}
+    faults: dict[tuple[str, ...], tuple[_Location, dict[str, Any]]] = {}
     for detail in error.errors(include_url=False):
-        found = _locate(detail["loc"], root, where)
-        faults.setdefault(found.path, (found, dict(detail)))
+        location = _locate(detail["loc"], root, where)
+        faults.setdefault(location.path, (location, dict(detail)))
     # A setting that may be a word or a section is refused as a word too: keep what lies deeper.
     deepest = [
         fault
@@ -62,13 +63,13 @@ def as_recipe_error(error: ValidationError, root: Node, where: str) -> RecipeErr
     ]
     # A misspelt key is the reason why another is missing, so it comes first.
     deepest.sort(key=lambda fault: fault[1]["type"] != "extra_forbidden")
-    said = [_say(found, detail) for found, detail in deepest]
-    first = said[0]
-    if len(said) == 1:
+    errors = [_build_error(location, detail) for location, detail in deepest]
+    first = errors[0]
+    if len(errors) == 1:
         return first
-    more = [f"{item.where}: {item.what}" for item in said[1:_MOST]]
-    if len(said) > _MOST:
-        more.append(f"{len(said) - _MOST} more")
+    more = [f"{item.where}: {item.what}" for item in errors[1:_MOST]]
+    if len(errors) > _MOST:
+        more.append(f"{len(errors) - _MOST} more")
     first.fix = " ".join(
         part if part.endswith((".", "?")) else part + "."
         for part in (first.fix, "Also: " + "; ".join(more))
@@ -90,7 +91,7 @@ def shown(node: Node | None) -> str:
     return short(json.dumps(node.value, ensure_ascii=False))
 
 
-def _locate(loc: tuple[int | str, ...], root: Node, where: str) -> _Found:
+def _locate(loc: tuple[int | str, ...], root: Node, where: str) -> _Location:
     """Walk pydantic's path along document and specs, dropping tags and names of branches."""
     owner: type[Spec] = Recipe
     node: Node | None = root
@@ -129,7 +130,7 @@ def _locate(loc: tuple[int | str, ...], root: Node, where: str) -> _Found:
             break  # What is left names branches of a union.
         if node is not None:
             place = node.place
-    return _Found(tuple(path), node, kind, owner, place)
+    return _Location(tuple(path), node, kind, owner, place)
 
 
 def _chosen(sections: dict[str, type[Spec]], value: dict[str, Node]) -> tuple[str, type[Spec]]:
@@ -146,87 +147,91 @@ def _has(value: dict[str, Node], key: str) -> bool:
     return key in value and value[key].value is not None
 
 
-def _say(found: _Found, detail: dict[str, Any]) -> RecipeError:
+def _build_error(location: _Location, detail: dict[str, Any]) -> RecipeError:
     kind = detail["type"]
     if kind == "extra_forbidden":
-        return _unknown(found)
-    if kind == "missing" and found.node is None:
-        return _missing(found)
+        return _unknown(location)
+    if kind == "missing" and location.node is None:
+        return _missing(location)
     if kind == "value_error":
-        said = short(str(detail["ctx"]["error"]), 200)
-        return RecipeError(f"`{found.name}`: {said}", where=found.place)
+        message = short(str(detail["ctx"]["error"]), 200)
+        return RecipeError(f"`{location.name}`: {message}", where=location.place)
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return _no_variant(found)
-    assert found.kind is not None
+        return _no_variant(location)
+    assert location.kind is not None
     return RecipeError(
-        f"`{found.name}` must be {phrase(found.kind)}; received {shown(found.node)}",
-        where=found.place,
-        fix=_advice(found),
+        f"`{location.name}` must be {phrase(location.kind)}; received {shown(location.node)}",
+        where=location.place,
+        fix=_advice(location),
     )
 
 
-def _unknown(found: _Found) -> RecipeError:
-    key, before = short(found.path[-1]), ".".join(found.path[:-1])
-    tag = tag_of(found.owner)[1]
+def _unknown(location: _Location) -> RecipeError:
+    key, before = short(location.path[-1]), ".".join(location.path[:-1])
+    tag = tag_of(location.owner)[1]
     section = f"`{tag or before}`" if before else "a recipe"
-    known = settings_of(found.owner)
+    known = settings_of(location.owner)
     homes = [] if difflib.get_close_matches(key, known) else _homes(key)
     if homes:
         fix = f"It is a setting of {', '.join(f'`{home}`' for home in homes)}"
     else:
         fix = nearest(key, known)
-    return RecipeError(f"`{found.name}` is not a setting of {section}", where=found.place, fix=fix)
+    return RecipeError(
+        f"`{location.name}` is not a setting of {section}", where=location.place, fix=fix
+    )
 
 
 def _homes(key: str) -> list[str]:
     """Return the sections that have a setting of this name, where they are few."""
-    found: list[str] = []
+    homes: list[str] = []
 
     def search(spec: type[Spec], path: str) -> None:
         for name, setting in settings_of(spec).items():
             if name == key and path:
-                found.append(path)
+                homes.append(path)
             for tag, section in variants(setting.kind).items():
                 deeper = f"{path}.{name}".lstrip(".")
                 search(section, f"{deeper}: {tag}" if tag else deeper)
 
     search(Recipe, "")
-    return found if len(found) <= 3 else []
+    return homes if len(homes) <= 3 else []
 
 
-def _missing(found: _Found) -> RecipeError:
-    if found.name == "version":
+def _missing(location: _Location) -> RecipeError:
+    if location.name == "version":
         return RecipeError(
-            "`version` is missing", where=found.place, fix="Begin the recipe with `version: 1`"
+            "`version` is missing", where=location.place, fix="Begin the recipe with `version: 1`"
         )
-    assert found.kind is not None
+    assert location.kind is not None
     return RecipeError(
-        f"`{found.name}` is missing", where=found.place, why=f"It must be {phrase(found.kind)}"
+        f"`{location.name}` is missing",
+        where=location.place,
+        why=f"It must be {phrase(location.kind)}",
     )
 
 
-def _no_variant(found: _Found) -> RecipeError:
+def _no_variant(location: _Location) -> RecipeError:
     """A section of several kinds that says none, or one that doesn't exist."""
-    assert found.kind is not None
-    sections = variants(found.kind)
+    assert location.kind is not None
+    sections = variants(location.kind)
     key = next(tag_of(spec)[0] for spec in sections.values())
-    value = found.node.value if found.node is not None else None
+    value = location.node.value if location.node is not None else None
     if not isinstance(value, dict):
         return RecipeError(
-            f"`{found.name}` must be {phrase(found.kind)}; received {shown(found.node)}",
-            where=found.place,
-            fix=_advice(found),
+            f"`{location.name}` must be {phrase(location.kind)}; received {shown(location.node)}",
+            where=location.place,
+            fix=_advice(location),
         )
     named = value.get(key)
     named_tags = [tag for tag, spec in sections.items() if tag_of(spec)[0] == key]
     if named is None or named.value is None:
         return RecipeError(
-            f"`{found.name}.{key}` is missing",
-            where=found.place,
+            f"`{location.name}.{key}` is missing",
+            where=location.place,
             fix="Use one of " + ", ".join(f"`{tag}`" for tag in named_tags),
         )
     received = RecipeError(
-        f"`{found.name}.{key}` can't be {shown(named)}",
+        f"`{location.name}.{key}` can't be {shown(named)}",
         where=named.place,
         fix=nearest(str(named.value), named_tags),
     )
@@ -244,18 +249,18 @@ def _source(path: str) -> str:
     return f"`source: {kind}` and `path: {path}`"
 
 
-def _advice(found: _Found) -> str:
-    """Return what was probably meant."""
-    assert found.kind is not None
-    value = found.node.value if found.node is not None else None
-    sections = variants(found.kind)
-    words = choices(found.kind)
-    if found.name == "version" and isinstance(value, int) and value > 1:
+def _advice(location: _Location) -> str:
+    """Return advice by what was probably meant; empty where nothing is likely."""
+    assert location.kind is not None
+    value = location.node.value if location.node is not None else None
+    sections = variants(location.kind)
+    words = choices(location.kind)
+    if location.name == "version" and isinstance(value, int) and value > 1:
         return "A newer modelwright may read it"
     if isinstance(value, str):
         if sections:
-            return _advice_for_section(found, value, sections)
-        if value.lower() in ("yes", "no", "on", "off") and "true" in phrase(found.kind):
+            return _advice_for_section(location, value, sections)
+        if value.lower() in ("yes", "no", "on", "off") and "true" in phrase(location.kind):
             return f"Write `{'true' if value.lower() in ('yes', 'on') else 'false'}`"
         if value in words:
             return f"Write it without quotes: `{value}`"
@@ -269,14 +274,14 @@ def _advice(found: _Found) -> str:
     if isinstance(value, bool):
         word = "on" if value else "off"
         return f"Write `{word}`" if word in words else ""
-    if value is None and found.node is not None and sections:
+    if value is None and location.node is not None and sections:
         return "Give it settings, or remove the line"
     if isinstance(value, (int, float)):
-        needs = phrase(found.kind)
+        needs = phrase(location.kind)
         if "duration" in needs:
-            return f"Write the unit: `{shown(found.node)}s` for seconds"
+            return f"Write the unit: `{shown(location.node)}s` for seconds"
         if "comparison" in needs:
-            return f'Write `">= {shown(found.node)}"` or `"<= {shown(found.node)}"`'
+            return f'Write `">= {shown(location.node)}"` or `"<= {shown(location.node)}"`'
         if isinstance(value, float) and value.is_integer() and "whole" in needs:
             return f"Write `{int(value)}`"
         if needs == "text":
@@ -284,15 +289,15 @@ def _advice(found: _Found) -> str:
     return ""
 
 
-def _advice_for_section(found: _Found, value: str, sections: dict[str, type[Spec]]) -> str:
+def _advice_for_section(location: _Location, value: str, sections: dict[str, type[Spec]]) -> str:
     key = next(tag_of(spec)[0] for spec in sections.values())
     if not key:
         return ""
     if value in sections:
-        return f"Write `{found.name}: {{{key}: {value}}}`"
+        return f"Write `{location.name}: {{{key}: {value}}}`"
     if key == "source" and _is_path(value):
         kind = "table" if value.endswith(_TABLES) else "folder"
-        return f"Write `{found.name}: {{source: {kind}, path: {value}}}`"
+        return f"Write `{location.name}: {{source: {kind}, path: {value}}}`"
     if value.endswith(".mw") and "init" in sections:
-        return f"Write `{found.name}: {{init: {value}}}`"
-    return nearest(value, [*sections, *choices(found.kind)])
+        return f"Write `{location.name}: {{init: {value}}}`"
+    return nearest(value, [*sections, *choices(location.kind)])

@@ -203,7 +203,7 @@ class AudioCnnModel(_ModelSpec):
 
 
 class ConvCtcModel(_ModelSpec):
-    """Convolutions over a log-mel spectrogram and over time, to letters (Collobert et al. 2016)."""
+    """Convolutions over a log-mel spectrogram, from audio to characters (Collobert et al. 2016)."""
 
     inputs, outputs = _AUDIO, frozenset({OutputKind.CTC})
     name: Literal["conv-ctc"]
@@ -217,7 +217,7 @@ class ConvCtcModel(_ModelSpec):
     kernel: Annotated[int, Field(ge=1, le=63)] = 7
     """The steps that each of them sees, an odd number."""
     stride: Annotated[Literal[1, 2, 4], Rare()] = 2
-    """Frames of 10 ms a step; a step has at most one letter."""
+    """Frames of 10 ms a step; a step yields at most one character."""
     dropout: Dropout = 0.2
     """The share dropped in training."""
 
@@ -229,7 +229,7 @@ class ConvCtcModel(_ModelSpec):
 
 
 class RnnCtcModel(_ModelSpec):
-    """Recurrent layers over a log-mel spectrogram, to letters (Graves et al. 2006)."""
+    """Recurrent layers over a log-mel spectrogram, to characters (Graves et al. 2006)."""
 
     inputs, outputs = _AUDIO, frozenset({OutputKind.CTC})
     name: Literal["rnn-ctc"]
@@ -245,7 +245,7 @@ class RnnCtcModel(_ModelSpec):
     bidirectional: bool = True
     """Read from both ends."""
     stride: Annotated[Literal[1, 2, 4], Rare()] = 2
-    """Frames of 10 ms a step; a step has at most one letter."""
+    """Frames of 10 ms a step; a step yields at most one character."""
     dropout: Dropout = 0.2
     """The share dropped in training."""
 

@@ -119,11 +119,11 @@ def _check_root(root: Node, where: str) -> None:
 
 def _place_site(root: Node, site: Path) -> set[str]:
     """Lay a site file over the document; return what it gave beside `resources`."""
-    found = read_document(_text(site), where=str(site))
-    _check_root(found, str(site))
-    assert isinstance(found.value, dict)
+    document = read_document(_text(site), where=str(site))
+    _check_root(document, str(site))
+    assert isinstance(document.value, dict)
     placed: set[str] = set()
-    for key, node in found.value.items():
+    for key, node in document.value.items():
         if key == "version":
             if node.value != 1 or isinstance(node.value, (bool, float)):
                 raise RecipeError(

@@ -27,8 +27,8 @@ class Irrelevant:
 
 def find_irrelevant(recipe: Recipe) -> Irrelevant | None:
     """Return the first setting of a recipe that has no effect, or `None`."""
-    found = next(_of_another_kind(recipe, recipe, ""), None)
-    return found or next(_settled(recipe), None)
+    irrelevant = next(_of_another_kind(recipe, recipe, ""), None)
+    return irrelevant or next(_settled(recipe), None)
 
 
 def _of_another_kind(recipe: Recipe, spec: Spec, path: str) -> Iterator[Irrelevant]:

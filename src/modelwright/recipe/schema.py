@@ -98,21 +98,21 @@ def variants(kind: object) -> dict[str, type[Spec]]:
     if isinstance(base, type) and issubclass(base, Spec):
         return {tag_of(base)[1]: base}
     if _is_union(base):
-        found: dict[str, type[Spec]] = {}
+        merged: dict[str, type[Spec]] = {}
         for option in get_args(base):
-            found |= variants(option)
-        return found
+            merged |= variants(option)
+        return merged
     return {}
 
 
 def tag_of(spec: type[Spec]) -> tuple[str, str]:
-    """Return the key and the value by which a section is told from its siblings, else blanks."""
+    """Return the key and the value that tell a section from its siblings; empty where none do."""
     for key in _TAGS:
         field = spec.model_fields.get(key)
         if field is not None and get_origin(field.annotation) is Literal:
             return key, str(get_args(field.annotation)[0])
     first = next(iter(spec.model_fields))
-    # A section without a name of its own is told by its first setting: `{init: OTHER.mw}`.
+    # A section without a name of its own is recognised by its first setting: `{init: OTHER.mw}`.
     return (first, first) if first == "init" else ("", "")
 
 
@@ -130,16 +130,16 @@ def item_kind(kind: object) -> object | None:
         return first
     if _is_union(base):
         for option in get_args(base):
-            if (found := item_kind(option)) is not None:
-                return found
+            if (of_items := item_kind(option)) is not None:
+                return of_items
     return None
 
 
 def value_kind(kind: object) -> object | None:
     """Return the type of a mapping's values, or `None` where the setting holds no free mapping."""
     base, _ = _peel(kind)
-    found: object = get_args(base)[1] if get_origin(base) is dict else None
-    return found
+    of_values: object = get_args(base)[1] if get_origin(base) is dict else None
+    return of_values
 
 
 def choices(kind: object) -> tuple[str, ...]:
@@ -261,8 +261,8 @@ def _peel(kind: object) -> tuple[Any, dict[str, object]]:
     while get_origin(kind) is Annotated:
         kind, *extras = get_args(kind)
         for extra in extras:
-            found = extra.metadata if isinstance(extra, FieldInfo) else [extra]
-            for item in found:
+            marks = extra.metadata if isinstance(extra, FieldInfo) else [extra]
+            for item in marks:
                 if isinstance(item, TypeDescription):
                     limits.setdefault("words", item.words)
                 for name in ("gt", "ge", "lt", "le", "min_length"):

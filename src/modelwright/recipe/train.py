@@ -56,7 +56,7 @@ class HuberLoss(Spec):
 
 
 class CtcLoss(Spec):
-    """Letters without their places in time (Graves et al. 2006)."""
+    """Characters without an alignment in time (Graves et al. 2006)."""
 
     outputs = frozenset({OutputKind.CTC})
     name: Literal["ctc"]

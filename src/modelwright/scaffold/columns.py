@@ -1,4 +1,4 @@
-"""Which columns of a table are likely meant, told from their names and first cells."""
+"""Infers the columns of a table from their names and first cells."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ _ROWS = 100
 
 
 def guess_table(path: Path, kind: InputKind | None = None) -> tuple[InputKind, Settings]:
-    """Return what a table holds, and the settings that are likely meant where they aren't defaults.
+    """Return a table's input kind, and its likely settings where they aren't defaults.
 
-    Without a column of labels, one that is named like a number and holds some is `numbers`.
+    Without a label column, a numeric column with a usual name becomes `target_columns`.
 
     Args:
         path: a table, or a folder of tables.
@@ -49,15 +49,15 @@ def guess_table(path: Path, kind: InputKind | None = None) -> tuple[InputKind, S
     kind = kind or _likely_kind(columns)
     labels = (*_LABELS, *_SPOKEN) if kind == InputKind.AUDIO else _LABELS
     label, number = _likeliest(names, labels), _likeliest(names, _NUMBERS)
-    found: Settings = {}
+    settings: Settings = {}
     if label is None and number is not None and write_numbers(columns[number]()[:1]):
-        found = {"target_columns": [number], "input_kind": str(kind)}
+        settings = {"target_columns": [number], "input_kind": str(kind)}
     elif label is None:
         label = number
     chosen = {str(kind): _likeliest(names, _INPUTS[kind]), "label": label}
-    found |= {key: name for key, name in chosen.items() if name is not None and name != key}
+    settings |= {key: name for key, name in chosen.items() if name is not None and name != key}
     split = next((name for name in names if name.lower() in _SPLITS), None)
-    return kind, found if split is None else {**found, "split_column": split}
+    return kind, settings if split is None else {**settings, "split_column": split}
 
 
 def guess_columns(path: Path, kind: InputKind) -> Settings:
@@ -66,7 +66,7 @@ def guess_columns(path: Path, kind: InputKind) -> Settings:
 
 
 def _likely_kind(columns: Mapping[str, Column]) -> InputKind:
-    """Tell what the rows are: by a column's name and its first value, else images."""
+    """Return the input kind by a column's name and its first value, else images."""
     for fits in (str.__eq__, str.__contains__):
         for kind in (InputKind.IMAGE, InputKind.AUDIO, InputKind.TEXT):
             for word in _INPUTS[kind]:
@@ -124,12 +124,12 @@ def guess_label_sets(path: Path, guessed: Settings) -> Settings | None:
     listed = [name for name in likely if are_lists(first_values(path, name, _ROWS))]
     if len(listed) != 1:
         return None
-    found = {
+    settings = {
         key: value for key, value in guessed.items() if key not in ("target_columns", "input_kind")
     }
     if listed[0] != "label":
-        found["label"] = listed[0]
-    return {**found, "multi_label": True}
+        settings["label"] = listed[0]
+    return {**settings, "multi_label": True}
 
 
 def guess_one_hot(path: Path, kind: InputKind, guessed: Settings) -> Settings | None:
@@ -158,8 +158,8 @@ def guess_boxes(path: Path) -> Settings | None:
             _has_box(value) for value in first_values(path, name, _ROWS)
         ):
             image = guess_table(path, InputKind.IMAGE)[1].get("image", "image")
-            found = {"image": str(image), "boxes": name}
-            return {key: column for key, column in found.items() if key != column}
+            settings = {"image": str(image), "boxes": name}
+            return {key: column for key, column in settings.items() if key != column}
     return None
 
 

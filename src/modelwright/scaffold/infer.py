@@ -1,4 +1,4 @@
-"""Which source and which task some data is for, told from its form."""
+"""Infers the source and the task of some data from its form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from modelwright.data.inputs import INPUTS
 from modelwright.data.labelled_lines import read_maybe_packed
 from modelwright.data.table import list_table
 from modelwright.data.table_reader import columns_of, is_table, is_table_folder, no_table
-from modelwright.data.transcripts import LIBRISPEECH, sounds_below
+from modelwright.data.transcripts import LIBRISPEECH, recordings_below
 from modelwright.errors import DataError
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.recipe.data import TableData
@@ -38,16 +38,17 @@ _KNOWN = ("digits", "cifar10")
 _LABELS = "labels.csv"
 """The table of several labels that a folder may hold."""
 _LOOKED_AT = 1 << 20
-"""So many bytes of a file are looked at."""
+"""The bytes of a file that are looked at."""
 _MOST_LABELS = 0.1
 """Lines that begin with a label have at most so many labels a line."""
-FEWEST_TEXTS, DIFFERENT, FEWEST_LETTERS = 20, 0.2, 3
-"""So many different texts, of so many recordings (a share), so long on average, aren't classes."""
+FEWEST_TEXTS, DIFFERENT, FEWEST_CHARACTERS = 20, 0.2, 3
+"""Labels are transcripts from this many different texts on, this share of different texts among the
+recordings, and this many characters on average."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inferred:
-    """What some data is taken for."""
+    """The inferred task and source of some data."""
 
     task: str
     data: Settings
@@ -62,7 +63,7 @@ def infer_task(source: Path | str, shown: str) -> Inferred:
         shown: its path as the recipe is to have it.
 
     Raises:
-        DataError: it can't be told, or it can't be read.
+        DataError: the data can't be read, or its task is unclear.
     """
     path = Path(source)
     if str(source) in _KNOWN and not path.exists():
@@ -102,21 +103,21 @@ def _table(path: Path, shown: str) -> Inferred:
 
 
 def _require_columns(path: Path, kind: InputKind, columns: Mapping[str, Any]) -> None:
-    """Refuse a table of which it can't be told which columns are meant.
+    """Refuse a table whose columns of inputs or targets are unclear.
 
     Raises:
-        DataError: no column is called like one of inputs, or like one of what is wanted.
+        DataError: no column has a usual name of inputs, or of targets.
     """
     names = columns_of(path)
-    given, wanted = columns.get(kind, kind), columns.get("label", "label")
+    inputs, target = columns.get(kind, kind), columns.get("label", "label")
     if not names:
         raise DataError("this table is empty", where=str(path), fix="Look at it")
-    if given in names and ("target_columns" in columns or wanted in names):
+    if inputs in names and ("target_columns" in columns or target in names):
         return
     what, rename = "images, texts or recordings", "Call that column `image`, `text` or `audio`"
-    if given in names:
+    if inputs in names:
         what, rename = (
-            "what is wanted: labels or numbers",
+            "the targets: labels or numbers",
             "Call that column `label` or, of numbers, `target`",
         )
     example = f"{{source: table, path: {path.name}, {kind}: …, label: …}}"
@@ -130,7 +131,7 @@ def _require_columns(path: Path, kind: InputKind, columns: Mapping[str, Any]) ->
 
 
 def holds_transcripts(path: Path, columns: Mapping[str, Any]) -> bool:
-    """Say whether a table's labels are more likely what is spoken than classes.
+    """Say whether a table's labels are more likely transcripts than classes.
 
     Args:
         path: the table of recordings, or the folder of tables.
@@ -142,12 +143,12 @@ def holds_transcripts(path: Path, columns: Mapping[str, Any]) -> bool:
 
 
 def are_transcripts(texts: Sequence[str]) -> bool:
-    """Say whether labels are more likely what is spoken than classes: many, and long."""
+    """Say whether labels are more likely transcripts than classes: many, and long."""
     counts = Counter(texts)
     if len(counts) < max(FEWEST_TEXTS, DIFFERENT * len(texts)):
         return False
     are_words = all(re.search(r"[^\W\d_]", text) for text in counts)
-    return are_words and sum(map(len, counts)) >= FEWEST_LETTERS * len(counts)
+    return are_words and sum(map(len, counts)) >= FEWEST_CHARACTERS * len(counts)
 
 
 # -- files of texts --------------------------------------------------------------------------
@@ -166,7 +167,7 @@ def _text_file(path: Path, shown: str) -> Inferred:
 def partner(path: Path) -> Path | None:
     """Return the file of the same name in another language, such as `train.de` for `train.en`.
 
-    A language is a suffix of two or three letters; both files have as many lines.
+    A language is a suffix of two or three characters; both files have as many lines.
     """
     if not _is_language(path.suffix) or path.suffix.lower() in (".txt", ".md", ".csv", ".tsv"):
         return None
@@ -200,7 +201,7 @@ def begins_with_labels(path: Path) -> bool:
 
 def _folder(path: Path, shown: str) -> Inferred:
     folder = {"source": "folder", "path": shown}
-    if not path.is_dir():  # Reading it will say that it isn't there.
+    if not path.is_dir():  # Reading it raises the error that it isn't there.
         return Inferred(CLASSIFICATION[InputKind.IMAGE], folder)
     if has_transcripts(path):
         return Inferred("speech-recognition", folder)
@@ -225,7 +226,7 @@ def has_boxes(path: Path) -> bool:
 
 def has_transcripts(folder: Path) -> bool:
     """Say whether most recordings of a folder have a text beside them."""
-    recordings = sounds_below(folder)
+    recordings = recordings_below(folder)
     beside = sum(path.with_suffix(".txt").is_file() for path in recordings)
     return bool(recordings) and (
         2 * beside > len(recordings) or any(folder.rglob(f"*{LIBRISPEECH}"))

@@ -54,7 +54,7 @@ ADVICE: dict[OutputKind, Advice] = {
     ),
     OutputKind.REGRESSION: Advice("{samples}, {labels}", {"": ("r2", ">= 0.5")}),
     OutputKind.CTC: Advice(
-        "{samples} with their texts, in {classes} letters and signs",
+        "{samples} with their texts, in {classes} different characters",
         {"": ("wer", "<= 0.5")},
         model=f"or `conv-ctc` and `rnn-ctc` {_OWN_SETTINGS}",
     ),

@@ -60,8 +60,9 @@ class NgramModel:
         """Count n-grams of characters and smooth them (Witten and Bell 1991, method C).
 
         Interpolated as in Chen and Goodman 1999, section 2.5: after a history h that n characters
-        followed, t of them different, a character c has (count(h c) + t · P(c | h')) / (n + t),
-        where h' is h without its first character; below the empty history all characters are equal.
+        followed, t of them different, a character c has the probability
+        (count(h c) + t · P(c | h')) / (n + t), where h' is h without its first character; below the
+        empty history all characters are equally probable.
 
         Args:
             texts: made of the characters.
@@ -364,8 +365,9 @@ def _continued(old: _Beams, logs: _Logs) -> tuple[_Logs, _Logs, _Logs]:
 
 
 def _mixed(key: NDArray[np.uint64], character: _Ints) -> NDArray[np.uint64]:
-    """Return the key of a prefix with one more character: splitmix64 (Steele et al. 2014).
+    """Return the key of a prefix extended by a character.
 
+    The hash is the finisher of splitmix64 (Steele et al. 2014).
     The probability that two of the few thousand prefixes of a sample collide is about 10⁻¹².
     """
     mixed: NDArray[np.uint64] = key + (character.astype(np.uint64) + np.uint64(1)) * np.uint64(

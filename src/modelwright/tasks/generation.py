@@ -1,8 +1,8 @@
-"""Writing token by token, once for every network that can: sampling, and beam search.
+"""Text generation, token by token, for every network that can: sampling and beam search.
 
 What a network must offer is a `Stepper`: a graph in onnxruntime and a network in torch are both
 one. A token is drawn from its own random figure, a function of (seed, sample, position), so what a
-sample gets doesn't depend on which others are written beside it.
+sample gets doesn't depend on the others of its batch.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ State = TypeVar("State")
 END = 3
 """The id that ends a text."""
 BARRED = (0, 1, 2)
-"""Ids that are never written: padding, unknown, begin."""
+"""Ids that are never generated: padding, unknown, begin."""
 _UNFINISHED = "\ufffd"
 """What a decoder puts for a character of which bytes are still missing."""
 
 
 class Stepper(Protocol[State]):
-    """A network that writes; the first axis of all that it takes and keeps is the text's."""
+    """A network that generates texts; the first axis of its inputs and state is the batch."""
 
     def start(self, inputs: Mapping[str, NDArray[Any]]) -> State:
         """Return the state before the first token, from inputs `[N, …]` by their names."""
@@ -67,7 +67,7 @@ class SamplingConfig:
     stop: tuple[str, ...] = ()
     """Strings that end a text; they aren't part of it."""
     barred: tuple[int, ...] = BARRED
-    """Ids that are never written."""
+    """Ids that are never generated."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -88,7 +88,7 @@ def _check(name: str, value: object, is_right: bool, wanted: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One token as it is written."""
+    """One generated token."""
 
     sample: int
     """Its text's place in the batch."""
@@ -98,11 +98,11 @@ class Piece:
     """What the answer is known to go on with; empty while it may yet be cut, and without `decode`.
     """
     finish: Finish | None
-    """Why the text ends here, if it does: by a stop id, a stop string, or at its longest."""
+    """Why the text ends here, if it does: by a stop id, a stop string, or its length."""
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class GeneratedText:
     """A finished text."""
 
     ids: tuple[int, ...]
@@ -110,8 +110,8 @@ class Written:
     finish: Finish
 
 
-def collect(pieces: Iterable[Piece], count: int) -> list[Written]:
-    """Return the `count` texts that `generate` wrote."""
+def collect(pieces: Iterable[Piece], count: int) -> list[GeneratedText]:
+    """Return the `count` texts that `generate` yielded."""
     ids: list[list[int]] = [[] for _ in range(count)]
     texts: list[list[str]] = [[] for _ in range(count)]
     finishes: list[Finish] = ["length"] * count
@@ -121,7 +121,9 @@ def collect(pieces: Iterable[Piece], count: int) -> list[Written]:
             ids[piece.sample].append(piece.token)
         if piece.finish is not None:
             finishes[piece.sample] = piece.finish
-    return [Written(tuple(ids[row]), "".join(texts[row]), finishes[row]) for row in range(count)]
+    return [
+        GeneratedText(tuple(ids[row]), "".join(texts[row]), finishes[row]) for row in range(count)
+    ]
 
 
 def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[Ids, Ids]:
@@ -132,9 +134,9 @@ def left_padded(prompts: Sequence[Sequence[int]]) -> tuple[Ids, Ids]:
     """
     if not all(len(prompt) for prompt in prompts):
         raise RequestError("a prompt has no token", fix="Begin it with the id that begins a text")
-    max_new_tokens = max((len(prompt) for prompt in prompts), default=0)
-    padding = np.array([max_new_tokens - len(prompt) for prompt in prompts], np.int64)
-    tokens = np.zeros((len(prompts), max_new_tokens), np.int64)
+    width = max((len(prompt) for prompt in prompts), default=0)
+    padding = np.array([width - len(prompt) for prompt in prompts], np.int64)
+    tokens = np.zeros((len(prompts), width), np.int64)
     for row, prompt in enumerate(prompts):
         tokens[row, padding[row] :] = prompt
     return tokens, padding
@@ -164,7 +166,7 @@ def generate(
             character at the end of which bytes are missing. Stop strings need it.
         samples: each text's number `[N]`, from which its random figures come; its row if not given.
         rooms: how many new tokens each text has room for `[N]`, where that may be less than
-            `config.max_length`.
+            `config.max_new_tokens`.
 
     Raises:
         RequestError: stop strings are asked for without `decode`.
@@ -318,7 +320,7 @@ def uniform(seed: int, sample: int, position: int) -> float:
 
 @dataclass(slots=True)
 class _Text:
-    """A text as it is written, and how much of it was shown."""
+    """A text in progress, and how much of it was yielded."""
 
     decode: Decode | None
     config: SamplingConfig
@@ -386,7 +388,7 @@ class BeamSearchConfig:
     stop_ids: tuple[int, ...] = (END,)
     """Ids that end a text."""
     barred: tuple[int, ...] = BARRED
-    """Ids that are never written."""
+    """Ids that are never generated."""
 
     def __post_init__(self) -> None:
         _check("num_beams", self.num_beams, self.num_beams >= 1, "1 or more")
@@ -413,7 +415,7 @@ class Hypothesis:
 
 @dataclass(frozen=True, slots=True)
 class _Beam:
-    """A text that isn't finished. The beams of a sample stand beside one another."""
+    """A text that isn't finished. The beams of a sample are adjacent."""
 
     sample: int
     row: int
@@ -461,7 +463,7 @@ def beam_search(
         if beams:
             state = stepper.reorder(state, np.array([beam.row for beam in beams], np.int64))
             tokens = np.array([[beam.ids[-1]] for beam in beams], np.int64)
-    return [max(found, key=lambda item: item.score) for found in closed]
+    return [max(finished, key=lambda item: item.score) for finished in closed]
 
 
 def _extended(

@@ -96,7 +96,8 @@ def _generate(value: Any, output_kind: OutputKind) -> SamplingConfig | BeamSearc
         key: tuple(item) if isinstance(item, list) else item for key, item in value.items()
     }
     for key, item in given.items():
-        if not _is_of(item, types[key]) or (key in _MOST and float(item) > _MOST[key]):
+        is_too_large = isinstance(item, int) and item > _MOST.get(key, item)
+        if not _is_of(item, types[key]) or is_too_large:
             raise ModelFileError(f"`inference.generate.{key}` is {item!r:.40}")
     try:
         return config(**given)

@@ -1,9 +1,9 @@
-"""Tokenizers that other programs made: read from a `tokenizer.json`, checked part by part, kept.
+"""Hugging Face tokenizers of pretrained networks, read from a `tokenizer.json` and checked.
 
-A network that was trained elsewhere knows its own tokens only, so its tokenizer comes along. It is
-run by the library `tokenizers`, which computes and does nothing else; yet a regular expression may
-be made to take forever. So each part must be of a known type, and each expression one of a few.
-Tokenizers that are learnt here are in `tokenizing.py`.
+A pretrained network needs the tokenizer that it was trained with. The library `tokenizers` runs it
+without side effects, but a regular expression could be made to run forever, so each part must be of
+a known type and each expression one of a few. Tokenizers that are trained here are in
+`tokenizing.py`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     import tokenizers
 
 MOST_TOKENS = 1 << 20
-Spelling = Literal["bytes", "letters", "after a blank"]
-"""How tokens stand for bytes: a letter each; by their own letters; or these, with a blank that no
-text has before its first."""
+TokenForm = Literal["byte_level", "plain", "metaspace"]
+"""How tokens represent bytes: a character for each byte (`byte_level`), as UTF-8 (`plain`), or as
+UTF-8 with a space put before the text (`metaspace`)."""
 _BLANK = "\u2581"
-"""What stands for a blank in tokens."""
+"""Represents a space in tokens."""
 _MOST_VALUES = 1 << 23
 """Commas and opening brackets of the JSON: in memory a value takes some 80 bytes."""
 
@@ -114,11 +114,11 @@ EXPRESSIONS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class TokenIdMap:
-    """Other numbers for the tokens of a network that writes: those that all texts have here.
+    """Maps the token ids of a pretrained generator to ours, in which special tokens come first.
 
-    Padding is 0, the unknown 1, what a text begins after 2, what ends it 3; the others follow in
-    their order. Beginning has a number of its own here, and often is another token's there; so have
-    padding and the unknown where the network has none, and these two are never read.
+    Ours are 0 for padding, 1 for unknown, 2 for begin and 3 for end; the others follow in the
+    network's order. Begin has an id of its own here, also where the network uses another token for
+    it; so have padding and unknown where the network has none, and these two never occur.
     """
 
     padding: int | None
@@ -130,16 +130,16 @@ class TokenIdMap:
 
     @property
     def count(self) -> int:
-        """How many numbers there are here, V."""
+        """The number of our ids, V."""
         return self.size + len(self.second())
 
     def second(self) -> tuple[int, ...]:
-        """Return those of our numbers that are another token's second, or none's."""
+        """Return those of our ids that duplicate another token or stand for none."""
         missing = [at for at, number in enumerate((self.padding, self.unknown)) if number is None]
         return (*missing, 2)
 
     def theirs(self) -> NDArray[np.int64]:
-        """Return the network's number of each of ours, `[V]`; the end's for what it hasn't."""
+        """Return the network's id of each of ours, `[V]`; that of the end where it has none."""
         named = [self.padding, self.unknown, self.begin, self.end]
         own = [number for number in (self.padding, self.unknown, self.end) if number is not None]
         rest = np.delete(np.arange(self.size), own)
@@ -147,12 +147,12 @@ class TokenIdMap:
         return np.concatenate([filled, rest]).astype(np.int64)
 
     def ours(self) -> NDArray[np.int64]:
-        """Return our number of each of the network's, `[size]`."""
-        found = np.empty(self.size, np.int64)
+        """Return our id of each of the network's, `[size]`."""
+        ids = np.empty(self.size, np.int64)
         theirs, second = self.theirs(), list(self.second())
-        # What begins a text is read by its other number.
-        found[np.delete(theirs, second)] = np.delete(np.arange(len(theirs)), second)
-        return found
+        # In a text that is encoded, the begin token has its other id.
+        ids[np.delete(theirs, second)] = np.delete(np.arange(len(theirs)), second)
+        return ids
 
     def to_json(self) -> dict[str, int | None]:
         """Return it as plain JSON values."""
@@ -160,81 +160,82 @@ class TokenIdMap:
 
     @staticmethod
     def from_json(value: Any) -> TokenIdMap | None:
-        """Read what `to_json` returned, or `None`, where tokens keep their numbers.
+        """Read what `to_json` returned, or `None` where tokens keep their ids.
 
         Raises:
-            ModelFileError: it is neither, or the numbers can't be.
+            ModelFileError: it is neither, or the ids are impossible.
         """
         if value is None:
             return None
         names = {"padding", "unknown", "begin", "end", "size"}
         if not isinstance(value, dict) or set(value) != names:
-            raise ModelFileError("the numbering of tokens isn't one")
+            raise ModelFileError("the map of token ids isn't one")
         may_miss = ("padding", "unknown")
         if not all(
             type(number) is int or (number is None and name in may_miss)
             for name, number in value.items()
         ):
-            raise ModelFileError("the numbering of tokens holds what is no number")
-        found = TokenIdMap(**value)
+            raise ModelFileError("the map of token ids has a value that is no id")
+        token_ids = TokenIdMap(**value)
         apart = [
-            number for number in (found.padding, found.unknown, found.end) if number is not None
+            number
+            for number in (token_ids.padding, token_ids.unknown, token_ids.end)
+            if number is not None
         ]
-        if not 4 <= found.size <= MOST_TOKENS or len(set(apart)) < len(apart):
+        if not 4 <= token_ids.size <= MOST_TOKENS or len(set(apart)) < len(apart):
             raise ModelFileError(
                 "padding, the unknown and the end of a text must be three different tokens",
-                why=f"They are {found.padding}, {found.unknown} and {found.end}",
+                why=f"They are {token_ids.padding}, {token_ids.unknown} and {token_ids.end}",
             )
-        if not all(0 <= number < found.size for number in (*apart, found.begin)):
-            raise ModelFileError("a special token has a number that isn't there")
-        return found
+        if not all(0 <= number < token_ids.size for number in (*apart, token_ids.begin)):
+            raise ModelFileError("a special token has an id that isn't there")
+        return token_ids
 
 
 @dataclass(frozen=True, slots=True)
 class HFTokenizer:
-    """A tokenizer that came with a network; two with the same bytes and numbering are equal.
+    """The tokenizer of a pretrained network; two with the same bytes and id map are equal.
 
-    It has the methods of `tokenizing.Tokenizer`, and beside them tokens of its own that stand
-    around each text that is read: `before` and `after`.
+    It has the methods of `tokenizing.Tokenizer`, and the special tokens that it puts around each
+    text: `before` and `after`.
     """
 
     size: int
-    """One more than its highest number, V."""
+    """One more than its highest id, V."""
     token_ids: TokenIdMap | None
-    """How its tokens are numbered here, where that is otherwise."""
+    """The map to our ids, where they differ from its own."""
     before: tuple[int, ...]
     after: tuple[int, ...]
     unknown: int
-    """What stands for a text without a token."""
+    """The id that stands for a text without tokens."""
     has_unknown: bool
-    """Whether there is a token for what it doesn't know."""
-    spells: Spelling
-    """How its tokens stand for bytes."""
+    """Whether it has a token for unknown text."""
+    form: TokenForm
+    """How its tokens represent bytes."""
     _data: bytes = field(repr=False)
     _engine: tokenizers.Tokenizer = field(repr=False, compare=False)
     _ours: NDArray[np.int64] | None = field(repr=False, compare=False)
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
-        """Return the token numbers `[T]` of each text, without what stands around it.
+        """Return the token ids `[T]` of each text, without the special tokens around it.
 
-        What looks like a special token is plain text, which a program that trusts its texts may
-        see otherwise.
+        Text that looks like a special token is plain text.
 
         Raises:
             DataError: the tokenizer can't take a text.
         """
-        found = []
+        encoded = []
         for text in texts:
             with _guarded(DataError("the tokenizer can't take this text")):
                 ids = self._engine.encode(clean(text), add_special_tokens=False).ids
-            found.append(np.array(self._renumbered(ids), np.int32))
-        return found
+            encoded.append(np.array(self._mapped(ids), np.int32))
+        return encoded
 
     def decode(self, ids: Iterable[int] | NDArray[np.integer[Any]]) -> str:
-        """Return the text of token numbers `[T]`; special tokens, and unused numbers, are left out.
+        """Return the text of token ids `[T]`; special tokens and unused ids are left out.
 
         Raises:
-            DataError: a number isn't one of this tokenizer's.
+            DataError: an id isn't one of this tokenizer's.
         """
         numbers = [int(number) for number in ids]
         for number in numbers:
@@ -246,14 +247,14 @@ class HFTokenizer:
         with _guarded(DataError("the tokenizer can't turn these tokens into text")):
             return self._engine.decode(numbers, skip_special_tokens=True)
 
-    def _renumbered(self, ids: Sequence[int]) -> Sequence[int]:
+    def _mapped(self, ids: Sequence[int]) -> Sequence[int]:
         if self._ours is None:
             return ids
-        found: list[int] = self._ours[np.array(ids, np.int64)].tolist()
-        return found
+        mapped: list[int] = self._ours[np.array(ids, np.int64)].tolist()
+        return mapped
 
     def widths(self) -> NDArray[np.int16]:
-        """Return how many bytes of a text each token stands for, `[V]`; of the unknown one."""
+        """Return how many bytes of text each token represents, `[V]`; 1 for the unknown."""
         theirs = range(self.size) if self.token_ids is None else self.token_ids.theirs().tolist()
         sizes = [self._width(self._engine.id_to_token(number) or "") for number in theirs]
         if self.token_ids is not None:
@@ -261,14 +262,14 @@ class HFTokenizer:
         return np.array(sizes, np.int16)
 
     def _width(self, token: str) -> int:
-        if self.spells == "bytes":
+        if self.form == "byte_level":
             return len(token)
         if re.fullmatch("<0x[0-9A-F]{2}>", token):
             return 1
         return len(token.replace(_BLANK, " ").encode())
 
     def to_bytes(self) -> bytes:
-        """Return it as canonical JSON; `from_bytes(t.to_bytes(), t.numbering) == t`."""
+        """Return it as canonical JSON; `from_bytes(t.to_bytes(), t.token_ids) == t`."""
         return self._data
 
     @staticmethod
@@ -279,10 +280,10 @@ class HFTokenizer:
             ModelFileError: it isn't that, or has a part that isn't known here.
             MissingExtraError: the library `tokenizers` isn't installed.
         """
-        found = read_foreign(data, token_ids)
-        if found.to_bytes() != data:
-            raise _refused("it isn't written as modelwright writes it")
-        return found
+        tokenizer = read_foreign(data, token_ids)
+        if tokenizer.to_bytes() != data:
+            raise _refused("it isn't in the canonical form that modelwright writes")
+        return tokenizer
 
 
 def read_foreign(data: bytes, token_ids: TokenIdMap | None) -> HFTokenizer:
@@ -297,7 +298,7 @@ def read_foreign(data: bytes, token_ids: TokenIdMap | None) -> HFTokenizer:
     kept = _kept(document)
     with _guarded(_refused("the library `tokenizers` can't read it")):
         engine = run.Tokenizer.from_str(kept.decode())
-        # A text is never a command: its `[SEP]` is four letters between brackets.
+        # A text is never a command: `[SEP]` in it is five ordinary characters.
         engine.encode_special_tokens = True
         numbers = engine.get_vocab(with_added_tokens=True)
     size = 1 + max(numbers.values(), default=-1)
@@ -305,7 +306,7 @@ def read_foreign(data: bytes, token_ids: TokenIdMap | None) -> HFTokenizer:
         raise _refused(f"it has {size:,} tokens")
     before, after = _frame(document["post_processor"], numbers)
     if any(not 0 <= number < size for number in (*before, *after)):
-        raise _refused("a special token has a number that isn't there")
+        raise _refused("a special token has an id that isn't there")
     unknown = unknown_of(document["model"], numbers)
     has_unknown = unknown is not None
     unknown = unknown or 0
@@ -322,7 +323,7 @@ def read_foreign(data: bytes, token_ids: TokenIdMap | None) -> HFTokenizer:
         after=after,
         unknown=unknown,
         has_unknown=has_unknown,
-        spells=_spelling(document, engine),
+        form=_form(document, engine),
         _data=kept,
         _engine=engine,
         _ours=ours,
@@ -347,12 +348,12 @@ def _document(data: bytes) -> dict[str, Any]:
     for part, allowed in _TYPES.items():
         _check_part(document[part], part, allowed)
     if document["model"].get("dropout"):
-        raise _refused("it cuts the same text differently each time (`dropout`)")
+        raise _refused("it splits the same text differently each time (`dropout`)")
     return document
 
 
 def _kept(document: dict[str, Any]) -> bytes:
-    """Return the bytes that are kept: without cutting and padding, which are done here."""
+    """Return the bytes that are kept: without truncation and padding, which are done here."""
     try:
         return canonical_json({**document, "truncation": None, "padding": None})
     except (ValueError, RecursionError) as error:
@@ -417,20 +418,20 @@ def _template(part: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def unknown_of(model: dict[str, Any], numbers: dict[str, int]) -> int | None:
-    """Return the number of what a model of tokens doesn't know, where there is one."""
+    """Return the id of the unknown token of a token model, where it has one."""
     if isinstance(number := model.get("unk_id"), int) and number >= 0:
         return number
     return numbers.get(str(model.get("unk_token")))
 
 
-def _spelling(document: dict[str, Any], engine: tokenizers.Tokenizer) -> Spelling:
-    """Return how tokens stand for bytes, by the parts that cut a text."""
+def _form(document: dict[str, Any], engine: tokenizers.Tokenizer) -> TokenForm:
+    """Return how tokens represent bytes, by the parts that split a text."""
     kinds = {name for part in ("normalizer", "pre_tokenizer") for name in _kinds(document[part])}
     if "ByteLevel" in kinds:
-        return "bytes"
+        return "byte_level"
     with _guarded(_refused("the library `tokenizers` can't use it")):
         first = engine.encode("a", add_special_tokens=False).tokens[:1]
-    return "after a blank" if first and first[0].startswith(_BLANK) else "letters"
+    return "metaspace" if first and first[0].startswith(_BLANK) else "plain"
 
 
 def _kinds(part: Any) -> Iterator[str]:

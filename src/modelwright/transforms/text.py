@@ -15,7 +15,7 @@ from modelwright.transforms.hf_tokenizer import HFTokenizer, TokenIdMap
 from modelwright.transforms.tokenizing import Ids, Tokenizer
 
 BEGIN, END = 2, 3
-"""The ids before and after a text that is written."""
+"""The ids that begin and end a generated text."""
 TextKind = Literal["text", "prompt", "source"]
 KINDS: tuple[TextKind, ...] = ("text", "prompt", "source")
 TOKENIZER = "tokenizer.json"
@@ -30,32 +30,32 @@ class TextInput:
 
     tokenizer: Tokenizer | HFTokenizer
     max_length: int
-    """The most tokens, with those that stand around a text; of longer texts the end is cut off."""
+    """The most tokens, with the special tokens around a text; longer texts are truncated."""
     kind: TextKind = "text"
-    """What the network does with it: answers it, writes it on, or writes another from it."""
+    """How the network uses it: to classify (`text`), to continue (`prompt`), or as the
+    source of another text (`source`)."""
     places: int | None = None
-    """The most tokens of a text with all that is written on, where the network has no more."""
+    """The most tokens of a prompt and its continuation, where the network limits them."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the declaration as the model file holds it; the tokenizer is an asset beside."""
+        """Return the declaration as the model file has it; the tokenizer is a separate asset."""
         tokenizer = self.tokenizer
-        # Written only where it is so: files with our own tokenizers are as they always were.
-        foreign: dict[str, Any] = {}
+        pretrained: dict[str, Any] = {}
         if isinstance(tokenizer, HFTokenizer):
             token_ids = tokenizer.token_ids
-            foreign["token_ids"] = None if token_ids is None else token_ids.to_json()
+            pretrained["token_ids"] = None if token_ids is None else token_ids.to_json()
         if self.places is not None:
-            foreign["places"] = self.places
+            pretrained["places"] = self.places
         return {
             "kind": self.kind,
             "max_length": self.max_length,
             "vocabulary": tokenizer.size,
             "tokenizer": digest(tokenizer.to_bytes()),
-            **foreign,
+            **pretrained,
         }
 
     def assets(self) -> dict[str, bytes]:
-        """Return what else the declaration needs, by name."""
+        """Return the files that the declaration refers to, by name."""
         return {TOKENIZER: self.tokenizer.to_bytes()}
 
     @staticmethod
@@ -83,19 +83,19 @@ class TextInput:
         places = value.get("places")
         if places is not None and (type(places) is not int or not max_length <= places <= 1 << 24):
             raise ModelFileError("the text input's `places` aren't a length")
-        found = TextInput(tokenizer, max_length, kind, places)
-        if found.room < 1:
+        text_input = TextInput(tokenizer, max_length, kind, places)
+        if text_input.room < 1:
             raise ModelFileError("the text input's `max_length` leaves no room for a text")
-        return found
+        return text_input
 
     def digest(self) -> str:
-        """Return the digest by which derived views are kept."""
+        """Return the digest that names its cached views."""
         return json_digest(self.to_json())
 
     def encode(self, texts: Sequence[str]) -> tuple[list[Ids], list[int]]:
-        """Return the ids of each text, 1 to `max_length` of them, and how many it has uncut."""
-        found = self.tokenizer.encode(texts)
-        return [self.framed(ids) for ids in found], [len(ids) for ids in found]
+        """Return the ids of each text, 1 to `max_length`, and how many it has before truncation."""
+        encoded = self.tokenizer.encode(texts)
+        return [self.framed(ids) for ids in encoded], [len(ids) for ids in encoded]
 
     @property
     def room(self) -> int:
@@ -103,17 +103,17 @@ class TextInput:
         return self.max_length - len(self.tokenizer.before) - len(self.tokenizer.after)
 
     def framed(self, ids: Ids) -> Ids:
-        """Return a text's ids as they are read: cut, and between those that stand around a text."""
+        """Return a text's ids as the network is given them: truncated, between special tokens."""
         before, after = self.tokenizer.before, self.tokenizer.after
         whole = np.array([*before, *ids[: self.room].tolist(), *after], np.int32)
         return whole if len(whole) else np.array([self.tokenizer.unknown], np.int32)
 
 
 def read_tokenizer(data: bytes, declared: Mapping[str, Any]) -> Tokenizer | HFTokenizer:
-    """Return the tokenizer of a model file: a foreign one where its numbering is declared.
+    """Return the tokenizer of a model file: a pretrained one where `token_ids` is declared.
 
     Raises:
-        ModelFileError: it is neither that nor one of ours.
+        ModelFileError: it is neither a pretrained tokenizer nor one of ours.
     """
     if "token_ids" not in declared:
         return Tokenizer.from_bytes(data)

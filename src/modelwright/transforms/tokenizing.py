@@ -1,9 +1,9 @@
-"""Tokenizers: text to numbers and back, learnt from the training texts and kept in the model file.
+"""Tokenizers: text to token ids and back, trained on the training texts, kept in the model file.
 
 Three kinds, each a fixed pipeline of the library `tokenizers`, imported nowhere else. A tokenizer's
-bytes are the `tokenizer.json` that other programs read too, yet in one spelling that follows from
-the vocabulary alone: a file is accepted only if we would have written it, so no regular expression
-and no setting of a stranger is ever run. What becomes of the numbers isn't decided here.
+bytes are a `tokenizer.json` that other programs can read, in one canonical form that follows from
+the vocabulary: a file is accepted only if we would have written the same bytes, so no regular
+expression and no setting of an untrusted file is ever run.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _MOST_VALUES = 1 << 21
 """Commas and opening brackets of the JSON: in memory a value takes some 80 bytes."""
 
 _BLANKS = "\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-"""Unicode's White_Space, spelled out because `\\s` differs between Python and the library."""
+"""Unicode's White_Space, listed because `\\s` differs between Python and the library."""
 _CHUNK = re.compile(rf"[{_BLANKS}]{{0,4096}}[^{_BLANKS}]{{1,65536}}|[{_BLANKS}]{{1,4096}}")
 """Blanks and what follows them: no token reaches over the end of one, so each is encoded once."""
 _PART = re.compile(rf"[\s\S]{{1,65536}}[^{_BLANKS}]{{0,65536}}")
@@ -55,12 +55,12 @@ _PIECES = (
     rf"[{_BLANKS}]{{1,64}}(?![^{_BLANKS}])|[{_BLANKS}]{{1,64}}"
 )
 """After GPT-2 (Radford et al. 2019, section 2.2): a word takes the blank before it along. Combining
-marks belong to their letters, numbers are of three digits at most, and runs are bounded. `<` never
-meets letters in a piece, so nothing that a text holds can become `<eos>` as one token."""
+marks belong to their characters, numbers have three digits at most, and runs are bounded. `<` and
+letters never occur in one piece, so no text can become `<eos>` as one token."""
 
 _SHOWN_BYTES = (*range(33, 127), *range(161, 173), *range(174, 256))
 _BYTES = tuple(map(chr, (*_SHOWN_BYTES, *range(256, 256 + 256 - len(_SHOWN_BYTES)))))
-"""The 256 characters that GPT-2 writes bytes as; those that can't be shown stand from 256 on."""
+"""The 256 characters by which GPT-2 represents bytes; unprintable bytes begin at U+0100."""
 
 
 def fold(text: str) -> str:
@@ -87,7 +87,7 @@ def library(purpose: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Tokenizer:
-    """A learnt tokenizer; two with the same bytes are equal."""
+    """A trained tokenizer; two with the same bytes are equal."""
 
     kind: TokenizerKind
     lowercase: bool
@@ -117,7 +117,7 @@ class Tokenizer:
         A text is never refused. An empty one, or for `word` one of blanks, has no tokens. Half a
         surrogate pair is read as U+FFFD, a NUL is a character like another, and what looks like a
         special token is plain text. Where no blank stands for 65,536 characters a token ends.
-        Unknown are words and characters that weren't learnt; `bpe` knows every text.
+        Words and characters outside the vocabulary are unknown; `bpe` knows every text.
         """
 
         @functools.lru_cache(_KEPT_CHUNKS)
@@ -145,7 +145,7 @@ class Tokenizer:
         return self._engine.decode([number for number in numbers if number >= len(SPECIALS)])
 
     def token(self, number: int) -> str:
-        """Return a token as the vocabulary has it: `bpe` in GPT-2's letters for bytes.
+        """Return a token as the vocabulary has it: for `bpe` in GPT-2's characters for bytes.
 
         Raises:
             DataError: the number isn't one of this tokenizer's.
@@ -154,7 +154,7 @@ class Tokenizer:
         return cast(str, self._engine.id_to_token(number))
 
     def id(self, token: str) -> int | None:
-        """Return the number of a token as `token` writes it, or None where there is none."""
+        """Return the id of a token as `token` returns it, or None where there is none."""
         return self._engine.token_to_id(clean(token))
 
     def to_bytes(self) -> bytes:
@@ -163,7 +163,7 @@ class Tokenizer:
 
     @staticmethod
     def from_bytes(data: bytes) -> Tokenizer:
-        """Read what `to_bytes` returned; of anybody else's JSON nothing is used.
+        """Read what `to_bytes` returned; JSON from other programs is refused.
 
         Raises:
             ModelFileError: it isn't a tokenizer that we write.
@@ -192,13 +192,13 @@ def clean(text: str) -> str:
     return text if text.isascii() else _HALVES.sub("\ufffd", text)
 
 
-# Learning
+# Training
 
 
 def train_tokenizer(
     texts: Iterable[str], *, kind: TokenizerKind, size: int, lowercase: bool, min_count: int = 1
 ) -> Tokenizer:
-    r"""Learn a tokenizer; the same texts, in whatever order, give the same bytes.
+    r"""Train a tokenizer; the same texts, in whatever order, give the same bytes.
 
     - `word`: words (with what follows an apostrophe) and single marks, most frequent first.
     - `bpe`: pairs of neighbouring bytes joined, most frequent first, as in GPT-2; never unknown.
@@ -209,7 +209,7 @@ def train_tokenizer(
         kind: how text is cut.
         size: at most so many tokens, with the four special ones; where the texts hold fewer, fewer.
         lowercase: fold the case first, in learning and in use.
-        min_count: a word, pair or character that occurs more rarely isn't learnt.
+        min_count: a word, pair or character that occurs more rarely gets no token.
 
     Raises:
         RequestError: the size is too small for the kind, or too large.
@@ -220,7 +220,7 @@ def train_tokenizer(
     >>> [tokenizer.token(number) for number in range(4, tokenizer.size)]
     ['be', 'to', 'not', 'or']
     """
-    run = library("learning a tokenizer")
+    run = library("training a tokenizer")
     least = len(SPECIALS) + (len(_BYTES) if kind == "bpe" else 1)
     if not least <= size <= MOST_TOKENS:
         raise RequestError(
@@ -229,7 +229,7 @@ def train_tokenizer(
         )
     if min_count < 1:
         raise RequestError(
-            f"a token can't be asked to occur {min_count} times", fix="Write 1 or more"
+            f"the least count of a token can't be {min_count}", fix="Write 1 or more"
         )
     room = size - len(SPECIALS)
     # It has no vocabulary yet; its way of cutting texts is all that is used.
@@ -239,7 +239,7 @@ def train_tokenizer(
     else:
         counts = _count(texts, cutter)
         if kind == "character":
-            counts = _letters(counts)
+            counts = _characters(counts)
         form = _Form(kind, lowercase, _most_frequent(counts, room, min_count))
     if not form.tokens:
         raise DataError("the texts hold nothing that a tokenizer could learn")
@@ -261,12 +261,12 @@ def _count(texts: Iterable[str], cutter: tokenizers.Tokenizer) -> Counter[str]:
     return counts
 
 
-def _letters(counts: Counter[str]) -> Counter[str]:
-    letters: Counter[str] = Counter()
+def _characters(counts: Counter[str]) -> Counter[str]:
+    characters: Counter[str] = Counter()
     for piece, count in counts.items():
-        for letter in piece:
-            letters[letter] += count
-    return letters
+        for character in piece:
+            characters[character] += count
+    return characters
 
 
 def _most_frequent(counts: Counter[str], room: int, min_count: int) -> tuple[str, ...]:
@@ -311,7 +311,7 @@ def _learn_bpe(
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """All that a tokenizer's file says; the rest of it follows."""
+    """What a tokenizer's file holds beyond what follows from its kind."""
 
     kind: TokenizerKind
     lowercase: bool
@@ -347,7 +347,7 @@ _JOINING: dict[TokenizerKind, dict[str, Any] | None] = {
 
 
 def _encoded(form: _Form) -> bytes:
-    """Return the one file that says this, in the format of the library `tokenizers`."""
+    """Return the canonical file, in the format of the library `tokenizers`."""
     document: dict[str, Any] = {
         "version": "1.0",
         "truncation": None,
@@ -392,7 +392,7 @@ def _joined(merges: Iterable[tuple[str, str]]) -> tuple[str, ...]:
 
 
 def _read(data: bytes) -> _Form:
-    """Return what a tokenizer's file says, after proving that we would have written the same."""
+    """Return the content of a tokenizer's file, after checking that it is in the canonical form."""
     values = sum(data.count(mark) for mark in (b",", b"[", b"{"))
     if len(data) > MOST_BYTES or values > _MOST_VALUES:
         raise _refused("it is too large")
@@ -404,12 +404,12 @@ def _read(data: bytes) -> _Form:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _refused("it isn't JSON, or not of the expected shape") from error
     if not same:
-        raise _refused("it holds a setting, a number or a spelling that modelwright doesn't write")
+        raise _refused("it holds a setting, an id or a form that modelwright doesn't write")
     return form
 
 
 def _gathered(document: Any) -> _Form:
-    """Return what the JSON seems to say; what else it holds is for the caller to find out."""
+    """Return the content of the JSON; the caller checks that it has no more."""
     model, lowercase = document["model"], document["normalizer"] is not None
     vocab, kind = model["vocab"], _kind(document)
     merges: tuple[tuple[str, str], ...] = ()

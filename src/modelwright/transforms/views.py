@@ -1,6 +1,6 @@
-"""Test-time views: the same sample a little differently, made on the host before the network.
+"""Views for test-time augmentation: variants of a sample, computed before the network.
 
-Images are mirrored and shifted, recordings played faster and slower.
+Images are mirrored and shifted, recordings are played faster and slower.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Pixels = NDArray[np.uint8]
 Samples = NDArray[np.int16]
 Lengths = NDArray[np.int64]
 SPEEDS = (1.0, 0.9, 1.1)
-"""As far as speed varies in training."""
+"""The range of the speed augmentation in training."""
 
 
 def view_batches(pixels: Pixels, views: str) -> tuple[Pixels, NDArray[np.float32]]:
@@ -41,19 +41,19 @@ def view_batches(pixels: Pixels, views: str) -> tuple[Pixels, NDArray[np.float32
         return np.stack([pixels, mirrored]), np.full(2, 0.5, dtype=np.float32)
     if views != "flip_shift":
         raise RequestError(f"there are no views {views!r}; write none, flip or flip_shift")
-    found = []
+    views_of_batch = []
     for image in (pixels, mirrored):
         padded = np.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
-        found += [image, padded[:, :-2, :-2], padded[:, 2:, 2:]]
+        views_of_batch += [image, padded[:, :-2, :-2], padded[:, 2:, 2:]]
     weights = np.array([0.25, 0.125, 0.125] * 2, dtype=np.float32)
-    return np.stack(found), weights
+    return np.stack(views_of_batch), weights
 
 
 def speed_views(samples: Samples, length: Lengths) -> list[tuple[Samples, Lengths]]:
     """Return a batch of recordings as it is, a tenth slower, and a tenth faster.
 
-    Between samples stand straight lines, as where speed varies in training. Pitch moves along, so
-    that a voice is heard as a larger and a smaller speaker's too.
+    Samples are interpolated linearly, as in the speed augmentation of training. The pitch changes
+    with the speed, so that a voice resembles that of a larger or a smaller speaker.
 
     Args:
         samples: int16 `[N, T]`, 0 at padding; T is at least 1.
@@ -64,12 +64,12 @@ def speed_views(samples: Samples, length: Lengths) -> list[tuple[Samples, Length
     """
     count, steps = samples.shape
     sizes = [max(int(steps / speed), 1) for speed in SPEEDS]
-    found = []
+    variants = []
     for speed, size in zip(SPEEDS, sizes, strict=True):
         at = np.arange(size) * speed
         left = at.astype(np.int64)
         part = (at - left).astype(np.float32)
-        # Not towards the padding: a recording alone has none, and is to be answered the same.
+        # Never interpolate with padding: the answer must not depend on the batch.
         right = np.minimum(left + 1, np.clip(length, 1, steps)[:, None] - 1)
         following = np.take_along_axis(samples, right, axis=1)
         values = samples[:, left] * (1 - part) + following * part
@@ -77,5 +77,5 @@ def speed_views(samples: Samples, length: Lengths) -> list[tuple[Samples, Length
         values[np.arange(size) >= lasts[:, None]] = 0
         moved = np.zeros((count, max(sizes)), np.int16)
         moved[:, :size] = np.rint(values)
-        found.append((moved, lasts))
-    return found
+        variants.append((moved, lasts))
+    return variants
