@@ -70,7 +70,11 @@ def test_each_baseline_learns_what_it_can() -> None:
     train, test = striped(400, seed=1), striped(200, seed=2, name="test")
     found = measured(problem(train, test))
     names = list(dict.fromkeys(name for name, _ in found))
-    assert names == list(BASELINES[OutputKind.SINGLE_LABEL, InputKind.IMAGE]) == ["majority", "centroid", "hog"]
+    assert (
+        names
+        == list(BASELINES[OutputKind.SINGLE_LABEL, InputKind.IMAGE])
+        == ["majority", "centroid", "hog"]
+    )
     most_frequent = np.bincount(train.targets).argmax()
     assert found["majority", "accuracy"].value == (test.targets == most_frequent).mean()
     hog = found["hog", "accuracy"]
@@ -189,7 +193,7 @@ def test_more_than_the_budget_is_drawn_from_and_said(monkeypatch: pytest.MonkeyP
     assert answers.positions is not None
     assert len(answers.stats["predicted"]) == len(set(answers.positions.tolist())) == 60
     assert "fitted on 60 of 200 samples" in answers.method
-    assert "asked 60 of 100 samples" in answers.method
+    assert "measured on 60 of 100 samples" in answers.method
     np.testing.assert_array_equal(answers.stats["targets"], test.targets[answers.positions])
     assert (answers.stats["predicted"] == answers.stats["targets"]).mean() > 0.8
     assert measured(problem(train, test))["hog", DIFFERENCE].n == 60

@@ -318,7 +318,7 @@ def test_without_a_test_split_it_says_so() -> None:
     [
         (0.2, "The network beats the strongest simple method, hand-crafted features (HOG)"),
         (-0.2, "beats the network by 20.0 percentage points"),
-        (0.01, "These samples don't tell whether the network is better"),
+        (0.01, "On these samples the network isn't significantly better"),
     ],
 )
 def test_the_comparison_with_simple_methods_is_the_paired_one(by: float, words: str) -> None:

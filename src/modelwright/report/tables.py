@@ -203,13 +203,13 @@ def class_rows(data: ReportData) -> list[ClassRow]:
         name = f"label={labels[at]}"
         rates = {}
         for metric in RATES if not unseen[at] else ():
-            record = of_class[name].find(metric, slice=name)
-            if record is None:
+            rate = of_class[name].find(metric, slice=name)
+            if rate is None:
                 low, high = (float(bound[at]) for bound in getattr(bounds, metric))
                 value = figure(metric, float(getattr(scores, metric)[at]))
                 rates[metric] = Figure(value, interval(metric, low, high))
             else:
-                rates[metric] = _figure(record)
+                rates[metric] = _figure(rate)
         samples = count(int(scores.support[at]))
         rows.append(ClassRow(plain(labels[at]), samples, rates, is_known=at < known))
     return rows
