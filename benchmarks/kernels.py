@@ -31,7 +31,7 @@ from pathlib import Path
 from measuring import tell
 from modelwright.pipeline import run
 from modelwright.recipe import load_recipe
-from modelwright.recipe.evaluate import METRICS, TIMED
+from modelwright.recipe.targets import METRICS
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 KERNELS = {
@@ -66,7 +66,7 @@ class Case:
 def measure(case: Case) -> dict[str, float]:
     """Run a recipe, and return the figures that it targets, but times."""
     targets = load_recipe(case.recipe).targets
-    kept = {metric: target for metric, target in targets.items() if metric not in TIMED}
+    kept = {metric: target for metric, target in targets.items() if not METRICS[metric].is_timed}
     settings = [f"seed={case.seed}", f"resources.threads={case.threads}"]
     settings += [f"targets={json.dumps(kept)}"]
     settings += ["evaluate.latency=false", "evaluate.baselines=false", *case.settings]

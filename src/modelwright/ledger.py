@@ -65,11 +65,11 @@ class Evidence:
             TypeError: it isn't one, or a figure or a text of it is something else.
         """
         known = {item.name for item in fields(Evidence)}
-        found = Evidence(**{key: item for key, item in value.items() if key in known})
-        for key, item in asdict(found).items():
+        evidence = Evidence(**{key: item for key, item in value.items() if key in known})
+        for key, item in asdict(evidence).items():
             if not _IS_RIGHT.get(key, _is_text)(item):
                 raise TypeError(f"`{key}` of a record is {item!r:.40}")
-        return found
+        return evidence
 
 
 def exact(metric: str, value: float, *, method: str, **context: Any) -> Evidence:
@@ -122,13 +122,13 @@ class Ledger:
 
     def find(self, metric: str, *, subject: str = "model", slice: str = "") -> Evidence | None:
         """Return the newest record of a metric, test evidence before validation evidence."""
-        found = [
+        records = [
             record
             for record in self._records
             if (record.metric, record.subject, record.slice) == (metric, subject, slice)
         ]
-        tested = [record for record in found if record.split in ("test", "")]
-        chosen = tested or found
+        tested = [record for record in records if record.split in ("test", "")]
+        chosen = tested or records
         return chosen[-1] if chosen else None
 
     def to_bytes(self) -> bytes:

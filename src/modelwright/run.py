@@ -200,18 +200,18 @@ def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[Ru
     with locked(path / ".lock", wait_s=0.0, busy=busy):
         sweep(path)
         record = path / "recipe.json"
-        held = _read_record(record) if record.exists() else None
+        existing = _read_record(record) if record.exists() else None
         # What was refused before anything was decided leaves nothing that another recipe could mix.
-        if held is not None and set(others) <= _UNBEGUN:
-            held = None
-        if held is not None and held.get("digest") != digest:
+        if existing is not None and set(others) <= _UNBEGUN:
+            existing = None
+        if existing is not None and existing.get("digest") != digest:
             raise RequestError(
                 "this folder holds a run of a different recipe",
                 where=str(path),
-                why=_difference(held.get("recipe"), document),
+                why=_difference(existing.get("recipe"), document),
                 fix="Choose another --name, or remove the folder",
             )
-        if held is None:
+        if existing is None:
             write_json(record, {"digest": digest, "recipe": document})
         yield _read_folder(path)
 
@@ -229,16 +229,16 @@ def _read_folder(path: Path) -> RunFolder:
 def _read_record(path: Path) -> dict[str, Any]:
     """Return an object that a run wrote; what is half there was changed by somebody else."""
     try:
-        found = read_json(path)
+        record = read_json(path)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        record = None
+    if not isinstance(record, dict):
         raise ResourceError(
             "this file of the run is damaged",
             where=str(path),
             fix="Remove the run's folder to start anew, or choose another --name",
         )
-    return found
+    return record
 
 
 def _difference(before: Any, after: Any, key: str = "") -> str:
@@ -306,7 +306,7 @@ def environment(**more: str) -> dict[str, str]:
     Args:
         more: what else is known, such as the device.
     """
-    found = {
+    versions = {
         "modelwright": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -314,5 +314,5 @@ def environment(**more: str) -> dict[str, str]:
     }
     for library in _LIBRARIES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[library] = metadata.version(library)
-    return found
+            versions[library] = metadata.version(library)
+    return versions

@@ -193,7 +193,7 @@ def test_more_than_the_budget_is_drawn_from_and_said(monkeypatch: pytest.MonkeyP
     assert answers.positions is not None
     assert len(answers.stats["predicted"]) == len(set(answers.positions.tolist())) == 60
     assert "fitted on 60 of 200 samples" in answers.method
-    assert "asked 60 of 100 samples" in answers.method
+    assert "measured on 60 of 100 samples" in answers.method
     np.testing.assert_array_equal(answers.stats["targets"], test.targets[answers.positions])
     assert (answers.stats["predicted"] == answers.stats["targets"]).mean() > 0.8
     assert measured(problem(train, test))["hog", DIFFERENCE].n == 60

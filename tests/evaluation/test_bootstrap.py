@@ -40,8 +40,8 @@ def test_the_interval_of_a_mean_is_the_normal_ones() -> None:
     assert record.method == "made up; bootstrap of 1,000 draws"
 
 
-def test_stretches_of_one_text_are_drawn_together() -> None:
-    # 40 texts of 25 stretches each, that differ by text: the mean of 40 values, not of 1,000.
+def test_windows_of_one_text_are_drawn_together() -> None:
+    # 40 texts of 25 windows each, that differ by text: the mean of 40 values, not of 1,000.
     random, texts = np.random.default_rng(0), np.repeat(np.arange(40), 25)
     values = 5 + random.normal(size=40)[texts] + random.normal(size=1000) / 10
     record = mean_bounds(values, texts)
@@ -60,7 +60,7 @@ def test_of_a_single_text_blocks_are_drawn() -> None:
     for at in range(1, 1000):
         values[at] = 0.8 * values[at - 1] + 0.6 * noise[at]
     one = mean_bounds(5 + values, np.zeros(1000, np.int64))
-    assert "blocks of 10 stretches in a row, for all are of one text" in one.method
+    assert "blocks of 10 windows in a row, since all are of one text" in one.method
     assert width(one) > 2 * width(mean_bounds(5 + values))
     assert mean_bounds(5 + values, np.repeat([0, 1], 500)).low >= 0
     single = mean_bounds(np.ones(1), np.zeros(1, np.int64))

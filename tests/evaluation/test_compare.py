@@ -80,7 +80,7 @@ def test_other_samples_are_refused() -> None:
             -0.1,
             0.1,
             0.2,
-            "These samples don't tell whether the network is better than the strongest simple",
+            "On these samples the network isn't significantly better than the strongest simple",
         ),
     ],
 )

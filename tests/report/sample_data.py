@@ -1,4 +1,4 @@
-"""Stories to tell: small measurements of a pretended model, of every kind that a report meets."""
+"""Data of reports: small measurements of a pretended model."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from modelwright.data import Split
 from modelwright.evaluation import DIFFERENCE, Place, judge, measure
+from modelwright.kinds import InputKind, OutputKind
 from modelwright.ledger import Evidence, Ledger
 from modelwright.report import Answered, ReportData
 from modelwright.run import StageReport
-from modelwright.tasks import LABEL_SETS, TASKS
+from modelwright.tasks import TASKS
 
 HARDWARE = "a processor, 2 cores"
 ATTACKS = (
@@ -93,7 +94,7 @@ def data(
     unknown: tuple[str, ...] = (),
     **changes: Any,
 ) -> ReportData:
-    """Return a story of a model whose right answer stands out by `sure`.
+    """Return the data of a report on a model whose right answer stands out by `sure`.
 
     Of the labels it doesn't know the last samples have one each.
     """
@@ -110,7 +111,7 @@ def data(
     found = measure(
         Answers(tuple(labels), outputs),
         Split(split, numbered, numbers, truth, unknown=unknown),
-        TASKS["image-classification"],
+        TASKS["image-classification", OutputKind.SINGLE_LABEL],
         fingerprint="sha256:1",
         place=Place(HARDWARE, "onnxruntime 1, 2 threads", 2),
     )
@@ -138,13 +139,12 @@ def data(
     counts = {"train": [30] * len(labels), "validation": [5] * len(labels)}
     if split == "test":
         counts["test"] = np.bincount(truth, minlength=len(labels)).tolist()
-    told: dict[str, Any] = {
+    values: dict[str, Any] = {
         "name": "pets",
         "source": "folder pets",
         "ledger": ledger,
         "verdicts": judge(targets or {}, ledger, hardware=HARDWARE),
         "measurement": found,
-        "higher_is_better": True,
         "select_by": "accuracy",
         "stages": [StageReport("train", 94.2, tuple(history(12)), 8)],
         "counts": counts,
@@ -168,11 +168,11 @@ def data(
             for at in found.worst
         ],
     }
-    return ReportData(**{**told, **changes})
+    return ReportData(**{**values, **changes})
 
 
-def label_set_story(labels: Sequence[str], *, count: int = 60, sure: float = 1.0) -> ReportData:
-    """Return a story of texts with any number of labels, the worst two of which are shown."""
+def multi_label_data(labels: Sequence[str], *, count: int = 60, sure: float = 1.0) -> ReportData:
+    """Return the data of a report on texts with several labels, two of which are shown."""
     random = np.random.default_rng(0)
     truth = random.random((count, len(labels))) < 0.3
     outputs = random.normal(size=truth.shape) + np.where(truth, sure, -sure)
@@ -180,12 +180,12 @@ def label_set_story(labels: Sequence[str], *, count: int = 60, sure: float = 1.0
     found = measure(
         Answers(tuple(labels), outputs.astype(np.float32)),
         Split("test", numbers.reshape(-1, 1, 1, 1), numbers, truth),
-        LABEL_SETS["text-classification"],
+        TASKS["text-classification", OutputKind.MULTI_LABEL],
         fingerprint="sha256:1",
         place=Place(HARDWARE),
     )
     return data(
-        thing="text",
+        input_kind=InputKind.TEXT,
         measurement=found,
         ledger=Ledger(found.evidence),
         select_by="f1_macro",
@@ -203,8 +203,8 @@ def label_set_story(labels: Sequence[str], *, count: int = 60, sure: float = 1.0
     )
 
 
-def number_story(labels: Sequence[str] = ("width", "height"), *, count: int = 60) -> ReportData:
-    """Return a story of images to numbers, the worst two of which are shown."""
+def number_data(labels: Sequence[str] = ("width", "height"), *, count: int = 60) -> ReportData:
+    """Return the data of a report on images to numbers, the worst two of which are shown."""
     random = np.random.default_rng(0)
     truth = random.normal(size=(count, len(labels)))
     outputs = truth + random.normal(size=truth.shape) / 4
@@ -212,7 +212,7 @@ def number_story(labels: Sequence[str] = ("width", "height"), *, count: int = 60
     found = measure(
         Answers(tuple(labels), outputs.astype(np.float32)),
         Split("test", numbers.reshape(-1, 1, 1, 1), numbers, truth),
-        TASKS["regression"],
+        TASKS["regression", OutputKind.REGRESSION],
         fingerprint="sha256:1",
         place=Place(HARDWARE),
     )
@@ -220,30 +220,28 @@ def number_story(labels: Sequence[str] = ("width", "height"), *, count: int = 60
         measurement=found,
         ledger=Ledger(found.evidence),
         select_by="rmse",
-        higher_is_better=False,
         counts={"train": [100], "test": [count]},
         mistakes=np.zeros((2, 8, 8, 1), np.uint8),
         answers=[Answered("width 1", "width 9"), Answered("width 2", "width 0")],
     )
 
 
-def text_story() -> ReportData:
-    """Return a story of texts that are written on, where no answer is the only right one."""
+def generated_data() -> ReportData:
+    """Return the data of a report on a language model."""
     tokens = np.ones(40, dtype=[("next", "int64", (2,)), ("bytes", "int64", (2,))])
     numbers = np.arange(40, dtype=np.int64)
     found = measure(
         Answers((), np.zeros((40, 2, 4), np.float32)),
         Split("test", numbers.reshape(-1, 1, 1, 1), numbers, tokens),
-        TASKS["language-modeling"],
+        TASKS["language-modeling", OutputKind.CAUSAL_LM],
         fingerprint="sha256:1",
         place=Place(HARDWARE),
     )
     return data(
-        thing="text",
+        input_kind=InputKind.TEXT,
         measurement=found,
         ledger=Ledger(found.evidence),
         select_by="token_loss",
-        higher_is_better=False,
         counts={"train": [100], "test": [40]},
         mistakes=["Once upon", "There was"],
         answers=[Answered(None, " a time"), Answered(None, " a <king>")],

@@ -144,7 +144,6 @@ def test_a_figure_that_is_better_when_lower_says_so():
         [{"epoch": 1.0, "val_rmse": 2.0}],
         select_by="rmse",
         chosen=None,
-        higher_is_better=False,
     )
     assert len(charts) == 1
     assert "Typical error (RMSE): lower is better" in charts[0]
@@ -162,10 +161,10 @@ def test_confusion_names_each_cell_with_its_count():
     cells = np.array([[5, 1], [0, 1234]], dtype=np.int64)
     said = [item[0].text for item in drawn(confusion_chart(cells, ["a", "b"])) if len(item)]
     assert said == [
-        "a taken for a: 5",
-        "a taken for b: 1",
-        "b taken for a: 0",
-        "b taken for b: 1,234",
+        "a predicted as a: 5",
+        "a predicted as b: 1",
+        "b predicted as a: 0",
+        "b predicted as b: 1,234",
     ]
 
 
@@ -175,4 +174,4 @@ def test_bars_are_as_high_as_answers_were_right():
     scale = [item for item in drawn(reliability_chart(table)) if item.attrib.get("class") == "grid"]
     heights = [float(item.attrib["y1"]) for item in scale]
     assert float(bar.attrib["y"]) == pytest.approx(heights[3], abs=0.1)
-    assert bar[0].text.replace("\xa0", " ") == "4 answers, 75.0 % right"
+    assert bar[0].text.replace("\xa0", " ") == "4 predictions, 75.0 % right"

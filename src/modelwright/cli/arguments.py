@@ -124,8 +124,8 @@ COMMANDS = {
                 _QUIET,
             ),
             "Texts and recordings that are longer than the model takes are cut off at the end, as "
-            "in training, and this is said; of a prompt it is the beginning. A language model "
-            "gives a text the same answer each time, whatever else is asked beside it.",
+            "in training, with a warning; a prompt is cut off at its beginning. A language model "
+            "gives a text the same answer each time, whatever the other inputs are.",
         ),
         Command(
             "evaluate",
@@ -268,7 +268,7 @@ def command_reference() -> str:
             f"| `{', '.join(name for name in (item.name, item.short) if name)}` | {item.sentence} |"
             for item in (*command.arguments, JSON)
         ]
-        said = " ".join(text for text in (command.sentence, command.epilog) if text)
-        head = [f"### {command.name}", "", f"    {command.shown}", "", said, ""]
+        description = " ".join(text for text in (command.sentence, command.epilog) if text)
+        head = [f"### {command.name}", "", f"    {command.shown}", "", description, ""]
         parts.append("\n".join([*head, "| argument | meaning |", "| --- | --- |", *rows]))
     return "\n\n".join(parts) + "\n"

@@ -199,8 +199,8 @@ def inspect(args: Namespace) -> Answer:
             raise RequestError("--set changes a recipe, and this is a model file", where=str(path))
         if args.word is not None:
             near = modelfile.neighbours(path, args.word)
-            found = [{"word": word, "cosine": round(cosine, 6)} for word, cosine in near]
-            return Answer(found, show.neighbours(near))
+            neighbours = [{"word": word, "cosine": round(cosine, 6)} for word, cosine in near]
+            return Answer(neighbours, show.neighbours(near))
         value = modelfile.describe(path)
         return Answer(value, show.description(value))
     from modelwright import pipeline

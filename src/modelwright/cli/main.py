@@ -85,8 +85,8 @@ def _guarded(
         if noted is not None:
             # A library that was interrupted may raise something else, and we call that a failure.
             return _fail(_stopped(argv), 128 + noted, as_json, head="")
-        told = _told(error)
-        return _fail(told, told.exit_code, as_json)
+        error_shown = _as_our_error(error)
+        return _fail(error_shown, error_shown.exit_code, as_json)
 
 
 def _stopped(argv: Sequence[str]) -> StoppedError:
@@ -94,7 +94,7 @@ def _stopped(argv: Sequence[str]) -> StoppedError:
     return StoppedError("stopped", fix=fix)
 
 
-def _told(error: Exception) -> ModelwrightError:
+def _as_our_error(error: Exception) -> ModelwrightError:
     """Return what to tell of an error."""
     if isinstance(error, ModelwrightError):
         return error

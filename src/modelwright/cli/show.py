@@ -83,10 +83,10 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
     for verdict in verdicts:
         measured = "–" if verdict.value is None else number(verdict.value)
         met = "met, proven" if verdict.proven else "met, not proven"
-        said = met if verdict.passed else "missed"
+        outcome = met if verdict.passed else "missed"
         why = f": {verdict.why}" if verdict.why else ""
         between = interval(verdict.low, verdict.high)
-        rows.append((verdict.metric, verdict.target, measured, between, said + why))
+        rows.append((verdict.metric, verdict.target, measured, between, outcome + why))
     return table(rows)
 
 
@@ -105,8 +105,8 @@ def predictions(inputs: Sequence[str], answers: Sequence[Sequence[Mapping[str, A
     lines = []
     for name, best in zip(inputs, answers, strict=True):
         chosen = [answer for answer in best if answer.get("chosen", True)]
-        said = ", ".join(map(_answer, chosen)) or ("none" if best else "")
-        lines.append(f"{printable(name)}: {said}")
+        shown = ", ".join(map(_answer, chosen)) or ("none" if best else "")
+        lines.append(f"{printable(name)}: {shown}")
     return "\n".join(lines)
 
 
@@ -131,15 +131,15 @@ def neighbours(near: Sequence[tuple[str, float]]) -> str:
 
 def check_result(result: CheckResult) -> str:
     """Return what `check` found and expects."""
-    found = result.forecast
+    expected = result.forecast
     lines = [finding_lines(result.to_json()["findings"])]
-    time_s = "unknown" if found.training_s is None else duration(found.training_s)
-    steps = "" if found.steps is None else f" ({found.steps:,} steps)"
+    time_s = "unknown" if expected.training_s is None else duration(expected.training_s)
+    steps = "" if expected.steps is None else f" ({expected.steps:,} steps)"
     lines.append(
-        f"Training would take about {time_s}{steps}, {size(found.memory_bytes)} of memory and "
-        f"{size(found.disk_bytes)} of disk."
+        f"Training would take about {time_s}{steps}, {size(expected.memory_bytes)} of memory and "
+        f"{size(expected.disk_bytes)} of disk."
     )
-    lines += [f"{warning}." for warning in found.warnings]
+    lines += [f"{warning}." for warning in expected.warnings]
     return "\n".join(lines)
 
 
@@ -172,24 +172,24 @@ def verify_report(report: VerifyReport) -> str:
     )
 
 
-def description(found: Mapping[str, Any]) -> str:
+def description(described: Mapping[str, Any]) -> str:
     """Return what a model file says of itself."""
-    labels = [printable(label) for label in found["labels"]]
+    labels = [printable(label) for label in described["labels"]]
     shown = ", ".join(labels[:12]) + (f", … ({len(labels):,} in all)" if len(labels) > 12 else "")
-    kind = found["architecture"].get("name", "")
+    kind = described["architecture"].get("name", "")
     rows = [
-        ("task", found["task"]),
+        ("task", described["task"]),
         ("network", str(kind)),
         ("labels", shown),
-        ("input", _input(found["input"])),
-        ("augmentation", _augmentation(found["inference"])),
-        ("threshold", _threshold(found["inference"])),
-        ("parameters", f"{found['parameters']:,}"),
-        ("multiply-adds", f"{found['multiply_adds']:,}"),
-        ("model", f"{found['size_bytes']:,} bytes"),
-        ("file", f"{found['file_bytes']:,} bytes"),
-        ("evidence", f"{found['evidence']:,} records"),
-        ("digest", found["digest"]),
+        ("input", _input(described["input"])),
+        ("augmentation", _augmentation(described["inference"])),
+        ("threshold", _threshold(described["inference"])),
+        ("parameters", f"{described['parameters']:,}"),
+        ("multiply-adds", f"{described['multiply_adds']:,}"),
+        ("model", f"{described['size_bytes']:,} bytes"),
+        ("file", f"{described['file_bytes']:,} bytes"),
+        ("evidence", f"{described['evidence']:,} records"),
+        ("digest", described["digest"]),
     ]
     return "\n".join(f"{name:<15}{printable(str(text))}" for name, text in rows if text)
 
@@ -233,8 +233,8 @@ def program() -> str:
 
 
 def _is_on_path(name: str, path: Path | str) -> bool:
-    found = shutil.which(name)
-    return found is not None and Path(found).absolute() == Path(path).absolute()
+    program_path = shutil.which(name)
+    return program_path is not None and Path(program_path).absolute() == Path(path).absolute()
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

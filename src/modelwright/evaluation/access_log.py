@@ -1,8 +1,8 @@
-"""How often a test set was looked at: a list beside all runs that only grows.
+"""How often a test set was used: an append-only list for all runs.
 
-Each look that leads to a change makes a test set's figures a little too good, so looks are counted
-by the samples' fingerprint, over every run of this user on this machine. The list can't be made
-again, so it stands in the user's state folder and not in the cache, unless `MODELWRIGHT_CACHE`
+Where results lead to changes of the model, a test set's figures become too good, so accesses are
+counted by the samples' fingerprint, over every run of this user on this machine. The list can't be
+recreated, so it is in the user's state folder and not in the cache, unless `MODELWRIGHT_CACHE`
 moves both.
 """
 
@@ -23,16 +23,16 @@ _WAIT_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class TestSetAccess:
-    """What is known of the looks at one test set."""
+    """The accesses to one test set."""
 
     count: int
-    """How often it was opened, this time included."""
+    """How often it was used, including this time."""
     notes: tuple[str, ...] = ()
-    """What couldn't be read or written, a sentence each."""
+    """Sentences on what couldn't be read or written."""
 
 
 def list_path() -> Path:
-    """Return where the list stands."""
+    """Return the path of the list."""
     moved = os.environ.get("MODELWRIGHT_CACHE")
     if moved:
         return Path(moved) / "test_set_access.jsonl"
@@ -49,17 +49,17 @@ def record_access(
     path: Path | None = None,
     now: datetime | None = None,
 ) -> TestSetAccess:
-    """Note that a test set is looked at, and return all looks at it so far.
+    """Record an access to a test set, and return all accesses so far.
 
-    It is called before the measurement, so that a look that fails is counted too. A list that can't
-    be written is said in the notes, and doesn't cost the run its measurement.
+    It is called before the measurement, so that one that fails is counted too. If the list can't be
+    written, the notes say so, and the run goes on.
 
     Args:
         fingerprint: the digest of the test samples.
         run: the run's name.
         model: the digest of the model that is measured.
-        path: the list; that of this user where not said.
-        now: the time; that of the clock where not said.
+        path: the list; by default that of this user.
+        now: the time; by default the current one.
     """
     path = path or list_path()
     moment = (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -84,13 +84,13 @@ def _known(path: Path, fingerprint: str) -> TestSetAccess:
     entries = [_entry(line) for line in lines if line.strip()]
     damaged = entries.count(None)
     if damaged:
-        said = "1 damaged line was" if damaged == 1 else f"{damaged} damaged lines were"
-        notes = (*notes, f"{said} passed over in {path}, so the count may be too low.")
+        lines_were = "1 damaged line was" if damaged == 1 else f"{damaged} damaged lines were"
+        notes = (*notes, f"{lines_were} passed over in {path}, so the count may be too low.")
     return TestSetAccess(sum(entry["test"] == fingerprint for entry in entries if entry), notes)
 
 
 def _entry(line: bytes) -> dict[str, str] | None:
-    """Return the opening that a line holds, or `None` where it is damaged."""
+    """Return the access that a line records, or `None` where it is damaged."""
     try:
         value: Any = json.loads(line)
     except (ValueError, RecursionError):  # undecodable bytes are a ValueError too

@@ -1,8 +1,8 @@
-"""Simple methods to compare with: what a network has to beat, fitted in seconds.
+"""Simple methods that a network is compared with, fitted in seconds.
 
-They learn from the training split alone and answer the samples that the model file answered; a
-large split is drawn from, and the method of the evidence says so. `BASELINES` says which method
-there is for what. The only module here that imports scikit-learn, and only when a method runs.
+They are fitted to the training split alone and measured on the samples that the model file was
+measured on; of a large split a random part is used, and the evidence says so. `BASELINES` lists the
+methods by kind of prediction. The only module here that imports scikit-learn, when a method runs.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _FIRST = slice(0, 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What a simple method learns from, and what it is asked."""
+    """The data that a simple method is fitted to and measured on."""
 
     task: Task
     input_kind: str
@@ -80,20 +80,19 @@ class Problem:
     """Returns the texts in some rows of the store, where samples are texts."""
 
     def stats(self, outputs: Any, positions: Ints | slice = slice(None)) -> SampleStats:
-        """Return what became of samples, as the task says it of a network's raw outputs."""
+        """Return the statistics of samples from raw outputs like those of a network."""
         names = (*self.labels, *self.samples.unknown)
         return self.task.sample_stats(outputs, self.samples.targets[positions], names)
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What became of the samples that a simple method answered."""
+    """The statistics of the samples that a simple method predicted."""
 
     stats: SampleStats
     method: str
     positions: Ints | None = None
-    """The places in the measured split of the samples that it was asked, in order; all by
-    default."""
+    """The positions in the measured split of the samples predicted; all by default."""
 
 
 Baseline = Callable[[Problem], Answers]
@@ -109,7 +108,7 @@ def measure_baselines(
         problem: the data, and what is predicted.
         measured: what was measured of the model file on the same samples.
         fingerprint: the digest of the samples.
-        observe: told how far it is, and which method was left out and why.
+        observe: is called with the progress, and with notes on methods that were left out.
 
     Returns:
         The figures of each, as `baseline:NAME`; where samples have one label each, its accuracy and
@@ -285,18 +284,20 @@ def centroid(problem: Problem) -> Answers:
         return small.reshape(len(small), -1).astype(np.float32) / np.float32(255)
 
     size = flat(problem.train.gather(_FIRST)).shape[1]
-    fitted, asked = _drawn(problem, size, copies=_CENTROID_COPIES)
-    classes = problem.train.targets[fitted]
+    train_rows, test_rows = _drawn(problem, size, copies=_CENTROID_COPIES)
+    classes = problem.train.targets[train_rows]
     if len(np.unique(classes)) < 2:
         raise DataError("the training samples drawn are all of one class")
     neighbors = require("sklearn.neighbors", extra="train", purpose="the nearest centroid")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pixels that are the same in all images are usual.
-        model = neighbors.NearestCentroid().fit(features_of(problem.train, fitted, flat), classes)
-    predicted = model.predict(features_of(problem.samples, asked, flat))
+        model = neighbors.NearestCentroid().fit(
+            features_of(problem.train, train_rows, flat), classes
+        )
+    predicted = model.predict(features_of(problem.samples, test_rows, flat))
     outputs = (predicted[:, None] == np.arange(len(problem.labels))).astype(np.float32)
     method = "the class whose mean training image is nearest"
-    return _answers(problem, outputs, fitted, asked, method)
+    return _answers(problem, outputs, train_rows, test_rows, method)
 
 
 def hog(problem: Problem) -> Answers:
@@ -314,8 +315,8 @@ def spectrum(problem: Problem) -> Answers:
     """Answer by the average spectrum and a linear model."""
 
     def spectra(rows: NDArray[Any]) -> Features:
-        found = [average_spectrum(row["samples"][: row["length"]]) for row in rows]
-        return np.stack(found).astype(np.float32)
+        spectra_of_rows = [average_spectrum(row["samples"][: row["length"]]) for row in rows]
+        return np.stack(spectra_of_rows).astype(np.float32)
 
     return _linear(problem, spectra, "mean and deviation of the spectrum")
 
@@ -325,9 +326,9 @@ def words(problem: Problem) -> Answers:
 
     Where texts have no blanks, such as Chinese ones, runs of one to three characters are counted.
     """
-    fitted, asked = _drawn(problem, _LEAST_BUCKETS)
-    known, fitted = _texts(problem, problem.train, fitted)
-    given, asked = _texts(problem, problem.samples, asked)
+    train_rows, test_rows = _drawn(problem, _LEAST_BUCKETS)
+    known, train_rows = _texts(problem, problem.train, train_rows)
+    given, test_rows = _texts(problem, problem.samples, test_rows)
     characters = sum(map(len, known))
     has_blanks = sum(len("".join(text.split())) for text in known) < (1 - _BLANKS) * characters
     text = require("sklearn.feature_extraction.text", extra="train", purpose="counting words")
@@ -342,10 +343,10 @@ def words(problem: Problem) -> Answers:
     weights = text.TfidfTransformer(sublinear_tf=True)
     seen = weights.fit_transform(counts.transform(known))
     unseen = weights.transform(counts.transform(given))
-    outputs = _ridge(problem, seen, problem.train.targets[fitted], unseen, 1.0)
+    outputs = _ridge(problem, seen, problem.train.targets[train_rows], unseen, 1.0)
     what = "words and pairs of words" if has_blanks else "runs of one to three characters"
     method = f"TF-IDF weights of {what} with a linear model (ridge regression)"
-    return _answers(problem, outputs, fitted, asked, method)
+    return _answers(problem, outputs, train_rows, test_rows, method)
 
 
 def _texts(problem: Problem, split: Split, positions: Ints) -> tuple[list[str], Ints]:
@@ -358,14 +359,14 @@ def _texts(problem: Problem, split: Split, positions: Ints) -> tuple[list[str], 
 
 def _linear(problem: Problem, extract: Callable[[NDArray[Any]], Features], method: str) -> Answers:
     """Answer by a linear model of features that are extracted from each sample."""
-    fitted, asked = _drawn(problem, extract(problem.train.gather(_FIRST)).shape[1])
-    known = features_of(problem.train, fitted, extract)
-    given = features_of(problem.samples, asked, extract)
+    train_rows, test_rows = _drawn(problem, extract(problem.train.gather(_FIRST)).shape[1])
+    known = features_of(problem.train, train_rows, extract)
+    given = features_of(problem.samples, test_rows, extract)
     variance = float(known[:: len(known) // _FEW_ROWS + 1].var(axis=0).mean())
     strength = _STRENGTH * len(known) * max(variance, 1e-6)
-    outputs = _ridge(problem, known, problem.train.targets[fitted], given, strength)
+    outputs = _ridge(problem, known, problem.train.targets[train_rows], given, strength)
     method += " with a linear model (ridge regression)"
-    return _answers(problem, outputs, fitted, asked, method)
+    return _answers(problem, outputs, train_rows, test_rows, method)
 
 
 def _ridge(
@@ -391,20 +392,20 @@ def _logits(chances: Doubles) -> Doubles:
 
 
 def _answers(
-    problem: Problem, outputs: NDArray[Any], fitted: Ints, asked: Ints, method: str
+    problem: Problem, outputs: NDArray[Any], train_rows: Ints, test_rows: Ints, method: str
 ) -> Answers:
-    """Return what became of the samples asked, with a method that says what was drawn."""
-    for did, positions, split in (
-        ("fitted on", fitted, problem.train),
-        ("asked", asked, problem.samples),
+    """Return the statistics of the predicted samples; the method says how many were drawn."""
+    for verb, positions, split in (
+        ("fitted on", train_rows, problem.train),
+        ("measured on", test_rows, problem.samples),
     ):
         if len(positions) < len(split):
-            method += f"; {did} {len(positions):,} of {len(split):,} samples, drawn at random"
-    return Answers(problem.stats(outputs, asked), method, asked)
+            method += f"; {verb} {len(positions):,} of {len(split):,} samples, drawn at random"
+    return Answers(problem.stats(outputs, test_rows), method, test_rows)
 
 
 def _drawn(problem: Problem, size: int, *, copies: int = 1) -> tuple[Ints, Ints]:
-    """Return which samples a model is fitted on and which it is asked.
+    """Return the positions of the samples that a model is fitted to and of those it predicts.
 
     Args:
         problem: the data.

@@ -1,8 +1,8 @@
-"""Figures of any task with bootstrap intervals, from what became of each sample.
+"""Metrics of any task with bootstrap intervals, from the statistics of each sample.
 
-The task's own `summary` names the figures; the bootstrap draws the samples' tallies anew. Where
-samples are stretches of texts, those of one text aren't independent: whole texts are drawn, or, of
-a single text, blocks of it (Künsch 1989; Politis and Romano 1992).
+The task computes the metrics; the bootstrap resamples the samples' statistics. Where samples are
+windows of texts, those of one text aren't independent: whole texts are resampled, or, of a single
+text, blocks of windows (Künsch 1989; Politis and Romano 1992).
 """
 
 from __future__ import annotations
@@ -21,46 +21,45 @@ from modelwright.ledger import Evidence
 from modelwright.metrics import Doubles, Ints
 from modelwright.tasks import SampleStats, take
 
-Summary = Callable[[SampleStats], Mapping[str, float]]
+Compute = Callable[[SampleStats], Mapping[str, float]]
 Counts = tuple[Ints, Ints, Ints]
-"""How often each label is rightly chosen, chosen, and there, `[K]` each."""
+"""How often each label is predicted rightly, predicted, and present, `[K]` each."""
 _MOST_DRAWS, _FEWEST_DRAWS = 1000, 100
 _VALUES_DRAWN = 100_000_000
-"""Bounds the time of the bootstrap: the values that are scored anew, in all."""
+"""The most values that are resampled in all, which bounds the time of the bootstrap."""
 
 
 def bounded(
-    tally: SampleStats,
-    summary: Summary,
+    stats: SampleStats,
+    compute: Compute,
     record: Record,
     *,
     method: str,
     counts: Counts | None = None,
     texts: Ints | None = None,
 ) -> list[Evidence]:
-    """Return the figures of a tally, each with its bootstrap interval.
+    """Return the metrics of samples, each with its bootstrap interval.
 
     Args:
-        tally: what became of each sample.
-        summary: turns it into figures by name.
+        stats: the statistics of each sample.
+        compute: turns them into metrics by name.
         record: makes a record of evidence.
-        method: how the samples were answered, for the evidence.
-        counts: of labels that are counted; no interval is then narrower than Wilson's of these.
-        texts: of stretches of texts, in the order in which they follow each other, a number for
-            each, the same for those of one text.
+        method: how the samples were predicted, for the evidence.
+        counts: the counts of each label; no interval is then narrower than Wilson's of these.
+        texts: for windows of texts, in their order: the number of the text of each.
 
     Raises:
         DataError: there is nothing to measure.
     """
-    size = len(next(iter(tally.values())))
-    figures = {name: float(value) for name, value in summary(tally).items()}
-    how = resampling(size, texts)
-    drawn = draws(tally, how.draw, summary)
+    size = len(next(iter(stats.values())))
+    figures = {name: float(value) for name, value in compute(stats).items()}
+    resample = resampling(size, texts)
+    drawn = draws(stats, resample.draw, compute)
     least = {} if counts is None else _least_bounds(figures, counts, size)
-    losses = tally["losses"] if "losses" in tally else np.empty(0)
+    losses = stats["losses"] if "losses" in stats else np.empty(0)
     evidence = []
     for metric, value in figures.items():
-        bounds = how.bounds(value, drawn[metric])
+        bounds = resample.bounds(value, drawn[metric])
         is_loss = metric == "log_loss"
         evidence.append(
             record(
@@ -71,7 +70,7 @@ def bounded(
                 n=size - int(np.isinf(losses).sum()) * is_loss,
                 method=method
                 + without_loss(losses) * is_loss
-                + f"; bootstrap of {len(drawn[metric]):,} draws{how.said}"
+                + f"; bootstrap of {len(drawn[metric]):,} draws{resample.unit}"
                 + ", never narrower than Wilson's interval" * (metric in least),
             )
         )
@@ -79,7 +78,7 @@ def bounded(
 
 
 def without_loss(losses: Doubles) -> str:
-    """Say how many samples have no log loss that could be averaged, if some have none."""
+    """Say how many samples have an infinite log loss, which isn't averaged; empty where none."""
     count = int(np.isinf(losses).sum())
     return f", without {count:,} samples of classes that aren't in training" if count else ""
 
@@ -87,48 +86,48 @@ def without_loss(losses: Doubles) -> str:
 def _least_bounds(
     figures: Mapping[str, float], counts: Counts, samples: int
 ) -> dict[str, tuple[float, float]]:
-    """Return bounds that hold where a bootstrap sees nothing vary: every sample right, perhaps."""
+    """Return Wilson bounds, which hold where a bootstrap has no variance: all predictions right."""
     hits, predicted, support = (each.astype(np.float64) for each in counts)
     low, high = intervals.class_bounds(hits.sum(), predicted.sum(), support.sum()).f1
-    found = {"f1_micro": Interval(float(low), float(high))}
+    least = {"f1_micro": Interval(float(low), float(high))}
     if "exact_match" in figures:
-        found["exact_match"] = intervals.share(round(figures["exact_match"] * samples), samples)
+        least["exact_match"] = intervals.share(round(figures["exact_match"] * samples), samples)
     occurs = predicted + support > 0
     if occurs.any():
-        found |= intervals.combined_bounds(hits[occurs], predicted[occurs], support[occurs])
+        least |= intervals.combined_bounds(hits[occurs], predicted[occurs], support[occurs])
     return {
         name: (max(0.0, low), min(1.0, high))
-        for name, (low, high) in found.items()
+        for name, (low, high) in least.items()
         if name in figures
     }
 
 
 @dataclass(frozen=True, slots=True)
 class Resampling:
-    """How a bootstrap draws samples anew."""
+    """How a bootstrap resamples."""
 
     draw: Callable[[np.random.Generator], Ints]
-    """Returns the positions drawn."""
-    said: str = ""
+    """Returns the positions of the samples drawn."""
+    unit: str = ""
     """What is drawn, for the evidence, where it isn't single samples."""
     widening: float = 1.0
-    """How much wider bounds are made than the draws lie, where little can be drawn from."""
+    """The factor by which bounds are widened where there are few units to draw from."""
 
     def bounds(self, value: float, drawn: list[float]) -> Interval:
-        """Return the bounds of a figure from what it was over each draw."""
+        """Return the bounds of a metric from its values over the draws."""
         low, high = (float(end) for end in np.quantile(drawn, [TAIL, 1 - TAIL]))
         if self.widening == 1.0:
             return Interval(low, high)
-        # Of texts no figure is below 0.
+        # No metric of texts is negative.
         low = max(0.0, value - (value - low) * self.widening)
         return Interval(low, value + (high - value) * self.widening)
 
 
 def resampling(count: int, texts: Ints | None = None) -> Resampling:
-    """Return how so many samples are drawn anew so that what is drawn is independent.
+    """Return how samples are drawn so that the draws are independent.
 
-    Single samples; of stretches whole texts with all of their stretches, or, where they are all of
-    one text, blocks of as many stretches in a row as the cube root of all (Hall et al. 1995).
+    Samples are drawn one by one; of windows, whole texts are drawn with all of their windows, or,
+    of a single text, blocks of N^(1/3) windows in a row (Hall et al. 1995).
     """
     if texts is None:
         return Resampling(lambda random: random.integers(0, count, size=count))
@@ -141,40 +140,40 @@ def resampling(count: int, texts: Ints | None = None) -> Resampling:
             chosen = random.integers(0, len(sizes), size=len(sizes))
             counts = sizes[chosen]
             shifts = begins[chosen] - (np.cumsum(counts) - counts)
-            found: Ints = order[np.arange(counts.sum()) + np.repeat(shifts, counts)]
-            return found
+            positions: Ints = order[np.arange(counts.sum()) + np.repeat(shifts, counts)]
+            return positions
 
-        said = f" of whole texts, of which there are {len(sizes):,}"
-        return Resampling(whole, said, intervals.student_widening(len(sizes)))
+        unit = f" of whole texts, of which there are {len(sizes):,}"
+        return Resampling(whole, unit, intervals.student_widening(len(sizes)))
     size = math.ceil(count ** (1 / 3))
     blocks = -(-count // size)
 
     def in_blocks(random: np.random.Generator) -> Ints:
         starts = random.integers(0, count, size=blocks)[:, None]
-        picks = (starts + np.arange(size)).ravel()[:count] % count  # The end goes on at the begin.
-        found: Ints = order[picks]
-        return found
+        picks = (starts + np.arange(size)).ravel()[:count] % count  # Blocks wrap around.
+        positions: Ints = order[picks]
+        return positions
 
-    said = f" of blocks of {size} stretches in a row, for all are of one text"
-    return Resampling(in_blocks, said, intervals.student_widening(blocks))
+    unit = f" of blocks of {size} windows in a row, since all are of one text"
+    return Resampling(in_blocks, unit, intervals.student_widening(blocks))
 
 
 def draws(
-    tally: SampleStats, draw: Callable[[np.random.Generator], Ints], summary: Summary
+    stats: SampleStats, draw: Callable[[np.random.Generator], Ints], compute: Compute
 ) -> dict[str, list[float]]:
-    """Return each figure over samples drawn anew, with replacement.
+    """Return each metric over samples drawn with replacement.
 
-    A draw in which there is nothing to measure, such as images without any box, counts for nothing.
+    A draw without anything to measure, such as images without any box, is left out.
     """
-    size = sum(array.size for array in tally.values())
+    size = sum(array.size for array in stats.values())
     times = max(_FEWEST_DRAWS, min(_MOST_DRAWS, _VALUES_DRAWN // max(1, size)))
     random = np.random.default_rng(0)
-    found: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {}
     for _ in range(times):
         try:
-            figures = summary(take(tally, draw(random)))
+            figures = compute(take(stats, draw(random)))
         except DataError:
             continue
         for metric, value in figures.items():
-            found.setdefault(metric, []).append(float(value))
-    return found
+            values.setdefault(metric, []).append(float(value))
+    return values

@@ -1,6 +1,6 @@
 """Two models on the same samples: which one is right more often, and how sure that is.
 
-Pairing takes out what both find easy or hard, so a small difference shows on few samples. Source of
+Pairing removes the variance that both models share, so that fewer samples are needed. Source of
 the bounds: Bonett and Price 2012; of the test: McNemar 1947, exact.
 """
 
@@ -58,34 +58,35 @@ def accuracy_difference(
 
 
 def answer(ledger: Ledger, *, words: Mapping[str, str] | None = None) -> str:
-    """Say whether the model beats the strongest baseline; empty where none was measured.
+    """Return a sentence on whether the model beats the strongest baseline; empty without one.
 
     A baseline that was measured on a part of the samples is compared on that part.
 
     Args:
         ledger: the evidence.
-        words: what baselines are called, by name; by that name where not said.
+        words: descriptions of baselines by name; by default their names are used.
     """
     newest = {
         record.subject: record
         for record in ledger
         if record.metric == DIFFERENCE and record.subject.startswith("baseline:")
     }
-    found = min(newest.values(), key=lambda record: record.value, default=None)
-    if found is None:
+    closest = min(newest.values(), key=lambda record: record.value, default=None)
+    if closest is None:
         return ""
-    name = found.subject.partition(":")[2]
+    name = closest.subject.partition(":")[2]
     name = (words or {}).get(name, name)
-    points = f"{abs(found.value) * 100:.1f} percentage points"
-    sure = f"(95 %: {found.low * 100:+.1f} to {found.high * 100:+.1f}, same {found.n:,} samples)"
-    if found.low > 0:
+    points = f"{abs(closest.value) * 100:.1f} percentage points"
+    bounds = f"{closest.low * 100:+.1f} to {closest.high * 100:+.1f}"
+    sure = f"(95 %: {bounds}, same {closest.n:,} samples)"
+    if closest.low > 0:
         return f"The network beats the strongest simple method, {name}, by {points} {sure}."
-    if found.high < 0:
+    if closest.high < 0:
         return (
             f"A simple method, {name}, beats the network by {points} {sure}: use it instead, or "
             "train longer."
         )
     return (
-        f"These samples don't tell whether the network is better than the strongest simple method, "
-        f"{name} {sure}."
+        f"On these samples the network isn't significantly better than the strongest simple "
+        f"method, {name} {sure}."
     )

@@ -68,21 +68,21 @@ def headline(ledger: Ledger) -> dict[str, dict[str, float]]:
     """Return the model's figures over all samples by metric: value, bounds and sample count."""
     figures = {}
     for metric in dict.fromkeys(record.metric for record in ledger):
-        found = _held_out(metric, ledger, hardware="")
-        if found is not None:
+        record = _held_out(metric, ledger, hardware="")
+        if record is not None:
             figures[metric] = {
-                "value": found.value,
-                "low": found.low,
-                "high": found.high,
-                "n": found.n,
+                "value": record.value,
+                "low": record.low,
+                "high": record.high,
+                "n": record.n,
             }
     return figures
 
 
 def _judge(metric: str, text: str, ledger: Ledger, hardware: str) -> Verdict:
     sign, bound = parse_target(text)
-    found = _held_out(metric, ledger, hardware=hardware)
-    if found is None or math.isnan(found.value):
+    record = _held_out(metric, ledger, hardware=hardware)
+    if record is None or math.isnan(record.value):
         return Verdict(
             metric=metric,
             target=text,
@@ -92,14 +92,14 @@ def _judge(metric: str, text: str, ledger: Ledger, hardware: str) -> Verdict:
             high=None,
             passed=False,
             proven=False,
-            why=_missing(metric, ledger) if found is None else "the measured value isn't a number",
+            why=_missing(metric, ledger) if record is None else "the measured value isn't a number",
         )
     meets = _COMPARE[sign]
-    passed = meets(found.value, bound)
-    limit = found.low if sign.startswith(">") else found.high
-    doubt = _doubt(found, hardware)
+    passed = meets(record.value, bound)
+    limit = record.low if sign.startswith(">") else record.high
+    doubt = _doubt(record, hardware)
     if not passed:
-        why = f"measured {_short(found.value)}, {_short(abs(found.value - bound))} from the bound"
+        why = f"measured {_short(record.value)}, {_short(abs(record.value - bound))} from the bound"
     elif doubt:
         why = doubt
     elif not meets(limit, bound):
@@ -110,9 +110,9 @@ def _judge(metric: str, text: str, ledger: Ledger, hardware: str) -> Verdict:
         metric=metric,
         target=text,
         bound=bound,
-        value=found.value,
-        low=found.low,
-        high=found.high,
+        value=record.value,
+        low=record.low,
+        high=record.high,
         passed=passed,
         proven=passed and not why,
         why=why,
@@ -121,29 +121,29 @@ def _judge(metric: str, text: str, ledger: Ledger, hardware: str) -> Verdict:
 
 def _held_out(metric: str, ledger: Ledger, *, hardware: str) -> Evidence | None:
     """Return the newest record that may be judged: test before validation, this hardware first."""
-    found = [
+    records = [
         record
         for record in ledger
         if (record.metric, record.subject, record.slice) == (metric, "model", "")
         and record.split != "train"
     ]
-    tested = [record for record in found if record.split != "validation"] or found
+    tested = [record for record in records if record.split != "validation"] or records
     here = [record for record in tested if _is_timed(metric) and record.hardware == hardware]
     chosen = here or tested
     return chosen[-1] if chosen else None
 
 
-def _doubt(found: Evidence, hardware: str) -> str:
+def _doubt(record: Evidence, hardware: str) -> str:
     """Say why evidence proves nothing here, whatever its interval; empty where it may."""
-    if _is_timed(found.metric) and found.hardware != hardware:
-        return f"unproven here: measured on {found.hardware or 'unknown hardware'}"
-    share = QUANTILES.get(found.metric)
-    if share is not None and not is_bounded(share, found.n):
-        return f"{found.n} answers are too few to bound it"
-    if found.split == "validation":
+    if _is_timed(record.metric) and record.hardware != hardware:
+        return f"unproven here: measured on {record.hardware or 'unknown hardware'}"
+    share = QUANTILES.get(record.metric)
+    if share is not None and not is_bounded(share, record.n):
+        return f"{record.n} answers are too few to bound it"
+    if record.split == "validation":
         return "measured on the validation split, which also chose the epoch"
-    if found.split and found.n < FEWEST_SAMPLES:
-        return f"{found.n} samples prove nothing"
+    if record.split and record.n < FEWEST_SAMPLES:
+        return f"{record.n} samples prove nothing"
     return ""
 
 

@@ -101,8 +101,8 @@ def average_bounds(cells: metrics.Confusion, *, seed: int = 0) -> dict[str, Inte
     # Classes that don't occur play no part, so the rest are numbered closely.
     both = np.concatenate([cells.targets, cells.predicted])
     classes, places = np.unique(both, return_inverse=True)
-    wanted, got = places[: len(cells.targets)], places[len(cells.targets) :]
-    size, right = len(classes), wanted == got
+    true, predicted_class = places[: len(cells.targets)], places[len(cells.targets) :]
+    size, right = len(classes), true == predicted_class
     total = int(cells.counts.sum())
     chances = cells.counts / total
 
@@ -114,7 +114,7 @@ def average_bounds(cells: metrics.Confusion, *, seed: int = 0) -> dict[str, Inte
             summed = np.bincount(flat, weights=kept.ravel(), minlength=len(counts) * size)
             return summed.reshape(len(counts), size).astype(np.float64)
 
-        return by(wanted[right], counts[:, right]), by(got, counts), by(wanted, counts)
+        return by(true[right], counts[:, right]), by(predicted_class, counts), by(true, counts)
 
     random = np.random.default_rng(seed)
     step = max(1, _DRAWS_AT_ONCE // max(len(cells.counts), size))
@@ -125,14 +125,14 @@ def average_bounds(cells: metrics.Confusion, *, seed: int = 0) -> dict[str, Inte
     hits, predicted, support = (counts[0] for counts in sums(cells.counts[None, :]))
     values = metrics.averages(hits, predicted, support)
     combined = combined_bounds(hits, predicted, support)
-    found = {}
+    bounds_of = {}
     for name, value in values.items():
         drawn = _centred(float(value), np.concatenate([part[name] for part in parts]))
-        found[name] = Interval(
+        bounds_of[name] = Interval(
             max(0.0, min(drawn.low, combined[name].low)),
             min(1.0, max(drawn.high, combined[name].high)),
         )
-    return found
+    return bounds_of
 
 
 def combined_bounds(hits: Doubles, predicted: Doubles, support: Doubles) -> dict[str, Interval]:
@@ -144,14 +144,14 @@ def combined_bounds(hits: Doubles, predicted: Doubles, support: Doubles) -> dict
     bounds = class_bounds(hits, predicted, support)
     total = max(float(support.sum()), 1.0)
     kinds = {"macro": np.full(len(hits), 1 / len(hits)), "weighted": support / total}
-    found = {}
+    bounds_of = {}
     for field, rate, (low, high) in zip(bounds._fields, rates, bounds, strict=True):
         for kind, weights in kinds.items():
             value = float((weights * rate).sum())
             down = math.sqrt(float(((weights * (rate - low)) ** 2).sum()))
             up = math.sqrt(float(((weights * (high - rate)) ** 2).sum()))
-            found[f"{field}_{kind}"] = Interval(value - down, value + up)
-    return found
+            bounds_of[f"{field}_{kind}"] = Interval(value - down, value + up)
+    return bounds_of
 
 
 def mean_bounds(values: Doubles, *, seed: int = 0) -> Interval:

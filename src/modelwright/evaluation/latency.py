@@ -132,13 +132,13 @@ def measure_latency(
 
 def _latencies(times_ns: Doubles, begin: str, record: Record) -> list[Evidence]:
     ordered = np.sort(times_ns) / 1e6
-    found = []
+    evidence = []
     for metric, share in QUANTILES.items():
         value, bounds = quantile_bounds(ordered, share)
         method = f"batch of 1, from {begin} to the decoded answer; bounds by order statistics"
         if not is_bounded(share, len(ordered)):
             method += "; too few answers for an upper bound, so the slowest stands there"
-        found.append(
+        evidence.append(
             record(
                 metric=metric,
                 value=value,
@@ -148,7 +148,7 @@ def _latencies(times_ns: Doubles, begin: str, record: Record) -> list[Evidence]:
                 method=method,
             )
         )
-    return found
+    return evidence
 
 
 def _throughput(times_ns: Doubles, record: Record) -> Evidence:

@@ -1,8 +1,8 @@
 """How good a model file is at its task, through the runtime that serves.
 
-The model answers in chunks, and only a few figures a sample are kept, so 100,000 classes or a
-million samples fit. What each kind of prediction adds to the task's own figures stands in one
-table, `_PARTS`.
+The model predicts in chunks, and only a few figures per sample are kept, so that 100,000 classes or
+a million samples fit into memory. What each kind of prediction adds to the task's own figures is in
+the table `_PARTS`.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from modelwright.run import Observe, Progress, silent
 from modelwright.tasks import SampleStats, Task, concatenate, take
 
 CHUNK = 256
-"""So many samples are answered at once, at most."""
+"""The most samples of a chunk."""
 _FEW = 32
-"""So many are answered first, and so many texts are written at once."""
+"""The samples of the first chunk, and of each chunk of generated texts."""
 _VALUES_AT_ONCE = 16_000_000
-"""Outputs of one chunk, which bound its memory: 64 MB."""
+"""The most outputs of a chunk, which bounds its memory: 64 MB."""
 WORST = 24
-"""So many mistakes, or largest errors, are kept for the report."""
+"""The number of mistakes, or of largest errors, that the report shows."""
 
 Part = Callable[[Measurement, Task, Split, NDArray[np.bool_], Record], Measurement]
 """Adds the figures of one kind of prediction.
 
-From what became of the samples, the task, the split, which samples resemble one of another split
-`[N]`, and what makes records.
+It takes a measurement with the samples' statistics, the task, the split, which samples resemble one
+of another split `[N]`, and what makes records.
 """
 
 
@@ -71,9 +71,9 @@ def measure(
         fingerprint: the digest of the samples.
         place: hardware, runtime and threads.
         near_duplicates: rows of the store that resemble one of another split; where the split holds
-            some, what it comes to without them is measured too.
-        chunk: how many samples are answered at once, at most; fewer where outputs are large.
-        observe: told how far it is.
+            some, metrics without them are added.
+        chunk: the most samples of a chunk; fewer where outputs are large.
+        observe: is called with the progress.
 
     Raises:
         DataError: there are no samples, the targets aren't those of the task, or the outputs aren't
@@ -85,13 +85,13 @@ def measure(
     stats = _answered(model, samples, task, (*labels, *samples.unknown), chunk, observe)
     record = recorder(samples, fingerprint, model=model.digest, **asdict(place))
     near = np.isin(samples.rows, [] if near_duplicates is None else near_duplicates)
-    found = Measurement((), model.digest, stats, labels, samples.unknown)
-    found = _PARTS.get(task.output_kind, _any_figures)(found, task, samples, near, record)
-    evidence = [*found.evidence, *sizes(model)]
+    measured = Measurement((), model.digest, stats, labels, samples.unknown)
+    measured = _PARTS.get(task.output_kind, _any_figures)(measured, task, samples, near, record)
+    evidence = [*measured.evidence, *sizes(model)]
     if task.text_metrics is None:
-        return replace(found, evidence=tuple(evidence))
-    written, texts = _written(model, samples, task, record, observe)
-    return replace(found, evidence=(*evidence, *written), texts=texts)
+        return replace(measured, evidence=tuple(evidence))
+    generated, texts = _generated(model, samples, task, record, observe)
+    return replace(measured, evidence=(*evidence, *generated), texts=texts)
 
 
 def _answered(
@@ -102,7 +102,7 @@ def _answered(
     chunk: int,
     observe: Observe,
 ) -> SampleStats:
-    """Let the model answer every sample, and keep what became of each."""
+    """Return the statistics of every sample."""
     parts: list[SampleStats] = []
     start, size = 0, min(chunk, _FEW)
     while start < len(samples):
@@ -123,48 +123,50 @@ def _answered(
     return concatenate(parts)
 
 
-# What each kind of prediction adds
+# -- figures of each kind of prediction ---------------------------------------------------
 
 
 def _any_figures(
-    found: Measurement, task: Task, samples: Split, near: NDArray[np.bool_], record: Record
+    measured: Measurement, task: Task, samples: Split, near: NDArray[np.bool_], record: Record
 ) -> Measurement:
     """Add the task's own figures, over all samples and without near-duplicates."""
     method = f"as the task {task.name} scores it"
     evidence = bounded(
-        found.stats,
+        measured.stats,
         task.compute,
         record,
         method=method,
-        counts=None if task.label_counts is None else task.label_counts(found.stats),
+        counts=None if task.label_counts is None else task.label_counts(measured.stats),
         texts=samples.texts,
     )
     if near.any() and not near.all():
         method += f", without the {near.sum():,} samples that resemble one of another split"
-        with contextlib.suppress(DataError):  # Nothing may be left to measure: no box, perhaps.
+        with contextlib.suppress(
+            DataError
+        ):  # Without them there may be nothing to measure, such as no box.
             evidence += bounded(
-                take(found.stats, np.flatnonzero(~near)),
+                take(measured.stats, np.flatnonzero(~near)),
                 task.compute,
                 partial(record, slice=WITHOUT_NEAR),
                 method=method,
                 texts=None if samples.texts is None else samples.texts[~near],
             )
-    return replace(found, evidence=tuple(evidence))
+    return replace(measured, evidence=tuple(evidence))
 
 
 def _single_label(
-    found: Measurement, task: Task, samples: Split, near: NDArray[np.bool_], record: Record
+    measured: Measurement, task: Task, samples: Split, near: NDArray[np.bool_], record: Record
 ) -> Measurement:
-    outcomes = metrics.Outcomes(**found.stats)
-    cells = metrics.confusion(outcomes.predicted, outcomes.targets, num_classes=len(found.names))
+    outcomes = metrics.Outcomes(**measured.stats)
+    cells = metrics.confusion(outcomes.predicted, outcomes.targets, num_classes=len(measured.names))
     per_label, evidence = per_label_figures(
-        metrics.class_scores(cells), found.names, record, known=len(found.labels)
+        metrics.class_scores(cells), measured.names, record, known=len(measured.labels)
     )
     if near.any() and not near.all():
         method = f"accuracy without the {near.sum()} samples that resemble one of another split"
         evidence.append(accuracy(outcomes.hits[~near], record, method=method, slice=WITHOUT_NEAR))
     return replace(
-        found,
+        measured,
         evidence=(*single_label_figures(outcomes, cells, record), *evidence),
         worst=_largest(outcomes.confidence, ~outcomes.hits),
         per_label=per_label,
@@ -174,30 +176,32 @@ def _single_label(
 
 
 def _multi_label(
-    found: Measurement, task: Task, samples: Split, near: NDArray[np.bool_], record: Record
+    measured: Measurement, task: Task, samples: Split, near: NDArray[np.bool_], record: Record
 ) -> Measurement:
     assert task.label_counts is not None
-    stats, found = found.stats, _any_figures(found, task, samples, near, record)
+    stats, measured = measured.stats, _any_figures(measured, task, samples, near, record)
     scores = metrics.scores_of(*task.label_counts(stats))
-    per_label, evidence = per_label_figures(scores, found.names, record, known=len(found.labels))
+    per_label, evidence = per_label_figures(
+        scores, measured.names, record, known=len(measured.labels)
+    )
     is_wrong = (stats["predicted"] != stats["present"]).any(axis=1)
     return replace(
-        found,
-        evidence=(*found.evidence, *evidence),
+        measured,
+        evidence=(*measured.evidence, *evidence),
         worst=_largest(stats["losses"], is_wrong),
         per_label=per_label,
     )
 
 
 def _regression(
-    found: Measurement, task: Task, samples: Split, near: NDArray[np.bool_], record: Record
+    measured: Measurement, task: Task, samples: Split, near: NDArray[np.bool_], record: Record
 ) -> Measurement:
-    """Keep the numbers, and those that are off by most in units of how the targets spread."""
-    predicted, targets = found.stats["predicted"], found.stats["targets"]
+    """Add the numbers, and the samples with the largest errors in standard deviations."""
+    predicted, targets = measured.stats["predicted"], measured.stats["targets"]
     spread = targets.std(axis=0)
     errors = np.abs(predicted - targets) / np.where(spread > 0, spread, 1.0)
     return replace(
-        _any_figures(found, task, samples, near, record),
+        _any_figures(measured, task, samples, near, record),
         worst=_largest(errors.mean(axis=1)),
         numbers=(predicted, targets),
     )
@@ -217,13 +221,13 @@ def _largest(values: Doubles, among: NDArray[np.bool_] | None = None) -> Ints:
     return (order if among is None else order[among[order]])[:WORST].astype(np.int64)
 
 
-# Texts that are written
+# -- generated texts ----------------------------------------------------------------------
 
 
-def _written(
+def _generated(
     model: HasOutputs, samples: Split, task: Task, record: Record, observe: Observe
 ) -> tuple[list[Evidence], tuple[str, ...]]:
-    """Let the model write a text from each sample, and compare it with the reference."""
+    """Generate a text from each sample, and compare it with the reference."""
     assert samples.pairs is not None
     assert task.text_metrics is not None
     sources, references = samples.pairs()

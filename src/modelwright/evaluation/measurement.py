@@ -22,7 +22,7 @@ Record = Callable[..., Evidence]
 
 
 class HasOutputs(Protocol):
-    """What is measured: a loaded model file, or whatever answers as one."""
+    """A loaded model file, or anything with the same methods."""
 
     @property
     def digest(self) -> str:
@@ -34,7 +34,7 @@ class HasOutputs(Protocol):
 
     @property
     def parameters(self) -> int:
-        """How many numbers the network learnt."""
+        """The number of trained parameters."""
 
     @property
     def multiply_adds(self) -> int:
@@ -52,11 +52,11 @@ class HasOutputs(Protocol):
         """Return raw outputs `[N, …]` for what the host steps deliver, averaged over the views."""
 
     def predict(self, inputs: Any, /, *, top: int | None = None) -> Any:
-        """Return a list of answers for each input; asked only where answers are written texts."""
+        """Return a list of answers for each input; called only where texts are generated."""
 
 
 class PerLabel(NamedTuple):
-    """How each label fared `[K]`: counts and rates, and the rates' bounds."""
+    """Counts and rates of each label `[K]`, and the rates' bounds."""
 
     scores: ClassScores
     bounds: RateBounds
@@ -64,30 +64,30 @@ class PerLabel(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The evidence of one model on one split, and what the report shows beside it.
+    """The evidence of one model on one split, and the data that the report shows.
 
-    What the kind of prediction doesn't have is `None` or empty.
+    A field that the kind of prediction doesn't have is `None` or empty.
     """
 
     evidence: tuple[Evidence, ...]
     model: str
     """The digest of the model that was measured."""
     stats: SampleStats
-    """What became of each sample, in the order of the split."""
+    """The statistics of each sample, in the order of the split."""
     labels: tuple[str, ...]
-    """The model's."""
+    """The labels of the model."""
     unknown: tuple[str, ...] = ()
-    """Those of the samples that the model doesn't know; their numbers go on behind its own."""
+    """Labels of the samples that the model doesn't have; their numbers follow those of `labels`."""
     worst: Ints | None = None
-    """The places in the split of the worst mistakes or the largest errors, worst first; `None`
-    where no answer is simply right or wrong."""
+    """Positions in the split of the worst mistakes or the largest errors, worst first; `None` for
+    outputs that aren't simply right or wrong."""
     per_label: PerLabel | None = None
     confusion: metrics.Confusion | None = None
     reliability: metrics.Reliability | None = None
     numbers: tuple[Doubles, Doubles] | None = None
     """The numbers predicted and the true ones, `[N, D]` each."""
     texts: tuple[str, ...] = ()
-    """The text that was written for each sample."""
+    """The text that was generated from each sample."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""From which probability on a class is called, so that few of it are missed."""
+"""The decision threshold of a class that is not to be missed."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ _SLICE = "label="
 def highest_threshold(
     probabilities: NDArray[np.floating[Any]], of_class: NDArray[np.bool_], *, min_recall: float
 ) -> float:
-    """Return the highest probability from which on a class can be called and this recall is kept.
+    """Return the highest threshold at which a class has this recall.
 
     Args:
         probabilities: `[N]`, of the class.
         of_class: `[N]`, which samples are of it; at least one.
-        min_recall: the recall that is wanted, above 0, at most 1.
+        min_recall: the recall that is required, above 0, at most 1.
 
     >>> highest_threshold(np.array([0.9, 0.4, 0.7, 0.8]), np.array([1, 1, 0, 1]) > 0,
     min_recall=0.6) 0.8
     """
     own = np.sort(probabilities[of_class])[::-1]
-    # Less a hair, so that 0.95 · 20 asks for 19 of them and not for 20.
+    # The tolerance makes 0.95 · 20 require 19 samples and not 20.
     needed = max(int(np.ceil(min_recall * len(own) - 1e-9)), 1)
     return float(own[needed - 1])
 
@@ -115,13 +115,17 @@ def measure_threshold(
         return []
     label = threshold.label
     probabilities, of_class = _answers(model, samples, require_class(label, model.labels))
-    called = probabilities >= threshold.probability
-    hits = int((called & of_class).sum())
+    is_predicted = probabilities >= threshold.probability
+    hits = int((is_predicted & of_class).sum())
     record = recorder(samples, fingerprint, model=model.digest, **asdict(place))
     evidence = []
     for metric, count, what in (
         ("recall_at_threshold", int(of_class.sum()), f"share of the `{label}` that are found"),
-        ("precision_at_threshold", int(called.sum()), f"share of those called `{label}` that are"),
+        (
+            "precision_at_threshold",
+            int(is_predicted.sum()),
+            f"share of those predicted `{label}` that are",
+        ),
     ):
         low, high = share(hits, count)
         evidence.append(

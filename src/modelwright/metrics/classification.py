@@ -287,11 +287,11 @@ def averages(hits: ArrayLike, predicted: ArrayLike, support: ArrayLike) -> dict[
     rates = class_rates(hits, predicted, support)
     weights = np.asarray(support, dtype=np.float64)
     occurs = (np.asarray(predicted) + weights) > 0
-    found: dict[str, Doubles] = {}
+    means: dict[str, Doubles] = {}
     for name, rate in zip(("precision", "recall", "f1"), rates, strict=True):
-        found[f"{name}_macro"] = (rate * occurs).sum(-1) / np.maximum(occurs.sum(-1), 1)
-        found[f"{name}_weighted"] = (rate * weights).sum(-1) / np.maximum(weights.sum(-1), 1.0)
-    return found
+        means[f"{name}_macro"] = (rate * occurs).sum(-1) / np.maximum(occurs.sum(-1), 1)
+        means[f"{name}_weighted"] = (rate * weights).sum(-1) / np.maximum(weights.sum(-1), 1.0)
+    return means
 
 
 # Classes: calibration

@@ -134,15 +134,15 @@ def _match(overlaps: Doubles) -> NDArray[np.bool_]:
     Args:
         overlaps: of detections, best first, and boxes `[D, M]`.
     """
-    found = np.zeros((len(overlaps), len(OVERLAPS)), dtype=np.bool_)
+    hits_of_rows = np.zeros((len(overlaps), len(OVERLAPS)), dtype=np.bool_)
     free = np.ones((len(OVERLAPS), overlaps.shape[1]), dtype=np.bool_)
     steps = np.arange(len(OVERLAPS))
     for row in np.flatnonzero((overlaps >= OVERLAPS[0]).any(axis=1)):
         open_to = np.where(free, overlaps[row], -1.0)
         last_best = open_to.shape[1] - 1 - open_to[:, ::-1].argmax(axis=1)
-        found[row] = open_to[steps, last_best] >= OVERLAPS
-        free[steps[found[row]], last_best[found[row]]] = False
-    return found
+        hits_of_rows[row] = open_to[steps, last_best] >= OVERLAPS
+        free[steps[hits_of_rows[row]], last_best[hits_of_rows[row]]] = False
+    return hits_of_rows
 
 
 def average_precision(statistics: DetectionStatistics) -> AveragePrecision:

@@ -55,13 +55,13 @@ def label_outcomes(outputs: Floats, targets: NDArray[Any], *, unknown: int = 0) 
         )
     if not ((targets == 0) | (targets == 1)).all():
         raise DataError("a sample has a label or hasn't: targets are 1 or 0")
-    logits, wanted = outputs.astype(np.float64), targets.astype(np.bool_)
+    logits, present = outputs.astype(np.float64), targets.astype(np.bool_)
     # −log of the probability of what is true, without overflow: log(1 + exp(∓x)).
-    signed = np.where(wanted[:, :num_outputs], -logits, logits)
+    signed = np.where(present[:, :num_outputs], -logits, logits)
     losses = np.logaddexp(0.0, signed).mean(axis=1)
-    losses[wanted[:, num_outputs:].any(axis=1)] = np.inf
-    chosen = np.pad(sigmoid(outputs) >= DECISION_THRESHOLD, ((0, 0), (0, unknown)))
-    return LabelOutcomes(chosen, wanted, losses)
+    losses[present[:, num_outputs:].any(axis=1)] = np.inf
+    predicted = np.pad(sigmoid(outputs) >= DECISION_THRESHOLD, ((0, 0), (0, unknown)))
+    return LabelOutcomes(predicted, present, losses)
 
 
 def sigmoid(outputs: Floats) -> Doubles:
@@ -75,23 +75,23 @@ def sigmoid(outputs: Floats) -> Doubles:
     return found
 
 
-def exact_match(found: LabelOutcomes) -> float:
+def exact_match(outcomes: LabelOutcomes) -> float:
     """Return the share of samples that are given just the labels that they have.
 
     Raises:
         DataError: there are no samples.
     """
-    if not len(found.present):
+    if not len(outcomes.present):
         raise DataError("there are no samples to measure")
-    return float((found.predicted == found.present).all(axis=1).mean())
+    return float((outcomes.predicted == outcomes.present).all(axis=1).mean())
 
 
-def label_counts(found: LabelOutcomes) -> tuple[Ints, Ints, Ints]:
+def label_counts(outcomes: LabelOutcomes) -> tuple[Ints, Ints, Ints]:
     """Return how often each label is rightly chosen, chosen, and there: `[K]` each."""
     return (
-        (found.predicted & found.present).sum(axis=0, dtype=np.int64),
-        found.predicted.sum(axis=0, dtype=np.int64),
-        found.present.sum(axis=0, dtype=np.int64),
+        (outcomes.predicted & outcomes.present).sum(axis=0, dtype=np.int64),
+        outcomes.predicted.sum(axis=0, dtype=np.int64),
+        outcomes.present.sum(axis=0, dtype=np.int64),
     )
 
 

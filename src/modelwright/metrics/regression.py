@@ -34,24 +34,24 @@ def number_sums(predictions: NDArray[Any], targets: NDArray[Any]) -> NumberSums:
     Raises:
         DataError: the shapes differ, there are no samples, or a number isn't finite.
     """
-    wanted = np.asarray(targets, dtype=np.float64)
-    got = np.asarray(predictions, dtype=np.float64)
-    if got.size != wanted.size or len(got) != len(wanted):
-        raise DataError(f"predictions {got.shape} and targets {wanted.shape} differ in shape")
-    if got.size == 0:
+    true = np.asarray(targets, dtype=np.float64)
+    predicted = np.asarray(predictions, dtype=np.float64)
+    if predicted.size != true.size or len(predicted) != len(true):
+        raise DataError(f"predictions {predicted.shape} and targets {true.shape} differ in shape")
+    if predicted.size == 0:
         raise DataError("there are no samples to measure")
-    wanted, got = wanted.reshape(len(wanted), -1), got.reshape(len(got), -1)
-    for name, values in (("predictions", got), ("targets", wanted)):
+    true, predicted = true.reshape(len(true), -1), predicted.reshape(len(predicted), -1)
+    for name, values in (("predictions", predicted), ("targets", true)):
         if not np.isfinite(values).all():
             raise DataError(f"the {name} hold values that aren't finite (NaN or infinite)")
-    errors = got - wanted
-    mean = wanted.mean(axis=0)
+    errors = predicted - true
+    mean = true.mean(axis=0)
     return NumberSums(
-        samples=len(wanted),
+        samples=len(true),
         squared=(errors**2).sum(axis=0),
         absolute=np.abs(errors).sum(axis=0),
         mean=mean,
-        spread=((wanted - mean) ** 2).sum(axis=0),
+        spread=((true - mean) ** 2).sum(axis=0),
     )
 
 

@@ -94,7 +94,7 @@ def bleu(sums: Sums) -> float:
     >>> bleu(np.array([6, 6, 6, 5, 4, 3, 6, 5, 4, 3]))
     100.0
     """
-    words, wanted = float(sums[0]), float(sums[1])
+    num_words, reference_words = float(sums[0]), float(sums[1])
     matches, ngrams = sums[2 : 2 + BLEU_ORDER].tolist(), sums[2 + BLEU_ORDER :].tolist()
     if not any(matches) or not all(ngrams):
         return 0.0
@@ -102,7 +102,7 @@ def bleu(sums: Sums) -> float:
     for match, total in zip(matches, ngrams, strict=True):
         missed += match == 0
         logarithms += math.log((match or 0.5**missed) / total)
-    brevity = min(0.0, 1.0 - wanted / words)
+    brevity = min(0.0, 1.0 - reference_words / num_words)
     return 100.0 * math.exp(brevity + logarithms / BLEU_ORDER)
 
 
@@ -116,11 +116,11 @@ def chrf_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> Int
     """
     rows = np.zeros((len(hypotheses), CHRF_ORDER, 3), dtype=np.int64)
     for row, hypothesis, reference in zip(rows, hypotheses, references, strict=True):
-        found, wanted = "".join(hypothesis.split()), "".join(reference.split())
+        generated, reference = "".join(hypothesis.split()), "".join(reference.split())
         for order, cells in enumerate(row, 1):
-            if len(wanted) >= order:
-                counts = len(found) - order + 1, len(wanted) - order + 1
-                cells[:] = max(counts[0], 0), counts[1], _shared(found, wanted, order)
+            if len(reference) >= order:
+                counts = len(generated) - order + 1, len(reference) - order + 1
+                cells[:] = max(counts[0], 0), counts[1], _shared(generated, reference, order)
     return rows.reshape(len(rows), 3 * CHRF_ORDER)
 
 
@@ -132,12 +132,12 @@ def chrf(sums: Sums) -> float:
     >>> chrf(np.array([4, 4, 4, 3, 3, 3, 2, 2, 2, 1, 1, 1, 0, 0, 0, 0, 0, 0]))
     100.0
     """
-    found, wanted, shared = sums.reshape(CHRF_ORDER, 3).astype(np.float64).T
-    occur = (found > 0) & (wanted > 0)
+    generated, reference, shared = sums.reshape(CHRF_ORDER, 3).astype(np.float64).T
+    occur = (generated > 0) & (reference > 0)
     if not shared[occur].any():
         return 0.0
-    precision = float((shared[occur] / found[occur]).mean())
-    recall = float((shared[occur] / wanted[occur]).mean())
+    precision = float((shared[occur] / generated[occur]).mean())
+    recall = float((shared[occur] / reference[occur]).mean())
     weight = CHRF_BETA**2
     return 100.0 * (1 + weight) * precision * recall / (weight * precision + recall)
 
@@ -157,11 +157,12 @@ def rouge_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> Do
     """
     rows = np.zeros((len(hypotheses), 3))
     for row, hypothesis, reference in zip(rows, hypotheses, references, strict=True):
-        found, wanted = _rouge_words(hypothesis), _rouge_words(reference)
+        words, reference_words = _rouge_words(hypothesis), _rouge_words(reference)
         for order in (1, 2):
-            counts = len(found) - order + 1, len(wanted) - order + 1
-            row[order - 1] = _f1(_shared(found, wanted, order), *counts)
-        row[2] = _f1(_common_subsequence(found, wanted), len(found), len(wanted))
+            counts = len(words) - order + 1, len(reference_words) - order + 1
+            row[order - 1] = _f1(_shared(words, reference_words, order), *counts)
+        shared = _common_subsequence(words, reference_words)
+        row[2] = _f1(shared, len(words), len(reference_words))
     return rows
 
 
@@ -184,18 +185,18 @@ class _Gaps(dict[int, str]):
 _GAPS = _Gaps()
 
 
-def _f1(shared: int, found: int, wanted: int) -> float:
-    return 2 * shared / (found + wanted) if shared else 0.0
+def _f1(shared: int, generated: int, reference: int) -> float:
+    return 2 * shared / (generated + reference) if shared else 0.0
 
 
 def _ngrams(items: Sequence[Any], order: int) -> Iterator[Any]:
     return (items[at : at + order] for at in range(len(items) - order + 1))
 
 
-def _shared(found: Sequence[Any], wanted: Sequence[Any], order: int) -> int:
+def _shared(generated: Sequence[Any], reference: Sequence[Any], order: int) -> int:
     """Return how many n-grams both have, each as often as in the one that has it less often."""
-    theirs = Counter(_ngrams(wanted, order))
-    ours = Counter(_ngrams(found, order))
+    theirs = Counter(_ngrams(reference, order))
+    ours = Counter(_ngrams(generated, order))
     return sum(min(count, theirs[ngram]) for ngram, count in ours.items() if ngram in theirs)
 
 
@@ -207,14 +208,14 @@ def _places(items: Sequence[Hashable]) -> dict[Hashable, int]:
     return places
 
 
-def _common_subsequence(found: Sequence[Hashable], wanted: Sequence[Hashable]) -> int:
+def _common_subsequence(generated: Sequence[Hashable], reference: Sequence[Hashable]) -> int:
     """Return the length of the longest common subsequence (Hyyrö 2004: a row of bits at once)."""
-    places, full = _places(wanted), (1 << len(wanted)) - 1
+    places, full = _places(reference), (1 << len(reference)) - 1
     row = full
-    for item in found:
+    for item in generated:
         matches = row & places.get(item, 0)
         row = ((row + matches) | (row - matches)) & full
-    return len(wanted) - row.bit_count()
+    return len(reference) - row.bit_count()
 
 
 # Transcripts
@@ -229,23 +230,23 @@ def edit_distances(
     [[3, 7], [3, 3]]
     """
     pairs = zip(hypotheses, references, strict=True)
-    rows = [(_distance(found, wanted), len(wanted)) for found, wanted in pairs]
+    rows = [(_distance(generated, reference), len(reference)) for generated, reference in pairs]
     return np.array(rows, dtype=np.int64).reshape(-1, 2)
 
 
-def _distance(found: Sequence[Hashable], wanted: Sequence[Hashable]) -> int:
+def _distance(generated: Sequence[Hashable], reference: Sequence[Hashable]) -> int:
     """Return the Levenshtein distance, a row of the table at once as the bits of two numbers.
 
     Hyyrö 2003, `A bit-vector algorithm for computing Levenshtein and Damerau edit distances`,
     figure 3: the bits tell where the row rises and falls by one. Python's whole numbers have as
     many bits as the reference has items, so no length needs padding.
     """
-    if not wanted:
-        return len(found)
-    places, full = _places(wanted), (1 << len(wanted)) - 1
-    last, distance = 1 << len(wanted) - 1, len(wanted)
+    if not reference:
+        return len(generated)
+    places, full = _places(reference), (1 << len(reference)) - 1
+    last, distance = 1 << len(reference) - 1, len(reference)
     rises, falls = full, 0  # from one item of the reference to the next
-    for item in found:
+    for item in generated:
         matches = places.get(item, 0)
         level = (((matches & rises) + rises) ^ rises) | matches | falls
         ups = falls | (full & ~(level | rises))  # from one item of the hypothesis to the next
@@ -266,8 +267,8 @@ def word_errors(hypotheses: Sequence[str], references: Sequence[str]) -> Ints:
 
 def character_errors(hypotheses: Sequence[str], references: Sequence[str]) -> Ints:
     """Return as `word_errors`, in characters; a run of blanks is one, those at the ends none."""
-    found, wanted = ([" ".join(text.split()) for text in side] for side in (hypotheses, references))
-    return edit_distances(found, wanted)
+    texts = ([" ".join(text.split()) for text in side] for side in (hypotheses, references))
+    return edit_distances(*texts)
 
 
 def error_rate(sums: Sums) -> float:

@@ -19,7 +19,6 @@ from modelwright.kinds import InputKind, OutputKind
 from modelwright.pipeline.measuring import PROMPT, Measured
 from modelwright.pipeline.result import RunResult
 from modelwright.recipe import render_config
-from modelwright.recipe.targets import METRICS
 from modelwright.report.words import percent, short
 from modelwright.run import Run, RunRequest, StageReport, environment
 from modelwright.tasks import task_of
@@ -49,18 +48,16 @@ def tell(
     else:
         answers = _answers(positions, measured, prepared, result.model)
         shown = _shown(positions, measured, prepared)
-    task = task_of(request.recipe)
     report.write_report(
         result.report,
         report.ReportData(
             name=result.folder.name,
-            thing=prepared.input_kind,
+            input_kind=prepared.input_kind,
             source=prepared.source,
             ledger=result.ledger,
             verdicts=result.verdicts,
             measurement=measured.measurement,
-            higher_is_better=METRICS[task.select_by].higher_is_better,
-            select_by=task.select_by,
+            select_by=task_of(request.recipe).select_by,
             stages=stages,
             counts=prepared.counts,
             findings=prepared.report.findings,
@@ -75,7 +72,7 @@ def tell(
             seconds=result.seconds,
             mistakes=shown,
             answers=answers,
-            of_boxes=prepared.output_kind == OutputKind.BOXES,
+            has_boxes=prepared.output_kind == OutputKind.BOXES,
             augmented=_augmented(request, prepared, context),
             notes=result.said,
         ),
@@ -211,7 +208,7 @@ def _boxed(
             report.Answered(", ".join(labels) or "nothing", ", ".join(said) or "nothing")
         )
         places = [tuple(item["box"]) for item in found]
-        drawn.append(report.with_boxes(pixels, found=places, wanted=boxes.tolist()))
+        drawn.append(report.with_boxes(pixels, predicted=places, reference=boxes.tolist()))
     return answers, np.stack(drawn)
 
 

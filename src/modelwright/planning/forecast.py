@@ -113,15 +113,15 @@ def _training_s(recipe: Recipe, work: Workload, steps: int | None, per_epoch: in
 
 
 def _warnings(recipe: Recipe, work: Workload, memory: int, disk: int) -> tuple[str, ...]:
-    found = []
+    warnings = []
     if memory > work.memory_bytes:
-        found.append(
+        warnings.append(
             f"Training needs about {memory / 2**30:.1f} GiB of memory and this machine has "
             f"{work.memory_bytes / 2**30:.1f}; "
             "raise `train.gradient_accumulation` or lower `train.batch_size`"
         )
     if disk > work.free_disk_bytes:
-        found.append(
+        warnings.append(
             f"The run needs about {disk / 2**30:.1f} GiB of disk and "
             f"{work.free_disk_bytes / 2**30:.1f} GiB are free"
         )
@@ -129,8 +129,8 @@ def _warnings(recipe: Recipe, work: Workload, memory: int, disk: int) -> tuple[s
         batch = min(recipe.train.batch_size, max(work.train_samples, 1))
         epoch_s = work.step_s * max(work.train_samples // batch, 1)
         if epoch_s > seconds(recipe.train.budget):
-            found.append(
+            warnings.append(
                 f"One pass over the data takes about {epoch_s:.0f} s, more than "
                 f"`train.budget: {recipe.train.budget}` allows"
             )
-    return tuple(found)
+    return tuple(warnings)

@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.metrics import Reliability
+from modelwright.recipe.targets import METRICS
 from modelwright.report.words import clipped, is_share, name_of, percent, plain, short, wide
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 16.0, 12.0, 44.0
 _WIDTH, _HEIGHT = 440.0, 260.0
-_NOTHING, _ENDLESS = 1e-12, 1e30
-"""Smaller values are drawn as 0, and larger ones, of a loss that ran away, not at all."""
-_LETTER = 8.0
-"""About as wide as a letter is at the size of the charts' text."""
+_SMALLEST, _LARGEST = 1e-12, 1e30
+"""Smaller values are drawn as 0; larger ones, of a loss that diverged, aren't drawn."""
+_CHARACTER = 8.0
+"""The approximate width of a character in the charts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +41,8 @@ def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
     if not math.isfinite(low) or not math.isfinite(high):
         return [0.0, 1.0]
     size = max(abs(low), abs(high))
-    if high - low <= 1e-9 * size or size < _NOTHING:
-        around = size if size >= _NOTHING else 1.0
+    if high - low <= 1e-9 * size or size < _SMALLEST:
+        around = size if size >= _SMALLEST else 1.0
         low, high = low - 0.5 * around, high + 0.5 * around
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
@@ -69,13 +70,13 @@ def line_chart(
     mark: float | None = None,
     write: Callable[[float], str] = short,
 ) -> str:
-    """Return curves over epochs, each named; empty where none has a point.
+    """Return a chart of curves over epochs with a legend; empty where no curve has a point.
 
     Args:
-        lines: the curves; points that can't be drawn are left out.
-        title: what it shows, and which direction is good.
-        mark: the epoch at which a vertical line stands.
-        write: writes a number of the upright axis.
+        lines: the curves; points that aren't finite are left out.
+        title: what is shown, and which direction is better.
+        mark: the epoch at which a vertical line is drawn.
+        write: formats a number of the vertical axis.
     """
     drawn = [(line, [point for point in line.points if _can_be_drawn(point)]) for line in lines]
     xs = [x for _, points in drawn for x, _ in points]
@@ -130,8 +131,8 @@ def _curve(points: Sequence[tuple[float, float]], colour: str) -> str:
     )
 
 
-WRITTEN = ("bleu", "rouge_l")
-"""What texts that are written in training are judged by."""
+GENERATED = ("bleu", "rouge_l")
+"""Metrics of the texts that are generated on the validation split during training."""
 
 
 def learning_curves(
@@ -139,9 +140,16 @@ def learning_curves(
     *,
     select_by: str,
     chosen: int | None,
-    higher_is_better: bool = True,
+    samples: str = "samples",
 ) -> list[str]:
-    """Return the loss, and the score that chose the epoch, over the epochs."""
+    """Return charts of the loss and of the metric that chose the epoch, over the epochs.
+
+    Args:
+        history: one record an epoch.
+        select_by: the metric that chose the epoch.
+        chosen: the index of the epoch that was chosen, which is marked.
+        samples: the word for several samples: `images`.
+    """
     mark = history[chosen]["epoch"] if chosen is not None else None
 
     def line(name: str, key: str, colour: str) -> Line:
@@ -149,18 +157,18 @@ def learning_curves(
         return Line(name, points, colour)
 
     losses = [
-        line("training images", "train_loss", "--series-1"),
-        line("validation images", "val_log_loss", "--series-2"),
+        line(f"training {samples}", "train_loss", "--series-1"),
+        line(f"validation {samples}", "val_log_loss", "--series-2"),
     ]
     losses = [curve for curve in losses if any(_can_be_drawn(point) for point in curve.points)]
     charts = [line_chart(losses, title="Loss: lower is better", mark=mark)]
     key = f"val_{select_by}"
     if key != "val_log_loss":
         name = name_of(select_by)
-        better = "higher" if higher_is_better else "lower"
+        better = "higher" if METRICS[select_by].higher_is_better else "lower"
         charts.append(
             line_chart(
-                [line("validation images", key, "--series-2")],
+                [line(f"validation {samples}", key, "--series-2")],
                 title=f"{name[:1].upper()}{name[1:]}: {better} is better",
                 mark=mark,
                 write=_coarse_percent if is_share(select_by) else short,
@@ -168,32 +176,31 @@ def learning_curves(
         )
     charts += [
         line_chart(
-            [line("validation images", f"val_{name}", "--series-2")],
-            title=f"{name_of(name)} of some texts written so far: higher is better",
+            [line(f"validation {samples}", f"val_{name}", "--series-2")],
+            title=f"{name_of(name)} of some generated texts: higher is better",
             mark=mark,
             write=short,
         )
-        for name in WRITTEN
+        for name in GENERATED
         if any(f"val_{name}" in record for record in history)
     ]
     return [chart for chart in charts if chart]
 
 
 def confusion_chart(cells: NDArray[np.int64], labels: Sequence[str]) -> str:
-    """Return a table of what was taken for what, `[K, K]`, as coloured squares with counts."""
+    """Return the confusion matrix `[K, K]` as coloured squares with counts."""
     size = len(labels)
     side = 42.0 if size <= 12 else 22.0
-    max_length = max((wide(clipped(label)) for label in labels), default=1)
-    left = top = 36.0 + _LETTER * max_length
+    widest = max((wide(clipped(label)) for label in labels), default=1)
+    left = top = 36.0 + _CHARACTER * widest
     width, height = left + side * size + 6, top + side * size + 6
     shares = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1)
     middle = side * size / 2
     parts = [
-        _open(width, height, "What was taken for what: a row is the truth, a column the answer"),
-        f'<text class="axis" x="{left + middle:.1f}" y="14" text-anchor="middle">'
-        "the model's answer</text>",
+        _open(width, height, "Confusion matrix: a row is a true class, a column a predicted one"),
+        f'<text class="axis" x="{left + middle:.1f}" y="14" text-anchor="middle">predicted</text>',
         f'<text class="axis" transform="translate(14 {top + middle:.1f}) rotate(-90)" '
-        'text-anchor="middle">the truth</text>',
+        'text-anchor="middle">true</text>',
     ]
     for row, label in enumerate(labels):
         at = side * (row + 0.5)
@@ -204,7 +211,9 @@ def confusion_chart(cells: NDArray[np.int64], labels: Sequence[str]) -> str:
             f"{name}</text>"
         )
         for column in range(size):
-            said = f"{plain(label)} taken for {plain(labels[column])}: {int(cells[row, column]):,}"
+            title = (
+                f"{plain(label)} predicted as {plain(labels[column])}: {int(cells[row, column]):,}"
+            )
             parts.append(
                 _square(
                     left + side * column,
@@ -213,7 +222,7 @@ def confusion_chart(cells: NDArray[np.int64], labels: Sequence[str]) -> str:
                     count=int(cells[row, column]),
                     share=float(shares[row, column]),
                     is_right=row == column,
-                    said=said,
+                    title=title,
                 )
             )
     parts.append("</svg>")
@@ -222,32 +231,32 @@ def confusion_chart(cells: NDArray[np.int64], labels: Sequence[str]) -> str:
 
 
 def _square(
-    x: float, y: float, side: float, *, count: int, share: float, is_right: bool, said: str
+    x: float, y: float, side: float, *, count: int, share: float, is_right: bool, title: str
 ) -> str:
-    # Rare mistakes are what one looks for: the root keeps them visible.
+    # The square root keeps rare mistakes visible.
     strength = math.sqrt(share)
     colour = f"var({'--good' if is_right else '--bad'})" if count else "var(--ground)"
     opacity = 0.08 + 0.86 * strength if count else 1.0
     drawn = (
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{side - 1:.1f}" height="{side - 1:.1f}" '
-        f'fill="{colour}" fill-opacity="{opacity:.3f}"><title>{escape(said)}</title></rect>'
+        f'fill="{colour}" fill-opacity="{opacity:.3f}"><title>{escape(title)}</title></rect>'
     )
-    written = short(count)
-    if count and len(written) * _LETTER < side:
+    number = short(count)
+    if count and len(number) * _CHARACTER < side:
         tone = "on" if strength > 0.6 else "cell"
         drawn += (
             f'<text class="{tone}" x="{x + side / 2:.1f}" y="{y + side / 2 + 4:.1f}" '
-            f'text-anchor="middle">{written}</text>'
+            f'text-anchor="middle">{number}</text>'
         )
     return drawn
 
 
 def reliability_chart(table: Reliability) -> str:
-    """Return how often answers of each confidence were right, against the diagonal."""
+    """Return a reliability diagram: accuracy by confidence, beside the diagonal."""
     size, low, top = 340.0, 62.0, 12.0
     span = size - low - 26.0
     floor = top + span
-    parts = [_open(size, floor + 46, "How often answers of each confidence were right")]
+    parts = [_open(size, floor + 46, "Reliability: accuracy by confidence")]
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         at, along = floor - tick * span, low + tick * span
         parts.append(
@@ -263,20 +272,20 @@ def reliability_chart(table: Reliability) -> str:
             continue
         right = float(table.hits[number]) / count
         x = low + number / bins * span
-        answers = "1 answer" if count == 1 else f"{count:,} answers"
+        predictions = "1 prediction" if count == 1 else f"{count:,} predictions"
         parts.append(
             f'<rect x="{x + 1:.1f}" y="{floor - right * span:.1f}" '
             f'width="{span / bins - 2:.1f}" height="{right * span:.1f}" fill="var(--series-1)" '
             f'fill-opacity="{0.2 + 0.8 * math.sqrt(count / most):.3f}">'
-            f"<title>{answers}, {percent(right)} right</title></rect>"
+            f"<title>{predictions}, {percent(right)} right</title></rect>"
         )
     ends = f'x1="{low}" y1="{floor}" x2="{low + span}" y2="{top}"'
     parts.append(
         f'<line class="halo" {ends}/><line class="mark" {ends}/>'
         f'<text class="axis" x="{low + span / 2}" y="{floor + 40}" text-anchor="middle">'
-        "how sure it was</text>"
+        "confidence</text>"
         f'<text class="axis" transform="translate(14 {top + span / 2}) rotate(-90)" '
-        'text-anchor="middle">how often it was right</text></svg>'
+        'text-anchor="middle">accuracy</text></svg>'
     )
     return _figure(parts, size)
 
@@ -285,10 +294,10 @@ MOST_POINTS = 2000
 
 
 def scatter_chart(predicted: NDArray[np.float64], targets: NDArray[np.float64], name: str) -> str:
-    """Return predictions against the truth, a point each, beside the diagonal of perfect answers.
+    """Return a scatter plot of predictions against the truth, with the diagonal.
 
     Args:
-        predicted: `[N]`; of very many, evenly spaced ones are drawn.
+        predicted: `[N]`; at most `MOST_POINTS` evenly spaced ones are drawn.
         targets: `[N]`.
         name: what is predicted.
     """
@@ -318,15 +327,15 @@ def scatter_chart(predicted: NDArray[np.float64], targets: NDArray[np.float64], 
     parts.append(
         f'<line class="mark" x1="{low}" y1="{floor}" x2="{low + span}" y2="{top}"/>'
         f'<text class="axis" x="{low + span / 2}" y="{floor + 40}" text-anchor="middle">'
-        f"the true {escape(plain(name))}</text>"
+        f"true {escape(plain(name))}</text>"
         f'<text class="axis" transform="translate(14 {top + span / 2}) rotate(-90)" '
-        f'text-anchor="middle">what the model says</text></svg>'
+        f'text-anchor="middle">predicted</text></svg>'
     )
     return _figure(parts, size)
 
 
 def _can_be_drawn(point: tuple[float, float]) -> bool:
-    return abs(point[0]) < _ENDLESS and abs(point[1]) < _ENDLESS  # False for NaN too.
+    return abs(point[0]) < _LARGEST and abs(point[1]) < _LARGEST  # False for NaN too.
 
 
 def _coarse_percent(share: float) -> str:
@@ -338,7 +347,7 @@ def _open(width: float, height: float, title: str) -> str:
 
 
 def _figure(parts: Sequence[str], width: float, *, least: float = 0.0) -> str:
-    """Return a chart as wide as its text reads well; it is scrolled where it would be narrower."""
+    """Return a chart of a maximal width, which scrolls where the page is narrower than `least`."""
     return (
         f'<figure class="chart" style="max-width:{width + 40:.0f}px">'
         f'<div style="min-width:{least:.0f}px">{"".join(parts)}</div></figure>'

@@ -1,4 +1,4 @@
-"""What a report is made from: figures from the ledger, pictures, and what the run wrote down."""
+"""The data of a report: figures from the ledger, samples, and the records of the run."""
 
 from __future__ import annotations
 
@@ -19,39 +19,36 @@ Pixels = NDArray[np.uint8]
 
 
 class Answered(NamedTuple):
-    """The truth of a sample and what the model says of it, in words."""
+    """The reference of a sample and the model's prediction, as text."""
 
     truth: str | None
-    """`None` where no answer is the only right one."""
+    """The label, number or reference text; `None` where there is none."""
     answer: str
     confidence: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportData:
-    """All that one report tells."""
+    """The content of one report."""
 
     name: str
     """The run's name."""
-    thing: InputKind = InputKind.IMAGE
-    """What a sample is."""
+    input_kind: InputKind = InputKind.IMAGE
     source: str
     """The data, in a few words: `cifar10`, `folder photos`."""
     ledger: Ledger
     verdicts: Sequence[Verdict]
     measurement: Measurement
-    """What became of each sample."""
-    higher_is_better: bool
-    """Whether the figure that chose the epoch is better when higher."""
+    """The measurement that the report is about."""
     select_by: str
-    """The figure that chose the epoch: `accuracy`."""
+    """The metric that chose the epoch: `accuracy`."""
     stages: Sequence[StageReport]
     """What was done to the network, in order."""
     counts: Mapping[str, Sequence[int]]
-    """Samples a class, of each split."""
+    """The number of samples of each class, by split."""
     findings: Sequence[Finding]
     test_accesses: int | None
-    """How often this test set was opened on this machine, this time included."""
+    """How often this test set was used on this machine, including this run."""
     recipe: str
     """The recipe as YAML, every default written out."""
     decisions: Mapping[str, object]
@@ -63,17 +60,17 @@ class ReportData:
     predict_command: str
     seconds: float
     mistakes: Pixels | Sequence[str] | Sequence[bytes]
-    """The samples that are shown, the worst first: pixels `[M, H, W, C]`, texts, or WAVs."""
+    """The samples that are shown, worst first: pixels `[M, H, W, C]`, texts, or WAV files."""
     answers: Sequence[Answered] = ()
-    """What the model says of each of them."""
-    of_boxes: bool = False
+    """The prediction for each of them."""
+    has_boxes: bool = False
     """Whether boxes are drawn into these samples."""
     augmented: Pixels | None = None
-    """`[samples, times, H, W, C]`: training images as the network saw them, the first untouched."""
+    """Augmented training images `[N, M, H, W, C]`; the first of each `M` is the image itself."""
     notes: Sequence[str] = field(default_factory=tuple)
-    """What the run said."""
+    """The messages of the run."""
 
     @property
     def trainings(self) -> list[StageReport]:
-        """The stages in which the network learned epoch by epoch."""
+        """The stages in which the network was trained epoch by epoch."""
         return [stage for stage in self.stages if stage.history]

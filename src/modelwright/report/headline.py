@@ -1,4 +1,7 @@
-"""What a reader in a hurry should know, a sentence each: from the ledger and the gate alone."""
+"""The headline of the report: the most important results, one sentence each.
+
+They are taken from the ledger and the verdicts alone.
+"""
 
 from __future__ import annotations
 
@@ -23,81 +26,108 @@ from modelwright.report.words import (
 
 Tone = Literal["", "good", "bad", "warn"]
 _NAMED = 5
-"""How many classes a sentence names."""
+"""The most classes that a sentence names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One sentence, and whether it is good or bad news."""
+    """One sentence, and whether it is good news, bad news or a warning."""
 
     text: str
     tone: Tone = ""
 
 
 def headline_sentences(data: ReportData) -> list[Sentence]:
-    """Return the headline: how good, whether it does what was asked, and what qualifies that."""
-    accuracy = data.ledger.find("accuracy")
-    sentences = [
-        *_how_good(accuracy, data.thing),
-        *_how_near(data),
-        *_how_well(data),
-        *_from_when(data),
-        *_how_exact(data),
-        *_what_is_unknown(data),
+    """Return the headline: how good the model is, whether targets are met, and caveats."""
+    return [
+        *_about_accuracy(data),
+        *_about_regression(data),
+        *_about_other_metrics(data),
+        *_about_threshold(data),
+        *_about_exact_match(data),
+        *_about_unknown_classes(data),
         *about_targets(data.verdicts),
+        *_about_splits(data),
+        *_about_baselines(data),
+        *_about_near_duplicates(data),
+        *_about_test_accesses(data),
     ]
+
+
+def _about_splits(data: ReportData) -> Iterator[Sentence]:
+    """Warn where the measured samples also chose the epoch, or may have been trained on."""
     main = data.ledger.find(compared_by(data.ledger))
+    samples = data.input_kind.plural
     if main is not None and main.split == "validation":
-        text = (
-            f"There is no test split, so this figure comes from the {data.thing}s that also chose "
-            "the epoch: it flatters the model a little."
+        yield Sentence(
+            f"There is no test split, so this figure comes from the {samples} that also chose "
+            "the epoch: it is slightly too good.",
+            "warn",
         )
-        sentences.append(Sentence(text, "warn"))
     if any(step.get("step") == "init" for step in data.lineage):
-        text = (
-            "It went on from another model file, and nobody has said whether that one learned from "
-            f"some of these {data.thing}s; if it did, this figure is too good."
+        yield Sentence(
+            "Training began with another model file, and it isn't known whether that one was "
+            f"trained on some of these {samples}; if it was, this figure is too good.",
+            "warn",
         )
-        sentences.append(Sentence(text, "warn"))
-    beside = answer(data.ledger, words=BASELINES)
-    if beside:
-        sentences.append(Sentence(beside))
+
+
+def _about_baselines(data: ReportData) -> Iterator[Sentence]:
+    comparison = answer(data.ledger, words=BASELINES)
+    if comparison:
+        yield Sentence(comparison)
+
+
+def _about_near_duplicates(data: ReportData) -> Iterator[Sentence]:
+    """Say what the main metric is without the samples that resemble one of another split."""
+    main = data.ledger.find(compared_by(data.ledger))
     without = None if main is None else data.ledger.find(main.metric, slice=WITHOUT_NEAR)
     if main is not None and without is not None:
         left_out = main.n - without.n
         it = "it" if main.metric == "accuracy" else f"its {name_of(main.metric)}"
-        text = (
-            f"{left_out:,} of these {data.thing}s closely resemble{'s' if left_out == 1 else ''} "
+        samples = data.input_kind.plural
+        yield Sentence(
+            f"{left_out:,} of these {samples} closely resemble{'s' if left_out == 1 else ''} "
             f"one of another split; without them {it} is {figure(main.metric, without.value)}."
         )
-        sentences.append(Sentence(text))
+
+
+def _about_test_accesses(data: ReportData) -> Iterator[Sentence]:
     if data.test_accesses is not None and data.test_accesses > 1:
-        text = (
-            f"This test set has been opened {data.test_accesses:,} times on this machine. Each "
-            "look that leads to a change makes its figures a little too good."
+        yield Sentence(
+            f"This test set has been used {data.test_accesses:,} times on this machine. If its "
+            "results led to changes of the model, its figures are slightly too good.",
+            "warn",
         )
-        sentences.append(Sentence(text, "warn"))
-    return sentences
 
 
-def _how_good(accuracy: Evidence | None, thing: str) -> Iterator[Sentence]:
+def _measured_on(record: Evidence, data: ReportData) -> str:
+    """Return the samples of a record in words: `120 test images that weren't used in training`."""
+    noun = data.input_kind.noun if record.n == 1 else data.input_kind.plural
+    if record.metric == "perplexity":  # Texts are measured in windows of the context's length.
+        noun = "window of text" if record.n == 1 else "windows of text"
+    verb = "wasn't" if record.n == 1 else "weren't"
+    return f"{record.n:,} {f'{record.split} {noun}'.strip()} that {verb} used in training"
+
+
+def _about_accuracy(data: ReportData) -> Iterator[Sentence]:
+    accuracy = data.ledger.find("accuracy")
     if accuracy is None:
         return
-    images = f"{accuracy.split} {thing}{'' if accuracy.n == 1 else 's'}".strip()
     text = (
-        f"Of {accuracy.n:,} {images} that it had not learned from, the model names "
-        f"{percent(accuracy.value)} right"
+        f"Of {_measured_on(accuracy, data)}, the model classifies {percent(accuracy.value)} "
+        "correctly"
     )
     if accuracy.low < accuracy.high:
         text += (
-            f"; for other {thing}s of the same kind, expect {percent(accuracy.low)} to "
-            f"{percent(accuracy.high)}"
+            f"; for other {data.input_kind.plural} of the same kind, expect "
+            f"{percent(accuracy.low)} to {percent(accuracy.high)}"
         )
     yield Sentence(f"{text}.")
 
 
-def _from_when(data: ReportData) -> Iterator[Sentence]:
-    """Say from which probability on a class is called, where the recipe asks for that."""
+def _about_threshold(data: ReportData) -> Iterator[Sentence]:
+    """Give recall and precision at the decision threshold, where there is one."""
     chosen = chosen_threshold(data.ledger)
     recall = data.ledger.find("recall_at_threshold")
     precision = data.ledger.find("precision_at_threshold")
@@ -105,85 +135,79 @@ def _from_when(data: ReportData) -> Iterator[Sentence]:
         return
     label = plain(chosen.slice.removeprefix("label="))
     yield Sentence(
-        f"Called “{label}” from a probability of {percent(chosen.value)} on, "
-        f"{percent(recall.value)} of the {recall.n:,} {data.thing}s of “{label}” are found "
+        f"The model predicts “{label}” from a probability of {percent(chosen.value)} on. So it "
+        f"finds {percent(recall.value)} of the {recall.n:,} {data.input_kind.plural} of “{label}” "
         f"({percent(recall.low)} to {percent(recall.high)}), and {percent(precision.value)} of "
-        "those called so are right."
+        "these predictions are right."
     )
 
 
-def _how_near(data: ReportData) -> Iterator[Sentence]:
-    """Say how far predicted numbers are off, and how that compares with saying the average."""
+def _about_regression(data: ReportData) -> Iterator[Sentence]:
+    """Give the mean error of predicted numbers, beside that of always predicting the mean."""
     error, explained = data.ledger.find("mae"), data.ledger.find("r2")
     if error is None or explained is None:
         return
-    things = f"{error.split} {data.thing}{'' if error.n == 1 else 's'}".strip()
     yield Sentence(
-        f"On {error.n:,} {things} that it had not learned from, the model is off by "
-        f"{short(error.value)} on average; for others of the same kind, expect "
-        f"{short(error.low)} to {short(error.high)}."
+        f"On {_measured_on(error, data)}, the model's mean error is {short(error.value)}; for "
+        f"other {data.input_kind.plural} of the same kind, expect {short(error.low)} to "
+        f"{short(error.high)}."
     )
     simple = data.ledger.find("mae", subject="baseline:mean")
     if simple is not None and simple.value > 0:
         change = 1 - error.value / simple.value
         how = f"{percent(abs(change))} {'less' if change >= 0 else 'more'}"
         yield Sentence(
-            f"That is {how} than by always answering the training samples' average "
+            f"That is {how} than always predicting the mean of the training samples "
             f"({short(simple.value)}).",
             "" if change > 0 else "bad",
         )
 
 
-def _how_well(data: ReportData) -> Iterator[Sentence]:
-    """Say the main figure of a model that answers with texts or boxes, beside the simple answer."""
+def _about_other_metrics(data: ReportData) -> Iterator[Sentence]:
+    """Give the main metric of a model that predicts neither one label nor numbers."""
     metric = compared_by(data.ledger)
-    found = data.ledger.find(metric)
-    if found is None or metric in ("accuracy", "rmse"):
+    main = data.ledger.find(metric)
+    if main is None or metric in ("accuracy", "rmse"):
         return
-    thing = "stretch of text" if metric == "perplexity" else data.thing
-    many = "stretches of text" if metric == "perplexity" else f"{data.thing}s"
-    things = f"{found.split} {thing if found.n == 1 else many}".strip()
     yield Sentence(
-        f"On {found.n:,} {things} that it had not learned from, its {name_of(metric)} is "
-        f"{figure(metric, found.value)}; for others of the same kind, expect "
-        f"{figure(metric, found.low)} to {figure(metric, found.high)}. {meaning_of(metric)}"
+        f"On {_measured_on(main, data)}, its {name_of(metric)} is {figure(metric, main.value)}; "
+        f"for other {data.input_kind.plural} of the same kind, expect "
+        f"{figure(metric, main.low)} to {figure(metric, main.high)}. {meaning_of(metric)}"
     )
     for record in data.ledger:
         if record.metric == metric and record.subject.startswith("baseline:"):
             name = record.subject.partition(":")[2]
             yield Sentence(
-                f"{BASELINES.get(name, name).capitalize()} would come to "
-                f"{figure(metric, record.value)}."
+                f"{BASELINES.get(name, name).capitalize()} reaches {figure(metric, record.value)}."
             )
 
 
-def _how_exact(data: ReportData) -> Iterator[Sentence]:
+def _about_exact_match(data: ReportData) -> Iterator[Sentence]:
     """Say how often all labels of a sample are right, where a sample may have several."""
-    found = data.ledger.find("exact_match")
-    if found is not None:
+    exact_match = data.ledger.find("exact_match")
+    if exact_match is not None:
         yield Sentence(
-            f"It gives {percent(found.value)} of these {data.thing}s just their labels: none is "
-            "missing, and none is too many."
+            f"For {percent(exact_match.value)} of these {data.input_kind.plural} all labels are "
+            "right: none is missing, none is extra."
         )
 
 
-def _what_is_unknown(data: ReportData) -> Iterator[Sentence]:
-    """Say which classes are measured that the model can't know, since training has none of them."""
+def _about_unknown_classes(data: ReportData) -> Iterator[Sentence]:
+    """Name the measured classes that the training split doesn't contain."""
     unknown = data.measurement.unknown
     if not unknown:
         return
     shown = ", ".join(f"“{plain(label)}”" for label in unknown[:_NAMED])
     more = f" and {len(unknown) - _NAMED:,} more" if len(unknown) > _NAMED else ""
-    them = "it" if len(unknown) == 1 else "them"
     yield Sentence(
-        f"It can't know {shown}{more}, as training had none of {them}: what is so labelled counts "
-        "as wrong.",
+        f"The training split has no {data.input_kind.plural} of {shown}{more}, so the model never "
+        "predicts that: all of them count as mistakes.",
         "warn",
     )
 
 
 def about_targets(verdicts: Sequence[Verdict]) -> Iterator[Sentence]:
-    """Say plainly which targets are missed, or that all are met."""
+    """Say which targets are missed, or that all are met."""
     missed = [verdict for verdict in verdicts if not verdict.passed]
     total = len(verdicts)
     if missed:
@@ -199,7 +223,8 @@ def about_targets(verdicts: Sequence[Verdict]) -> Iterator[Sentence]:
 
 
 def _missed(verdict: Verdict) -> str:
-    asked = limit(verdict.metric, verdict.target)
+    limit_text = limit(verdict.metric, verdict.target)
     if verdict.value is None:
-        return f"{name_of(verdict.metric)} not measured, {asked} asked"
-    return f"{name_of(verdict.metric)} {figure(verdict.metric, verdict.value)}, {asked} asked"
+        return f"{name_of(verdict.metric)} not measured, required {limit_text}"
+    value = figure(verdict.metric, verdict.value)
+    return f"{name_of(verdict.metric)} {value}, required {limit_text}"

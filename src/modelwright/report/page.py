@@ -1,4 +1,4 @@
-"""The page itself: sentences, tables and charts put into one HTML file without links out."""
+"""The page: sentences, tables and charts in one HTML file without external links."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from modelwright.files import write_bytes
@@ -33,44 +33,56 @@ _ARGUMENTS = {
 
 
 def write_report(path: Path, data: ReportData) -> None:
-    """Write the report of a run as one HTML file that needs nothing else, aside and renamed.
+    """Write the report of a run as one self-contained HTML file, atomically.
 
     Raises:
         ResourceError: the file can't be written.
     """
-    # Names of files may hold bytes that are no text; everything else can be encoded.
+    # Names of files may hold bytes that aren't UTF-8.
     write_bytes(path, page(data).encode("utf-8", "replace"))
 
 
 def page(data: ReportData) -> str:
     """Return the report as HTML."""
-    found = data.measurement
-    of_classes, labels = found.confusion is not None, found.labels
-    accuracy = data.ledger.find(tables.compared_by(data.ledger))
-    return _template(data.thing).render(
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "count": words.count,
+        "duration": words.duration,
+        "plain": words.plain,
+        "prose": words.prose,
+        "brief": brief,
+    }
+    text = resources.files("modelwright.report").joinpath("page.html.j2").read_text("utf-8")
+    measurement = data.measurement
+    labels, samples = measurement.labels, data.input_kind.plural
+    metric = tables.compared_by(data.ledger)
+    main = data.ledger.find(metric)
+    return environment.from_string(text).render(
         data=data,
-        thing=data.thing,
-        things=f"{data.thing}s",
-        predict_argument=_ARGUMENTS[data.thing],
+        input_kind=data.input_kind,
+        sample=data.input_kind.noun,
+        samples=samples,
+        predict_argument=_ARGUMENTS[data.input_kind],
         headline=headline_sentences(data),
-        measured_split=accuracy.split if accuracy is not None and accuracy.split else "test",
+        measured_split=main.split if main is not None and main.split else "test",
         targets=tables.target_rows(data.verdicts),
         curves=[_curves(data, stage) for stage in data.trainings],
         training_s=sum(stage.seconds for stage in data.trainings),
-        select_by=words.name_of(data.select_by),
-        of_classes=of_classes,
-        of_labels=found.per_label is not None,
-        as_they_come=found.worst is None,
-        what_it_does=_what_it_does(data, [words.plain(name) for name in labels]),
-        example_target=_example_target(tables.compared_by(data.ledger)),
-        compared_by=words.name_of(tables.compared_by(data.ledger)),
+        is_single_label=measurement.confusion is not None,
+        has_labels=measurement.per_label is not None,
+        is_ranked=measurement.worst is not None,
+        purpose=_purpose(data, [words.plain(name) for name in labels]),
+        example_target=_example_target(metric),
+        compared_by=words.name_of(metric),
         scatter=_scatter(data),
         confusion=_confusion(data),
         confused=tables.most_confused(data),
-        reliability=found.reliability and Markup(reliability_chart(found.reliability)),
+        reliability=measurement.reliability and Markup(reliability_chart(measurement.reliability)),
         classes=tables.class_rows(data),
         classes_at_once=tables.CLASSES_AT_ONCE,
-        classes_left_out=max(len(found.names) - tables.MOST_CLASSES_LISTED, 0),
+        classes_left_out=max(len(measurement.names) - tables.MOST_CLASSES_LISTED, 0),
         rates=tables.RATES,
         baselines=tables.baseline_rows(data.ledger),
         sizes=tables.size_rows(data.ledger),
@@ -86,69 +98,52 @@ def page(data: ReportData) -> str:
     )
 
 
-def _template(thing: str) -> Template:
-    """Return the page's template, whose texts speak of images where nothing else is said."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "count": words.count,
-        "duration": words.duration,
-        "plain": words.plain,
-        "prose": words.prose,
-        "said": said,
-        "of_things": lambda text: text.replace("image", thing),
-    }
-    text = resources.files("modelwright.report").joinpath("page.html.j2").read_text("utf-8")
-    return environment.from_string(text)
-
-
 def _curves(data: ReportData, stage: StageReport) -> list[Markup]:
     """Return the charts of a training."""
     charts = learning_curves(
         stage.history,
         select_by=data.select_by,
         chosen=stage.chosen,
-        higher_is_better=data.higher_is_better,
+        samples=data.input_kind.plural,
     )
-    # Charts escape their labels; what they call the samples is ours.
-    return [Markup(chart.replace(" images", f" {data.thing}s")) for chart in charts]
+    return [Markup(chart) for chart in charts]  # Charts escape their labels.
 
 
-def said(value: object) -> str:
-    """Write a value that a run wrote down, a number in as many digits as one reads."""
+def brief(value: object) -> str:
+    """Return a recorded value as text, a number with three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _example_target(metric: str) -> str:
-    """Return a target of the figure that models of this kind are compared by."""
+    """Return a target for the metric that such models are compared by, as an example."""
     bounds = {"rmse": "<= 1", "bleu": ">= 20", "rouge_l": ">= 0.2", "map50": ">= 0.5"}
     bounds |= {"wer": "<= 0.2", "perplexity": "<= 20"}
     return f'{metric}: "{bounds.get(metric, ">= 0.9")}"'
 
 
-def _what_it_does(data: ReportData, names: list[str]) -> str:
-    """Return what the model does, in half a sentence."""
+def _purpose(data: ReportData, names: list[str]) -> str:
+    """Return what the model does, as the beginning of a sentence."""
+    samples = data.input_kind.plural
     if data.measurement.confusion is not None:
-        return f"A model that tells {words.count(len(names))} classes apart"
+        return f"A model that classifies {samples} into {words.count(len(names))} classes"
     match tables.compared_by(data.ledger):
         case "f1_macro":
-            return f"A model that says which of {words.count(len(names))} labels a text has"
+            return f"A model that assigns any of {words.count(len(names))} labels to {samples}"
         case "map50":
-            return f"A model that finds {', '.join(names)} in images"
+            return f"A model that detects {', '.join(names)} in {samples}"
         case "wer":
-            return "A model that writes down what is spoken"
+            return "A model that transcribes speech"
         case "perplexity":
-            return "A model that writes texts on"
+            return "A model that continues texts"
         case "bleu":
             return "A model that translates texts"
         case "rouge_l":
-            return "A model that sums texts up"
-    return f"A model that predicts {', '.join(names)} from {data.thing}s"
+            return "A model that summarizes texts"
+    return f"A model that predicts {', '.join(names)} from {samples}"
 
 
 def _scatter(data: ReportData) -> list[Markup]:
-    """Return a chart of each number: what was predicted against the truth."""
+    """Return a scatter plot of each number that is predicted."""
     if data.measurement.numbers is None:
         return []
     predicted, targets = data.measurement.numbers
@@ -168,7 +163,7 @@ def _confusion(data: ReportData) -> Markup | None:
 
 
 def _notes(data: ReportData) -> list[str]:
-    """Return what the run said, without what the audit's list says again."""
+    """Return the messages of the run, without those that repeat a finding of the audit."""
     return [
         note for note in data.notes if not any(finding.message in note for finding in data.findings)
     ]

@@ -1,4 +1,4 @@
-"""Pictures inside the page, reduced to the size at which they are looked at."""
+"""Images inside the page, reduced to the size at which they are shown."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from modelwright.report.words import plain
 
 MISTAKE_SIDE = 192
 BOXED_SIDE = 352
-"""Of images with boxes, whose lines must not hide them."""
-_FOUND, _WANTED = (255, 64, 32), (0, 190, 255)
+"""The side of images with boxes: larger, so that lines don't hide what is in the boxes."""
+_PREDICTED, _REFERENCE = (255, 64, 32), (0, 190, 255)
 _DASH = 7
-"""Pixels of a dash, and of the gap behind it."""
+"""The length of a dash and of a gap, in pixels."""
 STRIP_SIDE = 112
 EXCERPT = 300
-"""Characters of a text that are shown."""
+"""The most characters of a text that are shown."""
 _COARSE = 64
-"""Images with fewer pixels a side are shown as squares, not blurred."""
+"""Images with shorter sides are enlarged without interpolation."""
 
 
 def picture(pixels: Pixels, *, side: int) -> str:
     """Return an image `[H, W, C]`, at most `side` wide and high, as a data address."""
-    held = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    held.thumbnail((side, side), Image.Resampling.LANCZOS)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    held.save(stream, "PNG", optimize=True)
+    image.save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
@@ -38,15 +38,15 @@ Box = Sequence[float]
 """x1, y1, x2, y2 in pixels."""
 
 
-def with_boxes(pixels: Pixels, *, found: Sequence[Box], wanted: Sequence[Box]) -> Pixels:
-    """Return an image `[H, W, C]`, enlarged, with the boxes found and, dashed, those wanted."""
+def with_boxes(pixels: Pixels, *, predicted: Sequence[Box], reference: Sequence[Box]) -> Pixels:
+    """Return an enlarged image `[H, W, C]` with predicted boxes and, dashed, reference boxes."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).convert("RGB")
     scale = BOXED_SIDE / max(image.size)
     method = Image.Resampling.NEAREST if are_coarse(pixels) else Image.Resampling.BICUBIC
     image = image.resize([max(round(side * scale), 1) for side in image.size], method)
     draw = ImageDraw.Draw(image)
     most = (image.width - 1, image.height - 1) * 2
-    for boxes, colour, is_dashed in ((found, _FOUND, False), (wanted, _WANTED, True)):
+    for boxes, colour, is_dashed in ((predicted, _PREDICTED, False), (reference, _REFERENCE, True)):
         for box in boxes:
             edges = [min(at * scale, end) for at, end in zip(box, most, strict=True)]
             _outline(draw, edges, colour, is_dashed=is_dashed)
@@ -73,14 +73,14 @@ def _outline(
 
 
 def are_coarse(pixels: Pixels) -> bool:
-    """Whether images `[…, H, W, C]` are so small that their pixels should be seen as squares."""
+    """Whether images `[…, H, W, C]` are so small that pixels are shown as squares."""
     height, width = pixels.shape[-3:-1]
     return bool(max(height, width) < _COARSE)
 
 
 def shown_samples(data: ReportData) -> list[dict[str, str]]:
-    """Return samples with their truth and what the model says of them, the worst first."""
-    side = BOXED_SIDE if data.of_boxes else MISTAKE_SIDE
+    """Return samples with their reference and prediction, worst first."""
+    side = BOXED_SIDE if data.has_boxes else MISTAKE_SIDE
     return [
         {
             **_shown(sample, side=side),
@@ -97,7 +97,7 @@ def _line(text: str) -> str:
 
 
 def _shown(sample: Pixels | str | bytes, *, side: int) -> dict[str, str]:
-    """Return a sample as the page shows it: a picture, a recording to listen to, or a text."""
+    """Return a sample as an image, as audio or as text."""
     nothing = {"picture": "", "audio": "", "text": ""}
     if isinstance(sample, str):
         text = _line(sample)

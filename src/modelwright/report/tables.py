@@ -1,4 +1,4 @@
-"""The tables of the report: figures from the ledger as text, a row each."""
+"""The tables of the report: figures from the ledger as text."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from modelwright.evaluation import Verdict
+from modelwright.kinds import ANY_OUTPUT
 from modelwright.ledger import Evidence, Ledger
 from modelwright.recipe.targets import METRICS, parse_target
 from modelwright.report.data import ReportData
@@ -25,40 +26,13 @@ from modelwright.report.words import (
 
 MOST_CLASSES_LISTED = 200
 CLASSES_AT_ONCE = 20
-"""More classes than this are folded away."""
-OVERALL = (
-    "accuracy",
-    "top5_accuracy",
-    "exact_match",
-    "f1_micro",
-    "precision_macro",
-    "recall_macro",
-    "f1_macro",
-    "f1_weighted",
-    "recall_at_threshold",
-    "precision_at_threshold",
-    "log_loss",
-    "calibration_error",
-    "rmse",
-    "mae",
-    "r2",
-    "bleu",
-    "chrf",
-    "rouge1",
-    "rouge2",
-    "rouge_l",
-    "wer",
-    "cer",
-    "map50",
-    "map50_95",
-    "token_loss",
-    "perplexity",
-    "bits_per_byte",
-)
+"""More classes than this are folded."""
+QUALITY = tuple(name for name, metric in METRICS.items() if metric.outputs != ANY_OUTPUT)
+"""The metrics of predictions; the others measure time and size."""
 
 
 def compared_by(ledger: Ledger) -> str:
-    """Return the figure that models of this kind are compared by."""
+    """Return the main metric: the first headline metric that was measured."""
     headlines = (metric.name for metric in METRICS.values() if metric.is_headline)
     return next((name for name in headlines if ledger.find(name) is not None), "accuracy")
 
@@ -79,21 +53,21 @@ class Row:
     """A named figure."""
 
     name: str
-    found: Figure
+    measured: Figure
     meaning: str = ""
     key: str = ""
-    """The name in scripts."""
+    """The name in recipes and in the ledger."""
     here: bool = False
-    """Whether it is the model itself, among others."""
+    """Whether it is the model of this report, among other methods."""
 
 
 @dataclass(frozen=True, slots=True)
 class TargetRow:
-    """What became of one target."""
+    """A target, and whether it is met."""
 
     name: str
-    asked: str
-    found: Figure
+    limit: str
+    measured: Figure
     passed: bool
     proven: bool
     why: str
@@ -106,27 +80,32 @@ class ClassRow:
     label: str
     samples: str
     rates: dict[str, Figure] = field(default_factory=dict)
-    """By metric; empty where no sample shows anything of the class."""
+    """By metric; empty where the class was neither present nor predicted."""
     is_known: bool = True
-    """Whether training has some of it: else it is never predicted."""
+    """Whether it occurs in the training split; else it is never predicted."""
 
 
-def _figure(found: Evidence) -> Figure:
-    return Figure(figure(found.metric, found.value), interval(found.metric, found.low, found.high))
+def _figure(record: Evidence) -> Figure:
+    metric = record.metric
+    return Figure(figure(metric, record.value), interval(metric, record.low, record.high))
 
 
-def _row(found: Evidence) -> Row:
-    metric = found.metric
-    return Row(name_of(metric), _figure(found), meaning_of(metric), metric)
+def _rows(metrics: Sequence[str], ledger: Ledger) -> list[Row]:
+    records = [ledger.find(metric) for metric in metrics]
+    return [
+        Row(name_of(record.metric), _figure(record), meaning_of(record.metric), record.metric)
+        for record in records
+        if record is not None
+    ]
 
 
 def target_rows(verdicts: Sequence[Verdict]) -> list[TargetRow]:
-    """Return what was asked, beside what was measured."""
+    """Return the targets beside the measured figures."""
     return [
         TargetRow(
             name=name_of(verdict.metric),
-            asked=limit(verdict.metric, verdict.target),
-            found=_measured(verdict),
+            limit=limit(verdict.metric, verdict.target),
+            measured=_measured(verdict),
             passed=verdict.passed,
             proven=verdict.proven,
             why=_why(verdict),
@@ -145,11 +124,11 @@ def _measured(verdict: Verdict) -> Figure:
 
 
 def _why(verdict: Verdict) -> str:
-    """Return the gate's reason, with its figures in the reader's units."""
+    """Return why a target isn't met or proven, with figures as the report formats them."""
     metric, value = verdict.metric, verdict.value
     if value is None:
         return verdict.why
-    if not verdict.passed:  # Both figures stand beside it.
+    if not verdict.passed:  # Both figures are in the table.
         return ""
     sign, bound = parse_target(verdict.target)
     doubtful = verdict.low if sign.startswith(">") else verdict.high
@@ -160,60 +139,54 @@ def _why(verdict: Verdict) -> str:
 
 
 def overall_rows(ledger: Ledger, *, num_classes: int) -> list[Row]:
-    """Return the figures over all samples, of the shipped model.
+    """Return the quality of the model over all samples.
 
-    Of five classes or fewer, the right one is always among the first five: that tells nothing.
+    With five classes or fewer, top-5 accuracy is always 1 and is left out.
     """
-    telling = (name for name in OVERALL if name != "top5_accuracy" or num_classes > 5)
-    found = (ledger.find(metric) for metric in telling)
-    return [_row(item) for item in found if item is not None]
+    shown = [name for name in QUALITY if name != "top5_accuracy" or num_classes > 5]
+    return _rows(shown, ledger)
 
 
 def size_rows(ledger: Ledger) -> list[Row]:
-    """Return sizes and times of the shipped model."""
-    timed = ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "throughput_per_s")
-    counted = ("size_bytes", "file_bytes", "parameters", "multiply_adds")
-    found = (ledger.find(metric) for metric in (*timed, *counted))
-    return [_row(item) for item in found if item is not None]
+    """Return times and sizes of the model."""
+    return _rows([name for name in METRICS if name not in QUALITY], ledger)
 
 
 def timed_on(ledger: Ledger) -> str:
-    """Return the machine that times were measured on; empty where none was."""
-    found = ledger.find("latency_p50_ms")
-    if found is None:
+    """Return the machine that times were measured on; empty where none were measured."""
+    latency = ledger.find("latency_p50_ms")
+    if latency is None:
         return ""
-    return ", ".join(part for part in (found.hardware, found.runtime) if part)
+    return ", ".join(part for part in (latency.hardware, latency.runtime) if part)
 
 
 def baseline_rows(ledger: Ledger) -> list[Row]:
-    """Return accuracy, or error, of the model and each baseline, best first.
+    """Return the main metric of the model and of each baseline, best first.
 
-    Nothing is returned where there is no baseline.
-
-    Names that evaluation may gain later are shown as they are.
+    The list is empty where there is no baseline.
     """
     subjects = dict.fromkeys(
         record.subject for record in ledger if record.subject.startswith("baseline:")
     )
     rows = []
     metric = compared_by(ledger)
-    is_better_low = not METRICS[metric].higher_is_better
+    sign = -1 if METRICS[metric].higher_is_better else 1
     for subject in ("model", *subjects):
-        found = ledger.find(metric, subject=subject)
-        if found is not None:
+        record = ledger.find(metric, subject=subject)
+        if record is not None:
             name = subject.partition(":")[2]
             words = "this model" if subject == "model" else BASELINES.get(name, name)
-            row = Row(words, _figure(found), key=name, here=subject == "model")
-            rows.append((found.value if is_better_low else -found.value, row))
+            row = Row(words, _figure(record), key=name, here=subject == "model")
+            rows.append((sign * record.value, row))
     rows.sort(key=lambda pair: pair[0])
     return [row for _, row in rows] if len(rows) > 1 else []
 
 
 def class_rows(data: ReportData) -> list[ClassRow]:
-    """Return precision, recall and F1 of each class, the weakest first; nothing without classes.
+    """Return precision, recall and F1 of each class, lowest F1 first; nothing without classes.
 
-    With so many classes that the ledger doesn't hold them, the figures are those of the table that
-    its averages were computed from.
+    The ledger holds the figures of a limited number of classes; those of the others come from the
+    measurement.
     """
     if data.measurement.per_label is None:
         return []
@@ -230,20 +203,20 @@ def class_rows(data: ReportData) -> list[ClassRow]:
         name = f"label={labels[at]}"
         rates = {}
         for metric in RATES if not unseen[at] else ():
-            found = of_class[name].find(metric, slice=name)
-            if found is None:
+            rate = of_class[name].find(metric, slice=name)
+            if rate is None:
                 low, high = (float(bound[at]) for bound in getattr(bounds, metric))
                 value = figure(metric, float(getattr(scores, metric)[at]))
                 rates[metric] = Figure(value, interval(metric, low, high))
             else:
-                rates[metric] = _figure(found)
+                rates[metric] = _figure(rate)
         samples = count(int(scores.support[at]))
         rows.append(ClassRow(plain(labels[at]), samples, rates, is_known=at < known))
     return rows
 
 
 def most_confused(data: ReportData, *, most: int = 12) -> list[dict[str, str]]:
-    """Return the pairs of classes that are taken for each other most often."""
+    """Return the pairs of classes that are confused most often."""
     cells, labels = data.measurement.confusion, data.measurement.names
     if cells is None or data.measurement.per_label is None:
         return []
@@ -253,7 +226,7 @@ def most_confused(data: ReportData, *, most: int = 12) -> list[dict[str, str]]:
     return [
         {
             "truth": plain(labels[int(cells.targets[at])]),
-            "answer": plain(labels[int(cells.predicted[at])]),
+            "predicted": plain(labels[int(cells.predicted[at])]),
             "count": count(int(cells.counts[at])),
             "share": percent(float(cells.counts[at]) / max(int(support[cells.targets[at]]), 1)),
         }
@@ -262,11 +235,11 @@ def most_confused(data: ReportData, *, most: int = 12) -> list[dict[str, str]]:
 
 
 def split_rows(data: ReportData) -> list[tuple[str, str, str]]:
-    """Return each split, how many samples it holds, and what they were used for."""
+    """Return the name of each split, its number of samples, and their use."""
     uses = {
-        "train": "learning",
+        "train": "training",
         "validation": "choosing the epoch",
-        "test": "the figures in this report, once, at the end",
+        "test": "the figures in this report",
     }
     if "test" not in data.counts:
         uses["validation"] += ", and the figures in this report"

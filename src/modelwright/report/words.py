@@ -1,7 +1,6 @@
-"""Figures and names as a reader who doesn't know the field expects them.
+"""Figures and names as text, for readers who don't know the field.
 
-The only place where a metric gets its name and its explanation in words; no figure is computed here
-but for its rounding.
+Names and explanations of metrics come from `recipe.targets.METRICS`; here figures are only rounded.
 """
 
 from __future__ import annotations
@@ -15,25 +14,25 @@ from markupsafe import Markup
 from modelwright.recipe.targets import METRICS, parse_target
 
 BLANK = "\u00a0"
-"""Keeps a number and its unit on one line."""
+"""A no-break space, which keeps a number and its unit on one line."""
 
 _RATES = ("precision", "recall", "f1")
-"""Figures of one class, which are shares too."""
+"""Metrics of one class, which aren't in `METRICS`."""
 
 BASELINES = {
-    "majority": "always answering the most frequent class",
-    "centroid": "taking the class whose average image is nearest",
+    "majority": "always predicting the most frequent class",
+    "centroid": "predicting the class with the nearest mean image",
     "hog": "hand-crafted features (HOG) with a linear model",
-    "frequent": "always answering the most frequent labels",
-    "mean": "always answering the training samples' average",
-    "words": "counting words (TF-IDF) with a linear model",
-    "spectrum": "the average spectrum with a linear model",
-    "box": "always answering each class's average box",
-    "copy": "leaving the text as it is",
+    "frequent": "always predicting the most frequent labels",
+    "mean": "always predicting the mean of the training samples",
+    "words": "word counts (TF-IDF) with a linear model",
+    "spectrum": "the mean spectrum with a linear model",
+    "box": "always predicting the mean box of each class",
+    "copy": "copying the source text",
     "lead": "taking the first sentence",
-    "unigram": "knowing how frequent each token is, and nothing else",
+    "unigram": "predicting each token by its frequency alone",
 }
-"""What each baseline is, in words; another one is shown by its name."""
+"""Descriptions of the baselines, by name."""
 
 _SIGNS = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
 _CODE = re.compile(r"`([^`\n]+)`")
@@ -45,7 +44,7 @@ def name_of(metric: str) -> str:
 
 
 def meaning_of(metric: str) -> str:
-    """Return what a metric says, in a sentence; empty where nothing is known of it."""
+    """Return the explanation of a metric; empty where it has none."""
     return METRICS[metric].explanation if metric in METRICS else ""
 
 
@@ -55,7 +54,7 @@ def is_share(metric: str) -> bool:
 
 
 def percent(share: float) -> str:
-    r"""Write a share as a percentage, with the digits that matter near 0 and 1.
+    r"""Format a share as a percentage, with more digits near 0 and 1.
 
     >>> percent(0.9412), percent(0.99987), percent(0.999999), percent(1.0)
     ('94.1\xa0%', '99.99\xa0%', '>\xa099.99\xa0%', '100\xa0%')
@@ -71,7 +70,7 @@ def percent(share: float) -> str:
 
 
 def figure(metric: str, value: float) -> str:
-    r"""Write a metric's value as a reader expects it: a percentage, milliseconds, bytes.
+    r"""Format a metric's value with its unit: a percentage, milliseconds, bytes.
 
     >>> figure("accuracy", 0.5), figure("latency_p95_ms", 1.2345), figure("size_bytes", 2500000)
     ('50.0\xa0%', '1.23\xa0ms', '2.5\xa0MB')
@@ -86,7 +85,7 @@ def figure(metric: str, value: float) -> str:
 
 
 def interval(metric: str, low: float, high: float) -> str:
-    r"""Write an interval, its unit once; empty where the figure isn't sampled.
+    r"""Format an interval; empty where the figure isn't sampled.
 
     >>> interval("accuracy", 0.91, 0.952), interval("latency_p95_ms", 1.25, 2.5)
     ('91.0–95.2\xa0%', '1.25–2.5\xa0ms')
@@ -102,24 +101,24 @@ def interval(metric: str, low: float, high: float) -> str:
 
 
 def limit(metric: str, target: str) -> str:
-    r"""Write a target as a reader says it.
+    r"""Format a target in words.
 
     >>> limit("size_bytes", "<= 2_000_000")
     'at most 2\xa0MB'
     """
     sign, bound = parse_target(target)
-    if is_share(metric):  # A bound is what was asked, to the digit.
+    if is_share(metric):  # A bound isn't rounded.
         return f"{_SIGNS[sign]} {bound * 100:.6g}{BLANK}%"
     return f"{_SIGNS[sign]} {figure(metric, bound)}"
 
 
 def count(number: float) -> str:
-    """Write a whole number with its thousands marked."""
+    """Format a whole number with thousands separators."""
     return f"{number:,.0f}"
 
 
 def duration(seconds: float) -> str:
-    r"""Write a time in the units that a person would choose.
+    r"""Format a time in seconds, minutes or hours.
 
     >>> duration(0.4), duration(94.2), duration(7384)
     ('0.4\xa0s', '1\xa0min\xa034\xa0s', '2\xa0h\xa03\xa0min')
@@ -137,7 +136,7 @@ def duration(seconds: float) -> str:
 
 
 def short(number: float) -> str:
-    """Write a number in few signs.
+    """Format a number in few characters.
 
     >>> short(0.30000000000000004), short(2500000.0), short(12.0), short(0.0002)
     ('0.3', '2.5M', '12', '0.0002')
@@ -153,43 +152,43 @@ def short(number: float) -> str:
 
 
 def plain(label: str) -> str:
-    r"""Write a label so that it can be seen: what has no form of its own gets one.
+    r"""Return a label with its invisible characters replaced.
 
-    Control signs and those that turn the direction of writing would spoil what stands around them;
-    halves of signs can't be written to a file at all.
+    Control characters and those that change the direction of writing would affect the text around
+    them; surrogates can't be encoded.
 
     >>> plain("cat"), plain(" "), plain("a\x00b\u202e")
     ('cat', '(blank)', 'a�b�')
     """
-    seen = "".join("�" if _is_formless(sign) else sign for sign in label)
+    seen = "".join("�" if _is_invisible(character) else character for character in label)
     return seen if seen.strip() else "(blank)"
 
 
 def clipped(label: str, width: int = 18) -> str:
-    """Return a label cut to a width in letters, where a Chinese sign is as wide as two."""
+    """Return a label cut to a width in characters; wide (East Asian) ones count as two."""
     label = plain(label)
     if wide(label) <= width:
         return label
     kept, room = "", width - 1
-    for sign in label:
-        room -= wide(sign)
+    for character in label:
+        room -= wide(character)
         if room < 0:
             break
-        kept += sign
+        kept += character
     return kept + "…"
 
 
 def wide(text: str) -> int:
-    """Return how many letters wide a text is.
+    """Return the width of a text in characters; wide (East Asian) ones count as two.
 
     >>> wide("cat"), wide("猫")
     (3, 2)
     """
-    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in text)
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
 def prose(text: str) -> Markup:
-    """Return a message as HTML: escaped, and what stands in `…` as code.
+    """Return a message as HTML: escaped, with text in backticks as code.
 
     >>> prose("Set `a: <b>` & go")
     Markup('Set <code>a: &lt;b&gt;</code> &amp; go')
@@ -197,13 +196,13 @@ def prose(text: str) -> Markup:
     return Markup(_CODE.sub(r"<code>\1</code>", escape(text)))
 
 
-def _is_formless(sign: str) -> bool:
-    joins = sign in "\u200c\u200d"  # Emoji and several scripts are made with them.
-    return unicodedata.category(sign) in ("Cc", "Cf", "Cs", "Zl", "Zp") and not joins
+def _is_invisible(character: str) -> bool:
+    joins = character in "\u200c\u200d"  # Emoji and several scripts are made with them.
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp") and not joins
 
 
 def _digits(value: float, digits: int) -> str:
-    """Write a number to so many digits, as people write numbers and not as `1e+02`."""
+    """Format a number to so many significant digits, without an exponent where it is large."""
     text = f"{value:.{digits}g}"
     return f"{float(text):,.0f}" if "e+" in text else text
 
