@@ -117,7 +117,7 @@ def test_a_malformed_threshold_is_refused(threshold):
         read({**NOTHING, "threshold": threshold})
 
 
-@pytest.mark.parametrize("output_kind", set(OutputKind) - {OutputKind.SINGLE_LABEL})
+@pytest.mark.parametrize("output_kind", [k for k in OutputKind if k != OutputKind.SINGLE_LABEL])
 def test_a_threshold_is_for_one_label(output_kind):
     config = GENERATION.get(output_kind)
     inference = Inference(threshold=Threshold("cat", 0.5), generate=config() if config else None)

@@ -29,7 +29,7 @@ def test_every_task_is_there_for_each_of_its_kinds():
     assert {kind for _, kind in TASKS} >= set(CLASSIFICATION)
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=str)
+@pytest.mark.parametrize("task", TASKS.values(), ids=[f"{a}-{b}" for a, b in TASKS])
 def test_a_task_selects_by_a_metric_of_its_kind(task):
     assert task.output_kind in METRICS[task.select_by].outputs
     if task.ties_by is not None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from modelwright.data import Dataset, Split
+from modelwright.kinds import OutputKind
 from modelwright.ledger import Ledger
 from modelwright.models.candidate import Candidate
 from modelwright.recipe.data import AugmentSpec
@@ -98,7 +99,7 @@ def trained(folder, *, observe=silent, start=None, data=None, **changes):
         spec(**changes),
         data or dataset(),
         run_in(folder, observe=observe),
-        task=TASKS["image-classification"],
+        task=TASKS["image-classification", OutputKind.SINGLE_LABEL],
         augment=AUGMENT,
     )
 

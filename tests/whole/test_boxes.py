@@ -12,6 +12,7 @@ from PIL import Image
 
 from modelwright import modelfile
 from modelwright.errors import RecipeError
+from modelwright.kinds import OutputKind
 from modelwright.pipeline import evaluate, run
 from modelwright.recipe import load_recipe
 from modelwright.scaffold import new
@@ -101,7 +102,7 @@ def test_labels_that_the_file_does_not_know_are_said(shop, tmp_path):
 def test_boxes_are_in_pixels_of_the_image_that_was_handed_over(shop, tmp_path):
     here, result = shop
     model = modelfile.load(result.model)
-    task = TASKS[model.task]
+    task = TASKS[model.task, OutputKind.BOXES]
     images = [Image.open(here / "data" / "shapes" / f"{n:03d}.png").convert("L") for n in range(6)]
     wide = [image.resize((200, 90)) for image in images]
     tall = [image.resize((31, 77)) for image in images]
@@ -134,14 +135,18 @@ def test_pixels_that_fit_are_answered_in_their_own_places(shop):
     pixels = np.zeros((2, 48, 64, model.input.channels), np.uint8)
     pixels[:, 10:30, 20:40] = 230
     together = model.predict(pixels)
-    assert together == TASKS[model.task].decode(model.outputs(pixels), model.labels, 1)
+    assert together == TASKS[model.task, OutputKind.BOXES].decode(
+        model.outputs(pixels), model.labels, 1
+    )
     assert model.predict(pixels[0]) == together[0]
 
 
 def test_each_place_has_one_label():
     scores = np.array([[[3.0, 2.0], [1.0, -5.0], [-9.0, -9.0]]], np.float32)
     places = np.array([[[0, 0, 10, 10], [50, 50, 60, 60], [0, 0, 9, 9]]], np.float32)
-    (found,) = TASKS["object-detection"].decode((scores, places), ("cat", "dog"), 5)
+    (found,) = TASKS["object-detection", OutputKind.BOXES].decode(
+        (scores, places), ("cat", "dog"), 5
+    )
     assert [(item["label"], item["box"]) for item in found] == [
         ("cat", [0, 0, 10, 10]),
         ("cat", [50, 50, 60, 60]),

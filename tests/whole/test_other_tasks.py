@@ -25,6 +25,7 @@ from modelwright import metrics, modelfile
 from modelwright.data import Dataset, Split
 from modelwright.errors import DataError, ModelFileError, RecipeError, StoppedError
 from modelwright.evaluation import Place, measure
+from modelwright.kinds import OutputKind
 from modelwright.models.candidate import Candidate
 from modelwright.recipe.data import AugmentSpec
 from modelwright.recipe.train import TrainSpec
@@ -104,19 +105,19 @@ def packed(folder: Path, trained: Candidate, **more: Any) -> modelfile.Model:
 PADDING, UNKNOWN, LONGEST = 0, 1, 24
 
 
-def label_scores(tally: Any) -> dict[str, float]:
-    cells = metrics.confusion(tally["predicted"], tally["targets"], num_classes=20)
+def label_scores(stats: Any) -> dict[str, float]:
+    cells = metrics.confusion(stats["predicted"], stats["targets"], num_classes=20)
     scores = metrics.class_scores(cells)
     averages = metrics.averages(scores.hits, scores.predicted, scores.support)
-    return {"accuracy": (tally["ranks"] == 0).mean(), "f1_macro": float(averages["f1_macro"])}
+    return {"accuracy": (stats["ranks"] == 0).mean(), "f1_macro": float(averages["f1_macro"])}
 
 
 TEXT = Task(
     name="text-to-label",
     select_by="accuracy",
-    higher_is_better=True,
-    tally=TASKS["image-classification"].tally,
-    summary=label_scores,
+    output_kind=OutputKind.SINGLE_LABEL,
+    sample_stats=TASKS["image-classification", OutputKind.SINGLE_LABEL].sample_stats,
+    compute=label_scores,
     decode=lambda outputs, labels, top: [
         [{"label": labels[k]} for k in row] for row in metrics.top_classes(outputs, top)
     ],
@@ -339,18 +340,17 @@ def test_real_questions_become_their_kind(tmp_path):
 # -- an image to a number ----------------------------------------------------------------------
 
 
-def number_scores(tally: Any) -> dict[str, float]:
-    sums = metrics.number_sums(tally["predicted"], tally["targets"])
+def number_scores(stats: Any) -> dict[str, float]:
+    sums = metrics.number_sums(stats["predicted"], stats["targets"])
     return {"r2": metrics.r2(sums), "mae": metrics.mae(sums)}
 
 
 NUMBER = Task(
     name="image-to-number",
     select_by="mae",
-    higher_is_better=False,
-    tally=TASKS["regression"].tally,
-    summary=number_scores,
-    output_kind="values",
+    output_kind=OutputKind.REGRESSION,
+    sample_stats=TASKS["regression", OutputKind.REGRESSION].sample_stats,
+    compute=number_scores,
     decode=lambda outputs, labels, top: [[{"value": float(row[0])}] for row in outputs],
 )
 
@@ -462,10 +462,9 @@ def test_a_number_augmented_stays_a_number(tmp_path, leaning):
 BOTH = Task(
     name="picture-and-side-to-number",
     select_by="mae",
-    higher_is_better=False,
-    tally=TASKS["regression"].tally,
-    summary=number_scores,
-    output_kind="values",
+    output_kind=OutputKind.REGRESSION,
+    sample_stats=TASKS["regression", OutputKind.REGRESSION].sample_stats,
+    compute=number_scores,
     decode=NUMBER.decode,
 )
 SIDES = Arrays((("pixels", "uint8", ("N", 8, 8)), ("side", "int64", ("N", 2))))

@@ -13,6 +13,7 @@ from modelwright import modelfile
 from modelwright.data.waves import as_wav
 from modelwright.errors import ModelFileError
 from modelwright.files import canonical_json
+from modelwright.kinds import OutputKind
 from modelwright.pipeline import evaluate, run
 from modelwright.tasks import TASKS
 from modelwright.tasks.speech_recognition import CharacterLM
@@ -109,7 +110,7 @@ def test_how_texts_are_spelled_decides_what_is_answered(finished, tmp_path):
     modelfile.write_model(tmp_path / "plain.mw", replace(plain, assets={}))
     without = modelfile.load(tmp_path / "plain.mw")
     assert without.digest != model.digest
-    assert without.scoring is TASKS["speech-recognition"]
+    assert without.scoring is TASKS["speech-recognition", OutputKind.CTC]
     audio = here / "20.wav"
     assert model.predict(audio) != without.predict(audio)
 

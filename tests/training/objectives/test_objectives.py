@@ -55,7 +55,9 @@ def test_soft_targets_that_are_hard_give_the_same_loss_and_weight():
 def test_balanced_weights_give_each_class_the_same_say():
     targets = np.array([0, 0, 0, 1, 2, 2])
     spec = CrossEntropyLoss(name="cross-entropy", class_weights="balanced")
-    objective = build_objective(spec, targets, num_outputs=3, device="cpu")
+    objective = build_objective(
+        spec, targets, output_kind=OutputKind.SINGLE_LABEL, num_outputs=3, device="cpu"
+    )
     _, weights = objective(torch.zeros(6, 3), batch(torch.as_tensor(targets)))
     sums = [float(weights[torch.as_tensor(targets) == k].sum()) for k in range(3)]
     assert sums == pytest.approx([2.0, 2.0, 2.0])
@@ -87,19 +89,20 @@ def test_the_loss_of_label_sets_is_taken_in_fp32_at_least():
     )
 
 
-def test_label_sets_get_their_own_loss_and_no_other():
+def test_several_labels_get_their_own_loss_and_no_other():
     targets = np.zeros((6, 3), dtype=np.bool_)
-    spec = resolve_loss("auto", task="text-classification", output_kind=OutputKind.MULTI_LABEL)
+    spec = resolve_loss("auto", OutputKind.MULTI_LABEL)
     assert spec == BinaryCrossEntropyLoss(name="binary-cross-entropy")
-    assert build_objective(spec, targets, num_outputs=3, device="cpu") == BinaryCrossEntropy()
+    built = build_objective(
+        spec, targets, output_kind=OutputKind.MULTI_LABEL, num_outputs=3, device="cpu"
+    )
+    assert built == BinaryCrossEntropy()
     for other in (CrossEntropyLoss(name="cross-entropy"), MseLoss(name="mse")):
-        with pytest.raises(RecipeError, match="isn't for samples of several labels"):
-            build_objective(other, targets, num_outputs=3, device="cpu")
-    with pytest.raises(RecipeError, match="binary-cross-entropy"):
-        build_objective(spec, np.zeros(6, dtype=np.int64), num_outputs=3, device="cpu")
-    assert resolve_loss(
-        "auto", task="text-classification", output_kind=OutputKind.SINGLE_LABEL
-    ) == (CrossEntropyLoss(name="cross-entropy"))
+        with pytest.raises(RecipeError, match="isn't for predicting several labels"):
+            resolve_loss(other, OutputKind.MULTI_LABEL)
+    with pytest.raises(RecipeError, match="isn't for predicting one label"):
+        resolve_loss(spec, OutputKind.SINGLE_LABEL)
+    assert resolve_loss("auto", OutputKind.SINGLE_LABEL) == CrossEntropyLoss(name="cross-entropy")
 
 
 def test_number_losses_are_torchs():
@@ -137,15 +140,25 @@ def test_gradients_are_right(objective, targets):
 def test_labels_are_asked_for_by_cross_entropy():
     with pytest.raises(RecipeError, match="needs labels"):
         build_objective(
-            CrossEntropyLoss(name="cross-entropy"), np.array([0.5]), num_outputs=1, device="cpu"
+            CrossEntropyLoss(name="cross-entropy"),
+            np.array([0.5]),
+            output_kind=OutputKind.SINGLE_LABEL,
+            num_outputs=1,
+            device="cpu",
         )
 
 
-def test_the_specs_have_their_objectives():
+@pytest.mark.parametrize(
+    ("spec", "objective"),
+    [
+        (MseLoss(name="mse"), SquaredError()),
+        (HuberLoss(name="huber", delta=2.0), Huber(2.0)),
+    ],
+)
+def test_the_specs_have_their_objectives(spec, objective):
     targets = np.array([0.5, 1.0])
-    assert isinstance(
-        build_objective(MseLoss(name="mse"), targets, num_outputs=1, device="cpu"), SquaredError
+    built = build_objective(
+        spec, targets, output_kind=OutputKind.REGRESSION, num_outputs=1, device="cpu"
     )
-    assert build_objective(
-        HuberLoss(name="huber", delta=2.0), targets, num_outputs=1, device="cpu"
-    ) == Huber(2.0)
+    assert type(built) is type(objective)
+    assert isinstance(built, SquaredError) or built == objective
