@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from modelwright.recipe.train import TrainSpec
 from modelwright.run import Decisions, Run, silent
 from modelwright.tasks import TASKS
 from modelwright.training import fit
+from modelwright.training.build import unchanged
 from modelwright.transforms import ImageInput
 
 LABELS = ("a", "b", "c")
@@ -91,7 +93,7 @@ def spec(**changes):
 AUGMENT = AugmentSpec.model_validate({"translate": 1, "flip": "random"})
 
 
-def trained(folder, *, observe=silent, start=None, data=None, **changes):
+def trained(folder, *, observe=silent, start=None, data=None, change=unchanged, **changes):
     """Train in a folder, from the start or from its checkpoint."""
     torch.set_num_threads(1)  # Another number adds up in another order; other tests may set one.
     return fit(
@@ -101,7 +103,20 @@ def trained(folder, *, observe=silent, start=None, data=None, **changes):
         run_in(folder, observe=observe),
         task=TASKS["image-classification", OutputKind.SINGLE_LABEL],
         augment=AUGMENT,
+        change=change,
     )
+
+
+class StopAt:
+    """Asks for a stop as Ctrl-C does, at a step or an epoch."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def __call__(self, progress):
+        if progress.stage == "train" and progress.done >= self.step:
+            self.step = 10**9
+            signal.raise_signal(signal.SIGINT)
 
 
 def equal(one, other):

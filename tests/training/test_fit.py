@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from modelwright.errors import StoppedError, TrainingError
 from modelwright.files import read_lines
 from modelwright.models.lora import adapt
 from tests.training import small
+from tests.training.small import StopAt
 
 SCRIPT = Path(small.__file__)
 
@@ -45,18 +45,6 @@ def test_the_same_seed_gives_the_same_bits(tmp_path):
     one, _ = small.trained(tmp_path / "a", epochs=3)
     other, _ = small.trained(tmp_path / "b", epochs=3)
     assert small.equal(one.network, other.network)
-
-
-class StopAt:
-    """Asks for a stop as Ctrl-C does, at a progress or an epoch of one's choice."""
-
-    def __init__(self, step):
-        self.step = step
-
-    def __call__(self, progress):
-        if progress.stage == "train" and progress.done >= self.step:
-            self.step = 10**9
-            signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.parametrize("average", [None, {"name": "ema"}, {"name": "look-ahead"}])
