@@ -269,9 +269,3 @@ def test_doubles_become_float32_and_nothing_else_changes(tmp_path: Path) -> None
     assert (held.pop("fp16"), held.pop("count")) == ("float16", "int64")
     assert set(held.values()) == {"float32"}
     assert network.fp64.dtype == next(network.parameters()).dtype == torch.float64
-
-
-def test_the_environment_names_no_place_and_no_person() -> None:
-    found = modelfile.environment()
-    assert set(found) == {"python", "system", "machine", "libraries"}
-    assert {"torch", "onnxruntime", "numpy"} <= found["libraries"].keys()

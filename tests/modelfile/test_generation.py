@@ -148,18 +148,18 @@ def test_a_state_goes_in_and_out_and_follows_its_text() -> None:
 
 def test_graphs_are_those_of_their_kind_of_network() -> None:
     main_graph = GraphSpec(STEP.inputs[:1], STEP.outputs[:1])
-    check_step_graphs({"main": main_graph, "step": STEP}, "tokens")
+    check_step_graphs({"main": main_graph, "step": STEP}, OutputKind.CAUSAL_LM)
     check_step_graphs({"main": main_graph}, OutputKind.SINGLE_LABEL)
     wrong = {
-        "aren't those of its kind": ({"main": main_graph}, "tokens"),
-        "graphs aren't those": ({"main": main_graph, "step": STEP}, "texts"),
+        "aren't those of its kind": ({"main": main_graph}, OutputKind.CAUSAL_LM),
+        "graphs aren't those": ({"main": main_graph, "step": STEP}, OutputKind.SEQ2SEQ),
         "takes or gives something else": (
             {"main": main_graph, "step": GraphSpec(STEP.inputs[:2], STEP.outputs)},
-            "tokens",
+            OutputKind.CAUSAL_LM,
         ),
         "`step` takes or gives": (
             {"main": main_graph, "step": GraphSpec(STEP.inputs, STEP.outputs[:1])},
-            "tokens",
+            OutputKind.CAUSAL_LM,
         ),
     }
     for why, (graphs, kind) in wrong.items():

@@ -210,5 +210,5 @@ def test_outputs_of_chunks_are_joined() -> None:
 
 
 def test_what_does_not_write_says_so(model: modelfile.Model) -> None:
-    with pytest.raises(RequestError, match="writes no texts"):
+    with pytest.raises(RequestError, match="generates no texts"):
         model.generate("once upon a time")

@@ -125,7 +125,7 @@ def write_model(
         input=declared,
         output_kind=candidate.output_kind,
         labels=candidate.labels,
-        inference=candidate.inference,
+        inference=candidate.inference.completed(candidate.output_kind),
         architecture=candidate.architecture,
         graph_steps=_graph_steps(candidate),
         graphs={

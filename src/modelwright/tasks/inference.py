@@ -6,7 +6,7 @@ The character model of a speech recogniser is an asset of its own, since it is l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from modelwright.errors import ModelFileError, ModelwrightError
@@ -41,6 +41,13 @@ class Inference:
     threshold: Threshold | None = None
     generate: SamplingConfig | BeamSearchConfig | None = None
     """How texts are generated, for the kinds of output that are texts."""
+
+    def completed(self, output_kind: OutputKind) -> Inference:
+        """Return it with the default generation settings where a kind needs some and has none."""
+        config = GENERATION.get(output_kind)
+        if config is None or self.generate is not None:
+            return self
+        return replace(self, generate=config())
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
