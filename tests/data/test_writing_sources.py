@@ -177,7 +177,7 @@ def test_other_pairs_are_measured_by_the_same_tokens(tmp_path):
         output_kind=OutputKind.SEQ2SEQ,
     )
     assert split.pairs() == (["bring 3 lamps"], ["bawa lampu 3"])
-    with pytest.raises(DataError, match="no file beside it"):
+    with pytest.raises(DataError, match="no file of target texts beside it"):
         labelled_split(
             tmp_path / "b.en",
             input=first.input,
