@@ -246,7 +246,7 @@ def test_cells_that_are_no_lists_are_left_out_and_listed(tmp_path):
     assert len(found.store.errors()) == 2
     broken = kinds(found)["broken"]
     assert broken.rows == ("a.jsonl:81", "a.jsonl:82")
-    assert "aren't a list of texts; one without a label has an empty list" in broken.message
+    assert "aren't a list of texts (empty where it has none)" in broken.message
 
 
 def test_a_column_without_any_list_is_an_error(tmp_path):
