@@ -31,7 +31,8 @@ data:
 audio: {{n_mels: 16}}
 model: {model}
 train: {{epochs: 1, batch_size: 8, precision: fp32, compile: off}}
-evaluate: {{latency: false, language_model: {{order: 3, weight: 2.0}}}}
+inference: {{language_model: {{order: 3, weight: 2.0}}}}
+evaluate: {{latency: false}}
 resources: {{threads: 1}}
 """
 
