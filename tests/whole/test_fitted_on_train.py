@@ -19,7 +19,6 @@ import torch
 from torch import nn
 
 from modelwright.data import Prepared
-from modelwright.data.targets import TARGETS
 from modelwright.data.waves import as_wav
 from modelwright.initialization import initialize_model
 from modelwright.models.candidate import Candidate
@@ -72,9 +71,9 @@ CASES = {
         {"audio": audio, "label": label},
         "model: {name: audio-cnn, widths: [4, 8]}\naudio: {n_mels: 16}\n",
     ),
-    "speech-recognition": ("", {"audio": audio, "label": words}, "sound: {n_mels: 16}\n"),
+    "speech-recognition": ("", {"audio": audio, "label": words}, "audio: {n_mels: 16}\n"),
     "regression": (
-        "holds: image",
+        "input_kind: image",
         {"image": image, "target": lambda at, strange: float(at * (1000 if strange else 1))},
         "model: {name: cnn}\n",
     ),
@@ -177,7 +176,7 @@ def trained(found: Prepared, first: Candidate, asked: RunRequest, context: Run):
 
 
 def test_every_task_with_labels_is_here():
-    named = {task.name for task in TASKS.values() if TARGETS[task.target].has_labels}
+    named = {name for name, kind in TASKS if kind.has_classes}
     assert {*OTHER_LABELS} == named | {"multi-label"}
 
 

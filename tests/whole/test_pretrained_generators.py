@@ -168,7 +168,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
         tmp_path, RECIPE.replace("path: tiny", "path: tiny, pooling: mean")
     )
     assert "reads 28 tokens at most" in refused(
-        tmp_path, RECIPE.replace("longest: 12", "longest: 29")
+        tmp_path, RECIPE.replace("max_length: 12", "max_length: 29")
     )
     for name in ("config.json", "generation_config.json"):
         edit(tmp_path / "tiny" / name, decoder_start_token_id=None)

@@ -87,7 +87,7 @@ def test_training_further_takes_new_letters(finished):
     first = json.dumps(str(result.model))
     (here / "second.yaml").write_text(
         RECIPE.format(name="digits", zero="nil", model=f"{{init: {first}}}").replace(
-            "sound: {n_mels: 16}\n", ""
+            "audio: {n_mels: 16}\n", ""
         )
     )
     second = run(here / "second.yaml", out=here / "runs")
