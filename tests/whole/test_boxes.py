@@ -181,8 +181,8 @@ def test_images_smaller_than_the_coarsest_stride_are_refused(shop, tmp_path):
 def test_the_report_shows_the_boxes(shop):
     _, result = shop
     page = result.report.read_text(encoding="utf-8")
-    shown = page.partition("What it answers")[2].partition("<h2")[0]
-    assert "Boxes that the model gives are solid, those wanted are dashed" in shown
+    shown = page.partition(">Sample predictions<")[2].partition("<h2")[0]
+    assert "Predicted boxes are solid, reference boxes dashed" in shown
     assert shown.count("data:image/png") == 8
 
 
