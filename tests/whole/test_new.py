@@ -19,7 +19,7 @@ from modelwright.scaffold import new
             "a,b\nfoo,x\n",
             "which column holds images, texts or recordings. Its columns are `a`, `b`.",
         ),
-        ("review,b\nfoo,x\n", "which column holds what is wanted: labels or numbers."),
+        ("review,b\nfoo,x\n", "which column holds the targets: labels or numbers."),
         ("wav,b\na.wav,x\n", "path: t.csv, audio: …, label: …}"),
     ],
 )
