@@ -98,7 +98,7 @@ def test_the_file_holds_each_labels_evidence_and_the_baselines(made):
 def test_the_report_shows_the_labels_one_by_one(made):
     _, result = made
     page = result.report.read_text(encoding="utf-8")
-    assert "says which of 3 labels a text has" in page
+    assert "assigns any of 3 labels to texts" in page
     assert "all labels are right: none is missing" in page
     assert "Class by class" in page
     assert "Confusion matrix" not in page
