@@ -98,11 +98,6 @@ def first_values(path: Path, name: str, most: int) -> Sequence[Any]:
     return table.columns[name]()[:most]
 
 
-def values_of(path: Path, name: str) -> Sequence[Any]:
-    """Return a column of a table."""
-    return open_table(path).columns[name]()
-
-
 def _suffix(file: Path) -> str:
     """Return `.csv` or `.csv.gz`."""
     suffix = file.suffix.lower()

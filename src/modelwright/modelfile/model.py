@@ -170,8 +170,8 @@ class Model:
                 the model's rate; or a list of these.
             top: how many answers at most, best first; where not said 5, and of samples that may
                 have several labels all.
-            observe: told of each text or recording that is longer than what the model takes: as in
-                training the end is cut off, and of a text to go on from the beginning.
+            observe: called with a note for each text or recording that is cut off: as in training at
+                its end, and a prompt at its beginning.
 
         Returns: For one input a list such as `[{"label": "cat", "probability": 0.97}, …]`, best
             first; for several a list of these. Where a sample may have several labels or none, each
@@ -196,7 +196,7 @@ class Model:
 
         Args:
             inputs: one input, or a list or batch of them, as `predict` takes them.
-            observe: told of each text or recording that is longer than what the model takes.
+            observe: called with a note for each text or recording that is cut off.
 
         Returns:
             For each input the sample that `answer` takes, or the error, which says which input it
@@ -264,7 +264,7 @@ class Model:
         Args:
             inputs: a text or several: what a language model continues, or the source texts.
             config: how tokens are drawn; as the file has it where left out.
-            observe: told of each text that is longer than what the model takes.
+            observe: called with a note for each text that is cut off.
 
         Raises:
             RequestError: the model generates no texts.

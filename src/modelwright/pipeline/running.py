@@ -16,10 +16,10 @@ from modelwright.files import ASIDE
 from modelwright.initialization import initialize_model, settled_input
 from modelwright.ledger import Ledger, exact
 from modelwright.pipeline.measuring import measure_file, require_held_out
+from modelwright.pipeline.outputs import write_outputs
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.pipeline.result import RunResult
 from modelwright.pipeline.stages import Stage, train
-from modelwright.pipeline.telling import tell
 from modelwright.recipe import check_composition, render_config
 from modelwright.run import (
     STAGES_FOLDER,
@@ -99,7 +99,7 @@ def run(
         verdicts = judge(request.recipe.targets, ledger, hardware=measured.place.hardware)
         seconds = time.monotonic() - begun
         result = RunResult(folder, ledger, verdicts, seconds, tuple(notes.said))
-        tell(result, request, prepared, measured, finished.reports, context)
+        write_outputs(result, request, prepared, measured, finished.reports, context)
         kept.finish(result.to_json() | {"said": notes.said})
         for checkpoints in (folder / STAGES_FOLDER).glob("*/checkpoints"):
             shutil.rmtree(checkpoints, ignore_errors=True)  # Nothing goes on from here.

@@ -60,7 +60,6 @@ class SplitSpec(Spec):
 _IMAGES = frozenset({InputKind.IMAGE})
 _TEXTS = frozenset({InputKind.TEXT})
 _AUDIO = frozenset({InputKind.AUDIO})
-_TARGET_COLUMN = ANY_OUTPUT - {OutputKind.REGRESSION, OutputKind.CAUSAL_LM}
 _ONE_LABEL = frozenset({OutputKind.SINGLE_LABEL})
 
 

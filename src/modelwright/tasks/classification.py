@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from modelwright import metrics
-from modelwright.kinds import OutputKind
+from modelwright.kinds import TASK_KINDS, OutputKind
 from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
 Decision = tuple[str, float]
@@ -64,7 +64,8 @@ TASKS = tuple(
         decode=_decode,
         ties_by="log_loss",
     )
-    for name in ("image-classification", "text-classification", "audio-classification")
+    for name, kinds in TASK_KINDS.items()
+    if OutputKind.SINGLE_LABEL in kinds.outputs
 )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright import metrics
-from modelwright.kinds import OutputKind
+from modelwright.kinds import TASK_KINDS, OutputKind
 from modelwright.metrics import Ints
 from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
@@ -67,5 +67,6 @@ TASKS = tuple(
         label_counts=label_counts,
         top=None,
     )
-    for name in ("image-classification", "text-classification", "audio-classification")
+    for name, kinds in TASK_KINDS.items()
+    if OutputKind.MULTI_LABEL in kinds.outputs
 )

@@ -7,7 +7,6 @@ from modelwright.training.distributed import shutdown
 from modelwright.training.fit import FitReport, fit
 from modelwright.training.loop import Parts, State, Until, train
 from modelwright.training.timing import time_steps
-from modelwright.training.validation import outputs_of
 
 __all__ = [
     "FitReport",
@@ -15,7 +14,6 @@ __all__ = [
     "State",
     "Until",
     "fit",
-    "outputs_of",
     "rehearse_checkpoint",
     "shutdown",
     "time_steps",

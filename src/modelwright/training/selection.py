@@ -9,8 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Scores = Mapping[str, float]
-
 
 @dataclass(slots=True)
 class Selection:

@@ -107,14 +107,6 @@ def answers_of(
         network.train(was_training)
 
 
-def outputs_of(
-    network: nn.Module, split: Split, *, precision: Precision, batch_size: int = 500
-) -> NDArray[np.float32]:
-    """Return a network's raw outputs `[N, …]` over a split of samples of one size."""
-    found = answers_of(network, split, precision=precision, batch_size=batch_size)
-    return np.concatenate([outputs for outputs, _ in found])
-
-
 def _positions(split: Split, batch_size: int, at_once: int) -> Iterator[NDArray[np.int64]]:
     lengths = split.lengths()
     if lengths is None:

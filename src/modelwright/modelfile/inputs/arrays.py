@@ -65,7 +65,7 @@ class ArraysReader:
     def read_each(
         self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent
     ) -> list[Sample | DataError]:
-        """Return the rows, which `take_apart` has checked together."""
+        """Return the rows, which `split_inputs` has checked together."""
         return [Sample(item) for item in items]
 
     def collate(self, samples: Sequence[Sample]) -> Arrays:

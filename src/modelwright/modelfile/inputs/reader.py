@@ -69,7 +69,7 @@ class Reader(Protocol):
         Args:
             items: what was handed over.
             first: how many were handed over before these, for messages.
-            observe: told of each that is longer than what is taken of it.
+            observe: called with a note for each input that is cut off.
         """
 
     def collate(self, samples: Sequence[Sample]) -> Arrays:

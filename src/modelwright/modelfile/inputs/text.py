@@ -109,7 +109,7 @@ def tokenize_each(
         most: how many tokens are read of a text.
         lost: what becomes of the others, for the message.
         first: how many items were handed over before these, for messages.
-        observe: told of each text that has more tokens than are read.
+        observe: called with a note for each text that is cut off.
         may_be_empty: whether a text of blanks is one.
     """
     texts = each(functools.partial(read_text, may_be_empty=may_be_empty), items, first)

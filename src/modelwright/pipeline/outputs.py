@@ -1,4 +1,4 @@
-"""What a run leaves for people: the report, and a few samples to try the model on."""
+"""What a run writes for people: the report, and a few samples to try the model on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AUGMENTED = (6, 8)
 """Training images shown with their variations, and how many of them each."""
 
 
-def tell(
+def write_outputs(
     result: RunResult,
     request: RunRequest,
     prepared: Prepared,
