@@ -170,8 +170,8 @@ class Model:
                 the model's rate; or a list of these.
             top: how many answers at most, best first; where not said 5, and of samples that may
                 have several labels all.
-            observe: called with a note for each text or recording that is cut off: as in training at
-                its end, and a prompt at its beginning.
+            observe: called with a note for each text or recording that is cut off: at its end, as
+                in training, and a prompt at its beginning.
 
         Returns: For one input a list such as `[{"label": "cat", "probability": 0.97}, …]`, best
             first; for several a list of these. Where a sample may have several labels or none, each
