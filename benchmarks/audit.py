@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sheet", type=Path, help="write the pairs found as a picture")
     parser.add_argument("--quick", action="store_true", help="without the reference")
-    request = parser.parse_args()
+    arguments = parser.parse_args()
     real_data()
     prepared = prepare(
         parse_recipe(RECIPE, where="recipe"), base=Path(), run_folder=None, observe=silent
@@ -71,17 +71,17 @@ def main() -> None:
     pairs = near_duplicate_pairs(store.numbers("phash"), thumbnails)
     test = set(splits["test"].tolist())
     across = np.array([p for p in pairs.tolist() if (p[0] in test) != (p[1] in test)])
-    if request.sheet is not None and len(across):
-        contact_sheet(prepared.pixels, across, request.sheet)
+    if arguments.sheet is not None and len(across):
+        contact_sheet(prepared.pixels, across, arguments.sheet)
     reference: dict[str, float] = {}
-    if not request.quick:
+    if not arguments.quick:
         begun = time.perf_counter()
         every = every_pair(thumbnails)
         brute_s = time.perf_counter() - begun
         found = {(int(a), int(b)) for a, b in pairs}
         reference = {
             "seconds": round(brute_s, 1),
-            "parallel_text": len(every),
+            "pairs": len(every),
             "recall": round(len(found & every) / max(len(every), 1), 4),
         }
     tell(

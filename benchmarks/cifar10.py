@@ -68,13 +68,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--quick", action="store_true", help="one seed, a tenth of an epoch")
-    request = parser.parse_args()
+    arguments = parser.parse_args()
     real_data()
-    settings = [*request.settings, *(["train.epochs=0.1"] if request.quick else [])]
+    settings = [*arguments.settings, *(["train.epochs=0.1"] if arguments.quick else [])]
     runs, plain = [], []
     with tempfile.TemporaryDirectory() as aside:
-        for seed in range(1 if request.quick else request.seeds):
-            result = train(request.recipe, Path(aside), seed=seed, settings=settings)
+        for seed in range(1 if arguments.quick else arguments.seeds):
+            result = train(arguments.recipe, Path(aside), seed=seed, settings=settings)
             runs.append(result)
             plain.append(without_views(Path(result["model"])))
             print(json.dumps({"seed": seed, **_short(result), "none": plain[-1]}), file=sys.stderr)
@@ -82,7 +82,7 @@ def main() -> None:
     seconds = [run["training_s"] for run in runs]
     tell(
         "cifar10",
-        recipe=request.recipe.name,
+        recipe=arguments.recipe.name,
         accuracy=round(statistics.mean(views), 5),
         accuracy_by_seed=views,
         deviation=round(statistics.stdev(views), 5) if len(views) > 1 else None,

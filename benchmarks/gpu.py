@@ -81,19 +81,19 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=Path("examples/cifar10.yaml"))
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--set", action="append", default=[], dest="settings")
-    request = parser.parse_args()
+    arguments = parser.parse_args()
     real_data()
     if not torch.cuda.is_available():
         raise SystemExit("torch finds no GPU here")
-    first = read_request(request.recipe, overrides=[*_SETTINGS, *request.settings])
+    first = read_request(arguments.recipe, overrides=[*_SETTINGS, *arguments.settings])
     prepared = data.prepare(first.recipe, base=first.base, run_folder=None, observe=silent)
     test = prepared.test()
     assert test is not None
     seconds, with_views, without = [], [], []
     with tempfile.TemporaryDirectory() as aside:
-        for run in range(request.runs + 1):
+        for run in range(arguments.runs + 1):
             recipe = read_request(
-                request.recipe, overrides=[*_SETTINGS, *request.settings, f"seed={run}"]
+                arguments.recipe, overrides=[*_SETTINGS, *arguments.settings, f"seed={run}"]
             )
             network, took = one_run(recipe, prepared, Path(aside) / f"seed-{run}")
             seconds.append(took)
@@ -103,7 +103,7 @@ def main() -> None:
             print(json.dumps(line), file=sys.stderr, flush=True)
     tell(
         "gpu",
-        recipe=request.recipe.name,
+        recipe=arguments.recipe.name,
         runs=len(seconds) - 1,
         accuracy=round(statistics.mean(with_views), 5),
         deviation=round(statistics.stdev(with_views), 5),

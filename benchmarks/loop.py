@@ -158,29 +158,29 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="steps a block")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    request = parser.parse_args()
-    steps = request.steps or {"cnn": 6, "resnet18": 1}[request.model]
-    batch_size = request.batch_size or {"cnn": 512, "resnet18": 64}[request.model]
+    arguments = parser.parse_args()
+    steps = arguments.steps or {"cnn": 6, "resnet18": 1}[arguments.model]
+    batch_size = arguments.batch_size or {"cnn": 512, "resnet18": 64}[arguments.model]
     pixels, labels = images(10_000)
     split = Split("train", pixels, np.arange(len(pixels)), labels)
     architecture = (
-        CnnModel(name="cnn") if request.model == "cnn" else ResnetModel(name="resnet", depth=18)
+        CnnModel(name="cnn") if arguments.model == "cnn" else ResnetModel(name="resnet", depth=18)
     )
     torch.manual_seed(0)
     network = build(
         architecture, channels=3, height=32, width=32, num_outputs=10, mean=MEAN, std=STD
     ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    ours = our_blocks(network, split, batch_size=batch_size, precision=request.precision)
+    ours = our_blocks(network, split, batch_size=batch_size, precision=arguments.precision)
     plain = plain_blocks(
         copy.deepcopy(network),
         torch.from_numpy(pixels),
         torch.from_numpy(labels),
         batch_size=batch_size,
-        precision=request.precision,
+        precision=arguments.precision,
     )
     ours(steps), plain(steps)
     pairs = []
-    for number in range(request.blocks):
+    for number in range(arguments.blocks):
         first, second = (ours, plain) if number % 2 else (plain, ours)
         times = {id(first): first(steps), id(second): second(steps)}
         pairs.append((times[id(ours)], times[id(plain)]))
@@ -188,10 +188,10 @@ def main() -> None:
     quartiles = statistics.quantiles(ratios, n=4)
     figure = {
         "benchmark": "loop",
-        "model": request.model,
+        "model": arguments.model,
         "batch_size": batch_size,
-        "precision": request.precision,
-        "blocks": request.blocks,
+        "precision": arguments.precision,
+        "blocks": arguments.blocks,
         "ratio": round(statistics.median(ratios), 4),
         "ratio_quartiles": [round(quartiles[0], 4), round(quartiles[2], 4)],
         "extra_us_a_step": round(statistics.median(a - b for a, b in pairs) * 1e6, 1),

@@ -45,13 +45,13 @@ def asked_recipes(words: str | None, names: Sequence[str]) -> tuple[list[Path], 
     parser.add_argument("recipes", nargs="*", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--quick", action="store_true", help="one epoch of few samples")
-    request = parser.parse_args()
+    arguments = parser.parse_args()
     real_data()
-    quick = ["train.epochs=1", "data.limit=500"] if request.quick else []
+    quick = ["train.epochs=1", "data.limit=500"] if arguments.quick else []
     examples = Path(__file__).parents[1] / "examples"
-    return request.recipes or [
+    return arguments.recipes or [
         examples / f"{name}.yaml" for name in names
-    ], request.settings + quick
+    ], arguments.settings + quick
 
 
 def run_recipe(recipe: Path, settings: Sequence[str], *, out: Path) -> dict[str, Any]:

@@ -21,22 +21,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--recipe", default="examples/cifar10.yaml")
     parser.add_argument("--quick", action="store_true", help="0.05 epochs")
-    request = parser.parse_args()
+    arguments = parser.parse_args()
     real_data()
-    settings = [f"train.epochs={0.05 if request.quick else 1}", "targets={}"]
+    settings = [f"train.epochs={0.05 if arguments.quick else 1}", "targets={}"]
     # The smaller sizes come first and need less: the memory is that of the full size.
     settings += ["train.resolution=[]"]
     line = [sys.executable, "-m", "modelwright"]
     changes = [part for setting in settings for part in ("--set", setting)]
     checked = subprocess.run(
-        [*line, "check", request.recipe, "--json", "--quiet", *changes],
+        [*line, "check", arguments.recipe, "--json", "--quiet", *changes],
         stdout=subprocess.PIPE,
         check=False,
     )
     forecast = json.loads(checked.stdout)["forecast"]
     with tempfile.TemporaryDirectory() as aside:
         subprocess.run(
-            [*line, "run", request.recipe, "--quiet", "--out", aside, "--name", "run", *changes],
+            [*line, "run", arguments.recipe, "--quiet", "--out", aside, "--name", "run", *changes],
             check=True,
             stdout=subprocess.DEVNULL,
         )

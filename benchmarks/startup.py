@@ -37,13 +37,13 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("picture")
     parser.add_argument("--quick", action="store_true", help="three times each")
-    request = parser.parse_args()
-    times, python = 3 if request.quick else 15, sys.executable
+    arguments = parser.parse_args()
+    times, python = 3 if arguments.quick else 15, sys.executable
     nothing = seconds([python, "-c", "pass"], times=times)
     imported = seconds([python, "-c", "import modelwright"], times=times)
     helped = seconds([python, "-m", "modelwright", "--help"], times=times)
     answered = seconds(
-        [python, "-c", _NO_TORCH, "predict", request.model, request.picture], times=times
+        [python, "-c", _NO_TORCH, "predict", arguments.model, arguments.picture], times=times
     )
     tell(
         "startup",

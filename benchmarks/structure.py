@@ -463,7 +463,7 @@ def measure(root: Path) -> dict[str, object]:
     functions = [node for module in modules for node in functions_of(module.tree)]
     uses = (node for module in modules for node in ast.walk(module.tree))
     return {
-        "labelled_lines": sum(lines.values()),
+        "lines": sum(lines.values()),
         "lines_by_package": dict(sorted(lines.items())),
         "modules": len(modules),
         "modules_over_450": sum(module.lines > LONG_MODULE for module in modules),

@@ -180,9 +180,9 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=24)
     parser.add_argument("--steps", type=int, default=4, help="steps a block")
     parser.add_argument("--quick", action="store_true", help="two blocks of one step")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     real_data()
-    blocks, steps = (2, 1) if given.quick else (given.blocks, given.steps)
+    blocks, steps = (2, 1) if arguments.quick else (arguments.blocks, arguments.steps)
     request = read_request(RECIPE, overrides=_SETTINGS)
     prepared = data.prepare(request.recipe, base=request.base, run_folder=None, observe=silent)
     split = prepared.dataset().train

@@ -106,7 +106,7 @@ def test_structure_counts_a_small_tree(tree):
         "recipe": 8,
         "tasks": TREE["tasks.py"].count("\n"),
     }
-    assert figures["labelled_lines"] == sum(figures["lines_by_package"].values())
+    assert figures["lines"] == sum(figures["lines_by_package"].values())
     assert (figures["modules"], figures["modules_over_450"]) == (4, 0)
     assert (figures["functions"], figures["functions_over_60"]) == (11, 1)
     assert figures["any"] == 2

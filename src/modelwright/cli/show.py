@@ -79,7 +79,7 @@ def _verdict_sentence(verdicts: Sequence[Verdict]) -> str:
 
 def verdict_table(verdicts: Sequence[Verdict]) -> str:
     """Return the targets beside what was measured."""
-    rows = [("target", "asked", "measured", "95 % interval", "")]
+    rows = [("metric", "target", "measured", "95 % interval", "")]
     for verdict in verdicts:
         measured = "–" if verdict.value is None else number(verdict.value)
         met = "met, proven" if verdict.proven else "met, not proven"
