@@ -165,7 +165,7 @@ def test_it_learns_a_few_sounds_by_heart(family):
         torch.tensor([len(row) for row in rows]),
     )
     network = built(family, waveform=False, time_masks=0, freq_masks=0, dropout=0.0)
-    fit_normalization(network.frontend.logmel, [(samples, lengths)])
+    fit_normalization(network.subsampling.frontend.logmel, [(samples, lengths)])
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(500):
         losses, weights = Ctc()(network(samples, lengths), batch(targets))

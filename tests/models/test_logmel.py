@@ -224,7 +224,7 @@ def test_stripes_only_in_training():
 
 def test_stripes_are_as_wide_and_as_many_as_asked_and_differ_between_samples():
     torch.manual_seed(0)
-    augment = SpecAugment(time_masks=1, max_length=7, frequency_masks=1, widest=5, most=0.5)
+    augment = SpecAugment(time_masks=1, max_frames=7, frequency_masks=1, widest=5, most=0.5)
     frames = torch.tensor([50, 10] * 200)
     out = augment(torch.ones(400, 16, 50), frames)
     rows, columns = (out == 0).all(2), (out == 0).all(1)

@@ -133,7 +133,7 @@ def test_what_does_not_fit_the_network_is_refused(network, change, words):
         modify(network, [change])
 
 
-GOOD = {"kind": "resize", "layer": "body.hidden.0", "inputs": None, "outputs": 3}
+GOOD = {"kind": "resize", "layer": "body.hidden.0", "in_features": None, "out_features": 3}
 
 
 @pytest.mark.parametrize(
@@ -146,10 +146,10 @@ GOOD = {"kind": "resize", "layer": "body.hidden.0", "inputs": None, "outputs": 3
         ([{**GOOD, "kind": "prune"}], "`prune` is unknown"),
         ([{**GOOD, "kind": ["resize"]}], "is unknown"),
         ([{**GOOD, "width": 3}], "`width`"),
-        ([{**GOOD, "outputs": 0}], "`outputs`"),
-        ([{**GOOD, "outputs": 3.0}], "`outputs`"),
-        ([{**GOOD, "outputs": True}], "`outputs`"),
-        ([{**GOOD, "outputs": 1 << 40}], "`outputs`"),
+        ([{**GOOD, "out_features": 0}], "`out_features`"),
+        ([{**GOOD, "out_features": 3.0}], "`out_features`"),
+        ([{**GOOD, "out_features": True}], "`out_features`"),
+        ([{**GOOD, "out_features": 1 << 40}], "`out_features`"),
         ([{**GOOD, "layer": ""}], "`layer`"),
         ([GOOD, {"kind": "resize", "layer": "body.hidden.0"}], "in full"),
         ([{**GOOD, "layer": "body.tail"}], "can't be built"),
@@ -170,7 +170,10 @@ def test_what_is_written_is_read():
 
 
 def test_hostile_widths_take_no_memory():
-    huge = [{**GOOD, "outputs": 1 << 24}, {**GOOD, "layer": "body.hidden.1", "inputs": 1 << 24}]
+    huge = [
+        {**GOOD, "out_features": 1 << 24},
+        {**GOOD, "layer": "body.hidden.1", "in_features": 1 << 24},
+    ]
     kept = models.architecture(MLP, input=INPUT, num_outputs=4)
     with pytest.raises(ModelFileError, match="asks for"):
         models.rebuild({**kept, "modifications": huge}, built(MLP).state_dict())

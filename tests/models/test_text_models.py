@@ -47,9 +47,9 @@ def rnn(cell: str, pooling: str, **settings: object) -> nn.Module:
     return RnnClassifier(VOCABULARY, LABELS, **options)
 
 
-def transformer(positions: str, **settings: object) -> nn.Module:
+def transformer(**settings: object) -> nn.Module:
     options = {"width": 8, "layers": 2, "heads": 2, "max_length": 12, "dropout": 0.0, **settings}
-    return TransformerClassifier(VOCABULARY, LABELS, positions=positions, **options)
+    return TransformerClassifier(VOCABULARY, LABELS, **options)
 
 
 Build = Callable[..., nn.Module]
@@ -69,13 +69,7 @@ NETWORKS: dict[str, tuple[type, Build]] = {
         RnnModel,
         lambda **more: rnn("lstm", "last", bidirectional=False, **more),
     ),
-    **{
-        f"transformer {positions}": (
-            TransformerModel,
-            lambda positions=positions, **more: transformer(positions, **more),
-        )
-        for positions in ("learned", "sinusoidal")
-    },
+    "transformer": (TransformerModel, transformer),
 }
 """Small networks, with the section of the recipe that asks for their family."""
 
@@ -155,7 +149,7 @@ def test_captured_whole_for_compiling(name):
 
 TO_EXPORT = [
     *("bow", "text-cnn", "rnn lstm max", "rnn gru attention", "rnn in one direction"),
-    *("transformer learned", "transformer sinusoidal"),
+    "transformer",
 ]
 """Those that are exported in different ways."""
 

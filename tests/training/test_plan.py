@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given as sampled
 from hypothesis import strategies as st
 from torch import nn
+from torch._inductor import config as inductor_config
 
 from modelwright.models.decoder import Decoder
 from modelwright.recipe.train import TrainSpec
@@ -169,9 +170,9 @@ def test_compiling_must_save_more_than_it_costs(monkeypatch, network, device, se
 def test_without_a_compiler_nothing_is_compiled(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(tmp_path / "none"))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, str(tmp_path / "none")))
-    assert not can_compile()
-    found = choose_compile(given(gain=0.15), training_s=1e6)
+    with inductor_config.patch("cpp.cxx", (None, str(tmp_path / "none"))):
+        assert not can_compile()
+        found = choose_compile(given(gain=0.15), training_s=1e6)
     assert found == {"compile": False, "why": "there is no C++ compiler that torch can use"}
 
 

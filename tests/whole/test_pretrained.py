@@ -351,11 +351,11 @@ def test_another_task(own):
     (own / "corpus.txt").write_text("the soup was good\n" * 50)
     text = "version: 1\ntask: language-modeling\ndata: {source: documents, path: corpus.txt}\n"
     message = refused(own, text + "model: {name: transformers, path: tiny}\n")
-    assert "reads texts and writes none" in message
+    assert "is of the kind `encoder`" in message
 
 
 def test_a_tokenizer_of_ones_own(own):
-    assert "comes with its own" in refused(own, RECIPE + "text: {tokenizer: bpe}\n")
+    assert "brings its own" in refused(own, RECIPE + "text: {tokenizer: bpe}\n")
 
 
 def test_sharded_weights_are_read_and_nothing_outside_the_folder(own):

@@ -277,11 +277,11 @@ def test_what_is_refused(tmp_path, changes, said):
 
 def test_a_network_that_reads_is_no_language_model_and_the_other_way_round(tmp_path):
     encoder(tmp_path / "tiny")
-    with pytest.raises(RecipeError, match="reads texts and writes none"):
+    with pytest.raises(RecipeError, match="is of the kind `encoder`"):
         run(recipe(tmp_path, "broken"), out=tmp_path / "runs")
     shutil.rmtree(tmp_path / "tiny")
     decoder(tmp_path / "tiny")
     (tmp_path / "rows.csv").write_text("text,label\n" + "the soup,good\nthe tea,bad\n" * 30)
     text = "version: 1\ntask: text-classification\ndata: {source: table, path: rows.csv}\n"
-    with pytest.raises(RecipeError, match="writes a text on"):
+    with pytest.raises(RecipeError, match="is of the kind `causal_lm`"):
         run(recipe(tmp_path, "other", text + "model: 'transformers:tiny'\n"), out=tmp_path / "runs")

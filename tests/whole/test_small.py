@@ -110,7 +110,7 @@ def test_new_recognises_the_data(small, name, tmp_path):
     recipe = load_recipe(here / f"{name}.yaml")
     written = new(here / recipe.data.path, out=tmp_path / "recipe.yaml")
     found = load_recipe(written.path)
-    assert (found.task, found.has_label_sets) == (recipe.task, recipe.has_label_sets)
+    assert (found.task, found.output_kind) == (recipe.task, recipe.output_kind)
     # What has learnt next to nothing writes to the end.
     shorter = ["text.max_length=16"] if recipe.task in WRITE else []
     result = run(
@@ -159,7 +159,7 @@ def test_every_tokenizer_ships(small, kind, tmp_path):
         here / "text-classification.yaml",
         out=tmp_path,
         overrides=[
-            f"text={{tokenizer: {kind}, size: 300}}",
+            f"text={{tokenizer: {kind}, vocab_size: 300}}",
             "train.epochs=1",
             "targets={}",
             "evaluate={baselines: false, latency: false}",

@@ -99,8 +99,8 @@ def test_the_report_names_them(pets):
     _, result, _ = pets
     page = unescape(result.report.read_text())
     assert page.count("never predicted: not in training") == 2
-    assert "It can't know “Cat”, “emu”, as training had none of them" in page
-    assert "tells 2 classes apart" in page
+    assert "The training split has no images of “Cat”, “emu”" in page
+    assert "into 2 classes" in page
     assert re.search("emu taken for (cat|dog): [1-5]", page)
 
 
@@ -123,7 +123,7 @@ def test_validation_alone_counts_them_too(tmp_path):
     folder(tmp_path / "pets" / "train", each=20)
     folder(tmp_path / "pets" / "val", classes=("cat", "dog", "emu"), each=4, first=100)
     more = IMAGES.replace(
-        "latency: false", "latency: false, recall: {label: cat, min_recall: 0.5}"
+        "latency: false", "latency: false}\ninference: {threshold: {label: cat, min_recall: 0.5}"
     ).replace("path: pets", "path: pets, split: {test: 0}")
     (tmp_path / "recipe.yaml").write_text(more)
     ledger = run(tmp_path / "recipe.yaml", out=tmp_path / "runs").ledger
@@ -192,6 +192,6 @@ def test_boxes(tmp_path):
     assert result.ledger.find("map50").value <= 0.5
     assert result.ledger.find("map50", subject="baseline:box").value <= 0.5
     page = unescape(result.report.read_text())
-    assert "A model that finds a, b in images" in page
-    assert "It can't know “o”, “z”" in page
+    assert "A model that detects a, b in images" in page
+    assert "The training split has no images of “o”, “z”" in page
     assert "z, o" in page
