@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
 
 
 class InputKind(StrEnum):
@@ -33,46 +34,37 @@ class InputKind(StrEnum):
 class OutputKind(StrEnum):
     """What is predicted of one sample."""
 
-    SINGLE_LABEL = "single_label"
+    noun: str
+    """The words for what is predicted, for messages."""
+    has_classes: bool
+    """Whether the outputs stand for labels that occur in the training data."""
+    is_generative: bool
+    """Whether the model generates text, token by token."""
+
+    def __new__(
+        cls, value: str, noun: str = "", has_classes: bool = False, is_generative: bool = False
+    ) -> Self:
+        """Return a member with its traits."""
+        member = str.__new__(cls, value)
+        member._value_, member.noun = value, noun
+        member.has_classes, member.is_generative = has_classes, is_generative
+        return member
+
+    SINGLE_LABEL = "single_label", "one label", True
     """One of K exclusive labels."""
-    MULTI_LABEL = "multi_label"
+    MULTI_LABEL = "multi_label", "several labels", True
     """Any number of K labels, each by itself."""
-    REGRESSION = "regression"
+    REGRESSION = "regression", "numbers"
     """One number or several."""
-    CTC = "ctc"
+    CTC = "ctc", "transcripts"
     """A text that is aligned with the input, character by character (Graves et al. 2006)."""
-    SEQ2SEQ = "seq2seq"
+    SEQ2SEQ = "seq2seq", "texts from texts", False, True
     """A text that is generated from another text."""
-    CAUSAL_LM = "causal_lm"
+    CAUSAL_LM = "causal_lm", "the next tokens", False, True
     """The continuation of a text."""
-    BOXES = "boxes"
+    BOXES = "boxes", "boxes", True
     """Any number of boxes, each with a label."""
 
-    @property
-    def noun(self) -> str:
-        """The words for what is predicted, for messages."""
-        return _NOUNS[self]
-
-    @property
-    def has_classes(self) -> bool:
-        """Whether the outputs stand for labels that occur in the training data."""
-        return self in (OutputKind.SINGLE_LABEL, OutputKind.MULTI_LABEL, OutputKind.BOXES)
-
-    @property
-    def is_generative(self) -> bool:
-        """Whether the model generates text, token by token."""
-        return self in (OutputKind.SEQ2SEQ, OutputKind.CAUSAL_LM)
-
-
-_NOUNS = {
-    OutputKind.SINGLE_LABEL: "one label",
-    OutputKind.MULTI_LABEL: "several labels",
-    OutputKind.REGRESSION: "numbers",
-    OutputKind.CTC: "transcripts",
-    OutputKind.SEQ2SEQ: "texts from texts",
-    OutputKind.CAUSAL_LM: "the next tokens",
-    OutputKind.BOXES: "boxes",
-}
 
 ANY_INPUT = frozenset(InputKind)
 ANY_OUTPUT = frozenset(OutputKind)

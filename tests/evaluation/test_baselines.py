@@ -243,8 +243,8 @@ def test_images_with_several_labels() -> None:
     found = measured(problem(*sets, MULTI_LABEL))
     assert {name for name, _ in found} == {"frequent", "hog"}
     stats = baselines.hog(problem(*sets, MULTI_LABEL)).stats
-    assert (stats["predicted"][:, 0] == stats["present"][:, 0]).mean() > 0.95
-    assert 0.3 < (stats["predicted"][:, 1] == stats["present"][:, 1]).mean() < 0.7
+    assert (stats["predicted"][:, 0] == stats["targets"][:, 0]).mean() > 0.95
+    assert 0.3 < (stats["predicted"][:, 1] == stats["targets"][:, 1]).mean() < 0.7
 
 
 # -- recordings ------------------------------------------------------------------------------------
@@ -368,7 +368,7 @@ def test_one_label_there_or_not() -> None:
     targets = (np.arange(40) % 3 == 0)[:, None]
     texts = ["yes indeed" if there else "no never" for there in targets[:, 0]]
     stats = baselines.words(text_problem(texts, targets, MULTI_LABEL, ["only"])).stats
-    np.testing.assert_array_equal(stats["predicted"], stats["present"])
+    np.testing.assert_array_equal(stats["predicted"], stats["targets"])
 
 
 def test_the_most_frequent_labels_by_hand() -> None:

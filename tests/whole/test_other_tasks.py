@@ -116,6 +116,7 @@ def label_scores(stats: Any) -> dict[str, float]:
 TEXT = Task(
     name="text-to-label",
     select_by="accuracy",
+    goal=("accuracy", ">= 0.5"),
     output_kind=OutputKind.SINGLE_LABEL,
     sample_stats=TASKS["image-classification", OutputKind.SINGLE_LABEL].sample_stats,
     compute=label_scores,
@@ -348,6 +349,7 @@ def number_scores(stats: Any) -> dict[str, float]:
 NUMBER = Task(
     name="image-to-number",
     select_by="mae",
+    goal=("r2", ">= 0.5"),
     output_kind=OutputKind.REGRESSION,
     sample_stats=TASKS["regression", OutputKind.REGRESSION].sample_stats,
     compute=number_scores,
@@ -463,6 +465,7 @@ def test_a_number_augmented_stays_a_number(tmp_path, leaning):
 BOTH = Task(
     name="picture-and-side-to-number",
     select_by="mae",
+    goal=("r2", ">= 0.5"),
     output_kind=OutputKind.REGRESSION,
     sample_stats=TASKS["regression", OutputKind.REGRESSION].sample_stats,
     compute=number_scores,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ from modelwright.recipe.data import (
     SplitSpec,
     TableData,
 )
-from modelwright.run import Observe
+from modelwright.recipe.schema import tag_of
+from modelwright.run import Observe, silent
 
 GuessColumns = Callable[[Path, InputKind], dict[str, Any]]
 """Returns the settings that are likely meant for a table with some kind of input."""
@@ -206,36 +208,58 @@ def _table_like(path: Path, model: Existing, guess: GuessColumns) -> Listing:
 
 
 def _files_like(path: Path, model: Existing) -> Listing:
-    base, output_kind, like = Path.cwd(), model.output_kind, model.data
+    """List a file or a folder that is no table, by the first source that such a model can have."""
+    like, base = model.data, Path.cwd()
+    listed = partial(list_source, base=base, observe=silent, kind=model.kind)
     if isinstance(like, FolderData) and like.labels is not None and path.is_dir():
-        spec = like.model_copy(update={"path": str(path), "split": SplitSpec()})
-        table = labels_table(spec, base=base, kind=model.kind)
-        return list_table(table, base=base, kind=model.kind, output_kind=output_kind)
-    if output_kind == OutputKind.MULTI_LABEL:
+        folder = like.model_copy(update={"path": str(path), "split": SplitSpec()})
+        return listed(folder, output_kind=model.output_kind)
+    source = next(
+        (
+            source
+            for source in (_FOLDER_SOURCES if path.is_dir() else _FILE_SOURCES)
+            if model.kind in source.inputs and model.output_kind in source.outputs
+        ),
+        None,
+    )
+    if source is None or model.output_kind == OutputKind.MULTI_LABEL:
         raise DataError(
-            "this is no table, and samples that may have several labels come in one",
+            f"this is no table, and samples with {model.output_kind.noun} come in one",
             where=str(path),
-            fix="Give a JSONL or Parquet table with lists of labels, or a CSV table with a "
-            "separator between them",
+            fix="Give a CSV, JSONL or Parquet table with the columns that the model was trained on",
         )
-    if output_kind == OutputKind.SEQ2SEQ and path.is_file():
-        suffix = Path(like.target).suffix if isinstance(like, ParallelTextData) else ""
-        other = path.with_suffix(suffix) if suffix else path
-        if other == path or not other.is_file():
-            raise DataError(
-                "there is no file of target texts beside it",
-                where=str(path),
-                fix="Give a table with a column of source texts and one of target texts, or two "
-                f"files such as test.en and test{suffix or '.de'}",
-            )
-        pairs = ParallelTextData(source="parallel_text", path=str(path), target=str(other))
-        return list_parallel_text(pairs, base=base)
-    if output_kind == OutputKind.CAUSAL_LM:
-        return list_documents(DocumentsData(source="documents", path=str(path)), base=base)
-    if path.is_dir() and output_kind == OutputKind.CTC:
-        return list_transcripts(str(path), base=base, group=None)
-    if path.is_file() and model.kind == InputKind.TEXT:
-        return list_labelled_lines(
-            LabelledLinesData(source="labelled_lines", path=str(path)), base=base
+    settings = {"source": tag_of(source)[1], "path": str(path)}
+    if source is ParallelTextData:
+        settings["target"] = str(_target_texts(path, str(getattr(like, "target", ""))))
+    return listed(source.model_validate(settings), output_kind=model.output_kind)
+
+
+_FOLDER_SOURCES: tuple[type[DataSpec], ...] = (DocumentsData, FolderData)
+_FILE_SOURCES: tuple[type[DataSpec], ...] = (
+    ParallelTextData,
+    DocumentsData,
+    LabelledLinesData,
+    FolderData,  # Which says that a folder is needed.
+)
+
+
+def _target_texts(path: Path, like: str) -> Path:
+    """Return the file of target texts that stands beside one of source texts.
+
+    Args:
+        path: the source texts.
+        like: the file of target texts that the model was trained on, whose suffix it has.
+
+    Raises:
+        DataError: there is none.
+    """
+    suffix = Path(like).suffix
+    other = path.with_suffix(suffix) if suffix else path
+    if other == path or not other.is_file():
+        raise DataError(
+            "there is no file of target texts beside it",
+            where=str(path),
+            fix="Give a table with a column of source texts and one of target texts, or two "
+            f"files such as test.en and test{suffix or '.de'}",
         )
-    return list_folder(str(path), base=base, group=None, kind=model.kind)
+    return other

@@ -187,7 +187,7 @@ def frequent(problem: Problem) -> Answers:
     best = np.argsort(-counts, kind="stable")[:most]
     outputs = np.broadcast_to(_logits(chances), (len(problem.samples), len(counts)))
     stats = dict(problem.stats(outputs))
-    stats["predicted"] = np.zeros_like(stats["present"])
+    stats["predicted"] = np.zeros_like(stats["targets"])
     stats["predicted"][:, best] = True
     named = ", ".join(f"`{problem.labels[at]}`" for at in np.sort(best)[:_NAMED].tolist())
     more = ", …" if most > _NAMED else ""

@@ -184,7 +184,7 @@ def _multi_label(
     per_label, evidence = per_label_figures(
         scores, measured.names, record, known=len(measured.labels)
     )
-    is_wrong = (stats["predicted"] != stats["present"]).any(axis=1)
+    is_wrong = (stats["predicted"] != stats["targets"]).any(axis=1)
     return replace(
         measured,
         evidence=(*measured.evidence, *evidence),

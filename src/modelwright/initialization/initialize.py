@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -48,8 +48,7 @@ from modelwright.recipe.model import (
 from modelwright.recipe.schema import tag_of
 from modelwright.run import Run, RunRequest
 from modelwright.tasks import task_of
-from modelwright.tasks.generation import BeamSearchConfig, SamplingConfig
-from modelwright.tasks.inference import Inference
+from modelwright.tasks.inference import Inference, generation_config
 from modelwright.tasks.speech_recognition import CharacterLM, texts_of
 from modelwright.training.objectives.ctc import steps_needed
 from modelwright.transforms import ImageInput
@@ -60,6 +59,8 @@ FITTED_SAMPLES = 5000
 """From how many training images a first convolution is whitened (Jordan 2024 takes as many)."""
 FITTED_RECORDINGS = 1000
 """From how many training recordings the bands of a spectrogram are normalised."""
+CONTINUATION = 200
+"""The new tokens of a continued text, where the recipe doesn't say."""
 
 
 def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> Candidate:
@@ -74,7 +75,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
             else old.assets
         )
         return replace(old, inference=_inference(request, prepared), assets=assets)
-    blank = _blank(spec, request, prepared, context)
+    blank, scale = _blank(spec, request, prepared, context), _scale(prepared)
     section = blank.section
     torch.manual_seed(context.seed)
     network = models.build_network(
@@ -84,7 +85,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
         mean=blank.mean,
         std=blank.std,
         audio=request.recipe.audio,
-        numbers=_scale(prepared),
+        numbers=scale,
     )
     lineage = start_words(network, request, prepared, context)
     if blank.fill is not None:
@@ -106,7 +107,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
             input=prepared.input,
             num_outputs=prepared.num_outputs,
             audio=request.recipe.audio,
-            numbers=prepared.output_kind == OutputKind.REGRESSION,
+            numbers=scale is not None,
         ),
         output_kind=task_of(request.recipe).output_kind,
         inference=_inference(request, prepared),
@@ -184,26 +185,17 @@ def _inference(request: RunRequest, prepared: Prepared) -> Inference:
 
     The decision threshold follows once the packed file has been asked.
     """
-    tta, spec = request.recipe.inference.tta, request.recipe.generate
-    if prepared.output_kind == OutputKind.SEQ2SEQ:
-        assert isinstance(prepared.input, TextInput)
-        most = prepared.input.max_length if spec.max_new_tokens == "auto" else spec.max_new_tokens
-        search = BeamSearchConfig(
-            num_beams=spec.num_beams, max_new_tokens=most, length_penalty=spec.length_penalty
-        )
-        return Inference(tta, generate=search)
-    if prepared.output_kind == OutputKind.CAUSAL_LM:
-        sampling = SamplingConfig(
-            max_new_tokens=200 if spec.max_new_tokens == "auto" else spec.max_new_tokens,
-            temperature=spec.temperature,
-            top_k=spec.top_k,
-            top_p=spec.top_p,
-            repetition_penalty=spec.repetition_penalty,
-            stop=spec.stop,
-            seed=spec.seed,
-        )
-        return Inference(tta, generate=sampling)
-    return Inference(tta)
+    spec = request.recipe.generate
+    config = generation_config(prepared.output_kind)
+    if config is None:
+        return Inference(request.recipe.inference.tta)
+    assert isinstance(prepared.input, TextInput)
+    known = {item.name for item in fields(config)}
+    settings = {name: value for name, value in spec if name in known}
+    if spec.max_new_tokens == "auto":
+        is_from_text = prepared.output_kind == OutputKind.SEQ2SEQ
+        settings["max_new_tokens"] = prepared.input.max_length if is_from_text else CONTINUATION
+    return Inference(request.recipe.inference.tta, generate=config(**settings))
 
 
 def _language_model(request: RunRequest, prepared: Prepared) -> dict[str, bytes]:

@@ -69,7 +69,7 @@ token; scores and boxes of each location."""
 
 def num_answers(kind: OutputKind, labels: Sequence[str]) -> int | None:
     """Return the size of the last axis of a kind's first output; `None` where labels don't say."""
-    if kind.is_generative or (kind == OutputKind.REGRESSION and not labels):
+    if kind.is_generative or not labels:
         return None
     # The blank of CTC (Graves et al. 2006, section 3) is an output beside the characters.
     return len(labels) + (kind == OutputKind.CTC)

@@ -6,7 +6,6 @@ from torch import nn
 
 from modelwright.models.speednet import Speednet
 from modelwright.models.timm_networks import TimmBody
-from modelwright.recipe.model import CnnModel, MlpModel
 from modelwright.recipe.spec import Spec
 
 
@@ -22,7 +21,7 @@ def initialise(body: nn.Module, architecture: Spec) -> None:
         return
     if isinstance(body, TimmBody):
         return
-    is_tanh = isinstance(architecture, MlpModel | CnnModel) and architecture.activation == "tanh"
+    is_tanh = getattr(architecture, "activation", "relu") == "tanh"
     for name, module in body.named_modules():
         if name == "head" or not isinstance(module, nn.Conv2d | nn.Linear):
             continue

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from modelwright import modelfile, report
@@ -19,9 +18,9 @@ from modelwright.kinds import InputKind, OutputKind
 from modelwright.pipeline.measuring import PROMPT, Measured
 from modelwright.pipeline.result import RunResult
 from modelwright.recipe import render_config
-from modelwright.report.words import percent, short
+from modelwright.report.words import percent
 from modelwright.run import Run, RunRequest, StageReport, environment
-from modelwright.tasks import task_of
+from modelwright.tasks import Task, task_of
 from modelwright.transforms.audio import AudioInput
 
 SAMPLES = 3
@@ -41,12 +40,13 @@ def write_outputs(
 ) -> None:
     """Write the report, and some samples of the measured split as pictures."""
     packed = modelfile.describe(result.model)
-    sample = write_samples(result.folder / "samples", measured, prepared)
+    task = task_of(request.recipe)
+    sample = write_samples(result.folder / "samples", measured, prepared, task)
     positions = _positions(measured)
     if prepared.output_kind == OutputKind.BOXES:
         answers, shown = _boxed(positions, measured, result.model)
     else:
-        answers = _answers(positions, measured, prepared, result.model)
+        answers = _answers(positions, measured, prepared, task, result.model)
         shown = _shown(positions, measured, prepared)
     report.write_report(
         result.report,
@@ -57,7 +57,7 @@ def write_outputs(
             ledger=result.ledger,
             verdicts=result.verdicts,
             measurement=measured.measurement,
-            select_by=task_of(request.recipe).select_by,
+            select_by=task.select_by,
             stages=stages,
             counts=prepared.counts,
             findings=prepared.report.findings,
@@ -84,33 +84,22 @@ def predict_command(model: Path, sample: Path) -> str:
     return f"modelwright predict {shlex.quote(str(model))} {shlex.quote(str(sample))}"
 
 
-def write_samples(folder: Path, measured: Measured, prepared: Prepared) -> Path:
+def write_samples(folder: Path, measured: Measured, prepared: Prepared, task: Task) -> Path:
     """Write a few of the measured samples as files, and return the first one's path."""
     folder.mkdir(parents=True, exist_ok=True)
     samples = measured.samples
     paths = []
     for position in range(min(SAMPLES, len(samples))):
-        safe = re.sub(r"[^\w.-]+", "_", _called(samples, position, prepared))[:40]
+        safe = re.sub(r"[^\w.-]+", "_", _file_stem(samples, position, prepared, task))[:40]
         paths.append(_write_sample(folder / f"{position}-{safe}", prepared, samples, position))
     return paths[0]
 
 
-def _called(samples: Split, position: int, prepared: Prepared) -> str:
+def _file_stem(samples: Split, position: int, prepared: Prepared, task: Task) -> str:
     """Return what a sample is, in a word for its file's name."""
-    match prepared.output_kind:
-        case OutputKind.SINGLE_LABEL:
-            return (*prepared.labels, *samples.unknown)[int(samples.targets[position])]
-        case OutputKind.MULTI_LABEL:
-            return _listed((*prepared.labels, *samples.unknown), samples.targets[position])
-        case OutputKind.REGRESSION:
-            return f"{samples.targets[position][0]:.4g}"
-        case _:
-            return str(prepared.output_kind)
-
-
-def _listed(labels: Sequence[str], chosen: NDArray[np.bool_]) -> str:
-    """Return the names of the labels that are chosen `[K]`."""
-    return ", ".join(labels[at] for at in np.flatnonzero(chosen).tolist()) or "none"
+    if task.describe is None:
+        return str(task.output_kind)
+    return task.describe(samples.targets[position], (*prepared.labels, *samples.unknown))
 
 
 def _write_sample(path: Path, prepared: Prepared, samples: Split, position: int) -> Path:
@@ -144,52 +133,31 @@ def _positions(measured: Measured) -> list[int]:
 
 
 def _answers(
-    positions: list[int], measured: Measured, prepared: Prepared, path: Path
+    positions: list[int], measured: Measured, prepared: Prepared, task: Task, path: Path
 ) -> list[report.Answered]:
     """Return the truth of samples and what the model says of them, in words."""
-    found, stats = measured.measurement, measured.measurement.stats
-    match prepared.output_kind:
-        case OutputKind.SINGLE_LABEL:
-            return [
-                report.Answered(
-                    found.names[stats["targets"][at]],
-                    found.names[stats["predicted"][at]],
-                    percent(float(stats["confidence"][at])),
-                )
-                for at in positions
-            ]
-        case OutputKind.MULTI_LABEL:
-            return [
-                report.Answered(
-                    _listed(found.names, stats["present"][at]),
-                    _listed(found.names, stats["predicted"][at]),
-                )
-                for at in positions
-            ]
-        case OutputKind.REGRESSION:
-            return [
-                report.Answered(
-                    _numbers(found.labels, stats["targets"][at]),
-                    _numbers(found.labels, stats["predicted"][at]),
-                )
-                for at in positions
-            ]
+    measurement, describe = measured.measurement, task.describe
+    if describe is not None:
+        stats, names = measurement.stats, measurement.names
+        confidence = stats.get("confidence")
+        return [
+            report.Answered(
+                describe(stats["targets"][at], names),
+                describe(stats["predicted"][at], names),
+                "" if confidence is None else percent(float(confidence[at])),
+            )
+            for at in positions
+        ]
     rows, references = prepared.rows[measured.samples.name], prepared.store.strings("label")
-    if prepared.output_kind == OutputKind.SEQ2SEQ:
-        return [report.Answered(references[int(rows[at])], found.texts[at]) for at in positions]
+    if measurement.texts:
+        pairs = ((references[int(rows[at])], measurement.texts[at]) for at in positions)
+        return [report.Answered(*pair) for pair in pairs]
     questions = [_as_question(at, measured, prepared) for at in positions]
     answers = [item[0]["text"] for item in modelfile.load(path).predict(questions)]
     if prepared.output_kind == OutputKind.CAUSAL_LM:
         return [report.Answered(None, answer) for answer in answers]
     spoken = [references[int(rows[at])] for at in positions]
     return [report.Answered(*pair) for pair in zip(spoken, answers, strict=True)]
-
-
-def _numbers(names: Sequence[str], values: NDArray[np.float64]) -> str:
-    """Return numbers as text, with their names where there are several."""
-    written = [short(float(value)) for value in values]
-    named = [f"{name} {value}" for name, value in zip(names, written, strict=True)]
-    return ", ".join(written if len(names) == 1 else named)
 
 
 def _boxed(
@@ -217,8 +185,10 @@ def _as_question(position: int, measured: Measured, prepared: Prepared) -> Any:
     if prepared.output_kind == OutputKind.CAUSAL_LM:
         rows = prepared.rows[measured.samples.name]
         return prepared.store.original(int(rows[position % len(rows)])).decode()[:PROMPT]
-    (held,) = measured.samples.gather(np.array([position], dtype=np.int64))
-    return held["samples"][: held["length"]] if prepared.output_kind == OutputKind.CTC else held
+    (sample,) = measured.samples.gather(np.array([position], dtype=np.int64))
+    if prepared.input_kind == InputKind.AUDIO:
+        return sample["samples"][: sample["length"]]
+    return sample
 
 
 def _shown(positions: list[int], measured: Measured, prepared: Prepared) -> Any:

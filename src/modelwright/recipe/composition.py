@@ -14,7 +14,7 @@ from typing import Literal
 from modelwright.errors import RecipeError
 from modelwright.recipe import conditions as its
 from modelwright.recipe.data import DigitsData
-from modelwright.recipe.model import CnnModel, InitModel, MlpModel, TimmModel
+from modelwright.recipe.model import TimmModel
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.relevance import find_irrelevant
 from modelwright.recipe.train import GdOptimizer, SgdOptimizer
@@ -178,9 +178,8 @@ RULES: tuple[Rule, ...] = (
         "refused",
         _when(
             lambda r: (
-                isinstance(r.model, InitModel)
-                and bool(r.model.freeze)
-                and r.model.adapters is not None
+                bool(getattr(r.model, "freeze", ()))
+                and getattr(r.model, "adapters", None) is not None
             )
         ),
         "`model.freeze` has no effect beside `adapters`, under which all else stands still",
@@ -287,11 +286,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         ("train.resolution", "model mlp, model cnn"),
         "refused",
-        lambda r: (
-            model.name
-            if r.train.resolution and isinstance(model := its.model_of(r), MlpModel | CnnModel)
-            else ""
-        ),
+        its.model_of_one_size,
         "`train.resolution` needs a network that takes any size, and `{}` is built for one",
         "Use `resnet` or `speednet`, or leave `resolution` out",
         ("train.resolution",),

@@ -7,18 +7,8 @@ from __future__ import annotations
 
 from modelwright.errors import nearest
 from modelwright.kinds import ANY_OUTPUT, OutputKind
-from modelwright.recipe.data import (
-    Cifar10Data,
-    DigitsData,
-    TableData,
-)
-from modelwright.recipe.model import (
-    CnnModel,
-    DetectorModel,
-    InitModel,
-    ResnetModel,
-    SpeednetModel,
-)
+from modelwright.recipe.data import TableData
+from modelwright.recipe.model import CnnModel, InitModel, SpeednetModel
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.targets import METRICS, parse_target
 from modelwright.recipe.train import ConstantSchedule, GdOptimizer, MuonOptimizer, StepSchedule
@@ -71,8 +61,8 @@ def known_sides(recipe: Recipe) -> tuple[int, int] | None:
         return size, size
     if isinstance(recipe.model, InitModel):
         return None  # The model file's own.
-    own = {DigitsData: 8, Cifar10Data: 32}.get(type(recipe.data))
-    return (own, own) if own else None
+    side = recipe.data.side
+    return (side, side) if side else None
 
 
 def short_side(recipe: Recipe) -> int | None:
@@ -92,27 +82,22 @@ def is_grey(recipe: Recipe) -> bool:
     color_mode = recipe.transforms.color_mode
     if isinstance(recipe.model, InitModel):
         return False  # As the model file has it.
-    return color_mode == "grayscale" or (
-        color_mode == "auto" and isinstance(recipe.data, DigitsData)
-    )
+    return color_mode == "grayscale" or (color_mode == "auto" and recipe.data.is_grayscale)
 
 
 def has_no_validation(recipe: Recipe) -> bool:
     """Say whether it is sure that nothing is held out; a folder may come with its own split."""
-    return isinstance(recipe.data, DigitsData | Cifar10Data) and not recipe.data.split.val
+    return "val" not in recipe.data.own_splits and not recipe.data.split.val
 
 
 def has_no_test(recipe: Recipe) -> bool:
     """Say whether it is sure that there is no test split."""
-    return isinstance(recipe.data, DigitsData) and not recipe.data.split.test
+    return "test" not in recipe.data.own_splits and not recipe.data.split.test
 
 
 def has_batch_norm(recipe: Recipe) -> bool:
     """Say whether it is sure that the network takes statistics of its batches."""
-    model = model_of(recipe)
-    return isinstance(model, ResnetModel | SpeednetModel | DetectorModel) or (
-        isinstance(model, CnnModel) and model.batch_norm
-    )
+    return bool(getattr(model_of(recipe), "batch_norm", False))
 
 
 def part(recipe: Recipe) -> int:
@@ -134,6 +119,13 @@ def vanishing_block(recipe: Recipe) -> str:
         if left == 0:
             return f"block {number} of {len(model.blocks)} pools away the last of {side} pixels"
     return ""
+
+
+def model_of_one_size(recipe: Recipe) -> str:
+    """Name the network that is built for one size of images where training has several."""
+    model = model_of(recipe)
+    is_fixed = not getattr(model, "takes_any_size", True)
+    return str(getattr(model, "name", "")) if recipe.train.resolution and is_fixed else ""
 
 
 def too_small_for_speednet(recipe: Recipe) -> str:

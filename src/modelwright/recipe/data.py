@@ -69,6 +69,12 @@ class _DataSpec(Spec):
     split_columns: ClassVar[Mapping[str, str] | None] = MappingProxyType({})
     """The column that a source without columns of its own can be split by, by `split.by`; `None`:
     it has columns of its own."""
+    side: ClassVar[int | None] = None
+    """The height and width of its images, where they are always the same."""
+    is_grayscale: ClassVar[bool] = False
+    """Whether its images are always grey."""
+    own_splits: ClassVar[tuple[str, ...]] = ("val", "test")
+    """The splits that it may come with."""
 
     split: SplitSpec = SplitSpec()
     """How to split; given splits are kept, and what is missing is taken from the training split."""
@@ -81,11 +87,17 @@ class _DataSpec(Spec):
     )
     """Other names for labels, by the name in the data: `{"0": "zero"}`; of speech, other texts."""
 
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a sample may have several labels."""
+        return False
+
 
 class DigitsData(_DataSpec):
     """1,797 real handwritten digits, 8×8 grey pixels, from scikit-learn: comes with the install."""
 
     inputs, outputs = _IMAGES, _ONE_LABEL
+    side, is_grayscale, own_splits = 8, True, ()
     source: Literal["digits"]
     """The kind of source."""
 
@@ -94,6 +106,7 @@ class Cifar10Data(_DataSpec):
     """CIFAR-10: 50,000 + 10,000 colour images, 32×32, ten classes."""
 
     inputs, outputs = _IMAGES, _ONE_LABEL
+    side, own_splits = 32, ("test",)
     source: Literal["cifar10"]
     """The kind of source."""
     path: str | None = None
@@ -118,6 +131,10 @@ class FolderData(_DataSpec):
     """A table in the folder, such as `labels.csv`, for samples with several labels: its first
     column names the files, the second one the labels with `|` between them, or all others are
     columns of 0 and 1, one a label."""
+
+    @property
+    def is_multi_label(self) -> bool:
+        return self.labels is not None
 
 
 class TableData(_DataSpec):
@@ -174,6 +191,10 @@ class TableData(_DataSpec):
     )
     """Names for the columns, from the left, where no line of a text table names them. The file may
     then be called `.txt` too; a name of `-` leaves a column out."""
+
+    @property
+    def is_multi_label(self) -> bool:
+        return self.multi_label
 
     @model_validator(mode="after")
     def _check_one_hot(self) -> Self:

@@ -25,12 +25,15 @@ class _ModelSpec(Spec):
     settles: ClassVar[tuple[str, ...]] = ()
     """The settings and sections of a recipe that this network brings along, so that they have no
     effect beside it."""
+    takes_any_size: ClassVar[bool] = True
+    """Whether the network, once built, takes images of other sizes too."""
 
 
 class MlpModel(_ModelSpec):
     """Fully connected layers on the flattened input."""
 
     inputs = _IMAGES
+    takes_any_size = False
     name: Literal["mlp"]
     """The family."""
     hidden: Annotated[tuple[Width, ...], FromList] = (256, 128)
@@ -58,6 +61,7 @@ class CnnModel(_ModelSpec):
     """A convolutional network: blocks of convolution and pooling, then fully connected layers."""
 
     inputs = _IMAGES
+    takes_any_size = False
     name: Literal["cnn"]
     """The family."""
     blocks: Annotated[tuple[ConvBlock, ...], FromList, Field(min_length=1)] = (
@@ -82,6 +86,7 @@ class ResnetModel(_ModelSpec):
     """A residual network (He et al. 2016): 18, or the CIFAR family 20, 32 and 56."""
 
     inputs = _IMAGES
+    batch_norm: ClassVar = True
     name: Literal["resnet"]
     """The family."""
     depth: Literal[18, 20, 32, 56] = 20
@@ -100,6 +105,7 @@ class SpeednetModel(_ModelSpec):
     """
 
     inputs = _IMAGES
+    batch_norm: ClassVar = True
     name: Literal["speednet"]
     """The family."""
     widths: Annotated[tuple[Width, Width, Width], FromList] = (64, 256, 256)
@@ -312,6 +318,7 @@ class DetectorModel(_ModelSpec):
     """Residual stages and a feature pyramid that say where which things are (Tian et al. 2019)."""
 
     inputs, outputs = _IMAGES, frozenset({OutputKind.BOXES})
+    batch_norm: ClassVar = True
     name: Literal["detector"]
     """The family."""
     widths: Annotated[tuple[Width, ...], FromList, Field(min_length=2, max_length=8)] = (

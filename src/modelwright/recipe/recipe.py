@@ -13,7 +13,6 @@ from modelwright.recipe.data import (
     AudioSpec,
     AugmentSpec,
     DataSpec,
-    FolderData,
     TableData,
     TextSpec,
     TransformsSpec,
@@ -119,11 +118,7 @@ class Recipe(Spec):
     def output_kind(self) -> OutputKind:
         """What is predicted of one sample: the task says it, or else the data."""
         kinds = TASK_KINDS[self.task].outputs
-        data = self.data
-        is_multi = (isinstance(data, TableData) and data.multi_label) or (
-            isinstance(data, FolderData) and data.labels is not None
-        )
-        if is_multi and OutputKind.MULTI_LABEL in kinds:
+        if self.data.is_multi_label and OutputKind.MULTI_LABEL in kinds:
             return OutputKind.MULTI_LABEL
         return kinds[0]
 

@@ -11,6 +11,7 @@ from modelwright.data import Prepared
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.scaffold.document import Setting, section, write_document
 from modelwright.scaffold.infer import CLASSIFICATION, Inferred
+from modelwright.tasks import TASKS
 
 _SPEEDNET_SIDE = 24
 """Below this side the third pooling of a speednet leaves too little."""
@@ -26,8 +27,6 @@ class Advice:
 
     seen: str
     """What the data is; it takes `samples`, how many `classes`, and the `labels`."""
-    goals: Mapping[str, tuple[str, str]]
-    """What must be reached, a metric and its bound, by task; for any task where that is blank."""
     lr: Mapping[InputKind, float] | float = 0.002
     budget: str = "10m"
     batch_size: int | None = None
@@ -45,22 +44,17 @@ _OWN_SETTINGS = "with settings that `modelwright config` lists"
 ADVICE: dict[OutputKind, Advice] = {
     OutputKind.SINGLE_LABEL: Advice(
         "{samples}, {classes} classes",
-        {"": ("accuracy", ">= {accuracy}")},
         lr={InputKind.IMAGE: 0.002, InputKind.TEXT: 0.01, InputKind.AUDIO: 0.002},
         loss=True,
     ),
-    OutputKind.MULTI_LABEL: Advice(
-        "{samples} with any number of {classes} labels", {"": ("f1_macro", ">= 0.5")}, lr=0.01
-    ),
-    OutputKind.REGRESSION: Advice("{samples}, {labels}", {"": ("r2", ">= 0.5")}),
+    OutputKind.MULTI_LABEL: Advice("{samples} with any number of {classes} labels", lr=0.01),
+    OutputKind.REGRESSION: Advice("{samples}, {labels}"),
     OutputKind.CTC: Advice(
         "{samples} with their texts, in {classes} different characters",
-        {"": ("wer", "<= 0.5")},
         model=f"or `conv-ctc` and `rnn-ctc` {_OWN_SETTINGS}",
     ),
     OutputKind.SEQ2SEQ: Advice(
         "{samples}",
-        {"translation": ("chrf", ">= 40"), "summarization": ("rouge_l", ">= 0.2")},
         lr=0.001,
         budget="20m",
         clip_norm=1.0,
@@ -68,14 +62,12 @@ ADVICE: dict[OutputKind, Advice] = {
     ),
     OutputKind.CAUSAL_LM: Advice(
         "{samples}",
-        {"": ("bits_per_byte", "<= 2.5")},
         budget="20m",
         clip_norm=1.0,
         max_length=(256, "tokens that it sees at once"),
     ),
     OutputKind.BOXES: Advice(
         "{samples}, boxes of {classes} classes",
-        {"": ("map50", ">= 0.5")},
         budget="20m",
         batch_size=16,
         clip_norm=5.0,
@@ -111,7 +103,7 @@ def recipe_for(prepared: Prepared, inferred: Inferred, *, name: str) -> str:
         *_INPUT_SECTIONS[kind](prepared, advice),
         _model(prepared, advice),
         _train(prepared, advice, counts["train"]),
-        _targets(prepared, advice, inferred.task),
+        _targets(prepared, inferred.task),
     ]
     return write_document(head, settings)
 
@@ -226,13 +218,15 @@ def _train(prepared: Prepared, advice: Advice, samples: int) -> Setting:
     return Setting("train", tuple(settings))
 
 
-def _targets(prepared: Prepared, advice: Advice, task: str) -> Setting:
+def _targets(prepared: Prepared, task: str) -> Setting:
     classes = len(prepared.labels)
     accuracy = round(min(max(2 / classes, 0.5), 0.8) if classes > 1 else 0.5, 2)
-    metric, bound = advice.goals.get(task) or advice.goals[""]
+    metric, bound = TASKS[task, prepared.output_kind].goal
+    if metric == "accuracy":
+        bound = f">= {accuracy}"
     return Setting(
         "targets",
-        (Setting(metric, f'"{bound.format(accuracy=accuracy)}"'),),
+        (Setting(metric, f'"{bound}"'),),
         above="What must be reached; the run says for each whether it is met and whether that is "
         "proven.",
     )

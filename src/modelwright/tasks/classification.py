@@ -59,10 +59,12 @@ TASKS = tuple(
         name=name,
         output_kind=OutputKind.SINGLE_LABEL,
         select_by="accuracy",
+        goal=("accuracy", ">= 0.9"),
         sample_stats=_sample_stats,
         compute=_compute,
         decode=_decode,
         ties_by="log_loss",
+        describe=lambda target, labels: labels[int(target)],
     )
     for name, kinds in TASK_KINDS.items()
     if OutputKind.SINGLE_LABEL in kinds.outputs

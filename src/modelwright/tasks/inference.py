@@ -13,15 +13,17 @@ from modelwright.errors import ModelFileError, ModelwrightError
 from modelwright.kinds import OutputKind
 from modelwright.tasks.generation import BeamSearchConfig, SamplingConfig
 
-GENERATION: dict[OutputKind, type[SamplingConfig | BeamSearchConfig]] = {
-    OutputKind.CAUSAL_LM: SamplingConfig,
-    OutputKind.SEQ2SEQ: BeamSearchConfig,
-}
-"""How texts are generated: continuations are sampled, texts from texts are searched for."""
 _PRIVATE = ("stop_ids", "barred")
 """Fields that follow from the tokenizer."""
 _MOST = {"max_new_tokens": 100_000, "num_beams": 64}
 """What the recipe allows at most, so that a file can't ask for endless work."""
+
+
+def generation_config(kind: OutputKind) -> type[SamplingConfig | BeamSearchConfig] | None:
+    """Return how texts are generated: texts from texts are searched for, others are sampled."""
+    if not kind.is_generative:
+        return None
+    return BeamSearchConfig if kind == OutputKind.SEQ2SEQ else SamplingConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Inference:
 
     def completed(self, output_kind: OutputKind) -> Inference:
         """Return it with the default generation settings where a kind needs some and has none."""
-        config = GENERATION.get(output_kind)
+        config = generation_config(output_kind)
         if config is None or self.generate is not None:
             return self
         return replace(self, generate=config())
@@ -91,7 +93,7 @@ def _threshold(value: Any, output_kind: OutputKind, labels: tuple[str, ...]) -> 
 
 
 def _generate(value: Any, output_kind: OutputKind) -> SamplingConfig | BeamSearchConfig | None:
-    config = GENERATION.get(output_kind)
+    config = generation_config(output_kind)
     if (value is None) != (config is None):
         raise ModelFileError(f"`inference.generate` doesn't fit the output kind `{output_kind}`")
     if config is None:

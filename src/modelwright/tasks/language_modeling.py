@@ -61,6 +61,7 @@ TASK = Task(
     name="language-modeling",
     output_kind=OutputKind.CAUSAL_LM,
     select_by="token_loss",
+    goal=("bits_per_byte", "<= 2.5"),
     sample_stats=_sample_stats,
     compute=_compute,
     decode=no_decoding,

@@ -18,11 +18,11 @@ def _sample_stats(outputs: Floats, targets: NDArray[Any], labels: Sequence[str])
     """Return which labels are predicted and present `[N, K + U]`, and the loss `[N]`."""
     unknown = max(len(labels) - outputs.shape[1], 0)
     found = metrics.label_outcomes(outputs, targets, unknown=unknown)
-    return {"predicted": found.predicted, "present": found.present, "losses": found.losses}
+    return {"predicted": found.predicted, "targets": found.present, "losses": found.losses}
 
 
 def _outcomes(stats: SampleStats) -> metrics.LabelOutcomes:
-    return metrics.LabelOutcomes(stats["predicted"], stats["present"], stats["losses"])
+    return metrics.LabelOutcomes(stats["predicted"], stats["targets"], stats["losses"])
 
 
 def label_counts(stats: SampleStats) -> tuple[Ints, Ints, Ints]:
@@ -55,16 +55,22 @@ def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Predi
     ]
 
 
+def _describe(chosen: NDArray[np.bool_], labels: Sequence[str]) -> str:
+    return ", ".join(labels[at] for at in np.flatnonzero(chosen).tolist()) or "none"
+
+
 TASKS = tuple(
     Task(
         name=name,
         output_kind=OutputKind.MULTI_LABEL,
         select_by="f1_macro",
+        goal=("f1_macro", ">= 0.5"),
         sample_stats=_sample_stats,
         compute=_compute,
         decode=_decode,
         ties_by="log_loss",
         label_counts=label_counts,
+        describe=_describe,
         top=None,
     )
     for name, kinds in TASK_KINDS.items()

@@ -101,6 +101,7 @@ TASK = Task(
     name="object-detection",
     output_kind=OutputKind.BOXES,
     select_by="map50",
+    goal=("map50", ">= 0.5"),
     sample_stats=_sample_stats,
     compute=_compute,
     decode=_decode,

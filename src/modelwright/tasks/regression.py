@@ -39,11 +39,19 @@ def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Predi
     ]
 
 
+def _describe(values: Floats, labels: Sequence[str]) -> str:
+    numbers = [f"{value:.6g}" for value in values]
+    named = [f"{label} {number}" for label, number in zip(labels, numbers, strict=True)]
+    return ", ".join(named if len(labels) > 1 else numbers)
+
+
 TASK = Task(
     name="regression",
     output_kind=OutputKind.REGRESSION,
     select_by="rmse",
+    goal=("r2", ">= 0.5"),
     sample_stats=_sample_stats,
     compute=_compute,
     decode=_decode,
+    describe=_describe,
 )

@@ -129,6 +129,7 @@ TASK = Task(
     name="speech-recognition",
     output_kind=OutputKind.CTC,
     select_by="wer",
+    goal=("wer", "<= 0.5"),
     sample_stats=_sample_stats,
     compute=_compute,
     decode=_decode,

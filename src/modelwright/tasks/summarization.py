@@ -30,5 +30,6 @@ def _describe(references: Sequence[str]) -> str:
 TASK = replace(
     translation.TASK,
     name="summarization",
+    goal=("rouge_l", ">= 0.2"),
     text_metrics=TextMetrics(_text_stats, _compute_texts, _describe),
 )

@@ -49,6 +49,8 @@ class Task:
     output_kind: OutputKind
     select_by: str
     """The metric that chooses the epoch."""
+    goal: tuple[str, str]
+    """A target to begin with: a metric and its bound."""
     sample_stats: Callable[[Outputs, Any, Sequence[str]], SampleStats]
     compute: Callable[[SampleStats], Mapping[str, float]]
     decode: Callable[[Outputs, Sequence[str], int], list[list[Prediction]]]
@@ -59,6 +61,9 @@ class Task:
     label_counts: Callable[[SampleStats], tuple[Ints, Ints, Ints]] | None = None
     """Where each label is predicted by itself: how often each is rightly predicted, predicted, and
     there, `[K]` each."""
+    describe: Callable[[Any, Sequence[str]], str] | None = None
+    """Writes one target, or one prediction in the same form, for people; `None` where neither is a
+    value of its own: texts and boxes."""
     top: int | None = 5
     """How many answers are given where no number is asked for; `None`: all."""
 

@@ -48,6 +48,7 @@ TASK = Task(
     name="translation",
     output_kind=OutputKind.SEQ2SEQ,
     select_by="token_loss",
+    goal=("chrf", ">= 40"),
     sample_stats=token_stats,
     compute=token_metrics,
     decode=no_decoding,
