@@ -17,19 +17,7 @@ from modelwright.kinds import OutputKind
 from modelwright.ledger import Ledger
 from modelwright.modelfile.contents import parse_ledger
 from modelwright.modelfile.generation import TextGenerator
-from modelwright.modelfile.inputs import (
-    ArraysReader,
-    AudioReader,
-    ImageReader,
-    PromptReader,
-    Reader,
-    Sample,
-    SourceReader,
-    TextReader,
-    all_read,
-    by_name,
-    check_batch,
-)
+from modelwright.modelfile.inputs import Reader, Sample, all_read, by_name, check_batch
 from modelwright.modelfile.manifest import Manifest
 from modelwright.modelfile.outputs import check_outputs
 from modelwright.modelfile.session import Session
@@ -113,11 +101,8 @@ class Model:
         Raises:
             ModelFileError: it has none: the caller prepares the arrays.
         """
-        if isinstance(self._reader, ArraysReader):
+        if self._reader.spec is None:
             raise ModelFileError("the model takes arrays that the caller has prepared")
-        assert isinstance(
-            self._reader, ImageReader | TextReader | PromptReader | SourceReader | AudioReader
-        )
         return self._reader.spec
 
     @property

@@ -11,15 +11,7 @@ from modelwright.errors import ModelFileError, require
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.modelfile.container import Container, FileLike, open_container
 from modelwright.modelfile.contents import assets_of, digest, parse_lineage, whole_weights
-from modelwright.modelfile.inputs import (
-    ArraysReader,
-    AudioReader,
-    ImageReader,
-    PromptReader,
-    SourceReader,
-    TextReader,
-    open_input,
-)
+from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.manifest import LINEAGE, SPEC, WEIGHTS
 from modelwright.modelfile.spec import FileSpec
 from modelwright.modelfile.tensors import BF16, read_arrays
@@ -55,13 +47,12 @@ def declared(file: FileLike) -> Declared:
 
 
 def _input(container: Container, spec: FileSpec) -> Any:
-    reader = open_input(spec.input, assets_of(container))
-    if isinstance(reader, ArraysReader):
+    input_spec = open_input(spec.input, assets_of(container)).spec
+    if input_spec is None:
         raise ModelFileError(
             "the model takes arrays, and only images, texts and recordings are known"
         )
-    assert isinstance(reader, ImageReader | TextReader | PromptReader | SourceReader | AudioReader)
-    return reader.spec
+    return input_spec
 
 
 def rebuild(file: FileLike) -> Candidate:

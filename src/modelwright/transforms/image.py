@@ -13,7 +13,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal, cast
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from modelwright.errors import DataError
+from modelwright.errors import DataError, ModelFileError
 from modelwright.files import json_digest
 from modelwright.kinds import InputKind
 
@@ -31,6 +31,7 @@ MOST_BYTES = 1 << 30
 """Longer image files are refused before they are whole in memory; `/dev/zero` has no end."""
 _PIECE_BYTES = 1 << 20
 _BAND_PIXELS = 1 << 22
+_MAX_SIDE = 1 << 16
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 """Pillow reads more, among them EPS, for which it starts another program: PostScript is code."""
 _NPY = b"\x93NUMPY"
@@ -71,7 +72,27 @@ class ImageInput:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> ImageInput:
-        """Read what `to_json` returned."""
+        """Read what `to_json` returned.
+
+        Raises:
+            ModelFileError: it isn't that.
+        """
+        sizes = [value.get(key) for key in ("height", "width", "channels", "background")]
+        is_known = (
+            set(value) == {"kind", *(item.name for item in fields(ImageInput))}
+            and all(type(size) is int for size in sizes)
+            and 0 < value["height"] <= _MAX_SIDE
+            and 0 < value["width"] <= _MAX_SIDE
+            and value["channels"] in (1, 3)
+            and 0 <= value["background"] <= 255
+            and value["resize"] in ("stretch", "shorter", "letterbox")
+            and value["interpolation"] in _FILTERS
+        )
+        if not is_known:
+            raise ModelFileError(
+                "the image input that the file declares isn't known to this version",
+                fix="Update modelwright",
+            )
         return ImageInput(**{key: item for key, item in value.items() if key != "kind"})
 
     def digest(self) -> str:
