@@ -22,7 +22,6 @@ from modelwright.errors import ModelFileError
 from modelwright.files import atomic_write, digest
 from modelwright.modelfile import layout
 from modelwright.modelfile.manifest import (
-    CHUNK,
     MANIFEST,
     SIGNATURE,
     Manifest,
@@ -70,24 +69,11 @@ class Container:
         Raises:
             ModelFileError: it isn't there, or has been changed.
         """
-        return self.read_range(name, 0, self.manifest.member(name).size)
-
-    def read_range(self, name: str, start: int, stop: int) -> bytes:
-        """Return the bytes from `start` to `stop` of a member; the chunks they touch are checked.
-
-        Raises:
-            ModelFileError: it isn't there, or a chunk has been changed.
-        """
         member = self.manifest.member(name)
-        if not 0 <= start <= stop <= member.size:
-            raise ModelFileError(f"`{name}` has {member.size} bytes, not {start}…{stop}")
-        first, last = start // CHUNK, max(start, stop - 1) // CHUNK
-        begin, end = first * CHUNK, min((last + 1) * CHUNK, member.size)
-        data = _read_at(self._stream, self._starts[name] + begin, end - begin)
-        known = (member.chunks or (member.digest,))[first : last + 1]
-        if chunk_digests(memoryview(data)) != known:
+        data = _read_at(self._stream, self._starts[name], member.size)
+        if chunk_digests(memoryview(data)) != (member.chunks or (member.digest,)):
             raise _damaged(f"`{name}` has been changed since it was written")
-        return data if (begin, end) == (start, stop) else data[start - begin : stop - begin]
+        return data
 
     def check_crc32(self, name: str, data: bytes) -> None:
         """Refuse a checksum, as ordinary ZIP tools use it, that doesn't fit a member's content.
@@ -162,22 +148,6 @@ def write_container(
             stream.write(content)
         stream.write(plan.gaps[-1][1])
     return plan.total
-
-
-def make_manifest(
-    members: Mapping[str, bytes], *, parameters: int, multiply_adds: int, tolerance: float
-) -> Manifest:
-    """Return the manifest of these members.
-
-    Raises:
-        ModelFileError: one is missing, or isn't known.
-    """
-    return Manifest(
-        members=tuple(describe_member(name, members[name]) for name in order_members(members)),
-        parameters=parameters,
-        multiply_adds=multiply_adds,
-        tolerance=tolerance,
-    )
 
 
 @dataclass(frozen=True, slots=True)

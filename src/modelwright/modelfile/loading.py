@@ -11,34 +11,17 @@ from modelwright.modelfile.contents import (
     MODEL,
     Golden,
     assets_of,
-    read_golden,
-    whole_weights,
+    parse_golden,
+    weights_of,
 )
-from modelwright.modelfile.generation import (
-    STEP,
-    GraphStepper,
-    TextGenerator,
-    check_step_graphs,
-)
-from modelwright.modelfile.inputs import (
-    PromptReader,
-    Reader,
-    SourceReader,
-    check_batch,
-    open_input,
-)
-from modelwright.modelfile.manifest import GRAPHS, LANGUAGE_MODEL, LEDGER, RECIPE, SPEC, WEIGHTS
+from modelwright.modelfile.generation import STEP, GraphStepper, TextGenerator, check_step_graphs
+from modelwright.modelfile.inputs import PromptReader, Reader, SourceReader, check_batch, open_input
+from modelwright.modelfile.manifest import GOLDEN, GRAPHS, LANGUAGE_MODEL, LEDGER, RECIPE, SPEC
 from modelwright.modelfile.model import Model
-from modelwright.modelfile.outputs import (
-    FORMS,
-    check_outputs,
-    difference,
-    num_answers,
-)
+from modelwright.modelfile.outputs import FORMS, check_outputs, difference, num_answers
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN, FileSpec
 from modelwright.modelfile.strict import parse_json
-from modelwright.modelfile.tensors import read_arrays
 from modelwright.tasks.speech_recognition import CharacterLM
 
 
@@ -58,13 +41,14 @@ def load(file: FileLike, *, threads: int | None = None) -> Model:
     """
     with open_container(file) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
-        weights = whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
+        weights = weights_of(container, spec)
         session = Session(container.read(f"{GRAPHS}{MAIN}.onnx"), weights, threads=threads)
-        ledger = container.read(LEDGER)
         assets = assets_of(container)
         reader = open_input(spec.input, assets)
         check_interface(spec, session, reader)
-        check_golden(spec, session, read_golden(container, spec), most=1)
+        tolerance = container.manifest.tolerance
+        golden = parse_golden(container.read(GOLDEN), spec, tolerance=tolerance)
+        check_golden(spec, session, golden, most=1)
         graphs = {
             name: container.read(f"{GRAPHS}{name}.onnx") for name in spec.graphs if name != MAIN
         }
@@ -85,7 +69,7 @@ def load(file: FileLike, *, threads: int | None = None) -> Model:
             session=session,
             reader=reader,
             recipe=container.read(RECIPE),
-            ledger=ledger,
+            ledger=container.read(LEDGER),
             file_bytes=container.file_bytes,
             generator=generator,
             language_model=open_language_model(spec, assets),
@@ -128,7 +112,10 @@ def check_interface(spec: FileSpec, session: Session, reader: Reader) -> None:
         raise ModelFileError(f"the outputs aren't those of the kind {spec.output_kind}")
     size = num_answers(spec.output_kind, spec.labels)
     if size is not None and spec.main.outputs[0].shape[-1] != size:
-        raise ModelFileError("the outputs are more or fewer than the labels")
+        raise ModelFileError(
+            f"the outputs are more or fewer than the labels: the network gives "
+            f"{spec.main.outputs[0]}, and there are {len(spec.labels)} labels"
+        )
     check_step_graphs(spec.graphs, spec.output_kind)
 
 

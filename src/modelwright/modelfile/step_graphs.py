@@ -1,4 +1,4 @@
-"""The graphs for single steps of a network that writes texts, before they are exported."""
+"""The graphs of a network before they are exported: `main`, and the steps of text generation."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ if TYPE_CHECKING:
     from torch import nn
 
 _PAST = 5
-"""Tokens before the step with which a graph is traced; any number is taken."""
+"""Tokens before the step when a graph is traced; at run time any number."""
 
 
 @dataclass(frozen=True, slots=True)
-class StepGraph:
-    """One graph of a network that writes, before it is exported."""
+class NetworkGraph:
+    """One graph of a network, before it is exported."""
 
     name: str
     module: nn.Module
     within: str
-    """Where in the module the whole network stands."""
+    """The name of the submodule that is the whole network; empty for the network itself."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[OutputForm, ...]
     samples: Arrays
+    """At least two samples to trace it with, by the names of the inputs."""
 
 
-def step_graphs(network: nn.Module) -> list[StepGraph]:
-    """Return the graphs that a network writes with; of one that doesn't write none."""
+def step_graphs(network: nn.Module) -> list[NetworkGraph]:
+    """Return the graphs with which a network generates texts, if it does."""
     from modelwright.models.decoder import Decoder
     from modelwright.models.pretrained_generators import PretrainedDecoder, PretrainedSeq2Seq
     from modelwright.models.seq2seq import RnnSeq2Seq, TransformerSeq2Seq
@@ -45,13 +46,13 @@ def step_graphs(network: nn.Module) -> list[StepGraph]:
     return []
 
 
-def _decoder_step(network: Any) -> StepGraph:
+def _decoder_step(network: Any) -> NetworkGraph:
     from modelwright.models.decoder import DecoderStep
 
     _, layers, _, heads, _, width = network.empty_cache(1).shape
     tokens = (np.arange(6, dtype=np.int64).reshape(3, 2) * 5 + 4) % network.vocabulary
     cache = np.sin(np.arange(3 * layers * 2 * heads * _PAST * width, dtype=np.float32))
-    return StepGraph(
+    return NetworkGraph(
         STEP,
         DecoderStep(network),
         "decoder",
@@ -69,7 +70,7 @@ def _decoder_step(network: Any) -> StepGraph:
     )
 
 
-def _seq2seq_graphs(network: Any) -> list[StepGraph]:
+def _seq2seq_graphs(network: Any) -> list[NetworkGraph]:
     import torch
 
     from modelwright.models.pretrained_generators import PretrainedSeq2Seq
@@ -95,7 +96,7 @@ def _seq2seq_graphs(network: Any) -> list[StepGraph]:
     memory_form = OutputForm("memory", {along: "T"})
     state_form = OutputForm("state", grows)
     return [
-        StepGraph(
+        NetworkGraph(
             ENCODE,
             Encode(network),
             "network",
@@ -103,7 +104,7 @@ def _seq2seq_graphs(network: Any) -> list[StepGraph]:
             (memory_form, state_form),
             {"source": source, "source_length": length},
         ),
-        StepGraph(
+        NetworkGraph(
             STEP,
             Step(network),
             "network",

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from modelwright.errors import ModelFileError, require
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.modelfile.container import Container, FileLike, open_container
-from modelwright.modelfile.contents import assets_of, digest, parse_lineage, whole_weights
+from modelwright.modelfile.contents import assets_of, digest, parse_lineage, weights_of
 from modelwright.modelfile.inputs import open_input
-from modelwright.modelfile.manifest import LINEAGE, SPEC, WEIGHTS
+from modelwright.modelfile.manifest import LINEAGE, SPEC
 from modelwright.modelfile.spec import FileSpec
-from modelwright.modelfile.tensors import BF16, read_arrays
+from modelwright.modelfile.tensors import BF16
 
 __all__ = ["declared", "digest", "rebuild"]
 
@@ -68,9 +68,7 @@ def rebuild(file: FileLike) -> Candidate:
 
     with open_container(file) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
-        arrays = whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
-        lineage = parse_lineage(container.read(LINEAGE))
-        weights = {name: to_torch(array) for name, array in arrays.items()}
+        weights = {name: to_torch(array) for name, array in weights_of(container, spec).items()}
         return Candidate(
             network=models.rebuild(spec.architecture, weights, steps=spec.graph_steps),
             task=spec.task,
@@ -80,7 +78,7 @@ def rebuild(file: FileLike) -> Candidate:
             architecture=spec.architecture,
             output_kind=spec.output_kind,
             inference=spec.inference,
-            lineage=lineage,
+            lineage=parse_lineage(container.read(LINEAGE)),
         )
 
 
