@@ -19,7 +19,7 @@ LEAST_SHOWN = 0.3
 """The least score of a box that is given as an answer."""
 
 
-def _found(outputs: Outputs, *, least: float, most: int) -> list[boxes.Detections]:
+def _detections(outputs: Outputs, *, least: float, most: int) -> list[boxes.Detections]:
     scores, places = outputs
     return boxes.decode(scores, places, least_score=least, most_overlap=MOST_OVERLAP, most=most)
 
@@ -36,7 +36,7 @@ def _sample_stats(outputs: Outputs, targets: Any, labels: Sequence[str]) -> Samp
         "matched": np.zeros((count, MOST, overlaps), dtype=np.bool_),
         "truths": np.zeros((count, len(labels)), dtype=np.int64),
     }
-    for at, found in enumerate(_found(outputs, least=LEAST_SCORE, most=MOST)):
+    for at, found in enumerate(_detections(outputs, least=LEAST_SCORE, most=MOST)):
         of_image = detection.image_statistics(
             found.boxes,
             found.labels,
@@ -86,11 +86,11 @@ def _decode(outputs: Outputs, labels: Sequence[str], top: int) -> list[list[Pred
             }
             for label, score, box in zip(found.labels, found.scores, found.boxes, strict=True)
         ]
-        for found in map(_one_a_place, _found(outputs, least=LEAST_SHOWN, most=MOST))
+        for found in map(_one_per_place, _detections(outputs, least=LEAST_SHOWN, most=MOST))
     ]
 
 
-def _one_a_place(found: boxes.Detections) -> boxes.Detections:
+def _one_per_place(found: boxes.Detections) -> boxes.Detections:
     """Leave out the less sure of two labels of one place."""
     same = np.zeros_like(found.labels)
     kept = boxes.suppress(found.boxes, found.scores, same, most_overlap=MOST_OVERLAP, most=MOST)

@@ -32,7 +32,7 @@ class CharacterLM:
     def fit(
         texts: Iterable[str], characters: Sequence[str], *, order: int, weight: float
     ) -> CharacterLM:
-        """Fit the model to the training transcripts; see `ctc.NgramModel.fit`."""
+        """Fit the model to the training transcripts, as `ctc.NgramModel.fit` does."""
         return CharacterLM(ctc.NgramModel.fit(texts, order, characters=characters), weight)
 
     def to_json(self) -> dict[str, Any]:
