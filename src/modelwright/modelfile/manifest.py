@@ -168,13 +168,8 @@ class Manifest:
 def describe_member(name: str, data: bytes | memoryview) -> Member:
     """Return what the manifest says of a member with this content."""
     chunks = chunk_digests(memoryview(data))
-    return Member(
-        name=name,
-        size=len(data),
-        crc32=zlib.crc32(data),
-        digest=_root(chunks),
-        chunks=chunks if len(chunks) > 1 else (),
-    )
+    several = chunks if len(chunks) > 1 else ()
+    return Member(name, len(data), zlib.crc32(data), _root(chunks), several)
 
 
 def member_digest(data: bytes | memoryview) -> str:
@@ -220,7 +215,7 @@ def check_names(names: list[str]) -> None:
     if places != sorted(places):
         raise ModelFileError("the members aren't in their order")
     for place, kind in enumerate(_ORDER):
-        if kind not in _OPTIONAL and not any(found == place for found, _ in places):
+        if kind not in _OPTIONAL and place not in (index for index, _ in places):
             raise ModelFileError(f"the member `{kind}` is missing")
 
 
@@ -231,20 +226,17 @@ def _place(name: str) -> int:
     return _ORDER.index(kind)
 
 
-def _read_crc32(text: str) -> int:
-    if not _CRC32.fullmatch(text):
-        raise ModelFileError(f"`{MANIFEST}` holds a broken checksum: {text[:20]!r}")
-    return int(text, 16)
-
-
 def _read_member(value: Any) -> Member:
     name = field(value, "name", str, name=MANIFEST)
     only_keys(value, ("name", "size", "crc32", "digest", "chunks"), name=MANIFEST)
+    crc32 = field(value, "crc32", str, name=MANIFEST)
+    if not _CRC32.fullmatch(crc32):
+        raise ModelFileError(f"`{MANIFEST}` holds a broken checksum: {crc32[:20]!r}")
     chunks = field(value, "chunks", list, name=MANIFEST) if "chunks" in value else []
     member = Member(
         name=name,
         size=field(value, "size", int, name=MANIFEST),
-        crc32=_read_crc32(field(value, "crc32", str, name=MANIFEST)),
+        crc32=int(crc32, 16),
         digest=field(value, "digest", str, name=MANIFEST),
         chunks=tuple(chunks),
     )

@@ -32,14 +32,14 @@ from modelwright.tasks.inference import Inference
 from modelwright.tasks.speech_recognition import CharacterLM, with_language_model
 
 CHUNK_BYTES = 1 << 20
-"""So many bytes of input are answered at once: 341 images of CIFAR's size, 6 of 224 pixels."""
+"""Bytes of input in one pass: 341 images of CIFAR's size, 6 of 224 pixels."""
 CHUNK_SAMPLES = 1024
 ANSWER_BYTES = 64 << 20
-"""So many bytes of answers are held at once: a vocabulary's logits for each token are many."""
+"""Bytes of outputs of one pass: a vocabulary's logits for each token are many."""
 
 _VIEWS = {"none": 1, "flip": 2, "speeds": 3, "flip_shift": 6}
 _LIKELY_LENGTH = 4096
-"""What a free length is taken to be before inputs are read."""
+"""The value of a free length before inputs are read."""
 
 Batch = NDArray[Any] | Mapping[str, NDArray[Any]]
 
@@ -70,7 +70,7 @@ class Model:
         self._recipe = recipe
         self._generator = generator
         self._language_model = language_model
-        self._most = chunk_samples(spec)
+        self._chunk_samples = chunk_samples(spec)
 
     @property
     def task(self) -> str:
@@ -168,13 +168,13 @@ class Model:
             DataError: an input can't be read, or isn't what the model takes.
         """
         top = self._at_most(top)
-        given = self._reader.split_inputs(inputs)
+        split = self._reader.split_inputs(inputs)
         answers: list[Any] = []
-        for start in range(0, len(given.items), self._most):
-            items = given.items[start : start + self._most]
-            read = self._reader.read_each(items, first=start, observe=observe)
-            answers += self.answer(all_read(read), top=top)
-        return answers[0] if given.is_one else answers
+        for start in range(0, len(split.items), self._chunk_samples):
+            items = split.items[start : start + self._chunk_samples]
+            results = self._reader.read_each(items, first=start, observe=observe)
+            answers += self.answer(all_read(results), top=top)
+        return answers[0] if split.is_one else answers
 
     def read(self, inputs: Any, *, observe: Observe = silent) -> list[Sample | DataError]:
         """Read each input by itself, so that one that can't be read doesn't fail the others.
@@ -207,13 +207,13 @@ class Model:
         batch = self._reader.collate(samples)
         if self._generator is not None:
             return [[{"text": text}] for text in self._generator.write(batch, len(samples))]
-        found: list[list[Prediction]] = []
+        answers: list[list[Prediction]] = []
         for outputs in self._parts(batch):
             raw = outputs if len(outputs) > 1 else outputs[0]
-            found += self.scoring.decode(raw, self.labels, top)
-        return (
-            self._in_images(found, samples) if self.spec.output_kind == OutputKind.BOXES else found
-        )
+            answers += self.scoring.decode(raw, self.labels, top)
+        if self.spec.output_kind == OutputKind.BOXES:
+            return [self._in_image(*pair) for pair in zip(answers, samples, strict=True)]
+        return answers
 
     def _at_most(self, top: int | None) -> int:
         if top is None:
@@ -222,21 +222,13 @@ class Model:
             raise RequestError(f"`top` is how many answers to give, at least 1; got {top}")
         return top
 
-    def _in_images(
-        self, found: list[list[Prediction]], samples: Sequence[Sample]
-    ) -> list[list[Prediction]]:
-        """Return boxes in pixels of the images as they were handed over, where these are images."""
-        answers = []
-        for of_image, sample in zip(found, samples, strict=True):
-            if sample.size is not None:
-                width, height = sample.size
-                frame = framing(self.input, width=width, height=height)
-                of_image = [
-                    {**item, "box": frame.to_image(np.array(item["box"])).tolist()}
-                    for item in of_image
-                ]
-            answers.append(of_image)
-        return answers
+    def _in_image(self, answers: list[Prediction], sample: Sample) -> list[Prediction]:
+        """Return boxes in pixels of the original image, where the sample was read from one."""
+        if sample.size is None:
+            return answers
+        width, height = sample.size
+        frame = framing(self.input, width=width, height=height)
+        return [{**item, "box": frame.to_image(np.array(item["box"])).tolist()} for item in answers]
 
     def generate(
         self, inputs: Any, config: SamplingConfig | None = None, *, observe: Observe = silent
@@ -278,7 +270,7 @@ class Model:
         count = check_batch(batch, tensors)
         if not count:
             empty = tuple(
-                np.empty((0, *_free(tensor.shape[1:])), tensor.dtype)
+                np.empty((0, *_fixed(tensor.shape[1:], 1)), tensor.dtype)
                 for tensor in self.spec.main.outputs
             )
             return empty if len(empty) > 1 else empty[0]
@@ -292,9 +284,7 @@ class Model:
         sample = sum(array.nbytes for array in batch.values()) // max(count, 1)
         max_length = max((array.shape[1] for array in batch.values() if array.ndim > 1), default=1)
         answer = sum(
-            4
-            * math.prod(size if isinstance(size, int) else max_length for size in tensor.shape[1:])
-            for tensor in self.spec.main.outputs
+            4 * math.prod(_fixed(tensor.shape[1:], max_length)) for tensor in self.spec.main.outputs
         )
         views = _VIEWS[self.inference.tta]
         step = min(CHUNK_SAMPLES, CHUNK_BYTES // max(1, sample), ANSWER_BYTES // max(1, answer))
@@ -314,10 +304,10 @@ class Model:
         return (np.tensordot(weights, by_view, axes=1).astype(np.float32),)
 
     def _run(self, batch: Arrays) -> tuple[NDArray[Any], ...]:
-        found = self._session.run(batch)
+        outputs = self._session.run(batch)
         count = len(batch[self.spec.main.inputs[0].name])
-        check_outputs(found, self.spec.main.outputs, count=count)
-        return tuple(found)
+        check_outputs(outputs, self.spec.main.outputs, count=count)
+        return tuple(outputs)
 
 
 def joined_outputs(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -337,15 +327,12 @@ def chunk_samples(spec: FileSpec) -> int:
     """Return how many samples to answer at once, so that memory stays bounded."""
     views = _VIEWS[spec.inference.tta]
     sample = sum(
-        math.prod(_likely(tensor.shape[1:])) * np.dtype(tensor.dtype).itemsize
+        math.prod(_fixed(tensor.shape[1:], _LIKELY_LENGTH)) * np.dtype(tensor.dtype).itemsize
         for tensor in spec.main.inputs
     )
     return max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // max(1, sample)) // views)
 
 
-def _likely(shape: tuple[int | str, ...]) -> list[int]:
-    return [size if isinstance(size, int) else _LIKELY_LENGTH for size in shape]
-
-
-def _free(shape: tuple[int | str, ...]) -> list[int]:
-    return [size if isinstance(size, int) else 1 for size in shape]
+def _fixed(shape: tuple[int | str, ...], free: int) -> list[int]:
+    """Return the sizes of a shape, with the number `free` in place of free ones."""
+    return [size if isinstance(size, int) else free for size in shape]

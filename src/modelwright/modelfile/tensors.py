@@ -51,18 +51,14 @@ def write_arrays(arrays: Mapping[str, NDArray[Any]], *, name: str) -> bytes:
     Raises:
         ModelFileError: an array has a kind of number that the format doesn't hold.
     """
-    header = _header(
-        {key: (_dtype_name(value, key, name), value.shape) for key, value in arrays.items()}
-    )
-    end = len(header) + sum(value.nbytes for value in arrays.values())
-    data = bytearray(end)
-    data[: len(header)] = header
-    at = len(header)
-    for key in _order({key: value.dtype.itemsize for key, value in arrays.items()}):
-        value = array_to_bytes(arrays[key])
-        data[at : at + len(value)] = value
-        at += len(value)
-    return bytes(data)
+    shapes = {}
+    for key, value in arrays.items():
+        dtype = dtype_name(value)
+        if dtype is None or key == _METADATA:
+            raise ModelFileError(f"`{name}` can't hold `{key}`, an array of {value.dtype}")
+        shapes[key] = (dtype, value.shape)
+    order = _order({key: value.dtype.itemsize for key, value in arrays.items()})
+    return b"".join([_header(shapes), *(array_to_bytes(arrays[key]) for key in order)])
 
 
 def read_arrays(data: bytes, *, name: str) -> Arrays:
@@ -77,7 +73,9 @@ def read_arrays(data: bytes, *, name: str) -> Arrays:
     header = parse_json(data[8 : 8 + size].rstrip(b" "), name=name)
     if not isinstance(header, dict) or _METADATA in header:
         raise ModelFileError(f"`{name}` has an impossible header")
-    shapes = {key: _read_entry(value, name) for key, value in header.items()}
+    for value in header.values():
+        only_keys(value, ("dtype", "shape", "data_offsets"), name=name)
+    shapes = {key: check_shape(value, name) for key, value in header.items()}
     if _header(shapes) != data[: 8 + size]:
         raise ModelFileError(f"`{name}` has a header that isn't written in the canonical form")
     arrays, at = {}, 8 + size
@@ -137,19 +135,6 @@ def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
     if array.dtype == BF16:
         return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
     return np.asarray(array, np.float32)
-
-
-def _dtype_name(value: NDArray[Any], key: str, name: str) -> str:
-    found = dtype_name(value)
-    if found is None or key == _METADATA:
-        raise ModelFileError(f"`{name}` can't hold `{key}`, an array of {value.dtype}")
-    return found
-
-
-def _read_entry(value: Any, name: str) -> tuple[str, tuple[int, ...]]:
-    found = check_shape(value, name)
-    only_keys(value, ("dtype", "shape", "data_offsets"), name=name)
-    return found
 
 
 def check_shape(value: Any, name: str) -> tuple[str, tuple[int, ...]]:

@@ -144,7 +144,7 @@ def audio_facts(source: AudioSource, *, rate: int | None = None) -> AudioFacts:
     """Return what a recording is, from its header; the samples aren't decoded.
 
     Raises:
-        DataError: as `read_sound`, for all that can be seen without decoding.
+        DataError: as `read_audio`, for all that can be seen without decoding.
         RequestError: an array comes without its rate.
         MissingExtraError: soundfile isn't installed.
     """
@@ -158,8 +158,14 @@ def _opened(
 ) -> Iterator[tuple[AudioFacts, _Blocks]]:
     """Yield what a recording is, and its samples `[T, C]` in blocks, 1.0 being full scale."""
     if isinstance(source, np.ndarray):
+        if rate is None:
+            raise RequestError(
+                "an array of samples needs its sampling rate",
+                why="A file says its own; numbers alone don't",
+                fix="Give `rate`, in samples a second",
+            )
         array = _checked_array(source)
-        facts = AudioFacts(_given_rate(rate), array.shape[1], len(array))
+        facts = AudioFacts(rate, array.shape[1], len(array))
         _check_facts(facts, where)
         yield facts, _array_blocks(array)
         return
@@ -172,16 +178,6 @@ def _opened(
         facts = AudioFacts(int(file.samplerate), int(file.channels), int(file.frames))
         _check_facts(facts, where)
         yield facts, _file_blocks(file, facts, soundfile, where)
-
-
-def _given_rate(rate: int | None) -> int:
-    if rate is None:
-        raise RequestError(
-            "an array of samples needs its sampling rate",
-            why="A file says its own; numbers alone don't",
-            fix="Give `rate`, in samples a second",
-        )
-    return rate
 
 
 def _checked_array(array: NDArray[Any]) -> NDArray[Any]:
@@ -364,11 +360,11 @@ def _mixed(blocks: _Blocks, where: str) -> _Blocks:
         yield np.clip(mono, -1.0, 1.0)
 
 
-def _resampled(blocks: _Blocks, rate: int, wanted: int) -> Samples:
-    if rate == wanted:
+def _resampled(blocks: _Blocks, rate: int, new_rate: int) -> Samples:
+    if rate == new_rate:
         return np.concatenate([_sixteen_bits(block) for block in blocks])
     soxr = require("soxr", extra="audio", purpose="to resample recordings")
-    stream = soxr.ResampleStream(rate, wanted, 1, dtype="float64", quality=_QUALITY)
+    stream = soxr.ResampleStream(rate, new_rate, 1, dtype="float64", quality=_QUALITY)
     pieces = [_sixteen_bits(stream.resample_chunk(block)) for block in blocks]
     pieces.append(_sixteen_bits(stream.resample_chunk(np.empty(0), last=True)))
     return np.concatenate(pieces)

@@ -249,10 +249,10 @@ def _read_npy(data: bytes, where: str) -> NDArray[Any]:
     wide = 2 if data[6:7] == b"\x01" else 4
     start = 8 + wide + int.from_bytes(data[8 : 8 + wide], "little")
     header = data[8 + wide : start]
-    found = [re.search(part, header) for part in _NPY_HEADER]
-    if not all(found) or len(data) < start or header.count(b",") > 12:
+    matches = [re.search(part, header) for part in _NPY_HEADER]
+    if not all(matches) or len(data) < start or header.count(b",") > 12:
         raise DataError("the array's header can't be read", where=where, fix=_FIX_ARRAY)
-    kind, columns_first, sides = (match[1].decode() for match in found if match)
+    kind, columns_first, sides = (match[1].decode() for match in matches if match)
     shape = tuple(int(side) for side in sides.replace(",", " ").split())
     dtype = np.dtype(kind)
     size = math.prod(shape)
@@ -308,7 +308,7 @@ def _eight_bits(array: NDArray[Any], where: str) -> Pixels:
 
 def flatten(image: Image.Image, spec: ImageInput) -> Image.Image:
     """Return the image in eight bits, one or three channels, over the background."""
-    wanted = "L" if spec.channels == 1 else "RGB"
+    mode = "L" if spec.channels == 1 else "RGB"
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N"):
         deep = np.asarray(image).astype(np.uint16)
         image = Image.fromarray((deep >> 8).astype(np.uint8))
@@ -322,7 +322,7 @@ def flatten(image: Image.Image, spec: ImageInput) -> Image.Image:
             return Image.alpha_composite(ground, colour).convert("RGB")
 
         image = _by_bands(image, covered, "RGB")
-    return image if image.mode == wanted else image.convert(wanted)
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _by_bands(

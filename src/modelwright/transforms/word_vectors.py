@@ -33,12 +33,12 @@ def read_word_vectors(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Read the vectors of `words` from a text file of word2vec or GloVe, perhaps gzipped.
 
-    Of a word that stands there twice, the first counts. A word may have blanks in it, as some of
-    GloVe's largest file have. Of unwanted words only the count of the numbers is looked at.
+    Of a word that occurs twice, the first vector is taken. A word may have blanks in it, as some of
+    GloVe's largest file have. Vectors of other words are only counted.
 
     Args:
         path: the file.
-        words: the wanted words, W; each is there once.
+        words: W different words.
 
     Returns:
         The vectors `[W, D]`, zero where the file has none, and which words were found `[W]`.
@@ -115,11 +115,7 @@ def nearest_words(
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield each line that isn't blank with its number, without its end.
-
-    Raises:
-        DataError: the file can't be read, or a line is too long.
-    """
+    """Yield each line that isn't blank with its number, without its end."""
     number = 0
     try:
         with _opened(path) as stream:
@@ -151,11 +147,7 @@ def _opened(path: Path) -> BinaryIO:
 
 
 def _without_mark(line: bytes, path: Path) -> bytes:
-    """Return a file's first line without Unicode's byte order mark.
-
-    Raises:
-        DataError: it is that of UTF-16.
-    """
+    """Return a file's first line without Unicode's byte order mark."""
     if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise DataError("the file is UTF-16", where=str(path), fix="Save it as UTF-8")
     return line.removeprefix(codecs.BOM_UTF8)
@@ -170,11 +162,7 @@ def _header(line: bytes) -> tuple[int, int] | None:
 
 
 def _parts(line: bytes, width: int, where: str) -> tuple[bytes, list[bytes]]:
-    """Return a line's word and its numbers, of which there must be `width` unless it is 0.
-
-    Raises:
-        DataError: there are too few or too many.
-    """
+    """Return a line's word and its numbers, of which there must be `width` unless it is 0."""
     word, *fields = line.replace(b"\t", b" ").split(b" ")
     _check_width(width or len(fields), where)
     if not width or len(fields) == width:
@@ -200,7 +188,7 @@ def _check_width(width: int, where: str) -> None:
 
 
 def _number(field: bytes) -> float | None:
-    """Return a finite number of 32 bits, or `None` where the field isn't one."""
+    """Return the number of a field, or `None` where it isn't a finite float32."""
     try:
         value = float(field)
     except ValueError:
@@ -209,13 +197,9 @@ def _number(field: bytes) -> float | None:
 
 
 def _vector(fields: list[bytes], where: str) -> NDArray[np.float32]:
-    """Return the numbers.
-
-    Raises:
-        DataError: one isn't a finite number.
-    """
+    """Return the numbers."""
     numbers = [_number(field) for field in fields]
     if None in numbers:
-        bad = fields[numbers.index(None)][:40].decode(errors="replace")
-        raise DataError(f"`{bad}` isn't a finite number", where=where, fix=_FETCH)
+        text = fields[numbers.index(None)][:40].decode(errors="replace")
+        raise DataError(f"`{text}` isn't a finite number", where=where, fix=_FETCH)
     return np.array(numbers, np.float32)
