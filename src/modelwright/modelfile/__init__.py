@@ -1,7 +1,8 @@
 """The model file: one ZIP that holds a model, its preprocessing and its evidence.
 
 Writing is canonical and reading strict; predicting needs onnxruntime and NumPy, never torch. The
-format stands in `docs/modelfile.md`. Names load on first use, since describing a file needs less
+format stands in `docs/modelfile.md`. Whatever a file may not hold is refused by a `ModelFileError`,
+which every function here may raise. Names load on first use, since describing a file needs less
 than running it, and only writing needs torch.
 """
 

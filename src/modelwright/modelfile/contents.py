@@ -139,11 +139,7 @@ def read(file: FileLike) -> Contents:
 
 
 def read_contents(container: Container) -> Contents:
-    """Read all members of an open file, checking every byte.
-
-    Raises:
-        ModelFileError: it is damaged.
-    """
+    """Read all members of an open file, checking every byte."""
     manifest, members = container.manifest, {}
     for member in manifest.members:
         members[member.name] = container.read(member.name)
@@ -318,11 +314,7 @@ def describe(file: FileLike) -> dict[str, Any]:
 
 
 def parse_lineage(data: bytes) -> tuple[dict[str, Any], ...]:
-    """Return the steps that led to the model.
-
-    Raises:
-        ModelFileError: it isn't a list of objects.
-    """
+    """Return the steps that led to the model."""
     value = parse_json(data, name=LINEAGE)
     if not isinstance(value, list) or not all(isinstance(step, dict) for step in value):
         raise ModelFileError(f"`{LINEAGE}` isn't a list of steps")
@@ -330,11 +322,7 @@ def parse_lineage(data: bytes) -> tuple[dict[str, Any], ...]:
 
 
 def parse_ledger(data: bytes) -> Ledger:
-    """Return the evidence.
-
-    Raises:
-        ModelFileError: it isn't canonical JSON lines of evidence.
-    """
+    """Return the evidence."""
     if data and not data.endswith(b"\n"):
         raise ModelFileError(f"`{LEDGER}` ends within a line")
     records = [parse_json(line, name=LEDGER) for line in data.split(b"\n")[:-1]]
@@ -345,11 +333,7 @@ def parse_ledger(data: bytes) -> Ledger:
 
 
 def parse_golden(data: bytes, spec: FileSpec, *, tolerance: float) -> Golden:
-    """Return the golden samples of a file.
-
-    Raises:
-        ModelFileError: they are damaged, or aren't of the file's inputs and outputs.
-    """
+    """Return the golden samples of a file."""
     arrays = read_arrays(data, name=GOLDEN)
     if not all(name.startswith((_INPUT, _OUTPUT)) for name in arrays):
         raise ModelFileError(f"`{GOLDEN}` holds an array that is neither input nor output")
@@ -401,21 +385,13 @@ def _check_artefacts(ledger: Ledger, artefacts: Mapping[str, bytes]) -> None:
 
 
 def whole_weights(spec: FileSpec, weights: Arrays) -> Arrays:
-    """Return stored weights decoded, with those that are another one's under both names.
-
-    Raises:
-        ModelFileError: one can't be decoded, or the other one isn't there.
-    """
+    """Return stored weights decoded, with those that are another one's under both names."""
     decoded = decode_arrays(weights, spec.encoded)
     return decoded | {name: _weight(decoded, other) for name, other in spec.shared.items()}
 
 
 def pick_weights(graph: bytes, weights: Arrays) -> Arrays:
-    """Return the weights that a graph asks for.
-
-    Raises:
-        ModelFileError: one isn't there, or the graph names another file.
-    """
+    """Return the weights that a graph asks for."""
     return {name: _weight(weights, name) for name in external_weights(graph)}
 
 

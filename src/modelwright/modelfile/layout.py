@@ -148,11 +148,7 @@ def write_comment(manifest: str, signature: str | None) -> bytes:
 
 
 def read_comment(comment: bytes) -> tuple[str, str | None]:
-    """Return the digests of the manifest and of the signature.
-
-    Raises:
-        ModelFileError: it is no model file, or one of another format.
-    """
+    """Return the digests of the manifest and of the signature."""
     match = re.match(_COMMENT, comment)
     if match is None:
         raise ModelFileError(

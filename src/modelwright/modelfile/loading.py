@@ -77,11 +77,7 @@ def load(file: FileLike, *, threads: int | None = None) -> Model:
 
 
 def open_language_model(spec: FileSpec, assets: Mapping[str, bytes]) -> CharacterLM | None:
-    """Return the character model that a file decodes with, if it has one.
-
-    Raises:
-        ModelFileError: it isn't one, or it is of other characters than the network's.
-    """
+    """Return the character model that a file decodes with, if it has one."""
     data = assets.get(LANGUAGE_MODEL.removeprefix(MODEL))
     if data is None:
         return None
@@ -92,11 +88,7 @@ def open_language_model(spec: FileSpec, assets: Mapping[str, bytes]) -> Characte
 
 
 def check_interface(spec: FileSpec, session: Session, reader: Reader) -> None:
-    """Refuse a graph whose inputs and outputs aren't those that the file declares.
-
-    Raises:
-        ModelFileError: they aren't.
-    """
+    """Refuse a graph whose inputs and outputs aren't those that the file declares."""
     declared = (
         [tensor.name for tensor in spec.main.inputs],
         [tensor.name for tensor in spec.main.outputs],
@@ -122,27 +114,23 @@ def check_interface(spec: FileSpec, session: Session, reader: Reader) -> None:
 def check_golden(
     spec: FileSpec, session: Session, golden: Golden, *, most: int | None = None
 ) -> float:
-    """Answer the golden samples, and return how far the answers are from the recorded ones.
-
-    Raises:
-        ModelFileError: they are farther than the file allows.
-    """
+    """Answer the golden samples, and return how far the answers are from the recorded ones."""
     inputs = {name: array[:most] for name, array in golden.inputs.items()}
     try:
         count = check_batch(inputs, spec.main.inputs)
     except DataError as error:
         raise ModelFileError("the golden samples aren't what the model takes") from error
-    found = session.run(inputs)
-    check_outputs(found, spec.main.outputs, count=count)
-    worst = max(
+    outputs = session.run(inputs)
+    check_outputs(outputs, spec.main.outputs, count=count)
+    largest = max(
         difference(tensor.name, array, golden.outputs[tensor.name][:most])
-        for array, tensor in zip(found, spec.main.outputs, strict=True)
+        for array, tensor in zip(outputs, spec.main.outputs, strict=True)
     )
-    if not worst <= golden.tolerance:
+    if not largest <= golden.tolerance:
         raise ModelFileError(
-            f"the model answers its golden samples differently here: by {worst:.2g}, where the "
+            f"the model answers its golden samples differently here: by {largest:.2g}, where the "
             f"file allows {golden.tolerance:.2g}",
             why="This processor or onnxruntime computes otherwise, or the file was tampered with",
             fix="Try the onnxruntime version that `environment.json` in the file names",
         )
-    return worst
+    return largest

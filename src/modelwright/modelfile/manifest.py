@@ -110,11 +110,7 @@ class Manifest:
         return sum(member.size for member in self.members if member.name.startswith("model/"))
 
     def member(self, name: str) -> Member:
-        """Return a member by its name.
-
-        Raises:
-            ModelFileError: there is none.
-        """
+        """Return a member by its name."""
         for member in self.members:
             if member.name == name:
                 return member
@@ -140,11 +136,7 @@ class Manifest:
 
     @staticmethod
     def from_bytes(data: bytes) -> Manifest:
-        """Read what `to_bytes` returned.
-
-        Raises:
-            ModelFileError: it isn't that, or contradicts itself.
-        """
+        """Read what `to_bytes` returned."""
         value = parse_json(data, name=MANIFEST)
         model = field(value, "model", dict, name=MANIFEST)
         members = tuple(_read_member(item) for item in field(value, "members", list, name=MANIFEST))
@@ -193,22 +185,14 @@ def _root(chunks: tuple[str, ...]) -> str:
 
 
 def order_members(members: Mapping[str, bytes]) -> list[str]:
-    """Return the names in the order in which the file holds them.
-
-    Raises:
-        ModelFileError: one is missing, or isn't known.
-    """
+    """Return the names in the order in which the file holds them."""
     names = sorted(members, key=lambda name: (_place(name), name))
     check_names(names)
     return names
 
 
 def check_names(names: list[str]) -> None:
-    """Refuse a list of members, without manifest and signature, that no file may have.
-
-    Raises:
-        ModelFileError: one is missing, unknown, given twice or out of order.
-    """
+    """Refuse a list of members, without manifest and signature, that no file may have."""
     places = [(_place(name), name) for name in names]
     if len(set(names)) != len(names):
         raise ModelFileError("a member is there twice")

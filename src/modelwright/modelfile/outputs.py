@@ -18,11 +18,7 @@ Outputs = NDArray[np.floating[Any]]
 
 
 def check_outputs(outputs: Sequence[Any], tensors: Sequence[TensorSpec], *, count: int) -> None:
-    """Refuse a graph's outputs for `count` samples where they aren't what the file declares.
-
-    Raises:
-        ModelFileError: a dtype or a shape is another one, or a number isn't finite.
-    """
+    """Refuse a graph's outputs for `count` samples where they aren't what the file declares."""
     for array, tensor in zip(outputs, tensors, strict=True):
         shape = array.shape if isinstance(array, np.ndarray) else None
         if shape is None or array.dtype.name != tensor.dtype or not _fits(shape, tensor, count):

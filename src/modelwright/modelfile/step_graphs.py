@@ -76,25 +76,25 @@ def _seq2seq_graphs(network: Any) -> list[NetworkGraph]:
     from modelwright.models.pretrained_generators import PretrainedSeq2Seq
     from modelwright.models.seq2seq import Encode, Step, TransformerSeq2Seq
 
-    foreign = isinstance(network, PretrainedSeq2Seq)
-    size = network.vocabulary if foreign else network.embedding.num_embeddings
+    is_pretrained = isinstance(network, PretrainedSeq2Seq)
+    size = network.vocabulary if is_pretrained else network.embedding.num_embeddings
     source = (np.arange(15, dtype=np.int64).reshape(3, 5) * 7 + 4) % size
     length = np.array([5, 2, 4], dtype=np.int64)
     tokens = np.array([[2], [2], [2]], dtype=np.int64)
     calm = network.eval()
     with torch.no_grad():
-        given = [torch.from_numpy(item) for item in (source, length, tokens)]
-        memory, state = calm.encode(*given[:2])
-        _, after = calm.step(given[2], given[1], memory, state)
-        _, after = calm.step(given[2], given[1], memory, after)
+        tensors = [torch.from_numpy(item) for item in (source, length, tokens)]
+        memory, state = calm.encode(*tensors[:2])
+        _, next_state = calm.step(tensors[2], tensors[1], memory, state)
+        _, next_state = calm.step(tensors[2], tensors[1], memory, next_state)
     # Keys and values lie along axis 4, the states of a recurrent encoder along axis 1.
-    along, grows = (4, {4: "P"}) if foreign or isinstance(network, TransformerSeq2Seq) else (1, {})
+    has_cache = is_pretrained or isinstance(network, TransformerSeq2Seq)
+    memory_form = OutputForm("memory", {4 if has_cache else 1: "T"})
+    state_form = OutputForm("state", {4: "P"} if has_cache else {})
     read = (
         TensorSpec("source", "int64", ("N", "T")),
         TensorSpec("source_length", "int64", ("N",)),
     )
-    memory_form = OutputForm("memory", {along: "T"})
-    state_form = OutputForm("state", grows)
     return [
         NetworkGraph(
             ENCODE,
@@ -112,14 +112,14 @@ def _seq2seq_graphs(network: Any) -> list[NetworkGraph]:
                 TensorSpec("tokens", "int64", ("N", 1)),
                 read[1],
                 memory_form.tensor(memory.shape),
-                state_form.tensor(after.shape),
+                state_form.tensor(next_state.shape),
             ),
-            (OutputForm("next"), OutputForm("grown", {at: "Q" for at in grows})),
+            (OutputForm("next"), OutputForm("grown", {4: "Q"} if has_cache else {})),
             {
                 "tokens": tokens,
                 "source_length": length,
                 "memory": memory.numpy(),
-                "state": after.numpy(),
+                "state": next_state.numpy(),
             },
         ),
     ]

@@ -46,11 +46,7 @@ _MOST_NUMBERS = 1 << 48
 
 
 def write_arrays(arrays: Mapping[str, NDArray[Any]], *, name: str) -> bytes:
-    """Return the member that holds these arrays.
-
-    Raises:
-        ModelFileError: an array has a kind of number that the format doesn't hold.
-    """
+    """Return the member that holds these arrays."""
     shapes = {}
     for key, value in arrays.items():
         dtype = dtype_name(value)
@@ -62,11 +58,7 @@ def write_arrays(arrays: Mapping[str, NDArray[Any]], *, name: str) -> bytes:
 
 
 def read_arrays(data: bytes, *, name: str) -> Arrays:
-    """Return the arrays of a member, as read-only views of its bytes.
-
-    Raises:
-        ModelFileError: it isn't a canonical member of arrays.
-    """
+    """Return the arrays of a member, as read-only views of its bytes."""
     size = struct.unpack_from("<Q", data)[0] if len(data) >= 8 else len(data)
     if size > len(data) - 8:
         raise ModelFileError(f"`{name}` has an impossible header")
@@ -98,11 +90,7 @@ def array_to_bytes(array: NDArray[Any]) -> bytes:
 
 
 def array_from_bytes(data: bytes, dtype: np.dtype[Any], count: int, start: int = 0) -> NDArray[Any]:
-    """Return `count` numbers from `start` on, as a read-only view of the bytes.
-
-    Raises:
-        ModelFileError: they aren't of their kind.
-    """
+    """Return `count` numbers from `start` on, as a read-only view of the bytes."""
     if dtype == np.bool_ and np.frombuffer(data, np.uint8, count, start).max(initial=0) > 1:
         raise ModelFileError("an array of true and false holds something else")
     return np.frombuffer(data, dtype, count, start)
@@ -138,11 +126,7 @@ def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def check_shape(value: Any, name: str) -> tuple[str, tuple[int, ...]]:
-    """Return the `dtype` and `shape` that a JSON object of the member `name` declares.
-
-    Raises:
-        ModelFileError: it declares none, or none that an array can have.
-    """
+    """Return the `dtype` and `shape` that a JSON object of the member `name` declares."""
     dtype = field(value, "dtype", str, name=name)
     shape = field(value, "shape", list, name=name)
     if dtype not in DTYPES:

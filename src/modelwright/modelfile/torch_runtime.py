@@ -99,13 +99,13 @@ def from_torch(tensor: Tensor, *, name: str) -> NDArray[Any]:
     """
     import torch
 
-    held = tensor.detach().contiguous()
+    whole = tensor.detach().contiguous()
     try:
-        if held.dtype == torch.bfloat16:
-            return held.view(torch.uint16).numpy().view(BF16)
-        return held.numpy()
+        if whole.dtype == torch.bfloat16:
+            return whole.view(torch.uint16).numpy().view(BF16)
+        return whole.numpy()
     except (TypeError, RuntimeError) as error:
         raise ModelFileError(
-            f"a model file can't hold `{name}`, a tensor of {held.dtype}",
+            f"a model file can't hold `{name}`, a tensor of {whole.dtype}",
             fix="Hold it in one of the kinds of number that docs/modelfile.md lists",
         ) from error

@@ -197,7 +197,7 @@ def decode(
     """
     if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
         raise DataError("the network's outputs hold values that aren't finite (NaN or infinite)")
-    found = []
+    detections = []
     for logits, places in zip(scores, boxes, strict=True):
         sure = sigmoid(logits.ravel())
         order = np.flatnonzero(sure >= least_score)
@@ -205,14 +205,14 @@ def decode(
         at, labels = np.divmod(order, logits.shape[1])
         sure = sure[order]
         kept = suppress(places[at], sure, labels, most_overlap=most_overlap, most=most)
-        found.append(
+        detections.append(
             Detections(
                 places[at[kept]].astype(np.float32),
                 labels[kept].astype(np.int64),
                 sure[kept].astype(np.float32),
             )
         )
-    return found
+    return detections
 
 
 def suppress(

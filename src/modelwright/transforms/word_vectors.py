@@ -72,9 +72,9 @@ def read_word_vectors(
     matrix = np.zeros((len(words), width), np.float32)
     for at, vector in kept.items():
         matrix[at] = vector
-    found = np.zeros(len(words), np.bool_)
-    found[list(kept)] = True
-    return matrix, found
+    is_known = np.zeros(len(words), np.bool_)
+    is_known[list(kept)] = True
+    return matrix, is_known
 
 
 def nearest_words(
