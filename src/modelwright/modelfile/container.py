@@ -57,12 +57,6 @@ class Container:
         self.signature = signature
         self.file_bytes = _size(stream)
 
-    @property
-    def graphs(self) -> list[str]:
-        """The names of the graphs."""
-        names = [member.name for member in self.manifest.members]
-        return [Path(name).stem for name in names if name.endswith(".onnx")]
-
     def read(self, name: str) -> bytes:
         """Return the whole content of a member, checked."""
         member = self.manifest.member(name)

@@ -146,7 +146,7 @@ def read_contents(container: Container) -> Contents:
         container.check_crc32(member.name, members[member.name])
     spec = FileSpec.from_bytes(members[SPEC])
     weights = read_arrays(members[WEIGHTS], name=WEIGHTS)
-    graphs = {name: members[f"{GRAPHS}{name}.onnx"] for name in container.graphs}
+    graphs = {Path(name).stem: members[name] for name in members if name.startswith(GRAPHS)}
     _check_graphs(spec, weights, graphs)
     golden = parse_golden(members[GOLDEN], spec, tolerance=manifest.tolerance)
     ledger = parse_ledger(members[LEDGER])

@@ -100,11 +100,7 @@ class NgramModel:
 
     @staticmethod
     def from_json(value: Any) -> NgramModel:
-        """Read what `to_json` returned.
-
-        Raises:
-            ModelFileError: it isn't that.
-        """
+        """Read what `to_json` returned; anything else is a `ModelFileError`."""
         match value:
             case {
                 "characters": list() as characters,

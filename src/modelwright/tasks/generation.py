@@ -22,6 +22,7 @@ Floats = NDArray[np.floating[Any]]
 Finish = Literal["end", "stop", "length"]
 Decode = Callable[[Sequence[int]], str]
 State = TypeVar("State")
+Float = TypeVar("Float", bound=np.floating[Any])
 
 END = 3
 """The id that ends a text."""
@@ -258,10 +259,10 @@ def _checked(logits: Floats, barred: Sequence[int]) -> Floats:
     return scores
 
 
-def log_softmax(logits: Floats) -> Floats:
+def log_softmax(logits: NDArray[Float]) -> NDArray[Float]:
     """Return the logarithms of the probabilities that logits stand for, along the last axis."""
     logits = logits - logits.max(axis=-1, keepdims=True, initial=-np.inf)
-    log_probs: Floats = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    log_probs: NDArray[Float] = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     return log_probs
 
 

@@ -41,11 +41,7 @@ class CharacterLM:
 
     @staticmethod
     def from_json(value: Any) -> CharacterLM:
-        """Read what `to_json` returned.
-
-        Raises:
-            ModelFileError: it isn't that.
-        """
+        """Read what `to_json` returned; anything else is a `ModelFileError`."""
         match value:
             case {"model": model, "weight": float() as weight, **others} if not others:
                 if 0 < weight <= MOST_WEIGHT:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +21,12 @@ from numpy.typing import NDArray
 from modelwright.errors import DataError, ModelFileError, RequestError, require
 from modelwright.files import json_digest
 from modelwright.kinds import InputKind
+from modelwright.transforms.image import MOST_BYTES, read_file
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 384_000
 """Sampling rates outside are a broken header, or no recording."""
 MAX_SECONDS = 3600.0
 """Longer recordings are refused before they are decoded."""
-MOST_BYTES = 1 << 30
-"""Longer files are refused before they are whole in memory."""
 _QUALITY = "HQ"
 """soxr's recipe of filters: other ones give other samples, so it is fixed."""
 _BLOCK_VALUES = 1 << 20
@@ -69,11 +67,7 @@ class AudioInput:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> AudioInput:
-        """Read what `to_json` returned.
-
-        Raises:
-            ModelFileError: it isn't that.
-        """
+        """Read what `to_json` returned; anything else is a `ModelFileError`."""
         match value:
             case {
                 "kind": "audio",
@@ -211,24 +205,9 @@ def _array_blocks(array: NDArray[Any]) -> _Blocks:
 
 
 def _read_file(path: Path) -> bytes:
-    where = str(path)
-    try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            raise DataError("this is no plain file, so it isn't read", where=where)
-        if facts.st_size > MOST_BYTES:
-            raise _too_large(where)
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"can't be read ({error.strerror or error})",
-            where=where,
-            fix="Look whether the file is there and may be read",
-        ) from error
-
-
-def _too_large(where: str) -> DataError:
-    return DataError(f"the file has more than {MOST_BYTES >> 30} GiB", where=where, fix=_FIX)
+    if path.exists() and not path.is_file():
+        raise DataError("this is no plain file, so it isn't read", where=str(path))
+    return read_file(path)
 
 
 def _check_container(data: bytes, where: str) -> None:
@@ -236,7 +215,7 @@ def _check_container(data: bytes, where: str) -> None:
     if not data:
         raise DataError("the file is empty (0 bytes)", where=where, fix=_FIX)
     if len(data) > MOST_BYTES:
-        raise _too_large(where)
+        raise DataError(f"the file has more than {MOST_BYTES >> 30} GiB", where=where, fix=_FIX)
     if data[:4] in (b"RIFF", b"RIFX", b"RF64") and data[8:12] == b"WAVE":
         _check_wav(data, where)
     elif data.startswith(b"OggS"):

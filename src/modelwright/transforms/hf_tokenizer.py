@@ -163,11 +163,7 @@ class TokenIdMap:
 
     @staticmethod
     def from_json(value: Any) -> TokenIdMap | None:
-        """Read what `to_json` returned, or `None` where tokens keep their ids.
-
-        Raises:
-            ModelFileError: it is neither, or the ids are impossible.
-        """
+        """Read what `to_json` returned, or `None`; anything else is a `ModelFileError`."""
         if value is None:
             return None
         if not isinstance(value, dict) or set(value) != {item.name for item in fields(TokenIdMap)}:

@@ -72,11 +72,7 @@ class ImageInput:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> ImageInput:
-        """Read what `to_json` returned.
-
-        Raises:
-            ModelFileError: it isn't that.
-        """
+        """Read what `to_json` returned; anything else is a `ModelFileError`."""
         sizes = [value.get(key) for key in ("height", "width", "channels", "background")]
         is_known = (
             set(value) == {"kind", *(item.name for item in fields(ImageInput))}
@@ -127,37 +123,21 @@ def decode_image(source: ImageSource, spec: ImageInput) -> Pixels:
 
 
 def decode_sized(source: ImageSource, spec: ImageInput) -> tuple[Pixels, tuple[int, int]]:
-    """Return what `decode_image` does, and the width and height that the image had.
-
-    Raises:
-        DataError: as `decode_image`.
-    """
+    """Return what `decode_image` does, and the width and height that the image had."""
     image = open_image(source)
     size = image.size
     return fit(flatten(image, spec), spec), size
 
 
 def open_image(source: ImageSource) -> Image.Image:
-    """Return the first frame of an image, whole and turned as EXIF says.
-
-    Raises:
-        DataError: as `decode_image`.
-    """
+    """Return the first frame of what `decode_image` takes, whole and turned as EXIF says."""
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
         return ImageOps.exif_transpose(source)
     where = str(source) if isinstance(source, Path) else ""
     if isinstance(source, Path):
-        try:
-            with source.open("rb") as stream:
-                source = read_image(stream, where)
-        except OSError as error:
-            raise DataError(
-                f"can't be read ({error.strerror or error})",
-                where=where,
-                fix="Look whether the file is there and may be read",
-            ) from error
+        source = read_file(source)
     return _from_bytes(source, where)
 
 
@@ -207,6 +187,23 @@ def read_image(stream: BinaryIO, where: str = "") -> bytes:
             what, fix = f"the file has more than {MOST_BYTES >> 30} GiB", "Take it out of the data"
             raise DataError(what, where=where, fix=fix)
     return b"".join(pieces)
+
+
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        DataError: it can't be read, or is far too long.
+    """
+    try:
+        with path.open("rb") as stream:
+            return read_image(stream, str(path))
+    except OSError as error:
+        raise DataError(
+            f"can't be read ({error.strerror or error})",
+            where=str(path),
+            fix="Look whether the file is there and may be read",
+        ) from error
 
 
 def _from_bytes(data: bytes, where: str) -> Image.Image:

@@ -58,11 +58,7 @@ class TextInput:
 
     @staticmethod
     def from_json(value: dict[str, Any], assets: dict[str, bytes]) -> TextInput:
-        """Read what `to_json` and `assets` returned.
-
-        Raises:
-            ModelFileError: it isn't that.
-        """
+        """Read what `to_json` and `assets` returned; anything else is a `ModelFileError`."""
         max_length, asset, kind = value.get("max_length"), assets.get(TOKENIZER), value.get("kind")
         if (
             set(value) - {"token_ids", "places"}

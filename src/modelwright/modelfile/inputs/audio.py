@@ -26,6 +26,7 @@ MAX_AUDIO_BYTES = 1 << 30
 class AudioReader(Reader):
     """Recordings, mixed to one channel and resampled; the end of longer ones is cut off."""
 
+    spec: AudioInput
     tensors: tuple[TensorSpec, ...] = (
         TensorSpec("samples", "int16", ("N", "T")),
         TensorSpec("length", "int64", ("N",)),

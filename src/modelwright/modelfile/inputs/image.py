@@ -23,6 +23,7 @@ from modelwright.transforms import ImageInput, decode_sized, read_image, view_ba
 class ImageReader(Reader):
     """Images, decoded and resized to what the network takes."""
 
+    spec: ImageInput
     view_choices = ("none", "flip", "flip_shift")
 
     def __init__(self, spec: ImageInput) -> None:

@@ -26,6 +26,7 @@ MOST_TEXT_BYTES = 16 << 20
 class TextReader(Reader):
     """Texts as token ids; the end of longer ones is cut off."""
 
+    spec: TextInput
     tensors: tuple[TensorSpec, ...] = (
         TensorSpec("tokens", "int64", ("N", "T")),
         TensorSpec("length", "int64", ("N",)),
