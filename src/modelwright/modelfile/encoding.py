@@ -27,9 +27,9 @@ from modelwright.modelfile.tensors import (
 )
 
 MOST_FREE = 64 << 20
-"""So many bytes may be decoded from however few, …"""
+"""Bytes that may be decoded whatever the stored size, …"""
 MOST_RATIO = 256
-"""… and beyond them so many times what is stored: a layer of zeros is still stored well."""
+"""… plus this many times the stored size; a layer of zeros still compresses well."""
 _ZSTD_LEVEL = 9
 
 

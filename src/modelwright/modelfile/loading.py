@@ -28,12 +28,12 @@ from modelwright.tasks.speech_recognition import CharacterLM
 def load(file: FileLike, *, threads: int | None = None) -> Model:
     """Load a model file to predict from it; the file isn't needed any more afterwards.
 
-    What is read is checked against its digests, and one golden sample is answered; `verify` checks
-    all of both.
+    Members are checked against their digests as they are read, and one golden sample is answered;
+    `verify` checks all members and samples.
 
     Args:
         file: its path, its bytes, or a binary stream that can seek.
-        threads: processor threads to answer with; all that this process may use where not said.
+        threads: the number of processor threads; by default all that this process may use.
 
     Raises:
         ModelFileError: it isn't a model file, is damaged or of another format, or doesn't answer
@@ -77,7 +77,7 @@ def load(file: FileLike, *, threads: int | None = None) -> Model:
 
 
 def open_language_model(spec: FileSpec, assets: Mapping[str, bytes]) -> CharacterLM | None:
-    """Return the character model that a file decodes with, if it has one."""
+    """Return the character model with which a file decodes transcripts, if it has one."""
     data = assets.get(LANGUAGE_MODEL.removeprefix(MODEL))
     if data is None:
         return None

@@ -25,7 +25,7 @@ GRAPHS, LANGUAGE_MODEL = "model/graphs/", "model/language_model.json"
 RECIPE, DATA_CARD, ENVIRONMENT = "recipe.yaml", "data_card.json", "environment.json"
 LINEAGE, LEDGER, GOLDEN = "lineage.json", "ledger.jsonl", "golden.safetensors"
 ARTEFACTS = "artefacts/"
-"""Before the names of what evidence names by digest: pictures, tables."""
+"""The folder of files that evidence names by digest: pictures, tables."""
 
 _ORDER = (
     SPEC,
@@ -83,15 +83,15 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a file holds, and what it claims of its model beside the evidence."""
+    """The members of a file, and its claims about the model beside the evidence."""
 
     members: tuple[Member, ...]
     parameters: int
-    """How many numbers the network learnt."""
+    """The number of learnt parameters."""
     multiply_adds: int
-    """Multiply-adds of one pass of one sample."""
+    """Multiply-adds of one forward pass of one sample."""
     tolerance: float
-    """How far the golden outputs may be missed."""
+    """The largest difference allowed from the golden outputs."""
 
     @property
     def digest(self) -> str:

@@ -1,6 +1,6 @@
-"""A loaded model file that answers: reading inputs, running the graph, averaging views, decoding.
+"""A loaded model file: reading inputs, running the graph, averaging views, decoding.
 
-Neither torch nor the network is touched: what is measured and what is served is this.
+Evaluation and serving both use it; torch isn't needed.
 """
 
 from __future__ import annotations
@@ -74,15 +74,15 @@ class Model:
 
     @property
     def task(self) -> str:
-        """What it predicts from what: `image-classification`."""
+        """The name of the task: `image-classification`."""
         return self.spec.task
 
     @property
     def scoring(self) -> Task:
-        """The task: how answers are read from outputs, by all that the file holds for it.
+        """The task, which decodes outputs with the file's threshold or language model.
 
         Raises:
-            ModelFileError: this version doesn't know it.
+            ModelFileError: this version doesn't know the task.
         """
         task = TASKS.get((self.task, self.spec.output_kind))
         if task is None:
@@ -96,10 +96,10 @@ class Model:
 
     @property
     def input(self) -> Any:
-        """How a sample becomes what the network takes: the host steps, `ImageInput` for images.
+        """How a sample becomes what the network takes: `ImageInput` for images.
 
         Raises:
-            ModelFileError: it has none: the caller prepares the arrays.
+            ModelFileError: the model takes arrays, which the caller prepares.
         """
         if self._reader.spec is None:
             raise ModelFileError("the model takes arrays that the caller has prepared")
@@ -117,27 +117,27 @@ class Model:
 
     @property
     def inference(self) -> Inference:
-        """What decides an answer beyond the weights."""
+        """The settings that decide an answer beyond the weights."""
         return self.spec.inference
 
     @property
     def parameters(self) -> int:
-        """How many numbers the network learnt."""
+        """The number of learnt parameters."""
         return self.manifest.parameters
 
     @property
     def multiply_adds(self) -> int:
-        """Multiply-adds of one pass of one sample, for one view."""
+        """Multiply-adds of one forward pass of one sample, for one view."""
         return self.manifest.multiply_adds
 
     @property
     def size_bytes(self) -> int:
-        """The bytes of all that decides a prediction: the members under `model/`."""
+        """The size of all that decides a prediction: the members under `model/`."""
         return self.manifest.size_bytes
 
     @property
     def threads(self) -> int:
-        """Processor threads that it answers with."""
+        """The number of processor threads."""
         return self._session.threads
 
     @property
@@ -153,16 +153,16 @@ class Model:
                 `[H, W]`; or a list of these; or pixels `[N, H, W, C]`. For texts a text, or the
                 `Path` of a text file; for recordings a path, a file's bytes, or samples `[T]` at
                 the model's rate; or a list of these.
-            top: how many answers at most, best first; where not said 5, and of samples that may
-                have several labels all.
-            observe: called with a note for each text or recording that is cut off: at its end, as
-                in training, and a prompt at its beginning.
+            top: the most answers of each input, best first; by default 5, or all where a sample may
+                have several labels.
+            observe: called with a note for each text or recording that is truncated.
 
-        Returns: For one input a list such as `[{"label": "cat", "probability": 0.97}, …]`, best
-            first; for several a list of these. Where a sample may have several labels or none, each
-            answer also says whether its label is `"predicted"`. A box `[x1, y1, x2, y2]` is in
-            pixels of the image that was handed over, turned as EXIF says; all that are sure enough
-            are given, whatever `top` is. Of texts that are written, and of numbers, there is one.
+        Returns:
+            For one input a list such as `[{"label": "cat", "probability": 0.97}, …]`, best first;
+            for several a list of these. Where a sample may have several labels or none, each answer
+            also says whether its label is `"predicted"`. A box `[x1, y1, x2, y2]` is in pixels of
+            the original image, turned as EXIF says; all boxes above the score threshold are
+            returned, whatever `top` is. A generated text or predicted numbers are one answer.
 
         Raises:
             DataError: an input can't be read, or isn't what the model takes.
@@ -181,26 +181,17 @@ class Model:
 
         Args:
             inputs: one input, or a list or batch of them, as `predict` takes them.
-            observe: called with a note for each text or recording that is cut off.
+            observe: called with a note for each text or recording that is truncated.
 
         Returns:
-            For each input the sample that `answer` takes, or the error, which says which input it
-            was.
+            For each input the sample that `answer` takes, or the error, which names the input.
         """
         return self._reader.read_each(self._reader.split_inputs(inputs).items, observe=observe)
 
     def answer(
         self, samples: Sequence[Sample], *, top: int | None = None
     ) -> list[list[Prediction]]:
-        """Answer samples that `read` has returned, all of them as one batch.
-
-        Args:
-            samples: what was read; errors left out.
-            top: as for `predict`.
-
-        Returns:
-            The answers of each sample, as `predict` gives them for several inputs.
-        """
+        """Answer samples that `read` has returned, as one batch; see `predict`."""
         top = self._at_most(top)
         if not samples:
             return []
@@ -235,13 +226,12 @@ class Model:
     ) -> Iterator[Piece]:
         """Sample texts token by token, and yield each piece as soon as it is known.
 
-        What is drawn depends on the seed and on the prompt, not on the texts beside it: a prompt
-        has the same answer alone, in any batch, and twice in one. Another seed gives another.
+        The result depends on the seed and on the prompt alone, not on the rest of the batch.
 
         Args:
-            inputs: a text or several: what a language model continues, or the source texts.
-            config: how tokens are drawn; as the file has it where left out.
-            observe: called with a note for each text that is cut off.
+            inputs: a text or several: prompts of a language model, or source texts.
+            config: how tokens are drawn; by default as the file says.
+            observe: called with a note for each text that is truncated.
 
         Raises:
             RequestError: the model generates no texts.

@@ -27,9 +27,9 @@ class Session:
     """A graph with its weights in onnxruntime.
 
     Args:
-        graph: ONNX, naming its weights.
-        weights: at least those that it names.
-        threads: processor threads; all that this process may use where not said.
+        graph: an ONNX graph that names its weights.
+        weights: the weights by name; there may be more.
+        threads: the number of processor threads; by default all that this process may use.
 
     Raises:
         ModelFileError: this onnxruntime can't run the graph.

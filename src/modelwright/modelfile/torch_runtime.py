@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Declared(NamedTuple):
-    """What a model file says of itself."""
+    """The input, task and kind of output of a model file."""
 
     input: Any
     """How it takes its samples: `ImageInput` for images."""
@@ -35,7 +35,7 @@ class Declared(NamedTuple):
 
 
 def declared(file: FileLike) -> Declared:
-    """Return what a model file says of itself, without building its network.
+    """Return the input, task and kind of output of a model file, without building its network.
 
     Raises:
         ModelFileError: it isn't a model file, is damaged, or takes something else.

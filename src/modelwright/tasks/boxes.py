@@ -22,7 +22,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 CANDIDATES = 1000
-"""So many of an image's best scores are looked at (Lin et al. 2017, `Focal Loss`, section 4.1)."""
+"""The most candidates of an image, by score (Lin et al. 2017, `Focal Loss`, section 4.1)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,11 +50,11 @@ class AudioInput:
     sampling_rate: int
     """Samples a second, 1,000 to 384,000."""
     max_seconds: float
-    """So much of a recording is taken, at most an hour; of longer ones the end is cut off."""
+    """The most of a recording that is used, up to an hour; the end of longer ones is cut off."""
 
     @property
     def max_length(self) -> int:
-        """The most samples that are taken."""
+        """The most samples that are used."""
         return int(self.max_seconds * self.sampling_rate)
 
     def to_json(self) -> dict[str, Any]:
