@@ -341,7 +341,7 @@ def _document(data: bytes) -> dict[str, Any]:
 
 
 def _check_part(part: Any, name: str, allowed: frozenset[str]) -> None:
-    """Refuse a part, or one within it, that isn't of a known type."""
+    """Refuse a part, or one inside it, that isn't of a known type."""
     if part is None and name != "model":
         return
     kind = part.get("type") if isinstance(part, dict) else None
@@ -353,11 +353,10 @@ def _check_part(part: Any, name: str, allowed: frozenset[str]) -> None:
     if kind != "Sequence":
         return
     for key, inner in part.items():
-        if key != "type":
-            parts = inner if isinstance(inner, list) else [inner]
-            for item in parts:
-                if item is None:
-                    raise _refused(f"its `{name}` holds nothing where a part should be")
+        for item in inner if isinstance(inner, list) else [inner]:
+            if item is None:
+                raise _refused(f"its `{name}` holds nothing where a part should be")
+            if key != "type":
                 _check_part(item, name, allowed)
 
 

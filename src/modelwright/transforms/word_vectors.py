@@ -80,17 +80,17 @@ def read_word_vectors(
 def nearest_words(
     matrix: NDArray[np.floating], words: Sequence[str], word: str, count: int
 ) -> list[tuple[str, float]]:
-    """Return the `count` words whose vectors point most nearly where that of `word` does.
+    """Return the `count` words whose vectors have the largest cosine with that of `word`.
 
     >>> square = np.array([[1.0, 0.0], [3.0, 4.0], [0.0, 2.0]])
     >>> nearest_words(square, ["east", "between", "north"], "north", 1)
     [('between', 0.8)]
 
     Args:
-        matrix: vectors `[W, D]`; a word whose vector is zero points nowhere and is left out.
-        words: W of them.
+        matrix: vectors `[W, D]`; words whose vector is zero are left out.
+        words: W words.
         word: one of them.
-        count: how many others to return, where there are so many.
+        count: the most words to return.
 
     Returns:
         Words with their cosines, the nearest first.
@@ -118,7 +118,7 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield each line that isn't blank with its number, without its end."""
     number = 0
     try:
-        with _opened(path) as stream:
+        with _open(path) as stream:
             while line := stream.readline(LONGEST_LINE + 1):
                 number += 1
                 if len(line) > LONGEST_LINE:
@@ -129,7 +129,11 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                         fix=_TEXT_FORM,
                     )
                 if number == 1:
-                    line = _without_mark(line, path)
+                    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                        raise DataError(
+                            "the file is UTF-16", where=str(path), fix="Save it as UTF-8"
+                        )
+                    line = line.removeprefix(codecs.BOM_UTF8)
                 if line := line.rstrip(b" \t\r\n"):
                     yield number, line
     except (OSError, EOFError, zlib.error) as error:
@@ -140,17 +144,10 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         ) from error
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     with path.open("rb") as stream:
         is_zipped = stream.read(len(_GZIP)) == _GZIP
     return gzip.open(path) if is_zipped else path.open("rb")  # type: ignore[return-value]
-
-
-def _without_mark(line: bytes, path: Path) -> bytes:
-    """Return a file's first line without Unicode's byte order mark."""
-    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError("the file is UTF-16", where=str(path), fix="Save it as UTF-8")
-    return line.removeprefix(codecs.BOM_UTF8)
 
 
 def _header(line: bytes) -> tuple[int, int] | None:

@@ -15,7 +15,6 @@ from modelwright.modelfile.inputs.image import ImageReader
 from modelwright.modelfile.inputs.reader import (
     Assets,
     Declared,
-    Items,
     Reader,
     Sample,
     all_read,
@@ -30,17 +29,10 @@ from modelwright.transforms.text import TextInput
 
 __all__ = [
     "READERS",
-    "ArraysReader",
-    "Assets",
-    "AudioReader",
-    "Declared",
-    "ImageReader",
-    "Items",
     "PromptReader",
     "Reader",
     "Sample",
     "SourceReader",
-    "TextReader",
     "all_read",
     "by_name",
     "check_batch",
