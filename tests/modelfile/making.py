@@ -91,6 +91,7 @@ def arrays_candidate(network: torch.nn.Module, *tensors: dict[str, Any]) -> Cand
         input=SimpleNamespace(to_json=lambda: declared),  # type: ignore[arg-type]
         labels=(),
         architecture={"name": "none of ours"},
+        output_kind=OutputKind.REGRESSION,
     )
 
 

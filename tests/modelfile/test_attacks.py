@@ -219,7 +219,7 @@ CONTENTS: dict[str, tuple[dict[str, bytes | None], str]] = {
     "a shape below 0": (main_graph(inputs=[PIXELS | {"shape": ["N", -1]}]), "shape"),
     "another input's name": (main_graph(inputs=[PIXELS | {"name": "x"}]), "sample of each input"),
     "no inputs": (main_graph(inputs=[]), "inputs"),
-    "shared weights that aren't there": (spec(shared={"a": "b"}), "which is asked for"),
+    "shared weights that aren't there": (spec(shared={"a": "b"}), "which is needed"),
     "steps that are none": (spec(graph_steps=["scale"]), "steps"),
     "recipe not in UTF-8": ({"recipe.yaml": b"\xff\xfe"}, "UTF-8"),
     "a data card that is a list": ({"data_card.json": b"[]"}, "object"),

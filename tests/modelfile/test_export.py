@@ -19,6 +19,7 @@ from modelwright.modelfile.contents import pick_weights
 from modelwright.modelfile.export import export
 from modelwright.modelfile.outputs import OutputForm
 from modelwright.modelfile.spec import TensorSpec
+from modelwright.modelfile.step_graphs import NetworkGraph
 from modelwright.modelfile.tensors import BF16
 from modelwright.models.candidate import Candidate
 from tests.modelfile.making import arrays_candidate, candidate, fill
@@ -87,6 +88,18 @@ class Quantized(nn.Module):
                 shape=self.int8.shape,
             )
         return self.int8.float() * self.scale[:, None]
+
+
+def vector_graph(network: nn.Module, size: int) -> NetworkGraph:
+    """Return the graph of a network from one vector to another."""
+    return NetworkGraph(
+        name="main",
+        module=network,
+        within="",
+        inputs=(TensorSpec("x", "float32", ("N", size)),),
+        outputs=(OutputForm("values"),),
+        samples={"x": np.ones((2, size), np.float32)},
+    )
 
 
 class Packed(nn.Module):
@@ -220,12 +233,7 @@ def test_constants_without_weights_are_folded() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x * self.weight + torch.arange(6).float().square().flip(0)
 
-    made = export(
-        Counting(),
-        {"x": np.ones((2, 6), np.float32)},
-        inputs=(TensorSpec("x", "float32", ("N", 6)),),
-        outputs=(OutputForm("values"),),
-    )
+    made = export(vector_graph(Counting(), 6))
     graph = onnx.load_from_string(made.graph).graph
     assert [node.op_type for node in graph.node] == ["Mul", "Add"]
 
@@ -249,12 +257,7 @@ def test_what_a_model_file_cannot_hold_is_named() -> None:
     network = Small()
     network.register_buffer("eighth", torch.zeros(2).to(torch.float8_e4m3fn))
     with pytest.raises(ModelFileError, match=r"can't hold `eighth`, a tensor of torch\.float8"):
-        export(
-            network,
-            {"x": np.ones((2, 4), np.float32)},
-            inputs=(TensorSpec("x", "float32", ("N", 4)),),
-            outputs=(OutputForm("values"),),
-        )
+        export(vector_graph(network, 4))
 
 
 def test_doubles_become_float32_and_nothing_else_changes(tmp_path: Path) -> None:

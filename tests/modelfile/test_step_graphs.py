@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modelwright.modelfile.generation import ENCODE, STEP
-from modelwright.modelfile.step_graphs import StepGraph, step_graphs
+from modelwright.modelfile.step_graphs import NetworkGraph, step_graphs
 from modelwright.models import build_network
 from modelwright.recipe.model import BowModel, DecoderModel, Seq2SeqModel
 from modelwright.transforms.text import TextInput
@@ -27,7 +27,7 @@ def network(name: str) -> torch.nn.Module:
     return build_network(SPECS[name], input=input, num_outputs=TOKENIZER.size).eval()
 
 
-def run(graph: StepGraph) -> list[np.ndarray]:
+def run(graph: NetworkGraph) -> list[np.ndarray]:
     arguments = [torch.from_numpy(graph.samples[tensor.name]) for tensor in graph.inputs]
     with torch.no_grad():
         found = graph.module(*arguments)

@@ -1,7 +1,8 @@
 """The model file: one ZIP that holds a model, its preprocessing and its evidence.
 
 Writing is canonical and reading strict; predicting needs onnxruntime and NumPy, never torch. The
-format stands in `docs/modelfile.md`. Names load on first use, since describing a file needs less
+format stands in `docs/modelfile.md`. Whatever a file may not hold is refused by a `ModelFileError`,
+which every function here may raise. Names load on first use, since describing a file needs less
 than running it, and only writing needs torch.
 """
 
@@ -56,35 +57,26 @@ __all__ = [
     "write_model",
 ]
 
-_HOMES = {
-    "Contents": "contents",
-    "Golden": "contents",
-    "Model": "model",
-    "PackReport": "packing",
-    "VerifyReport": "verifying",
-    "declared": "torch_runtime",
-    "describe": "contents",
-    "digest": "contents",
-    "export_llama": "llama",
-    "load": "loading",
-    "member_digest": "manifest",
-    "neighbours": "contents",
-    "read": "contents",
-    "read_weights": "contents",
-    "rebuild": "torch_runtime",
-    "verify": "verifying",
-    "with_inference": "contents",
-    "with_ledger": "contents",
-    "with_signature": "contents",
-    "write": "contents",
-    "write_model": "packing",
+_MODULES = {
+    "contents": (
+        "Contents Golden describe digest neighbours read read_weights with_inference with_ledger "
+        "with_signature write"
+    ),
+    "llama": "export_llama",
+    "loading": "load",
+    "manifest": "member_digest",
+    "model": "Model",
+    "packing": "PackReport write_model",
+    "torch_runtime": "declared rebuild",
+    "verifying": "VerifyReport verify",
 }
+"""The public names of each module."""
 
 
 def __getattr__(name: str) -> object:
-    if name in _HOMES:
-        home = importlib.import_module(f"modelwright.modelfile.{_HOMES[name]}")
-        value = getattr(home, name)
-        globals()[name] = value
-        return value
+    for module, names in _MODULES.items():
+        if name in names.split():
+            value = getattr(importlib.import_module(f"modelwright.modelfile.{module}"), name)
+            globals()[name] = value
+            return value
     raise AttributeError(f"module 'modelwright.modelfile' has no attribute {name!r}")

@@ -22,7 +22,6 @@ from modelwright.errors import ModelFileError
 from modelwright.files import atomic_write, digest
 from modelwright.modelfile import layout
 from modelwright.modelfile.manifest import (
-    CHUNK,
     MANIFEST,
     SIGNATURE,
     Manifest,
@@ -58,43 +57,16 @@ class Container:
         self.signature = signature
         self.file_bytes = _size(stream)
 
-    @property
-    def graphs(self) -> list[str]:
-        """The names of the graphs."""
-        names = [member.name for member in self.manifest.members]
-        return [Path(name).stem for name in names if name.endswith(".onnx")]
-
     def read(self, name: str) -> bytes:
-        """Return the whole content of a member, checked.
-
-        Raises:
-            ModelFileError: it isn't there, or has been changed.
-        """
-        return self.read_range(name, 0, self.manifest.member(name).size)
-
-    def read_range(self, name: str, start: int, stop: int) -> bytes:
-        """Return the bytes from `start` to `stop` of a member; the chunks they touch are checked.
-
-        Raises:
-            ModelFileError: it isn't there, or a chunk has been changed.
-        """
+        """Return the whole content of a member, checked."""
         member = self.manifest.member(name)
-        if not 0 <= start <= stop <= member.size:
-            raise ModelFileError(f"`{name}` has {member.size} bytes, not {start}…{stop}")
-        first, last = start // CHUNK, max(start, stop - 1) // CHUNK
-        begin, end = first * CHUNK, min((last + 1) * CHUNK, member.size)
-        data = _read_at(self._stream, self._starts[name] + begin, end - begin)
-        known = (member.chunks or (member.digest,))[first : last + 1]
-        if chunk_digests(memoryview(data)) != known:
+        data = _read_at(self._stream, self._starts[name], member.size)
+        if chunk_digests(memoryview(data)) != (member.chunks or (member.digest,)):
             raise _damaged(f"`{name}` has been changed since it was written")
-        return data if (begin, end) == (start, stop) else data[start - begin : stop - begin]
+        return data
 
     def check_crc32(self, name: str, data: bytes) -> None:
-        """Refuse a checksum, as ordinary ZIP tools use it, that doesn't fit a member's content.
-
-        Raises:
-            ModelFileError: it doesn't.
-        """
+        """Refuse a checksum, as ordinary ZIP tools use it, that doesn't fit a member's content."""
         if zlib.crc32(data) != self.manifest.member(name).crc32:
             raise _damaged(f"the checksum of `{name}` isn't that of its content")
 
@@ -164,22 +136,6 @@ def write_container(
     return plan.total
 
 
-def make_manifest(
-    members: Mapping[str, bytes], *, parameters: int, multiply_adds: int, tolerance: float
-) -> Manifest:
-    """Return the manifest of these members.
-
-    Raises:
-        ModelFileError: one is missing, or isn't known.
-    """
-    return Manifest(
-        members=tuple(describe_member(name, members[name]) for name in order_members(members)),
-        parameters=parameters,
-        multiply_adds=multiply_adds,
-        tolerance=tolerance,
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class _Record:
     """One entry of the directory, as read."""
@@ -199,10 +155,10 @@ def _check(stream: BinaryIO) -> Container:
     names = [record.name for record in records]
     if names[-1] != MANIFEST:
         raise _damaged(f"the last member isn't `{MANIFEST}`")
-    held = _read_small(stream, records[-1], most=MOST_JSON_BYTES)
-    if digest(held) != manifest_digest:
+    manifest_bytes = _read_small(stream, records[-1], most=MOST_JSON_BYTES)
+    if digest(manifest_bytes) != manifest_digest:
         raise _damaged(f"`{MANIFEST}` has been changed since it was written")
-    manifest = Manifest.from_bytes(held)
+    manifest = Manifest.from_bytes(manifest_bytes)
     entries = [member.entry for member in manifest.members]
     signature = None
     if signature_digest is not None:
@@ -212,7 +168,7 @@ def _check(stream: BinaryIO) -> Container:
         if digest(signature) != signature_digest:
             raise _damaged(f"`{SIGNATURE}` has been changed since it was written")
         entries.append(describe_member(SIGNATURE, signature).entry)
-    entries.append(describe_member(MANIFEST, held).entry)
+    entries.append(describe_member(MANIFEST, manifest_bytes).entry)
     expected = [entry.name for entry in entries]
     if names != expected:
         odd = sorted(set(names) ^ set(expected)) or ["their order"]
@@ -221,9 +177,9 @@ def _check(stream: BinaryIO) -> Container:
     if plan.total != total:
         raise _damaged(f"the file has {total} bytes, and its members ask for {plan.total}")
     for position, gap in plan.gaps:
-        found = _read_at(stream, position, len(gap))
-        if found != gap:
-            at = next(i for i, (a, b) in enumerate(zip(found, gap, strict=True)) if a != b)
+        actual = _read_at(stream, position, len(gap))
+        if actual != gap:
+            at = next(i for i, (a, b) in enumerate(zip(actual, gap, strict=True)) if a != b)
             raise _damaged(f"byte {position + at}, outside the members, has been changed")
     return Container(stream, manifest, dict(zip(expected, plan.starts, strict=True)), signature)
 
@@ -261,10 +217,10 @@ def _read_directory(stream: BinaryIO, end: int, total: int) -> list[_Record]:
         raise _damaged("the archive's directory has an impossible size")
     data, at, records = _read_at(stream, position, size), 0, []
     for _ in range(count):
-        found, at = _read_record(data, at)
-        if found.position + found.size > total:
-            raise _damaged(f"the member {found.name[:80]!r} reaches beyond the end of the file")
-        records.append(found)
+        entry, at = _read_record(data, at)
+        if entry.position + entry.size > total:
+            raise _damaged(f"the member {entry.name[:80]!r} reaches beyond the end of the file")
+        records.append(entry)
     names = [record.name for record in records]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -15,7 +15,6 @@ from modelwright.ledger import Evidence, Ledger
 from modelwright.modelfile.container import (
     Container,
     FileLike,
-    make_manifest,
     open_container,
     place_of,
     write_container,
@@ -36,7 +35,9 @@ from modelwright.modelfile.manifest import (
     TOKENIZER,
     WEIGHTS,
     Manifest,
+    describe_member,
     member_digest,
+    order_members,
 )
 from modelwright.modelfile.spec import FileSpec
 from modelwright.modelfile.strict import json_member, parse_json
@@ -95,16 +96,8 @@ class Contents:
     signature: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What was written."""
-
-    manifest: Manifest
-    file_bytes: int
-
-
-def write(path: Path, contents: Contents) -> Written:
-    """Write a model file aside and rename it into place.
+def write(path: Path, contents: Contents) -> tuple[Manifest, int]:
+    """Write a model file aside and rename it; return its manifest and its size in bytes.
 
     Raises:
         ModelFileError: the parts don't fit together.
@@ -120,20 +113,19 @@ def write(path: Path, contents: Contents) -> Written:
         ENVIRONMENT: json_member(contents.environment, name=ENVIRONMENT),
         LINEAGE: json_member(list(contents.lineage), name=LINEAGE),
         LEDGER: _ledger_bytes(contents.ledger),
-        GOLDEN: write_arrays(_join(contents.golden), name=GOLDEN),
+        GOLDEN: _golden_bytes(contents.golden),
         **{f"{ARTEFACTS}{name}": data for name, data in contents.artefacts.items()},
     }
     _check_graphs(contents.spec, contents.weights, contents.graphs)
     _check_golden(contents.spec, contents.golden)
     _check_artefacts(contents.ledger, contents.artefacts)
-    manifest = make_manifest(
-        members,
+    manifest = Manifest(
+        members=tuple(describe_member(name, members[name]) for name in order_members(members)),
         parameters=contents.parameters,
         multiply_adds=contents.multiply_adds,
         tolerance=contents.golden.tolerance,
     )
-    size = write_container(path, members, manifest, signature=contents.signature)
-    return Written(manifest, size)
+    return manifest, write_container(path, members, manifest, signature=contents.signature)
 
 
 def read(file: FileLike) -> Contents:
@@ -147,22 +139,22 @@ def read(file: FileLike) -> Contents:
 
 
 def read_contents(container: Container) -> Contents:
-    """Read all members of an open file, checking every byte.
-
-    Raises:
-        ModelFileError: it is damaged.
-    """
+    """Read all members of an open file, checking every byte."""
     manifest, members = container.manifest, {}
     for member in manifest.members:
         members[member.name] = container.read(member.name)
         container.check_crc32(member.name, members[member.name])
     spec = FileSpec.from_bytes(members[SPEC])
     weights = read_arrays(members[WEIGHTS], name=WEIGHTS)
-    graphs = {name: members[f"{GRAPHS}{name}.onnx"] for name in container.graphs}
+    graphs = {Path(name).stem: members[name] for name in members if name.startswith(GRAPHS)}
     _check_graphs(spec, weights, graphs)
-    golden = _split(read_arrays(members[GOLDEN], name=GOLDEN), manifest.tolerance)
-    _check_golden(spec, golden)
-    ledger, artefacts = parse_ledger(members[LEDGER]), artefacts_of(members)
+    golden = parse_golden(members[GOLDEN], spec, tolerance=manifest.tolerance)
+    ledger = parse_ledger(members[LEDGER])
+    artefacts = {
+        name.removeprefix(ARTEFACTS): data
+        for name, data in members.items()
+        if name.startswith(ARTEFACTS)
+    }
     _check_artefacts(ledger, artefacts)
     return Contents(
         spec=spec,
@@ -188,15 +180,6 @@ def assets_of(container: Container) -> dict[str, bytes]:
     return {name: container.read(f"{MODEL}{name}") for name in ASSETS if f"{MODEL}{name}" in names}
 
 
-def artefacts_of(members: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return what evidence names by digest, by its name under `artefacts/`."""
-    return {
-        name.removeprefix(ARTEFACTS): data
-        for name, data in members.items()
-        if name.startswith(ARTEFACTS)
-    }
-
-
 def with_ledger(
     path: Path | str, ledger: Ledger, *, artefacts: Mapping[str, bytes] | None = None
 ) -> None:
@@ -205,79 +188,56 @@ def with_ledger(
     Args:
         path: the file.
         ledger: the evidence, with the digests of the artefacts that it names (`member_digest`).
-        artefacts: what it names and the file doesn't hold yet, by name. What the file holds and no
-            evidence names any more is left out.
+        artefacts: what it names and the file doesn't hold yet, by name. Artefacts of the file that
+            no evidence names any more are left out.
 
     Raises:
-        ModelFileError: it is damaged, or signed: new evidence would break the signature; or what
-            the evidence names isn't what is there, or isn't there.
-        ResourceError: the disk is full, or the place can't be written; the file is as it was.
+        ModelFileError: the file is damaged, or signed: new evidence would break the signature; or
+            an artefact that the evidence names is missing or another one.
+        ResourceError: the disk is full, or the file can't be written; it is as it was.
     """
-    path = Path(path)
-    members, manifest = _unsigned(path)
+    contents = _read_unsigned(path)
     named = {name for record in ledger for name in record.artefacts}
-    kept = {name: data for name, data in artefacts_of(members).items() if name in named}
-    held = kept | dict(artefacts or {})
-    _check_artefacts(ledger, held)
-    members = {name: data for name, data in members.items() if not name.startswith(ARTEFACTS)}
-    members |= {f"{ARTEFACTS}{name}": data for name, data in held.items()}
-    _rewrite(path, {**members, LEDGER: _ledger_bytes(ledger)}, manifest)
+    kept = {name: data for name, data in contents.artefacts.items() if name in named}
+    write(Path(path), replace(contents, ledger=ledger, artefacts={**kept, **(artefacts or {})}))
 
 
 def with_inference(path: Path | str, inference: Inference) -> None:
     """Replace what decides a model file's answers beyond the weights: it is another model then.
 
-    Its evidence goes, since it speaks of the former model.
+    Its evidence is removed, since it describes the former model.
 
     Raises:
-        ModelFileError: it is damaged or signed.
-        ResourceError: the disk is full, or the place can't be written; the file is as it was.
+        ModelFileError: the file is damaged or signed.
+        ResourceError: the disk is full, or the file can't be written; it is as it was.
     """
-    path = Path(path)
-    members, manifest = _unsigned(path)
-    spec = replace(FileSpec.from_bytes(members[SPEC]), inference=inference)
-    members = {name: data for name, data in members.items() if not name.startswith(ARTEFACTS)}
-    changed = {SPEC: spec.to_bytes(), LEDGER: _ledger_bytes(Ledger())}
-    _rewrite(path, members | changed, manifest)
+    contents = _read_unsigned(path)
+    spec = replace(contents.spec, inference=inference)
+    write(Path(path), replace(contents, spec=spec, ledger=Ledger(), artefacts={}))
 
 
-def _unsigned(path: Path) -> tuple[dict[str, bytes], Manifest]:
-    """Return the members of a file that may be changed, and its manifest."""
-    with open_container(path) as container:
-        if container.signature is not None:
-            raise ModelFileError(
-                "the model file is signed, and what is new in it would break the signature",
-                fix="Change it before signing",
-            )
-        manifest = container.manifest
-        return {member.name: container.read(member.name) for member in manifest.members}, manifest
-
-
-def _rewrite(path: Path, members: Mapping[str, bytes], manifest: Manifest) -> None:
-    renewed = make_manifest(
-        members,
-        parameters=manifest.parameters,
-        multiply_adds=manifest.multiply_adds,
-        tolerance=manifest.tolerance,
-    )
-    write_container(path, members, renewed)
+def _read_unsigned(path: Path | str) -> Contents:
+    contents = read(path)
+    if contents.signature is not None:
+        raise ModelFileError(
+            "the model file is signed, and what is new in it would break the signature",
+            where=str(path),
+            fix="Change it before signing",
+        )
+    return contents
 
 
 def with_signature(path: Path | str, signature: bytes | None) -> None:
-    """Write a signature into a model file in place of the one it has, or take it out.
+    """Write a signature into a model file in place of the one it has, or remove it (`None`).
 
-    What the signature says, and of whom, isn't looked at here. All else stays as it is, so that a
-    signature over the manifest covers every byte but its own.
+    The signature isn't verified. All other bytes stay as they are, so that a signature over the
+    manifest covers every byte but its own.
 
     Raises:
         ModelFileError: the file is damaged, or the signature is empty or too long.
-        ResourceError: the disk is full, or the place can't be written; the file is as it was.
+        ResourceError: the disk is full, or the file can't be written; it is as it was.
     """
-    path = Path(path)
-    with open_container(path) as container:
-        manifest = container.manifest
-        members = {member.name: container.read(member.name) for member in manifest.members}
-    write_container(path, members, manifest, signature=signature)
+    write(Path(path), replace(read(path), signature=signature))
 
 
 def read_weights(file: FileLike) -> Arrays:
@@ -287,8 +247,12 @@ def read_weights(file: FileLike) -> Arrays:
         ModelFileError: it isn't one, is damaged, or is of another format.
     """
     with open_container(file) as container:
-        spec = FileSpec.from_bytes(container.read(SPEC))
-        return whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
+        return weights_of(container, FileSpec.from_bytes(container.read(SPEC)))
+
+
+def weights_of(container: Container, spec: FileSpec) -> Arrays:
+    """Return the weights of an open file by their names in the network, decoded."""
+    return whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
 
 
 def neighbours(file: FileLike, word: str, *, count: int = 10) -> list[tuple[str, float]]:
@@ -300,12 +264,11 @@ def neighbours(file: FileLike, word: str, *, count: int = 10) -> list[tuple[str,
     """
     with open_container(file) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
-        held = assets_of(container).get(TOKENIZER.removeprefix(MODEL))
-        weights = whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
-    table = weights.get(_TABLE)
-    if held is None or table is None or dtype_name(table) not in FLOATS:
+        tokenizer_bytes = assets_of(container).get(TOKENIZER.removeprefix(MODEL))
+        table = weights_of(container, spec).get(_TABLE)
+    if tokenizer_bytes is None or table is None or dtype_name(table) not in FLOATS:
         raise ModelFileError("this model has no vectors of words", where=place_of(file))
-    tokenizer = Tokenizer.from_bytes(held)
+    tokenizer = Tokenizer.from_bytes(tokenizer_bytes)
     numbers = range(END + 1, min(tokenizer.size, len(table)))
     words = [tokenizer.token(number) for number in numbers]
     known = word.lower() if tokenizer.lowercase else word
@@ -351,11 +314,7 @@ def describe(file: FileLike) -> dict[str, Any]:
 
 
 def parse_lineage(data: bytes) -> tuple[dict[str, Any], ...]:
-    """Return the steps that led to the model.
-
-    Raises:
-        ModelFileError: it isn't a list of objects.
-    """
+    """Return the steps that led to the model."""
     value = parse_json(data, name=LINEAGE)
     if not isinstance(value, list) or not all(isinstance(step, dict) for step in value):
         raise ModelFileError(f"`{LINEAGE}` isn't a list of steps")
@@ -363,11 +322,7 @@ def parse_lineage(data: bytes) -> tuple[dict[str, Any], ...]:
 
 
 def parse_ledger(data: bytes) -> Ledger:
-    """Return the evidence.
-
-    Raises:
-        ModelFileError: it isn't canonical JSON lines of evidence.
-    """
+    """Return the evidence."""
     if data and not data.endswith(b"\n"):
         raise ModelFileError(f"`{LEDGER}` ends within a line")
     records = [parse_json(line, name=LEDGER) for line in data.split(b"\n")[:-1]]
@@ -377,31 +332,24 @@ def parse_ledger(data: bytes) -> Ledger:
         raise ModelFileError(f"`{LEDGER}` holds a line that isn't evidence") from error
 
 
-def read_golden(container: Container, spec: FileSpec) -> Golden:
-    """Return the golden samples of an open file.
-
-    Raises:
-        ModelFileError: they are damaged, or aren't of this file's inputs and outputs.
-    """
-    arrays = read_arrays(container.read(GOLDEN), name=GOLDEN)
-    golden = _split(arrays, container.manifest.tolerance)
+def parse_golden(data: bytes, spec: FileSpec, *, tolerance: float) -> Golden:
+    """Return the golden samples of a file."""
+    arrays = read_arrays(data, name=GOLDEN)
+    if not all(name.startswith((_INPUT, _OUTPUT)) for name in arrays):
+        raise ModelFileError(f"`{GOLDEN}` holds an array that is neither input nor output")
+    inputs, outputs = (
+        {name.removeprefix(kind): arrays[name] for name in arrays if name.startswith(kind)}
+        for kind in (_INPUT, _OUTPUT)
+    )
+    golden = Golden(inputs, outputs, tolerance)
     _check_golden(spec, golden)
     return golden
 
 
-def _join(golden: Golden) -> Arrays:
+def _golden_bytes(golden: Golden) -> bytes:
     inputs = {_INPUT + name: array for name, array in golden.inputs.items()}
-    return inputs | {_OUTPUT + name: array for name, array in golden.outputs.items()}
-
-
-def _split(arrays: Mapping[str, Any], tolerance: float) -> Golden:
-    if not all(name.startswith((_INPUT, _OUTPUT)) for name in arrays):
-        raise ModelFileError(f"`{GOLDEN}` holds an array that is neither input nor output")
-    return Golden(
-        {name.removeprefix(_INPUT): array for name, array in arrays.items() if name[0] == "i"},
-        {name.removeprefix(_OUTPUT): array for name, array in arrays.items() if name[0] == "o"},
-        tolerance,
-    )
+    outputs = {_OUTPUT + name: array for name, array in golden.outputs.items()}
+    return write_arrays(inputs | outputs, name=GOLDEN)
 
 
 def _check_golden(spec: FileSpec, golden: Golden) -> None:
@@ -418,7 +366,7 @@ def _check_graphs(spec: FileSpec, weights: Arrays, graphs: Mapping[str, bytes]) 
         raise ModelFileError(f"`{SPEC}` and the graphs don't agree on {sorted(spec.graphs)}")
     check_encoded(weights, spec.encoded)
     # Which weights there are is known without decoding any.
-    whole = weights | {name: _found(weights, other) for name, other in spec.shared.items()}
+    whole = weights | {name: _weight(weights, other) for name, other in spec.shared.items()}
     for graph in graphs.values():
         pick_weights(graph, whole)
 
@@ -427,37 +375,29 @@ def _check_artefacts(ledger: Ledger, artefacts: Mapping[str, bytes]) -> None:
     """Refuse artefacts that aren't those which the evidence names, more of them or fewer."""
     digests = {name: member_digest(data) for name, data in artefacts.items()}
     named = {item for record in ledger for item in record.artefacts.items()}
-    for name, wanted in sorted(named):
+    for name, expected in sorted(named):
         if name not in digests:
             raise ModelFileError(f"evidence names the artefact {name[:80]!r}, which isn't there")
-        if digests[name] != wanted:
+        if digests[name] != expected:
             raise ModelFileError(f"the artefact {name[:80]!r} isn't the one that evidence names")
     for name in sorted(digests.keys() - {name for name, _ in named}):
         raise ModelFileError(f"no evidence names the artefact {name[:80]!r}")
 
 
 def whole_weights(spec: FileSpec, weights: Arrays) -> Arrays:
-    """Return stored weights decoded, with those that are another one's under both names.
-
-    Raises:
-        ModelFileError: one can't be decoded, or the other one isn't there.
-    """
+    """Return stored weights decoded, with those that are another one's under both names."""
     decoded = decode_arrays(weights, spec.encoded)
-    return decoded | {name: _found(decoded, other) for name, other in spec.shared.items()}
+    return decoded | {name: _weight(decoded, other) for name, other in spec.shared.items()}
 
 
 def pick_weights(graph: bytes, weights: Arrays) -> Arrays:
-    """Return the weights that a graph asks for.
-
-    Raises:
-        ModelFileError: one isn't there, or the graph names another file.
-    """
-    return {name: _found(weights, name) for name in external_weights(graph)}
+    """Return the weights that a graph asks for."""
+    return {name: _weight(weights, name) for name in external_weights(graph)}
 
 
-def _found(weights: Arrays, name: str) -> Any:
+def _weight(weights: Arrays, name: str) -> Any:
     if name not in weights:
-        raise ModelFileError(f"`{WEIGHTS}` has no `{name[:80]}`, which is asked for")
+        raise ModelFileError(f"`{WEIGHTS}` has no `{name[:80]}`, which is needed")
     return weights[name]
 
 

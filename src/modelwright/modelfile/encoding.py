@@ -27,9 +27,9 @@ from modelwright.modelfile.tensors import (
 )
 
 MOST_FREE = 64 << 20
-"""So many bytes may be decoded from however few, …"""
+"""Bytes that may be decoded whatever the stored size, …"""
 MOST_RATIO = 256
-"""… and beyond them so many times what is stored: a layer of zeros is still stored well."""
+"""… plus this many times the stored size; a layer of zeros still compresses well."""
 _ZSTD_LEVEL = 9
 
 
@@ -62,11 +62,7 @@ class Encoded:
 
     @staticmethod
     def from_json(value: Any, *, name: str) -> Encoded:
-        """Read what `to_json` returned, from the member `name`.
-
-        Raises:
-            ModelFileError: it isn't that.
-        """
+        """Read what `to_json` returned, from the member `name`."""
         codec = field(value, "codec", str, name=name)
         only_keys(value, ("codec", "dtype", "shape"), name=name)
         return Encoded(codec, *check_shape(value, name))
@@ -98,22 +94,14 @@ def encode_arrays(arrays: Arrays, codecs: Mapping[str, str]) -> tuple[Arrays, di
 
 
 def decode_arrays(arrays: Arrays, encoded: Mapping[str, Encoded]) -> Arrays:
-    """Return stored arrays with those that are encoded decoded.
-
-    Raises:
-        ModelFileError: one asks for more than may be decoded, or isn't what it is declared to be.
-    """
+    """Return stored arrays with those that are encoded decoded."""
     check_encoded(arrays, encoded)
     decoded = {name: _decode(name, arrays[name].tobytes(), how) for name, how in encoded.items()}
     return arrays | decoded
 
 
 def check_encoded(arrays: Arrays, encoded: Mapping[str, Encoded]) -> None:
-    """Refuse encoded arrays that can't be what is declared, or decode to too much; none is decoded.
-
-    Raises:
-        ModelFileError: there is one.
-    """
+    """Refuse, without decoding, arrays that can't be what is declared or decode to too much."""
     stored = 0
     for name in encoded:
         array = arrays.get(name)
@@ -136,20 +124,21 @@ def _decode(name: str, data: bytes, how: Encoded) -> Any:
             f"the codec {how.codec[:40]!r} of `{name[:80]}` isn't known to this version",
             fix="Update modelwright",
         )
-    found = codec.decode(data, how.size_bytes)
-    if len(found) != how.size_bytes:
-        more = "more" if len(found) > how.size_bytes else "less"
+    decoded = codec.decode(data, how.size_bytes)
+    if len(decoded) != how.size_bytes:
+        more = "more" if len(decoded) > how.size_bytes else "less"
         raise ModelFileError(
             f"`{name[:80]}` decodes to {more} than the {how.size_bytes:,} bytes that are declared"
         )
-    return array_from_bytes(found, DTYPES[how.dtype], math.prod(how.shape)).reshape(how.shape)
+    return array_from_bytes(decoded, DTYPES[how.dtype], math.prod(how.shape)).reshape(how.shape)
 
 
 def _encode_zstd(data: bytes) -> bytes:
     import pyarrow
 
-    found: bytes = pyarrow.Codec("zstd", compression_level=_ZSTD_LEVEL).compress(data, asbytes=True)
-    return found
+    codec = pyarrow.Codec("zstd", compression_level=_ZSTD_LEVEL)
+    encoded: bytes = codec.compress(data, asbytes=True)
+    return encoded
 
 
 def _decode_zstd(data: bytes, size: int) -> bytes:
@@ -157,10 +146,10 @@ def _decode_zstd(data: bytes, size: int) -> bytes:
 
     try:
         with pyarrow.CompressedInputStream(pyarrow.BufferReader(data), "zstd") as stream:
-            found: bytes = stream.read(size + 1)
+            decoded: bytes = stream.read(size + 1)
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise ModelFileError("an encoded weight can't be decoded", why=str(error)[:200]) from error
-    return found
+    return decoded
 
 
 CODECS = {"zstd": Codec(_encode_zstd, _decode_zstd)}

@@ -24,6 +24,7 @@ from modelwright.errors import ModelFileError, require
 from modelwright.modelfile.graph import WEIGHTS_LOCATION
 from modelwright.modelfile.outputs import OutputForm
 from modelwright.modelfile.spec import TensorSpec
+from modelwright.modelfile.step_graphs import NetworkGraph
 from modelwright.modelfile.tensors import BF16, Arrays
 from modelwright.modelfile.torch_runtime import from_torch
 from modelwright.models.logmel import LogMel
@@ -39,12 +40,12 @@ OPSET = 21
 all of it."""
 IR_VERSION = 10
 PAST = "P"
-"""The size of what was written before, which may be 0; all other free sizes are 1 or more."""
+"""The number of tokens so far, which may be 0; all other free sizes are 1 or more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A network, taken apart."""
+    """An exported graph, and the weights apart from it."""
 
     graph: bytes
     weights: Arrays
@@ -58,22 +59,8 @@ class Exported:
     multiply_adds: int
 
 
-def export(
-    network: nn.Module,
-    samples: Arrays,
-    *,
-    inputs: Sequence[TensorSpec],
-    outputs: Sequence[OutputForm],
-    within: str = "",
-) -> Exported:
-    """Export a network as it answers in evaluation mode; the network isn't changed.
-
-    Args:
-        network: takes the inputs by position and returns one output `[N, …]`, or a tuple of them.
-        samples: at least two, by the names of the inputs.
-        inputs: what the network takes.
-        outputs: what its outputs are.
-        within: where in `network` stands the one whose names the weights are to have: `decoder`.
+def export(source: NetworkGraph) -> Exported:
+    """Export a graph of a network as it answers in evaluation mode; the network isn't changed.
 
     Raises:
         ModelFileError: the exporter can't express the network.
@@ -81,14 +68,15 @@ def export(
     """
     for library in ("torch", "onnx", "onnxscript"):
         require(library, extra="train", purpose="to write a model file")
-    calm = copy.deepcopy(network).to("cpu").eval().requires_grad_(False)
-    _without_doubles(calm)
-    arguments = _tensors(samples, inputs)
-    expected = _answer(calm, arguments, outputs)
-    weights, shared = _weights(calm)
-    model = _export(calm, arguments, inputs, outputs, weights={*weights, *shared})
-    if within:
-        start = f"{within}."
+    network = copy.deepcopy(source.module).to("cpu").eval().requires_grad_(False)
+    _without_doubles(network)
+    inputs, outputs = source.inputs, source.outputs
+    arguments = _tensors(source.samples, inputs)
+    expected = _answer(network, arguments, outputs)
+    weights, shared = _weights(network)
+    model = _export(network, arguments, inputs, outputs, weights={*weights, *shared})
+    if source.within:
+        start = f"{source.within}."
         _rename(model, start)
         weights = {name.removeprefix(start): array for name, array in weights.items()}
         shared = {a.removeprefix(start): b.removeprefix(start) for a, b in shared.items()}
@@ -99,11 +87,11 @@ def export(
         weights=weights,
         shared=shared,
         outputs=tuple(
-            form.tensor(found.shape) for form, found in zip(outputs, expected, strict=True)
+            form.tensor(array.shape) for form, array in zip(outputs, expected, strict=True)
         ),
-        answer=lambda arrays: _answer(calm, _tensors(arrays, inputs), outputs),
-        parameters=sum(item.numel() for item in calm.parameters()),
-        multiply_adds=multiply_adds(calm, *(argument[:1] for argument in arguments)),
+        answer=lambda arrays: _answer(network, _tensors(arrays, inputs), outputs),
+        parameters=sum(item.numel() for item in network.parameters()),
+        multiply_adds=multiply_adds(network, *(argument[:1] for argument in arguments)),
     )
 
 
@@ -116,28 +104,24 @@ def _tensors(arrays: Arrays, inputs: Sequence[TensorSpec]) -> tuple[Tensor, ...]
 def _answer(
     network: nn.Module, arguments: tuple[Tensor, ...], outputs: Sequence[OutputForm]
 ) -> tuple[NDArray[Any], ...]:
-    """Return the network's own outputs.
-
-    Raises:
-        ModelFileError: they are more or fewer than they should be, or not finite.
-    """
+    """Return the network's own outputs."""
     import torch
 
     with torch.no_grad():
         answer = network(*arguments)
-    found = answer if isinstance(answer, tuple) else (answer,)
-    fits = len(found) == len(outputs) and all(isinstance(item, torch.Tensor) for item in found)
-    if not fits or not all(bool(torch.isfinite(item).all()) for item in found):
+    items = answer if isinstance(answer, tuple) else (answer,)
+    fits = len(items) == len(outputs) and all(isinstance(item, torch.Tensor) for item in items)
+    if not fits or not all(bool(torch.isfinite(item).all()) for item in items):
         raise ModelFileError(
             f"the network doesn't answer with {len(outputs)} finite array"
             + ("s" if len(outputs) > 1 else ""),
             fix="Train it again with a smaller `train.optimizer.lr`",
         )
-    return tuple(item.numpy().astype(form.dtype) for item, form in zip(found, outputs, strict=True))
+    return tuple(item.numpy().astype(form.dtype) for item, form in zip(items, outputs, strict=True))
 
 
 def _rename(model: onnx.ModelProto, start: str) -> None:
-    """Give weights the names that they have in the network within the exported one."""
+    """Give weights the names that they have in the whole network."""
     for item in model.graph.initializer:
         item.name = item.name.removeprefix(start)
     for node in model.graph.node:
@@ -160,9 +144,9 @@ def _export(
         of_weight = any(value is not None and value.name in weights for value in node.inputs)
         return False if of_weight else None
 
-    least = {PAST: 0} | _least_audio(network)
+    minimum = {PAST: 0} | _min_samples(network)
     free = {
-        size: torch.export.Dim(size, min=least.get(size, 1))
+        size: torch.export.Dim(size, min=minimum.get(size, 1))
         for tensor in inputs
         for size in tensor.shape
         if isinstance(size, str)
@@ -198,11 +182,11 @@ def _export(
     return model
 
 
-def _least_audio(network: nn.Module) -> dict[str, int]:
-    """Return the fewest samples of two frames, where a network makes frames of recordings.
+def _min_samples(network: nn.Module) -> dict[str, int]:
+    """Return the number of audio samples in two frames, where a network computes spectrograms.
 
-    torch 2.11 takes a single frame for another network, and refuses to export both in one. The
-    graph is the same for all that; shorter recordings are among those that prove it.
+    torch 2.11 specialises a single frame, and refuses to export both in one graph. The graph takes
+    shorter recordings all the same; some are among those that it is tested on.
     """
     hops = [module.hop for module in network.modules() if isinstance(module, LogMel)]
     return {"T": 1 + max(hops)} if hops else {}
@@ -210,7 +194,7 @@ def _least_audio(network: nn.Module) -> dict[str, int]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's talk from the user: deprecations, a missing torchvision, odd nodes."""
+    """Silence the exporter's warnings: deprecations, a missing torchvision, unusual nodes."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
@@ -253,7 +237,7 @@ def _weights(network: nn.Module) -> tuple[Arrays, dict[str, str]]:
 
 
 def _clean(model: onnx.ModelProto, weights: Container[str]) -> None:
-    """Take out what doesn't decide an answer: stack traces, local paths, names of classes."""
+    """Remove what doesn't affect the outputs: stack traces, local paths, names of classes."""
     graph = model.graph
     assert not model.functions
     model.ir_version = IR_VERSION
@@ -266,17 +250,18 @@ def _clean(model: onnx.ModelProto, weights: Container[str]) -> None:
 
 
 def _drop_zero_biases(graph: onnx.GraphProto, weights: Container[str]) -> None:
-    """Take out the zeros that the exporter gives to a convolution without a bias."""
+    """Remove the zeros that the exporter adds to a convolution without a bias."""
     from onnx import numpy_helper
 
     constants = {item.name: item for item in graph.initializer}
     for node in graph.node:
         if node.op_type != "Conv" or len(node.input) < 3:
             continue
-        held = constants.get(node.input[2])
-        # A weight keeps its place even where it is zero: its name says that it was learnt.
-        is_weight = held is None or held.name in weights
-        if held is not None and not is_weight and not numpy_helper.to_array(held).any():
+        bias = constants.get(node.input[2])
+        # A weight stays even where it is zero: its name says that it was learnt.
+        if bias is None or bias.name in weights:
+            continue
+        if not numpy_helper.to_array(bias).any():
             del node.input[2]
     used = {name for node in graph.node for name in node.input}
     kept = [item for item in graph.initializer if item.name in used]
@@ -285,27 +270,26 @@ def _drop_zero_biases(graph: onnx.GraphProto, weights: Container[str]) -> None:
 
 
 def _set_apart(model: onnx.ModelProto, weights: Arrays, shared: dict[str, str]) -> None:
-    """Replace the numbers of each weight by a reference to the weights member.
+    """Replace the values of each weight by a reference to the weights member.
 
-    Raises:
-        ModelFileError: the exporter has changed one, so that the file would hold another network.
+    A weight that the exporter has changed is refused: the file would hold another network.
     """
     import onnx
     from onnx import numpy_helper
 
     for item in model.graph.initializer:
-        held = weights.get(shared.get(item.name, item.name))
-        if held is None:
+        array = weights.get(shared.get(item.name, item.name))
+        if array is None:
             continue
         kind = onnx.TensorProto.BFLOAT16
-        if held.dtype != BF16:
-            kind = onnx.helper.np_dtype_to_tensor_dtype(held.dtype)
+        if array.dtype != BF16:
+            kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
         data = item.raw_data or numpy_helper.to_array(item).tobytes()
-        found = (item.data_type, tuple(item.dims), data)
-        if found != (kind, held.shape, held.tobytes()):
+        exported = (item.data_type, tuple(item.dims), data)
+        if exported != (kind, array.shape, array.tobytes()):
             raise ModelFileError(
                 f"the exporter has changed the weight `{item.name}`",
-                why=f"The network holds {held.dtype} {list(held.shape)}",
+                why=f"The network holds {array.dtype} {list(array.shape)}",
                 fix="Please report this with the recipe: it is a fault of the export",
             )
         for name in ("raw_data", "float_data", "int32_data", "int64_data", "double_data"):

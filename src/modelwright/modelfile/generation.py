@@ -1,12 +1,13 @@
-"""Writing texts with the graphs of a model file: one step of onnxruntime a token.
+"""Generating texts with the graphs of a model file: one call of onnxruntime for each token.
 
-Beside the graph `main`, which tells how probable a given text is, a file holds `step`, and where a
-text is written from another `encode`. A step's state goes in and out as arrays. How tokens are
-chosen stands in `tasks.generation`.
+Beside the graph `main`, which gives the probability of a text, a file holds `step`, and for text
+from text `encode`. A step's state goes in and out as arrays. How tokens are chosen is in
+`tasks.generation`.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,8 +33,8 @@ from modelwright.tasks.generation import (
 from modelwright.transforms.text import BEGIN, TextInput
 
 STEP, ENCODE = "step", "encode"
-WRITTEN_AT_ONCE = 64
-"""So many texts are written side by side."""
+BATCH_SIZE = 64
+"""The most texts that are searched for at once."""
 
 
 class TextGenerator:
@@ -53,8 +54,7 @@ class TextGenerator:
     ) -> None:
         self._input = input
         self._config = config
-        self._open_stepper = open_stepper
-        self._stepper: GraphStepper | None = None
+        self._stepper = functools.cache(open_stepper)
 
     def sample(self, batch: Arrays, config: SamplingConfig | None) -> Iterator[Piece]:
         """Yield each piece of the texts that continue a batch, as soon as it is known."""
@@ -66,7 +66,7 @@ class TextGenerator:
             )
         begun, tokens, numbers = self._begin(batch)
         return generate(
-            self._graphs(),
+            self._stepper(),
             begun,
             tokens,
             config=config,
@@ -80,20 +80,20 @@ class TextGenerator:
         if isinstance(self._config, SamplingConfig):
             return [written.text for written in collect(self.sample(batch, None), count)]
         begun, tokens, _ = self._begin(batch)
-        found: list[str] = []
-        for start in range(0, count, WRITTEN_AT_ONCE):
-            part = slice(start, start + WRITTEN_AT_ONCE)
+        texts: list[str] = []
+        for start in range(0, count, BATCH_SIZE):
+            part = slice(start, start + BATCH_SIZE)
             best = beam_search(
-                self._graphs(),
+                self._stepper(),
                 {name: array[part] for name, array in begun.items()},
                 tokens[part],
                 config=self._config,
             )
-            found += [self._input.tokenizer.decode(item.ids) for item in best]
-        return found
+            texts += [self._input.tokenizer.decode(item.ids) for item in best]
+        return texts
 
     def _begin(self, batch: Arrays) -> tuple[Arrays, Ids, list[int]]:
-        """Return what a network starts from, its first tokens, and each text's number."""
+        """Return the inputs of `start`, the first tokens, and the number of each text."""
         if self._input.kind == "prompt":
             rows = [row[: int(np.count_nonzero(row))] for row in batch["tokens"]]
             return (*prompts([[BEGIN, *row.tolist()] for row in rows]), _numbers(rows))
@@ -102,36 +102,31 @@ class TextGenerator:
         return source, np.full((len(rows), 1), BEGIN, np.int64), _numbers(rows)
 
     def _rooms(self, tokens: Ids) -> list[int] | None:
-        """Return how many tokens each prompt `[N, S]` may go on with, where the network is bound.
+        """Return the most new tokens of each prompt `[N, S]`, where the network limits them.
 
-        The last of them takes no place: nothing is asked behind it.
+        The last token takes no place, since it isn't an input.
         """
         places = self._input.places if self._input.kind == "prompt" else None
         if places is None:
             return None
         return [places + 1 - int(np.count_nonzero(row)) for row in tokens]
 
-    def _graphs(self) -> GraphStepper:
-        if self._stepper is None:
-            self._stepper = self._open_stepper()
-        return self._stepper
-
 
 class Standing(NamedTuple):
-    """Where texts stand; the first axis of all arrays is theirs."""
+    """The state of texts in generation; the first axis of all arrays is the batch."""
 
     fixed: Arrays
-    """What each step is given again: padding; or the source's length and memory."""
+    """Inputs of every step: padding; or the source's length and memory."""
     state: NDArray[np.float32]
     origin: Ids
     """Which row of the batch each text began as."""
 
 
 class GraphStepper:
-    """Lets `tasks.generation` write with the graphs of a model file.
+    """The `Stepper` of `tasks.generation` for the graphs of a model file.
 
     Args:
-        graphs: what the file declares of them.
+        graphs: their inputs and outputs, as the file declares them.
         sessions: the graphs `step` and, where there is one, `encode`.
     """
 
@@ -151,50 +146,46 @@ class GraphStepper:
         return Standing({"padding": inputs["padding"]}, empty, np.arange(count))
 
     def step(self, tokens: Ids, state: Standing) -> tuple[NDArray[np.float32], Standing]:
-        """Return the logits `[N, V]` after the tokens, and where the texts stand now."""
+        """Return the logits `[N, V]` after the tokens, and the new state."""
         fed = {"tokens": tokens, **state.fixed, self._state.name: state.state}
         logits, grown = self._sessions[STEP].run(fed)
         return logits, state._replace(state=grown)
 
     def reorder(self, state: Standing, rows: Ids) -> Standing:
-        """Return where the texts `rows` stand."""
-        origin, held = state.origin[rows], state.state[rows]
+        """Return the state of the texts `rows`."""
+        origin, rows_state = state.origin[rows], state.state[rows]
         # Beams mostly change places within their source, whose memory is large.
         if np.array_equal(origin, state.origin):
-            return state._replace(state=held)
+            return state._replace(state=rows_state)
         fixed = {name: array[rows] for name, array in state.fixed.items()}
-        return Standing(fixed, held, origin)
+        return Standing(fixed, rows_state, origin)
 
 
 def prompts(ids: Sequence[Sequence[int]]) -> tuple[Arrays, Ids]:
-    """Return what texts go on from: the inputs of `start`, and the first tokens `[N, S]`."""
+    """Return the inputs of `start` for prompts, and their tokens `[N, S]`."""
     tokens, padding = left_padded(ids)
     return {"padding": padding}, tokens
 
 
 def check_step_graphs(graphs: Mapping[str, GraphSpec], output_kind: OutputKind) -> None:
-    """Refuse a file whose graphs aren't those that its kind of network writes with.
-
-    Raises:
-        ModelFileError: one is missing, or takes or gives something else.
-    """
-    wanted = {STEP} if output_kind.is_generative else set()
+    """Refuse a file whose graphs aren't those with which its kind of network generates texts."""
+    names = {STEP} if output_kind.is_generative else set()
     if output_kind == OutputKind.SEQ2SEQ:
-        wanted.add(ENCODE)
-    if set(graphs) - {"main"} != wanted:
+        names.add(ENCODE)
+    if set(graphs) - {"main"} != names:
         raise ModelFileError("the file's graphs aren't those of its kind of network")
-    if not wanted:
+    if not names:
         return
-    given = {tensor.name for tensor in graphs[STEP].inputs}
-    takes = {"tokens", "padding", "cache"}
-    if ENCODE in wanted:
-        takes = {"tokens", "source_length", "memory", "state"}
+    inputs = {tensor.name for tensor in graphs[STEP].inputs}
+    expected = {"tokens", "padding", "cache"}
+    if ENCODE in names:
+        expected = {"tokens", "source_length", "memory", "state"}
     gives = [tensor.name for tensor in graphs[STEP].outputs]
-    if given != takes or gives != ["next", "grown"]:
+    if inputs != expected or gives != ["next", "grown"]:
         raise ModelFileError("the file's graph `step` takes or gives something else than it should")
 
 
 def _numbers(rows: Sequence[Ids]) -> list[int]:
-    """Return a number for each text, by its tokens alone, from which its random figures come."""
+    """Return a number for each text, from its tokens alone, that seeds its random numbers."""
     digests = (hashlib.sha256(row.astype("<i8").tobytes()).digest() for row in rows)
     return [int.from_bytes(digest[:8], "little") for digest in digests]

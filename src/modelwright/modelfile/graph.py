@@ -30,11 +30,7 @@ Field = tuple[int, int | memoryview]
 
 
 def external_weights(graph: bytes) -> list[str]:
-    """Return the names of the weights that a graph wants from outside, in its order.
-
-    Raises:
-        ModelFileError: it isn't a graph, or names anything but the weights member.
-    """
+    """Return the names of the weights that a graph wants from outside, in its order."""
     names: list[str] = []
     graphs = 0
     for number, value in _fields(memoryview(graph)):

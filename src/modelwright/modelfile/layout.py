@@ -23,7 +23,7 @@ MOST_COMMENT = 0xFFFF
 
 _ALIGNMENT_FIELD = 0xD935  # the extra field that Android's zipalign writes
 _ZIP64_FIELD = 0x0001
-_FULL_16, _FULL_32 = 0xFFFF, 0xFFFFFFFF
+_FULL_32 = 0xFFFFFFFF
 _DATE = 0x0021  # 1980-01-01, the first date that ZIP knows
 _PLAIN_FILE = 0o100644 << 16
 _MADE_BY_UNIX = 0x0300
@@ -44,14 +44,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where everything stands.
-
-    `gaps` are the bytes outside the members with their offsets, in order; `starts[i]` is where the
-    content of the member `i` begins.
-    """
+    """The offsets of everything in a file."""
 
     gaps: tuple[tuple[int, bytes], ...]
+    """The bytes outside the members with their offsets, in order."""
     starts: tuple[int, ...]
+    """Where the content of each member begins."""
     total: int
 
 
@@ -148,11 +146,7 @@ def write_comment(manifest: str, signature: str | None) -> bytes:
 
 
 def read_comment(comment: bytes) -> tuple[str, str | None]:
-    """Return the digests of the manifest and of the signature.
-
-    Raises:
-        ModelFileError: it is no model file, or one of another format.
-    """
+    """Return the digests of the manifest and of the signature."""
     match = re.match(_COMMENT, comment)
     if match is None:
         raise ModelFileError(

@@ -1,17 +1,15 @@
-"""A network that writes as a folder that transformers, vLLM and llama.cpp take.
+"""Exporting a generative network as a folder that transformers, vLLM and llama.cpp load.
 
-Our own decoder goes into Llama's layout; a network that came from such a folder goes back.
+Our own decoder is written in Llama's layout; a pretrained network in the one it was loaded from.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 
 from modelwright.errors import ModelFileError, RequestError
-from modelwright.files import ASIDE, as_resource_error, write_bytes
+from modelwright.files import folder_aside, write_bytes
 from modelwright.modelfile.tensors import write_arrays
 from modelwright.modelfile.torch_runtime import from_torch, rebuild
 from modelwright.transforms.text import TOKENIZER
@@ -31,6 +29,7 @@ def export_llama(path: Path | str, folder: Path | str) -> list[Path]:
     Raises:
         ModelFileError: the model has no such layout.
         RequestError: there is something at `folder` already.
+        ResourceError: the disk is full, or the folder can't be written.
         MissingExtraError: torch isn't installed.
     """
     folder = Path(folder)
@@ -61,19 +60,9 @@ def export_llama(path: Path | str, folder: Path | str) -> list[Path]:
             fix="Only `model: decoder` has, and what came from a folder of transformers to write",
         )
     arrays = {name: from_torch(item, name=name) for name, item in state.items()}
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise as_resource_error(error, folder.parent) from error
-    aside = Path(tempfile.mkdtemp(prefix=ASIDE, dir=folder.parent))
-    try:
+    config = json.dumps(settings, indent=2) + "\n"
+    with folder_aside(folder) as aside:
         write_bytes(aside / _WEIGHTS, write_arrays(arrays, name=_WEIGHTS))
-        config = json.dumps(settings, indent=2) + "\n"
         write_bytes(aside / _CONFIG, config.encode())
         write_bytes(aside / TOKENIZER, candidate.assets[TOKENIZER])
-        aside.chmod(0o755)
-        aside.rename(folder)
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
     return [folder / name for name in (_CONFIG, _WEIGHTS, TOKENIZER)]

@@ -11,46 +11,29 @@ from modelwright.modelfile.contents import (
     MODEL,
     Golden,
     assets_of,
-    read_golden,
-    whole_weights,
+    parse_golden,
+    weights_of,
 )
-from modelwright.modelfile.generation import (
-    STEP,
-    GraphStepper,
-    TextGenerator,
-    check_step_graphs,
-)
-from modelwright.modelfile.inputs import (
-    PromptReader,
-    Reader,
-    SourceReader,
-    check_batch,
-    open_input,
-)
-from modelwright.modelfile.manifest import GRAPHS, LANGUAGE_MODEL, LEDGER, RECIPE, SPEC, WEIGHTS
+from modelwright.modelfile.generation import STEP, GraphStepper, TextGenerator, check_step_graphs
+from modelwright.modelfile.inputs import PromptReader, Reader, SourceReader, check_batch, open_input
+from modelwright.modelfile.manifest import GOLDEN, GRAPHS, LANGUAGE_MODEL, LEDGER, RECIPE, SPEC
 from modelwright.modelfile.model import Model
-from modelwright.modelfile.outputs import (
-    FORMS,
-    check_outputs,
-    difference,
-    num_answers,
-)
+from modelwright.modelfile.outputs import FORMS, check_outputs, difference, num_answers
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN, FileSpec
 from modelwright.modelfile.strict import parse_json
-from modelwright.modelfile.tensors import read_arrays
 from modelwright.tasks.speech_recognition import CharacterLM
 
 
 def load(file: FileLike, *, threads: int | None = None) -> Model:
     """Load a model file to predict from it; the file isn't needed any more afterwards.
 
-    What is read is checked against its digests, and one golden sample is answered; `verify` checks
-    all of both.
+    Members are checked against their digests as they are read, and one golden sample is answered;
+    `verify` checks all members and samples.
 
     Args:
         file: its path, its bytes, or a binary stream that can seek.
-        threads: processor threads to answer with; all that this process may use where not said.
+        threads: the number of processor threads; by default all that this process may use.
 
     Raises:
         ModelFileError: it isn't a model file, is damaged or of another format, or doesn't answer
@@ -58,13 +41,14 @@ def load(file: FileLike, *, threads: int | None = None) -> Model:
     """
     with open_container(file) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
-        weights = whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
+        weights = weights_of(container, spec)
         session = Session(container.read(f"{GRAPHS}{MAIN}.onnx"), weights, threads=threads)
-        ledger = container.read(LEDGER)
         assets = assets_of(container)
         reader = open_input(spec.input, assets)
         check_interface(spec, session, reader)
-        check_golden(spec, session, read_golden(container, spec), most=1)
+        tolerance = container.manifest.tolerance
+        golden = parse_golden(container.read(GOLDEN), spec, tolerance=tolerance)
+        check_golden(spec, session, golden, most=1)
         graphs = {
             name: container.read(f"{GRAPHS}{name}.onnx") for name in spec.graphs if name != MAIN
         }
@@ -85,7 +69,7 @@ def load(file: FileLike, *, threads: int | None = None) -> Model:
             session=session,
             reader=reader,
             recipe=container.read(RECIPE),
-            ledger=ledger,
+            ledger=container.read(LEDGER),
             file_bytes=container.file_bytes,
             generator=generator,
             language_model=open_language_model(spec, assets),
@@ -93,11 +77,7 @@ def load(file: FileLike, *, threads: int | None = None) -> Model:
 
 
 def open_language_model(spec: FileSpec, assets: Mapping[str, bytes]) -> CharacterLM | None:
-    """Return the character model that a file decodes with, if it has one.
-
-    Raises:
-        ModelFileError: it isn't one, or it is of other characters than the network's.
-    """
+    """Return the character model with which a file decodes transcripts, if it has one."""
     data = assets.get(LANGUAGE_MODEL.removeprefix(MODEL))
     if data is None:
         return None
@@ -108,11 +88,7 @@ def open_language_model(spec: FileSpec, assets: Mapping[str, bytes]) -> Characte
 
 
 def check_interface(spec: FileSpec, session: Session, reader: Reader) -> None:
-    """Refuse a graph whose inputs and outputs aren't those that the file declares.
-
-    Raises:
-        ModelFileError: they aren't.
-    """
+    """Refuse a graph whose inputs and outputs aren't those that the file declares."""
     declared = (
         [tensor.name for tensor in spec.main.inputs],
         [tensor.name for tensor in spec.main.outputs],
@@ -128,34 +104,33 @@ def check_interface(spec: FileSpec, session: Session, reader: Reader) -> None:
         raise ModelFileError(f"the outputs aren't those of the kind {spec.output_kind}")
     size = num_answers(spec.output_kind, spec.labels)
     if size is not None and spec.main.outputs[0].shape[-1] != size:
-        raise ModelFileError("the outputs are more or fewer than the labels")
+        raise ModelFileError(
+            f"the outputs are more or fewer than the labels: the network gives "
+            f"{spec.main.outputs[0]}, and there are {len(spec.labels)} labels"
+        )
     check_step_graphs(spec.graphs, spec.output_kind)
 
 
 def check_golden(
     spec: FileSpec, session: Session, golden: Golden, *, most: int | None = None
 ) -> float:
-    """Answer the golden samples, and return how far the answers are from the recorded ones.
-
-    Raises:
-        ModelFileError: they are farther than the file allows.
-    """
+    """Answer the golden samples, and return how far the answers are from the recorded ones."""
     inputs = {name: array[:most] for name, array in golden.inputs.items()}
     try:
         count = check_batch(inputs, spec.main.inputs)
     except DataError as error:
         raise ModelFileError("the golden samples aren't what the model takes") from error
-    found = session.run(inputs)
-    check_outputs(found, spec.main.outputs, count=count)
-    worst = max(
+    outputs = session.run(inputs)
+    check_outputs(outputs, spec.main.outputs, count=count)
+    largest = max(
         difference(tensor.name, array, golden.outputs[tensor.name][:most])
-        for array, tensor in zip(found, spec.main.outputs, strict=True)
+        for array, tensor in zip(outputs, spec.main.outputs, strict=True)
     )
-    if not worst <= golden.tolerance:
+    if not largest <= golden.tolerance:
         raise ModelFileError(
-            f"the model answers its golden samples differently here: by {worst:.2g}, where the "
+            f"the model answers its golden samples differently here: by {largest:.2g}, where the "
             f"file allows {golden.tolerance:.2g}",
             why="This processor or onnxruntime computes otherwise, or the file was tampered with",
             fix="Try the onnxruntime version that `environment.json` in the file names",
         )
-    return worst
+    return largest

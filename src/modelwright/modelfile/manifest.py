@@ -25,7 +25,7 @@ GRAPHS, LANGUAGE_MODEL = "model/graphs/", "model/language_model.json"
 RECIPE, DATA_CARD, ENVIRONMENT = "recipe.yaml", "data_card.json", "environment.json"
 LINEAGE, LEDGER, GOLDEN = "lineage.json", "ledger.jsonl", "golden.safetensors"
 ARTEFACTS = "artefacts/"
-"""Before the names of what evidence names by digest: pictures, tables."""
+"""The folder of files that evidence names by digest: pictures, tables."""
 
 _ORDER = (
     SPEC,
@@ -83,15 +83,15 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a file holds, and what it claims of its model beside the evidence."""
+    """The members of a file, and its claims about the model beside the evidence."""
 
     members: tuple[Member, ...]
     parameters: int
-    """How many numbers the network learnt."""
+    """The number of learnt parameters."""
     multiply_adds: int
-    """Multiply-adds of one pass of one sample."""
+    """Multiply-adds of one forward pass of one sample."""
     tolerance: float
-    """How far the golden outputs may be missed."""
+    """The largest difference allowed from the golden outputs."""
 
     @property
     def digest(self) -> str:
@@ -110,11 +110,7 @@ class Manifest:
         return sum(member.size for member in self.members if member.name.startswith("model/"))
 
     def member(self, name: str) -> Member:
-        """Return a member by its name.
-
-        Raises:
-            ModelFileError: there is none.
-        """
+        """Return a member by its name."""
         for member in self.members:
             if member.name == name:
                 return member
@@ -140,11 +136,7 @@ class Manifest:
 
     @staticmethod
     def from_bytes(data: bytes) -> Manifest:
-        """Read what `to_bytes` returned.
-
-        Raises:
-            ModelFileError: it isn't that, or contradicts itself.
-        """
+        """Read what `to_bytes` returned."""
         value = parse_json(data, name=MANIFEST)
         model = field(value, "model", dict, name=MANIFEST)
         members = tuple(_read_member(item) for item in field(value, "members", list, name=MANIFEST))
@@ -168,13 +160,8 @@ class Manifest:
 def describe_member(name: str, data: bytes | memoryview) -> Member:
     """Return what the manifest says of a member with this content."""
     chunks = chunk_digests(memoryview(data))
-    return Member(
-        name=name,
-        size=len(data),
-        crc32=zlib.crc32(data),
-        digest=_root(chunks),
-        chunks=chunks if len(chunks) > 1 else (),
-    )
+    several = chunks if len(chunks) > 1 else ()
+    return Member(name, len(data), zlib.crc32(data), _root(chunks), several)
 
 
 def member_digest(data: bytes | memoryview) -> str:
@@ -198,29 +185,21 @@ def _root(chunks: tuple[str, ...]) -> str:
 
 
 def order_members(members: Mapping[str, bytes]) -> list[str]:
-    """Return the names in the order in which the file holds them.
-
-    Raises:
-        ModelFileError: one is missing, or isn't known.
-    """
+    """Return the names in the order in which the file holds them."""
     names = sorted(members, key=lambda name: (_place(name), name))
     check_names(names)
     return names
 
 
 def check_names(names: list[str]) -> None:
-    """Refuse a list of members, without manifest and signature, that no file may have.
-
-    Raises:
-        ModelFileError: one is missing, unknown, given twice or out of order.
-    """
+    """Refuse a list of members, without manifest and signature, that no file may have."""
     places = [(_place(name), name) for name in names]
     if len(set(names)) != len(names):
         raise ModelFileError("a member is there twice")
     if places != sorted(places):
         raise ModelFileError("the members aren't in their order")
     for place, kind in enumerate(_ORDER):
-        if kind not in _OPTIONAL and not any(found == place for found, _ in places):
+        if kind not in _OPTIONAL and place not in (index for index, _ in places):
             raise ModelFileError(f"the member `{kind}` is missing")
 
 
@@ -231,20 +210,17 @@ def _place(name: str) -> int:
     return _ORDER.index(kind)
 
 
-def _read_crc32(text: str) -> int:
-    if not _CRC32.fullmatch(text):
-        raise ModelFileError(f"`{MANIFEST}` holds a broken checksum: {text[:20]!r}")
-    return int(text, 16)
-
-
 def _read_member(value: Any) -> Member:
     name = field(value, "name", str, name=MANIFEST)
     only_keys(value, ("name", "size", "crc32", "digest", "chunks"), name=MANIFEST)
+    crc32 = field(value, "crc32", str, name=MANIFEST)
+    if not _CRC32.fullmatch(crc32):
+        raise ModelFileError(f"`{MANIFEST}` holds a broken checksum: {crc32[:20]!r}")
     chunks = field(value, "chunks", list, name=MANIFEST) if "chunks" in value else []
     member = Member(
         name=name,
         size=field(value, "size", int, name=MANIFEST),
-        crc32=_read_crc32(field(value, "crc32", str, name=MANIFEST)),
+        crc32=int(crc32, 16),
         digest=field(value, "digest", str, name=MANIFEST),
         chunks=tuple(chunks),
     )

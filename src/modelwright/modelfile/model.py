@@ -1,6 +1,6 @@
-"""A loaded model file that answers: reading inputs, running the graph, averaging views, decoding.
+"""A loaded model file: reading inputs, running the graph, averaging views, decoding.
 
-Neither torch nor the network is touched: what is measured and what is served is this.
+Evaluation and serving both use it; torch isn't needed.
 """
 
 from __future__ import annotations
@@ -17,19 +17,7 @@ from modelwright.kinds import OutputKind
 from modelwright.ledger import Ledger
 from modelwright.modelfile.contents import parse_ledger
 from modelwright.modelfile.generation import TextGenerator
-from modelwright.modelfile.inputs import (
-    ArraysReader,
-    AudioReader,
-    ImageReader,
-    PromptReader,
-    Reader,
-    Sample,
-    SourceReader,
-    TextReader,
-    all_read,
-    by_name,
-    check_batch,
-)
+from modelwright.modelfile.inputs import Reader, Sample, all_read, by_name, check_batch
 from modelwright.modelfile.manifest import Manifest
 from modelwright.modelfile.outputs import check_outputs
 from modelwright.modelfile.session import Session
@@ -44,14 +32,14 @@ from modelwright.tasks.inference import Inference
 from modelwright.tasks.speech_recognition import CharacterLM, with_language_model
 
 CHUNK_BYTES = 1 << 20
-"""So many bytes of input are answered at once: 341 images of CIFAR's size, 6 of 224 pixels."""
+"""Bytes of input in one pass: 341 images of CIFAR's size, 6 of 224 pixels."""
 CHUNK_SAMPLES = 1024
 ANSWER_BYTES = 64 << 20
-"""So many bytes of answers are held at once: a vocabulary's logits for each token are many."""
+"""Bytes of outputs of one pass: a vocabulary's logits for each token are many."""
 
 _VIEWS = {"none": 1, "flip": 2, "speeds": 3, "flip_shift": 6}
 _LIKELY_LENGTH = 4096
-"""What a free length is taken to be before inputs are read."""
+"""The value of a free length before inputs are read."""
 
 Batch = NDArray[Any] | Mapping[str, NDArray[Any]]
 
@@ -82,19 +70,19 @@ class Model:
         self._recipe = recipe
         self._generator = generator
         self._language_model = language_model
-        self._most = chunk_samples(spec)
+        self._chunk_samples = chunk_samples(spec)
 
     @property
     def task(self) -> str:
-        """What it predicts from what: `image-classification`."""
+        """The name of the task: `image-classification`."""
         return self.spec.task
 
     @property
     def scoring(self) -> Task:
-        """The task: how answers are read from outputs, by all that the file holds for it.
+        """The task, which decodes outputs with the file's threshold or language model.
 
         Raises:
-            ModelFileError: this version doesn't know it.
+            ModelFileError: this version doesn't know the task.
         """
         task = TASKS.get((self.task, self.spec.output_kind))
         if task is None:
@@ -108,16 +96,13 @@ class Model:
 
     @property
     def input(self) -> Any:
-        """How a sample becomes what the network takes: the host steps, `ImageInput` for images.
+        """How a sample becomes what the network takes: `ImageInput` for images.
 
         Raises:
-            ModelFileError: it has none: the caller prepares the arrays.
+            ModelFileError: the model takes arrays, which the caller prepares.
         """
-        if isinstance(self._reader, ArraysReader):
+        if self._reader.spec is None:
             raise ModelFileError("the model takes arrays that the caller has prepared")
-        assert isinstance(
-            self._reader, ImageReader | TextReader | PromptReader | SourceReader | AudioReader
-        )
         return self._reader.spec
 
     @property
@@ -132,27 +117,27 @@ class Model:
 
     @property
     def inference(self) -> Inference:
-        """What decides an answer beyond the weights."""
+        """The settings that decide an answer beyond the weights."""
         return self.spec.inference
 
     @property
     def parameters(self) -> int:
-        """How many numbers the network learnt."""
+        """The number of learnt parameters."""
         return self.manifest.parameters
 
     @property
     def multiply_adds(self) -> int:
-        """Multiply-adds of one pass of one sample, for one view."""
+        """Multiply-adds of one forward pass of one sample, for one view."""
         return self.manifest.multiply_adds
 
     @property
     def size_bytes(self) -> int:
-        """The bytes of all that decides a prediction: the members under `model/`."""
+        """The size of all that decides a prediction: the members under `model/`."""
         return self.manifest.size_bytes
 
     @property
     def threads(self) -> int:
-        """Processor threads that it answers with."""
+        """The number of processor threads."""
         return self._session.threads
 
     @property
@@ -168,67 +153,58 @@ class Model:
                 `[H, W]`; or a list of these; or pixels `[N, H, W, C]`. For texts a text, or the
                 `Path` of a text file; for recordings a path, a file's bytes, or samples `[T]` at
                 the model's rate; or a list of these.
-            top: how many answers at most, best first; where not said 5, and of samples that may
-                have several labels all.
-            observe: called with a note for each text or recording that is cut off: at its end, as
-                in training, and a prompt at its beginning.
+            top: the most answers of each input, best first; by default 5, or all where a sample may
+                have several labels.
+            observe: called with a note for each text or recording that is truncated.
 
-        Returns: For one input a list such as `[{"label": "cat", "probability": 0.97}, …]`, best
-            first; for several a list of these. Where a sample may have several labels or none, each
-            answer also says whether its label is `"predicted"`. A box `[x1, y1, x2, y2]` is in
-            pixels of the image that was handed over, turned as EXIF says; all that are sure enough
-            are given, whatever `top` is. Of texts that are written, and of numbers, there is one.
+        Returns:
+            For one input a list such as `[{"label": "cat", "probability": 0.97}, …]`, best first;
+            for several a list of these. Where a sample may have several labels or none, each answer
+            also says whether its label is `"predicted"`. A box `[x1, y1, x2, y2]` is in pixels of
+            the original image, turned as EXIF says; all boxes above the score threshold are
+            returned, whatever `top` is. A generated text or predicted numbers are one answer.
 
         Raises:
             DataError: an input can't be read, or isn't what the model takes.
         """
         top = self._at_most(top)
-        given = self._reader.split_inputs(inputs)
+        split = self._reader.split_inputs(inputs)
         answers: list[Any] = []
-        for start in range(0, len(given.items), self._most):
-            items = given.items[start : start + self._most]
-            read = self._reader.read_each(items, first=start, observe=observe)
-            answers += self.answer(all_read(read), top=top)
-        return answers[0] if given.is_one else answers
+        for start in range(0, len(split.items), self._chunk_samples):
+            items = split.items[start : start + self._chunk_samples]
+            results = self._reader.read_each(items, first=start, observe=observe)
+            answers += self.answer(all_read(results), top=top)
+        return answers[0] if split.is_one else answers
 
     def read(self, inputs: Any, *, observe: Observe = silent) -> list[Sample | DataError]:
         """Read each input by itself, so that one that can't be read doesn't fail the others.
 
         Args:
             inputs: one input, or a list or batch of them, as `predict` takes them.
-            observe: called with a note for each text or recording that is cut off.
+            observe: called with a note for each text or recording that is truncated.
 
         Returns:
-            For each input the sample that `answer` takes, or the error, which says which input it
-            was.
+            For each input the sample that `answer` takes, or the error, which names the input.
         """
         return self._reader.read_each(self._reader.split_inputs(inputs).items, observe=observe)
 
     def answer(
         self, samples: Sequence[Sample], *, top: int | None = None
     ) -> list[list[Prediction]]:
-        """Answer samples that `read` has returned, all of them as one batch.
-
-        Args:
-            samples: what was read; errors left out.
-            top: as for `predict`.
-
-        Returns:
-            The answers of each sample, as `predict` gives them for several inputs.
-        """
+        """Answer samples that `read` has returned, as one batch; see `predict`."""
         top = self._at_most(top)
         if not samples:
             return []
         batch = self._reader.collate(samples)
         if self._generator is not None:
             return [[{"text": text}] for text in self._generator.write(batch, len(samples))]
-        found: list[list[Prediction]] = []
+        answers: list[list[Prediction]] = []
         for outputs in self._parts(batch):
             raw = outputs if len(outputs) > 1 else outputs[0]
-            found += self.scoring.decode(raw, self.labels, top)
-        return (
-            self._in_images(found, samples) if self.spec.output_kind == OutputKind.BOXES else found
-        )
+            answers += self.scoring.decode(raw, self.labels, top)
+        if self.spec.output_kind == OutputKind.BOXES:
+            return [self._in_image(*pair) for pair in zip(answers, samples, strict=True)]
+        return answers
 
     def _at_most(self, top: int | None) -> int:
         if top is None:
@@ -237,34 +213,25 @@ class Model:
             raise RequestError(f"`top` is how many answers to give, at least 1; got {top}")
         return top
 
-    def _in_images(
-        self, found: list[list[Prediction]], samples: Sequence[Sample]
-    ) -> list[list[Prediction]]:
-        """Return boxes in pixels of the images as they were handed over, where these are images."""
-        answers = []
-        for of_image, sample in zip(found, samples, strict=True):
-            if sample.size is not None:
-                width, height = sample.size
-                frame = framing(self.input, width=width, height=height)
-                of_image = [
-                    {**item, "box": frame.to_image(np.array(item["box"])).tolist()}
-                    for item in of_image
-                ]
-            answers.append(of_image)
-        return answers
+    def _in_image(self, answers: list[Prediction], sample: Sample) -> list[Prediction]:
+        """Return boxes in pixels of the original image, where the sample was read from one."""
+        if sample.size is None:
+            return answers
+        width, height = sample.size
+        frame = framing(self.input, width=width, height=height)
+        return [{**item, "box": frame.to_image(np.array(item["box"])).tolist()} for item in answers]
 
     def generate(
         self, inputs: Any, config: SamplingConfig | None = None, *, observe: Observe = silent
     ) -> Iterator[Piece]:
         """Sample texts token by token, and yield each piece as soon as it is known.
 
-        What is drawn depends on the seed and on the prompt, not on the texts beside it: a prompt
-        has the same answer alone, in any batch, and twice in one. Another seed gives another.
+        The result depends on the seed and on the prompt alone, not on the rest of the batch.
 
         Args:
-            inputs: a text or several: what a language model continues, or the source texts.
-            config: how tokens are drawn; as the file has it where left out.
-            observe: called with a note for each text that is cut off.
+            inputs: a text or several: prompts of a language model, or source texts.
+            config: how tokens are drawn; by default as the file says.
+            observe: called with a note for each text that is truncated.
 
         Raises:
             RequestError: the model generates no texts.
@@ -293,7 +260,7 @@ class Model:
         count = check_batch(batch, tensors)
         if not count:
             empty = tuple(
-                np.empty((0, *_free(tensor.shape[1:])), tensor.dtype)
+                np.empty((0, *_fixed(tensor.shape[1:], 1)), tensor.dtype)
                 for tensor in self.spec.main.outputs
             )
             return empty if len(empty) > 1 else empty[0]
@@ -307,9 +274,7 @@ class Model:
         sample = sum(array.nbytes for array in batch.values()) // max(count, 1)
         max_length = max((array.shape[1] for array in batch.values() if array.ndim > 1), default=1)
         answer = sum(
-            4
-            * math.prod(size if isinstance(size, int) else max_length for size in tensor.shape[1:])
-            for tensor in self.spec.main.outputs
+            4 * math.prod(_fixed(tensor.shape[1:], max_length)) for tensor in self.spec.main.outputs
         )
         views = _VIEWS[self.inference.tta]
         step = min(CHUNK_SAMPLES, CHUNK_BYTES // max(1, sample), ANSWER_BYTES // max(1, answer))
@@ -329,10 +294,10 @@ class Model:
         return (np.tensordot(weights, by_view, axes=1).astype(np.float32),)
 
     def _run(self, batch: Arrays) -> tuple[NDArray[Any], ...]:
-        found = self._session.run(batch)
+        outputs = self._session.run(batch)
         count = len(batch[self.spec.main.inputs[0].name])
-        check_outputs(found, self.spec.main.outputs, count=count)
-        return tuple(found)
+        check_outputs(outputs, self.spec.main.outputs, count=count)
+        return tuple(outputs)
 
 
 def joined_outputs(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -352,15 +317,12 @@ def chunk_samples(spec: FileSpec) -> int:
     """Return how many samples to answer at once, so that memory stays bounded."""
     views = _VIEWS[spec.inference.tta]
     sample = sum(
-        math.prod(_likely(tensor.shape[1:])) * np.dtype(tensor.dtype).itemsize
+        math.prod(_fixed(tensor.shape[1:], _LIKELY_LENGTH)) * np.dtype(tensor.dtype).itemsize
         for tensor in spec.main.inputs
     )
     return max(1, min(CHUNK_SAMPLES, CHUNK_BYTES // max(1, sample)) // views)
 
 
-def _likely(shape: tuple[int | str, ...]) -> list[int]:
-    return [size if isinstance(size, int) else _LIKELY_LENGTH for size in shape]
-
-
-def _free(shape: tuple[int | str, ...]) -> list[int]:
-    return [size if isinstance(size, int) else 1 for size in shape]
+def _fixed(shape: tuple[int | str, ...], free: int) -> list[int]:
+    """Return the sizes of a shape, with the number `free` in place of free ones."""
+    return [size if isinstance(size, int) else free for size in shape]

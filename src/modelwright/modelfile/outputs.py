@@ -1,4 +1,4 @@
-"""Kinds of output: what they are called in a graph, and how far two of them are apart."""
+"""The outputs of each kind of prediction: their names in a graph, and how they are compared."""
 
 from __future__ import annotations
 
@@ -17,13 +17,9 @@ from modelwright.modelfile.spec import TensorSpec
 Outputs = NDArray[np.floating[Any]]
 
 
-def check_outputs(found: Sequence[Any], tensors: Sequence[TensorSpec], *, count: int) -> None:
-    """Refuse what a graph gave for `count` samples where it isn't what the file declares.
-
-    Raises:
-        ModelFileError: a kind of number or a shape is another one, or a number is infinite or none.
-    """
-    for array, tensor in zip(found, tensors, strict=True):
+def check_outputs(outputs: Sequence[Any], tensors: Sequence[TensorSpec], *, count: int) -> None:
+    """Refuse a graph's outputs for `count` samples where they aren't what the file declares."""
+    for array, tensor in zip(outputs, tensors, strict=True):
         shape = array.shape if isinstance(array, np.ndarray) else None
         if shape is None or array.dtype.name != tensor.dtype or not _fits(shape, tensor, count):
             got = "no array" if shape is None else f"{array.dtype.name} {list(shape)}"
@@ -36,12 +32,12 @@ def _fits(shape: tuple[int, ...], tensor: TensorSpec, count: int) -> bool:
     if len(shape) != len(tensor.shape) or shape[0] != count:
         return False
     declared = zip(shape[1:], tensor.shape[1:], strict=True)
-    return all(size == wanted for size, wanted in declared if isinstance(wanted, int))
+    return all(size == expected for size, expected in declared if isinstance(expected, int))
 
 
 @dataclass(frozen=True, slots=True)
 class OutputForm:
-    """One output of a graph: its name, and its sizes that are free at run time, by their axis."""
+    """One output of a graph: its name, and the names of its free sizes by their axis."""
 
     name: str
     free: Mapping[int, str] = field(default_factory=dict)
@@ -62,9 +58,9 @@ FORMS: dict[OutputKind, tuple[OutputForm, ...]] = {
     OutputKind.CAUSAL_LM: (OutputForm("next", {1: "T"}),),
     OutputKind.BOXES: (OutputForm("scores"), OutputForm("boxes")),
 }
-"""What the main graph of each kind gives: logits of exclusive classes; logits of labels, each by
-itself; numbers; logits at each step of a recording and how many steps it has; logits of the next
-token; scores and boxes of each location."""
+"""The outputs of the main graph: logits of exclusive classes; logits of labels, each by itself;
+numbers; logits at each step of a recording and its number of steps; logits of the next token;
+scores and boxes of each location."""
 
 
 def num_answers(kind: OutputKind, labels: Sequence[str]) -> int | None:
@@ -75,43 +71,29 @@ def num_answers(kind: OutputKind, labels: Sequence[str]) -> int | None:
     return len(labels) + (kind == OutputKind.CTC)
 
 
-def difference(name: str, found: Outputs, expected: Outputs) -> float:
+def difference(name: str, outputs: Outputs, expected: Outputs) -> float:
     """Return the largest difference of two outputs; infinite where they can't be compared.
 
-    Args:
-        name: what the output is called, which says how it is compared.
-        found: one of the two.
-        expected: the other.
+    It is taken as a share of 1 + the largest expected value. For logits it is at least the largest
+    difference of a probability; `name` is the output's name, which says what it holds.
     """
-    if found.shape != expected.shape or not np.isfinite(found).all():
+    if outputs.shape != expected.shape or not np.isfinite(outputs).all():
         return float("inf")
-    compare = DIFFERENCES.get(name, _of_values)
-    return compare(found.astype(np.float64), expected.astype(np.float64))
-
-
-def _of_values(found: Outputs, expected: Outputs) -> float:
-    """Return the largest difference, as a share of 1 + the largest value."""
+    outputs, expected = outputs.astype(np.float64), expected.astype(np.float64)
     scale = 1.0 + np.abs(expected).max(initial=0.0)
-    return float((np.abs(found - expected) / scale).max(initial=0.0))
+    largest = (np.abs(outputs - expected) / scale).max(initial=0.0)
+    to_probabilities = _PROBABILITIES.get(name)
+    if to_probabilities is not None:
+        rows, expected_rows = (item.reshape(-1, item.shape[-1]) for item in (outputs, expected))
+        apart = np.abs(to_probabilities(rows) - to_probabilities(expected_rows))
+        largest = max(largest, apart.max(initial=0.0))
+    return float(largest)
 
 
-def _of_logits(found: Outputs, expected: Outputs) -> float:
-    """Return the largest difference of a probability, or of a logit as a share: the larger."""
-    rows = [array.reshape(-1, array.shape[-1]) for array in (found, expected)]
-    probability = np.abs(softmax(rows[0]) - softmax(rows[1])).max(initial=0.0)
-    return max(float(probability), _of_values(found, expected))
-
-
-def _of_label_logits(found: Outputs, expected: Outputs) -> float:
-    """Return the same where each probability is of a label by itself."""
-    probability = np.abs(sigmoid(found) - sigmoid(expected)).max(initial=0.0)
-    return max(float(probability), _of_values(found, expected))
-
-
-DIFFERENCES: dict[str, Callable[[Outputs, Outputs], float]] = {
-    "logits": _of_logits,
-    "label_logits": _of_label_logits,
-    "next": _of_logits,
-    "frames": _of_logits,
+_PROBABILITIES: dict[str, Callable[[Outputs], Outputs]] = {
+    "logits": softmax,
+    "label_logits": sigmoid,
+    "next": softmax,
+    "frames": softmax,
 }
-"""By the output's name; all others are numbers."""
+"""The probabilities that outputs stand for, by the output's name; all others are numbers."""

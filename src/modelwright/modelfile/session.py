@@ -27,9 +27,9 @@ class Session:
     """A graph with its weights in onnxruntime.
 
     Args:
-        graph: ONNX, naming its weights.
-        weights: at least those that it names.
-        threads: processor threads; all that this process may use where not said.
+        graph: an ONNX graph that names its weights.
+        weights: the weights by name; there may be more.
+        threads: the number of processor threads; by default all that this process may use.
 
     Raises:
         ModelFileError: this onnxruntime can't run the graph.
@@ -79,18 +79,14 @@ class Session:
             ) from error
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """Return the graph's outputs.
-
-        Raises:
-            ModelFileError: onnxruntime gave up, for want of memory perhaps.
-        """
+        """Return the graph's outputs."""
         try:
-            found: list[NDArray[Any]] = self._session.run(None, dict(inputs))
+            outputs: list[NDArray[Any]] = self._session.run(None, dict(inputs))
         except self._errors as error:
             raise ModelFileError(
                 f"onnxruntime gave up on {_shapes(inputs)}", why=str(error).splitlines()[0][:200]
             ) from error
-        return found
+        return outputs
 
     def names(self) -> tuple[list[str], list[str]]:
         """Return the names of the inputs and of the outputs."""

@@ -141,11 +141,7 @@ class FileSpec:
 
     @staticmethod
     def from_bytes(data: bytes) -> FileSpec:
-        """Read what `to_bytes` returned.
-
-        Raises:
-            ModelFileError: it isn't that.
-        """
+        """Read what `to_bytes` returned."""
         value = parse_json(data, name=SPEC)
         outputs = entry(value, "outputs", dict, name=SPEC)
         only_keys(value, _KEYS, name=SPEC)

@@ -24,11 +24,7 @@ DEEPEST = 32
 
 
 def parse_json(data: bytes, *, name: str) -> Any:
-    """Return the value of a canonical JSON member.
-
-    Raises:
-        ModelFileError: it isn't JSON, not the canonical encoding, too long or nested too deep.
-    """
+    """Return the value of a canonical JSON member."""
     if len(data) > MOST_JSON_BYTES:
         raise _refused(name, f"is longer than {MOST_JSON_BYTES >> 20} MiB")
     if _counted(data) > MOST_VALUES:
@@ -47,11 +43,7 @@ def parse_json(data: bytes, *, name: str) -> Any:
 
 
 def json_member(value: Any, *, name: str) -> bytes:
-    """Return the canonical bytes of a member that is about to be written.
-
-    Raises:
-        ModelFileError: the value has no JSON encoding, such as NaN or half a character.
-    """
+    """Return the canonical bytes of a member that is about to be written."""
     try:
         data = canonical_json(value)
     except (ValueError, TypeError) as error:
@@ -62,23 +54,15 @@ def json_member(value: Any, *, name: str) -> bytes:
 
 
 def field(value: Any, key: str, kind: type[T], *, name: str) -> T:
-    """Return an entry of a JSON object, which must be there and of this kind.
-
-    Raises:
-        ModelFileError: it isn't.
-    """
-    found = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
+    """Return an entry of a JSON object, which must be there and of this kind."""
+    entry = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(entry, kind) or (isinstance(entry, bool) and kind is not bool):
         raise _refused(name, f"has no `{key}` of the right kind")
-    return found
+    return entry
 
 
 def only_keys(value: dict[str, Any], keys: Iterable[str], *, name: str) -> None:
-    """Refuse keys that this version doesn't know: what they mean might change a prediction.
-
-    Raises:
-        ModelFileError: there are some.
-    """
+    """Refuse keys that this version doesn't know: what they mean might change a prediction."""
     others = sorted(set(value) - set(keys))
     if others:
         raise ModelFileError(

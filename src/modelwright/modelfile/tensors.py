@@ -46,38 +46,28 @@ _MOST_NUMBERS = 1 << 48
 
 
 def write_arrays(arrays: Mapping[str, NDArray[Any]], *, name: str) -> bytes:
-    """Return the member that holds these arrays.
-
-    Raises:
-        ModelFileError: an array has a kind of number that the format doesn't hold.
-    """
-    header = _header(
-        {key: (_dtype_name(value, key, name), value.shape) for key, value in arrays.items()}
-    )
-    end = len(header) + sum(value.nbytes for value in arrays.values())
-    data = bytearray(end)
-    data[: len(header)] = header
-    at = len(header)
-    for key in _order({key: value.dtype.itemsize for key, value in arrays.items()}):
-        value = array_to_bytes(arrays[key])
-        data[at : at + len(value)] = value
-        at += len(value)
-    return bytes(data)
+    """Return the member that holds these arrays."""
+    shapes = {}
+    for key, value in arrays.items():
+        dtype = dtype_name(value)
+        if dtype is None or key == _METADATA:
+            raise ModelFileError(f"`{name}` can't hold `{key}`, an array of {value.dtype}")
+        shapes[key] = (dtype, value.shape)
+    order = _order({key: value.dtype.itemsize for key, value in arrays.items()})
+    return b"".join([_header(shapes), *(array_to_bytes(arrays[key]) for key in order)])
 
 
 def read_arrays(data: bytes, *, name: str) -> Arrays:
-    """Return the arrays of a member, as read-only views of its bytes.
-
-    Raises:
-        ModelFileError: it isn't a canonical member of arrays.
-    """
+    """Return the arrays of a member, as read-only views of its bytes."""
     size = struct.unpack_from("<Q", data)[0] if len(data) >= 8 else len(data)
     if size > len(data) - 8:
         raise ModelFileError(f"`{name}` has an impossible header")
     header = parse_json(data[8 : 8 + size].rstrip(b" "), name=name)
     if not isinstance(header, dict) or _METADATA in header:
         raise ModelFileError(f"`{name}` has an impossible header")
-    shapes = {key: _read_entry(value, name) for key, value in header.items()}
+    for value in header.values():
+        only_keys(value, ("dtype", "shape", "data_offsets"), name=name)
+    shapes = {key: check_shape(value, name) for key, value in header.items()}
     if _header(shapes) != data[: 8 + size]:
         raise ModelFileError(f"`{name}` has a header that isn't written in the canonical form")
     arrays, at = {}, 8 + size
@@ -100,11 +90,7 @@ def array_to_bytes(array: NDArray[Any]) -> bytes:
 
 
 def array_from_bytes(data: bytes, dtype: np.dtype[Any], count: int, start: int = 0) -> NDArray[Any]:
-    """Return `count` numbers from `start` on, as a read-only view of the bytes.
-
-    Raises:
-        ModelFileError: they aren't of their kind.
-    """
+    """Return `count` numbers from `start` on, as a read-only view of the bytes."""
     if dtype == np.bool_ and np.frombuffer(data, np.uint8, count, start).max(initial=0) > 1:
         raise ModelFileError("an array of true and false holds something else")
     return np.frombuffer(data, dtype, count, start)
@@ -139,25 +125,8 @@ def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
     return np.asarray(array, np.float32)
 
 
-def _dtype_name(value: NDArray[Any], key: str, name: str) -> str:
-    found = dtype_name(value)
-    if found is None or key == _METADATA:
-        raise ModelFileError(f"`{name}` can't hold `{key}`, an array of {value.dtype}")
-    return found
-
-
-def _read_entry(value: Any, name: str) -> tuple[str, tuple[int, ...]]:
-    found = check_shape(value, name)
-    only_keys(value, ("dtype", "shape", "data_offsets"), name=name)
-    return found
-
-
 def check_shape(value: Any, name: str) -> tuple[str, tuple[int, ...]]:
-    """Return the `dtype` and `shape` that a JSON object of the member `name` declares.
-
-    Raises:
-        ModelFileError: it declares none, or none that an array can have.
-    """
+    """Return the `dtype` and `shape` that a JSON object of the member `name` declares."""
     dtype = field(value, "dtype", str, name=name)
     shape = field(value, "shape", list, name=name)
     if dtype not in DTYPES:

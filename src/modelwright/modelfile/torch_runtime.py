@@ -10,19 +10,11 @@ from numpy.typing import NDArray
 from modelwright.errors import ModelFileError, require
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.modelfile.container import Container, FileLike, open_container
-from modelwright.modelfile.contents import assets_of, digest, parse_lineage, whole_weights
-from modelwright.modelfile.inputs import (
-    ArraysReader,
-    AudioReader,
-    ImageReader,
-    PromptReader,
-    SourceReader,
-    TextReader,
-    open_input,
-)
-from modelwright.modelfile.manifest import LINEAGE, SPEC, WEIGHTS
+from modelwright.modelfile.contents import assets_of, digest, parse_lineage, weights_of
+from modelwright.modelfile.inputs import open_input
+from modelwright.modelfile.manifest import LINEAGE, SPEC
 from modelwright.modelfile.spec import FileSpec
-from modelwright.modelfile.tensors import BF16, read_arrays
+from modelwright.modelfile.tensors import BF16
 
 __all__ = ["declared", "digest", "rebuild"]
 
@@ -33,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Declared(NamedTuple):
-    """What a model file says of itself."""
+    """The input, task and kind of output of a model file."""
 
     input: Any
     """How it takes its samples: `ImageInput` for images."""
@@ -43,7 +35,7 @@ class Declared(NamedTuple):
 
 
 def declared(file: FileLike) -> Declared:
-    """Return what a model file says of itself, without building its network.
+    """Return the input, task and kind of output of a model file, without building its network.
 
     Raises:
         ModelFileError: it isn't a model file, is damaged, or takes something else.
@@ -55,13 +47,12 @@ def declared(file: FileLike) -> Declared:
 
 
 def _input(container: Container, spec: FileSpec) -> Any:
-    reader = open_input(spec.input, assets_of(container))
-    if isinstance(reader, ArraysReader):
+    input_spec = open_input(spec.input, assets_of(container)).spec
+    if input_spec is None:
         raise ModelFileError(
             "the model takes arrays, and only images, texts and recordings are known"
         )
-    assert isinstance(reader, ImageReader | TextReader | PromptReader | SourceReader | AudioReader)
-    return reader.spec
+    return input_spec
 
 
 def rebuild(file: FileLike) -> Candidate:
@@ -77,9 +68,7 @@ def rebuild(file: FileLike) -> Candidate:
 
     with open_container(file) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
-        arrays = whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))
-        lineage = parse_lineage(container.read(LINEAGE))
-        weights = {name: to_torch(array) for name, array in arrays.items()}
+        weights = {name: to_torch(array) for name, array in weights_of(container, spec).items()}
         return Candidate(
             network=models.rebuild(spec.architecture, weights, steps=spec.graph_steps),
             task=spec.task,
@@ -89,7 +78,7 @@ def rebuild(file: FileLike) -> Candidate:
             architecture=spec.architecture,
             output_kind=spec.output_kind,
             inference=spec.inference,
-            lineage=lineage,
+            lineage=parse_lineage(container.read(LINEAGE)),
         )
 
 
@@ -110,13 +99,13 @@ def from_torch(tensor: Tensor, *, name: str) -> NDArray[Any]:
     """
     import torch
 
-    held = tensor.detach().contiguous()
+    whole = tensor.detach().contiguous()
     try:
-        if held.dtype == torch.bfloat16:
-            return held.view(torch.uint16).numpy().view(BF16)
-        return held.numpy()
+        if whole.dtype == torch.bfloat16:
+            return whole.view(torch.uint16).numpy().view(BF16)
+        return whole.numpy()
     except (TypeError, RuntimeError) as error:
         raise ModelFileError(
-            f"a model file can't hold `{name}`, a tensor of {held.dtype}",
+            f"a model file can't hold `{name}`, a tensor of {whole.dtype}",
             fix="Hold it in one of the kinds of number that docs/modelfile.md lists",
         ) from error

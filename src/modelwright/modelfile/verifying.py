@@ -52,14 +52,14 @@ def verify(file: FileLike) -> VerifyReport:
         reader = open_input(contents.spec.input, contents.assets)
         check_interface(contents.spec, sessions[MAIN], reader)
         is_signed = contents.signature is not None
-        found = check_golden(contents.spec, sessions[MAIN], contents.golden)
+        golden_difference = check_golden(contents.spec, sessions[MAIN], contents.golden)
         return VerifyReport(
             path=place_of(file),
             digest=container.manifest.digest,
             members=len(container.manifest.members) + 1 + is_signed,
             file_bytes=container.file_bytes,
             golden_samples=len(next(iter(contents.golden.inputs.values()))),
-            golden_difference=found,
+            golden_difference=golden_difference,
             tolerance=contents.golden.tolerance,
             evidence=len(contents.ledger),
             artefacts=len(contents.artefacts),

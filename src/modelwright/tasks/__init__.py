@@ -14,9 +14,8 @@ from modelwright.tasks import (
     multi_label,
     object_detection,
     regression,
+    seq2seq,
     speech_recognition,
-    summarization,
-    translation,
 )
 from modelwright.tasks.task import Prediction, SampleStats, Task, TextMetrics, concatenate, take
 
@@ -30,8 +29,8 @@ TASKS: dict[tuple[str, OutputKind], Task] = {
         *multi_label.TASKS,
         regression.TASK,
         language_modeling.TASK,
-        translation.TASK,
-        summarization.TASK,
+        seq2seq.TRANSLATION,
+        seq2seq.SUMMARIZATION,
         speech_recognition.TASK,
         object_detection.TASK,
     )

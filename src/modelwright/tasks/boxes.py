@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError
+from modelwright.metrics import sigmoid
 from modelwright.metrics.detection import iou_matrix
 from modelwright.transforms import ImageInput
 
@@ -21,10 +22,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 CANDIDATES = 1000
-"""So many of an image's best scores are looked at (Lin et al. 2017, `Focal Loss`, section 4.1)."""
-
-
-# -- samples ---------------------------------------------------------------------------------
+"""The most candidates of an image, by score (Lin et al. 2017, `Focal Loss`, section 4.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +59,9 @@ class CheckedBoxes:
 
 
 def check_boxes(image: BoxedImage, *, where: str) -> CheckedBoxes:
-    """Clip boxes that hang over the image, and leave out those without an area in it.
+    """Clip boxes at the image's edges, and leave out those without an area in it.
 
-    Args:
-        image: the boxes as they were read.
-        where: the file, for the messages.
+    `where` is the file, for the messages.
     """
     kept: list[LabelledBox] = []
     messages: list[str] = []
@@ -84,8 +80,8 @@ def check_boxes(image: BoxedImage, *, where: str) -> CheckedBoxes:
             if whole != box:
                 clipped += 1
                 messages.append(f"{name} hangs over the image's edge and is cut there")
-    found = BoxedImage(image.width, image.height, tuple(kept))
-    return CheckedBoxes(found, clipped, len(image.boxes) - len(kept), tuple(messages))
+    checked = BoxedImage(image.width, image.height, tuple(kept))
+    return CheckedBoxes(checked, clipped, len(image.boxes) - len(kept), tuple(messages))
 
 
 def rescaled(image: BoxedImage, *, width: int, height: int) -> BoxedImage:
@@ -115,9 +111,6 @@ def box_arrays(image: BoxedImage, labels: Sequence[str]) -> tuple[Floats, Ints]:
     )
 
 
-# -- resizing --------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Framing:
     """Where an image lies in the network's input: `input = image · scale + shift`, on both axes."""
@@ -132,16 +125,12 @@ class Framing:
 
     def to_input(self, boxes: NDArray[Any]) -> Floats:
         """Return boxes `[…, 4]` of the image as they lie in the input; some may hang over it."""
-        found: Floats = (boxes * np.array(self.scale * 2) + np.array(self.shift * 2)).astype(
-            np.float32
-        )
-        return found
+        return np.asarray(boxes * np.array(self.scale * 2) + np.array(self.shift * 2), np.float32)
 
     def to_image(self, boxes: NDArray[Any]) -> Floats:
         """Return boxes `[…, 4]` of the input as they lie in the image, cut at its edges."""
         whole = (boxes - np.array(self.shift * 2)) / np.array(self.scale * 2)
-        found: Floats = np.clip(whole, 0.0, np.array(self.image * 2)).astype(np.float32)
-        return found
+        return np.asarray(np.clip(whole, 0.0, np.array(self.image * 2)), np.float32)
 
 
 def framing(input: ImageInput, *, width: int, height: int) -> Framing:
@@ -165,20 +154,13 @@ def framing(input: ImageInput, *, width: int, height: int) -> Framing:
 def visible(
     boxes: NDArray[Any], *, width: float, height: float, least: float
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """Cut boxes `[…, 4]` at an edge, and say of which enough is left `[…]`.
+    """Clip boxes `[…, 4]` to a width and height, and return which keep enough of their area `[…]`.
 
-    Args:
-        boxes: as they lie in an image or input of this size.
-        width: of it.
-        height: of it.
-        least: the share of a box's area that must be left; a box without any area never stays.
+    `least` is the share of its area that a box must keep; one without an area is never enough.
     """
     cut = np.clip(boxes, 0.0, np.array((width, height) * 2))
     whole, left = ((item[..., 2:] - item[..., :2]).prod(axis=-1) for item in (boxes, cut))
     return cut.astype(np.float32), (left > 0) & (left >= least * whole)
-
-
-# -- answers ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,36 +183,36 @@ def decode(
     most_overlap: float,
     most: int,
 ) -> list[Detections]:
-    """Return what a detector found in each image of a batch, in pixels of the network's input.
+    """Return the detections in each image of a batch, in pixels of the network's input.
 
     Args:
         scores: logits `[N, A, K]`.
         boxes: `[N, A, 4]`.
-        least_score: the least probability of what is returned.
-        most_overlap: the IoU above which the less sure of two boxes of a class is the same thing.
-        most: how many are returned at most.
+        least_score: the smallest probability that is returned.
+        most_overlap: the IoU up to which two boxes of a class are both returned.
+        most: the most detections of an image.
 
     Raises:
         DataError: a number isn't finite.
     """
     if not (np.isfinite(scores).all() and np.isfinite(boxes).all()):
         raise DataError("the network's outputs hold values that aren't finite (NaN or infinite)")
-    found = []
+    detections = []
     for logits, places in zip(scores, boxes, strict=True):
-        sure = 1.0 / (1.0 + np.exp(-np.clip(logits.ravel().astype(np.float64), -500, 500)))
+        sure = sigmoid(logits.ravel())
         order = np.flatnonzero(sure >= least_score)
         order = order[np.argsort(-sure[order], kind="stable")[:CANDIDATES]]
         at, labels = np.divmod(order, logits.shape[1])
         sure = sure[order]
         kept = suppress(places[at], sure, labels, most_overlap=most_overlap, most=most)
-        found.append(
+        detections.append(
             Detections(
                 places[at[kept]].astype(np.float32),
                 labels[kept].astype(np.int64),
                 sure[kept].astype(np.float32),
             )
         )
-    return found
+    return detections
 
 
 def suppress(
@@ -243,18 +225,9 @@ def suppress(
 ) -> Ints:
     """Return the boxes that stay, surest first: non-maximum suppression within each class.
 
-    Greedy: the surest box stays, and those of its class that overlap it by more than that go. Of
-    equal scores the first goes first.
-
-    Args:
-        boxes: `[D, 4]`.
-        scores: `[D]`.
-        labels: `[D]`.
-        most_overlap: the IoU up to which two boxes of a class may both stay.
-        most: how many stay at most.
-
-    Returns:
-        Positions in the arguments.
+    Greedy: the box with the highest score stays, and those of its class whose IoU with it is above
+    `most_overlap` go; of equal scores the first stays. At most `most` stay. `boxes` are `[D, 4]`,
+    `scores` and `labels` `[D]`; the result holds positions in them.
     """
     left = np.argsort(-np.asarray(scores), kind="stable")
     kept: list[np.int64] = []

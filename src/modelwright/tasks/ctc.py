@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError, ModelFileError, RequestError
+from modelwright.tasks.generation import log_softmax
 
 BLANK = 0
 """The class of the CTC blank."""
@@ -99,11 +100,7 @@ class NgramModel:
 
     @staticmethod
     def from_json(value: Any) -> NgramModel:
-        """Read what `to_json` returned.
-
-        Raises:
-            ModelFileError: it isn't that.
-        """
+        """Read what `to_json` returned; anything else is a `ModelFileError`."""
         match value:
             case {
                 "characters": list() as characters,
@@ -157,7 +154,11 @@ def _smoothed(characters: tuple[str, ...], order: int, ngrams: _Ints, counts: _I
     tables: list[_Logs] = []
     for size in range(order):
         histories, place = np.unique(whole % base**size, return_inverse=True)
-        _refuse_large((len(histories) + sum(map(len, codes))) * base)
+        if (len(histories) + sum(map(len, codes))) * base > _MOST_CELLS:
+            raise RequestError(
+                f"the character model's table would hold more than {_MOST_CELLS:,} numbers",
+                fix="Take a smaller order, or fewer texts",
+            )
         seen = np.zeros((len(histories), base))
         np.add.at(seen, (place, outcome), counts)
         kinds = (seen > 0).sum(1, keepdims=True)
@@ -178,14 +179,6 @@ def _smoothed(characters: tuple[str, ...], order: int, ngrams: _Ints, counts: _I
     start = _look_up(codes, offsets, np.zeros(1, dtype=np.int64), order - 1, base)
     logs = np.log(np.concatenate(tables)).astype(np.float32)
     return NgramModel(characters, order, ngrams, counts, logs, following, int(start[0]))
-
-
-def _refuse_large(cells: int) -> None:
-    if cells > _MOST_CELLS:
-        raise RequestError(
-            f"the character model's table would hold more than {_MOST_CELLS:,} numbers",
-            fix="Take a smaller order, or fewer texts",
-        )
 
 
 def _look_up(codes: list[_Ints], offsets: _Ints, history: _Ints, size: int, base: int) -> _Ints:
@@ -216,18 +209,21 @@ def beam_search(
     fall to the prefix that stood higher a step before, then to the lower class.
 
     Args:
-        logits: `[N, S, K]`, `K` being the characters and the blank.
-        steps: `[N]`, how many of the S are a sample's own.
+        logits: `[N, S, K]`; K is the number of characters and the blank.
+        steps: the number of steps of each sample `[N]`; the rest is padding.
         characters: `[K − 1]`.
-        beam: how many prefixes are kept at each step.
+        beam: the number of prefixes kept at each step.
         model: a character model over the same characters.
-        weight: of the character model.
-        top: at most so many texts of each sample.
+        weight: the weight of the character model.
+        top: the most texts of each sample.
 
     Raises:
         RequestError: the characters don't fit the outputs or the character model.
     """
-    _check(logits, characters)
+    if logits.ndim != 3 or logits.shape[2] != len(characters) + 1:
+        raise RequestError(
+            f"outputs {list(logits.shape)} don't fit {len(characters)} characters and a blank"
+        )
     if model is not None and model.characters != tuple(characters):
         raise RequestError("the character model has other characters than the network")
     hypotheses: list[list[Hypothesis]] = []
@@ -237,13 +233,6 @@ def beam_search(
         search = _Search(model, weight)
         hypotheses += _texts(*search.run(part[:, : int(own.max())], own, beam), characters, top)
     return hypotheses
-
-
-def _check(logits: Floats, characters: Sequence[str]) -> None:
-    if logits.ndim != 3 or logits.shape[2] != len(characters) + 1:
-        raise RequestError(
-            f"outputs {list(logits.shape)} don't fit {len(characters)} characters and a blank"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,8 +265,7 @@ class _Search:
 
         `[S, N, B]`, `[S, N, B]` and `[N, B]`.
         """
-        logs = logits - logits.max(axis=2, keepdims=True).astype(np.float64)
-        logs -= np.log(np.exp(logs).sum(axis=2, keepdims=True))
+        logs = log_softmax(logits.astype(np.float64))
         # After its end a sample stays as it is: a blank is certain.
         is_over = np.arange(logits.shape[1]) >= steps[:, None]
         logs[is_over] = -np.inf

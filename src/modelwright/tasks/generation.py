@@ -22,6 +22,7 @@ Floats = NDArray[np.floating[Any]]
 Finish = Literal["end", "stop", "length"]
 Decode = Callable[[Sequence[int]], str]
 State = TypeVar("State")
+Float = TypeVar("Float", bound=np.floating[Any])
 
 END = 3
 """The id that ends a text."""
@@ -81,9 +82,9 @@ class SamplingConfig:
         _check("seed", self.seed, 0 <= self.seed < 1 << 64, "0 or more, below 2⁶⁴")
 
 
-def _check(name: str, value: object, is_right: bool, wanted: str) -> None:
-    if not is_right:
-        raise RequestError(f"`{name}` is {value!r}", fix=f"Use {wanted}")
+def _check(name: str, value: object, is_valid: bool, expected: str) -> None:
+    if not is_valid:
+        raise RequestError(f"`{name}` is {value!r}", fix=f"Use {expected}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class GeneratedText:
 
 
 def collect(pieces: Iterable[Piece], count: int) -> list[GeneratedText]:
-    """Return the `count` texts that `generate` yielded."""
+    """Return the `count` texts whose pieces `generate` yielded."""
     ids: list[list[int]] = [[] for _ in range(count)]
     texts: list[list[str]] = [[] for _ in range(count)]
     finishes: list[Finish] = ["length"] * count
@@ -159,7 +160,7 @@ def generate(
 
     Args:
         stepper: the network.
-        inputs: what it starts from.
+        inputs: the inputs of `stepper.start`.
         first: `[N, S]`, the prompts, or the id that begins a text; 0 is padding.
         config: how tokens are drawn.
         decode: from a text's new ids to the text; with more ids it must begin alike, but for the
@@ -217,13 +218,9 @@ def _marked(seen: NDArray[np.bool_] | None, tokens: Ids, vocabulary: int) -> NDA
 def draw(
     logits: Floats, seen: NDArray[np.bool_], config: SamplingConfig, figures: Sequence[float]
 ) -> Ids:
-    """Return a token for each text `[N]`.
+    """Return a token for each text `[N]`, from its random figure in [0, 1).
 
-    Args:
-        logits: `[N, V]`.
-        seen: `[N, V]`, which ids occurred in the text.
-        config: how tokens are drawn.
-        figures: `[N]` random figures in [0, 1).
+    `logits` are `[N, V]`, `figures` `[N]`; `seen` `[N, V]` says which ids occurred in each text.
 
     Raises:
         ModelwrightError: the logits aren't numbers.
@@ -262,16 +259,18 @@ def _checked(logits: Floats, barred: Sequence[int]) -> Floats:
     return scores
 
 
+def log_softmax(logits: NDArray[Float]) -> NDArray[Float]:
+    """Return the logarithms of the probabilities that logits stand for, along the last axis."""
+    logits = logits - logits.max(axis=-1, keepdims=True, initial=-np.inf)
+    log_probs: NDArray[Float] = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    return log_probs
+
+
 def penalised(logits: Floats, seen: NDArray[np.bool_], penalty: float) -> Floats:
     """Make tokens that occurred less likely, for a `penalty` above 1.
 
     Keskar et al. 2019 divide their logits (section 4.1). Where one is below 0 that would raise it,
-    so it is multiplied there, as in transformers.
-
-    Args:
-        logits: `[N, V]`.
-        seen: `[N, V]`.
-        penalty: 1 changes nothing.
+    so it is multiplied there, as in transformers. `logits` and `seen` are `[N, V]`.
     """
     changed = np.where(logits > 0, logits / penalty, logits * penalty)
     return np.where(seen, changed, logits)
@@ -372,7 +371,7 @@ def _begun(text: str, stop: tuple[str, ...]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BeamSearchConfig:
-    """How the likeliest text is looked for.
+    """How the likeliest text is searched for.
 
     Raises:
         RequestError: a figure is out of its range.
@@ -439,19 +438,19 @@ def beam_search(
 
     Args:
         stepper: the network.
-        inputs: what it starts from.
-        first: `[N, S]`, what each text begins after.
-        config: how it is looked for.
+        inputs: the inputs of `stepper.start`.
+        first: the first tokens `[N, S]`, after which each text begins.
+        config: how texts are searched for.
 
     Raises:
-        ModelwrightError: the network's answer isn't numbers.
+        ModelwrightError: the network's logits aren't numbers.
     """
     closed: list[list[Hypothesis]] = [[] for _ in first]
     beams = [_Beam(row, row, (), 0.0) for row in range(len(first))]
     tokens, state = first, stepper.start(inputs)
     while beams:
         logits, state = stepper.step(tokens, state)
-        scores = _log_softmax(_checked(logits, config.barred))
+        scores = log_softmax(_checked(logits, config.barred))
         extended: list[_Beam] = []
         row = 0
         for sample, group in groupby(beams, lambda beam: beam.sample):
@@ -475,16 +474,12 @@ def _extended(
 ) -> list[_Beam]:
     """Return a sample's open texts, one token longer; those that end are added to `closed`.
 
-    Args:
-        beams: its open texts.
-        rows: `[B]`, where their states stand.
-        scores: `[B, V]`, the log probabilities of their next tokens.
-        closed: its finished texts.
-        config: how many there may be together, and where they end.
+    `rows` `[B]` are the rows of their states, `scores` `[B, V]` the log probabilities of their next
+    tokens.
     """
     totals = scores + np.array([beam.log_probability for beam in beams])[:, None]
     length = len(beams[0].ids) + 1
-    found = []
+    still_open = []
     for place in _largest(totals.ravel(), config.num_beams - len(closed)):
         (parent, token), total = divmod(place, totals.shape[1]), float(totals.flat[place])
         ids = (*beams[parent].ids, token)
@@ -493,24 +488,17 @@ def _extended(
         elif length == config.max_new_tokens:
             closed.append(Hypothesis(ids, total, config.score(total, length)))
         else:
-            found.append(_Beam(beams[parent].sample, int(rows[parent]), ids, total))
+            still_open.append(_Beam(beams[parent].sample, int(rows[parent]), ids, total))
     best = max((item.score for item in closed), default=-np.inf)
     # Log probabilities only fall, and what divides them is largest for the longest text.
     can_win = any(
-        config.score(beam.log_probability, config.max_new_tokens) > best for beam in found
+        config.score(beam.log_probability, config.max_new_tokens) > best for beam in still_open
     )
-    return found if can_win else []
+    return still_open if can_win else []
 
 
 def _largest(values: Floats, count: int) -> list[int]:
     """Return the places of the largest values `[M]`, largest first; equal ones as they stand."""
     least = np.partition(values, -count)[-count] if count < len(values) else -np.inf
     places = np.flatnonzero((values >= least) & (values > -np.inf))
-    found: list[int] = places[np.argsort(-values[places], kind="stable")][:count].tolist()
-    return found
-
-
-def _log_softmax(scores: Floats) -> Floats:
-    scores = scores - scores.max(1, keepdims=True)
-    found: Floats = scores - np.log(np.exp(scores).sum(1, keepdims=True))
-    return found
+    return list(map(int, places[np.argsort(-values[places], kind="stable")][:count]))

@@ -6,39 +6,38 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from modelwright import metrics
 from modelwright.errors import RequestError
 from modelwright.kinds import OutputKind
+from modelwright.tasks.generation import log_softmax
 from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
 PADDING = 0
 
 
-def token_losses(outputs: Floats, wanted: Any) -> Any:
+def token_losses(outputs: Floats, targets: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """Return the cross-entropy of each token in nats `[N, T]`, 0 at padding.
 
     Args:
         outputs: logits `[N, T, V]`.
-        wanted: token ids `[N, T]`, 0 where nothing is asked.
+        targets: token ids `[N, T]`, 0 at padding.
     """
-    found = np.zeros(wanted.shape)
-    for at, (logits, ids) in enumerate(zip(outputs, wanted, strict=True)):
+    losses = np.zeros(targets.shape)
+    for at, (logits, ids) in enumerate(zip(outputs, targets, strict=True)):
         size = int(np.count_nonzero(ids != PADDING))
-        own = logits[:size].astype(np.float64)
-        largest = own.max(axis=1, initial=-np.inf)
-        totals = largest + np.log(np.exp(own - largest[:, None]).sum(axis=1))
-        found[at, :size] = totals - own[np.arange(size), ids[:size]]
-    return found
+        log_probs = log_softmax(logits[:size].astype(np.float64))
+        losses[at, :size] = -log_probs[np.arange(size), ids[:size]]
+    return losses
 
 
 def _sample_stats(outputs: Floats, targets: Any, labels: Sequence[str]) -> SampleStats:
     """Return the loss, the tokens and the bytes of each text `[N]`."""
-    wanted = targets["next"]
-    losses = token_losses(outputs, wanted)
+    ids = targets["next"]
     return {
-        "loss": losses.sum(axis=1),
-        "tokens": (wanted != PADDING).sum(axis=1),
+        "loss": token_losses(outputs, ids).sum(axis=1),
+        "tokens": (ids != PADDING).sum(axis=1),
         "bytes": targets["bytes"].astype(np.int64).sum(axis=1),
     }
 

@@ -17,8 +17,8 @@ from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 def _sample_stats(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
     """Return which labels are predicted and present `[N, K + U]`, and the loss `[N]`."""
     unknown = max(len(labels) - outputs.shape[1], 0)
-    found = metrics.label_outcomes(outputs, targets, unknown=unknown)
-    return {"predicted": found.predicted, "targets": found.present, "losses": found.losses}
+    outcomes = metrics.label_outcomes(outputs, targets, unknown=unknown)
+    return {"predicted": outcomes.predicted, "targets": outcomes.present, "losses": outcomes.losses}
 
 
 def _outcomes(stats: SampleStats) -> metrics.LabelOutcomes:

@@ -19,7 +19,7 @@ LEAST_SHOWN = 0.3
 """The least score of a box that is given as an answer."""
 
 
-def _found(outputs: Outputs, *, least: float, most: int) -> list[boxes.Detections]:
+def _detections(outputs: Outputs, *, least: float, most: int) -> list[boxes.Detections]:
     scores, places = outputs
     return boxes.decode(scores, places, least_score=least, most_overlap=MOST_OVERLAP, most=most)
 
@@ -36,20 +36,20 @@ def _sample_stats(outputs: Outputs, targets: Any, labels: Sequence[str]) -> Samp
         "matched": np.zeros((count, MOST, overlaps), dtype=np.bool_),
         "truths": np.zeros((count, len(labels)), dtype=np.int64),
     }
-    for at, found in enumerate(_found(outputs, least=LEAST_SCORE, most=MOST)):
-        of_image = detection.image_statistics(
-            found.boxes,
-            found.labels,
-            found.scores,
+    for at, item in enumerate(_detections(outputs, least=LEAST_SCORE, most=MOST)):
+        image_stats = detection.image_statistics(
+            item.boxes,
+            item.labels,
+            item.scores,
             true_boxes=targets["boxes"][at],
             true_labels=targets["labels"][at],
             num_classes=len(labels),
         )
-        size = len(of_image.labels)
-        stats["label"][at, :size] = of_image.labels
-        stats["score"][at, :size] = of_image.scores
-        stats["matched"][at, :size] = of_image.matched
-        stats["truths"][at] = of_image.truths[0]
+        size = len(image_stats.labels)
+        stats["label"][at, :size] = image_stats.labels
+        stats["score"][at, :size] = image_stats.scores
+        stats["matched"][at, :size] = image_stats.matched
+        stats["truths"][at] = image_stats.truths[0]
     return stats
 
 
@@ -68,8 +68,8 @@ def _compute(stats: SampleStats) -> Mapping[str, float]:
     statistics = statistics_of(stats)
     if not statistics.truths.any():
         raise DataError("there are no boxes to find in these samples, so nothing can be measured")
-    found = detection.average_precision(statistics)
-    return {"map50": found.map_50, "map50_95": found.map_50_95}
+    precision = detection.average_precision(statistics)
+    return {"map50": precision.map_50, "map50_95": precision.map_50_95}
 
 
 def _decode(outputs: Outputs, labels: Sequence[str], top: int) -> list[list[Prediction]]:
@@ -84,17 +84,17 @@ def _decode(outputs: Outputs, labels: Sequence[str], top: int) -> list[list[Pred
                 "probability": float(score),
                 "box": [float(edge) for edge in box],
             }
-            for label, score, box in zip(found.labels, found.scores, found.boxes, strict=True)
+            for label, score, box in zip(item.labels, item.scores, item.boxes, strict=True)
         ]
-        for found in map(_one_a_place, _found(outputs, least=LEAST_SHOWN, most=MOST))
+        for item in map(_one_per_place, _detections(outputs, least=LEAST_SHOWN, most=MOST))
     ]
 
 
-def _one_a_place(found: boxes.Detections) -> boxes.Detections:
+def _one_per_place(item: boxes.Detections) -> boxes.Detections:
     """Leave out the less sure of two labels of one place."""
-    same = np.zeros_like(found.labels)
-    kept = boxes.suppress(found.boxes, found.scores, same, most_overlap=MOST_OVERLAP, most=MOST)
-    return boxes.Detections(found.boxes[kept], found.labels[kept], found.scores[kept])
+    same = np.zeros_like(item.labels)
+    kept = boxes.suppress(item.boxes, item.scores, same, most_overlap=MOST_OVERLAP, most=MOST)
+    return boxes.Detections(item.boxes[kept], item.labels[kept], item.scores[kept])
 
 
 TASK = Task(

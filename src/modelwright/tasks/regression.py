@@ -15,16 +15,14 @@ from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
 
 def _sample_stats(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
-    """Return predictions and targets `[N, D]`.
-
-    Raises:
-        DataError: a prediction isn't finite.
-    """
-    predicted = np.asarray(outputs, dtype=np.float64).reshape(len(targets), -1)
+    """Return predictions and targets `[N, D]`."""
+    predicted, expected = (
+        np.asarray(values, dtype=np.float64).reshape(len(targets), -1)
+        for values in (outputs, targets)
+    )
     if not np.isfinite(predicted).all():
         raise DataError("the model's predictions aren't finite")
-    wanted = np.asarray(targets, dtype=np.float64).reshape(len(targets), -1)
-    return {"predicted": predicted, "targets": wanted}
+    return {"predicted": predicted, "targets": expected}
 
 
 def _compute(stats: SampleStats) -> Mapping[str, float]:

@@ -32,7 +32,7 @@ class CharacterLM:
     def fit(
         texts: Iterable[str], characters: Sequence[str], *, order: int, weight: float
     ) -> CharacterLM:
-        """Fit the model to the training transcripts; see `ctc.NgramModel.fit`."""
+        """Fit the model to the training transcripts, as `ctc.NgramModel.fit` does."""
         return CharacterLM(ctc.NgramModel.fit(texts, order, characters=characters), weight)
 
     def to_json(self) -> dict[str, Any]:
@@ -41,11 +41,7 @@ class CharacterLM:
 
     @staticmethod
     def from_json(value: Any) -> CharacterLM:
-        """Read what `to_json` returned.
-
-        Raises:
-            ModelFileError: it isn't that.
-        """
+        """Read what `to_json` returned; anything else is a `ModelFileError`."""
         match value:
             case {"model": model, "weight": float() as weight, **others} if not others:
                 if 0 < weight <= MOST_WEIGHT:

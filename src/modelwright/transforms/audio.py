@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,13 +21,12 @@ from numpy.typing import NDArray
 from modelwright.errors import DataError, ModelFileError, RequestError, require
 from modelwright.files import json_digest
 from modelwright.kinds import InputKind
+from modelwright.transforms.image import MOST_BYTES, read_file
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 384_000
 """Sampling rates outside are a broken header, or no recording."""
 MAX_SECONDS = 3600.0
 """Longer recordings are refused before they are decoded."""
-MOST_BYTES = 1 << 30
-"""Longer files are refused before they are whole in memory."""
 _QUALITY = "HQ"
 """soxr's recipe of filters: other ones give other samples, so it is fixed."""
 _BLOCK_VALUES = 1 << 20
@@ -52,11 +50,11 @@ class AudioInput:
     sampling_rate: int
     """Samples a second, 1,000 to 384,000."""
     max_seconds: float
-    """So much of a recording is taken, at most an hour; of longer ones the end is cut off."""
+    """The most of a recording that is used, up to an hour; the end of longer ones is cut off."""
 
     @property
     def max_length(self) -> int:
-        """The most samples that are taken."""
+        """The most samples that are used."""
         return int(self.max_seconds * self.sampling_rate)
 
     def to_json(self) -> dict[str, Any]:
@@ -69,11 +67,7 @@ class AudioInput:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> AudioInput:
-        """Read what `to_json` returned.
-
-        Raises:
-            ModelFileError: it isn't that.
-        """
+        """Read what `to_json` returned; anything else is a `ModelFileError`."""
         match value:
             case {
                 "kind": "audio",
@@ -144,7 +138,7 @@ def audio_facts(source: AudioSource, *, rate: int | None = None) -> AudioFacts:
     """Return what a recording is, from its header; the samples aren't decoded.
 
     Raises:
-        DataError: as `read_sound`, for all that can be seen without decoding.
+        DataError: as `read_audio`, for all that can be seen without decoding.
         RequestError: an array comes without its rate.
         MissingExtraError: soundfile isn't installed.
     """
@@ -158,8 +152,14 @@ def _opened(
 ) -> Iterator[tuple[AudioFacts, _Blocks]]:
     """Yield what a recording is, and its samples `[T, C]` in blocks, 1.0 being full scale."""
     if isinstance(source, np.ndarray):
+        if rate is None:
+            raise RequestError(
+                "an array of samples needs its sampling rate",
+                why="A file says its own; numbers alone don't",
+                fix="Give `rate`, in samples a second",
+            )
         array = _checked_array(source)
-        facts = AudioFacts(_given_rate(rate), array.shape[1], len(array))
+        facts = AudioFacts(rate, array.shape[1], len(array))
         _check_facts(facts, where)
         yield facts, _array_blocks(array)
         return
@@ -172,16 +172,6 @@ def _opened(
         facts = AudioFacts(int(file.samplerate), int(file.channels), int(file.frames))
         _check_facts(facts, where)
         yield facts, _file_blocks(file, facts, soundfile, where)
-
-
-def _given_rate(rate: int | None) -> int:
-    if rate is None:
-        raise RequestError(
-            "an array of samples needs its sampling rate",
-            why="A file says its own; numbers alone don't",
-            fix="Give `rate`, in samples a second",
-        )
-    return rate
 
 
 def _checked_array(array: NDArray[Any]) -> NDArray[Any]:
@@ -215,24 +205,9 @@ def _array_blocks(array: NDArray[Any]) -> _Blocks:
 
 
 def _read_file(path: Path) -> bytes:
-    where = str(path)
-    try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            raise DataError("this is no plain file, so it isn't read", where=where)
-        if facts.st_size > MOST_BYTES:
-            raise _too_large(where)
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"can't be read ({error.strerror or error})",
-            where=where,
-            fix="Look whether the file is there and may be read",
-        ) from error
-
-
-def _too_large(where: str) -> DataError:
-    return DataError(f"the file has more than {MOST_BYTES >> 30} GiB", where=where, fix=_FIX)
+    if path.exists() and not path.is_file():
+        raise DataError("this is no plain file, so it isn't read", where=str(path))
+    return read_file(path)
 
 
 def _check_container(data: bytes, where: str) -> None:
@@ -240,7 +215,7 @@ def _check_container(data: bytes, where: str) -> None:
     if not data:
         raise DataError("the file is empty (0 bytes)", where=where, fix=_FIX)
     if len(data) > MOST_BYTES:
-        raise _too_large(where)
+        raise DataError(f"the file has more than {MOST_BYTES >> 30} GiB", where=where, fix=_FIX)
     if data[:4] in (b"RIFF", b"RIFX", b"RF64") and data[8:12] == b"WAVE":
         _check_wav(data, where)
     elif data.startswith(b"OggS"):
@@ -364,11 +339,11 @@ def _mixed(blocks: _Blocks, where: str) -> _Blocks:
         yield np.clip(mono, -1.0, 1.0)
 
 
-def _resampled(blocks: _Blocks, rate: int, wanted: int) -> Samples:
-    if rate == wanted:
+def _resampled(blocks: _Blocks, rate: int, new_rate: int) -> Samples:
+    if rate == new_rate:
         return np.concatenate([_sixteen_bits(block) for block in blocks])
     soxr = require("soxr", extra="audio", purpose="to resample recordings")
-    stream = soxr.ResampleStream(rate, wanted, 1, dtype="float64", quality=_QUALITY)
+    stream = soxr.ResampleStream(rate, new_rate, 1, dtype="float64", quality=_QUALITY)
     pieces = [_sixteen_bits(stream.resample_chunk(block)) for block in blocks]
     pieces.append(_sixteen_bits(stream.resample_chunk(np.empty(0), last=True)))
     return np.concatenate(pieces)

@@ -12,7 +12,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from modelwright.errors import DataError, ModelFileError
 from modelwright.files import canonical_json
-from modelwright.transforms.tokenizing import MOST_BYTES, SPECIALS, Ids, clean, library
+from modelwright.transforms.tokenizing import SPECIALS, Ids, clean, is_too_large, library
 
 if TYPE_CHECKING:
     import tokenizers
@@ -133,6 +133,10 @@ class TokenIdMap:
         """The number of our ids, V."""
         return self.size + len(self.second())
 
+    def special(self) -> list[int]:
+        """Return the network's ids of padding, unknown and end, those that it has."""
+        return [item for item in (self.padding, self.unknown, self.end) if item is not None]
+
     def second(self) -> tuple[int, ...]:
         """Return those of our ids that duplicate another token or stand for none."""
         missing = [at for at, number in enumerate((self.padding, self.unknown)) if number is None]
@@ -141,8 +145,7 @@ class TokenIdMap:
     def theirs(self) -> NDArray[np.int64]:
         """Return the network's id of each of ours, `[V]`; that of the end where it has none."""
         named = [self.padding, self.unknown, self.begin, self.end]
-        own = [number for number in (self.padding, self.unknown, self.end) if number is not None]
-        rest = np.delete(np.arange(self.size), own)
+        rest = np.delete(np.arange(self.size), self.special())
         filled = [self.end if number is None else number for number in named]
         return np.concatenate([filled, rest]).astype(np.int64)
 
@@ -160,28 +163,17 @@ class TokenIdMap:
 
     @staticmethod
     def from_json(value: Any) -> TokenIdMap | None:
-        """Read what `to_json` returned, or `None` where tokens keep their ids.
-
-        Raises:
-            ModelFileError: it is neither, or the ids are impossible.
-        """
+        """Read what `to_json` returned, or `None`; anything else is a `ModelFileError`."""
         if value is None:
             return None
-        names = {"padding", "unknown", "begin", "end", "size"}
-        if not isinstance(value, dict) or set(value) != names:
+        if not isinstance(value, dict) or set(value) != {item.name for item in fields(TokenIdMap)}:
             raise ModelFileError("the map of token ids isn't one")
-        may_miss = ("padding", "unknown")
-        if not all(
-            type(number) is int or (number is None and name in may_miss)
-            for name, number in value.items()
-        ):
-            raise ModelFileError("the map of token ids has a value that is no id")
+        for name, number in value.items():
+            may_be_none = name in ("padding", "unknown")
+            if type(number) is not int and not (may_be_none and number is None):
+                raise ModelFileError("the map of token ids has a value that is no id")
         token_ids = TokenIdMap(**value)
-        apart = [
-            number
-            for number in (token_ids.padding, token_ids.unknown, token_ids.end)
-            if number is not None
-        ]
+        apart = token_ids.special()
         if not 4 <= token_ids.size <= MOST_TOKENS or len(set(apart)) < len(apart):
             raise ModelFileError(
                 "padding, the unknown and the end of a text must be three different tokens",
@@ -228,7 +220,8 @@ class HFTokenizer:
         for text in texts:
             with _guarded(DataError("the tokenizer can't take this text")):
                 ids = self._engine.encode(clean(text), add_special_tokens=False).ids
-            encoded.append(np.array(self._mapped(ids), np.int32))
+            row = np.array(ids, np.int64)
+            encoded.append((row if self._ours is None else self._ours[row]).astype(np.int32))
         return encoded
 
     def decode(self, ids: Iterable[int] | NDArray[np.integer[Any]]) -> str:
@@ -246,12 +239,6 @@ class HFTokenizer:
             numbers = self.token_ids.theirs()[kept].tolist()
         with _guarded(DataError("the tokenizer can't turn these tokens into text")):
             return self._engine.decode(numbers, skip_special_tokens=True)
-
-    def _mapped(self, ids: Sequence[int]) -> Sequence[int]:
-        if self._ours is None:
-            return ids
-        mapped: list[int] = self._ours[np.array(ids, np.int64)].tolist()
-        return mapped
 
     def widths(self) -> NDArray[np.int16]:
         """Return how many bytes of text each token represents, `[V]`; 1 for the unknown."""
@@ -295,7 +282,10 @@ def read_foreign(data: bytes, token_ids: TokenIdMap | None) -> HFTokenizer:
     """
     run = library("reading and writing text")
     document = _document(data)
-    kept = _kept(document)
+    try:  # Truncation and padding are done here.
+        kept = canonical_json({**document, "truncation": None, "padding": None})
+    except (ValueError, RecursionError) as error:
+        raise _refused("it holds a number or a text that can't be written") from error
     with _guarded(_refused("the library `tokenizers` can't read it")):
         engine = run.Tokenizer.from_str(kept.decode())
         # A text is never a command: `[SEP]` in it is five ordinary characters.
@@ -307,11 +297,10 @@ def read_foreign(data: bytes, token_ids: TokenIdMap | None) -> HFTokenizer:
     before, after = _frame(document["post_processor"], numbers)
     if any(not 0 <= number < size for number in (*before, *after)):
         raise _refused("a special token has an id that isn't there")
-    unknown = unknown_of(document["model"], numbers)
-    has_unknown = unknown is not None
-    unknown = unknown or 0
-    ours = None if token_ids is None else token_ids.ours()
-    if token_ids is not None and ours is not None:
+    own_unknown = unknown_of(document["model"], numbers)
+    unknown, ours = own_unknown or 0, None
+    if token_ids is not None:
+        ours = token_ids.ours()
         if size > token_ids.size:
             raise _refused(f"it has {size:,} tokens, and its network {token_ids.size:,}")
         size, unknown = token_ids.count, 1
@@ -322,7 +311,7 @@ def read_foreign(data: bytes, token_ids: TokenIdMap | None) -> HFTokenizer:
         before=before,
         after=after,
         unknown=unknown,
-        has_unknown=has_unknown,
+        has_unknown=own_unknown is not None,
         form=_form(document, engine),
         _data=kept,
         _engine=engine,
@@ -332,8 +321,7 @@ def read_foreign(data: bytes, token_ids: TokenIdMap | None) -> HFTokenizer:
 
 def _document(data: bytes) -> dict[str, Any]:
     """Return the JSON of a tokenizer, every part of it known."""
-    values = sum(data.count(mark) for mark in (b",", b"[", b"{"))
-    if len(data) > MOST_BYTES or values > _MOST_VALUES:
+    if is_too_large(data, max_values=_MOST_VALUES):
         raise _refused("it is too large")
     try:
         document = json.loads(data.decode())
@@ -352,16 +340,8 @@ def _document(data: bytes) -> dict[str, Any]:
     return document
 
 
-def _kept(document: dict[str, Any]) -> bytes:
-    """Return the bytes that are kept: without truncation and padding, which are done here."""
-    try:
-        return canonical_json({**document, "truncation": None, "padding": None})
-    except (ValueError, RecursionError) as error:
-        raise _refused("it holds a number or a text that can't be written") from error
-
-
 def _check_part(part: Any, name: str, allowed: frozenset[str]) -> None:
-    """Refuse a part, or one within it, that isn't of a known type."""
+    """Refuse a part, or one inside it, that isn't of a known type."""
     if part is None and name != "model":
         return
     kind = part.get("type") if isinstance(part, dict) else None
@@ -373,11 +353,10 @@ def _check_part(part: Any, name: str, allowed: frozenset[str]) -> None:
     if kind != "Sequence":
         return
     for key, inner in part.items():
-        if key != "type":
-            parts = inner if isinstance(inner, list) else [inner]
-            for item in parts:
-                if item is None:
-                    raise _refused(f"its `{name}` holds nothing where a part should be")
+        for item in inner if isinstance(inner, list) else [inner]:
+            if item is None:
+                raise _refused(f"its `{name}` holds nothing where a part should be")
+            if key != "type":
                 _check_part(item, name, allowed)
 
 

@@ -13,7 +13,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal, cast
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from modelwright.errors import DataError
+from modelwright.errors import DataError, ModelFileError
 from modelwright.files import json_digest
 from modelwright.kinds import InputKind
 
@@ -31,6 +31,7 @@ MOST_BYTES = 1 << 30
 """Longer image files are refused before they are whole in memory; `/dev/zero` has no end."""
 _PIECE_BYTES = 1 << 20
 _BAND_PIXELS = 1 << 22
+_MAX_SIDE = 1 << 16
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
 """Pillow reads more, among them EPS, for which it starts another program: PostScript is code."""
 _NPY = b"\x93NUMPY"
@@ -71,7 +72,23 @@ class ImageInput:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> ImageInput:
-        """Read what `to_json` returned."""
+        """Read what `to_json` returned; anything else is a `ModelFileError`."""
+        sizes = [value.get(key) for key in ("height", "width", "channels", "background")]
+        is_known = (
+            set(value) == {"kind", *(item.name for item in fields(ImageInput))}
+            and all(type(size) is int for size in sizes)
+            and 0 < value["height"] <= _MAX_SIDE
+            and 0 < value["width"] <= _MAX_SIDE
+            and value["channels"] in (1, 3)
+            and 0 <= value["background"] <= 255
+            and value["resize"] in ("stretch", "shorter", "letterbox")
+            and value["interpolation"] in _FILTERS
+        )
+        if not is_known:
+            raise ModelFileError(
+                "the image input that the file declares isn't known to this version",
+                fix="Update modelwright",
+            )
         return ImageInput(**{key: item for key, item in value.items() if key != "kind"})
 
     def digest(self) -> str:
@@ -106,37 +123,21 @@ def decode_image(source: ImageSource, spec: ImageInput) -> Pixels:
 
 
 def decode_sized(source: ImageSource, spec: ImageInput) -> tuple[Pixels, tuple[int, int]]:
-    """Return what `decode_image` does, and the width and height that the image had.
-
-    Raises:
-        DataError: as `decode_image`.
-    """
+    """Return what `decode_image` does, and the width and height that the image had."""
     image = open_image(source)
     size = image.size
     return fit(flatten(image, spec), spec), size
 
 
 def open_image(source: ImageSource) -> Image.Image:
-    """Return the first frame of an image, whole and turned as EXIF says.
-
-    Raises:
-        DataError: as `decode_image`.
-    """
+    """Return the first frame of what `decode_image` takes, whole and turned as EXIF says."""
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
         return ImageOps.exif_transpose(source)
     where = str(source) if isinstance(source, Path) else ""
     if isinstance(source, Path):
-        try:
-            with source.open("rb") as stream:
-                source = read_image(stream, where)
-        except OSError as error:
-            raise DataError(
-                f"can't be read ({error.strerror or error})",
-                where=where,
-                fix="Look whether the file is there and may be read",
-            ) from error
+        source = read_file(source)
     return _from_bytes(source, where)
 
 
@@ -188,6 +189,23 @@ def read_image(stream: BinaryIO, where: str = "") -> bytes:
     return b"".join(pieces)
 
 
+def read_file(path: Path) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        DataError: it can't be read, or is far too long.
+    """
+    try:
+        with path.open("rb") as stream:
+            return read_image(stream, str(path))
+    except OSError as error:
+        raise DataError(
+            f"can't be read ({error.strerror or error})",
+            where=str(path),
+            fix="Look whether the file is there and may be read",
+        ) from error
+
+
 def _from_bytes(data: bytes, where: str) -> Image.Image:
     if not data:
         raise DataError("the file is empty (0 bytes)", where=where, fix=_FIX)
@@ -228,10 +246,10 @@ def _read_npy(data: bytes, where: str) -> NDArray[Any]:
     wide = 2 if data[6:7] == b"\x01" else 4
     start = 8 + wide + int.from_bytes(data[8 : 8 + wide], "little")
     header = data[8 + wide : start]
-    found = [re.search(part, header) for part in _NPY_HEADER]
-    if not all(found) or len(data) < start or header.count(b",") > 12:
+    matches = [re.search(part, header) for part in _NPY_HEADER]
+    if not all(matches) or len(data) < start or header.count(b",") > 12:
         raise DataError("the array's header can't be read", where=where, fix=_FIX_ARRAY)
-    kind, columns_first, sides = (match[1].decode() for match in found if match)
+    kind, columns_first, sides = (match[1].decode() for match in matches if match)
     shape = tuple(int(side) for side in sides.replace(",", " ").split())
     dtype = np.dtype(kind)
     size = math.prod(shape)
@@ -287,7 +305,7 @@ def _eight_bits(array: NDArray[Any], where: str) -> Pixels:
 
 def flatten(image: Image.Image, spec: ImageInput) -> Image.Image:
     """Return the image in eight bits, one or three channels, over the background."""
-    wanted = "L" if spec.channels == 1 else "RGB"
+    mode = "L" if spec.channels == 1 else "RGB"
     if image.mode in ("I;16", "I;16L", "I;16B", "I;16N"):
         deep = np.asarray(image).astype(np.uint16)
         image = Image.fromarray((deep >> 8).astype(np.uint8))
@@ -301,7 +319,7 @@ def flatten(image: Image.Image, spec: ImageInput) -> Image.Image:
             return Image.alpha_composite(ground, colour).convert("RGB")
 
         image = _by_bands(image, covered, "RGB")
-    return image if image.mode == wanted else image.convert(wanted)
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _by_bands(

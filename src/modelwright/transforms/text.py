@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -39,20 +39,18 @@ class TextInput:
 
     def to_json(self) -> dict[str, Any]:
         """Return the declaration as the model file has it; the tokenizer is a separate asset."""
-        tokenizer = self.tokenizer
-        pretrained: dict[str, Any] = {}
-        if isinstance(tokenizer, HFTokenizer):
-            token_ids = tokenizer.token_ids
-            pretrained["token_ids"] = None if token_ids is None else token_ids.to_json()
-        if self.places is not None:
-            pretrained["places"] = self.places
-        return {
+        declared: dict[str, Any] = {
             "kind": self.kind,
             "max_length": self.max_length,
-            "vocabulary": tokenizer.size,
-            "tokenizer": digest(tokenizer.to_bytes()),
-            **pretrained,
+            "vocabulary": self.tokenizer.size,
+            "tokenizer": digest(self.tokenizer.to_bytes()),
         }
+        if isinstance(self.tokenizer, HFTokenizer):
+            token_ids = self.tokenizer.token_ids
+            declared["token_ids"] = None if token_ids is None else token_ids.to_json()
+        if self.places is not None:
+            declared["places"] = self.places
+        return declared
 
     def assets(self) -> dict[str, bytes]:
         """Return the files that the declaration refers to, by name."""
@@ -60,11 +58,7 @@ class TextInput:
 
     @staticmethod
     def from_json(value: dict[str, Any], assets: dict[str, bytes]) -> TextInput:
-        """Read what `to_json` and `assets` returned.
-
-        Raises:
-            ModelFileError: it isn't that.
-        """
+        """Read what `to_json` and `assets` returned; anything else is a `ModelFileError`."""
         max_length, asset, kind = value.get("max_length"), assets.get(TOKENIZER), value.get("kind")
         if (
             set(value) - {"token_ids", "places"}
@@ -77,7 +71,11 @@ class TextInput:
             raise ModelFileError("the text input's `max_length` isn't a length")
         if value["tokenizer"] != digest(asset):
             raise ModelFileError("the tokenizer isn't the one that the file declares")
-        tokenizer = read_tokenizer(asset, value)
+        tokenizer: Tokenizer | HFTokenizer
+        if "token_ids" in value:
+            tokenizer = HFTokenizer.from_bytes(asset, TokenIdMap.from_json(value["token_ids"]))
+        else:
+            tokenizer = Tokenizer.from_bytes(asset)
         if value["vocabulary"] != tokenizer.size:
             raise ModelFileError("the tokenizer has another size than the file declares")
         places = value.get("places")
@@ -107,14 +105,3 @@ class TextInput:
         before, after = self.tokenizer.before, self.tokenizer.after
         whole = np.array([*before, *ids[: self.room].tolist(), *after], np.int32)
         return whole if len(whole) else np.array([self.tokenizer.unknown], np.int32)
-
-
-def read_tokenizer(data: bytes, declared: Mapping[str, Any]) -> Tokenizer | HFTokenizer:
-    """Return the tokenizer of a model file: a pretrained one where `token_ids` is declared.
-
-    Raises:
-        ModelFileError: it is neither a pretrained tokenizer nor one of ours.
-    """
-    if "token_ids" not in declared:
-        return Tokenizer.from_bytes(data)
-    return HFTokenizer.from_bytes(data, TokenIdMap.from_json(declared["token_ids"]))

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ TokenizerKind = Literal["word", "bpe", "character"]
 Ids = NDArray[np.int32]
 
 SPECIALS = ("<pad>", "<unk>", "<bos>", "<eos>")
-"""Padding, the unknown, the begin and the end; they are the numbers 0 to 3 in every tokenizer."""
+"""Padding, unknown, begin and end; they have the ids 0 to 3 in every tokenizer."""
 
 MOST_BYTES = 64 << 20
 """A tokenizer's JSON is at most this long; one of 100,000 tokens takes some 3 MiB."""
@@ -89,30 +89,20 @@ def library(purpose: str) -> Any:
 class Tokenizer:
     """A trained tokenizer; two with the same bytes are equal."""
 
+    before: ClassVar[tuple[int, ...]] = ()
+    """The ids that stand before each text, for the network; there are none."""
+    after: ClassVar[tuple[int, ...]] = ()
+    unknown: ClassVar[int] = SPECIALS.index("<unk>")
+
     kind: TokenizerKind
     lowercase: bool
     size: int
-    """How many numbers there are, V, with the four special ones."""
+    """The size of the vocabulary, V, with the four special tokens."""
     _data: bytes = field(repr=False)
     _engine: tokenizers.Tokenizer = field(repr=False, compare=False)
 
-    @property
-    def before(self) -> tuple[int, ...]:
-        """The numbers that stand before each text that is read."""
-        return ()
-
-    @property
-    def after(self) -> tuple[int, ...]:
-        """The numbers that stand after each text that is read."""
-        return ()
-
-    @property
-    def unknown(self) -> int:
-        """The number of what it doesn't know."""
-        return SPECIALS.index("<unk>")
-
     def encode(self, texts: Sequence[str]) -> list[Ids]:
-        """Return the token numbers `[T]` of each text, without begin and end.
+        """Return the token ids `[T]` of each text, without begin and end.
 
         A text is never refused. An empty one, or for `word` one of blanks, has no tokens. Half a
         surrogate pair is read as U+FFFD, a NUL is a character like another, and what looks like a
@@ -130,28 +120,25 @@ class Tokenizer:
         ]
 
     def decode(self, ids: Iterable[int] | NDArray[np.integer[Any]]) -> str:
-        """Return the text of token numbers `[T]`; the special ones are left out.
+        """Return the text of token ids `[T]`; the special ones are left out.
 
         For `bpe` it is the text that was encoded, in lower case where the tokenizer folds it; bytes
         that are no UTF-8 become U+FFFD. For `character` it is that without what was unknown. For
         `word` a blank stands between tokens.
 
         Raises:
-            DataError: a number isn't one of this tokenizer's.
+            DataError: an id isn't one of this tokenizer's.
         """
-        numbers = [int(number) for number in ids]
-        for number in numbers:
-            self._check(number)
-        return self._engine.decode([number for number in numbers if number >= len(SPECIALS)])
+        known = [self._checked(int(number)) for number in ids]
+        return self._engine.decode([number for number in known if number >= len(SPECIALS)])
 
     def token(self, number: int) -> str:
         """Return a token as the vocabulary has it: for `bpe` in GPT-2's characters for bytes.
 
         Raises:
-            DataError: the number isn't one of this tokenizer's.
+            DataError: the id isn't one of this tokenizer's.
         """
-        self._check(number)
-        return cast(str, self._engine.id_to_token(number))
+        return cast(str, self._engine.id_to_token(self._checked(number)))
 
     def id(self, token: str) -> int | None:
         """Return the id of a token as `token` returns it, or None where there is none."""
@@ -179,12 +166,13 @@ class Tokenizer:
             _engine=run.Tokenizer.from_str(data.decode()),
         )
 
-    def _check(self, number: int) -> None:
+    def _checked(self, number: int) -> int:
         if not 0 <= number < self.size:
             raise DataError(
                 f"{number} is no token: the tokenizer has those from 0 to {self.size - 1}",
                 fix="Use the tokenizer that the model was trained with",
             )
+        return number
 
 
 def clean(text: str) -> str:
@@ -206,14 +194,14 @@ def train_tokenizer(
 
     Args:
         texts: read once.
-        kind: how text is cut.
-        size: at most so many tokens, with the four special ones; where the texts hold fewer, fewer.
-        lowercase: fold the case first, in learning and in use.
-        min_count: a word, pair or character that occurs more rarely gets no token.
+        kind: how text is split.
+        size: the most tokens, with the four special ones; there may be fewer.
+        lowercase: fold the case first, in training and in use.
+        min_count: a word, pair or character that occurs less often gets no token.
 
     Raises:
         RequestError: the size is too small for the kind, or too large.
-        DataError: the texts hold nothing to learn from.
+        DataError: the texts give no tokens.
         MissingExtraError: the library `tokenizers` isn't installed.
 
     >>> tokenizer = train_tokenizer(["to be or not to be"], kind="word", size=9, lowercase=False)
@@ -231,64 +219,52 @@ def train_tokenizer(
         raise RequestError(
             f"the least count of a token can't be {min_count}", fix="Write 1 or more"
         )
-    room = size - len(SPECIALS)
-    # It has no vocabulary yet; its way of cutting texts is all that is used.
-    cutter = run.Tokenizer.from_str(_encoded(_Form(kind, lowercase, ("a",))).decode())
+    # It has no vocabulary yet; only its way of splitting texts is used.
+    splitter = run.Tokenizer.from_str(_encoded(_Form(kind, lowercase, ("a",))).decode())
     if kind == "bpe":
-        form = _learn_bpe(run, cutter, texts, lowercase=lowercase, size=size, min_count=min_count)
+        merges = _learn_merges(run, splitter, texts, size=size, min_count=min_count)
+        form = _Form(kind, lowercase, _joined(merges) if merges is not None else (), merges or ())
     else:
-        counts = _count(texts, cutter)
+        counts = _count(texts, splitter)
         if kind == "character":
-            counts = _characters(counts)
-        form = _Form(kind, lowercase, _most_frequent(counts, room, min_count))
+            characters: Counter[str] = Counter()
+            for piece, count in counts.items():
+                for character in piece:
+                    characters[character] += count
+            counts = characters
+        ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        kept = ordered[: size - len(SPECIALS)]
+        form = _Form(kind, lowercase, tuple(token for token, n in kept if n >= min_count))
     if not form.tokens:
         raise DataError("the texts hold nothing that a tokenizer could learn")
     return Tokenizer.from_bytes(_encoded(form))
 
 
-def _count(texts: Iterable[str], cutter: tokenizers.Tokenizer) -> Counter[str]:
-    """Return how often each piece occurs that the tokenizer cuts texts into."""
+def _count(texts: Iterable[str], splitter: tokenizers.Tokenizer) -> Counter[str]:
+    """Return how often each piece occurs into which the tokenizer splits texts."""
     chunks: Counter[str] = Counter()
     for text in texts:
         chunks.update(_CHUNK.findall(clean(text)))
-    normalizer, splitter = cutter.normalizer, cutter.pre_tokenizer
+    normalizer, pre_tokenizer = splitter.normalizer, splitter.pre_tokenizer
     counts: Counter[str] = Counter()
     for chunk, count in chunks.items():
         folded = normalizer.normalize_str(chunk) if normalizer else chunk
-        cut = splitter.pre_tokenize_str(folded) if splitter else [(folded, None)]
-        for piece, _ in cut:
+        pieces = pre_tokenizer.pre_tokenize_str(folded) if pre_tokenizer else [(folded, None)]
+        for piece, _ in pieces:
             counts[piece] += count
     return counts
 
 
-def _characters(counts: Counter[str]) -> Counter[str]:
-    characters: Counter[str] = Counter()
-    for piece, count in counts.items():
-        for character in piece:
-            characters[character] += count
-    return characters
-
-
-def _most_frequent(counts: Counter[str], room: int, min_count: int) -> tuple[str, ...]:
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(token for token, count in ordered[:room] if count >= min_count)
-
-
-def _learn_bpe(
-    run: Any,
-    cutter: tokenizers.Tokenizer,
-    texts: Iterable[str],
-    *,
-    lowercase: bool,
-    size: int,
-    min_count: int,
-) -> _Form:
-    seen = False
+def _learn_merges(
+    run: Any, splitter: tokenizers.Tokenizer, texts: Iterable[str], *, size: int, min_count: int
+) -> tuple[tuple[str, str], ...] | None:
+    """Return the pairs that are merged, in order; `None` where the texts are empty."""
+    has_text = False
 
     def parts() -> Iterator[str]:  # A line of many megabytes would take 200 bytes a character.
-        nonlocal seen
+        nonlocal has_text
         for text in texts:
-            seen = seen or bool(text)
+            has_text = has_text or bool(text)
             yield from _PART.findall(clean(text))
 
     trainer = run.trainers.BpeTrainer(
@@ -298,12 +274,11 @@ def _learn_bpe(
         initial_alphabet=list(_BYTES),
         show_progress=False,
     )
-    cutter.train_from_iterator(parts(), trainer)
-    if not seen:
-        return _Form("bpe", lowercase, ())
-    merges = json.loads(cutter.to_str())["model"]["merges"]
-    pairs = tuple((first, second) for first, second in merges)
-    return _Form("bpe", lowercase, _joined(pairs), merges=pairs)
+    splitter.train_from_iterator(parts(), trainer)
+    if not has_text:
+        return None
+    merges = json.loads(splitter.to_str())["model"]["merges"]
+    return tuple((first, second) for first, second in merges)
 
 
 # The file
@@ -311,18 +286,18 @@ def _learn_bpe(
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What a tokenizer's file holds beyond what follows from its kind."""
+    """The content of a tokenizer's file that doesn't follow from its kind."""
 
     kind: TokenizerKind
     lowercase: bool
     tokens: tuple[str, ...]
-    """Those from number 4 on."""
+    """Those from id 4 on."""
     merges: tuple[tuple[str, str], ...] = ()
-    """What is joined, in this order, for `bpe`."""
+    """The pairs that are merged, in this order, for `bpe`."""
 
 
 def _split(pattern: str, *, keep: bool) -> dict[str, Any]:
-    """Return a step that cuts at the pattern's matches, and keeps what is between them or not."""
+    """Return a step that splits at the pattern's matches, and keeps what is between them or not."""
     behavior = "Isolated" if keep else "Removed"
     split = {"type": "Split", "pattern": {"Regex": pattern}}
     return {**split, "behavior": behavior, "invert": not keep}
@@ -391,27 +366,34 @@ def _joined(merges: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(tokens)
 
 
+def is_too_large(data: bytes, *, max_values: int) -> bool:
+    """Return whether a tokenizer's JSON is too long, or has too many commas and brackets."""
+    values = sum(data.count(mark) for mark in (b",", b"[", b"{"))
+    return len(data) > MOST_BYTES or values > max_values
+
+
 def _read(data: bytes) -> _Form:
     """Return the content of a tokenizer's file, after checking that it is in the canonical form."""
-    values = sum(data.count(mark) for mark in (b",", b"[", b"{"))
-    if len(data) > MOST_BYTES or values > _MOST_VALUES:
+    if is_too_large(data, max_values=_MOST_VALUES):
         raise _refused("it is too large")
     try:
         form = _gathered(json.loads(data.decode()))
-        same = _encoded(form) == data
+        is_canonical = _encoded(form) == data
     except RecursionError as error:
         raise _refused("it is nested too deep") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _refused("it isn't JSON, or not of the expected shape") from error
-    if not same:
+    if not is_canonical:
         raise _refused("it holds a setting, an id or a form that modelwright doesn't write")
     return form
 
 
 def _gathered(document: Any) -> _Form:
     """Return the content of the JSON; the caller checks that it has no more."""
-    model, lowercase = document["model"], document["normalizer"] is not None
-    vocab, kind = model["vocab"], _kind(document)
+    model, vocab = document["model"], document["model"]["vocab"]
+    kind: TokenizerKind = "word" if model["type"] == "WordLevel" else "bpe"
+    if kind == "bpe" and document["pre_tokenizer"] is None:
+        kind = "character"
     merges: tuple[tuple[str, str], ...] = ()
     names = sorted(vocab, key=vocab.__getitem__)
     tokens = tuple(names[len(SPECIALS) :])
@@ -425,13 +407,7 @@ def _gathered(document: Any) -> _Form:
             raise _refused("the merges don't make the tokens")
     if kind == "character" and any(len(token) > 1 for token in tokens):
         raise _refused("a token has more than one character")
-    return _Form(kind, lowercase, tokens, merges)
-
-
-def _kind(document: Any) -> TokenizerKind:
-    if document["model"]["type"] == "WordLevel":
-        return "word"
-    return "character" if document["pre_tokenizer"] is None else "bpe"
+    return _Form(kind, document["normalizer"] is not None, tokens, merges)
 
 
 def _refused(why: str) -> ModelFileError:

@@ -33,12 +33,12 @@ def read_word_vectors(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Read the vectors of `words` from a text file of word2vec or GloVe, perhaps gzipped.
 
-    Of a word that stands there twice, the first counts. A word may have blanks in it, as some of
-    GloVe's largest file have. Of unwanted words only the count of the numbers is looked at.
+    Of a word that occurs twice, the first vector is taken. A word may have blanks in it, as some of
+    GloVe's largest file have. Vectors of other words are only counted.
 
     Args:
         path: the file.
-        words: the wanted words, W; each is there once.
+        words: W different words.
 
     Returns:
         The vectors `[W, D]`, zero where the file has none, and which words were found `[W]`.
@@ -72,25 +72,25 @@ def read_word_vectors(
     matrix = np.zeros((len(words), width), np.float32)
     for at, vector in kept.items():
         matrix[at] = vector
-    found = np.zeros(len(words), np.bool_)
-    found[list(kept)] = True
-    return matrix, found
+    is_known = np.zeros(len(words), np.bool_)
+    is_known[list(kept)] = True
+    return matrix, is_known
 
 
 def nearest_words(
     matrix: NDArray[np.floating], words: Sequence[str], word: str, count: int
 ) -> list[tuple[str, float]]:
-    """Return the `count` words whose vectors point most nearly where that of `word` does.
+    """Return the `count` words whose vectors have the largest cosine with that of `word`.
 
     >>> square = np.array([[1.0, 0.0], [3.0, 4.0], [0.0, 2.0]])
     >>> nearest_words(square, ["east", "between", "north"], "north", 1)
     [('between', 0.8)]
 
     Args:
-        matrix: vectors `[W, D]`; a word whose vector is zero points nowhere and is left out.
-        words: W of them.
+        matrix: vectors `[W, D]`; words whose vector is zero are left out.
+        words: W words.
         word: one of them.
-        count: how many others to return, where there are so many.
+        count: the most words to return.
 
     Returns:
         Words with their cosines, the nearest first.
@@ -115,14 +115,10 @@ def nearest_words(
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Yield each line that isn't blank with its number, without its end.
-
-    Raises:
-        DataError: the file can't be read, or a line is too long.
-    """
+    """Yield each line that isn't blank with its number, without its end."""
     number = 0
     try:
-        with _opened(path) as stream:
+        with _open(path) as stream:
             while line := stream.readline(LONGEST_LINE + 1):
                 number += 1
                 if len(line) > LONGEST_LINE:
@@ -133,7 +129,11 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
                         fix=_TEXT_FORM,
                     )
                 if number == 1:
-                    line = _without_mark(line, path)
+                    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                        raise DataError(
+                            "the file is UTF-16", where=str(path), fix="Save it as UTF-8"
+                        )
+                    line = line.removeprefix(codecs.BOM_UTF8)
                 if line := line.rstrip(b" \t\r\n"):
                     yield number, line
     except (OSError, EOFError, zlib.error) as error:
@@ -144,21 +144,10 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
         ) from error
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     with path.open("rb") as stream:
         is_zipped = stream.read(len(_GZIP)) == _GZIP
     return gzip.open(path) if is_zipped else path.open("rb")  # type: ignore[return-value]
-
-
-def _without_mark(line: bytes, path: Path) -> bytes:
-    """Return a file's first line without Unicode's byte order mark.
-
-    Raises:
-        DataError: it is that of UTF-16.
-    """
-    if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError("the file is UTF-16", where=str(path), fix="Save it as UTF-8")
-    return line.removeprefix(codecs.BOM_UTF8)
 
 
 def _header(line: bytes) -> tuple[int, int] | None:
@@ -170,11 +159,7 @@ def _header(line: bytes) -> tuple[int, int] | None:
 
 
 def _parts(line: bytes, width: int, where: str) -> tuple[bytes, list[bytes]]:
-    """Return a line's word and its numbers, of which there must be `width` unless it is 0.
-
-    Raises:
-        DataError: there are too few or too many.
-    """
+    """Return a line's word and its numbers, of which there must be `width` unless it is 0."""
     word, *fields = line.replace(b"\t", b" ").split(b" ")
     _check_width(width or len(fields), where)
     if not width or len(fields) == width:
@@ -200,7 +185,7 @@ def _check_width(width: int, where: str) -> None:
 
 
 def _number(field: bytes) -> float | None:
-    """Return a finite number of 32 bits, or `None` where the field isn't one."""
+    """Return the number of a field, or `None` where it isn't a finite float32."""
     try:
         value = float(field)
     except ValueError:
@@ -209,13 +194,9 @@ def _number(field: bytes) -> float | None:
 
 
 def _vector(fields: list[bytes], where: str) -> NDArray[np.float32]:
-    """Return the numbers.
-
-    Raises:
-        DataError: one isn't a finite number.
-    """
+    """Return the numbers."""
     numbers = [_number(field) for field in fields]
     if None in numbers:
-        bad = fields[numbers.index(None)][:40].decode(errors="replace")
-        raise DataError(f"`{bad}` isn't a finite number", where=where, fix=_FETCH)
+        text = fields[numbers.index(None)][:40].decode(errors="replace")
+        raise DataError(f"`{text}` isn't a finite number", where=where, fix=_FETCH)
     return np.array(numbers, np.float32)

@@ -7,11 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from modelwright.errors import DataError
 from modelwright.modelfile import inputs
+from modelwright.modelfile.inputs import read_batch
 from modelwright.modelfile.inputs import text as texts
+from modelwright.modelfile.inputs.text import PromptReader, SourceReader, TextReader
+from modelwright.transforms.text import BEGIN
 from tests.modelfile.inputs.declared import ASSETS, TEXT
 
 
@@ -68,3 +72,46 @@ def test_what_is_not_a_text_is_said(tmp_path: Path) -> None:
         assert caught.value.where == (str(item) if isinstance(item, Path) else "input 5")
     assert texts.read_text(" ", 0, may_be_empty=True) == " "
     assert texts.read_text(bytearray("狗".encode()), 0) == "狗"
+
+
+LONG = "the cat sat on the mat the dog"
+
+
+def test_the_end_of_a_long_prompt_is_read() -> None:
+    spec = replace(TEXT, kind="prompt")
+    whole = spec.tokenizer.encode([LONG])[0].tolist()
+    found = read_batch(PromptReader(spec), [LONG, "a dog", ""])
+    assert found.keys() == {"tokens"}
+    assert found["tokens"][0].tolist() == whole[-6:]
+    assert found["tokens"][1, 2:].tolist() == [0] * 4
+    assert not found["tokens"][2].any()
+
+
+def test_a_place_is_kept_for_the_token_that_begins() -> None:
+    spec = replace(TEXT, kind="prompt", places=5)
+    whole = spec.tokenizer.encode([LONG])[0].tolist()
+    said: list[str] = []
+    reader = PromptReader(spec)
+    found = read_batch(reader, [LONG], observe=lambda progress: said.append(progress.note))
+    assert found["tokens"].tolist() == [whole[-4:]]
+    assert said == [
+        "input 1: the text has 8 tokens, and the model reads 4: its beginning is left out"
+    ]
+
+
+READER = SourceReader(replace(TEXT, kind="source"))
+
+
+def test_a_source_is_read_as_a_text_and_its_answer_begun() -> None:
+    given = ["the cat", "the dog sat on the mat the cat"]
+    found, text = read_batch(READER, given), read_batch(TextReader(TEXT), given)
+    assert np.array_equal(found["source"], text["tokens"])
+    assert np.array_equal(found["source_length"], text["length"])
+    assert found["target"].tolist() == [[BEGIN], [BEGIN]]
+
+
+def test_synthetic_answers_begin_and_go_on() -> None:
+    made = READER.synthetic(4)
+    assert made["target"].shape == (4, 4)
+    assert (made["target"][:, 0] == BEGIN).all()
+    assert made["target"].flags["C_CONTIGUOUS"]

@@ -12,11 +12,9 @@ from modelwright.errors import ModelFileError
 from modelwright.modelfile.inputs.arrays import ArraysReader
 from modelwright.modelfile.inputs.audio import AudioReader
 from modelwright.modelfile.inputs.image import ImageReader
-from modelwright.modelfile.inputs.prompt import PromptReader
 from modelwright.modelfile.inputs.reader import (
     Assets,
     Declared,
-    Items,
     Reader,
     Sample,
     all_read,
@@ -24,22 +22,17 @@ from modelwright.modelfile.inputs.reader import (
     check_batch,
     read_batch,
 )
-from modelwright.modelfile.inputs.source import SourceReader
-from modelwright.modelfile.inputs.text import TextReader
+from modelwright.modelfile.inputs.text import PromptReader, SourceReader, TextReader
+from modelwright.transforms import ImageInput
+from modelwright.transforms.audio import AudioInput
+from modelwright.transforms.text import TextInput
 
 __all__ = [
     "READERS",
-    "ArraysReader",
-    "Assets",
-    "AudioReader",
-    "Declared",
-    "ImageReader",
-    "Items",
     "PromptReader",
     "Reader",
     "Sample",
     "SourceReader",
-    "TextReader",
     "all_read",
     "by_name",
     "check_batch",
@@ -48,25 +41,25 @@ __all__ = [
 ]
 
 READERS: dict[str, Callable[[Declared, Assets], Reader]] = {
-    "image": ImageReader.open,
-    "text": TextReader.open,
-    "prompt": PromptReader.open,
-    "source": SourceReader.open,
-    "audio": AudioReader.open,
-    "arrays": ArraysReader.open,
+    "image": lambda declared, _: ImageReader(ImageInput.from_json(dict(declared))),
+    "text": lambda declared, assets: TextReader(_text_input(declared, assets)),
+    "prompt": lambda declared, assets: PromptReader(_text_input(declared, assets)),
+    "source": lambda declared, assets: SourceReader(_text_input(declared, assets)),
+    "audio": lambda declared, _: AudioReader(AudioInput.from_json(dict(declared))),
+    "arrays": lambda declared, _: ArraysReader(declared),
 }
 """By the `kind` that a model file declares. `arrays` has no host steps."""
 
 
-def open_input(declared: Declared, assets: Assets) -> Reader:
-    """Return what reads an input as a file declares it.
+def _text_input(declared: Declared, assets: Assets) -> TextInput:
+    return TextInput.from_json(dict(declared), dict(assets))
 
-    Args:
-        declared: the declaration, with its `kind`.
-        assets: what else stands in the file for it, by name: the tokenizer.
+
+def open_input(declared: Declared, assets: Assets) -> Reader:
+    """Return the reader of the input that a file declares, with the file's assets.
 
     Raises:
-        ModelFileError: this version doesn't know it.
+        ModelFileError: this version doesn't know the declaration.
     """
     name = declared.get("kind")
     if not isinstance(name, str) or name not in READERS:

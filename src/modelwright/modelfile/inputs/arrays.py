@@ -4,49 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright.errors import DataError, ModelFileError
-from modelwright.modelfile.inputs.reader import (
-    Assets,
-    Declared,
-    Items,
-    Sample,
-    check_batch,
-    no_views,
-)
+from modelwright.modelfile.inputs.reader import Declared, Items, Reader, Sample, check_batch
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.run import Observe, silent
 
 
-@dataclass(frozen=True, slots=True)
-class ArraysReader:
+class ArraysReader(Reader):
     """Arrays by the names of the graph's inputs, or the only one."""
 
-    tensors: tuple[TensorSpec, ...]
-    view_choices: tuple[str, ...] = ("none",)
+    spec = None
 
-    @staticmethod
-    def open(declared: Declared, assets: Assets) -> ArraysReader:
-        """Return the reader of a declaration.
-
-        Raises:
-            ModelFileError: it declares no tensors.
-        """
-        found = declared.get("tensors")
-        listed = found if isinstance(found, list) else []
-        tensors = tuple(TensorSpec.from_json(item) for item in listed)
-        if not tensors:
+    def __init__(self, declared: Declared) -> None:
+        listed = declared.get("tensors")
+        if not isinstance(listed, list) or not listed:
             raise ModelFileError("an input of the kind `arrays` declares its `tensors`")
-        return ArraysReader(tensors)
+        self.tensors = tuple(TensorSpec.from_json(item) for item in listed)
 
     def split_inputs(self, inputs: Any) -> Items:
-        """Take apart one batch, or one sample without N."""
+        """Split one batch into samples, or take one sample without N."""
         tensors = self.tensors
         if not isinstance(inputs, Mapping):
             if len(tensors) != 1:
@@ -74,10 +55,6 @@ class ArraysReader:
             tensor.name: np.stack([sample.arrays[tensor.name] for sample in samples])
             for tensor in self.tensors
         }
-
-    def views(self, batch: Arrays, views: str) -> tuple[list[Arrays], NDArray[np.float32]]:
-        """Return the batch: there is no other view."""
-        return no_views(batch, views, kind="arrays")
 
     def synthetic(self, count: int) -> Arrays:
         """Return small whole numbers, 0 and 1 in turn: legal as numbers and as places in tables."""

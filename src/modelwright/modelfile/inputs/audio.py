@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError, ModelwrightError
-from modelwright.modelfile.inputs.reader import (
-    Assets,
-    Declared,
-    Items,
-    Sample,
-    each,
-    named,
-    no_views,
-    one_or_several,
-    padded,
-)
+from modelwright.modelfile.inputs.reader import Reader, Sample, each, named, padded
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.run import Observe, Progress, silent
@@ -34,29 +23,18 @@ MAX_AUDIO_BYTES = 1 << 30
 """A longer file of a recording isn't read."""
 
 
-@dataclass(frozen=True, slots=True)
-class AudioReader:
-    """Recordings, mixed to one channel and resampled, the end of longer ones cut off."""
+class AudioReader(Reader):
+    """Recordings, mixed to one channel and resampled; the end of longer ones is cut off."""
 
     spec: AudioInput
     tensors: tuple[TensorSpec, ...] = (
         TensorSpec("samples", "int16", ("N", "T")),
         TensorSpec("length", "int64", ("N",)),
     )
-    view_choices: tuple[str, ...] = ("none", "speeds")
+    view_choices = ("none", "speeds")
 
-    @staticmethod
-    def open(declared: Declared, assets: Assets) -> AudioReader:
-        """Return the reader of a declaration.
-
-        Raises:
-            ModelFileError: it isn't one of recordings.
-        """
-        return AudioReader(AudioInput.from_json(dict(declared)))
-
-    def split_inputs(self, inputs: Any) -> Items:
-        """Tell one recording from several."""
-        return one_or_several(inputs)
+    def __init__(self, spec: AudioInput) -> None:
+        self.spec = spec
 
     def read_each(
         self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent
@@ -69,9 +47,9 @@ class AudioReader:
         try:
             if isinstance(item, io.BufferedIOBase):
                 item = item.read(MAX_AUDIO_BYTES + 1)
-            if isinstance(item, str):
+            elif isinstance(item, str):
                 item = Path(item)
-            if isinstance(item, bytearray | memoryview):
+            elif isinstance(item, bytearray | memoryview):
                 item = bytes(item)
             if not isinstance(item, bytes | Path | np.ndarray):
                 raise DataError(f"a {type(item).__name__} isn't a recording")
@@ -81,9 +59,9 @@ class AudioReader:
             error.at(where)
             raise
         if len(samples) > self.spec.max_length:
-            lasts, most = len(samples) / self.spec.sampling_rate, self.spec.max_seconds
-            note = f"the recording lasts {lasts:.1f} s, and the model hears {most:g} s: the last "
-            note += f"{lasts - most:.1f} s are cut off"
+            seconds, limit = len(samples) / self.spec.sampling_rate, self.spec.max_seconds
+            note = f"the recording lasts {seconds:.1f} s, and the model hears {limit:g} s: the "
+            note += f"last {seconds - limit:.1f} s are cut off"
             observe(Progress("note", 0, 0, note=f"{where}: {note}"))
         return Sample({"samples": samples[: self.spec.max_length]})
 
@@ -93,13 +71,11 @@ class AudioReader:
 
     def views(self, batch: Arrays, views: str) -> tuple[list[Arrays], NDArray[np.float32]]:
         """Play faster and slower."""
-        if views != "speeds":
-            return no_views(batch, views, kind="audio")
-        if not batch["samples"].size:
-            return [batch], np.ones(1, np.float32)
-        made = speed_views(batch["samples"], batch["length"])
-        found: list[Arrays] = [{"samples": samples, "length": length} for samples, length in made]
-        return found, np.full(len(found), 1 / len(found), np.float32)
+        if views != "speeds" or not batch["samples"].size:
+            return super().views(batch, "none" if views == "speeds" else views)
+        variants = speed_views(batch["samples"], batch["length"])
+        batches: list[Arrays] = [{"samples": row, "length": length} for row, length in variants]
+        return batches, np.full(len(batches), 1 / len(batches), np.float32)
 
     def synthetic(self, count: int) -> Arrays:
         """Return tones of different heights and lengths, by integer arithmetic."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,78 +12,30 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from modelwright.errors import DataError, ModelFileError, ModelwrightError
-from modelwright.modelfile.inputs.reader import (
-    Assets,
-    Declared,
-    Items,
-    Sample,
-    each,
-    one_or_several,
-)
+from modelwright.errors import DataError, ModelwrightError
+from modelwright.modelfile.inputs.reader import Items, Reader, Sample, each
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.run import Observe, silent
 from modelwright.transforms import ImageInput, decode_sized, read_image, view_batches
 
-_LARGEST_SIDE = 1 << 16
 
-
-def image_input(declared: Declared) -> ImageInput:
-    """Return the declaration of an image input.
-
-    Raises:
-        ModelFileError: it isn't one.
-    """
-    values = dict(declared)
-    if values.get("kind") != "image":
-        raise ModelFileError(f"the model doesn't take images, but {values.get('kind')!r:.40}")
-    sizes = [values.get(key) for key in ("height", "width", "channels", "background")]
-    is_known = (
-        set(values) == {"kind", *(item.name for item in fields(ImageInput))}
-        and all(type(size) is int for size in sizes)
-        and 0 < values["height"] <= _LARGEST_SIDE
-        and 0 < values["width"] <= _LARGEST_SIDE
-        and values["channels"] in (1, 3)
-        and 0 <= values["background"] <= 255
-        and values["resize"] in ("stretch", "shorter", "letterbox")
-        and values["interpolation"] in ("nearest", "bilinear", "bicubic", "lanczos")
-    )
-    if not is_known:
-        raise ModelFileError(
-            "the image input that the file declares isn't known to this version",
-            fix="Update modelwright",
-        )
-    return ImageInput.from_json(values)
-
-
-@dataclass(frozen=True, slots=True)
-class ImageReader:
-    """Images, decoded and brought to the size that the network takes."""
+class ImageReader(Reader):
+    """Images, decoded and resized to what the network takes."""
 
     spec: ImageInput
-    view_choices: tuple[str, ...] = ("none", "flip", "flip_shift")
+    view_choices = ("none", "flip", "flip_shift")
 
-    @staticmethod
-    def open(declared: Declared, assets: Assets) -> ImageReader:
-        """Return the reader of a declaration.
-
-        Raises:
-            ModelFileError: it isn't one of images.
-        """
-        return ImageReader(image_input(declared))
-
-    @property
-    def tensors(self) -> tuple[TensorSpec, ...]:
-        """Pixels of a fixed size."""
-        spec = self.spec
-        return (TensorSpec("pixels", "uint8", ("N", spec.height, spec.width, spec.channels)),)
+    def __init__(self, spec: ImageInput) -> None:
+        self.spec = spec
+        sizes = (spec.height, spec.width, spec.channels)
+        self.tensors = (TensorSpec("pixels", "uint8", ("N", *sizes)),)
 
     def split_inputs(self, inputs: Any) -> Items:
         """Tell one image from several."""
         if isinstance(inputs, np.ndarray) and inputs.ndim == 4:
             return Items(cast("Sequence[Any]", inputs), is_one=False)
-        return one_or_several(inputs)
+        return super().split_inputs(inputs)
 
     def read_each(
         self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent
@@ -123,10 +74,8 @@ class ImageReader:
 
     def views(self, batch: Arrays, views: str) -> tuple[list[Arrays], NDArray[np.float32]]:
         """Mirror and shift."""
-        if views == "none":
-            return [batch], np.ones(1, np.float32)
         pixels, weights = view_batches(batch["pixels"], views)
-        return [{"pixels": view} for view in pixels], weights.astype(np.float32)
+        return [{"pixels": view} for view in pixels], weights
 
     def synthetic(self, count: int) -> Arrays:
         """Return colour slopes and noise, by integer arithmetic that never changes."""

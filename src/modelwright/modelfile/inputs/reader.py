@@ -1,4 +1,4 @@
-"""What every kind of input offers: from what a user hands over to the arrays that a graph takes.
+"""What every kind of input offers: from what a user passes to the arrays that a graph takes.
 
 Each item is read by itself, so that one that can't be read doesn't fail those beside it; samples
 are then put together into a batch.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import io
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +31,11 @@ Assets = Mapping[str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """What a user handed over, taken apart."""
+    """The inputs that a user passed, one by one."""
 
     items: Sequence[Any]
     is_one: bool
-    """One input, whose answer is one; else several, whose answer is a list."""
+    """Whether it was one input, not a list: then there is one answer, not a list of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,94 +45,91 @@ class Sample:
     arrays: Arrays
     """What the graph takes, by the names of its inputs, without N and without padding."""
     size: tuple[int, int] | None = None
-    """Of an image the width and height that it was handed over with."""
+    """Of an image its width and height before the host steps."""
 
 
-class Reader(Protocol):
+class Reader(ABC):
     """One kind of input, as a file declares it."""
 
-    @property
-    def view_choices(self) -> tuple[str, ...]:
-        """The test-time views that it has."""
-
-    @property
-    def tensors(self) -> tuple[TensorSpec, ...]:
-        """What the network takes."""
+    spec: Any
+    """How a sample becomes what the network takes: `ImageInput` for images, `None` for arrays."""
+    tensors: tuple[TensorSpec, ...]
+    """What the network takes."""
+    view_choices: tuple[str, ...] = ("none",)
+    """The test-time views that it has."""
 
     def split_inputs(self, inputs: Any) -> Items:
-        """Tell one input from several."""
+        """Tell one input from several: a list or a tuple holds several."""
+        if isinstance(inputs, list | tuple):
+            return Items(inputs, is_one=False)
+        return Items([inputs], is_one=True)
 
+    @abstractmethod
     def read_each(
         self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent
     ) -> list[Sample | DataError]:
         """Take each item through the host steps, and return its sample or why there is none.
 
         Args:
-            items: what was handed over.
-            first: how many were handed over before these, for messages.
-            observe: called with a note for each input that is cut off.
+            items: the inputs.
+            first: the number of the first item, for messages.
+            observe: called with a note for each input that is truncated.
         """
 
+    @abstractmethod
     def collate(self, samples: Sequence[Sample]) -> Arrays:
-        """Put samples together into a batch, those that are shorter padded."""
+        """Put samples together into a batch; shorter ones are padded with 0."""
 
     def views(self, batch: Arrays, views: str) -> tuple[list[Arrays], NDArray[np.float32]]:
-        """Make the test-time views of a batch, with their weights."""
+        """Return the test-time views of a batch, with their weights.
 
+        Raises:
+            ModelFileError: there are no such views.
+        """
+        if views != "none":
+            raise ModelFileError(f"inputs of this kind have no views {views!r}")
+        return [batch], np.ones(1, np.float32)
+
+    @abstractmethod
     def synthetic(self, count: int) -> Arrays:
-        """Make samples that are nobody's data."""
-
-
-def one_or_several(inputs: Any) -> Items:
-    """Return the inputs of a list or tuple; of anything else, that it is one."""
-    if isinstance(inputs, list | tuple):
-        return Items(inputs, is_one=False)
-    return Items([inputs], is_one=True)
+        """Return samples that are nobody's data; the same count always gives the same samples."""
 
 
 def each(read: Callable[[Any, int], T], items: Sequence[Any], first: int) -> list[T | DataError]:
     """Return what `read` gives for each item and its number, or the error that it raises."""
-    found: list[T | DataError] = []
+    results: list[T | DataError] = []
     for number, item in enumerate(items, first):
         try:
-            found.append(read(item, number))
+            results.append(read(item, number))
         except DataError as error:
-            found.append(error)
-    return found
+            results.append(error)
+    return results
 
 
-def all_read(found: Sequence[Sample | DataError]) -> list[Sample]:
-    """Return the samples, where each item could be read.
-
-    Raises:
-        DataError: the first item that couldn't be read.
-    """
+def all_read(results: Sequence[Sample | DataError]) -> list[Sample]:
+    """Return the samples, where each item could be read; else raise the first `DataError`."""
     samples: list[Sample] = []
-    for item in found:
-        if isinstance(item, DataError):
-            raise item
-        samples.append(item)
+    for result in results:
+        if isinstance(result, DataError):
+            raise result
+        samples.append(result)
     return samples
 
 
 def read_batch(
     reader: Reader, items: Sequence[Any], *, first: int = 0, observe: Observe = silent
 ) -> Arrays:
-    """Return a batch of items that all must be readable.
-
-    Raises:
-        DataError: the first item that couldn't be read.
-    """
+    """Return a batch of items; raise the first `DataError` where one can't be read."""
     return reader.collate(all_read(reader.read_each(items, first=first, observe=observe)))
 
 
 def by_name(
-    given: NDArray[Any] | Mapping[str, NDArray[Any]], tensors: Sequence[TensorSpec]
+    arrays: NDArray[Any] | Mapping[str, NDArray[Any]], tensors: Sequence[TensorSpec]
 ) -> Arrays:
-    """Return arrays by the names of a graph's inputs: given so, as records, or as the only one."""
-    if isinstance(given, Mapping):
-        return {name: np.asarray(array) for name, array in given.items()}
-    array = np.asarray(given)
+    """Return arrays by the names of a graph's inputs, from a mapping, records, or one array."""
+    if isinstance(arrays, Mapping):
+        return {name: np.asarray(array) for name, array in arrays.items()}
+    array = np.asarray(arrays)
     if array.dtype.names is None:
         return {tensors[0].name: array}
     return {name: np.ascontiguousarray(array[name]) for name in array.dtype.names}
@@ -143,40 +141,29 @@ def check_batch(arrays: Mapping[str, NDArray[Any]], tensors: Sequence[TensorSpec
     Raises:
         DataError: a name, a kind of number or a shape isn't what the graph takes.
     """
-    wanted = ", ".join(str(tensor) for tensor in tensors)
+    expected = ", ".join(str(tensor) for tensor in tensors)
     if set(arrays) != {tensor.name for tensor in tensors}:
-        raise DataError(f"the model takes {wanted}; got {', '.join(sorted(map(str, arrays)))}")
+        raise DataError(f"the model takes {expected}; got {', '.join(sorted(map(str, arrays)))}")
     free: dict[str, int] = {}
     for tensor in tensors:
         array = arrays[tensor.name]
         fits = array.dtype.name == tensor.dtype and array.ndim == len(tensor.shape)
-        for size, expected in zip(array.shape, tensor.shape, strict=False):
-            known = free.setdefault(expected, size) if isinstance(expected, str) else expected
+        for size, declared in zip(array.shape, tensor.shape, strict=False):
+            known = free.setdefault(declared, size) if isinstance(declared, str) else declared
             fits = fits and size == known
         if not fits:
             got = f"{array.dtype.name} [{', '.join(map(str, array.shape))}]"
-            raise DataError(f"the model takes {wanted}; got {got}")
+            raise DataError(f"the model takes {expected}; got {got}")
     return len(arrays[tensors[0].name])
-
-
-def no_views(batch: Arrays, views: str, *, kind: str) -> tuple[list[Arrays], NDArray[np.float32]]:
-    """Return a batch as its only view.
-
-    Raises:
-        ModelFileError: another one is asked for.
-    """
-    if views != "none":
-        raise ModelFileError(f"inputs of the kind `{kind}` have no views {views!r}")
-    return [batch], np.ones(1, np.float32)
 
 
 def padded(name: str, rows: Sequence[NDArray[Any]], dtype: str) -> Arrays:
     """Return rows of different lengths as one array, padded with 0, and their lengths."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
-    found = np.zeros((len(rows), int(lengths.max(initial=1))), dtype=dtype)
+    batch = np.zeros((len(rows), int(lengths.max(initial=1))), dtype=dtype)
     for at, row in enumerate(rows):
-        found[at, : len(row)] = row
-    return {name: found, "length": lengths}
+        batch[at, : len(row)] = row
+    return {name: batch, "length": lengths}
 
 
 def named(item: Any, number: int) -> str:
@@ -186,19 +173,19 @@ def named(item: Any, number: int) -> str:
     return "standard input" if isinstance(item, io.BufferedIOBase) else f"input {number + 1}"
 
 
-def read_plain(path: Path, most: int) -> bytes:
+def read_plain(path: Path, max_bytes: int) -> bytes:
     """Return the bytes of a plain file.
 
     Raises:
-        DataError: it can't be read, or is longer than `most`.
+        DataError: it can't be read, or is longer than `max_bytes`.
     """
     try:
         if not path.is_file():
             raise DataError("there is no such file", where=str(path))
         with path.open("rb") as stream:
-            data = stream.read(most + 1)
+            data = stream.read(max_bytes + 1)
     except (OSError, ValueError) as error:
         raise DataError(f"can't be read ({error})", where=str(path)) from error
-    if len(data) > most:
-        raise DataError(f"the file is longer than {most:,} bytes", where=str(path))
+    if len(data) > max_bytes:
+        raise DataError(f"the file is longer than {max_bytes:,} bytes", where=str(path))
     return data

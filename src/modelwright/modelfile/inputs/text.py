@@ -1,11 +1,10 @@
-"""Texts that a network answers: strings, bytes in UTF-8, or paths of text files."""
+"""Texts to classify, to continue or to generate from: strings, UTF-8 bytes, or paths of files."""
 
 from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,76 +12,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError
-from modelwright.modelfile.inputs.reader import (
-    Assets,
-    Declared,
-    Items,
-    Sample,
-    each,
-    named,
-    no_views,
-    one_or_several,
-    padded,
-    read_plain,
-)
+from modelwright.modelfile.inputs.reader import Reader, Sample, each, named, padded, read_plain
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.run import Observe, Progress, silent
-from modelwright.transforms.text import TextInput
+from modelwright.transforms.text import BEGIN, TextInput
+from modelwright.transforms.tokenizing import Ids
 
 MOST_TEXT_BYTES = 16 << 20
 """A longer text isn't read."""
-Encode = Callable[[Sequence[str]], tuple[Sequence[NDArray[Any]], Sequence[int]]]
-"""From texts to the ids that are read of each, and how many tokens it has uncut."""
 
 
-@dataclass(frozen=True, slots=True)
-class TextReader:
-    """Texts as token ids, the end of longer ones cut off."""
+class TextReader(Reader):
+    """Texts as token ids; the end of longer ones is cut off."""
 
     spec: TextInput
     tensors: tuple[TensorSpec, ...] = (
         TensorSpec("tokens", "int64", ("N", "T")),
         TensorSpec("length", "int64", ("N",)),
     )
-    view_choices: tuple[str, ...] = ("none",)
+    truncation_note = "its end is cut off"
+    may_be_empty = False
 
-    @staticmethod
-    def open(declared: Declared, assets: Assets) -> TextReader:
-        """Return the reader of a declaration.
+    def __init__(self, spec: TextInput) -> None:
+        self.spec = spec
 
-        Raises:
-            ModelFileError: it isn't one of texts.
-        """
-        return TextReader(TextInput.from_json(dict(declared), dict(assets)))
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens that are read of a text itself."""
+        return self.spec.room
 
-    def split_inputs(self, inputs: Any) -> Items:
-        """Tell one text from several."""
-        return one_or_several(inputs)
+    def encode(self, texts: Sequence[str]) -> tuple[list[Ids], list[int]]:
+        """Return the ids that are read of each text, and how many tokens it has untruncated."""
+        return self.spec.encode(texts)
 
     def read_each(
         self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent
     ) -> list[Sample | DataError]:
-        """Tokenize each text; what is longer than the model takes is cut off at the end."""
-        return tokenize_each(
-            items,
-            self.spec.encode,
-            most=self.spec.room,
-            lost="its end is cut off",
-            first=first,
-            observe=observe,
-        )
+        """Tokenize each text."""
+        texts = each(functools.partial(read_text, may_be_empty=self.may_be_empty), items, first)
+        encoded = zip(*self.encode([text for text in texts if isinstance(text, str)]), strict=True)
+        results: list[Sample | DataError] = []
+        for number, (item, text) in enumerate(zip(items, texts, strict=True), first):
+            if isinstance(text, DataError):
+                results.append(text)
+                continue
+            ids, size = next(encoded)
+            if size > self.max_tokens:
+                note = f"the text has {size:,} tokens, and the model reads {self.max_tokens:,}"
+                note = f"{named(item, number)}: {note}: {self.truncation_note}"
+                observe(Progress("note", 0, 0, note=note))
+            results.append(Sample({"tokens": ids}))
+        return results
 
     def collate(self, samples: Sequence[Sample]) -> Arrays:
         """Put token ids together, padded with 0, with their lengths."""
         return padded("tokens", [sample.arrays["tokens"] for sample in samples], "int64")
 
-    def views(self, batch: Arrays, views: str) -> tuple[list[Arrays], NDArray[np.float32]]:
-        """Return the batch: there is no other view."""
-        return no_views(batch, views, kind="text")
-
     def synthetic(self, count: int) -> Arrays:
-        """Return ids that never change, in rows of different lengths."""
+        """Return ids by integer arithmetic, in rows of different lengths."""
         size = self.spec.tokenizer.size
         rows = [
             (np.arange(min(5 + 3 * row, self.spec.max_length)) * 7 + row * 13) % (size - 1) + 1
@@ -91,40 +79,59 @@ class TextReader:
         return padded("tokens", rows, "int64")
 
 
-def tokenize_each(
-    items: Sequence[Any],
-    encode: Encode,
-    *,
-    most: int,
-    lost: str,
-    first: int,
-    observe: Observe,
-    may_be_empty: bool = False,
-) -> list[Sample | DataError]:
-    """Return the token ids of each item that is a text, and tell of those that are too long.
+class PromptReader(TextReader):
+    """Texts that a language model continues, which may be empty; the end of longer ones is read."""
 
-    Args:
-        items: what was handed over.
-        encode: the tokenizer.
-        most: how many tokens are read of a text.
-        lost: what becomes of the others, for the message.
-        first: how many items were handed over before these, for messages.
-        observe: called with a note for each text that is cut off.
-        may_be_empty: whether a text of blanks is one.
-    """
-    texts = each(functools.partial(read_text, may_be_empty=may_be_empty), items, first)
-    encoded = zip(*encode([text for text in texts if isinstance(text, str)]), strict=True)
-    found: list[Sample | DataError] = []
-    for number, (item, text) in enumerate(zip(items, texts, strict=True), first):
-        if isinstance(text, DataError):
-            found.append(text)
-            continue
-        ids, size = next(encoded)
-        if size > most:
-            note = f"the text has {size:,} tokens, and the model reads {most:,}: {lost}"
-            observe(Progress("note", 0, 0, note=f"{named(item, number)}: {note}"))
-        found.append(Sample({"tokens": ids}))
-    return found
+    tensors = (TensorSpec("tokens", "int64", ("N", "T")),)
+    truncation_note = "its beginning is left out"
+    may_be_empty = True
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens of a prompt; the token that begins a text also takes a place."""
+        max_length, places = self.spec.max_length, self.spec.places
+        return max_length if places is None else min(max_length, places - 1)
+
+    def encode(self, texts: Sequence[str]) -> tuple[list[Ids], list[int]]:
+        """Return the last ids of each text, and how many tokens it has untruncated."""
+        rows = self.spec.tokenizer.encode(texts)
+        return [ids[max(len(ids) - self.max_tokens, 0) :] for ids in rows], [*map(len, rows)]
+
+    def collate(self, samples: Sequence[Sample]) -> Arrays:
+        """Put token ids together, padded with 0."""
+        return {"tokens": super().collate(samples)["tokens"]}
+
+    def synthetic(self, count: int) -> Arrays:
+        """Return ids by integer arithmetic, in rows of different lengths."""
+        return {"tokens": super().synthetic(count)["tokens"]}
+
+
+class SourceReader(TextReader):
+    """Texts from which others are generated; `target` is the generated text, as far as known."""
+
+    tensors = (
+        TensorSpec("source", "int64", ("N", "T")),
+        TensorSpec("source_length", "int64", ("N",)),
+        TensorSpec("target", "int64", ("N", "S")),
+    )
+
+    def collate(self, samples: Sequence[Sample]) -> Arrays:
+        """Put token ids together, with their lengths and the token that begins a target."""
+        return _source(super().collate(samples), np.zeros((len(samples), 0), np.int64))
+
+    def synthetic(self, count: int) -> Arrays:
+        """Return ids by integer arithmetic, with targets of up to four tokens."""
+        texts = super().synthetic(count)
+        return _source(texts, texts["tokens"][:, ::-1][:, :3])
+
+
+def _source(texts: Arrays, targets: NDArray[np.int64]) -> Arrays:
+    begin = np.full((len(targets), 1), BEGIN, np.int64)
+    return {
+        "source": texts["tokens"],
+        "source_length": texts["length"],
+        "target": np.concatenate([begin, targets], axis=1),
+    }
 
 
 def read_text(item: Any, number: int, *, may_be_empty: bool = False) -> str:
