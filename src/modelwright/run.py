@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelwright.errors import DataError, RecipeError, RequestError, ResourceError
-from modelwright.files import as_resource_error, find_path, locked, read_json, sweep, write_json
+from modelwright.files import find_path, locked, read_json, resource_errors, sweep, write_json
 from modelwright.ledger import Ledger
 from modelwright.version import __version__
 
@@ -115,10 +115,8 @@ class Run:
         """
         folder = self.folder / STAGES_FOLDER / name
         if is_main_process():
-            try:
+            with resource_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise as_resource_error(error, folder) from error
             sweep(folder)
         path = folder / "decisions.json" if is_main_process() else None
         decisions = self.decisions.stage(name, path)
@@ -184,11 +182,9 @@ def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[Ru
     if not is_main_process():
         yield _read_folder(path)  # The main process holds the lock for all.
         return
-    try:
+    with resource_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         others = sorted(item.name for item in path.iterdir() if not item.name.startswith("."))
-    except OSError as error:
-        raise as_resource_error(error, path) from error
     if others and "recipe.json" not in others:  # A run writes it before anything else.
         raise RequestError(
             "this folder holds something else than a run",

@@ -37,13 +37,7 @@ from modelwright.metrics.multi_label import (
     label_outcomes,
     sigmoid,
 )
-from modelwright.metrics.regression import (
-    NumberSums,
-    mae,
-    number_sums,
-    r2,
-    rmse,
-)
+from modelwright.metrics.regression import number_metrics
 from modelwright.metrics.text import (
     bits_per_byte,
     bleu,
@@ -68,7 +62,6 @@ __all__ = [
     "Floats",
     "Ints",
     "LabelOutcomes",
-    "NumberSums",
     "Outcomes",
     "Reliability",
     "accuracy",
@@ -92,14 +85,11 @@ __all__ = [
     "join",
     "label_counts",
     "label_outcomes",
-    "mae",
     "mean_loss",
-    "number_sums",
+    "number_metrics",
     "outcomes",
     "perplexity",
-    "r2",
     "reliability",
-    "rmse",
     "rouge_statistics",
     "scores_of",
     "sigmoid",

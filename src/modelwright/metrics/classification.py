@@ -11,7 +11,7 @@ Outputs that aren't finite are refused: no metric ever counts a NaN as right or 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -60,16 +60,6 @@ class Outcomes:
         hits: NDArray[np.bool_] = self.ranks == 0
         return hits
 
-    def take(self, chosen: NDArray[np.bool_] | Ints) -> Outcomes:
-        """Return the outcomes of some of the samples."""
-        return Outcomes(
-            targets=self.targets[chosen],
-            predicted=self.predicted[chosen],
-            ranks=self.ranks[chosen],
-            confidence=self.confidence[chosen],
-            losses=self.losses[chosen],
-        )
-
 
 def outcomes(
     outputs: Floats,
@@ -94,9 +84,7 @@ def outcomes(
     num_classes = outputs.shape[1] + unknown
     targets = _class_numbers(targets, samples=outputs.shape[0], num_classes=num_classes)
     step = max(1, _OUTPUTS_AT_ONCE // outputs.shape[1])
-    if len(outputs) <= step:
-        return _outcomes(outputs, targets, threshold)
-    starts = range(0, len(outputs), step)
+    starts = range(0, max(len(outputs), 1), step)
     return join(
         [_outcomes(outputs[at : at + step], targets[at : at + step], threshold) for at in starts]
     )
@@ -122,11 +110,11 @@ def _outcomes(outputs: Floats, targets: Ints, threshold: tuple[int, float] | Non
     is_known = targets < outputs.shape[1]
     columns = np.where(is_known, targets, 0)[:, None]
     scores = decision_scores(outputs, threshold)
-    wanted = np.take_along_axis(outputs, columns, axis=1)
-    own = np.take_along_axis(scores, columns, axis=1)
+    target_logits = np.take_along_axis(outputs, columns, axis=1)
+    target_scores = np.take_along_axis(scores, columns, axis=1)
     earlier = np.arange(outputs.shape[1]) < targets[:, None]
-    ranks = np.count_nonzero(scores > own, axis=1)
-    ranks += np.count_nonzero((scores == own) & earlier, axis=1)
+    ranks = np.count_nonzero(scores > target_scores, axis=1)
+    ranks += np.count_nonzero((scores == target_scores) & earlier, axis=1)
     predicted = scores.argmax(axis=1)
     top = outputs.max(axis=1, keepdims=True).astype(np.float64)
     log_sum = np.log(np.exp(outputs - top).sum(axis=1))  # ≥ 0, since the largest term is exp(0)
@@ -136,19 +124,14 @@ def _outcomes(outputs: Floats, targets: Ints, threshold: tuple[int, float] | Non
         predicted=predicted.astype(np.int64),
         ranks=np.where(is_known, ranks, NEVER).astype(np.int64),
         confidence=np.exp(chosen - log_sum),
-        losses=np.where(is_known, log_sum + (top - wanted)[:, 0], np.inf),
+        losses=np.where(is_known, log_sum + (top - target_logits)[:, 0], np.inf),
     )
 
 
 def join(parts: Sequence[Outcomes]) -> Outcomes:
     """Return the outcomes of several batches as one, in order."""
-    return Outcomes(
-        targets=np.concatenate([part.targets for part in parts]),
-        predicted=np.concatenate([part.predicted for part in parts]),
-        ranks=np.concatenate([part.ranks for part in parts]),
-        confidence=np.concatenate([part.confidence for part in parts]),
-        losses=np.concatenate([part.losses for part in parts]),
-    )
+    names = [field.name for field in fields(Outcomes)]
+    return Outcomes(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def softmax(outputs: Floats) -> Doubles:
@@ -245,12 +228,10 @@ class ClassScores:
 
 def class_scores(cells: Confusion) -> ClassScores:
     """Return precision, recall and F1 of each class."""
-    size, right = cells.num_classes, cells.targets == cells.predicted
+    right = cells.targets == cells.predicted
 
     def total(classes: Ints, counts: Ints) -> Ints:
-        summed = np.zeros(size, dtype=np.int64)
-        np.add.at(summed, classes, counts)
-        return summed
+        return np.bincount(classes, counts, cells.num_classes).astype(np.int64)
 
     return scores_of(
         total(cells.targets[right], cells.counts[right]),

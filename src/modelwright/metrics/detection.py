@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError
-
-Doubles = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from modelwright.metrics.classification import Doubles, Ints
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 """The least IoU `[T]` of a detection that counts as right."""
@@ -88,10 +86,10 @@ def image_statistics(
     Raises:
         DataError: a number isn't finite, shapes differ, or a label isn't a class.
     """
-    given = np.asarray(true_labels).reshape(-1) >= 0
-    true_boxes, true_labels = np.asarray(true_boxes)[given], np.asarray(true_labels)[given]
-    _check(boxes, labels, num_classes, scores=scores)
-    _check(true_boxes, true_labels, num_classes)
+    is_box = np.asarray(true_labels).reshape(-1) >= 0
+    true_boxes, true_labels = np.asarray(true_boxes)[is_box], np.asarray(true_labels)[is_box]
+    _check(boxes, labels, scores, num_classes)
+    _check(true_boxes, true_labels, np.zeros(len(true_labels)), num_classes)
     counts = np.bincount(true_labels, minlength=num_classes)
     kept, flags = [], []
     for label in np.unique(labels):
@@ -109,16 +107,11 @@ def image_statistics(
 
 
 def _check(
-    boxes: NDArray[Any],
-    labels: NDArray[Any],
-    num_classes: int,
-    *,
-    scores: NDArray[Any] | None = None,
+    boxes: NDArray[Any], labels: NDArray[Any], scores: NDArray[Any], num_classes: int
 ) -> None:
-    columns = [boxes] if scores is None else [boxes, scores[:, None]]
-    if boxes.shape != (len(labels), 4) or any(len(column) != len(labels) for column in columns):
+    if boxes.shape != (len(labels), 4) or len(scores) != len(labels):
         raise DataError(f"boxes {list(boxes.shape)} and {len(labels)} labels don't fit together")
-    if not all(np.isfinite(column).all() for column in columns):
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise DataError("the boxes or scores hold values that aren't finite (NaN or infinite)")
     if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
         raise DataError(
@@ -130,9 +123,7 @@ def _match(overlaps: Doubles) -> NDArray[np.bool_]:
     """Return which detections find a box of their own, at each least overlap `[D, T]`.
 
     Greedy, best score first: each takes the free box that it overlaps most, the last of equals.
-
-    Args:
-        overlaps: of detections, best first, and boxes `[D, M]`.
+    The overlaps are those of detections, best first, with boxes `[D, M]`.
     """
     hits_of_rows = np.zeros((len(overlaps), len(OVERLAPS)), dtype=np.bool_)
     free = np.ones((len(OVERLAPS), overlaps.shape[1]), dtype=np.bool_)
@@ -172,11 +163,8 @@ def _area(seen: Ints, boxes: int) -> float:
     """Return the mean precision at 101 recalls.
 
     Precision at a recall is the best at that recall or a higher one, so it is enough to look at the
-    detections that are right: between them precision only falls.
-
-    Args:
-        seen: how many detections there are up to each right one `[P]`, best first.
-        boxes: how many there are to find.
+    detections that are right: between them precision only falls. `seen` `[P]` is how many
+    detections there are up to each right one, best first; `boxes`, how many there are to find.
     """
     hits = np.arange(1, len(seen) + 1)
     best = np.maximum.accumulate((hits / seen)[::-1])[::-1]

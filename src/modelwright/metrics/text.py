@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError, require
+from modelwright.metrics.classification import Doubles, Ints
 
-Doubles = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Sums = NDArray[np.int64] | NDArray[np.float64]
 
 BLEU_ORDER = 4
@@ -36,7 +35,6 @@ _UNSPACED = re.compile(f"[{_HAN}{_OTHER_UNSPACED}]")
 
 
 # Translations
-
 
 BleuWords = Literal["13a", "zh", "char"]
 
@@ -63,7 +61,7 @@ def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], words:
     """Return what BLEU adds up for each pair of texts.
 
     Args:
-        hypotheses: the texts to judge.
+        hypotheses: the generated texts.
         references: what each should be.
         words: the tokenizer of sacrebleu's, one for the whole test set.
 
@@ -195,9 +193,7 @@ def _ngrams(items: Sequence[Any], order: int) -> Iterator[Any]:
 
 def _shared(generated: Sequence[Any], reference: Sequence[Any], order: int) -> int:
     """Return how many n-grams both have, each as often as in the one that has it less often."""
-    theirs = Counter(_ngrams(reference, order))
-    ours = Counter(_ngrams(generated, order))
-    return sum(min(count, theirs[ngram]) for ngram, count in ours.items() if ngram in theirs)
+    return (Counter(_ngrams(generated, order)) & Counter(_ngrams(reference, order))).total()
 
 
 def _places(items: Sequence[Hashable]) -> dict[Hashable, int]:
