@@ -60,7 +60,7 @@ _LEAST_CHANCE = 0.01
 _NEVER = -50.0
 """The logit of what is out of the question."""
 _NAMED = 5
-"""So many labels are named in a method."""
+"""The most labels that are named in a method."""
 _FIRST = slice(0, 1)
 
 
@@ -220,8 +220,8 @@ def box(problem: Problem) -> Answers:
     parts = []
     for part in parts_of(len(problem.samples)):
         shape = (part.stop - part.start, num_classes)
-        boxes_given = np.broadcast_to(average, (*shape, 4))
-        outputs = np.broadcast_to(scores, (*shape, num_classes)), boxes_given
+        average_boxes = np.broadcast_to(average, (*shape, 4))
+        outputs = np.broadcast_to(scores, (*shape, num_classes)), average_boxes
         parts.append(problem.stats(outputs, part))
     method = "the average box of each class, as sure as the class is frequent"
     return Answers(concatenate(parts), method)
@@ -327,12 +327,12 @@ def words(problem: Problem) -> Answers:
     Where texts have no blanks, such as Chinese ones, runs of one to three characters are counted.
     """
     train_rows, test_rows = _drawn(problem, _LEAST_BUCKETS)
-    known, train_rows = _texts(problem, problem.train, train_rows)
-    given, test_rows = _texts(problem, problem.samples, test_rows)
-    characters = sum(map(len, known))
-    has_blanks = sum(len("".join(text.split())) for text in known) < (1 - _BLANKS) * characters
+    train_texts, train_rows = _texts(problem, problem.train, train_rows)
+    test_texts, test_rows = _texts(problem, problem.samples, test_rows)
+    blanks = sum(char.isspace() for text in train_texts for char in text)
+    has_blanks = blanks > _BLANKS * sum(map(len, train_texts))
     text = require("sklearn.feature_extraction.text", extra="train", purpose="counting words")
-    counts = text.HashingVectorizer(
+    vectorizer = text.HashingVectorizer(
         analyzer="word" if has_blanks else "char",
         ngram_range=(1, 2) if has_blanks else (1, 3),
         token_pattern=r"\w+|[^\w\s]" if has_blanks else None,
@@ -341,9 +341,9 @@ def words(problem: Problem) -> Answers:
         alternate_sign=False,
     )
     weights = text.TfidfTransformer(sublinear_tf=True)
-    seen = weights.fit_transform(counts.transform(known))
-    unseen = weights.transform(counts.transform(given))
-    outputs = _ridge(problem, seen, problem.train.targets[train_rows], unseen, 1.0)
+    train = weights.fit_transform(vectorizer.transform(train_texts))
+    test = weights.transform(vectorizer.transform(test_texts))
+    outputs = _ridge(problem, train, problem.train.targets[train_rows], test, 1.0)
     what = "words and pairs of words" if has_blanks else "runs of one to three characters"
     method = f"TF-IDF weights of {what} with a linear model (ridge regression)"
     return _answers(problem, outputs, train_rows, test_rows, method)
@@ -360,17 +360,17 @@ def _texts(problem: Problem, split: Split, positions: Ints) -> tuple[list[str], 
 def _linear(problem: Problem, extract: Callable[[NDArray[Any]], Features], method: str) -> Answers:
     """Answer by a linear model of features that are extracted from each sample."""
     train_rows, test_rows = _drawn(problem, extract(problem.train.gather(_FIRST)).shape[1])
-    known = features_of(problem.train, train_rows, extract)
-    given = features_of(problem.samples, test_rows, extract)
-    variance = float(known[:: len(known) // _FEW_ROWS + 1].var(axis=0).mean())
-    strength = _STRENGTH * len(known) * max(variance, 1e-6)
-    outputs = _ridge(problem, known, problem.train.targets[train_rows], given, strength)
+    train = features_of(problem.train, train_rows, extract)
+    test = features_of(problem.samples, test_rows, extract)
+    variance = float(train[:: len(train) // _FEW_ROWS + 1].var(axis=0).mean())
+    strength = _STRENGTH * len(train) * max(variance, 1e-6)
+    outputs = _ridge(problem, train, problem.train.targets[train_rows], test, strength)
     method += " with a linear model (ridge regression)"
     return _answers(problem, outputs, train_rows, test_rows, method)
 
 
 def _ridge(
-    problem: Problem, known: Any, targets: NDArray[Any], given: Any, strength: float
+    problem: Problem, train: Any, targets: NDArray[Any], test: Any, strength: float
 ) -> Doubles:
     """Fit the indicators of the labels by penalised least squares, and return scores `[N, K]`.
 
@@ -380,8 +380,8 @@ def _ridge(
     linear = require("sklearn.linear_model", extra="train", purpose="the linear model")
     is_multi_label = targets.ndim == 2
     indicators = targets if is_multi_label else targets[:, None] == np.arange(len(problem.labels))
-    model = linear.Ridge(alpha=strength, copy_X=False).fit(known, indicators.astype(np.float32))
-    chances: Doubles = model.predict(given).reshape(-1, indicators.shape[1]).astype(np.float64)
+    model = linear.Ridge(alpha=strength, copy_X=False).fit(train, indicators.astype(np.float32))
+    chances: Doubles = model.predict(test).reshape(-1, indicators.shape[1]).astype(np.float64)
     if not is_multi_label:
         return chances
     return _logits(np.clip(chances, _LEAST_CHANCE, 1 - _LEAST_CHANCE))
@@ -407,10 +407,7 @@ def _answers(
 def _drawn(problem: Problem, size: int, *, copies: int = 1) -> tuple[Ints, Ints]:
     """Return the positions of the samples that a model is fitted to and of those it predicts.
 
-    Args:
-        problem: the data.
-        size: features of a sample.
-        copies: how often they stand in memory.
+    A sample has `size` features, of which there are as many copies in memory.
 
     Raises:
         DataError: there are too many labels for so many features.

@@ -61,12 +61,12 @@ def bounded(
     for metric, value in figures.items():
         bounds = resample.bounds(value, drawn[metric])
         is_loss = metric == "log_loss"
+        ends = (value, *bounds, *least.get(metric, ()))
         evidence.append(
             record(
-                metric=metric,
-                value=value,
-                low=min(value, bounds.low, *least.get(metric, ())),
-                high=max(value, bounds.high, *least.get(metric, ())),
+                metric,
+                value,
+                (min(ends), max(ends)),
                 n=size - int(np.isinf(losses).sum()) * is_loss,
                 method=method
                 + without_loss(losses) * is_loss

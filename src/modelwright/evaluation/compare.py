@@ -43,13 +43,12 @@ def accuracy_difference(
     only_other = int((other_hits & ~model_hits).sum())
     count = len(model_hits)
     difference = (only_model - only_other) / count
-    low, high = paired_bounds(only_model, only_other, count)
+    ends = (difference, *paired_bounds(only_model, only_other, count))
     p = mcnemar(only_model, only_other)
     return record(
-        metric=DIFFERENCE,
-        value=difference,
-        low=min(low, difference),
-        high=max(high, difference),
+        DIFFERENCE,
+        difference,
+        (min(ends), max(ends)),
         n=count,
         method="the model's accuracy minus this baseline's on the same samples; paired interval of "
         "Bonett and Price; exact McNemar test p " + (f"= {p:.2g}" if p >= 1e-12 else "< 1e-12"),
@@ -60,11 +59,8 @@ def accuracy_difference(
 def answer(ledger: Ledger, *, words: Mapping[str, str] | None = None) -> str:
     """Return a sentence on whether the model beats the strongest baseline; empty without one.
 
-    A baseline that was measured on a part of the samples is compared on that part.
-
-    Args:
-        ledger: the evidence.
-        words: descriptions of baselines by name; by default their names are used.
+    A baseline that was measured on a part of the samples is compared on that part. `words` holds
+    descriptions of baselines by name; by default their names are used.
     """
     newest = {
         record.subject: record

@@ -15,7 +15,6 @@ ORIENTATIONS = 9
 CLIP = 0.2
 """Where L2-Hys clips a normalised block (section 6.4)."""
 _EPSILON = 1e-3  # keeps the noise of a flat block small; gradients lie between 0 and about 1.4
-_PIXELS_AT_ONCE = 1 << 20
 
 
 def cell_pixels(height: int, width: int) -> int:
@@ -28,24 +27,13 @@ def cell_pixels(height: int, width: int) -> int:
     return max(2, (shorter + 4) // 8) if shorter >= 4 else 0
 
 
-def hog_size(height: int, width: int) -> int:
-    """Return how many features an image of this size has."""
-    side = cell_pixels(height, width)
-    return (height // side - 1) * (width // side - 1) * 4 * ORIENTATIONS if side else 0
-
-
 def hog_features(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the features `[N, D]` of images `[N, H, W, C]`, each side 4 pixels or more.
 
     >>> hog_features(np.zeros((1, 8, 8, 3), np.uint8)).shape
     (1, 324)
     """
-    count, height, width, _ = pixels.shape
-    features = np.empty((count, hog_size(height, width)), dtype=np.float32)
-    step = max(1, _PIXELS_AT_ONCE // (height * width))
-    for start in range(0, count, step):
-        features[start : start + step] = _blocks(_cells(pixels[start : start + step]))
-    return features
+    return _blocks(_cells(pixels))
 
 
 def _cells(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -90,9 +78,10 @@ def _blocks(cells: NDArray[np.float32]) -> NDArray[np.float32]:
     blocks = np.concatenate(
         [cells[:, :-1, :-1], cells[:, :-1, 1:], cells[:, 1:, :-1], cells[:, 1:, 1:]], axis=3
     )
-    for limit in (CLIP, None):
-        norm = np.sqrt((blocks**2).sum(axis=3, keepdims=True) + _EPSILON**2)
-        blocks = blocks / norm
-        if limit is not None:
-            blocks = np.minimum(blocks, limit)
+    blocks = _normalised(np.minimum(_normalised(blocks), CLIP))
     return blocks.reshape(len(cells), -1)
+
+
+def _normalised(blocks: NDArray[np.float32]) -> NDArray[np.float32]:
+    length: NDArray[np.float32] = np.sqrt((blocks**2).sum(axis=3, keepdims=True) + _EPSILON**2)
+    return blocks / length

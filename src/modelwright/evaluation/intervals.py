@@ -161,13 +161,9 @@ def mean_bounds(values: Doubles, *, seed: int = 0) -> Interval:
     over the normal one (Hesterberg 2015, `What teachers should know about the bootstrap`, section
     5.3). One sample says nothing of how samples vary: its bounds are its value.
     """
-
-    def draw(picks: Ints) -> Doubles:
-        means: Doubles = values[picks].mean(axis=1)
-        return means
-
     value = float(values.mean())
-    low, high = _centred(value, _resampled(len(values), draw, seed=seed))
+    means = _resampled(len(values), lambda picks: values[picks].mean(axis=1), seed=seed)
+    low, high = _centred(value, means)
     widening = student_widening(len(values))
     return Interval(value - (value - low) * widening, value + (high - value) * widening)
 
@@ -205,10 +201,7 @@ def calibration_bounds(confidence: Doubles, hits: NDArray[np.bool_], *, seed: in
 def paired_bounds(only_first: int, only_second: int, samples: int) -> Interval:
     """Return the bounds of the difference of two shares on the same samples (Bonett, Price 2012).
 
-    Args:
-        only_first: samples that the first alone had right.
-        only_second: samples that the second alone had right.
-        samples: all samples.
+    They follow from how many samples the first alone had right, and how many the second alone.
     """
     first, second = (only_first + 1) / (samples + 2), (only_second + 1) / (samples + 2)
     spread = (first + second - (first - second) ** 2) / (samples + 2)
@@ -221,8 +214,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
     pairs = only_first + only_second
     if pairs == 0:
         return 1.0
-    below = _binomial_below(min(only_first, only_second) + 1, pairs, 0.5)
-    return min(1.0, 2 * below)
+    fewer = min(only_first, only_second)
+    return min(1.0, 2 * float(_binomial(pairs, 0.5)[: fewer + 1].sum()))
 
 
 def quantile_bounds(ordered: Doubles, share: float) -> tuple[float, Interval]:
@@ -232,10 +225,9 @@ def quantile_bounds(ordered: Doubles, share: float) -> tuple[float, Interval]:
     """
     count = len(ordered)
     value = float(ordered[max(0, math.ceil(share * count) - 1)])
-    ranks = np.arange(count + 1)
     below = np.cumsum(_binomial(count, share))  # below[r]: chance that at most r values lie below
     low = int(np.searchsorted(below, TAIL, side="right"))  # the first r with below[r] > tail
-    high = int(ranks[below >= 1 - TAIL][0]) + 1
+    high = int(np.searchsorted(below, 1 - TAIL)) + 1
     return value, Interval(
         min(value, float(ordered[max(0, low - 1)])),
         max(value, float(ordered[min(count, high) - 1])),
@@ -291,14 +283,9 @@ def _steps(total: int, step: int) -> list[int]:
 def _binomial(count: int, chance: float) -> Doubles:
     """Return the probabilities of 0…count successes, through logarithms so that none underflows."""
     hits = np.arange(count + 1)
-    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
-    logs = factorials[count] - factorials[hits] - factorials[count - hits]
-    logs = logs + hits * math.log(chance) + (count - hits) * math.log1p(-chance)
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(hits[1:]))])
+    logs = factorials[count] - factorials - factorials[::-1]
+    logs += hits * math.log(chance) + (count - hits) * math.log1p(-chance)
     probabilities: Doubles = np.exp(logs)
     probabilities /= probabilities.sum()
     return probabilities
-
-
-def _binomial_below(successes: int, count: int, chance: float) -> float:
-    """Return the probability of fewer than so many successes."""
-    return float(_binomial(count, chance)[:successes].sum())

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from modelwright.errors import DataError
 from modelwright.evaluation.intervals import is_bounded, quantile_bounds
-from modelwright.evaluation.measurement import Record
+from modelwright.evaluation.measurement import Record, sampled
 from modelwright.ledger import Evidence
 from modelwright.metrics import Doubles
 from modelwright.run import Observe, Progress, silent, usable_cores
@@ -60,8 +60,8 @@ def hardware() -> str:
                 name = " ".join(value.split())
                 break
     cores, memory = usable_cores(), _memory_gib()
-    parts = [name, f"{cores} core{'s' if cores > 1 else ''}"]
-    return ", ".join(parts + ([f"{memory} GiB"] if memory else []))
+    text = f"{name}, {cores} core{'s' if cores > 1 else ''}"
+    return f"{text}, {memory} GiB" if memory else text
 
 
 def _memory_gib() -> int:
@@ -98,8 +98,8 @@ def measure_latency(
         model: the model digest.
         seconds: how long to measure, about; a slow model may take three times as long, so that
             there are enough answers.
-        observe: told how far it is.
-        clock: nanoseconds that never go back.
+        observe: is called with the progress.
+        clock: monotonic, in nanoseconds.
 
     Raises:
         DataError: there are no samples.
@@ -113,7 +113,7 @@ def measure_latency(
     else:
         batch = [samples[turn % len(samples)] for turn in range(BATCH)]
         begin = "the text" if isinstance(samples[0], str) else "the decoded recording"
-    record: Record = partial(Evidence, model=model, **asdict(place))
+    record: Record = partial(sampled, model=model, **asdict(place))
     with _own_garbage_only():
         observe(Progress("latency", 0, 2))
         single = _times(
@@ -138,26 +138,16 @@ def _latencies(times_ns: Doubles, begin: str, record: Record) -> list[Evidence]:
         method = f"batch of 1, from {begin} to the decoded answer; bounds by order statistics"
         if not is_bounded(share, len(ordered)):
             method += "; too few answers for an upper bound, so the slowest stands there"
-        evidence.append(
-            record(
-                metric=metric,
-                value=value,
-                low=bounds.low,
-                high=bounds.high,
-                n=len(ordered),
-                method=method,
-            )
-        )
+        evidence.append(record(metric, value, bounds, n=len(ordered), method=method))
     return evidence
 
 
 def _throughput(times_ns: Doubles, record: Record) -> Evidence:
     median, bounds = quantile_bounds(np.sort(times_ns) / 1e9, 0.5)
     return record(
-        metric="throughput_per_s",
-        value=BATCH / median,
-        low=BATCH / bounds.high,
-        high=BATCH / bounds.low,
+        "throughput_per_s",
+        BATCH / median,
+        (BATCH / bounds.high, BATCH / bounds.low),
         n=len(times_ns),
         method=f"batches of {BATCH}, over the median batch; bounds by order statistics",
     )

@@ -141,9 +141,7 @@ def _any_figures(
     )
     if near.any() and not near.all():
         method += f", without the {near.sum():,} samples that resemble one of another split"
-        with contextlib.suppress(
-            DataError
-        ):  # Without them there may be nothing to measure, such as no box.
+        with contextlib.suppress(DataError):  # There may be nothing left, such as no box.
             evidence += bounded(
                 take(measured.stats, np.flatnonzero(~near)),
                 task.compute,

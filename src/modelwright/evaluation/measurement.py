@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol, cast, get_args
+from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
@@ -15,10 +15,10 @@ from modelwright.evaluation.intervals import RateBounds
 from modelwright.ledger import Evidence, exact
 from modelwright.metrics import ClassScores, Doubles, Ints
 from modelwright.tasks import SampleStats
+from modelwright.tasks.inference import Inference
 
-SplitName = Literal["test", "validation", "train", ""]
 Record = Callable[..., Evidence]
-"""Makes a record of evidence; what all records of one measurement share is filled in."""
+"""Makes a record as `sampled` does; what all records of one measurement share is filled in."""
 
 
 class HasOutputs(Protocol):
@@ -47,6 +47,10 @@ class HasOutputs(Protocol):
     @property
     def file_bytes(self) -> int:
         """The bytes of the whole file."""
+
+    @property
+    def inference(self) -> Inference:
+        """What decides its answers beyond the weights."""
 
     def outputs(self, inputs: NDArray[Any], /) -> Any:
         """Return raw outputs `[N, …]` for what the host steps deliver, averaged over the views."""
@@ -95,6 +99,14 @@ class Measurement:
         return (*self.labels, *self.unknown)
 
 
+def sampled(
+    metric: str, value: float, bounds: tuple[float, float], *, n: int, method: str, **context: Any
+) -> Evidence:
+    """Return evidence of a figure that was measured on `n` samples, with its 95 % bounds."""
+    low, high = bounds
+    return Evidence(metric=metric, value=value, low=low, high=high, n=n, method=method, **context)
+
+
 def recorder(samples: Split, fingerprint: str, **shared: Any) -> Record:
     """Return what makes records about a split.
 
@@ -103,8 +115,8 @@ def recorder(samples: Split, fingerprint: str, **shared: Any) -> Record:
         fingerprint: the digest of the samples.
         shared: further fields that all records share, such as the model and the place.
     """
-    split = samples.name if samples.name in get_args(SplitName) else ""
-    return partial(Evidence, split=cast(SplitName, split), data=fingerprint, **shared)
+    split = samples.name if samples.name in ("test", "validation", "train") else ""
+    return partial(sampled, split=split, data=fingerprint, **shared)
 
 
 def sizes(model: HasOutputs) -> list[Evidence]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,7 @@ from modelwright.evaluation.latency import Place
 from modelwright.evaluation.measure import CHUNK
 from modelwright.evaluation.measurement import HasOutputs, recorder
 from modelwright.ledger import Evidence, Ledger, exact
-from modelwright.tasks.inference import Inference, Threshold
-
-
-class HasThreshold(HasOutputs, Protocol):
-    """A model that may have a decision threshold."""
-
-    @property
-    def inference(self) -> Inference:
-        """What decides its answers beyond the weights."""
-
+from modelwright.tasks.inference import Threshold
 
 THRESHOLD = "threshold"
 _SLICE = "label="
@@ -42,8 +33,9 @@ def highest_threshold(
         of_class: `[N]`, which samples are of it; at least one.
         min_recall: the recall that is required, above 0, at most 1.
 
-    >>> highest_threshold(np.array([0.9, 0.4, 0.7, 0.8]), np.array([1, 1, 0, 1]) > 0,
-    min_recall=0.6) 0.8
+    >>> is_cat = np.array([True, True, False, True])
+    >>> highest_threshold(np.array([0.9, 0.4, 0.7, 0.8]), is_cat, min_recall=0.6)
+    0.8
     """
     own = np.sort(probabilities[of_class])[::-1]
     # The tolerance makes 0.95 · 20 require 19 samples and not 20.
@@ -100,7 +92,7 @@ def threshold_evidence(
 
 
 def measure_threshold(
-    model: HasThreshold, samples: Split, fingerprint: str, place: Place
+    model: HasOutputs, samples: Split, fingerprint: str, place: Place
 ) -> list[Evidence]:
     """Return the recall and the precision of the class that a model has a threshold for, if any.
 
@@ -127,18 +119,9 @@ def measure_threshold(
             f"share of those predicted `{label}` that are",
         ),
     ):
-        low, high = share(hits, count)
-        evidence.append(
-            record(
-                metric=metric,
-                value=hits / count if count else 0.0,
-                low=low,
-                high=high,
-                n=count,
-                method=f"{what}, from a probability of {threshold.probability:.4g} on; Wilson "
-                "interval",
-            )
-        )
+        method = f"{what}, from a probability of {threshold.probability:.4g} on; Wilson interval"
+        value = hits / count if count else 0.0
+        evidence.append(record(metric, value, share(hits, count), n=count, method=method))
     return evidence
 
 
