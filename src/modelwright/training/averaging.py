@@ -1,4 +1,4 @@
-"""Averaging of weights over steps: what is evaluated and shipped, and the fast weights follow."""
+"""Averages of the weights over steps, which are evaluated and shipped in place of the weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def averaged_tensors(network: nn.Module) -> dict[str, Tensor]:
 
 
 class _Shadow:
-    """Shared by both averages: a slow copy of the weights, shown in place of the fast ones."""
+    """Shared by both averages: a slow copy of the weights, used in place of the fast ones."""
 
     def __init__(self, network: nn.Module) -> None:
         self._fast = averaged_tensors(network)
@@ -35,20 +35,16 @@ class _Shadow:
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """Hold the slow weights in the network while the block runs."""
-        with torch.no_grad():
-            kept = {name: tensor.detach().clone() for name, tensor in self._fast.items()}
-            for name, tensor in self._fast.items():
-                tensor.copy_(self._slow[name])
+        fast = {name: tensor.detach().clone() for name, tensor in self._fast.items()}
+        restore(self._fast, self._slow)
         try:
             yield
         finally:
-            with torch.no_grad():
-                for name, tensor in self._fast.items():
-                    tensor.copy_(kept[name])
+            restore(self._fast, fast)
 
     def state(self) -> dict[str, Tensor]:
         """Return the slow weights by name."""
-        return dict(self._slow)
+        return self._slow
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` returned."""
@@ -68,7 +64,7 @@ class Ema(_Shadow):
 
     @torch.no_grad()
     def after_step(self, step: int, progress: float) -> None:
-        """Fold the weights after `step` steps in."""
+        """Add the weights after `step` steps to the average."""
         self._pull(1.0 - min(self._decay, (1 + step) / (10 + step)))
 
 
@@ -84,14 +80,13 @@ class Lookahead(_Shadow):
 
     @torch.no_grad()
     def after_step(self, step: int, progress: float) -> None:
-        """Pull the fast weights to the slow ones, where this step is due."""
+        """Every few steps, move the slow weights on and set the fast ones to them."""
         spec = self._spec
         if step % spec.every:
             return
         kept = spec.decay**spec.every * progress**spec.power
         self._pull(1.0 - kept)
-        for name, tensor in self._fast.items():
-            tensor.copy_(self._slow[name])
+        restore(self._fast, self._slow)
 
 
 def build_averaging(spec: AverageSpec | None, network: nn.Module) -> tuple[Constraint, ...]:

@@ -85,8 +85,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     Raises:
         TrainingError: there are checkpoints, and none can be read.
     """
-    found = _checkpoints(folder)
-    for path in reversed(found):
+    paths = _checkpoints(folder)
+    for path in reversed(paths):
         try:
             facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
             with safe_open(path / "state.safetensors", framework="pt") as stream:
@@ -94,7 +94,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             return Checkpoint(step=int(facts.pop("step")), tensors=tensors, facts=facts)
         except (OSError, ValueError, KeyError, SafetensorError):
             continue
-    if found:
+    if paths:
         raise TrainingError(
             "no checkpoint here can be read",
             where=str(folder),
@@ -139,6 +139,6 @@ def rehearse_checkpoint(network: nn.Module, folder: Path) -> None:
     """
     weights = named("network", {k: v.detach() for k, v in network.state_dict().items()})
     save_checkpoint(folder, Checkpoint(step=0, tensors=weights, facts={}))
-    found = load_checkpoint(folder)
-    if found is None or any(not torch.equal(found.tensors[k], v) for k, v in weights.items()):
+    saved = load_checkpoint(folder)
+    if saved is None or any(not torch.equal(saved.tensors[k], v) for k, v in weights.items()):
         raise TrainingError("a checkpoint of this network can't be read back", where=str(folder))

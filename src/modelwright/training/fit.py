@@ -42,7 +42,7 @@ from modelwright.training.distributed import init_distributed
 from modelwright.training.loop import Parts, State, Until, diverged, train
 from modelwright.training.plan import PlanInput, StepPlan, agreed, make_plan, revise_steps
 from modelwright.training.precision import Precision
-from modelwright.training.selection import Selection
+from modelwright.training.selection import Selection, on_cpu
 from modelwright.training.stopping import stop_requests
 from modelwright.training.timing import StepTimer
 from modelwright.training.validation import Validation
@@ -376,10 +376,7 @@ class _Training:
         if self.spec.select == "best" and self.selection.best:
             return self.selection.best
         with applied(self.parts.constraints):
-            return {
-                name: tensor.detach().to("cpu", copy=True)
-                for name, tensor in self.network.state_dict().items()
-            }
+            return on_cpu(self.network.state_dict())
 
 
 def _stopped(where: str) -> StoppedError:

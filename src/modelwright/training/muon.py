@@ -29,8 +29,8 @@ def orthogonalise(matrix: Tensor, *, steps: int) -> Tensor:
         matrix: `[R, C]`.
         steps: iterations; 3 bring most singular values into 0.5…1.2, 5 nearly all.
     """
-    wide = matrix.shape[0] <= matrix.shape[1]
-    x = matrix if wide else matrix.mT
+    is_wide = matrix.shape[0] <= matrix.shape[1]
+    x = matrix if is_wide else matrix.mT
     x = x / x.norm().clamp_min(1e-7)
     a, b, c = _QUINTIC
     gram = x @ x.mT
@@ -41,8 +41,8 @@ def orthogonalise(matrix: Tensor, *, steps: int) -> Tensor:
         factor = polynomial if factor is None else polynomial @ factor
         if step + 1 < steps:
             gram = polynomial @ gram @ polynomial
-    found: Tensor = x if factor is None else factor @ x
-    return found if wide else found.mT
+    result: Tensor = x if factor is None else factor @ x
+    return result if is_wide else result.mT
 
 
 class Muon(torch.optim.Optimizer):

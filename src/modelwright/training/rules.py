@@ -17,7 +17,7 @@ from modelwright.training.precision import Precision
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """What a gradient rule is told of a step beside its samples."""
+    """What a gradient rule knows of a step beside its samples."""
 
     step: int
     """Counts from 0."""
@@ -26,7 +26,7 @@ class StepContext:
     num_parts: int
     """In how many parts this process's share comes; empty ones are left out."""
     parameters: list[nn.Parameter]
-    """The parameters that want a gradient."""
+    """The parameters that need a gradient."""
     precision: Precision
     """In whose context the network is called."""
     distributed: DistributedContext
@@ -95,7 +95,10 @@ class WeightedMean:
             totals = sums if totals is None else totals + sums
         if totals is None:
             totals = torch.zeros(2, device=distributed.device)
-        gradients = self._present(parameters)
+        for parameter in parameters:  # None where a batch was empty or a parameter unused.
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [item.grad for item in parameters if item.grad is not None]
         if not whole:
             distributed.sum_([totals])
             distributed.sum_(gradients)
@@ -110,14 +113,6 @@ class WeightedMean:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take nothing."""
-
-    @staticmethod
-    def _present(parameters: list[nn.Parameter]) -> list[Tensor]:
-        """Return every gradient, zero where a batch was empty or a parameter unused."""
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 def clip(gradients: list[Tensor], most: float) -> None:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelwright.data.batches import Batch, target_parts
+from modelwright.training.precision import at_least_fp32
 
 ALPHA, BETA = 1.0, 6.0
 """How much score and overlap count in an assignment (Feng et al. 2021, section 4.1)."""
@@ -65,14 +66,14 @@ class Detection:
                 padding.
         """
         true_boxes, labels = target_parts(batch)
-        scores, boxes = (x if x.dtype == torch.float64 else x.float() for x in outputs)
-        wanted = assign(
+        scores, boxes = (at_least_fp32(output) for output in outputs)
+        target = assign(
             scores.detach(), boxes.detach(), true_boxes, labels, self.locations, most=self.most
         )
-        weights = wanted.scores.sum((1, 2)).clamp_min(1.0)
-        by_score = focal_loss(scores, wanted.scores).sum((1, 2))
-        by_box = ((1.0 - giou(boxes, wanted.boxes)) * wanted.weights).sum(1)
-        return (by_score + BOX_WEIGHT * by_box) / weights, weights
+        weights = target.scores.sum((1, 2)).clamp_min(1.0)
+        score_loss = focal_loss(scores, target.scores).sum((1, 2))
+        box_loss = ((1.0 - giou(boxes, target.boxes)) * target.weights).sum(1)
+        return (score_loss + BOX_WEIGHT * box_loss) / weights, weights
 
 
 def focal_loss(logits: Tensor, quality: Tensor) -> Tensor:
@@ -120,8 +121,8 @@ def assign(
 
     A location can answer for a box that its centre lies in; the one of the finest map nearest to
     the box's middle always can, so that no box is too small to be learnt. Of these the `most` best
-    answer, by `score^α · IoU^β`; one wanted by several boxes answers for that which it overlaps
-    most. What a score is to become is its alignment, scaled so that a box's best has the best one's
+    answer, by `score^α · IoU^β`; one chosen for several boxes answers for that which it overlaps
+    most. The target of a score is its alignment, scaled so that a box's best has the best one's
     IoU.
 
     Args:
@@ -144,7 +145,7 @@ def assign(
     alignment = (score**ALPHA * overlap**BETA).clamp_min(_TINY**2)
     allowed = _candidates(true_boxes, locations.to(boxes)) & is_box[:, :, None]
     answers = _best(alignment, allowed, most)
-    # A location wanted by several boxes goes to the one that it overlaps most.
+    # A location chosen for several boxes goes to the one that it overlaps most.
     owner = torch.where(answers, overlap, -1.0).argmax(1, keepdim=True)
     mine = torch.zeros_like(answers).scatter_(1, owner, True) & answers
     alignment, overlap = alignment * mine, overlap * mine
@@ -152,10 +153,10 @@ def assign(
     scale = best / alignment.amax(2, keepdim=True).clamp_min(_TINY**3)
     quality = (alignment * scale).amax(1)  # [N, A]
     owner, has_box = owner[:, 0], mine.any(1)
-    wanted = true_boxes.gather(1, owner[..., None].expand(-1, -1, 4))
+    own_boxes = true_boxes.gather(1, owner[..., None].expand(-1, -1, 4))
     targets = torch.zeros_like(scores)
     targets.scatter_(2, classes.gather(1, owner)[..., None], quality[..., None])
-    return Assignment(targets, torch.where(has_box[..., None], wanted, boxes), quality)
+    return Assignment(targets, torch.where(has_box[..., None], own_boxes, boxes), quality)
 
 
 def _candidates(true_boxes: Tensor, locations: Tensor) -> Tensor:
