@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from modelwright import metrics
 from modelwright.errors import RequestError
 from modelwright.kinds import OutputKind
+from modelwright.metrics import text as metrics
 from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
 PADDING = 0

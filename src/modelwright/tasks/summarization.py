@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from modelwright import metrics
+from modelwright.metrics import text as metrics
 from modelwright.tasks import translation
 from modelwright.tasks.task import SampleStats, TextMetrics
 

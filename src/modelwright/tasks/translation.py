@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from modelwright import metrics
 from modelwright.kinds import OutputKind
+from modelwright.metrics import text as metrics
 from modelwright.tasks.language_modeling import PADDING, no_decoding, token_losses
 from modelwright.tasks.task import Floats, SampleStats, Task, TextMetrics
 

@@ -83,7 +83,7 @@ def fit(
         candidate: the network to train; it isn't changed.
         spec: the recipe's section `train`.
         data: the training and validation splits.
-        run: folder, seed, device, decisions; of this training alone (`Run.stage`).
+        run: the context of this training alone (`Run.stage`).
         task: gives the scores that choose the epoch.
         augment: the recipe's section `augment`.
         change: from the network in training and the loop's parts to the parts used instead.
@@ -127,16 +127,15 @@ def fit(
     )
     training.plan()
     training.resume()
-    resumed_at, resumed = training.state.step, time.monotonic()
-    training.course()
-    spent = max(time.monotonic() - resumed, 1e-9)
-    steps = training.state.step
+    first_step, started = training.state.step, time.monotonic()
+    training.run_to_end()
+    steps_per_s = (training.state.step - first_step) / max(time.monotonic() - started, 1e-9)
     report = FitReport(
         history=tuple(training.selection.history),
         chosen=training.selection.best_index if spec.select == "best" else None,
-        steps=steps,
+        steps=training.state.step,
         seconds=training.elapsed_s,
-        samples_per_s=(steps - resumed_at) * parts.sampler.batch_size / spent,
+        samples_per_s=steps_per_s * parts.sampler.batch_size,
         precision=training.parts.precision.name,
         world=distributed.world,
     )
@@ -162,7 +161,7 @@ def _with_weights(candidate: Candidate, weights: Mapping[str, Tensor]) -> Candid
 
 @dataclass(slots=True)
 class _Training:
-    """One training in the order of its life: plan, resume, course (which validates and saves)."""
+    """One training, in this order: plan, resume, run to the end (which validates and saves)."""
 
     network: nn.Module
     parts: Parts
@@ -246,9 +245,9 @@ class _Training:
         if self.is_main:
             self.run.say(f"Going on from step {saved.step:,}")
 
-    # -- course --------------------------------------------------------------------------------
+    # -- run -----------------------------------------------------------------------------------
 
-    def course(self) -> None:
+    def run_to_end(self) -> None:
         """Train to the end, validating each epoch."""
         with stop_requests() as stop:
             while self.state.step < self.steps.total and not self.selection.has_stalled:
@@ -275,7 +274,7 @@ class _Training:
         step, size = self.state.step, self.parts.sampler.steps_per_epoch
         points = [self.steps.total, (step // size + 1) * size]
         if step == 0:
-            points.append(1)  # The first loss is what divergence is told by.
+            points.append(1)  # Divergence is judged by the first loss.
         if self.spec.budget is not None:
             points += self.steps.points()
         return min(point for point in points if point > step)
@@ -283,8 +282,9 @@ class _Training:
     def _revise_if_due(self) -> None:
         """Fit the number of steps to what is left of the budget, at set points."""
         step = self.state.step
-        is_point = self.spec.budget is not None and step in self.steps.points()
-        if is_point and step < self.steps.total:
+        if self.spec.budget is None or step >= self.steps.total:
+            return
+        if step in self.steps.points():
             decide = agreed(self.run, self.parts.distributed)
             self.steps = revise_steps(
                 self.steps, self.plan_input, decide, step=step, elapsed_s=self.elapsed_s
@@ -317,12 +317,11 @@ class _Training:
         epoch = round(step / self.parts.sampler.steps_per_epoch, 4)
         record: dict[str, float] = {"epoch": epoch, "step": step, "train_loss": loss}
         with applied(self.parts.constraints):
+            record |= {f"val_{name}": value for name, value in self._scores().items()}
+            record["seconds"] = round(self.elapsed_s, 3)
             if self.validation is None:
-                record["seconds"] = round(self.elapsed_s, 3)
                 self.selection.history.append(record)
             else:
-                record |= {f"val_{name}": value for name, value in self._scores().items()}
-                record["seconds"] = round(self.elapsed_s, 3)
                 self.selection.consider(record, self.network.state_dict())
         self.state = State(step, torch.zeros_like(self.state.totals))
         if self.is_main:
@@ -331,12 +330,10 @@ class _Training:
 
     def _scores(self) -> dict[str, float]:
         """Return the main process's validation scores, in every process."""
-        assert self.validation is not None
         scores: dict[str, float] = {}
-        if self.is_main:
-            scores = self.validation.scores(
-                self.network, self.parts.precision, step=self.state.step
-            )
+        if self.validation is not None and self.is_main:
+            precision = self.parts.precision
+            scores = self.validation.scores(self.network, precision, step=self.state.step)
         return self.parts.distributed.from_main(scores)
 
     # -- save ----------------------------------------------------------------------------------

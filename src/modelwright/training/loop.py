@@ -132,7 +132,7 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
 
 
 def step_context(parts: Parts, step: int, parameters: list[nn.Parameter]) -> StepContext:
-    """Return what the gradient rule is told of a step."""
+    """Return what the gradient rule knows of a step."""
     return StepContext(
         step=step,
         batch_size=parts.sampler.batch_size,
@@ -144,7 +144,7 @@ def step_context(parts: Parts, step: int, parameters: list[nn.Parameter]) -> Ste
 
 
 def shares(parts: Parts, epoch: int, whole: Positions, progress: float) -> Iterator[Batch]:
-    """Yield this process's share of a global batch, in as many parts as asked."""
+    """Yield this process's share of a global batch, part by part."""
     share = parts.distributed.share(whole)
     for part in np.array_split(share, parts.gradient_accumulation):
         if len(part):
@@ -159,7 +159,7 @@ def _checked(state: State) -> State:
 
 
 def diverged(what: str) -> TrainingError:
-    """Return the error of a training that ran away, with what to try."""
+    """Return the error of a training that diverged, with what to try."""
     return TrainingError(
         what,
         why="Training diverged; the last good state is kept",
@@ -178,8 +178,8 @@ def frozen_norms(network: nn.Module) -> frozenset[str]:
         name
         for name, module in network.named_modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        and list(module.parameters(recurse=False))
-        and not any(item.requires_grad for item in module.parameters(recurse=False))
+        and module.affine
+        and not (module.weight.requires_grad or module.bias.requires_grad)
     )
 
 

@@ -1,4 +1,4 @@
-"""Training the first part at a smaller size: cheaper steps while coarse features are learned.
+"""Progressive resizing: smaller images first, and cheaper steps while coarse features are learned.
 
 After Howard, fast.ai's DAWNBench entry (2018), and Touvron et al. 2019, section 3: a convolutional
 network learns most of what it will from smaller images, at a cost that falls with their area.

@@ -1,8 +1,7 @@
 """The learning rate over time: each schedule a function from progress to a share of the peak.
 
 Progress runs from 0 before the first step to 1 after the last, and a step's rate is that of its
-middle, so that a run with a budget in minutes
-and one with a number of epochs share the same shapes.
+middle, so a run with a budget in minutes and one with a number of epochs share the same shapes.
 """
 
 from __future__ import annotations
