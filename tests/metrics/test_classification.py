@@ -127,7 +127,7 @@ def test_batches_joined_are_the_whole(cut: int, seed: int) -> None:
     first, second = (
         metrics.outcomes(outputs[part], targets[part]) for part in (slice(cut), slice(cut, None))
     )
-    joined = metrics.join([first, second])
+    joined = classification.join([first, second])
     np.testing.assert_array_equal(joined.ranks, whole.ranks)
     np.testing.assert_array_equal(joined.losses, whole.losses)
 
@@ -235,7 +235,7 @@ def test_unknown_classes_are_among_no_first_answers_and_have_no_loss() -> None:
     parts = [
         metrics.outcomes(outputs[at], targets[at], unknown=1) for at in (slice(20), slice(20, 400))
     ]
-    joined = metrics.join(parts)
+    joined = classification.join(parts)
     np.testing.assert_array_equal(joined.losses, found.losses)
 
 

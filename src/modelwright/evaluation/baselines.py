@@ -2,7 +2,7 @@
 
 They are fitted to the training split alone and measured on the samples that the model file was
 measured on; of a large split a random part is used, and the evidence says so. `BASELINES` lists the
-methods by kind of prediction. The only module here that imports scikit-learn, when a method runs.
+methods by kind of prediction.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ CENTROID_SIDE, HOG_SIDE = 32, 64
 _VALUES = 100_000_000
 """The most features and scores of all samples: 400 MB, as those of 50,000 images of 32 × 32."""
 _CENTROID_COPIES = 5
-"""scikit-learn's nearest centroid copies what it is given, in double precision."""
+"""scikit-learn's nearest centroid copies the features, in double precision."""
 _WEIGHTS = 20_000_000
 """The most weights of a linear model."""
 _LONGEST_TEXT, _CHARACTERS, _FEW_LABELS = 10_000, 10_000_000, 20
-"""The most characters of one text, and of all that are counted: some ten seconds. Of more labels
+"""The most characters of one text, and of all that are counted: some ten seconds. With more labels
 than these fewer are counted, for each label is fitted by itself."""
 _BUCKETS, _LEAST_BUCKETS = 1 << 18, 2_000
-"""Words, or runs of characters, are hashed to so many columns; fewer of very many labels."""
+"""Words, or runs of characters, are hashed to so many columns; to fewer where labels are many."""
 _BLANKS = 0.05
 """Texts of scripts with blanks between words have more than this share of them."""
 _STRENGTH, _FEW_ROWS = 0.05, 500
@@ -58,10 +58,9 @@ estimated."""
 _LEAST_CHANCE = 0.01
 """Least squares estimate chances that may lie outside of 0 … 1; they are kept this far inside."""
 _NEVER = -50.0
-"""The logit of what is out of the question."""
+"""The logit of a class that isn't predicted."""
 _NAMED = 5
 """The most labels that are named in a method."""
-_FIRST = slice(0, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,15 +103,9 @@ def measure_baselines(
 ) -> list[Evidence]:
     """Fit every simple method for this kind of prediction and of input, and measure it.
 
-    Args:
-        problem: the data, and what is predicted.
-        measured: what was measured of the model file on the same samples.
-        fingerprint: the digest of the samples.
-        observe: is called with the progress, and with notes on methods that were left out.
-
     Returns:
         The figures of each, as `baseline:NAME`; where samples have one label each, its accuracy and
-        macro F1, and the model's accuracy minus the baseline's on the same samples.
+        macro F1, and the model's accuracy minus the baseline's (`measured`) on the same samples.
     """
     methods = baselines_of(problem.task, problem.input_kind)
     evidence: list[Evidence] = []
@@ -141,14 +134,14 @@ def baselines_of(task: Task, input_kind: str) -> Mapping[str, Baseline]:
 def _figures(
     answers: Answers, problem: Problem, measured: Measurement, record: Record
 ) -> list[Evidence]:
-    generated = problem.task.text_metrics
-    if problem.task.output_kind != OutputKind.SINGLE_LABEL:
+    task = problem.task
+    if task.output_kind != OutputKind.SINGLE_LABEL:
         return bounded(
             answers.stats,
-            problem.task.compute if generated is None else generated.compute,
+            task.compute if task.text_metrics is None else task.text_metrics.compute,
             record,
             method=answers.method,
-            counts=problem.task.label_counts(answers.stats) if problem.task.label_counts else None,
+            counts=task.label_counts(answers.stats) if task.label_counts else None,
             texts=problem.samples.texts,
         )
     predicted, targets = answers.stats["predicted"], answers.stats["targets"]
@@ -171,35 +164,36 @@ def _figures(
 def majority(problem: Problem) -> Answers:
     """Answer always with the most frequent class of the training split."""
     counts = np.bincount(problem.train.targets, minlength=len(problem.labels))
-    outputs = np.broadcast_to(counts.astype(np.float64), (len(problem.samples), len(counts)))
-    return Answers(problem.stats(outputs), "the most frequent training class")
+    return _constant(problem, counts.astype(np.float64), "the most frequent training class")
 
 
 def frequent(problem: Problem) -> Answers:
     """Answer always with the most frequent labels: as many as a sample has, one at least.
 
-    A label is as sure as it is frequent, by Jeffreys' prior never 0 or 1; the log loss is taken
-    from that.
+    A label's probability, for the log loss, is its frequency, by Jeffreys' prior never 0 or 1.
     """
     counts, size = problem.train.targets[:].sum(axis=0), len(problem.train)
     chances = (counts + 0.5) / (size + 1.0)
     most = max(round(float(counts.sum()) / size), 1)
     best = np.argsort(-counts, kind="stable")[:most]
-    outputs = np.broadcast_to(_logits(chances), (len(problem.samples), len(counts)))
-    stats = dict(problem.stats(outputs))
-    stats["predicted"] = np.zeros_like(stats["present"])
-    stats["predicted"][:, best] = True
     named = ", ".join(f"`{problem.labels[at]}`" for at in np.sort(best)[:_NAMED].tolist())
     more = ", …" if most > _NAMED else ""
     method = f"always the most frequent of the training labels, {most} of them: {named}{more}"
+    stats = dict(_constant(problem, _logits(chances), method).stats)
+    stats["predicted"] = np.zeros_like(stats["present"])
+    stats["predicted"][:, best] = True
     return Answers(stats, method)
 
 
 def mean(problem: Problem) -> Answers:
     """Answer always with the average of the training samples."""
     average = problem.train.targets[:].astype(np.float64).mean(axis=0)
-    outputs = np.broadcast_to(average, problem.samples.targets.shape)
-    return Answers(problem.stats(outputs), "always the average of the training samples")
+    return _constant(problem, average, "always the average of the training samples")
+
+
+def _constant(problem: Problem, output: Doubles, method: str) -> Answers:
+    outputs = np.broadcast_to(output, (len(problem.samples), *output.shape))
+    return Answers(problem.stats(outputs), method)
 
 
 def box(problem: Problem) -> Answers:
@@ -228,7 +222,7 @@ def box(problem: Problem) -> Answers:
 
 
 def unigram(problem: Problem) -> Answers:
-    """Answer by how frequent each token is in the training split, whatever stands before it."""
+    """Answer by how frequent each token is in the training split, without any context."""
     counts = np.ones(problem.num_outputs)
     for part in parts_of(len(problem.train)):
         tokens = problem.train.targets[part]["next"]
@@ -258,19 +252,20 @@ def copy(problem: Problem) -> Answers:
 
 def lead(problem: Problem) -> Answers:
     """Answer with the first sentence of the source text."""
-    end = re.compile(r"(?<=[.!?。！？])\s")
-    return _as_text(
-        problem, lambda text: end.split(text.strip(), maxsplit=1)[0], "the first sentence"
-    )
+
+    def first(text: str) -> str:
+        return re.split(r"(?<=[.!?。！？])\s", text.strip(), maxsplit=1)[0]
+
+    return _as_text(problem, first, "the first sentence")
 
 
 def _as_text(problem: Problem, write: Callable[[str], str], method: str) -> Answers:
+    scores = problem.task.text_metrics
     assert problem.samples.pairs is not None
-    metrics_of_texts = problem.task.text_metrics
-    assert metrics_of_texts is not None
+    assert scores is not None
     sources, references = problem.samples.pairs()
-    stats = metrics_of_texts.sample_stats([write(text) for text in sources], references)
-    return Answers(stats, f"{method}; {metrics_of_texts.describe(references)}")
+    stats = scores.sample_stats([write(text) for text in sources], references)
+    return Answers(stats, f"{method}; {scores.describe(references)}")
 
 
 # -- a fitted model --------------------------------------------------------------------------
@@ -283,17 +278,16 @@ def centroid(problem: Problem) -> Answers:
         small = reduced(pixels, CENTROID_SIDE)
         return small.reshape(len(small), -1).astype(np.float32) / np.float32(255)
 
-    size = flat(problem.train.gather(_FIRST)).shape[1]
-    train_rows, test_rows = _drawn(problem, size, copies=_CENTROID_COPIES)
+    num_features = flat(problem.train.gather(slice(1))).shape[1]
+    train_rows, test_rows = _drawn(problem, num_features, copies=_CENTROID_COPIES)
     classes = problem.train.targets[train_rows]
     if len(np.unique(classes)) < 2:
         raise DataError("the training samples drawn are all of one class")
     neighbors = require("sklearn.neighbors", extra="train", purpose="the nearest centroid")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pixels that are the same in all images are usual.
-        model = neighbors.NearestCentroid().fit(
-            features_of(problem.train, train_rows, flat), classes
-        )
+        features = features_of(problem.train, train_rows, flat)
+        model = neighbors.NearestCentroid().fit(features, classes)
     predicted = model.predict(features_of(problem.samples, test_rows, flat))
     outputs = (predicted[:, None] == np.arange(len(problem.labels))).astype(np.float32)
     method = "the class whose mean training image is nearest"
@@ -302,7 +296,7 @@ def centroid(problem: Problem) -> Answers:
 
 def hog(problem: Problem) -> Answers:
     """Answer by histograms of oriented gradients and a linear model."""
-    height, width = reduced(problem.train.gather(_FIRST), HOG_SIDE).shape[1:3]
+    height, width = reduced(problem.train.gather(slice(1)), HOG_SIDE).shape[1:3]
     if cell_pixels(height, width) == 0:
         raise DataError(f"images of {height} × {width} pixels are too small for it")
     method = "histograms of oriented gradients"
@@ -359,7 +353,7 @@ def _texts(problem: Problem, split: Split, positions: Ints) -> tuple[list[str], 
 
 def _linear(problem: Problem, extract: Callable[[NDArray[Any]], Features], method: str) -> Answers:
     """Answer by a linear model of features that are extracted from each sample."""
-    train_rows, test_rows = _drawn(problem, extract(problem.train.gather(_FIRST)).shape[1])
+    train_rows, test_rows = _drawn(problem, extract(problem.train.gather(slice(1))).shape[1])
     train = features_of(problem.train, train_rows, extract)
     test = features_of(problem.samples, test_rows, extract)
     variance = float(train[:: len(train) // _FEW_ROWS + 1].var(axis=0).mean())
@@ -404,18 +398,18 @@ def _answers(
     return Answers(problem.stats(outputs, test_rows), method, test_rows)
 
 
-def _drawn(problem: Problem, size: int, *, copies: int = 1) -> tuple[Ints, Ints]:
+def _drawn(problem: Problem, num_features: int, *, copies: int = 1) -> tuple[Ints, Ints]:
     """Return the positions of the samples that a model is fitted to and of those it predicts.
 
-    A sample has `size` features, of which there are as many copies in memory.
+    `copies` says how often the features stand in memory.
 
     Raises:
         DataError: there are too many labels for so many features.
     """
     num_labels = len(problem.labels)
-    if size * num_labels > _WEIGHTS:
+    if num_features * num_labels > _WEIGHTS:
         raise DataError(f"{num_labels:,} classes are too many for it")
-    most = _VALUES // (copies * size + 2 * num_labels)
+    most = _VALUES // (copies * num_features + 2 * num_labels)
     return _sampled(len(problem.train), most), _sampled(len(problem.samples), most)
 
 

@@ -2,7 +2,7 @@
 
 The model predicts in chunks, and only a few figures per sample are kept, so that 100,000 classes or
 a million samples fit into memory. What each kind of prediction adds to the task's own figures is in
-the table `_PARTS`.
+the table `_FIGURES`.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _VALUES_AT_ONCE = 16_000_000
 WORST = 24
 """The number of mistakes, or of largest errors, that the report shows."""
 
-Part = Callable[[Measurement, Task, Split, NDArray[np.bool_], Record], Measurement]
+AddFigures = Callable[[Measurement, Task, Split, NDArray[np.bool_], Record], Measurement]
 """Adds the figures of one kind of prediction.
 
-It takes a measurement with the samples' statistics, the task, the split, which samples resemble one
-of another split `[N]`, and what makes records.
+From a measurement with the samples' statistics, the task, the split, and which samples resemble one
+of another split `[N]`.
 """
 
 
@@ -86,7 +86,7 @@ def measure(
     record = recorder(samples, fingerprint, model=model.digest, **asdict(place))
     near = np.isin(samples.rows, [] if near_duplicates is None else near_duplicates)
     measured = Measurement((), model.digest, stats, labels, samples.unknown)
-    measured = _PARTS.get(task.output_kind, _any_figures)(measured, task, samples, near, record)
+    measured = _FIGURES.get(task.output_kind, _any_figures)(measured, task, samples, near, record)
     evidence = [*measured.evidence, *sizes(model)]
     if task.text_metrics is None:
         return replace(measured, evidence=tuple(evidence))
@@ -205,7 +205,7 @@ def _regression(
     )
 
 
-_PARTS: dict[OutputKind, Part] = {
+_FIGURES: dict[OutputKind, AddFigures] = {
     OutputKind.SINGLE_LABEL: _single_label,
     OutputKind.MULTI_LABEL: _multi_label,
     OutputKind.REGRESSION: _regression,
