@@ -207,13 +207,11 @@ def sweep(folder: Path) -> None:
 def locked(path: Path, *, wait_s: float | None = None, busy: str = "") -> Iterator[None]:
     """Hold an exclusive lock on `path` while the block runs; the system frees it if we die.
 
-    Args:
-        path: the lock file, made where it is missing and left there.
-        wait_s: how long to wait for another holder; `None` waits as long as it takes.
-        busy: what to say when it stays held.
+    The lock file is made where it is missing, and left there. Without `wait_s` it waits for another
+    holder as long as it takes.
 
     Raises:
-        ResourceError: another process holds the lock.
+        ResourceError: another process holds the lock, as `busy` says.
     """
     with resource_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

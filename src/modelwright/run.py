@@ -1,6 +1,6 @@
-"""The frozen context of one run: where it happens, its seed, its deadline, its decisions.
+"""The frozen context of one run: where it happens, its seed, its decisions.
 
-Environment, clock and chance reach the stages through `Run`, and through nothing else.
+Environment, clock and random state reach the stages through `Run`, and through nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a slow stage tells while it works."""
+    """How far a slow stage is."""
 
     stage: str
     """`store`, `audit`, `train`, `measure`, …"""
@@ -48,7 +48,7 @@ def silent(progress: Progress) -> None:
 
 
 class Decisions:
-    """What was decided by clock or measurement, written down before it acts.
+    """What was decided by clock or measurement, written to a file before it has an effect.
 
     A resumed run reads the decision instead of taking it again, and so comes to the same weights.
     """
@@ -129,7 +129,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A recipe, and where what it names lies."""
+    """A recipe, and the folder of the files that it names."""
 
     recipe: Recipe
     base: Path = field(default_factory=Path.cwd)
@@ -168,12 +168,10 @@ class RunFolder:
 
 @contextlib.contextmanager
 def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[RunFolder]:
-    """Hold a run's folder while the block runs.
+    """Lock a run's folder, which is made where it is missing, while the block runs.
 
-    Args:
-        path: the folder, made where it is missing.
-        digest: the digest of what decides the recipe's result.
-        document: the recipe, every default written out.
+    The document is the recipe with every default written out, the digest that of all in it that
+    decides the result.
 
     Raises:
         RequestError: the folder holds a run of another recipe, or something else than a run.
@@ -197,8 +195,8 @@ def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[Ru
         sweep(path)
         record = path / "recipe.json"
         existing = _read_record(record) if record.exists() else None
-        # What was refused before anything was decided leaves nothing that another recipe could mix.
-        if existing is not None and set(others) <= _UNBEGUN:
+        # A run that ended before its first decision leaves nothing that another recipe could mix.
+        if set(others) <= {"recipe.json", "splits.parquet"}:
             existing = None
         if existing is not None and existing.get("digest") != digest:
             raise RequestError(
@@ -212,10 +210,6 @@ def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[Ru
         yield _read_folder(path)
 
 
-_UNBEGUN = {"recipe.json", "splits.parquet"}
-"""What a run leaves that ended before its first decision."""
-
-
 def _read_folder(path: Path) -> RunFolder:
     result, model = path / "result.json", path / "model.mw"
     whole = result.exists() and model.exists()
@@ -223,7 +217,7 @@ def _read_folder(path: Path) -> RunFolder:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """Return an object that a run wrote; what is half there was changed by somebody else."""
+    """Return a JSON object that a run wrote."""
     try:
         record = read_json(path)
     except ValueError:
@@ -262,12 +256,7 @@ def untuned(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def why_untunable(environment: Mapping[str, str], *, libc: str) -> str:
-    """Return why a process can't tune its allocator by starting anew; empty where it can.
-
-    Args:
-        environment: the process's environment.
-        libc: the C library as the system names it, `glibc 2.36`; empty where it isn't glibc.
-    """
+    """Return why a process can't tune its allocator by starting anew; empty where it can."""
     if not libc.startswith("glibc"):
         return "that takes Linux with glibc"
     if any(name in environment for name in _DISTRIBUTED):
@@ -297,11 +286,7 @@ _LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return what results may depend on: versions and kind of machine, never names or paths of it.
-
-    Args:
-        more: what else is known, such as the device.
-    """
+    """Return what results may depend on: versions and kind of machine, never its name or paths."""
     versions = {
         "modelwright": __version__,
         "python": platform.python_version(),

@@ -52,12 +52,8 @@ def record_access(
     It is called before the measurement, so that one that fails is counted too. If the list can't be
     written, the notes say so, and the run goes on.
 
-    Args:
-        fingerprint: the digest of the test samples.
-        run: the run's name.
-        model: the digest of the model that is measured.
-        path: the list; by default that of this user.
-        now: the time; by default the current one.
+    The test set is known by the fingerprint of its samples, the run by its name, the model by its
+    digest. By default the path is that of this user's list, and the time the current one.
     """
     path = path or list_path()
     moment = (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -23,13 +23,9 @@ DIFFERENCE = "accuracy_difference"
 def accuracy_difference(
     model_hits: NDArray[np.bool_], other_hits: NDArray[np.bool_], record: Record, *, model: str
 ) -> Evidence:
-    """Return the model's accuracy minus another's on the same samples.
+    """Return the model's accuracy minus another's, from which samples each had right `[N]`.
 
-    Args:
-        model_hits: whether the model had each sample right `[N]`.
-        other_hits: whether the other one had `[N]`.
-        record: makes a record of evidence about the other one.
-        model: the model digest.
+    The record is one about the other one; `model` is the model digest.
 
     Raises:
         DataError: there are no samples, or the lengths differ.

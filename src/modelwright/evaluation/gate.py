@@ -54,12 +54,9 @@ class Verdict:
 
 
 def judge(targets: Mapping[str, str], ledger: Ledger, *, hardware: str) -> tuple[Verdict, ...]:
-    """Judge every target, in the order of the recipe.
+    """Judge every target, such as `{"accuracy": ">= 0.93"}`, in the order of the recipe.
 
-    Args:
-        targets: comparison and bound by metric: `{"accuracy": ">= 0.93"}`.
-        ledger: the evidence.
-        hardware: this machine, as `latency.hardware` names it.
+    `hardware` is this machine, as `latency.hardware` names it.
     """
     return tuple(_judge(metric, text, ledger, hardware) for metric, text in targets.items())
 

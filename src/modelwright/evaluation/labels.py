@@ -34,13 +34,7 @@ def accuracy(hits: NDArray[np.bool_], record: Record, *, method: str, slice: str
 
 
 def averages(cells: Confusion, record: Record, *, method: str = "") -> list[Evidence]:
-    """Return precision, recall and F1, averaged over the classes.
-
-    Args:
-        cells: how often each class was taken for each other.
-        record: makes a record of evidence.
-        method: how the samples were predicted, for the evidence.
-    """
+    """Return precision, recall and F1, averaged over the classes."""
     scores, bounds = metrics.class_scores(cells), intervals.average_bounds(cells)
     values = metrics.averages(scores.hits, scores.predicted, scores.support)
     means = {
@@ -119,11 +113,7 @@ def per_label_figures(
 ) -> tuple[PerLabel, list[Evidence]]:
     """Return the rates of each label, and evidence of its precision, recall and F1.
 
-    Args:
-        scores: the counts and rates of each label.
-        names: the labels.
-        record: makes a record of evidence.
-        known: how many of the labels, the first, are the model's.
+    The first `known` labels are the model's.
     """
     bounds = intervals.class_bounds(scores.hits, scores.predicted, scores.support)
     if len(names) > LABELS_IN_LEDGER:

@@ -91,9 +91,9 @@ def measure_latency(
     """Measure the time of one answer (p50, p95, p99) and the answers per second in batches of 64.
 
     Args:
-        answer: from samples to their decoded answers, views included.
-        samples: real ones, as they are asked about: decoded pixels `[N, H, W, C]`, texts, or
-            recordings `[T]`; they take turns, so that no cache holds the one answer.
+        answer: from samples to their decoded predictions, test-time augmentation included.
+        samples: real ones: decoded pixels `[N, H, W, C]`, texts, or recordings `[T]`; they take
+            turns, so that no cache holds the one answer.
         place: the hardware, runtime and threads, which the figures depend on.
         model: the model digest.
         seconds: how long to measure, about; a slow model may take three times as long, so that

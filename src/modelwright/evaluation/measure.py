@@ -64,16 +64,9 @@ def measure(
 ) -> Measurement:
     """Measure a model file on a split.
 
-    Args:
-        model: the model file, loaded.
-        samples: the split; its name says which evidence it gives.
-        task: what the model predicts.
-        fingerprint: the digest of the samples.
-        place: hardware, runtime and threads.
-        near_duplicates: rows of the store that resemble one of another split; where the split holds
-            some, metrics without them are added.
-        chunk: the most samples of a chunk; fewer where outputs are large.
-        observe: is called with the progress.
+    The split's name says which evidence it gives. Where it holds some of the rows
+    `near_duplicates`, which resemble one of another split, metrics without them are added. A chunk
+    holds at most `chunk` samples, fewer where outputs are large.
 
     Raises:
         DataError: there are no samples, the targets aren't those of the task, or the outputs aren't

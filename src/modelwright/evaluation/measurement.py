@@ -108,12 +108,9 @@ def sampled(
 
 
 def recorder(samples: Split, fingerprint: str, **shared: Any) -> Record:
-    """Return what makes records about a split.
+    """Return what makes records about a split, whose name says which evidence it gives.
 
-    Args:
-        samples: the split; its name says which evidence it gives.
-        fingerprint: the digest of the samples.
-        shared: further fields that all records share, such as the model and the place.
+    They all share the fingerprint of the samples and further fields, such as the model.
     """
     split = samples.name if samples.name in ("test", "validation", "train") else ""
     return partial(sampled, split=split, data=fingerprint, **shared)

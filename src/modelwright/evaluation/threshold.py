@@ -28,10 +28,7 @@ def highest_threshold(
 ) -> float:
     """Return the highest threshold at which a class has this recall.
 
-    Args:
-        probabilities: `[N]`, of the class.
-        of_class: `[N]`, which samples are of it; at least one.
-        min_recall: the recall that is required, above 0, at most 1.
+    From the probability of the class `[N]`, and which samples are of it `[N]`, at least one.
 
     >>> is_cat = np.array([True, True, False, True])
     >>> highest_threshold(np.array([0.9, 0.4, 0.7, 0.8]), is_cat, min_recall=0.6)
@@ -72,14 +69,7 @@ def choose_threshold(
 def threshold_evidence(
     threshold: Threshold, *, method: str, model: str, fingerprint: str
 ) -> Evidence:
-    """Return the record of a threshold that was chosen for a model.
-
-    Args:
-        threshold: the class and the probability.
-        method: how it was chosen.
-        model: the digest of the model that holds it.
-        fingerprint: the digest of the validation samples.
-    """
+    """Return the record of a threshold that was chosen for a model on the validation split."""
     return exact(
         THRESHOLD,
         threshold.probability,
@@ -94,14 +84,7 @@ def threshold_evidence(
 def measure_threshold(
     model: HasOutputs, samples: Split, fingerprint: str, place: Place
 ) -> list[Evidence]:
-    """Return the recall and the precision of the class that a model has a threshold for, if any.
-
-    Args:
-        model: the model file, loaded.
-        samples: the split that is measured on.
-        fingerprint: the digest of the samples.
-        place: hardware, runtime and threads.
-    """
+    """Return the recall and the precision of the class that a model has a threshold for, if any."""
     threshold = model.inference.threshold
     if threshold is None:
         return []

@@ -75,13 +75,8 @@ def image_statistics(
 ) -> DetectionStatistics:
     """Compare the detections of one image with its boxes.
 
-    Args:
-        boxes: of the detections `[D, 4]`.
-        labels: their class numbers `[D]`.
-        scores: how sure they are `[D]`; of equal ones, the first goes first.
-        true_boxes: `[M, 4]`.
-        true_labels: `[M]`; those below 0 are padding.
-        num_classes: K.
+    The detections are boxes `[D, 4]`, class numbers `[D]` and scores `[D]`, of which equal ones
+    keep their order. True boxes are `[M, 4]`, their class numbers `[M]`; those below 0 are padding.
 
     Raises:
         DataError: a number isn't finite, shapes differ, or a label isn't a class.

@@ -58,12 +58,7 @@ def bleu_words(references: Sequence[str]) -> BleuWords:
 
 
 def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], words: BleuWords) -> Ints:
-    """Return what BLEU adds up for each pair of texts.
-
-    Args:
-        hypotheses: the generated texts.
-        references: what each should be.
-        words: the tokenizer of sacrebleu's, one for the whole test set.
+    """Return what BLEU adds up for each pair of texts, in words of one of sacrebleu's tokenizers.
 
     Returns:
         `[N, 10]`: the words of the hypothesis, those of the reference, the n-grams of 1 to 4 words

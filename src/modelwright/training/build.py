@@ -22,7 +22,7 @@ from modelwright.models.candidate import Candidate
 from modelwright.recipe.data import AugmentSpec
 from modelwright.recipe.train import GdOptimizer, TrainSpec
 from modelwright.tasks import Task
-from modelwright.training.averaging import build_averaging
+from modelwright.training.constraints import build_averaging
 from modelwright.training.distributed import DistributedContext
 from modelwright.training.loop import Parts, frozen_norms, set_training
 from modelwright.training.objectives import build_objective, resolve_loss
@@ -64,15 +64,8 @@ def build_parts(
 ) -> Parts:
     """Return the parts of the loop that a recipe asks for, in fp32 until a plan says otherwise.
 
-    Args:
-        network: the network that will be trained, on its device.
-        spec: the recipe's section `train`.
-        data: the training split, and the labels.
-        task: says what `loss: auto` is.
-        augment: the recipe's section `augment`.
-        seed: decides order, augmentation and dropout.
-        distributed: this process among all.
-        change: a stage's own parts. Its constraints act before the recipe's averaging does.
+    The seed decides order, augmentation and dropout; `change` puts a stage's own parts in their
+    place, whose constraints act before the recipe's averaging does.
 
     Raises:
         RecipeError: the section doesn't fit the data or the network.

@@ -78,12 +78,7 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, share: float, progress: float) -> None:
-        """Take one step with the gradients in `.grad`.
-
-        Args:
-            share: the schedule's share of the peak learning rate.
-            progress: the share of training done, 0…1.
-        """
+        """Take one step with the gradients in `.grad`, at this share of the peak learning rate."""
         for stepper, groups in self._steppers:
             for settings, (group, peak) in zip(stepper.param_groups, groups, strict=True):
                 rate = peak * group.lr * share if progress < group.until else 0.0

@@ -44,11 +44,8 @@ class GradientRule(Protocol):
     ) -> Tensor:
         """Put the gradient of one step into `.grad` of each parameter.
 
-        Args:
-            network: in training mode.
-            objective: gives the loss and the weight of each sample.
-            parts: this process's share of the global batch, part by part; there may be none.
-            context: what else is known of the step.
+        The network is in training mode. The parts are this process's share of the global batch;
+        there may be none.
 
         Returns:
             `[2]`: the weighted sum of the losses, and the weight, of the global batch.

@@ -125,13 +125,8 @@ def assign(
     most. The target of a score is its alignment, scaled so that a box's best has the best one's
     IoU.
 
-    Args:
-        scores: logits `[N, A, K]`.
-        boxes: `[N, A, 4]`.
-        true_boxes: `[N, M, 4]`.
-        labels: `[N, M]`, −1 where there is no box.
-        locations: `[A, 3]`.
-        most: how many locations a box gets at most.
+    Scores are logits `[N, A, K]`, boxes `[N, A, 4]`, true boxes `[N, M, 4]` and their labels
+    `[N, M]`, −1 where there is no box; locations are `[A, 3]`.
     """
     if not labels.shape[1]:  # A largest value is sought among the boxes, so there must be one.
         true_boxes, labels = F.pad(true_boxes, (0, 0, 0, 1)), F.pad(labels, (0, 1), value=-1)

@@ -55,10 +55,8 @@ class SequenceCrossEntropy:
 def token_losses(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     """Return the cross-entropy of each token `[M]`, in fp32 at least.
 
-    Args:
-        logits: `[M, V]`.
-        targets: token ids `[M]`.
-        label_smoothing: the share of the target that is spread over the vocabulary.
+    Logits are `[M, V]`, targets token ids `[M]`; the share `label_smoothing` of a target is spread
+    over the vocabulary.
     """
     losses: Tensor = _TokenLosses.apply(logits, targets, label_smoothing)  # type: ignore[no-untyped-call]
     return losses
