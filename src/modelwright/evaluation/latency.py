@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +27,7 @@ from modelwright.evaluation.intervals import is_bounded, quantile_bounds
 from modelwright.evaluation.measurement import Record, sampled
 from modelwright.ledger import Evidence
 from modelwright.metrics import Doubles
-from modelwright.run import Observe, Progress, silent, usable_cores
+from modelwright.run import Observe, Progress, memory_bytes, silent, usable_cores
 
 QUANTILES = {"latency_p50_ms": 0.50, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
 BATCH = 64
@@ -59,18 +58,9 @@ def hardware() -> str:
             if key.strip() == "model name" and value.strip():
                 name = " ".join(value.split())
                 break
-    cores, memory = usable_cores(), _memory_gib()
+    cores, memory = usable_cores(), memory_bytes()
     text = f"{name}, {cores} core{'s' if cores > 1 else ''}"
-    return f"{text}, {memory} GiB" if memory else text
-
-
-def _memory_gib() -> int:
-    """Return the machine's memory, rounded to a power of two; 0 where the system doesn't say."""
-    try:
-        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return 0
-    return 2 ** max(0, round(math.log2(size / 2**30))) if size > 0 else 0
+    return f"{text}, {2 ** max(0, round(math.log2(memory / 2**30)))} GiB" if memory else text
 
 
 def runtime(*, threads: int, library: str = "onnxruntime") -> str:

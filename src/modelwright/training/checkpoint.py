@@ -57,26 +57,18 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         ResourceError: the disk is full or can't be written; earlier checkpoints are as they were.
     """
     path = folder / f"step-{checkpoint.step:09d}"
+    tensors: dict[str, Tensor] = {}
+    pointers: set[int] = set()
+    for name, tensor in checkpoint.tensors.items():
+        tensors[name] = tensor.detach().cpu().contiguous()
+        if tensors[name].data_ptr() in pointers:  # The format takes no tensors that share memory.
+            tensors[name] = tensors[name].clone()
+        pointers.add(tensors[name].data_ptr())
     with folder_aside(path) as aside:
-        tensors = {
-            name: tensor.detach().to("cpu").contiguous()
-            for name, tensor in checkpoint.tensors.items()
-        }
-        write_bytes(aside / "state.safetensors", save(_unshared(tensors)))
+        write_bytes(aside / "state.safetensors", save(tensors))
         write_json(aside / "state.json", {"step": checkpoint.step, **checkpoint.facts})
     for old in _checkpoints(folder)[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors that share memory (the fast and the best weights may), as the format asks."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        pointer = tensor.data_ptr()
-        result[name] = tensor.clone() if pointer in seen else tensor
-        seen.add(pointer)
-    return result
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:

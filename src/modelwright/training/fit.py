@@ -109,6 +109,7 @@ def fit(
         change=change,
     )
     check_passes(network, parts, data.train)
+    higher_is_better = METRICS[task.select_by].higher_is_better
     training = _Training(
         network=network,
         parts=parts,
@@ -117,13 +118,10 @@ def fit(
         run=run,
         plan_input=plan_input(network, parts, spec, data.train),
         validation=Validation.of(data, task, candidate),
-        selection=Selection(
-            task.select_by,
-            METRICS[task.select_by].higher_is_better,
-            spec.patience,
-            task.ties_by,
-        ),
+        selection=Selection(task.select_by, higher_is_better, spec.patience, task.ties_by),
         begun=begun,
+        state=State(0, torch.zeros(2, device=distributed.device)),
+        steps=StepPlan.of(1),
     )
     training.plan()
     training.resume()
@@ -172,15 +170,12 @@ class _Training:
     validation: Validation | None
     selection: Selection
     begun: float
-    steps: StepPlan = field(default_factory=lambda: StepPlan.of(1))
-    state: State = field(init=False)
+    state: State
+    steps: StepPlan
     first_loss: float | None = None
     spent_s: float = 0.0
     """Seconds of earlier pieces, before a stop or a kill."""
     saved_at: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self.state = State(0, torch.zeros(2, device=self.parts.distributed.device))
 
     @property
     def elapsed_s(self) -> float:
@@ -208,9 +203,8 @@ class _Training:
             f"Training {plan.steps.total:,} steps in {plan.precision} on {distributed.device}"
             + (f", {distributed.world} processes" if distributed.world > 1 else "")
         )
-        if has_batch_norms(self.network) and (
-            distributed.world > 1 or self.parts.gradient_accumulation > 1
-        ):
+        has_parts = distributed.world > 1 or self.parts.gradient_accumulation > 1
+        if has_parts and has_batch_norms(self.network):
             self.run.say(
                 "BatchNorm takes its statistics per process and part of a batch, so the result "
                 "differs a little from one process with whole batches"
@@ -252,9 +246,7 @@ class _Training:
         with stop_requests() as stop:
             while self.state.step < self.steps.total and not self.selection.has_stalled:
                 step = self._next_point()
-                until = Until(
-                    step=step, step_plan=self.steps, stop=stop, on_progress=self.on_progress
-                )
+                until = Until(step, self.steps, stop=stop, on_progress=self.on_progress)
                 self.state = train(self.network, self.parts, self.state, until)
                 if self.state.step < step:
                     self.save()
@@ -356,17 +348,15 @@ class _Training:
         }
         for place, constraint in enumerate(self.parts.constraints):
             tensors |= named(f"constraints/{place}", constraint.state())
+        revisions = self.steps.revisions[1:]
         facts = {
             "seconds": self.elapsed_s,
             "first_loss": self.first_loss,
             "selection": self.selection.facts(),
-            "revisions": [
-                {"step": item.step, "total": item.total} for item in self.steps.revisions[1:]
-            ],
+            "revisions": [{"step": item.step, "total": item.total} for item in revisions],
         }
-        save_checkpoint(
-            self.run.folder / "checkpoints", Checkpoint(self.state.step, tensors, facts)
-        )
+        checkpoint = Checkpoint(self.state.step, tensors, facts)
+        save_checkpoint(self.run.folder / "checkpoints", checkpoint)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights to ship: the best epoch's, or the last."""
