@@ -80,8 +80,9 @@ def exact(metric: str, value: float, *, method: str, **context: Any) -> Evidence
 def _has_valid_type(key: str, value: object) -> bool:
     """Say whether a value read from a file is of the kind that this field holds."""
     if key in ("value", "low", "high", "n", "threads"):
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and abs(value) <= sys.float_info.max
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return abs(value) <= sys.float_info.max
     if key == "artefacts":
         return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
     return isinstance(value, str)

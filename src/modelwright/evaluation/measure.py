@@ -1,14 +1,13 @@
 """How good a model file is at its task, through the runtime that serves.
 
 The model predicts in chunks, and only a few figures per sample are kept, so that 100,000 classes or
-a million samples fit into memory. What each kind of prediction adds to the task's own figures is in
-the table `_FIGURES`.
+a million samples fit into memory.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -43,13 +42,6 @@ _VALUES_AT_ONCE = 16_000_000
 WORST = 24
 """The number of mistakes, or of largest errors, that the report shows."""
 
-AddFigures = Callable[[Measurement, Task, Split, NDArray[np.bool_], Record], Measurement]
-"""Adds the figures of one kind of prediction.
-
-From a measurement with the samples' statistics, the task, the split, and which samples resemble one
-of another split `[N]`.
-"""
-
 
 def measure(
     model: HasOutputs,
@@ -79,7 +71,14 @@ def measure(
     record = recorder(samples, fingerprint, model=model.digest, **asdict(place))
     near = np.isin(samples.rows, [] if near_duplicates is None else near_duplicates)
     measured = Measurement((), model.digest, stats, labels, samples.unknown)
-    measured = _FIGURES.get(task.output_kind, _any_figures)(measured, task, samples, near, record)
+    if task.output_kind == OutputKind.SINGLE_LABEL:
+        measured = _single_label(measured, near, record)
+    else:
+        measured = _any_figures(measured, task, samples, near, record)
+    if task.output_kind == OutputKind.MULTI_LABEL:
+        measured = _multi_label(measured, task, record)
+    if task.output_kind == OutputKind.REGRESSION:
+        measured = _regression(measured)
     evidence = [*measured.evidence, *sizes(model)]
     if task.text_metrics is None:
         return replace(measured, evidence=tuple(evidence))
@@ -145,9 +144,7 @@ def _any_figures(
     return replace(measured, evidence=tuple(evidence))
 
 
-def _single_label(
-    measured: Measurement, task: Task, samples: Split, near: NDArray[np.bool_], record: Record
-) -> Measurement:
+def _single_label(measured: Measurement, near: NDArray[np.bool_], record: Record) -> Measurement:
     outcomes = metrics.Outcomes(**measured.stats)
     cells = metrics.confusion(outcomes.predicted, outcomes.targets, num_classes=len(measured.names))
     per_label, evidence = per_label_figures(
@@ -166,11 +163,9 @@ def _single_label(
     )
 
 
-def _multi_label(
-    measured: Measurement, task: Task, samples: Split, near: NDArray[np.bool_], record: Record
-) -> Measurement:
+def _multi_label(measured: Measurement, task: Task, record: Record) -> Measurement:
     assert task.label_counts is not None
-    stats, measured = measured.stats, _any_figures(measured, task, samples, near, record)
+    stats = measured.stats
     scores = metrics.scores_of(*task.label_counts(stats))
     per_label, evidence = per_label_figures(
         scores, measured.names, record, known=len(measured.labels)
@@ -184,26 +179,13 @@ def _multi_label(
     )
 
 
-def _regression(
-    measured: Measurement, task: Task, samples: Split, near: NDArray[np.bool_], record: Record
-) -> Measurement:
+def _regression(measured: Measurement) -> Measurement:
     """Add the numbers, and the samples with the largest errors in standard deviations."""
     predicted, targets = measured.stats["predicted"], measured.stats["targets"]
     spread = targets.std(axis=0)
     errors = np.abs(predicted - targets) / np.where(spread > 0, spread, 1.0)
-    return replace(
-        _any_figures(measured, task, samples, near, record),
-        worst=_largest(errors.mean(axis=1)),
-        numbers=(predicted, targets),
-    )
-
-
-_FIGURES: dict[OutputKind, AddFigures] = {
-    OutputKind.SINGLE_LABEL: _single_label,
-    OutputKind.MULTI_LABEL: _multi_label,
-    OutputKind.REGRESSION: _regression,
-}
-"""By kind of prediction; the others have the task's own figures alone."""
+    worst = _largest(errors.mean(axis=1))
+    return replace(measured, worst=worst, numbers=(predicted, targets))
 
 
 def _largest(values: Doubles, among: NDArray[np.bool_] | None = None) -> Ints:

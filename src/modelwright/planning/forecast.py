@@ -88,9 +88,8 @@ def forecast(recipe: Recipe, work: Workload) -> Forecast:
     disk = (
         work.store_bytes + work.all_samples * work.sample_bytes + 2 * weights * copies + 2 * weights
     )
-    return Forecast(
-        steps, training_s, memory, disk, _warnings(recipe, work, memory, disk, per_epoch)
-    )
+    warnings = _warnings(recipe, work, memory, disk, per_epoch)
+    return Forecast(steps, training_s, memory, disk, warnings)
 
 
 def optimizer_copies(spec: OptimizerSpec) -> int:

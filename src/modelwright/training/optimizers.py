@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,16 +54,22 @@ class Optimizer:
             raise TrainingError(
                 "there is no parameter to train", fix="Look at `model.freeze` and the network"
             )
-        # Each stepper's param_groups stand in the order of its groups: (group, peak rate).
-        self._steppers: list[tuple[torch.optim.Optimizer, list[tuple[Group, float]]]] = []
+        self._steppers: list[torch.optim.Optimizer] = []
         self._named: dict[str, tuple[nn.Parameter, torch.optim.Optimizer]] = {}
         inner = matrices_and_filters(network) - {output_layer(network)}
-        for part, assigned in _assign(spec.optimizer, self._groups, inner):
-            if assigned:
-                stepper = _stepper(part, [list(named.values()) for _, named in assigned])
-                self._steppers.append((stepper, [(group, part.lr) for group, _ in assigned]))
-                for _, named in assigned:
-                    self._named |= {name: (item, stepper) for name, item in named.items()}
+        for part, is_assigned in _assign(spec.optimizer, inner):
+            named: Named = {}
+            param_groups: list[dict[str, Any]] = []
+            for group in self._groups:
+                own = {name: item for name, item in group.parameters.items() if is_assigned(name)}
+                if own:
+                    named |= own
+                    items = list(own.values())
+                    param_groups.append({"params": items, "group": group, "peak_lr": part.lr})
+            if param_groups:
+                stepper = _stepper(part, param_groups)
+                self._steppers.append(stepper)
+                self._named |= {name: (item, stepper) for name, item in named.items()}
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -79,11 +86,12 @@ class Optimizer:
     @torch.no_grad()
     def step(self, share: float, progress: float) -> None:
         """Take one step with the gradients in `.grad`, at this share of the peak learning rate."""
-        for stepper, groups in self._steppers:
-            for settings, (group, peak) in zip(stepper.param_groups, groups, strict=True):
-                rate = peak * group.lr * share if progress < group.until else 0.0
-                settings["lr"] = rate
+        for stepper in self._steppers:
+            for settings in stepper.param_groups:
+                group: Group = settings["group"]
                 parameters: list[Tensor] = settings["params"]
+                rate = settings["peak_lr"] * group.lr * share if progress < group.until else 0.0
+                settings["lr"] = rate
                 _regularise(parameters, l1=group.l1, l2=group.l2)
                 if group.weight_decay and rate:
                     # A rate above 1 / decay would turn the weights' signs, not shrink them.
@@ -192,27 +200,15 @@ def matrices_and_filters(network: nn.Module) -> frozenset[str]:
 
 
 def _assign(
-    spec: OptimizerSpec, groups: list[Group], inner: frozenset[str]
-) -> list[tuple[OptimizerSpec, list[tuple[Group, Named]]]]:
-    """Return the optimizers of a section, each with its parameters of each group."""
-
-    def chosen(is_chosen: Callable[[str], bool]) -> list[tuple[Group, Named]]:
-        subsets = [
-            (group, {name: item for name, item in group.parameters.items() if is_chosen(name)})
-            for group in groups
-        ]
-        return [(group, subset) for group, subset in subsets if subset]
-
+    spec: OptimizerSpec, inner: frozenset[str]
+) -> list[tuple[OptimizerSpec, Callable[[str], bool]]]:
+    """Return the optimizers of a section, each with which parameters are its own, by name."""
     if not isinstance(spec, MuonOptimizer):
-        return [(spec, chosen(lambda name: True))]
-    return [
-        (spec, chosen(lambda name: name in inner)),
-        (spec.rest, chosen(lambda name: name not in inner)),
-    ]
+        return [(spec, lambda name: True)]
+    return [(spec, lambda name: name in inner), (spec.rest, lambda name: name not in inner)]
 
 
-def _stepper(spec: OptimizerSpec, sets: list[list[nn.Parameter]]) -> torch.optim.Optimizer:
-    groups = [{"params": parameters} for parameters in sets]
+def _stepper(spec: OptimizerSpec, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     match spec:
         case GdOptimizer():
             return torch.optim.SGD(groups, lr=spec.lr, fused=True)
