@@ -135,7 +135,7 @@ class RunRequest:
     base: Path = field(default_factory=Path.cwd)
     """The folder that relative paths start from."""
     stem: str = "run"
-    """The run's name where none is given."""
+    """The run's name by default."""
 
     def find(self, name: str) -> Path:
         """Return a file that the recipe names: beside the recipe, else under MODELWRIGHT_DATA.

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright import metrics
 from modelwright.data.dataset import Split
@@ -33,7 +32,7 @@ from modelwright.evaluation.labels import accuracy, averages
 from modelwright.evaluation.measurement import Measurement, Record, recorder
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
-from modelwright.metrics import Doubles, Ints
+from modelwright.metrics import Array, Doubles, Ints
 from modelwright.run import Observe, Progress, silent
 from modelwright.tasks import SampleStats, Task, concatenate
 
@@ -74,7 +73,7 @@ class Problem:
     """The split that the model file was measured on."""
     labels: tuple[str, ...]
     num_outputs: int
-    """How many numbers a network gives for each answer."""
+    """The size of a network's output for each token."""
     texts: Callable[[Ints], list[str]]
     """Returns the texts in some rows of the store, where samples are texts."""
 
@@ -85,7 +84,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class Predictions:
     """The statistics of the samples that a simple method predicted."""
 
     stats: SampleStats
@@ -94,7 +93,7 @@ class Answers:
     """The positions in the measured split of the samples predicted; all by default."""
 
 
-Baseline = Callable[[Problem], Answers]
+Baseline = Callable[[Problem], Predictions]
 """Raises `DataError` where these samples don't allow it."""
 
 
@@ -112,13 +111,13 @@ def measure_baselines(
     for number, (name, baseline) in enumerate(methods.items()):
         observe(Progress("baselines", number, len(methods)))
         try:
-            answers = baseline(problem)
+            predictions = baseline(problem)
         except (DataError, MissingExtraError) as error:
             note = f"The baseline `{name}` is left out: {error}"
             observe(Progress("baselines", number, len(methods), note=note))
             continue
         record = recorder(problem.samples, fingerprint, subject=f"baseline:{name}")
-        evidence += _figures(answers, problem, measured, record)
+        evidence += _figures(predictions, problem, measured, record)
     if methods:
         observe(Progress("baselines", len(methods), len(methods)))
     return evidence
@@ -132,43 +131,43 @@ def baselines_of(task: Task, input_kind: str) -> Mapping[str, Baseline]:
 
 
 def _figures(
-    answers: Answers, problem: Problem, measured: Measurement, record: Record
+    predictions: Predictions, problem: Problem, measured: Measurement, record: Record
 ) -> list[Evidence]:
     task = problem.task
     if task.output_kind != OutputKind.SINGLE_LABEL:
         return bounded(
-            answers.stats,
+            predictions.stats,
             task.compute if task.text_metrics is None else task.text_metrics.compute,
             record,
-            method=answers.method,
-            counts=task.label_counts(answers.stats) if task.label_counts else None,
+            method=predictions.method,
+            counts=task.label_counts(predictions.stats) if task.label_counts else None,
             texts=problem.samples.texts,
         )
-    predicted, targets = answers.stats["predicted"], answers.stats["targets"]
+    predicted, targets = predictions.stats["predicted"], predictions.stats["targets"]
     num_classes = len(problem.labels) + len(problem.samples.unknown)
     cells = metrics.confusion(predicted, targets, num_classes=num_classes)
-    means = averages(cells, record, method=f"{answers.method}; ")
+    means = averages(cells, record, method=f"{predictions.method}; ")
     model_hits, hits = measured.stats["ranks"] == 0, predicted == targets
-    if answers.positions is not None:
-        model_hits = model_hits[answers.positions]
+    if predictions.positions is not None:
+        model_hits = model_hits[predictions.positions]
     return [
-        accuracy(hits, record, method=answers.method),
+        accuracy(hits, record, method=predictions.method),
         next(mean for mean in means if mean.metric == "f1_macro"),
         accuracy_difference(model_hits, hits, record, model=measured.model),
     ]
 
 
-# -- always the same answer ------------------------------------------------------------------
+# -- always the same prediction --------------------------------------------------------------
 
 
-def majority(problem: Problem) -> Answers:
-    """Answer always with the most frequent class of the training split."""
+def majority(problem: Problem) -> Predictions:
+    """Predict always the most frequent class of the training split."""
     counts = np.bincount(problem.train.targets, minlength=len(problem.labels))
     return _constant(problem, counts.astype(np.float64), "the most frequent training class")
 
 
-def frequent(problem: Problem) -> Answers:
-    """Answer always with the most frequent labels: as many as a sample has, one at least.
+def frequent(problem: Problem) -> Predictions:
+    """Predict always the most frequent labels: as many as a sample has, one at least.
 
     A label's probability, for the log loss, is its frequency, by Jeffreys' prior never 0 or 1.
     """
@@ -182,22 +181,22 @@ def frequent(problem: Problem) -> Answers:
     stats = dict(_constant(problem, _logits(chances), method).stats)
     stats["predicted"] = np.zeros_like(stats["present"])
     stats["predicted"][:, best] = True
-    return Answers(stats, method)
+    return Predictions(stats, method)
 
 
-def mean(problem: Problem) -> Answers:
-    """Answer always with the average of the training samples."""
+def mean(problem: Problem) -> Predictions:
+    """Predict always the average of the training samples."""
     average = problem.train.targets[:].astype(np.float64).mean(axis=0)
     return _constant(problem, average, "always the average of the training samples")
 
 
-def _constant(problem: Problem, output: Doubles, method: str) -> Answers:
+def _constant(problem: Problem, output: Doubles, method: str) -> Predictions:
     outputs = np.broadcast_to(output, (len(problem.samples), *output.shape))
-    return Answers(problem.stats(outputs), method)
+    return Predictions(problem.stats(outputs), method)
 
 
-def box(problem: Problem) -> Answers:
-    """Answer always with each class's average box, as sure as the class is frequent in images."""
+def box(problem: Problem) -> Predictions:
+    """Predict always each class's average box, scored by the share of images that have the class."""
     num_classes = len(problem.labels)
     sums, boxes, images = np.zeros((num_classes, 4)), np.zeros(num_classes), np.zeros(num_classes)
     for part in parts_of(len(problem.train)):
@@ -217,12 +216,12 @@ def box(problem: Problem) -> Answers:
         average_boxes = np.broadcast_to(average, (*shape, 4))
         outputs = np.broadcast_to(scores, (*shape, num_classes)), average_boxes
         parts.append(problem.stats(outputs, part))
-    method = "the average box of each class, as sure as the class is frequent"
-    return Answers(concatenate(parts), method)
+    method = "the average box of each class, scored by how frequent the class is"
+    return Predictions(concatenate(parts), method)
 
 
-def unigram(problem: Problem) -> Answers:
-    """Answer by how frequent each token is in the training split, without any context."""
+def unigram(problem: Problem) -> Predictions:
+    """Predict by how frequent each token is in the training split, without any context."""
     counts = np.ones(problem.num_outputs)
     for part in parts_of(len(problem.train)):
         tokens = problem.train.targets[part]["next"]
@@ -239,19 +238,19 @@ def unigram(problem: Problem) -> Answers:
                 "bytes": targets["bytes"].astype(np.int64).sum(axis=1),
             }
         )
-    return Answers(concatenate(parts), "each token by its share of the training tokens")
+    return Predictions(concatenate(parts), "each token by its share of the training tokens")
 
 
 # -- a text from a text ----------------------------------------------------------------------
 
 
-def copy(problem: Problem) -> Answers:
-    """Answer with the source text itself."""
+def copy(problem: Problem) -> Predictions:
+    """Predict the source text itself."""
     return _as_text(problem, lambda text: text, "the text itself, as it is given")
 
 
-def lead(problem: Problem) -> Answers:
-    """Answer with the first sentence of the source text."""
+def lead(problem: Problem) -> Predictions:
+    """Predict the first sentence of the source text."""
 
     def first(text: str) -> str:
         return re.split(r"(?<=[.!?。！？])\s", text.strip(), maxsplit=1)[0]
@@ -259,22 +258,22 @@ def lead(problem: Problem) -> Answers:
     return _as_text(problem, first, "the first sentence")
 
 
-def _as_text(problem: Problem, write: Callable[[str], str], method: str) -> Answers:
+def _as_text(problem: Problem, write: Callable[[str], str], method: str) -> Predictions:
     scores = problem.task.text_metrics
     assert problem.samples.pairs is not None
     assert scores is not None
     sources, references = problem.samples.pairs()
     stats = scores.sample_stats([write(text) for text in sources], references)
-    return Answers(stats, f"{method}; {scores.describe(references)}")
+    return Predictions(stats, f"{method}; {scores.describe(references)}")
 
 
 # -- a fitted model --------------------------------------------------------------------------
 
 
-def centroid(problem: Problem) -> Answers:
-    """Answer with the class whose mean image is nearest, by Euclidean distance of pixels."""
+def centroid(problem: Problem) -> Predictions:
+    """Predict the class whose mean image is nearest, by Euclidean distance of pixels."""
 
-    def flat(pixels: NDArray[Any]) -> Features:
+    def flat(pixels: Array) -> Features:
         small = reduced(pixels, CENTROID_SIDE)
         return small.reshape(len(small), -1).astype(np.float32) / np.float32(255)
 
@@ -291,11 +290,11 @@ def centroid(problem: Problem) -> Answers:
     predicted = model.predict(features_of(problem.samples, test_rows, flat))
     outputs = (predicted[:, None] == np.arange(len(problem.labels))).astype(np.float32)
     method = "the class whose mean training image is nearest"
-    return _answers(problem, outputs, train_rows, test_rows, method)
+    return _predictions(problem, outputs, train_rows, test_rows, method)
 
 
-def hog(problem: Problem) -> Answers:
-    """Answer by histograms of oriented gradients and a linear model."""
+def hog(problem: Problem) -> Predictions:
+    """Predict by histograms of oriented gradients and a linear model."""
     height, width = reduced(problem.train.gather(slice(1)), HOG_SIDE).shape[1:3]
     if cell_pixels(height, width) == 0:
         raise DataError(f"images of {height} × {width} pixels are too small for it")
@@ -305,18 +304,18 @@ def hog(problem: Problem) -> Answers:
     return _linear(problem, lambda pixels: hog_features(reduced(pixels, HOG_SIDE)), method)
 
 
-def spectrum(problem: Problem) -> Answers:
-    """Answer by the average spectrum and a linear model."""
+def spectrum(problem: Problem) -> Predictions:
+    """Predict by the average spectrum and a linear model."""
 
-    def spectra(rows: NDArray[Any]) -> Features:
+    def spectra(rows: Array) -> Features:
         spectra_of_rows = [average_spectrum(row["samples"][: row["length"]]) for row in rows]
         return np.stack(spectra_of_rows).astype(np.float32)
 
     return _linear(problem, spectra, "mean and deviation of the spectrum")
 
 
-def words(problem: Problem) -> Answers:
-    """Answer by TF-IDF weights of words and of pairs of words, and a linear model.
+def words(problem: Problem) -> Predictions:
+    """Predict by TF-IDF weights of words and of pairs of words, and a linear model.
 
     Where texts have no blanks, such as Chinese ones, runs of one to three characters are counted.
     """
@@ -340,7 +339,7 @@ def words(problem: Problem) -> Answers:
     outputs = _ridge(problem, train, problem.train.targets[train_rows], test, 1.0)
     what = "words and pairs of words" if has_blanks else "runs of one to three characters"
     method = f"TF-IDF weights of {what} with a linear model (ridge regression)"
-    return _answers(problem, outputs, train_rows, test_rows, method)
+    return _predictions(problem, outputs, train_rows, test_rows, method)
 
 
 def _texts(problem: Problem, split: Split, positions: Ints) -> tuple[list[str], Ints]:
@@ -351,8 +350,8 @@ def _texts(problem: Problem, split: Split, positions: Ints) -> tuple[list[str], 
     return [texts[at] for at in kept.tolist()], positions[kept]
 
 
-def _linear(problem: Problem, extract: Callable[[NDArray[Any]], Features], method: str) -> Answers:
-    """Answer by a linear model of features that are extracted from each sample."""
+def _linear(problem: Problem, extract: Callable[[Array], Features], method: str) -> Predictions:
+    """Predict by a linear model of features that are extracted from each sample."""
     train_rows, test_rows = _drawn(problem, extract(problem.train.gather(slice(1))).shape[1])
     train = features_of(problem.train, train_rows, extract)
     test = features_of(problem.samples, test_rows, extract)
@@ -360,12 +359,10 @@ def _linear(problem: Problem, extract: Callable[[NDArray[Any]], Features], metho
     strength = _STRENGTH * len(train) * max(variance, 1e-6)
     outputs = _ridge(problem, train, problem.train.targets[train_rows], test, strength)
     method += " with a linear model (ridge regression)"
-    return _answers(problem, outputs, train_rows, test_rows, method)
+    return _predictions(problem, outputs, train_rows, test_rows, method)
 
 
-def _ridge(
-    problem: Problem, train: Any, targets: NDArray[Any], test: Any, strength: float
-) -> Doubles:
+def _ridge(problem: Problem, train: Any, targets: Array, test: Any, strength: float) -> Doubles:
     """Fit the indicators of the labels by penalised least squares, and return scores `[N, K]`.
 
     Least squares on indicators estimate chances (Hastie, Tibshirani and Friedman 2009, section
@@ -385,9 +382,9 @@ def _logits(chances: Doubles) -> Doubles:
     return np.log(chances / (1.0 - chances))
 
 
-def _answers(
-    problem: Problem, outputs: NDArray[Any], train_rows: Ints, test_rows: Ints, method: str
-) -> Answers:
+def _predictions(
+    problem: Problem, outputs: Array, train_rows: Ints, test_rows: Ints, method: str
+) -> Predictions:
     """Return the statistics of the predicted samples; the method says how many were drawn."""
     for verb, positions, split in (
         ("fitted on", train_rows, problem.train),
@@ -395,7 +392,7 @@ def _answers(
     ):
         if len(positions) < len(split):
             method += f"; {verb} {len(positions):,} of {len(split):,} samples, drawn at random"
-    return Answers(problem.stats(outputs, test_rows), method, test_rows)
+    return Predictions(problem.stats(outputs, test_rows), method, test_rows)
 
 
 def _drawn(problem: Problem, num_features: int, *, copies: int = 1) -> tuple[Ints, Ints]:

@@ -1,4 +1,4 @@
-"""Two models on the same samples: which one is right more often, and how sure that is.
+"""Two models on the same samples: which one is right more often, and whether that is significant.
 
 Pairing removes the variance that both models share, so that fewer samples are needed. Source of
 the bounds: Bonett and Price 2012; of the test: McNemar 1947, exact.

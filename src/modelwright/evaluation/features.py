@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.data.dataset import Split
-from modelwright.metrics import Doubles, Ints
+from modelwright.metrics import Array, Doubles, Ints
 
 Features = NDArray[np.float32]
 WINDOW, BANDS = 512, 32
@@ -22,9 +21,7 @@ def parts_of(count: int) -> list[slice]:
     return [slice(at, min(at + _CHUNK, count)) for at in range(0, count, _CHUNK)]
 
 
-def features_of(
-    split: Split, positions: Ints, extract: Callable[[NDArray[Any]], Features]
-) -> Features:
+def features_of(split: Split, positions: Ints, extract: Callable[[Array], Features]) -> Features:
     """Return the features `[N, D]` of some samples, whose inputs are gathered chunk by chunk."""
     chunks = [split.gather(positions[part]) for part in parts_of(len(positions))]
     return np.concatenate([extract(chunk) for chunk in chunks])

@@ -1,6 +1,6 @@
-"""Time per prediction on this machine, from the decoded sample to the decoded answer.
+"""Time per prediction on this machine, from the decoded sample to the decoded prediction.
 
-The clock is monotonic. Garbage that answering makes is collected as it would be in use, while all
+The clock is monotonic. Garbage that predicting makes is collected as it would be in use, while all
 that stood in memory before (a whole training run, perhaps) is set aside, since a server has none of
 it. A quantile's bounds are order statistics, which assume nothing about how the times spread.
 """
@@ -78,16 +78,16 @@ def measure_latency(
     observe: Observe = silent,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> list[Evidence]:
-    """Measure the time of one answer (p50, p95, p99) and the answers per second in batches of 64.
+    """Measure the time of a prediction (p50, p95, p99), and predictions a second in batches of 64.
 
     Args:
         answer: from samples to their decoded predictions, test-time augmentation included.
         samples: real ones: decoded pixels `[N, H, W, C]`, texts, or recordings `[T]`; they take
-            turns, so that no cache holds the one answer.
+            turns, so that no cache holds a single one.
         place: the hardware, runtime and threads, which the figures depend on.
         model: the model digest.
         seconds: how long to measure, about; a slow model may take three times as long, so that
-            there are enough answers.
+            there are enough predictions.
         observe: is called with the progress.
         clock: monotonic, in nanoseconds.
 

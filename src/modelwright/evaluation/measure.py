@@ -67,7 +67,7 @@ def measure(
     if len(samples) == 0:
         raise DataError(f"the {samples.name} split holds no samples to measure")
     labels = tuple(model.labels)
-    stats = _answered(model, samples, task, (*labels, *samples.unknown), chunk, observe)
+    stats = _stats_of(model, samples, task, (*labels, *samples.unknown), chunk, observe)
     record = recorder(samples, fingerprint, model=model.digest, **asdict(place))
     near = np.isin(samples.rows, [] if near_duplicates is None else near_duplicates)
     measured = Measurement((), model.digest, stats, labels, samples.unknown)
@@ -86,7 +86,7 @@ def measure(
     return replace(measured, evidence=(*evidence, *generated), texts=texts)
 
 
-def _answered(
+def _stats_of(
     model: HasOutputs,
     samples: Split,
     task: Task,
@@ -207,8 +207,8 @@ def _generated(
     texts: list[str] = []
     for start in range(0, len(sources), _FEW):
         observe(Progress("measure", start, len(sources)))
-        answers: Any = model.predict(sources[start : start + _FEW], top=1)
-        texts += [answer[0]["text"] for answer in answers]
+        predictions: Any = model.predict(sources[start : start + _FEW], top=1)
+        texts += [ranked[0]["text"] for ranked in predictions]
     observe(Progress("measure", len(sources), len(sources)))
     evidence = bounded(
         task.text_metrics.sample_stats(texts, references),

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from numpy.typing import NDArray
-
 from modelwright import metrics
 from modelwright.data.dataset import Split
 from modelwright.evaluation.intervals import RateBounds
 from modelwright.ledger import Evidence, exact
-from modelwright.metrics import ClassScores, Doubles, Ints
+from modelwright.metrics import Array, ClassScores, Doubles, Ints
 from modelwright.tasks import SampleStats
 from modelwright.tasks.inference import Inference
 
@@ -50,13 +48,13 @@ class HasOutputs(Protocol):
 
     @property
     def inference(self) -> Inference:
-        """What decides its answers beyond the weights."""
+        """What decides its predictions beyond the weights."""
 
-    def outputs(self, inputs: NDArray[Any], /) -> Any:
-        """Return raw outputs `[N, …]` for what the host steps deliver, averaged over the views."""
+    def outputs(self, inputs: Array, /) -> Any:
+        """Return raw outputs `[N, …]` of preprocessed samples, with test-time augmentation."""
 
     def predict(self, inputs: Any, /, *, top: int | None = None) -> Any:
-        """Return a list of answers for each input; called only where texts are generated."""
+        """Return a list of predictions for each input; called only where texts are generated."""
 
 
 class PerLabel(NamedTuple):

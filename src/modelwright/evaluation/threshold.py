@@ -52,7 +52,7 @@ def choose_threshold(
         DataError: the model has no such class, or the split no sample of it.
     """
     number = require_class(label, model.labels)
-    probabilities, of_class = _answers(model, validation, number)
+    probabilities, of_class = _probabilities(model, validation, number)
     if not of_class.any():
         raise DataError(
             f"the validation split holds no `{label}`, so no threshold can be chosen for it",
@@ -89,7 +89,7 @@ def measure_threshold(
     if threshold is None:
         return []
     label = threshold.label
-    probabilities, of_class = _answers(model, samples, require_class(label, model.labels))
+    probabilities, of_class = _probabilities(model, samples, require_class(label, model.labels))
     is_predicted = probabilities >= threshold.probability
     hits = int((is_predicted & of_class).sum())
     record = recorder(samples, fingerprint, model=model.digest, **asdict(place))
@@ -128,7 +128,7 @@ def require_class(label: str, labels: Sequence[str]) -> int:
     return list(labels).index(label)
 
 
-def _answers(
+def _probabilities(
     model: HasOutputs, samples: Split, number: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the probability of a class for each sample `[N]`, and whether it is of it `[N]`."""

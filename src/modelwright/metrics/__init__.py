@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelwright.metrics.classification import (
     CALIBRATION_BINS,
     NEVER,
+    Array,
     ClassScores,
     Confusion,
     Doubles,
@@ -41,6 +42,7 @@ __all__ = [
     "CALIBRATION_BINS",
     "DECISION_THRESHOLD",
     "NEVER",
+    "Array",
     "ClassScores",
     "Confusion",
     "Doubles",

@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from modelwright.errors import DataError
 
+Array = NDArray[Any]
+"""An array of any type of numbers."""
 Floats = NDArray[np.floating[Any]]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -63,7 +65,7 @@ class Outcomes:
 
 def outcomes(
     outputs: Floats,
-    targets: NDArray[Any],
+    targets: Array,
     *,
     unknown: int = 0,
     threshold: tuple[int, float] | None = None,
@@ -165,7 +167,7 @@ def top_classes(outputs: Floats, k: int) -> Ints:
     return best
 
 
-def accuracy(outputs: Floats, targets: NDArray[Any]) -> float:
+def accuracy(outputs: Floats, targets: Array) -> float:
     """Return the share of samples whose most probable class is the target."""
     return _mean(outcomes(outputs, targets).hits)
 
@@ -198,7 +200,7 @@ class Confusion:
         return table
 
 
-def confusion(predicted: NDArray[Any], targets: NDArray[Any], *, num_classes: int) -> Confusion:
+def confusion(predicted: Array, targets: Array, *, num_classes: int) -> Confusion:
     """Count the confusions; memory grows with the samples, not with the square of the classes.
 
     Raises:
@@ -335,7 +337,7 @@ def finite(outputs: Floats) -> Floats:
     return outputs
 
 
-def _class_numbers(classes: NDArray[Any], *, samples: int, num_classes: int) -> Ints:
+def _class_numbers(classes: Array, *, samples: int, num_classes: int) -> Ints:
     classes = np.asarray(classes)
     if classes.shape != (samples,):
         raise DataError(f"{samples} samples need as many class numbers, not {list(classes.shape)}")
@@ -349,7 +351,7 @@ def _class_numbers(classes: NDArray[Any], *, samples: int, num_classes: int) -> 
     return classes.astype(np.int64)
 
 
-def _mean(values: NDArray[Any]) -> float:
+def _mean(values: Array) -> float:
     if values.size == 0:
         raise DataError("there are no samples to measure")
     return float(values.mean(dtype=np.float64))

@@ -8,13 +8,12 @@ kept too: at most 100 detections a class and image.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError
-from modelwright.metrics.classification import Doubles, Ints
+from modelwright.metrics.classification import Array, Doubles, Ints
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 """The least IoU `[T]` of a detection that counts as right."""
@@ -48,7 +47,7 @@ class AveragePrecision:
     by_class_50_95: Doubles
 
 
-def iou_matrix(first: NDArray[Any], second: NDArray[Any]) -> Doubles:
+def iou_matrix(first: Array, second: Array) -> Doubles:
     """Return the intersection over union of each of two sets of boxes, `[A, 4]` × `[B, 4]`.
 
     >>> iou_matrix(np.array([[0, 0, 2, 2]]), np.array([[1, 0, 3, 2], [5, 5, 6, 6]])).round(3)
@@ -65,12 +64,12 @@ def iou_matrix(first: NDArray[Any], second: NDArray[Any]) -> Doubles:
 
 
 def image_statistics(
-    boxes: NDArray[Any],
-    labels: NDArray[Any],
-    scores: NDArray[Any],
+    boxes: Array,
+    labels: Array,
+    scores: Array,
     *,
-    true_boxes: NDArray[Any],
-    true_labels: NDArray[Any],
+    true_boxes: Array,
+    true_labels: Array,
     num_classes: int,
 ) -> DetectionStatistics:
     """Compare the detections of one image with its boxes.
@@ -101,9 +100,7 @@ def image_statistics(
     )
 
 
-def _check(
-    boxes: NDArray[Any], labels: NDArray[Any], scores: NDArray[Any], num_classes: int
-) -> None:
+def _check(boxes: Array, labels: Array, scores: Array, num_classes: int) -> None:
     if boxes.shape != (len(labels), 4) or len(scores) != len(labels):
         raise DataError(f"boxes {list(boxes.shape)} and {len(labels)} labels don't fit together")
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):

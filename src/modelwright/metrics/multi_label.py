@@ -9,13 +9,12 @@ with the fewest errors where probabilities are true ones, and the same for every
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modelwright.errors import DataError
-from modelwright.metrics.classification import Doubles, Floats, Ints, class_rates, finite
+from modelwright.metrics.classification import Array, Doubles, Floats, Ints, class_rates, finite
 
 DECISION_THRESHOLD = 0.5
 """The least probability of a predicted label."""
@@ -34,7 +33,7 @@ class LabelOutcomes:
     label that no output stands for."""
 
 
-def label_outcomes(outputs: Floats, targets: NDArray[Any], *, unknown: int = 0) -> LabelOutcomes:
+def label_outcomes(outputs: Floats, targets: Array, *, unknown: int = 0) -> LabelOutcomes:
     """Return what became of each sample.
 
     Args:

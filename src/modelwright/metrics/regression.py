@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright.errors import DataError
+from modelwright.metrics.classification import Array
 
 
-def number_metrics(predictions: NDArray[Any], targets: NDArray[Any]) -> dict[str, float]:
+def number_metrics(predictions: Array, targets: Array) -> dict[str, float]:
     """Return `rmse` and `mae`, in the target's unit, and `r2`.
 
     `r2` is the share of the targets' variance that is explained, averaged over the D numbers; where

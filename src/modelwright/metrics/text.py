@@ -81,7 +81,7 @@ def bleu(sums: Sums) -> float:
     """Return BLEU, 0 to 100, from the summed statistics `[10]` of a whole test set.
 
     Papineni et al. 2002, section 2.3. An order without a match counts as half a match, the next as
-    a quarter (Chen and Cherry 2014, smoothing 3): what sacrebleu does unless told otherwise. So a
+    a quarter (Chen and Cherry 2014, smoothing 3): the default of sacrebleu. So a
     test set of which no hypothesis has four words scores 0, as there.
 
     >>> bleu(np.array([6, 6, 6, 5, 4, 3, 6, 5, 4, 3]))

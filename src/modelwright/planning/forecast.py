@@ -84,7 +84,7 @@ def forecast(recipe: Recipe, work: Workload) -> Forecast:
         + weights * copies
         + round(part * work.activations * _FP32 * _ACTIVATION_COPIES)
     )
-    # The store, its view, two checkpoints, and the model file with a copy written aside.
+    # The store, its view, two checkpoints, and the model file with its temporary copy.
     disk = (
         work.store_bytes + work.all_samples * work.sample_bytes + 2 * weights * copies + 2 * weights
     )

@@ -111,7 +111,7 @@ def build_sampler(spec: TrainSpec, train: Split, seed: int) -> BatchSampler:
     """Return the order of the training samples: batches of one size, or of like lengths.
 
     Raises:
-        RecipeError: a budget of tokens is asked for samples that are all of one length.
+        RecipeError: there is a budget of tokens, and all samples are of one length.
     """
     if spec.max_tokens_per_batch is None:
         full_batch = isinstance(spec.optimizer, GdOptimizer)

@@ -92,7 +92,7 @@ def fit(
         The trained candidate, on the processor, in evaluation mode; and what happened.
 
     Raises:
-        StoppedError: it was asked to stop; the state is saved.
+        StoppedError: a stop was requested; the state is saved.
         TrainingError: training diverged, or changed nothing.
     """
     begun = time.monotonic()

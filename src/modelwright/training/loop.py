@@ -70,7 +70,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """When `train` returns: at a step, or earlier when asked to stop."""
+    """When `train` returns: at a step, or earlier when a stop is requested."""
 
     step: int
     step_plan: StepPlan

@@ -24,7 +24,7 @@ from modelwright.training.precision import Precision
 from modelwright.transforms.text import BEGIN, TextInput
 
 OUTPUTS_AT_ONCE = 1 << 26
-"""Outputs of a validation that are held at once: 100,000 classes would else take gigabytes."""
+"""The most outputs in memory at once: those of 100,000 classes would take gigabytes."""
 _TOKENS_AT_ONCE = 1 << 18
 """Tokens, or samples of a recording, that pass through the network at once."""
 _TEXTS = 200

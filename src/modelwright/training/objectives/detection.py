@@ -1,4 +1,4 @@
-"""The loss of a detector: which locations answer for which box, and how wrong they are.
+"""The loss of a detector: which locations are assigned to which box, and how wrong they are.
 
 Locations are assigned by how well they already do (task-aligned assignment: Feng et al. 2021,
 `TOOD`, section 3.3): scores learn the quality of the location's box, boxes learn by generalised IoU
@@ -31,14 +31,14 @@ _TINY = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What each location is to answer; a function of the outputs that no gradient goes through."""
+    """The target of each location; a function of the outputs that no gradient goes through."""
 
     scores: Tensor
     """`[N, A, K]`: the quality of the location's box under the box's class, else 0."""
     boxes: Tensor
-    """`[N, A, 4]`: the box that the location answers for; its own where it answers for none."""
+    """`[N, A, 4]`: the box that the location is assigned to; its own where there is none."""
     weights: Tensor
-    """`[N, A]`: how much the location's box counts; 0 where it answers for none."""
+    """`[N, A]`: how much the location's box counts; 0 where it is assigned to none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Detection:
 
     Args:
         locations: centre x, centre y and stride of each location `[A, 3]` (`detector.locations`).
-        most: how many locations answer for a box at most.
+        most: the most locations that are assigned to a box.
     """
 
     locations: Tensor
@@ -117,13 +117,12 @@ def assign(
     *,
     most: int,
 ) -> Assignment:
-    """Choose the locations that answer for each box, and what they are to answer.
+    """Assign locations to each box, and return their targets.
 
-    A location can answer for a box that its centre lies in; the one of the finest map nearest to
-    the box's middle always can, so that no box is too small to be learnt. Of these the `most` best
-    answer, by `score^α · IoU^β`; one chosen for several boxes answers for that which it overlaps
-    most. The target of a score is its alignment, scaled so that a box's best has the best one's
-    IoU.
+    A location may be assigned to a box that its centre lies in; the one of the finest map nearest
+    to the box's middle always may, so that no box is too small to be learnt. Of these the `most`
+    best are, by `score^α · IoU^β`; one of several boxes goes to that which it overlaps most. The
+    target of a score is its alignment, scaled so that a box's best has the best one's IoU.
 
     Scores are logits `[N, A, K]`, boxes `[N, A, 4]`, true boxes `[N, M, 4]` and their labels
     `[N, M]`, −1 where there is no box; locations are `[A, 3]`.
@@ -139,10 +138,10 @@ def assign(
     overlap = shared / (either + _TINY)
     alignment = (score**ALPHA * overlap**BETA).clamp_min(_TINY**2)
     allowed = _candidates(true_boxes, locations.to(boxes)) & is_box[:, :, None]
-    answers = _best(alignment, allowed, most)
+    chosen = _best(alignment, allowed, most)
     # A location chosen for several boxes goes to the one that it overlaps most.
-    owner = torch.where(answers, overlap, -1.0).argmax(1, keepdim=True)
-    mine = torch.zeros_like(answers).scatter_(1, owner, True) & answers
+    owner = torch.where(chosen, overlap, -1.0).argmax(1, keepdim=True)
+    mine = torch.zeros_like(chosen).scatter_(1, owner, True) & chosen
     alignment, overlap = alignment * mine, overlap * mine
     best = overlap.amax(2, keepdim=True).clamp_min(LEAST_QUALITY)
     scale = best / alignment.amax(2, keepdim=True).clamp_min(_TINY**3)
@@ -155,7 +154,7 @@ def assign(
 
 
 def _candidates(true_boxes: Tensor, locations: Tensor) -> Tensor:
-    """Return which locations may answer for which box `[N, M, A]`."""
+    """Return which locations may be assigned to which box `[N, M, A]`."""
     x, y, stride = locations.unbind(1)
     x1, y1, x2, y2 = true_boxes[..., None].unbind(2)
     inside = (x > x1) & (x < x2) & (y > y1) & (y < y2)
