@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from modelwright.evaluation.hog import ORIENTATIONS, cell_pixels, hog_features
+from modelwright.evaluation.features import ORIENTATIONS, cell_pixels, hog_features
 
 
 def picture(seed: int, *shape: int) -> np.ndarray:

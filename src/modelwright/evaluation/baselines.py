@@ -23,11 +23,12 @@ from modelwright.evaluation.compare import accuracy_difference
 from modelwright.evaluation.features import (
     Features,
     average_spectrum,
+    cell_pixels,
     features_of,
+    hog_features,
     parts_of,
     reduced,
 )
-from modelwright.evaluation.hog import cell_pixels, hog_features
 from modelwright.evaluation.labels import accuracy, averages
 from modelwright.evaluation.measurement import Measurement, Record, recorder
 from modelwright.kinds import OutputKind
@@ -196,7 +197,7 @@ def _constant(problem: Problem, output: Doubles, method: str) -> Predictions:
 
 
 def box(problem: Problem) -> Predictions:
-    """Predict always each class's average box, scored by the share of images that have the class."""
+    """Predict always each class's average box, scored by the share of images with the class."""
     num_classes = len(problem.labels)
     sums, boxes, images = np.zeros((num_classes, 4)), np.zeros(num_classes), np.zeros(num_classes)
     for part in parts_of(len(problem.train)):

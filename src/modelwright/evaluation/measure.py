@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,12 +26,15 @@ from modelwright.evaluation.labels import (
     single_label_figures,
 )
 from modelwright.evaluation.latency import Place
-from modelwright.evaluation.measurement import HasOutputs, Measurement, Record, recorder, sizes
+from modelwright.evaluation.measurement import Measurement, Record, recorder, sizes
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
 from modelwright.metrics import Doubles, Ints
 from modelwright.run import Observe, Progress, silent
 from modelwright.tasks import SampleStats, Task, concatenate, take
+
+if TYPE_CHECKING:
+    from modelwright.modelfile import Model
 
 CHUNK = 256
 """The most samples of a chunk."""
@@ -44,7 +47,7 @@ WORST = 24
 
 
 def measure(
-    model: HasOutputs,
+    model: Model,
     samples: Split,
     task: Task,
     *,
@@ -87,7 +90,7 @@ def measure(
 
 
 def _stats_of(
-    model: HasOutputs,
+    model: Model,
     samples: Split,
     task: Task,
     names: Sequence[str],
@@ -198,7 +201,7 @@ def _largest(values: Doubles, among: NDArray[np.bool_] | None = None) -> Ints:
 
 
 def _generated(
-    model: HasOutputs, samples: Split, task: Task, record: Record, observe: Observe
+    model: Model, samples: Split, task: Task, record: Record, observe: Observe
 ) -> tuple[list[Evidence], tuple[str, ...]]:
     """Generate a text from each sample, and compare it with the reference."""
     assert samples.pairs is not None

@@ -2,59 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelwright import metrics
 from modelwright.data.dataset import Split
 from modelwright.evaluation.intervals import RateBounds
 from modelwright.ledger import Evidence, exact
-from modelwright.metrics import Array, ClassScores, Doubles, Ints
+from modelwright.metrics import ClassScores, Doubles, Ints
 from modelwright.tasks import SampleStats
-from modelwright.tasks.inference import Inference
+
+if TYPE_CHECKING:
+    from modelwright.modelfile import Model  # Only its type: this room doesn't read files.
 
 Record = Callable[..., Evidence]
 """Makes a record as `sampled` does; what all records of one measurement share is filled in."""
-
-
-class HasOutputs(Protocol):
-    """A loaded model file, or anything with the same methods."""
-
-    @property
-    def digest(self) -> str:
-        """The model digest."""
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """The labels' names, in the order of the outputs."""
-
-    @property
-    def parameters(self) -> int:
-        """The number of trained parameters."""
-
-    @property
-    def multiply_adds(self) -> int:
-        """Multiply-adds of one pass of one sample."""
-
-    @property
-    def size_bytes(self) -> int:
-        """The bytes of all that decides a prediction: the members under `model/`."""
-
-    @property
-    def file_bytes(self) -> int:
-        """The bytes of the whole file."""
-
-    @property
-    def inference(self) -> Inference:
-        """What decides its predictions beyond the weights."""
-
-    def outputs(self, inputs: Array, /) -> Any:
-        """Return raw outputs `[N, …]` of preprocessed samples, with test-time augmentation."""
-
-    def predict(self, inputs: Any, /, *, top: int | None = None) -> Any:
-        """Return a list of predictions for each input; called only where texts are generated."""
 
 
 class PerLabel(NamedTuple):
@@ -114,7 +78,7 @@ def recorder(samples: Split, fingerprint: str, **shared: Any) -> Record:
     return partial(sampled, split=split, data=fingerprint, **shared)
 
 
-def sizes(model: HasOutputs) -> list[Evidence]:
+def sizes(model: Model) -> list[Evidence]:
     """Return the figures of a model that aren't sampled."""
     return [
         exact(metric, float(value), method=method, model=model.digest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +15,12 @@ from modelwright.errors import DataError, nearest
 from modelwright.evaluation.intervals import share
 from modelwright.evaluation.latency import Place
 from modelwright.evaluation.measure import CHUNK
-from modelwright.evaluation.measurement import HasOutputs, recorder
+from modelwright.evaluation.measurement import recorder
 from modelwright.ledger import Evidence, Ledger, exact
 from modelwright.tasks.inference import Threshold
+
+if TYPE_CHECKING:
+    from modelwright.modelfile import Model
 
 THRESHOLD = "threshold"
 _SLICE = "label="
@@ -41,7 +44,7 @@ def highest_threshold(
 
 
 def choose_threshold(
-    model: HasOutputs, validation: Split, *, label: str, min_recall: float
+    model: Model, validation: Split, *, label: str, min_recall: float
 ) -> tuple[float, str]:
     """Choose on the validation split from which probability on a class is predicted.
 
@@ -82,7 +85,7 @@ def threshold_evidence(
 
 
 def measure_threshold(
-    model: HasOutputs, samples: Split, fingerprint: str, place: Place
+    model: Model, samples: Split, fingerprint: str, place: Place
 ) -> list[Evidence]:
     """Return the recall and the precision of the class that a model has a threshold for, if any."""
     threshold = model.inference.threshold
@@ -129,7 +132,7 @@ def require_class(label: str, labels: Sequence[str]) -> int:
 
 
 def _probabilities(
-    model: HasOutputs, samples: Split, number: int
+    model: Model, samples: Split, number: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the probability of a class for each sample `[N]`, and whether it is of it `[N]`."""
     parts = [

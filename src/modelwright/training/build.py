@@ -37,11 +37,6 @@ ChangeParts = Callable[[nn.Module, Parts], Parts]
 """From the network that is trained and its parts to the parts that a stage wants instead."""
 
 
-def unchanged(network: nn.Module, parts: Parts) -> Parts:
-    """Return the parts as they are."""
-    return parts
-
-
 def trainable(candidate: Candidate, device: str) -> nn.Module:
     """Return a copy of a candidate's network on a device, its filters laid out channels last."""
     network = copy.deepcopy(candidate.network).to(device)
@@ -60,7 +55,7 @@ def build_parts(
     augment: AugmentSpec,
     seed: int,
     distributed: DistributedContext,
-    change: ChangeParts = unchanged,
+    change: ChangeParts | None = None,
 ) -> Parts:
     """Return the parts of the loop that a recipe asks for, in fp32 until a plan says otherwise.
 
@@ -102,7 +97,8 @@ def build_parts(
         resolution=Resolution.of(spec.resolution),
         frozen=frozen_norms(network),
     )
-    parts = change(network, parts)
+    if change is not None:
+        parts = change(network, parts)
     averaging = build_averaging(spec.average, network)
     return replace(parts, constraints=(*parts.constraints, *averaging))
 

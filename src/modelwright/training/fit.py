@@ -27,7 +27,6 @@ from modelwright.training.build import (
     has_batch_norms,
     plan_input,
     trainable,
-    unchanged,
 )
 from modelwright.training.checkpoint import (
     Checkpoint,
@@ -75,7 +74,7 @@ def fit(
     *,
     task: Task,
     augment: AugmentSpec,
-    change: ChangeParts = unchanged,
+    change: ChangeParts | None = None,
 ) -> tuple[Candidate, FitReport]:
     """Train a candidate; go on where an earlier call in the same run folder stopped.
 
