@@ -107,14 +107,11 @@ def average_bounds(cells: metrics.Confusion, *, seed: int = 0) -> dict[str, Inte
     chances = cells.counts / total
 
     def sums(counts: Ints) -> tuple[Doubles, Doubles, Doubles]:
-        offsets = np.arange(len(counts))[:, None] * size
-
-        def by(column: Ints, kept: Ints) -> Doubles:
-            flat = (offsets + column).ravel()
-            summed = np.bincount(flat, weights=kept.ravel(), minlength=len(counts) * size)
-            return summed.reshape(len(counts), size).astype(np.float64)
-
-        return by(true[right], counts[:, right]), by(predicted_class, counts), by(true, counts)
+        return (
+            _bincounts(true[right], counts[:, right], size),
+            _bincounts(predicted_class, counts, size),
+            _bincounts(true, counts, size),
+        )
 
     random = np.random.default_rng(seed)
     step = max(1, _DRAWS_AT_ONCE // max(len(cells.counts), size))
@@ -181,11 +178,8 @@ def calibration_bounds(confidence: Doubles, hits: NDArray[np.bool_], *, seed: in
     places, gaps = metrics.calibration_bins(confidence), confidence - hits
 
     def draw(picks: Ints) -> Doubles:
-        offsets = np.arange(len(picks))[:, None] * bins
-        flat = (offsets + places[picks]).ravel()
-        summed = np.bincount(flat, weights=gaps[picks].ravel(), minlength=len(picks) * bins)
-        errors: Doubles = np.abs(summed.reshape(len(picks), bins)).sum(axis=1) / len(gaps)
-        return errors
+        errors: Doubles = np.abs(_bincounts(places[picks], gaps[picks], bins)).sum(axis=1)
+        return errors / len(gaps)
 
     value = metrics.calibration_error(metrics.reliability(confidence, hits))
     drawn = _resampled(len(gaps), draw, seed=seed)
@@ -243,15 +237,18 @@ def is_bounded(share: float, count: int) -> bool:
     return share**count <= TAIL
 
 
+def _bincounts(places: Ints, weights: Ints | Doubles, size: int) -> Doubles:
+    """Return `np.bincount` of each row of weights `[D, N]` at places `[N]` or `[D, N]`."""
+    flat = np.arange(len(weights))[:, None] * size + places
+    summed = np.bincount(flat.ravel(), weights.ravel(), len(weights) * size)
+    return summed.reshape(len(weights), size).astype(np.float64)
+
+
 def _resampled(count: int, draw: Callable[[Ints], Doubles], *, seed: int) -> Doubles:
     random = np.random.default_rng(seed)
     step = max(1, _DRAWS_AT_ONCE // count)
-    return np.concatenate(
-        [
-            draw(random.integers(0, count, size=(size, count)))
-            for size in _steps(replicates(count), step)
-        ]
-    )
+    sizes = _steps(replicates(count), step)
+    return np.concatenate([draw(random.integers(0, count, size=(size, count))) for size in sizes])
 
 
 def _centred(value: float, drawn: Doubles) -> Interval:
