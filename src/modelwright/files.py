@@ -1,4 +1,4 @@
-"""Files and bytes: writing aside and renaming, canonical JSON, digests, locks, the cache.
+"""Files and bytes: atomic writes, canonical JSON, digests, locks, the cache.
 
 Whatever the project writes goes through `atomic_write` or `folder_aside`, so that a full disk, a
 kill or a power cut leaves the old file or the new one, never half of either.
@@ -110,13 +110,13 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file aside and rename it into place."""
+    """Write a whole file atomically."""
     with atomic_write(path) as stream:
         stream.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write readable JSON aside and rename it into place."""
+    """Write readable JSON atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(path, text.encode())
 

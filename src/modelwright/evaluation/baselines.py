@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +107,9 @@ def measure_baselines(
         The figures of each, as `baseline:NAME`; where samples have one label each, its accuracy and
         macro F1, and the model's accuracy minus the baseline's (`measured`) on the same samples.
     """
-    methods = baselines_of(problem.task, problem.input_kind)
+    kind = problem.task.output_kind
+    keys = ((kind, problem.input_kind), (kind, problem.task.name), (kind, ""))
+    methods = next((BASELINES[key] for key in keys if key in BASELINES), {})
     evidence: list[Evidence] = []
     for number, (name, baseline) in enumerate(methods.items()):
         observe(Progress("baselines", number, len(methods)))
@@ -122,13 +124,6 @@ def measure_baselines(
     if methods:
         observe(Progress("baselines", len(methods), len(methods)))
     return evidence
-
-
-def baselines_of(task: Task, input_kind: str) -> Mapping[str, Baseline]:
-    """Return the simple methods for a task and a kind of input, by name."""
-    kind = task.output_kind
-    keys = ((kind, input_kind), (kind, task.name), (kind, ""))
-    return next((BASELINES[key] for key in keys if key in BASELINES), {})
 
 
 def _figures(

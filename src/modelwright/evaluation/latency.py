@@ -11,6 +11,7 @@ import contextlib
 import gc
 import math
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -53,14 +54,12 @@ def hardware() -> str:
     """
     name = platform.processor() or platform.machine() or "unknown processor"
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name" and value.strip():
-                name = " ".join(value.split())
-                break
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if match := re.search(r"^model name\s*:[ \t]*(\S.*)$", text, re.MULTILINE):
+            name = " ".join(match[1].split())
     cores, memory = usable_cores(), memory_bytes()
-    text = f"{name}, {cores} core{'s' if cores > 1 else ''}"
-    return f"{text}, {2 ** max(0, round(math.log2(memory / 2**30)))} GiB" if memory else text
+    machine = f"{name}, {cores} core{'s' if cores > 1 else ''}"
+    return f"{machine}, {2 ** max(0, round(math.log2(memory / 2**30)))} GiB" if memory else machine
 
 
 def runtime(*, threads: int, library: str = "onnxruntime") -> str:

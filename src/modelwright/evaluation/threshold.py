@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from modelwright.modelfile import Model
 
 THRESHOLD = "threshold"
-_SLICE = "label="
 
 
 def highest_threshold(
@@ -80,7 +79,7 @@ def threshold_evidence(
         model=model,
         split="validation",
         data=fingerprint,
-        slice=f"{_SLICE}{threshold.label}",
+        slice=f"label={threshold.label}",
     )
 
 

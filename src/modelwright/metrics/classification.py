@@ -93,11 +93,9 @@ def outcomes(
 
 
 def decision_scores(outputs: Floats, threshold: tuple[int, float] | None) -> Floats:
-    """Return scores `[N, K]` by which classes are ranked: the logits, or a threshold's decision.
+    """Return scores `[N, K]` by which classes are ranked: the logits `[N, K]`, or a decision.
 
-    Args:
-        outputs: logits `[N, K]`.
-        threshold: a class, which comes first where its probability is at least this, else last.
+    The class of a threshold comes first where its probability is at least this, else last.
     """
     if threshold is None:
         return outputs
@@ -173,12 +171,9 @@ def accuracy(outputs: Floats, targets: Array) -> float:
 
 
 def mean_loss(losses: Doubles) -> dict[str, float]:
-    """Return the log loss of the samples that have one, by its name; nothing where none has.
-
-    A class that no output stands for has no probability, and its loss no end.
-    """
-    finite_ones = losses[np.isfinite(losses)]
-    return {"log_loss": _mean(finite_ones)} if len(finite_ones) else {}
+    """Return `log_loss`, the mean over the samples whose loss is finite; nothing where none is."""
+    known = losses[np.isfinite(losses)]
+    return {"log_loss": _mean(known)} if len(known) else {}
 
 
 # Classes: confusion, and what follows from it

@@ -46,7 +46,7 @@ def applied(constraints: Sequence[Constraint]) -> Iterator[None]:
 
 
 class _Shadow:
-    """Shared by both averages: a slow copy of the weights, used in place of the fast ones."""
+    """A slow copy of the weights, which is used in place of the fast ones: both averages' base."""
 
     def __init__(self, network: nn.Module) -> None:
         # Trained parameters and floating-point statistics.

@@ -145,7 +145,7 @@ def make_plan(
 
 
 def agreed(run: Run, distributed: DistributedContext) -> Decide:
-    """Return how a run decides: its main process does, and every process gets the decision."""
+    """Return how a run decides: in its main process, whose decision every process gets."""
 
     def decide(name: str, take: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         decided = run.decisions.decide(name, take) if distributed.is_main else {}
