@@ -94,7 +94,7 @@ def build_parts(
         if full_batch
         else spec.gradient_accumulation,
         seed=seed,
-        resolution=Resolution.of(spec.resolution),
+        resolution=Resolution(spec.resolution),
         frozen=frozen_norms(network),
     )
     if change is not None:

@@ -81,18 +81,13 @@ class StepPlan:
         """
         return (self.progress(step) + self.progress(step + 1)) / 2
 
-    def step_at(self, share: float) -> int:
-        """Return the first step at which this share of training is done, by the newest revision."""
-        now = self.revisions[-1]
-        if share <= now.progress:
-            return now.step
-        part = (share - now.progress) / (1.0 - now.progress)
-        return now.step + max(math.ceil(part * (now.total - now.step) - 1e-9), 1)
-
     def points(self) -> list[int]:
         """Return the steps ahead at which a budget's number of steps is fitted anew."""
         now = self.revisions[-1]
-        return [self.step_at(share) for share in REVISE_AT if share > now.progress + 1e-9]
+        ahead = [share for share in REVISE_AT if share > now.progress + 1e-9]
+        parts = [(share - now.progress) / (1.0 - now.progress) for share in ahead]
+        steps = [math.ceil(part * (now.total - now.step) - 1e-9) for part in parts]
+        return [now.step + max(step, 1) for step in steps]
 
     def revised(self, step: int, total: int) -> StepPlan:
         """Return the plan with a new total from this step on, never before the next step."""
