@@ -4,14 +4,14 @@ Every error that a user can cause is a `ModelwrightError`. Low code raises small
 room adds the place with `error.at(where)` and keeps the cause.
 
     ModelwrightError
-    ├── RequestError       what was asked makes no sense (command line: exit 2)
+    ├── RequestError       a request that makes no sense (command line: exit 2)
     │   └── RecipeError    a recipe that can't be read or carried out
     ├── DataError          the data is missing, broken or unfit
     ├── ModelFileError     a model file that isn't one, is damaged, or is of another version
     ├── TrainingError      training diverged or can't go on
     ├── ResourceError      disk, memory, permission, a lock held by another run
     ├── MissingExtraError  an optional library isn't installed
-    └── StoppedError       somebody asked it to stop; what was done is saved
+    └── StoppedError       a stop was requested; what was done is saved
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class ModelwrightError(Exception):
 
 
 class RequestError(ModelwrightError):
-    """What was asked makes no sense."""
+    """A request that makes no sense."""
 
     exit_code = 2
 
@@ -80,7 +80,7 @@ class MissingExtraError(ModelwrightError):
 
 
 class StoppedError(ModelwrightError):
-    """Somebody asked it to stop; what was done is saved."""
+    """A stop was requested; what was done is saved."""
 
 
 def _sentence(text: str) -> str:
@@ -89,7 +89,7 @@ def _sentence(text: str) -> str:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:
-    """Return ` Did you mean `x`?` for the nearest choice, else the list of choices.
+    """Return `Did you mean `x`?` for the nearest choice, else the list of choices.
 
     >>> nearest("widht", ["width", "depth"])
     'Did you mean `width`?'

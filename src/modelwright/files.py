@@ -1,4 +1,4 @@
-"""Files and bytes: writing aside and renaming, canonical JSON, digests, locks, the cache.
+"""Files and bytes: atomic writes, canonical JSON, digests, locks, the cache.
 
 Whatever the project writes goes through `atomic_write` or `folder_aside`, so that a full disk, a
 kill or a power cut leaves the old file or the new one, never half of either.
@@ -63,7 +63,16 @@ def as_resource_error(error: OSError, path: Path) -> ResourceError:
     return ResourceError(f"can't be written ({error.strerror or error})", where=where)
 
 
-def sync_folder(folder: Path) -> None:
+@contextlib.contextmanager
+def resource_errors(path: Path) -> Iterator[None]:
+    """Raise what the operating system refuses in the block as a `ResourceError` about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise as_resource_error(error, path) from error
+
+
+def _sync_folder(folder: Path) -> None:
     """Make a rename in the folder durable, where the system can."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
@@ -84,34 +93,30 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     Raises:
         ResourceError: the disk is full, or the folder can't be written; `path` is as it was.
     """
-    temporary: Path | None = None
-    try:
+    with resource_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f"{ASIDE}{path.name[:40]}.", dir=path.parent)
         temporary = Path(name)
-        with os.fdopen(handle, "w+b") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except BaseException as error:
-        if temporary is not None:
+        try:
+            with os.fdopen(handle, "w+b") as stream:
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        finally:
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise as_resource_error(error, path) from error
-        raise
+        _sync_folder(path.parent)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a whole file aside and rename it into place."""
+    """Write a whole file atomically."""
     with atomic_write(path) as stream:
         stream.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write readable JSON aside and rename it into place."""
+    """Write readable JSON atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(path, text.encode())
 
@@ -123,7 +128,7 @@ def read_json(path: Path) -> Any:
 
 def append_line(path: Path, value: Any) -> None:
     """Append one JSON value as a line; a torn last line (after a kill) is cut off first."""
-    try:
+    with resource_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab+") as stream:
             size = stream.seek(0, os.SEEK_END)
@@ -133,8 +138,6 @@ def append_line(path: Path, value: Any) -> None:
                     stream.seek(0)
                     stream.truncate(stream.read().rfind(b"\n") + 1)
             stream.write(canonical_json(value) + b"\n")
-    except OSError as error:
-        raise as_resource_error(error, path) from error
 
 
 def find_path(name: str, base: Path) -> Path:
@@ -144,15 +147,13 @@ def find_path(name: str, base: Path) -> Path:
         DataError: it is in neither place.
     """
     path = Path(name).expanduser()
-    places = [path] if path.is_absolute() else [base / path]
-    if os.environ.get("MODELWRIGHT_DATA") and not path.is_absolute():
+    places = [base / path]  # A path that is absolute stays as it is.
+    if os.environ.get("MODELWRIGHT_DATA"):
         places.append(Path(os.environ["MODELWRIGHT_DATA"]) / path)
     for place in places:
-        try:
+        with contextlib.suppress(OSError):
             if place.exists():
                 return place
-        except OSError:
-            continue
     beside = places[0].parent
     known = [item.name for item in beside.iterdir()] if beside.is_dir() else []
     raise DataError(
@@ -178,22 +179,18 @@ def folder_aside(path: Path) -> Iterator[Path]:
     Raises:
         ResourceError: the disk is full, or the place can't be written; `path` is as it was.
     """
-    temporary: Path | None = None
-    try:
+    with resource_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{path.name[:40]}.", dir=path.parent))
-        temporary.chmod(0o777 & ~_umask())
-        yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except BaseException as error:
-        if temporary is not None:
+        try:
+            temporary.chmod(0o777 & ~_umask())
+            yield temporary
+            if path.exists():
+                shutil.rmtree(path)
+            temporary.replace(path)
+        finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise as_resource_error(error, path) from error
-        raise
+        _sync_folder(path.parent)
 
 
 def sweep(folder: Path) -> None:
@@ -210,19 +207,15 @@ def sweep(folder: Path) -> None:
 def locked(path: Path, *, wait_s: float | None = None, busy: str = "") -> Iterator[None]:
     """Hold an exclusive lock on `path` while the block runs; the system frees it if we die.
 
-    Args:
-        path: the lock file, made where it is missing and left there.
-        wait_s: how long to wait for another holder; `None` waits as long as it takes.
-        busy: what to say when it stays held.
+    The lock file is made where it is missing, and left there. Without `wait_s` it waits for another
+    holder as long as it takes.
 
     Raises:
-        ResourceError: another process holds the lock.
+        ResourceError: another process holds the lock, as `busy` says.
     """
-    try:
+    with resource_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("a+b")
-    except OSError as error:
-        raise as_resource_error(error, path) from error
     with stream:
         deadline = None if wait_s is None else time.monotonic() + wait_s
         while not _try_lock(stream):
@@ -253,8 +246,7 @@ def _umask() -> int:
 
 def cache_folder() -> Path:
     """Return the folder for what can be made again: `MODELWRIGHT_CACHE`, else the user's cache."""
-    chosen = os.environ.get("MODELWRIGHT_CACHE")
-    if chosen:
+    if chosen := os.environ.get("MODELWRIGHT_CACHE"):
         return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "modelwright"
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "modelwright"

@@ -7,13 +7,11 @@ measured, on which data, by which method, on which machine, and of which model d
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 from modelwright.files import canonical_json
-
-Basis = Literal["measured", "derived", "attested"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +47,7 @@ class Evidence:
     """The runtime, its version and its threads, where the figure depends on them."""
     threads: int = 0
     """Processor threads used; 0 where they play no part."""
-    basis: Basis = "measured"
+    basis: Literal["measured", "derived", "attested"] = "measured"
     artefacts: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Digests of what shows more of it, by the names of members of the model file: pictures."""
 
@@ -62,12 +60,12 @@ class Evidence:
         """Read a record; keys of a later version are passed over.
 
         Raises:
-            TypeError: it isn't one, or a figure or a text of it is something else.
+            TypeError: a field is missing, or holds a value of another type.
         """
         known = {item.name for item in fields(Evidence)}
         evidence = Evidence(**{key: item for key, item in value.items() if key in known})
         for key, item in asdict(evidence).items():
-            if not _IS_RIGHT.get(key, _is_text)(item):
+            if not _has_valid_type(key, item):
                 raise TypeError(f"`{key}` of a record is {item!r:.40}")
         return evidence
 
@@ -79,58 +77,30 @@ def exact(metric: str, value: float, *, method: str, **context: Any) -> Evidence
     )
 
 
-def _is_text(value: object) -> bool:
+def _has_valid_type(key: str, value: object) -> bool:
+    """Say whether a value read from a file is of the kind that this field holds."""
+    if key in ("value", "low", "high", "n", "threads"):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return abs(value) <= sys.float_info.max
+    if key == "artefacts":
+        return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
     return isinstance(value, str)
 
 
-def _is_figure(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return abs(value) <= sys.float_info.max
-
-
-def _is_table_of_texts(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
-
-
-_IS_RIGHT: dict[str, Callable[[object], bool]] = {
-    **dict.fromkeys(("value", "low", "high", "n", "threads"), _is_figure),
-    "artefacts": _is_table_of_texts,
-}
-"""What the fields of a record hold where it isn't text."""
-
-
-class Ledger:
-    """An append-only list of evidence."""
-
-    def __init__(self, records: Iterable[Evidence] = ()) -> None:
-        self._records = list(records)
-
-    def __iter__(self) -> Iterator[Evidence]:
-        return iter(self._records)
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def append(self, evidence: Evidence) -> None:
-        """Add one record."""
-        self._records.append(evidence)
-
-    def extend(self, records: Iterable[Evidence]) -> None:
-        """Add several records."""
-        self._records.extend(records)
+class Ledger(list[Evidence]):
+    """A list of evidence, the newest last; records are only added."""
 
     def find(self, metric: str, *, subject: str = "model", slice: str = "") -> Evidence | None:
         """Return the newest record of a metric, test evidence before validation evidence."""
         records = [
             record
-            for record in self._records
+            for record in self
             if (record.metric, record.subject, record.slice) == (metric, subject, slice)
         ]
         tested = [record for record in records if record.split in ("test", "")]
-        chosen = tested or records
-        return chosen[-1] if chosen else None
+        return next(reversed(tested or records), None)
 
     def to_bytes(self) -> bytes:
         """Return the ledger as canonical JSON lines, as `ledger.jsonl` holds them."""
-        return b"".join(canonical_json(record.to_json()) + b"\n" for record in self._records)
+        return b"".join(canonical_json(record.to_json()) + b"\n" for record in self)

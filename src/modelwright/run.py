@@ -1,6 +1,6 @@
-"""The frozen context of one run: where it happens, its seed, its deadline, its decisions.
+"""The frozen context of one run: where it happens, its seed, its decisions.
 
-Environment, clock and chance reach the stages through `Run`, and through nothing else.
+Environment, clock and random state reach the stages through `Run`, and through nothing else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelwright.errors import DataError, RecipeError, RequestError, ResourceError
-from modelwright.files import as_resource_error, find_path, locked, read_json, sweep, write_json
+from modelwright.files import find_path, locked, read_json, resource_errors, sweep, write_json
 from modelwright.ledger import Ledger
 from modelwright.version import __version__
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a slow stage tells while it works."""
+    """How far a slow stage is."""
 
     stage: str
     """`store`, `audit`, `train`, `measure`, …"""
@@ -48,7 +48,7 @@ def silent(progress: Progress) -> None:
 
 
 class Decisions:
-    """What was decided by clock or measurement, written down before it acts.
+    """What was decided by clock or measurement, written to a file before it has an effect.
 
     A resumed run reads the decision instead of taking it again, and so comes to the same weights.
     """
@@ -115,10 +115,8 @@ class Run:
         """
         folder = self.folder / STAGES_FOLDER / name
         if is_main_process():
-            try:
+            with resource_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise as_resource_error(error, folder) from error
             sweep(folder)
         path = folder / "decisions.json" if is_main_process() else None
         decisions = self.decisions.stage(name, path)
@@ -131,13 +129,13 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """A recipe, and where what it names lies."""
+    """A recipe, and the folder of the files that it names."""
 
     recipe: Recipe
     base: Path = field(default_factory=Path.cwd)
     """The folder that relative paths start from."""
     stem: str = "run"
-    """The run's name where none is given."""
+    """The run's name by default."""
 
     def find(self, name: str) -> Path:
         """Return a file that the recipe names: beside the recipe, else under MODELWRIGHT_DATA.
@@ -170,12 +168,10 @@ class RunFolder:
 
 @contextlib.contextmanager
 def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[RunFolder]:
-    """Hold a run's folder while the block runs.
+    """Lock a run's folder, which is made where it is missing, while the block runs.
 
-    Args:
-        path: the folder, made where it is missing.
-        digest: the digest of what decides the recipe's result.
-        document: the recipe, every default written out.
+    The document is the recipe with every default written out, the digest that of all in it that
+    decides the result.
 
     Raises:
         RequestError: the folder holds a run of another recipe, or something else than a run.
@@ -184,11 +180,9 @@ def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[Ru
     if not is_main_process():
         yield _read_folder(path)  # The main process holds the lock for all.
         return
-    try:
+    with resource_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         others = sorted(item.name for item in path.iterdir() if not item.name.startswith("."))
-    except OSError as error:
-        raise as_resource_error(error, path) from error
     if others and "recipe.json" not in others:  # A run writes it before anything else.
         raise RequestError(
             "this folder holds something else than a run",
@@ -201,8 +195,8 @@ def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[Ru
         sweep(path)
         record = path / "recipe.json"
         existing = _read_record(record) if record.exists() else None
-        # What was refused before anything was decided leaves nothing that another recipe could mix.
-        if existing is not None and set(others) <= _UNBEGUN:
+        # A run that ended before its first decision leaves nothing that another recipe could mix.
+        if set(others) <= {"recipe.json", "splits.parquet"}:
             existing = None
         if existing is not None and existing.get("digest") != digest:
             raise RequestError(
@@ -216,10 +210,6 @@ def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[Ru
         yield _read_folder(path)
 
 
-_UNBEGUN = {"recipe.json", "splits.parquet"}
-"""What a run leaves that ended before its first decision."""
-
-
 def _read_folder(path: Path) -> RunFolder:
     result, model = path / "result.json", path / "model.mw"
     whole = result.exists() and model.exists()
@@ -227,7 +217,7 @@ def _read_folder(path: Path) -> RunFolder:
 
 
 def _read_record(path: Path) -> dict[str, Any]:
-    """Return an object that a run wrote; what is half there was changed by somebody else."""
+    """Return a JSON object that a run wrote."""
     try:
         record = read_json(path)
     except ValueError:
@@ -266,12 +256,7 @@ def untuned(environment: Mapping[str, str] = os.environ) -> str:
 
 
 def why_untunable(environment: Mapping[str, str], *, libc: str) -> str:
-    """Return why a process can't tune its allocator by starting anew; empty where it can.
-
-    Args:
-        environment: the process's environment.
-        libc: the C library as the system names it, `glibc 2.36`; empty where it isn't glibc.
-    """
+    """Return why a process can't tune its allocator by starting anew; empty where it can."""
     if not libc.startswith("glibc"):
         return "that takes Linux with glibc"
     if any(name in environment for name in _DISTRIBUTED):
@@ -297,15 +282,19 @@ def usable_cores() -> int:
         return os.cpu_count() or 1
 
 
+def memory_bytes() -> int:
+    """Return the size of this machine's memory; 0 where the system doesn't say."""
+    try:
+        return max(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), 0)
+    except (AttributeError, ValueError, OSError):  # Not on Windows.
+        return 0
+
+
 _LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return what results may depend on: versions and kind of machine, never names or paths of it.
-
-    Args:
-        more: what else is known, such as the device.
-    """
+    """Return what results may depend on: versions and kind of machine, never its name or paths."""
     versions = {
         "modelwright": __version__,
         "python": platform.python_version(),

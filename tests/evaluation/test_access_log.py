@@ -52,7 +52,7 @@ def test_a_place_that_cannot_be_written_costs_no_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     found = record_access("cats", run="one", path=tmp_path / "file" / "test_set_access.jsonl")
     assert found.count == 1
-    assert any("could not be written down" in note for note in found.notes)
+    assert any("could not be recorded" in note for note in found.notes)
 
 
 def test_two_processes_at_once_lose_nothing(tmp_path: Path) -> None:

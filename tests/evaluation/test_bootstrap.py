@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from modelwright import metrics
 from modelwright.errors import DataError
 from modelwright.evaluation.bootstrap import bounded
+from modelwright.evaluation.measurement import sampled
 from modelwright.ledger import Evidence
 
-RECORD = partial(Evidence, split="test", data="data")
+RECORD = partial(sampled, split="test", data="data")
 
 
 def mean_of(stats: Any) -> dict[str, float]:

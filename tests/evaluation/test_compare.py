@@ -11,9 +11,10 @@ from scipy.stats import binomtest
 from modelwright.errors import DataError
 from modelwright.evaluation import DIFFERENCE, answer
 from modelwright.evaluation.compare import accuracy_difference
+from modelwright.evaluation.measurement import sampled
 from modelwright.ledger import Evidence, Ledger
 
-RECORD = partial(Evidence, subject="baseline:hog", split="test", data="data")
+RECORD = partial(sampled, subject="baseline:hog", split="test", data="data")
 
 
 def right(*shares: tuple[bool, int]) -> np.ndarray:

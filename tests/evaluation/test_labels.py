@@ -17,9 +17,9 @@ from modelwright.evaluation.labels import (
     per_label_figures,
     single_label_figures,
 )
-from modelwright.ledger import Evidence
+from modelwright.evaluation.measurement import sampled
 
-RECORD = partial(Evidence, split="test", data="data")
+RECORD = partial(sampled, split="test", data="data")
 
 
 @pytest.fixture

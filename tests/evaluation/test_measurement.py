@@ -14,7 +14,7 @@ from tests.evaluation.small import Remembered, numbered
 )
 def test_a_splits_name_says_which_evidence_it_gives(name: str, split: str) -> None:
     record = recorder(numbered(np.zeros(3), name=name), "data", model="m", threads=2)
-    made = record(metric="accuracy", value=0.5, low=0.1, high=0.9, n=3, method="made up")
+    made = record("accuracy", 0.5, (0.1, 0.9), n=3, method="made up")
     assert (made.split, made.data, made.model, made.threads) == (split, "data", "m", 2)
 
 

@@ -17,7 +17,7 @@ from modelwright.models.logmel import fit_normalization
 from modelwright.recipe.data import AugmentSpec
 from modelwright.tasks import ctc
 from modelwright.tasks.inference import Inference
-from modelwright.training.objectives.ctc import Ctc
+from modelwright.training.objectives.ctc import ctc_loss
 from modelwright.transforms.audio import AudioInput
 
 RATE = 8000
@@ -99,14 +99,14 @@ def test_gradients_are_those_of_small_differences(family):
     for name in ("head.weight", "subsampling.convs.1.weight"):
         parameter = network.get_parameter(name)
         network.zero_grad()
-        losses, _ = Ctc()(network(samples, lengths), batch(targets))
+        losses, _ = ctc_loss(network(samples, lengths), batch(targets))
         losses.sum().backward()
         place = tuple(size // 2 for size in parameter.shape)
         found = []
         for change in (1e-5, -1e-5):
             with torch.no_grad():
                 parameter[place] += change
-                losses, _ = Ctc()(network(samples, lengths), batch(targets))
+                losses, _ = ctc_loss(network(samples, lengths), batch(targets))
                 parameter[place] -= change
             found.append(float(losses.sum()))
         slope = (found[0] - found[1]) / 2e-5
@@ -168,7 +168,7 @@ def test_it_learns_a_few_sounds_by_heart(family):
     fit_normalization(network.subsampling.frontend.logmel, [(samples, lengths)])
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(500):
-        losses, weights = Ctc()(network(samples, lengths), batch(targets))
+        losses, weights = ctc_loss(network(samples, lengths), batch(targets))
         if losses.max() < 0.05:
             break
         optimizer.zero_grad()
@@ -187,7 +187,7 @@ def test_it_trains_in_bf16_and_every_weight_learns(family):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = network(samples, lengths)
     targets = (torch.tensor([[1, 2]] * 4), torch.tensor([2] * 4))
-    losses, _ = Ctc()(outputs, batch(targets))
+    losses, _ = ctc_loss(outputs, batch(targets))
     losses.sum().backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name

@@ -19,7 +19,6 @@ from modelwright.recipe.train import TrainSpec
 from modelwright.run import Decisions, Run, silent
 from modelwright.tasks import TASKS
 from modelwright.training import fit
-from modelwright.training.build import unchanged
 from modelwright.transforms import ImageInput
 
 LABELS = ("a", "b", "c")
@@ -93,7 +92,7 @@ def spec(**changes):
 AUGMENT = AugmentSpec.model_validate({"translate": 1, "flip": "random"})
 
 
-def trained(folder, *, observe=silent, start=None, data=None, change=unchanged, **changes):
+def trained(folder, *, observe=silent, start=None, data=None, change=None, **changes):
     """Train in a folder, from the start or from its checkpoint."""
     torch.set_num_threads(1)  # Another number adds up in another order; other tests may set one.
     return fit(

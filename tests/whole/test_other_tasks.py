@@ -342,8 +342,7 @@ def test_real_questions_become_their_kind(tmp_path):
 
 
 def number_scores(stats: Any) -> dict[str, float]:
-    sums = metrics.number_sums(stats["predicted"], stats["targets"])
-    return {"r2": metrics.r2(sums), "mae": metrics.mae(sums)}
+    return metrics.number_metrics(stats["predicted"], stats["targets"])
 
 
 NUMBER = Task(

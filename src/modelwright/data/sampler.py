@@ -92,7 +92,7 @@ class BucketedSampler:
             )
         self._lengths = np.maximum(lengths, 1)
         self._seed = seed
-        self._bounds = _cut(np.sort(self._lengths), budget, most)
+        self._bounds = cut_by_length(np.sort(self._lengths), budget, most)
         self.steps_per_epoch = len(self._bounds) - 1
         self.batch_size = max(round(len(lengths) / self.steps_per_epoch), 1)
         """Samples a step, on average."""
@@ -116,7 +116,7 @@ class BucketedSampler:
         return [cuts[at] for at in random.permutation(len(cuts))]
 
 
-def _cut(lengths: NDArray[np.int64], budget: int, most: int) -> list[int]:
+def cut_by_length(lengths: NDArray[np.int64], budget: int, most: int) -> list[int]:
     """Return where sorted lengths are cut, so that no batch of them is over the budget."""
     bounds = [0]
     for at, length in enumerate(lengths.tolist()):

@@ -1,4 +1,4 @@
-"""How good, how fast and how large a model file is, and whether that meets what was asked.
+"""How good, how fast and how large a model file is, and whether that meets the targets.
 
 Everything is measured on the file, through the runtime that serves it, and becomes evidence.
 """
@@ -12,7 +12,7 @@ from modelwright.evaluation.gate import Verdict, headline, judge
 from modelwright.evaluation.labels import WITHOUT_NEAR
 from modelwright.evaluation.latency import BATCH, Place, hardware, measure_latency, runtime
 from modelwright.evaluation.measure import measure
-from modelwright.evaluation.measurement import HasOutputs, Measurement, PerLabel
+from modelwright.evaluation.measurement import Measurement
 from modelwright.evaluation.threshold import (
     choose_threshold,
     chosen_threshold,
@@ -26,9 +26,7 @@ __all__ = [
     "BATCH",
     "DIFFERENCE",
     "WITHOUT_NEAR",
-    "HasOutputs",
     "Measurement",
-    "PerLabel",
     "Place",
     "Problem",
     "TestSetAccess",

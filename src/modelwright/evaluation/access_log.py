@@ -33,12 +33,10 @@ class TestSetAccess:
 
 def list_path() -> Path:
     """Return the path of the list."""
-    moved = os.environ.get("MODELWRIGHT_CACHE")
-    if moved:
+    if moved := os.environ.get("MODELWRIGHT_CACHE"):
         return Path(moved) / "test_set_access.jsonl"
-    base = os.environ.get("XDG_STATE_HOME")
-    home = Path(base) if base else Path.home() / ".local" / "state"
-    return home / "modelwright" / "test_set_access.jsonl"
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "modelwright" / "test_set_access.jsonl"
 
 
 def record_access(
@@ -54,12 +52,8 @@ def record_access(
     It is called before the measurement, so that one that fails is counted too. If the list can't be
     written, the notes say so, and the run goes on.
 
-    Args:
-        fingerprint: the digest of the test samples.
-        run: the run's name.
-        model: the digest of the model that is measured.
-        path: the list; by default that of this user.
-        now: the time; by default the current one.
+    The test set is known by the fingerprint of its samples, the run by its name, the model by its
+    digest. By default the path is that of this user's list, and the time the current one.
     """
     path = path or list_path()
     moment = (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -70,7 +64,7 @@ def record_access(
             return _known(path, fingerprint)
     except ResourceError as error:
         known = _known(path, fingerprint)
-        note = f"This opening of the test set could not be written down: {error}"
+        note = f"This access to the test set could not be recorded: {error}"
         return TestSetAccess(known.count + 1, (*known.notes, note))
 
 
@@ -80,22 +74,21 @@ def _known(path: Path, fingerprint: str) -> TestSetAccess:
         notes: tuple[str, ...] = ()
     except OSError as error:
         lines = []
-        notes = (f"The list of openings can't be read: {as_resource_error(error, path)}",)
-    entries = [_entry(line) for line in lines if line.strip()]
-    damaged = entries.count(None)
+        notes = (f"The list of accesses can't be read: {as_resource_error(error, path)}",)
+    tests = [_test_of(line) for line in lines if line.strip()]
+    damaged = tests.count(None)
     if damaged:
         lines_were = "1 damaged line was" if damaged == 1 else f"{damaged} damaged lines were"
         notes = (*notes, f"{lines_were} passed over in {path}, so the count may be too low.")
-    return TestSetAccess(sum(entry["test"] == fingerprint for entry in entries if entry), notes)
+    return TestSetAccess(tests.count(fingerprint), notes)
 
 
-def _entry(line: bytes) -> dict[str, str] | None:
-    """Return the access that a line records, or `None` where it is damaged."""
+def _test_of(line: bytes) -> str | None:
+    """Return the fingerprint of the test set in a line, or `None` where the line is damaged."""
     try:
-        value: Any = json.loads(line)
+        entry: Any = json.loads(line)
     except (ValueError, RecursionError):  # undecodable bytes are a ValueError too
         return None
     keys = ("test", "run", "model", "at")
-    if not isinstance(value, dict) or not all(isinstance(value.get(key), str) for key in keys):
-        return None
-    return {key: value[key] for key in keys}
+    is_whole = isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in keys)
+    return entry["test"] if is_whole else None

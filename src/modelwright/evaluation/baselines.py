@@ -2,19 +2,18 @@
 
 They are fitted to the training split alone and measured on the samples that the model file was
 measured on; of a large split a random part is used, and the evidence says so. `BASELINES` lists the
-methods by kind of prediction. The only module here that imports scikit-learn, when a method runs.
+methods by kind of prediction.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright import metrics
 from modelwright.data.dataset import Split
@@ -24,16 +23,17 @@ from modelwright.evaluation.compare import accuracy_difference
 from modelwright.evaluation.features import (
     Features,
     average_spectrum,
+    cell_pixels,
     features_of,
+    hog_features,
     parts_of,
     reduced,
 )
-from modelwright.evaluation.hog import cell_pixels, hog_features
 from modelwright.evaluation.labels import accuracy, averages
 from modelwright.evaluation.measurement import Measurement, Record, recorder
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
-from modelwright.metrics import Doubles, Ints
+from modelwright.metrics import Array, Doubles, Ints
 from modelwright.run import Observe, Progress, silent
 from modelwright.tasks import SampleStats, Task, concatenate
 
@@ -42,14 +42,14 @@ CENTROID_SIDE, HOG_SIDE = 32, 64
 _VALUES = 100_000_000
 """The most features and scores of all samples: 400 MB, as those of 50,000 images of 32 × 32."""
 _CENTROID_COPIES = 5
-"""scikit-learn's nearest centroid copies what it is given, in double precision."""
+"""scikit-learn's nearest centroid copies the features, in double precision."""
 _WEIGHTS = 20_000_000
 """The most weights of a linear model."""
 _LONGEST_TEXT, _CHARACTERS, _FEW_LABELS = 10_000, 10_000_000, 20
-"""The most characters of one text, and of all that are counted: some ten seconds. Of more labels
+"""The most characters of one text, and of all that are counted: some ten seconds. With more labels
 than these fewer are counted, for each label is fitted by itself."""
 _BUCKETS, _LEAST_BUCKETS = 1 << 18, 2_000
-"""Words, or runs of characters, are hashed to so many columns; fewer of very many labels."""
+"""Words, or runs of characters, are hashed to so many columns; to fewer where labels are many."""
 _BLANKS = 0.05
 """Texts of scripts with blanks between words have more than this share of them."""
 _STRENGTH, _FEW_ROWS = 0.05, 500
@@ -58,10 +58,9 @@ estimated."""
 _LEAST_CHANCE = 0.01
 """Least squares estimate chances that may lie outside of 0 … 1; they are kept this far inside."""
 _NEVER = -50.0
-"""The logit of what is out of the question."""
+"""The logit of a class that isn't predicted."""
 _NAMED = 5
-"""So many labels are named in a method."""
-_FIRST = slice(0, 1)
+"""The most labels that are named in a method."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +74,7 @@ class Problem:
     """The split that the model file was measured on."""
     labels: tuple[str, ...]
     num_outputs: int
-    """How many numbers a network gives for each answer."""
+    """The size of a network's output for each token."""
     texts: Callable[[Ints], list[str]]
     """Returns the texts in some rows of the store, where samples are texts."""
 
@@ -86,7 +85,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class Predictions:
     """The statistics of the samples that a simple method predicted."""
 
     stats: SampleStats
@@ -95,7 +94,7 @@ class Answers:
     """The positions in the measured split of the samples predicted; all by default."""
 
 
-Baseline = Callable[[Problem], Answers]
+Baseline = Callable[[Problem], Predictions]
 """Raises `DataError` where these samples don't allow it."""
 
 
@@ -104,106 +103,96 @@ def measure_baselines(
 ) -> list[Evidence]:
     """Fit every simple method for this kind of prediction and of input, and measure it.
 
-    Args:
-        problem: the data, and what is predicted.
-        measured: what was measured of the model file on the same samples.
-        fingerprint: the digest of the samples.
-        observe: is called with the progress, and with notes on methods that were left out.
-
     Returns:
         The figures of each, as `baseline:NAME`; where samples have one label each, its accuracy and
-        macro F1, and the model's accuracy minus the baseline's on the same samples.
+        macro F1, and the model's accuracy minus the baseline's (`measured`) on the same samples.
     """
-    methods = baselines_of(problem.task, problem.input_kind)
+    kind = problem.task.output_kind
+    keys = ((kind, problem.input_kind), (kind, problem.task.name), (kind, ""))
+    methods = next((BASELINES[key] for key in keys if key in BASELINES), {})
     evidence: list[Evidence] = []
     for number, (name, baseline) in enumerate(methods.items()):
         observe(Progress("baselines", number, len(methods)))
         try:
-            answers = baseline(problem)
+            predictions = baseline(problem)
         except (DataError, MissingExtraError) as error:
             note = f"The baseline `{name}` is left out: {error}"
             observe(Progress("baselines", number, len(methods), note=note))
             continue
         record = recorder(problem.samples, fingerprint, subject=f"baseline:{name}")
-        evidence += _figures(answers, problem, measured, record)
+        evidence += _figures(predictions, problem, measured, record)
     if methods:
         observe(Progress("baselines", len(methods), len(methods)))
     return evidence
 
 
-def baselines_of(task: Task, input_kind: str) -> Mapping[str, Baseline]:
-    """Return the simple methods for a task and a kind of input, by name."""
-    kind = task.output_kind
-    keys = ((kind, input_kind), (kind, task.name), (kind, ""))
-    return next((BASELINES[key] for key in keys if key in BASELINES), {})
-
-
 def _figures(
-    answers: Answers, problem: Problem, measured: Measurement, record: Record
+    predictions: Predictions, problem: Problem, measured: Measurement, record: Record
 ) -> list[Evidence]:
-    generated = problem.task.text_metrics
-    if problem.task.output_kind != OutputKind.SINGLE_LABEL:
+    task = problem.task
+    if task.output_kind != OutputKind.SINGLE_LABEL:
         return bounded(
-            answers.stats,
-            problem.task.compute if generated is None else generated.compute,
+            predictions.stats,
+            task.compute if task.text_metrics is None else task.text_metrics.compute,
             record,
-            method=answers.method,
-            counts=problem.task.label_counts(answers.stats) if problem.task.label_counts else None,
+            method=predictions.method,
+            counts=task.label_counts(predictions.stats) if task.label_counts else None,
             texts=problem.samples.texts,
         )
-    predicted, targets = answers.stats["predicted"], answers.stats["targets"]
+    predicted, targets = predictions.stats["predicted"], predictions.stats["targets"]
     num_classes = len(problem.labels) + len(problem.samples.unknown)
     cells = metrics.confusion(predicted, targets, num_classes=num_classes)
-    means = averages(cells, record, method=f"{answers.method}; ")
+    means = averages(cells, record, method=f"{predictions.method}; ")
     model_hits, hits = measured.stats["ranks"] == 0, predicted == targets
-    if answers.positions is not None:
-        model_hits = model_hits[answers.positions]
+    if predictions.positions is not None:
+        model_hits = model_hits[predictions.positions]
     return [
-        accuracy(hits, record, method=answers.method),
+        accuracy(hits, record, method=predictions.method),
         next(mean for mean in means if mean.metric == "f1_macro"),
         accuracy_difference(model_hits, hits, record, model=measured.model),
     ]
 
 
-# -- always the same answer ------------------------------------------------------------------
+# -- always the same prediction --------------------------------------------------------------
 
 
-def majority(problem: Problem) -> Answers:
-    """Answer always with the most frequent class of the training split."""
+def majority(problem: Problem) -> Predictions:
+    """Predict always the most frequent class of the training split."""
     counts = np.bincount(problem.train.targets, minlength=len(problem.labels))
-    outputs = np.broadcast_to(counts.astype(np.float64), (len(problem.samples), len(counts)))
-    return Answers(problem.stats(outputs), "the most frequent training class")
+    return _constant(problem, counts.astype(np.float64), "the most frequent training class")
 
 
-def frequent(problem: Problem) -> Answers:
-    """Answer always with the most frequent labels: as many as a sample has, one at least.
+def frequent(problem: Problem) -> Predictions:
+    """Predict always the most frequent labels: as many as a sample has, one at least.
 
-    A label is as sure as it is frequent, by Jeffreys' prior never 0 or 1; the log loss is taken
-    from that.
+    A label's probability, for the log loss, is its frequency, by Jeffreys' prior never 0 or 1.
     """
     counts, size = problem.train.targets[:].sum(axis=0), len(problem.train)
     chances = (counts + 0.5) / (size + 1.0)
     most = max(round(float(counts.sum()) / size), 1)
     best = np.argsort(-counts, kind="stable")[:most]
-    outputs = np.broadcast_to(_logits(chances), (len(problem.samples), len(counts)))
-    stats = dict(problem.stats(outputs))
-    stats["predicted"] = np.zeros_like(stats["targets"])
-    stats["predicted"][:, best] = True
     named = ", ".join(f"`{problem.labels[at]}`" for at in np.sort(best)[:_NAMED].tolist())
     more = ", …" if most > _NAMED else ""
     method = f"always the most frequent of the training labels, {most} of them: {named}{more}"
-    return Answers(stats, method)
+    stats = dict(_constant(problem, _logits(chances), method).stats)
+    stats["predicted"] = np.zeros_like(stats["targets"])
+    stats["predicted"][:, best] = True
+    return Predictions(stats, method)
 
 
-def mean(problem: Problem) -> Answers:
-    """Answer always with the average of the training samples."""
+def mean(problem: Problem) -> Predictions:
+    """Predict always the average of the training samples."""
     average = problem.train.targets[:].astype(np.float64).mean(axis=0)
-    outputs = np.broadcast_to(average, problem.samples.targets.shape)
-    return Answers(problem.stats(outputs), "always the average of the training samples")
+    return _constant(problem, average, "always the average of the training samples")
 
 
-def box(problem: Problem) -> Answers:
-    """Answer always with each class's average box, as sure as the class is frequent in images."""
+def _constant(problem: Problem, output: Doubles, method: str) -> Predictions:
+    outputs = np.broadcast_to(output, (len(problem.samples), *output.shape))
+    return Predictions(problem.stats(outputs), method)
+
+
+def box(problem: Problem) -> Predictions:
+    """Predict always each class's average box, scored by the share of images with the class."""
     num_classes = len(problem.labels)
     sums, boxes, images = np.zeros((num_classes, 4)), np.zeros(num_classes), np.zeros(num_classes)
     for part in parts_of(len(problem.train)):
@@ -220,15 +209,15 @@ def box(problem: Problem) -> Answers:
     parts = []
     for part in parts_of(len(problem.samples)):
         shape = (part.stop - part.start, num_classes)
-        boxes_given = np.broadcast_to(average, (*shape, 4))
-        outputs = np.broadcast_to(scores, (*shape, num_classes)), boxes_given
+        average_boxes = np.broadcast_to(average, (*shape, 4))
+        outputs = np.broadcast_to(scores, (*shape, num_classes)), average_boxes
         parts.append(problem.stats(outputs, part))
-    method = "the average box of each class, as sure as the class is frequent"
-    return Answers(concatenate(parts), method)
+    method = "the average box of each class, scored by how frequent the class is"
+    return Predictions(concatenate(parts), method)
 
 
-def unigram(problem: Problem) -> Answers:
-    """Answer by how frequent each token is in the training split, whatever stands before it."""
+def unigram(problem: Problem) -> Predictions:
+    """Predict by how frequent each token is in the training split, without any context."""
     counts = np.ones(problem.num_outputs)
     for part in parts_of(len(problem.train)):
         tokens = problem.train.targets[part]["next"]
@@ -245,64 +234,64 @@ def unigram(problem: Problem) -> Answers:
                 "bytes": targets["bytes"].astype(np.int64).sum(axis=1),
             }
         )
-    return Answers(concatenate(parts), "each token by its share of the training tokens")
+    return Predictions(concatenate(parts), "each token by its share of the training tokens")
 
 
 # -- a text from a text ----------------------------------------------------------------------
 
 
-def copy(problem: Problem) -> Answers:
-    """Answer with the source text itself."""
+def copy(problem: Problem) -> Predictions:
+    """Predict the source text itself."""
     return _as_text(problem, lambda text: text, "the text itself, as it is given")
 
 
-def lead(problem: Problem) -> Answers:
-    """Answer with the first sentence of the source text."""
-    end = re.compile(r"(?<=[.!?。！？])\s")
-    return _as_text(
-        problem, lambda text: end.split(text.strip(), maxsplit=1)[0], "the first sentence"
-    )
+def lead(problem: Problem) -> Predictions:
+    """Predict the first sentence of the source text."""
+
+    def first(text: str) -> str:
+        return re.split(r"(?<=[.!?。！？])\s", text.strip(), maxsplit=1)[0]
+
+    return _as_text(problem, first, "the first sentence")
 
 
-def _as_text(problem: Problem, write: Callable[[str], str], method: str) -> Answers:
+def _as_text(problem: Problem, write: Callable[[str], str], method: str) -> Predictions:
+    scores = problem.task.text_metrics
     assert problem.samples.pairs is not None
-    metrics_of_texts = problem.task.text_metrics
-    assert metrics_of_texts is not None
+    assert scores is not None
     sources, references = problem.samples.pairs()
-    stats = metrics_of_texts.sample_stats([write(text) for text in sources], references)
-    return Answers(stats, f"{method}; {metrics_of_texts.describe(references)}")
+    stats = scores.sample_stats([write(text) for text in sources], references)
+    return Predictions(stats, f"{method}; {scores.describe(references)}")
 
 
 # -- a fitted model --------------------------------------------------------------------------
 
 
-def centroid(problem: Problem) -> Answers:
-    """Answer with the class whose mean image is nearest, by Euclidean distance of pixels."""
+def centroid(problem: Problem) -> Predictions:
+    """Predict the class whose mean image is nearest, by Euclidean distance of pixels."""
 
-    def flat(pixels: NDArray[Any]) -> Features:
+    def flat(pixels: Array) -> Features:
         small = reduced(pixels, CENTROID_SIDE)
         return small.reshape(len(small), -1).astype(np.float32) / np.float32(255)
 
-    size = flat(problem.train.gather(_FIRST)).shape[1]
-    train_rows, test_rows = _drawn(problem, size, copies=_CENTROID_COPIES)
+    num_features = flat(problem.train.gather(slice(1))).shape[1]
+    train_rows, test_rows = _drawn(problem, num_features, copies=_CENTROID_COPIES)
     classes = problem.train.targets[train_rows]
     if len(np.unique(classes)) < 2:
         raise DataError("the training samples drawn are all of one class")
     neighbors = require("sklearn.neighbors", extra="train", purpose="the nearest centroid")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pixels that are the same in all images are usual.
-        model = neighbors.NearestCentroid().fit(
-            features_of(problem.train, train_rows, flat), classes
-        )
+        features = features_of(problem.train, train_rows, flat)
+        model = neighbors.NearestCentroid().fit(features, classes)
     predicted = model.predict(features_of(problem.samples, test_rows, flat))
     outputs = (predicted[:, None] == np.arange(len(problem.labels))).astype(np.float32)
     method = "the class whose mean training image is nearest"
-    return _answers(problem, outputs, train_rows, test_rows, method)
+    return _predictions(problem, outputs, train_rows, test_rows, method)
 
 
-def hog(problem: Problem) -> Answers:
-    """Answer by histograms of oriented gradients and a linear model."""
-    height, width = reduced(problem.train.gather(_FIRST), HOG_SIDE).shape[1:3]
+def hog(problem: Problem) -> Predictions:
+    """Predict by histograms of oriented gradients and a linear model."""
+    height, width = reduced(problem.train.gather(slice(1)), HOG_SIDE).shape[1:3]
     if cell_pixels(height, width) == 0:
         raise DataError(f"images of {height} × {width} pixels are too small for it")
     method = "histograms of oriented gradients"
@@ -311,28 +300,28 @@ def hog(problem: Problem) -> Answers:
     return _linear(problem, lambda pixels: hog_features(reduced(pixels, HOG_SIDE)), method)
 
 
-def spectrum(problem: Problem) -> Answers:
-    """Answer by the average spectrum and a linear model."""
+def spectrum(problem: Problem) -> Predictions:
+    """Predict by the average spectrum and a linear model."""
 
-    def spectra(rows: NDArray[Any]) -> Features:
+    def spectra(rows: Array) -> Features:
         spectra_of_rows = [average_spectrum(row["samples"][: row["length"]]) for row in rows]
         return np.stack(spectra_of_rows).astype(np.float32)
 
     return _linear(problem, spectra, "mean and deviation of the spectrum")
 
 
-def words(problem: Problem) -> Answers:
-    """Answer by TF-IDF weights of words and of pairs of words, and a linear model.
+def words(problem: Problem) -> Predictions:
+    """Predict by TF-IDF weights of words and of pairs of words, and a linear model.
 
     Where texts have no blanks, such as Chinese ones, runs of one to three characters are counted.
     """
     train_rows, test_rows = _drawn(problem, _LEAST_BUCKETS)
-    known, train_rows = _texts(problem, problem.train, train_rows)
-    given, test_rows = _texts(problem, problem.samples, test_rows)
-    characters = sum(map(len, known))
-    has_blanks = sum(len("".join(text.split())) for text in known) < (1 - _BLANKS) * characters
+    train_texts, train_rows = _texts(problem, problem.train, train_rows)
+    test_texts, test_rows = _texts(problem, problem.samples, test_rows)
+    blanks = sum(char.isspace() for text in train_texts for char in text)
+    has_blanks = blanks > _BLANKS * sum(map(len, train_texts))
     text = require("sklearn.feature_extraction.text", extra="train", purpose="counting words")
-    counts = text.HashingVectorizer(
+    vectorizer = text.HashingVectorizer(
         analyzer="word" if has_blanks else "char",
         ngram_range=(1, 2) if has_blanks else (1, 3),
         token_pattern=r"\w+|[^\w\s]" if has_blanks else None,
@@ -341,12 +330,12 @@ def words(problem: Problem) -> Answers:
         alternate_sign=False,
     )
     weights = text.TfidfTransformer(sublinear_tf=True)
-    seen = weights.fit_transform(counts.transform(known))
-    unseen = weights.transform(counts.transform(given))
-    outputs = _ridge(problem, seen, problem.train.targets[train_rows], unseen, 1.0)
+    train = weights.fit_transform(vectorizer.transform(train_texts))
+    test = weights.transform(vectorizer.transform(test_texts))
+    outputs = _ridge(problem, train, problem.train.targets[train_rows], test, 1.0)
     what = "words and pairs of words" if has_blanks else "runs of one to three characters"
     method = f"TF-IDF weights of {what} with a linear model (ridge regression)"
-    return _answers(problem, outputs, train_rows, test_rows, method)
+    return _predictions(problem, outputs, train_rows, test_rows, method)
 
 
 def _texts(problem: Problem, split: Split, positions: Ints) -> tuple[list[str], Ints]:
@@ -357,21 +346,19 @@ def _texts(problem: Problem, split: Split, positions: Ints) -> tuple[list[str], 
     return [texts[at] for at in kept.tolist()], positions[kept]
 
 
-def _linear(problem: Problem, extract: Callable[[NDArray[Any]], Features], method: str) -> Answers:
-    """Answer by a linear model of features that are extracted from each sample."""
-    train_rows, test_rows = _drawn(problem, extract(problem.train.gather(_FIRST)).shape[1])
-    known = features_of(problem.train, train_rows, extract)
-    given = features_of(problem.samples, test_rows, extract)
-    variance = float(known[:: len(known) // _FEW_ROWS + 1].var(axis=0).mean())
-    strength = _STRENGTH * len(known) * max(variance, 1e-6)
-    outputs = _ridge(problem, known, problem.train.targets[train_rows], given, strength)
+def _linear(problem: Problem, extract: Callable[[Array], Features], method: str) -> Predictions:
+    """Predict by a linear model of features that are extracted from each sample."""
+    train_rows, test_rows = _drawn(problem, extract(problem.train.gather(slice(1))).shape[1])
+    train = features_of(problem.train, train_rows, extract)
+    test = features_of(problem.samples, test_rows, extract)
+    variance = float(train[:: len(train) // _FEW_ROWS + 1].var(axis=0).mean())
+    strength = _STRENGTH * len(train) * max(variance, 1e-6)
+    outputs = _ridge(problem, train, problem.train.targets[train_rows], test, strength)
     method += " with a linear model (ridge regression)"
-    return _answers(problem, outputs, train_rows, test_rows, method)
+    return _predictions(problem, outputs, train_rows, test_rows, method)
 
 
-def _ridge(
-    problem: Problem, known: Any, targets: NDArray[Any], given: Any, strength: float
-) -> Doubles:
+def _ridge(problem: Problem, train: Any, targets: Array, test: Any, strength: float) -> Doubles:
     """Fit the indicators of the labels by penalised least squares, and return scores `[N, K]`.
 
     Least squares on indicators estimate chances (Hastie, Tibshirani and Friedman 2009, section
@@ -380,8 +367,8 @@ def _ridge(
     linear = require("sklearn.linear_model", extra="train", purpose="the linear model")
     is_multi_label = targets.ndim == 2
     indicators = targets if is_multi_label else targets[:, None] == np.arange(len(problem.labels))
-    model = linear.Ridge(alpha=strength, copy_X=False).fit(known, indicators.astype(np.float32))
-    chances: Doubles = model.predict(given).reshape(-1, indicators.shape[1]).astype(np.float64)
+    model = linear.Ridge(alpha=strength, copy_X=False).fit(train, indicators.astype(np.float32))
+    chances: Doubles = model.predict(test).reshape(-1, indicators.shape[1]).astype(np.float64)
     if not is_multi_label:
         return chances
     return _logits(np.clip(chances, _LEAST_CHANCE, 1 - _LEAST_CHANCE))
@@ -391,9 +378,9 @@ def _logits(chances: Doubles) -> Doubles:
     return np.log(chances / (1.0 - chances))
 
 
-def _answers(
-    problem: Problem, outputs: NDArray[Any], train_rows: Ints, test_rows: Ints, method: str
-) -> Answers:
+def _predictions(
+    problem: Problem, outputs: Array, train_rows: Ints, test_rows: Ints, method: str
+) -> Predictions:
     """Return the statistics of the predicted samples; the method says how many were drawn."""
     for verb, positions, split in (
         ("fitted on", train_rows, problem.train),
@@ -401,24 +388,21 @@ def _answers(
     ):
         if len(positions) < len(split):
             method += f"; {verb} {len(positions):,} of {len(split):,} samples, drawn at random"
-    return Answers(problem.stats(outputs, test_rows), method, test_rows)
+    return Predictions(problem.stats(outputs, test_rows), method, test_rows)
 
 
-def _drawn(problem: Problem, size: int, *, copies: int = 1) -> tuple[Ints, Ints]:
+def _drawn(problem: Problem, num_features: int, *, copies: int = 1) -> tuple[Ints, Ints]:
     """Return the positions of the samples that a model is fitted to and of those it predicts.
 
-    Args:
-        problem: the data.
-        size: features of a sample.
-        copies: how often they stand in memory.
+    `copies` says how often the features stand in memory.
 
     Raises:
         DataError: there are too many labels for so many features.
     """
     num_labels = len(problem.labels)
-    if size * num_labels > _WEIGHTS:
+    if num_features * num_labels > _WEIGHTS:
         raise DataError(f"{num_labels:,} classes are too many for it")
-    most = _VALUES // (copies * size + 2 * num_labels)
+    most = _VALUES // (copies * num_features + 2 * num_labels)
     return _sampled(len(problem.train), most), _sampled(len(problem.samples), most)
 
 

@@ -61,12 +61,12 @@ def bounded(
     for metric, value in figures.items():
         bounds = resample.bounds(value, drawn[metric])
         is_loss = metric == "log_loss"
+        ends = (value, *bounds, *least.get(metric, ()))
         evidence.append(
             record(
-                metric=metric,
-                value=value,
-                low=min(value, bounds.low, *least.get(metric, ())),
-                high=max(value, bounds.high, *least.get(metric, ())),
+                metric,
+                value,
+                (min(ends), max(ends)),
                 n=size - int(np.isinf(losses).sum()) * is_loss,
                 method=method
                 + without_loss(losses) * is_loss
@@ -134,14 +134,11 @@ def resampling(count: int, texts: Ints | None = None) -> Resampling:
     order = np.argsort(texts, kind="stable")
     _, sizes = np.unique(texts, return_counts=True)
     if len(sizes) > 1:
-        begins = np.cumsum(sizes) - sizes
+        windows = np.split(order, np.cumsum(sizes)[:-1])
 
         def whole(random: np.random.Generator) -> Ints:
-            chosen = random.integers(0, len(sizes), size=len(sizes))
-            counts = sizes[chosen]
-            shifts = begins[chosen] - (np.cumsum(counts) - counts)
-            positions: Ints = order[np.arange(counts.sum()) + np.repeat(shifts, counts)]
-            return positions
+            chosen = random.integers(0, len(windows), size=len(windows))
+            return np.concatenate([windows[text] for text in chosen])
 
         unit = f" of whole texts, of which there are {len(sizes):,}"
         return Resampling(whole, unit, intervals.student_widening(len(sizes)))

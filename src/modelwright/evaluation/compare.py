@@ -1,4 +1,4 @@
-"""Two models on the same samples: which one is right more often, and how sure that is.
+"""Two models on the same samples: which one is right more often, and whether that is significant.
 
 Pairing removes the variance that both models share, so that fewer samples are needed. Source of
 the bounds: Bonett and Price 2012; of the test: McNemar 1947, exact.
@@ -23,13 +23,9 @@ DIFFERENCE = "accuracy_difference"
 def accuracy_difference(
     model_hits: NDArray[np.bool_], other_hits: NDArray[np.bool_], record: Record, *, model: str
 ) -> Evidence:
-    """Return the model's accuracy minus another's on the same samples.
+    """Return the model's accuracy minus another's, from which samples each had right `[N]`.
 
-    Args:
-        model_hits: whether the model had each sample right `[N]`.
-        other_hits: whether the other one had `[N]`.
-        record: makes a record of evidence about the other one.
-        model: the model digest.
+    The record is one about the other one; `model` is the model digest.
 
     Raises:
         DataError: there are no samples, or the lengths differ.
@@ -43,13 +39,12 @@ def accuracy_difference(
     only_other = int((other_hits & ~model_hits).sum())
     count = len(model_hits)
     difference = (only_model - only_other) / count
-    low, high = paired_bounds(only_model, only_other, count)
+    ends = (difference, *paired_bounds(only_model, only_other, count))
     p = mcnemar(only_model, only_other)
     return record(
-        metric=DIFFERENCE,
-        value=difference,
-        low=min(low, difference),
-        high=max(high, difference),
+        DIFFERENCE,
+        difference,
+        (min(ends), max(ends)),
         n=count,
         method="the model's accuracy minus this baseline's on the same samples; paired interval of "
         "Bonett and Price; exact McNemar test p " + (f"= {p:.2g}" if p >= 1e-12 else "< 1e-12"),
@@ -60,11 +55,8 @@ def accuracy_difference(
 def answer(ledger: Ledger, *, words: Mapping[str, str] | None = None) -> str:
     """Return a sentence on whether the model beats the strongest baseline; empty without one.
 
-    A baseline that was measured on a part of the samples is compared on that part.
-
-    Args:
-        ledger: the evidence.
-        words: descriptions of baselines by name; by default their names are used.
+    A baseline that was measured on a part of the samples is compared on that part. `words` holds
+    descriptions of baselines by name; by default their names are used.
     """
     newest = {
         record.subject: record

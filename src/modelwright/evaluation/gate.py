@@ -1,8 +1,8 @@
 """The gate: the recipe's targets against the ledger, and the headline figures.
 
 A target is met by the point value of test evidence (validation only where there is no test split).
-It is *proven* when the 95 % bound meets it too, on enough samples that chose nothing, and, where it
-is a time, on this hardware.
+It is *proven* when the 95 % bound meets it too, on enough samples that no choice was made by, and,
+where it is a time, on this hardware.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class Verdict:
     target: str
     """As the recipe has it: `>= 0.93`."""
     bound: float
-    value: float | None
+    value: float | None = None
     """The measured figure; `None` where nothing was measured."""
-    low: float | None
-    high: float | None
-    passed: bool
-    proven: bool
+    low: float | None = None
+    high: float | None = None
+    passed: bool = False
+    proven: bool = False
     why: str = ""
     """Why it isn't met, or isn't proven; else empty."""
 
@@ -54,58 +54,38 @@ class Verdict:
 
 
 def judge(targets: Mapping[str, str], ledger: Ledger, *, hardware: str) -> tuple[Verdict, ...]:
-    """Judge every target, in the order of the recipe.
+    """Judge every target, such as `{"accuracy": ">= 0.93"}`, in the order of the recipe.
 
-    Args:
-        targets: comparison and bound by metric: `{"accuracy": ">= 0.93"}`.
-        ledger: the evidence.
-        hardware: this machine, as `latency.hardware` names it.
+    `hardware` is this machine, as `latency.hardware` names it.
     """
     return tuple(_judge(metric, text, ledger, hardware) for metric, text in targets.items())
 
 
 def headline(ledger: Ledger) -> dict[str, dict[str, float]]:
     """Return the model's figures over all samples by metric: value, bounds and sample count."""
-    figures = {}
-    for metric in dict.fromkeys(record.metric for record in ledger):
-        record = _held_out(metric, ledger, hardware="")
-        if record is not None:
-            figures[metric] = {
-                "value": record.value,
-                "low": record.low,
-                "high": record.high,
-                "n": record.n,
-            }
-    return figures
+    names = dict.fromkeys(record.metric for record in ledger)
+    records = {metric: _held_out(metric, ledger, hardware="") for metric in names}
+    return {
+        metric: {"value": record.value, "low": record.low, "high": record.high, "n": record.n}
+        for metric, record in records.items()
+        if record is not None
+    }
 
 
 def _judge(metric: str, text: str, ledger: Ledger, hardware: str) -> Verdict:
     sign, bound = parse_target(text)
     record = _held_out(metric, ledger, hardware=hardware)
     if record is None or math.isnan(record.value):
-        return Verdict(
-            metric=metric,
-            target=text,
-            bound=bound,
-            value=None,
-            low=None,
-            high=None,
-            passed=False,
-            proven=False,
-            why=_missing(metric, ledger) if record is None else "the measured value isn't a number",
-        )
+        why = _missing(metric, ledger) if record is None else "the measured value isn't a number"
+        return Verdict(metric=metric, target=text, bound=bound, why=why)
     meets = _COMPARE[sign]
     passed = meets(record.value, bound)
     limit = record.low if sign.startswith(">") else record.high
-    doubt = _doubt(record, hardware)
+    why = _doubt(record, hardware)
     if not passed:
         why = f"measured {_short(record.value)}, {_short(abs(record.value - bound))} from the bound"
-    elif doubt:
-        why = doubt
-    elif not meets(limit, bound):
+    elif not why and not meets(limit, bound):
         why = f"the 95 % interval reaches to {_short(limit)}"
-    else:
-        why = ""
     return Verdict(
         metric=metric,
         target=text,
@@ -129,8 +109,7 @@ def _held_out(metric: str, ledger: Ledger, *, hardware: str) -> Evidence | None:
     ]
     tested = [record for record in records if record.split != "validation"] or records
     here = [record for record in tested if _is_timed(metric) and record.hardware == hardware]
-    chosen = here or tested
-    return chosen[-1] if chosen else None
+    return next(reversed(here or tested), None)
 
 
 def _doubt(record: Evidence, hardware: str) -> str:

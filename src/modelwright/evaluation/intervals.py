@@ -107,14 +107,11 @@ def average_bounds(cells: metrics.Confusion, *, seed: int = 0) -> dict[str, Inte
     chances = cells.counts / total
 
     def sums(counts: Ints) -> tuple[Doubles, Doubles, Doubles]:
-        offsets = np.arange(len(counts))[:, None] * size
-
-        def by(column: Ints, kept: Ints) -> Doubles:
-            flat = (offsets + column).ravel()
-            summed = np.bincount(flat, weights=kept.ravel(), minlength=len(counts) * size)
-            return summed.reshape(len(counts), size).astype(np.float64)
-
-        return by(true[right], counts[:, right]), by(predicted_class, counts), by(true, counts)
+        return (
+            _bincounts(true[right], counts[:, right], size),
+            _bincounts(predicted_class, counts, size),
+            _bincounts(true, counts, size),
+        )
 
     random = np.random.default_rng(seed)
     step = max(1, _DRAWS_AT_ONCE // max(len(cells.counts), size))
@@ -161,13 +158,9 @@ def mean_bounds(values: Doubles, *, seed: int = 0) -> Interval:
     over the normal one (Hesterberg 2015, `What teachers should know about the bootstrap`, section
     5.3). One sample says nothing of how samples vary: its bounds are its value.
     """
-
-    def draw(picks: Ints) -> Doubles:
-        means: Doubles = values[picks].mean(axis=1)
-        return means
-
     value = float(values.mean())
-    low, high = _centred(value, _resampled(len(values), draw, seed=seed))
+    means = _resampled(len(values), lambda picks: values[picks].mean(axis=1), seed=seed)
+    low, high = _centred(value, means)
     widening = student_widening(len(values))
     return Interval(value - (value - low) * widening, value + (high - value) * widening)
 
@@ -185,11 +178,8 @@ def calibration_bounds(confidence: Doubles, hits: NDArray[np.bool_], *, seed: in
     places, gaps = metrics.calibration_bins(confidence), confidence - hits
 
     def draw(picks: Ints) -> Doubles:
-        offsets = np.arange(len(picks))[:, None] * bins
-        flat = (offsets + places[picks]).ravel()
-        summed = np.bincount(flat, weights=gaps[picks].ravel(), minlength=len(picks) * bins)
-        errors: Doubles = np.abs(summed.reshape(len(picks), bins)).sum(axis=1) / len(gaps)
-        return errors
+        errors: Doubles = np.abs(_bincounts(places[picks], gaps[picks], bins)).sum(axis=1)
+        return errors / len(gaps)
 
     value = metrics.calibration_error(metrics.reliability(confidence, hits))
     drawn = _resampled(len(gaps), draw, seed=seed)
@@ -205,10 +195,7 @@ def calibration_bounds(confidence: Doubles, hits: NDArray[np.bool_], *, seed: in
 def paired_bounds(only_first: int, only_second: int, samples: int) -> Interval:
     """Return the bounds of the difference of two shares on the same samples (Bonett, Price 2012).
 
-    Args:
-        only_first: samples that the first alone had right.
-        only_second: samples that the second alone had right.
-        samples: all samples.
+    They follow from how many samples the first alone had right, and how many the second alone.
     """
     first, second = (only_first + 1) / (samples + 2), (only_second + 1) / (samples + 2)
     spread = (first + second - (first - second) ** 2) / (samples + 2)
@@ -221,8 +208,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
     pairs = only_first + only_second
     if pairs == 0:
         return 1.0
-    below = _binomial_below(min(only_first, only_second) + 1, pairs, 0.5)
-    return min(1.0, 2 * below)
+    fewer = min(only_first, only_second)
+    return min(1.0, 2 * float(_binomial(pairs, 0.5)[: fewer + 1].sum()))
 
 
 def quantile_bounds(ordered: Doubles, share: float) -> tuple[float, Interval]:
@@ -232,10 +219,9 @@ def quantile_bounds(ordered: Doubles, share: float) -> tuple[float, Interval]:
     """
     count = len(ordered)
     value = float(ordered[max(0, math.ceil(share * count) - 1)])
-    ranks = np.arange(count + 1)
     below = np.cumsum(_binomial(count, share))  # below[r]: chance that at most r values lie below
     low = int(np.searchsorted(below, TAIL, side="right"))  # the first r with below[r] > tail
-    high = int(ranks[below >= 1 - TAIL][0]) + 1
+    high = int(np.searchsorted(below, 1 - TAIL)) + 1
     return value, Interval(
         min(value, float(ordered[max(0, low - 1)])),
         max(value, float(ordered[min(count, high) - 1])),
@@ -251,15 +237,18 @@ def is_bounded(share: float, count: int) -> bool:
     return share**count <= TAIL
 
 
+def _bincounts(places: Ints, weights: Ints | Doubles, size: int) -> Doubles:
+    """Return `np.bincount` of each row of weights `[D, N]` at places `[N]` or `[D, N]`."""
+    flat = np.arange(len(weights))[:, None] * size + places
+    summed = np.bincount(flat.ravel(), weights.ravel(), len(weights) * size)
+    return summed.reshape(len(weights), size).astype(np.float64)
+
+
 def _resampled(count: int, draw: Callable[[Ints], Doubles], *, seed: int) -> Doubles:
     random = np.random.default_rng(seed)
     step = max(1, _DRAWS_AT_ONCE // count)
-    return np.concatenate(
-        [
-            draw(random.integers(0, count, size=(size, count)))
-            for size in _steps(replicates(count), step)
-        ]
-    )
+    sizes = _steps(replicates(count), step)
+    return np.concatenate([draw(random.integers(0, count, size=(size, count))) for size in sizes])
 
 
 def _centred(value: float, drawn: Doubles) -> Interval:
@@ -291,14 +280,9 @@ def _steps(total: int, step: int) -> list[int]:
 def _binomial(count: int, chance: float) -> Doubles:
     """Return the probabilities of 0…count successes, through logarithms so that none underflows."""
     hits = np.arange(count + 1)
-    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
-    logs = factorials[count] - factorials[hits] - factorials[count - hits]
-    logs = logs + hits * math.log(chance) + (count - hits) * math.log1p(-chance)
+    factorials = np.concatenate([[0.0], np.cumsum(np.log(hits[1:]))])
+    logs = factorials[count] - factorials - factorials[::-1]
+    logs += hits * math.log(chance) + (count - hits) * math.log1p(-chance)
     probabilities: Doubles = np.exp(logs)
     probabilities /= probabilities.sum()
     return probabilities
-
-
-def _binomial_below(successes: int, count: int, chance: float) -> float:
-    """Return the probability of fewer than so many successes."""
-    return float(_binomial(count, chance)[:successes].sum())

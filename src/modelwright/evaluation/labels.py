@@ -26,27 +26,15 @@ _SHARE = "Wilson interval"
 
 
 def accuracy(hits: NDArray[np.bool_], record: Record, *, method: str, slice: str = "") -> Evidence:
-    """Return the share of samples that are answered rightly."""
-    low, high = intervals.share(int(hits.sum()), len(hits))
-    return record(
-        metric="accuracy",
-        value=int(hits.sum()) / len(hits),
-        low=low,
-        high=high,
-        n=len(hits),
-        method=f"{method}; {_SHARE}",
-        slice=slice,
-    )
+    """Return the share of samples that are predicted rightly."""
+    right, count = int(hits.sum()), len(hits)
+    bounds = intervals.share(right, count)
+    method = f"{method}; {_SHARE}"
+    return record("accuracy", right / count, bounds, n=count, method=method, slice=slice)
 
 
 def averages(cells: Confusion, record: Record, *, method: str = "") -> list[Evidence]:
-    """Return precision, recall and F1, averaged over the classes.
-
-    Args:
-        cells: how often each class was taken for each other.
-        record: makes a record of evidence.
-        method: how the samples were answered, for the evidence.
-    """
+    """Return precision, recall and F1, averaged over the classes."""
     scores, bounds = metrics.class_scores(cells), intervals.average_bounds(cells)
     values = metrics.averages(scores.hits, scores.predicted, scores.support)
     means = {
@@ -59,10 +47,9 @@ def averages(cells: Confusion, record: Record, *, method: str = "") -> list[Evid
     )
     return [
         record(
-            metric=metric,
-            value=float(value),
-            low=bounds[metric].low,
-            high=bounds[metric].high,
+            metric,
+            float(value),
+            bounds[metric],
             n=int(cells.counts.sum()),
             method=method + means[metric.partition("_")[2]] + drawn,
         )
@@ -91,14 +78,7 @@ def _top5_accuracy(outcomes: Outcomes, num_classes: int, record: Record) -> Evid
     if num_classes > 5 or hits < count:
         method = "share of samples whose target is among the five most probable classes; " + _SHARE
         bounds = intervals.share(hits, count)
-    return record(
-        metric="top5_accuracy",
-        value=hits / count,
-        low=bounds.low,
-        high=bounds.high,
-        n=count,
-        method=method,
-    )
+    return record("top5_accuracy", hits / count, bounds, n=count, method=method)
 
 
 def _log_loss(losses: metrics.Doubles, record: Record) -> list[Evidence]:
@@ -107,27 +87,20 @@ def _log_loss(losses: metrics.Doubles, record: Record) -> list[Evidence]:
     if not mean:
         return []
     low, high = intervals.mean_bounds(known)
-    return [
-        record(
-            metric="log_loss",
-            value=mean["log_loss"],
-            low=max(0.0, low),
-            high=high,
-            n=len(known),
-            method=f"mean cross-entropy in nats{without_loss(losses)}; bootstrap of "
-            f"{intervals.replicates(len(known)):,} draws of the samples",
-        )
-    ]
+    method = (
+        f"mean cross-entropy in nats{without_loss(losses)}; bootstrap of "
+        f"{intervals.replicates(len(known)):,} draws of the samples"
+    )
+    bounds = (max(0.0, low), high)
+    return [record("log_loss", mean["log_loss"], bounds, n=len(known), method=method)]
 
 
 def _calibration_error(outcomes: Outcomes, record: Record) -> Evidence:
     table = metrics.reliability(outcomes.confidence, outcomes.hits)
-    low, high = intervals.calibration_bounds(outcomes.confidence, outcomes.hits)
     return record(
-        metric="calibration_error",
-        value=metrics.calibration_error(table),
-        low=low,
-        high=high,
+        "calibration_error",
+        metrics.calibration_error(table),
+        intervals.calibration_bounds(outcomes.confidence, outcomes.hits),
         n=len(outcomes),
         method=f"expected calibration error over {metrics.CALIBRATION_BINS} bins of equal width, "
         "which overstates a small one; bootstrap of "
@@ -138,13 +111,9 @@ def _calibration_error(outcomes: Outcomes, record: Record) -> Evidence:
 def per_label_figures(
     scores: ClassScores, names: Sequence[str], record: Record, *, known: int
 ) -> tuple[PerLabel, list[Evidence]]:
-    """Return how each label fared, and evidence of its precision, recall and F1.
+    """Return the rates of each label, and evidence of its precision, recall and F1.
 
-    Args:
-        scores: the counts and rates of each label.
-        names: the labels.
-        record: makes a record of evidence.
-        known: how many of the labels, the first, are the model's.
+    The first `known` labels are the model's.
     """
     bounds = intervals.class_bounds(scores.hits, scores.predicted, scores.support)
     if len(names) > LABELS_IN_LEDGER:
@@ -166,10 +135,9 @@ def per_label_figures(
             low, high = getattr(bounds, metric)
             evidence.append(
                 record(
-                    metric=metric,
-                    value=float(getattr(scores, metric)[number]),
-                    low=float(low[number]),
-                    high=float(high[number]),
+                    metric,
+                    float(getattr(scores, metric)[number]),
+                    (float(low[number]), float(high[number])),
                     n=int(counts[number]),
                     method=f"{what}{never}; {_SHARE}",
                     slice=f"label={name}",

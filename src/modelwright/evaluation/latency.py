@@ -1,6 +1,6 @@
-"""Time per prediction on this machine, from the decoded sample to the decoded answer.
+"""Time per prediction on this machine, from the decoded sample to the decoded prediction.
 
-The clock is monotonic. Garbage that answering makes is collected as it would be in use, while all
+The clock is monotonic. Garbage that predicting makes is collected as it would be in use, while all
 that stood in memory before (a whole training run, perhaps) is set aside, since a server has none of
 it. A quantile's bounds are order statistics, which assume nothing about how the times spread.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-import os
 import platform
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from modelwright.errors import DataError
 from modelwright.evaluation.intervals import is_bounded, quantile_bounds
-from modelwright.evaluation.measurement import Record
+from modelwright.evaluation.measurement import Record, sampled
 from modelwright.ledger import Evidence
 from modelwright.metrics import Doubles
-from modelwright.run import Observe, Progress, silent, usable_cores
+from modelwright.run import Observe, Progress, memory_bytes, silent, usable_cores
 
 QUANTILES = {"latency_p50_ms": 0.50, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
 BATCH = 64
@@ -54,23 +54,12 @@ def hardware() -> str:
     """
     name = platform.processor() or platform.machine() or "unknown processor"
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name" and value.strip():
-                name = " ".join(value.split())
-                break
-    cores, memory = usable_cores(), _memory_gib()
-    parts = [name, f"{cores} core{'s' if cores > 1 else ''}"]
-    return ", ".join(parts + ([f"{memory} GiB"] if memory else []))
-
-
-def _memory_gib() -> int:
-    """Return the machine's memory, rounded to a power of two; 0 where the system doesn't say."""
-    try:
-        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not on Windows
-        return 0
-    return 2 ** max(0, round(math.log2(size / 2**30))) if size > 0 else 0
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        if match := re.search(r"^model name\s*:[ \t]*(\S.*)$", text, re.MULTILINE):
+            name = " ".join(match[1].split())
+    cores, memory = usable_cores(), memory_bytes()
+    machine = f"{name}, {cores} core{'s' if cores > 1 else ''}"
+    return f"{machine}, {2 ** max(0, round(math.log2(memory / 2**30)))} GiB" if memory else machine
 
 
 def runtime(*, threads: int, library: str = "onnxruntime") -> str:
@@ -88,18 +77,18 @@ def measure_latency(
     observe: Observe = silent,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> list[Evidence]:
-    """Measure the time of one answer (p50, p95, p99) and the answers per second in batches of 64.
+    """Measure the time of a prediction (p50, p95, p99), and predictions a second in batches of 64.
 
     Args:
-        answer: from samples to their decoded answers, views included.
-        samples: real ones, as they are asked about: decoded pixels `[N, H, W, C]`, texts, or
-            recordings `[T]`; they take turns, so that no cache holds the one answer.
+        answer: from samples to their decoded predictions, test-time augmentation included.
+        samples: real ones: decoded pixels `[N, H, W, C]`, texts, or recordings `[T]`; they take
+            turns, so that no cache holds a single one.
         place: the hardware, runtime and threads, which the figures depend on.
         model: the model digest.
         seconds: how long to measure, about; a slow model may take three times as long, so that
-            there are enough answers.
-        observe: told how far it is.
-        clock: nanoseconds that never go back.
+            there are enough predictions.
+        observe: is called with the progress.
+        clock: monotonic, in nanoseconds.
 
     Raises:
         DataError: there are no samples.
@@ -113,7 +102,7 @@ def measure_latency(
     else:
         batch = [samples[turn % len(samples)] for turn in range(BATCH)]
         begin = "the text" if isinstance(samples[0], str) else "the decoded recording"
-    record: Record = partial(Evidence, model=model, **asdict(place))
+    record: Record = partial(sampled, model=model, **asdict(place))
     with _own_garbage_only():
         observe(Progress("latency", 0, 2))
         single = _times(
@@ -138,26 +127,16 @@ def _latencies(times_ns: Doubles, begin: str, record: Record) -> list[Evidence]:
         method = f"batch of 1, from {begin} to the decoded answer; bounds by order statistics"
         if not is_bounded(share, len(ordered)):
             method += "; too few answers for an upper bound, so the slowest stands there"
-        evidence.append(
-            record(
-                metric=metric,
-                value=value,
-                low=bounds.low,
-                high=bounds.high,
-                n=len(ordered),
-                method=method,
-            )
-        )
+        evidence.append(record(metric, value, bounds, n=len(ordered), method=method))
     return evidence
 
 
 def _throughput(times_ns: Doubles, record: Record) -> Evidence:
     median, bounds = quantile_bounds(np.sort(times_ns) / 1e9, 0.5)
     return record(
-        metric="throughput_per_s",
-        value=BATCH / median,
-        low=BATCH / bounds.high,
-        high=BATCH / bounds.low,
+        "throughput_per_s",
+        BATCH / median,
+        (BATCH / bounds.high, BATCH / bounds.low),
         n=len(times_ns),
         method=f"batches of {BATCH}, over the median batch; bounds by order statistics",
     )

@@ -1,17 +1,16 @@
 """How good a model file is at its task, through the runtime that serves.
 
 The model predicts in chunks, and only a few figures per sample are kept, so that 100,000 classes or
-a million samples fit into memory. What each kind of prediction adds to the task's own figures is in
-the table `_PARTS`.
+a million samples fit into memory.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +26,15 @@ from modelwright.evaluation.labels import (
     single_label_figures,
 )
 from modelwright.evaluation.latency import Place
-from modelwright.evaluation.measurement import HasOutputs, Measurement, Record, recorder, sizes
+from modelwright.evaluation.measurement import Measurement, Record, recorder, sizes
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
 from modelwright.metrics import Doubles, Ints
 from modelwright.run import Observe, Progress, silent
 from modelwright.tasks import SampleStats, Task, concatenate, take
+
+if TYPE_CHECKING:
+    from modelwright.modelfile import Model
 
 CHUNK = 256
 """The most samples of a chunk."""
@@ -43,16 +45,9 @@ _VALUES_AT_ONCE = 16_000_000
 WORST = 24
 """The number of mistakes, or of largest errors, that the report shows."""
 
-Part = Callable[[Measurement, Task, Split, NDArray[np.bool_], Record], Measurement]
-"""Adds the figures of one kind of prediction.
-
-It takes a measurement with the samples' statistics, the task, the split, which samples resemble one
-of another split `[N]`, and what makes records.
-"""
-
 
 def measure(
-    model: HasOutputs,
+    model: Model,
     samples: Split,
     task: Task,
     *,
@@ -64,16 +59,9 @@ def measure(
 ) -> Measurement:
     """Measure a model file on a split.
 
-    Args:
-        model: the model file, loaded.
-        samples: the split; its name says which evidence it gives.
-        task: what the model predicts.
-        fingerprint: the digest of the samples.
-        place: hardware, runtime and threads.
-        near_duplicates: rows of the store that resemble one of another split; where the split holds
-            some, metrics without them are added.
-        chunk: the most samples of a chunk; fewer where outputs are large.
-        observe: is called with the progress.
+    The split's name says which evidence it gives. Where it holds some of the rows
+    `near_duplicates`, which resemble one of another split, metrics without them are added. A chunk
+    holds at most `chunk` samples, fewer where outputs are large.
 
     Raises:
         DataError: there are no samples, the targets aren't those of the task, or the outputs aren't
@@ -82,11 +70,18 @@ def measure(
     if len(samples) == 0:
         raise DataError(f"the {samples.name} split holds no samples to measure")
     labels = tuple(model.labels)
-    stats = _answered(model, samples, task, (*labels, *samples.unknown), chunk, observe)
+    stats = _stats_of(model, samples, task, (*labels, *samples.unknown), chunk, observe)
     record = recorder(samples, fingerprint, model=model.digest, **asdict(place))
     near = np.isin(samples.rows, [] if near_duplicates is None else near_duplicates)
     measured = Measurement((), model.digest, stats, labels, samples.unknown)
-    measured = _PARTS.get(task.output_kind, _any_figures)(measured, task, samples, near, record)
+    if task.output_kind == OutputKind.SINGLE_LABEL:
+        measured = _single_label(measured, near, record)
+    else:
+        measured = _any_figures(measured, task, samples, near, record)
+    if task.output_kind == OutputKind.MULTI_LABEL:
+        measured = _multi_label(measured, task, record)
+    if task.output_kind == OutputKind.REGRESSION:
+        measured = _regression(measured)
     evidence = [*measured.evidence, *sizes(model)]
     if task.text_metrics is None:
         return replace(measured, evidence=tuple(evidence))
@@ -94,8 +89,8 @@ def measure(
     return replace(measured, evidence=(*evidence, *generated), texts=texts)
 
 
-def _answered(
-    model: HasOutputs,
+def _stats_of(
+    model: Model,
     samples: Split,
     task: Task,
     names: Sequence[str],
@@ -141,9 +136,7 @@ def _any_figures(
     )
     if near.any() and not near.all():
         method += f", without the {near.sum():,} samples that resemble one of another split"
-        with contextlib.suppress(
-            DataError
-        ):  # Without them there may be nothing to measure, such as no box.
+        with contextlib.suppress(DataError):  # There may be nothing left, such as no box.
             evidence += bounded(
                 take(measured.stats, np.flatnonzero(~near)),
                 task.compute,
@@ -154,9 +147,7 @@ def _any_figures(
     return replace(measured, evidence=tuple(evidence))
 
 
-def _single_label(
-    measured: Measurement, task: Task, samples: Split, near: NDArray[np.bool_], record: Record
-) -> Measurement:
+def _single_label(measured: Measurement, near: NDArray[np.bool_], record: Record) -> Measurement:
     outcomes = metrics.Outcomes(**measured.stats)
     cells = metrics.confusion(outcomes.predicted, outcomes.targets, num_classes=len(measured.names))
     per_label, evidence = per_label_figures(
@@ -175,11 +166,9 @@ def _single_label(
     )
 
 
-def _multi_label(
-    measured: Measurement, task: Task, samples: Split, near: NDArray[np.bool_], record: Record
-) -> Measurement:
+def _multi_label(measured: Measurement, task: Task, record: Record) -> Measurement:
     assert task.label_counts is not None
-    stats, measured = measured.stats, _any_figures(measured, task, samples, near, record)
+    stats = measured.stats
     scores = metrics.scores_of(*task.label_counts(stats))
     per_label, evidence = per_label_figures(
         scores, measured.names, record, known=len(measured.labels)
@@ -193,26 +182,13 @@ def _multi_label(
     )
 
 
-def _regression(
-    measured: Measurement, task: Task, samples: Split, near: NDArray[np.bool_], record: Record
-) -> Measurement:
+def _regression(measured: Measurement) -> Measurement:
     """Add the numbers, and the samples with the largest errors in standard deviations."""
     predicted, targets = measured.stats["predicted"], measured.stats["targets"]
     spread = targets.std(axis=0)
     errors = np.abs(predicted - targets) / np.where(spread > 0, spread, 1.0)
-    return replace(
-        _any_figures(measured, task, samples, near, record),
-        worst=_largest(errors.mean(axis=1)),
-        numbers=(predicted, targets),
-    )
-
-
-_PARTS: dict[OutputKind, Part] = {
-    OutputKind.SINGLE_LABEL: _single_label,
-    OutputKind.MULTI_LABEL: _multi_label,
-    OutputKind.REGRESSION: _regression,
-}
-"""By kind of prediction; the others have the task's own figures alone."""
+    worst = _largest(errors.mean(axis=1))
+    return replace(measured, worst=worst, numbers=(predicted, targets))
 
 
 def _largest(values: Doubles, among: NDArray[np.bool_] | None = None) -> Ints:
@@ -225,7 +201,7 @@ def _largest(values: Doubles, among: NDArray[np.bool_] | None = None) -> Ints:
 
 
 def _generated(
-    model: HasOutputs, samples: Split, task: Task, record: Record, observe: Observe
+    model: Model, samples: Split, task: Task, record: Record, observe: Observe
 ) -> tuple[list[Evidence], tuple[str, ...]]:
     """Generate a text from each sample, and compare it with the reference."""
     assert samples.pairs is not None
@@ -234,8 +210,8 @@ def _generated(
     texts: list[str] = []
     for start in range(0, len(sources), _FEW):
         observe(Progress("measure", start, len(sources)))
-        answers: Any = model.predict(sources[start : start + _FEW], top=1)
-        texts += [answer[0]["text"] for answer in answers]
+        predictions: Any = model.predict(sources[start : start + _FEW], top=1)
+        texts += [ranked[0]["text"] for ranked in predictions]
     observe(Progress("measure", len(sources), len(sources)))
     evidence = bounded(
         task.text_metrics.sample_stats(texts, references),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol, cast, get_args
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelwright import metrics
 from modelwright.data.dataset import Split
@@ -16,43 +14,11 @@ from modelwright.ledger import Evidence, exact
 from modelwright.metrics import ClassScores, Doubles, Ints
 from modelwright.tasks import SampleStats
 
-SplitName = Literal["test", "validation", "train", ""]
+if TYPE_CHECKING:
+    from modelwright.modelfile import Model  # Only its type: this room doesn't read files.
+
 Record = Callable[..., Evidence]
-"""Makes a record of evidence; what all records of one measurement share is filled in."""
-
-
-class HasOutputs(Protocol):
-    """A loaded model file, or anything with the same methods."""
-
-    @property
-    def digest(self) -> str:
-        """The model digest."""
-
-    @property
-    def labels(self) -> Sequence[str]:
-        """The labels' names, in the order of the outputs."""
-
-    @property
-    def parameters(self) -> int:
-        """The number of trained parameters."""
-
-    @property
-    def multiply_adds(self) -> int:
-        """Multiply-adds of one pass of one sample."""
-
-    @property
-    def size_bytes(self) -> int:
-        """The bytes of all that decides a prediction: the members under `model/`."""
-
-    @property
-    def file_bytes(self) -> int:
-        """The bytes of the whole file."""
-
-    def outputs(self, inputs: NDArray[Any], /) -> Any:
-        """Return raw outputs `[N, …]` for what the host steps deliver, averaged over the views."""
-
-    def predict(self, inputs: Any, /, *, top: int | None = None) -> Any:
-        """Return a list of answers for each input; called only where texts are generated."""
+"""Makes a record as `sampled` does; what all records of one measurement share is filled in."""
 
 
 class PerLabel(NamedTuple):
@@ -95,19 +61,24 @@ class Measurement:
         return (*self.labels, *self.unknown)
 
 
+def sampled(
+    metric: str, value: float, bounds: tuple[float, float], *, n: int, method: str, **context: Any
+) -> Evidence:
+    """Return evidence of a figure that was measured on `n` samples, with its 95 % bounds."""
+    low, high = bounds
+    return Evidence(metric=metric, value=value, low=low, high=high, n=n, method=method, **context)
+
+
 def recorder(samples: Split, fingerprint: str, **shared: Any) -> Record:
-    """Return what makes records about a split.
+    """Return what makes records about a split, whose name says which evidence it gives.
 
-    Args:
-        samples: the split; its name says which evidence it gives.
-        fingerprint: the digest of the samples.
-        shared: further fields that all records share, such as the model and the place.
+    They all share the fingerprint of the samples and further fields, such as the model.
     """
-    split = samples.name if samples.name in get_args(SplitName) else ""
-    return partial(Evidence, split=cast(SplitName, split), data=fingerprint, **shared)
+    split = samples.name if samples.name in ("test", "validation", "train") else ""
+    return partial(sampled, split=split, data=fingerprint, **shared)
 
 
-def sizes(model: HasOutputs) -> list[Evidence]:
+def sizes(model: Model) -> list[Evidence]:
     """Return the figures of a model that aren't sampled."""
     return [
         exact(metric, float(value), method=method, model=model.digest)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +15,14 @@ from modelwright.errors import DataError, nearest
 from modelwright.evaluation.intervals import share
 from modelwright.evaluation.latency import Place
 from modelwright.evaluation.measure import CHUNK
-from modelwright.evaluation.measurement import HasOutputs, recorder
+from modelwright.evaluation.measurement import recorder
 from modelwright.ledger import Evidence, Ledger, exact
-from modelwright.tasks.inference import Inference, Threshold
+from modelwright.tasks.inference import Threshold
 
-
-class HasThreshold(HasOutputs, Protocol):
-    """A model that may have a decision threshold."""
-
-    @property
-    def inference(self) -> Inference:
-        """What decides its answers beyond the weights."""
-
+if TYPE_CHECKING:
+    from modelwright.modelfile import Model
 
 THRESHOLD = "threshold"
-_SLICE = "label="
 
 
 def highest_threshold(
@@ -37,13 +30,11 @@ def highest_threshold(
 ) -> float:
     """Return the highest threshold at which a class has this recall.
 
-    Args:
-        probabilities: `[N]`, of the class.
-        of_class: `[N]`, which samples are of it; at least one.
-        min_recall: the recall that is required, above 0, at most 1.
+    From the probability of the class `[N]`, and which samples are of it `[N]`, at least one.
 
-    >>> highest_threshold(np.array([0.9, 0.4, 0.7, 0.8]), np.array([1, 1, 0, 1]) > 0,
-    min_recall=0.6) 0.8
+    >>> is_cat = np.array([True, True, False, True])
+    >>> highest_threshold(np.array([0.9, 0.4, 0.7, 0.8]), is_cat, min_recall=0.6)
+    0.8
     """
     own = np.sort(probabilities[of_class])[::-1]
     # The tolerance makes 0.95 · 20 require 19 samples and not 20.
@@ -52,7 +43,7 @@ def highest_threshold(
 
 
 def choose_threshold(
-    model: HasOutputs, validation: Split, *, label: str, min_recall: float
+    model: Model, validation: Split, *, label: str, min_recall: float
 ) -> tuple[float, str]:
     """Choose on the validation split from which probability on a class is predicted.
 
@@ -63,7 +54,7 @@ def choose_threshold(
         DataError: the model has no such class, or the split no sample of it.
     """
     number = require_class(label, model.labels)
-    probabilities, of_class = _answers(model, validation, number)
+    probabilities, of_class = _probabilities(model, validation, number)
     if not of_class.any():
         raise DataError(
             f"the validation split holds no `{label}`, so no threshold can be chosen for it",
@@ -80,14 +71,7 @@ def choose_threshold(
 def threshold_evidence(
     threshold: Threshold, *, method: str, model: str, fingerprint: str
 ) -> Evidence:
-    """Return the record of a threshold that was chosen for a model.
-
-    Args:
-        threshold: the class and the probability.
-        method: how it was chosen.
-        model: the digest of the model that holds it.
-        fingerprint: the digest of the validation samples.
-    """
+    """Return the record of a threshold that was chosen for a model on the validation split."""
     return exact(
         THRESHOLD,
         threshold.probability,
@@ -95,26 +79,19 @@ def threshold_evidence(
         model=model,
         split="validation",
         data=fingerprint,
-        slice=f"{_SLICE}{threshold.label}",
+        slice=f"label={threshold.label}",
     )
 
 
 def measure_threshold(
-    model: HasThreshold, samples: Split, fingerprint: str, place: Place
+    model: Model, samples: Split, fingerprint: str, place: Place
 ) -> list[Evidence]:
-    """Return the recall and the precision of the class that a model has a threshold for, if any.
-
-    Args:
-        model: the model file, loaded.
-        samples: the split that is measured on.
-        fingerprint: the digest of the samples.
-        place: hardware, runtime and threads.
-    """
+    """Return the recall and the precision of the class that a model has a threshold for, if any."""
     threshold = model.inference.threshold
     if threshold is None:
         return []
     label = threshold.label
-    probabilities, of_class = _answers(model, samples, require_class(label, model.labels))
+    probabilities, of_class = _probabilities(model, samples, require_class(label, model.labels))
     is_predicted = probabilities >= threshold.probability
     hits = int((is_predicted & of_class).sum())
     record = recorder(samples, fingerprint, model=model.digest, **asdict(place))
@@ -127,18 +104,9 @@ def measure_threshold(
             f"share of those predicted `{label}` that are",
         ),
     ):
-        low, high = share(hits, count)
-        evidence.append(
-            record(
-                metric=metric,
-                value=hits / count if count else 0.0,
-                low=low,
-                high=high,
-                n=count,
-                method=f"{what}, from a probability of {threshold.probability:.4g} on; Wilson "
-                "interval",
-            )
-        )
+        method = f"{what}, from a probability of {threshold.probability:.4g} on; Wilson interval"
+        value = hits / count if count else 0.0
+        evidence.append(record(metric, value, share(hits, count), n=count, method=method))
     return evidence
 
 
@@ -162,8 +130,8 @@ def require_class(label: str, labels: Sequence[str]) -> int:
     return list(labels).index(label)
 
 
-def _answers(
-    model: HasOutputs, samples: Split, number: int
+def _probabilities(
+    model: Model, samples: Split, number: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the probability of a class for each sample `[N]`, and whether it is of it `[N]`."""
     parts = [

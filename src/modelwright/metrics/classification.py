@@ -11,7 +11,7 @@ Outputs that aren't finite are refused: no metric ever counts a NaN as right or 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from modelwright.errors import DataError
 
+Array = NDArray[Any]
+"""An array of any type of numbers."""
 Floats = NDArray[np.floating[Any]]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -60,20 +62,10 @@ class Outcomes:
         hits: NDArray[np.bool_] = self.ranks == 0
         return hits
 
-    def take(self, chosen: NDArray[np.bool_] | Ints) -> Outcomes:
-        """Return the outcomes of some of the samples."""
-        return Outcomes(
-            targets=self.targets[chosen],
-            predicted=self.predicted[chosen],
-            ranks=self.ranks[chosen],
-            confidence=self.confidence[chosen],
-            losses=self.losses[chosen],
-        )
-
 
 def outcomes(
     outputs: Floats,
-    targets: NDArray[Any],
+    targets: Array,
     *,
     unknown: int = 0,
     threshold: tuple[int, float] | None = None,
@@ -94,20 +86,16 @@ def outcomes(
     num_classes = outputs.shape[1] + unknown
     targets = _class_numbers(targets, samples=outputs.shape[0], num_classes=num_classes)
     step = max(1, _OUTPUTS_AT_ONCE // outputs.shape[1])
-    if len(outputs) <= step:
-        return _outcomes(outputs, targets, threshold)
-    starts = range(0, len(outputs), step)
+    starts = range(0, max(len(outputs), 1), step)
     return join(
         [_outcomes(outputs[at : at + step], targets[at : at + step], threshold) for at in starts]
     )
 
 
 def decision_scores(outputs: Floats, threshold: tuple[int, float] | None) -> Floats:
-    """Return scores `[N, K]` by which classes are ranked: the logits, or a threshold's decision.
+    """Return scores `[N, K]` by which classes are ranked: the logits `[N, K]`, or a decision.
 
-    Args:
-        outputs: logits `[N, K]`.
-        threshold: a class, which comes first where its probability is at least this, else last.
+    The class of a threshold comes first where its probability is at least this, else last.
     """
     if threshold is None:
         return outputs
@@ -122,11 +110,11 @@ def _outcomes(outputs: Floats, targets: Ints, threshold: tuple[int, float] | Non
     is_known = targets < outputs.shape[1]
     columns = np.where(is_known, targets, 0)[:, None]
     scores = decision_scores(outputs, threshold)
-    wanted = np.take_along_axis(outputs, columns, axis=1)
-    own = np.take_along_axis(scores, columns, axis=1)
+    target_logits = np.take_along_axis(outputs, columns, axis=1)
+    target_scores = np.take_along_axis(scores, columns, axis=1)
     earlier = np.arange(outputs.shape[1]) < targets[:, None]
-    ranks = np.count_nonzero(scores > own, axis=1)
-    ranks += np.count_nonzero((scores == own) & earlier, axis=1)
+    ranks = np.count_nonzero(scores > target_scores, axis=1)
+    ranks += np.count_nonzero((scores == target_scores) & earlier, axis=1)
     predicted = scores.argmax(axis=1)
     top = outputs.max(axis=1, keepdims=True).astype(np.float64)
     log_sum = np.log(np.exp(outputs - top).sum(axis=1))  # ≥ 0, since the largest term is exp(0)
@@ -136,19 +124,14 @@ def _outcomes(outputs: Floats, targets: Ints, threshold: tuple[int, float] | Non
         predicted=predicted.astype(np.int64),
         ranks=np.where(is_known, ranks, NEVER).astype(np.int64),
         confidence=np.exp(chosen - log_sum),
-        losses=np.where(is_known, log_sum + (top - wanted)[:, 0], np.inf),
+        losses=np.where(is_known, log_sum + (top - target_logits)[:, 0], np.inf),
     )
 
 
 def join(parts: Sequence[Outcomes]) -> Outcomes:
     """Return the outcomes of several batches as one, in order."""
-    return Outcomes(
-        targets=np.concatenate([part.targets for part in parts]),
-        predicted=np.concatenate([part.predicted for part in parts]),
-        ranks=np.concatenate([part.ranks for part in parts]),
-        confidence=np.concatenate([part.confidence for part in parts]),
-        losses=np.concatenate([part.losses for part in parts]),
-    )
+    names = [field.name for field in fields(Outcomes)]
+    return Outcomes(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def softmax(outputs: Floats) -> Doubles:
@@ -182,18 +165,15 @@ def top_classes(outputs: Floats, k: int) -> Ints:
     return best
 
 
-def accuracy(outputs: Floats, targets: NDArray[Any]) -> float:
+def accuracy(outputs: Floats, targets: Array) -> float:
     """Return the share of samples whose most probable class is the target."""
     return _mean(outcomes(outputs, targets).hits)
 
 
 def mean_loss(losses: Doubles) -> dict[str, float]:
-    """Return the log loss of the samples that have one, by its name; nothing where none has.
-
-    A class that no output stands for has no probability, and its loss no end.
-    """
-    finite_ones = losses[np.isfinite(losses)]
-    return {"log_loss": _mean(finite_ones)} if len(finite_ones) else {}
+    """Return `log_loss`, the mean over the samples whose loss is finite; nothing where none is."""
+    known = losses[np.isfinite(losses)]
+    return {"log_loss": _mean(known)} if len(known) else {}
 
 
 # Classes: confusion, and what follows from it
@@ -215,7 +195,7 @@ class Confusion:
         return table
 
 
-def confusion(predicted: NDArray[Any], targets: NDArray[Any], *, num_classes: int) -> Confusion:
+def confusion(predicted: Array, targets: Array, *, num_classes: int) -> Confusion:
     """Count the confusions; memory grows with the samples, not with the square of the classes.
 
     Raises:
@@ -245,12 +225,10 @@ class ClassScores:
 
 def class_scores(cells: Confusion) -> ClassScores:
     """Return precision, recall and F1 of each class."""
-    size, right = cells.num_classes, cells.targets == cells.predicted
+    right = cells.targets == cells.predicted
 
     def total(classes: Ints, counts: Ints) -> Ints:
-        summed = np.zeros(size, dtype=np.int64)
-        np.add.at(summed, classes, counts)
-        return summed
+        return np.bincount(classes, counts, cells.num_classes).astype(np.int64)
 
     return scores_of(
         total(cells.targets[right], cells.counts[right]),
@@ -354,7 +332,7 @@ def finite(outputs: Floats) -> Floats:
     return outputs
 
 
-def _class_numbers(classes: NDArray[Any], *, samples: int, num_classes: int) -> Ints:
+def _class_numbers(classes: Array, *, samples: int, num_classes: int) -> Ints:
     classes = np.asarray(classes)
     if classes.shape != (samples,):
         raise DataError(f"{samples} samples need as many class numbers, not {list(classes.shape)}")
@@ -368,7 +346,7 @@ def _class_numbers(classes: NDArray[Any], *, samples: int, num_classes: int) -> 
     return classes.astype(np.int64)
 
 
-def _mean(values: NDArray[Any]) -> float:
+def _mean(values: Array) -> float:
     if values.size == 0:
         raise DataError("there are no samples to measure")
     return float(values.mean(dtype=np.float64))

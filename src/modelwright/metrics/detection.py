@@ -8,15 +8,12 @@ kept too: at most 100 detections a class and image.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError
-
-Doubles = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from modelwright.metrics.classification import Array, Doubles, Ints
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 """The least IoU `[T]` of a detection that counts as right."""
@@ -50,7 +47,7 @@ class AveragePrecision:
     by_class_50_95: Doubles
 
 
-def iou_matrix(first: NDArray[Any], second: NDArray[Any]) -> Doubles:
+def iou_matrix(first: Array, second: Array) -> Doubles:
     """Return the intersection over union of each of two sets of boxes, `[A, 4]` × `[B, 4]`.
 
     >>> iou_matrix(np.array([[0, 0, 2, 2]]), np.array([[1, 0, 3, 2], [5, 5, 6, 6]])).round(3)
@@ -67,31 +64,26 @@ def iou_matrix(first: NDArray[Any], second: NDArray[Any]) -> Doubles:
 
 
 def image_statistics(
-    boxes: NDArray[Any],
-    labels: NDArray[Any],
-    scores: NDArray[Any],
+    boxes: Array,
+    labels: Array,
+    scores: Array,
     *,
-    true_boxes: NDArray[Any],
-    true_labels: NDArray[Any],
+    true_boxes: Array,
+    true_labels: Array,
     num_classes: int,
 ) -> DetectionStatistics:
     """Compare the detections of one image with its boxes.
 
-    Args:
-        boxes: of the detections `[D, 4]`.
-        labels: their class numbers `[D]`.
-        scores: how sure they are `[D]`; of equal ones, the first goes first.
-        true_boxes: `[M, 4]`.
-        true_labels: `[M]`; those below 0 are padding.
-        num_classes: K.
+    The detections are boxes `[D, 4]`, class numbers `[D]` and scores `[D]`, of which equal ones
+    keep their order. True boxes are `[M, 4]`, their class numbers `[M]`; those below 0 are padding.
 
     Raises:
         DataError: a number isn't finite, shapes differ, or a label isn't a class.
     """
-    given = np.asarray(true_labels).reshape(-1) >= 0
-    true_boxes, true_labels = np.asarray(true_boxes)[given], np.asarray(true_labels)[given]
-    _check(boxes, labels, num_classes, scores=scores)
-    _check(true_boxes, true_labels, num_classes)
+    is_box = np.asarray(true_labels).reshape(-1) >= 0
+    true_boxes, true_labels = np.asarray(true_boxes)[is_box], np.asarray(true_labels)[is_box]
+    _check(boxes, labels, scores, num_classes)
+    _check(true_boxes, true_labels, np.zeros(len(true_labels)), num_classes)
     counts = np.bincount(true_labels, minlength=num_classes)
     kept, flags = [], []
     for label in np.unique(labels):
@@ -108,17 +100,10 @@ def image_statistics(
     )
 
 
-def _check(
-    boxes: NDArray[Any],
-    labels: NDArray[Any],
-    num_classes: int,
-    *,
-    scores: NDArray[Any] | None = None,
-) -> None:
-    columns = [boxes] if scores is None else [boxes, scores[:, None]]
-    if boxes.shape != (len(labels), 4) or any(len(column) != len(labels) for column in columns):
+def _check(boxes: Array, labels: Array, scores: Array, num_classes: int) -> None:
+    if boxes.shape != (len(labels), 4) or len(scores) != len(labels):
         raise DataError(f"boxes {list(boxes.shape)} and {len(labels)} labels don't fit together")
-    if not all(np.isfinite(column).all() for column in columns):
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise DataError("the boxes or scores hold values that aren't finite (NaN or infinite)")
     if len(labels) and not 0 <= labels.min() <= labels.max() < num_classes:
         raise DataError(
@@ -130,9 +115,7 @@ def _match(overlaps: Doubles) -> NDArray[np.bool_]:
     """Return which detections find a box of their own, at each least overlap `[D, T]`.
 
     Greedy, best score first: each takes the free box that it overlaps most, the last of equals.
-
-    Args:
-        overlaps: of detections, best first, and boxes `[D, M]`.
+    The overlaps are those of detections, best first, with boxes `[D, M]`.
     """
     hits_of_rows = np.zeros((len(overlaps), len(OVERLAPS)), dtype=np.bool_)
     free = np.ones((len(OVERLAPS), overlaps.shape[1]), dtype=np.bool_)
@@ -172,11 +155,8 @@ def _area(seen: Ints, boxes: int) -> float:
     """Return the mean precision at 101 recalls.
 
     Precision at a recall is the best at that recall or a higher one, so it is enough to look at the
-    detections that are right: between them precision only falls.
-
-    Args:
-        seen: how many detections there are up to each right one `[P]`, best first.
-        boxes: how many there are to find.
+    detections that are right: between them precision only falls. `seen` `[P]` is how many
+    detections there are up to each right one, best first; `boxes`, how many there are to find.
     """
     hits = np.arange(1, len(seen) + 1)
     best = np.maximum.accumulate((hits / seen)[::-1])[::-1]

@@ -1,26 +1,23 @@
-"""Metrics of sets of labels: each label of a sample is given or not, whatever the others are.
+"""Metrics of sets of labels: each label of a sample is predicted or not, whatever the others are.
 
 Outputs are logits `[N, K]`, a label's own each; targets `[N, K]` say which labels a sample has.
-Behind them may stand labels that no output stands for, since training had none of them: they are
-never chosen, and missed where a sample has them. A
-label is chosen where its probability is at least one half: the choice with the fewest errors where
-probabilities are true ones, and the same for every label. What follows is counts that add up over
-samples, and averages of the rates that `classification` makes of counts.
+More targets may follow, of labels that training had none of: they are never predicted, and missed
+where a sample has them. A label is predicted where its probability is at least one half: the choice
+with the fewest errors where probabilities are true ones, and the same for every label.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from modelwright.errors import DataError
-from modelwright.metrics.classification import Doubles, Floats, Ints, class_rates, finite
+from modelwright.metrics.classification import Array, Doubles, Floats, Ints, class_rates, finite
 
 DECISION_THRESHOLD = 0.5
-"""The least probability of a label that is chosen."""
+"""The least probability of a predicted label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +25,7 @@ class LabelOutcomes:
     """What became of each sample; those of two batches together are the batches' joined."""
 
     predicted: NDArray[np.bool_]
-    """`[N, K + U]`: the labels that a sample is given, U of them never."""
+    """`[N, K + U]`: the predicted labels, U of them never."""
     present: NDArray[np.bool_]
     """`[N, K + U]`: the labels that it has."""
     losses: Doubles
@@ -36,7 +33,7 @@ class LabelOutcomes:
     label that no output stands for."""
 
 
-def label_outcomes(outputs: Floats, targets: NDArray[Any], *, unknown: int = 0) -> LabelOutcomes:
+def label_outcomes(outputs: Floats, targets: Array, *, unknown: int = 0) -> LabelOutcomes:
     """Return what became of each sample.
 
     Args:
@@ -71,12 +68,12 @@ def sigmoid(outputs: Floats) -> Doubles:
     [0.5, 0.0, 1.0]
     """
     small = np.exp(-np.abs(np.asarray(outputs, dtype=np.float64)))  # at most 1
-    found: Doubles = np.where(np.asarray(outputs) >= 0, 1.0, small) / (1.0 + small)
-    return found
+    probabilities: Doubles = np.where(np.asarray(outputs) >= 0, 1.0, small) / (1.0 + small)
+    return probabilities
 
 
 def exact_match(outcomes: LabelOutcomes) -> float:
-    """Return the share of samples that are given just the labels that they have.
+    """Return the share of samples whose predicted labels are just those that they have.
 
     Raises:
         DataError: there are no samples.
@@ -87,7 +84,7 @@ def exact_match(outcomes: LabelOutcomes) -> float:
 
 
 def label_counts(outcomes: LabelOutcomes) -> tuple[Ints, Ints, Ints]:
-    """Return how often each label is rightly chosen, chosen, and there: `[K]` each."""
+    """Return how often each label is rightly predicted, predicted, and present: `[K]` each."""
     return (
         (outcomes.predicted & outcomes.present).sum(axis=0, dtype=np.int64),
         outcomes.predicted.sum(axis=0, dtype=np.int64),

@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError, require
+from modelwright.metrics.classification import Doubles, Ints
 
-Doubles = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Sums = NDArray[np.int64] | NDArray[np.float64]
 
 BLEU_ORDER = 4
@@ -36,7 +35,6 @@ _UNSPACED = re.compile(f"[{_HAN}{_OTHER_UNSPACED}]")
 
 
 # Translations
-
 
 BleuWords = Literal["13a", "zh", "char"]
 
@@ -60,12 +58,7 @@ def bleu_words(references: Sequence[str]) -> BleuWords:
 
 
 def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], words: BleuWords) -> Ints:
-    """Return what BLEU adds up for each pair of texts.
-
-    Args:
-        hypotheses: the texts to judge.
-        references: what each should be.
-        words: the tokenizer of sacrebleu's, one for the whole test set.
+    """Return what BLEU adds up for each pair of texts, in words of one of sacrebleu's tokenizers.
 
     Returns:
         `[N, 10]`: the words of the hypothesis, those of the reference, the n-grams of 1 to 4 words
@@ -88,7 +81,7 @@ def bleu(sums: Sums) -> float:
     """Return BLEU, 0 to 100, from the summed statistics `[10]` of a whole test set.
 
     Papineni et al. 2002, section 2.3. An order without a match counts as half a match, the next as
-    a quarter (Chen and Cherry 2014, smoothing 3): what sacrebleu does unless told otherwise. So a
+    a quarter (Chen and Cherry 2014, smoothing 3): the default of sacrebleu. So a
     test set of which no hypothesis has four words scores 0, as there.
 
     >>> bleu(np.array([6, 6, 6, 5, 4, 3, 6, 5, 4, 3]))
@@ -195,9 +188,7 @@ def _ngrams(items: Sequence[Any], order: int) -> Iterator[Any]:
 
 def _shared(generated: Sequence[Any], reference: Sequence[Any], order: int) -> int:
     """Return how many n-grams both have, each as often as in the one that has it less often."""
-    theirs = Counter(_ngrams(reference, order))
-    ours = Counter(_ngrams(generated, order))
-    return sum(min(count, theirs[ngram]) for ngram, count in ours.items() if ngram in theirs)
+    return (Counter(_ngrams(generated, order)) & Counter(_ngrams(reference, order))).total()
 
 
 def _places(items: Sequence[Hashable]) -> dict[Hashable, int]:

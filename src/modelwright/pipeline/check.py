@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from modelwright.pipeline.measuring import require_held_out
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.planning import Forecast, Workload, forecast
 from modelwright.recipe import check_composition
-from modelwright.run import Observe, Run, RunRequest, silent
+from modelwright.run import Observe, Run, RunRequest, memory_bytes, silent
 from modelwright.tasks import task_of
 from modelwright.transforms import ImageInput
 
@@ -107,15 +106,8 @@ def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload
         step_s=step_s,
         validation_s=validation_s,
         free_disk_bytes=shutil.disk_usage(Path.cwd()).free,
-        memory_bytes=_memory_bytes(),
+        memory_bytes=memory_bytes() or 8 << 30,
     )
-
-
-def _memory_bytes() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Not on Windows.
-        return 8 << 30
 
 
 def layers(

@@ -84,11 +84,12 @@ def forecast(recipe: Recipe, work: Workload) -> Forecast:
         + weights * copies
         + round(part * work.activations * _FP32 * _ACTIVATION_COPIES)
     )
-    # The store, its view, two checkpoints, and the model file with a copy written aside.
+    # The store, its view, two checkpoints, and the model file with its temporary copy.
     disk = (
         work.store_bytes + work.all_samples * work.sample_bytes + 2 * weights * copies + 2 * weights
     )
-    return Forecast(steps, training_s, memory, disk, _warnings(recipe, work, memory, disk))
+    warnings = _warnings(recipe, work, memory, disk, per_epoch)
+    return Forecast(steps, training_s, memory, disk, warnings)
 
 
 def optimizer_copies(spec: OptimizerSpec) -> int:
@@ -112,7 +113,9 @@ def _training_s(recipe: Recipe, work: Workload, steps: int | None, per_epoch: in
     return whole if budget is None else min(whole, budget)
 
 
-def _warnings(recipe: Recipe, work: Workload, memory: int, disk: int) -> tuple[str, ...]:
+def _warnings(
+    recipe: Recipe, work: Workload, memory: int, disk: int, per_epoch: int
+) -> tuple[str, ...]:
     warnings = []
     if memory > work.memory_bytes:
         warnings.append(
@@ -126,8 +129,7 @@ def _warnings(recipe: Recipe, work: Workload, memory: int, disk: int) -> tuple[s
             f"{work.free_disk_bytes / 2**30:.1f} GiB are free"
         )
     if recipe.train.budget and work.step_s is not None:
-        batch = min(recipe.train.batch_size, max(work.train_samples, 1))
-        epoch_s = work.step_s * max(work.train_samples // batch, 1)
+        epoch_s = work.step_s * per_epoch
         if epoch_s > seconds(recipe.train.budget):
             warnings.append(
                 f"One pass over the data takes about {epoch_s:.0f} s, more than "

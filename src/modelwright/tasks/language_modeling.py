@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelwright import metrics
 from modelwright.errors import RequestError
 from modelwright.kinds import OutputKind
+from modelwright.metrics import text as metrics
 from modelwright.tasks.generation import log_softmax
 from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 

@@ -26,8 +26,7 @@ def _sample_stats(outputs: Floats, targets: NDArray[Any], labels: Sequence[str])
 
 
 def _compute(stats: SampleStats) -> Mapping[str, float]:
-    sums = metrics.number_sums(stats["predicted"], stats["targets"])
-    return {"rmse": metrics.rmse(sums), "mae": metrics.mae(sums), "r2": metrics.r2(sums)}
+    return metrics.number_metrics(stats["predicted"], stats["targets"])
 
 
 def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Prediction]]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from modelwright import metrics
 from modelwright.kinds import OutputKind
+from modelwright.metrics import text as metrics
 from modelwright.tasks.language_modeling import PADDING, no_decoding, token_losses
 from modelwright.tasks.task import Floats, SampleStats, Task, TextMetrics
 

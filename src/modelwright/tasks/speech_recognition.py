@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from modelwright import metrics
 from modelwright.errors import ModelFileError
 from modelwright.kinds import OutputKind
+from modelwright.metrics import text as metrics
 from modelwright.tasks import ctc
 from modelwright.tasks.task import Outputs, Prediction, SampleStats, Task
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from modelwright.training.checkpoint import rehearse_checkpoint
 from modelwright.training.distributed import shutdown
-from modelwright.training.fit import FitReport, fit
+from modelwright.training.fit import fit
 from modelwright.training.loop import Parts, State, Until, train
 from modelwright.training.timing import time_steps
 
 __all__ = [
-    "FitReport",
     "Parts",
     "State",
     "Until",

@@ -22,7 +22,7 @@ from modelwright.models.candidate import Candidate
 from modelwright.recipe.data import AugmentSpec
 from modelwright.recipe.train import GdOptimizer, TrainSpec
 from modelwright.tasks import Task
-from modelwright.training.averaging import build_averaging
+from modelwright.training.constraints import build_averaging
 from modelwright.training.distributed import DistributedContext
 from modelwright.training.loop import Parts, frozen_norms, set_training
 from modelwright.training.objectives import build_objective, resolve_loss
@@ -35,11 +35,6 @@ from modelwright.training.schedules import build_schedule
 
 ChangeParts = Callable[[nn.Module, Parts], Parts]
 """From the network that is trained and its parts to the parts that a stage wants instead."""
-
-
-def unchanged(network: nn.Module, parts: Parts) -> Parts:
-    """Return the parts as they are."""
-    return parts
 
 
 def trainable(candidate: Candidate, device: str) -> nn.Module:
@@ -60,19 +55,12 @@ def build_parts(
     augment: AugmentSpec,
     seed: int,
     distributed: DistributedContext,
-    change: ChangeParts = unchanged,
+    change: ChangeParts | None = None,
 ) -> Parts:
     """Return the parts of the loop that a recipe asks for, in fp32 until a plan says otherwise.
 
-    Args:
-        network: the network that will be trained, on its device.
-        spec: the recipe's section `train`.
-        data: the training split, and the labels.
-        task: says what `loss: auto` is.
-        augment: the recipe's section `augment`.
-        seed: decides order, augmentation and dropout.
-        distributed: this process among all.
-        change: a stage's own parts. Its constraints act before the recipe's averaging does.
+    The seed decides order, augmentation and dropout; `change` puts a stage's own parts in their
+    place, whose constraints act before the recipe's averaging does.
 
     Raises:
         RecipeError: the section doesn't fit the data or the network.
@@ -106,10 +94,11 @@ def build_parts(
         if full_batch
         else spec.gradient_accumulation,
         seed=seed,
-        resolution=Resolution.of(spec.resolution),
+        resolution=Resolution(spec.resolution),
         frozen=frozen_norms(network),
     )
-    parts = change(network, parts)
+    if change is not None:
+        parts = change(network, parts)
     averaging = build_averaging(spec.average, network)
     return replace(parts, constraints=(*parts.constraints, *averaging))
 
@@ -118,7 +107,7 @@ def build_sampler(spec: TrainSpec, train: Split, seed: int) -> BatchSampler:
     """Return the order of the training samples: batches of one size, or of like lengths.
 
     Raises:
-        RecipeError: a budget of tokens is asked for samples that are all of one length.
+        RecipeError: there is a budget of tokens, and all samples are of one length.
     """
     if spec.max_tokens_per_batch is None:
         full_batch = isinstance(spec.optimizer, GdOptimizer)

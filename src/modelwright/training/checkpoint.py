@@ -57,26 +57,18 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         ResourceError: the disk is full or can't be written; earlier checkpoints are as they were.
     """
     path = folder / f"step-{checkpoint.step:09d}"
+    tensors: dict[str, Tensor] = {}
+    pointers: set[int] = set()
+    for name, tensor in checkpoint.tensors.items():
+        tensors[name] = tensor.detach().cpu().contiguous()
+        if tensors[name].data_ptr() in pointers:  # The format takes no tensors that share memory.
+            tensors[name] = tensors[name].clone()
+        pointers.add(tensors[name].data_ptr())
     with folder_aside(path) as aside:
-        tensors = {
-            name: tensor.detach().to("cpu").contiguous()
-            for name, tensor in checkpoint.tensors.items()
-        }
-        write_bytes(aside / "state.safetensors", save(_unshared(tensors)))
+        write_bytes(aside / "state.safetensors", save(tensors))
         write_json(aside / "state.json", {"step": checkpoint.step, **checkpoint.facts})
     for old in _checkpoints(folder)[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _unshared(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copy tensors that share memory (the fast and the best weights may), as the format asks."""
-    seen: set[int] = set()
-    result = {}
-    for name, tensor in tensors.items():
-        pointer = tensor.data_ptr()
-        result[name] = tensor.clone() if pointer in seen else tensor
-        seen.add(pointer)
-    return result
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
@@ -85,8 +77,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     Raises:
         TrainingError: there are checkpoints, and none can be read.
     """
-    found = _checkpoints(folder)
-    for path in reversed(found):
+    paths = _checkpoints(folder)
+    for path in reversed(paths):
         try:
             facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
             with safe_open(path / "state.safetensors", framework="pt") as stream:
@@ -94,7 +86,7 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
             return Checkpoint(step=int(facts.pop("step")), tensors=tensors, facts=facts)
         except (OSError, ValueError, KeyError, SafetensorError):
             continue
-    if found:
+    if paths:
         raise TrainingError(
             "no checkpoint here can be read",
             where=str(folder),
@@ -139,6 +131,6 @@ def rehearse_checkpoint(network: nn.Module, folder: Path) -> None:
     """
     weights = named("network", {k: v.detach() for k, v in network.state_dict().items()})
     save_checkpoint(folder, Checkpoint(step=0, tensors=weights, facts={}))
-    found = load_checkpoint(folder)
-    if found is None or any(not torch.equal(found.tensors[k], v) for k, v in weights.items()):
+    saved = load_checkpoint(folder)
+    if saved is None or any(not torch.equal(saved.tensors[k], v) for k, v in weights.items()):
         raise TrainingError("a checkpoint of this network can't be read back", where=str(folder))

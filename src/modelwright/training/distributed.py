@@ -78,11 +78,6 @@ class DistributedContext:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def wait(self) -> None:
-        """Wait until every process is here."""
-        if self.world > 1:
-            dist.barrier()
-
 
 def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     buckets: list[list[Tensor]] = []

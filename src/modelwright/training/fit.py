@@ -27,7 +27,6 @@ from modelwright.training.build import (
     has_batch_norms,
     plan_input,
     trainable,
-    unchanged,
 )
 from modelwright.training.checkpoint import (
     Checkpoint,
@@ -42,7 +41,7 @@ from modelwright.training.distributed import init_distributed
 from modelwright.training.loop import Parts, State, Until, diverged, train
 from modelwright.training.plan import PlanInput, StepPlan, agreed, make_plan, revise_steps
 from modelwright.training.precision import Precision
-from modelwright.training.selection import Selection
+from modelwright.training.selection import Selection, on_cpu
 from modelwright.training.stopping import stop_requests
 from modelwright.training.timing import StepTimer
 from modelwright.training.validation import Validation
@@ -75,7 +74,7 @@ def fit(
     *,
     task: Task,
     augment: AugmentSpec,
-    change: ChangeParts = unchanged,
+    change: ChangeParts | None = None,
 ) -> tuple[Candidate, FitReport]:
     """Train a candidate; go on where an earlier call in the same run folder stopped.
 
@@ -83,7 +82,7 @@ def fit(
         candidate: the network to train; it isn't changed.
         spec: the recipe's section `train`.
         data: the training and validation splits.
-        run: folder, seed, device, decisions; of this training alone (`Run.stage`).
+        run: the context of this training alone (`Run.stage`).
         task: gives the scores that choose the epoch.
         augment: the recipe's section `augment`.
         change: from the network in training and the loop's parts to the parts used instead.
@@ -92,7 +91,7 @@ def fit(
         The trained candidate, on the processor, in evaluation mode; and what happened.
 
     Raises:
-        StoppedError: it was asked to stop; the state is saved.
+        StoppedError: a stop was requested; the state is saved.
         TrainingError: training diverged, or changed nothing.
     """
     begun = time.monotonic()
@@ -109,6 +108,7 @@ def fit(
         change=change,
     )
     check_passes(network, parts, data.train)
+    higher_is_better = METRICS[task.select_by].higher_is_better
     training = _Training(
         network=network,
         parts=parts,
@@ -117,26 +117,22 @@ def fit(
         run=run,
         plan_input=plan_input(network, parts, spec, data.train),
         validation=Validation.of(data, task, candidate),
-        selection=Selection(
-            task.select_by,
-            METRICS[task.select_by].higher_is_better,
-            spec.patience,
-            task.ties_by,
-        ),
+        selection=Selection(task.select_by, higher_is_better, spec.patience, task.ties_by),
         begun=begun,
+        state=State(0, torch.zeros(2, device=distributed.device)),
+        steps=StepPlan.of(1),
     )
     training.plan()
     training.resume()
-    resumed_at, resumed = training.state.step, time.monotonic()
-    training.course()
-    spent = max(time.monotonic() - resumed, 1e-9)
-    steps = training.state.step
+    first_step, started = training.state.step, time.monotonic()
+    training.run_to_end()
+    steps_per_s = (training.state.step - first_step) / max(time.monotonic() - started, 1e-9)
     report = FitReport(
         history=tuple(training.selection.history),
         chosen=training.selection.best_index if spec.select == "best" else None,
-        steps=steps,
+        steps=training.state.step,
         seconds=training.elapsed_s,
-        samples_per_s=(steps - resumed_at) * parts.sampler.batch_size / spent,
+        samples_per_s=steps_per_s * parts.sampler.batch_size,
         precision=training.parts.precision.name,
         world=distributed.world,
     )
@@ -162,7 +158,7 @@ def _with_weights(candidate: Candidate, weights: Mapping[str, Tensor]) -> Candid
 
 @dataclass(slots=True)
 class _Training:
-    """One training in the order of its life: plan, resume, course (which validates and saves)."""
+    """One training, in this order: plan, resume, run to the end (which validates and saves)."""
 
     network: nn.Module
     parts: Parts
@@ -173,15 +169,12 @@ class _Training:
     validation: Validation | None
     selection: Selection
     begun: float
-    steps: StepPlan = field(default_factory=lambda: StepPlan.of(1))
-    state: State = field(init=False)
+    state: State
+    steps: StepPlan
     first_loss: float | None = None
     spent_s: float = 0.0
     """Seconds of earlier pieces, before a stop or a kill."""
     saved_at: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self.state = State(0, torch.zeros(2, device=self.parts.distributed.device))
 
     @property
     def elapsed_s(self) -> float:
@@ -209,9 +202,8 @@ class _Training:
             f"Training {plan.steps.total:,} steps in {plan.precision} on {distributed.device}"
             + (f", {distributed.world} processes" if distributed.world > 1 else "")
         )
-        if has_batch_norms(self.network) and (
-            distributed.world > 1 or self.parts.gradient_accumulation > 1
-        ):
+        has_parts = distributed.world > 1 or self.parts.gradient_accumulation > 1
+        if has_parts and has_batch_norms(self.network):
             self.run.say(
                 "BatchNorm takes its statistics per process and part of a batch, so the result "
                 "differs a little from one process with whole batches"
@@ -246,16 +238,14 @@ class _Training:
         if self.is_main:
             self.run.say(f"Going on from step {saved.step:,}")
 
-    # -- course --------------------------------------------------------------------------------
+    # -- run -----------------------------------------------------------------------------------
 
-    def course(self) -> None:
+    def run_to_end(self) -> None:
         """Train to the end, validating each epoch."""
         with stop_requests() as stop:
             while self.state.step < self.steps.total and not self.selection.has_stalled:
                 step = self._next_point()
-                until = Until(
-                    step=step, step_plan=self.steps, stop=stop, on_progress=self.on_progress
-                )
+                until = Until(step, self.steps, stop=stop, on_progress=self.on_progress)
                 self.state = train(self.network, self.parts, self.state, until)
                 if self.state.step < step:
                     self.save()
@@ -275,7 +265,7 @@ class _Training:
         step, size = self.state.step, self.parts.sampler.steps_per_epoch
         points = [self.steps.total, (step // size + 1) * size]
         if step == 0:
-            points.append(1)  # The first loss is what divergence is told by.
+            points.append(1)  # Divergence is judged by the first loss.
         if self.spec.budget is not None:
             points += self.steps.points()
         return min(point for point in points if point > step)
@@ -283,8 +273,9 @@ class _Training:
     def _revise_if_due(self) -> None:
         """Fit the number of steps to what is left of the budget, at set points."""
         step = self.state.step
-        is_point = self.spec.budget is not None and step in self.steps.points()
-        if is_point and step < self.steps.total:
+        if self.spec.budget is None or step >= self.steps.total:
+            return
+        if step in self.steps.points():
             decide = agreed(self.run, self.parts.distributed)
             self.steps = revise_steps(
                 self.steps, self.plan_input, decide, step=step, elapsed_s=self.elapsed_s
@@ -317,12 +308,11 @@ class _Training:
         epoch = round(step / self.parts.sampler.steps_per_epoch, 4)
         record: dict[str, float] = {"epoch": epoch, "step": step, "train_loss": loss}
         with applied(self.parts.constraints):
+            record |= {f"val_{name}": value for name, value in self._scores().items()}
+            record["seconds"] = round(self.elapsed_s, 3)
             if self.validation is None:
-                record["seconds"] = round(self.elapsed_s, 3)
                 self.selection.history.append(record)
             else:
-                record |= {f"val_{name}": value for name, value in self._scores().items()}
-                record["seconds"] = round(self.elapsed_s, 3)
                 self.selection.consider(record, self.network.state_dict())
         self.state = State(step, torch.zeros_like(self.state.totals))
         if self.is_main:
@@ -331,12 +321,10 @@ class _Training:
 
     def _scores(self) -> dict[str, float]:
         """Return the main process's validation scores, in every process."""
-        assert self.validation is not None
         scores: dict[str, float] = {}
-        if self.is_main:
-            scores = self.validation.scores(
-                self.network, self.parts.precision, step=self.state.step
-            )
+        if self.validation is not None and self.is_main:
+            precision = self.parts.precision
+            scores = self.validation.scores(self.network, precision, step=self.state.step)
         return self.parts.distributed.from_main(scores)
 
     # -- save ----------------------------------------------------------------------------------
@@ -359,27 +347,22 @@ class _Training:
         }
         for place, constraint in enumerate(self.parts.constraints):
             tensors |= named(f"constraints/{place}", constraint.state())
+        revisions = self.steps.revisions[1:]
         facts = {
             "seconds": self.elapsed_s,
             "first_loss": self.first_loss,
             "selection": self.selection.facts(),
-            "revisions": [
-                {"step": item.step, "total": item.total} for item in self.steps.revisions[1:]
-            ],
+            "revisions": [{"step": item.step, "total": item.total} for item in revisions],
         }
-        save_checkpoint(
-            self.run.folder / "checkpoints", Checkpoint(self.state.step, tensors, facts)
-        )
+        checkpoint = Checkpoint(self.state.step, tensors, facts)
+        save_checkpoint(self.run.folder / "checkpoints", checkpoint)
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights to ship: the best epoch's, or the last."""
         if self.spec.select == "best" and self.selection.best:
             return self.selection.best
         with applied(self.parts.constraints):
-            return {
-                name: tensor.detach().to("cpu", copy=True)
-                for name, tensor in self.network.state_dict().items()
-            }
+            return on_cpu(self.network.state_dict())
 
 
 def _stopped(where: str) -> StoppedError:

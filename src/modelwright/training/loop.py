@@ -12,14 +12,12 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modelwright.data import BatchSampler
-from modelwright.data.batches import Batch
+from modelwright.data.batches import Batch, Batches, Positions
 from modelwright.errors import TrainingError
 from modelwright.training.constraints import Constraint
 from modelwright.training.distributed import DistributedContext
@@ -31,14 +29,7 @@ from modelwright.training.resolution import Resolution
 from modelwright.training.rules import GradientRule, StepContext
 from modelwright.training.schedules import Schedule
 
-Positions = NDArray[np.int64]
-
-
-class Source(Protocol):
-    """Batches of a split, on the device."""
-
-    def at(self, epoch: int, positions: Positions, *, whole: Positions | None = None) -> Batch:
-        """Return the samples at these positions, a part of the global batch `whole`."""
+_PROGRESS_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +37,7 @@ class Parts:
     """What the loop is made of."""
 
     sampler: BatchSampler
-    source: Source
+    source: Batches
     objective: Objective
     rule: GradientRule
     optimizer: Optimizer
@@ -79,27 +70,20 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Until:
-    """When `train` returns: at a step, or earlier when asked to stop."""
+    """When `train` returns: at a step, or earlier when a stop is requested."""
 
     step: int
     step_plan: StepPlan
     stop: Callable[[], bool]
     on_progress: Callable[[State, float], None]
     """Called about twice a second with the state and the steps per second."""
-    progress_s: float = 0.5
 
 
 def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State:
-    """Run training steps until `until`, from `state`; call it again to go on.
+    """Run training steps from `state` until `until`, and return where training stands then.
 
-    Args:
-        network: the network, trained in place; `network(*inputs)` gives raw outputs.
-        parts: the loop's parts, which hold the other tensors.
-        state: where training stands.
-        until: when to return.
-
-    Returns:
-        Where training stands now.
+    The network is trained in place; `network(*inputs)` gives raw outputs. All other tensors live in
+    the parts.
 
     Raises:
         TrainingError: the loss is not a number any more. Nothing is saved after that.
@@ -124,7 +108,7 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
             constraint.after_step(step, progress)
         now = time.monotonic()
         # Not at the end point: what the caller does there must come before a checkpoint of it.
-        if now - shown_at >= until.progress_s and step < until.step:
+        if now - shown_at >= _PROGRESS_S and step < until.step:
             state = _checked(State(step, totals))
             until.on_progress(state, (step - shown_step) / (now - shown_at))
             shown_step, shown_at = step, time.monotonic()
@@ -132,7 +116,7 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
 
 
 def step_context(parts: Parts, step: int, parameters: list[nn.Parameter]) -> StepContext:
-    """Return what the gradient rule is told of a step."""
+    """Return what the gradient rule knows of a step."""
     return StepContext(
         step=step,
         batch_size=parts.sampler.batch_size,
@@ -144,7 +128,7 @@ def step_context(parts: Parts, step: int, parameters: list[nn.Parameter]) -> Ste
 
 
 def shares(parts: Parts, epoch: int, whole: Positions, progress: float) -> Iterator[Batch]:
-    """Yield this process's share of a global batch, in as many parts as asked."""
+    """Yield this process's share of a global batch, part by part."""
     share = parts.distributed.share(whole)
     for part in np.array_split(share, parts.gradient_accumulation):
         if len(part):
@@ -159,7 +143,7 @@ def _checked(state: State) -> State:
 
 
 def diverged(what: str) -> TrainingError:
-    """Return the error of a training that ran away, with what to try."""
+    """Return the error of a training that diverged, with what to try."""
     return TrainingError(
         what,
         why="Training diverged; the last good state is kept",
@@ -178,8 +162,8 @@ def frozen_norms(network: nn.Module) -> frozenset[str]:
         name
         for name, module in network.named_modules()
         if isinstance(module, nn.modules.batchnorm._BatchNorm)
-        and list(module.parameters(recurse=False))
-        and not any(item.requires_grad for item in module.parameters(recurse=False))
+        and module.affine
+        and not (module.weight.requires_grad or module.bias.requires_grad)
     )
 
 

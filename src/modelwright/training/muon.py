@@ -25,12 +25,10 @@ def orthogonalise(matrix: Tensor, *, steps: int) -> Tensor:
     gathered on the small square side, and X is multiplied once, at the end. All of it in the
     matrix's own format: in bf16 the gathered products of a nearly singular matrix run away.
 
-    Args:
-        matrix: `[R, C]`.
-        steps: iterations; 3 bring most singular values into 0.5…1.2, 5 nearly all.
+    Three steps bring most singular values of a matrix `[R, C]` into 0.5…1.2, five nearly all.
     """
-    wide = matrix.shape[0] <= matrix.shape[1]
-    x = matrix if wide else matrix.mT
+    is_wide = matrix.shape[0] <= matrix.shape[1]
+    x = matrix if is_wide else matrix.mT
     x = x / x.norm().clamp_min(1e-7)
     a, b, c = _QUINTIC
     gram = x @ x.mT
@@ -41,18 +39,14 @@ def orthogonalise(matrix: Tensor, *, steps: int) -> Tensor:
         factor = polynomial if factor is None else polynomial @ factor
         if step + 1 < steps:
             gram = polynomial @ gram @ polynomial
-    found: Tensor = x if factor is None else factor @ x
-    return found if wide else found.mT
+    result: Tensor = x if factor is None else factor @ x
+    return result if is_wide else result.mT
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised, on matrices and filters.
+    """Nesterov momentum, orthogonalised by so many Newton–Schulz steps, on matrices and filters.
 
-    Args:
-        groups: lists of parameters, each with two or more dimensions.
-        lr: the rate; a step changes each weight by about this share of its length.
-        momentum: the share of the last direction that is kept.
-        steps: Newton–Schulz iterations.
+    A step changes each weight by about the share `lr` of its length.
     """
 
     def __init__(

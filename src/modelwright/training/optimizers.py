@@ -7,9 +7,10 @@ state of named tensors that a checkpoint can hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,13 +45,6 @@ class Group:
     """The progress after which the group stands still."""
 
 
-class _Stepper(Protocol):
-    param_groups: list[dict[str, object]]
-    state: dict[Tensor, dict[str, Tensor]]
-
-    def step(self) -> object: ...
-
-
 class Optimizer:
     """One step of training: rates, regularisation, decay, update."""
 
@@ -60,14 +54,22 @@ class Optimizer:
             raise TrainingError(
                 "there is no parameter to train", fix="Look at `model.freeze` and the network"
             )
-        # Each stepper's param_groups stand in the order of `owners`: (group, peak rate).
-        self._steppers: list[tuple[_Stepper, list[tuple[Group, float]]]] = []
+        self._steppers: list[torch.optim.Optimizer] = []
+        self._named: dict[str, tuple[nn.Parameter, torch.optim.Optimizer]] = {}
         inner = matrices_and_filters(network) - {output_layer(network)}
-        for chosen, names in _assign(spec.optimizer, self._groups, inner):
-            owners = [(group, chosen.lr) for group, subset in names if subset]
-            sets = [list(subset.values()) for _, subset in names if subset]
-            if sets:
-                self._steppers.append((_stepper(chosen, sets), owners))
+        for part, is_assigned in _assign(spec.optimizer, inner):
+            named: Named = {}
+            param_groups: list[dict[str, Any]] = []
+            for group in self._groups:
+                own = {name: item for name, item in group.parameters.items() if is_assigned(name)}
+                if own:
+                    named |= own
+                    items = list(own.values())
+                    param_groups.append({"params": items, "group": group, "peak_lr": part.lr})
+            if param_groups:
+                stepper = _stepper(part, param_groups)
+                self._steppers.append(stepper)
+                self._named |= {name: (item, stepper) for name, item in named.items()}
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -83,17 +85,13 @@ class Optimizer:
 
     @torch.no_grad()
     def step(self, share: float, progress: float) -> None:
-        """Take one step with the gradients in `.grad`.
-
-        Args:
-            share: the schedule's share of the peak learning rate.
-            progress: the share of training done, 0…1.
-        """
-        for stepper, owners in self._steppers:
-            for settings, (group, peak) in zip(stepper.param_groups, owners, strict=True):
-                rate = peak * group.lr * share if progress < group.until else 0.0
+        """Take one step with the gradients in `.grad`, at this share of the peak learning rate."""
+        for stepper in self._steppers:
+            for settings in stepper.param_groups:
+                group: Group = settings["group"]
+                parameters: list[Tensor] = settings["params"]
+                rate = settings["peak_lr"] * group.lr * share if progress < group.until else 0.0
                 settings["lr"] = rate
-                parameters: list[Tensor] = list(settings["params"])  # type: ignore[call-overload]
                 _regularise(parameters, l1=group.l1, l2=group.l2)
                 if group.weight_decay and rate:
                     # A rate above 1 / decay would turn the weights' signs, not shrink them.
@@ -104,36 +102,17 @@ class Optimizer:
         """Return the optimizer's own tensors by `parameter/name`."""
         return {
             f"{name}/{key}": value
-            for name, values in self._named_states()
-            for key, value in values.items()
+            for name, (parameter, stepper) in self._named.items()
+            for key, value in stepper.state.get(parameter, {}).items()
             if isinstance(value, Tensor)
         }
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take back what `state` returned."""
-        for group in self._groups:
-            for name, parameter in group.parameters.items():
-                found = {
-                    key.removeprefix(f"{name}/"): value
-                    for key, value in state.items()
-                    if key.rpartition("/")[0] == name
-                }
-                if found:
-                    self._owner(parameter).state[parameter] = {
-                        key: _like(value, parameter) for key, value in found.items()
-                    }
-
-    def _named_states(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        for group in self._groups:
-            for name, parameter in group.parameters.items():
-                yield name, self._owner(parameter).state.get(parameter, {})
-
-    def _owner(self, parameter: Tensor) -> _Stepper:
-        for stepper, _ in self._steppers:
-            for settings in stepper.param_groups:
-                if any(parameter is held for held in settings["params"]):  # type: ignore[attr-defined]
-                    return stepper
-        raise AssertionError("a parameter without an optimizer")
+        for full_name, value in state.items():
+            name, _, key = full_name.rpartition("/")
+            parameter, stepper = self._named[name]
+            stepper.state[parameter][key] = _like(value, parameter)
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:
@@ -166,39 +145,38 @@ def group_parameters(network: nn.Module, spec: TrainSpec) -> list[Group]:
     left = {name: item for name, item in network.named_parameters() if item.requires_grad}
     every = list(left)
     groups = []
-    for wanted in spec.groups:
-        matched = {name: left[name] for name in left if matches(name, wanted.match)}
-        if not any(matches(name, wanted.match) for name in every):
-            raise RecipeError(
-                f"`train.groups`: the pattern `{wanted.match}` matches no trained parameter",
-                fix=nearest(wanted.match, every),
-            )
-        left = {name: item for name, item in left.items() if name not in matched}
-        groups += [_group(part, spec, wanted) for part in _by_dimension(matched) if part]
-    groups += [_group(part, spec, None) for part in _by_dimension(left) if part]
+    for group_spec in (*spec.groups, None):
+        matched = left
+        if group_spec is not None:
+            pattern = group_spec.match
+            if not any(matches(name, pattern) for name in every):
+                raise RecipeError(
+                    f"`train.groups`: the pattern `{pattern}` matches no trained parameter",
+                    fix=nearest(pattern, every),
+                )
+            matched = {name: left[name] for name in left if matches(name, pattern)}
+            left = {name: item for name, item in left.items() if name not in matched}
+        for is_matrix in (True, False):
+            named = {name: item for name, item in matched.items() if (item.ndim >= 2) == is_matrix}
+            if named:
+                groups.append(_group(named, spec, group_spec, decays=is_matrix))
     return [group for group in groups if group.lr > 0.0]
 
 
-def _by_dimension(named: Named) -> tuple[Named, Named]:
-    return (
-        {name: item for name, item in named.items() if item.ndim >= 2},
-        {name: item for name, item in named.items() if item.ndim < 2},
-    )
-
-
-def _group(named: Named, spec: TrainSpec, wanted: GroupSpec | None) -> Group:
-    decays = next(iter(named.values())).ndim >= 2
-
-    def chosen(own: float | None, general: float) -> float:
-        return own if own is not None else general if decays else 0.0
+def _group(named: Named, spec: TrainSpec, own: GroupSpec | None, *, decays: bool) -> Group:
+    def setting(name: str) -> float:
+        value: float | None = None if own is None else getattr(own, name)
+        if value is None:
+            value = getattr(spec, name) if decays else 0.0
+        return value
 
     return Group(
         parameters=named,
-        lr=wanted.lr if wanted else 1.0,
-        weight_decay=chosen(wanted.weight_decay if wanted else None, spec.weight_decay),
-        l1=chosen(wanted.l1 if wanted else None, spec.l1),
-        l2=chosen(wanted.l2 if wanted else None, spec.l2),
-        until=wanted.until if wanted and wanted.until is not None else float("inf"),
+        lr=1.0 if own is None else own.lr,
+        weight_decay=setting("weight_decay"),
+        l1=setting("l1"),
+        l2=setting("l2"),
+        until=math.inf if own is None or own.until is None else own.until,
     )
 
 
@@ -221,33 +199,21 @@ def matrices_and_filters(network: nn.Module) -> frozenset[str]:
     )
 
 
-_Assigned = list[tuple[Group, Named]]
-
-
 def _assign(
-    spec: OptimizerSpec, groups: list[Group], inner: frozenset[str]
-) -> list[tuple[OptimizerSpec, _Assigned]]:
+    spec: OptimizerSpec, inner: frozenset[str]
+) -> list[tuple[OptimizerSpec, Callable[[str], bool]]]:
+    """Return the optimizers of a section, each with which parameters are its own, by name."""
     if not isinstance(spec, MuonOptimizer):
-        return [(spec, [(group, group.parameters) for group in groups])]
-
-    matrices = [
-        (g, {name: item for name, item in g.parameters.items() if name in inner}) for g in groups
-    ]
-    rest = [
-        (g, {name: item for name, item in g.parameters.items() if name not in inner})
-        for g in groups
-    ]
-    return [(spec, matrices), (spec.rest, rest)]
+        return [(spec, lambda name: True)]
+    return [(spec, lambda name: name in inner), (spec.rest, lambda name: name not in inner)]
 
 
-def _stepper(spec: OptimizerSpec, sets: list[list[nn.Parameter]]) -> _Stepper:
-    groups = [{"params": parameters} for parameters in sets]
-    stepper: object
+def _stepper(spec: OptimizerSpec, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
     match spec:
         case GdOptimizer():
-            stepper = torch.optim.SGD(groups, lr=spec.lr, fused=True)
+            return torch.optim.SGD(groups, lr=spec.lr, fused=True)
         case SgdOptimizer():
-            stepper = torch.optim.SGD(
+            return torch.optim.SGD(
                 groups,
                 lr=spec.lr,
                 momentum=spec.momentum,
@@ -255,9 +221,8 @@ def _stepper(spec: OptimizerSpec, sets: list[list[nn.Parameter]]) -> _Stepper:
                 fused=True,
             )
         case AdamwOptimizer():
-            stepper = torch.optim.AdamW(
+            return torch.optim.AdamW(
                 groups, lr=spec.lr, betas=spec.betas, eps=spec.eps, weight_decay=0.0, fused=True
             )
         case MuonOptimizer():
-            stepper = Muon(groups, lr=spec.lr, momentum=spec.momentum, steps=spec.steps)
-    return stepper  # type: ignore[return-value]
+            return Muon(groups, lr=spec.lr, momentum=spec.momentum, steps=spec.steps)

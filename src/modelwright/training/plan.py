@@ -8,11 +8,10 @@ ends where the steps end.
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -24,6 +23,9 @@ from modelwright.run import Run
 from modelwright.training.distributed import DistributedContext
 from modelwright.training.precision import PrecisionName, has_fast_bf16
 
+if TYPE_CHECKING:
+    from modelwright.training.timing import StepTimer
+
 Decide = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 """Returns the decision of a name: the one written down, else the one that the function takes."""
 
@@ -34,15 +36,15 @@ COMPILE_COST_S = 60.0
 """About what `torch.compile` takes for a network of some ten layers, forward and backward."""
 COMPILE_GAIN, COMPILE_GAIN_DECODER = 0.2, 0.15
 """The share of a step's time that compiling saves on a GPU, and of a decoder's on a processor: it
-has many small steps to join. `benchmarks/tokens.py` measures that.
-Of other networks there none was found."""
+has many small operations to fuse (measured by `benchmarks/tokens.py`). Other networks gain nothing
+there."""
 REVISE_AT: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.85, 0.95)
 """The points of progress at which a budget's number of steps is fitted anew."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """From `step` on, training is to end after `total` steps; `progress` had been made."""
+    """From `step` on, where `progress` had been made, training is to end after `total` steps."""
 
     step: int
     total: int
@@ -51,7 +53,7 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """The steps of a training and the progress at each, as a list of revisions."""
+    """The number of steps of a training and the progress at each, as a list of revisions."""
 
     revisions: tuple[Revision, ...]
 
@@ -67,11 +69,8 @@ class StepPlan:
 
     def progress(self, step: int) -> float:
         """Return the share of training done before this step, 0…1."""
-        found = bisect.bisect_right([revision.step for revision in self.revisions], step) - 1
-        now = self.revisions[max(found, 0)]
+        now = next(item for item in reversed(self.revisions) if item.step <= step)
         left = now.total - now.step
-        if left <= 0:
-            return 1.0
         return min(now.progress + (1.0 - now.progress) * (step - now.step) / left, 1.0)
 
     def middle(self, step: int) -> float:
@@ -82,18 +81,13 @@ class StepPlan:
         """
         return (self.progress(step) + self.progress(step + 1)) / 2
 
-    def step_at(self, share: float) -> int:
-        """Return the first step at which this share of training is done, by the newest revision."""
-        now = self.revisions[-1]
-        if share <= now.progress:
-            return now.step
-        part = (share - now.progress) / (1.0 - now.progress)
-        return now.step + max(math.ceil(part * (now.total - now.step) - 1e-9), 1)
-
     def points(self) -> list[int]:
         """Return the steps ahead at which a budget's number of steps is fitted anew."""
         now = self.revisions[-1]
-        return [self.step_at(share) for share in REVISE_AT if share > now.progress + 1e-9]
+        ahead = [share for share in REVISE_AT if share > now.progress + 1e-9]
+        parts = [(share - now.progress) / (1.0 - now.progress) for share in ahead]
+        steps = [math.ceil(part * (now.total - now.step) - 1e-9) for part in parts]
+        return [now.step + max(step, 1) for step in steps]
 
     def revised(self, step: int, total: int) -> StepPlan:
         """Return the plan with a new total from this step on, never before the next step."""
@@ -122,19 +116,6 @@ class PlanInput:
         return max(round(self.spec.epochs * self.steps_per_epoch), 1)
 
 
-class Costs(Protocol):
-    """Measured times, in seconds."""
-
-    def step_s(self, precision: PrecisionName) -> float:
-        """Return the time of a step at full size."""
-
-    def mean_step_s(self, precision: PrecisionName) -> float:
-        """Return the mean time of a step over the whole of training."""
-
-    def validation_s(self, precision: PrecisionName) -> float:
-        """Return the time of a validation."""
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How a training will run."""
@@ -145,25 +126,21 @@ class Plan:
 
 
 def make_plan(
-    given: PlanInput, costs: Costs, decide: Decide, *, elapsed_s: Callable[[], float]
+    plan_input: PlanInput, timer: StepTimer, decide: Decide, *, elapsed_s: Callable[[], float]
 ) -> Plan:
     """Decide on number format, number of steps and compiling, in this order.
 
-    Args:
-        given: what is known without measuring.
-        costs: measures what must be.
-        decide: keeps each decision.
-        elapsed_s: the seconds of the budget that are spent.
+    `elapsed_s` returns the seconds of the budget that are spent.
     """
-    precision = decide("precision", lambda: choose_precision(given, costs))["precision"]
-    steps = decide("steps", lambda: choose_steps(given, costs, precision, elapsed_s))
+    precision = decide("precision", lambda: choose_precision(plan_input, timer))["precision"]
+    steps = decide("steps", lambda: choose_steps(plan_input, timer, precision, elapsed_s))
     training_s = steps["total"] * (steps["step_s"] or 0.0)
-    compiled = decide("compile", lambda: choose_compile(given, training_s=training_s))
+    compiled = decide("compile", lambda: choose_compile(plan_input, training_s=training_s))
     return Plan(precision, StepPlan.of(steps["total"]), compiled["compile"])
 
 
 def agreed(run: Run, distributed: DistributedContext) -> Decide:
-    """Return how a run decides: its main process does, and every process gets the decision."""
+    """Return how a run decides: in its main process, whose decision every process gets."""
 
     def decide(name: str, take: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         decided = run.decisions.decide(name, take) if distributed.is_main else {}
@@ -172,22 +149,22 @@ def agreed(run: Run, distributed: DistributedContext) -> Decide:
     return decide
 
 
-def choose_precision(given: PlanInput, costs: Costs) -> dict[str, Any]:
+def choose_precision(plan_input: PlanInput, timer: StepTimer) -> dict[str, Any]:
     """Return the number format, and the times it was chosen by; bf16 must win by a tenth."""
-    spec = given.spec
+    spec = plan_input.spec
     if spec.precision != "auto":
         return {"precision": spec.precision, "why": "the recipe says so"}
-    if not has_fast_bf16(given.device):
+    if not has_fast_bf16(plan_input.device):
         return {"precision": "fp32", "why": "this processor has no bf16"}
-    if given.device == "cpu" and given.at_once < LEAST_AT_ONCE:
+    if plan_input.device == "cpu" and plan_input.at_once < LEAST_AT_ONCE:
         # Some convolutions of torch 2.13 in bf16 crash the process on a single sample.
         return {"precision": "fp32", "why": "too few samples at once for bf16 to pay"}
-    fp32 = costs.step_s("fp32")
+    fp32 = timer.step_s("fp32")
     budget_s = seconds(spec.budget) if spec.budget else math.inf
-    steps = math.inf if spec.epochs is None else spec.epochs * given.steps_per_epoch
+    steps = math.inf if spec.epochs is None else spec.epochs * plan_input.steps_per_epoch
     if min(steps * fp32, budget_s) < WORTH_MEASURING_S:
         return {"precision": "fp32", "why": "training is too short for bf16 to pay"}
-    bf16 = costs.step_s("bf16")
+    bf16 = timer.step_s("bf16")
     return {
         "precision": "bf16" if bf16 < 0.9 * fp32 else "fp32",
         "why": "measured",
@@ -196,21 +173,24 @@ def choose_precision(given: PlanInput, costs: Costs) -> dict[str, Any]:
 
 
 def choose_steps(
-    given: PlanInput, costs: Costs, precision: PrecisionName, elapsed_s: Callable[[], float]
+    plan_input: PlanInput,
+    timer: StepTimer,
+    precision: PrecisionName,
+    elapsed_s: Callable[[], float],
 ) -> dict[str, Any]:
     """Return the number of steps, and the times that it was fitted to the budget by."""
-    spec, most = given.spec, given.most_steps
-    may_compile = spec.compile == "auto" and given.compile_gain > 0.0
+    spec, most = plan_input.spec, plan_input.most_steps
+    may_compile = spec.compile == "auto" and plan_input.compile_gain > 0.0
     measure = spec.budget is not None or may_compile
-    step_s = costs.mean_step_s(precision) if measure else None
+    step_s = timer.mean_step_s(precision) if measure else None
     if spec.budget is None:
         assert most is not None  # The recipe's rules ask for one of the two.
         return {"total": most, "step_s": step_s, "why": "epochs"}
     assert step_s is not None
-    validation_s = costs.validation_s(precision)
+    validation_s = timer.validation_s(precision)
     total = steps_in(
         seconds(spec.budget) - elapsed_s(),
-        step_s=step_s + validation_s / given.steps_per_epoch,
+        step_s=step_s + validation_s / plan_input.steps_per_epoch,
         overhead_s=validation_s,
         most=most,
     )
@@ -218,14 +198,14 @@ def choose_steps(
 
 
 def revise_steps(
-    plan: StepPlan, given: PlanInput, decide: Decide, *, step: int, elapsed_s: float
+    plan: StepPlan, plan_input: PlanInput, decide: Decide, *, step: int, elapsed_s: float
 ) -> StepPlan:
     """Fit the number of steps to what is left of the budget after `step` steps."""
-    budget = given.spec.budget
+    budget = plan_input.spec.budget
 
     def measure() -> dict[str, Any]:
         assert budget is not None
-        most = None if given.most_steps is None else given.most_steps - step
+        most = None if plan_input.most_steps is None else plan_input.most_steps - step
         step_s = elapsed_s / max(step, 1)
         left_s = seconds(budget) - elapsed_s
         more = steps_in(left_s, step_s=step_s, overhead_s=0.0, most=most)
@@ -235,13 +215,9 @@ def revise_steps(
 
 
 def steps_in(budget_s: float, *, step_s: float, overhead_s: float, most: int | None) -> int:
-    """Return how many steps fit into the seconds left, at least one.
+    """Return how many steps fit into the seconds left: at least one, `most` at most.
 
-    Args:
-        budget_s: seconds left.
-        step_s: measured seconds a step.
-        overhead_s: seconds for what isn't a step: validation, the last checkpoint.
-        most: the number of steps that `epochs` allows.
+    `overhead_s` is what isn't a step: validation, the last checkpoint.
     """
     fit = max(int((budget_s - overhead_s) / max(step_s, 1e-9)), 1)
     return fit if most is None else min(fit, most)
@@ -254,24 +230,23 @@ def compile_gain(network: nn.Module, device: str) -> float:
     return COMPILE_GAIN_DECODER if isinstance(network, Decoder) else 0.0
 
 
-def choose_compile(given: PlanInput, *, training_s: float) -> dict[str, Any]:
+def choose_compile(plan_input: PlanInput, *, training_s: float) -> dict[str, Any]:
     """Return whether to compile: when the time it saves is more than the time it takes."""
-    if given.spec.compile != "auto":
-        return {"compile": given.spec.compile == "on", "why": "the recipe says so"}
-    saved = training_s * given.compile_gain
+    if plan_input.spec.compile != "auto":
+        return {"compile": plan_input.spec.compile == "on", "why": "the recipe says so"}
+    saved = training_s * plan_input.compile_gain
     why = f"it would save about {saved:.0f} s and cost about {COMPILE_COST_S:.0f} s"
     if saved <= COMPILE_COST_S:
         return {"compile": False, "why": why}
-    if given.device == "cpu" and not can_compile():
+    if plan_input.device == "cpu" and not can_compile():
         return {"compile": False, "why": "there is no C++ compiler that torch can use"}
     return {"compile": True, "why": why}
 
 
 def can_compile() -> bool:
-    """Tell whether torch can compile for this processor, by compiling next to nothing."""
-    tried = torch.compile(lambda x: x.sin() + x, dynamic=False)
+    """Say whether torch can compile for this processor, by compiling next to nothing."""
     try:
-        tried(torch.ones(16))
+        torch.compile(lambda x: x.sin() + x, dynamic=False)(torch.ones(16))
     except (RuntimeError, OSError):  # No compiler, no headers, no room for what it writes.
         return False
     return True

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 PrecisionName = Literal["fp32", "bf16"]
 
@@ -23,6 +24,11 @@ class Precision:
         if self.name == "fp32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.partition(":")[0], dtype=torch.bfloat16)
+
+
+def at_least_fp32(outputs: Tensor) -> Tensor:
+    """Return outputs in fp32, or fp64 as it is: a loss summed up in bf16 loses digits."""
+    return outputs if outputs.dtype == torch.float64 else outputs.float()
 
 
 def has_fast_bf16(device: str) -> bool:

@@ -1,4 +1,4 @@
-"""Training the first part at a smaller size: cheaper steps while coarse features are learned.
+"""Progressive resizing: smaller images first, and cheaper steps while coarse features are learned.
 
 After Howard, fast.ai's DAWNBench entry (2018), and Touvron et al. 2019, section 3: a convolutional
 network learns most of what it will from smaller images, at a cost that falls with their area.
@@ -7,7 +7,6 @@ network learns most of what it will from smaller images, at a cost that falls wi
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from modelwright.data.augment import resize_batch
@@ -19,17 +18,12 @@ from modelwright.recipe.train import ResolutionStep
 class Resolution:
     """The side of the images by progress; the full size once the last step's share is over."""
 
-    steps: tuple[tuple[float, int], ...] = ()
-    """`(until, side)`, by rising share of training."""
-
-    @staticmethod
-    def of(specs: Sequence[ResolutionStep]) -> Resolution:
-        """Return what a recipe's `train.resolution` says."""
-        return Resolution(tuple((spec.until, spec.size) for spec in specs))
+    steps: tuple[ResolutionStep, ...] = ()
+    """By rising share of training."""
 
     def side(self, progress: float) -> int | None:
         """Return the side at this share of training; `None` is the full size."""
-        return next((side for until, side in self.steps if progress < until), None)
+        return next((step.size for step in self.steps if progress < step.until), None)
 
     def apply(self, batch: Batch, progress: float) -> Batch:
         """Return the batch with its images `[N, H, W, C]` at the size of this share of training."""
@@ -41,5 +35,5 @@ class Resolution:
 
     def shares(self) -> list[tuple[float, float]]:
         """Return each stretch of one size, as its share of training and a progress within it."""
-        edges = [0.0, *(until for until, _ in self.steps), 1.0]
+        edges = [0.0, *(step.until for step in self.steps), 1.0]
         return [(b - a, a) for a, b in itertools.pairwise(edges) if b > a]

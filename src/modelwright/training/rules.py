@@ -17,7 +17,7 @@ from modelwright.training.precision import Precision
 
 @dataclass(frozen=True, slots=True)
 class StepContext:
-    """What a gradient rule is told of a step beside its samples."""
+    """What a gradient rule knows of a step beside its samples."""
 
     step: int
     """Counts from 0."""
@@ -26,7 +26,7 @@ class StepContext:
     num_parts: int
     """In how many parts this process's share comes; empty ones are left out."""
     parameters: list[nn.Parameter]
-    """The parameters that want a gradient."""
+    """The parameters that need a gradient."""
     precision: Precision
     """In whose context the network is called."""
     distributed: DistributedContext
@@ -44,11 +44,8 @@ class GradientRule(Protocol):
     ) -> Tensor:
         """Put the gradient of one step into `.grad` of each parameter.
 
-        Args:
-            network: in training mode.
-            objective: gives the loss and the weight of each sample.
-            parts: this process's share of the global batch, part by part; there may be none.
-            context: what else is known of the step.
+        The network is in training mode. The parts are this process's share of the global batch;
+        there may be none.
 
         Returns:
             `[2]`: the weighted sum of the losses, and the weight, of the global batch.
@@ -95,7 +92,10 @@ class WeightedMean:
             totals = sums if totals is None else totals + sums
         if totals is None:
             totals = torch.zeros(2, device=distributed.device)
-        gradients = self._present(parameters)
+        for parameter in parameters:  # None where a batch was empty or a parameter unused.
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [item.grad for item in parameters if item.grad is not None]
         if not whole:
             distributed.sum_([totals])
             distributed.sum_(gradients)
@@ -110,14 +110,6 @@ class WeightedMean:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take nothing."""
-
-    @staticmethod
-    def _present(parameters: list[nn.Parameter]) -> list[Tensor]:
-        """Return every gradient, zero where a batch was empty or a parameter unused."""
-        for parameter in parameters:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
 
 def clip(gradients: list[Tensor], most: float) -> None:

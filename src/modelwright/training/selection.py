@@ -6,16 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
+
+
+def on_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a copy of weights on the processor."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
 
 
 @dataclass(slots=True)
 class Selection:
-    """What training keeps of its epochs.
+    """The history of a training's epochs, and the weights of the best one.
 
-    Better is a better score; where scores tie, a lower `ties_by`; where that ties too, the earlier
-    epoch.
+    The best has the best score; where scores tie, the lowest `ties_by`; where that ties too, it is
+    the earliest.
     """
 
     score: str
@@ -27,24 +31,18 @@ class Selection:
     best: dict[str, Tensor] = field(default_factory=dict)
     best_index: int | None = None
 
-    def consider(self, record: dict[str, float], weights: Mapping[str, Tensor]) -> bool:
+    def consider(self, record: dict[str, float], weights: Mapping[str, Tensor]) -> None:
         """Add an epoch's record; keep its weights where it is the best so far.
 
         Args:
             record: `epoch`, `step`, `train_loss`, and the validation scores as `val_…`.
             weights: the weights that these scores belong to.
-
-        Returns:
-            Whether it is the best so far.
         """
         self.history.append(record)
-        if self.best_index is not None and self._rank(record) <= self._rank(
-            self.history[self.best_index]
-        ):
-            return False
-        self.best_index = len(self.history) - 1
-        self.best = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
-        return True
+        best = None if self.best_index is None else self._rank(self.history[self.best_index])
+        if best is None or self._rank(record) > best:
+            self.best_index = len(self.history) - 1
+            self.best = on_cpu(weights)
 
     def _rank(self, record: Mapping[str, float]) -> tuple[float, float]:
         value = record[f"val_{self.score}"]
@@ -67,4 +65,4 @@ class Selection:
         """Take back what `facts` returned, and the best weights."""
         self.history = list(facts["history"])
         self.best_index = facts["best_index"]
-        self.best = {name: torch.clone(tensor) for name, tensor in best.items()}
+        self.best = on_cpu(best)

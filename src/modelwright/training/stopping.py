@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: asked to stop, training saves its state and ends."""
+"""Ctrl-C and SIGTERM: training saves its state and ends."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from types import FrameType
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether a stop was asked for; a second Ctrl-C ends at once."""
-    asked = threading.Event()
+    """Yield a function that says whether a stop was requested; a second Ctrl-C ends at once."""
+    requested = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set  # Only the main thread may handle signals.
+        yield requested.is_set  # Only the main thread may handle signals.
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if asked.is_set() and number == signal.SIGINT:
+        if requested.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.set()
+        requested.set()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked.is_set
+        yield requested.is_set
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -22,6 +22,9 @@ from modelwright.training.plan import choose_precision
 from modelwright.training.precision import Precision, PrecisionName
 from modelwright.training.validation import Validation
 
+_STEPS, _MOST_S = 3, 20.0
+"""How many steps are timed, and the seconds after which no further one is."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepTimer:
@@ -38,14 +41,7 @@ class StepTimer:
             for share, progress in self.parts.resolution.shares()
         )
 
-    def step_s(
-        self,
-        precision: PrecisionName,
-        *,
-        progress: float = 1.0,
-        steps: int = 3,
-        most_s: float = 20.0,
-    ) -> float:
+    def step_s(self, precision: PrecisionName, *, progress: float = 1.0) -> float:
         """Return the seconds of one step: the fastest of a few, after one to warm up."""
         network, rule = copy.deepcopy(self.network), copy.deepcopy(self.parts.rule)
         set_training(network, self.parts.frozen)
@@ -58,7 +54,7 @@ class StepTimer:
         parameters = [item for item in network.parameters() if item.requires_grad]
         times: list[float] = []
         started = time.monotonic()
-        for step in range(steps + 1):
+        for step in range(_STEPS + 1):
             epoch, whole = self.parts.sampler.batch(step)
             begun = time.monotonic()
             batches = shares(self.parts, epoch, whole, progress)
@@ -67,7 +63,7 @@ class StepTimer:
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
             times.append(time.monotonic() - begun)
-            if step and time.monotonic() - started > most_s:
+            if step and time.monotonic() - started > _MOST_S:
                 break
         return min(times[1:])
 
@@ -98,6 +94,6 @@ def time_steps(
     )
     check_passes(network, parts, data.train)
     timer = StepTimer(network, parts, Validation.of(data, task, candidate))
-    chosen = choose_precision(plan_input(network, parts, spec, data.train), timer)["precision"]
-    precision: PrecisionName = "bf16" if chosen == "bf16" else "fp32"
+    choice = choose_precision(plan_input(network, parts, spec, data.train), timer)
+    precision: PrecisionName = choice["precision"]
     return timer.mean_step_s(precision), timer.validation_s(precision)

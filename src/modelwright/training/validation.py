@@ -1,8 +1,9 @@
-"""A network's answers on a split, and the scores of a validation, while training stands still."""
+"""A network's outputs on a split, and the scores of a validation, while training stands still."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -13,17 +14,68 @@ from torch import Tensor, nn
 
 from modelwright.data import Dataset, Split
 from modelwright.data.batches import Batches
+from modelwright.data.sampler import cut_by_length
 from modelwright.models.candidate import Candidate
-from modelwright.models.seq2seq import Seq2Seq
+from modelwright.models.seq2seq import Seq2Seq, Seq2SeqStepper
 from modelwright.tasks import Task, concatenate
+from modelwright.tasks.generation import SamplingConfig, collect, generate
 from modelwright.training.loop import diverged
 from modelwright.training.precision import Precision
-from modelwright.training.validation_generations import ValidationGenerations
+from modelwright.transforms.text import BEGIN, TextInput
 
 OUTPUTS_AT_ONCE = 1 << 26
-"""Outputs of a validation that are held at once: 100,000 classes would else take gigabytes."""
-AT_ONCE = 1 << 18
-"""Tokens, or samples of recording, that are answered at once in a validation."""
+"""The most outputs in memory at once: those of 100,000 classes would take gigabytes."""
+_TOKENS_AT_ONCE = 1 << 18
+"""Tokens, or samples of a recording, that pass through the network at once."""
+_TEXTS = 200
+"""So many texts show where training stands; the file is measured on all, and with beam search."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationGenerations:
+    """Some samples of the validation split, from which texts are generated each epoch."""
+
+    task: Task
+    input: TextInput
+    source: Mapping[str, NDArray[Any]]
+    references: list[str]
+    max_length: int
+    """Where a text is cut that doesn't end by itself."""
+
+    @staticmethod
+    def of(validation: Split, task: Task, input: TextInput) -> ValidationGenerations:
+        """Return the samples of a validation split that texts are generated from."""
+        assert validation.pairs is not None
+        rows = np.unique(np.linspace(0, len(validation) - 1, _TEXTS).astype(np.int64))
+        samples, texts = validation.gather(rows), validation.pairs()[1]
+        longest = int((validation.targets[rows]["next"] != 0).sum(axis=1).max())
+        return ValidationGenerations(
+            task,
+            input,
+            {name: samples[name] for name in ("source", "source_length")},
+            [texts[row] for row in rows.tolist()],
+            min(input.max_length, 2 * longest),
+        )
+
+    def scores(self, network: Seq2Seq) -> dict[str, float]:
+        """Return the task's metrics of the texts that the network generates, greedily."""
+        assert self.task.text_metrics is not None
+        was_training = network.training
+        network.eval()
+        try:
+            with torch.inference_mode():
+                pieces = generate(
+                    Seq2SeqStepper(network),
+                    self.source,
+                    np.full((len(self.references), 1), BEGIN, np.int64),
+                    config=SamplingConfig(max_new_tokens=self.max_length, temperature=0),
+                )
+                generated = collect(pieces, len(self.references))
+        finally:
+            network.train(was_training)
+        texts = [self.input.tokenizer.decode(item.ids) for item in generated]
+        metrics = self.task.text_metrics
+        return dict(metrics.compute(metrics.sample_stats(texts, self.references)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,67 +85,55 @@ class Validation:
     split: Split
     task: Task
     labels: tuple[str, ...]
-    vocabulary: int
-    """How many numbers each token's answer has, of a network that generates; else 0."""
-    validation_generations: ValidationGenerations | None
+    vocab_size: int
+    """How many logits each token has, of a network that generates; else 0."""
+    generations: ValidationGenerations | None
 
     @staticmethod
     def of(data: Dataset, task: Task, candidate: Candidate) -> Validation | None:
         """Return the validation of a training, or nothing where there are no samples for it."""
         if data.validation is None or not len(data.validation):
             return None
-        generates = task.output_kind.is_generative
-        return Validation(
-            data.validation,
-            task,
-            data.labels,
-            int(candidate.architecture["num_outputs"]) if generates else 0,
-            ValidationGenerations.of(data.validation, task, candidate.input),
-        )
+        generations = None
+        if task.text_metrics is not None:
+            assert isinstance(candidate.input, TextInput)
+            generations = ValidationGenerations.of(data.validation, task, candidate.input)
+        is_generative = task.output_kind.is_generative
+        vocab_size = int(candidate.architecture["num_outputs"]) if is_generative else 0
+        return Validation(data.validation, task, data.labels, vocab_size, generations)
 
     def scores(self, network: nn.Module, precision: Precision, *, step: int) -> dict[str, float]:
         """Return the task's scores of a network.
 
         Raises:
-            TrainingError: an output is not a number (said to be of this step).
+            TrainingError: an output is not a number; the message names this step.
         """
         stats = []
-        # Very many classes are answered few at a time: their outputs would take gigabytes.
-        most = max(OUTPUTS_AT_ONCE // max(len(self.labels), 1), 1)
-        tokens = max(OUTPUTS_AT_ONCE // self.vocabulary, 1) if self.vocabulary else AT_ONCE
-        for outputs, targets in answers_of(
-            network,
-            self.split,
-            precision=precision,
-            batch_size=min(500, most),
-            at_once=min(AT_ONCE, tokens),
+        names = (*self.labels, *self.split.unknown)
+        # Of very many classes or tokens few are computed at once: they would take gigabytes.
+        batch_size = min(500, max(OUTPUTS_AT_ONCE // max(len(self.labels), 1), 1))
+        tokens = min(_TOKENS_AT_ONCE, max(OUTPUTS_AT_ONCE // max(self.vocab_size, 1), 1))
+        for outputs, targets in outputs_of(
+            network, self.split, precision=precision, batch_size=batch_size, at_once=tokens
         ):
             first = outputs[0] if isinstance(outputs, tuple) else outputs
             if not np.isfinite(first).all():
                 raise diverged(f"the network's outputs are not numbers any more (step {step})")
-            stats.append(
-                self.task.sample_stats(outputs, targets, (*self.labels, *self.split.unknown))
-            )
+            stats.append(self.task.sample_stats(outputs, targets, names))
         scores = dict(self.task.compute(concatenate(stats)))
-        if self.validation_generations is not None:
-            scores |= self.validation_generations.scores(cast(Seq2Seq, network))
+        if self.generations is not None:
+            scores |= self.generations.scores(cast(Seq2Seq, network))
         return scores
 
 
-def answers_of(
-    network: nn.Module,
-    split: Split,
-    *,
-    precision: Precision,
-    batch_size: int = 500,
-    at_once: int | None = None,
+def outputs_of(
+    network: nn.Module, split: Split, *, precision: Precision, batch_size: int, at_once: int
 ) -> Iterator[tuple[Any, Any]]:
     """Yield a network's raw outputs over a split beside the targets, batch by batch, as arrays.
 
-    The network answers in evaluation mode, without views. Of samples that differ in length, like
-    ones come together, and at most `at_once` values with their padding.
+    The network is in evaluation mode, and there is no test-time augmentation. Samples that differ
+    in length are sorted by it, and a batch holds at most `at_once` values with their padding.
     """
-    at_once = AT_ONCE if at_once is None else at_once
     was_training = network.training
     network.eval()
     batches = Batches(split, device=precision.device)
@@ -107,26 +147,16 @@ def answers_of(
         network.train(was_training)
 
 
-def _positions(split: Split, batch_size: int, at_once: int) -> Iterator[NDArray[np.int64]]:
+def _positions(split: Split, batch_size: int, at_once: int) -> list[NDArray[np.int64]]:
     lengths = split.lengths()
     if lengths is None:
-        for start in range(0, len(split), batch_size):
-            yield np.arange(start, min(start + batch_size, len(split)), dtype=np.int64)
-        return
-    order = np.argsort(lengths, kind="stable").astype(np.int64)
-    start = 0
-    while start < len(order):
-        end = start + 1
-        while (
-            end < min(start + batch_size, len(order))
-            and (end + 1 - start) * lengths[order[end]] <= at_once
-        ):
-            end += 1
-        yield order[start:end]
-        start = end
+        return np.split(np.arange(len(split)), range(batch_size, len(split), batch_size))
+    order = np.argsort(lengths, kind="stable")
+    bounds = cut_by_length(lengths[order], at_once, batch_size)
+    return [order[start:end] for start, end in itertools.pairwise(bounds)]
 
 
-def _arrays(held: Tensor | tuple[Tensor, ...]) -> Any:
-    if isinstance(held, tuple):
-        return tuple(_arrays(item) for item in held)
-    return (held.float() if held.is_floating_point() else held).cpu().numpy()
+def _arrays(outputs: Tensor | tuple[Tensor, ...]) -> Any:
+    if isinstance(outputs, tuple):
+        return tuple(_arrays(item) for item in outputs)
+    return (outputs.float() if outputs.is_floating_point() else outputs).cpu().numpy()

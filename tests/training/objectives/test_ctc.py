@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from modelwright.training.objectives.ctc import Ctc, steps_needed
+from modelwright.training.objectives.ctc import ctc_loss, steps_needed
 from tests.training.objectives.making import batch
 
 
@@ -31,7 +31,7 @@ def test_losses_are_per_label_over_all_paths():
     for row, found in zip(labels, rows, strict=True):
         row[: len(found)] = torch.tensor(found)
     length = torch.tensor([len(row) for row in rows])
-    losses, weights = Ctc()((logits, steps), batch((labels, length)))
+    losses, weights = ctc_loss((logits, steps), batch((labels, length)))
     assert weights.tolist() == [2, 2, 1, 1]
     for at, row in enumerate(rows):
         expected = by_paths(logits[at, : steps[at]], row) / max(len(row), 1)
@@ -44,7 +44,7 @@ def test_gradients_are_right_and_nothing_comes_from_padding():
     steps, targets = torch.tensor([4, 2]), (torch.tensor([[1, 2], [1, 0]]), torch.tensor([2, 1]))
 
     def loss(values):
-        return Ctc()((values, steps), batch(targets))[0]
+        return ctc_loss((values, steps), batch(targets))[0]
 
     assert torch.autograd.gradcheck(loss, (logits,))
     loss(logits).sum().backward()
@@ -55,7 +55,7 @@ def test_what_does_not_fit_has_no_weight_and_no_gradient():
     logits = torch.randn(3, 2, 3, requires_grad=True)
     labels, length = torch.tensor([[1, 2], [1, 1], [1, 2]]), torch.tensor([2, 2, 2])
     assert steps_needed(labels, length).tolist() == [2, 3, 2]
-    losses, weights = Ctc()((logits, torch.tensor([2, 2, 1])), batch((labels, length)))
+    losses, weights = ctc_loss((logits, torch.tensor([2, 2, 1])), batch((labels, length)))
     assert weights.tolist() == [2, 0, 0]
     assert losses.isfinite().all()
     (losses * weights).sum().backward()
@@ -71,8 +71,8 @@ def test_padding_of_labels_needs_no_steps():
 def test_low_precision_is_taken_in_fp32():
     logits = torch.randn(1, 6, 3).to(torch.bfloat16)
     targets = (torch.tensor([[1, 2]]), torch.tensor([2]))
-    found, _ = Ctc()((logits, torch.tensor([6])), batch(targets))
-    expected, _ = Ctc()((logits.float(), torch.tensor([6])), batch(targets))
+    found, _ = ctc_loss((logits, torch.tensor([6])), batch(targets))
+    expected, _ = ctc_loss((logits.float(), torch.tensor([6])), batch(targets))
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
 
@@ -80,7 +80,7 @@ def test_low_precision_is_taken_in_fp32():
 def test_an_empty_batch_goes_through():
     logits = torch.zeros(0, 4, 3, requires_grad=True)
     nothing = torch.zeros(0, dtype=torch.int64)
-    losses, weights = Ctc()(
+    losses, weights = ctc_loss(
         (logits, nothing), batch((torch.zeros(0, 2, dtype=torch.int64), nothing))
     )
     assert losses.shape == weights.shape == (0,)

@@ -8,7 +8,6 @@ that accumulation, ranks and uneven batches stay exact.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +20,6 @@ from modelwright.errors import RecipeError
 from modelwright.kinds import OutputKind
 from modelwright.models import ImageNetwork
 from modelwright.models.detector import Detector, locations
-from modelwright.recipe.spec import Spec
 from modelwright.recipe.train import (
     BinaryCrossEntropyLoss,
     CrossEntropyLoss,
@@ -31,10 +29,10 @@ from modelwright.recipe.train import (
     LossSpec,
     MseLoss,
 )
-from modelwright.training.objectives.classification import BinaryCrossEntropy, CrossEntropy
-from modelwright.training.objectives.ctc import Ctc
+from modelwright.training.objectives.classification import CrossEntropy, binary_cross_entropy
+from modelwright.training.objectives.ctc import ctc_loss
 from modelwright.training.objectives.detection import Detection
-from modelwright.training.objectives.regression import Huber, SquaredError
+from modelwright.training.objectives.regression import RegressionLoss
 from modelwright.training.objectives.sequence import SequenceCrossEntropy
 
 Objective = Callable[[Any, Batch], tuple[torch.Tensor, torch.Tensor]]
@@ -50,19 +48,6 @@ DEFAULT_LOSSES: dict[OutputKind, LossSpec] = {
     OutputKind.BOXES: DetectionLoss(name="detection"),
 }
 """What `loss: auto` stands for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What an objective may depend on beside its section."""
-
-    output_kind: OutputKind
-    targets: Any
-    """The targets of the training split."""
-    num_outputs: int
-    """K, how many classes there are; 0 where the outputs have no names."""
-    device: str
-    network: nn.Module | None = None
 
 
 def resolve_loss(spec: LossSpec | Literal["auto"], output_kind: OutputKind) -> LossSpec:
@@ -103,56 +88,44 @@ def build_objective(
     Raises:
         RecipeError: the loss doesn't fit the targets.
     """
-    setting = Setting(output_kind, targets, num_outputs, device, network)
-    return OBJECTIVES[type(spec)](spec, setting)
+    match spec:
+        case CrossEntropyLoss() if output_kind.is_generative:
+            return SequenceCrossEntropy(spec.label_smoothing)
+        case CrossEntropyLoss():
+            if not np.issubdtype(targets.dtype, np.integer):
+                raise RecipeError(
+                    "`train.loss: cross-entropy` needs labels, and the targets are numbers",
+                    fix="Use `mse` or `huber`",
+                )
+            is_balanced = spec.class_weights == "balanced"
+            weights = _class_weights(targets, num_outputs).to(device) if is_balanced else None
+            return CrossEntropy(label_smoothing=spec.label_smoothing, class_weights=weights)
+        case BinaryCrossEntropyLoss():
+            return binary_cross_entropy
+        case MseLoss():
+            return RegressionLoss(scale=_deviation(targets, num_outputs, device))
+        case HuberLoss():
+            return RegressionLoss(spec.delta, scale=_deviation(targets, num_outputs, device))
+        case CtcLoss():
+            return ctc_loss
+        case DetectionLoss():
+            assert isinstance(network, ImageNetwork)
+            body = network.body
+            assert isinstance(body, Detector)
+            return Detection(locations(body.height, body.width, body.strides).to(device))
 
 
-def _cross_entropy(spec: CrossEntropyLoss, setting: Setting) -> Objective:
-    if setting.output_kind.is_generative:
-        return SequenceCrossEntropy(spec.label_smoothing)
-    if not np.issubdtype(setting.targets.dtype, np.integer):
-        raise RecipeError(
-            "`train.loss: cross-entropy` needs labels, and the targets are numbers",
-            fix="Use `mse` or `huber`",
-        )
-    weights = None
-    if spec.class_weights == "balanced":
-        counts = np.bincount(setting.targets, minlength=setting.num_outputs).astype(np.float64)
-        balanced = len(setting.targets) / (setting.num_outputs * np.maximum(counts, 1.0))
-        weights = torch.as_tensor(balanced, dtype=torch.float32, device=setting.device)
-    return CrossEntropy(label_smoothing=spec.label_smoothing, class_weights=weights)
-
-
-def _squared_error(spec: MseLoss, setting: Setting) -> Objective:
-    return SquaredError(_deviation(setting.targets, setting.num_outputs, setting.device))
-
-
-def _huber(spec: HuberLoss, setting: Setting) -> Objective:
-    scale = _deviation(setting.targets, setting.num_outputs, setting.device)
-    return Huber(delta=spec.delta, scale=scale)
-
-
-def _detection(spec: DetectionLoss, setting: Setting) -> Objective:
-    assert isinstance(setting.network, ImageNetwork)
-    body = setting.network.body
-    assert isinstance(body, Detector)
-    return Detection(locations(body.height, body.width, body.strides).to(setting.device))
-
-
-OBJECTIVES: dict[type[Spec], Callable[[Any, Setting], Objective]] = {
-    CrossEntropyLoss: _cross_entropy,
-    BinaryCrossEntropyLoss: lambda spec, setting: BinaryCrossEntropy(),
-    MseLoss: _squared_error,
-    HuberLoss: _huber,
-    CtcLoss: lambda spec, setting: Ctc(),
-    DetectionLoss: _detection,
-}
-"""From each section `train.loss` to its objective."""
+def _class_weights(targets: NDArray[np.integer[Any]], num_classes: int) -> torch.Tensor:
+    """Return a weight for each class `[K]`, in inverse proportion to how often it occurs."""
+    counts = np.bincount(targets, minlength=num_classes).astype(np.float64)
+    weights = len(targets) / (num_classes * np.maximum(counts, 1.0))
+    return torch.as_tensor(weights, dtype=torch.float32)
 
 
 def _deviation(targets: NDArray[np.generic], num_outputs: int, device: str) -> torch.Tensor | None:
-    """Return the deviation of each named number in training; of unnamed ones nothing is known."""
+    """Return the standard deviation of each named number in training, 1 where it doesn't vary."""
     if not num_outputs or targets.ndim != 2:
         return None
-    found = targets.astype(np.float64).std(axis=0)
-    return torch.as_tensor(np.where(found > 0, found, 1.0), dtype=torch.float32, device=device)
+    deviation = targets.astype(np.float64).std(axis=0)
+    scale = np.where(deviation > 0, deviation, 1.0)
+    return torch.as_tensor(scale, dtype=torch.float32, device=device)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelwright.data.batches import Batch, target_tensor
+from modelwright.training.precision import at_least_fp32
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,7 @@ class CrossEntropy:
             batch: its targets are class numbers `[N]`, or shares of classes `[N, K]` that sum to 1.
         """
         targets = target_tensor(batch)
-        # The sum over classes loses digits in bf16, so the loss is taken in fp32 at least.
-        logits = outputs if outputs.dtype == torch.float64 else outputs.float()
+        logits = at_least_fp32(outputs)
         soft = targets.is_floating_point()
         losses = F.cross_entropy(
             logits,
@@ -44,20 +44,17 @@ class CrossEntropy:
         return losses, targets.to(losses.dtype) @ weights if soft else weights[targets]
 
 
-@dataclass(frozen=True, slots=True)
-class BinaryCrossEntropy:
-    """Cross-entropy of each label by itself, averaged over a sample's labels."""
+def binary_cross_entropy(outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the cross-entropy of each label by itself, averaged over a sample's labels.
 
-    def __call__(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the loss and weight of each sample.
+    Args:
+        outputs: logits `[N, K]`.
+        batch: its targets say whether a sample has each label `[N, K]`.
 
-        Args:
-            outputs: logits `[N, K]`.
-            batch: its targets say whether a sample has each label `[N, K]`.
-        """
-        targets = target_tensor(batch)
-        logits = outputs if outputs.dtype == torch.float64 else outputs.float()
-        losses = F.binary_cross_entropy_with_logits(
-            logits, targets.to(logits.dtype), reduction="none"
-        ).mean(1)
-        return losses, torch.ones_like(losses)
+    Returns:
+        The loss and weight of each sample.
+    """
+    logits = at_least_fp32(outputs)
+    targets = target_tensor(batch).to(logits.dtype)
+    losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
+    return losses, torch.ones_like(losses)

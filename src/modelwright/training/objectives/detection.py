@@ -1,4 +1,4 @@
-"""The loss of a detector: which locations answer for which box, and how wrong they are.
+"""The loss of a detector: which locations are assigned to which box, and how wrong they are.
 
 Locations are assigned by how well they already do (task-aligned assignment: Feng et al. 2021,
 `TOOD`, section 3.3): scores learn the quality of the location's box, boxes learn by generalised IoU
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelwright.data.batches import Batch, target_parts
+from modelwright.training.precision import at_least_fp32
 
 ALPHA, BETA = 1.0, 6.0
 """How much score and overlap count in an assignment (Feng et al. 2021, section 4.1)."""
@@ -30,14 +31,14 @@ _TINY = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What each location is to answer; a function of the outputs that no gradient goes through."""
+    """The target of each location; a function of the outputs that no gradient goes through."""
 
     scores: Tensor
     """`[N, A, K]`: the quality of the location's box under the box's class, else 0."""
     boxes: Tensor
-    """`[N, A, 4]`: the box that the location answers for; its own where it answers for none."""
+    """`[N, A, 4]`: the box that the location is assigned to; its own where there is none."""
     weights: Tensor
-    """`[N, A]`: how much the location's box counts; 0 where it answers for none."""
+    """`[N, A]`: how much the location's box counts; 0 where it is assigned to none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Detection:
 
     Args:
         locations: centre x, centre y and stride of each location `[A, 3]` (`detector.locations`).
-        most: how many locations answer for a box at most.
+        most: the most locations that are assigned to a box.
     """
 
     locations: Tensor
@@ -65,14 +66,14 @@ class Detection:
                 padding.
         """
         true_boxes, labels = target_parts(batch)
-        scores, boxes = (x if x.dtype == torch.float64 else x.float() for x in outputs)
-        wanted = assign(
+        scores, boxes = (at_least_fp32(output) for output in outputs)
+        target = assign(
             scores.detach(), boxes.detach(), true_boxes, labels, self.locations, most=self.most
         )
-        weights = wanted.scores.sum((1, 2)).clamp_min(1.0)
-        by_score = focal_loss(scores, wanted.scores).sum((1, 2))
-        by_box = ((1.0 - giou(boxes, wanted.boxes)) * wanted.weights).sum(1)
-        return (by_score + BOX_WEIGHT * by_box) / weights, weights
+        weights = target.scores.sum((1, 2)).clamp_min(1.0)
+        score_loss = focal_loss(scores, target.scores).sum((1, 2))
+        box_loss = ((1.0 - giou(boxes, target.boxes)) * target.weights).sum(1)
+        return (score_loss + BOX_WEIGHT * box_loss) / weights, weights
 
 
 def focal_loss(logits: Tensor, quality: Tensor) -> Tensor:
@@ -116,21 +117,15 @@ def assign(
     *,
     most: int,
 ) -> Assignment:
-    """Choose the locations that answer for each box, and what they are to answer.
+    """Assign locations to each box, and return their targets.
 
-    A location can answer for a box that its centre lies in; the one of the finest map nearest to
-    the box's middle always can, so that no box is too small to be learnt. Of these the `most` best
-    answer, by `score^α · IoU^β`; one wanted by several boxes answers for that which it overlaps
-    most. What a score is to become is its alignment, scaled so that a box's best has the best one's
-    IoU.
+    A location may be assigned to a box that its centre lies in; the one of the finest map nearest
+    to the box's middle always may, so that no box is too small to be learnt. Of these the `most`
+    best are, by `score^α · IoU^β`; one of several boxes goes to that which it overlaps most. The
+    target of a score is its alignment, scaled so that a box's best has the best one's IoU.
 
-    Args:
-        scores: logits `[N, A, K]`.
-        boxes: `[N, A, 4]`.
-        true_boxes: `[N, M, 4]`.
-        labels: `[N, M]`, −1 where there is no box.
-        locations: `[A, 3]`.
-        most: how many locations a box gets at most.
+    Scores are logits `[N, A, K]`, boxes `[N, A, 4]`, true boxes `[N, M, 4]` and their labels
+    `[N, M]`, −1 where there is no box; locations are `[A, 3]`.
     """
     if not labels.shape[1]:  # A largest value is sought among the boxes, so there must be one.
         true_boxes, labels = F.pad(true_boxes, (0, 0, 0, 1)), F.pad(labels, (0, 1), value=-1)
@@ -143,23 +138,23 @@ def assign(
     overlap = shared / (either + _TINY)
     alignment = (score**ALPHA * overlap**BETA).clamp_min(_TINY**2)
     allowed = _candidates(true_boxes, locations.to(boxes)) & is_box[:, :, None]
-    answers = _best(alignment, allowed, most)
-    # A location wanted by several boxes goes to the one that it overlaps most.
-    owner = torch.where(answers, overlap, -1.0).argmax(1, keepdim=True)
-    mine = torch.zeros_like(answers).scatter_(1, owner, True) & answers
+    chosen = _best(alignment, allowed, most)
+    # A location chosen for several boxes goes to the one that it overlaps most.
+    owner = torch.where(chosen, overlap, -1.0).argmax(1, keepdim=True)
+    mine = torch.zeros_like(chosen).scatter_(1, owner, True) & chosen
     alignment, overlap = alignment * mine, overlap * mine
     best = overlap.amax(2, keepdim=True).clamp_min(LEAST_QUALITY)
     scale = best / alignment.amax(2, keepdim=True).clamp_min(_TINY**3)
     quality = (alignment * scale).amax(1)  # [N, A]
     owner, has_box = owner[:, 0], mine.any(1)
-    wanted = true_boxes.gather(1, owner[..., None].expand(-1, -1, 4))
+    own_boxes = true_boxes.gather(1, owner[..., None].expand(-1, -1, 4))
     targets = torch.zeros_like(scores)
     targets.scatter_(2, classes.gather(1, owner)[..., None], quality[..., None])
-    return Assignment(targets, torch.where(has_box[..., None], wanted, boxes), quality)
+    return Assignment(targets, torch.where(has_box[..., None], own_boxes, boxes), quality)
 
 
 def _candidates(true_boxes: Tensor, locations: Tensor) -> Tensor:
-    """Return which locations may answer for which box `[N, M, A]`."""
+    """Return which locations may be assigned to which box `[N, M, A]`."""
     x, y, stride = locations.unbind(1)
     x1, y1, x2, y2 = true_boxes[..., None].unbind(2)
     inside = (x > x1) & (x < x2) & (y > y1) & (y < y2)

@@ -9,42 +9,32 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modelwright.data.batches import Batch, target_tensor
-
-
-def _matched(outputs: Tensor, targets: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:
-    values = outputs if outputs.dtype == torch.float64 else outputs.float()
-    wanted = targets.to(values.dtype).reshape(values.shape)
-    if scale is None:
-        return values, wanted
-    by = scale.to(values.dtype)
-    return values / by, wanted / by
+from modelwright.training.precision import at_least_fp32
 
 
 @dataclass(frozen=True, slots=True)
-class SquaredError:
-    """The squared error, averaged over a sample's numbers.
+class RegressionLoss:
+    """Squared error or Huber's loss (1964), averaged over a sample's numbers.
 
-    `scale` `[D]` divides outputs and targets first, so that the loss knows no unit.
+    Args:
+        delta: the error up to which Huber's loss is squared, and from which on it is linear; `None`
+            is the squared error.
+        scale: `[D]`, by which outputs and targets are divided first, so that units don't matter.
     """
 
+    delta: float | None = None
     scale: Tensor | None = None
 
     def __call__(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the loss and weight of each sample; outputs and targets hold `[N, …]` numbers."""
-        values, wanted = _matched(outputs, target_tensor(batch), self.scale)
-        losses = F.mse_loss(values, wanted, reduction="none").flatten(1).mean(1)
-        return losses, torch.ones_like(losses)
-
-
-@dataclass(frozen=True, slots=True)
-class Huber:
-    """Huber's loss (1964), averaged over a sample's numbers: squared up to `delta`, then linear."""
-
-    delta: float = 1.0
-    scale: Tensor | None = None
-
-    def __call__(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the loss and weight of each sample; outputs and targets hold `[N, …]` numbers."""
-        values, wanted = _matched(outputs, target_tensor(batch), self.scale)
-        losses = F.huber_loss(values, wanted, reduction="none", delta=self.delta).flatten(1).mean(1)
+        outputs = at_least_fp32(outputs)
+        targets = target_tensor(batch).to(outputs.dtype).reshape(outputs.shape)
+        if self.scale is not None:
+            scale = self.scale.to(outputs.dtype)
+            outputs, targets = outputs / scale, targets / scale
+        if self.delta is None:
+            errors = F.mse_loss(outputs, targets, reduction="none")
+        else:
+            errors = F.huber_loss(outputs, targets, reduction="none", delta=self.delta)
+        losses = errors.flatten(1).mean(1)
         return losses, torch.ones_like(losses)

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from modelwright.data.batches import Batch, target_parts
+from modelwright.training.precision import at_least_fp32
 
 PADDING = 0
 """The target of a place that doesn't count."""
@@ -39,7 +40,7 @@ class SequenceCrossEntropy:
 
         Args:
             outputs: logits `[N, S, V]`.
-            batch: the first of its targets are token ids `[N, S]`, 0 where nothing is asked.
+            batch: the first of its targets are token ids `[N, S]`, padded with 0.
         """
         targets = target_parts(batch)[0]
         losses = token_losses(
@@ -54,13 +55,11 @@ class SequenceCrossEntropy:
 def token_losses(logits: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     """Return the cross-entropy of each token `[M]`, in fp32 at least.
 
-    Args:
-        logits: `[M, V]`.
-        targets: token ids `[M]`.
-        label_smoothing: the share of the target that is spread over the vocabulary.
+    Logits are `[M, V]`, targets token ids `[M]`; the share `label_smoothing` of a target is spread
+    over the vocabulary.
     """
-    found: Tensor = _TokenLosses.apply(logits, targets, label_smoothing)  # type: ignore[no-untyped-call]
-    return found
+    losses: Tensor = _TokenLosses.apply(logits, targets, label_smoothing)  # type: ignore[no-untyped-call]
+    return losses
 
 
 class _TokenLosses(torch.autograd.Function):
@@ -68,12 +67,13 @@ class _TokenLosses(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor, smoothing: float) -> Tensor:
-        dtype = _exact(logits)
+        dtype = torch.float64 if logits.dtype == torch.float64 else torch.float32
         totals, losses = (torch.empty(len(logits), dtype=dtype, device=logits.device) for _ in "ab")
         for part in _slices(logits):
-            values = logits[part].to(dtype)
+            values = at_least_fp32(logits[part])
             totals[part] = values.logsumexp(1)
-            losses[part] = totals[part] - (1 - smoothing) * _chosen(values, targets[part])
+            target_logits = values.gather(1, targets[part, None])[:, 0]
+            losses[part] = totals[part] - (1 - smoothing) * target_logits
             if smoothing:
                 losses[part] -= smoothing * values.mean(1)
         ctx.save_for_backward(logits, targets, totals)
@@ -96,16 +96,7 @@ class _TokenLosses(torch.autograd.Function):
         return gradient, None, None
 
 
-def _exact(logits: Tensor) -> torch.dtype:
-    """Return the format of the sums: over a vocabulary they lose digits in bf16."""
-    return torch.float64 if logits.dtype == torch.float64 else torch.float32
-
-
 def _slices(logits: Tensor) -> list[slice]:
     size = _SLICE if logits.device.type == "cpu" else _LARGE_SLICE
     rows = max(1, size // logits.shape[1])
     return [slice(start, start + rows) for start in range(0, len(logits), rows)]
-
-
-def _chosen(values: Tensor, targets: Tensor) -> Tensor:
-    return values.gather(1, targets[:, None])[:, 0]

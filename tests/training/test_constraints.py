@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from modelwright.recipe.train import EmaAverage, LookaheadAverage
-from modelwright.training.averaging import Ema, Lookahead, build_averaging
+from modelwright.training.constraints import Ema, Lookahead, build_averaging
 
 
 def set_to(net, value):
