@@ -72,7 +72,7 @@ def main() -> None:
     test = set(splits["test"].tolist())
     across = np.array([p for p in pairs.tolist() if (p[0] in test) != (p[1] in test)])
     if arguments.sheet is not None and len(across):
-        contact_sheet(prepared.pixels, across, arguments.sheet)
+        contact_sheet(prepared.dataset().train.pixels, across, arguments.sheet)
     reference: dict[str, float] = {}
     if not arguments.quick:
         begun = time.perf_counter()

@@ -211,7 +211,7 @@ def test_a_limit_keeps_few(tmp_path):
 def test_the_declared_size_is_decoded(tmp_path, more, shape):
     folder(tmp_path / "pets", each=20)
     found = prepared(tmp_path, "source: folder, path: pets", more)
-    assert found.pixels.shape[1:] == shape
+    assert found.inputs.shape[1:] == shape
 
 
 def test_grey_images_take_one_channel(tmp_path):

@@ -23,7 +23,7 @@ def drawn(labels, given_=None, extras=None, **changes):
     return draw_splits(
         SplitSpec(**changes),
         rows=np.arange(count),
-        given=given_ or [""] * count,
+        source_splits=given_ or [""] * count,
         labels=labels,
         extras=extras or [""] * count,
         keys=keys(count),
@@ -57,7 +57,7 @@ def test_the_order_of_files_changes_nothing():
     labels = ["a", "b"] * 30
     held = keys(60)
     spec = SplitSpec()
-    whole = {"given": [""] * 60, "extras": [""] * 60}
+    whole = {"source_splits": [""] * 60, "extras": [""] * 60}
     one = draw_splits(spec, rows=np.arange(60), labels=labels, keys=held, **whole)
     turned = np.random.default_rng(0).permutation(60)
     other = draw_splits(

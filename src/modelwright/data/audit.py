@@ -65,8 +65,13 @@ def audit(
 
 
 def _named(rows: Sequence[int], origins: Sequence[str]) -> str:
-    shown = ", ".join(origins[row] for row in rows[:_SHOWN])
-    return shown + (f" and {len(rows) - _SHOWN:,} more" if len(rows) > _SHOWN else "")
+    return _shown([origins[row] for row in rows])
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Return the first names, and how many more there are."""
+    shown = ", ".join(names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
 
 
 def _broken(store: Store, origins: Sequence[str]) -> Iterator[Finding]:
@@ -79,14 +84,11 @@ def _broken(store: Store, origins: Sequence[str]) -> Iterator[Finding]:
         kind="broken",
         severity="warning",
         rows=listed_rows(rows, origins),
-        message=f"{counted(len(rows), 'file')} can't be used and {_is(len(rows))} left out: "
+        message=f"{counted(len(rows), 'file')} can't be used and "
+        f"{'is' if len(rows) == 1 else 'are'} left out: "
         f"{_named(rows, origins)} ({origins[first]}: {broken[first]})",
         fix="Replace them, or take them out of the data",
     )
-
-
-def _is(number: int) -> str:
-    return "is" if number == 1 else "are"
 
 
 def _labels(store: Store, labels: Sequence[str], target: TargetAdapter) -> Iterator[Finding]:
@@ -134,13 +136,12 @@ def _single_samples(usable: Counter[str], kind: InputKind) -> Iterator[Finding]:
     single = sorted(label for label, count in usable.items() if count == 1)
     if not single:
         return
-    shown = ", ".join(f"`{label}`" for label in single[:_SHOWN])
-    more = f" and {len(single) - _SHOWN:,} more" if len(single) > _SHOWN else ""
+    shown = _shown([f"`{label}`" for label in single])
     yield Finding(
         kind="single_sample",
         severity="warning",
         rows=listed(single),
-        message=f"{counted(len(single), 'class')} with one sample only: {shown}{more}",
+        message=f"{counted(len(single), 'class')} with one sample only: {shown}",
         fix=f"Such a class is learned from one {kind.noun} and never tested; add some, or drop it",
     )
 

@@ -65,11 +65,11 @@ def augment_boxed(batch: BoxedBatch, how: BoxAugment, draws: CounterRNG) -> Boxe
         mirrored = (draws.uniform(Stream.FLIP) < 0.5) & how.mirror
         images = move(images, down, right, mirrored, padding="zero")
         boxes = shift_boxes(boxes, np.stack([right, down], axis=1))
-        boxes = mirror_boxes(boxes, mirrored, width)
+        boxes = flip_boxes(boxes, mirrored, width, axis=0)
     if how.vertical_flip:
         overturned = overturns(draws)
         images = turn_over(images, overturned)
-        boxes = overturn_boxes(boxes, overturned, height)
+        boxes = flip_boxes(boxes, overturned, height, axis=1)
     if how.crop is not None:
         parts = draw_parts(how.crop, draws, (height, width))
         images, boxes = zoom(images, parts), zoom_boxes(boxes, parts, (height, width))
@@ -84,18 +84,19 @@ def shift_boxes(boxes: Tensor, by: NDArray[np.int64]) -> Tensor:
     return boxes + torch.from_numpy(np.tile(by, 2)).to(boxes)[:, None]
 
 
-def mirror_boxes(boxes: Tensor, mirrored: NDArray[np.bool_], width: int) -> Tensor:
-    """Return boxes whose left and right changed places where `mirrored` `[N]`."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    chosen = torch.from_numpy(mirrored).to(boxes.device)[:, None, None]
-    return torch.where(chosen, torch.stack([width - x2, y1, width - x1, y2], dim=-1), boxes)
+def flip_boxes(boxes: Tensor, flipped: NDArray[np.bool_], size: int, *, axis: int) -> Tensor:
+    """Return boxes flipped where `flipped` `[N]`.
 
-
-def overturn_boxes(boxes: Tensor, overturned: NDArray[np.bool_], height: int) -> Tensor:
-    """Return boxes whose top and bottom changed places where `overturned` `[N]`."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    chosen = torch.from_numpy(overturned).to(boxes.device)[:, None, None]
-    return torch.where(chosen, torch.stack([x1, height - y2, x2, height - y1], dim=-1), boxes)
+    Args:
+        boxes: `[N, M, 4]`.
+        flipped: which samples are flipped.
+        size: the images' width or height, along the axis.
+        axis: 0 flips left and right, 1 top and bottom.
+    """
+    low, high = axis, axis + 2
+    mirrored = boxes.clone()
+    mirrored[..., low], mirrored[..., high] = size - boxes[..., high], size - boxes[..., low]
+    return torch.where(torch.from_numpy(flipped).to(boxes.device)[:, None, None], mirrored, boxes)
 
 
 def zoom_boxes(boxes: Tensor, parts: NDArray[np.float64], size: tuple[int, int]) -> Tensor:

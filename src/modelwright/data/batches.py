@@ -65,7 +65,7 @@ class Batches:
         split: the samples.
         augment: the recipe's section `augment`; `None` leaves every sample as it is.
         seed: decides the augmentation.
-        device: where the batches are wanted.
+        device: the device of the batches.
         num_outputs: K, which mixing classes needs.
 
     Raises:
@@ -97,11 +97,9 @@ class Batches:
     def _check(self, spec: AugmentSpec) -> None:
         inputs = self._split.inputs
         if not isinstance(inputs, np.ndarray) or inputs.ndim != 4 or inputs.dtype != np.uint8:
-            kind = (
-                f"{inputs.dtype} of {inputs.ndim - 1} dimensions"
-                if isinstance(inputs, np.ndarray)
-                else "of different lengths"
-            )
+            kind = "of different lengths"
+            if isinstance(inputs, np.ndarray):
+                kind = f"{inputs.dtype} of {inputs.ndim - 1} dimensions"
             raise RequestError(
                 f"`augment` varies images, and these samples are {kind}",
                 fix="Leave the section `augment` out",
@@ -121,7 +119,7 @@ class Batches:
 
         Args:
             epoch: counts passes over the split; the augmentation differs in each.
-            positions: `[N]`, the share wanted.
+            positions: `[N]`, those of this share of the batch.
             whole: the global batch that they are a share of, the same for every share: partners
                 for mixing come from there. By default the share itself.
         """
@@ -201,9 +199,8 @@ def _is_floating(targets: Tensor | None) -> bool:
 
 
 def _target_tensor(targets: NDArray[np.generic]) -> Tensor:
-    if (
-        targets.dtype == np.bool_ and targets.ndim == 2
-    ):  # Labels that are there or not: a byte each.
+    # Whether each label is present: a byte each.
+    if targets.dtype == np.bool_ and targets.ndim == 2:
         return torch.from_numpy(targets)
     is_whole = np.issubdtype(targets.dtype, np.integer) or targets.dtype == np.bool_
     return torch.from_numpy(targets.astype(np.int64 if is_whole else np.float32))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from modelwright.data.boxed_files import (
     split_files,
 )
 from modelwright.data.coco import MOST_PIXELS
-from modelwright.data.listing import Listing, parent_folder, read_file
+from modelwright.data.listing import Listing, parent_folder, read_file, require_parent
 from modelwright.data.table import list_table
 from modelwright.data.table_reader import is_table, is_table_folder
 from modelwright.data.voc import parse_voc
@@ -135,20 +135,14 @@ def _listing(
     path: Path, root: Path, files: Sequence[BoxedFile], notes: Sequence[str], spec: BoxesData
 ) -> Listing:
     column = spec.split.column
-    if column not in (None, "parent"):
-        raise DataError(
-            f"a folder has no column `{column}`",
-            where="data.split.column",
-            fix="Write `column: parent` to keep the images of one folder together",
-        )
+    require_parent(column)
     counted, marks, labels = _Counted(), ["boxes 1", column or ""], []
     for item in files:
         sides = _sides(lambda file=item.file: sides_of(root / file))  # type: ignore[misc]
-        known = sides is not None and not item.fault
         labels.append(
-            counted.taken(item.boxed, sides, item.file)
-            if known and sides is not None
-            else write_boxes(NOTHING)
+            write_boxes(NOTHING)
+            if sides is None or item.fault
+            else counted.taken(item.boxed, sides, item.file)
         )
         marks.append(f"{item.file} {item.split} {_stamp(root / item.file)} {labels[-1]}")
     return Listing(
@@ -191,14 +185,11 @@ def _list_table(spec: BoxesData, path: Path, base: Path) -> Listing:
             labels[-1] = counted.taken(_cell(text, sides), sides, where)
         except DataError as error:
             faults[at] = error.what
-    return Listing(
+    return replace(
+        listing,
         title=f"boxes {path.name}",
         key=json_digest(["boxes 1", listing.key]),
         labels=labels,
-        splits=listing.splits,
-        origins=listing.origins,
-        metadata=listing.metadata,
-        read=listing.read,
         notes=(*listing.notes, *counted.notes()),
         faults=faults,
     )

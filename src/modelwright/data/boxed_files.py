@@ -91,7 +91,8 @@ def list_voc(root: Path, files: Sequence[str]) -> tuple[list[BoxedFile], list[st
             bare.append(file)
             continue
         used.add(document)
-        split = next((SPLITS[part.lower()] for part in path.parts[:-1] if _is_split(part)), "")
+        folders = map(str.lower, path.parts[:-1])
+        split = next((SPLITS[folder] for folder in folders if folder in SPLITS), "")
         try:
             images.append(BoxedFile(file, split, parse_voc((root / document).read_bytes())))
         except (OSError, DataError) as error:
@@ -127,10 +128,6 @@ def _places(folder: PurePosixPath) -> Iterator[str]:
         inside = folder.relative_to(above).parts[1:]
         if inside:
             yield above.joinpath(_ANNOTATIONS, *inside).as_posix()
-
-
-def _is_split(name: str) -> bool:
-    return name.lower() in SPLITS
 
 
 def _refuse_strays(root: Path, files: Sequence[BoxedFile]) -> None:
@@ -224,8 +221,8 @@ def _images_of(
         return [place for place in (*places, *inside) if first and (place / first).is_file()]
 
     if spec.images:
-        given = find_path(spec.images, base)
-        return next(iter(having([given])), given)
+        folder = find_path(spec.images, base)
+        return next(iter(having([folder])), folder)
     around = [document.parent, document.parent.parent]
     usual = [place / name for place in around for name in ("", "images")]
     said = [place / likely for place in (base, *around)] if likely else []

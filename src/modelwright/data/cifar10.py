@@ -59,7 +59,7 @@ def list_cifar10(path: str | None, *, base: Path, observe: Observe) -> Listing:
     Raises:
         DataError: it isn't CIFAR-10, it is damaged, or it can't be downloaded.
     """
-    place = find_path(path, base) if path is not None else _found()
+    place = find_path(path, base) if path is not None else _local_copy()
     if place is None:
         place = _download(observe)
     form = _form(place)
@@ -73,7 +73,7 @@ def list_cifar10(path: str | None, *, base: Path, observe: Observe) -> Listing:
     return _from_parquet(form) if (form / "train.parquet").is_file() else _from_binary(form)
 
 
-def _found() -> Path | None:
+def _local_copy() -> Path | None:
     """Return a copy that is here already."""
     places = [cache_folder() / "downloads" / _ARCHIVE]
     folder = os.environ.get("MODELWRIGHT_DATA")
@@ -109,7 +109,8 @@ def _from_parquet(folder: Path) -> Listing:
         labels += table["label"].to_pylist()
         splits += [split] * len(table)
         origins += [f"cifar10/{split} {row}" for row in range(len(table))]
-        marks.append(_mark(path))
+        facts = path.stat()
+        marks.append(f"{path.name} {facts.st_size} {facts.st_mtime_ns}")
     numbers = np.array(labels)
     if numbers.min(initial=0) < 0 or numbers.max(initial=0) >= len(LABELS):
         raise DataError("a label isn't one of 0 to 9", where=str(folder))
@@ -182,11 +183,6 @@ def _batches(form: Path) -> Iterator[tuple[str, bytes]]:
             stream = archive.extractfile(member) if member.isfile() else None
             if name in members and stream is not None:
                 yield name, stream.read()
-
-
-def _mark(path: Path) -> str:
-    facts = path.stat()
-    return f"{path.name} {facts.st_size} {facts.st_mtime_ns}"
 
 
 def _download(observe: Observe) -> Path:

@@ -7,7 +7,6 @@ stand for many objects at once and are left out and counted; so nothing is learn
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -122,8 +121,8 @@ def _by_id(document: dict[str, Any], key: str) -> dict[int, dict[str, Any]]:
 
 def _refuse_dangling(items: list[dict[str, Any]], key: str, known: Iterable[int]) -> None:
     ids = set(known)
-    given = (_field(item, key, int, f"annotation number {n}") for n, item in enumerate(items, 1))
-    lost = sorted({name for name in given if name not in ids})
+    named = (_field(item, key, int, f"annotation number {n}") for n, item in enumerate(items, 1))
+    lost = sorted(set(named) - ids)
     if lost:
         shown = ", ".join(str(name) for name in lost[:_SHOWN])
         more = f" and {len(lost) - _SHOWN:,} more" if len(lost) > _SHOWN else ""
@@ -149,15 +148,14 @@ def _image(key: int, item: dict[str, Any], boxes: tuple[LabelledBox, ...]) -> Co
 
 
 def _box(label: str, values: list[Any], name: str) -> LabelledBox:
-    numbers = [float(item) for item in values if type(item) in (int, float) and _fits(item)]
+    # A NaN fails the comparison too.
+    numbers = [
+        float(item) for item in values if type(item) in (int, float) and abs(item) <= MOST_PIXELS
+    ]
     if len(values) != 4 or len(numbers) != 4:
         raise _wrong(f"`bbox` of {name} is {values!r:.80}, not four places in an image")
     x, y, width, height = numbers
     return LabelledBox(label, x, y, x + width, y + height)
-
-
-def _fits(value: float) -> bool:
-    return abs(value) <= MOST_PIXELS and not math.isnan(value)
 
 
 def _field(item: dict[str, Any], key: str, kind: type[T], name: str) -> T:

@@ -51,12 +51,12 @@ class Split:
             positions: the places of these samples in the split `[M]`, in the new order; a sample
                 may be taken several times.
         """
-        given = self.pairs
+        pairs = self.pairs
         return replace(
             self,
             rows=self.rows[positions],
             targets=taken(self.targets, positions),
-            pairs=None if given is None else lambda: _some_pairs(given, positions),
+            pairs=None if pairs is None else lambda: _some_pairs(pairs, positions),
             texts=None if self.texts is None else self.texts[positions],
             metadata={name: values[positions] for name, values in self.metadata.items()},
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelwright.data.labelled_lines import decoded, read_maybe_packed
+from modelwright.data.labelled_lines import decoded, read_maybe_packed, split_paths
 from modelwright.data.listing import Listing
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
@@ -24,18 +24,12 @@ def list_documents(spec: DocumentsData, *, base: Path) -> Listing:
     Raises:
         DataError: a file can't be read, isn't UTF-8, or there is no text.
     """
-    given = {"": spec.path, "validation": spec.val, "test": spec.test}
-    if spec.val is not None or spec.test is not None:
-        given = {"train": spec.path, "validation": spec.val, "test": spec.test}
     texts: list[str] = []
     labels: list[str] = []
     splits: list[str] = []
     origins: list[str] = []
     marks = ["documents 1"]
-    for split, name in given.items():
-        if name is None:
-            continue
-        root = find_path(name, base)
+    for split, root in split_paths(spec, base).items():
         for path in _files(root):
             data = read_maybe_packed(path)
             shown = path.name if path == root else path.relative_to(root).as_posix()

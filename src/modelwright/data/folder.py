@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from modelwright.data.inputs import INPUTS
-from modelwright.data.listing import SPLITS, Listing, parent_folder, read_file
+from modelwright.data.listing import SPLITS, Listing, parent_folder, read_file, require_parent
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
 from modelwright.kinds import InputKind
@@ -27,12 +27,7 @@ def find_folder(name: str, base: Path, *, group: str | None) -> Path:
             where=str(root),
             fix="For a table write `source: table`",
         )
-    if group not in (None, "parent"):
-        raise DataError(
-            f"a folder has no column `{group}`",
-            where="data.split.column",
-            fix="Write `column: parent` to keep the files of one folder together",
-        )
+    require_parent(group)
     return root
 
 

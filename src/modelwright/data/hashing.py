@@ -16,7 +16,6 @@ def _cosines(size: int) -> NDArray[np.float32]:
 
 
 _COSINES = _cosines(THUMBNAIL)[:9]
-_BITS = (np.uint64(1) << np.arange(64, dtype=np.uint64)).astype(np.uint64)
 
 
 def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -34,5 +33,4 @@ def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
     waves = _COSINES @ thumbnails.astype(np.float32) @ _COSINES.T
     low = waves[:, 1:, 1:].reshape(len(thumbnails), 64)
     bits = low > np.median(low, axis=1, keepdims=True)
-    hashes: NDArray[np.uint64] = (bits * _BITS).sum(axis=1, dtype=np.uint64)
-    return hashes
+    return np.packbits(bits, axis=1, bitorder="little").view(np.uint64).reshape(-1)

@@ -10,7 +10,7 @@ from modelwright.data.listing import Listing
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
 from modelwright.kinds import InputKind
-from modelwright.recipe.data import LabelledLinesData
+from modelwright.recipe.data import DocumentsData, LabelledLinesData
 
 MOST_BYTES = 1 << 31
 """A longer file is refused, unpacked or packed."""
@@ -22,18 +22,12 @@ def list_labelled_lines(spec: LabelledLinesData, *, base: Path) -> Listing:
     Raises:
         DataError: a file can't be read, or holds no line of a label and a text.
     """
-    given = {"": spec.path, "validation": spec.val, "test": spec.test}
-    if spec.val is not None or spec.test is not None:
-        given = {"train": spec.path, **{key: given[key] for key in ("validation", "test")}}
     texts: list[bytes] = []
     labels: list[str] = []
     splits: list[str] = []
     origins: list[str] = []
     marks = ["lines 1"]
-    for split, name in given.items():
-        if name is None:
-            continue
-        path = find_path(name, base)
+    for split, path in split_paths(spec, base).items():
         data = read_maybe_packed(path)
         marks.append(f"{split} {digest(data)}")
         for number, line in enumerate(data.removeprefix(BOM).split(b"\n"), start=1):
@@ -56,6 +50,13 @@ def list_labelled_lines(spec: LabelledLinesData, *, base: Path) -> Listing:
         read=texts.__getitem__,
         kind=InputKind.TEXT,
     )
+
+
+def split_paths(spec: LabelledLinesData | DocumentsData, base: Path) -> dict[str, Path]:
+    """Return the path of each split; where one holds all samples, its split is empty."""
+    train = "" if spec.val is None and spec.test is None else "train"
+    names = {train: spec.path, "validation": spec.val, "test": spec.test}
+    return {split: find_path(name, base) for split, name in names.items() if name is not None}
 
 
 BOM = b"\xef\xbb\xbf"

@@ -67,6 +67,20 @@ def read_file(path: Path) -> bytes:
         return read_image(stream, str(path))
 
 
+def require_parent(column: str | None) -> None:
+    """Refuse to split the files of a folder by another column than `parent`.
+
+    Raises:
+        DataError: the column is another one.
+    """
+    if column not in (None, "parent"):
+        raise DataError(
+            f"a folder has no column `{column}`",
+            where="data.split.column",
+            fix="Write `column: parent` to keep the files of one folder together",
+        )
+
+
 def parent_folder(paths: Sequence[str], column: str | None) -> dict[str, Sequence[str]]:
     """Return the metadata of files: their folder, where samples are grouped by `column: parent`."""
     return {column: [path.rpartition("/")[0] for path in paths]} if column is not None else {}

@@ -73,7 +73,7 @@ def near_duplicate_pairs(
 def _proposed(hashes: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Yield candidate pairs, a batch a distance in the order of each rotation."""
     for shift in _SHIFTS:
-        turned = _rotated(hashes, shift)
+        turned = (hashes << np.uint64(shift)) | (hashes >> np.uint64(64 - shift))
         order = np.argsort(turned, kind="stable").astype(np.int64)
         band = (turned >> np.uint64(64 - _BAND_BITS))[order]
         for step in range(1, min(_WIDEST_BUCKET, len(order) - 1) + 1):
@@ -81,10 +81,3 @@ def _proposed(hashes: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], N
             if not same.any():
                 break
             yield order[:-step][same], order[step:][same]
-
-
-def _rotated(hashes: NDArray[np.uint64], shift: int) -> NDArray[np.uint64]:
-    if shift == 0:
-        return hashes
-    turned: NDArray[np.uint64] = (hashes << np.uint64(shift)) | (hashes >> np.uint64(64 - shift))
-    return turned

@@ -51,7 +51,7 @@ class Prepared:
     rows: Mapping[str, Rows]
     """The rows of the store in each split."""
     targets: Targets
-    """What is wanted of each row, and what the network is given for it."""
+    """The target of each row, and the network's inputs for it."""
     report: AuditReport
     output_kind: OutputKind = OutputKind.SINGLE_LABEL
     """What the targets are."""
@@ -61,7 +61,7 @@ class Prepared:
 
     @property
     def adapter(self) -> TargetAdapter:
-        """What is special to this kind of target."""
+        """The adapter of this kind of target."""
         return TARGETS[self.output_kind]
 
     @property
@@ -78,12 +78,6 @@ class Prepared:
     def inputs(self) -> Inputs:
         """A row a sample of the store: pixels `[N, H, W, C]`, or token ids or recording samples."""
         return self.targets.inputs
-
-    @property
-    def pixels(self) -> NDArray[np.uint8]:
-        """The pixels `[N, H, W, C]` of images."""
-        assert isinstance(self.inputs, np.ndarray)
-        return self.inputs
 
     @property
     def image(self) -> ImageInput:
@@ -125,11 +119,6 @@ class Prepared:
     def source(self) -> str:
         """The data in a few words."""
         return self.store.title
-
-    @property
-    def store_bytes(self) -> int:
-        """Bytes of the store on disk."""
-        return self.store.size_bytes
 
     @property
     def counts(self) -> dict[str, list[int]]:
@@ -255,17 +244,17 @@ def _drawn(
     spec: DataSpec, store: Store, adapter: TargetAdapter, observe: Observe
 ) -> dict[str, Rows]:
     """Return the rows of each split."""
-    usable, given = _usable(store), store.strings("split")
+    usable, source_splits = _usable(store), store.strings("split")
     keys = store.fixed("content_digest")
-    kept, note = adapter.strata(store.strings("label"), usable)
-    if note and spec.split.by == "stratified" and not {"validation", "test"} <= set(given):
+    strata, note = adapter.strata(store.strings("label"), usable)
+    if note and spec.split.by == "stratified" and not {"validation", "test"} <= set(source_splits):
         observe(Progress("note", 0, 0, note=note))
     column = spec.split.column
     splits = draw_splits(
         spec.split,
         rows=usable,
-        given=given,
-        labels=kept,
+        source_splits=source_splits,
+        labels=strata,
         extras=[""] * len(store) if column is None else store.metadata[column],
         keys=keys,
     )
@@ -405,9 +394,10 @@ def labelled_split(
 
 def _measured(store: Store, path: Path, observe: Observe) -> Rows:
     """Return the rows of a store that a model is measured on."""
-    given, broken = np.array(store.strings("split")), store.errors()
-    chosen = given == "test" if (given == "test").any() else np.ones(len(store), dtype=bool)
-    rows = np.array([row for row in np.flatnonzero(chosen) if row not in broken], dtype=np.int64)
+    source_splits, broken = np.array(store.strings("split")), store.errors()
+    is_test = source_splits == "test"
+    chosen = np.flatnonzero(is_test) if is_test.any() else np.arange(len(store))
+    rows = np.array([row for row in chosen.tolist() if row not in broken], dtype=np.int64)
     if not len(rows):
         raise DataError(f"there is no {store.kind.noun} that can be used", where=str(path))
     if broken:

@@ -1,7 +1,7 @@
 """Samples of different lengths, behind the same indexing as an array of equal ones.
 
-A row of a `Ragged` is a record: its values, padded to the longest of the rows asked for, and its
-length. So whatever gathers rows (batches, measuring) needs to know nothing of lengths.
+A row of a `Ragged` is a record: its values, padded to the longest of the rows that are indexed,
+and its length. So whatever gathers rows (batches, measuring) needs to know nothing of lengths.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Ragged:
     length_name: str = "length"
     """Empty where the length is no field of its own."""
     as_dtype: str = ""
-    """What the values become as they are gathered; as they are, where it isn't said."""
+    """The dtype of the gathered values; that of `values` where it is empty."""
 
     @staticmethod
     def of(name: str, rows: Sequence[NDArray[Any]], dtype: str, **more: Any) -> Ragged:

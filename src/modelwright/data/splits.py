@@ -28,7 +28,7 @@ def draw_splits(
     spec: SplitSpec,
     *,
     rows: Rows,
-    given: Sequence[str],
+    source_splits: Sequence[str],
     labels: Sequence[str],
     extras: Sequence[str],
     keys: NDArray[np.uint8],
@@ -41,7 +41,7 @@ def draw_splits(
     Args:
         spec: the recipe's section `data.split`.
         rows: the rows that may be used.
-        given: the split that the source names, by row, or empty.
+        source_splits: the split that the source names, by row, or empty.
         labels: by row.
         extras: the group or the time, by row.
         keys: what a row's draw depends on, its content's digest `[N, bytes]`.
@@ -49,11 +49,11 @@ def draw_splits(
     Raises:
         DataError: there are too few samples for the requested splits.
     """
-    given_split = np.array([given[row] for row in rows.tolist()], dtype=np.str_)
-    test, validation = rows[given_split == "test"], rows[given_split == "validation"]
+    split_of_row = np.array([source_splits[row] for row in rows.tolist()], dtype=np.str_)
+    test, validation = rows[split_of_row == "test"], rows[split_of_row == "validation"]
     # Rows that the source assigns to training are never used as test rows.
-    unassigned = rows[given_split == ""]
-    pool = rows[(given_split != "test") & (given_split != "validation")]
+    unassigned = rows[split_of_row == ""]
+    pool = rows[(split_of_row != "test") & (split_of_row != "validation")]
     if not len(test) and len(unassigned):
         spare = 1 if len(validation) or not spec.val else 2
         test = _draw(spec, unassigned, spec.test, "test", labels, extras, keys, spare=spare)
@@ -85,7 +85,7 @@ def _draw(
 ) -> Rows:
     """Draw a split's rows; by group, at least `spare` groups are left for the splits after it."""
     size = share if isinstance(share, int) else round(share * len(pool))
-    if size >= len(pool) > 0 and size > 0:
+    if size >= len(pool) > 0:
         raise DataError(
             f"{size:,} samples are requested for the {name} split, and there are {len(pool):,}",
             where="data.split",
@@ -165,7 +165,7 @@ def _mark(seed: int, key: NDArray[np.uint8] | bytes, name: str = "") -> bytes:
     return hashlib.sha256(f"{seed} {name} ".encode() + content).digest()
 
 
-def _times(values: list[str]) -> list[tuple[int, float, str]]:
+def _times(values: list[str]) -> list[tuple[float, str]]:
     """Return keys that sort times: all as numbers where they are, else as text (ISO 8601 sorts)."""
     if "" in values:
         raise DataError(
@@ -175,7 +175,7 @@ def _times(values: list[str]) -> list[tuple[int, float, str]]:
         )
     numbers = [number for number in map(_number, values) if number is not None]
     if len(numbers) == len(values):
-        return [(0, number, "") for number in numbers]
+        return [(number, "") for number in numbers]
     if numbers:
         odd = next(value for value in values if _number(value) is None)
         raise DataError(
@@ -183,7 +183,7 @@ def _times(values: list[str]) -> list[tuple[int, float, str]]:
             where="data.split.column",
             fix="Write all of them as numbers, or all as dates like 2026-11-26",
         )
-    return [(0, 0.0, value) for value in values]
+    return [(0.0, value) for value in values]
 
 
 def _number(value: str) -> float | None:

@@ -51,10 +51,6 @@ _COMMON = (
 )
 
 
-def _nothing_more(columns: dict[str, Any]) -> None:
-    """Add no column."""
-
-
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What the store keeps of each sample of one kind of input, beside its bytes and its label."""
@@ -65,7 +61,7 @@ class Facts:
     raises `DataError` where it can't be used."""
     missing: dict[str, Any]
     """The facts of a sample that can't be used."""
-    add: Callable[[dict[str, Any]], None] = _nothing_more
+    add: Callable[[dict[str, Any]], None] = lambda columns: None
     """Adds the columns that are computed for many samples at once."""
 
     @property

@@ -1,4 +1,4 @@
-"""The source `table`: a column of inputs and one of what is wanted, in one file or in several."""
+"""The source `table`: columns of inputs and targets, in one file or in several."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from modelwright.recipe.data import TableData
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The columns that were asked for, of one file."""
+    """The columns of one file that are used."""
 
     table: Table
     inputs: Sequence[Any]
@@ -28,7 +28,7 @@ class _Rows:
     splits: Sequence[str]
     metadata: Mapping[str, Sequence[str]]
     notes: tuple[str, ...]
-    """What is worth saying of its labels."""
+    """Notes on its labels, for the user."""
 
 
 def list_table(
@@ -154,8 +154,8 @@ def _read(
     input, targets = str(getattr(spec, kind)), adapter.columns(spec)
     grouped = [("split.column", spec.split.column)] if spec.split.column is not None else []
     more = [("metadata_columns", name) for name in spec.metadata_columns]
-    given = [("split_column", spec.split_column)] if spec.split_column is not None else []
-    required = [(kind, input), *((adapter.setting, name) for name in targets), *given]
+    split_column = [("split_column", spec.split_column)] if spec.split_column is not None else []
+    required = [(kind, input), *((adapter.setting, name) for name in targets), *split_column]
     _require_columns(table, [*required, *grouped, *more])
     inputs = table.columns[input]()
     cells = TargetCells(

@@ -289,7 +289,7 @@ def _read_cells(file: Path, text: str, delimiter: str, names: Sequence[str] | No
 def _cells(
     file: Path, text: str, delimiter: str, names: Sequence[str] | None, *, quoting: Literal[0, 3]
 ) -> _Cells:
-    """Return the cells, quotes read as told.
+    """Return the cells, quotes read by the rule `quoting` of the `csv` module.
 
     Raises:
         DataError: a row can't be read, or has more or fewer cells than there are names.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -112,7 +113,7 @@ def _never_empty(ragged: Ragged, unknown: int) -> Ragged:
     values = np.concatenate([ragged.values, np.full(1, unknown, ragged.values.dtype)])
     starts = np.where(empty, len(values) - 1, ragged.starts)
     lengths = np.where(empty, 1, ragged.lengths)
-    return Ragged(ragged.name, values, starts, lengths, as_dtype=ragged.as_dtype)
+    return replace(ragged, values=values, starts=starts, lengths=lengths)
 
 
 TEXTS = InputAdapter(

@@ -36,15 +36,10 @@ def derived_view(store: Store, input: ImageInput, *, observe: Observe) -> NDArra
             if not path.exists():
                 _build(path, store, input, observe)
     try:
-        pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+        pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise DataError(
-            "this cached view of the data is damaged",
-            where=str(path),
-            fix="Remove the file and run again: it is built anew",
-        ) from error
-    mapped: NDArray[np.uint8] = pixels
-    return mapped
+        raise _damaged(path) from error
+    return pixels
 
 
 def ragged_view(
@@ -91,12 +86,16 @@ def ragged_view(
             raise ValueError
         mapped = np.memmap(values, dtype, "r") if total else np.empty(0, dtype)
     except (OSError, ValueError) as error:
-        raise DataError(
-            "this cached view of the data is damaged",
-            where=str(lengths),
-            fix="Remove the file and run again: it is built anew",
-        ) from error
+        raise _damaged(lengths) from error
     return mapped, sizes
+
+
+def _damaged(path: Path) -> DataError:
+    return DataError(
+        "this cached view of the data is damaged",
+        where=str(path),
+        fix="Remove the file and run again: it is built anew",
+    )
 
 
 def _build(path: Path, store: Store, input: ImageInput, observe: Observe) -> None:

@@ -99,7 +99,7 @@ def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload
         validation_samples=validation,
         all_samples=len(dataset.train) + validation + (len(test) if test else 0),
         sample_bytes=_sample_bytes(prepared),
-        store_bytes=prepared.store_bytes,
+        store_bytes=prepared.store.size_bytes,
         parameters=summary.parameters,
         activations=summary.activations,
         multiply_adds=summary.multiply_adds,
