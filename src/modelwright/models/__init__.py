@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from modelwright.models.building import (
     BUILDERS,
-    TAKES,
     architecture,
     build,
     build_network,
@@ -26,7 +25,6 @@ from modelwright.models.summary import (
 
 __all__ = [
     "BUILDERS",
-    "TAKES",
     "FeatureNetwork",
     "ImageNetwork",
     "Layer",

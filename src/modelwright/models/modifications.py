@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import Field, ValidationError
@@ -18,6 +18,7 @@ from torch import nn
 from modelwright.errors import ModelFileError, RequestError
 from modelwright.recipe.spec import Spec
 
+S = TypeVar("S", bound=Spec)
 LARGEST = 1 << 24
 """No width may be larger."""
 
@@ -95,7 +96,7 @@ def read_modifications(value: Any) -> tuple[Modification, ...]:
         ModelFileError: it isn't a list of modifications that are known here, each in full.
     """
     if not isinstance(value, list) or not value:
-        raise ModelFileError("the architecture's `modifications` are no list of any")
+        raise ModelFileError("the architecture's `modifications` aren't a list, or it is empty")
     return tuple(_read(item) for item in value)
 
 
@@ -106,17 +107,24 @@ def _read(item: Any) -> Modification:
             f"the architecture's modification `{kind!s:.40}` is unknown",
             fix="A newer version of modelwright may know it",
         )
+    return read_section(KINDS[kind][0], item, f"the architecture's `{kind}`")
+
+
+def read_section(kind: type[S], section: Mapping[str, Any], name: str) -> S:
+    """Read a section of a model file's architecture, strictly.
+
+    Raises:
+        ModelFileError: a setting is missing, unknown or of another type.
+    """
     try:
-        change = KINDS[kind][0].model_validate(item)
+        spec = kind.model_validate(section)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ModelFileError(
-            f"a `{kind}` of the architecture, `{place}`: {first['msg']}"
-        ) from error
-    if set(change.model_dump()) != set(item):
-        raise ModelFileError(f"a `{kind}` of the architecture isn't written out in full")
-    return change
+        raise ModelFileError(f"{name}, `{place}`: {first['msg']}") from error
+    if set(spec.model_dump()) != set(section):
+        raise ModelFileError(f"{name} isn't written out in full")
+    return spec
 
 
 def _layer(network: nn.Module, change: Resize) -> nn.Module:

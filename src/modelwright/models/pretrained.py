@@ -13,7 +13,8 @@ from pydantic import JsonValue
 from torch import Tensor, nn
 
 from modelwright.errors import ModelFileError, RecipeError, require
-from modelwright.models.network import TextFrame
+from modelwright.kinds import InputKind
+from modelwright.models.network import SequenceNetwork, TextFrame
 from modelwright.models.padding import mask, masked_mean
 from modelwright.models.pretrained_generators import (
     PretrainedDecoder,
@@ -78,8 +79,9 @@ KNOWN = (*ENCODERS, *SEQ2SEQ, *DECODERS)
 
 
 class PretrainedModel(Spec):
-    """What a model file keeps of a network from elsewhere; `_read` and `build` take it back."""
+    """What a model file keeps of a network of transformers; `rebuild` reads it back."""
 
+    inputs = frozenset({InputKind.TEXT})
     name: Literal["transformers"]
     model_type: str
     """The library's name of the kind of network."""
@@ -131,7 +133,7 @@ def _positions(model_type: str) -> str:
     return DECODERS[model_type][0] if model_type in DECODERS else "max_position_embeddings"
 
 
-class Encoder(nn.Module):
+class Encoder(SequenceNetwork):
     """An encoder from elsewhere, one vector of its states, and a linear `head` of our own.
 
     Args:
@@ -164,11 +166,6 @@ class Encoder(nn.Module):
         pooled = x[:, 0] if self.pooling == "first" else masked_mean(x, length)
         dropped: Tensor = self.dropout(pooled)
         return dropped
-
-    def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
-        outputs: Tensor = self.head(self.features(tokens, length))
-        return outputs
 
 
 def build_pretrained(spec: PretrainedModel, frame: TextFrame) -> nn.Module:

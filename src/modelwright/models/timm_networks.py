@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.errors import MissingExtraError, RecipeError, require
-from modelwright.models.network import Frame
+from modelwright.kinds import InputKind
+from modelwright.models.network import Frame, ImageBody
 from modelwright.models.pretrained_io import (
     CONFIG,
     MOST_CONFIG,
@@ -69,6 +70,7 @@ _SAVE = "Save them as safetensors where you trust them: safetensors.torch.save_f
 class TimmNetwork(Spec):
     """What a model file keeps of a network of timm's."""
 
+    inputs = frozenset({InputKind.IMAGE})
     name: Literal["timm"]
     model: str
     """Its registered name."""
@@ -76,7 +78,7 @@ class TimmNetwork(Spec):
     """How it differs from what is registered."""
 
 
-class TimmBody(nn.Module):
+class TimmBody(ImageBody):
     """A network of timm's without its last layer, and a linear `head` of our own.
 
     Args:
@@ -94,11 +96,6 @@ class TimmBody(nn.Module):
         """Return what the head gets, `[N, D]`, for images `[N, C, H, W]`."""
         pooled: Tensor = self.network(images)
         return pooled
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
-        outputs: Tensor = self.head(self.features(images))
-        return outputs
 
 
 def build_timm(spec: TimmNetwork, frame: Frame) -> nn.Module:
