@@ -18,7 +18,6 @@ from modelwright.models.summary import (
     Layer,
     Summary,
     multiply_adds,
-    summarise,
     summarise_sample,
     summary,
 )
@@ -37,7 +36,6 @@ __all__ = [
     "rebuild",
     "replace_output",
     "resized",
-    "summarise",
     "summarise_sample",
     "summary",
     "whiten",

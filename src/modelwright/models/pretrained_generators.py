@@ -278,15 +278,3 @@ def _library() -> Any:
     return require(
         "transformers.cache_utils", extra="finetune", purpose="a network of transformers"
     )
-
-
-def numbering_of(values: object) -> TokenIdMap:
-    """Return how tokens are numbered, from an architecture's section.
-
-    Raises:
-        ModelFileError: it doesn't say.
-    """
-    found = TokenIdMap.from_json(values)
-    if found is None:
-        raise ModelFileError("the architecture doesn't say how tokens are numbered")
-    return found

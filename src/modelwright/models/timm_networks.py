@@ -294,16 +294,16 @@ def take_weights(
     """
     fix, (_, height, width) = "", weights.size
     if takes_one_size(spec.model) and (height, width) != (frame.height, frame.width):
-        source = "its weights are for" if weights.is_told else "usual is"
+        usual = "its weights are for" if weights.is_told else "usual is"
         fix = (
-            f"It is built for one size of images, and {source} {height}×{width}: write "
+            f"It is built for one size of images, and {usual} {height}×{width}: write "
             f"`transforms: {{size: {[height, width] if height != width else height}}}`"
         )
     unused = fill(
         body.network,
         read_weights([weights.file]),
         where=weights.path,
-        asks=f"timm's `{spec.model}`",
+        source=f"timm's `{spec.model}`",
         fix=fix,
     )
     with torch.device("meta"):
