@@ -34,23 +34,8 @@ from modelwright.models.text_cnn import TextCnn
 from modelwright.models.timm_networks import TimmNetwork, build_timm
 from modelwright.models.transformer import TransformerClassifier
 from modelwright.models.weight_init import initialise
+from modelwright.recipe import model as sections
 from modelwright.recipe.data import AudioNormalize, AudioSpec
-from modelwright.recipe.model import (
-    AudioCnnModel,
-    BowModel,
-    CnnModel,
-    ConvCtcModel,
-    DecoderModel,
-    DetectorModel,
-    MlpModel,
-    ResnetModel,
-    RnnCtcModel,
-    RnnModel,
-    Seq2SeqModel,
-    SpeednetModel,
-    TextCnnModel,
-    TransformerModel,
-)
 from modelwright.recipe.schema import tag_of
 from modelwright.transforms import ImageInput
 from modelwright.transforms.audio import AudioInput
@@ -61,40 +46,24 @@ AnyFrame = Frame | TextFrame | AudioFrame
 Scale = tuple[Sequence[float], Sequence[float]]
 """The mean and the deviation of each number."""
 
-Architecture = (
-    MlpModel
-    | CnnModel
-    | ResnetModel
-    | SpeednetModel
-    | BowModel
-    | TextCnnModel
-    | RnnModel
-    | TransformerModel
-    | AudioCnnModel
-    | ConvCtcModel
-    | RnnCtcModel
-    | DecoderModel
-    | Seq2SeqModel
-    | DetectorModel
-    | PretrainedModel
-    | TimmNetwork
-)
+Architecture = sections.ModelSpec | PretrainedModel | TimmNetwork
+"""A section `model`, or what a model file keeps of a network of a library."""
 
 BUILDERS: dict[type[Architecture], Callable[[Any, Any], nn.Module]] = {
-    MlpModel: Mlp,
-    CnnModel: Cnn,
-    ResnetModel: Resnet,
-    SpeednetModel: Speednet,
-    BowModel: Bow,
-    TextCnnModel: TextCnn,
-    RnnModel: RnnClassifier,
-    TransformerModel: TransformerClassifier,
-    AudioCnnModel: AudioCnn,
-    ConvCtcModel: ConvCtc,
-    RnnCtcModel: RnnCtc,
-    DecoderModel: Decoder,
-    Seq2SeqModel: build_seq2seq,
-    DetectorModel: Detector,
+    sections.MlpModel: Mlp,
+    sections.CnnModel: Cnn,
+    sections.ResnetModel: Resnet,
+    sections.SpeednetModel: Speednet,
+    sections.BowModel: Bow,
+    sections.TextCnnModel: TextCnn,
+    sections.RnnModel: RnnClassifier,
+    sections.TransformerModel: TransformerClassifier,
+    sections.AudioCnnModel: AudioCnn,
+    sections.ConvCtcModel: ConvCtc,
+    sections.RnnCtcModel: RnnCtc,
+    sections.DecoderModel: Decoder,
+    sections.Seq2SeqModel: build_seq2seq,
+    sections.DetectorModel: Detector,
     PretrainedModel: build_pretrained,
     TimmNetwork: build_timm,
 }
@@ -140,9 +109,9 @@ def build_network(
     """
     frame = _frame(input, num_outputs, audio)
     if frame.kind not in architecture.inputs:
-        takes = " or ".join(kind.plural for kind in architecture.inputs)
+        name, takes = tag_of(type(architecture))[1], [kind.plural for kind in architecture.inputs]
         raise RequestError(
-            f"`{architecture.name}` takes {takes}, and the samples are {frame.kind.plural}",
+            f"`{name}` takes {' or '.join(takes)}, and the samples are {frame.kind.plural}",
             fix="Choose another `model`, or `auto`",
         )
     network: nn.Module
@@ -213,7 +182,7 @@ def architecture(
     `rebuild` takes it back. What a stage changes in the network, `modifications.modified` adds.
     """
     section = spec.model_dump(mode="json")
-    if isinstance(spec, ResnetModel):
+    if isinstance(spec, sections.ResnetModel):
         assert isinstance(input, ImageInput)
         section["stem"] = resolved_stem(spec, input.height, input.width)
     # Apart from the section, whose keys may have the same names.

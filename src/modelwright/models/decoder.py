@@ -1,4 +1,4 @@
-"""A network that writes text from left to right: a decoder of the Llama kind.
+"""A causal language model: a decoder of the Llama kind.
 
 RMSNorm before each part (Zhang and Sennrich 2019, eq. 4), rotary positions (Su et al. 2021, section
 3.2.2), SwiGLU (Shazeer 2020, eq. 6), grouped-query attention (Ainslie et al. 2023, section 2.2), no

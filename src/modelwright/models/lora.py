@@ -17,8 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelwright.errors import RecipeError
-from modelwright.models.network import matches
+from modelwright.models.network import matching
 
 
 class LoraLinear(nn.Module):
@@ -117,17 +116,11 @@ def adapt(
         # Weights that are a table of vectors too can't be changed in one place alone.
         if _is_connected(module) and not _is_head(name) and names[id(module.weight)] == 1
     }
-    for pattern in match:
-        if not any(matches(name, pattern) for name in layers):
-            shown = ", ".join(list(layers)[:8]) + (", …" if len(layers) > 8 else "")
-            raise RecipeError(
-                f"`{pattern}` matches no fully connected layer of the network",
-                where="model.adapters.match",
-                why=f"It has {shown}" if layers else "It has none beside the last",
-            )
+    chosen = matching(
+        list(layers), match, kind="fully connected layer", where="model.adapters.match"
+    )
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(head and _is_head(name))
-    chosen = [name for name in layers if any(matches(name, pattern) for pattern in match)]
     for name in chosen:
         network.set_submodule(name, LoraLinear(layers[name], rank=rank, alpha=alpha))
     parameters = list(network.parameters())

@@ -85,8 +85,8 @@ def modify(network: nn.Module, modifications: Sequence[Modification]) -> None:
 
 def modified(architecture: Mapping[str, Any], *modifications: Modification) -> dict[str, Any]:
     """Return an architecture with further modifications behind those that it has."""
-    further = [change.model_dump(mode="json") for change in modifications]
-    return {**architecture, "modifications": [*architecture.get("modifications", ()), *further]}
+    added = [change.model_dump(mode="json") for change in modifications]
+    return {**architecture, "modifications": [*architecture.get("modifications", ()), *added]}
 
 
 def read_modifications(value: Any) -> tuple[Modification, ...]:
@@ -128,11 +128,7 @@ def read_section(kind: type[S], section: Mapping[str, Any], name: str) -> S:
 
 
 def _layer(network: nn.Module, change: Resize) -> nn.Module:
-    """Return the layer that is meant.
-
-    Raises:
-        RequestError: there is none, or its shape isn't its own to say.
-    """
+    """Return the layer, where it may have other widths."""
     try:
         layer = network.get_submodule(change.layer)
     except AttributeError as error:
@@ -146,11 +142,6 @@ def _layer(network: nn.Module, change: Resize) -> nn.Module:
 
 
 def _widths(change: Resize, inputs: int, outputs: int) -> tuple[int, int]:
-    """Return the new widths.
-
-    Raises:
-        RequestError: they are those that the layer has.
-    """
     new = (change.in_features or inputs, change.out_features or outputs)
     if new == (inputs, outputs):
         raise RequestError(f"the layer `{change.layer}` has these widths already")

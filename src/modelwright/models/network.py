@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, cast, runtime_checkable
 
@@ -136,6 +136,29 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(
         name.removeprefix("body."), pattern
     )
+
+
+def matching(names: Sequence[str], patterns: Sequence[str], *, kind: str, where: str) -> list[str]:
+    """Return those names that fit any of several patterns.
+
+    Args:
+        names: of parameters or layers.
+        patterns: what a recipe says.
+        kind: what the names are of, for the message.
+        where: the setting that the patterns are from.
+
+    Raises:
+        RecipeError: a pattern fits no name.
+    """
+    for pattern in patterns:
+        if not any(matches(name, pattern) for name in names):
+            shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+            raise RecipeError(
+                f"`{pattern}` matches no {kind} of the network",
+                where=where,
+                why=f"It has {shown or 'none'}",
+            )
+    return [name for name in names if any(matches(name, pattern) for pattern in patterns)]
 
 
 def flat(images: Tensor) -> Tensor:

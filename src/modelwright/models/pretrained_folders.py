@@ -128,7 +128,7 @@ def open_folder(path: Path) -> PretrainedFolder:
         MissingExtraError: the library `transformers` isn't installed.
     """
     if not path.is_dir():
-        raise RecipeError("this is a file, and a folder is wanted", where=str(path))
+        raise RecipeError("this is a file, not a folder", where=str(path))
     if not (path / CONFIG).is_file():
         raise RecipeError(
             f"there is no `{CONFIG}`",

@@ -6,6 +6,7 @@ zero); those of depth 18 are projections (option B).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch.nn.functional as F
@@ -114,13 +115,9 @@ def resolved_stem(spec: ResnetModel, height: int, width: int) -> str:
 
 
 def _stem(kind: str, channels: int, filters: int) -> nn.Sequential:
-    stem = nn.Sequential()
-    large = kind == "large"
-    kernel, stride = (7, 2) if large else (3, 1)
+    kernel, stride = (7, 2) if kind == "large" else (3, 1)
     conv = nn.Conv2d(channels, filters, kernel, stride=stride, padding=kernel // 2, bias=False)
-    stem.add_module("conv", conv)
-    stem.add_module("norm", nn.BatchNorm2d(filters))
-    stem.add_module("activation", nn.ReLU())
-    if large:
-        stem.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
-    return stem
+    stem = {"conv": conv, "norm": nn.BatchNorm2d(filters), "activation": nn.ReLU()}
+    if kind == "large":
+        stem["pool"] = nn.MaxPool2d(3, stride=2, padding=1)
+    return nn.Sequential(OrderedDict(stem))

@@ -1,8 +1,8 @@
-"""Networks that turn one text into another: an encoder reads it, a decoder writes the other.
+"""Networks that generate a text from another: an encoder for the source, and a decoder.
 
-Both kinds have the same three methods. `forward` predicts a given text, for training. `encode`
-reads the source once, and `step` takes a token and tells what follows. What these two hand on is a
-memory, which stays as it is, and a state, which changes; the first axis of each is the text's. So
+Both kinds have the same three methods. `forward` predicts a target that is known, for training.
+`encode` computes a memory from the source once, and `step` takes a token and a state, and returns
+the logits of the next token and the new state. The first axis of memory and state is the text's. So
 `Encode` and `Step` run as graphs, and beams are chosen by their rows.
 """
 
@@ -22,7 +22,7 @@ from modelwright.models.network import TextFrame
 from modelwright.models.padding import masked_mean, padding_bias, text_length
 from modelwright.models.pretrained_generators import PretrainedSeq2Seq
 from modelwright.models.rnn import CELLS
-from modelwright.models.transformer import TransformerEncoder, sines
+from modelwright.models.transformer import TransformerEncoder, feed_forward, sines
 from modelwright.recipe.model import Seq2SeqModel
 
 
@@ -199,10 +199,7 @@ class DecoderLayer(nn.Module):
         self.cross_norm = nn.LayerNorm(width)
         self.cross = Attention(width, heads)
         self.feed_norm = nn.LayerNorm(width)
-        # As wide inside as in the encoder.
-        self.feed = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
+        self.feed = feed_forward(width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, later: Tensor, memory: Tensor, unseen: Tensor) -> Tensor:
@@ -286,17 +283,7 @@ class RnnSeq2Seq(OwnSeq2Seq):
     def step(
         self, tokens: Tensor, source_length: Tensor, memory: Tensor, state: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return what follows, and the state after these tokens.
-
-        Args:
-            tokens: `[N, 1]`.
-            source_length: `[N]`.
-            memory: `[N, T, 2·H]`.
-            state: `[N, C, L, H]`.
-
-        Returns:
-            The logits `[N, V]` and the state `[N, C, L, H]`.
-        """
+        """Return the logits `[N, V]` after `tokens` `[N, 1]`, and the new state `[N, C, L, H]`."""
         x, state = self._written(tokens, state)
         vector = self._attentional(x, source_length, memory)
         return self.embedding.logits(vector)[:, 0], state
@@ -321,10 +308,10 @@ class RnnSeq2Seq(OwnSeq2Seq):
         return vector
 
 
-# -- writing -----------------------------------------------------------------------------------
+# -- generating --------------------------------------------------------------------------------
 
 
-def build_seq2seq(spec: Seq2SeqModel, frame: TextFrame) -> OwnSeq2Seq:
+def build_seq2seq(spec: Seq2SeqModel, frame: TextFrame) -> nn.Module:
     """Build the network that a recipe's `seq2seq` asks for."""
     kind = TransformerSeq2Seq if spec.kind == "transformer" else RnnSeq2Seq
     return kind(spec, frame)
@@ -360,17 +347,17 @@ class Step(nn.Module):
 
 
 class Writing(NamedTuple):
-    """Where texts stand; each tensor's first axis is theirs."""
+    """The state of N texts that are being generated; each tensor's first axis is N."""
 
     origin: Tensor
-    """`[N]`, which source each is written from."""
+    """`[N]`, which source each is generated from."""
     source_length: Tensor
     memory: Tensor
     state: Tensor
 
 
 class Seq2SeqStepper:
-    """Lets `tasks.generation` write with a network in torch.
+    """Lets `tasks.generation` generate with a network in torch.
 
     Its inputs are `source` `[N, T]` and `source_length` `[N]`.
     """

@@ -218,8 +218,8 @@ class TimmWeights:
     """Of each channel `[C]`, pixels in 0…1."""
     std: tuple[float, ...]
     """Of each channel `[C]`."""
-    is_told: bool
-    """Whether a folder says all this; else it is what timm has as usual."""
+    is_declared: bool
+    """Whether a folder declares mean and deviation; else they are timm's for its usual weights."""
 
     def digest(self) -> str:
         """Return the SHA-256 of the file."""
@@ -229,14 +229,10 @@ class TimmWeights:
 def open_weights(path: Path, model: str) -> TimmWeights:
     """Look at a safetensors file, or at a folder as timm's are on Hugging Face's hub.
 
-    Args:
-        path: the file or the folder.
-        model: one of timm's own names.
-
     Raises:
         RecipeError: it is neither, of another network, or with settings that aren't known.
     """
-    usual, settings, is_told = _usual(model), {}, False
+    images, settings, is_declared = _usual(model), {}, False
     file = path / WEIGHTS if path.is_dir() else path
     if not file.is_file() or file.suffix != ".safetensors":
         raise no_weights(path, fix=_SAVE)
@@ -250,35 +246,31 @@ def open_weights(path: Path, model: str) -> TimmWeights:
                 fix=f"Write `model: {own}`" if own in _library().list_models() else "",
             )
         settings = _model_args(document.get("model_args") or {}, where)
-        given = document.get("pretrained_cfg")
-        is_told = isinstance(given, dict) and "mean" in given and "std" in given
-        usual |= given if isinstance(given, dict) else {}
-    size, mean, std = _figures(usual, str(path))
-    return TimmWeights(path, file, settings, size, mean, std, is_told)
+        config = document.get("pretrained_cfg")
+        if isinstance(config, dict):
+            is_declared = "mean" in config and "std" in config
+            images |= config
+    values = (images.get(key) for key in ("input_size", "mean", "std"))
+    size, mean, std = (tuple(item) if isinstance(item, list | tuple) else () for item in values)
+    is_size = len(size) == 3 and all(type(item) is int and 0 < item <= _MOST_SIDE for item in size)
+    is_plain = all(type(item) in (int, float) and -100 <= item <= 100 for item in (*mean, *std))
+    if not is_size or not is_plain or not len(mean) == len(std) == size[0] or min(std) <= 0:
+        raise RecipeError(
+            "`input_size`, `mean` and `std` of its `pretrained_cfg` don't fit together",
+            where=str(path),
+        )
+    return TimmWeights(path, file, settings, size, mean, std, is_declared)
 
 
-def _model_args(given: Any, where: str) -> dict[str, Any]:
-    if not isinstance(given, dict):
+def _model_args(settings: Any, where: str) -> dict[str, Any]:
+    if not isinstance(settings, dict):
         raise RecipeError("`model_args` isn't a JSON object", where=where)
-    for name, value in given.items():
+    for name, value in settings.items():
         if name not in _SETTINGS | _OURS or (isinstance(value, list | dict) and name not in _OURS):
             raise RecipeError(f"the network's setting `{name:.60}` isn't known here", where=where)
-    return {name: value for name, value in given.items() if name in _SETTINGS and value is not None}
-
-
-def _figures(
-    found: Mapping[str, Any], where: str
-) -> tuple[tuple[int, int, int], tuple[float, ...], tuple[float, ...]]:
-    """Return the size, the mean and the deviation of the images that weights were trained on."""
-    held = (found.get(key) for key in ("input_size", "mean", "std"))
-    size, mean, std = (list(item) if isinstance(item, list | tuple) else [] for item in held)
-    whole = len(size) == 3 and all(type(item) is int and 0 < item <= _MOST_SIDE for item in size)
-    plain = all(type(item) in (int, float) and -100 <= item <= 100 for item in (*mean, *std))
-    if not whole or not plain or not len(mean) == len(std) == size[0] or min(std) <= 0:
-        raise RecipeError(
-            "`input_size`, `mean` and `std` of its `pretrained_cfg` don't fit together", where=where
-        )
-    return (size[0], size[1], size[2]), tuple(mean), tuple(std)
+    return {
+        name: value for name, value in settings.items() if name in _SETTINGS and value is not None
+    }
 
 
 def take_weights(
@@ -294,9 +286,9 @@ def take_weights(
     """
     fix, (_, height, width) = "", weights.size
     if takes_one_size(spec.model) and (height, width) != (frame.height, frame.width):
-        usual = "its weights are for" if weights.is_told else "usual is"
+        source = "its weights are for" if weights.is_declared else "usual is"
         fix = (
-            f"It is built for one size of images, and {usual} {height}×{width}: write "
+            f"It is built for one size of images, and {source} {height}×{width}: write "
             f"`transforms: {{size: {[height, width] if height != width else height}}}`"
         )
     unused = fill(

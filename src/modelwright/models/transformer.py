@@ -21,6 +21,12 @@ _FEED_FORWARD = 4
 """The width inside a feed-forward part, in widths of the model (Vaswani et al. 2017, table 3)."""
 
 
+def feed_forward(width: int) -> nn.Sequential:
+    """Return two linear layers with a GELU between, from `[…, D]` to `[…, D]`."""
+    inner = _FEED_FORWARD * width
+    return nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
+
+
 class SelfAttention(nn.Module):
     """Scaled dot-product attention of every position to every real one, in several heads."""
 
@@ -31,7 +37,7 @@ class SelfAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, is_real: Tensor) -> Tensor:
-        """Return `[N, T, D]` for inputs `[N, T, D]`, of which `is_real` `[N, T]` may be asked."""
+        """Return `[N, T, D]` for inputs `[N, T, D]`, of which `is_real` `[N, T]` are no padding."""
         count, steps, width = x.shape
         split = self.projection(x).view(count, steps, 3, self.heads, width // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
@@ -48,15 +54,11 @@ class TransformerLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.attention = SelfAttention(width, heads)
         self.feed_norm = nn.LayerNorm(width)
-        self.feed = nn.Sequential(
-            nn.Linear(width, _FEED_FORWARD * width),
-            nn.GELU(),
-            nn.Linear(_FEED_FORWARD * width, width),
-        )
+        self.feed = feed_forward(width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, is_real: Tensor) -> Tensor:
-        """Return `[N, T, D]` for inputs `[N, T, D]`, of which `is_real` `[N, T]` may be asked."""
+        """Return `[N, T, D]` for inputs `[N, T, D]`, of which `is_real` `[N, T]` are no padding."""
         x = x + self.dropout(self.attention(self.attention_norm(x), is_real))
         out: Tensor = x + self.dropout(self.feed(self.feed_norm(x)))
         return out
