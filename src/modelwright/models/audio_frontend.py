@@ -28,8 +28,8 @@ class WaveformAugment(nn.Module):
     """Varies speed, loudness and noise of each recording in training; drawn from torch's generator.
 
     Half of the recordings begin after a silence, and half end with one: some who record cut theirs
-    off and some don't, and a network that hears only a few of them would take that for what is
-    said.
+    off and some don't, and a network that is trained on few of them would learn that instead of the
+    speech.
 
     Args:
         sampling_rate: of the recordings.

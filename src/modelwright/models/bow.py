@@ -20,7 +20,7 @@ _PRIME = (1 << 31) - 1
 _OLD, _NEW = 1_540_483_477, 668_265_263
 """Factors below the prime; a product of two numbers below 2³¹ fits int64."""
 _DEVIATION = 0.01
-"""Of fresh vectors: near zero, so that n-grams that never teach anything say nothing."""
+"""Of fresh vectors: near zero, so that n-grams that aren't trained have no effect."""
 
 
 class Bow(SequenceNetwork):

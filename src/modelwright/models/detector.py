@@ -2,8 +2,8 @@
 
 A residual backbone gives maps at strides 8, 16, 32 …; a feature pyramid (Lin et al. 2017, `Feature
 Pyramid Networks`) hands what the coarse ones have seen down to the fine ones; every location of
-every map then says what it sees, and how far the four sides of its box are. There is no centre-ness
-branch: the scores learn to tell how well a box fits (see the objective).
+every map then predicts a score for each label, and the distances to the four sides of its box.
+There is no centre-ness branch: the scores learn how well a box fits (see the objective).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Detector(nn.Module):
         seen = self._seen(maps)
         around = _rows([tower(x) for tower, x in zip(self.box_towers, maps, strict=True)])
         scores, sides = self.head(seen), self.box(around)
-        # Sixteen bits don't hold a place in a large image to the pixel.
+        # 16-bit floats can't represent a position in a large image to the pixel.
         sides = sides if sides.dtype == torch.float64 else sides.float()
         places = locations(self.height, self.width, self.strides).to(sides)
         centres, strides = places[:, :2], places[:, 2:]

@@ -95,7 +95,7 @@ class LogMel(nn.Module):
             length: int64 `[N]`, samples before the padding.
         """
         frames = self.frames(length)
-        # Logarithms of small powers need all digits, so autocast has no say here.
+        # Logarithms of small powers need all digits, so autocast is off here.
         with torch.autocast(samples.device.type, enabled=False):
             values = samples.to(self.filters.dtype) / _FULL_SCALE
             # The last frame may begin at the last sample, so that no sample is too short.
@@ -146,7 +146,7 @@ def fit_normalization(logmel: LogMel, batches: Iterable[tuple[Tensor, Tensor]]) 
         raise RequestError("features can't be normalised without a single sample")
     mean, square = total / count
     # A band that hardly changes is left as it is: dividing by so little would magnify the rounding
-    # by which two runtimes differ. Of logarithms of power that say something, it is 1 and more.
+    # by which two runtimes differ. In bands with a signal, it is 1 and more.
     std = (square - mean.square()).clamp(min=0).sqrt()
     logmel.mean.copy_(mean)
     logmel.std.copy_(torch.where(std > LEAST_DEVIATION, std, 1.0))

@@ -113,7 +113,7 @@ def adapt(
     layers = {
         name: module
         for name, module in network.named_modules()
-        # Weights that are a table of vectors too can't be changed in one place alone.
+        # Weights that are shared, with an embedding for one, can't be changed in one layer alone.
         if _is_connected(module) and not _is_head(name) and names[id(module.weight)] == 1
     }
     chosen = matching(
@@ -132,7 +132,7 @@ def adapt(
 
 
 def merged(network: nn.Module) -> nn.Module:
-    """Return a network without adapters that answers the same; one that has none as it is."""
+    """Return a network without adapters and with the same outputs; one that has none as it is."""
     names = [name for name, item in network.named_modules() if isinstance(item, LoraLinear)]
     if not names:
         return network

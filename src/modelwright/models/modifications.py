@@ -149,7 +149,7 @@ def _widths(change: Resize, inputs: int, outputs: int) -> tuple[int, int]:
 
 
 def _empty(layer: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Put empty tensors of new shapes in place of a layer's own; one that it lacks stays away."""
+    """Put empty tensors of new shapes in place of a layer's own, where it has them."""
     for name, shape in shapes.items():
         old = getattr(layer, name)
         if isinstance(old, nn.Parameter):

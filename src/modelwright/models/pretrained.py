@@ -28,10 +28,10 @@ from modelwright.transforms.hf_tokenizer import MOST_TOKENS, TokenIdMap
 _MOST = 1 << 24
 """No number of a network's settings may be larger."""
 _MOST_BASE = 1 << 40
-"""Of rotary places: their longest wavelength is no size of anything."""
+"""The largest base of rotary positions."""
 _MOST_LAYERS = 512
 _MOST_RELATIVE = 100_000
-"""The longest text where places are relative, as `text.max_length` has it."""
+"""The longest text where positions are relative: the most that `text.max_length` takes."""
 
 ENCODERS: dict[str, int] = {
     "albert": 0,
@@ -103,9 +103,9 @@ class PretrainedModel(Spec):
 
     @property
     def places(self) -> int | None:
-        """The most tokens of a text with all that is written on, where there is such a limit.
+        """The most tokens of a prompt with its continuation, where there is such a limit.
 
-        It is a table of places, or a window: past that a token no longer sees all, as it does here.
+        The limit is a table of positions, or a window beyond which a token no longer sees all.
         """
         if self.model_type not in DECODERS:
             return None
@@ -147,7 +147,7 @@ class Encoder(SequenceNetwork):
     def features(self, tokens: Tensor, length: Tensor) -> Tensor:
         """Return what the head gets, `[N, D]`; the arguments are those of `forward`."""
         is_real = mask(length, tokens.shape[1])
-        # What stands at padding isn't seen, but some networks count places by it.
+        # Padding is masked, but some networks count positions by its id.
         ids = tokens.masked_fill(~is_real, self.padding)
         x: Tensor = self.encoder(input_ids=ids, attention_mask=is_real.long())[0]
         pooled = x[:, 0] if self.pooling == "first" else masked_mean(x, length)

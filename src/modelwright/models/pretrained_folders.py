@@ -104,7 +104,7 @@ class PretrainedFolder:
             raise RecipeError("its `weight_map` holds what is no name of a file", where=where)
         names = sorted(set(names))
         for name in names:
-            # A name is one in this folder, and no path to elsewhere.
+            # Only files of this folder: a name must not be a path.
             if Path(name).name != name or not name.endswith(".safetensors"):
                 raise RecipeError(
                     f"it names `{name:.60}`, which isn't a file of weights", where=where
@@ -177,7 +177,7 @@ def _special_ids(path: Path, document: Mapping[str, Any], model_type: str) -> di
         required = {"end": "eos_token_id"}
         ends = settings.get("eos_token_id")
         end = ends[0] if isinstance(ends, list) and ends else ends
-        # Some have one token for all three, and some say of the end alone.
+        # Some use one token for all three, and some declare only the end.
         begin, padding = settings.get("bos_token_id"), settings.get("pad_token_id")
         begin = begin if type(begin) is int else end
         ids = {"padding": padding if padding != end else None, "begin": begin, "end": end}
@@ -232,7 +232,7 @@ _OF_THE_LIBRARY = frozenset(
         "transformers_version",
     }
 )
-"""Settings that say how the library is to work, and not what the network is."""
+"""Settings of the library, not of the network."""
 
 
 # -- weights ---------------------------------------------------------------------------------

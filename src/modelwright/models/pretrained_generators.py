@@ -123,7 +123,7 @@ class PretrainedDecoder(PretrainedGenerator):
 
     def empty_cache(self, count: int) -> Tensor:
         """Return the cache `[N, L, 2, G, 0, E]` from which N texts begin."""
-        # How wide a head is, each kind of network says otherwise; its cache shows it.
+        # The setting for a head's width differs from network to network; the cache shows it.
         one = self.theirs.new_zeros((1, 1))
         cache = _library().DynamicCache()
         with torch.no_grad():
@@ -227,9 +227,9 @@ def _opened(packed: Tensor) -> Any:
 
 @functools.cache
 def _layer_kind() -> type[Any]:
-    """Return a layer of the library's cache that asks for no values, so that it can be exported.
+    """Return a layer of the library's cache that can be exported.
 
-    The library's own asks whether it is empty, which a graph of any length can't tell.
+    The library's own branches on whether it is empty, which a graph of any length can't.
     """
 
     def length(layer: Any) -> Any:

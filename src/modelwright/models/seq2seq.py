@@ -115,7 +115,7 @@ class TransformerSeq2Seq(OwnSeq2Seq):
 
         Returns:
             The memory `[N, L, 2, H, T, E]`, keys and values of the source for each layer of the
-            decoder, and the state `[N, L, 2, H, 0, E]`, keys and values of what was written.
+            decoder, and the state `[N, L, 2, H, 0, E]`, keys and values of the tokens before.
         """
         x = self.encoder(self._placed(self.embedding(source), past=0), source_length)
         memory = torch.stack([layer.cross.memory(x) for layer in self._layers], 1)
@@ -190,7 +190,7 @@ class Attention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Attention to what was written, then to the source, then two layers with a GELU between."""
+    """Attention to the tokens before, then to the source, then two layers with a GELU between."""
 
     def __init__(self, width: int, *, heads: int, dropout: float) -> None:
         super().__init__()
@@ -237,7 +237,7 @@ class RnnSeq2Seq(OwnSeq2Seq):
 
     Of Luong et al. 2015 it has global attention with the score `general` (eq. 8) and the
     attentional vector (eq. 5), but doesn't feed that vector to the next step (section 3.3): so a
-    given text is computed in one call. The decoder starts from the mean of what was read
+    given text is computed in one call. The decoder starts from the mean of the memory
     (Sennrich et al. 2017, section 2). The states are as wide as the tokens' vectors, H = D.
     """
 
@@ -265,7 +265,7 @@ class RnnSeq2Seq(OwnSeq2Seq):
     def states(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
         """Return what the last layer gets at each token of the target, `[N, S, D]`."""
         memory, state = self.encode(source, source_length)
-        x, _ = self._written(target, state)
+        x, _ = self._decoded(target, state)
         return self._attentional(x, source_length, memory)
 
     def encode(self, source: Tensor, source_length: Tensor) -> tuple[Tensor, Tensor]:
@@ -284,14 +284,14 @@ class RnnSeq2Seq(OwnSeq2Seq):
         self, tokens: Tensor, source_length: Tensor, memory: Tensor, state: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the logits `[N, V]` after `tokens` `[N, 1]`, and the new state `[N, C, L, H]`."""
-        x, state = self._written(tokens, state)
+        x, state = self._decoded(tokens, state)
         vector = self._attentional(x, source_length, memory)
         return self.embedding.logits(vector)[:, 0], state
 
-    def _written(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def _decoded(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return the decoder's outputs `[N, S, H]` for `[N, S]`, and its state after them.
 
-        Padding at the end is read like any token: nothing follows that counts.
+        Padding at the end is computed like any token: its outputs aren't used.
         """
         x = self.dropout(self.embedding(tokens))
         whole = torch.full_like(tokens[:, 0], tokens.shape[1])
@@ -346,7 +346,7 @@ class Step(nn.Module):
         return self.network.step(tokens, source_length, memory, state)
 
 
-class Writing(NamedTuple):
+class GenerationState(NamedTuple):
     """The state of N texts that are being generated; each tensor's first axis is N."""
 
     origin: Tensor
@@ -366,29 +366,31 @@ class Seq2SeqStepper:
         self.network = network
 
     @torch.no_grad()
-    def start(self, inputs: Mapping[str, NDArray[Any]]) -> Writing:
+    def start(self, inputs: Mapping[str, NDArray[Any]]) -> GenerationState:
         """Read the sources."""
         source, length = self._placed(inputs["source"]), self._placed(inputs["source_length"])
         memory, state = self.network.encode(source, length)
-        return Writing(torch.arange(len(source), device=source.device), length, memory, state)
+        return GenerationState(
+            torch.arange(len(source), device=source.device), length, memory, state
+        )
 
     @torch.no_grad()
     def step(
-        self, tokens: NDArray[np.int64], writing: Writing
-    ) -> tuple[NDArray[np.float32], Writing]:
+        self, tokens: NDArray[np.int64], texts: GenerationState
+    ) -> tuple[NDArray[np.float32], GenerationState]:
         """Return the logits `[N, V]` after the tokens `[N, 1]`, and where the texts stand now."""
-        _, length, memory, state = writing
+        _, length, memory, state = texts
         logits, state = self.network.step(self._placed(tokens), length, memory, state)
-        return logits.float().cpu().numpy(), writing._replace(state=state)
+        return logits.float().cpu().numpy(), texts._replace(state=state)
 
-    def reorder(self, writing: Writing, rows: NDArray[np.int64]) -> Writing:
+    def reorder(self, texts: GenerationState, rows: NDArray[np.int64]) -> GenerationState:
         """Return where the texts `rows` stand."""
         chosen = self._placed(rows)
-        origin, state = writing.origin[chosen], writing.state[chosen]
+        origin, state = texts.origin[chosen], texts.state[chosen]
         # Beams mostly change places within their source, whose memory is large.
-        if torch.equal(origin, writing.origin):
-            return writing._replace(state=state)
-        return Writing(origin, writing.source_length[chosen], writing.memory[chosen], state)
+        if torch.equal(origin, texts.origin):
+            return texts._replace(state=state)
+        return GenerationState(origin, texts.source_length[chosen], texts.memory[chosen], state)
 
     def _placed(self, array: NDArray[Any]) -> Tensor:
         return torch.as_tensor(array, device=next(self.network.parameters()).device)

@@ -18,7 +18,7 @@ SPREAD = 0.25
 
 
 class TextCnn(SequenceNetwork):
-    """Parallel convolutions, the largest answer of each filter, and a linear `head`.
+    """Parallel convolutions, the largest output of each filter, and a linear `head`.
 
     Dropout is on the word vectors and before the head.
     """

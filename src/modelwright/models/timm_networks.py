@@ -59,7 +59,7 @@ _OURS = frozenset(
         "strict_img_size",
     }
 )
-"""What it may say, and the data decides."""
+"""What it may say, and is ignored: the data decides."""
 _MOST, _MOST_LAYERS = 1 << 16, 512
 _MOST_SIDE = 4096
 """No published network takes larger images; tables that go by their size stay small."""
@@ -122,7 +122,7 @@ def build_timm(spec: TimmNetwork, frame: Frame) -> nn.Module:
             fix="Write another `transforms.size`",
         ) from error
     if len(shape) != 2:
-        raise RecipeError(f"timm's `{spec.model}` doesn't answer with one vector for an image")
+        raise RecipeError(f"timm's `{spec.model}` doesn't return one vector for an image")
     return TimmBody(_created(spec, frame, 0), shape[1], frame.num_outputs)
 
 
