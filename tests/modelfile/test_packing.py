@@ -39,7 +39,7 @@ def pixels(count: int, size: int, channels: int) -> np.ndarray:
 
 
 def test_every_family_has_its_battery() -> None:
-    families = {family for family in models.BUILDERS if models.TAKES[family] == "image"}
+    families = {family for family in models.BUILDERS if "image" in family.inputs}
     # Boxes are packed in `tests/whole/test_boxes.py`, networks of timm's in `test_timm.py` there.
     families -= {DetectorModel, TimmNetwork}
     assert {spec.__class__ for spec, _, _ in SPECS.values()} == families

@@ -9,9 +9,10 @@ import torch
 from modelwright import modelfile
 from modelwright.errors import RecipeError
 from modelwright.models.audio_cnn import AudioCnn
-from modelwright.models.audio_frontend import FrontendConfig
 from modelwright.models.candidate import Candidate
+from modelwright.models.network import AudioFrame
 from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.model import AudioCnnModel
 from modelwright.tasks.inference import Inference
 from modelwright.transforms.audio import AudioInput
 from modelwright.transforms.views import speed_views
@@ -32,7 +33,8 @@ def tones(lengths, seed=0):
 
 def built(*, widths=(4, 8), dropout=0.1, augment=None):
     torch.manual_seed(0)
-    network = AudioCnn(3, FrontendConfig(RATE, 16), widths=widths, dropout=dropout)
+    spec = AudioCnnModel(name="audio-cnn", widths=widths, dropout=dropout)
+    network = AudioCnn(spec, AudioFrame(RATE, 16, "none", num_outputs=3))
     network.frontend.set_augment(augment or AugmentSpec())
     for module in network.modules():  # Norms as after some training.
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -15,10 +15,10 @@ from modelwright.models.audio_frontend import (
     SPEED,
     AudioFrontend,
     BandGains,
-    FrontendConfig,
     WaveformAugment,
     set_audio_augment,
 )
+from modelwright.models.network import AudioFrame
 from modelwright.recipe.data import AugmentSpec
 
 RATE = 8000
@@ -133,7 +133,7 @@ def test_gains_lie_on_lines_between_a_few_bands_and_spare_padding():
 
 
 def test_augmentation_is_set_for_every_frontend_and_leaves_no_weights():
-    frontend = AudioFrontend(FrontendConfig(RATE, 16)).train()
+    frontend = AudioFrontend(AudioFrame(RATE, 16, "none", num_outputs=3)).train()
     samples, lengths = tones([1500, 900])
     plain, _ = frontend(samples, lengths)
     assert torch.equal(plain, frontend(samples, lengths)[0])

@@ -5,6 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelwright.models.bow import Bow
+from modelwright.models.network import TextFrame
+from modelwright.recipe.model import BowModel
 
 SAME = 1e-5
 """Padding changes the order of summing, in fp32."""
@@ -15,10 +17,14 @@ LENGTH = torch.tensor([5, 2, 1])
 VOCABULARY, BUCKETS = 12, 64
 
 
-def built(**settings):
+def fresh(**settings):
     torch.manual_seed(0)
-    options = {"width": 4, "ngrams": 3, "buckets": BUCKETS, **settings}
-    network = Bow(VOCABULARY, 3, **options)
+    spec = BowModel(name="bow", width=4, **settings)
+    return Bow(spec, TextFrame(VOCABULARY, max_length=12, num_outputs=3))
+
+
+def built(**settings):
+    network = fresh(**{"ngrams": 3, "buckets": BUCKETS, **settings})
     with torch.no_grad():
         network.embedding.weight[1:].normal_()  # fresh ones are too near zero to tell apart
     return network
@@ -57,15 +63,14 @@ def test_outputs_are_those_of_plain_integers(texts, ngrams, is_training):
 
 
 def test_fresh_vectors_are_near_zero_and_padding_has_none():
-    torch.manual_seed(0)
-    weight = Bow(VOCABULARY, 2, width=4, ngrams=2, buckets=1000).embedding.weight
+    weight = fresh(ngrams=2, buckets=1000).embedding.weight
     assert weight.shape == (VOCABULARY + 1000, 4)
     assert (weight[0] == 0).all()
     assert 0.005 < weight.std() < 0.02
 
 
 def test_without_runs_there_are_no_buckets():
-    assert Bow(VOCABULARY, 2, width=4, ngrams=1).embedding.weight.shape == (VOCABULARY, 4)
+    assert fresh(ngrams=1).embedding.weight.shape == (VOCABULARY, 4)
 
 
 def test_order_matters_to_runs_alone():

@@ -9,12 +9,13 @@ import torch
 
 from modelwright.models import build
 from modelwright.models.audio_cnn import AudioCnn
-from modelwright.models.audio_frontend import FrontendConfig
+from modelwright.models.network import AudioFrame, TextFrame
 from modelwright.models.rnn import RnnClassifier
 from modelwright.models.text_cnn import TextCnn
-from modelwright.recipe.model import SpeednetModel
+from modelwright.recipe.model import AudioCnnModel, RnnModel, SpeednetModel, TextCnnModel
 
 TOKENS = (torch.randint(1, 30, (4, 9)), torch.tensor([9, 7, 3, 1]))
+FRAME = TextFrame(vocabulary=30, max_length=9, num_outputs=3)
 pytestmark = pytest.mark.skipif(
     shutil.which("g++") is None and shutil.which("clang++") is None,
     reason="compiling for the processor takes a C++ compiler",
@@ -30,18 +31,20 @@ def speednet():
 
 
 def audio():
-    network = AudioCnn(3, FrontendConfig(8000, 16), widths=(4, 8), dropout=0.0)
+    spec = AudioCnnModel(name="audio-cnn", widths=(4, 8), dropout=0.0)
+    network = AudioCnn(spec, AudioFrame(8000, 16, "none", num_outputs=3))
     samples = torch.randint(-9000, 9000, (3, 4000), dtype=torch.int16)
     return network, (samples, torch.tensor([4000, 3000, 1000]))
 
 
 def text_cnn():
-    return TextCnn(30, 3, width=8, filters=8, kernels=(2, 3), dropout=0.0), TOKENS
+    spec = TextCnnModel(name="text-cnn", width=8, filters=8, kernels=(2, 3), dropout=0.0)
+    return TextCnn(spec, FRAME), TOKENS
 
 
 def rnn():
-    settings = {"layers": 1, "cell": "gru", "bidirectional": True, "pooling": "max"}
-    return RnnClassifier(30, 3, width=8, hidden=8, dropout=0.0, **settings), TOKENS
+    spec = RnnModel(name="rnn", cell="gru", width=8, hidden=8, dropout=0.0)
+    return RnnClassifier(spec, FRAME), TOKENS
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from tests.training.objectives.making import batch
 from modelwright import modelfile
 from modelwright.errors import ModelFileError
 from modelwright.kinds import OutputKind
-from modelwright.models.audio_frontend import FrontendConfig
 from modelwright.models.candidate import Candidate
-from modelwright.models.ctc import ConvCtc, ConvSubsampling, RnnCtc
+from modelwright.models.ctc import ConvCtc, RnnCtc
 from modelwright.models.logmel import fit_normalization
+from modelwright.models.network import AudioFrame
 from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.model import ConvCtcModel, RnnCtcModel
 from modelwright.tasks import ctc
 from modelwright.tasks.inference import Inference
 from modelwright.training.objectives.ctc import ctc_loss
@@ -29,13 +30,18 @@ PITCHES = {"a": 500.0, "b": 1500.0}
 def built(family, *, stride=2, waveform=True, time_masks=2, freq_masks=2, dropout=0.1):
     """Return a small network for two letters."""
     torch.manual_seed(0)
-    steps = ConvSubsampling(FrontendConfig(RATE, 16), channels=4, stride=stride)
-    steps.frontend.set_augment(
+    frame = AudioFrame(RATE, 16, "none", num_outputs=3)
+    options = {"channels": 4, "stride": stride, "layers": 2, "dropout": dropout}
+    if family == "conv":
+        spec = ConvCtcModel(name="conv-ctc", width=32, kernel=5, **options)
+        network = ConvCtc(spec, frame)
+    else:
+        spec = RnnCtcModel(name="rnn-ctc", cell=family, hidden=8, **options)
+        network = RnnCtc(spec, frame)
+    network.subsampling.frontend.set_augment(
         AugmentSpec(waveform=waveform, time_masks=time_masks, freq_masks=freq_masks)
     )
-    if family == "conv":
-        return ConvCtc(3, steps, width=32, layers=2, kernel=5, dropout=dropout)
-    return RnnCtc(3, steps, cell=family, hidden=8, layers=2, bidirectional=True, dropout=dropout)
+    return network
 
 
 def noise(*lengths):

@@ -9,10 +9,10 @@ import torch
 from modelwright.errors import RecipeError
 from modelwright.models.building import replace_output
 from modelwright.models.detector import PRIOR, Detector, locations
-from modelwright.models.network import ImageNetwork
+from modelwright.models.network import Frame, ImageNetwork
 from modelwright.models.steps import PixelSteps
 from modelwright.models.weight_init import initialise
-from modelwright.recipe.model import ResnetModel
+from modelwright.recipe.model import DetectorModel, ResnetModel
 
 EXPORT = 1e-4
 """onnxruntime sums in another order."""
@@ -20,15 +20,8 @@ EXPORT = 1e-4
 
 def built(*, height=32, width=48, channels=3, num_outputs=4, widths=(4, 6, 8, 10), depth=2):
     torch.manual_seed(0)
-    body = Detector(
-        num_outputs,
-        channels=channels,
-        widths=widths,
-        depth=depth,
-        neck=8,
-        height=height,
-        width=width,
-    )
+    spec = DetectorModel(name="detector", widths=widths, depth=depth, neck=8)
+    body = Detector(spec, Frame(channels, height, width, num_outputs))
     initialise(body, ResnetModel(name="resnet"))
     return ImageNetwork(PixelSteps([0.5] * channels, [0.25] * channels), body).eval()
 

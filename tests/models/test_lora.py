@@ -9,31 +9,34 @@ from torch import nn
 from modelwright.errors import RecipeError
 from modelwright.models.decoder import Decoder
 from modelwright.models.lora import LoraLinear, adapt, merged
+from modelwright.models.network import TextFrame
 from modelwright.models.seq2seq import TransformerSeq2Seq
 from modelwright.models.transformer import TransformerClassifier
+from modelwright.recipe.model import DecoderModel, Seq2SeqModel, TransformerModel
 
+FRAME = TextFrame(20, max_length=8, num_outputs=20)
 SAME = 1e-5
 """Merged weights are rounded once more, in sums of some dozens of terms of fp32."""
 
 
 def classifier():
     torch.manual_seed(0)
-    return TransformerClassifier(
-        20, 3, width=16, layers=2, heads=2, max_length=8, dropout=0.0
-    ).eval(), (torch.randint(1, 20, (4, 6)), torch.tensor([6, 2, 5, 1]))
+    spec = TransformerModel(name="transformer", width=16, heads=2, dropout=0.0)
+    network = TransformerClassifier(spec, TextFrame(20, max_length=8, num_outputs=3))
+    return network.eval(), (torch.randint(1, 20, (4, 6)), torch.tensor([6, 2, 5, 1]))
 
 
 def decoder():
     torch.manual_seed(0)
-    network = Decoder(
-        20, width=16, layers=2, heads=2, kv_heads=1, hidden=32, max_length=8, tied=False
-    )
+    sizes = {"width": 16, "layers": 2, "heads": 2, "kv_heads": 1, "hidden": 32}
+    network = Decoder(DecoderModel(name="decoder", tied=False, **sizes), FRAME)
     return network.eval(), (torch.randint(0, 20, (4, 6)),)
 
 
 def seq2seq():
     torch.manual_seed(0)
-    network = TransformerSeq2Seq(20, width=16, layers=1, heads=2, dropout=0.0)
+    spec = Seq2SeqModel(name="seq2seq", width=16, layers=1, heads=2, dropout=0.0)
+    network = TransformerSeq2Seq(spec, FRAME)
     tokens = torch.randint(4, 20, (3, 5))
     return network.eval(), (tokens, torch.tensor([5, 2, 4]), tokens[:, :3])
 

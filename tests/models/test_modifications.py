@@ -139,9 +139,9 @@ GOOD = {"kind": "resize", "layer": "body.hidden.0", "in_features": None, "out_fe
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ([], "no list of any"),
-        ({"kind": "resize"}, "no list of any"),
-        (None, "no list of any"),
+        ([], "aren't a list"),
+        ({"kind": "resize"}, "aren't a list"),
+        (None, "aren't a list"),
         (["resize"], "`None` is unknown"),
         ([{**GOOD, "kind": "prune"}], "`prune` is unknown"),
         ([{**GOOD, "kind": ["resize"]}], "is unknown"),

@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from modelwright.errors import RequestError
+from modelwright.models.network import TextFrame
 from modelwright.models.rnn import Gru, Lstm, RnnClassifier
+from modelwright.recipe.model import RnnModel
 
 SAME = 1e-5
 """torch's kernels for packed and for padded sequences sum in other orders, in fp32."""
@@ -144,8 +146,9 @@ def test_pooling_is_that_of_a_hand_worked_case():
     outputs = {}
     for pooling in ("last", "max", "mean"):
         torch.manual_seed(0)
-        settings = {"cell": "gru", "bidirectional": False, "layers": 1, "dropout": 0.0}
-        network = RnnClassifier(12, 3, width=4, hidden=5, pooling=pooling, **settings)
+        sizes = {"width": 4, "hidden": 5, "bidirectional": False, "dropout": 0.0}
+        spec = RnnModel(name="rnn", cell="gru", pooling=pooling, **sizes)
+        network = RnnClassifier(spec, TextFrame(12, max_length=5, num_outputs=3))
         network.head = nn.Identity()
         with torch.no_grad():
             outputs[pooling] = network(TOKENS, COUNTS)

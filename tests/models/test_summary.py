@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from modelwright import models
+from modelwright.models.network import TextFrame
 from modelwright.models.rnn import Gru, Lstm
 from modelwright.models.seq2seq import RnnSeq2Seq
-from modelwright.recipe.model import CnnModel, ConvBlock, ResnetModel
+from modelwright.recipe.model import CnnModel, ConvBlock, ResnetModel, Seq2SeqModel
 
 
 def built(spec, *, side=8, channels=1, outputs=10):
@@ -74,7 +75,8 @@ def test_recurrent_layers_count(kind, gates):
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_recurrent_writers_count_both_sides(cell):
-    network = RnnSeq2Seq(20, width=8, hidden=16, layers=1, cell=cell, dropout=0.1)
+    spec = Seq2SeqModel(name="seq2seq", kind=cell, width=8, layers=1)
+    network = RnnSeq2Seq(spec, TextFrame(20, max_length=6, num_outputs=20))
     sample = np.zeros(
         1, [("source", np.int64, (6,)), ("source_length", np.int64), ("target", np.int64, (3,))]
     )
@@ -83,8 +85,8 @@ def test_recurrent_writers_count_both_sides(cell):
         layer.name: layer.multiply_adds for layer in models.summarise_sample(network, sample).layers
     }
     gates = 4 if cell == "lstm" else 3
-    assert found["encoder"] == 6 * 2 * gates * 16 * (8 + 16)
-    assert found["decoder"] == 3 * gates * 16 * (8 + 16)
+    assert found["encoder"] == 6 * 2 * gates * 8 * (8 + 8)
+    assert found["decoder"] == 3 * gates * 8 * (8 + 8)
 
 
 def test_products_of_no_single_layer_count():

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import torch
 
+from modelwright.models.network import TextFrame
 from modelwright.models.text_cnn import TextCnn
+from modelwright.recipe.model import TextCnnModel
 
 SAME = 1e-5
 """Padding changes the order of summing, in fp32."""
@@ -13,7 +15,8 @@ LENGTH = torch.tensor([5, 2, 1])
 def built(**settings):
     torch.manual_seed(0)
     options = {"width": 4, "filters": 3, "kernels": (1, 2, 5), "dropout": 0.0, **settings}
-    return TextCnn(12, 3, **options)
+    spec = TextCnnModel(name="text-cnn", **options)
+    return TextCnn(spec, TextFrame(12, max_length=12, num_outputs=3))
 
 
 def test_windows_are_those_of_a_hand_worked_case():

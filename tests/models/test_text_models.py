@@ -15,6 +15,7 @@ from torch import nn
 
 from modelwright import models
 from modelwright.models.bow import Bow
+from modelwright.models.network import TextFrame
 from modelwright.models.rnn import RnnClassifier
 from modelwright.models.text_cnn import TextCnn
 from modelwright.models.transformer import TransformerClassifier
@@ -26,11 +27,12 @@ EXPORTED = 1e-4
 VOCABULARY, LABELS = 12, 3
 TOKENS = torch.tensor([[5, 6, 7, 8, 9], [4, 3, 0, 0, 0], [9, 0, 0, 0, 0]])
 LENGTH = torch.tensor([5, 2, 1])
+FRAME = TextFrame(VOCABULARY, max_length=12, num_outputs=LABELS)
 
 
 def bow(**settings: object) -> nn.Module:
     options = {"width": 4, "ngrams": 3, "buckets": 64, **settings}
-    network = Bow(VOCABULARY, LABELS, **options)
+    network = Bow(BowModel(name="bow", **options), FRAME)
     with torch.no_grad():
         network.embedding.weight[1:].normal_()  # fresh ones are too near zero to tell apart
     return network
@@ -38,18 +40,18 @@ def bow(**settings: object) -> nn.Module:
 
 def text_cnn(**settings: object) -> nn.Module:
     options = {"width": 4, "filters": 3, "kernels": (1, 2, 5), "dropout": 0.0, **settings}
-    return TextCnn(VOCABULARY, LABELS, **options)
+    return TextCnn(TextCnnModel(name="text-cnn", **options), FRAME)
 
 
 def rnn(cell: str, pooling: str, **settings: object) -> nn.Module:
     options = {"width": 4, "hidden": 5, "layers": 2, "bidirectional": True, "dropout": 0.0}
     options |= {"cell": cell, "pooling": pooling, **settings}
-    return RnnClassifier(VOCABULARY, LABELS, **options)
+    return RnnClassifier(RnnModel(name="rnn", **options), FRAME)
 
 
 def transformer(**settings: object) -> nn.Module:
-    options = {"width": 8, "layers": 2, "heads": 2, "max_length": 12, "dropout": 0.0, **settings}
-    return TransformerClassifier(VOCABULARY, LABELS, **options)
+    options = {"width": 8, "layers": 2, "heads": 2, "dropout": 0.0, **settings}
+    return TransformerClassifier(TransformerModel(name="transformer", **options), FRAME)
 
 
 Build = Callable[..., nn.Module]
@@ -81,7 +83,7 @@ def built(name: str, **settings: object) -> nn.Module:
 
 def test_the_table_holds_every_classifier_of_texts():
     others = {"DecoderModel", "Seq2SeqModel", "PretrainedModel"}  # They have suites of their own.
-    families = {kind for kind, takes in models.TAKES.items() if takes == "text"}
+    families = {section for section in models.BUILDERS if "text" in section.inputs}
     assert {kind for kind, _ in NETWORKS.values()} == {
         kind for kind in families if kind.__name__ not in others
     }

@@ -213,13 +213,13 @@ def test_a_folder_gives_its_weights_and_its_pixels(folder):
     assert left == ["fc.bias", "fc.weight"]
     assert body.head.out_features == 4
     weights = open_weights(folder, "tiny")
-    assert (weights.mean, weights.is_told) == ((0.5, 0.5, 0.5), True)
+    assert (weights.mean, weights.is_declared) == ((0.5, 0.5, 0.5), True)
     assert weights.digest().startswith("sha256:")
 
 
 def test_a_file_alone_has_the_usual_pixels(folder):
     weights = open_weights(folder / "model.safetensors", "tiny")
-    assert (weights.mean, weights.std, weights.is_told) == (USUAL["mean"], USUAL["std"], False)
+    assert (weights.mean, weights.std, weights.is_declared) == (USUAL["mean"], USUAL["std"], False)
 
 
 def test_plain_settings_of_a_folder_are_kept_and_what_the_data_decides_is_not(folder):

@@ -5,13 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from modelwright.errors import RecipeError
+from modelwright.models.network import TextFrame
 from modelwright.models.transformer import (
     TransformerClassifier,
     TransformerEncoder,
     TransformerLayer,
     sines,
 )
+from modelwright.recipe.model import TransformerModel
 
 SAME = 1e-5
 """Padding changes the order of summing, in fp32."""
@@ -21,8 +22,9 @@ LENGTH = torch.tensor([5, 2, 1])
 
 def built(**settings):
     torch.manual_seed(0)
-    options = {"width": 8, "layers": 2, "heads": 2, "max_length": 12, "dropout": 0.0, **settings}
-    return TransformerClassifier(12, 3, **options)
+    options = {"width": 8, "layers": 2, "heads": 2, "dropout": 0.0, **settings}
+    spec = TransformerModel(name="transformer", **options)
+    return TransformerClassifier(spec, TextFrame(12, max_length=12, num_outputs=3))
 
 
 @pytest.mark.parametrize("is_training", [True, False])
@@ -73,9 +75,3 @@ def test_encoder_does_not_care_for_order():
     x, length = torch.randn(2, 4, 8), torch.tensor([4, 4])
     found = encoder(x.flip(1), length).flip(1)
     torch.testing.assert_close(found, encoder(x, length), rtol=0, atol=SAME)
-
-
-def test_heads_must_share_the_width_evenly():
-    with pytest.raises(RecipeError, match="3 heads") as caught:
-        built(heads=3)
-    assert "width of 9" in caught.value.fix

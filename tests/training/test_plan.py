@@ -7,6 +7,8 @@ from torch import nn
 from torch._inductor import config as inductor_config
 
 from modelwright.models.decoder import Decoder
+from modelwright.models.network import TextFrame
+from modelwright.recipe.model import DecoderModel
 from modelwright.recipe.train import TrainSpec
 from modelwright.training.plan import (
     PlanInput,
@@ -146,9 +148,8 @@ def test_single_samples_never_pass_in_bf16_unless_asked():
 
 
 def decoder():
-    return Decoder(
-        9, width=8, layers=1, heads=2, kv_heads=2, hidden=8, max_length=8, tied=True, dropout=0.0
-    )
+    spec = DecoderModel(name="decoder", width=8, layers=1, heads=2, hidden=8)
+    return Decoder(spec, TextFrame(9, max_length=8, num_outputs=9))
 
 
 @pytest.mark.parametrize(

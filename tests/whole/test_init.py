@@ -73,7 +73,7 @@ def test_frozen_layers_and_figures_of_normalising_stay(place):
     [
         ("text-classification", "source: labelled_lines, path: t.txt", "one label from texts"),
         ("audio-classification", "source: folder, path: birds", "one label from recordings"),
-        ("language-modeling", "source: documents, path: t.txt", "what a text goes on with from"),
+        ("language-modeling", "source: documents, path: t.txt", "the next tokens from"),
         ("object-detection", "source: boxes, path: birds", "boxes from images"),
     ],
 )

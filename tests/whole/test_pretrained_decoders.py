@@ -260,7 +260,7 @@ def test_a_number_that_is_none(tmp_path):
         ({"bos_token_id": 9999}, "token of begin"),
         ({"vocab_size": 10_000_000}, "vocab_size"),
         ({"layer_types": ["sliding_attention"] * 2, "model_type": "qwen2"}, "no window is set"),
-        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rotary places"),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rotary positions"),
         ({"eos_token_id": None}, "eos_token_id"),
         ({"eos_token_id": "end"}, "config.json"),
         ({"quantization_config": {"bits": 4}}, "quantized"),

@@ -172,7 +172,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
     )
     for name in ("config.json", "generation_config.json"):
         edit(tmp_path / "tiny" / name, decoder_start_token_id=None)
-    assert "`decoder_start_token_id` isn't a token's number" in refused(tmp_path)
+    assert "`decoder_start_token_id` isn't a token id" in refused(tmp_path)
     for name in ("config.json", "generation_config.json"):
         edit(tmp_path / "tiny" / name, decoder_start_token_id=2, eos_token_id=1)
     assert "three different tokens" in refused(tmp_path)

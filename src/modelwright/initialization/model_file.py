@@ -13,8 +13,6 @@ from modelwright.run import Run, RunRequest
 from modelwright.transforms import ImageInput
 
 if TYPE_CHECKING:
-    import torch
-
     from modelwright.data import Prepared
     from modelwright.models.candidate import Candidate
     from modelwright.transforms.inputs import Input
@@ -49,6 +47,7 @@ def start_from_file(
     from modelwright import models
     from modelwright.initialization.pretrained import with_adapters
     from modelwright.modelfile import torch_runtime
+    from modelwright.models.network import matching
 
     path = request.find(spec.init)
     old = torch_runtime.rebuild(path)
@@ -80,7 +79,9 @@ def start_from_file(
     if old.labels != prepared.labels:
         torch.manual_seed(request.recipe.seed)
         models.replace_output(network, prepared.num_outputs)
-    _freeze(network, spec)
+    parameters = dict(network.named_parameters())
+    for name in matching(list(parameters), spec.freeze, kind="parameter", where="model.freeze"):
+        parameters[name].requires_grad = False
     step = {"step": "init", "file": path.name, "model": torch_runtime.digest(path)}
     started = replace(
         old,
@@ -94,20 +95,3 @@ def start_from_file(
         return started
     torch.manual_seed(context.seed)
     return with_adapters(started, spec.adapters, context)
-
-
-def _freeze(network: torch.nn.Module, spec: InitModel) -> None:
-    from modelwright.models.network import matches
-
-    names = [name for name, _ in network.named_parameters()]
-    for pattern in spec.freeze:
-        if not any(matches(name, pattern) for name in names):
-            shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
-            raise RecipeError(
-                f"`{pattern}` matches no parameter of the model file",
-                where="model.freeze",
-                why=f"Its parameters are {shown}",
-            )
-    for name, parameter in network.named_parameters():
-        if any(matches(name, pattern) for pattern in spec.freeze):
-            parameter.requires_grad = False

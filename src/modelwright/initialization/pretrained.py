@@ -1,4 +1,4 @@
-"""Starting from a network that was trained elsewhere, and training adapters beside a network."""
+"""Starting from a pretrained network of transformers, and training adapters beside a network."""
 
 from __future__ import annotations
 
@@ -60,12 +60,13 @@ def pretrained_section(
     spec: TransformersModel, folder: PretrainedFolder, token_ids: TokenIdMap | None
 ) -> PretrainedModel:
     """Return what a model file keeps of the network."""
+    is_encoder = folder.architecture == "encoder"
     return PretrainedModel(
         name="transformers",
         model_type=folder.model_type,
         config=folder.config,
-        pooling=spec.pooling if folder.architecture == "encoder" else None,
-        dropout=spec.dropout if folder.architecture == "encoder" else None,
+        pooling=spec.pooling if is_encoder else None,
+        dropout=spec.dropout if is_encoder else None,
         token_ids=None if token_ids is None else token_ids.to_json(),
     )
 
@@ -92,30 +93,30 @@ def pretrained_input(spec: TransformersModel, request: RunRequest) -> TextInput:
         )
     tokenizer = _tokenizer(folder)
     kind = _INPUTS[folder.architecture]
-    found = TextInput(tokenizer, min(text.max_length, max_length), kind, section.places)
-    if found.room < 1:
+    input = TextInput(tokenizer, min(text.max_length, max_length), kind, section.places)
+    if input.room < 1:
         raise RecipeError(
-            f"`text.max_length` is {found.max_length}, and the tokenizer puts as many tokens "
+            f"`text.max_length` is {input.max_length}, and the tokenizer puts as many tokens "
             "around each text",
             where=where,
             fix="Write more",
         )
-    return found
+    return input
 
 
 def _tokenizer(folder: PretrainedFolder) -> HFTokenizer:
-    """Return a folder's tokenizer, with the numbers that a network that writes has here."""
+    """Return a folder's tokenizer; for a network that generates text, with our token ids."""
     data = folder.tokenizer_bytes()
     try:
         plain = read_foreign(data, None)
         if folder.architecture == "encoder":
             return plain
         unknown = plain.unknown if plain.has_unknown else None
-        if folder.architecture == "causal_lm" and unknown in folder.numbers.values():
+        if folder.architecture == "causal_lm" and unknown in folder.special_ids.values():
             unknown = None  # Another token stands for it, and is never meant by it.
         size = folder.config["vocab_size"]
-        numbers = {**folder.numbers, "unknown": unknown, "size": size}
-        return read_foreign(data, TokenIdMap.from_json(numbers))
+        token_ids = {**folder.special_ids, "unknown": unknown, "size": size}
+        return read_foreign(data, TokenIdMap.from_json(token_ids))
     except ModelwrightError as error:
         raise RecipeError(
             error.what, where=str(folder.path / TOKENIZER), why=error.why, fix=error.fix
@@ -165,7 +166,7 @@ def with_adapters(candidate: Candidate, spec: AdaptersSpec, context: Run) -> Can
     Raises:
         RecipeError: a pattern matches no layer.
     """
-    found = adapt(
+    adapted = adapt(
         candidate.network,
         rank=spec.rank,
         alpha=spec.alpha,
@@ -173,15 +174,15 @@ def with_adapters(candidate: Candidate, spec: AdaptersSpec, context: Run) -> Can
         head=not candidate.output_kind.is_generative,
     )
     context.say(
-        f"{found.trained:,} of {found.parameters:,} parameters learn "
-        f"({found.trained / found.parameters:.1%}): adapters of rank {spec.rank} beside "
-        f"{len(found.layers)} layers, and what is new"
+        f"{adapted.trained:,} of {adapted.parameters:,} parameters learn "
+        f"({adapted.trained / adapted.parameters:.1%}): adapters of rank {spec.rank} beside "
+        f"{len(adapted.layers)} layers, and what is new"
     )
     step = {
         "step": "adapters",
         "rank": spec.rank,
         "alpha": spec.alpha,
-        "layers": len(found.layers),
-        "trained": found.trained,
+        "layers": len(adapted.layers),
+        "trained": adapted.trained,
     }
     return replace(candidate, lineage=(*candidate.lineage, step))

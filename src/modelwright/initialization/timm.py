@@ -75,7 +75,7 @@ def pixel_statistics(
             f"were trained with {shown}"
         )
         return prepared.mean, prepared.std
-    source = "the weights' folder says" if weights.is_told else "is usual with this network"
+    source = "the weights' folder says" if weights.is_declared else "is usual with this network"
     context.say(f"Pixels are normalised as {source}: {shown}")
     return weights.mean, weights.std
 

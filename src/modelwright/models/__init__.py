@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from modelwright.models.building import (
     BUILDERS,
-    TAKES,
     architecture,
     build,
     build_network,
@@ -19,14 +18,12 @@ from modelwright.models.summary import (
     Layer,
     Summary,
     multiply_adds,
-    summarise,
     summarise_sample,
     summary,
 )
 
 __all__ = [
     "BUILDERS",
-    "TAKES",
     "FeatureNetwork",
     "ImageNetwork",
     "Layer",
@@ -39,7 +36,6 @@ __all__ = [
     "rebuild",
     "replace_output",
     "resized",
-    "summarise",
     "summarise_sample",
     "summary",
     "whiten",

@@ -5,15 +5,15 @@ Padding is masked at each layer, so that an answer doesn't depend on the rest of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
-from modelwright.models.audio_frontend import AudioFrontend, FrontendConfig
+from modelwright.models.audio_frontend import AudioFrontend
+from modelwright.models.network import AudioFrame, SequenceNetwork
 from modelwright.models.padding import mask
+from modelwright.recipe.model import AudioCnnModel
 
 
 class Block(nn.Module):
@@ -26,47 +26,31 @@ class Block(nn.Module):
 
     def forward(self, maps: Tensor, steps: Tensor) -> tuple[Tensor, Tensor]:
         """Return `[N, filters, M // 2, (S + 1) // 2]` for maps `[N, C, M, S]`, 0 at padding."""
-        held = F.relu(self.norm(self.conv(maps))) * _over_time(steps, maps)
+        is_real = mask(steps, maps.shape[3])[:, None, None]
+        x = F.relu(self.norm(self.conv(maps))) * is_real
         # An odd last step stays: a short recording must not vanish.
-        return F.max_pool2d(F.pad(held, (0, 1)), 2), (steps + 1) // 2
+        return F.max_pool2d(F.pad(x, (0, 1)), 2), (steps + 1) // 2
 
 
-def _over_time(steps: Tensor, maps: Tensor) -> Tensor:
-    return mask(steps, maps.shape[3])[:, None, None]
-
-
-class AudioCnn(nn.Module):
-    """Recordings to classes or numbers.
-
-    Args:
-        num_outputs: K.
-        config: the features that it sees, of M bands.
-        widths: the channels of each block; each halves bands and time.
-        dropout: the share dropped before the last layer, in training.
+class AudioCnn(SequenceNetwork):
+    """Recordings to labels or numbers; each block halves bands and time.
 
     Raises:
         RecipeError: there are fewer bands than the blocks halve away.
     """
 
-    def __init__(
-        self,
-        num_outputs: int,
-        config: FrontendConfig,
-        *,
-        widths: Sequence[int],
-        dropout: float,
-    ) -> None:
+    def __init__(self, spec: AudioCnnModel, frame: AudioFrame) -> None:
         super().__init__()
-        if config.n_mels >> len(widths) == 0:
+        widths, bands = spec.widths, frame.n_mels >> len(spec.widths)
+        if bands == 0:
             raise RecipeError(
-                f"{len(widths)} blocks halve {config.n_mels} bands away",
+                f"{len(widths)} blocks halve {frame.n_mels} bands away",
                 fix="Use fewer `model.widths`, or raise `audio.n_mels`",
             )
-        self.frontend = AudioFrontend(config)
-        channels = [1, *widths]
-        self.blocks = nn.ModuleList(map(Block, channels, widths))
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(2 * widths[-1] * (config.n_mels >> len(widths)), num_outputs)
+        self.frontend = AudioFrontend(frame)
+        self.blocks = nn.ModuleList(map(Block, (1, *widths), widths))
+        self.dropout = nn.Dropout(spec.dropout)
+        self.head = nn.Linear(2 * widths[-1] * bands, frame.num_outputs)
 
     def features(self, samples: Tensor, length: Tensor) -> Tensor:
         """Return what the head gets, `[N, D]`; the arguments are those of `forward`."""
@@ -79,8 +63,3 @@ class AudioCnn(nn.Module):
         # Not `amax`: see `Speednet.features`.
         pooled: Tensor = self.dropout(torch.cat([mean, flat.max(2).values], dim=1))
         return pooled
-
-    def forward(self, samples: Tensor, length: Tensor) -> Tensor:
-        """Return outputs `[N, K]` for samples int16 `[N, T]` and their lengths `[N]`."""
-        outputs: Tensor = self.head(self.features(samples, length))
-        return outputs

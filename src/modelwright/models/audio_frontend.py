@@ -7,15 +7,14 @@ part of a model file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelwright.models.logmel import LogMel, SpecAugment
+from modelwright.models.network import AudioFrame
 from modelwright.models.padding import mask
-from modelwright.recipe.data import AudioNormalize, AugmentSpec
+from modelwright.recipe.data import AugmentSpec
 
 _FULL_SCALE = 32768.0
 SPEED, SILENCE_S, GAIN_DB, NOISE_DB = 0.1, 0.2, 6.0, (-60.0, -25.0)
@@ -29,8 +28,8 @@ class WaveformAugment(nn.Module):
     """Varies speed, loudness and noise of each recording in training; drawn from torch's generator.
 
     Half of the recordings begin after a silence, and half end with one: some who record cut theirs
-    off and some don't, and a network that hears only a few of them would take that for what is
-    said.
+    off and some don't, and a network that is trained on few of them would learn that instead of the
+    speech.
 
     Args:
         sampling_rate: of the recordings.
@@ -101,35 +100,25 @@ class BandGains(nn.Module):
         return features + gains.transpose(1, 2) * mask(frames, time)[:, None]
 
 
-@dataclass(frozen=True, slots=True)
-class FrontendConfig:
-    """Which features an audio network sees; a model file keeps it."""
-
-    sampling_rate: int
-    n_mels: int
-    normalize: AudioNormalize = "none"
-    """What features are taken relative to; see `LogMel`."""
-
-
 class AudioFrontend(nn.Module):
     """Samples to log-mel features, varied in training where `set_augment` asks for it."""
 
-    def __init__(self, config: FrontendConfig) -> None:
+    def __init__(self, frame: AudioFrame) -> None:
         super().__init__()
-        self.config = config
-        self.logmel = LogMel(config.sampling_rate, n_mels=config.n_mels, normalize=config.normalize)
+        self.sampling_rate, self.n_mels = frame.sampling_rate, frame.n_mels
+        self.logmel = LogMel(self.sampling_rate, n_mels=self.n_mels, normalize=frame.normalize)
         self.waveform: WaveformAugment | None = None
         self.gains: BandGains | None = None
         self.masks: SpecAugment | None = None
 
     def set_augment(self, augment: AugmentSpec) -> None:
         """Vary recordings in training as a recipe's section `augment` says."""
-        self.waveform = WaveformAugment(self.config.sampling_rate) if augment.waveform else None
+        self.waveform = WaveformAugment(self.sampling_rate) if augment.waveform else None
         self.gains = BandGains() if augment.waveform else None
         self.masks = SpecAugment(
             time_masks=augment.time_masks,
             frequency_masks=augment.freq_masks,
-            widest=max(self.config.n_mels // 6, 1),
+            widest=max(self.n_mels // 6, 1),
         )
 
     def forward(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,43 +12,31 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modelwright.models.network import SequenceNetwork, TextFrame
+from modelwright.recipe.model import BowModel
+
 _PRIME = (1 << 31) - 1
 """Sums are taken modulo this before the buckets (Carter and Wegman 1979): neighbours scatter."""
 _OLD, _NEW = 1_540_483_477, 668_265_263
 """Factors below the prime; a product of two numbers below 2³¹ fits int64."""
 _DEVIATION = 0.01
-"""Of fresh vectors: near zero, so that n-grams that never teach anything say nothing."""
+"""Of fresh vectors: near zero, so that n-grams that aren't trained have no effect."""
 
 
-class Bow(nn.Module):
+class Bow(SequenceNetwork):
     """The scaled sum of the vectors of words and n-grams, and a linear `head`.
 
-    Args:
-        vocabulary: V.
-        num_outputs: K.
-        width: of a vector, D.
-        ngrams: the longest run of words that has a vector; 1 is a plain bag of words.
-        buckets: how many vectors the runs share.
-        dropout: the share of words and n-grams that is left out in training.
+    Dropout leaves out whole words and n-grams.
     """
 
-    def __init__(
-        self,
-        vocabulary: int,
-        num_outputs: int,
-        *,
-        width: int,
-        ngrams: int = 2,
-        buckets: int = 1 << 18,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, spec: BowModel, frame: TextFrame) -> None:
         super().__init__()
-        self.vocabulary, self.ngrams, self.buckets = vocabulary, ngrams, buckets
-        self.dropout = dropout
-        rows = vocabulary + (buckets if ngrams > 1 else 0)
-        self.embedding = nn.Embedding(rows, width, padding_idx=0)
+        self.vocabulary, self.dropout = frame.vocabulary, spec.dropout
+        self.ngrams, self.buckets = spec.ngrams, spec.buckets
+        rows = self.vocabulary + (self.buckets if self.ngrams > 1 else 0)
+        self.embedding = nn.Embedding(rows, spec.width, padding_idx=0)
         nn.init.normal_(self.embedding.weight[1:], std=_DEVIATION)
-        self.head = nn.Linear(width, num_outputs)
+        self.head = nn.Linear(spec.width, frame.num_outputs)
 
     def features(self, tokens: Tensor, length: Tensor) -> Tensor:
         """Return what the head gets, `[N, D]`; the arguments are those of `forward`."""
@@ -60,13 +48,8 @@ class Bow(nn.Module):
             total = F.embedding_bag(rows, self.embedding.weight, mode="sum", padding_idx=0)
         else:
             total = self.embedding(rows).sum(1)
-        found: Tensor = total / count.to(total.dtype).sqrt()
-        return found
-
-    def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
-        outputs: Tensor = self.head(self.features(tokens, length))
-        return outputs
+        scaled: Tensor = total / count.to(total.dtype).sqrt()
+        return scaled
 
     def rows(self, tokens: Tensor, length: Tensor) -> Tensor:
         """Return the rows of the table `[N, ngrams·T]` for tokens `[N, T]`; 0 where there is none.
@@ -75,10 +58,10 @@ class Bow(nn.Module):
         padding reaches into is none.
         """
         places = torch.arange(tokens.shape[1], device=tokens.device)
-        found, code = [tokens], tokens
+        rows, code = [tokens], tokens
         for size in range(2, self.ngrams + 1):
             last = F.pad(tokens, (0, size - 1))[:, size - 1 :]
             code = (code * _OLD + last * _NEW + size) % _PRIME
             is_real = places + size <= length[:, None]
-            found.append((self.vocabulary + code % self.buckets) * is_real)
-        return torch.cat(found, dim=1)
+            rows.append((self.vocabulary + code % self.buckets) * is_real)
+        return torch.cat(rows, dim=1)

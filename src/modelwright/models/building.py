@@ -7,41 +7,36 @@ from dataclasses import asdict, fields
 from typing import Any, get_args
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from modelwright.errors import MissingExtraError, ModelFileError, ModelwrightError, RequestError
-from modelwright.kinds import InputKind
-from modelwright.models import texts
-from modelwright.models.cnn import cnn
-from modelwright.models.detector import detector
-from modelwright.models.mlp import mlp
-from modelwright.models.modifications import Modification, modify, read_modifications
+from modelwright.models.audio_cnn import AudioCnn
+from modelwright.models.bow import Bow
+from modelwright.models.cnn import Cnn
+from modelwright.models.ctc import ConvCtc, RnnCtc
+from modelwright.models.decoder import Decoder
+from modelwright.models.detector import Detector
+from modelwright.models.mlp import Mlp
+from modelwright.models.modifications import (
+    Modification,
+    modify,
+    read_modifications,
+    read_section,
+)
 from modelwright.models.network import AudioFrame, Frame, ImageNetwork, TextFrame
 from modelwright.models.pretrained import PretrainedModel, build_pretrained
-from modelwright.models.resnet import resnet, resolved_stem
-from modelwright.models.speednet import speednet
+from modelwright.models.resnet import Resnet, resolved_stem
+from modelwright.models.rnn import RnnClassifier
+from modelwright.models.seq2seq import build_seq2seq
+from modelwright.models.speednet import Speednet
 from modelwright.models.steps import PixelSteps
+from modelwright.models.text_cnn import TextCnn
 from modelwright.models.timm_networks import TimmNetwork, build_timm
+from modelwright.models.transformer import TransformerClassifier
 from modelwright.models.weight_init import initialise
+from modelwright.recipe import model as sections
 from modelwright.recipe.data import AudioNormalize, AudioSpec
-from modelwright.recipe.model import (
-    AudioCnnModel,
-    BowModel,
-    CnnModel,
-    ConvCtcModel,
-    DecoderModel,
-    DetectorModel,
-    MlpModel,
-    ResnetModel,
-    RnnCtcModel,
-    RnnModel,
-    Seq2SeqModel,
-    SpeednetModel,
-    TextCnnModel,
-    TransformerModel,
-)
-from modelwright.recipe.spec import Spec
+from modelwright.recipe.schema import tag_of
 from modelwright.transforms import ImageInput
 from modelwright.transforms.audio import AudioInput
 from modelwright.transforms.inputs import Input
@@ -51,82 +46,31 @@ AnyFrame = Frame | TextFrame | AudioFrame
 Scale = tuple[Sequence[float], Sequence[float]]
 """The mean and the deviation of each number."""
 
-Architecture = (
-    MlpModel
-    | CnnModel
-    | ResnetModel
-    | SpeednetModel
-    | BowModel
-    | TextCnnModel
-    | RnnModel
-    | TransformerModel
-    | AudioCnnModel
-    | ConvCtcModel
-    | RnnCtcModel
-    | DecoderModel
-    | Seq2SeqModel
-    | DetectorModel
-    | PretrainedModel
-    | TimmNetwork
-)
+Architecture = sections.ModelSpec | PretrainedModel | TimmNetwork
+"""A section `model`, or what a model file keeps of a network of a library."""
 
-BUILDERS: dict[type[Spec], Callable[[Any, Any], nn.Module]] = {
-    MlpModel: mlp,
-    CnnModel: cnn,
-    ResnetModel: resnet,
-    SpeednetModel: speednet,
-    BowModel: texts.bow,
-    TextCnnModel: texts.text_cnn,
-    RnnModel: texts.rnn,
-    TransformerModel: texts.transformer,
-    AudioCnnModel: texts.audio_cnn,
-    ConvCtcModel: texts.conv_ctc,
-    RnnCtcModel: texts.rnn_ctc,
-    DecoderModel: texts.decoder,
-    Seq2SeqModel: texts.seq2seq,
-    DetectorModel: detector,
+BUILDERS: dict[type[Architecture], Callable[[Any, Any], nn.Module]] = {
+    sections.MlpModel: Mlp,
+    sections.CnnModel: Cnn,
+    sections.ResnetModel: Resnet,
+    sections.SpeednetModel: Speednet,
+    sections.BowModel: Bow,
+    sections.TextCnnModel: TextCnn,
+    sections.RnnModel: RnnClassifier,
+    sections.TransformerModel: TransformerClassifier,
+    sections.AudioCnnModel: AudioCnn,
+    sections.ConvCtcModel: ConvCtc,
+    sections.RnnCtcModel: RnnCtc,
+    sections.DecoderModel: Decoder,
+    sections.Seq2SeqModel: build_seq2seq,
+    sections.DetectorModel: Detector,
     PretrainedModel: build_pretrained,
     TimmNetwork: build_timm,
 }
-"""The families: each builds a network, or an image network's body, from its section."""
+"""The families: each builds a network, or an image network's body, from its section and frame."""
 
-_NAMES: dict[str, type[Architecture]] = {
-    "mlp": MlpModel,
-    "cnn": CnnModel,
-    "resnet": ResnetModel,
-    "speednet": SpeednetModel,
-    "bow": BowModel,
-    "text-cnn": TextCnnModel,
-    "rnn": RnnModel,
-    "transformer": TransformerModel,
-    "audio-cnn": AudioCnnModel,
-    "conv-ctc": ConvCtcModel,
-    "rnn-ctc": RnnCtcModel,
-    "decoder": DecoderModel,
-    "seq2seq": Seq2SeqModel,
-    "detector": DetectorModel,
-    "transformers": PretrainedModel,
-    "timm": TimmNetwork,
-}
-TAKES: dict[type[Spec], InputKind] = {
-    MlpModel: InputKind.IMAGE,
-    CnnModel: InputKind.IMAGE,
-    ResnetModel: InputKind.IMAGE,
-    SpeednetModel: InputKind.IMAGE,
-    BowModel: InputKind.TEXT,
-    TextCnnModel: InputKind.TEXT,
-    RnnModel: InputKind.TEXT,
-    TransformerModel: InputKind.TEXT,
-    AudioCnnModel: InputKind.AUDIO,
-    ConvCtcModel: InputKind.AUDIO,
-    RnnCtcModel: InputKind.AUDIO,
-    DecoderModel: InputKind.TEXT,
-    Seq2SeqModel: InputKind.TEXT,
-    DetectorModel: InputKind.IMAGE,
-    PretrainedModel: InputKind.TEXT,
-    TimmNetwork: InputKind.IMAGE,
-}
-"""What the samples of each family are."""
+_FAMILIES = {tag_of(section)[1]: section for section in BUILDERS}
+"""The sections by the name that a model file has for them."""
 _MOST = 1 << 24
 """No size in a model file may be larger."""
 _MOST_SHRUNK = 16
@@ -164,10 +108,10 @@ def build_network(
         RequestError: the family takes another kind of sample.
     """
     frame = _frame(input, num_outputs, audio)
-    if not isinstance(frame, KINDS[TAKES[type(architecture)]]):
+    if frame.kind not in architecture.inputs:
+        name, takes = tag_of(type(architecture))[1], [kind.plural for kind in architecture.inputs]
         raise RequestError(
-            f"`{architecture.name}` takes {TAKES[type(architecture)].plural}, and the samples are "
-            "none",
+            f"`{name}` takes {' or '.join(takes)}, and the samples are {frame.kind.plural}",
             fix="Choose another `model`, or `auto`",
         )
     network: nn.Module
@@ -225,14 +169,6 @@ def _frame(input: Input, num_outputs: int, audio: AudioSpec | None) -> AnyFrame:
             return AudioFrame(input.sampling_rate, audio.n_mels, audio.normalize, num_outputs)
 
 
-KINDS: dict[InputKind, type[AnyFrame]] = {
-    InputKind.IMAGE: Frame,
-    InputKind.TEXT: TextFrame,
-    InputKind.AUDIO: AudioFrame,
-}
-"""The sizes of the ends of a network for each kind of sample."""
-
-
 def architecture(
     spec: Architecture,
     *,
@@ -245,16 +181,16 @@ def architecture(
 
     `rebuild` takes it back. What a stage changes in the network, `modifications.modified` adds.
     """
-    found = spec.model_dump(mode="json")
-    if isinstance(spec, ResnetModel):
+    section = spec.model_dump(mode="json")
+    if isinstance(spec, sections.ResnetModel):
         assert isinstance(input, ImageInput)
-        found["stem"] = resolved_stem(spec, input.height, input.width)
+        section["stem"] = resolved_stem(spec, input.height, input.width)
     # Apart from the section, whose keys may have the same names.
     ends = asdict(_frame(input, num_outputs, audio))
     del ends["num_outputs"]
     # Written only where it is so: files of labels are as they always were.
     of_numbers = {"outputs": "numbers"} if numbers else {}
-    return {**found, "input": ends, "num_outputs": num_outputs, **of_numbers}
+    return {**section, "input": ends, "num_outputs": num_outputs, **of_numbers}
 
 
 def resized(architecture: Mapping[str, Any], input: ImageInput) -> dict[str, Any]:
@@ -299,11 +235,10 @@ def rebuild(
         raise
     except ModelwrightError as error:
         raise ModelFileError("the architecture can't be built", why=error.what) from error
-    wanted = {name: (item.shape, item.dtype) for name, item in network.state_dict().items()}
-    _check_weights(wanted, weights)
+    _check_weights(network.state_dict(), weights)
     copies = {name: item.detach().clone() for name, item in weights.items()}
-    is_foreign = isinstance(spec, PretrainedModel | TimmNetwork)
-    if is_foreign:
+    is_of_library = isinstance(spec, PretrainedModel | TimmNetwork)
+    if is_of_library:
         # It has tables beside its weights, which only building it in earnest computes; it is known
         # by now to take no more memory than its weights, or little more before it is modified.
         if blank_size > _MOST_SHRUNK * _size(weights):
@@ -314,7 +249,7 @@ def rebuild(
         network = _blank(spec, frame, outputs)
         modify(network, changes)
     # Weights by two names stay one there.
-    network.load_state_dict(copies, strict=True, assign=not is_foreign)
+    network.load_state_dict(copies, strict=True, assign=not is_of_library)
     if steps and not isinstance(network, ImageNetwork):
         raise ModelFileError("the file declares graph steps for a network that has none")
     if steps is not None and isinstance(network, ImageNetwork):
@@ -341,24 +276,17 @@ def _read(architecture: Mapping[str, Any]) -> tuple[Architecture, AnyFrame]:
     """Read an architecture, strictly."""
     section = {**architecture}
     ends, num_outputs = section.pop("input", None), section.pop("num_outputs", None)
-    family = _NAMES.get(str(section.get("name")))
+    family = _FAMILIES.get(str(section.get("name")))
     if family is None:
         raise ModelFileError(
             f"the architecture `{section.get('name')!s:.40}` is unknown",
             fix="A newer version of modelwright may know it",
         )
-    try:
-        spec = family.model_validate(section)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ModelFileError(f"the architecture's `{place}`: {first['msg']}") from error
-    if set(spec.model_dump()) != set(section):
-        raise ModelFileError("the architecture isn't written out in full")
-    kind = KINDS[TAKES[type(spec)]]
-    wanted = {item.name for item in fields(kind)} - {"num_outputs"}
-    if not isinstance(ends, Mapping) or set(ends) != wanted:
-        raise ModelFileError(f"the architecture's `input` isn't {', '.join(sorted(wanted))}")
+    spec = read_section(family, section, "the architecture")
+    kind = next(item for item in (Frame, TextFrame, AudioFrame) if item.kind in spec.inputs)
+    names = {item.name for item in fields(kind)} - {"num_outputs"}
+    if not isinstance(ends, Mapping) or set(ends) != names:
+        raise ModelFileError(f"the architecture's `input` isn't {', '.join(sorted(names))}")
     sizes = {**ends, "num_outputs": num_outputs}
     for key, value in sizes.items():
         if key == "normalize" and value in get_args(AudioNormalize):
@@ -372,18 +300,16 @@ def _size(weights: Mapping[str, Tensor]) -> int:
     return sum(item.numel() for item in weights.values())
 
 
-def _check_weights(
-    wanted: Mapping[str, tuple[torch.Size, torch.dtype]], weights: Mapping[str, Tensor]
-) -> None:
-    for name in sorted(wanted.keys() ^ weights.keys()):
-        state = "missing" if name in wanted else "unknown to the architecture"
+def _check_weights(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:
+    for name in sorted(expected.keys() ^ weights.keys()):
+        state = "missing" if name in expected else "unknown to the architecture"
         raise ModelFileError(f"the weights `{name:.80}` are {state}")
-    for name, (shape, dtype) in wanted.items():
+    for name, own in expected.items():
         item = weights[name]
-        if item.shape != shape or item.dtype != dtype:
+        if item.shape != own.shape or item.dtype != own.dtype:
             raise ModelFileError(
                 f"the weights `{name}` are {item.dtype} {list(item.shape)}, and the architecture "
-                f"asks for {dtype} {list(shape)}"
+                f"asks for {own.dtype} {list(own.shape)}"
             )
 
 
@@ -414,15 +340,17 @@ def scale_output(network: nn.Module, scale: Scale) -> None:
     Raises:
         RequestError: the network has no layer `head`.
     """
+    body, head = _head(network)
+    body.head = ScaledLinear(head, scale)
+
+
+def _head(network: nn.Module) -> tuple[nn.Module, nn.Linear]:
+    """Return a network's last layer, and the module that holds it."""
     body = network.body if isinstance(network, ImageNetwork) else network
-    body.head = ScaledLinear(_head(body), scale)
-
-
-def _head(body: nn.Module | Tensor) -> nn.Linear:
     head = getattr(body, "head", None)
     if not isinstance(head, nn.Linear):
         raise RequestError("this network has no last layer that could be replaced")
-    return head
+    return body, head
 
 
 def replace_output(network: nn.Module, num_outputs: int) -> None:
@@ -431,8 +359,7 @@ def replace_output(network: nn.Module, num_outputs: int) -> None:
     Raises:
         RequestError: the network has no layer `head`.
     """
-    body = network.body if isinstance(network, ImageNetwork) else network
-    head = _head(body)
+    body, head = _head(network)
     new = nn.Linear(
         head.in_features, num_outputs, bias=head.bias is not None, dtype=head.weight.dtype
     )

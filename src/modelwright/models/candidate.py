@@ -14,7 +14,7 @@ from modelwright.tasks.inference import Inference
 
 
 class InputDeclaration(Protocol):
-    """What a network is given, and by which host steps: `transforms.ImageInput`, for one."""
+    """What a network takes, and by which host steps: `transforms.ImageInput`, for one."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the declaration as the model file holds it, with its `kind`."""

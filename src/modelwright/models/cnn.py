@@ -7,16 +7,20 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from modelwright.models.network import ACTIVATIONS, Frame, flat, same_conv, too_small
+from modelwright.models.network import ACTIVATIONS, Frame, ImageBody, flat, same_conv, too_small
 from modelwright.recipe.model import CnnModel, ConvBlock
 
 
-class Cnn(nn.Module):
-    """Convolution blocks `blocks`, fully connected layers `hidden`, and a linear `head`."""
+class Cnn(ImageBody):
+    """Convolution blocks `blocks`, fully connected layers `hidden`, and a linear `head`.
+
+    Raises:
+        RecipeError: the images are too small for the poolings.
+    """
 
     def __init__(self, spec: CnnModel, frame: Frame) -> None:
         super().__init__()
-        high, wide = map_size(spec, frame.height, frame.width)
+        high, wide = _map_size(spec, frame.height, frame.width)
         channels = frame.channels
         blocks = []
         for block in spec.blocks:
@@ -37,11 +41,6 @@ class Cnn(nn.Module):
         dropped: Tensor = self.dropout(x)
         return dropped
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
-        outputs: Tensor = self.head(self.features(images))
-        return outputs
-
 
 def _block(spec: CnnModel, block: ConvBlock, channels: int) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -59,12 +58,8 @@ def _block(spec: CnnModel, block: ConvBlock, channels: int) -> nn.Sequential:
     return nn.Sequential(layers)
 
 
-def map_size(spec: CnnModel, height: int, width: int) -> tuple[int, int]:
-    """Return the height and width of the last map.
-
-    Raises:
-        RecipeError: the images are too small for the poolings.
-    """
+def _map_size(spec: CnnModel, height: int, width: int) -> tuple[int, int]:
+    """Return the height and width of the last map."""
     high, wide = height, width
     for block in spec.blocks:
         high, wide = high // block.pool, wide // block.pool
@@ -78,12 +73,3 @@ def map_size(spec: CnnModel, height: int, width: int) -> tuple[int, int]:
         needs=f"Its blocks pool by {pools}, and nothing would be left",
         fix="Take fewer blocks, set `pool: 1` in some, or raise `transforms.size`",
     )
-
-
-def cnn(spec: CnnModel, frame: Frame) -> nn.Module:
-    """Return the body that a recipe's `cnn` asks for.
-
-    Raises:
-        RecipeError: the images are too small for it.
-    """
-    return Cnn(spec, frame)

@@ -1,4 +1,4 @@
-"""Networks that say at each step of a recording which letter is spoken, or none, for the CTC loss.
+"""Networks that predict at each step of a recording a character or a blank, for the CTC loss.
 
 Both begin as Deep Speech 2 does (Amodei et al. 2016, section 3): two convolutions over bands and
 time of a log-mel spectrogram, which also make the steps. Above them stand convolutions over time
@@ -13,9 +13,11 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelwright.models.audio_frontend import AudioFrontend, FrontendConfig
+from modelwright.models.audio_frontend import AudioFrontend
+from modelwright.models.network import AudioFrame
 from modelwright.models.padding import mask, masked_mean
-from modelwright.models.rnn import Gru, Lstm
+from modelwright.models.rnn import CELLS
+from modelwright.recipe.model import ConvCtcModel, RnnCtcModel
 
 STRIDES: dict[int, tuple[int, int]] = {1: (1, 1), 2: (2, 1), 4: (2, 2)}
 """By frames a step: the strides over time of the two convolutions."""
@@ -25,19 +27,17 @@ class ConvSubsampling(nn.Module):
     """Samples to steps: features, and two convolutions over bands and time that halve the bands.
 
     Args:
-        config: the features.
+        frame: the sizes of the network's ends.
         channels: of the two convolutions.
         stride: frames a step.
     """
 
-    def __init__(
-        self, config: FrontendConfig, *, channels: int = 32, stride: Literal[1, 2, 4] = 2
-    ) -> None:
+    def __init__(self, frame: AudioFrame, *, channels: int, stride: Literal[1, 2, 4]) -> None:
         super().__init__()
-        self.frontend = AudioFrontend(config)
+        self.frontend = AudioFrontend(frame)
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()
         self.strides = STRIDES[stride]
-        inputs, bands = 1, config.n_mels
+        inputs, bands = 1, frame.n_mels
         for hop in self.strides:
             self.convs.append(nn.Conv2d(inputs, channels, 3, stride=(2, hop), padding=1))
             inputs, bands = channels, (bands + 1) // 2
@@ -46,10 +46,10 @@ class ConvSubsampling(nn.Module):
 
     def steps(self, length: Tensor) -> Tensor:
         """Return how many steps recordings of so many samples `[N]` have, `[N]`."""
-        found = self.frontend.logmel.frames(length)
+        steps = self.frontend.logmel.frames(length)
         for stride in self.strides:
-            found = (found - 1) // stride + 1
-        return found
+            steps = (steps - 1) // stride + 1
+        return steps
 
     def forward(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return steps `[N, S, D]`, zero at padding, and how many each recording has `[N]`.
@@ -61,10 +61,10 @@ class ConvSubsampling(nn.Module):
         features, steps = self.frontend(samples, length)
         maps = features[:, None]
         for conv, norm, stride in zip(self.convs, self.norms, self.strides, strict=True):
-            held = conv(maps)
+            maps = conv(maps)
             steps = (steps - 1) // stride + 1
-            channels, bands = held.shape[1:3]
-            x = F.relu(norm(held.permute(0, 3, 1, 2).flatten(2)))
+            channels, bands = maps.shape[1:3]
+            x = F.relu(norm(maps.permute(0, 3, 1, 2).flatten(2)))
             x = x * mask(steps, x.shape[1])[..., None]
             maps = x.view(*x.shape[:2], channels, bands).permute(0, 2, 3, 1)
         return x, steps
@@ -79,107 +79,77 @@ class TimeBlock(nn.Module):
         self.conv = nn.Conv1d(width, width, kernel, padding=kernel // 2)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, own: Tensor) -> Tensor:
-        """Return steps `[N, S, D]`; `own` `[N, S, 1]` says which of them aren't padding."""
-        held = self.conv((self.norm(x) * own).transpose(1, 2)).transpose(1, 2)
-        changed: Tensor = x + self.dropout(F.relu(held))
+    def forward(self, x: Tensor, is_real: Tensor) -> Tensor:
+        """Return steps `[N, S, D]`; `is_real` `[N, S, 1]` says which of them aren't padding."""
+        added = self.conv((self.norm(x) * is_real).transpose(1, 2)).transpose(1, 2)
+        changed: Tensor = x + self.dropout(F.relu(added))
         return changed
 
 
-class ConvCtc(nn.Module):
-    """Recordings to letters by convolutions over time.
+class CtcNetwork(nn.Module):
+    """Recordings to characters: steps, layers over them, and a linear `head` at each step.
 
-    Args:
-        num_outputs: K, the letters and the blank, which is class 0.
-        subsampling: how recordings become steps.
-        width: D, of a step.
-        layers: convolutions over time.
-        kernel: the steps that each of them sees, an odd number.
-        dropout: the share dropped after each layer, in training.
+    Class 0 is the blank.
     """
 
-    def __init__(
-        self,
-        num_outputs: int,
-        subsampling: ConvSubsampling,
-        *,
-        width: int,
-        layers: int,
-        kernel: int,
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        self.subsampling = subsampling
-        self.entry = nn.Linear(subsampling.width, width)
-        self.blocks = nn.ModuleList(
-            TimeBlock(width, kernel, dropout=dropout) for _ in range(layers)
-        )
-        self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(width, num_outputs)
+    subsampling: ConvSubsampling
+    head: nn.Linear
 
     def features(self, samples: Tensor, length: Tensor) -> Tensor:
         """Return the mean over its steps of what the head gets, `[N, D]`; as `forward`."""
-        return masked_mean(*self._states(samples, length))
+        return masked_mean(*self.states(samples, length))
 
     def forward(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits `[N, S, K]` and steps `[N]`, for samples `[N, T]` and lengths `[N]`."""
-        x, steps = self._states(samples, length)
+        x, steps = self.states(samples, length)
         return self.head(x), steps
 
-    def _states(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    def states(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what the head gets at each step, `[N, S, D]`, and steps `[N]`."""
+        raise NotImplementedError
+
+
+class ConvCtc(CtcNetwork):
+    """Recordings to characters by convolutions over time."""
+
+    def __init__(self, spec: ConvCtcModel, frame: AudioFrame) -> None:
+        super().__init__()
+        self.subsampling = ConvSubsampling(frame, channels=spec.channels, stride=spec.stride)
+        self.entry = nn.Linear(self.subsampling.width, spec.width)
+        self.blocks = nn.ModuleList(
+            TimeBlock(spec.width, spec.kernel, dropout=spec.dropout) for _ in range(spec.layers)
+        )
+        self.norm = nn.LayerNorm(spec.width)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.head = nn.Linear(spec.width, frame.num_outputs)
+
+    def states(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the head gets at each step, `[N, S, D]`, and steps `[N]`."""
         x, steps = self.subsampling(samples, length)
-        own = mask(steps, x.shape[1])[..., None]
+        is_real = mask(steps, x.shape[1])[..., None]
         x = self.entry(self.dropout(x))
         for block in self.blocks:
-            x = block(x, own)
+            x = block(x, is_real)
         return self.norm(x), steps
 
 
-class RnnCtc(nn.Module):
-    """Recordings to letters by recurrent layers.
+class RnnCtc(CtcNetwork):
+    """Recordings to characters by recurrent layers."""
 
-    Args:
-        num_outputs: K, the letters and the blank, which is class 0.
-        subsampling: how recordings become steps.
-        cell: the kind of layer.
-        hidden: of the state in each direction, H.
-        layers: recurrent layers, L.
-        bidirectional: read from both ends.
-        dropout: the share dropped before and between the layers and before the last, in training.
-    """
-
-    def __init__(
-        self,
-        num_outputs: int,
-        subsampling: ConvSubsampling,
-        *,
-        cell: Literal["lstm", "gru"],
-        hidden: int,
-        layers: int,
-        bidirectional: bool,
-        dropout: float,
-    ) -> None:
+    def __init__(self, spec: RnnCtcModel, frame: AudioFrame) -> None:
         super().__init__()
-        self.subsampling = subsampling
-        kind = Lstm if cell == "lstm" else Gru
-        self.recurrent = kind(
-            subsampling.width, hidden, layers=layers, bidirectional=bidirectional, dropout=dropout
+        self.subsampling = ConvSubsampling(frame, channels=spec.channels, stride=spec.stride)
+        self.recurrent = CELLS[spec.cell](
+            self.subsampling.width,
+            spec.hidden,
+            layers=spec.layers,
+            bidirectional=spec.bidirectional,
+            dropout=spec.dropout,
         )
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(hidden * self.recurrent.directions, num_outputs)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.head = nn.Linear(spec.hidden * self.recurrent.directions, frame.num_outputs)
 
-    def features(self, samples: Tensor, length: Tensor) -> Tensor:
-        """Return the mean over its steps of what the head gets, `[N, R·H]`; as `forward`."""
-        return masked_mean(*self._states(samples, length))
-
-    def forward(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits `[N, S, K]` and steps `[N]`, for samples `[N, T]` and lengths `[N]`."""
-        x, steps = self._states(samples, length)
-        return self.head(x), steps
-
-    def _states(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
+    def states(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the head gets at each step, `[N, S, R·H]`, and steps `[N]`."""
         x, steps = self.subsampling(samples, length)
         x, _ = self.recurrent(self.dropout(x), steps)

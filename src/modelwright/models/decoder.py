@@ -1,4 +1,4 @@
-"""A network that writes text from left to right: a decoder of the Llama kind.
+"""A causal language model: a decoder of the Llama kind.
 
 RMSNorm before each part (Zhang and Sennrich 2019, eq. 4), rotary positions (Su et al. 2021, section
 3.2.2), SwiGLU (Shazeer 2020, eq. 6), grouped-query attention (Ainslie et al. 2023, section 2.2), no
@@ -15,11 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelwright.errors import RecipeError
+from modelwright.models.network import TextFrame
 from modelwright.models.padding import masked_mean, text_length
+from modelwright.recipe.model import DecoderModel
 
 EPSILON = 1e-5
 """What RMSNorm adds to the mean square, as Llama does."""
+ROPE_BASE = 10000.0
+"""The base of the rotary wavelengths (Su et al. 2021, section 3.3)."""
 _DEVIATION = 0.02
 """Of fresh weights (Radford et al. 2019, as published in code)."""
 _SHORT = 512
@@ -30,51 +33,36 @@ _SHORT = 512
 class Decoder(nn.Module):
     """Predicts each next token from those before it.
 
-    Args:
-        vocabulary: V.
-        width: D, a multiple of `heads`, so that a head's width E = D / heads is even.
-        layers: L.
-        heads: H heads that ask.
-        kv_heads: G heads that are asked, a divisor of H; G = H is plain attention.
-        hidden: the width inside SwiGLU; 8/3 of `width` costs what a plain layer of 4 widths does.
-        max_length: the longest text that it is trained on, in tokens; nothing is laid out for it.
-        tied: whether the output weights are those of the embedding (Press and Wolf 2017).
-        rope_base: the base of the rotary wavelengths.
-        dropout: of the embedding, and of what each part adds.
-
-    Raises:
-        RecipeError: the sizes don't fit together.
+    H query heads of the even width E = D / H share G key and value heads; G = H is plain attention.
+    Tied output weights are those of the embedding (Press and Wolf 2017). Nothing is laid out for
+    the longest text that it is trained on.
     """
 
-    def __init__(
-        self,
-        vocabulary: int,
-        *,
-        width: int,
-        layers: int,
-        heads: int,
-        kv_heads: int,
-        hidden: int,
-        max_length: int,
-        tied: bool,
-        rope_base: float = 10000.0,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, spec: DecoderModel, frame: TextFrame) -> None:
         super().__init__()
-        _check(width=width, heads=heads, kv_heads=kv_heads)
-        self.heads, self.kv_heads, self.head_width = heads, kv_heads, width // heads
-        self.hidden = hidden
-        self.max_length = max_length
-        self.rope_base = rope_base
-        self.embedding = nn.Embedding(vocabulary, width)
-        self.dropout = nn.Dropout(dropout)
+        width, self.heads = spec.width, spec.heads
+        self.kv_heads = spec.heads if spec.kv_heads == "auto" else spec.kv_heads
+        self.head_width = width // self.heads
+        # 8/3 of the width costs what a plain layer of 4 widths does; processors like multiples of
+        # 16.
+        self.hidden = -(-8 * width // 48) * 16 if spec.hidden == "auto" else spec.hidden
+        self.max_length = frame.max_length
+        self.rope_base = ROPE_BASE
+        self.embedding = nn.Embedding(frame.vocabulary, width)
+        self.dropout = nn.Dropout(spec.dropout)
         self.layers = nn.ModuleList(
-            Layer(width, heads=heads, kv_heads=kv_heads, hidden=hidden, dropout=dropout)
-            for _ in range(layers)
+            Layer(
+                width,
+                heads=self.heads,
+                kv_heads=self.kv_heads,
+                hidden=self.hidden,
+                dropout=spec.dropout,
+            )
+            for _ in range(spec.layers)
         )
         self.norm = RmsNorm(width)
         # A tied network has one matrix under one name, so that no copy of it can drift away.
-        self.head = None if tied else nn.Linear(width, vocabulary, bias=False)
+        self.head = None if spec.tied else nn.Linear(width, frame.vocabulary, bias=False)
         self._initialise()
 
     @property
@@ -137,8 +125,8 @@ class Decoder(nn.Module):
         x = self.embedding(tokens)
         caches = []
         for number, layer in enumerate(self._layers):
-            x, held = layer.step(x, turn, mask, cache[:, number])
-            caches.append(held)
+            x, layer_cache = layer.step(x, turn, mask, cache[:, number])
+            caches.append(layer_cache)
         return self._logits(x[:, -1]), torch.stack(caches, 1)
 
     def empty_cache(self, count: int) -> Tensor:
@@ -170,20 +158,6 @@ def causal_mask(places: Tensor, here: Tensor, padding: Tensor) -> Tensor:
     own = places == here[:, None]
     open_ = (places <= here[:, None]) & (places >= padding[:, None, None])
     return (open_ | own)[:, None]
-
-
-def _check(*, width: int, heads: int, kv_heads: int) -> None:
-    if width % heads or (width // heads) % 2:
-        raise RecipeError(
-            f"a `width` of {width} can't be shared among {heads} heads",
-            why="Each head takes an even part of it",
-            fix=f"Use a multiple of {2 * heads}",
-        )
-    if heads % kv_heads:
-        raise RecipeError(
-            f"{heads} `heads` can't share {kv_heads} `kv_heads`",
-            fix="Use a number that divides `heads`",
-        )
 
 
 class Rotation(NamedTuple):
@@ -222,8 +196,8 @@ class SwiGlu(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return `[…, D]`."""
         gate, up = self.gate_up(x).chunk(2, -1)
-        found: Tensor = self.down(F.silu(gate) * up)
-        return found
+        out: Tensor = self.down(F.silu(gate) * up)
+        return out
 
 
 class CausalAttention(nn.Module):
@@ -238,8 +212,8 @@ class CausalAttention(nn.Module):
     def forward(self, x: Tensor, turn: Rotation) -> Tensor:
         """Return `[N, T, D]`; each of the T tokens sees itself and those before it."""
         query, key, value = self._qkv(x, turn)
-        found: Tensor = self.out(self._causal(query, key, value).flatten(2))
-        return found
+        out: Tensor = self.out(self._causal(query, key, value).flatten(2))
+        return out
 
     def step(self, x: Tensor, turn: Rotation, mask: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
         """Return `[N, S, D]` and the grown cache `[N, 2, G, P + S, E]`.
@@ -260,8 +234,7 @@ class CausalAttention(nn.Module):
             attn_mask=mask,
             enable_gqa=self.heads != self.kv_heads,
         )
-        found: Tensor = self.out(seen.transpose(1, 2).flatten(2))
-        return found, cache
+        return self.out(seen.transpose(1, 2).flatten(2)), cache
 
     def _qkv(self, x: Tensor, turn: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries `[N, T, H, E]`, keys and values `[N, T, G, E]`, turned to their places."""
@@ -295,8 +268,8 @@ def plain_causal_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """
     count, time, heads, width = query.shape
     groups, sharing = key.shape[2], heads // key.shape[2]
-    asked = (query * width**-0.5).view(count, time, groups, sharing, width).permute(0, 2, 3, 1, 4)
-    scores = asked.reshape(count, groups, -1, width) @ key.permute(0, 2, 3, 1)
+    scaled = (query * width**-0.5).view(count, time, groups, sharing, width).permute(0, 2, 3, 1, 4)
+    scores = scaled.reshape(count, groups, -1, width) @ key.permute(0, 2, 3, 1)
     later = torch.full((time, time), -math.inf, dtype=scores.dtype, device=scores.device).triu(1)
     shares = torch.softmax(scores.view(count, groups, sharing, time, time) + later, -1)
     weights: Tensor = shares.to(value.dtype)
@@ -356,18 +329,18 @@ _LLAMA = {
 
 def llama_state(decoder: Decoder) -> dict[str, Tensor]:
     """Return the weights by the names of transformers' `LlamaForCausalLM`; nothing is copied."""
-    found = {"model.embed_tokens.weight": decoder.embedding.weight.detach()}
+    state = {"model.embed_tokens.weight": decoder.embedding.weight.detach()}
     rows = [heads * decoder.head_width for heads in (decoder.heads, *[decoder.kv_heads] * 2)]
     for name, weight in decoder.layers.state_dict().items():
         number, _, part = name.partition(".")
         names = _LLAMA[part]
         sizes = rows if len(names) == 3 else [len(weight) // len(names)] * len(names)
         for new, piece in zip(names, torch.split(weight, sizes), strict=True):
-            found[f"model.layers.{number}.{new}.weight"] = piece
-    found["model.norm.weight"] = decoder.norm.weight.detach()
+            state[f"model.layers.{number}.{new}.weight"] = piece
+    state["model.norm.weight"] = decoder.norm.weight.detach()
     if decoder.head is not None:
-        found["lm_head.weight"] = decoder.head.weight.detach()
-    return found
+        state["lm_head.weight"] = decoder.head.weight.detach()
+    return state
 
 
 def llama_config(decoder: Decoder) -> dict[str, Any]:

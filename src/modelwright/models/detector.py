@@ -2,8 +2,8 @@
 
 A residual backbone gives maps at strides 8, 16, 32 …; a feature pyramid (Lin et al. 2017, `Feature
 Pyramid Networks`) hands what the coarse ones have seen down to the fine ones; every location of
-every map then says what it sees, and how far the four sides of its box are. There is no centre-ness
-branch: the scores learn to tell how well a box fits (see the objective).
+every map then predicts a score for each label, and the distances to the four sides of its box.
+There is no centre-ness branch: the scores learn how well a box fits (see the objective).
 """
 
 from __future__ import annotations
@@ -28,48 +28,31 @@ class Detector(nn.Module):
     """A backbone, a feature pyramid, towers for scores and boxes, and two linear ends.
 
     The layers `head` (scores) and `box` serve all maps. The prior of the scores stands outside
-    `head`, so that a new `head` for other classes starts as it should.
-
-    Args:
-        num_outputs: K.
-        channels: C.
-        widths: the channels of the stages at strides 4, 8, 16 …; all but the first give a map.
-        depth: blocks a stage.
-        neck: the channels of the pyramid and the towers.
-        height: H, which fixes the number of locations.
-        width: W.
+    `head`, so that a new `head` for other classes starts as it should. The size of the images fixes
+    the number of locations.
 
     Raises:
         RecipeError: the images are smaller than the coarsest stride.
     """
 
-    def __init__(
-        self,
-        num_outputs: int,
-        *,
-        channels: int,
-        widths: tuple[int, ...],
-        depth: int,
-        neck: int,
-        height: int,
-        width: int,
-    ) -> None:
+    def __init__(self, spec: DetectorModel, frame: Frame) -> None:
         super().__init__()
+        widths, neck = spec.widths, spec.neck
+        self.height, self.width = frame.height, frame.width
         self.strides = tuple(FINEST << level for level in range(len(widths) - 1))
-        if min(height, width) < self.strides[-1]:
+        if min(frame.height, frame.width) < self.strides[-1]:
             raise too_small(
                 "detector",
-                height,
-                width,
+                frame.height,
+                frame.width,
                 needs=f"Its coarsest map has one location for {self.strides[-1]} pixels",
                 fix="Take fewer `widths`, or raise `transforms.size`",
             )
-        self.height, self.width = height, width
-        self.stem = _convolution(channels, widths[0], 3, stride=2)
+        self.stem = _convolution(frame.channels, widths[0], 3, stride=2)
         stages, inner = [], widths[0]
         for outer in widths:
             blocks = [BasicBlock(inner, outer, 2, projection)]
-            blocks += [BasicBlock(outer, outer, 1, projection) for _ in range(depth - 1)]
+            blocks += [BasicBlock(outer, outer, 1, projection) for _ in range(spec.depth - 1)]
             stages.append(nn.Sequential(*blocks))
             inner = outer
         self.stages = nn.ModuleList(stages)
@@ -79,7 +62,9 @@ class Detector(nn.Module):
         self.score_towers = nn.ModuleList(_convolution(neck, neck, 3) for _ in widths[1:])
         self.box_towers = nn.ModuleList(_convolution(neck, neck, 3) for _ in widths[1:])
         self.box = nn.Linear(neck, 4)
-        self.head = nn.Linear(neck, num_outputs)  # Last: optimizers treat the last weight apart.
+        self.head = nn.Linear(
+            neck, frame.num_outputs
+        )  # Last: optimizers treat the last weight apart.
 
     def features(self, images: Tensor) -> Tensor:
         """Return the mean over all locations of what `head` gets, `[N, D]`, for `[N, C, H, W]`."""
@@ -96,7 +81,7 @@ class Detector(nn.Module):
         seen = self._seen(maps)
         around = _rows([tower(x) for tower, x in zip(self.box_towers, maps, strict=True)])
         scores, sides = self.head(seen), self.box(around)
-        # Sixteen bits don't hold a place in a large image to the pixel.
+        # 16-bit floats can't represent a position in a large image to the pixel.
         sides = sides if sides.dtype == torch.float64 else sides.float()
         places = locations(self.height, self.width, self.strides).to(sides)
         centres, strides = places[:, :2], places[:, 2:]
@@ -110,33 +95,16 @@ class Detector(nn.Module):
 
     def _pyramid(self, images: Tensor) -> list[Tensor]:
         """Return one map a stride, finest first, each `[N, neck, H / stride, W / stride]`."""
-        x, held = self.stem(images), []
+        x, stage_maps = self.stem(images), []
         for stage in self.stages:
             x = stage(x)
-            held.append(x)
-        maps = [lateral(x) for lateral, x in zip(self.laterals, held[1:], strict=True)]
+            stage_maps.append(x)
+        maps = [lateral(x) for lateral, x in zip(self.laterals, stage_maps[1:], strict=True)]
         for level in reversed(range(len(maps) - 1)):
             fine = maps[level]
             coarse = F.interpolate(maps[level + 1], size=fine.shape[2:], mode="nearest")
             maps[level] = fine + coarse
         return [merge(x) for merge, x in zip(self.merges, maps, strict=True)]
-
-
-def detector(spec: DetectorModel, frame: Frame) -> Detector:
-    """Build the detector that a recipe asks for.
-
-    Raises:
-        RecipeError: the images are smaller than the coarsest stride.
-    """
-    return Detector(
-        frame.num_outputs,
-        channels=frame.channels,
-        widths=spec.widths,
-        depth=spec.depth,
-        neck=spec.neck,
-        height=frame.height,
-        width=frame.width,
-    )
 
 
 def locations(height: int, width: int, strides: tuple[int, ...]) -> Tensor:
@@ -147,14 +115,14 @@ def locations(height: int, width: int, strides: tuple[int, ...]) -> Tensor:
     >>> locations(16, 8, (8,)).tolist()
     [[4.0, 4.0, 8.0], [4.0, 12.0, 8.0]]
     """
-    found = []
+    grids = []
     for stride in strides:
         y = (torch.arange(math.ceil(height / stride)) + 0.5) * stride
         x = (torch.arange(math.ceil(width / stride)) + 0.5) * stride
         grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
         grid = torch.stack([grid_x, grid_y, torch.full_like(grid_x, stride)], dim=-1)
-        found.append(grid.reshape(-1, 3))
-    return torch.cat(found)
+        grids.append(grid.reshape(-1, 3))
+    return torch.cat(grids)
 
 
 def _convolution(channels: int, filters: int, kernel: int, *, stride: int = 1) -> nn.Sequential:

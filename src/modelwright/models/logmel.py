@@ -95,7 +95,7 @@ class LogMel(nn.Module):
             length: int64 `[N]`, samples before the padding.
         """
         frames = self.frames(length)
-        # Logarithms of small powers need all digits, so autocast has no say here.
+        # Logarithms of small powers need all digits, so autocast is off here.
         with torch.autocast(samples.device.type, enabled=False):
             values = samples.to(self.filters.dtype) / _FULL_SCALE
             # The last frame may begin at the last sample, so that no sample is too short.
@@ -104,23 +104,23 @@ class LogMel(nn.Module):
             real, imaginary = spectrum.chunk(2, dim=-1)
             power = (real.square() + imaginary.square()) @ self.bands
             logs = torch.log(power.clamp(min=self.floor)).transpose(1, 2)
-            own = mask(frames, logs.shape[2])[:, None]
-            logs = torch.where(own, logs, math.log(self.floor))
+            is_real = mask(frames, logs.shape[2])[:, None]
+            logs = torch.where(is_real, logs, math.log(self.floor))
             if self.normalize != "none":
-                logs = _relative(logs, own, means=self.normalize == "bands")
+                logs = _relative(logs, is_real, means=self.normalize == "bands")
             return (logs - self.mean[:, None]) / self.std[:, None], frames
 
 
-def _relative(logs: Tensor, own: Tensor, *, means: bool) -> Tensor:
-    """Return logarithms `[N, M, F]` beside each recording's peak, and its bands' means or not."""
+def _relative(logs: Tensor, is_real: Tensor, *, means: bool) -> Tensor:
+    """Return logarithms `[N, M, F]` relative to each recording's peak and, with `means`, bands."""
     peak = logs.amax((1, 2), keepdim=True)  # Padding holds the floor, and is no peak.
     under = (logs - peak).clamp(min=-RANGE)
     if not means:
-        return torch.where(own, under, -RANGE)
+        return torch.where(is_real, under, -RANGE)
     # A frame near the bound counts in part: one that flipped would make two runtimes differ.
-    loud = (logs.amax(1, keepdim=True) - peak + LOUD).clamp(0.0, 1.0) * own
+    loud = (logs.amax(1, keepdim=True) - peak + LOUD).clamp(0.0, 1.0) * is_real
     mean = (under * loud).sum(2, keepdim=True) / loud.sum(2, keepdim=True)
-    return torch.where(own, under - mean, 0.0)
+    return torch.where(is_real, under - mean, 0.0)
 
 
 def fit_normalization(logmel: LogMel, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
@@ -146,7 +146,7 @@ def fit_normalization(logmel: LogMel, batches: Iterable[tuple[Tensor, Tensor]]) 
         raise RequestError("features can't be normalised without a single sample")
     mean, square = total / count
     # A band that hardly changes is left as it is: dividing by so little would magnify the rounding
-    # by which two runtimes differ. Of logarithms of power that say something, it is 1 and more.
+    # by which two runtimes differ. In bands with a signal, it is 1 and more.
     std = (square - mean.square()).clamp(min=0).sqrt()
     logmel.mean.copy_(mean)
     logmel.std.copy_(torch.where(std > LEAST_DEVIATION, std, 1.0))
@@ -192,10 +192,10 @@ class SpecAugment(nn.Module):
         return features.masked_fill(across[:, :, None] | along[:, None, :], 0.0)
 
 
-def _stripes(count: int, max_frames: Tensor, places: Tensor, size: int) -> Tensor:
-    """Draw stripes of 0 to `max_length` places among the first `places`; return `[N, size]`."""
+def _stripes(count: int, widest: Tensor, places: Tensor, size: int) -> Tensor:
+    """Draw stripes of 0 to `widest` places among the first `places`; return `[N, size]`."""
     draw = torch.rand(2, len(places), count, device=places.device)
-    width = (draw[0] * (max_frames[:, None] + 1)).long()
+    width = (draw[0] * (widest[:, None] + 1)).long()
     start = (draw[1] * (places[:, None] - width + 1)).long()[..., None]
     at = torch.arange(size, device=places.device)
     return ((at >= start) & (at < start + width[..., None])).any(1)

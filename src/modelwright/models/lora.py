@@ -11,98 +11,68 @@ import copy
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelwright.errors import RecipeError
-from modelwright.models.network import matches
+from modelwright.models.network import matching
 
 
-class LoraLinear(nn.Linear):
+class LoraLinear(nn.Module):
     """A fully connected layer that stands still, with an adapter that learns.
 
-    Its own weights keep their names, so that patterns find them as before.
+    The layer is torch's `Linear`, W `[out, in]`, or `Conv1D` of transformers' GPT-2, W `[in, out]`.
+    Its weights are taken and not copied, and keep their names, so that patterns match as before.
 
     Args:
-        layer: the layer, whose weights are taken and not copied.
+        layer: the layer.
         rank: r.
         alpha: α, by which the adapter's share is α/r.
     """
 
-    def __init__(self, layer: nn.Linear, *, rank: int, alpha: float) -> None:
-        # Nothing is laid out for weights that are about to be replaced.
-        super().__init__(layer.in_features, layer.out_features, bias=False, device="meta")
-        self.weight = nn.Parameter(layer.weight.detach(), requires_grad=False)
-        if layer.bias is not None:
-            self.bias = nn.Parameter(layer.bias.detach(), requires_grad=False)
+    def __init__(self, layer: nn.Module, *, rank: int, alpha: float) -> None:
+        super().__init__()
+        self.layer_type = type(layer)
+        self.weight = nn.Parameter(layer.get_parameter("weight").detach(), requires_grad=False)
+        bias = cast("nn.Parameter | None", layer.bias)
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        outputs, inputs = self._oriented(self.weight).shape
         self.scale = alpha / rank
         # A·x is as large as x, whatever the width.
-        drawn = torch.randn(rank, layer.in_features) * layer.in_features**-0.5
+        drawn = torch.randn(rank, inputs) * inputs**-0.5
         self.lora_a = nn.Parameter(drawn.to(self.weight))
-        self.lora_b = nn.Parameter(self.weight.new_zeros(layer.out_features, rank))
+        self.lora_b = nn.Parameter(self.weight.new_zeros(outputs, rank))
+
+    def _oriented(self, weight: Tensor) -> Tensor:
+        """Return the layer's weight as `[out, in]`, or a matrix `[out, in]` as the layer's."""
+        return weight if self.layer_type is nn.Linear else weight.T
 
     def forward(self, input: Tensor) -> Tensor:
         """Return `[…, out]` for `[…, in]`."""
         added = F.linear(F.linear(input, self.lora_a), self.lora_b)
-        return super().forward(input) + self.scale * added
+        return F.linear(input, self._oriented(self.weight), self.bias) + self.scale * added
 
-    def merged(self) -> nn.Linear:
-        """Return the plain layer that gives the same."""
-        has_bias = self.bias is not None
-        plain = nn.Linear(self.in_features, self.out_features, bias=has_bias, device="meta")
+    def merged(self) -> nn.Module:
+        """Return the plain layer that computes the same."""
+        outputs, inputs = self._oriented(self.weight).shape
+        with torch.device("meta"):
+            if self.layer_type is nn.Linear:
+                plain: nn.Module = nn.Linear(inputs, outputs, bias=self.bias is not None)
+            else:
+                plain = self.layer_type(outputs, inputs)
         # In doubles, so that the sum is rounded once.
         product = self.lora_b.detach().double() @ self.lora_a.detach().double()
-        whole = self.weight.detach().double() + self.scale * product
+        whole = self.weight.detach().double() + self.scale * self._oriented(product)
         plain.weight = nn.Parameter(whole.to(self.weight.dtype))
-        if has_bias:
+        if self.bias is not None:
             plain.bias = nn.Parameter(self.bias.detach().clone())
         return plain.train(self.training)
 
 
-class LoraConv1D(nn.Module):
-    """The same for transformers' `Conv1D`, of GPT-2: a fully connected layer, W `[in, out]`."""
-
-    def __init__(self, layer: nn.Module, *, rank: int, alpha: float) -> None:
-        super().__init__()
-        self.kind = type(layer)
-        weight, bias = (layer.get_parameter(name).detach() for name in ("weight", "bias"))
-        self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = nn.Parameter(bias, requires_grad=False)
-        width, outputs = weight.shape
-        self.scale = alpha / rank
-        self.lora_a = nn.Parameter((torch.randn(rank, width) * width**-0.5).to(weight))
-        self.lora_b = nn.Parameter(weight.new_zeros(outputs, rank))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `[…, out]` for `[…, in]`."""
-        added = F.linear(F.linear(x, self.lora_a), self.lora_b)
-        return x @ self.weight + self.bias + self.scale * added
-
-    def merged(self) -> nn.Module:
-        """Return the plain layer that gives the same."""
-        width, outputs = self.weight.shape
-        with torch.device("meta"):
-            plain = self.kind(outputs, width)
-        product = self.lora_b.detach().double() @ self.lora_a.detach().double()
-        whole = self.weight.detach().double() + self.scale * product.T
-        plain.weight = nn.Parameter(whole.to(self.weight.dtype))
-        plain.bias = nn.Parameter(self.bias.detach().clone())
-        return plain.train(self.training)
-
-
-def _wrapped(layer: nn.Module, *, rank: int, alpha: float) -> nn.Module:
-    if isinstance(layer, nn.Linear):
-        return LoraLinear(layer, rank=rank, alpha=alpha)
-    return LoraConv1D(layer, rank=rank, alpha=alpha)
-
-
 def _is_connected(layer: nn.Module) -> bool:
-    """Tell whether a layer is fully connected.
-
-    By its exact type: one of another type may use its weights in another way.
-    """
+    # By its exact type: one of another type may use its weights in another way.
     kind = type(layer)
     return kind is nn.Linear or (kind.__module__, kind.__name__) == _CONV1D
 
@@ -143,22 +113,16 @@ def adapt(
     layers = {
         name: module
         for name, module in network.named_modules()
-        # Weights that are a table of vectors too can't be changed in one place alone.
+        # Weights that are shared, with an embedding for one, can't be changed in one layer alone.
         if _is_connected(module) and not _is_head(name) and names[id(module.weight)] == 1
     }
-    for pattern in match:
-        if not any(matches(name, pattern) for name in layers):
-            shown = ", ".join(list(layers)[:8]) + (", …" if len(layers) > 8 else "")
-            raise RecipeError(
-                f"`{pattern}` matches no fully connected layer of the network",
-                where="model.adapters.match",
-                why=f"It has {shown}" if layers else "It has none beside the last",
-            )
+    chosen = matching(
+        list(layers), match, kind="fully connected layer", where="model.adapters.match"
+    )
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(head and _is_head(name))
-    chosen = [name for name in layers if any(matches(name, pattern) for pattern in match)]
     for name in chosen:
-        _replace(network, name, _wrapped(layers[name], rank=rank, alpha=alpha))
+        network.set_submodule(name, LoraLinear(layers[name], rank=rank, alpha=alpha))
     parameters = list(network.parameters())
     return Adapted(
         tuple(chosen),
@@ -168,25 +132,19 @@ def adapt(
 
 
 def merged(network: nn.Module) -> nn.Module:
-    """Return a network without adapters that answers the same; one that has none as it is."""
-    kinds = LoraLinear | LoraConv1D
-    names = [name for name, item in network.named_modules() if isinstance(item, kinds)]
+    """Return a network without adapters and with the same outputs; one that has none as it is."""
+    names = [name for name, item in network.named_modules() if isinstance(item, LoraLinear)]
     if not names:
         return network
     plain = copy.deepcopy(network)
     for name in names:
         layer = plain.get_submodule(name)
-        assert isinstance(layer, kinds)
-        _replace(plain, name, layer.merged())
+        assert isinstance(layer, LoraLinear)
+        plain.set_submodule(name, layer.merged())
     return plain
 
 
 def _is_head(name: str) -> bool:
-    """Tell whether a layer or a parameter is the last: ours, or that of a writer from elsewhere."""
+    """Tell whether a layer or a parameter is the last: our `head`, or the library's `lm_head`."""
     name = f"{name}."
     return name.removeprefix("body.").startswith(("head.", "network.lm_head."))
-
-
-def _replace(network: nn.Module, name: str, layer: nn.Module) -> None:
-    holder, _, last = name.rpartition(".")
-    setattr(network.get_submodule(holder), last, layer)

@@ -6,11 +6,11 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from modelwright.models.network import ACTIVATIONS, Frame, flat
+from modelwright.models.network import ACTIVATIONS, Frame, ImageBody, flat
 from modelwright.recipe.model import MlpModel
 
 
-class Mlp(nn.Module):
+class Mlp(ImageBody):
     """Hidden layers, each linear → activation → dropout, then a linear `head`."""
 
     def __init__(self, spec: MlpModel, frame: Frame) -> None:
@@ -27,13 +27,3 @@ class Mlp(nn.Module):
         for layer in self.hidden:
             x = self.dropout(self.activation(layer(x)))
         return x
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
-        outputs: Tensor = self.head(self.features(images))
-        return outputs
-
-
-def mlp(spec: MlpModel, frame: Frame) -> nn.Module:
-    """Return the body that a recipe's `mlp` asks for."""
-    return Mlp(spec, frame)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import Field, ValidationError
@@ -18,6 +18,7 @@ from torch import nn
 from modelwright.errors import ModelFileError, RequestError
 from modelwright.recipe.spec import Spec
 
+S = TypeVar("S", bound=Spec)
 LARGEST = 1 << 24
 """No width may be larger."""
 
@@ -84,8 +85,8 @@ def modify(network: nn.Module, modifications: Sequence[Modification]) -> None:
 
 def modified(architecture: Mapping[str, Any], *modifications: Modification) -> dict[str, Any]:
     """Return an architecture with further modifications behind those that it has."""
-    further = [change.model_dump(mode="json") for change in modifications]
-    return {**architecture, "modifications": [*architecture.get("modifications", ()), *further]}
+    added = [change.model_dump(mode="json") for change in modifications]
+    return {**architecture, "modifications": [*architecture.get("modifications", ()), *added]}
 
 
 def read_modifications(value: Any) -> tuple[Modification, ...]:
@@ -95,7 +96,7 @@ def read_modifications(value: Any) -> tuple[Modification, ...]:
         ModelFileError: it isn't a list of modifications that are known here, each in full.
     """
     if not isinstance(value, list) or not value:
-        raise ModelFileError("the architecture's `modifications` are no list of any")
+        raise ModelFileError("the architecture's `modifications` aren't a list, or it is empty")
     return tuple(_read(item) for item in value)
 
 
@@ -106,25 +107,28 @@ def _read(item: Any) -> Modification:
             f"the architecture's modification `{kind!s:.40}` is unknown",
             fix="A newer version of modelwright may know it",
         )
+    return read_section(KINDS[kind][0], item, f"the architecture's `{kind}`")
+
+
+def read_section(kind: type[S], section: Mapping[str, Any], name: str) -> S:
+    """Read a section of a model file's architecture, strictly.
+
+    Raises:
+        ModelFileError: a setting is missing, unknown or of another type.
+    """
     try:
-        change = KINDS[kind][0].model_validate(item)
+        spec = kind.model_validate(section)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ModelFileError(
-            f"a `{kind}` of the architecture, `{place}`: {first['msg']}"
-        ) from error
-    if set(change.model_dump()) != set(item):
-        raise ModelFileError(f"a `{kind}` of the architecture isn't written out in full")
-    return change
+        raise ModelFileError(f"{name}, `{place}`: {first['msg']}") from error
+    if set(spec.model_dump()) != set(section):
+        raise ModelFileError(f"{name} isn't written out in full")
+    return spec
 
 
 def _layer(network: nn.Module, change: Resize) -> nn.Module:
-    """Return the layer that is meant.
-
-    Raises:
-        RequestError: there is none, or its shape isn't its own to say.
-    """
+    """Return the layer, where it may have other widths."""
     try:
         layer = network.get_submodule(change.layer)
     except AttributeError as error:
@@ -138,11 +142,6 @@ def _layer(network: nn.Module, change: Resize) -> nn.Module:
 
 
 def _widths(change: Resize, inputs: int, outputs: int) -> tuple[int, int]:
-    """Return the new widths.
-
-    Raises:
-        RequestError: they are those that the layer has.
-    """
     new = (change.in_features or inputs, change.out_features or outputs)
     if new == (inputs, outputs):
         raise RequestError(f"the layer `{change.layer}` has these widths already")
@@ -150,7 +149,7 @@ def _widths(change: Resize, inputs: int, outputs: int) -> tuple[int, int]:
 
 
 def _empty(layer: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Put empty tensors of new shapes in place of a layer's own; one that it lacks stays away."""
+    """Put empty tensors of new shapes in place of a layer's own, where it has them."""
     for name, shape in shapes.items():
         old = getattr(layer, name)
         if isinstance(old, nn.Parameter):

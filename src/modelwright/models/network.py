@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import ClassVar, Protocol, cast, runtime_checkable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
+from modelwright.kinds import InputKind
 from modelwright.models.steps import PixelSteps
 from modelwright.recipe.data import AudioNormalize
 
@@ -27,6 +28,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 class Frame:
     """The size of an image network's two ends."""
 
+    kind: ClassVar = InputKind.IMAGE
     channels: int
     height: int
     width: int
@@ -37,6 +39,7 @@ class Frame:
 class TextFrame:
     """The size of a text network's two ends."""
 
+    kind: ClassVar = InputKind.TEXT
     vocabulary: int
     max_length: int
     num_outputs: int
@@ -44,11 +47,13 @@ class TextFrame:
 
 @dataclass(frozen=True, slots=True)
 class AudioFrame:
-    """The size of an audio network's two ends."""
+    """The size of an audio network's two ends, and the features that it sees."""
 
+    kind: ClassVar = InputKind.AUDIO
     sampling_rate: int
     n_mels: int
     normalize: AudioNormalize
+    """What features are taken relative to; see `LogMel`."""
     num_outputs: int
 
 
@@ -62,6 +67,39 @@ class FeatureNetwork(Protocol):
         Where the last layer works at many places of a sample (steps of a recording, tokens of a
         text, locations of an image), it is the mean over the places that aren't padding.
         """
+
+
+class ImageBody(nn.Module):
+    """An image network without its graph steps: one vector an image, and a linear `head` on it."""
+
+    head: nn.Linear
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the head gets, `[N, D]`, for images `[N, C, H, W]`."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
+        outputs: Tensor = self.head(self.features(images))
+        return outputs
+
+
+class SequenceNetwork(nn.Module):
+    """A network over padded texts or recordings: one vector a sample, and a linear `head` on it."""
+
+    head: nn.Linear
+
+    def features(self, inputs: Tensor, length: Tensor, /) -> Tensor:
+        """Return what the head gets, `[N, D]`; the arguments are those of `forward`."""
+        raise NotImplementedError
+
+    def forward(self, inputs: Tensor, length: Tensor) -> Tensor:
+        """Return the outputs `[N, K]` for inputs `[N, T]` of which `length` `[N]` are real.
+
+        Inputs are tokens, or int16 samples of a recording.
+        """
+        outputs: Tensor = self.head(self.features(inputs, length))
+        return outputs
 
 
 class ImageNetwork(nn.Module):
@@ -98,6 +136,29 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(
         name.removeprefix("body."), pattern
     )
+
+
+def matching(names: Sequence[str], patterns: Sequence[str], *, kind: str, where: str) -> list[str]:
+    """Return those names that fit any of several patterns.
+
+    Args:
+        names: of parameters or layers.
+        patterns: what a recipe says.
+        kind: what the names are of, for the message.
+        where: the setting that the patterns are from.
+
+    Raises:
+        RecipeError: a pattern fits no name.
+    """
+    for pattern in patterns:
+        if not any(matches(name, pattern) for name in names):
+            shown = ", ".join(names[:8]) + (", …" if len(names) > 8 else "")
+            raise RecipeError(
+                f"`{pattern}` matches no {kind} of the network",
+                where=where,
+                why=f"It has {shown or 'none'}",
+            )
+    return [name for name in names if any(matches(name, pattern) for pattern in patterns)]
 
 
 def flat(images: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Networks that were trained elsewhere, as the library `transformers` builds them.
+"""Pretrained networks for texts, as the library `transformers` builds them.
 
 From that library comes the code of the networks alone. Folders are read here: their settings as
 JSON and their weights as safetensors, never a pickle, never code that lies beside them, and nothing
@@ -7,31 +7,31 @@ is ever fetched. What a model file keeps is the settings, of which every name mu
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import JsonValue
 from torch import Tensor, nn
 
 from modelwright.errors import ModelFileError, RecipeError, require
-from modelwright.models.network import TextFrame
+from modelwright.kinds import InputKind
+from modelwright.models.network import SequenceNetwork, TextFrame
 from modelwright.models.padding import mask, masked_mean
 from modelwright.models.pretrained_generators import (
     PretrainedDecoder,
     PretrainedSeq2Seq,
-    numbering_of,
 )
 from modelwright.models.pretrained_io import first_line
 from modelwright.recipe.model import Dropout
 from modelwright.recipe.spec import Spec
-from modelwright.transforms.hf_tokenizer import MOST_TOKENS
+from modelwright.transforms.hf_tokenizer import MOST_TOKENS, TokenIdMap
 
 _MOST = 1 << 24
 """No number of a network's settings may be larger."""
 _MOST_BASE = 1 << 40
-"""Of rotary places: their longest wavelength is no size of anything."""
+"""The largest base of rotary positions."""
 _MOST_LAYERS = 512
 _MOST_RELATIVE = 100_000
-"""The longest text where places are relative, as `text.max_length` has it."""
+"""The longest text where positions are relative: the most that `text.max_length` takes."""
 
 ENCODERS: dict[str, int] = {
     "albert": 0,
@@ -45,17 +45,12 @@ ENCODERS: dict[str, int] = {
     "roberta": 1,
     "xlm-roberta": 1,
 }
-"""The encoders that are known here, by `model_type`. Where it says 1, the places of a text are
-counted from one behind the number of padding, which takes that many of `max_position_embeddings`.
-"""
-
-
+"""The encoders that are known here, by `model_type`. Where it says 1, the positions of a text are
+counted from one behind the id of padding, which takes that many of `max_position_embeddings`."""
 SEQ2SEQ: dict[str, int | None] = {"bart": 2, "marian": 1, "mt5": None, "pegasus": 1, "t5": None}
-"""The networks that write a text from another, by `model_type`: how many of
-`max_position_embeddings` a text can't have, for what it begins with; none where places are relative
-and a text may have any length."""
-
-
+"""The networks that generate a text from another, by `model_type`: how many of
+`max_position_embeddings` a text can't have, for what it begins with; none where positions are
+relative and a text may have any length."""
 DECODERS: dict[str, tuple[str, bool]] = {
     "gemma": ("max_position_embeddings", False),
     "gpt2": ("n_positions", True),
@@ -68,37 +63,35 @@ DECODERS: dict[str, tuple[str, bool]] = {
     "qwen3": ("max_position_embeddings", False),
     "smollm3": ("max_position_embeddings", False),
 }
-"""The networks that write a text on, by `model_type`: the setting that says on how long texts they
-were trained, and whether they have a table of so many places, and none behind it."""
+"""The networks that continue a text, by `model_type`: the setting that says on how long texts they
+were trained, and whether they have a table of that many positions, so that none lies beyond it."""
 _ROPES = ("default", "linear", "llama3", "yarn")
-"""The kinds of rotary places that are the same however long a text is."""
-
-
+"""The kinds of rotary positions that are the same however long a text is."""
 KNOWN = (*ENCODERS, *SEQ2SEQ, *DECODERS)
 
 
 class PretrainedModel(Spec):
-    """What a model file keeps of a network from elsewhere; `_read` and `build` take it back."""
+    """What a model file keeps of a network of transformers; `rebuild` reads it back."""
 
+    inputs = frozenset({InputKind.TEXT})
     name: Literal["transformers"]
     model_type: str
     """The library's name of the kind of network."""
     config: dict[str, JsonValue]
     """The library's settings of that kind, all of them."""
-    pooling: Literal["first", "mean"] | None
+    pooling: Literal["first", "mean"] | None = None
     """How an encoder's states become one vector."""
-    dropout: Dropout | None
+    dropout: Dropout | None = None
     """The share dropped before an encoder's last layer, in training."""
-    token_ids: dict[str, int | None] | None
-    """Of a network that writes, how its tokens are numbered."""
+    token_ids: dict[str, int | None] | None = None
+    """Of a network that generates text, the map of its token ids to ours."""
 
     @property
     def max_length(self) -> int:
         """The most tokens of a text."""
         if self.model_type in SEQ2SEQ and SEQ2SEQ[self.model_type] is None:
             return _MOST_RELATIVE
-        positions = self.config[_positions(self.model_type)]
-        assert isinstance(positions, int)
+        positions = cast("int", self.config[_positions(self.model_type)])
         if self.model_type in DECODERS:
             return positions if self.window is None else min(positions, self.window)
         if self.model_type in SEQ2SEQ:
@@ -110,9 +103,9 @@ class PretrainedModel(Spec):
 
     @property
     def places(self) -> int | None:
-        """The most tokens of a text with all that is written on, where there is such a limit.
+        """The most tokens of a prompt with its continuation, where there is such a limit.
 
-        It is a table of places, or a window: past that a token no longer sees all, as it does here.
+        The limit is a table of positions, or a window beyond which a token no longer sees all.
         """
         if self.model_type not in DECODERS:
             return None
@@ -121,9 +114,9 @@ class PretrainedModel(Spec):
     @property
     def window(self) -> int | None:
         """How far back a token of a decoder sees, where that isn't to the beginning."""
-        held = self.config.get("sliding_window")
+        window = self.config.get("sliding_window")
         is_narrow = self.config.get("use_sliding_window", True)
-        return held if isinstance(held, int) and is_narrow else None
+        return window if isinstance(window, int) and is_narrow else None
 
 
 def _positions(model_type: str) -> str:
@@ -131,12 +124,8 @@ def _positions(model_type: str) -> str:
     return DECODERS[model_type][0] if model_type in DECODERS else "max_position_embeddings"
 
 
-class Encoder(nn.Module):
-    """An encoder from elsewhere, one vector of its states, and a linear `head` of our own.
-
-    Args:
-        spec: the network's settings.
-        num_outputs: K.
+class Encoder(SequenceNetwork):
+    """A pretrained encoder, one vector of its states, and a linear `head` of our own.
 
     Raises:
         ModelFileError: the library can't build it from these settings.
@@ -158,31 +147,27 @@ class Encoder(nn.Module):
     def features(self, tokens: Tensor, length: Tensor) -> Tensor:
         """Return what the head gets, `[N, D]`; the arguments are those of `forward`."""
         is_real = mask(length, tokens.shape[1])
-        # What stands at padding isn't seen, but some networks count places by it.
+        # Padding is masked, but some networks count positions by its id.
         ids = tokens.masked_fill(~is_real, self.padding)
         x: Tensor = self.encoder(input_ids=ids, attention_mask=is_real.long())[0]
         pooled = x[:, 0] if self.pooling == "first" else masked_mean(x, length)
         dropped: Tensor = self.dropout(pooled)
         return dropped
 
-    def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
-        outputs: Tensor = self.head(self.features(tokens, length))
-        return outputs
-
 
 def build_pretrained(spec: PretrainedModel, frame: TextFrame) -> nn.Module:
-    """Build a network from elsewhere, with fresh weights.
+    """Build a network of transformers, with fresh weights.
 
     Raises:
         RecipeError: texts may be longer than it takes, or have tokens that it doesn't know.
         ModelFileError: the settings can't be used.
     """
     check_config(spec)
-    vocabulary = spec.config["vocab_size"]
-    assert isinstance(vocabulary, int)
+    vocabulary = cast("int", spec.config["vocab_size"])
     if spec.model_type not in ENCODERS:
-        token_ids = numbering_of(spec.token_ids)
+        token_ids = TokenIdMap.from_json(spec.token_ids)
+        if token_ids is None:
+            raise ModelFileError("the architecture has no map of token ids")
         sizes = {frame.vocabulary, frame.num_outputs}
         if token_ids.size != vocabulary or sizes != {token_ids.count}:
             raise ModelFileError("the map of token ids isn't of the network's vocabulary")
@@ -190,7 +175,7 @@ def build_pretrained(spec: PretrainedModel, frame: TextFrame) -> nn.Module:
             return PretrainedSeq2Seq(built(spec), token_ids)
         return PretrainedDecoder(built(spec), token_ids)
     if spec.pooling is None or spec.dropout is None or spec.token_ids is not None:
-        raise ModelFileError("an encoder's section doesn't say what stands behind it")
+        raise ModelFileError("an encoder's section has no `pooling` or no `dropout`, or token ids")
     if frame.max_length > spec.max_length:
         raise RecipeError(
             f"texts of {frame.max_length:,} tokens are longer than the network takes",
@@ -213,9 +198,9 @@ def library_of_networks() -> Any:
     Raises:
         MissingExtraError: it isn't installed.
     """
-    found = require("transformers", extra="finetune", purpose="a network of transformers")
-    found.logging.set_verbosity_error()  # It has no word for the user that isn't said here.
-    return found
+    library = require("transformers", extra="finetune", purpose="a network of transformers")
+    library.logging.set_verbosity_error()  # It has no word for the user that isn't said here.
+    return library
 
 
 def own_settings(model_type: str) -> frozenset[str]:
@@ -274,15 +259,17 @@ def check_config(spec: PretrainedModel) -> None:
             most = _MOST_BASE
         if not _is_plain(value, most):
             raise ModelFileError(f"the network's setting `{name}` isn't a plain value in bounds")
-    has_places = SEQ2SEQ.get(spec.model_type, 0) is not None
-    for name in ("vocab_size", *([_positions(spec.model_type)] if has_places else [])):
+    sizes = ["vocab_size"]
+    if SEQ2SEQ.get(spec.model_type, 0) is not None:
+        sizes.append(_positions(spec.model_type))
+    for name in sizes:
         if type(config.get(name)) is not int:
             raise ModelFileError(f"the network's setting `{name}` isn't a whole number")
     rope = config.get("rope_parameters") or {}
     kind = rope.get("rope_type", "default") if isinstance(rope, dict) else "none"
     if kind not in _ROPES:
         raise ModelFileError(
-            f"its rotary places are of the type `{kind!s:.40}`, which isn't known here",
+            f"its rotary positions are of the type `{kind!s:.40}`, which isn't known here",
             why="Those that change with a text's length can't be exported",
         )
     kinds = config.get("layer_types")
@@ -293,14 +280,14 @@ def check_config(spec: PretrainedModel) -> None:
                 f"its layers are of the type `{others[0]!s:.40}`, and no window is set"
             )
     for name, least in (("vocab_size", 4), ("sliding_window", 2)):
-        held = config.get(name)
-        if isinstance(held, int) and not least <= held <= MOST_TOKENS:
+        size = config.get(name)
+        if isinstance(size, int) and not least <= size <= MOST_TOKENS:
             raise ModelFileError(
-                f"the network's setting `{name}` is {held:,}",
+                f"the network's setting `{name}` is {size:,}",
                 fix=f"{least} to {MOST_TOKENS:,} is taken",
             )
-    reads = spec.model_type in ENCODERS
-    if reads and (config.get("is_decoder") or config.get("add_cross_attention")):
+    is_encoder = spec.model_type in ENCODERS
+    if is_encoder and (config.get("is_decoder") or config.get("add_cross_attention")):
         raise ModelFileError("the network is set to read as a decoder (`is_decoder`)")
 
 
@@ -317,10 +304,11 @@ def _is_plain(value: JsonValue, most: int, depth: int = 0) -> bool:
 def built(spec: PretrainedModel) -> nn.Module:
     """Return the library's network."""
     library = library_of_networks()
-    auto = library.AutoModel
-    if spec.model_type not in ENCODERS:
-        writes_on = spec.model_type in DECODERS
-        auto = library.AutoModelForCausalLM if writes_on else library.AutoModelForSeq2SeqLM
+    auto = library.AutoModelForCausalLM
+    if spec.model_type in ENCODERS:
+        auto = library.AutoModel
+    elif spec.model_type in SEQ2SEQ:
+        auto = library.AutoModelForSeq2SeqLM
     try:
         config = library.AutoConfig.for_model(spec.model_type, **spec.config)
         way = "sdpa" if auto._model_mapping[type(config)]._supports_sdpa else "eager"

@@ -39,7 +39,6 @@ from modelwright.models.pretrained_io import (
     no_weights,
     read_bytes,
     read_json,
-    read_shapes,
     read_weights,
 )
 
@@ -48,7 +47,7 @@ _GENERATION = "generation_config.json"
 _INDEX = f"{WEIGHTS}.index.json"
 _MOST_INDEX = 64 << 20
 Architecture = Literal["encoder", "seq2seq", "causal_lm"]
-"""What a network does with a text: answers it, writes another from it, or goes on with it."""
+"""What a network does with a text: classifies it, generates another from it, or continues it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +58,8 @@ class PretrainedFolder:
     model_type: str
     config: dict[str, Any]
     """The settings of its kind of network, all of them."""
-    numbers: dict[str, int | None]
-    """Of a network that writes, the numbers of padding, begin and end."""
+    special_ids: dict[str, int | None]
+    """Of a network that generates text, its token ids of padding, begin and end."""
 
     @property
     def architecture(self) -> Architecture:
@@ -94,21 +93,18 @@ class PretrainedFolder:
         """
         if (self.path / WEIGHTS).is_file():
             return [self.path / WEIGHTS]
-        if (self.path / _INDEX).is_file():
-            return self._indexed()
-        raise no_weights(
-            self.path, fix="Save them with transformers: model.save_pretrained(FOLDER)"
-        )
-
-    def _indexed(self) -> list[Path]:
+        if not (self.path / _INDEX).is_file():
+            raise no_weights(
+                self.path, fix="Save them with transformers: model.save_pretrained(FOLDER)"
+            )
         where = str(self.path / _INDEX)
-        held = read_json(self.path / _INDEX, _MOST_INDEX).get("weight_map")
-        named = list(held.values()) if isinstance(held, dict) else []
-        if not all(isinstance(name, str) for name in named):
+        weight_map = read_json(self.path / _INDEX, _MOST_INDEX).get("weight_map")
+        names = list(weight_map.values()) if isinstance(weight_map, dict) else []
+        if not all(isinstance(name, str) for name in names):
             raise RecipeError("its `weight_map` holds what is no name of a file", where=where)
-        names = sorted(set(named))
+        names = sorted(set(names))
         for name in names:
-            # A name is one in this folder, and no path to elsewhere.
+            # Only files of this folder: a name must not be a path.
             if Path(name).name != name or not name.endswith(".safetensors"):
                 raise RecipeError(
                     f"it names `{name:.60}`, which isn't a file of weights", where=where
@@ -123,14 +119,6 @@ class PretrainedFolder:
         """Return the SHA-256 of the files of weights, one after the other."""
         return digest_of(self.weight_files())
 
-    def weights(self) -> dict[str, Tensor]:
-        """Return the weights by their names in the files, in fp32.
-
-        Raises:
-            RecipeError: a file is damaged or cut short.
-        """
-        return read_weights(self.weight_files())
-
 
 def open_folder(path: Path) -> PretrainedFolder:
     """Read the settings of a folder that transformers saved.
@@ -140,7 +128,7 @@ def open_folder(path: Path) -> PretrainedFolder:
         MissingExtraError: the library `transformers` isn't installed.
     """
     if not path.is_dir():
-        raise RecipeError("this is a file, and a folder is wanted", where=str(path))
+        raise RecipeError("this is a file, not a folder", where=str(path))
     if not (path / CONFIG).is_file():
         raise RecipeError(
             f"there is no `{CONFIG}`",
@@ -168,73 +156,68 @@ def open_folder(path: Path) -> PretrainedFolder:
             "its relative positions (`position_embedding_type`) aren't known", where=where
         )
     settings = _settings(model_type, document, where)
-    numbers: dict[str, int | None] = {}
+    special_ids: dict[str, int | None] = {}
     if model_type not in ENCODERS:
-        numbers = _numbers(path, document, model_type)
+        special_ids = _special_ids(path, document, model_type)
     size = settings["vocab_size"]
-    for name, number in numbers.items():
-        if number is not None and not 0 <= number < size:
+    for name, token_id in special_ids.items():
+        if token_id is not None and not 0 <= token_id < size:
             raise RecipeError(
-                f"the token of {name} has the number {number}, and the vocabulary {size:,} tokens",
+                f"the {name} token has the id {token_id}, and the vocabulary {size:,} tokens",
                 where=where,
             )
-    return PretrainedFolder(path, model_type, settings, numbers)
+    return PretrainedFolder(path, model_type, settings, special_ids)
 
 
-def _numbers(path: Path, document: Mapping[str, Any], model_type: str) -> dict[str, int | None]:
-    """Return the numbers of padding, begin and end of a network that writes."""
-    more = path / _GENERATION
-    held = {**(read_json(more, MOST_CONFIG) if more.is_file() else {}), **document}
+def _special_ids(path: Path, document: Mapping[str, Any], model_type: str) -> dict[str, int | None]:
+    """Return the token ids of padding, begin and end of a network that generates text."""
+    generation = path / _GENERATION
+    settings = {**(read_json(generation, MOST_CONFIG) if generation.is_file() else {}), **document}
     if model_type in DECODERS:
-        ends = held.get("eos_token_id")
+        required = {"end": "eos_token_id"}
+        ends = settings.get("eos_token_id")
         end = ends[0] if isinstance(ends, list) and ends else ends
-        # Some have one token for all three, and some say of the end alone.
-        begin = held.get("bos_token_id") if type(held.get("bos_token_id")) is int else end
-        padding = held.get("pad_token_id")
-        found = {"padding": padding if padding != end else None, "begin": begin, "end": end}
-        wanted = {"end": "eos_token_id"}
+        # Some use one token for all three, and some declare only the end.
+        begin, padding = settings.get("bos_token_id"), settings.get("pad_token_id")
+        begin = begin if type(begin) is int else end
+        ids = {"padding": padding if padding != end else None, "begin": begin, "end": end}
     else:
-        wanted = {
+        required = {
             "padding": "pad_token_id",
             "begin": "decoder_start_token_id",
             "end": "eos_token_id",
         }
-        found = {name: held.get(key) for name, key in wanted.items()}
-    for name, key in wanted.items():
-        if type(found[name]) is not int:
+        ids = {name: settings.get(key) for name, key in required.items()}
+    for name, key in required.items():
+        if type(ids[name]) is not int:
             raise RecipeError(
-                f"`{key}` isn't a token's number",
+                f"`{key}` isn't a token id",
                 where=str(path / CONFIG),
                 why="Without it a text has no begin or no end",
             )
-    return {name: held if type(held) is int else None for name, held in found.items()}
+    return {name: item if type(item) is int else None for name, item in ids.items()}
 
 
 def _settings(model_type: str, document: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return the settings of a folder, with the library's defaults and in today's spelling."""
     library = library_of_networks()
-    given = {name: value for name, value in document.items() if name not in _OF_THE_LIBRARY}
-    given = {name: value for name, value in given.items() if not name.startswith("_")}
+    own = {
+        name: value
+        for name, value in document.items()
+        if name not in _OF_THE_LIBRARY and not name.startswith("_")
+    }
     try:
-        whole = library.AutoConfig.for_model(model_type, **given).to_dict()
+        whole = library.AutoConfig.for_model(model_type, **own).to_dict()
     except Exception as error:
         raise RecipeError(
             "the settings aren't those of its network", where=where, why=first_line(error)
         ) from error
-    found = {name: whole[name] for name in sorted(own_settings(model_type) & whole.keys())}
-    spec = PretrainedModel(
-        name="transformers",
-        model_type=model_type,
-        config=found,
-        pooling=None,
-        dropout=None,
-        token_ids=None,
-    )
+    config = {name: whole[name] for name in sorted(own_settings(model_type) & whole.keys())}
     try:
-        check_config(spec)
+        check_config(PretrainedModel(name="transformers", model_type=model_type, config=config))
     except ModelwrightError as error:
         raise RecipeError(error.what, where=where, fix=error.fix) from error
-    return found
+    return config
 
 
 _OF_THE_LIBRARY = frozenset(
@@ -249,13 +232,16 @@ _OF_THE_LIBRARY = frozenset(
         "transformers_version",
     }
 )
-"""Settings that say how the library is to work, and not what the network is."""
+"""Settings of the library, not of the network."""
 
 
 # -- weights ---------------------------------------------------------------------------------
 
 _HEAD, _OLD_HEAD = "lm_head.weight", "embed_out.weight"
 """The weights behind a language model's states, today and as GPT-NeoX's files name them."""
+
+_OLD_NORMS = {"gamma": "weight", "beta": "bias"}
+"""The weights of norms, as old files of encoders name them."""
 
 
 def take_weights(network: Encoder | PretrainedGenerator, folder: PretrainedFolder) -> list[str]:
@@ -268,17 +254,18 @@ def take_weights(network: Encoder | PretrainedGenerator, folder: PretrainedFolde
         RecipeError: weights are missing or have other shapes.
     """
     inner = network.encoder if isinstance(network, Encoder) else network.network
-    held = _placed(folder, inner, folder.weights())
+    weights = _renamed(folder, inner, read_weights(folder.weight_files()))
     for names in _names(inner):
-        given = [name for name in names if name in held]
-        if any(not torch.equal(held[name], held[given[0]]) for name in given[1:]):
+        present = [name for name in names if name in weights]
+        if any(not torch.equal(weights[name], weights[present[0]]) for name in present[1:]):
             raise RecipeError(
-                f"the weights `{given[0]}` and `{given[1]}` differ, and `{CONFIG}` says that they "
-                "are one",
+                f"the weights `{present[0]}` and `{present[1]}` differ, and `{CONFIG}` says that "
+                "they are one",
                 where=str(folder.path),
                 fix="Write `tie_word_embeddings: false` there, if both were trained",
             )
-    return fill(inner, held, where=folder.path, asks=f"`{CONFIG}`", needless=_needless(inner, held))
+    optional = _optional(inner, weights)
+    return fill(inner, weights, where=folder.path, source=f"`{CONFIG}`", optional=optional)
 
 
 def check_shapes(folder: PretrainedFolder, spec: PretrainedModel) -> None:
@@ -290,61 +277,51 @@ def check_shapes(folder: PretrainedFolder, spec: PretrainedModel) -> None:
     """
     with torch.device("meta"):
         inner = built(spec)
-    held = _placed(folder, inner, read_shapes(folder.weight_files()))
+    shapes = _renamed(folder, inner, read_weights(folder.weight_files(), shapes_only=True))
     check_fit(
         inner.state_dict(),
-        held,
+        shapes,
         where=folder.path,
-        asks=f"`{CONFIG}`",
-        needless=_needless(inner, held),
+        source=f"`{CONFIG}`",
+        optional=_optional(inner, shapes),
     )
 
 
-def _placed(
+def _renamed(
     folder: PretrainedFolder, inner: nn.Module, weights: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """Return weights by their names in the network."""
-    prefix = str(inner.base_model_prefix)
+    """Return weights by their names in the network, with today's names of norms and heads."""
+    start = f"{inner.base_model_prefix}."
+    if folder.architecture == "seq2seq":
+        return dict(weights)
     if folder.architecture == "encoder":
-        return _renamed(weights, prefix)
-    return _with_head(weights, prefix) if folder.architecture == "causal_lm" else dict(weights)
+        return {_norm_name(name.removeprefix(start)): item for name, item in weights.items()}
+    renamed = {_HEAD if name == _OLD_HEAD else name: item for name, item in weights.items()}
+    if any(name.startswith(start) for name in renamed):
+        return renamed
+    # Some folders have the network without its head, and name the weights so.
+    return {name if name == _HEAD else start + name: item for name, item in renamed.items()}
 
 
-def _with_head(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return weights by their names in the network with its head.
-
-    Some folders hold what is within alone, and name it so.
-    """
-    found = {_HEAD if name == _OLD_HEAD else name: held for name, held in weights.items()}
-    if any(name.startswith(f"{prefix}.") for name in found):
-        return found
-    return {name if name == _HEAD else f"{prefix}.{name}": held for name, held in found.items()}
+def _norm_name(name: str) -> str:
+    stem, _, last = name.rpartition(".")
+    if not stem.endswith("LayerNorm"):
+        return name
+    return f"{stem}.{_OLD_NORMS.get(last, last)}"
 
 
-def _needless(inner: nn.Module, held: Mapping[str, Tensor]) -> frozenset[str]:
+def _optional(inner: nn.Module, weights: Mapping[str, Tensor]) -> set[str]:
     """Return the weights that a folder may leave out: another's, by two names, and fixed tables."""
-    fixed = {name for name, item in inner.named_parameters() if not item.requires_grad}
-    shared = {
-        name for names in _names(inner) if any(name in held for name in names) for name in names
-    }
-    return frozenset(shared | fixed)
+    optional = {name for name, item in inner.named_parameters() if not item.requires_grad}
+    for names in _names(inner):
+        if any(name in weights for name in names):
+            optional.update(names)
+    return optional
 
 
 def _names(inner: nn.Module) -> list[list[str]]:
     """Return the names of each parameter; most have one."""
-    found: dict[int, list[str]] = {}
+    names: dict[int, list[str]] = {}
     for name, item in inner.named_parameters(remove_duplicate=False):
-        found.setdefault(id(item), []).append(name)
-    return list(found.values())
-
-
-def _renamed(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return weights by their names in the encoder alone, and by today's names of norms."""
-    start = f"{prefix}."
-    found = {}
-    for name, held in weights.items():
-        stem, _, last = name.removeprefix(start).rpartition(".")
-        if stem.endswith("LayerNorm"):
-            last = {"gamma": "weight", "beta": "bias"}.get(last, last)
-        found[f"{stem}.{last}" if stem else last] = held
-    return found
+        names.setdefault(id(item), []).append(name)
+    return list(names.values())

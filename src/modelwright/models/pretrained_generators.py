@@ -1,8 +1,8 @@
-"""Networks from elsewhere that write: texts from others, or a text on from where it stands.
+"""Pretrained networks that generate text: from a source text, or continuing a prompt.
 
-Their methods are those of the networks in `seq2seq` and `decoder`. Tokens are numbered as
-everywhere here, and turned into the network's own numbers at its ends. The state between two steps
-is the keys and values of what was written, as the library's cache holds them.
+Their methods are those of the networks in `seq2seq` and `decoder`. They take and return our token
+ids, which are mapped to the network's own at its ends. The state between two steps is the keys and
+values of the tokens before, as the library's cache has them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from modelwright.models.padding import mask, masked_mean, text_length
 from modelwright.transforms.hf_tokenizer import TokenIdMap
 
 _NEVER = 10.0
-"""How far the logit of what can't be written lies below the least of the others."""
+"""How far the logit of a token that can't occur lies below the least of the others."""
 
 
 class PretrainedGenerator(nn.Module):
-    """What both kinds share: how tokens are numbered at the ends of the library's network.
+    """What both kinds share: the map of token ids at the ends of the library's network.
 
     Args:
         network: the library's network, with a head over its vocabulary.
-        numbering: how its tokens are numbered here.
+        token_ids: the map of its token ids to ours.
     """
 
     theirs: Tensor
@@ -42,30 +42,28 @@ class PretrainedGenerator(nn.Module):
         self.vocabulary = token_ids.count
         self.token_ids = token_ids
         self.register_buffer("theirs", torch.from_numpy(token_ids.theirs()), persistent=False)
-        # What is another token's second number here never follows.
+        # An id of ours that duplicates another is never predicted.
         second = torch.zeros(token_ids.count, dtype=torch.bool)
         second[list(token_ids.second())] = True
         self.register_buffer("second", second, persistent=False)
         # The library calls it `past_key_values` up to some version.
-        taken = inspect.signature(network.forward).parameters
-        self._cache_name = "cache" if "cache" in taken else "past_key_values"
+        parameters = inspect.signature(network.forward).parameters
+        self._cache_name = "cache" if "cache" in parameters else "past_key_values"
 
     def own_state(self) -> dict[str, Tensor]:
         """Return the weights by the library's names, those by two names once."""
-        found: dict[str, Tensor] = {}
-        seen: set[int] = set()
-        for name, item in self.network.state_dict().items():
-            if item.data_ptr() not in seen:
-                found[name] = item
-            seen.add(item.data_ptr())
-        return found
+        names: dict[int, str] = {}
+        state = self.network.state_dict()
+        for name, item in state.items():
+            names.setdefault(item.data_ptr(), name)
+        return {name: state[name] for name in names.values()}
 
     def own_config(self) -> dict[str, Any]:
         """Return what stands in `config.json` beside those weights."""
-        held: Any = self.network.config
+        config: Any = self.network.config
         begin = "bos_token_id" if self.begins_with_bos else "decoder_start_token_id"
         return {
-            **held.to_dict(),
+            **config.to_dict(),
             "architectures": [type(self.network).__name__],
             "pad_token_id": self.token_ids.padding,
             begin: self.token_ids.begin,
@@ -73,14 +71,14 @@ class PretrainedGenerator(nn.Module):
         }
 
     def _ours(self, logits: Tensor) -> Tensor:
-        """Return logits `[…, V]` by our numbers, of the network's by its own."""
-        found = logits.index_select(-1, self.theirs)
-        never = found.amin(-1, keepdim=True).detach() - _NEVER
-        return torch.where(self.second, never, found)
+        """Return logits `[…, V]` by our token ids, of the network's by its own."""
+        ours = logits.index_select(-1, self.theirs)
+        never = ours.amin(-1, keepdim=True).detach() - _NEVER
+        return torch.where(self.second, never, ours)
 
 
 class PretrainedDecoder(PretrainedGenerator):
-    """A network from elsewhere that predicts each next token from those before it."""
+    """A pretrained network that predicts each next token from those before it."""
 
     begins_with_bos = True
 
@@ -98,7 +96,7 @@ class PretrainedDecoder(PretrainedGenerator):
         return self._ours(self.network(**self._inputs(tokens)).logits)
 
     def _inputs(self, tokens: Tensor) -> dict[str, Any]:
-        """Return what the library's network is given for tokens `[N, T]`."""
+        """Return the arguments of the library's network for tokens `[N, T]`."""
         places = torch.arange(tokens.shape[1], device=tokens.device)
         return {
             "input_ids": self.theirs[tokens],
@@ -109,55 +107,42 @@ class PretrainedDecoder(PretrainedGenerator):
         }
 
     def step(self, tokens: Tensor, padding: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what follows the last token, and the cache with these tokens added.
-
-        Args:
-            tokens: `[N, S]`, the next tokens of each text.
-            padding: `[N]`, how many of a text's P + S tokens, counted from the left, are padding.
-            cache: `[N, L, 2, G, P, E]`, keys and values of the P tokens before; P may be 0.
-
-        Returns:
-            The logits `[N, V]` and the cache `[N, L, 2, G, P + S, E]`.
-        """
+        """Return the logits `[N, V]` and the grown cache; see `decoder.Decoder.step`."""
         past, count = cache.shape[4], tokens.shape[1]
         places = torch.arange(past + count, device=tokens.device)
         here = places[past:]
-        held = _opened(cache)
-        found: Tensor = self.network(
+        opened = _opened(cache)
+        logits: Tensor = self.network(
             input_ids=self.theirs[tokens],
             attention_mask=causal_mask(places, here, padding),
             position_ids=(here - padding[:, None]).clamp(min=0),
             use_cache=True,
-            **{self._cache_name: held},
+            **{self._cache_name: opened},
         ).logits
-        return self._ours(found[:, -1]), _packed(held.layers)
+        return self._ours(logits[:, -1]), _packed(opened.layers)
 
     def empty_cache(self, count: int) -> Tensor:
         """Return the cache `[N, L, 2, G, 0, E]` from which N texts begin."""
-        # How wide a head is, each kind of network says otherwise; its cache shows it.
+        # The setting for a head's width differs from network to network; the cache shows it.
         one = self.theirs.new_zeros((1, 1))
-        held = _library().DynamicCache()
+        cache = _library().DynamicCache()
         with torch.no_grad():
-            self.network(input_ids=one, use_cache=True, **{self._cache_name: held})
-        packed = _packed(held.layers)
+            self.network(input_ids=one, use_cache=True, **{self._cache_name: cache})
+        packed = _packed(cache.layers)
         return packed.new_zeros((count, *packed.shape[1:4], 0, packed.shape[5]))
 
 
 class PretrainedSeq2Seq(PretrainedGenerator):
-    """An encoder and a decoder from elsewhere.
-
-    Args:
-        network: the library's network, with a head over its vocabulary.
-        numbering: how its tokens are numbered here.
+    """A pretrained encoder and decoder.
 
     Raises:
-        ModelFileError: the numbering has no padding, which such a network has.
+        ModelFileError: the map of token ids has no padding, which such a network needs.
     """
 
     def __init__(self, network: nn.Module, token_ids: TokenIdMap) -> None:
         super().__init__(network, token_ids)
         if token_ids.padding is None:
-            raise ModelFileError("the numbering of tokens has no padding")
+            raise ModelFileError("the map of token ids has no padding")
         self.padding = token_ids.padding
 
     def features(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
@@ -172,69 +157,53 @@ class PretrainedSeq2Seq(PretrainedGenerator):
         return masked_mean(states, text_length(target))
 
     def forward(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
-        """Return the logits `[N, S, V]` of what follows each token of the target.
-
-        Args:
-            source: `[N, T]`.
-            source_length: `[N]`, at least 1.
-            target: `[N, S]`; it begins with the id that begins a text.
-        """
-        found: Tensor = self.network(
+        """Return the logits `[N, S, V]`; see `seq2seq.OwnSeq2Seq.forward`."""
+        logits: Tensor = self.network(
             encoder_outputs=(self._read(source, source_length),),
             attention_mask=mask(source_length, source.shape[1]).long(),
             decoder_input_ids=self.theirs[target],
             use_cache=False,
         ).logits
-        return self._ours(found)
+        return self._ours(logits)
 
     def encode(self, source: Tensor, source_length: Tensor) -> tuple[Tensor, Tensor]:
         """Return what `step` needs of sources `[N, T]` with lengths `[N]`.
 
         Returns:
             The memory `[N, L, 2, H, T, E]`, each layer's keys and values of the source, and the
-            state `[N, L, 2, H, 0, E]`: nothing written.
+            empty state `[N, L, 2, H, 0, E]`.
         """
         library = _library()
-        held = library.EncoderDecoderCache(library.DynamicCache(), library.DynamicCache())
+        cache = library.EncoderDecoderCache(library.DynamicCache(), library.DynamicCache())
         # What a layer keeps of the source, it shows in the first step, whatever that reads.
         self.network(
             encoder_outputs=(self._read(source, source_length),),
             attention_mask=mask(source_length, source.shape[1]).long(),
             decoder_input_ids=self.theirs[source[:, :1]],
             use_cache=True,
-            **{self._cache_name: held},
+            **{self._cache_name: cache},
         )
-        written = _packed(held.self_attention_cache.layers)
-        return _packed(held.cross_attention_cache.layers), written[..., :0, :]
+        own = _packed(cache.self_attention_cache.layers)
+        return _packed(cache.cross_attention_cache.layers), own[..., :0, :]
 
     def step(
         self, tokens: Tensor, source_length: Tensor, memory: Tensor, state: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return what follows, and the state with these tokens added.
-
-        Args:
-            tokens: `[N, 1]`.
-            source_length: `[N]`.
-            memory: `[N, L, 2, H, T, E]`.
-            state: `[N, L, 2, H, P, E]`, keys and values of the tokens before.
-
-        Returns:
-            The logits `[N, V]` and the state `[N, L, 2, H, P + 1, E]`.
-        """
-        written = _opened(state)
-        held = _library().EncoderDecoderCache(written, _opened(memory))
-        held.is_updated = dict.fromkeys(range(memory.shape[1]), True)
-        # The source's states are asked for, and not looked at: the memory has what came of them.
+        """Return the logits `[N, V]` and the grown state; see `seq2seq.TransformerSeq2Seq.step`."""
+        own = _opened(state)
+        cache = _library().EncoderDecoderCache(own, _opened(memory))
+        cache.is_updated = dict.fromkeys(range(memory.shape[1]), True)
+        # The encoder's states are required and not used: the memory has their keys and values.
         width = self.network.config.d_model  # type: ignore[union-attr]
         unread = memory.new_zeros((tokens.shape[0], memory.shape[4], cast("int", width)))
-        found: Tensor = self.network(
+        logits: Tensor = self.network(
             encoder_outputs=(unread,),
             attention_mask=mask(source_length, memory.shape[4]).long(),
             decoder_input_ids=self.theirs[tokens],
             use_cache=True,
-            **{self._cache_name: held},
+            **{self._cache_name: cache},
         ).logits
-        return self._ours(found[:, -1]), _packed(written.layers)
+        return self._ours(logits[:, -1]), _packed(own.layers)
 
     def _read(self, source: Tensor, source_length: Tensor) -> Tensor:
         """Return the encoder's states `[N, T, D]`."""
@@ -258,9 +227,9 @@ def _opened(packed: Tensor) -> Any:
 
 @functools.cache
 def _layer_kind() -> type[Any]:
-    """Return a layer of the library's cache that asks for no values, so that it can be exported.
+    """Return a layer of the library's cache that can be exported.
 
-    The library's own asks whether it is empty, which a graph of any length can't tell.
+    The library's own branches on whether it is empty, which a graph of any length can't.
     """
 
     def length(layer: Any) -> Any:
@@ -278,15 +247,3 @@ def _library() -> Any:
     return require(
         "transformers.cache_utils", extra="finetune", purpose="a network of transformers"
     )
-
-
-def numbering_of(values: object) -> TokenIdMap:
-    """Return how tokens are numbered, from an architecture's section.
-
-    Raises:
-        ModelFileError: it doesn't say.
-    """
-    found = TokenIdMap.from_json(values)
-    if found is None:
-        raise ModelFileError("the architecture doesn't say how tokens are numbered")
-    return found

@@ -1,4 +1,4 @@
-"""What is read of a network from elsewhere: settings as JSON and weights as safetensors.
+"""Reading a pretrained network: settings as JSON and weights as safetensors.
 
 A pickle is never opened, as it can run code.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,12 @@ def read_json(path: Path, most: int) -> dict[str, Any]:
         RecipeError: it is none.
     """
     try:
-        found = json.loads(read_bytes(path, most).decode(), parse_constant=_refuse_constant)
+        document = json.loads(read_bytes(path, most).decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise RecipeError("this isn't JSON", where=str(path)) from error
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise RecipeError("this isn't a JSON object", where=str(path))
-    return found
+    return document
 
 
 def _refuse_constant(name: str) -> None:
@@ -64,39 +64,39 @@ def no_weights(place: Path, *, fix: str) -> RecipeError:
         place: the folder or the file.
         fix: how a pickle is saved once more.
     """
-    found = [place] if place.is_file() else []
-    found += [item for pattern in _PICKLES for item in place.glob(pattern)]
-    if not found:
+    pickles = [place] if place.is_file() else []
+    pickles += [item for pattern in _PICKLES for item in place.glob(pattern)]
+    if not pickles:
         return RecipeError(f"there is no `{WEIGHTS}`", where=str(place))
     return RecipeError(
-        f"the weights are in `{found[0].name}`, which isn't read",
+        f"the weights are in `{pickles[0].name}`, which isn't read",
         where=str(place),
         why="Such a file can run code when it is opened; only safetensors are read",
         fix=fix,
     )
 
 
-def read_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
+def read_weights(paths: Sequence[Path], *, shapes_only: bool = False) -> dict[str, Tensor]:
     """Return the weights of safetensors files by their names there, in fp32.
+
+    Args:
+        paths: the files.
+        shapes_only: give empty tensors of the same shapes, and read no weight.
 
     Raises:
         RecipeError: a file is damaged or cut short.
     """
-
-    def whole(stream: Any, name: str) -> Tensor:
-        held: Tensor = stream.get_tensor(name)
-        return held.float() if held.is_floating_point() else held
-
-    return _read(paths, whole)
-
-
-def _read(paths: Sequence[Path], take: Callable[[Any, str], Tensor]) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
+    weights: dict[str, Tensor] = {}
     for path in paths:
         try:
             with safe_open(path, framework="pt") as stream:
                 for name in stream.keys():  # noqa: SIM118 (not a dict)
-                    found[name] = take(stream, name)
+                    if shapes_only:
+                        shape = stream.get_slice(name).get_shape()
+                        weights[name] = torch.empty(shape, device="meta")
+                        continue
+                    weight = stream.get_tensor(name)
+                    weights[name] = weight.float() if weight.is_floating_point() else weight
         except (SafetensorError, OSError, ValueError) as error:
             raise RecipeError(
                 "this file of weights is damaged or cut short",
@@ -104,48 +104,37 @@ def _read(paths: Sequence[Path], take: Callable[[Any, str], Tensor]) -> dict[str
                 why=first_line(error),
                 fix="Copy it once more",
             ) from error
-    return found
-
-
-def read_shapes(paths: Sequence[Path]) -> dict[str, Tensor]:
-    """Return empty tensors of the shapes in safetensors files, by their names there.
-
-    Raises:
-        RecipeError: a file is damaged or cut short.
-    """
-    return _read(
-        paths, lambda stream, name: torch.empty(stream.get_slice(name).get_shape(), device="meta")
-    )
+    return weights
 
 
 def digest_of(paths: Sequence[Path]) -> str:
     """Return the SHA-256 of files, one after the other."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for path in paths:
         with path.open("rb") as stream:
             while block := stream.read(1 << 22):
-                found.update(block)
-    return "sha256:" + found.hexdigest()
+                digest.update(block)
+    return "sha256:" + digest.hexdigest()
 
 
 def fill(
     network: nn.Module,
-    held: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
     *,
     where: Path,
-    asks: str,
+    source: str,
     fix: str = "",
-    needless: Collection[str] = (),
+    optional: Collection[str] = (),
 ) -> list[str]:
     """Put weights into a network.
 
     Args:
         network: changed in place.
-        held: the weights, by their names in it.
+        weights: by their names in it.
         where: the file or folder that they are from.
-        asks: what the network's shapes come from.
+        source: what the network's shapes come from.
         fix: what to do about a shape.
-        needless: weights that may be missing.
+        optional: weights that may be missing.
 
     Returns:
         The names of the weights that have no place in it, such as those of another head.
@@ -154,27 +143,26 @@ def fill(
         RecipeError: weights are missing or have other shapes.
     """
     own = network.state_dict()
-    check_fit(own, held, where=where, asks=asks, fix=fix, needless=needless)
-    given = own.keys() & held.keys()
-    network.load_state_dict({name: held[name] for name in given}, strict=False)
-    return sorted(held.keys() - own.keys())
+    check_fit(own, weights, where=where, source=source, fix=fix, optional=optional)
+    network.load_state_dict({name: weights[name] for name in own.keys() & weights}, strict=False)
+    return sorted(weights.keys() - own)
 
 
 def check_fit(
     own: Mapping[str, Tensor],
-    held: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
     *,
     where: Path,
-    asks: str,
+    source: str,
     fix: str = "",
-    needless: Collection[str] = (),
+    optional: Collection[str] = (),
 ) -> None:
     """Refuse weights of which some are missing or have other shapes; the arguments are `fill`'s.
 
     Raises:
-        RecipeError: so it is.
+        RecipeError: weights are missing or have other shapes.
     """
-    missing = sorted(own.keys() - held.keys() - set(needless))
+    missing = sorted(own.keys() - weights.keys() - set(optional))
     if missing:
         raise RecipeError(
             f"the weights `{missing[0]}` are missing"
@@ -182,10 +170,10 @@ def check_fit(
             where=str(where),
             fix="Save the whole network there",
         )
-    for name in sorted(own.keys() & held.keys()):
-        if held[name].shape != own[name].shape:
+    for name in sorted(own.keys() & weights.keys()):
+        if weights[name].shape != own[name].shape:
             raise RecipeError(
-                f"the weights `{name}` are {list(held[name].shape)}, and {asks} asks for "
+                f"the weights `{name}` are {list(weights[name].shape)}, and {source} asks for "
                 f"{list(own[name].shape)}",
                 where=str(where),
                 fix=fix,

@@ -6,12 +6,13 @@ zero); those of depth 18 are projections (option B).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelwright.models.network import Frame
+from modelwright.models.network import Frame, ImageBody
 from modelwright.recipe.model import ResnetModel
 
 LARGE = 64
@@ -78,48 +79,32 @@ class BasicBlock(nn.Module):
         return F.relu(self.norm2(self.conv2(x)) + self.shortcut(images))
 
 
-class Resnet(nn.Module):
-    """A stem, stages of basic blocks, the mean over the map, and a linear `head`; of any size.
+class Resnet(ImageBody):
+    """A stem, stages of basic blocks, the mean over the map, and a linear `head`; of any size."""
 
-    Args:
-        stem: from images to the first maps.
-        widths: the channels of each stage.
-        depth: blocks a stage.
-        shortcut: makes the shortcut where the shape changes.
-        num_outputs: K.
-    """
-
-    def __init__(
-        self,
-        stem: nn.Module,
-        widths: tuple[int, ...],
-        *,
-        depth: int,
-        shortcut: Callable[[int, int, int], nn.Module],
-        num_outputs: int,
-    ) -> None:
+    def __init__(self, spec: ResnetModel, frame: Frame) -> None:
         super().__init__()
-        self.stem = stem
+        is_18 = spec.depth == 18
+        shortcut = projection if is_18 else ChannelPadding
+        widths = [64, 128, 256, 512] if is_18 else [16, 32, 64]
+        widths = [max(round(width * spec.width), 1) for width in widths]
+        stem = resolved_stem(spec, frame.height, frame.width)
+        self.stem = _stem(stem, frame.channels, widths[0])
         stages, channels = [], widths[0]
         for number, filters in enumerate(widths):
             blocks = []
-            for index in range(depth):
+            for index in range(2 if is_18 else (spec.depth - 2) // 6):
                 stride = 2 if number and not index else 1
                 blocks.append(BasicBlock(channels, filters, stride, shortcut))
                 channels = filters
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.Sequential(*stages)
-        self.head = nn.Linear(channels, num_outputs)
+        self.head = nn.Linear(channels, frame.num_outputs)
 
     def features(self, images: Tensor) -> Tensor:
         """Return what the head gets, `[N, D]`, for images `[N, C, H, W]`."""
         pooled: Tensor = self.stages(self.stem(images)).mean((2, 3))
         return pooled
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
-        outputs: Tensor = self.head(self.features(images))
-        return outputs
 
 
 def resolved_stem(spec: ResnetModel, height: int, width: int) -> str:
@@ -130,27 +115,9 @@ def resolved_stem(spec: ResnetModel, height: int, width: int) -> str:
 
 
 def _stem(kind: str, channels: int, filters: int) -> nn.Sequential:
-    stem = nn.Sequential()
-    large = kind == "large"
-    kernel, stride = (7, 2) if large else (3, 1)
+    kernel, stride = (7, 2) if kind == "large" else (3, 1)
     conv = nn.Conv2d(channels, filters, kernel, stride=stride, padding=kernel // 2, bias=False)
-    stem.add_module("conv", conv)
-    stem.add_module("norm", nn.BatchNorm2d(filters))
-    stem.add_module("activation", nn.ReLU())
-    if large:
-        stem.add_module("pool", nn.MaxPool2d(3, stride=2, padding=1))
-    return stem
-
-
-def resnet(spec: ResnetModel, frame: Frame) -> nn.Module:
-    """Return the body that a recipe's `resnet` asks for."""
-    is_18 = spec.depth == 18
-    widths = (64, 128, 256, 512) if is_18 else (16, 32, 64)
-    scaled = tuple(max(round(width * spec.width), 1) for width in widths)
-    return Resnet(
-        _stem(resolved_stem(spec, frame.height, frame.width), frame.channels, scaled[0]),
-        scaled,
-        depth=2 if is_18 else (spec.depth - 2) // 6,
-        shortcut=projection if is_18 else ChannelPadding,
-        num_outputs=frame.num_outputs,
-    )
+    stem = {"conv": conv, "norm": nn.BatchNorm2d(filters), "activation": nn.ReLU()}
+    if kind == "large":
+        stem["pool"] = nn.MaxPool2d(3, stride=2, padding=1)
+    return nn.Sequential(OrderedDict(stem))

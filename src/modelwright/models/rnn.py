@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.errors import RequestError
+from modelwright.models.network import SequenceNetwork, TextFrame
 from modelwright.models.padding import mask
 from modelwright.models.text_cnn import SPREAD
-
-Pooling = Literal["last", "max", "mean", "attention"]
+from modelwright.recipe.model import RnnModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,13 @@ class _Layer(nn.Module):
         hidden = self.state_weight.shape[-1]
         hold = torch.tensor(cell.holding, device=self.bias.device, dtype=self.bias.dtype)
         column = hold.repeat_interleave(hidden)[:, None]
-        found = []
-        for direction in range(len(self.bias)):
-            input_bias, state_bias = self.bias[direction].chunk(2)
-            held = (self.input_weight[direction], self.state_weight[direction])
-            mine = [_reordered(item, cell) for item in (*held, input_bias, state_bias)]
-            found += [torch.cat([mine[0], column], dim=1), *mine[1:]]
-        return found
+        arranged = []
+        for inputs, states, bias in zip(
+            self.input_weight, self.state_weight, self.bias, strict=True
+        ):
+            first, *others = (_reordered(item, cell) for item in (inputs, states, *bias.chunk(2)))
+            arranged += [torch.cat([first, column], dim=1), *others]
+        return arranged
 
 
 def _reordered(weight: Tensor, cell: _Cell) -> Tensor:
@@ -158,6 +158,10 @@ class Gru(Recurrent):
     cell = _GRU
 
 
+CELLS: dict[str, type[Recurrent]] = {"lstm": Lstm, "gru": Gru}
+"""The recurrent layers, by their names in a recipe."""
+
+
 def _computed(
     cell: _Cell, layer: _Layer, x: Tensor, length: Tensor, first: list[Tensor] | None
 ) -> tuple[Tensor, list[Tensor]]:
@@ -220,61 +224,39 @@ def _exported(
     return outputs.permute(2, 0, 1, 3).flatten(2), list(ends)
 
 
-class RnnClassifier(nn.Module):
+class RnnClassifier(SequenceNetwork):
     """Word vectors, recurrent layers, one vector from their outputs, and a linear `head`.
 
-    Args:
-        vocabulary: V.
-        num_outputs: K.
-        width: of a word's vector, D.
-        hidden: of the state in each direction, H.
-        layers: recurrent layers, L.
-        cell: the kind of layer.
-        bidirectional: read from both ends.
-        pooling: how outputs become one: the `last` of each direction, the largest or the mean of
-            each feature, or a mean weighed by `attention` (Yang et al. 2016, eqs. 5 to 7).
-        dropout: of word vectors, between layers, and before the head.
+    The outputs are pooled by taking the `last` of each direction, the largest or the mean of each
+    feature, or a mean weighed by `attention` (Yang et al. 2016, eqs. 5 to 7). Dropout is on the
+    word vectors, between layers, and before the head.
     """
 
-    def __init__(
-        self,
-        vocabulary: int,
-        num_outputs: int,
-        *,
-        width: int,
-        hidden: int,
-        layers: int,
-        cell: Literal["lstm", "gru"],
-        bidirectional: bool,
-        pooling: Pooling,
-        dropout: float,
-    ) -> None:
+    def __init__(self, spec: RnnModel, frame: TextFrame) -> None:
         super().__init__()
-        self.pooling = pooling
-        self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
+        self.pooling = spec.pooling
+        self.embedding = nn.Embedding(frame.vocabulary, spec.width, padding_idx=0)
         nn.init.uniform_(self.embedding.weight[1:], -SPREAD, SPREAD)
-        kind = Lstm if cell == "lstm" else Gru
-        self.recurrent = kind(
-            width, hidden, layers=layers, bidirectional=bidirectional, dropout=dropout
+        self.recurrent = CELLS[spec.cell](
+            spec.width,
+            spec.hidden,
+            layers=spec.layers,
+            bidirectional=spec.bidirectional,
+            dropout=spec.dropout,
         )
-        out = hidden * self.recurrent.directions
-        if pooling == "attention":
+        out = spec.hidden * self.recurrent.directions
+        if spec.pooling == "attention":
             self.scores = nn.Sequential(
                 nn.Linear(out, out), nn.Tanh(), nn.Linear(out, 1, bias=False)
             )
-        self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(out, num_outputs)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.head = nn.Linear(out, frame.num_outputs)
 
     def features(self, tokens: Tensor, length: Tensor) -> Tensor:
         """Return what the head gets, `[N, R·H]`; the arguments are those of `forward`."""
         x, state = self.recurrent(self.dropout(self.embedding(tokens)), length)
-        found: Tensor = self.dropout(self._pooled(x, state, length))
-        return found
-
-    def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
-        outputs: Tensor = self.head(self.features(tokens, length))
-        return outputs
+        pooled: Tensor = self.dropout(self._pooled(x, state, length))
+        return pooled
 
     def _pooled(self, x: Tensor, state: tuple[Tensor, ...], length: Tensor) -> Tensor:
         """Return one vector `[N, R·H]` for outputs `[N, T, R·H]`."""

@@ -1,8 +1,8 @@
-"""Networks that turn one text into another: an encoder reads it, a decoder writes the other.
+"""Networks that generate a text from another: an encoder for the source, and a decoder.
 
-Both kinds have the same three methods. `forward` predicts a given text, for training. `encode`
-reads the source once, and `step` takes a token and tells what follows. What these two hand on is a
-memory, which stays as it is, and a state, which changes; the first axis of each is the text's. So
+Both kinds have the same three methods. `forward` predicts a target that is known, for training.
+`encode` computes a memory from the source once, and `step` takes a token and a state, and returns
+the logits of the next token and the new state. The first axis of memory and state is the text's. So
 `Encode` and `Step` run as graphs, and beams are chosen by their rows.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -18,10 +18,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from modelwright.models.network import TextFrame
 from modelwright.models.padding import masked_mean, padding_bias, text_length
 from modelwright.models.pretrained_generators import PretrainedSeq2Seq
-from modelwright.models.rnn import Gru, Lstm
-from modelwright.models.transformer import TransformerEncoder, sines
+from modelwright.models.rnn import CELLS
+from modelwright.models.transformer import TransformerEncoder, feed_forward, sines
+from modelwright.recipe.model import Seq2SeqModel
 
 
 class Embedding(nn.Embedding):
@@ -49,46 +51,14 @@ class Embedding(nn.Embedding):
         return F.linear(x, self.weight)
 
 
-# -- self-attention ----------------------------------------------------------------------------
+class OwnSeq2Seq(nn.Module):
+    """An encoder and a decoder with one embedding for both texts and for the output weights."""
 
-
-class TransformerSeq2Seq(nn.Module):
-    """The transformer (Vaswani et al. 2017), normalised before each part (Xiong et al. 2020).
-
-    Positions are sinusoidal, so a text may be longer than any in training.
-
-    Args:
-        vocabulary: V, of both texts.
-        width: D, a multiple of `heads`.
-        layers: L, in the encoder and in the decoder.
-        heads: H, each of the width E = D / H.
-        dropout: of the vectors, and of what each part adds.
-
-    Raises:
-        RecipeError: the sizes don't fit together.
-    """
-
-    def __init__(
-        self,
-        vocabulary: int,
-        *,
-        width: int,
-        layers: int,
-        heads: int,
-        dropout: float,
-    ) -> None:
-        super().__init__()
-        self.embedding = Embedding(vocabulary, width)
-        self.dropout = nn.Dropout(dropout)
-        self.encoder = TransformerEncoder(width, layers=layers, heads=heads, dropout=dropout)
-        self.decoder = nn.ModuleList(
-            DecoderLayer(width, heads=heads, dropout=dropout) for _ in range(layers)
-        )
-        self.norm = nn.LayerNorm(width)
+    embedding: Embedding
 
     def features(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
         """Return the mean over the target's tokens of what the last layer gets, `[N, D]`."""
-        return masked_mean(self._states(source, source_length, target), text_length(target))
+        return masked_mean(self.states(source, source_length, target), text_length(target))
 
     def forward(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
         """Return the logits `[N, S, V]` of what follows each token of the target.
@@ -98,9 +68,37 @@ class TransformerSeq2Seq(nn.Module):
             source_length: `[N]`, at least 1.
             target: `[N, S]`; it begins with the id that begins a text.
         """
-        return self.embedding.logits(self._states(source, source_length, target))
+        return self.embedding.logits(self.states(source, source_length, target))
 
-    def _states(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
+    def states(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
+        """Return what the last layer gets at each token of the target, `[N, S, D]`."""
+        raise NotImplementedError
+
+
+# -- self-attention ----------------------------------------------------------------------------
+
+
+class TransformerSeq2Seq(OwnSeq2Seq):
+    """The transformer (Vaswani et al. 2017), normalised before each part (Xiong et al. 2020).
+
+    Positions are sinusoidal, so a text may be longer than any in training. Each of the H heads has
+    the width E = D / H.
+    """
+
+    def __init__(self, spec: Seq2SeqModel, frame: TextFrame) -> None:
+        super().__init__()
+        self.embedding = Embedding(frame.vocabulary, spec.width)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.encoder = TransformerEncoder(
+            spec.width, layers=spec.layers, heads=spec.heads, dropout=spec.dropout
+        )
+        self.decoder = nn.ModuleList(
+            DecoderLayer(spec.width, heads=spec.heads, dropout=spec.dropout)
+            for _ in range(spec.layers)
+        )
+        self.norm = nn.LayerNorm(spec.width)
+
+    def states(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
         """Return what the last layer gets at each token of the target, `[N, S, D]`."""
         memory, _ = self.encode(source, source_length)
         unseen = padding_bias(source_length, source.shape[1])[:, None, None]
@@ -117,7 +115,7 @@ class TransformerSeq2Seq(nn.Module):
 
         Returns:
             The memory `[N, L, 2, H, T, E]`, keys and values of the source for each layer of the
-            decoder, and the state `[N, L, 2, H, 0, E]`, keys and values of what was written.
+            decoder, and the state `[N, L, 2, H, 0, E]`, keys and values of the tokens before.
         """
         x = self.encoder(self._placed(self.embedding(source), past=0), source_length)
         memory = torch.stack([layer.cross.memory(x) for layer in self._layers], 1)
@@ -141,8 +139,8 @@ class TransformerSeq2Seq(nn.Module):
         x = self._placed(self.embedding(tokens), past=state.shape[4])
         states = []
         for number, layer in enumerate(self._layers):
-            x, held = layer.step(x, state[:, number], memory[:, number], unseen)
-            states.append(held)
+            x, layer_state = layer.step(x, state[:, number], memory[:, number], unseen)
+            states.append(layer_state)
         return self.embedding.logits(self.norm(x[:, 0])), torch.stack(states, 1)
 
     @property
@@ -151,8 +149,8 @@ class TransformerSeq2Seq(nn.Module):
 
     def _placed(self, x: Tensor, *, past: int) -> Tensor:
         """Add the positions from `past` on to `[N, T, D]`."""
-        found: Tensor = self.dropout(x + sines(past + x.shape[1], x.shape[2], x.device)[past:])
-        return found
+        placed: Tensor = self.dropout(x + sines(past + x.shape[1], x.shape[2], x.device)[past:])
+        return placed
 
 
 class Attention(nn.Module):
@@ -169,8 +167,8 @@ class Attention(nn.Module):
         """Return the keys and values `[N, 2, H, T, E]` of `[N, T, D]`."""
         count, time, width = x.shape
         joint = self.key_value(x).view(count, time, 2, self.heads, width // self.heads)
-        found: Tensor = joint.permute(0, 2, 3, 1, 4)
-        return found
+        memory: Tensor = joint.permute(0, 2, 3, 1, 4)
+        return memory
 
     def forward(self, x: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
         """Return `[N, S, D]`.
@@ -179,20 +177,20 @@ class Attention(nn.Module):
         torch's fused attention.
 
         Args:
-            x: `[N, S, D]`, what asks.
-            memory: `[N, 2, H, T, E]`, what is asked.
+            x: `[N, S, D]`, where the queries come from.
+            memory: `[N, 2, H, T, E]`, keys and values.
             bias: broadcast to `[N, H, S, T]`, added to the scores.
         """
         count, time, width = x.shape
-        asked = self.query(x) * (width // self.heads) ** -0.5
-        scores = asked.view(count, time, self.heads, -1).transpose(1, 2) @ memory[:, 0].mT
+        query = self.query(x) * (width // self.heads) ** -0.5
+        scores = query.view(count, time, self.heads, -1).transpose(1, 2) @ memory[:, 0].mT
         shares = torch.softmax(scores if bias is None else scores + bias, -1).to(memory.dtype)
-        found: Tensor = self.out((shares @ memory[:, 1]).transpose(1, 2).flatten(2))
-        return found
+        out: Tensor = self.out((shares @ memory[:, 1]).transpose(1, 2).flatten(2))
+        return out
 
 
 class DecoderLayer(nn.Module):
-    """Attention to what was written, then to the source, then two layers with a GELU between."""
+    """Attention to the tokens before, then to the source, then two layers with a GELU between."""
 
     def __init__(self, width: int, *, heads: int, dropout: float) -> None:
         super().__init__()
@@ -201,10 +199,7 @@ class DecoderLayer(nn.Module):
         self.cross_norm = nn.LayerNorm(width)
         self.cross = Attention(width, heads)
         self.feed_norm = nn.LayerNorm(width)
-        # As wide inside as in the encoder.
-        self.feed = nn.Sequential(
-            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
-        )
+        self.feed = feed_forward(width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, later: Tensor, memory: Tensor, unseen: Tensor) -> Tensor:
@@ -237,62 +232,40 @@ class DecoderLayer(nn.Module):
 # -- recurrence --------------------------------------------------------------------------------
 
 
-class RnnSeq2Seq(nn.Module):
+class RnnSeq2Seq(OwnSeq2Seq):
     """A recurrent encoder, which reads from both ends, and a decoder with attention to it.
 
     Of Luong et al. 2015 it has global attention with the score `general` (eq. 8) and the
     attentional vector (eq. 5), but doesn't feed that vector to the next step (section 3.3): so a
-    given text is computed in one call. The decoder starts from the mean of what was read
-    (Sennrich et al. 2017, section 2).
-
-    Args:
-        vocabulary: V, of both texts.
-        width: of the tokens' vectors, D.
-        hidden: of a state, H.
-        layers: L, in the encoder and in the decoder.
-        cell: the kind of layer.
-        dropout: of the vectors, between layers, and of the attentional vector.
+    given text is computed in one call. The decoder starts from the mean of the memory
+    (Sennrich et al. 2017, section 2). The states are as wide as the tokens' vectors, H = D.
     """
 
-    def __init__(
-        self,
-        vocabulary: int,
-        *,
-        width: int,
-        hidden: int,
-        layers: int,
-        cell: Literal["lstm", "gru"],
-        dropout: float,
-    ) -> None:
+    def __init__(self, spec: Seq2SeqModel, frame: TextFrame) -> None:
         super().__init__()
-        self.embedding = Embedding(vocabulary, width)
-        self.dropout = nn.Dropout(dropout)
-        kind = Lstm if cell == "lstm" else Gru
-        self.encoder = kind(width, hidden, layers=layers, bidirectional=True, dropout=dropout)
-        self.decoder = kind(width, hidden, layers=layers, bidirectional=False, dropout=dropout)
-        self.state_shape = (2 if cell == "lstm" else 1, layers, hidden)
-        self.start = nn.Linear(2 * hidden, math.prod(self.state_shape))
-        self.score = nn.Linear(hidden, 2 * hidden, bias=False)
-        self.attentional = nn.Linear(3 * hidden, width)
+        width = spec.width
+        self.embedding = Embedding(frame.vocabulary, width)
+        self.dropout = nn.Dropout(spec.dropout)
+        kind = CELLS[spec.kind]
+        self.encoder, self.decoder = (
+            kind(
+                width,
+                width,
+                layers=spec.layers,
+                bidirectional=bidirectional,
+                dropout=spec.dropout,
+            )
+            for bidirectional in (True, False)
+        )
+        self.state_shape = (2 if spec.kind == "lstm" else 1, spec.layers, width)
+        self.start = nn.Linear(2 * width, math.prod(self.state_shape))
+        self.score = nn.Linear(width, 2 * width, bias=False)
+        self.attentional = nn.Linear(3 * width, width)
 
-    def features(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
-        """Return the mean over the target's tokens of what the last layer gets, `[N, D]`."""
-        return masked_mean(self._states(source, source_length, target), text_length(target))
-
-    def forward(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
-        """Return the logits `[N, S, V]` of what follows each token of the target.
-
-        Args:
-            source: `[N, T]`.
-            source_length: `[N]`, at least 1.
-            target: `[N, S]`; it begins with the id that begins a text.
-        """
-        return self.embedding.logits(self._states(source, source_length, target))
-
-    def _states(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
+    def states(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
         """Return what the last layer gets at each token of the target, `[N, S, D]`."""
         memory, state = self.encode(source, source_length)
-        x, _ = self._written(target, state)
+        x, _ = self._decoded(target, state)
         return self._attentional(x, source_length, memory)
 
     def encode(self, source: Tensor, source_length: Tensor) -> tuple[Tensor, Tensor]:
@@ -310,25 +283,15 @@ class RnnSeq2Seq(nn.Module):
     def step(
         self, tokens: Tensor, source_length: Tensor, memory: Tensor, state: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return what follows, and the state after these tokens.
-
-        Args:
-            tokens: `[N, 1]`.
-            source_length: `[N]`.
-            memory: `[N, T, 2·H]`.
-            state: `[N, C, L, H]`.
-
-        Returns:
-            The logits `[N, V]` and the state `[N, C, L, H]`.
-        """
-        x, state = self._written(tokens, state)
+        """Return the logits `[N, V]` after `tokens` `[N, 1]`, and the new state `[N, C, L, H]`."""
+        x, state = self._decoded(tokens, state)
         vector = self._attentional(x, source_length, memory)
         return self.embedding.logits(vector)[:, 0], state
 
-    def _written(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    def _decoded(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return the decoder's outputs `[N, S, H]` for `[N, S]`, and its state after them.
 
-        Padding at the end is read like any token: nothing follows that counts.
+        Padding at the end is computed like any token: its outputs aren't used.
         """
         x = self.dropout(self.embedding(tokens))
         whole = torch.full_like(tokens[:, 0], tokens.shape[1])
@@ -345,7 +308,13 @@ class RnnSeq2Seq(nn.Module):
         return vector
 
 
-# -- writing -----------------------------------------------------------------------------------
+# -- generating --------------------------------------------------------------------------------
+
+
+def build_seq2seq(spec: Seq2SeqModel, frame: TextFrame) -> nn.Module:
+    """Build the network that a recipe's `seq2seq` asks for."""
+    kind = TransformerSeq2Seq if spec.kind == "transformer" else RnnSeq2Seq
+    return kind(spec, frame)
 
 
 Seq2Seq = TransformerSeq2Seq | RnnSeq2Seq | PretrainedSeq2Seq
@@ -377,18 +346,18 @@ class Step(nn.Module):
         return self.network.step(tokens, source_length, memory, state)
 
 
-class Writing(NamedTuple):
-    """Where texts stand; each tensor's first axis is theirs."""
+class GenerationState(NamedTuple):
+    """The state of N texts that are being generated; each tensor's first axis is N."""
 
     origin: Tensor
-    """`[N]`, which source each is written from."""
+    """`[N]`, which source each is generated from."""
     source_length: Tensor
     memory: Tensor
     state: Tensor
 
 
 class Seq2SeqStepper:
-    """Lets `tasks.generation` write with a network in torch.
+    """Lets `tasks.generation` generate with a network in torch.
 
     Its inputs are `source` `[N, T]` and `source_length` `[N]`.
     """
@@ -397,29 +366,31 @@ class Seq2SeqStepper:
         self.network = network
 
     @torch.no_grad()
-    def start(self, inputs: Mapping[str, NDArray[Any]]) -> Writing:
+    def start(self, inputs: Mapping[str, NDArray[Any]]) -> GenerationState:
         """Read the sources."""
         source, length = self._placed(inputs["source"]), self._placed(inputs["source_length"])
         memory, state = self.network.encode(source, length)
-        return Writing(torch.arange(len(source), device=source.device), length, memory, state)
+        return GenerationState(
+            torch.arange(len(source), device=source.device), length, memory, state
+        )
 
     @torch.no_grad()
     def step(
-        self, tokens: NDArray[np.int64], writing: Writing
-    ) -> tuple[NDArray[np.float32], Writing]:
+        self, tokens: NDArray[np.int64], texts: GenerationState
+    ) -> tuple[NDArray[np.float32], GenerationState]:
         """Return the logits `[N, V]` after the tokens `[N, 1]`, and where the texts stand now."""
-        _, length, memory, state = writing
+        _, length, memory, state = texts
         logits, state = self.network.step(self._placed(tokens), length, memory, state)
-        return logits.float().cpu().numpy(), writing._replace(state=state)
+        return logits.float().cpu().numpy(), texts._replace(state=state)
 
-    def reorder(self, writing: Writing, rows: NDArray[np.int64]) -> Writing:
+    def reorder(self, texts: GenerationState, rows: NDArray[np.int64]) -> GenerationState:
         """Return where the texts `rows` stand."""
         chosen = self._placed(rows)
-        origin, state = writing.origin[chosen], writing.state[chosen]
+        origin, state = texts.origin[chosen], texts.state[chosen]
         # Beams mostly change places within their source, whose memory is large.
-        if torch.equal(origin, writing.origin):
-            return writing._replace(state=state)
-        return Writing(origin, writing.source_length[chosen], writing.memory[chosen], state)
+        if torch.equal(origin, texts.origin):
+            return texts._replace(state=state)
+        return GenerationState(origin, texts.source_length[chosen], texts.memory[chosen], state)
 
     def _placed(self, array: NDArray[Any]) -> Tensor:
         return torch.as_tensor(array, device=next(self.network.parameters()).device)

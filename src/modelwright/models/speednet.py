@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modelwright.errors import RequestError
-from modelwright.models.network import Frame, ImageNetwork, too_small
+from modelwright.models.network import Frame, ImageBody, ImageNetwork, too_small
 from modelwright.recipe.model import SpeednetModel
 
 PATCH = 2
@@ -71,25 +71,30 @@ class Group(nn.Module):
         return F.gelu(self.norm2(self.conv2(x)))
 
 
-class Speednet(nn.Module):
+class Speednet(ImageBody):
     """`whiten`, three `groups`, the largest value of each map, and a linear `head`; of any size.
 
-    Args:
-        widths: the channels of the groups.
-        frame: the sizes of the network's ends.
-        scale: a factor on the outputs.
-        whiten: whether the first filters are fixed: `whiten(network, pixels)` sets them.
+    Where `spec.whiten` fixes the first filters, `whiten(network, pixels)` sets them.
+
+    Raises:
+        RecipeError: the images are too small for it.
     """
 
-    def __init__(
-        self, widths: tuple[int, ...], frame: Frame, *, scale: float, whiten: bool
-    ) -> None:
+    def __init__(self, spec: SpeednetModel, frame: Frame) -> None:
         super().__init__()
-        self.scale = scale
+        if min(frame.height, frame.width) < SMALLEST:
+            raise too_small(
+                "speednet",
+                frame.height,
+                frame.width,
+                needs=f"It needs at least {SMALLEST} on each side",
+                fix="Use `cnn` or `resnet`, or raise `transforms.size`",
+            )
+        self.scale = spec.scale
         first = 2 * frame.channels * PATCH**2
         self.whiten = nn.Conv2d(frame.channels, first, PATCH)
-        self.whiten.weight.requires_grad_(not whiten)
-        channels = (first, *widths)
+        self.whiten.weight.requires_grad_(not spec.whiten)
+        channels = (first, *spec.widths)
         self.groups = nn.Sequential(*(Group(a, b) for a, b in pairwise(channels)))
         self.head = nn.Linear(channels[-1], frame.num_outputs, bias=False)
 
@@ -102,25 +107,7 @@ class Speednet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
-        outputs: Tensor = self.head(self.features(images)) * self.scale
-        return outputs
-
-
-def speednet(spec: SpeednetModel, frame: Frame) -> nn.Module:
-    """Return the body that a recipe's `speednet` asks for.
-
-    Raises:
-        RecipeError: the images are too small for it.
-    """
-    if min(frame.height, frame.width) < SMALLEST:
-        raise too_small(
-            "speednet",
-            frame.height,
-            frame.width,
-            needs=f"It needs at least {SMALLEST} on each side",
-            fix="Use `cnn` or `resnet`, or raise `transforms.size`",
-        )
-    return Speednet(spec.widths, frame, scale=spec.scale, whiten=spec.whiten)
+        return super().forward(images) * self.scale
 
 
 @torch.no_grad()

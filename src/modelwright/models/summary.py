@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
+from modelwright.models.lora import LoraLinear
 from modelwright.models.rnn import Recurrent
 
 
@@ -122,20 +124,17 @@ def _described(network: nn.Module, shadow: nn.Module, *inputs: Tensor) -> Summar
     shadow.eval()
     layers: list[Layer] = []
 
-    def listen(name: str, module: nn.Module) -> None:
-        def note(_: nn.Module, __: tuple[Tensor, ...], output: Any) -> None:
-            while isinstance(output, tuple):
-                output = output[0]
-            layers.append(_layer(name, module, output))
-
-        module.register_forward_hook(note)
+    def note(name: str, module: nn.Module, _: tuple[Tensor, ...], output: Any) -> None:
+        while isinstance(output, tuple):
+            output = output[0]
+        layers.append(_layer(name, module, output))
 
     for name, module in shadow.named_modules():
         is_leaf = next(module.children(), None) is None
         has_own = next(module.parameters(recurse=False), None) is not None
         is_layer = is_leaf or has_own or isinstance(module, Recurrent)
         if is_layer and not isinstance(module, nn.Identity | nn.Dropout):
-            listen(name, module)
+            module.register_forward_hook(partial(note, name))
     rest = multiply_adds(shadow, *inputs) - sum(layer.multiply_adds for layer in layers)
     if rest > 0:  # Of weights that several layers share, of spectrograms, of attention.
         layers.append(Layer("(others)", "products of no single layer", (), 0, rest))
@@ -155,15 +154,15 @@ def multiply_adds(network: nn.Module, *inputs: Tensor) -> int:
     before, missed = 0, 0
 
     # Of recurrent layers the counter sees nothing or more than is exported, as their kernel is.
-    def begin(module: nn.Module, given: object) -> None:
+    def begin(module: nn.Module, _: object) -> None:
         nonlocal before
         before = counter.get_total_flops()
 
-    def end(module: nn.Module, given: object, found: tuple[Tensor, object]) -> None:
+    def end(module: nn.Module, _: object, outputs: tuple[Tensor, object]) -> None:
         nonlocal missed
         assert isinstance(module, Recurrent)
-        seen = counter.get_total_flops() - before
-        missed += 2 * module.multiply_adds(found[0].shape[1]) - seen
+        counted = counter.get_total_flops() - before
+        missed += 2 * module.multiply_adds(outputs[0].shape[1]) - counted
 
     hooks: list[RemovableHandle] = []
     for module in network.modules():
@@ -178,21 +177,13 @@ def multiply_adds(network: nn.Module, *inputs: Tensor) -> int:
     return int(counter.get_total_flops() + missed) // 2
 
 
-def summarise(network: nn.Module, *, channels: int, height: int, width: int) -> Summary:
-    """Describe an image network layer by layer, for images of one size."""
-    return summary(network, (height, width, channels))
-
-
 def _layer(name: str, module: nn.Module, output: Tensor) -> Layer:
     shape = tuple(output.shape[1:])
-    weights = getattr(module, "weight", None)
     products = 0
     if isinstance(module, nn.Conv1d | nn.Conv2d):
-        assert isinstance(weights, Tensor)
-        products = _count(shape[1:]) * weights.numel()
-    elif isinstance(module, nn.Linear):
-        assert isinstance(weights, Tensor)
-        products = _count(shape[:-1]) * weights.numel()
+        products = _count(shape[1:]) * module.weight.numel()
+    elif isinstance(module, nn.Linear | LoraLinear):
+        products = _count(shape[:-1]) * module.weight.numel()
     elif isinstance(module, Recurrent):
         products = module.multiply_adds(shape[0])
     return Layer(

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.errors import MissingExtraError, RecipeError, require
-from modelwright.models.network import Frame
+from modelwright.kinds import InputKind
+from modelwright.models.network import Frame, ImageBody
 from modelwright.models.pretrained_io import (
     CONFIG,
     MOST_CONFIG,
@@ -58,7 +59,7 @@ _OURS = frozenset(
         "strict_img_size",
     }
 )
-"""What it may say, and the data decides."""
+"""What it may say, and is ignored: the data decides."""
 _MOST, _MOST_LAYERS = 1 << 16, 512
 _MOST_SIDE = 4096
 """No published network takes larger images; tables that go by their size stay small."""
@@ -69,6 +70,7 @@ _SAVE = "Save them as safetensors where you trust them: safetensors.torch.save_f
 class TimmNetwork(Spec):
     """What a model file keeps of a network of timm's."""
 
+    inputs = frozenset({InputKind.IMAGE})
     name: Literal["timm"]
     model: str
     """Its registered name."""
@@ -76,7 +78,7 @@ class TimmNetwork(Spec):
     """How it differs from what is registered."""
 
 
-class TimmBody(nn.Module):
+class TimmBody(ImageBody):
     """A network of timm's without its last layer, and a linear `head` of our own.
 
     Args:
@@ -94,11 +96,6 @@ class TimmBody(nn.Module):
         """Return what the head gets, `[N, D]`, for images `[N, C, H, W]`."""
         pooled: Tensor = self.network(images)
         return pooled
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for images `[N, C, H, W]`."""
-        outputs: Tensor = self.head(self.features(images))
-        return outputs
 
 
 def build_timm(spec: TimmNetwork, frame: Frame) -> nn.Module:
@@ -125,7 +122,7 @@ def build_timm(spec: TimmNetwork, frame: Frame) -> nn.Module:
             fix="Write another `transforms.size`",
         ) from error
     if len(shape) != 2:
-        raise RecipeError(f"timm's `{spec.model}` doesn't answer with one vector for an image")
+        raise RecipeError(f"timm's `{spec.model}` doesn't return one vector for an image")
     return TimmBody(_created(spec, frame, 0), shape[1], frame.num_outputs)
 
 
@@ -221,8 +218,8 @@ class TimmWeights:
     """Of each channel `[C]`, pixels in 0…1."""
     std: tuple[float, ...]
     """Of each channel `[C]`."""
-    is_told: bool
-    """Whether a folder says all this; else it is what timm has as usual."""
+    is_declared: bool
+    """Whether a folder declares mean and deviation; else they are timm's for its usual weights."""
 
     def digest(self) -> str:
         """Return the SHA-256 of the file."""
@@ -232,14 +229,10 @@ class TimmWeights:
 def open_weights(path: Path, model: str) -> TimmWeights:
     """Look at a safetensors file, or at a folder as timm's are on Hugging Face's hub.
 
-    Args:
-        path: the file or the folder.
-        model: one of timm's own names.
-
     Raises:
         RecipeError: it is neither, of another network, or with settings that aren't known.
     """
-    usual, settings, is_told = _usual(model), {}, False
+    images, settings, is_declared = _usual(model), {}, False
     file = path / WEIGHTS if path.is_dir() else path
     if not file.is_file() or file.suffix != ".safetensors":
         raise no_weights(path, fix=_SAVE)
@@ -253,35 +246,31 @@ def open_weights(path: Path, model: str) -> TimmWeights:
                 fix=f"Write `model: {own}`" if own in _library().list_models() else "",
             )
         settings = _model_args(document.get("model_args") or {}, where)
-        given = document.get("pretrained_cfg")
-        is_told = isinstance(given, dict) and "mean" in given and "std" in given
-        usual |= given if isinstance(given, dict) else {}
-    size, mean, std = _figures(usual, str(path))
-    return TimmWeights(path, file, settings, size, mean, std, is_told)
+        config = document.get("pretrained_cfg")
+        if isinstance(config, dict):
+            is_declared = "mean" in config and "std" in config
+            images |= config
+    values = (images.get(key) for key in ("input_size", "mean", "std"))
+    size, mean, std = (tuple(item) if isinstance(item, list | tuple) else () for item in values)
+    is_size = len(size) == 3 and all(type(item) is int and 0 < item <= _MOST_SIDE for item in size)
+    is_plain = all(type(item) in (int, float) and -100 <= item <= 100 for item in (*mean, *std))
+    if not is_size or not is_plain or not len(mean) == len(std) == size[0] or min(std) <= 0:
+        raise RecipeError(
+            "`input_size`, `mean` and `std` of its `pretrained_cfg` don't fit together",
+            where=str(path),
+        )
+    return TimmWeights(path, file, settings, size, mean, std, is_declared)
 
 
-def _model_args(given: Any, where: str) -> dict[str, Any]:
-    if not isinstance(given, dict):
+def _model_args(settings: Any, where: str) -> dict[str, Any]:
+    if not isinstance(settings, dict):
         raise RecipeError("`model_args` isn't a JSON object", where=where)
-    for name, value in given.items():
+    for name, value in settings.items():
         if name not in _SETTINGS | _OURS or (isinstance(value, list | dict) and name not in _OURS):
             raise RecipeError(f"the network's setting `{name:.60}` isn't known here", where=where)
-    return {name: value for name, value in given.items() if name in _SETTINGS and value is not None}
-
-
-def _figures(
-    found: Mapping[str, Any], where: str
-) -> tuple[tuple[int, int, int], tuple[float, ...], tuple[float, ...]]:
-    """Return the size, the mean and the deviation of the images that weights were trained on."""
-    held = (found.get(key) for key in ("input_size", "mean", "std"))
-    size, mean, std = (list(item) if isinstance(item, list | tuple) else [] for item in held)
-    whole = len(size) == 3 and all(type(item) is int and 0 < item <= _MOST_SIDE for item in size)
-    plain = all(type(item) in (int, float) and -100 <= item <= 100 for item in (*mean, *std))
-    if not whole or not plain or not len(mean) == len(std) == size[0] or min(std) <= 0:
-        raise RecipeError(
-            "`input_size`, `mean` and `std` of its `pretrained_cfg` don't fit together", where=where
-        )
-    return (size[0], size[1], size[2]), tuple(mean), tuple(std)
+    return {
+        name: value for name, value in settings.items() if name in _SETTINGS and value is not None
+    }
 
 
 def take_weights(
@@ -297,7 +286,7 @@ def take_weights(
     """
     fix, (_, height, width) = "", weights.size
     if takes_one_size(spec.model) and (height, width) != (frame.height, frame.width):
-        source = "its weights are for" if weights.is_told else "usual is"
+        source = "its weights are for" if weights.is_declared else "usual is"
         fix = (
             f"It is built for one size of images, and {source} {height}×{width}: write "
             f"`transforms: {{size: {[height, width] if height != width else height}}}`"
@@ -306,7 +295,7 @@ def take_weights(
         body.network,
         read_weights([weights.file]),
         where=weights.path,
-        asks=f"timm's `{spec.model}`",
+        source=f"timm's `{spec.model}`",
         fix=fix,
     )
     with torch.device("meta"):

@@ -12,12 +12,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelwright.errors import RecipeError
+from modelwright.models.network import SequenceNetwork, TextFrame
 from modelwright.models.padding import mask, masked_mean
+from modelwright.recipe.model import TransformerModel
 
 _LONGEST_WAVE = 10000.0  # Vaswani et al. 2017, section 3.5
 _FEED_FORWARD = 4
 """The width inside a feed-forward part, in widths of the model (Vaswani et al. 2017, table 3)."""
+
+
+def feed_forward(width: int) -> nn.Sequential:
+    """Return two linear layers with a GELU between, from `[…, D]` to `[…, D]`."""
+    inner = _FEED_FORWARD * width
+    return nn.Sequential(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
 
 
 class SelfAttention(nn.Module):
@@ -25,17 +32,12 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        if width % heads:
-            raise RecipeError(
-                f"a width of {width} can't be shared by {heads} heads",
-                fix=f"Use a width of {heads * max(1, round(width / heads))}, or other `heads`",
-            )
         self.heads = heads
         self.projection = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, is_real: Tensor) -> Tensor:
-        """Return `[N, T, D]` for inputs `[N, T, D]`, of which `is_real` `[N, T]` may be asked."""
+        """Return `[N, T, D]` for inputs `[N, T, D]`, of which `is_real` `[N, T]` are no padding."""
         count, steps, width = x.shape
         split = self.projection(x).view(count, steps, 3, self.heads, width // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
@@ -52,15 +54,11 @@ class TransformerLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.attention = SelfAttention(width, heads)
         self.feed_norm = nn.LayerNorm(width)
-        self.feed = nn.Sequential(
-            nn.Linear(width, _FEED_FORWARD * width),
-            nn.GELU(),
-            nn.Linear(_FEED_FORWARD * width, width),
-        )
+        self.feed = feed_forward(width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, is_real: Tensor) -> Tensor:
-        """Return `[N, T, D]` for inputs `[N, T, D]`, of which `is_real` `[N, T]` may be asked."""
+        """Return `[N, T, D]` for inputs `[N, T, D]`, of which `is_real` `[N, T]` are no padding."""
         x = x + self.dropout(self.attention(self.attention_norm(x), is_real))
         out: Tensor = x + self.dropout(self.feed(self.feed_norm(x)))
         return out
@@ -74,9 +72,6 @@ class TransformerEncoder(nn.Module):
         layers: one above the other.
         heads: of each attention.
         dropout: of what each part adds.
-
-    Raises:
-        RecipeError: the width isn't a multiple of `heads`.
     """
 
     def __init__(self, width: int, *, layers: int, heads: int, dropout: float) -> None:
@@ -118,47 +113,24 @@ def sines(steps: int, width: int, device: torch.device) -> Tensor:
     return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :width]
 
 
-class TransformerClassifier(nn.Module):
+class TransformerClassifier(SequenceNetwork):
     """Word vectors with positions, an encoder, the mean over real places, and a linear `head`.
 
-    Args:
-        vocabulary: V.
-        num_outputs: K.
-        width: D, a multiple of `heads`.
-        layers: of the encoder.
-        heads: of each attention.
-        max_length: the most tokens, each place of which has a learned vector.
-        dropout: of word vectors, and of what each part of a layer adds.
-
-    Raises:
-        RecipeError: the width isn't a multiple of `heads`.
+    Dropout is on the word vectors and on what each part of a layer adds.
     """
 
-    def __init__(
-        self,
-        vocabulary: int,
-        num_outputs: int,
-        *,
-        width: int,
-        layers: int,
-        heads: int,
-        max_length: int,
-        dropout: float,
-    ) -> None:
+    def __init__(self, spec: TransformerModel, frame: TextFrame) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(vocabulary, width, padding_idx=0)
-        nn.init.normal_(self.embedding.weight[1:], std=width**-0.5)
-        self.positions = Positions(max_length, width)
-        self.dropout = nn.Dropout(dropout)
-        self.encoder = TransformerEncoder(width, layers=layers, heads=heads, dropout=dropout)
-        self.head = nn.Linear(width, num_outputs)
+        self.embedding = nn.Embedding(frame.vocabulary, spec.width, padding_idx=0)
+        nn.init.normal_(self.embedding.weight[1:], std=spec.width**-0.5)
+        self.positions = Positions(frame.max_length, spec.width)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.encoder = TransformerEncoder(
+            spec.width, layers=spec.layers, heads=spec.heads, dropout=spec.dropout
+        )
+        self.head = nn.Linear(spec.width, frame.num_outputs)
 
     def features(self, tokens: Tensor, length: Tensor) -> Tensor:
         """Return what the head gets, `[N, D]`; the arguments are those of `forward`."""
         x = self.encoder(self.dropout(self.positions(self.embedding(tokens))), length)
         return masked_mean(x, length)
-
-    def forward(self, tokens: Tensor, length: Tensor) -> Tensor:
-        """Return the outputs `[N, K]` for tokens `[N, T]` of which `length` `[N]` are real."""
-        outputs: Tensor = self.head(self.features(tokens, length))
-        return outputs

@@ -138,13 +138,11 @@ def _sample_bytes(prepared: Prepared) -> int:
 
 def _summary(candidate: Candidate, prepared: Prepared) -> Summary:
     """Describe a network for one sample, of texts and recordings one of about median length."""
-    from modelwright.models import summarise, summarise_sample
+    from modelwright.models import summarise_sample, summary
 
     if isinstance(prepared.input, ImageInput):
         shape = prepared.input
-        return summarise(
-            candidate.network, channels=shape.channels, height=shape.height, width=shape.width
-        )
+        return summary(candidate.network, (shape.height, shape.width, shape.channels))
     assert not isinstance(prepared.inputs, np.ndarray)
     lengths = prepared.inputs.lengths
     middle = np.array([int(np.argsort(lengths)[len(lengths) // 2])])
