@@ -87,7 +87,7 @@ FACTS = Facts(
 # -- fitting ---------------------------------------------------------------------------------
 
 
-def fit_sound_input(train: StoredSplit, recipe: Recipe) -> AudioInput:
+def fit_audio_input(train: StoredSplit, recipe: Recipe) -> AudioInput:
     """Return how recordings become samples; `auto` is the commonest rate of the training split."""
     spec = recipe.audio
     if spec.sampling_rate != "auto":
@@ -154,7 +154,7 @@ RECORDINGS = InputAdapter(
     suffixes=frozenset((".wav", ".flac", ".ogg")),
     formats="WAV, FLAC or OGG",
     facts=FACTS,
-    fit=fit_sound_input,
+    fit=fit_audio_input,
     encode=_encode,
     length_setting="audio.max_seconds",
     mixtures=_mixtures,

@@ -58,6 +58,7 @@ def write_outputs(
             verdicts=result.verdicts,
             measurement=measured.measurement,
             select_by=task.select_by,
+            goal=task.goal,
             stages=stages,
             counts=prepared.counts,
             findings=prepared.report.findings,

@@ -46,7 +46,7 @@ def check_composition(recipe: Recipe) -> list[str]:
         raise RecipeError(
             irrelevant.why,
             where=recipe.place_of(irrelevant.path),
-            fix="Leave it out, or look at `task`",
+            fix=f"Leave it out, or look at `{irrelevant.decided_by}`",
         )
     notes = []
     for rule in RULES:

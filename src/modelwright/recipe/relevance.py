@@ -23,6 +23,8 @@ class Irrelevant:
     path: str
     """The setting, by its dotted path."""
     why: str
+    decided_by: str = "task"
+    """The setting that leaves it without effect."""
 
 
 def find_irrelevant(recipe: Recipe) -> Irrelevant | None:
@@ -90,4 +92,5 @@ def _settled(recipe: Recipe) -> Iterator[Irrelevant]:
                 yield Irrelevant(
                     f"{section}.{name}",
                     f"`{section}.{name}` has no effect: `{model}` brings its own",
+                    "model",
                 )

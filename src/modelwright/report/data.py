@@ -42,6 +42,8 @@ class ReportData:
     """The measurement that the report is about."""
     select_by: str
     """The metric that chose the epoch: `accuracy`."""
+    goal: tuple[str, str] = ("accuracy", ">= 0.9")
+    """A target that such a model may be given: a metric and its bound."""
     stages: Sequence[StageReport]
     """What was done to the network, in order."""
     counts: Mapping[str, Sequence[int]]

@@ -74,7 +74,7 @@ def page(data: ReportData) -> str:
         has_labels=measurement.per_label is not None,
         is_ranked=measurement.worst is not None,
         purpose=_purpose(data, [words.plain(name) for name in labels]),
-        example_target=_example_target(metric),
+        example_target=f'{data.goal[0]}: "{data.goal[1]}"',
         compared_by=words.name_of(metric),
         scatter=_scatter(data),
         confusion=_confusion(data),
@@ -112,13 +112,6 @@ def _curves(data: ReportData, stage: StageReport) -> list[Markup]:
 def brief(value: object) -> str:
     """Return a recorded value as text, a number with three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _example_target(metric: str) -> str:
-    """Return a target for the metric that such models are compared by, as an example."""
-    bounds = {"rmse": "<= 1", "bleu": ">= 20", "rouge_l": ">= 0.2", "map50": ">= 0.5"}
-    bounds |= {"wer": "<= 0.2", "perplexity": "<= 20"}
-    return f'{metric}: "{bounds.get(metric, ">= 0.9")}"'
 
 
 def _purpose(data: ReportData, names: list[str]) -> str:
