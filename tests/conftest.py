@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+os.environ["OMP_NUM_THREADS"] = "1"  # Torch reads it once, when it is imported.
 
-def stay_on_one_core() -> None:
+
+def pytest_configure(config: pytest.Config) -> None:
     """Give each process of tests a core of its own, and whatever it starts the same one.
 
     Small networks gain nothing from several threads, and lose much where tests run side by side.
-    A run takes as many threads as it has cores, so this also fixes in which order it adds up.
+    A run takes as many threads as it has cores, so this also fixes in which order it adds up. The
+    process that only hands out tests keeps all cores, as its workers inherit them.
     """
-    os.environ["OMP_NUM_THREADS"] = "1"  # Torch reads it once, when it is imported.
-    if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
-        worker = re.search(r"\d+$", os.environ.get("PYTEST_XDIST_WORKER", ""))
-        own = int(worker[0]) if worker else os.getpid()
-        os.sched_setaffinity(0, {cores[own % len(cores)]})
-
-
-stay_on_one_core()
+    worker = getattr(config, "workerinput", None)
+    hands_out = worker is None and config.getoption("numprocesses", None)
+    if hands_out or not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    own = os.getpid() if worker is None else int(worker["workerid"].removeprefix("gw"))
+    os.sched_setaffinity(0, {cores[own % len(cores)]})
 
 
 def pytest_runtest_setup() -> None:
