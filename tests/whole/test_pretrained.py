@@ -138,7 +138,14 @@ def test_before_training_it_computes_what_transformers_computes(place):
     torch.testing.assert_close(found, expected, rtol=SAME, atol=SAME)
 
 
-@pytest.mark.parametrize("model_type", SIZES)
+ALIKE = ("camembert", "distilbert", "electra", "roberta", "xlm-roberta")
+"""Types whose graphs are those of `bert` but for names and a layer."""
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    [pytest.param(item, marks=pytest.mark.slow if item in ALIKE else ()) for item in SIZES],
+)
 def test_each_known_type_is_exported_and_built_again(tmp_path, model_type):
     encoder(tmp_path / "tiny", model_type)
     meals(tmp_path / "meals.csv", each=12)

@@ -257,7 +257,7 @@ def test_a_number_that_is_none(tmp_path):
     [
         # Nothing so large is drawn before it is known to fit.
         ({"hidden_size": 10_000_000}, "asks for"),
-        ({"bos_token_id": 9999}, "token of begin"),
+        ({"bos_token_id": 9999}, "the begin token has the id 9999"),
         ({"vocab_size": 10_000_000}, "vocab_size"),
         ({"layer_types": ["sliding_attention"] * 2, "model_type": "qwen2"}, "no window is set"),
         ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "rotary positions"),

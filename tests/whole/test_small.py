@@ -111,6 +111,15 @@ def test_new_recognises_the_data(small, name, tmp_path):
     written = new(here / recipe.data.path, out=tmp_path / "recipe.yaml")
     found = load_recipe(written.path)
     assert (found.task, found.output_kind) == (recipe.task, recipe.output_kind)
+    assert [item for item in check(written.path).findings if item.severity == "error"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_new_writes_is_trained(small, name, tmp_path):
+    here, _ = small
+    recipe = load_recipe(here / f"{name}.yaml")
+    written = new(here / recipe.data.path, out=tmp_path / "recipe.yaml")
     # What has learnt next to nothing writes to the end.
     shorter = ["text.max_length=16"] if recipe.task in WRITE else []
     result = run(
@@ -176,7 +185,12 @@ def test_training_further_keeps_the_tokenizer(small, tmp_path):
     result = run(
         here / "text-classification.yaml",
         out=tmp_path,
-        overrides=[f"model={{init: {json.dumps(str(first))}}}", "train.epochs=1", "targets={}"],
+        overrides=[
+            f"model={{init: {json.dumps(str(first))}}}",
+            "text={max_length: 32}",
+            "train.epochs=1",
+            "targets={}",
+        ],
     )
     old, found = modelfile.load(first), modelfile.load(result.model)
     assert found.input == old.input

@@ -101,7 +101,7 @@ def test_the_report_names_them(pets):
     assert page.count("never predicted: not in training") == 2
     assert "The training split has no images of “Cat”, “emu”" in page
     assert "into 2 classes" in page
-    assert re.search("emu taken for (cat|dog): [1-5]", page)
+    assert re.search("emu predicted as (cat|dog): [1-5]", page)
 
 
 def test_other_data_is_measured_alike(pets, tmp_path, capsys):

@@ -42,6 +42,8 @@ class OutputForm:
     name: str
     free: Mapping[int, str] = field(default_factory=dict)
     dtype: str = "float32"
+    extra: int = 0
+    """The answers beside those of the labels."""
 
     def tensor(self, shape: Sequence[int]) -> TensorSpec:
         """Return what a file declares of an output that had this shape; its first axis is N."""
@@ -53,7 +55,10 @@ FORMS: dict[OutputKind, tuple[OutputForm, ...]] = {
     OutputKind.SINGLE_LABEL: (OutputForm("logits"),),
     OutputKind.MULTI_LABEL: (OutputForm("label_logits"),),
     OutputKind.REGRESSION: (OutputForm("values"),),
-    OutputKind.CTC: (OutputForm("frames", {1: "F"}), OutputForm("steps", dtype="int64")),
+    OutputKind.CTC: (
+        OutputForm("frames", {1: "F"}, extra=1),  # The blank (Graves et al. 2006, section 3).
+        OutputForm("steps", dtype="int64"),
+    ),
     OutputKind.SEQ2SEQ: (OutputForm("next", {1: "S"}),),
     OutputKind.CAUSAL_LM: (OutputForm("next", {1: "T"}),),
     OutputKind.BOXES: (OutputForm("scores"), OutputForm("boxes")),
@@ -65,10 +70,9 @@ scores and boxes of each location."""
 
 def num_answers(kind: OutputKind, labels: Sequence[str]) -> int | None:
     """Return the size of the last axis of a kind's first output; `None` where labels don't say."""
-    if kind.is_generative or not labels:
+    if kind.is_generative or (kind == OutputKind.REGRESSION and not labels):
         return None
-    # The blank of CTC (Graves et al. 2006, section 3) is an output beside the characters.
-    return len(labels) + (kind == OutputKind.CTC)
+    return len(labels) + FORMS[kind][0].extra
 
 
 def difference(name: str, outputs: Outputs, expected: Outputs) -> float:
