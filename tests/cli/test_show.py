@@ -123,14 +123,14 @@ def test_a_program_with_a_blank_in_its_path_can_be_copied(tmp_path, monkeypatch)
     assert show.program() == "'/opt/my tools/bin/mw'"
 
 
-def test_of_sets_of_labels_those_chosen_are_shown():
+def test_of_sets_of_labels_those_predicted_are_shown():
     answers = [
         [
-            {"label": "bill", "probability": 0.9, "chosen": True},
-            {"label": "food", "probability": 0.5, "chosen": True},
-            {"label": "room", "probability": 0.1, "chosen": False},
+            {"label": "bill", "probability": 0.9, "predicted": True},
+            {"label": "food", "probability": 0.5, "predicted": True},
+            {"label": "room", "probability": 0.1, "predicted": False},
         ],
-        [{"label": "room", "probability": 0.1, "chosen": False}],
+        [{"label": "room", "probability": 0.1, "predicted": False}],
     ]
     shown = show.predictions(["a", "b"], answers)
     assert shown == "a: bill 90.0 %, food 50.0 %\nb: none"

@@ -101,11 +101,11 @@ def metric_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def predictions(inputs: Sequence[str], answers: Sequence[Sequence[Mapping[str, Any]]]) -> str:
-    """Return a line for each input, best answer first; of sets of labels those chosen."""
+    """Return a line for each input, best answer first; of several labels those predicted."""
     lines = []
     for name, best in zip(inputs, answers, strict=True):
-        chosen = [answer for answer in best if answer.get("chosen", True)]
-        shown = ", ".join(map(_answer, chosen)) or ("none" if best else "")
+        predicted = [answer for answer in best if answer.get("predicted", True)]
+        shown = ", ".join(map(_answer, predicted)) or ("none" if best else "")
         lines.append(f"{printable(name)}: {shown}")
     return "\n".join(lines)
 
