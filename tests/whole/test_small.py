@@ -187,7 +187,7 @@ def test_training_further_keeps_the_tokenizer(small, tmp_path):
         out=tmp_path,
         overrides=[
             f"model={{init: {json.dumps(str(first))}}}",
-            "text={max_length: 32}",
+            "text={}",
             "train.epochs=1",
             "targets={}",
         ],
