@@ -164,7 +164,7 @@ def _answers(
 def _boxed(
     positions: list[int], measured: Measured, path: Path
 ) -> tuple[list[report.Answered], np.ndarray]:
-    """Return what was wanted of images and found in them, in words and drawn into each."""
+    """Return the reference and predicted boxes of images, as text and drawn into each."""
     chosen = np.array(positions, dtype=np.int64)
     images, targets = measured.samples.gather(chosen), measured.samples.targets[chosen]
     model, names = modelfile.load(path), measured.measurement.names
