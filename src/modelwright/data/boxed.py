@@ -18,15 +18,18 @@ from modelwright.data.boxed_files import (
     NOTHING,
     BoxedFile,
     files_below,
+    is_coco,
     list_coco,
     list_voc,
     split_files,
 )
 from modelwright.data.coco import MOST_PIXELS
+from modelwright.data.labelme import is_labelme, list_labelme
 from modelwright.data.listing import Listing, parent_folder, read_file, require_parent
 from modelwright.data.table import list_table
 from modelwright.data.table_reader import is_table, is_table_folder
 from modelwright.data.voc import parse_voc
+from modelwright.data.yolo import is_yolo, list_yolo
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path, json_digest
 from modelwright.kinds import OutputKind
@@ -36,7 +39,7 @@ from modelwright.transforms.image import Sides, sides_of
 
 _SHOWN = 3
 """So many messages on boxes are shown; the others are counted."""
-_FORMS = "VOC XML files beside the images or in `Annotations`, or COCO JSON files"
+_FORMS = "VOC's, COCO's, YOLO's or LabelMe's files beside the images"
 
 
 def list_boxes(spec: BoxesData, *, base: Path, likely: str | None = None) -> Listing:
@@ -58,6 +61,10 @@ def list_boxes(spec: BoxesData, *, base: Path, likely: str | None = None) -> Lis
     root = path if path.is_dir() else path.parent
     if path.is_dir() and any(file.lower().endswith(".xml") for file in files):
         images, notes = list_voc(root, files)
+    elif path.is_dir() and is_labelme(root, files):
+        images, notes = list_labelme(root, files)
+    elif path.is_dir() and not _coco_files(root, files) and is_yolo(root, files):
+        images, notes = list_yolo(root, files)
     else:
         documents = [file for file in files if file.lower().endswith(".json")]
         if not documents:
@@ -70,6 +77,10 @@ def list_boxes(spec: BoxesData, *, base: Path, likely: str | None = None) -> Lis
             documents = split_files(path)
         images, notes = list_coco(root, documents, spec, base, likely)
     return _listing(path, root, images, notes, spec)
+
+
+def _coco_files(root: Path, files: Sequence[str]) -> list[str]:
+    return [file for file in files if file.lower().endswith(".json") and is_coco(root / file)]
 
 
 # -- what all sources share ------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,6 @@ from pathlib import Path, PurePosixPath
 
 from modelwright.data.coco import MOST_BYTES, CocoData, parse_coco
 from modelwright.data.inputs import INPUTS
-from modelwright.data.labelled_lines import BOM
 from modelwright.data.listing import SPLITS
 from modelwright.data.voc import parse_voc
 from modelwright.errors import DataError
@@ -21,6 +21,8 @@ from modelwright.tasks.boxes import BoxedImage
 
 _ANNOTATIONS = "annotations"
 """The folder of VOC's XML files, whatever its capitals."""
+LITTER = frozenset(("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini", "Icon\r"))
+"""What other programs leave behind, and nobody means."""
 NOTHING = BoxedImage(1, 1, ())
 
 
@@ -37,10 +39,12 @@ class BoxedFile:
 def files_below(root: Path) -> Iterator[str]:
     """Yield the files below a folder, in order, as paths in it; hidden ones are passed over."""
     for place, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and name not in LITTER
+        )
         inside = Path(place).relative_to(root)
         for name in sorted(names):
-            if not name.startswith("."):
+            if not name.startswith(".") and name not in LITTER:
                 yield (inside / name).as_posix()
 
 
@@ -50,12 +54,12 @@ def is_image(file: str) -> bool:
 
 
 _LISTS = tuple(
-    re.compile(rb'"%b"\s*:\s*\[' % name) for name in (b"images", b"annotations", b"categories")
+    re.compile(rb'"%b"\s*:\s*\[' % name) for name in (b"images", b"annotations")
 )
 
 
 def is_coco(path: Path) -> bool:
-    """Say whether a file is an object with COCO's three lists, without parsing it: it may be long.
+    """Say whether a file is an object with COCO's lists of images and annotations, without parsing it.
 
     Raises:
         DataError: it can't be read.
@@ -64,7 +68,7 @@ def is_coco(path: Path) -> bool:
         data = path.read_bytes() if path.stat().st_size <= MOST_BYTES else b""
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror})", where=str(path)) from error
-    begins = data[:64].removeprefix(BOM).lstrip().startswith(b"{")
+    begins = data[:64].removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
     return begins and all(pattern.search(data) for pattern in _LISTS)
 
 

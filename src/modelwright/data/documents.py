@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelwright.data.labelled_lines import decoded, read_maybe_packed, split_paths
+from modelwright.data.encodings import decode_text
+from modelwright.data.labelled_lines import read_maybe_packed, split_paths
 from modelwright.data.listing import Listing
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
@@ -22,19 +23,26 @@ def list_documents(spec: DocumentsData, *, base: Path) -> Listing:
     """Return the texts of a file, or of the files of a folder.
 
     Raises:
-        DataError: a file can't be read, isn't UTF-8, or there is no text.
+        DataError: a file can't be read, there is no text, or the only file can't be decoded.
     """
     texts: list[str] = []
     labels: list[str] = []
     splits: list[str] = []
     origins: list[str] = []
-    marks = ["documents 1"]
+    faults: dict[int, str] = {}
+    marks = ["documents 2", spec.encoding or ""]
     for split, root in split_paths(spec, base).items():
         for path in _files(root):
             data = read_maybe_packed(path)
             shown = path.name if path == root else path.relative_to(root).as_posix()
             marks.append(f"{split} {shown} {digest(data)}")
-            text = decoded(data, path)
+            try:
+                text = decode_text(data, where=str(path), encoding=spec.encoding)
+            except DataError as error:
+                if path == root:
+                    raise
+                faults[len(texts)] = error.what
+                text = shown  # Left out, and listed by its name.
             for start in range(0, len(text), PASSAGE):
                 texts.append(text[start : start + PASSAGE])
                 labels.append(WHOLE if start + PASSAGE >= len(text) else PART)
@@ -59,6 +67,7 @@ def list_documents(spec: DocumentsData, *, base: Path) -> Listing:
         else {},
         read=lambda row: texts[row].encode(),
         kind=InputKind.TEXT,
+        faults=faults,
     )
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
+from modelwright.data.boxed_files import LITTER
+from modelwright.data.encodings import to_utf8
+from modelwright.data.formats import foreign_among
 from modelwright.data.inputs import INPUTS
 from modelwright.data.listing import SPLITS, Listing, parent_folder, read_file, require_parent
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
 from modelwright.kinds import InputKind
+from modelwright.recipe.data import FolderData
 
 
 def find_folder(name: str, base: Path, *, group: str | None) -> Path:
@@ -32,12 +37,12 @@ def find_folder(name: str, base: Path, *, group: str | None) -> Path:
 
 
 def list_folder(
-    name: str, *, base: Path, group: str | None, kind: InputKind = InputKind.IMAGE
+    spec: FolderData, *, base: Path, group: str | None, kind: InputKind = InputKind.IMAGE
 ) -> Listing:
     """Return the files of a folder, in the order of their paths.
 
     Args:
-        name: the folder.
+        spec: the section.
         base: where a relative path starts.
         kind: what the files are.
         group: `parent` where files of one folder belong together, else `None`.
@@ -45,30 +50,77 @@ def list_folder(
     Raises:
         DataError: there is no such folder, or nothing to learn from in it.
     """
-    root = find_folder(name, base, group=group)
-    files, passed = _walk(root, kind)
+    root = find_folder(spec.path, base, group=group)
+    files, passed = _walk(root, kind) if spec.label_pattern is None else _all(root, kind)
     if not files:
         raise _nothing(root, passed, kind)
     files.sort()
+    labels, faults = [label for _, label, _, _, _ in files], {}
+    if spec.label_pattern is not None:
+        labels, faults = _matched([path for path, _, _, _, _ in files], spec.label_pattern)
+    is_text = kind == InputKind.TEXT
+
+    def read(row: int) -> bytes:
+        path = root / files[row][0]
+        data = read_file(path)
+        return to_utf8(data, where=str(path), encoding=spec.encoding) if is_text else data
+
     return Listing(
         title=f"folder {root.name}",
         key=digest(
             "\n".join(
                 [
-                    f"folder 1 {kind}",
+                    f"folder 2 {kind}",
                     group or "",
+                    spec.label_pattern or "",
+                    spec.encoding or "",
                     *(f"{p} {size} {at}" for p, _, _, size, at in files),
                 ]
             ).encode(errors="surrogateescape")
         ),
-        labels=[label for _, label, _, _, _ in files],
+        labels=labels,
         splits=[split for _, _, split, _, _ in files],
         origins=[path for path, _, _, _, _ in files],
         metadata=parent_folder([path for path, _, _, _, _ in files], group),
-        read=lambda row: read_file(root / files[row][0]),
+        read=read,
         notes=_passed_over(passed),
         kind=kind,
+        faults=faults,
     )
+
+
+def _all(root: Path, kind: InputKind) -> tuple[list[_File], Counter[str]]:
+    """Return all samples below a folder, without labels; a folder at the top may be a split."""
+    passed: Counter[str] = Counter()
+    splits = {place.name: split for place, split in _splits(root, kind)}
+    prefix, files = len(str(root)) + 1, []
+    for file, facts in _files(str(root), set()):
+        if not _is_sample(file, kind):
+            passed[os.path.splitext(file)[1].lower() or "without a suffix"] += 1  # noqa: PTH122
+            continue
+        relative = file[prefix:].replace(os.sep, "/")
+        split = splits.get(relative.partition("/")[0], "")
+        files.append((relative, "", split, facts.st_size, facts.st_mtime_ns))
+    return files, passed
+
+
+def _matched(paths: Sequence[str], pattern: str) -> tuple[list[str], dict[int, str]]:
+    """Return the label that a pattern finds in each path, and the paths that it finds none in.
+
+    Raises:
+        DataError: it finds none in any.
+    """
+    search = re.compile(pattern).search
+    matches = [search(path.removesuffix(PurePosixPath(path).suffix)) for path in paths]
+    labels = [match[1] or "" if match is not None else "" for match in matches]
+    if not any(labels):
+        raise DataError(
+            f"`{pattern}` fits no file, such as `{paths[0]}`",
+            where="data.label_pattern",
+            fix="Write a regular expression whose group is the label, for paths without endings",
+        )
+    why = "its name doesn't fit `data.label_pattern`"
+    return labels, {at: why for at, label in enumerate(labels) if not label}
 
 
 _OUTSIDE, _HIDDEN = "outside a class folder", "in folders whose names begin with a dot"
@@ -98,10 +150,6 @@ def _walk(root: Path, kind: InputKind) -> tuple[list[_File], Counter[str]]:
             relative = file[prefix:].replace(os.sep, "/")
             files.append((relative, entry.name, split, facts.st_size, facts.st_mtime_ns))
     return files, passed
-
-
-_LITTER = frozenset(("__MACOSX", "__pycache__"))
-"""Folders that other programs leave behind, and nobody means."""
 
 
 def _splits(root: Path, kind: InputKind) -> list[tuple[Path, str]]:
@@ -157,7 +205,7 @@ def _folders(folder: Path) -> list[os.DirEntry[str]]:
             kept = [
                 item
                 for item in entries
-                if item.is_dir() and not item.name.startswith(".") and item.name not in _LITTER
+                if item.is_dir() and not item.name.startswith(".") and item.name not in LITTER
             ]
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror})", where=str(folder)) from error
@@ -173,7 +221,7 @@ def _files(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, os.st
         seen.add((here.st_dev, here.st_ino))
         with os.scandir(folder) as entries:
             for item in entries:
-                if item.name.startswith("."):
+                if item.name.startswith(".") or item.name in LITTER:
                     continue
                 if item.is_dir():
                     yield from _files(item.path, seen)
@@ -203,7 +251,8 @@ def _nothing(root: Path, passed: Counter[str], kind: InputKind) -> DataError:
         f"there are no {noun} in this folder",
         where=str(root),
         why=holding(root) or "; ".join(_passed_over(passed)) or "It is empty",
-        fix=f"It should hold one folder a class, with {INPUTS[kind].formats} files",
+        fix=foreign_among(file for file, _ in _files(str(root), set()))
+        or f"It should hold one folder a class, with {INPUTS[kind].formats} files",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from modelwright.data.cells import joined_text
 from modelwright.data.dataset import Split
 from modelwright.data.findings import Finding
 from modelwright.data.labels import Labels, LabelsOf, count_labels, fit_labels, split_labels
+from modelwright.data.numbers import is_missing
 from modelwright.data.multi_label import (
     read_cells,
     read_labels,
@@ -75,7 +77,22 @@ def _read_label(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
             where=cells.place(at),
             fix="Give one label a row, or write `data: {multi_label: true}`, which takes lists",
         )
-    return [joined_text(cell) for cell in column], ()
+    labels = ["" if is_missing(cell) else joined_text(cell) for cell in column]
+    return _as_whole_numbers(labels, name)
+
+
+_WHOLE = re.compile(r"([+-]?\d+)(\.0*)?", re.ASCII)
+
+
+def _as_whole_numbers(labels: list[str], column: str) -> tuple[list[str], tuple[str, ...]]:
+    """Write labels that are whole numbers, some of them with a point, without it: `1.0` is `1`."""
+    matches = {label: _WHOLE.fullmatch(label.strip()) for label in set(labels) if label.strip()}
+    pointed = [label for label, match in matches.items() if match is not None and match[2]]
+    if not pointed or None in matches.values():
+        return labels, ()
+    names = {label: match[1] for label, match in matches.items() if match is not None}
+    note = f"Data: `{column}` writes `{pointed[0]}` where `{names[pointed[0]]}` is meant"
+    return [names.get(label, label) for label in labels], (note,)
 
 
 def _require_classes(stored: set[str], title: str, noun: str) -> None:

@@ -6,6 +6,7 @@ import gzip
 import zlib
 from pathlib import Path
 
+from modelwright.data.encodings import to_utf8
 from modelwright.data.listing import Listing
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
@@ -26,11 +27,12 @@ def list_labelled_lines(spec: LabelledLinesData, *, base: Path) -> Listing:
     labels: list[str] = []
     splits: list[str] = []
     origins: list[str] = []
-    marks = ["lines 1"]
+    marks = ["lines 2", spec.encoding or ""]
     for split, path in split_paths(spec, base).items():
         data = read_maybe_packed(path)
         marks.append(f"{split} {digest(data)}")
-        for number, line in enumerate(data.removeprefix(BOM).split(b"\n"), start=1):
+        lines = to_utf8(data, where=str(path), encoding=spec.encoding).split(b"\n")
+        for number, line in enumerate(lines, start=1):
             line = line.rstrip(b"\r")
             if not line.strip():
                 continue
@@ -57,27 +59,6 @@ def split_paths(spec: LabelledLinesData | DocumentsData, base: Path) -> dict[str
     train = "" if spec.val is None and spec.test is None else "train"
     names = {train: spec.path, "validation": spec.val, "test": spec.test}
     return {split: find_path(name, base) for split, name in names.items() if name is not None}
-
-
-BOM = b"\xef\xbb\xbf"
-"""What some editors put before UTF-8."""
-
-
-def decoded(data: bytes, path: Path, what: str = "text") -> str:
-    """Return the text of a file's bytes.
-
-    Raises:
-        DataError: it isn't UTF-8.
-    """
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"this {what} isn't UTF-8",
-            where=str(path),
-            why=f"Byte {error.start} is 0x{error.object[error.start]:02x}",
-            fix="Save it as UTF-8",
-        ) from error
 
 
 def read_maybe_packed(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelwright.errors import DataError
 
 Rows = NDArray[np.int64]
 FEWEST_ALIKE = 10
@@ -37,15 +37,12 @@ def read_cells(cells: Sequence[Any], separator: str | None, *, column: str) -> L
     A label that a cell names twice counts once, and a blank one is passed over; both are said.
 
     Args:
-        cells: lists, or texts with a separator between labels.
+        cells: lists, texts with a separator between labels, or lists that were written as text.
         separator: what it is; `None` where cells are lists.
         column: the column's name.
-
-    Raises:
-        DataError: the cells are lists that were written out as text.
     """
-    if separator is not None:
-        _refuse_written_lists(cells, separator, column)
+    if separator is not None and are_written_lists(cells):
+        cells, separator = [parse_list(cell) if cell else [] for cell in cells], None
     stored, repeats, blanks = [], 0, 0
     for cell in cells:
         names = _names(cell) if separator is None else _separated(cell, separator)
@@ -101,15 +98,28 @@ def _cells(count: int) -> str:
     return "one cell names in" if count == 1 else f"{count:,} cells name in"
 
 
-def _refuse_written_lists(cells: Sequence[Any], separator: str, column: str) -> None:
-    full = [cell.strip() for cell in cells if isinstance(cell, str) and cell.strip()]
-    if full and all(cell.startswith("[") and cell.endswith("]") for cell in full):
-        raise DataError(
-            f"the cells of `{column}` are lists that were written out as text, such as "
-            f"`{full[0][:40]}`",
-            where="data.label",
-            fix=f"Write labels with `{separator}` between them, or the table as JSONL or Parquet",
-        )
+def parse_list(text: Any) -> list[Any] | None:
+    """Return a list that was written as text, by Python or as JSON; `None` where it is none.
+
+    >>> parse_list("['a', 'b']"), parse_list('["a"]'), parse_list("a"), parse_list("[")
+    (['a', 'b'], ['a'], None, None)
+    """
+    stripped = text.strip() if isinstance(text, str) else ""
+    if not (stripped.startswith("[") and stripped.endswith("]")):
+        return None
+    for read in (json.loads, ast.literal_eval):
+        try:
+            value = read(stripped)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        return value if isinstance(value, list) else None
+    return None
+
+
+def are_written_lists(cells: Iterable[Any]) -> bool:
+    """Say whether cells are lists that were written as text, but for empty ones."""
+    lists = [parse_list(cell) for cell in cells if not (isinstance(cell, str) and not cell.strip())]
+    return bool(lists) and all(items is not None for items in lists)
 
 
 def _separated(cell: Any, separator: str) -> list[str] | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelwright.data.labelled_lines import BOM, read_maybe_packed
+from modelwright.data.encodings import to_utf8
+from modelwright.data.labelled_lines import read_maybe_packed
 from modelwright.data.listing import Listing
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
@@ -28,19 +29,15 @@ def list_parallel_text(spec: ParallelTextData, *, base: Path) -> Listing:
     splits: list[str] = []
     origins: list[str] = []
     faults: dict[int, str] = {}
-    marks = ["pairs 1"]
+    marks = ["pairs 2", spec.encoding or ""]
     for split, names in parts.items():
         paths = [find_path(name, base) for name in names]
         sides = []
         for path in paths:
             data = read_maybe_packed(path)
             marks.append(f"{split} {digest(data)}")
-            sides.append(
-                [
-                    line.rstrip(b"\r")
-                    for line in data.removeprefix(BOM).removesuffix(b"\n").split(b"\n")
-                ]
-            )
+            whole = to_utf8(data, where=str(path), encoding=spec.encoding).removesuffix(b"\n")
+            sides.append([line.rstrip(b"\r") for line in whole.split(b"\n")])
         if len(sides[0]) != len(sides[1]):
             raise DataError(
                 f"{paths[0].name} has {len(sides[0]):,} lines and {paths[1].name} "

@@ -220,9 +220,12 @@ def _near_pairs(store: Store, rows: Rows) -> NDArray[np.int64]:
 IMAGES = InputAdapter(
     kind=InputKind.IMAGE,
     suffixes=frozenset(
-        (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".npy")
+        {
+            *(".jpg", ".jpeg", ".jpe", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
+            *(".ppm", ".pgm", ".pbm", ".pnm", ".npy"),
+        }
     ),
-    formats="JPEG, PNG, WebP, BMP, TIFF or GIF",
+    formats="JPEG, PNG, WebP, BMP, TIFF, GIF or PPM",
     facts=FACTS,
     fit=fit_image_input,
     encode=_encode,

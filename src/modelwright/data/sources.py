@@ -105,7 +105,7 @@ def _list_source(
             group = spec.split.column if spec.split.by == "group" else None
             if output_kind == OutputKind.CTC:
                 return list_transcripts(spec.path, base=base, group=group)
-            return list_folder(spec.path, base=base, group=group, kind=kind)
+            return list_folder(spec, base=base, group=group, kind=kind)
         case TableData():
             return list_table(spec, base=base, kind=kind, output_kind=output_kind)
         case LabelledLinesData():
@@ -135,7 +135,7 @@ def labels_table(spec: FolderData, *, base: Path, kind: InputKind) -> TableData:
             fix="Give a table of which the first column names the files and the others the labels",
         )
     labels = {"label": columns[1]} if len(columns) == 2 else {"target_columns": columns[1:]}
-    shared = {name: getattr(spec, name) for name in ("split", "allow_leaks", "limit", "rename")}
+    shared = {name: getattr(spec, name) for name in ("split", "leaks", "limit", "rename", "encoding")}
     return TableData.model_validate(
         {"source": "table", "path": str(path), kind: columns[0], "multi_label": True, **labels}
     ).model_copy(update=shared)

@@ -60,7 +60,7 @@ def list_table(
         rows, at = places[row]
         if kind == InputKind.TEXT:
             return _text_bytes(rows.inputs[at])
-        return _file_bytes(rows.inputs[at], rows.table.path.parent)
+        return _file_bytes(rows.inputs[at], rows.table.path.parent, spec.files)
 
     labels = [label for rows in parts for label in rows.labels]
     is_text = kind == InputKind.TEXT
@@ -107,19 +107,21 @@ def _key(
         *TARGETS[output_kind].columns(spec),
         spec.separator,
         spec.split_column or "",
+        spec.files,
+        spec.encoding or "",
         *(spec.columns or ()),
     ]
     marks += [digest(file.read_bytes()) for file in files]
     root = path if path.is_dir() else path.parent
     for item in paths:
-        if isinstance(item, str):
-            file = root / item
+        if isinstance(item, str | int):
+            file = root / spec.files.replace("{}", str(item))
             try:
                 facts = file.stat()
                 marks.append(f"{item} {facts.st_size} {facts.st_mtime_ns}")
             except (OSError, ValueError):
                 marks.append(f"{item} missing")
-    return digest("\n".join(["table 4", *marks]).encode(errors="surrogatepass"))
+    return digest("\n".join(["table 5", *marks]).encode(errors="surrogatepass"))
 
 
 def _text_bytes(text: Any) -> bytes:
@@ -132,14 +134,15 @@ def _text_bytes(text: Any) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _file_bytes(cell: Any, folder: Path) -> bytes:
+def _file_bytes(cell: Any, folder: Path, pattern: str) -> bytes:
     if isinstance(cell, dict):  # As Hugging Face's datasets keep images: bytes, or else a path.
         cell = cell.get("bytes") or cell.get("path")
     if isinstance(cell, bytes):
         return cell
-    if isinstance(cell, str) and cell:
+    name = cell_text(cell)
+    if name:
         try:
-            return read_file(folder / cell)
+            return read_file(folder / pattern.replace("{}", name))
         except ValueError as error:  # A NUL in the path.
             raise OSError(str(error)) from error
     raise OSError("the cell is empty")
@@ -148,7 +151,7 @@ def _file_bytes(cell: Any, folder: Path) -> bytes:
 def _read(
     file: Path, split: str, spec: TableData, kind: InputKind, adapter: TargetAdapter
 ) -> _Rows:
-    table = open_table(file, spec.columns)
+    table = open_table(file, spec.columns, encoding=spec.encoding)
     if not table.columns:
         raise DataError("the table is empty", where=str(file))
     input, targets = str(getattr(spec, kind)), adapter.columns(spec)

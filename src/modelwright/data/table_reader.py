@@ -6,22 +6,34 @@ import contextlib
 import csv
 import io
 import json
-import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelwright.data.labelled_lines import decoded, read_maybe_packed
+from modelwright.data import label_studio
+from modelwright.data.encodings import decode_text
+from modelwright.data.formats import foreign_file
+from modelwright.data.labelled_lines import read_maybe_packed
 from modelwright.data.listing import SPLITS
 from modelwright.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
+"""How the names of tables end; a `.json` file that holds a list is one as well."""
 csv.field_size_limit(1 << 24)
-Column = Callable[[], Sequence[Any]]
+
+
+class Column(Protocol):
+    """One column, read when it is asked for."""
+
+    def __call__(self, rows: Sequence[int] | None = None) -> Sequence[Any]:
+        """Return its cells, or those of some rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +43,19 @@ class Table:
     path: Path
     columns: Mapping[str, Column]
     """A function for each column."""
+    num_rows: int
     lines: Sequence[int] | None = None
     """The line that each row begins in, from 1, where the file has lines."""
+
+    def sample(self, name: str, most: int) -> Sequence[Any]:
+        """Return at most so many cells of a column, evenly from all of its rows."""
+        step = max(1, math.ceil(self.num_rows / most))
+        return self.columns[name](range(0, self.num_rows, step))
 
     @property
     def has_text_cells(self) -> bool:
         """Whether all cells are text, whatever they mean."""
-        return _suffix(self.path).removesuffix(".gz") not in (".jsonl", ".parquet")
+        return _suffix(self.path).removesuffix(".gz") in _DELIMITED
 
     def place(self, row: int) -> str:
         """Return where a row stands, for messages."""
@@ -47,8 +65,19 @@ class Table:
 
 
 def is_table(path: Path) -> bool:
-    """Say whether a file is a table, by its name."""
-    return path.is_file() and _suffix(path) in SUFFIXES
+    """Say whether a file is a table, by its name and, of JSON, by its beginning."""
+    if not path.is_file():
+        return False
+    return _suffix(path) in SUFFIXES or (path.suffix.lower() == ".json" and _is_list(path))
+
+
+def _is_list(path: Path) -> bool:
+    try:
+        with path.open("rb") as stream:
+            beginning = stream.read(4096).removeprefix(b"\xef\xbb\xbf")
+    except OSError:
+        return False
+    return re.match(rb"\s*\[\s*(\{|$)", beginning) is not None
 
 
 def is_table_folder(path: Path) -> bool:
@@ -93,9 +122,8 @@ def columns_of(path: Path) -> list[str]:
 
 
 def first_values(path: Path, name: str, most: int) -> Sequence[Any]:
-    """Return the first values of a column of a table, or of the first of a folder of tables."""
-    table = open_table(table_files(path)[0][0])
-    return table.columns[name]()[:most]
+    """Return at most so many cells of a column of a table, or of the first of a folder's."""
+    return open_table(table_files(path)[0][0]).sample(name, most)
 
 
 def _suffix(file: Path) -> str:
@@ -104,12 +132,15 @@ def _suffix(file: Path) -> str:
     return file.with_suffix("").suffix.lower() + suffix if suffix == ".gz" else suffix
 
 
-def open_table(file: Path, names: Sequence[str] | None = None) -> Table:
+def open_table(
+    file: Path, names: Sequence[str] | None = None, *, encoding: str | None = None
+) -> Table:
     """Return the columns of a file.
 
     Args:
         file: the table.
         names: the names of its columns, where it has no header line.
+        encoding: the encoding of a text table that isn't UTF-8.
 
     Raises:
         DataError: it can't be read, or is no table.
@@ -124,39 +155,33 @@ def open_table(file: Path, names: Sequence[str] | None = None) -> Table:
     try:
         match kind.removesuffix(".gz"):
             case ".txt" if names is not None:
-                return _delimited(file, None, names)
+                return _delimited(file, None, names, encoding)
             case ".parquet":
                 return _parquet(file)
             case ".csv" | ".tsv":
-                return _delimited(file, "\t" if kind.startswith(".tsv") else None, names)
+                delimiter = "\t" if kind.startswith(".tsv") else None
+                return _delimited(file, delimiter, names, encoding)
             case ".jsonl":
-                return _json_lines(file)
+                return _json_lines(file, encoding)
+            case ".json" if _is_list(file):
+                return _json_list(file, encoding)
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror or error})", where=str(file)) from error
-    if kind == ".json":
-        raise no_table(file)
-    raise DataError(
-        f"tables of the kind `{kind}` aren't read",
-        where=str(file),
-        fix=f"Use one of {', '.join(SUFFIXES)}",
-    )
+    raise no_table(file)
 
 
 def no_table(file: Path) -> DataError:
-    """Return what to say of a JSON file that is to be a table: how it becomes JSON lines."""
-    text = decoded(read_maybe_packed(file), file, "file").strip()
-    if text.startswith("["):
-        made = file.with_suffix(".jsonl").name
-        program = (
-            "import json, sys; [print(json.dumps(row)) for row in json.load(sys.stdin.buffer)]"
-        )
-        # It will be pasted into a shell, and a file may have any name.
-        ends = f"< {shlex.quote(file.name)} > {shlex.quote(made)}"
+    """Return what to say of a file that is to be a table, and isn't one."""
+    foreign = foreign_file(file)
+    if foreign is not None:
+        return foreign
+    if file.suffix.lower() != ".json":
         return DataError(
-            "this is one JSON list, and tables are read from JSON lines, an object a line",
+            f"tables of the kind `{_suffix(file)}` aren't read",
             where=str(file),
-            fix=f'Turn it into them (python -c "{program}" {ends}), and use {made}',
+            fix=f"Use one of {', '.join(SUFFIXES)}",
         )
+    text = read_maybe_packed(file)[:1 << 20].decode("utf-8", "replace").strip()
     if text.startswith("{") and _is_json(text.partition("\n")[0]) and "\n" in text:
         return DataError(
             "this seems to be JSON lines, and its name says JSON",
@@ -166,8 +191,8 @@ def no_table(file: Path) -> DataError:
     return DataError(
         "this JSON is neither a table nor boxes",
         where=str(file),
-        why="A table is JSON lines, an object a line, called .jsonl; boxes come as COCO writes "
-        "them, an object with the lists `images`, `annotations` and `categories`",
+        why="A table is a list of objects, or an object a line in a file called .jsonl; boxes come "
+        "as COCO writes them, an object with the lists `images`, `annotations` and `categories`",
     )
 
 
@@ -188,11 +213,15 @@ def _parquet(file: Path) -> Table:
 
     def column(name: str) -> Column:
         known = names.get(name)
-        if known is None:
-            return lambda: _listed(table[name], file, name)
-        return lambda: [_by_name(value, known) for value in _listed(table[name], file, name)]
 
-    return Table(file, {name: column(name) for name in table.column_names})
+        def cells(rows: Sequence[int] | None = None) -> Sequence[Any]:
+            chosen = table[name] if rows is None else table[name].take(pa.array(rows, pa.int64()))
+            values = _listed(chosen, file, name)
+            return values if known is None else [_by_name(value, known) for value in values]
+
+        return cells
+
+    return Table(file, {name: column(name) for name in table.column_names}, table.num_rows)
 
 
 def _listed(column: pa.ChunkedArray, file: Path, name: str) -> list[Any]:
@@ -245,23 +274,59 @@ UNUSED = "-"
 """The name of a column that is left out."""
 
 
-def _delimited(file: Path, delimiter: str | None, names: Sequence[str] | None) -> Table:
-    text = decoded(read_maybe_packed(file), file, "table")
-    if delimiter is None:
-        first = text.partition("\n")[0]
-        delimiter = max(",;\t|", key=first.count) if any(sign in first for sign in ",;\t|") else ","
+def _delimited(
+    file: Path, delimiter: str | None, names: Sequence[str] | None, encoding: str | None
+) -> Table:
+    data = read_maybe_packed(file)
+    foreign = foreign_file(file) if data[:2] == b"PK" or b"\0" in data[:64] else None
+    if foreign is not None:
+        raise foreign
+    text = decode_text(data, where=str(file), what="table", encoding=encoding)
+    if delimiter is None or (delimiter not in text and text):
+        delimiter = _delimiter(text)
     header, rows, lines = _read_cells(file, text, delimiter, names)
     used = [name for name in header if name != UNUSED]
     if len(set(used)) != len(used):
         where = "data.columns" if names else f"{file}:1"
         raise DataError("two columns have one name", where=where)
+    is_export = label_studio.MARKS <= set(used)
 
     def column(number: int) -> Column:
-        return lambda: [row[number] for row in rows]
+        def cells(chosen: Sequence[int] | None = None) -> Sequence[Any]:
+            values = [row[number] for row in rows] if chosen is None else [rows[at][number] for at in chosen]
+            return label_studio.tidied_cells(values, file.parent) if is_export else values
 
-    return Table(
-        file, {name: column(number) for number, name in enumerate(header) if name != UNUSED}, lines
-    )
+        return cells
+
+    columns = {name: column(number) for number, name in enumerate(header) if name != UNUSED}
+    return Table(file, columns, len(rows), lines)
+
+
+_TRIED = 1 << 16
+"""So much of a text table is looked at to tell what stands between its cells."""
+
+
+def _delimiter(text: str) -> str:
+    """Return what stands between the cells: what gives most lines the same number of several.
+
+    Only what occurs in the first line is tried, as it names the columns.
+    """
+    first = text.partition("\n")[0]
+    whole = text if len(text) <= _TRIED else text[: text.rfind("\n", 0, _TRIED) + 1]
+    best, most = ",", (0.0, 0)
+    for sign in ",;\t|":
+        if sign not in first:
+            continue
+        rows = csv.reader(io.StringIO(whole, newline=""), delimiter=sign)
+        try:
+            counts = Counter(len(row) for row in rows if row)
+        except csv.Error:
+            continue
+        cells, lines = max(counts.items(), key=lambda item: (item[0] > 1, item[1]))
+        score = (round(lines / counts.total(), 2), cells) if cells > 1 else (0.0, 0)
+        if score > most:
+            best, most = sign, score
+    return best
 
 
 _Cells = tuple[list[str], list[list[str]], list[int]]
@@ -276,10 +341,11 @@ def _read_cells(file: Path, text: str, delimiter: str, names: Sequence[str] | No
     """
     try:
         table = _cells(file, text, delimiter, names, quoting=csv.QUOTE_MINIMAL)
-    except DataError:
-        if delimiter != "\t":
-            raise
-        return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
+    except DataError as error:
+        try:
+            return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
+        except DataError:
+            raise error from None
     if any("\n" in cell for row in table[1] for cell in row):
         with contextlib.suppress(DataError):
             return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
@@ -321,22 +387,50 @@ def _cells(
     return header, rows, lines
 
 
-def _json_lines(file: Path) -> Table:
-    numbered = list(_objects(file))
-    rows = [row for _, row in numbered]
+def _json_lines(file: Path, encoding: str | None) -> Table:
+    numbered = list(_objects(file, encoding))
+    return _of_objects(file, [row for _, row in numbered], [line for line, _ in numbered])
+
+
+def _json_list(file: Path, encoding: str | None) -> Table:
+    """Return the table of a JSON list of objects, such as JSON-MIN, or of Label Studio's tasks."""
+    text = decode_text(read_maybe_packed(file), where=str(file), what="table", encoding=encoding)
+    try:
+        items = json.loads(text)
+    except json.JSONDecodeError as error:
+        why = f"this isn't JSON: {error.msg} at column {error.colno}"
+        raise DataError(why, where=f"{file}:{error.lineno}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"this isn't JSON: {error}", where=str(file)) from error
+    odd = next((at for at, item in enumerate(items, 1) if not isinstance(item, dict)), None)
+    if odd is not None:
+        raise DataError(f"item {odd:,} of this JSON list isn't an object", where=str(file))
+    if label_studio.is_export(items):
+        return _of_objects(file, label_studio.rows_of_tasks(items, file.parent))
+    if items and label_studio.MARKS <= items[0].keys():
+        items = label_studio.tidied(items, file.parent)
+    return _of_objects(file, items)
+
+
+def _of_objects(
+    file: Path, rows: Sequence[dict[str, Any]], lines: Sequence[int] | None = None
+) -> Table:
     names = dict.fromkeys(name for row in rows for name in row)
 
     def column(name: str) -> Column:
-        return lambda: [row.get(name) for row in rows]
+        def cells(chosen: Sequence[int] | None = None) -> Sequence[Any]:
+            taken = rows if chosen is None else [rows[at] for at in chosen]
+            return [row.get(name) for row in taken]
 
-    return Table(file, {name: column(name) for name in names}, [line for line, _ in numbered])
+        return cells
+
+    return Table(file, {name: column(name) for name in names}, len(rows), lines)
 
 
-def _objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _objects(file: Path, encoding: str | None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield each object with the number of its line."""
-    for number, line in enumerate(
-        decoded(read_maybe_packed(file), file, "table").split("\n"), start=1
-    ):
+    text = decode_text(read_maybe_packed(file), where=str(file), what="table", encoding=encoding)
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,11 +18,10 @@ from modelwright.data.adapters import (
     Targets,
 )
 from modelwright.data.label_targets import BOXES, MULTI_LABEL, SINGLE_LABEL
+from modelwright.data.numbers import read_numbers
 from modelwright.data.text_targets import CAUSAL_LM, CTC, SEQ2SEQ
 from modelwright.errors import DataError
 from modelwright.kinds import OutputKind
-
-_LARGEST = 1e38
 
 
 # -- numbers ---------------------------------------------------------------------------------
@@ -44,19 +41,19 @@ def _build_numbers(request: TargetRequest) -> Targets:
     return Targets(request.names, values, request.encoded.inputs)
 
 
-def write_numbers(values: Sequence[Any]) -> str:
-    """Return numbers as a JSON list; empty where one of them isn't a finite number."""
-    try:
-        numbers = [float(value) for value in values if not isinstance(value, bool)]
-    except (TypeError, ValueError, OverflowError):
-        return ""
-    # Networks compute in float32, where larger numbers are infinite.
-    is_whole = len(numbers) == len(values) and all(abs(number) < _LARGEST for number in numbers)
-    return json.dumps(numbers) if is_whole else ""
+def write_numbers(values: Sequence[float | None]) -> str:
+    """Return numbers as a JSON list; empty where one of them is missing."""
+    return "" if None in values else json.dumps(values)
 
 
 def _read_numbers(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
-    return [write_numbers(values) for values in zip(*cells.columns, strict=True)], ()
+    columns = [
+        read_numbers(column, name) for column, name in zip(cells.columns, cells.names, strict=True)
+    ]
+    stored = [
+        write_numbers(values) for values in zip(*(column.values for column in columns), strict=True)
+    ]
+    return stored, tuple(note for column in columns for note in column.notes)
 
 
 def _require_spread(stored: set[str], title: str, noun: str) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from modelwright.data.encodings import decode_text
 from modelwright.data.folder import find_folder, holding
 from modelwright.data.inputs import INPUTS
-from modelwright.data.labelled_lines import decoded, read_maybe_packed
+from modelwright.data.labelled_lines import read_maybe_packed
 from modelwright.data.listing import SPLITS, Listing, parent_folder, read_file
 from modelwright.errors import DataError
 from modelwright.files import digest
@@ -107,4 +108,4 @@ def _listed(folder: Path) -> dict[str, str]:
 
 
 def _read(path: Path) -> str:
-    return decoded(read_maybe_packed(path), path)
+    return decode_text(read_maybe_packed(path), where=str(path))

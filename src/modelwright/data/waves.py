@@ -151,8 +151,8 @@ def _mixtures(store: Store, used: Rows) -> Iterator[Finding]:
 
 RECORDINGS = InputAdapter(
     kind=InputKind.AUDIO,
-    suffixes=frozenset((".wav", ".flac", ".ogg")),
-    formats="WAV, FLAC or OGG",
+    suffixes=frozenset((".wav", ".flac", ".ogg", ".mp3")),
+    formats="WAV, FLAC, OGG or MP3",
     facts=FACTS,
     fit=fit_audio_input,
     encode=_encode,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal, Self
@@ -31,6 +33,24 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
     if twice is not None:
         raise ValueError(f"`{twice}` stands here twice, and each column is named once")
     return names
+
+
+def _encoding(name: str) -> str:
+    # Python's name for it: two ways of writing one encoding must have one digest.
+    try:
+        info = codecs.lookup(name)
+    except LookupError:
+        raise ValueError(
+            f"there is no encoding `{name}`; usual ones are utf-8, gb18030, big5, cp932, euc_kr, "
+            "cp1251 and cp1252"
+        ) from None
+    if not info._is_text_encoding:
+        raise ValueError(f"`{name}` isn't an encoding of text")
+    return info.name
+
+
+Encoding = Annotated[Annotated[str, AfterValidator(_encoding)] | None, Rare()]
+"""The encoding of text files without a byte order mark; UTF-8 where not said."""
 
 
 class SplitSpec(Spec):
@@ -78,8 +98,9 @@ class _DataSpec(Spec):
 
     split: SplitSpec = SplitSpec()
     """How to split; given splits are kept, and what is missing is taken from the training split."""
-    allow_leaks: Annotated[bool, Rare()] = False
-    """Go on although identical samples stand in train and test. The report says so."""
+    leaks: Annotated[Literal["refuse", "drop_from_train", "allow"], Rare()] = "refuse"
+    """What happens where identical samples stand in train and in a split that is measured: stop,
+    take them out of the training split, or go on. The report says so."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use at most this many samples of each split (the first of a seeded order): a quick try."""
     rename: Annotated[dict[str, str], For(output=(*CLASSIFICATION, OutputKind.CTC)), Rare()] = (
@@ -114,6 +135,16 @@ class Cifar10Data(_DataSpec):
     for under MODELWRIGHT_DATA and in the cache, else downloaded."""
 
 
+def _pattern(text: str) -> str:
+    try:
+        groups = re.compile(text).groups
+    except re.error as error:
+        raise ValueError(f"this isn't a regular expression: {error}") from error
+    if groups != 1:
+        raise ValueError(f"the pattern needs one group, the label, and has {groups}")
+    return text
+
+
 class FolderData(_DataSpec):
     """A folder with a folder of files a class; `train/`, `val/`, `test/` above them are splits.
 
@@ -131,14 +162,30 @@ class FolderData(_DataSpec):
     """A table in the folder, such as `labels.csv`, for samples with several labels: its first
     column names the files, the second one the labels with `|` between them, or all others are
     columns of 0 and 1, one a label."""
+    label_pattern: Annotated[
+        Annotated[str, AfterValidator(_pattern)] | None, For(output=OutputKind.SINGLE_LABEL)
+    ] = None
+    """A regular expression with one group, searched in each file's path below the folder, without
+    its ending: the group is the label. `([^/]+)_\\d+$` takes `cat` from `cat_001.jpg`."""
+    encoding: Annotated[Encoding, For(input=InputKind.TEXT)] = None
+    """The encoding of texts that aren't UTF-8 and have no byte order mark, such as `gb18030`."""
 
     @property
     def is_multi_label(self) -> bool:
         return self.labels is not None
 
 
+def _has_place(text: str) -> str:
+    if text.count("{}") != 1:
+        raise ValueError("write `{}` once, where the cell's text stands in the path")
+    return text
+
+
 class TableData(_DataSpec):
-    """A CSV, TSV, JSONL or Parquet table, also gzipped: a column of inputs and one of labels."""
+    """A table with a column of inputs and one of labels: CSV, TSV, JSONL, a JSON list, or Parquet.
+
+    Text tables may be gzipped. Label Studio's exports (JSON, JSON-MIN, CSV) are tables as well.
+    """
 
     outputs = ANY_OUTPUT - {OutputKind.BOXES}
     split_columns = None
@@ -151,7 +198,14 @@ class TableData(_DataSpec):
     text: Annotated[str, For(input=InputKind.TEXT)] = "text"
     """The column with the text."""
     audio: Annotated[str, For(input=InputKind.AUDIO)] = "audio"
-    """The column with the recording's path or bytes (WAV, FLAC, OGG)."""
+    """The column with the recording's path or bytes (WAV, FLAC, OGG, MP3)."""
+    files: Annotated[
+        Annotated[str, AfterValidator(_has_place)],
+        For(input=(InputKind.IMAGE, InputKind.AUDIO)),
+        Rare(),
+    ] = "{}"
+    """The path of a cell's file, `{}` for the cell: `train/{}.jpg`, where cells are names without
+    folder and ending."""
     sampling_rate: Annotated[
         Annotated[int, Field(ge=1000, le=384_000)] | None, For(input=InputKind.AUDIO), Rare()
     ] = None
@@ -191,6 +245,9 @@ class TableData(_DataSpec):
     )
     """Names for the columns, from the left, where no line of a text table names them. The file may
     then be called `.txt` too; a name of `-` leaves a column out."""
+    encoding: Encoding = None
+    """The encoding of text files that aren't UTF-8 and have no byte order mark, such as `gb18030`
+    or `cp1252`."""
 
     @property
     def is_multi_label(self) -> bool:
@@ -216,6 +273,9 @@ class LabelledLinesData(_DataSpec):
     """The file of validation lines; else they are drawn from the training lines."""
     test: str | None = None
     """The file of test lines; else they are drawn from the training lines."""
+    encoding: Encoding = None
+    """The encoding of text files that aren't UTF-8 and have no byte order mark, such as `gb18030`
+    or `cp1252`."""
 
 
 FilePair = Annotated[tuple[str, str], FromList]
@@ -238,6 +298,9 @@ class DocumentsData(_DataSpec):
     """The file or folder of validation texts; else they are drawn from the training texts."""
     test: str | None = None
     """The file or folder of test texts; else they are drawn from the training texts."""
+    encoding: Encoding = None
+    """The encoding of text files that aren't UTF-8 and have no byte order mark, such as `gb18030`
+    or `cp1252`."""
 
 
 class ParallelTextData(_DataSpec):
@@ -254,12 +317,16 @@ class ParallelTextData(_DataSpec):
     """Both files of validation lines; else they are drawn from the training lines."""
     test: FilePair | None = None
     """Both files of test lines; else they are drawn from the training lines."""
+    encoding: Encoding = None
+    """The encoding of text files that aren't UTF-8 and have no byte order mark, such as `gb18030`
+    or `cp1252`."""
 
 
 class BoxesData(_DataSpec):
-    """Images with boxes: a folder with VOC XML files, COCO JSON files, or a Parquet table.
+    """Images with boxes: a folder as VOC, COCO, YOLO or LabelMe write it, or a table.
 
-    A table has a column of images and one of boxes: VOC XML as text, or a list of objects with
+    VOC and LabelMe have a file an image (XML, JSON), COCO one JSON document, YOLO a text file an
+    image and `data.yaml` or `classes.txt` with the names of the classes. A table has a column of images and one of boxes: VOC XML as text, or a list of objects with
     `label`, `x1`, `y1`, `x2`, `y2`.
     """
 

@@ -1,166 +1,203 @@
-"""Infers the columns of a table from their names and first cells."""
+"""Infers which columns of a table are the input and the target, from their content and names."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from modelwright.data.inputs import INPUTS
-from modelwright.data.multi_label import are_lists, are_one_hot
-from modelwright.data.table_reader import Column, columns_of, first_values, open_table, table_files
-from modelwright.data.targets import write_numbers
+from modelwright.data.listing import SPLITS
+from modelwright.data.multi_label import are_lists, are_one_hot, parse_list
+from modelwright.data.numbers import is_missing, read_numbers
+from modelwright.data.table_reader import Table
 from modelwright.kinds import InputKind
+from modelwright.scaffold.samples import sniff
+from modelwright.transforms.scripts import count_words
 
 Settings = dict[str, Any]
 """Settings of the section `data`, where they aren't defaults."""
-_INPUTS: dict[InputKind, tuple[str, ...]] = {
-    InputKind.IMAGE: ("image", "img", "path", "file", "picture", "photo"),
-    InputKind.TEXT: ("text", "sentence", "review", "comment", "document"),
-    InputKind.AUDIO: ("audio", "audio", "wav", "clip", "pcm"),
+_ROWS = 1000
+"""So many rows of a table are looked at, from all of it."""
+_MOST = 0.5
+"""A column is what most of its cells are."""
+_NUMERIC = 0.9
+"""A column of numbers may have this share of cells that are none."""
+_CATEGORIES = 0.5
+"""Labels are at most this share of the cells; what differs more is text, or names."""
+_FEW_VALUES = 20
+"""Whole numbers of so few values may be labels."""
+_SENTENCE = 3.0
+"""The words of a cell, on average, from which on it is text."""
+_SEPARATORS = ("|", ";", ",", "/", "、", "，")
+_INPUT_NAMES: dict[InputKind, tuple[str, ...]] = {
+    InputKind.IMAGE: (
+        *("image", "img", "picture", "photo", "path", "file", "filename", "scan", "frame"),
+        *("图片", "图像", "照片", "影像", "文件名", "文件", "路径", "bild"),
+    ),
+    InputKind.TEXT: (
+        *("text", "sentence", "review", "comment", "document", "content", "message", "email"),
+        *("body", "description", "question", "tweet", "post", "utterance", "article", "abstract"),
+        *("query", "source", "prompt", "title", "内容", "文本", "正文", "评论", "句子", "消息"),
+        *("邮件", "描述", "问题", "标题", "satz"),
+    ),
+    InputKind.AUDIO: (
+        *("audio", "wav", "clip", "recording", "sound", "voice", "speech", "pcm"),
+        *("音频", "录音", "语音", "声音"),
+    ),
 }
-_LABELS = ("label", "class", "category", "species")
-_NUMBERS = ("target", "number", "value", "reading", "score", "price", "age", "y")
-_SPOKEN = ("transcript", "transcription", "sentence", "text")
+_LABEL_NAMES = (
+    *("label", "class", "category", "target", "y", "sentiment", "breed", "species", "diagnosis"),
+    *("verdict", "intent", "topic", "type", "kind", "genre", "emotion", "outcome", "result"),
+    *("polarity", "language", "lang", "status", "tag", "department", "priority", "answer"),
+    *("标签", "类别", "分类", "情感", "品种", "诊断", "意图", "主题", "类型", "结果", "等级"),
+    *("kategorie", "klasse", "étiquette", "categor"),
+)
+_NUMBER_NAMES = (
+    *("target", "number", "value", "reading", "score", "price", "age", "rating", "weight"),
+    *("amount", "temperature", "y", "价格", "年龄", "分数", "数值", "重量", "评分"),
+)
+_SPOKEN = ("transcript", "transcription", "sentence", "text", "文本")
 """Columns that hold what is spoken in a recording."""
-_BOXES = ("box", "xml", "annotation", "object")
-"""What a column of boxes may be called."""
-_SUMMARIES = ("summary", "tldr", "highlights", "headline", "title", "abstractive")
-_TRANSLATIONS = ("translation", "target", "reference", "output")
-_LABEL_SETS = ("tag", "topic", "genre", "categor", "keyword", "emotion", "subject", "code")
-"""How columns begin that hold any number of labels."""
-_SPLITS = ("split", "set", "subset")
-_ROWS = 100
-"""So many rows of a table are looked at."""
+_SUMMARIES = ("summary", "tldr", "highlights", "headline", "title", "abstractive", "摘要")
+_TRANSLATIONS = ("translation", "target", "reference", "output", "译文")
+_SPLIT_NAMES = ("split", "set", "subset", "fold", "partition")
+_ID_NAMES = re.compile(r"(.*[_\- ])?(id|idx|index|uuid|guid|key|no|nr|编号|序号)|unnamed: ?\d+|", re.I)
+_DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}")
+_ADDRESS = re.compile(r"(https?|ftp|s3|gs)://", re.IGNORECASE)
+_BOOKKEEPING = frozenset(
+    ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement")
+)
+"""What an annotation tool writes beside its annotations."""
 
 
-def guess_table(path: Path, kind: InputKind | None = None) -> tuple[InputKind, Settings]:
-    """Return a table's input kind, and its likely settings where they aren't defaults.
+class Role(StrEnum):
+    """What the cells of a column are."""
 
-    Without a label column, a numeric column with a usual name becomes `target_columns`.
-
-    Args:
-        path: a table, or a folder of tables.
-        kind: what it holds, if that is known.
-    """
-    columns = open_table(table_files(path)[0][0]).columns
-    names = list(columns)
-    kind = kind or _likely_kind(columns)
-    labels = (*_LABELS, *_SPOKEN) if kind == InputKind.AUDIO else _LABELS
-    label, number = _likeliest(names, labels), _likeliest(names, _NUMBERS)
-    settings: Settings = {}
-    if label is None and number is not None and write_numbers(columns[number]()[:1]):
-        settings = {"target_columns": [number], "input_kind": str(kind)}
-    elif label is None:
-        label = number
-    chosen = {str(kind): _likeliest(names, _INPUTS[kind]), "label": label}
-    settings |= {key: name for key, name in chosen.items() if name is not None and name != key}
-    split = next((name for name in names if name.lower() in _SPLITS), None)
-    return kind, settings if split is None else {**settings, "split_column": split}
+    EMPTY = "empty"
+    CONSTANT = "always the same"
+    SPLIT = "the split"
+    ID = "ids"
+    DATE = "dates"
+    IMAGE = "images"
+    AUDIO = "recordings"
+    ADDRESS = "addresses"
+    BOXES = "boxes"
+    LISTS = "lists of labels"
+    ONE_HOT = "0 and 1"
+    NUMBER = "numbers"
+    STRING = "texts"
 
 
-def guess_columns(path: Path, kind: InputKind) -> Settings:
-    """Return the settings that are likely meant for a table that holds some kind of input."""
-    return guess_table(path, kind)[1]
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What is seen of one column."""
+
+    name: str
+    role: Role
+    count: int
+    """Cells that hold something."""
+    distinct: int
+    words: float
+    """Words of a cell, on average."""
+    whole: bool = False
+    """Of numbers: whether all are whole."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """How its cells are read: the pattern of paths, the separator of labels."""
+
+    @property
+    def is_varied(self) -> bool:
+        """Whether most cells differ, as texts do and labels don't."""
+        return self.distinct > max(2, _CATEGORIES * self.count)
 
 
-def _likely_kind(columns: Mapping[str, Column]) -> InputKind:
-    """Return the input kind by a column's name and its first value, else images."""
-    for fits in (str.__eq__, str.__contains__):
-        for kind in (InputKind.IMAGE, InputKind.AUDIO, InputKind.TEXT):
-            for word in _INPUTS[kind]:
-                for name in columns:
-                    if fits(name.lower(), word):
-                        return _by_value(kind, next(iter(columns[name]()), None))
-    return InputKind.IMAGE
+Find = Callable[[Sequence[str], InputKind], str | None]
+"""Returns the pattern of paths by which most cells name files, with `{}` for the cell."""
 
 
-def _by_value(kind: InputKind, value: Any) -> InputKind:
-    """Correct a column's name, such as `file`, by what its first value is."""
-    suffix = Path(value).suffix.lower() if isinstance(value, str) and len(value) < 500 else ""
-    return next((other for other, adapter in INPUTS.items() if suffix in adapter.suffixes), kind)
+def profile_table(table: Table, find: Find) -> list[Profile]:
+    """Return what each column of a table holds."""
+    return [profile(name, table.sample(name, _ROWS), find) for name in table.columns]
 
 
-def _likeliest(columns: Sequence[str], likely: tuple[str, ...]) -> str | None:
-    """Return the column that is named most like it: just so, else beginning so, else holding it."""
-    for fits in (str.__eq__, str.startswith, str.__contains__):
-        for word in likely:
-            for name in columns:
-                if fits(name.lower(), word):
-                    return name
+def profile(name: str, cells: Sequence[Any], find: Find) -> Profile:
+    """Return what a column holds, from some of its cells."""
+    full = [cell for cell in cells if not is_missing(cell)]
+    values = [_key(cell) for cell in full]
+    distinct, texts = len(set(values)), [cell for cell in full if isinstance(cell, str)]
+    words = sum(map(count_words, texts)) / max(len(texts), 1)
+
+    def seen(role: Role, whole: bool = False, **settings: Any) -> Profile:
+        return Profile(name, role, len(full), distinct, words, whole, settings)
+
+    if not full:
+        return seen(Role.EMPTY)
+    if _is_split(name, values):
+        return seen(Role.SPLIT)
+    if any(_has_box(cell) for cell in full[:100]):
+        return seen(Role.BOXES)
+    media = _media(full, find)
+    if media is not None:
+        role, settings = media
+        return seen(role, **settings)
+    if distinct == 1:
+        return seen(Role.CONSTANT)
+    if are_one_hot(cells):
+        return seen(Role.ONE_HOT, whole=True)
+    if are_lists(full) or _are_written_lists(texts, len(full)):
+        return seen(Role.LISTS)
+    numbers = [number for number in read_numbers(full, name).values if number is not None]
+    if len(numbers) >= _NUMERIC * len(full):
+        whole = all(number.is_integer() for number in numbers)
+        is_id = distinct == len(full) and whole and _ID_NAMES.fullmatch(name) is not None
+        return seen(Role.ID if is_id else Role.NUMBER, whole)
+    if sum(bool(_DATE.fullmatch(text.strip())) for text in texts) > _MOST * len(full):
+        return seen(Role.DATE)
+    if distinct == len(full) and words <= 1 and _ID_NAMES.fullmatch(name):
+        return seen(Role.ID)
+    return seen(Role.STRING)
+
+
+def _key(cell: Any) -> str:
+    return cell if isinstance(cell, str) else repr(cell)[:1000]
+
+
+def _is_split(name: str, values: Sequence[str]) -> bool:
+    are_splits = all(value.strip().lower() in SPLITS for value in values)
+    return are_splits and (name.lower() in _SPLIT_NAMES or len(set(values)) > 1)
+
+
+def _media(cells: Sequence[Any], find: Find) -> tuple[Role, Settings] | None:
+    """Return whether cells are images or recordings: their bytes, or paths of their files."""
+    roles = {InputKind.IMAGE: Role.IMAGE, InputKind.AUDIO: Role.AUDIO}
+    kinds = Counter(kind for cell in cells[:50] if (kind := sniff(cell)) is not None)
+    if kinds and kinds.total() > _MOST * len(cells[:50]):
+        return roles[kinds.most_common(1)[0][0]], {}
+    texts = [cell.strip() for cell in cells if isinstance(cell, str)]
+    if len(texts) <= _MOST * len(cells):
+        return None
+    for kind, role in roles.items():
+        named = sum(Path(text).suffix.lower() in INPUTS[kind].suffixes for text in texts if len(text) < 500)
+        if named > _MOST * len(texts):
+            if sum(bool(_ADDRESS.match(text)) for text in texts) > _MOST * len(texts):
+                return Role.ADDRESS, {}
+            pattern = find(texts, kind)
+            return role, {} if pattern in (None, "{}") else {"files": pattern}
+    for kind, role in roles.items():
+        pattern = find(texts, kind)
+        if pattern is not None:
+            return role, {} if pattern == "{}" else {"files": pattern}
     return None
 
 
-def guess_generated_column(columns: Sequence[str], given: str) -> tuple[str, str] | None:
-    """Return the column of texts that are to be generated, and the task; beside a `label` nothing.
-
-    Args:
-        columns: the names of a table's columns.
-        given: the one with the texts that are given.
-    """
-    if "label" in columns:
-        return None
-    for words, task in ((_SUMMARIES, "summarization"), (_TRANSLATIONS, "translation")):
-        for name in columns:
-            if name.lower() in words and name != given:
-                return name, task
-    return None
-
-
-def guess_label_sets(path: Path, guessed: Settings) -> Settings | None:
-    """Return the settings of a table whose labels come in lists; else nothing.
-
-    The column of labels is the one that was guessed, or, where there is none, the only one that
-    holds lists and is called so; lists may also be of tokens.
-
-    Args:
-        path: the table, or a folder of tables.
-        guessed: the settings that are likely meant, as `guess_table` returns them.
-    """
-    columns, label = columns_of(path), str(guessed.get("label", "label"))
-    called = [name for name in columns if name.lower().startswith(_LABEL_SETS)]
-    likely = [label] if label in columns else called
-    listed = [name for name in likely if are_lists(first_values(path, name, _ROWS))]
-    if len(listed) != 1:
-        return None
-    settings = {
-        key: value for key, value in guessed.items() if key not in ("target_columns", "input_kind")
-    }
-    if listed[0] != "label":
-        settings["label"] = listed[0]
-    return {**settings, "multi_label": True}
-
-
-def guess_one_hot(path: Path, kind: InputKind, guessed: Settings) -> Settings | None:
-    """Return the settings of a table that has a column of 0 and 1 for each label; else nothing.
-
-    Args:
-        path: the table, or a folder of tables.
-        kind: what its rows are.
-        guessed: the settings that are likely meant, as `guess_table` returns them.
-    """
-    columns = [name for name in columns_of(path) if are_one_hot(first_values(path, name, _ROWS))]
-    if len(columns) < 2 or guessed.get("label", "label") in set(columns_of(path)) - set(columns):
-        return None
-    kept = {key: value for key, value in guessed.items() if key in (kind, "split_column")}
-    return {**kept, "multi_label": True, "target_columns": columns}
-
-
-def guess_boxes(path: Path) -> Settings | None:
-    """Return the columns of a table's images and boxes that aren't called so; `None` without boxes.
-
-    Args:
-        path: a table, or a folder of tables.
-    """
-    for name in columns_of(path):
-        if any(word in name.lower() for word in _BOXES) and any(
-            _has_box(value) for value in first_values(path, name, _ROWS)
-        ):
-            image = guess_table(path, InputKind.IMAGE)[1].get("image", "image")
-            settings = {"image": str(image), "boxes": name}
-            return {key: column for key, column in settings.items() if key != column}
-    return None
+def _are_written_lists(texts: Sequence[str], count: int) -> bool:
+    lists = [parse_list(text) for text in texts]
+    return count == len(texts) and all(items is not None for items in lists) and any(lists)
 
 
 def _has_box(value: Any) -> bool:
@@ -172,3 +209,128 @@ def _has_box(value: Any) -> bool:
     if isinstance(value, list):
         return bool(value) and isinstance(value[0], dict) and {"label", "x1"} <= value[0].keys()
     return isinstance(value, str) and "<bndbox>" in value
+
+
+def separator_of(cells: Iterable[str]) -> str | None:
+    """Return what stands between several labels in a cell; `None` where cells hold one label.
+
+    Each part occurs in several cells, some of them alone or in another company.
+    """
+    texts = [cell for cell in cells if isinstance(cell, str) and cell.strip()]
+    for separator in _SEPARATORS:
+        split = [[part.strip() for part in text.split(separator)] for text in texts]
+        several = [parts for parts in split if len(parts) > 1]
+        if len(several) < 2 or any("" in parts or len(set(parts)) < len(parts) for parts in split):
+            continue
+        counts = Counter(part for parts in split for part in parts)
+        are_short = all(count_words(part) <= _SENTENCE for part in counts)
+        if are_short and min(counts.values()) >= 2 and 2 * len(counts) <= counts.total():
+            return separator
+    return None
+
+
+# -- the choice ------------------------------------------------------------------------------
+
+
+def rank_inputs(profiles: Sequence[Profile]) -> list[tuple[InputKind, Profile]]:
+    """Return the columns that may be the input, the likeliest first: files, then the longest text.
+
+    A name says what is meant where content leaves several.
+    """
+    media = {Role.IMAGE: InputKind.IMAGE, Role.AUDIO: InputKind.AUDIO}
+    files = [(media[item.role], item) for item in profiles if item.role in media]
+    texts = [item for item in profiles if item.role == Role.STRING]
+    long = [item for item in texts if item.words >= _SENTENCE]
+    named = [item for item in texts if _rank(item.name, _INPUT_NAMES[InputKind.TEXT]) is not None]
+    # Short texts are labels, unless their name or their variety says otherwise.
+    likely = long or [item for item in named if item.is_varied] or [
+        item for item in texts if item.is_varied
+    ] or named
+    files.sort(key=lambda pair: (_place(pair[1].name, _INPUT_NAMES[pair[0]]), -pair[1].distinct))
+    ordered = sorted(
+        likely, key=lambda item: (_place(item.name, _INPUT_NAMES[InputKind.TEXT]), -item.words)
+    )
+    return [*files, *((InputKind.TEXT, item) for item in ordered)]
+
+
+def rank_targets(profiles: Sequence[Profile], input: Profile) -> list[Profile]:
+    """Return the columns that may be the target, the likeliest first."""
+    is_tool = "annotation_id" in {item.name for item in profiles}
+    possible = [
+        item
+        for item in profiles
+        if item is not input
+        and not (is_tool and item.name in _BOOKKEEPING)
+        and (
+            item.role in (Role.LISTS, Role.ONE_HOT, Role.NUMBER)
+            or (item.role == Role.STRING and not item.is_varied)
+        )
+    ]
+    names = (*_LABEL_NAMES, *_NUMBER_NAMES)
+    if not possible:  # A column called like labels that says nothing: the run will say so.
+        possible = [
+            item for item in profiles if item.role == Role.CONSTANT and named_like(item.name, names)
+        ]
+    return sorted(
+        possible,
+        key=lambda item: (
+            _place(item.name, names),
+            item.role == Role.NUMBER,
+            item.words >= _SENTENCE,
+            item.distinct,
+        ),
+    )
+
+
+def is_category(target: Profile) -> bool:
+    """Say whether a target's values are labels, where they may also be numbers.
+
+    Whole numbers are labels where two values alone occur, or few, under a name that isn't a
+    quantity's.
+    """
+    if target.role in (Role.STRING, Role.ONE_HOT):
+        return True
+    if target.role != Role.NUMBER or not target.whole:
+        return False
+    is_quantity = _rank(target.name, _NUMBER_NAMES) is not None
+    few = target.distinct <= min(_FEW_VALUES, max(2, _CATEGORIES * target.count))
+    return target.distinct == 2 or (few and not is_quantity)
+
+
+def named_like(name: str, words: Sequence[str]) -> bool:
+    """Say whether a column's name is one of some words, or has one in it."""
+    return _rank(name, words) is not None
+
+
+def _rank(name: str, words: Sequence[str]) -> int | None:
+    """Return how well a name fits the usual ones: 0 is the first of them, `None` none."""
+    parts = re.split(r"[^\w]|_|(?<=[a-z])(?=[A-Z])", name)
+    folded = [name.lower(), *(part.lower() for part in parts)]
+    for at, word in enumerate(words):
+        if name.lower() == word:
+            return at
+    for at, word in enumerate(words):
+        is_part = word in folded or f"{word}s" in folded
+        if is_part or (not word.isascii() and word in name.lower()):
+            return len(words) + at
+    return None
+
+
+def _place(name: str, words: Sequence[str]) -> int:
+    rank = _rank(name, words)
+    return 2 * len(words) if rank is None else rank
+
+
+def generated(columns: Sequence[Profile], input: Profile) -> tuple[Profile, str] | None:
+    """Return the column of texts that are to be generated, and the task; `None` without one."""
+    for words, task in ((_SUMMARIES, "summarization"), (_TRANSLATIONS, "translation")):
+        for item in columns:
+            if item.name.lower() in words and item is not input and item.role == Role.STRING:
+                return item, task
+    return None
+
+
+def spoken(columns: Sequence[Profile], input: Profile) -> Profile | None:
+    """Return the column of what is spoken in recordings: varied texts."""
+    texts = [item for item in columns if item.role == Role.STRING and item.is_varied]
+    return min(texts, key=lambda item: _place(item.name, _SPOKEN), default=None)

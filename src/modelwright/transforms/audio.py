@@ -1,14 +1,16 @@
 """The one audio decoder, and the declaration of how a recording becomes mono samples at one rate.
 
-WAV, FLAC and OGG files and arrays of PCM become int16 samples `[T]`: channels mixed by their mean,
+WAV, FLAC, OGG and MP3 files and arrays of PCM become int16 samples `[T]`: channels mixed by their mean,
 resampled by soxr, rounded and clipped. The same function works in training and in serving. What is
-cut short is refused: libsndfile would read less than a header promises, and say nothing.
+cut short is refused: libsndfile would read less than a header promises, and say nothing. Of an MP3
+without a Xing header that can't be seen, as nothing in it says how long it is.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +36,8 @@ _FULL_SCALE = 32768.0
 _LOUDEST = 16.0
 """Floats a little over full scale are clipped; those over this mean another scale."""
 _UNKNOWN_BYTES = 0xFFFFFFFF
+_MPEG_FRAME = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xfd]")
+"""How an MP3 without tags begins: eleven bits that are set, and MPEG's layer III or II."""
 _FIX = "Replace the file, or take it out of the data"
 
 Samples = NDArray[np.int16]
@@ -111,7 +115,7 @@ def read_audio(source: AudioSource, spec: AudioInput, *, rate: int | None = None
     """Return a whole recording as mono int16 samples `[T]` at the declared rate, `T` at least 1.
 
     Args:
-        source: the bytes of a WAV, FLAC or OGG file, the path of one, or PCM as an array `[T]` or
+        source: the bytes of a WAV, FLAC, OGG or MP3 file, the path of one, or PCM as an array `[T]` or
             `[T, C]`, int16 or floats in −1…1.
         spec: the rate; `spec.max_length` says how much of it is taken.
         rate: the sampling rate of an array; a file says its own.
@@ -211,7 +215,7 @@ def _read_file(path: Path) -> bytes:
 
 
 def _check_container(data: bytes, where: str) -> None:
-    """Refuse what isn't one whole WAV, FLAC or OGG file, as far as libsndfile wouldn't say so."""
+    """Refuse what isn't one whole WAV, FLAC, OGG or MP3 file, as far as libsndfile wouldn't say so."""
     if not data:
         raise DataError("the file is empty (0 bytes)", where=where, fix=_FIX)
     if len(data) > MOST_BYTES:
@@ -220,12 +224,12 @@ def _check_container(data: bytes, where: str) -> None:
         _check_wav(data, where)
     elif data.startswith(b"OggS"):
         _check_ogg(data, where)
-    elif not data.startswith(b"fLaC"):
+    elif not data.startswith((b"fLaC", b"ID3")) and not _MPEG_FRAME.match(data):
         raise DataError(
             "this isn't a recording that can be read",
             where=where,
             why=f"It begins with {data[:12]!r}",
-            fix="WAV, FLAC and OGG files are read",
+            fix="WAV, FLAC, OGG and MP3 files are read",
         )
 
 

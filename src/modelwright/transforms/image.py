@@ -32,7 +32,7 @@ MOST_BYTES = 1 << 30
 _PIECE_BYTES = 1 << 20
 _BAND_PIXELS = 1 << 22
 _MAX_SIDE = 1 << 16
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP")
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 """Pillow reads more, among them EPS, for which it starts another program: PostScript is code."""
 _NPY = b"\x93NUMPY"
 _NPY_HEADER = (

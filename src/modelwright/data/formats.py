@@ -1,0 +1,85 @@
+"""Formats that aren't read, by their name, with the way to one that is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from modelwright.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A format that isn't read."""
+
+    noun: str
+    """`a ZIP archive`."""
+    fix: str
+    """What to do with it; `{}` stands for the file's name without its ending."""
+
+
+_ARCHIVE = "Unpack it, and give the folder that comes of it"
+_SPREADSHEET = "Save the sheet as CSV (UTF-8), and give that"
+_SOUND = "Convert it: ffmpeg -i {0}{1} {0}.wav"
+_PICTURE = "Convert the images to JPEG or PNG, and give those"
+_WRITING = "Save its text as a .txt file, or its rows as CSV"
+_ARRAY = "Write it as CSV, Parquet, or an .npz archive with `images` and `labels`"
+FOREIGN: dict[str, Foreign] = {
+    **dict.fromkeys((".zip",), Foreign("a ZIP archive", _ARCHIVE)),
+    **dict.fromkeys((".tar", ".tgz", ".bz2", ".xz", ".zst"), Foreign("an archive", _ARCHIVE)),
+    ".rar": Foreign("a RAR archive", _ARCHIVE),
+    ".7z": Foreign("a 7-Zip archive", _ARCHIVE),
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm"), Foreign("an Excel spreadsheet", _SPREADSHEET)),
+    **dict.fromkeys((".ods", ".numbers"), Foreign("a spreadsheet", _SPREADSHEET)),
+    **dict.fromkeys((".m4a", ".aac", ".mp4", ".m4b"), Foreign("an MPEG-4 recording", _SOUND)),
+    **dict.fromkeys((".wma", ".amr", ".aiff", ".aif", ".au", ".opus", ".webm"), Foreign("a recording in a format that isn't read", _SOUND)),
+    **dict.fromkeys((".heic", ".heif", ".avif"), Foreign("an HEIF image", _PICTURE)),
+    **dict.fromkeys((".dcm", ".nii", ".svs"), Foreign("a medical image", _PICTURE)),
+    **dict.fromkeys((".cr2", ".nef", ".arw", ".dng", ".psd", ".svg"), Foreign("an image in a format that isn't read", _PICTURE)),
+    ".pdf": Foreign("a PDF document", _WRITING),
+    **dict.fromkeys((".doc", ".docx", ".odt", ".rtf"), Foreign("a word processor's document", _WRITING)),
+    **dict.fromkeys((".html", ".htm", ".xml"), Foreign("a document of markup", _WRITING)),
+    **dict.fromkeys((".sqlite", ".db", ".sql"), Foreign("a database", "Export its table as CSV, and give that")),
+    **dict.fromkeys((".arrow", ".feather", ".avro", ".orc"), Foreign("a table in a format that isn't read", "Write it as Parquet or CSV")),
+    **dict.fromkeys((".h5", ".hdf5", ".mat", ".npy", ".tfrecord", ".tfrecords"), Foreign("a file of arrays", _ARRAY)),
+    **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth", ".joblib"), Foreign("a pickle, which can run programs when it is read", _ARRAY)),
+}
+"""By suffix."""
+_BEGINNINGS = ((b"PK\x03\x04", ".zip"), (b"Rar!", ".rar"), (b"7z\xbc\xaf", ".7z"), (b"%PDF", ".pdf"), (b"\xd0\xcf\x11\xe0", ".xls"), (b"SQLite format 3", ".sqlite"))
+
+
+def foreign_file(path: Path) -> DataError | None:
+    """Return what to say of a file in a format that isn't read; `None` of others.
+
+    Its name decides, or its beginning: a spreadsheet may be called `.csv`.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in FOREIGN or suffix == ".xml":
+        try:
+            with path.open("rb") as stream:
+                beginning = stream.read(16)
+        except OSError:
+            return None
+        suffix = next((of for start, of in _BEGINNINGS if beginning.startswith(start)), "")
+    if suffix not in FOREIGN:
+        return None
+    foreign = FOREIGN[suffix]
+    return DataError(
+        f"this is {foreign.noun}, which isn't read",
+        where=str(path),
+        fix=foreign.fix.format(path.stem, path.suffix),
+    )
+
+
+def foreign_among(files: Iterable[str]) -> str:
+    """Return what files in formats that aren't read there are, and what to do; empty of none."""
+    counts = Counter(PurePosixPath(file).suffix.lower() for file in files)
+    known = [(suffix, count) for suffix, count in counts.most_common() if suffix in FOREIGN]
+    if not known:
+        return ""
+    suffix, count = known[0]
+    foreign = FOREIGN[suffix]
+    files_are = "file is" if count == 1 else "files are"
+    return f"{count:,} `{suffix}` {files_are} {foreign.noun}: {foreign.fix.format('NAME', suffix)}"

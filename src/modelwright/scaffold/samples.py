@@ -1,0 +1,105 @@
+"""Which files and bytes are samples, and where the files are that a table names."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from modelwright.data.boxed_files import files_below
+from modelwright.data.inputs import INPUTS
+from modelwright.kinds import InputKind
+
+_MOST_FILES = 1_000_000
+"""Of a folder of more files the first are looked at."""
+_TRIED = 50
+"""So many cells are looked for among the files."""
+_BEGINNINGS: dict[InputKind, tuple[bytes, ...]] = {
+    InputKind.IMAGE: (
+        *(b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*"),
+        *(b"P5", b"P6", b"P2", b"P3"),
+    ),
+    InputKind.AUDIO: (b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3"),
+}
+
+
+def sniff(cell: Any) -> InputKind | None:
+    """Return what some bytes are, by their beginning; `None` for other cells and unknown bytes."""
+    if isinstance(cell, dict):  # As Hugging Face's datasets keep images: bytes, or else a path.
+        cell = cell.get("bytes")
+    if not isinstance(cell, bytes):
+        return None
+    if cell[:4] == b"RIFF":
+        return {b"WAVE": InputKind.AUDIO, b"WEBP": InputKind.IMAGE}.get(cell[8:12])
+    for kind, beginnings in _BEGINNINGS.items():
+        if cell.startswith(beginnings):
+            return kind
+    return None
+
+
+def kind_of(file: str) -> InputKind | None:
+    """Return what a file is, by its name; `None` where it is no sample."""
+    suffix = PurePosixPath(file).suffix.lower()
+    return next((kind for kind, adapter in INPUTS.items() if suffix in adapter.suffixes), None)
+
+
+class Inventory:
+    """The files below a folder, hidden ones left out."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @cached_property
+    def files(self) -> list[str]:
+        """Their paths below the folder, in order."""
+        return [file for file, _ in zip(files_below(self.root), range(_MOST_FILES), strict=False)]
+
+    @cached_property
+    def by_kind(self) -> dict[InputKind, list[str]]:
+        """The samples by what they are."""
+        kinds: dict[InputKind, list[str]] = {kind: [] for kind in InputKind}
+        for file in self.files:
+            kind = kind_of(file)
+            if kind is not None:
+                kinds[kind].append(file)
+        return kinds
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = defaultdict(list)
+        for file in self.files:
+            path = PurePosixPath(file)
+            names[path.name].append(file)
+            names[path.stem].append(file)
+        return names
+
+    def find(self, cells: Sequence[str], kind: InputKind) -> str | None:
+        """Return the pattern of paths by which most cells name files of a kind.
+
+        `{}` stands for the cell: `train/{}.jpg`. `None` where fewer than half name one.
+        """
+        tried = [cell for cell in cells if 0 < len(cell) < 500 and "\0" not in cell][:_TRIED]
+        patterns = Counter(next(self._patterns(cell, kind), "") for cell in tried)
+        patterns.pop("", None)
+        if not patterns:
+            return None
+        pattern, count = patterns.most_common(1)[0]
+        return pattern if 2 * count > len(tried) else None
+
+    def _patterns(self, cell: str, kind: InputKind) -> Iterator[str]:
+        try:
+            if kind_of(cell) == kind and (self.root / cell).is_file():
+                yield "{}"
+        except OSError:  # Longer than a name of a file may be.
+            return
+        cell = cell.replace("\\", "/").removeprefix("./")
+        for file in self._by_name.get(PurePosixPath(cell).name, ()):
+            if kind_of(file) != kind:
+                continue
+            suffix = PurePosixPath(file).suffix
+            for ending in ("", suffix):
+                whole = f"/{cell}{ending}"
+                if f"/{file}".endswith(whole):
+                    yield f"{file[: len(file) - len(whole) + 1]}{{}}{ending}"
