@@ -6,13 +6,12 @@ One file a section (`data`, `model`, `train`, `evaluate`); `reading` makes a `Re
 
 from __future__ import annotations
 
-from modelwright.recipe.composition import RULES, check_composition, composition_reference
+from modelwright.recipe.composition import check_composition, composition_reference
 from modelwright.recipe.reading import load_recipe, parse_recipe
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.reference import json_schema, recipe_reference, render_config
 
 __all__ = [
-    "RULES",
     "Recipe",
     "check_composition",
     "composition_reference",
