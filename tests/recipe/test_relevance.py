@@ -11,7 +11,7 @@ from modelwright.kinds import ANY_OUTPUT, TASK_KINDS, InputKind, OutputKind
 from modelwright.recipe import Recipe, check_composition, parse_recipe, render_config
 from modelwright.recipe.recipe import Task
 from modelwright.recipe.relevance import find_irrelevant
-from modelwright.recipe.schema import marks_of, settings_of, variants
+from modelwright.recipe.schema import settings_of, variants
 from modelwright.recipe.spec import Spec
 
 DIGITS = "version: 1\ndata: {source: digits}\n"
@@ -179,7 +179,7 @@ def test_marks_name_kinds_that_some_task_has():
     assert {taken for taken, _ in pairs} == set(InputKind)
     assert {predicted for _, predicted in pairs} == ANY_OUTPUT == set(OutputKind)
     for spec in set(sections(Recipe)):
-        marks = [mark for item in settings_of(spec).values() for mark in marks_of(item.kind)]
+        marks = [mark for item in settings_of(spec).values() for mark in item.marks]
         for item in (spec, *marks):
             fits = {pair for pair in pairs if pair[0] in item.inputs and pair[1] in item.outputs}
             assert fits, spec

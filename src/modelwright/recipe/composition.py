@@ -235,7 +235,9 @@ def _first_target(recipe: Recipe, is_meant: Callable[[Metric], bool]) -> str:
 def _target_above_one(recipe: Recipe) -> str:
     """Name the first target of a share that no share can meet, or a percentage."""
     for name, target in recipe.targets.items():
-        if name in METRICS and METRICS[name].is_bounded and parse_target(target)[1] > 1:
+        metric = METRICS.get(name)  # A rate of errors can be above 1.
+        is_share = metric is not None and metric.is_share and metric.higher_is_better
+        if is_share and parse_target(target)[1] > 1:
             return f"`{name}` lies between 0 and 1, and its target is {target}"
     return ""
 

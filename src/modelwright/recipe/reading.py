@@ -49,7 +49,7 @@ def parse_recipe(
     10.0
     """
     root = read_document(text, where=where)
-    _check_root(root, where)
+    _sections(root)
     placed = _place_site(root, Path(site)) if site is not None else set()
     for override in overrides:
         path = _set_value(root, override)
@@ -102,28 +102,23 @@ def _near_file(path: Path) -> str:
     return nearest(path.name, names) if names else "Write one with: modelwright new FOLDER"
 
 
-def _check_root(root: Node, where: str) -> None:
-    if root.value is None:
-        raise RecipeError(
-            "this is empty",
-            where=where,
-            fix="Begin with `version: 1` and `data: {source: digits}`",
-        )
-    if not isinstance(root.value, dict):
-        raise RecipeError(
-            f"a recipe is made of sections, and this is {shown(root)}",
-            where=root.place,
-            fix="Begin with `version: 1` and `data: {source: digits}`",
-        )
+def _sections(root: Node) -> dict[str, Node]:
+    """Return the sections of a document; refuse one that has none."""
+    if isinstance(root.value, dict):
+        return root.value
+    sections = f"a recipe is made of sections, and this is {shown(root)}"
+    raise RecipeError(
+        "this is empty" if root.value is None else sections,
+        where=root.place,
+        fix="Begin with `version: 1` and `data: {source: digits}`",
+    )
 
 
 def _place_site(root: Node, site: Path) -> set[str]:
     """Lay a site file over the document; return what it gave beside `resources`."""
-    document = read_document(_text(site), where=str(site))
-    _check_root(document, str(site))
-    assert isinstance(document.value, dict)
+    sections = _sections(read_document(_text(site), where=str(site)))
     placed: set[str] = set()
-    for key, node in document.value.items():
+    for key, node in sections.items():
         if key == "version":
             if node.value != 1 or isinstance(node.value, (bool, float)):
                 raise RecipeError(

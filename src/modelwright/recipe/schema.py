@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -33,6 +33,8 @@ class Setting:
     default: object
     """The default; `REQUIRED` where there is none."""
     sentence: str
+    marks: tuple[For, ...]
+    """For which kinds of prediction it has an effect; empty where for all."""
     is_rare: bool
     """Whether few recipes need it."""
 
@@ -43,35 +45,29 @@ REQUIRED = PydanticUndefined
 def settings_of(spec: type[Spec]) -> dict[str, Setting]:
     """Return a section's settings by key, its tag first."""
     tag = tag_of(spec)[0]
-    fields = sorted(spec.model_fields.items(), key=lambda item: item[0] != tag)
-    kinds = {
-        key: Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-        for key, field in fields
-    }
-    return {
-        key: Setting(
+    settings = {}
+    for key, field in sorted(spec.model_fields.items(), key=lambda item: item[0] != tag):
+        marks = tuple(item for item in field.metadata if isinstance(item, For))
+        sentences = [field.description or "The kind of this section.", *map(_sentence, marks)]
+        settings[key] = Setting(
             key=key,
-            kind=kinds[key],
+            kind=Annotated[field.annotation, *field.metadata]
+            if field.metadata
+            else field.annotation,
             default=field.get_default(call_default_factory=True),
-            sentence=" ".join(filter(None, (field.description, _marks_sentence(kinds[key])))),
+            sentence=" ".join(sentences),
+            marks=marks,
             is_rare=any(isinstance(item, Rare) for item in field.metadata),
         )
-        for key, field in fields
-    }
+    return settings
 
 
-def marks_of(kind: object) -> list[For]:
-    """Return the marks that say for which kinds of prediction a setting has an effect."""
-    if get_origin(kind) is not Annotated:
-        return []
-    _, *extras = get_args(kind)
-    return [extra for extra in extras if isinstance(extra, For)]
-
-
-def kinds_phrase(inputs: frozenset[InputKind], outputs: frozenset[OutputKind]) -> str:
+def kinds_phrase(
+    inputs: Collection[InputKind] = ANY_INPUT, outputs: Collection[OutputKind] = ANY_OUTPUT
+) -> str:
     """Return kinds in words; nothing where they are all.
 
-    >>> kinds_phrase(frozenset({InputKind.TEXT}), frozenset({OutputKind.REGRESSION}))
+    >>> kinds_phrase([InputKind.TEXT], [OutputKind.REGRESSION])
     'texts, predicting numbers'
     """
     words = []
@@ -83,13 +79,10 @@ def kinds_phrase(inputs: frozenset[InputKind], outputs: frozenset[OutputKind]) -
     return ", ".join(words)
 
 
-def _marks_sentence(kind: object) -> str:
-    sentences = []
-    for mark in marks_of(kind):
-        what = kinds_phrase(mark.inputs, mark.outputs)
-        values = listed([f"`{value}`" for value in mark.values])
-        sentences.append(f"{values} is for {what}." if values else f"For {what}.")
-    return " ".join(sentences)
+def _sentence(mark: For) -> str:
+    kinds = kinds_phrase(mark.inputs, mark.outputs)
+    values = listed([f"`{value}`" for value in mark.values])
+    return f"{values} is for {kinds}." if values else f"For {kinds}."
 
 
 def variants(kind: object) -> dict[str, type[Spec]]:
@@ -128,11 +121,8 @@ def item_kind(kind: object) -> object | None:
     if get_origin(base) is tuple:
         first: object = get_args(base)[0]
         return first
-    if _is_union(base):
-        for option in get_args(base):
-            if (of_items := item_kind(option)) is not None:
-                return of_items
-    return None
+    options = get_args(base) if _is_union(base) else ()
+    return next((of for option in options if (of := item_kind(option)) is not None), None)
 
 
 def value_kind(kind: object) -> object | None:
@@ -227,16 +217,8 @@ def _range(limits: Mapping[str, object], *, whole: bool) -> str:
     if low is not None and high is not None:
         return f" from {_figure(low)} to {_figure(high)}"
     at_most = "at most" if above is not None else "of at most"
-    words = [
-        f"{word} {_figure(bound)}"
-        for word, bound in (
-            ("of at least", low),
-            ("above", above),
-            (at_most, high),
-            ("below", below),
-        )
-        if bound is not None
-    ]
+    bounds = {"of at least": low, "above": above, at_most: high, "below": below}
+    words = [f"{word} {_figure(bound)}" for word, bound in bounds.items() if bound is not None]
     return f" {' and '.join(words)}" if words else ""
 
 
@@ -265,7 +247,7 @@ def _peel(kind: object) -> tuple[Any, dict[str, object]]:
             for item in marks:
                 if isinstance(item, TypeDescription):
                     limits.setdefault("words", item.words)
-                for name in ("gt", "ge", "lt", "le", "min_length"):
+                for name in ("gt", "ge", "lt", "le"):
                     if getattr(item, name, None) is not None:
                         limits.setdefault(name, getattr(item, name))
     return kind, limits
