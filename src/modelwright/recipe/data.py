@@ -390,13 +390,9 @@ class AugmentSpec(Spec):
     @property
     def varies_images(self) -> bool:
         """Whether any setting for images differs from its default."""
-        audio = {"time_masks", "freq_masks", "waveform"}
-        own = AugmentSpec()
-        return any(
-            getattr(self, name) != getattr(own, name)
-            for name in type(self).model_fields
-            if name not in audio
-        )
+        defaults = AugmentSpec()
+        audio = {name: getattr(defaults, name) for name in ("time_masks", "freq_masks", "waveform")}
+        return self.model_copy(update=audio) != defaults
 
 
 class TextSpec(Spec):

@@ -10,9 +10,9 @@ from __future__ import annotations
 import difflib
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from modelwright.errors import RecipeError, nearest
 from modelwright.recipe.document import Node, short
@@ -28,7 +28,7 @@ from modelwright.recipe.schema import (
 )
 from modelwright.recipe.spec import Spec
 
-_MOST = 3
+_MOST_SHOWN = 3
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
@@ -51,10 +51,10 @@ class _Location:
 
 def as_recipe_error(error: ValidationError, root: Node, where: str) -> RecipeError:
     """Return the first faults as one error, and the number of the others."""
-    faults: dict[tuple[str, ...], tuple[_Location, dict[str, Any]]] = {}
+    faults: dict[tuple[str, ...], tuple[_Location, ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         location = _locate(detail["loc"], root, where)
-        faults.setdefault(location.path, (location, dict(detail)))
+        faults.setdefault(location.path, (location, detail))
     # A setting that may be a word or a section is refused as a word too: keep what lies deeper.
     deepest = [
         fault
@@ -67,9 +67,9 @@ def as_recipe_error(error: ValidationError, root: Node, where: str) -> RecipeErr
     first = errors[0]
     if len(errors) == 1:
         return first
-    more = [f"{item.where}: {item.what}" for item in errors[1:_MOST]]
-    if len(errors) > _MOST:
-        more.append(f"{len(errors) - _MOST} more")
+    more = [f"{fault.where}: {fault.what}" for fault in errors[1:_MOST_SHOWN]]
+    if len(errors) > _MOST_SHOWN:
+        more.append(f"{len(errors) - _MOST_SHOWN} more")
     first.fix = " ".join(
         part if part.endswith((".", "?")) else part + "."
         for part in (first.fix, "Also: " + "; ".join(more))
@@ -147,7 +147,7 @@ def _has(value: dict[str, Node], key: str) -> bool:
     return key in value and value[key].value is not None
 
 
-def _build_error(location: _Location, detail: dict[str, Any]) -> RecipeError:
+def _build_error(location: _Location, detail: ErrorDetails) -> RecipeError:
     kind = detail["type"]
     if kind == "extra_forbidden":
         return _unknown(location)

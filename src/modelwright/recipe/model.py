@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -16,7 +16,7 @@ Activation = Literal["relu", "gelu", "silu", "tanh"]
 
 
 class _ModelSpec(Spec):
-    outputs = VECTOR_OUTPUTS
+    outputs: ClassVar[Collection[OutputKind]] = VECTOR_OUTPUTS
     settles: ClassVar[tuple[str, ...]] = ()
     """The settings and sections of a recipe that this network brings along, so that they have no
     effect beside it."""

@@ -166,24 +166,25 @@ def _set_value(root: Node, override: str) -> str:
 
 def _put(root: Node, keys: list[str], value: Node, place: str) -> None:
     """Put a value at a path; sections that are missing on the way are made."""
-    holder = root
+    node = root
     for depth, key in enumerate(keys):
         so_far = ".".join(keys[:depth])
         is_last = depth == len(keys) - 1
-        if isinstance(holder.value, list):
-            index = _index(key, holder.value, so_far, place)
+        children = node.value
+        if isinstance(children, list):
+            index = _index(key, children, so_far, place)
             if is_last:
-                holder.value[index] = value
-            holder = holder.value[index]
-        elif isinstance(holder.value, dict):
+                children[index] = value
+            node = children[index]
+        elif isinstance(children, dict):
             if is_last:
-                holder.value[key] = value
-            elif key not in holder.value or holder.value[key].value is None:
-                holder.value[key] = _new_section(keys[: depth + 1], keys[depth + 1], place)
-            holder = holder.value[key]
+                children[key] = value
+            elif key not in children or children[key].value is None:
+                children[key] = _new_section(keys[: depth + 1], keys[depth + 1], place)
+            node = children[key]
         else:
             raise RecipeError(
-                f"`{so_far}` is {shown(holder)}, not a section with settings of its own",
+                f"`{so_far}` is {shown(node)}, not a section with settings of its own",
                 where=place,
                 fix=f"Set the whole of it: --set {so_far}=VALUE",
             )
