@@ -9,16 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from modelwright.kinds import ANY_OUTPUT, CLASSIFICATION, OutputKind
-from modelwright.recipe.spec import (
-    AUDIO,
-    IMAGES,
-    TEXTS,
-    For,
-    FromList,
-    Rare,
-    Spec,
-    TypeDescription,
-)
+from modelwright.recipe.spec import AUDIO, IMAGES, TEXTS, For, FromList, Rare, Spec, TypeDescription
 
 Area = Annotated[float, Field(gt=0.0, le=1.0)]
 Ratio = Annotated[float, Field(gt=0.0, le=20.0)]

@@ -152,9 +152,7 @@ class _Builder:
                 documents += 1
                 if documents > 1:
                     raise RecipeError(
-                        "a second document starts here",
-                        where=here,
-                        fix="Keep one recipe in a file",
+                        "a second document starts here", where=here, fix="Keep one recipe in a file"
                     )
                 if event.version and tuple(event.version) != (1, 2):
                     raise RecipeError(

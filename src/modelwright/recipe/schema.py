@@ -10,7 +10,7 @@ import types
 import typing
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -87,15 +87,7 @@ def _sentence(mark: For) -> str:
 
 def variants(kind: object) -> dict[str, type[Spec]]:
     """Return the sections that a setting may hold, by tag; the tag of a lone section is ``."""
-    base, _ = _peel(kind)
-    if isinstance(base, type) and issubclass(base, Spec):
-        return {tag_of(base)[1]: base}
-    if _is_union(base):
-        merged: dict[str, type[Spec]] = {}
-        for option in get_args(base):
-            merged |= variants(option)
-        return merged
-    return {}
+    return {tag_of(base)[1]: base for base, _ in _options(kind) if _is_section(base)}
 
 
 def tag_of(spec: type[Spec]) -> tuple[str, str]:
@@ -111,35 +103,25 @@ def tag_of(spec: type[Spec]) -> tuple[str, str]:
 
 def is_optional(kind: object) -> bool:
     """Say whether a setting may be left empty: `null`."""
-    base, _ = _peel(kind)
-    return base is type(None) or (_is_union(base) and any(map(is_optional, get_args(base))))
+    return any(base is type(None) for base, _ in _options(kind))
 
 
 def item_kind(kind: object) -> object | None:
     """Return the type of a list's items, or `None` where the setting holds no list."""
-    base, _ = _peel(kind)
-    if get_origin(base) is tuple:
-        first: object = get_args(base)[0]
-        return first
-    options = get_args(base) if _is_union(base) else ()
-    return next((of for option in options if (of := item_kind(option)) is not None), None)
+    return next(
+        (get_args(base)[0] for base, _ in _options(kind) if get_origin(base) is tuple), None
+    )
 
 
 def value_kind(kind: object) -> object | None:
     """Return the type of a mapping's values, or `None` where the setting holds no free mapping."""
-    base, _ = _peel(kind)
-    of_values: object = get_args(base)[1] if get_origin(base) is dict else None
-    return of_values
+    return next((get_args(base)[1] for base, _ in _options(kind) if get_origin(base) is dict), None)
 
 
 def choices(kind: object) -> tuple[str, ...]:
     """Return the words that a setting may hold: its literals."""
-    base, _ = _peel(kind)
-    if get_origin(base) is Literal:
-        return tuple(str(choice) for choice in get_args(base))
-    if _is_union(base):
-        return tuple(word for option in get_args(base) for word in choices(option))
-    return ()
+    literals = (get_args(base) for base, _ in _options(kind) if get_origin(base) is Literal)
+    return tuple(str(choice) for options in literals for choice in options)
 
 
 def phrase(kind: object) -> str:
@@ -152,40 +134,36 @@ def phrase(kind: object) -> str:
 
 
 def _phrases(kind: object) -> Iterator[str]:
-    base, limits = _peel(kind)
-    if "words" in limits:
-        yield str(limits["words"])
-    elif base is type(None):
-        return
-    elif get_origin(base) is Literal:
-        yield from (f"`{choice}`" for choice in get_args(base))
-    elif _is_union(base):
-        sections = variants(base)
-        for option in get_args(base):
-            if not variants(option):
-                yield from _phrases(option)
-        if sections:
-            yield _entry_phrase(sections[""]) if "" in sections else _section_phrase(sections)
-    elif isinstance(base, type) and issubclass(base, Spec):
-        yield _section_phrase({tag_of(base)[1]: base})
-    elif get_origin(base) is tuple:
-        items = get_args(base)
-        if Ellipsis in items:
-            yield f"a list, each entry {_entry_phrase(items[0])}"
+    options, sections = list(_options(kind)), variants(kind)
+    for base, limits in options:
+        if "words" in limits:
+            yield str(limits["words"])
+        elif base is type(None) or _is_section(base):
+            continue
+        elif get_origin(base) is Literal:
+            yield from (f"`{choice}`" for choice in get_args(base))
+        elif get_origin(base) is tuple:
+            items = get_args(base)
+            if Ellipsis in items:
+                yield f"a list, each entry {_entry_phrase(items[0])}"
+            else:
+                yield f"a list of {len(items)}, each {phrase(items[0])}"
+        elif get_origin(base) is dict:
+            yield "a section of names and values"
+        elif base is bool:
+            yield "`true` or `false`"
+        elif base is str:
+            yield "text"
+        elif base is int:
+            yield "a whole number" + _range(limits, whole=True)
+        elif base is float:
+            yield "a number" + _range(limits, whole=False)
         else:
-            yield f"a list of {len(items)}, each {phrase(items[0])}"
-    elif get_origin(base) is dict:
-        yield "a section of names and values"
-    elif base is bool:
-        yield "`true` or `false`"
-    elif base is str:
-        yield "text"
-    elif base is int:
-        yield "a whole number" + _range(limits, whole=True)
-    elif base is float:
-        yield "a number" + _range(limits, whole=False)
-    else:
-        raise AssertionError(f"no words for {base!r}")
+            raise AssertionError(f"no words for {base!r}")
+    if "" in sections and len(options) > 1:
+        yield _entry_phrase(sections[""])
+    elif sections:
+        yield _section_phrase(sections)
 
 
 def _section_phrase(sections: Mapping[str, type[Spec]]) -> str:
@@ -233,8 +211,19 @@ def listed(words: list[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)
 
 
-def _is_union(base: object) -> bool:
-    return get_origin(base) in (Union, types.UnionType)
+def _is_section(base: object) -> TypeGuard[type[Spec]]:
+    return isinstance(base, type) and issubclass(base, Spec)
+
+
+def _options(kind: object) -> Iterator[tuple[Any, dict[str, object]]]:
+    """Yield what a type may hold, the members of its unions, each with its limits."""
+    base, limits = _peel(kind)
+    if get_origin(base) not in (Union, types.UnionType):
+        yield base, limits
+        return
+    for option in get_args(base):
+        for inner, own in _options(option):
+            yield inner, {**limits, **own}
 
 
 def _peel(kind: object) -> tuple[Any, dict[str, object]]:
