@@ -15,7 +15,7 @@ from modelwright.kinds import ANY_OUTPUT, OutputKind
 from modelwright.recipe.data import TableData
 from modelwright.recipe.model import CnnModel, InitModel, TimmModel
 from modelwright.recipe.recipe import Recipe
-from modelwright.recipe.relevance import find_irrelevant
+from modelwright.recipe.relevance import check_relevance
 from modelwright.recipe.targets import METRICS, Metric, parse_target
 from modelwright.recipe.train import SgdOptimizer
 
@@ -46,13 +46,7 @@ def check_composition(recipe: Recipe) -> list[str]:
     Raises:
         RecipeError: a setting has no effect, or a pair of settings is impossible.
     """
-    irrelevant = find_irrelevant(recipe)
-    if irrelevant is not None:
-        raise RecipeError(
-            irrelevant.why,
-            where=recipe.place_of(irrelevant.path),
-            fix=f"Leave it out, or look at `{irrelevant.decided_by}`",
-        )
+    check_relevance(recipe)
     for rule in REFUSED:
         if detail := rule.applies(recipe):
             message = rule.message.format(detail)

@@ -210,13 +210,9 @@ def _new_section(keys: list[str], following: str, place: str) -> Node:
             where=place,
             fix=f"Set the whole list: --set {path}=[…]",
         )
-    spec: object = Recipe
+    spec: type[object] = Recipe
     for key in keys:
-        fields = spec.model_fields if isinstance(spec, type) and issubclass(spec, Spec) else {}
-        default = fields[key].default if key in fields else None
-        spec = type(default)
-    if isinstance(spec, type) and issubclass(spec, Spec):
-        tag, word = tag_of(spec)
-        if tag and tag != following:
-            return Node({tag: Node(word, place)}, place)
-    return Node({}, place)
+        field = spec.model_fields.get(key) if issubclass(spec, Spec) else None
+        spec = type(field.default) if field else object
+    tag, word = tag_of(spec) if issubclass(spec, Spec) else ("", "")
+    return Node({tag: Node(word, place)} if tag and tag != following else {}, place)

@@ -7,39 +7,38 @@ default written out says the same as one without.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 
+from modelwright.errors import RecipeError
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.schema import kinds_phrase, settings_of, tag_of
 from modelwright.recipe.spec import Spec
 
 
-@dataclass(frozen=True, slots=True)
-class Irrelevant:
-    """A setting without effect."""
+def check_relevance(recipe: Recipe) -> None:
+    """Refuse the first setting of a recipe that has no effect.
 
-    path: str
-    """The setting, by its dotted path."""
-    why: str
-    decided_by: str = "task"
-    """The setting that leaves it without effect."""
-
-
-def find_irrelevant(recipe: Recipe) -> Irrelevant | None:
-    """Return the first setting of a recipe that has no effect, or `None`."""
-    irrelevant = next(_of_another_kind(recipe, recipe, ""), None)
-    return irrelevant or next(_settled(recipe), None)
+    Raises:
+        RecipeError: there is one.
+    """
+    for error in itertools.chain(_of_another_kind(recipe, recipe, ""), _settled(recipe)):
+        raise error
 
 
-def _of_another_kind(recipe: Recipe, spec: Spec, path: str) -> Iterator[Irrelevant]:
+def _error(recipe: Recipe, path: str, why: str, *, decided_by: str = "task") -> RecipeError:
+    fix = f"Leave it out, or look at `{decided_by}`"
+    return RecipeError(why, where=recipe.place_of(path), fix=fix)
+
+
+def _of_another_kind(recipe: Recipe, spec: Spec, path: str) -> Iterator[RecipeError]:
     """Find sections, settings and values that are for other kinds of prediction."""
     tag, word = tag_of(type(spec))
     reason = _reason(recipe, spec.inputs, spec.outputs)
     if reason:
         name, value = (f"{path}.{tag}", f": {word}") if tag else (path, "")
-        yield Irrelevant(name, f"`{name}{value}` is for {reason}")
+        yield _error(recipe, name, f"`{name}{value}` is for {reason}")
         return
     for key, setting in settings_of(type(spec)).items():
         value = getattr(spec, key)
@@ -50,7 +49,7 @@ def _of_another_kind(recipe: Recipe, spec: Spec, path: str) -> Iterator[Irreleva
             reason = _reason(recipe, mark.inputs, mark.outputs)
             if reason and (not mark.values or value in mark.values):
                 shown = f"{at}: {value}" if mark.values else at
-                yield Irrelevant(at, f"`{shown}` is for {reason}")
+                yield _error(recipe, at, f"`{shown}` is for {reason}")
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, Spec):
                 yield from _of_another_kind(recipe, item, at)
@@ -67,7 +66,7 @@ def _reason(recipe: Recipe, inputs: Collection[InputKind], outputs: Collection[O
     return ""
 
 
-def _settled(recipe: Recipe) -> Iterator[Irrelevant]:
+def _settled(recipe: Recipe) -> Iterator[RecipeError]:
     """Find what the network brings along itself."""
     if not isinstance(recipe.model, Spec):
         return
@@ -80,4 +79,5 @@ def _settled(recipe: Recipe) -> Iterator[Irrelevant]:
         for name in [key] if key else settings:
             if getattr(spec, name) != settings[name].default:
                 at = f"{section}.{name}"
-                yield Irrelevant(at, f"`{at}` has no effect: `{model}` brings its own", "model")
+                why = f"`{at}` has no effect: `{model}` brings its own"
+                yield _error(recipe, at, why, decided_by="model")

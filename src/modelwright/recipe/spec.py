@@ -41,7 +41,7 @@ class TypeDescription:
 class For:
     """Marks a setting, or some of its values, as having an effect for some kinds only.
 
-    `relevance.find_irrelevant` finds it where a recipe sets it for another kind.
+    `relevance.check_relevance` refuses a recipe that sets it for another kind.
     """
 
     inputs: Collection[InputKind] = ANY_INPUT
