@@ -43,11 +43,7 @@ _DIGITS = r"[0-9]+(?:_[0-9]+)*"
 _INT = re.compile(rf"[-+]?{_DIGITS}")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(rf"[-+]?(?:\.{_DIGITS}|{_DIGITS}(?:\.(?:{_DIGITS})?)?)(?:[eE][-+]?[0-9]+)?")
-_SPECIAL = {
-    f"{sign}.{word}": float(f"{sign}inf")
-    for sign in ("", "+", "-")
-    for word in ("inf", "Inf", "INF")
-} | {f".{word}": float("nan") for word in ("nan", "NaN", "NAN")}
+_SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
 @dataclass(slots=True)
@@ -195,8 +191,8 @@ def _resolve(text: str, here: str) -> Scalar:
         return None
     if text in _BOOL:
         return _BOOL[text]
-    if text in _SPECIAL:
-        return _SPECIAL[text]
+    if _SPECIAL.fullmatch(text):
+        return float(text.replace(".", ""))
     is_int = _INT.fullmatch(text) or _BASED.fullmatch(text)
     if is_int or _FLOAT.fullmatch(text):
         if len(text) > _MAX_DIGITS:
