@@ -44,7 +44,7 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
 
     Without a test split the validation split takes its place, and the evidence says so.
     """
-    set_threshold(path, request, prepared, context)
+    _set_threshold(path, request, prepared, context)
     model = modelfile.load(path, threads=context.threads)
     place = Place(
         evaluation.hardware(), evaluation.runtime(threads=context.threads), context.threads
@@ -74,7 +74,7 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
         context.ledger.extend(
             evaluation.measure_latency(
                 model.predict,
-                _as_asked(prepared, samples),
+                questions(range(min(evaluation.BATCH, len(samples))), samples, prepared),
                 place=place,
                 model=model.digest,
                 observe=context.observe,
@@ -84,7 +84,7 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
 
 
 def _problem(task: Task, samples: Split, prepared: Prepared) -> evaluation.Problem:
-    """Return what baselines learn from and are asked."""
+    """Return the data that baselines are fitted to and measured on."""
     return evaluation.Problem(
         task=task,
         input_kind=prepared.input_kind,
@@ -92,15 +92,12 @@ def _problem(task: Task, samples: Split, prepared: Prepared) -> evaluation.Probl
         samples=samples,
         labels=prepared.labels,
         num_outputs=prepared.num_outputs,
-        texts=lambda rows: [prepared.store.original(row).decode() for row in rows.tolist()],
+        texts=lambda rows: originals(rows.tolist(), prepared),
     )
 
 
-def set_threshold(path: Path, request: RunRequest, prepared: Prepared, context: Run) -> None:
-    """Choose the decision threshold that a recipe asks for, if it does, and put it into the file.
-
-    It is chosen by what the packed file answers on the validation split.
-    """
+def _set_threshold(path: Path, request: RunRequest, prepared: Prepared, context: Run) -> None:
+    """Choose the decision threshold, if any, on the validation split, and write it into the file."""
     spec, validation = request.recipe.inference.threshold, prepared.dataset().validation
     if spec is None:
         return
@@ -111,15 +108,13 @@ def set_threshold(path: Path, request: RunRequest, prepared: Prepared, context: 
     )
     threshold = Threshold(spec.label, value)
     modelfile.with_inference(path, replace(model.inference, threshold=threshold))
-    context.ledger.extend(
-        [
-            evaluation.threshold_evidence(
-                threshold,
-                method=method,
-                model=modelfile.digest(path),
-                fingerprint=prepared.fingerprint("validation"),
-            )
-        ]
+    context.ledger.append(
+        evaluation.threshold_evidence(
+            threshold,
+            method=method,
+            model=modelfile.digest(path),
+            fingerprint=prepared.fingerprint("validation"),
+        )
     )
 
 
@@ -137,30 +132,38 @@ def _made_from(model: modelfile.Model) -> DataSpec | None:
         return None  # A file that was written without one, or by a later version.
 
 
-def _as_asked(prepared: Prepared, samples: Split) -> NDArray[Any] | Sequence[Any]:
-    """Return some samples as a model is asked about them: decoded pixels, texts, or recordings."""
-    rows = prepared.rows[samples.name][: evaluation.BATCH].tolist()
-    if prepared.output_kind == OutputKind.CAUSAL_LM:
-        return [prepared.store.original(row).decode()[:PROMPT] for row in rows]
-    match prepared.input_kind:
-        case InputKind.IMAGE:
-            return samples.gather(slice(0, evaluation.BATCH))
-        case InputKind.TEXT:
-            return [prepared.store.original(row).decode() for row in rows]
-        case InputKind.AUDIO:
-            held = samples.gather(slice(0, evaluation.BATCH))
-            return [item["samples"][: item["length"]] for item in held]
+def questions(
+    positions: Sequence[int], samples: Split, prepared: Prepared
+) -> NDArray[Any] | list[Any]:
+    """Return samples as `predict` takes them: decoded pixels, texts, or recordings.
+
+    A language model is asked to go on with the beginnings of its texts.
+    """
+    if prepared.input_kind == InputKind.TEXT:
+        rows = prepared.rows[samples.name]  # A text may give several samples.
+        texts = originals([int(rows[at % len(rows)]) for at in positions], prepared)
+        is_prompt = prepared.output_kind == OutputKind.CAUSAL_LM
+        return [text[:PROMPT] for text in texts] if is_prompt else texts
+    inputs = samples.gather(np.array(positions, dtype=np.int64))
+    if prepared.input_kind == InputKind.IMAGE:
+        return inputs
+    return [item["samples"][: item["length"]] for item in inputs]
 
 
-def require_held_out(prepared: Prepared, recall: ThresholdSpec | None) -> None:
-    """Refuse data of which nothing is left to measure on, or to choose a threshold by.
+def originals(rows: Sequence[int], prepared: Prepared) -> list[str]:
+    """Return the texts in some rows of the store."""
+    return [prepared.store.original(row).decode() for row in rows]
+
+
+def require_held_out(prepared: Prepared, threshold: ThresholdSpec | None) -> None:
+    """Check that there are samples to measure on, and to choose a threshold on.
 
     Raises:
-        DataError: there is neither a test nor a validation split, or no validation split for a
-            threshold, or not the class that it is wanted for; or a split without a box.
+        DataError: there is neither a test nor a validation split; a threshold lacks its class or a
+            validation split; or a split has no box.
     """
-    if recall is not None:
-        evaluation.require_class(recall.label, prepared.labels)
+    if threshold is not None:
+        evaluation.require_class(threshold.label, prepared.labels)
         if prepared.dataset().validation is None:
             raise DataError(
                 "the threshold of `inference.threshold` is chosen on a validation split, and "
@@ -175,13 +178,9 @@ def require_held_out(prepared: Prepared, recall: ThresholdSpec | None) -> None:
             fix="Give `data.split.test` or `data.split.val` a share above 0; each class needs "
             "samples enough for every split",
         )
-    if prepared.output_kind == OutputKind.BOXES:
-        _require_boxes(prepared)
-
-
-def _require_boxes(prepared: Prepared) -> None:
     for split in (prepared.dataset().validation, prepared.test()):
-        if split is not None and not (split.targets[:]["labels"] >= 0).any():
+        has_boxes = prepared.output_kind == OutputKind.BOXES
+        if has_boxes and split is not None and not (split.targets[:]["labels"] >= 0).any():
             raise DataError(
                 f"no image of the {split.name} split has a box, so nothing can be measured on it",
                 where="data.split",

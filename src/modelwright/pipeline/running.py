@@ -89,7 +89,7 @@ def run(
         )
         require_held_out(prepared, request.recipe.inference.threshold)
         start = initialize_model(request, prepared, context)
-        _rehearse(start, request, prepared, context)
+        context.decisions.decide("rehearsal", lambda: _rehearse(start, request, prepared, context))
         finished = _pass_stages(start, request, prepared, context)
         if not is_main_process():
             return RunResult(folder, context.ledger, (), time.monotonic() - begun)
@@ -119,14 +119,10 @@ def _finished(kept: RunFolder) -> RunResult:
     )
 
 
-def _rehearse(start: Candidate, request: RunRequest, prepared: Prepared, context: Run) -> None:
-    """Pack the untrained network once and read it back, so that no long training ends in vain."""
-    context.decisions.decide("rehearsal", lambda: _dry_pass(start, request, prepared, context))
-
-
-def _dry_pass(
+def _rehearse(
     start: Candidate, request: RunRequest, prepared: Prepared, context: Run
 ) -> Mapping[str, Any]:
+    """Pack the untrained network once and read it back, so that no long training ends in vain."""
     from modelwright.training import rehearse_checkpoint
 
     if not is_main_process():

@@ -34,6 +34,17 @@ BASELINES = {
 }
 """Descriptions of the baselines, by name."""
 
+
+def subject_name(subject: str) -> str:
+    """Return what a record of the ledger is about, in words: this model, or a baseline.
+
+    >>> subject_name("model"), subject_name("baseline:copy")
+    ('this model', 'copying the source text')
+    """
+    name = subject.removeprefix("baseline:")
+    return "this model" if subject == "model" else BASELINES.get(name, name)
+
+
 _SIGNS = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
 _CODE = re.compile(r"`([^`\n]+)`")
 
@@ -84,13 +95,13 @@ def figure(metric: str, value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{_digits(value, 4)}"
 
 
-def interval(metric: str, low: float, high: float) -> str:
-    r"""Format an interval; empty where the figure isn't sampled.
+def interval(metric: str, low: float | None, high: float | None) -> str:
+    r"""Format an interval; empty where the figure isn't sampled or isn't known.
 
     >>> interval("accuracy", 0.91, 0.952), interval("latency_p95_ms", 1.25, 2.5)
     ('91.0–95.2\xa0%', '1.25–2.5\xa0ms')
     """
-    if low == high:
+    if low is None or high is None or low == high:
         return ""
     first, last = figure(metric, low), figure(metric, high)
     number, _, unit = first.partition(BLANK)
