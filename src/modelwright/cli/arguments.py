@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NoReturn
 
 from modelwright.errors import RequestError, nearest
@@ -20,7 +21,7 @@ class Argument:
     name: str
     """`RECIPE` for a place, `--out` for an option."""
     sentence: str
-    takes: Literal["one", "maybe", "several", "repeated", "number", "nothing"] = "one"
+    takes: Literal["one", "maybe", "several", "repeated", "number", "path", "nothing"] = "one"
     """`maybe` may be left out, `repeated` may be given several times, `nothing` is a switch."""
     value: str = ""
     """What an option's value is called in the help."""
@@ -68,7 +69,7 @@ _SET = Argument(
     "KEY=VALUE",
 )
 _SITE = Argument(
-    "--site", "a file that says where the run takes place: `resources`, `data.path`", value="FILE"
+    "--site", "a file that says where the run takes place: `resources`, `data.path`", "path", "FILE"
 )
 
 COMMANDS = {
@@ -256,7 +257,7 @@ def _add(parser: argparse.ArgumentParser, argument: Argument) -> None:
             *names, metavar=argument.value, action="append", default=[], help=sentence
         )
     else:
-        kind = int if argument.takes == "number" else str
+        kind = {"number": int, "path": Path}.get(argument.takes, str)
         parser.add_argument(*names, metavar=argument.value, type=kind, help=sentence)
 
 
