@@ -97,7 +97,7 @@ def _problem(task: Task, samples: Split, prepared: Prepared) -> evaluation.Probl
 
 
 def _set_threshold(path: Path, request: RunRequest, prepared: Prepared, context: Run) -> None:
-    """Choose the decision threshold, if any, on the validation split, and write it into the file."""
+    """Choose the decision threshold, if any, on the validation split; write it into the file."""
     spec, validation = request.recipe.inference.threshold, prepared.dataset().validation
     if spec is None:
         return

@@ -9,12 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from modelwright.evaluation import WITHOUT_NEAR, Verdict, answer, chosen_threshold
+from modelwright.evaluation import DIFFERENCE, WITHOUT_NEAR, Verdict, chosen_threshold
 from modelwright.ledger import Evidence
 from modelwright.report.data import ReportData
 from modelwright.report.tables import compared_by
 from modelwright.report.words import (
-    BASELINES,
     figure,
     limit,
     meaning_of,
@@ -22,6 +21,7 @@ from modelwright.report.words import (
     percent,
     plain,
     short,
+    subject_name,
 )
 
 Tone = Literal["", "good", "bad", "warn"]
@@ -73,9 +73,29 @@ def _about_splits(data: ReportData) -> Iterator[Sentence]:
 
 
 def _about_baselines(data: ReportData) -> Iterator[Sentence]:
-    comparison = answer(data.ledger, words=BASELINES)
-    if comparison:
-        yield Sentence(comparison)
+    """Say whether the model is significantly better than the strongest baseline."""
+    newest = {record.subject: record for record in data.ledger if record.metric == DIFFERENCE}
+    closest = min(newest.values(), key=lambda record: record.value, default=None)
+    if closest is None:
+        return
+    name = subject_name(closest.subject)
+    points = f"{abs(closest.value) * 100:.1f} percentage points"
+    bounds = f"{closest.low * 100:+.1f} to {closest.high * 100:+.1f}"
+    sure = f"(95 %: {bounds}, same {closest.n:,} samples)"
+    if closest.low > 0:
+        yield Sentence(
+            f"The network beats the strongest simple method, {name}, by {points} {sure}."
+        )
+    elif closest.high < 0:
+        yield Sentence(
+            f"A simple method, {name}, beats the network by {points} {sure}: use it instead, or "
+            "train longer."
+        )
+    else:
+        yield Sentence(
+            "On these samples the network isn't significantly better than the strongest simple "
+            f"method, {name} {sure}."
+        )
 
 
 def _about_near_duplicates(data: ReportData) -> Iterator[Sentence]:
@@ -176,10 +196,9 @@ def _about_other_metrics(data: ReportData) -> Iterator[Sentence]:
     )
     for record in data.ledger:
         if record.metric == metric and record.subject.startswith("baseline:"):
-            name = record.subject.partition(":")[2]
-            yield Sentence(
-                f"{BASELINES.get(name, name).capitalize()} reaches {figure(metric, record.value)}."
-            )
+            name = subject_name(record.subject)
+            text = f"{name[:1].upper()}{name[1:]} reaches {figure(metric, record.value)}."
+            yield Sentence(text)
 
 
 def _about_exact_match(data: ReportData) -> Iterator[Sentence]:
