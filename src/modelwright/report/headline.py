@@ -20,7 +20,6 @@ from modelwright.report.words import (
     name_of,
     percent,
     plain,
-    short,
     subject_name,
 )
 
@@ -130,20 +129,21 @@ def _measured_on(record: Evidence, data: ReportData) -> str:
     return f"{record.n:,} {f'{record.split} {noun}'.strip()} that {verb} used in training"
 
 
+def _expected(record: Evidence, data: ReportData) -> str:
+    """Return the 95 % interval of a record in words, as the end of a sentence."""
+    if record.low == record.high:
+        return ""
+    low, high = (figure(record.metric, bound) for bound in (record.low, record.high))
+    return f"; for other {data.input_kind.plural} of the same kind, expect {low} to {high}"
+
+
 def _about_accuracy(data: ReportData) -> Iterator[Sentence]:
     accuracy = data.ledger.find("accuracy")
-    if accuracy is None:
-        return
-    text = (
-        f"Of {_measured_on(accuracy, data)}, the model classifies {percent(accuracy.value)} "
-        "correctly"
-    )
-    if accuracy.low < accuracy.high:
-        text += (
-            f"; for other {data.input_kind.plural} of the same kind, expect "
-            f"{percent(accuracy.low)} to {percent(accuracy.high)}"
+    if accuracy is not None:
+        yield Sentence(
+            f"Of {_measured_on(accuracy, data)}, the model classifies {percent(accuracy.value)} "
+            f"correctly{_expected(accuracy, data)}."
         )
-    yield Sentence(f"{text}.")
 
 
 def _about_threshold(data: ReportData) -> Iterator[Sentence]:
@@ -168,9 +168,8 @@ def _about_regression(data: ReportData) -> Iterator[Sentence]:
     if error is None or explained is None:
         return
     yield Sentence(
-        f"On {_measured_on(error, data)}, the model's mean error is {short(error.value)}; for "
-        f"other {data.input_kind.plural} of the same kind, expect {short(error.low)} to "
-        f"{short(error.high)}."
+        f"On {_measured_on(error, data)}, the model's mean error is {figure('mae', error.value)}"
+        f"{_expected(error, data)}."
     )
     simple = data.ledger.find("mae", subject="baseline:mean")
     if simple is not None and simple.value > 0:
@@ -178,7 +177,7 @@ def _about_regression(data: ReportData) -> Iterator[Sentence]:
         how = f"{percent(abs(change))} {'less' if change >= 0 else 'more'}"
         yield Sentence(
             f"That is {how} than always predicting the mean of the training samples "
-            f"({short(simple.value)}).",
+            f"({figure('mae', simple.value)}).",
             "" if change > 0 else "bad",
         )
 
@@ -190,9 +189,8 @@ def _about_other_metrics(data: ReportData) -> Iterator[Sentence]:
     if main is None or metric in ("accuracy", "rmse"):
         return
     yield Sentence(
-        f"On {_measured_on(main, data)}, its {name_of(metric)} is {figure(metric, main.value)}; "
-        f"for other {data.input_kind.plural} of the same kind, expect "
-        f"{figure(metric, main.low)} to {figure(metric, main.high)}. {meaning_of(metric)}"
+        f"On {_measured_on(main, data)}, its {name_of(metric)} is {figure(metric, main.value)}"
+        f"{_expected(main, data)}. {meaning_of(metric)}"
     )
     for record in data.ledger:
         if record.metric == metric and record.subject.startswith("baseline:"):
