@@ -39,11 +39,9 @@ CarryOut = Mapping[str, Callable[[argparse.Namespace], "Answer"]]
 
 
 def main(argv: Sequence[str] | None = None, *, carry_out: CarryOut | None = None) -> int:
-    """Carry out a command line and return its exit code.
+    """Carry out a command line, by default that of this process, and return its exit code.
 
-    Args:
-        argv: the arguments; those of this process where not said.
-        carry_out: what carries out each command; `commands.CARRY_OUT` where not said.
+    `carry_out` holds the function of each command, by default `commands.CARRY_OUT`.
     """
     if argv is None:
         argv = sys.argv[1:]

@@ -35,12 +35,7 @@ STAGES = {
 
 @contextlib.contextmanager
 def watching(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Observe]:
-    """Yield the function that shows progress while the block runs.
-
-    Args:
-        quiet: show nothing.
-        stream: where to; standard error where not said.
-    """
+    """Yield the function that shows progress, by default on standard error, during the block."""
     stream = stream or sys.stderr
     if quiet:
         yield silent

@@ -21,7 +21,6 @@ from modelwright.recipe.data import DataSpec
 from modelwright.recipe.inference import ThresholdSpec
 from modelwright.run import Observe, Progress, Run, RunRequest, silent, usable_cores
 from modelwright.scaffold import guess_columns
-from modelwright.tasks import Task
 from modelwright.tasks.inference import Threshold
 
 PROMPT = 100
@@ -46,28 +45,34 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
     """
     _set_threshold(path, request, prepared, context)
     model = modelfile.load(path, threads=context.threads)
-    place = Place(
-        evaluation.hardware(), evaluation.runtime(threads=context.threads), context.threads
-    )
+    place = Place.here(context.threads)
     samples, fingerprint, opened = _held_out(prepared, context, model.digest)
+    # Windows of texts aren't compared with those of other splits.
+    is_compared = samples.name == "test" and prepared.targets.windows is None
     measurement = evaluation.measure(
         model,
         samples,
         model.scoring,
         fingerprint=fingerprint,
         place=place,
-        near_duplicates=_near_duplicates(prepared, samples),
+        near_duplicates=prepared.report.near_test_rows if is_compared else None,
         observe=context.observe,
     )
     context.ledger.extend(measurement.evidence)
     context.ledger.extend(evaluation.measure_threshold(model, samples, fingerprint, place))
     if request.recipe.evaluate.baselines:
+        problem = evaluation.Problem(
+            task=model.scoring,
+            input_kind=prepared.input_kind,
+            train=prepared.dataset().train,
+            samples=samples,
+            labels=prepared.labels,
+            num_outputs=prepared.num_outputs,
+            texts=lambda rows: originals(rows.tolist(), prepared),
+        )
         context.ledger.extend(
             evaluation.measure_baselines(
-                _problem(model.scoring, samples, prepared),
-                measurement,
-                fingerprint=fingerprint,
-                observe=context.observe,
+                problem, measurement, fingerprint=fingerprint, observe=context.observe
             )
         )
     if request.recipe.evaluate.latency:
@@ -81,19 +86,6 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
             )
         )
     return Measured(measurement, samples, place, opened)
-
-
-def _problem(task: Task, samples: Split, prepared: Prepared) -> evaluation.Problem:
-    """Return the data that baselines are fitted to and measured on."""
-    return evaluation.Problem(
-        task=task,
-        input_kind=prepared.input_kind,
-        train=prepared.dataset().train,
-        samples=samples,
-        labels=prepared.labels,
-        num_outputs=prepared.num_outputs,
-        texts=lambda rows: originals(rows.tolist(), prepared),
-    )
 
 
 def _set_threshold(path: Path, request: RunRequest, prepared: Prepared, context: Run) -> None:
@@ -116,12 +108,6 @@ def _set_threshold(path: Path, request: RunRequest, prepared: Prepared, context:
             fingerprint=prepared.fingerprint("validation"),
         )
     )
-
-
-def _near_duplicates(prepared: Prepared, samples: Split) -> NDArray[np.int64] | None:
-    """Return the rows of a test split that resemble one of another; of stretches of texts none."""
-    is_tested = samples.name == "test" and prepared.targets.windows is None
-    return prepared.report.near_test_rows if is_tested else None
 
 
 def _made_from(model: modelfile.Model) -> DataSpec | None:
@@ -210,13 +196,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a model file on labelled data, or return what its own ledger holds.
 
-    A look at a test set counts as one, whichever command it is that looks.
-
-    Args:
-        model: the model file.
-        source: a folder of class folders, a table, or `cifar10`-like data; without it the figures
-            that were measured when the file was made.
-        observe: called with progress.
+    The data is a folder of class folders, a table, or a name such as `cifar10`; without it the
+    figures are those that were measured when the file was made. Each call counts as an access to
+    the test set.
 
     Returns:
         `{"metrics": {NAME: {"value", "low", "high", "n"}}}`.
@@ -239,8 +221,7 @@ def evaluate(
     opened = evaluation.record_access(fingerprint, run=f"evaluate {model}", model=loaded.digest)
     for note in opened.notes:
         observe(Progress("note", 0, 0, note=note))
-    threads = usable_cores()
-    place = Place(evaluation.hardware(), evaluation.runtime(threads=threads), threads)
+    place = Place.here(usable_cores())
     measurement = evaluation.measure(
         loaded, samples, loaded.scoring, fingerprint=fingerprint, place=place, observe=observe
     )

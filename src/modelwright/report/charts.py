@@ -75,11 +75,8 @@ def line_chart(
 ) -> str:
     """Return a chart of curves over epochs with a legend; empty where no curve has a point.
 
-    Args:
-        lines: the curves; points that aren't finite are left out.
-        title: what is shown, and which direction is better.
-        mark: the epoch at which a vertical line is drawn.
-        write: formats a number of the vertical axis.
+    Points that aren't finite are left out. A vertical line is drawn at the epoch `mark`; `write`
+    formats the numbers of the vertical axis.
     """
     drawn = [(line, [point for point in line.points if _can_be_drawn(point)]) for line in lines]
     xs = [x for _, points in drawn for x, _ in points]
@@ -98,8 +95,7 @@ def line_chart(
         return floor - (y - up[0]) / (up[-1] - up[0]) * (floor - _TOP)
 
     parts = [_open(_WIDTH, _HEIGHT, title)]
-    for y in up:
-        parts.append(_grid_line(_LEFT, right, upright(y), write(y)))
+    parts += [_grid_line(_LEFT, right, upright(y), write(y)) for y in up]
     parts += [_text(along(x), floor + 18, short(x)) for x in whole_ticks(first, last)]
     parts.append(_text((_LEFT + right) / 2, _HEIGHT - 6, "epoch"))
     if mark is not None and first <= mark <= last:
@@ -136,11 +132,8 @@ def learning_curves(
 ) -> list[str]:
     """Return charts of the loss and of the metric that chose the epoch, over the epochs.
 
-    Args:
-        history: one record an epoch.
-        select_by: the metric that chose the epoch.
-        chosen: the index of the epoch that was chosen, which is marked.
-        samples: the word for several samples: `images`.
+    `history` has one record an epoch; the one with the index `chosen` is marked. `samples` is the
+    word for several samples: `images`.
     """
     mark = history[chosen]["epoch"] if chosen is not None else None
 
@@ -249,12 +242,9 @@ MOST_POINTS = 2000
 
 
 def scatter_chart(predicted: NDArray[np.float64], targets: NDArray[np.float64], name: str) -> str:
-    """Return a scatter plot of predictions against the truth, with the diagonal.
+    """Return a scatter plot of predictions `[N]` against targets `[N]`, with the diagonal.
 
-    Args:
-        predicted: `[N]`; at most `MOST_POINTS` evenly spaced ones are drawn.
-        targets: `[N]`.
-        name: what is predicted.
+    At most `MOST_POINTS` evenly spaced samples are drawn.
     """
     both = np.concatenate([predicted, targets])
     marks = ticks(float(both.min()), float(both.max()))
