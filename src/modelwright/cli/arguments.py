@@ -196,12 +196,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise RequestError(f"there is no command `{argv[0]}`", fix=nearest(argv[0], COMMANDS))
     args, unknown = build_parser().parse_known_args(argv)
-    if args.version and not unknown:
-        args.command = args.command or "version"
-    if args.command is None and not unknown:
-        raise RequestError("a command is missing", fix="See: modelwright --help")
     if unknown:
         raise _unknown(unknown[0], args.command)
+    if args.version:
+        args.command = args.command or "version"
+    if args.command is None:
+        raise RequestError("a command is missing", fix="See: modelwright --help")
     return args
 
 
@@ -209,11 +209,11 @@ def _unknown(word: str, name: str | None) -> RequestError:
     where = f"modelwright {name}" if name else "modelwright"
     if not word.startswith("-"):
         return RequestError(f"`{word}` is one argument too many", fix=f"See: {where} --help")
-    arguments = COMMANDS[name].arguments if name else ()
-    options = [item.name for item in (*arguments, JSON) if item.is_option] if name else []
+    option = word.partition("=")[0]
+    arguments = (*COMMANDS[name].arguments, JSON) if name else ()
+    options = [item.name for item in arguments if item.is_option]
     return RequestError(
-        f"`{where}` has no option `{word.partition('=')[0]}`",
-        fix=nearest(word.partition("=")[0], [*options, "--help"]),
+        f"`{where}` has no option `{option}`", fix=nearest(option, [*options, "--help"])
     )
 
 

@@ -136,14 +136,12 @@ def duration(seconds: float) -> str:
     """
     if seconds < 10:
         return f"{seconds:.1f}{BLANK}s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}{BLANK}s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return BLANK.join((str(minutes), "min", str(rest), "s"))
-    hours, minutes = divmod(minutes, 60)
-    return BLANK.join((str(hours), "h", str(minutes), "min"))
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest}{BLANK}s"
+    hours, left = divmod(minutes, 60)
+    text = f"{minutes} min {rest} s" if hours < 1 else f"{hours} h {left} min"
+    return text.replace(" ", BLANK)
 
 
 def short(number: float) -> str:
@@ -180,13 +178,10 @@ def clipped(label: str, width: int = 18) -> str:
     label = plain(label)
     if wide(label) <= width:
         return label
-    kept, room = "", width - 1
-    for character in label:
-        room -= wide(character)
-        if room < 0:
-            break
-        kept += character
-    return kept + "…"
+    label = label[: width - 1]
+    while wide(label) >= width:
+        label = label[:-1]
+    return label + "…"
 
 
 def wide(text: str) -> int:
