@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What was found before anything is trained."""
+    """The findings of the audit and the forecast, before anything is trained."""
 
     findings: tuple[Finding, ...]
     forecast: Forecast
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return what `check --json` prints."""
@@ -73,7 +73,7 @@ def check(
     findings = tuple(prepared.report.findings)
     if not request.recipe.data.allow_leaks:
         findings = data.as_errors(findings)
-    return CheckResult(findings, expected, tuple(notes.said))
+    return CheckResult(findings, expected, tuple(notes.sentences))
 
 
 def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload:
@@ -129,7 +129,7 @@ def layers(
 
 
 def _summary(candidate: Candidate, prepared: Prepared) -> Summary:
-    """Describe a network for one sample, of texts and recordings one of about median length."""
+    """Describe a network for one sample: a text or recording of median length, or an image."""
     from modelwright.models import summarise_sample, summary
 
     if isinstance(prepared.input, ImageInput):

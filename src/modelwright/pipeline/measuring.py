@@ -29,7 +29,7 @@ PROMPT = 100
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured in a run, and where."""
+    """The measurement of a run, and the machine that it was made on."""
 
     measurement: Measurement
     samples: Split
@@ -110,7 +110,7 @@ def _set_threshold(path: Path, request: RunRequest, prepared: Prepared, context:
     )
 
 
-def _made_from(model: modelfile.Model) -> DataSpec | None:
+def _data_spec(model: modelfile.Model) -> DataSpec | None:
     """Return the section `data` of a model file's recipe, where this version can read it."""
     try:
         return parse_recipe(model.recipe, where="the model file's recipe").data
@@ -214,7 +214,7 @@ def evaluate(
         input=loaded.input,
         labels=loaded.labels,
         observe=observe,
-        like=_made_from(loaded),
+        like=_data_spec(loaded),
         output_kind=loaded.spec.output_kind,
         guess=guess_columns,
     )

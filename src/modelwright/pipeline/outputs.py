@@ -78,7 +78,7 @@ def write_outputs(
             answers=answers,
             has_boxes=prepared.output_kind == OutputKind.BOXES,
             augmented=_augmented(request, prepared, context),
-            notes=result.said,
+            notes=result.notes,
         ),
     )
 

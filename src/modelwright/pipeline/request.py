@@ -1,4 +1,4 @@
-"""What was asked, and where it runs: the recipe read, the machine looked at."""
+"""Reading a request for a run, and the context of a run on this machine."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ RecipeLike = Recipe | Path | str
 
 
 class Notes:
-    """Passes progress on, and keeps what is said once for the report."""
+    """Passes progress on, and keeps the notes, each once, for the report."""
 
     def __init__(self, observe: Observe) -> None:
         self._observe = observe
-        self.said: list[str] = []
+        self.sentences: list[str] = []
 
     def __call__(self, progress: Progress) -> None:
         """Take progress."""
-        if progress.note and progress.note not in self.said:
-            self.said.append(progress.note)
+        if progress.note and progress.note not in self.sentences:
+            self.sentences.append(progress.note)
         self._observe(progress)
 
     def say(self, note: str) -> None:

@@ -94,9 +94,9 @@ def baseline_records(ledger: Ledger) -> list[Evidence]:
     metric = compared_by(ledger)
     subjects = {record.subject for record in ledger if record.subject.startswith("baseline:")}
     records = [ledger.find(metric, subject=subject) for subject in ("model", *sorted(subjects))]
-    found = [record for record in records if record is not None]
-    found.sort(key=lambda record: record.value, reverse=METRICS[metric].higher_is_better)
-    return found if len(found) > 1 else []
+    measured = [record for record in records if record is not None]
+    measured.sort(key=lambda record: record.value, reverse=METRICS[metric].higher_is_better)
+    return measured if len(measured) > 1 else []
 
 
 def class_rows(data: ReportData) -> list[ClassRow]:
