@@ -288,10 +288,11 @@ def calibration_bins(confidence: Doubles) -> Ints:
 def reliability(confidence: Doubles, hits: NDArray[np.bool_]) -> Reliability:
     """Sum confidence and hits over bins of confidence."""
     places = calibration_bins(confidence)
-    samples, right, sums = (
-        np.bincount(places, weights, CALIBRATION_BINS) for weights in (None, hits, confidence)
+    return Reliability(
+        samples=np.bincount(places, minlength=CALIBRATION_BINS),
+        hits=np.bincount(places[hits], minlength=CALIBRATION_BINS),
+        confidence=np.bincount(places, confidence, CALIBRATION_BINS).astype(np.float64),
     )
-    return Reliability(samples, right.astype(np.int64), sums)
 
 
 def calibration_error(table: Reliability) -> float:
