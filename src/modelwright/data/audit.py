@@ -7,16 +7,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright.data.adapters import TargetAdapter
 from modelwright.data.findings import LEAK, AuditReport, Finding, counted, listed, listed_rows
 from modelwright.data.inputs import INPUTS
 from modelwright.data.labels import count_labels, shown_unknown
+from modelwright.data.listing import Rows
 from modelwright.data.store import Store
 from modelwright.kinds import InputKind
 
-Rows = NDArray[np.int64]
 _SHOWN = 3
 """How many samples a message names."""
 

@@ -23,7 +23,7 @@ from modelwright.data.augment import (
     mix_images,
     mix_targets,
 )
-from modelwright.data.augment_boxes import BoxAugment, BoxedBatch, augment_boxed
+from modelwright.data.augment_boxes import BoxedBatch, augment_boxed
 from modelwright.data.counter_rng import CounterRNG
 from modelwright.data.dataset import Split
 from modelwright.data.label_targets import LEAST_VISIBLE, are_boxes
@@ -149,16 +149,9 @@ class Batches:
     def _boxed(self, spec: AugmentSpec, epoch: int, positions: Positions) -> Batch:
         """Return images varied together with their boxes."""
         (images,), (boxes, labels) = self._samples(positions), self._targets_at(positions)
-        how = BoxAugment(
-            mirror=spec.flip != "none",
-            vertical_flip=spec.vertical_flip,
-            translate=spec.translate,
-            crop=spec.crop,
-            color_jitter=spec.color_jitter,
-            least_visible=LEAST_VISIBLE,
-        )
         draws = CounterRNG(self._seed, epoch, positions)
-        varied = augment_boxed(BoxedBatch(images, boxes, labels), how, draws)
+        batch = BoxedBatch(images, boxes, labels)
+        varied = augment_boxed(batch, spec, draws, least_visible=LEAST_VISIBLE)
         return Batch((varied.images,), (varied.boxes, varied.labels))
 
     def _inputs(self, epoch: int, positions: Positions) -> tuple[Tensor, ...]:

@@ -17,13 +17,19 @@ from modelwright.data.box_labels import write_boxes
 from modelwright.data.boxed_files import (
     NOTHING,
     BoxedFile,
-    files_below,
     list_coco,
     list_voc,
     split_files,
 )
 from modelwright.data.coco import MOST_PIXELS
-from modelwright.data.listing import Listing, parent_folder, read_file, require_parent
+from modelwright.data.listing import (
+    Listing,
+    files_below,
+    parent_folder,
+    read_file,
+    require_parent,
+    stamp,
+)
 from modelwright.data.table import list_table
 from modelwright.data.table_reader import is_table, is_table_folder
 from modelwright.data.voc import parse_voc
@@ -144,7 +150,7 @@ def _listing(
             if sides is None or item.fault
             else counted.taken(item.boxed, sides, item.file)
         )
-        marks.append(f"{item.file} {item.split} {_stamp(root / item.file)} {labels[-1]}")
+        marks.append(f"{item.file} {item.split} {stamp(root / item.file)} {labels[-1]}")
     return Listing(
         title=f"boxes {path.name}",
         key=digest("\n".join(marks).encode(errors="surrogateescape")),
@@ -156,14 +162,6 @@ def _listing(
         notes=(*notes, *counted.notes()),
         faults={at: item.fault for at, item in enumerate(files) if item.fault},
     )
-
-
-def _stamp(file: Path) -> str:
-    try:
-        facts = file.stat()
-    except (OSError, ValueError):
-        return "missing"
-    return f"{facts.st_size} {facts.st_mtime_ns}"
 
 
 # -- tables ----------------------------------------------------------------------------------

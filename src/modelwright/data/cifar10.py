@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from modelwright.data.listing import Listing
+from modelwright.data.listing import Listing, stamp
 from modelwright.data.pixels import as_npy
 from modelwright.errors import DataError
 from modelwright.files import atomic_write, cache_folder, digest, find_path, locked
@@ -109,8 +109,7 @@ def _from_parquet(folder: Path) -> Listing:
         labels += table["label"].to_pylist()
         splits += [split] * len(table)
         origins += [f"cifar10/{split} {row}" for row in range(len(table))]
-        facts = path.stat()
-        marks.append(f"{path.name} {facts.st_size} {facts.st_mtime_ns}")
+        marks.append(f"{path.name} {stamp(path)}")
     numbers = np.array(labels)
     if numbers.min(initial=0) < 0 or numbers.max(initial=0) >= len(LABELS):
         raise DataError("a label isn't one of 0 to 9", where=str(folder))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelwright.data.labelled_lines import decoded, read_maybe_packed, split_paths
-from modelwright.data.listing import Listing
+from modelwright.data.listing import Listing, files_below
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
 from modelwright.kinds import InputKind
@@ -65,10 +65,5 @@ def list_documents(spec: DocumentsData, *, base: Path) -> Listing:
 def _files(root: Path) -> list[Path]:
     if not root.is_dir():
         return [root]
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.name.lower().endswith(SUFFIXES)
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+    paths = (root / file for file in files_below(root) if file.lower().endswith(SUFFIXES))
+    return sorted(path for path in paths if path.is_file())

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
+from modelwright.data.listing import Rows
+
 Severity = Literal["error", "warning", "note"]
 LEAK = "leak"
 _LISTED = 200

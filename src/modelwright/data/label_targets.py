@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.data.adapters import (
-    Rows,
     TargetAdapter,
     TargetCells,
     TargetRequest,
@@ -20,6 +19,7 @@ from modelwright.data.cells import joined_text
 from modelwright.data.dataset import Split
 from modelwright.data.findings import Finding
 from modelwright.data.labels import Labels, LabelsOf, count_labels, fit_labels, split_labels
+from modelwright.data.listing import Rows
 from modelwright.data.multi_label import (
     read_cells,
     read_labels,
@@ -78,14 +78,10 @@ def _read_label(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
     return [joined_text(cell) for cell in column], ()
 
 
-def _require_classes(stored: set[str], title: str, noun: str) -> None:
-    if len(stored) > 1:
-        return
-    (only,) = stored
-    raise DataError(
+def _one_class(only: str, noun: str) -> tuple[str, str]:
+    return (
         f"all training samples have one label, `{only}`, so there is nothing to tell apart",
-        where=title,
-        fix="Give the training split at least two classes: for a folder, at least two folders of "
+        "Give the training split at least two classes: for a folder, at least two folders of "
         f"{noun}s",
     )
 
@@ -105,7 +101,7 @@ SINGLE_LABEL = TargetAdapter(
     imbalance_fix=", and try `loss: {name: cross-entropy, class_weights: balanced}`",
     unknown_labels="such {}s count as wrong, and the log loss leaves them out",
     strata=lambda stored, usable: (stored, ""),
-    require_variety=_require_classes,
+    without_variety=_one_class,
 )
 
 
@@ -141,16 +137,13 @@ def _read_sets(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
     return cells_read.stored, cells_read.notes
 
 
-def _require_sets(stored: set[str], title: str, noun: str) -> None:
-    if len(stored) > 1:
-        return
-    names = ", ".join(f"`{label}`" for label in read_labels(next(iter(stored))))
-    raise DataError(
+def _one_set(only: str, noun: str) -> tuple[str, str]:
+    names = ", ".join(f"`{label}`" for label in read_labels(only))
+    return (
         f"all training samples have the same labels, {names}, so there is nothing to tell apart"
         if names
         else "no training sample has a label, so there is nothing to learn",
-        where=title,
-        fix="Look at `data.label`: does it name the right column?",
+        "Look at `data.label`: does it name the right column?",
     )
 
 
@@ -169,7 +162,7 @@ MULTI_LABEL = TargetAdapter(
     is_of_sample=True,
     unknown_labels="such labels count as missed, and the log loss leaves their {}s out",
     strata=strata,
-    require_variety=_require_sets,
+    without_variety=_one_set,
     # Splits have more or fewer labels beyond the model's.
     of_split=lambda values, num_labels: values[:, :num_labels],
 )

@@ -12,12 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from modelwright.data.listing import Rows
 from modelwright.errors import DataError
 
-Rows = NDArray[np.int64]
 LabelsOf = Callable[[str], tuple[str, ...]]
 """Returns the labels in a stored target: one, several, or one for each box."""
 _SHOWN = 5

@@ -8,12 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from modelwright.data.listing import Rows
 from modelwright.errors import DataError
 
-Rows = NDArray[np.int64]
 FEWEST_ALIKE = 10
 """A set of labels that fewer samples have isn't kept in its share by each split: a tenth of them
 would be none."""

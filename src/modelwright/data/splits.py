@@ -16,12 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from modelwright.data.listing import Rows
 from modelwright.data.store import Store
 from modelwright.errors import DataError
 from modelwright.files import atomic_write
 from modelwright.recipe.data import SplitSpec
-
-Rows = NDArray[np.int64]
 
 
 def draw_splits(

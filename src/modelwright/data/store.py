@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from modelwright.data.listing import Listing
+from modelwright.data.listing import Listing, Rows
 from modelwright.data.parallel import in_order
 from modelwright.errors import DataError
 from modelwright.files import (
@@ -31,7 +31,6 @@ from modelwright.files import (
 from modelwright.kinds import InputKind
 from modelwright.run import Observe, Progress
 
-Rows = NDArray[np.int64]
 VERSION = 3
 PART = 4096
 """Samples a part; a build that was broken off loses at most this many."""

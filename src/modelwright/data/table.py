@@ -9,7 +9,7 @@ from typing import Any
 
 from modelwright.data.adapters import TargetAdapter, TargetCells
 from modelwright.data.cells import are_texts, cell_text
-from modelwright.data.listing import SPLITS, Listing, read_file
+from modelwright.data.listing import SPLITS, Listing, read_file, stamp
 from modelwright.data.table_reader import Column, Table, open_table, table_files
 from modelwright.data.targets import TARGETS
 from modelwright.errors import DataError, nearest
@@ -111,14 +111,7 @@ def _key(
     ]
     marks += [digest(file.read_bytes()) for file in files]
     root = path if path.is_dir() else path.parent
-    for item in paths:
-        if isinstance(item, str):
-            file = root / item
-            try:
-                facts = file.stat()
-                marks.append(f"{item} {facts.st_size} {facts.st_mtime_ns}")
-            except (OSError, ValueError):
-                marks.append(f"{item} missing")
+    marks += [f"{item} {stamp(root / item)}" for item in paths if isinstance(item, str)]
     return digest("\n".join(["table 4", *marks]).encode(errors="surrogatepass"))
 
 
