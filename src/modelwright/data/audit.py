@@ -25,11 +25,7 @@ def audit(
 ) -> AuditReport:
     """Audit a store with its splits, in linear time.
 
-    Args:
-        store: the samples.
-        splits: the rows of each split.
-        target: how targets are read; the labels are audited only where it has labels.
-        allow_leaks: report identical samples across splits as warnings.
+    With `allow_leaks`, identical samples in two splits are warnings instead of errors.
     """
     labels, origins, input = store.strings("label"), store.strings("origin"), INPUTS[store.kind]
     side = np.full(len(store), -1, dtype=np.int64)

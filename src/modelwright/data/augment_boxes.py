@@ -74,11 +74,7 @@ def shift_boxes(boxes: Tensor, by: NDArray[np.int64]) -> Tensor:
 def flip_boxes(boxes: Tensor, flipped: NDArray[np.bool_], size: int, *, axis: int) -> Tensor:
     """Return boxes flipped where `flipped` `[N]`.
 
-    Args:
-        boxes: `[N, M, 4]`.
-        flipped: which samples are flipped.
-        size: the images' width or height, along the axis.
-        axis: 0 flips left and right, 1 top and bottom.
+    `size` is the width of the images for axis 0 (left and right), the height for axis 1.
     """
     low, high = axis, axis + 2
     mirrored = boxes.clone()
@@ -89,10 +85,7 @@ def flip_boxes(boxes: Tensor, flipped: NDArray[np.bool_], size: int, *, axis: in
 def zoom_boxes(boxes: Tensor, parts: NDArray[np.float64], size: tuple[int, int]) -> Tensor:
     """Return boxes as they lie when a part of each image fills it.
 
-    Args:
-        boxes: `[N, M, 4]`.
-        parts: top, left, height, width `[N, 4]` of the part that is kept.
-        size: H and W of the images.
+    Parts are top, left, height and width `[N, 4]`; `size` is H and W of the images.
     """
     top, left, high, wide = torch.from_numpy(parts).to(boxes)[:, :, None].unbind(1)
     start = torch.stack([left, top, left, top], dim=-1)

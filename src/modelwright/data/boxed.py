@@ -48,11 +48,7 @@ _FORMS = "VOC XML files beside the images or in `Annotations`, or COCO JSON file
 def list_boxes(spec: BoxesData, *, base: Path, likely: str | None = None) -> Listing:
     """Return the images of a source with their boxes; an image may have none.
 
-    Args:
-        spec: the section.
-        base: where a relative path starts.
-        likely: where a COCO file's images may be too, if they aren't where they are looked for: as
-            a model's recipe said it of other data.
+    `likely` is a folder where a COCO file's images may be, if they are in none of the usual places.
 
     Raises:
         DataError: a file can't be read, or there is nothing to learn from.

@@ -50,11 +50,8 @@ _ARCHIVE = "cifar-10-binary.tar.gz"
 def list_cifar10(path: str | None, *, base: Path, observe: Observe) -> Listing:
     """Return CIFAR-10: the 50,000 training images, then the 10,000 test images.
 
-    Args:
-        path: the archive, its folder, or a folder with train.parquet and test.parquet; else it is
-            looked for under `MODELWRIGHT_DATA` and in the cache, else downloaded.
-        base: where a relative path starts.
-        observe: called with progress of a download.
+    `path` is the archive, its folder, or a folder with train.parquet and test.parquet. Without it,
+    CIFAR-10 is looked for under `MODELWRIGHT_DATA` and in the cache, else downloaded.
 
     Raises:
         DataError: it isn't CIFAR-10, it is damaged, or it can't be downloaded.

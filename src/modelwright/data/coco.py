@@ -48,10 +48,6 @@ class CocoData:
 def parse_coco(document: bytes, *, where: str = "") -> CocoData:
     """Return the images and boxes of a COCO document, as they stand in it.
 
-    Args:
-        document: the JSON, UTF-8.
-        where: the file, for messages.
-
     Raises:
         DataError: it isn't such a document, something is missing or no number, an id is given twice
             or stands for nothing, or a file lies outside the folder.

@@ -36,11 +36,7 @@ def list_folder(
 ) -> Listing:
     """Return the files of a folder, in the order of their paths.
 
-    Args:
-        name: the folder.
-        base: where a relative path starts.
-        kind: what the files are.
-        group: `parent` where files of one folder belong together, else `None`.
+    With the group `parent`, files of one folder stay in one split.
 
     Raises:
         DataError: there is no such folder, or nothing to learn from in it.

@@ -48,20 +48,13 @@ def _labels(request: TargetRequest, labels_of: LabelsOf) -> Labels:
 # -- one label -------------------------------------------------------------------------------
 
 
-def class_targets(
-    stored: Sequence[str], splits: Mapping[str, Rows], labels: Labels
-) -> NDArray[np.int64]:
-    """Return each row's class number in its split, −1 where the row isn't used."""
-    targets = np.full(len(stored), -1, dtype=np.int64)
-    for name, rows in splits.items():
-        numbers = {label: number for number, label in enumerate(labels.in_split(name))}
-        targets[rows] = [numbers[stored[row]] for row in rows.tolist()]
-    return targets
-
-
 def _build_classes(request: TargetRequest) -> Targets:
+    """Return each row's class number in its split, −1 where the row isn't used."""
     labels = _labels(request, SINGLE_LABEL.labels_of)
-    targets = class_targets(request.stored, request.splits, labels)
+    targets = np.full(len(request.stored), -1, dtype=np.int64)
+    for name, rows in request.splits.items():
+        numbers = {label: number for number, label in enumerate(labels.in_split(name))}
+        targets[rows] = [numbers[request.stored[row]] for row in rows.tolist()]
     return Targets(labels.known, targets, request.encoded.inputs, unknown=labels.unknown)
 
 
@@ -133,8 +126,7 @@ def _build_sets(request: TargetRequest) -> Targets:
 def _read_sets(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
     if len(cells.columns) > 1:
         return read_one_hot(cells.columns, cells.names), ()
-    cells_read = read_cells(cells.columns[0], cells.separator, column=cells.names[0])
-    return cells_read.stored, cells_read.notes
+    return read_cells(cells.columns[0], cells.separator, column=cells.names[0])
 
 
 def _one_set(only: str, noun: str) -> tuple[str, str]:
@@ -172,31 +164,24 @@ MULTI_LABEL = TargetAdapter(
 
 
 def are_boxes(targets: object) -> bool:
-    """Say whether targets are what `box_targets` made, or some rows of it."""
+    """Say whether targets are boxes, or some rows of it."""
     return isinstance(targets, Joined) and targets.parts[0].name == "boxes"
 
 
-def box_targets(
-    stored: Sequence[str], input: ImageInput, splits: Mapping[str, Rows], labels: Labels
-) -> tuple[Joined, int]:
-    """Return boxes `[M, 4]` in the network's input and their numbers, padded with −1.
+def _build_boxes(request: TargetRequest) -> Targets:
+    """Return boxes `[M, 4]` in the network's input and their class numbers, padded with −1.
 
-    Args:
-        stored: each row's boxes, as `box_labels` wrote them.
-        input: how the images are resized.
-        splits: the rows that are used; the others have no box.
-        labels: the labels, whose numbers go by the split.
-
-    Returns:
-        The targets; and how many boxes lie where resizing cuts an image, which are left out.
+    Boxes where resizing cuts an image are left out and counted. Rows of no split have no box.
     """
-    places: list[NDArray[np.float32]] = [np.empty((0, 4), np.float32)] * len(stored)
-    classes: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(stored)
-    hidden = 0
-    for name, rows in splits.items():
+    labels, input = _labels(request, _labels_of_boxes), request.encoded.input
+    assert isinstance(input, ImageInput)
+    count, hidden = len(request.stored), 0
+    places: list[NDArray[np.float32]] = [np.empty((0, 4), np.float32)] * count
+    classes: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * count
+    for name, rows in request.splits.items():
         names = labels.in_split(name)
         for row in rows.tolist():
-            image = read_boxes(stored[row])
+            image = read_boxes(request.stored[row])
             boxes, numbers = box_arrays(image, names)
             frame = framing(input, width=image.width, height=image.height)
             cut, stays = visible(
@@ -210,13 +195,6 @@ def box_targets(
             Ragged.of("labels", classes, "int64", length_name="", multiple=1, pad=-1),
         )
     )
-    return targets, hidden
-
-
-def _build_boxes(request: TargetRequest) -> Targets:
-    labels, input = _labels(request, _labels_of_boxes), request.encoded.input
-    assert isinstance(input, ImageInput)
-    targets, hidden = box_targets(request.stored, input, request.splits, labels)
     finding = Finding(
         kind="hidden_boxes",
         severity="warning",

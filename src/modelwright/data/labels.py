@@ -48,10 +48,6 @@ def count_labels(
 def fit_labels(train: Iterable[str], labels_of: LabelsOf) -> tuple[str, ...]:
     """Return the labels of the training split, in order.
 
-    Args:
-        train: the stored targets of its samples.
-        labels_of: returns the labels in a stored target.
-
     Raises:
         DataError: there are none.
     """
@@ -66,11 +62,7 @@ def split_labels(
 ) -> Labels:
     """Return labels with those that splits have beyond them.
 
-    Args:
-        labels: those of the training split, or of a model that exists.
-        counts: how often each label occurs in each split.
-        is_model: whether they are those of a model that exists.
-        where: where the data is, for messages.
+    `labels` are those of the training split, or, with `is_model`, of an existing model.
 
     Raises:
         DataError: a split has none of them.

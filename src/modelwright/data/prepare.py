@@ -20,7 +20,7 @@ from modelwright.data.dataset import Dataset, Inputs, Split, Strings, taken
 from modelwright.data.findings import AuditReport, Finding, listed_rows
 from modelwright.data.inputs import INPUTS
 from modelwright.data.labels import about_unknown, count_labels
-from modelwright.data.listing import Listing, Rows
+from modelwright.data.listing import Rows
 from modelwright.data.sources import (
     Existing,
     GuessColumns,
@@ -184,12 +184,8 @@ def prepare(
 ) -> Prepared:
     """Build or open the store, split, audit, decode at training size, and take statistics.
 
-    Args:
-        recipe: the recipe.
-        base: where the recipe's relative paths start.
-        like: how the model file that training starts from takes samples, if there is one.
-        run_folder: where `splits.parquet` goes; `None` writes nothing.
-        observe: called with progress.
+    Relative paths start at `base`. `like` is how the model file that training starts from takes
+    samples. The splits are written to `splits.parquet` in `run_folder`, if it is given.
 
     Raises:
         DataError: the data can't be used, or identical samples stand in two splits.
@@ -201,7 +197,9 @@ def prepare(
     listing = list_source(
         spec, base=base, observe=observe, kind=recipe.input_kind, output_kind=output_kind
     )
-    store = _stored(listing, observe)
+    for note in listing.notes:
+        observe(Progress("note", 0, 0, note=note))
+    store = open_store(listing, INPUTS[listing.kind].facts, observe=observe)
     splits = _drawn(spec, store, adapter, observe)
     train = StoredSplit(store, splits["train"])
     _require_variety(train, adapter)
@@ -223,12 +221,6 @@ def prepare(
     )
     mean, std = INPUTS[store.kind].fit_statistics(prepared.dataset().train, recipe)
     return replace(prepared, mean=mean, std=std)
-
-
-def _stored(listing: Listing, observe: Observe) -> Store:
-    for note in listing.notes:
-        observe(Progress("note", 0, 0, note=note))
-    return open_store(listing, INPUTS[listing.kind].facts, observe=observe)
 
 
 def _drawn(

@@ -147,11 +147,6 @@ def _fixed_part(chunk: pa.Array, width: int) -> NDArray[np.uint8]:
 def open_store(listing: Listing, facts: Facts, *, observe: Observe) -> Store:
     """Return the store of a listing, building it where it isn't there yet.
 
-    Args:
-        listing: the samples.
-        facts: what is kept of each sample of this kind.
-        observe: called with progress.
-
     Raises:
         ResourceError: the disk is full, or the cache can't be written.
     """

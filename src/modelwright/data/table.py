@@ -40,12 +40,6 @@ def list_table(
 ) -> Listing:
     """Return the rows of a table, or of a folder with a table for each split.
 
-    Args:
-        spec: the section.
-        base: where a relative path starts.
-        kind: what its rows hold.
-        output_kind: what is predicted of them.
-
     Raises:
         DataError: the table can't be read, a column is missing, or a row is torn.
     """

@@ -24,10 +24,7 @@ def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
     Folders at the top that are called as splits (`train`, `dev-clean`) are these. A recording
     without a text can't be used, and the listing says so.
 
-    Args:
-        name: the folder.
-        base: where a relative path starts.
-        group: `parent` where files of one folder belong together, else `None`.
+    With the group `parent`, files of one folder stay in one split.
 
     Raises:
         DataError: there is no such folder, no recording in it, or a text isn't UTF-8.
