@@ -9,7 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from modelwright.data.adapters import TargetAdapter
-from modelwright.data.findings import LEAK, AuditReport, Finding, counted, listed, listed_rows
+from modelwright.data.findings import (
+    LEAK,
+    AuditReport,
+    Finding,
+    counted,
+    listed,
+    listed_rows,
+    shown_first,
+)
 from modelwright.data.inputs import INPUTS
 from modelwright.data.labels import count_labels, shown_unknown
 from modelwright.data.listing import Rows
@@ -60,13 +68,7 @@ def audit(
 
 
 def _named(rows: Sequence[int], origins: Sequence[str]) -> str:
-    return _shown([origins[row] for row in rows])
-
-
-def _shown(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are."""
-    shown = ", ".join(names[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
+    return shown_first([origins[row] for row in rows], _SHOWN)
 
 
 def _broken(store: Store, origins: Sequence[str]) -> Iterator[Finding]:
@@ -131,7 +133,7 @@ def _single_samples(usable: Counter[str], kind: InputKind) -> Iterator[Finding]:
     single = sorted(label for label, count in usable.items() if count == 1)
     if not single:
         return
-    shown = _shown([f"`{label}`" for label in single])
+    shown = shown_first([f"`{label}`" for label in single], _SHOWN)
     yield Finding(
         kind="single_sample",
         severity="warning",

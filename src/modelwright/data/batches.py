@@ -107,8 +107,9 @@ class Batches:
         mixes = bool(spec.mixup or spec.cutmix)
         if mixes and self._targets is None:
             raise RequestError("samples with these targets can't be mixed")
-        mixes_classes = mixes and not _is_floating(self._targets)
-        if mixes_classes and self._num_outputs is None:
+        if self._targets is None or self._targets.is_floating_point():
+            return
+        if mixes and self._num_outputs is None:
             raise RequestError("mixing samples needs the number of classes")
 
     def __len__(self) -> int:
@@ -164,7 +165,6 @@ class Batches:
         return (augment_batch(images, self._augment, draws, fill=self._fill),)
 
     def _samples(self, positions: Positions) -> tuple[Tensor, ...]:
-        """Return the samples as they are."""
         if self._resident is not None:
             index = self._index(positions)
             return tuple(tensor[index] for tensor in self._resident)
@@ -185,10 +185,6 @@ class Batches:
     @cached_property
     def _fill(self) -> Tensor:
         return mean_color(self._split).to(self._device)
-
-
-def _is_floating(targets: Tensor | None) -> bool:
-    return targets is not None and targets.is_floating_point()
 
 
 def _target_tensor(targets: NDArray[np.generic]) -> Tensor:

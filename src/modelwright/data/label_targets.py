@@ -33,7 +33,7 @@ from modelwright.tasks.boxes import box_arrays, framing, visible
 from modelwright.transforms import ImageInput
 
 LEAST_VISIBLE = 0.25
-"""A box of which the network's input shows a smaller share isn't asked for."""
+"""A box of which the network's input shows a smaller share is left out."""
 _MOST_COUNTED = 1000
 """Of more labels than this, a model file doesn't say how often each occurs."""
 

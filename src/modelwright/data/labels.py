@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from modelwright.data.findings import shown_first
 from modelwright.data.listing import Rows
 from modelwright.errors import DataError
 
@@ -105,9 +106,9 @@ def shown_unknown(
             if counter[label]
         )
         + ")"
-        for label in lost[:_SHOWN]
+        for label in lost
     ]
-    return lost, ", ".join(said) + _more(lost)
+    return lost, shown_first(said, _SHOWN)
 
 
 def about_unknown(counts: Mapping[str, Counter[str]], known: Sequence[str], becomes: str) -> str:
@@ -125,8 +126,4 @@ def about_unknown(counts: Mapping[str, Counter[str]], known: Sequence[str], beco
 
 
 def _named(labels: Sequence[str]) -> str:
-    return ", ".join(f"`{label}`" for label in labels[:_SHOWN]) + _more(labels)
-
-
-def _more(labels: Sequence[str]) -> str:
-    return f" and {len(labels) - _SHOWN:,} more" if len(labels) > _SHOWN else ""
+    return shown_first([f"`{label}`" for label in labels], _SHOWN)

@@ -145,7 +145,6 @@ class Prepared:
 
 
 def _split(name: str, store: Store, rows: Rows, built: Targets, adapter: TargetAdapter) -> Split:
-    """Return some rows of a store as a split."""
     windows, unknown = built.windows, built.unknown.get(name, ())
     inputs = rows if windows is None else windows.of(rows)
     samples = rows if windows is None else windows.samples(rows)
@@ -226,7 +225,6 @@ def prepare(
 def _drawn(
     spec: DataSpec, store: Store, adapter: TargetAdapter, observe: Observe
 ) -> dict[str, Rows]:
-    """Return the rows of each split."""
     usable, source_splits = _usable(store), store.strings("split")
     keys = store.fixed("content_digest")
     strata, note = adapter.strata(store.strings("label"), usable)

@@ -59,7 +59,6 @@ def list_table(
     labels = [label for rows in parts for label in rows.labels]
     is_text = kind == InputKind.TEXT
     paths = [] if is_text else [rows.inputs[at] for rows, at in places]
-    missing = adapter.missing
     return Listing(
         title=f"table {path.name}",
         key=_key(spec, [file for file, _ in files], paths, path, kind, output_kind),
@@ -73,9 +72,11 @@ def list_table(
         read=read,
         notes=tuple(dict.fromkeys(note for rows in parts for note in rows.notes)),
         kind=kind,
-        faults={at: missing for at, label in enumerate(labels) if not label.strip()}
-        if missing
-        else {},
+        faults={
+            at: adapter.missing
+            for at, label in enumerate(labels)
+            if adapter.missing and not label.strip()
+        },
         sampling_rate=spec.sampling_rate if kind == InputKind.AUDIO else None,
     )
 
