@@ -22,7 +22,7 @@ from modelwright.data.prepare import prepare
 from modelwright.recipe import parse_recipe
 from modelwright.run import silent
 
-RECIPE = "version: 1\ndata: {source: cifar10, allow_leaks: true, split: {val: 0}}"
+RECIPE = "version: 1\ndata: {source: cifar10, leaks: allow, split: {val: 0}}"
 
 
 def every_pair(thumbnails: NDArray[np.uint8], *, block: int = 2000) -> set[tuple[int, int]]:
@@ -65,7 +65,7 @@ def main() -> None:
     )
     store, splits = prepared.store, dict(prepared.rows)
     begun = time.perf_counter()
-    report = audit(store, splits, prepared.adapter, allow_leaks=True)
+    report = audit(store, splits, prepared.adapter, leaks="allow")
     audit_s = time.perf_counter() - begun
     thumbnails = store.fixed("thumbnail")
     pairs = near_duplicate_pairs(store.numbers("phash"), thumbnails)

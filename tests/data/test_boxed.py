@@ -484,9 +484,7 @@ def test_images_and_boxes_are_varied_together(tmp_path):
         (place / f"{number}.png").write_bytes(stream.getvalue())
         box = LabelledBox("bright", float(x), float(y), x + 8.0, y + 10.0)
         (place / f"{number}.xml").write_text(voc(box, width=32, height=32))
-    found = prepared(
-        tmp_path, "source: boxes, path: ., allow_leaks: true", TASK.replace("12", "32")
-    )
+    found = prepared(tmp_path, "source: boxes, path: ., leaks: allow", TASK.replace("12", "32"))
     augment = AugmentSpec.model_validate(
         {"flip": "random", "vertical_flip": True, "translate": 4, "crop": {"scale": [0.5, 1.0]}}
     )

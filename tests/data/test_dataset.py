@@ -175,7 +175,7 @@ def test_stretches_have_the_metadata_of_their_text(tmp_path):
     table(tmp_path / "t.jsonl")
     found = prepared(
         tmp_path,
-        "source: table, path: t.jsonl, metadata_columns: [who], allow_leaks: true",
+        "source: table, path: t.jsonl, metadata_columns: [who], leaks: allow",
         "task: language-modeling\ntext: {max_length: 4, tokenizer: character}\n",
     )
     train = found.dataset().train

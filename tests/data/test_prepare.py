@@ -111,8 +111,8 @@ def test_identical_images_across_splits_stop_the_run(tmp_path):
     (root / "test" / "cat" / "copy.png").write_bytes(picture(0))
     with pytest.raises(DataError, match="also stands in the train split") as raised:
         prepared(tmp_path, "source: folder, path: pets")
-    assert "allow_leaks" in raised.value.fix
-    found = prepared(tmp_path, "source: folder, path: pets, allow_leaks: true")
+    assert "leaks" in raised.value.fix
+    found = prepared(tmp_path, "source: folder, path: pets, leaks: allow")
     assert findings(found)["leak"].severity == "warning"
     assert findings(found)["leak"].rows == ("test/cat/copy.png",)
     assert len(found.report.near_test_rows) == 1
@@ -150,7 +150,7 @@ def test_the_audit_names_what_is_odd(tmp_path):
     (root / "dog" / "cat.png").write_bytes((root / "cat" / "001.png").read_bytes())
     (root / "dog" / "large.png").write_bytes(picture(400, 24))
     (root / "dog" / "broken.png").write_bytes(b"")
-    found = findings(prepared(tmp_path, "source: folder, path: pets, allow_leaks: true"))
+    found = findings(prepared(tmp_path, "source: folder, path: pets, leaks: allow"))
     assert found["broken"].rows == ("dog/broken.png",)
     assert "`Cat ` (12)" in found["label_typo"].message
     assert "`emu`" in found["single_sample"].message
@@ -185,7 +185,7 @@ def test_very_many_classes(tmp_path):
         (tmp_path / f"{number}.png").write_bytes(picture(number, 4))
         lines.append(f"{number}.png,class {number}")
     (tmp_path / "t.csv").write_text("\n".join(lines))
-    found = prepared(tmp_path, "source: table, path: t.csv, allow_leaks: true")
+    found = prepared(tmp_path, "source: table, path: t.csv, leaks: allow")
     assert len(found.labels) == count
     assert "3,000" in findings(found)["single_sample"].message
 
@@ -222,7 +222,7 @@ def test_grey_images_take_one_channel(tmp_path):
             Image.fromarray(grey.astype(np.uint8)).convert("RGB").save(
                 tmp_path / "pets" / name / f"{number}.png"
             )
-    found = prepared(tmp_path, "source: folder, path: pets, allow_leaks: true")
+    found = prepared(tmp_path, "source: folder, path: pets, leaks: allow")
     assert found.input.channels == 1
 
 

@@ -63,7 +63,7 @@ def test_texts_equal_but_for_case_and_blanks_are_a_leak(tmp_path):
     data = "source: labelled_lines, path: train.txt, test: test.txt"
     with pytest.raises(DataError, match="1 text of the test split also"):
         prepared(tmp_path, data, TEXTS)
-    found = prepared(tmp_path, data + ", allow_leaks: true", TEXTS)
+    found = prepared(tmp_path, data + ", leaks: allow", TEXTS)
     assert len(found.report.near_test_rows) == 1
 
 

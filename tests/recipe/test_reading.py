@@ -196,11 +196,11 @@ def test_the_data_of_the_recipe_itself_is_in_the_digest(site):
         for path in ("a", "b")
     ]
     assert written[0] != written[1]
-    asked = [
+    overridden = [
         parse("", f"data.path={path}", base=FOLDER, site=site("data: {path: c}")).result_digest()
         for path in ("a", "b")
     ]
-    assert asked == written
+    assert overridden == written
 
 
 def test_set_goes_over_a_site(site):
@@ -212,7 +212,7 @@ def test_set_goes_over_a_site(site):
     ("text", "line", "words"),
     [
         ("train: {epochs: 3}", 1, "`train` belongs in the recipe, not in a site file"),
-        ("data:\n  path: x\n  allow_leaks: true", 3, "`data.allow_leaks` belongs in the recipe"),
+        ("data:\n  path: x\n  leaks: allow", 3, "`data.leaks` belongs in the recipe"),
         ("resources:\n  threds: 3", 2, "`resources.threds` is not a setting of `resources`"),
         ("resources: 3", 1, "`resources` must be a section"),
         ("version: 2", 1, "`version` must be `1`"),

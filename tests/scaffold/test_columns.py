@@ -71,10 +71,18 @@ IMAGE = "image-classification"
         ),
         # What differs more is text, whatever it is called.
         ({"label": words, "text": "ab"}, TEXT, {"text": "label", "label": "text"}),
-        ({"file": lambda at: f"{at}.png", "species": "ab"}, IMAGE, {"image": "file", "label": "species"}),
+        (
+            {"file": lambda at: f"{at}.png", "species": "ab"},
+            IMAGE,
+            {"image": "file", "label": "species"},
+        ),
         ({"image": lambda at: f"{at}.png", "diagnosis": "ab"}, IMAGE, {"label": "diagnosis"}),
         # The cells count more than the column's name.
-        ({"file": lambda at: f"{at}.wav", "label": "ab"}, "audio-classification", {"audio": "file"}),
+        (
+            {"file": lambda at: f"{at}.wav", "label": "ab"},
+            "audio-classification",
+            {"audio": "file"},
+        ),
         (
             {"clip": lambda at: f"{at}.wav", "sentence": words},
             "speech-recognition",
@@ -85,17 +93,40 @@ IMAGE = "image-classification"
             "regression",
             {"target_columns": ["price"], "input_kind": "text"},
         ),
-        ({"image": lambda at: f"{at}.png", "age": lambda at: at}, "regression", {"target_columns": ["age"]}),
+        (
+            {"image": lambda at: f"{at}.png", "age": lambda at: at},
+            "regression",
+            {"target_columns": ["age"]},
+        ),
         ({"text": words, "score": ["high", "low"]}, TEXT, {"label": "score"}),
         ({"text": words, "target": "01"}, TEXT, {"label": "target"}),
         ({"text": words, "label": "ab", "Set": ["train", "test"]}, TEXT, {"split_column": "Set"}),
-        ({"text": words, "toxic": "01", "rude": "0001"}, TEXT, {"multi_label": True, "target_columns": ["toxic", "rude"]}),
+        (
+            {"text": words, "toxic": "01", "rude": "0001"},
+            TEXT,
+            {"multi_label": True, "target_columns": ["toxic", "rude"]},
+        ),
         ({"text": words, "tags": ["a|b", "b", "a"]}, TEXT, {"label": "tags", "multi_label": True}),
-        ({"text": words, "tags": ["a; b", "b", "a"]}, TEXT, {"label": "tags", "multi_label": True, "separator": ";"}),
-        ({"text": lambda at: f"a long text of many words, number {at}", "summary": lambda at: f"text {at}"}, "summarization", {"label": "summary"}),
-        ({"en": words, "target": lambda at: f"viele andere deutsche Worte {at}"}, "translation", {"text": "en", "label": "target"}),
+        (
+            {"text": words, "tags": ["a; b", "b", "a"]},
+            TEXT,
+            {"label": "tags", "multi_label": True, "separator": ";"},
+        ),
+        (
+            {
+                "text": lambda at: f"a long text of many words, number {at}",
+                "summary": lambda at: f"text {at}",
+            },
+            "summarization",
+            {"label": "summary"},
+        ),
+        (
+            {"en": words, "target": lambda at: f"viele andere deutsche Worte {at}"},
+            "translation",
+            {"text": "en", "label": "target"},
+        ),
     ],
-)  # fmt: skip
+)
 def test_columns_are_told_by_content_and_names(tmp_path, columns, task, settings):
     found, chosen = inferred(tmp_path, columns, separator="\t" if task == "summarization" else ",")
     assert (found.task, chosen) == (task, settings)
@@ -131,7 +162,11 @@ def test_two_readings_are_said_and_the_user_decides(tmp_path):
         "`mood` (2 different values) could be the target as well: --target mood",
     )
     assert inferred(tmp_path, columns, Hints(target=("mood",)))[1] == {"label": "mood"}
-    texts = {"title": lambda at: f"a short title {at}", "body": lambda at: 3 * words(at), "label": "ab"}
+    texts = {
+        "title": lambda at: f"a short title {at}",
+        "body": lambda at: 3 * words(at),
+        "label": "ab",
+    }
     found, settings = inferred(tmp_path, texts)
     assert settings == {"text": "body"}
     assert "--input title" in found.choices[0]
@@ -158,7 +193,7 @@ def test_the_task_decides_between_labels_and_numbers(tmp_path):
         ({"text": words, "label": "ab"}, Hints(task="regression"), "not numbers"),
         ({"image": lambda at: f"https://x.org/{at}.png", "label": "ab"}, None, "holds addresses"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_told_is_refused(tmp_path, columns, hints, message):
     with pytest.raises(DataError, match=message):
         inferred(tmp_path, columns, hints)

@@ -24,7 +24,7 @@ MAKE = Path(__file__).parents[2] / "examples" / "small" / "make_data.py"
 RECIPE = """\
 version: 1
 task: object-detection
-data: {source: boxes, path: data/shapes, allow_leaks: true}
+data: {source: boxes, path: data/shapes, leaks: allow}
 transforms: {size: [48, 64], resize: letterbox}
 augment: {flip: random, vertical_flip: true, translate: 2, crop: {scale: [0.8, 1.0]}}
 model: {name: detector, widths: [8, 16], neck: 8}

@@ -5,32 +5,43 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.data.adapters import TargetAdapter
-from modelwright.data.findings import LEAK, AuditReport, Finding, counted, listed, listed_rows
+from modelwright.data.findings import (
+    LEAK,
+    AuditReport,
+    Finding,
+    Severity,
+    counted,
+    origins_of,
+    shown_first,
+)
 from modelwright.data.inputs import INPUTS
 from modelwright.data.labels import count_labels, shown_unknown
+from modelwright.data.listing import Rows
 from modelwright.data.store import Store
 from modelwright.kinds import InputKind
+from modelwright.recipe.data import LeakRule
 
-Rows = NDArray[np.int64]
+LEAK_FIX = (
+    "Take them out of one of the two. `data: {leaks: drop_from_train}` leaves them out of the "
+    "training split; with `data: {leaks: allow}` the run goes on, and its figures are too good"
+)
+_LARGEST_GROUP = 0.05
 _SHOWN = 3
 """How many samples a message names."""
 
 
 def audit(
-    store: Store, splits: Mapping[str, Rows], target: TargetAdapter, *, allow_leaks: bool
+    store: Store, splits: Mapping[str, Rows], target: TargetAdapter, *, leaks: LeakRule
 ) -> AuditReport:
     """Audit a store with its splits, in linear time.
 
-    Args:
-        store: the samples.
-        splits: the rows of each split.
-        target: how targets are read; the labels are audited only where it has labels.
-        allow_leaks: report identical samples across splits as warnings.
+    Identical samples in two splits are errors where `leaks` is `refuse`, else warnings.
     """
     labels, origins, input = store.strings("label"), store.strings("origin"), INPUTS[store.kind]
     side = np.full(len(store), -1, dtype=np.int64)
@@ -45,33 +56,25 @@ def audit(
     if target.has_labels:
         findings += _unlearnable(splits, labels, store.kind, target)
     findings += input.mixtures(store, used)
-    same = _identical(store, used)
+    # Only labels contradict one another: a text may well have two translations.
+    comparable = labels if target.is_of_sample else [""] * len(store)
+    same = identical(store, used)
     findings += _duplicates(
         same,
         side,
         names,
-        # Only labels contradict one another: a text may well have two translations.
-        labels if target.is_of_sample else [""] * len(store),
+        comparable,
         origins,
-        allow_leaks=allow_leaks,
+        leaks=leaks,
         kind=store.kind,
     )
-    # Of identical samples one stands for all: a thousand copies would make half a million pairs.
-    copies = np.array([row for group in same for row in group[1:]], dtype=np.int64)
-    alone = np.setdiff1d(used, copies)
-    pairs = alone[input.near_duplicate_pairs(store, alone)]
-    findings += _near(pairs, side, names, origins)
+    pairs = near_identical(store, used, same)
+    findings += _near(pairs, side, names, comparable, origins)
     return AuditReport(tuple(findings), _near_test(pairs, same, side, names))
 
 
 def _named(rows: Sequence[int], origins: Sequence[str]) -> str:
-    return _shown([origins[row] for row in rows])
-
-
-def _shown(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are."""
-    shown = ", ".join(names[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
+    return shown_first([origins[row] for row in rows], _SHOWN)
 
 
 def _broken(store: Store, origins: Sequence[str]) -> Iterator[Finding]:
@@ -83,7 +86,7 @@ def _broken(store: Store, origins: Sequence[str]) -> Iterator[Finding]:
     yield Finding(
         kind="broken",
         severity="warning",
-        rows=listed_rows(rows, origins),
+        rows=origins_of(rows, origins),
         message=f"{counted(len(rows), 'file')} can't be used and "
         f"{'is' if len(rows) == 1 else 'are'} left out: "
         f"{_named(rows, origins)} ({origins[first]}: {broken[first]})",
@@ -136,11 +139,11 @@ def _single_samples(usable: Counter[str], kind: InputKind) -> Iterator[Finding]:
     single = sorted(label for label, count in usable.items() if count == 1)
     if not single:
         return
-    shown = _shown([f"`{label}`" for label in single])
+    shown = shown_first([f"`{label}`" for label in single], _SHOWN)
     yield Finding(
         kind="single_sample",
         severity="warning",
-        rows=listed(single),
+        rows=tuple(single),
         message=f"{counted(len(single), 'class')} with one sample only: {shown}",
         fix=f"Such a class is learned from one {kind.noun} and never tested; add some, or drop it",
     )
@@ -158,7 +161,7 @@ def _unlearnable(
     yield Finding(
         kind="untrained_class",
         severity="warning",
-        rows=listed(lost),
+        rows=tuple(lost),
         message=f"{len(lost):,} {'class has' if len(lost) == 1 else 'classes have'} no {thing} in "
         f"the training split, and can't be learned: {shown}; "
         + target.unknown_labels.format(kind.noun),
@@ -166,7 +169,45 @@ def _unlearnable(
     )
 
 
-def _identical(store: Store, used: Rows) -> list[list[int]]:
+def near_identical(store: Store, used: Rows, same: Sequence[Sequence[int]]) -> Rows:
+    """Return pairs of rows `[M, 2]` whose samples are nearly alike.
+
+    Of identical samples one stands for all: a thousand copies would make half a million pairs.
+    """
+    copies = np.array([row for group in same for row in group[1:]], dtype=np.int64)
+    alone = np.setdiff1d(used, copies)
+    return alone[INPUTS[store.kind].near_duplicate_pairs(store, alone)]
+
+
+def alike(store: Store, used: Rows) -> NDArray[np.int64]:
+    """Return the number of the group of each row of the store `[N]`; a draw keeps groups together.
+
+    A group is of identical samples, or of images that are nearly alike, one after the other. Where
+    that makes a group of more than a twentieth of all samples, its images are only alike as the
+    data's images are, and the identical ones alone stay together.
+    """
+    same = identical(store, used)
+    groups = np.arange(len(store))
+    for group in same:
+        groups[group] = group[0]
+    leaders = list(range(len(store)))
+
+    def leader(row: int) -> int:
+        while leaders[row] != row:
+            leaders[row] = leaders[leaders[row]]  # Halves the way for the next one.
+            row = leaders[row]
+        return row
+
+    for a, b in near_identical(store, used, same).tolist():
+        first, second = sorted((leader(a), leader(b)))
+        leaders[second] = first
+    merged = np.array([leader(row) for row in groups.tolist()], dtype=np.int64)
+    sizes = np.bincount(merged[used], minlength=len(store))
+    is_large = sizes[merged] > max(_LARGEST_GROUP * len(used), 1)
+    return np.where(is_large, groups, merged)
+
+
+def identical(store: Store, used: Rows) -> list[list[int]]:
     """Return groups of rows that are the same bytes, pixels, samples, or text but for case."""
     groups: dict[int, list[int]] = {}
     leader: dict[int, int] = {}
@@ -195,61 +236,79 @@ def _duplicates(
     labels: Sequence[str],
     origins: Sequence[str],
     *,
-    allow_leaks: bool,
+    leaks: LeakRule,
     kind: InputKind,
 ) -> Iterator[Finding]:
-    across: dict[tuple[str, str], list[int]] = defaultdict(list)
-    within: list[int] = []
-    contradicting: list[int] = []
+    across: dict[tuple[str, str], list[tuple[int, int]]] = defaultdict(list)
+    within: list[tuple[int, int]] = []
+    contradicting: list[tuple[int, int]] = []
     for group in same:
         sides = {int(side[row]) for row in group}
         if len(sides) == 1:
-            within += group[1:]
+            within += [(row, group[0]) for row in group[1:]]
         for low in sides:
             for high in sides:
                 if low < high:
-                    across[names[low], names[high]] += [row for row in group if side[row] == high]
-        if len({labels[row] for row in group}) > 1:
-            contradicting += group
-    for (low_name, high_name), rows in sorted(across.items()):
+                    other = next(row for row in group if side[row] == low)
+                    across[names[low], names[high]] += [
+                        (row, other) for row in group if side[row] == high
+                    ]
+        odd = [row for row in group if labels[row] != labels[group[0]]]
+        contradicting += [(row, group[0]) for row in odd]
+    for (low_name, high_name), pairs in sorted(across.items()):
+        rows = [row for row, _ in pairs]
         yield Finding(
             kind=LEAK,
-            severity="warning" if allow_leaks else "error",
-            rows=listed_rows(rows, origins),
+            severity="error" if leaks == "refuse" else "warning",
+            **_both(pairs, origins),
             message=f"{counted(len(rows), kind.noun)} of the {high_name} split also "
             f"{'stands' if len(rows) == 1 else 'stand'} in the {low_name} split: "
             f"{_named(rows, origins)}",
-            fix="Take them out of one of the two. With `data: {allow_leaks: true}` the run goes "
-            "on, and its figures are too good",
+            fix=LEAK_FIX,
         )
     if contradicting:
         yield Finding(
             kind="contradiction",
             severity="warning",
-            rows=listed_rows(contradicting, origins),
-            message=f"{counted(len(contradicting), f'identical {kind.noun}')} under different "
-            f"labels: {_named(contradicting, origins)}",
+            **_both(contradicting, origins),
+            message=f"{counted(len(contradicting), kind.noun)} identical to another one under a "
+            f"different label: {_pairs(contradicting, origins)}",
             fix="One of the labels is wrong, or the classes overlap",
         )
     if within:
         yield Finding(
             kind="duplicate",
             severity="warning",
-            rows=listed_rows(within, origins),
+            **_both(within, origins),
             message=f"{counted(len(within), kind.noun)} within a split "
             f"{'repeats' if len(within) == 1 else 'repeat'} another: "
-            f"{_named(within, origins)}",
+            f"{_named([row for row, _ in within], origins)}",
             fix="They count several times; take the copies out",
         )
 
 
-def _near(pairs: Rows, side: Rows, names: list[str], origins: Sequence[str]) -> Iterator[Finding]:
+def _both(pairs: Sequence[tuple[int, int]], origins: Sequence[str]) -> dict[str, Any]:
+    """Return both samples of each pair, as a finding has them."""
+    return {
+        "rows": origins_of([row for row, _ in pairs], origins),
+        "others": origins_of([other for _, other in pairs], origins),
+    }
+
+
+def _pairs(pairs: Sequence[tuple[int, int]], origins: Sequence[str]) -> str:
+    return shown_first([f"{origins[a]} ~ {origins[b]}" for a, b in pairs], _SHOWN)
+
+
+def _near(
+    pairs: Rows, side: Rows, names: list[str], labels: Sequence[str], origins: Sequence[str]
+) -> Iterator[Finding]:
     sides = side[pairs] if len(pairs) else np.empty((0, 2), dtype=np.int64)
     apart = sides[:, 0] != sides[:, 1]
     # With a test split, leaks into validation don't affect the measurement.
     is_tested = "test" in names and bool((sides[apart] == names.index("test")).any())
     beside = ". The figure without them stands beside the headline" if is_tested else ""
-    for chosen, kind, severity, text, fix in (
+    differ = np.array([labels[a] != labels[b] for a, b in pairs.tolist()], dtype=np.bool_)
+    of_kinds: tuple[tuple[NDArray[np.bool_], str, Severity, str, str], ...] = (
         (
             apart,
             "near_leak",
@@ -265,20 +324,25 @@ def _near(pairs: Rows, side: Rows, names: list[str], origins: Sequence[str]) -> 
             "within a split, nearly alike",
             "Harmless if they are different photographs; copies count several times",
         ),
-    ):
-        selected = pairs[chosen]
-        if not len(selected):
-            continue
-        shown = listed([f"{origins[a]} ~ {origins[b]}" for a, b in selected.tolist()])
-        first = ", ".join(shown[:_SHOWN])
-        yield Finding(
-            kind=kind,
-            severity="warning" if severity == "warning" else "note",
-            rows=shown,
-            message=f"{counted(len(selected), 'pair')} of images {text}: {first}"
-            + (", …" if len(selected) > _SHOWN else ""),
-            fix=fix,
-        )
+        (
+            differ,
+            "near_contradiction",
+            "warning",
+            "nearly alike, under different labels",
+            "Look at them: one of the labels may be wrong",
+        ),
+    )
+    for chosen, kind, severity, text, fix in of_kinds:
+        selected = [(a, b) for a, b in pairs[chosen].tolist()]
+        if selected:
+            yield Finding(
+                kind=kind,
+                severity=severity,
+                **_both(selected, origins),
+                message=f"{counted(len(selected), 'pair')} of images {text}: "
+                f"{_pairs(selected, origins)}",
+                fix=fix,
+            )
 
 
 def _near_test(pairs: Rows, same: list[list[int]], side: Rows, names: list[str]) -> Rows:

@@ -20,9 +20,7 @@ from modelwright.recipe.data import BoxesData
 from modelwright.tasks.boxes import BoxedImage
 
 _ANNOTATIONS = "annotations"
-"""The folder of VOC's XML files, whatever its capitals."""
-LITTER = frozenset(("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini", "Icon\r"))
-"""What other programs leave behind, and nobody means."""
+"""The folder of VOC's XML files, in upper or lower case."""
 NOTHING = BoxedImage(1, 1, ())
 
 
@@ -36,30 +34,16 @@ class BoxedFile:
     fault: str = ""
 
 
-def files_below(root: Path) -> Iterator[str]:
-    """Yield the files below a folder, in order, as paths in it; hidden ones are passed over."""
-    for place, folders, names in os.walk(root):
-        folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and name not in LITTER
-        )
-        inside = Path(place).relative_to(root)
-        for name in sorted(names):
-            if not name.startswith(".") and name not in LITTER:
-                yield (inside / name).as_posix()
-
-
 def is_image(file: str) -> bool:
     """Say whether a file is an image, by its name."""
     return PurePosixPath(file).suffix.lower() in INPUTS[InputKind.IMAGE].suffixes
 
 
-_LISTS = tuple(
-    re.compile(rb'"%b"\s*:\s*\[' % name) for name in (b"images", b"annotations")
-)
+_LISTS = tuple(re.compile(rb'"%b"\s*:\s*\[' % name) for name in (b"images", b"annotations"))
 
 
 def is_coco(path: Path) -> bool:
-    """Say whether a file is an object with COCO's lists of images and annotations, without parsing it.
+    """Say whether a file is an object with COCO's lists, without parsing it.
 
     Raises:
         DataError: it can't be read.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modelwright.data.encodings import decode_text
 from modelwright.data.labelled_lines import read_maybe_packed, split_paths
-from modelwright.data.listing import Listing
+from modelwright.data.listing import Listing, files_below
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
 from modelwright.kinds import InputKind
@@ -25,10 +25,7 @@ def list_documents(spec: DocumentsData, *, base: Path) -> Listing:
     Raises:
         DataError: a file can't be read, there is no text, or the only file can't be decoded.
     """
-    texts: list[str] = []
-    labels: list[str] = []
-    splits: list[str] = []
-    origins: list[str] = []
+    passages: list[tuple[str, str, str, str]] = []
     faults: dict[int, str] = {}
     marks = ["documents 2", spec.encoding or ""]
     for split, root in split_paths(spec, base).items():
@@ -41,20 +38,20 @@ def list_documents(spec: DocumentsData, *, base: Path) -> Listing:
             except DataError as error:
                 if path == root:
                     raise
-                faults[len(texts)] = error.what
+                faults[len(passages)] = error.what
                 text = shown  # Left out, and listed by its name.
             for start in range(0, len(text), PASSAGE):
-                texts.append(text[start : start + PASSAGE])
-                labels.append(WHOLE if start + PASSAGE >= len(text) else PART)
-                splits.append(split)
+                label = WHOLE if start + PASSAGE >= len(text) else PART
                 is_cut = len(text) > PASSAGE
-                origins.append(f"{shown}, character {start + 1:,}" if is_cut else shown)
-    if not texts:
+                origin = f"{shown}, character {start + 1:,}" if is_cut else shown
+                passages.append((text[start : start + PASSAGE], label, split, origin))
+    if not passages:
         raise DataError(
             "there is no text here",
             where=str(find_path(spec.path, base)),
             fix=f"Give a text file, or a folder with files that end in {', '.join(SUFFIXES)}",
         )
+    texts, labels, splits, origins = zip(*passages, strict=True)
     return Listing(
         title=f"documents {Path(spec.path).name}",
         key=digest("\n".join(marks).encode()),
@@ -74,10 +71,5 @@ def list_documents(spec: DocumentsData, *, base: Path) -> Listing:
 def _files(root: Path) -> list[Path]:
     if not root.is_dir():
         return [root]
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.name.lower().endswith(SUFFIXES)
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+    paths = (root / file for file in files_below(root) if file.lower().endswith(SUFFIXES))
+    return sorted(path for path in paths if path.is_file())

@@ -137,7 +137,7 @@ def _ranked(data: bytes, possible: Iterable[str]) -> str:
         for result in detect_all(data, ignore_threshold=True, include_encodings=order)
         if result["encoding"] is not None
     }
-    return max(order, key=lambda name: (ranks.get(codecs.lookup(name).name, 0.0), -order.index(name)))
+    return max(order, key=lambda name: ranks.get(codecs.lookup(name).name, 0.0))
 
 
 def _undecodable(

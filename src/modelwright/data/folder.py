@@ -8,11 +8,17 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from modelwright.data.boxed_files import LITTER
 from modelwright.data.encodings import to_utf8
 from modelwright.data.formats import foreign_among
 from modelwright.data.inputs import INPUTS
-from modelwright.data.listing import SPLITS, Listing, parent_folder, read_file, require_parent
+from modelwright.data.listing import (
+    LITTER,
+    SPLITS,
+    Listing,
+    parent_folder,
+    read_file,
+    require_parent,
+)
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
 from modelwright.kinds import InputKind
@@ -41,11 +47,7 @@ def list_folder(
 ) -> Listing:
     """Return the files of a folder, in the order of their paths.
 
-    Args:
-        spec: the section.
-        base: where a relative path starts.
-        kind: what the files are.
-        group: `parent` where files of one folder belong together, else `None`.
+    With the group `parent`, files of one folder stay in one split.
 
     Raises:
         DataError: there is no such folder, or nothing to learn from in it.
@@ -54,34 +56,26 @@ def list_folder(
     files, passed = _walk(root, kind) if spec.label_pattern is None else _all(root, kind)
     if not files:
         raise _nothing(root, passed, kind)
-    files.sort()
-    labels, faults = [label for _, label, _, _, _ in files], {}
+    paths, labels, splits, sizes, times = map(list, zip(*sorted(files), strict=True))
+    faults: dict[int, str] = {}
     if spec.label_pattern is not None:
-        labels, faults = _matched([path for path, _, _, _, _ in files], spec.label_pattern)
-    is_text = kind == InputKind.TEXT
+        labels, faults = _matched(paths, spec.label_pattern)
+    marks = (f"{path} {size} {at}" for path, size, at in zip(paths, sizes, times, strict=True))
+    how = [f"folder 2 {kind}", group or "", spec.label_pattern or "", spec.encoding or ""]
 
     def read(row: int) -> bytes:
-        path = root / files[row][0]
-        data = read_file(path)
-        return to_utf8(data, where=str(path), encoding=spec.encoding) if is_text else data
+        data = read_file(root / paths[row])
+        if kind != InputKind.TEXT:
+            return data
+        return to_utf8(data, where=paths[row], encoding=spec.encoding)
 
     return Listing(
         title=f"folder {root.name}",
-        key=digest(
-            "\n".join(
-                [
-                    f"folder 2 {kind}",
-                    group or "",
-                    spec.label_pattern or "",
-                    spec.encoding or "",
-                    *(f"{p} {size} {at}" for p, _, _, size, at in files),
-                ]
-            ).encode(errors="surrogateescape")
-        ),
+        key=digest("\n".join([*how, *marks]).encode(errors="surrogateescape")),
         labels=labels,
-        splits=[split for _, _, split, _, _ in files],
-        origins=[path for path, _, _, _, _ in files],
-        metadata=parent_folder([path for path, _, _, _, _ in files], group),
+        splits=splits,
+        origins=paths,
+        metadata=parent_folder(paths, group),
         read=read,
         notes=_passed_over(passed),
         kind=kind,

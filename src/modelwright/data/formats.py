@@ -26,28 +26,39 @@ _SOUND = "Convert it: ffmpeg -i {0}{1} {0}.wav"
 _PICTURE = "Convert the images to JPEG or PNG, and give those"
 _WRITING = "Save its text as a .txt file, or its rows as CSV"
 _ARRAY = "Write it as CSV, Parquet, or an .npz archive with `images` and `labels`"
-FOREIGN: dict[str, Foreign] = {
-    **dict.fromkeys((".zip",), Foreign("a ZIP archive", _ARCHIVE)),
-    **dict.fromkeys((".tar", ".tgz", ".bz2", ".xz", ".zst"), Foreign("an archive", _ARCHIVE)),
-    ".rar": Foreign("a RAR archive", _ARCHIVE),
-    ".7z": Foreign("a 7-Zip archive", _ARCHIVE),
-    **dict.fromkeys((".xlsx", ".xls", ".xlsm"), Foreign("an Excel spreadsheet", _SPREADSHEET)),
-    **dict.fromkeys((".ods", ".numbers"), Foreign("a spreadsheet", _SPREADSHEET)),
-    **dict.fromkeys((".m4a", ".aac", ".mp4", ".m4b"), Foreign("an MPEG-4 recording", _SOUND)),
-    **dict.fromkeys((".wma", ".amr", ".aiff", ".aif", ".au", ".opus", ".webm"), Foreign("a recording in a format that isn't read", _SOUND)),
-    **dict.fromkeys((".heic", ".heif", ".avif"), Foreign("an HEIF image", _PICTURE)),
-    **dict.fromkeys((".dcm", ".nii", ".svs"), Foreign("a medical image", _PICTURE)),
-    **dict.fromkeys((".cr2", ".nef", ".arw", ".dng", ".psd", ".svg"), Foreign("an image in a format that isn't read", _PICTURE)),
-    ".pdf": Foreign("a PDF document", _WRITING),
-    **dict.fromkeys((".doc", ".docx", ".odt", ".rtf"), Foreign("a word processor's document", _WRITING)),
-    **dict.fromkeys((".html", ".htm", ".xml"), Foreign("a document of markup", _WRITING)),
-    **dict.fromkeys((".sqlite", ".db", ".sql"), Foreign("a database", "Export its table as CSV, and give that")),
-    **dict.fromkeys((".arrow", ".feather", ".avro", ".orc"), Foreign("a table in a format that isn't read", "Write it as Parquet or CSV")),
-    **dict.fromkeys((".h5", ".hdf5", ".mat", ".npy", ".tfrecord", ".tfrecords"), Foreign("a file of arrays", _ARRAY)),
-    **dict.fromkeys((".pkl", ".pickle", ".pt", ".pth", ".joblib"), Foreign("a pickle, which can run programs when it is read", _ARRAY)),
+_UNKNOWN = "in a format that isn't read"
+_KINDS: tuple[tuple[str, str, str], ...] = (
+    (".zip", "a ZIP archive", _ARCHIVE),
+    (".rar", "a RAR archive", _ARCHIVE),
+    (".7z", "a 7-Zip archive", _ARCHIVE),
+    (".tar .tgz .bz2 .xz .zst", "an archive", _ARCHIVE),
+    (".xlsx .xls .xlsm", "an Excel spreadsheet", _SPREADSHEET),
+    (".ods .numbers", "a spreadsheet", _SPREADSHEET),
+    (".m4a .aac .mp4 .m4b", "an MPEG-4 recording", _SOUND),
+    (".wma .amr .aiff .aif .au .opus .webm", f"a recording {_UNKNOWN}", _SOUND),
+    (".heic .heif .avif", "an HEIF image", _PICTURE),
+    (".dcm .nii .svs", "a medical image", _PICTURE),
+    (".cr2 .nef .arw .dng .psd .svg", f"an image {_UNKNOWN}", _PICTURE),
+    (".pdf", "a PDF document", _WRITING),
+    (".doc .docx .odt .rtf", "a word processor's document", _WRITING),
+    (".html .htm .xml", "a document of markup", _WRITING),
+    (".sqlite .db .sql", "a database", "Export its table as CSV, and give that"),
+    (".arrow .feather .avro .orc", f"a table {_UNKNOWN}", "Write it as Parquet or CSV"),
+    (".h5 .hdf5 .mat .npy .tfrecord .tfrecords", "a file of arrays", _ARRAY),
+    (".pkl .pickle .pt .pth .joblib", "a pickle, which can run programs when read", _ARRAY),
+)
+FOREIGN = {
+    suffix: Foreign(noun, fix) for suffixes, noun, fix in _KINDS for suffix in suffixes.split()
 }
 """By suffix."""
-_BEGINNINGS = ((b"PK\x03\x04", ".zip"), (b"Rar!", ".rar"), (b"7z\xbc\xaf", ".7z"), (b"%PDF", ".pdf"), (b"\xd0\xcf\x11\xe0", ".xls"), (b"SQLite format 3", ".sqlite"))
+_BEGINNINGS = (
+    (b"PK\x03\x04", ".zip"),
+    (b"Rar!", ".rar"),
+    (b"7z\xbc\xaf", ".7z"),
+    (b"%PDF", ".pdf"),
+    (b"\xd0\xcf\x11\xe0", ".xls"),
+    (b"SQLite format 3", ".sqlite"),
+)
 
 
 def foreign_file(path: Path) -> DataError | None:

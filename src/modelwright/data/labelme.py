@@ -61,7 +61,10 @@ def list_labelme(root: Path, files: Sequence[str]) -> tuple[list[BoxedFile], lis
         boxed.append(
             BoxedFile(image or document, split, parsed, f"{document}: {fault}" if fault else "")
         )
-    notes = [f"{count:,} shapes of the kind `{kind}` have no area and are left out" for kind, count in skipped.items()]
+    notes = [
+        f"{count:,} shapes of the kind `{kind}` have no area and are left out"
+        for kind, count in skipped.items()
+    ]
     annotated = {item.file for item in boxed}
     bare = [file for file in filter(is_image, files) if file not in annotated]
     if bare:

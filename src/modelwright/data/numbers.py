@@ -13,9 +13,11 @@ LARGEST = 1e38
 """Networks compute in float32, where larger numbers are infinite."""
 MISSING = frozenset({"", "nan", "null", "n/a", "#n/a", "<na>", "#na"})
 """How tables write that a cell holds nothing, in small letters."""
-_SIGNS = "$€£¥₩₹%"
+_SIGNS = "$€£¥￥₩₹元%"
 _PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
-_GROUPED = re.compile(r"[+-]?\d{1,3}(?:([,. '’\u00a0\u202f])\d{3})(?:\1\d{3})*(?:[.,]\d+)?", re.ASCII)
+_GROUPED = re.compile(
+    r"[+-]?\d{1,3}(?:([,. '’\u00a0\u202f])\d{3})(?:\1\d{3})*(?:[.,]\d+)?", re.ASCII
+)
 _COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 
 

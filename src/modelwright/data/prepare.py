@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright.data.adapters import Encoded, TargetAdapter, TargetRequest, Targets
-from modelwright.data.audit import audit
+from modelwright.data.audit import LEAK_FIX, alike, audit, identical
 from modelwright.data.dataset import Dataset, Inputs, Split, Strings, taken
-from modelwright.data.findings import AuditReport, Finding, listed_rows
+from modelwright.data.findings import AuditReport, Finding, counted, origins_of
 from modelwright.data.inputs import INPUTS
 from modelwright.data.labels import about_unknown, count_labels
-from modelwright.data.listing import Listing
+from modelwright.data.listing import Rows
 from modelwright.data.sources import (
     Existing,
     GuessColumns,
@@ -38,8 +38,6 @@ from modelwright.recipe.data import DataSpec, TableData
 from modelwright.run import Observe, Progress
 from modelwright.transforms import ImageInput
 from modelwright.transforms.inputs import Input
-
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +145,6 @@ class Prepared:
 
 
 def _split(name: str, store: Store, rows: Rows, built: Targets, adapter: TargetAdapter) -> Split:
-    """Return some rows of a store as a split."""
     windows, unknown = built.windows, built.unknown.get(name, ())
     inputs = rows if windows is None else windows.of(rows)
     samples = rows if windows is None else windows.samples(rows)
@@ -157,7 +154,7 @@ def _split(name: str, store: Store, rows: Rows, built: Targets, adapter: TargetA
         built.inputs,
         inputs,
         values,
-        TextPairs(store, samples) if adapter.text_kind == "source" else None,
+        partial(_text_pairs, store, samples) if adapter.text_kind == "source" else None,
         unknown,
         None if windows is None else windows.texts[inputs],
         {column: _strings(cells, samples) for column, cells in store.metadata.items()},
@@ -170,17 +167,10 @@ def _strings(cells: Sequence[str], rows: Rows) -> Strings:
     return strings
 
 
-@dataclass(frozen=True, slots=True)
-class TextPairs:
-    """Reads the source texts of rows and their references."""
-
-    store: Store
-    rows: Rows
-
-    def __call__(self) -> tuple[list[str], list[str]]:
-        """Return both, in order."""
-        split = StoredSplit(self.store, self.rows)
-        return [data.decode() for data in split.originals()], split.strings("label")
+def _text_pairs(store: Store, rows: Rows) -> tuple[list[str], list[str]]:
+    """Return the source texts of rows and their references."""
+    split = StoredSplit(store, rows)
+    return [data.decode() for data in split.originals()], split.strings("label")
 
 
 def prepare(
@@ -193,12 +183,8 @@ def prepare(
 ) -> Prepared:
     """Build or open the store, split, audit, decode at training size, and take statistics.
 
-    Args:
-        recipe: the recipe.
-        base: where the recipe's relative paths start.
-        like: how the model file that training starts from takes samples, if there is one.
-        run_folder: where `splits.parquet` goes; `None` writes nothing.
-        observe: called with progress.
+    Relative paths start at `base`. `like` is how the model file that training starts from takes
+    samples. The splits are written to `splits.parquet` in `run_folder`, if it is given.
 
     Raises:
         DataError: the data can't be used, or identical samples stand in two splits.
@@ -210,10 +196,12 @@ def prepare(
     listing = list_source(
         spec, base=base, observe=observe, kind=recipe.input_kind, output_kind=output_kind
     )
-    store = _stored(listing, observe)
+    for note in listing.notes:
+        observe(Progress("note", 0, 0, note=note))
+    store = open_store(listing, INPUTS[listing.kind].facts, observe=observe)
     splits = _drawn(spec, store, adapter, observe)
     train = StoredSplit(store, splits["train"])
-    adapter.require_variety(set(train.strings("label")), store.title, store.kind.noun)
+    _require_variety(train, adapter)
     report = _audited(spec, store, splits, adapter, observe)
     encoded = INPUTS[store.kind].encode(store, _input(recipe, train, like, observe), observe)
     names = spec.target_columns if isinstance(spec, TableData) else ()
@@ -234,20 +222,14 @@ def prepare(
     return replace(prepared, mean=mean, std=std)
 
 
-def _stored(listing: Listing, observe: Observe) -> Store:
-    for note in listing.notes:
-        observe(Progress("note", 0, 0, note=note))
-    return open_store(listing, INPUTS[listing.kind].facts, observe=observe)
-
-
 def _drawn(
     spec: DataSpec, store: Store, adapter: TargetAdapter, observe: Observe
 ) -> dict[str, Rows]:
-    """Return the rows of each split."""
     usable, source_splits = _usable(store), store.strings("split")
     keys = store.fixed("content_digest")
     strata, note = adapter.strata(store.strings("label"), usable)
-    if note and spec.split.by == "stratified" and not {"validation", "test"} <= set(source_splits):
+    is_drawn = spec.split.by == "stratified" and not {"validation", "test"} <= set(source_splits)
+    if note and is_drawn:
         observe(Progress("note", 0, 0, note=note))
     column = spec.split.column
     splits = draw_splits(
@@ -257,11 +239,38 @@ def _drawn(
         labels=strata,
         extras=[""] * len(store) if column is None else store.metadata[column],
         keys=keys,
+        groups=alike(store, usable) if is_drawn else np.arange(len(store)),
     )
+    if spec.leaks == "drop_from_train":
+        splits = _without_leaks(splits, store, observe)
     return {
         name: limited(rows, spec.limit, seed=spec.split.seed, keys=keys)
         for name, rows in splits.items()
     }
+
+
+def _without_leaks(splits: Mapping[str, Rows], store: Store, observe: Observe) -> dict[str, Rows]:
+    """Take samples out of the training split that stand in another one as well."""
+    train = splits["train"]
+    measured = np.concatenate([rows for name, rows in splits.items() if name != "train"])
+    in_both = [
+        row
+        for group in identical(store, np.sort(np.concatenate([train, measured])))
+        if np.isin(group, measured).any()
+        for row in group
+    ]
+    kept = np.setdiff1d(train, in_both)
+    if not len(kept):
+        raise DataError(
+            "all training samples stand in another split as well",
+            where="data.leaks",
+            fix="Look at the splits; with `drop_from_train` nothing is left to train on",
+        )
+    if len(kept) < len(train):
+        dropped = counted(len(train) - len(kept), store.kind.noun)
+        note = f"Data: {dropped} of the training split stand in another one too and are left out"
+        observe(Progress("note", 0, 0, note=note))
+    return {**splits, "train": kept}
 
 
 def _usable(store: Store) -> Rows:
@@ -278,6 +287,13 @@ def _usable(store: Store) -> Rows:
     return usable
 
 
+def _require_variety(train: StoredSplit, adapter: TargetAdapter) -> None:
+    targets = set(train.strings("label"))
+    if adapter.without_variety is not None and len(targets) == 1:
+        what, fix = adapter.without_variety(targets.pop(), train.store.kind.noun)
+        raise DataError(what, where=train.store.title, fix=fix)
+
+
 def _audited(
     spec: DataSpec,
     store: Store,
@@ -287,15 +303,14 @@ def _audited(
 ) -> AuditReport:
     """Return what is odd about the data; refuse samples in two splits where they aren't allowed."""
     observe(Progress("audit", 0, 1))
-    report = audit(store, splits, adapter, allow_leaks=spec.allow_leaks)
+    report = audit(store, splits, adapter, leaks=spec.leaks)
     observe(Progress("audit", 1, 1))
-    if report.leaks and not spec.allow_leaks:
+    if report.leaks and spec.leaks == "refuse":
         raise DataError(
             report.leaks[0].message,
             where="data",
             why="What is measured on samples that were learned by heart is too good",
-            fix="Take them out of one of the two, or write `data: {allow_leaks: true}` to go on; "
-            "`modelwright check` lists them",
+            fix=f"{LEAK_FIX}. `modelwright check RECIPE --findings FILE.csv` lists them all",
         )
     _say([finding for finding in report.findings if finding.severity == "warning"], observe)
     return report
@@ -328,7 +343,7 @@ def _cut(encoded: Encoded, store: Store, splits: Mapping[str, Rows]) -> Iterator
             yield Finding(
                 kind="cut",
                 severity="warning",
-                rows=listed_rows(cut.tolist(), origins),
+                rows=origins_of(cut.tolist(), origins),
                 message=f"{len(cut):,} of {len(rows):,} {store.kind.plural} of the {name} split "
                 f"are longer than `{key}` allows, and their ends are cut off; the first is "
                 f"{origins[int(cut[0])]}",

@@ -135,7 +135,9 @@ def labels_table(spec: FolderData, *, base: Path, kind: InputKind) -> TableData:
             fix="Give a table of which the first column names the files and the others the labels",
         )
     labels = {"label": columns[1]} if len(columns) == 2 else {"target_columns": columns[1:]}
-    shared = {name: getattr(spec, name) for name in ("split", "leaks", "limit", "rename", "encoding")}
+    shared = {
+        name: getattr(spec, name) for name in ("split", "leaks", "limit", "rename", "encoding")
+    }
     return TableData.model_validate(
         {"source": "table", "path": str(path), kind: columns[0], "multi_label": True, **labels}
     ).model_copy(update=shared)
@@ -158,12 +160,7 @@ class Existing:
 def list_like(path: Path, model: Existing, *, guess: GuessColumns, observe: Observe) -> Listing:
     """List the samples of a path for an existing model; the kind of source follows from its form.
 
-    Args:
-        path: a folder, a table, a file, or the name of a known source.
-        model: what the model declares of its data.
-        guess: returns the settings that are likely meant for a table of some kind of input, where
-            the model has no section `data`.
-        observe: called with progress.
+    `guess` returns the likely settings of a table, where the model has no section `data`.
 
     Raises:
         DataError: it can't be used.
@@ -246,9 +243,7 @@ _FILE_SOURCES: tuple[type[DataSpec], ...] = (
 def _target_texts(path: Path, like: str) -> Path:
     """Return the file of target texts that stands beside one of source texts.
 
-    Args:
-        path: the source texts.
-        like: the file of target texts that the model was trained on, whose suffix it has.
+    It has the suffix of `like`, the target texts that the model was trained on.
 
     Raises:
         DataError: there is none.

@@ -16,12 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from modelwright.data.listing import Rows
 from modelwright.data.store import Store
 from modelwright.errors import DataError
 from modelwright.files import atomic_write
 from modelwright.recipe.data import SplitSpec
-
-Rows = NDArray[np.int64]
 
 
 def draw_splits(
@@ -32,19 +31,16 @@ def draw_splits(
     labels: Sequence[str],
     extras: Sequence[str],
     keys: NDArray[np.uint8],
+    groups: NDArray[np.int64],
 ) -> dict[str, Rows]:
     """Return the rows of each split, each in the source's order.
 
     A sample whose source names its split stays there. Of the others, a test split is drawn where
     the source has none, and a validation split where it has none; the rest are for training.
 
-    Args:
-        spec: the recipe's section `data.split`.
-        rows: the rows that may be used.
-        source_splits: the split that the source names, by row, or empty.
-        labels: by row.
-        extras: the group or the time, by row.
-        keys: what a row's draw depends on, its content's digest `[N, bytes]`.
+    `rows` are those that may be used. `labels`, `extras` (the group or the time) and `keys` (the
+    digests of the contents `[N, bytes]`, which a draw depends on) are by row. So are `groups`, of
+    which a draw by label takes all rows or none.
 
     Raises:
         DataError: there are too few samples for the requested splits.
@@ -56,10 +52,10 @@ def draw_splits(
     pool = rows[(split_of_row != "test") & (split_of_row != "validation")]
     if not len(test) and len(unassigned):
         spare = 1 if len(validation) or not spec.val else 2
-        test = _draw(spec, unassigned, spec.test, "test", labels, extras, keys, spare=spare)
+        test = _draw(spec, unassigned, spec.test, "test", labels, extras, keys, groups, spare=spare)
         pool = np.setdiff1d(pool, test)
     if not len(validation):
-        validation = _draw(spec, pool, spec.val, "validation", labels, extras, keys)
+        validation = _draw(spec, pool, spec.val, "validation", labels, extras, keys, groups)
         pool = np.setdiff1d(pool, validation)
     if not len(pool):
         raise DataError(
@@ -80,6 +76,7 @@ def _draw(
     labels: Sequence[str],
     extras: Sequence[str],
     keys: NDArray[np.uint8],
+    groups: NDArray[np.int64],
     *,
     spare: int = 1,
 ) -> Rows:
@@ -101,7 +98,7 @@ def _draw(
         return pool[order[-size:]]
     if spec.by == "group":
         return _draw_groups(spec, pool, size, name, extras, spare=spare)
-    return _draw_stratified(spec, pool, size, name, labels, keys)
+    return _draw_stratified(spec, pool, size, name, labels, keys, groups)
 
 
 def _draw_stratified(
@@ -111,14 +108,22 @@ def _draw_stratified(
     name: str,
     labels: Sequence[str],
     keys: NDArray[np.uint8],
+    groups: NDArray[np.int64],
 ) -> Rows:
-    """Draw from each label its share, by largest remainders; each label keeps one for training."""
-    by_label: dict[str, list[int]] = {}
+    """Draw from each label its share, by largest remainders; each label keeps one for training.
+
+    A group is drawn whole, with the label of its first row, as long as it fits into the share.
+    """
+    members: dict[int, list[int]] = {}
     for row in pool.tolist():
-        by_label.setdefault(labels[row], []).append(row)
+        members.setdefault(int(groups[row]), []).append(row)
+    by_label: dict[str, list[list[int]]] = {}
+    for group in members.values():
+        by_label.setdefault(labels[group[0]], []).append(group)
     names = sorted(by_label)
-    exact = np.array([size * len(by_label[label]) / len(pool) for label in names])
-    most = np.array([len(by_label[label]) - 1 for label in names])
+    sizes = {label: sum(map(len, by_label[label])) for label in names}
+    exact = np.array([size * sizes[label] / len(pool) for label in names])
+    most = np.array([sizes[label] - 1 for label in names])
     counts = np.minimum(np.floor(exact).astype(np.int64), most)
     for at in np.argsort(-(exact - np.floor(exact)), kind="stable"):
         if counts.sum() >= size:
@@ -127,9 +132,13 @@ def _draw_stratified(
             counts[at] += 1
     drawn: list[int] = []
     for label, count in zip(names, counts.tolist(), strict=True):
-        rows = by_label[label]
-        marks = sorted(rows, key=lambda row: (_mark(spec.seed, keys[row], name), row))
-        drawn += marks[:count]
+        order = sorted(
+            by_label[label], key=lambda group: (_mark(spec.seed, keys[group[0]], name), group[0])
+        )
+        for group in order:
+            if len(group) <= count:
+                drawn += group
+                count -= len(group)
     return np.array(sorted(drawn), dtype=np.int64)
 
 

@@ -137,10 +137,8 @@ def open_table(
 ) -> Table:
     """Return the columns of a file.
 
-    Args:
-        file: the table.
-        names: the names of its columns, where it has no header line.
-        encoding: the encoding of a text table that isn't UTF-8.
+    `names` are the names of its columns, where it has no header line; `encoding` is that of a text
+    table that isn't UTF-8.
 
     Raises:
         DataError: it can't be read, or is no table.
@@ -181,7 +179,7 @@ def no_table(file: Path) -> DataError:
             where=str(file),
             fix=f"Use one of {', '.join(SUFFIXES)}",
         )
-    text = read_maybe_packed(file)[:1 << 20].decode("utf-8", "replace").strip()
+    text = read_maybe_packed(file)[: 1 << 20].decode("utf-8", "replace").strip()
     if text.startswith("{") and _is_json(text.partition("\n")[0]) and "\n" in text:
         return DataError(
             "this seems to be JSON lines, and its name says JSON",
@@ -289,11 +287,15 @@ def _delimited(
     if len(set(used)) != len(used):
         where = "data.columns" if names else f"{file}:1"
         raise DataError("two columns have one name", where=where)
-    is_export = label_studio.MARKS <= set(used)
+    is_export = set(used) >= label_studio.MARKS
 
     def column(number: int) -> Column:
         def cells(chosen: Sequence[int] | None = None) -> Sequence[Any]:
-            values = [row[number] for row in rows] if chosen is None else [rows[at][number] for at in chosen]
+            values = (
+                [row[number] for row in rows]
+                if chosen is None
+                else [rows[at][number] for at in chosen]
+            )
             return label_studio.tidied_cells(values, file.parent) if is_export else values
 
         return cells
@@ -407,7 +409,7 @@ def _json_list(file: Path, encoding: str | None) -> Table:
         raise DataError(f"item {odd:,} of this JSON list isn't an object", where=str(file))
     if label_studio.is_export(items):
         return _of_objects(file, label_studio.rows_of_tasks(items, file.parent))
-    if items and label_studio.MARKS <= items[0].keys():
+    if items and items[0].keys() >= label_studio.MARKS:
         items = label_studio.tidied(items, file.parent)
     return _of_objects(file, items)
 

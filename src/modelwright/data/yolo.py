@@ -89,7 +89,10 @@ def list_yolo(root: Path, files: Sequence[str]) -> tuple[list[BoxedFile], list[s
     if not names:
         notes.append("No file names the classes, so their numbers are their names")
     polygons = sum(
-        is_polygon for lines in parsed.values() if not isinstance(lines, str) for *_, is_polygon in lines
+        is_polygon
+        for lines in parsed.values()
+        if not isinstance(lines, str)
+        for *_, is_polygon in lines
     )
     if polygons:
         notes.append(f"{polygons:,} lines are polygons, of which the boxes around them are taken")
@@ -229,7 +232,13 @@ def _yaml(path: Path) -> Any:
 
 def _from_yaml(root: Path, file: PurePosixPath, content: Mapping[Any, Any]) -> _Described:
     given = content.get("names")
-    pairs = enumerate(given) if isinstance(given, list) else given.items() if isinstance(given, dict) else ()
+    pairs = (
+        enumerate(given)
+        if isinstance(given, list)
+        else given.items()
+        if isinstance(given, dict)
+        else ()
+    )
     names = {int(key): str(name) for key, name in pairs if str(key).isdigit()}
     places: dict[str, set[str]] = defaultdict(set)
     for key, value in content.items():

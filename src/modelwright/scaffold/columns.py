@@ -67,7 +67,9 @@ _SPOKEN = ("transcript", "transcription", "sentence", "text", "文本")
 _SUMMARIES = ("summary", "tldr", "highlights", "headline", "title", "abstractive", "摘要")
 _TRANSLATIONS = ("translation", "target", "reference", "output", "译文")
 _SPLIT_NAMES = ("split", "set", "subset", "fold", "partition")
-_ID_NAMES = re.compile(r"(.*[_\- ])?(id|idx|index|uuid|guid|key|no|nr|编号|序号)|unnamed: ?\d+|", re.I)
+_ID_NAMES = re.compile(
+    r"(.*[_\- ])?(id|idx|index|uuid|guid|key|no|nr|编号|序号)|unnamed: ?\d+|", re.I
+)
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}")
 _ADDRESS = re.compile(r"(https?|ftp|s3|gs)://", re.IGNORECASE)
 _BOOKKEEPING = frozenset(
@@ -182,7 +184,9 @@ def _media(cells: Sequence[Any], find: Find) -> tuple[Role, Settings] | None:
     if len(texts) <= _MOST * len(cells):
         return None
     for kind, role in roles.items():
-        named = sum(Path(text).suffix.lower() in INPUTS[kind].suffixes for text in texts if len(text) < 500)
+        named = sum(
+            Path(text).suffix.lower() in INPUTS[kind].suffixes for text in texts if len(text) < 500
+        )
         if named > _MOST * len(texts):
             if sum(bool(_ADDRESS.match(text)) for text in texts) > _MOST * len(texts):
                 return Role.ADDRESS, {}
@@ -243,9 +247,12 @@ def rank_inputs(profiles: Sequence[Profile]) -> list[tuple[InputKind, Profile]]:
     long = [item for item in texts if item.words >= _SENTENCE]
     named = [item for item in texts if _rank(item.name, _INPUT_NAMES[InputKind.TEXT]) is not None]
     # Short texts are labels, unless their name or their variety says otherwise.
-    likely = long or [item for item in named if item.is_varied] or [
-        item for item in texts if item.is_varied
-    ] or named
+    likely = (
+        long
+        or [item for item in named if item.is_varied]
+        or [item for item in texts if item.is_varied]
+        or named
+    )
     files.sort(key=lambda pair: (_place(pair[1].name, _INPUT_NAMES[pair[0]]), -pair[1].distinct))
     ordered = sorted(
         likely, key=lambda item: (_place(item.name, _INPUT_NAMES[InputKind.TEXT]), -item.words)

@@ -161,9 +161,7 @@ def _file(path: Path, shown: str, hints: Hints) -> Inferred:
     if is_table(path):
         return _table(path, shown, hints)
     if suffix == ".npz":
-        return Inferred(
-            CLASSIFICATION[InputKind.IMAGE], {"source": "arrays", "path": shown}
-        )
+        return Inferred(CLASSIFICATION[InputKind.IMAGE], {"source": "arrays", "path": shown})
     for kind in (InputKind.IMAGE, InputKind.AUDIO):
         if suffix in INPUTS[kind].suffixes:
             raise DataError(
@@ -209,9 +207,7 @@ def _boxes(
 ) -> Inferred:
     images = [item.name for item in profiles if item.role == Role.IMAGE]
     image = images[0] if images else "image"
-    columns = {
-        key: name for key, name in (("image", image), ("boxes", boxes.name)) if name != key
-    }
+    columns = {key: name for key, name in (("image", image), ("boxes", boxes.name)) if name != key}
     return Inferred("object-detection", {**data, "source": "boxes", **columns}, notes)
 
 
@@ -284,8 +280,10 @@ def _columns(
 
 
 def _values(item: Profile) -> str:
-    return "numbers" if item.role == Role.NUMBER and not is_category(item) else (
-        f"{item.distinct:,} different values"
+    return (
+        "numbers"
+        if item.role == Role.NUMBER and not is_category(item)
+        else (f"{item.distinct:,} different values")
     )
 
 
@@ -389,9 +387,7 @@ def _task(
         if separator is not None:
             own = {} if separator == "|" else {"separator": separator}
             return classification, [best], {**_label(best), "multi_label": True, **own}
-    if OutputKind.REGRESSION in outputs and (
-        hints.task == "regression" or not is_category(best)
-    ):
+    if OutputKind.REGRESSION in outputs and (hints.task == "regression" or not is_category(best)):
         if best.role not in (Role.NUMBER, Role.ONE_HOT, Role.ID):
             raise DataError(
                 f"the column `{best.name}` holds {best.role}, not numbers",
@@ -494,7 +490,9 @@ def partner(path: Path) -> Path | None:
     return close[0] if close else None
 
 
-_NO_LANGUAGES = frozenset((".txt", ".md", ".csv", ".tsv", ".log", ".xml", ".yml", ".gz", ".py", ".npz"))
+_NO_LANGUAGES = frozenset(
+    (".txt", ".md", ".csv", ".tsv", ".log", ".xml", ".yml", ".gz", ".py", ".npz")
+)
 
 
 def _is_language(suffix: str) -> bool:
@@ -647,7 +645,9 @@ def _labels_table(
             CLASSIFICATION[kind],
             "speech-recognition",
         ) or inferred.data.get("input_kind", "image") == str(kind)
-        if is_about_samples and (inferred.task == "regression" or str(kind) in inferred.task or kind == InputKind.AUDIO):
+        if is_about_samples and (
+            inferred.task == "regression" or str(kind) in inferred.task or kind == InputKind.AUDIO
+        ):
             return file, inferred
     if reasons and (hints.input or hints.target):
         raise reasons[0]

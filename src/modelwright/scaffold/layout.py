@@ -57,7 +57,11 @@ def class_folders(files: Sequence[str]) -> ClassFolders | None:
     classes = sorted({part[0] for part in labelled if len(part) > 1})
     if len(classes) < 2:
         return None
-    loose = [file for file, part in zip(files, parts, strict=True) if len(part) <= len(below) + 1 + has_splits]
+    loose = [
+        file
+        for file, part in zip(files, parts, strict=True)
+        if len(part) <= len(below) + 1 + has_splits
+    ]
     deeper = next(("/".join(part[:2]) for part in labelled if len(part) > 2), "")
     return ClassFolders("/".join(below), tuple(classes), deeper, has_splits, tuple(loose))
 

@@ -60,9 +60,7 @@ def new(
         [Setting("version", "1"), Setting("task", inferred.task), section("data", inferred.data)],
     )
     recipe = parse_recipe(bare, where=str(source))
-    lenient = recipe.model_copy(
-        update={"data": recipe.data.model_copy(update={"allow_leaks": True})}
-    )
+    lenient = recipe.model_copy(update={"data": recipe.data.model_copy(update={"leaks": "allow"})})
     prepared = data.prepare(lenient, base=base, observe=observe)
     text = recipe_for(prepared, inferred, name=out.name)
     parse_recipe(text, where=str(out))  # What is written must be readable.

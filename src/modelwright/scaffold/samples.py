@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from modelwright.data.boxed_files import files_below
 from modelwright.data.inputs import INPUTS
+from modelwright.data.listing import files_below
 from modelwright.kinds import InputKind
 
 _MOST_FILES = 1_000_000

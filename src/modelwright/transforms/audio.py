@@ -1,6 +1,6 @@
 """The one audio decoder, and the declaration of how a recording becomes mono samples at one rate.
 
-WAV, FLAC, OGG and MP3 files and arrays of PCM become int16 samples `[T]`: channels mixed by their mean,
+WAV, FLAC, OGG, MP3 files and arrays of PCM become int16 samples `[T]`: channels mixed by the mean,
 resampled by soxr, rounded and clipped. The same function works in training and in serving. What is
 cut short is refused: libsndfile would read less than a header promises, and say nothing. Of an MP3
 without a Xing header that can't be seen, as nothing in it says how long it is.
@@ -72,20 +72,16 @@ class AudioInput:
     @staticmethod
     def from_json(value: dict[str, Any]) -> AudioInput:
         """Read what `to_json` returned; anything else is a `ModelFileError`."""
-        match value:
-            case {
-                "kind": "audio",
-                "sampling_rate": int() as rate,
-                "max_seconds": float() | int() as max_length,
-                **others,
-            } if (
-                not others
-                and type(rate) is int
-                and type(max_length) in (int, float)
-                and LOWEST_RATE <= rate <= HIGHEST_RATE
-                and 0 < max_length <= MAX_SECONDS
-            ):
-                return AudioInput(rate, float(max_length))
+        rate: Any = value.get("sampling_rate")
+        seconds: Any = value.get("max_seconds")
+        if (
+            value == {"kind": "audio", "sampling_rate": rate, "max_seconds": seconds}
+            and type(rate) is int
+            and type(seconds) in (int, float)
+            and LOWEST_RATE <= rate <= HIGHEST_RATE
+            and 0 < seconds <= MAX_SECONDS
+        ):
+            return AudioInput(rate, float(seconds))
         raise ModelFileError(
             "the recording input that the file declares isn't known to this version",
             fix="Update modelwright",
@@ -115,7 +111,7 @@ def read_audio(source: AudioSource, spec: AudioInput, *, rate: int | None = None
     """Return a whole recording as mono int16 samples `[T]` at the declared rate, `T` at least 1.
 
     Args:
-        source: the bytes of a WAV, FLAC, OGG or MP3 file, the path of one, or PCM as an array `[T]` or
+        source: the bytes of a WAV, FLAC, OGG or MP3 file, its path, or PCM as an array `[T]` or
             `[T, C]`, int16 or floats in −1…1.
         spec: the rate; `spec.max_length` says how much of it is taken.
         rate: the sampling rate of an array; a file says its own.
@@ -215,7 +211,7 @@ def _read_file(path: Path) -> bytes:
 
 
 def _check_container(data: bytes, where: str) -> None:
-    """Refuse what isn't one whole WAV, FLAC, OGG or MP3 file, as far as libsndfile wouldn't say so."""
+    """Refuse what isn't one whole file of these, as far as libsndfile wouldn't say so."""
     if not data:
         raise DataError("the file is empty (0 bytes)", where=where, fix=_FIX)
     if len(data) > MOST_BYTES:
