@@ -18,7 +18,7 @@ def keys(count, salt=""):
     return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(count, 16)
 
 
-def drawn(labels, given_=None, extras=None, **changes):
+def drawn(labels, given_=None, extras=None, groups=None, **changes):
     count = len(labels)
     return draw_splits(
         SplitSpec(**changes),
@@ -27,6 +27,7 @@ def drawn(labels, given_=None, extras=None, **changes):
         labels=labels,
         extras=extras or [""] * count,
         keys=keys(count),
+        groups=np.arange(count) if groups is None else np.array(groups),
     )
 
 
@@ -57,7 +58,7 @@ def test_the_order_of_files_changes_nothing():
     labels = ["a", "b"] * 30
     held = keys(60)
     spec = SplitSpec()
-    whole = {"source_splits": [""] * 60, "extras": [""] * 60}
+    whole = {"source_splits": [""] * 60, "extras": [""] * 60, "groups": np.arange(60)}
     one = draw_splits(spec, rows=np.arange(60), labels=labels, keys=held, **whole)
     turned = np.random.default_rng(0).permutation(60)
     other = draw_splits(
@@ -131,3 +132,23 @@ def test_the_root_of_a_set_ignores_order_and_sees_every_change():
     assert root(held[turned], [labels[n] for n in turned]) == whole
     assert root(held[:19], labels[:19]) != whole
     assert root(held, ["b", *labels[1:]]) != whole
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    groups=st.lists(st.integers(0, 12), min_size=30, max_size=90),
+    seed=st.integers(0, 9),
+)
+def test_samples_that_are_alike_are_never_separated(groups, seed):
+    labels = ["ab"[group % 2] for group in groups]
+    found = drawn(labels, groups=groups, seed=seed)
+    sides = [{groups[row] for row in rows.tolist()} for rows in found.values()]
+    assert sum(map(len, sides)) == len(set(groups))
+    assert sum(map(len, found.values())) == len(groups)
+
+
+def test_a_group_is_drawn_only_where_it_fits():
+    groups = [0] * 50 + list(range(1, 51))
+    found = drawn(["a"] * 100, groups=groups, val=0.1, test=0.2)
+    assert len(found["test"]) == 20
+    assert set(range(50)) <= set(found["train"].tolist())

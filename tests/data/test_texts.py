@@ -114,7 +114,7 @@ def test_tables_of_texts_gzipped_too(tmp_path):
     (tmp_path / "bad.csv.gz").write_bytes(gzip.compress(b"text,label\nx,y\n" * 99)[:-20])
     with pytest.raises(DataError, match="damaged"):
         prepared(tmp_path, "source: table, path: bad.csv.gz", TEXTS)
-    (tmp_path / "torn.csv").write_text('text,label\n"a,b\nc,d\n')
+    (tmp_path / "torn.csv").write_text('text,label\n"a,b,c\nd,e\n')
     with pytest.raises(DataError, match=r"torn\.csv:2"):
         prepared(tmp_path, "source: table, path: torn.csv", TEXTS)
 

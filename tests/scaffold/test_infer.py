@@ -64,7 +64,7 @@ def test_names_of_files_are_labels(tmp_path):
     for at in range(8):
         (tmp_path / f"{['cat', 'dog'][at % 2]}_{at:03d}.png").write_bytes(picture(at))
     task, data = taken(tmp_path)
-    assert (task, data["source"]) == FOLDER[0:1] + ("folder",)
+    assert (task, data["source"]) == (FOLDER[0], "folder")
     assert data["label_pattern"]
 
 
@@ -135,7 +135,7 @@ def test_two_languages_belong_together(tmp_path):
         ("a.zip", b"PK\x03\x04", "a ZIP archive.*Unpack it"),
         ("a.xlsx", b"PK\x03\x04", "Excel.*CSV"),
         ("a.csv", b"PK\x03\x04", "a ZIP archive"),
-        ("a.m4a", b"\0\0\0 ftyp", "MPEG-4.*ffmpeg -i a.m4a a.wav"),
+        ("a.m4a", b"\0\0\0 ftyp", r"MPEG-4.*ffmpeg -i a\.m4a a\.wav"),
         ("a.pdf", b"%PDF-1.4", "PDF"),
         ("a.png", picture(0), "this is one image"),
     ],
@@ -150,7 +150,7 @@ def test_folders_of_nothing_that_is_read(tmp_path):
     with pytest.raises(DataError, match="It is empty"):
         infer_task(tmp_path, "x")
     (tmp_path / "a.m4a").write_bytes(b"x")
-    with pytest.raises(DataError, match="ffmpeg -i NAME.m4a NAME.wav"):
+    with pytest.raises(DataError, match=r"ffmpeg -i NAME\.m4a NAME\.wav"):
         infer_task(tmp_path, "x")
     for at in range(4):
         (tmp_path / f"IMG_{at}.png").write_bytes(picture(at))

@@ -82,14 +82,35 @@ COMMANDS = {
                 Argument(
                     "DATA", "a folder with a folder of files a class, a table, a file, or `digits`"
                 ),
+                Argument("--input", "the column of a table that is the input", value="COLUMN"),
+                Argument(
+                    "--target",
+                    "the column that is to be predicted; several of numbers, or of 0 and 1",
+                    "repeated",
+                    "COLUMN",
+                ),
+                Argument("--task", "the task, such as text-classification", value="TASK"),
                 Argument("--out", "where the recipe goes (recipe.yaml)", value="FILE"),
                 _QUIET,
             ),
+            "What is taken for what is said; where the data can be read in two ways, both are, "
+            "with the option that decides.",
         ),
         Command(
             "check",
             "Audit the data, apply the rules, forecast time, memory and disk; train nothing.",
-            (_RECIPE, _SET, _SITE, _QUIET),
+            (
+                _RECIPE,
+                Argument(
+                    "--findings",
+                    "write all findings as CSV, with both samples of each pair",
+                    "path",
+                    "FILE",
+                ),
+                _SET,
+                _SITE,
+                _QUIET,
+            ),
             "Exits with 1 when a finding would stop the run.",
         ),
         Command(

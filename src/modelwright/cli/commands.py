@@ -61,6 +61,7 @@ def run(args: Namespace) -> Answer:
 def check(args: Namespace) -> Answer:
     """Look before training."""
     from modelwright import pipeline
+    from modelwright.data.findings import write_findings
 
     with watching(quiet=args.quiet) as observe:
         result = pipeline.check(
@@ -69,6 +70,8 @@ def check(args: Namespace) -> Answer:
             site=args.site,
             observe=observe,
         )
+    if args.findings is not None:
+        write_findings(args.findings, result.findings)
     value = result.to_json()
     stops = any(finding["severity"] == "error" for finding in value["findings"])
     return Answer(value, show.check_result(result), int(stops))
@@ -79,9 +82,18 @@ def new(args: Namespace) -> Answer:
     from modelwright import scaffold
 
     with watching(quiet=args.quiet) as observe:
-        result = scaffold.new(args.data, out=Path(args.out or "recipe.yaml"), observe=observe)
+        result = scaffold.new(
+            args.data,
+            out=Path(args.out or "recipe.yaml"),
+            input=args.input,
+            target=tuple(args.target),
+            task=args.task,
+            observe=observe,
+        )
     value = {
         "recipe": str(result.path),
+        "notes": list(result.notes),
+        "choices": list(result.choices),
         "findings": [finding.to_json() for finding in result.findings],
         "command": result.command,
     }

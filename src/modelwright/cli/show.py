@@ -146,9 +146,11 @@ def finding_lines(findings: Sequence[Mapping[str, Any]]) -> str:
 
 def new_result(result: NewResult) -> str:
     """Return what `new` found and wrote."""
+    seen = [printable(f"{_sentence(note)}") for note in (*result.notes, *result.choices)]
     findings = finding_lines([finding.to_json() for finding in result.findings])
+    said = "\n".join([*seen, findings])
     command = result.command.replace("modelwright", program(), 1)
-    return f"{findings}\n\nwrote   {printable(str(result.path))}\nnext    {command}"
+    return f"{said}\n\nwrote   {printable(str(result.path))}\nnext    {command}"
 
 
 def verify_report(report: VerifyReport) -> str:

@@ -40,6 +40,8 @@ class Encoded:
     inputs: Inputs
     cut: Rows = field(default_factory=lambda: NO_ROWS)
     """The rows that were truncated."""
+    findings: tuple[Finding, ...] = ()
+    """What is likely wrong with the inputs once they are decoded."""
 
 
 class ChannelStatistics(NamedTuple):

@@ -23,6 +23,7 @@ from modelwright.data.boxed_files import (
     split_files,
 )
 from modelwright.data.coco import MOST_PIXELS
+from modelwright.data.findings import Finding
 from modelwright.data.labelme import is_labelme, list_labelme
 from modelwright.data.listing import (
     Listing,
@@ -43,6 +44,10 @@ from modelwright.recipe.data import BoxesData, TableData
 from modelwright.tasks.boxes import BoxedImage, LabelledBox, check_boxes, rescaled
 from modelwright.transforms.image import Sides, sides_of
 
+_MOST = 0.5
+"""What most boxes have in common is likely wrong with all of them."""
+_MOST = 0.5
+"""What most boxes have in common is likely wrong with all of them."""
 _SHOWN = 3
 """So many messages on boxes are shown; the others are counted."""
 _FORMS = "VOC's, COCO's, YOLO's or LabelMe's files beside the images"
@@ -89,31 +94,76 @@ def _coco_files(root: Path, files: Sequence[str]) -> list[str]:
 
 
 @dataclass(slots=True)
-class _Counted:
-    """What became of boxes that weren't right."""
+class _Checked:
+    """What becomes of boxes that aren't right."""
 
-    clipped: int = 0
-    dropped: int = 0
-    messages: list[str] = field(default_factory=list)
+    boxes: int = 0
+    in_shares: int = 0
+    """Boxes that lie in 0…1 altogether."""
+    as_corners: int = 0
+    """Boxes that hang over the edge, and wouldn't if their size were their second corner."""
+    clipped: list[tuple[str, str]] = field(default_factory=list)
+    """Of boxes that were cut at the edge, the file and a sentence."""
+    dropped: list[tuple[str, str]] = field(default_factory=list)
+    """Of boxes without an area in their image, likewise."""
 
     def taken(self, boxed: BoxedImage, sides: Sides, where: str) -> str:
         """Return the boxes that can be used, in pixels of the image, as the store keeps them."""
         checked = check_boxes(boxed, where=where)
-        self.clipped += checked.clipped
-        self.dropped += checked.dropped
-        self.messages += checked.messages[: max(_SHOWN - len(self.messages), 0)]
+        self.boxes += len(boxed.boxes)
+        for box in boxed.boxes:
+            is_pixels = min(boxed.width, boxed.height) > 1
+            self.in_shares += is_pixels and max(box.x1, box.y1, box.x2, box.y2) <= 1.0
+            hangs = box.x2 > boxed.width or box.y2 > boxed.height
+            x2, y2 = box.x2 - box.x1, box.y2 - box.y1
+            is_inside = box.x1 < x2 <= boxed.width and box.y1 < y2 <= boxed.height
+            self.as_corners += hangs and is_inside
+        for message in checked.messages:
+            kind = self.clipped if message.endswith("cut there") else self.dropped
+            kind.append((where, message))
         return write_boxes(_as_shown(checked.image, sides))
 
-    def notes(self) -> tuple[str, ...]:
-        """Say how many there were, and name the first."""
-        if not self.messages:
-            return ()
-        counts = []
-        if self.dropped:
-            counts.append(f"{self.dropped:,} boxes have no area in their image and are left out")
-        if self.clipped:
-            counts.append(f"{self.clipped:,} boxes hang over its edge and are cut there")
-        return (f"{'; '.join(counts)}. The first: {'; '.join(self.messages)}",)
+    def findings(self) -> tuple[Finding, ...]:
+        """Return what is likely wrong with the boxes."""
+        findings = []
+        if self.in_shares > _MOST * self.boxes:
+            findings.append(
+                Finding(
+                    kind="boxes_in_shares",
+                    severity="error",
+                    message=f"{self.in_shares:,} of {self.boxes:,} boxes lie in 0…1, and boxes are "
+                    "taken in pixels",
+                    fix="Multiply x by the image's width and y by its height; as YOLO's text files "
+                    "they are read as they are",
+                )
+            )
+        if self.as_corners > _MOST * self.boxes:
+            findings.append(
+                Finding(
+                    kind="boxes_by_corners",
+                    severity="error",
+                    message=f"{self.as_corners:,} of {self.boxes:,} boxes hang over their image, and "
+                    "wouldn't as two corners: `bbox` is [x, y, width, height]",
+                    fix="Turn [x1, y1, x2, y2] into [x1, y1, x2 - x1, y2 - y1]",
+                )
+            )
+        for kind, boxes, what in (
+            ("boxes_outside", self.dropped, "no area in their image and are left out"),
+            ("boxes_cut", self.clipped, "parts beyond the edge of their image, which are cut off"),
+        ):
+            if boxes:
+                shown = "; ".join(message for _, message in boxes[:_SHOWN])
+                findings.append(
+                    Finding(
+                        kind=kind,
+                        severity="warning",
+                        rows=tuple(file for file, _ in boxes),
+                        message=f"{len(boxes):,} of {self.boxes:,} boxes have {what}. The first: "
+                        f"{shown}",
+                        fix="Look at the annotations: are they of these images, and in pixels?",
+                    )
+                )
+        return tuple(findings)
 
 
 def _as_shown(image: BoxedImage, sides: Sides) -> BoxedImage:
@@ -149,13 +199,13 @@ def _listing(
 ) -> Listing:
     column = spec.split.column
     require_parent(column)
-    counted, marks, labels = _Counted(), ["boxes 1", column or ""], []
+    checked, marks, labels = _Checked(), ["boxes 1", column or ""], []
     for item in files:
         sides = _sides(lambda file=item.file: sides_of(root / file))  # type: ignore[misc]
         labels.append(
             write_boxes(NOTHING)
             if sides is None or item.fault
-            else counted.taken(item.boxed, sides, item.file)
+            else checked.taken(item.boxed, sides, item.file)
         )
         marks.append(f"{item.file} {item.split} {stamp(root / item.file)} {labels[-1]}")
     return Listing(
@@ -166,7 +216,8 @@ def _listing(
         origins=[item.file for item in files],
         metadata=parent_folder([item.file for item in files], column),
         read=lambda row: read_file(root / files[row].file),
-        notes=(*notes, *counted.notes()),
+        notes=tuple(notes),
+        findings=checked.findings(),
         faults={at: item.fault for at, item in enumerate(files) if item.fault},
     )
 
@@ -179,7 +230,7 @@ def _list_table(spec: BoxesData, path: Path, base: Path) -> Listing:
         source="table", path=spec.path, image=spec.image, label=spec.boxes, split=spec.split
     )
     listing = list_table(columns, base=base, output_kind=OutputKind.BOXES)
-    counted, labels, faults = _Counted(), [], {}
+    checked, labels, faults = _Checked(), [], {}
     for at, text in enumerate(listing.labels):
         sides = _sides(lambda row=at: sides_of(listing.read(row)))  # type: ignore[misc]
         labels.append(write_boxes(NOTHING))
@@ -187,7 +238,7 @@ def _list_table(spec: BoxesData, path: Path, base: Path) -> Listing:
             continue
         where = listing.origins[at]
         try:
-            labels[-1] = counted.taken(_cell(text, sides), sides, where)
+            labels[-1] = checked.taken(_cell(text, sides), sides, where)
         except DataError as error:
             faults[at] = error.what
     return replace(
@@ -195,7 +246,7 @@ def _list_table(spec: BoxesData, path: Path, base: Path) -> Listing:
         title=f"boxes {path.name}",
         key=json_digest(["boxes 1", listing.key]),
         labels=labels,
-        notes=(*listing.notes, *counted.notes()),
+        findings=checked.findings(),
         faults=faults,
     )
 

@@ -134,7 +134,9 @@ def _ranked(data: bytes, possible: Iterable[str]) -> str:
     # Names as Python's codecs have them: a detector may say `Windows-1252`.
     ranks = {
         codecs.lookup(result["encoding"]).name: result["confidence"]
-        for result in detect_all(data, ignore_threshold=True, include_encodings=order)
+        for result in detect_all(
+            data, ignore_threshold=True, include_encodings=order, no_match_encoding=order[0]
+        )
         if result["encoding"] is not None
     }
     return max(order, key=lambda name: ranks.get(codecs.lookup(name).name, 0.0))

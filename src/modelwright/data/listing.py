@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 from modelwright.errors import DataError
 from modelwright.kinds import InputKind
 from modelwright.transforms.image import read_image
+
+if TYPE_CHECKING:
+    from modelwright.data.findings import Finding
 
 Rows = NDArray[np.int64]
 """The numbers of some rows of a store."""
@@ -51,6 +55,8 @@ class Listing:
     """What is worth saying once: files passed over."""
     kind: InputKind = InputKind.IMAGE
     """What the samples are."""
+    findings: tuple[Finding, ...] = ()
+    """What is likely wrong with the targets."""
     faults: Mapping[int, str] = field(default_factory=dict)
     """Why samples can't be used, by their place; of those whose target is wrong."""
     sampling_rate: int | None = None

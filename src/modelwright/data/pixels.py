@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from modelwright.data.adapters import ChannelStatistics, Encoded, InputAdapter
 from modelwright.data.dataset import Split
-from modelwright.data.findings import Finding
+from modelwright.data.findings import Finding, origins_of
 from modelwright.data.hashing import THUMBNAIL, perceptual_hashes
 from modelwright.data.listing import Listing, Rows
 from modelwright.data.near_duplicates import (
@@ -35,6 +35,8 @@ from modelwright.transforms.image import is_grey, open_image
 LARGEST_AUTO_SIDE = 96
 """`transforms.size: auto` takes no more than this, which two cores can still train."""
 SMALLEST_AUTO_SIDE = 8
+_LOOKED_AT = 2000
+"""So many images are looked at, from all of them, to tell whether they show anything."""
 _KEPT = ("resize", "interpolation", "background")
 """What stays as a model file has it when it is trained further."""
 
@@ -175,7 +177,30 @@ def fit_channel_statistics(train: Split, recipe: Recipe) -> ChannelStatistics:
 
 
 def _encode(store: Store, input: ImageInput, observe: Observe) -> Encoded:
-    return Encoded(input, derived_view(store, input, observe=observe))
+    pixels = derived_view(store, input, observe=observe)
+    return Encoded(input, pixels, findings=tuple(_plain(store, pixels)))
+
+
+def _plain(store: Store, pixels: NDArray[np.uint8]) -> Iterator[Finding]:
+    """Yield how many images are of a single colour once they are decoded."""
+    broken, step = store.errors(), max(1, -(-len(store) // _LOOKED_AT))
+    rows = [row for row in range(0, len(store), step) if row not in broken]
+    plain = [row for row in rows if (pixels[row] == pixels[row][:1, :1]).all()]
+    if not plain:
+        return
+    modes = store.strings("mode")
+    is_transparent = any(modes[row] in ("RGBA", "LA", "PA", "P") for row in plain)
+    yield Finding(
+        kind="plain_image",
+        severity="warning",
+        rows=origins_of(plain, store.strings("origin")),
+        message=f"{len(plain):,} of {len(rows):,} images are of a single colour once they are "
+        f"decoded, {store.strings('origin')[plain[0]]} first",
+        fix="What they show is transparent, or as dark as what is put behind it: look at "
+        "`transforms.background` (0 is black, 255 white)"
+        if is_transparent
+        else "Look at them, and take them out if they show nothing",
+    )
 
 
 # -- the audit -------------------------------------------------------------------------------

@@ -206,7 +206,15 @@ def prepare(
     encoded = INPUTS[store.kind].encode(store, _input(recipe, train, like, observe), observe)
     names = spec.target_columns if isinstance(spec, TableData) else ()
     built = adapter.build(TargetRequest(encoded, store.strings("label"), splits, names=names))
-    findings = (*_cut(encoded, store, splits), *built.findings)
+    findings = (
+        *listing.findings,
+        *encoded.findings,
+        *_cut(encoded, store, splits),
+        *built.findings,
+    )
+    stop = next((item for item in listing.findings if item.severity == "error"), None)
+    if stop is not None and run_folder is not None:
+        raise DataError(stop.message, where=listing.title, fix=stop.fix)
     _say(findings, observe)
     if run_folder is not None:
         write_splits(run_folder / "splits.parquet", splits, store)
@@ -390,7 +398,7 @@ def labelled_split(
     stored = [adapter.rename(label, names_of) for label in store.strings("label")]
     rows = _measured(store, path, observe)
     encoded = INPUTS[store.kind].encode(store, input, observe)
-    _say([*_cut(encoded, store, {"test": rows})], observe)
+    _say([*listing.findings, *_cut(encoded, store, {"test": rows})], observe)
     mark = root(store.fixed("content_digest")[rows], [stored[row] for row in rows.tolist()])
     request = TargetRequest(
         encoded, stored, {"test": rows}, names=names, known=names, where=str(path)

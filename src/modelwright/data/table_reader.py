@@ -346,8 +346,8 @@ def _read_cells(file: Path, text: str, delimiter: str, names: Sequence[str] | No
     except DataError as error:
         try:
             return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
-        except DataError:
-            raise error from None
+        except DataError as plain:
+            raise (plain if delimiter == "\t" else error) from None
     if any("\n" in cell for row in table[1] for cell in row):
         with contextlib.suppress(DataError):
             return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)

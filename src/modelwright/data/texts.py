@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,12 @@ from modelwright.errors import DataError
 from modelwright.kinds import InputKind
 from modelwright.recipe import Recipe
 from modelwright.run import Observe
+from modelwright.transforms.scripts import are_unspaced
 from modelwright.transforms.text import TextInput
 from modelwright.transforms.tokenizing import fold, train_tokenizer
 
+_SAMPLE = 1000
+"""So many training texts tell whether blanks stand between words."""
 MOST_CHARACTERS = 4_000_000
 """A longer text is likelier a whole file than a sample."""
 
@@ -61,9 +64,13 @@ def fit_text_input(train: StoredSplit, recipe: Recipe) -> TextInput:
     generates = kind != "text"
     texts = (data.decode() for data in train.originals())
     targets = train.strings("label") if kind == "source" else []
+    tokenizer_kind = spec.tokenizer
+    if tokenizer_kind == "auto":
+        sample = (data.decode() for data in islice(train.originals(), _SAMPLE))
+        tokenizer_kind = "bpe" if generates or are_unspaced(sample) else "word"
     tokenizer = train_tokenizer(
         chain(texts, targets),
-        kind=("bpe" if generates else "word") if spec.tokenizer == "auto" else spec.tokenizer,
+        kind=tokenizer_kind,
         size=(8_000 if generates else 30_000) if spec.vocab_size == "auto" else spec.vocab_size,
         lowercase=not generates if spec.lowercase == "auto" else spec.lowercase,
         min_count=spec.min_count,

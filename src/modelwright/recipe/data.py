@@ -461,7 +461,7 @@ class TextSpec(Spec):
     inputs = TEXTS
     tokenizer: Literal["auto", "word", "bpe", "character"] = "auto"
     """Words and punctuation; byte-level BPE (Sennrich et al. 2016); characters. `auto`: `bpe` for
-    generated texts, else `word`."""
+    generated texts and for scripts without blanks between words, else `word`."""
     vocab_size: Annotated[int, Field(ge=16, le=1 << 18)] | Literal["auto"] = "auto"
     """The most tokens of the vocabulary; `auto`: 30,000, or 8,000 for generated texts."""
     min_count: Annotated[int, Field(ge=1, le=1000), Rare()] = 1

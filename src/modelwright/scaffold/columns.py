@@ -295,7 +295,7 @@ def is_category(target: Profile) -> bool:
     Whole numbers are labels where two values alone occur, or few, under a name that isn't a
     quantity's.
     """
-    if target.role in (Role.STRING, Role.ONE_HOT):
+    if target.role in (Role.STRING, Role.ONE_HOT, Role.CONSTANT):
         return True
     if target.role != Role.NUMBER or not target.whole:
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from modelwright.files import write_bytes
 from modelwright.recipe import parse_recipe
 from modelwright.run import Observe, silent
 from modelwright.scaffold.document import Setting, section, write_document
-from modelwright.scaffold.infer import infer_task
+from modelwright.scaffold.infer import Hints, infer_task
 from modelwright.scaffold.recipe import recipe_for
 
 
@@ -26,11 +27,21 @@ class NewResult:
     findings: tuple[Finding, ...]
     text: str
     command: str
-    """What to type next."""
+    """What to type next: with an error among the findings, `check`, once it is mended."""
+    notes: tuple[str, ...] = ()
+    """What was taken for what."""
+    choices: tuple[str, ...] = ()
+    """What could be meant as well, and how to say so."""
 
 
 def new(
-    source: Path | str, *, out: Path = Path("recipe.yaml"), observe: Observe = silent
+    source: Path | str,
+    *,
+    out: Path = Path("recipe.yaml"),
+    input: str | None = None,
+    target: Sequence[str] = (),
+    task: str | None = None,
+    observe: Observe = silent,
 ) -> NewResult:
     """Look at data and write a commented recipe for it.
 
@@ -38,10 +49,13 @@ def new(
         source: a folder of class folders, a table, or the name of data that is known: `digits`,
             `cifar10`.
         out: where the recipe goes.
+        input: the column of a table that is the input, where content and names don't tell.
+        target: the columns of a table that are to be predicted, likewise.
+        task: the task, likewise.
         observe: called with progress.
 
     Raises:
-        RequestError: there is a file at `out` already.
+        RequestError: there is a file at `out` already, or no such task or column.
         DataError: the data can't be used.
     """
     out = Path(out)
@@ -54,7 +68,8 @@ def new(
     if not out.parent.is_dir():
         raise RequestError("there is no such folder to write into", where=str(out.parent))
     base = out.resolve().parent
-    inferred = infer_task(source, os.path.relpath(os.path.realpath(source), base))
+    shown = os.path.relpath(os.path.realpath(source), base)
+    inferred = infer_task(source, shown, Hints(input, tuple(target), task))
     bare = write_document(
         [],
         [Setting("version", "1"), Setting("task", inferred.task), section("data", inferred.data)],
@@ -65,5 +80,7 @@ def new(
     text = recipe_for(prepared, inferred, name=out.name)
     parse_recipe(text, where=str(out))  # What is written must be readable.
     write_bytes(out, text.encode())
-    command = f"modelwright run {shlex.quote(str(out))}"
-    return NewResult(out, data.as_errors(tuple(prepared.report.findings)), text, command)
+    findings = data.as_errors(tuple(prepared.report.findings))
+    is_stopped = any(finding.severity == "error" for finding in findings)
+    command = f"modelwright {'check' if is_stopped else 'run'} {shlex.quote(str(out))}"
+    return NewResult(out, findings, text, command, inferred.notes, inferred.choices)

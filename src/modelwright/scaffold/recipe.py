@@ -94,6 +94,7 @@ def recipe_for(prepared: Prepared, inferred: Inferred, *, name: str) -> str:
     head = [
         f"Written by `modelwright new` from what it saw in the data: {seen}.",
         f"`modelwright config {name}` shows every other setting with its default.",
+        *inferred.choices,
     ]
     is_usual = inferred.task == CLASSIFICATION[InputKind.IMAGE]  # The default of `task`.
     settings = [
@@ -120,14 +121,14 @@ def _images(prepared: Prepared, advice: Advice) -> list[Setting]:
     if not prepared.has_classes:
         return [Setting("transforms", f"{{size: {size}}}")]
     seen = "pixels fed to the network; larger sees more and takes longer"
-    flip = "`random` mirrors images; `none`, if that changes what they show (text, say)"
+    flip = "`random` mirrors images: for things that look the same from both sides"
     translate = str(max(min(height, width) // 16, 1))
     return [
         Setting("transforms", (Setting("size", size, seen),)),
         Setting(
             "augment",
             (
-                Setting("flip", "none" if prepared.image.channels == 1 else "random", flip),
+                Setting("flip", "none", flip),
                 Setting("translate", translate, "pixels"),
             ),
         ),
@@ -139,7 +140,7 @@ def _boxed_images(prepared: Prepared) -> list[Setting]:
     sides = [prepared.store.numbers(side)[train] for side in ("height", "width")]
     size = str(int(np.clip(np.median(sides), *_BOXED_SIDES)))
     seen = "pixels fed to the network; more see smaller things and take longer"
-    flip = "mirrors images; `none`, if that changes what they show (text, say)"
+    flip = "`random` mirrors images: for things that look the same from both sides"
     return [
         Setting(
             "transforms",
@@ -151,7 +152,7 @@ def _boxed_images(prepared: Prepared) -> list[Setting]:
         Setting(
             "augment",
             (
-                Setting("flip", "random", flip),
+                Setting("flip", "none", flip),
                 Setting("crop", "{scale: [0.4, 1.0]}", "a part of the image, with the boxes in it"),
             ),
         ),
@@ -160,14 +161,7 @@ def _boxed_images(prepared: Prepared) -> list[Setting]:
 
 def _texts(prepared: Prepared, advice: Advice) -> list[Setting]:
     max_length, meaning = advice.max_length
-    words = Setting("tokenizer", "word", "`bpe` or `character` for languages without blanks")
-    generates = prepared.adapter.text_kind != "text"
-    return [
-        Setting(
-            "text",
-            (*([] if generates else [words]), Setting("max_length", str(max_length), meaning)),
-        )
-    ]
+    return [Setting("text", (Setting("max_length", str(max_length), meaning),))]
 
 
 def _recordings(prepared: Prepared, advice: Advice) -> list[Setting]:

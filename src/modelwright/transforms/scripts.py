@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 
 UNSPACED = (
-    r"\u0e00-\u0eff"  # Thai and Lao.
-    r"\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff"  # Tibetan, Burmese and Khmer.
-    r"\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # Kana.
-    r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"  # Han.
+    "\u0e00-\u0eff"  # Thai and Lao.
+    "\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff"  # Tibetan, Burmese and Khmer.
+    "\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # Kana.
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"  # Han.
 )
 """The ranges of these scripts, as they stand in a regular expression between brackets."""
 _RUN = re.compile(f"[{UNSPACED}]+")

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from modelwright.errors import DataError, ModelFileError, RequestError, require
 from modelwright.files import canonical_json
+from modelwright.transforms.scripts import UNSPACED
 
 if TYPE_CHECKING:
     import tokenizers
@@ -48,7 +49,8 @@ _HALVES = re.compile("[\ud800-\udfff]")
 _KEPT_CHUNKS = 1 << 16
 
 # These patterns stand in the files: one that is changed needs a new kind beside the old.
-_WORDS = rf"\w{{1,64}}(?:['’]\w{{1,8}})?|[^\w{_BLANKS}]"
+_WORDS = rf"[{UNSPACED}]|[^\W{UNSPACED}]{{1,64}}(?:['’][^\W{UNSPACED}]{{1,8}})?|[^\w{_BLANKS}]"
+"""A character of a script without blanks is a word by itself."""
 _PIECES = (
     r" ?[\p{L}\p{M}]{1,64}|'\p{L}{1,2}(?!\p{L})| ?\p{N}{1,3}|"
     rf" ?[^{_BLANKS}\p{{L}}\p{{M}}\p{{N}}]{{1,16}}|"
