@@ -142,8 +142,8 @@ class _Checked:
                 Finding(
                     kind="boxes_by_corners",
                     severity="error",
-                    message=f"{self.as_corners:,} of {self.boxes:,} boxes hang over their image, and "
-                    "wouldn't as two corners: `bbox` is [x, y, width, height]",
+                    message=f"{self.as_corners:,} of {self.boxes:,} boxes hang over their image, "
+                    "and wouldn't as two corners: `bbox` is [x, y, width, height]",
                     fix="Turn [x1, y1, x2, y2] into [x1, y1, x2 - x1, y2 - y1]",
                 )
             )

@@ -35,6 +35,8 @@ from modelwright.transforms.image import is_grey, open_image
 LARGEST_AUTO_SIDE = 96
 """`transforms.size: auto` takes no more than this, which two cores can still train."""
 SMALLEST_AUTO_SIDE = 8
+_LEAST_CONTRAST = 2
+"""Of 255; an image whose pixels differ by no more shows nothing."""
 _LOOKED_AT = 2000
 """So many images are looked at, from all of them, to tell whether they show anything."""
 _KEPT = ("resize", "interpolation", "background")
@@ -185,21 +187,20 @@ def _plain(store: Store, pixels: NDArray[np.uint8]) -> Iterator[Finding]:
     """Yield how many images are of a single colour once they are decoded."""
     broken, step = store.errors(), max(1, -(-len(store) // _LOOKED_AT))
     rows = [row for row in range(0, len(store), step) if row not in broken]
-    plain = [row for row in rows if (pixels[row] == pixels[row][:1, :1]).all()]
+    plain = [row for row in rows if np.ptp(pixels[row], axis=(0, 1)).max() <= _LEAST_CONTRAST]
     if not plain:
         return
-    modes = store.strings("mode")
-    is_transparent = any(modes[row] in ("RGBA", "LA", "PA", "P") for row in plain)
+    origins = store.strings("origin")
+    is_dark = all(0 < pixels[row].max() <= 1 for row in plain)
+    scale = "Their pixels are 0 and 1: multiply them by 255. " if is_dark else ""
     yield Finding(
         kind="plain_image",
         severity="warning",
-        rows=origins_of(plain, store.strings("origin")),
+        rows=origins_of(plain, origins),
         message=f"{len(plain):,} of {len(rows):,} images are of a single colour once they are "
-        f"decoded, {store.strings('origin')[plain[0]]} first",
-        fix="What they show is transparent, or as dark as what is put behind it: look at "
-        "`transforms.background` (0 is black, 255 white)"
-        if is_transparent
-        else "Look at them, and take them out if they show nothing",
+        f"decoded, {origins[plain[0]]} first",
+        fix=f"{scale}Where parts are transparent, look at `transforms.background` (0 is black, "
+        "255 white); take images out that show nothing",
     )
 
 

@@ -36,18 +36,21 @@ def is_yolo(root: Path, files: Sequence[str]) -> bool:
     """Say whether images of a folder have text files with lines of boxes."""
     pairs = _paired(files)
     texts = [pairs[image] for image in filter(is_image, files) if image in pairs][:_TRIED]
-    full = 0
+    of_boxes = others = 0
     for text in texts:
         try:
             lines = _lines(root / text)
         except (OSError, DataError):
-            return False
-        for line in lines:
-            words = line.split()
-            if len(words) < 5 or not words[0].isdigit() or not all(map(_is_number, words)):
-                return False
-        full += bool(lines)
-    return full > 0
+            others += 1
+            continue
+        are_boxes = all(_is_box(line.split()) for line in lines)
+        of_boxes += are_boxes and bool(lines)
+        others += not are_boxes
+    return of_boxes > 0 and of_boxes >= others
+
+
+def _is_box(words: Sequence[str]) -> bool:
+    return len(words) >= 5 and words[0].isdigit() and all(map(_is_number, words))
 
 
 def list_yolo(root: Path, files: Sequence[str]) -> tuple[list[BoxedFile], list[str]]:
@@ -159,7 +162,7 @@ def _parse(lines: Sequence[str]) -> _Lines:
     boxes: _Lines = []
     for number, line in enumerate(lines, start=1):
         words = line.split()
-        if not words[0].isdigit() or not all(map(_is_number, words)) or len(words) < 5:
+        if not _is_box(words):
             raise DataError(f"line {number} isn't a class's number and a box: `{line:.60}`")
         label, places = int(words[0]), [float(word) for word in words[1:]]
         # A sixth number of a box is the confidence of a prediction.
