@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from modelwright.data.boxed_files import NOTHING, BoxedFile, is_image
 from modelwright.data.listing import SPLITS
@@ -174,8 +175,8 @@ def _parse(lines: Sequence[str]) -> _Lines:
                 f"line {number} counts in pixels, and YOLO's boxes are shares of the image's sides"
             )
         if is_polygon:
-            x, y = places[::2], places[1::2]
-            corners = (min(x), min(y), max(x), max(y))
+            across, down = places[::2], places[1::2]
+            corners = (min(across), min(down), max(across), max(down))
         else:
             x, y, width, height = places[:4]
             corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
