@@ -32,7 +32,7 @@ csv.field_size_limit(1 << 24)
 class Column(Protocol):
     """One column, read when it is asked for."""
 
-    def __call__(self, rows: Sequence[int] | None = None) -> Sequence[Any]:
+    def __call__(self, rows: Sequence[int] | None = None, /) -> Sequence[Any]:
         """Return its cells, or those of some rows."""
 
 
@@ -291,11 +291,8 @@ def _delimited(
 
     def column(number: int) -> Column:
         def cells(chosen: Sequence[int] | None = None) -> Sequence[Any]:
-            values = (
-                [row[number] for row in rows]
-                if chosen is None
-                else [rows[at][number] for at in chosen]
-            )
+            taken = rows if chosen is None else [rows[at] for at in chosen]
+            values = [row[number] for row in taken]
             return label_studio.tidied_cells(values, file.parent) if is_export else values
 
         return cells

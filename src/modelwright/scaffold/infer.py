@@ -680,9 +680,9 @@ def _text_folder(path: Path, shown: str, inventory: Inventory, hints: Hints) -> 
         return _text_file(path / pairs[0], str(PurePosixPath(shown) / pairs[0]))
     if samples:
         notes = [f"{len(samples):,} texts without labels are taken: a model that continues texts"]
-        aside = [file for file in inventory.files if file not in set(samples)]
-        if aside:
-            notes.append(f"Left aside: {', '.join(aside[:_SHOWN])}")
+        others = [file for file in inventory.files if file not in set(samples)]
+        if others:
+            notes.append(f"Left aside: {', '.join(others[:_SHOWN])}")
         data = {"source": "documents", "path": shown, **_folder_encoding(path, samples, notes)}
         return Inferred("language-modeling", data, tuple(notes))
     counts = Counter(PurePosixPath(file).suffix or file for file in inventory.files)
