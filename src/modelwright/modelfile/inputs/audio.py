@@ -1,4 +1,4 @@
-"""Recordings: paths or bytes of WAV, FLAC or OGG files, or arrays at the model's own rate."""
+"""Recordings: paths or bytes of WAV, FLAC, OGG or MP3 files, or arrays at the model's own rate."""
 
 from __future__ import annotations
 
