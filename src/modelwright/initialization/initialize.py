@@ -39,6 +39,7 @@ from modelwright.recipe.model import (
     DecoderModel,
     DetectorModel,
     InitModel,
+    LinearModel,
     ModelSpec,
     Seq2SeqModel,
     SpeednetModel,
@@ -53,6 +54,7 @@ from modelwright.tasks.speech_recognition import CharacterLM, texts_of
 from modelwright.training.objectives.ctc import steps_needed
 from modelwright.transforms import ImageInput
 from modelwright.transforms.hf_tokenizer import HFTokenizer
+from modelwright.transforms.ngrams import NgramInput
 from modelwright.transforms.text import TextInput
 
 FITTED_SAMPLES = 5000
@@ -75,8 +77,9 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
             else old.assets
         )
         return replace(old, inference=_inference(request, prepared), assets=assets)
-    blank, scale = _blank(spec, request, prepared, context), _scale(prepared)
+    blank = _blank(spec, request, prepared, context)
     section = blank.section
+    scale = None if isinstance(section, LinearModel) else _scale(prepared)
     torch.manual_seed(context.seed)
     network = models.build_network(
         section,
@@ -112,7 +115,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
         output_kind=task_of(request.recipe).output_kind,
         inference=_inference(request, prepared),
         assets=prepared.input.assets()
-        if isinstance(prepared.input, TextInput)
+        if isinstance(prepared.input, TextInput | NgramInput)
         else _language_model(request, prepared),
         lineage=lineage,
     )
@@ -153,6 +156,8 @@ def _blank(
             load_timm, section=network, weights=weights, prepared=prepared, context=context
         )
         return _Blank(network, *own, spec.adapters, fill)
+    if isinstance(spec, LinearModel):  # Of its images the features are scaled, not the pixels.
+        return _Blank(spec.of(prepared.input_kind), [0.0] * len(mean), [1.0] * len(std))
     if spec == "auto":
         found = default_model(prepared)
         chosen = found.model_dump(mode="json")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from modelwright.data import Dataset
 from modelwright.recipe import Recipe
+from modelwright.recipe.model import LinearModel
 from modelwright.run import Run, StageReport
 from modelwright.tasks import task_of
 
@@ -22,9 +23,11 @@ Stage = Callable[["Candidate", Recipe, Dataset, Run], "Candidate"]
 
 
 def train(candidate: Candidate, recipe: Recipe, data: Dataset, run: Run) -> Candidate:
-    """Train the candidate as the recipe's section `train` says."""
+    """Train the candidate as the recipe's section `train` says; a linear model is fitted."""
     from modelwright.training import fit
 
+    if isinstance(recipe.model, LinearModel):
+        return _fit_linear(candidate, recipe, recipe.model, data, run)
     trained, fitted = fit(
         candidate, recipe.train, data, run, task=task_of(recipe), augment=recipe.augment
     )
@@ -36,3 +39,18 @@ def train(candidate: Candidate, recipe: Recipe, data: Dataset, run: Run) -> Cand
     }
     report = StageReport(run.stage_name, fitted.seconds, fitted.history, fitted.chosen)
     return trained.after(report, facts)
+
+
+def _fit_linear(
+    candidate: Candidate, recipe: Recipe, model: LinearModel, data: Dataset, run: Run
+) -> Candidate:
+    from modelwright.training import fit_linear
+
+    fitted, report = fit_linear(candidate, model, recipe.train, data, run, task=task_of(recipe))
+    facts = {
+        "C": report.C,
+        "features": report.num_features,
+        "samples": report.samples,
+        "recipe": recipe.result_digest(),
+    }
+    return fitted.after(StageReport(run.stage_name, report.seconds), facts)

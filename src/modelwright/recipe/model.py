@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from modelwright.kinds import ANY_OUTPUT, VECTOR_OUTPUTS, InputKind, OutputKind
-from modelwright.recipe.spec import FromList, Rare, Spec
+from modelwright.kinds import ANY_INPUT, ANY_OUTPUT, VECTOR_OUTPUTS, InputKind, OutputKind
+from modelwright.recipe.spec import For, FromList, Rare, Spec
+from modelwright.recipe.train import TrainSpec
 
 Width = Annotated[int, Field(ge=1, le=65536)]
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -25,8 +26,63 @@ class _ModelSpec(Spec):
     settles: ClassVar[tuple[str, ...]] = ()
     """The settings and sections of a recipe that this network brings along, so that they have no
     effect beside it."""
+    settles_why: ClassVar[str] = "brings its own"
+    """Why they have no effect, for messages."""
     takes_any_size: ClassVar[bool] = True
     """Whether the network, once built, takes images of other sizes too."""
+
+
+LinearFeatures = Literal["tfidf", "hog", "logmel"]
+Regularization = Annotated[float, Field(gt=0, le=1e9)]
+
+
+class LinearModel(_ModelSpec):
+    """A linear model of features that aren't learnt: quick, and hard to beat where data is small.
+
+    Logistic regression of labels, ridge regression of numbers, as scikit-learn fits them.
+    """
+
+    inputs = ANY_INPUT
+    takes_any_size = False
+    settles = (
+        "text",
+        "augment",
+        "transforms.normalize",
+        *(f"train.{name}" for name in TrainSpec.model_fields if name not in ("budget", "loss")),
+    )
+    settles_why = "is fitted without it"
+    name: Literal["linear"]
+    """The family."""
+    features: Annotated[
+        LinearFeatures | Literal["auto"],
+        For(input=InputKind.TEXT, values=("tfidf",)),
+        For(input=InputKind.IMAGE, values=("hog",)),
+        For(input=InputKind.AUDIO, values=("logmel",)),
+    ] = "auto"
+    """What the model sees of a sample. Of texts the TF-IDF weights of n-grams of words and
+    characters (`tfidf`), of images histograms of oriented gradients (`hog`), of recordings mean,
+    deviation and change of the bands of a log-mel spectrogram (`logmel`); `auto` takes the one of
+    the kind of sample."""
+    C: Annotated[
+        Literal["auto"] | Regularization | tuple[Regularization, ...],
+        FromList,
+    ] = "auto"
+    """The inverse of the strength of regularization, as scikit-learn's `C`; of numbers the inverse
+    of ridge regression's `alpha`. Of several the best on validation is taken; `auto` tries a row
+    of them. `train.budget` bounds how long that goes on."""
+
+    def of(self, kind: InputKind) -> LinearModel:
+        """Return it with the features that `auto` stands for."""
+        if self.features != "auto":
+            return self
+        return self.model_copy(update={"features": _LINEAR_FEATURES[kind]})
+
+
+_LINEAR_FEATURES: dict[InputKind, LinearFeatures] = {
+    InputKind.TEXT: "tfidf",
+    InputKind.IMAGE: "hog",
+    InputKind.AUDIO: "logmel",
+}
 
 
 class MlpModel(_ModelSpec):
@@ -418,7 +474,8 @@ def _tag(value: object) -> str:
 
 
 ModelSpec = Annotated[
-    Annotated[MlpModel, Tag("mlp")]
+    Annotated[LinearModel, Tag("linear")]
+    | Annotated[MlpModel, Tag("mlp")]
     | Annotated[CnnModel, Tag("cnn")]
     | Annotated[ResnetModel, Tag("resnet")]
     | Annotated[SpeednetModel, Tag("speednet")]

@@ -85,12 +85,13 @@ def _settled(recipe: Recipe) -> Iterator[Irrelevant]:
         section, _, key = path.partition(".")
         spec = getattr(recipe, section)
         keys = [key] if key else list(settings_of(type(spec)))
+        default = type(spec)()
         for name in keys:
-            if getattr(spec, name) != settings_of(type(spec))[name].default:
+            if getattr(spec, name) != getattr(default, name):
                 tag, word = tag_of(type(recipe.model))
                 model = "model.init" if tag == "init" else f"model: {word}"
                 yield Irrelevant(
                     f"{section}.{name}",
-                    f"`{section}.{name}` has no effect: `{model}` brings its own",
+                    f"`{section}.{name}` has no effect: `{model}` {recipe.model.settles_why}",
                     "model",
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelwright.training.checkpoint import rehearse_checkpoint
 from modelwright.training.distributed import shutdown
 from modelwright.training.fit import fit
+from modelwright.training.linear import fit_linear
 from modelwright.training.loop import Parts, State, Until, train
 from modelwright.training.timing import time_steps
 
@@ -13,6 +14,7 @@ __all__ = [
     "State",
     "Until",
     "fit",
+    "fit_linear",
     "rehearse_checkpoint",
     "shutdown",
     "time_steps",
