@@ -19,6 +19,7 @@ from modelwright.pipeline.measuring import require_held_out
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.planning import Forecast, Workload, forecast
 from modelwright.recipe import check_composition
+from modelwright.recipe.model import LinearModel
 from modelwright.run import Observe, Run, RunRequest, memory_bytes, silent
 from modelwright.tasks import task_of
 from modelwright.transforms import ImageInput
@@ -79,18 +80,18 @@ def check(
 
 
 def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload:
-    from modelwright.training import time_steps
+    from modelwright.training import time_fit, time_steps
 
     start = initialize_model(request, prepared, context)
-    dataset = prepared.dataset()
-    step_s, validation_s = time_steps(
-        start,
-        request.recipe.train,
-        dataset,
-        context,
-        task=task_of(request.recipe),
-        augment=request.recipe.augment,
-    )
+    dataset, recipe, task = prepared.dataset(), request.recipe, task_of(request.recipe)
+    step_s, validation_s, fit_s, feature_bytes = None, None, None, 0
+    if isinstance(recipe.model, LinearModel):
+        timing = time_fit(start, recipe.model, recipe.train, dataset, context, task=task)
+        fit_s, feature_bytes = timing.seconds, timing.feature_bytes
+    else:
+        step_s, validation_s = time_steps(
+            start, recipe.train, dataset, context, task=task, augment=recipe.augment
+        )
     summary = _summary(start, prepared)
     test = prepared.test()
     validation = len(dataset.validation) if dataset.validation else 0
@@ -107,6 +108,8 @@ def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload
         validation_s=validation_s,
         free_disk_bytes=shutil.disk_usage(Path.cwd()).free,
         memory_bytes=memory_bytes() or 8 << 30,
+        fit_s=fit_s,
+        feature_bytes=feature_bytes,
     )
 
 

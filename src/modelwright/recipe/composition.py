@@ -239,6 +239,14 @@ RULES: tuple[Rule, ...] = (
         "Freeze fewer",
         ("train.groups",),
     ),
+    Rule(
+        ("model linear", "train.loss"),
+        "refused",
+        its.loss_beside_linear,
+        "`train.loss`: {}",
+        "Leave it out, or choose another `model`",
+        ("train.loss",),
+    ),
     # Choosing an epoch
     Rule(
         ("train.patience", "data.split.val: 0"),

@@ -8,10 +8,17 @@ from __future__ import annotations
 from modelwright.errors import nearest
 from modelwright.kinds import ANY_OUTPUT, OutputKind
 from modelwright.recipe.data import TableData
-from modelwright.recipe.model import CnnModel, InitModel, SpeednetModel
+from modelwright.recipe.model import CnnModel, InitModel, LinearModel, SpeednetModel
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.targets import METRICS, parse_target
-from modelwright.recipe.train import ConstantSchedule, GdOptimizer, MuonOptimizer, StepSchedule
+from modelwright.recipe.train import (
+    ConstantSchedule,
+    CrossEntropyLoss,
+    GdOptimizer,
+    HuberLoss,
+    MuonOptimizer,
+    StepSchedule,
+)
 
 SPEEDNET_SIDE = 9
 """Below it, nothing is left after speednet's 2×2 convolution and three poolings by 2."""
@@ -166,6 +173,16 @@ def decays_under_muon(recipe: Recipe) -> bool:
     if not isinstance(train.optimizer, MuonOptimizer):
         return False
     return "weight_decay" in train.model_fields_set and train.weight_decay > 0
+
+
+def loss_beside_linear(recipe: Recipe) -> str:
+    """Say what of the loss a linear model can't be fitted by."""
+    loss = recipe.train.loss
+    if not isinstance(recipe.model, LinearModel):
+        return ""
+    if isinstance(loss, CrossEntropyLoss) and loss.label_smoothing:
+        return "a linear model is fitted without `label_smoothing`"
+    return "a linear model is fitted by squared error, not by `huber`" * isinstance(loss, HuberLoss)
 
 
 def freezes_all(recipe: Recipe) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelwright.training.checkpoint import rehearse_checkpoint
 from modelwright.training.distributed import shutdown
 from modelwright.training.fit import fit
-from modelwright.training.linear import fit_linear
+from modelwright.training.linear import fit_linear, time_fit
 from modelwright.training.loop import Parts, State, Until, train
 from modelwright.training.timing import time_steps
 
@@ -17,6 +17,7 @@ __all__ = [
     "fit_linear",
     "rehearse_checkpoint",
     "shutdown",
+    "time_fit",
     "time_steps",
     "train",
 ]

@@ -33,7 +33,7 @@ from modelwright.recipe.model import LinearModel
 from modelwright.recipe.spec import seconds
 from modelwright.recipe.targets import METRICS
 from modelwright.recipe.train import CrossEntropyLoss, LossSpec, TrainSpec
-from modelwright.run import Progress, Run, is_main_process
+from modelwright.run import Progress, Run, is_main_process, silent
 from modelwright.tasks import Task
 from modelwright.training.precision import Precision
 from modelwright.training.stopping import stopped_at_once
@@ -133,6 +133,59 @@ def fit_linear(
         seconds=time.monotonic() - begun,
         tried=tuple(chosen["tried"]),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FitTiming:
+    """What fitting will take, by a part of the training split."""
+
+    seconds: float
+    feature_bytes: int
+    """Bytes of the features of all samples, as they are held while a model is fitted."""
+
+
+def time_fit(
+    candidate: Candidate,
+    spec: LinearModel,
+    train: TrainSpec,
+    data: Dataset,
+    run: Run,
+    *,
+    task: Task,
+) -> FitTiming:
+    """Fit a part of the training split once, and say what the whole will take."""
+    size = len(data.train)
+    part = data.train.take(np.unique(np.linspace(0, size - 1, _TIMED).astype(np.int64)))
+    quiet = replace(run, observe=silent)
+    begun = time.monotonic()
+    known = _features(candidate.network, part, quiet)
+    features_s = time.monotonic() - begun
+    _, head = output_layer(candidate.network)
+    scaled = _Scaler.of(known.values).scaled(known.values)
+    kind = task.output_kind
+    fitting = _Fitting(scaled, known.targets, head.out_features, kind, train.loss, run.seed)
+    grid, start = (SPARSE_C, _SPARSE_START) if fitting.is_sparse else (DENSE_C, _DENSE_START)
+    begun = time.monotonic()
+    fitting.fit(grid[start] if spec.C == "auto" else _listed(spec.C)[-1])
+    fit_s = time.monotonic() - begun
+    fits = _USUAL_FITS if spec.C == "auto" else len(_listed(spec.C))
+    held_out = 0 if data.validation is None else len(data.validation)
+    all_s = (features_s * (size + held_out) + fit_s * size * fits) / len(part)
+    budget = all_s if train.budget is None else seconds(train.budget)
+    # In double precision, with the numbers of the columns beside where few aren't 0.
+    values = scaled.nnz * 12 if fitting.is_sparse else scaled.size * 8
+    return FitTiming(min(all_s, budget), values * size // len(part))
+
+
+_TIMED = 1000
+"""How many samples are fitted to forecast how long all will take."""
+_USUAL_FITS = 4
+"""How many values of `C` are usually tried."""
+
+
+def _listed(given: float | tuple[float, ...] | str) -> tuple[float, ...]:
+    assert not isinstance(given, str)
+    return given if isinstance(given, tuple) else (given,)
 
 
 # -- features ----------------------------------------------------------------------------------
