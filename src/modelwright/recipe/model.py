@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from modelwright.kinds import ANY_INPUT, ANY_OUTPUT, VECTOR_OUTPUTS, InputKind, OutputKind
-from modelwright.recipe.spec import For, FromList, Rare, Spec
+from modelwright.recipe.spec import AUDIO, IMAGES, TEXTS, For, FromList, Rare, Spec
 from modelwright.recipe.train import TrainSpec
 
 Width = Annotated[int, Field(ge=1, le=65536)]
@@ -16,13 +16,8 @@ Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 
 
-_IMAGES = frozenset({InputKind.IMAGE})
-_TEXTS = frozenset({InputKind.TEXT})
-_AUDIO = frozenset({InputKind.AUDIO})
-
-
 class _ModelSpec(Spec):
-    outputs = frozenset(VECTOR_OUTPUTS)
+    outputs: ClassVar[Collection[OutputKind]] = VECTOR_OUTPUTS
     settles: ClassVar[tuple[str, ...]] = ()
     """The settings and sections of a recipe that this network brings along, so that they have no
     effect beside it."""
@@ -55,9 +50,9 @@ class LinearModel(_ModelSpec):
     """The family."""
     features: Annotated[
         LinearFeatures | Literal["auto"],
-        For(input=InputKind.TEXT, values=("tfidf",)),
-        For(input=InputKind.IMAGE, values=("hog",)),
-        For(input=InputKind.AUDIO, values=("logmel",)),
+        For(TEXTS, values=("tfidf",)),
+        For(IMAGES, values=("hog",)),
+        For(AUDIO, values=("logmel",)),
     ] = "auto"
     """What the model sees of a sample. Of texts the TF-IDF weights of n-grams of words and
     characters (`tfidf`), of images histograms of oriented gradients (`hog`), of recordings mean,
@@ -88,10 +83,9 @@ _LINEAR_FEATURES: dict[InputKind, LinearFeatures] = {
 class MlpModel(_ModelSpec):
     """Fully connected layers on the flattened input."""
 
-    inputs = _IMAGES
+    inputs = IMAGES
     takes_any_size = False
     name: Literal["mlp"]
-    """The family."""
     hidden: Annotated[tuple[Width, ...], FromList] = (256, 128)
     """The width of each hidden layer."""
     activation: Activation = "relu"
@@ -116,10 +110,9 @@ class ConvBlock(Spec):
 class CnnModel(_ModelSpec):
     """A convolutional network: blocks of convolution and pooling, then fully connected layers."""
 
-    inputs = _IMAGES
+    inputs = IMAGES
     takes_any_size = False
     name: Literal["cnn"]
-    """The family."""
     blocks: Annotated[tuple[ConvBlock, ...], FromList, Field(min_length=1)] = (
         ConvBlock(filters=32),
         ConvBlock(filters=64),
@@ -141,10 +134,9 @@ class CnnModel(_ModelSpec):
 class ResnetModel(_ModelSpec):
     """A residual network (He et al. 2016): 18, or the CIFAR family 20, 32 and 56."""
 
-    inputs = _IMAGES
+    inputs = IMAGES
     batch_norm: ClassVar = True
     name: Literal["resnet"]
-    """The family."""
     depth: Literal[18, 20, 32, 56] = 20
     """Layers; 18 has widths 64…512, the CIFAR family 16, 32, 64."""
     width: Annotated[float, Field(gt=0, le=8)] = 1.0
@@ -160,10 +152,9 @@ class SpeednetModel(_ModelSpec):
     The source is `94 % on CIFAR-10 in 3.29 Seconds on a Single GPU`.
     """
 
-    inputs = _IMAGES
+    inputs = IMAGES
     batch_norm: ClassVar = True
     name: Literal["speednet"]
-    """The family."""
     widths: Annotated[tuple[Width, Width, Width], FromList] = (64, 256, 256)
     """The widths of the three groups."""
     whiten: Annotated[bool, Rare()] = True
@@ -175,9 +166,8 @@ class SpeednetModel(_ModelSpec):
 class BowModel(_ModelSpec):
     """A bag of words and hashed n-grams, averaged (Joulin et al. 2017): quick, hard to beat."""
 
-    inputs = _TEXTS
+    inputs = TEXTS
     name: Literal["bow"]
-    """The family."""
     width: Width = 64
     """The width of a word's vector."""
     ngrams: Annotated[int, Field(ge=1, le=5)] = 2
@@ -191,9 +181,8 @@ class BowModel(_ModelSpec):
 class TextCnnModel(_ModelSpec):
     """Convolutions over word vectors, the largest answer of each filter (Kim 2014)."""
 
-    inputs = _TEXTS
+    inputs = TEXTS
     name: Literal["text-cnn"]
-    """The family."""
     width: Width = 128
     """The width of a word's vector."""
     filters: Width = 100
@@ -207,9 +196,8 @@ class TextCnnModel(_ModelSpec):
 class RnnModel(_ModelSpec):
     """A recurrent network over word vectors: LSTM (Hochreiter and Schmidhuber 1997), GRU (2014)."""
 
-    inputs = _TEXTS
+    inputs = TEXTS
     name: Literal["rnn"]
-    """The family."""
     cell: Literal["lstm", "gru"] = "lstm"
     """The kind of cell."""
     width: Width = 128
@@ -229,9 +217,8 @@ class RnnModel(_ModelSpec):
 class TransformerModel(_ModelSpec):
     """Self-attention over word vectors (Vaswani et al. 2017), each layer normalised first."""
 
-    inputs = _TEXTS
+    inputs = TEXTS
     name: Literal["transformer"]
-    """The family."""
     width: Width = 128
     """The width of the vectors."""
     layers: Annotated[int, Field(ge=1, le=48)] = 2
@@ -251,9 +238,8 @@ class TransformerModel(_ModelSpec):
 class AudioCnnModel(_ModelSpec):
     """Convolutions over a log-mel spectrogram."""
 
-    inputs = _AUDIO
+    inputs = AUDIO
     name: Literal["audio-cnn"]
-    """The family."""
     widths: Annotated[tuple[Width, ...], FromList, Field(min_length=1, max_length=8)] = (
         32,
         64,
@@ -267,9 +253,8 @@ class AudioCnnModel(_ModelSpec):
 class ConvCtcModel(_ModelSpec):
     """Convolutions over a log-mel spectrogram, from audio to characters (Collobert et al. 2016)."""
 
-    inputs, outputs = _AUDIO, frozenset({OutputKind.CTC})
+    inputs, outputs = AUDIO, (OutputKind.CTC,)
     name: Literal["conv-ctc"]
-    """The family."""
     channels: Annotated[Width, Rare()] = 32
     """The channels of the two convolutions over bands and time, each of which halves the bands."""
     width: Width = 128
@@ -293,9 +278,8 @@ class ConvCtcModel(_ModelSpec):
 class RnnCtcModel(_ModelSpec):
     """Recurrent layers over a log-mel spectrogram, to characters (Graves et al. 2006)."""
 
-    inputs, outputs = _AUDIO, frozenset({OutputKind.CTC})
+    inputs, outputs = AUDIO, (OutputKind.CTC,)
     name: Literal["rnn-ctc"]
-    """The family."""
     channels: Annotated[Width, Rare()] = 32
     """The channels of the two convolutions over bands and time, each of which halves the bands."""
     cell: Literal["lstm", "gru"] = "gru"
@@ -318,9 +302,8 @@ class DecoderModel(_ModelSpec):
     RMSNorm, rotary positions, SwiGLU, grouped-query attention (Touvron et al. 2023).
     """
 
-    inputs, outputs = _TEXTS, frozenset({OutputKind.CAUSAL_LM})
+    inputs, outputs = TEXTS, (OutputKind.CAUSAL_LM,)
     name: Literal["decoder"]
-    """The family."""
     width: Width = 256
     """The width of the vectors."""
     layers: Annotated[int, Field(ge=1, le=96)] = 4
@@ -348,9 +331,8 @@ class DecoderModel(_ModelSpec):
 class Seq2SeqModel(_ModelSpec):
     """An encoder that reads a text and a decoder that writes another."""
 
-    inputs, outputs = _TEXTS, frozenset({OutputKind.SEQ2SEQ})
+    inputs, outputs = TEXTS, (OutputKind.SEQ2SEQ,)
     name: Literal["seq2seq"]
-    """The family."""
     kind: Literal["transformer", "lstm", "gru"] = "transformer"
     """Attention alone (Vaswani et al. 2017), or recurrent layers with attention (Luong et al.
     2015)."""
@@ -373,10 +355,9 @@ class Seq2SeqModel(_ModelSpec):
 class DetectorModel(_ModelSpec):
     """Residual stages and a feature pyramid that say where which things are (Tian et al. 2019)."""
 
-    inputs, outputs = _IMAGES, frozenset({OutputKind.BOXES})
+    inputs, outputs = IMAGES, (OutputKind.BOXES,)
     batch_norm: ClassVar = True
     name: Literal["detector"]
-    """The family."""
     widths: Annotated[tuple[Width, ...], FromList, Field(min_length=2, max_length=8)] = (
         32,
         64,
@@ -413,14 +394,13 @@ class TransformersModel(_ModelSpec):
     Llama writes a text on.
     """
 
-    inputs = _TEXTS
-    outputs = frozenset({*VECTOR_OUTPUTS, OutputKind.SEQ2SEQ, OutputKind.CAUSAL_LM})
+    inputs = TEXTS
+    outputs = (*VECTOR_OUTPUTS, OutputKind.SEQ2SEQ, OutputKind.CAUSAL_LM)
     settles = tuple(
         f"text.{name}" for name in ("tokenizer", "vocab_size", "min_count", "lowercase", "vectors")
     )
 
     name: Literal["transformers"]
-    """The family."""
     path: str
     """The folder, on this machine: nothing is fetched. It holds `config.json`, `tokenizer.json` and
     weights as safetensors."""
@@ -439,9 +419,8 @@ class TimmModel(_ModelSpec):
     It answers with labels or numbers.
     """
 
-    inputs = _IMAGES
+    inputs = IMAGES
     name: Literal["timm"]
-    """The family."""
     model: str
     """The network, by timm's name without a tag: `resnet18`, `vit_tiny_patch16_224`."""
     weights: str | None = None
