@@ -38,6 +38,17 @@ CAUGHT = [
         5,
         "a batch of 2 can't be computed in 4",
     ),
+    (
+        DIGITS + "model: {name: linear}\ntrain:\n"
+        "  loss: {name: cross-entropy, label_smoothing: 0.1}",
+        5,
+        "fitted without `label_smoothing`",
+    ),
+    (
+        DIGITS + "evaluate: {baselines: false}\ntargets: {gain_over_simple: '>= 0'}",
+        4,
+        "needs what `evaluate.baselines: false` leaves out",
+    ),
     (DIGITS + "augment: {mixup: 1}\ntrain: {batch_size: 1}", 4, "has nothing to mix"),
     (
         DIGITS + "train: {batch_size: 16, gradient_accumulation: 4}",

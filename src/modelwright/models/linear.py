@@ -14,10 +14,15 @@ the shorter side.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from modelwright.errors import DataError, RecipeError, RequestError
 from modelwright.models.logmel import LogMel
 from modelwright.models.network import (
     AudioFrame,
@@ -28,7 +33,15 @@ from modelwright.models.network import (
     too_small,
 )
 from modelwright.models.padding import mask
+from modelwright.models.steps import WHITE
+from modelwright.recipe.data import AudioSpec
 from modelwright.recipe.model import LinearModel
+from modelwright.transforms import ImageInput
+from modelwright.transforms.audio import AudioInput
+from modelwright.transforms.inputs import Input
+
+Array = NDArray[Any]
+Features = NDArray[np.float32]
 
 ORIENTATIONS = 9
 CLIP = 0.2
@@ -119,6 +132,47 @@ class LogmelLinear(SequenceNetwork):
         change = changes.sum(2) / (count - 1).clamp(min=1)
         # The root of 0 has no gradient, which training such a network further would meet.
         return torch.cat([mean, (deviation + _EPSILON**2).sqrt(), change], 1)
+
+
+def simple_features(input: Input, audio: AudioSpec) -> Callable[[Array], Features]:
+    """Return what computes the features of images or recordings, as simple methods see them.
+
+    It takes pixels `[N, H, W, C]`, or records of samples `[T]` and a length, and returns `[N, D]`.
+    It raises `DataError` where samples of this kind have no such features.
+    """
+
+    def features(rows: Array) -> Features:
+        try:
+            network = _features_of(input, audio)
+        except (RecipeError, RequestError) as error:
+            raise DataError(error.what, why=error.why) from error
+        step = max(_BYTES_AT_ONCE // max(rows[:1].nbytes, 1), 1)
+        parts = [rows[at : at + step] for at in range(0, len(rows), step)]
+        with torch.inference_mode():
+            return np.concatenate([network(*_tensors(part)).numpy() for part in parts])
+
+    return features
+
+
+_BYTES_AT_ONCE = 1 << 22
+"""Of samples whose features are computed at once; a spectrogram takes a hundred times as many."""
+
+
+def _tensors(rows: Array) -> Iterator[Tensor]:
+    """Yield the inputs of a network: an array, or the fields of records."""
+    for name in rows.dtype.names or (...,):
+        yield torch.from_numpy(np.array(rows[name]))
+
+
+def _features_of(input: Input, audio: AudioSpec) -> Callable[..., Tensor]:
+    match input:
+        case ImageInput():
+            body = HogLinear(Frame(input.channels, input.height, input.width, 1)).eval()
+            return lambda pixels: body.features(pixels.float().permute(0, 3, 1, 2) / WHITE)
+        case AudioInput():
+            frame = AudioFrame(input.sampling_rate, audio.n_mels, audio.normalize, 1)
+            return LogmelLinear(frame).eval().features
+    raise RequestError("texts are seen as n-grams")
 
 
 # -- histograms of oriented gradients --------------------------------------------------------------

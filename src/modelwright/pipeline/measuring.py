@@ -17,13 +17,14 @@ from modelwright.evaluation import Measurement, Place, TestSetAccess, headline
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.ledger import Ledger
 from modelwright.recipe import parse_recipe
-from modelwright.recipe.data import DataSpec
+from modelwright.recipe.data import AudioSpec, DataSpec
 from modelwright.recipe.inference import ThresholdSpec
 from modelwright.run import Observe, Progress, Run, RunRequest, silent, usable_cores
 from modelwright.scaffold import guess_columns
-from modelwright.tasks import Task
 from modelwright.tasks.inference import Threshold
 
+SIMPLE_METHODS = {"tfidf": "words", "hog": "hog", "logmel": "spectrum"}
+"""The simple method that a linear model of some features is."""
 PROMPT = 100
 """Characters of a text from which a language model is timed writing on."""
 
@@ -64,7 +65,7 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
     if request.recipe.evaluate.baselines:
         context.ledger.extend(
             evaluation.measure_baselines(
-                _problem(model.scoring, samples, prepared),
+                _problem(model, samples, prepared, request.recipe.audio),
                 measurement,
                 fingerprint=fingerprint,
                 observe=context.observe,
@@ -83,16 +84,24 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
     return Measured(measurement, samples, place, opened)
 
 
-def _problem(task: Task, samples: Split, prepared: Prepared) -> evaluation.Problem:
+def _problem(
+    model: modelfile.Model, samples: Split, prepared: Prepared, audio: AudioSpec
+) -> evaluation.Problem:
     """Return what baselines learn from and are asked."""
+    from modelwright.models.linear import simple_features
+
+    architecture = model.spec.architecture
+    is_linear = architecture.get("name") == "linear"
     return evaluation.Problem(
-        task=task,
+        task=model.scoring,
         input_kind=prepared.input_kind,
         train=prepared.dataset().train,
         samples=samples,
         labels=prepared.labels,
         num_outputs=prepared.num_outputs,
         texts=lambda rows: [prepared.store.original(row).decode() for row in rows.tolist()],
+        features=simple_features(prepared.input, audio),
+        is_method=SIMPLE_METHODS.get(architecture["features"], "") if is_linear else "",
     )
 
 

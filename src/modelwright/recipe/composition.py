@@ -458,6 +458,15 @@ REFUSED: tuple[Rule, ...] = (
         ("evaluate.latency", "targets"),
     ),
     Rule(
+        ("targets.gain_over_simple", "evaluate.baselines: false"),
+        lambda r: (
+            not r.evaluate.baselines and _first_target(r, lambda metric: metric.needs_baselines)
+        ),
+        "the target {} needs what `evaluate.baselines: false` leaves out",
+        "Write `baselines: true`, or remove the target",
+        ("evaluate.baselines", "targets"),
+    ),
+    Rule(
         ("targets at a threshold", "inference.threshold"),
         lambda r: (
             not r.inference.threshold and _first_target(r, lambda metric: metric.needs_threshold)
@@ -497,7 +506,11 @@ SAID: tuple[Rule, ...] = (
     ),
     Rule(
         ("train.select: best", "data.split.val: 0"),
-        lambda r: r.train.select == "best" and not _has_split(r, "val"),
+        lambda r: (
+            r.train.select == "best"
+            and not _has_split(r, "val")
+            and not isinstance(r.model, LinearModel)
+        ),
         "Nothing is held out to choose an epoch by (`val: 0`), so the last one is shipped",
     ),
     Rule(

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from modelwright.errors import ModelFileError
+from modelwright.errors import DataError, ModelFileError
 from modelwright.files import canonical_json, digest, json_digest
 from modelwright.kinds import InputKind
 from modelwright.transforms.scripts import are_unspaced
@@ -240,6 +240,9 @@ def fit_ngrams(texts: Iterable[str], *, most: int = MOST_NGRAMS) -> NgramInput:
     Args:
         texts: the training texts.
         most: the most n-grams of each kind.
+
+    Raises:
+        DataError: there is none.
     """
     texts = [fold_blanks(text) for text in texts]
     least = 2 if len(texts) >= FEW_TEXTS else 1
@@ -248,7 +251,10 @@ def fit_ngrams(texts: Iterable[str], *, most: int = MOST_NGRAMS) -> NgramInput:
     kinds = [_fit(texts, "word", WORD_RANGE, least, most)]
     if sum(map(len, texts)) <= MOST_CHARACTERS:
         kinds.append(_fit(texts, "char", CHAR_RANGE, least, most))
-    return NgramInput(tuple(kind for kind in kinds if len(kind.codes)))
+    found = tuple(kind for kind in kinds if len(kind.codes))
+    if not found:
+        raise DataError("no text of the training split has a word or a character")
+    return NgramInput(found)
 
 
 def _fit(
