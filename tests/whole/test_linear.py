@@ -9,13 +9,17 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline, make_union
 
 from modelwright import modelfile
+from modelwright.data.waves import as_wav
 from modelwright.errors import RecipeError, StoppedError
+from modelwright.evaluation import IS_SIMPLE
 from modelwright.files import read_json
+from modelwright.modelfile import torch_runtime
 from modelwright.pipeline import check, evaluate, layers, run
 from modelwright.recipe import check_composition, parse_recipe
 from modelwright.run import silent
@@ -250,3 +254,62 @@ def test_the_forecast_and_the_layers_are_known_before(texts):
     assert expected.memory_bytes > 1 << 20
     summary = layers(folder / "recipe.yaml", observe=silent)
     assert summary.parameters > 1000
+
+
+# -- images and recordings -------------------------------------------------------------------------
+
+
+def test_images_are_seen_as_histograms_of_gradients(tmp_path):
+    recipe = tmp_path / "digits.yaml"
+    recipe.write_text(
+        "version: 1\ndata: {source: digits}\nmodel: {name: linear}\n"
+        "evaluate: {latency: false}\ninference: {tta: flip_shift}\n"
+        "targets: {gain_over_simple: '>= 0'}\nresources: {threads: 1}\n",
+        "utf-8",
+    )
+    result = run(recipe, out=tmp_path)
+    (verdict,) = result.verdicts
+    assert (verdict.passed, verdict.proven, verdict.why) == (True, False, IS_SIMPLE)
+    assert "it is the simple method" in result.report.read_text("utf-8")
+    assert result.ledger.find("accuracy").value > 0.9
+    candidate = torch_runtime.rebuild(result.model)
+    assert candidate.architecture["features"] == "hog"
+    model, random = modelfile.load(result.model), np.random.default_rng(0)
+    pixels = random.integers(0, 256, (5, 8, 8, 1)).astype(np.uint8)
+    assert len(model.predict(pixels)) == 5
+    assert modelfile.verify(result.model).golden_difference <= 1e-4
+
+
+def test_recordings_are_seen_as_statistics_of_their_spectrum(tmp_path):
+    random = np.random.default_rng(0)
+    for number in range(60):
+        label = ("low", "high")[number % 2]
+        samples = np.sin(np.arange(2000 + 20 * number) * (0.3 + 0.6 * (label == "high")))
+        samples = (9000 * samples + random.normal(0, 900, len(samples))).astype(np.int16)
+        (tmp_path / "sounds" / label).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sounds" / label / f"{number}.wav").write_bytes(as_wav(samples, 8000))
+    recipe = tmp_path / "sounds.yaml"
+    recipe.write_text(
+        "version: 1\ntask: audio-classification\ndata: {source: folder, path: sounds}\n"
+        "audio: {n_mels: 16}\nmodel: {name: linear, C: [0.01, 1.0]}\n"
+        "evaluate: {latency: false}\nresources: {threads: 1}\n",
+        "utf-8",
+    )
+    result = run(recipe, out=tmp_path)
+    assert result.ledger.find("accuracy").value == 1.0
+    assert result.ledger.find("accuracy", subject="baseline:spectrum").value == 1.0
+
+
+def test_images_that_are_too_small_are_refused(tmp_path):
+    for number in range(40):
+        (tmp_path / "tiny" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        pixels = np.full((3, 3), 6 * number, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "tiny" / "ab"[number % 2] / f"{number}.png")
+    recipe = tmp_path / "tiny.yaml"
+    recipe.write_text(
+        "version: 1\ndata: {source: folder, path: tiny}\nmodel: {name: linear}\n"
+        "transforms: {size: 3}\n",
+        "utf-8",
+    )
+    with pytest.raises(RecipeError, match="too small for this `linear`"):
+        run(recipe, out=tmp_path)

@@ -45,6 +45,15 @@ class Verdict:
     why: str = ""
     """Why it isn't met, or isn't proven; else empty."""
 
+    @property
+    def outcome(self) -> str:
+        """The verdict in a word or two; `why` says more."""
+        if not self.passed:
+            return "missed"
+        if self.why == IS_SIMPLE:
+            return "met"
+        return "met, proven" if self.proven else "met, not proven"
+
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as plain JSON values."""
         return asdict(self)

@@ -71,6 +71,8 @@ class TargetRow:
     passed: bool
     proven: bool
     why: str
+    outcome: str
+    """The verdict in a word or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def target_rows(verdicts: Sequence[Verdict]) -> list[TargetRow]:
             passed=verdict.passed,
             proven=verdict.proven,
             why=_why(verdict),
+            outcome=verdict.outcome,
         )
         for verdict in verdicts
     ]
