@@ -91,7 +91,8 @@ def _problem(
     from modelwright.models.linear import simple_features
 
     architecture = model.spec.architecture
-    is_linear = architecture.get("name") == "linear"
+    # With test-time augmentation it is no longer the simple method alone.
+    is_linear = architecture.get("name") == "linear" and model.inference.tta == "none"
     return evaluation.Problem(
         task=model.scoring,
         input_kind=prepared.input_kind,
