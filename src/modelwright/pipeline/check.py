@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,15 @@ import numpy as np
 
 from modelwright import data
 from modelwright.data import Finding, Prepared
-from modelwright.errors import require
+from modelwright.errors import RequestError, require
 from modelwright.initialization import initialize_model, settled_input
+from modelwright.pipeline.contest import has_contest, linear_data, linear_request
 from modelwright.pipeline.measuring import require_held_out
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.planning import Forecast, Workload, forecast
 from modelwright.recipe import check_composition
 from modelwright.recipe.model import LinearModel
+from modelwright.recipe.spec import seconds
 from modelwright.run import Observe, Run, RunRequest, memory_bytes, silent
 from modelwright.tasks import task_of
 from modelwright.transforms import ImageInput
@@ -73,10 +75,36 @@ def check(
         )
         require_held_out(prepared, request.recipe.inference.threshold)
         expected = forecast(request.recipe, _workload(request, prepared, context))
+        if has_contest(request.recipe, prepared):
+            expected = _with_linear(expected, request, prepared, context)
     findings = tuple(prepared.report.findings)
     if not request.recipe.data.allow_leaks:
         findings = data.as_errors(findings)
     return CheckResult(findings, expected, tuple(notes.said))
+
+
+def _with_linear(
+    network: Forecast, request: RunRequest, prepared: Prepared, context: Run
+) -> Forecast:
+    """Return the forecast of a network, with what the linear model before it takes."""
+    asked = linear_request(request)
+    try:
+        work = _workload(asked, linear_data(asked, prepared, context), context)
+    except RequestError as error:
+        context.say(f"A linear model is left out: {error.what}")
+        return network
+    linear = forecast(asked.recipe, work)
+    both_s = None if network.training_s is None else network.training_s + (linear.training_s or 0.0)
+    budget = request.recipe.train.budget
+    if budget is not None and both_s is not None:
+        both_s = min(both_s, seconds(budget))
+    return replace(
+        network,
+        training_s=both_s,
+        memory_bytes=max(network.memory_bytes, linear.memory_bytes),
+        disk_bytes=max(network.disk_bytes, linear.disk_bytes),
+        warnings=tuple(dict.fromkeys((*network.warnings, *linear.warnings))),
+    )
 
 
 def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload:

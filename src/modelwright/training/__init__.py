@@ -8,6 +8,7 @@ from modelwright.training.fit import fit
 from modelwright.training.linear import fit_linear, time_fit
 from modelwright.training.loop import Parts, State, Until, train
 from modelwright.training.timing import time_steps
+from modelwright.training.validation import validation_scores
 
 __all__ = [
     "Parts",
@@ -20,4 +21,5 @@ __all__ = [
     "time_fit",
     "time_steps",
     "train",
+    "validation_scores",
 ]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from modelwright.data import Dataset, Split
 from modelwright.data.ragged import Joined
-from modelwright.errors import TrainingError, require
+from modelwright.errors import RequestError, TrainingError, require
 from modelwright.files import append_line
 from modelwright.kinds import OutputKind
 from modelwright.models.building import output_layer
@@ -92,13 +92,13 @@ def fit_linear(
 
     Raises:
         StoppedError: a stop was requested.
-        TrainingError: there are too many features and labels, or the network doesn't answer as the
-            model that was fitted.
+        RequestError: there are too many features and labels.
+        TrainingError: the network doesn't answer as the model that was fitted.
     """
     begun = time.monotonic()
     _, head = output_layer(candidate.network)
     if head.weight.numel() > MOST_WEIGHTS:
-        raise TrainingError(
+        raise RequestError(
             f"{head.in_features:,} features and {head.out_features:,} outputs are too many for a "
             "linear model",
             fix="Choose another `model`",
