@@ -9,8 +9,8 @@ import pytest
 
 from modelwright.evaluation import DIFFERENCE, GAIN, IS_SIMPLE, Measurement, judge
 from modelwright.evaluation.baselines import measure_baselines
-from modelwright.evaluation.compare import accuracy_difference
 from modelwright.evaluation.gain import Compared, gain_over_simple
+from modelwright.evaluation.labels import accuracy_difference
 from modelwright.evaluation.measurement import sampled
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence, Ledger

@@ -19,7 +19,6 @@ from modelwright import metrics
 from modelwright.data.dataset import Split
 from modelwright.errors import DataError, MissingExtraError, require
 from modelwright.evaluation.bootstrap import bounded
-from modelwright.evaluation.compare import accuracy_difference
 from modelwright.evaluation.features import (
     Features,
     features_of,
@@ -27,7 +26,7 @@ from modelwright.evaluation.features import (
     reduced,
 )
 from modelwright.evaluation.gain import Compared, gain_over_simple
-from modelwright.evaluation.labels import accuracy, averages
+from modelwright.evaluation.labels import accuracy, accuracy_difference, averages
 from modelwright.evaluation.measurement import Measurement, Record, recorder
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.evaluation.bootstrap import Compute, draws, resampling
-from modelwright.evaluation.compare import accuracy_difference
 from modelwright.evaluation.intervals import TAIL
+from modelwright.evaluation.labels import accuracy_difference
 from modelwright.evaluation.measurement import Record
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
