@@ -37,6 +37,9 @@ class PublishedWeights:
     trained_on: str
     width: int
     """D: the length of a sample's features."""
+    converted: str = ""
+    """The SHA-256 of the weights as safetensors, by the names of our network, where the package
+    has them in another form."""
 
 
 PUBLISHED: dict[str, PublishedWeights] = {
@@ -56,6 +59,7 @@ PUBLISHED: dict[str, PublishedWeights] = {
             licence="Apache-2.0",
             trained_on="ImageNet, 1,000 classes",
             width=1280,
+            converted="c169145bd5b8e29d8387285a621b5d0e4836f3af18e3d91c34232bed841f342a",
         ),
         PublishedWeights(
             name="minilm",

@@ -16,6 +16,7 @@ from modelwright.models.cnn import Cnn
 from modelwright.models.ctc import ConvCtc, RnnCtc
 from modelwright.models.decoder import Decoder
 from modelwright.models.detector import Detector
+from modelwright.models.efficientnet import EfficientNetLite0
 from modelwright.models.mlp import Mlp
 from modelwright.models.modifications import (
     Modification,
@@ -54,6 +55,7 @@ BUILDERS: dict[type[Architecture], Callable[[Any, Any], nn.Module]] = {
     sections.CnnModel: Cnn,
     sections.ResnetModel: Resnet,
     sections.SpeednetModel: Speednet,
+    sections.EfficientNetLite0Model: EfficientNetLite0,
     sections.BowModel: Bow,
     sections.TextCnnModel: TextCnn,
     sections.RnnModel: RnnClassifier,

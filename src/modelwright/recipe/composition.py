@@ -202,6 +202,26 @@ RULES: tuple[Rule, ...] = (
         ("model.adapters",),
     ),
     Rule(
+        ("train.unfreeze", "a network without pretrained weights"),
+        "refused",
+        _when(lambda r: r.train.unfreeze is not None and not its.is_pretrained(r)),
+        "`train.unfreeze` holds pretrained layers still at first, and this network has none",
+        "Leave `unfreeze` out, or start from pretrained weights",
+        ("train.unfreeze",),
+    ),
+    Rule(
+        ("train.unfreeze", "model.adapters"),
+        "refused",
+        _when(
+            lambda r: (
+                r.train.unfreeze is not None and getattr(r.model, "adapters", None) is not None
+            )
+        ),
+        "`train.unfreeze` lets the whole network learn in the end, and `model.adapters` never does",
+        "Leave one of the two out",
+        ("train.unfreeze", "model.adapters"),
+    ),
+    Rule(
         ("optimizer muon", "weight_decay"),
         "said",
         _when(its.decays_under_muon),
@@ -268,12 +288,28 @@ RULES: tuple[Rule, ...] = (
     ),
     # Size of the images
     Rule(
-        ("model speednet", "small images"),
+        ("model speednet, efficientnet-lite0", "small images"),
         "refused",
-        its.too_small_for_speednet,
-        f"`speednet` needs images of at least {its.SPEEDNET_SIDE} pixels, and these have {{}}",
-        "Enlarge them with `transforms: {{size: 16}}`, or use `cnn`",
+        its.below_smallest_side,
+        "{}",
+        "Enlarge them with `transforms.size`, or use `cnn`",
         ("train.resolution", "transforms.size", "model.name"),
+    ),
+    Rule(
+        ("published weights", "transforms.color_mode: grayscale"),
+        "refused",
+        its.grey_for_published,
+        "the published weights `{}` are for images in colour",
+        "Leave `color_mode` out: grey images are given to the network in three channels",
+        ("transforms.color_mode",),
+    ),
+    Rule(
+        ("model detector, backbone", "settings of another backbone"),
+        "refused",
+        its.void_for_backbone,
+        "{}",
+        "Leave it out, or look at `model.backbone`",
+        ("model.widths", "model.depth", "model.pretrained"),
     ),
     Rule(
         ("model cnn", "small images"),

@@ -8,13 +8,18 @@ from __future__ import annotations
 from modelwright.errors import nearest
 from modelwright.kinds import ANY_OUTPUT, OutputKind
 from modelwright.recipe.data import TableData
-from modelwright.recipe.model import CnnModel, InitModel, SpeednetModel
+from modelwright.recipe.model import (
+    CnnModel,
+    DetectorModel,
+    InitModel,
+    TimmModel,
+    TransformersModel,
+)
 from modelwright.recipe.recipe import Recipe
+from modelwright.recipe.schema import tag_of
 from modelwright.recipe.targets import METRICS, parse_target
 from modelwright.recipe.train import ConstantSchedule, GdOptimizer, MuonOptimizer, StepSchedule
 
-SPEEDNET_SIDE = 9
-"""Below it, nothing is left after speednet's 2×2 convolution and three poolings by 2."""
 FEW = 8
 """Statistics of a batch over fewer samples than this are mostly noise."""
 
@@ -61,7 +66,8 @@ def known_sides(recipe: Recipe) -> tuple[int, int] | None:
         return size, size
     if isinstance(recipe.model, InitModel):
         return None  # The model file's own.
-    side = recipe.data.side
+    side = recipe.data.side if recipe.model == "auto" else recipe.model.usual_side
+    side = side or recipe.data.side
     return (side, side) if side else None
 
 
@@ -128,11 +134,41 @@ def model_of_one_size(recipe: Recipe) -> str:
     return str(getattr(model, "name", "")) if recipe.train.resolution and is_fixed else ""
 
 
-def too_small_for_speednet(recipe: Recipe) -> str:
-    """Name the size of images that `speednet` can't take."""
-    side = smallest_known_side(recipe)
-    is_small = isinstance(recipe.model, SpeednetModel) and side is not None and side < SPEEDNET_SIDE
-    return f"{side}" if is_small else ""
+def below_smallest_side(recipe: Recipe) -> str:
+    """Say which size of images the network can't take."""
+    side, model = smallest_known_side(recipe), recipe.model
+    if side is None or model == "auto" or side >= model.smallest_side:
+        return ""
+    name = tag_of(type(model))[1]
+    return f"`{name}` needs images of at least {model.smallest_side} pixels, and these have {side}"
+
+
+def void_for_backbone(recipe: Recipe) -> str:
+    """Name the setting of a detector that has no effect on its backbone."""
+    model = recipe.model
+    if not isinstance(model, DetectorModel):
+        return ""
+    names = ("pretrained",) if model.backbone == "residual" else ("widths", "depth")
+    for name in names:
+        if getattr(model, name) != DetectorModel.model_fields[name].default:
+            return f"`model.{name}` has no effect on the backbone `{model.backbone}`"
+    return ""
+
+
+def is_pretrained(recipe: Recipe) -> bool:
+    """Say whether the network starts from weights that have learnt before."""
+    model = recipe.model
+    if isinstance(model, TimmModel):
+        return model.weights is not None
+    if isinstance(model, InitModel | TransformersModel):
+        return True
+    return model != "auto" and bool(model.published)
+
+
+def grey_for_published(recipe: Recipe) -> str:
+    """Name the published weights, made for images in colour, that grey ones were asked for."""
+    is_grey = recipe.transforms.color_mode == "grayscale"
+    return recipe.model.published if is_grey and recipe.model != "auto" else ""
 
 
 def smallest_known_side(recipe: Recipe) -> int | None:

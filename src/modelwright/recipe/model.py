@@ -27,6 +27,18 @@ class _ModelSpec(Spec):
     effect beside it."""
     takes_any_size: ClassVar[bool] = True
     """Whether the network, once built, takes images of other sizes too."""
+    smallest_side: ClassVar[int] = 1
+    """The smallest side of images that the network takes, where that doesn't depend on settings."""
+
+    @property
+    def published(self) -> str:
+        """The published weights that the network starts from, by their name; else a blank."""
+        return ""
+
+    @property
+    def usual_side(self) -> int | None:
+        """The side of the images that its weights were trained on; `transforms.size: auto`."""
+        return None
 
 
 class MlpModel(_ModelSpec):
@@ -106,6 +118,7 @@ class SpeednetModel(_ModelSpec):
 
     inputs = _IMAGES
     batch_norm: ClassVar = True
+    smallest_side = 9  # Below it, nothing is left after its 2×2 convolution and three poolings.
     name: Literal["speednet"]
     """The family."""
     widths: Annotated[tuple[Width, Width, Width], FromList] = (64, 256, 256)
@@ -114,6 +127,33 @@ class SpeednetModel(_ModelSpec):
     """Fix the first convolution's filters to whiten training patches."""
     scale: Annotated[float, Field(gt=0, le=10), Rare()] = 1 / 9
     """A factor on the logits."""
+
+
+class EfficientNetLite0Model(_ModelSpec):
+    """A small network for photographs (EfficientNet-Lite0, after Tan and Le 2019), pretrained.
+
+    It has 4.7 million parameters, without the last layer 3.4 million. Its published weights
+    (Apache-2.0) were trained on ImageNet, for colour images of 224 × 224 pixels.
+    """
+
+    inputs = _IMAGES
+    batch_norm: ClassVar = True
+    smallest_side = 32
+    name: Literal["efficientnet-lite0"]
+    """The family."""
+    pretrained: bool = True
+    """Start from the published weights, which the extra `[pretrained]` installs; the last layer
+    starts anew. Without, all weights are drawn."""
+    dropout: Dropout = 0.2
+    """The share dropped before the last layer, in training."""
+
+    @property
+    def published(self) -> str:
+        return self.name if self.pretrained else ""
+
+    @property
+    def usual_side(self) -> int | None:
+        return 224 if self.pretrained else None
 
 
 class BowModel(_ModelSpec):
@@ -315,7 +355,7 @@ class Seq2SeqModel(_ModelSpec):
 
 
 class DetectorModel(_ModelSpec):
-    """Residual stages and a feature pyramid that say where which things are (Tian et al. 2019)."""
+    """A backbone and a feature pyramid that say where which things are (Tian et al. 2019)."""
 
     inputs, outputs = _IMAGES, frozenset({OutputKind.BOXES})
     batch_norm: ClassVar = True
@@ -327,11 +367,22 @@ class DetectorModel(_ModelSpec):
         128,
         256,
     )
-    """The channels of the stages, at strides 4, 8, 16 …; all but the first see boxes."""
+    """The channels of the stages of the backbone `residual`, at strides 4, 8, 16 …; all but the
+    first see boxes."""
     depth: Annotated[int, Field(ge=1, le=16), Rare()] = 1
-    """Residual blocks a stage."""
+    """Residual blocks a stage, in the backbone `residual`."""
     neck: Annotated[Width, Rare()] = 64
     """The channels of the pyramid."""
+    backbone: Literal["residual", "efficientnet-lite0"] = "residual"
+    """What looks at the image: residual stages of its own, or the network of this name, whose maps
+    at strides 8, 16 and 32 see boxes."""
+    pretrained: bool = True
+    """Start the backbone `efficientnet-lite0` from its published weights, which the extra
+    `[pretrained]` installs. Without, all weights are drawn."""
+
+    @property
+    def published(self) -> str:
+        return self.backbone if self.pretrained and self.backbone != "residual" else ""
 
 
 class AdaptersSpec(Spec):
@@ -349,6 +400,11 @@ class AdaptersSpec(Spec):
     """Patterns of the names of fully connected layers that get one, such as `*.query`."""
 
 
+_OWN_TOKENIZER = tuple(
+    f"text.{name}" for name in ("tokenizer", "vocab_size", "min_count", "lowercase", "vectors")
+)
+
+
 class TransformersModel(_ModelSpec):
     """A network from a folder of Hugging Face's transformers, trained further on other texts.
 
@@ -359,9 +415,7 @@ class TransformersModel(_ModelSpec):
 
     inputs = _TEXTS
     outputs = frozenset({*VECTOR_OUTPUTS, OutputKind.SEQ2SEQ, OutputKind.CAUSAL_LM})
-    settles = tuple(
-        f"text.{name}" for name in ("tokenizer", "vocab_size", "min_count", "lowercase", "vectors")
-    )
+    settles = _OWN_TOKENIZER
 
     name: Literal["transformers"]
     """The family."""
@@ -375,6 +429,31 @@ class TransformersModel(_ModelSpec):
     settings hold."""
     adapters: AdaptersSpec | None = None
     """Train adapters of low rank instead of the whole network."""
+
+
+class MinilmModel(_ModelSpec):
+    """A small encoder for English texts (all-MiniLM-L6-v2, Wang et al. 2020), pretrained.
+
+    It has 22.6 million parameters, and its tokenizer comes along. Its published weights
+    (Apache-2.0) were trained to tell which sentences belong together; the extra `[pretrained]`
+    installs them.
+    """
+
+    inputs = _TEXTS
+    settles = _OWN_TOKENIZER
+
+    name: Literal["minilm"]
+    """The family."""
+    pooling: Literal["first", "mean"] = "mean"
+    """What the last layer sees of a text: the state of its first token, or the mean."""
+    dropout: Dropout = 0.1
+    """The share dropped before the last layer, in training."""
+    adapters: AdaptersSpec | None = None
+    """Train adapters of low rank instead of the whole network."""
+
+    @property
+    def published(self) -> str:
+        return self.name
 
 
 class TimmModel(_ModelSpec):
@@ -422,6 +501,7 @@ ModelSpec = Annotated[
     | Annotated[CnnModel, Tag("cnn")]
     | Annotated[ResnetModel, Tag("resnet")]
     | Annotated[SpeednetModel, Tag("speednet")]
+    | Annotated[EfficientNetLite0Model, Tag("efficientnet-lite0")]
     | Annotated[BowModel, Tag("bow")]
     | Annotated[TextCnnModel, Tag("text-cnn")]
     | Annotated[RnnModel, Tag("rnn")]
@@ -433,6 +513,7 @@ ModelSpec = Annotated[
     | Annotated[Seq2SeqModel, Tag("seq2seq")]
     | Annotated[DetectorModel, Tag("detector")]
     | Annotated[TransformersModel, Tag("transformers")]
+    | Annotated[MinilmModel, Tag("minilm")]
     | Annotated[TimmModel, Tag("timm")]
     | Annotated[InitModel, Tag("init")],
     Discriminator(_tag),
