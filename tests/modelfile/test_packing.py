@@ -287,3 +287,48 @@ def test_weights_are_stored_encoded_where_that_is_asked_for(tmp_path: Path) -> N
     with pytest.raises(RequestError, match="can't be encoded"):
         modelfile.write_model(tmp_path / "none.mw", made, codecs={"table": "zstd"})
     assert not (tmp_path / "none.mw").exists()
+
+
+class Scaled(nn.Module):
+    """A network with a number beside its weights, which no one sees from outside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, len(LABELS))
+        self.factor = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x) * self.factor
+
+
+def test_a_traced_graph_serves_the_trained_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = candidate(CNN, size=8, channels=3)
+    before = modelfile.write_model(tmp_path / "before.mw", made)
+    with torch.no_grad():
+        for parameter in made.network.parameters():
+            parameter.add_(0.05)
+    fresh = modelfile.write_model(tmp_path / "fresh.mw", made)
+
+    def fail(*args: Any, **options: Any) -> None:
+        raise AssertionError("traced anew")
+
+    monkeypatch.setattr("modelwright.modelfile.export._export", fail)
+    again = modelfile.write_model(tmp_path / "again.mw", made, traced=before.traced)
+    assert again.digest == fresh.digest != before.digest
+
+
+def test_a_graph_is_traced_anew_where_more_than_the_weights_has_changed(tmp_path: Path) -> None:
+    made = arrays_candidate(Scaled(), {"name": "x", "dtype": "float32", "shape": ["N", 4]})
+    before = modelfile.write_model(tmp_path / "before.mw", made)
+    made.network.factor = 3.0  # type: ignore[assignment]
+    modelfile.write_model(tmp_path / "after.mw", made, traced=before.traced)
+    model = modelfile.load(tmp_path / "after.mw")
+    x = np.ones((2, 4), dtype=np.float32)
+    with torch.no_grad():
+        expected = made.network(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(model.outputs(x), expected, atol=1e-5)
+    made.network.linear = nn.Linear(4, len(LABELS), bias=False)
+    modelfile.write_model(tmp_path / "other.mw", made, traced=before.traced)
+    assert "linear.bias" not in modelfile.read(tmp_path / "other.mw").weights

@@ -196,11 +196,11 @@ def test_the_data_of_the_recipe_itself_is_in_the_digest(site):
         for path in ("a", "b")
     ]
     assert written[0] != written[1]
-    asked = [
+    overridden = [
         parse("", f"data.path={path}", base=FOLDER, site=site("data: {path: c}")).result_digest()
         for path in ("a", "b")
     ]
-    assert asked == written
+    assert overridden == written
 
 
 def test_set_goes_over_a_site(site):

@@ -177,7 +177,7 @@ SPECS = _specs(Recipe, set())
 
 def test_every_spec_of_the_room_is_reached():
     def below(spec):
-        return {spec} | {found for child in spec.__subclasses__() for found in below(child)}
+        return {spec} | {item for child in spec.__subclasses__() for item in below(child)}
 
     public = {s for s in below(Spec) if not s.__name__.startswith("_")} - {Spec}
     assert {s for s in public if s.__module__.startswith("modelwright.recipe.")} == set(SPECS)
@@ -235,7 +235,7 @@ def test_the_schema_refuses_what_the_specs_refuse():
     for definition in [schema, *schema["$defs"].values()]:
         assert definition["additionalProperties"] is False
         for name, setting in definition["properties"].items():
-            assert setting.get("description") or "$ref" in setting, name
+            assert setting.get("description") or {"$ref", "const"} & set(setting), name
     durations = schema["$defs"]["TrainSpec"]["properties"]["checkpoint_every"]
     assert durations["pattern"]
 

@@ -10,8 +10,8 @@ from modelwright.errors import RecipeError
 from modelwright.kinds import ANY_OUTPUT, TASK_KINDS, InputKind, OutputKind
 from modelwright.recipe import Recipe, check_composition, parse_recipe, render_config
 from modelwright.recipe.recipe import Task
-from modelwright.recipe.relevance import find_irrelevant
-from modelwright.recipe.schema import marks_of, settings_of, variants
+from modelwright.recipe.relevance import check_relevance
+from modelwright.recipe.schema import settings_of, variants
 from modelwright.recipe.spec import Spec
 
 DIGITS = "version: 1\ndata: {source: digits}\n"
@@ -141,7 +141,7 @@ def test_a_setting_without_effect_is_refused(text, line, words):
 def test_every_default_written_out_is_no_fault(text):
     recipe = parse_recipe(text, where="recipe.yaml")
     again = parse_recipe(render_config(recipe), where="config")
-    assert find_irrelevant(again) is None
+    check_relevance(again)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_every_default_written_out_is_no_fault(text):
     ],
 )
 def test_a_setting_of_the_kind_passes(text):
-    assert find_irrelevant(parse_recipe(text, where="recipe.yaml")) is None
+    check_relevance(parse_recipe(text, where="recipe.yaml"))
 
 
 def test_tasks_have_one_home():
@@ -179,7 +179,7 @@ def test_marks_name_kinds_that_some_task_has():
     assert {taken for taken, _ in pairs} == set(InputKind)
     assert {predicted for _, predicted in pairs} == ANY_OUTPUT == set(OutputKind)
     for spec in set(sections(Recipe)):
-        marks = [mark for item in settings_of(spec).values() for mark in marks_of(item.kind)]
+        marks = [mark for item in settings_of(spec).values() for mark in item.marks]
         for item in (spec, *marks):
             fits = {pair for pair in pairs if pair[0] in item.inputs and pair[1] in item.outputs}
             assert fits, spec

@@ -44,10 +44,19 @@ PAST = "P"
 
 
 @dataclass(frozen=True, slots=True)
+class TracedGraph:
+    """A graph without weights, and the form of the network that it was traced from."""
+
+    graph: bytes
+    form: tuple[Any, ...]
+    """Modules, inputs, outputs, and the names, types and shapes of weights."""
+
+
+@dataclass(frozen=True, slots=True)
 class Exported:
     """An exported graph, and the weights apart from it."""
 
-    graph: bytes
+    traced: TracedGraph
     weights: Arrays
     """The network's `state_dict()`, each array once."""
     shared: dict[str, str]
@@ -59,8 +68,13 @@ class Exported:
     multiply_adds: int
 
 
-def export(source: NetworkGraph) -> Exported:
+def export(source: NetworkGraph, traced: TracedGraph | None = None) -> Exported:
     """Export a graph of a network as it answers in evaluation mode; the network isn't changed.
+
+    Args:
+        source: the graph of the network.
+        traced: a graph that was traced earlier. It is taken, with the present weights, where the
+            network still has its form, as it does before and after training; else it is traced.
 
     Raises:
         ModelFileError: the exporter can't express the network.
@@ -74,16 +88,20 @@ def export(source: NetworkGraph) -> Exported:
     arguments = _tensors(source.samples, inputs)
     expected = _answer(network, arguments, outputs)
     weights, shared = _weights(network)
-    model = _export(network, arguments, inputs, outputs, weights={*weights, *shared})
-    if source.within:
-        start = f"{source.within}."
+    kinds = [(name, str(array.dtype), array.shape) for name, array in weights.items()]
+    form = (str(network), inputs, tuple(item.name for item in outputs), kinds, shared)
+    start = f"{source.within}." if source.within else ""
+    if traced is None or traced.form != form:
+        model = _export(network, arguments, inputs, outputs, weights={*weights, *shared})
         _rename(model, start)
-        weights = {name.removeprefix(start): array for name, array in weights.items()}
-        shared = {a.removeprefix(start): b.removeprefix(start) for a, b in shared.items()}
-    _clean(model, {*weights, *shared})
-    _set_apart(model, weights, shared)
+    weights = {name.removeprefix(start): array for name, array in weights.items()}
+    shared = {a.removeprefix(start): b.removeprefix(start) for a, b in shared.items()}
+    if traced is None or traced.form != form:
+        _clean(model, {*weights, *shared})
+        _set_apart(model, weights, shared)
+        traced = TracedGraph(model.SerializeToString(deterministic=True), form)
     return Exported(
-        graph=model.SerializeToString(deterministic=True),
+        traced=traced,
         weights=weights,
         shared=shared,
         outputs=tuple(
@@ -183,13 +201,14 @@ def _export(
 
 
 def _min_samples(network: nn.Module) -> dict[str, int]:
-    """Return the number of audio samples in two frames, where a network computes spectrograms.
+    """Return the number of audio samples in three frames, where a network computes spectrograms.
 
-    torch 2.11 specialises a single frame, and refuses to export both in one graph. The graph takes
-    shorter recordings all the same; some are among those that it is tested on.
+    torch specialises fewer frames, and refuses to export both in one graph: it would trace the
+    network a second time, with this bound. The graph takes shorter recordings all the same; some
+    are among those that it is tested on.
     """
     hops = [module.hop for module in network.modules() if isinstance(module, LogMel)]
-    return {"T": 1 + max(hops)} if hops else {}
+    return {"T": 1 + 2 * max(hops)} if hops else {}
 
 
 @contextlib.contextmanager

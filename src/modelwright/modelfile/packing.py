@@ -15,7 +15,7 @@ from modelwright.errors import DataError, ModelFileError
 from modelwright.ledger import Ledger
 from modelwright.modelfile.contents import Contents, Golden, whole_weights, write
 from modelwright.modelfile.encoding import Encoded, encode_arrays
-from modelwright.modelfile.export import OPSET, Exported, export
+from modelwright.modelfile.export import OPSET, Exported, TracedGraph, export
 from modelwright.modelfile.inputs import Reader, by_name, check_batch, open_input
 from modelwright.modelfile.loading import check_interface
 from modelwright.modelfile.model import chunk_samples
@@ -52,6 +52,8 @@ class PackReport:
     largest_difference: float
     """Between graph and network, over golden samples and probes."""
     golden_samples: int
+    traced: Mapping[str, TracedGraph]
+    """The graphs without weights, by their names."""
 
 
 def write_model(
@@ -66,6 +68,7 @@ def write_model(
     ledger: Ledger | None = None,
     tolerance: float = TOLERANCE,
     codecs: Mapping[str, str] | None = None,
+    traced: Mapping[str, TracedGraph] | None = None,
 ) -> PackReport:
     """Export a candidate's network and write it as a model file; the candidate isn't changed.
 
@@ -81,6 +84,8 @@ def write_model(
         ledger: evidence that is known already.
         tolerance: the largest difference allowed between the graph's outputs and the network's.
         codecs: the codec (`zstd`) of each weight that is stored encoded, by the weight's name.
+        traced: the graphs of the same network before it was trained, from its earlier report: those
+            that still fit it aren't traced again.
 
     Raises:
         ModelFileError: the network can't be exported, or the graph's outputs differ from its own.
@@ -105,35 +110,30 @@ def write_model(
         ),
         *step_graphs(candidate.network),
     ]
-    exported = {graph.name: export(graph) for graph in graphs}
-    main = exported[MAIN]
-    stored, encoded = encode_arrays(main.weights, codecs or {})
-    spec = _file_spec(candidate, graphs, exported, encoded)
-    weights = whole_weights(spec, stored)
     batches = {graph.name: [graph.samples] for graph in graphs}
     if probes is not None:
         batches[MAIN].append(_checked_samples(probes, reader))
-    sessions = {name: Session(graph.graph, weights) for name, graph in exported.items()}
-    check_interface(spec, sessions[MAIN], reader)
-    largest_difference = max(
-        _difference(sessions[graph.name], exported[graph.name], graph.outputs, part, tolerance)
-        for graph in graphs
-        for batch in batches[graph.name]
-        for part in _parts(batch, chunk_samples(spec))
-    )
+    try:
+        proven = _proven(candidate, graphs, batches, reader, tolerance, codecs or {}, traced or {})
+    except ModelFileError:
+        if not traced:
+            raise
+        # More than the weights has changed since then, which a new trace shows.
+        proven = _proven(candidate, graphs, batches, reader, tolerance, codecs or {}, {})
+    exported, main = proven.exported, proven.exported[MAIN]
     step = {
         "step": "export",
         "opset": OPSET,
         "samples": sum(map(_num_samples, batches[MAIN])),
-        "largest_difference": largest_difference,
+        "largest_difference": proven.largest_difference,
         "tolerance": tolerance,
     }
     answers = zip(main.outputs, main.answer(golden_samples), strict=True)
     golden_outputs = {tensor.name: array for tensor, array in answers}
     contents = Contents(
-        spec=spec,
-        weights=stored,
-        graphs={name: graph.graph for name, graph in exported.items()},
+        spec=proven.spec,
+        weights=proven.stored,
+        graphs={name: graph.traced.graph for name, graph in exported.items()},
         recipe=recipe,
         data_card=dict(data_card or {}),
         environment=dict(environment) if environment is not None else run_environment(),
@@ -152,9 +152,49 @@ def write_model(
         file_bytes=file_bytes,
         parameters=main.parameters,
         multiply_adds=main.multiply_adds,
-        largest_difference=largest_difference,
+        largest_difference=proven.largest_difference,
         golden_samples=_num_samples(golden_samples),
+        traced={name: graph.traced for name, graph in exported.items()},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """Graphs that answer as the network does, with the weights that a file holds."""
+
+    exported: Mapping[str, Exported]
+    stored: Arrays
+    spec: FileSpec
+    largest_difference: float
+
+
+def _proven(
+    candidate: Candidate,
+    graphs: Sequence[NetworkGraph],
+    batches: Mapping[str, Sequence[Arrays]],
+    reader: Reader,
+    tolerance: float,
+    codecs: Mapping[str, str],
+    traced: Mapping[str, TracedGraph],
+) -> _Proven:
+    """Export the graphs, and compare each with the network on its batches.
+
+    Raises:
+        ModelFileError: a graph can't be exported, or its outputs differ.
+    """
+    exported = {graph.name: export(graph, traced.get(graph.name)) for graph in graphs}
+    stored, encoded = encode_arrays(exported[MAIN].weights, codecs)
+    spec = _file_spec(candidate, graphs, exported, encoded)
+    weights = whole_weights(spec, stored)
+    sessions = {name: Session(item.traced.graph, weights) for name, item in exported.items()}
+    check_interface(spec, sessions[MAIN], reader)
+    largest_difference = max(
+        _difference(sessions[graph.name], exported[graph.name], graph.outputs, part, tolerance)
+        for graph in graphs
+        for batch in batches[graph.name]
+        for part in _parts(batch, chunk_samples(spec))
+    )
+    return _Proven(exported, stored, spec, largest_difference)
 
 
 def _file_spec(

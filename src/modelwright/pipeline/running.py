@@ -35,6 +35,7 @@ from modelwright.run import (
 )
 
 if TYPE_CHECKING:
+    from modelwright.modelfile.export import TracedGraph
     from modelwright.models.candidate import Candidate
 
 STAGES: tuple[tuple[str, Stage], ...] = (("train", train),)
@@ -89,11 +90,11 @@ def run(
         )
         require_held_out(prepared, request.recipe.inference.threshold)
         start = initialize_model(request, prepared, context)
-        _rehearse(start, request, prepared, context)
+        traced = _rehearse(start, request, prepared, context)
         finished = _pass_stages(start, request, prepared, context)
         if not is_main_process():
             return RunResult(folder, context.ledger, (), time.monotonic() - begun)
-        _write(folder / "model.mw", finished, request, prepared, context)
+        _write(folder / "model.mw", finished, request, prepared, context, traced=traced)
         measured = measure_file(folder / "model.mw", request, prepared, context)
         ledger = _keep_evidence(folder / "model.mw", context.ledger)
         verdicts = judge(request.recipe.targets, ledger, hardware=measured.place.hardware)
@@ -119,28 +120,42 @@ def _finished(kept: RunFolder) -> RunResult:
     )
 
 
-def _rehearse(start: Candidate, request: RunRequest, prepared: Prepared, context: Run) -> None:
-    """Pack the untrained network once and read it back, so that no long training ends in vain."""
-    context.decisions.decide("rehearsal", lambda: _dry_pass(start, request, prepared, context))
-
-
-def _dry_pass(
+def _rehearse(
     start: Candidate, request: RunRequest, prepared: Prepared, context: Run
-) -> Mapping[str, Any]:
+) -> Mapping[str, TracedGraph]:
+    """Pack the untrained network once and read it back, so that no long training ends in vain.
+
+    Returns:
+        Its graphs, which the trained network mostly shares; nothing where it was done before a
+        stop.
+    """
     from modelwright.training import rehearse_checkpoint
 
-    if not is_main_process():
-        return {}
-    with tempfile.TemporaryDirectory(prefix=f"{ASIDE}rehearsal.", dir=context.folder) as aside:
-        path = Path(aside) / "model.mw"
-        packed = _write(path, start, request, prepared, context)
-        modelfile.verify(path)
-        rehearse_checkpoint(start.network, Path(aside) / "checkpoints")
-    return {"largest_difference": packed.largest_difference, "file_bytes": packed.file_bytes}
+    traced: dict[str, TracedGraph] = {}
+
+    def dry_pass() -> Mapping[str, Any]:
+        if not is_main_process():
+            return {}
+        with tempfile.TemporaryDirectory(prefix=f"{ASIDE}rehearsal.", dir=context.folder) as aside:
+            path = Path(aside) / "model.mw"
+            packed = _write(path, start, request, prepared, context)
+            modelfile.verify(path)
+            rehearse_checkpoint(start.network, Path(aside) / "checkpoints")
+        traced.update(packed.traced)
+        return {"largest_difference": packed.largest_difference, "file_bytes": packed.file_bytes}
+
+    context.decisions.decide("rehearsal", dry_pass)
+    return traced
 
 
 def _write(
-    path: Path, candidate: Candidate, request: RunRequest, prepared: Prepared, context: Run
+    path: Path,
+    candidate: Candidate,
+    request: RunRequest,
+    prepared: Prepared,
+    context: Run,
+    *,
+    traced: Mapping[str, TracedGraph] | None = None,
 ) -> modelfile.PackReport:
     """Pack a candidate; the proof of its export is part of packing."""
     return modelfile.write_model(
@@ -150,6 +165,7 @@ def _write(
         data_card=prepared.record,
         environment=environment(device=context.device, threads=str(context.threads)),
         probes=prepared.dataset().train.gather(slice(0, PROBES)),
+        traced=traced,
     )
 
 

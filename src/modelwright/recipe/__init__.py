@@ -1,18 +1,17 @@
 """The recipe: the strict, typed document in which all that a run is asked for stands.
 
-One file a section (`data`, `model`, `train`, `evaluate`); `reading` makes a `Recipe` of a text,
-`composition` judges pairs of settings, `reference` writes the whole of it out.
+The sections are in `data`, `model`, `train`, `inference` and `targets`; `reading` makes a `Recipe`
+of a text, `composition` judges pairs of settings, `reference` writes the whole of it out.
 """
 
 from __future__ import annotations
 
-from modelwright.recipe.composition import RULES, check_composition, composition_reference
+from modelwright.recipe.composition import check_composition, composition_reference
 from modelwright.recipe.reading import load_recipe, parse_recipe
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.reference import json_schema, recipe_reference, render_config
 
 __all__ = [
-    "RULES",
     "Recipe",
     "check_composition",
     "composition_reference",

@@ -8,11 +8,15 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from modelwright.kinds import ANY_OUTPUT, CLASSIFICATION, InputKind, OutputKind
-from modelwright.recipe.spec import For, FromList, Rare, Spec, TypeDescription
+from modelwright.kinds import ANY_OUTPUT, CLASSIFICATION, OutputKind
+from modelwright.recipe.spec import AUDIO, IMAGES, TEXTS, For, FromList, Rare, Spec, TypeDescription
 
 Area = Annotated[float, Field(gt=0.0, le=1.0)]
 Ratio = Annotated[float, Field(gt=0.0, le=20.0)]
+
+_ONE_LABEL = (OutputKind.SINGLE_LABEL,)
+_FOR_IMAGES, _FOR_AUDIO = For(inputs=IMAGES), For(inputs=AUDIO)
+_FOR_SEVERAL_LABELS = For(outputs=(OutputKind.MULTI_LABEL,))
 
 
 def _one_zero(value: float | int) -> float | int:
@@ -57,12 +61,6 @@ class SplitSpec(Spec):
         return self
 
 
-_IMAGES = frozenset({InputKind.IMAGE})
-_TEXTS = frozenset({InputKind.TEXT})
-_AUDIO = frozenset({InputKind.AUDIO})
-_ONE_LABEL = frozenset({OutputKind.SINGLE_LABEL})
-
-
 class _DataSpec(Spec):
     """What all sources take."""
 
@@ -82,7 +80,7 @@ class _DataSpec(Spec):
     """Go on although identical samples stand in train and test. The report says so."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use at most this many samples of each split (the first of a seeded order): a quick try."""
-    rename: Annotated[dict[str, str], For(output=(*CLASSIFICATION, OutputKind.CTC)), Rare()] = (
+    rename: Annotated[dict[str, str], For(outputs=(*CLASSIFICATION, OutputKind.CTC)), Rare()] = (
         Field(default_factory=dict)
     )
     """Other names for labels, by the name in the data: `{"0": "zero"}`; of speech, other texts."""
@@ -96,19 +94,17 @@ class _DataSpec(Spec):
 class DigitsData(_DataSpec):
     """1,797 real handwritten digits, 8×8 grey pixels, from scikit-learn: comes with the install."""
 
-    inputs, outputs = _IMAGES, _ONE_LABEL
+    inputs, outputs = IMAGES, _ONE_LABEL
     side, is_grayscale, own_splits = 8, True, ()
     source: Literal["digits"]
-    """The kind of source."""
 
 
 class Cifar10Data(_DataSpec):
     """CIFAR-10: 50,000 + 10,000 colour images, 32×32, ten classes."""
 
-    inputs, outputs = _IMAGES, _ONE_LABEL
+    inputs, outputs = IMAGES, _ONE_LABEL
     side, own_splits = 32, ("test",)
     source: Literal["cifar10"]
-    """The kind of source."""
     path: str | None = None
     """The binary archive, its folder, or a folder with train.parquet and test.parquet; else looked
     for under MODELWRIGHT_DATA and in the cache, else downloaded."""
@@ -121,13 +117,12 @@ class FolderData(_DataSpec):
     of `NAME.wav` stands beside it in `NAME.txt`, or in a `*.trans.txt` as LibriSpeech has them.
     """
 
-    outputs = frozenset({*CLASSIFICATION, OutputKind.CTC})
+    outputs = (*CLASSIFICATION, OutputKind.CTC)
     split_columns = MappingProxyType({"group": "parent"})
     source: Literal["folder"]
-    """The kind of source."""
     path: str
     """The folder."""
-    labels: Annotated[str | None, For(output=OutputKind.MULTI_LABEL)] = None
+    labels: Annotated[str | None, _FOR_SEVERAL_LABELS] = None
     """A table in the folder, such as `labels.csv`, for samples with several labels: its first
     column names the files, the second one the labels with `|` between them, or all others are
     columns of 0 and 1, one a label."""
@@ -143,43 +138,40 @@ class TableData(_DataSpec):
     outputs = ANY_OUTPUT - {OutputKind.BOXES}
     split_columns = None
     source: Literal["table"]
-    """The kind of source."""
     path: str
     """The table, or a folder with train, val and test tables."""
-    image: Annotated[str, For(input=InputKind.IMAGE)] = "image"
+    image: Annotated[str, _FOR_IMAGES] = "image"
     """The column with the image's path (beside the table, or absolute) or its bytes."""
-    text: Annotated[str, For(input=InputKind.TEXT)] = "text"
+    text: Annotated[str, For(inputs=TEXTS)] = "text"
     """The column with the text."""
-    audio: Annotated[str, For(input=InputKind.AUDIO)] = "audio"
+    audio: Annotated[str, _FOR_AUDIO] = "audio"
     """The column with the recording's path or bytes (WAV, FLAC, OGG)."""
     sampling_rate: Annotated[
-        Annotated[int, Field(ge=1000, le=384_000)] | None, For(input=InputKind.AUDIO), Rare()
+        Annotated[int, Field(ge=1000, le=384_000)] | None, _FOR_AUDIO, Rare()
     ] = None
     """Samples a second, where the recordings are bytes of plain 16-bit PCM and so don't say."""
     label: Annotated[
-        str, For(output=ANY_OUTPUT - {OutputKind.REGRESSION, OutputKind.CAUSAL_LM})
+        str, For(outputs=ANY_OUTPUT - {OutputKind.REGRESSION, OutputKind.CAUSAL_LM})
     ] = "label"
     """The column with the label."""
-    multi_label: Annotated[bool, For(output=OutputKind.MULTI_LABEL)] = False
+    multi_label: Annotated[bool, _FOR_SEVERAL_LABELS] = False
     """Each sample may have several labels, or none. The column `label` holds lists (JSONL,
     Parquet), or labels with `separator` between them (CSV, TSV); or `target_columns` names a column
     of 0 and 1 for each label. A label is predicted from a probability of 0.5 on."""
-    separator: Annotated[
-        str, Field(min_length=1, max_length=8), For(output=OutputKind.MULTI_LABEL), Rare()
-    ] = "|"
+    separator: Annotated[str, Field(min_length=1, max_length=8), _FOR_SEVERAL_LABELS, Rare()] = "|"
     """What stands between several labels in a cell of a CSV or TSV table."""
     target_columns: Annotated[
         tuple[str, ...],
         FromList,
         Field(min_length=1),
         AfterValidator(_each_once),
-        For(output=(OutputKind.REGRESSION, OutputKind.MULTI_LABEL)),
+        For(outputs=(OutputKind.REGRESSION, OutputKind.MULTI_LABEL)),
     ] = ("target",)
     """The columns with the numbers that are predicted; or, where samples have several labels, two
     or more columns of 0 and 1, one a label, in place of `label`."""
-    input_kind: Annotated[Literal["image", "text", "audio"], For(output=OutputKind.REGRESSION)] = (
-        "image"
-    )
+    input_kind: Annotated[
+        Literal["image", "text", "audio"], For(outputs=(OutputKind.REGRESSION,))
+    ] = "image"
     """What the numbers are predicted from; other tasks know it themselves."""
     split_column: str | None = None
     """The column with the split of each row: train, val or test."""
@@ -207,9 +199,8 @@ class TableData(_DataSpec):
 class LabelledLinesData(_DataSpec):
     """Lines of a label, a blank and a text (the form of TREC and SST), also gzipped."""
 
-    inputs, outputs = _TEXTS, _ONE_LABEL
+    inputs, outputs = TEXTS, _ONE_LABEL
     source: Literal["labelled_lines"]
-    """The kind of source."""
     path: str
     """The file of training lines."""
     val: str | None = None
@@ -228,10 +219,9 @@ class DocumentsData(_DataSpec):
     order}` keeps their order, and holds out the last.
     """
 
-    inputs, outputs = _TEXTS, frozenset({OutputKind.CAUSAL_LM})
+    inputs, outputs = TEXTS, (OutputKind.CAUSAL_LM,)
     split_columns = MappingProxyType({"time": "order"})
     source: Literal["documents"]
-    """The kind of source."""
     path: str
     """The file or folder of the training texts."""
     val: str | None = None
@@ -243,9 +233,8 @@ class DocumentsData(_DataSpec):
 class ParallelTextData(_DataSpec):
     """Two text files whose lines belong together (`train.en`, `train.de`), also gzipped."""
 
-    inputs, outputs = _TEXTS, frozenset({OutputKind.SEQ2SEQ})
+    inputs, outputs = TEXTS, (OutputKind.SEQ2SEQ,)
     source: Literal["parallel_text"]
-    """The kind of source."""
     path: str
     """The file of source lines."""
     target: str
@@ -263,10 +252,9 @@ class BoxesData(_DataSpec):
     `label`, `x1`, `y1`, `x2`, `y2`.
     """
 
-    inputs, outputs = _IMAGES, frozenset({OutputKind.BOXES})
+    inputs, outputs = IMAGES, (OutputKind.BOXES,)
     split_columns = None
     source: Literal["boxes"]
-    """The kind of source."""
     path: str
     """The folder, the COCO file or the table; `train`, `val`, `test` in it or beside it are
     splits."""
@@ -284,9 +272,8 @@ class ArraysData(_DataSpec):
     This is the form of MedMNIST (Yang et al. 2023). Without prefixes: `images` and `labels`.
     """
 
-    inputs, outputs = _IMAGES, _ONE_LABEL
+    inputs, outputs = IMAGES, _ONE_LABEL
     source: Literal["arrays"]
-    """The kind of source."""
     path: str
     """The archive."""
 
@@ -310,7 +297,7 @@ Side = Annotated[int, Field(ge=4, le=1024)]
 class TransformsSpec(Spec):
     """How an image becomes fixed-size pixels: the same steps in training and in serving."""
 
-    inputs = _IMAGES
+    inputs = IMAGES
     size: Side | Annotated[tuple[Side, Side], FromList] | Literal["auto"] = "auto"
     """Pixels fed to the network: a side, `[height, width]`, or `auto`, as the published weights of
     a classifier were trained, else from the training images."""
@@ -361,60 +348,50 @@ class ColorJitter(Spec):
 class AugmentSpec(Spec):
     """Random variation of the training samples: a pure function of seed, epoch and position."""
 
-    inputs = _IMAGES | _AUDIO
+    inputs = (*IMAGES, *AUDIO)
     flip: Annotated[
         Literal["none", "random", "alternating"],
-        For(input=InputKind.IMAGE),
-        For(output=ANY_OUTPUT - {OutputKind.BOXES}, values=("alternating",)),
+        _FOR_IMAGES,
+        For(outputs=ANY_OUTPUT - {OutputKind.BOXES}, values=("alternating",)),
     ] = "none"
     """Mirror left-right at `random`, or `alternating`: each image takes turns (Jordan 2024)."""
-    vertical_flip: Annotated[bool, For(input=InputKind.IMAGE), Rare()] = False
+    vertical_flip: Annotated[bool, _FOR_IMAGES, Rare()] = False
     """Turn every second image upside down, at random."""
-    translate: Annotated[int, Field(ge=0, le=64), For(input=InputKind.IMAGE)] = 0
+    translate: Annotated[int, Field(ge=0, le=64), _FOR_IMAGES] = 0
     """Shift by up to this many pixels each way."""
-    padding: Annotated[Literal["reflect", "zero"], For(input=InputKind.IMAGE), Rare()] = "reflect"
+    padding: Annotated[Literal["reflect", "zero"], _FOR_IMAGES, Rare()] = "reflect"
     """What stands at the border that a shift uncovers; where images have boxes, `zero` always."""
-    crop: Annotated[CropAugment | None, For(input=InputKind.IMAGE)] = None
+    crop: Annotated[CropAugment | None, _FOR_IMAGES] = None
     """A random resized crop."""
-    color_jitter: Annotated[ColorJitter | None, For(input=InputKind.IMAGE)] = None
+    color_jitter: Annotated[ColorJitter | None, _FOR_IMAGES] = None
     """Random brightness, contrast and saturation."""
     cutout: Annotated[
-        int,
-        Field(ge=0, le=512),
-        For(input=InputKind.IMAGE, output=ANY_OUTPUT - {OutputKind.BOXES}),
+        int, Field(ge=0, le=512), For(inputs=IMAGES, outputs=ANY_OUTPUT - {OutputKind.BOXES})
     ] = 0
     """The side of a random square set to the mean (DeVries and Taylor 2017)."""
-    mixup: Annotated[
-        float, Field(ge=0, le=10), For(input=InputKind.IMAGE, output=OutputKind.SINGLE_LABEL)
-    ] = 0.0
+    mixup: Annotated[float, Field(ge=0, le=10), For(inputs=IMAGES, outputs=_ONE_LABEL)] = 0.0
     """The α of MixUp (Zhang et al. 2018); 0 leaves it out."""
-    cutmix: Annotated[
-        float, Field(ge=0, le=10), For(input=InputKind.IMAGE, output=OutputKind.SINGLE_LABEL)
-    ] = 0.0
+    cutmix: Annotated[float, Field(ge=0, le=10), For(inputs=IMAGES, outputs=_ONE_LABEL)] = 0.0
     """The α of CutMix (Yun et al. 2019); 0 leaves it out. With both, each batch draws one."""
-    time_masks: Annotated[int, Field(ge=0, le=10), For(input=InputKind.AUDIO)] = 2
+    time_masks: Annotated[int, Field(ge=0, le=10), _FOR_AUDIO] = 2
     """Stretches of time of the spectrogram that are masked (SpecAugment, Park et al. 2019)."""
-    freq_masks: Annotated[int, Field(ge=0, le=10), For(input=InputKind.AUDIO)] = 2
+    freq_masks: Annotated[int, Field(ge=0, le=10), _FOR_AUDIO] = 2
     """Ranges of mel bands that are masked."""
-    waveform: Annotated[bool, For(input=InputKind.AUDIO)] = True
+    waveform: Annotated[bool, _FOR_AUDIO] = True
     """Vary speed, loudness and the gain of each band, add noise, and set silence around."""
 
     @property
     def varies_images(self) -> bool:
         """Whether any setting for images differs from its default."""
-        audio = {"time_masks", "freq_masks", "waveform"}
-        own = AugmentSpec()
-        return any(
-            getattr(self, name) != getattr(own, name)
-            for name in type(self).model_fields
-            if name not in audio
-        )
+        defaults = AugmentSpec()
+        audio = {name: getattr(defaults, name) for name in ("time_masks", "freq_masks", "waveform")}
+        return self.model_copy(update=audio) != defaults
 
 
 class TextSpec(Spec):
     """How a text becomes numbers; the tokenizer is made from the training split alone."""
 
-    inputs = _TEXTS
+    inputs = TEXTS
     tokenizer: Literal["auto", "word", "bpe", "character"] = "auto"
     """Words and punctuation; byte-level BPE (Sennrich et al. 2016); characters. `auto`: `bpe` for
     generated texts, else `word`."""
@@ -438,7 +415,7 @@ AudioNormalize = Literal["none", "peak", "bands"]
 class AudioSpec(Spec):
     """How a recording becomes numbers."""
 
-    inputs = _AUDIO
+    inputs = AUDIO
     sampling_rate: Annotated[int, Field(ge=2000, le=96_000)] | Literal["auto"] = "auto"
     """Samples a second that the network is given; `auto` takes the training recordings' commonest,
     at most 16,000."""

@@ -18,6 +18,7 @@ from ruamel.yaml.events import (
     Event,
     MappingEndEvent,
     MappingStartEvent,
+    NodeEvent,
     ScalarEvent,
     SequenceEndEvent,
     SequenceStartEvent,
@@ -42,11 +43,7 @@ _DIGITS = r"[0-9]+(?:_[0-9]+)*"
 _INT = re.compile(rf"[-+]?{_DIGITS}")
 _BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(rf"[-+]?(?:\.{_DIGITS}|{_DIGITS}(?:\.(?:{_DIGITS})?)?)(?:[eE][-+]?[0-9]+)?")
-_SPECIAL = {
-    f"{sign}.{word}": float(f"{sign}inf")
-    for sign in ("", "+", "-")
-    for word in ("inf", "Inf", "INF")
-} | {f".{word}": float("nan") for word in ("nan", "NaN", "NAN")}
+_SPECIAL = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 
 @dataclass(slots=True)
@@ -67,13 +64,10 @@ class Node:
     def places(self, path: str = "") -> dict[str, str]:
         """Return the place of each value inside, by its dotted path."""
         places = {path: self.place}
-        children: list[tuple[object, Node]] = []
-        if isinstance(self.value, dict):
-            children = list(self.value.items())
-        elif isinstance(self.value, list):
-            children = list(enumerate(self.value))
-        for key, child in children:
-            places |= child.places(f"{path}.{key}".lstrip("."))
+        children = dict(enumerate(self.value)) if isinstance(self.value, list) else self.value
+        if isinstance(children, dict):
+            for key, child in children.items():
+                places |= child.places(f"{path}.{key}".lstrip("."))
         return places
 
 
@@ -96,7 +90,7 @@ def read_document(text: str, *, where: str, lines: bool = True) -> Node:
         raise RecipeError("this is HTML or XML, not a recipe", where=where)
     events = YAML(typ="safe", pure=True).parse(text)
     try:
-        return _Builder(place).build(events, where)
+        return _Builder(events, place).build() or Node(None, where)
     except MarkedYAMLError as error:
         raise _as_recipe_error(error, text, where, lines=lines) from error
     except YAMLError as error:
@@ -109,109 +103,83 @@ def read_document(text: str, *, where: str, lines: bool = True) -> Node:
 
 
 class _Builder:
-    """Builds nodes from events without recursion, so that depth is bounded by a number."""
+    """Builds nodes from the parser's events; the bound on depth keeps the recursion shallow."""
 
-    def __init__(self, place: Callable[[Event], str]) -> None:
+    def __init__(self, events: Iterator[Event], place: Callable[[Event], str]) -> None:
+        self._events = self._checked(events)
         self._place = place
 
-    def build(self, events: Iterator[Event], where: str) -> Node:
-        root: Node | None = None
-        open_nodes: list[Node] = []
-        keys: list[
-            tuple[str, str] | None
-        ] = []  # of each open mapping: the key that waits, its place
-        count = documents = 0
-        for event in events:
-            count += 1
+    def build(self) -> Node | None:
+        """Return the document's node; `None` for an empty document."""
+        event = next((event for event in self._events if isinstance(event, NodeEvent)), None)
+        root = None if event is None else self._node(event, 0)
+        for _ in self._events:  # Whatever follows is checked too.
+            pass
+        return root
+
+    def _node(self, event: Event, depth: int) -> Node:
+        here = self._place(event)
+        if depth > MAX_DEPTH:
+            raise RecipeError("this is nested too deeply", where=here, why="No recipe needs that")
+        if isinstance(event, SequenceStartEvent):
+            items = []
+            while not isinstance(event := next(self._events), SequenceEndEvent):
+                items.append(self._node(event, depth + 1))
+            return Node(items, here)
+        if isinstance(event, MappingStartEvent):
+            values: dict[str, Node] = {}
+            while not isinstance(event := next(self._events), MappingEndEvent):
+                key, place = _key(event, values, self._place(event)), self._place(event)
+                values[key] = Node(self._node(next(self._events), depth + 1).value, place)
+            return Node(values, here)
+        assert isinstance(event, ScalarEvent)
+        is_plain = event.implicit[0] and event.tag is None
+        return Node(_resolve(event.value, here) if is_plain else str(event.value), here)
+
+    def _checked(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Yield the events, unless they are too many or what a recipe doesn't need."""
+        documents = 0
+        for count, event in enumerate(events, start=1):
             here = self._place(event)
+            if count > MAX_NODES:
+                message = f"this has more than {MAX_NODES:,} entries"
+                raise RecipeError(message, where=here, why="No recipe needs that")
             if isinstance(event, DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    raise RecipeError("a second document starts here", where=here, fix=_ONE)
+                    raise RecipeError(
+                        "a second document starts here", where=here, fix="Keep one recipe in a file"
+                    )
                 if event.version and tuple(event.version) != (1, 2):
                     raise RecipeError(
                         "a recipe is YAML 1.2", where=here, fix="Remove the %YAML line"
                     )
-            if count > MAX_NODES or len(open_nodes) > MAX_DEPTH:
+            if isinstance(event, AliasEvent):
                 raise RecipeError(
-                    "this is nested too deeply"
-                    if len(open_nodes) > MAX_DEPTH
-                    else f"this has more than {MAX_NODES:,} entries",
+                    f"`*{event.anchor}` refers to another place, which a recipe can't",
                     where=here,
-                    why="No recipe needs that",
+                    fix="Write the value out, or put it in quotes if it is text",
                 )
-            if isinstance(event, (MappingEndEvent, SequenceEndEvent)):
-                open_nodes.pop()
-                keys.pop()
-                continue
-            node = _node(event, here)
-            if node is None:
-                continue
-            waiting = keys[-1] if keys else None
-            if not open_nodes:
-                root = node
-            elif isinstance(open_nodes[-1].value, list):
-                open_nodes[-1].value.append(node)
-            elif waiting is None:
-                keys[-1] = (_key(event, open_nodes[-1], here), here)
-                continue
-            else:
-                holder = open_nodes[-1].value
-                assert isinstance(holder, dict)
-                node.place = waiting[1]
-                holder[waiting[0]] = node
-                keys[-1] = None
-            if isinstance(node.value, (list, dict)):
-                open_nodes.append(node)
-                keys.append(None)
-        if root is None:
-            raise RecipeError("this is empty", where=where, fix=_EMPTY)
-        return root
+            tag = str(getattr(event, "tag", None) or "")
+            if tag and not (isinstance(event, ScalarEvent) and tag == "tag:yaml.org,2002:str"):
+                name = tag.replace("tag:yaml.org,2002:", "!!")
+                raise RecipeError(
+                    f"the YAML tag `{short(name)}` is not read",
+                    where=here,
+                    fix="Remove it, or put quotes around text that begins with `!`",
+                )
+            yield event
 
 
-_ONE = "Keep one recipe in a file"
-_EMPTY = "Begin with `version: 1` and `data: {source: digits}`"
-
-
-def _node(event: Event, here: str) -> Node | None:
-    """Return what an event begins; `None` for one that holds no value."""
-    if isinstance(event, AliasEvent):
-        raise RecipeError(
-            f"`*{event.anchor}` refers to another place, which a recipe can't",
-            where=here,
-            fix="Write the value out, or put it in quotes if it is text",
-        )
-    if isinstance(event, (ScalarEvent, MappingStartEvent, SequenceStartEvent)):
-        tag = event.tag
-        if tag is not None and not (
-            isinstance(event, ScalarEvent) and str(tag) == "tag:yaml.org,2002:str"
-        ):
-            name = str(tag).replace("tag:yaml.org,2002:", "!!")
-            raise RecipeError(
-                f"the YAML tag `{short(name)}` is not read",
-                where=here,
-                fix="Remove it, or put quotes around text that begins with `!`",
-            )
-    if isinstance(event, MappingStartEvent):
-        return Node({}, here)
-    if isinstance(event, SequenceStartEvent):
-        return Node([], here)
-    if isinstance(event, ScalarEvent):
-        is_plain = event.implicit[0] and event.tag is None
-        return Node(_resolve(event.value, here) if is_plain else str(event.value), here)
-    return None
-
-
-def _key(event: Event, holder: Node, here: str) -> str:
+def _key(event: Event, values: dict[str, Node], here: str) -> str:
     if not isinstance(event, ScalarEvent) or not event.value:
         raise RecipeError("a setting's name must be a word", where=here, fix="Write `name: value`")
     key = str(event.value)
-    assert isinstance(holder.value, dict)
-    if key in holder.value:
+    if key in values:
         raise RecipeError(
             f"`{short(key)}` stands twice in one section",
             where=here,
-            why=f"It stands at {holder.value[key].place} already",
+            why=f"It stands at {values[key].place} already",
             fix="Keep one of them",
         )
     return key
@@ -223,8 +191,8 @@ def _resolve(text: str, here: str) -> Scalar:
         return None
     if text in _BOOL:
         return _BOOL[text]
-    if text in _SPECIAL:
-        return _SPECIAL[text]
+    if _SPECIAL.fullmatch(text):
+        return float(text.replace(".", ""))
     is_int = _INT.fullmatch(text) or _BASED.fullmatch(text)
     if is_int or _FLOAT.fullmatch(text):
         if len(text) > _MAX_DIGITS:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import difflib
 import json
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from modelwright.errors import RecipeError, nearest
 from modelwright.recipe.document import Node, short
@@ -28,7 +28,7 @@ from modelwright.recipe.schema import (
 )
 from modelwright.recipe.spec import Spec
 
-_MOST = 3
+_MOST_SHOWN = 3
 _TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
@@ -51,10 +51,10 @@ class _Location:
 
 def as_recipe_error(error: ValidationError, root: Node, where: str) -> RecipeError:
     """Return the first faults as one error, and the number of the others."""
-    faults: dict[tuple[str, ...], tuple[_Location, dict[str, Any]]] = {}
+    faults: dict[tuple[str, ...], tuple[_Location, ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
         location = _locate(detail["loc"], root, where)
-        faults.setdefault(location.path, (location, dict(detail)))
+        faults.setdefault(location.path, (location, detail))
     # A setting that may be a word or a section is refused as a word too: keep what lies deeper.
     deepest = [
         fault
@@ -67,9 +67,9 @@ def as_recipe_error(error: ValidationError, root: Node, where: str) -> RecipeErr
     first = errors[0]
     if len(errors) == 1:
         return first
-    more = [f"{item.where}: {item.what}" for item in errors[1:_MOST]]
-    if len(errors) > _MOST:
-        more.append(f"{len(errors) - _MOST} more")
+    more = [f"{fault.where}: {fault.what}" for fault in errors[1:_MOST_SHOWN]]
+    if len(errors) > _MOST_SHOWN:
+        more.append(f"{len(errors) - _MOST_SHOWN} more")
     first.fix = " ".join(
         part if part.endswith((".", "?")) else part + "."
         for part in (first.fix, "Also: " + "; ".join(more))
@@ -147,7 +147,7 @@ def _has(value: dict[str, Node], key: str) -> bool:
     return key in value and value[key].value is not None
 
 
-def _build_error(location: _Location, detail: dict[str, Any]) -> RecipeError:
+def _build_error(location: _Location, detail: ErrorDetails) -> RecipeError:
     kind = detail["type"]
     if kind == "extra_forbidden":
         return _unknown(location)
@@ -156,8 +156,9 @@ def _build_error(location: _Location, detail: dict[str, Any]) -> RecipeError:
     if kind == "value_error":
         message = short(str(detail["ctx"]["error"]), 200)
         return RecipeError(f"`{location.name}`: {message}", where=location.place)
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return _no_variant(location)
+    value = location.node.value if location.node is not None else None
+    if kind in ("union_tag_invalid", "union_tag_not_found") and isinstance(value, dict):
+        return _no_variant(location, value)
     assert location.kind is not None
     return RecipeError(
         f"`{location.name}` must be {phrase(location.kind)}; received {shown(location.node)}",
@@ -210,43 +211,33 @@ def _missing(location: _Location) -> RecipeError:
     )
 
 
-def _no_variant(location: _Location) -> RecipeError:
+def _no_variant(location: _Location, values: dict[str, Node]) -> RecipeError:
     """A section of several kinds that says none, or one that doesn't exist."""
-    assert location.kind is not None
     sections = variants(location.kind)
     key = next(tag_of(spec)[0] for spec in sections.values())
-    value = location.node.value if location.node is not None else None
-    if not isinstance(value, dict):
-        return RecipeError(
-            f"`{location.name}` must be {phrase(location.kind)}; received {shown(location.node)}",
-            where=location.place,
-            fix=_advice(location),
-        )
-    named = value.get(key)
-    named_tags = [tag for tag, spec in sections.items() if tag_of(spec)[0] == key]
-    if named is None or named.value is None:
+    node = values.get(key)
+    tags = [tag for tag, spec in sections.items() if tag_of(spec)[0] == key]
+    if node is None or node.value is None:
         return RecipeError(
             f"`{location.name}.{key}` is missing",
             where=location.place,
-            fix="Use one of " + ", ".join(f"`{tag}`" for tag in named_tags),
+            fix="Use one of " + ", ".join(f"`{tag}`" for tag in tags),
         )
-    received = RecipeError(
-        f"`{location.name}.{key}` can't be {shown(named)}",
-        where=named.place,
-        fix=nearest(str(named.value), named_tags),
+    source = _source_of(str(node.value)) if key == "source" else ""
+    return RecipeError(
+        f"`{location.name}.{key}` can't be {shown(node)}",
+        where=node.place,
+        fix=f"Write `source: {source}` and `path: {node.value}`"
+        if source
+        else nearest(str(node.value), tags),
     )
-    if key == "source" and isinstance(named.value, str) and _is_path(named.value):
-        received.fix = f"Write {_source(named.value)}"
-    return received
 
 
-def _is_path(text: str) -> bool:
-    return text.startswith((".", "/", "~")) or "/" in text or "\\" in text or text.endswith(_TABLES)
-
-
-def _source(path: str) -> str:
-    kind = "table" if path.endswith(_TABLES) else "folder"
-    return f"`source: {kind}` and `path: {path}`"
+def _source_of(path: str) -> str:
+    """Return the source that a path stands for; empty where the text isn't a path."""
+    if path.endswith(_TABLES):
+        return "table"
+    return "folder" if path.startswith((".", "~")) or "/" in path or "\\" in path else ""
 
 
 def _advice(location: _Location) -> str:
@@ -295,9 +286,8 @@ def _advice_for_section(location: _Location, value: str, sections: dict[str, typ
         return ""
     if value in sections:
         return f"Write `{location.name}: {{{key}: {value}}}`"
-    if key == "source" and _is_path(value):
-        kind = "table" if value.endswith(_TABLES) else "folder"
-        return f"Write `{location.name}: {{source: {kind}, path: {value}}}`"
+    if key == "source" and (source := _source_of(value)):
+        return f"Write `{location.name}: {{source: {source}, path: {value}}}`"
     if value.endswith(".mw") and "init" in sections:
         return f"Write `{location.name}: {{init: {value}}}`"
     return nearest(value, [*sections, *choices(location.kind)])

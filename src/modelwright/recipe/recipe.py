@@ -1,4 +1,4 @@
-"""The recipe itself: the one document in which all that the user asks for stands."""
+"""The recipe itself, in which all that the user asks for stands, and its smallest sections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from modelwright.recipe.data import (
     TextSpec,
     TransformsSpec,
 )
-from modelwright.recipe.evaluate import EvaluateSpec, ResourcesSpec
 from modelwright.recipe.inference import GenerateSpec, InferenceSpec
 from modelwright.recipe.model import ModelSpec
 from modelwright.recipe.spec import Spec
@@ -35,6 +34,24 @@ Task = Literal[
     "speech-recognition",
     "object-detection",
 ]
+
+
+class EvaluateSpec(Spec):
+    """How the shipped file is measured."""
+
+    baselines: bool = True
+    """Also measure simple methods: the most frequent answer, a linear model of simple features."""
+    latency: bool = True
+    """Also measure time per prediction."""
+
+
+class ResourcesSpec(Spec):
+    """Where the run takes place; never part of what is computed."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """The processor; `auto` takes a GPU where there is one."""
+    threads: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """Processor threads; all cores where not said."""
 
 
 def _whole(value: object) -> object:

@@ -10,7 +10,6 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from modelwright.kinds import ANY_INPUT
 from modelwright.recipe.document import is_plain_text
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.schema import (
@@ -83,11 +82,15 @@ def _entry(setting: Setting, value: object, *, indent: int) -> list[str]:
 
 
 def _comment(setting: Setting, indent: int) -> list[str]:
-    allowed = "" if _says_itself(setting) else _capital(phrase(setting.kind))
-    if allowed and is_optional(setting.kind):
-        allowed += ", or null"
-    words = " ".join(part for part in (setting.sentence, f"{allowed}." if allowed else "") if part)
+    words = setting.sentence
+    if not _says_itself(setting):
+        allowed = _allowed(setting)
+        words += f" {allowed[:1].upper()}{allowed[1:]}."
     return textwrap.wrap(words, _WIDTH - indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _allowed(setting: Setting) -> str:
+    return phrase(setting.kind) + (", or null" if is_optional(setting.kind) else "")
 
 
 def _says_itself(setting: Setting) -> bool:
@@ -101,15 +104,10 @@ def _says_itself(setting: Setting) -> bool:
     )
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def _flow(value: object) -> str:
     """Return a value on one line."""
     if isinstance(value, Spec):
-        inner = ((key, getattr(value, key)) for key in settings_of(type(value)))
-        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in inner) + "}"
+        value = {key: getattr(value, key) for key in settings_of(type(value))}
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_text(key)}: {_flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, tuple | list):
@@ -129,12 +127,7 @@ def _text(text: str) -> str:
         return text
     quoted = json.dumps(text, ensure_ascii=False)
     # JSON leaves some characters bare that YAML takes for line ends or refuses.
-    return "".join(char if char.isprintable() or char == " " else _escape(char) for char in quoted)
-
-
-def _escape(char: str) -> str:
-    code = ord(char)
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return "".join(char if char.isprintable() else f"\\U{ord(char):08x}" for char in quoted)
 
 
 # Markdown
@@ -182,10 +175,10 @@ def _sections(spec: type[Spec], path: str, tag: str = "") -> Iterator[tuple[str,
     chosen = "…" if key == tag else tag
     yield (f"`{path}`" if path else "The whole") + (f" with `{key}: {chosen}`" if tag else ""), spec
     for name, setting in settings_of(spec).items():
-        place, found = f"{path}.{name}".lstrip("."), variants(_item(setting.kind))
-        for shared in filter(None, map(_shared, found.values())):
+        place, sections = f"{path}.{name}".lstrip("."), variants(_item(setting.kind))
+        for shared in filter(None, map(_shared, sections.values())):
             yield from _sections(shared, place)
-        for inner_tag, inner in found.items():
+        for inner_tag, inner in sections.items():
             yield from _sections(inner, place, inner_tag)
 
 
@@ -227,8 +220,8 @@ _HEAD = "| key | holds | default | meaning |\n| --- | --- | --- | --- |"
 
 
 def _row(setting: Setting) -> str:
-    holds = phrase(setting.kind) + (", or null" if is_optional(setting.kind) else "")
-    cells = (f"`{setting.key}`", _cell(holds), _default(setting), _cell(setting.sentence))
+    sentence = _cell(setting.sentence)
+    cells = (f"`{setting.key}`", _cell(_allowed(setting)), _default(setting), sentence)
     return f"| {' | '.join(cells)} |"
 
 
@@ -248,10 +241,10 @@ def _default(setting: Setting) -> str:
 
 
 def _metrics() -> str:
-    rows = ["| metric | meaning | for predicting | better |", "| --- | --- | --- | --- |"]
+    rows = ["| metric | name | meaning | for predicting | better |", "|" + " --- |" * 5]
     rows += [
-        f"| `{name}` | {metric.sentence} "
-        f"| {kinds_phrase(ANY_INPUT, metric.outputs).removeprefix('predicting ') or 'anything'} "
+        f"| `{name}` | {metric.title} | {metric.explanation} "
+        f"| {kinds_phrase(outputs=metric.outputs).removeprefix('predicting ') or 'anything'} "
         f"| {'higher' if metric.higher_is_better else 'lower'} |"
         for name, metric in METRICS.items()
     ]

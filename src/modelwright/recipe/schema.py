@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -33,6 +33,8 @@ class Setting:
     default: object
     """The default; `REQUIRED` where there is none."""
     sentence: str
+    marks: tuple[For, ...]
+    """For which kinds of prediction it has an effect; empty where for all."""
     is_rare: bool
     """Whether few recipes need it."""
 
@@ -43,35 +45,29 @@ REQUIRED = PydanticUndefined
 def settings_of(spec: type[Spec]) -> dict[str, Setting]:
     """Return a section's settings by key, its tag first."""
     tag = tag_of(spec)[0]
-    fields = sorted(spec.model_fields.items(), key=lambda item: item[0] != tag)
-    kinds = {
-        key: Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
-        for key, field in fields
-    }
-    return {
-        key: Setting(
+    settings = {}
+    for key, field in sorted(spec.model_fields.items(), key=lambda item: item[0] != tag):
+        marks = tuple(item for item in field.metadata if isinstance(item, For))
+        sentences = [field.description or "The kind of this section.", *map(_sentence, marks)]
+        settings[key] = Setting(
             key=key,
-            kind=kinds[key],
+            kind=Annotated[field.annotation, *field.metadata]
+            if field.metadata
+            else field.annotation,
             default=field.get_default(call_default_factory=True),
-            sentence=" ".join(filter(None, (field.description, _marks_sentence(kinds[key])))),
+            sentence=" ".join(sentences),
+            marks=marks,
             is_rare=any(isinstance(item, Rare) for item in field.metadata),
         )
-        for key, field in fields
-    }
+    return settings
 
 
-def marks_of(kind: object) -> list[For]:
-    """Return the marks that say for which kinds of prediction a setting has an effect."""
-    if get_origin(kind) is not Annotated:
-        return []
-    _, *extras = get_args(kind)
-    return [extra for extra in extras if isinstance(extra, For)]
-
-
-def kinds_phrase(inputs: frozenset[InputKind], outputs: frozenset[OutputKind]) -> str:
+def kinds_phrase(
+    inputs: Collection[InputKind] = ANY_INPUT, outputs: Collection[OutputKind] = ANY_OUTPUT
+) -> str:
     """Return kinds in words; nothing where they are all.
 
-    >>> kinds_phrase(frozenset({InputKind.TEXT}), frozenset({OutputKind.REGRESSION}))
+    >>> kinds_phrase([InputKind.TEXT], [OutputKind.REGRESSION])
     'texts, predicting numbers'
     """
     words = []
@@ -83,26 +79,15 @@ def kinds_phrase(inputs: frozenset[InputKind], outputs: frozenset[OutputKind]) -
     return ", ".join(words)
 
 
-def _marks_sentence(kind: object) -> str:
-    sentences = []
-    for mark in marks_of(kind):
-        what = kinds_phrase(mark.inputs, mark.outputs)
-        values = listed([f"`{value}`" for value in mark.values])
-        sentences.append(f"{values} is for {what}." if values else f"For {what}.")
-    return " ".join(sentences)
+def _sentence(mark: For) -> str:
+    kinds = kinds_phrase(mark.inputs, mark.outputs)
+    values = listed([f"`{value}`" for value in mark.values])
+    return f"{values} is for {kinds}." if values else f"For {kinds}."
 
 
 def variants(kind: object) -> dict[str, type[Spec]]:
     """Return the sections that a setting may hold, by tag; the tag of a lone section is ``."""
-    base, _ = _peel(kind)
-    if isinstance(base, type) and issubclass(base, Spec):
-        return {tag_of(base)[1]: base}
-    if _is_union(base):
-        merged: dict[str, type[Spec]] = {}
-        for option in get_args(base):
-            merged |= variants(option)
-        return merged
-    return {}
+    return {tag_of(base)[1]: base for base, _ in _options(kind) if _is_section(base)}
 
 
 def tag_of(spec: type[Spec]) -> tuple[str, str]:
@@ -118,38 +103,25 @@ def tag_of(spec: type[Spec]) -> tuple[str, str]:
 
 def is_optional(kind: object) -> bool:
     """Say whether a setting may be left empty: `null`."""
-    base, _ = _peel(kind)
-    return base is type(None) or (_is_union(base) and any(map(is_optional, get_args(base))))
+    return any(base is type(None) for base, _ in _options(kind))
 
 
 def item_kind(kind: object) -> object | None:
     """Return the type of a list's items, or `None` where the setting holds no list."""
-    base, _ = _peel(kind)
-    if get_origin(base) is tuple:
-        first: object = get_args(base)[0]
-        return first
-    if _is_union(base):
-        for option in get_args(base):
-            if (of_items := item_kind(option)) is not None:
-                return of_items
-    return None
+    return next(
+        (get_args(base)[0] for base, _ in _options(kind) if get_origin(base) is tuple), None
+    )
 
 
 def value_kind(kind: object) -> object | None:
     """Return the type of a mapping's values, or `None` where the setting holds no free mapping."""
-    base, _ = _peel(kind)
-    of_values: object = get_args(base)[1] if get_origin(base) is dict else None
-    return of_values
+    return next((get_args(base)[1] for base, _ in _options(kind) if get_origin(base) is dict), None)
 
 
 def choices(kind: object) -> tuple[str, ...]:
     """Return the words that a setting may hold: its literals."""
-    base, _ = _peel(kind)
-    if get_origin(base) is Literal:
-        return tuple(str(choice) for choice in get_args(base))
-    if _is_union(base):
-        return tuple(word for option in get_args(base) for word in choices(option))
-    return ()
+    literals = (get_args(base) for base, _ in _options(kind) if get_origin(base) is Literal)
+    return tuple(str(choice) for options in literals for choice in options)
 
 
 def phrase(kind: object) -> str:
@@ -162,40 +134,36 @@ def phrase(kind: object) -> str:
 
 
 def _phrases(kind: object) -> Iterator[str]:
-    base, limits = _peel(kind)
-    if "words" in limits:
-        yield str(limits["words"])
-    elif base is type(None):
-        return
-    elif get_origin(base) is Literal:
-        yield from (f"`{choice}`" for choice in get_args(base))
-    elif _is_union(base):
-        sections = variants(base)
-        for option in get_args(base):
-            if not variants(option):
-                yield from _phrases(option)
-        if sections:
-            yield _entry_phrase(sections[""]) if "" in sections else _section_phrase(sections)
-    elif isinstance(base, type) and issubclass(base, Spec):
-        yield _section_phrase({tag_of(base)[1]: base})
-    elif get_origin(base) is tuple:
-        items = get_args(base)
-        if Ellipsis in items:
-            yield f"a list, each entry {_entry_phrase(items[0])}"
+    options, sections = list(_options(kind)), variants(kind)
+    for base, limits in options:
+        if "words" in limits:
+            yield str(limits["words"])
+        elif base is type(None) or _is_section(base):
+            continue
+        elif get_origin(base) is Literal:
+            yield from (f"`{choice}`" for choice in get_args(base))
+        elif get_origin(base) is tuple:
+            items = get_args(base)
+            if Ellipsis in items:
+                yield f"a list, each entry {_entry_phrase(items[0])}"
+            else:
+                yield f"a list of {len(items)}, each {phrase(items[0])}"
+        elif get_origin(base) is dict:
+            yield "a section of names and values"
+        elif base is bool:
+            yield "`true` or `false`"
+        elif base is str:
+            yield "text"
+        elif base is int:
+            yield "a whole number" + _range(limits, whole=True)
+        elif base is float:
+            yield "a number" + _range(limits, whole=False)
         else:
-            yield f"a list of {len(items)}, each {phrase(items[0])}"
-    elif get_origin(base) is dict:
-        yield "a section of names and values"
-    elif base is bool:
-        yield "`true` or `false`"
-    elif base is str:
-        yield "text"
-    elif base is int:
-        yield "a whole number" + _range(limits, whole=True)
-    elif base is float:
-        yield "a number" + _range(limits, whole=False)
-    else:
-        raise AssertionError(f"no words for {base!r}")
+            raise AssertionError(f"no words for {base!r}")
+    if "" in sections and len(options) > 1:
+        yield _entry_phrase(sections[""])
+    elif sections:
+        yield _section_phrase(sections)
 
 
 def _section_phrase(sections: Mapping[str, type[Spec]]) -> str:
@@ -227,16 +195,8 @@ def _range(limits: Mapping[str, object], *, whole: bool) -> str:
     if low is not None and high is not None:
         return f" from {_figure(low)} to {_figure(high)}"
     at_most = "at most" if above is not None else "of at most"
-    words = [
-        f"{word} {_figure(bound)}"
-        for word, bound in (
-            ("of at least", low),
-            ("above", above),
-            (at_most, high),
-            ("below", below),
-        )
-        if bound is not None
-    ]
+    bounds = {"of at least": low, "above": above, at_most: high, "below": below}
+    words = [f"{word} {_figure(bound)}" for word, bound in bounds.items() if bound is not None]
     return f" {' and '.join(words)}" if words else ""
 
 
@@ -251,8 +211,19 @@ def listed(words: list[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else "".join(words)
 
 
-def _is_union(base: object) -> bool:
-    return get_origin(base) in (Union, types.UnionType)
+def _is_section(base: object) -> TypeGuard[type[Spec]]:
+    return isinstance(base, type) and issubclass(base, Spec)
+
+
+def _options(kind: object) -> Iterator[tuple[Any, dict[str, object]]]:
+    """Yield what a type may hold, the members of its unions, each with its limits."""
+    base, limits = _peel(kind)
+    if get_origin(base) not in (Union, types.UnionType):
+        yield base, limits
+        return
+    for option in get_args(base):
+        for inner, own in _options(option):
+            yield inner, {**limits, **own}
 
 
 def _peel(kind: object) -> tuple[Any, dict[str, object]]:
@@ -265,7 +236,7 @@ def _peel(kind: object) -> tuple[Any, dict[str, object]]:
             for item in marks:
                 if isinstance(item, TypeDescription):
                     limits.setdefault("words", item.words)
-                for name in ("gt", "ge", "lt", "le", "min_length"):
+                for name in ("gt", "ge", "lt", "le"):
                     if getattr(item, name, None) is not None:
                         limits.setdefault(name, getattr(item, name))
     return kind, limits

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -12,6 +12,10 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from modelwright.kinds import ANY_INPUT, ANY_OUTPUT, InputKind, OutputKind
+
+IMAGES = (InputKind.IMAGE,)
+TEXTS = (InputKind.TEXT,)
+AUDIO = (InputKind.AUDIO,)
 
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)\s*$")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -33,34 +37,17 @@ class TypeDescription:
         return {**schema, "pattern": self.pattern} if self.pattern else schema
 
 
-@dataclass(frozen=True, slots=True, init=False)
+@dataclass(frozen=True, slots=True)
 class For:
     """Marks a setting, or some of its values, as having an effect for some kinds only.
 
     `relevance.check_relevance` refuses a recipe that sets it for another kind.
-
-    Args:
-        input: the kinds of input.
-        output: the kinds of output.
-        values: the values that this holds for; all but the default where left out.
     """
 
-    inputs: frozenset[InputKind]
-    outputs: frozenset[OutputKind]
-    values: tuple[object, ...]
-
-    def __init__(
-        self,
-        *,
-        input: InputKind | Iterable[InputKind] = ANY_INPUT,
-        output: OutputKind | Iterable[OutputKind] = ANY_OUTPUT,
-        values: tuple[object, ...] = (),
-    ) -> None:
-        inputs = frozenset([input] if isinstance(input, InputKind) else input)
-        outputs = frozenset([output] if isinstance(output, OutputKind) else output)
-        object.__setattr__(self, "inputs", inputs)
-        object.__setattr__(self, "outputs", outputs)
-        object.__setattr__(self, "values", values)
+    inputs: Collection[InputKind] = ANY_INPUT
+    outputs: Collection[OutputKind] = ANY_OUTPUT
+    values: tuple[object, ...] = ()
+    """The values that this holds for; all but the default where none is named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +58,9 @@ class Rare:
 class Spec(BaseModel):
     """A section of the recipe: unknown keys are refused, and nothing changes after reading."""
 
-    inputs: ClassVar[frozenset[InputKind]] = ANY_INPUT
+    inputs: ClassVar[Collection[InputKind]] = ANY_INPUT
     """The kinds of input that this section is for."""
-    outputs: ClassVar[frozenset[OutputKind]] = ANY_OUTPUT
+    outputs: ClassVar[Collection[OutputKind]] = ANY_OUTPUT
     """The kinds of output that this section is for."""
 
     model_config = ConfigDict(

@@ -7,6 +7,7 @@ direction and its explanation from this record. How it is computed stands in `mo
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -26,8 +27,6 @@ class Metric:
     """As it stands in recipes and in the ledger."""
     title: str
     """What it is called in a report, for readers who don't know the field."""
-    sentence: str
-    """What it is, in the field's terms."""
     explanation: str = ""
     """What it says, for readers who don't know the field."""
     higher_is_better: bool = True
@@ -35,333 +34,276 @@ class Metric:
     """Whether it lies between 0 and 1 (or begins there) and reads best as a percentage."""
     is_headline: bool = False
     """Whether models of its output kind are compared by it."""
-    outputs: frozenset[OutputKind] = ANY_OUTPUT
+    outputs: Collection[OutputKind] = ANY_OUTPUT
     """The kinds of output that it judges."""
     is_timed: bool = False
     """Whether it is a time, which `evaluate.latency: false` leaves out."""
     needs_threshold: bool = False
     """Whether it is measured only where a threshold is chosen."""
 
-    @property
-    def is_bounded(self) -> bool:
-        """Whether no value can be above 1."""
-        return self.is_share and self.higher_is_better
 
+_LABEL = (OutputKind.SINGLE_LABEL,)
+_SET = (OutputKind.MULTI_LABEL,)
+_NUMBERS = (OutputKind.REGRESSION,)
+_CTC = (OutputKind.CTC,)
+_TEXTS = (OutputKind.SEQ2SEQ,)
+_LM = (OutputKind.CAUSAL_LM,)
+_BOXES = (OutputKind.BOXES,)
 
-_LABEL = frozenset({OutputKind.SINGLE_LABEL})
-_LABELS = frozenset(CLASSIFICATION)
-_SET = frozenset({OutputKind.MULTI_LABEL})
-_NUMBERS = frozenset({OutputKind.REGRESSION})
-_CTC = frozenset({OutputKind.CTC})
-_TEXTS = frozenset({OutputKind.SEQ2SEQ})
-_LM = frozenset({OutputKind.CAUSAL_LM})
-_BOXES = frozenset({OutputKind.BOXES})
+_METRICS = (
+    Metric(
+        "accuracy",
+        "right answers (accuracy)",
+        "How many of 100 samples are given the right label.",
+        is_share=True,
+        is_headline=True,
+        outputs=_LABEL,
+    ),
+    Metric(
+        "exact_match",
+        "all labels right (exact match)",
+        "How many of 100 samples are given just their labels: none is missing, none is too many.",
+        is_share=True,
+        outputs=_SET,
+    ),
+    Metric(
+        "f1_micro",
+        "F1 over all labels",
+        "Precision and recall in one figure; each label of each sample counts the same.",
+        is_share=True,
+        outputs=_SET,
+    ),
+    Metric(
+        "top5_accuracy",
+        "right among the first five answers",
+        "How often the right class is one of the model's five best guesses.",
+        is_share=True,
+        outputs=_LABEL,
+    ),
+    Metric(
+        "precision_macro",
+        "precision, averaged over the classes",
+        "When it names a class, how often that is right; each class counts the same.",
+        is_share=True,
+        outputs=CLASSIFICATION,
+    ),
+    Metric(
+        "precision_weighted",
+        "precision, weighted by the classes' size",
+        "The same; a class counts as much as it has samples.",
+        is_share=True,
+        outputs=_LABEL,
+    ),
+    Metric(
+        "recall_macro",
+        "recall, averaged over the classes",
+        "Of the samples of a class, how many it finds; each class counts the same.",
+        is_share=True,
+        outputs=CLASSIFICATION,
+    ),
+    Metric(
+        "recall_weighted",
+        "recall, weighted by the classes' size",
+        "The same; a class counts as much as it has samples.",
+        is_share=True,
+        outputs=_LABEL,
+    ),
+    Metric(
+        "f1_macro",
+        "F1, averaged over the classes",
+        "Precision and recall in one figure; each class counts the same.",
+        is_share=True,
+        is_headline=True,
+        outputs=CLASSIFICATION,
+    ),
+    Metric(
+        "f1_weighted",
+        "F1, weighted by the classes' size",
+        "The same; a class counts as much as it has samples.",
+        is_share=True,
+        outputs=_LABEL,
+    ),
+    Metric(
+        "log_loss",
+        "log loss",
+        "The mean cross-entropy in nats: 0 is perfect, and being surely wrong costs most.",
+        higher_is_better=False,
+        outputs=CLASSIFICATION,
+    ),
+    Metric(
+        "calibration_error",
+        "calibration error",
+        "How far its stated confidence lies from how often it is right: 0 is perfect.",
+        higher_is_better=False,
+        outputs=_LABEL,
+    ),
+    Metric(
+        "rmse",
+        "typical error (RMSE)",
+        "The root of the mean squared error, in the target's unit: large errors count most.",
+        higher_is_better=False,
+        is_headline=True,
+        outputs=_NUMBERS,
+    ),
+    Metric(
+        "mae",
+        "mean error (MAE)",
+        "The mean absolute error: how far it is off on average, in the target's unit.",
+        higher_is_better=False,
+        outputs=_NUMBERS,
+    ),
+    Metric(
+        "r2",
+        "explained share (R²)",
+        "1 is perfect; 0 is no better than always saying the average.",
+        outputs=_NUMBERS,
+    ),
+    Metric(
+        "bleu",
+        "BLEU",
+        "Runs of words shared with the reference translation, 0 to 100.",
+        is_headline=True,
+        outputs=_TEXTS,
+    ),
+    Metric(
+        "chrf",
+        "chrF",
+        "Runs of characters shared with the reference text (chrF2), 0 to 100.",
+        outputs=_TEXTS,
+    ),
+    Metric(
+        "rouge1",
+        "ROUGE-1",
+        "F1 of the words shared with the reference summary.",
+        is_share=True,
+        outputs=_TEXTS,
+    ),
+    Metric(
+        "rouge2",
+        "ROUGE-2",
+        "F1 of the pairs of words shared with the reference summary.",
+        is_share=True,
+        outputs=_TEXTS,
+    ),
+    Metric(
+        "rouge_l",
+        "ROUGE-L",
+        "F1 of the longest common subsequence of words with the reference summary.",
+        is_share=True,
+        is_headline=True,
+        outputs=_TEXTS,
+    ),
+    Metric(
+        "wer",
+        "word error rate (WER)",
+        "Wrong, missing and extra words for each word spoken: 0 is perfect.",
+        higher_is_better=False,
+        is_share=True,
+        is_headline=True,
+        outputs=_CTC,
+    ),
+    Metric(
+        "cer",
+        "character error rate (CER)",
+        "The same for characters.",
+        higher_is_better=False,
+        is_share=True,
+        outputs=_CTC,
+    ),
+    Metric(
+        "map50",
+        "average precision (mAP@50)",
+        "How well boxes are found that overlap the true ones by half: 100 % is perfect.",
+        is_share=True,
+        is_headline=True,
+        outputs=_BOXES,
+    ),
+    Metric(
+        "map50_95",
+        "average precision, exact boxes (mAP@50:95)",
+        "The same over ever stricter overlaps, up to 95 %.",
+        is_share=True,
+        outputs=_BOXES,
+    ),
+    Metric(
+        "token_loss",
+        "loss a token (nats)",
+        "The mean cross-entropy of a token: 0 is perfect; its exponential is the perplexity.",
+        higher_is_better=False,
+        outputs=_LM + _TEXTS,
+    ),
+    Metric(
+        "perplexity",
+        "perplexity",
+        "Among how many equally likely tokens it hesitates (exp of the token loss): 1 is perfect.",
+        higher_is_better=False,
+        is_headline=True,
+        outputs=_LM + _TEXTS,
+    ),
+    Metric(
+        "bits_per_byte",
+        "bits a byte",
+        "How well it would compress such text; comparable whatever the tokenizer.",
+        higher_is_better=False,
+        outputs=_LM,
+    ),
+    Metric(
+        "recall_at_threshold",
+        "recall at the threshold",
+        "Of the samples of the class that is not to be missed, how many are found.",
+        is_share=True,
+        outputs=_LABEL,
+        needs_threshold=True,
+    ),
+    Metric(
+        "precision_at_threshold",
+        "precision at the threshold",
+        "Of the samples that are given this label, how many have it.",
+        is_share=True,
+        outputs=_LABEL,
+        needs_threshold=True,
+    ),
+    Metric(
+        "latency_p50_ms",
+        "time for one answer, typically",
+        "The median: half of the answers come sooner.",
+        higher_is_better=False,
+        is_timed=True,
+    ),
+    Metric(
+        "latency_p95_ms",
+        "time for one answer, at most in 95 of 100",
+        higher_is_better=False,
+        is_timed=True,
+    ),
+    Metric(
+        "latency_p99_ms",
+        "time for one answer, at most in 99 of 100",
+        higher_is_better=False,
+        is_timed=True,
+    ),
+    Metric("throughput_per_s", "answers a second", "In batches of 64 samples.", is_timed=True),
+    Metric(
+        "size_bytes", "size of the model", "All that decides a prediction.", higher_is_better=False
+    ),
+    Metric(
+        "file_bytes",
+        "size of the file",
+        "The model with its proof: figures, recipe, samples.",
+        higher_is_better=False,
+    ),
+    Metric(
+        "parameters", "parameters", "How many numbers the network learned.", higher_is_better=False
+    ),
+    Metric(
+        "multiply_adds",
+        "multiply-adds of one answer",
+        "Each a multiplication with an addition: the work of one pass through the network.",
+        higher_is_better=False,
+    ),
+)
 
-METRICS: dict[str, Metric] = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            "accuracy",
-            "right answers (accuracy)",
-            "share of samples whose most probable class is right",
-            "How many of 100 samples are given the right label.",
-            is_share=True,
-            is_headline=True,
-            outputs=_LABEL,
-        ),
-        Metric(
-            "exact_match",
-            "all labels right (exact match)",
-            "share of samples whose predicted set of labels is exactly right",
-            "How many of 100 samples are given just their labels: none is missing, none is too "
-            "many.",
-            is_share=True,
-            outputs=_SET,
-        ),
-        Metric(
-            "f1_micro",
-            "F1 over all labels",
-            "F1 over all labels of all samples",
-            "Precision and recall in one figure; each label of each sample counts the same.",
-            is_share=True,
-            outputs=_SET,
-        ),
-        Metric(
-            "top5_accuracy",
-            "right among the first five answers",
-            "share whose class is among the five most probable",
-            "How often the right class is one of the model's five best guesses.",
-            is_share=True,
-            outputs=_LABEL,
-        ),
-        Metric(
-            "precision_macro",
-            "precision, averaged over the classes",
-            "precision, mean over the classes",
-            "When it names a class, how often that is right; each class counts the same.",
-            is_share=True,
-            outputs=_LABELS,
-        ),
-        Metric(
-            "precision_weighted",
-            "precision, weighted by the classes' size",
-            "precision, weighted by the classes' samples",
-            "The same; a class counts as much as it has samples.",
-            is_share=True,
-            outputs=_LABEL,
-        ),
-        Metric(
-            "recall_macro",
-            "recall, averaged over the classes",
-            "recall, mean over the classes",
-            "Of the samples of a class, how many it finds; each class counts the same.",
-            is_share=True,
-            outputs=_LABELS,
-        ),
-        Metric(
-            "recall_weighted",
-            "recall, weighted by the classes' size",
-            "recall, weighted by the classes' samples",
-            "The same; a class counts as much as it has samples.",
-            is_share=True,
-            outputs=_LABEL,
-        ),
-        Metric(
-            "f1_macro",
-            "F1, averaged over the classes",
-            "F1, mean over the classes",
-            "Precision and recall in one figure; each class counts the same.",
-            is_share=True,
-            is_headline=True,
-            outputs=_LABELS,
-        ),
-        Metric(
-            "f1_weighted",
-            "F1, weighted by the classes' size",
-            "F1, weighted by the classes' samples",
-            "The same; a class counts as much as it has samples.",
-            is_share=True,
-            outputs=_LABEL,
-        ),
-        Metric(
-            "log_loss",
-            "log loss",
-            "mean cross-entropy in nats",
-            "How surprised the model is by the truth: 0 is perfect, and being surely wrong costs "
-            "most.",
-            higher_is_better=False,
-            outputs=_LABELS,
-        ),
-        Metric(
-            "calibration_error",
-            "calibration error",
-            "expected gap between confidence and accuracy",
-            "How far its stated confidence lies from how often it is right: 0 is perfect.",
-            higher_is_better=False,
-            outputs=_LABEL,
-        ),
-        Metric(
-            "rmse",
-            "typical error (RMSE)",
-            "root of the mean squared error",
-            "The root of the mean squared error, in the target's unit: large errors count most.",
-            higher_is_better=False,
-            is_headline=True,
-            outputs=_NUMBERS,
-        ),
-        Metric(
-            "mae",
-            "mean error (MAE)",
-            "mean absolute error",
-            "How far it is off on average, in the target's unit.",
-            higher_is_better=False,
-            outputs=_NUMBERS,
-        ),
-        Metric(
-            "r2",
-            "explained share (R²)",
-            "share of the variance that is explained",
-            "1 is perfect; 0 is no better than always saying the average.",
-            outputs=_NUMBERS,
-        ),
-        Metric(
-            "bleu",
-            "BLEU",
-            "BLEU of the translations, 0 to 100",
-            "Runs of words shared with the reference translation, 0 to 100.",
-            is_headline=True,
-            outputs=_TEXTS,
-        ),
-        Metric(
-            "chrf",
-            "chrF",
-            "chrF2 of the generated texts, 0 to 100",
-            "Runs of characters shared with the reference text, 0 to 100.",
-            outputs=_TEXTS,
-        ),
-        Metric(
-            "rouge1",
-            "ROUGE-1",
-            "F1 of the words shared with the reference summary",
-            "Words shared with the reference summary.",
-            is_share=True,
-            outputs=_TEXTS,
-        ),
-        Metric(
-            "rouge2",
-            "ROUGE-2",
-            "F1 of the pairs of words shared with the reference summary",
-            "Pairs of words shared with the reference summary.",
-            is_share=True,
-            outputs=_TEXTS,
-        ),
-        Metric(
-            "rouge_l",
-            "ROUGE-L",
-            "F1 of the longest common subsequence of words",
-            "The longest run of words in order, gaps allowed, shared with the reference summary.",
-            is_share=True,
-            is_headline=True,
-            outputs=_TEXTS,
-        ),
-        Metric(
-            "wer",
-            "word error rate (WER)",
-            "wrong, missing and extra words a word of the reference",
-            "Wrong, missing and extra words for each word spoken: 0 is perfect.",
-            higher_is_better=False,
-            is_share=True,
-            is_headline=True,
-            outputs=_CTC,
-        ),
-        Metric(
-            "cer",
-            "character error rate (CER)",
-            "wrong, missing and extra characters a character of the reference",
-            "The same for characters.",
-            higher_is_better=False,
-            is_share=True,
-            outputs=_CTC,
-        ),
-        Metric(
-            "map50",
-            "average precision (mAP@50)",
-            "mean average precision of boxes whose IoU is at least 0.5",
-            "How well boxes are found that overlap the true ones by half: 100 % is perfect.",
-            is_share=True,
-            is_headline=True,
-            outputs=_BOXES,
-        ),
-        Metric(
-            "map50_95",
-            "average precision, exact boxes (mAP@50:95)",
-            "mean average precision over IoU thresholds from 0.5 to 0.95",
-            "The same over ever stricter overlaps, up to 95 %.",
-            is_share=True,
-            outputs=_BOXES,
-        ),
-        Metric(
-            "token_loss",
-            "loss a token (nats)",
-            "mean cross-entropy of a token in nats",
-            "0 is perfect; its exponential is the perplexity.",
-            higher_is_better=False,
-            outputs=_LM | _TEXTS,
-        ),
-        Metric(
-            "perplexity",
-            "perplexity",
-            "exponential of the mean cross-entropy of a token",
-            "Among how many equally likely tokens it hesitates, on average: 1 is perfect.",
-            higher_is_better=False,
-            is_headline=True,
-            outputs=_LM | _TEXTS,
-        ),
-        Metric(
-            "bits_per_byte",
-            "bits a byte",
-            "cross-entropy in bits a byte of text, whatever the tokenizer",
-            "How well it would compress such text; comparable whatever the tokenizer.",
-            higher_is_better=False,
-            outputs=_LM,
-        ),
-        Metric(
-            "recall_at_threshold",
-            "recall at the threshold",
-            "recall of the class of `inference.threshold`, predicted from its threshold on",
-            "Of the samples of the class that is not to be missed, how many are found.",
-            is_share=True,
-            outputs=_LABEL,
-            needs_threshold=True,
-        ),
-        Metric(
-            "precision_at_threshold",
-            "precision at the threshold",
-            "precision of the class of `inference.threshold`, predicted from its threshold on",
-            "Of the samples that are given this label, how many have it.",
-            is_share=True,
-            outputs=_LABEL,
-            needs_threshold=True,
-        ),
-        Metric(
-            "latency_p50_ms",
-            "time for one answer, typically",
-            "median time of one prediction",
-            "Half of the answers come sooner.",
-            higher_is_better=False,
-            is_timed=True,
-        ),
-        Metric(
-            "latency_p95_ms",
-            "time for one answer, at most in 95 of 100",
-            "time that 95 % of predictions stay within",
-            higher_is_better=False,
-            is_timed=True,
-        ),
-        Metric(
-            "latency_p99_ms",
-            "time for one answer, at most in 99 of 100",
-            "time that 99 % of predictions stay within",
-            higher_is_better=False,
-            is_timed=True,
-        ),
-        Metric(
-            "throughput_per_s",
-            "answers a second",
-            "predictions a second in batches of 64",
-            "When samples come 64 at once.",
-            is_timed=True,
-        ),
-        Metric(
-            "size_bytes",
-            "size of the model",
-            "bytes of all that decides a prediction",
-            "All that decides a prediction.",
-            higher_is_better=False,
-        ),
-        Metric(
-            "file_bytes",
-            "size of the file",
-            "bytes of the whole model file",
-            "The model with its proof: figures, recipe, samples.",
-            higher_is_better=False,
-        ),
-        Metric(
-            "parameters",
-            "parameters",
-            "numbers that the network learned",
-            "How many numbers training has set.",
-            higher_is_better=False,
-        ),
-        Metric(
-            "multiply_adds",
-            "multiply-adds of one answer",
-            "multiply-adds of one prediction",
-            "Each a multiplication with an addition: the work of one pass through the network.",
-            higher_is_better=False,
-        ),
-    )
-}
+METRICS = {metric.name: metric for metric in _METRICS}
 """What can be measured and so targeted, by its name in the ledger.
 
 Where several headline metrics judge one kind of output, the first that was measured is the one.

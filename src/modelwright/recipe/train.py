@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from modelwright.kinds import ANY_OUTPUT, InputKind, OutputKind
-from modelwright.recipe.spec import Duration, For, FromList, Rare, Spec
+from modelwright.kinds import ANY_OUTPUT, OutputKind
+from modelwright.recipe.spec import AUDIO, IMAGES, TEXTS, Duration, For, FromList, Rare, Spec
 
 Rate = Annotated[float, Field(gt=0, le=1e3)]
 Decay = Annotated[float, Field(ge=0, le=10)]
@@ -18,39 +18,35 @@ Unit = Annotated[float, Field(ge=0, lt=1)]
 class CrossEntropyLoss(Spec):
     """Cross-entropy over classes."""
 
-    outputs = frozenset({OutputKind.SINGLE_LABEL, OutputKind.CAUSAL_LM, OutputKind.SEQ2SEQ})
+    outputs = (OutputKind.SINGLE_LABEL, OutputKind.CAUSAL_LM, OutputKind.SEQ2SEQ)
     name: Literal["cross-entropy"]
-    """The loss."""
     label_smoothing: Unit = 0.0
     """The share of each target spread over all classes (Szegedy et al. 2016)."""
-    class_weights: Annotated[Literal["none", "balanced"], For(output=OutputKind.SINGLE_LABEL)] = (
-        "none"
-    )
+    class_weights: Annotated[
+        Literal["none", "balanced"], For(outputs=(OutputKind.SINGLE_LABEL,))
+    ] = "none"
     """`balanced` weighs each class by the inverse of its count in the training split."""
 
 
 class BinaryCrossEntropyLoss(Spec):
     """Cross-entropy of each label by itself: it is there, or it isn't."""
 
-    outputs = frozenset({OutputKind.MULTI_LABEL})
+    outputs = (OutputKind.MULTI_LABEL,)
     name: Literal["binary-cross-entropy"]
-    """The loss."""
 
 
 class MseLoss(Spec):
     """Mean squared error."""
 
-    outputs = frozenset({OutputKind.REGRESSION})
+    outputs = (OutputKind.REGRESSION,)
     name: Literal["mse"]
-    """The loss."""
 
 
 class HuberLoss(Spec):
     """Squared near zero, linear beyond δ (Huber 1964)."""
 
-    outputs = frozenset({OutputKind.REGRESSION})
+    outputs = (OutputKind.REGRESSION,)
     name: Literal["huber"]
-    """The loss."""
     delta: Annotated[float, Field(gt=0)] = 1.0
     """Where it turns linear."""
 
@@ -58,17 +54,15 @@ class HuberLoss(Spec):
 class CtcLoss(Spec):
     """Characters without an alignment in time (Graves et al. 2006)."""
 
-    outputs = frozenset({OutputKind.CTC})
+    outputs = (OutputKind.CTC,)
     name: Literal["ctc"]
-    """The loss."""
 
 
 class DetectionLoss(Spec):
     """Focal loss of the scores and generalised IoU of the boxes, assigned by how well they fit."""
 
-    outputs = frozenset({OutputKind.BOXES})
+    outputs = (OutputKind.BOXES,)
     name: Literal["detection"]
-    """The loss."""
 
 
 LossSpec = Annotated[
@@ -81,7 +75,6 @@ class GdOptimizer(Spec):
     """Full-batch gradient descent: one step an epoch, over the whole training split."""
 
     name: Literal["gd"]
-    """The optimizer."""
     lr: Rate = 0.1
     """The learning rate."""
 
@@ -90,7 +83,6 @@ class SgdOptimizer(Spec):
     """Stochastic gradient descent with momentum."""
 
     name: Literal["sgd"]
-    """The optimizer."""
     lr: Rate = 0.05
     """The peak learning rate."""
     momentum: Unit = 0.9
@@ -103,7 +95,6 @@ class AdamwOptimizer(Spec):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019)."""
 
     name: Literal["adamw"]
-    """The optimizer."""
     lr: Rate = 0.001
     """The peak learning rate."""
     betas: Annotated[tuple[Unit, Unit], FromList, Rare()] = (0.9, 0.999)
@@ -119,7 +110,6 @@ class MuonOptimizer(Spec):
     """
 
     name: Literal["muon"]
-    """The optimizer."""
     lr: Rate = 0.24
     """The peak learning rate of matrices and filters."""
     momentum: Unit = 0.6
@@ -141,7 +131,6 @@ class ConstantSchedule(Spec):
     """The same rate throughout, after the warm-up."""
 
     name: Literal["constant"]
-    """The schedule."""
     warmup: Unit = 0.0
     """The share of training over which the rate rises from 0."""
 
@@ -150,7 +139,6 @@ class StepSchedule(Spec):
     """The rate falls by a factor at given points."""
 
     name: Literal["step"]
-    """The schedule."""
     at: Annotated[tuple[Unit, ...], FromList] = (0.5, 0.75)
     """The points, as shares of training."""
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -163,7 +151,6 @@ class CosineSchedule(Spec):
     """Half a cosine down to the final share (Loshchilov and Hutter 2017)."""
 
     name: Literal["cosine"]
-    """The schedule."""
     final: Unit = 0.0
     """The last rate, as a share of the peak."""
     warmup: Unit = 0.05
@@ -174,7 +161,6 @@ class OneCycleSchedule(Spec):
     """Linear up from `start` to the peak, then linear down to `final` (Smith and Topin 2019)."""
 
     name: Literal["one-cycle"]
-    """The schedule."""
     start: Unit = 0.2
     """The first rate, as a share of the peak."""
     peak: Annotated[float, Field(gt=0, lt=1)] = 0.25
@@ -187,7 +173,6 @@ class TrapezoidSchedule(Spec):
     """Up, flat, and down (`warmup-stable-decay`, Hu et al. 2024)."""
 
     name: Literal["trapezoid"]
-    """The schedule."""
     warmup: Unit = 0.05
     """The share of training over which the rate rises from 0."""
     cooldown: Unit = 0.3
@@ -242,7 +227,6 @@ class EmaAverage(Spec):
     """An exponential moving average of the weights; what is evaluated and shipped."""
 
     name: Literal["ema"]
-    """The kind."""
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
     """The share kept at each step; lower at the start."""
 
@@ -251,7 +235,6 @@ class LookaheadAverage(Spec):
     """Slow weights that the fast ones are pulled to (Zhang et al. 2019)."""
 
     name: Literal["look-ahead"]
-    """The kind."""
     every: Annotated[int, Field(ge=1)] = 5
     """Steps between pulls."""
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.95
@@ -286,8 +269,7 @@ class TrainSpec(Spec):
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128
     """Samples a step, over all processes; never more than the training split holds."""
     max_tokens_per_batch: Annotated[
-        Annotated[int, Field(ge=16, le=100_000_000)] | None,
-        For(input=(InputKind.TEXT, InputKind.AUDIO)),
+        Annotated[int, Field(ge=16, le=100_000_000)] | None, For(inputs=(*TEXTS, *AUDIO))
     ] = None
     """Batches of like lengths, each of at most about this many tokens (or
     audio samples), padding included; `batch_size` is then the most samples."""
@@ -314,7 +296,7 @@ class TrainSpec(Spec):
     behind its backbone count as the last one."""
     unfreeze: Annotated[
         UnfreezeSpec | None,
-        For(output=[kind for kind in OutputKind if not kind.is_generative]),
+        For(outputs=tuple(kind for kind in OutputKind if not kind.is_generative)),
         Rare(),
     ] = None
     """Train the last layer alone at first, then the whole network at a smaller rate."""
@@ -325,7 +307,7 @@ class TrainSpec(Spec):
     resolution: Annotated[
         tuple[ResolutionStep, ...],
         FromList,
-        For(input=InputKind.IMAGE, output=ANY_OUTPUT - {OutputKind.BOXES}),
+        For(inputs=IMAGES, outputs=ANY_OUTPUT - {OutputKind.BOXES}),
         Rare(),
     ] = ()
     """Train the first part at a smaller size: faster. For networks that take any size."""
