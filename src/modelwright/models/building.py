@@ -16,6 +16,7 @@ from modelwright.models.cnn import Cnn
 from modelwright.models.ctc import ConvCtc, RnnCtc
 from modelwright.models.decoder import Decoder
 from modelwright.models.detector import Detector
+from modelwright.models.efficientnet import EfficientNetLite0
 from modelwright.models.linear import build_linear
 from modelwright.models.mlp import Mlp
 from modelwright.models.modifications import (
@@ -57,6 +58,7 @@ BUILDERS: dict[type[Architecture], Callable[[Any, Any], nn.Module]] = {
     sections.CnnModel: Cnn,
     sections.ResnetModel: Resnet,
     sections.SpeednetModel: Speednet,
+    sections.EfficientNetLite0Model: EfficientNetLite0,
     sections.LinearModel: build_linear,
     sections.BowModel: Bow,
     sections.TextCnnModel: TextCnn,

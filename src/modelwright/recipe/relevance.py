@@ -72,7 +72,7 @@ def _settled(recipe: Recipe) -> Iterator[RecipeError]:
         return
     tag, word = tag_of(type(recipe.model))
     model = "model.init" if tag == "init" else f"model: {word}"
-    for path in recipe.model.settles:
+    for path in recipe.model.own_settles:
         section, _, key = path.partition(".")
         spec = getattr(recipe, section)
         default = type(spec)()  # With what its validators make of a section that isn't written.

@@ -125,7 +125,8 @@ def fit_linear(
     unscaled = scaler.unscaled(weights)
     fitted = _with_weights(candidate, unscaled)
     _prove(fitted.network, known.split, run, weights.outputs(fitting.features[:_SAMPLES_PROVED]))
-    fitted = replace(fitted, architecture={**fitted.architecture, "C": chosen["C"]})
+    if fitted.architecture["name"] == "linear":
+        fitted = replace(fitted, architecture={**fitted.architecture, "C": chosen["C"]})
     return fitted, LinearReport(
         C=chosen["C"],
         num_features=head.in_features,
