@@ -143,6 +143,8 @@ def _blank(
 ) -> _Blank:
     """Return what a recipe's section `model` asks to be built."""
     mean, std = prepared.mean, prepared.std
+    if isinstance(spec, LinearModel):
+        spec = spec.network or spec
     if isinstance(spec, TransformersModel | MinilmModel):
         folder = pretrained_folder(spec, request)
         assert isinstance(prepared.input, TextInput)
@@ -163,8 +165,6 @@ def _blank(
             load_timm, section=network, weights=weights, prepared=prepared, context=context
         )
         return _Blank(network, *own, spec.adapters, fill)
-    if isinstance(spec, LinearModel) and spec.network is not None:
-        spec = spec.network
     if isinstance(spec, LinearModel):  # Of its images the features are scaled, not the pixels.
         return _Blank(spec.of(prepared.input_kind), [0.0] * len(mean), [1.0] * len(std))
     if spec == "auto":

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from modelwright.errors import DataError, RecipeError, RequestError
 from modelwright.models.logmel import LogMel
 from modelwright.models.network import (
     AudioFrame,
+    FeatureNetwork,
     Frame,
     ImageBody,
     NgramFrame,
@@ -64,6 +65,26 @@ def build_linear(spec: LinearModel, frame: Frame | NgramFrame | AudioFrame) -> n
             return NgramLinear(frame)
         case AudioFrame():
             return LogmelLinear(frame)
+
+
+class FeaturesOnly(nn.Module):
+    """A network without its last layer."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return what the last layer gets `[N, D]`."""
+        return cast(FeatureNetwork, self.network).features(*inputs)
+
+
+class PixelFeatures(FeaturesOnly):
+    """An image network without its last layer, with one input, as it is exported."""
+
+    def forward(self, pixels: Tensor) -> Tensor:  # type: ignore[override]  # Of one input.
+        """Return what the last layer gets `[N, D]` for pixels `[N, H, W, C]`."""
+        return super().forward(pixels)
 
 
 class NgramLinear(nn.Module):

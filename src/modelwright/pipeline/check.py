@@ -18,6 +18,7 @@ from modelwright.initialization import initialize_model, settled_input
 from modelwright.pipeline.contest import has_contest, linear_data, linear_request
 from modelwright.pipeline.measuring import require_held_out
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
+from modelwright.pipeline.stages import features_of_images
 from modelwright.planning import Forecast, Workload, forecast
 from modelwright.recipe import check_composition
 from modelwright.recipe.model import LinearModel
@@ -112,7 +113,10 @@ def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload
     dataset, recipe, task = prepared.dataset(), request.recipe, task_of(request.recipe)
     step_s, validation_s, fit_s, feature_bytes = None, None, None, 0
     if isinstance(recipe.model, LinearModel):
-        timing = time_fit(start, recipe.model, recipe.train, dataset, context, task=task)
+        features = features_of_images(start, recipe.model, context)
+        timing = time_fit(
+            start, recipe.model, recipe.train, dataset, context, task=task, image_features=features
+        )
         fit_s, feature_bytes = timing.seconds, timing.feature_bytes
     else:
         step_s, validation_s = time_steps(

@@ -15,8 +15,10 @@ from modelwright.recipe import Recipe
 from modelwright.recipe.model import LinearModel
 from modelwright.run import Run, StageReport
 from modelwright.tasks import task_of
+from modelwright.transforms import ImageInput
 
 if TYPE_CHECKING:
+    from modelwright.modelfile.features import ImageFeatures
     from modelwright.models.candidate import Candidate
 
 Stage = Callable[["Candidate", Recipe, Dataset, Run], "Candidate"]
@@ -41,12 +43,30 @@ def train(candidate: Candidate, recipe: Recipe, data: Dataset, run: Run) -> Cand
     return trained.after(report, facts)
 
 
+def features_of_images(candidate: Candidate, model: LinearModel, run: Run) -> ImageFeatures | None:
+    """Return what computes a published network's features quickly, on a processor."""
+    if model.network is None or not isinstance(candidate.input, ImageInput) or run.device != "cpu":
+        return None
+    from modelwright.modelfile.features import image_features
+
+    shape = (candidate.input.height, candidate.input.width, candidate.input.channels)
+    return image_features(candidate.network, shape, threads=run.threads)
+
+
 def _fit_linear(
     candidate: Candidate, recipe: Recipe, model: LinearModel, data: Dataset, run: Run
 ) -> Candidate:
     from modelwright.training import fit_linear
 
-    fitted, report = fit_linear(candidate, model, recipe.train, data, run, task=task_of(recipe))
+    fitted, report = fit_linear(
+        candidate,
+        model,
+        recipe.train,
+        data,
+        run,
+        task=task_of(recipe),
+        image_features=features_of_images(candidate, model, run),
+    )
     facts = {
         "C": report.C,
         "features": report.num_features,

@@ -11,14 +11,14 @@ from __future__ import annotations
 import copy
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from modelwright.data import Dataset, Split
 from modelwright.data.ragged import Joined
@@ -27,8 +27,7 @@ from modelwright.files import append_line
 from modelwright.kinds import OutputKind
 from modelwright.models.building import output_layer
 from modelwright.models.candidate import Candidate
-from modelwright.models.linear import NgramLinear
-from modelwright.models.network import FeatureNetwork
+from modelwright.models.linear import FeaturesOnly, NgramLinear
 from modelwright.recipe.model import LinearModel
 from modelwright.recipe.spec import seconds
 from modelwright.recipe.targets import METRICS
@@ -40,6 +39,8 @@ from modelwright.training.stopping import stopped_at_once
 from modelwright.training.validation import outputs_of
 
 Doubles = NDArray[np.float64]
+ImageFeatures = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Returns features `[N, D]` of pixels `[N, H, W, C]`."""
 SPARSE_C, DENSE_C = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0), (1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0)
 """The values of `C` that `auto` chooses from: for TF-IDF weights, and for standardised features."""
 _SPARSE_START, _DENSE_START = SPARSE_C.index(10.0), DENSE_C.index(0.01)
@@ -76,6 +77,7 @@ def fit_linear(
     run: Run,
     *,
     task: Task,
+    image_features: ImageFeatures | None = None,
 ) -> tuple[Candidate, LinearReport]:
     """Fit the last layer of a candidate's network to the features below it.
 
@@ -86,6 +88,7 @@ def fit_linear(
         data: the training and validation splits.
         run: the context of this stage.
         task: gives the scores that choose `C`.
+        image_features: computes the features of pixels in place of the network.
 
     Returns:
         The fitted candidate, and what happened.
@@ -104,7 +107,9 @@ def fit_linear(
             fix="Choose another `model`",
         )
     with stopped_at_once():
-        known = _features(candidate.network, _fitted_part(data.train, head.in_features, run), run)
+        known = _features(
+            candidate.network, _fitted_part(data.train, head.in_features, run), run, image_features
+        )
         scaler = _Scaler.of(known.values)
         fitting = _Fitting(
             scaler.scaled(known.values),
@@ -116,7 +121,7 @@ def fit_linear(
         )
         held_out = None
         if data.validation is not None and len(data.validation):
-            held_out = _features(candidate.network, data.validation, run)
+            held_out = _features(candidate.network, data.validation, run, image_features)
             held_out = replace(held_out, values=scaler.scaled(held_out.values))
         names = (*data.labels, *(data.validation.unknown if data.validation else ()))
         search = _Search(fitting, spec, train.budget, task, run, begun, names, held_out)
@@ -153,13 +158,14 @@ def time_fit(
     run: Run,
     *,
     task: Task,
+    image_features: ImageFeatures | None = None,
 ) -> FitTiming:
     """Fit a part of the training split once, and say what the whole will take."""
     size = len(data.train)
     part = data.train.take(np.unique(np.linspace(0, size - 1, _TIMED).astype(np.int64)))
     quiet = replace(run, observe=silent)
     begun = time.monotonic()
-    known = _features(candidate.network, part, quiet)
+    known = _features(candidate.network, part, quiet, image_features)
     features_s = time.monotonic() - begun
     _, head = output_layer(candidate.network)
     scaled = _Scaler.of(known.values).scaled(known.values)
@@ -224,18 +230,33 @@ def _fitted_part(train: Split, num_features: int, run: Run) -> Split:
     return train.take(np.sort(drawn))
 
 
-def _features(network: nn.Module, split: Split, run: Run) -> _Features:
+def _features(
+    network: nn.Module, split: Split, run: Run, image_features: ImageFeatures | None
+) -> _Features:
     """Return the features of a split's samples."""
     if isinstance(network, NgramLinear):
         return _Features(split, _sparse(split, network.head.in_features))
+    if image_features is not None:
+        return _Features(split, _of_images(image_features, split, run))
     numbered = replace(split, targets=np.arange(len(split)))
     values, order, done = [], [], 0
-    for part, positions in _passed(_FeaturesOnly(network), numbered, run):
+    for part, positions in _passed(FeaturesOnly(network), numbered, run):
         values.append(part)
         order.append(positions)
         done += len(positions)
         run.observe(Progress("features", done, len(split)))
     return _Features(split.take(np.concatenate(order)), np.concatenate(values))
+
+
+def _of_images(image_features: ImageFeatures, split: Split, run: Run) -> NDArray[np.float32]:
+    values = []
+    for start in range(0, len(split), _IMAGES_AT_ONCE):
+        values.append(image_features(split.gather(slice(start, start + _IMAGES_AT_ONCE))))
+        run.observe(Progress("features", min(start + _IMAGES_AT_ONCE, len(split)), len(split)))
+    return np.concatenate(values)
+
+
+_IMAGES_AT_ONCE = 64
 
 
 def _sparse(split: Split, size: int) -> Matrix:
@@ -251,18 +272,6 @@ def _sparse(split: Split, size: int) -> Matrix:
         (weights.values[place], numbers.values[place], np.concatenate([[0], ends])),
         shape=(len(split), size),
     )
-
-
-class _FeaturesOnly(nn.Module):
-    """A network without its last layer."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Return what the last layer gets `[N, D]`."""
-        return cast(FeatureNetwork, self.network).features(*inputs)
 
 
 def _passed(
