@@ -15,9 +15,10 @@ from sklearn.pipeline import make_pipeline, make_union
 
 from modelwright import modelfile
 from modelwright.data.waves import as_wav
-from modelwright.errors import RecipeError, StoppedError
+from modelwright.errors import MissingExtraError, RecipeError, StoppedError
 from modelwright.evaluation import IS_SIMPLE
 from modelwright.files import read_json
+from modelwright.initialization.published import is_installed
 from modelwright.modelfile import torch_runtime
 from modelwright.pipeline import check, evaluate, layers, run
 from modelwright.recipe import check_composition, parse_recipe
@@ -297,3 +298,32 @@ def test_recordings_are_seen_as_statistics_of_their_spectrum(tmp_path):
     result = run(recipe, out=tmp_path)
     assert result.ledger.find("accuracy").value == 1.0
     assert result.ledger.find("accuracy", subject="baseline:spectrum").value == 1.0
+
+
+@pytest.mark.skipif(
+    not is_installed("efficientnet-lite0"), reason="the extra [pretrained] isn't installed"
+)
+def test_a_published_networks_features_ship_with_it(tmp_path):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "version: 1\ndata: {source: digits, limit: 100}\ntransforms: {size: 32}\n"
+        "model: {name: linear, features: efficientnet-lite0, C: 0.01}\n"
+        "evaluate: {latency: false, baselines: false}\nresources: {threads: 1}\n",
+        "utf-8",
+    )
+    result = run(recipe, out=tmp_path)
+    assert modelfile.verify(result.model).golden_difference <= 1e-4
+    assert torch_runtime.rebuild(result.model).architecture["name"] == "efficientnet-lite0"
+    assert result.ledger.find("accuracy").value > 0.3
+
+
+def test_published_features_that_are_missing_or_of_another_kind_are_refused(tmp_path):
+    def recipe(features):
+        text = "version: 1\ndata: {source: digits}\nmodel: {name: linear, features: "
+        return parse_recipe(f"{text}{features}}}\n", where="recipe.yaml")
+
+    with pytest.raises(RecipeError, match=r"`model.features: minilm` is for texts"):
+        check_composition(recipe("minilm"))
+    if not is_installed("efficientnet-lite0"):
+        with pytest.raises(MissingExtraError, match="isn't installed"):
+            run(recipe("efficientnet-lite0"), out=tmp_path)

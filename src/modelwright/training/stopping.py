@@ -19,7 +19,9 @@ def stopped_at_once() -> Iterator[None]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        raise StoppedError("stopped while fitting", fix="Run the same command again to start anew")
+        raise StoppedError(
+            "stopped while fitting", fix="Run the same command again: fitting starts anew"
+        )
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
