@@ -17,7 +17,14 @@ from modelwright.errors import DataError, ModelFileError, RequestError
 from modelwright.metrics import softmax
 from modelwright.models.candidate import Candidate
 from modelwright.models.timm_networks import TimmNetwork
-from modelwright.recipe.model import DetectorModel, MlpModel, ResnetModel, RnnModel, SpeednetModel
+from modelwright.recipe.model import (
+    DetectorModel,
+    EfficientNetLite0Model,
+    MlpModel,
+    ResnetModel,
+    RnnModel,
+    SpeednetModel,
+)
 from modelwright.transforms.text import TextInput
 from modelwright.transforms.tokenizing import train_tokenizer
 from tests.modelfile.making import CNN, LABELS, arrays_candidate, candidate, fill
@@ -30,6 +37,11 @@ SPECS = {
     "cnn": (CNN, 8, 3),
     "resnet": (ResnetModel(name="resnet", depth=20, width=0.5), 16, 3),
     "speednet": (SpeednetModel(name="speednet", widths=(8, 16, 16)), 32, 3),
+    "efficientnet-lite0": (
+        EfficientNetLite0Model(name="efficientnet-lite0", pretrained=False),
+        32,
+        3,
+    ),
 }
 
 

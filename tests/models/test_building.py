@@ -18,6 +18,8 @@ from modelwright.models.timm_networks import TimmNetwork
 from modelwright.recipe.model import (
     CnnModel,
     ConvBlock,
+    EfficientNetLite0Model,
+    MinilmModel,
     MlpModel,
     ModelSpec,
     ResnetModel,
@@ -44,6 +46,7 @@ SPECS = {
     "resnet": ResnetModel(name="resnet", depth=20, width=0.25),
     "resnet18": ResnetModel(name="resnet", depth=18, width=0.07, stem="large"),
     "speednet": SpeednetModel(name="speednet", widths=(8, 12, 10)),
+    "efficientnet-lite0": EfficientNetLite0Model(name="efficientnet-lite0", pretrained=False),
 }
 EXPORTED = 1e-5
 """The exported graph sums in another order, over a few hundred terms of fp32."""
@@ -81,7 +84,11 @@ def test_table_holds_every_family():
         item.__origin__ if hasattr(item, "__origin__") else item for item in union_members()
     }
     # What lies on this machine is read into what is built: its settings, not its path.
-    read = {TransformersModel: PretrainedModel, TimmModel: TimmNetwork}
+    read = {
+        TransformersModel: PretrainedModel,
+        MinilmModel: PretrainedModel,
+        TimmModel: TimmNetwork,
+    }
     named = {read.get(item, item) for item in families if "name" in item.model_fields}
     assert set(models.BUILDERS) == named
 
@@ -141,7 +148,7 @@ def test_head_is_the_last_weight(name):
     assert weights[-1] == "body.head.weight"
 
 
-@pytest.mark.parametrize("name", ["resnet", "resnet18", "speednet"])
+@pytest.mark.parametrize("name", ["resnet", "resnet18", "speednet", "efficientnet-lite0"])
 def test_families_without_flattening_take_other_sizes(name):
     network = settled(built(SPECS[name]))
     for height, width in ((20, 20), (24, 17), (40, 33)):
@@ -293,16 +300,17 @@ def test_gradients_of_whole_networks(name):
         "resnet18": ResnetModel(name="resnet", depth=18, width=0.02, stem="large"),
         "speednet": SpeednetModel(name="speednet", widths=(3, 2, 3)),
     }
-    network = built(small.get(name, SPECS[name]), height=10, width=10, num_outputs=2).double()
+    side = 32 if name == "efficientnet-lite0" else 10
+    network = built(small.get(name, SPECS[name]), height=side, width=side, num_outputs=2).double()
     network.eval()  # Dropout draws anew at each call, which no finite difference survives.
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.train()
             module.track_running_stats = False
             module.running_mean = module.running_var = None
-    images = 255 * torch.rand(3, 10, 10, 3, dtype=torch.float64)
+    images = 255 * torch.rand(3, side, side, 3, dtype=torch.float64)
     probe = torch.zeros(3, 1, 1, 1, dtype=torch.float64, requires_grad=True)
-    pattern = torch.randn(3, 10, 10, 3, dtype=torch.float64)
+    pattern = torch.randn(3, side, side, 3, dtype=torch.float64)
     # One direction in each image: the whole Jacobian would take minutes.
     assert torch.autograd.gradcheck(lambda t: network(images + t * pattern), (probe,))
 

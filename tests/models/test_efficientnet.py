@@ -77,7 +77,9 @@ def published(pixels):
 @needs_weights
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (57, 64)])
 def test_features_are_those_of_the_published_network(height, width):
-    network = frozen_network("efficientnet-lite0", ImageInput(height=height, width=width, channels=3))
+    network = frozen_network(
+        "efficientnet-lite0", ImageInput(height=height, width=width, channels=3)
+    )
     random = np.random.default_rng(0)
     pixels = torch.from_numpy(random.integers(0, 256, (2, height, width, 3), np.uint8))
     with torch.no_grad():
