@@ -57,7 +57,13 @@ def test_every_family_has_its_battery() -> None:
     assert {spec.__class__ for spec, _, _ in SPECS.values()} == families
 
 
-@pytest.mark.parametrize("family", SPECS)
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "efficientnet-lite0" else ())
+        for name in SPECS
+    ],
+)
 def test_the_graph_answers_as_the_network(family: str, tmp_path: Path) -> None:
     spec, size, channels = SPECS[family]
     made = candidate(spec, size=size, channels=channels)

@@ -180,7 +180,13 @@ def test_bf16_is_near_fp32(name):
     assert (exact - rough).abs().max() < 0.1 * exact.abs().max() + 0.02
 
 
-@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "efficientnet-lite0" else ())
+        for name in SPECS
+    ],
+)
 @pytest.mark.parametrize("is_training", [True, False])
 def test_captured_whole_for_compiling(name, is_training):
     network = settled(built(SPECS[name])).train(is_training)
@@ -292,7 +298,9 @@ def test_gradients_of_own_layers(layer):
     assert torch.autograd.gradcheck(layer.double(), (images,))
 
 
-@pytest.mark.parametrize("name", SPECS)
+# ReLU6 has kinks at both ends, and a finite difference through 50 layers of it crosses some; the
+# one layer of that network that isn't torch's own has a test of its gradient in test_efficientnet.
+@pytest.mark.parametrize("name", [name for name in SPECS if name != "efficientnet-lite0"])
 def test_gradients_of_whole_networks(name):
     torch.manual_seed(0)
     small = {
@@ -300,17 +308,16 @@ def test_gradients_of_whole_networks(name):
         "resnet18": ResnetModel(name="resnet", depth=18, width=0.02, stem="large"),
         "speednet": SpeednetModel(name="speednet", widths=(3, 2, 3)),
     }
-    side = 32 if name == "efficientnet-lite0" else 10
-    network = built(small.get(name, SPECS[name]), height=side, width=side, num_outputs=2).double()
+    network = built(small.get(name, SPECS[name]), height=10, width=10, num_outputs=2).double()
     network.eval()  # Dropout draws anew at each call, which no finite difference survives.
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.train()
             module.track_running_stats = False
             module.running_mean = module.running_var = None
-    images = 255 * torch.rand(3, side, side, 3, dtype=torch.float64)
+    images = 255 * torch.rand(3, 10, 10, 3, dtype=torch.float64)
     probe = torch.zeros(3, 1, 1, 1, dtype=torch.float64, requires_grad=True)
-    pattern = torch.randn(3, side, side, 3, dtype=torch.float64)
+    pattern = torch.randn(3, 10, 10, 3, dtype=torch.float64)
     # One direction in each image: the whole Jacobian would take minutes.
     assert torch.autograd.gradcheck(lambda t: network(images + t * pattern), (probe,))
 
