@@ -94,7 +94,7 @@ def test_options_are_read():
         ]
     )
     assert (asked.command, asked.recipe, asked.set) == ("run", "a.yaml", ["a=1", "b=2"])
-    assert (asked.out, asked.name, asked.site, asked.quiet) == ("there", "me", "s.yaml", True)
+    assert (asked.out, asked.name, asked.site, asked.quiet) == ("there", "me", Path("s.yaml"), True)
     assert not asked.json
 
 

@@ -6,28 +6,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelwright.data import augment_boxes
 from modelwright.data.augment_boxes import (
-    BoxAugment,
     BoxedBatch,
-    augment_boxed,
     cut_boxes,
     flip_boxes,
     shift_boxes,
     zoom_boxes,
 )
 from modelwright.data.counter_rng import CounterRNG
-from modelwright.recipe.data import ColorJitter, CropAugment
+from modelwright.recipe.data import AugmentSpec, ColorJitter, CropAugment
 
-STILL = BoxAugment(
-    mirror=False, vertical_flip=False, translate=0, crop=None, color_jitter=None, least_visible=0.25
-)
-ALL = BoxAugment(
-    mirror=True,
+STILL = AugmentSpec()
+ALL = AugmentSpec(
+    flip="random",
     vertical_flip=True,
     translate=5,
     crop=CropAugment(scale=(0.4, 1.0)),
     color_jitter=ColorJitter(brightness=0.2, contrast=0.2),
-    least_visible=0.25,
 )
 SIDE = 40
 
@@ -55,20 +51,19 @@ def around(image):
     return [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
 
 
-def changed(**settings):
-    given = {name: getattr(STILL, name) for name in BoxAugment.__slots__}
-    return BoxAugment(**{**given, **settings})
+def augment_boxed(samples, spec, numbers):
+    return augment_boxes.augment_boxed(samples, spec, numbers, least_visible=0.25)
 
 
 @pytest.mark.parametrize(
     "how",
     [
         STILL,
-        changed(mirror=True),
-        changed(vertical_flip=True),
-        changed(translate=5),
-        changed(crop=CropAugment(scale=(0.5, 1.0))),
-        changed(color_jitter=ColorJitter(brightness=0.2, contrast=0.2)),
+        AugmentSpec(flip="random"),
+        AugmentSpec(vertical_flip=True),
+        AugmentSpec(translate=5),
+        AugmentSpec(crop=CropAugment(scale=(0.5, 1.0))),
+        AugmentSpec(color_jitter=ColorJitter(brightness=0.2, contrast=0.2)),
         ALL,
     ],
 )
@@ -117,7 +112,7 @@ def test_the_batch_isnt_changed():
 
 def test_both_flips_are_drawn_apart():
     """All four combinations come, about as often."""
-    how = changed(mirror=True, vertical_flip=True)
+    how = AugmentSpec(flip="random", vertical_flip=True)
     one = BoxedBatch(
         torch.zeros(400, 4, 4, 1, dtype=torch.uint8),
         torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(400, 1, 4),

@@ -9,10 +9,8 @@ import pytest
 from scipy.stats import binomtest
 
 from modelwright.errors import DataError
-from modelwright.evaluation import DIFFERENCE, answer
-from modelwright.evaluation.compare import accuracy_difference
+from modelwright.evaluation.labels import accuracy_difference
 from modelwright.evaluation.measurement import sampled
-from modelwright.ledger import Evidence, Ledger
 
 RECORD = partial(sampled, subject="baseline:hog", split="test", data="data")
 
@@ -70,37 +68,3 @@ def test_other_samples_are_refused() -> None:
     for first, second in ((np.ones(2, bool), np.ones(3, bool)), (np.zeros(0, bool),) * 2):
         with pytest.raises(DataError, match="on the same samples"):
             accuracy_difference(first, second, RECORD, model="m")
-
-
-@pytest.mark.parametrize(
-    ("low", "value", "high", "said"),
-    [
-        (0.1, 0.2, 0.3, "The network beats the strongest simple method, hog, by 20.0 percentage"),
-        (-0.3, -0.2, -0.1, "A simple method, hog, beats the network by 20.0 percentage points"),
-        (
-            -0.1,
-            0.1,
-            0.2,
-            "On these samples the network isn't significantly better than the strongest simple",
-        ),
-    ],
-)
-def test_the_answer_in_words(low: float, value: float, high: float, said: str) -> None:
-    def record(subject: str, by: float) -> Evidence:
-        return Evidence(
-            metric=DIFFERENCE,
-            value=value + by,
-            low=low + by,
-            high=high + by,
-            n=1000,
-            method="",
-            subject=subject,
-        )
-
-    ledger = Ledger([record("baseline:majority", 0.5), record("baseline:hog", 0.0)])
-    assert answer(ledger).startswith(said)
-    assert "same 1,000 samples" in answer(ledger)
-
-
-def test_no_baseline_no_answer() -> None:
-    assert answer(Ledger()) == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from modelwright.errors import DataError
@@ -98,5 +99,5 @@ def test_no_samples_are_refused() -> None:
 def test_hardware_and_runtime_are_named() -> None:
     assert hardware() == hardware()
     assert "core" in hardware()
-    assert runtime(threads=1, library="numpy") == f"numpy {np.__version__}, 1 thread"
-    assert runtime(threads=2, library="numpy").endswith("2 threads")
+    assert runtime(threads=1) == f"onnxruntime {onnxruntime.__version__}, 1 thread"
+    assert runtime(threads=2).endswith("2 threads")

@@ -69,19 +69,19 @@ def test_the_loss_is_scikit_learns_of_each_label() -> None:
             for at in range(targets.shape[1])
         ]
     )
-    losses = metrics.label_outcomes(outputs, targets).losses
+    losses = metrics.label_outcomes(outputs, targets)["losses"]
     assert losses.mean() == pytest.approx(wanted, abs=CLOSE)
 
 
 def test_the_loss_neither_overflows_nor_underflows() -> None:
     outputs = np.array([[1e4, -1e4]], dtype=np.float32)
     found = metrics.label_outcomes(np.vstack([outputs, outputs]), np.array([[0, 1], [1, 0]]))
-    assert found.losses.tolist() == [1e4, 0.0]
+    assert found["losses"].tolist() == [1e4, 0.0]
 
 
 def test_a_label_is_chosen_from_one_half_on() -> None:
     found = metrics.label_outcomes(np.array([[0.0, -1e-6, 1e-6]]), np.array([[1, 1, 1]]))
-    assert found.predicted.tolist() == [[True, False, True]]
+    assert found["predicted"].tolist() == [[True, False, True]]
 
 
 def test_no_label_at_all_is_right_where_none_is_wanted() -> None:
@@ -146,6 +146,6 @@ def test_samples_with_an_unknown_label_have_no_loss() -> None:
     more = np.zeros((len(targets), 1), dtype=bool)
     more[:30] = True
     found = metrics.label_outcomes(outputs, np.concatenate([targets, more], axis=1), unknown=1)
-    known = metrics.label_outcomes(outputs[30:], targets[30:]).losses
-    assert np.isinf(found.losses[:30]).all()
-    np.testing.assert_allclose(found.losses[30:], known)
+    known = metrics.label_outcomes(outputs[30:], targets[30:])["losses"]
+    assert np.isinf(found["losses"][:30]).all()
+    np.testing.assert_allclose(found["losses"][30:], known)

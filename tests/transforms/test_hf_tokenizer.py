@@ -119,6 +119,8 @@ SPLIT = {"type": "Split", "behavior": "Isolated", "invert": False}
         changed(model=None),
         changed(normalizer={"type": "Sequence", "normalizers": [{"type": "Mystery"}]}),
         changed(normalizer={"type": "Sequence", "normalizers": [None]}),
+        changed(pre_tokenizer={"type": ["Split"]}),
+        changed(pre_tokenizer={**SPLIT, "pattern": {"Regex": ["a"]}}),
         changed(pre_tokenizer={**SPLIT, "pattern": {"Regex": "(a|a)*$"}}),
         changed(
             pre_tokenizer={

@@ -52,7 +52,7 @@ def test_images_are_taken_as_the_file_takes_them_and_the_head_is_new(place):
     assert second.input == first.input
     assert (second.input.resize, second.input.background) == ("letterbox", 7)
     assert second.labels == ("emu", "jay", "owl")
-    assert any("letterbox" in note for note in result.said)
+    assert any("letterbox" in note for note in result.notes)
     steps = [step["step"] for step in rebuild(result.model).lineage]
     assert steps == ["train", "export", "init", "train", "export"]
 

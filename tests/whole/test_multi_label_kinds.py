@@ -187,4 +187,4 @@ def test_a_cell_that_is_neither_0_nor_1_is_named(place, tmp_path):
         )
     )
     result = run(recipe, out=tmp_path)
-    assert any("0 or 1" in note for note in result.said)
+    assert any("0 or 1" in note for note in result.notes)

@@ -77,7 +77,7 @@ def test_a_folder_is_trained_whole_and_answers_well(place):
     assert result.finished_before
     accuracy = next(item.value for item in result.ledger if item.metric == "accuracy")
     assert accuracy >= 0.9
-    assert any("starts from tiny (bert)" in note for note in result.said)
+    assert any("starts from tiny (bert)" in note for note in result.notes)
     assert modelfile.verify(result.model).golden_difference <= 1e-4
 
 
@@ -211,7 +211,7 @@ def test_long_texts_are_cut_before_their_last_token_and_counted(place):
     (place / "long.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     text = RECIPE.replace("meals.csv", "long.csv") + "text: {max_length: 24}\n"
     result = run(recipe(place, "long", text), out=place / "runs")
-    assert any("are longer than `text.max_length` allows" in note for note in result.said)
+    assert any("are longer than `text.max_length` allows" in note for note in result.notes)
     reader = open_input(
         modelfile.rebuild(result.model).input.to_json(), modelfile.rebuild(result.model).assets
     )
@@ -229,7 +229,7 @@ ADAPTED = RECIPE.replace(
 
 def test_adapters_are_trained_alone_and_leave_plain_weights(place):
     result = run(recipe(place, "adapted", ADAPTED), out=place / "runs")
-    assert any("parameters learn" in note for note in result.said)
+    assert any("parameters learn" in note for note in result.notes)
     before = modelfile.read_weights(place / "runs/whole/model.mw")
     after = modelfile.read_weights(result.model)
     assert before.keys() == after.keys()

@@ -181,7 +181,7 @@ def test_adapters_learn_in_it_alone(tmp_path):
     decoder(tmp_path / "tiny", "llama")
     text = RECIPE.replace("path: tiny", "path: tiny, adapters: {rank: 2}")
     result = run(recipe(tmp_path, "adapted", text), out=tmp_path / "runs")
-    assert any("parameters learn" in note for note in result.said)
+    assert any("parameters learn" in note for note in result.notes)
     from safetensors.numpy import load_file
 
     first, after = (

@@ -130,6 +130,7 @@ def test_it_computes_and_writes_what_transformers_does(written):
     assert greedy[len(found) :] in ([], [token_ids.end])
 
 
+@pytest.mark.slow
 def test_it_learns_to_write(tmp_path):
     writer(tmp_path / "tiny")
     menus(tmp_path / "menus.csv", each=400)

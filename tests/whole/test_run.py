@@ -131,7 +131,7 @@ def test_again_it_gives_the_same_result_and_works_no_more(undisturbed, tmp_path)
     for result in (first, second):
         del result["model"], result["report"]
     assert second == first
-    assert again.said == undisturbed.said
+    assert again.notes == undisturbed.notes
     changed = {item for item, at in before.items() if item.stat().st_mtime_ns != at}
     assert {item.name for item in changed} <= {".lock"}
 

@@ -216,7 +216,7 @@ def test_words_start_from_a_file_and_their_neighbours_are_shown(small, tmp_path,
             "evaluate={baselines: false, latency: false}",
         ],
     )
-    assert any(note.startswith("6 of") for note in result.said)
+    assert any(note.startswith("6 of") for note in result.notes)
     assert modelfile.rebuild(result.model).lineage[0]["words"] == 6
     assert main(["inspect", str(result.model), "--word", "Delicious", "--json"]) == 0
     near = [item["word"] for item in json.loads(capsys.readouterr().out)]

@@ -61,9 +61,9 @@ def finished(tmp_path_factory):
 
 def test_sounds_too_short_for_their_texts_are_counted(finished):
     _, result = finished
-    (note,) = [note for note in result.said if "more characters than their recordings" in note]
+    (note,) = [note for note in result.notes if "more characters than their recordings" in note]
     assert int(note.split()[1]) in range(1, 7)
-    assert result.said.count(note) == 1
+    assert result.notes.count(note) == 1
 
 
 def test_the_letters_and_errors_are_in_the_file(finished):

@@ -88,8 +88,8 @@ def declared(path):
 def test_it_starts_from_a_folder_and_says_so(place, stand_in):
     result = run(recipe(place, "folder", FROM_FOLDER), out=place / "runs")
     assert next(item.value for item in result.ledger if item.metric == "accuracy") >= 0.9
-    assert any("starts from hub (timm's tiny); its last layer is left" in it for it in result.said)
-    assert any("as the weights' folder says: mean 0.5 0.5 0.5" in it for it in result.said)
+    assert any("starts from hub (timm's tiny); its last layer is left" in it for it in result.notes)
+    assert any("as the weights' folder says: mean 0.5 0.5 0.5" in it for it in result.notes)
     assert declared(result.model) == [0.5, 0.5, 0.5]
     from modelwright.files import digest
 
@@ -106,14 +106,14 @@ def test_it_starts_from_a_folder_and_says_so(place, stand_in):
 def test_a_recipe_may_normalise_otherwise(place, stand_in):
     text = FROM_FOLDER + "transforms: {normalize: dataset}\n"
     result = run(recipe(place, "dataset", text), out=place / "runs")
-    assert any("as the recipe says (`dataset`)" in note for note in result.said)
+    assert any("as the recipe says (`dataset`)" in note for note in result.notes)
     assert declared(result.model) != [0.5, 0.5, 0.5]
 
 
 def test_a_file_alone_is_normalised_as_is_usual(place, stand_in):
     text = FROM_FOLDER.replace("hub", "hub/model.safetensors")
     result = run(recipe(place, "file", text), out=place / "runs")
-    assert any("as is usual with this network: mean 0.485" in note for note in result.said)
+    assert any("as is usual with this network: mean 0.485" in note for note in result.notes)
 
 
 def test_a_new_network_answers_with_numbers(place, stand_in):
@@ -138,7 +138,7 @@ def test_check_and_layers_know_it(place, stand_in):
 def test_adapters_are_trained_alone_and_leave_plain_weights(place, stand_in):
     text = FROM_FOLDER.replace("hub}", "hub, adapters: {rank: 2, match: ['*.blocks.0']}}")
     result = run(recipe(place, "adapted", text), out=place / "runs")
-    assert any("parameters learn" in note for note in result.said)
+    assert any("parameters learn" in note for note in result.notes)
     from safetensors.numpy import load_file
 
     held = load_file(place / "hub/model.safetensors")

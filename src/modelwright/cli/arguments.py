@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NoReturn
 
 from modelwright.errors import RequestError, nearest
@@ -20,7 +21,7 @@ class Argument:
     name: str
     """`RECIPE` for a place, `--out` for an option."""
     sentence: str
-    takes: Literal["one", "maybe", "several", "repeated", "number", "nothing"] = "one"
+    takes: Literal["one", "maybe", "several", "repeated", "number", "path", "nothing"] = "one"
     """`maybe` may be left out, `repeated` may be given several times, `nothing` is a switch."""
     value: str = ""
     """What an option's value is called in the help."""
@@ -68,7 +69,7 @@ _SET = Argument(
     "KEY=VALUE",
 )
 _SITE = Argument(
-    "--site", "a file that says where the run takes place: `resources`, `data.path`", value="FILE"
+    "--site", "a file that says where the run takes place: `resources`, `data.path`", "path", "FILE"
 )
 
 COMMANDS = {
@@ -195,12 +196,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         raise RequestError(f"there is no command `{argv[0]}`", fix=nearest(argv[0], COMMANDS))
     args, unknown = build_parser().parse_known_args(argv)
-    if args.version and not unknown:
-        args.command = args.command or "version"
-    if args.command is None and not unknown:
-        raise RequestError("a command is missing", fix="See: modelwright --help")
     if unknown:
         raise _unknown(unknown[0], args.command)
+    if args.version:
+        args.command = args.command or "version"
+    if args.command is None:
+        raise RequestError("a command is missing", fix="See: modelwright --help")
     return args
 
 
@@ -208,11 +209,11 @@ def _unknown(word: str, name: str | None) -> RequestError:
     where = f"modelwright {name}" if name else "modelwright"
     if not word.startswith("-"):
         return RequestError(f"`{word}` is one argument too many", fix=f"See: {where} --help")
-    arguments = COMMANDS[name].arguments if name else ()
-    options = [item.name for item in (*arguments, JSON) if item.is_option] if name else []
+    option = word.partition("=")[0]
+    arguments = (*COMMANDS[name].arguments, JSON) if name else ()
+    options = [item.name for item in arguments if item.is_option]
     return RequestError(
-        f"`{where}` has no option `{word.partition('=')[0]}`",
-        fix=nearest(word.partition("=")[0], [*options, "--help"]),
+        f"`{where}` has no option `{option}`", fix=nearest(option, [*options, "--help"])
     )
 
 
@@ -256,7 +257,7 @@ def _add(parser: argparse.ArgumentParser, argument: Argument) -> None:
             *names, metavar=argument.value, action="append", default=[], help=sentence
         )
     else:
-        kind = int if argument.takes == "number" else str
+        kind = {"number": int, "path": Path}.get(argument.takes, str)
         parser.add_argument(*names, metavar=argument.value, type=kind, help=sentence)
 
 

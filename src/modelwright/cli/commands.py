@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from modelwright.cli import show
+from modelwright.cli.arguments import COMMANDS
+from modelwright.cli.progress import watching
 from modelwright.errors import DataError, ModelFileError, RequestError, nearest
 from modelwright.version import __version__
 
@@ -22,7 +24,7 @@ BARE = "version: 1\ndata: {source: digits}\n"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a command came to."""
+    """The result of a command."""
 
     value: Any
     """What `--json` prints; `None` prints nothing."""
@@ -34,7 +36,6 @@ class Answer:
 def run(args: Namespace) -> Answer:
     """Carry out a recipe."""
     from modelwright import pipeline
-    from modelwright.cli.progress import watching
     from modelwright.run import is_main_process
 
     if args.name is not None and (Path(args.name).name != args.name or args.name in ("", "..")):
@@ -49,7 +50,7 @@ def run(args: Namespace) -> Answer:
             out=Path(args.out or "runs"),
             name=args.name,
             overrides=args.set,
-            site=_path(args.site),
+            site=args.site,
             observe=observe,
         )
     if not is_main:  # The first process speaks for all that `torchrun` made.
@@ -60,11 +61,13 @@ def run(args: Namespace) -> Answer:
 def check(args: Namespace) -> Answer:
     """Look before training."""
     from modelwright import pipeline
-    from modelwright.cli.progress import watching
 
     with watching(quiet=args.quiet) as observe:
         result = pipeline.check(
-            Path(args.recipe), overrides=args.set, site=_path(args.site), observe=observe
+            Path(args.recipe),
+            overrides=args.set,
+            site=args.site,
+            observe=observe,
         )
     value = result.to_json()
     stops = any(finding["severity"] == "error" for finding in value["findings"])
@@ -74,7 +77,6 @@ def check(args: Namespace) -> Answer:
 def new(args: Namespace) -> Answer:
     """Write a recipe for some data."""
     from modelwright import scaffold
-    from modelwright.cli.progress import watching
 
     with watching(quiet=args.quiet) as observe:
         result = scaffold.new(args.data, out=Path(args.out or "recipe.yaml"), observe=observe)
@@ -89,7 +91,6 @@ def new(args: Namespace) -> Answer:
 def predict(args: Namespace) -> Answer:
     """Ask a model; either every input is answered or none."""
     from modelwright import modelfile
-    from modelwright.cli.progress import watching
     from modelwright.run import Progress
 
     model = modelfile.load(Path(args.model))
@@ -98,9 +99,9 @@ def predict(args: Namespace) -> Answer:
     inputs = _inputs(names, takes_text=takes_text)
     with watching(quiet=args.quiet) as observe:
         for name in names:
-            if takes_text and name.lower().endswith(_OF_TABLES):
-                note = f"{name}: the whole file is one text here; hand the rows of a table over "
-                observe(Progress("note", 0, 0, note=f"{note}one by one"))
+            if takes_text and name.lower().endswith(_TABLE_SUFFIXES):
+                note = f"{name}: the whole file is one text here; pass the rows of a table singly"
+                observe(Progress("note", 0, 0, note=note))
         answers = model.predict(inputs, top=args.top, observe=observe)
     value = [
         {"input": name, "predictions": best} for name, best in zip(names, answers, strict=True)
@@ -109,10 +110,10 @@ def predict(args: Namespace) -> Answer:
 
 
 def _inputs(names: Sequence[str], *, takes_text: bool) -> list[Path | BinaryIO | str]:
-    """Return what the names stand for, refusing what can be refused before the first is read.
+    """Return the inputs that the arguments name, and refuse wrong ones before any is read.
 
-    Where a model takes texts, what isn't a file is the text itself, unless it looks like the path
-    of one: a mistyped name mustn't be answered as if it were a text.
+    For a model of texts, an argument that isn't a file is the text itself, unless it looks like a
+    path: a mistyped file name must not be predicted as a text.
     """
     if names.count("-") > 1:
         raise RequestError("standard input can be read once", fix="Give `-` once")
@@ -130,33 +131,30 @@ def _inputs(names: Sequence[str], *, takes_text: bool) -> list[Path | BinaryIO |
                 "there is no such file",
                 where=name,
                 why=nearest(name, beside) if beside else "",
-                fix="If this is the text itself, hand it over by standard input: "
+                fix="If this is the text itself, pass it by standard input: "
                 "`echo TEXT | modelwright predict MODEL -`",
             )
-    return [
-        sys.stdin.buffer
-        if name == "-"
-        else name
-        if takes_text and not _is(Path.is_file, name)
-        else Path(name)
-        for name in names
-    ]
+    inputs: list[Path | BinaryIO | str] = []
+    for name in names:
+        is_text = takes_text and not _is(Path.is_file, name)
+        inputs.append(sys.stdin.buffer if name == "-" else name if is_text else Path(name))
+    return inputs
 
 
-_OF_TABLES = (".csv", ".tsv", ".jsonl")
-_OF_FILES = (
-    *_OF_TABLES,
+_TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl")
+_SUFFIXES = (
+    *_TABLE_SUFFIXES,
     *(".txt", ".md", ".json", ".parquet", ".gz", ".html", ".xml", ".pdf"),
     *(".png", ".jpg", ".jpeg", ".gif", ".webp", ".wav", ".flac", ".ogg", ".mp3", ".mw", ".yaml"),
 )
-"""How names of files end that may be meant, whatever a model takes."""
+"""Endings by which an argument is taken for a file name."""
 
 
 def _looks_like_a_path(name: str) -> bool:
     """Say whether a word is more likely the path of a file than a text; an address is a text."""
     if not name or any(char.isspace() for char in name) or "://" in name:
         return False
-    return "/" in name or os.sep in name or name.lower().endswith(_OF_FILES)
+    return "/" in name or os.sep in name or name.lower().endswith(_SUFFIXES)
 
 
 def _is(kind: Callable[[Path], bool], name: str) -> bool:
@@ -170,7 +168,6 @@ def _is(kind: Callable[[Path], bool], name: str) -> bool:
 def evaluate(args: Namespace) -> Answer:
     """Measure a model file."""
     from modelwright import pipeline
-    from modelwright.cli.progress import watching
 
     with watching(quiet=args.quiet) as observe:
         value = pipeline.evaluate(Path(args.model), args.data, observe=observe)
@@ -204,7 +201,6 @@ def inspect(args: Namespace) -> Answer:
         value = modelfile.describe(path)
         return Answer(value, show.description(value))
     from modelwright import pipeline
-    from modelwright.cli.progress import watching
 
     if args.word is not None:
         raise RequestError("--word asks a model file, and this is a recipe", where=str(path))
@@ -236,9 +232,9 @@ def config(args: Namespace) -> Answer:
     from modelwright.recipe import check_composition, load_recipe, parse_recipe, render_config
 
     if args.recipe is None:
-        recipe = parse_recipe(BARE, where="recipe", overrides=args.set, site=_path(args.site))
+        recipe = parse_recipe(BARE, where="recipe", overrides=args.set, site=args.site)
     else:
-        recipe = load_recipe(args.recipe, overrides=args.set, site=_path(args.site))
+        recipe = load_recipe(args.recipe, overrides=args.set, site=args.site)
     check_composition(recipe)
     return Answer(recipe.document(), render_config(recipe).rstrip("\n"))
 
@@ -258,24 +254,5 @@ def version(args: Namespace) -> Answer:
     return Answer({"version": __version__}, f"modelwright {__version__}")
 
 
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text)
-
-
-CARRY_OUT: dict[str, Callable[[Namespace], Answer]] = {
-    function.__name__: function
-    for function in (
-        new,
-        check,
-        run,
-        predict,
-        evaluate,
-        verify,
-        inspect,
-        export,
-        config,
-        schema,
-        version,
-    )
-}
-"""What carries out each command."""
+CARRY_OUT: dict[str, Callable[[Namespace], Answer]] = {name: globals()[name] for name in COMMANDS}
+"""The function of each command."""

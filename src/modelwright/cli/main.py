@@ -1,4 +1,4 @@
-"""The entry: from a command line to an exit code, whatever happens on the way.
+"""The entry point: from a command line to an exit code, whatever is raised.
 
 The answer goes to standard output, all else to standard error. With `--json` standard output gets
 exactly one line, also when something went wrong. The one broad `except` of the project is here.
@@ -31,19 +31,17 @@ if TYPE_CHECKING:
 
 BROKEN_PIPE = 128 + 13
 """What a shell reports of a process whose reader went away."""
-_THE_SYSTEMS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
-"""Errors of the system that aren't our mistake, wherever they come up."""
+_SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of the system that aren't a bug of ours, wherever they occur."""
 
 
 CarryOut = Mapping[str, Callable[[argparse.Namespace], "Answer"]]
 
 
 def main(argv: Sequence[str] | None = None, *, carry_out: CarryOut | None = None) -> int:
-    """Carry out a command line and return its exit code.
+    """Carry out a command line, by default that of this process, and return its exit code.
 
-    Args:
-        argv: the arguments; those of this process where not said.
-        carry_out: what carries out each command; `commands.CARRY_OUT` where not said.
+    `carry_out` holds the function of each command, by default `commands.CARRY_OUT`.
     """
     if argv is None:
         argv = sys.argv[1:]
@@ -85,23 +83,13 @@ def _guarded(
         if noted is not None:
             # A library that was interrupted may raise something else, and we call that a failure.
             return _fail(_stopped(argv), 128 + noted, as_json, head="")
-        error_shown = _as_our_error(error)
-        return _fail(error_shown, error_shown.exit_code, as_json)
+        shown = error if isinstance(error, ModelwrightError) else _explained(error)
+        return _fail(shown, shown.exit_code, as_json)
 
 
 def _stopped(argv: Sequence[str]) -> StoppedError:
     fix = "Run the same command again to go on" if argv[:1] == ["run"] else ""
     return StoppedError("stopped", fix=fix)
-
-
-def _as_our_error(error: Exception) -> ModelwrightError:
-    """Return what to tell of an error."""
-    if isinstance(error, ModelwrightError):
-        return error
-    if isinstance(error, MemoryError):
-        fix = "Lower `train.batch_size`, or close other programs"
-        return ResourceError("there isn't enough memory", fix=fix)
-    return _explained(error)
 
 
 def _answer(argv: Sequence[str], as_json: bool, carry_out: CarryOut | None) -> int:
@@ -114,7 +102,7 @@ def _answer(argv: Sequence[str], as_json: bool, carry_out: CarryOut | None) -> i
     with contextlib.redirect_stdout(sys.stderr):
         answer = carry_out[args.command](args)
     if answer.value is not None:
-        _print(_line(answer.value) if as_json else answer.text)
+        _print(answer.value if as_json else answer.text, as_json)
     return answer.exit_code
 
 
@@ -124,7 +112,9 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _print(text: str) -> None:
+def _print(value: Any, as_json: bool) -> None:
+    # ASCII, because some characters in labels end a line for some readers.
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False) if as_json else value
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
@@ -137,42 +127,31 @@ def _print(text: str) -> None:
         ) from error
 
 
-def _line(value: Any) -> str:
-    # ASCII, because some characters in labels end a line for some readers.
-    return json.dumps(value, ensure_ascii=True, allow_nan=False)
-
-
 def _fail(error: ModelwrightError, exit_code: int, as_json: bool, *, head: str = "error: ") -> int:
     with contextlib.suppress(OSError, ValueError):  # Nobody reads; the exit code still tells.
         lines = (printable(line) for line in str(error).split("\n"))
-        sys.stderr.write(_painted(head) + "\n".join(lines) + "\n")
+        is_plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+        if head and not is_plain and sys.stderr.isatty():
+            head = f"\033[31m{head}\033[0m"  # red
+        sys.stderr.write(head + "\n".join(lines) + "\n")
         sys.stderr.flush()
     if as_json:
-        value = {
-            "kind": type(error).__name__,
-            "what": error.what,
-            "where": error.where,
-            "why": error.why,
-            "fix": error.fix,
-        }
+        parts = {name: getattr(error, name) for name in ("what", "where", "why", "fix")}
         with contextlib.suppress(ResourceError):
-            _print(_line({"error": value}))
+            _print({"error": {"kind": type(error).__name__, **parts}}, as_json)
     return exit_code
 
 
-def _painted(head: str) -> str:
-    """Return the head of an error, red on a terminal that takes colours."""
-    plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
-    return head if plain or not head or not sys.stderr.isatty() else f"\033[31m{head}\033[0m"
-
-
 class InternalError(ModelwrightError):
-    """A mistake of ours."""
+    """A bug of ours."""
 
 
 def _explained(error: Exception) -> ModelwrightError:
-    """Return what to tell of an error that should not have come this far."""
-    if isinstance(error, OSError) and error.errno in _THE_SYSTEMS:
+    """Return an error for people from one that isn't ours."""
+    if isinstance(error, MemoryError):
+        fix = "Lower `train.batch_size`, or close other programs"
+        return ResourceError("there isn't enough memory", fix=fix)
+    if isinstance(error, OSError) and error.errno in _SYSTEM_ERRORS:
         from modelwright.files import as_resource_error
 
         return as_resource_error(error, Path(str(error.filename or "standard output")))

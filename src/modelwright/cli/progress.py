@@ -10,13 +10,10 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from modelwright.cli.show import duration, printable
 from modelwright.run import Observe, Progress, silent
-
-if TYPE_CHECKING:
-    from rich.progress import TaskID
 
 EVERY_S = 10.0
 """How often a stage speaks where there is no terminal."""
@@ -38,12 +35,7 @@ STAGES = {
 
 @contextlib.contextmanager
 def watching(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Observe]:
-    """Yield the function that shows progress while the block runs.
-
-    Args:
-        quiet: show nothing.
-        stream: where to; standard error where not said.
-    """
+    """Yield the function that shows progress, by default on standard error, during the block."""
     stream = stream or sys.stderr
     if quiet:
         yield silent
@@ -102,8 +94,7 @@ class PlainLines:
             self._spoke_at = now
             words = STAGES.get(progress.stage, progress.stage)
             count = f"{progress.done:,}/{progress.total:,}" if progress.total > 1 else ""
-            said = figures(self._values)
-            self._write(" ".join(part for part in (words, count, said) if part))
+            self._write(" ".join(filter(None, (words, count, figures(self._values)))))
 
     def _write(self, line: str) -> None:
         if self._stream is None:
@@ -117,6 +108,7 @@ class PlainLines:
 
 @contextlib.contextmanager
 def _live(stream: TextIO) -> Iterator[Observe]:
+    """Show one bar for the current stage; notes, and the last figures of a stage, stay above it."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
     from rich.progress import Progress as Bars
@@ -126,51 +118,32 @@ def _live(stream: TextIO) -> Iterator[Observe]:
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f} %", markup=False),
-        TextColumn("{task.fields[said]}", markup=False),
+        TextColumn("{task.fields[figures]}", markup=False),
     )
-    with Bars(*columns, console=console, transient=True) as bars:
-        yield _LiveLine(bars, console).observe
+    stage = ""
+    values: dict[str, float] = {}
 
-
-class _LiveLine:
-    """One bar for the stage at work; notes stay above it."""
-
-    def __init__(self, bars: object, console: object) -> None:
-        from rich.console import Console
-        from rich.progress import Progress as Bars
-
-        assert isinstance(bars, Bars)
-        assert isinstance(console, Console)
-        self._bars, self._console = bars, console
-        self._task: TaskID | None = None
-        self._stage = ""
-        self._values: dict[str, float] = {}
-
-    def observe(self, progress: Progress) -> None:
-        """Take progress."""
+    def observe(progress: Progress) -> None:
+        nonlocal stage
         if progress.note:
-            self._console.print(printable(progress.note), markup=False)
+            console.print(printable(progress.note), markup=False)
             return
-        if progress.stage != self._stage:
-            self._leave()
-            self._stage = progress.stage
-            words = STAGES.get(progress.stage, progress.stage)
-            self._task = self._bars.add_task(printable(words), total=None, said="")
-        self._values |= progress.values
-        assert self._task is not None
-        self._bars.update(
-            self._task,
+        if progress.stage != stage:
+            values.pop("left_s", None)
+            if figures(values):
+                console.print(f"{STAGES.get(stage, stage)}: {figures(values)}", markup=False)
+            values.clear()
+            stage = progress.stage
+            for task in bars.task_ids:
+                bars.remove_task(task)
+            bars.add_task(printable(STAGES.get(stage, stage)), total=None, figures="")
+        values.update(progress.values)
+        bars.update(
+            bars.task_ids[0],
             completed=progress.done,
             total=progress.total or None,
-            said=figures(self._values),
+            figures=figures(values),
         )
 
-    def _leave(self) -> None:
-        """End the stage before: what training came to stays on the screen."""
-        if self._task is not None:
-            self._bars.remove_task(self._task)
-            final = {name: value for name, value in self._values.items() if name != "left_s"}
-            if figures(final):
-                words = STAGES.get(self._stage, self._stage)
-                self._console.print(f"{words}: {figures(final)}", markup=False)
-        self._values = {}
+    with Bars(*columns, console=console, transient=True) as bars:
+        yield observe

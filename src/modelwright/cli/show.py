@@ -1,4 +1,4 @@
-"""What came of a command, in words for people; nothing here computes a figure."""
+"""The results of commands as text for people; nothing here computes a figure."""
 
 from __future__ import annotations
 
@@ -15,34 +15,24 @@ if TYPE_CHECKING:
     from modelwright.pipeline import CheckResult, RunResult
     from modelwright.scaffold import NewResult
 
-HEADLINE = (
-    "accuracy",
-    "top5_accuracy",
-    "exact_match",
-    "f1_micro",
-    "f1_macro",
-    "recall_macro",
-    "recall_at_threshold",
-    "precision_at_threshold",
-    "calibration_error",
-    "rmse",
-    "mae",
-    "r2",
-    "token_loss",
-    "perplexity",
-    "bits_per_byte",
-    "bleu",
-    "chrf",
-    "rouge_l",
-    "wer",
-    "cer",
-    "map50",
-    "map50_95",
-    "latency_p95_ms",
-    "throughput_per_s",
-    "size_bytes",
+REPORT_ONLY = (
+    "precision_macro",
+    "precision_weighted",
+    "recall_weighted",
+    "f1_weighted",
+    "log_loss",
+    "rouge1",
+    "rouge2",
+    "latency_p50_ms",
+    "latency_p99_ms",
+    "file_bytes",
+    "parameters",
+    "multiply_adds",
 )
-"""What `run` shows of all figures; the rest stands in the report."""
+"""Metrics that `run` leaves to the report."""
+
+
+THRESHOLD = "{label} from a probability of {probability:.4g} on"
 
 
 def run_result(result: RunResult) -> str:
@@ -55,7 +45,7 @@ def run_result(result: RunResult) -> str:
     shown = {
         name: figure
         for name, figure in result.to_json()["metrics"].items()
-        if name in HEADLINE and name not in {verdict.metric for verdict in result.verdicts}
+        if name not in {*REPORT_ONLY, *(verdict.metric for verdict in result.verdicts)}
     }
     if shown:
         parts.append(metric_table(shown))
@@ -176,14 +166,14 @@ def description(described: Mapping[str, Any]) -> str:
     """Return what a model file says of itself."""
     labels = [printable(label) for label in described["labels"]]
     shown = ", ".join(labels[:12]) + (f", … ({len(labels):,} in all)" if len(labels) > 12 else "")
-    kind = described["architecture"].get("name", "")
+    tta, threshold = (described["inference"][key] for key in ("tta", "threshold"))
     rows = [
         ("task", described["task"]),
-        ("network", str(kind)),
+        ("network", described["architecture"].get("name", "")),
         ("labels", shown),
         ("input", _input(described["input"])),
-        ("augmentation", _augmentation(described["inference"])),
-        ("threshold", _threshold(described["inference"])),
+        ("augmentation", "" if tta == "none" else f"answers averaged over {tta}"),
+        ("threshold", threshold and THRESHOLD.format(**threshold)),
         ("parameters", f"{described['parameters']:,}"),
         ("multiply-adds", f"{described['multiply_adds']:,}"),
         ("model", f"{described['size_bytes']:,} bytes"),
@@ -192,19 +182,6 @@ def description(described: Mapping[str, Any]) -> str:
         ("digest", described["digest"]),
     ]
     return "\n".join(f"{name:<15}{printable(str(text))}" for name, text in rows if text)
-
-
-def _augmentation(inference: Mapping[str, Any]) -> str:
-    """Return the test-time augmentation of a model file; nothing where there is none."""
-    return "" if inference["tta"] == "none" else f"answers averaged over {inference['tta']}"
-
-
-def _threshold(inference: Mapping[str, Any]) -> str:
-    """Return the decision threshold of a model file; nothing where there is none."""
-    threshold = inference["threshold"]
-    if threshold is None:
-        return ""
-    return f"{threshold['label']} from a probability of {threshold['probability']:.4g} on"
 
 
 def _input(declared: Mapping[str, Any]) -> str:

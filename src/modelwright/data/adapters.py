@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from modelwright.data.cells import joined_text
 from modelwright.data.dataset import Inputs, Split
 from modelwright.data.findings import Finding
+from modelwright.data.listing import Rows
 from modelwright.data.store import Facts, Store, StoredSplit
 from modelwright.kinds import InputKind
 from modelwright.recipe import Recipe
@@ -24,7 +25,6 @@ from modelwright.run import Observe
 from modelwright.transforms.inputs import Input
 from modelwright.transforms.text import TextKind
 
-Rows = NDArray[np.int64]
 NO_ROWS: Rows = np.empty(0, dtype=np.int64)
 I = TypeVar("I", bound=Input)  # noqa: E741 (the one kind of input that an adapter is for)
 
@@ -200,8 +200,9 @@ class TargetAdapter:
         "",
     )
     """Returns the stratum of each row for splitting, and a note for the user."""
-    require_variety: Callable[[set[str], str, str], None] = lambda stored, title, noun: None
-    """Refuses a training split whose samples all have the same target."""
+    without_variety: Callable[[str, str], tuple[str, str]] | None = None
+    """Returns the error and its fix where all training samples have the same target, from this
+    target and the noun of a sample; `None` allows it."""
     of_split: Callable[[Any, int], Any] = lambda values, num_labels: values
     """Returns the targets of one split, from its number of labels."""
     text_kind: TextKind = "text"

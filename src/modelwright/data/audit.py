@@ -7,16 +7,23 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright.data.adapters import TargetAdapter
-from modelwright.data.findings import LEAK, AuditReport, Finding, counted, listed, listed_rows
+from modelwright.data.findings import (
+    LEAK,
+    AuditReport,
+    Finding,
+    counted,
+    listed,
+    listed_rows,
+    shown_first,
+)
 from modelwright.data.inputs import INPUTS
 from modelwright.data.labels import count_labels, shown_unknown
+from modelwright.data.listing import Rows
 from modelwright.data.store import Store
 from modelwright.kinds import InputKind
 
-Rows = NDArray[np.int64]
 _SHOWN = 3
 """How many samples a message names."""
 
@@ -26,11 +33,7 @@ def audit(
 ) -> AuditReport:
     """Audit a store with its splits, in linear time.
 
-    Args:
-        store: the samples.
-        splits: the rows of each split.
-        target: how targets are read; the labels are audited only where it has labels.
-        allow_leaks: report identical samples across splits as warnings.
+    With `allow_leaks`, identical samples in two splits are warnings instead of errors.
     """
     labels, origins, input = store.strings("label"), store.strings("origin"), INPUTS[store.kind]
     side = np.full(len(store), -1, dtype=np.int64)
@@ -65,13 +68,7 @@ def audit(
 
 
 def _named(rows: Sequence[int], origins: Sequence[str]) -> str:
-    return _shown([origins[row] for row in rows])
-
-
-def _shown(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are."""
-    shown = ", ".join(names[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else "")
+    return shown_first([origins[row] for row in rows], _SHOWN)
 
 
 def _broken(store: Store, origins: Sequence[str]) -> Iterator[Finding]:
@@ -136,7 +133,7 @@ def _single_samples(usable: Counter[str], kind: InputKind) -> Iterator[Finding]:
     single = sorted(label for label, count in usable.items() if count == 1)
     if not single:
         return
-    shown = _shown([f"`{label}`" for label in single])
+    shown = shown_first([f"`{label}`" for label in single], _SHOWN)
     yield Finding(
         kind="single_sample",
         severity="warning",

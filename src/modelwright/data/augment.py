@@ -33,14 +33,7 @@ _ATTEMPTS = 10
 def augment_batch(images: Tensor, spec: AugmentSpec, draws: CounterRNG, *, fill: Tensor) -> Tensor:
     """Vary each image by itself: all but MixUp and CutMix.
 
-    Args:
-        images: uint8 `[N, H, W, C]`.
-        spec: the recipe's section `augment`.
-        draws: the random figures of these samples.
-        fill: uint8 `[C]`, what a cutout is filled with.
-
-    Returns:
-        uint8 `[N, H, W, C]`.
+    Images are uint8 `[N, H, W, C]`; a cutout is filled with the colour `fill`, uint8 `[C]`.
     """
     if spec.flip != "none" or spec.translate:
         images = move(images, *shifts(spec, draws), flips(spec, draws), padding=spec.padding)
@@ -90,13 +83,8 @@ def move(
 ) -> Tensor:
     """Shift images, then mirror some left-right.
 
-    Args:
-        images: uint8 `[N, H, W, C]`.
-        down: `[N]`.
-        right: `[N]`.
-        mirrored: `[N]`.
-        padding: what stands where nothing was: `reflect` (the border's pixel isn't repeated) or
-            `zero`.
+    Images are uint8 `[N, H, W, C]`, the others `[N]`. The uncovered border is the reflected image
+    (`reflect`, without the outermost pixel) or black (`zero`).
     """
     height, width = images.shape[1:3]
     rows = np.arange(height) - down[:, None]
@@ -168,9 +156,7 @@ def boxes(spec: CropAugment, draws: CounterRNG, size: tuple[int, int]) -> NDArra
 def zoom(images: Tensor, parts: NDArray[np.float64]) -> Tensor:
     """Return a part of each image at the full size, bilinear; a part is never larger than that.
 
-    Args:
-        images: uint8 `[N, H, W, C]`.
-        parts: top, left, height, width `[N, 4]`.
+    Images are uint8 `[N, H, W, C]`, parts top, left, height and width `[N, 4]`.
     """
     height, width = images.shape[1:3]
     part = torch.from_numpy(parts.astype(np.float32)).to(images.device)
@@ -220,9 +206,7 @@ def factors(spec: ColorJitter, draws: CounterRNG) -> NDArray[np.float32]:
 def jitter_colors(images: Tensor, by: NDArray[np.float32]) -> Tensor:
     """Change brightness, then contrast (about the mean grey), then saturation (about each grey).
 
-    Args:
-        images: uint8 `[N, H, W, C]`.
-        by: the three factors `[3, N]`.
+    Images are uint8 `[N, H, W, C]`; `by` has the three factors `[3, N]`.
     """
     brightness, contrast, saturation = torch.from_numpy(by).to(images.device)[..., None, None, None]
     # Colour by colour in memory: a loop over three channels at a time is several times as slow.
@@ -268,12 +252,7 @@ def draw_mix(
 ) -> Mix | None:
     """Draw how a batch is mixed: one share for all of it, as both papers' own code does.
 
-    Args:
-        spec: the recipe's section `augment`.
-        size: H and W.
-        seed: the run's seed.
-        epoch: the epoch.
-        batch: a number that stands for the batch within the epoch.
+    `size` is H and W; `batch` is a number of the batch within the epoch.
     """
     if not spec.mixup and not spec.cutmix:
         return None
@@ -327,12 +306,8 @@ def augmented_samples(
 ) -> NDArray[np.uint8]:
     """Return some images as training sees them, for the report.
 
-    Args:
-        split: the training images.
-        augment: the recipe's section `augment`.
-        seed: the run's seed.
-        count: how many images, spread over the split; fewer where it is smaller.
-        times: how many pictures of each: the image itself, then one an epoch.
+    At most `count` images are spread over the split. Of each there are `times` pictures: the image
+    itself, then one an epoch.
 
     Returns:
         uint8 `[count, times, H, W, C]`.

@@ -14,26 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from modelwright.data.augment import boxes as draw_parts
-from modelwright.data.augment import factors, jitter_colors, move, overturns, turn_over, zoom
-from modelwright.data.counter_rng import CounterRNG, Stream
-from modelwright.recipe.data import ColorJitter, CropAugment
-
-
-@dataclass(frozen=True, slots=True)
-class BoxAugment:
-    """How images with boxes are varied."""
-
-    mirror: bool
-    """Left and right change places in every second image, at random."""
-    vertical_flip: bool
-    """So do top and bottom."""
-    translate: int
-    """Shift by up to this many pixels each way; what is uncovered is black."""
-    crop: CropAugment | None
-    """Keep a random part at the full size."""
-    color_jitter: ColorJitter | None
-    least_visible: float
-    """A box of which a smaller share of its area stays in the image is left out."""
+from modelwright.data.augment import (
+    factors,
+    flips,
+    jitter_colors,
+    move,
+    overturns,
+    shifts,
+    turn_over,
+    zoom,
+)
+from modelwright.data.counter_rng import CounterRNG
+from modelwright.recipe.data import AugmentSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,37 +37,32 @@ class BoxedBatch:
     labels: Tensor
 
 
-def augment_boxed(batch: BoxedBatch, how: BoxAugment, draws: CounterRNG) -> BoxedBatch:
-    """Vary each image, and its boxes with it.
+def augment_boxed(
+    batch: BoxedBatch, spec: AugmentSpec, draws: CounterRNG, *, least_visible: float
+) -> BoxedBatch:
+    """Return each image varied, and its boxes with it.
 
-    Args:
-        batch: the samples; it isn't changed.
-        how: what is varied.
-        draws: the random figures of these samples.
+    A box of which less than the share `least_visible` stays in the image is left out.
     """
     height, width = batch.images.shape[1:3]
     images, boxes, labels = batch.images, batch.boxes, batch.labels
-    if how.mirror or how.translate:
+    if spec.flip != "none" or spec.translate:
         # Shifted first, then mirrored, as `move` does. A reflected border would show objects that
         # no box is for.
-        down, right = (
-            draws.integers(stream, -how.translate, how.translate)
-            for stream in (Stream.SHIFT_Y, Stream.SHIFT_X)
-        )
-        mirrored = (draws.uniform(Stream.FLIP) < 0.5) & how.mirror
+        (down, right), mirrored = shifts(spec, draws), flips(spec, draws)
         images = move(images, down, right, mirrored, padding="zero")
         boxes = shift_boxes(boxes, np.stack([right, down], axis=1))
         boxes = flip_boxes(boxes, mirrored, width, axis=0)
-    if how.vertical_flip:
+    if spec.vertical_flip:
         overturned = overturns(draws)
         images = turn_over(images, overturned)
         boxes = flip_boxes(boxes, overturned, height, axis=1)
-    if how.crop is not None:
-        parts = draw_parts(how.crop, draws, (height, width))
+    if spec.crop is not None:
+        parts = draw_parts(spec.crop, draws, (height, width))
         images, boxes = zoom(images, parts), zoom_boxes(boxes, parts, (height, width))
-    if how.color_jitter is not None:
-        images = jitter_colors(images, factors(how.color_jitter, draws))
-    boxes, labels = cut_boxes(boxes, labels, (height, width), least_visible=how.least_visible)
+    if spec.color_jitter is not None:
+        images = jitter_colors(images, factors(spec.color_jitter, draws))
+    boxes, labels = cut_boxes(boxes, labels, (height, width), least_visible=least_visible)
     return BoxedBatch(images, boxes, labels)
 
 
@@ -87,11 +74,7 @@ def shift_boxes(boxes: Tensor, by: NDArray[np.int64]) -> Tensor:
 def flip_boxes(boxes: Tensor, flipped: NDArray[np.bool_], size: int, *, axis: int) -> Tensor:
     """Return boxes flipped where `flipped` `[N]`.
 
-    Args:
-        boxes: `[N, M, 4]`.
-        flipped: which samples are flipped.
-        size: the images' width or height, along the axis.
-        axis: 0 flips left and right, 1 top and bottom.
+    `size` is the width of the images for axis 0 (left and right), the height for axis 1.
     """
     low, high = axis, axis + 2
     mirrored = boxes.clone()
@@ -102,10 +85,7 @@ def flip_boxes(boxes: Tensor, flipped: NDArray[np.bool_], size: int, *, axis: in
 def zoom_boxes(boxes: Tensor, parts: NDArray[np.float64], size: tuple[int, int]) -> Tensor:
     """Return boxes as they lie when a part of each image fills it.
 
-    Args:
-        boxes: `[N, M, 4]`.
-        parts: top, left, height, width `[N, 4]` of the part that is kept.
-        size: H and W of the images.
+    Parts are top, left, height and width `[N, 4]`; `size` is H and W of the images.
     """
     top, left, high, wide = torch.from_numpy(parts).to(boxes)[:, :, None].unbind(1)
     start = torch.stack([left, top, left, top], dim=-1)

@@ -23,7 +23,7 @@ from modelwright.data.augment import (
     mix_images,
     mix_targets,
 )
-from modelwright.data.augment_boxes import BoxAugment, BoxedBatch, augment_boxed
+from modelwright.data.augment_boxes import BoxedBatch, augment_boxed
 from modelwright.data.counter_rng import CounterRNG
 from modelwright.data.dataset import Split
 from modelwright.data.label_targets import LEAST_VISIBLE, are_boxes
@@ -107,8 +107,9 @@ class Batches:
         mixes = bool(spec.mixup or spec.cutmix)
         if mixes and self._targets is None:
             raise RequestError("samples with these targets can't be mixed")
-        mixes_classes = mixes and not _is_floating(self._targets)
-        if mixes_classes and self._num_outputs is None:
+        if self._targets is None or self._targets.is_floating_point():
+            return
+        if mixes and self._num_outputs is None:
             raise RequestError("mixing samples needs the number of classes")
 
     def __len__(self) -> int:
@@ -149,16 +150,9 @@ class Batches:
     def _boxed(self, spec: AugmentSpec, epoch: int, positions: Positions) -> Batch:
         """Return images varied together with their boxes."""
         (images,), (boxes, labels) = self._samples(positions), self._targets_at(positions)
-        how = BoxAugment(
-            mirror=spec.flip != "none",
-            vertical_flip=spec.vertical_flip,
-            translate=spec.translate,
-            crop=spec.crop,
-            color_jitter=spec.color_jitter,
-            least_visible=LEAST_VISIBLE,
-        )
         draws = CounterRNG(self._seed, epoch, positions)
-        varied = augment_boxed(BoxedBatch(images, boxes, labels), how, draws)
+        batch = BoxedBatch(images, boxes, labels)
+        varied = augment_boxed(batch, spec, draws, least_visible=LEAST_VISIBLE)
         return Batch((varied.images,), (varied.boxes, varied.labels))
 
     def _inputs(self, epoch: int, positions: Positions) -> tuple[Tensor, ...]:
@@ -171,7 +165,6 @@ class Batches:
         return (augment_batch(images, self._augment, draws, fill=self._fill),)
 
     def _samples(self, positions: Positions) -> tuple[Tensor, ...]:
-        """Return the samples as they are."""
         if self._resident is not None:
             index = self._index(positions)
             return tuple(tensor[index] for tensor in self._resident)
@@ -192,10 +185,6 @@ class Batches:
     @cached_property
     def _fill(self) -> Tensor:
         return mean_color(self._split).to(self._device)
-
-
-def _is_floating(targets: Tensor | None) -> bool:
-    return targets is not None and targets.is_floating_point()
 
 
 def _target_tensor(targets: NDArray[np.generic]) -> Tensor:

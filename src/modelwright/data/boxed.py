@@ -17,13 +17,19 @@ from modelwright.data.box_labels import write_boxes
 from modelwright.data.boxed_files import (
     NOTHING,
     BoxedFile,
-    files_below,
     list_coco,
     list_voc,
     split_files,
 )
 from modelwright.data.coco import MOST_PIXELS
-from modelwright.data.listing import Listing, parent_folder, read_file, require_parent
+from modelwright.data.listing import (
+    Listing,
+    files_below,
+    parent_folder,
+    read_file,
+    require_parent,
+    stamp,
+)
 from modelwright.data.table import list_table
 from modelwright.data.table_reader import is_table, is_table_folder
 from modelwright.data.voc import parse_voc
@@ -42,11 +48,7 @@ _FORMS = "VOC XML files beside the images or in `Annotations`, or COCO JSON file
 def list_boxes(spec: BoxesData, *, base: Path, likely: str | None = None) -> Listing:
     """Return the images of a source with their boxes; an image may have none.
 
-    Args:
-        spec: the section.
-        base: where a relative path starts.
-        likely: where a COCO file's images may be too, if they aren't where they are looked for: as
-            a model's recipe said it of other data.
+    `likely` is a folder where a COCO file's images may be, if they are in none of the usual places.
 
     Raises:
         DataError: a file can't be read, or there is nothing to learn from.
@@ -144,7 +146,7 @@ def _listing(
             if sides is None or item.fault
             else counted.taken(item.boxed, sides, item.file)
         )
-        marks.append(f"{item.file} {item.split} {_stamp(root / item.file)} {labels[-1]}")
+        marks.append(f"{item.file} {item.split} {stamp(root / item.file)} {labels[-1]}")
     return Listing(
         title=f"boxes {path.name}",
         key=digest("\n".join(marks).encode(errors="surrogateescape")),
@@ -156,14 +158,6 @@ def _listing(
         notes=(*notes, *counted.notes()),
         faults={at: item.fault for at, item in enumerate(files) if item.fault},
     )
-
-
-def _stamp(file: Path) -> str:
-    try:
-        facts = file.stat()
-    except (OSError, ValueError):
-        return "missing"
-    return f"{facts.st_size} {facts.st_mtime_ns}"
 
 
 # -- tables ----------------------------------------------------------------------------------

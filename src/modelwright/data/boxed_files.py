@@ -20,7 +20,7 @@ from modelwright.recipe.data import BoxesData
 from modelwright.tasks.boxes import BoxedImage
 
 _ANNOTATIONS = "annotations"
-"""The folder of VOC's XML files, whatever its capitals."""
+"""The folder of VOC's XML files, in upper or lower case."""
 NOTHING = BoxedImage(1, 1, ())
 
 
@@ -32,16 +32,6 @@ class BoxedFile:
     split: str
     boxed: BoxedImage
     fault: str = ""
-
-
-def files_below(root: Path) -> Iterator[str]:
-    """Yield the files below a folder, in order, as paths in it; hidden ones are passed over."""
-    for place, folders, names in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inside = Path(place).relative_to(root)
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield (inside / name).as_posix()
 
 
 def is_image(file: str) -> bool:

@@ -21,7 +21,7 @@ def cell_text(value: Any) -> str:
 
 def joined_text(value: Any) -> str:
     """Return a cell as text, where it may be a text that comes sentence by sentence, or boxes."""
-    if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+    if value and are_texts(value):
         return " ".join(value)
     if isinstance(value, list) and all(isinstance(part, dict) for part in value):
         return json.dumps(value, default=str)  # Boxes.

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from modelwright.data.listing import Listing
+from modelwright.data.listing import Listing, stamp
 from modelwright.data.pixels import as_npy
 from modelwright.errors import DataError
 from modelwright.files import atomic_write, cache_folder, digest, find_path, locked
@@ -50,11 +50,8 @@ _ARCHIVE = "cifar-10-binary.tar.gz"
 def list_cifar10(path: str | None, *, base: Path, observe: Observe) -> Listing:
     """Return CIFAR-10: the 50,000 training images, then the 10,000 test images.
 
-    Args:
-        path: the archive, its folder, or a folder with train.parquet and test.parquet; else it is
-            looked for under `MODELWRIGHT_DATA` and in the cache, else downloaded.
-        base: where a relative path starts.
-        observe: called with progress of a download.
+    `path` is the archive, its folder, or a folder with train.parquet and test.parquet. Without it,
+    CIFAR-10 is looked for under `MODELWRIGHT_DATA` and in the cache, else downloaded.
 
     Raises:
         DataError: it isn't CIFAR-10, it is damaged, or it can't be downloaded.
@@ -109,8 +106,7 @@ def _from_parquet(folder: Path) -> Listing:
         labels += table["label"].to_pylist()
         splits += [split] * len(table)
         origins += [f"cifar10/{split} {row}" for row in range(len(table))]
-        facts = path.stat()
-        marks.append(f"{path.name} {facts.st_size} {facts.st_mtime_ns}")
+        marks.append(f"{path.name} {stamp(path)}")
     numbers = np.array(labels)
     if numbers.min(initial=0) < 0 or numbers.max(initial=0) >= len(LABELS):
         raise DataError("a label isn't one of 0 to 9", where=str(folder))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
+from modelwright.data.findings import shown_first
 from modelwright.errors import DataError
 from modelwright.tasks.boxes import BoxedImage, LabelledBox
 
@@ -47,10 +48,6 @@ class CocoData:
 
 def parse_coco(document: bytes, *, where: str = "") -> CocoData:
     """Return the images and boxes of a COCO document, as they stand in it.
-
-    Args:
-        document: the JSON, UTF-8.
-        where: the file, for messages.
 
     Raises:
         DataError: it isn't such a document, something is missing or no number, an id is given twice
@@ -120,13 +117,11 @@ def _by_id(document: dict[str, Any], key: str) -> dict[int, dict[str, Any]]:
 
 
 def _refuse_dangling(items: list[dict[str, Any]], key: str, known: Iterable[int]) -> None:
-    ids = set(known)
     named = (_field(item, key, int, f"annotation number {n}") for n, item in enumerate(items, 1))
-    lost = sorted(set(named) - ids)
+    lost = sorted(set(named) - set(known))
     if lost:
-        shown = ", ".join(str(name) for name in lost[:_SHOWN])
-        more = f" and {len(lost) - _SHOWN:,} more" if len(lost) > _SHOWN else ""
-        raise _wrong(f"annotations have a `{key}` that stands for nothing: {shown}{more}")
+        shown = shown_first([str(name) for name in lost], _SHOWN)
+        raise _wrong(f"annotations have a `{key}` that stands for nothing: {shown}")
 
 
 def _image(key: int, item: dict[str, Any], boxes: tuple[LabelledBox, ...]) -> CocoImage:

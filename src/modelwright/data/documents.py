@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from modelwright.data.labelled_lines import decoded, read_maybe_packed, split_paths
-from modelwright.data.listing import Listing
+from modelwright.data.listing import Listing, files_below
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
 from modelwright.kinds import InputKind
@@ -24,10 +24,7 @@ def list_documents(spec: DocumentsData, *, base: Path) -> Listing:
     Raises:
         DataError: a file can't be read, isn't UTF-8, or there is no text.
     """
-    texts: list[str] = []
-    labels: list[str] = []
-    splits: list[str] = []
-    origins: list[str] = []
+    passages: list[tuple[str, str, str, str]] = []
     marks = ["documents 1"]
     for split, root in split_paths(spec, base).items():
         for path in _files(root):
@@ -36,17 +33,17 @@ def list_documents(spec: DocumentsData, *, base: Path) -> Listing:
             marks.append(f"{split} {shown} {digest(data)}")
             text = decoded(data, path)
             for start in range(0, len(text), PASSAGE):
-                texts.append(text[start : start + PASSAGE])
-                labels.append(WHOLE if start + PASSAGE >= len(text) else PART)
-                splits.append(split)
+                label = WHOLE if start + PASSAGE >= len(text) else PART
                 is_cut = len(text) > PASSAGE
-                origins.append(f"{shown}, character {start + 1:,}" if is_cut else shown)
-    if not texts:
+                origin = f"{shown}, character {start + 1:,}" if is_cut else shown
+                passages.append((text[start : start + PASSAGE], label, split, origin))
+    if not passages:
         raise DataError(
             "there is no text here",
             where=str(find_path(spec.path, base)),
             fix=f"Give a text file, or a folder with files that end in {', '.join(SUFFIXES)}",
         )
+    texts, labels, splits, origins = zip(*passages, strict=True)
     return Listing(
         title=f"documents {Path(spec.path).name}",
         key=digest("\n".join(marks).encode()),
@@ -65,10 +62,5 @@ def list_documents(spec: DocumentsData, *, base: Path) -> Listing:
 def _files(root: Path) -> list[Path]:
     if not root.is_dir():
         return [root]
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.name.lower().endswith(SUFFIXES)
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-    )
+    paths = (root / file for file in files_below(root) if file.lower().endswith(SUFFIXES))
+    return sorted(path for path in paths if path.is_file())

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
+from modelwright.data.listing import Rows
+
 Severity = Literal["error", "warning", "note"]
 LEAK = "leak"
 _LISTED = 200
@@ -34,7 +34,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """All that was found."""
+    """All findings of an audit."""
 
     findings: tuple[Finding, ...]
     near_test_rows: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
@@ -71,3 +71,13 @@ def counted(number: int, noun: str) -> str:
     """
     ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
     return f"{number:,} {noun}{ending}"
+
+
+def shown_first(names: Sequence[str], most: int) -> str:
+    """Return the first names, and how many more there are.
+
+    >>> shown_first(["a", "b", "c"], 2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -36,11 +36,7 @@ def list_folder(
 ) -> Listing:
     """Return the files of a folder, in the order of their paths.
 
-    Args:
-        name: the folder.
-        base: where a relative path starts.
-        kind: what the files are.
-        group: `parent` where files of one folder belong together, else `None`.
+    With the group `parent`, files of one folder stay in one split.
 
     Raises:
         DataError: there is no such folder, or nothing to learn from in it.
@@ -49,23 +45,17 @@ def list_folder(
     files, passed = _walk(root, kind)
     if not files:
         raise _nothing(root, passed, kind)
-    files.sort()
+    paths, labels, splits, sizes, times = map(list, zip(*sorted(files), strict=True))
+    marks = (f"{path} {size} {at}" for path, size, at in zip(paths, sizes, times, strict=True))
+    content = "\n".join([f"folder 1 {kind}", group or "", *marks])
     return Listing(
         title=f"folder {root.name}",
-        key=digest(
-            "\n".join(
-                [
-                    f"folder 1 {kind}",
-                    group or "",
-                    *(f"{p} {size} {at}" for p, _, _, size, at in files),
-                ]
-            ).encode(errors="surrogateescape")
-        ),
-        labels=[label for _, label, _, _, _ in files],
-        splits=[split for _, _, split, _, _ in files],
-        origins=[path for path, _, _, _, _ in files],
-        metadata=parent_folder([path for path, _, _, _, _ in files], group),
-        read=lambda row: read_file(root / files[row][0]),
+        key=digest(content.encode(errors="surrogateescape")),
+        labels=labels,
+        splits=splits,
+        origins=paths,
+        metadata=parent_folder(paths, group),
+        read=lambda row: read_file(root / paths[row]),
         notes=_passed_over(passed),
         kind=kind,
     )

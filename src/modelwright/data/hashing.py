@@ -19,16 +19,12 @@ _COSINES = _cosines(THUMBNAIL)[:9]
 
 
 def perceptual_hashes(thumbnails: NDArray[np.uint8]) -> NDArray[np.uint64]:
-    """Return the hash of each thumbnail: which of 64 low frequencies are above their median.
+    """Return the hash `[N]` of each grey thumbnail `[N, 16, 16]`.
+
+    Its bits say which of 64 low frequencies are above their median.
 
     After Zauner 2010, section 3.2.1; the row and column of constant frequency are left out, since
     brightness and slow gradients say little about content.
-
-    Args:
-        thumbnails: grey, `[N, 16, 16]`.
-
-    Returns:
-        `[N]`.
     """
     waves = _COSINES @ thumbnails.astype(np.float32) @ _COSINES.T
     low = waves[:, 1:, 1:].reshape(len(thumbnails), 64)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.data.adapters import (
-    Rows,
     TargetAdapter,
     TargetCells,
     TargetRequest,
@@ -20,6 +19,7 @@ from modelwright.data.cells import joined_text
 from modelwright.data.dataset import Split
 from modelwright.data.findings import Finding
 from modelwright.data.labels import Labels, LabelsOf, count_labels, fit_labels, split_labels
+from modelwright.data.listing import Rows
 from modelwright.data.multi_label import (
     read_cells,
     read_labels,
@@ -33,7 +33,7 @@ from modelwright.tasks.boxes import box_arrays, framing, visible
 from modelwright.transforms import ImageInput
 
 LEAST_VISIBLE = 0.25
-"""A box of which the network's input shows a smaller share isn't asked for."""
+"""A box of which the network's input shows a smaller share is left out."""
 _MOST_COUNTED = 1000
 """Of more labels than this, a model file doesn't say how often each occurs."""
 
@@ -48,20 +48,13 @@ def _labels(request: TargetRequest, labels_of: LabelsOf) -> Labels:
 # -- one label -------------------------------------------------------------------------------
 
 
-def class_targets(
-    stored: Sequence[str], splits: Mapping[str, Rows], labels: Labels
-) -> NDArray[np.int64]:
-    """Return each row's class number in its split, −1 where the row isn't used."""
-    targets = np.full(len(stored), -1, dtype=np.int64)
-    for name, rows in splits.items():
-        numbers = {label: number for number, label in enumerate(labels.in_split(name))}
-        targets[rows] = [numbers[stored[row]] for row in rows.tolist()]
-    return targets
-
-
 def _build_classes(request: TargetRequest) -> Targets:
+    """Return each row's class number in its split, −1 where the row isn't used."""
     labels = _labels(request, SINGLE_LABEL.labels_of)
-    targets = class_targets(request.stored, request.splits, labels)
+    targets = np.full(len(request.stored), -1, dtype=np.int64)
+    for name, rows in request.splits.items():
+        numbers = {label: number for number, label in enumerate(labels.in_split(name))}
+        targets[rows] = [numbers[request.stored[row]] for row in rows.tolist()]
     return Targets(labels.known, targets, request.encoded.inputs, unknown=labels.unknown)
 
 
@@ -78,14 +71,10 @@ def _read_label(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
     return [joined_text(cell) for cell in column], ()
 
 
-def _require_classes(stored: set[str], title: str, noun: str) -> None:
-    if len(stored) > 1:
-        return
-    (only,) = stored
-    raise DataError(
+def _one_class(only: str, noun: str) -> tuple[str, str]:
+    return (
         f"all training samples have one label, `{only}`, so there is nothing to tell apart",
-        where=title,
-        fix="Give the training split at least two classes: for a folder, at least two folders of "
+        "Give the training split at least two classes: for a folder, at least two folders of "
         f"{noun}s",
     )
 
@@ -105,7 +94,7 @@ SINGLE_LABEL = TargetAdapter(
     imbalance_fix=", and try `loss: {name: cross-entropy, class_weights: balanced}`",
     unknown_labels="such {}s count as wrong, and the log loss leaves them out",
     strata=lambda stored, usable: (stored, ""),
-    require_variety=_require_classes,
+    without_variety=_one_class,
 )
 
 
@@ -137,20 +126,16 @@ def _build_sets(request: TargetRequest) -> Targets:
 def _read_sets(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
     if len(cells.columns) > 1:
         return read_one_hot(cells.columns, cells.names), ()
-    cells_read = read_cells(cells.columns[0], cells.separator, column=cells.names[0])
-    return cells_read.stored, cells_read.notes
+    return read_cells(cells.columns[0], cells.separator, column=cells.names[0])
 
 
-def _require_sets(stored: set[str], title: str, noun: str) -> None:
-    if len(stored) > 1:
-        return
-    names = ", ".join(f"`{label}`" for label in read_labels(next(iter(stored))))
-    raise DataError(
+def _one_set(only: str, noun: str) -> tuple[str, str]:
+    names = ", ".join(f"`{label}`" for label in read_labels(only))
+    return (
         f"all training samples have the same labels, {names}, so there is nothing to tell apart"
         if names
         else "no training sample has a label, so there is nothing to learn",
-        where=title,
-        fix="Look at `data.label`: does it name the right column?",
+        "Look at `data.label`: does it name the right column?",
     )
 
 
@@ -169,7 +154,7 @@ MULTI_LABEL = TargetAdapter(
     is_of_sample=True,
     unknown_labels="such labels count as missed, and the log loss leaves their {}s out",
     strata=strata,
-    require_variety=_require_sets,
+    without_variety=_one_set,
     # Splits have more or fewer labels beyond the model's.
     of_split=lambda values, num_labels: values[:, :num_labels],
 )
@@ -179,31 +164,24 @@ MULTI_LABEL = TargetAdapter(
 
 
 def are_boxes(targets: object) -> bool:
-    """Say whether targets are what `box_targets` made, or some rows of it."""
+    """Say whether targets are boxes, or some rows of it."""
     return isinstance(targets, Joined) and targets.parts[0].name == "boxes"
 
 
-def box_targets(
-    stored: Sequence[str], input: ImageInput, splits: Mapping[str, Rows], labels: Labels
-) -> tuple[Joined, int]:
-    """Return boxes `[M, 4]` in the network's input and their numbers, padded with −1.
+def _build_boxes(request: TargetRequest) -> Targets:
+    """Return boxes `[M, 4]` in the network's input and their class numbers, padded with −1.
 
-    Args:
-        stored: each row's boxes, as `box_labels` wrote them.
-        input: how the images are resized.
-        splits: the rows that are used; the others have no box.
-        labels: the labels, whose numbers go by the split.
-
-    Returns:
-        The targets; and how many boxes lie where resizing cuts an image, which are left out.
+    Boxes where resizing cuts an image are left out and counted. Rows of no split have no box.
     """
-    places: list[NDArray[np.float32]] = [np.empty((0, 4), np.float32)] * len(stored)
-    classes: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * len(stored)
-    hidden = 0
-    for name, rows in splits.items():
+    labels, input = _labels(request, _labels_of_boxes), request.encoded.input
+    assert isinstance(input, ImageInput)
+    count, hidden = len(request.stored), 0
+    places: list[NDArray[np.float32]] = [np.empty((0, 4), np.float32)] * count
+    classes: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * count
+    for name, rows in request.splits.items():
         names = labels.in_split(name)
         for row in rows.tolist():
-            image = read_boxes(stored[row])
+            image = read_boxes(request.stored[row])
             boxes, numbers = box_arrays(image, names)
             frame = framing(input, width=image.width, height=image.height)
             cut, stays = visible(
@@ -217,13 +195,6 @@ def box_targets(
             Ragged.of("labels", classes, "int64", length_name="", multiple=1, pad=-1),
         )
     )
-    return targets, hidden
-
-
-def _build_boxes(request: TargetRequest) -> Targets:
-    labels, input = _labels(request, _labels_of_boxes), request.encoded.input
-    assert isinstance(input, ImageInput)
-    targets, hidden = box_targets(request.stored, input, request.splits, labels)
     finding = Finding(
         kind="hidden_boxes",
         severity="warning",

@@ -22,10 +22,7 @@ def list_labelled_lines(spec: LabelledLinesData, *, base: Path) -> Listing:
     Raises:
         DataError: a file can't be read, or holds no line of a label and a text.
     """
-    texts: list[bytes] = []
-    labels: list[str] = []
-    splits: list[str] = []
-    origins: list[str] = []
+    rows: list[tuple[bytes, str, str, str]] = []
     marks = ["lines 1"]
     for split, path in split_paths(spec, base).items():
         data = read_maybe_packed(path)
@@ -35,12 +32,11 @@ def list_labelled_lines(spec: LabelledLinesData, *, base: Path) -> Listing:
             if not line.strip():
                 continue
             label, _, text = line.partition(b" ")
-            texts.append(text)
-            labels.append(label.decode("utf-8", "backslashreplace"))
-            splits.append(split)
-            origins.append(f"{path.name}:{number}")
-    if not texts:
+            name = label.decode("utf-8", "backslashreplace")
+            rows.append((text, name, split, f"{path.name}:{number}"))
+    if not rows:
         raise DataError("there are no lines in this file", where=str(find_path(spec.path, base)))
+    texts, labels, splits, origins = zip(*rows, strict=True)
     return Listing(
         title=f"lines {Path(spec.path).name}",
         key=digest("\n".join(marks).encode()),

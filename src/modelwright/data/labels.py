@@ -12,12 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
+from modelwright.data.findings import shown_first
+from modelwright.data.listing import Rows
 from modelwright.errors import DataError
 
-Rows = NDArray[np.int64]
 LabelsOf = Callable[[str], tuple[str, ...]]
 """Returns the labels in a stored target: one, several, or one for each box."""
 _SHOWN = 5
@@ -51,10 +49,6 @@ def count_labels(
 def fit_labels(train: Iterable[str], labels_of: LabelsOf) -> tuple[str, ...]:
     """Return the labels of the training split, in order.
 
-    Args:
-        train: the stored targets of its samples.
-        labels_of: returns the labels in a stored target.
-
     Raises:
         DataError: there are none.
     """
@@ -69,11 +63,7 @@ def split_labels(
 ) -> Labels:
     """Return labels with those that splits have beyond them.
 
-    Args:
-        labels: those of the training split, or of a model that exists.
-        counts: how often each label occurs in each split.
-        is_model: whether they are those of a model that exists.
-        where: where the data is, for messages.
+    `labels` are those of the training split, or, with `is_model`, of an existing model.
 
     Raises:
         DataError: a split has none of them.
@@ -116,9 +106,9 @@ def shown_unknown(
             if counter[label]
         )
         + ")"
-        for label in lost[:_SHOWN]
+        for label in lost
     ]
-    return lost, ", ".join(said) + _more(lost)
+    return lost, shown_first(said, _SHOWN)
 
 
 def about_unknown(counts: Mapping[str, Counter[str]], known: Sequence[str], becomes: str) -> str:
@@ -136,8 +126,4 @@ def about_unknown(counts: Mapping[str, Counter[str]], known: Sequence[str], beco
 
 
 def _named(labels: Sequence[str]) -> str:
-    return ", ".join(f"`{label}`" for label in labels[:_SHOWN]) + _more(labels)
-
-
-def _more(labels: Sequence[str]) -> str:
-    return f" and {len(labels) - _SHOWN:,} more" if len(labels) > _SHOWN else ""
+    return shown_first([f"`{label}`" for label in labels], _SHOWN)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from modelwright.errors import DataError
 from modelwright.kinds import InputKind
 from modelwright.transforms.image import read_image
 
+Rows = NDArray[np.int64]
+"""The numbers of some rows of a store."""
 SPLITS = {
     "train": "train",
     "training": "train",
@@ -84,3 +90,22 @@ def require_parent(column: str | None) -> None:
 def parent_folder(paths: Sequence[str], column: str | None) -> dict[str, Sequence[str]]:
     """Return the metadata of files: their folder, where samples are grouped by `column: parent`."""
     return {column: [path.rpartition("/")[0] for path in paths]} if column is not None else {}
+
+
+def files_below(root: Path) -> Iterator[str]:
+    """Yield the files below a folder, in order, as paths in it; hidden ones are passed over."""
+    for place, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = Path(place).relative_to(root)
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield (inside / name).as_posix()
+
+
+def stamp(file: Path) -> str:
+    """Return the size and the time of a file, by which a change of it is noticed."""
+    try:
+        facts = file.stat()
+    except (OSError, ValueError):
+        return "missing"
+    return f"{facts.st_size} {facts.st_mtime_ns}"

@@ -5,15 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from modelwright.data.listing import Rows
 from modelwright.errors import DataError
 
-Rows = NDArray[np.int64]
 FEWEST_ALIKE = 10
 """A set of labels that fewer samples have isn't kept in its share by each split: a tenth of them
 would be none."""
@@ -22,24 +18,16 @@ would be none."""
 # -- cells -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class LabelCells:
-    """What a column of a table says of its samples' labels."""
+def read_cells(
+    cells: Sequence[Any], separator: str | None, *, column: str
+) -> tuple[list[str], tuple[str, ...]]:
+    """Return what `write_labels` returns for each cell of a column, and notes for the user.
 
-    stored: list[str]
-    """What `write_labels` returned; empty where a cell holds no labels that could be read."""
-    notes: tuple[str, ...]
-
-
-def read_cells(cells: Sequence[Any], separator: str | None, *, column: str) -> LabelCells:
-    """Read the cells of a column.
+    A cell without labels that can be read gives an empty text.
 
     A label that a cell names twice counts once, and a blank one is passed over; both are said.
 
-    Args:
-        cells: lists, or texts with a separator between labels.
-        separator: what it is; `None` where cells are lists.
-        column: the column's name.
+    Cells are lists where `separator` is `None`, else texts with the separator between labels.
 
     Raises:
         DataError: the cells are lists that were written out as text.
@@ -66,7 +54,7 @@ def read_cells(cells: Sequence[Any], separator: str | None, *, column: str) -> L
             f"Data: no cell of `{column}` holds the separator `{separator}`, so no sample has "
             "several labels"
         )
-    return LabelCells(stored, tuple(notes))
+    return stored, tuple(notes)
 
 
 _ABSENT, _PRESENT = frozenset({"0", "0.0", "false", ""}), frozenset({"1", "1.0", "true"})
@@ -75,9 +63,7 @@ _ABSENT, _PRESENT = frozenset({"0", "0.0", "false", ""}), frozenset({"1", "1.0",
 def read_one_hot(columns: Sequence[Sequence[Any]], names: Sequence[str]) -> list[str]:
     """Read columns of 0 and 1, one a label.
 
-    Args:
-        columns: the cells of each label's column; an empty one is 0.
-        names: the labels.
+    An empty cell is 0.
 
     Returns:
         What `write_labels` returned for each row; empty where a cell is neither 0 nor 1.

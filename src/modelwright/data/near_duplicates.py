@@ -38,10 +38,7 @@ def near_duplicate_pairs(
 ) -> NDArray[np.int64]:
     """Return the pairs of images that look alike, `[P, 2]`, the smaller row first.
 
-    Args:
-        hashes: the perceptual hashes `[N]`.
-        thumbnails: grey, `[N, pixels]`.
-        least: the least correlation asked of each `[N]`, if not the usual one.
+    Thumbnails are grey, `[N, pixels]`; `least` is the least correlation of each, if not the usual.
     """
     if len(hashes) < 2:
         return np.empty((0, 2), dtype=np.int64)

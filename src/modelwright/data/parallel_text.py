@@ -23,10 +23,7 @@ def list_parallel_text(spec: ParallelTextData, *, base: Path) -> Listing:
         parts["validation"] = spec.val
     if spec.test is not None:
         parts["test"] = spec.test
-    texts: list[bytes] = []
-    labels: list[str] = []
-    splits: list[str] = []
-    origins: list[str] = []
+    rows: list[tuple[bytes, str, str, str]] = []
     faults: dict[int, str] = {}
     marks = ["pairs 1"]
     for split, names in parts.items():
@@ -35,12 +32,8 @@ def list_parallel_text(spec: ParallelTextData, *, base: Path) -> Listing:
         for path in paths:
             data = read_maybe_packed(path)
             marks.append(f"{split} {digest(data)}")
-            sides.append(
-                [
-                    line.rstrip(b"\r")
-                    for line in data.removeprefix(BOM).removesuffix(b"\n").split(b"\n")
-                ]
-            )
+            lines = data.removeprefix(BOM).removesuffix(b"\n").split(b"\n")
+            sides.append([line.rstrip(b"\r") for line in lines])
         if len(sides[0]) != len(sides[1]):
             raise DataError(
                 f"{paths[0].name} has {len(sides[0]):,} lines and {paths[1].name} "
@@ -53,13 +46,11 @@ def list_parallel_text(spec: ParallelTextData, *, base: Path) -> Listing:
                 label = target.decode()
             except UnicodeDecodeError as error:
                 label = ""
-                faults[len(texts)] = f"its target isn't UTF-8 (byte {error.start})"
+                faults[len(rows)] = f"its target isn't UTF-8 (byte {error.start})"
             if not label.strip():
-                faults.setdefault(len(texts), "its target is empty")
-            texts.append(text)
-            labels.append(label)
-            splits.append(split)
-            origins.append(f"{paths[0].name}:{number}")
+                faults.setdefault(len(rows), "its target is empty")
+            rows.append((text, label, split, f"{paths[0].name}:{number}"))
+    texts, labels, splits, origins = zip(*rows, strict=True)
     return Listing(
         title=f"pairs {Path(spec.path).name} and {Path(spec.target).name}",
         key=digest("\n".join(marks).encode()),

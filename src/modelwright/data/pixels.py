@@ -16,7 +16,7 @@ from modelwright.data.adapters import ChannelStatistics, Encoded, InputAdapter
 from modelwright.data.dataset import Split
 from modelwright.data.findings import Finding
 from modelwright.data.hashing import THUMBNAIL, perceptual_hashes
-from modelwright.data.listing import Listing
+from modelwright.data.listing import Listing, Rows
 from modelwright.data.near_duplicates import (
     LEAST_LIKENESS,
     LEAST_LIKENESS_TINY,
@@ -30,9 +30,8 @@ from modelwright.recipe import Recipe
 from modelwright.recipe.data import TransformsSpec
 from modelwright.run import Observe
 from modelwright.transforms import ImageInput
-from modelwright.transforms.image import facts_of, open_image
+from modelwright.transforms.image import is_grey, open_image
 
-Rows = NDArray[np.int64]
 LARGEST_AUTO_SIDE = 96
 """`transforms.size: auto` takes no more than this, which two cores can still train."""
 SMALLEST_AUTO_SIDE = 8
@@ -52,15 +51,14 @@ def as_npy(pixels: NDArray[np.uint8]) -> bytes:
 
 def _look(data: bytes, listing: Listing) -> dict[str, Any]:
     image = open_image(data)
-    facts = facts_of(image)
     small = image.convert("RGB") if image.mode not in ("L", "RGB") else image
     return {
         "content_digest": short_digest(f"{image.mode} {image.size} ".encode() + image.tobytes()),
         "thumbnail": small.convert("L").resize((THUMBNAIL, THUMBNAIL), 5).tobytes(),
-        "width": facts.width,
-        "height": facts.height,
-        "mode": facts.mode,
-        "is_grey": facts.is_grey,
+        "width": image.width,
+        "height": image.height,
+        "mode": image.mode,
+        "is_grey": is_grey(image),
     }
 
 

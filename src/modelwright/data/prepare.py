@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright.data.adapters import Encoded, TargetAdapter, TargetRequest, Targets
 from modelwright.data.audit import audit
@@ -20,7 +20,7 @@ from modelwright.data.dataset import Dataset, Inputs, Split, Strings, taken
 from modelwright.data.findings import AuditReport, Finding, listed_rows
 from modelwright.data.inputs import INPUTS
 from modelwright.data.labels import about_unknown, count_labels
-from modelwright.data.listing import Listing
+from modelwright.data.listing import Rows
 from modelwright.data.sources import (
     Existing,
     GuessColumns,
@@ -38,8 +38,6 @@ from modelwright.recipe.data import DataSpec, TableData
 from modelwright.run import Observe, Progress
 from modelwright.transforms import ImageInput
 from modelwright.transforms.inputs import Input
-
-Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +145,6 @@ class Prepared:
 
 
 def _split(name: str, store: Store, rows: Rows, built: Targets, adapter: TargetAdapter) -> Split:
-    """Return some rows of a store as a split."""
     windows, unknown = built.windows, built.unknown.get(name, ())
     inputs = rows if windows is None else windows.of(rows)
     samples = rows if windows is None else windows.samples(rows)
@@ -157,7 +154,7 @@ def _split(name: str, store: Store, rows: Rows, built: Targets, adapter: TargetA
         built.inputs,
         inputs,
         values,
-        TextPairs(store, samples) if adapter.text_kind == "source" else None,
+        partial(_text_pairs, store, samples) if adapter.text_kind == "source" else None,
         unknown,
         None if windows is None else windows.texts[inputs],
         {column: _strings(cells, samples) for column, cells in store.metadata.items()},
@@ -170,17 +167,10 @@ def _strings(cells: Sequence[str], rows: Rows) -> Strings:
     return strings
 
 
-@dataclass(frozen=True, slots=True)
-class TextPairs:
-    """Reads the source texts of rows and their references."""
-
-    store: Store
-    rows: Rows
-
-    def __call__(self) -> tuple[list[str], list[str]]:
-        """Return both, in order."""
-        split = StoredSplit(self.store, self.rows)
-        return [data.decode() for data in split.originals()], split.strings("label")
+def _text_pairs(store: Store, rows: Rows) -> tuple[list[str], list[str]]:
+    """Return the source texts of rows and their references."""
+    split = StoredSplit(store, rows)
+    return [data.decode() for data in split.originals()], split.strings("label")
 
 
 def prepare(
@@ -193,12 +183,8 @@ def prepare(
 ) -> Prepared:
     """Build or open the store, split, audit, decode at training size, and take statistics.
 
-    Args:
-        recipe: the recipe.
-        base: where the recipe's relative paths start.
-        like: how the model file that training starts from takes samples, if there is one.
-        run_folder: where `splits.parquet` goes; `None` writes nothing.
-        observe: called with progress.
+    Relative paths start at `base`. `like` is how the model file that training starts from takes
+    samples. The splits are written to `splits.parquet` in `run_folder`, if it is given.
 
     Raises:
         DataError: the data can't be used, or identical samples stand in two splits.
@@ -210,10 +196,12 @@ def prepare(
     listing = list_source(
         spec, base=base, observe=observe, kind=recipe.input_kind, output_kind=output_kind
     )
-    store = _stored(listing, observe)
+    for note in listing.notes:
+        observe(Progress("note", 0, 0, note=note))
+    store = open_store(listing, INPUTS[listing.kind].facts, observe=observe)
     splits = _drawn(spec, store, adapter, observe)
     train = StoredSplit(store, splits["train"])
-    adapter.require_variety(set(train.strings("label")), store.title, store.kind.noun)
+    _require_variety(train, adapter)
     report = _audited(spec, store, splits, adapter, observe)
     encoded = INPUTS[store.kind].encode(store, _input(recipe, train, like, observe), observe)
     names = spec.target_columns if isinstance(spec, TableData) else ()
@@ -234,16 +222,9 @@ def prepare(
     return replace(prepared, mean=mean, std=std)
 
 
-def _stored(listing: Listing, observe: Observe) -> Store:
-    for note in listing.notes:
-        observe(Progress("note", 0, 0, note=note))
-    return open_store(listing, INPUTS[listing.kind].facts, observe=observe)
-
-
 def _drawn(
     spec: DataSpec, store: Store, adapter: TargetAdapter, observe: Observe
 ) -> dict[str, Rows]:
-    """Return the rows of each split."""
     usable, source_splits = _usable(store), store.strings("split")
     keys = store.fixed("content_digest")
     strata, note = adapter.strata(store.strings("label"), usable)
@@ -276,6 +257,13 @@ def _usable(store: Store) -> Rows:
             fix="Look at it; the paths in a table start from its folder",
         )
     return usable
+
+
+def _require_variety(train: StoredSplit, adapter: TargetAdapter) -> None:
+    targets = set(train.strings("label"))
+    if adapter.without_variety is not None and len(targets) == 1:
+        what, fix = adapter.without_variety(targets.pop(), train.store.kind.noun)
+        raise DataError(what, where=train.store.title, fix=fix)
 
 
 def _audited(

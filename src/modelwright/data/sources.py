@@ -158,12 +158,7 @@ class Existing:
 def list_like(path: Path, model: Existing, *, guess: GuessColumns, observe: Observe) -> Listing:
     """List the samples of a path for an existing model; the kind of source follows from its form.
 
-    Args:
-        path: a folder, a table, a file, or the name of a known source.
-        model: what the model declares of its data.
-        guess: returns the settings that are likely meant for a table of some kind of input, where
-            the model has no section `data`.
-        observe: called with progress.
+    `guess` returns the likely settings of a table, where the model has no section `data`.
 
     Raises:
         DataError: it can't be used.
@@ -246,9 +241,7 @@ _FILE_SOURCES: tuple[type[DataSpec], ...] = (
 def _target_texts(path: Path, like: str) -> Path:
     """Return the file of target texts that stands beside one of source texts.
 
-    Args:
-        path: the source texts.
-        like: the file of target texts that the model was trained on, whose suffix it has.
+    It has the suffix of `like`, the target texts that the model was trained on.
 
     Raises:
         DataError: there is none.

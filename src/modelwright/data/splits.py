@@ -16,12 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from modelwright.data.listing import Rows
 from modelwright.data.store import Store
 from modelwright.errors import DataError
 from modelwright.files import atomic_write
 from modelwright.recipe.data import SplitSpec
-
-Rows = NDArray[np.int64]
 
 
 def draw_splits(
@@ -38,13 +37,8 @@ def draw_splits(
     A sample whose source names its split stays there. Of the others, a test split is drawn where
     the source has none, and a validation split where it has none; the rest are for training.
 
-    Args:
-        spec: the recipe's section `data.split`.
-        rows: the rows that may be used.
-        source_splits: the split that the source names, by row, or empty.
-        labels: by row.
-        extras: the group or the time, by row.
-        keys: what a row's draw depends on, its content's digest `[N, bytes]`.
+    `rows` are those that may be used. `labels`, `extras` (the group or the time) and `keys` (the
+    digests of the contents `[N, bytes]`, which a draw depends on) are by row.
 
     Raises:
         DataError: there are too few samples for the requested splits.

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from modelwright.data.listing import Listing
+from modelwright.data.listing import Listing, Rows
 from modelwright.data.parallel import in_order
 from modelwright.errors import DataError
 from modelwright.files import (
@@ -31,7 +31,6 @@ from modelwright.files import (
 from modelwright.kinds import InputKind
 from modelwright.run import Observe, Progress
 
-Rows = NDArray[np.int64]
 VERSION = 3
 PART = 4096
 """Samples a part; a build that was broken off loses at most this many."""
@@ -147,11 +146,6 @@ def _fixed_part(chunk: pa.Array, width: int) -> NDArray[np.uint8]:
 
 def open_store(listing: Listing, facts: Facts, *, observe: Observe) -> Store:
     """Return the store of a listing, building it where it isn't there yet.
-
-    Args:
-        listing: the samples.
-        facts: what is kept of each sample of this kind.
-        observe: called with progress.
 
     Raises:
         ResourceError: the disk is full, or the cache can't be written.

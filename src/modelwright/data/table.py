@@ -9,7 +9,7 @@ from typing import Any
 
 from modelwright.data.adapters import TargetAdapter, TargetCells
 from modelwright.data.cells import are_texts, cell_text
-from modelwright.data.listing import SPLITS, Listing, read_file
+from modelwright.data.listing import SPLITS, Listing, read_file, stamp
 from modelwright.data.table_reader import Column, Table, open_table, table_files
 from modelwright.data.targets import TARGETS
 from modelwright.errors import DataError, nearest
@@ -40,12 +40,6 @@ def list_table(
 ) -> Listing:
     """Return the rows of a table, or of a folder with a table for each split.
 
-    Args:
-        spec: the section.
-        base: where a relative path starts.
-        kind: what its rows hold.
-        output_kind: what is predicted of them.
-
     Raises:
         DataError: the table can't be read, a column is missing, or a row is torn.
     """
@@ -65,7 +59,6 @@ def list_table(
     labels = [label for rows in parts for label in rows.labels]
     is_text = kind == InputKind.TEXT
     paths = [] if is_text else [rows.inputs[at] for rows, at in places]
-    missing = adapter.missing
     return Listing(
         title=f"table {path.name}",
         key=_key(spec, [file for file, _ in files], paths, path, kind, output_kind),
@@ -79,9 +72,11 @@ def list_table(
         read=read,
         notes=tuple(dict.fromkeys(note for rows in parts for note in rows.notes)),
         kind=kind,
-        faults={at: missing for at, label in enumerate(labels) if not label.strip()}
-        if missing
-        else {},
+        faults={
+            at: adapter.missing
+            for at, label in enumerate(labels)
+            if adapter.missing and not label.strip()
+        },
         sampling_rate=spec.sampling_rate if kind == InputKind.AUDIO else None,
     )
 
@@ -111,14 +106,7 @@ def _key(
     ]
     marks += [digest(file.read_bytes()) for file in files]
     root = path if path.is_dir() else path.parent
-    for item in paths:
-        if isinstance(item, str):
-            file = root / item
-            try:
-                facts = file.stat()
-                marks.append(f"{item} {facts.st_size} {facts.st_mtime_ns}")
-            except (OSError, ValueError):
-                marks.append(f"{item} missing")
+    marks += [f"{item} {stamp(root / item)}" for item in paths if isinstance(item, str)]
     return digest("\n".join(["table 4", *marks]).encode(errors="surrogatepass"))
 
 

@@ -107,9 +107,7 @@ def _suffix(file: Path) -> str:
 def open_table(file: Path, names: Sequence[str] | None = None) -> Table:
     """Return the columns of a file.
 
-    Args:
-        file: the table.
-        names: the names of its columns, where it has no header line.
+    `names` are the names of its columns, where it has no header line.
 
     Raises:
         DataError: it can't be read, or is no table.

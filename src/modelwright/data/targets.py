@@ -10,10 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright.data.adapters import (
-    Rows,
     TargetAdapter,
     TargetCells,
     TargetRequest,
@@ -21,7 +19,6 @@ from modelwright.data.adapters import (
 )
 from modelwright.data.label_targets import BOXES, MULTI_LABEL, SINGLE_LABEL
 from modelwright.data.text_targets import CAUSAL_LM, CTC, SEQ2SEQ
-from modelwright.errors import DataError
 from modelwright.kinds import OutputKind
 
 _LARGEST = 1e38
@@ -30,17 +27,11 @@ _LARGEST = 1e38
 # -- numbers ---------------------------------------------------------------------------------
 
 
-def number_targets(stored: Sequence[str], usable: Rows, count: int) -> NDArray[np.float64]:
-    """Return each row's numbers `[N, D]`, as they are: errors are measured against these."""
-    targets = np.zeros((len(stored), count), dtype=np.float64)
-    for row in usable.tolist():
-        targets[row] = json.loads(stored[row])
-    return targets
-
-
 def _build_numbers(request: TargetRequest) -> Targets:
-    used = np.sort(np.concatenate(list(request.splits.values())))
-    values = number_targets(request.stored, used, len(request.names))
+    """Return each row's numbers `[N, D]`, as they are: errors are measured against these."""
+    values = np.zeros((len(request.stored), len(request.names)), dtype=np.float64)
+    for row in np.concatenate(list(request.splits.values())).tolist():
+        values[row] = json.loads(request.stored[row])
     return Targets(request.names, values, request.encoded.inputs)
 
 
@@ -59,17 +50,6 @@ def _read_numbers(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
     return [write_numbers(values) for values in zip(*cells.columns, strict=True)], ()
 
 
-def _require_spread(stored: set[str], title: str, noun: str) -> None:
-    if len(stored) > 1:
-        return
-    (only,) = stored
-    raise DataError(
-        f"all training samples have one target, {only}, so there is nothing to learn",
-        where=title,
-        fix="Look at `data.target_columns`: does it name the right column?",
-    )
-
-
 REGRESSION = TargetAdapter(
     build=_build_numbers,
     describe=lambda labels, train, num_outputs: {"numbers": list(labels)},
@@ -77,7 +57,10 @@ REGRESSION = TargetAdapter(
     setting="target_columns",
     read=_read_numbers,
     missing="its target isn't a finite number",
-    require_variety=_require_spread,
+    without_variety=lambda only, noun: (
+        f"all training samples have one target, {only}, so there is nothing to learn",
+        "Look at `data.target_columns`: does it name the right column?",
+    ),
 )
 
 

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.data.adapters import (
-    Rows,
     TargetAdapter,
     TargetRequest,
     Targets,
@@ -17,6 +16,7 @@ from modelwright.data.adapters import (
 )
 from modelwright.data.documents import WHOLE
 from modelwright.data.findings import Finding
+from modelwright.data.listing import Rows
 from modelwright.data.ragged import Joined, Ragged
 from modelwright.transforms.hf_tokenizer import HFTokenizer
 from modelwright.transforms.inputs import Input

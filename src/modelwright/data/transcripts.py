@@ -8,7 +8,7 @@ from pathlib import Path
 from modelwright.data.folder import find_folder, holding
 from modelwright.data.inputs import INPUTS
 from modelwright.data.labelled_lines import decoded, read_maybe_packed
-from modelwright.data.listing import SPLITS, Listing, parent_folder, read_file
+from modelwright.data.listing import SPLITS, Listing, files_below, parent_folder, read_file, stamp
 from modelwright.errors import DataError
 from modelwright.files import digest
 from modelwright.kinds import InputKind
@@ -24,10 +24,7 @@ def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
     Folders at the top that are called as splits (`train`, `dev-clean`) are these. A recording
     without a text can't be used, and the listing says so.
 
-    Args:
-        name: the folder.
-        base: where a relative path starts.
-        group: `parent` where files of one folder belong together, else `None`.
+    With the group `parent`, files of one folder stay in one split.
 
     Raises:
         DataError: there is no such folder, no recording in it, or a text isn't UTF-8.
@@ -49,8 +46,7 @@ def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
             where=str(root),
             fix=f"Write the text of `{recordings[0].name}` into `{recordings[0].stem}.txt`",
         )
-    marks = [f"{path.stat().st_size} {path.stat().st_mtime_ns}" for path in recordings]
-    rows = [repr(row) for row in zip(paths, marks, texts, strict=True)]
+    rows = [repr(row) for row in zip(paths, map(stamp, recordings), texts, strict=True)]
     return Listing(
         title=f"folder {root.name}",
         key=digest("\n".join(["transcripts 1", group or "", *rows]).encode("utf-8", "replace")),
@@ -66,13 +62,9 @@ def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
 
 def recordings_below(root: Path) -> list[Path]:
     """Return the recordings of a folder, at any depth, but for hidden ones."""
-    return [
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in INPUTS[InputKind.AUDIO].suffixes
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    ]
+    suffixes = INPUTS[InputKind.AUDIO].suffixes
+    paths = (root / file for file in files_below(root))
+    return [path for path in paths if path.suffix.lower() in suffixes and path.is_file()]
 
 
 def _split(path: str) -> str:

@@ -52,12 +52,8 @@ def ragged_view(
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return values of different lengths for every row of a store, encoding them where that is new.
 
-    Args:
-        store: the samples.
-        key: the digest of how they are encoded.
-        encode: returns the values of some rows; of a broken row none.
-        dtype: NumPy's name of the values' type.
-        observe: called with progress.
+    `key` is the digest of how rows are encoded. `encode` returns the values of some rows, and none
+    for a broken one.
 
     Returns:
         All values, one row after the other, memory-mapped; and the length of each row.

@@ -14,6 +14,7 @@ import re
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from modelwright.data.coco import MOST_PIXELS
 from modelwright.errors import DataError
 from modelwright.tasks.boxes import BoxedImage, LabelledBox
 
@@ -21,8 +22,6 @@ MOST_BYTES = 4 << 20
 """A longer document isn't one image's; 10,000 boxes take some 3 MiB."""
 DEEPEST = 16
 """VOC nests five elements, with parts of objects."""
-MOST_PIXELS = 1 << 24
-"""No side of an image, and no place in one, may be larger."""
 _NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,3})?", re.ASCII)
 _FIX = "Write the annotation anew with the tool that made it"
 

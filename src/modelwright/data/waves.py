@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from modelwright.data.adapters import Encoded, InputAdapter
 from modelwright.data.findings import Finding, counted
-from modelwright.data.listing import Listing
+from modelwright.data.listing import Listing, Rows
 from modelwright.data.ragged import Ragged
 from modelwright.data.store import Facts, Store, StoredSplit, short_digest
 from modelwright.data.views import ragged_view
@@ -24,7 +24,6 @@ from modelwright.recipe import Recipe
 from modelwright.run import Observe
 from modelwright.transforms.audio import MAX_SECONDS, AudioInput, audio_facts, read_audio
 
-Rows = NDArray[np.int64]
 HIGHEST_AUTO_RATE = 16_000
 """`audio.sampling_rate: auto` takes no more: lower rates suffice for speech and most recordings."""
 _FEWEST_A_SECOND = 1000

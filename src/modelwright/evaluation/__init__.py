@@ -6,10 +6,9 @@ Everything is measured on the file, through the runtime that serves it, and beco
 from __future__ import annotations
 
 from modelwright.evaluation.access_log import TestSetAccess, record_access
-from modelwright.evaluation.baselines import BASELINES, Problem, measure_baselines
-from modelwright.evaluation.compare import DIFFERENCE, answer
+from modelwright.evaluation.baselines import Problem, measure_baselines
 from modelwright.evaluation.gate import Verdict, headline, judge
-from modelwright.evaluation.labels import WITHOUT_NEAR
+from modelwright.evaluation.labels import DIFFERENCE, WITHOUT_NEAR
 from modelwright.evaluation.latency import BATCH, Place, hardware, measure_latency, runtime
 from modelwright.evaluation.measure import measure
 from modelwright.evaluation.measurement import Measurement
@@ -22,7 +21,6 @@ from modelwright.evaluation.threshold import (
 )
 
 __all__ = [
-    "BASELINES",
     "BATCH",
     "DIFFERENCE",
     "WITHOUT_NEAR",
@@ -31,7 +29,6 @@ __all__ = [
     "Problem",
     "TestSetAccess",
     "Verdict",
-    "answer",
     "choose_threshold",
     "chosen_threshold",
     "hardware",

@@ -19,7 +19,6 @@ from modelwright import metrics
 from modelwright.data.dataset import Split
 from modelwright.errors import DataError, MissingExtraError, require
 from modelwright.evaluation.bootstrap import bounded
-from modelwright.evaluation.compare import accuracy_difference
 from modelwright.evaluation.features import (
     Features,
     average_spectrum,
@@ -29,7 +28,7 @@ from modelwright.evaluation.features import (
     parts_of,
     reduced,
 )
-from modelwright.evaluation.labels import accuracy, averages
+from modelwright.evaluation.labels import accuracy, accuracy_difference, averages
 from modelwright.evaluation.measurement import Measurement, Record, recorder
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence

@@ -40,13 +40,9 @@ def bounded(
 ) -> list[Evidence]:
     """Return the metrics of samples, each with its bootstrap interval.
 
-    Args:
-        stats: the statistics of each sample.
-        compute: turns them into metrics by name.
-        record: makes a record of evidence.
-        method: how the samples were predicted, for the evidence.
-        counts: the counts of each label; no interval is then narrower than Wilson's of these.
-        texts: for windows of texts, in their order: the number of the text of each.
+    `method` says how the samples were predicted. With the counts of each label, no interval is
+    narrower than Wilson's of these. Where samples are windows of texts, `texts` is the number of
+    each window's text.
 
     Raises:
         DataError: there is nothing to measure.

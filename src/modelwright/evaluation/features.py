@@ -1,4 +1,4 @@
-"""What simple methods see of samples: reduced pixels, their gradients, spectra of recordings.
+"""Features of samples for simple methods: reduced pixels, their gradients, spectra of recordings.
 
 Histograms of oriented gradients are written from Dalal and Triggs 2005, `Histograms of Oriented
 Gradients for Human Detection`, section 6: square-root gamma, centred differences of the strongest
@@ -83,7 +83,12 @@ def hog_features(pixels: NDArray[np.uint8]) -> Features:
     >>> hog_features(np.zeros((1, 8, 8, 3), np.uint8)).shape
     (1, 324)
     """
-    return _blocks(_cells(pixels))
+    cells = _cells(pixels)
+    blocks = np.concatenate(
+        [cells[:, :-1, :-1], cells[:, :-1, 1:], cells[:, 1:, :-1], cells[:, 1:, 1:]], axis=3
+    )
+    blocks = _normalised(np.minimum(_normalised(blocks), CLIP))
+    return blocks.reshape(len(cells), -1)
 
 
 def _cells(pixels: NDArray[np.uint8]) -> Features:
@@ -121,15 +126,6 @@ def _cells(pixels: NDArray[np.uint8]) -> Features:
         places = (cell * ORIENTATIONS + orientation).ravel()
         votes += np.bincount(places, weights=weight.ravel(), minlength=bins)
     return votes.reshape(count, rows, columns, ORIENTATIONS).astype(np.float32)
-
-
-def _blocks(cells: Features) -> Features:
-    """Return the normalised blocks of 2 × 2 cells, one row an image."""
-    blocks = np.concatenate(
-        [cells[:, :-1, :-1], cells[:, :-1, 1:], cells[:, 1:, :-1], cells[:, 1:, 1:]], axis=3
-    )
-    blocks = _normalised(np.minimum(_normalised(blocks), CLIP))
-    return blocks.reshape(len(cells), -1)
 
 
 def _normalised(blocks: Features) -> Features:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright import metrics
+from modelwright.errors import DataError
 from modelwright.evaluation import intervals
 from modelwright.evaluation.bootstrap import without_loss
 from modelwright.evaluation.intervals import Interval
@@ -22,6 +23,8 @@ from modelwright.metrics import ClassScores, Confusion, Outcomes
 LABELS_IN_LEDGER = 1000
 """Up to so many labels, each has its own evidence; with more, the table alone holds them."""
 WITHOUT_NEAR = "without near-duplicates"
+DIFFERENCE = "accuracy_difference"
+"""The metric's name in the ledger: the model's accuracy minus that of the record's subject."""
 _SHARE = "Wilson interval"
 
 
@@ -31,6 +34,40 @@ def accuracy(hits: NDArray[np.bool_], record: Record, *, method: str, slice: str
     bounds = intervals.share(right, count)
     method = f"{method}; {_SHARE}"
     return record("accuracy", right / count, bounds, n=count, method=method, slice=slice)
+
+
+def accuracy_difference(
+    model_hits: NDArray[np.bool_], other_hits: NDArray[np.bool_], record: Record, *, model: str
+) -> Evidence:
+    """Return the model's accuracy minus another method's, from the samples each had right `[N]`.
+
+    Pairing removes the variance that both share, so that fewer samples are needed (Bonett and Price
+    2012; the test is McNemar's of 1947, exact). The record's subject is the other method; `model`
+    is the model digest.
+
+    Raises:
+        DataError: there are no samples, or the lengths differ.
+    """
+    if model_hits.shape != other_hits.shape or model_hits.ndim != 1 or len(model_hits) == 0:
+        raise DataError(
+            f"two models are compared on the same samples, one at least, not on "
+            f"{list(model_hits.shape)} and {list(other_hits.shape)}"
+        )
+    only_model = int((model_hits & ~other_hits).sum())
+    only_other = int((other_hits & ~model_hits).sum())
+    count = len(model_hits)
+    difference = (only_model - only_other) / count
+    ends = (difference, *intervals.paired_bounds(only_model, only_other, count))
+    p = intervals.mcnemar(only_model, only_other)
+    return record(
+        DIFFERENCE,
+        difference,
+        (min(ends), max(ends)),
+        n=count,
+        method="the model's accuracy minus this baseline's on the same samples; paired interval of "
+        "Bonett and Price; exact McNemar test p " + (f"= {p:.2g}" if p >= 1e-12 else "< 1e-12"),
+        model=model,
+    )
 
 
 def averages(cells: Confusion, record: Record, *, method: str = "") -> list[Evidence]:

@@ -45,6 +45,11 @@ class Place:
     runtime: str = ""
     threads: int = 0
 
+    @staticmethod
+    def here(threads: int) -> Place:
+        """Return this machine and its onnxruntime with so many threads."""
+        return Place(hardware(), runtime(threads=threads), threads)
+
 
 def hardware() -> str:
     """Return the processor, the cores this process may use, and the memory.
@@ -62,9 +67,10 @@ def hardware() -> str:
     return f"{machine}, {2 ** max(0, round(math.log2(memory / 2**30)))} GiB" if memory else machine
 
 
-def runtime(*, threads: int, library: str = "onnxruntime") -> str:
+def runtime(*, threads: int) -> str:
     """Return the runtime as evidence names it, such as `onnxruntime 1.32.0, 2 threads`."""
-    return f"{library} {metadata.version(library)}, {threads} thread{'s' if threads > 1 else ''}"
+    version = metadata.version("onnxruntime")
+    return f"onnxruntime {version}, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def measure_latency(
@@ -83,10 +89,9 @@ def measure_latency(
         answer: from samples to their decoded predictions, test-time augmentation included.
         samples: real ones: decoded pixels `[N, H, W, C]`, texts, or recordings `[T]`; they take
             turns, so that no cache holds a single one.
-        place: the hardware, runtime and threads, which the figures depend on.
+        place: the hardware, runtime and threads.
         model: the model digest.
-        seconds: how long to measure, about; a slow model may take three times as long, so that
-            there are enough predictions.
+        seconds: the approximate time; a slow model may take three times as long.
         observe: is called with the progress.
         clock: monotonic, in nanoseconds.
 
@@ -171,7 +176,7 @@ def _times(
 
 @contextlib.contextmanager
 def _own_garbage_only() -> Iterator[None]:
-    """Set aside, for a while, all objects that stand in memory, so that only new ones are swept."""
+    """Exclude all objects that are in memory from garbage collection for a while."""
     if gc.get_freeze_count():
         yield
         return

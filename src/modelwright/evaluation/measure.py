@@ -82,11 +82,11 @@ def measure(
         measured = _multi_label(measured, task, record)
     if task.output_kind == OutputKind.REGRESSION:
         measured = _regression(measured)
-    evidence = [*measured.evidence, *sizes(model)]
+    measured = replace(measured, evidence=(*measured.evidence, *sizes(model)))
     if task.text_metrics is None:
-        return replace(measured, evidence=tuple(evidence))
+        return measured
     generated, texts = _generated(model, samples, task, record, observe)
-    return replace(measured, evidence=(*evidence, *generated), texts=texts)
+    return replace(measured, evidence=(*measured.evidence, *generated), texts=texts)
 
 
 def _stats_of(

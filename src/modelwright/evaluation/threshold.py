@@ -95,15 +95,13 @@ def measure_threshold(
     is_predicted = probabilities >= threshold.probability
     hits = int((is_predicted & of_class).sum())
     record = recorder(samples, fingerprint, model=model.digest, **asdict(place))
+    shares = {
+        "recall_at_threshold": (of_class, f"share of the `{label}` that are found"),
+        "precision_at_threshold": (is_predicted, f"share of those predicted `{label}` that are"),
+    }
     evidence = []
-    for metric, count, what in (
-        ("recall_at_threshold", int(of_class.sum()), f"share of the `{label}` that are found"),
-        (
-            "precision_at_threshold",
-            int(is_predicted.sum()),
-            f"share of those predicted `{label}` that are",
-        ),
-    ):
+    for metric, (samples_of, what) in shares.items():
+        count = int(samples_of.sum())
         method = f"{what}, from a probability of {threshold.probability:.4g} on; Wilson interval"
         value = hits / count if count else 0.0
         evidence.append(record(metric, value, share(hits, count), n=count, method=method))

@@ -29,7 +29,6 @@ from modelwright.metrics.classification import (
 )
 from modelwright.metrics.multi_label import (
     DECISION_THRESHOLD,
-    LabelOutcomes,
     exact_match,
     f1_micro,
     label_counts,
@@ -47,7 +46,6 @@ __all__ = [
     "Confusion",
     "Doubles",
     "Ints",
-    "LabelOutcomes",
     "Outcomes",
     "Reliability",
     "accuracy",

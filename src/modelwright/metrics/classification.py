@@ -10,7 +10,6 @@ Outputs that aren't finite are refused: no metric ever counts a NaN as right or 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -35,12 +34,12 @@ _SORTED_WHOLE = 128
 """Up to so many classes a whole sort is quicker than a selection."""
 
 
-# Classes: from outputs to what happened to each sample
+# Classes: from outputs to the result for each sample
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """What became of each sample `[N]`; those of two batches together are the batches' joined."""
+    """The result for each sample `[N]`; those of several batches can be concatenated."""
 
     targets: Ints
     predicted: Ints
@@ -70,7 +69,7 @@ def outcomes(
     unknown: int = 0,
     threshold: tuple[int, float] | None = None,
 ) -> Outcomes:
-    """Return what became of each sample.
+    """Return the result for each sample.
 
     Args:
         outputs: logits `[N, K]`.
@@ -86,10 +85,12 @@ def outcomes(
     num_classes = outputs.shape[1] + unknown
     targets = _class_numbers(targets, samples=outputs.shape[0], num_classes=num_classes)
     step = max(1, _OUTPUTS_AT_ONCE // outputs.shape[1])
-    starts = range(0, max(len(outputs), 1), step)
-    return join(
-        [_outcomes(outputs[at : at + step], targets[at : at + step], threshold) for at in starts]
-    )
+    parts = [
+        _outcomes(outputs[at : at + step], targets[at : at + step], threshold)
+        for at in range(0, max(len(outputs), 1), step)
+    ]
+    names = [field.name for field in fields(Outcomes)]
+    return Outcomes(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def decision_scores(outputs: Floats, threshold: tuple[int, float] | None) -> Floats:
@@ -126,12 +127,6 @@ def _outcomes(outputs: Floats, targets: Ints, threshold: tuple[int, float] | Non
         confidence=np.exp(chosen - log_sum),
         losses=np.where(is_known, log_sum + (top - target_logits)[:, 0], np.inf),
     )
-
-
-def join(parts: Sequence[Outcomes]) -> Outcomes:
-    """Return the outcomes of several batches as one, in order."""
-    names = [field.name for field in fields(Outcomes)]
-    return Outcomes(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def softmax(outputs: Floats) -> Doubles:
@@ -285,20 +280,18 @@ class Reliability:
     """The sum of the confidences in each bin."""
 
 
-def calibration_bins(confidence: Doubles, *, bins: int = CALIBRATION_BINS) -> Ints:
+def calibration_bins(confidence: Doubles) -> Ints:
     """Return each sample's bin: `[b/B, (b+1)/B)`, where the last also holds a confidence of 1."""
-    return np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    return np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 
-def reliability(
-    confidence: Doubles, hits: NDArray[np.bool_], *, bins: int = CALIBRATION_BINS
-) -> Reliability:
+def reliability(confidence: Doubles, hits: NDArray[np.bool_]) -> Reliability:
     """Sum confidence and hits over bins of confidence."""
-    places = calibration_bins(confidence, bins=bins)
+    places = calibration_bins(confidence)
     return Reliability(
-        samples=np.bincount(places, minlength=bins),
-        hits=np.bincount(places[hits], minlength=bins),
-        confidence=np.bincount(places, weights=confidence, minlength=bins).astype(np.float64),
+        samples=np.bincount(places, minlength=CALIBRATION_BINS),
+        hits=np.bincount(places[hits], minlength=CALIBRATION_BINS),
+        confidence=np.bincount(places, confidence, CALIBRATION_BINS).astype(np.float64),
     )
 
 

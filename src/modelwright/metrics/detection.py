@@ -24,9 +24,9 @@ _RECALLS = np.linspace(0.0, 1.0, 101)
 
 @dataclass(frozen=True, slots=True)
 class DetectionStatistics:
-    """What became of each detection `[D]`, and how many boxes there were; `I` images, `K` classes.
+    """Detections `[D]` compared with the boxes of `I` images, `K` classes.
 
-    The detections stand image by image, and within an image class by class, the best first.
+    They are ordered by image, class and score, the best first.
     """
 
     labels: Ints
@@ -35,16 +35,6 @@ class DetectionStatistics:
     """Whether each is right at each overlap `[D, T]`."""
     truths: Ints
     """How many boxes each image has of each class `[I, K]`."""
-
-
-@dataclass(frozen=True, slots=True)
-class AveragePrecision:
-    """Mean average precision, and that of each class `[K]`: NaN where a class has no box."""
-
-    map_50: float
-    map_50_95: float
-    by_class_50: Doubles
-    by_class_50_95: Doubles
 
 
 def iou_matrix(first: Array, second: Array) -> Doubles:
@@ -128,8 +118,10 @@ def _match(overlaps: Doubles) -> NDArray[np.bool_]:
     return hits_of_rows
 
 
-def average_precision(statistics: DetectionStatistics) -> AveragePrecision:
-    """Return mean average precision, over the classes of which there are boxes.
+def average_precision(statistics: DetectionStatistics) -> Doubles:
+    """Return the average precision of each class at each overlap `[K, T]`.
+
+    It is NaN where a class has no box; mAP is the mean of the others.
 
     Raises:
         DataError: there is no box at all.
@@ -143,12 +135,7 @@ def average_precision(statistics: DetectionStatistics) -> AveragePrecision:
         rows = rows[np.argsort(-statistics.scores[rows], kind="stable")]
         for at, right in enumerate(statistics.matched[rows].T):
             precisions[label, at] = _area(np.flatnonzero(right) + 1, int(boxes[label]))
-    return AveragePrecision(
-        map_50=float(np.nanmean(precisions[:, 0])),
-        map_50_95=float(np.nanmean(precisions)),
-        by_class_50=precisions[:, 0],
-        by_class_50_95=precisions.mean(axis=1),
-    )
+    return precisions
 
 
 def _area(seen: Ints, boxes: int) -> float:

@@ -8,10 +8,10 @@ with the fewest errors where probabilities are true ones, and the same for every
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from modelwright.errors import DataError
 from modelwright.metrics.classification import Array, Doubles, Floats, Ints, class_rates, finite
@@ -20,26 +20,21 @@ DECISION_THRESHOLD = 0.5
 """The least probability of a predicted label."""
 
 
-@dataclass(frozen=True, slots=True)
-class LabelOutcomes:
-    """What became of each sample; those of two batches together are the batches' joined."""
-
-    predicted: NDArray[np.bool_]
-    """`[N, K + U]`: the predicted labels, U of them never."""
-    present: NDArray[np.bool_]
-    """`[N, K + U]`: the labels that it has."""
-    losses: Doubles
-    """`[N]`: binary cross-entropy in nats, the mean over the labels; infinite where a sample has a
-    label that no output stands for."""
+LabelOutcomes = Mapping[str, Array]
+"""What `label_outcomes` returns."""
 
 
-def label_outcomes(outputs: Floats, targets: Array, *, unknown: int = 0) -> LabelOutcomes:
-    """Return what became of each sample.
+def label_outcomes(outputs: Floats, targets: Array, *, unknown: int = 0) -> dict[str, Array]:
+    """Return the predicted and the true labels of each sample, and its loss.
 
     Args:
         outputs: logits `[N, K]`.
         targets: which labels each sample has `[N, K + U]`.
         unknown: U, how many of the labels no output stands for.
+
+    Returns:
+        `predicted` and `targets` `[N, K + U]`, bool; `losses` `[N]`, binary cross-entropy in nats,
+        the mean over the labels, infinite where a sample has a label that no output stands for.
 
     Raises:
         DataError: the outputs aren't finite, or the targets don't fit them.
@@ -52,13 +47,13 @@ def label_outcomes(outputs: Floats, targets: Array, *, unknown: int = 0) -> Labe
         )
     if not ((targets == 0) | (targets == 1)).all():
         raise DataError("a sample has a label or hasn't: targets are 1 or 0")
-    logits, present = outputs.astype(np.float64), targets.astype(np.bool_)
+    logits, is_true = outputs.astype(np.float64), targets.astype(np.bool_)
     # −log of the probability of what is true, without overflow: log(1 + exp(∓x)).
-    signed = np.where(present[:, :num_outputs], -logits, logits)
+    signed = np.where(is_true[:, :num_outputs], -logits, logits)
     losses = np.logaddexp(0.0, signed).mean(axis=1)
-    losses[present[:, num_outputs:].any(axis=1)] = np.inf
+    losses[is_true[:, num_outputs:].any(axis=1)] = np.inf
     predicted = np.pad(sigmoid(outputs) >= DECISION_THRESHOLD, ((0, 0), (0, unknown)))
-    return LabelOutcomes(predicted, present, losses)
+    return {"predicted": predicted, "targets": is_true, "losses": losses}
 
 
 def sigmoid(outputs: Floats) -> Doubles:
@@ -78,18 +73,18 @@ def exact_match(outcomes: LabelOutcomes) -> float:
     Raises:
         DataError: there are no samples.
     """
-    if not len(outcomes.present):
+    if not len(outcomes["targets"]):
         raise DataError("there are no samples to measure")
-    return float((outcomes.predicted == outcomes.present).all(axis=1).mean())
+    return float((outcomes["predicted"] == outcomes["targets"]).all(axis=1).mean())
 
 
 def label_counts(outcomes: LabelOutcomes) -> tuple[Ints, Ints, Ints]:
-    """Return how often each label is rightly predicted, predicted, and present: `[K]` each."""
-    return (
-        (outcomes.predicted & outcomes.present).sum(axis=0, dtype=np.int64),
-        outcomes.predicted.sum(axis=0, dtype=np.int64),
-        outcomes.present.sum(axis=0, dtype=np.int64),
+    """Return how often each label is rightly predicted, predicted, and true: `[K]` each."""
+    predicted, targets = outcomes["predicted"], outcomes["targets"]
+    hits, chosen, support = (
+        labels.sum(axis=0, dtype=np.int64) for labels in (predicted & targets, predicted, targets)
     )
+    return hits, chosen, support
 
 
 def f1_micro(hits: ArrayLike, predicted: ArrayLike, support: ArrayLike) -> float:

@@ -12,7 +12,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -182,13 +182,13 @@ def _f1(shared: int, generated: int, reference: int) -> float:
     return 2 * shared / (generated + reference) if shared else 0.0
 
 
-def _ngrams(items: Sequence[Any], order: int) -> Iterator[Any]:
-    return (items[at : at + order] for at in range(len(items) - order + 1))
-
-
 def _shared(generated: Sequence[Any], reference: Sequence[Any], order: int) -> int:
     """Return how many n-grams both have, each as often as in the one that has it less often."""
-    return (Counter(_ngrams(generated, order)) & Counter(_ngrams(reference, order))).total()
+    first, second = (
+        Counter(items[at : at + order] for at in range(len(items) - order + 1))
+        for items in (generated, reference)
+    )
+    return (first & second).total()
 
 
 def _places(items: Sequence[Hashable]) -> dict[Hashable, int]:

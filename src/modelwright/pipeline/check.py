@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What was found before anything is trained."""
+    """The findings of the audit and the forecast, before anything is trained."""
 
     findings: tuple[Finding, ...]
     forecast: Forecast
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return what `check --json` prints."""
@@ -60,22 +60,20 @@ def check(
     notes = Notes(observe)
     for note in check_composition(request.recipe):
         notes.say(note)
+    # A leak is a finding here, and an error only for a run.
     lenient = request.recipe.data.model_copy(update={"allow_leaks": True})
-    looked = RunRequest(
-        request.recipe.model_copy(update={"data": lenient}), base=request.base, stem=request.stem
-    )
+    recipe = request.recipe.model_copy(update={"data": lenient})
     with tempfile.TemporaryDirectory(prefix="modelwright-check-") as aside:
         context = run_in(request, Path(aside), observe=notes)
-        # A leak is a finding here, and an error only for a run.
         prepared = data.prepare(
-            looked.recipe, base=request.base, like=settled_input(request), observe=notes
+            recipe, base=request.base, like=settled_input(request), observe=notes
         )
         require_held_out(prepared, request.recipe.inference.threshold)
         expected = forecast(request.recipe, _workload(request, prepared, context))
     findings = tuple(prepared.report.findings)
     if not request.recipe.data.allow_leaks:
         findings = data.as_errors(findings)
-    return CheckResult(findings, expected, tuple(notes.said))
+    return CheckResult(findings, expected, tuple(notes.sentences))
 
 
 def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload:
@@ -91,14 +89,16 @@ def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload
         task=task_of(request.recipe),
         augment=request.recipe.augment,
     )
-    summary = _summary(start, prepared)
-    test = prepared.test()
+    summary, inputs, test = _summary(start, prepared), prepared.inputs, prepared.test()
     validation = len(dataset.validation) if dataset.validation else 0
     return Workload(
         train_samples=len(dataset.train),
         validation_samples=validation,
         all_samples=len(dataset.train) + validation + (len(test) if test else 0),
-        sample_bytes=_sample_bytes(prepared),
+        # One sample as it is kept for training, on average.
+        sample_bytes=int(inputs[:1].nbytes)
+        if isinstance(inputs, np.ndarray)
+        else int(inputs.lengths.mean() * inputs.item_bytes) + 1,
         store_bytes=prepared.store.size_bytes,
         parameters=summary.parameters,
         activations=summary.activations,
@@ -128,16 +128,8 @@ def layers(
         return _summary(initialize_model(request, prepared, context), prepared)
 
 
-def _sample_bytes(prepared: Prepared) -> int:
-    """Return the bytes of one sample as it is kept for training, on average."""
-    inputs = prepared.inputs
-    if isinstance(inputs, np.ndarray):
-        return int(inputs[:1].nbytes)
-    return int(inputs.lengths.mean() * inputs.item_bytes) + 1
-
-
 def _summary(candidate: Candidate, prepared: Prepared) -> Summary:
-    """Describe a network for one sample, of texts and recordings one of about median length."""
+    """Describe a network for one sample: a text or recording of median length, or an image."""
     from modelwright.models import summarise_sample, summary
 
     if isinstance(prepared.input, ImageInput):

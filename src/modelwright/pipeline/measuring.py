@@ -21,7 +21,6 @@ from modelwright.recipe.data import DataSpec
 from modelwright.recipe.inference import ThresholdSpec
 from modelwright.run import Observe, Progress, Run, RunRequest, silent, usable_cores
 from modelwright.scaffold import guess_columns
-from modelwright.tasks import Task
 from modelwright.tasks.inference import Threshold
 
 PROMPT = 100
@@ -30,7 +29,7 @@ PROMPT = 100
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured in a run, and where."""
+    """The measurement of a run, and the machine that it was made on."""
 
     measurement: Measurement
     samples: Split
@@ -44,37 +43,43 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
 
     Without a test split the validation split takes its place, and the evidence says so.
     """
-    set_threshold(path, request, prepared, context)
+    _set_threshold(path, request, prepared, context)
     model = modelfile.load(path, threads=context.threads)
-    place = Place(
-        evaluation.hardware(), evaluation.runtime(threads=context.threads), context.threads
-    )
+    place = Place.here(context.threads)
     samples, fingerprint, opened = _held_out(prepared, context, model.digest)
+    # Windows of texts aren't compared with those of other splits.
+    is_compared = samples.name == "test" and prepared.targets.windows is None
     measurement = evaluation.measure(
         model,
         samples,
         model.scoring,
         fingerprint=fingerprint,
         place=place,
-        near_duplicates=_near_duplicates(prepared, samples),
+        near_duplicates=prepared.report.near_test_rows if is_compared else None,
         observe=context.observe,
     )
     context.ledger.extend(measurement.evidence)
     context.ledger.extend(evaluation.measure_threshold(model, samples, fingerprint, place))
     if request.recipe.evaluate.baselines:
+        problem = evaluation.Problem(
+            task=model.scoring,
+            input_kind=prepared.input_kind,
+            train=prepared.dataset().train,
+            samples=samples,
+            labels=prepared.labels,
+            num_outputs=prepared.num_outputs,
+            texts=lambda rows: originals(rows.tolist(), prepared),
+        )
         context.ledger.extend(
             evaluation.measure_baselines(
-                _problem(model.scoring, samples, prepared),
-                measurement,
-                fingerprint=fingerprint,
-                observe=context.observe,
+                problem, measurement, fingerprint=fingerprint, observe=context.observe
             )
         )
     if request.recipe.evaluate.latency:
         context.ledger.extend(
             evaluation.measure_latency(
                 model.predict,
-                _as_asked(prepared, samples),
+                questions(range(min(evaluation.BATCH, len(samples))), samples, prepared),
                 place=place,
                 model=model.digest,
                 observe=context.observe,
@@ -83,24 +88,8 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
     return Measured(measurement, samples, place, opened)
 
 
-def _problem(task: Task, samples: Split, prepared: Prepared) -> evaluation.Problem:
-    """Return what baselines learn from and are asked."""
-    return evaluation.Problem(
-        task=task,
-        input_kind=prepared.input_kind,
-        train=prepared.dataset().train,
-        samples=samples,
-        labels=prepared.labels,
-        num_outputs=prepared.num_outputs,
-        texts=lambda rows: [prepared.store.original(row).decode() for row in rows.tolist()],
-    )
-
-
-def set_threshold(path: Path, request: RunRequest, prepared: Prepared, context: Run) -> None:
-    """Choose the decision threshold that a recipe asks for, if it does, and put it into the file.
-
-    It is chosen by what the packed file answers on the validation split.
-    """
+def _set_threshold(path: Path, request: RunRequest, prepared: Prepared, context: Run) -> None:
+    """Choose the decision threshold, if any, on the validation split; write it into the file."""
     spec, validation = request.recipe.inference.threshold, prepared.dataset().validation
     if spec is None:
         return
@@ -111,25 +100,17 @@ def set_threshold(path: Path, request: RunRequest, prepared: Prepared, context: 
     )
     threshold = Threshold(spec.label, value)
     modelfile.with_inference(path, replace(model.inference, threshold=threshold))
-    context.ledger.extend(
-        [
-            evaluation.threshold_evidence(
-                threshold,
-                method=method,
-                model=modelfile.digest(path),
-                fingerprint=prepared.fingerprint("validation"),
-            )
-        ]
+    context.ledger.append(
+        evaluation.threshold_evidence(
+            threshold,
+            method=method,
+            model=modelfile.digest(path),
+            fingerprint=prepared.fingerprint("validation"),
+        )
     )
 
 
-def _near_duplicates(prepared: Prepared, samples: Split) -> NDArray[np.int64] | None:
-    """Return the rows of a test split that resemble one of another; of stretches of texts none."""
-    is_tested = samples.name == "test" and prepared.targets.windows is None
-    return prepared.report.near_test_rows if is_tested else None
-
-
-def _made_from(model: modelfile.Model) -> DataSpec | None:
+def _data_spec(model: modelfile.Model) -> DataSpec | None:
     """Return the section `data` of a model file's recipe, where this version can read it."""
     try:
         return parse_recipe(model.recipe, where="the model file's recipe").data
@@ -137,30 +118,38 @@ def _made_from(model: modelfile.Model) -> DataSpec | None:
         return None  # A file that was written without one, or by a later version.
 
 
-def _as_asked(prepared: Prepared, samples: Split) -> NDArray[Any] | Sequence[Any]:
-    """Return some samples as a model is asked about them: decoded pixels, texts, or recordings."""
-    rows = prepared.rows[samples.name][: evaluation.BATCH].tolist()
-    if prepared.output_kind == OutputKind.CAUSAL_LM:
-        return [prepared.store.original(row).decode()[:PROMPT] for row in rows]
-    match prepared.input_kind:
-        case InputKind.IMAGE:
-            return samples.gather(slice(0, evaluation.BATCH))
-        case InputKind.TEXT:
-            return [prepared.store.original(row).decode() for row in rows]
-        case InputKind.AUDIO:
-            held = samples.gather(slice(0, evaluation.BATCH))
-            return [item["samples"][: item["length"]] for item in held]
+def questions(
+    positions: Sequence[int], samples: Split, prepared: Prepared
+) -> NDArray[Any] | list[Any]:
+    """Return samples as `predict` takes them: decoded pixels, texts, or recordings.
+
+    A language model is asked to go on with the beginnings of its texts.
+    """
+    if prepared.input_kind == InputKind.TEXT:
+        rows = prepared.rows[samples.name]  # A text may give several samples.
+        texts = originals([int(rows[at % len(rows)]) for at in positions], prepared)
+        is_prompt = prepared.output_kind == OutputKind.CAUSAL_LM
+        return [text[:PROMPT] for text in texts] if is_prompt else texts
+    inputs = samples.gather(np.array(positions, dtype=np.int64))
+    if prepared.input_kind == InputKind.IMAGE:
+        return inputs
+    return [item["samples"][: item["length"]] for item in inputs]
 
 
-def require_held_out(prepared: Prepared, recall: ThresholdSpec | None) -> None:
-    """Refuse data of which nothing is left to measure on, or to choose a threshold by.
+def originals(rows: Sequence[int], prepared: Prepared) -> list[str]:
+    """Return the texts in some rows of the store."""
+    return [prepared.store.original(row).decode() for row in rows]
+
+
+def require_held_out(prepared: Prepared, threshold: ThresholdSpec | None) -> None:
+    """Check that there are samples to measure on, and to choose a threshold on.
 
     Raises:
-        DataError: there is neither a test nor a validation split, or no validation split for a
-            threshold, or not the class that it is wanted for; or a split without a box.
+        DataError: there is neither a test nor a validation split; a threshold lacks its class or a
+            validation split; or a split has no box.
     """
-    if recall is not None:
-        evaluation.require_class(recall.label, prepared.labels)
+    if threshold is not None:
+        evaluation.require_class(threshold.label, prepared.labels)
         if prepared.dataset().validation is None:
             raise DataError(
                 "the threshold of `inference.threshold` is chosen on a validation split, and "
@@ -175,13 +164,9 @@ def require_held_out(prepared: Prepared, recall: ThresholdSpec | None) -> None:
             fix="Give `data.split.test` or `data.split.val` a share above 0; each class needs "
             "samples enough for every split",
         )
-    if prepared.output_kind == OutputKind.BOXES:
-        _require_boxes(prepared)
-
-
-def _require_boxes(prepared: Prepared) -> None:
     for split in (prepared.dataset().validation, prepared.test()):
-        if split is not None and not (split.targets[:]["labels"] >= 0).any():
+        has_boxes = prepared.output_kind == OutputKind.BOXES
+        if has_boxes and split is not None and not (split.targets[:]["labels"] >= 0).any():
             raise DataError(
                 f"no image of the {split.name} split has a box, so nothing can be measured on it",
                 where="data.split",
@@ -211,13 +196,9 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure a model file on labelled data, or return what its own ledger holds.
 
-    A look at a test set counts as one, whichever command it is that looks.
-
-    Args:
-        model: the model file.
-        source: a folder of class folders, a table, or `cifar10`-like data; without it the figures
-            that were measured when the file was made.
-        observe: called with progress.
+    The data is a folder of class folders, a table, or a name such as `cifar10`; without it the
+    figures are those that were measured when the file was made. Each call counts as an access to
+    the test set.
 
     Returns:
         `{"metrics": {NAME: {"value", "low", "high", "n"}}}`.
@@ -233,15 +214,14 @@ def evaluate(
         input=loaded.input,
         labels=loaded.labels,
         observe=observe,
-        like=_made_from(loaded),
+        like=_data_spec(loaded),
         output_kind=loaded.spec.output_kind,
         guess=guess_columns,
     )
     opened = evaluation.record_access(fingerprint, run=f"evaluate {model}", model=loaded.digest)
     for note in opened.notes:
         observe(Progress("note", 0, 0, note=note))
-    threads = usable_cores()
-    place = Place(evaluation.hardware(), evaluation.runtime(threads=threads), threads)
+    place = Place.here(usable_cores())
     measurement = evaluation.measure(
         loaded, samples, loaded.scoring, fingerprint=fingerprint, place=place, observe=observe
     )

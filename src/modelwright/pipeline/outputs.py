@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from modelwright import modelfile, report
-from modelwright.data import Prepared, Split
+from modelwright.data import Prepared
 from modelwright.data.waves import as_wav
 from modelwright.kinds import InputKind, OutputKind
-from modelwright.pipeline.measuring import PROMPT, Measured
+from modelwright.pipeline.measuring import Measured, originals, questions
 from modelwright.pipeline.result import RunResult
 from modelwright.recipe import render_config
 from modelwright.report.words import percent
@@ -26,6 +26,7 @@ from modelwright.transforms.audio import AudioInput
 SAMPLES = 3
 SAMPLES_SHOWN = 8
 """Samples with their answers, where no answer is simply right or wrong."""
+SUFFIXES = {InputKind.IMAGE: ".png", InputKind.TEXT: ".txt", InputKind.AUDIO: ".wav"}
 AUGMENTED = (6, 8)
 """Training images shown with their variations, and how many of them each."""
 
@@ -41,8 +42,10 @@ def write_outputs(
     """Write the report, and some samples of the measured split as pictures."""
     packed = modelfile.describe(result.model)
     task = task_of(request.recipe)
-    sample = write_samples(result.folder / "samples", measured, prepared, task)
-    positions = _positions(measured)
+    sample = _write_samples(result.folder / "samples", measured, prepared, task)
+    worst = measured.measurement.worst
+    first = range(min(SAMPLES_SHOWN, len(measured.samples)))
+    positions = first if worst is None else worst.tolist()
     if prepared.output_kind == OutputKind.BOXES:
         answers, shown = _boxed(positions, measured, result.model)
     else:
@@ -69,74 +72,41 @@ def write_outputs(
             lineage=packed["lineage"],
             model_name=result.model.name,
             model_digest=modelfile.digest(result.model),
-            predict_command=predict_command(result.model, sample),
+            predict_command=shlex.join(("modelwright", "predict", str(result.model), str(sample))),
             seconds=result.seconds,
             mistakes=shown,
             answers=answers,
             has_boxes=prepared.output_kind == OutputKind.BOXES,
             augmented=_augmented(request, prepared, context),
-            notes=result.said,
+            notes=result.notes,
         ),
     )
 
 
-def predict_command(model: Path, sample: Path) -> str:
-    """Return a line for the shell that asks the model about a sample."""
-    return f"modelwright predict {shlex.quote(str(model))} {shlex.quote(str(sample))}"
-
-
-def write_samples(folder: Path, measured: Measured, prepared: Prepared, task: Task) -> Path:
+def _write_samples(folder: Path, measured: Measured, prepared: Prepared, task: Task) -> Path:
     """Write a few of the measured samples as files, and return the first one's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    samples = measured.samples
-    paths = []
-    for position in range(min(SAMPLES, len(samples))):
-        safe = re.sub(r"[^\w.-]+", "_", _file_stem(samples, position, prepared, task))[:40]
-        paths.append(_write_sample(folder / f"{position}-{safe}", prepared, samples, position))
+    samples, paths = measured.samples, []
+    names = (*prepared.labels, *samples.unknown)
+    positions = range(min(SAMPLES, len(samples)))
+    for position, sample in zip(positions, _shown(positions, measured, prepared), strict=True):
+        stem = str(task.output_kind)
+        if task.describe is not None:
+            stem = task.describe(samples.targets[position], names)
+        stem = re.sub(r"[^\w.-]+", "_", stem)[:40]
+        path = folder / f"{position}-{stem}{SUFFIXES[prepared.input_kind]}"
+        if isinstance(sample, np.ndarray):
+            Image.fromarray(sample[..., 0] if sample.shape[-1] == 1 else sample).save(path)
+        else:
+            path.write_bytes(sample.encode() if isinstance(sample, str) else sample)
+        paths.append(path)
     return paths[0]
 
 
-def _file_stem(samples: Split, position: int, prepared: Prepared, task: Task) -> str:
-    """Return what a sample is, in a word for its file's name."""
-    if task.describe is None:
-        return str(task.output_kind)
-    return task.describe(samples.targets[position], (*prepared.labels, *samples.unknown))
-
-
-def _write_sample(path: Path, prepared: Prepared, samples: Split, position: int) -> Path:
-    (held,) = samples.gather(np.array([position], dtype=np.int64))
-    match prepared.input_kind:
-        case InputKind.IMAGE:
-            path = path.with_name(f"{path.name}.png")
-            Image.fromarray(held[..., 0] if held.shape[-1] == 1 else held).save(path)
-        case InputKind.TEXT:
-            path = path.with_name(f"{path.name}.txt")
-            row = int(prepared.rows[samples.name][position % len(prepared.rows[samples.name])])
-            path.write_bytes(prepared.store.original(row))
-        case InputKind.AUDIO:
-            path = path.with_name(f"{path.name}.wav")
-            path.write_bytes(_wav(held, prepared))
-    return path
-
-
-def _wav(sample: Any, prepared: Prepared) -> bytes:
-    """Return a recording as the network took it, as a WAV file."""
-    assert isinstance(prepared.input, AudioInput)
-    return as_wav(sample["samples"][: sample["length"]], prepared.input.sampling_rate)
-
-
-def _positions(measured: Measured) -> list[int]:
-    """Return the places of the samples that the report shows: the worst, or else the first."""
-    worst = measured.measurement.worst
-    if worst is None:
-        return list(range(min(SAMPLES_SHOWN, len(measured.samples))))
-    return [int(at) for at in worst]
-
-
 def _answers(
-    positions: list[int], measured: Measured, prepared: Prepared, task: Task, path: Path
+    positions: Sequence[int], measured: Measured, prepared: Prepared, task: Task, path: Path
 ) -> list[report.Answered]:
-    """Return the truth of samples and what the model says of them, in words."""
+    """Return the references and the predictions of samples, as text."""
     measurement, describe = measured.measurement, task.describe
     if describe is not None:
         stats, names = measurement.stats, measurement.names
@@ -153,56 +123,41 @@ def _answers(
     if measurement.texts:
         pairs = ((references[int(rows[at])], measurement.texts[at]) for at in positions)
         return [report.Answered(*pair) for pair in pairs]
-    questions = [_as_question(at, measured, prepared) for at in positions]
-    answers = [item[0]["text"] for item in modelfile.load(path).predict(questions)]
+    inputs = questions(positions, measured.samples, prepared)
+    answers = [item[0]["text"] for item in modelfile.load(path).predict(inputs)]
     if prepared.output_kind == OutputKind.CAUSAL_LM:
         return [report.Answered(None, answer) for answer in answers]
-    spoken = [references[int(rows[at])] for at in positions]
-    return [report.Answered(*pair) for pair in zip(spoken, answers, strict=True)]
+    transcripts = [references[int(rows[at])] for at in positions]
+    return [report.Answered(*pair) for pair in zip(transcripts, answers, strict=True)]
 
 
 def _boxed(
-    positions: list[int], measured: Measured, path: Path
+    positions: Sequence[int], measured: Measured, path: Path
 ) -> tuple[list[report.Answered], np.ndarray]:
     """Return the reference and predicted boxes of images, as text and drawn into each."""
     chosen = np.array(positions, dtype=np.int64)
     images, targets = measured.samples.gather(chosen), measured.samples.targets[chosen]
     model, names = modelfile.load(path), measured.measurement.names
     answers, drawn = [], []
-    for pixels, wanted, found in zip(images, targets, model.predict(images), strict=True):
-        boxes = wanted["boxes"][wanted["labels"] >= 0]
-        labels = [names[at] for at in wanted["labels"] if at >= 0]
-        said = [f"{item['label']} {item['probability']:.0%}" for item in found]
-        answers.append(
-            report.Answered(", ".join(labels) or "nothing", ", ".join(said) or "nothing")
-        )
-        places = [tuple(item["box"]) for item in found]
-        drawn.append(report.with_boxes(pixels, predicted=places, reference=boxes.tolist()))
+    for pixels, target, predicted in zip(images, targets, model.predict(images), strict=True):
+        reference = target["boxes"][target["labels"] >= 0].tolist()
+        labels = ", ".join(names[at] for at in target["labels"] if at >= 0)
+        answer = ", ".join(f"{item['label']} {item['probability']:.0%}" for item in predicted)
+        answers.append(report.Answered(labels or "nothing", answer or "nothing"))
+        boxes = [tuple(item["box"]) for item in predicted]
+        drawn.append(report.with_boxes(pixels, predicted=boxes, reference=reference))
     return answers, np.stack(drawn)
 
 
-def _as_question(position: int, measured: Measured, prepared: Prepared) -> Any:
-    """Return a sample as the model is asked about it."""
-    if prepared.output_kind == OutputKind.CAUSAL_LM:
+def _shown(positions: Sequence[int], measured: Measured, prepared: Prepared) -> Any:
+    """Return samples as the report shows them: pixels, texts, or WAV files."""
+    if prepared.input_kind == InputKind.TEXT:
         rows = prepared.rows[measured.samples.name]
-        return prepared.store.original(int(rows[position % len(rows)])).decode()[:PROMPT]
-    (sample,) = measured.samples.gather(np.array([position], dtype=np.int64))
-    if prepared.input_kind == InputKind.AUDIO:
-        return sample["samples"][: sample["length"]]
-    return sample
-
-
-def _shown(positions: list[int], measured: Measured, prepared: Prepared) -> Any:
-    """Return samples as the report shows them."""
-    held = measured.samples
-    match prepared.input_kind:
-        case InputKind.IMAGE:
-            return held.gather(np.array(positions, dtype=np.int64))
-        case InputKind.TEXT:
-            rows = prepared.rows[held.name]
-            return [prepared.store.original(int(rows[at % len(rows)])).decode() for at in positions]
-        case InputKind.AUDIO:
-            return [_wav(item, prepared) for item in held.gather(np.array(positions, np.int64))]
+        return originals([int(rows[at % len(rows)]) for at in positions], prepared)
+    inputs = questions(positions, measured.samples, prepared)
+    if not isinstance(prepared.input, AudioInput):
+        return inputs
+    return [as_wav(recording, prepared.input.sampling_rate) for recording in inputs]
 
 
 def _augmented(request: RunRequest, prepared: Prepared, context: Run) -> np.ndarray | None:
@@ -210,14 +165,9 @@ def _augmented(request: RunRequest, prepared: Prepared, context: Run) -> np.ndar
 
     if prepared.input_kind != InputKind.IMAGE:
         return None
-    samples, times = AUGMENTED
     augment = request.recipe.augment
     if prepared.output_kind == OutputKind.BOXES:
         augment = augment.model_copy(update={"padding": "zero"})
-    return augmented_samples(
-        prepared.dataset().train,
-        augment,
-        seed=context.seed,
-        count=samples,
-        times=times,
-    )
+    count, times = AUGMENTED
+    train = prepared.dataset().train
+    return augmented_samples(train, augment, seed=context.seed, count=count, times=times)

@@ -1,4 +1,4 @@
-"""What was asked, and where it runs: the recipe read, the machine looked at."""
+"""Reading a request for a run, and the context of a run on this machine."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from modelwright.errors import ResourceError, require
 from modelwright.ledger import Ledger
-from modelwright.recipe import Recipe, load_recipe
+from modelwright.recipe import Recipe, load_recipe, parse_recipe, render_config
 from modelwright.run import (
     Decisions,
     Observe,
@@ -22,16 +22,16 @@ RecipeLike = Recipe | Path | str
 
 
 class Notes:
-    """Passes progress on, and keeps what is said once for the report."""
+    """Passes progress on, and keeps the notes, each once, for the report."""
 
     def __init__(self, observe: Observe) -> None:
         self._observe = observe
-        self.said: list[str] = []
+        self.sentences: list[str] = []
 
     def __call__(self, progress: Progress) -> None:
         """Take progress."""
-        if progress.note and progress.note not in self.said:
-            self.said.append(progress.note)
+        if progress.note and progress.note not in self.sentences:
+            self.sentences.append(progress.note)
         self._observe(progress)
 
     def say(self, note: str) -> None:
@@ -44,20 +44,20 @@ def run_in(request: RunRequest, folder: Path, *, observe: Observe) -> Run:
     require("torch", extra="train", purpose="to train")
     import torch
 
-    wanted, threads = request.recipe.resources.device, request.recipe.resources.threads
-    if wanted == "cuda" and not torch.cuda.is_available():
+    resources = request.recipe.resources
+    if resources.device == "cuda" and not torch.cuda.is_available():
         raise ResourceError(
             "this machine has no GPU that torch can use",
             where="resources.device: cuda",
             fix="Write `device: auto`, or install a torch built for your GPU",
         )
-    device = "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
-    threads = threads or usable_cores()
+    use_cuda = resources.device != "cpu" and torch.cuda.is_available()
+    threads = resources.threads or usable_cores()
     torch.set_num_threads(threads)
     return Run(
         folder=folder,
         seed=request.recipe.seed,
-        device=device,
+        device="cuda" if use_cuda else "cpu",
         threads=threads,
         # The main process decides for all that torchrun started, and it alone writes.
         decisions=Decisions(folder / "decisions.json" if is_main_process() else None),
@@ -76,7 +76,8 @@ def read_request(
     """
     if isinstance(recipe, Recipe):
         if overrides or site:
-            return RunRequest(load_recipe_of(recipe, overrides, site))
+            text = render_config(recipe)
+            recipe = parse_recipe(text, where="recipe", overrides=overrides, site=site)
         return RunRequest(recipe)
     path = Path(recipe)
     return RunRequest(
@@ -84,10 +85,3 @@ def read_request(
         base=path.resolve().parent,
         stem=path.stem,
     )
-
-
-def load_recipe_of(recipe: Recipe, overrides: Sequence[str], site: Path | None) -> Recipe:
-    """Return a recipe made in Python with overrides, by the same rules as one that is read."""
-    from modelwright.recipe import parse_recipe, render_config
-
-    return parse_recipe(render_config(recipe), where="recipe", overrides=overrides, site=site)

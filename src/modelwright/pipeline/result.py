@@ -18,7 +18,7 @@ class RunResult:
     ledger: Ledger
     verdicts: tuple[Verdict, ...]
     seconds: float
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     finished_before: bool = False
     """The run had been finished earlier, and this is its result."""
 

@@ -60,13 +60,13 @@ def run(
     Args:
         recipe: a recipe, or the path of one.
         out: the parent of the run's folder.
-        name: the run's name; the recipe's stem where not said.
+        name: the run's name; by default the recipe's stem.
         overrides: `dotted.key=value`, as with `--set`.
         site: a file that says where the run takes place.
         observe: called with progress.
 
     Raises:
-        ModelwrightError: what was asked can't be done; nothing is left half-written.
+        ModelwrightError: the request can't be carried out; nothing is left half-written.
     """
     begun = time.monotonic()
     request = read_request(recipe, overrides=overrides, site=site)
@@ -99,9 +99,9 @@ def run(
         ledger = _keep_evidence(folder / "model.mw", context.ledger)
         verdicts = judge(request.recipe.targets, ledger, hardware=measured.place.hardware)
         seconds = time.monotonic() - begun
-        result = RunResult(folder, ledger, verdicts, seconds, tuple(notes.said))
+        result = RunResult(folder, ledger, verdicts, seconds, tuple(notes.sentences))
         write_outputs(result, request, prepared, measured, finished.reports, context)
-        kept.finish(result.to_json() | {"said": notes.said})
+        kept.finish(result.to_json() | {"notes": notes.sentences})
         for checkpoints in (folder / STAGES_FOLDER).glob("*/checkpoints"):
             shutil.rmtree(checkpoints, ignore_errors=True)  # Nothing goes on from here.
     return result
@@ -115,7 +115,7 @@ def _finished(kept: RunFolder) -> RunResult:
         ledger=ledger,
         verdicts=tuple(Verdict.from_json(item) for item in kept.result["targets"]),
         seconds=float(kept.result["seconds"]),
-        said=tuple(kept.result.get("said", ())),
+        notes=tuple(kept.result.get("notes", ())),
         finished_before=True,
     )
 

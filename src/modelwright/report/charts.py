@@ -16,6 +16,9 @@ from modelwright.report.words import clipped, is_share, name_of, percent, plain,
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 16.0, 12.0, 44.0
 _WIDTH, _HEIGHT = 440.0, 260.0
+_SQUARE, _SQUARE_LEFT = 270.0, 62.0
+"""The side of a square plot, and the space left of it."""
+_DIAGONAL = f'x1="{_SQUARE_LEFT}" y1="{_TOP + _SQUARE}" x2="{_SQUARE_LEFT + _SQUARE}" y2="{_TOP}"'
 _SMALLEST, _LARGEST = 1e-12, 1e30
 """Smaller values are drawn as 0; larger ones, of a loss that diverged, aren't drawn."""
 _CHARACTER = 8.0
@@ -72,11 +75,8 @@ def line_chart(
 ) -> str:
     """Return a chart of curves over epochs with a legend; empty where no curve has a point.
 
-    Args:
-        lines: the curves; points that aren't finite are left out.
-        title: what is shown, and which direction is better.
-        mark: the epoch at which a vertical line is drawn.
-        write: formats a number of the vertical axis.
+    Points that aren't finite are left out. A vertical line is drawn at the epoch `mark`; `write`
+    formats the numbers of the vertical axis.
     """
     drawn = [(line, [point for point in line.points if _can_be_drawn(point)]) for line in lines]
     xs = [x for _, points in drawn for x, _ in points]
@@ -95,19 +95,9 @@ def line_chart(
         return floor - (y - up[0]) / (up[-1] - up[0]) * (floor - _TOP)
 
     parts = [_open(_WIDTH, _HEIGHT, title)]
-    for y in up:
-        at = upright(y)
-        parts.append(
-            f'<line class="grid" x1="{_LEFT}" y1="{at:.1f}" x2="{right}" y2="{at:.1f}"/>'
-            f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{write(y)}</text>'
-        )
-    for x in whole_ticks(first, last):
-        parts.append(
-            f'<text x="{along(x):.1f}" y="{floor + 18}" text-anchor="middle">{short(x)}</text>'
-        )
-    parts.append(
-        f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">epoch</text>'
-    )
+    parts += [_grid_line(_LEFT, right, upright(y), write(y)) for y in up]
+    parts += [_text(along(x), floor + 18, short(x)) for x in whole_ticks(first, last)]
+    parts.append(_text((_LEFT + right) / 2, _HEIGHT - 6, "epoch"))
     if mark is not None and first <= mark <= last:
         at = along(mark)
         parts.append(f'<line class="mark" x1="{at:.1f}" y1="{_TOP}" x2="{at:.1f}" y2="{floor}"/>')
@@ -126,9 +116,7 @@ def _curve(points: Sequence[tuple[float, float]], colour: str) -> str:
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     line = f'<polyline fill="none" stroke="var({colour})" stroke-width="2" points="{path}"/>'
     marked = points if len(points) < 40 else []
-    return line + "".join(
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.8" fill="var({colour})"/>' for x, y in marked
-    )
+    return line + "".join(_dot(x, y, colour) for x, y in marked)
 
 
 GENERATED = ("bleu", "rouge_l")
@@ -144,46 +132,33 @@ def learning_curves(
 ) -> list[str]:
     """Return charts of the loss and of the metric that chose the epoch, over the epochs.
 
-    Args:
-        history: one record an epoch.
-        select_by: the metric that chose the epoch.
-        chosen: the index of the epoch that was chosen, which is marked.
-        samples: the word for several samples: `images`.
+    `history` has one record an epoch; the one with the index `chosen` is marked. `samples` is the
+    word for several samples: `images`.
     """
     mark = history[chosen]["epoch"] if chosen is not None else None
 
-    def line(name: str, key: str, colour: str) -> Line:
+    def line(split: str, key: str, colour: str) -> Line:
         points = [(record["epoch"], record[key]) for record in history if key in record]
-        return Line(name, points, colour)
+        return Line(f"{split} {samples}", points, colour)
 
     losses = [
-        line(f"training {samples}", "train_loss", "--series-1"),
-        line(f"validation {samples}", "val_log_loss", "--series-2"),
+        line("training", "train_loss", "--series-1"),
+        line("validation", "val_log_loss", "--series-2"),
     ]
     losses = [curve for curve in losses if any(_can_be_drawn(point) for point in curve.points)]
     charts = [line_chart(losses, title="Loss: lower is better", mark=mark)]
-    key = f"val_{select_by}"
-    if key != "val_log_loss":
-        name = name_of(select_by)
-        better = "higher" if METRICS[select_by].higher_is_better else "lower"
+    titles = {} if select_by == "log_loss" else {select_by: name_of(select_by)}
+    titles |= {name: f"{name_of(name)} of some generated texts" for name in GENERATED}
+    for name, title in titles.items():
+        better = "higher" if METRICS[name].higher_is_better else "lower"
         charts.append(
             line_chart(
-                [line(f"validation {samples}", key, "--series-2")],
-                title=f"{name[:1].upper()}{name[1:]}: {better} is better",
+                [line("validation", f"val_{name}", "--series-2")],
+                title=f"{title[:1].upper()}{title[1:]}: {better} is better",
                 mark=mark,
-                write=_coarse_percent if is_share(select_by) else short,
+                write=_coarse_percent if is_share(name) else short,
             )
         )
-    charts += [
-        line_chart(
-            [line(f"validation {samples}", f"val_{name}", "--series-2")],
-            title=f"{name_of(name)} of some generated texts: higher is better",
-            mark=mark,
-            write=short,
-        )
-        for name in GENERATED
-        if any(f"val_{name}" in record for record in history)
-    ]
     return [chart for chart in charts if chart]
 
 
@@ -198,36 +173,27 @@ def confusion_chart(cells: NDArray[np.int64], labels: Sequence[str]) -> str:
     middle = side * size / 2
     parts = [
         _open(width, height, "Confusion matrix: a row is a true class, a column a predicted one"),
-        f'<text class="axis" x="{left + middle:.1f}" y="14" text-anchor="middle">predicted</text>',
-        f'<text class="axis" transform="translate(14 {top + middle:.1f}) rotate(-90)" '
-        'text-anchor="middle">true</text>',
+        _text(left + middle, 14, "predicted", kind="axis"),
+        _text(14, top + middle, "true", kind="axis", is_turned=True),
     ]
     for row, label in enumerate(labels):
-        at = side * (row + 0.5)
-        name = escape(clipped(label))
-        parts.append(
-            f'<text x="{left - 6:.1f}" y="{top + at + 4:.1f}" text-anchor="end">{name}</text>'
-            f'<text transform="translate({left + at + 4:.1f} {top - 6:.1f}) rotate(-90)">'
-            f"{name}</text>"
-        )
-        for column in range(size):
-            title = (
-                f"{plain(label)} predicted as {plain(labels[column])}: {int(cells[row, column]):,}"
-            )
+        at, name = side * (row + 0.5) + 4, clipped(label)
+        parts.append(_text(left - 6, top + at, name, anchor="end"))
+        parts.append(_text(left + at, top - 6, name, anchor="start", is_turned=True))
+        for column, predicted in enumerate(labels):
+            count = int(cells[row, column])
             parts.append(
                 _square(
                     left + side * column,
                     top + side * row,
                     side,
-                    count=int(cells[row, column]),
+                    count=count,
                     share=float(shares[row, column]),
                     is_right=row == column,
-                    title=title,
+                    title=f"{plain(label)} predicted as {plain(predicted)}: {count:,}",
                 )
             )
-    parts.append("</svg>")
-    least = 0.75 * width if size > 12 else 0.0
-    return _figure(parts, width, least=least)
+    return _figure(parts, width, least=0.75 * width if size > 12 else 0.0)
 
 
 def _square(
@@ -237,101 +203,84 @@ def _square(
     strength = math.sqrt(share)
     colour = f"var({'--good' if is_right else '--bad'})" if count else "var(--ground)"
     opacity = 0.08 + 0.86 * strength if count else 1.0
-    drawn = (
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{side - 1:.1f}" height="{side - 1:.1f}" '
-        f'fill="{colour}" fill-opacity="{opacity:.3f}"><title>{escape(title)}</title></rect>'
-    )
+    drawn = _bar(x, y, side - 1, side - 1, f'"{colour}" fill-opacity="{opacity:.3f}"', title)
     number = short(count)
     if count and len(number) * _CHARACTER < side:
         tone = "on" if strength > 0.6 else "cell"
-        drawn += (
-            f'<text class="{tone}" x="{x + side / 2:.1f}" y="{y + side / 2 + 4:.1f}" '
-            f'text-anchor="middle">{number}</text>'
-        )
+        drawn += _text(x + side / 2, y + side / 2 + 4, number, kind=tone)
     return drawn
 
 
 def reliability_chart(table: Reliability) -> str:
     """Return a reliability diagram: accuracy by confidence, beside the diagonal."""
-    size, low, top = 340.0, 62.0, 12.0
-    span = size - low - 26.0
-    floor = top + span
-    parts = [_open(size, floor + 46, "Reliability: accuracy by confidence")]
-    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        at, along = floor - tick * span, low + tick * span
-        parts.append(
-            f'<line class="grid" x1="{low}" y1="{at:.1f}" x2="{low + span}" y2="{at:.1f}"/>'
-            f'<text x="{low - 6}" y="{at + 4:.1f}" text-anchor="end">{tick:.0%}</text>'
-            f'<text x="{along:.1f}" y="{floor + 18:.1f}" text-anchor="middle">{tick:.0%}</text>'
-        )
-    bins = len(table.samples)
-    most = max(int(table.samples.max()), 1)
-    for number in range(bins):
+    bars = []
+    width = _SQUARE / len(table.samples)
+    for number in np.flatnonzero(table.samples).tolist():
         count = int(table.samples[number])
-        if not count:
-            continue
-        right = float(table.hits[number]) / count
-        x = low + number / bins * span
+        share = float(table.hits[number]) / count
+        opacity = 0.2 + 0.8 * math.sqrt(count / int(table.samples.max()))
         predictions = "1 prediction" if count == 1 else f"{count:,} predictions"
-        parts.append(
-            f'<rect x="{x + 1:.1f}" y="{floor - right * span:.1f}" '
-            f'width="{span / bins - 2:.1f}" height="{right * span:.1f}" fill="var(--series-1)" '
-            f'fill-opacity="{0.2 + 0.8 * math.sqrt(count / most):.3f}">'
-            f"<title>{predictions}, {percent(right)} right</title></rect>"
+        bars.append(
+            _bar(
+                _SQUARE_LEFT + number * width + 1,
+                _TOP + _SQUARE * (1 - share),
+                width - 2,
+                share * _SQUARE,
+                f'"var(--series-1)" fill-opacity="{opacity:.3f}"',
+                f"{predictions}, {percent(share)} right",
+            )
         )
-    ends = f'x1="{low}" y1="{floor}" x2="{low + span}" y2="{top}"'
-    parts.append(
-        f'<line class="halo" {ends}/><line class="mark" {ends}/>'
-        f'<text class="axis" x="{low + span / 2}" y="{floor + 40}" text-anchor="middle">'
-        "confidence</text>"
-        f'<text class="axis" transform="translate(14 {top + span / 2}) rotate(-90)" '
-        'text-anchor="middle">accuracy</text></svg>'
+    return _square_chart(
+        [*bars, f'<line class="halo" {_DIAGONAL}/>'],
+        title="Reliability: accuracy by confidence",
+        axes=("confidence", "accuracy"),
+        marks={share: f"{share:.0%}" for share in (0.0, 0.25, 0.5, 0.75, 1.0)},
     )
-    return _figure(parts, size)
 
 
 MOST_POINTS = 2000
 
 
 def scatter_chart(predicted: NDArray[np.float64], targets: NDArray[np.float64], name: str) -> str:
-    """Return a scatter plot of predictions against the truth, with the diagonal.
+    """Return a scatter plot of predictions `[N]` against targets `[N]`, with the diagonal.
 
-    Args:
-        predicted: `[N]`; at most `MOST_POINTS` evenly spaced ones are drawn.
-        targets: `[N]`.
-        name: what is predicted.
+    At most `MOST_POINTS` evenly spaced samples are drawn.
     """
-    size, low, top = 360.0, 62.0, 12.0
-    span = size - low - 26.0
-    floor = top + span
     both = np.concatenate([predicted, targets])
     marks = ticks(float(both.min()), float(both.max()))
-    first, last = marks[0], marks[-1]
-
-    def place(value: float) -> float:
-        return (value - first) / (last - first) * span
-
-    parts = [_open(size, floor + 46, f"{name}: predicted against true")]
-    for tick in marks:
-        at, along = floor - place(tick), low + place(tick)
-        parts.append(
-            f'<line class="grid" x1="{low}" y1="{at:.1f}" x2="{low + span}" y2="{at:.1f}"/>'
-            f'<text x="{low - 6}" y="{at + 4:.1f}" text-anchor="end">{short(tick)}</text>'
-            f'<text x="{along:.1f}" y="{floor + 18:.1f}" text-anchor="middle">{short(tick)}</text>'
-        )
+    extent = marks[-1] - marks[0]
+    dots = []
     for at in np.linspace(0, len(targets) - 1, min(len(targets), MOST_POINTS)).astype(int):
-        x, y = low + place(float(targets[at])), floor - place(float(predicted[at]))
-        parts.append(
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="var(--series-1)" fill-opacity=".45"/>'
-        )
-    parts.append(
-        f'<line class="mark" x1="{low}" y1="{floor}" x2="{low + span}" y2="{top}"/>'
-        f'<text class="axis" x="{low + span / 2}" y="{floor + 40}" text-anchor="middle">'
-        f"true {escape(plain(name))}</text>"
-        f'<text class="axis" transform="translate(14 {top + span / 2}) rotate(-90)" '
-        f'text-anchor="middle">predicted</text></svg>'
+        x, y = (float(values[at] - marks[0]) / extent for values in (targets, predicted))
+        dots.append(_dot(_SQUARE_LEFT + x * _SQUARE, _TOP + (1 - y) * _SQUARE, "--series-1", 0.45))
+    return _square_chart(
+        dots,
+        title=f"{name}: predicted against true",
+        axes=(f"true {plain(name)}", "predicted"),
+        marks={(mark - marks[0]) / extent: short(mark) for mark in marks},
     )
-    return _figure(parts, size)
+
+
+def _square_chart(
+    drawn: Sequence[str], *, title: str, axes: tuple[str, str], marks: Mapping[float, str]
+) -> str:
+    """Return a square chart with a grid and the diagonal.
+
+    `marks` are the labels of both axes, by their places from 0 to 1.
+    """
+    right, floor = _SQUARE_LEFT + _SQUARE, _TOP + _SQUARE
+    parts = [_open(right + 26, floor + 46, title)]
+    for place, label in marks.items():
+        parts.append(_grid_line(_SQUARE_LEFT, right, floor - place * _SQUARE, label))
+        parts.append(_text(_SQUARE_LEFT + place * _SQUARE, floor + 18, label))
+    middle = _SQUARE / 2
+    parts += [
+        *drawn,
+        f'<line class="mark" {_DIAGONAL}/>',
+        _text(_SQUARE_LEFT + middle, floor + 40, axes[0], kind="axis"),
+        _text(14, _TOP + middle, axes[1], kind="axis", is_turned=True),
+    ]
+    return _figure(parts, right + 26)
 
 
 def _can_be_drawn(point: tuple[float, float]) -> bool:
@@ -342,13 +291,47 @@ def _coarse_percent(share: float) -> str:
     return f"{share * 100:.4g} %"
 
 
+# -- parts of an SVG -----------------------------------------------------------------------------
+
+
 def _open(width: float, height: float, title: str) -> str:
     return f'<svg viewBox="0 0 {width:.0f} {height:.0f}" role="img"><title>{escape(title)}</title>'
+
+
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    *,
+    anchor: str = "middle",
+    kind: str = "",
+    is_turned: bool = False,
+) -> str:
+    """Return a text at a point; a turned one reads upwards. `kind` is a class of the page."""
+    place = f'x="{x:.1f}" y="{y:.1f}"'
+    if is_turned:
+        place = f'transform="translate({x:.1f} {y:.1f}) rotate(-90)"'
+    return f'<text class="{kind}" {place} text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _grid_line(left: float, right: float, y: float, label: str) -> str:
+    line = f'<line class="grid" x1="{left}" y1="{y:.1f}" x2="{right}" y2="{y:.1f}"/>'
+    return line + _text(left - 6, y + 4, label, anchor="end")
+
+
+def _dot(x: float, y: float, colour: str, opacity: float = 1.0) -> str:
+    fill = f'fill="var({colour})" fill-opacity="{opacity}"'
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.7" {fill}/>'
+
+
+def _bar(x: float, y: float, width: float, height: float, fill: str, title: str) -> str:
+    size = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f"<rect {size} fill={fill}><title>{escape(title)}</title></rect>"
 
 
 def _figure(parts: Sequence[str], width: float, *, least: float = 0.0) -> str:
     """Return a chart of a maximal width, which scrolls where the page is narrower than `least`."""
     return (
         f'<figure class="chart" style="max-width:{width + 40:.0f}px">'
-        f'<div style="min-width:{least:.0f}px">{"".join(parts)}</div></figure>'
+        f'<div style="min-width:{least:.0f}px">{"".join(parts)}</svg></div></figure>'
     )

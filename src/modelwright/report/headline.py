@@ -9,19 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from modelwright.evaluation import WITHOUT_NEAR, Verdict, answer, chosen_threshold
+from modelwright.evaluation import DIFFERENCE, WITHOUT_NEAR, Verdict, chosen_threshold
 from modelwright.ledger import Evidence
 from modelwright.report.data import ReportData
 from modelwright.report.tables import compared_by
 from modelwright.report.words import (
-    BASELINES,
     figure,
     limit,
     meaning_of,
     name_of,
     percent,
     plain,
-    short,
+    subject_name,
 )
 
 Tone = Literal["", "good", "bad", "warn"]
@@ -73,9 +72,29 @@ def _about_splits(data: ReportData) -> Iterator[Sentence]:
 
 
 def _about_baselines(data: ReportData) -> Iterator[Sentence]:
-    comparison = answer(data.ledger, words=BASELINES)
-    if comparison:
-        yield Sentence(comparison)
+    """Say whether the model is significantly better than the strongest baseline."""
+    newest = {record.subject: record for record in data.ledger if record.metric == DIFFERENCE}
+    closest = min(newest.values(), key=lambda record: record.value, default=None)
+    if closest is None:
+        return
+    name = subject_name(closest.subject)
+    points = f"{abs(closest.value) * 100:.1f} percentage points"
+    bounds = f"{closest.low * 100:+.1f} to {closest.high * 100:+.1f}"
+    sure = f"(95 %: {bounds}, same {closest.n:,} samples)"
+    if closest.low > 0:
+        yield Sentence(
+            f"The network beats the strongest simple method, {name}, by {points} {sure}."
+        )
+    elif closest.high < 0:
+        yield Sentence(
+            f"A simple method, {name}, beats the network by {points} {sure}: use it instead, or "
+            "train longer."
+        )
+    else:
+        yield Sentence(
+            "On these samples the network isn't significantly better than the strongest simple "
+            f"method, {name} {sure}."
+        )
 
 
 def _about_near_duplicates(data: ReportData) -> Iterator[Sentence]:
@@ -110,20 +129,21 @@ def _measured_on(record: Evidence, data: ReportData) -> str:
     return f"{record.n:,} {f'{record.split} {noun}'.strip()} that {verb} used in training"
 
 
+def _expected(record: Evidence, data: ReportData) -> str:
+    """Return the 95 % interval of a record in words, as the end of a sentence."""
+    if record.low == record.high:
+        return ""
+    low, high = (figure(record.metric, bound) for bound in (record.low, record.high))
+    return f"; for other {data.input_kind.plural} of the same kind, expect {low} to {high}"
+
+
 def _about_accuracy(data: ReportData) -> Iterator[Sentence]:
     accuracy = data.ledger.find("accuracy")
-    if accuracy is None:
-        return
-    text = (
-        f"Of {_measured_on(accuracy, data)}, the model classifies {percent(accuracy.value)} "
-        "correctly"
-    )
-    if accuracy.low < accuracy.high:
-        text += (
-            f"; for other {data.input_kind.plural} of the same kind, expect "
-            f"{percent(accuracy.low)} to {percent(accuracy.high)}"
+    if accuracy is not None:
+        yield Sentence(
+            f"Of {_measured_on(accuracy, data)}, the model classifies {percent(accuracy.value)} "
+            f"correctly{_expected(accuracy, data)}."
         )
-    yield Sentence(f"{text}.")
 
 
 def _about_threshold(data: ReportData) -> Iterator[Sentence]:
@@ -148,9 +168,8 @@ def _about_regression(data: ReportData) -> Iterator[Sentence]:
     if error is None or explained is None:
         return
     yield Sentence(
-        f"On {_measured_on(error, data)}, the model's mean error is {short(error.value)}; for "
-        f"other {data.input_kind.plural} of the same kind, expect {short(error.low)} to "
-        f"{short(error.high)}."
+        f"On {_measured_on(error, data)}, the model's mean error is {figure('mae', error.value)}"
+        f"{_expected(error, data)}."
     )
     simple = data.ledger.find("mae", subject="baseline:mean")
     if simple is not None and simple.value > 0:
@@ -158,7 +177,7 @@ def _about_regression(data: ReportData) -> Iterator[Sentence]:
         how = f"{percent(abs(change))} {'less' if change >= 0 else 'more'}"
         yield Sentence(
             f"That is {how} than always predicting the mean of the training samples "
-            f"({short(simple.value)}).",
+            f"({figure('mae', simple.value)}).",
             "" if change > 0 else "bad",
         )
 
@@ -170,16 +189,14 @@ def _about_other_metrics(data: ReportData) -> Iterator[Sentence]:
     if main is None or metric in ("accuracy", "rmse"):
         return
     yield Sentence(
-        f"On {_measured_on(main, data)}, its {name_of(metric)} is {figure(metric, main.value)}; "
-        f"for other {data.input_kind.plural} of the same kind, expect "
-        f"{figure(metric, main.low)} to {figure(metric, main.high)}. {meaning_of(metric)}"
+        f"On {_measured_on(main, data)}, its {name_of(metric)} is {figure(metric, main.value)}"
+        f"{_expected(main, data)}. {meaning_of(metric)}"
     )
     for record in data.ledger:
         if record.metric == metric and record.subject.startswith("baseline:"):
-            name = record.subject.partition(":")[2]
-            yield Sentence(
-                f"{BASELINES.get(name, name).capitalize()} reaches {figure(metric, record.value)}."
-            )
+            name = subject_name(record.subject)
+            text = f"{name[:1].upper()}{name[1:]} reaches {figure(metric, record.value)}."
+            yield Sentence(text)
 
 
 def _about_exact_match(data: ReportData) -> Iterator[Sentence]:

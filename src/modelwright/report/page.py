@@ -21,7 +21,6 @@ from modelwright.report.charts import (
 from modelwright.report.data import ReportData
 from modelwright.report.headline import headline_sentences
 from modelwright.report.pictures import are_coarse, augmented_rows, shown_samples
-from modelwright.run import StageReport
 
 MOST_CLASSES_DRAWN = 40
 MOST_NUMBERS_DRAWN = 6
@@ -47,66 +46,47 @@ def page(data: ReportData) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {
-        "count": words.count,
-        "duration": words.duration,
-        "plain": words.plain,
-        "prose": words.prose,
-        "brief": brief,
-    }
+    for name in ("count", "duration", "plain", "prose"):
+        environment.filters[name] = getattr(words, name)
+    environment.filters["brief"] = brief
     text = resources.files("modelwright.report").joinpath("page.html.j2").read_text("utf-8")
-    measurement = data.measurement
-    labels, samples = measurement.labels, data.input_kind.plural
+    measurement, samples = data.measurement, data.input_kind.plural
     metric = tables.compared_by(data.ledger)
     main = data.ledger.find(metric)
+    findings = [finding.message for finding in data.findings]
     return environment.from_string(text).render(
         data=data,
+        words=words,
+        tables=tables,
         input_kind=data.input_kind,
-        sample=data.input_kind.noun,
         samples=samples,
         predict_argument=_ARGUMENTS[data.input_kind],
         headline=headline_sentences(data),
         measured_split=main.split if main is not None and main.split else "test",
-        targets=tables.target_rows(data.verdicts),
-        curves=[_curves(data, stage) for stage in data.trainings],
-        training_s=sum(stage.seconds for stage in data.trainings),
+        # Charts escape their labels.
+        curves=[
+            [
+                Markup(chart)
+                for chart in learning_curves(
+                    stage.history, select_by=data.select_by, chosen=stage.chosen, samples=samples
+                )
+            ]
+            for stage in data.trainings
+        ],
         is_single_label=measurement.confusion is not None,
-        has_labels=measurement.per_label is not None,
         is_ranked=measurement.worst is not None,
-        purpose=_purpose(data, [words.plain(name) for name in labels]),
-        example_target=f'{data.goal[0]}: "{data.goal[1]}"',
+        purpose=_purpose(data, [words.plain(name) for name in measurement.labels]),
         compared_by=words.name_of(metric),
         scatter=_scatter(data),
         confusion=_confusion(data),
-        confused=tables.most_confused(data),
         reliability=measurement.reliability and Markup(reliability_chart(measurement.reliability)),
-        classes=tables.class_rows(data),
-        classes_at_once=tables.CLASSES_AT_ONCE,
-        classes_left_out=max(len(measurement.names) - tables.MOST_CLASSES_LISTED, 0),
-        rates=tables.RATES,
-        baselines=tables.baseline_rows(data.ledger),
-        sizes=tables.size_rows(data.ledger),
-        timed_on=tables.timed_on(data.ledger),
-        overall=tables.overall_rows(data.ledger, num_classes=len(labels)),
         mistakes=shown_samples(data),
         mistakes_coarse=isinstance(data.mistakes, np.ndarray) and are_coarse(data.mistakes),
         augmented=augmented_rows(data.augmented),
         augmented_coarse=data.augmented is not None and are_coarse(data.augmented),
-        splits=tables.split_rows(data),
-        notes=_notes(data),
+        notes=[note for note in data.notes if not any(message in note for message in findings)],
         decisions=json.dumps(data.decisions, indent=2, ensure_ascii=False),
     )
-
-
-def _curves(data: ReportData, stage: StageReport) -> list[Markup]:
-    """Return the charts of a training."""
-    charts = learning_curves(
-        stage.history,
-        select_by=data.select_by,
-        chosen=stage.chosen,
-        samples=data.input_kind.plural,
-    )
-    return [Markup(chart) for chart in charts]  # Charts escape their labels.
 
 
 def brief(value: object) -> str:
@@ -151,12 +131,4 @@ def _confusion(data: ReportData) -> Markup | None:
     cells, labels = data.measurement.confusion, data.measurement.names
     if cells is None or len(labels) > MOST_CLASSES_DRAWN:
         return None
-    chart = confusion_chart(cells.dense(), labels)
-    return Markup(chart)  # it escapes the labels
-
-
-def _notes(data: ReportData) -> list[str]:
-    """Return the messages of the run, without those that repeat a finding of the audit."""
-    return [
-        note for note in data.notes if not any(finding.message in note for finding in data.findings)
-    ]
+    return Markup(confusion_chart(cells.dense(), labels))  # It escapes the labels.

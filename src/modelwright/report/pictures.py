@@ -60,16 +60,12 @@ def _outline(
     if not is_dashed:
         draw.rectangle((x1, y1, x2, y2), outline=colour, width=2)
         return
-    for begin, end, fixed, across in (
-        (x1, x2, y1, True),
-        (x1, x2, y2, True),
-        (y1, y2, x1, False),
-        (y1, y2, x2, False),
-    ):
-        for at in np.arange(begin, end, 2 * _DASH):
-            to = min(at + _DASH, end)
-            line = (at, fixed, to, fixed) if across else (fixed, at, fixed, to)
-            draw.line(line, fill=colour, width=2)
+    for x in np.arange(x1, x2, 2 * _DASH):
+        for y in (y1, y2):
+            draw.line((x, y, min(x + _DASH, x2), y), fill=colour, width=2)
+    for y in np.arange(y1, y2, 2 * _DASH):
+        for x in (x1, x2):
+            draw.line((x, y, x, min(y + _DASH, y2)), fill=colour, width=2)
 
 
 def are_coarse(pixels: Pixels) -> bool:

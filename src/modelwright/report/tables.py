@@ -1,9 +1,10 @@
-"""The tables of the report: figures from the ledger as text."""
+"""The records of the ledger that each table of the report shows; the page formats them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,23 +13,35 @@ from modelwright.kinds import ANY_OUTPUT
 from modelwright.ledger import Evidence, Ledger
 from modelwright.recipe.targets import METRICS, parse_target
 from modelwright.report.data import ReportData
-from modelwright.report.words import (
-    BASELINES,
-    count,
-    figure,
-    interval,
-    limit,
-    meaning_of,
-    name_of,
-    percent,
-    plain,
-)
+from modelwright.report.words import count, figure, percent, plain
 
 MOST_CLASSES_LISTED = 200
 CLASSES_AT_ONCE = 20
 """More classes than this are folded."""
 QUALITY = tuple(name for name, metric in METRICS.items() if metric.outputs != ANY_OUTPUT)
 """The metrics of predictions; the others measure time and size."""
+RATES = ("precision", "recall", "f1")
+
+
+class Rate(NamedTuple):
+    """A rate of one class, as in the ledger."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """The figures of one class."""
+
+    label: str
+    samples: int
+    rates: dict[str, Rate | Evidence]
+    """By metric; empty where the class was neither present nor predicted."""
+    is_known: bool
+    """Whether it occurs in the training split; else it is never predicted."""
 
 
 def compared_by(ledger: Ledger) -> str:
@@ -37,96 +50,9 @@ def compared_by(ledger: Ledger) -> str:
     return next((name for name in headlines if ledger.find(name) is not None), "accuracy")
 
 
-RATES = ("precision", "recall", "f1")
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A figure with its interval, as text."""
-
-    value: str
-    interval: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A named figure."""
-
-    name: str
-    measured: Figure
-    meaning: str = ""
-    key: str = ""
-    """The name in recipes and in the ledger."""
-    here: bool = False
-    """Whether it is the model of this report, among other methods."""
-
-
-@dataclass(frozen=True, slots=True)
-class TargetRow:
-    """A target, and whether it is met."""
-
-    name: str
-    limit: str
-    measured: Figure
-    passed: bool
-    proven: bool
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class ClassRow:
-    """The figures of one class."""
-
-    label: str
-    samples: str
-    rates: dict[str, Figure] = field(default_factory=dict)
-    """By metric; empty where the class was neither present nor predicted."""
-    is_known: bool = True
-    """Whether it occurs in the training split; else it is never predicted."""
-
-
-def _figure(record: Evidence) -> Figure:
-    metric = record.metric
-    return Figure(figure(metric, record.value), interval(metric, record.low, record.high))
-
-
-def _rows(metrics: Sequence[str], ledger: Ledger) -> list[Row]:
-    records = [ledger.find(metric) for metric in metrics]
-    return [
-        Row(name_of(record.metric), _figure(record), meaning_of(record.metric), record.metric)
-        for record in records
-        if record is not None
-    ]
-
-
-def target_rows(verdicts: Sequence[Verdict]) -> list[TargetRow]:
-    """Return the targets beside the measured figures."""
-    return [
-        TargetRow(
-            name=name_of(verdict.metric),
-            limit=limit(verdict.metric, verdict.target),
-            measured=_measured(verdict),
-            passed=verdict.passed,
-            proven=verdict.proven,
-            why=_why(verdict),
-        )
-        for verdict in verdicts
-    ]
-
-
-def _measured(verdict: Verdict) -> Figure:
-    if verdict.value is None:
-        return Figure("–")
-    low, high = verdict.low, verdict.high
-    known = low is not None and high is not None
-    between = interval(verdict.metric, low or 0.0, high or 0.0) if known else ""
-    return Figure(figure(verdict.metric, verdict.value), between)
-
-
-def _why(verdict: Verdict) -> str:
+def verdict_reason(verdict: Verdict) -> str:
     """Return why a target isn't met or proven, with figures as the report formats them."""
-    metric, value = verdict.metric, verdict.value
-    if value is None:
+    if verdict.value is None:
         return verdict.why
     if not verdict.passed:  # Both figures are in the table.
         return ""
@@ -135,51 +61,42 @@ def _why(verdict: Verdict) -> str:
     if not verdict.why or doubtful is None:
         return verdict.why
     beyond = doubtful < bound if sign.startswith(">") else doubtful > bound
-    return f"it could be {figure(metric, doubtful)}" if beyond else verdict.why
+    return f"it could be {figure(verdict.metric, doubtful)}" if beyond else verdict.why
 
 
-def overall_rows(ledger: Ledger, *, num_classes: int) -> list[Row]:
+def _records(metrics: Sequence[str], ledger: Ledger) -> list[Evidence]:
+    records = [ledger.find(metric) for metric in metrics]
+    return [record for record in records if record is not None]
+
+
+def quality_records(ledger: Ledger, *, num_classes: int) -> list[Evidence]:
     """Return the quality of the model over all samples.
 
     With five classes or fewer, top-5 accuracy is always 1 and is left out.
     """
     shown = [name for name in QUALITY if name != "top5_accuracy" or num_classes > 5]
-    return _rows(shown, ledger)
+    return _records(shown, ledger)
 
 
-def size_rows(ledger: Ledger) -> list[Row]:
+def size_records(ledger: Ledger) -> list[Evidence]:
     """Return times and sizes of the model."""
-    return _rows([name for name in METRICS if name not in QUALITY], ledger)
+    return _records([name for name in METRICS if name not in QUALITY], ledger)
 
 
 def timed_on(ledger: Ledger) -> str:
     """Return the machine that times were measured on; empty where none were measured."""
     latency = ledger.find("latency_p50_ms")
-    if latency is None:
-        return ""
-    return ", ".join(part for part in (latency.hardware, latency.runtime) if part)
+    return "" if latency is None else ", ".join(filter(None, (latency.hardware, latency.runtime)))
 
 
-def baseline_rows(ledger: Ledger) -> list[Row]:
-    """Return the main metric of the model and of each baseline, best first.
-
-    The list is empty where there is no baseline.
-    """
-    subjects = dict.fromkeys(
-        record.subject for record in ledger if record.subject.startswith("baseline:")
-    )
-    rows = []
+def baseline_records(ledger: Ledger) -> list[Evidence]:
+    """Return the main metric of the model and of each baseline, best first; empty without one."""
     metric = compared_by(ledger)
-    sign = -1 if METRICS[metric].higher_is_better else 1
-    for subject in ("model", *subjects):
-        record = ledger.find(metric, subject=subject)
-        if record is not None:
-            name = subject.partition(":")[2]
-            words = "this model" if subject == "model" else BASELINES.get(name, name)
-            row = Row(words, _figure(record), key=name, here=subject == "model")
-            rows.append((sign * record.value, row))
-    rows.sort(key=lambda pair: pair[0])
-    return [row for _, row in rows] if len(rows) > 1 else []
+    subjects = {record.subject for record in ledger if record.subject.startswith("baseline:")}
+    records = [ledger.find(metric, subject=subject) for subject in ("model", *sorted(subjects))]
+    measured = [record for record in records if record is not None]
+    measured.sort(key=lambda record: record.value, reverse=METRICS[metric].higher_is_better)
+    return measured if len(measured) > 1 else []
 
 
 def class_rows(data: ReportData) -> list[ClassRow]:
@@ -191,27 +108,20 @@ def class_rows(data: ReportData) -> list[ClassRow]:
     if data.measurement.per_label is None:
         return []
     (scores, bounds), labels = data.measurement.per_label, data.measurement.names
-    known = len(data.measurement.labels)
     unseen = (scores.support == 0) & (scores.predicted == 0)
     order = np.lexsort((scores.recall, scores.f1, unseen))[:MOST_CLASSES_LISTED].tolist()
-    of_class: dict[str, Ledger] = {f"label={labels[at]}": Ledger() for at in order}
-    for record in data.ledger:
-        if record.slice in of_class:
-            of_class[record.slice].append(record)
+    recorded = {
+        (record.slice, record.metric): record for record in data.ledger if record.subject == "model"
+    }
     rows = []
     for at in order:
-        name = f"label={labels[at]}"
-        rates = {}
+        rates: dict[str, Rate | Evidence] = {}
         for metric in RATES if not unseen[at] else ():
-            rate = of_class[name].find(metric, slice=name)
-            if rate is None:
-                low, high = (float(bound[at]) for bound in getattr(bounds, metric))
-                value = figure(metric, float(getattr(scores, metric)[at]))
-                rates[metric] = Figure(value, interval(metric, low, high))
-            else:
-                rates[metric] = _figure(rate)
-        samples = count(int(scores.support[at]))
-        rows.append(ClassRow(plain(labels[at]), samples, rates, is_known=at < known))
+            low, high = (float(bound[at]) for bound in getattr(bounds, metric))
+            measured = Rate(metric, float(getattr(scores, metric)[at]), low, high)
+            rates[metric] = recorded.get((f"label={labels[at]}", metric), measured)
+        is_known = at < len(data.measurement.labels)
+        rows.append(ClassRow(plain(labels[at]), int(scores.support[at]), rates, is_known))
     return rows
 
 
@@ -234,7 +144,7 @@ def most_confused(data: ReportData, *, most: int = 12) -> list[dict[str, str]]:
     ]
 
 
-def split_rows(data: ReportData) -> list[tuple[str, str, str]]:
+def split_rows(data: ReportData) -> list[tuple[str, int, str]]:
     """Return the name of each split, its number of samples, and their use."""
     uses = {
         "train": "training",
@@ -243,4 +153,4 @@ def split_rows(data: ReportData) -> list[tuple[str, str, str]]:
     }
     if "test" not in data.counts:
         uses["validation"] += ", and the figures in this report"
-    return [(name, count(sum(counts)), uses.get(name, "")) for name, counts in data.counts.items()]
+    return [(name, sum(counts), uses.get(name, "")) for name, counts in data.counts.items()]

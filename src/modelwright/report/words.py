@@ -34,6 +34,17 @@ BASELINES = {
 }
 """Descriptions of the baselines, by name."""
 
+
+def subject_name(subject: str) -> str:
+    """Return what a record of the ledger is about, in words: this model, or a baseline.
+
+    >>> subject_name("model"), subject_name("baseline:copy")
+    ('this model', 'copying the source text')
+    """
+    name = subject.removeprefix("baseline:")
+    return "this model" if subject == "model" else BASELINES.get(name, name)
+
+
 _SIGNS = {">=": "at least", ">": "above", "<=": "at most", "<": "below"}
 _CODE = re.compile(r"`([^`\n]+)`")
 
@@ -84,13 +95,13 @@ def figure(metric: str, value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{_digits(value, 4)}"
 
 
-def interval(metric: str, low: float, high: float) -> str:
-    r"""Format an interval; empty where the figure isn't sampled.
+def interval(metric: str, low: float | None, high: float | None) -> str:
+    r"""Format an interval; empty where the figure isn't sampled or isn't known.
 
     >>> interval("accuracy", 0.91, 0.952), interval("latency_p95_ms", 1.25, 2.5)
     ('91.0–95.2\xa0%', '1.25–2.5\xa0ms')
     """
-    if low == high:
+    if low is None or high is None or low == high:
         return ""
     first, last = figure(metric, low), figure(metric, high)
     number, _, unit = first.partition(BLANK)
@@ -125,14 +136,12 @@ def duration(seconds: float) -> str:
     """
     if seconds < 10:
         return f"{seconds:.1f}{BLANK}s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}{BLANK}s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return BLANK.join((str(minutes), "min", str(rest), "s"))
-    hours, minutes = divmod(minutes, 60)
-    return BLANK.join((str(hours), "h", str(minutes), "min"))
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest}{BLANK}s"
+    hours, left = divmod(minutes, 60)
+    text = f"{minutes} min {rest} s" if hours < 1 else f"{hours} h {left} min"
+    return text.replace(" ", BLANK)
 
 
 def short(number: float) -> str:
@@ -169,13 +178,10 @@ def clipped(label: str, width: int = 18) -> str:
     label = plain(label)
     if wide(label) <= width:
         return label
-    kept, room = "", width - 1
-    for character in label:
-        room -= wide(character)
-        if room < 0:
-            break
-        kept += character
-    return kept + "…"
+    label = label[: width - 1]
+    while wide(label) >= width:
+        label = label[:-1]
+    return label + "…"
 
 
 def wide(text: str) -> int:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modelwright.data.boxed_files import files_below, is_coco, is_image
+from modelwright.data.boxed_files import is_coco, is_image
 from modelwright.data.inputs import INPUTS
 from modelwright.data.labelled_lines import read_maybe_packed
+from modelwright.data.listing import files_below
 from modelwright.data.table import list_table
 from modelwright.data.table_reader import columns_of, is_table, is_table_folder, no_table
 from modelwright.data.transcripts import LIBRISPEECH, recordings_below

@@ -10,31 +10,19 @@ from numpy.typing import NDArray
 
 from modelwright import metrics
 from modelwright.kinds import TASK_KINDS, OutputKind
-from modelwright.metrics import Ints
 from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
 
 
 def _sample_stats(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
-    """Return which labels are predicted and present `[N, K + U]`, and the loss `[N]`."""
     unknown = max(len(labels) - outputs.shape[1], 0)
-    outcomes = metrics.label_outcomes(outputs, targets, unknown=unknown)
-    return {"predicted": outcomes.predicted, "targets": outcomes.present, "losses": outcomes.losses}
-
-
-def _outcomes(stats: SampleStats) -> metrics.LabelOutcomes:
-    return metrics.LabelOutcomes(stats["predicted"], stats["targets"], stats["losses"])
-
-
-def label_counts(stats: SampleStats) -> tuple[Ints, Ints, Ints]:
-    """Return how often each label is rightly predicted, predicted, and there: `[K]` each."""
-    return metrics.label_counts(_outcomes(stats))
+    return metrics.label_outcomes(outputs, targets, unknown=unknown)
 
 
 def _compute(stats: SampleStats) -> Mapping[str, float]:
-    counts = label_counts(stats)
+    counts = metrics.label_counts(stats)
     averages = metrics.averages(*counts)
     return {
-        "exact_match": metrics.exact_match(_outcomes(stats)),
+        "exact_match": metrics.exact_match(stats),
         "f1_micro": metrics.f1_micro(*counts),
         **{name: float(averages[name]) for name in ("f1_macro", "precision_macro", "recall_macro")},
         **metrics.mean_loss(stats["losses"]),
@@ -69,7 +57,7 @@ TASKS = tuple(
         compute=_compute,
         decode=_decode,
         ties_by="log_loss",
-        label_counts=label_counts,
+        label_counts=metrics.label_counts,
         describe=_describe,
         top=None,
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from modelwright.errors import DataError
 from modelwright.kinds import OutputKind
 from modelwright.metrics import detection
 from modelwright.tasks import boxes
@@ -53,23 +52,19 @@ def _sample_stats(outputs: Outputs, targets: Any, labels: Sequence[str]) -> Samp
     return stats
 
 
-def statistics_of(stats: SampleStats) -> detection.DetectionStatistics:
-    """Return what became of each detection."""
+def _compute(stats: SampleStats) -> Mapping[str, float]:
     is_found = stats["label"] >= 0
-    return detection.DetectionStatistics(
+    statistics = detection.DetectionStatistics(
         labels=stats["label"][is_found],
         scores=stats["score"][is_found],
         matched=stats["matched"][is_found],
         truths=stats["truths"],
     )
-
-
-def _compute(stats: SampleStats) -> Mapping[str, float]:
-    statistics = statistics_of(stats)
-    if not statistics.truths.any():
-        raise DataError("there are no boxes to find in these samples, so nothing can be measured")
-    precision = detection.average_precision(statistics)
-    return {"map50": precision.map_50, "map50_95": precision.map_50_95}
+    precisions = detection.average_precision(statistics)
+    return {
+        "map50": float(np.nanmean(precisions[:, 0])),
+        "map50_95": float(np.nanmean(precisions)),
+    }
 
 
 def _decode(outputs: Outputs, labels: Sequence[str], top: int) -> list[list[Prediction]]:

@@ -68,20 +68,16 @@ class AudioInput:
     @staticmethod
     def from_json(value: dict[str, Any]) -> AudioInput:
         """Read what `to_json` returned; anything else is a `ModelFileError`."""
-        match value:
-            case {
-                "kind": "audio",
-                "sampling_rate": int() as rate,
-                "max_seconds": float() | int() as max_length,
-                **others,
-            } if (
-                not others
-                and type(rate) is int
-                and type(max_length) in (int, float)
-                and LOWEST_RATE <= rate <= HIGHEST_RATE
-                and 0 < max_length <= MAX_SECONDS
-            ):
-                return AudioInput(rate, float(max_length))
+        rate: Any = value.get("sampling_rate")
+        seconds: Any = value.get("max_seconds")
+        if (
+            value == {"kind": "audio", "sampling_rate": rate, "max_seconds": seconds}
+            and type(rate) is int
+            and type(seconds) in (int, float)
+            and LOWEST_RATE <= rate <= HIGHEST_RATE
+            and 0 < seconds <= MAX_SECONDS
+        ):
+            return AudioInput(rate, float(seconds))
         raise ModelFileError(
             "the recording input that the file declares isn't known to this version",
             fix="Update modelwright",

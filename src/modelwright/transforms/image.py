@@ -96,17 +96,6 @@ class ImageInput:
         return json_digest(self.to_json())
 
 
-@dataclass(frozen=True, slots=True)
-class ImageFacts:
-    """What an image file is, before it is resized."""
-
-    width: int
-    height: int
-    """As shown: turned as EXIF says."""
-    mode: str
-    is_grey: bool
-
-
 def decode_image(source: ImageSource, spec: ImageInput) -> Pixels:
     """Return an image as uint8 pixels `[H, W, C]` of the declared size.
 
@@ -389,12 +378,8 @@ def _resized(image: Image.Image, spec: ImageInput) -> Image.Image:
     return ground
 
 
-def facts_of(image: Image.Image) -> ImageFacts:
-    """Return what an opened image is."""
-    return ImageFacts(image.width, image.height, image.mode, _is_grey(image))
-
-
-def _is_grey(image: Image.Image) -> bool:
+def is_grey(image: Image.Image) -> bool:
+    """Say whether an image shows no colour; of a large one a small copy is looked at."""
     if image.mode in ("1", "L", "LA", "La", "I", "F") or image.mode.startswith("I;16"):
         return True
     small = image if image.width * image.height <= 4096 else image.resize((64, 64))

@@ -1,7 +1,7 @@
 """Word vectors from text files: word2vec (Mikolov et al. 2013), GloVe (Pennington et al. 2014).
 
 A line is a word and its numbers, with blanks between; word2vec's first line says how many lines and
-numbers follow. Only the vectors of wanted words are kept in memory.
+numbers follow. Only the vectors of requested words are kept in memory.
 """
 
 from __future__ import annotations
@@ -194,7 +194,6 @@ def _number(field: bytes) -> float | None:
 
 
 def _vector(fields: list[bytes], where: str) -> NDArray[np.float32]:
-    """Return the numbers."""
     numbers = [_number(field) for field in fields]
     if None in numbers:
         text = fields[numbers.index(None)][:40].decode(errors="replace")
