@@ -48,6 +48,14 @@ def test_padding_is_that_of_tensorflow(kernel, stride, height, width):
     torch.testing.assert_close(found, same(images, conv.weight, stride, groups=4))
 
 
+@pytest.mark.parametrize(("height", "width"), [(6, 6), (7, 4)])
+def test_gradients_are_right(height, width):
+    torch.manual_seed(0)
+    conv = SameConv(2, 2, 3, stride=2, groups=2).double()
+    images = torch.randn(1, 2, height, width, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(conv, (images,))
+
+
 def published(pixels):
     """Return features and logits of the published network, by its own names in plain functions."""
     weights = torch.load(

@@ -26,6 +26,7 @@ from modelwright.recipe.model import (
     ConvCtcModel,
     DecoderModel,
     DetectorModel,
+    EfficientNetLite0Model,
     LinearModel,
     MlpModel,
     ResnetModel,
@@ -121,6 +122,9 @@ FAMILIES = {
     CnnModel: lambda: images(CnnModel(name="cnn", dropout=0.5)),
     ResnetModel: lambda: images(ResnetModel(name="resnet", depth=20, width=0.25)),
     SpeednetModel: lambda: images(SpeednetModel(name="speednet", widths=(8, 12, 10))),
+    EfficientNetLite0Model: lambda: images(
+        EfficientNetLite0Model(name="efficientnet-lite0", pretrained=False)
+    ),
     DetectorModel: lambda: images(DetectorModel(name="detector", widths=(4, 8, 8), neck=8)),
     BowModel: lambda: texts(BowModel(name="bow", width=8, buckets=64)),
     TextCnnModel: lambda: texts(TextCnnModel(name="text-cnn", width=8, filters=4)),

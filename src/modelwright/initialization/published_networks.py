@@ -7,7 +7,7 @@ that runs no code, after its digest was checked, and kept as safetensors in the 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -95,7 +95,7 @@ def _without(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def frozen_network(name: str, input: ImageInput) -> ImageNetwork:
+def frozen_network(name: Literal["efficientnet-lite0"], input: ImageInput) -> ImageNetwork:
     """Return the network of published weights for images, whose `features` describe an image.
 
     It is in evaluation mode, and none of its parameters takes a gradient. Its last layer is of one
@@ -109,7 +109,6 @@ def frozen_network(name: str, input: ImageInput) -> ImageNetwork:
         MissingExtraError: the package isn't installed.
         RecipeError: its file isn't the published one, or the images are too small.
     """
-    assert name == "efficientnet-lite0"
     network = build_network(
         EfficientNetLite0Model(name="efficientnet-lite0"),
         input=input,

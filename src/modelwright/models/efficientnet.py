@@ -39,7 +39,10 @@ TAPS = {4: 40, 10: 112, 15: 320}
 
 
 class SameConv(nn.Conv2d):
-    """A convolution with TensorFlow's padding `same`: ⌈H / stride⌉ rows, the spare one below."""
+    """A convolution with TensorFlow's padding `same`: ⌈H / stride⌉ rows, the spare one below.
+
+    The kernel is odd, and the stride 1 or 2.
+    """
 
     def __init__(
         self, channels: int, filters: int, kernel: int, *, stride: int = 1, groups: int = 1
@@ -58,8 +61,8 @@ class SameConv(nn.Conv2d):
         return super().forward(input)
 
     def _padding(self, side: int) -> int:
-        kernel, stride = self.kernel_size[0], self.stride[0]
-        return max((-(-side // stride) - 1) * stride + kernel - side, 0)
+        """Return the rows or columns to add on both sides together, at stride 2."""
+        return self.kernel_size[0] - 2 + side % 2
 
 
 def _layer(conv: nn.Conv2d, *, is_linear: bool = False) -> nn.Sequential:
