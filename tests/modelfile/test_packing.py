@@ -17,7 +17,15 @@ from modelwright.errors import DataError, ModelFileError, RequestError
 from modelwright.metrics import softmax
 from modelwright.models.candidate import Candidate
 from modelwright.models.timm_networks import TimmNetwork
-from modelwright.recipe.model import DetectorModel, MlpModel, ResnetModel, RnnModel, SpeednetModel
+from modelwright.recipe.model import (
+    DetectorModel,
+    EfficientNetLite0Model,
+    LinearModel,
+    MlpModel,
+    ResnetModel,
+    RnnModel,
+    SpeednetModel,
+)
 from modelwright.transforms.text import TextInput
 from modelwright.transforms.tokenizing import train_tokenizer
 from tests.modelfile.making import CNN, LABELS, arrays_candidate, candidate, fill
@@ -30,6 +38,12 @@ SPECS = {
     "cnn": (CNN, 8, 3),
     "resnet": (ResnetModel(name="resnet", depth=20, width=0.5), 16, 3),
     "speednet": (SpeednetModel(name="speednet", widths=(8, 16, 16)), 32, 3),
+    "linear": (LinearModel(name="linear", features="hog"), 16, 3),
+    "efficientnet-lite0": (
+        EfficientNetLite0Model(name="efficientnet-lite0", pretrained=False),
+        32,
+        3,
+    ),
 }
 
 
@@ -45,7 +59,13 @@ def test_every_family_has_its_battery() -> None:
     assert {spec.__class__ for spec, _, _ in SPECS.values()} == families
 
 
-@pytest.mark.parametrize("family", SPECS)
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "efficientnet-lite0" else ())
+        for name in SPECS
+    ],
+)
 def test_the_graph_answers_as_the_network(family: str, tmp_path: Path) -> None:
     spec, size, channels = SPECS[family]
     made = candidate(spec, size=size, channels=channels)

@@ -100,6 +100,20 @@ def test_bf16_keeps_places_in_single_precision():
     assert all(item.grad is not None for item in network.parameters())
 
 
+@pytest.mark.parametrize(("height", "width"), [(32, 48), (50, 33)])
+def test_the_published_backbone_sees_at_three_strides(height, width):
+    spec = DetectorModel(name="detector", backbone="efficientnet-lite0", pretrained=False, neck=8)
+    body = Detector(spec, Frame(3, height, width, 2))
+    network = ImageNetwork(PixelSteps([0.5] * 3, [0.25] * 3), body).eval()
+    assert network.body.strides == (8, 16, 32)
+    images = torch.zeros(2, height, width, 3, dtype=torch.uint8)
+    with torch.no_grad():
+        scores, boxes = network(images)
+    places = len(locations(height, width, network.body.strides))
+    assert (scores.shape, boxes.shape) == ((2, places, 2), (2, places, 4))
+    assert network.features(images).shape == (2, 8)
+
+
 def test_gradients_are_right():
     body = built(channels=1, widths=(2, 2, 2), num_outputs=2).body.double()
     images = torch.randn(1, 1, 32, 48, dtype=torch.float64, requires_grad=True)

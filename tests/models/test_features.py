@@ -13,7 +13,7 @@ from torch import nn
 
 from modelwright import models
 from modelwright.models.detector import PRIOR
-from modelwright.models.network import AudioFrame, Frame, TextFrame
+from modelwright.models.network import AudioFrame, Frame, NgramFrame, TextFrame
 from modelwright.models.padding import mask
 from modelwright.models.pretrained import PretrainedModel, own_settings
 from modelwright.models.speednet import Speednet
@@ -26,6 +26,8 @@ from modelwright.recipe.model import (
     ConvCtcModel,
     DecoderModel,
     DetectorModel,
+    EfficientNetLite0Model,
+    LinearModel,
     MlpModel,
     ResnetModel,
     RnnCtcModel,
@@ -107,11 +109,22 @@ def timm(monkeypatch):
     return images(TimmNetwork(name="timm", model="tiny", settings={}))
 
 
+def ngrams():
+    frame = NgramFrame(ngrams=VOCABULARY, num_outputs=LABELS)
+    spec = LinearModel(name="linear", features="tfidf")
+    weights = torch.tensor([[0.6, 0.8, 0.0], [1.0, 0.0, 0.0], [0.1, 0.2, 0.3]])
+    return models.BUILDERS[LinearModel](spec, frame), (TOKENS[:, :3], weights)
+
+
 FAMILIES = {
+    LinearModel: ngrams,
     MlpModel: lambda: images(MlpModel(name="mlp", hidden=(16, 8))),
     CnnModel: lambda: images(CnnModel(name="cnn", dropout=0.5)),
     ResnetModel: lambda: images(ResnetModel(name="resnet", depth=20, width=0.25)),
     SpeednetModel: lambda: images(SpeednetModel(name="speednet", widths=(8, 12, 10))),
+    EfficientNetLite0Model: lambda: images(
+        EfficientNetLite0Model(name="efficientnet-lite0", pretrained=False)
+    ),
     DetectorModel: lambda: images(DetectorModel(name="detector", widths=(4, 8, 8), neck=8)),
     BowModel: lambda: texts(BowModel(name="bow", width=8, buckets=64)),
     TextCnnModel: lambda: texts(TextCnnModel(name="text-cnn", width=8, filters=4)),
@@ -167,6 +180,15 @@ def mean(outputs, length):
 
 def test_the_table_holds_every_family():
     assert set(FAMILIES) == set(models.BUILDERS)
+
+
+@pytest.mark.parametrize("build", [images, recordings], ids=["images", "recordings"])
+def test_features_of_linear_models_are_what_the_last_layer_gets(build):
+    torch.manual_seed(0)
+    network, inputs = build(LinearModel(name="linear"))
+    with torch.no_grad():
+        found = head_of(network.eval())(network.features(*inputs))
+        torch.testing.assert_close(found, network(*inputs), rtol=SAME, atol=SAME)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)

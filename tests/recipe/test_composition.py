@@ -38,6 +38,17 @@ CAUGHT = [
         5,
         "a batch of 2 can't be computed in 4",
     ),
+    (
+        DIGITS + "model: {name: linear}\ntrain:\n"
+        "  loss: {name: cross-entropy, label_smoothing: 0.1}",
+        5,
+        "fitted without `label_smoothing`",
+    ),
+    (
+        DIGITS + "evaluate: {baselines: false}\ntargets: {gain_over_simple: '>= 0'}",
+        4,
+        "needs what `evaluate.baselines: false` leaves out",
+    ),
     (DIGITS + "augment: {mixup: 1}\ntrain: {batch_size: 1}", 4, "has nothing to mix"),
     (
         DIGITS + "train: {batch_size: 16, gradient_accumulation: 4}",
@@ -82,6 +93,33 @@ CAUGHT = [
         "the `cosine` schedule hasn't brought the rate down",
     ),
     (DIGITS + "model: {name: speednet}", 3, "at least 9 pixels, and these have 8"),
+    (
+        DIGITS + "model: {name: efficientnet-lite0, pretrained: false}",
+        3,
+        "at least 32 pixels, and these have 8",
+    ),
+    (
+        DIGITS + "transforms: {color_mode: grayscale}\nmodel: {name: efficientnet-lite0}",
+        3,
+        "`efficientnet-lite0` are for images in colour",
+    ),
+    (
+        BOXES + "model: {name: detector, backbone: efficientnet-lite0, widths: [8, 16]}",
+        4,
+        "`model.widths` has no effect on the backbone `efficientnet-lite0`",
+    ),
+    (
+        BOXES + "model: {name: detector, pretrained: false}",
+        4,
+        "`model.pretrained` has no effect on the backbone `residual`",
+    ),
+    (RESNET + "train: {unfreeze: {at: 0.5}}", 4, "and this network has none"),
+    (
+        TABLE + "task: text-classification\nmodel: {name: minilm, adapters: {}}\n"
+        "train: {unfreeze: {}}",
+        5,
+        "and `model.adapters` never does",
+    ),
     (
         CIFAR + "model: {name: speednet}\ntrain: {resolution: [{until: 0.5, size: 8}]}",
         4,

@@ -58,7 +58,7 @@ SECTIONS = [
     ("model: resnet18", 3, "Did you mean `resnet`?"),
     ("model: ./other.mw", 3, "Write `model: {init: ./other.mw}`"),
     ("model: {name: resnot}", 3, '`model.name` can\'t be "resnot". Did you mean `resnet`?'),
-    ("model: {}", 3, "`model.name` is missing. Use one of `mlp`, `cnn`, `resnet`, `speednet`, "),
+    ("model: {}", 3, "`model.name` is missing. Use one of `linear`, `mlp`, `cnn`, `resnet`, "),
     ("model:\n  depth: 20", 3, "`model.name` is missing"),
     ("model: {name: [x]}", 3, "`model.name` can't be a list"),
     ("model: {name: null}", 3, "`model.name` is missing"),

@@ -16,6 +16,7 @@ from torch import nn
 from modelwright.errors import StoppedError, TrainingError
 from modelwright.files import read_lines
 from modelwright.models.lora import adapt
+from modelwright.training.optimizers import group_parameters
 from tests.training import small
 from tests.training.small import StopAt
 
@@ -312,3 +313,84 @@ def test_without_a_validation_sample_of_a_known_class_nothing_breaks(tmp_path):
     _, report = small.trained(tmp_path, epochs=2, data=replace(data, validation=nothing))
     assert [record["val_accuracy"] for record in report.history] == [0.0, 0.0]
     assert report.chosen == 0
+
+
+# -- the last layer first, and slower layers below it -----------------------------------------
+
+
+class WithHead(nn.Module):
+    """A pretrained body and a new last layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            small.Pixels(), nn.Flatten(), nn.Linear(36, 24), nn.BatchNorm1d(24), nn.ReLU()
+        )
+        self.head = nn.Linear(24, 3)
+
+    def forward(self, pixels):
+        return self.head(self.body(pixels))
+
+
+def with_head():
+    torch.manual_seed(3)
+    return replace(small.candidate(), network=WithHead())
+
+
+UNFROZEN = {"average": None, "select": "last", "optimizer": {"name": "adamw", "lr": 0.01}}
+
+
+def changed(start, network):
+    before, after = start.network.state_dict(), network.state_dict()
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_the_last_layer_learns_alone_until_the_whole_network_does(tmp_path):
+    start = with_head()
+    found, _ = small.trained(
+        tmp_path / "a", start=start, epochs=4, unfreeze={"at": 0.999, "lr": 1e-9}, **UNFROZEN
+    )
+    # At the last step the others learn too, by next to nothing.
+    held = start.network.state_dict()["body.2.weight"]
+    torch.testing.assert_close(found.network.state_dict()["body.2.weight"], held, rtol=0, atol=1e-6)
+    norms = int(found.network.state_dict()["body.3.num_batches_tracked"])
+    assert norms <= 1
+    whole, report = small.trained(
+        tmp_path / "b", start=start, epochs=4, unfreeze={"at": 0.5, "lr": 0.1}, **UNFROZEN
+    )
+    assert changed(start, whole.network) == set(start.network.state_dict())
+    assert int(whole.network.state_dict()["body.3.num_batches_tracked"]) == report.steps // 2
+
+
+def test_stopped_while_the_last_layer_learns_alone_it_goes_on_to_the_same_bits(tmp_path):
+    settings = {"start": with_head(), "epochs": 4, "unfreeze": {"at": 0.5}, **UNFROZEN}
+    whole, _ = small.trained(tmp_path / "whole", **settings)
+    for step in (7, 20):
+        with pytest.raises(StoppedError):
+            small.trained(tmp_path / "parts", observe=StopAt(step), **settings)
+    parts, _ = small.trained(tmp_path / "parts", **settings)
+    assert small.equal(whole.network, parts.network)
+
+
+def test_a_last_layer_that_is_held_still_cant_learn_first(tmp_path):
+    groups = [{"match": "head.*", "lr": 0}]
+    with pytest.raises(TrainingError, match="held still"):
+        small.trained(tmp_path, start=with_head(), unfreeze={}, groups=groups, **UNFROZEN)
+
+
+def test_layer_decay_slows_each_layer_down_by_a_factor():
+    network = with_head().network
+    spec = small.spec(layer_decay=0.5, groups=[{"match": "head.bias", "lr": 3.0}])
+    rates = {
+        name: group.factor(0.0)
+        for group in group_parameters(network, spec)
+        for name in group.parameters
+    }
+    assert rates == {
+        "head.weight": 1.0,
+        "head.bias": 3.0,
+        "body.3.weight": 0.5,
+        "body.3.bias": 0.5,
+        "body.2.weight": 0.25,
+        "body.2.bias": 0.25,
+    }

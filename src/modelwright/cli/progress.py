@@ -25,6 +25,7 @@ STAGES = {
     "store": "Building the store",
     "decode": "Decoding",
     "audit": "Looking through the data",
+    "features": "Computing features",
     "train": "Training",
     "measure": "Measuring",
     "baselines": "Simple models beside it",

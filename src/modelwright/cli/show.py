@@ -72,11 +72,9 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
     rows = [("metric", "target", "measured", "95 % interval", "")]
     for verdict in verdicts:
         measured = "–" if verdict.value is None else number(verdict.value)
-        met = "met, proven" if verdict.proven else "met, not proven"
-        outcome = met if verdict.passed else "missed"
         why = f": {verdict.why}" if verdict.why else ""
         between = interval(verdict.low, verdict.high)
-        rows.append((verdict.metric, verdict.target, measured, between, outcome + why))
+        rows.append((verdict.metric, verdict.target, measured, between, verdict.outcome + why))
     return table(rows)
 
 

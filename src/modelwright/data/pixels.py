@@ -97,11 +97,15 @@ FACTS = Facts(
 
 def fit_image_input(train: StoredSplit, recipe: Recipe) -> ImageInput:
     """Return how images become pixels, `auto` resolved by the training images."""
-    spec = recipe.transforms
+    spec, model = recipe.transforms, recipe.model
+    is_published = model != "auto" and bool(model.published)  # In colour, as published ones are.
     grey = spec.color_mode == "grayscale" or (
-        spec.color_mode == "auto" and bool(train.numbers("is_grey").all())
+        spec.color_mode == "auto" and not is_published and bool(train.numbers("is_grey").all())
     )
-    if spec.size == "auto":
+    usual = None if model == "auto" else model.usual_side
+    if spec.size == "auto" and usual is not None:
+        height = width = usual
+    elif spec.size == "auto":
         height, width = _auto_size(train.numbers("height"), train.numbers("width"))
     elif isinstance(spec.size, tuple):
         height, width = spec.size

@@ -12,14 +12,16 @@ from numpy.typing import NDArray
 
 from modelwright.data.adapters import Encoded, InputAdapter
 from modelwright.data.listing import Listing
-from modelwright.data.ragged import Ragged
+from modelwright.data.ragged import Joined, Ragged
 from modelwright.data.store import Facts, Store, StoredSplit, short_digest
 from modelwright.data.targets import TARGETS
 from modelwright.data.views import ragged_view
 from modelwright.errors import DataError
 from modelwright.kinds import InputKind
 from modelwright.recipe import Recipe
+from modelwright.recipe.model import LinearModel
 from modelwright.run import Observe
+from modelwright.transforms.ngrams import MOST_NGRAMS, RECORD, NgramInput, fit_ngrams
 from modelwright.transforms.scripts import are_unspaced
 from modelwright.transforms.text import TextInput
 from modelwright.transforms.tokenizing import fold, train_tokenizer
@@ -55,14 +57,23 @@ FACTS = Facts(columns=(("characters", pa.int64()),), look=_look, missing={"chara
 # -- fitting ---------------------------------------------------------------------------------
 
 
-def fit_text_input(train: StoredSplit, recipe: Recipe) -> TextInput:
+MOST_LINEAR_WEIGHTS = 40_000_000
+"""The most weights of a linear model; of many labels fewer n-grams are kept."""
+
+
+def fit_text_input(train: StoredSplit, recipe: Recipe) -> TextInput | NgramInput:
     """Return how texts become token ids: a tokenizer made from the training split.
 
-    Source and target texts share one vocabulary.
+    Source and target texts share one vocabulary. For a linear model texts become n-grams.
     """
     spec, kind = recipe.text, TARGETS[recipe.output_kind].text_kind
     generates = kind != "text"
     texts = (data.decode() for data in train.originals())
+    if isinstance(recipe.model, LinearModel):
+        labels_of = TARGETS[recipe.output_kind].labels_of
+        labels = {label for target in set(train.strings("label")) for label in labels_of(target)}
+        outputs = len(labels) if recipe.output_kind.has_classes else 1
+        return fit_ngrams(texts, most=min(MOST_NGRAMS, MOST_LINEAR_WEIGHTS // max(outputs, 1)))
     targets = train.strings("label") if kind == "source" else []
     tokenizer_kind = spec.tokenizer
     if tokenizer_kind == "auto":
@@ -78,7 +89,9 @@ def fit_text_input(train: StoredSplit, recipe: Recipe) -> TextInput:
     return TextInput(tokenizer, spec.max_length, kind)
 
 
-def _encode(store: Store, input: TextInput, observe: Observe) -> Encoded:
+def _encode(store: Store, input: TextInput | NgramInput, observe: Observe) -> Encoded:
+    if isinstance(input, NgramInput):
+        return _encode_ngrams(store, input, observe)
     broken = store.errors()
     tokenizer = input.tokenizer
     is_framed = bool(tokenizer.before or tokenizer.after) and input.kind != "prompt"
@@ -101,6 +114,19 @@ def _encode(store: Store, input: TextInput, observe: Observe) -> Encoded:
     return Encoded(
         input, _never_empty(ragged, tokenizer.unknown), np.flatnonzero(lengths > input.max_length)
     )
+
+
+def _encode_ngrams(store: Store, input: NgramInput, observe: Observe) -> Encoded:
+    broken = store.errors()
+
+    def ngrams(rows: range) -> list[NDArray[Any]]:
+        return input.encode(["" if row in broken else store.original(row).decode() for row in rows])
+
+    values, lengths = ragged_view(store, input.digest(), ngrams, dtype=RECORD, observe=observe)
+    starts = np.cumsum(lengths) - lengths
+    numbers = Ragged("ngrams", values["f0"], starts, lengths, length_name="", as_dtype="int64")
+    weights = Ragged("weights", values["f1"], starts, lengths, length_name="")
+    return Encoded(input, Joined((numbers, weights)))
 
 
 def _framed(ids: NDArray[np.int32], input: TextInput) -> NDArray[np.int32]:

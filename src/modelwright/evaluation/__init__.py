@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from modelwright.evaluation.access_log import TestSetAccess, record_access
 from modelwright.evaluation.baselines import Problem, measure_baselines
-from modelwright.evaluation.gate import Verdict, headline, judge
+from modelwright.evaluation.gain import GAIN
+from modelwright.evaluation.gate import IS_SIMPLE, Verdict, headline, judge
 from modelwright.evaluation.labels import DIFFERENCE, WITHOUT_NEAR
 from modelwright.evaluation.latency import BATCH, Place, hardware, measure_latency, runtime
 from modelwright.evaluation.measure import measure
@@ -23,6 +24,8 @@ from modelwright.evaluation.threshold import (
 __all__ = [
     "BATCH",
     "DIFFERENCE",
+    "GAIN",
+    "IS_SIMPLE",
     "WITHOUT_NEAR",
     "Measurement",
     "Place",

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,22 +21,21 @@ from modelwright.errors import DataError, MissingExtraError, require
 from modelwright.evaluation.bootstrap import bounded
 from modelwright.evaluation.features import (
     Features,
-    average_spectrum,
-    cell_pixels,
     features_of,
-    hog_features,
     parts_of,
     reduced,
 )
+from modelwright.evaluation.gain import Compared, gain_over_simple
 from modelwright.evaluation.labels import accuracy, accuracy_difference, averages
 from modelwright.evaluation.measurement import Measurement, Record, recorder
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
 from modelwright.metrics import Array, Doubles, Ints
 from modelwright.run import Observe, Progress, silent
-from modelwright.tasks import SampleStats, Task, concatenate
+from modelwright.tasks import SampleStats, Task, concatenate, take
+from modelwright.transforms.ngrams import NgramInput, fit_ngrams
 
-CENTROID_SIDE, HOG_SIDE = 32, 64
+CENTROID_SIDE = 32
 """Longer sides of images are reduced by whole factors to this many pixels or fewer."""
 _VALUES = 100_000_000
 """The most features and scores of all samples: 400 MB, as those of 50,000 images of 32 × 32."""
@@ -47,10 +46,8 @@ _WEIGHTS = 20_000_000
 _LONGEST_TEXT, _CHARACTERS, _FEW_LABELS = 10_000, 10_000_000, 20
 """The most characters of one text, and of all that are counted: some ten seconds. With more labels
 than these fewer are counted, for each label is fitted by itself."""
-_BUCKETS, _LEAST_BUCKETS = 1 << 18, 2_000
-"""Words, or runs of characters, are hashed to so many columns; to fewer where labels are many."""
-_BLANKS = 0.05
-"""Texts of scripts with blanks between words have more than this share of them."""
+_FEWEST_NGRAMS = 2_000
+"""With fewer n-grams than these in memory nothing could be counted."""
 _STRENGTH, _FEW_ROWS = 0.05, 500
 """The penalty, as a part of the features' mean variance over all samples; of so many it is
 estimated."""
@@ -76,6 +73,19 @@ class Problem:
     """The size of a network's output for each token."""
     texts: Callable[[Ints], list[str]]
     """Returns the texts in some rows of the store, where samples are texts."""
+    features: Callable[[Array], Features]
+    """Returns what a linear model of images or recordings sees `[N, D]` of gathered inputs; raises
+    `DataError` where these don't allow it."""
+    is_method: str = ""
+    """The simple method that the model measured is, if it is one."""
+
+    def limited(self, most: int | None) -> Problem:
+        """Return the problem with so many samples of each split at most, drawn."""
+        if most is None:
+            return self
+        parts = (split.take(_sampled(len(split), most)) for split in (self.train, self.samples))
+        train, samples = parts
+        return replace(self, train=train, samples=samples)
 
     def stats(self, outputs: Any, positions: Ints | slice = slice(None)) -> SampleStats:
         """Return the statistics of samples from raw outputs like those of a network."""
@@ -98,18 +108,34 @@ Baseline = Callable[[Problem], Predictions]
 
 
 def measure_baselines(
-    problem: Problem, measured: Measurement, *, fingerprint: str, observe: Observe = silent
+    problem: Problem,
+    measured: Measurement | None,
+    *,
+    fingerprint: str,
+    limit: int | None = None,
+    observe: Observe = silent,
 ) -> list[Evidence]:
     """Fit every simple method for this kind of prediction and of input, and measure it.
 
+    Args:
+        problem: the data.
+        measured: the model on the same samples; `None` where there is no model yet.
+        fingerprint: of the samples.
+        limit: the most samples of each split that are used, without a model; all by default.
+        observe: called with progress.
+
     Returns:
         The figures of each, as `baseline:NAME`; where samples have one label each, its accuracy and
-        macro F1, and the model's accuracy minus the baseline's (`measured`) on the same samples.
+        macro F1, and the model's accuracy minus the baseline's on the same samples. Of the model,
+        how much better it is than the best of them.
     """
+    assert measured is None or limit is None  # A model is measured on all samples.
+    problem = problem.limited(limit)
     kind = problem.task.output_kind
     keys = ((kind, problem.input_kind), (kind, problem.task.name), (kind, ""))
     methods = next((BASELINES[key] for key in keys if key in BASELINES), {})
     evidence: list[Evidence] = []
+    compared: list[Compared] = []
     for number, (name, baseline) in enumerate(methods.items()):
         observe(Progress("baselines", number, len(methods)))
         try:
@@ -120,13 +146,30 @@ def measure_baselines(
             continue
         record = recorder(problem.samples, fingerprint, subject=f"baseline:{name}")
         evidence += _figures(predictions, problem, measured, record)
+        if measured is not None:
+            compared.append(
+                Compared(name, _of_model(predictions, problem, measured), predictions.stats)
+            )
+    if compared and measured is not None:
+        task = problem.task
+        evidence.append(
+            gain_over_simple(
+                compared,
+                task.output_kind,
+                task.compute if task.text_metrics is None else task.text_metrics.compute,
+                recorder(problem.samples, fingerprint),
+                model=measured.model,
+                is_method=problem.is_method,
+                texts=problem.samples.texts,
+            )
+        )
     if methods:
         observe(Progress("baselines", len(methods), len(methods)))
     return evidence
 
 
 def _figures(
-    predictions: Predictions, problem: Problem, measured: Measurement, record: Record
+    predictions: Predictions, problem: Problem, measured: Measurement | None, record: Record
 ) -> list[Evidence]:
     task = problem.task
     if task.output_kind != OutputKind.SINGLE_LABEL:
@@ -142,14 +185,26 @@ def _figures(
     num_classes = len(problem.labels) + len(problem.samples.unknown)
     cells = metrics.confusion(predicted, targets, num_classes=num_classes)
     means = averages(cells, record, method=f"{predictions.method}; ")
-    model_hits, hits = measured.stats["ranks"] == 0, predicted == targets
-    if predictions.positions is not None:
-        model_hits = model_hits[predictions.positions]
-    return [
+    hits = predicted == targets
+    figures = [
         accuracy(hits, record, method=predictions.method),
         next(mean for mean in means if mean.metric == "f1_macro"),
-        accuracy_difference(model_hits, hits, record, model=measured.model),
     ]
+    if measured is None:
+        return figures
+    model_hits = _of_model(predictions, problem, measured)["ranks"] == 0
+    return [*figures, accuracy_difference(model_hits, hits, record, model=measured.model)]
+
+
+def _of_model(predictions: Predictions, problem: Problem, measured: Measurement) -> SampleStats:
+    """Return the model's statistics of the samples that a simple method predicted."""
+    scores = problem.task.text_metrics
+    if scores is not None:
+        assert problem.samples.pairs is not None
+        return scores.sample_stats(measured.texts, problem.samples.pairs()[1])
+    if predictions.positions is None:
+        return measured.stats
+    return take(measured.stats, predictions.positions)
 
 
 # -- always the same prediction --------------------------------------------------------------
@@ -290,51 +345,34 @@ def centroid(problem: Problem) -> Predictions:
 
 def hog(problem: Problem) -> Predictions:
     """Predict by histograms of oriented gradients and a linear model."""
-    height, width = reduced(problem.train.gather(slice(1)), HOG_SIDE).shape[1:3]
-    if cell_pixels(height, width) == 0:
-        raise DataError(f"images of {height} × {width} pixels are too small for it")
-    method = "histograms of oriented gradients"
-    if (height, width) != problem.train.pixels.shape[1:3]:
-        method += f" of images reduced to {height} × {width}"
-    return _linear(problem, lambda pixels: hog_features(reduced(pixels, HOG_SIDE)), method)
+    return _linear(problem, problem.features, "histograms of oriented gradients")
 
 
 def spectrum(problem: Problem) -> Predictions:
-    """Predict by the average spectrum and a linear model."""
-
-    def spectra(rows: Array) -> Features:
-        spectra_of_rows = [average_spectrum(row["samples"][: row["length"]]) for row in rows]
-        return np.stack(spectra_of_rows).astype(np.float32)
-
-    return _linear(problem, spectra, "mean and deviation of the spectrum")
+    """Predict by mean, deviation and change of a spectrum's mel bands, and a linear model."""
+    return _linear(problem, problem.features, "mean, deviation and change of mel bands")
 
 
 def words(problem: Problem) -> Predictions:
-    """Predict by TF-IDF weights of words and of pairs of words, and a linear model.
-
-    Where texts have no blanks, such as Chinese ones, runs of one to three characters are counted.
-    """
-    train_rows, test_rows = _drawn(problem, _LEAST_BUCKETS)
+    """Predict by TF-IDF weights of n-grams, those of `model: linear`, and a linear model."""
+    train_rows, test_rows = _drawn(problem, _FEWEST_NGRAMS)
     train_texts, train_rows = _texts(problem, problem.train, train_rows)
     test_texts, test_rows = _texts(problem, problem.samples, test_rows)
-    blanks = sum(char.isspace() for text in train_texts for char in text)
-    has_blanks = blanks > _BLANKS * sum(map(len, train_texts))
-    text = require("sklearn.feature_extraction.text", extra="train", purpose="counting words")
-    vectorizer = text.HashingVectorizer(
-        analyzer="word" if has_blanks else "char",
-        ngram_range=(1, 2) if has_blanks else (1, 3),
-        token_pattern=r"\w+|[^\w\s]" if has_blanks else None,
-        n_features=min(_BUCKETS, _WEIGHTS // len(problem.labels)),
-        norm=None,
-        alternate_sign=False,
-    )
-    weights = text.TfidfTransformer(sublinear_tf=True)
-    train = weights.fit_transform(vectorizer.transform(train_texts))
-    test = weights.transform(vectorizer.transform(test_texts))
+    encoder = fit_ngrams(train_texts, most=_WEIGHTS // len(problem.labels))
+    train, test = (_sparse(encoder, texts) for texts in (train_texts, test_texts))
     outputs = _ridge(problem, train, problem.train.targets[train_rows], test, 1.0)
-    what = "words and pairs of words" if has_blanks else "runs of one to three characters"
-    method = f"TF-IDF weights of {what} with a linear model (ridge regression)"
+    method = f"TF-IDF weights of {encoder.describe()} with a linear model (ridge regression)"
     return _predictions(problem, outputs, train_rows, test_rows, method)
+
+
+def _sparse(encoder: NgramInput, texts: Sequence[str]) -> Any:
+    """Return the weights of texts' n-grams as a sparse matrix `[N, V]`."""
+    sparse = require("scipy.sparse", extra="train", purpose="counting words")
+    rows = encoder.encode(texts)
+    held = np.concatenate(rows)
+    numbers, weights = (np.ascontiguousarray(held[name]) for name in ("f0", "f1"))
+    ends = np.cumsum([0, *map(len, rows)])
+    return sparse.csr_matrix((weights, numbers, ends), shape=(len(texts), encoder.size))
 
 
 def _texts(problem: Problem, split: Split, positions: Ints) -> tuple[list[str], Ints]:

@@ -14,11 +14,14 @@ from operator import ge, gt, le, lt
 from typing import Any
 
 from modelwright.errors import nearest
+from modelwright.evaluation.gain import GAIN
 from modelwright.evaluation.intervals import is_bounded
 from modelwright.evaluation.latency import QUANTILES
 from modelwright.ledger import Evidence, Ledger
 from modelwright.recipe.targets import METRICS, parse_target
 
+IS_SIMPLE = "it is the simple method"
+"""Why a model that is the best simple method proves nothing by not being worse than it."""
 FEWEST_SAMPLES = 10
 """Fewer samples prove nothing: a bootstrap needs some to see how they vary."""
 
@@ -41,6 +44,15 @@ class Verdict:
     proven: bool = False
     why: str = ""
     """Why it isn't met, or isn't proven; else empty."""
+
+    @property
+    def outcome(self) -> str:
+        """The verdict in a word or two; `why` says more."""
+        if not self.passed:
+            return "missed"
+        if self.why == IS_SIMPLE:
+            return "met"
+        return "met, proven" if self.proven else "met, not proven"
 
     def to_json(self) -> dict[str, Any]:
         """Return the verdict as plain JSON values."""
@@ -119,6 +131,8 @@ def _doubt(record: Evidence, hardware: str) -> str:
     share = QUANTILES.get(record.metric)
     if share is not None and not is_bounded(share, record.n):
         return f"{record.n} answers are too few to bound it"
+    if record.metric == GAIN and record.basis == "derived":
+        return IS_SIMPLE
     if record.split == "validation":
         return "measured on the validation split, which also chose the epoch"
     if record.split and record.n < FEWEST_SAMPLES:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelwright.errors import require
+from modelwright.errors import MissingExtraError, RecipeError, require
 from modelwright.initialization.model_file import model_file_input
-from modelwright.recipe.model import InitModel, TimmModel, TransformersModel
+from modelwright.recipe.model import (
+    InitModel,
+    LinearModel,
+    MinilmModel,
+    TimmModel,
+    TransformersModel,
+)
 
 if TYPE_CHECKING:
     from modelwright.data import Prepared
@@ -24,7 +30,9 @@ def settled_input(request: RunRequest) -> Input | None:
         RecipeError: it can't be used, or was made for other inputs or outputs than the recipe's.
     """
     model = request.recipe.model
-    if isinstance(model, TransformersModel):
+    if isinstance(model, LinearModel):
+        model = model.network or model
+    if isinstance(model, TransformersModel | MinilmModel):
         require("torch", extra="train", purpose="to train")
         from modelwright.initialization.pretrained import pretrained_input
 
@@ -34,7 +42,22 @@ def settled_input(request: RunRequest) -> Input | None:
         from modelwright.initialization.timm import open_timm
 
         open_timm(model, request)
-    return model_file_input(model, request) if isinstance(model, InitModel) else None
+    if isinstance(model, InitModel):
+        return model_file_input(model, request)
+    if model != "auto" and model.published:
+        _check_published(model.published, request)
+    return None
+
+
+def _check_published(name: str, request: RunRequest) -> None:
+    """Refuse published weights that aren't there, or aren't those published."""
+    from modelwright.initialization.published import published_folder
+
+    try:
+        published_folder(name)
+    except (MissingExtraError, RecipeError) as error:
+        error.at(request.recipe.place_of("model"))
+        raise
 
 
 def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> Candidate:

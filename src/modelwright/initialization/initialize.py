@@ -16,19 +16,22 @@ from modelwright.data import Prepared, Split
 from modelwright.data.batches import Batches
 from modelwright.files import canonical_json
 from modelwright.initialization.model_file import start_from_file
+from modelwright.initialization.pixels import pixel_statistics
 from modelwright.initialization.pretrained import (
     pretrained_folder,
     pretrained_section,
     start_from,
     with_adapters,
 )
-from modelwright.initialization.timm import load_timm, open_timm, pixel_statistics
+from modelwright.initialization.published_networks import start_from_published
+from modelwright.initialization.timm import load_timm, open_timm
 from modelwright.initialization.word_vectors import start_words
 from modelwright.kinds import OutputKind
 from modelwright.models.audio_frontend import set_audio_augment
 from modelwright.models.building import Architecture
 from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, RnnCtc
+from modelwright.models.efficientnet import MEAN, STD
 from modelwright.models.logmel import LogMel, fit_normalization
 from modelwright.recipe.model import (
     AdaptersSpec,
@@ -39,6 +42,8 @@ from modelwright.recipe.model import (
     DecoderModel,
     DetectorModel,
     InitModel,
+    LinearModel,
+    MinilmModel,
     ModelSpec,
     Seq2SeqModel,
     SpeednetModel,
@@ -53,6 +58,7 @@ from modelwright.tasks.speech_recognition import CharacterLM, texts_of
 from modelwright.training.objectives.ctc import steps_needed
 from modelwright.transforms import ImageInput
 from modelwright.transforms.hf_tokenizer import HFTokenizer
+from modelwright.transforms.ngrams import NgramInput
 from modelwright.transforms.text import TextInput
 
 FITTED_SAMPLES = 5000
@@ -75,8 +81,9 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
             else old.assets
         )
         return replace(old, inference=_inference(request, prepared), assets=assets)
-    blank, scale = _blank(spec, request, prepared, context), _scale(prepared)
+    blank = _blank(spec, request, prepared, context)
     section = blank.section
+    scale = None if isinstance(spec, LinearModel) else _scale(prepared)
     torch.manual_seed(context.seed)
     network = models.build_network(
         section,
@@ -112,7 +119,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
         output_kind=task_of(request.recipe).output_kind,
         inference=_inference(request, prepared),
         assets=prepared.input.assets()
-        if isinstance(prepared.input, TextInput)
+        if isinstance(prepared.input, TextInput | NgramInput)
         else _language_model(request, prepared),
         lineage=lineage,
     )
@@ -136,29 +143,43 @@ def _blank(
 ) -> _Blank:
     """Return what a recipe's section `model` asks to be built."""
     mean, std = prepared.mean, prepared.std
-    if isinstance(spec, TransformersModel):
+    if isinstance(spec, LinearModel):
+        spec = spec.network or spec
+    if isinstance(spec, TransformersModel | MinilmModel):
         folder = pretrained_folder(spec, request)
         assert isinstance(prepared.input, TextInput)
         tokenizer = prepared.input.tokenizer
         assert isinstance(tokenizer, HFTokenizer)
         section = pretrained_section(spec, folder, tokenizer.token_ids)
-        fill = partial(start_from, folder=folder, context=context)
+        fill = partial(start_from, spec=spec, folder=folder, context=context)
         return _Blank(section, mean, std, spec.adapters, fill)
     if isinstance(spec, TimmModel):
         network, weights = open_timm(spec, request)
         if weights is None:
             return _Blank(network, mean, std)
-        own = pixel_statistics(weights, request, prepared, context)
+        source = "the weights' folder says" if weights.is_declared else "is usual with this network"
+        own = pixel_statistics(
+            weights.mean, weights.std, source, request=request, prepared=prepared, context=context
+        )
         fill = partial(
             load_timm, section=network, weights=weights, prepared=prepared, context=context
         )
         return _Blank(network, *own, spec.adapters, fill)
+    if isinstance(spec, LinearModel):  # Of its images the features are scaled, not the pixels.
+        return _Blank(spec.of(prepared.input_kind), [0.0] * len(mean), [1.0] * len(std))
     if spec == "auto":
         found = default_model(prepared)
         chosen = found.model_dump(mode="json")
         context.decisions.decide("model", lambda: {"model": chosen, "why": "auto"})
         return _Blank(found, mean, std)
     assert not isinstance(spec, InitModel)
+    if spec.published:
+        source = "the published weights were trained"
+        own = pixel_statistics(
+            MEAN, STD, source, request=request, prepared=prepared, context=context
+        )
+        fill = partial(start_from_published, name=spec.published, context=context)
+        return _Blank(spec, *own, fill=fill)
     return _Blank(spec, mean, std)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from modelwright.errors import ModelwrightError, RecipeError
+from modelwright.errors import MissingExtraError, ModelwrightError, RecipeError
+from modelwright.initialization.published import PUBLISHED, published_folder
 from modelwright.models.candidate import Candidate
 from modelwright.models.lora import adapt
 from modelwright.models.pretrained import Encoder, PretrainedModel
@@ -21,7 +22,7 @@ from modelwright.models.pretrained_folders import (
     take_weights,
 )
 from modelwright.models.pretrained_generators import PretrainedGenerator
-from modelwright.recipe.model import AdaptersSpec, TransformersModel
+from modelwright.recipe.model import AdaptersSpec, MinilmModel, TransformersModel
 from modelwright.run import Run, RunRequest
 from modelwright.transforms.hf_tokenizer import HFTokenizer, TokenIdMap, read_foreign
 from modelwright.transforms.text import TextInput, TextKind
@@ -33,20 +34,26 @@ _INPUTS: dict[Architecture, TextKind] = {
 }
 
 
-def pretrained_folder(spec: TransformersModel, request: RunRequest) -> PretrainedFolder:
-    """Return the folder that a recipe names.
+AnyPretrained = TransformersModel | MinilmModel
+
+
+def pretrained_folder(spec: AnyPretrained, request: RunRequest) -> PretrainedFolder:
+    """Return the folder that a recipe names, or that holds the published weights that it names.
 
     Raises:
         RecipeError: it isn't there, or can't be used.
+        MissingExtraError: the package of published weights isn't installed.
     """
     try:
         return open_folder(_found(spec, request))
-    except RecipeError as error:
+    except (MissingExtraError, RecipeError) as error:
         error.at(request.recipe.place_of("model.path"))
         raise
 
 
-def _found(spec: TransformersModel, request: RunRequest) -> Path:
+def _found(spec: AnyPretrained, request: RunRequest) -> Path:
+    if isinstance(spec, MinilmModel):
+        return published_folder(spec.name)
     try:
         return request.find(spec.path)
     except RecipeError as error:
@@ -57,7 +64,7 @@ def _found(spec: TransformersModel, request: RunRequest) -> Path:
 
 
 def pretrained_section(
-    spec: TransformersModel, folder: PretrainedFolder, token_ids: TokenIdMap | None
+    spec: AnyPretrained, folder: PretrainedFolder, token_ids: TokenIdMap | None
 ) -> PretrainedModel:
     """Return what a model file keeps of the network."""
     is_encoder = folder.architecture == "encoder"
@@ -71,7 +78,7 @@ def pretrained_section(
     )
 
 
-def pretrained_input(spec: TransformersModel, request: RunRequest) -> TextInput:
+def pretrained_input(spec: AnyPretrained, request: RunRequest) -> TextInput:
     """Return how the network takes texts: with its own tokenizer, as long as it can read.
 
     Raises:
@@ -123,7 +130,7 @@ def _tokenizer(folder: PretrainedFolder) -> HFTokenizer:
         ) from error
 
 
-def _check_task(spec: TransformersModel, folder: PretrainedFolder, request: RunRequest) -> None:
+def _check_task(spec: AnyPretrained, folder: PretrainedFolder, request: RunRequest) -> None:
     task, name, output = request.recipe.task, folder.path.name, request.recipe.output_kind
     needed = str(output) if output.is_generative else "encoder"
     if folder.architecture != needed:
@@ -144,17 +151,24 @@ def _check_task(spec: TransformersModel, folder: PretrainedFolder, request: RunR
             )
 
 
-def start_from(network: nn.Module, folder: PretrainedFolder, context: Run) -> dict[str, Any]:
+def start_from(
+    network: nn.Module, spec: AnyPretrained, folder: PretrainedFolder, context: Run
+) -> dict[str, Any]:
     """Put a folder's weights into its network; return the step of lineage."""
     assert isinstance(network, Encoder | PretrainedGenerator)
     unused = take_weights(network, folder)
+    if isinstance(spec, MinilmModel):
+        published = PUBLISHED[spec.name]
+        source, shown = {"package": published.package}, f"the published weights `{published.name}`"
+    else:
+        source, shown = {"folder": folder.path.name}, folder.path.name
     context.say(
-        f"The network starts from {folder.path.name} ({folder.model_type})"
+        f"The network starts from {shown} ({folder.model_type})"
         + (f"; {len(unused)} of its weights aren't used, such as {unused[0]}" if unused else "")
     )
     return {
         "step": "pretrained",
-        "folder": folder.path.name,
+        **source,
         "model_type": folder.model_type,
         "weights": folder.digest(),
     }

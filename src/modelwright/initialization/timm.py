@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -50,38 +49,6 @@ def open_timm(spec: TimmModel, request: RunRequest) -> tuple[TimmNetwork, TimmWe
         )
     settings = weights.settings if weights is not None else {}
     return TimmNetwork(name="timm", model=spec.model, settings=settings), weights
-
-
-def pixel_statistics(
-    weights: TimmWeights, request: RunRequest, prepared: Prepared, context: Run
-) -> tuple[Sequence[float], Sequence[float]]:
-    """Return the mean and deviation by which pixels are normalised, and say which these are.
-
-    Raises:
-        RecipeError: the weights are for images with other channels.
-    """
-    channels, own = weights.size[0], prepared.image.channels
-    if own != channels:
-        raise RecipeError(
-            f"the weights are for images of {channels} channels, and these have {own}",
-            where=request.recipe.place_of("transforms.color_mode"),
-            fix="Write `transforms: {color_mode: rgb}`" if channels == 3 else "",
-        )
-    shown = f"mean {_shown(weights.mean)}, deviation {_shown(weights.std)}"
-    asked_for = request.recipe.transforms.normalize
-    if asked_for != "auto":
-        context.say(
-            f"Pixels are normalised as the recipe says (`{asked_for}`); the network's weights "
-            f"were trained with {shown}"
-        )
-        return prepared.mean, prepared.std
-    source = "the weights' folder says" if weights.is_declared else "is usual with this network"
-    context.say(f"Pixels are normalised as {source}: {shown}")
-    return weights.mean, weights.std
-
-
-def _shown(values: Sequence[float]) -> str:
-    return " ".join(f"{value:.3g}" for value in values)
 
 
 def load_timm(

@@ -30,6 +30,7 @@ from modelwright.modelfile.manifest import (
     LANGUAGE_MODEL,
     LEDGER,
     LINEAGE,
+    NGRAMS,
     RECIPE,
     SPEC,
     TOKENIZER,
@@ -58,7 +59,7 @@ _INPUT, _OUTPUT = "inputs.", "outputs."
 MODEL = "model/"
 _TABLE = "embedding.weight"
 """The weights that are vectors of words, in all our networks."""
-ASSETS = (TOKENIZER.removeprefix(MODEL), LANGUAGE_MODEL.removeprefix(MODEL))
+ASSETS = tuple(name.removeprefix(MODEL) for name in (TOKENIZER, LANGUAGE_MODEL, NGRAMS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ CHUNK = 1 << 20
 MANIFEST, SIGNATURE = "manifest.json", "signature.json"
 SPEC, WEIGHTS, TOKENIZER = "model/spec.json", "model/weights.safetensors", "model/tokenizer.json"
 GRAPHS, LANGUAGE_MODEL = "model/graphs/", "model/language_model.json"
+NGRAMS = "model/ngrams.bin"
 RECIPE, DATA_CARD, ENVIRONMENT = "recipe.yaml", "data_card.json", "environment.json"
 LINEAGE, LEDGER, GOLDEN = "lineage.json", "ledger.jsonl", "golden.safetensors"
 ARTEFACTS = "artefacts/"
@@ -33,6 +34,7 @@ _ORDER = (
     GRAPHS,
     TOKENIZER,
     LANGUAGE_MODEL,
+    NGRAMS,
     RECIPE,
     DATA_CARD,
     ENVIRONMENT,
@@ -41,7 +43,7 @@ _ORDER = (
     GOLDEN,
     ARTEFACTS,
 )
-_OPTIONAL = {TOKENIZER, LANGUAGE_MODEL, ARTEFACTS}
+_OPTIONAL = {TOKENIZER, LANGUAGE_MODEL, NGRAMS, ARTEFACTS}
 _FOLDERS = {
     GRAPHS: re.compile(rf"{GRAPHS}[a-z][a-z0-9_]{{0,63}}\.onnx"),
     ARTEFACTS: re.compile(rf"{ARTEFACTS}[a-z0-9][a-z0-9._-]{{0,99}}"),

@@ -16,6 +16,8 @@ from modelwright.models.cnn import Cnn
 from modelwright.models.ctc import ConvCtc, RnnCtc
 from modelwright.models.decoder import Decoder
 from modelwright.models.detector import Detector
+from modelwright.models.efficientnet import EfficientNetLite0
+from modelwright.models.linear import build_linear
 from modelwright.models.mlp import Mlp
 from modelwright.models.modifications import (
     Modification,
@@ -23,7 +25,7 @@ from modelwright.models.modifications import (
     read_modifications,
     read_section,
 )
-from modelwright.models.network import AudioFrame, Frame, ImageNetwork, TextFrame
+from modelwright.models.network import AudioFrame, Frame, ImageNetwork, NgramFrame, TextFrame
 from modelwright.models.pretrained import PretrainedModel, build_pretrained
 from modelwright.models.resnet import Resnet, resolved_stem
 from modelwright.models.rnn import RnnClassifier
@@ -40,9 +42,11 @@ from modelwright.recipe.schema import tag_of
 from modelwright.transforms import ImageInput
 from modelwright.transforms.audio import AudioInput
 from modelwright.transforms.inputs import Input
+from modelwright.transforms.ngrams import NgramInput
 from modelwright.transforms.text import TextInput
 
-AnyFrame = Frame | TextFrame | AudioFrame
+FRAMES = (Frame, TextFrame, NgramFrame, AudioFrame)
+AnyFrame = Frame | TextFrame | NgramFrame | AudioFrame
 Scale = tuple[Sequence[float], Sequence[float]]
 """The mean and the deviation of each number."""
 
@@ -54,6 +58,8 @@ BUILDERS: dict[type[Architecture], Callable[[Any, Any], nn.Module]] = {
     sections.CnnModel: Cnn,
     sections.ResnetModel: Resnet,
     sections.SpeednetModel: Speednet,
+    sections.EfficientNetLite0Model: EfficientNetLite0,
+    sections.LinearModel: build_linear,
     sections.BowModel: Bow,
     sections.TextCnnModel: TextCnn,
     sections.RnnModel: RnnClassifier,
@@ -164,6 +170,8 @@ def _frame(input: Input, num_outputs: int, audio: AudioSpec | None) -> AnyFrame:
             return Frame(input.channels, input.height, input.width, num_outputs)
         case TextInput():
             return TextFrame(input.tokenizer.size, input.max_length, num_outputs)
+        case NgramInput():
+            return NgramFrame(input.size, num_outputs)
         case AudioInput():
             audio = audio or AudioSpec()
             return AudioFrame(input.sampling_rate, audio.n_mels, audio.normalize, num_outputs)
@@ -283,10 +291,12 @@ def _read(architecture: Mapping[str, Any]) -> tuple[Architecture, AnyFrame]:
             fix="A newer version of modelwright may know it",
         )
     spec = read_section(family, section, "the architecture")
-    kind = next(item for item in (Frame, TextFrame, AudioFrame) if item.kind in spec.inputs)
-    names = {item.name for item in fields(kind)} - {"num_outputs"}
-    if not isinstance(ends, Mapping) or set(ends) != names:
-        raise ModelFileError(f"the architecture's `input` isn't {', '.join(sorted(names))}")
+    fitting = {kind: _ends(kind) for kind in FRAMES if kind.kind in spec.inputs}
+    given = set(ends) if isinstance(ends, Mapping) else set()
+    kind = next((kind for kind, names in fitting.items() if names == given), None)
+    if not isinstance(ends, Mapping) or kind is None:
+        known = " or ".join(", ".join(sorted(names)) for names in fitting.values())
+        raise ModelFileError(f"the architecture's `input` isn't {known}")
     sizes = {**ends, "num_outputs": num_outputs}
     for key, value in sizes.items():
         if key == "normalize" and value in get_args(AudioNormalize):
@@ -294,6 +304,11 @@ def _read(architecture: Mapping[str, Any]) -> tuple[Architecture, AnyFrame]:
         if type(value) is not int or not 0 < value <= _MOST:
             raise ModelFileError(f"the architecture's `{key}` is {value!r:.40}, not a size")
     return spec, kind(**sizes)
+
+
+def _ends(kind: type[AnyFrame]) -> set[str]:
+    """Return the names of what a frame says of a network's input."""
+    return {item.name for item in fields(kind)} - {"num_outputs"}
 
 
 def _size(weights: Mapping[str, Tensor]) -> int:
@@ -340,12 +355,16 @@ def scale_output(network: nn.Module, scale: Scale) -> None:
     Raises:
         RequestError: the network has no layer `head`.
     """
-    body, head = _head(network)
+    body, head = output_layer(network)
     body.head = ScaledLinear(head, scale)
 
 
-def _head(network: nn.Module) -> tuple[nn.Module, nn.Linear]:
-    """Return a network's last layer, and the module that holds it."""
+def output_layer(network: nn.Module) -> tuple[nn.Module, nn.Linear]:
+    """Return the module that holds a network's last layer, and the layer.
+
+    Raises:
+        RequestError: it has no layer `head`.
+    """
     body = network.body if isinstance(network, ImageNetwork) else network
     head = getattr(body, "head", None)
     if not isinstance(head, nn.Linear):
@@ -359,7 +378,7 @@ def replace_output(network: nn.Module, num_outputs: int) -> None:
     Raises:
         RequestError: the network has no layer `head`.
     """
-    body, head = _head(network)
+    body, head = output_layer(network)
     new = nn.Linear(
         head.in_features, num_outputs, bias=head.bias is not None, dtype=head.weight.dtype
     )

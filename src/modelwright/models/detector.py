@@ -1,6 +1,6 @@
 """A single-stage detector without anchors, after FCOS (Tian et al. 2019).
 
-A residual backbone gives maps at strides 8, 16, 32 …; a feature pyramid (Lin et al. 2017, `Feature
+A backbone gives maps at strides 8, 16, 32 …; a feature pyramid (Lin et al. 2017, `Feature
 Pyramid Networks`) hands what the coarse ones have seen down to the fine ones; every location of
 every map then predicts a score for each label, and the distances to the four sides of its box.
 There is no centre-ness branch: the scores learn how well a box fits (see the objective).
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modelwright.models.efficientnet import TAPS, EfficientNetTrunk
 from modelwright.models.network import Frame, too_small
 from modelwright.models.resnet import BasicBlock, projection
 from modelwright.recipe.model import DetectorModel
@@ -22,6 +23,37 @@ FINEST = 8
 """The stride of the finest map with locations: the side of the square that each stands for."""
 PRIOR = -math.log(99.0)
 """Every score starts near 0.01 (Lin et al. 2017, `Focal Loss`, section 3.3): most see nothing."""
+
+
+class ResidualStages(nn.Module):
+    """The backbone `residual`: a stem and stages of residual blocks, each of which halves."""
+
+    def __init__(self, spec: DetectorModel, channels: int) -> None:
+        super().__init__()
+        widths = spec.widths
+        self.stem = _convolution(channels, widths[0], 3, stride=2)
+        stages, inner = [], widths[0]
+        for outer in widths:
+            blocks = [BasicBlock(inner, outer, 2, projection)]
+            blocks += [BasicBlock(outer, outer, 1, projection) for _ in range(spec.depth - 1)]
+            stages.append(nn.Sequential(*blocks))
+            inner = outer
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Return the maps at strides 8, 16, 32 … for images `[N, C, H, W]`, finest first."""
+        x, maps = self.stem(images), []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps[1:]
+
+
+def _backbone(spec: DetectorModel, channels: int) -> tuple[nn.Module, tuple[int, ...]]:
+    """Return a backbone, and the channels of its maps."""
+    if spec.backbone == "residual":
+        return ResidualStages(spec, channels), spec.widths[1:]
+    return EfficientNetTrunk(channels), tuple(TAPS.values())
 
 
 class Detector(nn.Module):
@@ -37,30 +69,26 @@ class Detector(nn.Module):
 
     def __init__(self, spec: DetectorModel, frame: Frame) -> None:
         super().__init__()
-        widths, neck = spec.widths, spec.neck
+        neck = spec.neck
         self.height, self.width = frame.height, frame.width
-        self.strides = tuple(FINEST << level for level in range(len(widths) - 1))
+        backbone, widths = _backbone(spec, frame.channels)
+        self.strides = tuple(FINEST << level for level in range(len(widths)))
         if min(frame.height, frame.width) < self.strides[-1]:
+            is_residual = isinstance(backbone, ResidualStages)
             raise too_small(
                 "detector",
                 frame.height,
                 frame.width,
                 needs=f"Its coarsest map has one location for {self.strides[-1]} pixels",
-                fix="Take fewer `widths`, or raise `transforms.size`",
+                fix=("Take fewer `widths`, or raise" if is_residual else "Raise")
+                + " `transforms.size`",
             )
-        self.stem = _convolution(frame.channels, widths[0], 3, stride=2)
-        stages, inner = [], widths[0]
-        for outer in widths:
-            blocks = [BasicBlock(inner, outer, 2, projection)]
-            blocks += [BasicBlock(outer, outer, 1, projection) for _ in range(spec.depth - 1)]
-            stages.append(nn.Sequential(*blocks))
-            inner = outer
-        self.stages = nn.ModuleList(stages)
+        self.backbone = backbone
         # Norms count each map's own statistics, so the maps share no tower.
-        self.laterals = nn.ModuleList(_convolution(wide, neck, 1) for wide in widths[1:])
-        self.merges = nn.ModuleList(_convolution(neck, neck, 3) for _ in widths[1:])
-        self.score_towers = nn.ModuleList(_convolution(neck, neck, 3) for _ in widths[1:])
-        self.box_towers = nn.ModuleList(_convolution(neck, neck, 3) for _ in widths[1:])
+        self.laterals = nn.ModuleList(_convolution(wide, neck, 1) for wide in widths)
+        self.merges = nn.ModuleList(_convolution(neck, neck, 3) for _ in widths)
+        self.score_towers = nn.ModuleList(_convolution(neck, neck, 3) for _ in widths)
+        self.box_towers = nn.ModuleList(_convolution(neck, neck, 3) for _ in widths)
         self.box = nn.Linear(neck, 4)
         self.head = nn.Linear(
             neck, frame.num_outputs
@@ -95,11 +123,8 @@ class Detector(nn.Module):
 
     def _pyramid(self, images: Tensor) -> list[Tensor]:
         """Return one map a stride, finest first, each `[N, neck, H / stride, W / stride]`."""
-        x, stage_maps = self.stem(images), []
-        for stage in self.stages:
-            x = stage(x)
-            stage_maps.append(x)
-        maps = [lateral(x) for lateral, x in zip(self.laterals, stage_maps[1:], strict=True)]
+        seen = self.backbone(images)
+        maps = [lateral(x) for lateral, x in zip(self.laterals, seen, strict=True)]
         for level in reversed(range(len(maps) - 1)):
             fine = maps[level]
             coarse = F.interpolate(maps[level + 1], size=fine.shape[2:], mode="nearest")

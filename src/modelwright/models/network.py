@@ -46,6 +46,16 @@ class TextFrame:
 
 
 @dataclass(frozen=True, slots=True)
+class NgramFrame:
+    """The size of the two ends of a network on n-grams of texts."""
+
+    kind: ClassVar = InputKind.TEXT
+    ngrams: int
+    """V, how many are known."""
+    num_outputs: int
+
+
+@dataclass(frozen=True, slots=True)
 class AudioFrame:
     """The size of an audio network's two ends, and the features that it sees."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,16 @@ import numpy as np
 
 from modelwright import data
 from modelwright.data import Finding, Prepared
-from modelwright.errors import require
+from modelwright.errors import RequestError, require
 from modelwright.initialization import initialize_model, settled_input
+from modelwright.pipeline.contest import has_contest, linear_data, linear_request
 from modelwright.pipeline.measuring import require_held_out
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
+from modelwright.pipeline.stages import features_of_images
 from modelwright.planning import Forecast, Workload, forecast
 from modelwright.recipe import check_composition
+from modelwright.recipe.model import LinearModel
+from modelwright.recipe.spec import seconds
 from modelwright.run import Observe, Run, RunRequest, memory_bytes, silent
 from modelwright.tasks import task_of
 from modelwright.transforms import ImageInput
@@ -70,25 +74,54 @@ def check(
         )
         require_held_out(prepared, request.recipe.inference.threshold)
         expected = forecast(request.recipe, _workload(request, prepared, context))
+        if has_contest(request.recipe, prepared):
+            expected = _with_linear(expected, request, prepared, context)
     findings = tuple(prepared.report.findings)
     if request.recipe.data.leaks == "refuse":
         findings = data.as_errors(findings)
     return CheckResult(findings, expected, tuple(notes.sentences))
 
 
+def _with_linear(
+    network: Forecast, request: RunRequest, prepared: Prepared, context: Run
+) -> Forecast:
+    """Return the forecast of a network, with what the linear model before it takes."""
+    asked = linear_request(request)
+    try:
+        work = _workload(asked, linear_data(asked, prepared, context), context)
+    except RequestError as error:
+        context.say(f"A linear model is left out: {error.what}")
+        return network
+    linear = forecast(asked.recipe, work)
+    both_s = None if network.training_s is None else network.training_s + (linear.training_s or 0.0)
+    budget = request.recipe.train.budget
+    if budget is not None and both_s is not None:
+        both_s = min(both_s, seconds(budget))
+    return replace(
+        network,
+        training_s=both_s,
+        memory_bytes=max(network.memory_bytes, linear.memory_bytes),
+        disk_bytes=max(network.disk_bytes, linear.disk_bytes),
+        warnings=tuple(dict.fromkeys((*network.warnings, *linear.warnings))),
+    )
+
+
 def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload:
-    from modelwright.training import time_steps
+    from modelwright.training import time_fit, time_steps
 
     start = initialize_model(request, prepared, context)
-    dataset = prepared.dataset()
-    step_s, validation_s = time_steps(
-        start,
-        request.recipe.train,
-        dataset,
-        context,
-        task=task_of(request.recipe),
-        augment=request.recipe.augment,
-    )
+    dataset, recipe, task = prepared.dataset(), request.recipe, task_of(request.recipe)
+    step_s, validation_s, fit_s, feature_bytes = None, None, None, 0
+    if isinstance(recipe.model, LinearModel):
+        features = features_of_images(start, recipe.model, context)
+        timing = time_fit(
+            start, recipe.model, recipe.train, dataset, context, task=task, image_features=features
+        )
+        fit_s, feature_bytes = timing.seconds, timing.feature_bytes
+    else:
+        step_s, validation_s = time_steps(
+            start, recipe.train, dataset, context, task=task, augment=recipe.augment
+        )
     summary, inputs, test = _summary(start, prepared), prepared.inputs, prepared.test()
     validation = len(dataset.validation) if dataset.validation else 0
     return Workload(
@@ -107,6 +140,8 @@ def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload
         validation_s=validation_s,
         free_disk_bytes=shutil.disk_usage(Path.cwd()).free,
         memory_bytes=memory_bytes() or 8 << 30,
+        fit_s=fit_s,
+        feature_bytes=feature_bytes,
     )
 
 

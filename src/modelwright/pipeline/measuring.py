@@ -23,6 +23,8 @@ from modelwright.run import Observe, Progress, Run, RunRequest, silent, usable_c
 from modelwright.scaffold import guess_columns
 from modelwright.tasks.inference import Threshold
 
+SIMPLE_METHODS = {"tfidf": "words", "hog": "hog", "logmel": "spectrum"}
+"""The simple method that a linear model of some features is."""
 PROMPT = 100
 """Characters of a text from which a language model is timed writing on."""
 
@@ -61,6 +63,8 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
     context.ledger.extend(measurement.evidence)
     context.ledger.extend(evaluation.measure_threshold(model, samples, fingerprint, place))
     if request.recipe.evaluate.baselines:
+        from modelwright.models.linear import simple_features
+
         problem = evaluation.Problem(
             task=model.scoring,
             input_kind=prepared.input_kind,
@@ -69,6 +73,8 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
             labels=prepared.labels,
             num_outputs=prepared.num_outputs,
             texts=lambda rows: originals(rows.tolist(), prepared),
+            features=simple_features(prepared.input, request.recipe.audio),
+            is_method=_simple_method(model),
         )
         context.ledger.extend(
             evaluation.measure_baselines(
@@ -86,6 +92,14 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
             )
         )
     return Measured(measurement, samples, place, opened)
+
+
+def _simple_method(model: modelfile.Model) -> str:
+    """Return the simple method that a model is; empty where it is none."""
+    architecture = model.spec.architecture
+    # With test-time augmentation it is more than that.
+    is_linear = architecture.get("name") == "linear" and model.inference.tta == "none"
+    return SIMPLE_METHODS.get(architecture["features"], "") if is_linear else ""
 
 
 def _set_threshold(path: Path, request: RunRequest, prepared: Prepared, context: Run) -> None:

@@ -15,6 +15,7 @@ from modelwright.evaluation import Verdict, judge
 from modelwright.files import ASIDE
 from modelwright.initialization import initialize_model, settled_input
 from modelwright.ledger import Ledger, exact
+from modelwright.pipeline.contest import Trained, contend, has_contest
 from modelwright.pipeline.measuring import measure_file, require_held_out
 from modelwright.pipeline.outputs import write_outputs
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
@@ -91,7 +92,10 @@ def run(
         require_held_out(prepared, request.recipe.inference.threshold)
         start = initialize_model(request, prepared, context)
         traced = _rehearse(start, request, prepared, context)
-        finished = _pass_stages(start, request, prepared, context)
+        trained = _train(start, request, prepared, context)
+        finished, prepared = trained.candidate, trained.prepared
+        if not trained.is_network:
+            traced = {}
         if not is_main_process():
             return RunResult(folder, context.ledger, (), time.monotonic() - begun)
         _write(folder / "model.mw", finished, request, prepared, context, traced=traced)
@@ -182,16 +186,28 @@ def _keep_evidence(path: Path, ledger: Ledger) -> Ledger:
     return ledger
 
 
+def _train(start: Candidate, request: RunRequest, prepared: Prepared, context: Run) -> Trained:
+    """Return the trained network; for `model: auto` a linear model where that is better."""
+    from modelwright.training import shutdown
+
+    def network(asked: RunRequest) -> Candidate:
+        return _pass_stages(start, asked, prepared, context)
+
+    if has_contest(request.recipe, prepared):
+        trained = contend(request, prepared, context, network)
+    else:
+        trained = Trained(network(request), prepared)
+    shutdown()
+    return trained
+
+
 def _pass_stages(
     start: Candidate, request: RunRequest, prepared: Prepared, context: Run
 ) -> Candidate:
     """Return what the stages make of the first network, each in a context of its own."""
-    from modelwright.training import shutdown
-
     candidate = start
     for name, stage in STAGES:
         before = candidate.lineage
         candidate = stage(candidate, request.recipe, prepared.dataset(), context.stage(name))
         assert [step["step"] for step in candidate.lineage[len(before) :]] == [name]
-    shutdown()
     return candidate

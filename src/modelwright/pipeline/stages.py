@@ -12,19 +12,24 @@ from typing import TYPE_CHECKING
 
 from modelwright.data import Dataset
 from modelwright.recipe import Recipe
+from modelwright.recipe.model import LinearModel
 from modelwright.run import Run, StageReport
 from modelwright.tasks import task_of
+from modelwright.transforms import ImageInput
 
 if TYPE_CHECKING:
+    from modelwright.modelfile.features import ImageFeatures
     from modelwright.models.candidate import Candidate
 
 Stage = Callable[["Candidate", Recipe, Dataset, Run], "Candidate"]
 
 
 def train(candidate: Candidate, recipe: Recipe, data: Dataset, run: Run) -> Candidate:
-    """Train the candidate as the recipe's section `train` says."""
+    """Train the candidate as the recipe's section `train` says; a linear model is fitted."""
     from modelwright.training import fit
 
+    if isinstance(recipe.model, LinearModel):
+        return _fit_linear(candidate, recipe, recipe.model, data, run)
     trained, fitted = fit(
         candidate, recipe.train, data, run, task=task_of(recipe), augment=recipe.augment
     )
@@ -36,3 +41,36 @@ def train(candidate: Candidate, recipe: Recipe, data: Dataset, run: Run) -> Cand
     }
     report = StageReport(run.stage_name, fitted.seconds, fitted.history, fitted.chosen)
     return trained.after(report, facts)
+
+
+def features_of_images(candidate: Candidate, model: LinearModel, run: Run) -> ImageFeatures | None:
+    """Return what computes a published network's features quickly, on a processor."""
+    if model.network is None or not isinstance(candidate.input, ImageInput) or run.device != "cpu":
+        return None
+    from modelwright.modelfile.features import image_features
+
+    shape = (candidate.input.height, candidate.input.width, candidate.input.channels)
+    return image_features(candidate.network, shape, threads=run.threads)
+
+
+def _fit_linear(
+    candidate: Candidate, recipe: Recipe, model: LinearModel, data: Dataset, run: Run
+) -> Candidate:
+    from modelwright.training import fit_linear
+
+    fitted, report = fit_linear(
+        candidate,
+        model,
+        recipe.train,
+        data,
+        run,
+        task=task_of(recipe),
+        image_features=features_of_images(candidate, model, run),
+    )
+    facts = {
+        "C": report.C,
+        "features": report.num_features,
+        "samples": report.samples,
+        "recipe": recipe.result_digest(),
+    }
+    return fitted.after(StageReport(run.stage_name, report.seconds), facts)

@@ -47,6 +47,10 @@ class Workload:
     free_disk_bytes: int
     memory_bytes: int
     """The memory of this machine."""
+    fit_s: float | None = None
+    """Of a linear model the seconds that fitting it will take; it has no steps."""
+    feature_bytes: int = 0
+    """Of a linear model the bytes of the features of all samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class Forecast:
 
 def forecast(recipe: Recipe, work: Workload) -> Forecast:
     """Forecast memory, disk and time of training a recipe."""
+    if work.fit_s is not None:
+        return _of_linear(recipe, work, work.fit_s)
     train = recipe.train
     batch = min(train.batch_size, max(work.train_samples, 1))
     is_full_batch = isinstance(train.optimizer, GdOptimizer)
@@ -90,6 +96,15 @@ def forecast(recipe: Recipe, work: Workload) -> Forecast:
     )
     warnings = _warnings(recipe, work, memory, disk, per_epoch)
     return Forecast(steps, training_s, memory, disk, warnings)
+
+
+def _of_linear(recipe: Recipe, work: Workload, fit_s: float) -> Forecast:
+    """Forecast the fit of a linear model: its features are held, and there are no steps."""
+    weights = work.parameters * _FP32
+    # The weights that are being fitted stand in double precision, beside the network's.
+    memory = _PROCESS_BYTES + work.feature_bytes + 5 * weights
+    disk = work.store_bytes + work.all_samples * work.sample_bytes + 2 * weights
+    return Forecast(None, fit_s, memory, disk, _warnings(recipe, work, memory, disk, 1))
 
 
 def optimizer_copies(spec: OptimizerSpec) -> int:

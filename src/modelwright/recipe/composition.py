@@ -13,14 +13,20 @@ from dataclasses import dataclass
 from modelwright.errors import RecipeError, nearest
 from modelwright.kinds import ANY_OUTPUT, OutputKind
 from modelwright.recipe.data import TableData
-from modelwright.recipe.model import CnnModel, InitModel, TimmModel
+from modelwright.recipe.model import (
+    CnnModel,
+    DetectorModel,
+    InitModel,
+    LinearModel,
+    TimmModel,
+    TransformersModel,
+)
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.relevance import check_relevance
+from modelwright.recipe.schema import tag_of
 from modelwright.recipe.targets import METRICS, Metric, parse_target
-from modelwright.recipe.train import SgdOptimizer
+from modelwright.recipe.train import CrossEntropyLoss, HuberLoss, SgdOptimizer
 
-_SPEEDNET_SIDE = 9
-"""Below it, nothing is left after speednet's 2×2 convolution and three poolings by 2."""
 _FEW_SAMPLES = 8
 """Statistics of a batch over fewer samples than this are mostly noise."""
 
@@ -84,9 +90,11 @@ def _sides(recipe: Recipe) -> tuple[int, ...]:
         return size
     if isinstance(size, int):
         return size, size
-    if isinstance(recipe.model, InitModel) or recipe.data.side is None:
-        return ()  # The model file's own, or the images'.
-    return recipe.data.side, recipe.data.side
+    if isinstance(recipe.model, InitModel):
+        return ()  # The model file's own.
+    usual = None if recipe.model == "auto" else recipe.model.usual_side
+    side = usual or recipe.data.side
+    return () if side is None else (side, side)
 
 
 def _smallest_side(recipe: Recipe) -> int | None:
@@ -127,10 +135,13 @@ def _vanishing_block(recipe: Recipe) -> str:
     return ""
 
 
-def _small_for_speednet(recipe: Recipe) -> str:
-    side = _smallest_side(recipe)
-    is_speednet = getattr(recipe.model, "name", "") == "speednet"
-    return str(side) if is_speednet and side is not None and side < _SPEEDNET_SIDE else ""
+def _below_smallest_side(recipe: Recipe) -> str:
+    """Say which size of images the network can't take."""
+    side, model = _smallest_side(recipe), recipe.model
+    if side is None or model == "auto" or side >= model.smallest_side:
+        return ""
+    name = tag_of(type(model))[1]
+    return f"`{name}` needs images of at least {model.smallest_side} pixels, and these have {side}"
 
 
 def _network_of_one_size(recipe: Recipe) -> str:
@@ -187,6 +198,34 @@ def _adapts_nothing(recipe: Recipe) -> bool:
     return isinstance(model, TimmModel) and model.adapters is not None and model.weights is None
 
 
+def _is_pretrained(recipe: Recipe) -> bool:
+    """Say whether the network starts from weights that have learnt before."""
+    model = recipe.model
+    if isinstance(model, TimmModel):
+        return model.weights is not None
+    if isinstance(model, InitModel | TransformersModel):
+        return True
+    return model != "auto" and bool(model.published)
+
+
+def _grey_for_published(recipe: Recipe) -> str:
+    """Name the published weights, made for images in colour, that grey ones were asked for."""
+    is_grey = recipe.transforms.color_mode == "grayscale"
+    return recipe.model.published if is_grey and recipe.model != "auto" else ""
+
+
+def _void_for_backbone(recipe: Recipe) -> str:
+    """Name the setting of a detector that has no effect on its backbone."""
+    model = recipe.model
+    if not isinstance(model, DetectorModel):
+        return ""
+    names = ("pretrained",) if model.backbone == "residual" else ("widths", "depth")
+    for name in names:
+        if getattr(model, name) != DetectorModel.model_fields[name].default:
+            return f"`model.{name}` has no effect on the backbone `{model.backbone}`"
+    return ""
+
+
 def _looks_ahead_without_momentum(recipe: Recipe) -> bool:
     optimizer = recipe.train.optimizer
     if not isinstance(optimizer, SgdOptimizer) or optimizer.momentum:
@@ -202,6 +241,16 @@ def _hidden_group(recipe: Recipe) -> str:
         if before is not None:
             return f"`{pattern}` (entry {number}) is behind `{before}`"
     return ""
+
+
+def _loss_beside_linear(recipe: Recipe) -> str:
+    """Say what of the loss a linear model can't be fitted by."""
+    loss = recipe.train.loss
+    if not isinstance(recipe.model, LinearModel):
+        return ""
+    if isinstance(loss, CrossEntropyLoss) and loss.label_smoothing:
+        return "`label_smoothing`"
+    return "`huber`: by squared errors alone" if isinstance(loss, HuberLoss) else ""
 
 
 def _wrong_metric(recipe: Recipe) -> str:
@@ -331,6 +380,20 @@ REFUSED: tuple[Rule, ...] = (
         "Name its `weights`, or leave `adapters` out",
         ("model.adapters",),
     ),
+    Rule(
+        ("train.unfreeze", "a network without pretrained weights"),
+        lambda r: r.train.unfreeze is not None and not _is_pretrained(r),
+        "`train.unfreeze` holds pretrained layers still at first, and this network has none",
+        "Leave `unfreeze` out, or start from pretrained weights",
+        ("train.unfreeze",),
+    ),
+    Rule(
+        ("train.unfreeze", "model.adapters"),
+        lambda r: r.train.unfreeze is not None and getattr(r.model, "adapters", None) is not None,
+        "`train.unfreeze` lets the whole network learn in the end, and `model.adapters` never does",
+        "Leave one of the two out",
+        ("train.unfreeze", "model.adapters"),
+    ),
     # Optimizer
     Rule(
         ("nesterov: true", "momentum: 0"),
@@ -354,6 +417,13 @@ REFUSED: tuple[Rule, ...] = (
         ("train.groups",),
     ),
     Rule(
+        ("model linear", "train.loss"),
+        _loss_beside_linear,
+        "`train.loss`: a linear model is fitted without {}",
+        "Leave it out, or choose another `model`",
+        ("train.loss",),
+    ),
+    Rule(
         ("train.patience", "data.split.val: 0"),
         lambda r: r.train.patience is not None and not _has_split(r, "val"),
         "`train.patience` waits for a better epoch on validation, and `val: 0` holds out nothing",
@@ -362,11 +432,25 @@ REFUSED: tuple[Rule, ...] = (
     ),
     # Size of the images
     Rule(
-        ("model speednet", "small images"),
-        _small_for_speednet,
-        f"`speednet` needs images of at least {_SPEEDNET_SIDE} pixels, and these have {{}}",
-        "Enlarge them with `transforms: {{size: 16}}`, or use `cnn`",
+        ("model speednet, efficientnet-lite0", "small images"),
+        _below_smallest_side,
+        "{}",
+        "Enlarge them with `transforms.size`, or use `cnn`",
         ("train.resolution", "transforms.size", "model.name"),
+    ),
+    Rule(
+        ("published weights", "transforms.color_mode: grayscale"),
+        _grey_for_published,
+        "the published weights `{}` are for images in colour",
+        "Leave `color_mode` out: grey images are given to the network in three channels",
+        ("transforms.color_mode",),
+    ),
+    Rule(
+        ("model detector, backbone", "settings of another backbone"),
+        _void_for_backbone,
+        "{}",
+        "Leave it out, or look at `model.backbone`",
+        ("model.widths", "model.depth", "model.pretrained"),
     ),
     Rule(
         ("model cnn", "small images"),
@@ -441,6 +525,15 @@ REFUSED: tuple[Rule, ...] = (
         ("evaluate.latency", "targets"),
     ),
     Rule(
+        ("targets.gain_over_simple", "evaluate.baselines: false"),
+        lambda r: (
+            not r.evaluate.baselines and _first_target(r, lambda metric: metric.needs_baselines)
+        ),
+        "the target {} needs what `evaluate.baselines: false` leaves out",
+        "Write `baselines: true`, or remove the target",
+        ("evaluate.baselines", "targets"),
+    ),
+    Rule(
         ("targets at a threshold", "inference.threshold"),
         lambda r: (
             not r.inference.threshold and _first_target(r, lambda metric: metric.needs_threshold)
@@ -480,7 +573,11 @@ SAID: tuple[Rule, ...] = (
     ),
     Rule(
         ("train.select: best", "data.split.val: 0"),
-        lambda r: r.train.select == "best" and not _has_split(r, "val"),
+        lambda r: (
+            r.train.select == "best"
+            and not _has_split(r, "val")
+            and not isinstance(r.model, LinearModel)
+        ),
         "Nothing is held out to choose an epoch by (`val: 0`), so the last one is shipped",
     ),
     Rule(

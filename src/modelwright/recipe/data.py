@@ -368,7 +368,8 @@ class TransformsSpec(Spec):
 
     inputs = IMAGES
     size: Side | Annotated[tuple[Side, Side], FromList] | Literal["auto"] = "auto"
-    """Pixels fed to the network: a side, `[height, width]`, or `auto`, from the training images."""
+    """Pixels fed to the network: a side, `[height, width]`, or `auto`, as the published weights of
+    a classifier were trained, else from the training images."""
     resize: Literal["stretch", "shorter", "letterbox"] = "shorter"
     """`stretch` ignores the shape, `shorter` scales the shorter side and crops the centre,
     `letterbox` pads."""
@@ -377,7 +378,8 @@ class TransformsSpec(Spec):
     )
     """Pillow's antialiased filter."""
     color_mode: Literal["auto", "rgb", "grayscale"] = "auto"
-    """Channels: three, one, or `auto` (grey if every training image is grey)."""
+    """Channels: three, one, or `auto` (grey if every training image is grey, unless the network
+    starts from published weights)."""
     background: Annotated[int, Field(ge=0, le=255), Rare()] = 0
     """The grey level behind transparent pixels and around a letterboxed image."""
     normalize: Literal["auto", "dataset", "half", "none"] = "auto"

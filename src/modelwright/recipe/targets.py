@@ -40,6 +40,8 @@ class Metric:
     """Whether it is a time, which `evaluate.latency: false` leaves out."""
     needs_threshold: bool = False
     """Whether it is measured only where a threshold is chosen."""
+    needs_baselines: bool = False
+    """Whether it is measured only beside simple methods."""
 
 
 _LABEL = (OutputKind.SINGLE_LABEL,)
@@ -262,6 +264,14 @@ _METRICS = (
         is_share=True,
         outputs=_LABEL,
         needs_threshold=True,
+    ),
+    Metric(
+        "gain_over_simple",
+        "gain over the best simple method",
+        "By how much the main figure is better than that of the best simple method on the same "
+        "samples; below 0 it is worse.",
+        outputs=tuple(kind for kind in OutputKind if kind != OutputKind.CTC),
+        needs_baselines=True,
     ),
     Metric(
         "latency_p50_ms",

@@ -210,6 +210,19 @@ class GroupSpec(Spec):
     """Train these only during this first share of training, then hold them still."""
 
 
+class UnfreezeSpec(Spec):
+    """Train what is new of a pretrained network first, then all of it at a smaller rate.
+
+    New is the last layer; of a detector, all but its backbone.
+    """
+
+    at: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """The share of training after which the whole network learns. Until then its pretrained layers
+    stand still, and the statistics of their norms too."""
+    lr: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """A factor on the learning rate of all layers from then on."""
+
+
 class EmaAverage(Spec):
     """An exponential moving average of the weights; what is evaluated and shipped."""
 
@@ -277,6 +290,16 @@ class TrainSpec(Spec):
     """The factor of half the squared weights in the loss's gradient."""
     groups: Annotated[tuple[GroupSpec, ...], FromList, Rare()] = ()
     """Other rates for some parameters."""
+    layer_decay: Annotated[float, Field(gt=0, le=1), Rare()] = 1.0
+    """A factor on the learning rate for each layer down from the last one (Clark et al. 2020,
+    `ELECTRA`): below 1, what stands nearer to the input changes less. All layers of a detector
+    behind its backbone count as the last one."""
+    unfreeze: Annotated[
+        UnfreezeSpec | None,
+        For(outputs=tuple(kind for kind in OutputKind if not kind.is_generative)),
+        Rare(),
+    ] = None
+    """Train the last layer alone at first, then the whole network at a smaller rate."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """The largest length of the whole gradient; longer ones are scaled down."""
     average: AverageSpec | None = None

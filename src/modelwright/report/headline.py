@@ -46,11 +46,29 @@ def headline_sentences(data: ReportData) -> list[Sentence]:
         *_about_exact_match(data),
         *_about_unknown_classes(data),
         *about_targets(data.verdicts),
+        *_about_choice(data),
         *_about_splits(data),
         *_about_baselines(data),
         *_about_near_duplicates(data),
         *_about_test_accesses(data),
     ]
+
+
+def _about_choice(data: ReportData) -> Iterator[Sentence]:
+    """Say which of a linear model and a network ships, and why, where both were trained."""
+    step = next((step for step in data.lineage if step.get("step") == "choose"), {})
+    metric = str(step.get("metric", ""))
+    if not metric:
+        return
+    values = {name: figure(metric, float(str(step[name]))) for name in ("linear", "network")}
+    words = {"linear": "the linear model", "network": "the network"}
+    chosen = str(step["chosen"])
+    other = next(name for name in words if name != chosen)
+    yield Sentence(
+        f"A linear model and a network were trained; {words[chosen]} ships, because on the "
+        f"validation split its {name_of(metric)} is {values[chosen]}, and that of {words[other]} "
+        f"{values[other]}."
+    )
 
 
 def _about_splits(data: ReportData) -> Iterator[Sentence]:

@@ -26,7 +26,7 @@ BASELINES = {
     "frequent": "always predicting the most frequent labels",
     "mean": "always predicting the mean of the training samples",
     "words": "word counts (TF-IDF) with a linear model",
-    "spectrum": "the mean spectrum with a linear model",
+    "spectrum": "statistics of the spectrum with a linear model",
     "box": "always predicting the mean box of each class",
     "copy": "copying the source text",
     "lead": "taking the first sentence",

@@ -275,6 +275,8 @@ class _Training:
         step = self.state.step
         if self.spec.budget is None or step >= self.steps.total:
             return
+        if self.parts.optimizer.waits(self.steps.progress(step)):
+            return  # Steps of the last layer alone say little of what all others take.
         if step in self.steps.points():
             decide = agreed(self.run, self.parts.distributed)
             self.steps = revise_steps(

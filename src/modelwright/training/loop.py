@@ -88,8 +88,7 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
     Raises:
         TrainingError: the loss is not a number any more. Nothing is saved after that.
     """
-    set_training(network, parts.frozen)
-    parameters = parts.optimizer.parameters
+    parameters, waits = parts.optimizer.parameters, None
     step, totals = state.step, state.totals
     shown_step, shown_at = step, time.monotonic()
     while step < until.step:
@@ -98,6 +97,10 @@ def train(network: nn.Module, parts: Parts, state: State, until: Until) -> State
         epoch, whole = parts.sampler.batch(step)
         progress = until.step_plan.progress(step)
         parts.optimizer.freeze(progress)
+        if parts.optimizer.waits(progress) != waits:
+            waits = parts.optimizer.waits(progress)
+            set_training(network, parts.frozen | frozen_norms(network) if waits else parts.frozen)
+            parameters = parts.optimizer.learning(progress)
         parts.distributed.seed(_dropout_seed(parts.seed, step, parts.distributed.rank))
         context = step_context(parts, step, parameters)
         batches = shares(parts, epoch, whole, progress)

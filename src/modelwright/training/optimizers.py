@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from modelwright.errors import RecipeError, TrainingError, nearest
+from modelwright.models.layers import layer_depths, new_parameters
 from modelwright.models.network import matches
 from modelwright.recipe.train import (
     AdamwOptimizer,
@@ -25,6 +26,7 @@ from modelwright.recipe.train import (
     OptimizerSpec,
     SgdOptimizer,
     TrainSpec,
+    UnfreezeSpec,
 )
 from modelwright.training.muon import Muon
 
@@ -43,6 +45,17 @@ class Group:
     l2: float
     until: float
     """The progress after which the group stands still."""
+    since: float = 0.0
+    """The progress before which it does."""
+    unfreeze: UnfreezeSpec | None = None
+    """When the whole network begins to learn, and at which factor on the rate."""
+
+    def factor(self, progress: float) -> float:
+        """Return the factor on the learning rate at a point of training; 0 holds it still."""
+        if not self.since <= progress < self.until:
+            return 0.0
+        is_later = self.unfreeze is not None and progress >= self.unfreeze.at
+        return self.lr * self.unfreeze.lr if self.unfreeze and is_later else self.lr
 
 
 class Optimizer:
@@ -53,6 +66,11 @@ class Optimizer:
         if not self.parameters:
             raise TrainingError(
                 "there is no parameter to train", fix="Look at `model.freeze` and the network"
+            )
+        if not self.learning(0.0):
+            raise TrainingError(
+                "`train.unfreeze` lets the last layer learn first, and it is held still",
+                fix="Look at `train.groups` and `model.freeze`, or leave `unfreeze` out",
             )
         self._steppers: list[torch.optim.Optimizer] = []
         self._named: dict[str, tuple[nn.Parameter, torch.optim.Optimizer]] = {}
@@ -76,12 +94,25 @@ class Optimizer:
         """All parameters that are trained."""
         return [parameter for group in self._groups for parameter in group.parameters.values()]
 
+    def learning(self, progress: float) -> list[nn.Parameter]:
+        """Return the parameters of the groups that have begun to learn, if they ended or not."""
+        return [
+            parameter
+            for group in self._groups
+            if progress >= group.since
+            for parameter in group.parameters.values()
+        ]
+
+    def waits(self, progress: float) -> bool:
+        """Say whether a part of the network hasn't begun to learn."""
+        return any(progress < group.since for group in self._groups)
+
     def freeze(self, progress: float) -> None:
-        """Take no gradient from here on for groups whose time is over: nothing moves them."""
+        """Take no gradient for groups whose time is over, or hasn't come: nothing moves them."""
         for group in self._groups:
-            if progress >= group.until:
+            if group.since > 0.0 or progress >= group.until:
                 for parameter in group.parameters.values():
-                    parameter.requires_grad_(False)
+                    parameter.requires_grad_(group.since <= progress < group.until)
 
     @torch.no_grad()
     def step(self, share: float, progress: float) -> None:
@@ -90,7 +121,7 @@ class Optimizer:
             for settings in stepper.param_groups:
                 group: Group = settings["group"]
                 parameters: list[Tensor] = settings["params"]
-                rate = settings["peak_lr"] * group.lr * share if progress < group.until else 0.0
+                rate = settings["peak_lr"] * group.factor(progress) * share
                 settings["lr"] = rate
                 _regularise(parameters, l1=group.l1, l2=group.l2)
                 if group.weight_decay and rate:
@@ -157,10 +188,25 @@ def group_parameters(network: nn.Module, spec: TrainSpec) -> list[Group]:
             matched = {name: left[name] for name in left if matches(name, pattern)}
             left = {name: item for name, item in left.items() if name not in matched}
         for is_matrix in (True, False):
-            named = {name: item for name, item in matched.items() if (item.ndim >= 2) == is_matrix}
-            if named:
-                groups.append(_group(named, spec, group_spec, decays=is_matrix))
+            kind = {name: item for name, item in matched.items() if (item.ndim >= 2) == is_matrix}
+            for (depth, is_new), named in _by_layer(kind, network, spec).items():
+                group = _group(named, spec, group_spec, decays=is_matrix)
+                since = 0.0 if is_new or spec.unfreeze is None else spec.unfreeze.at
+                rate = group.lr * spec.layer_decay**depth
+                groups.append(replace(group, lr=rate, since=since, unfreeze=spec.unfreeze))
     return [group for group in groups if group.lr > 0.0]
+
+
+def _by_layer(
+    named: Named, network: nn.Module, spec: TrainSpec
+) -> dict[tuple[int, bool], dict[str, nn.Parameter]]:
+    """Part parameters by their depth and by whether they are new, as far as the recipe does."""
+    depths = layer_depths(network) if spec.layer_decay < 1.0 else {}
+    new = new_parameters(network) if spec.unfreeze is not None else frozenset(named)
+    parts: dict[tuple[int, bool], Named] = {}
+    for name, item in named.items():
+        parts.setdefault((depths.get(name, 0), name in new), {})[name] = item
+    return parts
 
 
 def _group(named: Named, spec: TrainSpec, own: GroupSpec | None, *, decays: bool) -> Group:

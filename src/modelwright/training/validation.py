@@ -17,6 +17,7 @@ from modelwright.data.batches import Batches
 from modelwright.data.sampler import cut_by_length
 from modelwright.models.candidate import Candidate
 from modelwright.models.seq2seq import Seq2Seq, Seq2SeqStepper
+from modelwright.run import Run
 from modelwright.tasks import Task, concatenate
 from modelwright.tasks.generation import SamplingConfig, collect, generate
 from modelwright.training.loop import diverged
@@ -124,6 +125,19 @@ class Validation:
         if self.generations is not None:
             scores |= self.generations.scores(cast(Seq2Seq, network))
         return scores
+
+
+def validation_scores(
+    candidate: Candidate, data: Dataset, run: Run, *, task: Task
+) -> dict[str, float]:
+    """Return the task's scores of a candidate on the validation split, which must be there."""
+    validation = Validation.of(data, task, candidate)
+    assert validation is not None
+    network = candidate.network.to(run.device)
+    try:
+        return validation.scores(network, Precision("fp32", run.device), step=0)
+    finally:
+        candidate.network.to("cpu")
 
 
 def outputs_of(

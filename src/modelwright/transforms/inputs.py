@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from modelwright.transforms.audio import AudioInput
 from modelwright.transforms.image import ImageInput
+from modelwright.transforms.ngrams import NgramInput
 from modelwright.transforms.text import TextInput
 
-Input = ImageInput | TextInput | AudioInput
+Input = ImageInput | TextInput | NgramInput | AudioInput

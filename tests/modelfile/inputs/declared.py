@@ -7,6 +7,7 @@ from typing import Any
 
 from modelwright.transforms import ImageInput
 from modelwright.transforms.audio import AudioInput
+from modelwright.transforms.ngrams import fit_ngrams
 from modelwright.transforms.text import TextInput
 from modelwright.transforms.tokenizing import train_tokenizer
 
@@ -14,7 +15,8 @@ TEXT = TextInput(
     train_tokenizer(["the cat sat on the mat", "a dog ran"], kind="word", size=50, lowercase=True),
     max_length=6,
 )
-ASSETS = TEXT.assets()
+NGRAMS = fit_ngrams(["the cat sat on the mat", "a dog ran"])
+ASSETS = {**TEXT.assets(), **NGRAMS.assets()}
 AUDIO = AudioInput(8000, 2.0)
 IMAGE = ImageInput(8, 8, 1)
 DECLARED: dict[str, dict[str, Any]] = {
@@ -30,4 +32,5 @@ DECLARED: dict[str, dict[str, Any]] = {
     "prompt": replace(TEXT, kind="prompt").to_json(),
     "source": replace(TEXT, kind="source").to_json(),
     "audio": AUDIO.to_json(),
+    "ngrams": NGRAMS.to_json(),
 }

@@ -40,6 +40,7 @@ GOOD: dict[str, list[Any]] = {
     "text": ["the cat", "the dog sat on the mat"],
     "prompt": ["the cat", ""],
     "source": ["the cat", "a dog"],
+    "ngrams": ["the cat", "zzz"],
     "audio": [np.zeros(900, np.int16), np.ones(100, np.int16)],
 }
 

@@ -22,9 +22,10 @@ from modelwright.modelfile.inputs.reader import (
     check_batch,
     read_batch,
 )
-from modelwright.modelfile.inputs.text import PromptReader, SourceReader, TextReader
+from modelwright.modelfile.inputs.text import NgramReader, PromptReader, SourceReader, TextReader
 from modelwright.transforms import ImageInput
 from modelwright.transforms.audio import AudioInput
+from modelwright.transforms.ngrams import NgramInput
 from modelwright.transforms.text import TextInput
 
 __all__ = [
@@ -45,6 +46,9 @@ READERS: dict[str, Callable[[Declared, Assets], Reader]] = {
     "text": lambda declared, assets: TextReader(_text_input(declared, assets)),
     "prompt": lambda declared, assets: PromptReader(_text_input(declared, assets)),
     "source": lambda declared, assets: SourceReader(_text_input(declared, assets)),
+    "ngrams": lambda declared, assets: NgramReader(
+        NgramInput.from_json(dict(declared), dict(assets))
+    ),
     "audio": lambda declared, _: AudioReader(AudioInput.from_json(dict(declared))),
     "arrays": lambda declared, _: ArraysReader(declared),
 }

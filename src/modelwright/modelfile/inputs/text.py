@@ -16,6 +16,7 @@ from modelwright.modelfile.inputs.reader import Reader, Sample, each, named, pad
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.run import Observe, Progress, silent
+from modelwright.transforms.ngrams import NgramInput
 from modelwright.transforms.text import BEGIN, TextInput
 from modelwright.transforms.tokenizing import Ids
 
@@ -123,6 +124,48 @@ class SourceReader(TextReader):
         """Return ids by integer arithmetic, with targets of up to four tokens."""
         texts = super().synthetic(count)
         return _source(texts, texts["tokens"][:, ::-1][:, :3])
+
+
+class NgramReader(Reader):
+    """Texts as the numbers and weights of their n-grams."""
+
+    spec: NgramInput
+    tensors: tuple[TensorSpec, ...] = (
+        TensorSpec("ngrams", "int64", ("N", "T")),
+        TensorSpec("weights", "float32", ("N", "T")),
+    )
+
+    def __init__(self, spec: NgramInput) -> None:
+        self.spec = spec
+
+    def read_each(
+        self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent
+    ) -> list[Sample | DataError]:
+        """Weigh the n-grams of each text."""
+        texts = each(read_text, items, first)
+        encoded = iter(self.spec.encode([text for text in texts if isinstance(text, str)]))
+        return [
+            text if isinstance(text, DataError) else Sample({"ngrams": next(encoded)})
+            for text in texts
+        ]
+
+    def collate(self, samples: Sequence[Sample]) -> Arrays:
+        """Put n-grams together, padded with number 0 at weight 0."""
+        rows = [sample.arrays["ngrams"] for sample in samples]
+        return {
+            "ngrams": padded("ngrams", [row["f0"] for row in rows], "int64")["ngrams"],
+            "weights": padded("weights", [row["f1"] for row in rows], "float32")["weights"],
+        }
+
+    def synthetic(self, count: int) -> Arrays:
+        """Return n-grams by integer arithmetic, in rows of different lengths and of length 1."""
+        sizes = [min(5 + 3 * row, self.spec.size) for row in range(count)]
+        numbers = [np.arange(size) * self.spec.size // size for size in sizes]
+        weights = [np.full(size, 1 / size**0.5) for size in sizes]
+        return {
+            "ngrams": padded("ngrams", numbers, "int64")["ngrams"],
+            "weights": padded("weights", weights, "float32")["weights"],
+        }
 
 
 def _source(texts: Arrays, targets: NDArray[np.int64]) -> Arrays:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from modelwright.evaluation.features import ORIENTATIONS, cell_pixels, hog_features
+from modelwright.models.linear import HOG_SIDE, ORIENTATIONS, Hog, cell_pixels
+
+
+def hog_features(pixels: np.ndarray) -> np.ndarray:
+    """Return the features of pixels `[N, H, W, C]`."""
+    images = torch.from_numpy(pixels.astype(np.float32) / 255).permute(0, 3, 1, 2)
+    return Hog(*pixels.shape[1:3])(images).numpy()
 
 
 def picture(seed: int, *shape: int) -> np.ndarray:
@@ -13,7 +21,7 @@ def picture(seed: int, *shape: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("height", "width"), [(4, 4), (8, 8), (5, 9), (28, 28), (32, 32), (64, 48), (33, 100)]
+    ("height", "width"), [(4, 4), (8, 8), (5, 9), (28, 28), (32, 32), (64, 48), (33, 61)]
 )
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shape_is_as_announced(height: int, width: int, channels: int) -> None:
@@ -27,6 +35,37 @@ def test_shape_is_as_announced(height: int, width: int, channels: int) -> None:
 
 def test_too_small_an_image_has_no_features() -> None:
     assert cell_pixels(3, 100) == 0
+    assert Hog(3, 100).size == 0
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_large_images_are_reduced_as_by_pillows_box_filter(factor: int) -> None:
+    pixels = picture(3, 1, HOG_SIDE * factor, HOG_SIDE * factor, 3)
+    small = np.asarray(Image.fromarray(pixels[0]).reduce(factor))
+    # Pillow rounds to whole pixels.
+    np.testing.assert_allclose(hog_features(pixels), hog_features(small[None]), atol=0.1)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1000, 30), (64, 1024), (65, 65), (4, 500)])
+def test_narrow_images_keep_pixels_on_both_sides(height: int, width: int) -> None:
+    assert Hog(height, width).size > 0
+
+
+def test_votes_are_the_angles_and_lengths_of_gradients() -> None:
+    """Against arcus tangent of two arguments, and sums cell by cell."""
+    pixels = picture(4, 1, 8, 8, 1)
+    values = np.sqrt(pixels[0, ..., 0] / 255.0)
+    across, down = np.zeros((8, 8)), np.zeros((8, 8))
+    across[:, 1:-1], down[1:-1] = values[:, 2:] - values[:, :-2], values[2:] - values[:-2]
+    place = (np.degrees(np.arctan2(down, across)) % 180.0) / 20.0 - 0.5
+    cells = np.zeros((4, 4, ORIENTATIONS))
+    for (row, column), at in np.ndenumerate(place):
+        lower, share = int(np.floor(at)), at - np.floor(at)
+        length = np.hypot(across[row, column], down[row, column])
+        cells[row // 2, column // 2, lower % ORIENTATIONS] += length * (1 - share)
+        cells[row // 2, column // 2, (lower + 1) % ORIENTATIONS] += length * share
+    found = Hog(8, 8)._cells(torch.from_numpy(values[None, None]).float())
+    np.testing.assert_allclose(found[0].permute(1, 2, 0).numpy(), cells, atol=1e-5)
 
 
 def test_a_flat_image_has_no_gradients() -> None:
@@ -60,9 +99,9 @@ def test_a_negative_has_the_same_orientations() -> None:
     # Unsigned orientations: light on dark is dark on light, but for the square root.
     blocks = np.zeros((1, 16, 16, 1), np.uint8)
     blocks[:, 4:12, 4:12] = 255
-    np.testing.assert_allclose(hog_features(blocks), hog_features(255 - blocks), atol=1e-6)
+    np.testing.assert_allclose(hog_features(blocks), hog_features(255 - blocks), atol=1e-5)
 
 
 def test_batches_change_nothing() -> None:
     pixels = picture(2, 40, 256, 256, 1)  # more than are taken at once
-    np.testing.assert_array_equal(hog_features(pixels)[33:34], hog_features(pixels[33:34]))
+    np.testing.assert_allclose(hog_features(pixels)[33:34], hog_features(pixels[33:34]), atol=1e-6)

@@ -1,0 +1,126 @@
+"""How much better a model is than the best simple method, in its headline metric.
+
+Both are compared on the same samples. Of samples with one label each the interval is that of
+`compare.accuracy_difference`; of others the difference is resampled with the samples, so that what
+both find hard isn't counted twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from modelwright.evaluation.bootstrap import Compute, draws, resampling
+from modelwright.evaluation.intervals import TAIL
+from modelwright.evaluation.labels import accuracy_difference
+from modelwright.evaluation.measurement import Record
+from modelwright.kinds import OutputKind
+from modelwright.ledger import Evidence
+from modelwright.metrics import Ints
+from modelwright.recipe.targets import METRICS
+from modelwright.tasks import SampleStats
+
+GAIN = "gain_over_simple"
+"""The metric's name in the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A simple method beside the model, on the same samples."""
+
+    name: str
+    model: SampleStats
+    """The statistics of each sample, as the model predicts it."""
+    simple: SampleStats
+    """The same, as the simple method does."""
+
+
+def headline_metric(figures: Mapping[str, float]) -> str:
+    """Return the metric that models are compared by: the first headline metric among these."""
+    return next(name for name, metric in METRICS.items() if metric.is_headline and name in figures)
+
+
+def gain_over_simple(
+    compared: Sequence[Compared],
+    kind: OutputKind,
+    compute: Compute,
+    record: Record,
+    *,
+    model: str,
+    is_method: str = "",
+    texts: Ints | None = None,
+) -> Evidence:
+    """Return the model's headline metric minus that of the best simple method.
+
+    A metric that is better when lower counts the other way round, so that more than 0 is always
+    better. Where the best simple method is what the model is, the difference is 0 by definition.
+
+    Args:
+        compared: the simple methods, one at least.
+        kind: what is predicted.
+        compute: turns statistics into metrics by name.
+        record: makes a record about the model.
+        model: the model digest.
+        is_method: the simple method that the model is, if it is one.
+        texts: for windows of texts, in their order: the number of the text of each.
+    """
+    is_label = kind == OutputKind.SINGLE_LABEL
+    if is_label:
+        metric, sign = "accuracy", 1.0
+        hits = [_hits(each) for each in compared]
+        gains = [float(own.mean() - others.mean()) for own, others in hits]
+    else:
+        metric = headline_metric(compute(compared[0].model))
+        sign = 1.0 if METRICS[metric].higher_is_better else -1.0
+        difference = _difference(metric, sign, compute)
+        gains = [float(difference(_both(each))[GAIN]) for each in compared]
+    gain = min(gains)
+    best = compared[gains.index(gain)]
+    size = len(next(iter(best.simple.values())))
+    if best.name == is_method:
+        method = f"the best simple method, {best.name}, is what the model is"
+        return record(GAIN, 0.0, (0.0, 0.0), n=size, method=method, model=model, basis="derived")
+    if is_label:
+        found = accuracy_difference(*_hits(best), record, model=model)
+        gain, low, high, how = found.value, found.low, found.high, "Bonett and Price"
+    else:
+        resample = resampling(size, texts)
+        drawn = draws(_both(best), resample.draw, difference)[GAIN]
+        ends = np.quantile(drawn, [TAIL, 1 - TAIL])
+        low, high = (float(end) for end in gain + (ends - gain) * resample.widening)
+        how = f"a bootstrap of {len(drawn):,} draws{resample.unit}"
+    terms = "the model's minus that of" if sign > 0 else "how much the model's is below that of"
+    method = (
+        f"{metric}, {terms} the best simple method, {best.name}, on the same samples; paired "
+        f"interval of {how}"
+    )
+    return record(GAIN, gain, (min(gain, low), max(gain, high)), n=size, method=method, model=model)
+
+
+def _hits(compared: Compared) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which samples the model has right, and which the simple method, `[N]` each."""
+    simple = compared.simple
+    return compared.model["ranks"] == 0, simple["predicted"] == simple["targets"]
+
+
+def _both(compared: Compared) -> SampleStats:
+    """Return the statistics of both as those of one thing, for resampling."""
+    return {f"model.{name}": values for name, values in compared.model.items()} | {
+        f"simple.{name}": values for name, values in compared.simple.items()
+    }
+
+
+def _difference(metric: str, sign: float, compute: Compute) -> Compute:
+    """Return what computes the difference from the statistics of both."""
+
+    def difference(both: SampleStats) -> Mapping[str, float]:
+        model, simple = (
+            compute({name.removeprefix(of): both[name] for name in both if name.startswith(of)})
+            for of in ("model.", "simple.")
+        )
+        return {GAIN: sign * (float(model[metric]) - float(simple[metric]))}
+
+    return difference

@@ -1,0 +1,121 @@
+"""Networks that start from published weights of the package index.
+
+The file that EfficientNet-Lite0's package brings is a pickle. It is read once, by torch's reader
+that runs no code, after its digest was checked, and kept as safetensors in the cache.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from modelwright.errors import RecipeError
+from modelwright.files import cache_folder, digest, write_bytes
+from modelwright.initialization.published import PUBLISHED, published_bytes, published_folder
+from modelwright.modelfile.tensors import write_arrays
+from modelwright.models import ImageNetwork, build_network
+from modelwright.models.detector import Detector
+from modelwright.models.efficientnet import MEAN, STD, EfficientNetLite0, read_published
+from modelwright.models.pretrained_io import fill, read_weights
+from modelwright.recipe.model import EfficientNetLite0Model
+from modelwright.run import Run
+from modelwright.transforms import ImageInput
+
+_TRUNK = "trunk."
+
+
+def weights_file(name: str) -> Path:
+    """Return a safetensors file of published weights, by the names of our network; checked.
+
+    Args:
+        name: a key of `PUBLISHED`.
+
+    Raises:
+        MissingExtraError: its package isn't installed.
+        RecipeError: its file is missing, or isn't the published one.
+        ResourceError: the cache can't be written.
+    """
+    found = PUBLISHED[name]
+    original = published_folder(name) / found.weights
+    if not found.converted:
+        return original
+    path = cache_folder() / "published" / f"{name}-{found.converted[:16]}.safetensors"
+    if not path.is_file() or digest(path.read_bytes()) != f"sha256:{found.converted}":
+        weights = read_published(published_bytes(name), where=str(original))
+        arrays = {key: item.numpy() for key, item in weights.items()}
+        write_bytes(path, write_arrays(arrays, name=path.name))
+    return path
+
+
+def start_from_published(network: nn.Module, name: str, context: Run) -> dict[str, Any]:
+    """Put published weights into an image network, whose new layers keep theirs.
+
+    Returns:
+        The step of lineage.
+
+    Raises:
+        MissingExtraError: the package isn't installed.
+        RecipeError: its file isn't the published one, or has other shapes.
+    """
+    assert isinstance(network, ImageNetwork)
+    _fill(network.body, name)
+    found = PUBLISHED[name]
+    context.say(f"The network starts from the published weights `{name}` ({found.trained_on})")
+    return {
+        "step": "pretrained",
+        "package": found.package,
+        "model": name,
+        "weights": f"sha256:{found.sha256[found.weights]}",
+    }
+
+
+def _fill(body: nn.Module, name: str) -> None:
+    path = weights_file(name)
+    weights = read_weights([path])
+    if isinstance(body, Detector):
+        weights = _without(weights, _TRUNK)
+        body = body.backbone
+    else:
+        assert isinstance(body, EfficientNetLite0)
+        weights = {key: item for key, item in weights.items() if not key.startswith("head.")}
+    own = {key for key in body.state_dict() if key.startswith("head.")}
+    unused = fill(body, weights, where=path, source=f"`{name}`", optional=own)
+    if unused:
+        raise RecipeError(
+            f"the weights `{unused[0]}` have no place in `{name}`",
+            where=str(path),
+        )
+
+
+def _without(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        key.removeprefix(prefix): item for key, item in weights.items() if key.startswith(prefix)
+    }
+
+
+def frozen_network(name: Literal["efficientnet-lite0"], input: ImageInput) -> ImageNetwork:
+    """Return the network of published weights for images, whose `features` describe an image.
+
+    It is in evaluation mode, and none of its parameters takes a gradient. Its last layer is of one
+    output and without meaning.
+
+    Args:
+        name: a key of `PUBLISHED` that is for images.
+        input: how images become pixels, in three channels; 224 × 224 is what it was trained on.
+
+    Raises:
+        MissingExtraError: the package isn't installed.
+        RecipeError: its file isn't the published one, or the images are too small.
+    """
+    network = build_network(
+        EfficientNetLite0Model(name="efficientnet-lite0"),
+        input=input,
+        num_outputs=1,
+        mean=MEAN,
+        std=STD,
+    )
+    assert isinstance(network, ImageNetwork)
+    _fill(network.body, name)
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,68 @@
+"""`model: auto`: a linear model and a network are trained, and the better on validation ships."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelwright import modelfile
+from modelwright.files import read_json
+from modelwright.pipeline import check, run
+from tests.whole.test_linear import write_texts
+
+AUTO = """\
+version: 1
+task: text-classification
+data: {{source: table, path: texts.csv, split_column: split{more}}}
+train: {{{train}, precision: fp32}}
+evaluate: {{latency: false}}
+resources: {{threads: 1}}
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    write_texts(tmp_path / "texts.csv", ["praise", "blame", "neither"])
+
+    def written(train, more=""):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(AUTO.format(train=train, more=more), "utf-8")
+        return path
+
+    return written
+
+
+def test_the_better_one_ships_and_the_report_says_why(recipe, tmp_path):
+    result = run(recipe("epochs: 1"), out=tmp_path)
+    decided = read_json(result.folder / "decisions.json")["contest"]
+    assert decided["chosen"] == "linear"  # A pass over 120 texts teaches a network little.
+    assert decided["linear"] > decided["network"]
+    packed = modelfile.describe(result.model)
+    assert packed["lineage"][-2]["step"] == "choose"
+    assert modelfile.load(result.model).spec.architecture["name"] == "linear"
+    page = result.report.read_text("utf-8")
+    assert "A linear model and a network were trained; the linear model ships" in page
+    assert (result.folder / "stages/linear/metrics.jsonl").exists()
+    assert (result.folder / "stages/train/metrics.jsonl").exists()
+
+
+def test_without_time_or_validation_there_is_no_contest(recipe, tmp_path):
+    notes = []
+    result = run(
+        recipe("budget: 1s"),
+        out=tmp_path,
+        name="short",
+        observe=lambda item: notes.append(item.note),
+    )
+    assert modelfile.load(result.model).spec.architecture["name"] == "linear"
+    assert any("No network is trained" in note for note in notes)
+    text = (tmp_path / "texts.csv").read_text("utf-8")
+    (tmp_path / "texts.csv").write_text(text.replace(",val", ",train"), "utf-8")
+    result = run(recipe("epochs: 1", ", split: {val: 0}"), out=tmp_path, name="whole")
+    assert modelfile.load(result.model).spec.architecture["name"] == "bow"
+
+
+def test_the_forecast_holds_both(recipe):
+    both = check(recipe("epochs: 1")).forecast
+    network = check(recipe("epochs: 1"), overrides=["model={name: bow}"]).forecast
+    assert both.steps == network.steps
+    assert both.training_s > 0
