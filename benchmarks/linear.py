@@ -97,7 +97,7 @@ def hotel(folder: Path, *, limit: int | None) -> tuple[str, list[str]]:
             writer.writerows(part)
     recipe = (
         "version: 1\ntask: text-classification\nmodel: {name: linear}\n"
-        "data: {source: table, path: reviews, allow_leaks: true}\n"
+        "data: {source: table, path: reviews, leaks: allow}\n"
         "evaluate: {latency: false, baselines: false}\n"
     )
     return recipe, ["char", "1", "3", *map(str, paths)]
@@ -118,7 +118,7 @@ def main() -> None:
         imdb = real_data() / "imdb"
         recipe = (
             "version: 1\ntask: text-classification\nmodel: {name: linear}\n"
-            f"data: {{source: table, path: {imdb}, allow_leaks: true, split: {{val: 0.05}}}}\n"
+            f"data: {{source: table, path: {imdb}, leaks: allow, split: {{val: 0.05}}}}\n"
             "evaluate: {latency: false, baselines: false}\n"
         )
         paths = [str(imdb / f"{name}.parquet") for name in ("train", "test")]

@@ -110,7 +110,7 @@ def test_of_a_detectors_backbone(place):
         place,
         "boxes",
         "version: 1\ntask: object-detection\n"
-        "data: {source: boxes, path: data/shapes, allow_leaks: true}\ntransforms: {size: 64}\n"
+        "data: {source: boxes, path: data/shapes, leaks: allow}\ntransforms: {size: 64}\n"
         "model: {name: detector, backbone: efficientnet-lite0, neck: 8}\n"
         f"{TRAIN.replace('epochs: 4', 'epochs: 1')}, unfreeze: {{at: 0.9, lr: 1.0e-6}}}}\n",
     )
