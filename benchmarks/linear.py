@@ -85,7 +85,7 @@ def hotel(folder: Path, *, limit: int | None) -> tuple[str, list[str]]:
     source = real_data() / "chnsenticorp_hotel" / "hotel.csv.gz"
     with gzip.open(source, "rt", encoding="utf-8", newline="") as stream:
         rows = [row for row in csv.reader(stream) if len(row) == 2 and row[1].strip()]
-    rows = sorted({text: label for label, text in rows}.items())
+    rows = [list(row) for row in sorted({text: label for label, text in rows}.items())]
     test = rows[::5][: None if limit is None else limit // 5]
     train = [row for number, row in enumerate(rows) if number % 5]
     paths = [folder / "reviews" / f"{name}.csv" for name in ("train", "test")]

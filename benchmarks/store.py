@@ -23,6 +23,7 @@ from modelwright.data.folder import list_folder
 from modelwright.data.inputs import INPUTS
 from modelwright.data.store import open_store
 from modelwright.kinds import InputKind
+from modelwright.recipe.data import FolderData
 from modelwright.run import silent
 
 
@@ -56,14 +57,15 @@ def main() -> None:
             np.asarray(Image.open(path))
         plain_s = time.perf_counter() - begun
         os.environ["MODELWRIGHT_CACHE"] = str(Path(aside) / "cache")
+        spec = FolderData(source="folder", path=str(root))
         begun = time.perf_counter()
         facts = INPUTS[InputKind.IMAGE].facts
-        open_store(list_folder(str(root), base=Path(), group=None), facts, observe=silent)
+        open_store(list_folder(spec, base=Path(), group=None), facts, observe=silent)
         built_s = time.perf_counter() - begun
         listed, opened = [], []
         for _ in range(5):
             begun = time.perf_counter()
-            listing = list_folder(str(root), base=Path(), group=None)
+            listing = list_folder(spec, base=Path(), group=None)
             middle = time.perf_counter()
             open_store(listing, facts, observe=silent)
             listed.append(middle - begun)

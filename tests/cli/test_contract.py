@@ -241,7 +241,7 @@ def test_a_leak_makes_check_exit_with_1(workspace, call):
 def test_new_writes_a_recipe_that_runs_and_never_over_another(workspace, call):
     make_pictures(Path("pictures"))
     found = call("new", "pictures")
-    assert set(found) == {"recipe", "findings", "command"}
+    assert set(found) == {"recipe", "findings", "command", "notes", "choices"}
     assert Path(found["recipe"]) == Path("recipe.yaml")
     assert call("config", "recipe.yaml")["data"]["path"] == "pictures"
     assert call("new", "pictures", code=2)["error"]["where"] == "recipe.yaml"

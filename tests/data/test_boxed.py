@@ -137,10 +137,11 @@ def test_boxes_that_cannot_be_used_are_counted_and_listed(tmp_path):
     found = listed(tmp_path)
     cut = LabelledBox("cat", 8.0, 2.0, 12.0, 7.0)
     assert boxes_of(found) == {"a.png": (SMALL,), "b.png": (cut,)}
-    (note,) = found.notes
-    assert "2 boxes have no area in their image and are left out" in note
-    assert "1 boxes hang over its edge and are cut there" in note
-    assert "a.png: box 2 (`cat`) lies outside the image" in note
+    dropped, cut = found.findings
+    assert dropped.message.startswith("2 of 4 boxes have no area in their image and are left out")
+    assert "a.png: box 2 (`cat`) lies outside the image" in dropped.message
+    assert dropped.rows == ("a.png", "a.png")
+    assert cut.message.startswith("1 of 4 boxes have parts beyond the edge")
 
 
 def test_boxes_follow_the_image_to_its_own_size(tmp_path):

@@ -212,7 +212,7 @@ def test_new_recognises_columns_of_lists(tmp_path, rows, label, multi):
 
 def test_new_takes_no_list_of_tokens_for_labels(tmp_path):
     rows = [{"text": f"t {at}", "tokens": ["t", str(at)], "ids": [1, at]} for at in range(40)]
-    with pytest.raises(DataError, match="which column holds the targets"):
+    with pytest.raises(DataError, match="no column holds the targets"):
         new(write(tmp_path / "a.jsonl", rows), out=tmp_path / "recipe.yaml")
 
 

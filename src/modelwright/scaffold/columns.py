@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,12 @@ def profile(name: str, cells: Sequence[Any], find: Find) -> Profile:
     if are_one_hot(cells):
         return seen(Role.ONE_HOT, whole=True)
     if are_lists(full) or _are_written_lists(texts, len(full)):
-        return seen(Role.LISTS)
+        items = Counter(map(str, chain.from_iterable(parse_list(cell) or cell for cell in full)))
+        # Labels come again; tokens and the sentences of texts hardly do.
+        if len(items) <= max(2, _CATEGORIES * items.total()):
+            return seen(Role.LISTS)
+        words = sum(count_words(str(item)) * count for item, count in items.items()) / len(full)
+        return seen(Role.STRING)
     numbers = [number for number in read_numbers(full, name).values if number is not None]
     if len(numbers) >= _NUMERIC * len(full):
         whole = all(number.is_integer() for number in numbers)

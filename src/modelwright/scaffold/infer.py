@@ -19,6 +19,7 @@ from modelwright.data.table_reader import (
     Table,
     is_table,
     is_table_folder,
+    no_table,
     open_table,
     table_files,
 )
@@ -160,6 +161,8 @@ def _file(path: Path, shown: str, hints: Hints) -> Inferred:
         return Inferred("object-detection", {"source": "boxes", "path": shown})
     if is_table(path):
         return _table(path, shown, hints)
+    if suffix == ".json":
+        raise no_table(path)
     if suffix == ".npz":
         return Inferred(CLASSIFICATION[InputKind.IMAGE], {"source": "arrays", "path": shown})
     for kind in (InputKind.IMAGE, InputKind.AUDIO):
