@@ -37,8 +37,8 @@ def list_transcripts(name: str, *, base: Path, group: str | None) -> Listing:
             "there are no recordings in this folder",
             where=str(root),
             why=holding(root) or "It is empty",
-            fix=f"It should hold {INPUTS[InputKind.AUDIO].formats} files, each with its text beside "
-            "it: `NAME.txt`",
+            fix=f"It should hold {INPUTS[InputKind.AUDIO].formats} files, each with its text "
+            "beside it: `NAME.txt`",
         )
     paths = [path.relative_to(root).as_posix() for path in recordings]
     texts = _texts(recordings)

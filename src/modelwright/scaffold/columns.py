@@ -155,7 +155,7 @@ def profile(name: str, cells: Sequence[Any], find: Find) -> Profile:
     if are_lists(full) or _are_written_lists(texts, len(full)):
         items = Counter(map(str, chain.from_iterable(parse_list(cell) or cell for cell in full)))
         # Labels come again; tokens and the sentences of texts hardly do.
-        if len(items) <= max(2, _CATEGORIES * items.total()):
+        if len(items) < max(3, _CATEGORIES * items.total()):
             return seen(Role.LISTS)
         words = sum(count_words(str(item)) * count for item, count in items.items()) / len(full)
         return seen(Role.STRING)
