@@ -33,7 +33,7 @@ _CATEGORIES = 0.5
 """Labels are at most this share of the cells; what differs more is text, or names."""
 _FEW_VALUES = 20
 """Whole numbers of so few values may be labels."""
-_SENTENCE = 3.0
+SENTENCE = 3.0
 """The words of a cell, on average, from which on it is text."""
 _SEPARATORS = ("|", ";", ",", "/", "、", "，")
 _INPUT_NAMES: dict[InputKind, tuple[str, ...]] = {
@@ -233,7 +233,7 @@ def separator_of(cells: Iterable[str]) -> str | None:
         if len(several) < 2 or any("" in parts or len(set(parts)) < len(parts) for parts in split):
             continue
         counts = Counter(part for parts in split for part in parts)
-        are_short = all(count_words(part) <= _SENTENCE for part in counts)
+        are_short = all(count_words(part) <= SENTENCE for part in counts)
         if are_short and min(counts.values()) >= 2 and 2 * len(counts) <= counts.total():
             return separator
     return None
@@ -250,7 +250,7 @@ def rank_inputs(profiles: Sequence[Profile]) -> list[tuple[InputKind, Profile]]:
     media = {Role.IMAGE: InputKind.IMAGE, Role.AUDIO: InputKind.AUDIO}
     files = [(media[item.role], item) for item in profiles if item.role in media]
     texts = [item for item in profiles if item.role == Role.STRING]
-    long = [item for item in texts if item.words >= _SENTENCE]
+    long = [item for item in texts if item.words >= SENTENCE]
     named = [item for item in texts if _rank(item.name, _INPUT_NAMES[InputKind.TEXT]) is not None]
     # Short texts are labels, unless their name or their variety says otherwise.
     likely = (
@@ -289,7 +289,7 @@ def rank_targets(profiles: Sequence[Profile], input: Profile) -> list[Profile]:
         key=lambda item: (
             _place(item.name, names),
             item.role == Role.NUMBER,
-            item.words >= _SENTENCE,
+            item.words >= SENTENCE,
             item.distinct,
         ),
     )

@@ -28,6 +28,7 @@ from modelwright.data.yolo import is_yolo
 from modelwright.errors import DataError, RequestError, nearest
 from modelwright.kinds import TASK_KINDS, InputKind, OutputKind
 from modelwright.scaffold.columns import (
+    SENTENCE,
     Profile,
     Role,
     Settings,
@@ -438,7 +439,8 @@ def _text_target(
     if kind != InputKind.TEXT or has_label:
         return None
     found = generated(profiles, input)
-    return None if found is None or not found[0].is_varied else found
+    is_text = found is not None and (found[0].is_varied or found[0].words >= SENTENCE)
+    return found if is_text else None
 
 
 def _listed(names: Sequence[str]) -> str:
