@@ -236,6 +236,14 @@ def test_columns_of_boxes(tmp_path):
         assert found.data == {"source": "boxes", "path": "t", "boxes": "voc_xml"}
 
 
+def test_a_table_of_boxes_in_another_encoding_is_refused(tmp_path):
+    boxes = json.dumps(LISTED).replace('"', '""')
+    cells = "".join(f'{at}.png,"{boxes}",é\n' for at in range(3))
+    (tmp_path / "t.csv").write_bytes(f"image,boxes,note\n{cells}".encode("cp1252"))
+    with pytest.raises(DataError, match="read as UTF-8, with a line that names its columns"):
+        infer_task(tmp_path / "t.csv", "t.csv")
+
+
 def test_separators():
     assert separator_of(["a|b", "b", "a", "b|a"]) == "|"
     assert separator_of(["a, b", "b", "a", "b, a"]) == ","

@@ -179,7 +179,7 @@ def near_identical(store: Store, used: Rows, same: Sequence[Sequence[int]]) -> R
     return alone[INPUTS[store.kind].near_duplicate_pairs(store, alone)]
 
 
-def alike(store: Store, used: Rows) -> NDArray[np.int64]:
+def similarity_groups(store: Store, used: Rows) -> NDArray[np.int64]:
     """Return the number of the group of each row of the store `[N]`; a draw keeps groups together.
 
     A group is of identical samples, or of images that are nearly alike, one after the other. Where

@@ -31,7 +31,7 @@ _WIDTH = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Detected:
+class DetectedEncoding:
     """An encoding that was recognised, but is not certain."""
 
     encoding: str
@@ -85,7 +85,7 @@ def marked_encoding(data: bytes) -> str | None:
     return next((name for mark, name in _MARKS if data.startswith(mark)), None)
 
 
-def detect_encoding(data: bytes) -> Detected | None:
+def detect_encoding(data: bytes) -> DetectedEncoding | None:
     """Return the likely encoding of bytes that are not UTF-8 and have no byte order mark.
 
     Those candidates compete that decode all bytes. A detector ranks them by the lines that are not
@@ -102,7 +102,7 @@ def detect_encoding(data: bytes) -> Detected | None:
     lines = non_ascii_lines(data)
     chosen = _ranked(b"\n".join(lines), possible) if len(possible) > 1 else possible[0]
     shown = tuple(line.decode(chosen).strip()[:_WIDTH] for line in lines[:_SHOWN])
-    return Detected(chosen, shown)
+    return DetectedEncoding(chosen, shown)
 
 
 def decodes(data: bytes, encoding: str) -> bool:

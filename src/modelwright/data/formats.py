@@ -11,7 +11,7 @@ from modelwright.errors import DataError
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class ForeignFormat:
     """A format that isn't read."""
 
     noun: str
@@ -48,7 +48,9 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     (".pkl .pickle .pt .pth .joblib", "a pickle, which can run programs when read", _ARRAY),
 )
 FOREIGN = {
-    suffix: Foreign(noun, fix) for suffixes, noun, fix in _KINDS for suffix in suffixes.split()
+    suffix: ForeignFormat(noun, fix)
+    for suffixes, noun, fix in _KINDS
+    for suffix in suffixes.split()
 }
 """By suffix."""
 _BEGINNINGS = (

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from modelwright.data.adapters import Encoded, TargetAdapter, TargetRequest, Targets
-from modelwright.data.audit import LEAK_FIX, alike, audit, identical
+from modelwright.data.audit import LEAK_FIX, audit, identical, similarity_groups
 from modelwright.data.dataset import Dataset, Inputs, Split, Strings, taken
 from modelwright.data.findings import AuditReport, Finding, counted, origins_of
 from modelwright.data.inputs import INPUTS
@@ -247,7 +247,7 @@ def _drawn(
         labels=strata,
         extras=[""] * len(store) if column is None else store.metadata[column],
         keys=keys,
-        groups=alike(store, usable) if is_drawn else np.arange(len(store)),
+        groups=similarity_groups(store, usable) if is_drawn else np.arange(len(store)),
     )
     if spec.leaks == "drop_from_train":
         splits = _without_leaks(splits, store, observe)

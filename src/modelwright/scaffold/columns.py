@@ -79,7 +79,7 @@ _BOOKKEEPING = frozenset(
 """What an annotation tool writes beside its annotations."""
 
 
-class Role(StrEnum):
+class ColumnRole(StrEnum):
     """What the cells of a column are."""
 
     EMPTY = "empty"
@@ -98,11 +98,11 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Profile:
+class ColumnProfile:
     """What is seen of one column."""
 
     name: str
-    role: Role
+    role: ColumnRole
     count: int
     """Cells that hold something."""
     distinct: int
@@ -123,52 +123,52 @@ Find = Callable[[Sequence[str], InputKind], str | None]
 """Returns the pattern of paths by which most cells name files, with `{}` for the cell."""
 
 
-def profile_table(table: Table, find: Find) -> list[Profile]:
+def profile_table(table: Table, find: Find) -> list[ColumnProfile]:
     """Return what each column of a table holds."""
     return [profile(name, table.sample(name, _ROWS), find) for name in table.columns]
 
 
-def profile(name: str, cells: Sequence[Any], find: Find) -> Profile:
+def profile(name: str, cells: Sequence[Any], find: Find) -> ColumnProfile:
     """Return what a column holds, from some of its cells."""
     full = [cell for cell in cells if not is_missing(cell)]
     values = [_key(cell) for cell in full]
     distinct, texts = len(set(values)), [cell for cell in full if isinstance(cell, str)]
     words = sum(map(count_words, texts)) / max(len(texts), 1)
 
-    def seen(role: Role, whole: bool = False, **settings: Any) -> Profile:
-        return Profile(name, role, len(full), distinct, words, whole, settings)
+    def seen(role: ColumnRole, whole: bool = False, **settings: Any) -> ColumnProfile:
+        return ColumnProfile(name, role, len(full), distinct, words, whole, settings)
 
     if not full:
-        return seen(Role.EMPTY)
+        return seen(ColumnRole.EMPTY)
     if _is_split(name, values):
-        return seen(Role.SPLIT)
+        return seen(ColumnRole.SPLIT)
     if any(_has_box(cell) for cell in full[:100]):
-        return seen(Role.BOXES)
+        return seen(ColumnRole.BOXES)
     media = _media(full, find)
     if media is not None:
         role, settings = media
         return seen(role, **settings)
     if distinct == 1:
-        return seen(Role.CONSTANT)
+        return seen(ColumnRole.CONSTANT)
     if are_one_hot(cells):
-        return seen(Role.ONE_HOT, whole=True)
+        return seen(ColumnRole.ONE_HOT, whole=True)
     if are_lists(full) or _are_written_lists(texts, len(full)):
         items = Counter(map(str, chain.from_iterable(parse_list(cell) or cell for cell in full)))
         # Labels come again; tokens and the sentences of texts hardly do.
         if len(items) < max(3, _CATEGORIES * items.total()):
-            return seen(Role.LISTS)
+            return seen(ColumnRole.LISTS)
         words = sum(count_words(str(item)) * count for item, count in items.items()) / len(full)
-        return seen(Role.STRING)
+        return seen(ColumnRole.STRING)
     numbers = [number for number in read_numbers(full, name).values if number is not None]
     if len(numbers) >= _NUMERIC * len(full):
         whole = all(number.is_integer() for number in numbers)
         is_id = distinct == len(full) and whole and _ID_NAMES.fullmatch(name) is not None
-        return seen(Role.ID if is_id else Role.NUMBER, whole)
+        return seen(ColumnRole.ID if is_id else ColumnRole.NUMBER, whole)
     if sum(bool(_DATE.fullmatch(text.strip())) for text in texts) > _MOST * len(full):
-        return seen(Role.DATE)
+        return seen(ColumnRole.DATE)
     if distinct == len(full) and words <= 1 and _ID_NAMES.fullmatch(name):
-        return seen(Role.ID)
-    return seen(Role.STRING)
+        return seen(ColumnRole.ID)
+    return seen(ColumnRole.STRING)
 
 
 def _key(cell: Any) -> str:
@@ -180,9 +180,9 @@ def _is_split(name: str, values: Sequence[str]) -> bool:
     return are_splits and (name.lower() in _SPLIT_NAMES or len(set(values)) > 1)
 
 
-def _media(cells: Sequence[Any], find: Find) -> tuple[Role, Settings] | None:
+def _media(cells: Sequence[Any], find: Find) -> tuple[ColumnRole, Settings] | None:
     """Return whether cells are images or recordings: their bytes, or paths of their files."""
-    roles = {InputKind.IMAGE: Role.IMAGE, InputKind.AUDIO: Role.AUDIO}
+    roles = {InputKind.IMAGE: ColumnRole.IMAGE, InputKind.AUDIO: ColumnRole.AUDIO}
     kinds = Counter(kind for cell in cells[:50] if (kind := sniff(cell)) is not None)
     if kinds and kinds.total() > _MOST * len(cells[:50]):
         return roles[kinds.most_common(1)[0][0]], {}
@@ -195,7 +195,7 @@ def _media(cells: Sequence[Any], find: Find) -> tuple[Role, Settings] | None:
         )
         if named > _MOST * len(texts):
             if sum(bool(_ADDRESS.match(text)) for text in texts) > _MOST * len(texts):
-                return Role.ADDRESS, {}
+                return ColumnRole.ADDRESS, {}
             pattern = find(texts, kind)
             return role, {} if pattern in (None, "{}") else {"files": pattern}
     for kind, role in roles.items():
@@ -242,14 +242,14 @@ def separator_of(cells: Iterable[str]) -> str | None:
 # -- the choice ------------------------------------------------------------------------------
 
 
-def rank_inputs(profiles: Sequence[Profile]) -> list[tuple[InputKind, Profile]]:
+def rank_inputs(profiles: Sequence[ColumnProfile]) -> list[tuple[InputKind, ColumnProfile]]:
     """Return the columns that may be the input, the likeliest first: files, then the longest text.
 
     A name says what is meant where content leaves several.
     """
-    media = {Role.IMAGE: InputKind.IMAGE, Role.AUDIO: InputKind.AUDIO}
+    media = {ColumnRole.IMAGE: InputKind.IMAGE, ColumnRole.AUDIO: InputKind.AUDIO}
     files = [(media[item.role], item) for item in profiles if item.role in media]
-    texts = [item for item in profiles if item.role == Role.STRING]
+    texts = [item for item in profiles if item.role == ColumnRole.STRING]
     long = [item for item in texts if item.words >= SENTENCE]
     named = [item for item in texts if _rank(item.name, _INPUT_NAMES[InputKind.TEXT]) is not None]
     # Short texts are labels, unless their name or their variety says otherwise.
@@ -266,7 +266,7 @@ def rank_inputs(profiles: Sequence[Profile]) -> list[tuple[InputKind, Profile]]:
     return [*files, *((InputKind.TEXT, item) for item in ordered)]
 
 
-def rank_targets(profiles: Sequence[Profile], input: Profile) -> list[Profile]:
+def rank_targets(profiles: Sequence[ColumnProfile], input: ColumnProfile) -> list[ColumnProfile]:
     """Return the columns that may be the target, the likeliest first."""
     is_tool = "annotation_id" in {item.name for item in profiles}
     possible = [
@@ -275,35 +275,37 @@ def rank_targets(profiles: Sequence[Profile], input: Profile) -> list[Profile]:
         if item is not input
         and not (is_tool and item.name in _BOOKKEEPING)
         and (
-            item.role in (Role.LISTS, Role.ONE_HOT, Role.NUMBER)
-            or (item.role == Role.STRING and not item.is_varied)
+            item.role in (ColumnRole.LISTS, ColumnRole.ONE_HOT, ColumnRole.NUMBER)
+            or (item.role == ColumnRole.STRING and not item.is_varied)
         )
     ]
     names = (*_LABEL_NAMES, *_NUMBER_NAMES)
     if not possible:  # A column called like labels that says nothing: the run will say so.
         possible = [
-            item for item in profiles if item.role == Role.CONSTANT and named_like(item.name, names)
+            item
+            for item in profiles
+            if item.role == ColumnRole.CONSTANT and named_like(item.name, names)
         ]
     return sorted(
         possible,
         key=lambda item: (
             _place(item.name, names),
-            item.role == Role.NUMBER,
+            item.role == ColumnRole.NUMBER,
             item.words >= SENTENCE,
             item.distinct,
         ),
     )
 
 
-def is_category(target: Profile) -> bool:
+def is_category(target: ColumnProfile) -> bool:
     """Say whether a target's values are labels, where they may also be numbers.
 
     Whole numbers are labels where two values alone occur, or few, under a name that isn't a
     quantity's.
     """
-    if target.role in (Role.STRING, Role.ONE_HOT, Role.CONSTANT):
+    if target.role in (ColumnRole.STRING, ColumnRole.ONE_HOT, ColumnRole.CONSTANT):
         return True
-    if target.role != Role.NUMBER or not target.whole:
+    if target.role != ColumnRole.NUMBER or not target.whole:
         return False
     is_quantity = _rank(target.name, _NUMBER_NAMES) is not None
     few = target.distinct <= min(_FEW_VALUES, max(2, _CATEGORIES * target.count))
@@ -334,16 +336,18 @@ def _place(name: str, words: Sequence[str]) -> int:
     return 2 * len(words) if rank is None else rank
 
 
-def generated(columns: Sequence[Profile], input: Profile) -> tuple[Profile, str] | None:
+def generated(
+    columns: Sequence[ColumnProfile], input: ColumnProfile
+) -> tuple[ColumnProfile, str] | None:
     """Return the column of texts that are to be generated, and the task; `None` without one."""
     for words, task in ((_SUMMARIES, "summarization"), (_TRANSLATIONS, "translation")):
         for item in columns:
-            if item.name.lower() in words and item is not input and item.role == Role.STRING:
+            if item.name.lower() in words and item is not input and item.role == ColumnRole.STRING:
                 return item, task
     return None
 
 
-def spoken(columns: Sequence[Profile], input: Profile) -> Profile | None:
+def spoken(columns: Sequence[ColumnProfile], input: ColumnProfile) -> ColumnProfile | None:
     """Return the column of what is spoken in recordings: varied texts."""
-    texts = [item for item in columns if item.role == Role.STRING and item.is_varied]
+    texts = [item for item in columns if item.role == ColumnRole.STRING and item.is_varied]
     return min(texts, key=lambda item: _place(item.name, _SPOKEN), default=None)

@@ -29,8 +29,8 @@ from modelwright.errors import DataError, RequestError, nearest
 from modelwright.kinds import TASK_KINDS, InputKind, OutputKind
 from modelwright.scaffold.columns import (
     SENTENCE,
-    Profile,
-    Role,
+    ColumnProfile,
+    ColumnRole,
     Settings,
     generated,
     is_category,
@@ -200,16 +200,23 @@ def _table(path: Path, shown: str, hints: Hints, *, folder: Inventory | None = N
             "The first line looks like data, not like names of columns, so they are called "
             f"{_listed(names)}",
         )
-    boxes = next((item for item in profiles if item.role == Role.BOXES), None)
+    boxes = next((item for item in profiles if item.role == ColumnRole.BOXES), None)
     if boxes is not None and hints.task in (None, "object-detection"):
+        if len(data) > 2:  # Of boxes, the source takes neither an encoding nor names of columns.
+            raise DataError(
+                "a table of boxes is read as UTF-8, with a line that names its columns",
+                where=str(file),
+                why=". ".join(notes),
+                fix="Save it so",
+            )
         return _boxes(data, profiles, boxes, notes)
     return _columns(table, profiles, data, hints, notes)
 
 
 def _boxes(
-    data: Settings, profiles: Sequence[Profile], boxes: Profile, notes: tuple[str, ...]
+    data: Settings, profiles: Sequence[ColumnProfile], boxes: ColumnProfile, notes: tuple[str, ...]
 ) -> Inferred:
-    images = [item.name for item in profiles if item.role == Role.IMAGE]
+    images = [item.name for item in profiles if item.role == ColumnRole.IMAGE]
     image = images[0] if images else "image"
     columns = {key: name for key, name in (("image", image), ("boxes", boxes.name)) if name != key}
     return Inferred("object-detection", {**data, "source": "boxes", **columns}, notes)
@@ -228,38 +235,46 @@ def encoding_of(file: Path) -> tuple[str | None, tuple[str, ...]]:
     )
 
 
-def _has_no_header(table: Table, profiles: Sequence[Profile]) -> bool:
+def _has_no_header(table: Table, profiles: Sequence[ColumnProfile]) -> bool:
     """Say whether the names of columns are a row of data."""
     if not table.has_text_cells or table.lines is None:
         return False
     for item in profiles:
-        if count_words(item.name) >= _HEADER_WORDS and item.role == Role.STRING and item.is_varied:
+        if (
+            count_words(item.name) >= _HEADER_WORDS
+            and item.role == ColumnRole.STRING
+            and item.is_varied
+        ):
             return True
-        is_label = item.role == Role.STRING and not item.is_varied
+        is_label = item.role == ColumnRole.STRING and not item.is_varied
         if is_label and item.name in set(table.sample(item.name, 1000)):
             return True
     return False
 
 
-def _column_names(profiles: Sequence[Profile]) -> list[str]:
+def _column_names(profiles: Sequence[ColumnProfile]) -> list[str]:
     inputs = rank_inputs(profiles)
     targets = rank_targets(profiles, inputs[0][1]) if inputs else []
     names = [f"column_{number}" for number in range(1, len(profiles) + 1)]
     if inputs:
         names[profiles.index(inputs[0][1])] = str(inputs[0][0])
     if targets:
-        is_number = targets[0].role == Role.NUMBER and not is_category(targets[0])
+        is_number = targets[0].role == ColumnRole.NUMBER and not is_category(targets[0])
         names[profiles.index(targets[0])] = "target" if is_number else "label"
     return names
 
 
 def _columns(
-    table: Table, profiles: Sequence[Profile], data: Settings, hints: Hints, notes: tuple[str, ...]
+    table: Table,
+    profiles: Sequence[ColumnProfile],
+    data: Settings,
+    hints: Hints,
+    notes: tuple[str, ...],
 ) -> Inferred:
     kind, input, other_inputs = _input(table, profiles, hints)
     targets = _targets(table, profiles, input, hints)
     task, target, settings = _task(table, profiles, kind, input, targets, hints)
-    split = next((item for item in profiles if item.role == Role.SPLIT), None)
+    split = next((item for item in profiles if item.role == ColumnRole.SPLIT), None)
     named = {str(kind): input.name} if input.name != kind else {}
     data = {**data, **named, **input.settings, **settings}
     if split is not None:
@@ -283,15 +298,17 @@ def _columns(
     return Inferred(task, data, (*notes, " and ".join(seen)), tuple(choices))
 
 
-def _values(item: Profile) -> str:
+def _values(item: ColumnProfile) -> str:
     return (
         "numbers"
-        if item.role == Role.NUMBER and not is_category(item)
+        if item.role == ColumnRole.NUMBER and not is_category(item)
         else (f"{item.distinct:,} different values")
     )
 
 
-def _named(table: Table, profiles: Sequence[Profile], name: str, option: str) -> Profile:
+def _named(
+    table: Table, profiles: Sequence[ColumnProfile], name: str, option: str
+) -> ColumnProfile:
     chosen = next((item for item in profiles if item.name == name), None)
     if chosen is None:
         raise DataError(
@@ -303,8 +320,8 @@ def _named(table: Table, profiles: Sequence[Profile], name: str, option: str) ->
 
 
 def _input(
-    table: Table, profiles: Sequence[Profile], hints: Hints
-) -> tuple[InputKind, Profile, list[Profile]]:
+    table: Table, profiles: Sequence[ColumnProfile], hints: Hints
+) -> tuple[InputKind, ColumnProfile, list[ColumnProfile]]:
     """Return the kind of input, its column, and the columns that could be it as well."""
     allowed = TASK_KINDS[hints.task].inputs if hints.task else tuple(InputKind)
     if hints.kind is not None:
@@ -316,12 +333,12 @@ def _input(
     ]
     if hints.input is not None:
         item = _named(table, profiles, hints.input, "--input")
-        media = {Role.IMAGE: InputKind.IMAGE, Role.AUDIO: InputKind.AUDIO}
+        media = {ColumnRole.IMAGE: InputKind.IMAGE, ColumnRole.AUDIO: InputKind.AUDIO}
         return media.get(item.role, InputKind.TEXT), item, []
     if ranked:
         (kind, item), *rest = ranked
         return kind, item, [other for of, other in rest if of == kind]
-    addresses = [item.name for item in profiles if item.role == Role.ADDRESS]
+    addresses = [item.name for item in profiles if item.role == ColumnRole.ADDRESS]
     if addresses:
         raise DataError(
             f"the column `{addresses[0]}` holds addresses, and files aren't fetched from them",
@@ -336,13 +353,13 @@ def _input(
     )
 
 
-def _described(profiles: Sequence[Profile]) -> str:
+def _described(profiles: Sequence[ColumnProfile]) -> str:
     return "Its columns are " + ", ".join(f"`{item.name}` ({item.role})" for item in profiles)
 
 
 def _targets(
-    table: Table, profiles: Sequence[Profile], input: Profile, hints: Hints
-) -> list[Profile]:
+    table: Table, profiles: Sequence[ColumnProfile], input: ColumnProfile, hints: Hints
+) -> list[ColumnProfile]:
     if hints.target:
         chosen = [_named(table, profiles, name, "--target") for name in hints.target]
         if input in chosen:
@@ -353,16 +370,16 @@ def _targets(
 
 def _task(
     table: Table,
-    profiles: Sequence[Profile],
+    profiles: Sequence[ColumnProfile],
     kind: InputKind,
-    input: Profile,
-    targets: Sequence[Profile],
+    input: ColumnProfile,
+    targets: Sequence[ColumnProfile],
     hints: Hints,
-) -> tuple[str, Sequence[Profile], Settings]:
+) -> tuple[str, Sequence[ColumnProfile], Settings]:
     """Return the task, the columns of its targets, and the settings that name them."""
     outputs = set(TASK_KINDS[hints.task].outputs) if hints.task else set(OutputKind)
     classification = CLASSIFICATION[kind]
-    one_hot = [item for item in targets if item.role == Role.ONE_HOT]
+    one_hot = [item for item in targets if item.role == ColumnRole.ONE_HOT]
     best = targets[0] if targets else None
     if hints.task == "language-modeling":
         return hints.task, (), {}
@@ -384,15 +401,15 @@ def _task(
             fix="Name it with --target COLUMN, or write --task language-modeling for a model that "
             "continues texts",
         )
-    if best.role == Role.LISTS and OutputKind.MULTI_LABEL in outputs:
+    if best.role == ColumnRole.LISTS and OutputKind.MULTI_LABEL in outputs:
         return classification, [best], {**_label(best), "multi_label": True}
-    if best.role == Role.STRING and OutputKind.MULTI_LABEL in outputs:
+    if best.role == ColumnRole.STRING and OutputKind.MULTI_LABEL in outputs:
         separator = separator_of(table.sample(best.name, 1000))
         if separator is not None:
             own = {} if separator == "|" else {"separator": separator}
             return classification, [best], {**_label(best), "multi_label": True, **own}
     if OutputKind.REGRESSION in outputs and (hints.task == "regression" or not is_category(best)):
-        if best.role not in (Role.NUMBER, Role.ONE_HOT, Role.ID):
+        if best.role not in (ColumnRole.NUMBER, ColumnRole.ONE_HOT, ColumnRole.ID):
             raise DataError(
                 f"the column `{best.name}` holds {best.role}, not numbers",
                 where=str(table.path),
@@ -402,26 +419,26 @@ def _task(
     return classification, [best], _label(best)
 
 
-def _label(target: Profile) -> Settings:
+def _label(target: ColumnProfile) -> Settings:
     return {"label": target.name} if target.name != "label" else {}
 
 
-def _numbers(targets: Sequence[Profile], kind: InputKind) -> Settings:
+def _numbers(targets: Sequence[ColumnProfile], kind: InputKind) -> Settings:
     names = [item.name for item in targets]
     columns = {"target_columns": names} if names != ["target"] else {}
     return {**columns, "input_kind": str(kind)} if kind != InputKind.IMAGE else columns
 
 
 def _text_target(
-    profiles: Sequence[Profile],
+    profiles: Sequence[ColumnProfile],
     kind: InputKind,
-    input: Profile,
-    targets: Sequence[Profile],
+    input: ColumnProfile,
+    targets: Sequence[ColumnProfile],
     hints: Hints,
-) -> tuple[Profile, str] | None:
+) -> tuple[ColumnProfile, str] | None:
     """Return a column of texts that are to be written, and the task."""
     if hints.target:
-        is_text = targets[0].role == Role.STRING and targets[0].is_varied
+        is_text = targets[0].role == ColumnRole.STRING and targets[0].is_varied
         if not is_text and hints.task not in ("translation", "summarization", "speech-recognition"):
             return None
         if kind == InputKind.AUDIO:
@@ -434,7 +451,7 @@ def _text_target(
         has_label = any(not item.is_varied for item in targets)
         return None if text is None or has_label else (text, "speech-recognition")
     has_label = any(
-        item.role == Role.NUMBER or named_like(item.name, ("label",)) for item in targets
+        item.role == ColumnRole.NUMBER or named_like(item.name, ("label",)) for item in targets
     )
     if kind != InputKind.TEXT or has_label:
         return None
@@ -636,9 +653,9 @@ def _labels_table(
     path: Path, inventory: Inventory, kind: InputKind, hints: Hints
 ) -> tuple[str, Inferred] | None:
     """Return the table of a folder that names most of its samples and their targets."""
-    tables = [
-        file for file in inventory.files if is_table(path / file) and "/" not in file.strip("/")
-    ] or [file for file in inventory.files if is_table(path / file)][:10]
+    tables = [file for file in inventory.files if is_table(path / file) and "/" not in file] or [
+        file for file in inventory.files if is_table(path / file)
+    ][:10]
     reasons = []
     for file in sorted(tables, key=lambda file: "label" not in file.lower()):
         try:

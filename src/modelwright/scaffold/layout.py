@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -120,11 +120,3 @@ def _other_parts(stems: Sequence[str]) -> list[str]:
         if tells_apart(column) and not all(value.isdigit() for value in column):
             others.append(", ".join(sorted(set(column))[:_SHOWN]))
     return others
-
-
-def by_folder(files: Sequence[str]) -> dict[str, list[str]]:
-    """Return files by the folder that they are in."""
-    folders: dict[str, list[str]] = defaultdict(list)
-    for file in files:
-        folders[PurePosixPath(file).parent.as_posix()].append(file)
-    return folders
