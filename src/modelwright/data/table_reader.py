@@ -121,11 +121,6 @@ def columns_of(path: Path) -> list[str]:
     return list(open_table(table_files(path)[0][0]).columns)
 
 
-def first_values(path: Path, name: str, most: int) -> Sequence[Any]:
-    """Return at most so many cells of a column of a table, or of the first of a folder's."""
-    return open_table(table_files(path)[0][0]).sample(name, most)
-
-
 def _suffix(file: Path) -> str:
     """Return `.csv` or `.csv.gz`."""
     suffix = file.suffix.lower()
