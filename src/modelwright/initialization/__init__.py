@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from modelwright.errors import MissingExtraError, RecipeError, require
-from modelwright.initialization.model_file import model_file_input
-from modelwright.recipe.model import (
-    InitModel,
-    LinearModel,
-    MinilmModel,
-    TimmModel,
-    TransformersModel,
-)
+from modelwright.errors import require
 
 if TYPE_CHECKING:
     from modelwright.data import Prepared
@@ -29,35 +21,12 @@ def settled_input(request: RunRequest) -> Input | None:
     Raises:
         RecipeError: it can't be used, or was made for other inputs or outputs than the recipe's.
     """
-    model = request.recipe.model
-    if isinstance(model, LinearModel):
-        model = model.network or model
-    if isinstance(model, TransformersModel | MinilmModel):
-        require("torch", extra="train", purpose="to train")
-        from modelwright.initialization.pretrained import pretrained_input
+    if request.recipe.model == "auto":
+        return None
+    require("torch", extra="train", purpose="to train")
+    from modelwright.initialization import origins
 
-        return pretrained_input(model, request)
-    if isinstance(model, TimmModel):
-        require("torch", extra="train", purpose="to train")
-        from modelwright.initialization.timm import open_timm
-
-        open_timm(model, request)
-    if isinstance(model, InitModel):
-        return model_file_input(model, request)
-    if model != "auto" and model.published:
-        _check_published(model.published, request)
-    return None
-
-
-def _check_published(name: str, request: RunRequest) -> None:
-    """Refuse published weights that aren't there, or aren't those published."""
-    from modelwright.initialization.published import published_folder
-
-    try:
-        published_folder(name)
-    except (MissingExtraError, RecipeError) as error:
-        error.at(request.recipe.place_of("model"))
-        raise
+    return origins.settled_input(request)
 
 
 def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> Candidate:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from functools import partial
-from typing import Any, Literal
+from dataclasses import fields, replace
 
 import numpy as np
 import torch
@@ -16,48 +13,25 @@ from modelwright.data import Prepared, Split
 from modelwright.data.batches import Batches
 from modelwright.files import canonical_json
 from modelwright.initialization.model_file import start_from_file
-from modelwright.initialization.pixels import pixel_statistics
+from modelwright.initialization.origins import blank_of
 from modelwright.initialization.pretrained import (
-    pretrained_folder,
-    pretrained_section,
-    start_from,
     with_adapters,
 )
-from modelwright.initialization.published_networks import start_from_published
-from modelwright.initialization.timm import load_timm, open_timm
 from modelwright.initialization.word_vectors import start_words
 from modelwright.kinds import OutputKind
 from modelwright.models.audio_frontend import set_audio_augment
-from modelwright.models.building import Architecture
 from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, RnnCtc
-from modelwright.models.efficientnet import MEAN, STD
 from modelwright.models.logmel import LogMel, fit_normalization
 from modelwright.recipe.model import (
-    AdaptersSpec,
-    AudioCnnModel,
-    BowModel,
-    CnnModel,
-    ConvCtcModel,
-    DecoderModel,
-    DetectorModel,
     InitModel,
-    LinearModel,
-    MinilmModel,
-    ModelSpec,
-    Seq2SeqModel,
     SpeednetModel,
-    TimmModel,
-    TransformersModel,
 )
-from modelwright.recipe.schema import tag_of
 from modelwright.run import Run, RunRequest
 from modelwright.tasks import task_of
 from modelwright.tasks.inference import Inference, generation_config
 from modelwright.tasks.speech_recognition import CharacterLM, texts_of
 from modelwright.training.objectives.ctc import steps_needed
-from modelwright.transforms import ImageInput
-from modelwright.transforms.hf_tokenizer import HFTokenizer
 from modelwright.transforms.ngrams import NgramInput
 from modelwright.transforms.text import TextInput
 
@@ -81,9 +55,8 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
             else old.assets
         )
         return replace(old, inference=_inference(request, prepared), assets=assets)
-    blank = _blank(spec, request, prepared, context)
+    blank = blank_of(request, prepared, context)
     section = blank.section
-    scale = None if isinstance(spec, LinearModel) else _scale(prepared)
     torch.manual_seed(context.seed)
     network = models.build_network(
         section,
@@ -92,7 +65,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
         mean=blank.mean,
         std=blank.std,
         audio=request.recipe.audio,
-        numbers=scale,
+        numbers=blank.numbers,
     )
     lineage = start_words(network, request, prepared, context)
     if blank.fill is not None:
@@ -114,7 +87,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
             input=prepared.input,
             num_outputs=prepared.num_outputs,
             audio=request.recipe.audio,
-            numbers=scale is not None,
+            numbers=blank.numbers is not None,
         ),
         output_kind=task_of(request.recipe).output_kind,
         inference=_inference(request, prepared),
@@ -124,72 +97,6 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
         lineage=lineage,
     )
     return started if blank.adapters is None else with_adapters(started, blank.adapters, context)
-
-
-@dataclass(frozen=True, slots=True)
-class _Blank:
-    """A network before it is built."""
-
-    section: Architecture
-    mean: Sequence[float]
-    std: Sequence[float]
-    adapters: AdaptersSpec | None = None
-    fill: Callable[[torch.nn.Module], dict[str, Any]] | None = None
-    """Puts weights from elsewhere into it, and returns the step of lineage."""
-
-
-def _blank(
-    spec: ModelSpec | Literal["auto"], request: RunRequest, prepared: Prepared, context: Run
-) -> _Blank:
-    """Return what a recipe's section `model` asks to be built."""
-    mean, std = prepared.mean, prepared.std
-    if isinstance(spec, LinearModel):
-        spec = spec.network or spec
-    if isinstance(spec, TransformersModel | MinilmModel):
-        folder = pretrained_folder(spec, request)
-        assert isinstance(prepared.input, TextInput)
-        tokenizer = prepared.input.tokenizer
-        assert isinstance(tokenizer, HFTokenizer)
-        section = pretrained_section(spec, folder, tokenizer.token_ids)
-        fill = partial(start_from, spec=spec, folder=folder, context=context)
-        return _Blank(section, mean, std, spec.adapters, fill)
-    if isinstance(spec, TimmModel):
-        network, weights = open_timm(spec, request)
-        if weights is None:
-            return _Blank(network, mean, std)
-        source = "the weights' folder says" if weights.is_declared else "is usual with this network"
-        own = pixel_statistics(
-            weights.mean, weights.std, source, request=request, prepared=prepared, context=context
-        )
-        fill = partial(
-            load_timm, section=network, weights=weights, prepared=prepared, context=context
-        )
-        return _Blank(network, *own, spec.adapters, fill)
-    if isinstance(spec, LinearModel):  # Of its images the features are scaled, not the pixels.
-        return _Blank(spec.of(prepared.input_kind), [0.0] * len(mean), [1.0] * len(std))
-    if spec == "auto":
-        found = default_model(prepared)
-        chosen = found.model_dump(mode="json")
-        context.decisions.decide("model", lambda: {"model": chosen, "why": "auto"})
-        return _Blank(found, mean, std)
-    assert not isinstance(spec, InitModel)
-    if spec.published:
-        source = "the published weights were trained"
-        own = pixel_statistics(
-            MEAN, STD, source, request=request, prepared=prepared, context=context
-        )
-        fill = partial(start_from_published, name=spec.published, context=context)
-        return _Blank(spec, *own, fill=fill)
-    return _Blank(spec, mean, std)
-
-
-def _scale(prepared: Prepared) -> tuple[list[float], list[float]] | None:
-    """Return the mean and the deviation of each number in training; of classes nothing."""
-    if prepared.output_kind != OutputKind.REGRESSION:
-        return None
-    targets = prepared.dataset().train.targets.astype(np.float64)
-    deviation = targets.std(axis=0)
-    return targets.mean(axis=0).tolist(), np.where(deviation > 0, deviation, 1.0).tolist()
 
 
 def _fit_bands(network: torch.nn.Module, train: Split, positions: NDArray[np.int64]) -> None:
@@ -251,34 +158,3 @@ def _say_unheard(network: torch.nn.Module, train: Split, context: Run) -> None:
 def _two(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     samples, length = inputs
     return samples, length
-
-
-DEFAULT_MODELS: tuple[type[Architecture], ...] = (
-    CnnModel,
-    BowModel,  # What a small corpus can't teach a recurrent network, counting words still can.
-    AudioCnnModel,
-    Seq2SeqModel,
-    DecoderModel,
-    ConvCtcModel,
-    DetectorModel,
-)
-"""What `model: auto` takes: the first that is for the kinds of input and output."""
-
-
-def default_model(prepared: Prepared) -> Architecture:
-    """Return the family that `model: auto` takes, by the kind and the number of samples."""
-    family = next(
-        spec
-        for spec in DEFAULT_MODELS
-        if prepared.input_kind in spec.inputs and prepared.output_kind in spec.outputs
-    )
-    if family is DetectorModel:
-        return DetectorModel(name="detector", widths=_widths(prepared.image))
-    return family.model_validate({"name": tag_of(family)[1]})
-
-
-def _widths(image: ImageInput) -> tuple[int, ...]:
-    """Return a detector's widths, without the stages that an image is too small for."""
-    own, side = DetectorModel(name="detector").widths, min(image.height, image.width)
-    fitting = tuple(width for level, width in enumerate(own) if side >= 4 << level)
-    return fitting if len(fitting) > 1 else own

@@ -19,7 +19,6 @@ from modelwright.recipe.model import (
     InitModel,
     LinearModel,
     TimmModel,
-    TransformersModel,
 )
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.relevance import check_relevance
@@ -198,16 +197,6 @@ def _adapts_nothing(recipe: Recipe) -> bool:
     return isinstance(model, TimmModel) and model.adapters is not None and model.weights is None
 
 
-def _is_pretrained(recipe: Recipe) -> bool:
-    """Say whether the network starts from weights that have learnt before."""
-    model = recipe.model
-    if isinstance(model, TimmModel):
-        return model.weights is not None
-    if isinstance(model, InitModel | TransformersModel):
-        return True
-    return model != "auto" and bool(model.published)
-
-
 def _grey_for_published(recipe: Recipe) -> str:
     """Name the published weights, made for images in colour, that grey ones were asked for."""
     is_grey = recipe.transforms.color_mode == "grayscale"
@@ -382,7 +371,7 @@ REFUSED: tuple[Rule, ...] = (
     ),
     Rule(
         ("train.unfreeze", "a network without pretrained weights"),
-        lambda r: r.train.unfreeze is not None and not _is_pretrained(r),
+        lambda r: r.train.unfreeze is not None and (r.model == "auto" or not r.model.is_pretrained),
         "`train.unfreeze` holds pretrained layers still at first, and this network has none",
         "Leave `unfreeze` out, or start from pretrained weights",
         ("train.unfreeze",),
@@ -576,7 +565,7 @@ SAID: tuple[Rule, ...] = (
         lambda r: (
             r.train.select == "best"
             and not _has_split(r, "val")
-            and not isinstance(r.model, LinearModel)
+            and (r.model == "auto" or "train.select" not in r.model.own_settles)
         ),
         "Nothing is held out to choose an epoch by (`val: 0`), so the last one is shipped",
     ),

@@ -39,6 +39,11 @@ class _ModelSpec(Spec):
         return ""
 
     @property
+    def is_pretrained(self) -> bool:
+        """Whether the network starts from weights that have learnt before."""
+        return bool(self.published)
+
+    @property
     def usual_side(self) -> int | None:
         """The side of the images that its weights were trained on; `transforms.size: auto`."""
         return None
@@ -417,6 +422,10 @@ class TransformersModel(_ModelSpec):
     adapters: AdaptersSpec | None = None
     """Train adapters of low rank instead of the whole network."""
 
+    @property
+    def is_pretrained(self) -> bool:
+        return True
+
 
 class MinilmModel(_ModelSpec):
     """A small encoder for English texts (all-MiniLM-L6-v2, Wang et al. 2020), pretrained.
@@ -532,6 +541,10 @@ class TimmModel(_ModelSpec):
     adapters: AdaptersSpec | None = None
     """Train adapters of low rank instead of the whole network."""
 
+    @property
+    def is_pretrained(self) -> bool:
+        return self.weights is not None
+
 
 class InitModel(_ModelSpec):
     """The network of an existing model file, trained further; images are taken as it takes them."""
@@ -545,6 +558,10 @@ class InitModel(_ModelSpec):
     """Patterns such as `blocks.0.*` of parameters that stay as they are."""
     adapters: AdaptersSpec | None = None
     """Train adapters of low rank instead of the whole network."""
+
+    @property
+    def is_pretrained(self) -> bool:
+        return True
 
 
 def _tag(value: object) -> str:

@@ -381,7 +381,7 @@ def _task(
     classification = CLASSIFICATION[kind]
     one_hot = [item for item in targets if item.role == ColumnRole.ONE_HOT]
     best = targets[0] if targets else None
-    if hints.task == "language-modeling":
+    if hints.task and OutputKind.CAUSAL_LM in outputs:
         return hints.task, (), {}
     if hints.target and len(targets) > 1 and len(one_hot) < len(targets):
         return "regression", targets, _numbers(targets, kind)
@@ -439,7 +439,8 @@ def _text_target(
     """Return a column of texts that are to be written, and the task."""
     if hints.target:
         is_text = targets[0].role == ColumnRole.STRING and targets[0].is_varied
-        if not is_text and hints.task not in ("translation", "summarization", "speech-recognition"):
+        writes = {OutputKind.SEQ2SEQ, OutputKind.CTC}
+        if not is_text and not (hints.task and writes & set(TASK_KINDS[hints.task].outputs)):
             return None
         if kind == InputKind.AUDIO:
             return targets[0], "speech-recognition"

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,16 +24,22 @@ from modelwright.data import Dataset, Split
 from modelwright.data.ragged import Joined
 from modelwright.errors import RequestError, TrainingError, require
 from modelwright.files import append_line
-from modelwright.kinds import OutputKind
 from modelwright.models.building import output_layer
 from modelwright.models.candidate import Candidate
 from modelwright.models.linear import FeaturesOnly, NgramLinear
 from modelwright.recipe.model import LinearModel
 from modelwright.recipe.spec import seconds
 from modelwright.recipe.targets import METRICS
-from modelwright.recipe.train import CrossEntropyLoss, LossSpec, TrainSpec
+from modelwright.recipe.train import (
+    BinaryCrossEntropyLoss,
+    CrossEntropyLoss,
+    LossSpec,
+    MseLoss,
+    TrainSpec,
+)
 from modelwright.run import Progress, Run, is_main_process, silent
 from modelwright.tasks import Task
+from modelwright.training.objectives import resolve_loss
 from modelwright.training.precision import Precision
 from modelwright.training.stopping import stopped_at_once
 from modelwright.training.validation import outputs_of
@@ -115,8 +121,7 @@ def fit_linear(
             scaler.scaled(known.values),
             known.targets,
             head.out_features,
-            task.output_kind,
-            train.loss,
+            resolve_loss(train.loss, task.output_kind),
             run.seed,
         )
         held_out = None
@@ -169,8 +174,8 @@ def time_fit(
     features_s = time.monotonic() - begun
     _, head = output_layer(candidate.network)
     scaled = _Scaler.of(known.values).scaled(known.values)
-    kind = task.output_kind
-    fitting = _Fitting(scaled, known.targets, head.out_features, kind, train.loss, run.seed)
+    loss = resolve_loss(train.loss, task.output_kind)
+    fitting = _Fitting(scaled, known.targets, head.out_features, loss, run.seed)
     grid, start = (SPARSE_C, _SPARSE_START) if fitting.is_sparse else (DENSE_C, _DENSE_START)
     begun = time.monotonic()
     fitting.fit(grid[start] if spec.C == "auto" else _listed(spec.C)[-1])
@@ -340,8 +345,7 @@ class _Fitting:
     features: Matrix
     targets: NDArray[Any]
     num_outputs: int
-    output_kind: OutputKind
-    loss: LossSpec | Literal["auto"]
+    loss: LossSpec
     seed: int
 
     @property
@@ -358,9 +362,9 @@ class _Fitting:
         with warnings.catch_warnings():
             # Of many iterations that ended before the tolerance: validation judges what came out.
             warnings.simplefilter("ignore")
-            if self.output_kind == OutputKind.REGRESSION:
+            if isinstance(self.loss, MseLoss):
                 return self._ridge(c)
-            if self.output_kind == OutputKind.MULTI_LABEL:
+            if isinstance(self.loss, BinaryCrossEntropyLoss):
                 return self._each(c)
             return self._exclusive(c)
 
