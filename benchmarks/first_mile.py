@@ -173,18 +173,6 @@ def objects(folder: Path, most: int | None) -> list[str]:
     from PIL import Image
 
     rows = rows_of("cifar10/train.parquet", "image", "label", most=min(most or 5000, 5000))
-    names = [
-        "airplane",
-        "automobile",
-        "bird",
-        "cat",
-        "deer",
-        "dog",
-        "frog",
-        "horse",
-        "ship",
-        "truck",
-    ]
     lines = ["id,label"]
     for number, (image, label) in enumerate(rows):
         stream = io.BytesIO()
