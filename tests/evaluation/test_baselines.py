@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
+from sklearn.linear_model import Ridge
 
 from modelwright.data.dataset import Split
 from modelwright.data.ragged import Joined, Ragged
@@ -150,6 +151,16 @@ def test_the_ridge_is_least_squares_by_hand() -> None:
     np.testing.assert_allclose(logits, np.log(chances / (1 - chances)), atol=1e-2)
 
 
+@pytest.mark.parametrize("shape", [(50, 7), (7, 50)])
+def test_the_ridge_is_scikit_learns(shape: tuple[int, int]) -> None:
+    random = np.random.default_rng(1)
+    known, given = (random.normal(3, 1, shape).astype(np.float32) for _ in range(2))
+    targets = random.integers(0, 2, (len(known), 4)).astype(np.float32)
+    expected = Ridge(alpha=0.7).fit(known, targets).predict(given)
+    found = baselines._least_squares(known.copy(), targets, given, 0.7)
+    np.testing.assert_allclose(found, expected, atol=SINGLE)
+
+
 def test_features_that_do_not_vary_answer_the_majority() -> None:
     grey = np.full((30, 8, 8, 1), 99, np.uint8)
     split = Split("test", grey, np.arange(30), np.repeat([0, 1], [10, 20]))
@@ -198,13 +209,10 @@ def test_without_scikit_learn_the_others_are_measured(monkeypatch: pytest.Monkey
         raise MissingExtraError(f"{purpose} needs the library `{module}`, which isn't installed")
 
     monkeypatch.setattr(baselines, "require", missing)
-    split, notes = striped(20, seed=0), list[Progress]()
-    found = measured(problem(split, split), notes.append)
+    notes: list[Progress] = []
+    found = measured(text_problem(*told_by_words(" ", count=20)), notes.append)
     assert {name for name, _ in found} == {"majority"}
-    assert [item.note[:25] for item in notes if item.note] == [
-        "The baseline `centroid` i",
-        "The baseline `hog` is lef",
-    ]
+    assert [item.note[:25] for item in notes if item.note] == ["The baseline `words` is l"]
 
 
 def test_more_than_the_budget_is_drawn_from_and_said(monkeypatch: pytest.MonkeyPatch) -> None:

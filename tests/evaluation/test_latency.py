@@ -71,6 +71,16 @@ def test_samples_take_turns_and_the_first_answers_do_not_count() -> None:
     assert found["latency_p50_ms"].n == work.asked.count(1) - 20
 
 
+def test_times_that_hardly_differ_end_the_timing_early():
+    steady = Clockwork([1.0, 1.01, 1.02], batch_ms=10.0)
+    uneven = Clockwork([*[1.0] * 93, 1.0, 1.3, 1.6, 2.0, 2.3, 2.6, 3.0], batch_ms=10.0)
+    assert 400 <= measured(steady)["latency_p95_ms"].n < 600
+    assert measured(uneven)["latency_p95_ms"].n > 1000
+    few = measured(Clockwork([1.0], batch_ms=10.0), seconds=0.3)["latency_p95_ms"]
+    assert few.n == 400
+    assert few.low == few.value == few.high == 1.0
+
+
 def test_a_slow_model_ends_and_says_what_it_does_not_bound() -> None:
     found = measured(Clockwork([2000.0], batch_ms=90_000.0), seconds=3.0)
     assert 2 <= found["latency_p99_ms"].n < 10
