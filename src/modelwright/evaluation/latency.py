@@ -2,8 +2,8 @@
 
 The clock is monotonic. Garbage that predicting makes is collected as it would be in use, while all
 that stood in memory before (a whole training run, perhaps) is set aside, since a server has none of
-it. A quantile's bounds are order statistics, which assume nothing about how the times spread. Timing
-ends early where they are within 5 % of the quantile.
+it. A quantile's bounds are order statistics, which assume nothing about how the times spread.
+Timing ends early where they are within 5 % of the quantile.
 """
 
 from __future__ import annotations
