@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -295,6 +293,9 @@ _LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 
 def environment(**more: str) -> dict[str, str]:
     """Return what results may depend on: versions and kind of machine, never its name or paths."""
+    import platform  # A prediction doesn't wait for these two.
+    from importlib import metadata
+
     versions = {
         "modelwright": __version__,
         "python": platform.python_version(),

@@ -140,12 +140,29 @@ def test_predict_for_people_is_a_line_for_each_input(workspace, sample, capsys):
     assert re.fullmatch(line * 2, captured.out)
 
 
-def test_predict_and_inspect_load_no_torch(workspace, sample):
+SLOW_TO_IMPORT = {
+    *("torch", "onnx", "onnxscript", "sklearn", "scipy", "pandas", "transformers", "timm"),
+    *("pyarrow", "tokenizers", "pydantic", "ruamel", "rich", "jinja2", "safetensors"),
+    *("asyncio", "email", "importlib.metadata", "multiprocessing", "sqlite3", "urllib.request"),
+    *(f"modelwright.{name}" for name in ("data", "evaluation", "models", "recipe", "training")),
+}
+"""What predicting has no use for, or images have none for."""
+
+
+@pytest.mark.parametrize(
+    ("commands", "unused"),
+    [
+        ([f"predict {MODEL} SAMPLE"], SLOW_TO_IMPORT),
+        ([f"verify {MODEL}", f"inspect {MODEL}"], {"torch", "sklearn", "onnx", "rich"}),
+    ],
+)
+def test_little_is_imported_to_predict_verify_or_inspect(workspace, sample, commands, unused):
+    commands = [line.replace("SAMPLE", str(sample)).split() for line in commands]
     code = (
         "import sys; from modelwright.cli import main\n"
-        f"assert main(['predict', '{MODEL}', '{sample}']) == 0\n"
-        f"assert main(['verify', '{MODEL}']) == main(['inspect', '{MODEL}']) == 0\n"
-        "assert not {'torch', 'sklearn', 'onnx', 'rich'} & set(sys.modules)"
+        f"assert [main(line) for line in {commands}] == [0] * {len(commands)}\n"
+        f"found = {unused} & set(sys.modules)\n"
+        "assert not found, found"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
