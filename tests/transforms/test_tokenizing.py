@@ -145,6 +145,18 @@ def test_numbers_of_another_tokenizer_are_refused(tokenizer):
     assert tokenizer.decode(np.arange(4)) == ""
 
 
+def test_chunks_are_remembered_up_to_a_number_and_a_length(monkeypatch):
+    tokenizer = trained("bpe")
+    texts = ["to be or not to be", "x" * 65, "", "to sea"]
+    first = tokenizer.encode(texts)
+    assert set(tokenizer._known) == {"to", " be", " or", " not", " to", " sea"}
+    monkeypatch.setattr(tokenizing, "_KEPT_CHUNKS", 2)
+    for _ in range(2):
+        for before, now in zip(first, tokenizer.encode(texts), strict=True):
+            np.testing.assert_array_equal(before, now)
+        assert len(tokenizer._known) <= 2
+
+
 @every
 def test_odd_texts_are_read(tokenizer):
     empty, blank, halves, replaced, nul = tokenizer.encode(

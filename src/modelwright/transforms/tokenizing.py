@@ -8,7 +8,6 @@ expression and no setting of an untrusted file is ever run.
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 import unicodedata
@@ -46,7 +45,8 @@ _CHUNK = re.compile(rf"[{_BLANKS}]{{0,4096}}[^{_BLANKS}]{{1,65536}}|[{_BLANKS}]{
 """Blanks and what follows them: no token reaches over the end of one, so each is encoded once."""
 _PART = re.compile(rf"[\s\S]{{1,65536}}[^{_BLANKS}]{{0,65536}}")
 _HALVES = re.compile("[\ud800-\udfff]")
-_KEPT_CHUNKS = 1 << 16
+_KEPT_CHUNKS, _KEPT_LENGTH = 1 << 16, 64
+"""A tokenizer remembers the ids of so many chunks, of so many characters at most: some 20 MB."""
 
 # These patterns stand in the files: one that is changed needs a new kind beside the old.
 _WORDS = rf"[{UNSPACED}]|[^\W{UNSPACED}]{{1,64}}(?:['’][^\W{UNSPACED}]{{1,8}})?|[^\w{_BLANKS}]"
@@ -102,6 +102,8 @@ class Tokenizer:
     """The size of the vocabulary, V, with the four special tokens."""
     _data: bytes = field(repr=False)
     _engine: tokenizers.Tokenizer = field(repr=False, compare=False)
+    _known: dict[str, list[int]] = field(default_factory=dict, repr=False, compare=False)
+    """The ids of chunks that were encoded before."""
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Return the token ids `[T]` of each text, without begin and end.
@@ -111,15 +113,23 @@ class Tokenizer:
         special token is plain text. Where no blank stands for 65,536 characters a token ends.
         Words and characters outside the vocabulary are unknown; `bpe` knows every text.
         """
-
-        @functools.lru_cache(_KEPT_CHUNKS)
-        def encoded(chunk: str) -> list[int]:
-            return self._engine.encode(chunk, add_special_tokens=False).ids
-
         return [
-            np.fromiter(chain.from_iterable(map(encoded, _CHUNK.findall(clean(text)))), np.int32)
+            np.fromiter(
+                chain.from_iterable(map(self._encoded, _CHUNK.findall(clean(text)))), np.int32
+            )
             for text in texts
         ]
+
+    def _encoded(self, chunk: str) -> list[int]:
+        """Return the ids of a chunk; most are known, for texts repeat their words."""
+        found = self._known.get(chunk)
+        if found is None:
+            found = self._engine.encode(chunk, add_special_tokens=False).ids
+            if len(chunk) <= _KEPT_LENGTH:
+                if len(self._known) >= _KEPT_CHUNKS:
+                    self._known.clear()
+                self._known[chunk] = found
+        return found
 
     def decode(self, ids: Iterable[int] | NDArray[np.integer[Any]]) -> str:
         """Return the text of token ids `[T]`; the special ones are left out.
