@@ -151,10 +151,13 @@ def test_chunks_are_remembered_up_to_a_number_and_a_length(monkeypatch):
     first = tokenizer.encode(texts)
     assert set(tokenizer._known) == {"to", " be", " or", " not", " to", " sea"}
     monkeypatch.setattr(tokenizing, "_KEPT_CHUNKS", 2)
-    for _ in range(2):
-        for before, now in zip(first, tokenizer.encode(texts), strict=True):
-            np.testing.assert_array_equal(before, now)
-        assert len(tokenizer._known) <= 2
+    assert (
+        tokenizer.encode(["so be it"])[0].tolist()
+        == trained("bpe").encode(["so be it"])[0].tolist()
+    )
+    assert len(tokenizer._known) <= 2
+    for before, now in zip(first, tokenizer.encode(texts), strict=True):
+        np.testing.assert_array_equal(before, now)
 
 
 @every

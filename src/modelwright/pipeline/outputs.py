@@ -170,4 +170,6 @@ def _augmented(request: RunRequest, prepared: Prepared, context: Run) -> np.ndar
         augment = augment.model_copy(update={"padding": "zero"})
     count, times = AUGMENTED
     train = prepared.dataset().train
-    return augmented_samples(train, augment, seed=context.seed, count=count, times=times)
+    pictures = augmented_samples(train, augment, seed=context.seed, count=count, times=times)
+    is_varied = bool((pictures != pictures[:, :1]).any())
+    return pictures if is_varied else None
