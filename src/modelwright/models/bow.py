@@ -34,7 +34,8 @@ class Bow(SequenceNetwork):
         self.vocabulary, self.dropout = frame.vocabulary, spec.dropout
         self.ngrams, self.buckets = spec.ngrams, spec.buckets
         rows = self.vocabulary + (self.buckets if self.ngrams > 1 else 0)
-        self.embedding = nn.Embedding(rows, spec.width, padding_idx=0)
+        # A step moves the rows of its batch alone: `training.row_sparse`.
+        self.embedding = nn.Embedding(rows, spec.width, padding_idx=0, sparse=True)
         nn.init.normal_(self.embedding.weight[1:], std=_DEVIATION)
         self.head = nn.Linear(spec.width, frame.num_outputs)
 
@@ -45,7 +46,11 @@ class Bow(SequenceNetwork):
             rows = rows * (torch.rand(rows.shape, device=rows.device) >= self.dropout)
         count = (rows != 0).sum(1, keepdim=True).clamp(min=1)
         if self.training:  # One pass without the vectors of each word in memory.
-            total = F.embedding_bag(rows, self.embedding.weight, mode="sum", padding_idx=0)
+            # The compiler knows dense gradients alone.
+            is_sparse = self.embedding.sparse and not torch.compiler.is_compiling()
+            total = F.embedding_bag(
+                rows, self.embedding.weight, mode="sum", padding_idx=0, sparse=is_sparse
+            )
         else:
             total = self.embedding(rows).sum(1)
         scaled: Tensor = total / count.to(total.dtype).sqrt()

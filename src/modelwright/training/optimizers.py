@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import torch
@@ -29,6 +30,7 @@ from modelwright.recipe.train import (
     UnfreezeSpec,
 )
 from modelwright.training.muon import Muon
+from modelwright.training.row_sparse import moved_rows, tables
 
 Named = dict[str, nn.Parameter]
 
@@ -75,18 +77,24 @@ class Optimizer:
         self._steppers: list[torch.optim.Optimizer] = []
         self._named: dict[str, tuple[nn.Parameter, torch.optim.Optimizer]] = {}
         inner = matrices_and_filters(network) - {output_layer(network)}
-        for part, is_assigned in _assign(spec.optimizer, inner):
+        self._of_rows: list[torch.optim.Optimizer] = []
+        sparse = tables(network)
+        for (part, is_assigned), is_table in product(_assign(spec.optimizer, inner), (False, True)):
             named: Named = {}
             param_groups: list[dict[str, Any]] = []
             for group in self._groups:
-                own = {name: item for name, item in group.parameters.items() if is_assigned(name)}
+                own = {
+                    name: item
+                    for name, item in group.parameters.items()
+                    if is_assigned(name) and (name in sparse) == is_table
+                }
                 if own:
                     named |= own
                     items = list(own.values())
                     param_groups.append({"params": items, "group": group, "peak_lr": part.lr})
             if param_groups:
                 stepper = _stepper(part, param_groups)
-                self._steppers.append(stepper)
+                (self._of_rows if is_table else self._steppers).append(stepper)
                 self._named |= {name: (item, stepper) for name, item in named.items()}
 
     @property
@@ -118,16 +126,10 @@ class Optimizer:
     def step(self, share: float, progress: float) -> None:
         """Take one step with the gradients in `.grad`, at this share of the peak learning rate."""
         for stepper in self._steppers:
-            for settings in stepper.param_groups:
-                group: Group = settings["group"]
-                parameters: list[Tensor] = settings["params"]
-                rate = settings["peak_lr"] * group.factor(progress) * share
-                settings["lr"] = rate
-                _regularise(parameters, l1=group.l1, l2=group.l2)
-                if group.weight_decay and rate:
-                    # A rate above 1 / decay would turn the weights' signs, not shrink them.
-                    torch._foreach_mul_(parameters, max(1.0 - rate * group.weight_decay, 0.0))
-            stepper.step()
+            _step(stepper, share, progress)
+        for stepper in self._of_rows:
+            with moved_rows(stepper):
+                _step(stepper, share, progress)
 
     def state(self) -> dict[str, Tensor]:
         """Return the optimizer's own tensors by `parameter/name`."""
@@ -144,6 +146,19 @@ class Optimizer:
             name, _, key = full_name.rpartition("/")
             parameter, stepper = self._named[name]
             stepper.state[parameter][key] = _like(value, parameter)
+
+
+def _step(stepper: torch.optim.Optimizer, share: float, progress: float) -> None:
+    for settings in stepper.param_groups:
+        group: Group = settings["group"]
+        parameters: list[Tensor] = settings["params"]
+        rate = settings["peak_lr"] * group.factor(progress) * share
+        settings["lr"] = rate
+        _regularise(parameters, l1=group.l1, l2=group.l2)
+        if group.weight_decay and rate and parameters:
+            # A rate above 1 / decay would turn the weights' signs, not shrink them.
+            torch._foreach_mul_(parameters, max(1.0 - rate * group.weight_decay, 0.0))
+    stepper.step()
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:

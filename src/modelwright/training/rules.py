@@ -95,7 +95,7 @@ class WeightedMean:
         for parameter in parameters:  # None where a batch was empty or a parameter unused.
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        gradients = [item.grad for item in parameters if item.grad is not None]
+        gradients = [_dense(parameter, in_full=not whole) for parameter in parameters]
         if not whole:
             distributed.sum_([totals])
             distributed.sum_(gradients)
@@ -110,6 +110,18 @@ class WeightedMean:
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Take nothing."""
+
+
+def _dense(parameter: nn.Parameter, *, in_full: bool) -> Tensor:
+    """Return a gradient to be changed in place; of a sparse one its rows, or all of them."""
+    assert parameter.grad is not None
+    if not parameter.grad.is_sparse:
+        return parameter.grad
+    if in_full:
+        parameter.grad = parameter.grad.to_dense()
+        return parameter.grad
+    parameter.grad = parameter.grad.coalesce()
+    return parameter.grad.values()
 
 
 def clip(gradients: list[Tensor], most: float) -> None:
