@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelwright.models.bow import Bow
+from modelwright.errors import RecipeError
+from modelwright.models.bow import MOST_BUCKETS, Bow, fit_buckets
 from modelwright.models.network import TextFrame
 from modelwright.recipe.model import BowModel
 
@@ -19,7 +21,7 @@ VOCABULARY, BUCKETS = 12, 64
 
 def fresh(**settings):
     torch.manual_seed(0)
-    spec = BowModel(name="bow", width=4, **settings)
+    spec = BowModel(name="bow", width=4, **{"buckets": BUCKETS, **settings})
     return Bow(spec, TextFrame(VOCABULARY, max_length=12, num_outputs=3))
 
 
@@ -71,6 +73,30 @@ def test_fresh_vectors_are_near_zero_and_padding_has_none():
 
 def test_without_runs_there_are_no_buckets():
     assert fresh(ngrams=1).embedding.weight.shape == (VOCABULARY, 4)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "buckets"), [(1, 256), (10, 256), (30, 2048), (100, 1 << 15), (1000, 1 << 18)]
+)
+def test_buckets_follow_the_runs_that_there_are(kinds, buckets):
+    first, second = torch.meshgrid(torch.arange(kinds), torch.arange(kinds), indexing="ij")
+    pairs = torch.stack([first.flatten(), second.flatten()], 1) + 4
+    texts = ((part, torch.full((len(part),), 2)) for part in pairs.split(50_000))
+    found = fit_buckets(texts, ngrams=2)
+    assert found == buckets
+    assert found == MOST_BUCKETS or kinds**2 * 2 <= found
+
+
+def test_padding_is_no_run_and_longer_runs_count_too():
+    tokens = torch.arange(600).view(1, -1) + 4
+    assert fit_buckets([(tokens, torch.tensor([100]))], ngrams=2) == 256
+    assert fit_buckets([(tokens, torch.tensor([600]))], ngrams=2) == 2048
+    assert fit_buckets([(tokens, torch.tensor([600]))], ngrams=4) == 4096
+
+
+def test_without_a_number_of_buckets_nothing_is_built():
+    with pytest.raises(RecipeError, match="isn't known yet"):
+        fresh(buckets="auto")
 
 
 def test_order_matters_to_runs_alone():

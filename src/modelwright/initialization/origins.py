@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from modelwright.data import Prepared
+from modelwright.data.batches import Batches
 from modelwright.errors import MissingExtraError, RecipeError
 from modelwright.initialization.model_file import model_file_input
 from modelwright.initialization.pixels import pixel_statistics
@@ -25,6 +26,7 @@ from modelwright.initialization.published import published_folder
 from modelwright.initialization.published_networks import start_from_published
 from modelwright.initialization.timm import load_timm, open_timm
 from modelwright.kinds import OutputKind
+from modelwright.models.bow import fit_buckets
 from modelwright.models.building import Architecture
 from modelwright.models.efficientnet import MEAN, STD
 from modelwright.recipe.model import (
@@ -86,7 +88,7 @@ def blank_of(request: RunRequest, prepared: Prepared, context: Run) -> Blank:
         network = default_model(prepared)
         chosen = network.model_dump(mode="json")
         context.decisions.decide("model", lambda: {"model": chosen, "why": "auto"})
-        return _own(network, request, prepared, context)
+        return _origin(network).blank(network, request, prepared, context)
     return _origin(spec).blank(spec, request, prepared, context)
 
 
@@ -116,6 +118,22 @@ def _own(spec: Any, request: RunRequest, prepared: Prepared, context: Run) -> Bl
         )
         fill = partial(start_from_published, name=spec.published, context=context)
     return Blank(spec, *own, _scale(prepared), fill=fill)
+
+
+def _bow(spec: BowModel, request: RunRequest, prepared: Prepared, context: Run) -> Blank:
+    """Return a bag of n-grams with as many hashed vectors as the training texts need."""
+    if spec.buckets == "auto":
+        train = prepared.dataset().train
+        source, parts = Batches(train), np.array_split(np.arange(len(train)), -(-len(train) // 256))
+
+        def fitted() -> dict[str, Any]:
+            texts = (_two(source.at(0, part).inputs) for part in parts)
+            why = f"the runs of up to {spec.ngrams} words in training"
+            return {"buckets": fit_buckets(texts, spec.ngrams), "why": why}
+
+        buckets = context.decisions.decide("buckets", fitted)["buckets"]
+        spec = spec.model_copy(update={"buckets": buckets})
+    return _own(spec, request, prepared, context)
 
 
 def _pretrained(
@@ -168,10 +186,16 @@ _ORIGINS: dict[type, _Origin] = {
     TransformersModel: _Origin(pretrained_input, _pretrained),
     MinilmModel: _Origin(pretrained_input, _pretrained),
     TimmModel: _Origin(_settle_timm, _timm),
+    BowModel: _Origin(_settle_published, _bow),
     LinearModel: _Origin(_settle_linear, _linear),
     InitModel: _Origin(model_file_input, _no_blank),
 }
 """The sections `model` whose network, or whose weights, aren't made here alone."""
+
+
+def _two(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    tokens, length = inputs
+    return tokens, length
 
 
 def _scale(prepared: Prepared) -> tuple[list[float], list[float]] | None:

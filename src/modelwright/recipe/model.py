@@ -168,8 +168,10 @@ class BowModel(_ModelSpec):
     """The width of a word's vector."""
     ngrams: Annotated[int, Field(ge=1, le=5)] = 2
     """The longest run of words that has a vector of its own."""
-    buckets: Annotated[int, Field(ge=16, le=1 << 24), Rare()] = 1 << 18
-    """How many vectors the runs of words share, by hashing."""
+    buckets: Annotated[Annotated[int, Field(ge=16, le=1 << 24)] | Literal["auto"], Rare()] = "auto"
+    """How many vectors the runs of words share, by hashing; `auto`: about two for each run that the
+    training texts have, 262,144 at most. A training step moves the vectors of the words and runs in
+    its batch; those of others stand still, with their momentum and decay."""
     dropout: Dropout = 0.0
     """The share of the mean that is dropped in training."""
 
