@@ -31,7 +31,7 @@ OF_SOME, OF_OTHERS = torch.tensor([[1, 2, 1], [2, 2, 1]]), torch.tensor([[4, 4, 
 
 def bow(*, is_sparse=True):
     torch.manual_seed(0)
-    spec = BowModel(name="bow", width=4, ngrams=1)
+    spec = BowModel(name="bow", width=4, ngrams=1, buckets=16)
     network = Bow(spec, TextFrame(6, max_length=3, num_outputs=2))
     network.embedding.sparse = is_sparse
     with torch.no_grad():

@@ -38,12 +38,13 @@ def moved_rows(stepper: torch.optim.Optimizer) -> Iterator[None]:
         for table in whole:
             rows, gradient = rows_of(table.grad)
             if len(rows):
-                part = nn.Parameter(table.detach()[rows])
+                part = nn.Parameter(table.detach().index_select(0, rows))
                 part.grad = gradient
                 settings["params"].append(part)
                 taken.append((table, rows, part))
                 for key, value in stepper.state[table].items():
-                    stepper.state[part][key] = value[rows] if value.ndim else value
+                    of_rows = value.index_select(0, rows) if value.ndim else value
+                    stepper.state[part][key] = of_rows
     yield
     for settings, whole in zip(stepper.param_groups, tables_of, strict=True):
         settings["params"] = whole
@@ -54,8 +55,9 @@ def moved_rows(stepper: torch.optim.Optimizer) -> Iterator[None]:
             if value.ndim == 0:
                 state[key] = value
             else:
-                of_all = state.setdefault(key, torch.zeros_like(table))
-                of_all.index_copy_(0, rows, value)
+                if key not in state:
+                    state[key] = torch.zeros_like(table)
+                state[key].index_copy_(0, rows, value)
 
 
 def rows_of(gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +65,7 @@ def rows_of(gradient: Tensor) -> tuple[Tensor, Tensor]:
     if gradient.is_sparse:
         gradient = gradient.coalesce()
         rows, values = gradient.indices()[0], gradient.values()
-        is_moved = (values != 0).any(1)
-        return rows[is_moved], values[is_moved]
-    rows = (gradient != 0).any(1).nonzero()[:, 0]
-    return rows, gradient[rows]
+    else:
+        rows, values = torch.arange(len(gradient), device=gradient.device), gradient
+    is_moved = values.abs().amax(1) != 0
+    return rows[is_moved], values[is_moved]
