@@ -144,7 +144,7 @@ def whole_words(model_type: str):
     return found
 
 
-def writer(folder: Path, model_type: str = "t5") -> Path:
+def writer(folder: Path, model_type: str = "t5", **changes: int) -> Path:
     """Save a network that writes a text from another, and its tokenizer."""
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
@@ -153,8 +153,7 @@ def writer(folder: Path, model_type: str = "t5") -> Path:
         model_type,
         vocab_size=40,
         forced_eos_token_id=own["eos_token_id"],
-        **SEQ2SEQ_SIZES[model_type],
-        **own,
+        **{**SEQ2SEQ_SIZES[model_type], **own, **changes},
     )
     torch.manual_seed(1)
     network = AutoModelForSeq2SeqLM.from_config(config)
@@ -229,7 +228,7 @@ def pieces():
     return found
 
 
-def decoder(folder: Path, model_type: str = "gpt2") -> Path:
+def decoder(folder: Path, model_type: str = "gpt2", **changes: int) -> Path:
     """Save a network that writes a text on, and its tokenizer."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -240,7 +239,8 @@ def decoder(folder: Path, model_type: str = "gpt2") -> Path:
         special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
     # Published networks often have more numbers than their tokenizers.
     size = tokenizer.get_vocab_size() + 3
-    config = AutoConfig.for_model(model_type, vocab_size=size, **DECODERS[model_type], **special)
+    settings = {**DECODERS[model_type], **special, **changes}
+    config = AutoConfig.for_model(model_type, vocab_size=size, **settings)
     torch.manual_seed(1)
     network = AutoModelForCausalLM.from_config(config)
     with torch.no_grad():

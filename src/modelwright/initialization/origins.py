@@ -127,7 +127,7 @@ def _bow(spec: BowModel, request: RunRequest, prepared: Prepared, context: Run) 
         source, parts = Batches(train), np.array_split(np.arange(len(train)), -(-len(train) // 256))
 
         def fitted() -> dict[str, Any]:
-            texts = (_two(source.at(0, part).inputs) for part in parts)
+            texts = (source.at(0, part).inputs for part in parts)
             why = f"the runs of up to {spec.ngrams} words in training"
             return {"buckets": fit_buckets(texts, spec.ngrams), "why": why}
 
@@ -191,11 +191,6 @@ _ORIGINS: dict[type, _Origin] = {
     InitModel: _Origin(model_file_input, _no_blank),
 }
 """The sections `model` whose network, or whose weights, aren't made here alone."""
-
-
-def _two(inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    tokens, length = inputs
-    return tokens, length
 
 
 def _scale(prepared: Prepared) -> tuple[list[float], list[float]] | None:

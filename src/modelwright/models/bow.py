@@ -89,7 +89,7 @@ def _runs(tokens: Tensor, length: Tensor, ngrams: int) -> Iterator[tuple[Tensor,
         yield code, places + size <= length[:, None]
 
 
-def fit_buckets(texts: Iterable[tuple[Tensor, Tensor]], ngrams: int) -> int:
+def fit_buckets(texts: Iterable[tuple[Tensor, ...]], ngrams: int) -> int:
     """Return how many buckets suit the runs of words in training texts: a power of two.
 
     It is twice as many as there are different runs, or more, so that few share a vector; but
