@@ -58,7 +58,12 @@ def test_without_time_or_validation_there_is_no_contest(recipe, tmp_path):
     text = (tmp_path / "texts.csv").read_text("utf-8")
     (tmp_path / "texts.csv").write_text(text.replace(",val", ",train"), "utf-8")
     result = run(recipe("epochs: 1", ", split: {val: 0}"), out=tmp_path, name="whole")
-    assert modelfile.load(result.model).spec.architecture["name"] == "bow"
+    architecture = modelfile.load(result.model).spec.architecture
+    assert architecture["name"] == "bow"
+    # The size follows the words seen: 262,144 hashed vectors would take 67 MB.
+    decided = read_json(result.folder / "decisions.json")
+    assert architecture["buckets"] == decided["buckets"]["buckets"] <= 4096
+    assert result.model.stat().st_size < 3_000_000
 
 
 def test_the_forecast_holds_both(recipe):

@@ -425,7 +425,8 @@ def _least_squares(train: Features, targets: Array, test: Features, strength: fl
     products[np.diag_indices_from(products)] += strength
     solved = np.linalg.solve(products, aims if is_wide else train.T @ aims).astype(np.float32)
     weights = train.T @ solved if is_wide else solved
-    return (test @ weights).astype(np.float64) + (level - mean @ weights)
+    predicted: Doubles = (test @ weights).astype(np.float64) + (level - mean @ weights)
+    return predicted
 
 
 def _sparse_least_squares(train: Any, targets: Array, test: Any, strength: float) -> Doubles:
