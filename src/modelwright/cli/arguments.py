@@ -139,15 +139,40 @@ COMMANDS = {
                 ),
                 Argument(
                     "--top",
-                    "how many labels or boxes to give, best first (5; of sets of labels all)",
+                    "how many labels or boxes to give, best first (5, in a table 1; of sets of "
+                    "labels all)",
                     "number",
                     "K",
+                ),
+                Argument(
+                    "--out",
+                    "answer a table row by row, or a folder file by file, into this file: .csv, "
+                    ".jsonl or .parquet",
+                    "path",
+                    "FILE",
+                ),
+                Argument(
+                    "--skip-bad",
+                    "with --out: leave out what can't be read, and list it in a file beside",
+                    "nothing",
+                ),
+                Argument(
+                    "--column",
+                    "with --out: the column of the table that is the input (as in training)",
+                    value="COLUMN",
+                ),
+                Argument(
+                    "--encoding",
+                    "with --out: the encoding of a text table (found out)",
+                    value="NAME",
                 ),
                 _QUIET,
             ),
             "Texts and recordings that are longer than the model takes are cut off at the end, as "
             "in training, with a warning; a prompt is cut off at its beginning. A language model "
-            "gives a text the same answer each time, whatever the other inputs are.",
+            "gives a text the same answer each time, whatever the other inputs are. With --out, "
+            "memory stays bounded however many rows there are; all columns are kept, and the "
+            "answers are added.",
         ),
         Command(
             "evaluate",

@@ -55,7 +55,7 @@ class Table:
     @property
     def has_text_cells(self) -> bool:
         """Whether all cells are text, whatever they mean."""
-        return _suffix(self.path).removesuffix(".gz") in _DELIMITED
+        return suffix_of(self.path).removesuffix(".gz") in _DELIMITED
 
     def place(self, row: int) -> str:
         """Return where a row stands, for messages."""
@@ -68,7 +68,7 @@ def is_table(path: Path) -> bool:
     """Say whether a file is a table, by its name and, of JSON, by its beginning."""
     if not path.is_file():
         return False
-    return _suffix(path) in SUFFIXES or (path.suffix.lower() == ".json" and _is_list(path))
+    return suffix_of(path) in SUFFIXES or (path.suffix.lower() == ".json" and _is_list(path))
 
 
 def _is_list(path: Path) -> bool:
@@ -111,7 +111,7 @@ def _split_tables(folder: Path) -> list[tuple[Path, str]]:
     tables = [
         (item, SPLITS[item.name.partition(".")[0].lower()])
         for item in folder.iterdir()
-        if _suffix(item) in SUFFIXES and item.name.partition(".")[0].lower() in SPLITS
+        if suffix_of(item) in SUFFIXES and item.name.partition(".")[0].lower() in SPLITS
     ]
     return sorted(tables, key=lambda pair: (order[pair[1]], pair[0].name))
 
@@ -121,7 +121,7 @@ def columns_of(path: Path) -> list[str]:
     return list(open_table(table_files(path)[0][0]).columns)
 
 
-def _suffix(file: Path) -> str:
+def suffix_of(file: Path) -> str:
     """Return `.csv` or `.csv.gz`."""
     suffix = file.suffix.lower()
     return file.with_suffix("").suffix.lower() + suffix if suffix == ".gz" else suffix
@@ -138,7 +138,7 @@ def open_table(
     Raises:
         DataError: it can't be read, or is no table.
     """
-    kind = _suffix(file)
+    kind = suffix_of(file)
     if names is not None and kind.removesuffix(".gz") not in _DELIMITED:
         raise DataError(
             f"`columns` names those of text tables, and this is `{kind}`",
@@ -170,7 +170,7 @@ def no_table(file: Path) -> DataError:
         return foreign
     if file.suffix.lower() != ".json":
         return DataError(
-            f"tables of the kind `{_suffix(file)}` aren't read",
+            f"tables of the kind `{suffix_of(file)}` aren't read",
             where=str(file),
             fix=f"Use one of {', '.join(SUFFIXES)}",
         )
@@ -276,7 +276,7 @@ def _delimited(
         raise foreign
     text = decode_text(data, where=str(file), what="table", encoding=encoding)
     if delimiter is None or (delimiter not in text and text):
-        delimiter = _delimiter(text)
+        delimiter = delimiter_of(text)
     header, rows, lines = _read_cells(file, text, delimiter, names)
     used = [name for name in header if name != UNUSED]
     if len(set(used)) != len(used):
@@ -296,17 +296,17 @@ def _delimited(
     return Table(file, columns, len(rows), lines)
 
 
-_TRIED = 1 << 16
+TRIED = 1 << 16
 """So much of a text table is looked at to tell what stands between its cells."""
 
 
-def _delimiter(text: str) -> str:
+def delimiter_of(text: str) -> str:
     """Return what stands between the cells: what gives most lines the same number of several.
 
     Only what occurs in the first line is tried, as it names the columns.
     """
     first = text.partition("\n")[0]
-    whole = text if len(text) <= _TRIED else text[: text.rfind("\n", 0, _TRIED) + 1]
+    whole = text if len(text) <= TRIED else text[: text.rfind("\n", 0, TRIED) + 1]
     best, most = ",", (0.0, 0)
     for sign in ",;\t|":
         if sign not in first:

@@ -124,7 +124,7 @@ def _set_threshold(path: Path, request: RunRequest, prepared: Prepared, context:
     )
 
 
-def _data_spec(model: modelfile.Model) -> DataSpec | None:
+def data_spec(model: modelfile.Model) -> DataSpec | None:
     """Return the section `data` of a model file's recipe, where this version can read it."""
     try:
         return parse_recipe(model.recipe, where="the model file's recipe").data
@@ -228,7 +228,7 @@ def evaluate(
         input=loaded.input,
         labels=loaded.labels,
         observe=observe,
-        like=_data_spec(loaded),
+        like=data_spec(loaded),
         output_kind=loaded.spec.output_kind,
         guess=guess_columns,
     )

@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from modelwright.data.cells import is_address
 from modelwright.data.inputs import INPUTS
 from modelwright.data.listing import SPLITS
 from modelwright.data.multi_label import are_lists, are_one_hot, parse_list
@@ -72,7 +73,6 @@ _ID_NAMES = re.compile(
     r"(.*[_\- ])?(id|idx|index|uuid|guid|key|no|nr|编号|序号)|unnamed: ?\d+|", re.I
 )
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}")
-_ADDRESS = re.compile(r"(https?|ftp|s3|gs)://", re.IGNORECASE)
 _BOOKKEEPING = frozenset(
     ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement")
 )
@@ -194,7 +194,7 @@ def _media(cells: Sequence[Any], find: Find) -> tuple[ColumnRole, Settings] | No
             Path(text).suffix.lower() in INPUTS[kind].suffixes for text in texts if len(text) < 500
         )
         if named > _MOST * len(texts):
-            if sum(bool(_ADDRESS.match(text)) for text in texts) > _MOST * len(texts):
+            if sum(is_address(text) for text in texts) > _MOST * len(texts):
                 return ColumnRole.ADDRESS, {}
             pattern = find(texts, kind)
             return role, {} if pattern in (None, "{}") else {"files": pattern}
