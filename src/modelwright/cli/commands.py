@@ -217,7 +217,7 @@ def evaluate(args: Namespace) -> Answer:
 
     with watching(quiet=args.quiet) as observe:
         value = pipeline.evaluate(Path(args.model), args.data, observe=observe)
-    return Answer(value, show.metric_table(value["metrics"]))
+    return Answer(value, show.evaluation(value))
 
 
 def verify(args: Namespace) -> Answer:

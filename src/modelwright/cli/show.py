@@ -89,6 +89,16 @@ def metric_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
     return table(rows)
 
 
+def evaluation(value: Mapping[str, Any]) -> str:
+    """Return the figures of `evaluate`, and whether they are of samples that were seen before."""
+    figures = metric_table(value["metrics"])
+    if value.get("is_test", True):
+        return figures
+    seen = value["seen"]
+    trained = f"{seen['train']:,} of {seen['of']:,} samples were trained on"
+    return f"Not a test: {trained}, and {seen['validation']:,} chose the model.\n\n{figures}"
+
+
 def predictions(inputs: Sequence[str], answers: Sequence[Sequence[Mapping[str, Any]]]) -> str:
     """Return a line for each input, best answer first; of several labels those predicted."""
     lines = []

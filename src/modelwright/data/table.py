@@ -70,7 +70,10 @@ def list_table(
             for name in parts[0].metadata
         },
         read=read,
-        notes=tuple(dict.fromkeys(note for rows in parts for note in rows.notes)),
+        notes=tuple(
+            dict.fromkeys(note for rows in parts for note in (*rows.table.notes, *rows.notes))
+        ),
+        places=[rows.table.place(at) for rows, at in places],
         kind=kind,
         faults={
             at: adapter.missing

@@ -46,6 +46,8 @@ class Table:
     num_rows: int
     lines: Sequence[int] | None = None
     """The line that each row begins in, from 1, where the file has lines."""
+    notes: tuple[str, ...] = ()
+    """What was decided in reading it, for the user."""
 
     def sample(self, name: str, most: int) -> Sequence[Any]:
         """Return at most so many cells of a column, evenly from all of its rows."""
@@ -116,9 +118,14 @@ def _split_tables(folder: Path) -> list[tuple[Path, str]]:
     return sorted(tables, key=lambda pair: (order[pair[1]], pair[0].name))
 
 
-def columns_of(path: Path) -> list[str]:
-    """Return the names of the columns of a table, or of the first of a folder of tables."""
-    return list(open_table(table_files(path)[0][0]).columns)
+def columns_of(
+    path: Path, names: Sequence[str] | None = None, *, encoding: str | None = None
+) -> list[str]:
+    """Return the names of the columns of a table, or of the first of a folder of tables.
+
+    `names` and `encoding` are those that `open_table` takes.
+    """
+    return list(open_table(table_files(path)[0][0], names, encoding=encoding).columns)
 
 
 def suffix_of(file: Path) -> str:
@@ -277,7 +284,7 @@ def _delimited(
     text = decode_text(data, where=str(file), what="table", encoding=encoding)
     if delimiter is None or (delimiter not in text and text):
         delimiter = delimiter_of(text)
-    header, rows, lines = _read_cells(file, text, delimiter, names)
+    (header, rows, lines), has_quotes = _read_cells(file, text, delimiter, names)
     used = [name for name in header if name != UNUSED]
     if len(set(used)) != len(used):
         where = "data.columns" if names else f"{file}:1"
@@ -293,7 +300,16 @@ def _delimited(
         return cells
 
     columns = {name: column(number) for number, name in enumerate(header) if name != UNUSED}
-    return Table(file, columns, len(rows), lines)
+    is_plain = not has_quotes and '"' in text
+    return Table(file, columns, len(rows), lines, (quotes_note(file),) if is_plain else ())
+
+
+def quotes_note(file: Path) -> str:
+    """Return what to say of a table whose quotation marks are parts of its cells."""
+    return (
+        f"{file.name}: quotation marks are taken as they stand, since as quotes they would join "
+        "rows or leave some unreadable"
+    )
 
 
 TRIED = 1 << 16
@@ -327,8 +343,10 @@ _Cells = tuple[list[str], list[list[str]], list[int]]
 """The names of the columns, the cells of each row, and the line that each row begins in."""
 
 
-def _read_cells(file: Path, text: str, delimiter: str, names: Sequence[str] | None) -> _Cells:
-    """Return the cells, quotes read as they are meant.
+def _read_cells(
+    file: Path, text: str, delimiter: str, names: Sequence[str] | None
+) -> tuple[_Cells, bool]:
+    """Return the cells, quotes read as they are meant, and whether quotation marks are quotes.
 
     Sentences begin with quotation marks, and tab-separated text is often not quoted at all. So a
     line is a row where each line has the right number of cells, and quotes would join some lines.
@@ -337,13 +355,13 @@ def _read_cells(file: Path, text: str, delimiter: str, names: Sequence[str] | No
         table = _cells(file, text, delimiter, names, quoting=csv.QUOTE_MINIMAL)
     except DataError as error:
         try:
-            return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
+            return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE), False
         except DataError as plain:
             raise (plain if delimiter == "\t" else error) from None
     if any("\n" in cell for row in table[1] for cell in row):
         with contextlib.suppress(DataError):
-            return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
-    return table
+            return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE), False
+    return table, True
 
 
 def _cells(

@@ -37,6 +37,7 @@ from modelwright.data.table_reader import (
     delimiter_of,
     no_table,
     open_table,
+    quotes_note,
     suffix_of,
 )
 from modelwright.errors import DataError
@@ -201,9 +202,6 @@ def _notes(file: Path, detected: DetectedEncoding | None) -> tuple[str, ...]:
     )
 
 
-QUOTES_NOTE = "quotation marks are taken as they stand, since read as quotes they would join lines"
-
-
 Quoting = Literal[0, 3]
 """`csv.QUOTE_MINIMAL` or `csv.QUOTE_NONE`."""
 _Cells = tuple[Row, "list[str] | None"]
@@ -241,7 +239,7 @@ def _delimited(
         raise DataError("two columns have one name", where=f"{file}:1")
     notes = _notes(file, detected)
     if quoting == csv.QUOTE_NONE and _has_quotes(file, encoding):
-        notes += (f"{file.name}: {QUOTES_NOTE}",)
+        notes += (quotes_note(file),)
 
     def chunks(size: int) -> Iterator[Chunk]:
         pairs = (

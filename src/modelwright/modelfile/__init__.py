@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from modelwright.modelfile.contents import (
         Contents,
         Golden,
+        data_card,
         describe,
         digest,
         neighbours,
@@ -39,6 +40,7 @@ __all__ = [
     "Model",
     "PackReport",
     "VerifyReport",
+    "data_card",
     "declared",
     "describe",
     "digest",
@@ -59,8 +61,8 @@ __all__ = [
 
 _MODULES = {
     "contents": (
-        "Contents Golden describe digest neighbours read read_weights with_inference with_ledger "
-        "with_signature write"
+        "Contents Golden data_card describe digest neighbours read read_weights with_inference "
+        "with_ledger with_signature write"
     ),
     "llama": "export_llama",
     "loading": "load",

@@ -135,6 +135,21 @@ def _prefixes() -> Iterator[str]:
         yield f"model_{number}_"
 
 
+def about_bytes(path: Path, schema: pa.Schema) -> tuple[str, ...]:
+    """Return a note on the columns of bytes of which a file can only hold paths, or nothing."""
+    held = [item.name for item in schema if _holds_bytes(item.type)]
+    if not held or path.suffix.lower() == ".parquet":
+        return ()
+    names = ", ".join(f"`{name}`" for name in held)
+    return (f"The bytes in {names} are left out; a .parquet file keeps them",)
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(_holds_bytes(kind.field(at).type) for at in range(kind.num_fields))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
 class Writer(Protocol):
     """Writes rows beside their answers."""
 

@@ -36,7 +36,7 @@ from modelwright.files import atomic_write
 from modelwright.kinds import InputKind
 from modelwright.modelfile.inputs import Sample
 from modelwright.modelfile.model import chunk_samples
-from modelwright.pipeline.answers import SUFFIXES, answer_columns, write_answers
+from modelwright.pipeline.answers import SUFFIXES, about_bytes, answer_columns, write_answers
 from modelwright.pipeline.measuring import data_spec
 from modelwright.recipe.data import DataSpec, TableData
 from modelwright.run import Observe, Progress, silent
@@ -118,8 +118,10 @@ def predict_file(
     asked = _Request(model, source, out, column, encoding)
     asked.check()
     stream = asked.open()
-    for note in stream.notes:
+    for note in (*stream.notes, *about_bytes(out, stream.schema)):
         observe(Progress("note", 0, 0, note=note))
+    if not stream.num_rows:
+        raise DataError("the table holds no rows", where=str(source))
     name, files, separator = asked.input_of(stream)
     columns = answer_columns(model.spec.output_kind, model.labels, stream.names, top=top)
     reader = _RowReader(model, name, source, files)
