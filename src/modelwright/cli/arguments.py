@@ -203,10 +203,15 @@ COMMANDS = {
         ),
         Command(
             "export",
-            "Write a network that writes texts as a folder that transformers takes.",
-            (_MODEL, Argument("FOLDER", "the folder, which mustn't be there yet")),
-            "Our decoder goes into Llama's layout, which vLLM and llama.cpp take too; what came "
-            "from such a folder goes back into its own.",
+            "Write a model as plain ONNX, or one that writes texts as a folder for transformers.",
+            (
+                _MODEL,
+                Argument("FOLDER", "a folder that isn't there yet (MODEL-onnx, …)", "maybe"),
+                Argument("--to", "onnx or transformers (transformers)", value="FORMAT"),
+            ),
+            "onnx: a file for each graph with its weights inside, and a README of what it takes "
+            "and gives. transformers: our decoder goes into Llama's layout, which vLLM and "
+            "llama.cpp take too; what came from such a folder goes back into its own.",
         ),
         Command(
             "config",

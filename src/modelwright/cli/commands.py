@@ -266,10 +266,16 @@ def _is_recipe(path: Path) -> bool:
 
 
 def export(args: Namespace) -> Answer:
-    """Write a network that writes as a folder of transformers."""
+    """Write a model in the form of other programs."""
     from modelwright import modelfile
 
-    written = modelfile.export_llama(Path(args.model), Path(args.folder))
+    formats = {"onnx": modelfile.export_onnx, "transformers": modelfile.export_llama}
+    form = args.to or "transformers"
+    if form not in formats:
+        raise RequestError(f"there is no format `{form}`", where="--to", fix=nearest(form, formats))
+    model = Path(args.model)
+    folder = args.folder or model.with_name(f"{model.stem}-{form}")
+    written = formats[form](model, Path(folder))
     return Answer([str(path) for path in written], "\n".join(str(path) for path in written))
 
 

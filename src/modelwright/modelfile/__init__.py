@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from modelwright.modelfile.loading import load
     from modelwright.modelfile.manifest import member_digest
     from modelwright.modelfile.model import Model
+    from modelwright.modelfile.onnx_folder import export_onnx
     from modelwright.modelfile.packing import PackReport, write_model
     from modelwright.modelfile.torch_runtime import declared, rebuild
     from modelwright.modelfile.verifying import VerifyReport, verify
@@ -45,6 +46,7 @@ __all__ = [
     "describe",
     "digest",
     "export_llama",
+    "export_onnx",
     "load",
     "member_digest",
     "neighbours",
@@ -68,6 +70,7 @@ _MODULES = {
     "loading": "load",
     "manifest": "member_digest",
     "model": "Model",
+    "onnx_folder": "export_onnx",
     "packing": "PackReport write_model",
     "torch_runtime": "declared rebuild",
     "verifying": "VerifyReport verify",
