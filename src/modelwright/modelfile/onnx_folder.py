@@ -297,10 +297,10 @@ def _ngrams(input: NgramInput) -> tuple[list[str], str]:
         "`ngrams` holds the numbers, which go on from one kind to the next, and `weights` the "
         "weights; both are padded with 0.",
     ], (
-        "import json\nimport re\nfrom collections import Counter\n\n"
+        "import json\nimport re\nfrom collections import Counter\nfrom pathlib import Path\n\n"
         'text = " ".join("A text.".lower().split())\n'
         "ngrams, weights, first = [], [], 0\n"
-        f'for kind in json.load(open("{VOCABULARY}", encoding="utf-8")):\n'
+        f'for kind in json.loads(Path("{VOCABULARY}").read_text(encoding="utf-8")):\n'
         '    is_word = kind["analyzer"] == "word"\n'
         '    tokens = re.findall(r"\\w+|[^\\w\\s]", text) if is_word else list(text)\n'
         '    shortest, longest = kind["ngram_range"]\n'

@@ -362,7 +362,8 @@ def _input(
         raise DataError(
             f"the column `{addresses[0]}` holds addresses, and files aren't fetched from them",
             where=str(table.path),
-            fix="Download the files into a folder beside the table, and write their names there",
+            fix="Download the files into a folder beside the table, and write their names there. "
+            f"If the addresses themselves are the texts, say so with --input {addresses[0]}",
         )
     raise DataError(
         "no column holds images, texts or recordings",
