@@ -16,8 +16,11 @@ from PIL import Image
 
 from modelwright import modelfile
 from modelwright.cli import main
+from modelwright.data.table_stream import stream_table
 from modelwright.errors import DataError, RequestError
+from modelwright.kinds import OutputKind
 from modelwright.pipeline import evaluate, run
+from modelwright.pipeline.answers import answer_columns, write_answers
 from modelwright.pipeline.predicting import predict_file
 
 WORDS = {"pos": ("great", "lovely", "fine"), "neg": ("awful", "poor", "dull")}
@@ -181,6 +184,60 @@ def test_a_column_of_another_name_is_found_by_its_cells(model, tmp_path):
     write(tmp_path / "t.csv", rows)
     predict_file(model, tmp_path / "t.csv", tmp_path / "a.csv")
     assert {item["prediction"] for item in rows_of(tmp_path / "a.csv")} == {"pos"}
+
+
+KINDS = [
+    (
+        OutputKind.MULTI_LABEL,
+        ("a", "b", "=c"),
+        [
+            {"label": "=c", "probability": 0.75, "predicted": True},
+            {"label": "a", "probability": 0.5, "predicted": True},
+            {"label": "b", "probability": 0.1, "predicted": False},
+        ],
+        {"prediction": ["=c", "a"], "probability": [0.75, 0.5]},
+        {"prediction": "'=c|a", "probability": "0.75|0.5"},
+    ),
+    (
+        OutputKind.REGRESSION,
+        ("w", "h"),
+        [{"label": "w", "value": -1.5}, {"label": "h", "value": 2.0}],
+        {"prediction_w": -1.5, "prediction_h": 2.0},
+        {"prediction_w": "-1.5", "prediction_h": "2"},
+    ),
+    (
+        OutputKind.REGRESSION,
+        ("w",),
+        [{"label": "w", "value": 3.0}],
+        {"prediction": 3.0},
+        {"prediction": "3"},
+    ),
+    (OutputKind.CTC, ("a",), [{"text": "-x"}], {"prediction": "-x"}, {"prediction": "'-x"}),
+    (
+        OutputKind.BOXES,
+        ("a",),
+        [{"label": "a", "probability": 0.5, "box": [1.0, 2.0, 3.0, 4.0]}],
+        {"prediction": [{"label": "a", "probability": 0.5, "box": [1.0, 2.0, 3.0, 4.0]}]},
+        {"prediction": '[{"label": "a", "probability": 0.5, "box": [1.0, 2.0, 3.0, 4.0]}]'},
+    ),
+    (OutputKind.BOXES, ("a",), [], {"prediction": []}, {"prediction": "[]"}),
+]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(("kind", "labels", "predictions", "cells", "in_csv"), KINDS)
+def test_answers_of_every_kind(kind, labels, predictions, cells, in_csv, suffix, tmp_path):
+    write(tmp_path / "t.csv", [{"x": "1"}, {"x": "2"}])
+    stream = stream_table(tmp_path / "t.csv")
+    columns = answer_columns(kind, labels, stream.names)
+    out = tmp_path / f"a{suffix}"
+    with write_answers(out, stream, columns) as writer:
+        for chunk in stream.chunks(9):
+            writer.write(chunk, [1], [columns.cells(predictions)])
+    assert rows_of(out) == [{"x": "2"} | (in_csv if suffix == ".csv" else cells)]
+    if kind not in (OutputKind.MULTI_LABEL,):
+        with pytest.raises(RequestError, match="no effect"):
+            answer_columns(kind, labels, stream.names, top=2)
 
 
 def test_images_of_a_folder_and_of_a_table(workspace, capsys):

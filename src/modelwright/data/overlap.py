@@ -109,7 +109,9 @@ def _digests(path: Path, roots: Mapping[str, str]) -> dict[str, Digests] | None:
         return None
     digests = np.frombuffer(b"".join(cells), np.uint8).reshape(len(cells), -1)
     found = {str(name): digests[splits == name] for name in np.unique(splits)}
-    is_own = root(found.get("train", digests[:0]), labels[splits == "train"]) == roots["train"]
+    is_own = (
+        root(found.get("train", digests[:0]), labels[splits == "train"].tolist()) == roots["train"]
+    )
     return found if is_own else None
 
 
@@ -137,7 +139,9 @@ def overlap_with(
         for splits in chain(({name: rows} for name in SEEN), candidates):
             if "train" not in seen:
                 seen |= _recognised(known, splits, digests, labels)
-        is_known = bool(seen) or root(digests[rows], labels[rows]) == known.roots.get("test")
+        is_known = bool(seen) or root(digests[rows], labels[rows].tolist()) == known.roots.get(
+            "test"
+        )
     measured = _marks(digests[rows])
     counts = {
         name: int(np.isin(measured, _marks(seen[name])).sum()) for name in SEEN if name in seen
@@ -152,7 +156,7 @@ def _recognised(
     return {
         name: digests[rows]
         for name, rows in splits.items()
-        if name in known.roots and root(digests[rows], labels[rows]) == known.roots[name]
+        if name in known.roots and root(digests[rows], labels[rows].tolist()) == known.roots[name]
     }
 
 

@@ -203,6 +203,7 @@ class _CsvWriter:
         self._text = io.TextIOWrapper(stream, encoding, errors="replace", newline="")
         self._names, self._is_kept = source.names, source.is_text
         self._separator = separator
+        self._has_lists = columns.output_kind == OutputKind.MULTI_LABEL
         self._guarded = 0
         self._writer = csv.writer(self._text, lineterminator="\n")
         self._writer.writerow([*map(self._kept, self._names), *map(self._guard, columns.names)])
@@ -220,10 +221,10 @@ class _CsvWriter:
     def _answer(self, cell: Any) -> str:
         if isinstance(cell, float):
             return f"{cell:.6g}"
-        if isinstance(cell, list) and all(isinstance(item, str) for item in cell):
+        if self._has_lists and all(isinstance(item, str) for item in cell):
             is_plain = not any(self._separator in item for item in cell)
             return self._guard(self._separator.join(cell) if is_plain else cell_json(cell))
-        if isinstance(cell, list) and all(isinstance(item, float) for item in cell):
+        if self._has_lists:
             return self._separator.join(f"{item:.6g}" for item in cell)
         return self._guard(cell_json(cell))
 
