@@ -44,6 +44,8 @@ from modelwright.scaffold import guess_input
 
 _SHOWN = 5
 """So many rows that were skipped are shown; the list has them all."""
+_TEXTS = 128
+"""Texts are mostly far shorter than they may be, so that a chunk may hold more of them."""
 _EVERY_S = 0.1
 """The shortest time between two reports of progress."""
 
@@ -138,7 +140,7 @@ def predict_file(
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(write_answers(out, stream, columns, separator=separator))
         bad = None if listing is None else stack.enter_context(_bad_rows(listing))
-        for chunk, samples in in_order(reader.read, stream.chunks(chunk_samples(model.spec))):
+        for chunk, samples in in_order(reader.read, stream.chunks(_rows_at_once(model))):
             positions, usable = [], []
             for at, (row, sample) in enumerate(zip(chunk.rows, samples, strict=True)):
                 if isinstance(sample, Sample):
@@ -163,6 +165,12 @@ def predict_file(
     for note in (*reader.notes(), *notes):
         observe(Progress("note", 0, 0, note=note))
     return PredictReport(out, tuple(columns.names), done, answered, tuple(shown), listing)
+
+
+def _rows_at_once(model: modelfile.Model) -> int:
+    """Return how many rows a chunk has: as many as memory allows, of texts at least some."""
+    is_short = model.input.input_kind == InputKind.TEXT and not model.spec.output_kind.is_generative
+    return max(chunk_samples(model.spec), _TEXTS if is_short else 1)
 
 
 @dataclass(frozen=True, slots=True)
