@@ -215,7 +215,9 @@ def test_evaluate_shows_what_was_measured_and_measures_anew(workspace, call):
         (folder / label).mkdir(parents=True, exist_ok=True)
         Image.open(path).save(folder / label / path.name)
     found = call("evaluate", MODEL, "pictures")
-    assert set(found) == {"metrics"}
+    assert set(found) == {"metrics", "is_test", "seen"}
+    assert found["is_test"] is True
+    assert found["seen"]["train"] == 0
     assert found["metrics"]["accuracy"]["n"] == len(list(folder.glob("*/*.png")))
     looks = [json.loads(line) for line in list_path().read_text().splitlines()]
     assert looks[-1]["run"] == f"evaluate {MODEL}"

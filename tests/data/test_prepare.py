@@ -101,7 +101,12 @@ def test_samples_without_a_label_are_left_out(tmp_path):
     assert sum(map(sum, found.counts.values())) == 9
     unlabelled, gone = "it has no label", "there is no such file"
     assert list(found.store.errors().values()) == [unlabelled, unlabelled, gone]
-    assert findings(found)["broken"].rows == tuple(row.split(",")[0] for row in rows[3:6])
+    broken = findings(found)["broken"]
+    assert broken.rows == ("t.csv:5", "t.csv:6", "t.csv:7")
+    assert broken.message == (
+        "3 rows can't be used and are left out: t.csv:5, t.csv:6, t.csv:7 "
+        "(t.csv:5: pets/cat/003.png: it has no label)"
+    )
 
 
 def test_identical_images_across_splits_stop_the_run(tmp_path):
@@ -229,7 +234,7 @@ def test_grey_images_take_one_channel(tmp_path):
 def test_labelled_data_is_mapped_to_a_models_labels(tmp_path):
     folder(tmp_path / "pets", each=3)
     known = prepared(folder(tmp_path / "x", each=20, first=100).parent, "source: folder, path: x")
-    split, mark = labelled_split(
+    split, mark, _ = labelled_split(
         tmp_path / "pets", input=known.input, labels=("dog", "cat"), observe=silent
     )
     assert split.targets.tolist() == [1, 1, 1, 0, 0, 0]
@@ -240,7 +245,7 @@ def test_labels_that_a_model_does_not_know_stay_and_are_said(tmp_path):
     folder(tmp_path / "pets", each=3)
     known = prepared(folder(tmp_path / "x", each=20, first=100).parent, "source: folder, path: x")
     said = []
-    split, _ = labelled_split(
+    split, _, _ = labelled_split(
         tmp_path / "pets", input=known.input, labels=("cat", "dogs"), observe=said.append
     )
     assert split.unknown == ("dog",)

@@ -136,3 +136,10 @@ def test_a_table_is_one_file_or_one_a_split(tmp_path):
     for wrong in (tmp_path / "empty", tmp_path / "nothing"):
         with pytest.raises(DataError):
             table_files(wrong)
+
+
+def test_quotation_marks_that_are_parts_of_cells_are_said(tmp_path):
+    (tmp_path / "t.tsv").write_text('a\tb\n"x\t1\ny" z\t2\n')
+    assert "quotation marks are taken as they stand" in open_table(tmp_path / "t.tsv").notes[0]
+    (tmp_path / "t.tsv").write_text('a\tb\n"x"\t1\n')
+    assert open_table(tmp_path / "t.tsv").notes == ()

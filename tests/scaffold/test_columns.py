@@ -249,3 +249,31 @@ def test_separators():
     assert separator_of(["a, b", "b", "a", "b, a"]) == ","
     assert separator_of(["a/b", "c/d", "e"]) is None
     assert separator_of(["New York, NY", "Paris", "Rome"]) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "ending", "is_refused"),
+    [
+        ("image", "", True),
+        ("link", ".jpg?w=3", True),
+        ("photo_url", "?id=2", True),
+        ("u", "", False),
+    ],
+)
+def test_addresses_are_not_fetched_but_may_be_texts(tmp_path, name, ending, is_refused):
+    columns = {name: lambda at: f"https://example.org/{at}{ending}", "label": ("a", "b")}
+    path = write(tmp_path / "t.csv", columns)
+    if is_refused:
+        with pytest.raises(DataError, match="addresses, and files aren't fetched") as raised:
+            infer_task(path, "t.csv")
+        assert f"--input {name}" in raised.value.fix
+    found = infer_task(path, "t.csv", Hints(input=name))
+    assert found.task == "text-classification"
+
+
+def test_very_many_classes_are_told_from_all_rows(tmp_path):
+    lines = [f"some words of number {at},class_{at // 2}" for at in range(4000)]
+    (tmp_path / "t.csv").write_text("\n".join(["text,label", *lines]))
+    found = infer_task(tmp_path / "t.csv", "t.csv")
+    assert found.task == "text-classification"
+    assert "`text` is taken as the text and `label` as the label" in found.notes

@@ -139,15 +139,40 @@ COMMANDS = {
                 ),
                 Argument(
                     "--top",
-                    "how many labels or boxes to give, best first (5; of sets of labels all)",
+                    "how many labels or boxes to give, best first (5, in a table 1; of sets of "
+                    "labels all)",
                     "number",
                     "K",
+                ),
+                Argument(
+                    "--out",
+                    "answer a table row by row, or a folder file by file, into this file: .csv, "
+                    ".jsonl or .parquet",
+                    "path",
+                    "FILE",
+                ),
+                Argument(
+                    "--skip-bad",
+                    "with --out: leave out what can't be read, and list it in a file beside",
+                    "nothing",
+                ),
+                Argument(
+                    "--column",
+                    "with --out: the column of the table that is the input (as in training)",
+                    value="COLUMN",
+                ),
+                Argument(
+                    "--encoding",
+                    "with --out: the encoding of a text table (found out)",
+                    value="NAME",
                 ),
                 _QUIET,
             ),
             "Texts and recordings that are longer than the model takes are cut off at the end, as "
             "in training, with a warning; a prompt is cut off at its beginning. A language model "
-            "gives a text the same answer each time, whatever the other inputs are.",
+            "gives a text the same answer each time, whatever the other inputs are. With --out, "
+            "memory stays bounded however many rows there are; all columns are kept, and the "
+            "answers are added.",
         ),
         Command(
             "evaluate",
@@ -178,10 +203,15 @@ COMMANDS = {
         ),
         Command(
             "export",
-            "Write a network that writes texts as a folder that transformers takes.",
-            (_MODEL, Argument("FOLDER", "the folder, which mustn't be there yet")),
-            "Our decoder goes into Llama's layout, which vLLM and llama.cpp take too; what came "
-            "from such a folder goes back into its own.",
+            "Write a model as plain ONNX, or one that writes texts as a folder for transformers.",
+            (
+                _MODEL,
+                Argument("FOLDER", "a folder that isn't there yet (MODEL-onnx, …)", "maybe"),
+                Argument("--to", "onnx or transformers (transformers)", value="FORMAT"),
+            ),
+            "onnx: a file for each graph with its weights inside, and a README of what it takes "
+            "and gives. transformers: our decoder goes into Llama's layout, which vLLM and "
+            "llama.cpp take too; what came from such a folder goes back into its own.",
         ),
         Command(
             "config",

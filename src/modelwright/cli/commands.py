@@ -105,20 +105,53 @@ def predict(args: Namespace) -> Answer:
     from modelwright import modelfile
     from modelwright.run import Progress
 
+    if args.out is not None:
+        return _predict_file(args)
+    for option in ("skip_bad", "column", "encoding"):
+        if getattr(args, option):
+            raise RequestError(
+                f"--{option.replace('_', '-')} goes with --out FILE, which answers a table or a "
+                "folder"
+            )
     model = modelfile.load(Path(args.model))
     names: list[str] = args.input
-    takes_text = model.spec.input.get("kind") in ("text", "prompt", "source")
+    takes_text = model.spec.input.get("kind") in ("text", "prompt", "source", "ngrams")
     inputs = _inputs(names, takes_text=takes_text)
     with watching(quiet=args.quiet) as observe:
         for name in names:
             if takes_text and name.lower().endswith(_TABLE_SUFFIXES):
-                note = f"{name}: the whole file is one text here; pass the rows of a table singly"
+                note = f"{name}: the whole file is one text here; --out FILE answers row by row"
                 observe(Progress("note", 0, 0, note=note))
         answers = model.predict(inputs, top=args.top, observe=observe)
     value = [
         {"input": name, "predictions": best} for name, best in zip(names, answers, strict=True)
     ]
     return Answer(value, show.predictions(names, answers))
+
+
+def _predict_file(args: Namespace) -> Answer:
+    """Answer a table or a folder into a file."""
+    from modelwright import modelfile
+    from modelwright.pipeline.predicting import predict_file
+
+    if len(args.input) != 1:
+        raise RequestError(
+            f"--out takes one table or one folder; got {len(args.input)} inputs",
+            fix="Give a folder, or a table that names the files",
+        )
+    model = modelfile.load(Path(args.model))
+    with watching(quiet=args.quiet) as observe:
+        report = predict_file(
+            model,
+            Path(args.input[0]),
+            args.out,
+            column=args.column,
+            encoding=args.encoding,
+            top=args.top,
+            skip_bad=args.skip_bad,
+            observe=observe,
+        )
+    return Answer(report.to_json(), show.predict_report(report))
 
 
 def _inputs(names: Sequence[str], *, takes_text: bool) -> list[Path | BinaryIO | str]:
@@ -132,9 +165,10 @@ def _inputs(names: Sequence[str], *, takes_text: bool) -> list[Path | BinaryIO |
     for name in names:
         if name and _is(Path.is_dir, name) and not (takes_text and " " in name):
             raise RequestError(
-                "this is a folder, and `predict` takes files",
+                "this is a folder, and without --out `predict` takes files",
                 where=name,
-                fix=f"Name the files: {show.printable(name.rstrip('/'))}/*",
+                fix=f"Name the files: {show.printable(name.rstrip('/'))}/*, or write the answers "
+                "to a table with --out answers.csv",
             )
         if takes_text and _looks_like_a_path(name) and not _is(Path.exists, name):
             folder = Path(name).parent
@@ -183,7 +217,7 @@ def evaluate(args: Namespace) -> Answer:
 
     with watching(quiet=args.quiet) as observe:
         value = pipeline.evaluate(Path(args.model), args.data, observe=observe)
-    return Answer(value, show.metric_table(value["metrics"]))
+    return Answer(value, show.evaluation(value))
 
 
 def verify(args: Namespace) -> Answer:
@@ -232,10 +266,16 @@ def _is_recipe(path: Path) -> bool:
 
 
 def export(args: Namespace) -> Answer:
-    """Write a network that writes as a folder of transformers."""
+    """Write a model in the form of other programs."""
     from modelwright import modelfile
 
-    written = modelfile.export_llama(Path(args.model), Path(args.folder))
+    formats = {"onnx": modelfile.export_onnx, "transformers": modelfile.export_llama}
+    form = args.to or "transformers"
+    if form not in formats:
+        raise RequestError(f"there is no format `{form}`", where="--to", fix=nearest(form, formats))
+    model = Path(args.model)
+    folder = args.folder or model.with_name(f"{model.stem}-{form}")
+    written = formats[form](model, Path(folder))
     return Answer([str(path) for path in written], "\n".join(str(path) for path in written))
 
 

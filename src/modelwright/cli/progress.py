@@ -28,6 +28,7 @@ STAGES = {
     "features": "Computing features",
     "train": "Training",
     "measure": "Measuring",
+    "predict": "Answering",
     "baselines": "Simple models beside it",
     "latency": "Timing",
 }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from modelwright.evaluation import Verdict
     from modelwright.modelfile import VerifyReport
     from modelwright.pipeline import CheckResult, RunResult
+    from modelwright.pipeline.predicting import PredictReport
     from modelwright.scaffold import NewResult
 
 REPORT_ONLY = (
@@ -88,6 +89,16 @@ def metric_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
     return table(rows)
 
 
+def evaluation(value: Mapping[str, Any]) -> str:
+    """Return the figures of `evaluate`, and whether they are of samples that were seen before."""
+    figures = metric_table(value["metrics"])
+    if value.get("is_test", True):
+        return figures
+    seen = value["seen"]
+    trained = f"{seen['train']:,} of {seen['of']:,} samples were trained on"
+    return f"Not a test: {trained}, and {seen['validation']:,} chose the model.\n\n{figures}"
+
+
 def predictions(inputs: Sequence[str], answers: Sequence[Sequence[Mapping[str, Any]]]) -> str:
     """Return a line for each input, best answer first; of several labels those predicted."""
     lines = []
@@ -95,6 +106,21 @@ def predictions(inputs: Sequence[str], answers: Sequence[Sequence[Mapping[str, A
         predicted = [answer for answer in best if answer.get("predicted", True)]
         shown = ", ".join(map(_answer, predicted)) or ("none" if best else "")
         lines.append(f"{printable(name)}: {shown}")
+    return "\n".join(lines)
+
+
+def predict_report(report: PredictReport) -> str:
+    """Return what became of a table or a folder."""
+    count = f"{report.answered:,} row{'' if report.answered == 1 else 's'}"
+    added = ", ".join(report.columns[:4]) + (", …" if len(report.columns) > 4 else "")
+    lines = [f"{count} answered in {printable(str(report.out))} ({printable(added)})"]
+    num_skipped = report.rows - report.answered
+    if num_skipped:
+        count = f"{num_skipped:,} row{' was' if num_skipped == 1 else 's were'} skipped"
+        lines.append(f"{count}, listed in {printable(str(report.skipped_list))}:")
+        lines += [printable(f"  {item.place}: {item.why}") for item in report.skipped]
+        if num_skipped > len(report.skipped):
+            lines.append(f"  and {num_skipped - len(report.skipped):,} more")
     return "\n".join(lines)
 
 

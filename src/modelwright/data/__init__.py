@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from modelwright.data.dataset import Dataset, Split
 from modelwright.data.findings import AuditReport, Finding, as_errors
-from modelwright.data.prepare import Prepared, labelled_split, prepare
+from modelwright.data.overlap import Overlap, RunSplits, run_splits
+from modelwright.data.prepare import Labelled, Prepared, labelled_split, prepare
 from modelwright.data.sampler import BatchSampler, BucketedSampler, Sampler, padding_share
 
 __all__ = [
@@ -13,11 +14,15 @@ __all__ = [
     "BucketedSampler",
     "Dataset",
     "Finding",
+    "Labelled",
+    "Overlap",
     "Prepared",
+    "RunSplits",
     "Sampler",
     "Split",
     "as_errors",
     "labelled_split",
     "padding_share",
     "prepare",
+    "run_splits",
 ]

@@ -37,11 +37,17 @@ _SHOWN = 3
 
 
 def audit(
-    store: Store, splits: Mapping[str, Rows], target: TargetAdapter, *, leaks: LeakRule
+    store: Store,
+    splits: Mapping[str, Rows],
+    target: TargetAdapter,
+    *,
+    leaks: LeakRule,
+    places: Sequence[str] = (),
 ) -> AuditReport:
     """Audit a store with its splits, in linear time.
 
-    Identical samples in two splits are errors where `leaks` is `refuse`, else warnings.
+    Identical samples in two splits are errors where `leaks` is `refuse`, else warnings. `places`
+    says of rows of tables where each stands; of files it is empty.
     """
     labels, origins, input = store.strings("label"), store.strings("origin"), INPUTS[store.kind]
     side = np.full(len(store), -1, dtype=np.int64)
@@ -50,7 +56,7 @@ def audit(
     names = list(splits)
     used = np.flatnonzero(side >= 0)
     findings: list[Finding] = []
-    findings += _broken(store, origins)
+    findings += _broken(store, origins, places)
     if target.is_of_sample:
         findings += _labels(store, labels, target)
     if target.has_labels:
@@ -77,20 +83,25 @@ def _named(rows: Sequence[int], origins: Sequence[str]) -> str:
     return shown_first([origins[row] for row in rows], _SHOWN)
 
 
-def _broken(store: Store, origins: Sequence[str]) -> Iterator[Finding]:
+def _broken(store: Store, origins: Sequence[str], places: Sequence[str]) -> Iterator[Finding]:
     broken = store.errors()
     if not broken:
         return
     rows = list(broken)
     first = rows[0]
+    shown = places or origins
+    # The file that a row names is said too.
+    named = f"{origins[first]}: " if shown[first] != origins[first] else ""
     yield Finding(
         kind="broken",
         severity="warning",
-        rows=origins_of(rows, origins),
-        message=f"{counted(len(rows), 'file')} can't be used and "
+        rows=origins_of(rows, shown),
+        message=f"{counted(len(rows), 'row' if places else 'file')} can't be used and "
         f"{'is' if len(rows) == 1 else 'are'} left out: "
-        f"{_named(rows, origins)} ({origins[first]}: {broken[first]})",
-        fix="Replace them, or take them out of the data",
+        f"{_named(rows, shown)} ({shown[first]}: {named}{broken[first]})",
+        fix="Mend them, or take them out of the table"
+        if places
+        else "Replace them, or take them out of the data",
     )
 
 

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+
+_ADDRESS = re.compile(r"\s*(https?|ftp|s3|gs)://", re.IGNORECASE)
+
+
+def is_address(text: str) -> bool:
+    """Say whether a cell is the address of a file elsewhere, which isn't fetched.
+
+    >>> is_address("https://example.org/cat.png"), is_address("cats/1.png")
+    (True, False)
+    """
+    return _ADDRESS.match(text) is not None
 
 
 def cell_text(value: Any) -> str:

@@ -105,6 +105,32 @@ def detect_encoding(data: bytes) -> DetectedEncoding | None:
     return DetectedEncoding(chosen, shown)
 
 
+def detect_of_lines(lines: Iterable[bytes]) -> DetectedEncoding | None:
+    """Return the likely encoding of a file, read line by line; `None` where it is UTF-8.
+
+    As `detect_encoding`, for files of any size. A file is UTF-8 also where single lines, fewer than
+    one in ten of those that aren't ASCII, can't be decoded; and where no candidate decodes all.
+    """
+    possible, odd = list(CANDIDATES), 0
+    shown: list[bytes] = []
+    count = total = 0
+    for line in lines:
+        if line.isascii():
+            continue
+        count += 1
+        odd += not decodes(line, UTF8)
+        possible = [name for name in possible if decodes(line, name)]
+        if total <= _LOOKED_AT:
+            shown.append(line)
+            total += len(line)
+    if not possible or 10 * odd < max(count, 1):
+        return None
+    chosen = _ranked(b"\n".join(shown), possible) if len(possible) > 1 else possible[0]
+    return DetectedEncoding(
+        chosen, tuple(line.decode(chosen).strip()[:_WIDTH] for line in shown[:_SHOWN])
+    )
+
+
 def decodes(data: bytes, encoding: str) -> bool:
     """Say whether all bytes can be decoded so."""
     try:

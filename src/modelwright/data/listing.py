@@ -61,6 +61,8 @@ class Listing:
     """Why samples can't be used, by their place; of those whose target is wrong."""
     sampling_rate: int | None = None
     """Of recordings that are plain 16-bit PCM, which doesn't say it."""
+    places: Sequence[str] = ()
+    """Of the rows of tables where each stands, `data.csv:17`; nothing of files."""
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -6,11 +6,12 @@ here every kind goes the same way.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from modelwright.data.findings import AuditReport, Finding, counted, origins_of
 from modelwright.data.inputs import INPUTS
 from modelwright.data.labels import about_unknown, count_labels
 from modelwright.data.listing import Rows
+from modelwright.data.overlap import Overlap, RunSplits, overlap_with
 from modelwright.data.sources import (
     Existing,
     GuessColumns,
@@ -28,14 +30,14 @@ from modelwright.data.sources import (
     list_source,
     usual_columns,
 )
-from modelwright.data.splits import draw_splits, limited, root, write_splits
+from modelwright.data.splits import SPLITS_FILE, draw_splits, limited, root, write_splits
 from modelwright.data.store import Store, StoredSplit, open_store
 from modelwright.data.targets import TARGETS
 from modelwright.errors import DataError
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.recipe import Recipe
 from modelwright.recipe.data import DataSpec, TableData
-from modelwright.run import Observe, Progress
+from modelwright.run import Observe, Progress, silent
 from modelwright.transforms import ImageInput
 from modelwright.transforms.inputs import Input
 
@@ -199,10 +201,10 @@ def prepare(
     for note in listing.notes:
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, INPUTS[listing.kind].facts, observe=observe)
-    splits = _drawn(spec, store, adapter, observe)
+    splits = _drawn(spec, store, adapter, observe, places=listing.places)
     train = StoredSplit(store, splits["train"])
     _require_variety(train, adapter)
-    report = _audited(spec, store, splits, adapter, observe)
+    report = _audited(spec, store, splits, adapter, observe, places=listing.places)
     encoded = INPUTS[store.kind].encode(store, _input(recipe, train, like, observe), observe)
     names = spec.target_columns if isinstance(spec, TableData) else ()
     built = adapter.build(TargetRequest(encoded, store.strings("label"), splits, names=names))
@@ -217,7 +219,7 @@ def prepare(
         raise DataError(stop.message, where=listing.title, fix=stop.fix)
     _say(findings, observe)
     if run_folder is not None:
-        write_splits(run_folder / "splits.parquet", splits, store)
+        write_splits(run_folder / SPLITS_FILE, splits, store)
     prepared = Prepared(
         store=store,
         input=encoded.input,
@@ -231,9 +233,14 @@ def prepare(
 
 
 def _drawn(
-    spec: DataSpec, store: Store, adapter: TargetAdapter, observe: Observe
+    spec: DataSpec,
+    store: Store,
+    adapter: TargetAdapter,
+    observe: Observe,
+    *,
+    places: Sequence[str] = (),
 ) -> dict[str, Rows]:
-    usable, source_splits = _usable(store), store.strings("split")
+    usable, source_splits = _usable(store, places), store.strings("split")
     keys = store.fixed("content_digest")
     strata, note = adapter.strata(store.strings("label"), usable)
     is_drawn = spec.split.by == "stratified" and not {"validation", "test"} <= set(source_splits)
@@ -281,14 +288,16 @@ def _without_leaks(splits: Mapping[str, Rows], store: Store, observe: Observe) -
     return {**splits, "train": kept}
 
 
-def _usable(store: Store) -> Rows:
+def _usable(store: Store, places: Sequence[str]) -> Rows:
     broken = store.errors()
     usable = np.array([row for row in range(len(store)) if row not in broken], dtype=np.int64)
     if not len(usable):
         first = min(broken)
+        origin = store.strings("origin")[first]
+        where = f"{places[first]}: {origin}" if places and places[first] != origin else origin
         raise DataError(
             f"none of the {len(store):,} {store.kind.plural} can be used",
-            where=store.strings("origin")[first],
+            where=where,
             why=broken[first],
             fix="Look at it; the paths in a table start from its folder",
         )
@@ -308,10 +317,12 @@ def _audited(
     splits: Mapping[str, Rows],
     adapter: TargetAdapter,
     observe: Observe,
+    *,
+    places: Sequence[str],
 ) -> AuditReport:
     """Return what is odd about the data; refuse samples in two splits where they aren't allowed."""
     observe(Progress("audit", 0, 1))
-    report = audit(store, splits, adapter, leaks=spec.leaks)
+    report = audit(store, splits, adapter, leaks=spec.leaks, places=places)
     observe(Progress("audit", 1, 1))
     if report.leaks and spec.leaks == "refuse":
         raise DataError(
@@ -359,6 +370,20 @@ def _cut(encoded: Encoded, store: Store, splits: Mapping[str, Rows]) -> Iterator
             )
 
 
+MEASURED = "measured"
+"""The name of a split of samples of which the model has seen some: neither a test nor another."""
+
+
+class Labelled(NamedTuple):
+    """Labelled data for an existing model."""
+
+    split: Split
+    fingerprint: str
+    """The digest of its samples and targets, whatever their order."""
+    overlap: Overlap | None
+    """How many of them the model's own run has seen, where its splits are known."""
+
+
 def labelled_split(
     path: Path,
     *,
@@ -368,8 +393,9 @@ def labelled_split(
     like: DataSpec | None = None,
     output_kind: OutputKind = OutputKind.SINGLE_LABEL,
     guess: GuessColumns = usual_columns,
-) -> tuple[Split, str]:
-    """Return labelled data as a split for an existing model, and its fingerprint.
+    known: RunSplits | None = None,
+) -> Labelled:
+    """Return labelled data as a split for an existing model.
 
     A folder's or table's test part is taken where it has one, else all of it.
 
@@ -383,6 +409,7 @@ def labelled_split(
         like: the section `data` that the model was made from: a table's columns are taken to be
             called as there, and labels to be renamed so.
         guess: returns the settings that are likely meant for a table, where `like` is none.
+        known: the splits of the run that made the model, whose samples are no test of it.
 
     Raises:
         DataError: the data can't be used, or has no label that the model knows.
@@ -390,8 +417,7 @@ def labelled_split(
     names, adapter = tuple(labels), TARGETS[output_kind]
     model = Existing(input.input_kind, output_kind, names, like)
     listing = list_like(path, model, guess=guess, observe=observe)
-    if not any(listing.splits) and listing.title == "digits":
-        note = "All of `digits` is measured, images that a model was trained on among them"
+    for note in listing.notes:
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, INPUTS[listing.kind].facts, observe=observe)
     names_of = like.rename if like is not None else {}
@@ -399,7 +425,19 @@ def labelled_split(
     rows = _measured(store, path, observe)
     encoded = INPUTS[store.kind].encode(store, input, observe)
     _say([*listing.findings, *_cut(encoded, store, {"test": rows})], observe)
-    mark = root(store.fixed("content_digest")[rows], [stored[row] for row in rows.tolist()])
+    digests = store.fixed("content_digest")
+    mark = root(digests[rows], [stored[row] for row in rows.tolist()])
+    overlap = None
+    if known is not None:
+        overlap = overlap_with(
+            known,
+            rows,
+            digests=digests,
+            labels=np.array(stored, dtype=np.object_),
+            candidates=_candidates(like, store, adapter),
+        )
+        if overlap.note(store.kind):
+            observe(Progress("note", 0, 0, note=overlap.note(store.kind)))
     request = TargetRequest(
         encoded, stored, {"test": rows}, names=names, known=names, where=str(path)
     )
@@ -412,18 +450,42 @@ def labelled_split(
         )
         if note:
             observe(Progress("note", 0, 0, note=note))
-    return _split("test", store, rows, built, adapter), mark
+    name = MEASURED if overlap else "test"
+    return Labelled(replace(_split("test", store, rows, built, adapter), name=name), mark, overlap)
+
+
+def _candidates(
+    like: DataSpec | None, store: Store, adapter: TargetAdapter
+) -> Iterator[dict[str, Rows]]:
+    """Yield how a model's own run may have split a store: as the source says, or as it would draw.
+
+    What is drawn by a column can't be drawn again, as only the recipe names it.
+    """
+    given, broken = np.array(store.strings("split"), dtype=np.str_), store.errors()
+    usable = np.array([row for row in range(len(store)) if row not in broken], dtype=np.int64)
+    yield {name: usable[given[usable] == name] for name in ("train", "validation")}
+    if like is None or like.split.by != "stratified" or like.rename:
+        return
+    with contextlib.suppress(DataError):  # Too few samples, say.
+        yield _drawn(like, store, adapter, silent)
 
 
 def _measured(store: Store, path: Path, observe: Observe) -> Rows:
     """Return the rows of a store that a model is measured on."""
     source_splits, broken = np.array(store.strings("split")), store.errors()
     is_test = source_splits == "test"
+    if is_test.any() and not is_test.all():
+        note = f"Of the {len(store):,} {store.kind.plural} the {is_test.sum():,} of the test split "
+        observe(Progress("note", 0, 0, note=f"{note}are measured"))
     chosen = np.flatnonzero(is_test) if is_test.any() else np.arange(len(store))
     rows = np.array([row for row in chosen.tolist() if row not in broken], dtype=np.int64)
     if not len(rows):
         raise DataError(f"there is no {store.kind.noun} that can be used", where=str(path))
-    if broken:
-        note = f"{len(broken):,} {store.kind.plural} can't be used and are left out"
+    left_out = [row for row in chosen.tolist() if row in broken]
+    if left_out:
+        origin, why = store.strings("origin")[left_out[0]], broken[left_out[0]]
+        are = "is" if len(left_out) == 1 else "are"
+        noun = store.kind.noun if len(left_out) == 1 else store.kind.plural
+        note = f"{len(left_out):,} {noun} can't be used and {are} left out ({origin}: {why})"
         observe(Progress("note", 0, 0, note=note))
     return rows

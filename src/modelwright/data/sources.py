@@ -190,11 +190,12 @@ def _table_like(path: Path, model: Existing, guess: GuessColumns) -> Listing:
     else:
         settings = guess(path, model.kind)
         spec = TableData.model_validate({"source": "table", "path": str(path), **settings})
-    columns = columns_of(path) if spec.metadata_columns else []
+    has_columns = spec.metadata_columns or spec.split_column is not None
+    columns = columns_of(path, spec.columns, encoding=spec.encoding) if has_columns else []
     update = {
         "path": str(path),
         "split": SplitSpec(),
-        "split_column": None,
+        "split_column": spec.split_column if spec.split_column in columns else None,
         "target_columns": model.names
         if model.output_kind == OutputKind.REGRESSION
         else spec.target_columns,

@@ -22,6 +22,11 @@ from modelwright.errors import DataError
 from modelwright.files import atomic_write
 from modelwright.recipe.data import SplitSpec
 
+SPLITS_FILE = "splits.parquet"
+"""The file in a run's folder that says which sample went where."""
+DIGEST = "content_digest"
+"""Its column of the samples' digests."""
+
 
 def draw_splits(
     spec: SplitSpec,
@@ -214,8 +219,11 @@ def limited(rows: Rows, limit: int | None, *, seed: int, keys: NDArray[np.uint8]
 def write_splits(path: Path, splits: Mapping[str, Rows], store: Store) -> None:
     """Write which sample went where, as Parquet.
 
-    Its columns are `origin`, `label` and `split`, and `metadata.NAME` for each column of metadata.
+    Its columns are `origin`, `label`, `split` and `content_digest`, and `metadata.NAME` for each
+    column of metadata. It stays in the run's folder: who has the digests can tell whether some
+    sample was trained on.
     """
+    digests = store.fixed("content_digest")
     rows = [(row, name) for name, members in splits.items() for row in members.tolist()]
     columns = {
         "origin": store.strings("origin"),
@@ -226,6 +234,9 @@ def write_splits(path: Path, splits: Mapping[str, Rows], store: Store) -> None:
         {
             **{name: [values[row] for row, _ in rows] for name, values in columns.items()},
             "split": pa.array([name for _, name in rows]).dictionary_encode(),
+            DIGEST: pa.array(
+                [digests[row].tobytes() for row, _ in rows], pa.binary(digests.shape[1])
+            ),
         }
     )
     with atomic_write(path) as stream:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modelwright.data.adapters import TargetAdapter, TargetCells
-from modelwright.data.cells import are_texts, cell_text
+from modelwright.data.cells import are_texts, cell_text, is_address
 from modelwright.data.listing import SPLITS, Listing, read_file, stamp
 from modelwright.data.table_reader import Column, Table, open_table, table_files
 from modelwright.data.targets import TARGETS
@@ -53,8 +53,8 @@ def list_table(
     def read(row: int) -> bytes:
         rows, at = places[row]
         if kind == InputKind.TEXT:
-            return _text_bytes(rows.inputs[at])
-        return _file_bytes(rows.inputs[at], rows.table.path.parent, spec.files)
+            return text_bytes(rows.inputs[at])
+        return file_bytes(rows.inputs[at], rows.table.path.parent, spec.files)
 
     labels = [label for rows in parts for label in rows.labels]
     is_text = kind == InputKind.TEXT
@@ -70,7 +70,10 @@ def list_table(
             for name in parts[0].metadata
         },
         read=read,
-        notes=tuple(dict.fromkeys(note for rows in parts for note in rows.notes)),
+        notes=tuple(
+            dict.fromkeys(note for rows in parts for note in (*rows.table.notes, *rows.notes))
+        ),
+        places=[rows.table.place(at) for rows, at in places],
         kind=kind,
         faults={
             at: adapter.missing
@@ -116,7 +119,12 @@ def _key(
     return digest("\n".join(["table 5", *marks]).encode(errors="surrogatepass"))
 
 
-def _text_bytes(text: Any) -> bytes:
+def text_bytes(text: Any) -> bytes:
+    """Return the text of a cell, in UTF-8.
+
+    Raises:
+        OSError: the cell holds none.
+    """
     if are_texts(text):
         text = " ".join(text)  # A text that comes sentence by sentence.
     if isinstance(text, bytes):
@@ -126,12 +134,22 @@ def _text_bytes(text: Any) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-def _file_bytes(cell: Any, folder: Path, pattern: str) -> bytes:
+def file_bytes(cell: Any, folder: Path, pattern: str) -> bytes:
+    """Return the bytes of the file that a cell names or holds.
+
+    Paths start from `folder`; in `pattern`, `{}` stands for the cell.
+
+    Raises:
+        DataError: it names an address, or no plain file.
+        OSError: it is empty, or the file can't be read.
+    """
     if isinstance(cell, dict):  # As Hugging Face's datasets keep images: bytes, or else a path.
         cell = cell.get("bytes") or cell.get("path")
     if isinstance(cell, bytes):
         return cell
     name = cell_text(cell)
+    if is_address(name):
+        raise DataError("this is an address, and files aren't fetched from them")
     if name:
         try:
             return read_file(folder / pattern.replace("{}", name))

@@ -46,6 +46,8 @@ class Table:
     num_rows: int
     lines: Sequence[int] | None = None
     """The line that each row begins in, from 1, where the file has lines."""
+    notes: tuple[str, ...] = ()
+    """What was decided in reading it, for the user."""
 
     def sample(self, name: str, most: int) -> Sequence[Any]:
         """Return at most so many cells of a column, evenly from all of its rows."""
@@ -55,7 +57,7 @@ class Table:
     @property
     def has_text_cells(self) -> bool:
         """Whether all cells are text, whatever they mean."""
-        return _suffix(self.path).removesuffix(".gz") in _DELIMITED
+        return suffix_of(self.path).removesuffix(".gz") in _DELIMITED
 
     def place(self, row: int) -> str:
         """Return where a row stands, for messages."""
@@ -68,7 +70,7 @@ def is_table(path: Path) -> bool:
     """Say whether a file is a table, by its name and, of JSON, by its beginning."""
     if not path.is_file():
         return False
-    return _suffix(path) in SUFFIXES or (path.suffix.lower() == ".json" and _is_list(path))
+    return suffix_of(path) in SUFFIXES or (path.suffix.lower() == ".json" and _is_list(path))
 
 
 def _is_list(path: Path) -> bool:
@@ -111,17 +113,22 @@ def _split_tables(folder: Path) -> list[tuple[Path, str]]:
     tables = [
         (item, SPLITS[item.name.partition(".")[0].lower()])
         for item in folder.iterdir()
-        if _suffix(item) in SUFFIXES and item.name.partition(".")[0].lower() in SPLITS
+        if suffix_of(item) in SUFFIXES and item.name.partition(".")[0].lower() in SPLITS
     ]
     return sorted(tables, key=lambda pair: (order[pair[1]], pair[0].name))
 
 
-def columns_of(path: Path) -> list[str]:
-    """Return the names of the columns of a table, or of the first of a folder of tables."""
-    return list(open_table(table_files(path)[0][0]).columns)
+def columns_of(
+    path: Path, names: Sequence[str] | None = None, *, encoding: str | None = None
+) -> list[str]:
+    """Return the names of the columns of a table, or of the first of a folder of tables.
+
+    `names` and `encoding` are those that `open_table` takes.
+    """
+    return list(open_table(table_files(path)[0][0], names, encoding=encoding).columns)
 
 
-def _suffix(file: Path) -> str:
+def suffix_of(file: Path) -> str:
     """Return `.csv` or `.csv.gz`."""
     suffix = file.suffix.lower()
     return file.with_suffix("").suffix.lower() + suffix if suffix == ".gz" else suffix
@@ -138,7 +145,7 @@ def open_table(
     Raises:
         DataError: it can't be read, or is no table.
     """
-    kind = _suffix(file)
+    kind = suffix_of(file)
     if names is not None and kind.removesuffix(".gz") not in _DELIMITED:
         raise DataError(
             f"`columns` names those of text tables, and this is `{kind}`",
@@ -170,7 +177,7 @@ def no_table(file: Path) -> DataError:
         return foreign
     if file.suffix.lower() != ".json":
         return DataError(
-            f"tables of the kind `{_suffix(file)}` aren't read",
+            f"tables of the kind `{suffix_of(file)}` aren't read",
             where=str(file),
             fix=f"Use one of {', '.join(SUFFIXES)}",
         )
@@ -276,8 +283,8 @@ def _delimited(
         raise foreign
     text = decode_text(data, where=str(file), what="table", encoding=encoding)
     if delimiter is None or (delimiter not in text and text):
-        delimiter = _delimiter(text)
-    header, rows, lines = _read_cells(file, text, delimiter, names)
+        delimiter = delimiter_of(text)
+    (header, rows, lines), has_quotes = _read_cells(file, text, delimiter, names)
     used = [name for name in header if name != UNUSED]
     if len(set(used)) != len(used):
         where = "data.columns" if names else f"{file}:1"
@@ -293,20 +300,29 @@ def _delimited(
         return cells
 
     columns = {name: column(number) for number, name in enumerate(header) if name != UNUSED}
-    return Table(file, columns, len(rows), lines)
+    is_plain = not has_quotes and '"' in text
+    return Table(file, columns, len(rows), lines, (quotes_note(file),) if is_plain else ())
 
 
-_TRIED = 1 << 16
+def quotes_note(file: Path) -> str:
+    """Return what to say of a table whose quotation marks are parts of its cells."""
+    return (
+        f"{file.name}: quotation marks are taken as they stand, since as quotes they would join "
+        "rows or leave some unreadable"
+    )
+
+
+TRIED = 1 << 16
 """So much of a text table is looked at to tell what stands between its cells."""
 
 
-def _delimiter(text: str) -> str:
+def delimiter_of(text: str) -> str:
     """Return what stands between the cells: what gives most lines the same number of several.
 
     Only what occurs in the first line is tried, as it names the columns.
     """
     first = text.partition("\n")[0]
-    whole = text if len(text) <= _TRIED else text[: text.rfind("\n", 0, _TRIED) + 1]
+    whole = text if len(text) <= TRIED else text[: text.rfind("\n", 0, TRIED) + 1]
     best, most = ",", (0.0, 0)
     for sign in ",;\t|":
         if sign not in first:
@@ -327,8 +343,10 @@ _Cells = tuple[list[str], list[list[str]], list[int]]
 """The names of the columns, the cells of each row, and the line that each row begins in."""
 
 
-def _read_cells(file: Path, text: str, delimiter: str, names: Sequence[str] | None) -> _Cells:
-    """Return the cells, quotes read as they are meant.
+def _read_cells(
+    file: Path, text: str, delimiter: str, names: Sequence[str] | None
+) -> tuple[_Cells, bool]:
+    """Return the cells, quotes read as they are meant, and whether quotation marks are quotes.
 
     Sentences begin with quotation marks, and tab-separated text is often not quoted at all. So a
     line is a row where each line has the right number of cells, and quotes would join some lines.
@@ -337,13 +355,13 @@ def _read_cells(file: Path, text: str, delimiter: str, names: Sequence[str] | No
         table = _cells(file, text, delimiter, names, quoting=csv.QUOTE_MINIMAL)
     except DataError as error:
         try:
-            return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
+            return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE), False
         except DataError as plain:
             raise (plain if delimiter == "\t" else error) from None
     if any("\n" in cell for row in table[1] for cell in row):
         with contextlib.suppress(DataError):
-            return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
-    return table
+            return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE), False
+    return table, True
 
 
 def _cells(

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from modelwright.modelfile.contents import (
         Contents,
         Golden,
+        data_card,
         describe,
         digest,
         neighbours,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from modelwright.modelfile.loading import load
     from modelwright.modelfile.manifest import member_digest
     from modelwright.modelfile.model import Model
+    from modelwright.modelfile.onnx_folder import export_onnx
     from modelwright.modelfile.packing import PackReport, write_model
     from modelwright.modelfile.torch_runtime import declared, rebuild
     from modelwright.modelfile.verifying import VerifyReport, verify
@@ -39,10 +41,12 @@ __all__ = [
     "Model",
     "PackReport",
     "VerifyReport",
+    "data_card",
     "declared",
     "describe",
     "digest",
     "export_llama",
+    "export_onnx",
     "load",
     "member_digest",
     "neighbours",
@@ -59,13 +63,14 @@ __all__ = [
 
 _MODULES = {
     "contents": (
-        "Contents Golden describe digest neighbours read read_weights with_inference with_ledger "
-        "with_signature write"
+        "Contents Golden data_card describe digest neighbours read read_weights with_inference "
+        "with_ledger with_signature write"
     ),
     "llama": "export_llama",
     "loading": "load",
     "manifest": "member_digest",
     "model": "Model",
+    "onnx_folder": "export_onnx",
     "packing": "PackReport write_model",
     "torch_runtime": "declared rebuild",
     "verifying": "VerifyReport verify",

@@ -251,6 +251,16 @@ def read_weights(file: FileLike) -> Arrays:
         return weights_of(container, FileSpec.from_bytes(container.read(SPEC)))
 
 
+def data_card(file: FileLike) -> dict[str, Any]:
+    """Return a file's record of the data that it was made from: counts and digests of splits.
+
+    Raises:
+        ModelFileError: it isn't a model file, is damaged, or is of another format.
+    """
+    with open_container(file) as container:
+        return _object(container.read(DATA_CARD), DATA_CARD)
+
+
 def weights_of(container: Container, spec: FileSpec) -> Arrays:
     """Return the weights of an open file by their names in the network, decoded."""
     return whole_weights(spec, read_arrays(container.read(WEIGHTS), name=WEIGHTS))

@@ -124,7 +124,7 @@ def _set_threshold(path: Path, request: RunRequest, prepared: Prepared, context:
     )
 
 
-def _data_spec(model: modelfile.Model) -> DataSpec | None:
+def data_spec(model: modelfile.Model) -> DataSpec | None:
     """Return the section `data` of a model file's recipe, where this version can read it."""
     try:
         return parse_recipe(model.recipe, where="the model file's recipe").data
@@ -211,11 +211,18 @@ def evaluate(
     """Measure a model file on labelled data, or return what its own ledger holds.
 
     The data is a folder of class folders, a table, or a name such as `cifar10`; without it the
-    figures are those that were measured when the file was made. Each call counts as an access to
-    the test set.
+    figures are those that were measured when the file was made. Of a table with the column of
+    splits that the model was made with, the test rows are measured. Each call counts as an access
+    to the test set.
+
+    Samples that the run has trained on, or chosen the model by, are no test: their number is said
+    and returned. They are known by the folder of the run, where the file stands in it, or else by
+    the file's own digests of its splits, which tell whole splits alone.
 
     Returns:
-        `{"metrics": {NAME: {"value", "low", "high", "n"}}}`.
+        `{"metrics": {NAME: {"value", "low", "high", "n"}}}`, and for data `"is_test"` and `"seen"`:
+        how many samples were `train` and `validation`, `of` how many, or `None` where it can't be
+        told.
 
     Raises:
         ModelwrightError: the file or the data can't be used.
@@ -223,22 +230,25 @@ def evaluate(
     loaded = modelfile.load(Path(model))
     if source is None:
         return {"metrics": headline(loaded.ledger)}
-    samples, fingerprint = data.labelled_split(
+    samples, fingerprint, overlap = data.labelled_split(
         Path(source),
         input=loaded.input,
         labels=loaded.labels,
         observe=observe,
-        like=_data_spec(loaded),
+        like=data_spec(loaded),
         output_kind=loaded.spec.output_kind,
         guess=guess_columns,
+        known=data.run_splits(Path(model), modelfile.data_card(Path(model))),
     )
-    opened = evaluation.record_access(fingerprint, run=f"evaluate {model}", model=loaded.digest)
-    for note in opened.notes:
-        observe(Progress("note", 0, 0, note=note))
+    assert overlap is not None  # As `known` is given.
+    if not overlap:
+        opened = evaluation.record_access(fingerprint, run=f"evaluate {model}", model=loaded.digest)
+        for note in opened.notes:
+            observe(Progress("note", 0, 0, note=note))
     place = Place.here(usable_cores())
     measurement = evaluation.measure(
         loaded, samples, loaded.scoring, fingerprint=fingerprint, place=place, observe=observe
     )
     ledger = Ledger(measurement.evidence)
     ledger.extend(evaluation.measure_threshold(loaded, samples, fingerprint, place))
-    return {"metrics": headline(ledger)}
+    return {"metrics": headline(ledger), "is_test": not overlap, "seen": overlap.to_json()}

@@ -6,12 +6,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from modelwright.data.cells import is_address
 from modelwright.data.inputs import INPUTS
 from modelwright.data.listing import SPLITS
 from modelwright.data.multi_label import are_lists, are_one_hot, parse_list
@@ -72,7 +73,8 @@ _ID_NAMES = re.compile(
     r"(.*[_\- ])?(id|idx|index|uuid|guid|key|no|nr|编号|序号)|unnamed: ?\d+|", re.I
 )
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}")
-_ADDRESS = re.compile(r"(https?|ftp|s3|gs)://", re.IGNORECASE)
+_QUERY = re.compile(r"[?#].*", re.DOTALL)
+"""What stands behind the path in an address."""
 _BOOKKEEPING = frozenset(
     ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement")
 )
@@ -125,7 +127,22 @@ Find = Callable[[Sequence[str], InputKind], str | None]
 
 def profile_table(table: Table, find: Find) -> list[ColumnProfile]:
     """Return what each column of a table holds."""
-    return [profile(name, table.sample(name, _ROWS), find) for name in table.columns]
+    return [
+        _of_all_rows(profile(name, table.sample(name, _ROWS), find), table)
+        for name in table.columns
+    ]
+
+
+def _of_all_rows(seen: ColumnProfile, table: Table) -> ColumnProfile:
+    """Return a profile with the values of all rows, where some can't tell labels from names.
+
+    Of thousands of classes hardly one comes twice among a thousand rows.
+    """
+    is_unclear = seen.role == ColumnRole.STRING and seen.is_varied and seen.words < SENTENCE
+    if not is_unclear or table.num_rows <= _ROWS:
+        return seen
+    full = [_key(cell) for cell in table.columns[seen.name]() if not is_missing(cell)]
+    return replace(seen, count=len(full), distinct=len(set(full)))
 
 
 def profile(name: str, cells: Sequence[Any], find: Find) -> ColumnProfile:
@@ -144,7 +161,7 @@ def profile(name: str, cells: Sequence[Any], find: Find) -> ColumnProfile:
         return seen(ColumnRole.SPLIT)
     if any(_has_box(cell) for cell in full[:100]):
         return seen(ColumnRole.BOXES)
-    media = _media(full, find)
+    media = _media(name, full, find)
     if media is not None:
         role, settings = media
         return seen(role, **settings)
@@ -180,7 +197,7 @@ def _is_split(name: str, values: Sequence[str]) -> bool:
     return are_splits and (name.lower() in _SPLIT_NAMES or len(set(values)) > 1)
 
 
-def _media(cells: Sequence[Any], find: Find) -> tuple[ColumnRole, Settings] | None:
+def _media(name: str, cells: Sequence[Any], find: Find) -> tuple[ColumnRole, Settings] | None:
     """Return whether cells are images or recordings: their bytes, or paths of their files."""
     roles = {InputKind.IMAGE: ColumnRole.IMAGE, InputKind.AUDIO: ColumnRole.AUDIO}
     kinds = Counter(kind for cell in cells[:50] if (kind := sniff(cell)) is not None)
@@ -189,13 +206,20 @@ def _media(cells: Sequence[Any], find: Find) -> tuple[ColumnRole, Settings] | No
     texts = [cell.strip() for cell in cells if isinstance(cell, str)]
     if len(texts) <= _MOST * len(cells):
         return None
+    addresses = [_QUERY.sub("", text) for text in texts if is_address(text)]
+    if len(addresses) > _MOST * len(texts):
+        # Addresses may be texts themselves, where neither they nor their column name files.
+        are_files = any(named_like(name, _INPUT_NAMES[kind]) for kind in roles) or any(
+            sum(Path(path).suffix.lower() in INPUTS[kind].suffixes for path in addresses)
+            > _MOST * len(addresses)
+            for kind in roles
+        )
+        return (ColumnRole.ADDRESS, {}) if are_files else None
     for kind, role in roles.items():
         named = sum(
             Path(text).suffix.lower() in INPUTS[kind].suffixes for text in texts if len(text) < 500
         )
         if named > _MOST * len(texts):
-            if sum(bool(_ADDRESS.match(text)) for text in texts) > _MOST * len(texts):
-                return ColumnRole.ADDRESS, {}
             pattern = find(texts, kind)
             return role, {} if pattern in (None, "{}") else {"files": pattern}
     for kind, role in roles.items():

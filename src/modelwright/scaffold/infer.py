@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -35,6 +35,7 @@ from modelwright.scaffold.columns import (
     generated,
     is_category,
     named_like,
+    profile,
     profile_table,
     rank_inputs,
     rank_targets,
@@ -151,6 +152,24 @@ def guess_columns(path: Path, kind: InputKind) -> Settings:
     """
     inferred = _table(path, "", Hints(kind=kind))
     return {key: value for key, value in inferred.data.items() if key not in ("source", "path")}
+
+
+def guess_input(
+    cells: Mapping[str, Sequence[Any]], kind: InputKind, folder: Path
+) -> tuple[str | None, str]:
+    """Return the column that likely holds some kind of input, and the pattern of its files' paths.
+
+    Args:
+        cells: some cells of each column.
+        kind: what the input is.
+        folder: where paths start from.
+    """
+    find = Inventory(folder).find
+    profiles = [profile(name, column, find) for name, column in cells.items()]
+    ranked = [item for of, item in rank_inputs(profiles) if of == kind]
+    if not ranked:
+        return None, "{}"
+    return ranked[0].name, str(ranked[0].settings.get("files", "{}"))
 
 
 def _file(path: Path, shown: str, hints: Hints) -> Inferred:
@@ -343,7 +362,8 @@ def _input(
         raise DataError(
             f"the column `{addresses[0]}` holds addresses, and files aren't fetched from them",
             where=str(table.path),
-            fix="Download the files into a folder beside the table, and write their names there",
+            fix="Download the files into a folder beside the table, and write their names there. "
+            f"If the addresses themselves are the texts, say so with --input {addresses[0]}",
         )
     raise DataError(
         "no column holds images, texts or recordings",

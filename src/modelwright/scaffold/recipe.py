@@ -1,4 +1,8 @@
-"""The recipe for some data: one builder for every task, from a list of sections."""
+"""The recipe for some data: one builder for every task, from a list of sections.
+
+A setting has a comment where its value is the user's to choose; the others are explained by
+`modelwright config`.
+"""
 
 from __future__ import annotations
 
@@ -129,7 +133,7 @@ def _images(prepared: Prepared, advice: Advice) -> list[Setting]:
             "augment",
             (
                 Setting("flip", "none", flip),
-                Setting("translate", translate, "pixels"),
+                Setting("translate", translate),
             ),
         ),
     ]
@@ -146,14 +150,14 @@ def _boxed_images(prepared: Prepared) -> list[Setting]:
             "transforms",
             (
                 Setting("size", size, seen),
-                Setting("resize", "letterbox", "keeps all of an image that isn't square"),
+                Setting("resize", "letterbox"),
             ),
         ),
         Setting(
             "augment",
             (
                 Setting("flip", "none", flip),
-                Setting("crop", "{scale: [0.4, 1.0]}", "a part of the image, with the boxes in it"),
+                Setting("crop", "{scale: [0.4, 1.0]}"),
             ),
         ),
     ]
@@ -190,17 +194,15 @@ def _train(prepared: Prepared, advice: Advice, samples: int) -> Setting:
     kind = prepared.input_kind
     usual = min(256, max(8, 2 ** ((samples // 20).bit_length() - 1))) if samples >= 20 else 8
     lr = advice.lr if isinstance(advice.lr, float) else advice.lr[kind]
-    once = f"passes over the training {kind.plural}, at most"
-    clip = "keeps a single odd batch from undoing much"
     settings = [
-        Setting("epochs", str(max(10, min(200, 200_000 // max(samples, 1)))), once),
+        Setting("epochs", str(max(10, min(200, 200_000 // max(samples, 1))))),
         Setting(
             "budget",
             advice.budget,
             "wall-clock time of training, at most; the schedule ends by then",
         ),
         Setting("batch_size", str(advice.batch_size or usual)),
-        *([] if advice.clip_norm is None else [Setting("clip_norm", f"{advice.clip_norm}", clip)]),
+        *([] if advice.clip_norm is None else [Setting("clip_norm", f"{advice.clip_norm}")]),
         Setting("optimizer", f"{{name: adamw, lr: {lr}}}"),
         Setting("schedule", "{name: one-cycle}"),
     ]
