@@ -51,18 +51,25 @@ class CheckResult:
 def check(
     recipe: RecipeLike,
     *,
+    data: object = None,
     overrides: Sequence[str] = (),
     site: Path | None = None,
     observe: Observe = silent,
 ) -> CheckResult:
     """Audit the data, apply the rules and forecast memory, disk and time; train nothing.
 
+    The arguments are those of `run`.
+
     Raises:
         ModelwrightError: the recipe or the data can't be used.
     """
-    request = read_request(recipe, overrides=overrides, site=site)
+    request = read_request(recipe, frame=data, overrides=overrides, site=site)
+    return _check(request, observe)
+
+
+def _check(request: RunRequest, observe: Observe) -> CheckResult:
     notes = Notes(observe)
-    for note in check_composition(request.recipe):
+    for note in (*request.notes, *check_composition(request.recipe)):
         notes.say(note)
     # A leak is a finding here, and an error only for a run.
     lenient = request.recipe.data.model_copy(update={"leaks": "allow"})
@@ -70,7 +77,7 @@ def check(
     with tempfile.TemporaryDirectory(prefix="modelwright-check-") as aside:
         context = run_in(request, Path(aside), observe=notes)
         prepared = data.prepare(
-            recipe, base=request.base, like=settled_input(request), observe=notes
+            recipe, base=request.data_base, like=settled_input(request), observe=notes
         )
         require_held_out(prepared, request.recipe.inference.threshold)
         expected = forecast(request.recipe, _workload(request, prepared, context))
@@ -158,7 +165,7 @@ def layers(
     with tempfile.TemporaryDirectory(prefix="modelwright-layers-") as aside:
         context = run_in(request, Path(aside), observe=observe)
         prepared = data.prepare(
-            request.recipe, base=request.base, like=settled_input(request), observe=observe
+            request.recipe, base=request.data_base, like=settled_input(request), observe=observe
         )
         return _summary(initialize_model(request, prepared, context), prepared)
 

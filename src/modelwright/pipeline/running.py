@@ -48,7 +48,8 @@ PROBES = 64
 def run(
     recipe: RecipeLike,
     *,
-    out: Path = Path("runs"),
+    data: object = None,
+    out: Path | str = Path("runs"),
     name: str | None = None,
     overrides: Sequence[str] = (),
     site: Path | None = None,
@@ -59,7 +60,10 @@ def run(
     Run again with the same name and recipe, it goes on where it was, or returns the result.
 
     Args:
-        recipe: a recipe, or the path of one.
+        recipe: a recipe, its sections as a dict, or the path of one.
+        data: a DataFrame (pandas, polars, or a table of Arrow's) that is the data, in place of
+            `data.path`. What its columns are is inferred where the recipe doesn't say
+            `data.source`. Paths in its cells start from the current folder.
         out: the parent of the run's folder.
         name: the run's name; by default the recipe's stem.
         overrides: `dotted.key=value`, as with `--set`.
@@ -69,22 +73,25 @@ def run(
     Raises:
         ModelwrightError: the request can't be carried out; nothing is left half-written.
     """
+    request = read_request(recipe, frame=data, overrides=overrides, site=site)
+    return _carry_out(request, Path(out) / (name or request.stem), observe=observe)
+
+
+def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunResult:
     begun = time.monotonic()
-    request = read_request(recipe, overrides=overrides, site=site)
     notes = Notes(observe if is_main_process() else silent)
-    folder = Path(out) / (name or request.stem)
     digest, document = request.recipe.result_digest(), request.recipe.document()
     with claimed(folder, digest=digest, document=document) as kept:
         if kept.result is not None:
             return _finished(kept)
-        for note in check_composition(request.recipe):
+        for note in (*request.notes, *check_composition(request.recipe)):
             notes.say(note)
         context = run_in(request, folder, observe=notes)
         if context.device == "cpu" and untuned():
             notes.say(untuned())
         prepared = data.prepare(
             request.recipe,
-            base=request.base,
+            base=request.data_base,
             like=settled_input(request),
             run_folder=folder if is_main_process() else None,
             observe=notes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelwright.scaffold.infer import guess_columns
+from modelwright.scaffold.infer import Hints, Inferred, guess_columns, infer_task
 from modelwright.scaffold.new import NewResult, new
 
-__all__ = ["NewResult", "guess_columns", "new"]
+__all__ = ["Hints", "Inferred", "NewResult", "guess_columns", "infer_task", "new"]
