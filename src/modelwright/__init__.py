@@ -21,9 +21,10 @@ from modelwright.version import __version__ as __version__
 if TYPE_CHECKING:
     from modelwright.errors import ModelwrightError
     from modelwright.modelfile import Model, load
-    from modelwright.pipeline import CheckResult, RunResult, check, evaluate, run
+    from modelwright.pipeline import RunResult, evaluate, run
+    from modelwright.pipeline.check import CheckResult, check
     from modelwright.recipe import Recipe, load_recipe
-    from modelwright.scaffold import NewResult, new
+    from modelwright.scaffold.new import NewResult, new
 
 __all__ = [
     "CheckResult",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
@@ -38,6 +39,23 @@ def test_a_frame_is_run_measured_and_recognised_again():
     model = mw.load(result.model)
     assert model.labels == ("blame", "praise")
     assert str(Path.cwd()) not in model.recipe
+    texts = TEXTS.column("review")
+    expected = model.predict(texts.to_pylist())
+    for given in (texts, np.array(texts.to_pylist()), np.array(texts.to_pylist(), dtype=object)):
+        assert model.predict(given) == expected
+    probabilities = model.predict_proba(texts)
+    assert probabilities.shape == (60, 2)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+    best = probabilities.argmax(axis=1)
+    assert [model.labels[at] for at in best] == [answers[0]["label"] for answers in expected]
+    with pytest.raises(DataError, match="input 2: a missing value isn't a text"):
+        model.predict(np.array(["a", None], dtype=object))
+    with pytest.raises(DataError, match="the model takes one"):
+        model.predict(TEXTS)
+    words = repr(model)
+    assert words.startswith("Model(text-classification: texts → one label of 2 (blame, praise); ")
+    assert "kB; accuracy 1 (95 % interval 0." in words
+    assert words.endswith(" test samples))")
     assert mw.run(RECIPE, data=TEXTS, name="reviews").finished_before
     with pytest.raises(RequestError, match=r"different recipe.*`data.path` was"):
         mw.run(RECIPE, data=TEXTS.slice(0, 50), name="reviews")
