@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 
 from modelwright.cli import show
 from modelwright.cli.arguments import COMMANDS
-from modelwright.cli.progress import watching
 from modelwright.errors import DataError, ModelFileError, RequestError, nearest
+from modelwright.progress import watching
 from modelwright.version import __version__
 
 BARE = "version: 1\ndata: {source: digits}\n"

@@ -20,6 +20,7 @@ from modelwright.pipeline.measuring import require_held_out
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.pipeline.stages import features_of_images
 from modelwright.planning import Forecast, Workload, forecast
+from modelwright.progress import shown
 from modelwright.recipe import check_composition
 from modelwright.recipe.model import LinearModel
 from modelwright.recipe.spec import seconds
@@ -54,7 +55,7 @@ def check(
     data: object = None,
     overrides: Sequence[str] = (),
     site: Path | None = None,
-    observe: Observe = silent,
+    observe: Observe | None = None,
 ) -> CheckResult:
     """Audit the data, apply the rules and forecast memory, disk and time; train nothing.
 
@@ -64,7 +65,8 @@ def check(
         ModelwrightError: the recipe or the data can't be used.
     """
     request = read_request(recipe, frame=data, overrides=overrides, site=site)
-    return _check(request, observe)
+    with shown(observe) as watch:
+        return _check(request, watch)
 
 
 def _check(request: RunRequest, observe: Observe) -> CheckResult:

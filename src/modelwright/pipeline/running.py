@@ -21,6 +21,7 @@ from modelwright.pipeline.outputs import write_outputs
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.pipeline.result import RunResult
 from modelwright.pipeline.stages import Stage, train
+from modelwright.progress import shown
 from modelwright.recipe import check_composition, render_config
 from modelwright.run import (
     STAGES_FOLDER,
@@ -53,7 +54,7 @@ def run(
     name: str | None = None,
     overrides: Sequence[str] = (),
     site: Path | None = None,
-    observe: Observe = silent,
+    observe: Observe | None = None,
 ) -> RunResult:
     """Carry out a recipe: from data to one measured model file and its report.
 
@@ -68,13 +69,14 @@ def run(
         name: the run's name; by default the recipe's stem.
         overrides: `dotted.key=value`, as with `--set`.
         site: a file that says where the run takes place.
-        observe: called with progress.
+        observe: called with progress; by default it is shown in a notebook, and else nowhere.
 
     Raises:
         ModelwrightError: the request can't be carried out; nothing is left half-written.
     """
     request = read_request(recipe, frame=data, overrides=overrides, site=site)
-    return _carry_out(request, Path(out) / (name or request.stem), observe=observe)
+    with shown(observe) as watch:
+        return _carry_out(request, Path(out) / (name or request.stem), observe=watch)
 
 
 def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunResult:

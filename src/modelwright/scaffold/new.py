@@ -13,8 +13,9 @@ from modelwright.data import Finding
 from modelwright.data.frames import write_frame
 from modelwright.errors import RequestError
 from modelwright.files import write_bytes
+from modelwright.progress import shown
 from modelwright.recipe import parse_recipe
-from modelwright.run import Observe, silent
+from modelwright.run import Observe
 from modelwright.scaffold.document import Setting, section, write_document
 from modelwright.scaffold.infer import Hints, infer_task
 from modelwright.scaffold.recipe import recipe_for
@@ -42,7 +43,7 @@ def new(
     input: str | None = None,
     target: Sequence[str] | str = (),
     task: str | None = None,
-    observe: Observe = silent,
+    observe: Observe | None = None,
 ) -> NewResult:
     """Look at data and write a commented recipe for it.
 
@@ -54,7 +55,7 @@ def new(
         input: the column of a table that is the input, where content and names don't tell.
         target: the column or columns of a table that are to be predicted, likewise.
         task: the task, likewise.
-        observe: called with progress.
+        observe: called with progress; by default it is shown in a notebook, and else nowhere.
 
     Raises:
         RequestError: there is a file at `out` already, or no such task or column.
@@ -71,7 +72,8 @@ def new(
         raise RequestError("there is no such folder to write into", where=str(out.parent))
     hints = Hints(input, (target,) if isinstance(target, str) else tuple(target), task)
     if isinstance(source, str | os.PathLike):
-        return _propose(Path(source), out, hints, observe=observe)
+        with shown(observe) as watch:
+            return _propose(Path(source), out, hints, observe=watch)
     table = out.with_suffix(".parquet")
     if table.exists():
         raise RequestError(
@@ -81,7 +83,8 @@ def new(
         )
     notes = write_frame(source, table)
     try:
-        result = _propose(table, out, hints, observe=observe)
+        with shown(observe) as watch:
+            result = _propose(table, out, hints, observe=watch)
     except BaseException:
         table.unlink()  # It is of no use without a recipe.
         raise
