@@ -6,6 +6,7 @@ only makes it silent.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import sys
 import time
@@ -65,6 +66,8 @@ def shown(observe: Observe | None) -> Iterator[Observe]:
 
 def in_notebook() -> bool:
     """Say whether this runs in a notebook of Jupyter's or Colab's."""
+    if not hasattr(builtins, "get_ipython"):  # As rich asks; so rich needn't be imported.
+        return False
     from rich.console import Console
 
     return Console().is_jupyter
