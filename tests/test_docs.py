@@ -26,7 +26,7 @@ BLOCK = re.compile(
     r"^(?:<!-- skip: (?P<skip>[^\n]*?) -->\n)?```(?P<kind>sh|python)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-NEEDS = {"finetuning.md": "transformers", "timm.md": "timm"}
+NEEDS = {"finetuning.md": "transformers", "python.md": "pandas", "timm.md": "timm"}
 """What the blocks of a page import, beside what is always there."""
 README_COMMANDS = ["make demo", "make test"]
 """What the README opens with; each installs everything first, so CI runs the same lines by hand."""

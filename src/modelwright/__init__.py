@@ -12,6 +12,8 @@ Names load on first use, so that `import modelwright` stays quick and needs no t
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from modelwright.version import __version__ as __version__
@@ -19,31 +21,52 @@ from modelwright.version import __version__ as __version__
 if TYPE_CHECKING:
     from modelwright.errors import ModelwrightError
     from modelwright.modelfile import Model, load
-    from modelwright.pipeline import RunResult, run
-    from modelwright.pipeline.check import check
+    from modelwright.pipeline import RunResult, evaluate, run
+    from modelwright.pipeline.check import CheckResult, check
     from modelwright.recipe import Recipe, load_recipe
+    from modelwright.scaffold.new import NewResult, new
 
 __all__ = [
+    "CheckResult",
     "Model",
     "ModelwrightError",
+    "NewResult",
     "Recipe",
     "RunResult",
     "check",
+    "evaluate",
     "load",
     "load_recipe",
+    "new",
     "run",
 ]
 
 _HOMES = {
+    "CheckResult": "pipeline",
     "Model": "modelfile",
     "ModelwrightError": "errors",
+    "NewResult": "scaffold",
     "Recipe": "recipe",
     "RunResult": "pipeline",
     "check": "pipeline",
+    "evaluate": "pipeline",
     "load": "modelfile",
     "load_recipe": "recipe",
+    "new": "scaffold",
     "run": "pipeline",
 }
+
+
+class _Package(ModuleType):
+    """This package, in which `run` is the function, whichever modules have been imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Python sets an imported module as an attribute of its package: here `modelwright.run`.
+        if not (name == "run" and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> object:

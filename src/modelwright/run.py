@@ -134,6 +134,15 @@ class RunRequest:
     """The folder that relative paths start from."""
     stem: str = "run"
     """The run's name by default."""
+    frame_base: Path | None = None
+    """The folder of the table that a DataFrame was written to, where one is the data."""
+    notes: tuple[str, ...] = ()
+    """What is to be said of how the data is taken."""
+
+    @property
+    def data_base(self) -> Path:
+        """The folder that the data's relative path starts from."""
+        return self.frame_base or self.base
 
     def find(self, name: str) -> Path:
         """Return a file that the recipe names: beside the recipe, else under MODELWRIGHT_DATA.

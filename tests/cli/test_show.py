@@ -6,6 +6,7 @@ import pytest
 
 from modelwright.cli import show
 from modelwright.evaluation import Verdict
+from modelwright.progress import duration
 
 
 def verdict(**changes):
@@ -99,7 +100,7 @@ def test_numbers_and_sizes():
         "0",
     ]
     assert [show.size(x) for x in (12, 2048, 5 << 30)] == ["12 bytes", "2.0 KiB", "5.0 GiB"]
-    assert show.duration(0.4) == "0 s"
+    assert duration(0.4) == "0 s"
 
 
 def test_the_line_to_try_names_the_program_as_it_was_called(tmp_path, monkeypatch):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from modelwright.errors import RecipeError
-from modelwright.recipe import Recipe, load_recipe, parse_recipe
+from modelwright.recipe import Draft, Recipe, load_recipe, parse_recipe
 from modelwright.recipe.data import FolderData
 from modelwright.recipe.model import ResnetModel
 from modelwright.recipe.train import AdamwOptimizer, MuonOptimizer, SgdOptimizer
@@ -275,3 +277,28 @@ def test_what_is_no_text_is_refused(tmp_path, data, words):
 def test_a_path_that_no_file_can_have_is_refused(name):
     with pytest.raises(RecipeError):
         load_recipe(name)
+
+
+def test_a_dict_reads_as_the_same_recipe_as_its_yaml():
+    settings = {
+        "version": 1,
+        "data": {"source": "folder", "path": Path("photos")},
+        "transforms": {"size": (24, 32)},
+        "train": {"epochs": 3, "compile": "off", "budget": None},
+        "targets": {"accuracy": ">= 0.9"},
+    }
+    text = (
+        "version: 1\ndata: {source: folder, path: photos}\ntransforms: {size: [24, 32]}\n"
+        'train: {epochs: 3, compile: off, budget: ~}\ntargets: {accuracy: ">= 0.9"}\n'
+    )
+    draft = Draft.from_settings(settings)
+    assert draft.recipe() == parse_recipe(text, where="recipe.yaml")
+    overridden = Draft.from_settings(settings).recipe(overrides=["train.epochs=5"])
+    assert overridden.train.epochs == 5
+
+
+def test_a_dict_within_itself_is_refused():
+    settings = {"version": 1}
+    settings["data"] = settings
+    with pytest.raises(RecipeError, match="nested too deeply"):
+        Draft.from_settings(settings)

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 
 from modelwright.cli import show
 from modelwright.cli.arguments import COMMANDS
-from modelwright.cli.progress import watching
 from modelwright.errors import DataError, ModelFileError, RequestError, nearest
+from modelwright.progress import printable, watching
 from modelwright.version import __version__
 
 BARE = "version: 1\ndata: {source: digits}\n"
@@ -167,7 +167,7 @@ def _inputs(names: Sequence[str], *, takes_text: bool) -> list[Path | BinaryIO |
             raise RequestError(
                 "this is a folder, and without --out `predict` takes files",
                 where=name,
-                fix=f"Name the files: {show.printable(name.rstrip('/'))}/*, or write the answers "
+                fix=f"Name the files: {printable(name.rstrip('/'))}/*, or write the answers "
                 "to a table with --out answers.csv",
             )
         if takes_text and _looks_like_a_path(name) and not _is(Path.exists, name):
@@ -227,7 +227,7 @@ def verify(args: Namespace) -> Answer:
     try:
         report = modelfile.verify(Path(args.model))
     except ModelFileError as error:
-        text = show.printable(f"{args.model} isn't intact. {error}")
+        text = printable(f"{args.model} isn't intact. {error}")
         return Answer({"intact": False, "why": str(error)}, text, 1)
     return Answer({"intact": True, **report.to_json()}, show.verify_report(report))
 

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from modelwright.cli.arguments import parse
 from modelwright.cli.launch import relaunch
-from modelwright.cli.show import printable
 from modelwright.cli.stopping import Terminated, noting_signals
 from modelwright.errors import ModelwrightError, ResourceError, StoppedError
+from modelwright.progress import printable
 
 if TYPE_CHECKING:
     from modelwright.cli.commands import Answer

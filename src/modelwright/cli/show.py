@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modelwright.progress import duration, printable
+
 if TYPE_CHECKING:
     from modelwright.evaluation import Verdict
     from modelwright.modelfile import VerifyReport
@@ -262,20 +264,6 @@ def interval(low: float | None, high: float | None) -> str:
     return f"{number(low)} – {number(high)}"
 
 
-def duration(seconds: float) -> str:
-    """Return a time as people say it.
-
-    >>> duration(75), duration(7300)
-    ('1 min 15 s', '2 h 1 min')
-    """
-    whole = max(round(seconds), 0)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def size(count: int) -> str:
     """Return a number of bytes as people say it.
 
@@ -288,11 +276,6 @@ def size(count: int) -> str:
             return f"{count:,} bytes" if unit == "bytes" else f"{scaled:.1f} {unit}"
         scaled /= 1024
     return f"{scaled:.1f} GiB"
-
-
-def printable(text: str) -> str:
-    """Return text that can't steer a terminal: labels and file names may hold anything."""
-    return "".join(char if char.isprintable() else "·" for char in text)
 
 
 def _sentence(text: str) -> str:

@@ -54,14 +54,14 @@ def list_table(
         rows, at = places[row]
         if kind == InputKind.TEXT:
             return text_bytes(rows.inputs[at])
-        return file_bytes(rows.inputs[at], rows.table.path.parent, spec.files)
+        return file_bytes(rows.inputs[at], rows.table.folder, spec.files)
 
     labels = [label for rows in parts for label in rows.labels]
     is_text = kind == InputKind.TEXT
     paths = [] if is_text else [rows.inputs[at] for rows, at in places]
     return Listing(
         title=f"table {path.name}",
-        key=_key(spec, [file for file, _ in files], paths, path, kind, output_kind),
+        key=_key(spec, [rows.table for rows in parts], paths, kind, output_kind),
         labels=labels,
         splits=[split for rows in parts for split in rows.splits],
         origins=[_origin(rows, at, is_text=is_text) for rows, at in places],
@@ -91,9 +91,8 @@ def _origin(rows: _Rows, at: int, *, is_text: bool) -> str:
 
 def _key(
     spec: TableData,
-    files: Sequence[Path],
+    tables: Sequence[Table],
     paths: Sequence[Any],
-    path: Path,
     kind: InputKind,
     output_kind: OutputKind,
 ) -> str:
@@ -109,10 +108,9 @@ def _key(
         spec.encoding or "",
         *(spec.columns or ()),
     ]
-    marks += [digest(file.read_bytes()) for file in files]
-    root = path if path.is_dir() else path.parent
+    marks += [digest(table.path.read_bytes()) for table in tables]
     marks += [
-        f"{item} {stamp(root / spec.files.replace('{}', str(item)))}"
+        f"{item} {stamp(tables[0].folder / spec.files.replace('{}', str(item)))}"
         for item in paths
         if isinstance(item, str | int)
     ]

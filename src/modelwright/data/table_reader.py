@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from modelwright.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
 """How the names of tables end; a `.json` file that holds a list is one as well."""
+FRAME_FOLDER = b"modelwright.folder"
+"""Where a Parquet file that holds a DataFrame says which folder paths in it start from."""
 csv.field_size_limit(1 << 24)
 
 
@@ -48,6 +51,13 @@ class Table:
     """The line that each row begins in, from 1, where the file has lines."""
     notes: tuple[str, ...] = ()
     """What was decided in reading it, for the user."""
+    frame_folder: Path | None = None
+    """Of a DataFrame that was written to a file: the folder that its paths start from."""
+
+    @property
+    def folder(self) -> Path:
+        """The folder that paths in cells start from: a DataFrame's, or else the file's."""
+        return self.frame_folder or self.path.parent
 
     def sample(self, name: str, most: int) -> Sequence[Any]:
         """Return at most so many cells of a column, evenly from all of its rows."""
@@ -61,6 +71,8 @@ class Table:
 
     def place(self, row: int) -> str:
         """Return where a row stands, for messages."""
+        if self.frame_folder is not None:
+            return f"row {row + 1}"
         if self.lines is None:
             return f"{self.path.name} row {row + 1}"
         return f"{self.path.name}:{self.lines[row]}"
@@ -221,7 +233,13 @@ def _parquet(file: Path) -> Table:
 
         return cells
 
-    return Table(file, {name: column(name) for name in table.column_names}, table.num_rows)
+    folder = (table.schema.metadata or {}).get(FRAME_FOLDER)
+    return Table(
+        file,
+        {name: column(name) for name in table.column_names},
+        table.num_rows,
+        frame_folder=None if folder is None else Path(os.fsdecode(folder)),
+    )
 
 
 def _listed(column: pa.ChunkedArray, file: Path, name: str) -> list[Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 from modelwright.errors import DataError, ModelFileError
 from modelwright.kinds import OutputKind
@@ -23,6 +25,23 @@ from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN, FileSpec
 from modelwright.modelfile.strict import parse_json
 from modelwright.tasks.speech_recognition import CharacterLM
+
+
+def reload(path: str, digest: str, threads: int | None) -> Model:
+    """Load a model file in another process, which must be the one that was loaded in the first.
+
+    Raises:
+        ModelFileError: it isn't there, or predicts otherwise than that one.
+    """
+    model = load(path, threads=threads)
+    if model.digest != digest:
+        raise ModelFileError(
+            "this file has changed since the model was loaded that was sent here",
+            where=path,
+            why=f"Its model is {model.digest}, and was {digest}",
+            fix="Load it again, and send that",
+        )
+    return model
 
 
 def load(file: FileLike, *, threads: int | None = None) -> Model:
@@ -70,6 +89,9 @@ def load(file: FileLike, *, threads: int | None = None) -> Model:
             reader=reader,
             recipe=container.read(RECIPE),
             ledger=container.read(LEDGER),
+            weights=weights,
+            path=Path(file).absolute() if isinstance(file, str | os.PathLike) else None,
+            threads=threads,
             file_bytes=container.file_bytes,
             generator=generator,
             language_model=open_language_model(spec, assets),

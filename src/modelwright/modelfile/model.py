@@ -6,8 +6,9 @@ Evaluation and serving both use it; torch isn't needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from modelwright.errors import DataError, ModelFileError, RequestError
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Ledger
+from modelwright.metrics import sigmoid, softmax
 from modelwright.modelfile.contents import parse_ledger
 from modelwright.modelfile.generation import TextGenerator
 from modelwright.modelfile.inputs import Reader, Sample, all_read, by_name, check_batch
@@ -31,6 +33,9 @@ from modelwright.tasks.generation import Piece, SamplingConfig
 from modelwright.tasks.inference import Inference
 from modelwright.tasks.speech_recognition import CharacterLM, with_language_model
 
+if TYPE_CHECKING:
+    from torch import nn
+
 CHUNK_BYTES = 1 << 20
 """Bytes of input in one pass: 341 images of CIFAR's size, 6 of 224 pixels."""
 CHUNK_SAMPLES = 1024
@@ -41,11 +46,23 @@ _VIEWS = {"none": 1, "flip": 2, "speeds": 3, "flip_shift": 6}
 _LIKELY_LENGTH = 4096
 """The value of a free length before inputs are read."""
 
+_SHOWN = 8
+"""So many labels are shown of a model."""
+_PROBABILITIES: dict[OutputKind, Callable[[NDArray[Any]], NDArray[np.float64]]] = {
+    OutputKind.SINGLE_LABEL: softmax,
+    OutputKind.MULTI_LABEL: sigmoid,
+}
+
 Batch = NDArray[Any] | Mapping[str, NDArray[Any]]
 
 
 class Model:
-    """A loaded model file. `predict` answers; `outputs` gives the network's raw outputs."""
+    """A loaded model file. `predict` answers; `outputs` gives the network's raw outputs.
+
+    Threads may share a model, and a forked process may go on with it. Pickling one that was loaded
+    from a path sends that path and the model's digest, never its weights; at the other end the file
+    is loaded, and refused where its model has changed.
+    """
 
     def __init__(
         self,
@@ -57,6 +74,9 @@ class Model:
         recipe: bytes,
         ledger: bytes,
         file_bytes: int,
+        weights: Arrays,
+        path: Path | None = None,
+        threads: int | None = None,
         generator: TextGenerator | None = None,
         language_model: CharacterLM | None = None,
     ) -> None:
@@ -68,9 +88,51 @@ class Model:
         self._ledger = ledger
         self._reader = reader
         self._recipe = recipe
+        self._weights = weights
+        self._path = path
+        self._asked_threads = threads
         self._generator = generator
         self._language_model = language_model
         self._chunk_samples = chunk_samples(spec)
+
+    def __repr__(self) -> str:
+        """Say what it is: task, input, labels, size, and how good it was measured to be."""
+        kind, labels = self.spec.output_kind, self.labels
+        answers = kind.noun
+        if kind.has_classes or kind == OutputKind.REGRESSION:
+            shown = ", ".join(labels[:_SHOWN]) + (", …" if len(labels) > _SHOWN else "")
+            answers += f" of {len(labels)} ({shown})" if kind.has_classes else f" ({shown})"
+        size = self.size_bytes
+        sized = f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{size / 1e3:.3g} kB"
+        takes = self._reader.describe()
+        return f"Model({self.task}: {takes} → {answers}; {sized}; {self._headline()})"
+
+    def _headline(self) -> str:
+        task = TASKS.get((self.task, self.spec.output_kind))
+        record = None if task is None else self.ledger.find(task.goal[0])
+        if record is None:
+            return "not measured"
+        name = record.metric.replace("_", " ")
+        samples = (
+            f"{record.n:,} {record.split} samples" if record.split else f"{record.n:,} samples"
+        )
+        between = f"95 % interval {record.low:.4g}–{record.high:.4g}"
+        return f"{name} {record.value:.4g} ({between}, {samples})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return the path and the digest, from which another process loads the same file.
+
+        Raises:
+            ModelFileError: it was loaded from bytes or a stream.
+        """
+        from modelwright.modelfile.loading import reload
+
+        if self._path is None:
+            raise ModelFileError(
+                "a model that was loaded from bytes or a stream can't be sent to another process",
+                fix="Load it from a path, which both processes can read",
+            )
+        return reload, (str(self._path), self.digest, self._asked_threads)
 
     @property
     def task(self) -> str:
@@ -150,9 +212,11 @@ class Model:
 
         Args:
             inputs: for images a path, an image file's bytes, a PIL image, or pixels `[H, W, C]` or
-                `[H, W]`; or a list of these; or pixels `[N, H, W, C]`. For texts a text, or the
-                `Path` of a text file; for recordings a path, a file's bytes, or samples `[T]` at
-                the model's rate; or a list of these.
+                `[H, W]`; or a list of these; or pixels `[N, H, W, C]` or `[N, H, W]`. For texts a
+                text, or the `Path` of a text file; for recordings a path, a file's bytes, or
+                samples `[T]` at the model's rate; or a list of these. A list may also be a column
+                (pandas, polars, Arrow) or a NumPy array of texts or objects. Tensors of torch's
+                have the axes that they have there: `[C, H, W]`, `[N, C, H, W]`, `[C, T]`.
             top: the most answers of each input, best first; by default 5, or all where a sample may
                 have several labels.
             observe: called with a note for each text or recording that is truncated.
@@ -170,11 +234,58 @@ class Model:
         top = self._at_most(top)
         split = self._reader.split_inputs(inputs)
         answers: list[Any] = []
-        for start in range(0, len(split.items), self._chunk_samples):
-            items = split.items[start : start + self._chunk_samples]
-            results = self._reader.read_each(items, first=start, observe=observe)
-            answers += self.answer(all_read(results), top=top)
+        for samples in self._chunks(split.items, observe):
+            answers += self.answer(samples, top=top)
         return answers[0] if split.is_one else answers
+
+    def predict_proba(self, inputs: Any, *, observe: Observe = silent) -> NDArray[np.float64]:
+        """Return the probability of each label, as scikit-learn's method of this name does.
+
+        Args:
+            inputs: as `predict` takes them; a single one counts as a list of one.
+            observe: called with a note for each text or recording that is truncated.
+
+        Returns:
+            An array `[N, K]` whose columns are in the order of `labels`. Where a sample is of one
+            label, each row sums to 1; where it may have several, each probability is by itself.
+
+        Raises:
+            RequestError: the model doesn't predict labels of whole samples.
+            DataError: an input can't be read, or isn't what the model takes.
+        """
+        to_probabilities = _PROBABILITIES.get(self.spec.output_kind)
+        if to_probabilities is None:
+            raise RequestError(
+                f"a model for `{self.task}` has no probability for each label",
+                fix="Use `predict`",
+            )
+        rows = [np.empty((0, len(self.labels)))]
+        for samples in self._chunks(self._reader.split_inputs(inputs).items, observe):
+            parts = self._parts(self._reader.collate(samples))
+            rows += [to_probabilities(outputs) for (outputs,) in parts]
+        return np.concatenate(rows)
+
+    def _chunks(self, items: Sequence[Any], observe: Observe) -> Iterator[list[Sample]]:
+        """Yield what is read of inputs, so many at once that memory stays bounded."""
+        for start in range(0, len(items), self._chunk_samples):
+            chunk = items[start : start + self._chunk_samples]
+            yield all_read(self._reader.read_each(chunk, first=start, observe=observe))
+
+    def to_torch(self) -> nn.Module:
+        """Build the network in torch, with its own copy of the weights, in evaluation mode.
+
+        It takes, as tensors and in the same order, what the graph takes (`spec.main.inputs`: for
+        images pixels uint8 `[N, H, W, C]`, for texts `tokens` and `length`), and returns the raw
+        outputs (for a classification logits `[N, K]`). Test-time augmentation and the decision
+        threshold aren't part of it.
+
+        Raises:
+            ModelFileError: its architecture isn't known to this version.
+            MissingExtraError: torch isn't installed.
+        """
+        from modelwright.modelfile.torch_runtime import network_of
+
+        return network_of(self.spec, self._weights)
 
     def read(self, inputs: Any, *, observe: Observe = silent) -> list[Sample | DataError]:
         """Read each input by itself, so that one that can't be read doesn't fail the others.

@@ -18,6 +18,9 @@ from modelwright.modelfile.tensors import BF16, Arrays
 
 _ONNX_BF16 = 16
 """`onnx.TensorProto.BFLOAT16`."""
+_OF_PARENTS: list[Any] = []
+"""Sessions that were made before a fork. Their threads stayed in the parent, so they can't run
+here; nor can they be freed, which would wait for the threads."""
 _IN_FP32 = ("session.qdq_matmulnbits_accuracy_level", "1")
 """Products with dequantized weights stay in fp32; by default onnxruntime rounds what they are
 multiplied with to int8 as well, which the network doesn't."""
@@ -25,6 +28,8 @@ multiplied with to int8 as well, which the network doesn't."""
 
 class Session:
     """A graph with its weights in onnxruntime.
+
+    Threads may share it. After a fork the child makes a session of its own when it first runs it.
 
     Args:
         graph: an ONNX graph that names its weights.
@@ -36,7 +41,6 @@ class Session:
     """
 
     def __init__(self, graph: bytes, weights: Arrays, *, threads: int | None = None) -> None:
-        import onnxruntime
         from onnxruntime.capi import onnxruntime_pybind11_state as state
 
         own = (item for item in vars(state).values() if isinstance(item, type))
@@ -46,13 +50,21 @@ class Session:
             ValueError,
         )
         self.threads = threads or usable_cores()
+        self._graph = graph
+        self._weights = pick_weights(graph, weights)
+        self._session = self._open()
+        self._process = os.getpid()
+
+    def _open(self) -> Any:
+        import onnxruntime
+
         onnxruntime.disable_telemetry_events()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised, not printed
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry(*_IN_FP32)
-        chosen = pick_weights(graph, weights)
+        chosen = self._weights
         # What has no counterpart in NumPy is only looked at by onnxruntime, and stays here.
         self._held = {
             name: np.array(array["bfloat16"])
@@ -68,8 +80,8 @@ class Session:
         try:
             if chosen:
                 options.add_external_initializers(list(chosen), values)
-            self._session = onnxruntime.InferenceSession(
-                graph, options, providers=["CPUExecutionProvider"]
+            return onnxruntime.InferenceSession(
+                self._graph, options, providers=["CPUExecutionProvider"]
             )
         except self._errors as error:
             raise ModelFileError(
@@ -80,6 +92,9 @@ class Session:
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """Return the graph's outputs."""
+        if self._process != os.getpid():
+            _OF_PARENTS.append(self._session)
+            self._session, self._process = self._open(), os.getpid()
         try:
             outputs: list[NDArray[Any]] = self._session.run(None, dict(inputs))
         except self._errors as error:

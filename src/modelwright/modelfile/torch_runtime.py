@@ -14,12 +14,12 @@ from modelwright.modelfile.contents import assets_of, digest, parse_lineage, wei
 from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.manifest import LINEAGE, SPEC
 from modelwright.modelfile.spec import FileSpec
-from modelwright.modelfile.tensors import BF16
+from modelwright.modelfile.tensors import BF16, Arrays
 
 __all__ = ["declared", "digest", "rebuild"]
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from modelwright.models.candidate import Candidate
 
@@ -63,14 +63,12 @@ def rebuild(file: FileLike) -> Candidate:
         MissingExtraError: torch isn't installed.
     """
     require("torch", extra="train", purpose="to train a model file further")
-    from modelwright import models
     from modelwright.models.candidate import Candidate
 
     with open_container(file) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
-        weights = {name: to_torch(array) for name, array in weights_of(container, spec).items()}
         return Candidate(
-            network=models.rebuild(spec.architecture, weights, steps=spec.graph_steps),
+            network=network_of(spec, weights_of(container, spec)),
             task=spec.task,
             input=_input(container, spec),
             assets=assets_of(container),
@@ -80,6 +78,20 @@ def rebuild(file: FileLike) -> Candidate:
             inference=spec.inference,
             lineage=parse_lineage(container.read(LINEAGE)),
         )
+
+
+def network_of(spec: FileSpec, weights: Arrays) -> nn.Module:
+    """Build the network that a file declares, in evaluation mode, with its own copy of the weights.
+
+    Raises:
+        ModelFileError: its architecture isn't known here, or the weights don't fit.
+        MissingExtraError: torch isn't installed.
+    """
+    require("torch", extra="train", purpose="to build a model file's network")
+    from modelwright import models
+
+    tensors = {name: to_torch(array) for name, array in weights.items()}
+    return models.rebuild(spec.architecture, tensors, steps=spec.graph_steps).eval()
 
 
 def to_torch(array: NDArray[Any]) -> Tensor:

@@ -20,6 +20,7 @@ from modelwright.pipeline.measuring import require_held_out
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.pipeline.stages import features_of_images
 from modelwright.planning import Forecast, Workload, forecast
+from modelwright.progress import shown
 from modelwright.recipe import check_composition
 from modelwright.recipe.model import LinearModel
 from modelwright.recipe.spec import seconds
@@ -51,18 +52,26 @@ class CheckResult:
 def check(
     recipe: RecipeLike,
     *,
+    data: object = None,
     overrides: Sequence[str] = (),
     site: Path | None = None,
-    observe: Observe = silent,
+    observe: Observe | None = None,
 ) -> CheckResult:
     """Audit the data, apply the rules and forecast memory, disk and time; train nothing.
+
+    The arguments are those of `run`.
 
     Raises:
         ModelwrightError: the recipe or the data can't be used.
     """
-    request = read_request(recipe, overrides=overrides, site=site)
+    request = read_request(recipe, frame=data, overrides=overrides, site=site)
+    with shown(observe) as watch:
+        return _check(request, watch)
+
+
+def _check(request: RunRequest, observe: Observe) -> CheckResult:
     notes = Notes(observe)
-    for note in check_composition(request.recipe):
+    for note in (*request.notes, *check_composition(request.recipe)):
         notes.say(note)
     # A leak is a finding here, and an error only for a run.
     lenient = request.recipe.data.model_copy(update={"leaks": "allow"})
@@ -70,7 +79,7 @@ def check(
     with tempfile.TemporaryDirectory(prefix="modelwright-check-") as aside:
         context = run_in(request, Path(aside), observe=notes)
         prepared = data.prepare(
-            recipe, base=request.base, like=settled_input(request), observe=notes
+            recipe, base=request.data_base, like=settled_input(request), observe=notes
         )
         require_held_out(prepared, request.recipe.inference.threshold)
         expected = forecast(request.recipe, _workload(request, prepared, context))
@@ -158,7 +167,7 @@ def layers(
     with tempfile.TemporaryDirectory(prefix="modelwright-layers-") as aside:
         context = run_in(request, Path(aside), observe=observe)
         prepared = data.prepare(
-            request.recipe, base=request.base, like=settled_input(request), observe=observe
+            request.recipe, base=request.data_base, like=settled_input(request), observe=observe
         )
         return _summary(initialize_model(request, prepared, context), prepared)
 

@@ -72,7 +72,7 @@ def linear_data(request: RunRequest, prepared: Prepared, context: Run) -> Prepar
         if not progress.note:  # What is to be said of the data was said.
             context.observe(progress)
 
-    return data.prepare(request.recipe, base=request.base, observe=without_notes)
+    return data.prepare(request.recipe, base=request.data_base, observe=without_notes)
 
 
 def contend(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from modelwright import data, evaluation, modelfile
 from modelwright.data import Prepared, Split
+from modelwright.data.frames import keep_frame
 from modelwright.errors import DataError, RecipeError
 from modelwright.evaluation import Measurement, Place, TestSetAccess, headline
 from modelwright.kinds import InputKind, OutputKind
@@ -206,14 +208,14 @@ def _held_out(
 
 
 def evaluate(
-    model: Path | str, source: Path | str | None = None, *, observe: Observe = silent
+    model: Path | str, source: object = None, *, observe: Observe = silent
 ) -> dict[str, Any]:
     """Measure a model file on labelled data, or return what its own ledger holds.
 
-    The data is a folder of class folders, a table, or a name such as `cifar10`; without it the
-    figures are those that were measured when the file was made. Of a table with the column of
-    splits that the model was made with, the test rows are measured. Each call counts as an access
-    to the test set.
+    The data is a folder of class folders, a table, a DataFrame, or a name such as `cifar10`;
+    without it the figures are those that were measured when the file was made. Of a table with the
+    column of splits that the model was made with, the test rows are measured. Each call counts as
+    an access to the test set.
 
     Samples that the run has trained on, or chosen the model by, are no test: their number is said
     and returned. They are known by the folder of the run, where the file stands in it, or else by
@@ -230,6 +232,8 @@ def evaluate(
     loaded = modelfile.load(Path(model))
     if source is None:
         return {"metrics": headline(loaded.ledger)}
+    if not isinstance(source, str | os.PathLike):
+        source = keep_frame(source).path
     samples, fingerprint, overlap = data.labelled_split(
         Path(source),
         input=loaded.input,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from modelwright.errors import ResourceError, require
+from modelwright.data.frames import WHERE, keep_frame
+from modelwright.errors import ModelwrightError, RecipeError, RequestError, ResourceError, require
+from modelwright.kinds import InputKind
 from modelwright.ledger import Ledger
-from modelwright.recipe import Recipe, load_recipe, parse_recipe, render_config
+from modelwright.recipe import Draft, Recipe, render_config
 from modelwright.run import (
     Decisions,
     Observe,
@@ -17,8 +21,10 @@ from modelwright.run import (
     is_main_process,
     usable_cores,
 )
+from modelwright.scaffold import Hints, Inferred, infer_task
 
-RecipeLike = Recipe | Path | str
+RecipeLike = Recipe | Mapping[str, Any] | Path | str
+"""A recipe, its sections as a dict, or its path."""
 
 
 class Notes:
@@ -67,21 +73,94 @@ def run_in(request: RunRequest, folder: Path, *, observe: Observe) -> Run:
 
 
 def read_request(
-    recipe: RecipeLike, *, overrides: Sequence[str] = (), site: Path | None = None
+    recipe: RecipeLike,
+    *,
+    frame: object = None,
+    overrides: Sequence[str] = (),
+    site: Path | None = None,
 ) -> RunRequest:
     """Read a recipe, or take one that was made in Python.
 
+    Args:
+        recipe: a recipe, its sections as a dict, or its path.
+        frame: a DataFrame that is the data. Where the recipe doesn't say `data.source`, what its
+            columns are is inferred; what the recipe says of them goes first.
+        overrides: `dotted.key=value`, as with `--set`.
+        site: a file that says where the run takes place.
+
     Raises:
         RecipeError: it makes no sense.
+        RequestError: `recipe` or `frame` is of another type.
     """
+    base, stem = Path.cwd(), "run"
     if isinstance(recipe, Recipe):
-        if overrides or site:
-            text = render_config(recipe)
-            recipe = parse_recipe(text, where="recipe", overrides=overrides, site=site)
-        return RunRequest(recipe)
-    path = Path(recipe)
+        if frame is None and not overrides and not site:
+            return RunRequest(recipe)
+        draft = Draft.from_text(render_config(recipe), where="recipe")
+    elif isinstance(recipe, Mapping):
+        draft = Draft.from_settings(recipe)
+    elif isinstance(recipe, str | os.PathLike):
+        path = Path(recipe)
+        draft, base, stem = Draft.from_file(path), path.resolve().parent, path.stem
+    else:
+        raise RequestError(
+            f"a recipe is a path, a dict or a `Recipe`; got a {type(recipe).__name__}"
+        )
+    if frame is None:
+        return RunRequest(draft.recipe(overrides=overrides, site=site), base=base, stem=stem)
+    kept = keep_frame(frame)
+    notes = _fill_in(draft, kept.path)
+    read = draft.recipe(overrides=overrides, site=site)
+    if getattr(read.data, "path", None) != kept.path.name:
+        raise RequestError(
+            "the data is given twice: as a DataFrame, and as `data.path`",
+            where=read.place_of("data.path"),
+            fix="Leave `data.path` out of `overrides` and of the site file",
+        )
     return RunRequest(
-        load_recipe(path, overrides=overrides, site=site),
-        base=path.resolve().parent,
-        stem=path.stem,
+        read, base=base, stem=stem, frame_base=kept.path.parent, notes=(*kept.notes, *notes)
     )
+
+
+def _fill_in(draft: Draft, path: Path) -> tuple[str, ...]:
+    """Let a recipe's data be the table that a DataFrame was written to; return what was inferred.
+
+    Raises:
+        RecipeError: the recipe's source is no table.
+        DataError: its columns can't be told.
+    """
+    written = draft.get("data")
+    given: Mapping[str, Any] = written if isinstance(written, dict) else {}
+    source = given.get("source")
+    if source not in (None, "table", "boxes"):
+        raise RecipeError(
+            f"a DataFrame is a table, and the recipe's source is `{source}`",
+            where=draft.where,
+            fix="Write `data: {source: table}`, or leave `data` out",
+        )
+    draft.put("data.path", path.name)
+    if source is not None:
+        return ()
+    inferred = _inferred(path, given, draft.get("task"))
+    for key, value in inferred.data.items():
+        if key not in given:
+            draft.put(f"data.{key}", value)
+    if draft.get("task") is None:
+        draft.put("task", inferred.task)
+    return inferred.notes
+
+
+def _inferred(path: Path, given: Mapping[str, Any], task: object) -> Inferred:
+    """Infer the columns of a table, where a recipe says some of them."""
+    inputs = (given.get(kind) for kind in InputKind)
+    targets = given.get("target_columns", given.get("label", ()))
+    hints = Hints(
+        input=next((name for name in inputs if isinstance(name, str)), None),
+        target=(targets,) if isinstance(targets, str) else tuple(targets or ()),
+        task=task if isinstance(task, str) else None,
+    )
+    try:
+        return infer_task(path, path.name, hints)
+    except ModelwrightError as error:
+        error.where = error.where.replace(str(path), WHERE)
+        raise

@@ -21,6 +21,7 @@ from modelwright.pipeline.outputs import write_outputs
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.pipeline.result import RunResult
 from modelwright.pipeline.stages import Stage, train
+from modelwright.progress import shown
 from modelwright.recipe import check_composition, render_config
 from modelwright.run import (
     STAGES_FOLDER,
@@ -48,43 +49,51 @@ PROBES = 64
 def run(
     recipe: RecipeLike,
     *,
-    out: Path = Path("runs"),
+    data: object = None,
+    out: Path | str = Path("runs"),
     name: str | None = None,
     overrides: Sequence[str] = (),
     site: Path | None = None,
-    observe: Observe = silent,
+    observe: Observe | None = None,
 ) -> RunResult:
     """Carry out a recipe: from data to one measured model file and its report.
 
     Run again with the same name and recipe, it goes on where it was, or returns the result.
 
     Args:
-        recipe: a recipe, or the path of one.
+        recipe: a recipe, its sections as a dict, or the path of one.
+        data: a DataFrame (pandas, polars, or a table of Arrow's) that is the data, in place of
+            `data.path`. What its columns are is inferred where the recipe doesn't say
+            `data.source`. Paths in its cells start from the current folder.
         out: the parent of the run's folder.
         name: the run's name; by default the recipe's stem.
         overrides: `dotted.key=value`, as with `--set`.
         site: a file that says where the run takes place.
-        observe: called with progress.
+        observe: called with progress; by default it is shown in a notebook, and else nowhere.
 
     Raises:
         ModelwrightError: the request can't be carried out; nothing is left half-written.
     """
+    request = read_request(recipe, frame=data, overrides=overrides, site=site)
+    with shown(observe) as watch:
+        return _carry_out(request, Path(out) / (name or request.stem), observe=watch)
+
+
+def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunResult:
     begun = time.monotonic()
-    request = read_request(recipe, overrides=overrides, site=site)
     notes = Notes(observe if is_main_process() else silent)
-    folder = Path(out) / (name or request.stem)
     digest, document = request.recipe.result_digest(), request.recipe.document()
     with claimed(folder, digest=digest, document=document) as kept:
         if kept.result is not None:
             return _finished(kept)
-        for note in check_composition(request.recipe):
+        for note in (*request.notes, *check_composition(request.recipe)):
             notes.say(note)
         context = run_in(request, folder, observe=notes)
         if context.device == "cpu" and untuned():
             notes.say(untuned())
         prepared = data.prepare(
             request.recipe,
-            base=request.base,
+            base=request.data_base,
             like=settled_input(request),
             run_folder=folder if is_main_process() else None,
             observe=notes,

@@ -7,11 +7,12 @@ of a text, `composition` judges pairs of settings, `reference` writes the whole 
 from __future__ import annotations
 
 from modelwright.recipe.composition import check_composition, composition_reference
-from modelwright.recipe.reading import load_recipe, parse_recipe
+from modelwright.recipe.reading import Draft, load_recipe, parse_recipe
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.reference import json_schema, recipe_reference, render_config
 
 __all__ = [
+    "Draft",
     "Recipe",
     "check_composition",
     "composition_reference",

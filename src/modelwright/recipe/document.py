@@ -7,8 +7,9 @@ aliases, no duplicate keys, bounded depth and size. What the tree means is judge
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -100,6 +101,46 @@ def read_document(text: str, *, where: str, lines: bool = True) -> Node:
             "this holds a character that no text has, so it isn't a recipe",
             where=f"{where}:{line}" if lines else where,
         ) from error
+
+
+def node_of(value: object, *, where: str, path: str = "", depth: int = 0) -> Node:
+    """Return the nodes of what is given as Python values instead of YAML.
+
+    Args:
+        value: text, a number, a truth value, a path, or lists and mappings of these.
+        where: names its place in errors.
+        path: the dotted path of the value.
+        depth: how deep it stands.
+
+    Raises:
+        RecipeError: a key isn't text, or a value is of a type that no setting takes.
+    """
+    if depth > MAX_DEPTH:
+        raise RecipeError("this is nested too deeply", where=where, why="No recipe needs that")
+    if isinstance(value, Mapping):
+        children: dict[str, Node] = {}
+        for key, item in value.items():
+            if not isinstance(key, str):
+                at = f" of `{path}`" if path else ""
+                raise RecipeError(f"the key {key!r:.40}{at} isn't text", where=where)
+            below = f"{path}.{key}".lstrip(".")
+            children[key] = node_of(item, where=where, path=below, depth=depth + 1)
+        return Node(children, where)
+    if isinstance(value, list | tuple):
+        items = [
+            node_of(item, where=where, path=f"{path}.{at}", depth=depth + 1)
+            for at, item in enumerate(value)
+        ]
+        return Node(items, where)
+    if isinstance(value, PurePath):
+        return Node(str(value), where)
+    if value is None or isinstance(value, str | int | float | bool):
+        return Node(value, where)
+    raise RecipeError(
+        f"`{path}` is a {type(value).__name__}, which no setting takes",
+        where=where,
+        fix="Give text, numbers, true or false, lists and dicts of these",
+    )
 
 
 class _Builder:

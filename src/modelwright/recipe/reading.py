@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from modelwright.errors import RecipeError, nearest
-from modelwright.recipe.document import MAX_BYTES, Node, read_document, short
+from modelwright.recipe.document import (
+    MAX_BYTES,
+    Node,
+    Plain,
+    node_of,
+    read_document,
+    short,
+)
 from modelwright.recipe.faults import as_recipe_error, shown
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.schema import tag_of
@@ -36,8 +45,7 @@ def load_recipe(
     Raises:
         RecipeError: a file can't be read, or what it says isn't a recipe.
     """
-    path = Path(path)
-    return parse_recipe(_text(path), where=str(path), overrides=overrides, site=site)
+    return Draft.from_file(Path(path)).recipe(overrides=overrides, site=site)
 
 
 def parse_recipe(
@@ -48,17 +56,55 @@ def parse_recipe(
     >>> parse_recipe("version: 1\\ndata: {source: digits}", where="recipe.yaml").train.epochs
     10.0
     """
-    root = read_document(text, where=where)
-    _sections(root)
-    placed = _place_site(root, Path(site)) if site is not None else set()
-    for override in overrides:
-        path = _set_value(root, override)
-        placed = {item for item in placed if not f"{item}.".startswith(f"{path}.")}
-    try:
-        recipe = Recipe.model_validate(root.plain())
-    except ValidationError as error:
-        raise as_recipe_error(error, root, where) from error
-    return recipe.read_from(root.places(), site=frozenset(placed))
+    return Draft.from_text(text, where=where).recipe(overrides=overrides, site=site)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A recipe as it was written: nothing is validated yet but that it is made of sections."""
+
+    root: Node
+    where: str
+    """Names its place in errors."""
+
+    @staticmethod
+    def from_text(text: str, *, where: str) -> Draft:
+        """Read YAML."""
+        root = read_document(text, where=where)
+        _sections(root)
+        return Draft(root, where)
+
+    @staticmethod
+    def from_file(path: Path) -> Draft:
+        """Read a file of YAML."""
+        return Draft.from_text(_text(path), where=str(path))
+
+    @staticmethod
+    def from_settings(settings: Mapping[str, Any], *, where: str = "recipe") -> Draft:
+        """Take a dict of sections."""
+        return Draft(node_of(settings, where=where), where)
+
+    def get(self, key: str) -> Plain:
+        """Return what was written of a section; `None` where nothing was."""
+        sections = _sections(self.root)
+        return sections[key].plain() if key in sections else None
+
+    def put(self, path: str, value: Any) -> None:
+        """Set a value at a dotted path."""
+        _put(self.root, path.split("."), node_of(value, where=self.where), self.where)
+
+    def recipe(self, *, overrides: Sequence[str] = (), site: Path | str | None = None) -> Recipe:
+        """Return the recipe, with a site file and overrides laid over; see `load_recipe`."""
+        root = self.root
+        placed = _place_site(root, Path(site)) if site is not None else set()
+        for override in overrides:
+            path = _set_value(root, override)
+            placed = {item for item in placed if not f"{item}.".startswith(f"{path}.")}
+        try:
+            recipe = Recipe.model_validate(root.plain())
+        except ValidationError as error:
+            raise as_recipe_error(error, root, self.where) from error
+        return recipe.read_from(root.places(), site=frozenset(placed))
 
 
 def _text(path: Path) -> str:

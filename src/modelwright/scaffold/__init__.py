@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from modelwright.scaffold.infer import guess_columns, guess_input
+from modelwright.scaffold.infer import (
+    Hints,
+    Inferred,
+    guess_columns,
+    guess_input,
+    infer_task,
+)
 from modelwright.scaffold.new import NewResult, new
 
-__all__ = ["NewResult", "guess_columns", "guess_input", "new"]
+__all__ = [
+    "Hints",
+    "Inferred",
+    "NewResult",
+    "guess_columns",
+    "guess_input",
+    "infer_task",
+    "new",
+]

@@ -205,7 +205,7 @@ def _table(path: Path, shown: str, hints: Hints, *, folder: Inventory | None = N
     table = open_table(file, encoding=encoding)
     if not table.columns:
         raise DataError("this table is empty", where=str(file), fix="Look at it")
-    inventory = folder or Inventory(file.parent)
+    inventory = folder or Inventory(table.folder, is_listed=table.frame_folder is None)
     profiles = profile_table(table, inventory.find)
     data: Settings = {"source": "table", "path": shown}
     if encoding is not None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelwright import data
 from modelwright.data import Finding
+from modelwright.data.frames import write_frame
 from modelwright.errors import RequestError
 from modelwright.files import write_bytes
+from modelwright.progress import shown
 from modelwright.recipe import parse_recipe
-from modelwright.run import Observe, silent
+from modelwright.run import Observe
 from modelwright.scaffold.document import Setting, section, write_document
 from modelwright.scaffold.infer import Hints, infer_task
 from modelwright.scaffold.recipe import recipe_for
@@ -35,24 +37,25 @@ class NewResult:
 
 
 def new(
-    source: Path | str,
+    source: object,
     *,
-    out: Path = Path("recipe.yaml"),
+    out: Path | str = Path("recipe.yaml"),
     input: str | None = None,
-    target: Sequence[str] = (),
+    target: Sequence[str] | str = (),
     task: str | None = None,
-    observe: Observe = silent,
+    observe: Observe | None = None,
 ) -> NewResult:
     """Look at data and write a commented recipe for it.
 
     Args:
         source: a folder of class folders, a table, or the name of data that is known: `digits`,
-            `cifar10`.
+            `cifar10`; or a DataFrame, which is written to a Parquet file beside the recipe, under
+            the recipe's name.
         out: where the recipe goes.
         input: the column of a table that is the input, where content and names don't tell.
-        target: the columns of a table that are to be predicted, likewise.
+        target: the column or columns of a table that are to be predicted, likewise.
         task: the task, likewise.
-        observe: called with progress.
+        observe: called with progress; by default it is shown in a notebook, and else nowhere.
 
     Raises:
         RequestError: there is a file at `out` already, or no such task or column.
@@ -67,9 +70,31 @@ def new(
         )
     if not out.parent.is_dir():
         raise RequestError("there is no such folder to write into", where=str(out.parent))
+    hints = Hints(input, (target,) if isinstance(target, str) else tuple(target), task)
+    if isinstance(source, str | os.PathLike):
+        with shown(observe) as watch:
+            return _propose(Path(source), out, hints, observe=watch)
+    table = out.with_suffix(".parquet")
+    if table.exists():
+        raise RequestError(
+            "the DataFrame would be written here, and this file exists already",
+            where=str(table),
+            fix="Name another recipe with `out`",
+        )
+    notes = write_frame(source, table)
+    try:
+        with shown(observe) as watch:
+            result = _propose(table, out, hints, observe=watch)
+    except BaseException:
+        table.unlink()  # It is of no use without a recipe.
+        raise
+    return replace(result, notes=(*notes, *result.notes))
+
+
+def _propose(source: Path, out: Path, hints: Hints, *, observe: Observe) -> NewResult:
     base = out.resolve().parent
     shown = os.path.relpath(os.path.realpath(source), base)
-    inferred = infer_task(source, shown, Hints(input, tuple(target), task))
+    inferred = infer_task(source, shown, hints)
     bare = write_document(
         [],
         [Setting("version", "1"), Setting("task", inferred.task), section("data", inferred.data)],

@@ -46,15 +46,21 @@ def kind_of(file: str) -> InputKind | None:
 
 
 class Inventory:
-    """The files below a folder, hidden ones left out."""
+    """The files below a folder, hidden ones left out.
 
-    def __init__(self, root: Path) -> None:
+    Where `is_listed` is false the folder isn't listed, as it may be anyone's home: files are then
+    found by their whole paths alone.
+    """
+
+    def __init__(self, root: Path, *, is_listed: bool = True) -> None:
         self.root = root
+        self._is_listed = is_listed
 
     @cached_property
     def files(self) -> list[str]:
         """Their paths below the folder, in order."""
-        return [file for file, _ in zip(files_below(self.root), range(_MOST_FILES), strict=False)]
+        below = files_below(self.root) if self._is_listed else ()
+        return [file for file, _ in zip(below, range(_MOST_FILES), strict=False)]
 
     @cached_property
     def by_kind(self) -> dict[InputKind, list[str]]:

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 
 from modelwright.errors import DataError, ModelFileError
-from modelwright.modelfile.inputs.reader import Declared, Items, Reader, Sample, check_batch
+from modelwright.modelfile.inputs.reader import (
+    Declared,
+    Items,
+    Reader,
+    Sample,
+    check_batch,
+    is_tensor,
+    tensor_array,
+)
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.run import Observe, silent
@@ -34,7 +42,10 @@ class ArraysReader(Reader):
                 names = ", ".join(tensor.name for tensor in tensors)
                 raise DataError(f"the model takes several inputs; give them by name: {names}")
             inputs = {tensors[0].name: inputs}
-        arrays = {str(name): np.asarray(array) for name, array in inputs.items()}
+        arrays = {
+            str(name): tensor_array(array) if is_tensor(array) else np.asarray(array)
+            for name, array in inputs.items()
+        }
         first = arrays.get(tensors[0].name)
         is_one = first is not None and first.ndim == len(tensors[0].shape) - 1
         if is_one:

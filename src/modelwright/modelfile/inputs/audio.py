@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError, ModelwrightError
-from modelwright.modelfile.inputs.reader import Reader, Sample, each, named, padded
+from modelwright.modelfile.inputs.reader import Reader, Sample, each, kind_of, named, padded
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.run import Observe, Progress, silent
@@ -21,6 +21,7 @@ from modelwright.transforms.audio import AudioInput, read_audio
 
 MAX_AUDIO_BYTES = 1 << 30
 """A longer file of a recording isn't read."""
+_MOST_CHANNELS = 8
 
 
 class AudioReader(Reader):
@@ -52,7 +53,7 @@ class AudioReader(Reader):
             elif isinstance(item, bytearray | memoryview):
                 item = bytes(item)
             if not isinstance(item, bytes | Path | np.ndarray):
-                raise DataError(f"a {type(item).__name__} isn't a recording")
+                raise DataError(f"{kind_of(item)} isn't a recording")
             rate = self.spec.sampling_rate if isinstance(item, np.ndarray) else None
             samples = read_audio(item, self.spec, rate=rate)
         except ModelwrightError as error:
@@ -64,6 +65,23 @@ class AudioReader(Reader):
             note += f"last {seconds - limit:.1f} s are cut off"
             observe(Progress("note", 0, 0, note=f"{where}: {note}"))
         return Sample({"samples": samples[: self.spec.max_length]})
+
+    def from_tensor(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return a tensor `[T]` or `[C, T]`, as torchaudio has it, with time first.
+
+        Raises:
+            DataError: it is of several recordings.
+        """
+        if array.ndim == 2 and len(array) > _MOST_CHANNELS:
+            raise DataError(
+                f"a recording is a tensor [T] or [C, T], not {list(array.shape)}",
+                fix="Give several recordings as a list",
+            )
+        return array.T if array.ndim == 2 else array
+
+    def describe(self) -> str:
+        """Return in words what the network takes."""
+        return f"recordings at {self.spec.sampling_rate:,} samples a second"
 
     def collate(self, samples: Sequence[Sample]) -> Arrays:
         """Put waveforms together, padded with 0, with their lengths."""

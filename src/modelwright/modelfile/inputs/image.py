@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from modelwright.errors import DataError, ModelwrightError
-from modelwright.modelfile.inputs.reader import Items, Reader, Sample, each
+from modelwright.modelfile.inputs.reader import Items, Reader, Sample, each, kind_of
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.run import Observe, silent
 from modelwright.transforms import ImageInput, decode_sized, read_image, view_batches
+
+_CHANNELS = (1, 3, 4)
 
 
 class ImageReader(Reader):
@@ -32,10 +34,34 @@ class ImageReader(Reader):
         self.tensors = (TensorSpec("pixels", "uint8", ("N", *sizes)),)
 
     def split_inputs(self, inputs: Any) -> Items:
-        """Tell one image from several."""
-        if isinstance(inputs, np.ndarray) and inputs.ndim == 4:
-            return Items(cast("Sequence[Any]", inputs), is_one=False)
+        """Tell one image from several, which may be pixels `[N, H, W, C]`, or grey `[N, H, W]`."""
+        inputs = self.unpacked(inputs)
+        if isinstance(inputs, np.ndarray):
+            is_grey = inputs.ndim == 3 and inputs.shape[-1] not in _CHANNELS
+            if inputs.ndim == 4 or is_grey:
+                pixels = inputs[..., None] if is_grey else inputs
+                return Items(cast("Sequence[Any]", pixels), is_one=False)
         return super().split_inputs(inputs)
+
+    def from_tensor(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return a tensor `[…, C, H, W]` with its channels last, and one that has them last as is.
+
+        Raises:
+            DataError: both the first and the last of the three axes could be the channels.
+        """
+        if array.ndim not in (3, 4) or array.shape[-3] not in _CHANNELS:
+            return array
+        if array.shape[-1] in _CHANNELS:
+            raise DataError(
+                f"which axis of {list(array.shape)} are the channels can't be told",
+                fix="Give an array of NumPy's, [H, W, C] or [N, H, W, C]",
+            )
+        return np.moveaxis(array, -3, -1)
+
+    def describe(self) -> str:
+        """Return in words what the network takes."""
+        color = "grey" if self.spec.channels == 1 else "colour"
+        return f"{color} images of {self.spec.width} × {self.spec.height} pixels"
 
     def read_each(
         self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent
@@ -57,7 +83,7 @@ class ImageReader(Reader):
                 item = read_image(item)  # type: ignore[arg-type]
             if not isinstance(item, bytes | np.ndarray | Image.Image) and not is_file:
                 raise DataError(
-                    f"a {type(item).__name__} isn't an image",
+                    f"{kind_of(item)} isn't an image",
                     fix="Give a path, an image file's bytes, a PIL image or an array of pixels",
                 )
             pixels, size = decode_sized(Path(where) if is_file else item, self.spec)

@@ -59,10 +59,29 @@ class Reader(ABC):
     """The test-time views that it has."""
 
     def split_inputs(self, inputs: Any) -> Items:
-        """Tell one input from several: a list or a tuple holds several."""
+        """Tell one input from several: a list, a tuple or a column holds several."""
+        inputs = self.unpacked(inputs)
         if isinstance(inputs, list | tuple):
-            return Items(inputs, is_one=False)
+            tensors = any(map(is_tensor, inputs))
+            items = [self.unpacked(item) for item in inputs] if tensors else inputs
+            return Items(items, is_one=False)
         return Items([inputs], is_one=True)
+
+    def unpacked(self, inputs: Any) -> Any:
+        """Return a column or an array of texts as a list, and a tensor as an array."""
+        if is_tensor(inputs):
+            return self.from_tensor(tensor_array(inputs))
+        if isinstance(inputs, np.ndarray):
+            return inputs.tolist() if inputs.dtype.kind in "OSTU" else inputs
+        return column_cells(inputs)
+
+    def from_tensor(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return the values of a tensor of torch's in the order of axes that arrays have here."""
+        return array
+
+    def describe(self) -> str:
+        """Return in words what the network takes."""
+        return ", ".join(map(str, self.tensors))
 
     @abstractmethod
     def read_each(
@@ -93,6 +112,53 @@ class Reader(ABC):
     @abstractmethod
     def synthetic(self, count: int) -> Arrays:
         """Return samples that are nobody's data; the same count always gives the same samples."""
+
+
+def is_tensor(value: object) -> bool:
+    """Say whether something is a tensor of torch's, which isn't imported."""
+    return hasattr(value, "detach") and hasattr(value, "numpy")
+
+
+def tensor_array(tensor: Any) -> NDArray[Any]:
+    """Return the values of a tensor, wherever it is.
+
+    Raises:
+        DataError: NumPy has no such numbers.
+    """
+    try:
+        array: NDArray[Any] = tensor.detach().cpu().numpy()
+    except (TypeError, RuntimeError) as error:
+        raise DataError(
+            f"a tensor of {tensor.dtype} can't be read", fix="Convert it: tensor.float()"
+        ) from error
+    return array
+
+
+def column_cells(inputs: Any) -> Any:
+    """Return the cells of a column of pandas', polars' or Arrow's as a list; else what was given.
+
+    Raises:
+        DataError: it is a whole table.
+    """
+    if hasattr(inputs, "columns") and hasattr(inputs, "shape"):
+        raise DataError(
+            "a DataFrame has several columns, and the model takes one",
+            fix='Give that: frame["text"]',
+        )
+    if hasattr(inputs, "to_pylist"):
+        return inputs.to_pylist()
+    if hasattr(inputs, "dtype") and not isinstance(inputs, np.generic):
+        to_list = getattr(inputs, "tolist", None) or getattr(inputs, "to_list", None)
+        return to_list() if to_list is not None else inputs
+    return inputs
+
+
+def kind_of(item: object) -> str:
+    """Return what an item is that can't be read, for messages."""
+    is_nan = isinstance(item, float) and item != item
+    if item is None or is_nan or type(item).__name__ in ("NAType", "NaTType"):
+        return "a missing value"
+    return f"a {type(item).__name__}"
 
 
 def each(read: Callable[[Any, int], T], items: Sequence[Any], first: int) -> list[T | DataError]:

@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError
-from modelwright.modelfile.inputs.reader import Reader, Sample, each, named, padded, read_plain
+from modelwright.modelfile.inputs.reader import (
+    Reader,
+    Sample,
+    each,
+    kind_of,
+    named,
+    padded,
+    read_plain,
+)
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.run import Observe, Progress, silent
@@ -65,6 +73,10 @@ class TextReader(Reader):
                 observe(Progress("note", 0, 0, note=note))
             results.append(Sample({"tokens": ids}))
         return results
+
+    def describe(self) -> str:
+        """Return in words what the network takes."""
+        return "texts"
 
     def collate(self, samples: Sequence[Sample]) -> Arrays:
         """Put token ids together, padded with 0, with their lengths."""
@@ -149,6 +161,10 @@ class NgramReader(Reader):
             for text in texts
         ]
 
+    def describe(self) -> str:
+        """Return in words what the network takes."""
+        return "texts"
+
     def collate(self, samples: Sequence[Sample]) -> Arrays:
         """Put n-grams together, padded with number 0 at weight 0."""
         rows = [sample.arrays["ngrams"] for sample in samples]
@@ -196,7 +212,7 @@ def read_text(item: Any, number: int, *, may_be_empty: bool = False) -> str:
             "this isn't UTF-8 text", where=where, why=f"Byte {error.start} is no character"
         ) from error
     if not isinstance(item, str):
-        raise DataError(f"a {type(item).__name__} isn't a text", where=where)
+        raise DataError(f"{kind_of(item)} isn't a text", where=where)
     if len(item) > MOST_TEXT_BYTES:
         raise DataError(f"the text is longer than {MOST_TEXT_BYTES:,} characters", where=where)
     if not item.strip() and not may_be_empty:

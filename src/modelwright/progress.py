@@ -1,4 +1,4 @@
-"""Progress on standard error: a live line on a terminal, a few plain lines elsewhere.
+"""Progress: a live line on a terminal and in a notebook, a few plain lines elsewhere.
 
 A reader of progress that goes away (`2>&1 | head`) must not end a training, so a broken pipe here
 only makes it silent.
@@ -6,13 +6,14 @@ only makes it silent.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import TextIO
 
-from modelwright.cli.show import duration, printable
 from modelwright.run import Observe, Progress, silent
 
 EVERY_S = 10.0
@@ -37,15 +38,40 @@ STAGES = {
 
 @contextlib.contextmanager
 def watching(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Observe]:
-    """Yield the function that shows progress, by default on standard error, during the block."""
-    stream = stream or sys.stderr
+    """Yield the function that shows progress during the block.
+
+    By default it shows on standard error, and in a notebook below the cell.
+    """
+    is_notebook = stream is None and not quiet and in_notebook()
+    stream = stream or (sys.stdout if is_notebook else sys.stderr)
+    # In a notebook, rich draws its live line by means of ipywidgets.
+    is_live = find_spec("ipywidgets") is not None if is_notebook else stream.isatty()
     if quiet:
         yield silent
-    elif stream.isatty():
-        with _live(stream) as observe:
+    elif is_live:
+        with _live(None if is_notebook else stream) as observe:
             yield observe
     else:
         yield PlainLines(stream).observe
+
+
+@contextlib.contextmanager
+def shown(observe: Observe | None) -> Iterator[Observe]:
+    """Yield `observe`; where there is none, what shows progress in a notebook, and nowhere else."""
+    if observe is not None:
+        yield observe
+    else:
+        with watching(quiet=not in_notebook()) as chosen:
+            yield chosen
+
+
+def in_notebook() -> bool:
+    """Say whether this runs in a notebook of Jupyter's or Colab's."""
+    if not hasattr(builtins, "get_ipython"):  # As rich asks; so rich needn't be imported.
+        return False
+    from rich.console import Console
+
+    return Console().is_jupyter
 
 
 def figures(values: Mapping[str, float]) -> str:
@@ -109,7 +135,7 @@ class PlainLines:
 
 
 @contextlib.contextmanager
-def _live(stream: TextIO) -> Iterator[Observe]:
+def _live(stream: TextIO | None) -> Iterator[Observe]:
     """Show one bar for the current stage; notes, and the last figures of a stage, stay above it."""
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn
@@ -149,3 +175,22 @@ def _live(stream: TextIO) -> Iterator[Observe]:
 
     with Bars(*columns, console=console, transient=True) as bars:
         yield observe
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it.
+
+    >>> duration(75), duration(7300)
+    ('1 min 15 s', '2 h 1 min')
+    """
+    whole = max(round(seconds), 0)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def printable(text: str) -> str:
+    """Return text that can't steer a terminal: labels and file names may hold anything."""
+    return "".join(char if char.isprintable() else "·" for char in text)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import builtins
+import contextlib
 import io
 import os
 
 import pytest
 
-from modelwright.cli.progress import EVERY_S, PlainLines, figures, watching
-from modelwright.run import Progress
+from modelwright import progress
+from modelwright.progress import EVERY_S, PlainLines, figures, shown, watching
+from modelwright.run import Progress, silent
 
 
 class Clock:
@@ -119,3 +122,45 @@ def test_no_color_holds_on_a_terminal_too(monkeypatch):
     with watching(stream=terminal) as observe:
         observe(Progress("train", 1, 10, values={"loss": 0.5}))
     assert "\x1b[3" not in terminal.getvalue()  # No colour; moving the cursor is no colour.
+
+
+class ZMQInteractiveShell:
+    """What `get_ipython` returns in a notebook, by name."""
+
+
+@pytest.fixture
+def notebook(monkeypatch):
+    monkeypatch.setattr(builtins, "get_ipython", ZMQInteractiveShell, raising=False)
+
+
+def test_outside_a_notebook_nothing_is_shown_unasked(capsys):
+    with shown(None) as observe:
+        observe(Progress("train", 1, 2))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_notebook_without_widgets_gets_plain_lines(notebook, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "find_spec", lambda name: None)
+    with shown(None) as observe:
+        observe(Progress("train", 1, 2))
+    assert capsys.readouterr() == ("Training 1/2\n", "")
+
+
+def test_a_notebook_with_widgets_gets_a_live_line(notebook, monkeypatch):
+    streams = []
+
+    @contextlib.contextmanager
+    def live(stream):
+        streams.append(stream)
+        yield silent
+
+    monkeypatch.setattr(progress, "find_spec", lambda name: name)
+    monkeypatch.setattr(progress, "_live", live)
+    with shown(None) as observe:
+        assert observe is silent
+    assert streams == [None]  # So that rich finds the notebook by itself.
+
+
+def test_what_observes_is_asked_first_in_a_notebook_too(notebook):
+    with shown(print) as observe:
+        assert observe is print
