@@ -290,6 +290,15 @@ def memory_bytes() -> int:
         return 0
 
 
+def resident_bytes() -> int | None:
+    """Return the memory that this process holds now; `None` where the system doesn't say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError, IndexError):  # Only Linux has this file.
+        return None
+
+
 _LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 
 

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from modelwright.scaffold.infer import guess_columns
-from modelwright.scaffold.new import NewResult, new
+from modelwright.scaffold.new import NewResult, Trials, new
 
-__all__ = ["NewResult", "guess_columns", "new"]
+__all__ = ["NewResult", "Trials", "guess_columns", "new"]
