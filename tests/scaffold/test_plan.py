@@ -34,7 +34,14 @@ def timer(seconds_at_100):
 
 @pytest.mark.parametrize(
     ("seconds_at_100", "side", "epochs"),
-    [(0.001, 100, 80), (2.0, 100, 30), (9.0, 100, 10), (10.0, 50, 30), (40.0, 25, 30)],
+    [
+        (0.001, 100, 80),
+        (1.0, 100, 80),
+        (4.0, 100, 20),
+        (9.0, 100, 10),
+        (10.0, 50, 80),
+        (40.0, 25, 80),
+    ],
 )
 def test_the_largest_that_the_budget_holds_ten_epochs_of_is_chosen(seconds_at_100, side, epochs):
     epoch_s, _ = timer(seconds_at_100)

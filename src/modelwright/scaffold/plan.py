@@ -22,8 +22,9 @@ FEWEST_EPOCHS = 10
 """So many epochs the budget is to hold."""
 FEWEST_TUNED = 2
 """So few epochs of published weights still bring more than many of drawn ones."""
-_EPOCHS = (1, 2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200)
-"""The numbers of epochs that are written where the budget holds fewer than would be useful."""
+_EPOCHS = (1, 2, 3, 5, 7, 10, 15, 20, 30)
+"""The numbers of epochs that are written where the budget holds fewer than would be useful. Where
+it holds more than these, the recipe keeps the most that is useful, and the schedule fits it."""
 _SHARE = 0.9
 """The share of a budget that epochs may take: the rest is for timing, checkpoints and a busier
 machine."""
@@ -153,15 +154,14 @@ def _told(epoch_s: float, proposal: Proposal) -> Plan:
             "for this data, and with a larger budget it would learn more"
         )
         return Plan(replace(proposal, epochs=epochs), (note,))
+    if held < min(proposal.epochs, _EPOCHS[-1]):
+        proposal = replace(proposal, epochs=max(step for step in _EPOCHS if step <= held))
     if held < proposal.epochs:
-        epochs = max(step for step in _EPOCHS if step <= held)
-        proposal = replace(proposal, epochs=epochs)
-    whole = epoch_s * proposal.epochs
-    note = (
-        f"{proposal.epochs} epochs of {what} take about {_duration(whole)} on this machine, by a "
-        "few measured steps"
-    )
-    return Plan(proposal, (note,))
+        note = f"`train.budget: {proposal.budget}` holds about {held:.0f} epochs of {what}"
+    else:
+        whole = _duration(epoch_s * proposal.epochs)
+        note = f"{proposal.epochs} epochs of {what} take about {whole}"
+    return Plan(proposal, (f"{note} on this machine, by a few measured steps",))
 
 
 def _duration(duration_s: float) -> str:
