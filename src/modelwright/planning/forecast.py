@@ -99,8 +99,8 @@ def forecast(recipe: Recipe, work: Workload) -> Forecast:
     held = (work.train_samples + work.validation_samples) * work.sample_bytes
     if work.before_bytes is not None and work.peak_bytes is not None:
         # Weights, gradient, what the optimizer keeps, and activations are in the measured peak; the
-        # best epoch's copy isn't, nor a checkpoint, which is put together in memory. Of the samples,
-        # all are touched in the end.
+        # best epoch's copy isn't, nor a checkpoint, which is put together in memory. All samples
+        # are touched in the end.
         checkpoint = weights * (copies - 1)
         memory = work.peak_bytes + _PACKING_BYTES + held + weights + checkpoint
     else:
