@@ -52,7 +52,7 @@ _HOMES = {
     "evaluate": "pipeline",
     "load": "modelfile",
     "load_recipe": "recipe",
-    "new": "scaffold",
+    "new": "pipeline",
     "run": "pipeline",
 }
 

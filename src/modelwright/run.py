@@ -297,6 +297,18 @@ def memory_bytes() -> int:
         return 0
 
 
+def resident_bytes(process: int | None = None) -> int | None:
+    """Return the memory that a process holds now, by default this one's.
+
+    It is `None` where the system doesn't say, or there is no such process.
+    """
+    try:
+        pages = int(Path(f"/proc/{process or 'self'}/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, AttributeError, IndexError):  # Only Linux has this file.
+        return None
+
+
 _LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 
 

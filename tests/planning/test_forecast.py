@@ -55,3 +55,19 @@ def test_too_little_memory_disk_or_time_is_said():
 
 def test_full_batch_descent_takes_one_step_an_epoch():
     assert forecast(recipe(epochs=7, optimizer={"name": "gd"}), WORK).steps == 7
+
+
+def test_measured_memory_takes_the_place_of_the_formula():
+    measured = replace(WORK, before_bytes=2 * 10**8, peak_bytes=10**9)
+    found = forecast(recipe(epochs=1), measured).memory_bytes
+    assert found > 10**9 + 1100 * 3072 + 4_000_000
+    more = replace(measured, peak_bytes=10**9 + 10**8)
+    assert forecast(recipe(epochs=1), more).memory_bytes - found == 10**8
+
+
+def test_fewer_than_three_epochs_in_a_budget_are_said():
+    for budget, is_said in (("4s", True), ("5s", False)):  # An epoch of 10 steps takes 1.5 s.
+        text = " ".join(forecast(recipe(budget=budget, batch_size=100), WORK).warnings)
+        assert ("holds about" in text) == is_said
+    asked = recipe(budget="4s", epochs=2, batch_size=100)  # No more are asked for.
+    assert forecast(asked, WORK).warnings == ()

@@ -15,7 +15,10 @@ from torch import nn
 
 from modelwright.errors import StoppedError, TrainingError
 from modelwright.files import read_lines
+from modelwright.kinds import OutputKind
 from modelwright.models.lora import adapt
+from modelwright.tasks import TASKS
+from modelwright.training import time_steps
 from modelwright.training.optimizers import group_parameters
 from tests.training import small
 from tests.training.small import StopAt
@@ -172,6 +175,30 @@ def test_a_budget_ends_in_time_with_the_schedule_at_its_end(tmp_path):
     assert revisions
     last = max(revisions, key=lambda name: int(name.rpartition("_")[2]))
     assert report.steps == taken[last]["total"]
+
+
+def test_a_budget_of_too_few_epochs_is_said_before_the_first_step(tmp_path):
+    seen = []
+    small.trained(tmp_path, epochs=None, budget="0.001s", observe=seen.append)
+    said = next(at for at, item in enumerate(seen) if "holds about" in item.note)
+    assert "fewer than three" in seen[said].note
+    assert all(item.note for item in seen[:said])  # No step was reported before it.
+
+
+def test_measured_steps_are_those_of_the_loop(tmp_path):
+    spec = small.spec(epochs=3)
+    cost = time_steps(
+        small.candidate(),
+        spec,
+        small.dataset(),
+        small.run_in(tmp_path, observe=small.silent),
+        task=TASKS["image-classification", OutputKind.SINGLE_LABEL],
+        augment=small.AUGMENT,
+    )
+    assert cost.step_s > 0
+    assert cost.validation_s > 0
+    assert cost.before_bytes is None or 0 < cost.before_bytes <= cost.peak_bytes
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_a_budgeted_run_replays_its_decisions(tmp_path):

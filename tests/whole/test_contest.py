@@ -7,6 +7,7 @@ import pytest
 from modelwright import modelfile
 from modelwright.files import read_json
 from modelwright.pipeline import check, run
+from modelwright.pipeline.contest import standard_error
 from tests.whole.test_linear import write_texts
 
 AUTO = """\
@@ -71,3 +72,9 @@ def test_the_forecast_holds_both(recipe):
     network = check(recipe("epochs: 1"), overrides=["model={name: bow}"]).forecast
     assert both.steps == network.steps
     assert both.training_s > 0
+
+
+def test_a_lead_within_a_standard_error_is_none():
+    # Of a share: the root of p (1 - p) / n.
+    assert standard_error("accuracy", 0.9, 900) == pytest.approx(0.01)
+    assert standard_error("r2", 0.9, 900) == 0.0

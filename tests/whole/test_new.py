@@ -1,13 +1,16 @@
-"""What `new` says of data that it can write no recipe for."""
+"""What `new` says of data, of simple methods and of its plan, and what it writes."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+from PIL import Image
 
+from modelwright import pipeline
 from modelwright.errors import DataError
-from modelwright.scaffold import new
+from modelwright.recipe import load_recipe
+from modelwright.scaffold import Trials, new
 
 ROWS = range(40)
 
@@ -49,3 +52,57 @@ def test_other_json_is_said_to_be_none(text, words, tmp_path):
     (tmp_path / "t.json").write_text(text)
     with pytest.raises(DataError, match=words):
         new(tmp_path / "t.json", out=tmp_path / "recipe.yaml")
+
+
+@pytest.fixture
+def reviews(tmp_path):
+    """A table of texts whose words tell the label."""
+    rows = ["text,label"]
+    rows += [
+        f"a {'good' if at % 2 else 'bad'} film number {at},{'ny'[at % 2]}" for at in range(120)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    return tmp_path / "t.csv"
+
+
+def test_the_simple_method_is_shown_and_is_the_target(reviews, tmp_path):
+    result = pipeline.new(reviews, out=tmp_path / "recipe.yaml")
+    shown = next(note for note in result.notes if "best simple method" in note)
+    assert shown.startswith(
+        "Word counts (TF-IDF) with a linear model is right in 100 % of 10 valid"
+    )
+    assert any("by a few measured steps" in note for note in result.notes)
+    assert dict(load_recipe(result.path).targets) == {"gain_over_simple": ">= 0"}
+    # What is measured changes nothing here: the largest proposal fits.
+    untimed = new(reviews, out=tmp_path / "untimed.yaml").text
+    assert result.text.replace("recipe.yaml", "untimed.yaml") == untimed
+
+
+def test_what_cannot_be_measured_stops_nothing(reviews, tmp_path):
+    def simple(recipe, prepared):
+        return ("Simple methods could not be measured: no room",)
+
+    trials = Trials(lambda recipe, prepared: None, simple)
+    result = new(reviews, out=tmp_path / "recipe.yaml", trials=trials)
+    assert "Simple methods could not be measured: no room" in result.notes
+    assert (
+        result.text.replace("recipe.yaml", "b.yaml") == new(reviews, out=tmp_path / "b.yaml").text
+    )
+
+
+@pytest.mark.parametrize(("epoch_s", "size"), [(0.1, 96), (1000.0, 32)])
+def test_a_slow_machine_gets_smaller_images(epoch_s, size, tmp_path):
+    for label, shade in (("dark", 20), ("light", 220)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(12):
+            image = Image.new("L", (100, 100), shade)
+            image.putpixel((number, number), 255 - shade)
+            image.save(tmp_path / "photos" / label / f"{number}.png")
+
+    def timed(recipe, prepared):
+        return epoch_s if recipe.model.name == "speednet" else 1e6  # No published one fits.
+
+    trials = Trials(timed, lambda recipe, prepared: ())
+    result = new(tmp_path / "photos", out=tmp_path / "recipe.yaml", trials=trials)
+    assert load_recipe(result.path).transforms.size == size
+    assert ("Ten epochs" in " ".join(result.notes)) == (size == 32)

@@ -79,10 +79,10 @@ def check(args: Namespace) -> Answer:
 
 def new(args: Namespace) -> Answer:
     """Write a recipe for some data."""
-    from modelwright import scaffold
+    from modelwright import pipeline
 
     with watching(quiet=args.quiet) as observe:
-        result = scaffold.new(
+        result = pipeline.new(
             args.data,
             out=Path(args.out or "recipe.yaml"),
             input=args.input,

@@ -120,7 +120,7 @@ def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload
 
     start = initialize_model(request, prepared, context)
     dataset, recipe, task = prepared.dataset(), request.recipe, task_of(request.recipe)
-    step_s, validation_s, fit_s, feature_bytes = None, None, None, 0
+    cost, fit_s, feature_bytes = None, None, 0
     if isinstance(recipe.model, LinearModel):
         features = features_of_images(start, recipe.model, context)
         timing = time_fit(
@@ -128,9 +128,7 @@ def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload
         )
         fit_s, feature_bytes = timing.seconds, timing.feature_bytes
     else:
-        step_s, validation_s = time_steps(
-            start, recipe.train, dataset, context, task=task, augment=recipe.augment
-        )
+        cost = time_steps(start, recipe.train, dataset, context, task=task, augment=recipe.augment)
     summary, inputs, test = _summary(start, prepared), prepared.inputs, prepared.test()
     validation = len(dataset.validation) if dataset.validation else 0
     return Workload(
@@ -145,12 +143,15 @@ def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload
         parameters=summary.parameters,
         activations=summary.activations,
         multiply_adds=summary.multiply_adds,
-        step_s=step_s,
-        validation_s=validation_s,
+        step_s=None if cost is None else cost.step_s,
+        validation_s=None if cost is None else cost.validation_s,
         free_disk_bytes=shutil.disk_usage(Path.cwd()).free,
         memory_bytes=memory_bytes() or 8 << 30,
         fit_s=fit_s,
         feature_bytes=feature_bytes,
+        planning_s=0.0 if cost is None else cost.planning_s,
+        before_bytes=None if cost is None else cost.before_bytes,
+        peak_bytes=None if cost is None else cost.peak_bytes,
     )
 
 

@@ -5,6 +5,7 @@ Each is trained as a recipe that names it would train it, in a stage with a fold
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -128,11 +129,17 @@ def _better(linear: Trained, network: Trained, recipe: Recipe, context: Run) -> 
         }
         values = {name: float(found[metric]) for name, found in scores.items()}
         sign = 1.0 if METRICS[metric].higher_is_better else -1.0
+        gain = sign * (values[NETWORK] - values[LINEAR])
+        validation = network.prepared.dataset().validation
+        assert validation is not None  # `has_contest` has seen to it.
         # Of equals the smaller and quicker one.
-        is_network = sign * values[NETWORK] > sign * values[LINEAR]
+        is_network = gain > standard_error(metric, values[NETWORK], len(validation))
+        is_close = gain > 0 and not is_network
         return {
             "chosen": NETWORK if is_network else LINEAR,
-            "why": f"the better {metric} on validation",
+            "why": f"the network's {metric} on validation is better by less than a standard error"
+            if is_close
+            else f"the better {metric} on validation",
             "metric": metric,
             **values,
         }
@@ -143,6 +150,18 @@ def _better(linear: Trained, network: Trained, recipe: Recipe, context: Run) -> 
     shown = f"linear {values[LINEAR]:.4g}, network {values[NETWORK]:.4g}"
     context.say(f"The {decision['chosen']} model ships: {decision['why']} ({shown})")
     return _noted(chosen, decision["chosen"], {"metric": metric, **values})
+
+
+def standard_error(metric: str, value: float, samples: int) -> float:
+    """Return the standard error of an accuracy; of other metrics 0.
+
+    A network's epoch was chosen on the same samples, the best of many, so that a lead within a
+    standard error says nothing: then the simpler model is taken (the one-standard-error rule,
+    Breiman et al. 1984; Hastie, Tibshirani and Friedman 2009, section 7.10).
+    """
+    if metric != "accuracy":
+        return 0.0
+    return math.sqrt(value * (1.0 - value) / samples)
 
 
 def _noted(trained: Trained, chosen: str, scores: dict[str, object]) -> Trained:

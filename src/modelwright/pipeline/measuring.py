@@ -19,10 +19,11 @@ from modelwright.evaluation import Measurement, Place, TestSetAccess, headline
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.ledger import Ledger
 from modelwright.recipe import parse_recipe
-from modelwright.recipe.data import DataSpec
+from modelwright.recipe.data import AudioSpec, DataSpec
 from modelwright.recipe.inference import ThresholdSpec
 from modelwright.run import Observe, Progress, Run, RunRequest, silent, usable_cores
 from modelwright.scaffold import guess_columns
+from modelwright.tasks import Task
 from modelwright.tasks.inference import Threshold
 
 SIMPLE_METHODS = {"tfidf": "words", "hog": "hog", "logmel": "spectrum"}
@@ -65,17 +66,11 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
     context.ledger.extend(measurement.evidence)
     context.ledger.extend(evaluation.measure_threshold(model, samples, fingerprint, place))
     if request.recipe.evaluate.baselines:
-        from modelwright.models.linear import simple_features
-
-        problem = evaluation.Problem(
+        problem = simple_problem(
+            prepared,
+            samples,
             task=model.scoring,
-            input_kind=prepared.input_kind,
-            train=prepared.dataset().train,
-            samples=samples,
-            labels=prepared.labels,
-            num_outputs=prepared.num_outputs,
-            texts=lambda rows: originals(rows.tolist(), prepared),
-            features=simple_features(prepared.input, request.recipe.audio),
+            audio=request.recipe.audio,
             is_method=_simple_method(model),
         )
         context.ledger.extend(
@@ -94,6 +89,33 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
             )
         )
     return Measured(measurement, samples, place, opened)
+
+
+def simple_problem(
+    prepared: Prepared,
+    samples: Split,
+    *,
+    task: Task,
+    audio: AudioSpec,
+    is_method: str = "",
+) -> evaluation.Problem:
+    """Return the data as simple methods are fitted to it, and measured on some samples of it.
+
+    `is_method` names the simple method that the measured model is, if it is one.
+    """
+    from modelwright.models.linear import simple_features
+
+    return evaluation.Problem(
+        task=task,
+        input_kind=prepared.input_kind,
+        train=prepared.dataset().train,
+        samples=samples,
+        labels=prepared.labels,
+        num_outputs=prepared.num_outputs,
+        texts=lambda rows: originals(rows.tolist(), prepared),
+        features=simple_features(prepared.input, audio),
+        is_method=is_method,
+    )
 
 
 def _simple_method(model: modelfile.Model) -> str:

@@ -1,11 +1,13 @@
-"""What a run will take: memory and disk by formula, time by a few measured steps.
+"""What a run will take: time and memory by a few measured steps, disk by formula.
 
-The formulas count what dominates (samples, weights with their companions, activations) and are
-meant to be right within a third, not to the byte; `benchmarks/memory.py` holds them against a run.
+Where the system doesn't tell how much memory a process holds, a formula counts what dominates
+(samples, weights with their companions, activations). `benchmarks/forecast.py` holds forecasts
+against runs of different kinds.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +23,10 @@ from modelwright.recipe.train import (
 
 _PROCESS_BYTES = 450 << 20
 """What Python, torch and the runtime hold before any data comes."""
+_PACKING_BYTES = 250 << 20
+"""What exporting, serving and measuring a model file hold beside what training does."""
+FEWEST_EPOCHS = 3
+"""With fewer, a network has hardly seen the data, and the forecast says so."""
 _ACTIVATION_COPIES = 2.5
 """Each layer's output is kept for the backward pass, with its gradient and working space beside."""
 _FP32 = 4
@@ -51,6 +57,13 @@ class Workload:
     """Of a linear model the seconds that fitting it will take; it has no steps."""
     feature_bytes: int = 0
     """Of a linear model the bytes of the features of all samples."""
+    planning_s: float = 0.0
+    """What a run takes to choose its number format and its number of steps."""
+    before_bytes: int | None = None
+    """The memory that this process held before a few steps were measured; `None` where the system
+    doesn't say."""
+    peak_bytes: int | None = None
+    """The most that it held meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +96,17 @@ def forecast(recipe: Recipe, work: Workload) -> Forecast:
     weights = work.parameters * _FP32
     # Weights, gradient, the best epoch's copy, the optimizer's and the average's own.
     copies = 3 + optimizer_copies(train.optimizer) + (train.average is not None)
-    part = max(batch // train.gradient_accumulation, 1)
-    memory = (
-        _PROCESS_BYTES
-        + (work.train_samples + work.validation_samples) * work.sample_bytes
-        + weights * copies
-        + round(part * work.activations * _FP32 * _ACTIVATION_COPIES)
-    )
+    held = (work.train_samples + work.validation_samples) * work.sample_bytes
+    if work.before_bytes is not None and work.peak_bytes is not None:
+        # Weights, gradient, what the optimizer keeps, and activations are in the measured peak; the
+        # best epoch's copy isn't, nor a checkpoint, which is put together in memory. All samples
+        # are touched in the end.
+        checkpoint = weights * (copies - 1)
+        memory = work.peak_bytes + _PACKING_BYTES + held + weights + checkpoint
+    else:
+        part = max(batch // train.gradient_accumulation, 1)
+        activations = round(part * work.activations * _FP32 * _ACTIVATION_COPIES)
+        memory = _PROCESS_BYTES + held + weights * copies + activations
     # The store, its view, two checkpoints, and the model file with its temporary copy.
     disk = (
         work.store_bytes + work.all_samples * work.sample_bytes + 2 * weights * copies + 2 * weights
@@ -124,7 +141,8 @@ def _training_s(recipe: Recipe, work: Workload, steps: int | None, per_epoch: in
     budget = seconds(recipe.train.budget) if recipe.train.budget else None
     if work.step_s is None or steps is None:
         return budget
-    whole = steps * work.step_s + steps / per_epoch * (work.validation_s or 0.0)
+    validations = math.ceil(steps / per_epoch)
+    whole = steps * work.step_s + validations * (work.validation_s or 0.0) + work.planning_s
     return whole if budget is None else min(whole, budget)
 
 
@@ -144,10 +162,13 @@ def _warnings(
             f"{work.free_disk_bytes / 2**30:.1f} GiB are free"
         )
     if recipe.train.budget and work.step_s is not None:
-        epoch_s = work.step_s * per_epoch
-        if epoch_s > seconds(recipe.train.budget):
+        epoch_s = work.step_s * per_epoch + (work.validation_s or 0.0)
+        held = seconds(recipe.train.budget) / max(epoch_s, 1e-9)
+        asked = recipe.train.epochs or math.inf
+        if held < min(FEWEST_EPOCHS, asked):
             warnings.append(
-                f"One pass over the data takes about {epoch_s:.0f} s, more than "
-                f"`train.budget: {recipe.train.budget}` allows"
+                f"One pass over the data takes about {epoch_s:.2g} s, so "
+                f"`train.budget: {recipe.train.budget}` holds about {held:.2g} epochs: raise it, "
+                "take smaller images or a smaller network, or use `model: linear`"
             )
     return tuple(warnings)

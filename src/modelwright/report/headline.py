@@ -11,6 +11,7 @@ from typing import Literal
 
 from modelwright.evaluation import DIFFERENCE, WITHOUT_NEAR, Verdict, chosen_threshold
 from modelwright.ledger import Evidence
+from modelwright.recipe.targets import METRICS
 from modelwright.report.data import ReportData
 from modelwright.report.tables import compared_by
 from modelwright.report.words import (
@@ -64,6 +65,14 @@ def _about_choice(data: ReportData) -> Iterator[Sentence]:
     words = {"linear": "the linear model", "network": "the network"}
     chosen = str(step["chosen"])
     other = next(name for name in words if name != chosen)
+    sign = 1.0 if METRICS[metric].higher_is_better else -1.0
+    if sign * float(str(step[other])) > sign * float(str(step[chosen])):
+        yield Sentence(
+            f"A linear model and a network were trained; {words[chosen]} ships, because on the "
+            f"validation split its {name_of(metric)} is {values[chosen]}, and that of "
+            f"{words[other]}, {values[other]}, is better by less than a standard error."
+        )
+        return
     yield Sentence(
         f"A linear model and a network were trained; {words[chosen]} ships, because on the "
         f"validation split its {name_of(metric)} is {values[chosen]}, and that of {words[other]} "

@@ -9,12 +9,13 @@ from modelwright.scaffold.infer import (
     guess_input,
     infer_task,
 )
-from modelwright.scaffold.new import NewResult, new
+from modelwright.scaffold.new import NewResult, Trials, new
 
 __all__ = [
     "Hints",
     "Inferred",
     "NewResult",
+    "Trials",
     "guess_columns",
     "guess_input",
     "infer_task",

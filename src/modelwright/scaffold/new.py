@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelwright import data
-from modelwright.data import Finding
+from modelwright.data import Finding, Prepared
 from modelwright.data.frames import write_frame
 from modelwright.errors import RequestError
 from modelwright.files import write_bytes
-from modelwright.progress import shown
-from modelwright.recipe import parse_recipe
-from modelwright.run import Observe
+from modelwright.initialization.published import is_installed
+from modelwright.kinds import TASK_KINDS
+from modelwright.recipe import Recipe, parse_recipe
+from modelwright.run import Observe, silent
 from modelwright.scaffold.document import Setting, section, write_document
 from modelwright.scaffold.infer import Hints, infer_task
-from modelwright.scaffold.recipe import recipe_for
+from modelwright.scaffold.plan import PUBLISHED, Plan, Proposal, choose, ladders
+from modelwright.scaffold.recipe import length_settings, recipe_for, usual_training
+
+
+@dataclass(frozen=True, slots=True)
+class Trials:
+    """What `new` measures on a machine before it proposes anything."""
+
+    epoch_s: Callable[[Recipe, Prepared], float | None]
+    """Returns the seconds of one epoch of a recipe; `None` where it can't be timed, which is
+    said."""
+    simple: Callable[[Recipe, Prepared], tuple[str, ...]]
+    """Returns what the best simple method reaches, in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +56,8 @@ def new(
     input: str | None = None,
     target: Sequence[str] | str = (),
     task: str | None = None,
-    observe: Observe | None = None,
+    trials: Trials | None = None,
+    observe: Observe = silent,
 ) -> NewResult:
     """Look at data and write a commented recipe for it.
 
@@ -55,7 +69,8 @@ def new(
         input: the column of a table that is the input, where content and names don't tell.
         target: the column or columns of a table that are to be predicted, likewise.
         task: the task, likewise.
-        observe: called with progress; by default it is shown in a notebook, and else nowhere.
+        trials: what is measured; without it the largest proposal is written, whatever it takes.
+        observe: called with progress.
 
     Raises:
         RequestError: there is a file at `out` already, or no such task or column.
@@ -72,8 +87,7 @@ def new(
         raise RequestError("there is no such folder to write into", where=str(out.parent))
     hints = Hints(input, (target,) if isinstance(target, str) else tuple(target), task)
     if isinstance(source, str | os.PathLike):
-        with shown(observe) as watch:
-            return _propose(Path(source), out, hints, observe=watch)
+        return _propose(Path(source), out, hints, trials, observe)
     table = out.with_suffix(".parquet")
     if table.exists():
         raise RequestError(
@@ -83,29 +97,63 @@ def new(
         )
     notes = write_frame(source, table)
     try:
-        with shown(observe) as watch:
-            result = _propose(table, out, hints, observe=watch)
+        result = _propose(table, out, hints, trials, observe)
     except BaseException:
         table.unlink()  # It is of no use without a recipe.
         raise
     return replace(result, notes=(*notes, *result.notes))
 
 
-def _propose(source: Path, out: Path, hints: Hints, *, observe: Observe) -> NewResult:
+def _propose(
+    source: Path, out: Path, hints: Hints, trials: Trials | None, observe: Observe
+) -> NewResult:
     base = out.resolve().parent
     shown = os.path.relpath(os.path.realpath(source), base)
     inferred = infer_task(source, shown, hints)
     bare = write_document(
         [],
-        [Setting("version", "1"), Setting("task", inferred.task), section("data", inferred.data)],
+        [
+            Setting("version", "1"),
+            Setting("task", inferred.task),
+            section("data", inferred.data),
+            *length_settings(TASK_KINDS[inferred.task].outputs[0]),
+        ],
     )
     recipe = parse_recipe(bare, where=str(source))
     lenient = recipe.model_copy(update={"data": recipe.data.model_copy(update={"leaks": "allow"})})
     prepared = data.prepare(lenient, base=base, observe=observe)
-    text = recipe_for(prepared, inferred, name=out.name)
-    parse_recipe(text, where=str(out))  # What is written must be readable.
+
+    def written(proposal: Proposal) -> tuple[str, Recipe]:
+        text = recipe_for(prepared, inferred, proposal, name=out.name)
+        return text, parse_recipe(text, where=str(out))  # What is written must be readable.
+
+    plan = _plan(prepared, written, trials)
+    text, recipe = written(plan.proposal)
+    simple = () if trials is None else trials.simple(recipe, prepared)
     write_bytes(out, text.encode())
     findings = data.as_errors(tuple(prepared.report.findings))
     is_stopped = any(finding.severity == "error" for finding in findings)
     command = f"modelwright {'check' if is_stopped else 'run'} {shlex.quote(str(out))}"
-    return NewResult(out, findings, text, command, inferred.notes, inferred.choices)
+    notes = (*inferred.notes, *simple, *plan.notes)
+    return NewResult(out, findings, text, command, notes, inferred.choices)
+
+
+def _plan(
+    prepared: Prepared,
+    written: Callable[[Proposal], tuple[str, Recipe]],
+    trials: Trials | None,
+) -> Plan:
+    """Return the proposal for some data, by measured epochs where they may be measured."""
+    found = ladders(prepared, usual_training(prepared), has_published=is_installed(PUBLISHED))
+    if trials is None:
+        return Plan(found[0][0])
+    time_epoch, is_timed = trials.epoch_s, True
+
+    def epoch_s(proposal: Proposal) -> float:
+        nonlocal is_timed
+        taken = time_epoch(written(proposal)[1], prepared)
+        is_timed = is_timed and taken is not None
+        return 0.0 if taken is None else taken
+
+    plan = choose(found, epoch_s)
+    return plan if is_timed else Plan(found[0][0])

@@ -9,20 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from modelwright.data import Prepared
 from modelwright.kinds import InputKind, OutputKind
+from modelwright.recipe.targets import METRICS
 from modelwright.scaffold.document import Setting, section, write_document
 from modelwright.scaffold.infer import CLASSIFICATION, Inferred
+from modelwright.scaffold.plan import Proposal, Usual
 from modelwright.tasks import TASKS
-
-_SPEEDNET_SIDE = 24
-"""Below this side the third pooling of a speednet leaves too little."""
-_MANY = 20_000
-"""From so many training images on, a wider network pays."""
-_BOXED_SIDES = (32, 160)
-"""The smallest and the largest side that is written for images with boxes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +37,8 @@ class Advice:
     """How long texts may be, and what becomes of longer ones."""
 
 
+GAIN = "gain_over_simple"
+"""The metric that a model is to reach where there are simple methods."""
 _OWN_SETTINGS = "with settings that `modelwright config` lists"
 ADVICE: dict[OutputKind, Advice] = {
     OutputKind.SINGLE_LABEL: Advice(
@@ -80,12 +75,20 @@ ADVICE: dict[OutputKind, Advice] = {
 }
 
 
-def recipe_for(prepared: Prepared, inferred: Inferred, *, name: str) -> str:
+def usual_training(prepared: Prepared) -> Usual:
+    """Return what training begins with for some data, whatever the network."""
+    advice = ADVICE[prepared.output_kind]
+    lr = advice.lr if isinstance(advice.lr, float) else advice.lr[prepared.input_kind]
+    return Usual(advice.budget, lr, advice.batch_size, advice.model)
+
+
+def recipe_for(prepared: Prepared, inferred: Inferred, proposal: Proposal, *, name: str) -> str:
     """Return a commented recipe for some data.
 
     Args:
         prepared: the data.
         inferred: what it is taken for.
+        proposal: the network, the size of images and the time of training.
         name: the recipe's file.
     """
     advice, kind = ADVICE[prepared.output_kind], prepared.input_kind
@@ -105,9 +108,9 @@ def recipe_for(prepared: Prepared, inferred: Inferred, *, name: str) -> str:
         Setting("version", "1"),
         *([] if is_usual else [Setting("task", inferred.task)]),
         section("data", inferred.data),
-        *_INPUT_SECTIONS[kind](prepared, advice),
-        _model(prepared, advice),
-        _train(prepared, advice, counts["train"]),
+        *_INPUT_SECTIONS[kind](prepared, advice, proposal),
+        proposal.model,
+        _train(prepared, advice, proposal),
         _targets(prepared, inferred.task),
     ]
     return write_document(head, settings)
@@ -116,17 +119,18 @@ def recipe_for(prepared: Prepared, inferred: Inferred, *, name: str) -> str:
 # -- how samples are read --------------------------------------------------------------------
 
 
-def _images(prepared: Prepared, advice: Advice) -> list[Setting]:
+def _images(prepared: Prepared, advice: Advice, proposal: Proposal) -> list[Setting]:
     """Return the sections `transforms` and, where it is for the network too, `augment`."""
-    height, width = prepared.image.height, prepared.image.width
-    size = f"{height}" if height == width else f"[{height}, {width}]"
+    side = proposal.side
+    assert side is not None
+    size = str(list(side)) if isinstance(side, tuple) else str(side)
     if prepared.output_kind == OutputKind.BOXES:
-        return _boxed_images(prepared)
+        return _boxed_images(size)
     if not prepared.has_classes:
         return [Setting("transforms", f"{{size: {size}}}")]
     seen = "pixels fed to the network; larger sees more and takes longer"
     flip = "`random` mirrors images: for things that look the same from both sides"
-    translate = str(max(min(height, width) // 16, 1))
+    translate = str(max((min(side) if isinstance(side, tuple) else side) // 16, 1))
     return [
         Setting("transforms", (Setting("size", size, seen),)),
         Setting(
@@ -139,10 +143,7 @@ def _images(prepared: Prepared, advice: Advice) -> list[Setting]:
     ]
 
 
-def _boxed_images(prepared: Prepared) -> list[Setting]:
-    train = prepared.rows["train"]
-    sides = [prepared.store.numbers(side)[train] for side in ("height", "width")]
-    size = str(int(np.clip(np.median(sides), *_BOXED_SIDES)))
+def _boxed_images(size: str) -> list[Setting]:
     seen = "pixels fed to the network; more see smaller things and take longer"
     flip = "`random` mirrors images: for things that look the same from both sides"
     return [
@@ -163,12 +164,19 @@ def _boxed_images(prepared: Prepared) -> list[Setting]:
     ]
 
 
-def _texts(prepared: Prepared, advice: Advice) -> list[Setting]:
+def _texts(prepared: Prepared, advice: Advice, proposal: Proposal) -> list[Setting]:
     max_length, meaning = advice.max_length
     return [Setting("text", (Setting("max_length", str(max_length), meaning),))]
 
 
-def _recordings(prepared: Prepared, advice: Advice) -> list[Setting]:
+def length_settings(kind: OutputKind) -> list[Setting]:
+    """Return the section that decides how texts are cut, for data that isn't prepared yet."""
+    if not kind.is_generative:
+        return []
+    return [section("text", {"max_length": ADVICE[kind].max_length[0]})]
+
+
+def _recordings(prepared: Prepared, advice: Advice, proposal: Proposal) -> list[Setting]:
     cut = "seconds; of longer recordings the end is cut off, and counted"
     return [Setting("audio", (Setting("max_seconds", "30.0", cut),))]
 
@@ -176,34 +184,25 @@ def _recordings(prepared: Prepared, advice: Advice) -> list[Setting]:
 _INPUT_SECTIONS = {InputKind.IMAGE: _images, InputKind.TEXT: _texts, InputKind.AUDIO: _recordings}
 
 
-# -- the network, and how it learns ----------------------------------------------------------
+# -- how the network learns, and what it must reach ------------------------------------------
 
 
-def _model(prepared: Prepared, advice: Advice) -> Setting:
-    if prepared.input_kind != InputKind.IMAGE or not prepared.has_classes:
-        return Setting("model", "auto", advice.model)
-    if min(prepared.image.height, prepared.image.width) >= _SPEEDNET_SIDE:
-        is_large = len(prepared.rows["train"]) >= _MANY
-        widths = Setting("widths", "[64, 256, 256]" if is_large else "[32, 64, 128]")
-        return Setting("model", (Setting("name", "speednet"), widths))
-    blocks = ", ".join(f"{{filters: {filters}, convolutions: 2}}" for filters in (32, 64))
-    return Setting("model", (Setting("name", "cnn"), Setting("blocks", f"[{blocks}]")))
-
-
-def _train(prepared: Prepared, advice: Advice, samples: int) -> Setting:
-    kind = prepared.input_kind
-    usual = min(256, max(8, 2 ** ((samples // 20).bit_length() - 1))) if samples >= 20 else 8
-    lr = advice.lr if isinstance(advice.lr, float) else advice.lr[kind]
+def _train(prepared: Prepared, advice: Advice, proposal: Proposal) -> Setting:
     settings = [
-        Setting("epochs", str(max(10, min(200, 200_000 // max(samples, 1))))),
+        Setting("epochs", str(proposal.epochs)),
         Setting(
             "budget",
-            advice.budget,
+            proposal.budget,
             "wall-clock time of training, at most; the schedule ends by then",
         ),
-        Setting("batch_size", str(advice.batch_size or usual)),
+        Setting("batch_size", str(proposal.batch_size)),
         *([] if advice.clip_norm is None else [Setting("clip_norm", f"{advice.clip_norm}")]),
-        Setting("optimizer", f"{{name: adamw, lr: {lr}}}"),
+        Setting("optimizer", f"{{name: adamw, lr: {proposal.lr}}}"),
+        *(
+            []
+            if proposal.layer_decay is None
+            else [Setting("layer_decay", f"{proposal.layer_decay}")]
+        ),
         Setting("schedule", "{name: one-cycle}"),
     ]
     if advice.loss:
@@ -215,14 +214,11 @@ def _train(prepared: Prepared, advice: Advice, samples: int) -> Setting:
 
 
 def _targets(prepared: Prepared, task: str) -> Setting:
-    classes = len(prepared.labels)
-    accuracy = round(min(max(2 / classes, 0.5), 0.8) if classes > 1 else 0.5, 2)
     metric, bound = TASKS[task, prepared.output_kind].goal
-    if metric == "accuracy":
-        bound = f">= {accuracy}"
-    return Setting(
-        "targets",
-        (Setting(metric, f'"{bound}"'),),
-        above="What must be reached; the run says for each whether it is met and whether that is "
-        "proven.",
+    above = (
+        "What must be reached; the run says for each whether it is met and whether that is proven."
     )
+    if prepared.output_kind in METRICS[GAIN].outputs:
+        metric, bound = GAIN, ">= 0"
+        above = "The model must be at least as good as the best simple method on the same samples."
+    return Setting("targets", (Setting(metric, f'"{bound}"'),), above=above)

@@ -50,6 +50,10 @@ DIVERGED = 10.0
 """How many times the first step's loss an epoch's mean loss may be before training is stopped."""
 
 
+FEWEST_EPOCHS = 3
+"""A training that a budget cuts shorter is said to be short before it begins."""
+
+
 @dataclass(frozen=True, slots=True)
 class FitReport:
     """What happened in training."""
@@ -202,6 +206,15 @@ class _Training:
             f"Training {plan.steps.total:,} steps in {plan.precision} on {distributed.device}"
             + (f", {distributed.world} processes" if distributed.world > 1 else "")
         )
+        epochs = plan.steps.total / self.parts.sampler.steps_per_epoch
+        if self.spec.budget is not None and epochs < min(
+            FEWEST_EPOCHS, self.spec.epochs or FEWEST_EPOCHS
+        ):
+            self.run.say(
+                f"The budget of {self.spec.budget} holds about {epochs:.2g} epochs of this network "
+                "on this machine, and fewer than three teach it little: raise `train.budget`, or "
+                "take a smaller network or smaller images"
+            )
         has_parts = distributed.world > 1 or self.parts.gradient_accumulation > 1
         if has_parts and has_batch_norms(self.network):
             self.run.say(
