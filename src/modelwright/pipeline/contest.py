@@ -1,5 +1,7 @@
-"""What `model: auto` tries: a linear model first, then a network; the better on validation ships.
+"""What `model: auto` tries: linear models first, then a network; the best on validation ships.
 
+The second linear model is of the features of a published network, where its package is installed
+and the data is of the kind that it was trained on.
 Each is trained as a recipe that names it would train it, in a stage with a folder of its own.
 """
 
@@ -14,9 +16,11 @@ from typing import TYPE_CHECKING
 from modelwright import data
 from modelwright.data import Prepared
 from modelwright.errors import RequestError
-from modelwright.initialization import initialize_model
+from modelwright.initialization import initialize_model, settled_input
+from modelwright.initialization.published import is_installed
 from modelwright.kinds import VECTOR_OUTPUTS, InputKind
-from modelwright.pipeline.stages import train
+from modelwright.pipeline.published import suitable_features
+from modelwright.pipeline.stages import features_of_images, train
 from modelwright.recipe import Recipe
 from modelwright.recipe.model import LinearModel
 from modelwright.recipe.spec import seconds
@@ -27,9 +31,13 @@ from modelwright.tasks import task_of
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
 
-LINEAR, NETWORK = "linear", "network"
+LINEAR, PUBLISHED, NETWORK = "linear", "published", "network"
 _LINEAR_SHARE = 0.5
 """The most of a budget that choosing a linear model may take."""
+_TIMED = 100
+"""How many samples tell how long a published network's features will take."""
+_MOST_S = 600.0
+"""The most that the features of a published network may take where there is no budget."""
 _LEAST_S = 1.0
 """With less of a budget left no network is trained."""
 
@@ -68,12 +76,18 @@ def linear_data(request: RunRequest, prepared: Prepared, context: Run) -> Prepar
     """Return the data as a linear model takes it: texts as n-grams, others as they are."""
     if prepared.input_kind != InputKind.TEXT:
         return prepared
+    return _data_of(request, context)
+
+
+def _data_of(request: RunRequest, context: Run) -> Prepared:
+    """Return the data as the recipe's own model takes it."""
 
     def without_notes(progress: Progress) -> None:
         if not progress.note:  # What is to be said of the data was said.
             context.observe(progress)
 
-    return data.prepare(request.recipe, base=request.data_base, observe=without_notes)
+    like = settled_input(request)
+    return data.prepare(request.recipe, base=request.data_base, like=like, observe=without_notes)
 
 
 def contend(
@@ -91,6 +105,7 @@ def contend(
     asked = linear_request(request)
     try:
         linear = _linear(asked, linear_data(asked, prepared, context), context)
+        linear = _with_published(linear, asked, prepared, context, begun)
     except RequestError as error:
         context.say(f"A linear model is left out: {error.what}")
         return Trained(train_network(request), prepared)
@@ -116,6 +131,95 @@ def _linear(request: RunRequest, prepared: Prepared, context: Run) -> Trained:
     return Trained(train(start, request.recipe, prepared.dataset(), stage), prepared, False)
 
 
+def _with_published(
+    linear: Trained, asked: RunRequest, prepared: Prepared, context: Run, begun: float
+) -> Trained:
+    """Return the better linear model: that of plain features, or of a published network's.
+
+    `begun` is when the first one was begun, by `time.monotonic`: both share one budget.
+    """
+    features = suitable_features(prepared)
+    if features is None or not is_installed(features):
+        return linear
+    model = LinearModel(name="linear", features=features)
+    request = replace(asked, recipe=asked.recipe.model_copy(update={"model": model}))
+    stage = context.stage(PUBLISHED)
+    try:
+        taken = _data_of(request, context)
+        start = initialize_model(request, taken, stage)
+    except RequestError as error:
+        context.say(f"Features of `{features}` are left out: {error.what}")
+        return linear
+    budget = request.recipe.train.budget
+
+    def decide() -> dict[str, float]:
+        needed = _needed_s(start, model, request.recipe, taken, stage)
+        left = _MOST_S if budget is None else seconds(budget) - (time.monotonic() - begun)
+        return {"needed": needed, "left": round(left, 3)}
+
+    decided = context.decisions.decide("published_s", decide)
+    if decided["needed"] >= decided["left"]:
+        context.say(
+            f"Features of `{features}` are left out: they would take about "
+            f"{decided['needed']:.0f} s, longer than linear models may take here"
+        )
+        return linear
+    published = Trained(train(start, request.recipe, taken.dataset(), stage), taken, False)
+    metric, values = _scored({LINEAR: linear, PUBLISHED: published}, asked.recipe, context)
+    is_better = _sign(metric) * values[PUBLISHED] > _sign(metric) * values[LINEAR]
+    plain = str(LinearModel(name="linear").of(prepared.input_kind).features)
+    context.say(
+        f"Of linear models that of {features if is_better else plain} is taken: the better "
+        f"{metric} on validation ({plain} {values[LINEAR]:.4g}, {features} "
+        f"{values[PUBLISHED]:.4g})"
+    )
+    return published if is_better else linear
+
+
+def _needed_s(
+    start: Candidate, model: LinearModel, recipe: Recipe, prepared: Prepared, run: Run
+) -> float:
+    """Return how long a linear model will take, by a few samples; at most the budget."""
+    from modelwright.training import time_fit
+
+    timing = time_fit(
+        start,
+        model,
+        recipe.train,
+        prepared.dataset(),
+        run,
+        task=task_of(recipe),
+        image_features=features_of_images(start, model, run),
+        samples=_TIMED,
+    )
+    return round(timing.seconds, 3)
+
+
+def _scored(
+    trained: dict[str, Trained], recipe: Recipe, context: Run
+) -> tuple[str, dict[str, float]]:
+    """Return the metric that chooses, and its value on validation by the names of models."""
+    from modelwright.training import validation_scores
+
+    task = task_of(recipe)
+
+    def decide() -> dict[str, float]:
+        return {
+            name: float(
+                validation_scores(each.candidate, each.prepared.dataset(), context, task=task)[
+                    task.select_by
+                ]
+            )
+            for name, each in trained.items()
+        }
+
+    return task.select_by, context.decisions.decide("linear_scores", decide)
+
+
+def _sign(metric: str) -> float:
+    return 1.0 if METRICS[metric].higher_is_better else -1.0
+
+
 def _better(linear: Trained, network: Trained, recipe: Recipe, context: Run) -> Trained:
     from modelwright.training import validation_scores
 
@@ -128,8 +232,7 @@ def _better(linear: Trained, network: Trained, recipe: Recipe, context: Run) -> 
             for name, each in ((LINEAR, linear), (NETWORK, network))
         }
         values = {name: float(found[metric]) for name, found in scores.items()}
-        sign = 1.0 if METRICS[metric].higher_is_better else -1.0
-        gain = sign * (values[NETWORK] - values[LINEAR])
+        gain = _sign(metric) * (values[NETWORK] - values[LINEAR])
         validation = network.prepared.dataset().validation
         assert validation is not None  # `has_contest` has seen to it.
         # Of equals the smaller and quicker one.

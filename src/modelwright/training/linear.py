@@ -164,10 +164,11 @@ def time_fit(
     *,
     task: Task,
     image_features: ImageFeatures | None = None,
+    samples: int = 1000,
 ) -> FitTiming:
-    """Fit a part of the training split once, and say what the whole will take."""
+    """Fit a part of the training split once, `samples` of it, and say what the whole will take."""
     size = len(data.train)
-    part = data.train.take(np.unique(np.linspace(0, size - 1, _TIMED).astype(np.int64)))
+    part = data.train.take(np.unique(np.linspace(0, size - 1, samples).astype(np.int64)))
     quiet = replace(run, observe=silent)
     begun = time.monotonic()
     known = _features(candidate.network, part, quiet, image_features)
@@ -189,8 +190,6 @@ def time_fit(
     return FitTiming(min(all_s, budget), values * size // len(part))
 
 
-_TIMED = 1000
-"""How many samples are fitted to forecast how long all will take."""
 _USUAL_FITS = 4
 """How many values of `C` are usually tried."""
 

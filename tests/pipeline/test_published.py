@@ -1,0 +1,51 @@
+"""Published networks' features as a part of what `model: auto` tries."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from modelwright import modelfile
+from modelwright.initialization.published import is_installed
+from modelwright.pipeline import run
+from modelwright.pipeline.published import is_english
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("How far is it from Denver to Aspen ? What is the capital of Peru", True),
+        ("Wie weit ist es von hier nach Berlin, und was kostet die Fahrt", False),
+        ("Où est la bibliothèque et comment puis-je y aller", False),
+        ("房间很干净，服务也不错", False),
+        ("", False),
+    ],
+)
+def test_english_is_told_by_its_function_words(text, expected):
+    assert is_english(text) is expected
+
+
+@pytest.mark.skipif(
+    not is_installed("efficientnet-lite0"), reason="the extra [pretrained] isn't installed"
+)
+def test_auto_tries_a_published_networks_features_of_images(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("dots", "lines"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for at in range(20):
+            pixels = rng.integers(0, 80, (72, 72, 3), dtype=np.uint8)
+            pixels[::9, :: 9 if name == "dots" else 1] = 220
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{at}.png")
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "version: 1\ndata: {source: folder, path: data}\nmodel: auto\n"
+        "transforms: {size: 64}\ntrain: {epochs: 1}\n"
+        "evaluate: {latency: false, baselines: false}\nresources: {threads: 1}\n",
+        "utf-8",
+    )
+    result = run(recipe, out=tmp_path)
+    decisions = json.loads((result.folder / "decisions.json").read_text("utf-8"))
+    assert set(decisions["linear_scores"]) == {"linear", "published"}
+    assert (result.folder / "stages" / "published").is_dir()
+    modelfile.verify(result.model)
