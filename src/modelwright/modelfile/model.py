@@ -6,7 +6,7 @@ Evaluation and serving both use it; torch isn't needed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from modelwright.errors import DataError, ModelFileError, RequestError
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Ledger
-from modelwright.metrics import sigmoid, softmax
 from modelwright.modelfile.contents import parse_ledger
 from modelwright.modelfile.generation import TextGenerator
 from modelwright.modelfile.inputs import Reader, Sample, all_read, by_name, check_batch
 from modelwright.modelfile.manifest import Manifest
-from modelwright.modelfile.outputs import check_outputs
+from modelwright.modelfile.outputs import FORMS, PROBABILITIES, check_outputs
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import FileSpec
 from modelwright.modelfile.tensors import Arrays
@@ -48,10 +47,6 @@ _LIKELY_LENGTH = 4096
 
 _SHOWN = 8
 """So many labels are shown of a model."""
-_PROBABILITIES: dict[OutputKind, Callable[[NDArray[Any]], NDArray[np.float64]]] = {
-    OutputKind.SINGLE_LABEL: softmax,
-    OutputKind.MULTI_LABEL: sigmoid,
-}
 
 Batch = NDArray[Any] | Mapping[str, NDArray[Any]]
 
@@ -253,13 +248,14 @@ class Model:
             RequestError: the model doesn't predict labels of whole samples.
             DataError: an input can't be read, or isn't what the model takes.
         """
-        to_probabilities = _PROBABILITIES.get(self.spec.output_kind)
-        if to_probabilities is None:
+        kind = self.spec.output_kind
+        to_probabilities = PROBABILITIES.get(FORMS[kind][0].name)
+        if to_probabilities is None or not kind.has_classes:
             raise RequestError(
                 f"a model for `{self.task}` has no probability for each label",
                 fix="Use `predict`",
             )
-        rows = [np.empty((0, len(self.labels)))]
+        rows: list[NDArray[np.floating[Any]]] = [np.empty((0, len(self.labels)))]
         for samples in self._chunks(self._reader.split_inputs(inputs).items, observe):
             parts = self._parts(self._reader.collate(samples))
             rows += [to_probabilities(outputs) for (outputs,) in parts]

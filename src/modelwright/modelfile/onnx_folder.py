@@ -18,6 +18,7 @@ from modelwright.kinds import OutputKind
 from modelwright.modelfile.contents import Contents, pick_weights, read
 from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.loading import check_golden
+from modelwright.modelfile.outputs import FORMS
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN, GraphSpec
 from modelwright.modelfile.tensors import Arrays
@@ -343,22 +344,7 @@ def _in_graph(contents: Contents) -> str:
 
 def _after(contents: Contents) -> list[str]:
     inference, kind = contents.spec.inference, contents.spec.output_kind
-    lines = {
-        OutputKind.SINGLE_LABEL: "Softmax of `logits` gives the probability of each label.",
-        OutputKind.MULTI_LABEL: "The sigmoid of `label_logits` is the probability of each label by "
-        "itself; from 0.5 on it is predicted.",
-        OutputKind.REGRESSION: "`values` are the numbers, in the units of the training data.",
-        OutputKind.CTC: "`frames` are logits of each step over the blank (0) and the characters "
-        "(1 …); `steps` is how many steps count. The simplest decoding takes the likeliest of each "
-        "step, joins runs, and leaves blanks out.",
-        OutputKind.SEQ2SEQ: "`next` are the logits of the token after each one of `target`; 3 ends "
-        "a text. A search over `encode.onnx` and `step.onnx` doesn't compute what it knows again.",
-        OutputKind.CAUSAL_LM: "`next` are the logits of the token after each one; 3 ends a text.",
-        OutputKind.BOXES: "`scores` are logits of each label at each location, `boxes` the corners "
-        "[x1, y1, x2, y2] there, in pixels of the graph's input. Keep those that are sure enough, "
-        "and of boxes that overlap the surest (non-maximum suppression).",
-    }
-    found = [lines[kind]]
+    found = [" ".join(form.meaning for form in FORMS[kind])]
     if inference.threshold is not None:
         share, label = inference.threshold.probability, inference.threshold.label
         found.append(

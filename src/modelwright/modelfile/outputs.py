@@ -44,6 +44,8 @@ class OutputForm:
     dtype: str = "float32"
     extra: int = 0
     """The answers beside those of the labels."""
+    meaning: str = ""
+    """What it holds and how answers are read from it, for whoever runs the graph alone."""
 
     def tensor(self, shape: Sequence[int]) -> TensorSpec:
         """Return what a file declares of an output that had this shape; its first axis is N."""
@@ -52,16 +54,59 @@ class OutputForm:
 
 
 FORMS: dict[OutputKind, tuple[OutputForm, ...]] = {
-    OutputKind.SINGLE_LABEL: (OutputForm("logits"),),
-    OutputKind.MULTI_LABEL: (OutputForm("label_logits"),),
-    OutputKind.REGRESSION: (OutputForm("values"),),
-    OutputKind.CTC: (
-        OutputForm("frames", {1: "F"}, extra=1),  # The blank (Graves et al. 2006, section 3).
-        OutputForm("steps", dtype="int64"),
+    OutputKind.SINGLE_LABEL: (
+        OutputForm("logits", meaning="Softmax of `logits` gives the probability of each label."),
     ),
-    OutputKind.SEQ2SEQ: (OutputForm("next", {1: "S"}),),
-    OutputKind.CAUSAL_LM: (OutputForm("next", {1: "T"}),),
-    OutputKind.BOXES: (OutputForm("scores"), OutputForm("boxes")),
+    OutputKind.MULTI_LABEL: (
+        OutputForm(
+            "label_logits",
+            meaning="The sigmoid of `label_logits` is the probability of each label by itself; "
+            "from 0.5 on it is predicted.",
+        ),
+    ),
+    OutputKind.REGRESSION: (
+        OutputForm(
+            "values", meaning="`values` are the numbers, in the units of the training data."
+        ),
+    ),
+    OutputKind.CTC: (
+        OutputForm(
+            "frames",
+            {1: "F"},
+            extra=1,  # The blank (Graves et al. 2006, section 3).
+            meaning="`frames` are logits of each step over the blank (0) and the characters (1 …).",
+        ),
+        OutputForm(
+            "steps",
+            dtype="int64",
+            meaning="`steps` is how many steps count. The simplest decoding takes the likeliest of "
+            "each step, joins runs, and leaves blanks out.",
+        ),
+    ),
+    OutputKind.SEQ2SEQ: (
+        OutputForm(
+            "next",
+            {1: "S"},
+            meaning="`next` are the logits of the token after each one of `target`; 3 ends a text. "
+            "A search over `encode.onnx` and `step.onnx` doesn't compute what it knows again.",
+        ),
+    ),
+    OutputKind.CAUSAL_LM: (
+        OutputForm(
+            "next",
+            {1: "T"},
+            meaning="`next` are the logits of the token after each one; 3 ends a text.",
+        ),
+    ),
+    OutputKind.BOXES: (
+        OutputForm("scores", meaning="`scores` are logits of each label at each location."),
+        OutputForm(
+            "boxes",
+            meaning="`boxes` are the corners [x1, y1, x2, y2] there, in pixels of the graph's "
+            "input. Keep those that are sure enough, and of boxes that overlap the surest "
+            "(non-maximum suppression).",
+        ),
+    ),
 }
 """The outputs of the main graph: logits of exclusive classes; logits of labels, each by itself;
 numbers; logits at each step of a recording and its number of steps; logits of the next token;
@@ -86,7 +131,7 @@ def difference(name: str, outputs: Outputs, expected: Outputs) -> float:
     outputs, expected = outputs.astype(np.float64), expected.astype(np.float64)
     scale = 1.0 + np.abs(expected).max(initial=0.0)
     largest = (np.abs(outputs - expected) / scale).max(initial=0.0)
-    to_probabilities = _PROBABILITIES.get(name)
+    to_probabilities = PROBABILITIES.get(name)
     if to_probabilities is not None:
         rows, expected_rows = (item.reshape(-1, item.shape[-1]) for item in (outputs, expected))
         apart = np.abs(to_probabilities(rows) - to_probabilities(expected_rows))
@@ -94,7 +139,7 @@ def difference(name: str, outputs: Outputs, expected: Outputs) -> float:
     return float(largest)
 
 
-_PROBABILITIES: dict[str, Callable[[Outputs], Outputs]] = {
+PROBABILITIES: dict[str, Callable[[Outputs], Outputs]] = {
     "logits": softmax,
     "label_logits": sigmoid,
     "next": softmax,

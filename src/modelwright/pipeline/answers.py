@@ -11,11 +11,11 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -45,6 +45,65 @@ _BOX = pa.struct(
 )
 
 
+Column = tuple[str, pa.DataType]
+
+
+class _Form(NamedTuple):
+    """How answers of a kind stand in a table."""
+
+    columns: Callable[[Sequence[str], int], list[Column]]
+    """Returns the columns for some labels, and how many answers are asked for."""
+    cells: Callable[[Sequence[Prediction]], list[Any]]
+    """Returns the cells of one row's answers."""
+    takes_top: bool = False
+
+
+def _of_one_label(labels: Sequence[str], top: int) -> list[Column]:
+    endings = ["", *(f"_{number}" for number in range(2, min(top, len(labels)) + 1))]
+    return [
+        (f"{name}{ending}", kind)
+        for ending in endings
+        for name, kind in (("prediction", pa.string()), ("probability", pa.float64()))
+    ]
+
+
+def _of_numbers(labels: Sequence[str], _: int) -> list[Column]:
+    names = ["prediction"] if len(labels) == 1 else [f"prediction_{name}" for name in labels]
+    return [(name, pa.float64()) for name in names]
+
+
+def _predicted_labels(predictions: Sequence[Prediction]) -> list[Any]:
+    chosen = [item for item in predictions if item["predicted"]]
+    return [[item[key] for item in chosen] for key in ("label", "probability")]
+
+
+_FORMS: dict[OutputKind, _Form] = {
+    OutputKind.SINGLE_LABEL: _Form(
+        _of_one_label,
+        lambda predictions: [item[key] for item in predictions for key in ("label", "probability")],
+        takes_top=True,
+    ),
+    OutputKind.MULTI_LABEL: _Form(
+        lambda *_: [
+            ("prediction", pa.list_(pa.string())),
+            ("probability", pa.list_(pa.float64())),
+        ],
+        _predicted_labels,
+        takes_top=True,
+    ),
+    OutputKind.REGRESSION: _Form(
+        _of_numbers, lambda predictions: [item["value"] for item in predictions]
+    ),
+    OutputKind.BOXES: _Form(
+        lambda *_: [("prediction", pa.list_(_BOX))], lambda predictions: [list(predictions)]
+    ),
+}
+_TEXT = _Form(
+    lambda *_: [("prediction", pa.string())], lambda predictions: [predictions[0]["text"]]
+)
+"""How answers of the other kinds stand there."""
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerColumns:
     """The columns that a model's answers take, under names that the table doesn't have."""
@@ -61,18 +120,7 @@ class AnswerColumns:
 
     def cells(self, predictions: Sequence[Prediction]) -> list[Any]:
         """Return the cells of one row's answers."""
-        match self.output_kind:
-            case OutputKind.SINGLE_LABEL:
-                return [item[key] for item in predictions for key in ("label", "probability")]
-            case OutputKind.MULTI_LABEL:
-                chosen = [item for item in predictions if item["predicted"]]
-                return [[item[key] for item in chosen] for key in ("label", "probability")]
-            case OutputKind.REGRESSION:
-                return [item["value"] for item in predictions]
-            case OutputKind.BOXES:
-                return [list(predictions)]
-            case _:
-                return [predictions[0]["text"]]
+        return _FORMS.get(self.output_kind, _TEXT).cells(predictions)
 
 
 def answer_columns(
@@ -90,33 +138,15 @@ def answer_columns(
     """
     if top is not None and top < 1:
         raise RequestError(f"`top` is how many answers to give, at least 1; got {top}")
-    plain: list[tuple[str, pa.DataType]]
+    form = _FORMS.get(output_kind, _TEXT)
+    if top is not None and not form.takes_top:
+        raise RequestError(
+            f"--top has no effect where {output_kind.noun} are written to a table",
+            fix="Leave it out",
+        )
+    plain = form.columns(labels, top or 1)
     if output_kind == OutputKind.SINGLE_LABEL:
         top = min(top or 1, len(labels))
-        endings = ["", *(f"_{number}" for number in range(2, top + 1))]
-        plain = [
-            (f"{name}{ending}", kind)
-            for ending in endings
-            for name, kind in (("prediction", pa.string()), ("probability", pa.float64()))
-        ]
-    elif output_kind == OutputKind.MULTI_LABEL:
-        lists = pa.list_(pa.string()), pa.list_(pa.float64())
-        plain = list(zip(("prediction", "probability"), lists, strict=True))
-    else:
-        if top is not None:
-            raise RequestError(
-                f"--top has no effect where {output_kind.noun} are written to a table",
-                fix="Leave it out",
-            )
-        if output_kind == OutputKind.BOXES:
-            plain = [("prediction", pa.list_(_BOX))]
-        elif output_kind == OutputKind.REGRESSION:
-            names = (
-                ["prediction"] if len(labels) == 1 else [f"prediction_{name}" for name in labels]
-            )
-            plain = [(name, pa.float64()) for name in names]
-        else:
-            plain = [("prediction", pa.string())]
     known = {name.casefold() for name in taken}
     prefix = next(
         prefix
