@@ -158,7 +158,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="steps a block")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--quick", action="store_true", help="four blocks of one step")
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.blocks, arguments.steps = 4, 1
     steps = arguments.steps or {"cnn": 6, "resnet18": 1}[arguments.model]
     batch_size = arguments.batch_size or {"cnn": 512, "resnet18": 64}[arguments.model]
     pixels, labels = images(10_000)

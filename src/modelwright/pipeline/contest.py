@@ -18,8 +18,8 @@ from modelwright.data import Prepared
 from modelwright.errors import RequestError
 from modelwright.initialization import initialize_model, settled_input
 from modelwright.initialization.published import is_installed
+from modelwright.initialization.suitable import missing_note, suitable_features
 from modelwright.kinds import VECTOR_OUTPUTS, InputKind
-from modelwright.pipeline.published import suitable_features
 from modelwright.pipeline.stages import features_of_images, train
 from modelwright.recipe import Recipe
 from modelwright.recipe.model import LinearModel
@@ -140,6 +140,8 @@ def _with_published(
     """
     features = suitable_features(prepared)
     if features is None or not is_installed(features):
+        if note := missing_note(prepared):
+            context.say(note)
         return linear
     model = LinearModel(name="linear", features=features)
     request = replace(asked, recipe=asked.recipe.model_copy(update={"model": model}))

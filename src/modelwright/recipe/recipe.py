@@ -86,9 +86,9 @@ class Recipe(Spec):
     """Random variation of the training samples."""
     model: Annotated[ModelSpec | Literal["auto"], BeforeValidator(_in_full)] = "auto"
     """The network; `auto` takes one that suits the task; for labels and numbers it fits a linear
-    model first, and the better one on validation ships. Short for a
-    folder of Hugging Face's transformers is `transformers:FOLDER`, for a network of timm's
-    `timm:NAME`."""
+    model first, and where a published network is installed and suits the data, one of its features;
+    the better one on validation ships. Short for a folder of Hugging Face's transformers is
+    `transformers:FOLDER`, for a network of timm's `timm:NAME`."""
     train: TrainSpec = TrainSpec()
     """How it learns."""
     inference: InferenceSpec = InferenceSpec()

