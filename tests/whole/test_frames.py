@@ -147,7 +147,7 @@ def test_paths_of_images_start_from_the_current_folder(here):
     frame = images(here / "pictures")
     (here / "recipes").mkdir()
     result = mw.new(frame, out="recipes")
-    assert result.notes == ("`file` is taken as the image and `kind` as the label",)
+    assert result.notes[0] == "`file` is taken as the image and `kind` as the label"
     assert not [finding for finding in result.findings if finding.kind == "broken"]
     found = mw.check(RECIPE, data=frame)
     assert not [finding for finding in found.findings if finding.kind == "broken"]

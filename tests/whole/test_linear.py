@@ -104,8 +104,8 @@ def test_it_is_verified_measured_again_and_described(texts):
     folder, _, result = texts
     assert modelfile.verify(result.model).golden_difference <= SAME
     again = evaluate(result.model, folder / "texts.csv")["metrics"]
-    assert again["accuracy"]["n"] == 240
-    assert again["accuracy"]["value"] > 0.9
+    assert again["accuracy"]["n"] == 60  # The rows of the test split alone.
+    assert again["accuracy"]["value"] > 0.6
     packed = modelfile.describe(result.model)
     step = next(item for item in packed["lineage"] if item["step"] == "train")
     tried = read_json(folder / "recipe/stages/train/decisions.json")["C"]["tried"]
