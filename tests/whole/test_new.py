@@ -106,3 +106,20 @@ def test_a_slow_machine_gets_smaller_images(epoch_s, size, tmp_path):
     result = new(tmp_path / "photos", out=tmp_path / "recipe.yaml", trials=trials)
     assert load_recipe(result.path).transforms.size == size
     assert ("Ten epochs" in " ".join(result.notes)) == (size == 32)
+
+
+@pytest.mark.parametrize(("copies", "leaks"), [(0, None), (2, "drop_from_train"), (30, None)])
+def test_few_samples_of_two_given_splits_are_left_out_of_training(copies, leaks, tmp_path):
+    for split, texts in (("train", range(60)), ("test", range(100, 140))):
+        rows = [f"a review of number {at},{'ny'[at % 2]}" for at in texts]
+        if split == "test":
+            rows += [f"a review of number {at},{'ny'[at % 2]}" for at in range(copies)]
+        (tmp_path / "reviews").mkdir(exist_ok=True)
+        (tmp_path / "reviews" / f"{split}.csv").write_text("\n".join(["text,label", *rows]))
+    result = new(tmp_path / "reviews", out=tmp_path / "recipe.yaml")
+    assert load_recipe(result.path).data.leaks == (leaks or "refuse")
+    said = [note for note in result.notes if f"{copies} texts stand in two of the given" in note]
+    assert bool(said) == (leaks is not None)
+    is_stopped = copies > 0 and leaks is None
+    assert ("check" in result.command) == is_stopped
+    assert any(item.severity == "error" for item in result.findings) == is_stopped

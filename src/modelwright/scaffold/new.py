@@ -24,6 +24,11 @@ from modelwright.scaffold.plan import PUBLISHED, Plan, Proposal, choose, ladders
 from modelwright.scaffold.recipe import length_settings, recipe_for, usual_training
 
 
+_MOST_LEAKED = 0.1
+"""The most of the training samples that may be left out because another split has them too: with
+more, the splits are likely to be wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trials:
     """What `new` measures on a machine before it proposes anything."""
@@ -123,6 +128,16 @@ def _propose(
     recipe = parse_recipe(bare, where=str(source))
     lenient = recipe.model_copy(update={"data": recipe.data.model_copy(update={"leaks": "allow"})})
     prepared = data.prepare(lenient, base=base, observe=observe)
+    leaked = sum(len(finding.rows) for finding in prepared.report.leaks)
+    drops = 0 < leaked <= _MOST_LEAKED * len(prepared.rows["train"])
+    if drops:
+        plural = prepared.input_kind.plural
+        note = (
+            f"{leaked:,} {plural} stand in two of the given splits; the recipe leaves those of the "
+            "training split out (`data.leaks`), so that what is measured wasn't trained on."
+        )
+        settings = {**inferred.data, "leaks": "drop_from_train"}
+        inferred = replace(inferred, data=settings, notes=(*inferred.notes, note))
 
     def written(proposal: Proposal) -> tuple[str, Recipe]:
         text = recipe_for(prepared, inferred, proposal, name=out.name)
@@ -133,6 +148,8 @@ def _propose(
     simple = () if trials is None else trials.simple(recipe, prepared)
     write_bytes(out, text.encode())
     findings = data.as_errors(tuple(prepared.report.findings))
+    if drops:  # The note has said it.
+        findings = tuple(item for item in findings if item.severity != "error")
     is_stopped = any(finding.severity == "error" for finding in findings)
     command = f"modelwright {'check' if is_stopped else 'run'} {shlex.quote(str(out))}"
     missing = missing_note(prepared)
