@@ -23,7 +23,6 @@ from modelwright.scaffold.infer import Hints, infer_task
 from modelwright.scaffold.plan import PUBLISHED, Plan, Proposal, choose, ladders
 from modelwright.scaffold.recipe import length_settings, recipe_for, usual_training
 
-
 _MOST_LEAKED = 0.1
 """The most of the training samples that may be left out because another split has them too: with
 more, the splits are likely to be wrong."""
