@@ -33,6 +33,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from measuring import real_data, tell
+from modelwright.modelfile import load
 
 Write = Callable[[Path, int | None], list[str]]
 """Writes a data set into a folder, at most so many samples; returns what follows `new`."""
@@ -257,6 +258,12 @@ def measure(name: str, most: int | None, settings: list[str], threads: int) -> d
             "new_s": round(new_s, 1),
             "seconds": round(seconds, 1),
             "said": [text for text in new.stdout.splitlines() if text.strip()],
+        }
+        ledger = load(folder / "run" / "model.mw").ledger
+        told["recalls"] = {
+            record.slice: round(record.value, 4)
+            for record in ledger
+            if record.metric == "recall" and record.slice
         }
         if name == "hotel":
             told["scikit_learn"] = round(reference(folder, folder / "run"), 5)
