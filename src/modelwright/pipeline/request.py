@@ -163,4 +163,9 @@ def _inferred(path: Path, given: Mapping[str, Any], task: object) -> Inferred:
         return infer_task(path, path.name, hints)
     except ModelwrightError as error:
         error.where = error.where.replace(str(path), WHERE)
+        if "--" in error.fix:  # On the command line of `new` columns are named so.
+            error.fix = (
+                "Name the columns in the recipe: `data: {label: COLUMN}`, and with `text`, `image` "
+                "or `audio` in place of `label` the input"
+            )
         raise

@@ -150,7 +150,11 @@ def guess_columns(path: Path, kind: InputKind) -> Settings:
     Raises:
         DataError: no column holds it, or none holds a target.
     """
-    inferred = _table(path, "", Hints(kind=kind))
+    try:
+        inferred = _table(path, "", Hints(kind=kind))
+    except DataError as error:  # Its advice is for `new`, where columns can be named.
+        error.fix = f"Call the columns as the training data does, or `{kind}` and `label`"
+        raise
     return {key: value for key, value in inferred.data.items() if key not in ("source", "path")}
 
 
