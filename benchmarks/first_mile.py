@@ -33,6 +33,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from measuring import real_data, tell
+from modelwright.data.cifar10 import LABELS
 from modelwright.modelfile import load
 
 Write = Callable[[Path, int | None], list[str]]
@@ -155,20 +156,6 @@ def digits(folder: Path, most: int | None) -> list[str]:
     return ["recordings"]
 
 
-OBJECTS = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
-
-
 def objects(folder: Path, most: int | None) -> list[str]:
     """Small photographs by number, and a table of ids without folder or ending."""
     from PIL import Image
@@ -179,7 +166,7 @@ def objects(folder: Path, most: int | None) -> list[str]:
         stream = io.BytesIO()
         Image.open(io.BytesIO(image)).save(stream, "PNG")
         saved(folder / "objects" / "train" / f"{number}.png", stream.getvalue())
-        lines.append(f"{number},{OBJECTS[label]}")
+        lines.append(f"{number},{LABELS[label]}")
     saved(folder / "objects" / "trainLabels.csv", "\n".join(lines).encode())
     return ["objects"]
 

@@ -167,7 +167,13 @@ def _with_published(
         )
         return linear
     published = Trained(train(start, request.recipe, taken.dataset(), stage), taken, False)
-    metric, values = _scored({LINEAR: linear, PUBLISHED: published}, asked.recipe, context)
+    metric = task_of(asked.recipe).select_by
+
+    def score() -> dict[str, float]:
+        scores = _scored({LINEAR: linear, PUBLISHED: published}, asked.recipe, context)
+        return {name: float(found[metric]) for name, found in scores.items()}
+
+    values = context.decisions.decide("linear_scores", score)
     is_better = _sign(metric) * values[PUBLISHED] > _sign(metric) * values[LINEAR]
     plain = str(LinearModel(name="linear").of(prepared.input_kind).features)
     context.say(
@@ -199,23 +205,15 @@ def _needed_s(
 
 def _scored(
     trained: dict[str, Trained], recipe: Recipe, context: Run
-) -> tuple[str, dict[str, float]]:
-    """Return the metric that chooses, and its value on validation by the names of models."""
+) -> dict[str, dict[str, float]]:
+    """Return the scores on validation by the names of models."""
     from modelwright.training import validation_scores
 
     task = task_of(recipe)
-
-    def decide() -> dict[str, float]:
-        return {
-            name: float(
-                validation_scores(each.candidate, each.prepared.dataset(), context, task=task)[
-                    task.select_by
-                ]
-            )
-            for name, each in trained.items()
-        }
-
-    return task.select_by, context.decisions.decide("linear_scores", decide)
+    return {
+        name: dict(validation_scores(each.candidate, each.prepared.dataset(), context, task=task))
+        for name, each in trained.items()
+    }
 
 
 def _sign(metric: str) -> float:
@@ -223,16 +221,10 @@ def _sign(metric: str) -> float:
 
 
 def _better(linear: Trained, network: Trained, recipe: Recipe, context: Run) -> Trained:
-    from modelwright.training import validation_scores
-
-    task = task_of(recipe)
-    metric = task.select_by
+    metric = task_of(recipe).select_by
 
     def decide() -> dict[str, object]:
-        scores = {
-            name: validation_scores(each.candidate, each.prepared.dataset(), context, task=task)
-            for name, each in ((LINEAR, linear), (NETWORK, network))
-        }
+        scores = _scored({LINEAR: linear, NETWORK: network}, recipe, context)
         values = {name: float(found[metric]) for name, found in scores.items()}
         gain = _sign(metric) * (values[NETWORK] - values[LINEAR])
         validation = network.prepared.dataset().validation
