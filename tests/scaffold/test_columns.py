@@ -11,7 +11,8 @@ import pytest
 from modelwright.errors import DataError
 from modelwright.kinds import InputKind
 from modelwright.scaffold.columns import separator_of
-from modelwright.scaffold.infer import Hints, guess_columns, infer_task
+from modelwright.scaffold.infer import guess_columns, infer_task
+from modelwright.scaffold.inferred import DataOptions
 from tests.data.making import picture
 
 VOC = "<annotation><object><bndbox><xmin>1</xmin></bndbox></object></annotation>"
@@ -161,7 +162,7 @@ def test_two_readings_are_said_and_the_user_decides(tmp_path):
     assert found.choices == (
         "`mood` (2 different values) could be the target as well: --target mood",
     )
-    assert inferred(tmp_path, columns, Hints(target=("mood",)))[1] == {"label": "mood"}
+    assert inferred(tmp_path, columns, DataOptions(target=("mood",)))[1] == {"label": "mood"}
     texts = {
         "title": lambda at: f"a short title {at}",
         "body": lambda at: 3 * words(at),
@@ -170,17 +171,17 @@ def test_two_readings_are_said_and_the_user_decides(tmp_path):
     found, settings = inferred(tmp_path, texts)
     assert settings == {"text": "body"}
     assert "--input title" in found.choices[0]
-    assert inferred(tmp_path, texts, Hints(input="title"))[1] == {"text": "title"}
-    found, settings = inferred(tmp_path, texts, Hints(input="body", target=("title",)))
+    assert inferred(tmp_path, texts, DataOptions(input="title"))[1] == {"text": "title"}
+    found, settings = inferred(tmp_path, texts, DataOptions(input="body", target=("title",)))
     assert (found.task, settings) == ("summarization", {"text": "body", "label": "title"})
 
 
 def test_the_task_decides_between_labels_and_numbers(tmp_path):
     columns = {"text": words, "rating": "12345"}
     assert inferred(tmp_path, columns)[0].task == "regression"
-    found, settings = inferred(tmp_path, columns, Hints(task=TEXT))
+    found, settings = inferred(tmp_path, columns, DataOptions(task=TEXT))
     assert (found.task, settings) == (TEXT, {"label": "rating"})
-    assert inferred(tmp_path, {"text": words}, Hints(task="language-modeling"))[1] == {}
+    assert inferred(tmp_path, {"text": words}, DataOptions(task="language-modeling"))[1] == {}
 
 
 @pytest.mark.parametrize(
@@ -188,9 +189,9 @@ def test_the_task_decides_between_labels_and_numbers(tmp_path):
     [
         ({"a": "xyz", "b": lambda at: at}, None, "no column holds images, texts or recordings"),
         ({"text": words}, None, "no column holds the targets"),
-        ({"text": words, "label": "ab"}, Hints(input="txt"), "`text`"),
-        ({"text": words, "label": "ab"}, Hints(target=("lable",)), "`label`"),
-        ({"text": words, "label": "ab"}, Hints(task="regression"), "not numbers"),
+        ({"text": words, "label": "ab"}, DataOptions(input="txt"), "`text`"),
+        ({"text": words, "label": "ab"}, DataOptions(target=("lable",)), "`label`"),
+        ({"text": words, "label": "ab"}, DataOptions(task="regression"), "not numbers"),
         ({"image": lambda at: f"https://x.org/{at}.png", "label": "ab"}, None, "holds addresses"),
     ],
 )
@@ -267,7 +268,7 @@ def test_addresses_are_not_fetched_but_may_be_texts(tmp_path, name, ending, is_r
         with pytest.raises(DataError, match="addresses, and files aren't fetched") as raised:
             infer_task(path, "t.csv")
         assert f"--input {name}" in raised.value.fix
-    found = infer_task(path, "t.csv", Hints(input=name))
+    found = infer_task(path, "t.csv", DataOptions(input=name))
     assert found.task == "text-classification"
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from modelwright.data.waves import as_wav
 from modelwright.errors import DataError, RequestError
-from modelwright.scaffold.infer import Hints, Inferred, begins_with_labels, infer_task, partner
+from modelwright.scaffold.infer import infer_task
+from modelwright.scaffold.inferred import DataOptions, Inferred
+from modelwright.scaffold.texts import begins_with_labels, partner
 from tests.data.making import folder, picture
 
 
@@ -18,9 +20,9 @@ def tone(path):
     path.write_bytes(as_wav((np.sin(np.arange(2400)) * 9000).astype(np.int16), 8000))
 
 
-def taken(path, hints=None):
+def taken(path, options=None):
     """Return the inferred task and the section `data` but for its path."""
-    found = infer_task(path, "x", hints)
+    found = infer_task(path, "x", options)
     return found.task, {key: value for key, value in found.data.items() if key != "path"}
 
 
@@ -158,13 +160,13 @@ def test_folders_of_nothing_that_is_read(tmp_path):
         infer_task(tmp_path, "x")
 
 
-def test_hints_without_a_place(tmp_path):
+def test_options_without_a_place(tmp_path):
     folder(tmp_path / "pets", each=2)
     with pytest.raises(RequestError, match="this is no table"):
-        infer_task(tmp_path / "pets", "x", Hints(target=("label",)))
+        infer_task(tmp_path / "pets", "x", DataOptions(target=("label",)))
     with pytest.raises(RequestError, match="there is no task"):
-        infer_task(tmp_path / "pets", "x", Hints(task="image-clasification"))
+        infer_task(tmp_path / "pets", "x", DataOptions(task="image-clasification"))
     with pytest.raises(DataError, match="looks like data for image-classification"):
-        infer_task(tmp_path / "pets", "x", Hints(task="translation"))
+        infer_task(tmp_path / "pets", "x", DataOptions(task="translation"))
     with pytest.raises(DataError, match="no such file"):
         infer_task(tmp_path / "pts", "x")

@@ -10,7 +10,7 @@ from PIL import Image
 from modelwright import pipeline
 from modelwright.errors import DataError
 from modelwright.recipe import load_recipe
-from modelwright.scaffold import Trials, new
+from modelwright.scaffold import Probes, new
 
 ROWS = range(40)
 
@@ -82,8 +82,8 @@ def test_what_cannot_be_measured_stops_nothing(reviews, tmp_path):
     def simple(recipe, prepared):
         return ("Simple methods could not be measured: no room",)
 
-    trials = Trials(lambda recipe, prepared: None, simple)
-    result = new(reviews, out=tmp_path / "recipe.yaml", trials=trials)
+    probes = Probes(lambda recipe, prepared: None, simple)
+    result = new(reviews, out=tmp_path / "recipe.yaml", probes=probes)
     assert "Simple methods could not be measured: no room" in result.notes
     assert (
         result.text.replace("recipe.yaml", "b.yaml") == new(reviews, out=tmp_path / "b.yaml").text
@@ -102,8 +102,8 @@ def test_a_slow_machine_gets_smaller_images(epoch_s, size, tmp_path):
     def timed(recipe, prepared):
         return epoch_s if recipe.model.name == "speednet" else 1e6  # No published one fits.
 
-    trials = Trials(timed, lambda recipe, prepared: ())
-    result = new(tmp_path / "photos", out=tmp_path / "recipe.yaml", trials=trials)
+    probes = Probes(timed, lambda recipe, prepared: ())
+    result = new(tmp_path / "photos", out=tmp_path / "recipe.yaml", probes=probes)
     assert load_recipe(result.path).transforms.size == size
     assert ("Ten epochs" in " ".join(result.notes)) == (size == 32)
 

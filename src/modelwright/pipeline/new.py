@@ -28,7 +28,7 @@ from modelwright.recipe import Recipe
 from modelwright.recipe.targets import METRICS
 from modelwright.report.words import BLANK, figure, name_of, subject_name
 from modelwright.run import Observe, Progress, RunRequest, silent
-from modelwright.scaffold import NewResult, Trials
+from modelwright.scaffold import NewResult, Probes
 from modelwright.tasks import task_of
 from modelwright.transforms import ImageInput
 
@@ -72,12 +72,12 @@ def new(
             input=input,
             target=target,
             task=task,
-            trials=_trials(watch),
+            probes=_trials(watch),
             observe=watch,
         )
 
 
-def _trials(observe: Observe) -> Trials:
+def _trials(observe: Observe) -> Probes:
     """Return what is measured here; whatever can't be is said."""
 
     def epoch_s(recipe: Recipe, prepared: Prepared) -> float | None:
@@ -93,7 +93,7 @@ def _trials(observe: Observe) -> Trials:
         except ModelwrightError as error:
             return (f"Simple methods could not be measured: {error.what}",)
 
-    return Trials(epoch_s, simple)
+    return Probes(epoch_s, simple)
 
 
 # -- a network, timed --------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from modelwright.run import (
     is_main_process,
     usable_cores,
 )
-from modelwright.scaffold import Hints, Inferred, infer_task
+from modelwright.scaffold import DataOptions, Inferred, infer_task
 
 RecipeLike = Recipe | Mapping[str, Any] | Path | str
 """A recipe, its sections as a dict, or its path."""
@@ -154,13 +154,13 @@ def _inferred(path: Path, given: Mapping[str, Any], task: object) -> Inferred:
     """Infer the columns of a table, where a recipe says some of them."""
     inputs = (given.get(kind) for kind in InputKind)
     targets = given.get("target_columns", given.get("label", ()))
-    hints = Hints(
+    options = DataOptions(
         input=next((name for name in inputs if isinstance(name, str)), None),
         target=(targets,) if isinstance(targets, str) else tuple(targets or ()),
         task=task if isinstance(task, str) else None,
     )
     try:
-        return infer_task(path, path.name, hints)
+        return infer_task(path, path.name, options)
     except ModelwrightError as error:
         error.where = error.where.replace(str(path), WHERE)
         if "--" in error.fix:  # On the command line of `new` columns are named so.

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from modelwright.scaffold.infer import (
-    Hints,
-    Inferred,
-    guess_columns,
-    guess_input,
-    infer_task,
-)
-from modelwright.scaffold.new import NewResult, Trials, new
+from modelwright.scaffold.infer import guess_columns, guess_input, infer_task
+from modelwright.scaffold.inferred import DataOptions, Inferred
+from modelwright.scaffold.new import NewResult, Probes, new
 
 __all__ = [
-    "Hints",
+    "DataOptions",
     "Inferred",
     "NewResult",
-    "Trials",
+    "Probes",
     "guess_columns",
     "guess_input",
     "infer_task",

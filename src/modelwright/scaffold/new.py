@@ -19,7 +19,8 @@ from modelwright.kinds import TASK_KINDS
 from modelwright.recipe import Recipe, parse_recipe
 from modelwright.run import Observe, silent
 from modelwright.scaffold.document import Setting, section, write_document
-from modelwright.scaffold.infer import Hints, infer_task
+from modelwright.scaffold.infer import infer_task
+from modelwright.scaffold.inferred import DataOptions
 from modelwright.scaffold.plan import PUBLISHED, Plan, Proposal, choose, ladders
 from modelwright.scaffold.recipe import length_settings, recipe_for, usual_training
 
@@ -29,7 +30,7 @@ more, the splits are likely to be wrong."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trials:
+class Probes:
     """What `new` measures on a machine before it proposes anything."""
 
     epoch_s: Callable[[Recipe, Prepared], float | None]
@@ -61,7 +62,7 @@ def new(
     input: str | None = None,
     target: Sequence[str] | str = (),
     task: str | None = None,
-    trials: Trials | None = None,
+    probes: Probes | None = None,
     observe: Observe = silent,
 ) -> NewResult:
     """Look at data and write a commented recipe for it.
@@ -74,7 +75,7 @@ def new(
         input: the column of a table that is the input, where content and names don't tell.
         target: the column or columns of a table that are to be predicted, likewise.
         task: the task, likewise.
-        trials: what is measured; without it the largest proposal is written, whatever it takes.
+        probes: what is measured; without it the largest proposal is written, whatever it takes.
         observe: called with progress.
 
     Raises:
@@ -90,9 +91,9 @@ def new(
         )
     if not out.parent.is_dir():
         raise RequestError("there is no such folder to write into", where=str(out.parent))
-    hints = Hints(input, (target,) if isinstance(target, str) else tuple(target), task)
+    options = DataOptions(input, (target,) if isinstance(target, str) else tuple(target), task)
     if isinstance(source, str | os.PathLike):
-        return _propose(Path(source), out, hints, trials, observe)
+        return _propose(Path(source), out, options, probes, observe)
     table = out.with_suffix(".parquet")
     if table.exists():
         raise RequestError(
@@ -102,7 +103,7 @@ def new(
         )
     notes = write_frame(source, table)
     try:
-        result = _propose(table, out, hints, trials, observe)
+        result = _propose(table, out, options, probes, observe)
     except BaseException:
         table.unlink()  # It is of no use without a recipe.
         raise
@@ -110,11 +111,11 @@ def new(
 
 
 def _propose(
-    source: Path, out: Path, hints: Hints, trials: Trials | None, observe: Observe
+    source: Path, out: Path, options: DataOptions, probes: Probes | None, observe: Observe
 ) -> NewResult:
     base = out.resolve().parent
     shown = os.path.relpath(os.path.realpath(source), base)
-    inferred = infer_task(source, shown, hints)
+    inferred = infer_task(source, shown, options)
     bare = write_document(
         [],
         [
@@ -142,9 +143,9 @@ def _propose(
         text = recipe_for(prepared, inferred, proposal, name=out.name)
         return text, parse_recipe(text, where=str(out))  # What is written must be readable.
 
-    plan = _plan(prepared, written, trials)
+    plan = _plan(prepared, written, probes)
     text, recipe = written(plan.proposal)
-    simple = () if trials is None else trials.simple(recipe, prepared)
+    simple = () if probes is None else probes.simple(recipe, prepared)
     write_bytes(out, text.encode())
     findings = data.as_errors(tuple(prepared.report.findings))
     if drops:  # The note has said it.
@@ -159,13 +160,13 @@ def _propose(
 def _plan(
     prepared: Prepared,
     written: Callable[[Proposal], tuple[str, Recipe]],
-    trials: Trials | None,
+    probes: Probes | None,
 ) -> Plan:
     """Return the proposal for some data, by measured epochs where they may be measured."""
     found = ladders(prepared, usual_training(prepared), has_published=is_installed(PUBLISHED))
-    if trials is None:
+    if probes is None:
         return Plan(found[0][0])
-    time_epoch, is_timed = trials.epoch_s, True
+    time_epoch, is_timed = probes.epoch_s, True
 
     def epoch_s(proposal: Proposal) -> float:
         nonlocal is_timed

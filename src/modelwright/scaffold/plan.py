@@ -174,7 +174,7 @@ def _duration(duration_s: float) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Usual:
+class TrainingDefaults:
     """What training begins with for some kind of target, whatever the network."""
 
     budget: str
@@ -186,24 +186,24 @@ class Usual:
 
 
 def ladders(
-    prepared: Prepared, usual: Usual, *, has_published: bool
+    prepared: Prepared, defaults: TrainingDefaults, *, has_published: bool
 ) -> tuple[tuple[Proposal, ...], ...]:
     """Return the proposals for some data, the preferred ladder first.
 
     Args:
         prepared: the data.
-        usual: what training begins with.
+        defaults: what training begins with.
         has_published: whether the published weights for images are installed.
     """
     samples = len(prepared.rows["train"])
     power = 2 ** ((samples // 20).bit_length() - 1) if samples >= 20 else 8
     plain = Proposal(
-        model=Setting("model", "auto", usual.model),
+        model=Setting("model", "auto", defaults.model),
         name="the network that `model: auto` takes",
         epochs=max(FEWEST_EPOCHS, min(200, 200_000 // max(samples, 1))),
-        budget=usual.budget,
-        batch_size=usual.batch_size or min(256, max(8, power)),
-        lr=usual.lr,
+        budget=defaults.budget,
+        batch_size=defaults.batch_size or min(256, max(8, power)),
+        lr=defaults.lr,
     )
     if prepared.input_kind != InputKind.IMAGE:
         return ((plain,),)

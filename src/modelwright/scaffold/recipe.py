@@ -13,8 +13,8 @@ from modelwright.data import Prepared
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.recipe.targets import METRICS
 from modelwright.scaffold.document import Setting, section, write_document
-from modelwright.scaffold.infer import CLASSIFICATION, Inferred
-from modelwright.scaffold.plan import Proposal, Usual
+from modelwright.scaffold.inferred import CLASSIFICATION, Inferred
+from modelwright.scaffold.plan import Proposal, TrainingDefaults
 from modelwright.tasks import TASKS
 
 
@@ -75,11 +75,11 @@ ADVICE: dict[OutputKind, Advice] = {
 }
 
 
-def usual_training(prepared: Prepared) -> Usual:
+def usual_training(prepared: Prepared) -> TrainingDefaults:
     """Return what training begins with for some data, whatever the network."""
     advice = ADVICE[prepared.output_kind]
     lr = advice.lr if isinstance(advice.lr, float) else advice.lr[prepared.input_kind]
-    return Usual(advice.budget, lr, advice.batch_size, advice.model)
+    return TrainingDefaults(advice.budget, lr, advice.batch_size, advice.model)
 
 
 def recipe_for(prepared: Prepared, inferred: Inferred, proposal: Proposal, *, name: str) -> str:

@@ -45,7 +45,7 @@ def kind_of(file: str) -> InputKind | None:
     return next((kind for kind, adapter in INPUTS.items() if suffix in adapter.suffixes), None)
 
 
-class Inventory:
+class FileIndex:
     """The files below a folder, hidden ones left out.
 
     Where `is_listed` is false the folder isn't listed, as it may be anyone's home: files are then

@@ -1,0 +1,172 @@
+"""Infers the task of a folder: from its layout first, then from the files in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from modelwright.data.boxed_files import is_coco
+from modelwright.data.formats import foreign_among
+from modelwright.data.labelme import is_labelme
+from modelwright.data.table_reader import is_table, is_table_folder
+from modelwright.data.transcripts import LIBRISPEECH, recordings_below
+from modelwright.data.yolo import is_yolo
+from modelwright.errors import DataError
+from modelwright.kinds import InputKind
+from modelwright.scaffold.columns import Settings
+from modelwright.scaffold.inferred import CLASSIFICATION, SHOWN, DataOptions, Inferred, listed
+from modelwright.scaffold.layout import class_folders, name_pattern
+from modelwright.scaffold.samples import FileIndex
+from modelwright.scaffold.tables import infer_table
+from modelwright.scaffold.texts import infer_text_folder
+
+
+def infer_folder(path: Path, shown: str, options: DataOptions) -> Inferred:
+    """Infer the task of a folder."""
+    if is_table_folder(path):
+        return infer_table(path, shown, options)
+    index = FileIndex(path)
+    if has_boxes(path, index):
+        return Inferred("object-detection", {"source": "boxes", "path": shown})
+    images, sounds = (index.by_kind[kind] for kind in (InputKind.IMAGE, InputKind.AUDIO))
+    if images or sounds:
+        kind = InputKind.IMAGE if len(images) >= len(sounds) else InputKind.AUDIO
+        return _media_folder(path, shown, kind, index, options)
+    return infer_text_folder(path, shown, index, options)
+
+
+def has_boxes(path: Path, index: FileIndex) -> bool:
+    """Say whether a folder holds images with boxes, by its files' names and beginnings."""
+    if not index.by_kind[InputKind.IMAGE]:
+        return False
+    files = index.files
+    suffixes = {PurePosixPath(file).suffix.lower() for file in files}
+    if ".xml" in suffixes:
+        return True
+    documents = [file for file in files if file.lower().endswith(".json")]
+    return (
+        any(is_coco(path / file) for file in documents[:100])
+        or (bool(documents) and is_labelme(path, files))
+        or (".txt" in suffixes and is_yolo(path, files))
+    )
+
+
+def _media_folder(
+    path: Path, shown: str, kind: InputKind, index: FileIndex, options: DataOptions
+) -> Inferred:
+    """Infer how a folder of images or recordings is labelled: by a table, folders, or names."""
+    samples = index.by_kind[kind]
+    aside = _left_aside(index, kind)
+    folder: Settings = {"source": "folder", "path": shown}
+    if kind == InputKind.AUDIO and has_transcripts(path):
+        return Inferred("speech-recognition", folder, aside)
+    table = _labels_table(path, index, kind, options)
+    if table is not None:
+        file, inferred = table
+        where = str(PurePosixPath(shown) / file)
+        note = f"`{file}` names the {kind.plural} and their labels"
+        data = {**inferred.data, "path": where}
+        return replace(inferred, data=data, notes=(note, *inferred.notes, *aside))
+    return _labelled_files(path, shown, samples, kind, index, aside)
+
+
+def _labelled_files(
+    path: Path,
+    shown: str,
+    samples: Sequence[str],
+    kind: InputKind,
+    index: FileIndex,
+    aside: tuple[str, ...],
+) -> Inferred:
+    """Infer labels from the folders that files are in, or from their names."""
+    folders = class_folders(samples)
+    if folders is not None:
+        where = str(PurePosixPath(shown) / folders.below) if folders.below else shown
+        notes = [f"The folders are the classes: {listed(folders.classes)}"]
+        if folders.deeper:
+            notes.append(f"Folders below them, such as `{folders.deeper}`, tell nothing apart")
+        if folders.loose:
+            notes.append(
+                f"{len(folders.loose):,} {kind.plural} stand in no class's folder and are left "
+                f"aside, {folders.loose[0]} first"
+            )
+        data = {"source": "folder", "path": where}
+        return Inferred(CLASSIFICATION[kind], data, (*notes, *aside))
+    pattern = name_pattern(samples)
+    if pattern is not None:
+        file, label = pattern.example
+        notes = [
+            f"The names of the files tell the classes apart: `{file}` is taken as `{label}` "
+            f"({len(pattern.classes):,} classes: {listed(pattern.classes)})"
+        ]
+        choices = [
+            f"Another part of the names could be the label ({values}): write another "
+            "`data.label_pattern`"
+            for values in pattern.others
+        ]
+        data = {"source": "folder", "path": shown, "label_pattern": pattern.pattern}
+        return Inferred(CLASSIFICATION[kind], data, (*notes, *aside), tuple(choices))
+    foreign = foreign_among(index.files)
+    raise DataError(
+        f"nothing says which class each {kind.noun} is of",
+        where=str(path),
+        why=f"It holds {len(samples):,} {kind.plural}, {samples[0]} first. "
+        + (f"{foreign}. " if foreign else "")
+        + "There is no folder for each class, no table that names them, and no class in their "
+        "names",
+        fix=f"Make a folder for each class, or a table with the columns {kind} and label",
+    )
+
+
+def _left_aside(index: FileIndex, kind: InputKind) -> tuple[str, ...]:
+    """Name the files beside the samples that aren't read."""
+    samples = set(index.by_kind[kind])
+    others = [file for file in index.files if file not in samples]
+    if not others:
+        return ()
+    foreign = foreign_among(others)
+    note = f"{len(others):,} other files are left aside: {', '.join(others[:SHOWN])}"
+    note += ", …" if len(others) > SHOWN else ""
+    return (note, *([foreign] if foreign else []))
+
+
+def _labels_table(
+    path: Path, index: FileIndex, kind: InputKind, options: DataOptions
+) -> tuple[str, Inferred] | None:
+    """Return the table of a folder that names most of its samples and their targets."""
+    tables = [file for file in index.files if is_table(path / file) and "/" not in file] or [
+        file for file in index.files if is_table(path / file)
+    ][:10]
+    reasons = []
+    for file in sorted(tables, key=lambda file: "label" not in file.lower()):
+        try:
+            inferred = infer_table(path / file, file, options, folder=_beside(path, file, index))
+        except DataError as error:
+            reasons.append(error)
+            continue
+        is_about_samples = inferred.task in (
+            CLASSIFICATION[kind],
+            "speech-recognition",
+        ) or inferred.data.get("input_kind", "image") == str(kind)
+        if is_about_samples and (
+            inferred.task == "regression" or str(kind) in inferred.task or kind == InputKind.AUDIO
+        ):
+            return file, inferred
+    if reasons and (options.input or options.target):
+        raise reasons[0]
+    return None
+
+
+def _beside(path: Path, file: str, index: FileIndex) -> FileIndex:
+    """Return the files that a table in a folder may name: those below its own folder."""
+    return index if "/" not in file else FileIndex((path / file).parent)
+
+
+def has_transcripts(folder: Path) -> bool:
+    """Say whether most recordings of a folder have a text beside them."""
+    recordings = recordings_below(folder)
+    beside = sum(path.with_suffix(".txt").is_file() for path in recordings)
+    return bool(recordings) and (
+        2 * beside > len(recordings) or any(folder.rglob(f"*{LIBRISPEECH}"))
+    )

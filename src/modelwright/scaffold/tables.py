@@ -1,0 +1,317 @@
+"""Infers the task and the columns of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from modelwright.data.encodings import detect_encoding
+from modelwright.data.labelled_lines import read_maybe_packed
+from modelwright.data.table_reader import Table, open_table, table_files
+from modelwright.errors import DataError, RequestError, nearest
+from modelwright.kinds import TASK_KINDS, InputKind, OutputKind
+from modelwright.scaffold.columns import (
+    SENTENCE,
+    ColumnProfile,
+    ColumnRole,
+    Settings,
+    generated,
+    is_category,
+    named_like,
+    profile_table,
+    rank_inputs,
+    rank_targets,
+    separator_of,
+    spoken,
+)
+from modelwright.scaffold.inferred import CLASSIFICATION, SHOWN, DataOptions, Inferred, listed
+from modelwright.scaffold.samples import FileIndex
+from modelwright.transforms.scripts import count_words
+
+_HEADER_WORDS = 5
+"""A column's name of so many words is no name."""
+
+
+def infer_table(
+    path: Path, shown: str, options: DataOptions, *, folder: FileIndex | None = None
+) -> Inferred:
+    """Infer the columns of a table; of images beside it, `folder` is the one to be looked in."""
+    file = table_files(path)[0][0]
+    encoding, notes = encoding_of(file)
+    table = open_table(file, encoding=encoding)
+    if not table.columns:
+        raise DataError("this table is empty", where=str(file), fix="Look at it")
+    index = folder or FileIndex(table.folder, is_listed=table.frame_folder is None)
+    profiles = profile_table(table, index.find)
+    data: Settings = {"source": "table", "path": shown}
+    if encoding is not None:
+        data["encoding"] = encoding
+    if _has_no_header(table, profiles):
+        names = _column_names(profiles)
+        table = open_table(file, names, encoding=encoding)
+        profiles = profile_table(table, index.find)
+        data["columns"] = names
+        notes += (
+            "The first line looks like data, not like names of columns, so they are called "
+            f"{listed(names)}",
+        )
+    boxes = next((item for item in profiles if item.role == ColumnRole.BOXES), None)
+    if boxes is not None and options.task in (None, "object-detection"):
+        if len(data) > 2:  # Of boxes, the source takes neither an encoding nor names of columns.
+            raise DataError(
+                "a table of boxes is read as UTF-8, with a line that names its columns",
+                where=str(file),
+                why=". ".join(notes),
+                fix="Save it so",
+            )
+        return _boxes(data, profiles, boxes, notes)
+    return _columns(table, profiles, data, options, notes)
+
+
+def _boxes(
+    data: Settings, profiles: Sequence[ColumnProfile], boxes: ColumnProfile, notes: tuple[str, ...]
+) -> Inferred:
+    images = [item.name for item in profiles if item.role == ColumnRole.IMAGE]
+    image = images[0] if images else "image"
+    columns = {key: name for key, name in (("image", image), ("boxes", boxes.name)) if name != key}
+    return Inferred("object-detection", {**data, "source": "boxes", **columns}, notes)
+
+
+def encoding_of(file: Path) -> tuple[str | None, tuple[str, ...]]:
+    """Return the encoding to be named for a text table, with a note; `None` where it is UTF-8."""
+    if file.name.lower().removesuffix(".gz").endswith(".parquet"):
+        return None, ()
+    detected = detect_encoding(read_maybe_packed(file))
+    if detected is None:
+        return None, ()
+    return detected.encoding, (
+        f"{file.name} isn't UTF-8; it is read as {detected.encoding} (`data.encoding`). "
+        f"So its lines read: {detected.shown}",
+    )
+
+
+def _has_no_header(table: Table, profiles: Sequence[ColumnProfile]) -> bool:
+    """Say whether the names of columns are a row of data."""
+    if not table.has_text_cells or table.lines is None:
+        return False
+    for item in profiles:
+        if (
+            count_words(item.name) >= _HEADER_WORDS
+            and item.role == ColumnRole.STRING
+            and item.is_varied
+        ):
+            return True
+        is_label = item.role == ColumnRole.STRING and not item.is_varied
+        if is_label and item.name in set(table.sample(item.name, 1000)):
+            return True
+    return False
+
+
+def _column_names(profiles: Sequence[ColumnProfile]) -> list[str]:
+    inputs = rank_inputs(profiles)
+    targets = rank_targets(profiles, inputs[0][1]) if inputs else []
+    names = [f"column_{number}" for number in range(1, len(profiles) + 1)]
+    if inputs:
+        names[profiles.index(inputs[0][1])] = str(inputs[0][0])
+    if targets:
+        is_number = targets[0].role == ColumnRole.NUMBER and not is_category(targets[0])
+        names[profiles.index(targets[0])] = "target" if is_number else "label"
+    return names
+
+
+def _columns(
+    table: Table,
+    profiles: Sequence[ColumnProfile],
+    data: Settings,
+    options: DataOptions,
+    notes: tuple[str, ...],
+) -> Inferred:
+    kind, input, other_inputs = _input(table, profiles, options)
+    targets = _targets(table, profiles, input, options)
+    task, target, settings = _task(table, profiles, kind, input, targets, options)
+    split = next((item for item in profiles if item.role == ColumnRole.SPLIT), None)
+    named = {str(kind): input.name} if input.name != kind else {}
+    data = {**data, **named, **input.settings, **settings}
+    if split is not None:
+        data["split_column"] = split.name
+    seen = [f"`{input.name}` is taken as the {kind.noun}"]
+    if target:
+        what = "target" if task == "regression" else "label" if task.endswith("cation") else "text"
+        seen.append(f"{listed([item.name for item in target])} as the {what}")
+    if split is not None:
+        seen.append(f"`{split.name}` as the split")
+    choices = [
+        f"`{item.name}` could be the input as well: --input {item.name}"
+        for item in other_inputs[:SHOWN]
+    ]
+    if not options.target:
+        choices += [
+            f"`{item.name}` ({_values(item)}) could be the target as well: --target {item.name}"
+            for item in targets[:SHOWN]
+            if item not in target
+        ]
+    return Inferred(task, data, (*notes, " and ".join(seen)), tuple(choices))
+
+
+def _values(item: ColumnProfile) -> str:
+    return (
+        "numbers"
+        if item.role == ColumnRole.NUMBER and not is_category(item)
+        else (f"{item.distinct:,} different values")
+    )
+
+
+def _named(
+    table: Table, profiles: Sequence[ColumnProfile], name: str, option: str
+) -> ColumnProfile:
+    chosen = next((item for item in profiles if item.name == name), None)
+    if chosen is None:
+        raise DataError(
+            f"the table has no column `{name}`",
+            where=f"{table.path} ({option})",
+            why=nearest(name, table.columns) or f"Its columns are {listed(list(table.columns))}",
+        )
+    return chosen
+
+
+def _input(
+    table: Table, profiles: Sequence[ColumnProfile], options: DataOptions
+) -> tuple[InputKind, ColumnProfile, list[ColumnProfile]]:
+    """Return the kind of input, its column, and the columns that could be it as well."""
+    allowed = TASK_KINDS[options.task].inputs if options.task else tuple(InputKind)
+    if options.kind is not None:
+        allowed = (options.kind,)
+    ranked = [
+        (kind, item)
+        for kind, item in rank_inputs(profiles)
+        if kind in allowed and item.name not in options.target
+    ]
+    if options.input is not None:
+        item = _named(table, profiles, options.input, "--input")
+        media = {ColumnRole.IMAGE: InputKind.IMAGE, ColumnRole.AUDIO: InputKind.AUDIO}
+        return media.get(item.role, InputKind.TEXT), item, []
+    if ranked:
+        (kind, item), *rest = ranked
+        return kind, item, [other for of, other in rest if of == kind]
+    addresses = [item.name for item in profiles if item.role == ColumnRole.ADDRESS]
+    if addresses:
+        raise DataError(
+            f"the column `{addresses[0]}` holds addresses, and files aren't fetched from them",
+            where=str(table.path),
+            fix="Download the files into a folder beside the table, and write their names there. "
+            f"If the addresses themselves are the texts, say so with --input {addresses[0]}",
+        )
+    raise DataError(
+        "no column holds images, texts or recordings",
+        where=str(table.path),
+        why=_described(profiles),
+        fix="Name it with --input COLUMN. Paths start from the table's folder",
+    )
+
+
+def _described(profiles: Sequence[ColumnProfile]) -> str:
+    return "Its columns are " + ", ".join(f"`{item.name}` ({item.role})" for item in profiles)
+
+
+def _targets(
+    table: Table, profiles: Sequence[ColumnProfile], input: ColumnProfile, options: DataOptions
+) -> list[ColumnProfile]:
+    if options.target:
+        chosen = [_named(table, profiles, name, "--target") for name in options.target]
+        if input in chosen:
+            raise RequestError(f"`{input.name}` is the input and the target", where="--target")
+        return chosen
+    return rank_targets(profiles, input)
+
+
+def _task(
+    table: Table,
+    profiles: Sequence[ColumnProfile],
+    kind: InputKind,
+    input: ColumnProfile,
+    targets: Sequence[ColumnProfile],
+    options: DataOptions,
+) -> tuple[str, Sequence[ColumnProfile], Settings]:
+    """Return the task, the columns of its targets, and the settings that name them."""
+    outputs = set(TASK_KINDS[options.task].outputs) if options.task else set(OutputKind)
+    classification = CLASSIFICATION[kind]
+    one_hot = [item for item in targets if item.role == ColumnRole.ONE_HOT]
+    best = targets[0] if targets else None
+    if options.task and OutputKind.CAUSAL_LM in outputs:
+        return options.task, (), {}
+    if options.target and len(targets) > 1 and len(one_hot) < len(targets):
+        return "regression", targets, _numbers(targets, kind)
+    is_set = len(one_hot) > 1 and OutputKind.MULTI_LABEL in outputs
+    if is_set and (best in one_hot or best is None):
+        names = [item.name for item in one_hot]
+        return classification, one_hot, {"multi_label": True, "target_columns": names}
+    texts = _text_target(profiles, kind, input, targets, options)
+    if texts is not None and outputs & {OutputKind.SEQ2SEQ, OutputKind.CTC}:
+        target, task = texts
+        return options.task or task, [target], _label(target)
+    if best is None:
+        raise DataError(
+            "no column holds the targets: labels or numbers",
+            where=str(table.path),
+            why=_described(profiles),
+            fix="Name it with --target COLUMN, or write --task language-modeling for a model that "
+            "continues texts",
+        )
+    if best.role == ColumnRole.LISTS and OutputKind.MULTI_LABEL in outputs:
+        return classification, [best], {**_label(best), "multi_label": True}
+    if best.role == ColumnRole.STRING and OutputKind.MULTI_LABEL in outputs:
+        separator = separator_of(table.sample(best.name, 1000))
+        if separator is not None:
+            own = {} if separator == "|" else {"separator": separator}
+            return classification, [best], {**_label(best), "multi_label": True, **own}
+    if OutputKind.REGRESSION in outputs and (options.task == "regression" or not is_category(best)):
+        if best.role not in (ColumnRole.NUMBER, ColumnRole.ONE_HOT, ColumnRole.ID):
+            raise DataError(
+                f"the column `{best.name}` holds {best.role}, not numbers",
+                where=str(table.path),
+                fix="Name a column of numbers with --target COLUMN",
+            )
+        return "regression", [best], _numbers([best], kind)
+    return classification, [best], _label(best)
+
+
+def _label(target: ColumnProfile) -> Settings:
+    return {"label": target.name} if target.name != "label" else {}
+
+
+def _numbers(targets: Sequence[ColumnProfile], kind: InputKind) -> Settings:
+    names = [item.name for item in targets]
+    columns = {"target_columns": names} if names != ["target"] else {}
+    return {**columns, "input_kind": str(kind)} if kind != InputKind.IMAGE else columns
+
+
+def _text_target(
+    profiles: Sequence[ColumnProfile],
+    kind: InputKind,
+    input: ColumnProfile,
+    targets: Sequence[ColumnProfile],
+    options: DataOptions,
+) -> tuple[ColumnProfile, str] | None:
+    """Return a column of texts that are to be written, and the task."""
+    if options.target:
+        is_text = targets[0].role == ColumnRole.STRING and targets[0].is_varied
+        writes = {OutputKind.SEQ2SEQ, OutputKind.CTC}
+        if not is_text and not (options.task and writes & set(TASK_KINDS[options.task].outputs)):
+            return None
+        if kind == InputKind.AUDIO:
+            return targets[0], "speech-recognition"
+        shorter = 2 * targets[0].words < input.words
+        return targets[0], "summarization" if shorter else "translation"
+    if kind == InputKind.AUDIO:
+        # What is spoken differs from recording to recording; a class doesn't.
+        text = spoken(profiles, input)
+        has_label = any(not item.is_varied for item in targets)
+        return None if text is None or has_label else (text, "speech-recognition")
+    has_label = any(
+        item.role == ColumnRole.NUMBER or named_like(item.name, ("label",)) for item in targets
+    )
+    if kind != InputKind.TEXT or has_label:
+        return None
+    found = generated(profiles, input)
+    is_text = found is not None and (found[0].is_varied or found[0].words >= SENTENCE)
+    return found if is_text else None

@@ -1,0 +1,160 @@
+"""Infers the task of files of texts, and of folders of them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from modelwright.data.encodings import detect_encoding
+from modelwright.data.formats import foreign_among
+from modelwright.data.labelled_lines import read_maybe_packed
+from modelwright.data.table_reader import is_table
+from modelwright.errors import DataError
+from modelwright.kinds import InputKind
+from modelwright.scaffold.inferred import CLASSIFICATION, SHOWN, DataOptions, Inferred, listed
+from modelwright.scaffold.layout import class_folders
+from modelwright.scaffold.samples import FileIndex
+from modelwright.scaffold.tables import encoding_of, infer_table
+
+_LOOKED_AT = 1 << 20
+"""The bytes of a file that are looked at."""
+_MOST_LABELS = 0.1
+"""Lines that begin with a label have at most so many labels a line."""
+_ABOUT = re.compile(
+    r"(readme|licen[sc]e|copying|classes|labels?|names|notes?|changelog|citation|about|credits|"
+    r"requirements|metadata|index|info)([._\- ].*)?",
+    re.IGNORECASE,
+)
+"""How files are called that say something about data."""
+_NO_LANGUAGES = frozenset(
+    (".txt", ".md", ".csv", ".tsv", ".log", ".xml", ".yml", ".gz", ".py", ".npz")
+)
+
+
+def infer_text_file(path: Path, shown: str) -> Inferred:
+    """Infer the task of a file of texts: parallel text, labelled lines, or one to be continued."""
+    other = partner(path)
+    if other is not None:
+        target = str(Path(shown).with_name(other.name))
+        lines = count_lines(path), count_lines(other)
+        if lines[0] != lines[1]:
+            raise DataError(
+                f"this and {other.name} look like parallel text, and have {lines[0]:,} and "
+                f"{lines[1]:,} lines",
+                where=str(path),
+                why="Line belongs to line, so behind a missing one all pairs would be wrong",
+                fix=f"Find the line that is missing, or move {other.name} away if they don't "
+                "belong together",
+            )
+        note = f"{path.name} and {other.name} are taken as parallel text: line belongs to line"
+        data = {"source": "parallel_text", "path": shown, "target": target}
+        return Inferred("translation", data, (note,))
+    encoding, notes = encoding_of(path)
+    data = {"path": shown} | ({"encoding": encoding} if encoding else {})
+    if begins_with_labels(path):
+        task = CLASSIFICATION[InputKind.TEXT]
+        return Inferred(task, {"source": "labelled_lines", **data}, notes)
+    return Inferred("language-modeling", {"source": "documents", **data}, notes)
+
+
+def partner(path: Path) -> Path | None:
+    """Return the file of the same name in another language, such as `train.de` for `train.en`.
+
+    A language is a suffix of two or three letters that is no usual one of files. Of several, the
+    one with as many lines is taken, else the one with nearly as many.
+    """
+    if not _is_language(path.suffix):
+        return None
+    others = [
+        other
+        for other in sorted(path.parent.glob(f"{path.stem}.*"))
+        if other != path and other.is_file() and _is_language(other.suffix)
+    ]
+    lines = count_lines(path)
+    others.sort(key=lambda other: abs(count_lines(other) - lines))
+    close = [other for other in others if abs(count_lines(other) - lines) <= 0.1 * lines]
+    return close[0] if close else None
+
+
+def _is_language(suffix: str) -> bool:
+    is_short = suffix[1:].isalpha() and 2 <= len(suffix) - 1 <= 3
+    return is_short and suffix.lower() not in _NO_LANGUAGES
+
+
+def count_lines(path: Path) -> int:
+    """Return the number of a file's lines, without empty ones at its end."""
+    data = path.read_bytes().rstrip(b"\r\n")
+    return data.count(b"\n") + bool(data)
+
+
+def begins_with_labels(path: Path) -> bool:
+    """Say whether a file's lines begin with one of a few labels, as TREC's and SST's do."""
+    data = read_maybe_packed(path)[:_LOOKED_AT]
+    lines = [line for line in data.split(b"\n") if line.strip()]
+    first = Counter(line.split()[0] for line in lines)
+    alone = sum(len(line.split()) < 2 for line in lines)
+    are_few = 2 <= len(first) <= max(2, _MOST_LABELS * len(lines))
+    return are_few and min(first.values()) >= 2 and alone <= len(lines) / 2
+
+
+def infer_text_folder(path: Path, shown: str, index: FileIndex, options: DataOptions) -> Inferred:
+    """Infer the task of a folder without images and recordings."""
+    texts = index.by_kind[InputKind.TEXT]
+    samples = [file for file in texts if not _ABOUT.fullmatch(PurePosixPath(file).stem)]
+    folders = class_folders(samples)
+    if folders is not None and options.task in (None, CLASSIFICATION[InputKind.TEXT]):
+        aside = tuple(file for file in index.files if file not in set(samples))
+        loose = (*folders.loose, *(file for file in aside))
+        notes = [f"The folders are the classes: {listed(folders.classes)}"]
+        if loose:
+            notes.append(f"Left aside: {', '.join(loose[:SHOWN])}")
+        where = str(PurePosixPath(shown) / folders.below) if folders.below else shown
+        data = {"source": "folder", "path": where, **_folder_encoding(path, samples, notes)}
+        return Inferred(CLASSIFICATION[InputKind.TEXT], data, tuple(notes))
+    tables = [file for file in index.files if is_table(path / file)]
+    if tables and not samples:
+        return _only_table(path, shown, tables, options)
+    pairs = [file for file in index.files if partner(path / file) is not None]
+    if pairs and not samples:
+        return infer_text_file(path / pairs[0], str(PurePosixPath(shown) / pairs[0]))
+    if samples:
+        notes = [f"{len(samples):,} texts without labels are taken: a model that continues texts"]
+        others = [file for file in index.files if file not in set(samples)]
+        if others:
+            notes.append(f"Left aside: {', '.join(others[:SHOWN])}")
+        data = {"source": "documents", "path": shown, **_folder_encoding(path, samples, notes)}
+        return Inferred("language-modeling", data, tuple(notes))
+    counts = Counter(PurePosixPath(file).suffix or file for file in index.files)
+    shown_files = ", ".join(f"{count:,} {name}" for name, count in counts.most_common(SHOWN))
+    raise DataError(
+        "there are no images, texts or recordings in this folder",
+        where=str(path),
+        why=f"It holds {shown_files}" if counts else "It is empty",
+        fix=foreign_among(index.files) or "It should hold a folder of files for each class",
+    )
+
+
+def _only_table(path: Path, shown: str, tables: Sequence[str], options: DataOptions) -> Inferred:
+    inferred = infer_table(path / tables[0], str(PurePosixPath(shown) / tables[0]), options)
+    others = [f"`{file}` is another table: give it in place of the folder" for file in tables[1:]]
+    return replace(inferred, choices=(*inferred.choices, *others[:SHOWN]))
+
+
+def _folder_encoding(path: Path, samples: Sequence[str], notes: list[str]) -> dict[str, Any]:
+    """Return the encoding of most texts of a folder, where it isn't UTF-8."""
+    data = [read_maybe_packed(path / file)[:4096] for file in samples[:200]]
+    broken = [text for text in data if detect_encoding(text) is not None]
+    if 2 * len(broken) <= sum(not text.isascii() for text in data):
+        return {}
+    detected = detect_encoding(b"\n".join(broken))
+    if detected is None:
+        return {}
+    notes.append(
+        f"The texts aren't UTF-8; they are read as {detected.encoding} (`data.encoding`). "
+        f"So they read: {detected.shown}"
+    )
+    return {"encoding": detected.encoding}
