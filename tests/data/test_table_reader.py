@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from modelwright.data.table_reader import (
     columns_of,
+    flat_object,
     is_table,
     is_table_folder,
     open_table,
@@ -75,9 +76,12 @@ JSON = st.recursive(
 @given(tables(JSON), st.integers(0, 2))
 def test_json_lines_come_back_with_their_lines(place, table, blank):
     names, rows = table
-    lines = [json.dumps(dict(zip(names, row, strict=True))) for row in rows]
+    objects = [dict(zip(names, row, strict=True)) for row in rows]
+    lines = [json.dumps(item) for item in objects]
     (place / "t.jsonl").write_text(("\n" * (blank + 1)).join(lines) + "\n", encoding="utf-8")
-    assert columns(place / "t.jsonl") == turned(names, rows)
+    flat = [flat_object(item) for item in objects]
+    keys = dict.fromkeys(key for item in flat for key in item)
+    assert columns(place / "t.jsonl") == {key: [item.get(key) for item in flat] for key in keys}
     found = open_table(place / "t.jsonl")
     assert found.lines == [1 + at * (blank + 1) for at in range(len(rows))]
     assert found.place(0) == "t.jsonl:1"
@@ -143,3 +147,32 @@ def test_quotation_marks_that_are_parts_of_cells_are_said(tmp_path):
     assert "quotation marks are taken as they stand" in open_table(tmp_path / "t.tsv").notes[0]
     (tmp_path / "t.tsv").write_text('a\tb\n"x"\t1\n')
     assert open_table(tmp_path / "t.tsv").notes == ()
+
+
+def test_the_separator_that_a_first_line_names_is_taken(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text("sep=;\ntext;label\na, b;x\nc, d;y\n")
+    table = open_table(file)
+    assert {name: list(column()) for name, column in table.columns.items()} == {
+        "text": ["a, b", "c, d"],
+        "label": ["x", "y"],
+    }
+    assert table.lines == [3, 4]
+
+
+def test_columns_without_a_name_are_numbered(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text(",text,\n0,a,\n1,b,\n")
+    assert list(open_table(file).columns) == ["Unnamed: 0", "text", "Unnamed: 2"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.dictionaries(TEXT, JSON, max_size=4))
+def test_no_cell_is_lost_when_objects_are_made_flat(item):
+    def leaves(value):
+        if isinstance(value, dict) and value and not {"bytes", "path"} & value.keys():
+            return sum(map(leaves, value.values()))
+        return 1
+
+    flat = flat_object(item)
+    assert sum(map(leaves, flat.values())) == sum(map(leaves, item.values()))

@@ -146,3 +146,20 @@ def test_what_is_no_table_is_refused(name, data, word, tmp_path):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(DataError, match=word):
         stream_table(tmp_path / name)
+
+
+def test_the_first_line_may_name_the_separator(tmp_path):
+    file = tmp_path / "t.csv"
+    file.write_text("sep=;\ntext;label\na, b;x\nc, d;y\n")
+    (chunk,) = stream_table(file).chunks(10)
+    assert chunk.column("text") == ["a, b", "c, d"]
+    assert [row.place for row in chunk.rows] == ["t.csv:3", "t.csv:4"]
+
+
+def test_nested_objects_are_flat(tmp_path):
+    file = tmp_path / "t.jsonl"
+    file.write_text('{"data": {"text": "a"}}\n{"data": {"text": "b"}}\n')
+    stream = stream_table(file)
+    assert stream.names == ["data.text"]
+    (chunk,) = stream.chunks(10)
+    assert chunk.column("data.text") == ["a", "b"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from modelwright.errors import DataError
 
@@ -26,7 +27,7 @@ _SOUND = "Convert it: ffmpeg -i {0}{1} {0}.wav"
 _PICTURE = "Convert the images to JPEG or PNG, and give those"
 _WRITING = "Save its text as a .txt file, or its rows as CSV"
 _ARRAY = "Write it as CSV, Parquet, or an .npz archive with `images` and `labels`"
-_UNKNOWN = "in a format that isn't read"
+_UNKNOWN = "in an uncommon format"
 _KINDS: tuple[tuple[str, str, str], ...] = (
     (".zip", "a ZIP archive", _ARCHIVE),
     (".rar", "a RAR archive", _ARCHIVE),
@@ -45,7 +46,8 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     (".sqlite .db .sql", "a database", "Export its table as CSV, and give that"),
     (".arrow .feather .avro .orc", f"a table {_UNKNOWN}", "Write it as Parquet or CSV"),
     (".h5 .hdf5 .mat .npy .tfrecord .tfrecords", "a file of arrays", _ARRAY),
-    (".pkl .pickle .pt .pth .joblib", "a pickle, which can run programs when read", _ARRAY),
+    ("idx-ubyte", "an IDX file, as MNIST comes", _ARRAY),
+    (".pkl .pickle .pt .pth .joblib", "a pickle (reading it could run programs)", _ARRAY),
 )
 FOREIGN = {
     suffix: ForeignFormat(noun, fix)
@@ -53,6 +55,12 @@ FOREIGN = {
     for suffix in suffixes.split()
 }
 """By suffix."""
+_NAMES = (
+    (re.compile(r".*\.tar\.\w+", re.IGNORECASE), ".tar"),
+    (re.compile(r".*[-.]idx\d-ubyte(\.gz)?"), "idx-ubyte"),
+    (re.compile(r"data_batch_\d+|test_batch|batches\.meta"), ".pickle"),
+)
+"""Whole names that tell more than their ending."""
 _BEGINNINGS = (
     (b"PK\x03\x04", ".zip"),
     (b"Rar!", ".rar"),
@@ -68,7 +76,7 @@ def foreign_file(path: Path) -> DataError | None:
 
     Its name decides, or its beginning: a spreadsheet may be called `.csv`.
     """
-    suffix = path.suffix.lower()
+    suffix = _kind_of(path)
     if suffix not in FOREIGN or suffix == ".xml":
         try:
             with path.open("rb") as stream:
@@ -80,15 +88,20 @@ def foreign_file(path: Path) -> DataError | None:
         return None
     foreign = FOREIGN[suffix]
     return DataError(
-        f"this is {foreign.noun}, which isn't read",
+        f"this is {foreign.noun}: such files aren't read",
         where=str(path),
         fix=foreign.fix.format(path.stem, path.suffix),
     )
 
 
+def _kind_of(path: PurePath) -> str:
+    """Return a file's suffix, or what its whole name says."""
+    return next((of for name, of in _NAMES if name.fullmatch(path.name)), path.suffix.lower())
+
+
 def foreign_among(files: Iterable[str]) -> str:
     """Return what files in formats that aren't read there are, and what to do; empty of none."""
-    counts = Counter(PurePosixPath(file).suffix.lower() for file in files)
+    counts = Counter(_kind_of(PurePosixPath(file)) for file in files)
     known = [(suffix, count) for suffix, count in counts.most_common() if suffix in FOREIGN]
     if not known:
         return ""

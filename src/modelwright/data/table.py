@@ -54,11 +54,21 @@ def list_table(
         rows, at = places[row]
         if kind == InputKind.TEXT:
             return text_bytes(rows.inputs[at])
-        return file_bytes(rows.inputs[at], rows.table.folder, spec.files)
+        return file_bytes(
+            rows.inputs[at], rows.table.folder, pattern_of(spec.files, rows.table.path)
+        )
 
     labels = [label for rows in parts for label in rows.labels]
     is_text = kind == InputKind.TEXT
-    paths = [] if is_text else [rows.inputs[at] for rows, at in places]
+    paths = (
+        []
+        if is_text
+        else [
+            (rows.table.folder, pattern_of(spec.files, rows.table.path), cell)
+            for rows in parts
+            for cell in rows.inputs
+        ]
+    )
     return Listing(
         title=f"table {path.name}",
         key=_key(spec, [rows.table for rows in parts], paths, kind, output_kind),
@@ -92,7 +102,7 @@ def _origin(rows: _Rows, at: int, *, is_text: bool) -> str:
 def _key(
     spec: TableData,
     tables: Sequence[Table],
-    paths: Sequence[Any],
+    paths: Sequence[tuple[Path, str, Any]],
     kind: InputKind,
     output_kind: OutputKind,
 ) -> str:
@@ -110,8 +120,8 @@ def _key(
     ]
     marks += [digest(table.path.read_bytes()) for table in tables]
     marks += [
-        f"{item} {stamp(tables[0].folder / spec.files.replace('{}', str(item)))}"
-        for item in paths
+        f"{item} {stamp(folder / pattern.replace('{}', str(item)))}"
+        for folder, pattern, item in paths
         if isinstance(item, str | int)
     ]
     return digest("\n".join(["table 5", *marks]).encode(errors="surrogatepass"))
@@ -130,6 +140,11 @@ def text_bytes(text: Any) -> bytes:
     if text is None or not isinstance(text, str):
         raise OSError("the cell is empty" if text is None else "the cell holds no text")
     return text.encode("utf-8", "surrogatepass")
+
+
+def pattern_of(files: str, table: Path) -> str:
+    """Return the pattern of the paths of a table's files: `{table}` stands for the table's name."""
+    return files.replace("{table}", table.name.partition(".")[0])
 
 
 def file_bytes(cell: Any, folder: Path, pattern: str) -> bytes:

@@ -301,7 +301,7 @@ def _delimited(
         raise foreign
     text = decode_text(data, where=str(file), what="table", encoding=encoding)
     if delimiter is None or (delimiter not in text and text):
-        delimiter = delimiter_of(text)
+        delimiter = delimiter_of(text, ",;\t|" if names is None else ",;\t| ")
     (header, rows, lines), has_quotes = _read_cells(file, text, delimiter, names)
     used = [name for name in header if name != UNUSED]
     if len(set(used)) != len(used):
@@ -334,27 +334,50 @@ TRIED = 1 << 16
 """So much of a text table is looked at to tell what stands between its cells."""
 
 
-def delimiter_of(text: str) -> str:
+def delimiter_of(text: str, signs: str = ",;\t|") -> str:
     """Return what stands between the cells: what gives most lines the same number of several.
 
-    Only what occurs in the first line is tried, as it names the columns.
+    Only what occurs in the first line is tried, as it names the columns; blanks only where nothing
+    else does.
     """
+    said = separator_line(text)
+    if said is not None:
+        return said
     first = text.partition("\n")[0]
     whole = text if len(text) <= TRIED else text[: text.rfind("\n", 0, TRIED) + 1]
     best, most = ",", (0.0, 0)
-    for sign in ",;\t|":
-        if sign not in first:
-            continue
+    for sign in [sign for sign in signs.rstrip() if sign in first] or signs[-1]:
         rows = csv.reader(io.StringIO(whole, newline=""), delimiter=sign)
         try:
             counts = Counter(len(row) for row in rows if row)
         except csv.Error:
+            continue
+        if not counts:
             continue
         cells, lines = max(counts.items(), key=lambda item: (item[0] > 1, item[1]))
         score = (round(lines / counts.total(), 2), cells) if cells > 1 else (0.0, 0)
         if score > most:
             best, most = sign, score
     return best
+
+
+def separator_line(text: str) -> str | None:
+    r"""Return the separator that a first line `sep=;` names, as spreadsheets write it.
+
+    >>> separator_line("sep=;\na;b\n"), separator_line("a;b\n")
+    (';', None)
+    """
+    match = re.match(r"sep=(.)\r?\n", text)
+    return match and match[1]
+
+
+def header_names(cells: Sequence[str]) -> list[str]:
+    """Return the names of columns; those without one are numbered, as pandas does.
+
+    >>> header_names(["", " text"])
+    ['Unnamed: 0', 'text']
+    """
+    return [cell.strip() or f"Unnamed: {at}" for at, cell in enumerate(cells)]
 
 
 _Cells = tuple[list[str], list[list[str]], list[int]]
@@ -397,7 +420,9 @@ def _cells(
     lines: list[int] = []
     begin = 1
     try:
-        header = list(names) if names else [name.strip() for name in next(reader, [])]
+        if separator_line(text) is not None:
+            next(reader, None)
+        header = list(names) if names else header_names(next(reader, []))
         begin = reader.line_num + 1
         for row in reader:
             line, begin = begin, reader.line_num + 1
@@ -445,6 +470,7 @@ def _json_list(file: Path, encoding: str | None) -> Table:
 def _of_objects(
     file: Path, rows: Sequence[dict[str, Any]], lines: Sequence[int] | None = None
 ) -> Table:
+    rows = [flat_object(row) for row in rows]
     names = dict.fromkeys(name for row in rows for name in row)
 
     def column(name: str) -> Column:
@@ -455,6 +481,27 @@ def _of_objects(
         return cells
 
     return Table(file, {name: column(name) for name in names}, len(rows), lines)
+
+
+def flat_object(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON object with the fields of objects in it as its own.
+
+    Images that are kept as objects of bytes and path stay as they are, and so does an object with
+    a field whose name would come twice.
+
+    >>> flat_object({"id": 1, "data": {"text": "a"}})
+    {'id': 1, 'data.text': 'a'}
+    """
+    if not any(isinstance(value, dict) for value in row.values()):
+        return row
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        inner: dict[str, Any] = {}
+        if isinstance(value, dict) and not {"bytes", "path"} & value.keys():
+            inner = {f"{name}.{of}": cell for of, cell in flat_object(value).items()}
+        is_flat = inner and not inner.keys() & (row.keys() | flat.keys())
+        flat |= inner if is_flat else {name: value}
+    return flat
 
 
 def _objects(file: Path, encoding: str | None) -> Iterator[tuple[int, dict[str, Any]]]:

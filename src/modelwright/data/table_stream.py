@@ -35,9 +35,12 @@ from modelwright.data.formats import foreign_file
 from modelwright.data.table_reader import (
     TRIED,
     delimiter_of,
+    flat_object,
+    header_names,
     no_table,
     open_table,
     quotes_note,
+    separator_line,
     suffix_of,
 )
 from modelwright.errors import DataError
@@ -216,11 +219,12 @@ def _delimited(
         start = stream.read(TRIED + 1)
     if delimiter is None or (delimiter not in start and start):
         delimiter = delimiter_of(start)
+    skipped = int(separator_line(start) is not None)
 
     def header_of(quoting: Quoting) -> tuple[list[str], bool]:
         """Return the names of the columns, and whether the first line holds them."""
         rows = csv.reader(io.StringIO(start, newline=""), delimiter=delimiter, quoting=quoting)
-        first = [name.strip() for name in next(rows, [])]
+        first = header_names(next(itertools.islice(rows, skipped, None), []))
         if columns is not None and len(columns) == len(first) and list(columns) != first:
             return list(columns), False
         return first, True
@@ -228,7 +232,7 @@ def _delimited(
     def numbered(quoting: Quoting) -> Iterator[_Cells]:
         names, has_header = header_of(quoting)
         return _numbered(
-            file, encoding, delimiter, len(names), quoting=quoting, has_header=has_header
+            file, encoding, delimiter, len(names), quoting=quoting, skipped=skipped + has_header
         )
 
     quoting, num_rows = _quoting(numbered, delimiter)
@@ -261,12 +265,12 @@ def _delimited(
 
 
 def _numbered(
-    file: Path, encoding: str, delimiter: str, width: int, *, quoting: Quoting, has_header: bool
+    file: Path, encoding: str, delimiter: str, width: int, *, quoting: Quoting, skipped: int
 ) -> Iterator[_Cells]:
     """Yield each row with its cells, or with the reason why it has none."""
     with _text(file, encoding) as stream:
         reader = csv.reader(stream, delimiter=delimiter, strict=True, quoting=quoting)
-        if has_header:
+        for _ in range(skipped):
             next(reader, None)
         for number in itertools.count(1):
             begin = reader.line_num + 1
@@ -396,7 +400,8 @@ def _json_rows(file: Path, encoding: str) -> Iterator[tuple[Row, Record | None]]
                 fault = f"this line isn't JSON: {error}"
             if not fault and not isinstance(value, dict):
                 fault = "this line isn't a JSON object"
-            yield Row(number, f"{file.name}:{line_number}", fault), None if fault else value
+            record = None if fault or value is None else flat_object(value)
+            yield Row(number, f"{file.name}:{line_number}", fault), record
 
 
 def _json_schema(pairs: Iterable[tuple[Row, Record | None]]) -> tuple[pa.Schema, int]:

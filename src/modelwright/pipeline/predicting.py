@@ -21,7 +21,7 @@ from modelwright.data.findings import counted
 from modelwright.data.inputs import INPUTS
 from modelwright.data.listing import files_below
 from modelwright.data.parallel import in_order
-from modelwright.data.table import file_bytes, text_bytes
+from modelwright.data.table import file_bytes, pattern_of, text_bytes
 from modelwright.data.table_reader import is_table
 from modelwright.data.table_stream import (
     FILE_COLUMN,
@@ -281,7 +281,9 @@ class _Request:
         if self.source.is_dir():
             return FILE_COLUMN, "{}", "|"
         spec = self._trained_on()
-        pattern, separator = ("{}", "|") if spec is None else (spec.files, spec.separator)
+        pattern, separator = "{}", "|"
+        if spec is not None:
+            pattern, separator = pattern_of(spec.files, self.source), spec.separator
         if self.column is not None:
             if self.column not in stream.names:
                 raise RequestError(

@@ -200,7 +200,7 @@ class TableData(_DataSpec):
         Annotated[str, AfterValidator(_has_place)], For(inputs=(*IMAGES, *AUDIO)), Rare()
     ] = "{}"
     """The path of a cell's file, `{}` for the cell: `train/{}.jpg`, where cells are names without
-    folder and ending."""
+    folder and ending. `{table}` stands for the table's name without its ending: `{table}/{}`."""
     sampling_rate: Annotated[
         Annotated[int, Field(ge=1000, le=384_000)] | None, _FOR_AUDIO, Rare()
     ] = None

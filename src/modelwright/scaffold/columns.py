@@ -36,7 +36,7 @@ _FEW_VALUES = 20
 """Whole numbers of so few values may be labels."""
 SENTENCE = 3.0
 """The words of a cell, on average, from which on it is text."""
-_SEPARATORS = ("|", ";", ",", "/", "、", "，")
+_SEPARATORS = ("|", ";", ",", "/", "、", "，", " ")
 _INPUT_NAMES: dict[InputKind, tuple[str, ...]] = {
     InputKind.IMAGE: (
         *("image", "img", "picture", "photo", "path", "file", "filename", "scan", "frame"),
@@ -222,6 +222,8 @@ def _media(name: str, cells: Sequence[Any], find: Find) -> tuple[ColumnRole, Set
         if named > _MOST * len(texts):
             pattern = find(texts, kind)
             return role, {} if pattern in (None, "{}") else {"files": pattern}
+    if len(set(texts)) <= max(2, _CATEGORIES * len(texts)):
+        return None  # The label 3 isn't the image 3.png.
     for kind, role in roles.items():
         pattern = find(texts, kind)
         if pattern is not None:
@@ -248,7 +250,8 @@ def _has_box(value: Any) -> bool:
 def separator_of(cells: Iterable[str]) -> str | None:
     """Return what stands between several labels in a cell; `None` where cells hold one label.
 
-    Each part occurs in several cells, some of them alone or in another company.
+    Each part occurs in several cells, some of them alone or in another company. Blanks stand in
+    names of labels too, so they separate labels only where few words make many different cells.
     """
     texts = [cell for cell in cells if isinstance(cell, str) and cell.strip()]
     for separator in _SEPARATORS:
@@ -257,6 +260,8 @@ def separator_of(cells: Iterable[str]) -> str | None:
         if len(several) < 2 or any("" in parts or len(set(parts)) < len(parts) for parts in split):
             continue
         counts = Counter(part for parts in split for part in parts)
+        if separator == " " and 2 * len(counts) > len(set(texts)):
+            continue
         are_short = all(count_words(part) <= SENTENCE for part in counts)
         if are_short and min(counts.values()) >= 2 and 2 * len(counts) <= counts.total():
             return separator

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from modelwright.data.boxed_files import is_coco
 from modelwright.data.formats import foreign_among
 from modelwright.data.labelme import is_labelme
-from modelwright.data.table_reader import is_table, is_table_folder
+from modelwright.data.table_reader import is_table, is_table_folder, open_table
 from modelwright.data.transcripts import LIBRISPEECH, recordings_below
 from modelwright.data.yolo import is_yolo
 from modelwright.errors import DataError
 from modelwright.kinds import InputKind
 from modelwright.scaffold.columns import Settings
 from modelwright.scaffold.inferred import CLASSIFICATION, SHOWN, DataOptions, Inferred, listed
-from modelwright.scaffold.layout import class_folders, name_pattern
+from modelwright.scaffold.layout import class_folders, mask_folder, name_pattern
 from modelwright.scaffold.samples import FileIndex
 from modelwright.scaffold.tables import infer_table
 from modelwright.scaffold.texts import infer_text_folder
+
+_MOST_LISTS = 10
+"""So many text files of a folder are tried as lists of its samples."""
+_MOST_LISTED = 1000
+"""So many lines of them are looked at."""
 
 
 def infer_folder(path: Path, shown: str, options: DataOptions) -> Inferred:
@@ -57,7 +64,8 @@ def _media_folder(
 ) -> Inferred:
     """Infer how a folder of images or recordings is labelled: by a table, folders, or names."""
     samples = index.by_kind[kind]
-    aside = _left_aside(index, kind)
+    lists = list(_file_lists(path, index, kind))
+    aside = _left_aside(index, kind, *(each.file for each in lists if each.has_labels))
     folder: Settings = {"source": "folder", "path": shown}
     if kind == InputKind.AUDIO and has_transcripts(path):
         return Inferred("speech-recognition", folder, aside)
@@ -67,7 +75,16 @@ def _media_folder(
         where = str(PurePosixPath(shown) / file)
         note = f"`{file}` names the {kind.plural} and their labels"
         data = {**inferred.data, "path": where}
+        aside = _left_aside(index, kind, file)
         return replace(inferred, data=data, notes=(note, *inferred.notes, *aside))
+    labelled = [each for each in lists if each.has_labels]
+    if labelled:
+        return _listed_files(labelled, shown, kind, aside)
+    aside += tuple(
+        f"`{each.file}` lists some of the {kind.plural}: where they are a split, move them into a "
+        "folder that is called so, such as `test`"
+        for each in lists
+    )
     return _labelled_files(path, shown, samples, kind, index, aside)
 
 
@@ -81,6 +98,13 @@ def _labelled_files(
 ) -> Inferred:
     """Infer labels from the folders that files are in, or from their names."""
     folders = class_folders(samples)
+    if folders is not None and (masks := mask_folder(samples, folders.classes)):
+        raise DataError(
+            f"`{masks}` holds masks of the images in the other folder, by the names of its files",
+            where=str(path),
+            why="Segmentation isn't a task here",
+            fix="For a class of each image make a folder for each class, or a table",
+        )
     if folders is not None:
         where = str(PurePosixPath(shown) / folders.below) if folders.below else shown
         notes = [f"The folders are the classes: {listed(folders.classes)}"]
@@ -119,14 +143,60 @@ def _labelled_files(
     )
 
 
-def _left_aside(index: FileIndex, kind: InputKind) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class _FileList:
+    """A text file with the name of a sample a line, as ImageNet and others have them."""
+
+    file: str
+    pattern: str
+    """The pattern of the samples' paths."""
+    has_labels: bool
+    """Whether a label stands behind each name: `0001.jpg 3`."""
+
+
+def _file_lists(path: Path, index: FileIndex, kind: InputKind) -> Iterator[_FileList]:
+    texts = [file for file in index.files if file.lower().endswith(".txt")]
+    for file in texts[:_MOST_LISTS]:
+        for columns in ([str(kind), "label"], [str(kind)]):
+            with contextlib.suppress(DataError):
+                table = open_table(path / file, columns)
+                cells = table.sample(str(kind), _MOST_LISTED)
+                pattern = index.find(list(cells), kind, file.rpartition("/")[0])
+                labels = table.sample("label", _MOST_LISTED) if len(columns) > 1 else ()
+                if pattern is not None and (not labels or len(set(labels)) < len(labels)):
+                    yield _FileList(file, pattern, bool(labels))
+                    break
+
+
+def _listed_files(
+    lists: Sequence[_FileList], shown: str, kind: InputKind, aside: tuple[str, ...]
+) -> Inferred:
+    first, *others = lists
+    data: Settings = {
+        "source": "table",
+        "path": str(PurePosixPath(shown) / first.file),
+        "columns": [str(kind), "label"],
+    }
+    if first.pattern != "{}":
+        data["files"] = first.pattern
+    notes = [f"`{first.file}` names the {kind.plural} and their labels"]
+    notes += [
+        f"`{each.file}` does so as well, and is left aside; one table with a third column for the "
+        "split would hold both"
+        for each in others
+    ]
+    return Inferred(CLASSIFICATION[kind], data, (*notes, *aside))
+
+
+def _left_aside(index: FileIndex, kind: InputKind, *used: str) -> tuple[str, ...]:
     """Name the files beside the samples that aren't read."""
-    samples = set(index.by_kind[kind])
+    samples = {*index.by_kind[kind], *used}
     others = [file for file in index.files if file not in samples]
     if not others:
         return ()
     foreign = foreign_among(others)
-    note = f"{len(others):,} other files are left aside: {', '.join(others[:SHOWN])}"
+    files_are = "file is" if len(others) == 1 else "files are"
+    note = f"{len(others):,} other {files_are} left aside: {', '.join(others[:SHOWN])}"
     note += ", …" if len(others) > SHOWN else ""
     return (note, *([foreign] if foreign else []))
 
@@ -141,7 +211,8 @@ def _labels_table(
     reasons = []
     for file in sorted(tables, key=lambda file: "label" not in file.lower()):
         try:
-            inferred = infer_table(path / file, file, options, folder=_beside(path, file, index))
+            find = partial(index.find, base=file.rpartition("/")[0])
+            inferred = infer_table(path / file, file, options, find=find)
         except DataError as error:
             reasons.append(error)
             continue
@@ -156,11 +227,6 @@ def _labels_table(
     if reasons and (options.input or options.target):
         raise reasons[0]
     return None
-
-
-def _beside(path: Path, file: str, index: FileIndex) -> FileIndex:
-    """Return the files that a table in a folder may name: those below its own folder."""
-    return index if "/" not in file else FileIndex((path / file).parent)
 
 
 def has_transcripts(folder: Path) -> bool:

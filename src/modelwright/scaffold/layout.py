@@ -120,3 +120,25 @@ def _other_parts(stems: Sequence[str]) -> list[str]:
         if tells_apart(column) and not all(value.isdigit() for value in column):
             others.append(", ".join(sorted(set(column))[:_SHOWN]))
     return others
+
+
+_MASKS = re.compile(
+    r"(.*[_ -])?(masks?|segmentations?|annotations?|labels?|gt|ground.?truth)", re.I
+)
+"""How a folder is called that holds masks of images."""
+
+
+def mask_folder(files: Sequence[str], classes: Sequence[str]) -> str:
+    """Return the one of two folders that holds a mask of each file of the other; else empty.
+
+    A mask is called as its image is, but for the ending: `images/7.jpg`, `masks/7.png`.
+    """
+    masks = [name for name in classes if _MASKS.fullmatch(name)]
+    if len(classes) != 2 or len(masks) != 1:
+        return ""
+    stems: dict[bool, set[str]] = {True: set(), False: set()}
+    for file in files:
+        path = PurePosixPath(file)
+        stems[masks[0] in path.parts].add(path.stem)
+    shared = len(stems[True] & stems[False])
+    return masks[0] if 2 * shared > len(stems[True]) else ""

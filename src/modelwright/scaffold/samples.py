@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -16,6 +17,8 @@ _MOST_FILES = 1_000_000
 """Of a folder of more files the first are looked at."""
 _TRIED = 50
 """So many cells are looked for among the files."""
+_MOST, _NUMBERS = 0.5, 0.9
+"""The share of cells that name files, at least; of cells that are plain numbers."""
 _BEGINNINGS: dict[InputKind, tuple[bytes, ...]] = {
     InputKind.IMAGE: (
         *(b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*"),
@@ -81,22 +84,25 @@ class FileIndex:
             names[path.stem].append(file)
         return names
 
-    def find(self, cells: Sequence[str], kind: InputKind) -> str | None:
+    def find(self, cells: Sequence[str], kind: InputKind, base: str = "") -> str | None:
         """Return the pattern of paths by which most cells name files of a kind.
 
-        `{}` stands for the cell: `train/{}.jpg`. `None` where fewer than half name one.
+        `{}` stands for the cell: `train/{}.jpg`. `None` where fewer than half name one; of plain
+        numbers, which may mean anything, fewer than nine tenths. Paths start from the folder `base`
+        in this one.
         """
         tried = [cell for cell in cells if 0 < len(cell) < 500 and "\0" not in cell][:_TRIED]
-        patterns = Counter(next(self._patterns(cell, kind), "") for cell in tried)
+        patterns = Counter(next(self._patterns(cell, kind, base), "") for cell in tried)
         patterns.pop("", None)
         if not patterns:
             return None
         pattern, count = patterns.most_common(1)[0]
-        return pattern if 2 * count > len(tried) else None
+        share = _NUMBERS if all(cell.isdigit() for cell in tried) else _MOST
+        return pattern if count > share * len(tried) else None
 
-    def _patterns(self, cell: str, kind: InputKind) -> Iterator[str]:
+    def _patterns(self, cell: str, kind: InputKind, base: str) -> Iterator[str]:
         try:
-            if kind_of(cell) == kind and (self.root / cell).is_file():
+            if kind_of(cell) == kind and (self.root / base / cell).is_file():
                 yield "{}"
         except OSError:  # Longer than a name of a file may be.
             return
@@ -108,4 +114,7 @@ class FileIndex:
             for ending in ("", suffix):
                 whole = f"/{cell}{ending}"
                 if f"/{file}".endswith(whole):
-                    yield f"{file[: len(file) - len(whole) + 1]}{{}}{ending}"
+                    above = file[: len(file) - len(whole) + 1]
+                    if base:
+                        above = posixpath.relpath(above or ".", base) + "/"
+                    yield f"{above}{{}}{ending}"

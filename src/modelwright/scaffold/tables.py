@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from modelwright.data.encodings import detect_encoding
 from modelwright.data.labelled_lines import read_maybe_packed
+from modelwright.data.table import pattern_of
 from modelwright.data.table_reader import Table, open_table, table_files
 from modelwright.errors import DataError, RequestError, nearest
 from modelwright.kinds import TASK_KINDS, InputKind, OutputKind
@@ -14,6 +17,7 @@ from modelwright.scaffold.columns import (
     SENTENCE,
     ColumnProfile,
     ColumnRole,
+    Find,
     Settings,
     generated,
     is_category,
@@ -28,28 +32,40 @@ from modelwright.scaffold.inferred import CLASSIFICATION, SHOWN, DataOptions, In
 from modelwright.scaffold.samples import FileIndex
 from modelwright.transforms.scripts import count_words
 
+_TRIED = 20
+"""So many cells of a split's table are looked for among the files."""
+_DESCRIBED = 8
+"""So many columns are described in a message."""
+_PIXELS = 16
+"""A table with so many columns of numbers and no input may hold the pixels of images."""
 _HEADER_WORDS = 5
 """A column's name of so many words is no name."""
 
 
 def infer_table(
-    path: Path, shown: str, options: DataOptions, *, folder: FileIndex | None = None
+    path: Path, shown: str, options: DataOptions, *, find: Find | None = None
 ) -> Inferred:
-    """Infer the columns of a table; of images beside it, `folder` is the one to be looked in."""
-    file = table_files(path)[0][0]
+    """Infer the columns of a table, or of a folder with one for each split.
+
+    `find` finds the files that cells name; by default below the table's folder.
+    """
+    files = [file for file, _ in table_files(path)]
+    file = files[0]
     encoding, notes = encoding_of(file)
     table = open_table(file, encoding=encoding)
     if not table.columns:
         raise DataError("this table is empty", where=str(file), fix="Look at it")
-    index = folder or FileIndex(table.folder, is_listed=table.frame_folder is None)
-    profiles = profile_table(table, index.find)
+    if find is None:
+        find = FileIndex(table.folder, is_listed=table.frame_folder is None).find
+    profiles = profile_table(table, find)
     data: Settings = {"source": "table", "path": shown}
     if encoding is not None:
         data["encoding"] = encoding
+    names = None
     if _has_no_header(table, profiles):
         names = _column_names(profiles)
         table = open_table(file, names, encoding=encoding)
-        profiles = profile_table(table, index.find)
+        profiles = profile_table(table, find)
         data["columns"] = names
         notes += (
             "The first line looks like data, not like names of columns, so they are called "
@@ -65,7 +81,49 @@ def infer_table(
                 fix="Save it so",
             )
         return _boxes(data, profiles, boxes, notes)
-    return _columns(table, profiles, data, options, notes)
+    inferred, used = _columns(table, profiles, data, options, notes)
+    return (
+        inferred
+        if len(files) == 1
+        else _of_splits(inferred, used, files, shown, names=names, encoding=encoding)
+    )
+
+
+def _of_splits(
+    inferred: Inferred, used: Sequence[str], files: Sequence[Path], shown: str, **opened: Any
+) -> Inferred:
+    """Return what is inferred of a folder's first table, as it fits the others."""
+    first, *others = files
+    tables = [open_table(file, **opened) for file in others]
+    lacking = [(table, name) for table in tables for name in used if name not in table.columns]
+    if lacking and len({table.path for table, _ in lacking}) == len(others):
+        notes = [
+            f"`{table.path.name}` has no column `{name}`, so it is left aside: once there is a "
+            "model, `modelwright predict` answers it"
+            for table, name in {table.path: (table, name) for table, name in lacking}.values()
+        ]
+        data = {**inferred.data, "path": str(PurePosixPath(shown) / first.name)}
+        return replace(inferred, data=data, notes=(*inferred.notes, *notes))
+    if lacking:
+        table, name = lacking[0]
+        raise DataError(
+            f"the table has no column `{name}`, which {first.name} has",
+            where=str(table.path),
+            fix="Move it to another folder; a model answers it by `modelwright predict`",
+        )
+    pattern = str(inferred.data.get("files", "{}"))
+    by_table = pattern.replace(f"{first.name.partition('.')[0]}/", "{table}/", 1)
+    if by_table != pattern and all(_holds(table, used[0], by_table) for table in tables):
+        return replace(inferred, data={**inferred.data, "files": by_table})
+    return inferred
+
+
+def _holds(table: Table, column: str, files: str) -> bool:
+    """Say whether most of some cells name files by a pattern."""
+    cells = [str(cell) for cell in table.sample(column, _TRIED)]
+    pattern = pattern_of(files, table.path)
+    named = sum((table.folder / pattern.replace("{}", cell)).is_file() for cell in cells)
+    return 2 * named > len(cells)
 
 
 def _boxes(
@@ -125,7 +183,8 @@ def _columns(
     data: Settings,
     options: DataOptions,
     notes: tuple[str, ...],
-) -> Inferred:
+) -> tuple[Inferred, list[str]]:
+    """Return what is inferred of the columns, and the names of those that are used."""
     kind, input, other_inputs = _input(table, profiles, options)
     targets = _targets(table, profiles, input, options)
     task, target, settings = _task(table, profiles, kind, input, targets, options)
@@ -150,7 +209,8 @@ def _columns(
             for item in targets[:SHOWN]
             if item not in target
         ]
-    return Inferred(task, data, (*notes, " and ".join(seen)), tuple(choices))
+    used = [input.name, *(item.name for item in target)]
+    return Inferred(task, data, (*notes, " and ".join(seen)), tuple(choices)), used
 
 
 def _values(item: ColumnProfile) -> str:
@@ -201,6 +261,14 @@ def _input(
             fix="Download the files into a folder beside the table, and write their names there. "
             f"If the addresses themselves are the texts, say so with --input {addresses[0]}",
         )
+    if sum(item.role in (ColumnRole.NUMBER, ColumnRole.CONSTANT) for item in profiles) > _PIXELS:
+        raise DataError(
+            "no column holds images, texts or recordings, and numbers in columns aren't an input",
+            where=str(table.path),
+            why=_described(profiles),
+            fix="Where they are pixels, write the images as an .npz archive with `images` "
+            "(samples, height, width) and `labels`, and give that",
+        )
     raise DataError(
         "no column holds images, texts or recordings",
         where=str(table.path),
@@ -210,7 +278,9 @@ def _input(
 
 
 def _described(profiles: Sequence[ColumnProfile]) -> str:
-    return "Its columns are " + ", ".join(f"`{item.name}` ({item.role})" for item in profiles)
+    shown = ", ".join(f"`{item.name}` ({item.role})" for item in profiles[:_DESCRIBED])
+    more = len(profiles) - _DESCRIBED
+    return f"Its columns are {shown}" + (f" and {more:,} more" if more > 0 else "")
 
 
 def _targets(

@@ -30,6 +30,8 @@ _ABOUT = re.compile(
     re.IGNORECASE,
 )
 """How files are called that say something about data."""
+_TAG = re.compile(r"O|[BIESLU]-\S+")
+"""A tag of the schemes IOB, IOB2 and BILOU."""
 _NO_LANGUAGES = frozenset(
     (".txt", ".md", ".csv", ".tsv", ".log", ".xml", ".yml", ".gz", ".py", ".npz")
 )
@@ -53,6 +55,14 @@ def infer_text_file(path: Path, shown: str) -> Inferred:
         note = f"{path.name} and {other.name} are taken as parallel text: line belongs to line"
         data = {"source": "parallel_text", "path": shown, "target": target}
         return Inferred("translation", data, (note,))
+    if are_tagged(path):
+        raise DataError(
+            "this holds words with a tag each, as CoNLL's files do, and tagging words isn't a task "
+            "here",
+            where=str(path),
+            fix="Where the tags of a sentence say what it is about, write a table of sentences and "
+            "their labels",
+        )
     encoding, notes = encoding_of(path)
     data = {"path": shown} | ({"encoding": encoding} if encoding else {})
     if begins_with_labels(path):
@@ -89,6 +99,15 @@ def count_lines(path: Path) -> int:
     """Return the number of a file's lines, without empty ones at its end."""
     data = path.read_bytes().rstrip(b"\r\n")
     return data.count(b"\n") + bool(data)
+
+
+def are_tagged(path: Path) -> bool:
+    """Say whether a file holds a word and its tag a line (`EU B-ORG`), with blank lines between."""
+    data = read_maybe_packed(path)[:_LOOKED_AT]
+    lines = data.decode("utf-8", "replace").splitlines()
+    words = [line.split() for line in lines if line.strip() and not line.startswith("-DOCSTART-")]
+    tagged = sum(len(word) > 1 and _TAG.fullmatch(word[-1]) is not None for word in words)
+    return len(words) < len(lines) and tagged > 0.9 * len(words)
 
 
 def begins_with_labels(path: Path) -> bool:
