@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from modelwright.modelfile import Model, load
     from modelwright.pipeline import RunResult, evaluate, run
     from modelwright.pipeline.check import CheckResult, check
+    from modelwright.pipeline.fetching import FetchResult, fetch
     from modelwright.recipe import Recipe, load_recipe
     from modelwright.scaffold.new import NewResult, new
 
 __all__ = [
     "CheckResult",
+    "FetchResult",
     "Model",
     "ModelwrightError",
     "NewResult",
@@ -35,6 +37,7 @@ __all__ = [
     "RunResult",
     "check",
     "evaluate",
+    "fetch",
     "load",
     "load_recipe",
     "new",
@@ -43,6 +46,7 @@ __all__ = [
 
 _HOMES = {
     "CheckResult": "pipeline",
+    "FetchResult": "pipeline",
     "Model": "modelfile",
     "ModelwrightError": "errors",
     "NewResult": "scaffold",
@@ -50,6 +54,7 @@ _HOMES = {
     "RunResult": "pipeline",
     "check": "pipeline",
     "evaluate": "pipeline",
+    "fetch": "pipeline",
     "load": "modelfile",
     "load_recipe": "recipe",
     "new": "pipeline",

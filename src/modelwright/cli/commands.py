@@ -77,6 +77,17 @@ def check(args: Namespace) -> Answer:
     return Answer(value, show.check_result(result), int(stops))
 
 
+def fetch(args: Namespace) -> Answer:
+    """Download what a recipe needs from a hub."""
+    from modelwright import pipeline
+
+    with watching(quiet=args.quiet) as observe:
+        result = pipeline.fetch(
+            Path(args.recipe), overrides=args.set, site=args.site, observe=observe
+        )
+    return Answer(result.to_json(), show.fetch_result(result, args.recipe))
+
+
 def new(args: Namespace) -> Answer:
     """Write a recipe for some data."""
     from modelwright import pipeline

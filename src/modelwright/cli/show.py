@@ -14,7 +14,7 @@ from modelwright.progress import duration, printable
 if TYPE_CHECKING:
     from modelwright.evaluation import Verdict
     from modelwright.modelfile import VerifyReport
-    from modelwright.pipeline import CheckResult, RunResult
+    from modelwright.pipeline import CheckResult, FetchResult, RunResult
     from modelwright.pipeline.predicting import PredictReport
     from modelwright.scaffold import NewResult
 
@@ -156,7 +156,37 @@ def check_result(result: CheckResult) -> str:
         f"{size(expected.disk_bytes)} of disk."
     )
     lines += [f"{warning}." for warning in expected.warnings]
+    if result.download is not None:
+        found = result.download
+        lines.append(
+            f"A run downloads {size(found.missing_bytes)} first: the weights of {found.repo}, "
+            f"commit {found.commit[:7]}. `{program()} fetch` does it beforehand."
+        )
     return "\n".join(lines)
+
+
+def fetch_result(result: FetchResult, recipe: str) -> str:
+    """Return which files are in the cache now."""
+    if not result.networks:
+        return f"{printable(recipe)} needs nothing from a hub."
+    parts = []
+    for found in result.to_json()["fetched"]:
+        rows = [("file", "bytes", "SHA-256", "")]
+        rows += [
+            (
+                file["name"],
+                f"{file['size_bytes']:,}",
+                file["sha256"],
+                "downloaded" if file["downloaded"] else "was here",
+            )
+            for file in found["files"]
+        ]
+        asked = "" if found["revision"] == found["commit"] else f" (`{found['revision']}`)"
+        parts.append(
+            f"{printable(found['repo'])}, commit {found['commit']}{printable(asked)}\n"
+            f"{table(rows)}\nin {printable(found['folder'])}"
+        )
+    return "\n\n".join(parts)
 
 
 def finding_lines(findings: Sequence[Mapping[str, Any]]) -> str:

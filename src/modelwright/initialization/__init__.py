@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from modelwright.errors import require
+from modelwright.initialization.fetching import (
+    fetch_network,
+    hub_errors,
+    pending_network,
+    pin_network,
+)
 
 if TYPE_CHECKING:
     from modelwright.data import Prepared
@@ -26,14 +32,16 @@ def settled_input(request: RunRequest) -> Input | None:
     require("torch", extra="train", purpose="to train")
     from modelwright.initialization import origins
 
-    return origins.settled_input(request)
+    with hub_errors(request.recipe):
+        return origins.settled_input(request)
 
 
 def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> Candidate:
     """Return the network that training starts from, the same for the same seed and data."""
     from modelwright.initialization import initialize
 
-    return initialize.initialize_model(request, prepared, context)
+    with hub_errors(request.recipe):
+        return initialize.initialize_model(request, prepared, context)
 
 
-__all__ = ["initialize_model", "settled_input"]
+__all__ = ["fetch_network", "initialize_model", "pending_network", "pin_network", "settled_input"]

@@ -17,6 +17,7 @@ from modelwright.initialization.model_file import model_file_input
 from modelwright.initialization.pixels import pixel_statistics
 from modelwright.initialization.pretrained import (
     AnyPretrained,
+    has_weights,
     pretrained_folder,
     pretrained_input,
     pretrained_section,
@@ -145,7 +146,14 @@ def _pretrained(
     assert isinstance(tokenizer, HFTokenizer)
     section = pretrained_section(spec, folder, tokenizer.token_ids)
     fill = partial(start_from, spec=spec, folder=folder, context=context)
-    return Blank(section, prepared.mean, prepared.std, _scale(prepared), spec.adapters, fill)
+    return Blank(
+        section,
+        prepared.mean,
+        prepared.std,
+        _scale(prepared),
+        spec.adapters,
+        fill if has_weights(spec) else None,
+    )
 
 
 def _settle_timm(spec: TimmModel, request: RunRequest) -> None:
@@ -160,8 +168,11 @@ def _timm(spec: TimmModel, request: RunRequest, prepared: Prepared, context: Run
     mean, std = pixel_statistics(
         weights.mean, weights.std, source, request=request, prepared=prepared, context=context
     )
-    fill = partial(load_timm, section=network, weights=weights, prepared=prepared, context=context)
-    return Blank(network, mean, std, _scale(prepared), spec.adapters, fill)
+    fill = partial(
+        load_timm, spec=spec, section=network, weights=weights, prepared=prepared, context=context
+    )
+    is_here = weights.file.is_file()  # Those of a hub aren't, while a run is only checked.
+    return Blank(network, mean, std, _scale(prepared), spec.adapters, fill if is_here else None)
 
 
 def _settle_linear(spec: LinearModel, request: RunRequest) -> Input | None:

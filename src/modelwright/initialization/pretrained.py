@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import nn
 
 from modelwright.errors import MissingExtraError, ModelwrightError, RecipeError
+from modelwright.initialization.fetching import lineage_of, snapshot_of
 from modelwright.initialization.published import PUBLISHED, published_folder
 from modelwright.models.candidate import Candidate
 from modelwright.models.lora import adapt
@@ -37,6 +38,19 @@ _INPUTS: dict[Architecture, TextKind] = {
 AnyPretrained = TransformersModel | MinilmModel
 
 
+def has_weights(spec: AnyPretrained) -> bool:
+    """Say whether the weights are here: those of a hub aren't, while a run is only checked."""
+    return not _is_from_hub(spec) or snapshot_of(spec).is_whole
+
+
+def _is_from_hub(spec: AnyPretrained) -> TypeGuard[TransformersModel]:
+    return isinstance(spec, TransformersModel) and spec.hub is not None
+
+
+def _key(spec: AnyPretrained) -> str:
+    return "model.hub" if _is_from_hub(spec) else "model.path"
+
+
 def pretrained_folder(spec: AnyPretrained, request: RunRequest) -> PretrainedFolder:
     """Return the folder that a recipe names, or that holds the published weights that it names.
 
@@ -47,18 +61,21 @@ def pretrained_folder(spec: AnyPretrained, request: RunRequest) -> PretrainedFol
     try:
         return open_folder(_found(spec, request))
     except (MissingExtraError, RecipeError) as error:
-        error.at(request.recipe.place_of("model.path"))
+        error.at(request.recipe.place_of(_key(spec)))
         raise
 
 
 def _found(spec: AnyPretrained, request: RunRequest) -> Path:
     if isinstance(spec, MinilmModel):
         return published_folder(spec.name)
+    if spec.path is None:
+        return snapshot_of(spec).folder
     try:
         return request.find(spec.path)
     except RecipeError as error:
         error.fix = (
-            "Give the folder of a network that lies on this machine: names on a hub aren't fetched"
+            "Give the folder of a network that lies on this machine, or write `hub: ORG/NAME` in "
+            "place of `path`"
         )
         raise
 
@@ -90,7 +107,8 @@ def pretrained_input(spec: AnyPretrained, request: RunRequest) -> TextInput:
     text, where = request.recipe.text, request.recipe.place_of("text.max_length")
     section = pretrained_section(spec, folder, None)
     max_length = section.max_length
-    check_shapes(folder, section)
+    if has_weights(spec):
+        check_shapes(folder, section)
     if "max_length" in text.model_fields_set and text.max_length > max_length:
         raise RecipeError(
             f"the network of {folder.path.name} reads {max_length:,} tokens at most, and "
@@ -137,7 +155,7 @@ def _check_task(spec: AnyPretrained, folder: PretrainedFolder, request: RunReque
         raise RecipeError(
             f"the network of {name} (`{folder.model_type}`) is of the kind `{folder.architecture}`,"
             f" and `task: {task}` needs one of the kind `{needed}`",
-            where=request.recipe.place_of("model.path"),
+            where=request.recipe.place_of(_key(spec)),
             fix="Take an encoder such as BERT for labels and numbers, a seq2seq network such as T5 "
             "for texts from texts, and a causal LM such as GPT-2 or Llama for language modeling",
         )
@@ -157,9 +175,13 @@ def start_from(
     """Put a folder's weights into its network; return the step of lineage."""
     assert isinstance(network, Encoder | PretrainedGenerator)
     unused = take_weights(network, folder)
+    source: dict[str, Any]
     if isinstance(spec, MinilmModel):
         published = PUBLISHED[spec.name]
         source, shown = {"package": published.package}, f"the published weights `{published.name}`"
+    elif _is_from_hub(spec):
+        found = snapshot_of(spec)
+        source, shown = lineage_of(found), f"{found.repo}, commit {found.commit[:7]}"
     else:
         source, shown = {"folder": folder.path.name}, folder.path.name
     context.say(

@@ -8,6 +8,7 @@ from torch import nn
 
 from modelwright.data import Prepared
 from modelwright.errors import RecipeError
+from modelwright.initialization.fetching import lineage_of, snapshot_of
 from modelwright.models import ImageNetwork
 from modelwright.models.network import Frame
 from modelwright.models.timm_networks import (
@@ -15,6 +16,7 @@ from modelwright.models.timm_networks import (
     TimmNetwork,
     TimmWeights,
     check_name,
+    declared_name,
     open_weights,
     take_weights,
     takes_one_size,
@@ -33,26 +35,39 @@ def open_timm(spec: TimmModel, request: RunRequest) -> tuple[TimmNetwork, TimmWe
     """
     weights, key = None, "model.model"
     try:
-        check_name(spec.model)
+        if spec.model is not None:
+            check_name(spec.model)
+        if spec.hub is not None:
+            key, found = "model.hub", snapshot_of(spec)
+            model = spec.model or declared_name(found.folder)
+            weights = open_weights(found.folder, model, is_here=found.is_whole)
+        else:
+            assert spec.model is not None
+            model = spec.model
         if spec.weights is not None:
             key = "model.weights"
-            weights = open_weights(request.find(spec.weights), spec.model)
+            weights = open_weights(request.find(spec.weights), model)
     except RecipeError as error:
         error.at(request.recipe.place_of(key))
         raise
-    if request.recipe.train.resolution and takes_one_size(spec.model):
+    if request.recipe.train.resolution and takes_one_size(model):
         raise RecipeError(
             "`train.resolution` needs a network that takes any size, and timm's "
-            f"`{spec.model}` is built for one",
+            f"`{model}` is built for one",
             where=request.recipe.place_of("train.resolution"),
             fix="Leave `resolution` out",
         )
     settings = weights.settings if weights is not None else {}
-    return TimmNetwork(name="timm", model=spec.model, settings=settings), weights
+    return TimmNetwork(name="timm", model=model, settings=settings), weights
 
 
 def load_timm(
-    network: nn.Module, section: TimmNetwork, weights: TimmWeights, prepared: Prepared, context: Run
+    network: nn.Module,
+    spec: TimmModel,
+    section: TimmNetwork,
+    weights: TimmWeights,
+    prepared: Prepared,
+    context: Run,
 ) -> dict[str, Any]:
     """Put weights into a network of timm's; return the step of lineage."""
     assert isinstance(network, ImageNetwork)
@@ -60,13 +75,18 @@ def load_timm(
     image = prepared.image
     frame = Frame(image.channels, image.height, image.width, prepared.num_outputs)
     left = take_weights(network.body, section, frame, weights)
+    source: dict[str, Any] = {"file": weights.path.name}
+    shown = weights.path.name
+    if spec.hub is not None:
+        found = snapshot_of(spec)
+        source, shown = lineage_of(found), f"{found.repo}, commit {found.commit[:7]}"
     context.say(
-        f"The network starts from {weights.path.name} (timm's {section.model})"
+        f"The network starts from {shown} (timm's {section.model})"
         + (f"; its last layer is left behind, such as {left[0]}" if left else "")
     )
     return {
         "step": "pretrained",
-        "file": weights.path.name,
+        **source,
         "model": f"timm:{section.model}",
         "weights": weights.digest(),
     }

@@ -226,15 +226,37 @@ class TimmWeights:
         return digest_of([self.file])
 
 
-def open_weights(path: Path, model: str) -> TimmWeights:
+def declared_name(folder: Path) -> str:
+    """Return the network that a folder's `config.json` names.
+
+    Raises:
+        RecipeError: it names none of timm's.
+        MissingExtraError: timm isn't installed, or can't be imported.
+    """
+    name = read_json(folder / CONFIG, MOST_CONFIG).get("architecture")
+    if name not in _library().list_models():
+        raise RecipeError(
+            f"its `architecture` is `{name!s:.60}`, which isn't a network of timm's",
+            where=str(folder / CONFIG),
+            fix="Take another repository, or `name: transformers` for a network of texts",
+        )
+    return str(name)
+
+
+def open_weights(path: Path, model: str, *, is_here: bool = True) -> TimmWeights:
     """Look at a safetensors file, or at a folder as timm's are on Hugging Face's hub.
+
+    Args:
+        path: the file or folder.
+        model: the network that they are for.
+        is_here: whether the file of weights is there already, beside its `config.json`.
 
     Raises:
         RecipeError: it is neither, of another network, or with settings that aren't known.
     """
     images, settings, is_declared = _usual(model), {}, False
     file = path / WEIGHTS if path.is_dir() else path
-    if not file.is_file() or file.suffix != ".safetensors":
+    if is_here and (not file.is_file() or file.suffix != ".safetensors"):
         raise no_weights(path, fix=_SAVE)
     if path.is_dir() and (path / CONFIG).is_file():
         document, where = read_json(path / CONFIG, MOST_CONFIG), str(path / CONFIG)

@@ -1,15 +1,27 @@
 """The order in which a recipe becomes a model file, and the shorter walks beside it.
 
 `new` writes a recipe for some data; `run` is the whole way; `check` looks without training;
-`evaluate` measures a file on other data; `layers` shows the network that a recipe builds.
+`fetch` downloads beforehand what it needs from a hub; `evaluate` measures a file on other data;
+`layers` shows the network that a recipe builds.
 """
 
 from __future__ import annotations
 
 from modelwright.pipeline.check import CheckResult, check, layers
+from modelwright.pipeline.fetching import FetchResult, fetch
 from modelwright.pipeline.measuring import evaluate
 from modelwright.pipeline.new import new
 from modelwright.pipeline.result import RunResult
 from modelwright.pipeline.running import run
 
-__all__ = ["CheckResult", "RunResult", "check", "evaluate", "layers", "new", "run"]
+__all__ = [
+    "CheckResult",
+    "FetchResult",
+    "RunResult",
+    "check",
+    "evaluate",
+    "fetch",
+    "layers",
+    "new",
+    "run",
+]

@@ -14,7 +14,12 @@ import numpy as np
 from modelwright import data
 from modelwright.data import Finding, Prepared
 from modelwright.errors import RequestError, require
-from modelwright.initialization import initialize_model, settled_input
+from modelwright.initialization import (
+    initialize_model,
+    pending_network,
+    pin_network,
+    settled_input,
+)
 from modelwright.pipeline.contest import has_contest, linear_data, linear_request
 from modelwright.pipeline.measuring import require_held_out
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
@@ -29,6 +34,7 @@ from modelwright.tasks import task_of
 from modelwright.transforms import ImageInput
 
 if TYPE_CHECKING:
+    from modelwright.initialization.hub import Snapshot
     from modelwright.models import Summary
     from modelwright.models.candidate import Candidate
 
@@ -40,12 +46,21 @@ class CheckResult:
     findings: tuple[Finding, ...]
     forecast: Forecast
     notes: tuple[str, ...]
+    download: Snapshot | None = None
+    """The network of a hub whose weights a run downloads first, if any."""
 
     def to_json(self) -> dict[str, Any]:
         """Return what `check --json` prints."""
         return {
             "findings": [finding.to_json() for finding in self.findings],
             "forecast": self.forecast.to_json(),
+            "download": None
+            if self.download is None
+            else {
+                "repo": self.download.repo,
+                "commit": self.download.commit,
+                "size_bytes": self.download.missing_bytes,
+            },
         }
 
 
@@ -78,6 +93,8 @@ def _check(request: RunRequest, observe: Observe) -> CheckResult:
     recipe = request.recipe.model_copy(update={"data": lenient})
     with tempfile.TemporaryDirectory(prefix="modelwright-check-") as aside:
         context = run_in(request, Path(aside), observe=notes)
+        # Steps are timed with drawn weights, where those of a hub aren't here yet.
+        request = pin_network(request, context, with_weights=False)
         prepared = data.prepare(
             recipe, base=request.data_base, like=settled_input(request), observe=notes
         )
@@ -88,7 +105,7 @@ def _check(request: RunRequest, observe: Observe) -> CheckResult:
     findings = tuple(prepared.report.findings)
     if request.recipe.data.leaks == "refuse":
         findings = data.as_errors(findings)
-    return CheckResult(findings, expected, tuple(notes.sentences))
+    return CheckResult(findings, expected, tuple(notes.sentences), pending_network(request.recipe))
 
 
 def _with_linear(
@@ -167,6 +184,7 @@ def layers(
     request = read_request(recipe, overrides=overrides)
     with tempfile.TemporaryDirectory(prefix="modelwright-layers-") as aside:
         context = run_in(request, Path(aside), observe=observe)
+        request = pin_network(request, context, with_weights=False)
         prepared = data.prepare(
             request.recipe, base=request.data_base, like=settled_input(request), observe=observe
         )

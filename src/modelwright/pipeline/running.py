@@ -13,7 +13,7 @@ from modelwright import data, modelfile
 from modelwright.data import Prepared
 from modelwright.evaluation import Verdict, judge
 from modelwright.files import ASIDE
-from modelwright.initialization import initialize_model, settled_input
+from modelwright.initialization import initialize_model, pin_network, settled_input
 from modelwright.ledger import Ledger, exact
 from modelwright.pipeline.contest import Trained, contend, has_contest
 from modelwright.pipeline.measuring import measure_file, require_held_out
@@ -91,6 +91,7 @@ def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunRes
         context = run_in(request, folder, observe=notes)
         if context.device == "cpu" and untuned():
             notes.say(untuned())
+        request = pin_network(request, context)
         prepared = data.prepare(
             request.recipe,
             base=request.data_base,

@@ -194,7 +194,9 @@ def _missing_column(recipe: Recipe) -> str:
 
 def _adapts_nothing(recipe: Recipe) -> bool:
     model = recipe.model
-    return isinstance(model, TimmModel) and model.adapters is not None and model.weights is None
+    if not isinstance(model, TimmModel):
+        return False
+    return model.adapters is not None and not model.is_pretrained
 
 
 def _grey_for_published(recipe: Recipe) -> str:
@@ -366,7 +368,7 @@ REFUSED: tuple[Rule, ...] = (
         _adapts_nothing,
         "`model.adapters` leaves the network as it is, and without `model.weights` it has learnt "
         "nothing",
-        "Name its `weights`, or leave `adapters` out",
+        "Name its `weights` or a `hub`, or leave `adapters` out",
         ("model.adapters",),
     ),
     Rule(

@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from modelwright.kinds import ANY_INPUT, ANY_OUTPUT, VECTOR_OUTPUTS, InputKind, OutputKind
-from modelwright.recipe.spec import AUDIO, IMAGES, TEXTS, For, FromList, Rare, Spec
+from modelwright.recipe.spec import (
+    AUDIO,
+    IMAGES,
+    TEXTS,
+    For,
+    FromList,
+    Rare,
+    Spec,
+    TypeDescription,
+)
 from modelwright.recipe.train import TrainSpec
 
 Width = Annotated[int, Field(ge=1, le=65536)]
 Dropout = Annotated[float, Field(ge=0.0, lt=1.0)]
 Activation = Literal["relu", "gelu", "silu", "tanh"]
+
+_WORD = r"[A-Za-z0-9](?:[\w.-]*\w)?"
+HUB_NAME = re.compile(rf"(?P<repo>{_WORD}/{_WORD})(?:@(?P<revision>{_WORD}(?:/{_WORD})*))?", re.A)
+"""A repository of a hub, and of it a branch, a tag or the hash of a commit."""
+
+
+def _check_hub_name(value: str) -> str:
+    if not HUB_NAME.fullmatch(value) or ".." in value or "--" in value.partition("@")[0]:
+        raise ValueError(
+            f"{value!r} isn't the name of a repository; write ORG/NAME, or ORG/NAME@REVISION for a "
+            "branch, a tag or a commit"
+        )
+    return value
+
+
+HubName = Annotated[
+    str,
+    AfterValidator(_check_hub_name),
+    TypeDescription("`ORG/NAME` or `ORG/NAME@REVISION`", r"^[^@/]+/[^@/]+(@.+)?$"),
+]
 
 
 class _ModelSpec(Spec):
@@ -401,7 +431,7 @@ _OWN_TOKENIZER = tuple(
 
 
 class TransformersModel(_ModelSpec):
-    """A network from a folder of Hugging Face's transformers, trained further on other texts.
+    """A network of Hugging Face's transformers, from a folder or a hub, trained further.
 
     Its tokenizer comes along. An encoder of the kind of BERT answers with labels or numbers, a
     network of the kind of T5 or BART writes texts from others, and one of the kind of GPT-2 or
@@ -413,9 +443,13 @@ class TransformersModel(_ModelSpec):
     settles = _OWN_TOKENIZER
 
     name: Literal["transformers"]
-    path: str
+    path: str | None = None
     """The folder, on this machine: nothing is fetched. It holds `config.json`, `tokenizer.json` and
     weights as safetensors."""
+    hub: HubName | None = None
+    """Or a repository of Hugging Face's hub with these files, such as
+    `sentence-transformers/all-MiniLM-L6-v2`. They are downloaded once. What follows an `@` is a
+    branch, a tag or a commit; without, it is `main`, and the run keeps the commit that it found."""
     pooling: Literal["first", "mean"] = "first"
     """What an encoder's last layer sees of a text: the state of its first token, or the mean."""
     dropout: Dropout = 0.1
@@ -423,6 +457,14 @@ class TransformersModel(_ModelSpec):
     settings hold."""
     adapters: AdaptersSpec | None = None
     """Train adapters of low rank instead of the whole network."""
+
+    @model_validator(mode="after")
+    def _check_origin(self) -> Self:
+        if self.path is None and self.hub is None:
+            raise ValueError("write `path`, a folder, or `hub`, such as `hub: ORG/NAME`")
+        if self.path is not None and self.hub is not None:
+            raise ValueError("`path` and `hub` both say where it comes from: leave one of them out")
+        return self
 
     @property
     def is_pretrained(self) -> bool:
@@ -528,24 +570,39 @@ _LINEAR_FEATURES: dict[InputKind, LinearFeatures] = {
 
 
 class TimmModel(_ModelSpec):
-    """An image network as the library timm builds it, new or from weights that lie on this machine.
+    """An image network as the library timm builds it, new or from weights of a folder or a hub.
 
     It answers with labels or numbers.
     """
 
     inputs = IMAGES
     name: Literal["timm"]
-    model: str
-    """The network, by timm's name without a tag: `resnet18`, `vit_tiny_patch16_224`."""
+    model: str | None = None
+    """The network, by timm's name without a tag: `resnet18`, `vit_tiny_patch16_224`. With `hub` it
+    may be left out."""
     weights: str | None = None
     """A safetensors file, or a folder with `config.json` and `model.safetensors`: nothing is
     fetched. Its last layer is left behind."""
+    hub: HubName | None = None
+    """Or a repository of Hugging Face's hub with these two files, such as `timm/resnet18.a1_in1k`.
+    They are downloaded once. What follows an `@` is a branch, a tag or a commit; without, it is
+    `main`, and the run keeps the commit that it found."""
     adapters: AdaptersSpec | None = None
     """Train adapters of low rank instead of the whole network."""
 
+    @model_validator(mode="after")
+    def _check_origin(self) -> Self:
+        if self.model is None and self.hub is None:
+            raise ValueError("write `model`, the name of a network, or `hub`, such as `ORG/NAME`")
+        if self.weights is not None and self.hub is not None:
+            raise ValueError(
+                "`weights` and `hub` both say where weights come from: leave one of them out"
+            )
+        return self
+
     @property
     def is_pretrained(self) -> bool:
-        return self.weights is not None
+        return self.weights is not None or self.hub is not None
 
 
 class InitModel(_ModelSpec):

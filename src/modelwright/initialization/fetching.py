@@ -1,0 +1,144 @@
+"""The network of a hub that a recipe names: which commit a run takes, and where its files are.
+
+`hub` asks and downloads; here stands what a recipe makes of it, and what is said where it fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from modelwright.errors import DataError, ModelwrightError
+from modelwright.initialization.hub import LIBRARIES, Snapshot, cached, fetch, web_page
+from modelwright.recipe import Recipe
+from modelwright.recipe.model import TimmModel, TransformersModel
+from modelwright.run import Observe, Run, RunRequest
+
+_BY_HAND = {
+    "transformers": "`config.json`, `tokenizer.json` and the weights as safetensors from {} into a "
+    "folder, and write `path: FOLDER` in place of `hub`",
+    "timm": "`config.json` and `model.safetensors` from {} into a folder, and write `weights: "
+    "FOLDER` in place of `hub`",
+}
+"""What to download without us, by the name of the section `model`."""
+
+
+def hub_name(recipe: Recipe) -> str | None:
+    """Return the repository of a hub that a recipe names, if it does."""
+    return recipe.model.hub if isinstance(recipe.model, TransformersModel | TimmModel) else None
+
+
+def fetch_network(
+    request: RunRequest, *, name: str = "", with_weights: bool = True, observe: Observe
+) -> Snapshot | None:
+    """Return the files of the network of a hub that a recipe names, downloading what isn't here.
+
+    Args:
+        request: a recipe.
+        name: the repository, where it isn't the one of the recipe.
+        with_weights: whether the weights are downloaded, or only listed.
+        observe: called with the bytes that were received.
+
+    Returns:
+        The files; `None` where the recipe names no hub.
+
+    Raises:
+        ModelwrightError: they can't be had; it says where in the recipe, and how to do it by hand.
+    """
+    name = name or hub_name(request.recipe) or ""
+    if not name:
+        return None
+    library = str(getattr(request.recipe.model, "name", ""))
+    try:
+        return fetch(name, LIBRARIES[library], with_weights=with_weights, observe=observe)
+    except ModelwrightError as error:
+        error.at(request.recipe.place_of("model.hub"))
+        error.fix = f"{error.fix}. By hand: download {_BY_HAND[library].format(web_page(name))}"
+        raise
+
+
+def pin_network(request: RunRequest, context: Run, *, with_weights: bool = True) -> RunRequest:
+    """Return a request whose network of a hub is the one of a commit, with its files in the cache.
+
+    Which commit it is, and the digests of the files, are a decision of the run: one that goes on
+    after a stop takes the same.
+
+    Raises:
+        ModelwrightError: the files can't be had.
+        DataError: they aren't those that the run began with.
+    """
+    name, found = hub_name(request.recipe), None
+    if name is None:
+        return request
+
+    def take() -> dict[str, Any]:
+        nonlocal found
+        found = fetch_network(request, with_weights=with_weights, observe=context.observe)
+        assert found is not None
+        return {
+            "repo": found.repo,
+            "revision": found.revision,
+            "commit": found.commit,
+            "files": found.digests(),
+        }
+
+    taken = context.decisions.decide("hub", take)
+    pinned = f"{taken['repo']}@{taken['commit']}"
+    if found is None:
+        found = fetch_network(
+            request, name=pinned, with_weights=with_weights, observe=context.observe
+        )
+        assert found is not None
+        for file, digest in found.digests().items():
+            if taken["files"].get(file) != digest:
+                raise DataError(
+                    f"`{file}` of {found.repo} isn't the one that this run began with",
+                    where=request.recipe.place_of("model.hub"),
+                    fix="Give the run another `--name`",
+                )
+    model = request.recipe.model
+    assert isinstance(model, TransformersModel | TimmModel)
+    recipe = request.recipe.model_copy(
+        update={"model": model.model_copy(update={"hub": pinned})},
+    )
+    return replace(request, recipe=recipe)
+
+
+def pending_network(recipe: Recipe) -> Snapshot | None:
+    """Return the files of a network of a hub whose weights aren't here yet, if that is so."""
+    model = recipe.model
+    if not isinstance(model, TransformersModel | TimmModel) or model.hub is None:
+        return None
+    found = snapshot_of(model)
+    return None if found.is_whole else found
+
+
+def snapshot_of(spec: TransformersModel | TimmModel) -> Snapshot:
+    """Return the files of the commit that `pin_network` has put into a section."""
+    assert spec.hub is not None
+    return cached(spec.hub, LIBRARIES[spec.name])
+
+
+def lineage_of(found: Snapshot) -> dict[str, Any]:
+    """Return what a model file keeps of where its weights came from."""
+    return {"hub": found.repo, "commit": found.commit, "files": found.digests()}
+
+
+@contextlib.contextmanager
+def hub_errors(recipe: Recipe) -> Iterator[None]:
+    """Say of an error about a file from a hub whose it is, and at the line of the recipe."""
+    try:
+        yield
+    except ModelwrightError as error:
+        model = recipe.model
+        if not isinstance(model, TransformersModel | TimmModel) or model.hub is None:
+            raise
+        folder, place = snapshot_of(model).folder, Path(error.where)
+        if place == folder or folder in place.parents:
+            file = "" if place == folder else f"`{place.relative_to(folder)}` of "
+            error.what = f"{file}{model.hub.partition('@')[0]}: {error.what}"
+            error.where = recipe.place_of("model.hub")
+        raise
