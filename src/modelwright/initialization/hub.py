@@ -71,7 +71,7 @@ class Hub:
         Raises:
             MissingExtraError: `huggingface_hub` isn't installed.
         """
-        constants = _library().constants
+        constants = _constants()
         is_offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in constants.ENV_VARS_TRUE_VALUES
         return cls(
             endpoint=(os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/"),
@@ -322,7 +322,7 @@ def _needed(files: Mapping[str, HubFile], library: HubLibrary, home: Path) -> di
     for name in shards:
         if name not in files or not name.endswith(".safetensors"):
             raise RecipeError(
-                f"`{INDEX}` of {repo} names `{name:.60}`, which isn't a file of weights there",
+                f"`{INDEX}` of {repo} names `{name!s:.60}`, which isn't a file of weights there",
                 fix="Take another repository or revision",
             )
     if not shards:
@@ -337,6 +337,12 @@ def _needed(files: Mapping[str, HubFile], library: HubLibrary, home: Path) -> di
 
 def _library() -> Any:
     return require("huggingface_hub", extra="hub", purpose="`model.hub`")
+
+
+def _constants() -> Any:
+    """Return what `huggingface_hub` read from the environment when it was imported."""
+    _library()
+    return importlib.import_module("huggingface_hub.constants")
 
 
 def _httpx() -> Any:
@@ -371,8 +377,8 @@ def _asked(hub: Hub, url: str, repo: str, *, start: int = 0) -> Iterator[Any]:
     library, httpx = _library(), _httpx()
     # The library's own headers would say more of this machine than the hub needs.
     headers = {"user-agent": f"modelwright/{__version__}", "accept-encoding": "identity"}
-    uses_token = not library.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN
-    token = library.get_token() if uses_token else None
+    is_forbidden = _constants().HF_HUB_DISABLE_IMPLICIT_TOKEN
+    token = None if is_forbidden else library.get_token()
     if token is not None:
         headers["authorization"] = f"Bearer {token}"
     if start:
@@ -456,14 +462,15 @@ def _listing(hub: Hub, repo: str, revision: str) -> tuple[str, dict[str, HubFile
     def work() -> bytes:
         held = bytearray()
         with _asked(hub, url, repo) as answer:
-            for block in answer.iter_bytes(_BLOCK):
+            for block in answer.iter_bytes():
                 held += block
                 if len(held) > _MOST_ANSWER:
                     break
         return bytes(held)
 
+    body = _patiently(hub, work)
     try:
-        document = json.loads(_patiently(hub, work))
+        document = json.loads(body)
         commit, siblings = document["sha"], document["siblings"]
         files = {item["rfilename"]: _file(item) for item in siblings}
         if not _COMMIT.fullmatch(commit):
@@ -553,10 +560,10 @@ class _Download:
                 self._check_origin(answer, name, file)
                 received = start if answer.status_code == 206 else 0
                 length = answer.headers.get("Content-Length", "")
-                if size is None and length.isdigit():
+                if size is None and length.isdigit() and "Content-Encoding" not in answer.headers:
                     size = received + int(length)
                 with part.open("ab" if received else "wb") as stream:
-                    for block in answer.iter_bytes(_BLOCK):
+                    for block in answer.iter_bytes():
                         received += len(block)
                         if received > (_MOST_UNKNOWN if size is None else size):
                             raise ResourceError(
