@@ -97,3 +97,21 @@ def workspace(finished_run, tmp_path, monkeypatch):
 def sample(workspace) -> Path:
     """Return a test image of the finished run."""
     return min(Path("runs/quick/samples").glob("*.png"))
+
+
+@pytest.fixture
+def fake_hub(tmp_path, monkeypatch):
+    """Return a hub on this machine that the environment names, with a cache of one's own."""
+    library = pytest.importorskip("huggingface_hub")
+    from tests.hub_server import serving
+
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "HF_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setenv("MODELWRIGHT_CACHE", str(tmp_path / "cache"))
+    library.close_session()  # It reads the proxies when it is opened.
+    with serving() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        yield hub
+    library.close_session()

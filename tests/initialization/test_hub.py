@@ -17,7 +17,7 @@ from modelwright.initialization.hub import (
     fetch,
 )
 from modelwright.run import Progress
-from tests.initialization.hub_server import Fault
+from tests.hub_server import Fault
 
 REPO = "org/tiny"
 WEIGHTS = bytes(range(256)) * 16_384  # 4 MiB

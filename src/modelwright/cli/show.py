@@ -160,7 +160,7 @@ def check_result(result: CheckResult) -> str:
         found = result.download
         lines.append(
             f"A run downloads {size(found.missing_bytes)} first: the weights of {found.repo}, "
-            f"commit {found.commit[:7]}. `{program()} fetch` does it beforehand."
+            f"commit {found.commit[:7]}. `{program()} fetch RECIPE` does it beforehand."
         )
     return "\n".join(lines)
 

@@ -63,48 +63,32 @@ def fetch_network(
 def pin_network(request: RunRequest, context: Run, *, with_weights: bool = True) -> RunRequest:
     """Return a request whose network of a hub is the one of a commit, with its files in the cache.
 
-    Which commit it is, and the digests of the files, are a decision of the run: one that goes on
-    after a stop takes the same.
+    A run that goes on after a stop takes the commit that it began with.
 
     Raises:
         ModelwrightError: the files can't be had.
         DataError: they aren't those that the run began with.
     """
-    name, found = hub_name(request.recipe), None
-    if name is None:
-        return request
-
-    def take() -> dict[str, Any]:
-        nonlocal found
-        found = fetch_network(request, with_weights=with_weights, observe=context.observe)
-        assert found is not None
-        return {
-            "repo": found.repo,
-            "revision": found.revision,
-            "commit": found.commit,
-            "files": found.digests(),
-        }
-
-    taken = context.decisions.decide("hub", take)
-    pinned = f"{taken['repo']}@{taken['commit']}"
+    begun = context.decisions.taken().get("hub")
+    found = fetch_network(
+        request,
+        name=f"{begun['repo']}@{begun['commit']}" if begun else "",
+        with_weights=with_weights,
+        observe=context.observe,
+    )
     if found is None:
-        found = fetch_network(
-            request, name=pinned, with_weights=with_weights, observe=context.observe
-        )
-        assert found is not None
-        for file, digest in found.digests().items():
-            if taken["files"].get(file) != digest:
-                raise DataError(
-                    f"`{file}` of {found.repo} isn't the one that this run began with",
-                    where=request.recipe.place_of("model.hub"),
-                    fix="Give the run another `--name`",
-                )
+        return request
+    for name, digest in found.digests().items():
+        if begun and begun["files"].get(name) != digest:
+            raise DataError(
+                f"`{name}` of {found.repo} isn't the one that this run began with",
+                where=request.recipe.place_of("model.hub"),
+                fix="Give the run another `--name`",
+            )
     model = request.recipe.model
     assert isinstance(model, TransformersModel | TimmModel)
-    recipe = request.recipe.model_copy(
-        update={"model": model.model_copy(update={"hub": pinned})},
-    )
-    return replace(request, recipe=recipe)
+    pinned = model.model_copy(update={"hub": found.name})
+    return replace(request, recipe=request.recipe.model_copy(update={"model": pinned}))
 
 
 def pending_network(recipe: Recipe) -> Snapshot | None:
@@ -122,9 +106,15 @@ def snapshot_of(spec: TransformersModel | TimmModel) -> Snapshot:
     return cached(spec.hub, LIBRARIES[spec.name])
 
 
-def lineage_of(found: Snapshot) -> dict[str, Any]:
-    """Return what a model file keeps of where its weights came from."""
-    return {"hub": found.repo, "commit": found.commit, "files": found.digests()}
+def began_with(found: Snapshot, context: Run) -> dict[str, Any]:
+    """Write down which files a run begins with, for when it goes on after a stop.
+
+    Returns:
+        What a model file keeps of where its weights came from.
+    """
+    kept = {"commit": found.commit, "files": found.digests()}
+    context.decisions.decide("hub", lambda: {"repo": found.repo, **kept})
+    return {"hub": found.repo, **kept}
 
 
 @contextlib.contextmanager
@@ -141,4 +131,5 @@ def hub_errors(recipe: Recipe) -> Iterator[None]:
             file = "" if place == folder else f"`{place.relative_to(folder)}` of "
             error.what = f"{file}{model.hub.partition('@')[0]}: {error.what}"
             error.where = recipe.place_of("model.hub")
+            error.fix = error.fix or "Take another repository or revision"
         raise

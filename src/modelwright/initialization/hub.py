@@ -511,6 +511,10 @@ class _Download:
         """Download the files that aren't here or were changed; return their names."""
         missing = [name for name in names if not self._is_here(name, files[name])]
         self._total, self._finished = sum(files[name].size_bytes or 0 for name in missing), 0
+        if missing:
+            what = f"{self._total:,} bytes of {self._repo}, commit {self._home.name[:7]},"
+            note = f"Downloading {what} from {self._hub.endpoint}"
+            self._observe(Progress("note", 0, 0, note=note))
         for name in missing:
             sha256 = self._bring(name, files[name])
             self._finished += files[name].size_bytes or 0

@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 from torch import nn
 
 from modelwright.errors import MissingExtraError, ModelwrightError, RecipeError
-from modelwright.initialization.fetching import lineage_of, snapshot_of
+from modelwright.initialization.fetching import began_with, snapshot_of
 from modelwright.initialization.published import PUBLISHED, published_folder
 from modelwright.models.candidate import Candidate
 from modelwright.models.lora import adapt
@@ -181,7 +181,7 @@ def start_from(
         source, shown = {"package": published.package}, f"the published weights `{published.name}`"
     elif _is_from_hub(spec):
         found = snapshot_of(spec)
-        source, shown = lineage_of(found), f"{found.repo}, commit {found.commit[:7]}"
+        source, shown = began_with(found, context), f"{found.repo}, commit {found.commit[:7]}"
     else:
         source, shown = {"folder": folder.path.name}, folder.path.name
     context.say(

@@ -8,7 +8,7 @@ from torch import nn
 
 from modelwright.data import Prepared
 from modelwright.errors import RecipeError
-from modelwright.initialization.fetching import lineage_of, snapshot_of
+from modelwright.initialization.fetching import began_with, snapshot_of
 from modelwright.models import ImageNetwork
 from modelwright.models.network import Frame
 from modelwright.models.timm_networks import (
@@ -79,7 +79,7 @@ def load_timm(
     shown = weights.path.name
     if spec.hub is not None:
         found = snapshot_of(spec)
-        source, shown = lineage_of(found), f"{found.repo}, commit {found.commit[:7]}"
+        source, shown = began_with(found, context), f"{found.repo}, commit {found.commit[:7]}"
     context.say(
         f"The network starts from {shown} (timm's {section.model})"
         + (f"; its last layer is left behind, such as {left[0]}" if left else "")
