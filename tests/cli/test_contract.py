@@ -81,7 +81,7 @@ def test_a_misspelt_key_names_line_and_nearest(workspace, call):
     assert "`epochs`" in error["fix"] + error["what"] + error["why"]
 
 
-@pytest.mark.parametrize("command", ["run", "check", "inspect", "config"])
+@pytest.mark.parametrize("command", ["run", "check", "fetch", "inspect", "config"])
 def test_a_recipe_that_is_not_there_is_a_wrong_request(command, workspace, call):
     assert call(command, "nope.yaml", code=2)["error"]["kind"] == "RecipeError"
 
@@ -230,9 +230,14 @@ def test_evaluate_on_nothing_is_a_clear_error(workspace, call):
     assert "error" in call("evaluate", MODEL, "nope", code=1)
 
 
+def test_fetch_prints_nothing_fetched_where_a_recipe_names_no_hub(workspace, call):
+    assert call("fetch", "quick.yaml") == {"fetched": []}
+
+
 def test_check_prints_findings_and_forecast(workspace, call):
     found = call("check", "quick.yaml")
-    assert set(found) == {"findings", "forecast"}
+    assert set(found) == {"findings", "forecast", "download"}
+    assert found["download"] is None
     for finding in found["findings"]:
         assert set(finding) == {"kind", "severity", "rows", "message", "fix"}
     assert found["forecast"]["steps"] > 1

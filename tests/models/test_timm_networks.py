@@ -86,8 +86,9 @@ def test_a_name_that_is_not_registered_is_refused(model):
 @pytest.mark.parametrize(
     ("model", "way_out"),
     [
-        ("tiny.a1_in1k", "Write `tiny`, and name the file of weights as `weights`"),
-        ("hf-hub:timm/tiny.a1_in1k", "Write `tiny`, and name the file of weights as `weights`"),
+        ("tiny.a1_in1k", "Write `tiny`, and name the file of weights as `weights`; or, for"),
+        ("tiny.a1_in1k", "`hub: timm/tiny.a1_in1k`"),
+        ("hf-hub:o/tiny.a1_in1k", "`hub: o/tiny.a1_in1k`"),
         ("tinny", "Did you mean `tiny`?"),
         ("resnet", "timm.list_models() in Python lists them"),
     ],

@@ -281,6 +281,7 @@ def test_every_rule_is_tested():
         data("source: folder, path: x") + "task: speech-recognition\nmodel: {name: rnn-ctc}",
         DIGITS + "transforms: {size: 16}\nmodel: {name: speednet}",
         CIFAR + "model: {name: timm, model: vit_tiny_patch16_224, weights: x, adapters: {}}",
+        CIFAR + "model: {name: timm, hub: timm/vit_tiny_patch16_224.augreg, adapters: {}}",
         DIGITS + "augment: {color_jitter: {brightness: 0.2}, translate: 1}",
         BOXES + "augment: {flip: random, vertical_flip: true, translate: 4, crop: {}}",
         BOXES + "model: {name: detector}\ntrain: {loss: {name: detection}}",

@@ -274,10 +274,10 @@ def test_a_pattern_that_matches_no_layer_is_refused(place):
 # -- what is refused -------------------------------------------------------------------------
 
 
-def test_a_name_of_a_hub_is_not_fetched(own):
+def test_a_name_of_a_hub_in_place_of_a_folder_is_not_fetched(own):
     message = refused(own, RECIPE.replace("path: tiny", "path: bert-base-uncased"))
     assert "there is no `bert-base-uncased`" in message
-    assert "aren't fetched" in message
+    assert "or write `hub: ORG/NAME` in place of `path`" in message
 
 
 def test_a_folder_without_settings(own):

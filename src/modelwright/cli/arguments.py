@@ -117,9 +117,8 @@ COMMANDS = {
             "fetch",
             "Download what a recipe needs from a hub, for a run without a network.",
             (_RECIPE, _SET, _SITE, _QUIET),
-            "The files go into the cache (MODELWRIGHT_CACHE), from which `run` takes them; what is "
-            "there already isn't downloaded again. HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, "
-            "HF_HUB_DOWNLOAD_TIMEOUT and proxies are respected.",
+            "The files go into the cache (MODELWRIGHT_CACHE), from which `run` takes them. What is "
+            "there already isn't downloaded again.",
         ),
         Command(
             "run",

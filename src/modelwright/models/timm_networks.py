@@ -1,6 +1,6 @@
 """Image networks as the library `timm` builds them, with a last layer of our own.
 
-From that library comes the code of the networks alone: nothing is fetched, and what a recipe names
+From that library comes the code of the networks alone: it fetches nothing, and what a recipe names
 as their weights is read here. What a model file keeps is a registered name and plain settings.
 """
 
@@ -139,10 +139,12 @@ def check_name(model: str) -> None:
     # As a hub has it, or with the tag of weights: `hf-hub:timm/resnet18.a1_in1k`.
     stem = re.split("[:/]", model)[-1].partition(".")[0]
     if stem in names:
+        hub = model.rpartition(":")[2] if "/" in model else f"timm/{model}"
         raise RecipeError(
             f"timm has no network `{model:.60}`",
-            why="Nothing is fetched, so a name says which network, and not which weights",
-            fix=f"Write `{stem}`, and name the file of weights as `weights`",
+            why="A name says which network, and not which weights",
+            fix=f"Write `{stem}`, and name the file of weights as `weights`; or, for those of "
+            f"Hugging Face's hub, `hub: {hub:.80}`",
         )
     close = difflib.get_close_matches(model[:60], names, n=1)
     raise RecipeError(
