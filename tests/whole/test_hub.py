@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from modelwright import modelfile
 from modelwright.cli import main
-from modelwright.errors import DataError, ModelwrightError, RecipeError
+from modelwright.errors import DataError, MissingExtraError, ModelwrightError, RecipeError
 from modelwright.files import digest, read_json
 from modelwright.pipeline import check, fetch, layers, run
 from modelwright.recipe import parse_recipe
@@ -161,7 +161,7 @@ def test_check_says_how_much_is_downloaded_and_leaves_the_weights(place, fake_hu
     }
     assert fake_hub.downloads() == ["config.json", "tokenizer.json"]
     assert main(["check", str(place / "meals.yaml"), "--quiet"]) == 0
-    assert "A run downloads" in capsys.readouterr().out
+    assert "the weights of org/tiny, commit" in capsys.readouterr().out
     assert layers(place / "meals.yaml").parameters > 1000
     fetch(place / "meals.yaml")
     assert check(place / "meals.yaml").to_json()["download"] is None
@@ -212,6 +212,13 @@ def test_an_error_names_the_line_and_the_way_by_hand(fault, words, what, place, 
     assert "By hand: download `config.json`, `tokenizer.json` and the weights" in text
     assert f"from {fake_hub.url}/org/tiny/tree/main into a folder" in text
     assert "write `path: FOLDER` in place of `hub`" in text
+
+
+def test_a_missing_library_is_named_with_what_installs_it(place, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    text = refused(place, lambda here: fetch(here / "meals.yaml"), MissingExtraError)
+    assert "`model.hub` needs the library `huggingface_hub`" in text
+    assert "modelwright[hub]" in text
 
 
 def test_a_network_of_another_kind_is_refused_without_its_weights(place, fake_hub):

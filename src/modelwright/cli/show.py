@@ -158,9 +158,10 @@ def check_result(result: CheckResult) -> str:
     lines += [f"{warning}." for warning in expected.warnings]
     if result.download is not None:
         found = result.download
+        amount = f"{size(found.missing_bytes)}, " if found.missing_bytes else ""
         lines.append(
-            f"A run downloads {size(found.missing_bytes)} first: the weights of {found.repo}, "
-            f"commit {found.commit[:7]}. `{program()} fetch RECIPE` does it beforehand."
+            f"A run downloads {amount}the weights of {found.repo}, commit {found.commit[:7]}, "
+            f"first. `{program()} fetch RECIPE` does it beforehand."
         )
     return "\n".join(lines)
 

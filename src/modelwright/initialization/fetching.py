@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modelwright.errors import DataError, ModelwrightError
+from modelwright.errors import DataError, MissingExtraError, ModelwrightError
 from modelwright.initialization.hub import LIBRARIES, Snapshot, cached, fetch, web_page
 from modelwright.recipe import Recipe
 from modelwright.recipe.model import TimmModel, TransformersModel
@@ -55,8 +55,9 @@ def fetch_network(
     try:
         return fetch(name, LIBRARIES[library], with_weights=with_weights, observe=observe)
     except ModelwrightError as error:
+        if not error.where and not isinstance(error, MissingExtraError):
+            error.fix = f"{error.fix}. By hand: download {_BY_HAND[library].format(web_page(name))}"
         error.at(request.recipe.place_of("model.hub"))
-        error.fix = f"{error.fix}. By hand: download {_BY_HAND[library].format(web_page(name))}"
         raise
 
 

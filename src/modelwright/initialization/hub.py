@@ -235,7 +235,10 @@ def _snapshot(home: Path, revision: str, files: Mapping[str, HubFile]) -> Snapsh
 
 def _read_files(home: Path) -> dict[str, HubFile]:
     """Return the files of a commit, as far as they are known, with the digests of those here."""
-    files = {name: HubFile(**values) for name, values in _read(home / "files.json").items()}
+    try:
+        files = {name: HubFile(**values) for name, values in _read(home / "files.json").items()}
+    except TypeError:
+        return {}  # Another version wrote it; the hub is asked again.
     return {
         name: item if (_folder(home) / name).is_file() else replace(item, sha256="")
         for name, item in files.items()
@@ -418,7 +421,13 @@ def _asked(hub: Hub, url: str, repo: str, *, start: int = 0) -> Iterator[Any]:
 def _refuse(answer: Any, hub: Hub, repo: str, *, has_token: bool) -> NoReturn:
     """Raise what a status of 400 or more means."""
     status, code = answer.status_code, answer.headers.get("X-Error-Code", "")
-    page = f"{hub.endpoint}/{repo}"
+    page, sent = f"{hub.endpoint}/{repo}", "a token was sent" if has_token else "no token was sent"
+    if status == 416:
+        raise _UnusableStartError
+    if answer.history and not code and status < 500:
+        raise HubUnreachableError(
+            f"the storage behind {hub.endpoint} answered {status}", fix="Try again later"
+        )
     if code == "RevisionNotFound":
         raise RecipeError(
             f"{repo} has no such revision", fix=f"Look at the branches and commits at {page}"
@@ -426,19 +435,17 @@ def _refuse(answer: Any, hub: Hub, repo: str, *, has_token: bool) -> NoReturn:
     if code == "GatedRepo" or (status == 403 and code != "RepoNotFound"):
         raise RecipeError(
             f"{repo} is gated: it is given to those who agreed to its terms",
-            why="" if has_token else "HF_TOKEN isn't set",
+            why=f"It answered {status}, and {sent}",
             fix=f"Agree at {page}, and set HF_TOKEN to a token of yours that may read it",
         )
     if status in (401, 404):
         # Without a token, the hub answers 401 of what there isn't, too.
         raise RecipeError(
             f"{hub.endpoint} has no {repo}, or it is private",
-            why=f"It answered {status}, and HF_TOKEN is {'set' if has_token else 'not set'}",
+            why=f"It answered {status}, and {sent}",
             fix=f"Look at the name at {page}; of a private one, set HF_TOKEN to a token of yours "
             "that may read it",
         )
-    if status == 416:
-        raise _UnusableStartError
     what = f"{hub.endpoint} answered {status}"
     if status >= 500 or status in (408, 429):
         why = "It is asked too often" if status == 429 else "The fault is at its end"
