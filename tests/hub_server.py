@@ -24,6 +24,8 @@ class Fault:
     status: int = 0
     code: str = ""
     """`X-Error-Code`."""
+    message: str = ""
+    """`X-Error-Message`."""
     cut: int | None = None
     """Close the connection after so many bytes of what was asked for."""
     swap: bytes = b""
@@ -93,7 +95,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             if fault is not None and fault.hang_s:
                 time.sleep(fault.hang_s)
             if fault is not None and fault.status:
-                self._fail(fault.status, fault.code)
+                self._fail(fault.status, fault.code, fault.message)
                 return
             words = unquote(path).strip("/").split("/")
             if words[:2] == ["api", "models"] and words[4:5] == ["revision"]:
@@ -141,6 +143,7 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
                 self._send(data, {**headers, "ETag": f'"{_git(data)}"'}, fault)
                 return
             # As the hub's storage, it has another name than the hub.
+            data = fault.swap if fault and fault.swap else data
             elsewhere = hub.url.replace("127.0.0.1", "localhost")
             headers |= {
                 "Location": f"{elsewhere}/cdn/{repo}/{commit}/{name}",
@@ -176,10 +179,12 @@ def _handler(hub: FakeHub) -> type[BaseHTTPRequestHandler]:
             if end < len(data):
                 self.close_connection = True
 
-        def _fail(self, status: int, code: str) -> None:
+        def _fail(self, status: int, code: str, message: str = "") -> None:
             self.send_response(status)
             if code:
                 self.send_header("X-Error-Code", code)
+            if message:
+                self.send_header("X-Error-Message", message)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

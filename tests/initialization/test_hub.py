@@ -9,13 +9,8 @@ import pytest
 
 from modelwright.errors import ModelwrightError, RecipeError, ResourceError
 from modelwright.files import cache_folder, digest
-from modelwright.initialization.hub import (
-    LIBRARIES,
-    Hub,
-    HubUnreachableError,
-    cached,
-    fetch,
-)
+from modelwright.initialization.hub import Hub, HubUnreachableError
+from modelwright.initialization.hub_cache import LIBRARIES, cached, fetch
 from modelwright.run import Progress
 from tests.hub_server import Fault
 
@@ -159,8 +154,10 @@ def test_an_index_that_names_something_else_is_refused(index, fake_hub):
     assert "pytorch_model.bin" not in fake_hub.downloads()
 
 
-def test_a_hub_that_says_neither_sizes_nor_digests_is_taken_too(fake_hub, commit):
+def test_where_the_list_says_neither_sizes_nor_digests_the_answers_do(fake_hub, commit):
     fake_hub.says_sizes = False
+    fake_hub.faults["/cdn/"] = Fault(swap=bytes(len(WEIGHTS)), times=1)
+    assert "Its SHA-256 begins with" in refused(kind=ResourceError)
     assert content(brought()) == {name: FILES[name] for name in NEEDED}
 
 
@@ -283,6 +280,12 @@ def test_an_answer_about_another_commit_is_refused(fake_hub, commit):
     assert "gave another `config.json`" in refused(kind=ResourceError)
 
 
+def test_an_answer_about_another_file_is_refused(fake_hub, commit):
+    fake_hub.faults["/resolve/"] = Fault(swap=FILES["config.json"])
+    text = refused(library=LIBRARIES["timm"], kind=ResourceError)
+    assert "gave another `model.safetensors`" in text
+
+
 def test_a_file_of_the_cache_that_was_changed_is_downloaded_again(fake_hub, commit, monkeypatch):
     path = brought().folder / "model.safetensors"
     path.write_bytes(bytes(len(WEIGHTS)))
@@ -302,6 +305,10 @@ def test_a_file_of_the_cache_that_was_changed_is_downloaded_again(fake_hub, comm
         (Fault(401, "GatedRepo"), ["org/tiny is gated", "no token", "Agree at", "HF_TOKEN"]),
         (Fault(403, "GatedRepo"), ["org/tiny is gated"]),
         (Fault(403), ["org/tiny is gated"]),
+        (
+            Fault(401, message="Invalid credentials in Authorization header"),
+            ["doesn't accept the token", "HF_TOKEN"],
+        ),
         (Fault(500), ["answered 500", "Try again later"]),
         (Fault(429), ["answered 429", "asked too often"]),
         (Fault(418), ["answered 418 when asked for org/tiny"]),
@@ -325,6 +332,11 @@ def test_a_file_that_is_refused_ends_the_same_way(fault, fake_hub, commit):
     assert fault.status >= 500 or fault.hang_s or f"the storage behind {fake_hub.url}" in text
     fake_hub.faults.clear()
     assert brought().is_whole
+
+
+def test_a_list_that_names_what_is_not_there_is_said(fake_hub, commit):
+    fake_hub.faults["/tokenizer.json"] = Fault(404, "EntryNotFound")
+    assert "org/tiny lacks a file that its list names" in refused(kind=RecipeError)
 
 
 def test_a_fault_that_passes_is_waited_out(fake_hub, commit):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -180,6 +181,18 @@ def test_fetch_prints_what_it_brought(place, fake_hub, capsys):
     (place / "digits.yaml").write_text("version: 1\ndata: {source: digits}\n")
     assert main(["fetch", str(place / "digits.yaml")]) == 0
     assert "needs nothing from a hub" in capsys.readouterr().out
+
+
+def test_fetch_needs_neither_torch_nor_transformers(place):
+    code = (
+        "import sys; from modelwright.cli import main; assert main(['fetch', 'meals.yaml']) == 0; "
+        "assert not {'torch', 'transformers'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=place, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "org/tiny, commit" in done.stdout
 
 
 # -- what is refused -------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The network of a hub that a recipe names: which commit a run takes, and where its files are.
 
-`hub` asks and downloads; here stands what a recipe makes of it, and what is said where it fails.
+`hub` asks, `hub_cache` downloads and keeps; here stands what a recipe makes of it, and what is said
+where it fails.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from modelwright.errors import DataError, MissingExtraError, ModelwrightError
-from modelwright.initialization.hub import LIBRARIES, Snapshot, cached, fetch, web_page
+from modelwright.initialization.hub import web_page
+from modelwright.initialization.hub_cache import LIBRARIES, Snapshot, cached, fetch
 from modelwright.recipe import Recipe
 from modelwright.recipe.model import TimmModel, TransformersModel
 from modelwright.run import Observe, Run, RunRequest

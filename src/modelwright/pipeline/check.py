@@ -34,7 +34,7 @@ from modelwright.tasks import task_of
 from modelwright.transforms import ImageInput
 
 if TYPE_CHECKING:
-    from modelwright.initialization.hub import Snapshot
+    from modelwright.initialization.hub_cache import Snapshot
     from modelwright.models import Summary
     from modelwright.models.candidate import Candidate
 

@@ -14,7 +14,7 @@ from modelwright.recipe import check_composition
 from modelwright.run import Observe
 
 if TYPE_CHECKING:
-    from modelwright.initialization.hub import Snapshot
+    from modelwright.initialization.hub_cache import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
