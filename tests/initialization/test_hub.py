@@ -11,11 +11,13 @@ from modelwright.errors import ModelwrightError, RecipeError, ResourceError
 from modelwright.files import cache_folder, digest
 from modelwright.initialization.hub import Hub, HubUnreachableError
 from modelwright.initialization.hub_cache import LIBRARIES, cached, fetch
+from modelwright.models.pretrained_io import read_shapes
 from modelwright.run import Progress
 from tests.hub_server import Fault
 
 REPO = "org/tiny"
-WEIGHTS = bytes(range(256)) * 16_384  # 4 MiB
+HEADER = b'{"a": {"shape": [2, 3]}}'
+WEIGHTS = len(HEADER).to_bytes(8, "little") + HEADER + bytes(range(256)) * 16_384  # 4 MiB
 FILES = {
     "config.json": b'{"model_type": "bert"}',
     "tokenizer.json": b"{}",
@@ -109,10 +111,13 @@ def test_tags_branches_with_a_slash_and_short_hashes_are_revisions(fake_hub, com
     assert brought(f"{REPO}@{commit[:7]}").commit == commit
 
 
-def test_weights_may_be_listed_without_being_downloaded(fake_hub, commit):
+def test_of_weights_the_header_alone_may_be_downloaded(fake_hub, commit):
     found = brought(with_weights=False)
-    assert fake_hub.downloads() == NEEDED[:2]
+    assert sorted(content(found)) == NEEDED[:2]
     assert (found.is_whole, found.missing_bytes) == (False, len(WEIGHTS))
+    (path,) = found.weight_headers()
+    assert len(HEADER) + 8 <= path.stat().st_size < len(WEIGHTS) / 4
+    assert {name: list(item.shape) for name, item in read_shapes([path]).items()} == {"a": [2, 3]}
     whole = brought()
     assert (whole.is_whole, whole.missing_bytes) == (True, 0)
     assert whole.downloaded == ("model.safetensors",)
@@ -125,12 +130,13 @@ def test_weights_in_several_files_are_those_that_the_index_names(fake_hub):
         "tokenizer.json": b"{}",
         "generation_config.json": b"{}",
         "model.safetensors.index.json": json.dumps({"weight_map": weight_map}).encode(),
-        "model-1-of-2.safetensors": b"one",
-        "model-2-of-2.safetensors": b"two!",
+        "model-1-of-2.safetensors": WEIGHTS[:100],
+        "model-2-of-2.safetensors": WEIGHTS[:101],
         "model-3-of-2.safetensors": b"unused",
     }
     fake_hub.put(REPO, files)
-    assert brought(with_weights=False).missing_bytes == 7
+    found = brought(with_weights=False)
+    assert (found.missing_bytes, len(found.weight_headers())) == (201, 2)
     assert sorted(content(brought())) == sorted(set(files) - {"model-3-of-2.safetensors"})
 
 
@@ -358,6 +364,23 @@ def test_a_repository_that_lacks_what_is_needed_is_refused_before_downloads(file
     text = refused(kind=RecipeError)
     assert all(word in text for word in words), text
     assert fake_hub.downloads() == []
+
+
+@pytest.mark.parametrize("weights", [b"\xff" * 3_000, b"\xff" * 8])
+def test_weights_that_do_not_begin_as_safetensors_are_refused_early(weights, fake_hub):
+    fake_hub.put(REPO, {**FILES, "model.safetensors": weights})
+    text = refused(kind=RecipeError, with_weights=False)
+    assert "`model.safetensors` of org/tiny isn't a file of safetensors" in text
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"no JSON", b"[]", b'{"a": 3}', b'{"a": {"shape": "x"}}', b'{"a": {"shape": [-1]}}', b"{" * 9],
+)
+def test_a_header_that_is_damaged_is_refused(header, tmp_path):
+    (tmp_path / "w").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(RecipeError, match="this file of weights is damaged"):
+        read_shapes([tmp_path / "w"])
 
 
 def test_an_index_is_nothing_for_timm(fake_hub):

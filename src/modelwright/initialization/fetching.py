@@ -130,8 +130,8 @@ def hub_errors(recipe: Recipe) -> Iterator[None]:
         if not isinstance(model, TransformersModel | TimmModel) or model.hub is None:
             raise
         folder, place = snapshot_of(model).folder, Path(error.where)
-        if place == folder or folder in place.parents:
-            file = "" if place == folder else f"`{place.relative_to(folder)}` of "
+        if folder.parent in place.parents:
+            file = "" if place == folder else f"`{place.name.removesuffix('.part')}` of "
             error.what = f"{file}{model.hub.partition('@')[0]}: {error.what}"
             error.where = recipe.place_of("model.hub")
             error.fix = error.fix or "Take another repository or revision"

@@ -40,6 +40,10 @@ WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".pkl")
 _MOST_UNKNOWN = 64 << 20
 """So much is taken of a file of which nobody says how long it is."""
+_LENGTH = 8
+"""With so many bytes, the length of its header, a file of safetensors begins."""
+_MOST_HEADER = 100_000_000
+"""The library takes no longer one."""
 _BLOCK = 1 << 20
 _MUCH = 1 << 20
 """With so many bytes more than before, a download that broke off has got on."""
@@ -93,6 +97,14 @@ class Snapshot:
         """Whether all files are here."""
         return all(item.sha256 for item in self.files.values())
 
+    def weight_headers(self) -> list[Path]:
+        """Return files that begin as those of the weights: with the name and shape of each."""
+        return [
+            self.folder / name if item.sha256 else _part(self.folder.parent, name)
+            for name, item in self.files.items()
+            if name.endswith(".safetensors")
+        ]
+
     def digests(self) -> dict[str, str]:
         """Return the SHA-256 of each file that is here, by its name."""
         return {name: f"sha256:{it.sha256}" for name, it in self.files.items() if it.sha256}
@@ -127,7 +139,7 @@ def fetch(
     Args:
         name: `ORG/NAME` or `ORG/NAME@REVISION`.
         library: for whose networks.
-        with_weights: whether the weights are downloaded, or only listed.
+        with_weights: whether the weights are downloaded, or only their headers.
         hub: by default the one that the environment names.
         observe: called with the bytes that were received.
 
@@ -155,9 +167,12 @@ def fetch(
         done = download.bring([name for name in small if name in files], files)
         files = _read_files(home)
         needed = _needed(files, library, home)
+        weights = sorted(needed.keys() - set(small))
         if with_weights:
-            done += download.bring(sorted(needed.keys() - set(small)), needed)
+            done += download.bring(weights, needed)
             needed = _needed(_read_files(home), library, home)
+        else:
+            download.bring_headers(weights, needed)
     return replace(_snapshot(home, revision, needed), downloaded=done)
 
 
@@ -171,6 +186,11 @@ def _place(repo: str) -> Path:
 def _folder(home: Path) -> Path:
     """Return the folder of a commit's files, which has the repository's name for messages."""
     return home / home.parent.name
+
+
+def _part(home: Path, name: str) -> Path:
+    """Return the file that holds the beginning of one that isn't whole yet."""
+    return home / f"{name}.part"
 
 
 def _snapshot(home: Path, revision: str, files: Mapping[str, HubFile]) -> Snapshot:
@@ -308,6 +328,28 @@ class _Download:
             _write_files(self._home, {**held, name: replace(held[name], sha256=sha256)})
         return tuple(missing)
 
+    def bring_headers(self, names: Sequence[str], files: Mapping[str, HubFile]) -> None:
+        """Download the beginning of files of weights that aren't here, from which `bring` goes on.
+
+        Raises:
+            RecipeError: one isn't safetensors.
+        """
+        self._total = self._finished = 0
+        for name in names:
+            if files[name].sha256:
+                continue
+            part = _part(self._home, name)
+            with resource_errors(part):
+                self._receive_patiently(part, name, files[name], until=_LENGTH)
+                with part.open("rb") as stream:
+                    length = int.from_bytes(stream.read(_LENGTH), "little")
+                if length > _MOST_HEADER:
+                    raise RecipeError(
+                        f"`{name}` of {self._repo} isn't a file of safetensors",
+                        fix="Take another repository or revision",
+                    )
+                self._receive_patiently(part, name, files[name], until=_LENGTH + length)
+
     def _is_here(self, name: str, file: HubFile) -> bool:
         if not file.sha256:
             return False
@@ -316,7 +358,7 @@ class _Download:
 
     def _bring(self, name: str, file: HubFile) -> str:
         """Download a file, or what is missing of it; return its SHA-256."""
-        part = self._home / f"{name}.part"
+        part = _part(self._home, name)
         with resource_errors(part):
             _folder(self._home).mkdir(parents=True, exist_ok=True)
             self._linked = ""
@@ -330,21 +372,24 @@ class _Download:
             part.replace(_folder(self._home) / name)
         return sha256
 
-    def _receive_patiently(self, part: Path, name: str, file: HubFile) -> None:
-        """Receive a file, with as many tries as get on."""
+    def _receive_patiently(
+        self, part: Path, name: str, file: HubFile, *, until: int | None = None
+    ) -> None:
+        """Receive a file, or so many bytes of it, with as many tries as get on."""
         while True:
             before = _size(part)
             try:
-                patiently(self._hub, lambda: self._receive(part, name, file))
+                patiently(self._hub, lambda: self._receive(part, name, file, until))
                 return
             except HubUnreachableError:
                 if _size(part) < before + _MUCH:
                     raise
 
-    def _receive(self, part: Path, name: str, file: HubFile) -> None:
-        """Receive what is missing of a file."""
+    def _receive(self, part: Path, name: str, file: HubFile, until: int | None) -> None:
+        """Receive what is missing of a file, or of its first bytes."""
         start, size = _size(part), file.size_bytes
-        if size is not None and start >= size:
+        enough = min((item for item in (size, until) if item is not None), default=None)
+        if enough is not None and start >= enough:
             return  # All of it is here; whether it is right, its digest tells.
         url = f"{self._hub.endpoint}/{self._repo}/resolve/{self._home.name}/{quote(name)}"
         try:
@@ -365,6 +410,8 @@ class _Download:
                         stream.write(block)
                         done = self._finished + received
                         self._observe(Progress("download", done, max(self._total, done)))
+                        if until is not None and received >= until:
+                            break
                     stream.flush()
                     os.fsync(stream.fileno())
         except UnusableStartError as error:
@@ -372,9 +419,10 @@ class _Download:
             raise HubUnreachableError(
                 f"`{name}` of {self._repo} can't be continued", fix="Run again"
             ) from error
-        if size is not None and _size(part) < size:
+        enough = size if enough is None else enough
+        if enough is not None and _size(part) < enough:
             raise HubUnreachableError(
-                f"the connection to {self._hub.endpoint} ended after {_size(part):,} of {size:,} "
+                f"the connection to {self._hub.endpoint} ended after {_size(part):,} of {enough:,} "
                 f"bytes of `{name}`",
                 fix="Run again: the download goes on where it was",
             )

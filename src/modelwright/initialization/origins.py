@@ -171,8 +171,7 @@ def _timm(spec: TimmModel, request: RunRequest, prepared: Prepared, context: Run
     fill = partial(
         load_timm, spec=spec, section=network, weights=weights, prepared=prepared, context=context
     )
-    is_here = weights.file.is_file()  # Those of a hub aren't, while a run is only checked.
-    return Blank(network, mean, std, _scale(prepared), spec.adapters, fill if is_here else None)
+    return Blank(network, mean, std, _scale(prepared), spec.adapters, fill)
 
 
 def _settle_linear(spec: LinearModel, request: RunRequest) -> Input | None:

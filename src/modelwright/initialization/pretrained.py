@@ -107,8 +107,11 @@ def pretrained_input(spec: AnyPretrained, request: RunRequest) -> TextInput:
     text, where = request.recipe.text, request.recipe.place_of("text.max_length")
     section = pretrained_section(spec, folder, None)
     max_length = section.max_length
-    if has_weights(spec):
-        check_shapes(folder, section)
+    check_shapes(
+        folder,
+        section,
+        () if has_weights(spec) or not _is_from_hub(spec) else snapshot_of(spec).weight_headers(),
+    )
     if "max_length" in text.model_fields_set and text.max_length > max_length:
         raise RecipeError(
             f"the network of {folder.path.name} reads {max_length:,} tokens at most, and "

@@ -40,7 +40,8 @@ def open_timm(spec: TimmModel, request: RunRequest) -> tuple[TimmNetwork, TimmWe
         if spec.hub is not None:
             key, found = "model.hub", snapshot_of(spec)
             model = spec.model or declared_name(found.folder)
-            weights = open_weights(found.folder, model, is_here=found.is_whole)
+            header = None if found.is_whole else found.weight_headers()[0]
+            weights = open_weights(found.folder, model, header=header)
         else:
             assert spec.model is not None
             model = spec.model
@@ -69,12 +70,17 @@ def load_timm(
     prepared: Prepared,
     context: Run,
 ) -> dict[str, Any]:
-    """Put weights into a network of timm's; return the step of lineage."""
+    """Put weights into a network of timm's; return the step of lineage.
+
+    Of weights of a hub that aren't here, while a run is only checked, the shapes are compared.
+    """
     assert isinstance(network, ImageNetwork)
     assert isinstance(network.body, TimmBody)
     image = prepared.image
     frame = Frame(image.channels, image.height, image.width, prepared.num_outputs)
     left = take_weights(network.body, section, frame, weights)
+    if not weights.is_here:
+        return {}
     source: dict[str, Any] = {"file": weights.path.name}
     shown = weights.path.name
     if spec.hub is not None:

@@ -6,7 +6,7 @@ beside is run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +39,7 @@ from modelwright.models.pretrained_io import (
     no_weights,
     read_bytes,
     read_json,
+    read_shapes,
     read_weights,
 )
 
@@ -268,8 +269,15 @@ def take_weights(network: Encoder | PretrainedGenerator, folder: PretrainedFolde
     return fill(inner, weights, where=folder.path, source=f"`{CONFIG}`", optional=optional)
 
 
-def check_shapes(folder: PretrainedFolder, spec: PretrainedModel) -> None:
+def check_shapes(
+    folder: PretrainedFolder, spec: PretrainedModel, headers: Sequence[Path] = ()
+) -> None:
     """Refuse a folder whose weights aren't those that its settings ask for, before any are drawn.
+
+    Args:
+        folder: the folder.
+        spec: what a model file keeps of the network.
+        headers: files that begin as those of the weights, where these aren't in the folder yet.
 
     Raises:
         RecipeError: weights are missing or have other shapes.
@@ -277,7 +285,11 @@ def check_shapes(folder: PretrainedFolder, spec: PretrainedModel) -> None:
     """
     with torch.device("meta"):
         inner = built(spec)
-    shapes = _renamed(folder, inner, read_weights(folder.weight_files(), shapes_only=True))
+    if headers:
+        shapes = read_shapes(headers)
+    else:
+        shapes = read_weights(folder.weight_files(), shapes_only=True)
+    shapes = _renamed(folder, inner, shapes)
     check_fit(
         inner.state_dict(),
         shapes,

@@ -107,6 +107,30 @@ def read_weights(paths: Sequence[Path], *, shapes_only: bool = False) -> dict[st
     return weights
 
 
+def read_shapes(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """Return empty tensors of the shapes that the headers of safetensors files name.
+
+    Args:
+        paths: files of which the header suffices.
+
+    Raises:
+        RecipeError: a header is damaged.
+    """
+    shapes: dict[str, Tensor] = {}
+    for path in paths:
+        try:
+            with path.open("rb") as stream:
+                header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+            for name, item in header.items():
+                if name != "__metadata__":
+                    shapes[name] = torch.empty(item["shape"], device="meta")
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+            raise RecipeError(
+                "this file of weights is damaged", where=str(path), why=first_line(error)
+            ) from error
+    return shapes
+
+
 def digest_of(paths: Sequence[Path]) -> str:
     """Return the SHA-256 of files, one after the other."""
     digest = hashlib.sha256()
@@ -130,7 +154,8 @@ def fill(
 
     Args:
         network: changed in place.
-        weights: by their names in it.
+        weights: by their names in it; of empty ones (on the device `meta`) the shapes are compared,
+            and the network's own stay.
         where: the file or folder that they are from.
         source: what the network's shapes come from.
         fix: what to do about a shape.
@@ -144,7 +169,8 @@ def fill(
     """
     own = network.state_dict()
     check_fit(own, weights, where=where, source=source, fix=fix, optional=optional)
-    network.load_state_dict({name: weights[name] for name in own.keys() & weights}, strict=False)
+    taken = {name: weights[name] for name in own.keys() & weights if not weights[name].is_meta}
+    network.load_state_dict(taken, strict=False)
     return sorted(weights.keys() - own)
 
 

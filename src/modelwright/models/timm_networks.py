@@ -28,6 +28,7 @@ from modelwright.models.pretrained_io import (
     first_line,
     no_weights,
     read_json,
+    read_shapes,
     read_weights,
 )
 from modelwright.recipe.spec import Spec
@@ -222,6 +223,8 @@ class TimmWeights:
     """Of each channel `[C]`."""
     is_declared: bool
     """Whether a folder declares mean and deviation; else they are timm's for its usual weights."""
+    is_here: bool = True
+    """Whether the file holds the weights, and not their header alone."""
 
     def digest(self) -> str:
         """Return the SHA-256 of the file."""
@@ -245,20 +248,20 @@ def declared_name(folder: Path) -> str:
     return str(name)
 
 
-def open_weights(path: Path, model: str, *, is_here: bool = True) -> TimmWeights:
+def open_weights(path: Path, model: str, *, header: Path | None = None) -> TimmWeights:
     """Look at a safetensors file, or at a folder as timm's are on Hugging Face's hub.
 
     Args:
         path: the file or folder.
         model: the network that they are for.
-        is_here: whether the file of weights is there already, beside its `config.json`.
+        header: a file that begins as that of the weights, where that isn't in the folder yet.
 
     Raises:
         RecipeError: it is neither, of another network, or with settings that aren't known.
     """
     images, settings, is_declared = _usual(model), {}, False
-    file = path / WEIGHTS if path.is_dir() else path
-    if is_here and (not file.is_file() or file.suffix != ".safetensors"):
+    file = header or (path / WEIGHTS if path.is_dir() else path)
+    if header is None and (not file.is_file() or file.suffix != ".safetensors"):
         raise no_weights(path, fix=_SAVE)
     if path.is_dir() and (path / CONFIG).is_file():
         document, where = read_json(path / CONFIG, MOST_CONFIG), str(path / CONFIG)
@@ -283,7 +286,7 @@ def open_weights(path: Path, model: str, *, is_here: bool = True) -> TimmWeights
             "`input_size`, `mean` and `std` of its `pretrained_cfg` don't fit together",
             where=str(path),
         )
-    return TimmWeights(path, file, settings, size, mean, std, is_declared)
+    return TimmWeights(path, file, settings, size, mean, std, is_declared, header is None)
 
 
 def _model_args(settings: Any, where: str) -> dict[str, Any]:
@@ -317,7 +320,7 @@ def take_weights(
         )
     unused = fill(
         body.network,
-        read_weights([weights.file]),
+        read_weights([weights.file]) if weights.is_here else read_shapes([weights.file]),
         where=weights.path,
         source=f"timm's `{spec.model}`",
         fix=fix,
