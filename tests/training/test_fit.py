@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 import random
 import subprocess
@@ -19,7 +20,7 @@ from modelwright.kinds import OutputKind
 from modelwright.models.lora import adapt
 from modelwright.tasks import TASKS
 from modelwright.training import time_steps
-from modelwright.training.optimizers import group_parameters
+from modelwright.training.optimizers import Optimizer, group_parameters
 from tests.training import small
 from tests.training.small import StopAt
 
@@ -403,6 +404,16 @@ def test_a_last_layer_that_is_held_still_cant_learn_first(tmp_path):
     groups = [{"match": "head.*", "lr": 0}]
     with pytest.raises(TrainingError, match="held still"):
         small.trained(tmp_path, start=with_head(), unfreeze={}, groups=groups, **UNFROZEN)
+
+
+def test_layers_of_rate_zero_take_no_gradient_and_their_norms_stand_still(tmp_path):
+    start, groups = with_head(), [{"match": "body.[23].*", "lr": 0}]
+    found, _ = small.trained(tmp_path, start=start, epochs=1, groups=groups, **UNFROZEN)
+    assert changed(start, found.network) == {"head.weight", "head.bias"}
+    network = copy.deepcopy(start.network)
+    Optimizer(network, small.spec(groups=groups))
+    learning = {name for name, item in network.named_parameters() if item.requires_grad}
+    assert learning == {"head.weight", "head.bias"}
 
 
 def test_layer_decay_slows_each_layer_down_by_a_factor():

@@ -65,6 +65,7 @@ class Optimizer:
 
     def __init__(self, network: nn.Module, spec: TrainSpec) -> None:
         self._groups = group_parameters(network, spec)
+        _hold_still(network, self.parameters)
         if not self.parameters:
             raise TrainingError(
                 "there is no parameter to train", fix="Look at `model.freeze` and the network"
@@ -146,6 +147,14 @@ class Optimizer:
             name, _, key = full_name.rpartition("/")
             parameter, stepper = self._named[name]
             stepper.state[parameter][key] = _like(value, parameter)
+
+
+def _hold_still(network: nn.Module, trained: list[nn.Parameter]) -> None:
+    """Take no gradient for parameters that are in no group, whose rate is 0."""
+    kept = {id(parameter) for parameter in trained}
+    for parameter in network.parameters():
+        if id(parameter) not in kept:
+            parameter.requires_grad_(False)
 
 
 def _step(stepper: torch.optim.Optimizer, share: float, progress: float) -> None:
