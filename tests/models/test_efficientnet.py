@@ -12,7 +12,7 @@ from PIL import Image
 
 from modelwright import models
 from modelwright.errors import RecipeError
-from modelwright.initialization.published import is_installed, published_bytes
+from modelwright.initialization.published import PUBLISHED, is_installed, published_files
 from modelwright.initialization.published_networks import frozen_network
 from modelwright.models.efficientnet import SameConv, read_published
 from modelwright.recipe.model import EfficientNetLite0Model
@@ -56,10 +56,14 @@ def test_gradients_are_right(height, width):
     assert torch.autograd.gradcheck(conv, (images,))
 
 
+def published_bytes():
+    return published_files("efficientnet-lite0").content[PUBLISHED["efficientnet-lite0"].weights]
+
+
 def published(pixels):
     """Return features and logits of the published network, by its own names in plain functions."""
     weights = torch.load(
-        io.BytesIO(published_bytes("efficientnet-lite0")), weights_only=True, map_location="cpu"
+        io.BytesIO(published_bytes()), weights_only=True, map_location="cpu"
     )
 
     def norm(x, name):
@@ -97,7 +101,7 @@ def test_features_are_those_of_the_published_network(height, width):
 
 @needs_weights
 def test_it_has_as_many_parameters_as_published():
-    weights = read_published(published_bytes("efficientnet-lite0"), where="")
+    weights = read_published(published_bytes(), where="")
     body = EfficientNetLite0Model(name="efficientnet-lite0", pretrained=False)
     network = models.build(
         body, channels=3, height=32, width=32, num_outputs=1000, mean=[0.0] * 3, std=[1.0] * 3
@@ -122,7 +126,7 @@ def test_it_knows_dogs_and_horses_in_photographs_as_imagenet_numbers_them():
             pixels.append(np.asarray(image))
             labels.append(label)
     network = frozen_network("efficientnet-lite0", ImageInput(height=160, width=160, channels=3))
-    weights = read_published(published_bytes("efficientnet-lite0"), where="")
+    weights = read_published(published_bytes(), where="")
     with torch.no_grad():
         features = network.features(torch.from_numpy(np.stack(pixels)))
         best = F.linear(features, weights["head.weight"], weights["head.bias"]).argmax(1)

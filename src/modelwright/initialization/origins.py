@@ -23,7 +23,7 @@ from modelwright.initialization.pretrained import (
     pretrained_section,
     start_from,
 )
-from modelwright.initialization.published import published_folder
+from modelwright.initialization.published import published_files
 from modelwright.initialization.published_networks import start_from_published
 from modelwright.initialization.timm import load_timm, open_timm
 from modelwright.kinds import OutputKind
@@ -102,7 +102,7 @@ def _settle_published(spec: ModelSpec, request: RunRequest) -> None:
     if not spec.published:
         return
     try:
-        published_folder(spec.published)
+        published_files(spec.published)
     except (MissingExtraError, RecipeError) as error:
         error.at(request.recipe.place_of("model"))
         raise

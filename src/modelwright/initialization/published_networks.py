@@ -6,19 +6,23 @@ that runs no code, after its digest was checked, and kept as safetensors in the 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
-from modelwright.files import cache_folder, digest, write_bytes
-from modelwright.initialization.published import PUBLISHED, published_bytes, published_folder
+from modelwright.files import cache_folder, write_bytes
+from modelwright.initialization.published import (
+    PUBLISHED,
+    lineage_step,
+    published_files,
+    read_digested,
+)
 from modelwright.modelfile.tensors import write_arrays
 from modelwright.models import ImageNetwork, build_network
 from modelwright.models.detector import Detector
 from modelwright.models.efficientnet import MEAN, STD, EfficientNetLite0, read_published
-from modelwright.models.pretrained_io import fill, read_weights
+from modelwright.models.pretrained_io import fill, load_weights
 from modelwright.recipe.model import EfficientNetLite0Model
 from modelwright.run import Run
 from modelwright.transforms import ImageInput
@@ -26,8 +30,8 @@ from modelwright.transforms import ImageInput
 _TRUNK = "trunk."
 
 
-def weights_file(name: str) -> Path:
-    """Return a safetensors file of published weights, by the names of our network; checked.
+def published_weights(name: str) -> dict[str, Tensor]:
+    """Return published weights by the names of our network; checked.
 
     Args:
         name: a key of `PUBLISHED`.
@@ -37,16 +41,17 @@ def weights_file(name: str) -> Path:
         RecipeError: its file is missing, or isn't the published one.
         ResourceError: the cache can't be written.
     """
-    found = PUBLISHED[name]
-    original = published_folder(name) / found.weights
+    found, files = PUBLISHED[name], published_files(name)
+    data, original = files.content[found.weights], files.folder / found.weights
     if not found.converted:
-        return original
+        return load_weights(data, where=original)
     path = cache_folder() / "published" / f"{name}-{found.converted[:16]}.safetensors"
-    if not path.is_file() or digest(path.read_bytes()) != f"sha256:{found.converted}":
-        weights = read_published(published_bytes(name), where=str(original))
-        arrays = {key: item.numpy() for key, item in weights.items()}
-        write_bytes(path, write_arrays(arrays, name=path.name))
-    return path
+    kept, own = read_digested(path) if path.is_file() else (b"", "")
+    if own != found.converted:
+        weights = read_published(data, where=str(original))
+        kept = write_arrays({key: item.numpy() for key, item in weights.items()}, name=path.name)
+        write_bytes(path, kept)
+    return load_weights(kept, where=path)
 
 
 def start_from_published(network: nn.Module, name: str, context: Run) -> dict[str, Any]:
@@ -63,17 +68,11 @@ def start_from_published(network: nn.Module, name: str, context: Run) -> dict[st
     _fill(network.body, name)
     found = PUBLISHED[name]
     context.say(f"The network starts from the published weights `{name}` ({found.trained_on})")
-    return {
-        "step": "pretrained",
-        "package": found.package,
-        "model": name,
-        "weights": f"sha256:{found.sha256[found.weights]}",
-    }
+    return lineage_step(name)
 
 
 def _fill(body: nn.Module, name: str) -> None:
-    path = weights_file(name)
-    weights = read_weights([path])
+    weights = published_weights(name)
     if isinstance(body, Detector):
         weights = _without(weights, _TRUNK)
         body = body.backbone
@@ -81,11 +80,11 @@ def _fill(body: nn.Module, name: str) -> None:
         assert isinstance(body, EfficientNetLite0)
         weights = {key: item for key, item in weights.items() if not key.startswith("head.")}
     own = {key for key in body.state_dict() if key.startswith("head.")}
-    unused = fill(body, weights, where=path, source=f"`{name}`", optional=own)
+    unused = fill(body, weights, where=PUBLISHED[name].package, source=f"`{name}`", optional=own)
     if unused:
         raise RecipeError(
             f"the weights `{unused[0]}` have no place in `{name}`",
-            where=str(path),
+            where=PUBLISHED[name].package,
         )
 
 

@@ -7,7 +7,7 @@ beside is run.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +36,9 @@ from modelwright.models.pretrained_io import (
     digest_of,
     fill,
     first_line,
+    load_weights,
     no_weights,
+    parse_object,
     read_bytes,
     read_json,
     read_shapes,
@@ -61,6 +63,8 @@ class PretrainedFolder:
     """The settings of its kind of network, all of them."""
     special_ids: dict[str, int | None]
     """Of a network that generates text, its token ids of padding, begin and end."""
+    content: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """Files of it that were read before, by name: their bytes are used."""
 
     @property
     def architecture(self) -> Architecture:
@@ -76,6 +80,8 @@ class PretrainedFolder:
             RecipeError: there is none.
         """
         path = self.path / TOKENIZER
+        if TOKENIZER in self.content:
+            return self.content[TOKENIZER]
         if not path.is_file():
             raise RecipeError(
                 f"there is no `{TOKENIZER}`",
@@ -116,13 +122,27 @@ class PretrainedFolder:
             raise RecipeError("it names no file", where=where)
         return [self.path / name for name in names]
 
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights by their names there, in fp32.
+
+        Raises:
+            RecipeError: there are none, only pickles, or a file is damaged or cut short.
+        """
+        if WEIGHTS in self.content:
+            return load_weights(self.content[WEIGHTS], where=self.path / WEIGHTS)
+        return read_weights(self.weight_files())
+
     def digest(self) -> str:
         """Return the SHA-256 of the files of weights, one after the other."""
         return digest_of(self.weight_files())
 
 
-def open_folder(path: Path) -> PretrainedFolder:
+def open_folder(path: Path, content: Mapping[str, bytes] | None = None) -> PretrainedFolder:
     """Read the settings of a folder that transformers saved.
+
+    Args:
+        path: the folder.
+        content: files of it that were read before, by name.
 
     Raises:
         RecipeError: it is none, or of a kind that isn't known here.
@@ -136,7 +156,12 @@ def open_folder(path: Path) -> PretrainedFolder:
             where=str(path),
             fix="Give a folder that transformers' `save_pretrained` has written",
         )
-    document = read_json(path / CONFIG, MOST_CONFIG)
+    read = {} if content is None else content
+    document = (
+        parse_object(read[CONFIG], where=path / CONFIG)
+        if CONFIG in read
+        else read_json(path / CONFIG, MOST_CONFIG)
+    )
     where, model_type = str(path / CONFIG), document.get("model_type")
     if not isinstance(model_type, str) or model_type not in KNOWN:
         own = "its code lies beside it, which isn't run" if "auto_map" in document else ""
@@ -167,7 +192,7 @@ def open_folder(path: Path) -> PretrainedFolder:
                 f"the {name} token has the id {token_id}, and the vocabulary {size:,} tokens",
                 where=where,
             )
-    return PretrainedFolder(path, model_type, settings, special_ids)
+    return PretrainedFolder(path, model_type, settings, special_ids, read)
 
 
 def _special_ids(path: Path, document: Mapping[str, Any], model_type: str) -> dict[str, int | None]:
@@ -255,7 +280,7 @@ def take_weights(network: Encoder | PretrainedGenerator, folder: PretrainedFolde
         RecipeError: weights are missing or have other shapes.
     """
     inner = network.encoder if isinstance(network, Encoder) else network.network
-    weights = _renamed(folder, inner, read_weights(folder.weight_files()))
+    weights = _renamed(folder, inner, folder.weights())
     for names in _names(inner):
         present = [name for name in names if name in weights]
         if any(not torch.equal(weights[name], weights[present[0]]) for name in present[1:]):

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load
 from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
@@ -28,12 +29,21 @@ def read_json(path: Path, most: int) -> dict[str, Any]:
     Raises:
         RecipeError: it is none.
     """
+    return parse_object(read_bytes(path, most), where=path)
+
+
+def parse_object(data: bytes, *, where: Path) -> dict[str, Any]:
+    """Return the JSON object that a file's bytes hold.
+
+    Raises:
+        RecipeError: they hold none.
+    """
     try:
-        document = json.loads(read_bytes(path, most).decode(), parse_constant=_refuse_constant)
+        document = json.loads(data.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise RecipeError("this isn't JSON", where=str(path)) from error
+        raise RecipeError("this isn't JSON", where=str(where)) from error
     if not isinstance(document, dict):
-        raise RecipeError("this isn't a JSON object", where=str(path))
+        raise RecipeError("this isn't a JSON object", where=str(where))
     return document
 
 
@@ -95,15 +105,9 @@ def read_weights(paths: Sequence[Path], *, shapes_only: bool = False) -> dict[st
                         shape = stream.get_slice(name).get_shape()
                         weights[name] = torch.empty(shape, device="meta")
                         continue
-                    weight = stream.get_tensor(name)
-                    weights[name] = weight.float() if weight.is_floating_point() else weight
+                    weights[name] = _in_fp32(stream.get_tensor(name))
         except (SafetensorError, OSError, ValueError) as error:
-            raise RecipeError(
-                "this file of weights is damaged or cut short",
-                where=str(path),
-                why=first_line(error),
-                fix="Copy it once more",
-            ) from error
+            raise _damaged(path, error) from error
     return weights
 
 
@@ -131,6 +135,31 @@ def read_shapes(paths: Sequence[Path]) -> dict[str, Tensor]:
     return shapes
 
 
+def load_weights(data: bytes, *, where: Path) -> dict[str, Tensor]:
+    """Return the weights that a safetensors file's bytes hold, by their names there, in fp32.
+
+    Raises:
+        RecipeError: they are damaged or cut short.
+    """
+    try:
+        return {name: _in_fp32(weight) for name, weight in load(data).items()}
+    except (SafetensorError, ValueError) as error:
+        raise _damaged(where, error) from error
+
+
+def _in_fp32(weight: Tensor) -> Tensor:
+    return weight.float() if weight.is_floating_point() else weight
+
+
+def _damaged(path: Path, error: Exception) -> RecipeError:
+    return RecipeError(
+        "this file of weights is damaged or cut short",
+        where=str(path),
+        why=first_line(error),
+        fix="Copy it once more",
+    )
+
+
 def digest_of(paths: Sequence[Path]) -> str:
     """Return the SHA-256 of files, one after the other."""
     digest = hashlib.sha256()
@@ -145,7 +174,7 @@ def fill(
     network: nn.Module,
     weights: Mapping[str, Tensor],
     *,
-    where: Path,
+    where: Path | str,
     source: str,
     fix: str = "",
     optional: Collection[str] = (),
@@ -156,7 +185,7 @@ def fill(
         network: changed in place.
         weights: by their names in it; of empty ones (on the device `meta`) the shapes are compared,
             and the network's own stay.
-        where: the file or folder that they are from.
+        where: the file, folder or package that they are from.
         source: what the network's shapes come from.
         fix: what to do about a shape.
         optional: weights that may be missing.
@@ -178,7 +207,7 @@ def check_fit(
     own: Mapping[str, Tensor],
     weights: Mapping[str, Tensor],
     *,
-    where: Path,
+    where: Path | str,
     source: str,
     fix: str = "",
     optional: Collection[str] = (),

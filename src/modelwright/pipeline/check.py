@@ -13,17 +13,24 @@ import numpy as np
 
 from modelwright import data
 from modelwright.data import Finding, Prepared
-from modelwright.errors import RequestError, require
+from modelwright.errors import require
 from modelwright.initialization import (
     initialize_model,
     pending_network,
     pin_network,
     settled_input,
 )
-from modelwright.pipeline.contest import has_contest, linear_data, linear_request
+from modelwright.initialization.published import read_once
+from modelwright.pipeline.contest import (
+    LEAST_S,
+    TimedFit,
+    has_contest,
+    time_linear,
+    timed_fits,
+)
 from modelwright.pipeline.measuring import require_held_out
+from modelwright.pipeline.network_choice import NetworkChoice, choose_network
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
-from modelwright.pipeline.stages import features_of_images
 from modelwright.planning import Forecast, Workload, forecast
 from modelwright.progress import shown
 from modelwright.recipe import check_composition
@@ -80,7 +87,7 @@ def check(
         ModelwrightError: the recipe or the data can't be used.
     """
     request = read_request(recipe, frame=data, overrides=overrides, site=site)
-    with shown(observe) as watch:
+    with shown(observe) as watch, read_once():
         return _check(request, watch)
 
 
@@ -99,50 +106,57 @@ def _check(request: RunRequest, observe: Observe) -> CheckResult:
             recipe, base=request.data_base, like=settled_input(request), observe=notes
         )
         require_held_out(prepared, request.recipe.inference.threshold)
-        expected = forecast(request.recipe, _workload(request, prepared, context))
         if has_contest(request.recipe, prepared):
-            expected = _with_linear(expected, request, prepared, context)
+            expected = _of_contest(request, prepared, context)
+        else:
+            expected = forecast(request.recipe, _workload(request, prepared, context))
     findings = tuple(prepared.report.findings)
     if request.recipe.data.leaks == "refuse":
         findings = data.as_errors(findings)
     return CheckResult(findings, expected, tuple(notes.sentences), pending_network(request.recipe))
 
 
-def _with_linear(
-    network: Forecast, request: RunRequest, prepared: Prepared, context: Run
-) -> Forecast:
-    """Return the forecast of a network, with what the linear model before it takes."""
-    asked = linear_request(request)
-    try:
-        work = _workload(asked, linear_data(asked, prepared, context), context)
-    except RequestError as error:
-        context.say(f"A linear model is left out: {error.what}")
-        return network
-    linear = forecast(asked.recipe, work)
-    both_s = None if network.training_s is None else network.training_s + (linear.training_s or 0.0)
-    budget = request.recipe.train.budget
-    if budget is not None and both_s is not None:
-        both_s = min(both_s, seconds(budget))
+def _of_contest(request: RunRequest, prepared: Prepared, context: Run) -> Forecast:
+    """Forecast `model: auto`: linear models, then the network that the time left is taken for."""
+    fits = timed_fits(request, prepared, context)
+    parts = [
+        forecast(fit.request.recipe, _workload(fit.request, fit.prepared, context, fit=fit))
+        for fit in fits
+    ]
+    budget, fits_s = request.recipe.train.budget, sum(fit.timing.seconds for fit in fits)
+    left_s = None if budget is None else seconds(budget) - fits_s
+    if left_s is None or left_s >= LEAST_S:
+        choice = NetworkChoice(request, prepared)
+        if fits:
+            choice = choose_network(request, prepared, context, left_s=left_s)
+        if choice.note:
+            context.say(choice.note)
+        work = _workload(choice.request, choice.prepared, context)
+        parts.append(forecast(choice.request.recipe, work))
+    last = parts[-1]
+    whole_s = None if last.training_s is None else sum(part.training_s or 0.0 for part in parts)
+    if budget is not None and whole_s is not None:
+        whole_s = min(whole_s, seconds(budget))
     return replace(
-        network,
-        training_s=both_s,
-        memory_bytes=max(network.memory_bytes, linear.memory_bytes),
-        disk_bytes=max(network.disk_bytes, linear.disk_bytes),
-        warnings=tuple(dict.fromkeys((*network.warnings, *linear.warnings))),
+        last,
+        training_s=whole_s,
+        memory_bytes=max(part.memory_bytes for part in parts),
+        disk_bytes=max(part.disk_bytes for part in parts),
+        warnings=tuple(dict.fromkeys(text for part in parts for text in part.warnings)),
     )
 
 
-def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload:
-    from modelwright.training import time_fit, time_steps
+def _workload(
+    request: RunRequest, prepared: Prepared, context: Run, *, fit: TimedFit | None = None
+) -> Workload:
+    """Measure what training takes; `fit` is a linear model that was timed before."""
+    from modelwright.training import steps_per_epoch, time_steps
 
-    start = initialize_model(request, prepared, context)
+    start = initialize_model(request, prepared, context) if fit is None else fit.start
     dataset, recipe, task = prepared.dataset(), request.recipe, task_of(request.recipe)
     cost, fit_s, feature_bytes = None, None, 0
     if isinstance(recipe.model, LinearModel):
-        features = features_of_images(start, recipe.model, context)
-        timing = time_fit(
-            start, recipe.model, recipe.train, dataset, context, task=task, image_features=features
-        )
+        timing = time_linear(start, recipe, prepared, context) if fit is None else fit.timing
         fit_s, feature_bytes = timing.seconds, timing.feature_bytes
     else:
         cost = time_steps(start, recipe.train, dataset, context, task=task, augment=recipe.augment)
@@ -169,6 +183,7 @@ def _workload(request: RunRequest, prepared: Prepared, context: Run) -> Workload
         planning_s=0.0 if cost is None else cost.planning_s,
         before_bytes=None if cost is None else cost.before_bytes,
         peak_bytes=None if cost is None else cost.peak_bytes,
+        steps_per_epoch=None if cost is None else steps_per_epoch(recipe.train, dataset.train),
     )
 
 

@@ -1,7 +1,8 @@
 """What `model: auto` tries: linear models first, then a network; the best on validation ships.
 
 The second linear model is of the features of a published network, where its package is installed
-and the data is of the kind that it was trained on.
+and the data is of the kind that it was trained on; the network is that one then, trained further,
+where there is time for it (`network_choice`).
 Each is trained as a recipe that names it would train it, in a stage with a folder of its own.
 """
 
@@ -9,36 +10,42 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from modelwright import data
 from modelwright.data import Prepared
 from modelwright.errors import RequestError
-from modelwright.initialization import initialize_model, settled_input
-from modelwright.initialization.published import is_installed
-from modelwright.initialization.suitable import missing_note, suitable_features
+from modelwright.initialization import initialize_model
+from modelwright.initialization.suitable import missing_note
 from modelwright.kinds import VECTOR_OUTPUTS, InputKind
+from modelwright.pipeline.network_choice import (
+    LEAVES_OUT,
+    MOST_S,
+    NetworkChoice,
+    choose_network,
+    installed_features,
+    prepare_for,
+)
 from modelwright.pipeline.stages import features_of_images, train
 from modelwright.recipe import Recipe
 from modelwright.recipe.model import LinearModel
 from modelwright.recipe.spec import seconds
 from modelwright.recipe.targets import METRICS
-from modelwright.run import Progress, Run, RunRequest
+from modelwright.run import Run, RunRequest
 from modelwright.tasks import task_of
 
 if TYPE_CHECKING:
+    from modelwright.modelfile.export import TracedGraph
     from modelwright.models.candidate import Candidate
+    from modelwright.training.linear import FitTiming
 
 LINEAR, PUBLISHED, NETWORK = "linear", "published", "network"
 _LINEAR_SHARE = 0.5
 """The most of a budget that choosing a linear model may take."""
-_TIMED = 100
-"""How many samples tell how long a published network's features will take."""
-_MOST_S = 600.0
-"""The most that the features of a published network may take where there is no budget."""
-_LEAST_S = 1.0
+_TIMED, _TIMED_PUBLISHED = 1000, 100
+"""How many samples tell how long a linear model takes; one of a published network's features."""
+LEAST_S = 1.0
 """With less of a budget left no network is trained."""
 
 
@@ -48,10 +55,11 @@ class Trained:
 
     candidate: Candidate
     prepared: Prepared
-    is_network: bool = True
+    traced: Mapping[str, TracedGraph] = field(default_factory=dict)
+    """The graphs of its network that were traced before, in the rehearsal."""
 
 
-TrainNetwork = Callable[[RunRequest], "Candidate"]
+TrainNetwork = Callable[[NetworkChoice], Trained]
 
 
 def has_contest(recipe: Recipe, prepared: Prepared) -> bool:
@@ -65,29 +73,27 @@ def has_contest(recipe: Recipe, prepared: Prepared) -> bool:
 
 def linear_request(request: RunRequest) -> RunRequest:
     """Return the request for a linear model of the same data."""
-    spec, budget = request.recipe.train, request.recipe.train.budget
-    if budget is not None:
-        spec = spec.model_copy(update={"budget": f"{seconds(budget) * _LINEAR_SHARE:.3f}s"})
-    update = {"model": LinearModel(name="linear"), "train": spec}
-    return replace(request, recipe=request.recipe.model_copy(update=update))
+    budget, model = request.recipe.train.budget, LinearModel(name="linear")
+    request = replace(request, recipe=request.recipe.model_copy(update={"model": model}))
+    return request if budget is None else _with_budget(request, seconds(budget) * _LINEAR_SHARE)
+
+
+def published_request(request: RunRequest, prepared: Prepared) -> RunRequest:
+    """Return the request for a linear model of a published network's features."""
+    model = LinearModel.model_validate({"name": "linear", "features": installed_features(prepared)})
+    return replace(request, recipe=request.recipe.model_copy(update={"model": model}))
+
+
+def _with_budget(request: RunRequest, budget_s: float) -> RunRequest:
+    train = request.recipe.train.model_copy(update={"budget": f"{budget_s:.3f}s"})
+    return replace(request, recipe=request.recipe.model_copy(update={"train": train}))
 
 
 def linear_data(request: RunRequest, prepared: Prepared, context: Run) -> Prepared:
     """Return the data as a linear model takes it: texts as n-grams, others as they are."""
     if prepared.input_kind != InputKind.TEXT:
         return prepared
-    return _data_of(request, context)
-
-
-def _data_of(request: RunRequest, context: Run) -> Prepared:
-    """Return the data as the recipe's own model takes it."""
-
-    def without_notes(progress: Progress) -> None:
-        if not progress.note:  # What is to be said of the data was said.
-            context.observe(progress)
-
-    like = settled_input(request)
-    return data.prepare(request.recipe, base=request.data_base, like=like, observe=without_notes)
+    return prepare_for(request, context)
 
 
 def contend(
@@ -102,33 +108,32 @@ def contend(
         train_network: trains the network as a request says.
     """
     begun = time.monotonic()
-    asked = linear_request(request)
+    asked, budget = linear_request(request), request.recipe.train.budget
     try:
         linear = _linear(asked, linear_data(asked, prepared, context), context)
         linear = _with_published(linear, asked, prepared, context, begun)
     except RequestError as error:
         context.say(f"A linear model is left out: {error.what}")
-        return Trained(train_network(request), prepared)
-    budget = request.recipe.train.budget
+        return train_network(NetworkChoice(request, prepared))
+    left = None
     if budget is not None:
         spent = context.decisions.decide("linear_s", lambda: round(time.monotonic() - begun, 3))
         left = seconds(budget) - spent
-        if left < _LEAST_S:
+        if left < LEAST_S:
             why = f"the linear model has taken the budget of {budget}"
             context.decisions.decide("contest", lambda: {"chosen": LINEAR, "why": why})
             context.say(f"No network is trained: {why}")
             return _noted(linear, LINEAR, {})
-        spec = request.recipe.train.model_copy(update={"budget": f"{left:.3f}s"})
-        recipe = request.recipe.model_copy(update={"train": spec})
-        request = replace(request, recipe=recipe)
-    network = Trained(train_network(request), prepared)
-    return _better(linear, network, request.recipe, context)
+    choice = choose_network(request, prepared, context, left_s=left)
+    if choice.note:
+        context.say(choice.note)
+    return _better(linear, train_network(choice), request.recipe, context)
 
 
 def _linear(request: RunRequest, prepared: Prepared, context: Run) -> Trained:
     stage = context.stage(LINEAR)
     start = initialize_model(request, prepared, stage)
-    return Trained(train(start, request.recipe, prepared.dataset(), stage), prepared, False)
+    return Trained(train(start, request.recipe, prepared.dataset(), stage), prepared)
 
 
 def _with_published(
@@ -138,25 +143,25 @@ def _with_published(
 
     `begun` is when the first one was begun, by `time.monotonic`: both share one budget.
     """
-    features = suitable_features(prepared)
-    if features is None or not is_installed(features):
+    if not installed_features(prepared):
         if note := missing_note(prepared):
             context.say(note)
         return linear
-    model = LinearModel(name="linear", features=features)
-    request = replace(asked, recipe=asked.recipe.model_copy(update={"model": model}))
-    stage = context.stage(PUBLISHED)
+    stage, budget = context.stage(PUBLISHED), asked.recipe.train.budget
+    request = published_request(asked, prepared)
+    model = request.recipe.model
+    assert isinstance(model, LinearModel)
+    features = model.features
     try:
-        taken = _data_of(request, context)
+        taken = prepare_for(request, context)
         start = initialize_model(request, taken, stage)
-    except RequestError as error:
+    except LEAVES_OUT as error:
         context.say(f"Features of `{features}` are left out: {error.what}")
         return linear
-    budget = request.recipe.train.budget
 
     def decide() -> dict[str, float]:
-        needed = _needed_s(start, model, request.recipe, taken, stage)
-        left = _MOST_S if budget is None else seconds(budget) - (time.monotonic() - begun)
+        needed = round(time_linear(start, request.recipe, taken, stage).seconds, 3)
+        left = MOST_S if budget is None else seconds(budget) - (time.monotonic() - begun)
         return {"needed": needed, "left": round(left, 3)}
 
     decided = context.decisions.decide("published_s", decide)
@@ -166,7 +171,9 @@ def _with_published(
             f"{decided['needed']:.0f} s, longer than linear models may take here"
         )
         return linear
-    published = Trained(train(start, request.recipe, taken.dataset(), stage), taken, False)
+    if budget is not None:  # Both share one budget.
+        request = _with_budget(request, decided["left"])
+    published = Trained(train(start, request.recipe, taken.dataset(), stage), taken)
     metric = task_of(asked.recipe).select_by
 
     def score() -> dict[str, float]:
@@ -184,13 +191,49 @@ def _with_published(
     return published if is_better else linear
 
 
-def _needed_s(
-    start: Candidate, model: LinearModel, recipe: Recipe, prepared: Prepared, run: Run
-) -> float:
-    """Return how long a linear model will take, by a few samples; at most the budget."""
+@dataclass(frozen=True, slots=True)
+class TimedFit:
+    """A linear model that `model: auto` will fit, and what that takes."""
+
+    request: RunRequest
+    prepared: Prepared
+    start: Candidate
+    timing: FitTiming
+
+
+def timed_fits(
+    request: RunRequest, prepared: Prepared, context: Run, *, share: float = 1.0
+) -> list[TimedFit]:
+    """Return the linear models that `model: auto` will fit, each timed by a few samples.
+
+    The arguments are those of `choose_network`. What can't be fitted is left out, and said.
+    """
+    asked, fits = linear_request(request), list[TimedFit]()
+    requests = [asked]
+    if installed_features(prepared):
+        requests.append(published_request(asked, prepared))
+    for each in requests:
+        try:
+            taken = prepare_for(each, context) if fits else linear_data(each, prepared, context)
+            start = initialize_model(each, taken, context)
+            timing = time_linear(start, each.recipe, taken, context)
+            timing = replace(timing, seconds=timing.seconds / share)
+            fits.append(TimedFit(each, taken, start, timing))
+        except LEAVES_OUT as error:
+            context.say(f"A linear model is left out: {error.what}")
+            break
+    budget = asked.recipe.train.budget
+    limit = MOST_S if budget is None else seconds(budget) - sum(x.timing.seconds for x in fits[:1])
+    return [fit for at, fit in enumerate(fits) if at == 0 or fit.timing.seconds < limit]
+
+
+def time_linear(start: Candidate, recipe: Recipe, prepared: Prepared, run: Run) -> FitTiming:
+    """Return what a linear model will take, by a few samples; at most the budget."""
     from modelwright.training import time_fit
 
-    timing = time_fit(
+    model = recipe.model
+    assert isinstance(model, LinearModel)
+    return time_fit(
         start,
         model,
         recipe.train,
@@ -198,9 +241,8 @@ def _needed_s(
         run,
         task=task_of(recipe),
         image_features=features_of_images(start, model, run),
-        samples=_TIMED,
+        samples=_TIMED if model.network is None else _TIMED_PUBLISHED,
     )
-    return round(timing.seconds, 3)
 
 
 def _scored(

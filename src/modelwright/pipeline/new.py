@@ -10,34 +10,33 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from modelwright import evaluation, scaffold
+from modelwright import data, evaluation, scaffold
 from modelwright.data import Prepared
-from modelwright.data.listing import Rows
 from modelwright.errors import ModelwrightError
-from modelwright.initialization import initialize_model
+from modelwright.initialization.published import read_once
 from modelwright.ledger import Evidence, Ledger
+from modelwright.pipeline.contest import LEAST_S, has_contest, timed_fits
 from modelwright.pipeline.measuring import simple_problem
+from modelwright.pipeline.network_choice import choose_network, installed_features
 from modelwright.pipeline.request import run_in
+from modelwright.pipeline.timing import epoch_s
 from modelwright.progress import shown
 from modelwright.recipe import Recipe
+from modelwright.recipe.spec import seconds
 from modelwright.recipe.targets import METRICS
 from modelwright.report.words import BLANK, figure, name_of, subject_name
 from modelwright.run import Observe, Progress, RunRequest, silent
 from modelwright.scaffold import NewResult, Probes
 from modelwright.tasks import task_of
-from modelwright.transforms import ImageInput
 
 MOST_SAMPLES = 10_000
 """The most samples of each split that simple methods are fitted to and measured on here."""
 _SIMPLE_S, _PROBED = 20.0, 64
 """About how long features of images and recordings may take, by so many samples of them."""
-_TIMED_ROWS = {"train": 2048, "validation": 256, "test": 1}
-"""How many samples of each split a few steps and a validation are timed on."""
 
 
 def new(
@@ -65,24 +64,25 @@ def new(
         RequestError: there is a file at `out` already, or no such task or column.
         DataError: the data can't be used.
     """
-    with shown(observe) as watch:
+    base = Path(out).resolve()
+    with shown(observe) as watch, read_once():
         return scaffold.new(
             source,
             out=out,
             input=input,
             target=target,
             task=task,
-            probes=_trials(watch),
+            probes=_probes(watch, base if base.is_dir() else base.parent),
             observe=watch,
         )
 
 
-def _trials(observe: Observe) -> Probes:
-    """Return what is measured here; whatever can't be is said."""
+def _probes(observe: Observe, base: Path) -> Probes:
+    """Return what is measured here; whatever can't be is said. `base` is the recipe's folder."""
 
-    def epoch_s(recipe: Recipe, prepared: Prepared) -> float | None:
+    def timed(recipe: Recipe, prepared: Prepared) -> float | None:
         try:
-            return _epoch_s(recipe, prepared)
+            return epoch_s(RunRequest(recipe), prepared)
         except ModelwrightError as error:
             observe(Progress("note", 0, 0, note=f"No step could be timed: {error.what}"))
             return None
@@ -93,74 +93,36 @@ def _trials(observe: Observe) -> Probes:
         except ModelwrightError as error:
             return (f"Simple methods could not be measured: {error.what}",)
 
-    return Probes(epoch_s, simple)
+    def network(recipe: Recipe, prepared: Prepared) -> str:
+        try:
+            return _network(recipe, prepared, base)
+        except ModelwrightError as error:
+            return f"The network of `model: auto` could not be chosen: {error.what}"
+
+    return Probes(timed, simple, network)
 
 
-# -- a network, timed --------------------------------------------------------------------------
-
-
-def _epoch_s(recipe: Recipe, prepared: Prepared) -> float:
-    """Return the seconds of one epoch with its validation, by a few steps of a drawn part."""
-    from modelwright.training import time_steps
-
-    part = _with_size(_drawn(prepared, recipe), recipe)
+def _network(recipe: Recipe, prepared: Prepared, base: Path) -> str:
+    """Say which network `model: auto` will train, where a published one could be."""
+    if not (has_contest(recipe, prepared) and installed_features(prepared)):
+        return ""
+    update: dict[str, object] = {"leaks": "allow"}
+    share = MOST_SAMPLES / len(prepared.rows["train"])
+    if share < 1.0:
+        update["limit"] = MOST_SAMPLES
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update=update)})
+    request, budget = RunRequest(recipe, base), recipe.train.budget
     with tempfile.TemporaryDirectory(prefix="modelwright-new-") as aside:
-        request = RunRequest(recipe)
         context = run_in(request, Path(aside), observe=silent)
-        start = initialize_model(request, part, context)
-        dataset = part.dataset()
-        cost = time_steps(
-            start,
-            recipe.train,
-            dataset,
-            context,
-            task=task_of(recipe),
-            augment=recipe.augment,
-        )
-    whole = prepared.dataset()
-    batch = min(recipe.train.batch_size, len(dataset.train))
-    validation_s = cost.validation_s
-    if dataset.validation is not None and whole.validation is not None:
-        validation_s *= len(whole.validation) / len(dataset.validation)
-    return cost.step_s * max(len(whole.train) // batch, 1) + validation_s
-
-
-def _drawn(prepared: Prepared, recipe: Recipe) -> Prepared:
-    """Return the data with a part of the samples, evenly drawn."""
-    generates = task_of(recipe).text_metrics is not None  # Then a fixed number is validated on.
-
-    def some(name: str, rows: Rows) -> Rows:
-        most = len(rows) if generates and name == "validation" else _TIMED_ROWS.get(name, 1)
-        drawn = np.unique(np.linspace(0, len(rows) - 1, most).astype(np.int64))
-        return rows[drawn] if len(rows) > most else rows
-
-    return replace(prepared, rows={name: some(name, rows) for name, rows in prepared.rows.items()})
-
-
-def _with_size(prepared: Prepared, recipe: Recipe) -> Prepared:
-    """Return images as a recipe takes them: random pixels where it takes another size.
-
-    So no image is decoded at a size that may not be chosen; the time of a step is the same.
-    """
-    if not isinstance(prepared.input, ImageInput):
-        return prepared
-    own, size = prepared.input, recipe.transforms.size
-    height, width = size if isinstance(size, tuple) else (size, size)
-    if height == "auto" or width == "auto":
-        height, width = own.height, own.width
-    is_published = recipe.model != "auto" and bool(recipe.model.published)
-    channels = 3 if is_published else own.channels
-    if (height, width, channels) == (own.height, own.width, own.channels):
-        return prepared
-    drawn = np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
-    inputs = np.broadcast_to(drawn, (len(prepared.inputs), *drawn.shape))
-    return replace(
-        prepared,
-        input=replace(own, height=height, width=width, channels=channels),
-        targets=replace(prepared.targets, inputs=inputs),
-        mean=(0.5,) * channels,
-        std=(0.25,) * channels,
-    )
+        if share < 1.0:
+            whole = len(prepared.rows["train"])
+            prepared = data.prepare(recipe, base=base, observe=silent)
+            share = len(prepared.rows["train"]) / whole
+        share = min(share, 1.0)
+        fits = timed_fits(request, prepared, context, share=share)
+        spent = sum(fit.timing.seconds for fit in fits)
+        left = None if budget is None else max(seconds(budget) - spent, LEAST_S)
+        return choose_network(request, prepared, context, left_s=left, share=share).note
 
 
 # -- simple methods ----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,11 @@ from modelwright.data import Prepared
 from modelwright.evaluation import Verdict, judge
 from modelwright.files import ASIDE
 from modelwright.initialization import initialize_model, pin_network, settled_input
+from modelwright.initialization.published import read_once
 from modelwright.ledger import Ledger, exact
 from modelwright.pipeline.contest import Trained, contend, has_contest
 from modelwright.pipeline.measuring import measure_file, require_held_out
+from modelwright.pipeline.network_choice import NetworkChoice
 from modelwright.pipeline.outputs import write_outputs
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.pipeline.result import RunResult
@@ -75,7 +78,7 @@ def run(
         ModelwrightError: the request can't be carried out; nothing is left half-written.
     """
     request = read_request(recipe, frame=data, overrides=overrides, site=site)
-    with shown(observe) as watch:
+    with shown(observe) as watch, read_once():
         return _carry_out(request, Path(out) / (name or request.stem), observe=watch)
 
 
@@ -102,13 +105,11 @@ def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunRes
         require_held_out(prepared, request.recipe.inference.threshold)
         start = initialize_model(request, prepared, context)
         traced = _rehearse(start, request, prepared, context)
-        trained = _train(start, request, prepared, context)
+        trained = _train(Trained(start, prepared, traced), request, context)
         finished, prepared = trained.candidate, trained.prepared
-        if not trained.is_network:
-            traced = {}
         if not is_main_process():
             return RunResult(folder, context.ledger, (), time.monotonic() - begun)
-        _write(folder / "model.mw", finished, request, prepared, context, traced=traced)
+        _write(folder / "model.mw", finished, request, prepared, context, traced=trained.traced)
         measured = measure_file(folder / "model.mw", request, prepared, context)
         ledger = _keep_evidence(folder / "model.mw", context.ledger)
         verdicts = judge(request.recipe.targets, ledger, hardware=measured.place.hardware)
@@ -135,7 +136,12 @@ def _finished(kept: RunFolder) -> RunResult:
 
 
 def _rehearse(
-    start: Candidate, request: RunRequest, prepared: Prepared, context: Run
+    start: Candidate,
+    request: RunRequest,
+    prepared: Prepared,
+    context: Run,
+    *,
+    decision: str = "rehearsal",
 ) -> Mapping[str, TracedGraph]:
     """Pack the untrained network once and read it back, so that no long training ends in vain.
 
@@ -158,7 +164,7 @@ def _rehearse(
         traced.update(packed.traced)
         return {"largest_difference": packed.largest_difference, "file_bytes": packed.file_bytes}
 
-    context.decisions.decide("rehearsal", dry_pass)
+    context.decisions.decide(decision, dry_pass)
     return traced
 
 
@@ -196,17 +202,24 @@ def _keep_evidence(path: Path, ledger: Ledger) -> Ledger:
     return ledger
 
 
-def _train(start: Candidate, request: RunRequest, prepared: Prepared, context: Run) -> Trained:
+def _train(start: Trained, request: RunRequest, context: Run) -> Trained:
     """Return the trained network; for `model: auto` a linear model where that is better."""
     from modelwright.training import shutdown
 
-    def network(asked: RunRequest) -> Candidate:
-        return _pass_stages(start, asked, prepared, context)
+    def network(choice: NetworkChoice) -> Trained:
+        asked, prepared, begun = choice.request, choice.prepared, start
+        if choice.is_published:
+            candidate = initialize_model(asked, prepared, context)
+            key = "rehearsal_published"
+            traced = _rehearse(candidate, asked, prepared, context, decision=key)
+            begun = Trained(candidate, prepared, traced)
+        finished = _pass_stages(begun.candidate, asked, prepared, context)
+        return replace(begun, candidate=finished)
 
-    if has_contest(request.recipe, prepared):
-        trained = contend(request, prepared, context, network)
+    if has_contest(request.recipe, start.prepared):
+        trained = contend(request, start.prepared, context, network)
     else:
-        trained = Trained(network(request), prepared)
+        trained = network(NetworkChoice(request, start.prepared))
     shutdown()
     return trained
 

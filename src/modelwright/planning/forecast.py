@@ -64,6 +64,8 @@ class Workload:
     doesn't say."""
     peak_bytes: int | None = None
     """The most that it held meanwhile."""
+    steps_per_epoch: int | None = None
+    """Where batches are of like lengths, how many steps a pass over the training split takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ def forecast(recipe: Recipe, work: Workload) -> Forecast:
     batch = min(train.batch_size, max(work.train_samples, 1))
     is_full_batch = isinstance(train.optimizer, GdOptimizer)
     per_epoch = 1 if is_full_batch else max(work.train_samples // batch, 1)
+    per_epoch = work.steps_per_epoch or per_epoch
     steps = None if train.epochs is None else max(round(train.epochs * per_epoch), 1)
     training_s = _training_s(recipe, work, steps, per_epoch)
     weights = work.parameters * _FP32

@@ -199,8 +199,8 @@ class GroupSpec(Spec):
     match: str
     """A pattern such as `*.bias` or `head.*`."""
     lr: Annotated[float, Field(ge=0)] = 1.0
-    """A factor on the learning rate; 0 freezes: no gradient is computed, and the statistics of norms
-    stand still too."""
+    """A factor on the learning rate; 0 freezes: no gradient is computed, and the statistics of
+    norms stand still too."""
     weight_decay: Decay | None = None
     """In place of `train.weight_decay`."""
     l1: Decay | None = None

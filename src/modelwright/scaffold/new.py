@@ -38,6 +38,8 @@ class Probes:
     said."""
     simple: Callable[[Recipe, Prepared], tuple[str, ...]]
     """Returns what the best simple method reaches, in a sentence."""
+    network: Callable[[Recipe, Prepared], str] = lambda recipe, prepared: ""
+    """Says which network `model: auto` will train, where that is a published one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,9 @@ def _propose(
     is_stopped = any(finding.severity == "error" for finding in findings)
     command = f"modelwright {'check' if is_stopped else 'run'} {shlex.quote(str(out))}"
     missing = missing_note(prepared)
-    notes = (*inferred.notes, *simple, *plan.notes, *([missing] if missing else []))
+    network = "" if probes is None else probes.network(recipe, prepared)
+    planned = (network,) if network else plan.notes
+    notes = (*inferred.notes, *simple, *planned, *([missing] if missing else []))
     return NewResult(out, findings, text, command, notes, inferred.choices)
 
 

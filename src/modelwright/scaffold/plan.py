@@ -25,7 +25,7 @@ FEWEST_TUNED = 2
 _EPOCHS = (1, 2, 3, 5, 7, 10, 15, 20, 30)
 """The numbers of epochs that are written where the budget holds fewer than would be useful. Where
 it holds more than these, the recipe keeps the most that is useful, and the schedule fits it."""
-_SHARE = 0.9
+SHARE = 0.9
 """The share of a budget that epochs may take: the rest is for timing, checkpoints and a busier
 machine."""
 
@@ -136,11 +136,11 @@ def _climb(
 
 def _held(epoch_s: float, proposal: Proposal) -> float:
     """Return how many epochs of so many seconds a proposal's budget holds."""
-    return _SHARE * seconds(proposal.budget) / max(epoch_s, 1e-9)
+    return SHARE * seconds(proposal.budget) / max(epoch_s, 1e-9)
 
 
 def _limit_s(proposal: Proposal) -> float:
-    return _SHARE * seconds(proposal.budget) / FEWEST_EPOCHS
+    return SHARE * seconds(proposal.budget) / FEWEST_EPOCHS
 
 
 def _told(epoch_s: float, proposal: Proposal) -> Plan:

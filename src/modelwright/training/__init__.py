@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelwright.training.build import steps_per_epoch
 from modelwright.training.checkpoint import rehearse_checkpoint
 from modelwright.training.distributed import shutdown
 from modelwright.training.fit import fit
@@ -18,6 +19,7 @@ __all__ = [
     "fit_linear",
     "rehearse_checkpoint",
     "shutdown",
+    "steps_per_epoch",
     "time_fit",
     "time_steps",
     "train",

@@ -122,6 +122,11 @@ def build_sampler(spec: TrainSpec, train: Split, seed: int) -> BatchSampler:
     return BucketedSampler(lengths, spec.max_tokens_per_batch, most=spec.batch_size, seed=seed)
 
 
+def steps_per_epoch(spec: TrainSpec, train: Split) -> int:
+    """Return how many steps a pass over the training split takes."""
+    return build_sampler(spec, train, 0).steps_per_epoch
+
+
 def samples_at_once(parts: Parts, train: Split) -> int:
     """Return the fewest samples that pass through the network together."""
     shares = parts.gradient_accumulation * parts.distributed.world
