@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from modelwright.errors import MissingExtraError, ModelwrightError, RecipeError
-from modelwright.initialization import published, published_networks
+from modelwright.initialization import published_networks
 from modelwright.initialization.published import PUBLISHED, is_installed, published_files
 from modelwright.models.efficientnet import EfficientNetLite0
 from modelwright.models.network import Frame

@@ -46,6 +46,7 @@ def test_what_published_weights_would_bring_is_said_of_few_samples(monkeypatch, 
         assert "modelwright[pretrained]" in note
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not is_installed("efficientnet-lite0"), reason="the extra [pretrained] isn't installed"
 )
@@ -68,4 +69,6 @@ def test_auto_tries_a_published_networks_features_of_images(tmp_path):
     decisions = json.loads((result.folder / "decisions.json").read_text("utf-8"))
     assert set(decisions["linear_scores"]) == {"linear", "published"}
     assert (result.folder / "stages" / "published").is_dir()
+    assert decisions["network"]["chosen"] == "efficientnet-lite0"
+    assert decisions["network"]["side"] is None  # The recipe says it.
     modelfile.verify(result.model)

@@ -62,9 +62,7 @@ def published_bytes():
 
 def published(pixels):
     """Return features and logits of the published network, by its own names in plain functions."""
-    weights = torch.load(
-        io.BytesIO(published_bytes()), weights_only=True, map_location="cpu"
-    )
+    weights = torch.load(io.BytesIO(published_bytes()), weights_only=True, map_location="cpu")
 
     def norm(x, name):
         kept = (weights[f"{name}.{key}"] for key in ("running_mean", "running_var"))

@@ -58,9 +58,7 @@ def test_other_json_is_said_to_be_none(text, words, tmp_path):
 def reviews(tmp_path):
     """A table of texts whose words tell the label; too terse to be taken for English."""
     rows = ["text,label"]
-    rows += [
-        f"{'good' if at % 2 else 'bad'} film number {at},{'ny'[at % 2]}" for at in range(120)
-    ]
+    rows += [f"{'good' if at % 2 else 'bad'} film number {at},{'ny'[at % 2]}" for at in range(120)]
     (tmp_path / "t.csv").write_text("\n".join(rows))
     return tmp_path / "t.csv"
 

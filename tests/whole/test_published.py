@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,14 @@ import torch
 from PIL import Image
 
 from modelwright import modelfile
-from modelwright.initialization.published import PUBLISHED, is_installed
+from modelwright.files import read_json
+from modelwright.initialization.published import PUBLISHED, is_installed, published_files
 from modelwright.initialization.published_networks import frozen_network
+from modelwright.ledger import Ledger
 from modelwright.pipeline import run
+from modelwright.pipeline.network_choice import choose_network, prepare_for
+from modelwright.pipeline.request import read_request
+from modelwright.run import Decisions, Run
 from modelwright.transforms import ImageInput
 
 MAKE = Path(__file__).parents[2] / "examples" / "small" / "make_data.py"
@@ -58,6 +65,13 @@ def place(tmp_path_factory):
         for end in ("today", "again", "here", "at noon")
     ]
     (here / "meals.csv").write_text("\n".join(["text,label", *meals]) + "\n")
+    sayings = [
+        f"the {meal} that we had was {word} and it is {end},{label}"
+        for word, label in (("delicious", "good"), ("awful", "bad"), ("bad", "bad"))
+        for meal in ("soup", "tea", "bread", "rice", "fish")
+        for end in ("here", "gone", "cold", "hot")
+    ]
+    (here / "sayings.csv").write_text("\n".join(["text,label", *sayings]) + "\n")
     return here
 
 
@@ -85,6 +99,65 @@ def test_of_grey_images_in_one_line(place):
     assert first["weights"] == f"sha256:{weights.sha256[weights.weights]}"
     assert model.predict(place / "shapes/lying/1.png")[0]["label"] in ("standing", "lying")
     assert model.ledger.find("accuracy").value > 0.7
+
+
+@pytest.fixture(scope="module")
+def reads():
+    """Count how often each file is opened, while it is asked to."""
+    counted: dict[str, int] | None = None
+
+    def hook(event, arguments):
+        if counted is not None and event == "open" and isinstance(arguments[0], str):
+            counted[arguments[0]] = counted.get(arguments[0], 0) + 1
+
+    sys.addaudithook(hook)  # It can't be removed, so it is switched.
+
+    @contextlib.contextmanager
+    def counting():
+        nonlocal counted
+        counted = {}
+        try:
+            yield counted
+        finally:
+            counted = None
+
+    return counting
+
+
+def test_auto_trains_an_english_encoder_further_and_reads_its_weights_once(place, reads):
+    pytest.importorskip("transformers")
+    notes = []
+    (place / "auto.yaml").write_text(
+        "version: 1\ntask: text-classification\n"
+        "data: {source: table, path: sayings.csv}\ntext: {max_length: 12}\nmodel: auto\n"
+        "train: {epochs: 1, precision: fp32, compile: off}\n" + SETTINGS
+    )
+    with reads() as opened:
+        result = run(
+            place / "auto.yaml", out=place / "runs", observe=lambda item: notes.append(item.note)
+        )
+    files = published_files("minilm")
+    for file in files.content:
+        assert opened[str(files.folder / file)] == 1
+    decided = read_json(result.folder / "decisions.json")
+    assert set(decided["linear_scores"]) == {"linear", "published"}
+    assert decided["network"]["chosen"] == "minilm"
+    assert any("published `minilm`, trained further" in note for note in notes)
+    tuned = modelfile.rebuild(result.model).lineage
+    chosen = next(step for step in tuned if step["step"] == "choose")
+    assert chosen["metric"] == "accuracy"
+    page = result.report.read_text("utf-8")
+    assert "The model is linear, on" in page or "Training began with the published" in page
+
+    # A run that goes on comes to the same choice, however little time is left by then.
+    request = read_request(place / "auto.yaml")
+    decisions = Decisions(result.folder / "decisions.json")
+    context = Run(result.folder, 0, "cpu", 1, decisions, Ledger())
+    prepared = prepare_for(request, context)
+    again = choose_network(request, prepared, context, left_s=0.01)
+    assert again.is_published
+    train = again.request.recipe.train
+    assert (train.epochs, train.unfreeze.at, train.budget) == (1.0, 0.1, "600.000s")
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from modelwright.kinds import OutputKind
 from modelwright.modelfile.contents import Contents, pick_weights, read
 from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.loading import check_golden
+from modelwright.modelfile.origin import describe_origin
 from modelwright.modelfile.outputs import FORMS
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN, GraphSpec
@@ -157,11 +158,17 @@ def _readme(contents: Contents, name: str) -> str:
         "## After the graph: what the program does\n\n"
         + "\n".join(f"- {line}" for line in _after(contents)),
         "## Labels\n\n" + _labels(contents),
+        _origin(contents),
         "## Example\n\n```python\n"
         + _EXAMPLE.format(inputs=inputs, answer=_answer(contents))
         + "\n```",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _origin(contents: Contents) -> str:
+    lines = describe_origin(contents.lineage)
+    return "## Origin\n\n" + "\n".join(f"- {line}" for line in lines) if lines else ""
 
 
 def _role(graph: str) -> str:

@@ -27,7 +27,7 @@ from modelwright.pipeline.network_choice import (
     installed_features,
     prepare_for,
 )
-from modelwright.pipeline.stages import features_of_images, train
+from modelwright.pipeline.stages import features_of_images, fit_features, train
 from modelwright.recipe import Recipe
 from modelwright.recipe.model import LinearModel
 from modelwright.recipe.spec import seconds
@@ -37,6 +37,7 @@ from modelwright.tasks import task_of
 
 if TYPE_CHECKING:
     from modelwright.modelfile.export import TracedGraph
+    from modelwright.modelfile.features import ImageFeatures
     from modelwright.models.candidate import Candidate
     from modelwright.training.linear import FitTiming
 
@@ -159,8 +160,11 @@ def _with_published(
         context.say(f"Features of `{features}` are left out: {error.what}")
         return linear
 
+    quick = features_of_images(start, model, stage)
+
     def decide() -> dict[str, float]:
-        needed = round(time_linear(start, request.recipe, taken, stage).seconds, 3)
+        timing = time_linear(start, request.recipe, taken, stage, image_features=quick)
+        needed = round(timing.seconds, 3)
         left = MOST_S if budget is None else seconds(budget) - (time.monotonic() - begun)
         return {"needed": needed, "left": round(left, 3)}
 
@@ -173,7 +177,10 @@ def _with_published(
         return linear
     if budget is not None:  # Both share one budget.
         request = _with_budget(request, decided["left"])
-    published = Trained(train(start, request.recipe, taken.dataset(), stage), taken)
+    fitted = fit_features(
+        start, request.recipe, model, taken.dataset(), stage, image_features=quick
+    )
+    published = Trained(fitted, taken)
     metric = task_of(asked.recipe).select_by
 
     def score() -> dict[str, float]:
@@ -227,7 +234,14 @@ def timed_fits(
     return [fit for at, fit in enumerate(fits) if at == 0 or fit.timing.seconds < limit]
 
 
-def time_linear(start: Candidate, recipe: Recipe, prepared: Prepared, run: Run) -> FitTiming:
+def time_linear(
+    start: Candidate,
+    recipe: Recipe,
+    prepared: Prepared,
+    run: Run,
+    *,
+    image_features: ImageFeatures | None = None,
+) -> FitTiming:
     """Return what a linear model will take, by a few samples; at most the budget."""
     from modelwright.training import time_fit
 
@@ -240,7 +254,7 @@ def time_linear(start: Candidate, recipe: Recipe, prepared: Prepared, run: Run) 
         prepared.dataset(),
         run,
         task=task_of(recipe),
-        image_features=features_of_images(start, model, run),
+        image_features=image_features or features_of_images(start, model, run),
         samples=_TIMED if model.network is None else _TIMED_PUBLISHED,
     )
 
@@ -284,7 +298,8 @@ def _better(linear: Trained, network: Trained, recipe: Recipe, context: Run) -> 
         }
 
     decision = context.decisions.decide("contest", decide)
-    chosen = network if decision["chosen"] == NETWORK else linear
+    # A linear model of the same network's features has the graph that was traced for that.
+    chosen = network if decision["chosen"] == NETWORK else replace(linear, traced=network.traced)
     values = {name: decision[name] for name in (LINEAR, NETWORK)}
     shown = f"linear {values[LINEAR]:.4g}, network {values[NETWORK]:.4g}"
     context.say(f"The {decision['chosen']} model ships: {decision['why']} ({shown})")

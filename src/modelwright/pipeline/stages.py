@@ -29,7 +29,7 @@ def train(candidate: Candidate, recipe: Recipe, data: Dataset, run: Run) -> Cand
     from modelwright.training import fit
 
     if isinstance(recipe.model, LinearModel):
-        return _fit_linear(candidate, recipe, recipe.model, data, run)
+        return fit_features(candidate, recipe, recipe.model, data, run)
     trained, fitted = fit(
         candidate, recipe.train, data, run, task=task_of(recipe), augment=recipe.augment
     )
@@ -53,9 +53,16 @@ def features_of_images(candidate: Candidate, model: LinearModel, run: Run) -> Im
     return image_features(candidate.network, shape, threads=run.threads)
 
 
-def _fit_linear(
-    candidate: Candidate, recipe: Recipe, model: LinearModel, data: Dataset, run: Run
+def fit_features(
+    candidate: Candidate,
+    recipe: Recipe,
+    model: LinearModel,
+    data: Dataset,
+    run: Run,
+    *,
+    image_features: ImageFeatures | None = None,
 ) -> Candidate:
+    """Fit a linear model; `image_features` is what `features_of_images` has returned before."""
     from modelwright.training import fit_linear
 
     fitted, report = fit_linear(
@@ -65,11 +72,12 @@ def _fit_linear(
         data,
         run,
         task=task_of(recipe),
-        image_features=features_of_images(candidate, model, run),
+        image_features=image_features or features_of_images(candidate, model, run),
     )
     facts = {
         "C": report.C,
-        "features": report.num_features,
+        "features": model.of(recipe.input_kind).features,
+        "num_features": report.num_features,
         "samples": report.samples,
         "recipe": recipe.result_digest(),
     }

@@ -11,6 +11,7 @@ from typing import Literal
 
 from modelwright.evaluation import DIFFERENCE, WITHOUT_NEAR, Verdict, chosen_threshold
 from modelwright.ledger import Evidence
+from modelwright.modelfile.origin import describe_origin
 from modelwright.recipe.targets import METRICS
 from modelwright.report.data import ReportData
 from modelwright.report.tables import compared_by
@@ -48,6 +49,7 @@ def headline_sentences(data: ReportData) -> list[Sentence]:
         *_about_unknown_classes(data),
         *about_targets(data.verdicts),
         *_about_choice(data),
+        *(Sentence(plain(text)) for text in describe_origin(data.lineage)),
         *_about_splits(data),
         *_about_baselines(data),
         *_about_near_duplicates(data),
