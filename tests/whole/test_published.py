@@ -130,7 +130,7 @@ def test_auto_trains_an_english_encoder_further_and_reads_its_weights_once(place
     (place / "auto.yaml").write_text(
         "version: 1\ntask: text-classification\n"
         "data: {source: table, path: sayings.csv}\ntext: {max_length: 12}\nmodel: auto\n"
-        "train: {epochs: 1, precision: fp32, compile: off}\n" + SETTINGS
+        "train: {epochs: 1, budget: 30m, precision: fp32, compile: off}\n" + SETTINGS
     )
     with reads() as opened:
         result = run(
@@ -141,7 +141,10 @@ def test_auto_trains_an_english_encoder_further_and_reads_its_weights_once(place
         assert opened[str(files.folder / file)] == 1
     decided = read_json(result.folder / "decisions.json")
     assert set(decided["linear_scores"]) == {"linear", "published"}
+    # The second linear model gets what the first has left of half the budget.
+    assert 0 < decided["published_s"]["left"] < 900
     assert decided["network"]["chosen"] == "minilm"
+    assert decided["network"]["left_s"] < 1800 - decided["linear_s"]
     assert any("published `minilm`, trained further" in note for note in notes)
     tuned = modelfile.rebuild(result.model).lineage
     chosen = next(step for step in tuned if step["step"] == "choose")
@@ -156,8 +159,8 @@ def test_auto_trains_an_english_encoder_further_and_reads_its_weights_once(place
     prepared = prepare_for(request, context)
     again = choose_network(request, prepared, context, left_s=0.01)
     assert again.is_published
-    train = again.request.recipe.train
-    assert (train.epochs, train.unfreeze.at, train.budget) == (1.0, 0.1, "600.000s")
+    train, left_s = again.request.recipe.train, decided["network"]["left_s"]
+    assert (train.epochs, train.unfreeze.at, train.budget) == (1.0, 0.1, f"{left_s:.3f}s")
 
 
 @pytest.mark.slow

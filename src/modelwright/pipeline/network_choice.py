@@ -151,8 +151,8 @@ def _measured(
     side, tuned_s = _largest(asked, taken, sides, limit * share)
     tuned_s, default_s = tuned_s / share, epoch_s(default, prepared) / share
     needed = _needed(asked, FEWEST_TUNED), _needed(default, _FEWEST_DRAWN)
-    held = limit / tuned_s, limit / default_s
-    is_tuned = held[0] >= needed[0] or held[0] / needed[0] >= held[1] / needed[1]
+    held = limit / max(tuned_s, 1e-9), limit / max(default_s, 1e-9)
+    is_tuned = is_enough(held, needed)
     assert asked.recipe.model != "auto"
     return {
         "chosen": asked.recipe.model.published if is_tuned else "auto",
@@ -161,6 +161,20 @@ def _measured(
         "held_epochs": [round(each, 2) for each in held],
         "epoch_s": [round(tuned_s, 3), round(default_s, 3)],
     }
+
+
+def is_enough(held: tuple[float, float], needed: tuple[float, float]) -> bool:
+    """Say whether a published network has time enough to be taken, before the default family.
+
+    Both pairs are of epochs: of the published network, and of the default family. Where the time
+    holds too few of both, that which comes nearer to what it needs is taken.
+
+    >>> is_enough((2.5, 300.0), (2, 3)), is_enough((1.5, 300.0), (2, 3))
+    (True, False)
+    >>> is_enough((1.5, 1.0), (2, 3))
+    True
+    """
+    return held[0] >= needed[0] or held[0] / needed[0] >= held[1] / needed[1]
 
 
 def _needed(request: RunRequest, usual: float) -> float:

@@ -85,9 +85,10 @@ class Recipe(Spec):
     augment: AugmentSpec = AugmentSpec()
     """Random variation of the training samples."""
     model: Annotated[ModelSpec | Literal["auto"], BeforeValidator(_in_full)] = "auto"
-    """The network; `auto` takes one that suits the task; for labels and numbers it fits a linear
-    model first, and where a published network is installed and suits the data, one of its features;
-    the better one on validation ships. Short for a folder of Hugging Face's transformers is
+    """The network; `auto` takes one that suits the task. For labels and numbers it fits a linear
+    model first. Where a published network is installed and suits the data, it fits one of its
+    features too, and then trains it further in place of the default family, if the time that is
+    left holds two epochs of it; the better one on validation ships. Short for a folder of Hugging Face's transformers is
     `transformers:FOLDER`, for a network of timm's `timm:NAME`."""
     train: TrainSpec = TrainSpec()
     """How it learns."""
