@@ -88,8 +88,8 @@ class Recipe(Spec):
     """The network; `auto` takes one that suits the task. For labels and numbers it fits a linear
     model first. Where a published network is installed and suits the data, it fits one of its
     features too, and then trains it further in place of the default family, if the time that is
-    left holds two epochs of it; the better one on validation ships. Short for a folder of Hugging Face's transformers is
-    `transformers:FOLDER`, for a network of timm's `timm:NAME`."""
+    left holds two epochs of it; the better one on validation ships. Short for a folder of Hugging
+    Face's transformers is `transformers:FOLDER`, for a network of timm's `timm:NAME`."""
     train: TrainSpec = TrainSpec()
     """How it learns."""
     inference: InferenceSpec = InferenceSpec()
