@@ -21,7 +21,7 @@ RECIPE = {
 }
 TEXTS = pa.table(
     {
-        "review": [f"{('fine', 'dull')[at % 2]} thing of number {at}" for at in ROWS],
+        "review": [f"{('fine', 'dull')[at % 2]} thing number {at}" for at in ROWS],
         "mood": [("praise", "blame")[at % 2] for at in ROWS],
     }
 )

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +29,10 @@ MOST_S = 600.0
 """The most that a published network may take where there is no budget."""
 _SIDES = (224, 160, 128, 96)
 """The sides of images that are tried where the recipe leaves the size open, the usual one first."""
+_LEAST_S = 60.0
+"""With less of a budget left, measuring takes too much of it: then it is the default family."""
+_VALIDATED = 64
+"""On how many samples the validation of a published network is timed."""
 _FEWEST_DRAWN = 3
 """So few epochs teach a network that starts from nothing little."""
 LEAVES_OUT = (RequestError, DataError, MissingExtraError)
@@ -86,7 +89,9 @@ def choose_network(
     """
     name, begun = installed_features(prepared), time.monotonic()
     # Several processes would have to time their steps together.
-    if not name or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    is_alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    has_time = left_s is None or left_s >= _LEAST_S
+    if not (name and is_alone and has_time):
         return NetworkChoice(_within(request, left_s), prepared)
     asked = _published(request, name, samples=len(prepared.rows["train"]))
     try:
@@ -96,9 +101,10 @@ def choose_network(
 
         def measure() -> dict[str, Any]:
             default = _within(request, left_s)
-            found = _measured(asked, taken, default, prepared, left_s=left_s, share=share)
-            left = None if left_s is None else left_s - (time.monotonic() - begun)
-            return {**found, "left_s": left if left is None else round(max(left, 0.001), 3)}
+            times = _timed(asked, taken, default, prepared, share)
+            spent = time.monotonic() - begun
+            left = None if left_s is None else round(max(left_s - spent, 0.001), 3)
+            return {**times.choose(MOST_S if left is None else left), "left_s": left}
 
         decided = context.decisions.decide("network", measure)
         note = _note(decided, name)
@@ -134,33 +140,53 @@ def _with_side(request: RunRequest, side: int | None) -> RunRequest:
     return replace(request, recipe=request.recipe.model_copy(update={"transforms": transforms}))
 
 
-def _measured(
-    asked: RunRequest,
-    taken: Prepared,
-    default: RunRequest,
-    prepared: Prepared,
-    *,
-    left_s: float | None,
-    share: float,
-) -> dict[str, Any]:
-    """Time a published network and the default family, and choose."""
-    limit = SHARE * (MOST_S if left_s is None else left_s)
-    sides: Sequence[int | None] = (None,)
-    if taken.input_kind == InputKind.IMAGE and asked.recipe.transforms.size == "auto":
-        sides = _SIDES
-    side, tuned_s = _largest(asked, taken, sides, limit * share)
-    tuned_s, default_s = tuned_s / share, epoch_s(default, prepared) / share
-    needed = _needed(asked, FEWEST_TUNED), _needed(default, _FEWEST_DRAWN)
-    held = limit / max(tuned_s, 1e-9), limit / max(default_s, 1e-9)
-    is_tuned = is_enough(held, needed)
-    assert asked.recipe.model != "auto"
-    return {
-        "chosen": asked.recipe.model.published if is_tuned else "auto",
-        "side": side,
-        "epochs": asked.recipe.train.epochs,
-        "held_epochs": [round(each, 2) for each in held],
-        "epoch_s": [round(tuned_s, 3), round(default_s, 3)],
-    }
+def _timed(
+    asked: RunRequest, taken: Prepared, default: RunRequest, prepared: Prepared, share: float
+) -> EpochTimes:
+    """Time an epoch of a published network, at the smallest images that it may get, and another."""
+    is_open = taken.input_kind == InputKind.IMAGE and asked.recipe.transforms.size == "auto"
+    sides: tuple[int | None, ...] = _SIDES if is_open else (None,)
+    tuned_s = epoch_s(_with_side(asked, sides[-1]), taken, validated=_VALIDATED) / share
+    return EpochTimes(asked, default, sides, tuned_s, epoch_s(default, prepared) / share)
+
+
+@dataclass(frozen=True, slots=True)
+class EpochTimes:
+    """The seconds of an epoch of a published network and of the default family."""
+
+    asked: RunRequest
+    """For the published network."""
+    default: RunRequest
+    """For the default family."""
+    sides: tuple[int | None, ...]
+    """The sides of images that the published network may get, the largest first; `None` is that of
+    the recipe."""
+    tuned_s: float
+    """Of the published network, at the smallest side."""
+    default_s: float
+
+    def choose(self, left_s: float) -> dict[str, Any]:
+        """Return what is trained in the seconds that are left, for `decisions.json`."""
+        limit, wanted = SHARE * left_s, _needed(self.asked, FEWEST_EPOCHS)
+        *larger, smallest = ((side, self._tuned_at(side)) for side in self.sides)
+        fitting = (item for item in larger if item[1] * wanted <= limit)
+        side, tuned_s = next(fitting, smallest)
+        needed = _needed(self.asked, FEWEST_TUNED), _needed(self.default, _FEWEST_DRAWN)
+        held = limit / max(tuned_s, 1e-9), limit / max(self.default_s, 1e-9)
+        model = self.asked.recipe.model
+        assert model != "auto"
+        return {
+            "chosen": model.published if is_enough(held, needed) else "auto",
+            "side": side,
+            "epochs": self.asked.recipe.train.epochs,
+            "held_epochs": [round(each, 2) for each in held],
+            "epoch_s": [round(tuned_s, 3), round(self.default_s, 3)],
+        }
+
+    def _tuned_at(self, side: int | None) -> float:
+        """Return an epoch's seconds with images of this side: by the measured one and the area."""
+        smallest = self.sides[-1]
+        return self.tuned_s * (1.0 if not (side and smallest) else (side / smallest) ** 2)
 
 
 def is_enough(held: tuple[float, float], needed: tuple[float, float]) -> bool:
@@ -180,21 +206,6 @@ def is_enough(held: tuple[float, float], needed: tuple[float, float]) -> bool:
 def _needed(request: RunRequest, usual: float) -> float:
     asked = request.recipe.train.epochs
     return usual if asked is None else min(usual, asked)
-
-
-def _largest(
-    asked: RunRequest, taken: Prepared, sides: Sequence[int | None], limit_s: float
-) -> tuple[int | None, float]:
-    """Return the largest images of which the time holds enough epochs, and an epoch's seconds."""
-    *larger, smallest = sides
-    quickest = epoch_s(_with_side(asked, smallest), taken)
-    wanted = _needed(asked, FEWEST_EPOCHS)
-    for side in larger:
-        assert side is not None
-        assert smallest is not None
-        if quickest * (side / smallest) ** 2 * wanted <= limit_s:
-            return side, epoch_s(_with_side(asked, side), taken)
-    return smallest, quickest
 
 
 def _note(decided: dict[str, Any], name: str) -> str:

@@ -20,16 +20,17 @@ from modelwright.run import RunRequest, silent
 from modelwright.tasks import task_of
 from modelwright.transforms import ImageInput
 
-_TIMED_ROWS = {"train": 2048, "validation": 256, "test": 1}
-"""How many samples of each split a few steps and a validation are timed on."""
+_TIMED_ROWS = 2048
+"""From how many training samples the few steps are taken."""
 
 
-def epoch_s(request: RunRequest, prepared: Prepared) -> float:
+def epoch_s(request: RunRequest, prepared: Prepared, *, validated: int = 256) -> float:
     """Return the seconds of one epoch with its validation, by a few steps of a drawn part.
 
     Args:
         request: its recipe is trained.
         prepared: all samples as the recipe takes them; images may be of another size.
+        validated: on how many samples the validation is timed.
 
     Raises:
         ModelwrightError: the network can't be built or trained.
@@ -37,7 +38,7 @@ def epoch_s(request: RunRequest, prepared: Prepared) -> float:
     from modelwright.training import steps_per_epoch, time_steps
 
     recipe = request.recipe
-    part = _with_size(_drawn(prepared, recipe), recipe)
+    part = _with_size(_drawn(prepared, recipe, validated), recipe)
     with tempfile.TemporaryDirectory(prefix="modelwright-timing-") as aside:
         context = run_in(request, Path(aside), observe=silent)
         start = initialize_model(request, part, context)
@@ -57,12 +58,13 @@ def epoch_s(request: RunRequest, prepared: Prepared) -> float:
     return cost.step_s * steps_per_epoch(recipe.train, whole.train) + validation_s
 
 
-def _drawn(prepared: Prepared, recipe: Recipe) -> Prepared:
+def _drawn(prepared: Prepared, recipe: Recipe, validated: int) -> Prepared:
     """Return the data with a part of the samples, evenly drawn."""
+    counts = {"train": _TIMED_ROWS, "validation": validated}
     generates = task_of(recipe).text_metrics is not None  # Then a fixed number is validated on.
 
     def some(name: str, rows: Rows) -> Rows:
-        most = len(rows) if generates and name == "validation" else _TIMED_ROWS.get(name, 1)
+        most = len(rows) if generates and name == "validation" else counts.get(name, 1)
         drawn = np.unique(np.linspace(0, len(rows) - 1, most).astype(np.int64))
         return rows[drawn] if len(rows) > most else rows
 

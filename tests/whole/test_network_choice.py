@@ -1,0 +1,47 @@
+"""Which network `model: auto` trains beside linear models, by the seconds of an epoch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from modelwright.pipeline.network_choice import EpochTimes
+from modelwright.recipe import parse_recipe
+from modelwright.recipe.finetuning import PUBLISHED_MODELS, finetuned
+from modelwright.run import RunRequest
+
+TEXT = "version: 1\ndata: {{source: folder, path: x}}\ntrain: {{{}}}\n"
+
+
+def times(tuned_s, default_s, *, sides=(None,), train="budget: 10m"):
+    default = RunRequest(parse_recipe(TEXT.format(train), where="recipe.yaml"))
+    model = PUBLISHED_MODELS["efficientnet-lite0"]
+    spec = finetuned(default.recipe.train, model, samples=50_000)
+    recipe = default.recipe.model_copy(update={"model": model, "train": spec})
+    return EpochTimes(replace(default, recipe=recipe), default, sides, tuned_s, default_s)
+
+
+@pytest.mark.parametrize(
+    ("tuned_s", "default_s", "chosen"),
+    [
+        (10.0, 1.0, "efficientnet-lite0"),
+        (44.0, 1.0, "efficientnet-lite0"),  # 90 of 100 s hold two epochs.
+        (46.0, 1.0, "auto"),
+        (100.0, 1000.0, "efficientnet-lite0"),  # Neither has the time that it needs.
+        (1000.0, 100.0, "auto"),
+    ],
+)
+def test_the_published_network_is_taken_where_two_epochs_fit(tuned_s, default_s, chosen):
+    assert times(tuned_s, default_s).choose(100.0)["chosen"] == chosen
+
+
+def test_one_epoch_is_enough_where_the_recipe_asks_for_one():
+    assert times(80.0, 1.0, train="epochs: 1").choose(100.0)["chosen"] == "efficientnet-lite0"
+
+
+@pytest.mark.parametrize(("left_s", "side"), [(1000.0, 224), (120.0, 128), (13.0, 64), (5.0, 64)])
+def test_images_are_as_large_as_ten_epochs_allow(left_s, side):
+    found = times(1.0, 1.0, sides=(224, 128, 64)).choose(left_s)
+    assert found["side"] == side
+    assert found["epoch_s"][0] == pytest.approx((side / 64) ** 2)
