@@ -22,13 +22,9 @@ from modelwright.models.seq2seq import (
 )
 from modelwright.models.transformer import sines
 from modelwright.recipe.model import Seq2SeqModel
-from modelwright.tasks.generation import (
-    BeamSearchConfig,
-    SamplingConfig,
-    beam_search,
-    collect,
-    generate,
-)
+from modelwright.tasks.beam_search import BeamSearchConfig, beam_search
+from modelwright.tasks.generation import collect, generate
+from modelwright.tasks.sampling import SamplingConfig
 
 V = 23
 FRAME = TextFrame(V, max_length=32, num_outputs=V)

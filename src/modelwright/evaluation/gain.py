@@ -11,15 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelwright.arrays import Bools, Ints
 from modelwright.evaluation.bootstrap import Compute, draws, resampling
 from modelwright.evaluation.intervals import TAIL
 from modelwright.evaluation.labels import accuracy_difference
 from modelwright.evaluation.measurement import Record
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
-from modelwright.metrics import Ints
 from modelwright.recipe.targets import METRICS
 from modelwright.tasks import SampleStats
 
@@ -100,7 +99,7 @@ def gain_over_simple(
     return record(GAIN, gain, (min(gain, low), max(gain, high)), n=size, method=method, model=model)
 
 
-def _hits(compared: Compared) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _hits(compared: Compared) -> tuple[Bools, Bools]:
     """Return which samples the model has right, and which the simple method, `[N]` each."""
     simple = compared.simple
     return compared.model["ranks"] == 0, simple["predicted"] == simple["targets"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelwright.errors import ModelFileError, RequestError, require
-from modelwright.files import folder_aside, write_bytes
+from modelwright.files import Json, folder_aside, write_bytes
 from modelwright.kinds import OutputKind
 from modelwright.modelfile.contents import Contents, pick_weights, read
 from modelwright.modelfile.inputs import open_input
@@ -356,7 +356,7 @@ def _after(contents: Contents) -> list[str]:
             f"The model file also averages the outputs of several variants of each input "
             f"({inference.tta}); a single pass, as here, answers a little differently."
         )
-    settings: Mapping[str, Any] = contents.spec.inference.to_json()
+    settings: Mapping[str, Json] = contents.spec.inference.to_json()
     others = {
         key: value
         for key, value in settings.items()

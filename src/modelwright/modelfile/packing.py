@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import DataError, ModelFileError
+from modelwright.files import Json
 from modelwright.ledger import Ledger
 from modelwright.modelfile.contents import Contents, Golden, whole_weights, write
 from modelwright.modelfile.encoding import Encoded, encode_arrays
@@ -63,8 +64,8 @@ def write_model(
     golden_inputs: Samples | None = None,
     probes: Samples | None = None,
     recipe: str = "",
-    data_card: Mapping[str, Any] | None = None,
-    environment: Mapping[str, Any] | None = None,
+    data_card: Mapping[str, Json] | None = None,
+    environment: Mapping[str, Json] | None = None,
     ledger: Ledger | None = None,
     tolerance: float = TOLERANCE,
     codecs: Mapping[str, str] | None = None,

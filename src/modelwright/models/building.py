@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.errors import MissingExtraError, ModelFileError, ModelwrightError, RequestError
+from modelwright.files import Json, JsonObject
 from modelwright.models.audio_cnn import AudioCnn
 from modelwright.models.bow import Bow
 from modelwright.models.cnn import Cnn
@@ -184,7 +185,7 @@ def architecture(
     num_outputs: int,
     audio: AudioSpec | None = None,
     numbers: bool = False,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return what a model file keeps of a network: its section, resolved, and its ends.
 
     `rebuild` takes it back. What a stage changes in the network, `modifications.modified` adds.
@@ -201,17 +202,17 @@ def architecture(
     return {**section, "input": ends, "num_outputs": num_outputs, **of_numbers}
 
 
-def resized(architecture: Mapping[str, Any], input: ImageInput) -> dict[str, Any]:
+def resized(architecture: Mapping[str, Json], input: ImageInput) -> JsonObject:
     """Return an architecture for images of another size."""
     ends = {"channels": input.channels, "height": input.height, "width": input.width}
     return {**architecture, "input": ends}
 
 
 def rebuild(
-    architecture: Mapping[str, Any],
+    architecture: Mapping[str, Json],
     weights: Mapping[str, Tensor],
     *,
-    steps: Sequence[Mapping[str, Any]] | None = None,
+    steps: Sequence[Mapping[str, Json]] | None = None,
 ) -> nn.Module:
     """Build the network of a model file from its architecture and weights.
 
@@ -280,7 +281,7 @@ def _blank(spec: Architecture, frame: AnyFrame, outputs: str) -> nn.Module:
     return network
 
 
-def _read(architecture: Mapping[str, Any]) -> tuple[Architecture, AnyFrame]:
+def _read(architecture: Mapping[str, Json]) -> tuple[Architecture, AnyFrame]:
     """Read an architecture, strictly."""
     section = {**architecture}
     ends, num_outputs = section.pop("input", None), section.pop("num_outputs", None)

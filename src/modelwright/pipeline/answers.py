@@ -28,7 +28,7 @@ from modelwright.data.table_stream import (
     without_bytes,
 )
 from modelwright.errors import RequestError
-from modelwright.files import atomic_write
+from modelwright.files import Json, atomic_write
 from modelwright.kinds import OutputKind
 from modelwright.tasks import Prediction
 
@@ -299,7 +299,7 @@ class _JsonWriter:
         return ()
 
 
-def _json_line(line: Mapping[str, Any]) -> bytes:
+def _json_line(line: Mapping[str, Json]) -> bytes:
     text = json.dumps(_finite(line), ensure_ascii=False, allow_nan=False, default=_other)
     try:
         return f"{text}\n".encode()
@@ -313,7 +313,7 @@ def _other(cell: Any) -> Any:
     return None if isinstance(cell, bytes) else str(cell)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: Json) -> Any:
     """Return a value with `None` for numbers that JSON can't hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None

@@ -32,7 +32,7 @@ from modelwright.data.table_stream import (
     stream_table,
 )
 from modelwright.errors import DataError, RequestError, nearest
-from modelwright.files import atomic_write
+from modelwright.files import JsonObject, atomic_write
 from modelwright.kinds import InputKind
 from modelwright.modelfile.inputs import Sample
 from modelwright.modelfile.model import chunk_samples
@@ -73,7 +73,7 @@ class PredictReport:
     skipped_list: Path | None = None
     """The CSV file that lists all rows that were skipped."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as `predict --json` prints it."""
         return {
             "out": str(self.out),

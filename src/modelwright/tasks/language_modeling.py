@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelwright.arrays import Doubles, Floats, Integers
 from modelwright.errors import RequestError
 from modelwright.kinds import OutputKind
 from modelwright.metrics import text as metrics
-from modelwright.tasks.generation import log_softmax
-from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
+from modelwright.tasks.sampling import log_softmax
+from modelwright.tasks.task import Prediction, SampleStats, Targets, Task
 
 PADDING = 0
 
 
-def token_losses(outputs: Floats, targets: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+def token_losses(outputs: Floats, targets: Integers) -> Doubles:
     """Return the cross-entropy of each token in nats `[N, T]`, 0 at padding.
 
     Args:
@@ -32,7 +31,7 @@ def token_losses(outputs: Floats, targets: NDArray[np.integer[Any]]) -> NDArray[
     return losses
 
 
-def _sample_stats(outputs: Floats, targets: Any, labels: Sequence[str]) -> SampleStats:
+def _sample_stats(outputs: Floats, targets: Targets, labels: Sequence[str]) -> SampleStats:
     """Return the loss, the tokens and the bytes of each text `[N]`."""
     ids = targets["next"]
     return {

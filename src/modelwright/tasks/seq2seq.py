@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
+from modelwright.arrays import Floats
 from modelwright.kinds import OutputKind
 from modelwright.metrics import text as metrics
 from modelwright.tasks.language_modeling import PADDING, no_decoding, token_losses
-from modelwright.tasks.task import Floats, SampleStats, Task, TextMetrics
+from modelwright.tasks.task import SampleStats, Targets, Task, TextMetrics
 
 
-def _token_stats(outputs: Floats, targets: Any, labels: Sequence[str]) -> SampleStats:
+def _token_stats(outputs: Floats, targets: Targets, labels: Sequence[str]) -> SampleStats:
     """Return the loss and the number of tokens of each reference text `[N]`."""
     ids = targets["next"]
     return {

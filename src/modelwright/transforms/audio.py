@@ -20,8 +20,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Array, Doubles
 from modelwright.errors import DataError, ModelFileError, RequestError, require
-from modelwright.files import json_digest
+from modelwright.files import JsonObject, json_digest
 from modelwright.kinds import InputKind
 from modelwright.transforms.image import MOST_BYTES, read_file
 
@@ -41,8 +42,8 @@ _MPEG_FRAME = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xfd]")
 _FIX = "Replace the file, or take it out of the data"
 
 Samples = NDArray[np.int16]
-AudioSource = bytes | Path | NDArray[Any]
-_Blocks = Iterator[NDArray[np.float64]]
+AudioSource = bytes | Path | Array
+_Blocks = Iterator[Doubles]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class AudioInput:
         """The most samples that are used."""
         return int(self.max_seconds * self.sampling_rate)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the declaration as the model file holds it."""
         return {
             "kind": "audio",
@@ -70,7 +71,7 @@ class AudioInput:
         }
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> AudioInput:
+    def from_json(value: JsonObject) -> AudioInput:
         """Read what `to_json` returned; anything else is a `ModelFileError`."""
         rate: Any = value.get("sampling_rate")
         seconds: Any = value.get("max_seconds")
@@ -174,7 +175,7 @@ def _opened(
         yield facts, _file_blocks(file, facts, soundfile, where)
 
 
-def _checked_array(array: NDArray[Any]) -> NDArray[Any]:
+def _checked_array(array: Array) -> Array:
     """Return PCM as `[T, C]`."""
     if array.ndim not in (1, 2):
         raise DataError(
@@ -189,7 +190,7 @@ def _checked_array(array: NDArray[Any]) -> NDArray[Any]:
     return array[:, None] if array.ndim == 1 else array
 
 
-def _array_blocks(array: NDArray[Any]) -> _Blocks:
+def _array_blocks(array: Array) -> _Blocks:
     is_float = np.issubdtype(array.dtype, np.floating)
     size = max(_BLOCK_VALUES // array.shape[1], 1)
     for start in range(0, len(array), size):
@@ -349,6 +350,6 @@ def _resampled(blocks: _Blocks, rate: int, new_rate: int) -> Samples:
     return np.concatenate(pieces)
 
 
-def _sixteen_bits(values: NDArray[np.float64]) -> Samples:
+def _sixteen_bits(values: Doubles) -> Samples:
     highest = _FULL_SCALE - 1
     return np.clip(np.rint(values * _FULL_SCALE), -_FULL_SCALE, highest).astype(np.int16)

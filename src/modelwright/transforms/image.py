@@ -15,14 +15,14 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal, cast
+from typing import BinaryIO, ClassVar, Literal, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from modelwright.arrays import Array, Pixels
 from modelwright.errors import DataError, ModelFileError
-from modelwright.files import json_digest
+from modelwright.files import JsonObject, json_digest
 from modelwright.kinds import InputKind
 
 MOST_PIXELS = 120_000_000
@@ -49,8 +49,7 @@ _FILTERS = {
 _FIX_ARRAY = "Save it anew by `numpy.save`, without pickled objects"
 _FIX = "Open it in an image viewer; replace it, or take it out of the data"
 
-Pixels = NDArray[np.uint8]
-ImageSource = bytes | Path | Image.Image | NDArray[Any]
+ImageSource = bytes | Path | Image.Image | Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +65,12 @@ class ImageInput:
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     background: int = 0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the declaration as the model file holds it."""
         return {"kind": "image", **asdict(self)}
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> ImageInput:
+    def from_json(value: JsonObject) -> ImageInput:
         """Read what `to_json` returned; anything else is a `ModelFileError`."""
         sizes = [value.get(key) for key in ("height", "width", "channels", "background")]
         is_known = (
@@ -226,7 +225,7 @@ def _from_bytes(data: bytes, where: str) -> Image.Image:
         raise DataError(f"the image is broken: {error}", where=where, fix=_FIX) from error
 
 
-def _read_npy(data: bytes, where: str) -> NDArray[Any]:
+def _read_npy(data: bytes, where: str) -> Array:
     """Return the array that a `.npy` file holds (NEP 1; versions 1 to 3).
 
     NumPy's own reader parses the header by `ast`, which now and then fails for no reason where
@@ -257,7 +256,7 @@ def _too_large(where: str, why: str) -> DataError:
     )
 
 
-def _from_array(array: NDArray[Any], where: str = "") -> Image.Image:
+def _from_array(array: Array, where: str = "") -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
@@ -270,7 +269,7 @@ def _from_array(array: NDArray[Any], where: str = "") -> Image.Image:
     return Image.fromarray(_eight_bits(array, where))
 
 
-def _eight_bits(array: NDArray[Any], where: str) -> Pixels:
+def _eight_bits(array: Array, where: str) -> Pixels:
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype == np.bool_:

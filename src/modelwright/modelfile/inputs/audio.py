@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Array
 from modelwright.errors import DataError, ModelwrightError
 from modelwright.modelfile.inputs.reader import Reader, Sample, each, kind_of, named, padded
 from modelwright.modelfile.spec import TensorSpec
@@ -66,7 +67,7 @@ class AudioReader(Reader):
             observe(Progress("note", 0, 0, note=f"{where}: {note}"))
         return Sample({"samples": samples[: self.spec.max_length]})
 
-    def from_tensor(self, array: NDArray[Any]) -> NDArray[Any]:
+    def from_tensor(self, array: Array) -> Array:
         """Return a tensor `[T]` or `[C, T]`, as torchaudio has it, with time first.
 
         Raises:

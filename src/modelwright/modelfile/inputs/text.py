@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelwright.arrays import Ints
 from modelwright.errors import DataError
 from modelwright.modelfile.inputs.reader import (
     Reader,
@@ -184,7 +184,7 @@ class NgramReader(Reader):
         }
 
 
-def _source(texts: Arrays, targets: NDArray[np.int64]) -> Arrays:
+def _source(texts: Arrays, targets: Ints) -> Arrays:
     begin = np.full((len(targets), 1), BEGIN, np.int64)
     return {
         "source": texts["tokens"],
