@@ -66,10 +66,7 @@ def check(args: Namespace) -> Answer:
 
     with watching(quiet=args.quiet) as observe:
         result = pipeline.check(
-            Path(args.recipe),
-            overrides=args.set,
-            site=args.site,
-            observe=observe,
+            Path(args.recipe), overrides=args.set, site=args.site, observe=observe
         )
     if args.findings is not None:
         write_findings(args.findings, result.findings)

@@ -89,12 +89,7 @@ def measure(
 
 
 def _stats_of(
-    model: Model,
-    samples: Split,
-    task: Task,
-    names: Sequence[str],
-    chunk: int,
-    observe: Observe,
+    model: Model, samples: Split, task: Task, names: Sequence[str], chunk: int, observe: Observe
 ) -> SampleStats:
     """Return the statistics of every sample."""
     parts: list[SampleStats] = []

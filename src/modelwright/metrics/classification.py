@@ -57,11 +57,7 @@ class Outcomes:
 
 
 def outcomes(
-    outputs: Floats,
-    targets: Array,
-    *,
-    unknown: int = 0,
-    threshold: tuple[int, float] | None = None,
+    outputs: Floats, targets: Array, *, unknown: int = 0, threshold: tuple[int, float] | None = None
 ) -> Outcomes:
     """Return the result for each sample.
 

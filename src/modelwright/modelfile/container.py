@@ -99,11 +99,7 @@ def place_of(file: FileLike) -> str:
 
 
 def write_container(
-    path: Path,
-    members: Mapping[str, bytes],
-    manifest: Manifest,
-    *,
-    signature: bytes | None = None,
+    path: Path, members: Mapping[str, bytes], manifest: Manifest, *, signature: bytes | None = None
 ) -> int:
     """Write the members with their manifest aside, then rename; return how many bytes it took.
 

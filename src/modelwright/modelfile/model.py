@@ -254,8 +254,7 @@ class Model:
         to_probabilities = PROBABILITIES.get(FORMS[kind][0].name)
         if to_probabilities is None or not kind.has_classes:
             raise RequestError(
-                f"a model for `{self.task}` has no probability for each label",
-                fix="Use `predict`",
+                f"a model for `{self.task}` has no probability for each label", fix="Use `predict`"
             )
         rows: list[Floats] = [np.empty((0, len(self.labels)))]
         for samples in self._chunks(self._reader.split_inputs(inputs).items, observe):

@@ -19,6 +19,7 @@ from modelwright.modelfile.encoding import Encoded, encode_arrays
 from modelwright.modelfile.export import OPSET, Exported, TracedGraph, export
 from modelwright.modelfile.inputs import Reader, by_name, check_batch, open_input
 from modelwright.modelfile.loading import check_interface
+from modelwright.modelfile.manifest import Manifest
 from modelwright.modelfile.model import chunk_samples
 from modelwright.modelfile.outputs import FORMS, OutputForm, difference
 from modelwright.modelfile.session import Session
@@ -100,6 +101,57 @@ def write_model(
     candidate = replace(candidate, network=merged(candidate.network))
     reader = open_input(candidate.input.to_json(), candidate.assets)
     golden_samples = _golden_samples(golden_inputs, reader)
+    batch = None if probes is None else _checked_samples(probes, reader)
+    proven = _prove(candidate, reader, golden_samples, batch, tolerance, codecs or {}, traced or {})
+    contents = replace(
+        _contents(candidate, proven, golden_samples, tolerance),
+        recipe=recipe,
+        data_card=dict(data_card or {}),
+        environment=dict(environment) if environment is not None else run_environment(),
+        ledger=ledger if ledger is not None else Ledger(),
+    )
+    manifest, file_bytes = write(Path(path), contents)
+    return _report(Path(path), manifest, file_bytes, contents, proven)
+
+
+def _report(
+    path: Path, manifest: Manifest, file_bytes: int, contents: Contents, proven: _Proven
+) -> PackReport:
+    return PackReport(
+        path=path,
+        digest=manifest.digest,
+        size_bytes=manifest.size_bytes,
+        file_bytes=file_bytes,
+        parameters=contents.parameters,
+        multiply_adds=contents.multiply_adds,
+        largest_difference=proven.largest_difference,
+        golden_samples=_num_samples(contents.golden.inputs),
+        traced={name: graph.traced for name, graph in proven.exported.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """Graphs that answer as the network does, with the weights that a file holds."""
+
+    exported: Mapping[str, Exported]
+    stored: Arrays
+    spec: FileSpec
+    samples: int
+    """How many samples the main graph was compared on."""
+    largest_difference: float
+
+
+def _prove(
+    candidate: Candidate,
+    reader: Reader,
+    golden_samples: Arrays,
+    probes: Arrays | None,
+    tolerance: float,
+    codecs: Mapping[str, str],
+    traced: Mapping[str, TracedGraph],
+) -> _Proven:
+    """Export a network's graphs, and prove that they answer as it does."""
     graphs = [
         NetworkGraph(
             name=MAIN,
@@ -113,60 +165,14 @@ def write_model(
     ]
     batches = {graph.name: [graph.samples] for graph in graphs}
     if probes is not None:
-        batches[MAIN].append(_checked_samples(probes, reader))
+        batches[MAIN].append(probes)
     try:
-        proven = _proven(candidate, graphs, batches, reader, tolerance, codecs or {}, traced or {})
+        return _proven(candidate, graphs, batches, reader, tolerance, codecs, traced)
     except ModelFileError:
         if not traced:
             raise
         # More than the weights has changed since then, which a new trace shows.
-        proven = _proven(candidate, graphs, batches, reader, tolerance, codecs or {}, {})
-    exported, main = proven.exported, proven.exported[MAIN]
-    step = {
-        "step": "export",
-        "opset": OPSET,
-        "samples": sum(map(_num_samples, batches[MAIN])),
-        "largest_difference": proven.largest_difference,
-        "tolerance": tolerance,
-    }
-    answers = zip(main.outputs, main.answer(golden_samples), strict=True)
-    golden_outputs = {tensor.name: array for tensor, array in answers}
-    contents = Contents(
-        spec=proven.spec,
-        weights=proven.stored,
-        graphs={name: graph.traced.graph for name, graph in exported.items()},
-        recipe=recipe,
-        data_card=dict(data_card or {}),
-        environment=dict(environment) if environment is not None else run_environment(),
-        lineage=(*candidate.lineage, step),
-        ledger=ledger if ledger is not None else Ledger(),
-        golden=Golden(golden_samples, golden_outputs, float(tolerance)),
-        parameters=main.parameters,
-        multiply_adds=main.multiply_adds,
-        assets=dict(candidate.assets),
-    )
-    manifest, file_bytes = write(Path(path), contents)
-    return PackReport(
-        path=Path(path),
-        digest=manifest.digest,
-        size_bytes=manifest.size_bytes,
-        file_bytes=file_bytes,
-        parameters=main.parameters,
-        multiply_adds=main.multiply_adds,
-        largest_difference=proven.largest_difference,
-        golden_samples=_num_samples(golden_samples),
-        traced={name: graph.traced for name, graph in exported.items()},
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Proven:
-    """Graphs that answer as the network does, with the weights that a file holds."""
-
-    exported: Mapping[str, Exported]
-    stored: Arrays
-    spec: FileSpec
-    largest_difference: float
+        return _proven(candidate, graphs, batches, reader, tolerance, codecs, {})
 
 
 def _proven(
@@ -195,7 +201,38 @@ def _proven(
         for batch in batches[graph.name]
         for part in _parts(batch, chunk_samples(spec))
     )
-    return _Proven(exported, stored, spec, largest_difference)
+    samples = sum(map(_num_samples, batches[MAIN]))
+    return _Proven(exported, stored, spec, samples, largest_difference)
+
+
+def _contents(
+    candidate: Candidate, proven: _Proven, golden_samples: Arrays, tolerance: float
+) -> Contents:
+    """Return what a file holds of the model itself."""
+    main = proven.exported[MAIN]
+    step = {
+        "step": "export",
+        "opset": OPSET,
+        "samples": proven.samples,
+        "largest_difference": proven.largest_difference,
+        "tolerance": tolerance,
+    }
+    answers = zip(main.outputs, main.answer(golden_samples), strict=True)
+    golden_outputs = {tensor.name: array for tensor, array in answers}
+    return Contents(
+        spec=proven.spec,
+        weights=proven.stored,
+        graphs={name: graph.traced.graph for name, graph in proven.exported.items()},
+        recipe="",
+        data_card={},
+        environment={},
+        lineage=(*candidate.lineage, step),
+        ledger=Ledger(),
+        golden=Golden(golden_samples, golden_outputs, float(tolerance)),
+        parameters=main.parameters,
+        multiply_adds=main.multiply_adds,
+        assets=dict(candidate.assets),
+    )
 
 
 def _file_spec(

@@ -15,6 +15,7 @@ from modelwright.arrays import Array
 from modelwright.errors import ModelFileError
 from modelwright.modelfile.contents import pick_weights
 from modelwright.modelfile.tensors import BF16, Arrays
+from modelwright.run import usable_cores
 
 _ONNX_BF16 = 16
 """`onnx.TensorProto.BFLOAT16`."""
@@ -109,13 +110,6 @@ class Session:
             [node.name for node in self._session.get_inputs()],
             [node.name for node in self._session.get_outputs()],
         )
-
-
-def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _shapes(inputs: Mapping[str, Array]) -> str:

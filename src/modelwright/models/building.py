@@ -20,12 +20,7 @@ from modelwright.models.detector import Detector
 from modelwright.models.efficientnet import EfficientNetLite0
 from modelwright.models.linear import build_linear
 from modelwright.models.mlp import Mlp
-from modelwright.models.modifications import (
-    Modification,
-    modify,
-    read_modifications,
-    read_section,
-)
+from modelwright.models.modifications import Modification, modify, read_modifications, read_section
 from modelwright.models.network import AudioFrame, Frame, ImageNetwork, NgramFrame, TextFrame
 from modelwright.models.pretrained import PretrainedModel, build_pretrained
 from modelwright.models.resnet import Resnet, resolved_stem

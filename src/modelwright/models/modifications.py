@@ -68,7 +68,7 @@ def resize(network: nn.Module, change: Resize) -> None:
 
 
 KINDS: dict[str, tuple[type[Modification], Callable[[nn.Module, Any], None]]] = {
-    "resize": (Resize, resize),
+    "resize": (Resize, resize)
 }
 """The kinds of modification: what each declares, and how it is done to a network."""
 

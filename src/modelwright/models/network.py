@@ -200,7 +200,5 @@ def same_conv(channels: int, filters: int, kernel: int, *, bias: bool) -> nn.Con
 def too_small(family: str, height: int, width: int, *, needs: str, fix: str) -> RecipeError:
     """Return the error for images that a network would pool away."""
     return RecipeError(
-        f"images of {height}×{width} pixels are too small for this `{family}`",
-        why=needs,
-        fix=fix,
+        f"images of {height}×{width} pixels are too small for this `{family}`", why=needs, fix=fix
     )

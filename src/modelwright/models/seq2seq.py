@@ -250,11 +250,7 @@ class RnnSeq2Seq(OwnSeq2Seq):
         kind = CELLS[spec.kind]
         self.encoder, self.decoder = (
             kind(
-                width,
-                width,
-                layers=spec.layers,
-                bidirectional=bidirectional,
-                dropout=spec.dropout,
+                width, width, layers=spec.layers, bidirectional=bidirectional, dropout=spec.dropout
             )
             for bidirectional in (True, False)
         )

@@ -20,13 +20,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelwright.data.table_stream import (
-    Chunk,
-    TableStream,
-    cell_json,
-    valid_text,
-    without_bytes,
-)
+from modelwright.data.table_stream import Chunk, TableStream, cell_json, valid_text, without_bytes
 from modelwright.errors import RequestError
 from modelwright.files import Json, atomic_write
 from modelwright.kinds import OutputKind
@@ -84,10 +78,7 @@ _FORMS: dict[OutputKind, _Form] = {
         takes_top=True,
     ),
     OutputKind.MULTI_LABEL: _Form(
-        lambda *_: [
-            ("prediction", pa.list_(pa.string())),
-            ("probability", pa.list_(pa.float64())),
-        ],
+        lambda *_: [("prediction", pa.list_(pa.string())), ("probability", pa.list_(pa.float64()))],
         _predicted_labels,
         takes_top=True,
     ),

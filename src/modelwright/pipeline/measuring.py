@@ -93,12 +93,7 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
 
 
 def simple_problem(
-    prepared: Prepared,
-    samples: Split,
-    *,
-    task: Task,
-    audio: AudioSpec,
-    is_method: str = "",
+    prepared: Prepared, samples: Split, *, task: Task, audio: AudioSpec, is_method: str = ""
 ) -> evaluation.Problem:
     """Return the data as simple methods are fitted to it, and measured on some samples of it.
 

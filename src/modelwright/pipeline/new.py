@@ -20,12 +20,12 @@ from modelwright.data import Prepared
 from modelwright.data.listing import Rows
 from modelwright.errors import ModelwrightError
 from modelwright.initialization import initialize_model
-from modelwright.ledger import Evidence, Ledger
+from modelwright.ledger import Evidence
 from modelwright.pipeline.measuring import simple_problem
 from modelwright.pipeline.request import run_in
 from modelwright.progress import shown
 from modelwright.recipe import Recipe
-from modelwright.recipe.targets import METRICS
+from modelwright.recipe.targets import METRICS, headline_metric
 from modelwright.report.words import BLANK, figure, name_of, subject_name
 from modelwright.run import Observe, Progress, RunRequest, silent
 from modelwright.scaffold import NewResult, Probes
@@ -110,12 +110,7 @@ def _epoch_s(recipe: Recipe, prepared: Prepared) -> float:
         start = initialize_model(request, part, context)
         dataset = part.dataset()
         cost = time_steps(
-            start,
-            recipe.train,
-            dataset,
-            context,
-            task=task_of(recipe),
-            augment=recipe.augment,
+            start, recipe.train, dataset, context, task=task_of(recipe), augment=recipe.augment
         )
     whole = prepared.dataset()
     batch = min(recipe.train.batch_size, len(dataset.train))
@@ -202,15 +197,7 @@ def _simple(recipe: Recipe, prepared: Prepared, observe: Observe) -> tuple[str, 
 
 def _best(evidence: Sequence[Evidence]) -> Evidence | None:
     """Return the best simple method's main figure."""
-    ledger = Ledger(evidence)
-    metric = next(
-        (
-            name
-            for name, metric in METRICS.items()
-            if metric.is_headline and any(record.metric == name for record in ledger)
-        ),
-        "",
-    )
-    found = [record for record in ledger if record.metric == metric and not record.slice]
+    metric = headline_metric(record.metric for record in evidence)
+    found = [record for record in evidence if record.metric == metric and not record.slice]
     sign = 1.0 if metric and METRICS[metric].higher_is_better else -1.0
     return max(found, key=lambda record: sign * record.value, default=None)

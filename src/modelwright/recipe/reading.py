@@ -16,14 +16,7 @@ from pydantic import ValidationError
 
 from modelwright.errors import RecipeError, nearest
 from modelwright.files import Json
-from modelwright.recipe.document import (
-    MAX_BYTES,
-    Node,
-    Plain,
-    node_of,
-    read_document,
-    short,
-)
+from modelwright.recipe.document import MAX_BYTES, Node, Plain, node_of, read_document, short
 from modelwright.recipe.faults import as_recipe_error, shown
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.schema import tag_of

@@ -68,11 +68,7 @@ class _Beam:
 
 
 def beam_search(
-    stepper: Stepper[State],
-    inputs: Mapping[str, Array],
-    first: Ids,
-    *,
-    config: BeamSearchConfig,
+    stepper: Stepper[State], inputs: Mapping[str, Array], first: Ids, *, config: BeamSearchConfig
 ) -> list[Hypothesis]:
     """Return the best text for each sample `[N]`.
 

@@ -173,12 +173,7 @@ class Detections:
 
 
 def decode(
-    scores: Array,
-    boxes: Array,
-    *,
-    least_score: float,
-    most_overlap: float,
-    most: int,
+    scores: Array, boxes: Array, *, least_score: float, most_overlap: float, most: int
 ) -> list[Detections]:
     """Return the detections in each image of a batch, in pixels of the network's input.
 
@@ -212,14 +207,7 @@ def decode(
     return detections
 
 
-def suppress(
-    boxes: Array,
-    scores: Array,
-    labels: Array,
-    *,
-    most_overlap: float,
-    most: int,
-) -> Ints:
+def suppress(boxes: Array, scores: Array, labels: Array, *, most_overlap: float, most: int) -> Ints:
     """Return the boxes that stay, surest first: non-maximum suppression within each class.
 
     Greedy: the box with the highest score stays, and those of its class whose IoU with it is above

@@ -20,11 +20,7 @@ def _numbered(threshold: Decision | None, labels: Sequence[str]) -> tuple[int, f
 
 
 def _sample_stats(
-    outputs: Floats,
-    targets: Array,
-    labels: Sequence[str],
-    *,
-    threshold: Decision | None = None,
+    outputs: Floats, targets: Array, labels: Sequence[str], *, threshold: Decision | None = None
 ) -> SampleStats:
     """Return the fields of `metrics.Outcomes`."""
     outcomes = metrics.outcomes(

@@ -60,10 +60,7 @@ def _compute(stats: SampleStats) -> Mapping[str, float]:
         truths=stats["truths"],
     )
     precisions = detection.average_precision(statistics)
-    return {
-        "map50": float(np.nanmean(precisions[:, 0])),
-        "map50_95": float(np.nanmean(precisions)),
-    }
+    return {"map50": float(np.nanmean(precisions[:, 0])), "map50_95": float(np.nanmean(precisions))}
 
 
 def _decode(outputs: Outputs, labels: Sequence[str], top: int) -> list[list[Prediction]]:

@@ -15,10 +15,7 @@ from modelwright.tasks.task import SampleStats, Targets, Task, TextMetrics
 def _token_stats(outputs: Floats, targets: Targets, labels: Sequence[str]) -> SampleStats:
     """Return the loss and the number of tokens of each reference text `[N]`."""
     ids = targets["next"]
-    return {
-        "loss": token_losses(outputs, ids).sum(axis=1),
-        "tokens": (ids != PADDING).sum(axis=1),
-    }
+    return {"loss": token_losses(outputs, ids).sum(axis=1), "tokens": (ids != PADDING).sum(axis=1)}
 
 
 def _token_metrics(stats: SampleStats) -> Mapping[str, float]:

@@ -167,9 +167,7 @@ def _parts(line: bytes, width: int, where: str) -> tuple[bytes, list[bytes]]:
     if spare > 0 and not any(_number(field) is not None for field in fields[:spare]):
         return b" ".join([word, *fields[:spare]]), fields[spare:]
     raise DataError(
-        f"a word with {len(fields)} numbers, where the others have {width}",
-        where=where,
-        fix=_FETCH,
+        f"a word with {len(fields)} numbers, where the others have {width}", where=where, fix=_FETCH
     )
 
 
