@@ -15,7 +15,7 @@ from modelwright.models.ctc import ConvCtc, RnnCtc
 from modelwright.models.logmel import fit_normalization
 from modelwright.models.network import AudioFrame
 from modelwright.recipe.data import AugmentSpec
-from modelwright.recipe.model import ConvCtcModel, RnnCtcModel
+from modelwright.recipe.networks import ConvCtcModel, RnnCtcModel
 from modelwright.tasks import ctc
 from modelwright.tasks.inference import Inference
 from modelwright.training.objectives.ctc import ctc_loss

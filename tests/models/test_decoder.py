@@ -20,7 +20,7 @@ from modelwright.models.decoder import (
     plain_causal_attention,
 )
 from modelwright.models.network import TextFrame
-from modelwright.recipe.model import DecoderModel
+from modelwright.recipe.networks import DecoderModel
 from modelwright.tasks.generation import left_padded
 
 V = 23

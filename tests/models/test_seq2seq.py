@@ -21,7 +21,7 @@ from modelwright.models.seq2seq import (
     TransformerSeq2Seq,
 )
 from modelwright.models.transformer import sines
-from modelwright.recipe.model import Seq2SeqModel
+from modelwright.recipe.networks import Seq2SeqModel
 from modelwright.tasks.beam_search import BeamSearchConfig, beam_search
 from modelwright.tasks.generation import collect, generate
 from modelwright.tasks.sampling import SamplingConfig

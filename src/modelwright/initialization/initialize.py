@@ -23,10 +23,8 @@ from modelwright.models.audio_frontend import set_audio_augment
 from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, RnnCtc
 from modelwright.models.logmel import LogMel, fit_normalization
-from modelwright.recipe.model import (
-    InitModel,
-    SpeednetModel,
-)
+from modelwright.recipe.model import InitModel
+from modelwright.recipe.networks import SpeednetModel
 from modelwright.run import Run, RunRequest
 from modelwright.tasks import task_of
 from modelwright.tasks.inference import Inference, generation_config

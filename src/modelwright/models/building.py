@@ -32,8 +32,9 @@ from modelwright.models.text_cnn import TextCnn
 from modelwright.models.timm_networks import TimmNetwork, build_timm
 from modelwright.models.transformer import TransformerClassifier
 from modelwright.models.weight_init import initialise
-from modelwright.recipe import model as sections
+from modelwright.recipe import networks
 from modelwright.recipe.data import AudioNormalize, AudioSpec
+from modelwright.recipe.model import LinearModel, ModelSpec
 from modelwright.recipe.schema import tag_of
 from modelwright.transforms import ImageInput
 from modelwright.transforms.audio import AudioInput
@@ -46,26 +47,26 @@ AnyFrame = Frame | TextFrame | NgramFrame | AudioFrame
 Scale = tuple[Sequence[float], Sequence[float]]
 """The mean and the deviation of each number."""
 
-Architecture = sections.ModelSpec | PretrainedModel | TimmNetwork
+Architecture = ModelSpec | PretrainedModel | TimmNetwork
 """A section `model`, or what a model file keeps of a network of a library."""
 
 BUILDERS: dict[type[Architecture], Callable[[Any, Any], nn.Module]] = {
-    sections.MlpModel: Mlp,
-    sections.CnnModel: Cnn,
-    sections.ResnetModel: Resnet,
-    sections.SpeednetModel: Speednet,
-    sections.EfficientNetLite0Model: EfficientNetLite0,
-    sections.LinearModel: build_linear,
-    sections.BowModel: Bow,
-    sections.TextCnnModel: TextCnn,
-    sections.RnnModel: RnnClassifier,
-    sections.TransformerModel: TransformerClassifier,
-    sections.AudioCnnModel: AudioCnn,
-    sections.ConvCtcModel: ConvCtc,
-    sections.RnnCtcModel: RnnCtc,
-    sections.DecoderModel: Decoder,
-    sections.Seq2SeqModel: build_seq2seq,
-    sections.DetectorModel: Detector,
+    networks.MlpModel: Mlp,
+    networks.CnnModel: Cnn,
+    networks.ResnetModel: Resnet,
+    networks.SpeednetModel: Speednet,
+    networks.EfficientNetLite0Model: EfficientNetLite0,
+    LinearModel: build_linear,
+    networks.BowModel: Bow,
+    networks.TextCnnModel: TextCnn,
+    networks.RnnModel: RnnClassifier,
+    networks.TransformerModel: TransformerClassifier,
+    networks.AudioCnnModel: AudioCnn,
+    networks.ConvCtcModel: ConvCtc,
+    networks.RnnCtcModel: RnnCtc,
+    networks.DecoderModel: Decoder,
+    networks.Seq2SeqModel: build_seq2seq,
+    networks.DetectorModel: Detector,
     PretrainedModel: build_pretrained,
     TimmNetwork: build_timm,
 }
@@ -186,7 +187,7 @@ def architecture(
     `rebuild` takes it back. What a stage changes in the network, `modifications.modified` adds.
     """
     section = spec.model_dump(mode="json")
-    if isinstance(spec, sections.ResnetModel):
+    if isinstance(spec, networks.ResnetModel):
         assert isinstance(input, ImageInput)
         section["stem"] = resolved_stem(spec, input.height, input.width)
     # Apart from the section, whose keys may have the same names.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from modelwright.files import JsonObject
 from modelwright.models.network import TextFrame
 from modelwright.models.padding import masked_mean, text_length
-from modelwright.recipe.model import DecoderModel
+from modelwright.recipe.networks import DecoderModel
 
 EPSILON = 1e-5
 """What RMSNorm adds to the mean square, as Llama does."""

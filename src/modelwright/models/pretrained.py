@@ -18,7 +18,7 @@ from modelwright.models.network import SequenceNetwork, TextFrame
 from modelwright.models.padding import mask, masked_mean
 from modelwright.models.pretrained_generators import PretrainedDecoder, PretrainedSeq2Seq
 from modelwright.models.pretrained_io import first_line
-from modelwright.recipe.model import Dropout
+from modelwright.recipe.networks import Dropout
 from modelwright.recipe.spec import Spec
 from modelwright.transforms.hf_tokenizer import MOST_TOKENS, TokenIdMap
 

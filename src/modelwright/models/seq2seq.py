@@ -24,7 +24,7 @@ from modelwright.models.padding import masked_mean, padding_bias, text_length
 from modelwright.models.pretrained_generators import PretrainedSeq2Seq
 from modelwright.models.rnn import CELLS
 from modelwright.models.transformer import TransformerEncoder, feed_forward, sines
-from modelwright.recipe.model import Seq2SeqModel
+from modelwright.recipe.networks import Seq2SeqModel
 
 
 class Embedding(nn.Embedding):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modelwright.recipe.model import CnnModel, DetectorModel, InitModel
+from modelwright.recipe.model import InitModel
+from modelwright.recipe.networks import CnnModel, DetectorModel
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.rule import Rule, network_of, sides_of
 from modelwright.recipe.schema import tag_of

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from modelwright.recipe.model import CnnModel, InitModel
+from modelwright.recipe.model import InitModel
+from modelwright.recipe.networks import CnnModel
 from modelwright.recipe.recipe import Recipe
 
 _SETTING = re.compile(r"[a-z_]+(?:\.[a-z_]+)*")
