@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright.arrays import Array, Doubles, Floats
 from modelwright.errors import DataError, ModelFileError, RequestError
@@ -50,7 +49,8 @@ _LIKELY_LENGTH = 4096
 _SHOWN = 8
 """So many labels are shown of a model."""
 
-Batch = NDArray[Any] | Mapping[str, NDArray[Any]]
+Batch = Array | Mapping[str, Array]
+"""The array of the only input, or arrays by the inputs' names, or an array of records."""
 
 
 class Model:

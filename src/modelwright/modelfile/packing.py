@@ -6,10 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright.errors import DataError, ModelFileError
 from modelwright.files import Json
@@ -20,7 +19,7 @@ from modelwright.modelfile.export import OPSET, Exported, TracedGraph, export
 from modelwright.modelfile.inputs import Reader, by_name, check_batch, open_input
 from modelwright.modelfile.loading import check_interface
 from modelwright.modelfile.manifest import Manifest
-from modelwright.modelfile.model import chunk_samples
+from modelwright.modelfile.model import Batch, chunk_samples
 from modelwright.modelfile.outputs import FORMS, OutputForm, difference
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN, FileSpec, GraphSpec
@@ -35,9 +34,6 @@ TOLERANCE = 1e-4
 """The largest difference of a probability between network and graph, in fp32."""
 _GOLDEN_BYTES = 1 << 18
 _MIN_GOLDEN, _MAX_GOLDEN = 2, 8
-
-Samples = NDArray[Any] | Mapping[str, NDArray[Any]]
-"""The array of the only input, or arrays by the inputs' names, or an array of records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +58,8 @@ def write_model(
     path: Path,
     candidate: Candidate,
     *,
-    golden_inputs: Samples | None = None,
-    probes: Samples | None = None,
+    golden_inputs: Batch | None = None,
+    probes: Batch | None = None,
     recipe: str = "",
     data_card: Mapping[str, Json] | None = None,
     environment: Mapping[str, Json] | None = None,
@@ -290,7 +286,7 @@ def _num_samples(batch: Arrays) -> int:
     return len(next(iter(batch.values())))
 
 
-def _golden_samples(inputs: Samples | None, reader: Reader) -> Arrays:
+def _golden_samples(inputs: Batch | None, reader: Reader) -> Arrays:
     """Return the golden inputs, or a few synthetic ones that keep the file small."""
     if inputs is not None:
         samples = _checked_samples(inputs, reader)
@@ -306,7 +302,7 @@ def _golden_samples(inputs: Samples | None, reader: Reader) -> Arrays:
     return reader.synthetic(max(_MIN_GOLDEN, min(_MAX_GOLDEN, count)))
 
 
-def _checked_samples(samples: Samples, reader: Reader) -> Arrays:
+def _checked_samples(samples: Batch, reader: Reader) -> Arrays:
     arrays = {name: array.copy() for name, array in by_name(samples, reader.tensors).items()}
     check_batch(arrays, reader.tensors)
     return arrays

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.arrays import Array
-from modelwright.errors import DataError, ModelwrightError
+from modelwright.errors import DataError, located
 from modelwright.modelfile.inputs.reader import Reader, Sample, each, kind_of, named, padded
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
@@ -35,9 +35,6 @@ class AudioReader(Reader):
     )
     view_choices = ("none", "speeds")
 
-    def __init__(self, spec: AudioInput) -> None:
-        self.spec = spec
-
     def read_each(
         self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent
     ) -> list[Sample | DataError]:
@@ -46,7 +43,7 @@ class AudioReader(Reader):
 
     def _read(self, item: Any, number: int, *, observe: Observe) -> Sample:
         where = item if isinstance(item, str) else named(item, number)
-        try:
+        with located(where):
             if isinstance(item, io.BufferedIOBase):
                 item = item.read(MAX_AUDIO_BYTES + 1)
             elif isinstance(item, str):
@@ -57,9 +54,6 @@ class AudioReader(Reader):
                 raise DataError(f"{kind_of(item)} isn't a recording")
             rate = self.spec.sampling_rate if isinstance(item, np.ndarray) else None
             samples = read_audio(item, self.spec, rate=rate)
-        except ModelwrightError as error:
-            error.at(where)
-            raise
         if len(samples) > self.spec.max_length:
             seconds, limit = len(samples) / self.spec.sampling_rate, self.spec.max_seconds
             note = f"the recording lasts {seconds:.1f} s, and the model hears {limit:g} s: the "

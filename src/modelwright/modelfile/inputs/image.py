@@ -30,7 +30,7 @@ class ImageReader(Reader):
     view_choices = ("none", "flip", "flip_shift")
 
     def __init__(self, spec: ImageInput) -> None:
-        self.spec = spec
+        super().__init__(spec)
         sizes = (spec.height, spec.width, spec.channels)
         self.tensors = (TensorSpec("pixels", "uint8", ("N", *sizes)),)
 

@@ -60,6 +60,9 @@ class Reader(ABC):
     view_choices: tuple[str, ...] = ("none",)
     """The test-time views that it has."""
 
+    def __init__(self, spec: Any) -> None:
+        self.spec = spec
+
     def split_inputs(self, inputs: Any) -> Items:
         """Tell one input from several: a list, a tuple or a column holds several."""
         inputs = self.unpacked(inputs)

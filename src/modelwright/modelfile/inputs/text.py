@@ -43,9 +43,6 @@ class TextReader(Reader):
     truncation_note = "its end is cut off"
     may_be_empty = False
 
-    def __init__(self, spec: TextInput) -> None:
-        self.spec = spec
-
     @property
     def max_tokens(self) -> int:
         """The most tokens that are read of a text itself."""
@@ -146,9 +143,6 @@ class NgramReader(Reader):
         TensorSpec("ngrams", "int64", ("N", "T")),
         TensorSpec("weights", "float32", ("N", "T")),
     )
-
-    def __init__(self, spec: NgramInput) -> None:
-        self.spec = spec
 
     def read_each(
         self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent
