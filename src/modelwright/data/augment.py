@@ -17,7 +17,7 @@ from torch import Tensor
 from modelwright.arrays import Bools, Doubles
 from modelwright.data.counter_rng import CounterRNG, Stream, key
 from modelwright.data.dataset import Split
-from modelwright.recipe.data import AugmentSpec, ColorJitter, CropAugment
+from modelwright.recipe.preparation import AugmentSpec, ColorJitter, CropAugment
 
 Whole = NDArray[np.int64]
 

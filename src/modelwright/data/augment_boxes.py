@@ -25,7 +25,7 @@ from modelwright.data.augment import (
     zoom,
 )
 from modelwright.data.counter_rng import CounterRNG
-from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.preparation import AugmentSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from modelwright.data.counter_rng import CounterRNG
 from modelwright.data.dataset import Split
 from modelwright.data.label_targets import LEAST_VISIBLE, are_boxes
 from modelwright.errors import RequestError
-from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.preparation import AugmentSpec
 
 Positions = NDArray[np.int64]
 

@@ -28,7 +28,7 @@ from modelwright.errors import RecipeError
 from modelwright.files import JsonObject
 from modelwright.kinds import InputKind
 from modelwright.recipe import Recipe
-from modelwright.recipe.data import TransformsSpec
+from modelwright.recipe.preparation import TransformsSpec
 from modelwright.run import Observe
 from modelwright.transforms import ImageInput
 from modelwright.transforms.image import is_grey, open_image

@@ -33,8 +33,8 @@ from modelwright.models.timm_networks import TimmNetwork, build_timm
 from modelwright.models.transformer import TransformerClassifier
 from modelwright.models.weight_init import initialise
 from modelwright.recipe import networks
-from modelwright.recipe.data import AudioNormalize, AudioSpec
 from modelwright.recipe.model import LinearModel, ModelSpec
+from modelwright.recipe.preparation import AudioNormalize, AudioSpec
 from modelwright.recipe.schema import tag_of
 from modelwright.transforms import ImageInput
 from modelwright.transforms.audio import AudioInput

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from modelwright.arrays import Doubles, Ints
 from modelwright.errors import RequestError
 from modelwright.models.padding import mask
-from modelwright.recipe.data import AudioNormalize
+from modelwright.recipe.preparation import AudioNormalize
 
 _FULL_SCALE = 32768.0
 RANGE, LOUD = 8.0, 5.0

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from modelwright.errors import RecipeError
 from modelwright.kinds import InputKind
 from modelwright.models.steps import PixelSteps
-from modelwright.recipe.data import AudioNormalize
+from modelwright.recipe.preparation import AudioNormalize
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,

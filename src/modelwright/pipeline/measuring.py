@@ -20,8 +20,9 @@ from modelwright.files import JsonObject
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.ledger import Ledger
 from modelwright.recipe import parse_recipe
-from modelwright.recipe.data import AudioSpec, DataSpec
+from modelwright.recipe.data import DataSpec
 from modelwright.recipe.inference import ThresholdSpec
+from modelwright.recipe.preparation import AudioSpec
 from modelwright.run import Observe, Progress, Run, RunRequest, silent, usable_cores
 from modelwright.scaffold import guess_columns
 from modelwright.tasks import Task

@@ -14,7 +14,7 @@ from modelwright.data import Dataset, padding_share
 from modelwright.errors import StoppedError, TrainingError
 from modelwright.files import append_line
 from modelwright.models.candidate import Candidate
-from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.preparation import AugmentSpec
 from modelwright.recipe.spec import seconds
 from modelwright.recipe.targets import METRICS
 from modelwright.recipe.train import TrainSpec

@@ -19,7 +19,7 @@ from torch import nn
 
 from modelwright.data import Dataset
 from modelwright.models.candidate import Candidate
-from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.preparation import AugmentSpec
 from modelwright.recipe.train import TrainSpec
 from modelwright.run import Run, resident_bytes
 from modelwright.tasks import Task
