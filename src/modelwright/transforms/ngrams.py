@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import chain, count, pairwise
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -43,14 +44,6 @@ _CHUNK = 1 << _DOC_BITS
 """Texts that are counted at once: a text's number among them stands behind a code, in 62 bits."""
 _MOST_CODE = 1 << 54
 _WORD = re.compile(r"\w+|[^\w\s]")
-
-
-class _Numbers(dict[str, int]):
-    """Tokens' numbers, from 1; a new token gets the next one."""
-
-    def __missing__(self, token: str) -> int:
-        number = self[token] = len(self) + 1
-        return number
 
 
 class _Known(dict[str, int]):
@@ -262,7 +255,8 @@ def _fit(
 ) -> Ngrams:
     """Return the n-grams that occur in `least` texts or more, the most frequent of them."""
     shortest, longest = sizes
-    seen = _Numbers()
+    # Tokens are numbered from 1; a new one gets the next number.
+    seen: defaultdict[str, int] = defaultdict(count(1).__next__)
     chunks = [_numbered(part, analyzer, seen) for _, part in _parts(texts)]
     in_texts = np.zeros(len(seen) + 1, np.int64)
     for ids, docs in chunks:
