@@ -21,7 +21,7 @@ from modelwright import modelfile, models
 from modelwright.data import labelled_split
 from modelwright.metrics import softmax
 from modelwright.models.candidate import Candidate
-from modelwright.recipe.model import CnnModel, MlpModel, ResnetModel, SpeednetModel
+from modelwright.recipe.networks import CnnModel, MlpModel, ResnetModel, SpeednetModel
 from modelwright.run import silent
 from modelwright.transforms import ImageInput
 

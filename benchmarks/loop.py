@@ -28,8 +28,8 @@ from modelwright.data import Sampler, Split
 from modelwright.data.batches import Batches
 from modelwright.kinds import OutputKind
 from modelwright.models import build
-from modelwright.recipe.data import AugmentSpec
-from modelwright.recipe.model import CnnModel, ResnetModel
+from modelwright.recipe.networks import CnnModel, ResnetModel
+from modelwright.recipe.preparation import AugmentSpec
 from modelwright.recipe.train import CosineSchedule, CrossEntropyLoss, SgdOptimizer, TrainSpec
 from modelwright.training import Parts, State, Until, train
 from modelwright.training.distributed import DistributedContext

@@ -109,7 +109,7 @@ def speed(folder: Path, *, quick: bool) -> None:
     images, rounds = (8, 2) if quick else (_IMAGES, _ROUNDS)
     pixels = np.random.default_rng(0).integers(0, 256, (images, 224, 224, 3), dtype=np.uint8)
     network = frozen_network("efficientnet-lite0", ImageInput(height=224, width=224, channels=3))
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ours = image_features(network, (224, 224, 3), threads=1)
 
     def by_torch(batch: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -1,7 +1,7 @@
 """The one exception family: what went wrong, where, why, and what to do next.
 
 Every error that a user can cause is a `ModelwrightError`. Low code raises small ones; the edge of a
-room adds the place with `error.at(where)` and keeps the cause.
+room adds the place, by `located` or `error.at`, and keeps the cause.
 
     ModelwrightError
     ├── RequestError       a request that makes no sense (command line: exit 2)
@@ -16,9 +16,10 @@ room adds the place with `error.at(where)` and keeps the cause.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 
@@ -81,6 +82,16 @@ class MissingExtraError(ModelwrightError):
 
 class StoppedError(ModelwrightError):
     """A stop was requested; what was done is saved."""
+
+
+@contextlib.contextmanager
+def located(where: object, kind: type[ModelwrightError] = ModelwrightError) -> Iterator[None]:
+    """Give errors of a kind that the block raises this place, unless they have one already."""
+    try:
+        yield
+    except kind as error:
+        error.at(str(where))
+        raise
 
 
 def _sentence(text: str) -> str:

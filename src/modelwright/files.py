@@ -26,7 +26,12 @@ except ImportError:  # Windows has no fcntl; msvcrt takes its place there.
     fcntl = None  # type: ignore[assignment]
 
 
-def canonical_json(value: Any) -> bytes:
+Json = Any
+"""A JSON value: null, a truth value, a number, text, a list or an object of them."""
+JsonObject = dict[str, Json]
+
+
+def canonical_json(value: Json) -> bytes:
     """Return the one UTF-8 encoding of a JSON value: sorted keys, no blanks, no NaN."""
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -39,7 +44,7 @@ def digest(data: bytes | memoryview) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def json_digest(value: Any) -> str:
+def json_digest(value: Json) -> str:
     """Return the digest of the canonical encoding of a JSON value."""
     return digest(canonical_json(value))
 
@@ -115,18 +120,18 @@ def write_bytes(path: Path, data: bytes) -> None:
         stream.write(data)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Json) -> None:
     """Write readable JSON atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(path, text.encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> Json:
     """Read a JSON file that the project wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def append_line(path: Path, value: Any) -> None:
+def append_line(path: Path, value: Json) -> None:
     """Append one JSON value as a line; a torn last line (after a kill) is cut off first."""
     with resource_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +169,7 @@ def find_path(name: str, base: Path) -> Path:
     )
 
 
-def read_lines(path: Path) -> list[Any]:
+def read_lines(path: Path) -> list[Json]:
     """Read a file of JSON lines, passing over a torn last line; a missing file is an empty list."""
     if not path.exists():
         return []

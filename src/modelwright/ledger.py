@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from modelwright.files import canonical_json
+from modelwright.files import JsonObject, canonical_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +51,12 @@ class Evidence:
     artefacts: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Digests of what shows more of it, by the names of members of the model file: pictures."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the record as plain JSON values."""
         return asdict(self)
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> Evidence:
+    def from_json(value: JsonObject) -> Evidence:
         """Read a record; keys of a later version are passed over.
 
         Raises:

@@ -11,10 +11,19 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelwright.errors import DataError, RecipeError, RequestError, ResourceError
-from modelwright.files import find_path, locked, read_json, resource_errors, sweep, write_json
+from modelwright.files import (
+    Json,
+    JsonObject,
+    find_path,
+    locked,
+    read_json,
+    resource_errors,
+    sweep,
+    write_json,
+)
 from modelwright.ledger import Ledger
 from modelwright.version import __version__
 
@@ -56,7 +65,7 @@ class Decisions:
         self._taken = _read_record(path) if path and path.exists() else {}
         self._stages: dict[str, Decisions] = {}
 
-    def decide(self, name: str, take: Callable[[], Any]) -> Any:
+    def decide(self, name: str, take: Callable[[], Json]) -> Json:
         """Return the decision of this name, taking and writing it down where it is new."""
         if name not in self._taken:
             self._taken[name] = take()
@@ -71,7 +80,7 @@ class Decisions:
         self._stages[name] = Decisions(path)
         return self._stages[name]
 
-    def taken(self) -> dict[str, Any]:
+    def taken(self) -> JsonObject:
         """Return a copy of all decisions so far, those of each stage under its name."""
         return {**self._taken, **{name: item.taken() for name, item in self._stages.items()}}
 
@@ -166,15 +175,15 @@ class RunFolder:
     """The folder of one run: whose recipe it holds, and the result once there is one."""
 
     path: Path
-    result: dict[str, Any] | None
+    result: JsonObject | None
 
-    def finish(self, result: dict[str, Any]) -> None:
+    def finish(self, result: JsonObject) -> None:
         """Write the result: from now on the run is finished."""
         write_json(self.path / "result.json", result)
 
 
 @contextlib.contextmanager
-def claimed(path: Path, *, digest: str, document: dict[str, Any]) -> Iterator[RunFolder]:
+def claimed(path: Path, *, digest: str, document: JsonObject) -> Iterator[RunFolder]:
     """Lock a run's folder, which is made where it is missing, while the block runs.
 
     The document is the recipe with every default written out, the digest that of all in it that
@@ -223,7 +232,7 @@ def _read_folder(path: Path) -> RunFolder:
     return RunFolder(path, _read_record(result) if whole else None)
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def _read_record(path: Path) -> JsonObject:
     """Return a JSON object that a run wrote."""
     try:
         record = read_json(path)
@@ -238,7 +247,7 @@ def _read_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def _difference(before: Any, after: Any, key: str = "") -> str:
+def _difference(before: Json, after: Json, key: str = "") -> str:
     """Name the first setting in which two recipes differ."""
     if isinstance(before, dict) and isinstance(after, dict):
         for name in [*before, *(name for name in after if name not in before)]:

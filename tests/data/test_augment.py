@@ -26,7 +26,7 @@ from modelwright.data.augment import (
     zoom,
 )
 from modelwright.data.counter_rng import CounterRNG
-from modelwright.recipe.data import AugmentSpec, ColorJitter, CropAugment
+from modelwright.recipe.preparation import AugmentSpec, ColorJitter, CropAugment
 
 FILL = torch.tensor([10, 20, 30], dtype=torch.uint8)
 sides = st.integers(1, 9)

@@ -15,7 +15,7 @@ from modelwright.data.augment_boxes import (
     zoom_boxes,
 )
 from modelwright.data.counter_rng import CounterRNG
-from modelwright.recipe.data import AugmentSpec, ColorJitter, CropAugment
+from modelwright.recipe.preparation import AugmentSpec, ColorJitter, CropAugment
 
 STILL = AugmentSpec()
 ALL = AugmentSpec(

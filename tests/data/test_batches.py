@@ -10,7 +10,7 @@ from modelwright.data.augment import augmented_samples
 from modelwright.data.batches import Batches
 from modelwright.data.dataset import Split
 from modelwright.errors import RequestError
-from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.preparation import AugmentSpec
 
 STORE, SIZE = 60, 40
 

@@ -21,7 +21,8 @@ from modelwright.data.box_labels import read_boxes
 from modelwright.data.boxed import list_boxes
 from modelwright.errors import DataError
 from modelwright.kinds import OutputKind
-from modelwright.recipe.data import AugmentSpec, BoxesData
+from modelwright.recipe.data import BoxesData
+from modelwright.recipe.preparation import AugmentSpec
 from modelwright.tasks.boxes import BoxedImage, LabelledBox
 from modelwright.transforms.image import ImageInput, open_image
 from tests.data.making import picture, prepared

@@ -28,7 +28,7 @@ from modelwright.evaluation.baselines import BASELINES
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.ledger import Evidence
 from modelwright.models.linear import simple_features
-from modelwright.recipe.data import AudioSpec
+from modelwright.recipe.preparation import AudioSpec
 from modelwright.run import Progress, silent
 from modelwright.tasks import TASKS, Task
 from modelwright.transforms import ImageInput

@@ -19,7 +19,7 @@ from modelwright.initialization.published import PUBLISHED, is_installed, publis
 from modelwright.models.efficientnet import EfficientNetLite0
 from modelwright.models.network import Frame
 from modelwright.pipeline import check
-from modelwright.recipe.model import EfficientNetLite0Model
+from modelwright.recipe.networks import EfficientNetLite0Model
 from modelwright.transforms import ImageInput
 
 NAME = "efficientnet-lite0"

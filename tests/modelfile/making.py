@@ -29,7 +29,7 @@ from modelwright.modelfile import layout, write_model
 from modelwright.modelfile.container import open_container
 from modelwright.modelfile.manifest import MANIFEST, SIGNATURE, describe_member
 from modelwright.models.candidate import Candidate
-from modelwright.recipe.model import BowModel, CnnModel, DecoderModel, MlpModel
+from modelwright.recipe.networks import BowModel, CnnModel, DecoderModel, MlpModel
 from modelwright.tasks.inference import Inference
 from modelwright.transforms import ImageInput
 from modelwright.transforms.text import TextInput

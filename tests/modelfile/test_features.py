@@ -7,7 +7,7 @@ import torch
 
 from modelwright import models
 from modelwright.modelfile.features import image_features
-from modelwright.recipe.model import CnnModel, ConvBlock
+from modelwright.recipe.networks import CnnModel, ConvBlock
 
 SAME = 1e-5
 """Two runtimes in single precision."""

@@ -15,7 +15,8 @@ from modelwright.kinds import OutputKind
 from modelwright.modelfile.generation import GraphStepper, check_step_graphs, prompts
 from modelwright.modelfile.inputs import Sample
 from modelwright.modelfile.spec import GraphSpec, TensorSpec
-from modelwright.tasks.generation import SamplingConfig, collect
+from modelwright.tasks.generation import collect
+from modelwright.tasks.sampling import SamplingConfig
 
 
 @pytest.fixture(scope="module")

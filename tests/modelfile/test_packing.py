@@ -17,10 +17,10 @@ from modelwright.errors import DataError, ModelFileError, RequestError
 from modelwright.metrics import softmax
 from modelwright.models.candidate import Candidate
 from modelwright.models.timm_networks import TimmNetwork
-from modelwright.recipe.model import (
+from modelwright.recipe.model import LinearModel
+from modelwright.recipe.networks import (
     DetectorModel,
     EfficientNetLite0Model,
-    LinearModel,
     MlpModel,
     ResnetModel,
     RnnModel,

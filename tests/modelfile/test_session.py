@@ -9,8 +9,9 @@ import pytest
 from onnx import TensorProto, helper
 
 from modelwright.errors import ModelFileError
-from modelwright.modelfile.session import Session, usable_cores
+from modelwright.modelfile.session import Session
 from modelwright.modelfile.tensors import BF16
+from modelwright.run import usable_cores
 
 
 def adder(kind: int, size: int) -> bytes:

@@ -9,7 +9,7 @@ import torch
 from modelwright.modelfile.generation import ENCODE, STEP
 from modelwright.modelfile.step_graphs import NetworkGraph, step_graphs
 from modelwright.models import build_network
-from modelwright.recipe.model import BowModel, DecoderModel, Seq2SeqModel
+from modelwright.recipe.networks import BowModel, DecoderModel, Seq2SeqModel
 from modelwright.transforms.text import TextInput
 from modelwright.transforms.tokenizing import train_tokenizer
 

@@ -11,8 +11,8 @@ from modelwright.errors import RecipeError
 from modelwright.models.audio_cnn import AudioCnn
 from modelwright.models.candidate import Candidate
 from modelwright.models.network import AudioFrame
-from modelwright.recipe.data import AugmentSpec
-from modelwright.recipe.model import AudioCnnModel
+from modelwright.recipe.networks import AudioCnnModel
+from modelwright.recipe.preparation import AugmentSpec
 from modelwright.tasks.inference import Inference
 from modelwright.transforms.audio import AudioInput
 from modelwright.transforms.views import speed_views

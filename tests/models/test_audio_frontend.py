@@ -19,7 +19,7 @@ from modelwright.models.audio_frontend import (
     set_audio_augment,
 )
 from modelwright.models.network import AudioFrame
-from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.preparation import AugmentSpec
 
 RATE = 8000
 

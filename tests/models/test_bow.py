@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from modelwright.errors import RecipeError
 from modelwright.models.bow import MOST_BUCKETS, Bow, fit_buckets
 from modelwright.models.network import TextFrame
-from modelwright.recipe.model import BowModel
+from modelwright.recipe.networks import BowModel
 
 SAME = 1e-5
 """Padding changes the order of summing, in fp32."""

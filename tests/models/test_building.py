@@ -15,17 +15,14 @@ from modelwright.models.network import EvenConv, same_conv
 from modelwright.models.pretrained import PretrainedModel
 from modelwright.models.resnet import ChannelPadding, Pointwise, resolved_stem
 from modelwright.models.timm_networks import TimmNetwork
-from modelwright.recipe.model import (
+from modelwright.recipe.model import MinilmModel, ModelSpec, TimmModel, TransformersModel
+from modelwright.recipe.networks import (
     CnnModel,
     ConvBlock,
     EfficientNetLite0Model,
-    MinilmModel,
     MlpModel,
-    ModelSpec,
     ResnetModel,
     SpeednetModel,
-    TimmModel,
-    TransformersModel,
 )
 from modelwright.transforms import ImageInput
 

@@ -12,7 +12,7 @@ from modelwright.models.audio_cnn import AudioCnn
 from modelwright.models.network import AudioFrame, TextFrame
 from modelwright.models.rnn import RnnClassifier
 from modelwright.models.text_cnn import TextCnn
-from modelwright.recipe.model import AudioCnnModel, RnnModel, SpeednetModel, TextCnnModel
+from modelwright.recipe.networks import AudioCnnModel, RnnModel, SpeednetModel, TextCnnModel
 
 TOKENS = (torch.randint(1, 30, (4, 9)), torch.tensor([9, 7, 3, 1]))
 FRAME = TextFrame(vocabulary=30, max_length=9, num_outputs=3)

@@ -14,8 +14,8 @@ from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, RnnCtc
 from modelwright.models.logmel import fit_normalization
 from modelwright.models.network import AudioFrame
-from modelwright.recipe.data import AugmentSpec
-from modelwright.recipe.model import ConvCtcModel, RnnCtcModel
+from modelwright.recipe.networks import ConvCtcModel, RnnCtcModel
+from modelwright.recipe.preparation import AugmentSpec
 from modelwright.tasks import ctc
 from modelwright.tasks.inference import Inference
 from modelwright.training.objectives.ctc import ctc_loss

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import io
 import json
-import warnings
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.models.exporting import exported, session, weights
 
 from modelwright.models import decoder as module
 from modelwright.models.decoder import (
@@ -20,7 +17,7 @@ from modelwright.models.decoder import (
     plain_causal_attention,
 )
 from modelwright.models.network import TextFrame
-from modelwright.recipe.model import DecoderModel
+from modelwright.recipe.networks import DecoderModel
 from modelwright.tasks.generation import left_padded
 
 V = 23
@@ -196,36 +193,6 @@ def test_padding_on_the_left_changes_nothing(network):
 
 
 # -- export --------------------------------------------------------------------------------------
-
-
-def exported(network, arguments, *, names, dynamic, outputs):
-    buffer = io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's own exporter
-        torch.onnx.export(
-            network.eval(),
-            arguments,
-            buffer,
-            input_names=names,
-            output_names=outputs,
-            opset_version=20,
-            dynamo=True,
-            optimize=False,
-            verbose=False,
-            dynamic_shapes=dynamic,
-        )
-    return buffer.getvalue()
-
-
-def session(graph):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def weights(graph):
-    return {item.name for item in onnx.load_from_string(graph).graph.initializer}
 
 
 def test_whole_text_exported():

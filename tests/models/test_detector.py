@@ -12,7 +12,7 @@ from modelwright.models.detector import PRIOR, Detector, locations
 from modelwright.models.network import Frame, ImageNetwork
 from modelwright.models.steps import PixelSteps
 from modelwright.models.weight_init import initialise
-from modelwright.recipe.model import DetectorModel, ResnetModel
+from modelwright.recipe.networks import DetectorModel, ResnetModel
 
 EXPORT = 1e-4
 """onnxruntime sums in another order."""

@@ -15,7 +15,7 @@ from modelwright.errors import RecipeError
 from modelwright.initialization.published import PUBLISHED, is_installed, published_files
 from modelwright.initialization.published_networks import frozen_network
 from modelwright.models.efficientnet import SameConv, read_published
-from modelwright.recipe.model import EfficientNetLite0Model
+from modelwright.recipe.networks import EfficientNetLite0Model
 from modelwright.transforms import ImageInput
 
 needs_weights = pytest.mark.skipif(

@@ -19,7 +19,8 @@ from modelwright.models.pretrained import PretrainedModel, own_settings
 from modelwright.models.speednet import Speednet
 from modelwright.models.steps import PixelSteps
 from modelwright.models.timm_networks import TimmNetwork
-from modelwright.recipe.model import (
+from modelwright.recipe.model import LinearModel
+from modelwright.recipe.networks import (
     AudioCnnModel,
     BowModel,
     CnnModel,
@@ -27,7 +28,6 @@ from modelwright.recipe.model import (
     DecoderModel,
     DetectorModel,
     EfficientNetLite0Model,
-    LinearModel,
     MlpModel,
     ResnetModel,
     RnnCtcModel,

@@ -6,7 +6,7 @@ from tests.models.test_features import TINY_BERT, from_transformers
 
 from modelwright import models
 from modelwright.models.layers import layer_depths, new_parameters
-from modelwright.recipe.model import DetectorModel, EfficientNetLite0Model, ResnetModel
+from modelwright.recipe.networks import DetectorModel, EfficientNetLite0Model, ResnetModel
 
 
 def built(spec):

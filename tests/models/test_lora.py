@@ -12,7 +12,7 @@ from modelwright.models.lora import LoraLinear, adapt, merged
 from modelwright.models.network import TextFrame
 from modelwright.models.seq2seq import TransformerSeq2Seq
 from modelwright.models.transformer import TransformerClassifier
-from modelwright.recipe.model import DecoderModel, Seq2SeqModel, TransformerModel
+from modelwright.recipe.networks import DecoderModel, Seq2SeqModel, TransformerModel
 
 FRAME = TextFrame(20, max_length=8, num_outputs=20)
 SAME = 1e-5

@@ -20,7 +20,7 @@ from modelwright.models.modifications import (
     modify,
     read_modifications,
 )
-from modelwright.recipe.model import CnnModel, ConvBlock, MlpModel
+from modelwright.recipe.networks import CnnModel, ConvBlock, MlpModel
 from modelwright.transforms import ImageInput
 
 INPUT = ImageInput(height=8, width=8, channels=3)

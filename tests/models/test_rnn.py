@@ -12,7 +12,7 @@ from torch import nn
 from modelwright.errors import RequestError
 from modelwright.models.network import TextFrame
 from modelwright.models.rnn import Gru, Lstm, RnnClassifier
-from modelwright.recipe.model import RnnModel
+from modelwright.recipe.networks import RnnModel
 
 SAME = 1e-5
 """torch's kernels for packed and for padded sequences sum in other orders, in fp32."""

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import io
-import warnings
-
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.models.exporting import exported, session, weights
 from torch import nn
 
 from modelwright.models.network import TextFrame
@@ -21,14 +17,10 @@ from modelwright.models.seq2seq import (
     TransformerSeq2Seq,
 )
 from modelwright.models.transformer import sines
-from modelwright.recipe.model import Seq2SeqModel
-from modelwright.tasks.generation import (
-    BeamSearchConfig,
-    SamplingConfig,
-    beam_search,
-    collect,
-    generate,
-)
+from modelwright.recipe.networks import Seq2SeqModel
+from modelwright.tasks.beam_search import BeamSearchConfig, beam_search
+from modelwright.tasks.generation import collect, generate
+from modelwright.tasks.sampling import SamplingConfig
 
 V = 23
 FRAME = TextFrame(V, max_length=32, num_outputs=V)
@@ -284,36 +276,6 @@ def test_beam_search_scores_are_the_networks(network):
 
 
 # -- export --------------------------------------------------------------------------------------
-
-
-def exported(network, arguments, *, names, dynamic, outputs):
-    buffer = io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch's own exporter
-        torch.onnx.export(
-            network.eval(),
-            arguments,
-            buffer,
-            input_names=names,
-            output_names=outputs,
-            opset_version=20,
-            dynamo=True,
-            optimize=False,
-            verbose=False,
-            dynamic_shapes=dynamic,
-        )
-    return buffer.getvalue()
-
-
-def session(graph):
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def weights(graph):
-    return {item.name for item in onnx.load_from_string(graph).graph.initializer}
 
 
 @pytest.mark.parametrize(

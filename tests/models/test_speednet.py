@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from modelwright import models
 from modelwright.errors import RequestError
 from modelwright.models.speednet import Group, Norm, PooledConv
-from modelwright.recipe.model import MlpModel, SpeednetModel
+from modelwright.recipe.networks import MlpModel, SpeednetModel
 
 STD = [0.2, 0.25, 0.3]
 

@@ -11,7 +11,7 @@ from modelwright import models
 from modelwright.models.network import TextFrame
 from modelwright.models.rnn import Gru, Lstm
 from modelwright.models.seq2seq import RnnSeq2Seq
-from modelwright.recipe.model import CnnModel, ConvBlock, ResnetModel, Seq2SeqModel
+from modelwright.recipe.networks import CnnModel, ConvBlock, ResnetModel, Seq2SeqModel
 
 
 def built(spec, *, side=8, channels=1, outputs=10):

@@ -4,7 +4,7 @@ import torch
 
 from modelwright.models.network import TextFrame
 from modelwright.models.text_cnn import TextCnn
-from modelwright.recipe.model import TextCnnModel
+from modelwright.recipe.networks import TextCnnModel
 
 SAME = 1e-5
 """Padding changes the order of summing, in fp32."""

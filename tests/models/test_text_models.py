@@ -19,7 +19,7 @@ from modelwright.models.network import TextFrame
 from modelwright.models.rnn import RnnClassifier
 from modelwright.models.text_cnn import TextCnn
 from modelwright.models.transformer import TransformerClassifier
-from modelwright.recipe.model import BowModel, RnnModel, TextCnnModel, TransformerModel
+from modelwright.recipe.networks import BowModel, RnnModel, TextCnnModel, TransformerModel
 
 SAME = 1e-5
 """Padding changes the order of summing, in fp32."""

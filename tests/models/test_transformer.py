@@ -12,7 +12,7 @@ from modelwright.models.transformer import (
     TransformerLayer,
     sines,
 )
-from modelwright.recipe.model import TransformerModel
+from modelwright.recipe.networks import TransformerModel
 
 SAME = 1e-5
 """Padding changes the order of summing, in fp32."""

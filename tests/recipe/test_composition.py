@@ -300,7 +300,7 @@ def test_a_refusal_names_the_set_that_caused_it():
 
 def test_every_refusal_has_a_way_out():
     for rule in REFUSED:
-        assert rule.at, rule.pair
+        assert rule.settings, rule.pair
         assert rule.fix or rule.message.endswith("{}"), rule.pair
 
 

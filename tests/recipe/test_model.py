@@ -7,14 +7,8 @@ from pydantic import ValidationError
 
 from modelwright.errors import RecipeError
 from modelwright.recipe import parse_recipe
-from modelwright.recipe.model import (
-    HUB_NAME,
-    ConvCtcModel,
-    DecoderModel,
-    Seq2SeqModel,
-    TransformerModel,
-    TransformersModel,
-)
+from modelwright.recipe.model import HUB_NAME, TransformersModel
+from modelwright.recipe.networks import ConvCtcModel, DecoderModel, Seq2SeqModel, TransformerModel
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from modelwright.errors import RecipeError
 from modelwright.recipe import Draft, Recipe, load_recipe, parse_recipe
 from modelwright.recipe.data import FolderData
-from modelwright.recipe.model import ResnetModel
+from modelwright.recipe.networks import ResnetModel
 from modelwright.recipe.train import AdamwOptimizer, MuonOptimizer, SgdOptimizer
 
 DIGITS = "version: 1\ndata: {source: digits}\n"

@@ -1,38 +1,30 @@
-"""The page: what it says, that it says nothing else, and that nothing gets out of its text."""
+"""The page: what it says, and that it says nothing else."""
 
 from __future__ import annotations
 
-import base64
-import io
-import os
 import re
 from dataclasses import replace
-from html import unescape
-from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from modelwright import metrics
 from modelwright.data import Finding
-from modelwright.errors import ResourceError
 from modelwright.evaluation import DIFFERENCE, WITHOUT_NEAR, judge
 from modelwright.kinds import InputKind
 from modelwright.ledger import Evidence, Ledger
-from modelwright.report import Answered, write_report
+from modelwright.report import Answered
 from modelwright.report.headline import headline_sentences
 from modelwright.report.page import page
-from modelwright.report.pictures import BOXED_SIDE, MISTAKE_SIDE, are_coarse, picture, with_boxes
 from modelwright.run import StageReport
+from tests.report.reading import TAGS, changed, plain, read, section
 from tests.report.sample_data import (
     ATTACKS,
     baselines,
     data,
     generated_data,
     history,
-    multi_label_data,
     number_data,
 )
 
@@ -50,126 +42,7 @@ SECTIONS = [
     "data",
     "made",
 ]
-TAGS = """
-    html head meta title style body main h1 h2 p div nav a table tr th td span bdi b i br code
-    pre figure figcaption img svg line text rect polyline circle ul li dl dt dd details
-    summary
-"""
 
-
-class Reader(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-
-    def handle_starttag(self, tag, attrs) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def of(self, kind: str) -> list[dict[str, str | None]]:
-        return [attrs for tag, attrs in self.tags if tag == kind]
-
-
-def read(text: str) -> Reader:
-    reader = Reader()
-    reader.feed(text)
-    return reader
-
-
-def plain(text: str) -> str:
-    """Return what a reader sees."""
-    body = text[text.index("<body>") :]
-    shown = unescape(re.sub(r"<[^>]*>", " ", body)).replace("\xa0", " ")
-    return re.sub(r" ([,.;])", r"\1", re.sub(r"\s+", " ", shown))
-
-
-def section(text: str, name: str) -> str:
-    found = re.search(rf'<h2 id="{name}">.*?(?=<h2|</main>)', text, re.DOTALL)
-    assert found is not None, name
-    return plain("<body>" + found[0])
-
-
-def changed(report, metric: str, *, subject: str = "model", slice: str = "", **values):
-    """Return the data of a report whose ledger has another value of one figure."""
-    record = report.ledger.find(metric, subject=subject, slice=slice)
-    assert record is not None, metric
-    return replace(report, ledger=Ledger([*report.ledger, replace(record, **values)]))
-
-
-# -- safe ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def attacked() -> str:
-    """Return a page with an attack in every text that comes from outside."""
-    bad = ATTACKS[1]
-    return page(
-        data(
-            ATTACKS,
-            count=240,
-            sure=1.0,
-            targets={"accuracy": ">= 0.99"},
-            name=bad,
-            source=bad,
-            findings=[Finding(kind=bad, severity=bad, message=f"`{bad}`", fix=bad)],
-            notes=[bad],
-            environment={bad: bad},
-            lineage=[{"step": bad, bad: bad}],
-            decisions={bad: [bad]},
-            predict_command=bad,
-            model_name=bad,
-            model_digest=bad,
-            augmented=np.zeros((1, 3, 4, 4, 3), dtype=np.uint8),
-        )
-    )
-
-
-def test_it_needs_nothing_from_outside(attacked: str) -> None:
-    found = read(attacked)
-    addresses = [(key, value) for _, attrs in found.tags for key, value in attrs.items()]
-    sources = [value for key, value in addresses if key in ("src", "srcset", "data", "poster")]
-    assert sources
-    assert all(str(value).startswith("data:image/png;base64,") for value in sources)
-    links = [str(value) for key, value in addresses if key in ("href", "xlink:href", "action")]
-    assert links
-    assert all(link.startswith("#") for link in links)
-    style = attacked[attacked.index("<style>") : attacked.index("</style>")]
-    assert "url(" not in style
-    assert "@import" not in style
-
-
-def test_no_text_becomes_a_tag_or_runs(attacked: str) -> None:
-    found = read(attacked)
-    assert {tag for tag, _ in found.tags} <= set(TAGS.split())
-    assert not [key for _, attrs in found.tags for key in attrs if key.startswith("on")]
-    assert "<script" not in attacked
-    policy = next(
-        meta["content"]
-        for meta in found.of("meta")
-        if meta.get("http-equiv") == "Content-Security-Policy"
-    )
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-
-
-def test_labels_stand_as_they_are(attacked: str) -> None:
-    shown = plain(attacked)
-    for label in ("猫 😀 кот", "../../etc/passwd", "<img src=x onerror=alert(1)>", "a" * 200):
-        assert label in shown
-    assert "{{ 7 * 7 }}{% raw %}" in shown
-    assert "(blank)" in shown
-    assert not set(attacked) & set("\x00\x1b\u202e")
-
-
-def test_a_script_in_the_recipe_is_only_read() -> None:
-    assert "# </script><script>alert(1)</script>" in section(page(data()), "made")
-
-
-def test_every_link_leads_to_a_section() -> None:
-    found = read(page(data()))
-    targets = {attrs["id"] for attrs in found.of("h2")}
-    assert {str(attrs["href"])[1:] for attrs in found.of("a")} <= targets
-
-
-# -- true ----------------------------------------------------------------------------------------
 
 FIGURES = (
     "accuracy",
@@ -250,9 +123,6 @@ def test_a_later_versions_figures_do_no_harm() -> None:
     report = data()
     odd = Evidence(metric="new_figure", value=1.0, low=1.0, high=1.0, n=1, method="m")
     assert page(replace(report, ledger=Ledger([*report.ledger, odd]))) == page(report)
-
-
-# -- content -------------------------------------------------------------------------------------
 
 
 def test_missed_targets_stand_plainly_in_the_headline() -> None:
@@ -401,9 +271,6 @@ def test_all_sections_stand_in_their_order() -> None:
     assert len([a for a in read(text).of("div") if a.get("class") == "strip"]) == 2
 
 
-# -- odd -----------------------------------------------------------------------------------------
-
-
 def test_many_classes_are_folded_and_cut_but_never_hidden_silently() -> None:
     labels = tuple(f"class {number}" for number in range(300))
     text = page(data(labels, count=600))
@@ -457,21 +324,6 @@ def test_losses_that_ran_away_are_left_out() -> None:
     assert not re.search(r'="[^"]*(nan|inf)\b', text)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_pictures_are_grey_or_coloured_and_never_larger_than_looked_at(channels: int) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (300, 500, channels), dtype=np.uint8)
-    data = picture(pixels, side=MISTAKE_SIDE).partition("base64,")[2]
-    shown = Image.open(io.BytesIO(base64.b64decode(data)))
-    assert shown.size == (192, 115)
-    assert shown.mode == ("L" if channels == 1 else "RGB")
-    small = pixels[:8, :8]
-    data = picture(small, side=MISTAKE_SIDE).partition("base64,")[2]
-    kept = np.asarray(Image.open(io.BytesIO(base64.b64decode(data)))).reshape(small.shape)
-    np.testing.assert_array_equal(kept, small)
-    assert are_coarse(small)
-    assert not are_coarse(pixels)
-
-
 def test_reliability_needs_no_answers_in_every_bin() -> None:
     report = data()
     table = metrics.reliability(np.array([0.5]), np.array([True]))
@@ -482,114 +334,6 @@ def test_the_longest_label_does_not_hide_others() -> None:
     text = page(data(("a" * 200, "b"), sure=0.0))
     assert text.count('class="clamp"') >= 4
     assert f'title="{"a" * 200}"' in text
-
-
-# -- looks ---------------------------------------------------------------------------------------
-
-
-def test_light_and_dark_define_the_same_colours_and_all_that_are_used() -> None:
-    text = page(data(augmented=np.zeros((1, 2, 4, 4, 3), dtype=np.uint8)))
-    light, _, dark = text.partition("prefers-color-scheme: dark")
-    dark = dark[: dark.index("} }")]
-    names = [set(re.findall(r"(--[a-z0-9-]+):", part)) for part in (light, dark)]
-    assert names[0] == names[1]
-    assert set(re.findall(r"var\((--[a-z0-9-]+)\)", text)) <= names[0]
-    assert "color-scheme: light dark" in text
-    assert 'name="viewport"' in text
-
-
-def _luminance(colour: str) -> float:
-    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
-    red, green, blue = (
-        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
-    )
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def test_text_can_be_read_on_its_ground_in_both() -> None:
-    """Contrast of at least 4.5, as WCAG 2 asks for text."""
-    style = page(data()).partition("</style>")[0]
-    for part in style.partition("@media")[::2]:
-        colours = dict(re.findall(r"(--[a-z0-9-]+): (#[0-9a-f]{6})", part.partition("*")[0]))
-        for ground in ("--ground", "--card"):
-            for ink in ("--ink", "--soft", "--accent", "--good", "--bad", "--warn"):
-                light, dark = sorted(_luminance(colours[name]) for name in (ground, ink))[::-1]
-                assert (light + 0.05) / (dark + 0.05) >= 4.5, (ground, ink)
-
-
-# -- written -------------------------------------------------------------------------------------
-
-
-def test_the_file_is_written_aside_and_is_the_page(tmp_path) -> None:
-    report = data()
-    target = tmp_path / "report.html"
-    target.write_text("before")
-    write_report(target, report)
-    assert target.read_text("utf-8") == page(report)
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-
-
-def test_a_report_that_cannot_be_told_leaves_the_one_before(tmp_path) -> None:
-    target = tmp_path / "report.html"
-    target.write_text("before")
-    report = data()
-    with pytest.raises(ValueError, match="zip"):
-        write_report(target, replace(report, mistakes=report.mistakes[:1]))
-    assert target.read_text() == "before"
-
-
-def test_bytes_that_are_no_text_can_be_written(tmp_path) -> None:
-    write_report(tmp_path / "report.html", data(name="pets \udcff", notes=["\udcff"]))
-    assert (tmp_path / "report.html").read_text("utf-8").startswith("<!doctype html>")
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write all")
-def test_a_folder_that_is_read_only_is_a_clear_error(tmp_path) -> None:
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(ResourceError):
-            write_report(tmp_path / "report.html", data())
-    finally:
-        tmp_path.chmod(0o700)
-
-
-def test_the_same_story_is_the_same_page() -> None:
-    assert page(data()) == page(data())
-
-
-def test_predicted_boxes_are_solid_and_reference_boxes_dashed():
-    pixels = np.full((88, 44, 1), 100, np.uint8)
-    drawn = with_boxes(pixels, predicted=[(4, 8, 20, 40)], reference=[(10, 50, 44, 88)])
-    scale = BOXED_SIDE // 88
-    assert drawn.shape == (BOXED_SIDE, BOXED_SIDE // 2, 3)
-    red, blue = (drawn == np.array(colour) for colour in ((255, 64, 32), (0, 190, 255)))
-    edge = np.arange(4 * scale, 20 * scale)
-    assert red.all(-1)[8 * scale, edge].all()
-    assert red.all(-1)[40 * scale, edge].all()
-    dashed = blue.all(-1)[50 * scale, 10 * scale : 44 * scale]
-    assert 0.4 < dashed.mean() < 0.7
-    assert (drawn[20 * scale, 10 * scale] == 100).all()
-
-
-@pytest.mark.parametrize(
-    "box", [(0, 0, 8, 8), (-5.5, -2, 30, 30), (3, 3, 3, 3), (4.2, 1.1, 4.3, 7.9)]
-)
-def test_any_box_can_be_drawn(box):
-    pixels = np.zeros((8, 8, 3), np.uint8)
-    assert with_boxes(pixels, predicted=[box], reference=[box]).shape == (BOXED_SIDE, BOXED_SIDE, 3)
-
-
-def test_of_several_labels_each_is_shown_and_none_becomes_a_tag() -> None:
-    report = multi_label_data(ATTACKS)
-    text = page(report)
-    assert {tag for tag, _ in read(text).tags} <= {*TAGS.split(), "blockquote"}
-    found = report.ledger.find("recall", slice=f"label={ATTACKS[4]}")
-    assert found is not None
-    assert f"{100 * found.value:.1f} %" in section(text, "classes")
-    assert "The largest errors" in section(text, "mistakes")
-    assert "The first texts" not in section(text, "mistakes")
-    assert "all labels are right: none is missing, none is extra" in plain(text)
-    assert 'id="confusion"' not in text
 
 
 def test_classes_that_are_not_in_training_are_named() -> None:

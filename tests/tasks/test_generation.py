@@ -10,20 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from modelwright.errors import ModelwrightError, RequestError
-from modelwright.tasks.generation import (
-    END,
-    BeamSearchConfig,
-    SamplingConfig,
-    beam_search,
-    collect,
-    draw,
-    generate,
-    left_padded,
-    penalised,
-    top_k,
-    top_p,
-    uniform,
-)
+from modelwright.tasks.beam_search import BeamSearchConfig, beam_search
+from modelwright.tasks.generation import collect, generate, left_padded
+from modelwright.tasks.sampling import END, SamplingConfig, draw, penalised, top_k, top_p, uniform
 
 V = 7
 FIRST = 2

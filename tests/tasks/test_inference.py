@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from modelwright.errors import ModelFileError
 from modelwright.kinds import OutputKind
-from modelwright.tasks.generation import BeamSearchConfig, SamplingConfig
+from modelwright.tasks.beam_search import BeamSearchConfig
 from modelwright.tasks.inference import Inference, Threshold, generation_config
+from modelwright.tasks.sampling import SamplingConfig
 
 LABELS = ("cat", "dog")
 SHARES = st.floats(0, 1)

@@ -14,7 +14,7 @@ from modelwright.data import Dataset, Split
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Ledger
 from modelwright.models.candidate import Candidate
-from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.preparation import AugmentSpec
 from modelwright.recipe.train import TrainSpec
 from modelwright.run import Decisions, Run, silent
 from modelwright.tasks import TASKS

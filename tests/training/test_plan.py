@@ -8,7 +8,7 @@ from torch._inductor import config as inductor_config
 
 from modelwright.models.decoder import Decoder
 from modelwright.models.network import TextFrame
-from modelwright.recipe.model import DecoderModel
+from modelwright.recipe.networks import DecoderModel
 from modelwright.recipe.train import TrainSpec
 from modelwright.training.plan import (
     PlanInput,

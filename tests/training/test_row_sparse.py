@@ -8,7 +8,7 @@ import torch
 from modelwright.data.batches import Batch
 from modelwright.models.bow import Bow
 from modelwright.models.network import TextFrame
-from modelwright.recipe.model import BowModel
+from modelwright.recipe.networks import BowModel
 from modelwright.recipe.train import AdamwOptimizer, MuonOptimizer, SgdOptimizer, TrainSpec
 from modelwright.training.objectives.classification import CrossEntropy
 from modelwright.training.optimizers import Optimizer

@@ -27,7 +27,7 @@ from modelwright.errors import DataError, ModelFileError, RecipeError, StoppedEr
 from modelwright.evaluation import Place, measure
 from modelwright.kinds import OutputKind
 from modelwright.models.candidate import Candidate
-from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.preparation import AugmentSpec
 from modelwright.recipe.train import TrainSpec
 from modelwright.run import silent
 from modelwright.tasks import TASKS, Task

@@ -12,7 +12,7 @@ import torch
 from modelwright import modelfile
 from modelwright.errors import RecipeError
 from modelwright.pipeline import run
-from modelwright.tasks.generation import SamplingConfig
+from modelwright.tasks.sampling import SamplingConfig
 from modelwright.transforms.text import BEGIN
 
 pytest.importorskip("transformers")

@@ -12,7 +12,7 @@ from modelwright.files import read_json
 from modelwright.modelfile.inputs import open_input, read_batch
 from modelwright.models.seq2seq import Seq2SeqStepper
 from modelwright.pipeline import layers, run
-from modelwright.tasks.generation import BeamSearchConfig, beam_search
+from modelwright.tasks.beam_search import BeamSearchConfig, beam_search
 from modelwright.transforms.text import BEGIN
 
 pytest.importorskip("transformers")

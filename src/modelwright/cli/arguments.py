@@ -226,8 +226,7 @@ COMMANDS = {
             (Argument("RECIPE", "the recipe (the smallest one)", "maybe"), _SET, _SITE),
         ),
         Command(
-            "schema",
-            "Print the JSON Schema of a recipe, with which editors complete and check it.",
+            "schema", "Print the JSON Schema of a recipe, with which editors complete and check it."
         ),
         Command("version", "Print the version."),
     )

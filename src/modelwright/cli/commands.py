@@ -11,11 +11,12 @@ from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from modelwright.cli import show
 from modelwright.cli.arguments import COMMANDS
 from modelwright.errors import DataError, ModelFileError, RequestError, nearest
+from modelwright.files import Json
 from modelwright.progress import printable, watching
 from modelwright.version import __version__
 
@@ -26,7 +27,7 @@ BARE = "version: 1\ndata: {source: digits}\n"
 class Answer:
     """The result of a command."""
 
-    value: Any
+    value: Json
     """What `--json` prints; `None` prints nothing."""
     text: str
     """What is printed for people."""
@@ -65,10 +66,7 @@ def check(args: Namespace) -> Answer:
 
     with watching(quiet=args.quiet) as observe:
         result = pipeline.check(
-            Path(args.recipe),
-            overrides=args.set,
-            site=args.site,
-            observe=observe,
+            Path(args.recipe), overrides=args.set, site=args.site, observe=observe
         )
     if args.findings is not None:
         write_findings(args.findings, result.findings)

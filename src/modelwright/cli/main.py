@@ -18,12 +18,13 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelwright.cli.arguments import parse
 from modelwright.cli.launch import relaunch
 from modelwright.cli.stopping import Terminated, noting_signals
 from modelwright.errors import ModelwrightError, ResourceError, StoppedError
+from modelwright.files import Json
 from modelwright.progress import printable
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _print(value: Any, as_json: bool) -> None:
+def _print(value: Json, as_json: bool) -> None:
     # ASCII, because some characters in labels end a line for some readers.
     text = json.dumps(value, ensure_ascii=True, allow_nan=False) if as_json else value
     try:

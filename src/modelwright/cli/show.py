@@ -7,8 +7,9 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from modelwright.files import Json
 from modelwright.progress import duration, printable
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def metric_table(metrics: Mapping[str, Mapping[str, float]]) -> str:
     return table(rows)
 
 
-def evaluation(value: Mapping[str, Any]) -> str:
+def evaluation(value: Mapping[str, Json]) -> str:
     """Return the figures of `evaluate`, and whether they are of samples that were seen before."""
     figures = metric_table(value["metrics"])
     if value.get("is_test", True):
@@ -101,7 +102,7 @@ def evaluation(value: Mapping[str, Any]) -> str:
     return f"Not a test: {trained}, and {seen['validation']:,} chose the model.\n\n{figures}"
 
 
-def predictions(inputs: Sequence[str], answers: Sequence[Sequence[Mapping[str, Any]]]) -> str:
+def predictions(inputs: Sequence[str], answers: Sequence[Sequence[Mapping[str, Json]]]) -> str:
     """Return a line for each input, best answer first; of several labels those predicted."""
     lines = []
     for name, best in zip(inputs, answers, strict=True):
@@ -126,7 +127,7 @@ def predict_report(report: PredictReport) -> str:
     return "\n".join(lines)
 
 
-def _answer(answer: Mapping[str, Any]) -> str:
+def _answer(answer: Mapping[str, Json]) -> str:
     if "text" in answer:
         return printable(str(answer["text"]))
     if "box" in answer:
@@ -190,7 +191,7 @@ def fetch_result(result: FetchResult, recipe: str) -> str:
     return "\n\n".join(parts)
 
 
-def finding_lines(findings: Sequence[Mapping[str, Any]]) -> str:
+def finding_lines(findings: Sequence[Mapping[str, Json]]) -> str:
     """Return what an audit found, a line each."""
     if not findings:
         return "Nothing was found wrong with the data."
@@ -221,7 +222,7 @@ def verify_report(report: VerifyReport) -> str:
     )
 
 
-def description(described: Mapping[str, Any]) -> str:
+def description(described: Mapping[str, Json]) -> str:
     """Return what a model file says of itself."""
     labels = [printable(label) for label in described["labels"]]
     shown = ", ".join(labels[:12]) + (f", … ({len(labels):,} in all)" if len(labels) > 12 else "")
@@ -243,7 +244,7 @@ def description(described: Mapping[str, Any]) -> str:
     return "\n".join(f"{name:<15}{printable(str(text))}" for name, text in rows if text)
 
 
-def _input(declared: Mapping[str, Any]) -> str:
+def _input(declared: Mapping[str, Json]) -> str:
     sizes = [declared.get(key) for key in ("height", "width", "channels")]
     if declared.get("kind") != "image" or not all(isinstance(size, int) for size in sizes):
         return str(declared.get("kind", ""))

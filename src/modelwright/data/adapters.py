@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelwright.arrays import Ints
 from modelwright.data.cells import joined_text
 from modelwright.data.dataset import Inputs, Split
 from modelwright.data.findings import Finding
 from modelwright.data.listing import Rows
 from modelwright.data.store import Facts, Store, StoredSplit
+from modelwright.files import JsonObject
 from modelwright.kinds import InputKind
 from modelwright.recipe import Recipe
 from modelwright.recipe.data import TableData
@@ -76,7 +77,7 @@ class InputAdapter(Generic[I]):
     """Returns what normalises the inputs, fitted to the training split."""
     mixtures: Callable[[Store, Rows], Iterator[Finding]] = lambda store, used: iter(())
     """Yields findings of the audit about samples of different form."""
-    near_duplicate_pairs: Callable[[Store, Rows], NDArray[np.int64]] = lambda store, rows: np.empty(
+    near_duplicate_pairs: Callable[[Store, Rows], Ints] = lambda store, rows: np.empty(
         (0, 2), dtype=np.int64
     )
     """Returns pairs `[M, 2]` of places in some rows whose samples are nearly alike."""
@@ -174,7 +175,7 @@ class TargetAdapter:
     """Returns every row's target; what is fitted is fitted to the training split."""
     num_outputs: Callable[[tuple[str, ...], Input], int] = lambda labels, input: len(labels)
     """Returns how many numbers a network gives for each answer."""
-    describe: Callable[[tuple[str, ...], Split, int], dict[str, Any]]
+    describe: Callable[[tuple[str, ...], Split, int], JsonObject]
     """Returns the model file's record of the targets, from labels, training split, and outputs."""
     columns: Callable[[TableData], tuple[str, ...]] = lambda spec: (spec.label,)
     """Returns the columns of a table that hold the target."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Array
 from modelwright.data.listing import SPLITS, Listing
 from modelwright.data.pixels import as_npy
 from modelwright.errors import DataError
@@ -59,7 +59,7 @@ def list_arrays(spec: ArraysData, *, base: Path) -> Listing:
     )
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]]:
+def _load(path: Path) -> dict[str, Array]:
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(item.file_size for item in archive.infolist()) > MOST_BYTES:
@@ -74,7 +74,7 @@ def _load(path: Path) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _check(pixels: NDArray[Any], numbers: NDArray[Any], path: Path) -> None:
+def _check(pixels: Array, numbers: Array, path: Path) -> None:
     is_image = pixels.ndim == 3 or (pixels.ndim == 4 and pixels.shape[3] in (1, 3))
     if not is_image or pixels.dtype != np.uint8:
         raise DataError(

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modelwright.arrays import Bools, Doubles
 from modelwright.data.counter_rng import CounterRNG, Stream, key
 from modelwright.data.dataset import Split
-from modelwright.recipe.data import AugmentSpec, ColorJitter, CropAugment
+from modelwright.recipe.preparation import AugmentSpec, ColorJitter, CropAugment
 
 Whole = NDArray[np.int64]
 
@@ -51,22 +52,22 @@ def augment_batch(images: Tensor, spec: AugmentSpec, draws: CounterRNG, *, fill:
 # -- moving pixels ---------------------------------------------------------------------------
 
 
-def flips(spec: AugmentSpec, draws: CounterRNG) -> NDArray[np.bool_]:
+def flips(spec: AugmentSpec, draws: CounterRNG) -> Bools:
     """Return which samples are mirrored `[N]`."""
     if spec.flip == "none":
         return np.zeros(len(draws.positions), np.bool_)
     if spec.flip == "random":
         return draws.uniform(Stream.FLIP) < 0.5
-    turns: NDArray[np.bool_] = (draws.always(Stream.FLIP) + draws.epoch) % 2 == 1
+    turns: Bools = (draws.always(Stream.FLIP) + draws.epoch) % 2 == 1
     return turns
 
 
-def overturns(draws: CounterRNG) -> NDArray[np.bool_]:
+def overturns(draws: CounterRNG) -> Bools:
     """Return which samples are turned upside down `[N]`."""
     return draws.uniform(Stream.FLIP, attempt=_UPSIDE_DOWN) < 0.5
 
 
-def turn_over(images: Tensor, overturned: NDArray[np.bool_]) -> Tensor:
+def turn_over(images: Tensor, overturned: Bools) -> Tensor:
     """Turn some images `[N, H, W, C]` upside down."""
     chosen = torch.from_numpy(overturned).to(images.device)[:, None, None, None]
     return torch.where(chosen, images.flip(1), images)
@@ -78,9 +79,7 @@ def shifts(spec: AugmentSpec, draws: CounterRNG) -> tuple[Whole, Whole]:
     return draws.integers(Stream.SHIFT_Y, -most, most), draws.integers(Stream.SHIFT_X, -most, most)
 
 
-def move(
-    images: Tensor, down: Whole, right: Whole, mirrored: NDArray[np.bool_], *, padding: str
-) -> Tensor:
+def move(images: Tensor, down: Whole, right: Whole, mirrored: Bools, *, padding: str) -> Tensor:
     """Shift images, then mirror some left-right.
 
     Images are uint8 `[N, H, W, C]`, the others `[N]`. The uncovered border is the reflected image
@@ -98,7 +97,7 @@ def move(
     return moved
 
 
-def _inside(index: Whole, size: int) -> NDArray[np.bool_]:
+def _inside(index: Whole, size: int) -> Bools:
     return (index >= 0) & (index < size)
 
 
@@ -130,7 +129,7 @@ def _pick(images: Tensor, rows: Whole, columns: Whole) -> Tensor:
 # -- zooming ---------------------------------------------------------------------------------
 
 
-def boxes(spec: CropAugment, draws: CounterRNG, size: tuple[int, int]) -> NDArray[np.float64]:
+def boxes(spec: CropAugment, draws: CounterRNG, size: tuple[int, int]) -> Doubles:
     """Return the part of each image that is kept `[N, 4]`: top, left, height, width in pixels.
 
     Area and shape are drawn together until they fit into the image (at most ten times, then the
@@ -153,7 +152,7 @@ def boxes(spec: CropAugment, draws: CounterRNG, size: tuple[int, int]) -> NDArra
     return np.stack([top, left, high_of, wide_of], axis=1)
 
 
-def zoom(images: Tensor, parts: NDArray[np.float64]) -> Tensor:
+def zoom(images: Tensor, parts: Doubles) -> Tensor:
     """Return a part of each image at the full size, bilinear; a part is never larger than that.
 
     Images are uint8 `[N, H, W, C]`, parts top, left, height and width `[N, 4]`.

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from modelwright.arrays import Bools, Doubles, Ints
 from modelwright.data.augment import boxes as draw_parts
 from modelwright.data.augment import (
     factors,
@@ -25,7 +25,7 @@ from modelwright.data.augment import (
     zoom,
 )
 from modelwright.data.counter_rng import CounterRNG
-from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.preparation import AugmentSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +66,12 @@ def augment_boxed(
     return BoxedBatch(images, boxes, labels)
 
 
-def shift_boxes(boxes: Tensor, by: NDArray[np.int64]) -> Tensor:
+def shift_boxes(boxes: Tensor, by: Ints) -> Tensor:
     """Return boxes moved by so many pixels right and down `[N, 2]`."""
     return boxes + torch.from_numpy(np.tile(by, 2)).to(boxes)[:, None]
 
 
-def flip_boxes(boxes: Tensor, flipped: NDArray[np.bool_], size: int, *, axis: int) -> Tensor:
+def flip_boxes(boxes: Tensor, flipped: Bools, size: int, *, axis: int) -> Tensor:
     """Return boxes flipped where `flipped` `[N]`.
 
     `size` is the width of the images for axis 0 (left and right), the height for axis 1.
@@ -82,7 +82,7 @@ def flip_boxes(boxes: Tensor, flipped: NDArray[np.bool_], size: int, *, axis: in
     return torch.where(torch.from_numpy(flipped).to(boxes.device)[:, None, None], mirrored, boxes)
 
 
-def zoom_boxes(boxes: Tensor, parts: NDArray[np.float64], size: tuple[int, int]) -> Tensor:
+def zoom_boxes(boxes: Tensor, parts: Doubles, size: tuple[int, int]) -> Tensor:
     """Return boxes as they lie when a part of each image fills it.
 
     Parts are top, left, height and width `[N, 4]`; `size` is H and W of the images.

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from modelwright.arrays import Array
 from modelwright.data.augment import (
     Mix,
     augment_batch,
@@ -28,7 +28,7 @@ from modelwright.data.counter_rng import CounterRNG
 from modelwright.data.dataset import Split
 from modelwright.data.label_targets import LEAST_VISIBLE, are_boxes
 from modelwright.errors import RequestError
-from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.preparation import AugmentSpec
 
 Positions = NDArray[np.int64]
 
@@ -195,7 +195,7 @@ def _target_tensor(targets: NDArray[np.generic]) -> Tensor:
     return torch.from_numpy(targets.astype(np.int64 if is_whole else np.float32))
 
 
-def _tensors(samples: NDArray[Any]) -> tuple[Tensor, ...]:
+def _tensors(samples: Array) -> tuple[Tensor, ...]:
     """Return an array as one tensor, an array of records as one tensor a field."""
     if samples.dtype.names is None:
         return (torch.from_numpy(samples),)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from modelwright.data.findings import shown_first
 from modelwright.errors import DataError
+from modelwright.files import JsonObject
 from modelwright.tasks.boxes import BoxedImage, LabelledBox
 
 MOST_BYTES = 1 << 30
@@ -59,7 +60,7 @@ def parse_coco(document: bytes, *, where: str = "") -> CocoData:
         raise error.at(where) from error.__cause__
 
 
-def _load(document: bytes) -> dict[str, Any]:
+def _load(document: bytes) -> JsonObject:
     if len(document) > MOST_BYTES:
         raise _wrong(f"it is longer than {MOST_BYTES >> 30} GiB")
     try:
@@ -77,7 +78,7 @@ def _no_number(name: str) -> float:
     raise ValueError(f"{name} isn't a number")
 
 
-def _data(document: dict[str, Any]) -> CocoData:
+def _data(document: JsonObject) -> CocoData:
     images = _by_id(document, "images")
     categories = {
         key: _field(item, "name", str, f"category {key}")
@@ -99,15 +100,15 @@ def _data(document: dict[str, Any]) -> CocoData:
     return CocoData(boxed, tuple(dict.fromkeys(categories.values())), crowds)
 
 
-def _list(document: dict[str, Any], key: str) -> list[dict[str, Any]]:
+def _list(document: JsonObject, key: str) -> list[JsonObject]:
     items = document.get(key)
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise _wrong(f"its `{key}` isn't a list of objects")
     return items
 
 
-def _by_id(document: dict[str, Any], key: str) -> dict[int, dict[str, Any]]:
-    by_id: dict[int, dict[str, Any]] = {}
+def _by_id(document: JsonObject, key: str) -> dict[int, JsonObject]:
+    by_id: dict[int, JsonObject] = {}
     for number, item in enumerate(_list(document, key), start=1):
         name = _field(item, "id", int, f"entry {number} of `{key}`")
         if name in by_id:
@@ -116,7 +117,7 @@ def _by_id(document: dict[str, Any], key: str) -> dict[int, dict[str, Any]]:
     return by_id
 
 
-def _refuse_dangling(items: list[dict[str, Any]], key: str, known: Iterable[int]) -> None:
+def _refuse_dangling(items: list[JsonObject], key: str, known: Iterable[int]) -> None:
     named = (_field(item, key, int, f"annotation number {n}") for n, item in enumerate(items, 1))
     lost = sorted(set(named) - set(known))
     if lost:
@@ -124,7 +125,7 @@ def _refuse_dangling(items: list[dict[str, Any]], key: str, known: Iterable[int]
         raise _wrong(f"annotations have a `{key}` that stands for nothing: {shown}")
 
 
-def _image(key: int, item: dict[str, Any], boxes: tuple[LabelledBox, ...]) -> CocoImage:
+def _image(key: int, item: JsonObject, boxes: tuple[LabelledBox, ...]) -> CocoImage:
     name = f"image {key}"
     file = _field(item, "file_name", str, name)
     parts = PurePosixPath(file).parts + PureWindowsPath(file).parts
@@ -153,7 +154,7 @@ def _box(label: str, values: list[Any], name: str) -> LabelledBox:
     return LabelledBox(label, x, y, x + width, y + height)
 
 
-def _field(item: dict[str, Any], key: str, kind: type[T], name: str) -> T:
+def _field(item: JsonObject, key: str, kind: type[T], name: str) -> T:
     if key not in item:
         raise _wrong(f"{name} has no `{key}`")
     value = item[key]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Array, Ints
 from modelwright.data.ragged import Joined, Ragged
 from modelwright.errors import DataError
 
@@ -28,14 +29,14 @@ class Split:
 
     name: str
     inputs: Inputs
-    rows: NDArray[np.int64]
+    rows: Ints
     targets: Any
     pairs: Callable[[], tuple[list[str], list[str]]] | None = None
     """Of texts that are generated from others: returns the sources and the references, in order."""
     unknown: tuple[str, ...] = ()
     """The labels of these samples that training has none of. No output of a network stands for
     them; in targets their numbers go on behind those of the labels that are learnt."""
-    texts: NDArray[np.int64] | None = None
+    texts: Ints | None = None
     """Of stretches of texts: a number for each, the same for those of one text."""
     metadata: Mapping[str, Strings] = field(default_factory=dict)
     """What else is known of each sample `[N]`, by the name of its column: a group, a time, a
@@ -44,7 +45,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, positions: NDArray[np.int64]) -> Split:
+    def take(self, positions: Ints) -> Split:
         """Return some of the samples as a split of their own, with all that is known of them.
 
         Args:
@@ -72,24 +73,24 @@ class Split:
             raise DataError("its inputs aren't images")
         return self.inputs
 
-    def lengths(self) -> NDArray[np.int64] | None:
+    def lengths(self) -> Ints | None:
         """Return each sample's length, where they differ: inputs and targets together."""
         if not isinstance(self.inputs, Ragged | Joined):
             return None
         return self.inputs.lengths[self.rows]
 
-    def gather(self, positions: NDArray[np.int64] | slice = slice(None)) -> NDArray[Any]:
+    def gather(self, positions: Ints | slice = slice(None)) -> Array:
         """Return the inputs at these positions of the split, copied into memory."""
         return np.ascontiguousarray(self.inputs[self.rows[positions]])
 
 
-def taken(values: Inputs, rows: NDArray[np.int64]) -> Inputs:
+def taken(values: Inputs, rows: Ints) -> Inputs:
     """Return some rows of what one row a sample holds."""
     return values[rows] if isinstance(values, np.ndarray) else values.take(rows)
 
 
 def _some_pairs(
-    pairs: Callable[[], tuple[list[str], list[str]]], positions: NDArray[np.int64]
+    pairs: Callable[[], tuple[list[str], list[str]]], positions: Ints
 ) -> tuple[list[str], list[str]]:
     sources, references = pairs()
     return [sources[at] for at in positions], [references[at] for at in positions]

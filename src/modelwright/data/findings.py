@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from modelwright.data.listing import Rows
-from modelwright.files import atomic_write
+from modelwright.files import JsonObject, atomic_write
 
 Severity = Literal["error", "warning", "note"]
 LEAK = "leak"
@@ -34,7 +34,7 @@ class Finding:
     message: str
     fix: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the finding as `check --json` prints it, with the first of very many samples."""
         rows, others = self.rows[:_LISTED], self.others[:_LISTED]
         return {**asdict(self), "rows": list(rows), "others": list(others)}

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from modelwright.data.cells import cell_text
 from modelwright.data.table_reader import FRAME_FOLDER
 from modelwright.errors import DataError, RequestError
-from modelwright.files import cache_folder, digest, write_bytes
+from modelwright.files import JsonObject, cache_folder, digest, write_bytes
 
 WHERE = "the DataFrame"
 _DIGITS = 16
@@ -87,7 +87,7 @@ def to_table(frame: object) -> tuple[pa.Table, tuple[str, ...]]:
             f"a {type(frame).__name__} isn't a DataFrame",
             fix="Where the data is in files, give their path; in a recipe it is `data.path`",
         )
-    columns: dict[str, Any] = {}
+    columns: JsonObject = {}
     notes: list[str] = []
     for name, cells in _columns(frame):
         if not isinstance(name, str):

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from modelwright.files import Json, JsonObject
+
 MARKS = frozenset(("annotation_id", "annotator", "lead_time"))
 """The columns by which an export of one row a task is recognised."""
 _SPANS = "labels"
 _UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 """How an uploaded file is called: something random, and its name."""
 
-Row = dict[str, Any]
+Row = JsonObject
 
 
 def is_export(items: Sequence[Any]) -> bool:
@@ -33,7 +35,7 @@ def is_export(items: Sequence[Any]) -> bool:
     )
 
 
-def rows_of_tasks(items: Sequence[Mapping[str, Any]], folder: Path) -> list[Row]:
+def rows_of_tasks(items: Sequence[Mapping[str, Json]], folder: Path) -> list[Row]:
     """Return a row for each task: its data, and a cell for each control of its annotation.
 
     Args:
@@ -62,7 +64,7 @@ def tidied_cells(cells: Sequence[Any], folder: Path) -> list[Any]:
     return [_cell(cell, folder) for cell in cells]
 
 
-def _annotation(item: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _annotation(item: Mapping[str, Json]) -> list[Mapping[str, Json]]:
     annotations = item.get("annotations", item.get("completions", []))
     kept = [one for one in annotations if isinstance(one, dict) and not one.get("was_cancelled")]
     kept.sort(key=lambda one: not one.get("ground_truth"))
@@ -70,7 +72,7 @@ def _annotation(item: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [part for part in results or [] if isinstance(part, dict)]
 
 
-def _cell(value: Any, folder: Path) -> Any:
+def _cell(value: Json, folder: Path) -> Any:
     """Return a cell of JSON-MIN or CSV: choices, boxes, a path, or what it is."""
     if isinstance(value, str) and value[:1] in "[{" and value[-1:] in "]}":
         try:
@@ -84,7 +86,7 @@ def _cell(value: Any, folder: Path) -> Any:
     return local_path(value, folder) if isinstance(value, str) else value
 
 
-def _joined(parts: Sequence[Mapping[str, Any]]) -> Any:
+def _joined(parts: Sequence[Mapping[str, Json]]) -> Any:
     """Return the results of one control as one cell."""
     choices = [choice for part in parts for choice in part.get("choices", [])]
     if choices:
@@ -100,7 +102,7 @@ def _joined(parts: Sequence[Mapping[str, Any]]) -> Any:
     return [dict(part) for part in parts]
 
 
-def _box(part: Mapping[str, Any]) -> Row | None:
+def _box(part: Mapping[str, Json]) -> Row | None:
     """Return a rectangle, or the one around a polygon, in pixels; `None` of other shapes."""
     labels = part.get("rectanglelabels") or part.get("polygonlabels")
     sides = part.get("original_width"), part.get("original_height")

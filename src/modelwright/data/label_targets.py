@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Bools, Ints
 from modelwright.data.adapters import (
     TargetAdapter,
     TargetCells,
@@ -31,6 +31,7 @@ from modelwright.data.multi_label import (
 from modelwright.data.numbers import is_missing
 from modelwright.data.ragged import Joined, Ragged
 from modelwright.errors import DataError
+from modelwright.files import JsonObject
 from modelwright.tasks.boxes import box_arrays, framing, visible
 from modelwright.transforms import ImageInput
 
@@ -96,7 +97,7 @@ def _one_class(only: str, noun: str) -> tuple[str, str]:
     )
 
 
-def _describe_classes(labels: tuple[str, ...], train: Split, num_outputs: int) -> dict[str, Any]:
+def _describe_classes(labels: tuple[str, ...], train: Split, num_outputs: int) -> JsonObject:
     counts = np.bincount(train.targets, minlength=len(labels)).tolist()
     few = len(labels) <= _MOST_COUNTED
     return {"classes": len(labels), "training_counts": counts if few else None}
@@ -118,9 +119,7 @@ SINGLE_LABEL = TargetAdapter(
 # -- several labels --------------------------------------------------------------------------
 
 
-def label_set_targets(
-    stored: Sequence[str], splits: Mapping[str, Rows], labels: Labels
-) -> NDArray[np.bool_]:
+def label_set_targets(stored: Sequence[str], splits: Mapping[str, Rows], labels: Labels) -> Bools:
     """Return which labels each row has `[N, K + U]`, by their numbers in its split.
 
     U is the most labels that a split has beyond the K known ones.
@@ -194,7 +193,7 @@ def _build_boxes(request: TargetRequest) -> Targets:
     assert isinstance(input, ImageInput)
     count, hidden = len(request.stored), 0
     places: list[NDArray[np.float32]] = [np.empty((0, 4), np.float32)] * count
-    classes: list[NDArray[np.int64]] = [np.empty(0, np.int64)] * count
+    classes: list[Ints] = [np.empty(0, np.int64)] * count
     for name, rows in request.splits.items():
         names = labels.in_split(name)
         for row in rows.tolist():

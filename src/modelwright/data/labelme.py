@@ -12,6 +12,7 @@ from typing import Any
 from modelwright.data.boxed_files import NOTHING, BoxedFile, is_image
 from modelwright.data.listing import SPLITS
 from modelwright.errors import DataError
+from modelwright.files import JsonObject
 from modelwright.tasks.boxes import BoxedImage, LabelledBox
 
 _MOST_BYTES = 256 << 20
@@ -74,7 +75,7 @@ def list_labelme(root: Path, files: Sequence[str]) -> tuple[list[BoxedFile], lis
     return boxed, notes
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> JsonObject:
     try:
         data = path.read_bytes()
         if len(data) > _MOST_BYTES:
@@ -89,7 +90,7 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _image_of(document: PurePosixPath, content: dict[str, Any], known: set[str]) -> str | None:
+def _image_of(document: PurePosixPath, content: JsonObject, known: set[str]) -> str | None:
     """Return the image that a document names, or the one of its own name."""
     named = PurePosixPath(content["imagePath"].replace("\\", "/"))
     places = [document.parent / named.name, document.parent.parent / "images" / named.name]
@@ -100,7 +101,7 @@ def _image_of(document: PurePosixPath, content: dict[str, Any], known: set[str])
     return next((place.as_posix() for place in places if place.as_posix() in known), None)
 
 
-def _parse(content: dict[str, Any], skipped: Counter[str]) -> BoxedImage:
+def _parse(content: JsonObject, skipped: Counter[str]) -> BoxedImage:
     sides = [content.get(name) for name in ("imageWidth", "imageHeight")]
     if not all(isinstance(side, int) and 1 <= side <= _MOST_PIXELS for side in sides):
         raise DataError(f"its image has {sides[0]!r:.20} × {sides[1]!r:.20} pixels")

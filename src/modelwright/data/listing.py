@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from modelwright.errors import DataError
+from modelwright.errors import DataError, located
 from modelwright.kinds import InputKind
 from modelwright.transforms.image import read_image
 
@@ -77,8 +77,8 @@ def read_file(path: Path) -> bytes:
     """
     if not path.is_file() and path.exists():
         raise DataError("this isn't a plain file", where=str(path))
-    with path.open("rb") as stream:
-        return read_image(stream, str(path))
+    with located(path), path.open("rb") as stream:
+        return read_image(stream)
 
 
 def require_parent(column: str | None) -> None:

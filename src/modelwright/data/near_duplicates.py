@@ -14,6 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Ints
+
 MOST_BITS = 16
 """Hashes that differ in more bits belong to different images."""
 LEAST_LIKENESS = 0.92
@@ -35,7 +37,7 @@ def near_duplicate_pairs(
     thumbnails: NDArray[np.uint8],
     *,
     least: NDArray[np.float32] | None = None,
-) -> NDArray[np.int64]:
+) -> Ints:
     """Return the pairs of images that look alike, `[P, 2]`, the smaller row first.
 
     Thumbnails are grey, `[N, pixels]`; `least` is the least correlation of each, if not the usual.
@@ -47,7 +49,7 @@ def near_duplicate_pairs(
     norms = np.sqrt((centred**2).sum(axis=1))
     flat = norms < LEAST_CONTRAST * np.sqrt(thumbnails.shape[1])
     # A pair is kept as one number; as a tuple in a set it would take twenty times the memory.
-    pieces: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    pieces: list[Ints] = [np.empty(0, dtype=np.int64)]
     count = 0
     for first, second in _proposed(hashes):
         bits = np.bitwise_count(hashes[first] ^ hashes[second])
@@ -67,7 +69,7 @@ def near_duplicate_pairs(
     return np.stack(np.divmod(pairs, len(hashes)), axis=1)
 
 
-def _proposed(hashes: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _proposed(hashes: NDArray[np.uint64]) -> Iterator[tuple[Ints, Ints]]:
     """Yield candidate pairs, a batch a distance in the order of each rotation."""
     for shift in _SHIFTS:
         turned = (hashes << np.uint64(shift)) | (hashes >> np.uint64(64 - shift))

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from modelwright.data.findings import counted
 from modelwright.data.listing import Rows
 from modelwright.data.splits import DIGEST, SPLITS_FILE, root
+from modelwright.files import Json
 from modelwright.kinds import InputKind
 
 SEEN = ("train", "validation")
@@ -80,7 +80,7 @@ class Overlap:
         return {name: self.counts.get(name, 0) for name in SEEN} | {"of": self.total}
 
 
-def run_splits(model: Path, data_card: Mapping[str, Any]) -> RunSplits:
+def run_splits(model: Path, data_card: Mapping[str, Json]) -> RunSplits:
     """Return what is known of the splits of the run that made a model file.
 
     Args:

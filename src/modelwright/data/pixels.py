@@ -6,12 +6,12 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from modelwright.arrays import Ints
 from modelwright.data.adapters import ChannelStatistics, Encoded, InputAdapter
 from modelwright.data.dataset import Split
 from modelwright.data.findings import Finding, origins_of
@@ -25,9 +25,10 @@ from modelwright.data.near_duplicates import (
 from modelwright.data.store import Facts, Store, StoredSplit, short_digest
 from modelwright.data.views import derived_view
 from modelwright.errors import RecipeError
+from modelwright.files import JsonObject
 from modelwright.kinds import InputKind
 from modelwright.recipe import Recipe
-from modelwright.recipe.data import TransformsSpec
+from modelwright.recipe.preparation import TransformsSpec
 from modelwright.run import Observe
 from modelwright.transforms import ImageInput
 from modelwright.transforms.image import is_grey, open_image
@@ -53,7 +54,7 @@ def as_npy(pixels: NDArray[np.uint8]) -> bytes:
 # -- the store -------------------------------------------------------------------------------
 
 
-def _look(data: bytes, listing: Listing) -> dict[str, Any]:
+def _look(data: bytes, listing: Listing) -> JsonObject:
     image = open_image(data)
     small = image.convert("RGB") if image.mode not in ("L", "RGB") else image
     return {
@@ -66,7 +67,7 @@ def _look(data: bytes, listing: Listing) -> dict[str, Any]:
     }
 
 
-def _add_hashes(columns: dict[str, Any]) -> None:
+def _add_hashes(columns: JsonObject) -> None:
     thumbnails = np.frombuffer(b"".join(columns["thumbnail"]), dtype=np.uint8)
     columns["phash"] = perceptual_hashes(thumbnails.reshape(-1, THUMBNAIL, THUMBNAIL))
 
@@ -236,7 +237,7 @@ def _mixtures(store: Store, used: Rows) -> Iterator[Finding]:
         )
 
 
-def _near_pairs(store: Store, rows: Rows) -> NDArray[np.int64]:
+def _near_pairs(store: Store, rows: Rows) -> Ints:
     sides = np.minimum(store.numbers("width"), store.numbers("height"))[rows]
     return near_duplicate_pairs(
         store.numbers("phash")[rows],

@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from modelwright.arrays import Array, Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class Ragged:
     """
 
     name: str
-    values: NDArray[Any]
+    values: Array
     starts: Ints
     lengths: Ints
     pad: int | float = 0
@@ -43,7 +42,7 @@ class Ragged:
     """The dtype of the gathered values; that of `values` where it is empty."""
 
     @staticmethod
-    def of(name: str, rows: Sequence[NDArray[Any]], dtype: str, **more: Any) -> Ragged:
+    def of(name: str, rows: Sequence[Array], dtype: str, **more: Any) -> Ragged:
         """Return rows of values as one."""
         lengths = np.array([len(row) for row in rows], dtype=np.int64)
         starts = np.cumsum(lengths) - lengths
@@ -63,7 +62,7 @@ class Ragged:
         """Return some of the rows, without copying a value."""
         return replace(self, starts=self.starts[rows], lengths=self.lengths[rows])
 
-    def __getitem__(self, rows: Any) -> NDArray[Any]:
+    def __getitem__(self, rows: Any) -> Array:
         """Return rows as records `[N]` of values `[T, …]` and a length."""
         starts, lengths = self.starts[rows], self.lengths[rows]
         max_length = max(int(lengths.max(initial=0)), self.least)
@@ -107,7 +106,7 @@ class Joined:
         """Return some of the rows, without copying a value."""
         return Joined(tuple(part.take(rows) for part in self.parts))
 
-    def __getitem__(self, rows: Any) -> NDArray[Any]:
+    def __getitem__(self, rows: Any) -> Array:
         """Return rows as records with the fields of all parts."""
         records = [part[rows] for part in self.parts]
         fields = [

@@ -10,8 +10,8 @@ import itertools
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelwright.arrays import Ints
 from modelwright.errors import RequestError
 
 
@@ -22,7 +22,7 @@ class BatchSampler(Protocol):
     """The expected number of samples in a global batch."""
     steps_per_epoch: int
 
-    def batch(self, step: int) -> tuple[int, NDArray[np.int64]]:
+    def batch(self, step: int) -> tuple[int, Ints]:
         """Return the epoch of a step, and the positions in the split that make up its batch."""
 
 
@@ -51,9 +51,9 @@ class Sampler:
         self._size = size
         self._seed = seed
         self._epoch = -1
-        self._order: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+        self._order: Ints = np.empty(0, dtype=np.int64)
 
-    def batch(self, step: int) -> tuple[int, NDArray[np.int64]]:
+    def batch(self, step: int) -> tuple[int, Ints]:
         """Return the epoch of a step, and the positions in the split that make up its batch."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
@@ -62,7 +62,7 @@ class Sampler:
         start = place * self.batch_size
         return epoch, self._order[start : start + self.batch_size]
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
+    def order(self, epoch: int) -> Ints:
         """Return the permutation of an epoch."""
         key = np.random.SeedSequence((self._seed, epoch, 0x5A)).generate_state(2, np.uint64)
         return np.random.Generator(np.random.Philox(key=key)).permutation(self._size)
@@ -85,7 +85,7 @@ class BucketedSampler:
         RequestError: there are no samples.
     """
 
-    def __init__(self, lengths: NDArray[np.int64], budget: int, *, most: int, seed: int) -> None:
+    def __init__(self, lengths: Ints, budget: int, *, most: int, seed: int) -> None:
         if not len(lengths) or budget < 1 or most < 1:
             raise RequestError(
                 f"a sampler needs samples and a budget, not {len(lengths)} and {budget}"
@@ -97,9 +97,9 @@ class BucketedSampler:
         self.batch_size = max(round(len(lengths) / self.steps_per_epoch), 1)
         """Samples a step, on average."""
         self._epoch = -1
-        self._batches: list[NDArray[np.int64]] = []
+        self._batches: list[Ints] = []
 
-    def batch(self, step: int) -> tuple[int, NDArray[np.int64]]:
+    def batch(self, step: int) -> tuple[int, Ints]:
         """Return the epoch of a step, and the positions in the split that make up its batch."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
@@ -107,7 +107,7 @@ class BucketedSampler:
             self._epoch = epoch
         return epoch, self._batches[place]
 
-    def _of_epoch(self, epoch: int) -> list[NDArray[np.int64]]:
+    def _of_epoch(self, epoch: int) -> list[Ints]:
         key = np.random.SeedSequence((self._seed, epoch, 0x5B)).generate_state(2, np.uint64)
         random = np.random.Generator(np.random.Philox(key=key))
         blurred = self._lengths * (1.0 + 0.1 * random.random(len(self._lengths)))
@@ -116,7 +116,7 @@ class BucketedSampler:
         return [cuts[at] for at in random.permutation(len(cuts))]
 
 
-def cut_by_length(lengths: NDArray[np.int64], budget: int, most: int) -> list[int]:
+def cut_by_length(lengths: Ints, budget: int, most: int) -> list[int]:
     """Return where sorted lengths are cut, so that no batch of them is over the budget."""
     bounds = [0]
     for at, length in enumerate(lengths.tolist()):
@@ -130,7 +130,7 @@ PADDING_LOOKED_AT = 200
 """From how many batches the share of padding is taken."""
 
 
-def padding_share(sampler: BatchSampler, lengths: NDArray[np.int64]) -> float:
+def padding_share(sampler: BatchSampler, lengths: Ints) -> float:
     """Return the share of all values in an epoch's first batches that is padding."""
     used = padded = 0
     for step in range(min(sampler.steps_per_epoch, PADDING_LOOKED_AT)):

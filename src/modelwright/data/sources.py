@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from modelwright.data.arrays import list_arrays
 from modelwright.data.boxed import list_boxes
@@ -22,7 +21,7 @@ from modelwright.data.table_reader import columns_of, is_table, is_table_folder
 from modelwright.data.targets import TARGETS
 from modelwright.data.transcripts import list_transcripts
 from modelwright.errors import DataError, RecipeError, nearest
-from modelwright.files import find_path, json_digest
+from modelwright.files import JsonObject, find_path, json_digest
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.recipe.data import (
     ArraysData,
@@ -40,11 +39,11 @@ from modelwright.recipe.data import (
 from modelwright.recipe.schema import tag_of
 from modelwright.run import Observe, silent
 
-GuessColumns = Callable[[Path, InputKind], dict[str, Any]]
+GuessColumns = Callable[[Path, InputKind], JsonObject]
 """Returns the settings that are likely meant for a table with some kind of input."""
 
 
-def usual_columns(path: Path, kind: InputKind) -> dict[str, Any]:
+def usual_columns(path: Path, kind: InputKind) -> JsonObject:
     """Return nothing: the columns are called as usual."""
     return {}
 

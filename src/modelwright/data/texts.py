@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import chain, islice
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from modelwright.arrays import Array
 from modelwright.data.adapters import Encoded, InputAdapter
 from modelwright.data.listing import Listing
 from modelwright.data.ragged import Joined, Ragged
@@ -17,6 +17,7 @@ from modelwright.data.store import Facts, Store, StoredSplit, short_digest
 from modelwright.data.targets import TARGETS
 from modelwright.data.views import ragged_view
 from modelwright.errors import DataError
+from modelwright.files import JsonObject
 from modelwright.kinds import InputKind
 from modelwright.recipe import Recipe
 from modelwright.recipe.model import LinearModel
@@ -35,7 +36,7 @@ MOST_CHARACTERS = 4_000_000
 # -- the store -------------------------------------------------------------------------------
 
 
-def _look(data: bytes, listing: Listing) -> dict[str, Any]:
+def _look(data: bytes, listing: Listing) -> JsonObject:
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -119,7 +120,7 @@ def _encode(store: Store, input: TextInput | NgramInput, observe: Observe) -> En
 def _encode_ngrams(store: Store, input: NgramInput, observe: Observe) -> Encoded:
     broken = store.errors()
 
-    def ngrams(rows: range) -> list[NDArray[Any]]:
+    def ngrams(rows: range) -> list[Array]:
         return input.encode(["" if row in broken else store.original(row).decode() for row in rows])
 
     values, lengths = ragged_view(store, input.digest(), ngrams, dtype=RECORD, observe=observe)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Array, Ints
 from modelwright.data.parallel import in_order
 from modelwright.data.store import Store
 from modelwright.errors import DataError
@@ -45,11 +45,11 @@ def derived_view(store: Store, input: ImageInput, *, observe: Observe) -> NDArra
 def ragged_view(
     store: Store,
     key: str,
-    encode: Callable[[range], list[NDArray[Any]]],
+    encode: Callable[[range], list[Array]],
     *,
     dtype: str,
     observe: Observe,
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
+) -> tuple[Array, Ints]:
     """Return values of different lengths for every row of a store, encoding them where that is new.
 
     `key` is the digest of how rows are encoded. `encode` returns the values of some rows, and none
@@ -76,7 +76,7 @@ def ragged_view(
                 with atomic_write(lengths) as stream:
                     np.save(stream, np.array(counts, dtype=np.int64), allow_pickle=False)
     try:
-        sizes: NDArray[np.int64] = np.load(lengths, allow_pickle=False)
+        sizes: Ints = np.load(lengths, allow_pickle=False)
         total = int(sizes.sum())
         if len(sizes) != len(store) or values.stat().st_size != total * np.dtype(dtype).itemsize:
             raise ValueError

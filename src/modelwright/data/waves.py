@@ -6,7 +6,6 @@ import io
 import wave
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +18,7 @@ from modelwright.data.ragged import Ragged
 from modelwright.data.store import Facts, Store, StoredSplit, short_digest
 from modelwright.data.views import ragged_view
 from modelwright.errors import DataError
+from modelwright.files import JsonObject
 from modelwright.kinds import InputKind
 from modelwright.recipe import Recipe
 from modelwright.run import Observe
@@ -44,7 +44,7 @@ def as_wav(samples: NDArray[np.int16], sampling_rate: int) -> bytes:
 # -- the store -------------------------------------------------------------------------------
 
 
-def _look(data: bytes, listing: Listing) -> dict[str, Any]:
+def _look(data: bytes, listing: Listing) -> JsonObject:
     source = pcm_of(data, listing.sampling_rate)
     facts = audio_facts(source, rate=listing.sampling_rate)
     if facts.frames * _FEWEST_A_SECOND < facts.sampling_rate:

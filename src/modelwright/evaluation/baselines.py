@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from modelwright import metrics
+from modelwright.arrays import Array, Doubles, Ints
 from modelwright.data.dataset import Split
 from modelwright.errors import DataError, MissingExtraError, require
 from modelwright.evaluation.bootstrap import bounded
@@ -29,7 +30,6 @@ from modelwright.evaluation.labels import accuracy, accuracy_difference, average
 from modelwright.evaluation.measurement import Measurement, Record, recorder
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
-from modelwright.metrics import Array, Doubles, Ints
 from modelwright.run import Observe, Progress, silent
 from modelwright.tasks import SampleStats, Task, concatenate, take
 from modelwright.transforms.ngrams import NgramInput, fit_ngrams

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from modelwright.arrays import Doubles, Ints
 from modelwright.errors import DataError
 from modelwright.evaluation import intervals
 from modelwright.evaluation.intervals import TAIL, Interval
 from modelwright.evaluation.measurement import Record
 from modelwright.ledger import Evidence
-from modelwright.metrics import Doubles, Ints
 from modelwright.tasks import SampleStats, take
 
 Compute = Callable[[SampleStats], Mapping[str, float]]

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Array, Ints
 from modelwright.data.dataset import Split
-from modelwright.metrics import Array, Ints
 
 Features = NDArray[np.float32]
 _CHUNK = 256

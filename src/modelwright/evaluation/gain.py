@@ -11,16 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelwright.arrays import Bools, Ints
 from modelwright.evaluation.bootstrap import Compute, draws, resampling
 from modelwright.evaluation.intervals import TAIL
 from modelwright.evaluation.labels import accuracy_difference
 from modelwright.evaluation.measurement import Record
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
-from modelwright.metrics import Ints
-from modelwright.recipe.targets import METRICS
+from modelwright.recipe.targets import METRICS, headline_metric
 from modelwright.tasks import SampleStats
 
 GAIN = "gain_over_simple"
@@ -36,11 +35,6 @@ class Compared:
     """The statistics of each sample, as the model predicts it."""
     simple: SampleStats
     """The same, as the simple method does."""
-
-
-def headline_metric(figures: Mapping[str, float]) -> str:
-    """Return the metric that models are compared by: the first headline metric among these."""
-    return next(name for name, metric in METRICS.items() if metric.is_headline and name in figures)
 
 
 def gain_over_simple(
@@ -73,7 +67,7 @@ def gain_over_simple(
         hits = [_hits(each) for each in compared]
         gains = [float(own.mean() - others.mean()) for own, others in hits]
     else:
-        metric = headline_metric(compute(compared[0].model))
+        metric = headline_metric(compute(compared[0].model)) or ""
         sign = 1.0 if METRICS[metric].higher_is_better else -1.0
         difference = _difference(metric, sign, compute)
         gains = [float(difference(_both(each))[GAIN]) for each in compared]
@@ -100,7 +94,7 @@ def gain_over_simple(
     return record(GAIN, gain, (min(gain, low), max(gain, high)), n=size, method=method, model=model)
 
 
-def _hits(compared: Compared) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def _hits(compared: Compared) -> tuple[Bools, Bools]:
     """Return which samples the model has right, and which the simple method, `[N]` each."""
     simple = compared.simple
     return compared.model["ranks"] == 0, simple["predicted"] == simple["targets"]

@@ -11,12 +11,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from operator import ge, gt, le, lt
-from typing import Any
 
 from modelwright.errors import nearest
 from modelwright.evaluation.gain import GAIN
 from modelwright.evaluation.intervals import is_bounded
 from modelwright.evaluation.latency import QUANTILES
+from modelwright.files import Json, JsonObject
 from modelwright.ledger import Evidence, Ledger
 from modelwright.recipe.targets import METRICS, parse_target
 
@@ -54,12 +54,12 @@ class Verdict:
             return "met"
         return "met, proven" if self.proven else "met, not proven"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the verdict as plain JSON values."""
         return asdict(self)
 
     @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Verdict:
+    def from_json(value: Mapping[str, Json]) -> Verdict:
         """Read what `to_json` returned; keys of a later version are passed over."""
         known = {field.name for field in fields(Verdict)}
         return Verdict(**{key: item for key, item in value.items() if key in known})

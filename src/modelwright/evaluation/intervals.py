@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from modelwright import metrics
-from modelwright.metrics import Doubles, Ints
+from modelwright.arrays import Bools, Doubles, Ints
 
 Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
@@ -165,7 +165,7 @@ def mean_bounds(values: Doubles, *, seed: int = 0) -> Interval:
     return Interval(value - (value - low) * widening, value + (high - value) * widening)
 
 
-def calibration_bounds(confidence: Doubles, hits: NDArray[np.bool_], *, seed: int = 0) -> Interval:
+def calibration_bounds(confidence: Doubles, hits: Bools, *, seed: int = 0) -> Interval:
     """Return bootstrap bounds of the calibration error.
 
     Binning overstates the error of a well-calibrated model, and resampling does so once more. The

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright import metrics
+from modelwright.arrays import Bools, Doubles
 from modelwright.errors import DataError
 from modelwright.evaluation import intervals
 from modelwright.evaluation.bootstrap import without_loss
@@ -28,7 +28,7 @@ DIFFERENCE = "accuracy_difference"
 _SHARE = "Wilson interval"
 
 
-def accuracy(hits: NDArray[np.bool_], record: Record, *, method: str, slice: str = "") -> Evidence:
+def accuracy(hits: Bools, record: Record, *, method: str, slice: str = "") -> Evidence:
     """Return the share of samples that are predicted rightly."""
     right, count = int(hits.sum()), len(hits)
     bounds = intervals.share(right, count)
@@ -37,7 +37,7 @@ def accuracy(hits: NDArray[np.bool_], record: Record, *, method: str, slice: str
 
 
 def accuracy_difference(
-    model_hits: NDArray[np.bool_], other_hits: NDArray[np.bool_], record: Record, *, model: str
+    model_hits: Bools, other_hits: Bools, record: Record, *, model: str
 ) -> Evidence:
     """Return the model's accuracy minus another method's, from the samples each had right `[N]`.
 
@@ -118,7 +118,7 @@ def _top5_accuracy(outcomes: Outcomes, num_classes: int, record: Record) -> Evid
     return record("top5_accuracy", hits / count, bounds, n=count, method=method)
 
 
-def _log_loss(losses: metrics.Doubles, record: Record) -> list[Evidence]:
+def _log_loss(losses: Doubles, record: Record) -> list[Evidence]:
     """Return the log loss of the samples that have one; nothing where none has."""
     mean, known = metrics.mean_loss(losses), losses[np.isfinite(losses)]
     if not mean:

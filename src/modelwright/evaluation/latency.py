@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Doubles
 from modelwright.errors import DataError
 from modelwright.evaluation.intervals import is_bounded, quantile_bounds
 from modelwright.evaluation.measurement import Record, sampled
 from modelwright.ledger import Evidence
-from modelwright.metrics import Doubles
 from modelwright.run import Observe, Progress, memory_bytes, silent, usable_cores
 
 QUANTILES = {"latency_p50_ms": 0.50, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}

@@ -13,9 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright import metrics
+from modelwright.arrays import Bools, Doubles, Ints
 from modelwright.data.dataset import Split
 from modelwright.errors import DataError
 from modelwright.evaluation.bootstrap import bounded
@@ -29,7 +29,6 @@ from modelwright.evaluation.latency import Place
 from modelwright.evaluation.measurement import Measurement, Record, recorder, sizes
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
-from modelwright.metrics import Doubles, Ints
 from modelwright.run import Observe, Progress, silent
 from modelwright.tasks import SampleStats, Task, concatenate, take
 
@@ -90,12 +89,7 @@ def measure(
 
 
 def _stats_of(
-    model: Model,
-    samples: Split,
-    task: Task,
-    names: Sequence[str],
-    chunk: int,
-    observe: Observe,
+    model: Model, samples: Split, task: Task, names: Sequence[str], chunk: int, observe: Observe
 ) -> SampleStats:
     """Return the statistics of every sample."""
     parts: list[SampleStats] = []
@@ -122,7 +116,7 @@ def _stats_of(
 
 
 def _any_figures(
-    measured: Measurement, task: Task, samples: Split, near: NDArray[np.bool_], record: Record
+    measured: Measurement, task: Task, samples: Split, near: Bools, record: Record
 ) -> Measurement:
     """Add the task's own figures, over all samples and without near-duplicates."""
     method = f"as the task {task.name} scores it"
@@ -147,7 +141,7 @@ def _any_figures(
     return replace(measured, evidence=tuple(evidence))
 
 
-def _single_label(measured: Measurement, near: NDArray[np.bool_], record: Record) -> Measurement:
+def _single_label(measured: Measurement, near: Bools, record: Record) -> Measurement:
     outcomes = metrics.Outcomes(**measured.stats)
     cells = metrics.confusion(outcomes.predicted, outcomes.targets, num_classes=len(measured.names))
     per_label, evidence = per_label_figures(
@@ -191,7 +185,7 @@ def _regression(measured: Measurement) -> Measurement:
     return replace(measured, worst=worst, numbers=(predicted, targets))
 
 
-def _largest(values: Doubles, among: NDArray[np.bool_] | None = None) -> Ints:
+def _largest(values: Doubles, among: Bools | None = None) -> Ints:
     """Return where the largest values stand, largest first: of all, or of some of them."""
     order = np.argsort(-values, kind="stable")
     return (order if among is None else order[among[order]])[:WORST].astype(np.int64)

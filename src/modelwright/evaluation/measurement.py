@@ -8,10 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from modelwright import metrics
+from modelwright.arrays import Doubles, Ints
 from modelwright.data.dataset import Split
 from modelwright.evaluation.intervals import RateBounds
 from modelwright.ledger import Evidence, exact
-from modelwright.metrics import ClassScores, Doubles, Ints
+from modelwright.metrics import ClassScores
 from modelwright.tasks import SampleStats
 
 if TYPE_CHECKING:

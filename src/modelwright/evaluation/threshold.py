@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright import metrics
+from modelwright.arrays import Bools, Doubles, Floats
 from modelwright.data.dataset import Split
 from modelwright.errors import DataError, nearest
 from modelwright.evaluation.intervals import share
@@ -25,9 +25,7 @@ if TYPE_CHECKING:
 THRESHOLD = "threshold"
 
 
-def highest_threshold(
-    probabilities: NDArray[np.floating[Any]], of_class: NDArray[np.bool_], *, min_recall: float
-) -> float:
+def highest_threshold(probabilities: Floats, of_class: Bools, *, min_recall: float) -> float:
     """Return the highest threshold at which a class has this recall.
 
     From the probability of the class `[N]`, and which samples are of it `[N]`, at least one.
@@ -128,9 +126,7 @@ def require_class(label: str, labels: Sequence[str]) -> int:
     return list(labels).index(label)
 
 
-def _probabilities(
-    model: Model, samples: Split, number: int
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def _probabilities(model: Model, samples: Split, number: int) -> tuple[Doubles, Bools]:
     """Return the probability of a class for each sample `[N]`, and whether it is of it `[N]`."""
     parts = [
         metrics.softmax(model.outputs(samples.gather(slice(start, start + CHUNK))))[:, number]

@@ -6,9 +6,9 @@ from dataclasses import fields, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from modelwright import models
+from modelwright.arrays import Ints
 from modelwright.data import Prepared, Split
 from modelwright.data.batches import Batches
 from modelwright.files import canonical_json
@@ -23,10 +23,8 @@ from modelwright.models.audio_frontend import set_audio_augment
 from modelwright.models.candidate import Candidate
 from modelwright.models.ctc import ConvCtc, RnnCtc
 from modelwright.models.logmel import LogMel, fit_normalization
-from modelwright.recipe.model import (
-    InitModel,
-    SpeednetModel,
-)
+from modelwright.recipe.model import InitModel
+from modelwright.recipe.networks import SpeednetModel
 from modelwright.run import Run, RunRequest
 from modelwright.tasks import task_of
 from modelwright.tasks.inference import Inference, generation_config
@@ -99,7 +97,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
     return started if blank.adapters is None else with_adapters(started, blank.adapters, context)
 
 
-def _fit_bands(network: torch.nn.Module, train: Split, positions: NDArray[np.int64]) -> None:
+def _fit_bands(network: torch.nn.Module, train: Split, positions: Ints) -> None:
     """Normalise the bands of a spectrogram by the training split, where a network has one."""
     source = Batches(train)
     for module in network.modules():

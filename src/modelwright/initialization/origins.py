@@ -32,19 +32,21 @@ from modelwright.models.building import Architecture
 from modelwright.models.efficientnet import MEAN, STD
 from modelwright.recipe.model import (
     AdaptersSpec,
+    InitModel,
+    LinearModel,
+    MinilmModel,
+    ModelSpec,
+    TimmModel,
+    TransformersModel,
+)
+from modelwright.recipe.networks import (
     AudioCnnModel,
     BowModel,
     CnnModel,
     ConvCtcModel,
     DecoderModel,
     DetectorModel,
-    InitModel,
-    LinearModel,
-    MinilmModel,
-    ModelSpec,
     Seq2SeqModel,
-    TimmModel,
-    TransformersModel,
 )
 from modelwright.recipe.schema import tag_of
 from modelwright.run import Run, RunRequest

@@ -23,7 +23,7 @@ from modelwright.models import ImageNetwork, build_network
 from modelwright.models.detector import Detector
 from modelwright.models.efficientnet import MEAN, STD, EfficientNetLite0, read_published
 from modelwright.models.pretrained_io import fill, load_weights
-from modelwright.recipe.model import EfficientNetLite0Model
+from modelwright.recipe.networks import EfficientNetLite0Model
 from modelwright.run import Run
 from modelwright.transforms import ImageInput
 

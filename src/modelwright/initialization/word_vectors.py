@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
 from modelwright.data import Prepared
 from modelwright.errors import DataError, RecipeError
-from modelwright.files import digest
+from modelwright.files import JsonObject, digest
 from modelwright.run import Run, RunRequest
 from modelwright.transforms.text import TextInput
 from modelwright.transforms.tokenizing import SPECIALS, Tokenizer
@@ -18,7 +16,7 @@ from modelwright.transforms.word_vectors import read_word_vectors
 
 def start_words(
     network: torch.nn.Module, request: RunRequest, prepared: Prepared, context: Run
-) -> tuple[dict[str, Any], ...]:
+) -> tuple[JsonObject, ...]:
     """Start the words that the file of `text.vectors` knows from there; return steps of lineage.
 
     Raises:

@@ -11,18 +11,12 @@ Outputs that aren't finite are refused: no metric ever counts a NaN as right or 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from modelwright.arrays import Array, Bools, Doubles, Floats, Ints
 from modelwright.errors import DataError
-
-Array = NDArray[Any]
-"""An array of any type of numbers."""
-Floats = NDArray[np.floating[Any]]
-Doubles = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 CALIBRATION_BINS = 15
 """As in Guo et al. 2017, `On Calibration of Modern Neural Networks`."""
@@ -56,18 +50,14 @@ class Outcomes:
         return len(self.targets)
 
     @property
-    def hits(self) -> NDArray[np.bool_]:
+    def hits(self) -> Bools:
         """Whether each sample's most probable class is its target."""
-        hits: NDArray[np.bool_] = self.ranks == 0
+        hits: Bools = self.ranks == 0
         return hits
 
 
 def outcomes(
-    outputs: Floats,
-    targets: Array,
-    *,
-    unknown: int = 0,
-    threshold: tuple[int, float] | None = None,
+    outputs: Floats, targets: Array, *, unknown: int = 0, threshold: tuple[int, float] | None = None
 ) -> Outcomes:
     """Return the result for each sample.
 
@@ -285,7 +275,7 @@ def calibration_bins(confidence: Doubles) -> Ints:
     return np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
 
 
-def reliability(confidence: Doubles, hits: NDArray[np.bool_]) -> Reliability:
+def reliability(confidence: Doubles, hits: Bools) -> Reliability:
     """Sum confidence and hits over bins of confidence."""
     places = calibration_bins(confidence)
     return Reliability(

@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelwright.arrays import Array, Bools, Doubles, Ints
 from modelwright.errors import DataError
-from modelwright.metrics.classification import Array, Doubles, Ints
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 """The least IoU `[T]` of a detection that counts as right."""
@@ -31,7 +30,7 @@ class DetectionStatistics:
 
     labels: Ints
     scores: Doubles
-    matched: NDArray[np.bool_]
+    matched: Bools
     """Whether each is right at each overlap `[D, T]`."""
     truths: Ints
     """How many boxes each image has of each class `[I, K]`."""
@@ -101,7 +100,7 @@ def _check(boxes: Array, labels: Array, scores: Array, num_classes: int) -> None
         )
 
 
-def _match(overlaps: Doubles) -> NDArray[np.bool_]:
+def _match(overlaps: Doubles) -> Bools:
     """Return which detections find a box of their own, at each least overlap `[D, T]`.
 
     Greedy, best score first: each takes the free box that it overlaps most, the last of equals.

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
+from modelwright.arrays import Array, Doubles, Floats, Ints
 from modelwright.errors import DataError
-from modelwright.metrics.classification import Array, Doubles, Floats, Ints, class_rates, finite
+from modelwright.metrics.classification import class_rates, finite
 
 DECISION_THRESHOLD = 0.5
 """The least probability of a predicted label."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from modelwright.arrays import Array
 from modelwright.errors import DataError
-from modelwright.metrics.classification import Array
 
 
 def number_metrics(predictions: Array, targets: Array) -> dict[str, float]:

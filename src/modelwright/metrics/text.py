@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Doubles, Ints
 from modelwright.errors import DataError, require
-from modelwright.metrics.classification import Doubles, Ints
 
 Sums = NDArray[np.int64] | NDArray[np.float64]
 

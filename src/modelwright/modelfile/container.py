@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from modelwright.errors import ModelFileError
+from modelwright.errors import ModelFileError, located
 from modelwright.files import atomic_write, digest
 from modelwright.modelfile import layout
 from modelwright.modelfile.manifest import (
@@ -80,12 +80,8 @@ def open_container(file: FileLike) -> Iterator[Container]:
     Raises:
         ModelFileError: it isn't one, is damaged, or is of another format.
     """
-    try:
-        with _open(file) as stream:
-            yield _check(stream)
-    except ModelFileError as error:
-        error.at(place_of(file))
-        raise
+    with located(place_of(file), ModelFileError), _open(file) as stream:
+        yield _check(stream)
 
 
 def place_of(file: FileLike) -> str:
@@ -99,11 +95,7 @@ def place_of(file: FileLike) -> str:
 
 
 def write_container(
-    path: Path,
-    members: Mapping[str, bytes],
-    manifest: Manifest,
-    *,
-    signature: bytes | None = None,
+    path: Path, members: Mapping[str, bytes], manifest: Manifest, *, signature: bytes | None = None
 ) -> int:
     """Write the members with their manifest aside, then rename; return how many bytes it took.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from modelwright.errors import ModelFileError
+from modelwright.files import JsonObject
 from modelwright.ledger import Evidence, Ledger
 from modelwright.modelfile.container import (
     Container,
@@ -83,9 +84,9 @@ class Contents:
     """ONNX graphs by their names."""
     recipe: str
     """The recipe's text."""
-    data_card: dict[str, Any]
-    environment: dict[str, Any]
-    lineage: tuple[dict[str, Any], ...]
+    data_card: JsonObject
+    environment: JsonObject
+    lineage: tuple[JsonObject, ...]
     ledger: Ledger
     golden: Golden
     parameters: int
@@ -251,7 +252,7 @@ def read_weights(file: FileLike) -> Arrays:
         return weights_of(container, FileSpec.from_bytes(container.read(SPEC)))
 
 
-def data_card(file: FileLike) -> dict[str, Any]:
+def data_card(file: FileLike) -> JsonObject:
     """Return a file's record of the data that it was made from: counts and digests of splits.
 
     Raises:
@@ -296,7 +297,7 @@ def digest(file: FileLike) -> str:
         return container.manifest.digest
 
 
-def describe(file: FileLike) -> dict[str, Any]:
+def describe(file: FileLike) -> JsonObject:
     """Return what a model file says of itself: its manifest, and what it takes and answers.
 
     Raises:
@@ -324,7 +325,7 @@ def describe(file: FileLike) -> dict[str, Any]:
         }
 
 
-def parse_lineage(data: bytes) -> tuple[dict[str, Any], ...]:
+def parse_lineage(data: bytes) -> tuple[JsonObject, ...]:
     """Return the steps that led to the model."""
     value = parse_json(data, name=LINEAGE)
     if not isinstance(value, list) or not all(isinstance(step, dict) for step in value):
@@ -417,7 +418,7 @@ def _ledger_bytes(ledger: Iterable[Evidence]) -> bytes:
     return b"".join(lines)
 
 
-def _object(data: bytes, name: str) -> dict[str, Any]:
+def _object(data: bytes, name: str) -> JsonObject:
     value = parse_json(data, name=name)
     if not isinstance(value, dict):
         raise ModelFileError(f"`{name}` isn't an object")

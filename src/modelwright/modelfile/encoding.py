@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from modelwright.errors import ModelFileError, RequestError, nearest
+from modelwright.files import Json, JsonObject
 from modelwright.modelfile.strict import field, only_keys
 from modelwright.modelfile.tensors import (
     DTYPES,
@@ -56,12 +57,12 @@ class Encoded:
         """The bytes of the decoded weight."""
         return size_bytes(self.dtype, self.shape)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain JSON values."""
         return {"codec": self.codec, "dtype": self.dtype, "shape": list(self.shape)}
 
     @staticmethod
-    def from_json(value: Any, *, name: str) -> Encoded:
+    def from_json(value: Json, *, name: str) -> Encoded:
         """Read what `to_json` returned, from the member `name`."""
         codec = field(value, "codec", str, name=name)
         only_keys(value, ("codec", "dtype", "shape"), name=name)

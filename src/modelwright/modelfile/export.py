@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelwright.arrays import Array
 from modelwright.errors import ModelFileError, require
 from modelwright.modelfile.graph import WEIGHTS_LOCATION
 from modelwright.modelfile.outputs import OutputForm
@@ -62,7 +62,7 @@ class Exported:
     shared: dict[str, str]
     """Names of weights that are another one's."""
     outputs: tuple[TensorSpec, ...]
-    answer: Callable[[Arrays], tuple[NDArray[Any], ...]]
+    answer: Callable[[Arrays], tuple[Array, ...]]
     """The network itself, in evaluation mode: from arrays by the inputs' names to its outputs."""
     parameters: int
     multiply_adds: int
@@ -121,7 +121,7 @@ def _tensors(arrays: Arrays, inputs: Sequence[TensorSpec]) -> tuple[Tensor, ...]
 
 def _answer(
     network: nn.Module, arguments: tuple[Tensor, ...], outputs: Sequence[OutputForm]
-) -> tuple[NDArray[Any], ...]:
+) -> tuple[Array, ...]:
     """Return the network's own outputs."""
     import torch
 

@@ -10,26 +10,20 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Array
 from modelwright.errors import ModelFileError
 from modelwright.kinds import OutputKind
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import GraphSpec
 from modelwright.modelfile.tensors import Arrays
-from modelwright.tasks.generation import (
-    BeamSearchConfig,
-    Ids,
-    Piece,
-    SamplingConfig,
-    beam_search,
-    collect,
-    generate,
-    left_padded,
-)
+from modelwright.tasks.beam_search import BeamSearchConfig, beam_search
+from modelwright.tasks.generation import Ids, Piece, collect, generate, left_padded
+from modelwright.tasks.sampling import SamplingConfig
 from modelwright.transforms.text import BEGIN, TextInput
 
 STEP, ENCODE = "step", "encode"
@@ -134,7 +128,7 @@ class GraphStepper:
         self._sessions = sessions
         self._state = graphs[STEP].inputs[-1]
 
-    def start(self, inputs: Mapping[str, NDArray[Any]]) -> Standing:
+    def start(self, inputs: Mapping[str, Array]) -> Standing:
         """Return the state before the first token: from a source, or empty."""
         if ENCODE in self._sessions:
             memory, state = self._sessions[ENCODE].run(inputs)

@@ -9,13 +9,7 @@ from pathlib import Path
 from modelwright.errors import DataError, ModelFileError
 from modelwright.kinds import OutputKind
 from modelwright.modelfile.container import FileLike, open_container
-from modelwright.modelfile.contents import (
-    MODEL,
-    Golden,
-    assets_of,
-    parse_golden,
-    weights_of,
-)
+from modelwright.modelfile.contents import MODEL, Golden, assets_of, parse_golden, weights_of
 from modelwright.modelfile.generation import STEP, GraphStepper, TextGenerator, check_step_graphs
 from modelwright.modelfile.inputs import PromptReader, Reader, SourceReader, check_batch, open_input
 from modelwright.modelfile.manifest import GOLDEN, GRAPHS, LANGUAGE_MODEL, LEDGER, RECIPE, SPEC

@@ -11,10 +11,9 @@ import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from modelwright.errors import ModelFileError
-from modelwright.files import json_digest
+from modelwright.files import Json, JsonObject, json_digest
 from modelwright.modelfile.layout import FORMAT, Entry
 from modelwright.modelfile.strict import field, json_member, only_keys, parse_json
 
@@ -71,7 +70,7 @@ class Member:
         """What the ZIP records say of it."""
         return Entry(self.name, self.size, self.crc32)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain JSON values."""
         value = {
             "name": self.name,
@@ -118,7 +117,7 @@ class Manifest:
                 return member
         raise ModelFileError(f"the model file has no member `{name}`")
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain JSON values."""
         return {
             "format": FORMAT,
@@ -212,7 +211,7 @@ def _place(name: str) -> int:
     return _ORDER.index(kind)
 
 
-def _read_member(value: Any) -> Member:
+def _read_member(value: Json) -> Member:
     name = field(value, "name", str, name=MANIFEST)
     only_keys(value, ("name", "size", "crc32", "digest", "chunks"), name=MANIFEST)
     crc32 = field(value, "crc32", str, name=MANIFEST)

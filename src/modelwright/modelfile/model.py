@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelwright.arrays import Array, Doubles, Floats
 from modelwright.errors import DataError, ModelFileError, RequestError
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Ledger
@@ -28,8 +28,9 @@ from modelwright.run import Observe, silent
 from modelwright.tasks import TASKS, Prediction, Task
 from modelwright.tasks.boxes import framing
 from modelwright.tasks.classification import with_threshold
-from modelwright.tasks.generation import Piece, SamplingConfig
+from modelwright.tasks.generation import Piece
 from modelwright.tasks.inference import Inference
+from modelwright.tasks.sampling import SamplingConfig
 from modelwright.tasks.speech_recognition import CharacterLM, with_language_model
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ _LIKELY_LENGTH = 4096
 _SHOWN = 8
 """So many labels are shown of a model."""
 
-Batch = NDArray[Any] | Mapping[str, NDArray[Any]]
+Batch = Array | Mapping[str, Array]
+"""The array of the only input, or arrays by the inputs' names, or an array of records."""
 
 
 class Model:
@@ -233,7 +235,7 @@ class Model:
             answers += self.answer(samples, top=top)
         return answers[0] if split.is_one else answers
 
-    def predict_proba(self, inputs: Any, *, observe: Observe = silent) -> NDArray[np.float64]:
+    def predict_proba(self, inputs: Any, *, observe: Observe = silent) -> Doubles:
         """Return the probability of each label, as scikit-learn's method of this name does.
 
         Args:
@@ -252,10 +254,9 @@ class Model:
         to_probabilities = PROBABILITIES.get(FORMS[kind][0].name)
         if to_probabilities is None or not kind.has_classes:
             raise RequestError(
-                f"a model for `{self.task}` has no probability for each label",
-                fix="Use `predict`",
+                f"a model for `{self.task}` has no probability for each label", fix="Use `predict`"
             )
-        rows: list[NDArray[np.floating[Any]]] = [np.empty((0, len(self.labels)))]
+        rows: list[Floats] = [np.empty((0, len(self.labels)))]
         for samples in self._chunks(self._reader.split_inputs(inputs).items, observe):
             parts = self._parts(self._reader.collate(samples))
             rows += [to_probabilities(outputs) for (outputs,) in parts]
@@ -375,7 +376,7 @@ class Model:
         joined = tuple(joined_outputs(items) for items in zip(*parts, strict=True))
         return joined if len(joined) > 1 else joined[0]
 
-    def _parts(self, batch: Arrays) -> Iterator[tuple[NDArray[Any], ...]]:
+    def _parts(self, batch: Arrays) -> Iterator[tuple[Array, ...]]:
         """Answer a batch in parts of about `CHUNK_BYTES`, whatever its lengths."""
         count = len(batch[self.spec.main.inputs[0].name])
         sample = sum(array.nbytes for array in batch.values()) // max(count, 1)
@@ -389,7 +390,7 @@ class Model:
         for start in range(0, count, step):
             yield self._answer({name: array[start : start + step] for name, array in batch.items()})
 
-    def _answer(self, batch: Arrays) -> tuple[NDArray[Any], ...]:
+    def _answer(self, batch: Arrays) -> tuple[Array, ...]:
         """Return the outputs of one chunk: all its views in one pass, then their weighted mean."""
         views, weights = self._reader.views(batch, self.inference.tta)
         if len(views) == 1:
@@ -400,14 +401,14 @@ class Model:
         by_view = outputs.reshape(len(views), -1, *outputs.shape[1:])
         return (np.tensordot(weights, by_view, axes=1).astype(np.float32),)
 
-    def _run(self, batch: Arrays) -> tuple[NDArray[Any], ...]:
+    def _run(self, batch: Arrays) -> tuple[Array, ...]:
         outputs = self._session.run(batch)
         count = len(batch[self.spec.main.inputs[0].name])
         check_outputs(outputs, self.spec.main.outputs, count=count)
         return tuple(outputs)
 
 
-def joined_outputs(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+def joined_outputs(parts: Sequence[Array]) -> Array:
     """Return one output of several chunks, those that are shorter padded with zeros."""
     if len(parts) == 1:
         return parts[0]

@@ -6,19 +6,20 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright.errors import DataError, ModelFileError
+from modelwright.files import Json
 from modelwright.ledger import Ledger
 from modelwright.modelfile.contents import Contents, Golden, whole_weights, write
 from modelwright.modelfile.encoding import Encoded, encode_arrays
 from modelwright.modelfile.export import OPSET, Exported, TracedGraph, export
 from modelwright.modelfile.inputs import Reader, by_name, check_batch, open_input
 from modelwright.modelfile.loading import check_interface
-from modelwright.modelfile.model import chunk_samples
+from modelwright.modelfile.manifest import Manifest
+from modelwright.modelfile.model import Batch, chunk_samples
 from modelwright.modelfile.outputs import FORMS, OutputForm, difference
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN, FileSpec, GraphSpec
@@ -33,9 +34,6 @@ TOLERANCE = 1e-4
 """The largest difference of a probability between network and graph, in fp32."""
 _GOLDEN_BYTES = 1 << 18
 _MIN_GOLDEN, _MAX_GOLDEN = 2, 8
-
-Samples = NDArray[Any] | Mapping[str, NDArray[Any]]
-"""The array of the only input, or arrays by the inputs' names, or an array of records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +58,11 @@ def write_model(
     path: Path,
     candidate: Candidate,
     *,
-    golden_inputs: Samples | None = None,
-    probes: Samples | None = None,
+    golden_inputs: Batch | None = None,
+    probes: Batch | None = None,
     recipe: str = "",
-    data_card: Mapping[str, Any] | None = None,
-    environment: Mapping[str, Any] | None = None,
+    data_card: Mapping[str, Json] | None = None,
+    environment: Mapping[str, Json] | None = None,
     ledger: Ledger | None = None,
     tolerance: float = TOLERANCE,
     codecs: Mapping[str, str] | None = None,
@@ -99,6 +97,57 @@ def write_model(
     candidate = replace(candidate, network=merged(candidate.network))
     reader = open_input(candidate.input.to_json(), candidate.assets)
     golden_samples = _golden_samples(golden_inputs, reader)
+    batch = None if probes is None else _checked_samples(probes, reader)
+    proven = _prove(candidate, reader, golden_samples, batch, tolerance, codecs or {}, traced or {})
+    contents = replace(
+        _contents(candidate, proven, golden_samples, tolerance),
+        recipe=recipe,
+        data_card=dict(data_card or {}),
+        environment=dict(environment) if environment is not None else run_environment(),
+        ledger=ledger if ledger is not None else Ledger(),
+    )
+    manifest, file_bytes = write(Path(path), contents)
+    return _report(Path(path), manifest, file_bytes, contents, proven)
+
+
+def _report(
+    path: Path, manifest: Manifest, file_bytes: int, contents: Contents, proven: _Proven
+) -> PackReport:
+    return PackReport(
+        path=path,
+        digest=manifest.digest,
+        size_bytes=manifest.size_bytes,
+        file_bytes=file_bytes,
+        parameters=contents.parameters,
+        multiply_adds=contents.multiply_adds,
+        largest_difference=proven.largest_difference,
+        golden_samples=_num_samples(contents.golden.inputs),
+        traced={name: graph.traced for name, graph in proven.exported.items()},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Proven:
+    """Graphs that answer as the network does, with the weights that a file holds."""
+
+    exported: Mapping[str, Exported]
+    stored: Arrays
+    spec: FileSpec
+    samples: int
+    """How many samples the main graph was compared on."""
+    largest_difference: float
+
+
+def _prove(
+    candidate: Candidate,
+    reader: Reader,
+    golden_samples: Arrays,
+    probes: Arrays | None,
+    tolerance: float,
+    codecs: Mapping[str, str],
+    traced: Mapping[str, TracedGraph],
+) -> _Proven:
+    """Export a network's graphs, and prove that they answer as it does."""
     graphs = [
         NetworkGraph(
             name=MAIN,
@@ -112,60 +161,14 @@ def write_model(
     ]
     batches = {graph.name: [graph.samples] for graph in graphs}
     if probes is not None:
-        batches[MAIN].append(_checked_samples(probes, reader))
+        batches[MAIN].append(probes)
     try:
-        proven = _proven(candidate, graphs, batches, reader, tolerance, codecs or {}, traced or {})
+        return _proven(candidate, graphs, batches, reader, tolerance, codecs, traced)
     except ModelFileError:
         if not traced:
             raise
         # More than the weights has changed since then, which a new trace shows.
-        proven = _proven(candidate, graphs, batches, reader, tolerance, codecs or {}, {})
-    exported, main = proven.exported, proven.exported[MAIN]
-    step = {
-        "step": "export",
-        "opset": OPSET,
-        "samples": sum(map(_num_samples, batches[MAIN])),
-        "largest_difference": proven.largest_difference,
-        "tolerance": tolerance,
-    }
-    answers = zip(main.outputs, main.answer(golden_samples), strict=True)
-    golden_outputs = {tensor.name: array for tensor, array in answers}
-    contents = Contents(
-        spec=proven.spec,
-        weights=proven.stored,
-        graphs={name: graph.traced.graph for name, graph in exported.items()},
-        recipe=recipe,
-        data_card=dict(data_card or {}),
-        environment=dict(environment) if environment is not None else run_environment(),
-        lineage=(*candidate.lineage, step),
-        ledger=ledger if ledger is not None else Ledger(),
-        golden=Golden(golden_samples, golden_outputs, float(tolerance)),
-        parameters=main.parameters,
-        multiply_adds=main.multiply_adds,
-        assets=dict(candidate.assets),
-    )
-    manifest, file_bytes = write(Path(path), contents)
-    return PackReport(
-        path=Path(path),
-        digest=manifest.digest,
-        size_bytes=manifest.size_bytes,
-        file_bytes=file_bytes,
-        parameters=main.parameters,
-        multiply_adds=main.multiply_adds,
-        largest_difference=proven.largest_difference,
-        golden_samples=_num_samples(golden_samples),
-        traced={name: graph.traced for name, graph in exported.items()},
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Proven:
-    """Graphs that answer as the network does, with the weights that a file holds."""
-
-    exported: Mapping[str, Exported]
-    stored: Arrays
-    spec: FileSpec
-    largest_difference: float
+        return _proven(candidate, graphs, batches, reader, tolerance, codecs, {})
 
 
 def _proven(
@@ -194,7 +197,38 @@ def _proven(
         for batch in batches[graph.name]
         for part in _parts(batch, chunk_samples(spec))
     )
-    return _Proven(exported, stored, spec, largest_difference)
+    samples = sum(map(_num_samples, batches[MAIN]))
+    return _Proven(exported, stored, spec, samples, largest_difference)
+
+
+def _contents(
+    candidate: Candidate, proven: _Proven, golden_samples: Arrays, tolerance: float
+) -> Contents:
+    """Return what a file holds of the model itself."""
+    main = proven.exported[MAIN]
+    step = {
+        "step": "export",
+        "opset": OPSET,
+        "samples": proven.samples,
+        "largest_difference": proven.largest_difference,
+        "tolerance": tolerance,
+    }
+    answers = zip(main.outputs, main.answer(golden_samples), strict=True)
+    golden_outputs = {tensor.name: array for tensor, array in answers}
+    return Contents(
+        spec=proven.spec,
+        weights=proven.stored,
+        graphs={name: graph.traced.graph for name, graph in proven.exported.items()},
+        recipe="",
+        data_card={},
+        environment={},
+        lineage=(*candidate.lineage, step),
+        ledger=Ledger(),
+        golden=Golden(golden_samples, golden_outputs, float(tolerance)),
+        parameters=main.parameters,
+        multiply_adds=main.multiply_adds,
+        assets=dict(candidate.assets),
+    )
 
 
 def _file_spec(
@@ -252,7 +286,7 @@ def _num_samples(batch: Arrays) -> int:
     return len(next(iter(batch.values())))
 
 
-def _golden_samples(inputs: Samples | None, reader: Reader) -> Arrays:
+def _golden_samples(inputs: Batch | None, reader: Reader) -> Arrays:
     """Return the golden inputs, or a few synthetic ones that keep the file small."""
     if inputs is not None:
         samples = _checked_samples(inputs, reader)
@@ -268,7 +302,7 @@ def _golden_samples(inputs: Samples | None, reader: Reader) -> Arrays:
     return reader.synthetic(max(_MIN_GOLDEN, min(_MAX_GOLDEN, count)))
 
 
-def _checked_samples(samples: Samples, reader: Reader) -> Arrays:
+def _checked_samples(samples: Batch, reader: Reader) -> Arrays:
     arrays = {name: array.copy() for name, array in by_name(samples, reader.tensors).items()}
     check_batch(arrays, reader.tensors)
     return arrays

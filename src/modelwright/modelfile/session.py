@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelwright.arrays import Array
 from modelwright.errors import ModelFileError
 from modelwright.modelfile.contents import pick_weights
 from modelwright.modelfile.tensors import BF16, Arrays
+from modelwright.run import usable_cores
 
 _ONNX_BF16 = 16
 """`onnx.TensorProto.BFLOAT16`."""
@@ -90,13 +91,13 @@ class Session:
                 fix="Run `modelwright verify` on the file; if it is intact, update onnxruntime",
             ) from error
 
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
         """Return the graph's outputs."""
         if self._process != os.getpid():
             _OF_PARENTS.append(self._session)
             self._session, self._process = self._open(), os.getpid()
         try:
-            outputs: list[NDArray[Any]] = self._session.run(None, dict(inputs))
+            outputs: list[Array] = self._session.run(None, dict(inputs))
         except self._errors as error:
             raise ModelFileError(
                 f"onnxruntime gave up on {_shapes(inputs)}", why=str(error).splitlines()[0][:200]
@@ -111,12 +112,5 @@ class Session:
         )
 
 
-def usable_cores() -> int:
-    """Return how many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _shapes(inputs: Mapping[str, NDArray[Any]]) -> str:
+def _shapes(inputs: Mapping[str, Array]) -> str:
     return ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())

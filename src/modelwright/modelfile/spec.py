@@ -8,9 +8,9 @@ gives.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from modelwright.errors import ModelFileError
+from modelwright.files import Json, JsonObject
 from modelwright.kinds import OutputKind
 from modelwright.modelfile.encoding import Encoded
 from modelwright.modelfile.layout import FORMAT
@@ -48,12 +48,12 @@ class TensorSpec:
     """NumPy's name of it: `uint8`, `float32`, `int64`."""
     shape: tuple[int | str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain JSON values."""
         return {"name": self.name, "dtype": self.dtype, "shape": list(self.shape)}
 
     @staticmethod
-    def from_json(value: Any) -> TensorSpec:
+    def from_json(value: Json) -> TensorSpec:
         """Read what `to_json` returned."""
         shape = entry(value, "shape", list, name=SPEC)
         only_keys(value, ("name", "dtype", "shape"), name=SPEC)
@@ -76,7 +76,7 @@ class GraphSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain JSON values."""
         return {
             "inputs": [tensor.to_json() for tensor in self.inputs],
@@ -84,7 +84,7 @@ class GraphSpec:
         }
 
     @staticmethod
-    def from_json(value: Any) -> GraphSpec:
+    def from_json(value: Json) -> GraphSpec:
         """Read what `to_json` returned."""
         inputs, outputs = (
             tuple(TensorSpec.from_json(item) for item in entry(value, key, list, name=SPEC))
@@ -101,15 +101,15 @@ class FileSpec:
     """What decides a prediction beside weights and graphs."""
 
     task: str
-    input: dict[str, Any]
+    input: JsonObject
     """The host steps, by their kind: `{"kind": "image", …}`."""
     output_kind: OutputKind
     labels: tuple[str, ...]
     inference: Inference
-    architecture: dict[str, Any]
+    architecture: JsonObject
     """What builds the network again; `models.rebuild` reads it, and nothing else does."""
     graphs: dict[str, GraphSpec]
-    graph_steps: tuple[dict[str, Any], ...] = ()
+    graph_steps: tuple[JsonObject, ...] = ()
     shared: dict[str, str] = field(default_factory=dict)
     """Names of the network's weights that are another one's: only the other is held."""
     encoded: dict[str, Encoded] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class FileSpec:
         """The graph that answers."""
         return self.graphs[MAIN]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain JSON values."""
         return {
             "format": FORMAT,

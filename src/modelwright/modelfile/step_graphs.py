@@ -91,10 +91,7 @@ def _seq2seq_graphs(network: Any) -> list[NetworkGraph]:
     has_cache = is_pretrained or isinstance(network, TransformerSeq2Seq)
     memory_form = OutputForm("memory", {4 if has_cache else 1: "T"})
     state_form = OutputForm("state", {4: "P"} if has_cache else {})
-    read = (
-        TensorSpec("source", "int64", ("N", "T")),
-        TensorSpec("source_length", "int64", ("N",)),
-    )
+    read = (TensorSpec("source", "int64", ("N", "T")), TensorSpec("source_length", "int64", ("N",)))
     return [
         NetworkGraph(
             ENCODE,

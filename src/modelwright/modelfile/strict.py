@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from modelwright.errors import ModelFileError
-from modelwright.files import canonical_json
+from modelwright.files import Json, JsonObject, canonical_json
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ DEEPEST = 32
 """JSON is nested at most this deep."""
 
 
-def parse_json(data: bytes, *, name: str) -> Any:
+def parse_json(data: bytes, *, name: str) -> Json:
     """Return the value of a canonical JSON member."""
     if len(data) > MOST_JSON_BYTES:
         raise _refused(name, f"is longer than {MOST_JSON_BYTES >> 20} MiB")
@@ -42,7 +42,7 @@ def parse_json(data: bytes, *, name: str) -> Any:
     return value
 
 
-def json_member(value: Any, *, name: str) -> bytes:
+def json_member(value: Json, *, name: str) -> bytes:
     """Return the canonical bytes of a member that is about to be written."""
     try:
         data = canonical_json(value)
@@ -53,7 +53,7 @@ def json_member(value: Any, *, name: str) -> bytes:
     return data
 
 
-def field(value: Any, key: str, kind: type[T], *, name: str) -> T:
+def field(value: Json, key: str, kind: type[T], *, name: str) -> T:
     """Return an entry of a JSON object, which must be there and of this kind."""
     entry = value.get(key) if isinstance(value, dict) else None
     if not isinstance(entry, kind) or (isinstance(entry, bool) and kind is not bool):
@@ -61,7 +61,7 @@ def field(value: Any, key: str, kind: type[T], *, name: str) -> T:
     return entry
 
 
-def only_keys(value: dict[str, Any], keys: Iterable[str], *, name: str) -> None:
+def only_keys(value: JsonObject, keys: Iterable[str], *, name: str) -> None:
     """Refuse keys that this version doesn't know: what they mean might change a prediction."""
     others = sorted(set(value) - set(keys))
     if others:
@@ -75,7 +75,7 @@ def _refused(name: str, why: str) -> ModelFileError:
     return ModelFileError(f"`{name}` {why}")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _once(pairs: list[tuple[str, Json]]) -> JsonObject:
     value = dict(pairs)
     if len(value) != len(pairs):
         raise ValueError("a key is given twice")
@@ -86,7 +86,7 @@ def _counted(data: bytes) -> int:
     return sum(data.count(mark) for mark in (b",", b"[", b"{"))
 
 
-def _is_deep(value: Any) -> bool:
+def _is_deep(value: Json) -> bool:
     level = [value] if isinstance(value, dict | list | tuple) else []
     for _ in range(DEEPEST):
         inner = [item.values() if isinstance(item, dict) else item for item in level]

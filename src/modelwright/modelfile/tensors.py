@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Array
 from modelwright.errors import ModelFileError
-from modelwright.files import canonical_json
+from modelwright.files import Json, canonical_json
 from modelwright.modelfile.layout import ALIGNMENT
 from modelwright.modelfile.strict import field, only_keys, parse_json
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, Array]
 BF16: np.dtype[Any] = np.dtype([("bfloat16", "<u2")])
 """NumPy has no bfloat16: its bits stand in a record of one field, and so never pass for uint16."""
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -45,7 +46,7 @@ _METADATA = "__metadata__"
 _MOST_NUMBERS = 1 << 48
 
 
-def write_arrays(arrays: Mapping[str, NDArray[Any]], *, name: str) -> bytes:
+def write_arrays(arrays: Mapping[str, Array], *, name: str) -> bytes:
     """Return the member that holds these arrays."""
     shapes = {}
     for key, value in arrays.items():
@@ -84,12 +85,12 @@ def read_arrays(data: bytes, *, name: str) -> Arrays:
     return {key: arrays[key] for key in sorted(arrays)}
 
 
-def array_to_bytes(array: NDArray[Any]) -> bytes:
+def array_to_bytes(array: Array) -> bytes:
     """Return an array's numbers, row by row, the lowest byte of each first."""
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
 
 
-def array_from_bytes(data: bytes, dtype: np.dtype[Any], count: int, start: int = 0) -> NDArray[Any]:
+def array_from_bytes(data: bytes, dtype: np.dtype[Any], count: int, start: int = 0) -> Array:
     """Return `count` numbers from `start` on, as a read-only view of the bytes."""
     if dtype == np.bool_ and np.frombuffer(data, np.uint8, count, start).max(initial=0) > 1:
         raise ModelFileError("an array of true and false holds something else")
@@ -113,19 +114,19 @@ def _order(item_sizes: Mapping[str, int]) -> list[str]:
     return sorted(item_sizes, key=lambda key: (-item_sizes[key], key))
 
 
-def dtype_name(array: NDArray[Any]) -> str | None:
+def dtype_name(array: Array) -> str | None:
     """Return what safetensors calls an array's kind of number; of a kind that it lacks nothing."""
     return _NAMES.get(array.dtype.newbyteorder("<"))
 
 
-def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+def to_float32(array: Array) -> NDArray[np.float32]:
     """Return an array of floats, bfloat16 among them, in single precision."""
     if array.dtype == BF16:
         return (array["bfloat16"].astype(np.uint32) << 16).view(np.float32)
     return np.asarray(array, np.float32)
 
 
-def check_shape(value: Any, name: str) -> tuple[str, tuple[int, ...]]:
+def check_shape(value: Json, name: str) -> tuple[str, tuple[int, ...]]:
     """Return the `dtype` and `shape` that a JSON object of the member `name` declares."""
     dtype = field(value, "dtype", str, name=name)
     shape = field(value, "shape", list, name=name)

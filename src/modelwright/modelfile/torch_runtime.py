@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelwright.arrays import Array
 from modelwright.errors import ModelFileError, require
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.modelfile.container import Container, FileLike, open_container
@@ -94,7 +94,7 @@ def network_of(spec: FileSpec, weights: Arrays) -> nn.Module:
     return models.rebuild(spec.architecture, tensors, steps=spec.graph_steps).eval()
 
 
-def to_torch(array: NDArray[Any]) -> Tensor:
+def to_torch(array: Array) -> Tensor:
     """Return an array of a model file as a tensor of its own memory."""
     import torch
 
@@ -103,7 +103,7 @@ def to_torch(array: NDArray[Any]) -> Tensor:
     return torch.from_numpy(np.array(array))
 
 
-def from_torch(tensor: Tensor, *, name: str) -> NDArray[Any]:
+def from_torch(tensor: Tensor, *, name: str) -> Array:
     """Return a tensor as an array that a model file can hold.
 
     Raises:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
+from modelwright.files import JsonObject
 from modelwright.modelfile.container import FileLike, open_container, place_of
 from modelwright.modelfile.contents import read_contents, whole_weights
 from modelwright.modelfile.inputs import open_input
@@ -34,7 +34,7 @@ class VerifyReport:
     is_signed: bool
     """Whether it holds a signature, as its comment says; whose, and of what, isn't looked at."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain JSON values."""
         return asdict(self)
 

@@ -14,13 +14,7 @@ from modelwright.models.building import (
 from modelwright.models.network import FeatureNetwork, ImageNetwork
 from modelwright.models.speednet import whiten
 from modelwright.models.steps import PixelSteps
-from modelwright.models.summary import (
-    Layer,
-    Summary,
-    multiply_adds,
-    summarise_sample,
-    summary,
-)
+from modelwright.models.summary import Layer, Summary, multiply_adds, summarise_sample, summary
 
 __all__ = [
     "BUILDERS",

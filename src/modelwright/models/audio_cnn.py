@@ -13,7 +13,7 @@ from modelwright.errors import RecipeError
 from modelwright.models.audio_frontend import AudioFrontend
 from modelwright.models.network import AudioFrame, SequenceNetwork
 from modelwright.models.padding import mask
-from modelwright.recipe.model import AudioCnnModel
+from modelwright.recipe.networks import AudioCnnModel
 
 
 class Block(nn.Module):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from modelwright.models.logmel import LogMel, SpecAugment
 from modelwright.models.network import AudioFrame
 from modelwright.models.padding import mask
-from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.preparation import AugmentSpec
 
 _FULL_SCALE = 32768.0
 SPEED, SILENCE_S, GAIN_DB, NOISE_DB = 0.1, 0.2, 6.0, (-60.0, -25.0)

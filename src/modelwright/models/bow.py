@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
 from modelwright.models.network import SequenceNetwork, TextFrame
-from modelwright.recipe.model import BowModel
+from modelwright.recipe.networks import BowModel
 
 _PRIME = (1 << 31) - 1
 """Sums are taken modulo this before the buckets (Carter and Wegman 1979): neighbours scatter."""

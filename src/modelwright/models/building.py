@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.errors import MissingExtraError, ModelFileError, ModelwrightError, RequestError
+from modelwright.files import Json, JsonObject
 from modelwright.models.audio_cnn import AudioCnn
 from modelwright.models.bow import Bow
 from modelwright.models.cnn import Cnn
@@ -19,12 +20,7 @@ from modelwright.models.detector import Detector
 from modelwright.models.efficientnet import EfficientNetLite0
 from modelwright.models.linear import build_linear
 from modelwright.models.mlp import Mlp
-from modelwright.models.modifications import (
-    Modification,
-    modify,
-    read_modifications,
-    read_section,
-)
+from modelwright.models.modifications import Modification, modify, read_modifications, read_section
 from modelwright.models.network import AudioFrame, Frame, ImageNetwork, NgramFrame, TextFrame
 from modelwright.models.pretrained import PretrainedModel, build_pretrained
 from modelwright.models.resnet import Resnet, resolved_stem
@@ -36,8 +32,9 @@ from modelwright.models.text_cnn import TextCnn
 from modelwright.models.timm_networks import TimmNetwork, build_timm
 from modelwright.models.transformer import TransformerClassifier
 from modelwright.models.weight_init import initialise
-from modelwright.recipe import model as sections
-from modelwright.recipe.data import AudioNormalize, AudioSpec
+from modelwright.recipe import networks
+from modelwright.recipe.model import LinearModel, ModelSpec
+from modelwright.recipe.preparation import AudioNormalize, AudioSpec
 from modelwright.recipe.schema import tag_of
 from modelwright.transforms import ImageInput
 from modelwright.transforms.audio import AudioInput
@@ -50,26 +47,26 @@ AnyFrame = Frame | TextFrame | NgramFrame | AudioFrame
 Scale = tuple[Sequence[float], Sequence[float]]
 """The mean and the deviation of each number."""
 
-Architecture = sections.ModelSpec | PretrainedModel | TimmNetwork
+Architecture = ModelSpec | PretrainedModel | TimmNetwork
 """A section `model`, or what a model file keeps of a network of a library."""
 
 BUILDERS: dict[type[Architecture], Callable[[Any, Any], nn.Module]] = {
-    sections.MlpModel: Mlp,
-    sections.CnnModel: Cnn,
-    sections.ResnetModel: Resnet,
-    sections.SpeednetModel: Speednet,
-    sections.EfficientNetLite0Model: EfficientNetLite0,
-    sections.LinearModel: build_linear,
-    sections.BowModel: Bow,
-    sections.TextCnnModel: TextCnn,
-    sections.RnnModel: RnnClassifier,
-    sections.TransformerModel: TransformerClassifier,
-    sections.AudioCnnModel: AudioCnn,
-    sections.ConvCtcModel: ConvCtc,
-    sections.RnnCtcModel: RnnCtc,
-    sections.DecoderModel: Decoder,
-    sections.Seq2SeqModel: build_seq2seq,
-    sections.DetectorModel: Detector,
+    networks.MlpModel: Mlp,
+    networks.CnnModel: Cnn,
+    networks.ResnetModel: Resnet,
+    networks.SpeednetModel: Speednet,
+    networks.EfficientNetLite0Model: EfficientNetLite0,
+    LinearModel: build_linear,
+    networks.BowModel: Bow,
+    networks.TextCnnModel: TextCnn,
+    networks.RnnModel: RnnClassifier,
+    networks.TransformerModel: TransformerClassifier,
+    networks.AudioCnnModel: AudioCnn,
+    networks.ConvCtcModel: ConvCtc,
+    networks.RnnCtcModel: RnnCtc,
+    networks.DecoderModel: Decoder,
+    networks.Seq2SeqModel: build_seq2seq,
+    networks.DetectorModel: Detector,
     PretrainedModel: build_pretrained,
     TimmNetwork: build_timm,
 }
@@ -184,13 +181,13 @@ def architecture(
     num_outputs: int,
     audio: AudioSpec | None = None,
     numbers: bool = False,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return what a model file keeps of a network: its section, resolved, and its ends.
 
     `rebuild` takes it back. What a stage changes in the network, `modifications.modified` adds.
     """
     section = spec.model_dump(mode="json")
-    if isinstance(spec, sections.ResnetModel):
+    if isinstance(spec, networks.ResnetModel):
         assert isinstance(input, ImageInput)
         section["stem"] = resolved_stem(spec, input.height, input.width)
     # Apart from the section, whose keys may have the same names.
@@ -201,17 +198,17 @@ def architecture(
     return {**section, "input": ends, "num_outputs": num_outputs, **of_numbers}
 
 
-def resized(architecture: Mapping[str, Any], input: ImageInput) -> dict[str, Any]:
+def resized(architecture: Mapping[str, Json], input: ImageInput) -> JsonObject:
     """Return an architecture for images of another size."""
     ends = {"channels": input.channels, "height": input.height, "width": input.width}
     return {**architecture, "input": ends}
 
 
 def rebuild(
-    architecture: Mapping[str, Any],
+    architecture: Mapping[str, Json],
     weights: Mapping[str, Tensor],
     *,
-    steps: Sequence[Mapping[str, Any]] | None = None,
+    steps: Sequence[Mapping[str, Json]] | None = None,
 ) -> nn.Module:
     """Build the network of a model file from its architecture and weights.
 
@@ -280,7 +277,7 @@ def _blank(spec: Architecture, frame: AnyFrame, outputs: str) -> nn.Module:
     return network
 
 
-def _read(architecture: Mapping[str, Any]) -> tuple[Architecture, AnyFrame]:
+def _read(architecture: Mapping[str, Json]) -> tuple[Architecture, AnyFrame]:
     """Read an architecture, strictly."""
     section = {**architecture}
     ends, num_outputs = section.pop("input", None), section.pop("num_outputs", None)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import nn
 
+from modelwright.files import Json, JsonObject
 from modelwright.kinds import OutputKind
 from modelwright.run import StageReport
 from modelwright.tasks.inference import Inference
@@ -16,7 +17,7 @@ from modelwright.tasks.inference import Inference
 class InputDeclaration(Protocol):
     """What a network takes, and by which host steps: `transforms.ImageInput`, for one."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the declaration as the model file holds it, with its `kind`."""
 
 
@@ -33,18 +34,18 @@ class Candidate:
     task: str
     input: InputDeclaration
     labels: tuple[str, ...]
-    architecture: dict[str, Any]
+    architecture: JsonObject
     """The model section of the recipe, resolved: enough to build the network again."""
     output_kind: OutputKind = OutputKind.SINGLE_LABEL
     inference: Inference = field(default_factory=Inference)
     assets: dict[str, bytes] = field(default_factory=dict)
     """What else the input needs in the model file, by name: the tokenizer."""
-    lineage: tuple[dict[str, Any], ...] = field(default=())
+    lineage: tuple[JsonObject, ...] = field(default=())
     """What it was made by, step by step; the model file keeps it."""
     reports: tuple[StageReport, ...] = field(default=())
     """What each stage of this run did; shown in the run's report and not shipped."""
 
-    def after(self, report: StageReport, facts: Mapping[str, Any]) -> Candidate:
+    def after(self, report: StageReport, facts: Mapping[str, Json]) -> Candidate:
         """Return it with the record of a stage: its report, and its facts as a step of lineage."""
         step = {"step": report.stage, **facts}
         return replace(self, lineage=(*self.lineage, step), reports=(*self.reports, report))

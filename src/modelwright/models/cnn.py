@@ -8,7 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from modelwright.models.network import ACTIVATIONS, Frame, ImageBody, flat, same_conv, too_small
-from modelwright.recipe.model import CnnModel, ConvBlock
+from modelwright.recipe.networks import CnnModel, ConvBlock
 
 
 class Cnn(ImageBody):

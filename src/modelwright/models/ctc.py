@@ -17,7 +17,7 @@ from modelwright.models.audio_frontend import AudioFrontend
 from modelwright.models.network import AudioFrame
 from modelwright.models.padding import mask, masked_mean
 from modelwright.models.rnn import CELLS
-from modelwright.recipe.model import ConvCtcModel, RnnCtcModel
+from modelwright.recipe.networks import ConvCtcModel, RnnCtcModel
 
 STRIDES: dict[int, tuple[int, int]] = {1: (1, 1), 2: (2, 1), 4: (2, 2)}
 """By frames a step: the strides over time of the two convolutions."""

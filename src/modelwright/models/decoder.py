@@ -9,15 +9,16 @@ split and renamed there, never computed.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modelwright.files import JsonObject
 from modelwright.models.network import TextFrame
 from modelwright.models.padding import masked_mean, text_length
-from modelwright.recipe.model import DecoderModel
+from modelwright.recipe.networks import DecoderModel
 
 EPSILON = 1e-5
 """What RMSNorm adds to the mean square, as Llama does."""
@@ -343,7 +344,7 @@ def llama_state(decoder: Decoder) -> dict[str, Tensor]:
     return state
 
 
-def llama_config(decoder: Decoder) -> dict[str, Any]:
+def llama_config(decoder: Decoder) -> JsonObject:
     """Return what stands in `config.json` beside those weights; ids as in our tokenizers."""
     vocabulary, width = decoder.embedding.weight.shape
     return {

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from modelwright.models.efficientnet import TAPS, EfficientNetTrunk
 from modelwright.models.network import Frame, too_small
 from modelwright.models.resnet import BasicBlock, projection
-from modelwright.recipe.model import DetectorModel
+from modelwright.recipe.networks import DetectorModel
 
 FINEST = 8
 """The stride of the finest map with locations: the side of the square that each stands for."""

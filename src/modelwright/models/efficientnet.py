@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from modelwright.errors import RecipeError
 from modelwright.models.network import Frame, ImageBody, too_small
 from modelwright.models.pretrained_io import first_line
-from modelwright.recipe.model import EfficientNetLite0Model
+from modelwright.recipe.networks import EfficientNetLite0Model
 
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 """What the published weights were trained with, for pixels in 0…1: (x - 127) / 128 in 0…255."""

@@ -35,8 +35,8 @@ from modelwright.models.network import (
 )
 from modelwright.models.padding import mask
 from modelwright.models.steps import WHITE
-from modelwright.recipe.data import AudioSpec
 from modelwright.recipe.model import LinearModel
+from modelwright.recipe.preparation import AudioSpec
 from modelwright.transforms import ImageInput
 from modelwright.transforms.audio import AudioInput
 from modelwright.transforms.inputs import Input

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from modelwright.arrays import Doubles, Ints
 from modelwright.errors import RequestError
 from modelwright.models.padding import mask
-from modelwright.recipe.data import AudioNormalize
+from modelwright.recipe.preparation import AudioNormalize
 
 _FULL_SCALE = 32768.0
 RANGE, LOUD = 8.0, 5.0
@@ -201,7 +201,7 @@ def _stripes(count: int, widest: Tensor, places: Tensor, size: int) -> Tensor:
     return ((at >= start) & (at < start + width[..., None])).any(1)
 
 
-def _filters(window: int, points: int, bins: NDArray[np.int64]) -> NDArray[np.float64]:
+def _filters(window: int, points: int, bins: Ints) -> Doubles:
     """Return the Fourier transform's cosines, then its sines, under a window, `[window, 2·bins]`.
 
     The transform has as many points as a window that is padded with zeros would have.
@@ -213,9 +213,7 @@ def _filters(window: int, points: int, bins: NDArray[np.int64]) -> NDArray[np.fl
     return np.concatenate([np.cos(angle), np.sin(angle)], axis=1) * hann[:, None]
 
 
-def _bands(
-    rate: int, window: int, *, n_mels: int, low_hz: float, high_hz: float
-) -> NDArray[np.float64]:
+def _bands(rate: int, window: int, *, n_mels: int, low_hz: float, high_hz: float) -> Doubles:
     """Return mel filters `[bins, M]` over the shortest transform in which none of them is empty.
 
     Triangles of equal area, equally wide on Slaney's mel scale (Auditory Toolbox, 1998): linear to
@@ -233,7 +231,7 @@ def _bands(
         hertz = np.arange(points // 2 + 1)[:, None] * (rate / points)
         rising = (hertz - edges[:-2]) / np.diff(edges)[:-1]
         falling = (edges[2:] - hertz) / np.diff(edges)[1:]
-        bands: NDArray[np.float64] = np.maximum(np.minimum(rising, falling), 0)
+        bands: Doubles = np.maximum(np.minimum(rising, falling), 0)
         if bands.any(axis=0).all():
             return bands * (2 / (edges[2:] - edges[:-2]))
         points *= 2
@@ -253,7 +251,7 @@ def _mel(hertz: float) -> float:
     return _KNEE_HZ / _HZ_A_MEL + math.log(hertz / _KNEE_HZ) / _LOG_STEP
 
 
-def _hertz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+def _hertz(mel: Doubles) -> Doubles:
     knee = _KNEE_HZ / _HZ_A_MEL
     high = _KNEE_HZ * np.exp(_LOG_STEP * (mel - knee))
     return np.where(mel < knee, mel * _HZ_A_MEL, high)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from modelwright.models.network import ACTIVATIONS, Frame, ImageBody, flat
-from modelwright.recipe.model import MlpModel
+from modelwright.recipe.networks import MlpModel
 
 
 class Mlp(ImageBody):

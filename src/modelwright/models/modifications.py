@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError
 from torch import nn
 
 from modelwright.errors import ModelFileError, RequestError
+from modelwright.files import Json, JsonObject
 from modelwright.recipe.spec import Spec
 
 S = TypeVar("S", bound=Spec)
@@ -67,7 +68,7 @@ def resize(network: nn.Module, change: Resize) -> None:
 
 
 KINDS: dict[str, tuple[type[Modification], Callable[[nn.Module, Any], None]]] = {
-    "resize": (Resize, resize),
+    "resize": (Resize, resize)
 }
 """The kinds of modification: what each declares, and how it is done to a network."""
 
@@ -83,13 +84,13 @@ def modify(network: nn.Module, modifications: Sequence[Modification]) -> None:
         apply(network, change)
 
 
-def modified(architecture: Mapping[str, Any], *modifications: Modification) -> dict[str, Any]:
+def modified(architecture: Mapping[str, Json], *modifications: Modification) -> JsonObject:
     """Return an architecture with further modifications behind those that it has."""
     added = [change.model_dump(mode="json") for change in modifications]
     return {**architecture, "modifications": [*architecture.get("modifications", ()), *added]}
 
 
-def read_modifications(value: Any) -> tuple[Modification, ...]:
+def read_modifications(value: Json) -> tuple[Modification, ...]:
     """Read what a model file says of modifications, strictly.
 
     Raises:
@@ -100,7 +101,7 @@ def read_modifications(value: Any) -> tuple[Modification, ...]:
     return tuple(_read(item) for item in value)
 
 
-def _read(item: Any) -> Modification:
+def _read(item: Json) -> Modification:
     kind = item.get("kind") if isinstance(item, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:
         raise ModelFileError(
@@ -110,7 +111,7 @@ def _read(item: Any) -> Modification:
     return read_section(KINDS[kind][0], item, f"the architecture's `{kind}`")
 
 
-def read_section(kind: type[S], section: Mapping[str, Any], name: str) -> S:
+def read_section(kind: type[S], section: Mapping[str, Json], name: str) -> S:
     """Read a section of a model file's architecture, strictly.
 
     Raises:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from modelwright.errors import RecipeError
 from modelwright.kinds import InputKind
 from modelwright.models.steps import PixelSteps
-from modelwright.recipe.data import AudioNormalize
+from modelwright.recipe.preparation import AudioNormalize
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -200,7 +200,5 @@ def same_conv(channels: int, filters: int, kernel: int, *, bias: bool) -> nn.Con
 def too_small(family: str, height: int, width: int, *, needs: str, fix: str) -> RecipeError:
     """Return the error for images that a network would pool away."""
     return RecipeError(
-        f"images of {height}×{width} pixels are too small for this `{family}`",
-        why=needs,
-        fix=fix,
+        f"images of {height}×{width} pixels are too small for this `{family}`", why=needs, fix=fix
     )

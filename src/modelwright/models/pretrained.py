@@ -16,12 +16,9 @@ from modelwright.errors import ModelFileError, RecipeError, require
 from modelwright.kinds import InputKind
 from modelwright.models.network import SequenceNetwork, TextFrame
 from modelwright.models.padding import mask, masked_mean
-from modelwright.models.pretrained_generators import (
-    PretrainedDecoder,
-    PretrainedSeq2Seq,
-)
+from modelwright.models.pretrained_generators import PretrainedDecoder, PretrainedSeq2Seq
 from modelwright.models.pretrained_io import first_line
-from modelwright.recipe.model import Dropout
+from modelwright.recipe.networks import Dropout
 from modelwright.recipe.spec import Spec
 from modelwright.transforms.hf_tokenizer import MOST_TOKENS, TokenIdMap
 
@@ -227,7 +224,7 @@ _UNDECLARED = {
             "position_buckets",
             "share_att_key",
         }
-    ),
+    )
 }
 """Settings that a kind of network reads where a folder has them, and else does without."""
 _FIXED = frozenset(

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from modelwright.errors import ModelwrightError, RecipeError
+from modelwright.files import Json, JsonObject
 from modelwright.models.pretrained import (
     DECODERS,
     ENCODERS,
@@ -59,7 +60,7 @@ class PretrainedFolder:
 
     path: Path
     model_type: str
-    config: dict[str, Any]
+    config: JsonObject
     """The settings of its kind of network, all of them."""
     special_ids: dict[str, int | None]
     """Of a network that generates text, its token ids of padding, begin and end."""
@@ -195,7 +196,9 @@ def open_folder(path: Path, content: Mapping[str, bytes] | None = None) -> Pretr
     return PretrainedFolder(path, model_type, settings, special_ids, read)
 
 
-def _special_ids(path: Path, document: Mapping[str, Any], model_type: str) -> dict[str, int | None]:
+def _special_ids(
+    path: Path, document: Mapping[str, Json], model_type: str
+) -> dict[str, int | None]:
     """Return the token ids of padding, begin and end of a network that generates text."""
     generation = path / _GENERATION
     settings = {**(read_json(generation, MOST_CONFIG) if generation.is_file() else {}), **document}
@@ -224,7 +227,7 @@ def _special_ids(path: Path, document: Mapping[str, Any], model_type: str) -> di
     return {name: item if type(item) is int else None for name, item in ids.items()}
 
 
-def _settings(model_type: str, document: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _settings(model_type: str, document: Mapping[str, Json], where: str) -> JsonObject:
     """Return the settings of a folder, with the library's defaults and in today's spelling."""
     library = library_of_networks()
     own = {

@@ -9,7 +9,6 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,13 +16,14 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from modelwright.errors import RecipeError
+from modelwright.files import JsonObject
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MOST_CONFIG = 1 << 20
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack", "*.npz")
 
 
-def read_json(path: Path, most: int) -> dict[str, Any]:
+def read_json(path: Path, most: int) -> JsonObject:
     """Return the JSON object of a file of at most so many bytes.
 
     Raises:
@@ -32,7 +32,7 @@ def read_json(path: Path, most: int) -> dict[str, Any]:
     return parse_object(read_bytes(path, most), where=path)
 
 
-def parse_object(data: bytes, *, where: Path) -> dict[str, Any]:
+def parse_object(data: bytes, *, where: Path) -> JsonObject:
     """Return the JSON object that a file's bytes hold.
 
     Raises:

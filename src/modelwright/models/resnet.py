@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelwright.models.network import Frame, ImageBody
-from modelwright.recipe.model import ResnetModel
+from modelwright.recipe.networks import ResnetModel
 
 LARGE = 64
 """From this side on, `stem: auto` starts as for photographs: a 7×7 convolution and pooling."""

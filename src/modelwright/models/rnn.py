@@ -20,7 +20,7 @@ from modelwright.errors import RequestError
 from modelwright.models.network import SequenceNetwork, TextFrame
 from modelwright.models.padding import mask
 from modelwright.models.text_cnn import SPREAD
-from modelwright.recipe.model import RnnModel
+from modelwright.recipe.networks import RnnModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -18,12 +18,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from modelwright.arrays import Array, Ints
 from modelwright.models.network import TextFrame
 from modelwright.models.padding import masked_mean, padding_bias, text_length
 from modelwright.models.pretrained_generators import PretrainedSeq2Seq
 from modelwright.models.rnn import CELLS
 from modelwright.models.transformer import TransformerEncoder, feed_forward, sines
-from modelwright.recipe.model import Seq2SeqModel
+from modelwright.recipe.networks import Seq2SeqModel
 
 
 class Embedding(nn.Embedding):
@@ -249,11 +250,7 @@ class RnnSeq2Seq(OwnSeq2Seq):
         kind = CELLS[spec.kind]
         self.encoder, self.decoder = (
             kind(
-                width,
-                width,
-                layers=spec.layers,
-                bidirectional=bidirectional,
-                dropout=spec.dropout,
+                width, width, layers=spec.layers, bidirectional=bidirectional, dropout=spec.dropout
             )
             for bidirectional in (True, False)
         )
@@ -366,7 +363,7 @@ class Seq2SeqStepper:
         self.network = network
 
     @torch.no_grad()
-    def start(self, inputs: Mapping[str, NDArray[Any]]) -> GenerationState:
+    def start(self, inputs: Mapping[str, Array]) -> GenerationState:
         """Read the sources."""
         source, length = self._placed(inputs["source"]), self._placed(inputs["source_length"])
         memory, state = self.network.encode(source, length)
@@ -376,14 +373,14 @@ class Seq2SeqStepper:
 
     @torch.no_grad()
     def step(
-        self, tokens: NDArray[np.int64], texts: GenerationState
+        self, tokens: Ints, texts: GenerationState
     ) -> tuple[NDArray[np.float32], GenerationState]:
         """Return the logits `[N, V]` after the tokens `[N, 1]`, and where the texts stand now."""
         _, length, memory, state = texts
         logits, state = self.network.step(self._placed(tokens), length, memory, state)
         return logits.float().cpu().numpy(), texts._replace(state=state)
 
-    def reorder(self, texts: GenerationState, rows: NDArray[np.int64]) -> GenerationState:
+    def reorder(self, texts: GenerationState, rows: Ints) -> GenerationState:
         """Return where the texts `rows` stand."""
         chosen = self._placed(rows)
         origin, state = texts.origin[chosen], texts.state[chosen]
@@ -392,5 +389,5 @@ class Seq2SeqStepper:
             return texts._replace(state=state)
         return GenerationState(origin, texts.source_length[chosen], texts.memory[chosen], state)
 
-    def _placed(self, array: NDArray[Any]) -> Tensor:
+    def _placed(self, array: Array) -> Tensor:
         return torch.as_tensor(array, device=next(self.network.parameters()).device)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from modelwright.errors import RequestError
 from modelwright.models.network import Frame, ImageBody, ImageNetwork, too_small
-from modelwright.recipe.model import SpeednetModel
+from modelwright.recipe.networks import SpeednetModel
 
 PATCH = 2
 """The side of the first convolution's patches."""

@@ -7,12 +7,12 @@ channel, so that training, export and serving can't differ in them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from modelwright.errors import ModelFileError, RequestError
+from modelwright.files import Json, JsonObject
 
 WHITE = 255.0
 """The brightest value of a uint8 pixel."""
@@ -63,7 +63,7 @@ class PixelSteps(nn.Module):
         shift = (-self.mean / self.std).repeat(width)
         return torch.addcmul(shift, rows, factor).view(pixels.shape)
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[JsonObject]:
         """Return the steps as a model file declares them."""
         return [
             {"step": "scale", "by": self.scale},
@@ -71,7 +71,7 @@ class PixelSteps(nn.Module):
         ]
 
     @staticmethod
-    def from_json(steps: Sequence[Mapping[str, Any]]) -> PixelSteps:
+    def from_json(steps: Sequence[Mapping[str, Json]]) -> PixelSteps:
         """Read what `to_json` returned.
 
         Raises:

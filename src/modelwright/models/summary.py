@@ -9,11 +9,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
+from modelwright.arrays import Array
+from modelwright.files import JsonObject
 from modelwright.models.lora import LoraLinear
 from modelwright.models.rnn import Recurrent
 
@@ -50,7 +51,7 @@ class Summary:
         """Numbers that the layers put out for one sample."""
         return sum(_count(layer.output) for layer in self.layers if layer.output)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the summary as plain JSON values."""
         return {
             "layers": [{**asdict(layer), "output": list(layer.output)} for layer in self.layers],
@@ -108,7 +109,7 @@ def summary(
     return _described(network, shadow, *empty)
 
 
-def summarise_sample(network: nn.Module, sample: NDArray[Any]) -> Summary:
+def summarise_sample(network: nn.Module, sample: Array) -> Summary:
     """Describe a network layer by layer, as one sample of its inputs goes through it.
 
     Args:

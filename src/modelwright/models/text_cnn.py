@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from modelwright.models.network import SequenceNetwork, TextFrame
 from modelwright.models.padding import mask
-from modelwright.recipe.model import TextCnnModel
+from modelwright.recipe.networks import TextCnnModel
 
 SPREAD = 0.25
 """Fresh word vectors are drawn from −0.25…0.25 (Kim 2014, section 3.1): of torch's, with deviation

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from modelwright.models.network import SequenceNetwork, TextFrame
 from modelwright.models.padding import mask, masked_mean
-from modelwright.recipe.model import TransformerModel
+from modelwright.recipe.networks import TransformerModel
 
 _LONGEST_WAVE = 10000.0  # Vaswani et al. 2017, section 3.5
 _FEED_FORWARD = 4

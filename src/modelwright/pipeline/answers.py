@@ -11,24 +11,20 @@ import io
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modelwright.data.table_stream import (
-    Chunk,
-    TableStream,
-    cell_json,
-    valid_text,
-    without_bytes,
-)
+from modelwright.data.table_stream import Chunk, TableStream, cell_json, valid_text, without_bytes
 from modelwright.errors import RequestError
-from modelwright.files import atomic_write
+from modelwright.files import Json, atomic_write
 from modelwright.kinds import OutputKind
 from modelwright.tasks import Prediction
 
@@ -84,10 +80,7 @@ _FORMS: dict[OutputKind, _Form] = {
         takes_top=True,
     ),
     OutputKind.MULTI_LABEL: _Form(
-        lambda *_: [
-            ("prediction", pa.list_(pa.string())),
-            ("probability", pa.list_(pa.float64())),
-        ],
+        lambda *_: [("prediction", pa.list_(pa.string())), ("probability", pa.list_(pa.float64()))],
         _predicted_labels,
         takes_top=True,
     ),
@@ -150,19 +143,11 @@ def answer_columns(
     known = {name.casefold() for name in taken}
     prefix = next(
         prefix
-        for prefix in _prefixes()
+        for prefix in chain(("", "model_"), (f"model_{number}_" for number in count(2)))
         if not known & {f"{prefix}{n}".casefold() for n, _ in plain}
     )
     fields = tuple(pa.field(f"{prefix}{name}", kind) for name, kind in plain)
     return AnswerColumns(output_kind, fields, top)
-
-
-def _prefixes() -> Iterator[str]:
-    yield from ("", "model_")
-    number = 1
-    while True:
-        number += 1
-        yield f"model_{number}_"
 
 
 def about_bytes(path: Path, schema: pa.Schema) -> tuple[str, ...]:
@@ -180,14 +165,19 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-class Writer(Protocol):
+class Writer(ABC):
     """Writes rows beside their answers."""
 
+    @abstractmethod
     def write(self, chunk: Chunk, positions: Sequence[int], answers: Sequence[list[Any]]) -> None:
         """Write the rows of a chunk that are answered, with the cells of their answers."""
 
     def notes(self) -> tuple[str, ...]:
         """Return what is to be said at the end."""
+        return ()
+
+    def end(self) -> None:  # noqa: B027 (most writers have nothing left to write)
+        """Write what is left."""
 
 
 @contextmanager
@@ -206,20 +196,19 @@ def write_answers(
         ResourceError: the disk is full, or the file can't be written.
     """
     with atomic_write(path) as stream:
+        writer: Writer
         match path.suffix.lower():
             case ".csv":
-                table = _CsvWriter(stream, source, columns, separator)
-                yield table
-                table.end()
+                writer = _CsvWriter(stream, source, columns, separator)
             case ".jsonl":
-                yield _JsonWriter(stream, source, columns)
+                writer = _JsonWriter(stream, source, columns)
             case _:
-                parquet = _ParquetWriter(stream, source, columns)
-                yield parquet
-                parquet.end()
+                writer = _ParquetWriter(stream, source, columns)
+        yield writer
+        writer.end()
 
 
-class _CsvWriter:
+class _CsvWriter(Writer):
     """CSV in UTF-8, with a byte order mark where the table wasn't plain UTF-8.
 
     Cells of a text table are written as they stand. Others, and the answers, get an apostrophe
@@ -280,7 +269,7 @@ class _CsvWriter:
         self._text.detach()
 
 
-class _JsonWriter:
+class _JsonWriter(Writer):
     """JSON lines in UTF-8."""
 
     def __init__(self, stream: BinaryIO, source: TableStream, columns: AnswerColumns) -> None:
@@ -294,12 +283,8 @@ class _JsonWriter:
         ]
         self._stream.write(b"".join(_json_line(line) for line in lines))
 
-    def notes(self) -> tuple[str, ...]:
-        """Return nothing: JSON holds all there is."""
-        return ()
 
-
-def _json_line(line: Mapping[str, Any]) -> bytes:
+def _json_line(line: Mapping[str, Json]) -> bytes:
     text = json.dumps(_finite(line), ensure_ascii=False, allow_nan=False, default=_other)
     try:
         return f"{text}\n".encode()
@@ -313,7 +298,7 @@ def _other(cell: Any) -> Any:
     return None if isinstance(cell, bytes) else str(cell)
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: Json) -> Any:
     """Return a value with `None` for numbers that JSON can't hold."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
@@ -322,7 +307,7 @@ def _finite(value: Any) -> Any:
     return [_finite(item) for item in value] if isinstance(value, list) else value
 
 
-class _ParquetWriter:
+class _ParquetWriter(Writer):
     """Parquet; the columns of a Parquet table keep their types."""
 
     def __init__(self, stream: BinaryIO, source: TableStream, columns: AnswerColumns) -> None:
@@ -349,10 +334,6 @@ class _ParquetWriter:
         if self._waiting:
             self._writer.write_table(pa.Table.from_batches(self._waiting, self._schema))
         self._waiting = []
-
-    def notes(self) -> tuple[str, ...]:
-        """Return nothing: Parquet holds all there is."""
-        return ()
 
     def end(self) -> None:
         """Write what is left, and the end of the file."""

@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright import data, evaluation, modelfile
+from modelwright.arrays import Array
 from modelwright.data import Prepared, Split
 from modelwright.data.frames import keep_frame
 from modelwright.errors import DataError, RecipeError
 from modelwright.evaluation import Measurement, Place, TestSetAccess, headline
+from modelwright.files import JsonObject
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.ledger import Ledger
 from modelwright.recipe import parse_recipe
-from modelwright.recipe.data import AudioSpec, DataSpec
+from modelwright.recipe.data import DataSpec
 from modelwright.recipe.inference import ThresholdSpec
+from modelwright.recipe.preparation import AudioSpec
 from modelwright.run import Observe, Progress, Run, RunRequest, silent, usable_cores
 from modelwright.scaffold import guess_columns
 from modelwright.tasks import Task
@@ -92,12 +94,7 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
 
 
 def simple_problem(
-    prepared: Prepared,
-    samples: Split,
-    *,
-    task: Task,
-    audio: AudioSpec,
-    is_method: str = "",
+    prepared: Prepared, samples: Split, *, task: Task, audio: AudioSpec, is_method: str = ""
 ) -> evaluation.Problem:
     """Return the data as simple methods are fitted to it, and measured on some samples of it.
 
@@ -156,9 +153,7 @@ def data_spec(model: modelfile.Model) -> DataSpec | None:
         return None  # A file that was written without one, or by a later version.
 
 
-def questions(
-    positions: Sequence[int], samples: Split, prepared: Prepared
-) -> NDArray[Any] | list[Any]:
+def questions(positions: Sequence[int], samples: Split, prepared: Prepared) -> Array | list[Any]:
     """Return samples as `predict` takes them: decoded pixels, texts, or recordings.
 
     A language model is asked to go on with the beginnings of its texts.
@@ -229,9 +224,7 @@ def _held_out(
     return validation, prepared.fingerprint("validation"), None
 
 
-def evaluate(
-    model: Path | str, source: object = None, *, observe: Observe = silent
-) -> dict[str, Any]:
+def evaluate(model: Path | str, source: object = None, *, observe: Observe = silent) -> JsonObject:
     """Measure a model file on labelled data, or return what its own ledger holds.
 
     The data is a folder of class folders, a table, a DataFrame, or a name such as `cifar10`;

@@ -18,7 +18,7 @@ from modelwright import data, evaluation, scaffold
 from modelwright.data import Prepared
 from modelwright.errors import ModelwrightError
 from modelwright.initialization.published import read_once
-from modelwright.ledger import Evidence, Ledger
+from modelwright.ledger import Evidence
 from modelwright.pipeline.contest import LEAST_S, has_contest, timed_fits
 from modelwright.pipeline.measuring import simple_problem
 from modelwright.pipeline.network_choice import choose_network, installed_features
@@ -27,7 +27,7 @@ from modelwright.pipeline.timing import epoch_s
 from modelwright.progress import shown
 from modelwright.recipe import Recipe
 from modelwright.recipe.spec import seconds
-from modelwright.recipe.targets import METRICS
+from modelwright.recipe.targets import METRICS, headline_metric
 from modelwright.report.words import BLANK, figure, name_of, subject_name
 from modelwright.run import Observe, Progress, RunRequest, silent
 from modelwright.scaffold import NewResult, Probes
@@ -164,15 +164,7 @@ def _simple(recipe: Recipe, prepared: Prepared, observe: Observe) -> tuple[str, 
 
 def _best(evidence: Sequence[Evidence]) -> Evidence | None:
     """Return the best simple method's main figure."""
-    ledger = Ledger(evidence)
-    metric = next(
-        (
-            name
-            for name, metric in METRICS.items()
-            if metric.is_headline and any(record.metric == name for record in ledger)
-        ),
-        "",
-    )
-    found = [record for record in ledger if record.metric == metric and not record.slice]
+    metric = headline_metric(record.metric for record in evidence)
+    found = [record for record in evidence if record.metric == metric and not record.slice]
     sign = 1.0 if metric and METRICS[metric].higher_is_better else -1.0
     return max(found, key=lambda record: sign * record.value, default=None)

@@ -12,7 +12,8 @@ import csv
 import io
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from modelwright.data.table_stream import (
     stream_table,
 )
 from modelwright.errors import DataError, RequestError, nearest
-from modelwright.files import atomic_write
+from modelwright.files import JsonObject, atomic_write
 from modelwright.kinds import InputKind
 from modelwright.modelfile.inputs import Sample
 from modelwright.modelfile.model import chunk_samples
@@ -73,7 +74,7 @@ class PredictReport:
     skipped_list: Path | None = None
     """The CSV file that lists all rows that were skipped."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as `predict --json` prints it."""
         return {
             "out": str(self.out),
@@ -117,7 +118,8 @@ def predict_file(
         ResourceError: the disk is full, or `out` can't be written; nothing there was changed.
     """
     source, out = Path(source), Path(out)
-    asked = _Request(model, source, out, column, encoding)
+    listing = out.with_name(f"{out.stem}.bad.csv") if skip_bad else None
+    asked = _Request(model, source, out, column, encoding, listing)
     asked.check()
     stream = asked.open()
     for note in (*stream.notes, *about_bytes(out, stream.schema)):
@@ -127,44 +129,61 @@ def predict_file(
     name, files, separator = asked.input_of(stream)
     columns = answer_columns(model.spec.output_kind, model.labels, stream.names, top=top)
     reader = _RowReader(model, name, source, files)
-    listing = out.with_name(f"{out.stem}.bad.csv") if skip_bad else None
-    if listing is not None and _is_same(listing, source):
-        raise RequestError(
-            "the list of rows that are skipped would replace the table that is read",
-            where=str(listing),
-            fix="Choose another name with --out",
-        )
-    shown: list[Skipped] = []
-    answered = done = 0
+    rows = _Answered()
     clock = _Clock(stream.num_rows, observe)
     with contextlib.ExitStack() as stack:
         writer = stack.enter_context(write_answers(out, stream, columns, separator=separator))
         bad = None if listing is None else stack.enter_context(_bad_rows(listing))
         for chunk, samples in in_order(reader.read, stream.chunks(_rows_at_once(model))):
-            positions, usable = [], []
-            for at, (row, sample) in enumerate(zip(chunk.rows, samples, strict=True)):
-                if isinstance(sample, Sample):
-                    positions.append(at)
-                    usable.append(sample)
-                    continue
-                if bad is None:
-                    raise _refused(row, sample)
-                skipped = Skipped(row.place, row.number, _reason(sample))
-                bad.writerow([*_file_and_line(skipped.place, source), row.number, skipped.why])
-                if len(shown) < _SHOWN:
-                    shown.append(skipped)
+            positions, usable = rows.take(chunk, samples, bad, source)
             answers = model.answer(usable, top=columns.top)
             writer.write(chunk, positions, [columns.cells(answer) for answer in answers])
-            answered += len(positions)
-            done += len(chunk.rows)
-            clock.tick(done)
-        if not answered:
-            first = f"The first is {shown[0].place}: {shown[0].why}" if shown else ""
-            raise DataError("no row can be answered", where=str(source), why=first)
+            clock.tick(rows.done)
+        if rows.done == rows.num_skipped:
+            raise DataError("no row can be answered", where=str(source), why=rows.first())
         notes = writer.notes()
     for note in (*reader.notes(), *notes):
         observe(Progress("note", 0, 0, note=note))
-    return PredictReport(out, tuple(columns.names), done, answered, tuple(shown), listing)
+    answered, skipped = rows.done - rows.num_skipped, tuple(rows.skipped)
+    return PredictReport(out, tuple(columns.names), rows.done, answered, skipped, listing)
+
+
+@dataclass(slots=True)
+class _Answered:
+    """How many rows were read, and which were skipped."""
+
+    done: int = 0
+    num_skipped: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def first(self) -> str:
+        """Return why the first row was skipped."""
+        first = next(iter(self.skipped), None)
+        return "" if first is None else f"The first is {first.place}: {first.why}"
+
+    def take(
+        self, chunk: Chunk, samples: Sequence[Sample | DataError], bad: Any, source: Path
+    ) -> tuple[list[int], list[Sample]]:
+        """Return which rows of a chunk can be answered, and their samples; list the others.
+
+        Raises:
+            DataError: there is no list, and a row can't be answered.
+        """
+        positions, usable = [], []
+        for at, (row, sample) in enumerate(zip(chunk.rows, samples, strict=True)):
+            if isinstance(sample, Sample):
+                positions.append(at)
+                usable.append(sample)
+                continue
+            if bad is None:
+                raise _refused(row, sample)
+            skipped = Skipped(row.place, row.number, _reason(sample))
+            bad.writerow([*_file_and_line(skipped.place, source), row.number, skipped.why])
+            self.num_skipped += 1
+            if len(self.skipped) < _SHOWN:
+                self.skipped.append(skipped)
+        self.done += len(chunk.rows)
+        return positions, usable
 
 
 def _rows_at_once(model: modelfile.Model) -> int:
@@ -182,6 +201,8 @@ class _Request:
     out: Path
     column: str | None
     encoding: str | None
+    listing: Path | None
+    """Where rows that are skipped are listed, if they may be."""
 
     @property
     def kind(self) -> InputKind:
@@ -212,6 +233,12 @@ class _Request:
                 "the answers would replace the table that is read",
                 where=f"--out {self.out}",
                 fix="Choose another name",
+            )
+        if self.listing is not None and _is_same(self.listing, self.source):
+            raise RequestError(
+                "the list of rows that are skipped would replace the table that is read",
+                where=str(self.listing),
+                fix="Choose another name with --out",
             )
         if self.encoding is not None:
             try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from modelwright.data.frames import WHERE, keep_frame
 from modelwright.errors import ModelwrightError, RecipeError, RequestError, ResourceError, require
+from modelwright.files import Json
 from modelwright.kinds import InputKind
 from modelwright.ledger import Ledger
 from modelwright.recipe import Draft, Recipe, render_config
@@ -23,7 +23,7 @@ from modelwright.run import (
 )
 from modelwright.scaffold import DataOptions, Inferred, infer_task
 
-RecipeLike = Recipe | Mapping[str, Any] | Path | str
+RecipeLike = Recipe | Mapping[str, Json] | Path | str
 """A recipe, its sections as a dict, or its path."""
 
 
@@ -130,7 +130,7 @@ def _fill_in(draft: Draft, path: Path) -> tuple[str, ...]:
         DataError: its columns can't be told.
     """
     written = draft.get("data")
-    given: Mapping[str, Any] = written if isinstance(written, dict) else {}
+    given: Mapping[str, Json] = written if isinstance(written, dict) else {}
     source = given.get("source")
     if source not in (None, "table", "boxes"):
         raise RecipeError(
@@ -150,7 +150,7 @@ def _fill_in(draft: Draft, path: Path) -> tuple[str, ...]:
     return inferred.notes
 
 
-def _inferred(path: Path, given: Mapping[str, Any], task: object) -> Inferred:
+def _inferred(path: Path, given: Mapping[str, Json], task: object) -> Inferred:
     """Infer the columns of a table, where a recipe says some of them."""
     inputs = (given.get(kind) for kind in InputKind)
     targets = given.get("target_columns", given.get("label", ()))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from modelwright.evaluation import Verdict, headline
+from modelwright.files import JsonObject
 from modelwright.ledger import Ledger
 
 
@@ -37,7 +37,7 @@ class RunResult:
         """Whether every target is met."""
         return all(verdict.passed for verdict in self.verdicts)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return what `run --json` prints."""
         return {
             "model": str(self.model),

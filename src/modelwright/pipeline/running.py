@@ -8,12 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelwright import data, modelfile
 from modelwright.data import Prepared
 from modelwright.evaluation import Verdict, judge
-from modelwright.files import ASIDE
+from modelwright.files import ASIDE, Json
 from modelwright.initialization import initialize_model, pin_network, settled_input
 from modelwright.initialization.published import read_once
 from modelwright.ledger import Ledger, exact
@@ -153,7 +153,7 @@ def _rehearse(
 
     traced: dict[str, TracedGraph] = {}
 
-    def dry_pass() -> Mapping[str, Any]:
+    def dry_pass() -> Mapping[str, Json]:
         if not is_main_process():
             return {}
         with tempfile.TemporaryDirectory(prefix=f"{ASIDE}rehearsal.", dir=context.folder) as aside:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
+from modelwright.files import JsonObject
 from modelwright.recipe import Recipe
 from modelwright.recipe.spec import seconds
 from modelwright.recipe.train import (
@@ -80,7 +80,7 @@ class Forecast:
     warnings: tuple[str, ...]
     """What stands in the way: too little memory or disk, a budget too short for one epoch."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the forecast as plain JSON values."""
         return {**asdict(self), "warnings": list(self.warnings)}
 

@@ -1,7 +1,8 @@
 """The recipe: the strict, typed document in which all that a run is asked for stands.
 
-The sections are in `data`, `model`, `train`, `inference` and `targets`; `reading` makes a `Recipe`
-of a text, `composition` judges pairs of settings, `reference` writes the whole of it out.
+The sections are in `data`, `preparation`, `networks`, `model`, `train`, `inference` and `targets`;
+`reading` makes a `Recipe` of a text, `composition` judges pairs of settings, `reference` writes the
+whole of it out.
 """
 
 from __future__ import annotations

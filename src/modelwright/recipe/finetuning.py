@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 
 from modelwright.kinds import InputKind
-from modelwright.recipe.model import EfficientNetLite0Model, MinilmModel
+from modelwright.recipe.model import MinilmModel
+from modelwright.recipe.networks import EfficientNetLite0Model
 from modelwright.recipe.train import AdamwOptimizer, OneCycleSchedule, TrainSpec, UnfreezeSpec
 
 PublishedModel = EfficientNetLite0Model | MinilmModel

@@ -11,19 +11,12 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
 from modelwright.errors import RecipeError, nearest
-from modelwright.recipe.document import (
-    MAX_BYTES,
-    Node,
-    Plain,
-    node_of,
-    read_document,
-    short,
-)
+from modelwright.files import Json
+from modelwright.recipe.document import MAX_BYTES, Node, Plain, node_of, read_document, short
 from modelwright.recipe.faults import as_recipe_error, shown
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.schema import tag_of
@@ -80,7 +73,7 @@ class Draft:
         return Draft.from_text(_text(path), where=str(path))
 
     @staticmethod
-    def from_settings(settings: Mapping[str, Any], *, where: str = "recipe") -> Draft:
+    def from_settings(settings: Mapping[str, Json], *, where: str = "recipe") -> Draft:
         """Take a dict of sections."""
         return Draft(node_of(settings, where=where), where)
 
@@ -89,7 +82,7 @@ class Draft:
         sections = _sections(self.root)
         return sections[key].plain() if key in sections else None
 
-    def put(self, path: str, value: Any) -> None:
+    def put(self, path: str, value: Json) -> None:
         """Set a value at a dotted path."""
         _put(self.root, path.split("."), node_of(value, where=self.where), self.where)
 

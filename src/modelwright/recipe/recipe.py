@@ -9,16 +9,10 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 
 from modelwright.files import json_digest
 from modelwright.kinds import TASK_KINDS, InputKind, OutputKind
-from modelwright.recipe.data import (
-    AudioSpec,
-    AugmentSpec,
-    DataSpec,
-    TableData,
-    TextSpec,
-    TransformsSpec,
-)
+from modelwright.recipe.data import DataSpec, TableData
 from modelwright.recipe.inference import GenerateSpec, InferenceSpec
 from modelwright.recipe.model import ModelSpec
+from modelwright.recipe.preparation import AudioSpec, AugmentSpec, TextSpec, TransformsSpec
 from modelwright.recipe.spec import Spec
 from modelwright.recipe.targets import TargetExpression
 from modelwright.recipe.train import TrainSpec

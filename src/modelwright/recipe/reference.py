@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
-from typing import Any
 
+from modelwright.files import JsonObject
 from modelwright.recipe.document import is_plain_text
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.schema import (
@@ -30,7 +30,7 @@ from modelwright.recipe.targets import METRICS
 _WIDTH = 96
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> JsonObject:
     """Return the JSON Schema of a recipe, with which editors complete and check it."""
     schema = Recipe.model_json_schema()
     return {

@@ -7,8 +7,9 @@ direction and its explanation from this record. How it is computed stands in `mo
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -52,106 +53,93 @@ _TEXTS = (OutputKind.SEQ2SEQ,)
 _LM = (OutputKind.CAUSAL_LM,)
 _BOXES = (OutputKind.BOXES,)
 
+_share, _loss = partial(Metric, is_share=True), partial(Metric, higher_is_better=False)
 _METRICS = (
-    Metric(
+    _share(
         "accuracy",
         "right answers (accuracy)",
         "How many of 100 samples are given the right label.",
-        is_share=True,
         is_headline=True,
         outputs=_LABEL,
     ),
-    Metric(
+    _share(
         "exact_match",
         "all labels right (exact match)",
         "How many of 100 samples are given just their labels: none is missing, none is too many.",
-        is_share=True,
         outputs=_SET,
     ),
-    Metric(
+    _share(
         "f1_micro",
         "F1 over all labels",
         "Precision and recall in one figure; each label of each sample counts the same.",
-        is_share=True,
         outputs=_SET,
     ),
-    Metric(
+    _share(
         "top5_accuracy",
         "right among the first five answers",
         "How often the right class is one of the model's five best guesses.",
-        is_share=True,
         outputs=_LABEL,
     ),
-    Metric(
+    _share(
         "precision_macro",
         "precision, averaged over the classes",
         "When it names a class, how often that is right; each class counts the same.",
-        is_share=True,
         outputs=CLASSIFICATION,
     ),
-    Metric(
+    _share(
         "precision_weighted",
         "precision, weighted by the classes' size",
         "The same; a class counts as much as it has samples.",
-        is_share=True,
         outputs=_LABEL,
     ),
-    Metric(
+    _share(
         "recall_macro",
         "recall, averaged over the classes",
         "Of the samples of a class, how many it finds; each class counts the same.",
-        is_share=True,
         outputs=CLASSIFICATION,
     ),
-    Metric(
+    _share(
         "recall_weighted",
         "recall, weighted by the classes' size",
         "The same; a class counts as much as it has samples.",
-        is_share=True,
         outputs=_LABEL,
     ),
-    Metric(
+    _share(
         "f1_macro",
         "F1, averaged over the classes",
         "Precision and recall in one figure; each class counts the same.",
-        is_share=True,
         is_headline=True,
         outputs=CLASSIFICATION,
     ),
-    Metric(
+    _share(
         "f1_weighted",
         "F1, weighted by the classes' size",
         "The same; a class counts as much as it has samples.",
-        is_share=True,
         outputs=_LABEL,
     ),
-    Metric(
+    _loss(
         "log_loss",
         "log loss",
         "The mean cross-entropy in nats: 0 is perfect, and being surely wrong costs most.",
-        higher_is_better=False,
         outputs=CLASSIFICATION,
     ),
-    Metric(
+    _loss(
         "calibration_error",
         "calibration error",
         "How far its stated confidence lies from how often it is right: 0 is perfect.",
-        higher_is_better=False,
         outputs=_LABEL,
     ),
-    Metric(
+    _loss(
         "rmse",
         "typical error (RMSE)",
         "The root of the mean squared error, in the target's unit: large errors count most.",
-        higher_is_better=False,
         is_headline=True,
         outputs=_NUMBERS,
     ),
-    Metric(
+    _loss(
         "mae",
         "mean error (MAE)",
         "The mean absolute error: how far it is off on average, in the target's unit.",
-        higher_is_better=False,
         outputs=_NUMBERS,
     ),
     Metric(
@@ -173,25 +161,19 @@ _METRICS = (
         "Runs of characters shared with the reference text (chrF2), 0 to 100.",
         outputs=_TEXTS,
     ),
-    Metric(
-        "rouge1",
-        "ROUGE-1",
-        "F1 of the words shared with the reference summary.",
-        is_share=True,
-        outputs=_TEXTS,
+    _share(
+        "rouge1", "ROUGE-1", "F1 of the words shared with the reference summary.", outputs=_TEXTS
     ),
-    Metric(
+    _share(
         "rouge2",
         "ROUGE-2",
         "F1 of the pairs of words shared with the reference summary.",
-        is_share=True,
         outputs=_TEXTS,
     ),
-    Metric(
+    _share(
         "rouge_l",
         "ROUGE-L",
         "F1 of the longest common subsequence of words with the reference summary.",
-        is_share=True,
         is_headline=True,
         outputs=_TEXTS,
     ),
@@ -212,56 +194,49 @@ _METRICS = (
         is_share=True,
         outputs=_CTC,
     ),
-    Metric(
+    _share(
         "map50",
         "average precision (mAP@50)",
         "How well boxes are found that overlap the true ones by half: 100 % is perfect.",
-        is_share=True,
         is_headline=True,
         outputs=_BOXES,
     ),
-    Metric(
+    _share(
         "map50_95",
         "average precision, exact boxes (mAP@50:95)",
         "The same over ever stricter overlaps, up to 95 %.",
-        is_share=True,
         outputs=_BOXES,
     ),
-    Metric(
+    _loss(
         "token_loss",
         "loss a token (nats)",
         "The mean cross-entropy of a token: 0 is perfect; its exponential is the perplexity.",
-        higher_is_better=False,
         outputs=_LM + _TEXTS,
     ),
-    Metric(
+    _loss(
         "perplexity",
         "perplexity",
         "Among how many equally likely tokens it hesitates (exp of the token loss): 1 is perfect.",
-        higher_is_better=False,
         is_headline=True,
         outputs=_LM + _TEXTS,
     ),
-    Metric(
+    _loss(
         "bits_per_byte",
         "bits a byte",
         "How well it would compress such text; comparable whatever the tokenizer.",
-        higher_is_better=False,
         outputs=_LM,
     ),
-    Metric(
+    _share(
         "recall_at_threshold",
         "recall at the threshold",
         "Of the samples of the class that is not to be missed, how many are found.",
-        is_share=True,
         outputs=_LABEL,
         needs_threshold=True,
     ),
-    Metric(
+    _share(
         "precision_at_threshold",
         "precision at the threshold",
         "Of the samples that are given this label, how many have it.",
-        is_share=True,
         outputs=_LABEL,
         needs_threshold=True,
     ),
@@ -273,43 +248,26 @@ _METRICS = (
         outputs=tuple(kind for kind in OutputKind if kind != OutputKind.CTC),
         needs_baselines=True,
     ),
-    Metric(
+    _loss(
         "latency_p50_ms",
         "time for one answer, typically",
         "The median: half of the answers come sooner.",
-        higher_is_better=False,
         is_timed=True,
     ),
-    Metric(
-        "latency_p95_ms",
-        "time for one answer, at most in 95 of 100",
-        higher_is_better=False,
-        is_timed=True,
-    ),
-    Metric(
-        "latency_p99_ms",
-        "time for one answer, at most in 99 of 100",
-        higher_is_better=False,
-        is_timed=True,
-    ),
+    _loss("latency_p95_ms", "time for one answer, at most in 95 of 100", is_timed=True),
+    _loss("latency_p99_ms", "time for one answer, at most in 99 of 100", is_timed=True),
     Metric("throughput_per_s", "answers a second", "In batches of 64 samples.", is_timed=True),
     Metric(
         "size_bytes", "size of the model", "All that decides a prediction.", higher_is_better=False
     ),
-    Metric(
-        "file_bytes",
-        "size of the file",
-        "The model with its proof: figures, recipe, samples.",
-        higher_is_better=False,
-    ),
+    _loss("file_bytes", "size of the file", "The model with its proof: figures, recipe, samples."),
     Metric(
         "parameters", "parameters", "How many numbers the network learned.", higher_is_better=False
     ),
-    Metric(
+    _loss(
         "multiply_adds",
         "multiply-adds of one answer",
         "Each a multiplication with an addition: the work of one pass through the network.",
-        higher_is_better=False,
     ),
 )
 
@@ -318,6 +276,13 @@ METRICS = {metric.name: metric for metric in _METRICS}
 
 Where several headline metrics judge one kind of output, the first that was measured is the one.
 """
+
+
+def headline_metric(names: Iterable[str]) -> str | None:
+    """Return the metric that models are compared by: the first headline metric among these."""
+    present = set(names)
+    headlines = (metric.name for metric in METRICS.values() if metric.is_headline)
+    return next((name for name in headlines if name in present), None)
 
 
 def parse_target(target: str) -> tuple[str, float]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelwright.arrays import Doubles, Ints
 from modelwright.metrics import Reliability
 from modelwright.recipe.targets import METRICS
 from modelwright.report.words import clipped, is_share, name_of, percent, plain, short, wide
@@ -162,7 +162,7 @@ def learning_curves(
     return [chart for chart in charts if chart]
 
 
-def confusion_chart(cells: NDArray[np.int64], labels: Sequence[str]) -> str:
+def confusion_chart(cells: Ints, labels: Sequence[str]) -> str:
     """Return the confusion matrix `[K, K]` as coloured squares with counts."""
     size = len(labels)
     side = 42.0 if size <= 12 else 22.0
@@ -241,7 +241,7 @@ def reliability_chart(table: Reliability) -> str:
 MOST_POINTS = 2000
 
 
-def scatter_chart(predicted: NDArray[np.float64], targets: NDArray[np.float64], name: str) -> str:
+def scatter_chart(predicted: Doubles, targets: Doubles, name: str) -> str:
     """Return a scatter plot of predictions `[N]` against targets `[N]`, with the diagonal.
 
     At most `MOST_POINTS` evenly spaced samples are drawn.

@@ -6,16 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
+from modelwright.arrays import Pixels
 from modelwright.data.findings import Finding
 from modelwright.evaluation import Measurement, Verdict
 from modelwright.kinds import InputKind
 from modelwright.ledger import Ledger
 from modelwright.run import StageReport
-
-Pixels = NDArray[np.uint8]
 
 
 class Answered(NamedTuple):

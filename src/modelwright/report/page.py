@@ -24,11 +24,7 @@ from modelwright.report.pictures import are_coarse, augmented_rows, shown_sample
 
 MOST_CLASSES_DRAWN = 40
 MOST_NUMBERS_DRAWN = 6
-_ARGUMENTS = {
-    "image": '"picture.png"',
-    "text": '"a text of your own"',
-    "audio": '"recording.wav"',
-}
+_ARGUMENTS = {"image": '"picture.png"', "text": '"a text of your own"', "audio": '"recording.wav"'}
 
 
 def write_report(path: Path, data: ReportData) -> None:

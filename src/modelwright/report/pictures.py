@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from modelwright.report.data import Pixels, ReportData
+from modelwright.arrays import Pixels
+from modelwright.report.data import ReportData
 from modelwright.report.words import plain
 
 MISTAKE_SIDE = 192

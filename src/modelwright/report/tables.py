@@ -11,7 +11,7 @@ import numpy as np
 from modelwright.evaluation import Verdict
 from modelwright.kinds import ANY_OUTPUT
 from modelwright.ledger import Evidence, Ledger
-from modelwright.recipe.targets import METRICS, parse_target
+from modelwright.recipe.targets import METRICS, headline_metric, parse_target
 from modelwright.report.data import ReportData
 from modelwright.report.words import count, figure, percent, plain
 
@@ -46,8 +46,8 @@ class ClassRow:
 
 def compared_by(ledger: Ledger) -> str:
     """Return the main metric: the first headline metric that was measured."""
-    headlines = (metric.name for metric in METRICS.values() if metric.is_headline)
-    return next((name for name in headlines if ledger.find(name) is not None), "accuracy")
+    own = (record.metric for record in ledger if (record.subject, record.slice) == ("model", ""))
+    return headline_metric(own) or "accuracy"
 
 
 def verdict_reason(verdict: Verdict) -> str:

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Array, Bools, Ints
 from modelwright.errors import DataError
 from modelwright.metrics import sigmoid
 from modelwright.metrics.detection import iou_matrix
 from modelwright.transforms import ImageInput
 
 Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 CANDIDATES = 1000
 """The most candidates of an image, by score (Lin et al. 2017, `Focal Loss`, section 4.1)."""
@@ -123,11 +122,11 @@ class Framing:
     input: tuple[int, int]
     """Width and height of the network's input."""
 
-    def to_input(self, boxes: NDArray[Any]) -> Floats:
+    def to_input(self, boxes: Array) -> Floats:
         """Return boxes `[…, 4]` of the image as they lie in the input; some may hang over it."""
         return np.asarray(boxes * np.array(self.scale * 2) + np.array(self.shift * 2), np.float32)
 
-    def to_image(self, boxes: NDArray[Any]) -> Floats:
+    def to_image(self, boxes: Array) -> Floats:
         """Return boxes `[…, 4]` of the input as they lie in the image, cut at its edges."""
         whole = (boxes - np.array(self.shift * 2)) / np.array(self.scale * 2)
         return np.asarray(np.clip(whole, 0.0, np.array(self.image * 2)), np.float32)
@@ -151,9 +150,7 @@ def framing(input: ImageInput, *, width: int, height: int) -> Framing:
     return Framing(scale, border, sides, target)
 
 
-def visible(
-    boxes: NDArray[Any], *, width: float, height: float, least: float
-) -> tuple[Floats, NDArray[np.bool_]]:
+def visible(boxes: Array, *, width: float, height: float, least: float) -> tuple[Floats, Bools]:
     """Clip boxes `[…, 4]` to a width and height, and return which keep enough of their area `[…]`.
 
     `least` is the share of its area that a box must keep; one without an area is never enough.
@@ -176,12 +173,7 @@ class Detections:
 
 
 def decode(
-    scores: NDArray[Any],
-    boxes: NDArray[Any],
-    *,
-    least_score: float,
-    most_overlap: float,
-    most: int,
+    scores: Array, boxes: Array, *, least_score: float, most_overlap: float, most: int
 ) -> list[Detections]:
     """Return the detections in each image of a batch, in pixels of the network's input.
 
@@ -215,14 +207,7 @@ def decode(
     return detections
 
 
-def suppress(
-    boxes: NDArray[Any],
-    scores: NDArray[Any],
-    labels: NDArray[Any],
-    *,
-    most_overlap: float,
-    most: int,
-) -> Ints:
+def suppress(boxes: Array, scores: Array, labels: Array, *, most_overlap: float, most: int) -> Ints:
     """Return the boxes that stay, surest first: non-maximum suppression within each class.
 
     Greedy: the box with the highest score stays, and those of its class whose IoU with it is above

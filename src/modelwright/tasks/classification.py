@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
-from typing import Any
-
-from numpy.typing import NDArray
 
 from modelwright import metrics
+from modelwright.arrays import Array, Floats
 from modelwright.kinds import TASK_KINDS, OutputKind
-from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
+from modelwright.tasks.task import Prediction, SampleStats, Task
 
 Decision = tuple[str, float]
 """A label and the probability from which on it is predicted."""
@@ -22,11 +20,7 @@ def _numbered(threshold: Decision | None, labels: Sequence[str]) -> tuple[int, f
 
 
 def _sample_stats(
-    outputs: Floats,
-    targets: NDArray[Any],
-    labels: Sequence[str],
-    *,
-    threshold: Decision | None = None,
+    outputs: Floats, targets: Array, labels: Sequence[str], *, threshold: Decision | None = None
 ) -> SampleStats:
     """Return the fields of `metrics.Outcomes`."""
     outcomes = metrics.outcomes(

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Doubles, Floats, Ints
 from modelwright.errors import DataError, ModelFileError, RequestError
-from modelwright.tasks.generation import log_softmax
+from modelwright.files import Json, JsonObject
+from modelwright.tasks.sampling import log_softmax
 
 BLANK = 0
 """The class of the CTC blank."""
 
-Floats = NDArray[np.floating[Any]]
-_Ints = NDArray[np.int64]
-_Logs = NDArray[np.float64]
 
 _MOST_VALUES = 1 << 22
 """The most candidates of one step that are in memory at a time."""
@@ -45,13 +43,13 @@ class NgramModel:
 
     characters: tuple[str, ...]
     order: int
-    ngrams: _Ints
+    ngrams: Ints
     """`[G, order]`: characters as 1…C, before a text's begin and at its end 0; sorted."""
-    counts: _Ints
+    counts: Ints
     """`[G]`."""
     log_probs: NDArray[np.float32]
     """`[states, C + 1]`: natural logarithms, of the end in column 0, of character c in column c."""
-    following: _Ints
+    following: Ints
     """`[states, C + 1]`: the state after each character; column 0 is the state itself."""
     start: int
     """The state at a text's begin."""
@@ -93,13 +91,13 @@ class NgramModel:
         ngrams, counts = np.unique(np.concatenate(rows), axis=0, return_counts=True)
         return _smoothed(tuple(characters), order, ngrams, counts.astype(np.int64))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return what the model counted, as plain JSON values."""
         rows = np.column_stack([self.ngrams, self.counts])
         return {"characters": list(self.characters), "order": self.order, "ngrams": rows.tolist()}
 
     @staticmethod
-    def from_json(value: Any) -> NgramModel:
+    def from_json(value: Json) -> NgramModel:
         """Read what `to_json` returned; anything else is a `ModelFileError`."""
         match value:
             case {
@@ -116,7 +114,7 @@ class NgramModel:
         raise ModelFileError("a character model isn't characters, an order and n-grams")
 
 
-def _read_rows(rows: list[Any], order: int, characters: int) -> tuple[_Ints, _Ints]:
+def _read_rows(rows: list[Json], order: int, characters: int) -> tuple[Ints, Ints]:
     is_table = (
         rows
         and type(order) is int
@@ -133,7 +131,7 @@ def _read_rows(rows: list[Any], order: int, characters: int) -> tuple[_Ints, _In
     raise ModelFileError("the n-grams of a character model can't be read")
 
 
-def _smoothed(characters: tuple[str, ...], order: int, ngrams: _Ints, counts: _Ints) -> NgramModel:
+def _smoothed(characters: tuple[str, ...], order: int, ngrams: Ints, counts: Ints) -> NgramModel:
     """Make the table of states: one for each history that was seen, of each length below n."""
     base = len(characters) + 1
     if (
@@ -150,8 +148,8 @@ def _smoothed(characters: tuple[str, ...], order: int, ngrams: _Ints, counts: _I
     # A history's code is its characters as digits, the last one lowest; so a suffix is a remainder.
     powers = base ** np.arange(order - 1, -1, -1, dtype=np.int64)
     whole, outcome = ngrams[:, :-1] @ powers[1:], ngrams[:, -1]
-    codes: list[_Ints] = []
-    tables: list[_Logs] = []
+    codes: list[Ints] = []
+    tables: list[Doubles] = []
     for size in range(order):
         histories, place = np.unique(whole % base**size, return_inverse=True)
         if (len(histories) + sum(map(len, codes))) * base > _MOST_CELLS:
@@ -181,7 +179,7 @@ def _smoothed(characters: tuple[str, ...], order: int, ngrams: _Ints, counts: _I
     return NgramModel(characters, order, ngrams, counts, logs, following, int(start[0]))
 
 
-def _look_up(codes: list[_Ints], offsets: _Ints, history: _Ints, size: int, base: int) -> _Ints:
+def _look_up(codes: list[Ints], offsets: Ints, history: Ints, size: int, base: int) -> Ints:
     """Return the state of the longest suffix that was seen, of histories of `size` characters."""
     state = np.full(history.shape, -1, dtype=np.int64)
     for length in range(min(size, len(codes) - 1), -1, -1):
@@ -194,7 +192,7 @@ def _look_up(codes: list[_Ints], offsets: _Ints, history: _Ints, size: int, base
 
 def beam_search(
     logits: Floats,
-    steps: _Ints,
+    steps: Ints,
     characters: Sequence[str],
     *,
     beam: int,
@@ -239,15 +237,15 @@ def beam_search(
 class _Beams:
     """The prefixes of each sample, `[N, B]` each, best first."""
 
-    blank: _Logs
+    blank: Doubles
     """log P of the paths that end in a blank."""
-    label: _Logs
+    label: Doubles
     """log P of those that end in the prefix's last character."""
-    lm_score: _Logs
+    lm_score: Doubles
     """The weighted log probability of the character model."""
-    last: _Ints
+    last: Ints
     """The last character; of the empty prefix the blank."""
-    state: _Ints
+    state: Ints
     """Of the character model."""
     key: NDArray[np.uint64]
     """The prefix, hashed to 64 bits, so that equal ones are found by comparing numbers."""
@@ -260,7 +258,7 @@ class _Search:
     model: NgramModel | None
     weight: float
 
-    def run(self, logits: Floats, steps: _Ints, beam: int) -> tuple[_Ints, _Ints, _Logs]:
+    def run(self, logits: Floats, steps: Ints, beam: int) -> tuple[Ints, Ints, Doubles]:
         """Return where each prefix came from and its new character, and the scores at the end.
 
         `[S, N, B]`, `[S, N, B]` and `[N, B]`.
@@ -299,7 +297,7 @@ class _Search:
             parent=parent,
         )
 
-    def _step(self, old: _Beams, logs: _Logs) -> tuple[_Beams, _Ints, _Ints]:
+    def _step(self, old: _Beams, logs: Doubles) -> tuple[_Beams, Ints, Ints]:
         """Go on by one step; `logs` is `[N, K]`."""
         count, beam = old.blank.shape
         blank, label, mass = _continued(old, logs)
@@ -321,7 +319,7 @@ class _Search:
         )
         return new, source, character
 
-    def _gain(self, old: _Beams, classes: int) -> _Logs:
+    def _gain(self, old: _Beams, classes: int) -> Doubles:
         """Return what each character adds to the rank, `[N, B, K]`; staying adds nothing."""
         if self.model is None:
             return np.zeros((*old.last.shape, classes))
@@ -330,7 +328,7 @@ class _Search:
         return gain
 
 
-def _continued(old: _Beams, logs: _Logs) -> tuple[_Logs, _Logs, _Logs]:
+def _continued(old: _Beams, logs: Doubles) -> tuple[Doubles, Doubles, Doubles]:
     """Return log P of each prefix after a step that is a blank, or its last character again.
 
     `[N, B]` both; and of each prefix with each character added `[N, B, K]`, in the blank's place of
@@ -352,7 +350,7 @@ def _continued(old: _Beams, logs: _Logs) -> tuple[_Logs, _Logs, _Logs]:
     return blank, label, mass
 
 
-def _mixed(key: NDArray[np.uint64], character: _Ints) -> NDArray[np.uint64]:
+def _mixed(key: NDArray[np.uint64], character: Ints) -> NDArray[np.uint64]:
     """Return the key of a prefix extended by a character.
 
     The hash is the finisher of splitmix64 (Steele et al. 2014).
@@ -368,7 +366,7 @@ def _mixed(key: NDArray[np.uint64], character: _Ints) -> NDArray[np.uint64]:
 
 
 def _texts(
-    sources: _Ints, added: _Ints, scores: _Logs, characters: Sequence[str], top: int
+    sources: Ints, added: Ints, scores: Doubles, characters: Sequence[str], top: int
 ) -> list[list[Hypothesis]]:
     """Follow the best prefixes back to where they came from."""
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top]

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
 
 from modelwright.errors import ModelFileError, ModelwrightError
+from modelwright.files import Json, JsonObject
 from modelwright.kinds import OutputKind
-from modelwright.tasks.generation import BeamSearchConfig, SamplingConfig
+from modelwright.tasks.beam_search import BeamSearchConfig
+from modelwright.tasks.sampling import SamplingConfig
 
 _PRIVATE = ("stop_ids", "barred")
 """Fields that follow from the tokenizer."""
@@ -51,7 +52,7 @@ class Inference:
             return self
         return replace(self, generate=config())
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain JSON values."""
         generate = None
         if self.generate is not None:
@@ -63,7 +64,7 @@ class Inference:
         return {"tta": self.tta, "threshold": threshold, "generate": generate}
 
     @staticmethod
-    def from_json(value: Any, *, output_kind: OutputKind, labels: tuple[str, ...]) -> Inference:
+    def from_json(value: Json, *, output_kind: OutputKind, labels: tuple[str, ...]) -> Inference:
         """Read what `to_json` returned.
 
         Raises:
@@ -81,7 +82,7 @@ class Inference:
         raise ModelFileError("the section `inference` isn't `tta`, `threshold` and `generate`")
 
 
-def _threshold(value: Any, output_kind: OutputKind, labels: tuple[str, ...]) -> Threshold | None:
+def _threshold(value: Json, output_kind: OutputKind, labels: tuple[str, ...]) -> Threshold | None:
     match value:
         case None:
             return None
@@ -92,7 +93,7 @@ def _threshold(value: Any, output_kind: OutputKind, labels: tuple[str, ...]) -> 
     raise ModelFileError("the threshold isn't one of a label of the model")
 
 
-def _generate(value: Any, output_kind: OutputKind) -> SamplingConfig | BeamSearchConfig | None:
+def _generate(value: Json, output_kind: OutputKind) -> SamplingConfig | BeamSearchConfig | None:
     config = generation_config(output_kind)
     if (value is None) != (config is None):
         raise ModelFileError(f"`inference.generate` doesn't fit the output kind `{output_kind}`")
@@ -101,7 +102,7 @@ def _generate(value: Any, output_kind: OutputKind) -> SamplingConfig | BeamSearc
     types = _annotations(config)
     if not isinstance(value, Mapping) or set(value) != set(types):
         raise ModelFileError(f"`inference.generate` isn't {', '.join(sorted(types))}")
-    given: dict[str, Any] = {
+    given: JsonObject = {
         key: tuple(item) if isinstance(item, list) else item for key, item in value.items()
     }
     for key, item in given.items():
@@ -119,7 +120,7 @@ def _annotations(config: type[SamplingConfig | BeamSearchConfig]) -> dict[str, s
     return {item.name: str(item.type) for item in fields(config) if item.name not in _PRIVATE}
 
 
-def _plain(value: Any, annotation: str) -> Any:
+def _plain(value: Json, annotation: str) -> Json:
     """Return a field's value as JSON has it; a float is one, also where an int was given."""
     if isinstance(value, tuple):
         return list(value)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelwright.arrays import Doubles, Floats, Integers
 from modelwright.errors import RequestError
 from modelwright.kinds import OutputKind
 from modelwright.metrics import text as metrics
-from modelwright.tasks.generation import log_softmax
-from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
+from modelwright.tasks.sampling import log_softmax
+from modelwright.tasks.task import Prediction, SampleStats, Targets, Task
 
 PADDING = 0
 
 
-def token_losses(outputs: Floats, targets: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
+def token_losses(outputs: Floats, targets: Integers) -> Doubles:
     """Return the cross-entropy of each token in nats `[N, T]`, 0 at padding.
 
     Args:
@@ -32,23 +31,29 @@ def token_losses(outputs: Floats, targets: NDArray[np.integer[Any]]) -> NDArray[
     return losses
 
 
-def _sample_stats(outputs: Floats, targets: Any, labels: Sequence[str]) -> SampleStats:
-    """Return the loss, the tokens and the bytes of each text `[N]`."""
+def token_stats(outputs: Floats, targets: Targets, labels: Sequence[str]) -> SampleStats:
+    """Return the loss and the number of tokens of each text `[N]`."""
     ids = targets["next"]
     return {
         "loss": token_losses(outputs, ids).sum(axis=1),
         "tokens": (ids != PADDING).sum(axis=1),
-        "bytes": targets["bytes"].astype(np.int64).sum(axis=1),
     }
+
+
+def token_metrics(stats: SampleStats) -> dict[str, float]:
+    """Return the mean loss of a token and the perplexity."""
+    loss, tokens = float(stats["loss"].sum()), int(stats["tokens"].sum())
+    return {"token_loss": loss / max(tokens, 1), "perplexity": metrics.perplexity(loss, tokens)}
+
+
+def _sample_stats(outputs: Floats, targets: Targets, labels: Sequence[str]) -> SampleStats:
+    size_bytes = targets["bytes"].astype(np.int64).sum(axis=1)
+    return {**token_stats(outputs, targets, labels), "bytes": size_bytes}
 
 
 def _compute(stats: SampleStats) -> Mapping[str, float]:
-    loss, tokens = float(stats["loss"].sum()), int(stats["tokens"].sum())
-    return {
-        "token_loss": loss / max(tokens, 1),
-        "perplexity": metrics.perplexity(loss, tokens),
-        "bits_per_byte": metrics.bits_per_byte(loss, max(int(stats["bytes"].sum()), 1)),
-    }
+    loss, size_bytes = float(stats["loss"].sum()), max(int(stats["bytes"].sum()), 1)
+    return {**token_metrics(stats), "bits_per_byte": metrics.bits_per_byte(loss, size_bytes)}
 
 
 def no_decoding(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Prediction]]:

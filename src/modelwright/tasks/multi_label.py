@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright import metrics
+from modelwright.arrays import Array, Bools, Floats
 from modelwright.kinds import TASK_KINDS, OutputKind
-from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
+from modelwright.tasks.task import Prediction, SampleStats, Task
 
 
-def _sample_stats(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
+def _sample_stats(outputs: Floats, targets: Array, labels: Sequence[str]) -> SampleStats:
     unknown = max(len(labels) - outputs.shape[1], 0)
     return metrics.label_outcomes(outputs, targets, unknown=unknown)
 
@@ -43,7 +42,7 @@ def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Predi
     ]
 
 
-def _describe(chosen: NDArray[np.bool_], labels: Sequence[str]) -> str:
+def _describe(chosen: Bools, labels: Sequence[str]) -> str:
     return ", ".join(labels[at] for at in np.flatnonzero(chosen).tolist()) or "none"
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from modelwright.kinds import OutputKind
 from modelwright.metrics import detection
 from modelwright.tasks import boxes
-from modelwright.tasks.task import Outputs, Prediction, SampleStats, Task
+from modelwright.tasks.task import Outputs, Prediction, SampleStats, Targets, Task
 
 LEAST_SCORE, MOST_OVERLAP, MOST = 0.05, 0.6, 100
 """Which boxes are measured: the least score, the most overlap within a class, how many."""
@@ -23,7 +22,7 @@ def _detections(outputs: Outputs, *, least: float, most: int) -> list[boxes.Dete
     return boxes.decode(scores, places, least_score=least, most_overlap=MOST_OVERLAP, most=most)
 
 
-def _sample_stats(outputs: Outputs, targets: Any, labels: Sequence[str]) -> SampleStats:
+def _sample_stats(outputs: Outputs, targets: Targets, labels: Sequence[str]) -> SampleStats:
     """Return each image's detections, padded with label −1, and how many boxes it has.
 
     `label` and `score` `[N, MOST]`, `matched` `[N, MOST, overlaps]`, `truths` `[N, K]`.
@@ -61,10 +60,7 @@ def _compute(stats: SampleStats) -> Mapping[str, float]:
         truths=stats["truths"],
     )
     precisions = detection.average_precision(statistics)
-    return {
-        "map50": float(np.nanmean(precisions[:, 0])),
-        "map50_95": float(np.nanmean(precisions)),
-    }
+    return {"map50": float(np.nanmean(precisions[:, 0])), "map50_95": float(np.nanmean(precisions))}
 
 
 def _decode(outputs: Outputs, labels: Sequence[str], top: int) -> list[list[Prediction]]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from modelwright import metrics
+from modelwright.arrays import Array, Floats
 from modelwright.errors import DataError
 from modelwright.kinds import OutputKind
-from modelwright.tasks.task import Floats, Prediction, SampleStats, Task
+from modelwright.tasks.task import Prediction, SampleStats, Task
 
 
-def _sample_stats(outputs: Floats, targets: NDArray[Any], labels: Sequence[str]) -> SampleStats:
+def _sample_stats(outputs: Floats, targets: Array, labels: Sequence[str]) -> SampleStats:
     """Return predictions and targets `[N, D]`."""
     predicted, expected = (
         np.asarray(values, dtype=np.float64).reshape(len(targets), -1)

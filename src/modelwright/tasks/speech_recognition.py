@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 
+from modelwright.arrays import Ints
 from modelwright.errors import ModelFileError
+from modelwright.files import Json, JsonObject
 from modelwright.kinds import OutputKind
 from modelwright.metrics import text as metrics
 from modelwright.tasks import ctc
-from modelwright.tasks.task import Outputs, Prediction, SampleStats, Task
+from modelwright.tasks.task import Outputs, Prediction, SampleStats, Targets, Task
 
 BEAM = 16
 """How many prefixes the search keeps."""
@@ -35,12 +36,12 @@ class CharacterLM:
         """Fit the model to the training transcripts, as `ctc.NgramModel.fit` does."""
         return CharacterLM(ctc.NgramModel.fit(texts, order, characters=characters), weight)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return it as plain JSON values."""
         return {"model": self.model.to_json(), "weight": self.weight}
 
     @staticmethod
-    def from_json(value: Any) -> CharacterLM:
+    def from_json(value: Json) -> CharacterLM:
         """Read what `to_json` returned; anything else is a `ModelFileError`."""
         match value:
             case {"model": model, "weight": float() as weight, **others} if not others:
@@ -51,7 +52,7 @@ class CharacterLM:
 
 def _sample_stats(
     outputs: Outputs,
-    targets: Any,
+    targets: Targets,
     labels: Sequence[str],
     *,
     language_model: CharacterLM | None = None,
@@ -70,7 +71,7 @@ UNKNOWN = "\ufffd"
 """Stands for a character that doesn't occur in the training texts."""
 
 
-def texts_of(characters: Any, count: Any, labels: Sequence[str]) -> list[str]:
+def texts_of(characters: Ints, count: Ints, labels: Sequence[str]) -> list[str]:
     """Return the texts of targets: ids 1…K−1 `[N, L]`, K for unknown, and their count `[N]`."""
     names = np.array(["", *labels, UNKNOWN], dtype=object)
     return ["".join(names[row[:size]]) for row, size in zip(characters, count, strict=True)]

@@ -7,19 +7,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelwright.arrays import Array, Ints
+from modelwright.files import JsonObject
 from modelwright.kinds import OutputKind
-from modelwright.metrics import Ints
 
-Floats = NDArray[np.floating[Any]]
-Prediction = dict[str, Any]
+Prediction = JsonObject
 """One answer: `{"label": …, "probability": …}` of a classification, `{"value": …}` of a number,
 `{"text": …}` of a text, with `"box"` of a detection."""
 
 Outputs = Any
 """A network's raw outputs: an array `[N, …]`, or a tuple of several."""
-SampleStats = Mapping[str, NDArray[Any]]
+Targets = Any
+"""The targets of some samples: an array `[N, …]`, or several by name."""
+SampleStats = Mapping[str, Array]
 """Statistics of each sample: arrays `[N, …]`, so that those of two batches are concatenated."""
 
 
@@ -51,7 +52,7 @@ class Task:
     """The metric that chooses the epoch."""
     goal: tuple[str, str]
     """A target to begin with: a metric and its bound."""
-    sample_stats: Callable[[Outputs, Any, Sequence[str]], SampleStats]
+    sample_stats: Callable[[Outputs, Targets, Sequence[str]], SampleStats]
     compute: Callable[[SampleStats], Mapping[str, float]]
     decode: Callable[[Outputs, Sequence[str], int], list[list[Prediction]]]
     ties_by: str | None = None
@@ -67,7 +68,9 @@ class Task:
     top: int | None = 5
     """How many answers are given where no number is asked for; `None`: all."""
 
-    def scores(self, outputs: Outputs, targets: Any, labels: Sequence[str]) -> Mapping[str, float]:
+    def scores(
+        self, outputs: Outputs, targets: Targets, labels: Sequence[str]
+    ) -> Mapping[str, float]:
         """Return the metrics of some outputs."""
         return self.compute(self.sample_stats(outputs, targets, labels))
 
@@ -77,6 +80,6 @@ def concatenate(parts: Sequence[SampleStats]) -> SampleStats:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def take(stats: SampleStats, rows: NDArray[np.int64]) -> SampleStats:
+def take(stats: SampleStats, rows: Ints) -> SampleStats:
     """Return the statistics of some samples, which may occur several times."""
     return {name: array[rows] for name, array in stats.items()}

@@ -19,7 +19,7 @@ from modelwright.data import BatchSampler, BucketedSampler, Dataset, Sampler, Sp
 from modelwright.data.batches import Batches
 from modelwright.errors import RecipeError, TrainingError
 from modelwright.models.candidate import Candidate
-from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.preparation import AugmentSpec
 from modelwright.recipe.train import GdOptimizer, TrainSpec
 from modelwright.tasks import Task
 from modelwright.training.constraints import build_averaging

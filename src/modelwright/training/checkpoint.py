@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +18,14 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from modelwright.errors import TrainingError
-from modelwright.files import canonical_json, folder_aside, read_lines, write_bytes, write_json
+from modelwright.files import (
+    Json,
+    canonical_json,
+    folder_aside,
+    read_lines,
+    write_bytes,
+    write_json,
+)
 
 _KEPT = 2
 
@@ -34,7 +40,7 @@ class Checkpoint:
 
     step: int
     tensors: Mapping[str, Tensor]
-    facts: Mapping[str, Any]
+    facts: Mapping[str, Json]
 
     def part(self, name: str) -> dict[str, Tensor]:
         """Return the tensors of one part, by their names within it."""

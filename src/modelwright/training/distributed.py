@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from numpy.typing import NDArray
 from torch import Tensor
+
+from modelwright.arrays import Ints
 
 T = TypeVar("T")
 _BUCKET_BYTES = 32 << 20
@@ -42,7 +42,7 @@ class DistributedContext:
         else:
             torch.default_generator.manual_seed(seed)
 
-    def share(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    def share(self, positions: Ints) -> Ints:
         """Return this process's part of a global batch; parts differ by at most one sample."""
         return positions[self.rank :: self.world]
 

@@ -14,7 +14,7 @@ from modelwright.data import Dataset, padding_share
 from modelwright.errors import StoppedError, TrainingError
 from modelwright.files import append_line
 from modelwright.models.candidate import Candidate
-from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.preparation import AugmentSpec
 from modelwright.recipe.spec import seconds
 from modelwright.recipe.targets import METRICS
 from modelwright.recipe.train import TrainSpec
@@ -98,6 +98,34 @@ def fit(
         StoppedError: a stop was requested; the state is saved.
         TrainingError: training diverged, or changed nothing.
     """
+    training = _begin(candidate, spec, data, run, task, augment, change)
+    training.plan()
+    training.resume()
+    first_step, started = training.state.step, time.monotonic()
+    training.run_to_end()
+    steps_per_s = (training.state.step - first_step) / max(time.monotonic() - started, 1e-9)
+    report = FitReport(
+        history=tuple(training.selection.history),
+        chosen=training.selection.best_index if spec.select == "best" else None,
+        steps=training.state.step,
+        seconds=training.elapsed_s,
+        samples_per_s=steps_per_s * training.parts.sampler.batch_size,
+        precision=training.parts.precision.name,
+        world=training.parts.distributed.world,
+    )
+    return _with_weights(candidate, training.weights()), report
+
+
+def _begin(
+    candidate: Candidate,
+    spec: TrainSpec,
+    data: Dataset,
+    run: Run,
+    task: Task,
+    augment: AugmentSpec,
+    change: ChangeParts | None,
+) -> _Training:
+    """Return a training before its first step."""
     begun = time.monotonic()
     distributed = init_distributed(run.device)
     network = trainable(candidate, distributed.device)
@@ -113,7 +141,7 @@ def fit(
     )
     check_passes(network, parts, data.train)
     higher_is_better = METRICS[task.select_by].higher_is_better
-    training = _Training(
+    return _Training(
         network=network,
         parts=parts,
         spec=spec,
@@ -126,21 +154,6 @@ def fit(
         state=State(0, torch.zeros(2, device=distributed.device)),
         steps=StepPlan.of(1),
     )
-    training.plan()
-    training.resume()
-    first_step, started = training.state.step, time.monotonic()
-    training.run_to_end()
-    steps_per_s = (training.state.step - first_step) / max(time.monotonic() - started, 1e-9)
-    report = FitReport(
-        history=tuple(training.selection.history),
-        chosen=training.selection.best_index if spec.select == "best" else None,
-        steps=training.state.step,
-        seconds=training.elapsed_s,
-        samples_per_s=steps_per_s * parts.sampler.batch_size,
-        precision=training.parts.precision.name,
-        world=distributed.world,
-    )
-    return _with_weights(candidate, training.weights()), report
 
 
 def _with_weights(candidate: Candidate, weights: Mapping[str, Tensor]) -> Candidate:

@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
+from modelwright.files import JsonObject
 from modelwright.models.decoder import Decoder
 from modelwright.recipe.spec import seconds
 from modelwright.recipe.train import TrainSpec
@@ -26,7 +27,7 @@ from modelwright.training.precision import PrecisionName, has_fast_bf16
 if TYPE_CHECKING:
     from modelwright.training.timing import StepTimer
 
-Decide = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
+Decide = Callable[[str, Callable[[], JsonObject]], JsonObject]
 """Returns the decision of a name: the one written down, else the one that the function takes."""
 
 LEAST_AT_ONCE = 8
@@ -142,14 +143,14 @@ def make_plan(
 def agreed(run: Run, distributed: DistributedContext) -> Decide:
     """Return how a run decides: in its main process, whose decision every process gets."""
 
-    def decide(name: str, take: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def decide(name: str, take: Callable[[], JsonObject]) -> JsonObject:
         decided = run.decisions.decide(name, take) if distributed.is_main else {}
         return distributed.from_main(decided)
 
     return decide
 
 
-def choose_precision(plan_input: PlanInput, timer: StepTimer) -> dict[str, Any]:
+def choose_precision(plan_input: PlanInput, timer: StepTimer) -> JsonObject:
     """Return the number format, and the times it was chosen by; bf16 must win by a tenth."""
     spec = plan_input.spec
     if spec.precision != "auto":
@@ -177,7 +178,7 @@ def choose_steps(
     timer: StepTimer,
     precision: PrecisionName,
     elapsed_s: Callable[[], float],
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the number of steps, and the times that it was fitted to the budget by."""
     spec, most = plan_input.spec, plan_input.most_steps
     may_compile = spec.compile == "auto" and plan_input.compile_gain > 0.0
@@ -203,7 +204,7 @@ def revise_steps(
     """Fit the number of steps to what is left of the budget after `step` steps."""
     budget = plan_input.spec.budget
 
-    def measure() -> dict[str, Any]:
+    def measure() -> JsonObject:
         assert budget is not None
         most = None if plan_input.most_steps is None else plan_input.most_steps - step
         step_s = elapsed_s / max(step, 1)
@@ -230,7 +231,7 @@ def compile_gain(network: nn.Module, device: str) -> float:
     return COMPILE_GAIN_DECODER if isinstance(network, Decoder) else 0.0
 
 
-def choose_compile(plan_input: PlanInput, *, training_s: float) -> dict[str, Any]:
+def choose_compile(plan_input: PlanInput, *, training_s: float) -> JsonObject:
     """Return whether to compile: when the time it saves is more than the time it takes."""
     if plan_input.spec.compile != "auto":
         return {"compile": plan_input.spec.compile == "on", "why": "the recipe says so"}

@@ -36,11 +36,7 @@ class GradientRule(Protocol):
     """Makes the gradient of a step from the losses of its samples."""
 
     def gradients(
-        self,
-        network: nn.Module,
-        objective: Objective,
-        parts: Iterable[Batch],
-        context: StepContext,
+        self, network: nn.Module, objective: Objective, parts: Iterable[Batch], context: StepContext
     ) -> Tensor:
         """Put the gradient of one step into `.grad` of each parameter.
 
@@ -70,11 +66,7 @@ class WeightedMean:
     clip_norm: float | None = None
 
     def gradients(
-        self,
-        network: nn.Module,
-        objective: Objective,
-        parts: Iterable[Batch],
-        context: StepContext,
+        self, network: nn.Module, objective: Objective, parts: Iterable[Batch], context: StepContext
     ) -> Tensor:
         """Put the gradient of one step into `.grad` of each parameter, as the protocol says."""
         parameters, distributed = context.parameters, context.distributed

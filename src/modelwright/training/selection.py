@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
+
+from modelwright.files import Json, JsonObject
 
 
 def on_cpu(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -57,11 +58,11 @@ class Selection:
             return False
         return len(self.history) - 1 - self.best_index >= self.patience
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> JsonObject:
         """Return all but the weights as plain JSON values."""
         return {"history": self.history, "best_index": self.best_index}
 
-    def load(self, facts: Mapping[str, Any], best: dict[str, Tensor]) -> None:
+    def load(self, facts: Mapping[str, Json], best: dict[str, Tensor]) -> None:
         """Take back what `facts` returned, and the best weights."""
         self.history = list(facts["history"])
         self.best_index = facts["best_index"]

@@ -12,17 +12,11 @@ from modelwright.errors import StoppedError
 
 
 @contextlib.contextmanager
-def stopped_at_once() -> Iterator[None]:
-    """Raise `StoppedError` wherever the block is when Ctrl-C or SIGTERM asks to stop."""
+def _handled_by(handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let a function handle Ctrl-C and SIGTERM; only the main thread may handle signals."""
     if threading.current_thread() is not threading.main_thread():
-        yield  # Only the main thread may handle signals.
+        yield
         return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        raise StoppedError(
-            "stopped while fitting", fix="Run the same command again: fitting starts anew"
-        )
-
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -32,21 +26,27 @@ def stopped_at_once() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def stopped_at_once() -> Iterator[None]:
+    """Raise `StoppedError` wherever the block is when Ctrl-C or SIGTERM asks to stop."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise StoppedError(
+            "stopped while fitting", fix="Run the same command again: fitting starts anew"
+        )
+
+    with _handled_by(handle):
+        yield
+
+
+@contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
     """Yield a function that says whether a stop was requested; a second Ctrl-C ends at once."""
     requested = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield requested.is_set  # Only the main thread may handle signals.
-        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         if requested.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         requested.set()
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _handled_by(handle):
         yield requested.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -19,21 +19,13 @@ from torch import nn
 
 from modelwright.data import Dataset
 from modelwright.models.candidate import Candidate
-from modelwright.recipe.data import AugmentSpec
+from modelwright.recipe.preparation import AugmentSpec
 from modelwright.recipe.train import TrainSpec
 from modelwright.run import Run, resident_bytes
 from modelwright.tasks import Task
 from modelwright.training.build import build_parts, check_passes, plan_input, trainable
 from modelwright.training.distributed import DistributedContext, init_distributed
-from modelwright.training.loop import (
-    Parts,
-    State,
-    Until,
-    set_training,
-    shares,
-    step_context,
-    train,
-)
+from modelwright.training.loop import Parts, State, Until, set_training, shares, step_context, train
 from modelwright.training.plan import PlanInput, StepPlan, choose_precision
 from modelwright.training.precision import Precision, PrecisionName
 from modelwright.training.validation import Validation

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from modelwright.arrays import Array, Ints
 from modelwright.data import Dataset, Split
 from modelwright.data.batches import Batches
 from modelwright.data.sampler import cut_by_length
@@ -19,7 +19,8 @@ from modelwright.models.candidate import Candidate
 from modelwright.models.seq2seq import Seq2Seq, Seq2SeqStepper
 from modelwright.run import Run
 from modelwright.tasks import Task, concatenate
-from modelwright.tasks.generation import SamplingConfig, collect, generate
+from modelwright.tasks.generation import collect, generate
+from modelwright.tasks.sampling import SamplingConfig
 from modelwright.training.loop import diverged
 from modelwright.training.precision import Precision
 from modelwright.transforms.text import BEGIN, TextInput
@@ -38,7 +39,7 @@ class ValidationGenerations:
 
     task: Task
     input: TextInput
-    source: Mapping[str, NDArray[Any]]
+    source: Mapping[str, Array]
     references: list[str]
     max_length: int
     """Where a text is cut that doesn't end by itself."""
@@ -161,7 +162,7 @@ def outputs_of(
         network.train(was_training)
 
 
-def _positions(split: Split, batch_size: int, at_once: int) -> list[NDArray[np.int64]]:
+def _positions(split: Split, batch_size: int, at_once: int) -> list[Ints]:
     lengths = split.lengths()
     if lengths is None:
         return np.split(np.arange(len(split)), range(batch_size, len(split), batch_size))

@@ -20,8 +20,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from modelwright.errors import DataError, ModelFileError, RequestError, require
-from modelwright.files import json_digest
+from modelwright.arrays import Array, Doubles
+from modelwright.errors import DataError, ModelFileError, RequestError, located, require
+from modelwright.files import JsonObject, json_digest
 from modelwright.kinds import InputKind
 from modelwright.transforms.image import MOST_BYTES, read_file
 
@@ -41,8 +42,8 @@ _MPEG_FRAME = re.compile(rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xfd]")
 _FIX = "Replace the file, or take it out of the data"
 
 Samples = NDArray[np.int16]
-AudioSource = bytes | Path | NDArray[Any]
-_Blocks = Iterator[NDArray[np.float64]]
+AudioSource = bytes | Path | Array
+_Blocks = Iterator[Doubles]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class AudioInput:
         """The most samples that are used."""
         return int(self.max_seconds * self.sampling_rate)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the declaration as the model file holds it."""
         return {
             "kind": "audio",
@@ -70,7 +71,7 @@ class AudioInput:
         }
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> AudioInput:
+    def from_json(value: JsonObject) -> AudioInput:
         """Read what `to_json` returned; anything else is a `ModelFileError`."""
         rate: Any = value.get("sampling_rate")
         seconds: Any = value.get("max_seconds")
@@ -121,17 +122,15 @@ def read_audio(source: AudioSource, spec: AudioInput, *, rate: int | None = None
         RequestError: an array comes without its rate.
         MissingExtraError: soundfile or soxr isn't installed.
     """
-    where = str(source) if isinstance(source, Path) else ""
-    with _opened(source, rate, where) as (facts, blocks):
-        samples = _resampled(_mixed(blocks, where), facts.sampling_rate, spec.sampling_rate)
-    if not len(samples):
-        raise DataError(
-            f"the recording is too short: it has {facts.frames} samples",
-            where=where,
-            why=f"At {spec.sampling_rate} a second nothing is left of it",
-            fix=_FIX,
-        )
-    return samples
+    with _opened(source, rate) as (facts, blocks):
+        samples = _resampled(_mixed(blocks), facts.sampling_rate, spec.sampling_rate)
+        if not len(samples):
+            raise DataError(
+                f"the recording is too short: it has {facts.frames} samples",
+                why=f"At {spec.sampling_rate} a second nothing is left of it",
+                fix=_FIX,
+            )
+        return samples
 
 
 def audio_facts(source: AudioSource, *, rate: int | None = None) -> AudioFacts:
@@ -142,14 +141,12 @@ def audio_facts(source: AudioSource, *, rate: int | None = None) -> AudioFacts:
         RequestError: an array comes without its rate.
         MissingExtraError: soundfile isn't installed.
     """
-    with _opened(source, rate, str(source) if isinstance(source, Path) else "") as (facts, _):
+    with _opened(source, rate) as (facts, _):
         return facts
 
 
 @contextlib.contextmanager
-def _opened(
-    source: AudioSource, rate: int | None, where: str
-) -> Iterator[tuple[AudioFacts, _Blocks]]:
+def _opened(source: AudioSource, rate: int | None) -> Iterator[tuple[AudioFacts, _Blocks]]:
     """Yield what a recording is, and its samples `[T, C]` in blocks, 1.0 being full scale."""
     if isinstance(source, np.ndarray):
         if rate is None:
@@ -160,21 +157,23 @@ def _opened(
             )
         array = _checked_array(source)
         facts = AudioFacts(rate, array.shape[1], len(array))
-        _check_facts(facts, where)
+        _check_facts(facts)
         yield facts, _array_blocks(array)
         return
-    data = _read_file(source) if isinstance(source, Path) else source
-    _check_container(data, where)
-    soundfile = require("soundfile", extra="audio", purpose="to read recordings")
     with contextlib.ExitStack() as stack:
-        with _plain_errors(soundfile, where):
+        if isinstance(source, Path):
+            stack.enter_context(located(source, DataError))
+        data = _read_file(source) if isinstance(source, Path) else source
+        _check_container(data)
+        soundfile = require("soundfile", extra="audio", purpose="to read recordings")
+        with _plain_errors(soundfile):
             file = stack.enter_context(soundfile.SoundFile(io.BytesIO(data)))
         facts = AudioFacts(int(file.samplerate), int(file.channels), int(file.frames))
-        _check_facts(facts, where)
-        yield facts, _file_blocks(file, facts, soundfile, where)
+        _check_facts(facts)
+        yield facts, _file_blocks(file, facts, soundfile)
 
 
-def _checked_array(array: NDArray[Any]) -> NDArray[Any]:
+def _checked_array(array: Array) -> Array:
     """Return PCM as `[T, C]`."""
     if array.ndim not in (1, 2):
         raise DataError(
@@ -189,7 +188,7 @@ def _checked_array(array: NDArray[Any]) -> NDArray[Any]:
     return array[:, None] if array.ndim == 1 else array
 
 
-def _array_blocks(array: NDArray[Any]) -> _Blocks:
+def _array_blocks(array: Array) -> _Blocks:
     is_float = np.issubdtype(array.dtype, np.floating)
     size = max(_BLOCK_VALUES // array.shape[1], 1)
     for start in range(0, len(array), size):
@@ -206,30 +205,29 @@ def _array_blocks(array: NDArray[Any]) -> _Blocks:
 
 def _read_file(path: Path) -> bytes:
     if path.exists() and not path.is_file():
-        raise DataError("this is no plain file, so it isn't read", where=str(path))
+        raise DataError("this is no plain file, so it isn't read")
     return read_file(path)
 
 
-def _check_container(data: bytes, where: str) -> None:
+def _check_container(data: bytes) -> None:
     """Refuse what isn't one whole file of these, as far as libsndfile wouldn't say so."""
     if not data:
-        raise DataError("the file is empty (0 bytes)", where=where, fix=_FIX)
+        raise DataError("the file is empty (0 bytes)", fix=_FIX)
     if len(data) > MOST_BYTES:
-        raise DataError(f"the file has more than {MOST_BYTES >> 30} GiB", where=where, fix=_FIX)
+        raise DataError(f"the file has more than {MOST_BYTES >> 30} GiB", fix=_FIX)
     if data[:4] in (b"RIFF", b"RIFX", b"RF64") and data[8:12] == b"WAVE":
-        _check_wav(data, where)
+        _check_wav(data)
     elif data.startswith(b"OggS"):
-        _check_ogg(data, where)
+        _check_ogg(data)
     elif not data.startswith((b"fLaC", b"ID3")) and not _MPEG_FRAME.match(data):
         raise DataError(
             "this isn't a recording that can be read",
-            where=where,
             why=f"It begins with {data[:12]!r}",
             fix="WAV, FLAC, OGG and MP3 files are read",
         )
 
 
-def _check_wav(data: bytes, where: str) -> None:
+def _check_wav(data: bytes) -> None:
     """Compare the bytes that the header promises with those that are there.
 
     A size of all ones means that whoever wrote the header didn't know: a stream, or RF64, where the
@@ -248,15 +246,14 @@ def _check_wav(data: bytes, where: str) -> None:
                 size = available if long_size is None else long_size
             if size > available:
                 raise _cut_short(
-                    f"Its header promises {size:,} bytes of samples, and {available:,} are there",
-                    where,
+                    f"Its header promises {size:,} bytes of samples, and {available:,} are there"
                 )
             return
         at += size + size % 2
-    raise _cut_short("It ends before its samples begin", where)
+    raise _cut_short("It ends before its samples begin")
 
 
-def _check_ogg(data: bytes, where: str) -> None:
+def _check_ogg(data: bytes) -> None:
     """Walk over the pages (RFC 3533, section 6): one stream that begins once and ends at the end.
 
     Of several streams in a row, libsndfile reads the first.
@@ -269,70 +266,64 @@ def _check_ogg(data: bytes, where: str) -> None:
     if begins > 1:
         raise DataError(
             f"the file holds {begins} streams, and one is read",
-            where=where,
             fix="Write each into a file of its own",
         )
     if at != len(data) or not flags & 4:
-        raise _cut_short("Its last page isn't whole, or isn't marked as the last one", where)
+        raise _cut_short("Its last page isn't whole, or isn't marked as the last one")
 
 
-def _cut_short(why: str, where: str) -> DataError:
-    return DataError("the recording is cut short", where=where, why=why, fix=_FIX)
+def _cut_short(why: str) -> DataError:
+    return DataError("the recording is cut short", why=why, fix=_FIX)
 
 
-def _check_facts(facts: AudioFacts, where: str) -> None:
+def _check_facts(facts: AudioFacts) -> None:
     if not LOWEST_RATE <= facts.sampling_rate <= HIGHEST_RATE:
         raise DataError(
             f"the sampling rate is {facts.sampling_rate:,} a second, and rates from "
             f"{LOWEST_RATE:,} to {HIGHEST_RATE:,} are read",
-            where=where,
             fix=_FIX,
         )
     if facts.frames < 1 or facts.channels < 1:
-        raise DataError("the recording holds no samples", where=where, fix=_FIX)
+        raise DataError("the recording holds no samples", fix=_FIX)
     if facts.seconds > MAX_SECONDS:
         raise DataError(
             f"the recording is longer than {MAX_SECONDS / 3600:g} h, or doesn't say how long it is",
-            where=where,
             why=f"Its header promises {facts.frames:,} samples a channel",
             fix="Cut it into shorter ones, or write it anew",
         )
 
 
 @contextlib.contextmanager
-def _plain_errors(soundfile: ModuleType, where: str) -> Iterator[None]:
+def _plain_errors(soundfile: ModuleType) -> Iterator[None]:
     try:
         yield
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         why = str(getattr(error, "error_string", error))
-        raise DataError(f"the recording is broken: {why}", where=where, fix=_FIX) from error
+        raise DataError(f"the recording is broken: {why}", fix=_FIX) from error
 
 
-def _file_blocks(file: Any, facts: AudioFacts, soundfile: ModuleType, where: str) -> _Blocks:
+def _file_blocks(file: Any, facts: AudioFacts, soundfile: ModuleType) -> _Blocks:
     size, decoded = max(_BLOCK_VALUES // facts.channels, 1), 0
     while decoded < facts.frames:
-        with _plain_errors(soundfile, where):
+        with _plain_errors(soundfile):
             block = file.read(min(size, facts.frames - decoded), dtype="float64", always_2d=True)
         if not len(block):
-            raise _cut_short(f"It promises {facts.frames:,} samples, and holds {decoded:,}", where)
+            raise _cut_short(f"It promises {facts.frames:,} samples, and holds {decoded:,}")
         decoded += len(block)
         yield block
 
 
-def _mixed(blocks: _Blocks, where: str) -> _Blocks:
+def _mixed(blocks: _Blocks) -> _Blocks:
     """Yield mono blocks `[T]` in −1…1."""
     for block in blocks:
         mono = block.mean(axis=1)
         if not np.isfinite(mono).all():
             raise DataError(
-                "the recording holds samples that aren't numbers (NaN or infinite)",
-                where=where,
-                fix=_FIX,
+                "the recording holds samples that aren't numbers (NaN or infinite)", fix=_FIX
             )
         if np.abs(mono).max() > _LOUDEST:
             raise DataError(
                 f"the recording holds a sample of {np.abs(mono).max():g}, and full scale is 1",
-                where=where,
                 why="It seems to hold whole numbers, written as floats",
                 fix="Write it anew, divided by what full scale is",
             )
@@ -349,6 +340,6 @@ def _resampled(blocks: _Blocks, rate: int, new_rate: int) -> Samples:
     return np.concatenate(pieces)
 
 
-def _sixteen_bits(values: NDArray[np.float64]) -> Samples:
+def _sixteen_bits(values: Doubles) -> Samples:
     highest = _FULL_SCALE - 1
     return np.clip(np.rint(values * _FULL_SCALE), -_FULL_SCALE, highest).astype(np.int16)

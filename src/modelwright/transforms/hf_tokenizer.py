@@ -13,13 +13,14 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Integers, Ints
 from modelwright.errors import DataError, ModelFileError
-from modelwright.files import canonical_json
+from modelwright.files import Json, JsonObject, canonical_json
 from modelwright.transforms.tokenizing import SPECIALS, Ids, clean, is_too_large, library
 
 if TYPE_CHECKING:
@@ -140,14 +141,14 @@ class TokenIdMap:
         missing = [at for at, number in enumerate((self.padding, self.unknown)) if number is None]
         return (*missing, 2)
 
-    def theirs(self) -> NDArray[np.int64]:
+    def theirs(self) -> Ints:
         """Return the network's id of each of ours, `[V]`; that of the end where it has none."""
         named = [self.padding, self.unknown, self.begin, self.end]
         rest = np.delete(np.arange(self.size), self.special())
         filled = [self.end if number is None else number for number in named]
         return np.concatenate([filled, rest]).astype(np.int64)
 
-    def ours(self) -> NDArray[np.int64]:
+    def ours(self) -> Ints:
         """Return our id of each of the network's, `[size]`."""
         ids = np.empty(self.size, np.int64)
         theirs, second = self.theirs(), list(self.second())
@@ -160,7 +161,7 @@ class TokenIdMap:
         return asdict(self)
 
     @staticmethod
-    def from_json(value: Any) -> TokenIdMap | None:
+    def from_json(value: Json) -> TokenIdMap | None:
         """Read what `to_json` returned, or `None`; anything else is a `ModelFileError`."""
         if value is None:
             return None
@@ -204,7 +205,7 @@ class HFTokenizer:
     """How its tokens represent bytes."""
     _data: bytes = field(repr=False)
     _engine: tokenizers.Tokenizer = field(repr=False, compare=False)
-    _ours: NDArray[np.int64] | None = field(repr=False, compare=False)
+    _ours: Ints | None = field(repr=False, compare=False)
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Return the token ids `[T]` of each text, without the special tokens around it.
@@ -222,7 +223,7 @@ class HFTokenizer:
             encoded.append((row if self._ours is None else self._ours[row]).astype(np.int32))
         return encoded
 
-    def decode(self, ids: Iterable[int] | NDArray[np.integer[Any]]) -> str:
+    def decode(self, ids: Iterable[int] | Integers) -> str:
         """Return the text of token ids `[T]`; special tokens and unused ids are left out.
 
         Raises:
@@ -317,7 +318,7 @@ def read_foreign(data: bytes, token_ids: TokenIdMap | None) -> HFTokenizer:
     )
 
 
-def _document(data: bytes) -> dict[str, Any]:
+def _document(data: bytes) -> JsonObject:
     """Return the JSON of a tokenizer, every part of it known."""
     if is_too_large(data, max_values=_MOST_VALUES):
         raise _refused("it is too large")
@@ -338,7 +339,7 @@ def _document(data: bytes) -> dict[str, Any]:
     return document
 
 
-def _check_part(part: Any, name: str, allowed: set[str]) -> None:
+def _check_part(part: Json, name: str, allowed: set[str]) -> None:
     """Refuse a part, or one inside it, that isn't of a known type."""
     if part is None and name != "model":
         return
@@ -362,7 +363,7 @@ def _check_part(part: Any, name: str, allowed: set[str]) -> None:
                 _check_part(item, name, allowed)
 
 
-def _frame(part: Any, numbers: dict[str, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _frame(part: Json, numbers: dict[str, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the tokens before and after each text, as the part `post_processor` says."""
     if part is None:
         return (), ()
@@ -384,7 +385,7 @@ def _frame(part: Any, numbers: dict[str, int]) -> tuple[tuple[int, ...], tuple[i
     return (), ()
 
 
-def _template(part: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _template(part: Json) -> tuple[tuple[int, ...], tuple[int, ...]]:
     ends: tuple[list[int], list[int]] = ([], [])
     texts = 0
     for piece in part["single"]:
@@ -398,14 +399,14 @@ def _template(part: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return tuple(ends[0]), tuple(ends[1])
 
 
-def unknown_of(model: dict[str, Any], numbers: dict[str, int]) -> int | None:
+def unknown_of(model: JsonObject, numbers: dict[str, int]) -> int | None:
     """Return the id of the unknown token of a token model, where it has one."""
     if isinstance(number := model.get("unk_id"), int) and number >= 0:
         return number
     return numbers.get(str(model.get("unk_token")))
 
 
-def _form(document: dict[str, Any], engine: tokenizers.Tokenizer) -> TokenForm:
+def _form(document: JsonObject, engine: tokenizers.Tokenizer) -> TokenForm:
     """Return how tokens represent bytes, by the parts that split a text."""
     kinds = {name for part in ("normalizer", "pre_tokenizer") for name in _kinds(document[part])}
     if "ByteLevel" in kinds:
@@ -415,7 +416,7 @@ def _form(document: dict[str, Any], engine: tokenizers.Tokenizer) -> TokenForm:
     return "metaspace" if first and first[0].startswith(_BLANK) else "plain"
 
 
-def _kinds(part: Any) -> Iterator[str]:
+def _kinds(part: Json) -> Iterator[str]:
     if isinstance(part, dict):
         yield str(part.get("type"))
         for inner in part.values():

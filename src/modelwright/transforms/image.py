@@ -15,14 +15,14 @@ import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Literal, cast
+from typing import BinaryIO, ClassVar, Literal, cast
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from modelwright.errors import DataError, ModelFileError
-from modelwright.files import json_digest
+from modelwright.arrays import Array, Pixels
+from modelwright.errors import DataError, ModelFileError, located
+from modelwright.files import JsonObject, json_digest
 from modelwright.kinds import InputKind
 
 MOST_PIXELS = 120_000_000
@@ -49,8 +49,7 @@ _FILTERS = {
 _FIX_ARRAY = "Save it anew by `numpy.save`, without pickled objects"
 _FIX = "Open it in an image viewer; replace it, or take it out of the data"
 
-Pixels = NDArray[np.uint8]
-ImageSource = bytes | Path | Image.Image | NDArray[Any]
+ImageSource = bytes | Path | Image.Image | Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +65,12 @@ class ImageInput:
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
     background: int = 0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the declaration as the model file holds it."""
         return {"kind": "image", **asdict(self)}
 
     @staticmethod
-    def from_json(value: dict[str, Any]) -> ImageInput:
+    def from_json(value: JsonObject) -> ImageInput:
         """Read what `to_json` returned; anything else is a `ModelFileError`."""
         sizes = [value.get(key) for key in ("height", "width", "channels", "background")]
         is_known = (
@@ -124,10 +123,10 @@ def open_image(source: ImageSource) -> Image.Image:
         return _from_array(source)
     if isinstance(source, Image.Image):
         return ImageOps.exif_transpose(source)
-    where = str(source) if isinstance(source, Path) else ""
-    if isinstance(source, Path):
-        source = read_file(source)
-    return _from_bytes(source, where)
+    if isinstance(source, bytes):
+        return _from_bytes(source)
+    with located(source):
+        return _from_bytes(read_file(source))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +161,7 @@ def sides_of(source: bytes | Path) -> Sides:
     return Sides(*open_image(source).size)
 
 
-def read_image(stream: BinaryIO, where: str = "") -> bytes:
+def read_image(stream: BinaryIO) -> bytes:
     """Return the bytes of a file up to its end, a pipe's too; recordings and texts are read so too.
 
     Raises:
@@ -174,7 +173,7 @@ def read_image(stream: BinaryIO, where: str = "") -> bytes:
         size += len(piece)
         if size > MOST_BYTES:
             what, fix = f"the file has more than {MOST_BYTES >> 30} GiB", "Take it out of the data"
-            raise DataError(what, where=where, fix=fix)
+            raise DataError(what, fix=fix)
     return b"".join(pieces)
 
 
@@ -185,8 +184,8 @@ def read_file(path: Path) -> bytes:
         DataError: it can't be read, or is far too long.
     """
     try:
-        with path.open("rb") as stream:
-            return read_image(stream, str(path))
+        with located(path), path.open("rb") as stream:
+            return read_image(stream)
     except OSError as error:
         raise DataError(
             f"can't be read ({error.strerror or error})",
@@ -195,18 +194,18 @@ def read_file(path: Path) -> bytes:
         ) from error
 
 
-def _from_bytes(data: bytes, where: str) -> Image.Image:
+def _from_bytes(data: bytes) -> Image.Image:
     if not data:
-        raise DataError("the file is empty (0 bytes)", where=where, fix=_FIX)
+        raise DataError("the file is empty (0 bytes)", fix=_FIX)
     if data.startswith(_NPY):
-        return _from_array(_read_npy(data, where), where)
+        return _from_array(_read_npy(data))
     try:
         with warnings.catch_warnings():
             # Our own limit takes the place of Pillow's, and what matters of damage is an error.
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(data), formats=_FORMATS)
             if image.width * image.height > MOST_PIXELS:
-                raise _too_large(where, f"It has {image.width:,} × {image.height:,}")
+                raise _too_large(f"It has {image.width:,} × {image.height:,}")
             image.load()
             ImageOps.exif_transpose(image, in_place=True)  # A copy of a large one is too much.
             return image
@@ -214,19 +213,18 @@ def _from_bytes(data: bytes, where: str) -> Image.Image:
         start = data[:12]
         raise DataError(
             "this isn't an image that can be read",
-            where=where,
             why=f"It begins with {start!r}",
             fix="JPEG, PNG, WebP, BMP, TIFF, GIF and .npy are read",
         ) from error
     except Image.DecompressionBombError as error:
-        raise _too_large(where, str(error)) from error
+        raise _too_large(str(error)) from error
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"the image is broken: {error}", where=where, fix=_FIX) from error
+        raise DataError(f"the image is broken: {error}", fix=_FIX) from error
 
 
-def _read_npy(data: bytes, where: str) -> NDArray[Any]:
+def _read_npy(data: bytes) -> Array:
     """Return the array that a `.npy` file holds (NEP 1; versions 1 to 3).
 
     NumPy's own reader parses the header by `ast`, which now and then fails for no reason where
@@ -237,40 +235,38 @@ def _read_npy(data: bytes, where: str) -> NDArray[Any]:
     header = data[8 + wide : start]
     matches = [re.search(part, header) for part in _NPY_HEADER]
     if not all(matches) or len(data) < start or header.count(b",") > 12:
-        raise DataError("the array's header can't be read", where=where, fix=_FIX_ARRAY)
+        raise DataError("the array's header can't be read", fix=_FIX_ARRAY)
     kind, columns_first, sides = (match[1].decode() for match in matches if match)
     shape = tuple(int(side) for side in sides.replace(",", " ").split())
     dtype = np.dtype(kind)
     size = math.prod(shape)
     if len(data) - start < size * dtype.itemsize:
-        raise DataError(f"the array is cut short: it is {list(shape)}", where=where, fix=_FIX_ARRAY)
+        raise DataError(f"the array is cut short: it is {list(shape)}", fix=_FIX_ARRAY)
     flat = np.frombuffer(data, dtype, size, start)
     return flat.reshape(shape, order="F" if columns_first == "True" else "C")
 
 
-def _too_large(where: str, why: str) -> DataError:
+def _too_large(why: str) -> DataError:
     return DataError(
         f"the image has more than the {MOST_PIXELS:,} pixels that are decoded",
-        where=where,
         why=why,
         fix="Scale it down first, or take it out of the data",
     )
 
 
-def _from_array(array: NDArray[Any], where: str = "") -> Image.Image:
+def _from_array(array: Array) -> Image.Image:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
         raise DataError(
-            f"an image is an array [H, W] or [H, W, 1, 3 or 4], not {list(array.shape)}",
-            where=where,
+            f"an image is an array [H, W] or [H, W, 1, 3 or 4], not {list(array.shape)}"
         )
     if array.size == 0:
-        raise DataError(f"the array holds no pixels: {list(array.shape)}", where=where)
-    return Image.fromarray(_eight_bits(array, where))
+        raise DataError(f"the array holds no pixels: {list(array.shape)}")
+    return Image.fromarray(_eight_bits(array))
 
 
-def _eight_bits(array: NDArray[Any], where: str) -> Pixels:
+def _eight_bits(array: Array) -> Pixels:
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     if array.dtype == np.bool_:
@@ -281,15 +277,12 @@ def _eight_bits(array: NDArray[Any], where: str) -> Pixels:
         if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
             raise DataError(
                 "an array of floats must hold values in 0…1",
-                where=where,
                 why=f"These go from {np.min(array):.4g} to {np.max(array):.4g}",
                 fix="Divide by the largest value, or convert to uint8",
             )
         scaled: Pixels = np.rint(array * 255).astype(np.uint8)
         return scaled
-    raise DataError(
-        f"an image holds uint8, uint16, booleans or floats in 0…1, not {array.dtype}", where=where
-    )
+    raise DataError(f"an image holds uint8, uint16, booleans or floats in 0…1, not {array.dtype}")
 
 
 def flatten(image: Image.Image, spec: ImageInput) -> Image.Image:

@@ -10,23 +10,24 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, pairwise
-from typing import Any, ClassVar, Literal
+from itertools import chain, count, pairwise
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Array, Ints
 from modelwright.errors import DataError, ModelFileError
-from modelwright.files import canonical_json, digest, json_digest
+from modelwright.files import Json, JsonObject, canonical_json, digest, json_digest
 from modelwright.kinds import InputKind
 from modelwright.transforms.scripts import are_unspaced
 from modelwright.transforms.tokenizing import clean
 
 Analyzer = Literal["word", "char"]
-Ints = NDArray[np.int64]
 VOCABULARY = "ngrams.bin"
 """The asset that holds the vocabularies with their idf."""
 WORD_RANGE, CHAR_RANGE, UNSPACED_RANGE = (1, 2), (2, 5), (1, 3)
@@ -43,14 +44,6 @@ _CHUNK = 1 << _DOC_BITS
 """Texts that are counted at once: a text's number among them stands behind a code, in 62 bits."""
 _MOST_CODE = 1 << 54
 _WORD = re.compile(r"\w+|[^\w\s]")
-
-
-class _Numbers(dict[str, int]):
-    """Tokens' numbers, from 1; a new token gets the next one."""
-
-    def __missing__(self, token: str) -> int:
-        number = self[token] = len(self) + 1
-        return number
 
 
 class _Known(dict[str, int]):
@@ -116,7 +109,7 @@ class Ngrams:
             tokens.append(self.tokens[token - 1])
         return (" " if self.analyzer == "word" else "").join(reversed(tokens))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return what a declaration says of it; `to_bytes` has the rest."""
         return {
             "analyzer": self.analyzer,
@@ -154,7 +147,7 @@ class NgramInput:
         """The number of n-grams of all kinds, V."""
         return sum(len(kind.codes) for kind in self.kinds)
 
-    def encode(self, texts: Sequence[str]) -> list[NDArray[Any]]:
+    def encode(self, texts: Sequence[str]) -> list[Array]:
         """Return the n-grams of each text, `[T]` records of a number and a weight, by number.
 
         A text without a known n-gram has none.
@@ -188,7 +181,7 @@ class NgramInput:
             number -= len(kind.codes)
         raise IndexError(number)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the declaration as the model file has it; the vocabulary is a separate asset."""
         return {
             "kind": "ngrams",
@@ -206,7 +199,7 @@ class NgramInput:
         return json_digest(self.to_json())
 
     @staticmethod
-    def from_json(value: dict[str, Any], assets: dict[str, bytes]) -> NgramInput:
+    def from_json(value: JsonObject, assets: dict[str, bytes]) -> NgramInput:
         """Read what `to_json` and `assets` returned; anything else is a `ModelFileError`."""
         asset = assets.get(VOCABULARY)
         match value:
@@ -262,7 +255,8 @@ def _fit(
 ) -> Ngrams:
     """Return the n-grams that occur in `least` texts or more, the most frequent of them."""
     shortest, longest = sizes
-    seen = _Numbers()
+    # Tokens are numbered from 1; a new one gets the next number.
+    seen: defaultdict[str, int] = defaultdict(count(1).__next__)
     chunks = [_numbered(part, analyzer, seen) for _, part in _parts(texts)]
     in_texts = np.zeros(len(seen) + 1, np.int64)
     for ids, docs in chunks:
@@ -373,7 +367,7 @@ class _Bytes:
         return self._data[self._at - size : self._at]
 
 
-def _read_kind(declared: Any, reader: _Bytes) -> Ngrams:
+def _read_kind(declared: Json, reader: _Bytes) -> Ngrams:
     """Read the n-grams of one kind, which must be in order and of the declared lengths."""
     match declared:
         case {

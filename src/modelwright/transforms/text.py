@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from modelwright.errors import ModelFileError
-from modelwright.files import digest, json_digest
+from modelwright.files import JsonObject, digest, json_digest
 from modelwright.kinds import InputKind
 from modelwright.transforms.hf_tokenizer import HFTokenizer, TokenIdMap
 from modelwright.transforms.tokenizing import Ids, Tokenizer
@@ -37,9 +37,9 @@ class TextInput:
     places: int | None = None
     """The most tokens of a prompt and its continuation, where the network limits them."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the declaration as the model file has it; the tokenizer is a separate asset."""
-        declared: dict[str, Any] = {
+        declared: JsonObject = {
             "kind": self.kind,
             "max_length": self.max_length,
             "vocabulary": self.tokenizer.size,
@@ -57,7 +57,7 @@ class TextInput:
         return {TOKENIZER: self.tokenizer.to_bytes()}
 
     @staticmethod
-    def from_json(value: dict[str, Any], assets: dict[str, bytes]) -> TextInput:
+    def from_json(value: JsonObject, assets: dict[str, bytes]) -> TextInput:
         """Read what `to_json` and `assets` returned; anything else is a `ModelFileError`."""
         max_length, asset, kind = value.get("max_length"), assets.get(TOKENIZER), value.get("kind")
         if (

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Integers
 from modelwright.errors import DataError, ModelFileError, RequestError, require
-from modelwright.files import canonical_json
+from modelwright.files import Json, JsonObject, canonical_json
 from modelwright.transforms.scripts import UNSPACED
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class Tokenizer:
                 self._known[chunk] = found
         return found
 
-    def decode(self, ids: Iterable[int] | NDArray[np.integer[Any]]) -> str:
+    def decode(self, ids: Iterable[int] | Integers) -> str:
         """Return the text of token ids `[T]`; the special ones are left out.
 
         For `bpe` it is the text that was encoded, in lower case where the tokenizer folds it; bytes
@@ -308,7 +309,7 @@ class _Form:
     """The pairs that are merged, in this order, for `bpe`."""
 
 
-def _split(pattern: str, *, keep: bool) -> dict[str, Any]:
+def _split(pattern: str, *, keep: bool) -> JsonObject:
     """Return a step that splits at the pattern's matches, and keeps what is between them or not."""
     behavior = "Isolated" if keep else "Removed"
     split = {"type": "Split", "pattern": {"Regex": pattern}}
@@ -321,12 +322,12 @@ _BYTE_LEVEL = {
     "trim_offsets": False,
     "use_regex": False,
 }
-_CUTTING: dict[TokenizerKind, dict[str, Any] | None] = {
+_CUTTING: dict[TokenizerKind, JsonObject | None] = {
     "word": _split(_WORDS, keep=False),
     "bpe": {"type": "Sequence", "pretokenizers": [_split(_PIECES, keep=True), _BYTE_LEVEL]},
     "character": None,
 }
-_JOINING: dict[TokenizerKind, dict[str, Any] | None] = {
+_JOINING: dict[TokenizerKind, JsonObject | None] = {
     "word": None,
     "bpe": _BYTE_LEVEL,
     "character": {"type": "Fuse"},
@@ -335,7 +336,7 @@ _JOINING: dict[TokenizerKind, dict[str, Any] | None] = {
 
 def _encoded(form: _Form) -> bytes:
     """Return the canonical file, in the format of the library `tokenizers`."""
-    document: dict[str, Any] = {
+    document: JsonObject = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -349,7 +350,7 @@ def _encoded(form: _Form) -> bytes:
     return canonical_json(document)
 
 
-def _model(form: _Form) -> dict[str, Any]:
+def _model(form: _Form) -> JsonObject:
     numbers = {token: number for number, token in enumerate((*SPECIALS, *form.tokens))}
     if form.kind == "word":
         return {"type": "WordLevel", "vocab": numbers, "unk_token": SPECIALS[1]}
@@ -400,7 +401,7 @@ def _read(data: bytes) -> _Form:
     return form
 
 
-def _gathered(document: Any) -> _Form:
+def _gathered(document: Json) -> _Form:
     """Return the content of the JSON; the caller checks that it has no more."""
     model, vocab = document["model"], document["model"]["vocab"]
     kind: TokenizerKind = "word" if model["type"] == "WordLevel" else "bpe"

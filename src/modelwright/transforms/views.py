@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Pixels
 from modelwright.errors import RequestError
 
-Pixels = NDArray[np.uint8]
 Samples = NDArray[np.int16]
 Lengths = NDArray[np.int64]
 SPEEDS = (1.0, 0.9, 1.1)

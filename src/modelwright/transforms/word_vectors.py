@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Bools, Floats
 from modelwright.errors import DataError, RequestError, nearest
 
 LONGEST_LINE = 1 << 20
@@ -28,9 +29,7 @@ _FETCH = "Remove the line, or fetch the file again"
 _TEXT_FORM = "Use the text form of word2vec or GloVe; the binary form isn't read"
 
 
-def read_word_vectors(
-    path: Path, words: Sequence[str]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def read_word_vectors(path: Path, words: Sequence[str]) -> tuple[NDArray[np.float32], Bools]:
     """Read the vectors of `words` from a text file of word2vec or GloVe, perhaps gzipped.
 
     Of a word that occurs twice, the first vector is taken. A word may have blanks in it, as some of
@@ -78,7 +77,7 @@ def read_word_vectors(
 
 
 def nearest_words(
-    matrix: NDArray[np.floating], words: Sequence[str], word: str, count: int
+    matrix: Floats, words: Sequence[str], word: str, count: int
 ) -> list[tuple[str, float]]:
     """Return the `count` words whose vectors have the largest cosine with that of `word`.
 
@@ -168,9 +167,7 @@ def _parts(line: bytes, width: int, where: str) -> tuple[bytes, list[bytes]]:
     if spare > 0 and not any(_number(field) is not None for field in fields[:spare]):
         return b" ".join([word, *fields[:spare]]), fields[spare:]
     raise DataError(
-        f"a word with {len(fields)} numbers, where the others have {width}",
-        where=where,
-        fix=_FETCH,
+        f"a word with {len(fields)} numbers, where the others have {width}", where=where, fix=_FETCH
     )
 
 

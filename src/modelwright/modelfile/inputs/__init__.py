@@ -68,7 +68,6 @@ def open_input(declared: Declared, assets: Assets) -> Reader:
     name = declared.get("kind")
     if not isinstance(name, str) or name not in READERS:
         raise ModelFileError(
-            f"inputs of the kind {name!r} aren't known to this version",
-            fix="Update modelwright",
+            f"inputs of the kind {name!r} aren't known to this version", fix="Update modelwright"
         )
     return READERS[name](declared, assets)

@@ -26,9 +26,8 @@ from modelwright.run import Observe, silent
 class ArraysReader(Reader):
     """Arrays by the names of the graph's inputs, or the only one."""
 
-    spec = None
-
     def __init__(self, declared: Declared) -> None:
+        super().__init__(None)
         listed = declared.get("tensors")
         if not isinstance(listed, list) or not listed:
             raise ModelFileError("an input of the kind `arrays` declares its `tensors`")

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from modelwright.errors import DataError, ModelwrightError
+from modelwright.arrays import Array
+from modelwright.errors import DataError, located
 from modelwright.modelfile.inputs.reader import Reader, Sample, each, kind_of, named, padded
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
@@ -34,9 +35,6 @@ class AudioReader(Reader):
     )
     view_choices = ("none", "speeds")
 
-    def __init__(self, spec: AudioInput) -> None:
-        self.spec = spec
-
     def read_each(
         self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent
     ) -> list[Sample | DataError]:
@@ -45,7 +43,7 @@ class AudioReader(Reader):
 
     def _read(self, item: Any, number: int, *, observe: Observe) -> Sample:
         where = item if isinstance(item, str) else named(item, number)
-        try:
+        with located(where):
             if isinstance(item, io.BufferedIOBase):
                 item = item.read(MAX_AUDIO_BYTES + 1)
             elif isinstance(item, str):
@@ -56,9 +54,6 @@ class AudioReader(Reader):
                 raise DataError(f"{kind_of(item)} isn't a recording")
             rate = self.spec.sampling_rate if isinstance(item, np.ndarray) else None
             samples = read_audio(item, self.spec, rate=rate)
-        except ModelwrightError as error:
-            error.at(where)
-            raise
         if len(samples) > self.spec.max_length:
             seconds, limit = len(samples) / self.spec.sampling_rate, self.spec.max_seconds
             note = f"the recording lasts {seconds:.1f} s, and the model hears {limit:g} s: the "
@@ -66,7 +61,7 @@ class AudioReader(Reader):
             observe(Progress("note", 0, 0, note=f"{where}: {note}"))
         return Sample({"samples": samples[: self.spec.max_length]})
 
-    def from_tensor(self, array: NDArray[Any]) -> NDArray[Any]:
+    def from_tensor(self, array: Array) -> Array:
         """Return a tensor `[T]` or `[C, T]`, as torchaudio has it, with time first.
 
         Raises:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from modelwright.arrays import Array
 from modelwright.errors import DataError, ModelwrightError
 from modelwright.modelfile.inputs.reader import Items, Reader, Sample, each, kind_of
 from modelwright.modelfile.spec import TensorSpec
@@ -29,7 +30,7 @@ class ImageReader(Reader):
     view_choices = ("none", "flip", "flip_shift")
 
     def __init__(self, spec: ImageInput) -> None:
-        self.spec = spec
+        super().__init__(spec)
         sizes = (spec.height, spec.width, spec.channels)
         self.tensors = (TensorSpec("pixels", "uint8", ("N", *sizes)),)
 
@@ -43,7 +44,7 @@ class ImageReader(Reader):
                 return Items(cast("Sequence[Any]", pixels), is_one=False)
         return super().split_inputs(inputs)
 
-    def from_tensor(self, array: NDArray[Any]) -> NDArray[Any]:
+    def from_tensor(self, array: Array) -> Array:
         """Return a tensor `[…, C, H, W]` with its channels last, and one that has them last as is.
 
         Raises:

@@ -17,13 +17,15 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.arrays import Array
 from modelwright.errors import DataError, ModelFileError
+from modelwright.files import Json
 from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.run import Observe, silent
 
 T = TypeVar("T")
-Declared = Mapping[str, Any]
+Declared = Mapping[str, Json]
 """The input as `model/spec.json` declares it."""
 Assets = Mapping[str, bytes]
 """What else stands in the file for it, by name: the tokenizer."""
@@ -58,6 +60,9 @@ class Reader(ABC):
     view_choices: tuple[str, ...] = ("none",)
     """The test-time views that it has."""
 
+    def __init__(self, spec: Any) -> None:
+        self.spec = spec
+
     def split_inputs(self, inputs: Any) -> Items:
         """Tell one input from several: a list, a tuple or a column holds several."""
         inputs = self.unpacked(inputs)
@@ -75,7 +80,7 @@ class Reader(ABC):
             return inputs.tolist() if inputs.dtype.kind in "OSTU" else inputs
         return column_cells(inputs)
 
-    def from_tensor(self, array: NDArray[Any]) -> NDArray[Any]:
+    def from_tensor(self, array: Array) -> Array:
         """Return the values of a tensor of torch's in the order of axes that arrays have here."""
         return array
 
@@ -119,14 +124,14 @@ def is_tensor(value: object) -> bool:
     return hasattr(value, "detach") and hasattr(value, "numpy")
 
 
-def tensor_array(tensor: Any) -> NDArray[Any]:
+def tensor_array(tensor: Any) -> Array:
     """Return the values of a tensor, wherever it is.
 
     Raises:
         DataError: NumPy has no such numbers.
     """
     try:
-        array: NDArray[Any] = tensor.detach().cpu().numpy()
+        array: Array = tensor.detach().cpu().numpy()
     except (TypeError, RuntimeError) as error:
         raise DataError(
             f"a tensor of {tensor.dtype} can't be read", fix="Convert it: tensor.float()"
@@ -189,9 +194,7 @@ def read_batch(
     return reader.collate(all_read(reader.read_each(items, first=first, observe=observe)))
 
 
-def by_name(
-    arrays: NDArray[Any] | Mapping[str, NDArray[Any]], tensors: Sequence[TensorSpec]
-) -> Arrays:
+def by_name(arrays: Array | Mapping[str, Array], tensors: Sequence[TensorSpec]) -> Arrays:
     """Return arrays by the names of a graph's inputs, from a mapping, records, or one array."""
     if isinstance(arrays, Mapping):
         return {name: np.asarray(array) for name, array in arrays.items()}
@@ -201,7 +204,7 @@ def by_name(
     return {name: np.ascontiguousarray(array[name]) for name in array.dtype.names}
 
 
-def check_batch(arrays: Mapping[str, NDArray[Any]], tensors: Sequence[TensorSpec]) -> int:
+def check_batch(arrays: Mapping[str, Array], tensors: Sequence[TensorSpec]) -> int:
     """Return N of a batch that a graph is about to take.
 
     Raises:
@@ -223,7 +226,7 @@ def check_batch(arrays: Mapping[str, NDArray[Any]], tensors: Sequence[TensorSpec
     return len(arrays[tensors[0].name])
 
 
-def padded(name: str, rows: Sequence[NDArray[Any]], dtype: str) -> Arrays:
+def padded(name: str, rows: Sequence[Array], dtype: str) -> Arrays:
     """Return rows of different lengths as one array, padded with 0, and their lengths."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     batch = np.zeros((len(rows), int(lengths.max(initial=1))), dtype=dtype)

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from modelwright.arrays import Ints
 from modelwright.errors import DataError
 from modelwright.modelfile.inputs.reader import (
     Reader,
@@ -42,9 +42,6 @@ class TextReader(Reader):
     )
     truncation_note = "its end is cut off"
     may_be_empty = False
-
-    def __init__(self, spec: TextInput) -> None:
-        self.spec = spec
 
     @property
     def max_tokens(self) -> int:
@@ -147,9 +144,6 @@ class NgramReader(Reader):
         TensorSpec("weights", "float32", ("N", "T")),
     )
 
-    def __init__(self, spec: NgramInput) -> None:
-        self.spec = spec
-
     def read_each(
         self, items: Sequence[Any], *, first: int = 0, observe: Observe = silent
     ) -> list[Sample | DataError]:
@@ -184,7 +178,7 @@ class NgramReader(Reader):
         }
 
 
-def _source(texts: Arrays, targets: NDArray[np.int64]) -> Arrays:
+def _source(texts: Arrays, targets: Ints) -> Arrays:
     begin = np.full((len(targets), 1), BEGIN, np.int64)
     return {
         "source": texts["tokens"],

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from modelwright.arrays import Integers
 from modelwright.data.batches import Batch
 from modelwright.errors import RecipeError
 from modelwright.kinds import OutputKind
@@ -115,7 +116,7 @@ def build_objective(
             return Detection(locations(body.height, body.width, body.strides).to(device))
 
 
-def _class_weights(targets: NDArray[np.integer[Any]], num_classes: int) -> torch.Tensor:
+def _class_weights(targets: Integers, num_classes: int) -> torch.Tensor:
     """Return a weight for each class `[K]`, in inverse proportion to how often it occurs."""
     counts = np.bincount(targets, minlength=num_classes).astype(np.float64)
     weights = len(targets) / (num_classes * np.maximum(counts, 1.0))
