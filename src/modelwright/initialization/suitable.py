@@ -18,10 +18,10 @@ _FEW_SAMPLES = 10_000
 _TEXTS = 500
 """From how many training texts the language is told."""
 ENGLISH_SHARE = 0.2
-"""The least share of an English text's words that are function words. Of 500 English texts (reviews,
-questions, captions, news, abstracts, plays) it was 0.31 or more, of twenty 0.27; of 500 messages in
-fifteen other European languages 0.12 at most (Hungarian), of twenty 0.17. In German, French and
-Chinese texts it was 0.04 at most, in program code, with English names and comments, about 0.2."""
+"""The least share of an English text's words that are function words. Of 500 English texts
+(reviews, questions, captions, news, abstracts, a play) it is 0.31 or more, of twenty 0.27; of 500
+messages of programs in fifteen other European languages 0.12 at most (Hungarian), of twenty 0.17;
+in German, French and Chinese texts 0.04 at most; in program code with English names about 0.2."""
 _FUNCTION_WORD = re.compile(
     r"a|about|and|are|as|at|be|but|by|can|did|do|does|for|from|had|has|have|he|how|i|if"
     r"|in|is|it|its|me|my|not|of|on|or|she|so|that|the|their|they|this|to|was|we|were"
