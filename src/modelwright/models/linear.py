@@ -7,10 +7,10 @@ The weights are found by `training.linear`.
 Histograms of oriented gradients are written from Dalal and Triggs 2005, `Histograms of Oriented
 Gradients for Human Detection`, section 6: square-root gamma, centred differences of the strongest
 colour channel, 9 unsigned orientations with votes shared between neighbouring ones, blocks of 2 × 2
-cells, L2-Hys normalisation. They are taken twice. Block by block they tell where what is: of an image of 64
-pixels or fewer, in whole square cells of which about eight stand along the shorter side. Their mean
-and deviation over the image tell what texture it has, wherever it is: of cells of 4 pixels, at three
-sizes of the image.
+cells, cells, L2-Hys normalisation. They are taken twice. Block by block they tell where what is: of an
+image of 64 pixels or fewer, in whole square cells of which about eight stand along the shorter
+side. Their mean and deviation over the image tell its texture, wherever it is: in cells of 4
+pixels, at three sizes of the image.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Features = NDArray[np.float32]
 ORIENTATIONS = 9
 CLIP = 0.2
 """Where L2-Hys clips a normalised block (section 6.4)."""
-HOG_SIDE, TEXTURE_SIDE = 64, 256
+HOG_SIDE, TEXTURE_SIDE = 64, 128
 """Longer sides of images are reduced by whole factors to this many pixels or fewer: to see where
 what is, and to see textures, which are fine."""
 TEXTURE_CELL, TEXTURE_SIZES = 4, (1, 2, 4)
