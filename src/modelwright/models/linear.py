@@ -7,7 +7,7 @@ The weights are found by `training.linear`.
 Histograms of oriented gradients are written from Dalal and Triggs 2005, `Histograms of Oriented
 Gradients for Human Detection`, section 6: square-root gamma, centred differences of the strongest
 colour channel, 9 unsigned orientations with votes shared between neighbouring ones, blocks of 2 × 2
-cells, cells, L2-Hys normalisation. They are taken twice. Block by block they tell where what is: of an
+cells, L2-Hys normalisation. They are taken twice. Block by block they tell where what is: of an
 image of 64 pixels or fewer, in whole square cells of which about eight stand along the shorter
 side. Their mean and deviation over the image tell its texture, wherever it is: in cells of 4
 pixels, at three sizes of the image.
