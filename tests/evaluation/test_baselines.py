@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 from scipy.spatial.distance import cdist
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import Ridge, RidgeCV
 
 from modelwright.data.dataset import Split
 from modelwright.data.ragged import Joined, Ragged
@@ -132,33 +133,56 @@ def test_the_nearest_centroid_by_hand() -> None:
     np.testing.assert_array_equal(answers.stats["predicted"], nearest)
 
 
-def test_the_ridge_is_least_squares_by_hand() -> None:
-    random = np.random.default_rng(0)
-    targets = random.integers(0, 3, 40)
-    known, given = (random.normal(size=(size, 5)) + targets[:size, None] for size in (40, 10))
-    asked = problem(striped(2, seed=0), striped(2, seed=0), labels="abc")
-    scores = baselines._ridge(asked, known.copy(), targets, given, 0.7)
-    # Hastie, Tibshirani and Friedman 2009, equation 3.44, centred
-    indicators = np.eye(3)[targets]
-    centred, shares = known - known.mean(axis=0), indicators.mean(axis=0)
-    inner = centred.T @ centred + 0.7 * np.eye(5)
-    weights = np.linalg.solve(inner, centred.T @ (indicators - shares))
-    expected = shares + (given - known.mean(axis=0)) @ weights
-    np.testing.assert_allclose(scores, expected, atol=SINGLE)
-    labels = targets[:, None] == np.arange(3)
-    logits = baselines._ridge(asked, known.copy(), labels, given, 0.7)
-    chances = np.clip(expected, 0.01, 0.99)
-    np.testing.assert_allclose(logits, np.log(chances / (1 - chances)), atol=1e-2)
-
-
-@pytest.mark.parametrize("shape", [(50, 7), (7, 50)])
-def test_the_ridge_is_scikit_learns(shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("shape", [(60, 7), (20, 50)])
+def test_the_ridge_and_its_penalty_are_scikit_learns(shape: tuple[int, int]) -> None:
     random = np.random.default_rng(1)
     known, given = (random.normal(3, 1, shape).astype(np.float32) for _ in range(2))
-    targets = random.integers(0, 2, (len(known), 4)).astype(np.float32)
-    expected = Ridge(alpha=0.7).fit(known, targets).predict(given)
-    found = baselines._least_squares(known.copy(), targets, given, 0.7)
-    np.testing.assert_allclose(found, expected, atol=SINGLE)
+    targets = (known[:, :3] + random.normal(size=(len(known), 3)) > 3).astype(np.float32)
+    centred = known - known.mean(axis=0)
+    penalties = baselines._STRENGTHS * float((centred**2).sum()) / shape[1]
+    reference = RidgeCV(alphas=penalties).fit(known, targets)  # leaves one out
+    found = baselines._least_squares(known.copy(), targets, given)
+    np.testing.assert_allclose(found, reference.predict(given), atol=1e-3)
+    for strength, alpha in zip(baselines._STRENGTHS[4:], penalties[4:], strict=True):
+        expected = Ridge(alpha=alpha).fit(known, targets).predict(given)
+        found = baselines._least_squares(known.copy(), targets, given, np.array([strength]))
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_scores_are_of_indicators_and_of_several_labels_logits() -> None:
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 3, 40)
+    known, given = (
+        (random.normal(size=(size, 5)) + targets[:size, None]).astype(np.float32)
+        for size in (40, 10)
+    )
+    asked = problem(striped(2, seed=0), striped(2, seed=0), labels="abc")
+    scores = baselines._ridge(asked, known.copy(), targets, given)
+    indicators = np.eye(3, dtype=np.float32)[targets]
+    np.testing.assert_array_equal(scores, baselines._least_squares(known.copy(), indicators, given))
+    labels = targets[:, None] == np.arange(3)
+    logits = baselines._ridge(asked, known.copy(), labels, given)
+    chances = np.clip(scores, 0.01, 0.99)
+    np.testing.assert_allclose(logits, np.log(chances / (1 - chances)), atol=1e-6)
+
+
+def test_textures_are_told_wherever_they_are() -> None:
+    """Fine and coarse stripes in all directions, shifted at random."""
+    random = np.random.default_rng(0)
+
+    def drawn(count: int, name: str) -> Split:
+        targets = random.integers(0, 2, count)
+        angles, phases = random.uniform(0, np.pi, count), random.uniform(0, 6, count)
+        rows, columns = np.mgrid[:48, :48]
+        along = np.cos(angles)[:, None, None] * rows + np.sin(angles)[:, None, None] * columns
+        waves = np.sin(along * np.where(targets, 1.8, 0.6)[:, None, None] + phases[:, None, None])
+        noise = random.normal(0, 40, waves.shape)
+        pixels = np.clip(128 + 60 * waves + noise, 0, 255).astype(np.uint8)[..., None]
+        return Split(name, pixels, np.arange(count), targets)
+
+    answers = baselines.hog(problem(train := drawn(120, "train"), test := drawn(100, "test")))
+    assert (answers.stats["predicted"] == test.targets).mean() > 0.95
+    assert len(train) == 120
 
 
 def test_features_that_do_not_vary_answer_the_majority() -> None:
@@ -216,7 +240,7 @@ def test_without_scikit_learn_the_others_are_measured(monkeypatch: pytest.Monkey
 
 
 def test_more_than_the_budget_is_drawn_from_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "_VALUES", (324 + 4) * 60)
+    monkeypatch.setattr(baselines, "_VALUES", (396 + 4) * 60)
     train, test = striped(200, seed=1), striped(100, seed=2, name="test")
     answers = baselines.hog(problem(train, test))
     assert answers.positions is not None
@@ -342,7 +366,7 @@ def test_words_are_weighed_as_a_linear_model_weighs_them() -> None:
     weighted = np.zeros((len(texts), encoder.size))
     for row, ngrams in zip(weighted, encoder.encode(texts), strict=True):
         row[ngrams["f0"]] = ngrams["f1"]
-    expected = baselines._ridge(asked, weighted.copy(), targets, weighted, 1.0)
+    expected = baselines._ridge(asked, csr_matrix(weighted), targets, csr_matrix(weighted))
     stats = baselines.words(asked).stats
     np.testing.assert_array_equal(stats["predicted"], expected.argmax(axis=1))
     # The confidence is what the scores would be as logits.

@@ -37,7 +37,8 @@ def cells_of(answered: metrics.Outcomes) -> metrics.Confusion:
 
 def test_figures_are_scikit_learns(answered: metrics.Outcomes) -> None:
     records = {
-        item.metric: item for item in single_label_figures(answered, cells_of(answered), RECORD)
+        item.metric: item
+        for item in single_label_figures(answered, cells_of(answered), RECORD, num_classes=7)
     }
     pair = (answered.targets, answered.predicted)
     assert records["accuracy"].value == pytest.approx(reference.accuracy_score(*pair))

@@ -1,6 +1,9 @@
 """Published networks' features as a part of what `model: auto` tries."""
 
+import gzip
 import json
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -72,3 +75,32 @@ def test_auto_tries_a_published_networks_features_of_images(tmp_path):
     assert decisions["network"]["chosen"] == "efficientnet-lite0"
     assert decisions["network"]["side"] is None  # The recipe says it.
     modelfile.verify(result.model)
+
+
+@pytest.mark.skipif("MODELWRIGHT_DATA" not in os.environ, reason="MODELWRIGHT_DATA isn't set")
+@pytest.mark.parametrize(
+    ("name", "share"),
+    [
+        ("multi30k/train.en.gz", (0.3, 0.5)),
+        ("sentence_cls/TREC.train.all.gz", (0.3, 0.5)),
+        ("lm/ptb.valid.txt.gz", (0.3, 0.5)),
+        ("multi30k/train.de.gz", (0.0, 0.1)),
+        ("multi30k/train.fr.gz", (0.0, 0.1)),
+        ("chnsenticorp_hotel/hotel.csv.gz", (0.0, 0.1)),
+    ],
+)
+def test_the_shares_of_real_texts_are_far_from_the_least_of_english(name, share):
+    path = Path(os.environ["MODELWRIGHT_DATA"]) / name
+    lines = gzip.decompress(path.read_bytes()).decode("utf-8", "replace").splitlines()[:500]
+    assert share[0] <= suitable.english_share(" ".join(lines)) <= share[1]
+    assert share[1] < suitable.ENGLISH_SHARE or share[0] > suitable.ENGLISH_SHARE
+
+
+def test_languages_that_share_short_words_with_english_are_told_apart():
+    hungarian = (
+        "a fájl nem nyitható meg írásra, mert a rendszer nem találja a megadott helyen, "
+        "ezért a program leáll; ellenőrizze az elérési utat"
+    )
+    polish = "nie można otworzyć pliku do odczytu i zapisu, bo to nie jest plik na tym dysku"
+    assert not is_english(hungarian)
+    assert not is_english(polish)

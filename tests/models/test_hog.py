@@ -7,13 +7,25 @@ import pytest
 import torch
 from PIL import Image
 
-from modelwright.models.linear import HOG_SIDE, ORIENTATIONS, Hog, cell_pixels
+from modelwright.models.linear import (
+    BLOCK,
+    HOG_SIDE,
+    ORIENTATIONS,
+    TEXTURE_WEIGHT,
+    Blocks,
+    Hog,
+    cell_pixels,
+)
 
 
 def hog_features(pixels: np.ndarray) -> np.ndarray:
-    """Return the features of pixels `[N, H, W, C]`."""
-    images = torch.from_numpy(pixels.astype(np.float32) / 255).permute(0, 3, 1, 2)
-    return Hog(*pixels.shape[1:3])(images).numpy()
+    """Return the blocks' features of pixels `[N, H, W, C]`, those that tell where what is."""
+    hog = Hog(*pixels.shape[1:3])
+    return hog(images_of(pixels)).numpy()[:, : hog.num_places]
+
+
+def images_of(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels.astype(np.float32) / 255).permute(0, 3, 1, 2)
 
 
 def picture(seed: int, *shape: int) -> np.ndarray:
@@ -46,6 +58,29 @@ def test_large_images_are_reduced_as_by_pillows_box_filter(factor: int) -> None:
     np.testing.assert_allclose(hog_features(pixels), hog_features(small[None]), atol=0.1)
 
 
+def test_textures_are_means_and_deviations_of_blocks_at_three_sizes() -> None:
+    pixels = picture(5, 2, 32, 40, 1)
+    hog = Hog(32, 40)
+    assert hog.size == hog.num_places + 3 * 2 * BLOCK
+    found = hog(images_of(pixels)).numpy()[:, hog.num_places :] / TEXTURE_WEIGHT
+    for at, factor in enumerate((1, 2, 4)):
+        small = images_of(pixels).reshape(2, 1, 32 // factor, factor, 40 // factor, factor)
+        blocks = Blocks(32 // factor, 40 // factor, 4)(small.mean((3, 5))).flatten(2).numpy()
+        mean, deviation = np.split(found[:, at * 2 * BLOCK : (at + 1) * 2 * BLOCK], 2, axis=1)
+        np.testing.assert_allclose(mean, blocks.mean(2), atol=1e-5)
+        np.testing.assert_allclose(deviation, blocks.std(2), atol=2e-3)
+
+
+def test_the_second_half_of_an_image_has_the_same_texture_as_the_first() -> None:
+    tile = picture(6, 1, 16, 16, 1)
+    pixels = np.tile(tile, (1, 4, 4, 1))
+    hog = Hog(64, 64)
+    moved = hog(images_of(np.roll(pixels, 8, axis=1))).numpy()[0, hog.num_places :]
+    found = hog(images_of(pixels)).numpy()[0, hog.num_places :]
+    size = 2 * BLOCK
+    np.testing.assert_allclose(moved[:size], found[:size], atol=0.03 * TEXTURE_WEIGHT)
+
+
 @pytest.mark.parametrize(("height", "width"), [(1000, 30), (64, 1024), (65, 65), (4, 500)])
 def test_narrow_images_keep_pixels_on_both_sides(height: int, width: int) -> None:
     assert Hog(height, width).size > 0
@@ -64,7 +99,7 @@ def test_votes_are_the_angles_and_lengths_of_gradients() -> None:
         length = np.hypot(across[row, column], down[row, column])
         cells[row // 2, column // 2, lower % ORIENTATIONS] += length * (1 - share)
         cells[row // 2, column // 2, (lower + 1) % ORIENTATIONS] += length * share
-    found = Hog(8, 8)._cells(torch.from_numpy(values[None, None]).float())
+    found = Blocks(8, 8, 2).cells(torch.from_numpy(values[None, None]).float())
     np.testing.assert_allclose(found[0].permute(1, 2, 0).numpy(), cells, atol=1e-5)
 
 

@@ -47,9 +47,10 @@ _LONGEST_TEXT, _CHARACTERS, _FEW_LABELS = 10_000, 10_000_000, 20
 than these fewer are counted, for each label is fitted by itself."""
 _FEWEST_NGRAMS = 2_000
 """With fewer n-grams than these in memory nothing could be counted."""
-_STRENGTH, _FEW_ROWS = 0.05, 500
-"""The penalty, as a part of the features' mean variance over all samples; of so many it is
-estimated."""
+_STRENGTHS = 10.0 ** np.arange(-4.0, 1.5, 0.5)
+"""The penalties of dense features to choose from, as parts of their mean variance."""
+_SPARSE_STRENGTH = 1.0
+"""The penalty of TF-IDF weights."""
 _LEAST_CHANCE = 0.01
 """Least squares estimate chances that may lie outside of 0 … 1; they are kept this far inside."""
 _NEVER = -50.0
@@ -344,13 +345,15 @@ def centroid(problem: Problem) -> Predictions:
 
 
 def hog(problem: Problem) -> Predictions:
-    """Predict by histograms of oriented gradients and a linear model."""
-    return _linear(problem, problem.features, "histograms of oriented gradients")
+    """Predict by histograms of oriented gradients, by place and of textures, and a linear model."""
+    method = "histograms of oriented gradients, block by block and over the image,"
+    return _linear(problem, problem.features, method)
 
 
 def spectrum(problem: Problem) -> Predictions:
-    """Predict by mean, deviation and change of a spectrum's mel bands, and a linear model."""
-    return _linear(problem, problem.features, "mean, deviation and change of mel bands")
+    """Predict by statistics of a spectrum's mel bands over time, and a linear model."""
+    method = "mean, deviation, change and means of each quarter of mel bands"
+    return _linear(problem, problem.features, method)
 
 
 def words(problem: Problem) -> Predictions:
@@ -360,7 +363,7 @@ def words(problem: Problem) -> Predictions:
     test_texts, test_rows = _texts(problem, problem.samples, test_rows)
     encoder = fit_ngrams(train_texts, most=_WEIGHTS // len(problem.labels))
     train, test = (_sparse(encoder, texts) for texts in (train_texts, test_texts))
-    outputs = _ridge(problem, train, problem.train.targets[train_rows], test, 1.0)
+    outputs = _ridge(problem, train, problem.train.targets[train_rows], test)
     method = f"TF-IDF weights of {encoder.describe()} with a linear model (ridge regression)"
     return _predictions(problem, outputs, train_rows, test_rows, method)
 
@@ -388,14 +391,15 @@ def _linear(problem: Problem, extract: Callable[[Array], Features], method: str)
     train_rows, test_rows = _drawn(problem, extract(problem.train.gather(slice(1))).shape[1])
     train = features_of(problem.train, train_rows, extract)
     test = features_of(problem.samples, test_rows, extract)
-    variance = float(train[:: len(train) // _FEW_ROWS + 1].var(axis=0).mean())
-    strength = _STRENGTH * len(train) * max(variance, 1e-6)
-    outputs = _ridge(problem, train, problem.train.targets[train_rows], test, strength)
-    method += " with a linear model (ridge regression)"
+    outputs = _ridge(problem, train, problem.train.targets[train_rows], test)
+    method += (
+        " with a linear model (ridge regression, its penalty chosen by leaving out each training "
+        "sample once)"
+    )
     return _predictions(problem, outputs, train_rows, test_rows, method)
 
 
-def _ridge(problem: Problem, train: Any, targets: Array, test: Any, strength: float) -> Doubles:
+def _ridge(problem: Problem, train: Any, targets: Array, test: Any) -> Doubles:
     """Fit the indicators of the labels by penalised least squares, and return scores `[N, K]`.
 
     Least squares on indicators estimate chances (Hastie, Tibshirani and Friedman 2009, section
@@ -404,35 +408,55 @@ def _ridge(problem: Problem, train: Any, targets: Array, test: Any, strength: fl
     is_multi_label = targets.ndim == 2
     indicators = targets if is_multi_label else targets[:, None] == np.arange(len(problem.labels))
     fitted = _least_squares if isinstance(train, np.ndarray) else _sparse_least_squares
-    chances = fitted(train, indicators.astype(np.float32), test, strength)
+    chances = fitted(train, indicators.astype(np.float32), test)
     if not is_multi_label:
         return chances
     return _logits(np.clip(chances, _LEAST_CHANCE, 1 - _LEAST_CHANCE))
 
 
-def _least_squares(train: Features, targets: Array, test: Features, strength: float) -> Doubles:
+def _least_squares(
+    train: Features, targets: Array, test: Features, strengths: Doubles = _STRENGTHS
+) -> Doubles:
     """Fit an intercept and penalised weights to dense features; return what they predict.
 
-    The normal equations, of the features or, where these are more than samples, of the samples.
-    scikit-learn's `Ridge` does the same; importing it takes longer than a small fit. To spare
-    memory the training features are centred in place.
+    Ridge regression by principal components (Hastie, Tibshirani and Friedman 2009, section 3.4.1).
+    Of several penalties the one with the least squared error is taken, where each training sample
+    is predicted from all others: `(y - f) / (1 - h)`, with the fitted values f and the diagonal h
+    of the matrix that gives them (section 7.10). To spare memory the features are centred in place.
     """
     mean, level = train.mean(axis=0), targets.mean(axis=0)
     train -= mean
     aims = targets - level
     is_wide = train.shape[1] > len(train)
     products = (train @ train.T if is_wide else train.T @ train).astype(np.float64)
-    products[np.diag_indices_from(products)] += strength
-    solved = np.linalg.solve(products, aims if is_wide else train.T @ aims).astype(np.float32)
-    weights = train.T @ solved if is_wide else solved
-    predicted: Doubles = (test @ weights).astype(np.float64) + (level - mean @ weights)
+    squares, axes = np.linalg.eigh(products)
+    is_noise = squares <= _NOISE * max(squares[-1], _NOISE)
+    squares, axes = squares[~is_noise], axes[:, ~is_noise]
+    axes = (train.T @ (axes / np.sqrt(squares)) if is_wide else axes).astype(np.float32)
+    penalties = strengths * max(float(np.trace(products)) / train.shape[1], 1e-6)
+    shrunk = 1.0 / (squares[:, None] + penalties)
+    moments = axes.T @ (train.T @ aims)
+    errors = np.zeros(len(penalties))
+    for part in parts_of(len(train)):
+        components = train[part] @ axes
+        left = 1.0 - 1.0 / len(train) - components**2 @ shrunk
+        for at in range(len(penalties)):
+            residuals = aims[part] - components @ (moments * shrunk[:, at : at + 1])
+            errors[at] += ((residuals / np.maximum(left[:, at : at + 1], _NOISE)) ** 2).sum()
+    best = int(errors.argmin())
+    weights = axes @ (moments * shrunk[:, best : best + 1])
+    predicted: Doubles = test @ weights + (level - mean @ weights)
     return predicted
 
 
-def _sparse_least_squares(train: Any, targets: Array, test: Any, strength: float) -> Doubles:
-    """Do the same for sparse features, by conjugate gradients."""
+_NOISE = 1e-6
+"""Principal components whose variance is less than this part of the largest are rounding alone."""
+
+
+def _sparse_least_squares(train: Any, targets: Array, test: Any) -> Doubles:
+    """Fit sparse features, by conjugate gradients."""
     linear = require("sklearn.linear_model", extra="train", purpose="the linear model")
-    model = linear.Ridge(alpha=strength, copy_X=False).fit(train, targets)
+    model = linear.Ridge(alpha=_SPARSE_STRENGTH, copy_X=False).fit(train, targets)
     predicted: Doubles = model.predict(test).reshape(-1, targets.shape[1]).astype(np.float64)
     return predicted
 

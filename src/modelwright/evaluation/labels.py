@@ -15,7 +15,6 @@ from modelwright.arrays import Bools, Doubles
 from modelwright.errors import DataError
 from modelwright.evaluation import intervals
 from modelwright.evaluation.bootstrap import without_loss
-from modelwright.evaluation.intervals import Interval
 from modelwright.evaluation.measurement import PerLabel, Record
 from modelwright.ledger import Evidence
 from modelwright.metrics import ClassScores, Confusion, Outcomes
@@ -94,28 +93,34 @@ def averages(cells: Confusion, record: Record, *, method: str = "") -> list[Evid
     ]
 
 
-def single_label_figures(outcomes: Outcomes, cells: Confusion, record: Record) -> list[Evidence]:
-    """Return the figures over all samples, where each has one label."""
+def single_label_figures(
+    outcomes: Outcomes, cells: Confusion, record: Record, *, num_classes: int
+) -> list[Evidence]:
+    """Return the figures over all samples, where each has one label.
+
+    `num_classes` counts those that the model can predict.
+    """
     best = "share of samples whose most probable class is the target"
     lost = int((outcomes.ranks == metrics.NEVER).sum())
     if lost:
         best += f"; {lost:,} are of classes that aren't in training, and count as wrong"
     return [
         accuracy(outcomes.hits, record, method=best),
-        _top5_accuracy(outcomes, cells.num_classes, record),
+        *_top5_accuracy(outcomes, num_classes, record),
         *averages(cells, record),
         *_log_loss(outcomes.losses, record),
         _calibration_error(outcomes, record),
     ]
 
 
-def _top5_accuracy(outcomes: Outcomes, num_classes: int, record: Record) -> Evidence:
+def _top5_accuracy(outcomes: Outcomes, num_classes: int, record: Record) -> list[Evidence]:
+    """Return the top-5 accuracy; of five classes or fewer nothing, as it would always be 1."""
+    if num_classes <= 5:
+        return []
     hits, count = int((outcomes.ranks < 5).sum()), len(outcomes)
-    method, bounds = "1 by definition: there are five classes or fewer", Interval(1.0, 1.0)
-    if num_classes > 5 or hits < count:
-        method = "share of samples whose target is among the five most probable classes; " + _SHARE
-        bounds = intervals.share(hits, count)
-    return record("top5_accuracy", hits / count, bounds, n=count, method=method)
+    method = "share of samples whose target is among the five most probable classes; " + _SHARE
+    bounds = intervals.share(hits, count)
+    return [record("top5_accuracy", hits / count, bounds, n=count, method=method)]
 
 
 def _log_loss(losses: Doubles, record: Record) -> list[Evidence]:

@@ -150,9 +150,10 @@ def _single_label(measured: Measurement, near: Bools, record: Record) -> Measure
     if near.any() and not near.all():
         method = f"accuracy without the {near.sum()} samples that resemble one of another split"
         evidence.append(accuracy(outcomes.hits[~near], record, method=method, slice=WITHOUT_NEAR))
+    figures = single_label_figures(outcomes, cells, record, num_classes=len(measured.labels))
     return replace(
         measured,
-        evidence=(*single_label_figures(outcomes, cells, record), *evidence),
+        evidence=(*figures, *evidence),
         worst=_largest(outcomes.confidence, ~outcomes.hits),
         per_label=per_label,
         confusion=cells,

@@ -7,8 +7,10 @@ The weights are found by `training.linear`.
 Histograms of oriented gradients are written from Dalal and Triggs 2005, `Histograms of Oriented
 Gradients for Human Detection`, section 6: square-root gamma, centred differences of the strongest
 colour channel, 9 unsigned orientations with votes shared between neighbouring ones, blocks of 2 × 2
-cells, L2-Hys normalisation. Cells are whole and square, and sized so that about eight stand along
-the shorter side.
+cells, L2-Hys normalisation. They are taken twice. Block by block they tell where what is: of an
+image of 64 pixels or fewer, in whole square cells of which about eight stand along the shorter
+side. Their mean and deviation over the image tell its texture, wherever it is: in cells of 4
+pixels, at three sizes of the image.
 """
 
 from __future__ import annotations
@@ -47,8 +49,16 @@ Features = NDArray[np.float32]
 ORIENTATIONS = 9
 CLIP = 0.2
 """Where L2-Hys clips a normalised block (section 6.4)."""
-HOG_SIDE = 64
-"""Longer sides of images are reduced by whole factors to this many pixels or fewer."""
+HOG_SIDE, TEXTURE_SIDE = 64, 128
+"""Longer sides of images are reduced by whole factors to this many pixels or fewer: to see where
+what is, and to see textures, which are fine."""
+TEXTURE_CELL, TEXTURE_SIZES = 4, (1, 2, 4)
+"""The side of a cell of a texture, in pixels, and by what the image is reduced before."""
+TIME_PARTS = 4
+"""The parts of a recording that have means of their own."""
+TEXTURE_WEIGHT = 16.0
+"""The factor on means and deviations, which vary a quarter as much as single blocks and are an
+eighth as many: so both parts count in a linear model that penalises all weights alike."""
 _EPSILON = 1e-3  # keeps the noise of a flat block small; gradients lie between 0 and about 1.4
 
 
@@ -137,12 +147,13 @@ class LogmelLinear(SequenceNetwork):
     def __init__(self, frame: AudioFrame) -> None:
         super().__init__()
         self.logmel = LogMel(frame.sampling_rate, n_mels=frame.n_mels, normalize=frame.normalize)
-        self.head = nn.Linear(3 * frame.n_mels, frame.num_outputs)
+        self.head = nn.Linear((3 + TIME_PARTS) * frame.n_mels, frame.num_outputs)
 
     def features(self, samples: Tensor, length: Tensor) -> Tensor:
-        """Return mean, deviation and mean change of each band, `[N, 3·M]`.
+        """Return mean, deviation and mean change of each band, and its means in parts of the time.
 
-        The change is the absolute difference of two frames in a row, of a single frame 0.
+        `[N, 7·M]`. The change is the absolute difference of two frames in a row, of a single frame
+        0. The parts are equally long; one without a frame has 0.
         """
         bands, frames = self.logmel(samples, length)
         is_real = mask(frames, bands.shape[2])[:, None]
@@ -152,7 +163,17 @@ class LogmelLinear(SequenceNetwork):
         changes = (bands[..., 1:] - bands[..., :-1]).abs() * is_real[..., 1:]
         change = changes.sum(2) / (count - 1).clamp(min=1)
         # The root of 0 has no gradient, which training such a network further would meet.
-        return torch.cat([mean, (deviation + _EPSILON**2).sqrt(), change], 1)
+        deviation = (deviation + _EPSILON**2).sqrt()
+        return torch.cat([mean, deviation, change, *_means_of_parts(bands, frames)], 1)
+
+
+def _means_of_parts(bands: Tensor, frames: Tensor) -> Iterator[Tensor]:
+    """Yield the mean of each band `[N, M]` in each part of the time, of bands `[N, M, T]`."""
+    places = torch.arange(bands.shape[2], device=bands.device)
+    part_of = places * TIME_PARTS // frames[:, None].clamp(min=1)
+    for part in range(TIME_PARTS):
+        is_in = part_of == part
+        yield (bands * is_in[:, None]).sum(2) / is_in.sum(1, keepdim=True).clamp(min=1)
 
 
 def simple_features(input: Input, audio: AudioSpec) -> Callable[[Array], Features]:
@@ -210,10 +231,11 @@ def cell_pixels(height: int, width: int) -> int:
 
 
 class Hog(nn.Module):
-    """Histograms of oriented gradients of images that are reduced to 64 pixels or fewer.
+    """Histograms of oriented gradients of an image, block by block and over the image.
 
-    A narrow image becomes at most twice as long as wide, so that its shorter side keeps 4 pixels
-    where it has them. What is left at a border is cut off.
+    For the blocks one by one it is reduced to 64 pixels or fewer; a narrow image becomes at most
+    twice as long as wide, so that its shorter side keeps 4 pixels where it has them. What is left
+    at a border is cut off.
 
     Args:
         height: of the images.
@@ -224,24 +246,66 @@ class Hog(nn.Module):
         super().__init__()
         longest = min(HOG_SIDE, 2 * max(4, min(height, width, HOG_SIDE)))
         self.down, self.across = -(-height // longest), -(-width // longest)
-        height, width = height // self.down, width // self.across
-        self.side = cell_pixels(height, width)
-        cells = (height // self.side, width // self.side) if self.side else (0, 0)
-        self.rows, self.columns = cells
-        self.top, self.left = (
-            (whole - count * self.side) // 2
-            for whole, count in zip((height, width), cells, strict=True)
+        height_left, width_left = height // self.down, width // self.across
+        self.places = Blocks(height_left, width_left, cell_pixels(height_left, width_left))
+        first = -(-max(height, width) // TEXTURE_SIDE)
+        self.factors = [first * size for size in TEXTURE_SIZES]
+        self.textures = nn.ModuleList(
+            textures
+            for factor in self.factors
+            if (textures := Blocks(height // factor, width // factor, TEXTURE_CELL)).count
         )
-        self.size = max(cells[0] - 1, 0) * max(cells[1] - 1, 0) * 4 * ORIENTATIONS
+        self.num_places = self.places.count * BLOCK
+        """How many features tell where what is: the first."""
+        self.size = self.num_places and self.num_places + 2 * BLOCK * len(self.textures)
         """D, how many features an image has; 0 where it is too small."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features `[N, D]` of images `[N, C, H, W]` in 0…1."""
-        if self.down > 1 or self.across > 1:
-            images = nn.functional.avg_pool2d(images, (self.down, self.across))
-        return _blocks(self._cells(images.clamp(min=0.0).sqrt()))
+        """Return the features `[N, D]` of images `[N, C, H, W]` in 0…1.
 
-    def _cells(self, images: Tensor) -> Tensor:
+        First each block's histograms, then for each size the mean and the deviation of each
+        orientation of a block's cells over the blocks.
+        """
+        places = self.places(_reduced(images, self.down, self.across))
+        features = [places.permute(0, 2, 3, 1).flatten(1)]
+        for factor, textures in zip(self.factors, self.textures, strict=False):
+            blocks = textures(_reduced(images, factor, factor)).flatten(2)
+            mean = blocks.mean(2)
+            variance = (blocks - mean[..., None]).square().mean(2)
+            features += [mean * TEXTURE_WEIGHT, (variance + _EPSILON**2).sqrt() * TEXTURE_WEIGHT]
+        return torch.cat(features, 1)
+
+
+BLOCK = 4 * ORIENTATIONS
+"""How many numbers describe a block."""
+
+
+class Blocks(nn.Module):
+    """Normalised blocks of 2 × 2 cells.
+
+    Args:
+        height: of the images.
+        width: of the images.
+        side: of a cell, in pixels; 0 gives no block.
+    """
+
+    def __init__(self, height: int, width: int, side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.rows, self.columns = (height // side, width // side) if side else (0, 0)
+        self.top = (height - self.rows * side) // 2
+        self.left = (width - self.columns * side) // 2
+        self.count = max(self.rows - 1, 0) * max(self.columns - 1, 0)
+        """How many blocks an image has."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the blocks `[N, 36, rows - 1, columns - 1]` of images `[N, C, H, W]` in 0…1."""
+        cells = self.cells(images.clamp(min=0.0).sqrt())
+        blocks = [cells[:, :, :-1, :-1], cells[:, :, :-1, 1:]]
+        blocks += [cells[:, :, 1:, :-1], cells[:, :, 1:, 1:]]
+        return _normalised(_normalised(torch.cat(blocks, 1)).clamp(max=CLIP))
+
+    def cells(self, images: Tensor) -> Tensor:
         """Return the votes of each cell `[N, orientations, rows, columns]`."""
         across = nn.functional.pad(images[..., 2:] - images[..., :-2], (1, 1))
         down = nn.functional.pad(images[..., 2:, :] - images[..., :-2, :], (0, 0, 1, 1))
@@ -262,12 +326,10 @@ class Hog(nn.Module):
         return nn.functional.avg_pool2d(votes, self.side) * float(self.side**2)
 
 
-def _blocks(cells: Tensor) -> Tensor:
-    """Return the normalised blocks of 2 × 2 cells, one row an image."""
-    blocks = torch.cat(
-        [cells[:, :, :-1, :-1], cells[:, :, :-1, 1:], cells[:, :, 1:, :-1], cells[:, :, 1:, 1:]], 1
-    )
-    return _normalised(_normalised(blocks).clamp(max=CLIP)).permute(0, 2, 3, 1).flatten(1)
+def _reduced(images: Tensor, down: int, across: int) -> Tensor:
+    if down == across == 1:
+        return images
+    return nn.functional.avg_pool2d(images, (down, across))
 
 
 def _normalised(blocks: Tensor) -> Tensor:

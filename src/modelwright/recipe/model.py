@@ -171,9 +171,10 @@ class LinearModel(NetworkSpec):
         For(AUDIO, values=("logmel",)),
     ] = "auto"
     """What the model sees of a sample. Of texts the TF-IDF weights of n-grams of words and
-    characters (`tfidf`), of images histograms of oriented gradients (`hog`), of recordings mean,
-    deviation and change of the bands of a log-mel spectrogram (`logmel`); `auto` takes the one of
-    these of the kind of sample. Or what a published network gives of a photograph
+    characters (`tfidf`), of images histograms of oriented gradients, block by block and their mean
+    and deviation over the image (`hog`), of recordings mean, deviation, change and means of each
+    quarter of the bands of a log-mel spectrogram (`logmel`); `auto` takes the one of these of the
+    kind of sample. Or what a published network gives of a photograph
     (`efficientnet-lite0`) or of an English text (`minilm`), whose weights the extra
     `[pretrained]` installs; the model file then holds it too."""
     C: Annotated[

@@ -77,7 +77,8 @@ _METRICS = (
     _share(
         "top5_accuracy",
         "right among the first five answers",
-        "How often the right class is one of the model's five best guesses.",
+        "How often the right class is one of the model's five best guesses; "
+        "of five classes or fewer it isn't measured.",
         outputs=_LABEL,
     ),
     _share(

@@ -69,13 +69,9 @@ def _records(metrics: Sequence[str], ledger: Ledger) -> list[Evidence]:
     return [record for record in records if record is not None]
 
 
-def quality_records(ledger: Ledger, *, num_classes: int) -> list[Evidence]:
-    """Return the quality of the model over all samples.
-
-    With five classes or fewer, top-5 accuracy is always 1 and is left out.
-    """
-    shown = [name for name in QUALITY if name != "top5_accuracy" or num_classes > 5]
-    return _records(shown, ledger)
+def quality_records(ledger: Ledger) -> list[Evidence]:
+    """Return the quality of the model over all samples."""
+    return _records(QUALITY, ledger)
 
 
 def size_records(ledger: Ledger) -> list[Evidence]:

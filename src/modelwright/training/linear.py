@@ -26,7 +26,8 @@ from modelwright.errors import RequestError, TrainingError, require
 from modelwright.files import append_line
 from modelwright.models.building import output_layer
 from modelwright.models.candidate import Candidate
-from modelwright.models.linear import FeaturesOnly, NgramLinear
+from modelwright.models.linear import FeaturesOnly, HogLinear, NgramLinear
+from modelwright.models.network import ImageNetwork
 from modelwright.recipe.model import LinearModel
 from modelwright.recipe.spec import seconds
 from modelwright.recipe.targets import METRICS
@@ -116,7 +117,7 @@ def fit_linear(
         known = _features(
             candidate.network, _fitted_part(data.train, head.in_features, run), run, image_features
         )
-        scaler = _Scaler.of(known.values)
+        scaler = _Scaler.of(known.values, is_common=_has_common_unit(candidate.network))
         fitting = _Fitting(
             scaler.scaled(known.values),
             known.targets,
@@ -174,7 +175,8 @@ def time_fit(
     known = _features(candidate.network, part, quiet, image_features)
     features_s = time.monotonic() - begun
     _, head = output_layer(candidate.network)
-    scaled = _Scaler.of(known.values).scaled(known.values)
+    is_common = _has_common_unit(candidate.network)
+    scaled = _Scaler.of(known.values, is_common=is_common).scaled(known.values)
     loss = resolve_loss(train.loss, task.output_kind)
     fitting = _Fitting(scaled, known.targets, head.out_features, loss, run.seed)
     grid, start = (SPARSE_C, _SPARSE_START) if fitting.is_sparse else (DENSE_C, _DENSE_START)
@@ -287,6 +289,11 @@ def _passed(
     )
 
 
+def _has_common_unit(network: nn.Module) -> bool:
+    """Say whether a network's features are weighed among each other as they are."""
+    return isinstance(network, ImageNetwork) and isinstance(network.body, HogLinear)
+
+
 @dataclass(frozen=True, slots=True)
 class _Scaler:
     """Standardises features; the weights of n-grams stay as they are."""
@@ -295,13 +302,18 @@ class _Scaler:
     scale: Doubles | float
 
     @staticmethod
-    def of(values: Matrix) -> _Scaler:
-        """Return the mean and the deviation of each feature of the training split."""
+    def of(values: Matrix, *, is_common: bool = False) -> _Scaler:
+        """Return the mean and the deviation of each feature of the training split.
+
+        With `is_common` all have the same one, so that what varies more counts more.
+        """
         if not isinstance(values, np.ndarray):
             return _Scaler(0.0, 1.0)
         mean = values.mean(axis=0, dtype=np.float64)
         deviation = values.std(axis=0, dtype=np.float64)
         typical = float(np.sqrt(np.mean(deviation**2))) or 1.0
+        if is_common:
+            return _Scaler(mean, np.full_like(deviation, typical))
         return _Scaler(mean, np.maximum(deviation, _LEAST_DEVIATION * typical))
 
     def scaled(self, values: Matrix) -> Matrix:
