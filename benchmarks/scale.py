@@ -33,9 +33,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from PIL import Image, ImageOps
+
 from measuring import real_data, tell
 from modelwright.progress import STAGES
-from PIL import Image, ImageOps
 
 STEEPEST = 1.1
 """A slope above this is worse than linear."""
@@ -105,7 +106,7 @@ def write_texts(folder: Path, count: int) -> Path:
 def _pieces(seen: set[int]) -> Iterator[tuple[str, int]]:
     for name in ("train", "test"):
         with pq.ParquetFile(real_data() / f"imdb/{name}.parquet") as file:
-            batches = list(file.iter_batches(1000))
+            batches = list(file.iter_batches(20))
         # Of the two halves, one positive and one negative, alternately.
         for batch in itertools.chain(*itertools.zip_longest(*_halves(batches))):
             if batch is None:

@@ -224,12 +224,9 @@ def identical(store: Store, used: Rows) -> list[list[int]]:
     leader: dict[int, int] = {}
     pixels, contents = store.fixed("content_digest"), store.fixed("bytes_digest")
     for column in (contents, pixels):
-        first: dict[bytes, int] = {}
-        for row in used.tolist():
-            key = column[row].tobytes()
-            other = first.setdefault(key, row)
-            if other != row:
-                a, b = leader.get(other, other), leader.get(row, row)
+        for first, *others in _repeated(column, used):
+            for row in others:
+                a, b = leader.get(first, first), leader.get(row, row)
                 if a == b:
                     continue
                 a, b = min(a, b), max(a, b)
@@ -238,6 +235,23 @@ def identical(store: Store, used: Rows) -> list[list[int]]:
                 for item in merged:
                     leader[item] = a
     return [sorted(group) for _, group in sorted(groups.items())]
+
+
+def _repeated(column: NDArray[np.uint8], used: Rows) -> list[list[int]]:
+    """Return the rows of each value `[N, 16]` that several rows have, in order.
+
+    By one sort: a dictionary of a million digests takes a quarter of a gigabyte.
+    """
+    halves = column[used].view(np.uint64)
+    order = np.lexsort((halves[:, 1], halves[:, 0]))  # Stable: equal ones stay in order.
+    halves = halves[order]
+    is_new = np.append(True, (halves[1:] != halves[:-1]).any(axis=1))
+    starts = np.flatnonzero(is_new)
+    counts = np.diff(starts, append=len(order))
+    return sorted(
+        used[order[start : start + count]].tolist()
+        for start, count in zip(starts[counts > 1], counts[counts > 1], strict=True)
+    )
 
 
 def _duplicates(

@@ -76,10 +76,10 @@ def linear_data(request: RunRequest, prepared: Prepared, context: Run) -> Prepar
     """Return the data as a linear model takes it: texts as n-grams, others as they are."""
     if prepared.input_kind != InputKind.TEXT:
         return prepared
-    return _data_of(request, context)
+    return _data_of(request, prepared, context)
 
 
-def _data_of(request: RunRequest, context: Run) -> Prepared:
+def _data_of(request: RunRequest, prepared: Prepared, context: Run) -> Prepared:
     """Return the data as the recipe's own model takes it."""
 
     def without_notes(progress: Progress) -> None:
@@ -87,7 +87,7 @@ def _data_of(request: RunRequest, context: Run) -> Prepared:
             context.observe(progress)
 
     like = settled_input(request)
-    return data.prepare(request.recipe, base=request.data_base, like=like, observe=without_notes)
+    return data.prepare_again(prepared, request.recipe, like=like, observe=without_notes)
 
 
 def contend(
@@ -147,7 +147,7 @@ def _with_published(
     request = replace(asked, recipe=asked.recipe.model_copy(update={"model": model}))
     stage = context.stage(PUBLISHED)
     try:
-        taken = _data_of(request, context)
+        taken = _data_of(request, prepared, context)
         start = initialize_model(request, taken, stage)
     except RequestError as error:
         context.say(f"Features of `{features}` are left out: {error.what}")
