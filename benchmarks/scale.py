@@ -43,6 +43,7 @@ STEEPEST = 1.1
 SHORTEST_S, LEAST_MIB = 2.0, 50
 """What takes less at the largest size is too small for a slope to mean anything."""
 DISK_BYTES = 5 << 30
+COMMANDS = ("new", "check", "run")
 WORDS = 10
 """The words of a piece of a review."""
 _FIRST = "looking at files"
@@ -241,8 +242,10 @@ def _memory_mib(process: int) -> tuple[float, float]:
     )
 
 
-def measure(name: str, size: int, *, folder: Path, settings: Sequence[str]) -> dict[str, Any]:
-    """Make data of one size, and run the three commands on it."""
+def measure(
+    name: str, size: int, *, folder: Path, settings: Sequence[str], most: int
+) -> dict[str, Any]:
+    """Make data of one size, and run the commands on it, the first `most` of the three."""
     data, cache = CASES[name].write(folder, size), folder / "cache"
     given = [word for setting in settings for word in ("--set", setting)]
     commands = {
@@ -251,7 +254,7 @@ def measure(name: str, size: int, *, folder: Path, settings: Sequence[str]) -> d
         "run": ["run", "recipe.yaml", "--json", "--set", "train.epochs=1", *given],
     }
     told: dict[str, Any] = {"case": name, "size": size, "commands": {}}
-    for command, line in commands.items():
+    for command, line in itertools.islice(commands.items(), most):
         code, answer, watch = watched(line, folder, cache)
         is_done = code == 0 or (command == "run" and '"metrics"' in answer)
         told["commands"][command] = {
@@ -292,7 +295,7 @@ def slope(sizes: Sequence[int], values: Sequence[float]) -> float:
 def growth(name: str, told: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield for each command and step its figures at each size, and their exponents."""
     found = sorted((item for item in told if item["case"] == name), key=lambda item: item["size"])
-    for command in ("new", "check", "run"):
+    for command in COMMANDS:
         done = [item for item in found if "failed" not in item["commands"].get(command, {"failed"})]
         if not done:
             continue
@@ -319,6 +322,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cases", nargs="*", choices=[[], *CASES], default=[])
     parser.add_argument("--sizes", nargs="+", type=int, help="other sizes, for one case")
+    parser.add_argument("--until", choices=COMMANDS, default="run", help="the last command")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--out", type=Path, help="a file of JSON lines: what it has is left out")
     parser.add_argument("--quick", action="store_true", help="small sizes")
@@ -339,7 +343,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory(prefix="modelwright-scale-") as aside:
                 if shutil.disk_usage(aside).free < DISK_BYTES:
                     raise SystemExit(f"{aside}: {DISK_BYTES >> 30} GiB of disk are needed")
-                found = measure(name, size, folder=Path(aside), settings=given.settings)
+                most = COMMANDS.index(given.until) + 1
+                found = measure(name, size, folder=Path(aside), settings=given.settings, most=most)
             told.append(found)
             if given.out is not None:
                 with given.out.open("a", encoding="utf-8") as stream:
