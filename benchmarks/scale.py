@@ -61,10 +61,8 @@ def write_images(folder: Path, count: int) -> Path:
             place = data / f"class{label}"
             place.mkdir(parents=True, exist_ok=True)
             target = place / f"{name}-{row}{'-mirrored' * is_mirrored}.png"
-            if is_mirrored:
-                ImageOps.mirror(Image.open(io.BytesIO(image))).save(target)
-            else:
-                target.write_bytes(image)
+            opened = Image.open(io.BytesIO(image))
+            (ImageOps.mirror(opened) if is_mirrored else opened).save(target, compress_level=1)
             written += 1
     if written < count:
         raise SystemExit(f"there are only {written:,} images")
@@ -77,7 +75,7 @@ def write_classes(folder: Path, count: int) -> Path:
     for at, (_, _, image, _) in enumerate(itertools.islice(_cifar10(), count)):
         place = data / f"class{at // 2:05d}"
         place.mkdir(parents=True, exist_ok=True)
-        (place / f"{at}.png").write_bytes(image)
+        Image.open(io.BytesIO(image)).save(place / f"{at}.png", compress_level=1)
     return data
 
 
