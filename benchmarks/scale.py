@@ -1,10 +1,11 @@
 """How the time and the memory of `new`, `check` and `run` of one epoch grow with the data.
 
 Real data is made larger: CIFAR-10's images with mirrored ones beside them, in folders of classes;
-reviews of IMDB cut into pieces of ten words, in a table. `classes` has many classes of two images
-each instead. Each command runs in a process of its own, as a user calls it, and is watched from
-outside: a step is what it says that it does (its lines of progress), from that line to the next
-one. The growth is the slope of the logarithm over the logarithm of the size: 1 is linear.
+reviews of IMDB cut into pieces of ten words, in a table. `classes` and `labels` have two images, or
+rows, for each of many classes. Each command runs in a process of its own, as a user calls it, and
+is watched from outside: a step is what it says that it does (its lines of progress), from that line
+to the next one. The growth is the slope of the logarithm over the logarithm of the size, for time
+of that of processors: 1 is linear.
 
     python benchmarks/scale.py --out scale.jsonl            # all; what is in --out is left out
     python benchmarks/scale.py texts --sizes 50000 100000   # one case, other sizes
@@ -89,14 +90,25 @@ def _cifar10() -> Iterator[tuple[str, int, bytes, int]]:
                     yield name, next(rows), image, label
 
 
-def write_texts(folder: Path, count: int) -> Path:
+def write_labels(folder: Path, count: int) -> Path:
+    """Write a table of so many pieces of reviews, two for each of half as many made-up labels."""
+    return write_texts(folder, count, label_of=lambda at, feeling: f"label{at // 2:05d}")
+
+
+def _feeling(at: int, feeling: int) -> str:
+    return "positive" if feeling else "negative"
+
+
+def write_texts(
+    folder: Path, count: int, *, label_of: Callable[[int, int], str] = _feeling
+) -> Path:
     """Write a table of so many pieces of reviews, none twice, with the feeling of the review."""
     data, seen = folder / "texts.csv", set[int]()
     with data.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["text", "label"])
-        for text, label in itertools.islice(_pieces(seen), count):
-            writer.writerow([text, "positive" if label else "negative"])
+        for at, (text, feeling) in enumerate(itertools.islice(_pieces(seen), count)):
+            writer.writerow([text, label_of(at, feeling)])
     if len(seen) < count:
         raise SystemExit(f"there are only {len(seen):,} pieces")
     return data
@@ -140,6 +152,7 @@ CASES = {
     "images": Case(write_images, (25_000, 50_000, 100_000), (1_000, 2_000), "images"),
     "texts": Case(write_texts, (250_000, 500_000, 1_000_000), (5_000, 10_000), "rows"),
     "classes": Case(write_classes, (5_000, 10_000, 20_000), (500, 1_000), "images"),
+    "labels": Case(write_labels, (5_000, 10_000, 20_000), (500, 1_000), "rows"),
 }
 
 

@@ -37,7 +37,9 @@ _LINEAR_SHARE = 0.5
 _TIMED = 100
 """How many samples tell how long a published network's features will take."""
 _MOST_S = 600.0
-"""The most that the features of a published network may take where there is no budget."""
+"""The most that a linear model may take where there is no budget."""
+_MANY_LABELS = 1000
+"""With more labels than this a linear model is timed before it is fitted."""
 _LEAST_S = 1.0
 """With less of a budget left no network is trained."""
 
@@ -128,6 +130,20 @@ def contend(
 def _linear(request: RunRequest, prepared: Prepared, context: Run) -> Trained:
     stage = context.stage(LINEAR)
     start = initialize_model(request, prepared, stage)
+    if len(prepared.labels) > _MANY_LABELS:  # A fit takes longer by each, and can't be cut short.
+        model, budget = request.recipe.model, request.recipe.train.budget
+        assert isinstance(model, LinearModel)
+        recipe = request.recipe.model_copy(
+            update={"train": request.recipe.train.model_copy(update={"budget": None})}
+        )
+        needed = context.decisions.decide(
+            "linear_needed_s", lambda: _needed_s(start, model, recipe, prepared, stage)
+        )
+        if needed > (_MOST_S if budget is None else seconds(budget)):
+            raise RequestError(
+                f"with {len(prepared.labels):,} classes it would take about {needed:,.0f} s, "
+                "longer than linear models may take here"
+            )
     return Trained(train(start, request.recipe, prepared.dataset(), stage), prepared, False)
 
 
