@@ -157,7 +157,7 @@ def test_the_separator_that_a_first_line_names_is_taken(tmp_path):
         "text": ["a, b", "c, d"],
         "label": ["x", "y"],
     }
-    assert table.lines == [3, 4]
+    assert list(table.lines) == [3, 4]
 
 
 def test_columns_without_a_name_are_numbered(tmp_path):
