@@ -44,6 +44,12 @@ def digest(data: bytes | memoryview) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+def file_digest(path: Path) -> str:
+    """Return the digest of a file's bytes, which are never held all at once."""
+    with path.open("rb") as stream:
+        return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def json_digest(value: Json) -> str:
     """Return the digest of the canonical encoding of a JSON value."""
     return digest(canonical_json(value))

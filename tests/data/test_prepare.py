@@ -7,10 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from modelwright.data import labelled_split
+from modelwright.data import labelled_split, prepare_again
+from modelwright.data.audit import identical
 from modelwright.data.hashing import perceptual_hashes
-from modelwright.data.near_duplicates import near_duplicate_pairs
+from modelwright.data.near_duplicates import _proposed, near_duplicate_pairs
 from modelwright.errors import DataError
+from modelwright.recipe import parse_recipe
 from modelwright.run import silent
 from tests.data.making import folder, picture, prepared
 
@@ -293,3 +295,73 @@ def test_near_duplicates_are_found_and_others_not(how):
     pairs = {tuple(pair) for pair in found.tolist()}
     assert len(pairs & true) >= 18
     assert not pairs - true
+
+
+@pytest.mark.parametrize("count", [100, 1000])
+@pytest.mark.parametrize("kinds", [1, 50])
+def test_comparisons_of_near_duplicates_grow_with_the_images(count, kinds):
+    """However many hashes are alike, each is compared with a bounded number of others."""
+    random = np.random.default_rng(0)
+    hashes = random.choice(random.integers(0, 1 << 63, kinds, dtype=np.uint64), count)
+    compared = sum(len(first) for first, _ in _proposed(hashes))
+    assert compared <= 16 * 64 * count
+
+
+class Digests:
+    """A store of which only the digests are known."""
+
+    def __init__(self, **columns):
+        self._columns = columns
+
+    def fixed(self, name):
+        return self._columns[name]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_identical_samples_are_those_with_a_digest_in_common(seed):
+    random = np.random.default_rng(seed)
+    kinds = random.integers(0, 256, (40, 16), dtype=np.uint8)
+    contents, pixels = random.integers(0, 40, (2, 60))
+    store = Digests(content_digest=kinds[pixels], bytes_digest=kinds[contents])
+    used = np.sort(random.permutation(60)[:50])
+    groups = {int(row): {int(row)} for row in used}
+    for a in used:
+        for b in used:
+            if contents[a] == contents[b] or pixels[a] == pixels[b]:
+                joined = groups[int(a)] | groups[int(b)]
+                groups |= dict.fromkeys(joined, joined)
+    expected = sorted({tuple(sorted(group)) for group in groups.values() if len(group) > 1})
+    assert [tuple(group) for group in identical(store, used)] == expected
+
+
+def test_many_classes_of_a_few_samples_are_told(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "text,label\n" + "".join(f"text number {at},kind {at // 2}\n" for at in range(60)), "utf-8"
+    )
+    more = "task: text-classification"
+    found = findings(prepared(tmp_path, "source: table, path: t.csv, text: text", more))
+    assert "30 of 30 classes have fewer than 5 texts" in found["few_samples"].message
+    (tmp_path / "t.csv").write_text(
+        "text,label\n" + "".join(f"text number {at},kind {at // 5}\n" for at in range(150)), "utf-8"
+    )
+    found = findings(prepared(tmp_path, "source: table, path: t.csv, text: text", more))
+    assert "few_samples" not in found
+
+
+def test_the_same_samples_are_prepared_for_another_model(tmp_path):
+    rows = [f"the {word} text number {at},{word}\n" for at in range(30) for word in ("red", "blue")]
+    (tmp_path / "t.csv").write_text("text,label\n" + "".join(rows), "utf-8")
+    data, task = "source: table, path: t.csv, text: text", "task: text-classification"
+    first = prepared(tmp_path, data, f"{task}\nmodel: {{name: bow}}")
+    linear = f"{task}\nmodel: {{name: linear}}"
+    (tmp_path / "t.csv").unlink()  # Nothing is read again.
+    recipe = parse_recipe(f"version: 1\ndata: {{{data}}}\n{linear}\n", where="r.yaml")
+    again = prepare_again(first, recipe, observe=silent)
+    (tmp_path / "t.csv").write_text("text,label\n" + "".join(rows), "utf-8")
+    expected = prepared(tmp_path, data, linear)
+    assert again.input.digest() == expected.input.digest()
+    assert again.report.findings == expected.report.findings
+    for name, split in expected.rows.items():
+        np.testing.assert_array_equal(again.rows[name], split)
+        np.testing.assert_array_equal(again.split(name).gather(), expected.split(name).gather())
+        np.testing.assert_array_equal(again.split(name).targets, expected.split(name).targets)

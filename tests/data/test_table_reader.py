@@ -157,7 +157,7 @@ def test_the_separator_that_a_first_line_names_is_taken(tmp_path):
         "text": ["a, b", "c, d"],
         "label": ["x", "y"],
     }
-    assert table.lines == [3, 4]
+    assert list(table.lines) == [3, 4]
 
 
 def test_columns_without_a_name_are_numbered(tmp_path):
@@ -176,3 +176,19 @@ def test_no_cell_is_lost_when_objects_are_made_flat(item):
 
     flat = flat_object(item)
     assert sum(map(leaves, flat.values())) == sum(map(leaves, item.values()))
+
+
+def test_places_are_written_when_they_are_asked_for(place):
+    (place / "p.csv").write_text('a,b\n1,"x\ny"\r\n2,z\r3,w\n', "utf-8", newline="")
+    table = open_table(place / "p.csv")
+    assert columns(place / "p.csv") == {"a": ["1", "2", "3"], "b": ["x\ny", "z", "w"]}
+    assert list(table.places) == ["p.csv:2", "p.csv:4", "p.csv:5"]
+    assert table.places[1:] == ["p.csv:4", "p.csv:5"]
+    assert len(table.places) == 3
+
+
+def test_short_cells_that_repeat_are_held_once(place):
+    rows = "".join(f"a text that is longer than labels {at % 2},label{at % 3}\n" for at in range(9))
+    (place / "r.csv").write_text("text,label\n" + rows, "utf-8")
+    label = open_table(place / "r.csv").columns["label"]()
+    assert len({id(cell) for cell in label}) == 3

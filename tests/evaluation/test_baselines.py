@@ -185,6 +185,20 @@ def test_textures_are_told_wherever_they_are() -> None:
     assert len(train) == 120
 
 
+def test_many_targets_of_few_sparse_samples_have_the_ridge_of_scikit_learn() -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    linear = pytest.importorskip("sklearn.linear_model")
+    train, test = (
+        sparse.random(count, 90, 0.1, format="csr", random_state=seed)
+        for seed, count in enumerate((120, 30))
+    )
+    classes = np.random.default_rng(0).integers(0, 50, 120)
+    targets = (classes[:, None] == np.arange(60)).astype(np.float32)  # Of ten there is none.
+    expected = linear.Ridge(alpha=0.7, solver="sparse_cg", tol=1e-12).fit(train, targets)
+    found = baselines._sparse_least_squares(train, targets, test, 0.7)
+    np.testing.assert_allclose(found, expected.predict(test), atol=1e-8)
+
+
 def test_features_that_do_not_vary_answer_the_majority() -> None:
     grey = np.full((30, 8, 8, 1), 99, np.uint8)
     split = Split("test", grey, np.arange(30), np.repeat([0, 1], [10, 20]))

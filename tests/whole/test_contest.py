@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from modelwright import modelfile
+from modelwright.data import prepare
 from modelwright.files import read_json
 from modelwright.pipeline import check, run
-from modelwright.pipeline.contest import standard_error
+from modelwright.pipeline.contest import contend, standard_error
+from modelwright.pipeline.request import read_request, run_in
+from modelwright.run import silent
 from tests.whole.test_linear import write_texts
 
 AUTO = """\
@@ -78,3 +81,19 @@ def test_a_lead_within_a_standard_error_is_none():
     # Of a share: the root of p (1 - p) / n.
     assert standard_error("accuracy", 0.9, 900) == pytest.approx(0.01)
     assert standard_error("r2", 0.9, 900) == 0.0
+
+
+def test_with_very_many_classes_a_linear_model_that_takes_too_long_is_left_out(tmp_path):
+    rows = "".join(f"words of kind {at // 2} and {at},kind {at // 2}\n" for at in range(2002))
+    (tmp_path / "t.csv").write_text("text,label\n" + rows, "utf-8")
+    (tmp_path / "r.yaml").write_text(
+        "version: 1\ntask: text-classification\ndata: {source: table, path: t.csv}\n"
+        "train: {budget: 0.01s}\n",
+        "utf-8",
+    )
+    request, notes = read_request(tmp_path / "r.yaml"), []
+    context = run_in(request, tmp_path / "run", observe=lambda item: notes.append(item.note))
+    prepared = prepare(request.recipe, base=tmp_path, observe=silent)
+    trained = contend(request, prepared, context, lambda asked: "the network")
+    assert trained.candidate == "the network"
+    assert any("left out: with 1,001 classes it would take about" in note for note in notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from modelwright.data.dataset import Dataset, Split
 from modelwright.data.findings import AuditReport, Finding, as_errors
 from modelwright.data.overlap import Overlap, RunSplits, run_splits
-from modelwright.data.prepare import Labelled, Prepared, labelled_split, prepare
+from modelwright.data.prepare import Labelled, Prepared, labelled_split, prepare, prepare_again
 from modelwright.data.sampler import BatchSampler, BucketedSampler, Sampler, padding_share
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "labelled_split",
     "padding_share",
     "prepare",
+    "prepare_again",
     "run_splits",
 ]

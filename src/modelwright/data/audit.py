@@ -32,6 +32,8 @@ LEAK_FIX = (
     "training split; with `data: {leaks: allow}` the run goes on, and its figures are too good"
 )
 _LARGEST_GROUP = 0.05
+_FEW, _MANY_CLASSES = 5, 20
+"""Classes with fewer samples than these are said, where they are so many and most of all."""
 _SHOWN = 3
 """How many samples a message names."""
 
@@ -116,6 +118,7 @@ def _labels(store: Store, labels: Sequence[str], target: TargetAdapter) -> Itera
     )
     yield from _typos(usable)
     yield from _single_samples(usable, store.kind)
+    yield from _few_samples(usable, store.kind)
     if usable and max(usable.values()) >= 20 * min(usable.values()) and len(usable) <= 1000:
         large, small = usable.most_common(1)[0], min(usable.items(), key=lambda item: item[1])
         yield Finding(
@@ -157,6 +160,23 @@ def _single_samples(usable: Counter[str], kind: InputKind) -> Iterator[Finding]:
         rows=tuple(single),
         message=f"{counted(len(single), 'class')} with one sample only: {shown}",
         fix=f"Such a class is learned from one {kind.noun} and never tested; add some, or drop it",
+    )
+
+
+def _few_samples(usable: Counter[str], kind: InputKind) -> Iterator[Finding]:
+    """Yield that most of many classes have a handful of samples."""
+    few = sorted(label for label, count in usable.items() if 1 < count < _FEW)
+    if len(few) < _MANY_CLASSES or 2 * len(few) < len(usable):
+        return
+    shown = shown_first([f"`{label}` ({usable[label]})" for label in few], _SHOWN)
+    yield Finding(
+        kind="few_samples",
+        severity="warning",
+        rows=tuple(few),
+        message=f"{len(few):,} of {counted(len(usable), 'class')} have fewer than {_FEW} "
+        f"{kind.plural}, which are shared by training, validation and test: {shown}",
+        fix="Such classes are hardly learned, and most of them are never tested; add "
+        f"{kind.plural}, or put classes together",
     )
 
 
@@ -224,12 +244,9 @@ def identical(store: Store, used: Rows) -> list[list[int]]:
     leader: dict[int, int] = {}
     pixels, contents = store.fixed("content_digest"), store.fixed("bytes_digest")
     for column in (contents, pixels):
-        first: dict[bytes, int] = {}
-        for row in used.tolist():
-            key = column[row].tobytes()
-            other = first.setdefault(key, row)
-            if other != row:
-                a, b = leader.get(other, other), leader.get(row, row)
+        for first, *others in _repeated(column, used):
+            for row in others:
+                a, b = leader.get(first, first), leader.get(row, row)
                 if a == b:
                     continue
                 a, b = min(a, b), max(a, b)
@@ -238,6 +255,23 @@ def identical(store: Store, used: Rows) -> list[list[int]]:
                 for item in merged:
                     leader[item] = a
     return [sorted(group) for _, group in sorted(groups.items())]
+
+
+def _repeated(column: NDArray[np.uint8], used: Rows) -> list[list[int]]:
+    """Return the rows of each value `[N, 16]` that several rows have, in order.
+
+    By one sort: a dictionary of a million digests takes a quarter of a gigabyte.
+    """
+    halves = column[used].view(np.uint64)
+    order = np.lexsort((halves[:, 1], halves[:, 0]))  # Stable: equal ones stay in order.
+    halves = halves[order]
+    is_new = np.append(True, (halves[1:] != halves[:-1]).any(axis=1))
+    starts = np.flatnonzero(is_new)
+    counts = np.diff(starts, append=len(order))
+    return sorted(
+        used[order[start : start + count]].tolist()
+        for start, count in zip(starts[counts > 1], counts[counts > 1], strict=True)
+    )
 
 
 def _duplicates(

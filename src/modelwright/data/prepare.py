@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,6 +55,8 @@ class Prepared:
     report: AuditReport
     output_kind: OutputKind = OutputKind.SINGLE_LABEL
     """What the targets are."""
+    audited: AuditReport = field(default_factory=lambda: AuditReport(()))
+    """The part of `report` that doesn't depend on how a model takes samples."""
     mean: tuple[float, ...] = ()
     """Of images: of each channel of the training split, pixels in 0…1."""
     std: tuple[float, ...] = ()
@@ -193,40 +195,70 @@ def prepare(
         RecipeError: the transforms contradict the model file that training starts from.
         ResourceError: the disk is full.
     """
-    spec, output_kind = recipe.data, recipe.output_kind
-    adapter = TARGETS[output_kind]
+    store, splits, report = _looked_at(recipe, base, observe, is_run=run_folder is not None)
+    if run_folder is not None:
+        write_splits(run_folder / SPLITS_FILE, splits, store)
+    return _encoded(recipe, store, splits, report, like, observe)
+
+
+def prepare_again(
+    prepared: Prepared, recipe: Recipe, *, like: Input | None = None, observe: Observe
+) -> Prepared:
+    """Return the same samples in the same splits as another model takes them.
+
+    `recipe` may differ from that of `prepared` in all but its section `data`. Nothing is read,
+    drawn or audited again.
+    """
+    return _encoded(recipe, prepared.store, prepared.rows, prepared.audited, like, observe)
+
+
+def _looked_at(
+    recipe: Recipe, base: Path, observe: Observe, *, is_run: bool
+) -> tuple[Store, dict[str, Rows], AuditReport]:
+    """Return the samples of the source, their splits, and what is odd about them."""
+    spec, adapter = recipe.data, TARGETS[recipe.output_kind]
     listing = list_source(
-        spec, base=base, observe=observe, kind=recipe.input_kind, output_kind=output_kind
+        spec, base=base, observe=observe, kind=recipe.input_kind, output_kind=recipe.output_kind
     )
     for note in listing.notes:
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, INPUTS[listing.kind].facts, observe=observe)
-    splits = _drawn(spec, store, adapter, observe, places=listing.places)
-    train = StoredSplit(store, splits["train"])
-    _require_variety(train, adapter)
-    report = _audited(spec, store, splits, adapter, observe, places=listing.places)
-    encoded = INPUTS[store.kind].encode(store, _input(recipe, train, like, observe), observe)
-    names = spec.target_columns if isinstance(spec, TableData) else ()
-    built = adapter.build(TargetRequest(encoded, store.strings("label"), splits, names=names))
-    findings = (
-        *listing.findings,
-        *encoded.findings,
-        *_cut(encoded, store, splits),
-        *built.findings,
-    )
-    stop = next((item for item in listing.findings if item.severity == "error"), None)
-    if stop is not None and run_folder is not None:
-        raise DataError(stop.message, where=listing.title, fix=stop.fix)
+    places, findings, title = listing.places, listing.findings, listing.title
+    del listing  # Of a table it holds every cell, and the store has them now.
+    splits = _drawn(spec, store, adapter, observe, places=places)
+    _require_variety(StoredSplit(store, splits["train"]), adapter)
+    report = _audited(spec, store, splits, adapter, observe, places=places)
+    stop = next((item for item in findings if item.severity == "error"), None)
+    if stop is not None and is_run:
+        raise DataError(stop.message, where=title, fix=stop.fix)
     _say(findings, observe)
-    if run_folder is not None:
-        write_splits(run_folder / SPLITS_FILE, splits, store)
+    return store, splits, replace(report, findings=(*report.findings, *findings))
+
+
+def _encoded(
+    recipe: Recipe,
+    store: Store,
+    splits: Mapping[str, Rows],
+    report: AuditReport,
+    like: Input | None,
+    observe: Observe,
+) -> Prepared:
+    """Return samples as a model takes them, with their targets."""
+    adapter = TARGETS[recipe.output_kind]
+    input = _input(recipe, StoredSplit(store, splits["train"]), like, observe)
+    encoded = INPUTS[store.kind].encode(store, input, observe)
+    names = recipe.data.target_columns if isinstance(recipe.data, TableData) else ()
+    built = adapter.build(TargetRequest(encoded, store.strings("label"), splits, names=names))
+    findings = (*encoded.findings, *_cut(encoded, store, splits), *built.findings)
+    _say(findings, observe)
     prepared = Prepared(
         store=store,
         input=encoded.input,
         rows=splits,
         targets=built,
         report=replace(report, findings=(*report.findings, *findings)),
-        output_kind=output_kind,
+        output_kind=recipe.output_kind,
+        audited=report,
     )
     mean, std = INPUTS[store.kind].fit_statistics(prepared.dataset().train, recipe)
     return replace(prepared, mean=mean, std=std)
@@ -290,7 +322,7 @@ def _without_leaks(splits: Mapping[str, Rows], store: Store, observe: Observe) -
 
 def _usable(store: Store, places: Sequence[str]) -> Rows:
     broken = store.errors()
-    usable = np.array([row for row in range(len(store)) if row not in broken], dtype=np.int64)
+    usable = np.setdiff1d(np.arange(len(store)), [*broken])
     if not len(usable):
         first = min(broken)
         origin = store.strings("origin")[first]

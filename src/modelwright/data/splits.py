@@ -223,20 +223,20 @@ def write_splits(path: Path, splits: Mapping[str, Rows], store: Store) -> None:
     column of metadata. It stays in the run's folder: who has the digests can tell whether some
     sample was trained on.
     """
-    digests = store.fixed("content_digest")
-    rows = [(row, name) for name, members in splits.items() for row in members.tolist()]
-    columns = {
-        "origin": store.strings("origin"),
-        "label": store.strings("label"),
-        **{f"metadata.{name}": values for name, values in store.metadata.items()},
+    rows = np.concatenate([*splits.values()])
+    chosen = pa.array(rows)
+    names = np.repeat(np.arange(len(splits), dtype=np.int32), [*map(len, splits.values())])
+    metadata = {
+        f"metadata.{name}": [values[row] for row in rows.tolist()]
+        for name, values in store.metadata.items()
     }
     table = pa.table(
         {
-            **{name: [values[row] for row, _ in rows] for name, values in columns.items()},
-            "split": pa.array([name for _, name in rows]).dictionary_encode(),
-            DIGEST: pa.array(
-                [digests[row].tobytes() for row, _ in rows], pa.binary(digests.shape[1])
-            ),
+            "origin": store.table["origin"].take(chosen),
+            "label": store.table["label"].take(chosen),
+            **metadata,
+            "split": pa.DictionaryArray.from_arrays(names, [*splits]),
+            DIGEST: store.table[DIGEST].take(chosen),
         }
     )
     with atomic_write(path) as stream:

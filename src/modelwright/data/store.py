@@ -36,6 +36,8 @@ PART = 4096
 """Samples a part; a build that was broken off loses at most this many."""
 _CHUNK = 16
 """Samples that a thread looks at before the next turn."""
+_REPEATED = ("label", "split", "mode")
+"""The columns of text in which few values repeat."""
 _SMALL_BYTES = 16 << 10
 _BATCH_BYTES = 64 << 20
 """Originals that are held in memory before they are written."""
@@ -90,7 +92,15 @@ class Store:
 
     def strings(self, name: str) -> list[str]:
         """Return a column of text: `label`, `split`, `origin`, `mode`."""
-        return cast("list[str]", self.table[name].to_pylist())
+        column = self.table[name]
+        if name not in _REPEATED:
+            return cast("list[str]", column.to_pylist())
+        texts: list[str] = []  # Of equal texts one is held.
+        for part in column.chunks:
+            coded = part.dictionary_encode()
+            kinds = coded.dictionary.to_pylist()
+            texts += [kinds[at] for at in coded.indices.to_numpy(zero_copy_only=False).tolist()]
+        return texts
 
     def numbers(self, name: str) -> NDArray[Any]:
         """Return a column of numbers `[N]`: `width`, `height`, `phash`, `is_grey`."""
@@ -104,8 +114,9 @@ class Store:
 
     def errors(self) -> dict[int, str]:
         """Return why rows are broken, by row."""
-        column = self.table["error"].to_pylist()
-        return {row: error for row, error in enumerate(column) if error is not None}
+        column = self.table["error"]
+        rows = np.flatnonzero(column.is_valid().to_numpy()).tolist()
+        return {row: column[row].as_py() for row in rows}
 
     def original(self, row: int) -> bytes:
         """Return the original bytes of a sample."""

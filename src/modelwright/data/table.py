@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from modelwright.data.listing import SPLITS, Listing, read_file, stamp
 from modelwright.data.table_reader import Column, Table, open_table, table_files
 from modelwright.data.targets import TARGETS
 from modelwright.errors import DataError, nearest
-from modelwright.files import digest, find_path
+from modelwright.files import digest, file_digest, find_path
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.recipe.data import TableData
 
@@ -46,19 +48,21 @@ def list_table(
     path, adapter = find_path(spec.path, base), TARGETS[output_kind]
     files = table_files(path)
     parts = [_read(file, split, spec, kind, adapter) for file, split in files]
-    places = [(rows, at) for rows in parts for at in range(len(rows.inputs))]
-    if not places:
+    if not any(len(rows.inputs) for rows in parts):
         raise DataError("the table holds no rows", where=str(path))
+    # Rows are numbered through all files; a file's rows begin at its start.
+    starts = list(accumulate((len(rows.inputs) for rows in parts[:-1]), initial=0))
 
     def read(row: int) -> bytes:
-        rows, at = places[row]
+        number = bisect_right(starts, row) - 1
+        rows, at = parts[number], row - starts[number]
         if kind == InputKind.TEXT:
             return text_bytes(rows.inputs[at])
         return file_bytes(
             rows.inputs[at], rows.table.folder, pattern_of(spec.files, rows.table.path)
         )
 
-    labels = [label for rows in parts for label in rows.labels]
+    labels = _joined([rows.labels for rows in parts])
     is_text = kind == InputKind.TEXT
     paths = (
         []
@@ -69,21 +73,23 @@ def list_table(
             for cell in rows.inputs
         ]
     )
+    places = _joined([rows.table.places for rows in parts])
     return Listing(
         title=f"table {path.name}",
         key=_key(spec, [rows.table for rows in parts], paths, kind, output_kind),
         labels=labels,
-        splits=[split for rows in parts for split in rows.splits],
-        origins=[_origin(rows, at, is_text=is_text) for rows, at in places],
+        splits=_joined([rows.splits for rows in parts]),
+        origins=places
+        if is_text
+        else [_origin(cell, at, places) for at, (_, _, cell) in enumerate(paths)],
         metadata={
-            name: [cell for rows in parts for cell in rows.metadata[name]]
-            for name in parts[0].metadata
+            name: _joined([rows.metadata[name] for rows in parts]) for name in parts[0].metadata
         },
         read=read,
         notes=tuple(
             dict.fromkeys(note for rows in parts for note in (*rows.table.notes, *rows.notes))
         ),
-        places=[rows.table.place(at) for rows, at in places],
+        places=places,
         kind=kind,
         faults={
             at: adapter.missing
@@ -94,9 +100,13 @@ def list_table(
     )
 
 
-def _origin(rows: _Rows, at: int, *, is_text: bool) -> str:
-    item = rows.inputs[at]
-    return item if isinstance(item, str) and not is_text else rows.table.place(at)
+def _joined(parts: Sequence[Sequence[str]]) -> Sequence[str]:
+    """Return the rows of all files; those of one file as they are."""
+    return parts[0] if len(parts) == 1 else [item for part in parts for item in part]
+
+
+def _origin(item: Any, at: int, places: Sequence[str]) -> str:
+    return item if isinstance(item, str) else places[at]
 
 
 def _key(
@@ -118,7 +128,7 @@ def _key(
         spec.encoding or "",
         *(spec.columns or ()),
     ]
-    marks += [digest(table.path.read_bytes()) for table in tables]
+    marks += [file_digest(table.path) for table in tables]
     marks += [
         f"{item} {stamp(folder / pattern.replace('{}', str(item)))}"
         for folder, pattern, item in paths

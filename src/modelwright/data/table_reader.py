@@ -9,11 +9,12 @@ import json
 import math
 import os
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, overload
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,6 +38,40 @@ class Column(Protocol):
 
     def __call__(self, rows: Sequence[int] | None = None, /) -> Sequence[Any]:
         """Return its cells, or those of some rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places(Sequence[str]):
+    """Where each row of a table stands, written when it is asked for: a million take long."""
+
+    name: str
+    """The file's; empty of a DataFrame."""
+    num_rows: int
+    lines: Sequence[int] | None
+    """The line that each row begins in, where the file has lines."""
+
+    def __len__(self) -> int:
+        return self.num_rows
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        """Return the places of some rows."""
+        if isinstance(row, slice):
+            return [self[at] for at in range(*row.indices(self.num_rows))]
+        if not 0 <= row < self.num_rows:
+            raise IndexError(row)
+        return self.place(row)
+
+    def place(self, row: int) -> str:
+        """Return the place of one row."""
+        if not self.name:
+            return f"row {row + 1}"
+        if self.lines is None:
+            return f"{self.name} row {row + 1}"
+        return f"{self.name}:{self.lines[row]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +106,13 @@ class Table:
 
     def place(self, row: int) -> str:
         """Return where a row stands, for messages."""
-        if self.frame_folder is not None:
-            return f"row {row + 1}"
-        if self.lines is None:
-            return f"{self.path.name} row {row + 1}"
-        return f"{self.path.name}:{self.lines[row]}"
+        return self.places.place(row)
+
+    @property
+    def places(self) -> Places:
+        """Where each row stands, for messages."""
+        name = "" if self.frame_folder is not None else self.path.name
+        return Places(name, self.num_rows, self.lines)
 
 
 def is_table(path: Path) -> bool:
@@ -300,9 +337,10 @@ def _delimited(
     if foreign is not None:
         raise foreign
     text = decode_text(data, where=str(file), what="table", encoding=encoding)
+    del data  # The text is as large again, and its cells too.
     if delimiter is None or (delimiter not in text and text):
         delimiter = delimiter_of(text, ",;\t|" if names is None else ",;\t| ")
-    (header, rows, lines), has_quotes = _read_cells(file, text, delimiter, names)
+    (header, cells_of, lines), has_quotes = _read_cells(file, text, delimiter, names)
     used = [name for name in header if name != UNUSED]
     if len(set(used)) != len(used):
         where = "data.columns" if names else f"{file}:1"
@@ -310,16 +348,17 @@ def _delimited(
     is_export = set(used) >= label_studio.MARKS
 
     def column(number: int) -> Column:
+        held = cells_of[number]
+
         def cells(chosen: Sequence[int] | None = None) -> Sequence[Any]:
-            taken = rows if chosen is None else [rows[at] for at in chosen]
-            values = [row[number] for row in taken]
+            values = held if chosen is None else [held[at] for at in chosen]
             return label_studio.tidied_cells(values, file.parent) if is_export else values
 
         return cells
 
     columns = {name: column(number) for number, name in enumerate(header) if name != UNUSED}
     is_plain = not has_quotes and '"' in text
-    return Table(file, columns, len(rows), lines, (quotes_note(file),) if is_plain else ())
+    return Table(file, columns, len(lines), lines, (quotes_note(file),) if is_plain else ())
 
 
 def quotes_note(file: Path) -> str:
@@ -380,8 +419,11 @@ def header_names(cells: Sequence[str]) -> list[str]:
     return [cell.strip() or f"Unnamed: {at}" for at, cell in enumerate(cells)]
 
 
-_Cells = tuple[list[str], list[list[str]], list[int]]
-"""The names of the columns, the cells of each row, and the line that each row begins in."""
+_Cells = tuple[list[str], list[list[str]], Sequence[int]]
+"""The names of the columns, the cells of each column, and the line that each row begins in."""
+_REPEATED, _KINDS = 32, 10_000
+"""Cells of so few characters are kept once each, up to so many kinds: labels repeat."""
+_LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 
 def _read_cells(
@@ -399,7 +441,7 @@ def _read_cells(
             return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE), False
         except DataError as plain:
             raise (plain if delimiter == "\t" else error) from None
-    if any("\n" in cell for row in table[1] for cell in row):
+    if any("\n" in cell for column in table[1] for cell in column):
         with contextlib.suppress(DataError):
             return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE), False
     return table, True
@@ -413,16 +455,16 @@ def _cells(
     Raises:
         DataError: a row can't be read, or has more or fewer cells than there are names.
     """
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter=delimiter, strict=True, quoting=quoting
-    )
-    rows: list[list[str]] = []
-    lines: list[int] = []
+    # Line by line: a stream over the text would hold it again, at four bytes a character.
+    text_lines = (match[0] for match in _LINES.finditer(text))
+    reader = csv.reader(text_lines, delimiter=delimiter, strict=True, quoting=quoting)
+    lines, kept = array("q"), dict[str, str]()
     begin = 1
     try:
         if separator_line(text) is not None:
             next(reader, None)
         header = list(names) if names else header_names(next(reader, []))
+        columns: list[list[str]] = [[] for _ in header]
         begin = reader.line_num + 1
         for row in reader:
             line, begin = begin, reader.line_num + 1
@@ -435,11 +477,16 @@ def _cells(
                     where=f"{file}:{line}",
                     fix='Put cells that hold the separator into double quotes: "a, b"',
                 )
-            rows.append(row)
+            for column, cell in zip(columns, row, strict=True):
+                if len(cell) <= _REPEATED:
+                    cell = kept.get(cell, cell)
+                    if len(kept) < _KINDS:
+                        kept[cell] = cell
+                column.append(cell)
             lines.append(line)
     except csv.Error as error:
         raise DataError(f"this row can't be read: {error}", where=f"{file}:{begin}") from error
-    return header, rows, lines
+    return header, columns, lines
 
 
 def _json_lines(file: Path, encoding: str | None) -> Table:

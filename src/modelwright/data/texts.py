@@ -58,8 +58,9 @@ FACTS = Facts(columns=(("characters", pa.int64()),), look=_look, missing={"chara
 # -- fitting ---------------------------------------------------------------------------------
 
 
-MOST_LINEAR_WEIGHTS = 40_000_000
-"""The most weights of a linear model; of many labels fewer n-grams are kept."""
+MOST_LINEAR_WEIGHTS = 10_000_000
+"""The most weights of a linear model, which take 240 bytes each while they are fitted; of many
+labels fewer n-grams are kept."""
 
 
 def fit_text_input(train: StoredSplit, recipe: Recipe) -> TextInput | NgramInput:

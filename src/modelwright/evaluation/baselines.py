@@ -45,6 +45,8 @@ _WEIGHTS = 20_000_000
 _LONGEST_TEXT, _CHARACTERS, _FEW_LABELS = 10_000, 10_000_000, 20
 """The most characters of one text, and of all that are counted: some ten seconds. With more labels
 than these fewer are counted, for each label is fitted by itself."""
+_FEW_TEXTS = 4_000
+"""Of so many texts all labels are fitted at once, in a few seconds however many they are."""
 _FEWEST_NGRAMS = 2_000
 """With fewer n-grams than these in memory nothing could be counted."""
 _STRENGTHS = 10.0 ** np.arange(-4.0, 1.5, 0.5)
@@ -381,8 +383,9 @@ def _sparse(encoder: NgramInput, texts: Sequence[str]) -> Any:
 def _texts(problem: Problem, split: Split, positions: Ints) -> tuple[list[str], Ints]:
     """Return the beginnings of texts, as many as may be counted, and which these are."""
     texts = [text[:_LONGEST_TEXT] for text in problem.texts(split.rows[positions])]
-    budget = _CHARACTERS * _FEW_LABELS // max(len(problem.labels), _FEW_LABELS)
-    kept = _sampled(len(texts), len(texts) * budget // max(sum(map(len, texts)), 1))
+    most = len(texts) * _CHARACTERS // max(sum(map(len, texts)), 1)
+    by_label = most * _FEW_LABELS // max(len(problem.labels), _FEW_LABELS)
+    kept = _sampled(len(texts), max(by_label, min(most, _FEW_TEXTS)))
     return [texts[at] for at in kept.tolist()], positions[kept]
 
 
@@ -454,10 +457,35 @@ _NOISE = 1e-6
 
 
 def _sparse_least_squares(train: Any, targets: Array, test: Any) -> Doubles:
-    """Fit sparse features, by conjugate gradients."""
+    """Fit sparse features, by conjugate gradients for each target.
+
+    Many targets of few samples have one solution in common, that of the samples' products.
+    """
+    if targets.shape[1] > _FEW_LABELS and train.shape[0] <= _FEW_TEXTS:
+        return _by_products(train, targets, test, _SPARSE_STRENGTH)
     linear = require("sklearn.linear_model", extra="train", purpose="the linear model")
     model = linear.Ridge(alpha=_SPARSE_STRENGTH, copy_X=False).fit(train, targets)
     predicted: Doubles = model.predict(test).reshape(-1, targets.shape[1]).astype(np.float64)
+    return predicted
+
+
+def _by_products(train: Any, targets: Array, test: Any, strength: float) -> Doubles:
+    """Return what penalised least squares predict, as weighted sums of the targets.
+
+    Hastie, Tibshirani and Friedman 2009, equation 5.66, of centred features: the weights of
+    samples `[M, N]` are the same for every target, of which most are 0.
+    """
+    sparse = require("scipy.sparse", extra="train", purpose="the linear model")
+    mean, level = np.asarray(train.mean(axis=0)).ravel(), targets.mean(axis=0, dtype=np.float64)
+    offsets, square = np.asarray(train @ mean).ravel(), float(mean @ mean)
+    kernel = (train @ train.T).toarray() - offsets[:, None] - offsets + square
+    kernel[np.diag_indices_from(kernel)] += strength
+    across = (
+        (test @ train.T).toarray() - np.asarray(test @ mean).ravel()[:, None] - offsets + square
+    )
+    weights = np.linalg.solve(kernel, across.T).T  # The kernel is symmetric.
+    predicted: Doubles = np.asarray(weights @ sparse.csr_matrix(targets, dtype=np.float64))
+    predicted += (1.0 - weights.sum(axis=1))[:, None] * level
     return predicted
 
 

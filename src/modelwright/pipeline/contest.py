@@ -46,6 +46,8 @@ _LINEAR_SHARE = 0.5
 """The most of a budget that choosing a linear model may take."""
 _TIMED, _TIMED_PUBLISHED = 1000, 100
 """How many samples tell how long a linear model takes; one of a published network's features."""
+_MANY_LABELS = 1000
+"""With more labels than this a linear model is timed before it is fitted."""
 LEAST_S = 1.0
 """With less of a budget left no network is trained."""
 
@@ -94,7 +96,7 @@ def linear_data(request: RunRequest, prepared: Prepared, context: Run) -> Prepar
     """Return the data as a linear model takes it: texts as n-grams, others as they are."""
     if prepared.input_kind != InputKind.TEXT:
         return prepared
-    return prepare_for(request, context)
+    return prepare_for(request, prepared, context)
 
 
 def contend(
@@ -134,6 +136,20 @@ def contend(
 def _linear(request: RunRequest, prepared: Prepared, context: Run) -> Trained:
     stage = context.stage(LINEAR)
     start = initialize_model(request, prepared, stage)
+    if len(prepared.labels) > _MANY_LABELS:  # A fit takes longer by each, and can't be cut short.
+        budget = request.recipe.train.budget
+        recipe = request.recipe.model_copy(
+            update={"train": request.recipe.train.model_copy(update={"budget": None})}
+        )
+        needed = context.decisions.decide(
+            "linear_needed_s",
+            lambda: round(time_linear(start, recipe, prepared, stage).seconds, 3),
+        )
+        if needed > (MOST_S if budget is None else seconds(budget)):
+            raise RequestError(
+                f"with {len(prepared.labels):,} classes it would take about {needed:,.0f} s, "
+                "longer than linear models may take here"
+            )
     return Trained(train(start, request.recipe, prepared.dataset(), stage), prepared)
 
 
@@ -154,7 +170,7 @@ def _with_published(
     assert isinstance(model, LinearModel)
     features = model.features
     try:
-        taken = prepare_for(request, context)
+        taken = prepare_for(request, prepared, context)
         start = initialize_model(request, taken, stage)
     except LEAVES_OUT as error:
         context.say(f"Features of `{features}` are left out: {error.what}")
@@ -221,7 +237,11 @@ def timed_fits(
         requests.append(published_request(asked, prepared))
     for each in requests:
         try:
-            taken = prepare_for(each, context) if fits else linear_data(each, prepared, context)
+            taken = (
+                prepare_for(each, prepared, context)
+                if fits
+                else linear_data(each, prepared, context)
+            )
             start = initialize_model(each, taken, context)
             timing = time_linear(start, each.recipe, taken, context)
             timing = replace(timing, seconds=timing.seconds / share)

@@ -53,15 +53,15 @@ class NetworkChoice:
     """Whether it is a published network, which `model: auto` trains further."""
 
 
-def prepare_for(request: RunRequest, context: Run) -> Prepared:
-    """Return the data as a recipe's own model takes it; what is to be said of it was said."""
+def prepare_for(request: RunRequest, prepared: Prepared, context: Run) -> Prepared:
+    """Return data as a recipe's own model takes it; what is to be said of it was said."""
 
     def without_notes(progress: Progress) -> None:
         if not progress.note:
             context.observe(progress)
 
     like = settled_input(request)
-    return data.prepare(request.recipe, base=request.data_base, like=like, observe=without_notes)
+    return data.prepare_again(prepared, request.recipe, like=like, observe=without_notes)
 
 
 def installed_features(prepared: Prepared) -> str:
@@ -97,7 +97,7 @@ def choose_network(
     try:
         # The size of images isn't known yet, so they are prepared once it is.
         is_text = prepared.input_kind == InputKind.TEXT
-        taken = prepare_for(asked, context) if is_text else prepared
+        taken = prepare_for(asked, prepared, context) if is_text else prepared
 
         def measure() -> dict[str, Any]:
             default = _within(request, left_s)
@@ -111,7 +111,7 @@ def choose_network(
         if decided["chosen"] != name:
             return NetworkChoice(_within(request, decided["left_s"]), prepared, note)
         asked = _within(_with_side(asked, decided["side"]), decided["left_s"] or MOST_S)
-        taken = taken if is_text else prepare_for(asked, context)
+        taken = taken if is_text else prepare_for(asked, prepared, context)
         return NetworkChoice(asked, taken, note, is_published=True)
     except LEAVES_OUT as error:
         note = f"`{name}` isn't trained further: {error.what}"

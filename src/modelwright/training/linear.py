@@ -54,6 +54,8 @@ _SPARSE_START, _DENSE_START = SPARSE_C.index(10.0), DENSE_C.index(0.01)
 """Where the search begins."""
 MOST_VALUES = 250_000_000
 """The most features of all samples: 1 GB."""
+MOST_SCORES = 100_000_000
+"""The most scores of exclusive classes of all samples: three copies of 800 MB while fitting."""
 MOST_WEIGHTS = 40_000_000
 """The most weights of a linear model."""
 _LEAST_DEVIATION = 0.1
@@ -113,16 +115,17 @@ def fit_linear(
             "linear model",
             fix="Choose another `model`",
         )
+    loss = resolve_loss(train.loss, task.output_kind)
+    num_scores = head.out_features if isinstance(loss, CrossEntropyLoss) else 1
     with stopped_at_once():
-        known = _features(
-            candidate.network, _fitted_part(data.train, head.in_features, run), run, image_features
-        )
+        part = _fitted_part(data.train, head.in_features, num_scores, run)
+        known = _features(candidate.network, part, run, image_features)
         scaler = _Scaler.of(known.values, is_common=_has_common_unit(candidate.network))
         fitting = _Fitting(
             scaler.scaled(known.values),
             known.targets,
             head.out_features,
-            resolve_loss(train.loss, task.output_kind),
+            loss,
             run.seed,
         )
         held_out = None
@@ -183,6 +186,8 @@ def time_fit(
     begun = time.monotonic()
     fitting.fit(grid[start] if spec.C == "auto" else _listed(spec.C)[-1])
     fit_s = time.monotonic() - begun
+    if isinstance(loss, CrossEntropyLoss) and head.out_features > 2:  # A part may lack some.
+        fit_s *= head.out_features / len(np.unique(known.targets))
     fits = _USUAL_FITS if spec.C == "auto" else len(_listed(spec.C))
     held_out = 0 if data.validation is None else len(data.validation)
     all_s = (features_s * (size + held_out) + fit_s * size * fits) / len(part)
@@ -223,14 +228,18 @@ class _Features:
         return targets
 
 
-def _fitted_part(train: Split, num_features: int, run: Run) -> Split:
+def _fitted_part(train: Split, num_features: int, num_scores: int, run: Run) -> Split:
     """Return a training split, or as many samples of it as memory allows, drawn."""
-    most = max(MOST_VALUES // num_features, 1)
-    if len(train) <= most or isinstance(train.inputs, Joined):
+    by_scores = max(MOST_SCORES // num_scores, 1)
+    by_features = max(MOST_VALUES // num_features, 1)
+    is_sparse = isinstance(train.inputs, Joined)
+    most = by_scores if is_sparse else min(by_scores, by_features)
+    if len(train) <= most:
         return train
+    what = "scores of all classes" if most == by_scores else "features"
     run.say(
         f"The linear model is fitted to {most:,} of {len(train):,} training samples, drawn at "
-        "random: the features of all would take too much memory"
+        f"random: the {what} of all would take too much memory"
     )
     drawn = np.random.default_rng(run.seed).choice(len(train), size=most, replace=False)
     return train.take(np.sort(drawn))
@@ -503,7 +512,9 @@ class _Search:
         weights = self.fitting.fit(c)
         outputs = weights.outputs(self.validation.values)
         scores = dict(self.task.scores(outputs, self.validation.targets, self.names))
-        self.found[c], self.tried[c] = weights, scores
+        self.tried[c] = scores
+        if max(self.tried, key=self._rank) == c:  # Weights of many labels take a gigabyte.
+            self.found = {c: weights}
         spent = time.monotonic() - self.begun
         record = {f"val_{name}": value for name, value in scores.items()}
         record |= {"C": c, "seconds": round(spent, 3)}
