@@ -10,8 +10,9 @@ import pytest
 from modelwright.errors import ModelwrightError, RecipeError, ResourceError
 from modelwright.files import cache_folder, digest
 from modelwright.initialization.hub import Hub, HubUnreachableError
-from modelwright.initialization.hub_cache import LIBRARIES, cached, fetch
+from modelwright.initialization.hub_cache import cached, fetch
 from modelwright.models.pretrained_io import read_shapes
+from modelwright.recipe.model import TimmModel, TransformersModel
 from modelwright.run import Progress
 from tests.hub_server import Fault
 
@@ -29,7 +30,7 @@ FILES = {
     "../outside.safetensors": b"elsewhere",
 }
 NEEDED = ["config.json", "tokenizer.json", "model.safetensors"]
-TRANSFORMERS = LIBRARIES["transformers"]
+TRANSFORMERS = TransformersModel.files
 
 
 @pytest.fixture
@@ -288,7 +289,7 @@ def test_an_answer_about_another_commit_is_refused(fake_hub, commit):
 
 def test_an_answer_about_another_file_is_refused(fake_hub, commit):
     fake_hub.faults["/resolve/"] = Fault(swap=FILES["config.json"])
-    text = refused(library=LIBRARIES["timm"], kind=ResourceError)
+    text = refused(library=TimmModel.files, kind=ResourceError)
     assert "gave another `model.safetensors`" in text
 
 
@@ -386,7 +387,7 @@ def test_a_header_that_is_damaged_is_refused(header, tmp_path):
 def test_an_index_is_nothing_for_timm(fake_hub):
     files = {"config.json": b"{}", "model.safetensors.index.json": b"{}"}
     fake_hub.put(REPO, files)
-    assert "no weights as safetensors" in refused(kind=RecipeError, library=LIBRARIES["timm"])
+    assert "no weights as safetensors" in refused(kind=RecipeError, library=TimmModel.files)
 
 
 # -- the environment -------------------------------------------------------------------------

@@ -14,23 +14,22 @@ from typing import Any
 
 from modelwright.errors import DataError, MissingExtraError, ModelwrightError
 from modelwright.initialization.hub import web_page
-from modelwright.initialization.hub_cache import LIBRARIES, Snapshot, cached, fetch
+from modelwright.initialization.hub_cache import Snapshot, cached, fetch
 from modelwright.recipe import Recipe
-from modelwright.recipe.model import TimmModel, TransformersModel
+from modelwright.recipe.model import HubSpec
 from modelwright.run import Observe, Run, RunRequest
-
-_BY_HAND = {
-    "transformers": "`config.json`, `tokenizer.json` and the weights as safetensors from {} into a "
-    "folder, and write `path: FOLDER` in place of `hub`",
-    "timm": "`config.json` and `model.safetensors` from {} into a folder, and write `weights: "
-    "FOLDER` in place of `hub`",
-}
-"""What to download without us, by the name of the section `model`."""
 
 
 def hub_name(recipe: Recipe) -> str | None:
     """Return the repository of a hub that a recipe names, if it does."""
-    return recipe.model.hub if isinstance(recipe.model, TransformersModel | TimmModel) else None
+    model = _from_hub(recipe)
+    return None if model is None else model.hub
+
+
+def _from_hub(recipe: Recipe) -> HubSpec | None:
+    """Return the section of a network that comes from a hub, if it does."""
+    model = recipe.model
+    return model if isinstance(model, HubSpec) and model.hub is not None else None
 
 
 def fetch_network(
@@ -50,15 +49,20 @@ def fetch_network(
     Raises:
         ModelwrightError: they can't be had; it says where in the recipe, and how to do it by hand.
     """
-    name = name or hub_name(request.recipe) or ""
-    if not name:
+    model = _from_hub(request.recipe)
+    if model is None:
         return None
-    library = str(getattr(request.recipe.model, "name", ""))
+    name = name or str(model.hub)
     try:
-        return fetch(name, LIBRARIES[library], with_weights=with_weights, observe=observe)
+        return fetch(name, model.files, with_weights=with_weights, observe=observe)
     except ModelwrightError as error:
         if not error.where and not isinstance(error, MissingExtraError):
-            error.fix = f"{error.fix}. By hand: download {_BY_HAND[library].format(web_page(name))}"
+            files = ", ".join(f"`{file}`" for file in model.files.required)
+            error.fix = (
+                f"{error.fix}. By hand: download {files} and the weights as safetensors from "
+                f"{web_page(name)} into a folder, and write `{model.folder_setting}: FOLDER` in "
+                "place of `hub`"
+            )
         error.at(request.recipe.place_of("model.hub"))
         raise
 
@@ -89,24 +93,24 @@ def pin_network(request: RunRequest, context: Run, *, with_weights: bool = True)
                 fix="Give the run another `--name`",
             )
     model = request.recipe.model
-    assert isinstance(model, TransformersModel | TimmModel)
+    assert isinstance(model, HubSpec)
     pinned = model.model_copy(update={"hub": found.name})
     return replace(request, recipe=request.recipe.model_copy(update={"model": pinned}))
 
 
 def pending_network(recipe: Recipe) -> Snapshot | None:
     """Return the files of a network of a hub whose weights aren't here yet, if that is so."""
-    model = recipe.model
-    if not isinstance(model, TransformersModel | TimmModel) or model.hub is None:
+    model = _from_hub(recipe)
+    if model is None:
         return None
     found = snapshot_of(model)
     return None if found.is_whole else found
 
 
-def snapshot_of(spec: TransformersModel | TimmModel) -> Snapshot:
+def snapshot_of(spec: HubSpec) -> Snapshot:
     """Return the files of the commit that `pin_network` has put into a section."""
     assert spec.hub is not None
-    return cached(spec.hub, LIBRARIES[spec.name])
+    return cached(spec.hub, spec.files)
 
 
 def began_with(found: Snapshot, context: Run) -> dict[str, Any]:
@@ -126,13 +130,13 @@ def hub_errors(recipe: Recipe) -> Iterator[None]:
     try:
         yield
     except ModelwrightError as error:
-        model = recipe.model
-        if not isinstance(model, TransformersModel | TimmModel) or model.hub is None:
+        model = _from_hub(recipe)
+        if model is None:
             raise
         folder, place = snapshot_of(model).folder, Path(error.where)
         if folder.parent in place.parents:
             file = "" if place == folder else f"`{place.name.removesuffix('.part')}` of "
-            error.what = f"{file}{model.hub.partition('@')[0]}: {error.what}"
+            error.what = f"{file}{str(model.hub).partition('@')[0]}: {error.what}"
             error.where = recipe.place_of("model.hub")
             error.fix = error.fix or "Take another repository or revision"
         raise

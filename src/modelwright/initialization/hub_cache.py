@@ -33,7 +33,7 @@ from modelwright.initialization.hub import (
     listing,
     patiently,
 )
-from modelwright.recipe.model import HUB_NAME
+from modelwright.recipe.model import HUB_NAME, FolderFiles
 from modelwright.run import Observe, Progress, silent
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -47,25 +47,6 @@ _MOST_HEADER = 100_000_000
 _BLOCK = 1 << 20
 _MUCH = 1 << 20
 """With so many bytes more than before, a download that broke off has got on."""
-
-
-@dataclass(frozen=True, slots=True)
-class HubLibrary:
-    """Which files of a repository a library's networks need, beside their weights."""
-
-    required: tuple[str, ...]
-    optional: tuple[str, ...] = ()
-    has_shards: bool = False
-    """Whether the weights may be in several files, which an index names."""
-
-
-LIBRARIES = {
-    "transformers": HubLibrary(
-        ("config.json", "tokenizer.json"), ("generation_config.json",), has_shards=True
-    ),
-    "timm": HubLibrary(("config.json",)),
-}
-"""By the name of the recipe's section `model`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,21 +91,21 @@ class Snapshot:
         return {name: f"sha256:{it.sha256}" for name, it in self.files.items() if it.sha256}
 
 
-def cached(name: str, library: HubLibrary) -> Snapshot:
+def cached(name: str, needs: FolderFiles) -> Snapshot:
     """Return the files of a commit that `fetch` has put into the cache; nothing is asked.
 
     Args:
         name: `ORG/NAME@COMMIT`.
-        library: for whose networks.
+        needs: the files that the network needs beside its weights.
     """
     repo, commit = name.split("@")
     home = _place(repo) / commit
-    return _snapshot(home, commit, _needed(_read_files(home), library, home))
+    return _snapshot(home, commit, _needed(_read_files(home), needs, home))
 
 
 def fetch(
     name: str,
-    library: HubLibrary,
+    needs: FolderFiles,
     *,
     with_weights: bool = True,
     hub: Hub | None = None,
@@ -138,7 +119,7 @@ def fetch(
 
     Args:
         name: `ORG/NAME` or `ORG/NAME@REVISION`.
-        library: for whose networks.
+        needs: the files that the network needs beside its weights.
         with_weights: whether the weights are downloaded, or only their headers.
         hub: by default the one that the environment names.
         observe: called with the bytes that were received.
@@ -159,18 +140,18 @@ def fetch(
         commit = _commit(hub, place, repo, revision, observe)
         home = place / commit
         files = _read_files(home)
-        _check_complete(files, library, repo)
-        small = [*library.required, *library.optional]
-        if library.has_shards and WEIGHTS not in files:
+        _check_complete(files, needs, repo)
+        small = [*needs.required, *needs.optional]
+        if needs.has_shards and WEIGHTS not in files:
             small.append(INDEX)
         download = _Download(hub, repo, home, observe)
         done = download.bring([name for name in small if name in files], files)
         files = _read_files(home)
-        needed = _needed(files, library, home)
+        needed = _needed(files, needs, home)
         weights = sorted(needed.keys() - set(small))
         if with_weights:
             done += download.bring(weights, needed)
-            needed = _needed(_read_files(home), library, home)
+            needed = _needed(_read_files(home), needs, home)
         else:
             download.bring_headers(weights, needed)
     return replace(_snapshot(home, revision, needed), downloaded=done)
@@ -255,16 +236,16 @@ def _commit(hub: Hub, place: Path, repo: str, revision: str, observe: Observe) -
     return commit
 
 
-def _check_complete(files: Mapping[str, HubFile], library: HubLibrary, repo: str) -> None:
+def _check_complete(files: Mapping[str, HubFile], needs: FolderFiles, repo: str) -> None:
     """Refuse a repository that lacks what a network needs, before anything is downloaded."""
-    for name in library.required:
+    for name in needs.required:
         if name not in files:
             raise RecipeError(
                 f"the repository {repo} has no `{name}`",
                 why="The files of slow tokenizers aren't read" if name == "tokenizer.json" else "",
                 fix="Take another repository or revision",
             )
-    if WEIGHTS in files or (library.has_shards and INDEX in files):
+    if WEIGHTS in files or (needs.has_shards and INDEX in files):
         return
     pickles = [name for name in files if name.endswith(_PICKLES)]
     raise RecipeError(
@@ -277,10 +258,10 @@ def _check_complete(files: Mapping[str, HubFile], library: HubLibrary, repo: str
     )
 
 
-def _needed(files: Mapping[str, HubFile], library: HubLibrary, home: Path) -> dict[str, HubFile]:
+def _needed(files: Mapping[str, HubFile], needs: FolderFiles, home: Path) -> dict[str, HubFile]:
     """Return the files that a network needs, once the index of its weights is here."""
-    names = [name for name in (*library.required, *library.optional) if name in files]
-    if WEIGHTS in files or not library.has_shards:
+    names = [name for name in (*needs.required, *needs.optional) if name in files]
+    if WEIGHTS in files or not needs.has_shards:
         return {name: files[name] for name in [*names, WEIGHTS]}
     repo, path = "/".join(home.parent.parts[-2:]), _folder(home) / INDEX
     try:

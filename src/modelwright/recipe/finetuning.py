@@ -15,10 +15,11 @@ from modelwright.recipe.networks import EfficientNetLite0Model
 from modelwright.recipe.train import AdamwOptimizer, OneCycleSchedule, TrainSpec, UnfreezeSpec
 
 PublishedModel = EfficientNetLite0Model | MinilmModel
-PUBLISHED_MODELS: dict[str, PublishedModel] = {
-    "efficientnet-lite0": EfficientNetLite0Model(name="efficientnet-lite0"),
-    "minilm": MinilmModel(name="minilm"),
-}
+_MODELS: tuple[PublishedModel, ...] = (
+    EfficientNetLite0Model(name="efficientnet-lite0"),
+    MinilmModel(name="minilm"),
+)
+PUBLISHED_MODELS = {model.published: model for model in _MODELS}
 """The published networks that `model: auto` may train further, by the names of their weights."""
 _BATCH, _MOST_TOKENS = 32, 4096
 _EPOCHS = {InputKind.IMAGE: 10, InputKind.TEXT: 4}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
@@ -60,6 +61,25 @@ HubName = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class FolderFiles:
+    """The files that a folder, or a repository of a hub, holds beside the weights."""
+
+    required: tuple[str, ...]
+    optional: tuple[str, ...] = ()
+    has_shards: bool = False
+    """Whether the weights may be in several files, which an index names."""
+
+
+class HubSpec(NetworkSpec):
+    """What a section `model` says of a network that may come from a hub."""
+
+    files: ClassVar[FolderFiles]
+    folder_setting: ClassVar[str]
+    """The setting that names a folder with the same files."""
+    hub: HubName | None = None
+
+
 class AdaptersSpec(Spec):
     """Adapters of low rank (LoRA, Hu et al. 2021): they learn, and the network stands still.
 
@@ -80,7 +100,7 @@ _OWN_TOKENIZER = tuple(
 )
 
 
-class TransformersModel(NetworkSpec):
+class TransformersModel(HubSpec):
     """A network of Hugging Face's transformers, from a folder or a hub, trained further.
 
     Its tokenizer comes along. An encoder of the kind of BERT answers with labels or numbers, a
@@ -91,6 +111,10 @@ class TransformersModel(NetworkSpec):
     inputs = TEXTS
     outputs = (*VECTOR_OUTPUTS, OutputKind.SEQ2SEQ, OutputKind.CAUSAL_LM)
     settles = _OWN_TOKENIZER
+    files = FolderFiles(
+        ("config.json", "tokenizer.json"), ("generation_config.json",), has_shards=True
+    )
+    folder_setting = "path"
 
     name: Literal["transformers"]
     path: str | None = None
@@ -220,13 +244,16 @@ _LINEAR_FEATURES: dict[InputKind, LinearFeatures] = {
 }
 
 
-class TimmModel(NetworkSpec):
+class TimmModel(HubSpec):
     """An image network as the library timm builds it, new or from weights of a folder or a hub.
 
     It answers with labels or numbers.
     """
 
     inputs = IMAGES
+    files = FolderFiles(("config.json",))
+    folder_setting = "weights"
+
     name: Literal["timm"]
     model: str | None = None
     """The network, by timm's name without a tag: `resnet18`, `vit_tiny_patch16_224`. With `hub` it
