@@ -9,7 +9,7 @@ import pytest
 
 from modelwright.evaluation import DIFFERENCE, GAIN, IS_SIMPLE, Measurement, judge
 from modelwright.evaluation.baselines import measure_baselines
-from modelwright.evaluation.gain import Compared, gain_over_simple
+from modelwright.evaluation.gain import PairedStats, gain_over_simple
 from modelwright.evaluation.labels import accuracy_difference
 from modelwright.evaluation.measurement import sampled
 from modelwright.kinds import OutputKind
@@ -44,7 +44,7 @@ def verdict(found: Evidence, target: str):
 def test_the_best_of_several_counts_and_the_interval_is_paired() -> None:
     random = np.random.default_rng(0)
     model, poor, good = (random.random(400) < chance for chance in (0.9, 0.6, 0.8))
-    compared = [Compared(name, labelled(model), labelled(each)) for name, each in
+    compared = [PairedStats(name, labelled(model), labelled(each)) for name, each in
                 (("poor", poor), ("good", good))]  # fmt: skip
     found = gain_over_simple(
         compared, OutputKind.SINGLE_LABEL, NUMBERS.compute, record, model="sha256:m"
@@ -60,7 +60,7 @@ def test_the_best_of_several_counts_and_the_interval_is_paired() -> None:
 
 def test_a_model_that_is_the_best_simple_method_is_met_and_never_proven() -> None:
     hits = np.arange(100) % 4 > 0
-    compared = [Compared("words", labelled(hits), labelled(np.roll(hits, 1)))]
+    compared = [PairedStats("words", labelled(hits), labelled(np.roll(hits, 1)))]
     found = gain_over_simple(
         compared, OutputKind.SINGLE_LABEL, NUMBERS.compute, record, model="m", is_method="words"
     )
@@ -69,7 +69,10 @@ def test_a_model_that_is_the_best_simple_method_is_met_and_never_proven() -> Non
     assert (judged.passed, judged.proven, judged.why) == (True, False, IS_SIMPLE)
     assert not verdict(found, ">= 0.01").passed
     assert not verdict(found, "> 0").passed
-    other = [*compared, Compared("centroid", labelled(hits), labelled(hits | (np.arange(100) < 9)))]
+    other = [
+        *compared,
+        PairedStats("centroid", labelled(hits), labelled(hits | (np.arange(100) < 9))),
+    ]
     found = gain_over_simple(
         other, OutputKind.SINGLE_LABEL, NUMBERS.compute, record, model="m", is_method="words"
     )
@@ -82,7 +85,7 @@ def test_less_error_is_a_gain_and_what_both_find_hard_counts_once() -> None:
     targets = random.normal(size=(300, 1))
     shared = random.normal(size=(300, 1)) * 5  # What both get wrong alike.
     model, simple = targets + shared, targets + shared * 1.05
-    compared = [Compared("mean", numbered(model, targets), numbered(simple, targets))]
+    compared = [PairedStats("mean", numbered(model, targets), numbered(simple, targets))]
     found = gain_over_simple(compared, OutputKind.REGRESSION, NUMBERS.compute, record, model="m")
     rmse = [np.sqrt(np.mean((each - targets) ** 2)) for each in (model, simple)]
     assert found.value == pytest.approx(rmse[1] - rmse[0])
@@ -97,7 +100,7 @@ def test_sets_of_labels_are_compared_by_macro_f1() -> None:
     worse = np.where(np.random.default_rng(1).random(targets.shape) < 0.2, -outputs, outputs)
     stats = [SETS.sample_stats(each, targets, ("a", "b", "c")) for each in (outputs, worse)]
     found = gain_over_simple(
-        [Compared("words", *stats)], OutputKind.MULTI_LABEL, SETS.compute, record, model="m"
+        [PairedStats("words", *stats)], OutputKind.MULTI_LABEL, SETS.compute, record, model="m"
     )
     assert found.value == pytest.approx(1 - SETS.compute(stats[1])["f1_macro"])
     assert found.low > 0

@@ -22,7 +22,7 @@ _COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Numbers:
+class ParsedNumbers:
     """The numbers of a column."""
 
     values: list[float | None]
@@ -38,7 +38,7 @@ def is_missing(cell: Any) -> bool:
     return isinstance(cell, str) and cell.strip().lower() in MISSING
 
 
-def read_numbers(cells: Sequence[Any], column: str) -> Numbers:
+def read_numbers(cells: Sequence[Any], column: str) -> ParsedNumbers:
     """Read a column of numbers, each of its cells by the same rule.
 
     A sign of a currency or of per cent is left out. Where a comma stands alone, it is the decimal
@@ -63,7 +63,7 @@ def read_numbers(cells: Sequence[Any], column: str) -> Numbers:
     if example is not None:
         value = _number(example, decimal)
         notes.append(f"Data: `{column}` is written as `{example}`, which is read as {value:g}")
-    return Numbers(values, tuple(notes))
+    return ParsedNumbers(values, tuple(notes))
 
 
 def _bare(text: str) -> str:

@@ -25,7 +25,7 @@ from modelwright.evaluation.features import (
     parts_of,
     reduced,
 )
-from modelwright.evaluation.gain import Compared, gain_over_simple
+from modelwright.evaluation.gain import PairedStats, gain_over_simple
 from modelwright.evaluation.labels import accuracy, accuracy_difference, averages
 from modelwright.evaluation.measurement import Measurement, Record, recorder
 from modelwright.kinds import OutputKind
@@ -137,7 +137,7 @@ def measure_baselines(
     keys = ((kind, problem.input_kind), (kind, problem.task.name), (kind, ""))
     methods = next((BASELINES[key] for key in keys if key in BASELINES), {})
     evidence: list[Evidence] = []
-    compared: list[Compared] = []
+    compared: list[PairedStats] = []
     for number, (name, baseline) in enumerate(methods.items()):
         observe(Progress("baselines", number, len(methods)))
         try:
@@ -150,7 +150,7 @@ def measure_baselines(
         evidence += _figures(predictions, problem, measured, record)
         if measured is not None:
             compared.append(
-                Compared(name, _of_model(predictions, problem, measured), predictions.stats)
+                PairedStats(name, _of_model(predictions, problem, measured), predictions.stats)
             )
     if compared and measured is not None:
         task = problem.task

@@ -27,7 +27,7 @@ GAIN = "gain_over_simple"
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class PairedStats:
     """A simple method beside the model, on the same samples."""
 
     name: str
@@ -38,7 +38,7 @@ class Compared:
 
 
 def gain_over_simple(
-    compared: Sequence[Compared],
+    compared: Sequence[PairedStats],
     kind: OutputKind,
     compute: Compute,
     record: Record,
@@ -94,13 +94,13 @@ def gain_over_simple(
     return record(GAIN, gain, (min(gain, low), max(gain, high)), n=size, method=method, model=model)
 
 
-def _hits(compared: Compared) -> tuple[Bools, Bools]:
+def _hits(compared: PairedStats) -> tuple[Bools, Bools]:
     """Return which samples the model has right, and which the simple method, `[N]` each."""
     simple = compared.simple
     return compared.model["ranks"] == 0, simple["predicted"] == simple["targets"]
 
 
-def _both(compared: Compared) -> SampleStats:
+def _both(compared: PairedStats) -> SampleStats:
     """Return the statistics of both as those of one thing, for resampling."""
     return {f"model.{name}": values for name, values in compared.model.items()} | {
         f"simple.{name}": values for name, values in compared.simple.items()

@@ -13,7 +13,7 @@ from modelwright.data import Prepared, Split
 from modelwright.data.batches import Batches
 from modelwright.files import canonical_json
 from modelwright.initialization.model_file import start_from_file
-from modelwright.initialization.origins import blank_of
+from modelwright.initialization.origins import define_network
 from modelwright.initialization.pretrained import (
     with_adapters,
 )
@@ -53,21 +53,21 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
             else old.assets
         )
         return replace(old, inference=_inference(request, prepared), assets=assets)
-    blank = blank_of(request, prepared, context)
-    section = blank.section
+    definition = define_network(request, prepared, context)
+    section = definition.section
     torch.manual_seed(context.seed)
     network = models.build_network(
         section,
         input=prepared.input,
         num_outputs=prepared.num_outputs,
-        mean=blank.mean,
-        std=blank.std,
+        mean=definition.mean,
+        std=definition.std,
         audio=request.recipe.audio,
-        numbers=blank.numbers,
+        numbers=definition.numbers,
     )
     lineage = start_words(network, request, prepared, context)
-    if blank.fill is not None:
-        lineage = (blank.fill(network),)
+    if definition.fill is not None:
+        lineage = (definition.fill(network),)
     train = prepared.dataset().train
     some = np.arange(min(len(train), FITTED_SAMPLES))
     if isinstance(section, SpeednetModel) and section.whiten:
@@ -85,7 +85,7 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
             input=prepared.input,
             num_outputs=prepared.num_outputs,
             audio=request.recipe.audio,
-            numbers=blank.numbers is not None,
+            numbers=definition.numbers is not None,
         ),
         output_kind=task_of(request.recipe).output_kind,
         inference=_inference(request, prepared),
@@ -94,7 +94,11 @@ def initialize_model(request: RunRequest, prepared: Prepared, context: Run) -> C
         else _language_model(request, prepared),
         lineage=lineage,
     )
-    return started if blank.adapters is None else with_adapters(started, blank.adapters, context)
+    return (
+        started
+        if definition.adapters is None
+        else with_adapters(started, definition.adapters, context)
+    )
 
 
 def _fit_bands(network: torch.nn.Module, train: Split, positions: Ints) -> None:

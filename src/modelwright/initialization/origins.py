@@ -57,7 +57,7 @@ from modelwright.transforms.text import TextInput
 
 
 @dataclass(frozen=True, slots=True)
-class Blank:
+class NetworkDefinition:
     """A network before it is built."""
 
     section: Architecture
@@ -75,7 +75,7 @@ class _Origin(NamedTuple):
 
     settle: Callable[[Any, RunRequest], Input | None]
     """Returns how its network takes samples, if that is settled; refuses what can't be used."""
-    blank: Callable[[Any, RunRequest, Prepared, Run], Blank]
+    define: Callable[[Any, RunRequest, Prepared, Run], NetworkDefinition]
 
 
 def settled_input(request: RunRequest) -> Input | None:
@@ -84,15 +84,15 @@ def settled_input(request: RunRequest) -> Input | None:
     return None if spec == "auto" else _origin(spec).settle(spec, request)
 
 
-def blank_of(request: RunRequest, prepared: Prepared, context: Run) -> Blank:
+def define_network(request: RunRequest, prepared: Prepared, context: Run) -> NetworkDefinition:
     """Return what a recipe's section `model` asks to be built; `init` builds nothing."""
     spec = request.recipe.model
     if spec == "auto":
         network = default_model(prepared)
         chosen = network.model_dump(mode="json")
         context.decisions.decide("model", lambda: {"model": chosen, "why": "auto"})
-        return _origin(network).blank(network, request, prepared, context)
-    return _origin(spec).blank(spec, request, prepared, context)
+        return _origin(network).define(network, request, prepared, context)
+    return _origin(spec).define(spec, request, prepared, context)
 
 
 def _origin(spec: Any) -> _Origin:
@@ -110,7 +110,7 @@ def _settle_published(spec: ModelSpec, request: RunRequest) -> None:
         raise
 
 
-def _own(spec: Any, request: RunRequest, prepared: Prepared, context: Run) -> Blank:
+def _own(spec: Any, request: RunRequest, prepared: Prepared, context: Run) -> NetworkDefinition:
     """Return a network of ours, new or with published weights."""
     own: tuple[Sequence[float], Sequence[float]] = prepared.mean, prepared.std
     fill = None
@@ -120,10 +120,12 @@ def _own(spec: Any, request: RunRequest, prepared: Prepared, context: Run) -> Bl
             MEAN, STD, source, request=request, prepared=prepared, context=context
         )
         fill = partial(start_from_published, name=spec.published, context=context)
-    return Blank(spec, *own, _scale(prepared), fill=fill)
+    return NetworkDefinition(spec, *own, _scale(prepared), fill=fill)
 
 
-def _bow(spec: BowModel, request: RunRequest, prepared: Prepared, context: Run) -> Blank:
+def _bow(
+    spec: BowModel, request: RunRequest, prepared: Prepared, context: Run
+) -> NetworkDefinition:
     """Return a bag of n-grams with as many hashed vectors as the training texts need."""
     if spec.buckets == "auto":
         train = prepared.dataset().train
@@ -141,14 +143,14 @@ def _bow(spec: BowModel, request: RunRequest, prepared: Prepared, context: Run) 
 
 def _pretrained(
     spec: AnyPretrained, request: RunRequest, prepared: Prepared, context: Run
-) -> Blank:
+) -> NetworkDefinition:
     folder = pretrained_folder(spec, request)
     assert isinstance(prepared.input, TextInput)
     tokenizer = prepared.input.tokenizer
     assert isinstance(tokenizer, HFTokenizer)
     section = pretrained_section(spec, folder, tokenizer.token_ids)
     fill = partial(start_from, spec=spec, folder=folder, context=context)
-    return Blank(
+    return NetworkDefinition(
         section,
         prepared.mean,
         prepared.std,
@@ -162,10 +164,12 @@ def _settle_timm(spec: TimmModel, request: RunRequest) -> None:
     open_timm(spec, request)
 
 
-def _timm(spec: TimmModel, request: RunRequest, prepared: Prepared, context: Run) -> Blank:
+def _timm(
+    spec: TimmModel, request: RunRequest, prepared: Prepared, context: Run
+) -> NetworkDefinition:
     network, weights = open_timm(spec, request)
     if weights is None:
-        return Blank(network, prepared.mean, prepared.std, _scale(prepared))
+        return NetworkDefinition(network, prepared.mean, prepared.std, _scale(prepared))
     source = "the weights' folder says" if weights.is_declared else "is usual with this network"
     mean, std = pixel_statistics(
         weights.mean, weights.std, source, request=request, prepared=prepared, context=context
@@ -173,24 +177,26 @@ def _timm(spec: TimmModel, request: RunRequest, prepared: Prepared, context: Run
     fill = partial(
         load_timm, spec=spec, section=network, weights=weights, prepared=prepared, context=context
     )
-    return Blank(network, mean, std, _scale(prepared), spec.adapters, fill)
+    return NetworkDefinition(network, mean, std, _scale(prepared), spec.adapters, fill)
 
 
 def _settle_linear(spec: LinearModel, request: RunRequest) -> Input | None:
     return None if spec.network is None else _origin(spec.network).settle(spec.network, request)
 
 
-def _linear(spec: LinearModel, request: RunRequest, prepared: Prepared, context: Run) -> Blank:
+def _linear(
+    spec: LinearModel, request: RunRequest, prepared: Prepared, context: Run
+) -> NetworkDefinition:
     """Return features and a last layer, which is fitted: numbers aren't scaled for it."""
     if spec.network is not None:
-        blank = _origin(spec.network).blank(spec.network, request, prepared, context)
-        return replace(blank, numbers=None)
+        definition = _origin(spec.network).define(spec.network, request, prepared, context)
+        return replace(definition, numbers=None)
     # Of images the features are scaled, not the pixels.
     mean, std = [0.0] * len(prepared.mean), [1.0] * len(prepared.std)
-    return Blank(spec.of(prepared.input_kind), mean, std)
+    return NetworkDefinition(spec.of(prepared.input_kind), mean, std)
 
 
-def _no_blank(spec: InitModel, *_: object) -> Blank:
+def _no_definition(spec: InitModel, *_: object) -> NetworkDefinition:
     raise AssertionError("the network of a model file is there already")
 
 
@@ -200,7 +206,7 @@ _ORIGINS: dict[type, _Origin] = {
     TimmModel: _Origin(_settle_timm, _timm),
     BowModel: _Origin(_settle_published, _bow),
     LinearModel: _Origin(_settle_linear, _linear),
-    InitModel: _Origin(model_file_input, _no_blank),
+    InitModel: _Origin(model_file_input, _no_definition),
 }
 """The sections `model` whose network, or whose weights, aren't made here alone."""
 

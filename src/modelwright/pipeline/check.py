@@ -21,14 +21,14 @@ from modelwright.initialization import (
     settled_input,
 )
 from modelwright.initialization.published import read_once
-from modelwright.pipeline.contest import (
+from modelwright.pipeline.measuring import require_held_out
+from modelwright.pipeline.model_selection import (
     LEAST_S,
     TimedFit,
-    has_contest,
+    selects_model,
     time_linear,
     timed_fits,
 )
-from modelwright.pipeline.measuring import require_held_out
 from modelwright.pipeline.network_choice import NetworkChoice, choose_network
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.planning import Forecast, Workload, forecast
@@ -106,8 +106,8 @@ def _check(request: RunRequest, observe: Observe) -> CheckResult:
             recipe, base=request.data_base, like=settled_input(request), observe=notes
         )
         require_held_out(prepared, request.recipe.inference.threshold)
-        if has_contest(request.recipe, prepared):
-            expected = _of_contest(request, prepared, context)
+        if selects_model(request.recipe, prepared):
+            expected = _of_selection(request, prepared, context)
         else:
             expected = forecast(request.recipe, _workload(request, prepared, context))
     findings = tuple(prepared.report.findings)
@@ -116,7 +116,7 @@ def _check(request: RunRequest, observe: Observe) -> CheckResult:
     return CheckResult(findings, expected, tuple(notes.sentences), pending_network(request.recipe))
 
 
-def _of_contest(request: RunRequest, prepared: Prepared, context: Run) -> Forecast:
+def _of_selection(request: RunRequest, prepared: Prepared, context: Run) -> Forecast:
     """Forecast `model: auto`: linear models, then the network that the time left is taken for."""
     fits = timed_fits(request, prepared, context)
     parts = [

@@ -19,8 +19,8 @@ from modelwright.data import Prepared
 from modelwright.errors import ModelwrightError
 from modelwright.initialization.published import read_once
 from modelwright.ledger import Evidence
-from modelwright.pipeline.contest import LEAST_S, has_contest, timed_fits
 from modelwright.pipeline.measuring import simple_problem
+from modelwright.pipeline.model_selection import LEAST_S, selects_model, timed_fits
 from modelwright.pipeline.network_choice import choose_network, installed_features
 from modelwright.pipeline.request import run_in
 from modelwright.pipeline.timing import epoch_s
@@ -104,7 +104,7 @@ def _probes(observe: Observe, base: Path) -> Probes:
 
 def _network(recipe: Recipe, prepared: Prepared, base: Path) -> str:
     """Say which network `model: auto` will train, where a published one could be."""
-    if not (has_contest(recipe, prepared) and installed_features(prepared)):
+    if not (selects_model(recipe, prepared) and installed_features(prepared)):
         return ""
     update: dict[str, object] = {"leaks": "allow"}
     share = MOST_SAMPLES / len(prepared.rows["train"])

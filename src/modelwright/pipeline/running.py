@@ -17,8 +17,8 @@ from modelwright.files import ASIDE, Json
 from modelwright.initialization import initialize_model, pin_network, settled_input
 from modelwright.initialization.published import read_once
 from modelwright.ledger import Ledger, exact
-from modelwright.pipeline.contest import Trained, contend, has_contest
 from modelwright.pipeline.measuring import measure_file, require_held_out
+from modelwright.pipeline.model_selection import Trained, select_model, selects_model
 from modelwright.pipeline.network_choice import NetworkChoice
 from modelwright.pipeline.outputs import write_outputs
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
@@ -216,8 +216,8 @@ def _train(start: Trained, request: RunRequest, context: Run) -> Trained:
         finished = _pass_stages(begun.candidate, asked, prepared, context)
         return replace(begun, candidate=finished)
 
-    if has_contest(request.recipe, start.prepared):
-        trained = contend(request, start.prepared, context, network)
+    if selects_model(request.recipe, start.prepared):
+        trained = select_model(request, start.prepared, context, network)
     else:
         trained = network(NetworkChoice(request, start.prepared))
     shutdown()

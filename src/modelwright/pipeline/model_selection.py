@@ -65,7 +65,7 @@ class Trained:
 TrainNetwork = Callable[[NetworkChoice], Trained]
 
 
-def has_contest(recipe: Recipe, prepared: Prepared) -> bool:
+def selects_model(recipe: Recipe, prepared: Prepared) -> bool:
     """Say whether a recipe leaves it to validation which model ships."""
     return (
         recipe.model == "auto"
@@ -99,7 +99,7 @@ def linear_data(request: RunRequest, prepared: Prepared, context: Run) -> Prepar
     return prepare_for(request, prepared, context)
 
 
-def contend(
+def select_model(
     request: RunRequest, prepared: Prepared, context: Run, train_network: TrainNetwork
 ) -> Trained:
     """Fit a linear model, train the network in the time that is left, and return the better one.
@@ -124,7 +124,7 @@ def contend(
         left = seconds(budget) - spent
         if left < LEAST_S:
             why = f"the linear model has taken the budget of {budget}"
-            context.decisions.decide("contest", lambda: {"chosen": LINEAR, "why": why})
+            context.decisions.decide("model_selection", lambda: {"chosen": LINEAR, "why": why})
             context.say(f"No network is trained: {why}")
             return _noted(linear, LINEAR, {})
     choice = choose_network(request, prepared, context, left_s=left)
@@ -304,7 +304,7 @@ def _better(linear: Trained, network: Trained, recipe: Recipe, context: Run) -> 
         values = {name: float(found[metric]) for name, found in scores.items()}
         gain = _sign(metric) * (values[NETWORK] - values[LINEAR])
         validation = network.prepared.dataset().validation
-        assert validation is not None  # `has_contest` has seen to it.
+        assert validation is not None  # `selects_model` has seen to it.
         # Of equals the smaller and quicker one.
         is_network = gain > standard_error(metric, values[NETWORK], len(validation))
         is_close = gain > 0 and not is_network
@@ -317,7 +317,7 @@ def _better(linear: Trained, network: Trained, recipe: Recipe, context: Run) -> 
             **values,
         }
 
-    decision = context.decisions.decide("contest", decide)
+    decision = context.decisions.decide("model_selection", decide)
     # A linear model of the same network's features has the graph that was traced for that.
     chosen = network if decision["chosen"] == NETWORK else replace(linear, traced=network.traced)
     values = {name: decision[name] for name in (LINEAR, NETWORK)}

@@ -8,7 +8,7 @@ from modelwright import modelfile
 from modelwright.data import prepare
 from modelwright.files import read_json
 from modelwright.pipeline import check, run
-from modelwright.pipeline.contest import contend, standard_error
+from modelwright.pipeline.model_selection import select_model, standard_error
 from modelwright.pipeline.request import read_request, run_in
 from modelwright.run import silent
 from tests.whole.test_linear import write_texts
@@ -37,7 +37,7 @@ def recipe(tmp_path):
 
 def test_the_better_one_ships_and_the_report_says_why(recipe, tmp_path):
     result = run(recipe("epochs: 1"), out=tmp_path)
-    decided = read_json(result.folder / "decisions.json")["contest"]
+    decided = read_json(result.folder / "decisions.json")["model_selection"]
     assert decided["chosen"] == "linear"  # A pass over 120 texts teaches a network little.
     assert decided["linear"] > decided["network"]
     packed = modelfile.describe(result.model)
@@ -49,7 +49,7 @@ def test_the_better_one_ships_and_the_report_says_why(recipe, tmp_path):
     assert (result.folder / "stages/train/metrics.jsonl").exists()
 
 
-def test_without_time_or_validation_there_is_no_contest(recipe, tmp_path):
+def test_without_time_or_validation_no_model_is_selected(recipe, tmp_path):
     notes = []
     result = run(
         recipe("budget: 1s"),
@@ -94,6 +94,6 @@ def test_with_very_many_classes_a_linear_model_that_takes_too_long_is_left_out(t
     request, notes = read_request(tmp_path / "r.yaml"), []
     context = run_in(request, tmp_path / "run", observe=lambda item: notes.append(item.note))
     prepared = prepare(request.recipe, base=tmp_path, observe=silent)
-    trained = contend(request, prepared, context, lambda asked: "the network")
+    trained = select_model(request, prepared, context, lambda asked: "the network")
     assert trained.candidate == "the network"
     assert any("left out: with 1,001 classes it would take about" in note for note in notes)
