@@ -13,14 +13,15 @@ import torch
 from PIL import Image
 
 from modelwright import modelfile
+from modelwright.data import prepare
 from modelwright.files import read_json
 from modelwright.initialization.published import PUBLISHED, is_installed, published_files
 from modelwright.initialization.published_networks import frozen_network
 from modelwright.ledger import Ledger
 from modelwright.pipeline import run
-from modelwright.pipeline.network_choice import choose_network, prepare_for
+from modelwright.pipeline.network_choice import choose_network
 from modelwright.pipeline.request import read_request
-from modelwright.run import Decisions, Run
+from modelwright.run import Decisions, Run, silent
 from modelwright.transforms import ImageInput
 
 MAKE = Path(__file__).parents[2] / "examples" / "small" / "make_data.py"
@@ -156,7 +157,7 @@ def test_auto_trains_an_english_encoder_further_and_reads_its_weights_once(place
     request = read_request(place / "auto.yaml")
     decisions = Decisions(result.folder / "decisions.json")
     context = Run(result.folder, 0, "cpu", 1, decisions, Ledger())
-    prepared = prepare_for(request, context)
+    prepared = prepare(request.recipe, base=place, observe=silent)
     again = choose_network(request, prepared, context, left_s=0.01)
     assert again.is_published
     train, left_s = again.request.recipe.train, decided["network"]["left_s"]
