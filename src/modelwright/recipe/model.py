@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
@@ -77,7 +77,8 @@ class HubSpec(NetworkSpec):
     files: ClassVar[FolderFiles]
     folder_setting: ClassVar[str]
     """The setting that names a folder with the same files."""
-    hub: HubName | None = None
+    if TYPE_CHECKING:  # Each of them has its own sentence on it.
+        hub: str | None
 
 
 class AdaptersSpec(Spec):
