@@ -157,3 +157,30 @@ def test_a_nested_json_object_is_flat(tmp_path):
     ]
     found = infer_task(lines(tmp_path / "t.jsonl", *rows), "t.jsonl")
     assert (found.data["text"], found.data["label"]) == ("data.text", "label.name")
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "task"),
+    [
+        ("ABBR:exp what is it?\nDESC:def who is he?\n", "labelled_lines", "text-classification"),
+        (
+            "once upon a time\nthere was\na king who\nhad five sons\n",
+            "documents",
+            "language-modeling",
+        ),
+    ],
+)
+def test_files_called_after_splits_are_splits(tmp_path, text, source, task):
+    for name in ("corpus.train.txt", "corpus.valid.txt", "corpus.test.txt"):
+        (tmp_path / name).write_text(text * (20 if source == "labelled_lines" else 1))
+    (tmp_path / "README.md").write_text("about it")
+    found = infer_task(tmp_path, "x")
+    assert (found.task, found.data) == (
+        task,
+        {
+            "source": source,
+            "path": "x/corpus.train.txt",
+            "val": "x/corpus.valid.txt",
+            "test": "x/corpus.test.txt",
+        },
+    )

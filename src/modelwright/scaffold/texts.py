@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from modelwright.data.encodings import detect_encoding
 from modelwright.data.formats import foreign_among
 from modelwright.data.labelled_lines import read_maybe_packed
+from modelwright.data.listing import SPLITS
 from modelwright.data.table_reader import is_table
 from modelwright.errors import DataError
 from modelwright.kinds import InputKind
@@ -55,6 +56,16 @@ def infer_text_file(path: Path, shown: str) -> Inferred:
         note = f"{path.name} and {other.name} are taken as parallel text: line belongs to line"
         data = {"source": "parallel_text", "path": shown, "target": target}
         return Inferred("translation", data, (note,))
+    _refuse_tagged(path)
+    encoding, notes = encoding_of(path)
+    data = {"path": shown} | ({"encoding": encoding} if encoding else {})
+    if begins_with_labels(path):
+        task = CLASSIFICATION[InputKind.TEXT]
+        return Inferred(task, {"source": "labelled_lines", **data}, notes)
+    return Inferred("language-modeling", {"source": "documents", **data}, notes)
+
+
+def _refuse_tagged(path: Path) -> None:
     if are_tagged(path):
         raise DataError(
             "this holds words with a tag each, as CoNLL's files do, and tagging words isn't a task "
@@ -63,12 +74,6 @@ def infer_text_file(path: Path, shown: str) -> Inferred:
             fix="Where the tags of a sentence say what it is about, write a table of sentences and "
             "their labels",
         )
-    encoding, notes = encoding_of(path)
-    data = {"path": shown} | ({"encoding": encoding} if encoding else {})
-    if begins_with_labels(path):
-        task = CLASSIFICATION[InputKind.TEXT]
-        return Inferred(task, {"source": "labelled_lines", **data}, notes)
-    return Inferred("language-modeling", {"source": "documents", **data}, notes)
 
 
 def partner(path: Path) -> Path | None:
@@ -140,6 +145,9 @@ def infer_text_folder(path: Path, shown: str, index: FileIndex, options: DataOpt
     pairs = [file for file in index.files if partner(path / file) is not None]
     if pairs and not samples:
         return infer_text_file(path / pairs[0], str(PurePosixPath(shown) / pairs[0]))
+    named = _split_files(samples)
+    if named:
+        return _split_texts(path, shown, named)
     if samples:
         notes = [f"{len(samples):,} texts without labels are taken: a model that continues texts"]
         others = [file for file in index.files if file not in set(samples)]
@@ -155,6 +163,32 @@ def infer_text_folder(path: Path, shown: str, index: FileIndex, options: DataOpt
         why=f"It holds {shown_files}" if counts else "It is empty",
         fix=foreign_among(index.files) or "It should hold a folder of files for each class",
     )
+
+
+def _split_files(samples: Sequence[str]) -> dict[str, str]:
+    """Return the file of each split, where each text is called after one: `wiki.train.txt`."""
+    named: dict[str, str] = {}
+    for file in samples:
+        parts = re.split(r"[._-]", PurePosixPath(file).name.lower())
+        splits = {SPLITS[part] for part in parts if part in SPLITS}
+        if len(splits) != 1 or splits & named.keys():
+            return {}
+        named[splits.pop()] = file
+    return named if "train" in named and len(named) > 1 else {}
+
+
+def _split_texts(path: Path, shown: str, named: Mapping[str, str]) -> Inferred:
+    """Infer the task of a folder with one file of texts for each split."""
+    inferred = infer_text_file(path / named["train"], str(PurePosixPath(shown) / named["train"]))
+    settings = {"validation": "val", "test": "test"}
+    others = {
+        settings[split]: str(PurePosixPath(shown) / file)
+        for split, file in named.items()
+        if split in settings
+    }
+    note = f"The files are the splits: {listed(list(named.values()))}"
+    data = {**inferred.data, **others}
+    return replace(inferred, data=data, notes=(note, *inferred.notes))
 
 
 def _only_table(path: Path, shown: str, tables: Sequence[str], options: DataOptions) -> Inferred:
