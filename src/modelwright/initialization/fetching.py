@@ -20,12 +20,6 @@ from modelwright.recipe.model import HubSpec
 from modelwright.run import Observe, Run, RunRequest
 
 
-def hub_name(recipe: Recipe) -> str | None:
-    """Return the repository of a hub that a recipe names, if it does."""
-    model = _from_hub(recipe)
-    return None if model is None else model.hub
-
-
 def _from_hub(recipe: Recipe) -> HubSpec | None:
     """Return the section of a network that comes from a hub, if it does."""
     model = recipe.model

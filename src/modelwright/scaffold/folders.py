@@ -64,11 +64,9 @@ def _media_folder(
 ) -> Inferred:
     """Infer how a folder of images or recordings is labelled: by a table, folders, or names."""
     samples = index.by_kind[kind]
-    lists = list(_file_lists(path, index, kind))
-    aside = _left_aside(index, kind, *(each.file for each in lists if each.has_labels))
-    folder: Settings = {"source": "folder", "path": shown}
     if kind == InputKind.AUDIO and has_transcripts(path):
-        return Inferred("speech-recognition", folder, aside)
+        folder: Settings = {"source": "folder", "path": shown}
+        return Inferred("speech-recognition", folder, _left_aside(index, kind))
     table = _labels_table(path, index, kind, options)
     if table is not None:
         file, inferred = table
@@ -77,7 +75,9 @@ def _media_folder(
         data = {**inferred.data, "path": where}
         aside = _left_aside(index, kind, file)
         return replace(inferred, data=data, notes=(note, *inferred.notes, *aside))
+    lists = list(_file_lists(path, index, kind))
     labelled = [each for each in lists if each.has_labels]
+    aside = _left_aside(index, kind, *(each.file for each in labelled))
     if labelled:
         return _listed_files(labelled, shown, kind, aside)
     aside += tuple(
