@@ -49,6 +49,7 @@ BPE, LETTERS = LEARNT["bpe", False], LEARNT["character", False]
 seen_texts = st.text(sorted(set("".join(TEXTS))), max_size=60)
 mixed_texts = st.one_of(
     st.text(max_size=40),
+    st.text(st.characters(max_codepoint=127), max_size=60),
     st.text(" \t\n\u3000\xa0\x1c\u0301aBé'’<>eos19.語\u05d0\u200b\0▁İẞ", max_size=60),
     st.lists(st.sampled_from(["don't", " ", "  ", "\n", "<eos>", "fox", "x" * 70, "!" * 20])).map(
         "".join

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import wave
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -104,6 +106,55 @@ def test_a_slow_machine_gets_smaller_images(epoch_s, size, tmp_path):
     result = new(tmp_path / "photos", out=tmp_path / "recipe.yaml", probes=probes)
     assert load_recipe(result.path).transforms.size == size
     assert ("Ten epochs" in " ".join(result.notes)) == (size == 32)
+
+
+def write_tone(path, number):
+    """Write a quarter of a second of a tone."""
+    times = np.arange(4000) / 16_000
+    samples = 8000 * np.sin(2 * np.pi * (200 + 40 * number) * times)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(16_000)
+        writer.writeframes(samples.astype("<i2").tobytes())
+
+
+def write_for(model, folder):
+    """Write data for which `model: auto` takes this family."""
+    if model == "audio-cnn":
+        for number in range(24):
+            write_tone(folder / "ab"[number % 2] / f"{number}.wav", number)
+    elif model == "conv-ctc":
+        rows = ["file,transcript"]
+        for number in range(24):
+            write_tone(folder / f"{number}.wav", number)
+            rows.append(f"{number}.wav,a word or two of number {number}")
+        (folder / "metadata.csv").write_text("\n".join(rows))
+    elif model == "seq2seq":
+        folder.mkdir()
+        words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+        rows = [f"I have {a} and {b}\tich habe {a} und {b}" for a in words for b in words]
+        (folder / "pairs.tsv").write_text("source\ttarget\n" + "\n".join(rows))
+    else:
+        folder.mkdir()
+        lines = [f"And so it was on day {number}, and the next was another.\n" for number in ROWS]
+        (folder / "book.txt").write_text("".join(lines) * 20)
+
+
+@pytest.mark.parametrize("model", ["audio-cnn", "conv-ctc", "seq2seq", "decoder"])
+def test_a_slow_machine_gets_a_smaller_network(model, tmp_path):
+    write_for(model, tmp_path / "data")
+
+    def timed(recipe, prepared):
+        return 1e4 if recipe.model == "auto" else 1.0
+
+    probes = Probes(timed, lambda recipe, prepared: ())
+    result = new(tmp_path / "data", out=tmp_path / "recipe.yaml", probes=probes)
+    chosen = load_recipe(result.path).model
+    assert chosen.name == model
+    assert any(f"a smaller `{model}`" in note for note in result.notes)
+    assert chosen != type(chosen)(name=model)
 
 
 @pytest.mark.parametrize(("copies", "leaks"), [(0, None), (2, "drop_from_train"), (30, None)])

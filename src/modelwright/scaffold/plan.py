@@ -40,6 +40,17 @@ _SIDES = (96, 64, 48, 32)
 """The sides of images for a network that is trained from scratch, beside the usual one."""
 PUBLISHED = "efficientnet-lite0"
 """The published network for photographs."""
+_SMALLER: dict[tuple[InputKind, OutputKind], tuple[str, dict[str, str], float]] = {
+    **{
+        (InputKind.AUDIO, kind): ("audio-cnn", {"widths": "[16, 32, 64]"}, 0.3)
+        for kind in (OutputKind.SINGLE_LABEL, OutputKind.MULTI_LABEL, OutputKind.REGRESSION)
+    },
+    (InputKind.AUDIO, OutputKind.CTC): ("conv-ctc", {"channels": "16", "width": "64"}, 0.3),
+    (InputKind.TEXT, OutputKind.SEQ2SEQ): ("seq2seq", {"width": "128", "layers": "2"}, 0.3),
+    (InputKind.TEXT, OutputKind.CAUSAL_LM): ("decoder", {"width": "128", "layers": "2"}, 0.3),
+}
+"""A smaller network of the family that `model: auto` takes, with its settings, and about how much
+work it is beside that. Texts with labels or numbers need none: their family is the quickest."""
 _PUBLISHED_SIDES = (160, 128, 112, 96)
 _LEAST_PUBLISHED_SIDE = 64
 """Smaller images show too little of what the published network knows."""
@@ -206,19 +217,32 @@ def ladders(
         lr=defaults.lr,
     )
     if prepared.input_kind != InputKind.IMAGE:
-        return ((plain,),)
+        return ((plain, *_smaller(plain, prepared)),)
     if prepared.output_kind == OutputKind.BOXES:
         sides = _sides(_median_side(prepared), _BOXED_SIDES, most=_BOXED_SIDES[0])
         return (tuple(replace(plain, side=side) for side in sides),)
     own = (prepared.image.height, prepared.image.width)
     usual_side = own[0] if own[0] == own[1] else own
     if not prepared.has_classes:
-        return ((replace(plain, side=usual_side),),)
+        sides = [usual_side, *(side for side in _SIDES if side < min(own))]
+        return (tuple(replace(plain, side=side) for side in sides),)
     scratch = _from_scratch(plain, usual_side, samples)
     is_for_published = has_published and samples < _MANY
     if is_for_published and _median_side(prepared) >= _LEAST_PUBLISHED_SIDE:
         return (_published(plain, prepared), scratch)
     return (scratch,)
+
+
+def _smaller(plain: Proposal, prepared: Prepared) -> tuple[Proposal, ...]:
+    """Return a smaller network than `model: auto` takes, where there is one."""
+    smaller = _SMALLER.get((prepared.input_kind, prepared.output_kind))
+    if smaller is None:
+        return ()
+    family, settings, factor = smaller
+    fields = (Setting("name", family), *(Setting(*setting) for setting in settings.items()))
+    described = ", ".join(f"{key} {value}" for key, value in settings.items())
+    name = f"a smaller `{family}` ({described})"
+    return (replace(plain, model=Setting("model", fields), name=name, size_factor=factor),)
 
 
 def _from_scratch(

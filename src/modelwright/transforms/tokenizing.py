@@ -52,6 +52,9 @@ _KEPT_CHUNKS, _KEPT_LENGTH = 1 << 16, 64
 # These patterns stand in the files: one that is changed needs a new kind beside the old.
 _WORDS = rf"[{UNSPACED}]|[^\W{UNSPACED}]{{1,64}}(?:['’][^\W{UNSPACED}]{{1,8}})?|[^\w{_BLANKS}]"
 """A character of a script without blanks is a word by itself."""
+_ASCII_WORDS = re.compile(r"\w{1,64}(?:'\w{1,8})?|[^\w\t-\r ]", re.ASCII)
+"""`_WORDS` for ASCII text, on which Python and the library agree: one search in place of a call of
+the library for each new chunk."""
 _PIECES = (
     r" ?[\p{L}\p{M}]{1,64}|'\p{L}{1,2}(?!\p{L})| ?\p{N}{1,3}|"
     rf" ?[^{_BLANKS}\p{{L}}\p{{M}}\p{{N}}]{{1,16}}|"
@@ -105,6 +108,8 @@ class Tokenizer:
     _engine: tokenizers.Tokenizer = field(repr=False, compare=False)
     _known: dict[str, list[int]] = field(default_factory=dict, repr=False, compare=False)
     """The ids of chunks that were encoded before."""
+    _vocabulary: dict[str, int] = field(default_factory=dict, repr=False, compare=False)
+    """The ids of words, for the kind `word`; otherwise empty."""
 
     def encode(self, texts: Sequence[str]) -> list[Ids]:
         """Return the token ids `[T]` of each text, without begin and end.
@@ -115,17 +120,28 @@ class Tokenizer:
         Words and characters outside the vocabulary are unknown; `bpe` knows every text.
         """
         return [
-            np.fromiter(
+            np.array(self._words(text), np.int32)
+            if self.kind == "word" and text.isascii()
+            else np.fromiter(
                 chain.from_iterable(map(self._encoded, _CHUNK.findall(clean(text)))), np.int32
             )
             for text in texts
         ]
 
+    def _words(self, text: str) -> list[int]:
+        """Return the ids of the words of an ASCII text."""
+        words = _ASCII_WORDS.findall(text.lower() if self.lowercase else text)
+        get, unknown = self._vocabulary.get, self.unknown
+        return [get(word, unknown) for word in words]
+
     def _encoded(self, chunk: str) -> list[int]:
         """Return the ids of a chunk; most are known, for texts repeat their words."""
         found = self._known.get(chunk)
         if found is None:
-            found = self._engine.encode(chunk, add_special_tokens=False).ids
+            if self.kind == "word" and chunk.isascii():
+                found = self._words(chunk)
+            else:
+                found = self._engine.encode(chunk, add_special_tokens=False).ids
             if len(chunk) <= _KEPT_LENGTH:
                 if len(self._known) >= _KEPT_CHUNKS:
                     self._known.clear()
@@ -177,6 +193,9 @@ class Tokenizer:
             size=len(SPECIALS) + len(form.tokens),
             _data=data,
             _engine=run.Tokenizer.from_str(data.decode()),
+            _vocabulary={token: number for number, token in enumerate(form.tokens, len(SPECIALS))}
+            if form.kind == "word"
+            else {},
         )
 
     def _checked(self, number: int) -> int:
@@ -238,7 +257,7 @@ def train_tokenizer(
         merges = _learn_merges(run, splitter, texts, size=size, min_count=min_count)
         form = _Form(kind, lowercase, _joined(merges) if merges is not None else (), merges or ())
     else:
-        counts = _count(texts, splitter)
+        counts = _count(texts, splitter, kind)
         if kind == "character":
             characters: Counter[str] = Counter()
             for piece, count in counts.items():
@@ -253,13 +272,18 @@ def train_tokenizer(
     return Tokenizer.from_bytes(_encoded(form))
 
 
-def _count(texts: Iterable[str], splitter: tokenizers.Tokenizer) -> Counter[str]:
+def _count(
+    texts: Iterable[str], splitter: tokenizers.Tokenizer, kind: TokenizerKind
+) -> Counter[str]:
     """Return how often each piece occurs into which the tokenizer splits texts."""
-    chunks: Counter[str] = Counter()
-    for text in texts:
-        chunks.update(_CHUNK.findall(clean(text)))
     normalizer, pre_tokenizer = splitter.normalizer, splitter.pre_tokenizer
+    chunks: Counter[str] = Counter()
     counts: Counter[str] = Counter()
+    for text in texts:
+        if kind == "word" and text.isascii():
+            counts.update(_ASCII_WORDS.findall(text.lower() if normalizer else text))
+        else:
+            chunks.update(_CHUNK.findall(clean(text)))
     for chunk, count in chunks.items():
         folded = normalizer.normalize_str(chunk) if normalizer else chunk
         pieces = pre_tokenizer.pre_tokenize_str(folded) if pre_tokenizer else [(folded, None)]
