@@ -224,8 +224,8 @@ def ladders(
     own = (prepared.image.height, prepared.image.width)
     usual_side = own[0] if own[0] == own[1] else own
     if not prepared.has_classes:
-        sides = [usual_side, *(side for side in _SIDES if side < min(own))]
-        return (tuple(replace(plain, side=side) for side in sides),)
+        shorter = tuple(replace(plain, side=side) for side in _SIDES if side < min(own))
+        return ((replace(plain, side=usual_side), *shorter),)
     scratch = _from_scratch(plain, usual_side, samples)
     is_for_published = has_published and samples < _MANY
     if is_for_published and _median_side(prepared) >= _LEAST_PUBLISHED_SIDE:
