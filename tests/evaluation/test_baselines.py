@@ -161,7 +161,8 @@ def test_scores_are_of_indicators_and_of_several_labels_logits() -> None:
     indicators = np.eye(3, dtype=np.float32)[targets]
     np.testing.assert_array_equal(scores, baselines._least_squares(known.copy(), indicators, given))
     labels = targets[:, None] == np.arange(3)
-    logits = baselines._ridge(asked, known.copy(), labels, given)
+    several = replace(asked, task=MULTI_LABEL)
+    logits = baselines._ridge(several, known.copy(), labels, given)
     chances = np.clip(scores, 0.01, 0.99)
     np.testing.assert_allclose(logits, np.log(chances / (1 - chances)), atol=1e-6)
 
@@ -466,7 +467,8 @@ def test_always_the_average() -> None:
     targets = np.array([[1.0, 10.0], [3.0, 30.0], [2.0, 60.0], [4.0, 20.0]])
     train = Split("train", targets, np.arange(2), targets[:2])
     test = Split("test", targets, np.arange(2, 4), targets[2:])
-    found = measured(problem(train, test, TASKS["regression", OutputKind.REGRESSION]))
+    task = TASKS["regression", OutputKind.REGRESSION]
+    found = measured(problem(train, test, task, input_kind="arrays"))
     assert found["mean", "mae"].value == pytest.approx((0 + 40 + 2 + 0) / 4)
     assert found["mean", "rmse"].value == pytest.approx(((0 + 1600 + 4 + 0) / 4) ** 0.5)
 
@@ -580,3 +582,23 @@ def test_the_table_names_kinds_that_there_are() -> None:
         assert other in others
     # No simple method transcribes speech.
     assert {kind for kind, _ in BASELINES} == kinds - {OutputKind.CTC}
+
+
+def test_numbers_are_predicted_from_words_and_gradients() -> None:
+    random = np.random.default_rng(0)
+    task = TASKS["regression", OutputKind.REGRESSION]
+    counts = random.integers(0, 5, (240, 2))
+    texts = [
+        " ".join(["the", *["good"] * good, *["bad"] * bad, f"film{at % 7}"])
+        for at, (good, bad) in enumerate(counts.tolist())
+    ]
+    targets = 1e6 + (counts[:, :1] - counts[:, 1:]).astype(np.float64)
+    found = measured(text_problem(texts, targets, task, ["stars"]))
+    assert {name for name, _ in found} == {"mean", "words"}
+    assert found["words", "rmse"].value < 0.5 * found["mean", "rmse"].value
+
+    train, test = striped(400, seed=1), striped(200, seed=2, name="test")
+    slopes = [replace(split, targets=split.targets[:, None] * 3.0 - 7.0) for split in (train, test)]
+    found = measured(problem(*slopes, task, ["slope"]))
+    assert {name for name, _ in found} == {"mean", "hog"}
+    assert found["hog", "rmse"].value < 0.5 * found["mean", "rmse"].value

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
+from modelwright.kinds import InputKind
+from modelwright.pipeline import network_choice
 from modelwright.pipeline.network_choice import EpochTimes
 from modelwright.recipe import parse_recipe
 from modelwright.recipe.finetuning import PUBLISHED_MODELS, finetuned
@@ -34,6 +37,24 @@ def times(tuned_s, default_s, *, sides=(None,), train="budget: 10m"):
 )
 def test_the_published_network_is_taken_where_two_epochs_fit(tuned_s, default_s, chosen):
     assert times(tuned_s, default_s).choose(100.0)["chosen"] == chosen
+
+
+@pytest.mark.parametrize(("few_s", "timed"), [(150.0, [4]), (30.0, [4, 32])])
+def test_whole_batches_are_timed_only_where_few_samples_allow_it(few_s, timed, monkeypatch):
+    batches = []
+
+    def epoch_s(request, prepared, *, validated=256):
+        if request.recipe.model != "auto":
+            batches.append(request.recipe.train.batch_size)
+            return few_s
+        return 1.0
+
+    monkeypatch.setattr(network_choice, "epoch_s", epoch_s)
+    asked = times(1.0, 1.0)
+    prepared = SimpleNamespace(input_kind=InputKind.TEXT)
+    found = network_choice._timed(asked.asked, prepared, asked.default, prepared, 1.0, 100.0)
+    assert batches == timed
+    assert (found.tuned_s, found.default_s) == (few_s, 1.0)
 
 
 def test_one_epoch_is_enough_where_the_recipe_asks_for_one():

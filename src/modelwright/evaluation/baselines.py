@@ -403,14 +403,20 @@ def _linear(problem: Problem, extract: Callable[[Array], Features], method: str)
 
 
 def _ridge(problem: Problem, train: Any, targets: Array, test: Any) -> Doubles:
-    """Fit the indicators of the labels by penalised least squares, and return scores `[N, K]`.
+    """Fit numbers, or the indicators of labels, by penalised least squares.
 
     Least squares on indicators estimate chances (Hastie, Tibshirani and Friedman 2009, section
     4.2). Where each label is there or not by itself, they are returned as logits.
+
+    Returns:
+        Numbers `[N, D]`, or scores `[N, K]`.
     """
-    is_multi_label = targets.ndim == 2
-    indicators = targets if is_multi_label else targets[:, None] == np.arange(len(problem.labels))
     fitted = _least_squares if isinstance(train, np.ndarray) else _sparse_least_squares
+    kind = problem.task.output_kind
+    if kind == OutputKind.REGRESSION:
+        return fitted(train, targets.astype(np.float64).reshape(len(targets), -1), test)
+    is_multi_label = kind == OutputKind.MULTI_LABEL
+    indicators = targets if is_multi_label else targets[:, None] == np.arange(len(problem.labels))
     chances = fitted(train, indicators.astype(np.float32), test)
     if not is_multi_label:
         return chances
@@ -537,6 +543,9 @@ BASELINES: dict[tuple[OutputKind, str], dict[str, Baseline]] = {
     (OutputKind.MULTI_LABEL, "image"): {"frequent": frequent, "hog": hog},
     (OutputKind.MULTI_LABEL, "text"): {"frequent": frequent, "words": words},
     (OutputKind.MULTI_LABEL, "audio"): {"frequent": frequent, "spectrum": spectrum},
+    (OutputKind.REGRESSION, "image"): {"mean": mean, "hog": hog},
+    (OutputKind.REGRESSION, "text"): {"mean": mean, "words": words},
+    (OutputKind.REGRESSION, "audio"): {"mean": mean, "spectrum": spectrum},
     (OutputKind.REGRESSION, ""): {"mean": mean},
     (OutputKind.BOXES, ""): {"box": box},
     (OutputKind.CAUSAL_LM, ""): {"unigram": unigram},

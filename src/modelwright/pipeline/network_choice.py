@@ -33,6 +33,9 @@ _LEAST_S = 60.0
 """With less of a budget left, measuring takes too much of it: then it is the default family."""
 _VALIDATED = 64
 """On how many samples the validation of a published network is timed."""
+_FEW, _FAR = 4, 3.0
+"""So few samples are timed first, and epochs of so many times what is left are far too long: small
+batches are slower for each sample, but not by that much."""
 _FEWEST_DRAWN = 3
 """So few epochs teach a network that starts from nothing little."""
 LEAVES_OUT = (RequestError, DataError, MissingExtraError)
@@ -101,7 +104,9 @@ def choose_network(
 
         def measure() -> dict[str, Any]:
             default = _within(request, left_s)
-            times = _timed(asked, taken, default, prepared, share)
+            times = _timed(
+                asked, taken, default, prepared, share, MOST_S if left_s is None else left_s
+            )
             spent = time.monotonic() - begun
             left = None if left_s is None else round(max(left_s - spent, 0.001), 3)
             return {**times.choose(MOST_S if left is None else left), "left_s": left}
@@ -141,12 +146,27 @@ def _with_side(request: RunRequest, side: int | None) -> RunRequest:
 
 
 def _timed(
-    asked: RunRequest, taken: Prepared, default: RunRequest, prepared: Prepared, share: float
+    asked: RunRequest,
+    taken: Prepared,
+    default: RunRequest,
+    prepared: Prepared,
+    share: float,
+    left_s: float,
 ) -> EpochTimes:
-    """Time an epoch of a published network, at the smallest images that it may get, and another."""
+    """Time an epoch of a published network, at the smallest images that it may get, and another.
+
+    Whole batches of long texts may take minutes. So the published network is first timed with a few
+    samples, and no further where that shows that its epochs are far too long.
+    """
     is_open = taken.input_kind == InputKind.IMAGE and asked.recipe.transforms.size == "auto"
     sides: tuple[int | None, ...] = _SIDES if is_open else (None,)
-    tuned_s = epoch_s(_with_side(asked, sides[-1]), taken, validated=_VALIDATED) / share
+    smallest = _with_side(asked, sides[-1])
+    few = {"batch_size": _FEW, "gradient_accumulation": 1, "max_tokens_per_batch": None}
+    train = smallest.recipe.train.model_copy(update=few)
+    recipe = smallest.recipe.model_copy(update={"train": train})
+    tuned_s = epoch_s(replace(smallest, recipe=recipe), taken, validated=_FEW) / share
+    if tuned_s * _needed(asked, FEWEST_TUNED) < _FAR * SHARE * left_s:
+        tuned_s = epoch_s(smallest, taken, validated=_VALIDATED) / share
     return EpochTimes(asked, default, sides, tuned_s, epoch_s(default, prepared) / share)
 
 
