@@ -12,15 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modelwright.arrays import Bools, Ints
-from modelwright.evaluation.bootstrap import Compute, draws, resampling
+from modelwright.arrays import Bools, Doubles, Ints
+from modelwright.evaluation.bootstrap import draws
 from modelwright.evaluation.intervals import TAIL
 from modelwright.evaluation.labels import accuracy_difference
 from modelwright.evaluation.measurement import Record
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
 from modelwright.recipe.targets import METRICS, headline_metric
-from modelwright.tasks import SampleStats
+from modelwright.evaluation.studentized import interval_method, studentized_bounds, units
+from modelwright.tasks import Compute, SampleStats, Scoring
 
 GAIN = "gain_over_simple"
 """The metric's name in the ledger."""
@@ -69,8 +70,10 @@ def gain_over_simple(
     else:
         metric = headline_metric(compute(compared[0].model)) or ""
         sign = 1.0 if METRICS[metric].higher_is_better else -1.0
-        difference = _difference(metric, sign, compute)
-        gains = [float(difference(_both(each))[GAIN]) for each in compared]
+        gains = [
+            sign * (float(compute(each.model)[metric]) - float(compute(each.simple)[metric]))
+            for each in compared
+        ]
     gain = min(gains)
     best = compared[gains.index(gain)]
     size = len(next(iter(best.simple.values())))
@@ -80,12 +83,15 @@ def gain_over_simple(
     if is_label:
         found = accuracy_difference(*_hits(best), record, model=model)
         gain, low, high, how = found.value, found.low, found.high, "Bonett and Price"
+    elif isinstance(compute, Scoring):
+        both = [compute.columns(stats) for stats in (best.model, best.simple)]
+        columns, unit = units(np.concatenate(both, axis=1), texts)
+        low, high = studentized_bounds(columns, _difference_of_sums(metric, sign, compute))[GAIN]
+        how = f"a {interval_method(len(columns))}{unit}"
     else:
-        resample = resampling(size, texts)
-        drawn = draws(_both(best), resample.draw, difference)[GAIN]
-        ends = np.quantile(drawn, [TAIL, 1 - TAIL])
-        low, high = (float(end) for end in gain + (ends - gain) * resample.widening)
-        how = f"a bootstrap of {len(drawn):,} draws{resample.unit}"
+        drawn = draws(_both(best), _difference(metric, sign, compute))[GAIN]
+        low, high = (float(end) for end in np.quantile(drawn, [TAIL, 1 - TAIL]))
+        how = f"a bootstrap of {len(drawn):,} draws"
     terms = "the model's minus that of" if sign > 0 else "how much the model's is below that of"
     method = (
         f"{metric}, {terms} the best simple method, {best.name}, on the same samples; paired "
@@ -105,6 +111,16 @@ def _both(compared: PairedStats) -> SampleStats:
     return {f"model.{name}": values for name, values in compared.model.items()} | {
         f"simple.{name}": values for name, values in compared.simple.items()
     }
+
+
+def _difference_of_sums(metric: str, sign: float, scoring: Scoring) -> Scoring:
+    """Return what computes the difference from the sums of both, side by side."""
+
+    def difference(sums: Doubles) -> Mapping[str, Doubles]:
+        model, simple = (scoring.of_sums(half) for half in np.split(sums, 2, axis=-1))
+        return {GAIN: sign * (model[metric] - simple[metric])}
+
+    return Scoring(scoring.columns, difference)
 
 
 def _difference(metric: str, sign: float, compute: Compute) -> Compute:

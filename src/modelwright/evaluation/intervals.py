@@ -1,9 +1,8 @@
-"""95 % intervals: Wilson's for shares, the bootstrap for means, order statistics for quantiles.
+"""95 % intervals: exact ones for shares, order statistics for quantiles, a bootstrap for averages.
 
 A resampled interval comes to nothing where nothing varies (every prediction right), which would
-prove too much; so averages over classes are never narrower than their classes' Wilson intervals
-combined. Sources: Wilson 1927; Efron and Tibshirani 1993, chapter 13; Zou and Donner 2008
-(combining intervals); Bonett and Price 2012 (paired shares); David and Nagaraja 2003, section 7.1
+prove too much; so averages over classes are never narrower than their classes' exact intervals
+combined. Sources: Clopper and Pearson 1934; Zou and Donner 2008 (combining intervals); Bonett and Price 2012 (paired shares); David and Nagaraja 2003, section 7.1
 (quantiles).
 """
 
@@ -37,30 +36,82 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(hits: ArrayLike, samples: ArrayLike) -> tuple[Doubles, Doubles]:
-    """Return the bounds of shares `hits / samples`, of any shape (Wilson 1927).
+def clopper_pearson(hits: ArrayLike, samples: ArrayLike) -> tuple[Doubles, Doubles]:
+    """Return the exact bounds of shares `hits / samples`, of any shape (Clopper and Pearson 1934).
 
-    No sample says nothing: from 0 to 1.
+    They cover the true share with 95 % at least, whatever it is; with few samples, or where nearly
+    all are right, with more. No sample says nothing: from 0 to 1.
 
-    >>> low, high = wilson(81, 263)  # Newcombe 1998, table I
-    >>> round(float(low), 4), round(float(high), 4)
-    (0.2553, 0.3662)
+    >>> low, high = clopper_pearson([0, 9], [10, 10])
+    >>> low.round(4).tolist(), high.round(4).tolist()
+    ([0.0, 0.555], [0.3085, 0.9975])
     """
-    hits = np.asarray(hits, dtype=np.float64)
-    samples = np.asarray(samples, dtype=np.float64)
-    known = np.maximum(samples, 1.0)
-    share = hits / known
-    centre = share + Z**2 / (2 * known)
-    reach = Z * np.sqrt(share * (1 - share) / known + (Z / (2 * known)) ** 2)
-    scale = 1 + Z**2 / known
-    low = np.where((samples == 0) | (hits == 0), 0.0, (centre - reach) / scale)
-    high = np.where((samples == 0) | (hits == samples), 1.0, (centre + reach) / scale)
-    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
+    hits, samples = np.broadcast_arrays(
+        np.asarray(hits, dtype=np.float64), np.asarray(samples, dtype=np.float64)
+    )
+    missed = samples - hits
+    low = np.where(hits > 0, _beta_quantile(TAIL, np.maximum(hits, 1), missed + 1), 0.0)
+    high = np.where(missed > 0, 1 - _beta_quantile(TAIL, np.maximum(missed, 1), hits + 1), 1.0)
+    return low, high
+
+
+def _beta_quantile(chance: float, a: Doubles, b: Doubles) -> Doubles:
+    """Return where the function of beta distributions reaches a chance: Newton's steps, bracketed.
+    """
+    log_beta = _log_gamma(a) + _log_gamma(b) - _log_gamma(a + b)
+    low, high, x = np.zeros(a.shape), np.ones(a.shape), a / (a + b)
+    for _ in range(_MOST_STEPS):
+        difference = incomplete_beta(x, a, b, log_beta) - chance
+        low, high = np.where(difference < 0, x, low), np.where(difference < 0, high, x)
+        with np.errstate(all="ignore"):
+            density = np.exp((a - 1) * np.log(x) + (b - 1) * np.log1p(-x) - log_beta)
+            moved = x - difference / density
+        is_inside = (moved > low) & (moved < high)
+        moved = np.where(is_inside, moved, (low + high) / 2)
+        is_done = np.abs(moved - x) <= 1e-10 * x
+        x = moved
+        if is_done.all():
+            break
+    return x
+
+
+_log_gamma = np.vectorize(math.lgamma, otypes=[np.float64])
+_MOST_STEPS, _MOST_TERMS = 100, 10_000
+_LEAST = 1e-300
+"""Stands for zero in a denominator."""
+
+
+def incomplete_beta(x: Doubles, a: Doubles, b: Doubles, log_beta: Doubles) -> Doubles:
+    """Return the regularized incomplete beta function I_x(a, b), of arrays of one shape.
+
+    The continued fraction of DLMF 8.17.22, by the method of Lentz; where it converges slowly,
+    1 − I_{1−x}(b, a). `log_beta` is the logarithm of the beta function.
+    """
+    is_turned = x > (a + 1) / (a + b + 2)
+    x, a, b = np.where(is_turned, 1 - x, x), np.where(is_turned, b, a), np.where(is_turned, a, b)
+
+    def nonzero(values: Doubles) -> Doubles:
+        return np.where(np.abs(values) < _LEAST, _LEAST, values)
+
+    d = 1 / nonzero(1 - (a + b) * x / (a + 1))
+    c, fraction = np.ones_like(x), d
+    for term in range(1, _MOST_TERMS):
+        even = term * (b - term) * x / ((a + 2 * term - 1) * (a + 2 * term))
+        odd = -(a + term) * (a + b + term) * x / ((a + 2 * term) * (a + 2 * term + 1))
+        for factor in (even, odd):
+            d, c = 1 / nonzero(1 + factor * d), nonzero(1 + factor / c)
+            fraction = fraction * d * c
+        if (np.abs(d * c - 1) < 1e-13).all():
+            break
+    with np.errstate(divide="ignore"):
+        share = np.exp(a * np.log(x) + b * np.log1p(-x) - log_beta) * fraction / a
+    result: Doubles = np.where(is_turned, 1 - share, share)
+    return result
 
 
 def share(hits: int, samples: int) -> Interval:
-    """Return Wilson's interval of one share."""
-    low, high = wilson(hits, samples)
+    """Return the exact interval of one share."""
+    low, high = clopper_pearson(hits, samples)
     return Interval(float(low), float(high))
 
 
@@ -73,16 +124,16 @@ class RateBounds(NamedTuple):
 
 
 def class_bounds(hits: ArrayLike, predicted: ArrayLike, support: ArrayLike) -> RateBounds:
-    """Return Wilson intervals of each class's precision, recall and F1.
+    """Return exact intervals of each class's precision, recall and F1.
 
     F1 is 2J / (1 + J), where J is the share of hits among the samples that are of the class or were
-    taken for it; so Wilson's interval of J, carried over, is one of F1.
+    taken for it; so the interval of J, carried over, is one of F1.
     """
     either = np.asarray(predicted) + np.asarray(support) - np.asarray(hits)
-    low, high = wilson(hits, either)
+    low, high = clopper_pearson(hits, either)
     return RateBounds(
-        precision=wilson(hits, predicted),
-        recall=wilson(hits, support),
+        precision=clopper_pearson(hits, predicted),
+        recall=clopper_pearson(hits, support),
         f1=(2 * low / (1 + low), 2 * high / (1 + high)),
     )
 
@@ -151,20 +202,6 @@ def combined_bounds(hits: Doubles, predicted: Doubles, support: Doubles) -> dict
     return bounds_of
 
 
-def mean_bounds(values: Doubles, *, seed: int = 0) -> Interval:
-    """Return bootstrap bounds of a mean over samples, such as that of the log loss.
-
-    Few samples make a bootstrap too narrow; the bounds are widened by what Student's interval has
-    over the normal one (Hesterberg 2015, `What teachers should know about the bootstrap`, section
-    5.3). One sample says nothing of how samples vary: its bounds are its value.
-    """
-    value = float(values.mean())
-    means = _resampled(len(values), lambda picks: values[picks].mean(axis=1), seed=seed)
-    low, high = _centred(value, means)
-    widening = student_widening(len(values))
-    return Interval(value - (value - low) * widening, value + (high - value) * widening)
-
-
 def calibration_bounds(confidence: Doubles, hits: Bools, *, seed: int = 0) -> Interval:
     """Return bootstrap bounds of the calibration error.
 
@@ -172,7 +209,7 @@ def calibration_bounds(confidence: Doubles, hits: Bools, *, seed: int = 0) -> In
     low bound takes that off twice (the reflected bootstrap), the high one once, so that the bounds
     hold both the error itself and what binning makes of it. Where nothing varies (all right, always
     sure), the bootstrap says nothing; so the high bound is never below the gap between the mean
-    confidence and the far end of the accuracy's Wilson interval.
+    confidence and the far end of the accuracy's exact interval.
     """
     bins = metrics.CALIBRATION_BINS
     places, gaps = metrics.calibration_bins(confidence), confidence - hits
@@ -256,21 +293,6 @@ def _centred(value: float, drawn: Doubles) -> Interval:
     shift = value - float(drawn.mean())
     low, high = np.quantile(drawn, [TAIL, 1 - TAIL]) + shift
     return Interval(min(value, float(low)), max(value, float(high)))
-
-
-def student_widening(count: int) -> float:
-    """Return how much wider Student's interval of a mean is than a bootstrap's; 1 for many samples.
-
-    The quantile of Student's distribution is Cornish and Fisher's expansion (Abramowitz and Stegun
-    26.7.5), good to a thousandth from 5 samples on; below that it is taken from a table.
-    """
-    if count < 2:
-        return 1.0
-    freedom = count - 1
-    table = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
-    z3, z5 = (Z**3 + Z) / 4, (5 * Z**5 + 16 * Z**3 + 3 * Z) / 96
-    quantile = table.get(freedom, Z + z3 / freedom + z5 / freedom**2)
-    return quantile / Z * math.sqrt(count / freedom)
 
 
 def _steps(total: int, step: int) -> list[int]:

@@ -1,6 +1,6 @@
 """Figures of labels: accuracy, rates of each label and their means, calibration.
 
-Shares have Wilson intervals, means over labels a bootstrap of the confusion matrix, which draws
+Shares have exact intervals, means over labels a bootstrap of the confusion matrix, which draws
 cells and not samples and so takes no longer for a million samples.
 """
 
@@ -11,20 +11,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from modelwright import metrics
-from modelwright.arrays import Bools, Doubles
+from modelwright.arrays import Bools
 from modelwright.errors import DataError
 from modelwright.evaluation import intervals
 from modelwright.evaluation.bootstrap import without_loss
 from modelwright.evaluation.measurement import PerLabel, Record
+from modelwright.evaluation.studentized import FEW_WRONG, interval_method, studentized_bounds
 from modelwright.ledger import Evidence
 from modelwright.metrics import ClassScores, Confusion, Outcomes
+from modelwright.tasks import Scoring
 
 LABELS_IN_LEDGER = 1000
 """Up to so many labels, each has its own evidence; with more, the table alone holds them."""
 WITHOUT_NEAR = "without near-duplicates"
 DIFFERENCE = "accuracy_difference"
 """The metric's name in the ledger: the model's accuracy minus that of the record's subject."""
-_SHARE = "Wilson interval"
+_SHARE = "exact interval"
 
 
 def accuracy(hits: Bools, record: Record, *, method: str, slice: str = "") -> Evidence:
@@ -79,7 +81,7 @@ def averages(cells: Confusion, record: Record, *, method: str = "") -> list[Evid
     }
     drawn = (
         f"bootstrap of {intervals.replicates(len(cells.counts)):,} draws of the confusion matrix, "
-        "never narrower than the classes' Wilson intervals combined"
+        "never narrower than the classes' exact intervals combined"
     )
     return [
         record(
@@ -108,7 +110,7 @@ def single_label_figures(
         accuracy(outcomes.hits, record, method=best),
         *_top5_accuracy(outcomes, num_classes, record),
         *averages(cells, record),
-        *_log_loss(outcomes.losses, record),
+        *_log_loss(outcomes, record),
         _calibration_error(outcomes, record),
     ]
 
@@ -123,18 +125,35 @@ def _top5_accuracy(outcomes: Outcomes, num_classes: int, record: Record) -> list
     return [record("top5_accuracy", hits / count, bounds, n=count, method=method)]
 
 
-def _log_loss(losses: Doubles, record: Record) -> list[Evidence]:
+_MEAN_LOSS = Scoring(
+    lambda stats: np.stack([np.ones(len(stats["losses"])), stats["losses"]], axis=1),
+    lambda sums: {"log_loss": sums[..., 1] / sums[..., 0]},
+)
+_SUREST = 1e-12
+"""The least probability that is left for the other classes."""
+
+
+def _log_loss(outcomes: Outcomes, record: Record) -> list[Evidence]:
     """Return the log loss of the samples that have one; nothing where none has."""
-    mean, known = metrics.mean_loss(losses), losses[np.isfinite(losses)]
-    if not mean:
+    is_known = np.isfinite(outcomes.losses)
+    losses = outcomes.losses[is_known]
+    if not len(losses):
         return []
-    low, high = intervals.mean_bounds(known)
+    low, high = studentized_bounds(_MEAN_LOSS.columns({"losses": losses}), _MEAN_LOSS)["log_loss"]
+    is_wrong = ~outcomes.hits[is_known]
+    if is_wrong.sum() <= FEW_WRONG:
+        # So few mistakes don't show what a mistake costs: by the model's own confidence, at least.
+        share = intervals.share(int(is_wrong.sum()), len(losses)).high
+        rest = np.maximum(1 - outcomes.confidence[is_known], _SUREST)
+        cost = max(float(-np.log(rest).mean()), float(losses[is_wrong].max(initial=0.0)))
+        high = max(high, float(losses.mean()) + (share - is_wrong.mean()) * cost)
     method = (
-        f"mean cross-entropy in nats{without_loss(losses)}; bootstrap of "
-        f"{intervals.replicates(len(known)):,} draws of the samples"
+        f"mean cross-entropy in nats{without_loss(outcomes.losses)}; "
+        f"{interval_method(len(losses))}, where few samples are wrong never below what the exact "
+        "interval of their share would cost"
     )
-    bounds = (max(0.0, low), high)
-    return [record("log_loss", mean["log_loss"], bounds, n=len(known), method=method)]
+    mean = float(losses.mean())
+    return [record("log_loss", mean, (low, high), n=len(losses), method=method)]
 
 
 def _calibration_error(outcomes: Outcomes, record: Record) -> Evidence:

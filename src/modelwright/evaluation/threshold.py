@@ -100,7 +100,7 @@ def measure_threshold(
     evidence = []
     for metric, (samples_of, what) in shares.items():
         count = int(samples_of.sum())
-        method = f"{what}, from a probability of {threshold.probability:.4g} on; Wilson interval"
+        method = f"{what}, from a probability of {threshold.probability:.4g} on; exact interval"
         value = hits / count if count else 0.0
         evidence.append(record(metric, value, share(hits, count), n=count, method=method))
     return evidence

@@ -32,7 +32,7 @@ from modelwright.metrics.multi_label import (
     label_outcomes,
     sigmoid,
 )
-from modelwright.metrics.regression import number_metrics
+from modelwright.metrics.regression import number_columns, number_metrics
 
 __all__ = [
     "CALIBRATION_BINS",
@@ -55,6 +55,7 @@ __all__ = [
     "label_counts",
     "label_outcomes",
     "mean_loss",
+    "number_columns",
     "number_metrics",
     "outcomes",
     "reliability",

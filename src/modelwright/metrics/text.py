@@ -24,6 +24,7 @@ from modelwright.errors import DataError, require
 Sums = NDArray[np.int64] | NDArray[np.float64]
 
 BLEU_ORDER = 4
+BLEU_COLUMNS = 2 + 2 * BLEU_ORDER
 """Papineni et al. 2002, section 2.3."""
 CHRF_ORDER, CHRF_BETA = 6, 2
 """chrF2 of Popović 2016, `chrF deconstructed`: recall has the weight of two precisions."""
@@ -74,29 +75,28 @@ def bleu_statistics(hypotheses: Sequence[str], references: Sequence[str], words:
     for hypothesis, reference in zip(hypotheses, references, strict=True):
         score = scorer.sentence_score(hypothesis, [reference])
         rows.append((score.sys_len, score.ref_len, *score.counts, *score.totals))
-    return np.array(rows, dtype=np.int64).reshape(-1, 2 + 2 * BLEU_ORDER)
+    return np.array(rows, dtype=np.int64).reshape(-1, BLEU_COLUMNS)
 
 
-def bleu(sums: Sums) -> float:
-    """Return BLEU, 0 to 100, from the summed statistics `[10]` of a whole test set.
+def bleu(sums: Sums) -> Doubles:
+    """Return BLEU, 0 to 100, from the summed statistics `[..., 10]` of a whole test set.
 
     Papineni et al. 2002, section 2.3. An order without a match counts as half a match, the next as
     a quarter (Chen and Cherry 2014, smoothing 3): the default of sacrebleu. So a
     test set of which no hypothesis has four words scores 0, as there.
 
-    >>> bleu(np.array([6, 6, 6, 5, 4, 3, 6, 5, 4, 3]))
+    >>> float(bleu(np.array([6, 6, 6, 5, 4, 3, 6, 5, 4, 3])))
     100.0
     """
-    num_words, reference_words = float(sums[0]), float(sums[1])
-    matches, ngrams = sums[2 : 2 + BLEU_ORDER].tolist(), sums[2 + BLEU_ORDER :].tolist()
-    if not any(matches) or not all(ngrams):
-        return 0.0
-    logarithms, missed = 0.0, 0
-    for match, total in zip(matches, ngrams, strict=True):
-        missed += match == 0
-        logarithms += math.log((match or 0.5**missed) / total)
-    brevity = min(0.0, 1.0 - reference_words / num_words)
-    return 100.0 * math.exp(brevity + logarithms / BLEU_ORDER)
+    sums = np.asarray(sums, dtype=np.float64)
+    matches, ngrams = sums[..., 2 : 2 + BLEU_ORDER], sums[..., 2 + BLEU_ORDER :]
+    is_missed = matches <= 0
+    smoothed = np.where(is_missed, 0.5 ** np.cumsum(is_missed, axis=-1), matches)
+    is_zero = is_missed.all(axis=-1) | (ngrams <= 0).any(axis=-1)
+    logarithms = np.log(smoothed / np.where(ngrams > 0, ngrams, 1.0)).sum(axis=-1)
+    brevity = np.minimum(0.0, 1.0 - sums[..., 1] / np.maximum(sums[..., 0], 1e-9))
+    scores: Doubles = np.where(is_zero, 0.0, 100.0 * np.exp(brevity + logarithms / BLEU_ORDER))
+    return scores
 
 
 def chrf_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> Ints:
@@ -117,22 +117,28 @@ def chrf_statistics(hypotheses: Sequence[str], references: Sequence[str]) -> Int
     return rows.reshape(len(rows), 3 * CHRF_ORDER)
 
 
-def chrf(sums: Sums) -> float:
-    """Return chrF2, 0 to 100, from the summed statistics `[18]` of a whole test set.
+def chrf(sums: Sums) -> Doubles:
+    """Return chrF2, 0 to 100, from the summed statistics `[..., 18]` of a whole test set.
 
     Popović 2015, section 2, with the mean over the orders that occur at all, as sacrebleu has it.
 
-    >>> chrf(np.array([4, 4, 4, 3, 3, 3, 2, 2, 2, 1, 1, 1, 0, 0, 0, 0, 0, 0]))
+    >>> float(chrf(np.array([4, 4, 4, 3, 3, 3, 2, 2, 2, 1, 1, 1, 0, 0, 0, 0, 0, 0])))
     100.0
     """
-    generated, reference, shared = sums.reshape(CHRF_ORDER, 3).astype(np.float64).T
-    occur = (generated > 0) & (reference > 0)
-    if not shared[occur].any():
-        return 0.0
-    precision = float((shared[occur] / generated[occur]).mean())
-    recall = float((shared[occur] / reference[occur]).mean())
-    weight = CHRF_BETA**2
-    return 100.0 * (1 + weight) * precision * recall / (weight * precision + recall)
+    cells = np.asarray(sums, dtype=np.float64).reshape(*np.shape(sums)[:-1], CHRF_ORDER, 3)
+    generated, reference, shared = cells[..., 0], cells[..., 1], cells[..., 2]
+    occurs = (generated > 0) & (reference > 0)
+    orders = np.maximum(occurs.sum(axis=-1), 1)
+
+    def mean_share(counts: Doubles) -> Doubles:
+        shares = np.where(occurs, shared, 0.0) / np.where(occurs, counts, 1.0)
+        mean: Doubles = shares.sum(axis=-1) / orders
+        return mean
+
+    precision, recall, weight = mean_share(generated), mean_share(reference), CHRF_BETA**2
+    either = weight * precision + recall
+    scores: Doubles = 100.0 * (1 + weight) * precision * recall / np.where(either > 0, either, 1.0)
+    return scores
 
 
 # Summaries
@@ -262,45 +268,35 @@ def character_errors(hypotheses: Sequence[str], references: Sequence[str]) -> In
     return edit_distances(*texts)
 
 
-def error_rate(sums: Sums) -> float:
-    """Return errors per item of the reference, from the sums `[2]` of `edit_distances`.
+def error_rate(sums: Sums) -> Doubles:
+    """Return errors per item of the reference, from the sums `[..., 2]` of `edit_distances`.
 
     It may be above 1. Where the references are empty altogether, each insertion counts as a whole
     error, so that nothing is divided by zero and saying nothing is still the best.
 
-    >>> error_rate(np.array([3, 12])), error_rate(np.array([2, 0])), error_rate(np.array([0, 0]))
-    (0.25, 2.0, 0.0)
+    >>> error_rate(np.array([[3, 12], [2, 0], [0, 0]])).tolist()
+    [0.25, 2.0, 0.0]
     """
-    return float(sums[0]) / max(float(sums[1]), 1.0)
+    sums = np.asarray(sums, dtype=np.float64)
+    rates: Doubles = sums[..., 0] / np.maximum(sums[..., 1], 1.0)
+    return rates
 
 
 # Language models
 
 
-def perplexity(nll_sum_nats: float, tokens: int) -> float:
-    """Return the perplexity per token; infinite where it is too large for a number.
-
-    Raises:
-        DataError: there are no tokens, or the loss isn't a number.
-    """
-    try:
-        return math.exp(_mean(nll_sum_nats, tokens, "token"))
-    except OverflowError:
-        return math.inf
+def perplexity(nll_nats: Sums, tokens: Sums) -> Doubles:
+    """Return the perplexity per token, from the loss of all; infinite where it is too large."""
+    with np.errstate(over="ignore"):
+        values: Doubles = np.exp(_mean(nll_nats, tokens))
+    return values
 
 
-def bits_per_byte(nll_sum_nats: float, size_bytes: int) -> float:
-    """Return the bits that a byte of the text's UTF-8 takes: the same whatever the tokenizer.
-
-    Raises:
-        DataError: there are no bytes, or the loss isn't a number.
-    """
-    return _mean(nll_sum_nats, size_bytes, "byte") / math.log(2)
+def bits_per_byte(nll_nats: Sums, size_bytes: Sums) -> Doubles:
+    """Return the bits that a byte of the text's UTF-8 takes: the same whatever the tokenizer."""
+    return _mean(nll_nats, size_bytes) / math.log(2)
 
 
-def _mean(nll_sum_nats: float, count: int, what: str) -> float:
-    if count < 1:
-        raise DataError(f"there is no {what} to measure a language model on")
-    if math.isnan(nll_sum_nats):
-        raise DataError("the loss of the language model isn't a number")
-    return nll_sum_nats / count
+def _mean(nll_nats: Sums, counts: Sums) -> Doubles:
+    mean: Doubles = np.asarray(nll_nats, np.float64) / np.maximum(counts, 1.0)
+    return mean

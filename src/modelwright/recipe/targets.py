@@ -6,6 +6,7 @@ direction and its explanation from this record. How it is computed stands in `mo
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -37,6 +38,10 @@ class Metric:
     """Whether models of its output kind are compared by it."""
     outputs: Collection[OutputKind] = ANY_OUTPUT
     """The kinds of output that it judges."""
+    range: tuple[float, float] = (0.0, math.inf)
+    """The lowest and the highest value there can be."""
+    worst: float | None = None
+    """What a model that has nothing right comes to, of metrics that a sample alone may have."""
     is_timed: bool = False
     """Whether it is a time, which `evaluate.latency: false` leaves out."""
     needs_threshold: bool = False
@@ -53,7 +58,8 @@ _TEXTS = (OutputKind.SEQ2SEQ,)
 _LM = (OutputKind.CAUSAL_LM,)
 _BOXES = (OutputKind.BOXES,)
 
-_share, _loss = partial(Metric, is_share=True), partial(Metric, higher_is_better=False)
+_share = partial(Metric, is_share=True, range=(0.0, 1.0))
+_loss = partial(Metric, higher_is_better=False)
 _METRICS = (
     _share(
         "accuracy",
@@ -148,6 +154,7 @@ _METRICS = (
         "explained share (R²)",
         "1 is perfect; 0 is no better than always saying the average.",
         outputs=_NUMBERS,
+        range=(-math.inf, 1.0),
     ),
     Metric(
         "bleu",
@@ -155,21 +162,26 @@ _METRICS = (
         "Runs of words shared with the reference translation, 0 to 100.",
         is_headline=True,
         outputs=_TEXTS,
+        range=(0.0, 100.0),
+        worst=0.0,
     ),
     Metric(
         "chrf",
         "chrF",
         "Runs of characters shared with the reference text (chrF2), 0 to 100.",
         outputs=_TEXTS,
+        range=(0.0, 100.0),
+        worst=0.0,
     ),
     _share(
-        "rouge1", "ROUGE-1", "F1 of the words shared with the reference summary.", outputs=_TEXTS
+        "rouge1", "ROUGE-1", "F1 of the words shared with the reference summary.", outputs=_TEXTS, worst=0.0
     ),
     _share(
         "rouge2",
         "ROUGE-2",
         "F1 of the pairs of words shared with the reference summary.",
         outputs=_TEXTS,
+        worst=0.0,
     ),
     _share(
         "rouge_l",
@@ -177,6 +189,7 @@ _METRICS = (
         "F1 of the longest common subsequence of words with the reference summary.",
         is_headline=True,
         outputs=_TEXTS,
+        worst=0.0,
     ),
     Metric(
         "wer",
@@ -186,6 +199,7 @@ _METRICS = (
         is_share=True,
         is_headline=True,
         outputs=_CTC,
+        worst=1.0,
     ),
     Metric(
         "cer",
@@ -194,6 +208,7 @@ _METRICS = (
         higher_is_better=False,
         is_share=True,
         outputs=_CTC,
+        worst=1.0,
     ),
     _share(
         "map50",
@@ -220,6 +235,7 @@ _METRICS = (
         "Among how many equally likely tokens it hesitates (exp of the token loss): 1 is perfect.",
         is_headline=True,
         outputs=_LM + _TEXTS,
+        range=(1.0, math.inf),
     ),
     _loss(
         "bits_per_byte",
@@ -248,6 +264,7 @@ _METRICS = (
         "samples; below 0 it is worse.",
         outputs=tuple(kind for kind in OutputKind if kind != OutputKind.CTC),
         needs_baselines=True,
+        range=(-math.inf, math.inf),
     ),
     _loss(
         "latency_p50_ms",

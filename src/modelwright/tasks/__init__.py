@@ -17,7 +17,7 @@ from modelwright.tasks import (
     seq2seq,
     speech_recognition,
 )
-from modelwright.tasks.task import Prediction, SampleStats, Task, TextMetrics, concatenate, take
+from modelwright.tasks.task import Compute, Prediction, SampleStats, Scoring, Task, TextMetrics, concatenate, take
 
 if TYPE_CHECKING:
     from modelwright.recipe import Recipe  # Predicting doesn't wait for pydantic.
@@ -45,8 +45,10 @@ def task_of(recipe: Recipe) -> Task:
 
 __all__ = [
     "TASKS",
+    "Compute",
     "Prediction",
     "SampleStats",
+    "Scoring",
     "Task",
     "TextMetrics",
     "concatenate",

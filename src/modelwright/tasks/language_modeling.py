@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from modelwright.arrays import Doubles, Floats, Integers
-from modelwright.errors import RequestError
+from modelwright.errors import DataError, RequestError
 from modelwright.kinds import OutputKind
 from modelwright.metrics import text as metrics
 from modelwright.tasks.sampling import log_softmax
-from modelwright.tasks.task import Prediction, SampleStats, Targets, Task
+from modelwright.tasks.task import Prediction, SampleStats, Scoring, Targets, Task
 
 PADDING = 0
 
@@ -40,10 +40,28 @@ def token_stats(outputs: Floats, targets: Targets, labels: Sequence[str]) -> Sam
     }
 
 
-def token_metrics(stats: SampleStats) -> dict[str, float]:
-    """Return the mean loss of a token and the perplexity."""
-    loss, tokens = float(stats["loss"].sum()), int(stats["tokens"].sum())
-    return {"token_loss": loss / max(tokens, 1), "perplexity": metrics.perplexity(loss, tokens)}
+def _token_metrics(sums: Doubles) -> dict[str, Doubles]:
+    """Return the mean loss of a token and the perplexity, from sums of losses and of tokens."""
+    loss, tokens = sums[..., 0], sums[..., 1]
+    return {
+        "token_loss": loss / np.maximum(tokens, 1.0),
+        "perplexity": metrics.perplexity(loss, tokens),
+    }
+
+
+def _token_columns(stats: SampleStats) -> Doubles:
+    """Return the loss and the number of tokens of each text `[N, 2]`.
+
+    Raises:
+        DataError: there is no token.
+    """
+    if not stats["tokens"].any():
+        raise DataError("there is no token to measure a language model on")
+    return np.stack([stats["loss"], stats["tokens"]], axis=1, dtype=np.float64)
+
+
+_SCALES = {"perplexity": (np.log, np.exp)}
+TOKEN_SCORING = Scoring(_token_columns, _token_metrics, _SCALES)
 
 
 def _sample_stats(outputs: Floats, targets: Targets, labels: Sequence[str]) -> SampleStats:
@@ -51,9 +69,14 @@ def _sample_stats(outputs: Floats, targets: Targets, labels: Sequence[str]) -> S
     return {**token_stats(outputs, targets, labels), "bytes": size_bytes}
 
 
-def _compute(stats: SampleStats) -> Mapping[str, float]:
-    loss, size_bytes = float(stats["loss"].sum()), max(int(stats["bytes"].sum()), 1)
-    return {**token_metrics(stats), "bits_per_byte": metrics.bits_per_byte(loss, size_bytes)}
+def _columns(stats: SampleStats) -> Doubles:
+    sizes = stats["bytes"][:, None].astype(np.float64)
+    return np.concatenate([_token_columns(stats), sizes], axis=1)
+
+
+def _metrics(sums: Doubles) -> Mapping[str, Doubles]:
+    bits = metrics.bits_per_byte(sums[..., 0], sums[..., 2])
+    return {**_token_metrics(sums), "bits_per_byte": bits}
 
 
 def no_decoding(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Prediction]]:
@@ -67,6 +90,6 @@ TASK = Task(
     select_by="token_loss",
     goal=("bits_per_byte", "<= 2.5"),
     sample_stats=_sample_stats,
-    compute=_compute,
+    compute=Scoring(_columns, _metrics, _SCALES),
     decode=no_decoding,
 )

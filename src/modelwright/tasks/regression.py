@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from modelwright import metrics
-from modelwright.arrays import Array, Floats
+from modelwright.arrays import Array, Doubles, Floats
 from modelwright.errors import DataError
 from modelwright.kinds import OutputKind
-from modelwright.tasks.task import Prediction, SampleStats, Task
+from modelwright.tasks.task import Prediction, SampleStats, Scoring, Task
 
 
 def _sample_stats(outputs: Floats, targets: Array, labels: Sequence[str]) -> SampleStats:
@@ -24,8 +24,8 @@ def _sample_stats(outputs: Floats, targets: Array, labels: Sequence[str]) -> Sam
     return {"predicted": predicted, "targets": expected}
 
 
-def _compute(stats: SampleStats) -> Mapping[str, float]:
-    return metrics.number_metrics(stats["predicted"], stats["targets"])
+def _columns(stats: SampleStats) -> Doubles:
+    return metrics.number_columns(stats["predicted"], stats["targets"])
 
 
 def _decode(outputs: Floats, labels: Sequence[str], top: int) -> list[list[Prediction]]:
@@ -47,7 +47,7 @@ TASK = Task(
     select_by="rmse",
     goal=("r2", ">= 0.5"),
     sample_stats=_sample_stats,
-    compute=_compute,
+    compute=Scoring(_columns, metrics.number_metrics, {"rmse": (np.square, np.sqrt)}),
     decode=_decode,
     describe=_describe,
 )

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
+from modelwright.arrays import Doubles
 from modelwright.kinds import OutputKind
 from modelwright.metrics import text as metrics
-from modelwright.tasks.language_modeling import no_decoding, token_metrics, token_stats
-from modelwright.tasks.task import SampleStats, Task, TextMetrics
+from modelwright.tasks.language_modeling import TOKEN_SCORING, no_decoding, token_stats
+from modelwright.tasks.task import SampleStats, Scoring, Task, TextMetrics
 
 
 def _translation_stats(texts: Sequence[str], references: Sequence[str]) -> SampleStats:
@@ -18,11 +21,13 @@ def _translation_stats(texts: Sequence[str], references: Sequence[str]) -> Sampl
     }
 
 
-def _translation_metrics(stats: SampleStats) -> Mapping[str, float]:
-    return {
-        "bleu": metrics.bleu(stats["bleu"].sum(axis=0)),
-        "chrf": metrics.chrf(stats["chrf"].sum(axis=0)),
-    }
+def _translation_columns(stats: SampleStats) -> Doubles:
+    return np.concatenate([stats["bleu"], stats["chrf"]], axis=1).astype(np.float64)
+
+
+def _translation_metrics(sums: Doubles) -> Mapping[str, Doubles]:
+    bleu, chrf = np.split(sums, [metrics.BLEU_COLUMNS], axis=-1)
+    return {"bleu": metrics.bleu(bleu), "chrf": metrics.chrf(chrf)}
 
 
 def _summary_stats(texts: Sequence[str], references: Sequence[str]) -> SampleStats:
@@ -32,10 +37,15 @@ def _summary_stats(texts: Sequence[str], references: Sequence[str]) -> SampleSta
     }
 
 
-def _summary_metrics(stats: SampleStats) -> Mapping[str, float]:
-    rouge1, rouge2, rouge_l = stats["rouge"].mean(axis=0).tolist()
-    chrf = metrics.chrf(stats["chrf"].sum(axis=0))
-    return {"rouge1": rouge1, "rouge2": rouge2, "rouge_l": rouge_l, "chrf": chrf}
+def _summary_columns(stats: SampleStats) -> Doubles:
+    rouge, count = stats["rouge"], np.ones((len(stats["rouge"]), 1))
+    return np.concatenate([count, rouge, stats["chrf"]], axis=1)
+
+
+def _summary_metrics(sums: Doubles) -> Mapping[str, Doubles]:
+    means = sums[..., 1:4] / sums[..., :1]
+    rouge = {name: means[..., at] for at, name in enumerate(("rouge1", "rouge2", "rouge_l"))}
+    return {**rouge, "chrf": metrics.chrf(sums[..., 4:])}
 
 
 TRANSLATION = Task(
@@ -44,11 +54,11 @@ TRANSLATION = Task(
     select_by="token_loss",
     goal=("chrf", ">= 40"),
     sample_stats=token_stats,
-    compute=token_metrics,
+    compute=TOKEN_SCORING,
     decode=no_decoding,
     text_metrics=TextMetrics(
         _translation_stats,
-        _translation_metrics,
+        Scoring(_translation_columns, _translation_metrics),
         lambda references: (
             f"BLEU in words of sacrebleu's tokenizer `{metrics.bleu_words(references)}`"
         ),
@@ -60,7 +70,7 @@ SUMMARIZATION = replace(
     goal=("rouge_l", ">= 0.2"),
     text_metrics=TextMetrics(
         _summary_stats,
-        _summary_metrics,
+        Scoring(_summary_columns, _summary_metrics),
         lambda _: "ROUGE in runs of letters and digits, and characters of scripts without blanks",
     ),
 )

@@ -8,13 +8,13 @@ from functools import partial
 
 import numpy as np
 
-from modelwright.arrays import Ints
+from modelwright.arrays import Doubles, Ints
 from modelwright.errors import ModelFileError
 from modelwright.files import Json, JsonObject
 from modelwright.kinds import OutputKind
 from modelwright.metrics import text as metrics
 from modelwright.tasks import ctc
-from modelwright.tasks.task import Outputs, Prediction, SampleStats, Targets, Task
+from modelwright.tasks.task import Outputs, Prediction, SampleStats, Scoring, Targets, Task
 
 BEAM = 16
 """How many prefixes the search keeps."""
@@ -77,10 +77,14 @@ def texts_of(characters: Ints, count: Ints, labels: Sequence[str]) -> list[str]:
     return ["".join(names[row[:size]]) for row, size in zip(characters, count, strict=True)]
 
 
-def _compute(stats: SampleStats) -> Mapping[str, float]:
+def _columns(stats: SampleStats) -> Doubles:
+    return np.concatenate([stats["words"], stats["characters"]], axis=1).astype(np.float64)
+
+
+def _metrics(sums: Doubles) -> Mapping[str, Doubles]:
     return {
-        "wer": metrics.error_rate(stats["words"].sum(axis=0)),
-        "cer": metrics.error_rate(stats["characters"].sum(axis=0)),
+        "wer": metrics.error_rate(sums[..., :2]),
+        "cer": metrics.error_rate(sums[..., 2:]),
     }
 
 
@@ -128,7 +132,7 @@ TASK = Task(
     select_by="wer",
     goal=("wer", "<= 0.5"),
     sample_stats=_sample_stats,
-    compute=_compute,
+    compute=Scoring(_columns, _metrics),
     decode=_decode,
     ties_by="cer",
 )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from modelwright.arrays import Array, Ints
+from modelwright.arrays import Array, Doubles, Ints
 from modelwright.files import JsonObject
 from modelwright.kinds import OutputKind
 
@@ -25,12 +25,38 @@ SampleStats = Mapping[str, Array]
 
 
 @dataclass(frozen=True, slots=True)
+class Scoring:
+    """Metrics that follow from sums over the samples, from which their intervals follow too.
+
+    It is called with the statistics of any number of samples, and returns the metrics by name.
+    """
+
+    columns: Callable[[SampleStats], Doubles]
+    """What each sample adds to the sums `[N, C]`."""
+    of_sums: Callable[[Doubles], Mapping[str, Doubles]]
+    """From sums `[..., C]` to metrics `[...]` by name."""
+    scales: Mapping[str, tuple[Callable[[Doubles], Doubles], Callable[[Doubles], Doubles]]] = field(
+        default_factory=dict
+    )
+    """For metrics that are a rising function of a mean: the way to the mean, and the way back."""
+
+    def __call__(self, stats: SampleStats) -> dict[str, float]:
+        metrics = self.of_sums(self.columns(stats).sum(axis=0))
+        return {name: float(value) for name, value in metrics.items()}
+
+
+Compute = Callable[[SampleStats], Mapping[str, float]]
+"""From the statistics of any number of samples to metrics by name; where these follow from sums, a
+`Scoring`."""
+
+
+@dataclass(frozen=True, slots=True)
 class TextMetrics:
     """How generated texts are compared with reference texts."""
 
     sample_stats: Callable[[Sequence[str], Sequence[str]], SampleStats]
     """From generated and reference texts to the statistics of each pair."""
-    compute: Callable[[SampleStats], Mapping[str, float]]
+    compute: Scoring
     """From the statistics of any number of pairs to metrics by name."""
     describe: Callable[[Sequence[str]], str]
     """How the reference texts are cut into words, for the evidence."""
@@ -53,7 +79,7 @@ class Task:
     goal: tuple[str, str]
     """A target to begin with: a metric and its bound."""
     sample_stats: Callable[[Outputs, Targets, Sequence[str]], SampleStats]
-    compute: Callable[[SampleStats], Mapping[str, float]]
+    compute: Compute
     decode: Callable[[Outputs, Sequence[str], int], list[list[Prediction]]]
     ties_by: str | None = None
     """A metric that is better when lower, which decides where `select_by` ties."""
