@@ -13,17 +13,21 @@ from modelwright import metrics
 from modelwright.errors import DataError
 from modelwright.evaluation.bootstrap import bounded
 from modelwright.evaluation.measurement import sampled
+from modelwright.evaluation.studentized import MANY
 from modelwright.ledger import Evidence
+from modelwright.tasks import Scoring
 
 RECORD = partial(sampled, split="test", data="data")
 
 
-def mean_of(stats: Any) -> dict[str, float]:
-    return {"token_loss": float(stats["value"].mean())}
+MEAN = Scoring(
+    lambda stats: np.stack([np.ones(len(stats["value"])), stats["value"]], axis=1),
+    lambda sums: {"token_loss": sums[..., 1] / sums[..., 0]},
+)
 
 
 def mean_bounds(values: NDArray[Any], texts: NDArray[Any] | None = None) -> Evidence:
-    (record,) = bounded({"value": values}, mean_of, RECORD, method="made up", texts=texts)
+    (record,) = bounded({"value": values}, MEAN, RECORD, method="made up", texts=texts)
     return record
 
 
@@ -32,29 +36,33 @@ def width(record: Evidence) -> float:
     return record.high - record.low
 
 
-def test_the_interval_of_a_mean_is_the_normal_ones() -> None:
-    values = np.random.default_rng(0).normal(size=400)
+@pytest.mark.parametrize("count", [400, MANY])
+def test_the_interval_of_a_mean_is_the_normal_ones(count: int) -> None:
+    values = 9 + np.random.default_rng(0).normal(size=count)
     record = mean_bounds(values)
-    assert record.value == values.mean()
-    assert width(record) == pytest.approx(2 * 1.96 * values.std(ddof=1) / 20, rel=0.1)
-    assert (record.n, record.split, record.data) == (400, "test", "data")
-    assert record.method == "made up; bootstrap of 1,000 draws"
+    assert record.value == pytest.approx(values.mean())
+    assert width(record) == pytest.approx(2 * 1.96 * values.std(ddof=1) / count**0.5, rel=0.1)
+    assert (record.n, record.split, record.data) == (count, "test", "data")
+    how = (
+        "interval by the delta method" if count == MANY else "studentized bootstrap of 2,000 draws"
+    )
+    assert record.method == f"made up; {how}"
 
 
-def test_windows_of_one_text_are_drawn_together() -> None:
+def test_windows_of_one_text_count_as_one() -> None:
     # 40 texts of 25 windows each, that differ by text: the mean of 40 values, not of 1,000.
     random, texts = np.random.default_rng(0), np.repeat(np.arange(40), 25)
     values = 5 + random.normal(size=40)[texts] + random.normal(size=1000) / 10
     record = mean_bounds(values, texts)
     means = values.reshape(40, 25).mean(axis=1)
     assert width(record) == pytest.approx(2 * 2.02 * means.std(ddof=1) / 40**0.5, rel=0.15)
-    assert "draws of whole texts, of which there are 40" in record.method
+    assert "of the 40 texts" in record.method
     shuffled = random.permutation(1000)
     mixed = mean_bounds(values[shuffled], texts[shuffled])
     assert width(mixed) == pytest.approx(width(record), rel=0.15)
 
 
-def test_of_a_single_text_blocks_are_drawn() -> None:
+def test_of_a_single_text_blocks_count() -> None:
     # Neighbours alike: the mean is of far fewer values than there are.
     random = np.random.default_rng(0)
     noise, values = random.normal(size=1000), np.zeros(1000)
@@ -89,11 +97,10 @@ def test_counts_widen_what_never_varies() -> None:
     wider, exact = bounded(
         stats, lambda _: {"f1_micro": 1.0, "exact_match": 1.0}, RECORD, method="", counts=counts
     )
-    # Newcombe 1998: Wilson's low bound of n of n is n / (n + 1.96²); that of F1 is carried over.
-    share = 40 / (40 + 1.96**2)
+    share = 0.025 ** (1 / 40)  # Clopper and Pearson's low bound of n of n.
     assert wider.low == pytest.approx(2 * share / (1 + share), abs=1e-4)
     assert exact.low == pytest.approx(share, abs=1e-4)
-    assert "never narrower than Wilson's interval" in wider.method
+    assert "never narrower than the exact interval" in wider.method
 
 
 def test_the_log_loss_leaves_out_what_has_none() -> None:

@@ -113,7 +113,7 @@ def test_the_newest_evidence_counts() -> None:
 def test_few_samples_prove_nothing() -> None:
     found = verdict(">= 0.5", record(n=3, low=0.9, high=1.0))
     assert (found.passed, found.proven) == (True, False)
-    assert found.why == "3 samples prove nothing"
+    assert found.why == "3 samples are too few to say"
 
 
 def test_a_time_holds_for_its_hardware() -> None:

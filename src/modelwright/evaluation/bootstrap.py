@@ -102,9 +102,7 @@ def _least_bounds(
     }
 
 
-def draws(
-    stats: SampleStats, compute: Compute
-) -> dict[str, list[float]]:
+def draws(stats: SampleStats, compute: Compute) -> dict[str, list[float]]:
     """Return each metric over samples drawn with replacement.
 
     A draw without anything to measure, such as images without any box, is left out.

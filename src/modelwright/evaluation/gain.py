@@ -17,10 +17,10 @@ from modelwright.evaluation.bootstrap import draws
 from modelwright.evaluation.intervals import TAIL
 from modelwright.evaluation.labels import accuracy_difference
 from modelwright.evaluation.measurement import Record
+from modelwright.evaluation.studentized import interval_method, studentized_bounds, units
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
 from modelwright.recipe.targets import METRICS, headline_metric
-from modelwright.evaluation.studentized import interval_method, studentized_bounds, units
 from modelwright.tasks import Compute, SampleStats, Scoring
 
 GAIN = "gain_over_simple"

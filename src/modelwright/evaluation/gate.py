@@ -18,12 +18,10 @@ from modelwright.evaluation.intervals import is_bounded
 from modelwright.evaluation.latency import QUANTILES
 from modelwright.files import Json, JsonObject
 from modelwright.ledger import Evidence, Ledger
-from modelwright.recipe.targets import METRICS, parse_target
+from modelwright.recipe.targets import FEWEST_SAMPLES, METRICS, parse_target
 
 IS_SIMPLE = "it is the simple method"
 """Why a model that is the best simple method proves nothing by not being worse than it."""
-FEWEST_SAMPLES = 10
-"""Fewer samples prove nothing: a bootstrap needs some to see how they vary."""
 
 _COMPARE: dict[str, Callable[[float, float], bool]] = {">=": ge, ">": gt, "<=": le, "<": lt}
 
@@ -135,9 +133,16 @@ def _doubt(record: Evidence, hardware: str) -> str:
         return IS_SIMPLE
     if record.split == "validation":
         return "measured on the validation split, which also chose the epoch"
-    if record.split and record.n < FEWEST_SAMPLES:
-        return f"{record.n} samples prove nothing"
+    if record.split and record.n < fewest_samples(record.metric):
+        return f"{record.n} samples are too few to say"
+    if record.split and record.low == record.high:
+        return "nothing varies in these samples, so no interval is known"
     return ""
+
+
+def fewest_samples(metric: str) -> int:
+    """Return from how many samples on the intervals of a metric are known to hold."""
+    return METRICS[metric].fewest_samples if metric in METRICS else FEWEST_SAMPLES
 
 
 def _missing(metric: str, ledger: Ledger) -> str:

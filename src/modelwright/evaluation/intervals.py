@@ -2,8 +2,8 @@
 
 A resampled interval comes to nothing where nothing varies (every prediction right), which would
 prove too much; so averages over classes are never narrower than their classes' exact intervals
-combined. Sources: Clopper and Pearson 1934; Zou and Donner 2008 (combining intervals); Bonett and Price 2012 (paired shares); David and Nagaraja 2003, section 7.1
-(quantiles).
+combined. Sources: Clopper and Pearson 1934; Zou and Donner 2008 (combining intervals); Bonett and
+Price 2012 (paired shares); David and Nagaraja 2003, section 7.1 (quantiles).
 """
 
 from __future__ import annotations
@@ -56,8 +56,7 @@ def clopper_pearson(hits: ArrayLike, samples: ArrayLike) -> tuple[Doubles, Doubl
 
 
 def _beta_quantile(chance: float, a: Doubles, b: Doubles) -> Doubles:
-    """Return where the function of beta distributions reaches a chance: Newton's steps, bracketed.
-    """
+    """Return where beta distributions reach a chance, by Newton's steps within a bracket."""
     log_beta = _log_gamma(a) + _log_gamma(b) - _log_gamma(a + b)
     low, high, x = np.zeros(a.shape), np.ones(a.shape), a / (a + b)
     for _ in range(_MOST_STEPS):

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from modelwright.arrays import Doubles, Ints
-from modelwright.evaluation.intervals import TAIL, Z, Interval, clopper_pearson
+from modelwright.evaluation.intervals import TAIL, Interval, Z, clopper_pearson
 from modelwright.recipe.targets import METRICS
 from modelwright.tasks import Scoring
 

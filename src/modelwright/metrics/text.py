@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.arrays import Doubles, Ints
-from modelwright.errors import DataError, require
+from modelwright.errors import require
 
 Sums = NDArray[np.int64] | NDArray[np.float64]
 

@@ -21,6 +21,10 @@ from modelwright.recipe.spec import TypeDescription
 _TARGET = re.compile(r"^\s*(>=|<=|>|<)\s*([0-9][0-9_]*(?:\.[0-9_]+)?(?:[eE][-+]?\d+)?)\s*$")
 
 
+FEWEST_SAMPLES = 10
+"""Fewer samples prove nothing, whatever the metric."""
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A figure that is measured, and that a target may name."""
@@ -42,6 +46,8 @@ class Metric:
     """The lowest and the highest value there can be."""
     worst: float | None = None
     """What a model that has nothing right comes to, of metrics that a sample alone may have."""
+    fewest_samples: int = FEWEST_SAMPLES
+    """Of fewer samples the interval isn't known to hold, so nothing is proven."""
     is_timed: bool = False
     """Whether it is a time, which `evaluate.latency: false` leaves out."""
     needs_threshold: bool = False
@@ -174,7 +180,11 @@ _METRICS = (
         worst=0.0,
     ),
     _share(
-        "rouge1", "ROUGE-1", "F1 of the words shared with the reference summary.", outputs=_TEXTS, worst=0.0
+        "rouge1",
+        "ROUGE-1",
+        "F1 of the words shared with the reference summary.",
+        outputs=_TEXTS,
+        worst=0.0,
     ),
     _share(
         "rouge2",

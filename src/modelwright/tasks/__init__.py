@@ -17,7 +17,16 @@ from modelwright.tasks import (
     seq2seq,
     speech_recognition,
 )
-from modelwright.tasks.task import Compute, Prediction, SampleStats, Scoring, Task, TextMetrics, concatenate, take
+from modelwright.tasks.task import (
+    Compute,
+    Prediction,
+    SampleStats,
+    Scoring,
+    Task,
+    TextMetrics,
+    concatenate,
+    take,
+)
 
 if TYPE_CHECKING:
     from modelwright.recipe import Recipe  # Predicting doesn't wait for pydantic.

@@ -41,6 +41,7 @@ class Scoring:
     """For metrics that are a rising function of a mean: the way to the mean, and the way back."""
 
     def __call__(self, stats: SampleStats) -> dict[str, float]:
+        """Return the metrics of some samples."""
         metrics = self.of_sums(self.columns(stats).sum(axis=0))
         return {name: float(value) for name, value in metrics.items()}
 

@@ -1,0 +1,236 @@
+"""How often the 95 % intervals of each metric hold the true value, by simulation.
+
+Populations: shares of 0.5, 0.8, 0.95 and 0.99, and answers of our own models on real data, which
+are drawn with replacement, so that the true value is that of all of them. The models are trained by
+example recipes, once; their answers are kept in `--pools`. A cell is a population and a number of
+samples; it tells for each metric how often the interval held the true value (with the standard
+error of the simulation), how often it lay above or below, and the mean width. It asks for 0.93 from
+50 samples on and for 0.90 at 10, except where the gate says that so few prove nothing.
+
+    python benchmarks/coverage.py --pools pools --out coverage.jsonl   # hours; goes on after a stop
+    python benchmarks/coverage.py numbers transcripts --sizes 10 50    # two populations
+    python benchmarks/coverage.py --quick                              # shares, 50 draws
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from measuring import tell
+from modelwright import metrics, pipeline
+from modelwright.evaluation import bootstrap as bootstrap_module
+from modelwright.evaluation import gate, intervals, labels, measure
+from modelwright.evaluation.measurement import sampled
+from modelwright.kinds import OutputKind
+from modelwright.ledger import Evidence
+from modelwright.recipe import load_recipe
+from modelwright.run import silent
+from modelwright.tasks import TASKS, SampleStats, take
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+POOLS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "classes": ("trec", ("model={name: linear}",)),
+    "numbers": ("regression", ("train.budget=4m",)),
+    "transcripts": ("speech-recognition", ("train.budget=6m",)),
+    "translations": ("translation", ("train.budget=8m",)),
+    "summaries": ("summarization", ("train.budget=8m",)),
+    "boxes": ("object-detection", ("train.budget=10m",)),
+    "sets": ("small/multi-label", ()),
+}
+"""Recipes whose answers on the test split are a population, and settings that make them quick."""
+SHARES = (0.5, 0.8, 0.95, 0.99)
+SIZES = (10, 20, 50, 200, 1000)
+DRAWS, FEWER_DRAWS, CELL_S = 1000, 200, 600.0
+"""How many simulations a cell has, and how many where that would take longer than so long."""
+PREVALENCE = 0.2
+"""The share of a class whose recall is simulated."""
+RECORD = partial(sampled, split="test", data="simulated")
+
+Interval = tuple[float, float]
+Draw = Callable[[np.random.Generator, int], Mapping[str, Interval]]
+"""Draws so many samples, and returns the interval of each metric."""
+
+
+def share_population(share: float) -> tuple[dict[str, float], Draw]:
+    """Return the true values and the draws of right and wrong answers."""
+
+    def draw(random: np.random.Generator, size: int) -> Mapping[str, Interval]:
+        hits = random.random(size) < share
+        of_class = random.random(size) < PREVALENCE
+        other = np.where(random.random(size) < 0.7, hits, random.random(size) < share)
+        gain = labels.accuracy_difference(hits, other, RECORD, model="")
+        return {
+            "accuracy": intervals.share(int(hits.sum()), size),
+            "recall": intervals.share(int((hits & of_class).sum()), int(of_class.sum())),
+            "accuracy_difference": (gain.low, gain.high),
+        }
+
+    return {"accuracy": share, "recall": share, "accuracy_difference": 0.0}, draw
+
+
+def bounds_of(records: Sequence[Evidence]) -> dict[str, Interval]:
+    """Return the intervals by metric, and by label where a record is of one."""
+    return {name_of(record): (record.low, record.high) for record in records}
+
+
+def name_of(record: Evidence) -> str:
+    """Return a record's metric, with its label."""
+    return f"{record.metric} {record.slice}".strip()
+
+
+def class_population(stats: SampleStats, num_classes: int) -> tuple[dict[str, float], Draw]:
+    """Return the true values and the draws of answers with one label each."""
+
+    def figures(stats: SampleStats) -> list[Evidence]:
+        outcomes = metrics.Outcomes(**stats)
+        cells = metrics.confusion(outcomes.predicted, outcomes.targets, num_classes=num_classes)
+        names = [str(number) for number in range(num_classes)]
+        _, each = labels.per_label_figures(
+            metrics.class_scores(cells), names, RECORD, known=num_classes
+        )
+        overall = labels.single_label_figures(outcomes, cells, RECORD, num_classes=num_classes)
+        return [*overall, *each]
+
+    return drawn_from(stats, figures)
+
+
+def drawn_from(
+    stats: SampleStats, figures: Callable[[SampleStats], Sequence[Evidence]]
+) -> tuple[dict[str, float], Draw]:
+    """Return the true values and the draws of a pool."""
+    count = len(next(iter(stats.values())))
+
+    def draw(random: np.random.Generator, size: int) -> Mapping[str, Interval]:
+        return bounds_of(figures(take(stats, random.integers(0, count, size=size))))
+
+    return {name_of(record): record.value for record in figures(stats)}, draw
+
+
+def pool(name: str, folder: Path) -> tuple[dict[str, float], Draw]:
+    """Return the true values and the draws of a model's answers, which is trained where missing."""
+    kept = folder / f"{name}.npz"
+    recipe_name, settings = POOLS[name]
+    recipe = load_recipe(EXAMPLES / f"{recipe_name}.yaml", overrides=settings)
+    if not kept.exists():
+        answers = answers_of(recipe, folder / name)
+        folder.mkdir(parents=True, exist_ok=True)
+        with kept.open("wb") as stream:
+            np.savez(stream, **answers)
+    stats = dict(np.load(kept))
+    if recipe.output_kind == OutputKind.SINGLE_LABEL:
+        return class_population(stats, int(stats["targets"].max()) + 1)
+    task = TASKS[recipe.task, recipe.output_kind]
+    compute = task.compute if task.text_metrics is None else task.text_metrics.compute
+    return drawn_from(
+        stats,
+        lambda drawn: bootstrap_module.bounded(
+            drawn,
+            compute,
+            RECORD,
+            method="",
+            counts=None if task.label_counts is None else task.label_counts(drawn),
+        ),
+    )
+
+
+def answers_of(recipe: Any, out: Path) -> dict[str, Any]:
+    """Train a model, and return the statistics of its answers on the test split."""
+    seen: list[SampleStats] = []
+    bounded, figures = measure.bounded, measure.single_label_figures
+
+    def keep_bounded(stats: SampleStats, *args: Any, **options: Any) -> Any:
+        seen.append(stats)
+        return bounded(stats, *args, **options)
+
+    def keep_figures(outcomes: metrics.Outcomes, *args: Any, **options: Any) -> Any:
+        seen.append({name: getattr(outcomes, name) for name in outcomes.__dataclass_fields__})
+        return figures(outcomes, *args, **options)
+
+    measure.bounded, measure.single_label_figures = keep_bounded, keep_figures
+    try:
+        pipeline.run(recipe, out=out, name="run", observe=silent)
+    finally:
+        measure.bounded, measure.single_label_figures = bounded, figures
+    return {name: np.asarray(values) for name, values in seen[-1].items()}
+
+
+def simulate(true: Mapping[str, float], draw: Draw, size: int, draws: int) -> dict[str, Any]:
+    """Return for each metric how its intervals fared over the draws."""
+    random = np.random.default_rng(size)
+    held: dict[str, list[tuple[bool, bool, float]]] = {}
+    begun = time.monotonic()
+    for number in range(draws):
+        if number == FEWER_DRAWS and (time.monotonic() - begun) * draws / number > CELL_S:
+            break
+        for name, (low, high) in draw(random, size).items():
+            value = true.get(name)
+            if value is not None:
+                held.setdefault(name, []).append((value < low, value > high, high - low))
+    return {name: fared(np.array(rows), name, size) for name, rows in held.items()}
+
+
+def fared(rows: np.ndarray, name: str, size: int) -> dict[str, Any]:
+    """Return how the intervals of one metric fared."""
+    above, below, width = rows.mean(axis=0)
+    coverage, count = 1 - above - below, len(rows)
+    fewest = gate.fewest_samples(name.split()[0])
+    least = 0.93 if size >= 50 else 0.9
+    return {
+        "coverage": round(float(coverage), 4),
+        "error": round(float(np.sqrt(max(coverage * (1 - coverage), 1 / count) / count)), 4),
+        "above": round(float(above), 4),
+        "below": round(float(below), 4),
+        "width": round(float(width), 5),
+        "draws": count,
+        "is_enough": bool(coverage >= least),
+        "too_few": size < fewest,
+    }
+
+
+def cells(names: Sequence[str], folder: Path) -> Iterator[tuple[str, dict[str, float], Draw]]:
+    """Yield the populations."""
+    for share in SHARES:
+        if not names or "shares" in names:
+            yield f"share {share}", *share_population(share)
+    for name in POOLS:
+        if not names or name in names:
+            yield name, *pool(name, folder)
+
+
+def main() -> None:
+    """Simulate what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("populations", nargs="*", choices=[[], "shares", *POOLS])
+    parser.add_argument("--pools", type=Path, default=Path("coverage-pools"))
+    parser.add_argument("--out", type=Path, help="JSON lines; cells that stand there are left out")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--quick", action="store_true")
+    asked = parser.parse_args()
+    names, sizes, draws = asked.populations, asked.sizes, asked.draws
+    if asked.quick:
+        names, sizes, draws = ["shares"], (10, 50), 50
+    lines = asked.out.read_text().splitlines() if asked.out and asked.out.exists() else []
+    done = {(line["population"], line["samples"]) for line in map(json.loads, lines)}
+    for population, true, draw in cells(names, asked.pools):
+        for size in sizes:
+            if (population, size) in done:
+                continue
+            found = simulate(true, draw, size, draws)
+            tell("coverage", population=population, samples=size, metrics=found)
+            if asked.out:
+                line = {"population": population, "samples": size, "true": true, "metrics": found}
+                with asked.out.open("a") as stream:
+                    stream.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main()
