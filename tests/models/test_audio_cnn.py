@@ -8,7 +8,7 @@ import torch
 
 from modelwright import modelfile
 from modelwright.errors import RecipeError
-from modelwright.models.audio_cnn import AudioCnn
+from modelwright.models.audio_cnn import AudioCnn, MaskedBatchNorm2d
 from modelwright.models.candidate import Candidate
 from modelwright.models.network import AudioFrame
 from modelwright.recipe.networks import AudioCnnModel
@@ -54,6 +54,26 @@ def test_padding_and_neighbours_change_nothing(length):
         more = network(torch.nn.functional.pad(samples, (0, 700)), lengths)[0]
     assert torch.allclose(together, alone, atol=1e-5)
     assert torch.allclose(together, more, atol=1e-5)
+
+
+@pytest.mark.parametrize("padding", [0, 700, 9000])
+def test_padding_changes_nothing_in_training(padding):
+    samples, lengths = tones([1500, 4000, 2300])
+    plain, padded = built(dropout=0.0, augment=PLAIN), built(dropout=0.0, augment=PLAIN)
+    expected = plain(samples, lengths)
+    found = padded(torch.nn.functional.pad(samples, (0, padding)), lengths)
+    assert torch.allclose(found, expected, atol=1e-4)
+    for own, other in zip(plain.buffers(), padded.buffers(), strict=True):
+        assert torch.allclose(own, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_norm_of_unpadded_maps_is_torchs():
+    maps = torch.randn(3, 5, 4, 7)
+    ours, reference = MaskedBatchNorm2d(5), torch.nn.BatchNorm2d(5)
+    found, expected = ours(maps, torch.ones(3, 1, 1, 7)), reference(maps)
+    torch.testing.assert_close(found, expected)
+    for own, other in zip(ours.buffers(), reference.buffers(), strict=True):
+        torch.testing.assert_close(own, other)
 
 
 def test_the_file_answers_as_the_network(tmp_path):

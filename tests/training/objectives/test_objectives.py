@@ -52,6 +52,16 @@ def test_soft_targets_that_are_hard_give_the_same_loss_and_weight():
     torch.testing.assert_close(hard, soft)
 
 
+def test_each_share_of_a_mixed_sample_has_its_own_weight():
+    weights = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
+    shares = torch.tensor([[0.3, 0.7, 0.0], [0.0, 0.5, 0.5], [1.0, 0.0, 0.0]]).double()
+    outputs = logits()[:3]
+    losses, sample_weights = CrossEntropy(class_weights=weights)(outputs, batch(shares))
+    expected = -(shares * weights * outputs.log_softmax(1)).sum(1)
+    torch.testing.assert_close(losses * sample_weights, expected)
+    torch.testing.assert_close(sample_weights, shares @ weights)
+
+
 def test_balanced_weights_give_each_class_the_same_say():
     targets = np.array([0, 0, 0, 1, 2, 2])
     spec = CrossEntropyLoss(name="cross-entropy", class_weights="balanced")

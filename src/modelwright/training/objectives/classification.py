@@ -16,7 +16,8 @@ from modelwright.training.precision import at_least_fp32
 class CrossEntropy:
     """Cross-entropy with label smoothing (Szegedy et al. 2016, section 7) and class weights.
 
-    A class weight enters as the sample's weight, so the batch's loss is the weighted mean.
+    A class weight enters as the sample's weight, so the batch's loss is the weighted mean. Of a
+    sample of several classes each share is weighted by its own class.
     """
 
     label_smoothing: float = 0.0
@@ -29,19 +30,20 @@ class CrossEntropy:
             outputs: logits `[N, K]`.
             batch: its targets are class numbers `[N]`, or shares of classes `[N, K]` that sum to 1.
         """
-        targets = target_tensor(batch)
-        logits = at_least_fp32(outputs)
-        soft = targets.is_floating_point()
+        targets, logits = target_tensor(batch), at_least_fp32(outputs)
+        sample_weights = torch.ones(len(targets), dtype=logits.dtype, device=logits.device)
+        is_mixed = targets.is_floating_point()
+        if is_mixed:
+            targets = targets.to(logits.dtype)
+        if self.class_weights is not None:
+            weights = self.class_weights.to(logits.dtype)
+            sample_weights = targets @ weights if is_mixed else weights[targets]
+            if is_mixed:
+                targets = targets * weights / sample_weights[:, None]
         losses = F.cross_entropy(
-            logits,
-            targets.to(logits.dtype) if soft else targets,
-            reduction="none",
-            label_smoothing=self.label_smoothing,
+            logits, targets, reduction="none", label_smoothing=self.label_smoothing
         )
-        if self.class_weights is None:
-            return losses, torch.ones_like(losses)
-        weights = self.class_weights.to(losses.dtype)
-        return losses, targets.to(losses.dtype) @ weights if soft else weights[targets]
+        return losses, sample_weights
 
 
 def binary_cross_entropy(outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
