@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from modelwright.evaluation.access_log import TestSetAccess, record_access
 from modelwright.evaluation.baselines import Problem, measure_baselines
+from modelwright.evaluation.calibration import fit_temperature, temperature_evidence
 from modelwright.evaluation.gain import GAIN
 from modelwright.evaluation.gate import IS_SIMPLE, Verdict, headline, judge
 from modelwright.evaluation.labels import DIFFERENCE, WITHOUT_NEAR
@@ -34,6 +35,7 @@ __all__ = [
     "Verdict",
     "choose_threshold",
     "chosen_threshold",
+    "fit_temperature",
     "hardware",
     "headline",
     "judge",
@@ -44,5 +46,6 @@ __all__ = [
     "record_access",
     "require_class",
     "runtime",
+    "temperature_evidence",
     "threshold_evidence",
 ]

@@ -273,8 +273,8 @@ class Model:
 
         It takes, as tensors and in the same order, what the graph takes (`spec.main.inputs`: for
         images pixels uint8 `[N, H, W, C]`, for texts `tokens` and `length`), and returns the raw
-        outputs (for a classification logits `[N, K]`). Test-time augmentation and the decision
-        threshold aren't part of it.
+        outputs (for a classification logits `[N, K]`). Test-time augmentation, the temperature
+        and the decision threshold aren't part of it.
 
         Raises:
             ModelFileError: its architecture isn't known to this version.
@@ -351,7 +351,9 @@ class Model:
         return self._generator.sample(self._reader.collate(samples), config)
 
     def outputs(self, inputs: Batch, /) -> Any:
-        """Return the network's raw outputs, averaged over the views; a tuple where it has several.
+        """Return the network's outputs; a tuple where it has several.
+
+        They are averaged over the views, and logits are divided by the temperature.
 
         Args:
             inputs: for images pixels uint8 `[N, H, W, C]`; else the arrays by the graph's names,
@@ -394,12 +396,17 @@ class Model:
         """Return the outputs of one chunk: all its views in one pass, then their weighted mean."""
         views, weights = self._reader.views(batch, self.inference.tta)
         if len(views) == 1:
-            return self._run(views[0])
-        (outputs,) = self._run(
-            {name: np.concatenate([view[name] for view in views]) for name in batch}
-        )
-        by_view = outputs.reshape(len(views), -1, *outputs.shape[1:])
-        return (np.tensordot(weights, by_view, axes=1).astype(np.float32),)
+            answered = self._run(views[0])
+        else:
+            (outputs,) = self._run(
+                {name: np.concatenate([view[name] for view in views]) for name in batch}
+            )
+            by_view = outputs.reshape(len(views), -1, *outputs.shape[1:])
+            answered = (np.tensordot(weights, by_view, axes=1).astype(np.float32),)
+        if not self.inference.temperature:
+            return answered
+        (logits,) = answered
+        return (logits / np.array(self.inference.temperature, logits.dtype),)
 
     def _run(self, batch: Arrays) -> tuple[Array, ...]:
         outputs = self._session.run(batch)

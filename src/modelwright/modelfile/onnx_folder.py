@@ -136,7 +136,7 @@ def _readme(contents: Contents, name: str) -> str:
     settings = {
         key: value
         for key, value in declared.items()
-        if key not in ("threshold", "tta") and value is not None
+        if key not in ("threshold", "tta", "temperature") and value is not None
     }
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True

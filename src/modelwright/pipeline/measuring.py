@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from modelwright.data.frames import keep_frame
 from modelwright.errors import DataError, RecipeError
 from modelwright.evaluation import Measurement, Place, TestSetAccess, headline
 from modelwright.files import JsonObject
-from modelwright.kinds import InputKind, OutputKind
-from modelwright.ledger import Ledger
+from modelwright.kinds import CLASSIFICATION, InputKind, OutputKind
+from modelwright.ledger import Evidence, Ledger
 from modelwright.recipe import parse_recipe
 from modelwright.recipe.data import DataSpec
 from modelwright.recipe.inference import ThresholdSpec
@@ -50,7 +51,7 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
 
     Without a test split the validation split takes its place, and the evidence says so.
     """
-    _set_threshold(path, request, prepared, context)
+    _set_inference(path, request, prepared, context)
     model = modelfile.load(path, threads=context.threads)
     place = Place.here(context.threads)
     samples, fingerprint, opened = _held_out(prepared, context, model.digest)
@@ -123,26 +124,28 @@ def _simple_method(model: modelfile.Model) -> str:
     return SIMPLE_METHODS.get(architecture["features"], "") if is_linear else ""
 
 
-def _set_threshold(path: Path, request: RunRequest, prepared: Prepared, context: Run) -> None:
-    """Choose the decision threshold, if any, on the validation split; write it into the file."""
-    spec, validation = request.recipe.inference.threshold, prepared.dataset().validation
-    if spec is None:
+def _set_inference(path: Path, request: RunRequest, prepared: Prepared, context: Run) -> None:
+    """Fit the temperature on the validation split, then choose the decision threshold, if any."""
+    asked, validation = request.recipe.inference, prepared.dataset().validation
+    if validation is None:
         return
-    assert validation is not None  # `require_held_out` has checked before training.
-    model = modelfile.load(path, threads=context.threads)
-    value, method = evaluation.choose_threshold(
-        model, validation, label=spec.label, min_recall=spec.min_recall
-    )
-    threshold = Threshold(spec.label, value)
-    modelfile.with_inference(path, replace(model.inference, threshold=threshold))
-    context.ledger.append(
-        evaluation.threshold_evidence(
-            threshold,
-            method=method,
-            model=modelfile.digest(path),
-            fingerprint=prepared.fingerprint("validation"),
+    is_calibrated = asked.calibration != "none" and prepared.output_kind in CLASSIFICATION
+    made: list[Callable[..., Evidence]] = []
+    if is_calibrated:
+        model = modelfile.load(path, threads=context.threads)
+        temperature, method = evaluation.fit_temperature(model, validation)
+        modelfile.with_inference(path, replace(model.inference, temperature=temperature))
+        made.append(partial(evaluation.temperature_evidence, temperature, method=method))
+    if asked.threshold is not None:
+        model = modelfile.load(path, threads=context.threads)
+        value, method = evaluation.choose_threshold(
+            model, validation, label=asked.threshold.label, min_recall=asked.threshold.min_recall
         )
-    )
+        threshold = Threshold(asked.threshold.label, value)
+        modelfile.with_inference(path, replace(model.inference, threshold=threshold))
+        made.append(partial(evaluation.threshold_evidence, threshold, method=method))
+    digest, fingerprint = modelfile.digest(path), prepared.fingerprint("validation")
+    context.ledger.extend([make(model=digest, fingerprint=fingerprint) for make in made])
 
 
 def data_spec(model: modelfile.Model) -> DataSpec | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from modelwright.kinds import VECTOR_OUTPUTS, OutputKind
+from modelwright.kinds import CLASSIFICATION, VECTOR_OUTPUTS, OutputKind
 from modelwright.recipe.spec import AUDIO, IMAGES, For, FromList, Spec
 
 _FOR_SEQ2SEQ = For(outputs=(OutputKind.SEQ2SEQ,))
@@ -51,6 +51,12 @@ class InferenceSpec(Spec):
     faster as well."""
     language_model: Annotated[LanguageModelSpec | None, For(outputs=(OutputKind.CTC,))] = None
     """Decode with a character model of the training transcripts."""
+    calibration: Annotated[
+        Literal["temperature", "none"],
+        For(outputs=CLASSIFICATION),
+    ] = "temperature"
+    """Divide the logits by a temperature that is fitted on the validation split, so that
+    probabilities are as often right as they say (Guo et al. 2017); of several labels one each."""
     threshold: Annotated[ThresholdSpec | None, For(outputs=(OutputKind.SINGLE_LABEL,))] = None
     """Choose a decision threshold for a class that is not to be missed."""
 

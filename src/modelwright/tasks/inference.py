@@ -14,6 +14,8 @@ from modelwright.kinds import OutputKind
 from modelwright.tasks.beam_search import BeamSearchConfig
 from modelwright.tasks.sampling import SamplingConfig
 
+TEMPERATURES = (0.05, 20.0)
+"""The least and the largest temperature of logits."""
 _PRIVATE = ("stop_ids", "barred")
 """Fields that follow from the tokenizer."""
 _MOST = {"max_new_tokens": 100_000, "num_beams": 64}
@@ -42,6 +44,9 @@ class Inference:
     tta: str = "none"
     """Test-time augmentation: whose answers are averaged."""
     threshold: Threshold | None = None
+    temperature: tuple[float, ...] = ()
+    """What logits are divided by, so that probabilities are what they say: one number, or of
+    several labels one each; empty where nothing is divided."""
     generate: SamplingConfig | BeamSearchConfig | None = None
     """How texts are generated, for the kinds of output that are texts."""
 
@@ -61,7 +66,12 @@ class Inference:
                 for name, annotation in _annotations(type(self.generate)).items()
             }
         threshold = None if self.threshold is None else asdict(self.threshold)
-        return {"tta": self.tta, "threshold": threshold, "generate": generate}
+        return {
+            "tta": self.tta,
+            "threshold": threshold,
+            "temperature": list(self.temperature),
+            "generate": generate,
+        }
 
     @staticmethod
     def from_json(value: Json, *, output_kind: OutputKind, labels: tuple[str, ...]) -> Inference:
@@ -71,15 +81,22 @@ class Inference:
             ModelFileError: it isn't that, or it doesn't fit the kind of output and the labels.
         """
         match value:
-            case {"tta": str(tta), "threshold": threshold, "generate": generate, **others} if (
-                not others
-            ):
+            case {
+                "tta": str(tta),
+                "threshold": threshold,
+                "temperature": list(temperature),
+                "generate": generate,
+                **others,
+            } if not others:
                 return Inference(
                     tta,
                     _threshold(threshold, output_kind, labels),
+                    _temperature(temperature, output_kind, labels),
                     _generate(generate, output_kind),
                 )
-        raise ModelFileError("the section `inference` isn't `tta`, `threshold` and `generate`")
+        raise ModelFileError(
+            "the section `inference` isn't `tta`, `threshold`, `temperature` and `generate`"
+        )
 
 
 def _threshold(value: Json, output_kind: OutputKind, labels: tuple[str, ...]) -> Threshold | None:
@@ -91,6 +108,19 @@ def _threshold(value: Json, output_kind: OutputKind, labels: tuple[str, ...]) ->
             if is_single and label in labels and 0.0 <= probability <= 1.0:
                 return Threshold(label, probability)
     raise ModelFileError("the threshold isn't one of a label of the model")
+
+
+def _temperature(
+    value: list[Json], output_kind: OutputKind, labels: tuple[str, ...]
+) -> tuple[float, ...]:
+    sizes = {OutputKind.SINGLE_LABEL: 1, OutputKind.MULTI_LABEL: len(labels)}
+    low, high = TEMPERATURES
+    if value and (
+        len(value) != sizes.get(output_kind)
+        or not all(type(item) is float and low <= item <= high for item in value)
+    ):
+        raise ModelFileError("the temperature isn't one for this kind of output")
+    return tuple(float(item) for item in value)
 
 
 def _generate(value: Json, output_kind: OutputKind) -> SamplingConfig | BeamSearchConfig | None:
