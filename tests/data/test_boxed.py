@@ -252,7 +252,7 @@ def test_a_models_recipe_says_where_images_may_be(tmp_path, images):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "a.png").write_bytes(picture(5))
     like = BoxesData(source="boxes", path="x.json", images=images.format(tmp_path))
-    found, _, _ = labelled_split(
+    found, *_ = labelled_split(
         tmp_path / "json" / "all.json",
         input=ImageInput(12, 12, 3),
         labels=["cat"],
@@ -457,7 +457,7 @@ def test_other_data_is_measured_by_a_models_own_labels(tmp_path):
     (tmp_path / "other" / "0.xml").write_text(voc(LabelledBox("emu", 0.0, 0.0, 3.0, 3.0)))
     found = prepared(tmp_path, "source: boxes, path: one, split: {test: 0}", TASK)
     said = []
-    samples, mark, _ = labelled_split(
+    samples, mark, *_ = labelled_split(
         tmp_path / "other",
         input=found.input,
         labels=found.labels,

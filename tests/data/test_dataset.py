@@ -212,7 +212,7 @@ def test_other_data_brings_the_columns_that_it_has(tmp_path):
     data = "source: table, path: t.jsonl, metadata_columns: [who, age]"
     found = prepared(tmp_path, data, TEXTS)
     (tmp_path / "new.csv").write_text("text,label,age\none more,a,3\nand one,b,4\n")
-    split, _, _ = labelled_split(
+    split, *_ = labelled_split(
         tmp_path / "new.csv",
         input=found.input,
         labels=found.labels,

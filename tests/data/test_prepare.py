@@ -236,7 +236,7 @@ def test_grey_images_take_one_channel(tmp_path):
 def test_labelled_data_is_mapped_to_a_models_labels(tmp_path):
     folder(tmp_path / "pets", each=3)
     known = prepared(folder(tmp_path / "x", each=20, first=100).parent, "source: folder, path: x")
-    split, mark, _ = labelled_split(
+    split, mark, *_ = labelled_split(
         tmp_path / "pets", input=known.input, labels=("dog", "cat"), observe=silent
     )
     assert split.targets.tolist() == [1, 1, 1, 0, 0, 0]
@@ -247,7 +247,7 @@ def test_labels_that_a_model_does_not_know_stay_and_are_said(tmp_path):
     folder(tmp_path / "pets", each=3)
     known = prepared(folder(tmp_path / "x", each=20, first=100).parent, "source: folder, path: x")
     said = []
-    split, _, _ = labelled_split(
+    split, *_ = labelled_split(
         tmp_path / "pets", input=known.input, labels=("cat", "dogs"), observe=said.append
     )
     assert split.unknown == ("dog",)

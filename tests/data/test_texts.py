@@ -258,13 +258,13 @@ def test_archives_of_images(tmp_path):
 def test_labelled_texts_for_a_model(tmp_path):
     lines(tmp_path / "a.txt")
     found = prepared(tmp_path, "source: labelled_lines, path: a.txt", TEXTS)
-    split, mark, _ = labelled_split(
+    split, mark, *_ = labelled_split(
         tmp_path / "a.txt", input=found.input, labels=found.labels, observe=silent
     )
     assert len(split) == 40
     assert mark.startswith("sha256:")
     (tmp_path / "b.csv").write_text("sentence,class\nthe sun,1\nthe rain,0\n")
-    split, _, _ = labelled_split(
+    split, *_ = labelled_split(
         tmp_path / "b.csv",
         input=found.input,
         labels=found.labels,
@@ -333,7 +333,7 @@ def test_the_model_is_told_apart_by_its_kind_of_target(tmp_path):
     first = prepared(
         tmp_path, "source: table, path: t.csv, input_kind: text, target_columns: [price]", NUMBERS
     )
-    split, _, _ = labelled_split(
+    split, *_ = labelled_split(
         tmp_path / "t.csv",
         input=first.input,
         labels=("price",),

@@ -204,7 +204,7 @@ def test_classes_may_stand_for_what_is_spoken(tmp_path):
     with pytest.raises(RecipeError, match="names the label `7`"):
         prepared(tmp_path, 'source: table, path: t.csv, rename: {"7": seven}', SPEECH)
     asked = recipe(data, SPEECH)
-    split, _, _ = labelled_split(
+    split, *_ = labelled_split(
         tmp_path / "t.csv",
         input=found.input,
         labels=found.labels,

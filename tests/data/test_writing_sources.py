@@ -168,7 +168,7 @@ def test_other_pairs_are_measured_by_the_same_tokens(tmp_path):
     (tmp_path / "b.en").write_text("bring 3 lamps\n")
     (tmp_path / "b.xx").write_text("bawa lampu 3\n")
     like = parse_recipe(PAIRS, where="recipe.yaml").data
-    split, _, _ = labelled_split(
+    split, *_ = labelled_split(
         tmp_path / "b.en",
         input=first.input,
         labels=(),

@@ -22,7 +22,7 @@ from modelwright.data.findings import AuditReport, Finding, counted, origins_of
 from modelwright.data.inputs import INPUTS
 from modelwright.data.labels import about_unknown, count_labels
 from modelwright.data.listing import Rows
-from modelwright.data.overlap import Overlap, RunSplits, overlap_with
+from modelwright.data.overlap import Digests, Overlap, RunSplits, overlap_with
 from modelwright.data.sources import (
     Existing,
     GuessColumns,
@@ -116,6 +116,10 @@ class Prepared:
         """Return the digest of a split's samples and targets, whatever their order."""
         split = StoredSplit(self.store, self.rows[name])
         return root(self.store.fixed("content_digest")[split.rows], split.strings("label"))
+
+    def digests(self, name: str) -> Digests:
+        """Return the digests of the contents of a split's samples `[N, 16]`."""
+        return self.store.fixed("content_digest")[StoredSplit(self.store, self.rows[name]).rows]
 
     @property
     def source(self) -> str:
@@ -414,6 +418,8 @@ class Labelled(NamedTuple):
     """The digest of its samples and targets, whatever their order."""
     overlap: Overlap | None
     """How many of them the model's own run has seen, where its splits are known."""
+    digests: Digests
+    """Of the contents of its samples `[N, 16]`."""
 
 
 def labelled_split(
@@ -483,7 +489,8 @@ def labelled_split(
         if note:
             observe(Progress("note", 0, 0, note=note))
     name = MEASURED if overlap else "test"
-    return Labelled(replace(_split("test", store, rows, built, adapter), name=name), mark, overlap)
+    split = replace(_split("test", store, rows, built, adapter), name=name)
+    return Labelled(split, mark, overlap, digests[rows])
 
 
 def _candidates(

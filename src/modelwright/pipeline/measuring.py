@@ -216,11 +216,15 @@ def _held_out(
     """Return the samples to measure on, their fingerprint, and the looks at a test split."""
     test = prepared.test()
     if test is not None:
-        fingerprint = prepared.fingerprint("test")
-        opened = evaluation.record_access(fingerprint, run=str(context.folder), model=model_digest)
+        opened = evaluation.record_access(
+            prepared.digests("test"),
+            run=str(context.folder),
+            model=model_digest,
+            trained=prepared.digests("train"),
+        )
         for note in opened.notes:
             context.say(note)
-        return test, fingerprint, opened
+        return test, prepared.fingerprint("test"), opened
     validation = prepared.dataset().validation
     assert validation is not None  # `require_held_out` has seen to it before training.
     context.say("There is no test split: all figures come from the validation split")
@@ -252,7 +256,7 @@ def evaluate(model: Path | str, source: object = None, *, observe: Observe = sil
         return {"metrics": headline(loaded.ledger)}
     if not isinstance(source, str | os.PathLike):
         source = keep_frame(source).path
-    samples, fingerprint, overlap = data.labelled_split(
+    samples, fingerprint, overlap, digests = data.labelled_split(
         Path(source),
         input=loaded.input,
         labels=loaded.labels,
@@ -264,7 +268,7 @@ def evaluate(model: Path | str, source: object = None, *, observe: Observe = sil
     )
     assert overlap is not None  # As `known` is given.
     if not overlap:
-        opened = evaluation.record_access(fingerprint, run=f"evaluate {model}", model=loaded.digest)
+        opened = evaluation.record_access(digests, run=f"evaluate {model}", model=loaded.digest)
         for note in opened.notes:
             observe(Progress("note", 0, 0, note=note))
     place = Place.here(usable_cores())

@@ -143,8 +143,9 @@ def _about_near_duplicates(data: ReportData) -> Iterator[Sentence]:
 def _about_test_accesses(data: ReportData) -> Iterator[Sentence]:
     if data.test_accesses is not None and data.test_accesses > 1:
         yield Sentence(
-            f"This test set has been used {data.test_accesses:,} times on this machine. If its "
-            "results led to changes of the model, its figures are slightly too good.",
+            f"Samples of this test set have been used {data.test_accesses:,} times on this "
+            "machine. If their results led to changes of the model, its figures are slightly too "
+            "good.",
             "warn",
         )
 
