@@ -31,6 +31,9 @@ SPEC = FileSpec(
 )
 
 
+INFERENCE = {"tta": "none", "threshold": None, "temperature": [], "generate": None}
+
+
 def test_it_round_trips() -> None:
     assert FileSpec.from_bytes(SPEC.to_bytes()) == SPEC
     data = members_of(FROZEN)["model/spec.json"]
@@ -60,11 +63,16 @@ def test_it_round_trips() -> None:
                 "inference": {
                     "tta": "none",
                     "threshold": {"label": "z", "probability": 0.5},
+                    "temperature": [],
                     "generate": None,
                 }
             },
             "threshold",
         ),
+        ({"inference": {**INFERENCE, "temperature": [1.0, 2.0]}}, "temperature"),
+        ({"inference": {**INFERENCE, "temperature": [0.0]}}, "temperature"),
+        ({"inference": {**INFERENCE, "temperature": [1]}}, "temperature"),
+        ({"inference": {**INFERENCE, "temperature": 1.0}}, "temperature"),
         ({"outputs": {"kind": "smells", "labels": []}}, "aren't known to this version"),
         ({"more": 1}, "doesn't know"),
     ],

@@ -43,7 +43,7 @@ cases = st.one_of(
             Inference,
             st.sampled_from(["none", "flip", "speeds"]),
             st.none() | thresholds,
-            st.none(),
+            st.sampled_from([(), (0.05,), (1.25,)]),
         ),
     ),
     st.tuples(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from modelwright.errors import ModelFileError
 
-FORMAT = 2
+FORMAT = 3
 ALIGNMENT = 64
 END = b"PK\x05\x06"
 END_SIZE = 22

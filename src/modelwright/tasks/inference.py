@@ -5,7 +5,7 @@ The character model of a speech recogniser is an asset of its own, since it is l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 
 from modelwright.errors import ModelFileError, ModelwrightError
@@ -84,7 +84,7 @@ class Inference:
             case {
                 "tta": str(tta),
                 "threshold": threshold,
-                "temperature": list(temperature),
+                "temperature": list() | tuple() as temperature,
                 "generate": generate,
                 **others,
             } if not others:
@@ -111,7 +111,7 @@ def _threshold(value: Json, output_kind: OutputKind, labels: tuple[str, ...]) ->
 
 
 def _temperature(
-    value: list[Json], output_kind: OutputKind, labels: tuple[str, ...]
+    value: Sequence[Json], output_kind: OutputKind, labels: tuple[str, ...]
 ) -> tuple[float, ...]:
     sizes = {OutputKind.SINGLE_LABEL: 1, OutputKind.MULTI_LABEL: len(labels)}
     low, high = TEMPERATURES
