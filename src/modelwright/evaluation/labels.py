@@ -146,10 +146,10 @@ def _log_loss(outcomes: Outcomes, record: Record) -> list[Evidence]:
         share = intervals.share(int(is_wrong.sum()), len(losses)).high
         rest = np.maximum(1 - outcomes.confidence[is_known], _SUREST)
         cost = max(float(-np.log(rest).mean()), float(losses[is_wrong].max(initial=0.0)))
-        high = max(high, float(losses.mean()) + (share - is_wrong.mean()) * cost)
+        high = float(losses.mean() + (share - is_wrong.mean()) * cost)
     method = (
         f"mean cross-entropy in nats{without_loss(outcomes.losses)}; "
-        f"{interval_method(len(losses))}, where few samples are wrong never below what the exact "
+        f"{interval_method(len(losses))}, where few samples are wrong up to what the exact "
         "interval of their share would cost"
     )
     mean = float(losses.mean())

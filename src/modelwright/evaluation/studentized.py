@@ -96,7 +96,7 @@ def _quantiles(value: float, drawn: Doubles, errors: Doubles) -> tuple[float, fl
 def _with_few_wrong(
     name: str, value: float, alone: Doubles, low: float, high: float
 ) -> tuple[float, float]:
-    """Return wider bounds where nearly all units, each by itself `[N]`, are perfect."""
+    """Return other bounds where nearly all units, each by itself `[N]`, are perfect."""
     metric = METRICS[name]
     assert metric.worst is not None
     best = metric.range[1] if metric.higher_is_better else metric.range[0]
@@ -107,8 +107,8 @@ def _with_few_wrong(
     share = float(clopper_pearson(wrong if value != best else 0, len(alone))[1])
     damage = share * max(abs(metric.worst - best), float(damages.max()))
     if metric.higher_is_better:
-        return min(low, best - damage), high
-    return low, max(high, best + damage)
+        return min(value, best - damage), high
+    return low, max(value, best + damage)
 
 
 def _on_scale(scoring: Scoring, sums: Doubles) -> dict[str, Doubles]:
