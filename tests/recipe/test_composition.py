@@ -92,6 +92,8 @@ CAUGHT = [
         None,
         "the `cosine` schedule hasn't brought the rate down",
     ),
+    (DIGITS + "augment: {padding: zero}", 3, "nothing is shifted"),
+    (DIGITS + "augment: {color_jitter: {}}", 3, "brightness, contrast and saturation are 0"),
     (DIGITS + "model: {name: speednet}", 3, "at least 9 pixels, and these have 8"),
     (
         DIGITS + "model: {name: efficientnet-lite0, pretrained: false}",
@@ -231,6 +233,26 @@ def rules_that_catch(text, words):
         for rule in RULES
         if (detail := rule.applies(recipe)) and words in rule.message.format(detail)
     ]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        (RESNET.replace("resnet", "resnet, stem: small"), "at depth 20 it is so anyway"),
+        (
+            DIGITS + "model: {name: cnn, pooling: average, blocks: [{filters: 8, pool: 1}]}",
+            "no block has a `pool` above 1",
+        ),
+        (
+            "version: 1\ntask: translation\ndata: {source: parallel_text, path: x}\n"
+            "model: {name: seq2seq, kind: lstm, heads: 2}",
+            "a `lstm` has no heads",
+        ),
+    ],
+)
+def test_a_setting_of_a_network_that_has_no_effect_is_refused(recipe, words):
+    with pytest.raises(RecipeError, match=words):
+        parse_recipe(recipe, where="recipe.yaml")
 
 
 @pytest.mark.parametrize(("text", "line", "words"), CAUGHT)

@@ -198,6 +198,17 @@ def test_muon_leaves_the_output_layer_and_vectors_to_sgd():
     assert torch.linalg.vector_norm(net[4].weight.detach()) < 2.0
 
 
+def test_a_decay_that_muon_undoes_is_refused():
+    net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3), nn.Linear(3, 2))
+    optimizer = {"name": "muon"}
+    for match in ("0.weight", "[01].weight"):
+        group = {"match": match, "weight_decay": 0.1}
+        with pytest.raises(RecipeError, match="Muon keeps the length"):
+            Optimizer(net, TrainSpec.model_validate({"optimizer": optimizer, "groups": [group]}))
+    group = {"match": "*.weight", "weight_decay": 0.1}  # The last layer's is SGD's.
+    Optimizer(net, TrainSpec.model_validate({"optimizer": optimizer, "groups": [group]}))
+
+
 def test_muon_leaves_tables_and_recurrent_weights_to_the_rest():
     class Words(nn.Module):
         def __init__(self):

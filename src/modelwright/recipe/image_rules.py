@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modelwright.kinds import OutputKind
 from modelwright.recipe.model import InitModel
 from modelwright.recipe.networks import CnnModel, DetectorModel
 from modelwright.recipe.recipe import Recipe
@@ -59,6 +60,17 @@ def _large_resolution(recipe: Recipe) -> str:
 def _oblong_images(recipe: Recipe) -> str:
     sides = sides_of(recipe)
     return "×".join(map(str, sides)) if recipe.train.resolution and len(set(sides)) == 2 else ""
+
+
+def _pads_nothing(recipe: Recipe) -> bool:
+    augment = recipe.augment
+    is_padded = augment.padding == "zero" and recipe.output_kind != OutputKind.BOXES
+    return is_padded and not augment.translate
+
+
+def _jitters_nothing(recipe: Recipe) -> bool:
+    jitter = recipe.augment.color_jitter
+    return jitter is not None and not (jitter.brightness or jitter.contrast or jitter.saturation)
 
 
 def _jitters_grey_images(recipe: Recipe) -> bool:
@@ -143,6 +155,18 @@ IMAGE_RULES: tuple[Rule, ...] = (
         lambda r: _too_large(r.augment.cutout, r),
         "`augment.cutout` can hide the whole image: {}",
         "Cut out less; a quarter of the side is usual",
+    ),
+    Rule(
+        ("augment.padding", "augment.translate: 0"),
+        _pads_nothing,
+        "`augment.padding` has no effect: nothing is shifted",
+        "Leave it out, or set `augment.translate`",
+    ),
+    Rule(
+        ("augment.color_jitter", "no figure above 0"),
+        _jitters_nothing,
+        "`augment.color_jitter` has no effect: brightness, contrast and saturation are 0",
+        "Leave it out, or set one of them",
     ),
     Rule(
         ("augment.color_jitter.saturation", "grey images"),

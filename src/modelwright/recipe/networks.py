@@ -100,6 +100,12 @@ class CnnModel(NetworkSpec):
     dropout: Dropout = 0.0
     """The share of units dropped before each fully connected layer, in training."""
 
+    @model_validator(mode="after")
+    def _check_pooling(self) -> Self:
+        if self.pooling != "max" and all(block.pool == 1 for block in self.blocks):
+            raise ValueError("`pooling` has no effect: no block has a `pool` above 1")
+        return self
+
 
 class ResnetModel(NetworkSpec):
     """A residual network (He et al. 2016): 18, or the CIFAR family 20, 32 and 56."""
@@ -113,7 +119,13 @@ class ResnetModel(NetworkSpec):
     """A factor on every width."""
     stem: Annotated[Literal["auto", "small", "large"], Rare()] = "auto"
     """`small` starts with a 3×3 convolution, `large` with 7×7 and pooling; `auto` goes by the image
-    size (depth 18)."""
+    size at depth 18, and is `small` at the others."""
+
+    @model_validator(mode="after")
+    def _check_stem(self) -> Self:
+        if self.stem == "small" and self.depth != 18:
+            raise ValueError(f"`stem: small` has no effect: at depth {self.depth} it is so anyway")
+        return self
 
 
 class SpeednetModel(NetworkSpec):
@@ -346,6 +358,8 @@ class Seq2SeqModel(NetworkSpec):
 
     @model_validator(mode="after")
     def _check_heads(self) -> Self:
+        if self.kind != "transformer" and self.heads != type(self).model_fields["heads"].default:
+            raise ValueError(f"`heads` has no effect: a `{self.kind}` has no heads")
         if self.kind == "transformer" and self.width % self.heads:
             raise ValueError(f"`width` must be a multiple of `heads`, and {self.width} isn't")
         return self

@@ -78,6 +78,8 @@ class Optimizer:
         self._steppers: list[torch.optim.Optimizer] = []
         self._named: dict[str, tuple[nn.Parameter, torch.optim.Optimizer]] = {}
         inner = matrices_and_filters(network) - {output_layer(network)}
+        if isinstance(spec.optimizer, MuonOptimizer):
+            _check_decay(network, spec, inner)
         self._of_rows: list[torch.optim.Optimizer] = []
         sparse = tables(network)
         for (part, is_assigned), is_table in product(_assign(spec.optimizer, inner), (False, True)):
@@ -147,6 +149,18 @@ class Optimizer:
             name, _, key = full_name.rpartition("/")
             parameter, stepper = self._named[name]
             stepper.state[parameter][key] = _like(value, parameter)
+
+
+def _check_decay(network: nn.Module, spec: TrainSpec, of_muon: frozenset[str]) -> None:
+    """Refuse a group's weight decay that has no effect: Muon keeps weights at their length."""
+    for group in spec.groups:
+        names = [name for name, _ in network.named_parameters() if matches(name, group.match)]
+        if group.weight_decay is not None and of_muon.issuperset(names):
+            raise RecipeError(
+                f"`train.groups`: the `weight_decay` of `{group.match}` has no effect, for Muon "
+                "keeps the length of matrices and filters",
+                fix="Leave it out",
+            )
 
 
 def _hold_still(network: nn.Module, trained: list[nn.Parameter]) -> None:
