@@ -76,6 +76,17 @@ def test_of_a_single_text_blocks_count() -> None:
     assert (single.low, single.value, single.high) == (1, 1, 1)
 
 
+@pytest.mark.parametrize("count", [2, 4])
+def test_few_texts_are_at_least_as_wide_as_students_interval(count: int) -> None:
+    random, widths = np.random.default_rng(1), []
+    for _ in range(20):
+        values = 50 + random.normal(size=count)
+        record = mean_bounds(np.repeat(values, 30), np.repeat(np.arange(count), 30))
+        widths.append(width(record) / (2 * values.std(ddof=1) / count**0.5))
+    student = {2: 12.706, 4: 3.182}[count]
+    assert np.median(widths) > 0.7 * student
+
+
 def test_a_draw_with_nothing_to_measure_counts_for_nothing() -> None:
     def share_of_some(stats: Any) -> dict[str, float]:
         if not stats["value"].any():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from modelwright import metrics
 from modelwright.evaluation import intervals
@@ -77,6 +77,12 @@ def test_calibration_bounds_hold_the_error(monkeypatch: pytest.MonkeyPatch) -> N
         low, high = intervals.calibration_bounds(confidence, hits, seed=seed)
         held += low <= 0.1 <= high
     assert held / 200 >= 0.91
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 9, 29, 1000])
+def test_students_quantile_is_scipys(freedom: int) -> None:
+    assert intervals.student(freedom) == pytest.approx(t.ppf(0.975, freedom), rel=1e-8)
+    assert intervals.student(0) == 0.0
 
 
 def test_classes_that_do_not_occur_change_nothing() -> None:

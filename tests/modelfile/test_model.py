@@ -52,6 +52,16 @@ def test_outputs_are_those_of_the_network_averaged_over_the_views(model: modelfi
     assert np.abs(by_hand(PIXELS) - found).max() > 0.01  # the views do something
 
 
+def test_views_of_unequal_weight_are_averaged_by_it(tmp_path: Path) -> None:
+    path = tmp_path / "m.mw"
+    path.write_bytes(FROZEN.read_bytes())
+    modelfile.with_inference(path, Inference("flip_shift", temperature=(0.5,)))
+    views, weights = view_batches(PIXELS, "flip_shift")
+    assert len(set(weights.tolist())) > 1
+    expected = sum(w * by_hand(view) for w, view in zip(weights, views, strict=True)) / 0.5
+    np.testing.assert_allclose(modelfile.load(path).outputs(PIXELS), expected, atol=FLOAT32)
+
+
 def test_chunks_change_nothing(model: modelfile.Model) -> None:
     many = np.random.default_rng(1).integers(
         0, 256, (2 * CHUNK_SAMPLES + 3, 4, 4, 1), dtype=np.uint8

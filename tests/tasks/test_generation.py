@@ -389,6 +389,20 @@ def test_more_beams_find_no_worse_than_greedy_here_and_longer_ones_with_a_penalt
     assert sum(len(item.ids) for item in longer) > sum(len(item.ids) for item in four)
 
 
+def test_an_open_text_may_win_by_its_length():
+    """The search goes on while a longer text could still have the better score."""
+    config = BeamSearchConfig(num_beams=2, max_new_tokens=4, length_penalty=3.0)
+    table, word = np.full((V, V), -30.0, np.float32), V - 1
+    assert word != END
+    table[FIRST, END], table[FIRST, word] = math.log(0.6), math.log(0.4)
+    table[word, END], table[word, word] = math.log(0.02), math.log(0.98)
+    (found,) = beam_search(Table(), {"table": table[None]}, begun(1), config=config)
+    best, score = exhaustive(table, max_new_tokens=4, alpha=3.0)
+    assert found.ids == best
+    assert len(best) > 1
+    assert found.score == pytest.approx(score, rel=1e-4)
+
+
 def test_score_is_by_hand():
     assert BeamSearchConfig(length_penalty=0.5).score(-3.0, 19) == pytest.approx(-3.0 / 2.0)
     assert BeamSearchConfig().score(-3.0, 19) == -3.0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import random
@@ -160,6 +161,70 @@ def test_a_training_that_changes_nothing_is_refused(tmp_path):
         parameter.requires_grad = False
     with pytest.raises(TrainingError, match="no parameter"):
         small.trained(tmp_path, start=start, epochs=1)
+
+
+class Recorder:
+    """A constraint that does nothing but keep the weights after each step."""
+
+    def __init__(self, network):
+        self.network, self.seen = network, []
+
+    def after_step(self, step, progress):
+        weights = {name: item.detach().clone() for name, item in self.network.named_parameters()}
+        self.seen.append((step, progress, weights))
+
+    def applied(self):
+        return contextlib.nullcontext()
+
+    def state(self):
+        return {}
+
+    def load_state(self, state):
+        pass
+
+
+def averaged(spec, seen, last):
+    """Return the averages of the recorded weights after step `last`, written out."""
+    start = dict(small.candidate(batch_norm=False).network.named_parameters())
+    slow = {name: item.detach().clone() for name, item in start.items()}
+    for step, progress, weights in seen[:last]:
+        kept = min(0.9, (1 + step) / (10 + step))
+        if spec["name"] == "look-ahead":
+            if step % spec["every"]:
+                continue
+            kept = spec["decay"] ** spec["every"] * progress ** spec["power"]
+        for name in slow:
+            slow[name] = kept * slow[name] + (1 - kept) * weights[name]
+    return slow
+
+
+@pytest.mark.parametrize("select", ["best", "last"])
+@pytest.mark.parametrize(
+    "average",
+    [
+        {"name": "ema", "decay": 0.9},
+        {"name": "look-ahead", "every": 3, "decay": 0.95, "power": 2.0},
+    ],
+    ids=lambda item: item["name"],
+)
+def test_what_is_shipped_is_the_average(tmp_path, average, select):
+    recorders = []
+
+    def recorded(network, parts):
+        recorders.append(Recorder(network))
+        return replace(parts, constraints=(recorders[0], *parts.constraints))
+
+    start = small.candidate(batch_norm=False)
+    new, report = small.trained(
+        tmp_path, start=start, change=recorded, average=average, select=select, epochs=4
+    )
+    chosen = report.history[-1 if report.chosen is None else report.chosen]
+    seen = recorders[0].seen
+    expected = averaged(average, seen, int(chosen["step"]))
+    for name, item in new.network.named_parameters():
+        torch.testing.assert_close(item, expected[name], rtol=1e-4, atol=1e-5)
+    own = seen[int(chosen["step"]) - 1][2]
+    assert any(not torch.equal(own[name], expected[name]) for name in own)
 
 
 def test_patience_stops_early(tmp_path):

@@ -15,7 +15,7 @@ from modelwright.recipe.train import (
     SgdOptimizer,
     TrainSpec,
 )
-from modelwright.training.muon import orthogonalise
+from modelwright.training.muon import Muon, orthogonalise
 from modelwright.training.optimizers import Optimizer, group_parameters, matrices_and_filters
 
 SPECS = (
@@ -139,6 +139,31 @@ def test_the_schedules_share_scales_the_step():
     descend(full, Optimizer(full, spec(GdOptimizer(name="gd", lr=0.1))), 1)
     descend(half, Optimizer(half, spec(GdOptimizer(name="gd", lr=0.1))), 1, share=0.5)
     torch.testing.assert_close(weights(half) - start, (weights(full) - start) / 2)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.25])
+def test_decay_follows_the_schedule(share):
+    net = nn.Linear(3, 2, bias=False).double()
+    before = net.weight.detach().clone()
+    net.weight.grad = torch.zeros_like(net.weight)
+    Optimizer(net, spec(SgdOptimizer(name="sgd", lr=0.5), weight_decay=0.1)).step(share, 0.0)
+    torch.testing.assert_close(net.weight.detach(), before * (1.0 - 0.5 * share * 0.1))
+
+
+def test_muon_steps_are_nesterov_momentum_made_orthogonal():
+    """Jordan et al. 2024, written out; the weights start each step from the length √out."""
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.randn(3, 5, dtype=torch.float64))
+    expected, buffer = weight.detach().clone(), torch.zeros(3, 5, dtype=torch.float64)
+    muon = Muon([{"params": [weight]}], lr=0.1, momentum=0.6, steps=5)
+    for _ in range(3):
+        gradient = torch.randn(3, 5, dtype=torch.float64)
+        weight.grad = gradient.clone()
+        muon.step()
+        buffer = 0.6 * buffer + gradient
+        update = orthogonalise(gradient + 0.6 * buffer, steps=5)
+        expected = expected * 3**0.5 / expected.norm() - 0.1 * update
+        torch.testing.assert_close(weight.detach(), expected, rtol=ORDER, atol=ORDER)
 
 
 def test_biases_and_norms_are_left_out_of_decay_unless_a_group_names_them():

@@ -49,6 +49,8 @@ def test_the_share_stays_between_nothing_and_the_peak(spec, progress):
         (TrapezoidSchedule(name="trapezoid", warmup=0.1, cooldown=0.4), 0.5, 1.0),
         (TrapezoidSchedule(name="trapezoid", warmup=0.1, cooldown=0.4), 0.8, 0.5),
         (TrapezoidSchedule(name="trapezoid", warmup=0.1, cooldown=0.4), 1.0, 0.0),
+        (TrapezoidSchedule(name="trapezoid", warmup=0.1, cooldown=0.4, final=0.2), 0.8, 0.6),
+        (TrapezoidSchedule(name="trapezoid", warmup=0.1, cooldown=0.4, final=0.2), 1.0, 0.2),
     ],
 )
 def test_known_points(spec, progress, share):

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from modelwright import modelfile
@@ -99,6 +100,22 @@ def test_training_further_takes_new_letters(finished):
         "language_model"
     ].model.characters == (new.labels)
     assert modelfile.verify(second.model).golden_difference <= 1e-4
+
+
+def test_spelling_is_learnt_from_the_training_texts_alone(finished):
+    _, result = finished
+    rows = pq.read_table(result.folder / "splits.parquet", columns=["label", "split"]).to_pylist()
+    texts = {name: [] for name in ("train", "validation", "test")}
+    for row in rows:
+        texts[row["split"]].append(row["label"])
+    held = modelfile.load(result.model).scoring.decode.keywords["language_model"]
+
+    def fitted(*splits):
+        known = [text for name in splits for text in texts[name]]
+        return CharacterLM.fit(known, "enorz", order=3, weight=2.0).to_json()
+
+    assert held.to_json() == fitted("train")
+    assert held.to_json() != fitted("train", "validation", "test")
 
 
 def test_how_texts_are_spelled_decides_what_is_answered(finished, tmp_path):

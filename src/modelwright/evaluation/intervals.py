@@ -74,6 +74,14 @@ def _beta_quantile(chance: float, a: Doubles, b: Doubles) -> Doubles:
     return x
 
 
+def student(freedom: int) -> float:
+    """Return the 97.5 % quantile of Student's distribution; 0 without a degree of freedom."""
+    if freedom < 1:
+        return 0.0
+    share = float(_beta_quantile(1 - 2 * TAIL, np.array(0.5), np.array(freedom / 2)))
+    return math.sqrt(freedom * share / (1 - share))
+
+
 _log_gamma = np.vectorize(math.lgamma, otypes=[np.float64])
 _MOST_STEPS, _MOST_TERMS = 100, 10_000
 _LEAST = 1e-300

@@ -14,11 +14,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from modelwright.arrays import Doubles, Ints
-from modelwright.evaluation.intervals import TAIL, Interval, Z, clopper_pearson
+from modelwright.evaluation.intervals import TAIL, Interval, Z, clopper_pearson, student
 from modelwright.recipe.targets import METRICS
 from modelwright.tasks import Scoring
 
 REPLICATES = 2000
+FEW = 10
+"""Of fewer units the bounds are never narrower than Student's."""
 MANY = 5000
 """From so many units on the normal distribution's bounds are as good, and are taken."""
 FEW_WRONG = 4
@@ -46,6 +48,9 @@ def studentized_bounds(columns: Doubles, scoring: Scoring, *, seed: int = 0) -> 
     for name, on_scale in values.items():
         value, error = float(on_scale), float(errors[name][0])
         least, most = (-Z, Z) if name not in drawn else _quantiles(value, *drawn[name])
+        if count < FEW:  # Hardly any draw differs from another.
+            reach = student(count - 1)
+            least, most = min(least, -reach), max(most, reach)
         ends = np.array([value - most * error, value, value - least * error])
         if name in scoring.scales:
             (lowest, _), back = METRICS[name].range, scoring.scales[name][1]

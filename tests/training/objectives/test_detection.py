@@ -168,6 +168,18 @@ def test_assignment_equals_loops(seed, count, most):
     torch.testing.assert_close(found.scores[0], expected, atol=1e-6, rtol=0)
 
 
+def test_a_location_goes_to_the_box_that_it_overlaps_most_not_to_the_best_aligned():
+    scores, boxes = outputs(1)
+    at = int(((PLACES[:, :2] - 20).abs().sum(1)).argmin())
+    first, second = [4.0, 4.0, 36.0, 36.0], [8.0, 8.0, 40.0, 40.0]
+    boxes[0] = torch.tensor([0.0, 0.0, 1.0, 1.0], dtype=boxes.dtype)
+    boxes[0, at] = torch.tensor([5.0, 5.0, 37.0, 37.0], dtype=boxes.dtype)  # nearer to the first
+    scores[0, at] = torch.tensor([-9.0, 9.0, -9.0])  # but surely of the second's class
+    found = assign(scores, boxes, *targets([(0, first), (1, second)]), PLACES, most=1)
+    assert found.boxes[0, at].tolist() == first
+    assert found.scores[0, at].argmax() == 0
+
+
 def test_a_box_between_all_locations_is_learnt_too():
     scores, boxes = outputs(1)
     tiny = [(1, [9.0, 9.0, 10.0, 10.0])]  # No centre lies in it, and few boxes touch it.
