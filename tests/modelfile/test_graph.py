@@ -31,6 +31,14 @@ def test_the_weights_are_named_in_the_graphs_order() -> None:
     assert "body.head.weight" in frozen
 
 
+def test_a_graph_that_is_also_of_onnxruntimes_own_format_is_refused() -> None:
+    # A field that ONNX doesn't have holds the four bytes by which onnxruntime tells its format.
+    hidden = bytes([8, 10, 0x0A, 4]) + b"ORTM" + graph()
+    assert external_weights(bytes([8, 10, 0x0A, 4]) + b"ORTX" + graph()) == ["w"]
+    with pytest.raises(ModelFileError, match="onnxruntime's own format"):
+        external_weights(hidden)
+
+
 @pytest.mark.parametrize("operator", ["QuantizeLinear", "DequantizeLinear"])
 @pytest.mark.parametrize("domain", ["", "ai.onnx"])
 def test_operators_of_onnx_that_quantize_are_taken(operator: str, domain: str) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from modelwright.errors import ModelFileError
 
 WEIGHTS_LOCATION = "weights.safetensors"
+ORT_FORMAT = b"ORTM"
+"""By these bytes 4 to 7 onnxruntime takes a graph for a FlatBuffers file of its own format."""
 _DEEPEST = 16
 _KEY_BOUND = 1 << 32
 """A reader in C++ cuts longer keys down to 32 bits, and so sees a field where we would see none."""
@@ -31,6 +33,8 @@ Field = tuple[int, int | memoryview]
 
 def external_weights(graph: bytes) -> list[str]:
     """Return the names of the weights that a graph wants from outside, in its order."""
+    if graph[4:8] == ORT_FORMAT:
+        raise _broken("is also a file in onnxruntime's own format, which could hide another graph")
     names: list[str] = []
     graphs = 0
     for number, value in _fields(memoryview(graph)):

@@ -25,6 +25,8 @@ here; nor can they be freed, which would wait for the threads."""
 _IN_FP32 = ("session.qdq_matmulnbits_accuracy_level", "1")
 """Products with dequantized weights stay in fp32; by default onnxruntime rounds what they are
 multiplied with to int8 as well, which the network doesn't."""
+_AS_ONNX = ("session.load_model_format", "ONNX")
+"""What the bytes are taken for; by default onnxruntime looks at some of them."""
 
 
 class Session:
@@ -65,6 +67,7 @@ class Session:
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry(*_IN_FP32)
+        options.add_session_config_entry(*_AS_ONNX)
         chosen = self._weights
         # What has no counterpart in NumPy is only looked at by onnxruntime, and stays here.
         self._held = {
