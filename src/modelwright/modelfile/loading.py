@@ -18,6 +18,7 @@ from modelwright.modelfile.outputs import FORMS, check_outputs, difference, num_
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN, FileSpec
 from modelwright.modelfile.strict import parse_json
+from modelwright.modelfile.tensors import Arrays
 from modelwright.tasks.speech_recognition import CharacterLM
 
 
@@ -38,7 +39,7 @@ def reload(path: str, digest: str, threads: int | None) -> Model:
     return model
 
 
-def load(file: FileLike, *, threads: int | None = None) -> Model:
+def load(file: FileLike, *, threads: int | None = None, sandbox: bool = False) -> Model:
     """Load a model file to predict from it; the file isn't needed any more afterwards.
 
     Members are checked against their digests as they are read, and one golden sample is answered;
@@ -47,6 +48,8 @@ def load(file: FileLike, *, threads: int | None = None) -> Model:
     Args:
         file: its path, its bytes, or a binary stream that can seek.
         threads: the number of processor threads; by default all that this process may use.
+        sandbox: run its graphs in a process of their own, with limits on memory and time, for
+            files of unknown origin.
 
     Raises:
         ModelFileError: it isn't a model file, is damaged or of another format, or doesn't answer
@@ -55,7 +58,8 @@ def load(file: FileLike, *, threads: int | None = None) -> Model:
     with open_container(file) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
         weights = weights_of(container, spec)
-        session = Session(container.read(f"{GRAPHS}{MAIN}.onnx"), weights, threads=threads)
+        open_session = _sandboxed if sandbox else Session
+        session = open_session(container.read(f"{GRAPHS}{MAIN}.onnx"), weights, threads=threads)
         assets = assets_of(container)
         reader = open_input(spec.input, assets)
         check_interface(spec, session, reader)
@@ -68,7 +72,8 @@ def load(file: FileLike, *, threads: int | None = None) -> Model:
 
         def open_stepper() -> GraphStepper:
             sessions = {
-                name: Session(graph, weights, threads=threads) for name, graph in graphs.items()
+                name: open_session(graph, weights, threads=threads)
+                for name, graph in graphs.items()
             }
             return GraphStepper(spec.graphs, sessions)
 
@@ -90,6 +95,12 @@ def load(file: FileLike, *, threads: int | None = None) -> Model:
             generator=generator,
             language_model=open_language_model(spec, assets),
         )
+
+
+def _sandboxed(graph: bytes, weights: Arrays, *, threads: int | None = None) -> Session:
+    from modelwright.modelfile.sandbox import SandboxedSession
+
+    return SandboxedSession(graph, weights, threads=threads)
 
 
 def open_language_model(spec: FileSpec, assets: Mapping[str, bytes]) -> CharacterLM | None:

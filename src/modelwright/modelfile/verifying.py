@@ -9,6 +9,7 @@ from modelwright.modelfile.container import FileLike, open_container, place_of
 from modelwright.modelfile.contents import read_contents, whole_weights
 from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.loading import check_golden, check_interface
+from modelwright.modelfile.sandbox import SandboxedSession
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN
 
@@ -39,8 +40,12 @@ class VerifyReport:
         return asdict(self)
 
 
-def verify(file: FileLike) -> VerifyReport:
+def verify(file: FileLike, *, sandbox: bool = True) -> VerifyReport:
     """Check every byte of a model file, and that it answers its golden samples as recorded.
+
+    Args:
+        file: its path, its bytes, or a binary stream that can seek.
+        sandbox: run its graphs in a process of their own, with limits: see `sandbox`.
 
     Raises:
         ModelFileError: it isn't a model file, is damaged, of another format, or answers otherwise.
@@ -48,7 +53,8 @@ def verify(file: FileLike) -> VerifyReport:
     with open_container(file) as container:
         contents = read_contents(container)
         weights = whole_weights(contents.spec, contents.weights)
-        sessions = {name: Session(graph, weights) for name, graph in contents.graphs.items()}
+        open_session = SandboxedSession if sandbox else Session
+        sessions = {name: open_session(graph, weights) for name, graph in contents.graphs.items()}
         reader = open_input(contents.spec.input, contents.assets)
         check_interface(contents.spec, sessions[MAIN], reader)
         is_signed = contents.signature is not None

@@ -1,0 +1,132 @@
+"""Graphs that would end, stall or fill their user's process do so to another one."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from modelwright import modelfile
+from modelwright.errors import ModelFileError
+from modelwright.modelfile import sandbox, verifying
+from modelwright.modelfile.sandbox import SandboxedSession
+from modelwright.modelfile.session import Session
+from tests.modelfile.making import FROZEN
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 1), dtype=np.uint8)
+
+
+def graph(nodes, constants=(), *, inputs=(("x", TensorProto.INT32),), output=TensorProto.INT32):
+    """Return a graph from `x` `[N]` to `y`."""
+    made = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, kind, ["N"]) for name, kind in inputs],
+        [helper.make_tensor_value_info("y", output, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)])
+    model.ir_version = 10
+    return model.SerializeToString()
+
+
+def test_a_model_answers_as_outside(monkeypatch):
+    plain, boxed = modelfile.load(FROZEN), modelfile.load(FROZEN, sandbox=True)
+    np.testing.assert_array_equal(boxed.outputs(PIXELS), plain.outputs(PIXELS))
+    assert boxed.predict(PIXELS) == plain.predict(PIXELS)
+    assert boxed.digest == plain.digest
+
+
+def test_weights_of_16_bits_arrive():
+    weights = {"w": np.arange(4, dtype=np.float16), "unused": np.zeros(3)}
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT16, dims=[4])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.safetensors")
+    made = helper.make_graph(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT16, [4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT16, [4])],
+        [tensor],
+    )
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 21)])
+    model.ir_version = 10
+    given = {"x": np.ones(4, np.float16)}
+    found = SandboxedSession(model.SerializeToString(), weights, threads=1)
+    assert found.names() == (["x"], ["y"])
+    (expected,) = Session(model.SerializeToString(), weights, threads=1).run(given)
+    np.testing.assert_array_equal(found.run(given)[0], expected)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX systems")
+def test_a_division_that_ends_the_process_is_a_sentence():
+    session = SandboxedSession(
+        graph([helper.make_node("Div", ["x", "d"], ["y"])], [("d", np.array([-1], np.int32))]),
+        {},
+        threads=1,
+    )
+    (found,) = session.run({"x": np.array([6], np.int32)})
+    assert found.tolist() == [-6]
+    with pytest.raises(ModelFileError, match=r"ended the process that ran it \(SIG"):
+        session.run({"x": np.array([-(2**31)], np.int32)})
+
+
+def test_a_loop_without_end_is_stopped(monkeypatch):
+    monkeypatch.setattr(sandbox, "SECONDS", 3.0)
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Neg", ["s"], ["t"])],
+        "body",
+        [
+            helper.make_tensor_value_info("i", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("s", TensorProto.INT32, ["N"]),
+        ],
+        [
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("t", TensorProto.INT32, ["N"]),
+        ],
+    )
+    loop = helper.make_node("Loop", ["times", "always", "x"], ["y"], body=body)
+    constants = [("times", np.array(2**62)), ("always", np.array(True))]
+    session = SandboxedSession(graph([loop], constants), {}, threads=1)
+    with pytest.raises(ModelFileError, match="took longer than 3 s while answering"):
+        session.run({"x": np.ones(1, np.int32)})
+    assert session._child.poll() is not None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems don't limit the address space")
+def test_memory_without_end_is_refused():
+    fill = helper.make_node("ConstantOfShape", ["shape"], ["y"])
+    constants = [("shape", np.array([1 << 33]))]
+    nodes = [fill, helper.make_node("Identity", ["x"], ["z"])]
+    began = time.monotonic()
+    with pytest.raises(ModelFileError, match=r"gave up|ended the process"):
+        SandboxedSession(graph(nodes, constants, output=TensorProto.FLOAT), {}, threads=1).run(
+            {"x": np.ones(1, np.int32)}
+        )
+    assert time.monotonic() - began < 60
+
+
+def test_what_the_graph_doesnt_take_is_said_and_the_session_goes_on():
+    session = SandboxedSession(graph([helper.make_node("Neg", ["x"], ["y"])]), {}, threads=1)
+    with pytest.raises(ModelFileError, match="gave up"):
+        session.run({"x": np.ones(2, np.float32)})
+    assert session.run({"x": np.ones(2, np.int32)})[0].tolist() == [-1, -1]
+
+
+def test_verify_runs_graphs_in_the_sandbox(monkeypatch):
+    opened = []
+
+    class Watched(SandboxedSession):
+        def _open(self):
+            opened.append(self)
+            return super()._open()
+
+    monkeypatch.setattr(verifying, "SandboxedSession", Watched)
+    inside = modelfile.verify(FROZEN)
+    assert len(opened) == 1
+    assert modelfile.verify(FROZEN, sandbox=False) == inside
+    assert len(opened) == 1
