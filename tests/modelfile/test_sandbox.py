@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from modelwright import modelfile
+from modelwright.cli import main
 from modelwright.errors import ModelFileError
 from modelwright.modelfile import sandbox, verifying
 from modelwright.modelfile.sandbox import SandboxedSession
@@ -129,4 +133,25 @@ def test_verify_runs_graphs_in_the_sandbox(monkeypatch):
     inside = modelfile.verify(FROZEN)
     assert len(opened) == 1
     assert modelfile.verify(FROZEN, sandbox=False) == inside
+    assert len(opened) == 1
+
+
+def test_threads_share_a_sandbox():
+    boxed = modelfile.load(FROZEN, sandbox=True)
+    expected = boxed.outputs(PIXELS)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(boxed.outputs, [PIXELS] * 12):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_the_command_line_predicts_in_a_sandbox(tmp_path, capsys, monkeypatch):
+    opened, start = [], SandboxedSession._open
+    monkeypatch.setattr(SandboxedSession, "_open", lambda self: opened.append(self) or start(self))
+    Image.fromarray(PIXELS[0, :, :, 0]).save(tmp_path / "x.png")
+    assert main(["predict", str(FROZEN), str(tmp_path / "x.png"), "--json", "--quiet"]) == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert opened == []
+    line = ["predict", str(FROZEN), str(tmp_path / "x.png"), "--sandbox", "--json", "--quiet"]
+    assert main(line) == 0
+    assert json.loads(capsys.readouterr().out) == plain
     assert len(opened) == 1

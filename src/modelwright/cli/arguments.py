@@ -59,6 +59,12 @@ class Command:
 
 
 JSON = Argument("--json", "print one line of JSON and nothing else", "nothing")
+_SANDBOX = Argument(
+    "--sandbox",
+    "run the model in a process of its own, with limits on memory and time: for files of unknown "
+    "origin",
+    "nothing",
+)
 _QUIET = Argument("--quiet", "show no progress", "nothing", short="-q")
 _RECIPE = Argument("RECIPE", "the recipe, a YAML file")
 _MODEL = Argument("MODEL", "the model file, NAME.mw")
@@ -173,6 +179,7 @@ COMMANDS = {
                     "with --out: the encoding of a text table (found out)",
                     value="NAME",
                 ),
+                _SANDBOX,
                 _QUIET,
             ),
             "Texts and recordings that are longer than the model takes are cut off at the end, as "
@@ -189,6 +196,7 @@ COMMANDS = {
                 Argument(
                     "DATA", "a folder with a folder of files a class, a table, or lines", "maybe"
                 ),
+                _SANDBOX,
                 _QUIET,
             ),
         ),

@@ -122,7 +122,7 @@ def predict(args: Namespace) -> Answer:
                 f"--{option.replace('_', '-')} goes with --out FILE, which answers a table or a "
                 "folder"
             )
-    model = modelfile.load(Path(args.model))
+    model = modelfile.load(Path(args.model), sandbox=args.sandbox)
     names: list[str] = args.input
     takes_text = model.spec.input.get("kind") in ("text", "prompt", "source", "ngrams")
     inputs = _inputs(names, takes_text=takes_text)
@@ -148,7 +148,7 @@ def _predict_file(args: Namespace) -> Answer:
             f"--out takes one table or one folder; got {len(args.input)} inputs",
             fix="Give a folder, or a table that names the files",
         )
-    model = modelfile.load(Path(args.model))
+    model = modelfile.load(Path(args.model), sandbox=args.sandbox)
     with watching(quiet=args.quiet) as observe:
         report = predict_file(
             model,
@@ -225,7 +225,9 @@ def evaluate(args: Namespace) -> Answer:
     from modelwright import pipeline
 
     with watching(quiet=args.quiet) as observe:
-        value = pipeline.evaluate(Path(args.model), args.data, observe=observe)
+        value = pipeline.evaluate(
+            Path(args.model), args.data, sandbox=args.sandbox, observe=observe
+        )
     return Answer(value, show.evaluation(value))
 
 

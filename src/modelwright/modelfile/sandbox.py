@@ -15,6 +15,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,7 +66,7 @@ class SandboxedSession(Session):
         )
         held = sum(array.nbytes for array in self._weights.values())
         limit = MEMORY + 4 * held + _THREAD_MEMORY * self.threads
-        self._child = child
+        self._child, self._lock = child, threading.Lock()
         self._send(json.dumps({"threads": self.threads, "memory": limit}).encode())
         self._send(self._graph)
         self._send(write_arrays(self._weights, name="weights"))
@@ -82,8 +83,9 @@ class SandboxedSession(Session):
         if self._process != os.getpid():
             self._session, self._process = self._open(), os.getpid()
         contiguous = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
-        self._send(write_arrays(contiguous, name="inputs"))
-        found = read_arrays(self._receive("answering"), name="outputs")
+        with self._lock:
+            self._send(write_arrays(contiguous, name="inputs"))
+            found = read_arrays(self._receive("answering"), name="outputs")
         return [found[str(at)] for at in range(len(found))]
 
     def names(self) -> tuple[list[str], list[str]]:

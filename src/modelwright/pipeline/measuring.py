@@ -231,13 +231,19 @@ def _held_out(
     return validation, prepared.fingerprint("validation"), None
 
 
-def evaluate(model: Path | str, source: object = None, *, observe: Observe = silent) -> JsonObject:
+def evaluate(
+    model: Path | str,
+    source: object = None,
+    *,
+    sandbox: bool = False,
+    observe: Observe = silent,
+) -> JsonObject:
     """Measure a model file on labelled data, or return what its own ledger holds.
 
     The data is a folder of class folders, a table, a DataFrame, or a name such as `cifar10`;
     without it the figures are those that were measured when the file was made. Of a table with the
     column of splits that the model was made with, the test rows are measured. Each call counts as
-    an access to the test set.
+    an access to the test set. With `sandbox`, the model runs in a process of its own, with limits.
 
     Samples that the run has trained on, or chosen the model by, are no test: their number is said
     and returned. They are known by the folder of the run, where the file stands in it, or else by
@@ -251,7 +257,7 @@ def evaluate(model: Path | str, source: object = None, *, observe: Observe = sil
     Raises:
         ModelwrightError: the file or the data can't be used.
     """
-    loaded = modelfile.load(Path(model))
+    loaded = modelfile.load(Path(model), sandbox=sandbox)
     if source is None:
         return {"metrics": headline(loaded.ledger)}
     if not isinstance(source, str | os.PathLike):
