@@ -8,7 +8,7 @@ import pytest
 
 from modelwright.errors import DataError
 from modelwright.scaffold.infer import infer_task
-from tests.data.making import picture
+from tests.data.making import picture, prepared
 from tests.scaffold.test_infer import tone
 
 PETS = ("cat", "dog")
@@ -184,3 +184,53 @@ def test_files_called_after_splits_are_splits(tmp_path, text, source, task):
             "test": "x/corpus.test.txt",
         },
     )
+
+
+def test_the_sample_of_a_contests_answers_is_no_table_of_labels(tmp_path):
+    pictures(tmp_path / "train", [f"{PETS[at % 2]}.{at}.png" for at in range(12)])
+    pictures(tmp_path / "test1", [f"{at}.png" for at in range(4)])
+    lines(tmp_path / "sampleSubmission.csv", "id,label", *(f"{at},{at % 2}" for at in range(4)))
+    found = infer_task(tmp_path, "pets")
+    assert (found.data["source"], found.data["path"]) == ("folder", "pets/train")
+    assert "label_pattern" in found.data
+    assert any("left aside, without labels: `test1`" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train-00000-of-00002.csv", "train-00001-of-00002.csv", "test-00000-of-00001.csv"),
+        ("part-00000.csv", "part-00001.csv"),
+    ],
+)
+def test_parts_of_tables_are_refused_with_the_way_to_join_them(names, tmp_path):
+    for name in names:
+        rows = [f"a text of number {at},{PETS[at % 2]}" for at in range(12)]
+        lines(tmp_path / "data" / name, "text,label", *rows)
+    with pytest.raises(DataError, match=r"tables in parts.*Join the parts"):
+        infer_task(tmp_path, "x")
+
+
+def test_of_a_table_in_each_split_that_of_training_is_taken(tmp_path):
+    for split in ("test", "train", "valid"):
+        names = [f"{split}{at}.png" for at in range(12)]
+        pictures(tmp_path / split, names)
+        rows = [f"{name},{at % 2},{at % 3 == 0:d}" for at, name in enumerate(names)]
+        lines(tmp_path / split / "_classes.csv", "filename,red,blue", *rows)
+    assert infer_task(tmp_path, "x").data["path"] == "x/train/_classes.csv"
+
+
+def test_a_label_may_end_at_a_tab(tmp_path):
+    rows = [f"{('ham', 'spam')[at % 2]}\tfree money number {at} now" for at in range(12)]
+    source = lines(tmp_path / "sms.txt", *rows)
+    found = infer_task(source, "sms.txt")
+    assert found.data["source"] == "labelled_lines"
+    read = prepared(
+        tmp_path, "source: labelled_lines, path: sms.txt", "task: text-classification\n"
+    )
+    assert read.labels == ("ham", "spam")
+
+
+def test_an_address_is_named_as_one():
+    with pytest.raises(DataError, match=r"this is an address.*Download it"):
+        infer_task("https://example.org/a.csv", "x")

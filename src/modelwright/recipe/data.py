@@ -252,7 +252,7 @@ class TableData(_DataSpec):
 
 
 class LabelledLinesData(_DataSpec):
-    """Lines of a label, a blank and a text (the form of TREC and SST), also gzipped."""
+    """Lines of a label, a blank or tab, and a text (the form of TREC and SST), also gzipped."""
 
     inputs, outputs = TEXTS, _ONE_LABEL
     source: Literal["labelled_lines"]

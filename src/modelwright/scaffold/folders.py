@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from modelwright.data.boxed_files import is_coco
 from modelwright.data.formats import foreign_among
 from modelwright.data.labelme import is_labelme
+from modelwright.data.listing import SPLITS
 from modelwright.data.table_reader import is_table, is_table_folder, open_table
 from modelwright.data.transcripts import LIBRISPEECH, recordings_below
 from modelwright.data.yolo import is_yolo
@@ -21,7 +23,7 @@ from modelwright.scaffold.inferred import CLASSIFICATION, SHOWN, DataOptions, In
 from modelwright.scaffold.layout import class_folders, mask_folder, name_pattern
 from modelwright.scaffold.samples import FileIndex
 from modelwright.scaffold.tables import infer_table
-from modelwright.scaffold.texts import infer_text_folder
+from modelwright.scaffold.texts import by_split, infer_text_folder, is_submission
 
 _MOST_LISTS = 10
 """So many text files of a folder are tried as lists of its samples."""
@@ -88,6 +90,18 @@ def _media_folder(
     return _labelled_files(path, shown, samples, kind, index, aside)
 
 
+_NUMBER = re.compile(r"[\d._-]+$")
+"""What may stand behind the name of a split: `test1`."""
+
+
+def _training_folder(names: Sequence[str]) -> str:
+    """Return the folder of the training split, where all are called after splits; else a blank."""
+    splits = {name: SPLITS.get(_NUMBER.sub("", name.lower())) for name in names}
+    if None in splits.values():
+        return ""
+    return next((name for name, split in splits.items() if split == "train"), "")
+
+
 def _labelled_files(
     path: Path,
     shown: str,
@@ -98,6 +112,15 @@ def _labelled_files(
 ) -> Inferred:
     """Infer labels from the folders that files are in, or from their names."""
     folders = class_folders(samples)
+    if folders is not None and not folders.below and (train := _training_folder(folders.classes)):
+        inside = [
+            file.removeprefix(f"{train}/") for file in samples if file.startswith(f"{train}/")
+        ]
+        if name_pattern(inside) is not None:
+            others = ", ".join(f"`{name}`" for name in folders.classes if name != train)
+            aside = (*aside, f"The folders are splits; left aside, without labels: {others}")
+            where = str(PurePosixPath(shown) / train)
+            return _labelled_files(path / train, where, inside, kind, index, aside)
     if folders is not None and (masks := mask_folder(samples, folders.classes)):
         raise DataError(
             f"`{masks}` holds masks of the images in the other folder, by the names of its files",
@@ -209,7 +232,8 @@ def _labels_table(
         file for file in index.files if is_table(path / file)
     ][:10]
     reasons = []
-    for file in sorted(tables, key=lambda file: "label" not in file.lower()):
+    tables = [file for file in tables if not is_submission(file)]
+    for file in sorted(tables, key=lambda file: ("label" not in file.lower(), *by_split(file))):
         try:
             find = partial(index.find, base=file.rpartition("/")[0])
             inferred = infer_table(path / file, file, options, find=find)

@@ -25,6 +25,9 @@ _LOOKED_AT = 1 << 20
 """The bytes of a file that are looked at."""
 _MOST_LABELS = 0.1
 """Lines that begin with a label have at most so many labels a line."""
+_SHARD = re.compile(r"(?i)^part-\d+|-\d{3,}-of-\d{3,}")
+"""Names of tables that are parts of one, as Spark and the hub's datasets have them."""
+_SUBMISSION = re.compile(r"(?i)sample.?submission|submission.?(sample|format|example)")
 _ABOUT = re.compile(
     r"(readme|licen[sc]e|copying|classes|labels?|names|notes?|changelog|citation|about|credits|"
     r"requirements|metadata|index|info)([._\- ].*)?",
@@ -191,7 +194,29 @@ def _split_texts(path: Path, shown: str, named: Mapping[str, str]) -> Inferred:
     return replace(inferred, data=data, notes=(note, *inferred.notes))
 
 
+def is_submission(file: str) -> bool:
+    """Say whether a table is the sample of a contest's answers, whose labels mean nothing."""
+    return _SUBMISSION.search(PurePosixPath(file).stem) is not None
+
+
+def by_split(file: str) -> tuple[bool, str]:
+    """Return what sorts files of training before those of other splits."""
+    parts = re.split(r"[/._-]", file.lower())
+    splits = {SPLITS[part] for part in parts if part in SPLITS}
+    return bool(splits - {"train"}), file
+
+
 def _only_table(path: Path, shown: str, tables: Sequence[str], options: DataOptions) -> Inferred:
+    shards = [file for file in tables if _SHARD.search(PurePosixPath(file).name)]
+    if len(shards) > 1:
+        raise DataError(
+            f"this folder holds tables in parts: {listed(shards)}",
+            where=str(path),
+            fix="Join the parts of each split, and call the tables `train`, `val` and `test`; with "
+            "pandas: `pd.concat(map(pd.read_parquet, sorted(glob.glob('train-*'))))`, or "
+            "`read_csv` for CSV",
+        )
+    tables = sorted((file for file in tables if not is_submission(file)), key=by_split) or tables
     inferred = infer_table(path / tables[0], str(PurePosixPath(shown) / tables[0]), options)
     others = [f"`{file}` is another table: give it in place of the folder" for file in tables[1:]]
     return replace(inferred, choices=(*inferred.choices, *others[:SHOWN]))
