@@ -23,7 +23,7 @@ from modelwright.scaffold.inferred import CLASSIFICATION, SHOWN, DataOptions, In
 from modelwright.scaffold.layout import class_folders, mask_folder, name_pattern
 from modelwright.scaffold.samples import FileIndex
 from modelwright.scaffold.tables import infer_table
-from modelwright.scaffold.texts import by_split, infer_text_folder, is_submission
+from modelwright.scaffold.texts import infer_text_folder, is_sample_submission, training_first
 
 _MOST_LISTS = 10
 """So many text files of a folder are tried as lists of its samples."""
@@ -232,8 +232,10 @@ def _labels_table(
         file for file in index.files if is_table(path / file)
     ][:10]
     reasons = []
-    tables = [file for file in tables if not is_submission(file)]
-    for file in sorted(tables, key=lambda file: ("label" not in file.lower(), *by_split(file))):
+    tables = [file for file in tables if not is_sample_submission(file)]
+    for file in sorted(
+        tables, key=lambda file: ("label" not in file.lower(), *training_first(file))
+    ):
         try:
             find = partial(index.find, base=file.rpartition("/")[0])
             inferred = infer_table(path / file, file, options, find=find)

@@ -22,9 +22,9 @@ from modelwright.scaffold.tables import infer_table
 from modelwright.scaffold.texts import infer_text_file
 
 _KNOWN = ("digits", "cifar10")
+"""Sources that have a name and need no path."""
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/+[^/]", re.IGNORECASE)
 """Of a path that was an address, one slash may be left."""
-"""Sources that have a name and need no path."""
 
 
 def infer_task(source: Path | str, shown: str, options: DataOptions | None = None) -> Inferred:
@@ -48,7 +48,7 @@ def infer_task(source: Path | str, shown: str, options: DataOptions | None = Non
         )
     if str(source) in _KNOWN and not path.exists():
         return Inferred(CLASSIFICATION[InputKind.IMAGE], {"source": str(source)})
-    if _ADDRESS.match(str(source)):
+    if not path.exists() and _ADDRESS.match(str(source)):
         raise DataError(
             "this is an address, and data is read from this machine alone",
             where=str(source),

@@ -168,12 +168,16 @@ def infer_text_folder(path: Path, shown: str, index: FileIndex, options: DataOpt
     )
 
 
+def _splits_named(file: str) -> set[str]:
+    """Return the splits that the parts of a path are called after."""
+    return {SPLITS[part] for part in re.split(r"[/._-]", file.lower()) if part in SPLITS}
+
+
 def _split_files(samples: Sequence[str]) -> dict[str, str]:
     """Return the file of each split, where each text is called after one: `wiki.train.txt`."""
     named: dict[str, str] = {}
     for file in samples:
-        parts = re.split(r"[._-]", PurePosixPath(file).name.lower())
-        splits = {SPLITS[part] for part in parts if part in SPLITS}
+        splits = _splits_named(PurePosixPath(file).name)
         if len(splits) != 1 or splits & named.keys():
             return {}
         named[splits.pop()] = file
@@ -194,16 +198,14 @@ def _split_texts(path: Path, shown: str, named: Mapping[str, str]) -> Inferred:
     return replace(inferred, data=data, notes=(note, *inferred.notes))
 
 
-def is_submission(file: str) -> bool:
+def is_sample_submission(file: str) -> bool:
     """Say whether a table is the sample of a contest's answers, whose labels mean nothing."""
     return _SUBMISSION.search(PurePosixPath(file).stem) is not None
 
 
-def by_split(file: str) -> tuple[bool, str]:
-    """Return what sorts files of training before those of other splits."""
-    parts = re.split(r"[/._-]", file.lower())
-    splits = {SPLITS[part] for part in parts if part in SPLITS}
-    return bool(splits - {"train"}), file
+def training_first(file: str) -> tuple[bool, str]:
+    """Return the sort key by which files of training stand before those of other splits."""
+    return bool(_splits_named(file) - {"train"}), file
 
 
 def _only_table(path: Path, shown: str, tables: Sequence[str], options: DataOptions) -> Inferred:
@@ -216,7 +218,10 @@ def _only_table(path: Path, shown: str, tables: Sequence[str], options: DataOpti
             "pandas: `pd.concat(map(pd.read_parquet, sorted(glob.glob('train-*'))))`, or "
             "`read_csv` for CSV",
         )
-    tables = sorted((file for file in tables if not is_submission(file)), key=by_split) or tables
+    tables = (
+        sorted((file for file in tables if not is_sample_submission(file)), key=training_first)
+        or tables
+    )
     inferred = infer_table(path / tables[0], str(PurePosixPath(shown) / tables[0]), options)
     others = [f"`{file}` is another table: give it in place of the folder" for file in tables[1:]]
     return replace(inferred, choices=(*inferred.choices, *others[:SHOWN]))
