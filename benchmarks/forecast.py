@@ -28,7 +28,10 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 SETTINGS = ("targets={}", "evaluate.latency=false")
 KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "speednet": ("cifar10", ("data.limit=4000", "train.epochs=2", "train.resolution=[]")),
-    "resnet": ("cifar10", ("data.limit=1500", "train.epochs=2", "model={name: resnet}", "train.groups=[]")),
+    "resnet": (
+        "cifar10",
+        ("data.limit=1500", "train.epochs=2", "model={name: resnet}", "train.groups=[]"),
+    ),
     "cnn": ("pneumonia", ("train.epochs=4", "inference={}")),
     "mlp": ("pneumonia", ("train.epochs=20", "model={name: mlp}", "inference={}")),
     "numbers": ("regression", ("train.epochs=2", "data.limit=1500")),
