@@ -18,9 +18,16 @@ from modelwright.data.transcripts import LIBRISPEECH, recordings_below
 from modelwright.data.yolo import is_yolo
 from modelwright.errors import DataError
 from modelwright.kinds import InputKind
+from modelwright.scaffold.box_columns import foreign_boxes
 from modelwright.scaffold.columns import Settings
 from modelwright.scaffold.inferred import CLASSIFICATION, SHOWN, DataOptions, Inferred, listed
-from modelwright.scaffold.layout import class_folders, mask_folder, name_pattern
+from modelwright.scaffold.layout import (
+    ClassFolders,
+    are_parts,
+    class_folders,
+    mask_folder,
+    name_pattern,
+)
 from modelwright.scaffold.samples import FileIndex
 from modelwright.scaffold.tables import infer_table
 from modelwright.scaffold.texts import infer_text_folder, is_sample_submission, training_first
@@ -36,6 +43,9 @@ def infer_folder(path: Path, shown: str, options: DataOptions) -> Inferred:
     if is_table_folder(path):
         return infer_table(path, shown, options)
     index = FileIndex(path)
+    foreign = foreign_boxes(path, index.files) if index.by_kind[InputKind.IMAGE] else None
+    if foreign is not None:
+        raise foreign
     if has_boxes(path, index):
         return Inferred("object-detection", {"source": "boxes", "path": shown})
     images, sounds = (index.by_kind[kind] for kind in (InputKind.IMAGE, InputKind.AUDIO))
@@ -128,10 +138,20 @@ def _labelled_files(
             why="Segmentation isn't a task here",
             fix="For a class of each image make a folder for each class, or a table",
         )
+    if folders is not None and are_parts(folders.classes):
+        parts = _in_parts(folders, shown, samples, kind, aside)
+        if parts is not None:
+            return parts
     if folders is not None:
         where = str(PurePosixPath(shown) / folders.below) if folders.below else shown
         notes = [f"The folders are the classes: {listed(folders.classes)}"]
-        if folders.deeper:
+        choices = []
+        if folders.inner:
+            choices.append(
+                f"The folders below them could be the classes as well ({listed(folders.inner)}): "
+                f"`data.label_pattern: {_inner_pattern(folders)!r}`"
+            )
+        elif folders.deeper:
             notes.append(f"Folders below them, such as `{folders.deeper}`, tell nothing apart")
         if folders.loose:
             notes.append(
@@ -139,7 +159,7 @@ def _labelled_files(
                 f"aside, {folders.loose[0]} first"
             )
         data = {"source": "folder", "path": where}
-        return Inferred(CLASSIFICATION[kind], data, (*notes, *aside))
+        return Inferred(CLASSIFICATION[kind], data, (*notes, *aside), tuple(choices))
     pattern = name_pattern(samples)
     if pattern is not None:
         file, label = pattern.example
@@ -164,6 +184,41 @@ def _labelled_files(
         "names",
         fix=f"Make a folder for each class, or a table with the columns {kind} and label",
     )
+
+
+def _inner_pattern(folders: ClassFolders) -> str:
+    """Return the pattern by which the folders below those of `folders` are the labels."""
+    return r"^[^/]+/[^/]+/([^/]+)/" if folders.has_splits else r"^[^/]+/([^/]+)/"
+
+
+def _in_parts(
+    folders: ClassFolders,
+    shown: str,
+    samples: Sequence[str],
+    kind: InputKind,
+    aside: tuple[str, ...],
+) -> Inferred | None:
+    """Infer the labels of samples whose folders are called like parts: by what is below them."""
+    where = str(PurePosixPath(shown) / folders.below) if folders.below else shown
+    note = f"The folders {listed(folders.classes)} are taken as parts of the data, not as classes"
+    choice = "If they are the classes after all: leave `data.label_pattern` out"
+    if folders.inner:
+        pattern, what = (
+            _inner_pattern(folders),
+            f"The folders below them are the classes: {listed(folders.inner)}",
+        )
+    else:
+        named = name_pattern(samples)
+        if named is None:
+            return None
+        file, label = named.example
+        pattern = named.pattern
+        what = (
+            f"The names of the files tell the classes apart: `{file}` is taken as `{label}` "
+            f"({len(named.classes):,} classes: {listed(named.classes)})"
+        )
+    data = {"source": "folder", "path": where, "label_pattern": pattern}
+    return Inferred(CLASSIFICATION[kind], data, (note, what, *aside), (choice,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +297,8 @@ def _labels_table(
         except DataError as error:
             reasons.append(error)
             continue
+        if inferred.task == "object-detection" and kind == InputKind.IMAGE:
+            return file, inferred
         is_about_samples = inferred.task in (
             CLASSIFICATION[kind],
             "speech-recognition",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from modelwright.data.encodings import detect_encoding
+from modelwright.data.encodings import decode_text, detect_encoding
 from modelwright.data.formats import foreign_among
 from modelwright.data.labelled_lines import read_maybe_packed
 from modelwright.data.listing import SPLITS
@@ -23,6 +24,8 @@ from modelwright.scaffold.tables import encoding_of, infer_table
 
 _LOOKED_AT = 1 << 20
 """The bytes of a file that are looked at."""
+_MOST_LINES = 1000
+"""So many lines are looked at for cells."""
 _MOST_LABELS = 0.1
 """Lines that begin with a label have at most so many labels a line."""
 _SHARD = re.compile(r"(?i)^part-\d+|-\d{3,}-of-\d{3,}")
@@ -43,6 +46,7 @@ _NO_LANGUAGES = frozenset(
 
 def infer_text_file(path: Path, shown: str) -> Inferred:
     """Infer the task of a file of texts: parallel text, labelled lines, or one to be continued."""
+    _refuse_opinions(path)
     other = partner(path)
     if other is not None:
         target = str(Path(shown).with_name(other.name))
@@ -65,7 +69,67 @@ def infer_text_file(path: Path, shown: str) -> Inferred:
     if begins_with_labels(path):
         task = CLASSIFICATION[InputKind.TEXT]
         return Inferred(task, {"source": "labelled_lines", **data}, notes)
+    _refuse_tabular(path, encoding)
     return Inferred("language-modeling", {"source": "documents", **data}, notes)
+
+
+_OPINIONS = frozenset(
+    (
+        "pos",
+        "neg",
+        "positive",
+        "negative",
+        "neutral",
+        "spam",
+        "ham",
+        "real",
+        "fake",
+        "true",
+        "false",
+    )
+)
+"""Classes that a file of texts is called after, whose lines are a text each."""
+
+
+def _refuse_opinions(path: Path) -> None:
+    """Refuse a file that is called after a class and stands beside one of another class.
+
+    Raises:
+        DataError: it does.
+    """
+    found = {
+        item.name: opinions.pop()
+        for item in sorted(path.parent.iterdir())
+        if item.is_file() and (opinions := {*re.split(r"[._\- ]", item.name.lower())} & _OPINIONS)
+    }
+    if path.name in found and 1 < len(set(found.values())) == len(found):
+        raise DataError(
+            f"{listed([*found])} seem to hold the texts of a class each, a text a line",
+            where=str(path),
+            fix="Write them as one table (CSV) with the columns `text` and `label`",
+        )
+
+
+def _refuse_tabular(path: Path, encoding: str | None) -> None:
+    """Refuse a text file whose lines are all cut into as many cells: a table by another name.
+
+    Raises:
+        DataError: it is one.
+    """
+    try:
+        text = decode_text(read_maybe_packed(path), where=str(path), encoding=encoding)
+    except DataError:
+        return
+    lines = [line for line in text[:_LOOKED_AT].splitlines()[:_MOST_LINES] if line.strip()]
+    for sign, suffix in (("\t", ".tsv"), ("|", ".csv"), (";", ".csv")):
+        counts = {line.count(sign) for line in lines}
+        if len(lines) >= 3 and len(counts) == 1 and min(counts) >= (2 if sign == ";" else 1):
+            raise DataError(
+                f"each line of this has {min(counts) + 1} cells, as tables have, with "
+                f"{'tabs' if suffix == '.tsv' else f'`{sign}`'} between them",
+                where=str(path),
+                fix=f"If it is a table, call it {path.with_suffix(suffix).name}",
+            )
 
 
 def _refuse_tagged(path: Path) -> None:
@@ -152,19 +216,24 @@ def infer_text_folder(path: Path, shown: str, index: FileIndex, options: DataOpt
     if named:
         return _split_texts(path, shown, named)
     if samples:
+        _refuse_opinions(path / samples[0])
         notes = [f"{len(samples):,} texts without labels are taken: a model that continues texts"]
         others = [file for file in index.files if file not in set(samples)]
         if others:
             notes.append(f"Left aside: {', '.join(others[:SHOWN])}")
         data = {"source": "documents", "path": shown, **_folder_encoding(path, samples, notes)}
         return Inferred("language-modeling", data, tuple(notes))
-    counts = Counter(PurePosixPath(file).suffix or file for file in index.files)
+    counts = Counter(PurePosixPath(file).suffix or "without an ending" for file in index.files)
+    folder, bare = shlex.quote(str(path)), counts["without an ending"]
+    rename = f"find {folder} -type f ! -name '*.*' -exec mv {{}} {{}}.txt ';'"
     shown_files = ", ".join(f"{count:,} {name}" for name, count in counts.most_common(SHOWN))
     raise DataError(
         "there are no images, texts or recordings in this folder",
         where=str(path),
         why=f"It holds {shown_files}" if counts else "It is empty",
-        fix=foreign_among(index.files) or "It should hold a folder of files for each class",
+        fix=foreign_among(index.files)
+        or (f"If they are texts, name them so: {rename}" if 2 * bare > len(index.files) else "")
+        or "It should hold a folder of files for each class",
     )
 
 
