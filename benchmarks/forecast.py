@@ -44,7 +44,7 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "decoder": ("language-modeling", ("train.epochs=0.1",)),
     "seq2seq": ("translation", ("train.epochs=1", "data.limit=2000")),
     "minilm": ("trec-minilm", ("train.epochs=0.2",)),
-    "linear": ("trec", ("model={name: linear}",)),
+    "linear": ("trec", ("model={name: linear}", "train={}", "text={}", "data.split={}")),
 }
 """By name: the example recipe, and what is changed of it so that it takes a minute or so."""
 _QUICK = ("cnn", "bow")

@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+# How long an example takes depends on the machine, and on what else runs there.
+settings.register_profile("modelwright", deadline=None)
+settings.load_profile("modelwright")
 os.environ["OMP_NUM_THREADS"] = "1"  # Torch reads it once, when it is imported.
 
 

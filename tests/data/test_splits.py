@@ -77,7 +77,9 @@ def test_given_splits_are_kept():
 
 
 def test_what_is_given_for_training_is_never_tested_on():
-    assert len(drawn(["a", "b"] * 10, given_=["train"] * 20, val=0)["test"]) == 0
+    given_ = ["train"] * 16 + ["validation"] * 4
+    assert len(drawn(["a", "b"] * 10, given_=given_, val=0)["test"]) == 0
+    assert len(drawn(["a", "b"] * 10, given_=["train"] * 20, val=0)["test"]) == 4
 
 
 @settings(max_examples=40, deadline=None)

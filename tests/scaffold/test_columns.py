@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from modelwright.data.boxed import list_boxes
 from modelwright.errors import DataError
 from modelwright.kinds import InputKind
+from modelwright.recipe.data import BoxesData
 from modelwright.scaffold.columns import separator_of
 from modelwright.scaffold.infer import guess_columns, infer_task
 from modelwright.scaffold.inferred import DataOptions
@@ -237,12 +239,14 @@ def test_columns_of_boxes(tmp_path):
         assert found.data == {"source": "boxes", "path": "t", "boxes": "voc_xml"}
 
 
-def test_a_table_of_boxes_in_another_encoding_is_refused(tmp_path):
+def test_a_table_of_boxes_in_another_encoding(tmp_path):
     boxes = json.dumps(LISTED).replace('"', '""')
     cells = "".join(f'{at}.png,"{boxes}",é\n' for at in range(3))
     (tmp_path / "t.csv").write_bytes(f"image,boxes,note\n{cells}".encode("cp1252"))
-    with pytest.raises(DataError, match="read as UTF-8, with a line that names its columns"):
-        infer_task(tmp_path / "t.csv", "t.csv")
+    found = infer_task(tmp_path / "t.csv", "t.csv")
+    assert found.data == {"source": "boxes", "path": "t.csv", "encoding": "cp1252"}
+    listing = list_boxes(BoxesData(**{**found.data, "path": "t.csv"}), base=tmp_path)
+    assert len(listing) == 3
 
 
 def test_separators():

@@ -61,6 +61,10 @@ def test_a_frame_is_run_measured_and_recognised_again():
         mw.run(RECIPE, data=TEXTS.slice(0, 50), name="reviews")
     measured = mw.evaluate(result.model, TEXTS.slice(0, 20))
     assert measured["metrics"]["accuracy"]["n"] == 20
+    assert mw.evaluate(result, TEXTS.slice(0, 20)) == measured
+    assert mw.evaluate(mw.load(result.model), TEXTS.slice(0, 20)) == measured
+    with pytest.raises(RequestError, match="Give the path of its file"):
+        mw.evaluate(mw.load(result.model.read_bytes()), TEXTS)
 
 
 def test_what_a_recipe_says_of_the_columns_goes_first():

@@ -99,6 +99,8 @@ class TargetCells:
     """What stands between labels in a text; `None` where the cells can be lists."""
     place: Callable[[int], str]
     """Returns where a row stands, for messages."""
+    is_comma_decimal: bool = False
+    """Whether the comma is the decimal sign of numbers, where a column leaves it open."""
 
 
 @dataclass(frozen=True, slots=True)

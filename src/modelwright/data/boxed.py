@@ -1,4 +1,4 @@
-"""The source `boxes`: images with boxes, from VOC XML, COCO JSON or a table.
+"""The source `boxes`: images with boxes, from files of annotation tools or a table.
 
 Boxes are in pixels of the image as it is shown. Annotations often keep the size that an image once
 had, so boxes are taken from the size that they state to the image's own. What can't be used is
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from modelwright.data.box_labels import write_boxes
+from modelwright.data.box_rows import list_box_rows, table_settings
 from modelwright.data.boxed_files import (
     NOTHING,
     BoxedFile,
@@ -226,25 +227,30 @@ def _listing(
 
 
 def _list_table(spec: BoxesData, path: Path, base: Path) -> Listing:
-    columns = TableData(
-        source="table", path=spec.path, image=spec.image, label=spec.boxes, split=spec.split
-    )
-    listing = list_table(columns, base=base, output_kind=OutputKind.BOXES)
+    if spec.box_columns is None:
+        columns = TableData(label=spec.boxes, **table_settings(spec))
+        listing = list_table(columns, base=base, output_kind=OutputKind.BOXES)
+        cells = listing.labels
+
+        def boxes_of(at: int, sides: Sides) -> BoxedImage:
+            return _cell(cells[at], sides)
+    else:
+        rows = list_box_rows(spec, spec.box_columns, base=base)
+        listing, boxes_of = rows.listing, rows.boxes
     checked, labels, faults = _Checked(), [], {}
-    for at, text in enumerate(listing.labels):
+    for at in range(len(listing)):
         sides = _sides(lambda row=at: sides_of(listing.read(row)))  # type: ignore[misc]
         labels.append(write_boxes(NOTHING))
         if sides is None:
             continue
-        where = listing.origins[at]
         try:
-            labels[-1] = checked.taken(_cell(text, sides), sides, where)
+            labels[-1] = checked.taken(boxes_of(at, sides), sides, listing.origins[at])
         except DataError as error:
             faults[at] = error.what
     return replace(
         listing,
         title=f"boxes {path.name}",
-        key=json_digest(["boxes 1", listing.key]),
+        key=json_digest(["boxes 2", listing.key, spec.box_columns, spec.box_format]),
         labels=labels,
         findings=checked.findings(),
         faults=faults,

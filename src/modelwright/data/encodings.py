@@ -9,12 +9,21 @@ from dataclasses import dataclass
 from modelwright.errors import DataError
 
 UTF8 = "utf-8"
-CANDIDATES = ("gb18030", "big5", "cp932", "euc_kr", "cp1251", "cp1252")
+CANDIDATES = (
+    *("gb18030", "big5", "cp932", "euc_jp", "euc_kr"),
+    *("cp1251", "cp1252", "koi8_r", "cp1253", "cp1255", "cp1256", "cp874"),
+    *("cp1250", "cp1254", "cp1257", "mac_roman"),
+)
 """What a file that isn't UTF-8 may be, in the order in which ties are decided.
 
-ISO 8859-1 is written as Windows-1252 today, which holds all of its letters; other encodings of
-single bytes decode anything, so that a detector names them for a single odd byte.
+ISO 8859-1 is written as Windows-1252 today, which holds all of its letters.
 """
+_LATIN = frozenset(("cp1250", "cp1254", "cp1257", "mac_roman"))
+_BEYOND_LATIN_1, _FEWEST_LETTERS = 1.25, 3
+"""Each of these has to be so much likelier than cp1252, by so many letters: of fewer, a detector
+names any."""
+_CHARDET = {"euc_jp": "euc_jis_2004"}
+"""What the detector calls encodings, where not as Python does."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),  # Before UTF-16, of which it is a prefix.
@@ -157,15 +166,23 @@ def _ranked(data: bytes, possible: Iterable[str]) -> str:
     from chardet import detect_all
 
     order = list(possible)
+    names = [_CHARDET.get(name, name) for name in order]
     # Names as Python's codecs have them: a detector may say `Windows-1252`.
     ranks = {
         codecs.lookup(result["encoding"]).name: result["confidence"]
         for result in detect_all(
-            data, ignore_threshold=True, include_encodings=order, no_match_encoding=order[0]
+            data, ignore_threshold=True, include_encodings=names, no_match_encoding=names[0]
         )
         if result["encoding"] is not None
     }
-    return max(order, key=lambda name: ranks.get(codecs.lookup(name).name, 0.0))
+    confidence = {name: ranks.get(codecs.lookup(name).name, 0.0) for name in order}
+    best = max(order, key=confidence.__getitem__)
+    if best not in _LATIN or "cp1252" not in confidence:
+        return best
+    is_likelier = confidence[best] >= _BEYOND_LATIN_1 * confidence["cp1252"]
+    has_letters = sum(byte > 127 for byte in data) >= _FEWEST_LETTERS
+    is_other = data.decode(best) != data.decode("cp1252")
+    return best if is_likelier and has_letters and is_other else "cp1252"
 
 
 def _undecodable(

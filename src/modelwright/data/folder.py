@@ -14,6 +14,7 @@ from modelwright.data.inputs import INPUTS
 from modelwright.data.listing import (
     LITTER,
     SPLITS,
+    UNLABELLED,
     Listing,
     parent_folder,
     read_file,
@@ -127,7 +128,11 @@ def _walk(root: Path, kind: InputKind) -> tuple[list[_File], Counter[str]]:
     classes: list[tuple[os.DirEntry[str], str]] = []
     splits = _splits(root, kind)
     for place, split in splits or [(root, "")]:
-        classes += [(entry, split) for entry in _folders(place)]
+        for entry in _folders(place):
+            if entry.name.lower() in UNLABELLED:
+                passed[f"in `{entry.name}`, which have no label"] += _holds(entry.path, kind)
+            else:
+                classes.append((entry, split))
         passed += _loose(place, kind)
     if splits:
         passed += _loose(root, kind)

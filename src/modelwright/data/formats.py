@@ -43,6 +43,12 @@ _KINDS: tuple[tuple[str, str, str], ...] = (
     (".pdf", "a PDF document", _WRITING),
     (".doc .docx .odt .rtf", "a word processor's document", _WRITING),
     (".html .htm .xml", "a document of markup", _WRITING),
+    (
+        ".tmx .xliff .xlf",
+        "a translation memory",
+        "Write its pairs as two text files of as many lines, such as `pairs.en` and `pairs.de`",
+    ),
+    (".mbox .eml .pst", "a mailbox", "Write a table (CSV) with a row a message"),
     (".sqlite .db .sql", "a database", "Export its table as CSV, and give that"),
     (".arrow .feather .avro .orc", f"a table {_UNKNOWN}", "Write it as Parquet or CSV"),
     (".h5 .hdf5 .mat .npy .tfrecord .tfrecords", "a file of arrays", _ARRAY),

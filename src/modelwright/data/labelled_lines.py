@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from pathlib import Path
 
@@ -17,6 +18,10 @@ MOST_BYTES = 1 << 31
 """A longer file is refused, unpacked or packed."""
 
 
+_GAP = re.compile(rb"[ \t]")
+"""What stands between a label and its text."""
+
+
 def list_labelled_lines(spec: LabelledLinesData, *, base: Path) -> Listing:
     """Return the lines of one to three files.
 
@@ -24,7 +29,7 @@ def list_labelled_lines(spec: LabelledLinesData, *, base: Path) -> Listing:
         DataError: a file can't be read, or holds no line of a label and a text.
     """
     rows: list[tuple[bytes, str, str, str]] = []
-    marks = ["lines 2", spec.encoding or ""]
+    marks = ["lines 3", spec.encoding or ""]
     for split, path in split_paths(spec, base).items():
         data = read_maybe_packed(path)
         marks.append(f"{split} {digest(data)}")
@@ -33,7 +38,10 @@ def list_labelled_lines(spec: LabelledLinesData, *, base: Path) -> Listing:
             line = line.rstrip(b"\r")
             if not line.strip():
                 continue
-            label, _, text = line.partition(b" ")
+            # The label of `spam\tfree money now` ends at the tab, that of `LOC:city Where …` at the
+            # blank.
+            label, *rest = _GAP.split(line, maxsplit=1)
+            text = rest[0] if rest else b""
             name = label.decode("utf-8", "backslashreplace")
             rows.append((text, name, split, f"{path.name}:{number}"))
     if not rows:

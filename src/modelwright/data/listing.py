@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,10 +28,39 @@ SPLITS = {
     "valid": "validation",
     "validation": "validation",
     "dev": "validation",
+    "eval": "validation",
+    "publictest": "validation",
     "test": "test",
     "testing": "test",
+    "holdout": "test",
+    "privatetest": "test",
+    "训练集": "train",
+    "验证集": "validation",
+    "测试集": "test",
 }
-"""The names that stand for a split."""
+"""The names that stand for a split; those of contests are `PublicTest` and `PrivateTest`."""
+_FLAG = re.compile(r"is[_\- ]?(\w+)", re.IGNORECASE)
+
+
+def split_names(column: str) -> Mapping[str, str]:
+    """Return which cells of a column stand for which split: in small letters, an empty one too.
+
+    Of a column that is called `is_test` or the like, these are `1` and `0`, `true` and `false`.
+    Who isn't in the test split, is for training; who isn't for validation, may be drawn for a test.
+
+    >>> split_names("is_test")["0"], split_names("is_valid")["true"], split_names("split")["dev"]
+    ('train', 'validation', 'validation')
+    """
+    match = _FLAG.fullmatch(column)
+    flagged = SPLITS.get(match[1].lower()) if match is not None else None
+    if flagged is None:
+        return {"": "", **SPLITS}
+    other = {"train": "test", "validation": "", "test": "train"}[flagged]
+    return {
+        "": "",
+        **dict.fromkeys(("1", "1.0", "true", "yes"), flagged),
+        **dict.fromkeys(("0", "0.0", "false", "no"), other),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +130,9 @@ def parent_folder(paths: Sequence[str], column: str | None) -> dict[str, Sequenc
     return {column: [path.rpartition("/")[0] for path in paths]} if column is not None else {}
 
 
+UNLABELLED = frozenset(("unsup", "unlabeled", "unlabelled", "_background_noise_"))
+"""How folders among those of classes are called whose samples have no label: IMDb's, Speech
+Commands'."""
 LITTER = frozenset(("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini", "Icon\r"))
 """What other programs leave behind, and nobody means."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +40,8 @@ _LEAST_CONTRAST = 2
 """Of 255; an image whose pixels differ by no more shows nothing."""
 _LOOKED_AT = 2000
 """So many images are looked at, from all of them, to tell whether they show anything."""
+_DARKEST = 64
+"""Of 255; images of 16 bits whose brightest pixel is darker lose most of what they show."""
 _KEPT = ("resize", "interpolation", "background")
 """What stays as a model file has it when it is trained further."""
 
@@ -185,17 +187,37 @@ def fit_channel_statistics(train: Split, recipe: Recipe) -> ChannelStatistics:
 
 def _encode(store: Store, input: ImageInput, observe: Observe) -> Encoded:
     pixels = derived_view(store, input, observe=observe)
-    return Encoded(input, pixels, findings=tuple(_plain(store, pixels)))
-
-
-def _plain(store: Store, pixels: NDArray[np.uint8]) -> Iterator[Finding]:
-    """Yield how many images are of a single colour once they are decoded."""
     broken, step = store.errors(), max(1, -(-len(store) // _LOOKED_AT))
     rows = [row for row in range(0, len(store), step) if row not in broken]
+    modes, origins = store.strings("mode"), store.strings("origin")
+    deep = [row for row in rows if modes[row].startswith("I")]
+    largest = max((int(pixels[row].max()) for row in deep), default=255)
+    if largest < _DARKEST:
+        return Encoded(input, pixels, findings=(_dark(deep, largest, origins),))
+    return Encoded(input, pixels, findings=tuple(_plain(rows, pixels, origins)))
+
+
+def _dark(deep: Sequence[int], largest: int, origins: Sequence[str]) -> Finding:
+    """Return that images of 16 bits use a small part of their range."""
+    return Finding(
+        kind="dark_images",
+        severity="warning",
+        rows=origins_of(deep, origins),
+        message=f"{len(deep):,} images have 16 bits a pixel and use little of them: the brightest "
+        f"pixel is {largest + 1 << 8:,} of 65,535 at most, so that of 256 shades {largest + 1} are "
+        "left",
+        fix="Spread their values: multiply all pixels of all images by one number, so that the "
+        "largest is near 65,535, or save them in 8 bits",
+    )
+
+
+def _plain(
+    rows: Sequence[int], pixels: NDArray[np.uint8], origins: Sequence[str]
+) -> Iterator[Finding]:
+    """Yield how many images are of a single colour once they are decoded."""
     plain = [row for row in rows if np.ptp(pixels[row], axis=(0, 1)).max() <= _LEAST_CONTRAST]
     if not plain:
         return
-    origins = store.strings("origin")
     is_dark = all(0 < pixels[row].max() <= 1 for row in plain)
     scale = "Their pixels are 0 and 1: multiply them by 255. " if is_dark else ""
     yield Finding(

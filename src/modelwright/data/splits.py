@@ -40,8 +40,9 @@ def draw_splits(
 ) -> dict[str, Rows]:
     """Return the rows of each split, each in the source's order.
 
-    A sample whose source names its split stays there. Of the others, a test split is drawn where
-    the source has none, and a validation split where it has none; the rest are for training.
+    A sample whose source names its split stays there, unless the source has no split but that of
+    training. Of the others, a test split is drawn where the source has none, and a validation split
+    where it has none; the rest are for training.
 
     `rows` are those that may be used. `labels`, `extras` (the group or the time) and `keys` (the
     digests of the contents `[N, bytes]`, which a draw depends on) are by row. So are `groups`, of
@@ -52,8 +53,10 @@ def draw_splits(
     """
     split_of_row = np.array([source_splits[row] for row in rows.tolist()], dtype=np.str_)
     test, validation = rows[split_of_row == "test"], rows[split_of_row == "validation"]
-    # Rows that the source assigns to training are never used as test rows.
-    unassigned = rows[split_of_row == ""]
+    # Rows that the source assigns to training are never used as test rows, unless it has one split
+    # alone: whoever keeps all samples in a folder `train` wants a test as well.
+    has_others = len(test) or len(validation)
+    unassigned = rows[split_of_row == ""] if has_others else rows
     pool = rows[(split_of_row != "test") & (split_of_row != "validation")]
     if not len(test) and len(unassigned):
         spare = 1 if len(validation) or not spec.val else 2

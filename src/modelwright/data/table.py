@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from modelwright.data.adapters import TargetAdapter, TargetCells
 from modelwright.data.cells import are_texts, cell_text, is_address
-from modelwright.data.listing import SPLITS, Listing, read_file, stamp
+from modelwright.data.listing import Listing, read_file, split_names, stamp
 from modelwright.data.table_reader import Column, Table, open_table, table_files
 from modelwright.data.targets import TARGETS
 from modelwright.errors import DataError, nearest
@@ -130,7 +131,7 @@ def _key(
     ]
     marks += [file_digest(table.path) for table in tables]
     marks += [
-        f"{item} {stamp(folder / pattern.replace('{}', str(item)))}"
+        f"{item} {stamp(file_of(folder, pattern, str(item)))}"
         for folder, pattern, item in paths
         if isinstance(item, str | int)
     ]
@@ -157,6 +158,14 @@ def pattern_of(files: str, table: Path) -> str:
     return files.replace("{table}", table.name.partition(".")[0])
 
 
+def file_of(folder: Path, pattern: str, name: str) -> Path:
+    """Return the file that a cell names by a pattern: `{}` is the cell, `*` any one folder."""
+    if "*" not in pattern:
+        return folder / pattern.replace("{}", name)
+    matching = folder.glob(pattern.replace("{}", glob.escape(name)))
+    return min(matching, default=folder / pattern.replace("{}", name))
+
+
 def file_bytes(cell: Any, folder: Path, pattern: str) -> bytes:
     """Return the bytes of the file that a cell names or holds.
 
@@ -175,7 +184,7 @@ def file_bytes(cell: Any, folder: Path, pattern: str) -> bytes:
         raise DataError("this is an address, and files aren't fetched from them")
     if name:
         try:
-            return read_file(folder / pattern.replace("{}", name))
+            return read_file(file_of(folder, pattern, name))
         except ValueError as error:  # A NUL in the path.
             raise OSError(str(error)) from error
     raise OSError("the cell is empty")
@@ -200,15 +209,18 @@ def _read(
         count=len(inputs),
         separator=spec.separator if table.has_text_cells else None,
         place=table.place,
+        is_comma_decimal=table.delimiter == ";",
     )
     labels, notes = adapter.read(cells)
+    splits = [split] * len(inputs)
+    if spec.split_column is not None:
+        splits, more_notes = _splits(table, spec.split_column)
+        notes = (*notes, *more_notes)
     return _Rows(
         table=table,
         inputs=inputs,
         labels=labels,
-        splits=[split] * len(inputs)
-        if spec.split_column is None
-        else _splits(table, spec.split_column),
+        splits=splits,
         metadata={
             name: [cell_text(cell) for cell in table.columns[name]()]
             for _, name in (*grouped, *more)
@@ -229,21 +241,26 @@ def _require_columns(table: Table, required: Sequence[tuple[str, str]]) -> None:
             )
 
 
-def _splits(table: Table, column: str) -> list[str]:
-    """Return the split that each row names, empty where it names none.
+def _splits(table: Table, column: str) -> tuple[list[str], tuple[str, ...]]:
+    """Return the split that each row names, empty where it names none, and what to say of it.
 
     Raises:
         DataError: a cell names something else.
     """
-    splits = []
-    for at, cell in enumerate(table.columns[column]()):
-        name = cell_text(cell).strip().lower()
-        if name and name not in SPLITS:
-            raise DataError(
-                f"`{cell_text(cell)}` isn't the name of a split",
-                where=table.place(at),
-                why=nearest(name, SPLITS),
-                fix="Write train, val or test",
-            )
-        splits.append(SPLITS[name] if name else "")
-    return splits
+    known = split_names(column)
+    names = [cell_text(cell).strip().lower() for cell in table.columns[column]()]
+    odd = next((at for at, name in enumerate(names) if name not in known), None)
+    if odd is not None:
+        raise DataError(
+            f"`{cell_text(table.columns[column]([odd])[0])}` isn't the name of a split",
+            where=table.place(odd),
+            why=nearest(names[odd], known),
+            fix="Write train, val or test",
+        )
+    empty = names.count("")
+    splits = [known[name] for name in names]
+    if not empty:
+        return splits, ()
+    use = "for training" if "test" in splits else "for training, and a test split is drawn of them"
+    note = f"{empty:,} of {len(names):,} cells of `{column}` are empty: these rows are {use}"
+    return splits, (note,)

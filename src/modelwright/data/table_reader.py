@@ -33,6 +33,16 @@ FRAME_FOLDER = b"modelwright.folder"
 csv.field_size_limit(1 << 24)
 
 
+class RepeatedColumnError(DataError):
+    """Two columns of a table have one name."""
+
+    def __init__(self, what: str, *, where: str, fix: str, name: str, count: int) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.name = name
+        self.count = count
+        """Of the table's columns."""
+
+
 class Column(Protocol):
     """One column, read when it is asked for."""
 
@@ -86,6 +96,8 @@ class Table:
     """The line that each row begins in, from 1, where the file has lines."""
     notes: tuple[str, ...] = ()
     """What was decided in reading it, for the user."""
+    delimiter: str = ""
+    """What stands between the cells of a text table."""
     frame_folder: Path | None = None
     """Of a DataFrame that was written to a file: the folder that its paths start from."""
 
@@ -342,9 +354,15 @@ def _delimited(
         delimiter = delimiter_of(text, ",;\t|" if names is None else ",;\t| ")
     (header, cells_of, lines), has_quotes = _read_cells(file, text, delimiter, names)
     used = [name for name in header if name != UNUSED]
-    if len(set(used)) != len(used):
-        where = "data.columns" if names else f"{file}:1"
-        raise DataError("two columns have one name", where=where)
+    twice = next((name for name, count in Counter(used).items() if count > 1), None)
+    if twice is not None:
+        raise RepeatedColumnError(
+            f"two columns have one name: `{twice}`",
+            where="data.columns" if names else f"{file}:1",
+            fix="Give each its own name",
+            name=twice,
+            count=len(header),
+        )
     is_export = set(used) >= label_studio.MARKS
 
     def column(number: int) -> Column:
@@ -358,7 +376,8 @@ def _delimited(
 
     columns = {name: column(number) for number, name in enumerate(header) if name != UNUSED}
     is_plain = not has_quotes and '"' in text
-    return Table(file, columns, len(lines), lines, (quotes_note(file),) if is_plain else ())
+    notes = (quotes_note(file),) if is_plain else ()
+    return Table(file, columns, len(lines), lines, notes, delimiter)
 
 
 def quotes_note(file: Path) -> str:

@@ -39,7 +39,8 @@ def write_numbers(values: Sequence[float | None]) -> str:
 
 def _read_numbers(cells: TargetCells) -> tuple[list[str], tuple[str, ...]]:
     columns = [
-        read_numbers(column, name) for column, name in zip(cells.columns, cells.names, strict=True)
+        read_numbers(column, name, is_comma_decimal=cells.is_comma_decimal)
+        for column, name in zip(cells.columns, cells.names, strict=True)
     ]
     stored = [
         write_numbers(values) for values in zip(*(column.values for column in columns), strict=True)

@@ -195,6 +195,11 @@ class Model:
         return self.manifest.size_bytes
 
     @property
+    def path(self) -> Path | None:
+        """The file that it was loaded from; `None` where that was bytes or a stream."""
+        return self._path
+
+    @property
     def threads(self) -> int:
         """The number of processor threads."""
         return self._session.threads

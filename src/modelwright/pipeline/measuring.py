@@ -15,11 +15,12 @@ from modelwright import data, evaluation, modelfile
 from modelwright.arrays import Array
 from modelwright.data import Prepared, Split
 from modelwright.data.frames import keep_frame
-from modelwright.errors import DataError, RecipeError
+from modelwright.errors import DataError, RecipeError, RequestError
 from modelwright.evaluation import Measurement, Place, TestSetAccess, headline
 from modelwright.files import JsonObject
 from modelwright.kinds import CLASSIFICATION, InputKind, OutputKind
 from modelwright.ledger import Evidence, Ledger
+from modelwright.pipeline.result import RunResult
 from modelwright.recipe import parse_recipe
 from modelwright.recipe.data import DataSpec
 from modelwright.recipe.inference import ThresholdSpec
@@ -231,14 +232,30 @@ def _held_out(
     return validation, prepared.fingerprint("validation"), None
 
 
+def _file_of(model: Path | str | modelfile.Model | RunResult) -> Path:
+    """Return the file of a model, beside which the folder of its run may stand."""
+    if isinstance(model, RunResult):
+        return model.model
+    if not isinstance(model, modelfile.Model):
+        return Path(model)
+    if model.path is None:
+        raise RequestError(
+            "a model that was loaded from bytes or a stream can't be measured again",
+            fix="Give the path of its file",
+        )
+    return model.path
+
+
 def evaluate(
-    model: Path | str,
+    model: Path | str | modelfile.Model | RunResult,
     source: object = None,
     *,
     sandbox: bool = False,
     observe: Observe = silent,
 ) -> JsonObject:
     """Measure a model file on labelled data, or return what its own ledger holds.
+
+    The model is a path, what `load` returned for one, or the result of a run.
 
     The data is a folder of class folders, a table, a DataFrame, or a name such as `cifar10`;
     without it the figures are those that were measured when the file was made. Of a table with the
@@ -257,7 +274,8 @@ def evaluate(
     Raises:
         ModelwrightError: the file or the data can't be used.
     """
-    loaded = modelfile.load(Path(model), sandbox=sandbox)
+    path = _file_of(model)
+    loaded = modelfile.load(path, sandbox=sandbox)
     if source is None:
         return {"metrics": headline(loaded.ledger)}
     if not isinstance(source, str | os.PathLike):
@@ -270,11 +288,11 @@ def evaluate(
         like=data_spec(loaded),
         output_kind=loaded.spec.output_kind,
         guess=guess_columns,
-        known=data.run_splits(Path(model), modelfile.data_card(Path(model))),
+        known=data.run_splits(path, modelfile.data_card(path)),
     )
     assert overlap is not None  # As `known` is given.
     if not overlap:
-        opened = evaluation.record_access(digests, run=f"evaluate {model}", model=loaded.digest)
+        opened = evaluation.record_access(digests, run=f"evaluate {path}", model=loaded.digest)
         for note in opened.notes:
             observe(Progress("note", 0, 0, note=note))
     place = Place.here(usable_cores())

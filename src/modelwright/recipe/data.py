@@ -170,6 +170,12 @@ class FolderData(_DataSpec):
         return self.labels is not None
 
 
+def _one_or_four(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(names) not in (1, 4):
+        raise ValueError("name four columns, or the one that holds four numbers")
+    return _each_once(names)
+
+
 def _has_place(text: str) -> str:
     if text.count("{}") != 1:
         raise ValueError("write `{}` once, where the cell's text stands in the path")
@@ -197,7 +203,8 @@ class TableData(_DataSpec):
         Annotated[str, AfterValidator(_has_place)], For(inputs=(*IMAGES, *AUDIO)), Rare()
     ] = "{}"
     """The path of a cell's file, `{}` for the cell: `train/{}.jpg`, where cells are names without
-    folder and ending. `{table}` stands for the table's name without its ending: `{table}/{}`."""
+    folder and ending. `{table}` stands for the table's name without its ending: `{table}/{}`; `*`
+    for any one folder: `*/{}.jpg`."""
     sampling_rate: Annotated[
         Annotated[int, Field(ge=1000, le=384_000)] | None, _FOR_AUDIO, Rare()
     ] = None
@@ -252,7 +259,7 @@ class TableData(_DataSpec):
 
 
 class LabelledLinesData(_DataSpec):
-    """Lines of a label, a blank and a text (the form of TREC and SST), also gzipped."""
+    """Lines of a label, a blank or tab, and a text (the form of TREC and SST), also gzipped."""
 
     inputs, outputs = TEXTS, _ONE_LABEL
     source: Literal["labelled_lines"]
@@ -315,7 +322,8 @@ class BoxesData(_DataSpec):
     VOC and LabelMe have a file an image (XML, JSON), COCO one JSON document, YOLO a text file an
     image and `data.yaml` or `classes.txt` with the names of the classes. A table has a column of
     images and one of boxes: VOC XML as text, or a list of objects with `label`, `x1`, `y1`, `x2`,
-    `y2`.
+    `y2`. Or, with `box_columns`, it has a box a row, and as many rows of an image as it has boxes;
+    a row with empty cells is an image without boxes.
     """
 
     inputs, outputs = IMAGES, (OutputKind.BOXES,)
@@ -330,6 +338,44 @@ class BoxesData(_DataSpec):
     """The column of a table with the image's path or its bytes."""
     boxes: str = "boxes"
     """The column of a table with the boxes."""
+    box_columns: Annotated[
+        Annotated[tuple[str, ...], FromList, AfterValidator(_one_or_four)] | None, Rare()
+    ] = None
+    """The four columns of a table with a box a row, such as `[xmin, ymin, xmax, ymax]`; or the one
+    column with these four numbers, or with a list of such boxes. They are pixels, or all of them
+    shares of the image's sides."""
+    box_format: Annotated[Literal["xyxy", "xywh", "cxcywh"], Rare()] = "xyxy"
+    """What `box_columns` hold: two corners, a corner with width and height, or the centre with
+    width and height."""
+    label: Annotated[str, Rare()] = "label"
+    """The column with the class of each box, where there are `box_columns`."""
+    files: Annotated[str, AfterValidator(_has_place), Rare()] = "{}"
+    """The path of an image, `{}` for its cell in a table: `images/{}.jpg`."""
+    split_column: Annotated[str | None, Rare()] = None
+    """The column of a table with the split of each row: train, val or test."""
+    columns: Annotated[Annotated[tuple[str, ...], FromList, Field(min_length=1)] | None, Rare()] = (
+        None
+    )
+    """Names for the columns of a text table without a line that names them; `-` leaves one out."""
+    encoding: Encoding = None
+    """The encoding of a text table that isn't UTF-8."""
+
+    @model_validator(mode="after")
+    def _check_rows(self) -> Self:
+        fields = type(self).model_fields
+        given = {
+            name
+            for name in ("boxes", "label", "box_format")
+            if getattr(self, name) != fields[name].default
+        }
+        alone = sorted(given - {"boxes"})
+        if self.box_columns is None and alone:
+            raise ValueError(f"`{alone[0]}` has no effect without `box_columns`")
+        if self.box_columns is not None and "boxes" in given:
+            raise ValueError("`boxes` has no effect beside `box_columns`")
+        if self.label in (self.box_columns or ()):
+            raise ValueError(f"`{self.label}` is the label, and one of `box_columns`")
+        return self
 
 
 class ArraysData(_DataSpec):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +101,10 @@ class Draft:
         return recipe.read_from(root.places(), site=frozenset(placed))
 
 
+_DATA = (".csv", ".tsv", ".jsonl", ".parquet", ".npz", ".gz", ".jpg", ".jpeg", ".png", ".wav")
+"""How the names of data end, which someone may give in place of a recipe."""
+
+
 def _text(path: Path) -> str:
     where = str(path)
     try:
@@ -111,12 +116,18 @@ def _text(path: Path) -> str:
         raise RecipeError(
             "this is a folder, not a recipe",
             where=where,
-            fix=f"Write a recipe for it with: modelwright new {path}",
+            fix=f"Write a recipe for it with: modelwright new {shlex.quote(str(path))}",
         ) from error
     except OSError as error:
         raise RecipeError(f"can't be read ({error.strerror or error})", where=where) from error
     except ValueError as error:  # a NUL in the path
         raise RecipeError("this is no path of a file", where=repr(where)) from error
+    if path.suffix.lower() in _DATA:
+        raise RecipeError(
+            "this is data, not a recipe",
+            where=where,
+            fix=f"Write a recipe for it with: modelwright new {shlex.quote(str(path))}",
+        )
     if data[:2] == b"PK":
         raise RecipeError("this is a model file or a ZIP, not a recipe", where=where)
     if len(data) > MAX_BYTES:

@@ -14,7 +14,7 @@ from typing import Any
 
 from modelwright.data.cells import is_address
 from modelwright.data.inputs import INPUTS
-from modelwright.data.listing import SPLITS
+from modelwright.data.listing import split_names
 from modelwright.data.multi_label import are_lists, are_one_hot, parse_list
 from modelwright.data.numbers import is_missing, read_numbers
 from modelwright.data.table_reader import Table
@@ -54,7 +54,18 @@ _INPUT_NAMES: dict[InputKind, tuple[str, ...]] = {
     ),
 }
 _LABEL_NAMES = (
-    *("label", "class", "category", "target", "y", "sentiment", "breed", "species", "diagnosis"),
+    *(
+        "label",
+        "class",
+        "category",
+        "target",
+        "y",
+        "sentiment",
+        "breed",
+        "species",
+        "diagnosis",
+        "dx",
+    ),
     *("verdict", "intent", "topic", "type", "kind", "genre", "emotion", "outcome", "result"),
     *("polarity", "language", "lang", "status", "tag", "department", "priority", "answer"),
     *("标签", "类别", "分类", "情感", "品种", "诊断", "意图", "主题", "类型", "结果", "等级"),
@@ -68,10 +79,16 @@ _SPOKEN = ("transcript", "transcription", "sentence", "text", "文本")
 """Columns that hold what is spoken in a recording."""
 _SUMMARIES = ("summary", "tldr", "highlights", "headline", "title", "abstractive", "摘要")
 _TRANSLATIONS = ("translation", "target", "reference", "output", "译文")
-_SPLIT_NAMES = ("split", "set", "subset", "fold", "partition")
+_SPLIT_NAMES = ("split", "set", "subset", "fold", "partition", "usage", "划分", "数据集")
 _ID_NAMES = re.compile(
     r"(.*[_\- ])?(id|idx|index|uuid|guid|key|no|nr|编号|序号)|unnamed: ?\d+|", re.I
 )
+_GROUP_NAMES = re.compile(
+    r"(.*[_\- ])?(id|patient|subject|speaker|person|participant|author|user|session|client)"
+    r"|(speaker|patient|user)id|患者|病人",
+    re.I,
+)
+"""Columns whose values come again where rows belong together."""
 _DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{4}")
 _QUERY = re.compile(r"[?#].*", re.DOTALL)
 """What stands behind the path in an address."""
@@ -92,6 +109,8 @@ class ColumnRole(StrEnum):
     IMAGE = "images"
     AUDIO = "recordings"
     ADDRESS = "addresses"
+    PIXELS = "pixels, written as numbers"
+    BASE64 = "files, written as base64"
     BOXES = "boxes"
     LISTS = "lists of labels"
     ONE_HOT = "0 and 1"
@@ -121,6 +140,15 @@ class ColumnProfile:
         return self.distinct > max(2, _CATEGORIES * self.count)
 
 
+_WRITTEN = {
+    ColumnRole.BASE64: re.compile(
+        r"(data:[\w/+.-]+;base64,)?(/9j/|iVBORw0KGgo|R0lGOD|Qk0|UklGR|SUkqA|TU0AK|Zkxh|T2dn|SUQz)"
+        r"[\w+/\s]{40,}",
+        re.ASCII,
+    ),
+    ColumnRole.PIXELS: re.compile(r"\[{0,3}\s*(\d{1,3}[\s,;]+){63}"),
+}
+"""How the content of files begins where it is written as text."""
 Find = Callable[[Sequence[str], InputKind], str | None]
 """Returns the pattern of paths by which most cells name files, with `{}` for the cell."""
 
@@ -193,8 +221,15 @@ def _key(cell: Any) -> str:
 
 
 def _is_split(name: str, values: Sequence[str]) -> bool:
-    are_splits = all(value.strip().lower() in SPLITS for value in values)
+    known = split_names(name)
+    are_splits = all(value.strip().lower() in known for value in values)
     return are_splits and (name.lower() in _SPLIT_NAMES or len(set(values)) > 1)
+
+
+def is_numbered_split(item: ColumnProfile) -> bool:
+    """Say whether a column is called like one of splits, and holds numbers: parts, or folds."""
+    is_number = item.role in (ColumnRole.NUMBER, ColumnRole.ONE_HOT)
+    return is_number and item.name.lower() in _SPLIT_NAMES
 
 
 def _media(name: str, cells: Sequence[Any], find: Find) -> tuple[ColumnRole, Settings] | None:
@@ -206,6 +241,9 @@ def _media(name: str, cells: Sequence[Any], find: Find) -> tuple[ColumnRole, Set
     texts = [cell.strip() for cell in cells if isinstance(cell, str)]
     if len(texts) <= _MOST * len(cells):
         return None
+    for written, beginning in _WRITTEN.items():
+        if all(beginning.match(text) for text in texts[:50]):
+            return written, {}
     addresses = [_QUERY.sub("", text) for text in texts if is_address(text)]
     if len(addresses) > _MOST * len(texts):
         # Addresses may be texts themselves, where neither they nor their column name files.
@@ -295,6 +333,13 @@ def rank_inputs(profiles: Sequence[ColumnProfile]) -> list[tuple[InputKind, Colu
     return [*files, *((InputKind.TEXT, item) for item in ordered)]
 
 
+def is_group(item: ColumnProfile) -> bool:
+    """Say whether a column likely says which rows belong together, as those of one patient do."""
+    has_groups = 1 < item.distinct < item.count
+    is_named = _GROUP_NAMES.fullmatch(item.name) and not named_like(item.name, _LABEL_NAMES)
+    return bool(is_named) and has_groups and item.role in (ColumnRole.STRING, ColumnRole.NUMBER)
+
+
 def rank_targets(profiles: Sequence[ColumnProfile], input: ColumnProfile) -> list[ColumnProfile]:
     """Return the columns that may be the target, the likeliest first."""
     is_tool = "annotation_id" in {item.name for item in profiles}
@@ -303,6 +348,7 @@ def rank_targets(profiles: Sequence[ColumnProfile], input: ColumnProfile) -> lis
         for item in profiles
         if item is not input
         and not (is_tool and item.name in _BOOKKEEPING)
+        and not is_numbered_split(item)
         and (
             item.role in (ColumnRole.LISTS, ColumnRole.ONE_HOT, ColumnRole.NUMBER)
             or (item.role == ColumnRole.STRING and not item.is_varied)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,17 +12,25 @@ from pathlib import Path, PurePosixPath
 from modelwright.data.boxed_files import is_coco
 from modelwright.data.formats import foreign_among
 from modelwright.data.labelme import is_labelme
+from modelwright.data.listing import SPLITS
 from modelwright.data.table_reader import is_table, is_table_folder, open_table
 from modelwright.data.transcripts import LIBRISPEECH, recordings_below
 from modelwright.data.yolo import is_yolo
 from modelwright.errors import DataError
 from modelwright.kinds import InputKind
+from modelwright.scaffold.box_columns import foreign_boxes
 from modelwright.scaffold.columns import Settings
 from modelwright.scaffold.inferred import CLASSIFICATION, SHOWN, DataOptions, Inferred, listed
-from modelwright.scaffold.layout import class_folders, mask_folder, name_pattern
+from modelwright.scaffold.layout import (
+    ClassFolders,
+    are_parts,
+    class_folders,
+    mask_folder,
+    name_pattern,
+)
 from modelwright.scaffold.samples import FileIndex
 from modelwright.scaffold.tables import infer_table
-from modelwright.scaffold.texts import infer_text_folder
+from modelwright.scaffold.texts import infer_text_folder, is_sample_submission, training_first
 
 _MOST_LISTS = 10
 """So many text files of a folder are tried as lists of its samples."""
@@ -34,6 +43,9 @@ def infer_folder(path: Path, shown: str, options: DataOptions) -> Inferred:
     if is_table_folder(path):
         return infer_table(path, shown, options)
     index = FileIndex(path)
+    foreign = foreign_boxes(path, index.files) if index.by_kind[InputKind.IMAGE] else None
+    if foreign is not None:
+        raise foreign
     if has_boxes(path, index):
         return Inferred("object-detection", {"source": "boxes", "path": shown})
     images, sounds = (index.by_kind[kind] for kind in (InputKind.IMAGE, InputKind.AUDIO))
@@ -88,6 +100,18 @@ def _media_folder(
     return _labelled_files(path, shown, samples, kind, index, aside)
 
 
+_NUMBER = re.compile(r"[\d._-]+$")
+"""What may stand behind the name of a split: `test1`."""
+
+
+def _training_folder(names: Sequence[str]) -> str:
+    """Return the folder of the training split, where all are called after splits; else a blank."""
+    splits = {name: SPLITS.get(_NUMBER.sub("", name.lower())) for name in names}
+    if None in splits.values():
+        return ""
+    return next((name for name, split in splits.items() if split == "train"), "")
+
+
 def _labelled_files(
     path: Path,
     shown: str,
@@ -98,6 +122,15 @@ def _labelled_files(
 ) -> Inferred:
     """Infer labels from the folders that files are in, or from their names."""
     folders = class_folders(samples)
+    if folders is not None and not folders.below and (train := _training_folder(folders.classes)):
+        inside = [
+            file.removeprefix(f"{train}/") for file in samples if file.startswith(f"{train}/")
+        ]
+        if name_pattern(inside) is not None:
+            others = ", ".join(f"`{name}`" for name in folders.classes if name != train)
+            aside = (*aside, f"The folders are splits; left aside, without labels: {others}")
+            where = str(PurePosixPath(shown) / train)
+            return _labelled_files(path / train, where, inside, kind, index, aside)
     if folders is not None and (masks := mask_folder(samples, folders.classes)):
         raise DataError(
             f"`{masks}` holds masks of the images in the other folder, by the names of its files",
@@ -105,10 +138,20 @@ def _labelled_files(
             why="Segmentation isn't a task here",
             fix="For a class of each image make a folder for each class, or a table",
         )
+    if folders is not None and are_parts(folders.classes):
+        parts = _in_parts(folders, shown, samples, kind, aside)
+        if parts is not None:
+            return parts
     if folders is not None:
         where = str(PurePosixPath(shown) / folders.below) if folders.below else shown
         notes = [f"The folders are the classes: {listed(folders.classes)}"]
-        if folders.deeper:
+        choices = []
+        if folders.inner:
+            choices.append(
+                f"The folders below them could be the classes as well ({listed(folders.inner)}): "
+                f"`data.label_pattern: {_inner_pattern(folders)!r}`"
+            )
+        elif folders.deeper:
             notes.append(f"Folders below them, such as `{folders.deeper}`, tell nothing apart")
         if folders.loose:
             notes.append(
@@ -116,7 +159,7 @@ def _labelled_files(
                 f"aside, {folders.loose[0]} first"
             )
         data = {"source": "folder", "path": where}
-        return Inferred(CLASSIFICATION[kind], data, (*notes, *aside))
+        return Inferred(CLASSIFICATION[kind], data, (*notes, *aside), tuple(choices))
     pattern = name_pattern(samples)
     if pattern is not None:
         file, label = pattern.example
@@ -141,6 +184,41 @@ def _labelled_files(
         "names",
         fix=f"Make a folder for each class, or a table with the columns {kind} and label",
     )
+
+
+def _inner_pattern(folders: ClassFolders) -> str:
+    """Return the pattern by which the folders below those of `folders` are the labels."""
+    return r"^[^/]+/[^/]+/([^/]+)/" if folders.has_splits else r"^[^/]+/([^/]+)/"
+
+
+def _in_parts(
+    folders: ClassFolders,
+    shown: str,
+    samples: Sequence[str],
+    kind: InputKind,
+    aside: tuple[str, ...],
+) -> Inferred | None:
+    """Infer the labels of samples whose folders are called like parts: by what is below them."""
+    where = str(PurePosixPath(shown) / folders.below) if folders.below else shown
+    note = f"The folders {listed(folders.classes)} are taken as parts of the data, not as classes"
+    choice = "If they are the classes after all: leave `data.label_pattern` out"
+    if folders.inner:
+        pattern, what = (
+            _inner_pattern(folders),
+            f"The folders below them are the classes: {listed(folders.inner)}",
+        )
+    else:
+        named = name_pattern(samples)
+        if named is None:
+            return None
+        file, label = named.example
+        pattern = named.pattern
+        what = (
+            f"The names of the files tell the classes apart: `{file}` is taken as `{label}` "
+            f"({len(named.classes):,} classes: {listed(named.classes)})"
+        )
+    data = {"source": "folder", "path": where, "label_pattern": pattern}
+    return Inferred(CLASSIFICATION[kind], data, (note, what, *aside), (choice,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +287,18 @@ def _labels_table(
         file for file in index.files if is_table(path / file)
     ][:10]
     reasons = []
-    for file in sorted(tables, key=lambda file: "label" not in file.lower()):
+    tables = [file for file in tables if not is_sample_submission(file)]
+    for file in sorted(
+        tables, key=lambda file: ("label" not in file.lower(), *training_first(file))
+    ):
         try:
             find = partial(index.find, base=file.rpartition("/")[0])
             inferred = infer_table(path / file, file, options, find=find)
         except DataError as error:
             reasons.append(error)
             continue
+        if inferred.task == "object-detection" and kind == InputKind.IMAGE:
+            return file, inferred
         is_about_samples = inferred.task in (
             CLASSIFICATION[kind],
             "speech-recognition",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,8 @@ from modelwright.scaffold.texts import infer_text_file
 
 _KNOWN = ("digits", "cifar10")
 """Sources that have a name and need no path."""
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/+[^/]", re.IGNORECASE)
+"""Of a path that was an address, one slash may be left."""
 
 
 def infer_task(source: Path | str, shown: str, options: DataOptions | None = None) -> Inferred:
@@ -45,6 +48,12 @@ def infer_task(source: Path | str, shown: str, options: DataOptions | None = Non
         )
     if str(source) in _KNOWN and not path.exists():
         return Inferred(CLASSIFICATION[InputKind.IMAGE], {"source": str(source)})
+    if not path.exists() and _ADDRESS.match(str(source)):
+        raise DataError(
+            "this is an address, and data is read from this machine alone",
+            where=str(source),
+            fix="Download it, and give the file or folder",
+        )
     if not path.exists():
         raise DataError(
             "there is no such file or folder", where=str(path), fix=nearest(str(source), _KNOWN)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from modelwright.data.listing import SPLITS
+from modelwright.data.listing import SPLITS, UNLABELLED
 
 _MOST_CLASSES = 0.5
 """Names that differ in more than this share of the files tell no classes apart."""
@@ -31,6 +31,8 @@ class ClassFolders:
     classes: tuple[str, ...]
     deeper: str
     """A folder below a class's, which tells nothing apart; empty without one."""
+    inner: tuple[str, ...]
+    """The folders below those, where they are the same below most: they could be the classes."""
     has_splits: bool
     loose: tuple[str, ...]
     """Samples that stand in no class's folder."""
@@ -54,16 +56,48 @@ def class_folders(files: Sequence[str]) -> ClassFolders | None:
     splits = {top for top in tops if top.lower() in SPLITS}
     has_splits = len({SPLITS[top.lower()] for top in splits}) > 1 or (splits == tops and bool(tops))
     labelled = [part[1:] for part in inside if part[0] in splits] if has_splits else inside
+    labelled = [part for part in labelled if part[0].lower() not in UNLABELLED]
     classes = sorted({part[0] for part in labelled if len(part) > 1})
     if len(classes) < 2:
         return None
+    inner: dict[str, set[str]] = {name: set() for name in classes}
+    for part in labelled:
+        if len(part) > 2:
+            inner[part[0]].add(part[1])
     loose = [
         file
         for file, part in zip(files, parts, strict=True)
         if len(part) <= len(below) + 1 + has_splits
     ]
     deeper = next(("/".join(part[:2]) for part in labelled if len(part) > 2), "")
-    return ClassFolders("/".join(below), tuple(classes), deeper, has_splits, tuple(loose))
+    return ClassFolders(
+        "/".join(below),
+        tuple(classes),
+        deeper,
+        _common([*inner.values()]),
+        has_splits,
+        tuple(loose),
+    )
+
+
+_PARTS = re.compile(
+    r"(?i)(.*[^a-z])?(part|fold|batch|chunk|shard|section|images?|imgs?|photos|data|dataset|folder|"
+    r"dir|set|archive|session|station|site|centre|center|hospital|camera|cam|scanner|device|"
+    r"patient|subject|person|user|speaker|run|day|week|month|year|lot|group)[^a-z]*\d+"
+)
+
+
+def are_parts(names: Sequence[str]) -> bool:
+    """Say whether folders are called like the parts of a whole: `fold1`, `images_part_2`."""
+    return all(_PARTS.fullmatch(name) for name in names)
+
+
+def _common(inner: Sequence[set[str]]) -> tuple[str, ...]:
+    """Return the names that are in most of some sets, where each set has most of them."""
+    counts = Counter(name for names in inner for name in names)
+    usual = {name for name, count in counts.items() if 2 * count > len(inner)}
+    are_alike = all(2 * len(names & usual) > len(usual) for names in inner)
+    return tuple(sorted(usual)) if len(usual) >= 2 and are_alike else ()
 
 
 @dataclass(frozen=True, slots=True)

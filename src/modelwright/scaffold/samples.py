@@ -87,9 +87,9 @@ class FileIndex:
     def find(self, cells: Sequence[str], kind: InputKind, base: str = "") -> str | None:
         """Return the pattern of paths by which most cells name files of a kind.
 
-        `{}` stands for the cell: `train/{}.jpg`. `None` where fewer than half name one; of plain
-        numbers, which may mean anything, fewer than nine tenths. Paths start from the folder `base`
-        in this one.
+        `{}` stands for the cell: `train/{}.jpg`; `*` for one of several folders: `*/{}.jpg`. `None`
+        where fewer than half name one; of plain numbers, which may mean anything, fewer than nine
+        tenths. Paths start from the folder `base` in this one.
         """
         tried = [cell for cell in cells if 0 < len(cell) < 500 and "\0" not in cell][:_TRIED]
         patterns = Counter(next(self._patterns(cell, kind, base), "") for cell in tried)
@@ -97,6 +97,9 @@ class FileIndex:
         if not patterns:
             return None
         pattern, count = patterns.most_common(1)[0]
+        shared = _shared_pattern(list(patterns))
+        if count < len(tried) and shared is not None:
+            pattern, count = shared, patterns.total()
         share = _NUMBERS if all(cell.isdigit() for cell in tried) else _MOST
         return pattern if count > share * len(tried) else None
 
@@ -118,3 +121,18 @@ class FileIndex:
                     if base:
                         above = posixpath.relpath(above or ".", base) + "/"
                     yield f"{above}{{}}{ending}"
+
+
+def _shared_pattern(patterns: Sequence[str]) -> str | None:
+    """Return the pattern that stands for several, where they differ in one folder alone.
+
+    >>> _shared_pattern(["part_1/{}.jpg", "part_2/{}.jpg"]), _shared_pattern(["{}.jpg", "a/{}.jpg"])
+    ('*/{}.jpg', None)
+    """
+    split = [pattern.split("/") for pattern in patterns]
+    if len(split) < 2 or len({len(parts) for parts in split}) > 1:
+        return None
+    same = [len(set(parts)) == 1 for parts in zip(*split, strict=True)]
+    if same.count(False) != 1 or not same[-1]:
+        return None
+    return "/".join(part if is_same else "*" for part, is_same in zip(split[0], same, strict=True))

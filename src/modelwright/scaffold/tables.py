@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -9,10 +10,12 @@ from typing import Any
 
 from modelwright.data.encodings import detect_encoding
 from modelwright.data.labelled_lines import read_maybe_packed
-from modelwright.data.table import pattern_of
-from modelwright.data.table_reader import Table, open_table, table_files
+from modelwright.data.numbers import read_numbers
+from modelwright.data.table import file_of, pattern_of
+from modelwright.data.table_reader import RepeatedColumnError, Table, open_table, table_files
 from modelwright.errors import DataError, RequestError, nearest
 from modelwright.kinds import TASK_KINDS, InputKind, OutputKind
+from modelwright.scaffold.box_columns import find_box_columns, headerless_names
 from modelwright.scaffold.columns import (
     SENTENCE,
     ColumnProfile,
@@ -21,6 +24,8 @@ from modelwright.scaffold.columns import (
     Settings,
     generated,
     is_category,
+    is_group,
+    is_numbered_split,
     named_like,
     profile_table,
     rank_inputs,
@@ -38,6 +43,8 @@ _DESCRIBED = 8
 """So many columns are described in a message."""
 _PIXELS = 16
 """A table with so many columns of numbers and no input may hold the pixels of images."""
+_LABELS = ("label", "class", "category", "sentiment", "topic", "标签", "类别", "分类")
+"""Columns that are called so are labels, even beside texts that could be written from others."""
 _HEADER_WORDS = 5
 """A column's name of so many words is no name."""
 
@@ -52,9 +59,15 @@ def infer_table(
     files = [file for file, _ in table_files(path)]
     file = files[0]
     encoding, notes = encoding_of(file)
-    table = open_table(file, encoding=encoding)
+    table, has_header = _opened(file, encoding)
     if not table.columns:
         raise DataError("this table is empty", where=str(file), fix="Look at it")
+    if not table.num_rows:
+        raise DataError(
+            f"this table names its columns, {listed(list(table.columns))}, and has no rows",
+            where=str(file),
+            fix="Look at it",
+        )
     if find is None:
         find = FileIndex(table.folder, is_listed=table.frame_folder is None).find
     profiles = profile_table(table, find)
@@ -62,8 +75,8 @@ def infer_table(
     if encoding is not None:
         data["encoding"] = encoding
     names = None
-    if _has_no_header(table, profiles):
-        names = _column_names(profiles)
+    if not has_header or _has_no_header(table, profiles):
+        names = headerless_names(profiles) or _column_names(profiles)
         table = open_table(file, names, encoding=encoding)
         profiles = profile_table(table, find)
         data["columns"] = names
@@ -71,22 +84,26 @@ def infer_table(
             "The first line looks like data, not like names of columns, so they are called "
             f"{listed(names)}",
         )
-    boxes = next((item for item in profiles if item.role == ColumnRole.BOXES), None)
-    if boxes is not None and options.task in (None, "object-detection"):
-        if len(data) > 2:  # Of boxes, the source takes neither an encoding nor names of columns.
-            raise DataError(
-                "a table of boxes is read as UTF-8, with a line that names its columns",
-                where=str(file),
-                why=". ".join(notes),
-                fix="Save it so",
-            )
-        return _boxes(data, profiles, boxes, notes)
+    boxes = _boxes(table, profiles, options, {**data}, notes)
+    if boxes is not None:
+        return boxes
     inferred, used = _columns(table, profiles, data, options, notes)
     return (
         inferred
         if len(files) == 1
         else _of_splits(inferred, used, files, shown, names=names, encoding=encoding)
     )
+
+
+def _opened(file: Path, encoding: str | None) -> tuple[Table, bool]:
+    """Return a table, and whether its first line may name the columns: no number is twice there."""
+    try:
+        return open_table(file, encoding=encoding), True
+    except RepeatedColumnError as error:
+        if read_numbers([error.name], "").values == [None]:
+            raise
+        names = [f"column_{number}" for number in range(1, error.count + 1)]
+        return open_table(file, names, encoding=encoding), False
 
 
 def _of_splits(
@@ -122,17 +139,47 @@ def _holds(table: Table, column: str, files: str) -> bool:
     """Say whether most of some cells name files by a pattern."""
     cells = [str(cell) for cell in table.sample(column, _TRIED)]
     pattern = pattern_of(files, table.path)
-    named = sum((table.folder / pattern.replace("{}", cell)).is_file() for cell in cells)
+    named = sum(file_of(table.folder, pattern, cell).is_file() for cell in cells)
     return 2 * named > len(cells)
 
 
 def _boxes(
-    data: Settings, profiles: Sequence[ColumnProfile], boxes: ColumnProfile, notes: tuple[str, ...]
-) -> Inferred:
-    images = [item.name for item in profiles if item.role == ColumnRole.IMAGE]
-    image = images[0] if images else "image"
-    columns = {key: name for key, name in (("image", image), ("boxes", boxes.name)) if name != key}
-    return Inferred("object-detection", {**data, "source": "boxes", **columns}, notes)
+    table: Table,
+    profiles: Sequence[ColumnProfile],
+    options: DataOptions,
+    data: Settings,
+    notes: tuple[str, ...],
+) -> Inferred | None:
+    """Infer a table of images with boxes: a column of all of an image's, or a box a row."""
+    is_asked = options.task == "object-detection"
+    if not is_asked and (options.task or options.target or options.kind is not None):
+        return None
+    data = {**data, "source": "boxes"}
+    split = next((item for item in profiles if item.role == ColumnRole.SPLIT), None)
+    if split is not None:
+        data["split_column"] = split.name
+    boxes = next((item for item in profiles if item.role == ColumnRole.BOXES), None)
+    if boxes is not None:
+        images = [item for item in profiles if item.role == ColumnRole.IMAGE]
+        image = images[0].name if images else "image"
+        columns = {
+            key: name for key, name in (("image", image), ("boxes", boxes.name)) if name != key
+        }
+        files = dict(images[0].settings) if images else {}
+        return Inferred("object-detection", {**data, **columns, **files}, notes)
+    rows = find_box_columns(table, profiles)
+    if rows is None:
+        return None
+    what = {"xyxy": "two corners", "xywh": "a corner and a size", "cxcywh": "a centre and a size"}
+    seen = (
+        f"Each row is a box of the image in `{rows.image.name}`: {listed(rows.columns)} are "
+        f"{what[rows.form]}, `{rows.label.name}` is what is in it"
+    )
+    choices = [f"To classify whole images: --target {shlex.quote(rows.label.name)}"]
+    if len(rows.columns) == 1:
+        other = "xywh" if rows.form == "xyxy" else "xyxy"
+        choices.append(f"`{rows.columns[0]}` may hold {what[other]}: `data.box_format: {other}`")
+    return Inferred("object-detection", {**data, **rows.settings}, (*notes, seen), tuple(choices))
 
 
 def encoding_of(file: Path) -> tuple[str | None, tuple[str, ...]]:
@@ -200,14 +247,29 @@ def _columns(
     if split is not None:
         seen.append(f"`{split.name}` as the split")
     choices = [
-        f"`{item.name}` could be the input as well: --input {item.name}"
+        f"`{item.name}` could be the input as well: --input {shlex.quote(item.name)}"
         for item in other_inputs[:SHOWN]
     ]
+    choices += [
+        f"`{item.name}` holds numbers, so it isn't taken as the split: write train, val and test "
+        "in it, or keep the rows of each number together by "
+        f"`data.split: {{by: group, column: {item.name}}}`"
+        for item in profiles
+        if is_numbered_split(item) and item not in target
+    ]
+    groups = [item for item in profiles if is_group(item) and item not in (input, *target)]
+    if split is None:
+        choices += [
+            f"`{item.name}` comes again in several rows ({item.distinct:,} values): to keep each "
+            f"value's on one side of the split: `data.split: {{by: group, column: {item.name}}}`"
+            for item in groups[:SHOWN]
+        ]
     if not options.target:
         choices += [
-            f"`{item.name}` ({_values(item)}) could be the target as well: --target {item.name}"
+            f"`{item.name}` ({_values(item)}) could be the target as well: "
+            f"--target {shlex.quote(item.name)}"
             for item in targets[:SHOWN]
-            if item not in target
+            if item not in target and item not in groups
         ]
     used = [input.name, *(item.name for item in target)]
     return Inferred(task, data, (*notes, " and ".join(seen)), tuple(choices)), used
@@ -250,6 +312,7 @@ def _input(
         item = _named(table, profiles, options.input, "--input")
         media = {ColumnRole.IMAGE: InputKind.IMAGE, ColumnRole.AUDIO: InputKind.AUDIO}
         return media.get(item.role, InputKind.TEXT), item, []
+    _refuse_written(table, profiles, ranked)
     if ranked:
         (kind, item), *rest = ranked
         return kind, item, [other for of, other in rest if of == kind]
@@ -259,7 +322,8 @@ def _input(
             f"the column `{addresses[0]}` holds addresses, and files aren't fetched from them",
             where=str(table.path),
             fix="Download the files into a folder beside the table, and write their names there. "
-            f"If the addresses themselves are the texts, say so with --input {addresses[0]}",
+            "If the addresses themselves are the texts, say so with "
+            f"--input {shlex.quote(addresses[0])}",
         )
     if sum(item.role in (ColumnRole.NUMBER, ColumnRole.CONSTANT) for item in profiles) > _PIXELS:
         raise DataError(
@@ -275,6 +339,36 @@ def _input(
         why=_described(profiles),
         fix="Name it with --input COLUMN. Paths start from the table's folder",
     )
+
+
+_WRITTEN = {
+    ColumnRole.BASE64: "Write the table anew, with the files' bytes, as Parquet; with pandas: "
+    "`table[{0!r}] = table[{0!r}].map(base64.b64decode)`, then `table.to_parquet('table.parquet')`",
+    ColumnRole.PIXELS: "Write the images as an .npz archive with `images` (samples, height, width) "
+    "and `labels`; with pandas and 48 pixels a side: `images = numpy.stack([numpy.array(re.findall("
+    "'[0-9]+', row), 'uint8').reshape(48, 48) for row in table[{0!r}]])`, then "
+    "`numpy.savez('images.npz', images=images, labels=LABELS)`",
+}
+"""What to do with a column of files that are written as text."""
+
+
+def _refuse_written(
+    table: Table,
+    profiles: Sequence[ColumnProfile],
+    ranked: Sequence[tuple[InputKind, ColumnProfile]],
+) -> None:
+    """Refuse a table whose input is written in a way that isn't read.
+
+    Raises:
+        DataError: a column holds such, and no other holds images or recordings.
+    """
+    written = next((item for item in profiles if item.role in _WRITTEN), None)
+    if written is not None and not any(kind != InputKind.TEXT for kind, _ in ranked):
+        raise DataError(
+            f"the column `{written.name}` holds {written.role}, which aren't read",
+            where=str(table.path),
+            fix=_WRITTEN[written.role].format(written.name),
+        )
 
 
 def _described(profiles: Sequence[ColumnProfile]) -> str:
@@ -378,7 +472,7 @@ def _text_target(
         has_label = any(not item.is_varied for item in targets)
         return None if text is None or has_label else (text, "speech-recognition")
     has_label = any(
-        item.role == ColumnRole.NUMBER or named_like(item.name, ("label",)) for item in targets
+        item.role == ColumnRole.NUMBER or named_like(item.name, _LABELS) for item in targets
     )
     if kind != InputKind.TEXT or has_label:
         return None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from modelwright.data.encodings import detect_encoding
+from modelwright.data.encodings import decode_text, detect_encoding
 from modelwright.data.formats import foreign_among
 from modelwright.data.labelled_lines import read_maybe_packed
 from modelwright.data.listing import SPLITS
@@ -23,8 +24,13 @@ from modelwright.scaffold.tables import encoding_of, infer_table
 
 _LOOKED_AT = 1 << 20
 """The bytes of a file that are looked at."""
+_MOST_LINES = 1000
+"""So many lines are looked at for cells."""
 _MOST_LABELS = 0.1
 """Lines that begin with a label have at most so many labels a line."""
+_SHARD = re.compile(r"(?i)^part-\d+|-\d{3,}-of-\d{3,}")
+"""Names of tables that are parts of one, as Spark and the hub's datasets have them."""
+_SUBMISSION = re.compile(r"(?i)sample.?submission|submission.?(sample|format|example)")
 _ABOUT = re.compile(
     r"(readme|licen[sc]e|copying|classes|labels?|names|notes?|changelog|citation|about|credits|"
     r"requirements|metadata|index|info)([._\- ].*)?",
@@ -40,6 +46,7 @@ _NO_LANGUAGES = frozenset(
 
 def infer_text_file(path: Path, shown: str) -> Inferred:
     """Infer the task of a file of texts: parallel text, labelled lines, or one to be continued."""
+    _refuse_opinions(path)
     other = partner(path)
     if other is not None:
         target = str(Path(shown).with_name(other.name))
@@ -62,7 +69,67 @@ def infer_text_file(path: Path, shown: str) -> Inferred:
     if begins_with_labels(path):
         task = CLASSIFICATION[InputKind.TEXT]
         return Inferred(task, {"source": "labelled_lines", **data}, notes)
+    _refuse_tabular(path, encoding)
     return Inferred("language-modeling", {"source": "documents", **data}, notes)
+
+
+_OPINIONS = frozenset(
+    (
+        "pos",
+        "neg",
+        "positive",
+        "negative",
+        "neutral",
+        "spam",
+        "ham",
+        "real",
+        "fake",
+        "true",
+        "false",
+    )
+)
+"""Classes that a file of texts is called after, whose lines are a text each."""
+
+
+def _refuse_opinions(path: Path) -> None:
+    """Refuse a file that is called after a class and stands beside one of another class.
+
+    Raises:
+        DataError: it does.
+    """
+    found = {
+        item.name: opinions.pop()
+        for item in sorted(path.parent.iterdir())
+        if item.is_file() and (opinions := {*re.split(r"[._\- ]", item.name.lower())} & _OPINIONS)
+    }
+    if path.name in found and 1 < len(set(found.values())) == len(found):
+        raise DataError(
+            f"{listed([*found])} seem to hold the texts of a class each, a text a line",
+            where=str(path),
+            fix="Write them as one table (CSV) with the columns `text` and `label`",
+        )
+
+
+def _refuse_tabular(path: Path, encoding: str | None) -> None:
+    """Refuse a text file whose lines are all cut into as many cells: a table by another name.
+
+    Raises:
+        DataError: it is one.
+    """
+    try:
+        text = decode_text(read_maybe_packed(path), where=str(path), encoding=encoding)
+    except DataError:
+        return
+    lines = [line for line in text[:_LOOKED_AT].splitlines()[:_MOST_LINES] if line.strip()]
+    for sign, suffix in (("\t", ".tsv"), ("|", ".csv"), (";", ".csv")):
+        counts = {line.count(sign) for line in lines}
+        if len(lines) >= 3 and len(counts) == 1 and min(counts) >= (2 if sign == ";" else 1):
+            raise DataError(
+                f"each line of this has {min(counts) + 1} cells, as tables have, with "
+                f"{'tabs' if suffix == '.tsv' else f'`{sign}`'} between them",
+                where=str(path),
+                fix=f"If it is a table, call it {path.with_suffix(suffix).name}",
+            )
 
 
 def _refuse_tagged(path: Path) -> None:
@@ -149,28 +216,37 @@ def infer_text_folder(path: Path, shown: str, index: FileIndex, options: DataOpt
     if named:
         return _split_texts(path, shown, named)
     if samples:
+        _refuse_opinions(path / samples[0])
         notes = [f"{len(samples):,} texts without labels are taken: a model that continues texts"]
         others = [file for file in index.files if file not in set(samples)]
         if others:
             notes.append(f"Left aside: {', '.join(others[:SHOWN])}")
         data = {"source": "documents", "path": shown, **_folder_encoding(path, samples, notes)}
         return Inferred("language-modeling", data, tuple(notes))
-    counts = Counter(PurePosixPath(file).suffix or file for file in index.files)
+    counts = Counter(PurePosixPath(file).suffix or "without an ending" for file in index.files)
+    folder, bare = shlex.quote(str(path)), counts["without an ending"]
+    rename = f"find {folder} -type f ! -name '*.*' -exec mv {{}} {{}}.txt ';'"
     shown_files = ", ".join(f"{count:,} {name}" for name, count in counts.most_common(SHOWN))
     raise DataError(
         "there are no images, texts or recordings in this folder",
         where=str(path),
         why=f"It holds {shown_files}" if counts else "It is empty",
-        fix=foreign_among(index.files) or "It should hold a folder of files for each class",
+        fix=foreign_among(index.files)
+        or (f"If they are texts, name them so: {rename}" if 2 * bare > len(index.files) else "")
+        or "It should hold a folder of files for each class",
     )
+
+
+def _splits_named(file: str) -> set[str]:
+    """Return the splits that the parts of a path are called after."""
+    return {SPLITS[part] for part in re.split(r"[/._-]", file.lower()) if part in SPLITS}
 
 
 def _split_files(samples: Sequence[str]) -> dict[str, str]:
     """Return the file of each split, where each text is called after one: `wiki.train.txt`."""
     named: dict[str, str] = {}
     for file in samples:
-        parts = re.split(r"[._-]", PurePosixPath(file).name.lower())
-        splits = {SPLITS[part] for part in parts if part in SPLITS}
+        splits = _splits_named(PurePosixPath(file).name)
         if len(splits) != 1 or splits & named.keys():
             return {}
         named[splits.pop()] = file
@@ -191,7 +267,30 @@ def _split_texts(path: Path, shown: str, named: Mapping[str, str]) -> Inferred:
     return replace(inferred, data=data, notes=(note, *inferred.notes))
 
 
+def is_sample_submission(file: str) -> bool:
+    """Say whether a table is the sample of a contest's answers, whose labels mean nothing."""
+    return _SUBMISSION.search(PurePosixPath(file).stem) is not None
+
+
+def training_first(file: str) -> tuple[bool, str]:
+    """Return the sort key by which files of training stand before those of other splits."""
+    return bool(_splits_named(file) - {"train"}), file
+
+
 def _only_table(path: Path, shown: str, tables: Sequence[str], options: DataOptions) -> Inferred:
+    shards = [file for file in tables if _SHARD.search(PurePosixPath(file).name)]
+    if len(shards) > 1:
+        raise DataError(
+            f"this folder holds tables in parts: {listed(shards)}",
+            where=str(path),
+            fix="Join the parts of each split, and call the tables `train`, `val` and `test`; with "
+            "pandas: `pd.concat(map(pd.read_parquet, sorted(glob.glob('train-*'))))`, or "
+            "`read_csv` for CSV",
+        )
+    tables = (
+        sorted((file for file in tables if not is_sample_submission(file)), key=training_first)
+        or tables
+    )
     inferred = infer_table(path / tables[0], str(PurePosixPath(shown) / tables[0]), options)
     others = [f"`{file}` is another table: give it in place of the folder" for file in tables[1:]]
     return replace(inferred, choices=(*inferred.choices, *others[:SHOWN]))
