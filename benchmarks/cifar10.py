@@ -50,7 +50,7 @@ def without_views(model: Path) -> float:
     """Return the test accuracy of the same weights without test-time averaging, in torch."""
     candidate = modelfile.rebuild(model)
     shape = modelfile.load(model).input
-    samples, _, _ = labelled_split(
+    samples, _, _, _ = labelled_split(
         Path("cifar10"), input=shape, labels=candidate.labels, observe=silent
     )
     found = []

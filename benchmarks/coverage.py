@@ -15,6 +15,7 @@ error of the simulation), how often it lay above or below, and the mean width. I
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ import numpy as np
 from measuring import tell
 from modelwright import metrics, pipeline
 from modelwright.evaluation import bootstrap as bootstrap_module
-from modelwright.evaluation import gate, intervals, labels, measure
+from modelwright.evaluation import gate, intervals, labels
 from modelwright.evaluation.measurement import sampled
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
@@ -144,6 +145,7 @@ def pool(name: str, folder: Path) -> tuple[dict[str, float], Draw]:
 def answers_of(recipe: Any, out: Path) -> dict[str, Any]:
     """Train a model, and return the statistics of its answers on the test split."""
     seen: list[SampleStats] = []
+    measure = importlib.import_module("modelwright.evaluation.measure")
     bounded, figures = measure.bounded, measure.single_label_figures
 
     def keep_bounded(stats: SampleStats, *args: Any, **options: Any) -> Any:
@@ -154,11 +156,11 @@ def answers_of(recipe: Any, out: Path) -> dict[str, Any]:
         seen.append({name: getattr(outcomes, name) for name in outcomes.__dataclass_fields__})
         return figures(outcomes, *args, **options)
 
-    measure.bounded, measure.single_label_figures = keep_bounded, keep_figures
+    vars(measure).update(bounded=keep_bounded, single_label_figures=keep_figures)
     try:
         pipeline.run(recipe, out=out, name="run", observe=silent)
     finally:
-        measure.bounded, measure.single_label_figures = bounded, figures
+        vars(measure).update(bounded=bounded, single_label_figures=figures)
     return {name: np.asarray(values) for name, values in seen[-1].items()}
 
 

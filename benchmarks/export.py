@@ -82,7 +82,7 @@ def main() -> None:
     count = 100 if parser.parse_args().quick else 1000
     os.environ.setdefault("MODELWRIGHT_DATA", str(real_data()))
     shape = ImageInput(height=32, width=32, channels=3)
-    samples, _, _ = labelled_split(Path("cifar10"), input=shape, labels=LABELS, observe=silent)
+    samples, _, _, _ = labelled_split(Path("cifar10"), input=shape, labels=LABELS, observe=silent)
     pixels, targets = samples.gather(slice(0, count)), samples.targets[:count]
     for family in FAMILIES:
         candidate = trained(family, samples.gather(slice(5000, 6000)), samples.targets[5000:6000])

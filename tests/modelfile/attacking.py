@@ -53,4 +53,6 @@ def spec(**changes: Any) -> dict[str, bytes]:
 
 def inference(**changes: Any) -> dict[str, bytes | None]:
     """Return a change of what decides an answer beyond the weights."""
-    return spec(inference={"tta": "flip", "threshold": None, "generate": None} | changes)
+    return spec(
+        inference={"tta": "flip", "threshold": None, "temperature": [], "generate": None} | changes
+    )

@@ -49,6 +49,7 @@ CAUGHT = [
         4,
         "needs what `evaluate.baselines: false` leaves out",
     ),
+    (RESNET.replace("resnet", "resnet, stem: small"), 3, "at depth 20 it is so anyway"),
     (DIGITS + "augment: {mixup: 1}\ntrain: {batch_size: 1}", 4, "has nothing to mix"),
     (
         DIGITS + "train: {batch_size: 16, gradient_accumulation: 4}",
@@ -238,7 +239,6 @@ def rules_that_catch(text, words):
 @pytest.mark.parametrize(
     ("recipe", "words"),
     [
-        (RESNET.replace("resnet", "resnet, stem: small"), "at depth 20 it is so anyway"),
         (
             DIGITS + "model: {name: cnn, pooling: average, blocks: [{filters: 8, pool: 1}]}",
             "no block has a `pool` above 1",

@@ -77,7 +77,7 @@ def test_what_follows_from_the_tokenizer_is_not_written():
     assert set(written["generate"]) == names
 
 
-NOTHING = {"tta": "none", "threshold": None, "generate": None}
+NOTHING = {"tta": "none", "threshold": None, "temperature": [], "generate": None}
 
 
 @pytest.mark.parametrize(

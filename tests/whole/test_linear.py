@@ -37,6 +37,7 @@ version: 1
 task: {task}
 data: {{source: table, path: {path}, split_column: split{more}}}
 model: {{name: linear{settings}}}
+{inference}
 evaluate: {{latency: false}}
 resources: {{threads: 1}}
 """
@@ -63,7 +64,9 @@ def write_texts(path, labels, *, target=None):
 
 def recipe_of(folder, *, task="text-classification", settings="", more="", path="texts.csv"):
     file = folder / "recipe.yaml"
-    file.write_text(RECIPE.format(task=task, settings=settings, more=more, path=path), "utf-8")
+    inference = "inference: {calibration: none}" if task.endswith("classification") else ""
+    text = RECIPE.format(task=task, settings=settings, more=more, path=path, inference=inference)
+    file.write_text(text, "utf-8")
     return file
 
 

@@ -342,7 +342,8 @@ def test_real_questions_become_their_kind(tmp_path):
 
 
 def number_scores(stats: Any) -> dict[str, float]:
-    return metrics.number_metrics(stats["predicted"], stats["targets"])
+    columns = metrics.number_columns(stats["predicted"], stats["targets"])
+    return {name: float(value) for name, value in metrics.number_metrics(columns.sum(0)).items()}
 
 
 NUMBER = Task(

@@ -67,10 +67,14 @@ class SandboxedSession(Session):
         held = sum(array.nbytes for array in self._weights.values())
         limit = MEMORY + 4 * held + _THREAD_MEMORY * self.threads
         self._child, self._lock = child, threading.Lock()
-        self._send(json.dumps({"threads": self.threads, "memory": limit}).encode())
-        self._send(self._graph)
-        self._send(write_arrays(self._weights, name="weights"))
-        names = json.loads(self._receive("opening the graph"))
+        try:
+            self._send(json.dumps({"threads": self.threads, "memory": limit}).encode())
+            self._send(self._graph)
+            self._send(write_arrays(self._weights, name="weights"))
+            names = json.loads(self._receive("opening the graph"))
+        except BaseException:
+            self.close()
+            raise
         self._declared = names["inputs"], names["outputs"]
         return child
 

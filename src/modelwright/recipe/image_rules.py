@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from modelwright.kinds import OutputKind
 from modelwright.recipe.model import InitModel
-from modelwright.recipe.networks import CnnModel, DetectorModel
+from modelwright.recipe.networks import CnnModel, DetectorModel, ResnetModel
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.rule import Rule, network_of, sides_of
 from modelwright.recipe.schema import tag_of
@@ -98,7 +98,22 @@ def _void_for_backbone(recipe: Recipe) -> str:
     return ""
 
 
+def _void_stem(recipe: Recipe) -> str:
+    """Return the depth at which a stem that was asked for is taken anyway."""
+    model = recipe.model
+    if isinstance(model, ResnetModel) and model.depth != 18 and model.stem == "small":
+        return str(model.depth)
+    return ""
+
+
 IMAGE_RULES: tuple[Rule, ...] = (
+    Rule(
+        ("model resnet, depth", "stem: small"),
+        _void_stem,
+        "`model.stem: small` has no effect: at depth {} it is so anyway",
+        "Leave it out",
+        ("model.stem", "model.depth"),
+    ),
     Rule(
         ("model speednet, efficientnet-lite0", "small images"),
         _below_smallest_side,

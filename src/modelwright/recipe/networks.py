@@ -121,12 +121,6 @@ class ResnetModel(NetworkSpec):
     """`small` starts with a 3×3 convolution, `large` with 7×7 and pooling; `auto` goes by the image
     size at depth 18, and is `small` at the others."""
 
-    @model_validator(mode="after")
-    def _check_stem(self) -> Self:
-        if self.stem == "small" and self.depth != 18:
-            raise ValueError(f"`stem: small` has no effect: at depth {self.depth} it is so anyway")
-        return self
-
 
 class SpeednetModel(NetworkSpec):
     """A small network for quick, strong results on small images (after Jordan 2024).

@@ -1,0 +1,61 @@
+"""The temperature of logits, against known ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from modelwright.evaluation import calibration
+
+N = 20_000
+
+
+def drawn(labels=3, seed=0):
+    """Return logits that are right, and targets drawn by their probabilities."""
+    random = np.random.default_rng(seed)
+    logits = random.normal(0, 2, (N, labels))
+    noise = random.gumbel(size=logits.shape)
+    return logits, (logits + noise).argmax(axis=1)
+
+
+def fitted(logits, targets):
+    (found,) = calibration._minimum(
+        lambda value: calibration._class_loss(logits, targets, value), size=1
+    )
+    return found
+
+
+@pytest.mark.parametrize("true", [0.3, 1.0, 4.0])
+def test_a_known_temperature_is_found(true):
+    logits, targets = drawn()
+    assert fitted(logits * true, targets) == pytest.approx(true, rel=0.04)
+
+
+@pytest.mark.parametrize("size", [5, 40, 1000])
+def test_right_answers_do_not_make_it_surer_than_they_prove(size):
+    logits, _ = drawn()
+    logits = logits[:size]
+    found = fitted(logits + 3 * np.eye(3)[logits.argmax(axis=1)], logits.argmax(axis=1))
+    scaled = (logits + 3 * np.eye(3)[logits.argmax(axis=1)]) / found
+    chances = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    assert chances.max(axis=1).mean() < 1 - 0.5 / (size + 2)
+
+
+def test_each_of_several_labels_has_its_own():
+    random = np.random.default_rng(1)
+    logits = random.normal(0, 2, (N, 2))
+    is_there = random.random((N, 2)) < 1 / (1 + np.exp(-logits))
+    true = np.array([0.5, 3.0])
+    found = calibration._minimum(
+        lambda value: calibration._label_losses(logits * true, is_there, value), size=2
+    )
+    assert found == pytest.approx(true, rel=0.06)
+
+
+def test_a_label_that_all_have_is_not_made_certain():
+    logits, is_there = np.full((30, 1), 2.0), np.ones((30, 1), dtype=bool)
+    (found,) = calibration._minimum(
+        lambda value: calibration._label_losses(logits, is_there, value), size=1
+    )
+    assert 1 / (1 + np.exp(-2.0 / found)) <= 31 / 32 + 1e-6
