@@ -7,12 +7,14 @@ import threading
 import numpy as np
 import pytest
 
+from modelwright.data import sealing
 from modelwright.data import store as store_module
 from modelwright.data.inputs import INPUTS
 from modelwright.data.sources import list_source
 from modelwright.data.store import open_store
 from modelwright.data.views import derived_view
 from modelwright.errors import DataError, ResourceError
+from modelwright.files import cache_folder
 from modelwright.run import silent
 from modelwright.transforms import ImageInput, decode_image
 from tests.data.making import folder, picture, recipe
@@ -139,12 +141,45 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
     assert len(opened(tmp_path)) == 8
 
 
-def test_a_damaged_part_is_named(tmp_path):
+def flip(path, at):
+    """Turn one bit of a file, whose time stays."""
+    facts = path.stat()
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    sealing._checked.clear()
+
+
+def test_a_damaged_part_is_named_and_built_anew(tmp_path):
     folder(tmp_path / "pets", each=4)
-    part = next(opened(tmp_path).folder.glob("part-*"))
-    part.write_bytes(part.read_bytes()[:100])
-    with pytest.raises(DataError, match="Remove the folder"):
+    found = opened(tmp_path)
+    part = next(found.folder.glob("part-*.arrow"))
+    flip(part, 2000)
+    with pytest.raises(DataError, match=r"damaged.*part-00000.arrow.*Remove the file"):
         opened(tmp_path)
+    part.unlink()
+    assert opened(tmp_path).digest == found.digest
+
+
+@pytest.mark.parametrize("record", [b"", b"{", b"[]", b"{}", b'{"digest": "x"}'])
+def test_a_torn_record_is_written_anew(tmp_path, record):
+    folder(tmp_path / "pets", each=4)
+    found = opened(tmp_path)
+    (found.folder / "store.json").write_bytes(record)
+    assert opened(tmp_path).digest == found.digest
+
+
+def test_a_turned_bit_of_a_view_is_noticed(tmp_path):
+    folder(tmp_path / "pets", each=3)
+    found = opened(tmp_path)
+    pixels = derived_view(found, INPUT, observe=silent).copy()
+    (view,) = (cache_folder() / "views").glob("*.npy")
+    flip(view, -5)
+    with pytest.raises(DataError, match=r"damaged.*Remove the file"):
+        derived_view(found, INPUT, observe=silent)
+    view.unlink()
+    assert np.array_equal(derived_view(found, INPUT, observe=silent), pixels)
 
 
 def test_a_view_is_every_image_decoded(tmp_path):

@@ -22,10 +22,10 @@ EXAMPLES = Path(__file__).parents[2] / "examples" / "small"
 MAIN = {
     "regression": ("r2", 0.8),
     "language-modeling": ("bits_per_byte", 0.0),
-    "translation": ("bleu", 60.0),
+    "translation": ("bleu", 30.0),
     "summarization": ("rouge_l", 0.6),
     "speech-recognition": ("wer", 0.0),
-    "object-detection": ("map50", 0.5),
+    "object-detection": ("map50", 0.3),
     "multi-label": ("f1_macro", 0.95),
 }
 """A figure of each task that has no accuracy, and the least that it is."""

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from modelwright.data.listing import Listing, Rows
 from modelwright.data.parallel import in_order
+from modelwright.data.sealing import check_seal, damaged, is_sealed, seal
 from modelwright.errors import DataError
 from modelwright.files import (
+    JsonObject,
     atomic_write,
     cache_folder,
     canonical_json,
@@ -163,13 +165,14 @@ def open_store(listing: Listing, facts: Facts, *, observe: Observe) -> Store:
     """
     folder = cache_folder() / "stores" / f"v{VERSION}-{listing.key.partition(':')[2][:32]}"
     record = folder / "store.json"
-    if not record.exists():
+    content = _record(record)
+    if content is None:
         # A second process waits here, and finds the store built.
         with locked(folder.with_suffix(".lock")):
-            if not record.exists():
+            content = _record(record)
+            if content is None:
                 sweep(folder)
-                _build(folder, listing, facts, observe)
-    content = read_json(record)
+                content = _build(folder, listing, facts, observe)
     parts = [_mapped(folder / name) for name in content["parts"]]
     return Store(
         folder,
@@ -183,32 +186,44 @@ def open_store(listing: Listing, facts: Facts, *, observe: Observe) -> Store:
     )
 
 
+def _record(path: Path) -> JsonObject | None:
+    """Return what was written of a store that is whole; of one that is not, or torn, nothing."""
+    try:
+        content = read_json(path)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or not {"digest", "parts"} <= content.keys():
+        return None
+    return content if all(is_sealed(path.parent / name) for name in content["parts"]) else None
+
+
 def _mapped(path: Path) -> pa.Table:
+    check_seal(path)
     try:
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            "this part of the cached data is damaged",
-            where=str(path),
-            fix=f"Remove the folder {path.parent} and run again: it is built anew",
-        ) from error
+        raise damaged(path) from error
 
 
-def _build(folder: Path, listing: Listing, facts: Facts, observe: Observe) -> None:
+def _build(folder: Path, listing: Listing, facts: Facts, observe: Observe) -> JsonObject:
     names = []
     sums = hashlib.sha256()
     total = len(listing)
     for number, start in enumerate(range(0, total, PART)):
         name = f"part-{number:05d}.arrow"
         path = folder / name
-        if not path.exists():
+        if not is_sealed(path):
             _write(path, listing, facts, range(start, min(start + PART, total)), observe)
+            seal(path)
         _add(sums, _mapped(path))
         names.append(name)
-    write_json(
-        folder / "store.json",
-        {"version": VERSION, "digest": "sha256:" + sums.hexdigest(), "parts": names},
-    )
+    content: JsonObject = {
+        "version": VERSION,
+        "digest": "sha256:" + sums.hexdigest(),
+        "parts": names,
+    }
+    write_json(folder / "store.json", content)
+    return content
 
 
 def _add(sums: Any, part: pa.Table) -> None:

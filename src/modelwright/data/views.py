@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from modelwright.arrays import Array, Ints
 from modelwright.data.parallel import in_order
+from modelwright.data.sealing import check_seal, damaged, is_sealed, seal
 from modelwright.data.store import Store
-from modelwright.errors import DataError
 from modelwright.files import atomic_write, cache_folder, json_digest, locked
 from modelwright.run import Observe, Progress
 from modelwright.transforms import ImageInput, decode_image
@@ -31,14 +31,16 @@ def derived_view(store: Store, input: ImageInput, *, observe: Observe) -> NDArra
     """
     key = json_digest([VERSION, store.digest, input.digest()]).partition(":")[2][:32]
     path = cache_folder() / "views" / f"{key}.npy"
-    if not path.exists():
+    if not is_sealed(path):
         with locked(path.with_suffix(".lock")):
-            if not path.exists():
+            if not is_sealed(path):
                 _build(path, store, input, observe)
+                seal(path)
+    check_seal(path)
     try:
         pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
-        raise _damaged(path) from error
+        raise damaged(path) from error
     return pixels
 
 
@@ -63,9 +65,9 @@ def ragged_view(
     """
     mark = json_digest([VERSION, store.digest, key, dtype]).partition(":")[2][:32]
     values, lengths = (cache_folder() / "views" / f"{mark}.{part}" for part in ("bin", "npy"))
-    if not lengths.exists():  # It is written last.
+    if not (is_sealed(values) and is_sealed(lengths)):
         with locked(values.with_suffix(".lock")):
-            if not lengths.exists():
+            if not (is_sealed(values) and is_sealed(lengths)):
                 counts: list[int] = []
                 with atomic_write(values) as stream:
                     for start in range(0, len(store), _CHUNK):
@@ -75,6 +77,10 @@ def ragged_view(
                         observe(Progress("decode", len(counts), len(store)))
                 with atomic_write(lengths) as stream:
                     np.save(stream, np.array(counts, dtype=np.int64), allow_pickle=False)
+                seal(values)
+                seal(lengths)
+    check_seal(values)
+    check_seal(lengths)
     try:
         sizes: Ints = np.load(lengths, allow_pickle=False)
         total = int(sizes.sum())
@@ -82,16 +88,8 @@ def ragged_view(
             raise ValueError
         mapped = np.memmap(values, dtype, "r") if total else np.empty(0, dtype)
     except (OSError, ValueError) as error:
-        raise _damaged(lengths) from error
+        raise damaged(lengths) from error
     return mapped, sizes
-
-
-def _damaged(path: Path) -> DataError:
-    return DataError(
-        "this cached view of the data is damaged",
-        where=str(path),
-        fix="Remove the file and run again: it is built anew",
-    )
 
 
 def _build(path: Path, store: Store, input: ImageInput, observe: Observe) -> None:
