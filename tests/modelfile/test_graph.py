@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
 import pytest
 from onnx import TensorProto, helper
 
 from modelwright.errors import ModelFileError
-from modelwright.modelfile.graph import FROM_MICROSOFT, external_weights
+from modelwright.modelfile.graph import external_weights
+from modelwright.modelfile.operators import FROM_MICROSOFT
 from tests.modelfile.making import FROZEN, members_of
 
 
@@ -25,7 +28,7 @@ def graph(*nodes: onnx.NodeProto, names: tuple[str, ...] = ("w",)) -> bytes:
 
 def test_the_weights_are_named_in_the_graphs_order() -> None:
     assert external_weights(graph(names=("b", "a"))) == ["b", "a"]
-    with pytest.raises(ModelFileError, match="each weight once"):
+    with pytest.raises(ModelFileError, match="gives a weight twice"):
         external_weights(graph(names=("a", "a")))
     frozen = external_weights(members_of(FROZEN)["model/graphs/main.onnx"])
     assert "body.head.weight" in frozen
@@ -64,15 +67,104 @@ def test_two_operators_of_microsofts_are_taken() -> None:
         ("MatMulNBits", "com.Microsoft"),
         ("", "com.microsoft"),
         ("MatMulNBits", "mine"),
+        ("TreeEnsembleRegressor", "ai.onnx.ml"),
+        *((operator, "") for operator in ("Loop", "StringConcat", "TfIdfVectorizer", "Einsum")),
+        *((operator, "") for operator in ("BitShift", "RandomNormal", "SequenceAt", "MaxUnpool")),
     ],
 )
 def test_others_are_not(operator: str, domain: str) -> None:
     node = helper.make_node(operator, ["x"], ["y"], domain=domain)
-    inner = helper.make_graph([node], "inner", [], [])
-    outer = helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner)
-    for made in (node, outer):
-        with pytest.raises(ModelFileError, match="which isn't ONNX's own"):
-            external_weights(graph(made))
+    with pytest.raises(ModelFileError, match="which our exports don't"):
+        external_weights(graph(node))
+
+
+def test_graphs_within_nodes_are_refused() -> None:
+    inner = helper.make_graph([], "inner", [], [])
+    node = helper.make_node("If", ["x"], ["y"], then_branch=inner, else_branch=inner)
+    with pytest.raises(ModelFileError, match="holds graphs within a node"):
+        external_weights(graph(node))
+
+
+INTEGERS = (TensorProto.INT8, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8)
+
+
+def division(
+    kind: int, divisor: Any, *nodes: onnx.NodeProto, operator: str = "Div", is_input: bool = False
+) -> bytes:
+    """Return a graph that divides its input of a type by a constant, or by what nodes give."""
+    inputs = [helper.make_tensor_value_info("x", kind, ["N"])]
+    constants = []
+    if divisor is not None:
+        constants = [helper.make_tensor("d", kind, [len(divisor)], divisor)]
+    if is_input:
+        inputs.append(helper.make_tensor_value_info("d", kind, [1]))
+    node = helper.make_node(operator, ["x", "d"], ["y"])
+    made = helper.make_graph([*nodes, node], "g", inputs, [], constants)
+    return helper.make_model(made).SerializeToString()
+
+
+@pytest.mark.parametrize("operator", ["Div", "Mod"])
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_integers_are_divided_by_safe_constants_alone(kind: int, operator: str) -> None:
+    assert external_weights(division(kind, [2, 3], operator=operator)) == []
+    bad = [[0], [2, 0]] + ([[-1]] if kind != TensorProto.UINT8 else [])
+    for divisor in bad:
+        with pytest.raises(ModelFileError, match="divides integers"):
+            external_weights(division(kind, divisor, operator=operator))
+    with pytest.raises(ModelFileError, match="divides integers"):
+        external_weights(division(kind, [2], operator=operator, is_input=True))
+    for node in (
+        helper.make_node("Identity", ["x"], ["d"]),
+        helper.make_node("Shape", ["x"], ["d"]),
+        helper.make_node("Cast", ["x"], ["d"], to=kind),
+        helper.make_node(
+            "ConstantOfShape", ["x"], ["d"], value=helper.make_tensor("v", kind, [1], [2])
+        ),
+        helper.make_node("Gather", ["x", "x"], ["d"]),
+    ):
+        with pytest.raises(ModelFileError, match="divides integers"):
+            external_weights(division(kind, None, node, operator=operator))
+    constant = helper.make_node(
+        "Constant", [], ["d"], value=helper.make_tensor("v", kind, [1], [3])
+    )
+    assert external_weights(division(kind, None, constant, operator=operator)) == []
+
+
+def test_floats_are_divided_by_anything() -> None:
+    kind = TensorProto.FLOAT
+    for node in (
+        helper.make_node("Sqrt", ["x"], ["d"]),
+        helper.make_node("Cast", ["x"], ["d"], to=kind),
+        helper.make_node("Constant", [], ["d"], value_float=0.0),
+    ):
+        assert external_weights(division(kind, None, node)) == []
+    with pytest.raises(ModelFileError, match="divides integers"):
+        external_weights(division(kind, None, helper.make_node("Shape", ["x"], ["d"])))
+
+
+def test_minus_one_is_found_however_it_is_written() -> None:
+    """Of 32 bits with a sign, 4,294,967,295 is -1; raw bytes and packed numbers are the same."""
+    node = helper.make_node("Div", ["x", "d"], ["y"])
+    for tensor in (
+        TensorProto(name="d", data_type=6, dims=[1], raw_data=b"\xff\xff\xff\xff"),
+        TensorProto(name="d", data_type=6, dims=[1], int32_data=[-1]),
+    ):
+        made = helper.make_graph(
+            [node], "g", [helper.make_tensor_value_info("x", 6, ["N"])], [], [tensor]
+        )
+        with pytest.raises(ModelFileError, match="divides integers"):
+            external_weights(helper.make_model(made).SerializeToString())
+    unsigned = TensorProto(name="d", data_type=6, dims=[1]).SerializeToString()
+    unsigned += b"\x28\xff\xff\xff\xff\x0f"  # `int32_data`, one number of 32 bits
+    made = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", 6, ["N"])], [])
+    data = made.SerializeToString() + b"\x2a" + bytes([len(unsigned)]) + unsigned
+    whole = helper.make_model(helper.make_graph([], "", [], [])).SerializeToString()
+    model = onnx.ModelProto.FromString(whole)
+    model.ClearField("graph")
+    size = len(data)
+    varint = bytes([size & 0x7F | 0x80, size >> 7]) if size > 127 else bytes([size])
+    with pytest.raises(ModelFileError, match="divides integers"):
+        external_weights(model.SerializeToString() + b"\x3a" + varint + data)
 
 
 @pytest.mark.parametrize(

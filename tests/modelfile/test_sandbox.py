@@ -65,40 +65,25 @@ def test_weights_of_16_bits_arrive():
     np.testing.assert_array_equal(found.run(given)[0], expected)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX systems")
-def test_a_division_that_ends_the_process_is_a_sentence():
-    session = SandboxedSession(
-        graph([helper.make_node("Div", ["x", "d"], ["y"])], [("d", np.array([-1], np.int32))]),
-        {},
-        threads=1,
-    )
-    (found,) = session.run({"x": np.array([6], np.int32)})
-    assert found.tolist() == [-6]
-    with pytest.raises(ModelFileError, match=r"ended the process that ran it \(SIG"):
-        session.run({"x": np.array([-(2**31)], np.int32)})
+def test_a_process_that_ends_is_a_sentence():
+    session = SandboxedSession(graph([helper.make_node("Neg", ["x"], ["y"])]), {}, threads=1)
+    session._child.kill()
+    with pytest.raises(ModelFileError, match=r"ended the process that ran it \(SIGKILL\)"):
+        session.run({"x": np.array([6], np.int32)})
 
 
-def test_a_loop_without_end_is_stopped(monkeypatch):
+def test_work_without_end_is_stopped(monkeypatch):
     monkeypatch.setattr(sandbox, "SECONDS", 3.0)
-    body = helper.make_graph(
-        [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Neg", ["s"], ["t"])],
-        "body",
-        [
-            helper.make_tensor_value_info("i", TensorProto.INT64, []),
-            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("s", TensorProto.INT32, ["N"]),
-        ],
-        [
-            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("t", TensorProto.INT32, ["N"]),
-        ],
-    )
-    loop = helper.make_node("Loop", ["times", "always", "x"], ["y"], body=body)
-    constants = [("times", np.array(2**62)), ("always", np.array(True))]
-    session = SandboxedSession(graph([loop], constants), {}, threads=1)
-    with pytest.raises(ModelFileError, match="took longer than 3 s while answering"):
-        session.run({"x": np.ones(1, np.int32)})
-    assert session._child.poll() is not None
+    nodes = [
+        helper.make_node("ConstantOfShape", ["sides"], ["image"]),
+        helper.make_node("ConstantOfShape", ["kernel"], ["weight"]),
+        helper.make_node("Conv", ["image", "weight"], ["y"]),
+    ]
+    shapes = [("sides", np.array([1, 1, 3000, 3000])), ("kernel", np.array([1, 1, 1500, 1500]))]
+    with pytest.raises(ModelFileError, match="took longer than 3 s while"):
+        SandboxedSession(graph(nodes, shapes, output=TensorProto.FLOAT), {}, threads=1).run(
+            {"x": np.ones(1, np.int32)}
+        )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems don't limit the address space")

@@ -10,23 +10,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from modelwright.errors import ModelFileError
+from modelwright.modelfile.operators import Node, Tensor, check_operators
 
 WEIGHTS_LOCATION = "weights.safetensors"
 ORT_FORMAT = b"ORTM"
 """By these bytes 4 to 7 onnxruntime takes a graph for a FlatBuffers file of its own format."""
-_DEEPEST = 16
 _KEY_BOUND = 1 << 32
 """A reader in C++ cuts longer keys down to 32 bits, and so sees a field where we would see none."""
 _EXTERNAL = 1
 _GRAPH, _TRAINING, _FUNCTIONS = 7, 20, 25  # ModelProto
-_NODE, _INITIALIZER, _SPARSE_INITIALIZER = 1, 5, 15  # GraphProto
-_OPERATOR, _ATTRIBUTE, _DOMAIN = 4, 5, 7  # NodeProto
-_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
-MICROSOFT, FROM_MICROSOFT = "com.microsoft", ("MatMulNBits", "GatherBlockQuantized")
-"""What is taken of the operators that only onnxruntime has: weights of a few bits. Others of that
-domain read files, such as EPContext."""
+_NODE, _INITIALIZER, _INPUT, _SPARSE_INITIALIZER = 1, 5, 11, 15  # GraphProto
+_NODE_INPUT, _NODE_OUTPUT, _OPERATOR, _ATTRIBUTE, _DOMAIN = 1, 2, 4, 5, 7  # NodeProto
+_ATTRIBUTE_NAME, _ATTRIBUTE_INTEGER, _ATTRIBUTE_INTEGERS = 1, 3, 8  # AttributeProto
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
+_TENSOR_TYPE, _TENSOR_INT32, _TENSOR_INT64, _TENSOR_RAW = 2, 5, 7, 9  # TensorProto
 _TENSOR_NAME, _TENSOR_ENTRIES, _TENSOR_LOCATION = 8, 13, 14
+_INTEGER_BYTES, _UNSIGNED = {2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 12: 4, 13: 8}, (2, 4, 12, 13)
+"""The sizes of ONNX's types of integers, and those without a sign."""
+_MOST_VALUES = 4096
+"""Longer constants of integers aren't read."""
 
 Field = tuple[int, int | memoryview]
 
@@ -42,62 +44,138 @@ def external_weights(graph: bytes) -> list[str]:
             raise _broken("holds more than one graph")
         if number == _GRAPH:
             graphs += 1
-            names += _walk_graph(_message(value), depth=0)
+            names += _walk_graph(_message(value))
     if graphs != 1 or len(set(names)) != len(names):
         raise _broken("isn't one graph with each weight once")
     return names
 
 
-def _walk_graph(graph: memoryview, *, depth: int) -> list[str]:
-    if depth > _DEEPEST:
-        raise _broken("is nested too deep")
-    names = []
+def _walk_graph(graph: memoryview) -> list[str]:
+    names: list[str] = []
+    nodes: list[Node] = []
+    tensors: dict[str, Tensor] = {}
+    inputs: list[tuple[str, int]] = []
     for number, value in _fields(graph):
         if number == _NODE:
-            _walk_node(_message(value), depth=depth)
+            nodes.append(_node(_message(value)))
         elif number == _INITIALIZER:
-            name = _external_name(_message(value))
-            if name is not None and depth:
-                raise _broken("names weights within a branch")
-            names += [name] if name is not None else []
+            name, tensor = _tensor(_message(value))
+            if name in tensors:
+                raise _broken("gives a weight twice")
+            tensors[name] = tensor
+            external = _external_name(_message(value))
+            names += [external] if external is not None else []
+        elif number == _INPUT:
+            inputs.append(_input(_message(value)))
         elif number == _SPARSE_INITIALIZER:
-            _walk_sparse(_message(value))
+            raise _broken("holds sparse weights")
+    # A weight that is an input as well may be given another value.
+    check_operators(nodes, tensors | {name: Tensor(kind) for name, kind in inputs})
     return names
 
 
-def _walk_node(node: memoryview, *, depth: int) -> None:
+def _node(message: memoryview) -> Node:
+    node = Node()
     texts: dict[int, str] = {}
-    for number, attribute in _fields(node):
+    for number, value in _fields(message):
         if number in (_OPERATOR, _DOMAIN):
             # Given twice, a reader may take the one or the other.
             if number in texts:
                 raise _broken("names an operator twice")
-            texts[number] = _text(attribute)
-        if number != _ATTRIBUTE:
-            continue
-        for inner, value in _fields(_message(attribute)):
-            if inner in _ATTRIBUTE_TENSORS:
-                _refuse_external(_message(value))
-            elif inner in _ATTRIBUTE_GRAPHS:
-                _walk_graph(_message(value), depth=depth + 1)
-            elif inner in _ATTRIBUTE_SPARSE:
-                _walk_sparse(_message(value))
-    operator, domain = texts.get(_OPERATOR, ""), texts.get(_DOMAIN, "")
-    if domain not in _DOMAINS and (domain != MICROSOFT or operator not in FROM_MICROSOFT):
-        raise _broken(
-            f"uses the operator {operator[:40]!r} of {domain[:40]!r}, which isn't ONNX's own"
-        )
+            texts[number] = _text(value)
+        elif number == _NODE_INPUT:
+            node.inputs.append(_text(value))
+        elif number == _NODE_OUTPUT:
+            node.outputs.append(_text(value))
+        elif number == _ATTRIBUTE:
+            _read_attribute(node, _message(value))
+    node.operator, node.domain = texts.get(_OPERATOR, ""), texts.get(_DOMAIN, "")
+    return node
 
 
-def _walk_sparse(sparse: memoryview) -> None:
-    for number, value in _fields(sparse):
-        if number in (1, 2):
-            _refuse_external(_message(value))
+def _read_attribute(node: Node, attribute: memoryview) -> None:
+    """Keep an attribute of an operation, as far as types and constants follow from it."""
+    name, integers, tensors = "", [], []
+    for number, value in _fields(attribute):
+        if number == _ATTRIBUTE_NAME:
+            name = _text(value)
+        elif number in (_ATTRIBUTE_INTEGER, _ATTRIBUTE_INTEGERS):
+            integers += _integers(value)
+        elif number in _ATTRIBUTE_TENSORS:
+            if _external_name(_message(value)) is not None:
+                raise _broken("names weights within a node")
+            tensors.append(_tensor(_message(value))[1])
+        elif number in _ATTRIBUTE_GRAPHS:
+            raise _broken("holds graphs within a node")
+        elif number in _ATTRIBUTE_SPARSE:
+            raise _broken("holds sparse weights")
+    if name in node.numbers or name in node.tensors or len(tensors) > 1:
+        raise _broken("gives an attribute twice")
+    if tensors:
+        node.tensors[name] = tensors[0]
+    elif name.startswith("value_int"):
+        node.tensors[name] = Tensor(7, tuple(integers))
+    elif len(integers) == 1:
+        node.numbers[name] = integers[0]
 
 
-def _refuse_external(tensor: memoryview) -> None:
-    if _external_name(tensor) is not None:
-        raise _broken("names weights within a node")
+def _input(value: memoryview) -> tuple[str, int]:
+    """Return the name of a graph's input, and the number of its type."""
+    name, kinds = "", []
+    for number, inner in _fields(value):
+        if number == 1:
+            name = _text(inner)
+        elif number == 2:
+            tensors = [_message(item) for at, item in _fields(_message(inner)) if at == 1]
+            kinds += [item for tensor in tensors for at, item in _fields(tensor) if at == 1]
+    # Of several, a reader may take any.
+    return name, kinds[0] if len(kinds) == 1 and isinstance(kinds[0], int) else 0
+
+
+def _tensor(tensor: memoryview) -> tuple[str, Tensor]:
+    """Return a tensor's name, its type, and its numbers where they are few integers."""
+    name, kinds, values = "", [], []
+    raw: memoryview | None = None
+    for number, value in _fields(tensor):
+        if number == _TENSOR_NAME:
+            name = _text(value)
+        elif number == _TENSOR_TYPE:
+            kinds.append(value)
+        elif number in (_TENSOR_INT32, _TENSOR_INT64):
+            values += _integers(value)
+        elif number == _TENSOR_RAW:
+            raw = _message(value)
+    if len(kinds) != 1 or not isinstance(kinds[0], int):
+        raise _broken("doesn't say the type of a weight once")
+    kind = kinds[0]
+    size = _INTEGER_BYTES.get(kind)
+    if raw is not None and values:
+        raise _broken("gives a weight twice")
+    if raw is not None and size is not None and len(raw) <= size * _MOST_VALUES:
+        whole = (raw[at : at + size] for at in range(0, len(raw), size))
+        values = [int.from_bytes(part, "little") for part in whole]
+    if size is None or not values:
+        return name, Tensor(kind)
+    return name, Tensor(kind, tuple(_wrapped(number, size, kind) for number in values))
+
+
+def _wrapped(number: int, size: int, kind: int) -> int:
+    """Return an integer as its type holds it: 4,294,967,295 is -1 in 32 bits with a sign."""
+    data = (number % (1 << 8 * size)).to_bytes(size, "little")
+    return int.from_bytes(data, "little", signed=kind not in _UNSIGNED)
+
+
+def _integers(value: int | memoryview) -> list[int]:
+    """Return integers, one or packed, as signed ones of 64 bits."""
+    found = []
+    if isinstance(value, int):
+        found.append(value)
+    else:
+        at = 0
+        while at < len(value):
+            number, at = _varint(value, at)
+            found.append(number)
+    return [number - (1 << 64) if number >= 1 << 63 else number for number in found]
 
 
 def _external_name(tensor: memoryview) -> str | None:

@@ -1,0 +1,139 @@
+"""The operators that a graph of a model file may use, and why none of them ends the process.
+
+The list holds what our exports use, and plain arithmetic beside it: nothing that loops, branches,
+reads, holds text or calls another graph. An integer that is divided by zero, or the least one by
+-1, ends the process in which onnxruntime divides; so integers are divided by constants alone. What
+a graph may still do is take memory and time, which the sandbox limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from modelwright.errors import ModelFileError
+
+OWN_DOMAINS = ("", "ai.onnx")
+MICROSOFT = "com.microsoft"
+_FLOAT, _UINT8, _INT32, _INT64, _BOOL = 1, 2, 6, 7, 9
+FLOATS = frozenset((1, 10, 11, 16))
+"""The numbers of ONNX's types: float32, float16, float64, bfloat16."""
+_AS_FIRST = """
+Abs Acos Add Asin Atan AveragePool BatchNormalization Ceil Celu Clip Concat Conv
+ConvTranspose Cos CumSum DepthToSpace Div Elu Erf Exp Expand Flatten Floor GRU Gather
+GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalMaxPool GroupNormalization
+HardSigmoid HardSwish Identity InstanceNormalization LSTM LayerNormalization LeakyRelu Log
+LogSoftmax MatMul Max Mean Min Mish Mod Mul Neg PRelu Pad Pow Range Reciprocal ReduceL1
+ReduceL2 ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape
+Resize Round ScatterElements ScatterND Selu Sigmoid Sign Sin Slice Softmax Softplus Softsign
+SpaceToDepth Split Sqrt Squeeze Sub Sum Tanh Tile Transpose Trilu Unsqueeze
+""".split()  # noqa: SIM905 (a hundred names)
+"""Operators whose outputs have the type of their first input."""
+_TYPED: Mapping[str, int] = {
+    "Shape": _INT64,
+    "Size": _INT64,
+    "ArgMax": _INT64,
+    "ArgMin": _INT64,
+    **dict.fromkeys(("And", "Or", "Xor", "Not", "Equal", "Less", "Greater"), _BOOL),
+    **dict.fromkeys(("LessOrEqual", "GreaterOrEqual", "IsNaN", "IsInf"), _BOOL),
+    "MatMulInteger": _INT32,
+    "ConvInteger": _INT32,
+}
+_OF_INPUT: Mapping[str, int] = {
+    "Where": 1,
+    "DequantizeLinear": 1,
+    "QuantizeLinear": 2,
+    "MatMulNBits": 0,
+    "GatherBlockQuantized": 2,
+}
+"""Operators whose output has the type of another input than the first."""
+OTHERS = ("Cast", "Constant", "ConstantOfShape", "DynamicQuantizeLinear", "MaxPool", "TopK")
+"""Operators whose outputs' types their attributes or their places say."""
+FROM_MICROSOFT = ("MatMulNBits", "GatherBlockQuantized")
+"""What is taken of the operators that only onnxruntime has: weights of a few bits. Others of that
+domain read files, such as EPContext."""
+OPERATORS = frozenset((*_AS_FIRST, *_TYPED, *_OF_INPUT, *OTHERS)) - frozenset(FROM_MICROSOFT)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """What a graph says of a tensor in it."""
+
+    type: int
+    values: tuple[int, ...] | None = None
+    """The numbers of one of integers, where they stand in the graph."""
+
+
+@dataclass(slots=True)
+class Node:
+    """One operation of a graph."""
+
+    operator: str = ""
+    domain: str = ""
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    numbers: dict[str, int] = field(default_factory=dict)
+    """Its attributes that are one integer."""
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    """Its attributes that are tensors, or become one, as `value_int` does."""
+
+
+def check_operators(nodes: Sequence[Node], known: Mapping[str, Tensor]) -> None:
+    """Refuse operators that aren't admitted, and integers divided by what isn't a safe constant.
+
+    Args:
+        nodes: the operations, in the graph's order.
+        known: the inputs and the weights by name.
+
+    Raises:
+        ModelFileError: there is such an operation.
+    """
+    tensors = dict(known)
+    for node in nodes:
+        is_own = node.domain in OWN_DOMAINS and node.operator in OPERATORS
+        if not is_own and (node.domain != MICROSOFT or node.operator not in FROM_MICROSOFT):
+            raise _refused(
+                f"uses the operator {node.operator[:40]!r} of {node.domain[:40]!r}, which our "
+                "exports don't"
+            )
+        if node.operator in ("Div", "Mod"):
+            _check_division(node, tensors)
+        for at, name in enumerate(node.outputs):
+            if name and name in tensors:
+                raise _refused(f"gives the value {name[:40]!r} twice")
+            tensors[name] = _output(node, at, tensors)
+
+
+def _check_division(node: Node, tensors: Mapping[str, Tensor]) -> None:
+    operands = [tensors.get(name) for name in node.inputs]
+    if operands and all(item is not None and item.type in FLOATS for item in operands):
+        return
+    divisor = operands[1] if len(operands) == 2 else None
+    values = None if divisor is None else divisor.values
+    if not values or 0 in values or -1 in values:
+        raise _refused("divides integers by what isn't a constant, or by 0 or -1")
+
+
+def _output(node: Node, at: int, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return what is known of an operation's output."""
+    operator = node.operator
+    if operator == "Constant":
+        return next(iter(node.tensors.values()), Tensor(_FLOAT))
+    if operator == "ConstantOfShape":
+        return Tensor(node.tensors.get("value", Tensor(_FLOAT)).type)
+    if operator == "Cast":
+        return Tensor(node.numbers.get("to", 0))
+    if operator in _TYPED:
+        return Tensor(_TYPED[operator])
+    if operator in ("MaxPool", "TopK") and at == 1:
+        return Tensor(_INT64)
+    if operator == "DynamicQuantizeLinear":
+        return Tensor(_FLOAT if at == 1 else _UINT8)
+    place = _OF_INPUT.get(operator, 0)
+    if place >= len(node.inputs):
+        return Tensor(_UINT8 if operator == "QuantizeLinear" else 0)
+    return Tensor(tensors.get(node.inputs[place], Tensor(0)).type)
+
+
+def _refused(why: str) -> ModelFileError:
+    return ModelFileError(f"a graph of the model file {why}")
