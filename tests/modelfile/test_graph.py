@@ -68,7 +68,10 @@ def test_two_operators_of_microsofts_are_taken() -> None:
         ("", "com.microsoft"),
         ("MatMulNBits", "mine"),
         ("TreeEnsembleRegressor", "ai.onnx.ml"),
-        *((operator, "") for operator in ("Loop", "StringConcat", "TfIdfVectorizer", "Einsum")),
+        *(
+            (operator, "")
+            for operator in ("Loop", "StringConcat", "TfIdfVectorizer", "Einsum", "ConstantOfShape")
+        ),
         *((operator, "") for operator in ("BitShift", "RandomNormal", "SequenceAt", "MaxUnpool")),
     ],
 )
@@ -117,9 +120,6 @@ def test_integers_are_divided_by_safe_constants_alone(kind: int, operator: str) 
         helper.make_node("Identity", ["x"], ["d"]),
         helper.make_node("Shape", ["x"], ["d"]),
         helper.make_node("Cast", ["x"], ["d"], to=kind),
-        helper.make_node(
-            "ConstantOfShape", ["x"], ["d"], value=helper.make_tensor("v", kind, [1], [2])
-        ),
         helper.make_node("Gather", ["x", "x"], ["d"]),
     ):
         with pytest.raises(ModelFileError, match="divides integers"):
@@ -128,6 +128,38 @@ def test_integers_are_divided_by_safe_constants_alone(kind: int, operator: str) 
         "Constant", [], ["d"], value=helper.make_tensor("v", kind, [1], [3])
     )
     assert external_weights(division(kind, None, constant, operator=operator)) == []
+
+
+@pytest.mark.parametrize(
+    ("bounds", "is_safe"),
+    [
+        ({"low": 1}, True),
+        ({"low": 1, "high": 9}, True),
+        ({"low": 0}, False),
+        ({"low": 1, "high": 0}, False),
+        ({"": None, "high": 5}, False),
+        ({"x": None}, False),
+        ({"low": 1, "x": None}, False),
+        ({}, False),
+    ],
+)
+def test_integers_may_be_divided_by_what_is_clipped(
+    bounds: dict[str, int | None], is_safe: bool
+) -> None:
+    nodes = [helper.make_node("Clip", ["x", *bounds], ["d"])]
+    nodes.append(helper.make_node("Div", ["x", "d"], ["y"]))
+    constants = [
+        helper.make_tensor(name, 7, [], [value])
+        for name, value in bounds.items()
+        if value is not None
+    ]
+    inputs = [helper.make_tensor_value_info("x", 7, ["N"])]
+    made = helper.make_model(helper.make_graph(nodes, "g", inputs, [], constants))
+    if is_safe:
+        assert external_weights(made.SerializeToString()) == []
+    else:
+        with pytest.raises(ModelFileError, match="divides integers"):
+            external_weights(made.SerializeToString())
 
 
 def test_floats_are_divided_by_anything() -> None:

@@ -72,28 +72,29 @@ def test_a_process_that_ends_is_a_sentence():
         session.run({"x": np.array([6], np.int32)})
 
 
+def filled(shape, name):
+    """Return operations that give a tensor of ones of a shape, and its constant."""
+    node = helper.make_node("Expand", [f"{name}.one", f"{name}.shape"], [name])
+    return node, [(f"{name}.one", np.float32(1)), (f"{name}.shape", np.array(shape))]
+
+
 def test_work_without_end_is_stopped(monkeypatch):
     monkeypatch.setattr(sandbox, "SECONDS", 3.0)
-    nodes = [
-        helper.make_node("ConstantOfShape", ["sides"], ["image"]),
-        helper.make_node("ConstantOfShape", ["kernel"], ["weight"]),
-        helper.make_node("Conv", ["image", "weight"], ["y"]),
-    ]
-    shapes = [("sides", np.array([1, 1, 3000, 3000])), ("kernel", np.array([1, 1, 1500, 1500]))]
+    image, constants = filled([1, 1, 3000, 3000], "image")
+    kernel, more = filled([1, 1, 1500, 1500], "kernel")
+    nodes = [image, kernel, helper.make_node("Conv", ["image", "kernel"], ["y"])]
     with pytest.raises(ModelFileError, match="took longer than 3 s while"):
-        SandboxedSession(graph(nodes, shapes, output=TensorProto.FLOAT), {}, threads=1).run(
-            {"x": np.ones(1, np.int32)}
-        )
+        SandboxedSession(
+            graph(nodes, [*constants, *more], output=TensorProto.FLOAT), {}, threads=1
+        ).run({"x": np.ones(1, np.int32)})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems don't limit the address space")
 def test_memory_without_end_is_refused():
-    fill = helper.make_node("ConstantOfShape", ["shape"], ["y"])
-    constants = [("shape", np.array([1 << 33]))]
-    nodes = [fill, helper.make_node("Identity", ["x"], ["z"])]
+    fill, constants = filled([1 << 33], "y")
     began = time.monotonic()
     with pytest.raises(ModelFileError, match=r"gave up|ended the process"):
-        SandboxedSession(graph(nodes, constants, output=TensorProto.FLOAT), {}, threads=1).run(
+        SandboxedSession(graph([fill], constants, output=TensorProto.FLOAT), {}, threads=1).run(
             {"x": np.ones(1, np.int32)}
         )
     assert time.monotonic() - began < 60

@@ -2,8 +2,9 @@
 
 The list holds what our exports use, and plain arithmetic beside it: nothing that loops, branches,
 reads, holds text or calls another graph. An integer that is divided by zero, or the least one by
--1, ends the process in which onnxruntime divides; so integers are divided by constants alone. What
-a graph may still do is take memory and time, which the sandbox limits.
+-1, ends the process in which onnxruntime divides; so integers are divided by constants, or by what
+is clipped to 1 or more. What a graph may still do is take memory and time, which the sandbox
+limits.
 """
 
 from __future__ import annotations
@@ -41,13 +42,14 @@ _TYPED: Mapping[str, int] = {
 }
 _OF_INPUT: Mapping[str, int] = {
     "Where": 1,
+    "CastLike": 1,
     "DequantizeLinear": 1,
     "QuantizeLinear": 2,
     "MatMulNBits": 0,
     "GatherBlockQuantized": 2,
 }
 """Operators whose output has the type of another input than the first."""
-OTHERS = ("Cast", "Constant", "ConstantOfShape", "DynamicQuantizeLinear", "MaxPool", "TopK")
+OTHERS = ("Cast", "Constant", "DynamicQuantizeLinear", "MaxPool", "TopK")
 """Operators whose outputs' types their attributes or their places say."""
 FROM_MICROSOFT = ("MatMulNBits", "GatherBlockQuantized")
 """What is taken of the operators that only onnxruntime has: weights of a few bits. Others of that
@@ -62,6 +64,8 @@ class Tensor:
     type: int
     values: tuple[int, ...] | None = None
     """The numbers of one of integers, where they stand in the graph."""
+    is_positive: bool = False
+    """Whether its integers are 1 or more, whatever goes in."""
 
 
 @dataclass(slots=True)
@@ -109,9 +113,11 @@ def _check_division(node: Node, tensors: Mapping[str, Tensor]) -> None:
     if operands and all(item is not None and item.type in FLOATS for item in operands):
         return
     divisor = operands[1] if len(operands) == 2 else None
+    if divisor is not None and divisor.is_positive:
+        return
     values = None if divisor is None else divisor.values
     if not values or 0 in values or -1 in values:
-        raise _refused("divides integers by what isn't a constant, or by 0 or -1")
+        raise _refused("divides integers by what may be 0 or -1")
 
 
 def _output(node: Node, at: int, tensors: Mapping[str, Tensor]) -> Tensor:
@@ -119,8 +125,11 @@ def _output(node: Node, at: int, tensors: Mapping[str, Tensor]) -> Tensor:
     operator = node.operator
     if operator == "Constant":
         return next(iter(node.tensors.values()), Tensor(_FLOAT))
-    if operator == "ConstantOfShape":
-        return Tensor(node.tensors.get("value", Tensor(_FLOAT)).type)
+    if operator == "Clip":
+        bounds = [tensors.get(name, Tensor(0)).values or (0,) for name in node.inputs[1:] if name]
+        is_positive = bool(node.inputs[1:2]) and all(min(values) >= 1 for values in bounds)
+        kind = tensors.get(node.inputs[0], Tensor(0)).type if node.inputs else 0
+        return Tensor(kind, is_positive=is_positive and node.inputs[1] != "")
     if operator == "Cast":
         return Tensor(node.numbers.get("to", 0))
     if operator in _TYPED:
