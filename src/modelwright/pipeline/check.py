@@ -154,10 +154,11 @@ def _workload(
 
     start = initialize_model(request, prepared, context) if fit is None else fit.start
     dataset, recipe, task = prepared.dataset(), request.recipe, task_of(request.recipe)
-    cost, fit_s, feature_bytes = None, None, 0
+    cost, fit_s, feature_bytes, held_bytes = None, None, 0, None
     if isinstance(recipe.model, LinearModel):
         timing = time_linear(start, recipe, prepared, context) if fit is None else fit.timing
         fit_s, feature_bytes = timing.seconds, timing.feature_bytes
+        held_bytes = timing.held_bytes
     else:
         cost = time_steps(start, recipe.train, dataset, context, task=task, augment=recipe.augment)
     summary, inputs, test = _summary(start, prepared), prepared.inputs, prepared.test()
@@ -182,7 +183,7 @@ def _workload(
         feature_bytes=feature_bytes,
         planning_s=0.0 if cost is None else cost.planning_s,
         before_bytes=None if cost is None else cost.before_bytes,
-        peak_bytes=None if cost is None else cost.peak_bytes,
+        peak_bytes=held_bytes if cost is None else cost.peak_bytes,
         steps_per_epoch=None if cost is None else steps_per_epoch(recipe.train, dataset.train),
     )
 

@@ -63,7 +63,7 @@ class Workload:
     """The memory that this process held before a few steps were measured; `None` where the system
     doesn't say."""
     peak_bytes: int | None = None
-    """The most that it held meanwhile."""
+    """The most that it held meanwhile; after a part of a linear model was fitted."""
     steps_per_epoch: int | None = None
     """Where batches are of like lengths, how many steps a pass over the training split takes."""
 
@@ -122,7 +122,8 @@ def _of_linear(recipe: Recipe, work: Workload, fit_s: float) -> Forecast:
     """Forecast the fit of a linear model: its features are held, and there are no steps."""
     weights = work.parameters * _FP32
     # The weights that are being fitted stand in double precision, beside the network's.
-    memory = _PROCESS_BYTES + work.feature_bytes + 5 * weights
+    base = _PROCESS_BYTES if work.peak_bytes is None else work.peak_bytes + _PACKING_BYTES
+    memory = base + work.feature_bytes + 5 * weights
     disk = work.store_bytes + work.all_samples * work.sample_bytes + 2 * weights
     return Forecast(None, fit_s, memory, disk, _warnings(recipe, work, memory, disk, 1))
 

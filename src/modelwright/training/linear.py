@@ -38,7 +38,7 @@ from modelwright.recipe.train import (
     MseLoss,
     TrainSpec,
 )
-from modelwright.run import Progress, Run, is_main_process, silent
+from modelwright.run import Progress, Run, is_main_process, resident_bytes, silent
 from modelwright.tasks import Task
 from modelwright.training.objectives import resolve_loss
 from modelwright.training.precision import Precision
@@ -157,6 +157,8 @@ class FitTiming:
     seconds: float
     feature_bytes: int
     """Bytes of the features of all samples, as they are held while a model is fitted."""
+    held_bytes: int | None
+    """What this process held after it; `None` where the system doesn't say."""
 
 
 def time_fit(
@@ -174,6 +176,9 @@ def time_fit(
     size = len(data.train)
     part = data.train.take(np.unique(np.linspace(0, size - 1, samples).astype(np.int64)))
     quiet = replace(run, observe=silent)
+    # What is read and set up once is no part of a sample's time.
+    require("sklearn.linear_model", extra="train", purpose="to fit a linear model")
+    _features(candidate.network, part.take(np.arange(min(len(part), 8))), quiet, image_features)
     begun = time.monotonic()
     known = _features(candidate.network, part, quiet, image_features)
     features_s = time.monotonic() - begun
@@ -181,20 +186,32 @@ def time_fit(
     is_common = _has_common_unit(candidate.network)
     scaled = _Scaler.of(known.values, is_common=is_common).scaled(known.values)
     loss = resolve_loss(train.loss, task.output_kind)
-    fitting = _Fitting(scaled, known.targets, head.out_features, loss, run.seed)
-    grid, start = (SPARSE_C, _SPARSE_START) if fitting.is_sparse else (DENSE_C, _DENSE_START)
-    begun = time.monotonic()
-    fitting.fit(grid[start] if spec.C == "auto" else _listed(spec.C)[-1])
-    fit_s = time.monotonic() - begun
-    if isinstance(loss, CrossEntropyLoss) and head.out_features > 2:  # A part may lack some.
-        fit_s *= head.out_features / len(np.unique(known.targets))
+    quarter = len(part) // 4
+
+    def fitted_s(rows: int) -> float:
+        fitting = _Fitting(scaled[:rows], known.targets[:rows], head.out_features, loss, run.seed)
+        grid, at = (SPARSE_C, _SPARSE_START) if fitting.is_sparse else (DENSE_C, _DENSE_START)
+        begun = time.monotonic()
+        fitting.fit(grid[at] if spec.C == "auto" else _listed(spec.C)[-1])
+        taken_s = time.monotonic() - begun
+        if isinstance(loss, CrossEntropyLoss) and head.out_features > 2:  # A part may lack some.
+            taken_s *= head.out_features / len(np.unique(known.targets[:rows]))
+        return taken_s
+
+    # Part of a step's time goes by the weights, whatever the samples.
+    fit_s = fitted_s(len(part))
+    if quarter > 1 and len(np.unique(known.targets[:quarter], axis=0)) > 1:
+        slope = max(fit_s - fitted_s(quarter), 0.0) / (len(part) - quarter)
+        fit_s += slope * (size - len(part))
+    else:
+        fit_s *= size / len(part)
     fits = _USUAL_FITS if spec.C == "auto" else len(_listed(spec.C))
     held_out = 0 if data.validation is None else len(data.validation)
-    all_s = (features_s * (size + held_out) + fit_s * size * fits) / len(part)
+    all_s = features_s * (size + held_out) / len(part) + fit_s * fits
     budget = all_s if train.budget is None else seconds(train.budget)
     # In double precision, with the numbers of the columns beside where few aren't 0.
-    values = scaled.nnz * 12 if fitting.is_sparse else scaled.size * 8
-    return FitTiming(min(all_s, budget), values * size // len(part))
+    values = scaled.size * 8 if isinstance(scaled, np.ndarray) else scaled.nnz * 12
+    return FitTiming(min(all_s, budget), values * size // len(part), resident_bytes())
 
 
 _USUAL_FITS = 4
