@@ -119,7 +119,7 @@ def test_missing_cells_are_findings_and_an_empty_frame_an_error():
     (finding,) = mw.check(RECIPE, data=holes).findings
     assert finding.rows == ("row 1",)
     with pytest.raises(
-        DataError, match="the DataFrame: this table names its columns, .* has no rows"
+        DataError, match=r"the DataFrame: this table names its columns, .* has no rows"
     ):
         mw.check(RECIPE, data=TEXTS.slice(0, 0))
 
