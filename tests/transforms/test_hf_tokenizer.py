@@ -141,6 +141,42 @@ def test_what_is_not_known_is_refused(data):
         read_foreign(data, None)
 
 
+def replacing(content, pattern, count=1):
+    """Return a tokenizer that replaces a text, so many times one after the other."""
+    part = {"type": "Replace", "pattern": {"String": pattern}, "content": content}
+    return changed(normalizer={"type": "Sequence", "normalizers": [part] * count})
+
+
+def nested(depth):
+    part = {"type": "Lowercase"}
+    for _ in range(depth):
+        part = {"type": "Sequence", "normalizers": [part]}
+    return changed(normalizer=part)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (replacing("e" * 10, "e", 12), "times as long"),
+        (replacing("a" * 1000, "a"), "puts 1,000 letters"),
+        (replacing("x", ""), "between letters"),
+        (changed(normalizer={"type": "Prepend", "prepend": "x" * 100_000}), "puts 100,000 letters"),
+        (replacing("a", "a", 100_000), "more than 64 parts"),
+        (nested(100), "more than 64 parts"),
+        (nested(400), "more than 64 parts"),
+    ],
+)
+def test_a_tokenizer_that_makes_texts_much_longer_is_refused(data, why):
+    with pytest.raises(ModelFileError, match=why):
+        read_foreign(data, None)
+
+
+def test_usual_replacements_are_taken():
+    assert read_foreign(replacing("_", " ", 3), None).encode(["a b"])
+    assert read_foreign(replacing("''", '"'), None).encode(['say "a"'])
+    assert read_foreign(nested(10), None).encode(["a b"])
+
+
 NUMBERS = {"padding": 0, "unknown": 2, "begin": 0, "end": 1, "size": 40}
 
 

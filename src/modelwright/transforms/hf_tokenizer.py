@@ -35,6 +35,10 @@ _BLANK = "\u2581"
 _MOST_VALUES = 1 << 23
 """Commas and opening brackets of the JSON: in memory a value takes some 80 bytes."""
 
+_MOST_PARTS = 64
+"""A sequence of a published tokenizer has about ten."""
+_LONGEST_CONTENT = 64
+"""Letters that a part may put into a text, and how many times as long all of them may make one."""
 _MEMBERS = {
     "version",
     "truncation",
@@ -333,6 +337,8 @@ def _document(data: bytes) -> JsonObject:
     document = {name: document.get(name) for name in _MEMBERS}
     # An old file doesn't say which model it has, and the library would guess.
     for part, allowed in _TYPES.items():
+        if part != "model":
+            _check_growth(document[part], part)
         _check_part(document[part], part, allowed)
     if document["model"].get("dropout"):
         raise _refused("it splits the same text differently each time (`dropout`)")
@@ -361,6 +367,37 @@ def _check_part(part: Json, name: str, allowed: set[str]) -> None:
                 raise _refused(f"its `{name}` holds nothing where a part should be")
             if key != "type":
                 _check_part(item, name, allowed)
+
+
+def _check_growth(part: Json, name: str) -> None:
+    """Refuse a part of many parts, or one that would make a text much longer: each may do so again.
+
+    Of twelve that write ten letters for one, a text of a kilobyte becomes a petabyte.
+    """
+    parts: list[JsonObject] = []
+    left = [part]
+    while left:
+        item = left.pop()
+        if isinstance(item, list):
+            left += item
+        elif isinstance(item, dict):
+            left += item.values()
+            parts += [item] if "type" in item else []
+            if len(parts) > _MOST_PARTS:
+                raise _refused(f"its `{name}` has more than {_MOST_PARTS} parts")
+    growth = 1.0
+    for item in parts:
+        content = max((len(str(item.get(key, ""))) for key in ("content", "prepend")), default=0)
+        if content > _LONGEST_CONTENT:
+            raise _refused(f"its `{name}` puts {content:,} letters into a text")
+        pattern = item.get("pattern")
+        if item.get("type") == "Replace" and isinstance(pattern, dict):
+            written = str(pattern.get("String", "x"))
+            if not written:
+                raise _refused(f"its `{name}` replaces what is between letters")
+            growth *= max(content / len(written), 1.0)
+    if growth > _LONGEST_CONTENT:
+        raise _refused(f"its `{name}` makes a text {growth:,.0f} times as long")
 
 
 def _frame(part: Json, numbers: dict[str, int]) -> tuple[tuple[int, ...], tuple[int, ...]]:
