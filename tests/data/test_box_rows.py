@@ -9,6 +9,8 @@ from pydantic import ValidationError
 
 from modelwright.data.box_labels import read_boxes
 from modelwright.data.boxed import list_boxes
+from modelwright.data.sources import _boxes_like
+from modelwright.errors import DataError
 from modelwright.recipe.data import BoxesData
 from tests.data.making import picture
 
@@ -129,3 +131,21 @@ def test_splits_of_rows(folder):
 def test_settings_without_sense_are_refused(settings):
     with pytest.raises(ValidationError):
         BoxesData(source="boxes", path="x", **settings)
+
+
+def test_settings_of_a_table_are_refused_without_one(folder):
+    spec = BoxesData(source="boxes", path="images", files="images/{}")
+    with pytest.raises(DataError, match="`files` says how a table is read"):
+        list_boxes(spec, base=folder)
+
+
+def test_a_model_of_rows_is_measured_on_rows_and_on_folders(folder, monkeypatch):
+    header = "file,label,xmin,ymin,xmax,ymax"
+    (folder / "boxes.csv").write_text(f"{header},part\n0.png,red,1,2,5,6,test\n")
+    (folder / "more.csv").write_text(f"{header}\n1.png,red,1,2,5,6\n")
+    like = BoxesData(source="boxes", path="boxes.csv", split_column="part", **CORNERS)
+    monkeypatch.chdir(folder)
+    for name, splits in (("boxes.csv", ["test"]), ("more.csv", [""])):
+        assert list(_boxes_like(folder / name, like).splits) == splits
+    with pytest.raises(DataError, match="there are no boxes here"):
+        _boxes_like(folder / "images", like)

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from modelwright.data import sealing
+from modelwright.data import checksums
 from modelwright.data import store as store_module
 from modelwright.data.inputs import INPUTS
 from modelwright.data.sources import list_source
@@ -148,7 +148,7 @@ def flip(path, at):
     data[at] ^= 1
     path.write_bytes(data)
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
-    sealing._checked.clear()
+    checksums._checked.clear()
 
 
 def test_a_damaged_part_is_named_and_built_anew(tmp_path):

@@ -118,6 +118,7 @@ def test_integers_are_divided_by_safe_constants_alone(kind: int, operator: str) 
         external_weights(division(kind, [2], operator=operator, is_input=True))
     for node in (
         helper.make_node("Identity", ["x"], ["d"]),
+        helper.make_node("Clip", [], ["d"]),
         helper.make_node("Shape", ["x"], ["d"]),
         helper.make_node("Cast", ["x"], ["d"], to=kind),
         helper.make_node("Gather", ["x", "x"], ["d"]),

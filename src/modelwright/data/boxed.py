@@ -47,8 +47,6 @@ from modelwright.transforms.image import Sides, sides_of
 
 _MOST = 0.5
 """What most boxes have in common is likely wrong with all of them."""
-_MOST = 0.5
-"""What most boxes have in common is likely wrong with all of them."""
 _SHOWN = 3
 """So many messages on boxes are shown; the others are counted."""
 _FORMS = "VOC's, COCO's, YOLO's or LabelMe's files beside the images"
@@ -65,6 +63,7 @@ def list_boxes(spec: BoxesData, *, base: Path, likely: str | None = None) -> Lis
     path = find_path(spec.path, base)
     if is_table(path) or is_table_folder(path):
         return _list_table(spec, path, base)
+    _refuse_columns(spec, path)
     files = list(files_below(path)) if path.is_dir() else [path.name]
     root = path if path.is_dir() else path.parent
     if path.is_dir() and any(file.lower().endswith(".xml") for file in files):
@@ -85,6 +84,21 @@ def list_boxes(spec: BoxesData, *, base: Path, likely: str | None = None) -> Lis
             documents = split_files(path)
         images, notes = list_coco(root, documents, spec, base, likely)
     return _listing(path, root, images, notes, spec)
+
+
+def _refuse_columns(spec: BoxesData, path: Path) -> None:
+    """Refuse settings of tables where there is none.
+
+    Raises:
+        DataError: one is given.
+    """
+    for name in ("image", "boxes", "box_columns", "files", "split_column", "columns", "encoding"):
+        if getattr(spec, name) != BoxesData.model_fields[name].default:
+            raise DataError(
+                f"`{name}` says how a table is read, and this is none",
+                where=f"{path} (data.{name})",
+                fix="Leave it out, or give the table",
+            )
 
 
 def _coco_files(root: Path, files: Sequence[str]) -> list[str]:

@@ -175,12 +175,21 @@ def list_like(path: Path, model: Existing, *, guess: GuessColumns, observe: Obse
     if path.suffix.lower() == ".npz":
         return list_arrays(ArraysData(source="arrays", path=str(path)), base=base)
     if model.output_kind == OutputKind.BOXES:
-        chosen = like if isinstance(like, BoxesData) else BoxesData(source="boxes", path="")
-        update = {"path": str(path), "split": SplitSpec(), "images": None}
-        return list_boxes(chosen.model_copy(update=update), base=base, likely=chosen.images)
+        return _boxes_like(path, like if isinstance(like, BoxesData) else None)
     if is_table(path) or is_table_folder(path):
         return _table_like(path, model, guess)
     return _files_like(path, model)
+
+
+def _boxes_like(path: Path, like: BoxesData | None) -> Listing:
+    """List images with boxes as a model's own data; of a table, by the columns that it names."""
+    spec = BoxesData(source="boxes", path=str(path))
+    if like is not None and (is_table(path) or is_table_folder(path)):
+        update = {"path": str(path), "split": SplitSpec(), "images": None}
+        if like.split_column not in columns_of(path, like.columns, encoding=like.encoding):
+            update["split_column"] = None
+        spec = like.model_copy(update=update)
+    return list_boxes(spec, base=Path.cwd(), likely=None if like is None else like.images)
 
 
 def _table_like(path: Path, model: Existing, guess: GuessColumns) -> Listing:

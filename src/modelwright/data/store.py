@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from modelwright.data.checksums import damaged, has_checksum, verify_checksum, write_checksum
 from modelwright.data.listing import Listing, Rows
 from modelwright.data.parallel import in_order
-from modelwright.data.sealing import check_seal, damaged, is_sealed, seal
 from modelwright.errors import DataError
 from modelwright.files import (
     JsonObject,
@@ -194,11 +194,11 @@ def _record(path: Path) -> JsonObject | None:
         return None
     if not isinstance(content, dict) or not {"digest", "parts"} <= content.keys():
         return None
-    return content if all(is_sealed(path.parent / name) for name in content["parts"]) else None
+    return content if all(has_checksum(path.parent / name) for name in content["parts"]) else None
 
 
 def _mapped(path: Path) -> pa.Table:
-    check_seal(path)
+    verify_checksum(path)
     try:
         return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
     except (OSError, pa.ArrowException) as error:
@@ -212,9 +212,9 @@ def _build(folder: Path, listing: Listing, facts: Facts, observe: Observe) -> Js
     for number, start in enumerate(range(0, total, PART)):
         name = f"part-{number:05d}.arrow"
         path = folder / name
-        if not is_sealed(path):
+        if not has_checksum(path):
             _write(path, listing, facts, range(start, min(start + PART, total)), observe)
-            seal(path)
+            write_checksum(path)
         _add(sums, _mapped(path))
         names.append(name)
     content: JsonObject = {

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.arrays import Array, Ints
+from modelwright.data.checksums import damaged, has_checksum, verify_checksum, write_checksum
 from modelwright.data.parallel import in_order
-from modelwright.data.sealing import check_seal, damaged, is_sealed, seal
 from modelwright.data.store import Store
 from modelwright.files import atomic_write, cache_folder, json_digest, locked
 from modelwright.run import Observe, Progress
@@ -31,12 +31,12 @@ def derived_view(store: Store, input: ImageInput, *, observe: Observe) -> NDArra
     """
     key = json_digest([VERSION, store.digest, input.digest()]).partition(":")[2][:32]
     path = cache_folder() / "views" / f"{key}.npy"
-    if not is_sealed(path):
+    if not has_checksum(path):
         with locked(path.with_suffix(".lock")):
-            if not is_sealed(path):
+            if not has_checksum(path):
                 _build(path, store, input, observe)
-                seal(path)
-    check_seal(path)
+                write_checksum(path)
+    verify_checksum(path)
     try:
         pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:
@@ -65,9 +65,9 @@ def ragged_view(
     """
     mark = json_digest([VERSION, store.digest, key, dtype]).partition(":")[2][:32]
     values, lengths = (cache_folder() / "views" / f"{mark}.{part}" for part in ("bin", "npy"))
-    if not (is_sealed(values) and is_sealed(lengths)):
+    if not (has_checksum(values) and has_checksum(lengths)):
         with locked(values.with_suffix(".lock")):
-            if not (is_sealed(values) and is_sealed(lengths)):
+            if not (has_checksum(values) and has_checksum(lengths)):
                 counts: list[int] = []
                 with atomic_write(values) as stream:
                     for start in range(0, len(store), _CHUNK):
@@ -77,10 +77,10 @@ def ragged_view(
                         observe(Progress("decode", len(counts), len(store)))
                 with atomic_write(lengths) as stream:
                     np.save(stream, np.array(counts, dtype=np.int64), allow_pickle=False)
-                seal(values)
-                seal(lengths)
-    check_seal(values)
-    check_seal(lengths)
+                write_checksum(values)
+                write_checksum(lengths)
+    verify_checksum(values)
+    verify_checksum(lengths)
     try:
         sizes: Ints = np.load(lengths, allow_pickle=False)
         total = int(sizes.sum())

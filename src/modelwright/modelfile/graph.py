@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from modelwright.errors import ModelFileError
-from modelwright.modelfile.operators import Node, Tensor, check_operators
+from modelwright.modelfile.operators import GraphNode, GraphTensor, check_operators
 
 WEIGHTS_LOCATION = "weights.safetensors"
 ORT_FORMAT = b"ORTM"
@@ -52,8 +52,8 @@ def external_weights(graph: bytes) -> list[str]:
 
 def _walk_graph(graph: memoryview) -> list[str]:
     names: list[str] = []
-    nodes: list[Node] = []
-    tensors: dict[str, Tensor] = {}
+    nodes: list[GraphNode] = []
+    tensors: dict[str, GraphTensor] = {}
     inputs: list[tuple[str, int]] = []
     for number, value in _fields(graph):
         if number == _NODE:
@@ -70,12 +70,12 @@ def _walk_graph(graph: memoryview) -> list[str]:
         elif number == _SPARSE_INITIALIZER:
             raise _broken("holds sparse weights")
     # A weight that is an input as well may be given another value.
-    check_operators(nodes, tensors | {name: Tensor(kind) for name, kind in inputs})
+    check_operators(nodes, tensors | {name: GraphTensor(kind) for name, kind in inputs})
     return names
 
 
-def _node(message: memoryview) -> Node:
-    node = Node()
+def _node(message: memoryview) -> GraphNode:
+    node = GraphNode()
     texts: dict[int, str] = {}
     for number, value in _fields(message):
         if number in (_OPERATOR, _DOMAIN):
@@ -93,7 +93,7 @@ def _node(message: memoryview) -> Node:
     return node
 
 
-def _read_attribute(node: Node, attribute: memoryview) -> None:
+def _read_attribute(node: GraphNode, attribute: memoryview) -> None:
     """Keep an attribute of an operation, as far as types and constants follow from it."""
     name, integers, tensors = "", [], []
     for number, value in _fields(attribute):
@@ -114,7 +114,7 @@ def _read_attribute(node: Node, attribute: memoryview) -> None:
     if tensors:
         node.tensors[name] = tensors[0]
     elif name.startswith("value_int"):
-        node.tensors[name] = Tensor(7, tuple(integers))
+        node.tensors[name] = GraphTensor(7, tuple(integers))
     elif len(integers) == 1:
         node.numbers[name] = integers[0]
 
@@ -132,7 +132,7 @@ def _input(value: memoryview) -> tuple[str, int]:
     return name, kinds[0] if len(kinds) == 1 and isinstance(kinds[0], int) else 0
 
 
-def _tensor(tensor: memoryview) -> tuple[str, Tensor]:
+def _tensor(tensor: memoryview) -> tuple[str, GraphTensor]:
     """Return a tensor's name, its type, and its numbers where they are few integers."""
     name, kinds, values = "", [], []
     raw: memoryview | None = None
@@ -155,8 +155,8 @@ def _tensor(tensor: memoryview) -> tuple[str, Tensor]:
         whole = (raw[at : at + size] for at in range(0, len(raw), size))
         values = [int.from_bytes(part, "little") for part in whole]
     if size is None or not values:
-        return name, Tensor(kind)
-    return name, Tensor(kind, tuple(_wrapped(number, size, kind) for number in values))
+        return name, GraphTensor(kind)
+    return name, GraphTensor(kind, tuple(_wrapped(number, size, kind) for number in values))
 
 
 def _wrapped(number: int, size: int, kind: int) -> int:

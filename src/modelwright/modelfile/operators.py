@@ -58,7 +58,7 @@ OPERATORS = frozenset((*_AS_FIRST, *_TYPED, *_OF_INPUT, *OTHERS)) - frozenset(FR
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class GraphTensor:
     """What a graph says of a tensor in it."""
 
     type: int
@@ -69,7 +69,7 @@ class Tensor:
 
 
 @dataclass(slots=True)
-class Node:
+class GraphNode:
     """One operation of a graph."""
 
     operator: str = ""
@@ -78,11 +78,11 @@ class Node:
     outputs: list[str] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
     """Its attributes that are one integer."""
-    tensors: dict[str, Tensor] = field(default_factory=dict)
+    tensors: dict[str, GraphTensor] = field(default_factory=dict)
     """Its attributes that are tensors, or become one, as `value_int` does."""
 
 
-def check_operators(nodes: Sequence[Node], known: Mapping[str, Tensor]) -> None:
+def check_operators(nodes: Sequence[GraphNode], known: Mapping[str, GraphTensor]) -> None:
     """Refuse operators that aren't admitted, and integers divided by what isn't a safe constant.
 
     Args:
@@ -108,7 +108,7 @@ def check_operators(nodes: Sequence[Node], known: Mapping[str, Tensor]) -> None:
             tensors[name] = _output(node, at, tensors)
 
 
-def _check_division(node: Node, tensors: Mapping[str, Tensor]) -> None:
+def _check_division(node: GraphNode, tensors: Mapping[str, GraphTensor]) -> None:
     operands = [tensors.get(name) for name in node.inputs]
     if operands and all(item is not None and item.type in FLOATS for item in operands):
         return
@@ -120,28 +120,34 @@ def _check_division(node: Node, tensors: Mapping[str, Tensor]) -> None:
         raise _refused("divides integers by what may be 0 or -1")
 
 
-def _output(node: Node, at: int, tensors: Mapping[str, Tensor]) -> Tensor:
+def _output(node: GraphNode, at: int, tensors: Mapping[str, GraphTensor]) -> GraphTensor:
     """Return what is known of an operation's output."""
     operator = node.operator
     if operator == "Constant":
-        return next(iter(node.tensors.values()), Tensor(_FLOAT))
-    if operator == "Clip":
-        bounds = [tensors.get(name, Tensor(0)).values or (0,) for name in node.inputs[1:] if name]
-        is_positive = bool(node.inputs[1:2]) and all(min(values) >= 1 for values in bounds)
-        kind = tensors.get(node.inputs[0], Tensor(0)).type if node.inputs else 0
-        return Tensor(kind, is_positive=is_positive and node.inputs[1] != "")
+        return next(iter(node.tensors.values()), GraphTensor(_FLOAT))
+    if operator == "Clip" and node.inputs:
+        return _clipped(node, tensors)
     if operator == "Cast":
-        return Tensor(node.numbers.get("to", 0))
+        return GraphTensor(node.numbers.get("to", 0))
     if operator in _TYPED:
-        return Tensor(_TYPED[operator])
+        return GraphTensor(_TYPED[operator])
     if operator in ("MaxPool", "TopK") and at == 1:
-        return Tensor(_INT64)
+        return GraphTensor(_INT64)
     if operator == "DynamicQuantizeLinear":
-        return Tensor(_FLOAT if at == 1 else _UINT8)
+        return GraphTensor(_FLOAT if at == 1 else _UINT8)
     place = _OF_INPUT.get(operator, 0)
     if place >= len(node.inputs):
-        return Tensor(_UINT8 if operator == "QuantizeLinear" else 0)
-    return Tensor(tensors.get(node.inputs[place], Tensor(0)).type)
+        return GraphTensor(_UINT8 if operator == "QuantizeLinear" else 0)
+    return GraphTensor(tensors.get(node.inputs[place], GraphTensor(0)).type)
+
+
+def _clipped(node: GraphNode, tensors: Mapping[str, GraphTensor]) -> GraphTensor:
+    """Return what is known of the output of `Clip`: positive where all of its bounds are."""
+    unknown = GraphTensor(0)
+    value, *bounds = [tensors.get(name, unknown) if name else None for name in node.inputs]
+    has_least = bool(bounds) and bounds[0] is not None
+    are_positive = all(min(bound.values or (0,)) >= 1 for bound in bounds if bound is not None)
+    return GraphTensor((value or unknown).type, is_positive=has_least and are_positive)
 
 
 def _refused(why: str) -> ModelFileError:

@@ -23,6 +23,7 @@ from modelwright.scaffold.columns import Settings
 from modelwright.scaffold.inferred import CLASSIFICATION, SHOWN, DataOptions, Inferred, listed
 from modelwright.scaffold.layout import (
     ClassFolders,
+    NamePattern,
     are_parts,
     class_folders,
     mask_folder,
@@ -162,11 +163,7 @@ def _labelled_files(
         return Inferred(CLASSIFICATION[kind], data, (*notes, *aside), tuple(choices))
     pattern = name_pattern(samples)
     if pattern is not None:
-        file, label = pattern.example
-        notes = [
-            f"The names of the files tell the classes apart: `{file}` is taken as `{label}` "
-            f"({len(pattern.classes):,} classes: {listed(pattern.classes)})"
-        ]
+        notes = [_by_names(pattern)]
         choices = [
             f"Another part of the names could be the label ({values}): write another "
             "`data.label_pattern`"
@@ -186,6 +183,15 @@ def _labelled_files(
     )
 
 
+def _by_names(found: NamePattern) -> str:
+    """Return what to say of labels in the names of files."""
+    file, label = found.example
+    return (
+        f"The names of the files tell the classes apart: `{file}` is taken as `{label}` "
+        f"({len(found.classes):,} classes: {listed(found.classes)})"
+    )
+
+
 def _inner_pattern(folders: ClassFolders) -> str:
     """Return the pattern by which the folders below those of `folders` are the labels."""
     return r"^[^/]+/[^/]+/([^/]+)/" if folders.has_splits else r"^[^/]+/([^/]+)/"
@@ -202,21 +208,14 @@ def _in_parts(
     where = str(PurePosixPath(shown) / folders.below) if folders.below else shown
     note = f"The folders {listed(folders.classes)} are taken as parts of the data, not as classes"
     choice = "If they are the classes after all: leave `data.label_pattern` out"
+    named = name_pattern(samples)
     if folders.inner:
-        pattern, what = (
-            _inner_pattern(folders),
-            f"The folders below them are the classes: {listed(folders.inner)}",
-        )
+        pattern = _inner_pattern(folders)
+        what = f"The folders below them are the classes: {listed(folders.inner)}"
+    elif named is not None:
+        pattern, what = named.pattern, _by_names(named)
     else:
-        named = name_pattern(samples)
-        if named is None:
-            return None
-        file, label = named.example
-        pattern = named.pattern
-        what = (
-            f"The names of the files tell the classes apart: `{file}` is taken as `{label}` "
-            f"({len(named.classes):,} classes: {listed(named.classes)})"
-        )
+        return None
     data = {"source": "folder", "path": where, "label_pattern": pattern}
     return Inferred(CLASSIFICATION[kind], data, (note, what, *aside), (choice,))
 

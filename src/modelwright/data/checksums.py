@@ -1,7 +1,7 @@
 """Checksums of cached pieces: a bit that turned on the disk would train another model in silence.
 
-A piece is sealed when it is written whole, by the digest in a file beside it, and checked when a
-process first opens it.
+When a piece has been written whole, its digest is put into a file beside it; it is compared when a
+process first opens the piece.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ _checked: set[tuple[str, int, int, int]] = set()
 """The pieces that this process has found whole: their path, size, time and number."""
 
 
-def seal(path: Path) -> None:
+def write_checksum(path: Path) -> None:
     """Write the digest of a piece beside it, as the last step of making it."""
-    write_bytes(_seal_of(path), f"{file_digest(path)}\n".encode())
+    write_bytes(_checksum_file(path), f"{file_digest(path)}\n".encode())
 
 
-def is_sealed(path: Path) -> bool:
+def has_checksum(path: Path) -> bool:
     """Say whether a piece has been made."""
-    return path.is_file() and _seal_of(path).is_file()
+    return path.is_file() and _checksum_file(path).is_file()
 
 
-def check_seal(path: Path) -> None:
+def verify_checksum(path: Path) -> None:
     """Compare a piece with its digest, once a process.
 
     Raises:
@@ -37,7 +37,7 @@ def check_seal(path: Path) -> None:
         mark = (str(path), facts.st_size, facts.st_mtime_ns, facts.st_ino)
         if mark in _checked:
             return
-        is_whole = _seal_of(path).read_text("ascii").strip() == file_digest(path)
+        is_whole = _checksum_file(path).read_text("ascii").strip() == file_digest(path)
     except (OSError, UnicodeDecodeError) as error:
         raise damaged(path) from error
     if not is_whole:
@@ -55,5 +55,5 @@ def damaged(path: Path) -> DataError:
     )
 
 
-def _seal_of(path: Path) -> Path:
+def _checksum_file(path: Path) -> Path:
     return path.with_name(path.name + _SUFFIX)
