@@ -15,7 +15,6 @@ error of the simulation), how often it lay above or below, and the mean width. I
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,15 +25,17 @@ from typing import Any
 import numpy as np
 
 from measuring import tell
-from modelwright import metrics, pipeline
-from modelwright.evaluation import bootstrap as bootstrap_module
-from modelwright.evaluation import gate, intervals, labels
+from modelwright import data, evaluation, metrics, modelfile, pipeline
+from modelwright.evaluation import gain, gate, intervals, labels
+from modelwright.evaluation.bootstrap import bounded
 from modelwright.evaluation.measurement import sampled
+from modelwright.initialization import settled_input
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
-from modelwright.recipe import load_recipe
+from modelwright.pipeline.request import read_request
+from modelwright.recipe import Recipe, load_recipe
 from modelwright.run import silent
-from modelwright.tasks import TASKS, SampleStats, take
+from modelwright.tasks import TASKS, Compute, SampleStats, take
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 POOLS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -67,14 +68,16 @@ def share_population(share: float) -> tuple[dict[str, float], Draw]:
         hits = random.random(size) < share
         of_class = random.random(size) < PREVALENCE
         other = np.where(random.random(size) < 0.7, hits, random.random(size) < share)
-        gain = labels.accuracy_difference(hits, other, RECORD, model="")
+        found = labels.accuracy_difference(hits, other, RECORD, model="")
         return {
             "accuracy": intervals.share(int(hits.sum()), size),
-            "recall": intervals.share(int((hits & of_class).sum()), int(of_class.sum())),
-            "accuracy_difference": (gain.low, gain.high),
+            "recall_at_threshold": intervals.share(
+                int((hits & of_class).sum()), int(of_class.sum())
+            ),
+            "accuracy_difference": (found.low, found.high),
         }
 
-    return {"accuracy": share, "recall": share, "accuracy_difference": 0.0}, draw
+    return {"accuracy": share, "recall_at_threshold": share, "accuracy_difference": 0.0}, draw
 
 
 def bounds_of(records: Sequence[Evidence]) -> dict[str, Interval]:
@@ -124,44 +127,51 @@ def pool(name: str, folder: Path) -> tuple[dict[str, float], Draw]:
         answers = answers_of(recipe, folder / name)
         folder.mkdir(parents=True, exist_ok=True)
         with kept.open("wb") as stream:
-            np.savez(stream, **answers)
+            np.savez(stream, allow_pickle=False, **dict(answers))
     stats = dict(np.load(kept))
     if recipe.output_kind == OutputKind.SINGLE_LABEL:
         return class_population(stats, int(stats["targets"].max()) + 1)
     task = TASKS[recipe.task, recipe.output_kind]
     compute = task.compute if task.text_metrics is None else task.text_metrics.compute
-    return drawn_from(
-        stats,
-        lambda drawn: bootstrap_module.bounded(
-            drawn,
-            compute,
-            RECORD,
-            method="",
-            counts=None if task.label_counts is None else task.label_counts(drawn),
-        ),
-    )
+
+    mean = stats["targets"].mean(axis=0) if "targets" in stats else np.empty(0)
+
+    def figures(drawn: SampleStats) -> list[Evidence]:
+        counts = None if task.label_counts is None else task.label_counts(drawn)
+        found = bounded(drawn, compute, RECORD, method="", counts=counts)
+        if recipe.output_kind == OutputKind.REGRESSION:
+            found += number_gain(drawn, mean, compute)
+        return found
+
+    return drawn_from(stats, figures)
 
 
-def answers_of(recipe: Any, out: Path) -> dict[str, Any]:
+def answers_of(recipe: Recipe, out: Path) -> SampleStats:
     """Train a model, and return the statistics of its answers on the test split."""
-    seen: list[SampleStats] = []
-    measure = importlib.import_module("modelwright.evaluation.measure")
-    bounded, figures = measure.bounded, measure.single_label_figures
+    result = pipeline.run(recipe, out=out, name="run", observe=silent)
+    model = modelfile.load(result.model)
+    request = read_request(recipe)
+    prepared = data.prepare(
+        request.recipe, base=request.data_base, like=settled_input(request), observe=silent
+    )
+    samples = prepared.test()
+    assert samples is not None
+    measured = evaluation.measure(
+        model, samples, model.scoring, fingerprint="", place=evaluation.Place.here(1)
+    )
+    text_metrics = model.scoring.text_metrics
+    if text_metrics is None:
+        return measured.stats
+    assert samples.pairs is not None
+    _, references = samples.pairs()
+    return text_metrics.sample_stats(measured.texts, references)
 
-    def keep_bounded(stats: SampleStats, *args: Any, **options: Any) -> Any:
-        seen.append(stats)
-        return bounded(stats, *args, **options)
 
-    def keep_figures(outcomes: metrics.Outcomes, *args: Any, **options: Any) -> Any:
-        seen.append({name: getattr(outcomes, name) for name in outcomes.__dataclass_fields__})
-        return figures(outcomes, *args, **options)
-
-    vars(measure).update(bounded=keep_bounded, single_label_figures=keep_figures)
-    try:
-        pipeline.run(recipe, out=out, name="run", observe=silent)
-    finally:
-        vars(measure).update(bounded=bounded, single_label_figures=figures)
-    return {name: np.asarray(values) for name, values in seen[-1].items()}
+def number_gain(stats: SampleStats, mean: np.ndarray, compute: Compute) -> list[Evidence]:
+    """Return how much better a model of numbers is than always their mean, on the same samples."""
+    simple = {**stats, "predicted": np.broadcast_to(mean, stats["targets"].shape)}
+    pair = gain.PairedStats("mean", stats, simple)
+    return [gain.gain_over_simple([pair], OutputKind.REGRESSION, compute, RECORD, model="")]
 
 
 def simulate(true: Mapping[str, float], draw: Draw, size: int, draws: int) -> dict[str, Any]:
