@@ -245,6 +245,20 @@ def test_word_and_character_errors_by_hand():
     assert error_rate(word_errors([""], [""]).sum(axis=0)) == 0.0
 
 
+words = st.lists(st.sampled_from(["a", "bc", "the", "ß", "猫"]), max_size=8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.tuples(words, words.filter(bool)), min_size=1, max_size=5))
+def test_error_rates_are_those_of_jiwer(pairs):
+    jiwer = pytest.importorskip("jiwer")
+    found, wanted = (list(map(" ".join, side)) for side in sides(pairs))
+    rate = error_rate(word_errors(found, wanted).sum(axis=0))
+    assert rate == pytest.approx(jiwer.wer(wanted, found))
+    rate = error_rate(character_errors(found, wanted).sum(axis=0))
+    assert rate == pytest.approx(jiwer.cer(wanted, found))
+
+
 # Laws of all
 
 
