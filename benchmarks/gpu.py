@@ -26,6 +26,7 @@ from torch import nn
 from measuring import real_data, tell
 from modelwright import data
 from modelwright.data import Prepared, Split
+from modelwright.evaluation import record_access
 from modelwright.initialization import initialize_model
 from modelwright.metrics import accuracy
 from modelwright.pipeline.request import read_request, run_in
@@ -97,6 +98,9 @@ def main() -> None:
             )
             network, took = one_run(recipe, prepared, Path(aside) / f"seed-{run}")
             seconds.append(took)
+            place = str(Path(aside) / f"seed-{run}")
+            for _ in range(2):  # With the recipe's views and without.
+                opened = record_access(prepared.digests("test"), run=place, model=place)
             with_views.append(score(network, test, recipe.recipe.inference.tta))
             without.append(score(network, test, "none"))
             line = {"seed": run, "s": took, "views": with_views[-1], "none": without[-1]}
@@ -107,6 +111,7 @@ def main() -> None:
         runs=len(seconds) - 1,
         accuracy=round(statistics.mean(with_views), 5),
         deviation=round(statistics.stdev(with_views), 5),
+        test_set_used=opened.count,
         lowest=min(with_views),
         without_views=round(statistics.mean(without), 5),
         without_views_deviation=round(statistics.stdev(without), 5),
