@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,11 @@ from modelwright.tasks import TASKS, Compute, SampleStats, take
 EXAMPLES = Path(__file__).parents[1] / "examples"
 POOLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "classes": ("trec", ()),
-    "numbers": ("regression", ("train.budget=4m",)),
-    "transcripts": ("speech-recognition", ("train.budget=6m",)),
-    "translations": ("translation", ("train.budget=8m",)),
-    "summaries": ("summarization", ("train.budget=8m",)),
-    "boxes": ("object-detection", ("train.budget=10m",)),
+    "numbers": ("regression", ("train.budget=3m",)),
+    "transcripts": ("speech-recognition", ("train.budget=4m",)),
+    "translations": ("translation", ("train.budget=4m",)),
+    "summaries": ("summarization", ("train.budget=4m",)),
+    "boxes": ("object-detection", ("train.budget=6m",)),
     "sets": ("small/multi-label", ("data.path={made}/requests.jsonl", "train.epochs=4")),
 }
 """Recipes whose answers on the test split are a population, and settings that make them quick.
@@ -65,6 +65,9 @@ Draw = Callable[[np.random.Generator, int], Mapping[str, Interval]]
 """Draws so many samples, and returns the interval of each metric."""
 
 
+exact_share = lru_cache(maxsize=None)(intervals.share)
+
+
 def share_population(share: float) -> tuple[dict[str, float], Draw]:
     """Return the true values and the draws of right and wrong answers."""
 
@@ -74,10 +77,8 @@ def share_population(share: float) -> tuple[dict[str, float], Draw]:
         other = np.where(random.random(size) < 0.7, hits, random.random(size) < share)
         found = labels.accuracy_difference(hits, other, RECORD, model="")
         return {
-            "accuracy": intervals.share(int(hits.sum()), size),
-            "recall_at_threshold": intervals.share(
-                int((hits & of_class).sum()), int(of_class.sum())
-            ),
+            "accuracy": exact_share(int(hits.sum()), size),
+            "recall_at_threshold": exact_share(int((hits & of_class).sum()), int(of_class.sum())),
             "accuracy_difference": (found.low, found.high),
         }
 
@@ -224,6 +225,32 @@ def cells(names: Sequence[str], folder: Path) -> Iterator[tuple[str, dict[str, f
             yield name, *pool(name, folder)
 
 
+def table(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Return the cells as a Markdown table: a row a metric, a column a number of samples.
+
+    A metric of several labels or shares stands there with the one of the lowest coverage.
+    """
+    worst: dict[tuple[str, str], dict[int, Mapping[str, Any]]] = {}
+    for line in lines:
+        population = line["population"].split()[0]
+        for name, found in line["metrics"].items():
+            row = worst.setdefault((name.split()[0], population), {})
+            if found["coverage"] < row.get(line["samples"], {"coverage": 2})["coverage"]:
+                row[line["samples"]] = found
+    rows = ["| metric | population | " + " | ".join(f"n = {size:,}" for size in SIZES) + " |"]
+    rows.append("| --- | --- |" + " --- |" * len(SIZES))
+    for (metric, population), row in sorted(worst.items()):
+        told = [
+            f"{found['coverage']:.3f} ± {found['error']:.3f}, {found['width']:.3g}"
+            + " (too few)" * found["too_few"]
+            if (found := row.get(size))
+            else ""
+            for size in SIZES
+        ]
+        rows.append(f"| {metric} | {population} | " + " | ".join(told) + " |")
+    return "\n".join(rows)
+
+
 def main() -> None:
     """Simulate what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -232,12 +259,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON lines; cells that stand there are left out")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--draws", type=int, default=DRAWS)
+    parser.add_argument("--table", action="store_true", help="print what --out holds as Markdown")
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
     names, sizes, draws = asked.populations, asked.sizes, asked.draws
     if asked.quick:
         names, sizes, draws = ["shares"], (10, 50), 50
     lines = asked.out.read_text().splitlines() if asked.out and asked.out.exists() else []
+    if asked.table:
+        print(table([json.loads(line) for line in lines]))
+        return
     done = {(line["population"], line["samples"]) for line in map(json.loads, lines)}
     for population, true, draw in cells(names, asked.pools):
         for size in sizes:

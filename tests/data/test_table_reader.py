@@ -192,3 +192,13 @@ def test_short_cells_that_repeat_are_held_once(place):
     (place / "r.csv").write_text("text,label\n" + rows, "utf-8")
     label = open_table(place / "r.csv").columns["label"]()
     assert len({id(cell) for cell in label}) == 3
+
+
+def test_a_header_in_the_middle_is_no_row(tmp_path):
+    (tmp_path / "t.csv").write_text("text,label\na,1\ntext,label\nb,2\ntext,label\n")
+    table = open_table(tmp_path / "t.csv")
+    assert table.columns["text"]() == ["a", "b"]
+    assert list(table.lines) == [2, 4]
+    assert "t.csv:3: the header stands here again" in table.notes[0]
+    (tmp_path / "one.csv").write_text("text\na\ntext\n")  # A word may well be the column's name.
+    assert open_table(tmp_path / "one.csv").columns["text"]() == ["a", "text"]

@@ -352,7 +352,7 @@ def _delimited(
     del data  # The text is as large again, and its cells too.
     if delimiter is None or (delimiter not in text and text):
         delimiter = delimiter_of(text, ",;\t|" if names is None else ",;\t| ")
-    (header, cells_of, lines), has_quotes = _read_cells(file, text, delimiter, names)
+    (header, cells_of, lines, repeated), has_quotes = _read_cells(file, text, delimiter, names)
     used = [name for name in header if name != UNUSED]
     twice = next((name for name, count in Counter(used).items() if count > 1), None)
     if twice is not None:
@@ -376,8 +376,13 @@ def _delimited(
 
     columns = {name: column(number) for number, name in enumerate(header) if name != UNUSED}
     is_plain = not has_quotes and '"' in text
-    notes = (quotes_note(file),) if is_plain else ()
-    return Table(file, columns, len(lines), lines, notes, delimiter)
+    notes = [quotes_note(file)] if is_plain else []
+    if repeated:
+        notes.append(
+            f"{file}:{repeated[0]}: the header stands here again, as where tables were joined; "
+            f"left out {len(repeated):,} times"
+        )
+    return Table(file, columns, len(lines), lines, tuple(notes), delimiter)
 
 
 def quotes_note(file: Path) -> str:
@@ -438,8 +443,9 @@ def header_names(cells: Sequence[str]) -> list[str]:
     return [cell.strip() or f"Unnamed: {at}" for at, cell in enumerate(cells)]
 
 
-_Cells = tuple[list[str], list[list[str]], Sequence[int]]
-"""The names of the columns, the cells of each column, and the line that each row begins in."""
+_Cells = tuple[list[str], list[list[str]], Sequence[int], Sequence[int]]
+"""The names of the columns, the cells of each column, the line that each row begins in, and the
+lines of rows that repeat the header."""
 _REPEATED, _KINDS = 32, 10_000
 """Cells of so few characters are kept once each, up to so many kinds: labels repeat."""
 _LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
@@ -471,18 +477,21 @@ def _cells(
 ) -> _Cells:
     """Return the cells, quotes read by the rule `quoting` of the `csv` module.
 
+    Rows that repeat the header aren't among them; their lines are returned beside.
+
     Raises:
         DataError: a row can't be read, or has more or fewer cells than there are names.
     """
     # Line by line: a stream over the text would hold it again, at four bytes a character.
     text_lines = (match[0] for match in _LINES.finditer(text))
     reader = csv.reader(text_lines, delimiter=delimiter, strict=True, quoting=quoting)
-    lines, kept = array("q"), dict[str, str]()
+    lines, repeated, kept = array("q"), list[int](), dict[str, str]()
     begin = 1
     try:
         if separator_line(text) is not None:
             next(reader, None)
-        header = list(names) if names else header_names(next(reader, []))
+        first = [] if names else next(reader, [])
+        header = list(names) if names else header_names(first)
         columns: list[list[str]] = [[] for _ in header]
         begin = reader.line_num + 1
         for row in reader:
@@ -496,6 +505,9 @@ def _cells(
                     where=f"{file}:{line}",
                     fix='Put cells that hold the separator into double quotes: "a, b"',
                 )
+            if row == first and len(row) > 1:
+                repeated.append(line)
+                continue
             for column, cell in zip(columns, row, strict=True):
                 if len(cell) <= _REPEATED:
                     cell = kept.get(cell, cell)
@@ -505,7 +517,7 @@ def _cells(
             lines.append(line)
     except csv.Error as error:
         raise DataError(f"this row can't be read: {error}", where=f"{file}:{begin}") from error
-    return header, columns, lines
+    return header, columns, lines, repeated
 
 
 def _json_lines(file: Path, encoding: str | None) -> Table:

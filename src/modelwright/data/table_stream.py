@@ -270,8 +270,9 @@ def _numbered(
     """Yield each row with its cells, or with the reason why it has none."""
     with _text(file, encoding) as stream:
         reader = csv.reader(stream, delimiter=delimiter, strict=True, quoting=quoting)
+        header: list[str] | None = None
         for _ in range(skipped):
-            next(reader, None)
+            header = next(reader, None)
         for number in itertools.count(1):
             begin = reader.line_num + 1
             fault, cells = "", None
@@ -283,7 +284,9 @@ def _numbered(
                     return
                 except csv.Error as error:
                     fault = f"this row can't be read: {error}"
-            if cells and len(cells) != width:
+            if cells and cells == header and width > 1:
+                fault = "this row repeats the header"
+            elif cells and len(cells) != width:
                 fault = f"this row has {len(cells)} cells, and there are {width} columns"
             elif cells:
                 fault = next(filter(None, map(_undecoded, cells)), "")
