@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from modelwright import metrics
 from modelwright.errors import DataError
-from modelwright.evaluation.bootstrap import bounded
+from modelwright.evaluation.bootstrap import bounded, half_sample_bounds
 from modelwright.evaluation.measurement import sampled
 from modelwright.evaluation.studentized import MANY
 from modelwright.ledger import Evidence
-from modelwright.tasks import Scoring
+from modelwright.tasks import Ranking, SampleStats, Scoring
 
 RECORD = partial(sampled, split="test", data="data")
 
@@ -125,3 +125,27 @@ def test_the_log_loss_leaves_out_what_has_none() -> None:
     assert (log_loss.value, log_loss.n, other.n) == (1.5, 2, 4)
     assert "without 2 samples of classes that aren't in training" in log_loss.method
     assert "without" not in other.method
+
+
+def biased(stats: SampleStats) -> dict[str, float]:
+    """The mean plus 1 / √N, as a metric that is too high where samples are few."""
+    values = stats["value"]
+    return {"a": float(values.mean() + len(values) ** -0.5)}
+
+
+def test_half_samples_hold_what_a_metric_tends_to() -> None:
+    ranking = Ranking(biased, lambda stats: np.array([len(stats["value"]) // 2]))
+    random = np.random.default_rng(0)
+    held = []
+    for _ in range(200):
+        low, high = half_sample_bounds({"value": random.normal(size=60)}, ranking)["a"]
+        held.append(low <= 0 <= high)
+        assert low < high
+    # 1 / √60 is a standard error: a bootstrap about the value would hold 0 in 83 %.
+    assert np.mean(held) >= 0.9
+
+
+def test_halves_that_are_all_perfect_have_the_bound_of_a_share() -> None:
+    ranking = Ranking(lambda _: {"map50": 1.0}, lambda stats: np.array([40]))
+    bounds = half_sample_bounds({"value": np.ones(40)}, ranking)["map50"]
+    assert bounds == pytest.approx((0.025 ** (1 / 40), 1.0), abs=1e-6)

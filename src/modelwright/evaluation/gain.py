@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modelwright.arrays import Bools, Doubles, Ints
-from modelwright.evaluation.bootstrap import draws
+from modelwright.evaluation.bootstrap import HALF_SAMPLES, draws, half_sample_bounds
 from modelwright.evaluation.intervals import TAIL
 from modelwright.evaluation.labels import accuracy_difference
 from modelwright.evaluation.measurement import Record
@@ -21,7 +21,7 @@ from modelwright.evaluation.studentized import interval_method, studentized_boun
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
 from modelwright.recipe.targets import METRICS, headline_metric
-from modelwright.tasks import Compute, SampleStats, Scoring
+from modelwright.tasks import Compute, Ranking, SampleStats, Scoring
 
 GAIN = "gain_over_simple"
 """The metric's name in the ledger."""
@@ -88,6 +88,13 @@ def gain_over_simple(
         columns, unit = units(np.concatenate(both, axis=1), texts)
         low, high = studentized_bounds(columns, _difference_of_sums(metric, sign, compute))[GAIN]
         how = f"a {interval_method(len(columns))}{unit}"
+    elif isinstance(compute, Ranking):
+        support = compute.support
+        difference = Ranking(
+            _difference(metric, sign, compute), lambda both: support(_part(both, "model."))
+        )
+        low, high = half_sample_bounds(_both(best), difference)[GAIN]
+        how = HALF_SAMPLES.removeprefix("interval by ")
     else:
         drawn = draws(_both(best), _difference(metric, sign, compute))[GAIN]
         low, high = (float(end) for end in np.quantile(drawn, [TAIL, 1 - TAIL]))
@@ -113,6 +120,11 @@ def _both(compared: PairedStats) -> SampleStats:
     }
 
 
+def _part(both: SampleStats, of: str) -> SampleStats:
+    """Return the statistics of one of both again."""
+    return {name.removeprefix(of): both[name] for name in both if name.startswith(of)}
+
+
 def _difference_of_sums(metric: str, sign: float, scoring: Scoring) -> Scoring:
     """Return what computes the difference from the sums of both, side by side."""
 
@@ -127,10 +139,7 @@ def _difference(metric: str, sign: float, compute: Compute) -> Compute:
     """Return what computes the difference from the statistics of both."""
 
     def difference(both: SampleStats) -> Mapping[str, float]:
-        model, simple = (
-            compute({name.removeprefix(of): both[name] for name in both if name.startswith(of)})
-            for of in ("model.", "simple.")
-        )
+        model, simple = (compute(_part(both, of)) for of in ("model.", "simple."))
         return {GAIN: sign * (float(model[metric]) - float(simple[metric]))}
 
     return difference

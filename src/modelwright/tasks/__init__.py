@@ -20,6 +20,7 @@ from modelwright.tasks import (
 from modelwright.tasks.task import (
     Compute,
     Prediction,
+    Ranking,
     SampleStats,
     Scoring,
     Task,
@@ -56,6 +57,7 @@ __all__ = [
     "TASKS",
     "Compute",
     "Prediction",
+    "Ranking",
     "SampleStats",
     "Scoring",
     "Task",

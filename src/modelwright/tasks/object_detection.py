@@ -9,7 +9,7 @@ import numpy as np
 from modelwright.kinds import OutputKind
 from modelwright.metrics import detection
 from modelwright.tasks import boxes
-from modelwright.tasks.task import Outputs, Prediction, SampleStats, Targets, Task
+from modelwright.tasks.task import Outputs, Prediction, Ranking, SampleStats, Targets, Task
 
 LEAST_SCORE, MOST_OVERLAP, MOST = 0.05, 0.6, 100
 """Which boxes are measured: the least score, the most overlap within a class, how many."""
@@ -94,6 +94,6 @@ TASK = Task(
     select_by="map50",
     goal=("map50", ">= 0.5"),
     sample_stats=_sample_stats,
-    compute=_compute,
+    compute=Ranking(_compute, lambda stats: (stats["truths"] > 0).sum(axis=0)),
     decode=_decode,
 )

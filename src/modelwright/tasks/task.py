@@ -46,9 +46,25 @@ class Scoring:
         return {name: float(value) for name, value in metrics.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Metrics that rank the predictions of all samples together, such as average precision.
+
+    They are biased where there are few samples, which their intervals allow for.
+    """
+
+    compute: Callable[[SampleStats], Mapping[str, float]]
+    support: Callable[[SampleStats], Ints]
+    """How many samples each label occurs in `[K]`."""
+
+    def __call__(self, stats: SampleStats) -> Mapping[str, float]:
+        """Return the metrics of some samples."""
+        return self.compute(stats)
+
+
 Compute = Callable[[SampleStats], Mapping[str, float]]
 """From the statistics of any number of samples to metrics by name; where these follow from sums, a
-`Scoring`."""
+`Scoring`, and where they rank predictions, a `Ranking`."""
 
 
 @dataclass(frozen=True, slots=True)
