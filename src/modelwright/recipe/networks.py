@@ -63,6 +63,13 @@ class MlpModel(NetworkSpec):
     dropout: Dropout = 0.0
     """The share of hidden units dropped in training."""
 
+    @model_validator(mode="after")
+    def _check_hidden(self) -> Self:
+        for name in ("activation", "dropout"):
+            if not self.hidden and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"`{name}` has no effect: there is no layer in `hidden`")
+        return self
+
 
 class ConvBlock(Spec):
     """One block of convolutions, then a pooling."""
@@ -180,7 +187,13 @@ class BowModel(NetworkSpec):
     training texts have, 262,144 at most. A training step moves the vectors of the words and runs in
     its batch; those of others stand still, with their momentum and decay."""
     dropout: Dropout = 0.0
-    """The share of the mean that is dropped in training."""
+    """The share of words and runs that is left out in training."""
+
+    @model_validator(mode="after")
+    def _check_buckets(self) -> Self:
+        if self.ngrams == 1 and self.buckets != type(self).model_fields["buckets"].default:
+            raise ValueError("`buckets` has no effect: with `ngrams: 1` there are no runs of words")
+        return self
 
 
 class TextCnnModel(NetworkSpec):

@@ -74,16 +74,17 @@ def _photos(here: Path) -> None:
                 "depth": -(number % 5),
                 "time": (number * 7) % COUNT,
                 "split": split,
-                "text": sentence(number),
             }
         )
     # A test image that stands in training as well.
-    leak = Image.fromarray(pixels(0))
+    leak = Image.fromarray(pixels(2))
     leak.save(here / "split/test/a/leak.png")
+    _lines(here / "headless.txt", [",".join(map(str, row.values())) for row in rows])
+    for number, row in enumerate(rows):
+        row["text"] = sentence(number)
     names, cells = list(rows[0]), [list(row.values()) for row in rows]
     _table(here / "photos.csv", names, cells)
     _table(here / "fewer.csv", names, cells[:18])
-    _lines(here / "headless.txt", [",".join(map(str, row)) for row in cells])
     _table(here / "leaky.csv", names, [*cells, list({**rows[0], "split": "test"}.values())])
     for file, column in (("labels.csv", "several"), ("halves.csv", "half")):
         found = [(row["image"].removeprefix("photos/"), row[column]) for row in rows]

@@ -169,11 +169,11 @@ def _one(
     return [Witness(path, value, base, effect, given, **options)]
 
 
-OTHER = "is for predicting"
 STEPS = {"train.optimizer": {"name": "sgd", "lr": 0.05}}
 TAIL = {"name": "muon", "lr": 0.02}
 RNN = {"name": "rnn", "width": 6, "hidden": 6, "cell": "gru", "layers": 1}
 
+OTHER = "is for predicting"
 RECIPE = [
     *_one("prepared", "digits", "version", 2, refused="version"),
     *_one("prepared", "photo table", "task", "regression"),
@@ -225,6 +225,7 @@ DATA = [
         for _, base, _ in ALL_SOURCES.values()
         if base not in ("digits", "rows")
     ),
+    *_one("prepared", "digits", "data.leaks", "allow", refused="no effect"),
     *_one(
         "prepared",
         "rows",
@@ -237,6 +238,8 @@ DATA = [
         for base, _, names in ALL_SOURCES.values()
         if names
     ),
+    *_all("prepared", "story", {"data.rename": {"a": "b"}}, refused=OTHER),
+    *_all("prepared", "pairs", {"data.rename": {"a": "b"}}, refused=OTHER),
     # Which source
     *_one("prepared", "digits", "data.source", PHOTOS),
     *_one("prepared", "cifar", "data.source", PHOTOS),
@@ -471,7 +474,7 @@ SHAPES = [
     *_all(
         "network",
         "texts",
-        {"model.width": 5, "model.ngrams": 1, "model.buckets": 32, "model.dropout": 0.5},
+        {"model.width": 5, "model.ngrams": 3, "model.buckets": 32, "model.dropout": 0.5},
     ),
     *(
         witness
@@ -687,7 +690,14 @@ TRAINING = [
         "trained", "resnet", "train.resolution.0.size", 6, {"train.resolution": [{"until": 0.5, "size": 8}]}
     ),
     *_one("trained", "photos", "train.loss", {"name": "cross-entropy", "label_smoothing": 0.2}),
-    *_one("trained", "photos", "train.select", "best", {"train.epochs": 8, "train.optimizer": {"name": "sgd", "lr": 0.3}}, only=("weights",)),
+    *_one(
+        "trained",
+        "photo table",
+        "train.select",
+        "best",
+        {"data.label": "half", "train.epochs": 8},
+        only=("weights",),
+    ),
     *_one("trained", "photos", "train.patience", 1, {"train.epochs": 30, "train.optimizer": {"name": "sgd", "lr": 1e-9}}, only=("epochs",)),
     # Losses
     *_one("trained", "photos", "train.loss.name", {"name": "mse"}, {"train.loss": {"name": "cross-entropy"}}, refused=OTHER),
@@ -802,7 +812,7 @@ TRAINING = [
 
 SPEAK = {"inference.language_model": {"order": 3}}
 WRITE = {"generate.max_new_tokens": 12}
-BEAM = {"generate.max_new_tokens": 6}
+BEAM = {"generate.max_new_tokens": 6, "text": {"tokenizer": "character", "vocab_size": 16}}
 ANSWERS = [
     *_one("answered", "photos", "inference.tta", "flip"),
     *_one("answered", "speech", "inference.language_model", {"weight": 10.0}),
@@ -822,7 +832,7 @@ ANSWERS = [
     *_all(
         "answered",
         "pairs",
-        {"generate.num_beams": 1, "generate.length_penalty": 0.0},
+        {"generate.num_beams": 1, "generate.length_penalty": 10.0},
         given=BEAM,
     ),
     *_all(
