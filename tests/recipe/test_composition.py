@@ -93,6 +93,7 @@ CAUGHT = [
         None,
         "the `cosine` schedule hasn't brought the rate down",
     ),
+    (DIGITS + "train: {patience: 9}", 3, "of 10 epochs none is left to stop before"),
     (DIGITS + "augment: {padding: zero}", 3, "nothing is shifted"),
     (data("source: cifar10, split: {test: 0.3}"), 2, "`data.split.test` has no effect"),
     (

@@ -23,8 +23,8 @@ from modelwright.recipe.finetuning import PUBLISHED_MODELS
 from modelwright.recipe.spec import Spec
 from tests.models.timm_like import create_model, timm_like
 from tests.whole.leaves.data import write_all
-from tests.whole.leaves.effects import EFFECTS, Place, write_untrained
-from tests.whole.leaves.witnesses import BASES, WITNESSES, Witness
+from tests.whole.leaves.effects import EFFECTS, Place, effects, write_untrained
+from tests.whole.leaves.witnesses import BASES, FURTHER, WITNESSES, Witness
 
 Leaf = tuple[str, str]
 
@@ -42,7 +42,9 @@ def leaves(section: type[BaseModel]) -> Iterator[Leaf]:
     for name, held in section.model_fields.items():
         inner = list(sections(held.annotation))
         options = typing.get_args(held.annotation)
-        if not inner or any(option not in inner and not list(sections(option)) for option in options):
+        if not inner or any(
+            option not in inner and not list(sections(option)) for option in options
+        ):
             yield section.__name__, name
         for item in inner:
             yield from leaves(item)
@@ -63,15 +65,12 @@ def leaf_of(witness: Witness) -> Leaf:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """The data, and two model files to start from."""
+    """The data, and what is worked out from it."""
     here = tmp_path_factory.mktemp("leaves")
     (here / "data").mkdir()
     (here / "runs").mkdir()
     write_all(here / "data")
-    made = Place(here / "data", here / "runs")
-    for seed, name in enumerate(("first.mw", "second.mw")):
-        write_untrained({**BASES["photos"], "seed": seed}, made, here / "data" / name)
-    return made
+    return Place(here / "data", here / "runs")
 
 
 @pytest.fixture
@@ -90,6 +89,10 @@ def outside(witness, place, request, monkeypatch):
     if "timm" in witness.needs:
         monkeypatch.setitem(sys.modules, "timm", timm_like())
         networks(place.data)
+    if "file" in witness.needs:
+        for seed, name in enumerate(("first.mw", "second.mw")):
+            if not (place.data / name).is_file():
+                write_untrained({**BASES["photos"], "seed": seed}, place, place.data / name)
     if "hub" in witness.needs:
         hub = request.getfixturevalue("fake_hub")
         for name, folder in HUB.items():
@@ -134,15 +137,44 @@ def test_every_setting_has_one_witness():
     assert {leaf for leaf, count in found.items() if count > 1} == set()
 
 
-@pytest.mark.parametrize("witness", WITNESSES, ids=lambda item: f"{item.base}-{item.path}")
+SLOW = ("answered", "measured")
+"""Depths at which a graph is exported, for each witness anew or for a few."""
+
+
+def cases(items, *, all_slow=False):
+    """Return the parameters of a test, the slow ones marked."""
+    return [
+        pytest.param(
+            item,
+            id=f"{item.base}-{item.path}",
+            marks=[pytest.mark.slow]
+            if all_slow or item.effect in SLOW or "weights" in item.needs
+            else [],
+        )
+        for item in items
+    ]
+
+
+@pytest.mark.parametrize("witness", cases(WITNESSES) + cases(FURTHER, all_slow=True))
 def test_it_has_an_effect(witness, place, outside):
     before, after = witness.documents()
-    effect = EFFECTS[witness.effect]
-    first = effect(before, place)
+    first = effects(witness.effect, before, place)
     if witness.refused:
         with pytest.raises(ModelwrightError, match=witness.refused):
-            effect(after, place)
+            effects(witness.effect, after, place)
         return
-    second = effect(after, place)
+    second = effects(witness.effect, after, place)
     names = witness.only or first.keys() | second.keys()
     assert any(first.get(name) != second.get(name) for name in names)
+
+
+BEFORE = {(item.base, item.effect): item for item in WITNESSES if not item.given}
+
+
+@pytest.mark.parametrize("witness", cases(BEFORE.values()))
+def test_the_same_recipe_has_the_same_effects(witness, place, outside):
+    """Else the test above would pass whatever a setting does."""
+    before, _ = witness.documents()
+    known = effects(witness.effect, before, place)
+    place.prepared.clear()
+    assert EFFECTS[witness.effect](before, place) == known

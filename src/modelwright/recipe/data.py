@@ -102,9 +102,7 @@ class _DataSpec(Spec):
     take them out of the training split, or go on. The report says so."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use at most this many samples of each split (the first of a seeded order): a quick try."""
-    rename: Annotated[dict[str, str], For(outputs=_RENAMED), Rare()] = Field(
-        default_factory=dict
-    )
+    rename: Annotated[dict[str, str], For(outputs=_RENAMED), Rare()] = Field(default_factory=dict)
     """Other names for labels, by the name in the data: `{"0": "zero"}`; of speech, other texts."""
 
     @property

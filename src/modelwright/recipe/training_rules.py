@@ -106,6 +106,14 @@ def _hidden_group(recipe: Recipe) -> str:
     return ""
 
 
+def _never_stops(recipe: Recipe) -> str:
+    """Return the epochs of a training that ends before its patience can."""
+    epochs, patience = recipe.train.epochs, recipe.train.patience
+    if epochs is None or patience is None or patience + 1 < epochs:
+        return ""
+    return f"{epochs:g}"
+
+
 def _searches_nothing(recipe: Recipe) -> bool:
     model = recipe.model
     if not isinstance(model, LinearModel) or recipe.train.budget is None:
@@ -270,6 +278,12 @@ TRAINING_RULES: tuple[Rule, ...] = (
         "`train.budget` has no effect: it bounds the search for `C`, and `model.C` is one number",
         "Leave it out",
         ("train.budget",),
+    ),
+    Rule(
+        ("train.patience", "train.epochs"),
+        _never_stops,
+        "`train.patience` has no effect: of {} epochs none is left to stop before",
+        "Lower `patience`, or leave it out",
     ),
     Rule(
         ("train.patience", "data.split.val: 0"),

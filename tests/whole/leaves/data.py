@@ -59,7 +59,6 @@ def _photos(here: Path) -> None:
             Image.fromarray(pixels(shown)).save(path)
         place = f"photos/{label}/{name}"
         split = ("train", "train", "train", "val", "test", "test")[number // 4]
-        several = ("a", "b", "a|b", "a;b")[number % 4]
         rows.append(
             {
                 "image": place,
@@ -109,10 +108,8 @@ def _texts(here: Path) -> None:
     rows = []
     for number in range(COUNT):
         text = sentence(number)
-        rows.append(
-            (text, " ".join(text.split()[3:]), ("bad", "good")[number % 2])
-            + (("one", "two")[number // 12], number / 2)
-        )
+        end, label = " ".join(text.split()[3:]), ("bad", "good")[number % 2]
+        rows.append((text, end, label, ("one", "two")[number // 12], number / 2))
     _table(here / "texts.csv", ("text", "end", "label", "half", "score"), rows)
     text = "\n".join(",".join(map(str, row)) for row in rows)
     head = "text,end,label,half,score"
@@ -147,7 +144,12 @@ def _texts(here: Path) -> None:
         for number, row in enumerate(rows):
             if row[2] == label:
                 (folder / f"{number:02d}.txt").write_bytes(row[0].encode("cp1252"))
-    for name, start, count in (("train", 0, 24), ("dev", 100, 6), ("exam", 110, 5), ("short", 0, 18)):
+    for name, start, count in (
+        ("train", 0, 24),
+        ("dev", 100, 6),
+        ("exam", 110, 5),
+        ("short", 0, 18),
+    ):
         some = [sentence(start + at) for at in range(count)]
         _lines(here / f"{name}.en", some)
         _lines(here / f"{name}.de", [" ".join(reversed(text.split()[-3:])) for text in some])

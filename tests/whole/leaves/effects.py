@@ -44,6 +44,8 @@ class Place:
     runs: Path
     prepared: dict[str, tuple[Prepared, tuple[str, ...]]] = field(default_factory=dict)
     """What was prepared, by the part of a recipe that decides it."""
+    known: dict[str, Effects] = field(default_factory=dict)
+    """The effects of recipes, by depth and recipe."""
     traced: dict[str, Mapping[str, TracedGraph]] = field(default_factory=dict)
     """The graphs of untrained networks, by what decides them."""
 
@@ -231,3 +233,11 @@ EFFECTS: dict[str, Callable[[Document, Place], Effects]] = {
     "measured": measured,
 }
 """The depths by name, the cheapest first."""
+
+
+def effects(depth: str, document: Document, place: Place) -> Effects:
+    """Return what a recipe comes to, which is worked out once."""
+    key = f"{depth} {json.dumps(document, sort_keys=True)}"
+    if key not in place.known:
+        place.known[key] = EFFECTS[depth](document, place)
+    return place.known[key]

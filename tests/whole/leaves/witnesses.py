@@ -22,7 +22,10 @@ COMMON = {
 
 
 def _base(task: str, data: Mapping[str, Any], model: Any, **others: Any) -> dict[str, Any]:
-    return {**COMMON, "task": task, "data": dict(data), "model": model, **others}
+    common = {**COMMON, "task": task}
+    if task == "speech-recognition":  # No simple method writes down what is said.
+        common["evaluate"] = {"latency": False}
+    return {**common, "data": dict(data), "model": model, **others}
 
 
 PHOTOS, CELLS = {"source": "folder", "path": "photos"}, {"source": "table", "path": "photos.csv"}
@@ -70,17 +73,13 @@ BASES: dict[str, dict[str, Any]] = {
     "cnn": _base(CLASSES, PHOTOS, CNN),
     "resnet": _base(CLASSES, PHOTOS, RESNET),
     "speednet": _base(CLASSES, PHOTOS, {"name": "speednet", "widths": [4, 4, 4]}),
-    "published": _base(
-        CLASSES, PHOTOS, {"name": "efficientnet-lite0"}, transforms={"size": 32}
-    ),
+    "published": _base(CLASSES, PHOTOS, {"name": "efficientnet-lite0"}, transforms={"size": 32}),
     "texts": _base(TEXT_CLASSES, TEXTS, BOW),
     "lines": _base(TEXT_CLASSES, LINES, BOW),
     "leaky lines": _base(
         TEXT_CLASSES, {**LINES, "val": "more.txt", "test": "leak.txt", "leaks": "allow"}, BOW
     ),
-    "notes": _base(
-        TEXT_CLASSES, {"source": "folder", "path": "notes", "encoding": "cp1252"}, BOW
-    ),
+    "notes": _base(TEXT_CLASSES, {"source": "folder", "path": "notes", "encoding": "cp1252"}, BOW),
     "text scores": _base("regression", {**CELLS, "input_kind": "text"}, "auto"),
     "linear": _base(TEXT_CLASSES, TEXTS, {"name": "linear", "C": 1.0}, train={}),
     "sounds": _base("audio-classification", SOUNDS, AUDIO_CNN, audio={"n_mels": 16}, **LONE),
@@ -259,7 +258,9 @@ DATA = [
     *_all("prepared", "story", {"data.path": "tale"}),
     *_all("prepared", "echo", {"data.val": "myth", "data.test": "myth"}),
     *_all("prepared", "pairs", {"data.target": "train.fr"}),
-    *_one("prepared", "pairs", "data.path", "short.en", {"data.target": "train.de"}, refused="line"),
+    *_one(
+        "prepared", "pairs", "data.path", "short.en", {"data.target": "train.de"}, refused="line"
+    ),
     *_all(
         "prepared",
         "double",
@@ -383,7 +384,13 @@ PREPARATION = [
     *_one("trained", "cnn", "augment.crop.scale", [0.2, 0.4], {"augment.crop": {}}),
     *_one("trained", "cnn", "augment.crop.ratio", [2.0, 3.0], {"augment.crop": {}}),
     *(
-        Witness(f"augment.color_jitter.{name}", 0.8, "photos", "trained", {f"augment.color_jitter": jitter})
+        Witness(
+            f"augment.color_jitter.{name}",
+            0.8,
+            "photos",
+            "trained",
+            {"augment.color_jitter": jitter},
+        )
         for name, jitter in (
             ("brightness", {"contrast": 0.1}),
             ("contrast", {"brightness": 0.1}),
@@ -579,8 +586,10 @@ SHAPES = [
         "rows",
         "model.pretrained",
         True,
-        {"model": {"name": "detector", "neck": 4, "backbone": "efficientnet-lite0"}
-        | {"pretrained": False}},
+        {
+            "model": {"name": "detector", "neck": 4, "backbone": "efficientnet-lite0"}
+            | {"pretrained": False}
+        },
         needs="weights",
     ),
     # Linear models
@@ -637,8 +646,22 @@ FOREIGN = [
         given={"model": {"name": "transformers", "path": "encoder", "adapters": {}}},
         needs="transformers",
     ),
-    *_one("network", "photos", "model.name", MLP, {"model": {"name": "timm", "model": "tiny"}}, needs="timm"),
-    *_one("network", "photos", "model.model", "tiny_deep", {"model": {"name": "timm", "model": "tiny"}}, needs="timm"),
+    *_one(
+        "network",
+        "photos",
+        "model.name",
+        MLP,
+        {"model": {"name": "timm", "model": "tiny"}},
+        needs="timm",
+    ),
+    *_one(
+        "network",
+        "photos",
+        "model.model",
+        "tiny_deep",
+        {"model": {"name": "timm", "model": "tiny"}},
+        needs="timm",
+    ),
     *_all(
         "network",
         "photos",
@@ -654,9 +677,13 @@ FOREIGN = [
         {"model": {"name": "timm", "hub": "org/net"}},
         needs="timm hub",
     ),
-    *_one("network", "photos", "model.init", "second.mw", {"model": {"init": "first.mw"}}),
-    *_one("network", "photos", "model.freeze", ["*hidden*"], {"model": {"init": "first.mw"}}),
-    *_one("network", "photos", "model.adapters", {}, {"model": {"init": "first.mw"}}),
+    *_all(
+        "network",
+        "photos",
+        {"model.init": "second.mw", "model.freeze": ["*hidden*"], "model.adapters": {}},
+        given={"model": {"init": "first.mw"}},
+        needs="file",
+    ),
 ]
 
 GROUP = {"train.groups": [{"match": "*hidden*"}]}
@@ -678,16 +705,31 @@ TRAINING = [
             "train.average": {"name": "ema", "decay": 0.5},
         },
     ),
-    *_one("trained", "photos", "train.budget", "0.1s", {"train.epochs": 400, "train.budget": "1h"}, only=("epochs",)),
+    *_one(
+        "trained",
+        "photos",
+        "train.budget",
+        "0.1s",
+        {"train.epochs": 400, "train.budget": "1h"},
+        only=("epochs",),
+    ),
     *_one("trained", "photos", "train.compile", "on"),
     *_one("trained", "cnn", "train.gradient_accumulation", 2),
     *_one("trained", "texts", "train.max_tokens_per_batch", 40),
     *_one("trained", "resnet", "train.resolution", [{"until": 0.5, "size": 8}]),
     *_one(
-        "trained", "resnet", "train.resolution.0.until", 0.9, {"train.resolution": [{"until": 0.5, "size": 8}]}
+        "trained",
+        "resnet",
+        "train.resolution.0.until",
+        0.9,
+        {"train.resolution": [{"until": 0.5, "size": 8}]},
     ),
     *_one(
-        "trained", "resnet", "train.resolution.0.size", 6, {"train.resolution": [{"until": 0.5, "size": 8}]}
+        "trained",
+        "resnet",
+        "train.resolution.0.size",
+        6,
+        {"train.resolution": [{"until": 0.5, "size": 8}]},
     ),
     *_one("trained", "photos", "train.loss", {"name": "cross-entropy", "label_smoothing": 0.2}),
     *_one(
@@ -698,10 +740,30 @@ TRAINING = [
         {"data.label": "half", "train.epochs": 8},
         only=("weights",),
     ),
-    *_one("trained", "photos", "train.patience", 1, {"train.epochs": 30, "train.optimizer": {"name": "sgd", "lr": 1e-9}}, only=("epochs",)),
+    *_one(
+        "trained",
+        "photos",
+        "train.patience",
+        1,
+        {"train.epochs": 30, "train.optimizer": {"name": "sgd", "lr": 1e-9}},
+        only=("epochs",),
+    ),
     # Losses
-    *_one("trained", "photos", "train.loss.name", {"name": "mse"}, {"train.loss": {"name": "cross-entropy"}}, refused=OTHER),
-    *_one("trained", "photos", "train.loss.label_smoothing", 0.3, {"train.loss": {"name": "cross-entropy"}}),
+    *_one(
+        "trained",
+        "photos",
+        "train.loss.name",
+        {"name": "mse"},
+        {"train.loss": {"name": "cross-entropy"}},
+        refused=OTHER,
+    ),
+    *_one(
+        "trained",
+        "photos",
+        "train.loss.label_smoothing",
+        0.3,
+        {"train.loss": {"name": "cross-entropy"}},
+    ),
     *_one(
         "trained",
         "photo table",
@@ -709,27 +771,72 @@ TRAINING = [
         "balanced",
         {"train.loss": {"name": "cross-entropy"}, "data.label": "wide"},
     ),
-    *_one("trained", "several", "train.loss.name", {"name": "mse"}, {"train.loss": {"name": "binary-cross-entropy"}}, refused=OTHER),
-    *_one("trained", "scores", "train.loss.name", {"name": "huber"}, {"train.loss": {"name": "mse"}}),
-    *_one("trained", "scores", "train.loss.name", {"name": "mse"}, {"train.loss": {"name": "huber"}}),
+    *_one(
+        "trained",
+        "several",
+        "train.loss.name",
+        {"name": "mse"},
+        {"train.loss": {"name": "binary-cross-entropy"}},
+        refused=OTHER,
+    ),
+    *_one(
+        "trained", "scores", "train.loss.name", {"name": "huber"}, {"train.loss": {"name": "mse"}}
+    ),
+    *_one(
+        "trained", "scores", "train.loss.name", {"name": "mse"}, {"train.loss": {"name": "huber"}}
+    ),
     *_one("trained", "scores", "train.loss.delta", 0.1, {"train.loss": {"name": "huber"}}),
-    *_one("trained", "speech", "train.loss.name", {"name": "mse"}, {"train.loss": {"name": "ctc"}}, refused=OTHER),
-    *_one("trained", "rows", "train.loss.name", {"name": "mse"}, {"train.loss": {"name": "detection"}}, refused=OTHER),
+    *_one(
+        "trained",
+        "speech",
+        "train.loss.name",
+        {"name": "mse"},
+        {"train.loss": {"name": "ctc"}},
+        refused=OTHER,
+    ),
+    *_one(
+        "trained",
+        "rows",
+        "train.loss.name",
+        {"name": "mse"},
+        {"train.loss": {"name": "detection"}},
+        refused=OTHER,
+    ),
     # Optimizers
-    *_one("trained", "photos", "train.optimizer.name", {"name": "sgd"}, {"train.optimizer": {"name": "gd"}}),
+    *_one(
+        "trained",
+        "photos",
+        "train.optimizer.name",
+        {"name": "sgd"},
+        {"train.optimizer": {"name": "gd"}},
+    ),
     *_one("trained", "photos", "train.optimizer.lr", 0.01, {"train.optimizer": {"name": "gd"}}),
     *_one("trained", "photos", "train.optimizer.name", {"name": "gd"}, STEPS),
     *_all(
         "trained",
         "photos",
-        {"train.optimizer.lr": 0.01, "train.optimizer.momentum": 0.1, "train.optimizer.nesterov": False},
+        {
+            "train.optimizer.lr": 0.01,
+            "train.optimizer.momentum": 0.1,
+            "train.optimizer.nesterov": False,
+        },
         given=STEPS,
     ),
-    *_one("trained", "photos", "train.optimizer.name", {"name": "sgd"}, {"train.optimizer": {"name": "adamw"}}),
+    *_one(
+        "trained",
+        "photos",
+        "train.optimizer.name",
+        {"name": "sgd"},
+        {"train.optimizer": {"name": "adamw"}},
+    ),
     *_all(
         "trained",
         "photos",
-        {"train.optimizer.lr": 0.01, "train.optimizer.betas": [0.5, 0.9], "train.optimizer.eps": 0.1},
+        {
+            "train.optimizer.lr": 0.01,
+            "train.optimizer.betas": [0.5, 0.9],
+            "train.optimizer.eps": 0.1,
+        },
         given={"train.optimizer": {"name": "adamw"}},
     ),
     *_one("trained", "photos", "train.optimizer.name", {"name": "sgd"}, {"train.optimizer": TAIL}),
@@ -779,12 +886,13 @@ TRAINING = [
         },
         given={"train.groups": [{"match": "*hidden*", "lr": 0.5}]},
     ),
-    *_one("trained", "photos", "train.unfreeze", {}, {"model": {"init": "first.mw"}}),
+    *_one("trained", "photos", "train.unfreeze", {}, {"model": {"init": "first.mw"}}, needs="file"),
     *_all(
         "trained",
         "photos",
         {"train.unfreeze.at": 0.6, "train.unfreeze.lr": 1.0},
         given={"model": {"init": "first.mw"}, "train.unfreeze": {}},
+        needs="file",
     ),
     # Averages
     *_one(
@@ -794,7 +902,13 @@ TRAINING = [
         {"name": "look-ahead", "every": 2},
         {"train.average": {"name": "ema", "decay": 0.3}},
     ),
-    *_one("trained", "photos", "train.average.decay", 0.2, {"train.average": {"name": "ema", "decay": 0.3}}),
+    *_one(
+        "trained",
+        "photos",
+        "train.average.decay",
+        0.2,
+        {"train.average": {"name": "ema", "decay": 0.3}},
+    ),
     *_one(
         "trained",
         "photos",
@@ -820,7 +934,13 @@ ANSWERS = [
     *_one("answered", "speech", "inference.language_model.weight", 10.0, SPEAK),
     *_one("measured", "digits", "inference.calibration", "none", only=("temperature",)),
     *_one("measured", "digits", "inference.threshold", {"label": "0"}),
-    *_one("measured", "digits", "inference.threshold.label", "1", {"inference.threshold": {"label": "0"}}),
+    *_one(
+        "measured",
+        "digits",
+        "inference.threshold.label",
+        "1",
+        {"inference.threshold": {"label": "0"}},
+    ),
     *_one(
         "measured",
         "digits",
@@ -861,3 +981,159 @@ WITNESSES = [
     *TRAINING,
     *ANSWERS,
 ]
+
+TOKENS = {"tokenizer": "character", "vocab_size": 270, "min_count": 9, "max_length": 8}
+FIGURES = {
+    "transforms.size": 8,
+    "transforms.resize": "stretch",
+    "transforms.color_mode": "grayscale",
+    "transforms.background": 200,
+}
+LINEAR = {"model": {"name": "linear", "C": 1.0}, "train": {}}
+SOUND = {"audio.n_mels": 8, "audio.normalize": "bands"}
+FURTHER = [
+    # Other losses and kinds of target
+    *(
+        Witness(
+            "train.loss.label_smoothing",
+            0.3,
+            base,
+            "trained",
+            {"train.loss": {"name": "cross-entropy"}},
+        )
+        for base in ("texts", "sounds", "story", "pairs")
+    ),
+    *(
+        Witness(
+            "train.loss.class_weights",
+            "balanced",
+            base,
+            "trained",
+            {"train.loss": {"name": "cross-entropy"}, "data": data, **given},
+        )
+        for base, data, given in (
+            ("texts", {**CELLS, "label": "wide"}, {}),
+            ("linear", {**CELLS, "label": "wide"}, {}),
+        )
+    ),
+    # Boxes
+    *_all(
+        "trained",
+        "rows",
+        {
+            "augment.flip": "random",
+            "augment.vertical_flip": True,
+            "augment.translate": 4,
+            "augment.crop": {},
+            "augment.color_jitter": {"brightness": 0.5},
+            "train.weight_decay": 0.5,
+            "train.clip_norm": 0.001,
+            "train.layer_decay": 0.5,
+            "train.gradient_accumulation": 2,
+        },
+    ),
+    *_all(
+        "network",
+        "rows",
+        {
+            "transforms.size": 24,
+            "transforms.color_mode": "grayscale",
+            "transforms.normalize": "half",
+        },
+    ),
+    *_all(
+        "prepared",
+        "rows",
+        {
+            "transforms.resize": "stretch",
+            "transforms.interpolation": "nearest",
+            "transforms.background": 9,
+        },
+        given={"transforms": {"size": [24, 16], "resize": "letterbox"}},
+    ),
+    # Linear models
+    *_all("trained", "photos", FIGURES, given={**LINEAR, "transforms.size": 10}),
+    *_all(
+        "network",
+        "sound table",
+        {**SOUND, "audio.max_seconds": 0.3, "audio.sampling_rate": 2000},
+        given=LINEAR,
+    ),
+    *_all("trained", "scores", {"model.C": 0.01}, given=LINEAR),
+    *_all("trained", "several", {"model.C": 0.01}, given=LINEAR),
+    *_one(
+        "prepared",
+        "linear",
+        "text.max_length",
+        8,
+        {"model": {"name": "linear", "features": "minilm"}},
+        needs="weights",
+    ),
+    # Recordings
+    *_all("network", "speech", SOUND),
+    *_all("network", "speech", SOUND, given={"model": RNN_CTC}),
+    *_all("network", "sound table", SOUND),
+    *_all(
+        "network",
+        "speech",
+        {"augment.time_masks": 2, "augment.freq_masks": 2, "augment.waveform": True},
+    ),
+    *_all(
+        "prepared", "speech", {"data.rename": {"ba": "boo"}, "data.limit": 4, "data.label": "label"}
+    ),
+    *_one("answered", "sounds", "inference.tta", "speeds"),
+    # Texts
+    *(
+        Witness(f"text.{key}", value, base, "prepared")
+        for base in ("story", "pairs")
+        for key, value in TOKENS.items()
+    ),
+    *(Witness("text.lowercase", True, base, "prepared") for base in ("story", "pairs")),
+    *_one(
+        "network",
+        "story",
+        "text.vectors",
+        "vectors2.txt",
+        {"model.width": 8, "model.heads": 1, "text": {"tokenizer": "word"}},
+    ),
+    *_one("network", "pairs", "text.vectors", "vectors2.txt", {"text": {"tokenizer": "word"}}),
+    *(Witness("train.max_tokens_per_batch", 60, base, "trained") for base in ("story", "pairs")),
+    *_one("trained", "sounds", "train.max_tokens_per_batch", 5000),
+    *(
+        Witness(f"model.{key}", value, "pairs", "network", {"model.kind": "lstm", "model.heads": 4})
+        for key, value in {"width": 4, "layers": 2, "dropout": 0.6}.items()
+    ),
+    *_all(
+        "trained",
+        "texts",
+        {
+            "train.weight_decay": 0.5,
+            "train.l1": 0.5,
+            "train.l2": 0.5,
+            "train.clip_norm": 0.001,
+            "train.layer_decay": 0.5,
+            "train.precision": "bf16",
+        },
+    ),
+    *_all(
+        "trained",
+        "photos",
+        {
+            "train.optimizer.rest": {"name": "adamw"},
+            "train.optimizer.rest.lr": 0.001,
+            "train.optimizer.rest.momentum": 0.1,
+        },
+        given={"train.optimizer": {**TAIL, "rest": {"name": "sgd", "lr": 0.05}}},
+    ),
+    *_all("trained", "photos", {"train.weight_decay": 0.5}, given={"train.optimizer": TAIL}),
+    *_all(
+        "trained",
+        "texts",
+        {"train.groups.0.weight_decay": 0.5, "train.groups.0.l1": 0.5, "train.groups.0.until": 0.5},
+        given={"train.groups": [{"match": "embedding*", "lr": 0.5}]},
+    ),
+    *_one("trained", "speednet", "train.resolution", [{"until": 0.5, "size": 9}]),
+    *_one("network", "digits", "transforms.normalize", "none"),
+    *_one("network", "archive", "transforms.normalize", "none"),
+]
+"""More recipes in which some settings must do something too."""
