@@ -23,6 +23,7 @@ SETS = (
     "version: 1\ntask: text-classification\n"
     "data:\n  source: table\n  path: x.jsonl\n  multi_label: true\n"
 )
+WRITTEN = "version: 1\ntask: language-modeling\ndata: {source: documents, path: x}\n"
 BOXES = "version: 1\ntask: object-detection\ndata: {source: boxes, path: x}\n"
 # (whole recipe, line, words); line None: it is said, not refused.
 CAUGHT = [
@@ -273,9 +274,40 @@ def rules_that_catch(text, words):
             "model: {name: seq2seq, kind: lstm, heads: 2}",
             "a `lstm` has no heads",
         ),
+        (
+            DIGITS + "model: {name: mlp, hidden: [], dropout: 0.1}",
+            "`dropout` has no effect: there is no layer in `hidden`",
+        ),
+        (
+            DIGITS + "model: {name: mlp, hidden: [], activation: tanh}",
+            "`activation` has no effect",
+        ),
+        (LINES + "model: {name: bow, ngrams: 1, buckets: 64}", "there are no runs of words"),
+        (DIGITS + "train: {schedule: {name: step, at: [], factor: 0.5}}", "`at` names no point"),
+        (
+            DIGITS + "train: {schedule: {name: trapezoid, cooldown: 0.0, final: 0.5}}",
+            "the rate doesn't fall",
+        ),
+        (DIGITS + "train: {groups: [{match: a, until: 1.0}]}", "above 0 and below 1"),
+        (
+            SETS.replace("x.jsonl", "x.csv") + "  target_columns: [a, b]\n  separator: ';'",
+            "`separator` has no effect beside `target_columns`",
+        ),
+        (
+            SETS + "  target_columns: [a, b]\n  label: c",
+            "`label` has no effect beside `target_columns`",
+        ),
+        (WRITTEN + "generate: {temperature: 0, top_k: 5}", "`top_k` has no effect"),
+        (WRITTEN + "generate: {temperature: 0, seed: 5}", "`seed` has no effect"),
+        (WRITTEN + "generate: {top_k: 1, top_p: 0.5}", "`top_p` has no effect"),
+        (WRITTEN + "generate: {top_k: 1, temperature: 2}", "`top_k: 1` takes the most probable"),
+        (
+            WRITTEN + "generate: {num_beams: 1, length_penalty: 2}",
+            "`num_beams: 1` compares no texts",
+        ),
     ],
 )
-def test_a_setting_of_a_network_that_has_no_effect_is_refused(recipe, words):
+def test_a_setting_that_another_of_its_section_leaves_without_effect_is_refused(recipe, words):
     with pytest.raises(RecipeError, match=words):
         parse_recipe(recipe, where="recipe.yaml")
 

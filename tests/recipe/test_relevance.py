@@ -81,6 +81,12 @@ REFUSED = [
     (TABLE.replace("x}", "x, separator: ','}"), 2, "`data.separator` is for predicting several"),
     (SETS.replace("text-classification", "translation"), 6, "`data.multi_label` is for"),
     (
+        "version: 1\ntask: speech-recognition\ndata: {source: table, path: x}\n"
+        "evaluate: {baselines: false}",
+        4,
+        "`evaluate.baselines` is for",
+    ),
+    (
         "version: 1\ntask: translation\ndata: {source: table, path: x}\n"
         "model: {name: transformers, path: y, pooling: mean}",
         4,

@@ -76,7 +76,8 @@ def _settled(recipe: Recipe) -> Iterator[RecipeError]:
     for path in recipe.model.own_settles:
         section, _, key = path.partition(".")
         spec = getattr(recipe, section)
-        # With what its validators make of a section that isn't written; a budget leaves `epochs` out.
+        # With what its validators make of a section that isn't written. Under a budget `epochs` is
+        # none, and nobody asked for that.
         written = {"budget": spec.budget} if isinstance(spec, TrainSpec) else {}
         default = type(spec).model_validate(written)
         for name in [key] if key else settings_of(type(spec)):

@@ -228,14 +228,7 @@ class _Training:
                 "on this machine, and fewer than three teach it little: raise `train.budget`, or "
                 "take a smaller network or smaller images"
             )
-        average, total = self.spec.average, plan.steps.total
-        if isinstance(average, EmaAverage) and "decay" in average.model_fields_set:
-            if ema_share(average, total) < average.decay:
-                self.run.say(
-                    f"`train.average.decay: {average.decay:g}` has no effect in {total:,} steps: "
-                    f"the average keeps {ema_share(average, total):.3f} of itself at the last one, "
-                    "and less before"
-                )
+        self._say_short_average()
         has_parts = distributed.world > 1 or self.parts.gradient_accumulation > 1
         if has_parts and has_batch_norms(self.network):
             self.run.say(
@@ -246,6 +239,18 @@ class _Training:
         if lengths is not None:
             share = padding_share(self.parts.sampler, lengths)
             self.run.say(f"{share:.0%} of what a batch holds is padding, on average")
+
+    def _say_short_average(self) -> None:
+        """Say where the decay of an average, as it was written, is never reached."""
+        average, total = self.spec.average, self.steps.total
+        if not isinstance(average, EmaAverage) or "decay" not in average.model_fields_set:
+            return
+        share = ema_share(average, total)
+        if share < average.decay:
+            self.run.say(
+                f"`train.average.decay: {average.decay:g}` has no effect in {total:,} steps: the "
+                f"last one keeps {share:.3f} of the average, and those before it less"
+            )
 
     # -- resume --------------------------------------------------------------------------------
 
