@@ -94,6 +94,17 @@ CAUGHT = [
         None,
         "the `cosine` schedule hasn't brought the rate down",
     ),
+    (
+        DIGITS + "model: {name: mlp, hidden: [], dropout: 0.1}",
+        3,
+        "`model.dropout` has no effect: there is no layer in `hidden`",
+    ),
+    (
+        DIGITS + "model: {name: mlp, hidden: [], activation: tanh}",
+        3,
+        "`model.activation` has no effect",
+    ),
+    (LINES + "model: {name: bow, ngrams: 1, buckets: 64}", 4, "there are no runs of words"),
     (DIGITS + "train: {patience: 9}", 3, "of 10 epochs none is left to stop before"),
     (DIGITS + "augment: {padding: zero}", 3, "nothing is shifted"),
     (data("source: cifar10, split: {test: 0.3}"), 2, "`data.split.test` has no effect"),
@@ -274,15 +285,6 @@ def rules_that_catch(text, words):
             "model: {name: seq2seq, kind: lstm, heads: 2}",
             "a `lstm` has no heads",
         ),
-        (
-            DIGITS + "model: {name: mlp, hidden: [], dropout: 0.1}",
-            "`dropout` has no effect: there is no layer in `hidden`",
-        ),
-        (
-            DIGITS + "model: {name: mlp, hidden: [], activation: tanh}",
-            "`activation` has no effect",
-        ),
-        (LINES + "model: {name: bow, ngrams: 1, buckets: 64}", "there are no runs of words"),
         (DIGITS + "train: {schedule: {name: step, at: [], factor: 0.5}}", "`at` names no point"),
         (
             DIGITS + "train: {schedule: {name: trapezoid, cooldown: 0.0, final: 0.5}}",

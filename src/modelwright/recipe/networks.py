@@ -63,13 +63,6 @@ class MlpModel(NetworkSpec):
     dropout: Dropout = 0.0
     """The share of hidden units dropped in training."""
 
-    @model_validator(mode="after")
-    def _check_hidden(self) -> Self:
-        for name in ("activation", "dropout"):
-            if not self.hidden and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"`{name}` has no effect: there is no layer in `hidden`")
-        return self
-
 
 class ConvBlock(Spec):
     """One block of convolutions, then a pooling."""
@@ -188,12 +181,6 @@ class BowModel(NetworkSpec):
     its batch; those of others stand still, with their momentum and decay."""
     dropout: Dropout = 0.0
     """The share of words and runs that is left out in training."""
-
-    @model_validator(mode="after")
-    def _check_buckets(self) -> Self:
-        if self.ngrams == 1 and self.buckets != type(self).model_fields["buckets"].default:
-            raise ValueError("`buckets` has no effect: with `ngrams: 1` there are no runs of words")
-        return self
 
 
 class TextCnnModel(NetworkSpec):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from modelwright.kinds import OutputKind
 from modelwright.recipe.data import BoxesData, TableData
 from modelwright.recipe.model import InitModel, LinearModel, TimmModel
+from modelwright.recipe.networks import BowModel, MlpModel
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.rule import Rule, has_split, network_of
 from modelwright.recipe.train import CrossEntropyLoss, HuberLoss, SgdOptimizer
@@ -67,6 +68,21 @@ def _encodes_parquet(recipe: Recipe) -> bool:
     return isinstance(data, TableData | BoxesData) and bool(
         data.encoding and data.path.lower().endswith(".parquet")
     )
+
+
+def _void_of_network(recipe: Recipe) -> str:
+    """Name the setting of a network that another one of it leaves without effect."""
+    # Not refused by the sections themselves: a model file's has its number of buckets anyway.
+    match recipe.model:
+        case MlpModel(hidden=()) as model:
+            names, why = ("activation", "dropout"), "there is no layer in `hidden`"
+        case BowModel(ngrams=1) as model:
+            names, why = ("buckets",), "with `ngrams: 1` there are no runs of words"
+        case _:
+            return ""
+    fields = type(model).model_fields
+    name = next((name for name in names if getattr(model, name) != fields[name].default), None)
+    return "" if name is None else f"`model.{name}` has no effect: {why}"
 
 
 def _adapts_nothing(recipe: Recipe) -> bool:
@@ -220,6 +236,13 @@ TRAINING_RULES: tuple[Rule, ...] = (
         ),
         "`model.freeze` has no effect beside `adapters`, under which all else stands still",
         "Leave one of the two out; `adapters.match` says which layers learn",
+    ),
+    Rule(
+        ("model mlp, model bow", "sizes that leave a setting nothing"),
+        _void_of_network,
+        "{}",
+        "Leave it out",
+        ("model",),
     ),
     Rule(
         ("model.adapters", "model timm without weights"),
