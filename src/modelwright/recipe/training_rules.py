@@ -73,6 +73,7 @@ def _encodes_parquet(recipe: Recipe) -> bool:
 def _void_of_network(recipe: Recipe) -> str:
     """Name the setting of a network that another one of it leaves without effect."""
     # Not refused by the sections themselves: a model file's has its number of buckets anyway.
+    names: tuple[str, ...]
     match recipe.model:
         case MlpModel(hidden=()) as model:
             names, why = ("activation", "dropout"), "there is no layer in `hidden`"

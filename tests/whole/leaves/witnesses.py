@@ -686,7 +686,6 @@ FOREIGN = [
     ),
 ]
 
-GROUP = {"train.groups": [{"match": "*hidden*"}]}
 TRAINING = [
     *_all(
         "trained",
