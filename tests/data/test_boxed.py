@@ -508,3 +508,24 @@ def test_images_and_boxes_are_varied_together(tmp_path):
         assert box.tolist() == pytest.approx(inside, abs=1.6)  # A zoomed edge is a slope.
     assert seen > len(train) // 2
     assert not batch.inputs[0].equal(source.at(4, positions).inputs[0])
+
+
+def test_a_folder_of_images_is_for_coco_alone(tmp_path):
+    write(tmp_path / "voc", {"a.png": [SMALL]})
+    (tmp_path / "table.csv").write_text("image,boxes\na.png,[]\n")
+    for path in ("voc", "table.csv"):
+        with pytest.raises(DataError, match="`images` says where a COCO file's images are"):
+            listed(tmp_path / path, images="pictures")
+
+
+def test_classes_of_boxes_get_other_names(tmp_path):
+    other = LabelledBox("dog", 1.0, 2.0, 5.0, 7.0)
+    write(tmp_path / "pets", {f"{at}.png": [SMALL, other] for at in range(12)})
+    found = prepared(tmp_path, "source: boxes, path: pets, rename: {cat: feline}", TASK)
+    assert found.labels == ("dog", "feline")
+    assert {
+        box.label for label in found.store.strings("label") for box in read_boxes(label).boxes
+    } == {
+        "dog",
+        "feline",
+    }

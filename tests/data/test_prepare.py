@@ -36,6 +36,18 @@ def test_a_folder_becomes_splits_of_pixels(tmp_path):
     assert written["split"].count("test") == 8
 
 
+@pytest.mark.parametrize(
+    ("split", "key"), [("test: 0.3", "test"), ("val: 0", "val"), ("seed: 1", "seed")]
+)
+def test_a_split_that_is_there_is_not_drawn(tmp_path, split, key):
+    for number, name in enumerate(("train", "val", "test")):
+        folder(tmp_path / "pets" / name, each=4, first=100 * number)
+    with pytest.raises(DataError, match=rf"`data.split.{key}` has no effect"):
+        prepared(tmp_path, f"source: folder, path: pets, split: {{{split}}}")
+    # A limit draws by the same seed.
+    prepared(tmp_path, "source: folder, path: pets, limit: 3, split: {seed: 1}")
+
+
 def test_statistics_come_from_the_training_split_alone(tmp_path):
     folder(tmp_path / "pets", each=20)
     found = prepared(tmp_path, "source: folder, path: pets")

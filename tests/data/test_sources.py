@@ -176,6 +176,28 @@ def cifar10():
     return Path(found) / "cifar10"
 
 
+@pytest.mark.parametrize(
+    ("image", "label", "words"),
+    [
+        ({"bytes": picture(0), "path": None}, 3, ""),
+        ({"bytes": None, "path": "a.png"}, 3, "doesn't hold the bytes of an image"),
+        ("a.png", 3, "doesn't hold the bytes of an image"),
+        (picture(0), 10, "a label isn't one of 0 to 9"),
+        (picture(0), None, "a label isn't one of 0 to 9"),
+        (picture(0), "cat", "a label isn't one of 0 to 9"),
+    ],
+)
+def test_cells_of_cifar10_are_bytes_and_numbers(tmp_path, image, label, words):
+    for split in ("train", "test"):
+        rows = [{"image": image, "label": label}] * 2
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / f"{split}.parquet")
+    if words:
+        with pytest.raises(DataError, match=words):
+            listed(tmp_path, "source: cifar10, path: .")
+    else:
+        assert listed(tmp_path, "source: cifar10, path: .").read(0) == picture(0)
+
+
 @pytest.mark.slow
 def test_both_forms_of_cifar10_hold_the_same_pixels(tmp_path):
     import subprocess

@@ -23,6 +23,7 @@ SETS = (
     "version: 1\ntask: text-classification\n"
     "data:\n  source: table\n  path: x.jsonl\n  multi_label: true\n"
 )
+WRITTEN = "version: 1\ntask: language-modeling\ndata: {source: documents, path: x}\n"
 BOXES = "version: 1\ntask: object-detection\ndata: {source: boxes, path: x}\n"
 # (whole recipe, line, words); line None: it is said, not refused.
 CAUGHT = [
@@ -93,7 +94,43 @@ CAUGHT = [
         None,
         "the `cosine` schedule hasn't brought the rate down",
     ),
+    (
+        DIGITS + "model: {name: mlp, hidden: [], dropout: 0.1}",
+        3,
+        "`model.dropout` has no effect: there is no layer in `hidden`",
+    ),
+    (
+        DIGITS + "model: {name: mlp, hidden: [], activation: tanh}",
+        3,
+        "`model.activation` has no effect",
+    ),
+    (LINES + "model: {name: bow, ngrams: 1, buckets: 64}", 4, "there are no runs of words"),
+    (DIGITS + "train: {patience: 9}", 3, "of 10 epochs none is left to stop before"),
     (DIGITS + "augment: {padding: zero}", 3, "nothing is shifted"),
+    (data("source: cifar10, split: {test: 0.3}"), 2, "`data.split.test` has no effect"),
+    (
+        LINES.replace("x}", "x, val: y, test: z, split: {seed: 1}}"),
+        3,
+        "`data.split.seed` has no effect",
+    ),
+    (data("source: digits, leaks: allow"), 2, "`data.leaks` has no effect"),
+    (LINES.replace("x}", "x, leaks: drop_from_train}"), 3, "`data.leaks` has no effect"),
+    (
+        data("source: table, path: x.parquet, encoding: cp1252"),
+        2,
+        "Parquet says itself how its texts are encoded",
+    ),
+    (
+        DIGITS + "train: {groups: [{match: a, lr: 0, l1: 0.1}]}",
+        3,
+        "`l1` of `a` has no effect, whose `lr` of 0",
+    ),
+    (DIGITS + "train: {groups: [{match: a}]}", 3, "`a` sets nothing"),
+    (
+        DIGITS + "model: {name: linear, C: 1.0}\ntrain: {budget: 1m}",
+        4,
+        "`train.budget` has no effect",
+    ),
     (DIGITS + "augment: {color_jitter: {}}", 3, "brightness, contrast and saturation are 0"),
     (DIGITS + "model: {name: speednet}", 3, "at least 9 pixels, and these have 8"),
     (
@@ -248,9 +285,31 @@ def rules_that_catch(text, words):
             "model: {name: seq2seq, kind: lstm, heads: 2}",
             "a `lstm` has no heads",
         ),
+        (DIGITS + "train: {schedule: {name: step, at: [], factor: 0.5}}", "`at` names no point"),
+        (
+            DIGITS + "train: {schedule: {name: trapezoid, cooldown: 0.0, final: 0.5}}",
+            "the rate doesn't fall",
+        ),
+        (DIGITS + "train: {groups: [{match: a, until: 1.0}]}", "above 0 and below 1"),
+        (
+            SETS.replace("x.jsonl", "x.csv") + "  target_columns: [a, b]\n  separator: ';'",
+            "`separator` has no effect beside `target_columns`",
+        ),
+        (
+            SETS + "  target_columns: [a, b]\n  label: c",
+            "`label` has no effect beside `target_columns`",
+        ),
+        (WRITTEN + "generate: {temperature: 0, top_k: 5}", "`top_k` has no effect"),
+        (WRITTEN + "generate: {temperature: 0, seed: 5}", "`seed` has no effect"),
+        (WRITTEN + "generate: {top_k: 1, top_p: 0.5}", "`top_p` has no effect"),
+        (WRITTEN + "generate: {top_k: 1, temperature: 2}", "`top_k: 1` takes the most probable"),
+        (
+            WRITTEN + "generate: {num_beams: 1, length_penalty: 2}",
+            "`num_beams: 1` compares no texts",
+        ),
     ],
 )
-def test_a_setting_of_a_network_that_has_no_effect_is_refused(recipe, words):
+def test_a_setting_that_another_of_its_section_leaves_without_effect_is_refused(recipe, words):
     with pytest.raises(RecipeError, match=words):
         parse_recipe(recipe, where="recipe.yaml")
 
@@ -285,7 +344,12 @@ def test_every_rule_is_tested():
         data("source: folder, path: x, split: {by: group, column: parent}"),
         data("source: table, path: x, split: {by: time, column: day}"),
         data("source: cifar10, split: {val: 0}") + "train: {select: last}",
-        data("source: cifar10, split: {test: 0}"),
+        data("source: folder, path: x, split: {test: 0}"),
+        LINES.replace("x}", "x, val: y, split: {seed: 1}}"),
+        LINES.replace("x}", "x, val: y, test: z, limit: 9, split: {seed: 1}}"),
+        LINES.replace("x}", "x, test: z, leaks: allow}"),
+        CIFAR + "train: {groups: [{match: head.*}, {match: body.*, lr: 0.5}]}",
+        DIGITS + "model: {name: linear, C: [1.0, 2.0]}\ntrain: {budget: 1m}",
         CIFAR + "model: {name: speednet}\ntrain: {resolution: [{until: 0.5, size: 16}]}",
         RESNET + "train: {resolution: [{until: 0.5, size: 16}]}",
         CIFAR + "train: {budget: 10m, epochs: null}",

@@ -80,7 +80,18 @@ REFUSED = [
     ),
     (TABLE.replace("x}", "x, separator: ','}"), 2, "`data.separator` is for predicting several"),
     (SETS.replace("text-classification", "translation"), 6, "`data.multi_label` is for"),
-    (BOXES.replace("x}", "x, rename: {a: b}}"), 3, "`data.rename` is for"),
+    (
+        "version: 1\ntask: speech-recognition\ndata: {source: table, path: x}\n"
+        "evaluate: {baselines: false}",
+        4,
+        "`evaluate.baselines` is for",
+    ),
+    (
+        "version: 1\ntask: translation\ndata: {source: table, path: x}\n"
+        "model: {name: transformers, path: y, pooling: mean}",
+        4,
+        "`model.pooling` is for",
+    ),
     (
         "version: 1\ntask: translation\ndata: {source: table, path: x, rename: {a: b}}",
         3,

@@ -227,6 +227,16 @@ def test_what_is_shipped_is_the_average(tmp_path, average, select):
     assert any(not torch.equal(own[name], expected[name]) for name in own)
 
 
+@pytest.mark.parametrize(("decay", "is_said"), [(0.999, True), (0.5, False)])
+def test_an_average_that_never_comes_to_its_decay_is_told(tmp_path, decay, is_said):
+    notes = []
+    average = {"name": "ema", "decay": decay}
+    small.trained(
+        tmp_path, average=average, epochs=2, observe=lambda progress: notes.append(progress.note)
+    )
+    assert any(f"`train.average.decay: {decay}` has no effect" in it for it in notes) == is_said
+
+
 def test_patience_stops_early(tmp_path):
     _, report = small.trained(tmp_path, epochs=400, patience=2)
     assert len(report.history) < 400

@@ -234,6 +234,16 @@ def test_a_decay_that_muon_undoes_is_refused():
     Optimizer(net, TrainSpec.model_validate({"optimizer": optimizer, "groups": [group]}))
 
 
+def test_muon_without_anything_to_train_is_refused():
+    frozen = {"optimizer": {"name": "muon"}, "groups": [{"match": "0.*", "lr": 0.0}]}
+    for first, settings in (
+        (nn.Embedding(5, 4), {"optimizer": {"name": "muon"}}),
+        (nn.Linear(4, 4), frozen),
+    ):
+        with pytest.raises(RecipeError, match=r"`train.optimizer: muon` has no effect"):
+            Optimizer(nn.Sequential(first, nn.Linear(4, 2)), TrainSpec.model_validate(settings))
+
+
 def test_muon_leaves_tables_and_recurrent_weights_to_the_rest():
     class Words(nn.Module):
         def __init__(self):

@@ -9,7 +9,7 @@ from modelwright.data.batches import Batch
 from modelwright.models.bow import Bow
 from modelwright.models.network import TextFrame
 from modelwright.recipe.networks import BowModel
-from modelwright.recipe.train import AdamwOptimizer, MuonOptimizer, SgdOptimizer, TrainSpec
+from modelwright.recipe.train import AdamwOptimizer, SgdOptimizer, TrainSpec
 from modelwright.training.objectives.classification import CrossEntropy
 from modelwright.training.optimizers import Optimizer
 from modelwright.training.row_sparse import rows_of, tables
@@ -20,7 +20,6 @@ PLAIN = SgdOptimizer(name="sgd", lr=0.5, momentum=0.0)
 WITH_MEMORY = (
     SgdOptimizer(name="sgd", lr=0.5),
     AdamwOptimizer(name="adamw", lr=0.05),
-    MuonOptimizer(name="muon"),
 )
 ROUNDING = 1e-6
 """The gradients of a row are summed in another order, in fp32."""
@@ -71,7 +70,7 @@ def num_parts(request):
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.01])
-@pytest.mark.parametrize("spec", [PLAIN, *WITH_MEMORY], ids=["plain", "sgd", "adamw", "muon"])
+@pytest.mark.parametrize("spec", [PLAIN, *WITH_MEMORY], ids=["plain", "sgd", "adamw"])
 def test_where_all_rows_are_in_the_batch_it_is_a_dense_step(spec, clip_norm, num_parts):
     sparse, _ = trained(spec, [OF_ALL] * 3, clip_norm=clip_norm, num_parts=num_parts)
     dense, _ = trained(spec, [OF_ALL] * 3, clip_norm=clip_norm, is_sparse=False)

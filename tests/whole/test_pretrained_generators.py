@@ -11,7 +11,7 @@ from modelwright.errors import RecipeError
 from modelwright.files import read_json
 from modelwright.modelfile.inputs import open_input, read_batch
 from modelwright.models.seq2seq import Seq2SeqStepper
-from modelwright.pipeline import layers, run
+from modelwright.pipeline import check, layers, run
 from modelwright.tasks.beam_search import BeamSearchConfig, beam_search
 from modelwright.transforms.text import BEGIN
 
@@ -170,9 +170,9 @@ def test_what_does_not_fit_is_refused(tmp_path):
     assert "is of the kind `seq2seq`" in refused(
         tmp_path, RECIPE.replace("translation", "text-classification")
     )
-    assert "`model.pooling`" in refused(
-        tmp_path, RECIPE.replace("path: tiny", "path: tiny, pooling: mean")
-    )
+    pooled = recipe(tmp_path, "pooled", RECIPE.replace("path: tiny", "path: tiny, pooling: mean"))
+    with pytest.raises(RecipeError, match=r"`model.pooling` is for"):
+        check(pooled)
     assert "reads 28 tokens at most" in refused(
         tmp_path, RECIPE.replace("max_length: 12", "max_length: 29")
     )

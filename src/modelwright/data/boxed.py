@@ -62,6 +62,7 @@ def list_boxes(spec: BoxesData, *, base: Path, likely: str | None = None) -> Lis
     """
     path = find_path(spec.path, base)
     if is_table(path) or is_table_folder(path):
+        _refuse_images(spec, path)
         return _list_table(spec, path, base)
     _refuse_columns(spec, path)
     files = list(files_below(path)) if path.is_dir() else [path.name]
@@ -83,6 +84,8 @@ def list_boxes(spec: BoxesData, *, base: Path, likely: str | None = None) -> Lis
         if path.is_file():
             documents = split_files(path)
         images, notes = list_coco(root, documents, spec, base, likely)
+        return _listing(path, root, images, notes, spec)
+    _refuse_images(spec, path)
     return _listing(path, root, images, notes, spec)
 
 
@@ -99,6 +102,20 @@ def _refuse_columns(spec: BoxesData, path: Path) -> None:
                 where=f"{path} (data.{name})",
                 fix="Leave it out, or give the table",
             )
+
+
+def _refuse_images(spec: BoxesData, path: Path) -> None:
+    """Refuse the folder of a COCO file's images where there is no such file.
+
+    Raises:
+        DataError: one is given.
+    """
+    if spec.images is not None:
+        raise DataError(
+            "`images` says where a COCO file's images are, and this is none",
+            where=f"{path} (data.images)",
+            fix="Leave it out, or give the COCO file",
+        )
 
 
 def _coco_files(root: Path, files: Sequence[str]) -> list[str]:

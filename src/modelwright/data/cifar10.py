@@ -102,13 +102,12 @@ def _from_parquet(folder: Path) -> Listing:
             table = pq.read_table(path, columns=["image", "label"])
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"it can't be read: {error}", where=str(path)) from error
-        images += table["image"].to_pylist()
+        images += [_bytes_of(cell, path) for cell in table["image"].to_pylist()]
         labels += table["label"].to_pylist()
         splits += [split] * len(table)
         origins += [f"cifar10/{split} {row}" for row in range(len(table))]
         marks.append(f"{path.name} {stamp(path)}")
-    numbers = np.array(labels)
-    if numbers.min(initial=0) < 0 or numbers.max(initial=0) >= len(LABELS):
+    if not all(type(number) is int and 0 <= number < len(LABELS) for number in labels):
         raise DataError("a label isn't one of 0 to 9", where=str(folder))
     return Listing(
         title="cifar10",
@@ -118,6 +117,14 @@ def _from_parquet(folder: Path) -> Listing:
         origins=origins,
         read=images.__getitem__,
     )
+
+
+def _bytes_of(cell: object, path: Path) -> bytes:
+    """Return the bytes of an image's file, also as Hugging Face's datasets keep them."""
+    found = cell.get("bytes") if isinstance(cell, dict) else cell
+    if not isinstance(found, bytes):
+        raise DataError("a cell of `image` doesn't hold the bytes of an image", where=str(path))
+    return found
 
 
 def _from_binary(form: Path) -> Listing:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from modelwright.data.adapters import (
     TargetRequest,
     Targets,
 )
-from modelwright.data.box_labels import read_boxes
+from modelwright.data.box_labels import read_boxes, write_boxes
 from modelwright.data.cells import joined_text
 from modelwright.data.dataset import Split
 from modelwright.data.findings import Finding
@@ -223,6 +224,12 @@ def _build_boxes(request: TargetRequest) -> Targets:
     return Targets(labels.known, targets, inputs, findings=findings, unknown=labels.unknown)
 
 
+def _rename_boxes(stored: str, names: Mapping[str, str]) -> str:
+    image = read_boxes(stored)
+    boxes = tuple(replace(box, label=names.get(box.label, box.label)) for box in image.boxes)
+    return write_boxes(replace(image, boxes=boxes))
+
+
 def _labels_of_boxes(stored: str) -> tuple[str, ...]:
     return tuple(box.label for box in read_boxes(stored).boxes)
 
@@ -239,6 +246,7 @@ BOXES = TargetAdapter(
     describe=lambda labels, train, num_outputs: {"classes": len(labels)},
     setting="boxes",
     labels_of=_labels_of_boxes,
+    rename=_rename_boxes,
     has_labels=True,
     unknown_labels="such boxes count as missed, with an average precision of 0",
     strata=_some_or_none,

@@ -36,7 +36,7 @@ from modelwright.data.targets import TARGETS
 from modelwright.errors import DataError
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.recipe import Recipe
-from modelwright.recipe.data import DataSpec, TableData
+from modelwright.recipe.data import DataSpec, SplitSpec, TableData
 from modelwright.run import Observe, Progress, silent
 from modelwright.transforms import ImageInput
 from modelwright.transforms.inputs import Input
@@ -229,6 +229,7 @@ def _looked_at(
     store = open_store(listing, INPUTS[listing.kind].facts, observe=observe)
     places, findings, title = listing.places, listing.findings, listing.title
     del listing  # Of a table it holds every cell, and the store has them now.
+    _refuse_void_split(spec, store)
     splits = _drawn(spec, store, adapter, observe, places=places)
     _require_variety(StoredSplit(store, splits["train"]), adapter)
     report = _audited(spec, store, splits, adapter, observe, places=places)
@@ -266,6 +267,25 @@ def _encoded(
     )
     mean, std = INPUTS[store.kind].fit_statistics(prepared.dataset().train, recipe)
     return replace(prepared, mean=mean, std=std)
+
+
+def _refuse_void_split(spec: DataSpec, store: Store) -> None:
+    """Refuse settings of drawing a split that the source comes with.
+
+    Raises:
+        DataError: there is one.
+    """
+    given = set(store.strings("split"))
+    void = [key for key, name in (("val", "validation"), ("test", "test")) if name in given]
+    if len(void) == 2 and spec.limit is None:
+        void.append("seed")
+    for key in void:
+        if getattr(spec.split, key) != getattr(SplitSpec(), key):
+            raise DataError(
+                f"`data.split.{key}` has no effect: the source comes split already",
+                where=f"{store.title} (data.split.{key})",
+                fix="Leave it out",
+            )
 
 
 def _drawn(

@@ -166,14 +166,6 @@ def _check_task(spec: AnyPretrained, folder: PretrainedFolder, request: RunReque
             fix="Take an encoder such as BERT for labels and numbers, a seq2seq network such as T5 "
             "for texts from texts, and a causal LM such as GPT-2 or Llama for language modeling",
         )
-    for key in ("pooling", "dropout"):
-        if folder.architecture != "encoder" and key in spec.model_fields_set:
-            raise RecipeError(
-                f"`model.{key}` is of an encoder's new last layer, and the network of {name} has "
-                "none",
-                where=request.recipe.place_of(f"model.{key}"),
-                fix="Leave it out",
-            )
 
 
 def start_from(

@@ -15,6 +15,7 @@ from modelwright.recipe.spec import AUDIO, IMAGES, TEXTS, For, FromList, Rare, S
 
 _ONE_LABEL = (OutputKind.SINGLE_LABEL,)
 _FOR_IMAGES, _FOR_AUDIO = For(inputs=IMAGES), For(inputs=AUDIO)
+_RENAMED = (*CLASSIFICATION, OutputKind.CTC, OutputKind.BOXES)
 _FOR_SEVERAL_LABELS = For(outputs=(OutputKind.MULTI_LABEL,))
 
 
@@ -91,8 +92,8 @@ class _DataSpec(Spec):
     """The height and width of its images, where they are always the same."""
     is_grayscale: ClassVar[bool] = False
     """Whether its images are always grey."""
-    own_splits: ClassVar[tuple[str, ...]] = ("val", "test")
-    """The splits that it may come with."""
+    may_have_splits: ClassVar[bool] = True
+    """Whether its files may tell splits that its settings don't."""
 
     split: SplitSpec = SplitSpec()
     """How to split; given splits are kept, and what is missing is taken from the training split."""
@@ -101,9 +102,7 @@ class _DataSpec(Spec):
     take them out of the training split, or go on. The report says so."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Use at most this many samples of each split (the first of a seeded order): a quick try."""
-    rename: Annotated[dict[str, str], For(outputs=(*CLASSIFICATION, OutputKind.CTC)), Rare()] = (
-        Field(default_factory=dict)
-    )
+    rename: Annotated[dict[str, str], For(outputs=_RENAMED), Rare()] = Field(default_factory=dict)
     """Other names for labels, by the name in the data: `{"0": "zero"}`; of speech, other texts."""
 
     @property
@@ -111,12 +110,22 @@ class _DataSpec(Spec):
         """Whether a sample may have several labels."""
         return False
 
+    @property
+    def given_splits(self) -> tuple[str, ...]:
+        """The splits that its settings name."""
+        return tuple(name for name in ("val", "test") if getattr(self, name, None) is not None)
+
+    @property
+    def own_splits(self) -> tuple[str, ...]:
+        """The splits that it may come with."""
+        return ("val", "test") if self.may_have_splits else self.given_splits
+
 
 class DigitsData(_DataSpec):
     """1,797 real handwritten digits, 8×8 grey pixels, from scikit-learn: comes with the install."""
 
     inputs, outputs = IMAGES, _ONE_LABEL
-    side, is_grayscale, own_splits = 8, True, ()
+    side, is_grayscale, may_have_splits = 8, True, False
     source: Literal["digits"]
 
 
@@ -124,11 +133,15 @@ class Cifar10Data(_DataSpec):
     """CIFAR-10: 50,000 + 10,000 colour images, 32×32, ten classes."""
 
     inputs, outputs = IMAGES, _ONE_LABEL
-    side, own_splits = 32, ("test",)
+    side, may_have_splits = 32, False
     source: Literal["cifar10"]
     path: str | None = None
     """The binary archive, its folder, or a folder with train.parquet and test.parquet; else looked
     for under MODELWRIGHT_DATA and in the cache, else downloaded."""
+
+    @property
+    def given_splits(self) -> tuple[str, ...]:
+        return ("test",)
 
 
 def _pattern(text: str) -> str:
@@ -255,6 +268,12 @@ class TableData(_DataSpec):
         is_default = self.target_columns == ("target",)
         if self.multi_label and not is_default and len(self.target_columns) < 2:
             raise ValueError("`target_columns` of several labels are two or more; one is `label`")
+        if self.multi_label and not is_default:
+            for name in ("label", "separator"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"`{name}` has no effect beside `target_columns`, a column for each label"
+                    )
         return self
 
 
@@ -262,6 +281,7 @@ class LabelledLinesData(_DataSpec):
     """Lines of a label, a blank or tab, and a text (the form of TREC and SST), also gzipped."""
 
     inputs, outputs = TEXTS, _ONE_LABEL
+    may_have_splits = False
     source: Literal["labelled_lines"]
     path: str
     """The file of training lines."""
@@ -286,6 +306,7 @@ class DocumentsData(_DataSpec):
 
     inputs, outputs = TEXTS, (OutputKind.CAUSAL_LM,)
     split_columns = MappingProxyType({"time": "order"})
+    may_have_splits = False
     source: Literal["documents"]
     path: str
     """The file or folder of the training texts."""
@@ -302,6 +323,7 @@ class ParallelTextData(_DataSpec):
     """Two text files whose lines belong together (`train.en`, `train.de`), also gzipped."""
 
     inputs, outputs = TEXTS, (OutputKind.SEQ2SEQ,)
+    may_have_splits = False
     source: Literal["parallel_text"]
     path: str
     """The file of source lines."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from modelwright.kinds import CLASSIFICATION, VECTOR_OUTPUTS, OutputKind
 from modelwright.recipe.spec import AUDIO, IMAGES, For, FromList, Spec
@@ -83,3 +83,19 @@ class GenerateSpec(Spec):
     """Strings that end an answer; they aren't part of it."""
     seed: Annotated[int, Field(ge=0, lt=2**63), _FOR_CAUSAL_LM] = 0
     """Decides which tokens are drawn."""
+
+    @model_validator(mode="after")
+    def _check_search(self) -> Self:
+        if self.num_beams == 1 and self._differs("length_penalty"):
+            raise ValueError("`length_penalty` has no effect: `num_beams: 1` compares no texts")
+        decisive = "temperature" if self.temperature == 0 else "top_k" if self.top_k == 1 else ""
+        for name in ("temperature", "top_k", "top_p", "seed"):
+            if decisive and name != decisive and self._differs(name):
+                raise ValueError(
+                    f"`{name}` has no effect: `{decisive}: {getattr(self, decisive):g}` takes the "
+                    "most probable token each time"
+                )
+        return self
+
+    def _differs(self, name: str) -> bool:
+        return bool(getattr(self, name) != type(self).model_fields[name].default)

@@ -56,7 +56,7 @@ def _wrong_direction(recipe: Recipe) -> str:
 MEASURING_RULES: tuple[Rule, ...] = (
     Rule(
         ("data.split.test: 0", "data.split.val: 0"),
-        lambda r: not has_split(r, "test") and not r.data.split.val,
+        lambda r: not has_split(r, "test") and not has_split(r, "val"),
         "nothing is held out to measure the model on",
         "Hold out a share, such as `test: 0.2`",
     ),
@@ -99,7 +99,7 @@ MEASURING_RULES: tuple[Rule, ...] = (
 MEASURING_NOTES: tuple[Rule, ...] = (
     Rule(
         ("data.split.test: 0", "measuring"),
-        lambda r: not has_split(r, "test") and bool(r.data.split.val),
+        lambda r: not has_split(r, "test") and has_split(r, "val"),
         "Without a test split the model is measured on validation, by which it was chosen too",
     ),
     Rule(("targets", "the better direction"), _wrong_direction, "Target {}"),

@@ -96,6 +96,7 @@ class AdaptersSpec(Spec):
     """Patterns of the names of fully connected layers that get one, such as `*.query`."""
 
 
+_FOR_VECTORS = For(outputs=VECTOR_OUTPUTS)
 _OWN_TOKENIZER = tuple(
     f"text.{name}" for name in ("tokenizer", "vocab_size", "min_count", "lowercase", "vectors")
 )
@@ -125,9 +126,9 @@ class TransformersModel(HubSpec):
     """Or a repository of Hugging Face's hub with these files, such as
     `sentence-transformers/all-MiniLM-L6-v2`. They are downloaded once. What follows an `@` is a
     branch, a tag or a commit; without, it is `main`, and the run keeps the commit that it found."""
-    pooling: Literal["first", "mean"] = "first"
+    pooling: Annotated[Literal["first", "mean"], _FOR_VECTORS] = "first"
     """What an encoder's last layer sees of a text: the state of its first token, or the mean."""
-    dropout: Dropout = 0.1
+    dropout: Annotated[Dropout, _FOR_VECTORS] = 0.1
     """The share dropped before an encoder's last layer, in training; within the network, its own
     settings hold."""
     adapters: AdaptersSpec | None = None

@@ -180,7 +180,7 @@ class BowModel(NetworkSpec):
     training texts have, 262,144 at most. A training step moves the vectors of the words and runs in
     its batch; those of others stand still, with their momentum and decay."""
     dropout: Dropout = 0.0
-    """The share of the mean that is dropped in training."""
+    """The share of words and runs that is left out in training."""
 
 
 class TextCnnModel(NetworkSpec):

@@ -8,12 +8,12 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, PrivateAttr
 
 from modelwright.files import json_digest
-from modelwright.kinds import TASK_KINDS, InputKind, OutputKind
+from modelwright.kinds import ANY_OUTPUT, TASK_KINDS, InputKind, OutputKind
 from modelwright.recipe.data import DataSpec, TableData
 from modelwright.recipe.inference import GenerateSpec, InferenceSpec
 from modelwright.recipe.model import ModelSpec
 from modelwright.recipe.preparation import AudioSpec, AugmentSpec, TextSpec, TransformsSpec
-from modelwright.recipe.spec import Spec
+from modelwright.recipe.spec import For, Spec
 from modelwright.recipe.targets import TargetExpression
 from modelwright.recipe.train import TrainSpec
 
@@ -33,7 +33,7 @@ Task = Literal[
 class EvaluateSpec(Spec):
     """How the shipped file is measured."""
 
-    baselines: bool = True
+    baselines: Annotated[bool, For(outputs=ANY_OUTPUT - {OutputKind.CTC})] = True
     """Also measure simple methods: the most frequent answer, a linear model of simple features."""
     latency: bool = True
     """Also measure time per prediction."""

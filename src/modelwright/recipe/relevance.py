@@ -15,6 +15,7 @@ from modelwright.kinds import InputKind, OutputKind
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.schema import kinds_phrase, settings_of, tag_of
 from modelwright.recipe.spec import Spec
+from modelwright.recipe.train import TrainSpec
 
 
 def check_relevance(recipe: Recipe) -> None:
@@ -75,7 +76,10 @@ def _settled(recipe: Recipe) -> Iterator[RecipeError]:
     for path in recipe.model.own_settles:
         section, _, key = path.partition(".")
         spec = getattr(recipe, section)
-        default = type(spec)()  # With what its validators make of a section that isn't written.
+        # With what its validators make of a section that isn't written. Under a budget `epochs` is
+        # none, and nobody asked for that.
+        written = {"budget": spec.budget} if isinstance(spec, TrainSpec) else {}
+        default = type(spec).model_validate(written)
         for name in [key] if key else settings_of(type(spec)):
             if getattr(spec, name) != getattr(default, name):
                 at = f"{section}.{name}"

@@ -146,6 +146,12 @@ class StepSchedule(Spec):
     warmup: Unit = 0.0
     """The share of training over which the rate rises from 0."""
 
+    @model_validator(mode="after")
+    def _check_points(self) -> Self:
+        if not self.at and self.factor != type(self).model_fields["factor"].default:
+            raise ValueError("`factor` has no effect: `at` names no point")
+        return self
+
 
 class CosineSchedule(Spec):
     """Half a cosine down to the final share (Loshchilov and Hutter 2017)."""
@@ -184,6 +190,8 @@ class TrapezoidSchedule(Spec):
     def _check_room(self) -> Self:
         if self.warmup + self.cooldown > 1:
             raise ValueError("`warmup` and `cooldown` together are more than the whole training")
+        if self.cooldown == 0 and self.final != type(self).model_fields["final"].default:
+            raise ValueError("`final` has no effect: with `cooldown: 0` the rate doesn't fall")
         return self
 
 
@@ -207,7 +215,7 @@ class GroupSpec(Spec):
     """In place of `train.l1`."""
     l2: Decay | None = None
     """In place of `train.l2`."""
-    until: Annotated[float, Field(gt=0, le=1)] | None = None
+    until: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Train these only during this first share of training, then hold them still."""
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from modelwright.kinds import OutputKind
-from modelwright.recipe.data import TableData
+from modelwright.recipe.data import BoxesData, TableData
 from modelwright.recipe.model import InitModel, LinearModel, TimmModel
+from modelwright.recipe.networks import BowModel, MlpModel
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.rule import Rule, has_split, network_of
 from modelwright.recipe.train import CrossEntropyLoss, HuberLoss, SgdOptimizer
 
+_OF_GROUPS = ("until", "weight_decay", "l1", "l2")
 _FEW_SAMPLES = 8
 """Statistics of a batch over fewer samples than this are mostly noise."""
 
@@ -45,6 +47,45 @@ def _missing_column(recipe: Recipe) -> str:
     return f"`{recipe.data.source}` has no column `{split.column}`. {instead}, or use a table"
 
 
+def _void_split(recipe: Recipe) -> str:
+    """Name the setting of drawing splits that the source's own splits leave nothing to."""
+    given, split = recipe.data.given_splits, recipe.data.split
+    default = type(split)()
+    void = list(given)
+    if len(given) == 2 and recipe.data.limit is None:
+        void.append("seed")
+    return next((name for name in void if getattr(split, name) != getattr(default, name)), "")
+
+
+def _leaks_nowhere(recipe: Recipe) -> bool:
+    data = recipe.data
+    is_drawn = data.split.by == "stratified" and not data.own_splits
+    return is_drawn and data.leaks != "refuse"
+
+
+def _encodes_parquet(recipe: Recipe) -> bool:
+    data = recipe.data
+    return isinstance(data, TableData | BoxesData) and bool(
+        data.encoding and data.path.lower().endswith(".parquet")
+    )
+
+
+def _void_of_network(recipe: Recipe) -> str:
+    """Name the setting of a network that another one of it leaves without effect."""
+    # Not refused by the sections themselves: a model file's has its number of buckets anyway.
+    names: tuple[str, ...]
+    match recipe.model:
+        case MlpModel(hidden=()) as model:
+            names, why = ("activation", "dropout"), "there is no layer in `hidden`"
+        case BowModel(ngrams=1) as model:
+            names, why = ("buckets",), "with `ngrams: 1` there are no runs of words"
+        case _:
+            return ""
+    fields = type(model).model_fields
+    name = next((name for name in names if getattr(model, name) != fields[name].default), None)
+    return "" if name is None else f"`model.{name}` has no effect: {why}"
+
+
 def _adapts_nothing(recipe: Recipe) -> bool:
     model = recipe.model
     if not isinstance(model, TimmModel):
@@ -59,6 +100,19 @@ def _looks_ahead_without_momentum(recipe: Recipe) -> bool:
     return optimizer.nesterov and "nesterov" in optimizer.model_fields_set
 
 
+def _void_group(recipe: Recipe) -> str:
+    """Name the setting of a group that has no effect, or the last group, where it sets nothing."""
+    groups = recipe.train.groups
+    for number, group in enumerate(groups):
+        own = {name for name in _OF_GROUPS if getattr(group, name) is not None}
+        if group.lr == 0 and own:
+            name = next(name for name in _OF_GROUPS if name in own)
+            return f"`{name}` of `{group.match}` has no effect, whose `lr` of 0 holds it still"
+        if group.lr == 1 and not own and number == len(groups) - 1:
+            return f"`{group.match}` sets nothing, so it has no effect"
+    return ""
+
+
 def _hidden_group(recipe: Recipe) -> str:
     """Name the first group of parameters that an earlier one leaves nothing to."""
     patterns = [group.match for group in recipe.train.groups]
@@ -67,6 +121,21 @@ def _hidden_group(recipe: Recipe) -> str:
         if before is not None:
             return f"`{pattern}` (entry {number}) is behind `{before}`"
     return ""
+
+
+def _never_stops(recipe: Recipe) -> str:
+    """Return the epochs of a training that ends before its patience can."""
+    epochs, patience = recipe.train.epochs, recipe.train.patience
+    if epochs is None or patience is None or patience + 1 < epochs:
+        return ""
+    return f"{epochs:g}"
+
+
+def _searches_nothing(recipe: Recipe) -> bool:
+    model = recipe.model
+    if not isinstance(model, LinearModel) or recipe.train.budget is None:
+        return False
+    return isinstance(model.C, float) or (isinstance(model.C, tuple) and len(model.C) == 1)
 
 
 def _loss_beside_linear(recipe: Recipe) -> str:
@@ -137,6 +206,25 @@ TRAINING_RULES: tuple[Rule, ...] = (
         "Leave `separator` out",
     ),
     Rule(
+        ("data.encoding", "Parquet tables"),
+        _encodes_parquet,
+        "`data.encoding` has no effect: Parquet says itself how its texts are encoded",
+        "Leave `encoding` out",
+    ),
+    Rule(
+        ("data.split", "a source with splits of its own"),
+        _void_split,
+        "`data.split.{}` has no effect: the source comes split already",
+        "Leave it out",
+        ("data.split", "data"),
+    ),
+    Rule(
+        ("data.leaks", "a source without splits of its own"),
+        _leaks_nowhere,
+        "`data.leaks` has no effect: samples that are the same are drawn into one split",
+        "Leave it out",
+    ),
+    Rule(
         ("data.split.by: group or time", "a source without that column"),
         _missing_column,
         "`data.split.by`: {}",
@@ -149,6 +237,13 @@ TRAINING_RULES: tuple[Rule, ...] = (
         ),
         "`model.freeze` has no effect beside `adapters`, under which all else stands still",
         "Leave one of the two out; `adapters.match` says which layers learn",
+    ),
+    Rule(
+        ("model mlp, model bow", "sizes that leave a setting nothing"),
+        _void_of_network,
+        "{}",
+        "Leave it out",
+        ("model",),
     ),
     Rule(
         ("model.adapters", "model timm without weights"),
@@ -184,6 +279,12 @@ TRAINING_RULES: tuple[Rule, ...] = (
         "Put the narrower pattern first, or remove it",
     ),
     Rule(
+        ("train.groups", "settings without effect"),
+        _void_group,
+        "`train.groups`: {}",
+        "Leave it out",
+    ),
+    Rule(
         ("train.groups: * with lr 0", "training"),
         lambda r: any(group.match == "*" and group.lr == 0 for group in r.train.groups[:1]),
         "`train.groups` freezes every parameter, so nothing would be learned",
@@ -194,6 +295,19 @@ TRAINING_RULES: tuple[Rule, ...] = (
         _loss_beside_linear,
         "`train.loss`: a linear model is fitted without {}",
         "Leave it out, or choose another `model`",
+    ),
+    Rule(
+        ("model linear with one C", "train.budget"),
+        _searches_nothing,
+        "`train.budget` has no effect: it bounds the search for `C`, and `model.C` is one number",
+        "Leave it out",
+        ("train.budget",),
+    ),
+    Rule(
+        ("train.patience", "train.epochs"),
+        _never_stops,
+        "`train.patience` has no effect: of {} epochs none is left to stop before",
+        "Lower `patience`, or leave it out",
     ),
     Rule(
         ("train.patience", "data.split.val: 0"),

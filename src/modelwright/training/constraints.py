@@ -79,21 +79,26 @@ class _Shadow:
         restore(self._slow, state)
 
 
-class Ema(_Shadow):
-    """An exponential moving average (Polyak and Juditsky 1992), quicker at the start.
+def ema_share(spec: EmaAverage, step: int) -> float:
+    """Return the share of an average that is kept at a step.
 
-    The share kept at step t is min(decay, (1 + t) / (10 + t)), so that the first weights, which
-    are noise, are soon forgotten.
+    At step t it is min(decay, (1 + t) / (10 + t)), so that the first weights, which are noise, are
+    soon forgotten.
     """
+    return min(spec.decay, (1 + step) / (10 + step))
+
+
+class Ema(_Shadow):
+    """An exponential moving average (Polyak and Juditsky 1992), quicker at the start."""
 
     def __init__(self, network: nn.Module, spec: EmaAverage) -> None:
         super().__init__(network)
-        self._decay = spec.decay
+        self._spec = spec
 
     @torch.no_grad()
     def after_step(self, step: int, progress: float) -> None:
         """Add the weights after `step` steps to the average."""
-        self._pull(1.0 - min(self._decay, (1 + step) / (10 + step)))
+        self._pull(1.0 - ema_share(self._spec, step))
 
 
 class Lookahead(_Shadow):

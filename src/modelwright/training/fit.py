@@ -17,7 +17,7 @@ from modelwright.models.candidate import Candidate
 from modelwright.recipe.preparation import AugmentSpec
 from modelwright.recipe.spec import seconds
 from modelwright.recipe.targets import METRICS
-from modelwright.recipe.train import TrainSpec
+from modelwright.recipe.train import EmaAverage, TrainSpec
 from modelwright.run import Progress, Run
 from modelwright.tasks import Task
 from modelwright.training.build import (
@@ -36,7 +36,7 @@ from modelwright.training.checkpoint import (
     restore,
     save_checkpoint,
 )
-from modelwright.training.constraints import applied
+from modelwright.training.constraints import applied, ema_share
 from modelwright.training.distributed import init_distributed
 from modelwright.training.loop import Parts, State, Until, diverged, train
 from modelwright.training.plan import PlanInput, StepPlan, agreed, make_plan, revise_steps
@@ -168,7 +168,7 @@ def _with_weights(candidate: Candidate, weights: Mapping[str, Tensor]) -> Candid
     if all(torch.equal(before[name], weights[name]) for name in weights):
         raise TrainingError(
             "training changed no weight",
-            fix="Look at `train.optimizer.lr`, `train.groups` and `model.freeze`",
+            fix="Look at `train.optimizer.lr`, `train.groups`, `train.average` and `model.freeze`",
         )
     return replace(candidate, network=network.eval())
 
@@ -228,6 +228,7 @@ class _Training:
                 "on this machine, and fewer than three teach it little: raise `train.budget`, or "
                 "take a smaller network or smaller images"
             )
+        self._say_short_average()
         has_parts = distributed.world > 1 or self.parts.gradient_accumulation > 1
         if has_parts and has_batch_norms(self.network):
             self.run.say(
@@ -238,6 +239,18 @@ class _Training:
         if lengths is not None:
             share = padding_share(self.parts.sampler, lengths)
             self.run.say(f"{share:.0%} of what a batch holds is padding, on average")
+
+    def _say_short_average(self) -> None:
+        """Say where the decay of an average, as it was written, is never reached."""
+        average, total = self.spec.average, self.steps.total
+        if not isinstance(average, EmaAverage) or "decay" not in average.model_fields_set:
+            return
+        share = ema_share(average, total)
+        if share < average.decay:
+            self.run.say(
+                f"`train.average.decay: {average.decay:g}` has no effect in {total:,} steps: the "
+                f"last one keeps {share:.3f} of the average, and those before it less"
+            )
 
     # -- resume --------------------------------------------------------------------------------
 

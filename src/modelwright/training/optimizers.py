@@ -95,6 +95,12 @@ class Optimizer:
                     named |= own
                     items = list(own.values())
                     param_groups.append({"params": items, "group": group, "peak_lr": part.lr})
+            if not param_groups and isinstance(part, MuonOptimizer) and not is_table:
+                raise RecipeError(
+                    "`train.optimizer: muon` has no effect: this network trains no matrix and no "
+                    "filter but those that `rest` trains",
+                    fix="Write what stands in its `rest` as `optimizer`",
+                )
             if param_groups:
                 stepper = _stepper(part, param_groups)
                 (self._of_rows if is_table else self._steppers).append(stepper)
