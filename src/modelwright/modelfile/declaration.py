@@ -118,9 +118,8 @@ def _check_step_graphs(spec: FileSpec, reader: Reader) -> None:
     step, encode = spec.graphs[STEP], spec.graphs.get(ENCODE)
     state = step.inputs[-1]
     _check_state(state)
-    expected = (_TOKENS, _PADDING, TensorSpec("cache", "float32", state.shape))
-    if encode is not None:
-        expected = _check_encode(encode, step)
+    cache = TensorSpec("cache", "float32", state.shape)
+    expected = (_TOKENS, _PADDING, cache) if encode is None else _check_encode(encode, step)
     grown = TensorSpec("grown", "float32", state.shape)
     following = TensorSpec("next", "float32", ("N", vocabulary))
     if step.inputs != expected or not _are_alike(step.outputs, (following, grown)):
