@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -56,7 +57,9 @@ class Ended:
     def __str__(self) -> str:
         last = self.err.strip().splitlines()[-1:] or [""]
         megabytes = self.peak_bytes >> 20
-        return f"{self.outcome} ({self.code}, {self.seconds:.1f} s, {megabytes} MB): {last[0][:300]}"
+        return (
+            f"{self.outcome} ({self.code}, {self.seconds:.1f} s, {megabytes} MB): {last[0][:300]}"
+        )
 
 
 def run_command(
@@ -102,7 +105,7 @@ def run_command(
     return Ended(outcome, child.returncode, texts[0], texts[1], seconds, peak)
 
 
-def _waited(process: int) -> tuple[int, "os.struct_rusage", bool]:
+def _waited(process: int) -> tuple[int, os.struct_rusage, bool]:
     """Wait for a process; kill it, with all that it started, when it takes too long."""
     begun, is_over = time.monotonic(), False
     while True:
@@ -110,10 +113,8 @@ def _waited(process: int) -> tuple[int, "os.struct_rusage", bool]:
         if ended:
             return status, usage, is_over
         elapsed = time.monotonic() - begun
-        if elapsed > _MOST_WAITING or (elapsed > SECONDS and _processor_s(process) > SECONDS):
-            is_over = True
-            os.killpg(process, signal.SIGKILL)
-        elif elapsed > SECONDS and _is_waiting(process):
+        is_late = elapsed > SECONDS and (_processor_s(process) > SECONDS or _is_waiting(process))
+        if not is_over and (is_late or elapsed > _MOST_WAITING):
             is_over = True
             os.killpg(process, signal.SIGKILL)
         time.sleep(0.01)
@@ -125,10 +126,14 @@ def _processor_s(process: int) -> float:
 
 
 def _is_waiting(process: int) -> bool:
-    """Say whether a process does nothing: it takes no processor time for a second."""
-    before = _processor_s(process)
-    time.sleep(1.0)
-    return _processor_s(process) - before < 0.02
+    """Say whether a process waits: no thread of it runs, or would if the machine weren't busy."""
+    for _ in range(20):
+        for stat in Path(f"/proc/{process}/task").glob("*/stat"):
+            with contextlib.suppress(OSError):
+                if stat.read_text().rpartition(")")[2].split()[0] in "RD":
+                    return False
+        time.sleep(0.05)
+    return True
 
 
 def _outcome(code: int, out: str, err: str) -> Outcome:
