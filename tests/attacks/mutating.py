@@ -51,8 +51,7 @@ _VALUES: tuple[Any, ...] = (
 _RECIPE = """\
 version: 1
 task: image-classification
-data: {source: folder, path: images, split: {validation: 0.2, test: 0.1}}
-image: {size: 32, channels: 3}
+data: {source: folder, path: images, split: {val: 0.2, test: 0.1}}
 model: {name: cnn, blocks: [{filters: 8}], head: [16]}
 train: {epochs: 3, batch_size: 32, optimizer: {name: adamw, lr: 1e-3}}
 targets: {accuracy: ">= 0.9", size_bytes: "<= 3_000_000"}
@@ -180,7 +179,9 @@ def tokenizer(draw: random.Random, folder: Path) -> None:
     if draw.random() < 0.3:
         data = mutated_bytes(parts.assets["tokenizer.json"], draw)
     else:
-        data = json.dumps(mutated_json(document, draw)).encode()
+        value = mutated_json(document, draw)
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        data = text.encode(errors="surrogatepass")
     declared = dict(parts.input) | {"tokenizer": modelfile.member_digest(data)}
     if draw.random() < 0.5:
         declared["token_ids"] = None

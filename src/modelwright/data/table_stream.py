@@ -8,6 +8,7 @@ given with the reason, so that the others can be answered.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -272,7 +273,8 @@ def _numbered(
         reader = csv.reader(stream, delimiter=delimiter, strict=True, quoting=quoting)
         header: list[str] | None = None
         for _ in range(skipped):
-            header = next(reader, None)
+            with contextlib.suppress(csv.Error):  # What is skipped may be broken.
+                header = next(reader, None)
         for number in itertools.count(1):
             begin = reader.line_num + 1
             fault, cells = "", None

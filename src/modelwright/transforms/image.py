@@ -81,7 +81,7 @@ class ImageInput:
             and value["channels"] in (1, 3)
             and 0 <= value["background"] <= 255
             and value["resize"] in ("stretch", "shorter", "letterbox")
-            and value["interpolation"] in _FILTERS
+            and value["interpolation"] in tuple(_FILTERS)
         )
         if not is_known:
             raise ModelFileError(
