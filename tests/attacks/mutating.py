@@ -26,6 +26,7 @@ import warnings
 import wave
 from collections import Counter
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -88,29 +89,21 @@ def mutated_json(value: Any, draw: random.Random) -> Any:
     for _ in range(draw.randint(1, 3)):
         places = list(_places(value))
         if not places:
-            return draw.choice(_VALUES)
+            return deepcopy(draw.choice(_VALUES))
         holder, key = draw.choice(places)
         match draw.randrange(5):
             case 0:
                 del holder[key]
             case 1:
-                holder[key] = draw.choice(places)[0]
-                holder[key] = json.loads(_bounded(holder[key]))
+                holder[key] = deepcopy(draw.choice(places)[0])
             case 2 if isinstance(holder, dict):
-                holder[draw.choice(("x", "", "kind", str(key) + "s"))] = holder[key]
+                name = draw.choice(("x", "", "kind", f"{key}s"))
+                holder[name] = deepcopy(holder[key])
             case 3 if isinstance(holder[key], int | float) and not isinstance(holder[key], bool):
                 holder[key] += draw.choice((-1, 1, 2**16, 0.5))
             case _:
-                holder[key] = draw.choice(_VALUES)
+                holder[key] = deepcopy(draw.choice(_VALUES))
     return value
-
-
-def _bounded(value: Any) -> str:
-    """Return a value as text, or an empty list where it holds itself."""
-    try:
-        return json.dumps(value)
-    except ValueError:
-        return "[]"
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:

@@ -7,11 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from modelwright.cli import main
 from modelwright.data.folder import list_folder
+from modelwright.data.table_reader import open_table
+from modelwright.data.table_stream import stream_table
+from modelwright.errors import DataError
 from modelwright.recipe.data import FolderData
 from modelwright.transforms.audio import AudioInput, read_audio
 from tests.attacks.models import changed
@@ -78,8 +83,6 @@ def test_a_text_without_blanks_is_no_long_path(here: Path, capsys) -> None:
 
 
 def test_a_recording_that_is_a_pipe(here: Path) -> None:
-    from modelwright.errors import DataError
-
     with pytest.raises(DataError, match="no plain file"):
         read_audio(Path("pipe.png"), AudioInput(8000, 1.0))
 
@@ -134,3 +137,26 @@ def test_a_command_ends_within_limits(here: Path) -> None:
     assert ended.outcome == Outcome.ANSWERED, ended
     ended = run_command(["verify", "texts.mw"], folder=here, before=limited("RLIMIT_NOFILE", 10))
     assert ended.outcome in (Outcome.ANSWERED, Outcome.REFUSED), ended
+
+
+TIMES = {
+    "before the calendar": pa.array([-(2**60), 0] * 3, pa.timestamp("ms")),
+    "microseconds": pa.array([-(2**62), 0] * 3, pa.timestamp("us", tz="Europe/Berlin")),
+    "nowhere": pa.array([10**18, 0] * 3, pa.timestamp("us", tz="No/Where")),
+    "days": pa.array([-(2**31), 2**31 - 1] * 3, pa.date32()),
+    "a list of times": pa.array([[-(2**60)], []] * 3, pa.list_(pa.timestamp("ms"))),
+}
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_extreme_times_in_parquet(name: str, tmp_path: Path) -> None:
+    """As a label they are refused; of a table that is answered, they are text or refused."""
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"text": ["soup"] * 6, "label": TIMES[name]}), path)
+    with pytest.raises(DataError, match="holds values that can't be read"):
+        open_table(path).columns["label"]()
+    for chunk in stream_table(path).chunks(4):
+        try:
+            assert len(chunk.records([0, 1])) == 2
+        except DataError as error:
+            assert "holds values that can't be read" in str(error)  # noqa: PT017 (either is right)
