@@ -175,6 +175,14 @@ def find_path(name: str, base: Path) -> Path:
     )
 
 
+def is_file(path: Path) -> bool:
+    """Say whether there is a file; a name that is too long for one, or holds a NUL, is of none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def read_lines(path: Path) -> list[Json]:
     """Read a file of JSON lines, passing over a torn last line; a missing file is an empty list."""
     if not path.exists():

@@ -196,6 +196,14 @@ def claimed(path: Path, *, digest: str, document: JsonObject) -> Iterator[RunFol
     if not is_main_process():
         yield _read_folder(path)  # The main process holds the lock for all.
         return
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(
+            "the name of the run's folder isn't UTF-8, which libraries that write there need",
+            where=str(path),
+            fix="Choose another --name or --out",
+        ) from error
     with resource_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         others = sorted(item.name for item in path.iterdir() if not item.name.startswith("."))

@@ -27,7 +27,7 @@ from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence, Ledger
 from modelwright.modelfile import layout, write_model
 from modelwright.modelfile.container import open_container
-from modelwright.modelfile.manifest import MANIFEST, SIGNATURE, describe_member
+from modelwright.modelfile.manifest import MANIFEST, SIGNATURE, describe_member, order_members
 from modelwright.models.candidate import Candidate
 from modelwright.recipe.networks import BowModel, CnnModel, DecoderModel, MlpModel
 from modelwright.tasks.inference import Inference
@@ -174,8 +174,11 @@ def forge(
     manifest: Callable[[dict[str, Any]], Any] | None = None,
     signature: bytes | None = None,
     claimed: bytes | None = None,
+    in_order: bool = False,
 ) -> Path:
     """Write a file as an attacker would who can compute every digest: only its content is wrong.
+
+    New members come last, or with `in_order` where they belong.
 
     A signature stands in it as `signature`, and in its comment as the digest of `claimed`.
     """
@@ -183,6 +186,8 @@ def forge(
     with open_container(source) as container:
         described = container.manifest.to_json()
     kept = {name: data for name, data in members.items() if data is not None}
+    if in_order:
+        kept = {name: kept[name] for name in order_members(kept)}
     described["members"] = [describe_member(name, data).to_json() for name, data in kept.items()]
     parts = {
         item["name"]: {"size": item["size"], "digest": item["digest"]}

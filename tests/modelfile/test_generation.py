@@ -10,9 +10,8 @@ import pytest
 
 from modelwright import modelfile
 from modelwright.cli import main
-from modelwright.errors import DataError, ModelFileError
-from modelwright.kinds import OutputKind
-from modelwright.modelfile.generation import GraphStepper, check_step_graphs, prompts
+from modelwright.errors import DataError
+from modelwright.modelfile.generation import GraphStepper, prompts
 from modelwright.modelfile.inputs import Sample
 from modelwright.modelfile.spec import GraphSpec, TensorSpec
 from modelwright.tasks.generation import collect
@@ -145,24 +144,3 @@ def test_a_state_goes_in_and_out_and_follows_its_text() -> None:
     assert logits.tolist() == [[11], [12], [4]]
     assert graph.fed[-1]["padding"].tolist() == [1, 1, 0]
     assert state.origin.tolist() == [1, 1, 0]
-
-
-def test_graphs_are_those_of_their_kind_of_network() -> None:
-    main_graph = GraphSpec(STEP.inputs[:1], STEP.outputs[:1])
-    check_step_graphs({"main": main_graph, "step": STEP}, OutputKind.CAUSAL_LM)
-    check_step_graphs({"main": main_graph}, OutputKind.SINGLE_LABEL)
-    wrong = {
-        "aren't those of its kind": ({"main": main_graph}, OutputKind.CAUSAL_LM),
-        "graphs aren't those": ({"main": main_graph, "step": STEP}, OutputKind.SEQ2SEQ),
-        "takes or gives something else": (
-            {"main": main_graph, "step": GraphSpec(STEP.inputs[:2], STEP.outputs)},
-            OutputKind.CAUSAL_LM,
-        ),
-        "`step` takes or gives": (
-            {"main": main_graph, "step": GraphSpec(STEP.inputs, STEP.outputs[:1])},
-            OutputKind.CAUSAL_LM,
-        ),
-    }
-    for why, (graphs, kind) in wrong.items():
-        with pytest.raises(ModelFileError, match=why):
-            check_step_graphs(graphs, kind)

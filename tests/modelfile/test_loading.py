@@ -60,7 +60,8 @@ def test_what_is_declared_is_what_the_graph_has(opened) -> None:
         ),
         "test-time augmentation": replace(spec, inference=Inference("speeds")),
         "more or fewer than the labels": replace(spec, labels=spec.labels[:2]),
-        "aren't those of the kind": replace(spec, output_kind=OutputKind.REGRESSION),
+        "isn't one from images to numbers": replace(spec, output_kind=OutputKind.REGRESSION),
+        "aren't those of the kind": replace(spec, task="x", output_kind=OutputKind.REGRESSION),
         "aren't those of its kind": replace(spec, graphs={"main": main, "step": main}),
     }
     for why, changed in wrong.items():

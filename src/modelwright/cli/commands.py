@@ -179,9 +179,17 @@ def _inputs(names: Sequence[str], *, takes_text: bool) -> list[Path | BinaryIO |
                 fix=f"Name the files: {printable(name.rstrip('/'))}/*, or write the answers "
                 "to a table with --out answers.csv",
             )
-        if takes_text and _looks_like_a_path(name) and not _is(Path.exists, name):
+        is_path = takes_text and name != "-" and _looks_like_a_path(name)
+        if is_path and _is(Path.exists, name) and not _is(Path.is_file, name):
+            raise DataError(
+                "this is no plain file, so it isn't read",
+                where=name,
+                fix=f"Pass it by standard input: `modelwright predict MODEL - < {printable(name)}`",
+            )
+        if is_path and not _is(Path.exists, name):
             folder = Path(name).parent
-            beside = [str(path) for path in folder.iterdir()] if folder.is_dir() else []
+            is_folder = _is(Path.is_dir, str(folder))
+            beside = [str(path) for path in folder.iterdir()] if is_folder else []
             raise DataError(
                 "there is no such file",
                 where=name,
@@ -205,9 +213,15 @@ _SUFFIXES = (
 """Endings by which an argument is taken for a file name."""
 
 
+_MOST_NAME_BYTES = 255
+"""The longest name of a file; a text in a script without blanks is soon longer."""
+
+
 def _looks_like_a_path(name: str) -> bool:
     """Say whether a word is more likely the path of a file than a text; an address is a text."""
     if not name or any(char.isspace() for char in name) or "://" in name:
+        return False
+    if any(len(os.fsencode(part)) > _MOST_NAME_BYTES for part in name.split("/")):
         return False
     return "/" in name or os.sep in name or name.lower().endswith(_SUFFIXES)
 

@@ -32,8 +32,23 @@ if TYPE_CHECKING:
 
 BROKEN_PIPE = 128 + 13
 """What a shell reports of a process whose reader went away."""
-_SYSTEM_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
-"""Errors of the system that aren't a bug of ours, wherever they occur."""
+_SYSTEM_ERRORS = {
+    getattr(errno, name): fix
+    for name, fix in {
+        **dict.fromkeys(("ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS"), ""),
+        "EMFILE": "Allow more open files: ulimit -n 1024",
+        "ENFILE": "Close other programs",
+        "ENOENT": "If something removed it, run the same command again",
+        "ENOTDIR": "If something replaced it, run the same command again",
+        "EIO": "The disk may be failing: look at the system's log, and copy what is on it",
+        "ESTALE": "The network drive lost it: run the same command again",
+        **dict.fromkeys(("ENAMETOOLONG", "ELOOP", "EISDIR", "EFBIG", "ENXIO", "ENODEV"), ""),
+        **dict.fromkeys(("EBUSY", "ETXTBSY", "ENOTEMPTY", "ENOTCONN", "ETIMEDOUT"), ""),
+    }.items()
+    if hasattr(errno, name)
+}
+"""Errors of the system that aren't a bug of ours, wherever they occur, and what to do."""
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 CarryOut = Mapping[str, Callable[[argparse.Namespace], "Answer"]]
@@ -147,15 +162,27 @@ class InternalError(ModelwrightError):
     """A bug of ours."""
 
 
+def _of_the_system(error: OSError) -> ModelwrightError:
+    """Return what the system refused, as an error for people."""
+    where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    if error.errno in _OF_WRITING:
+        from modelwright.files import as_resource_error
+
+        return as_resource_error(error, Path(where or "standard output"))
+    return ResourceError(
+        f"the system can't use this ({error.strerror})" if where else f"{error.strerror}",
+        where=where,
+        fix=_SYSTEM_ERRORS[error.errno or 0],
+    )
+
+
 def _explained(error: Exception) -> ModelwrightError:
     """Return an error for people from one that isn't ours."""
     if isinstance(error, MemoryError):
         fix = "Lower `train.batch_size`, or close other programs"
         return ResourceError("there isn't enough memory", fix=fix)
     if isinstance(error, OSError) and error.errno in _SYSTEM_ERRORS:
-        from modelwright.files import as_resource_error
-
-        return as_resource_error(error, Path(str(error.filename or "standard output")))
+        return _of_the_system(error)
     text = "".join(traceback.format_exception(error))
     try:
         handle, name = tempfile.mkstemp(prefix="modelwright-", suffix=".txt")

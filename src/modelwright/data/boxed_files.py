@@ -14,7 +14,7 @@ from modelwright.data.inputs import INPUTS
 from modelwright.data.listing import SPLITS
 from modelwright.data.voc import parse_voc
 from modelwright.errors import DataError
-from modelwright.files import find_path
+from modelwright.files import find_path, is_file
 from modelwright.kinds import InputKind
 from modelwright.recipe.data import BoxesData
 from modelwright.tasks.boxes import BoxedImage
@@ -206,7 +206,7 @@ def _images_of(
 
     def having(places: Sequence[Path]) -> list[Path]:
         inside = (place / name for place in places for name in names if name)
-        return [place for place in (*places, *inside) if first and (place / first).is_file()]
+        return [place for place in (*places, *inside) if first and is_file(place / first)]
 
     if spec.images:
         folder = find_path(spec.images, base)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import Counter
@@ -191,11 +192,25 @@ def _loose(folder: Path, kind: InputKind) -> Counter[str]:
     """Count the samples that stand in no class's folder, or in hidden ones."""
     passed: Counter[str] = Counter()
     for item in os.scandir(folder):
-        if item.is_file():
+        if _is_file(item):
             passed[_OUTSIDE] += _is_sample(item.name, kind)
-        elif item.is_dir() and item.name.startswith("."):
+        elif _is_folder(item) and item.name.startswith("."):
             passed[_HIDDEN] += _holds(item.path, kind)
     return +passed
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    """Say whether an entry is a folder; a link that leads to itself is none."""
+    with contextlib.suppress(OSError):
+        return item.is_dir()
+    return False
+
+
+def _is_file(item: os.DirEntry[str]) -> bool:
+    """Say whether an entry is a file; a link that leads to itself is none."""
+    with contextlib.suppress(OSError):
+        return item.is_file()
+    return False
 
 
 def _folders(folder: Path) -> list[os.DirEntry[str]]:
@@ -204,7 +219,7 @@ def _folders(folder: Path) -> list[os.DirEntry[str]]:
             kept = [
                 item
                 for item in entries
-                if item.is_dir() and not item.name.startswith(".") and item.name not in LITTER
+                if _is_folder(item) and not item.name.startswith(".") and item.name not in LITTER
             ]
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror})", where=str(folder)) from error
@@ -222,10 +237,13 @@ def _files(folder: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, os.st
             for item in entries:
                 if item.name.startswith(".") or item.name in LITTER:
                     continue
-                if item.is_dir():
+                if _is_folder(item):
                     yield from _files(item.path, seen)
-                elif item.is_file():
+                elif _is_file(item):
                     yield item.path, item.stat()
+                elif item.is_symlink() and not os.path.exists(item.path):  # noqa: PTH110
+                    # It leads nowhere, which whoever reads the sample says.
+                    yield item.path, item.stat(follow_symlinks=False)
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror})", where=folder) from error
 

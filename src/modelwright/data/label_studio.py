@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from modelwright.files import Json, JsonObject
+from modelwright.files import Json, JsonObject, is_file
 
 MARKS = frozenset(("annotation_id", "annotator", "lead_time"))
 """The columns by which an export of one row a task is recognised."""
@@ -140,7 +140,7 @@ def local_path(value: str, folder: Path) -> str:
     plain = _UPLOADED.sub(r"\1", name)
     for place in (path, name, plain, *(f"images/{one}" for one in (name, plain))):
         try:
-            if place and ".." not in place.split("/") and (folder / place).is_file():
+            if place and ".." not in place.split("/") and is_file(folder / place):
                 return place
         except (OSError, ValueError):
             continue

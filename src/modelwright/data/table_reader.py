@@ -301,6 +301,18 @@ def _listed(column: pa.ChunkedArray, file: Path, name: str) -> list[Any]:
             why=f"A value has the byte 0x{error.object[error.start]:02x}",
             fix="Write the table anew, as UTF-8",
         ) from error
+    except (OverflowError, ValueError, pa.ArrowException) as error:
+        raise unreadable_time(file, name, error) from error
+
+
+def unreadable_time(file: Path, name: str, error: Exception) -> DataError:
+    """Return the error for a column of times that lie outside the calendar, or in no time zone."""
+    return DataError(
+        f"the column `{name}` holds values that can't be read",
+        where=str(file),
+        why=str(error).split("\n")[0][:120],
+        fix="Write them as text, or leave the column out",
+    )
 
 
 def _by_name(value: Any, known: list[str]) -> Any:

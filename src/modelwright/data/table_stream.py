@@ -8,6 +8,7 @@ given with the reason, so that the others can be answered.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gzip
 import io
@@ -42,6 +43,7 @@ from modelwright.data.table_reader import (
     quotes_note,
     separator_line,
     suffix_of,
+    unreadable_time,
 )
 from modelwright.errors import DataError
 
@@ -272,7 +274,8 @@ def _numbered(
         reader = csv.reader(stream, delimiter=delimiter, strict=True, quoting=quoting)
         header: list[str] | None = None
         for _ in range(skipped):
-            header = next(reader, None)
+            with contextlib.suppress(csv.Error):  # What is skipped may be broken.
+                header = next(reader, None)
         for number in itertools.count(1):
             begin = reader.line_num + 1
             fault, cells = "", None
@@ -476,9 +479,9 @@ def _parquet(file: Path) -> TableStream:
                 rows = [Row(at, f"{file.name} row {at}") for at in numbers]
                 yield Chunk(
                     rows,
-                    partial(_parquet_records, batch),
+                    partial(_parquet_records, file, batch),
                     partial(_taken, batch),
-                    partial(_parquet_column, batch),
+                    partial(_parquet_column, file, batch),
                 )
         except (pa.ArrowException, ValueError, OSError) as error:
             raise DataError("this Parquet file is damaged", where=str(file)) from error
@@ -492,25 +495,31 @@ def _taken(batch: pa.RecordBatch, positions: Sequence[int]) -> pa.RecordBatch:
     return batch.take(pa.array(positions, pa.int64()))
 
 
-def _parquet_records(batch: pa.RecordBatch, positions: Sequence[int]) -> list[Record]:
+def _parquet_records(file: Path, batch: pa.RecordBatch, positions: Sequence[int]) -> list[Record]:
     taken = _taken(batch, positions)
-    columns = {name: _plain(taken[name]) for name in taken.schema.names}
+    columns = {name: _plain(taken[name], file, name) for name in taken.schema.names}
     return [{name: cells[at] for name, cells in columns.items()} for at in range(taken.num_rows)]
 
 
-def _parquet_column(batch: pa.RecordBatch, name: str) -> list[Any]:
-    return _plain(batch[name], with_bytes=True)
+def _parquet_column(file: Path, batch: pa.RecordBatch, name: str) -> list[Any]:
+    return _plain(batch[name], file, name, with_bytes=True)
 
 
-def _plain(column: pa.Array, *, with_bytes: bool = False) -> list[Any]:
-    """Return cells as plain values: times as text, and of bytes nothing or, of a file, its path."""
+def _plain(column: pa.Array, file: Path, name: str, *, with_bytes: bool = False) -> list[Any]:
+    """Return cells as plain values: times as text, and of bytes nothing or, of a file, its path.
+
+    Raises:
+        DataError: they are times outside the calendar, or in a time zone that isn't known.
+    """
     kind = column.type
-    if pa.types.is_temporal(kind):
-        return list(pc.cast(column, pa.string()).to_pylist())
     try:
+        if pa.types.is_temporal(kind):
+            return list(pc.cast(column, pa.string()).to_pylist())
         cells = list(column.to_pylist())
     except UnicodeDecodeError:
         cells = [_bytes_as_text(cell) for cell in pc.cast(column, pa.binary()).to_pylist()]
+    except (OverflowError, ValueError, pa.ArrowException) as error:
+        raise unreadable_time(file, name, error) from error
     return cells if with_bytes else [without_bytes(cell) for cell in cells]
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from modelwright.errors import ModelFileError
 from modelwright.files import JsonObject
 from modelwright.ledger import Evidence, Ledger
@@ -278,13 +280,18 @@ def neighbours(file: FileLike, word: str, *, count: int = 10) -> list[tuple[str,
         spec = FileSpec.from_bytes(container.read(SPEC))
         tokenizer_bytes = assets_of(container).get(TOKENIZER.removeprefix(MODEL))
         table = weights_of(container, spec).get(_TABLE)
-    if tokenizer_bytes is None or table is None or dtype_name(table) not in FLOATS:
+    is_matrix = table is not None and table.ndim == 2 and dtype_name(table) in FLOATS
+    if tokenizer_bytes is None or table is None or not is_matrix:
         raise ModelFileError("this model has no vectors of words", where=place_of(file))
+    with np.errstate(over="ignore"):  # What is beyond single precision isn't finite.
+        vectors = to_float32(table).astype(np.float64)
+    if not np.isfinite(vectors).all():
+        raise ModelFileError("the model's vectors of words aren't finite", where=place_of(file))
     tokenizer = Tokenizer.from_bytes(tokenizer_bytes)
     numbers = range(END + 1, min(tokenizer.size, len(table)))
     words = [tokenizer.token(number) for number in numbers]
     known = word.lower() if tokenizer.lowercase else word
-    return nearest_words(to_float32(table)[END + 1 : tokenizer.size], words, known, count)
+    return nearest_words(vectors[END + 1 : tokenizer.size], words, known, count)
 
 
 def digest(file: FileLike) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +18,9 @@ from numpy.typing import NDArray
 
 from modelwright.arrays import Array
 from modelwright.errors import ModelFileError
-from modelwright.kinds import OutputKind
+from modelwright.modelfile.outputs import check_shapes
 from modelwright.modelfile.session import Session
-from modelwright.modelfile.spec import GraphSpec
+from modelwright.modelfile.spec import GraphSpec, TensorSpec
 from modelwright.modelfile.tensors import Arrays
 from modelwright.tasks.beam_search import BeamSearchConfig, beam_search
 from modelwright.tasks.generation import Ids, Piece, collect, generate, left_padded
@@ -69,10 +70,14 @@ class TextGenerator:
             rooms=self._rooms(tokens),
         )
 
-    def write(self, batch: Arrays, count: int) -> list[str]:
-        """Return a text for each of the `count` rows of a batch."""
-        if isinstance(self._config, SamplingConfig):
-            return [written.text for written in collect(self.sample(batch, None), count)]
+    def write(self, batch: Arrays, count: int, *, max_new_tokens: int | None = None) -> list[str]:
+        """Return a text for each of the `count` rows of a batch, of at most so many new tokens."""
+        config = self._config
+        if max_new_tokens is not None:
+            most = min(max_new_tokens, config.max_new_tokens)
+            config = replace(config, max_new_tokens=most)
+        if isinstance(config, SamplingConfig):
+            return [written.text for written in collect(self.sample(batch, config), count)]
         begun, tokens, _ = self._begin(batch)
         texts: list[str] = []
         for start in range(0, count, BATCH_SIZE):
@@ -81,7 +86,7 @@ class TextGenerator:
                 self._stepper(),
                 {name: array[part] for name, array in begun.items()},
                 tokens[part],
-                config=self._config,
+                config=config,
             )
             texts += [self._input.tokenizer.decode(item.ids) for item in best]
         return texts
@@ -126,12 +131,14 @@ class GraphStepper:
 
     def __init__(self, graphs: Mapping[str, GraphSpec], sessions: Mapping[str, Session]) -> None:
         self._sessions = sessions
+        self._graphs = graphs
         self._state = graphs[STEP].inputs[-1]
 
     def start(self, inputs: Mapping[str, Array]) -> Standing:
         """Return the state before the first token: from a source, or empty."""
         if ENCODE in self._sessions:
-            memory, state = self._sessions[ENCODE].run(inputs)
+            memory, state = self._run(ENCODE, inputs)
+            _check_size(memory, self._graphs[ENCODE].outputs[0], inputs["source"].shape[1])
             fixed = {"source_length": inputs["source_length"], "memory": memory}
             return Standing(fixed, state, np.arange(len(memory)))
         count = len(inputs["padding"])
@@ -142,8 +149,16 @@ class GraphStepper:
     def step(self, tokens: Ids, state: Standing) -> tuple[NDArray[np.float32], Standing]:
         """Return the logits `[N, V]` after the tokens, and the new state."""
         fed = {"tokens": tokens, **state.fixed, self._state.name: state.state}
-        logits, grown = self._sessions[STEP].run(fed)
+        logits, grown = self._run(STEP, fed)
+        _check_growth(state.state, grown, self._state, tokens.shape[1])
         return logits, state._replace(state=grown)
+
+    def _run(self, name: str, inputs: Mapping[str, Array]) -> list[Array]:
+        """Return a graph's outputs, which are what the file declares."""
+        outputs = self._sessions[name].run(inputs)
+        count = len(next(iter(inputs.values())))
+        check_shapes(outputs, self._graphs[name].outputs, count=count)
+        return outputs
 
     def reorder(self, state: Standing, rows: Ids) -> Standing:
         """Return the state of the texts `rows`."""
@@ -155,28 +170,38 @@ class GraphStepper:
         return Standing(fixed, rows_state, origin)
 
 
+def _check_growth(state: Array, grown: Array, declared: TensorSpec, steps: int) -> None:
+    """Refuse a state that grows by more or less than a place for each token.
+
+    Raises:
+        ModelFileError: it does.
+    """
+    sizes = zip(declared.shape[1:], state.shape[1:], strict=True)
+    expected = [size + steps if isinstance(name, str) else size for name, size in sizes]
+    if list(grown.shape[1:]) != expected:
+        raise ModelFileError(
+            f"the file's graph `step` makes a state {list(grown.shape)} of {list(state.shape)} by "
+            f"{steps} tokens"
+        )
+
+
+def _check_size(memory: Array, declared: TensorSpec, most: int) -> None:
+    """Refuse what a source is read as where it is longer than the source.
+
+    Raises:
+        ModelFileError: it is.
+    """
+    sizes = zip(declared.shape[1:], memory.shape[1:], strict=True)
+    if any(isinstance(name, str) and size > most for name, size in sizes):
+        raise ModelFileError(
+            f"the file's graph `encode` makes {list(memory.shape)} of a source of {most} tokens"
+        )
+
+
 def prompts(ids: Sequence[Sequence[int]]) -> tuple[Arrays, Ids]:
     """Return the inputs of `start` for prompts, and their tokens `[N, S]`."""
     tokens, padding = left_padded(ids)
     return {"padding": padding}, tokens
-
-
-def check_step_graphs(graphs: Mapping[str, GraphSpec], output_kind: OutputKind) -> None:
-    """Refuse a file whose graphs aren't those with which its kind of network generates texts."""
-    names = {STEP} if output_kind.is_generative else set()
-    if output_kind == OutputKind.SEQ2SEQ:
-        names.add(ENCODE)
-    if set(graphs) - {"main"} != names:
-        raise ModelFileError("the file's graphs aren't those of its kind of network")
-    if not names:
-        return
-    inputs = {tensor.name for tensor in graphs[STEP].inputs}
-    expected = {"tokens", "padding", "cache"}
-    if ENCODE in names:
-        expected = {"tokens", "source_length", "memory", "state"}
-    gives = [tensor.name for tensor in graphs[STEP].outputs]
-    if inputs != expected or gives != ["next", "grown"]:
-        raise ModelFileError("the file's graph `step` takes or gives something else than it should")
 
 
 def _numbers(rows: Sequence[Ids]) -> list[int]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from modelwright.errors import DataError, ModelFileError
 from modelwright.kinds import OutputKind
-from modelwright.modelfile.container import FileLike, open_container
+from modelwright.modelfile.container import Container, FileLike, open_container
 from modelwright.modelfile.contents import MODEL, Golden, assets_of, parse_golden, weights_of
-from modelwright.modelfile.generation import STEP, GraphStepper, TextGenerator, check_step_graphs
+from modelwright.modelfile.declaration import check_declaration
+from modelwright.modelfile.generation import STEP, GraphStepper, TextGenerator
 from modelwright.modelfile.inputs import PromptReader, Reader, SourceReader, check_batch, open_input
 from modelwright.modelfile.manifest import GOLDEN, GRAPHS, LANGUAGE_MODEL, LEDGER, RECIPE, SPEC
 from modelwright.modelfile.model import Model
-from modelwright.modelfile.outputs import FORMS, check_outputs, difference, num_answers
+from modelwright.modelfile.outputs import check_outputs, difference
 from modelwright.modelfile.session import Session
-from modelwright.modelfile.spec import MAIN, FileSpec
+from modelwright.modelfile.spec import MAIN, FileSpec, GraphSpec
 from modelwright.modelfile.strict import parse_json
 from modelwright.modelfile.tensors import Arrays
 from modelwright.tasks.speech_recognition import CharacterLM
@@ -61,11 +62,6 @@ def load(file: FileLike, *, threads: int | None = None, sandbox: bool = False) -
         open_session = _sandboxed if sandbox else Session
         session = open_session(container.read(f"{GRAPHS}{MAIN}.onnx"), weights, threads=threads)
         assets = assets_of(container)
-        reader = open_input(spec.input, assets)
-        check_interface(spec, session, reader)
-        tolerance = container.manifest.tolerance
-        golden = parse_golden(container.read(GOLDEN), spec, tolerance=tolerance)
-        check_golden(spec, session, golden, most=1)
         graphs = {
             name: container.read(f"{GRAPHS}{name}.onnx") for name in spec.graphs if name != MAIN
         }
@@ -75,26 +71,69 @@ def load(file: FileLike, *, threads: int | None = None, sandbox: bool = False) -
                 name: open_session(graph, weights, threads=threads)
                 for name, graph in graphs.items()
             }
+            for name, opened in sessions.items():
+                check_names(spec.graphs[name], opened)
             return GraphStepper(spec.graphs, sessions)
 
-        generator = None
-        if isinstance(reader, PromptReader | SourceReader) and STEP in graphs:
-            assert spec.inference.generate is not None  # `FileSpec` has checked.
-            generator = TextGenerator(reader.spec, spec.inference.generate, open_stepper)
-        return Model(
-            spec=spec,
-            manifest=container.manifest,
-            session=session,
-            reader=reader,
-            recipe=container.read(RECIPE),
-            ledger=container.read(LEDGER),
+        model = assemble(
+            container,
+            spec,
             weights=weights,
+            assets=assets,
+            session=session,
+            open_stepper=open_stepper,
             path=Path(file).absolute() if isinstance(file, str | os.PathLike) else None,
             threads=threads,
-            file_bytes=container.file_bytes,
-            generator=generator,
-            language_model=open_language_model(spec, assets),
         )
+        tolerance = container.manifest.tolerance
+        golden = parse_golden(container.read(GOLDEN), spec, tolerance=tolerance)
+        check_golden(spec, session, golden, most=1)
+        return model
+
+
+def assemble(
+    container: Container,
+    spec: FileSpec,
+    *,
+    weights: Arrays,
+    assets: Mapping[str, bytes],
+    session: Session,
+    open_stepper: Callable[[], GraphStepper],
+    path: Path | None = None,
+    threads: int | None = None,
+) -> Model:
+    """Return the model of an open file, whose declarations fit each other.
+
+    Args:
+        container: the open file.
+        spec: what it declares.
+        weights: its weights by name, decoded.
+        assets: what else decides a prediction.
+        session: of the graph that answers.
+        open_stepper: opens the graphs that generate texts, when the first text is generated.
+        path: where the file is, if it is on the disk.
+        threads: the number of processor threads that was asked for.
+    """
+    reader = open_input(spec.input, assets)
+    check_interface(spec, session, reader)
+    generator = None
+    if isinstance(reader, PromptReader | SourceReader) and STEP in spec.graphs:
+        assert spec.inference.generate is not None  # `FileSpec` has checked.
+        generator = TextGenerator(reader.spec, spec.inference.generate, open_stepper)
+    return Model(
+        spec=spec,
+        manifest=container.manifest,
+        session=session,
+        reader=reader,
+        recipe=container.read(RECIPE),
+        ledger=container.read(LEDGER),
+        weights=weights,
+        path=path,
+        threads=threads,
+        file_bytes=container.file_bytes,
+        generator=generator,
+        language_model=open_language_model(spec, assets),
+    )
 
 
 def _sandboxed(graph: bytes, weights: Arrays, *, threads: int | None = None) -> Session:
@@ -116,26 +155,15 @@ def open_language_model(spec: FileSpec, assets: Mapping[str, bytes]) -> Characte
 
 def check_interface(spec: FileSpec, session: Session, reader: Reader) -> None:
     """Refuse a graph whose inputs and outputs aren't those that the file declares."""
-    declared = (
-        [tensor.name for tensor in spec.main.inputs],
-        [tensor.name for tensor in spec.main.outputs],
-    )
-    if session.names() != declared or reader.tensors != spec.main.inputs:
+    check_names(spec.main, session)
+    check_declaration(spec, reader)
+
+
+def check_names(graph: GraphSpec, session: Session) -> None:
+    """Refuse a graph whose inputs and outputs have other names than the file declares."""
+    declared = tuple([tensor.name for tensor in part] for part in (graph.inputs, graph.outputs))
+    if session.names() != declared:
         raise ModelFileError("the graph's inputs and outputs aren't those that the file declares")
-    tta, forms = spec.inference.tta, FORMS[spec.output_kind]
-    if tta not in reader.view_choices:
-        raise ModelFileError(f"the test-time augmentation {tta!r:.40} isn't known to this version")
-    if tta != "none" and len(forms) > 1:
-        raise ModelFileError(f"outputs of the kind {spec.output_kind} aren't averaged over views")
-    if [form.name for form in forms] != declared[1]:
-        raise ModelFileError(f"the outputs aren't those of the kind {spec.output_kind}")
-    size = num_answers(spec.output_kind, spec.labels)
-    if size is not None and spec.main.outputs[0].shape[-1] != size:
-        raise ModelFileError(
-            f"the outputs are more or fewer than the labels: the network gives "
-            f"{spec.main.outputs[0]}, and there are {len(spec.labels)} labels"
-        )
-    check_step_graphs(spec.graphs, spec.output_kind)
 
 
 def check_golden(

@@ -20,7 +20,7 @@ from modelwright.modelfile.contents import parse_ledger
 from modelwright.modelfile.generation import TextGenerator
 from modelwright.modelfile.inputs import Reader, Sample, all_read, by_name, check_batch
 from modelwright.modelfile.manifest import Manifest
-from modelwright.modelfile.outputs import FORMS, PROBABILITIES, check_outputs
+from modelwright.modelfile.outputs import FORMS, PROBABILITIES, check_lengths, check_outputs
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import FileSpec
 from modelwright.modelfile.tensors import Arrays
@@ -308,15 +308,30 @@ class Model:
         top = self._at_most(top)
         if not samples:
             return []
-        batch = self._reader.collate(samples)
+        answers = self.answer_batch(self._reader.collate(samples), top=top)
+        if self.spec.output_kind == OutputKind.BOXES:
+            return [self._in_image(*pair) for pair in zip(answers, samples, strict=True)]
+        return answers
+
+    def answer_batch(
+        self, batch: Arrays, *, top: int | None = None, max_new_tokens: int | None = None
+    ) -> list[list[Prediction]]:
+        """Answer what the graph takes; boxes are in pixels of the network's input.
+
+        Args:
+            batch: the arrays by the graph's names.
+            top: the most answers of each sample.
+            max_new_tokens: the most tokens of a generated text, where the file allows more.
+        """
         if self._generator is not None:
-            return [[{"text": text}] for text in self._generator.write(batch, len(samples))]
+            count = len(batch[self.spec.main.inputs[0].name])
+            texts = self._generator.write(batch, count, max_new_tokens=max_new_tokens)
+            return [[{"text": text}] for text in texts]
+        top = self._at_most(top)
         answers: list[list[Prediction]] = []
         for outputs in self._parts(batch):
             raw = outputs if len(outputs) > 1 else outputs[0]
             answers += self.scoring.decode(raw, self.labels, top)
-        if self.spec.output_kind == OutputKind.BOXES:
-            return [self._in_image(*pair) for pair in zip(answers, samples, strict=True)]
         return answers
 
     def _at_most(self, top: int | None) -> int:
@@ -417,6 +432,7 @@ class Model:
         outputs = self._session.run(batch)
         count = len(batch[self.spec.main.inputs[0].name])
         check_outputs(outputs, self.spec.main.outputs, count=count)
+        check_lengths(outputs, self.spec.main.outputs, batch)
         return tuple(outputs)
 
 

@@ -19,13 +19,31 @@ Outputs = NDArray[np.floating[Any]]
 
 def check_outputs(outputs: Sequence[Any], tensors: Sequence[TensorSpec], *, count: int) -> None:
     """Refuse a graph's outputs for `count` samples where they aren't what the file declares."""
+    check_shapes(outputs, tensors, count=count)
+    if not all(np.isfinite(array).all() for array in outputs):
+        raise ModelFileError("the network's answer to an input isn't finite")
+
+
+def check_shapes(outputs: Sequence[Any], tensors: Sequence[TensorSpec], *, count: int) -> None:
+    """Refuse outputs for `count` samples whose shapes or numbers aren't what the file declares."""
     for array, tensor in zip(outputs, tensors, strict=True):
         shape = array.shape if isinstance(array, np.ndarray) else None
         if shape is None or array.dtype.name != tensor.dtype or not _fits(shape, tensor, count):
             got = "no array" if shape is None else f"{array.dtype.name} {list(shape)}"
             raise ModelFileError(f"the graph gives {got} where the file declares {tensor}")
-        if not np.isfinite(array).all():
-            raise ModelFileError("the network's answer to an input isn't finite")
+
+
+def check_lengths(
+    outputs: Sequence[Any], tensors: Sequence[TensorSpec], inputs: Mapping[str, Any]
+) -> None:
+    """Refuse outputs that are longer than the longest input: no network of ours lengthens any."""
+    longest = max((array.shape[1] for array in inputs.values() if array.ndim > 1), default=1)
+    for array, tensor in zip(outputs, tensors, strict=True):
+        sizes = zip(array.shape[1:], tensor.shape[1:], strict=True)
+        if any(isinstance(name, str) and size > longest for size, name in sizes):
+            raise ModelFileError(
+                f"the graph gives {list(array.shape)} for an input of the length {longest}"
+            )
 
 
 def _fits(shape: tuple[int, ...], tensor: TensorSpec, count: int) -> bool:
@@ -46,11 +64,22 @@ class OutputForm:
     """The answers beside those of the labels."""
     meaning: str = ""
     """What it holds and how answers are read from it, for whoever runs the graph alone."""
+    rank: int | None = 2
+    """The number of its axes, with N; `None` where any number of numbers is one sample's."""
 
     def tensor(self, shape: Sequence[int]) -> TensorSpec:
         """Return what a file declares of an output that had this shape; its first axis is N."""
         sizes = [self.free.get(at, size) for at, size in enumerate(shape)]
         return TensorSpec(self.name, self.dtype, ("N", *sizes[1:]))
+
+    def fits(self, tensor: TensorSpec) -> bool:
+        """Say whether what a file declares may be this output: only `free` sizes and N are free."""
+        if tensor.dtype != self.dtype or len(tensor.shape) != (self.rank or len(tensor.shape)):
+            return False
+        return all(
+            isinstance(size, str) == (at == 0 or at in self.free)
+            for at, size in enumerate(tensor.shape)
+        )
 
 
 FORMS: dict[OutputKind, tuple[OutputForm, ...]] = {
@@ -66,7 +95,9 @@ FORMS: dict[OutputKind, tuple[OutputForm, ...]] = {
     ),
     OutputKind.REGRESSION: (
         OutputForm(
-            "values", meaning="`values` are the numbers, in the units of the training data."
+            "values",
+            meaning="`values` are the numbers, in the units of the training data.",
+            rank=None,
         ),
     ),
     OutputKind.CTC: (
@@ -75,12 +106,14 @@ FORMS: dict[OutputKind, tuple[OutputForm, ...]] = {
             {1: "F"},
             extra=1,  # The blank (Graves et al. 2006, section 3).
             meaning="`frames` are logits of each step over the blank (0) and the characters (1 …).",
+            rank=3,
         ),
         OutputForm(
             "steps",
             dtype="int64",
             meaning="`steps` is how many steps count. The simplest decoding takes the likeliest of "
             "each step, joins runs, and leaves blanks out.",
+            rank=1,
         ),
     ),
     OutputKind.SEQ2SEQ: (
@@ -89,6 +122,7 @@ FORMS: dict[OutputKind, tuple[OutputForm, ...]] = {
             {1: "S"},
             meaning="`next` are the logits of the token after each one of `target`; 3 ends a text. "
             "A search over `encode.onnx` and `step.onnx` doesn't compute what it knows again.",
+            rank=3,
         ),
     ),
     OutputKind.CAUSAL_LM: (
@@ -96,15 +130,17 @@ FORMS: dict[OutputKind, tuple[OutputForm, ...]] = {
             "next",
             {1: "T"},
             meaning="`next` are the logits of the token after each one; 3 ends a text.",
+            rank=3,
         ),
     ),
     OutputKind.BOXES: (
-        OutputForm("scores", meaning="`scores` are logits of each label at each location."),
+        OutputForm("scores", meaning="`scores` are logits of each label at each location.", rank=3),
         OutputForm(
             "boxes",
             meaning="`boxes` are the corners [x1, y1, x2, y2] there, in pixels of the graph's "
             "input. Keep those that are sure enough, and of boxes that overlap the surest "
             "(non-maximum suppression).",
+            rank=3,
         ),
     ),
 }

@@ -23,6 +23,7 @@ from modelwright.tasks.inference import Inference
 MAIN = "main"
 """The graph that answers."""
 _LARGEST = 1 << 31
+_MOST_AXES = 8
 _DTYPES = {dtype.name for dtype in DTYPES.values() if dtype != BF16}
 """What a graph's inputs and outputs may be: the kinds of number that NumPy has."""
 _KEYS = (
@@ -59,7 +60,8 @@ class TensorSpec:
         only_keys(value, ("name", "dtype", "shape"), name=SPEC)
         name, dtype = (entry(value, key, str, name=SPEC) for key in ("name", "dtype"))
         sizes = [size for size in shape if type(size) is not str]
-        if not shape or not all(type(size) is int and 0 < size < _LARGEST for size in sizes):
+        are_sizes = all(type(size) is int and 0 < size < _LARGEST for size in sizes)
+        if not 0 < len(shape) <= _MOST_AXES or not are_sizes:
             raise ModelFileError(f"`{SPEC}` holds a shape that isn't one")
         if dtype not in _DTYPES:
             raise ModelFileError(f"`{SPEC}` holds the unknown kind of number {dtype[:20]!r}")

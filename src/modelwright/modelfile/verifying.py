@@ -1,17 +1,25 @@
-"""Verifying a model file: every byte, every member, every golden sample."""
+"""Verifying a model file: every byte, every member, every golden sample and its answer."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from modelwright.errors import ModelFileError, ModelwrightError
 from modelwright.files import JsonObject
 from modelwright.modelfile.container import FileLike, open_container, place_of
-from modelwright.modelfile.contents import read_contents, whole_weights
-from modelwright.modelfile.inputs import open_input
-from modelwright.modelfile.loading import check_golden, check_interface
+from modelwright.modelfile.contents import Golden, read_contents, whole_weights
+from modelwright.modelfile.generation import GraphStepper
+from modelwright.modelfile.loading import assemble, check_golden, check_names
+from modelwright.modelfile.model import Model
 from modelwright.modelfile.sandbox import SandboxedSession
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN
+from modelwright.tasks import TASKS
+
+_DECODED = 2
+"""How many golden samples are decoded: all of them have the same declared shapes."""
+_NEW_TOKENS = 4
+"""How many tokens of a text are generated: the state comes from a start, a step, and steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +51,8 @@ class VerifyReport:
 def verify(file: FileLike, *, sandbox: bool = True) -> VerifyReport:
     """Check every byte of a model file, and that it answers its golden samples as recorded.
 
+    What it answers is also decoded as `predict` does; of generated texts a few tokens.
+
     Args:
         file: its path, its bytes, or a binary stream that can seek.
         sandbox: run its graphs in a process of their own, with limits: see `sandbox`.
@@ -55,10 +65,19 @@ def verify(file: FileLike, *, sandbox: bool = True) -> VerifyReport:
         weights = whole_weights(contents.spec, contents.weights)
         open_session = SandboxedSession if sandbox else Session
         sessions = {name: open_session(graph, weights) for name, graph in contents.graphs.items()}
-        reader = open_input(contents.spec.input, contents.assets)
-        check_interface(contents.spec, sessions[MAIN], reader)
+        for name, session in sessions.items():
+            check_names(contents.spec.graphs[name], session)
+        model = assemble(
+            container,
+            contents.spec,
+            weights=weights,
+            assets=contents.assets,
+            session=sessions[MAIN],
+            open_stepper=lambda: GraphStepper(contents.spec.graphs, sessions),
+        )
         is_signed = contents.signature is not None
         golden_difference = check_golden(contents.spec, sessions[MAIN], contents.golden)
+        _check_answers(model, contents.golden)
         return VerifyReport(
             path=place_of(file),
             digest=container.manifest.digest,
@@ -71,3 +90,22 @@ def verify(file: FileLike, *, sandbox: bool = True) -> VerifyReport:
             artefacts=len(contents.artefacts),
             is_signed=is_signed,
         )
+
+
+def _check_answers(model: Model, golden: Golden) -> None:
+    """Decode what the model answers to golden samples, where this version knows the task.
+
+    Raises:
+        ModelFileError: it can't be decoded.
+    """
+    if (model.task, model.spec.output_kind) not in TASKS:
+        return
+    batch = {name: array[:_DECODED] for name, array in golden.inputs.items()}
+    try:
+        model.answer_batch(batch, max_new_tokens=_NEW_TOKENS)
+    except ModelFileError:
+        raise
+    except ModelwrightError as error:
+        raise ModelFileError(
+            "what the model answers can't be decoded", why=error.what, fix=error.fix
+        ) from error

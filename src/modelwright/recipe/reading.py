@@ -17,7 +17,15 @@ from pydantic import ValidationError
 
 from modelwright.errors import RecipeError, nearest
 from modelwright.files import Json
-from modelwright.recipe.document import MAX_BYTES, Node, Plain, node_of, read_document, short
+from modelwright.recipe.document import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    Node,
+    Plain,
+    node_of,
+    read_document,
+    short,
+)
 from modelwright.recipe.faults import as_recipe_error, shown
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.schema import tag_of
@@ -203,6 +211,8 @@ def _set_value(root: Node, override: str) -> str:
         raise RecipeError("this sets nothing", where=where, fix="Write --set train.epochs=3")
     if len(override) > MAX_BYTES:
         raise RecipeError("this is longer than 1 MiB", where=where)
+    if len(keys) > MAX_DEPTH:
+        raise RecipeError("this is nested too deeply", where=where, why="No recipe needs that")
     text = text.strip()
     if text.startswith(">"):
         value = Node(text, where)  # The shell took the quotes of a target: >= 0.93

@@ -58,6 +58,8 @@ def infer_task(source: Path | str, shown: str, options: DataOptions | None = Non
         raise DataError(
             "there is no such file or folder", where=str(path), fix=nearest(str(source), _KNOWN)
         )
+    if not path.is_dir() and not path.is_file():
+        raise DataError("this isn't a plain file", where=str(path))
     inferred = infer_folder(path, shown, options) if path.is_dir() else _file(path, shown, options)
     return _as_asked(inferred, options, path)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from modelwright.data.inputs import INPUTS
 from modelwright.data.listing import files_below
+from modelwright.files import is_file
 from modelwright.kinds import InputKind
 
 _MOST_FILES = 1_000_000
@@ -104,11 +105,8 @@ class FileIndex:
         return pattern if count > share * len(tried) else None
 
     def _patterns(self, cell: str, kind: InputKind, base: str) -> Iterator[str]:
-        try:
-            if kind_of(cell) == kind and (self.root / base / cell).is_file():
-                yield "{}"
-        except OSError:  # Longer than a name of a file may be.
-            return
+        if kind_of(cell) == kind and is_file(self.root / base / cell):
+            yield "{}"
         cell = cell.replace("\\", "/").removeprefix("./")
         for file in self._by_name.get(PurePosixPath(cell).name, ()):
             if kind_of(file) != kind:

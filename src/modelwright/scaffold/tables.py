@@ -14,6 +14,7 @@ from modelwright.data.numbers import read_numbers
 from modelwright.data.table import file_of, pattern_of
 from modelwright.data.table_reader import RepeatedColumnError, Table, open_table, table_files
 from modelwright.errors import DataError, RequestError, nearest
+from modelwright.files import is_file
 from modelwright.kinds import TASK_KINDS, InputKind, OutputKind
 from modelwright.scaffold.box_columns import find_box_columns, headerless_names
 from modelwright.scaffold.columns import (
@@ -139,7 +140,7 @@ def _holds(table: Table, column: str, files: str) -> bool:
     """Say whether most of some cells name files by a pattern."""
     cells = [str(cell) for cell in table.sample(column, _TRIED)]
     pattern = pattern_of(files, table.path)
-    named = sum(file_of(table.folder, pattern, cell).is_file() for cell in cells)
+    named = sum(is_file(file_of(table.folder, pattern, cell)) for cell in cells)
     return 2 * named > len(cells)
 
 

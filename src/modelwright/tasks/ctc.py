@@ -217,11 +217,14 @@ def beam_search(
 
     Raises:
         RequestError: the characters don't fit the outputs or the character model.
+        ModelFileError: a sample has more steps than there are, or fewer than none.
     """
     if logits.ndim != 3 or logits.shape[2] != len(characters) + 1:
         raise RequestError(
             f"outputs {list(logits.shape)} don't fit {len(characters)} characters and a blank"
         )
+    if steps.shape != logits.shape[:1] or ((steps < 0) | (steps > logits.shape[1])).any():
+        raise ModelFileError(f"the numbers of steps aren't those of outputs {list(logits.shape)}")
     if model is not None and model.characters != tuple(characters):
         raise RequestError("the character model has other characters than the network")
     hypotheses: list[list[Hypothesis]] = []

@@ -163,7 +163,7 @@ def _opened(source: AudioSource, rate: int | None) -> Iterator[tuple[AudioFacts,
     with contextlib.ExitStack() as stack:
         if isinstance(source, Path):
             stack.enter_context(located(source, DataError))
-        data = _read_file(source) if isinstance(source, Path) else source
+        data = read_file(source) if isinstance(source, Path) else source
         _check_container(data)
         soundfile = require("soundfile", extra="audio", purpose="to read recordings")
         with _plain_errors(soundfile):
@@ -201,12 +201,6 @@ def _array_blocks(array: Array) -> _Blocks:
                 fix="Divide them by what full scale is, 32768 for 16 bits",
             )
         yield block
-
-
-def _read_file(path: Path) -> bytes:
-    if path.exists() and not path.is_file():
-        raise DataError("this is no plain file, so it isn't read")
-    return read_file(path)
 
 
 def _check_container(data: bytes) -> None:

@@ -81,7 +81,7 @@ class ImageInput:
             and value["channels"] in (1, 3)
             and 0 <= value["background"] <= 255
             and value["resize"] in ("stretch", "shorter", "letterbox")
-            and value["interpolation"] in _FILTERS
+            and value["interpolation"] in tuple(_FILTERS)
         )
         if not is_known:
             raise ModelFileError(
@@ -181,9 +181,11 @@ def read_file(path: Path) -> bytes:
     """Return the bytes of a file.
 
     Raises:
-        DataError: it can't be read, or is far too long.
+        DataError: it can't be read, is far too long, or no plain file, which could last for ever.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise DataError("this is no plain file, so it isn't read", where=str(path))
         with located(path), path.open("rb") as stream:
             return read_image(stream)
     except OSError as error:
