@@ -202,3 +202,9 @@ def test_a_header_in_the_middle_is_no_row(tmp_path):
     assert "t.csv:3: the header stands here again" in table.notes[0]
     (tmp_path / "one.csv").write_text("text\na\ntext\n")  # A word may well be the column's name.
     assert open_table(tmp_path / "one.csv").columns["text"]() == ["a", "text"]
+
+
+def test_a_quotation_mark_alone_ends_a_quoted_cell(tmp_path):
+    (tmp_path / "t.csv").write_text('"aa","ab"\n",\n",\n')
+    table = open_table(tmp_path / "t.csv")
+    assert (table.columns["aa"](), table.columns["ab"]()) == ([",\n"], [""])

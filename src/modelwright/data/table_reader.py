@@ -469,7 +469,8 @@ def _read_cells(
     """Return the cells, quotes read as they are meant, and whether quotation marks are quotes.
 
     Sentences begin with quotation marks, and tab-separated text is often not quoted at all. So a
-    line is a row where each line has the right number of cells, and quotes would join some lines.
+    line is a row where each line has the right number of cells, quotes would join some lines, and
+    no cell would be a quotation mark alone, which is the end of a quoted cell.
     """
     try:
         table = _cells(file, text, delimiter, names, quoting=csv.QUOTE_MINIMAL)
@@ -480,7 +481,9 @@ def _read_cells(
             raise (plain if delimiter == "\t" else error) from None
     if any("\n" in cell for column in table[1] for cell in column):
         with contextlib.suppress(DataError):
-            return _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE), False
+            plain_table = _cells(file, text, delimiter, names, quoting=csv.QUOTE_NONE)
+            if not any('"' in column for column in plain_table[1]):
+                return plain_table, False
     return table, True
 
 

@@ -307,7 +307,7 @@ def _quoting(
     counts = _counts(numbered(csv.QUOTE_MINIMAL))
     if not counts.faults and not counts.joins:
         return csv.QUOTE_MINIMAL, counts.rows
-    plain = _counts(numbered(csv.QUOTE_NONE))
+    plain = _counts(numbered(csv.QUOTE_NONE), refused='"')
     is_better = plain.faults < counts.faults
     if counts.joins or delimiter == "\t":
         is_better |= plain.faults == counts.faults
@@ -322,12 +322,13 @@ class _Counts:
     """Whether a cell goes over several lines."""
 
 
-def _counts(rows: Iterable[_Cells]) -> _Counts:
+def _counts(rows: Iterable[_Cells], *, refused: str | None = None) -> _Counts:
+    """Count rows; one with a cell that is `refused` is a fault."""
     count = faults = 0
     joins = False
     for row, cells in rows:
         count += 1
-        faults += bool(row.fault)
+        faults += bool(row.fault) or (refused is not None and refused in (cells or ()))
         joins = joins or any("\n" in cell for cell in cells or ())
     return _Counts(count, faults, joins)
 
