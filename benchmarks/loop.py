@@ -2,8 +2,9 @@
 
 Both train the same architecture in blocks of steps, in turn, so that drift of the machine hits
 both alike; the figure is the median over blocks of the ratio of their times a step. The plain loop
-is what a careful engineer writes for one job: no resume, no progress, no averaging. Lightning and
-Keras (on PyTorch), without logs, checkpoints and progress, can train the same network beside it.
+is what a careful engineer writes for one job: no resume, no progress, no averaging. All have the
+settings of the allocator that `modelwright run` has, so that page faults don't decide. Lightning
+and Keras (on PyTorch), without logs, checkpoints and progress, can train the same network beside it.
 
     python benchmarks/loop.py --model cnn --blocks 24
     python benchmarks/loop.py --beside lightning keras       # with these installed
@@ -16,6 +17,7 @@ import copy
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +28,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from modelwright.cli.launch import tuned
 from modelwright.data import Sampler, Split
 from modelwright.data.batches import Batches
 from modelwright.kinds import OutputKind
@@ -33,6 +36,7 @@ from modelwright.models import build
 from modelwright.recipe.networks import CnnModel, ResnetModel
 from modelwright.recipe.preparation import AugmentSpec
 from modelwright.recipe.train import CosineSchedule, CrossEntropyLoss, SgdOptimizer, TrainSpec
+from modelwright.run import TUNABLES
 from modelwright.training import Parts, State, Until, train
 from modelwright.training.distributed import DistributedContext
 from modelwright.training.objectives import build_objective
@@ -168,6 +172,8 @@ def main() -> None:
         arguments.blocks, arguments.steps = 4, 1
     steps = arguments.steps or {"cnn": 6, "resnet18": 1}[arguments.model]
     batch_size = arguments.batch_size or {"cnn": 512, "resnet18": 64}[arguments.model]
+    if TUNABLES not in os.environ:  # The allocator reads them when a process starts.
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], tuned(os.environ))
     pixels, labels = images(10_000)
     split = Split("train", pixels, np.arange(len(pixels)), labels)
     architecture = (
