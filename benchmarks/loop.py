@@ -4,7 +4,7 @@ Both train the same architecture in blocks of steps, in turn, so that drift of t
 both alike; the figure is the median over blocks of the ratio of their times a step. The plain loop
 is what a careful engineer writes for one job: no resume, no progress, no averaging. All have the
 settings of the allocator that `modelwright run` has, so that page faults don't decide. Lightning
-and Keras (on PyTorch), without logs, checkpoints and progress, can train the same network beside it.
+and Keras (on PyTorch), without logs, checkpoints and progress, can train the same network too.
 
     python benchmarks/loop.py --model cnn --blocks 24
     python benchmarks/loop.py --beside lightning keras       # with these installed
