@@ -96,7 +96,11 @@ def without_loss(losses: Doubles) -> str:
 def _least_bounds(
     figures: Mapping[str, float], counts: Counts, samples: int
 ) -> dict[str, tuple[float, float]]:
-    """Return exact bounds, which hold where a bootstrap has no variance: all predictions right."""
+    """Return exact bounds, which hold where a bootstrap has no variance: all predictions right.
+
+    They take labels to be independent; so means over labels have them only where some label has few
+    mistakes.
+    """
     hits, predicted, support = (each.astype(np.float64) for each in counts)
     low, high = intervals.class_bounds(hits.sum(), predicted.sum(), support.sum()).f1
     least = {"f1_micro": Interval(float(low), float(high))}
@@ -105,6 +109,8 @@ def _least_bounds(
     occurs = predicted + support > 0
     if occurs.any():
         least |= intervals.combined_bounds(hits[occurs], predicted[occurs], support[occurs])
+    if intervals.has_many_mistakes(hits, predicted, support):
+        least = {name: each for name, each in least.items() if name == "exact_match"}
     return {
         name: (max(0.0, low), min(1.0, high))
         for name, (low, high) in least.items()

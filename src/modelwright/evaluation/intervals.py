@@ -1,8 +1,8 @@
 """95 % intervals: exact ones for shares, order statistics for quantiles, a bootstrap for averages.
 
 A resampled interval comes to nothing where nothing varies (every prediction right), which would
-prove too much; so averages over classes are never narrower than their classes' exact intervals
-combined. Sources: Clopper and Pearson 1934; Zou and Donner 2008 (combining intervals); Bonett and
+prove too much; so where a class has few mistakes, averages over classes are never narrower than
+the classes' exact intervals combined. Sources: Clopper and Pearson 1934; Zou and Donner 2008 (combining intervals); Bonett and
 Price 2012 (paired shares); David and Nagaraja 2003, section 7.1 (quantiles).
 """
 
@@ -23,6 +23,8 @@ Z = 1.959963984540054
 TAIL = 0.025
 REPLICATES = 2000
 _FEWEST_REPLICATES = 200
+FEW_MISTAKES = 10
+"""Of a class with so few, draws don't show how the mistakes vary: many hold none of them."""
 _DRAWS = 100_000_000
 """Bounds the time of a bootstrap: a few seconds."""
 _DRAWS_AT_ONCE = 4_000_000
@@ -154,7 +156,8 @@ def average_bounds(cells: metrics.Confusion, *, seed: int = 0) -> dict[str, Inte
     """Return the bounds of precision, recall and F1 averaged over classes.
 
     The bootstrap draws the cells of the confusion matrix anew; the bounds are its 2.5 % and 97.5 %
-    quantiles, moved by its bias, and widened where the classes' intervals combined are wider.
+    quantiles, moved by its bias, and widened where some class has few mistakes and the classes'
+    intervals combined are wider.
     """
     # Classes that don't occur play no part, so the rest are numbered closely.
     both = np.concatenate([cells.targets, cells.predicted])
@@ -182,12 +185,17 @@ def average_bounds(cells: metrics.Confusion, *, seed: int = 0) -> dict[str, Inte
     combined = combined_bounds(hits, predicted, support)
     bounds_of = {}
     for name, value in values.items():
-        drawn = _centred(float(value), np.concatenate([part[name] for part in parts]))
-        bounds_of[name] = Interval(
-            max(0.0, min(drawn.low, combined[name].low)),
-            min(1.0, max(drawn.high, combined[name].high)),
-        )
+        low, high = _centred(float(value), np.concatenate([part[name] for part in parts]))
+        if not has_many_mistakes(hits, predicted, support):
+            low, high = min(low, combined[name].low), max(high, combined[name].high)
+        bounds_of[name] = Interval(max(0.0, low), min(1.0, high))
     return bounds_of
+
+
+def has_many_mistakes(hits: Doubles, predicted: Doubles, support: Doubles) -> bool:
+    """Say whether each class that occurs has so many mistakes that draws show how these vary."""
+    mistakes = predicted + support - 2 * hits
+    return bool((mistakes[predicted + support > 0] > FEW_MISTAKES).all())
 
 
 def combined_bounds(hits: Doubles, predicted: Doubles, support: Doubles) -> dict[str, Interval]:

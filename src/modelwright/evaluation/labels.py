@@ -81,7 +81,7 @@ def averages(cells: Confusion, record: Record, *, method: str = "") -> list[Evid
     }
     drawn = (
         f"bootstrap of {intervals.replicates(len(cells.counts)):,} draws of the confusion matrix, "
-        "never narrower than the classes' exact intervals combined"
+        "where a class has few mistakes never narrower than the classes' exact intervals combined"
     )
     return [
         record(
