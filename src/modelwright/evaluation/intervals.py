@@ -2,8 +2,9 @@
 
 A resampled interval comes to nothing where nothing varies (every prediction right), which would
 prove too much; so where a class has few mistakes, averages over classes are never narrower than
-the classes' exact intervals combined. Sources: Clopper and Pearson 1934; Zou and Donner 2008 (combining intervals); Bonett and
-Price 2012 (paired shares); David and Nagaraja 2003, section 7.1 (quantiles).
+the classes' exact intervals combined. Sources: Clopper and Pearson 1934; Zou and Donner 2008
+(combining intervals); Bonett and Price 2012 (paired shares); David and Nagaraja 2003, section 7.1
+(quantiles).
 """
 
 from __future__ import annotations
