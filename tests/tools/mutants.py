@@ -784,25 +784,30 @@ class Quick:
 
 def exchange(path: Path, old: str, new: str) -> None:
     """Give the functions of a module that is imported the code of a mutant."""
-    codes = zip(
-        codes_of(compile(old, str(path), "exec")),
-        codes_of(compile(new, str(path), "exec")),
-        strict=True,
-    )
-    by_name = {(a.co_qualname, a.co_firstlineno, a.co_code): b for a, b in codes}
+    before, after = (codes_of(compile(text, str(path), "exec")) for text in (old, new))
+    names = {(code.co_qualname, code.co_firstlineno, code.co_code): n for n, code in before.items()}
     gc.unfreeze()
     for function in gc.get_objects():
         if type(function) is types.FunctionType:
             code = function.__code__
             if code.co_filename == str(path):
-                function.__code__ = by_name[code.co_qualname, code.co_firstlineno, code.co_code]
+                name = names[code.co_qualname, code.co_firstlineno, code.co_code]
+                function.__code__ = after.get(name, code)  # A function inside a removed statement.
 
 
-def codes_of(code: types.CodeType) -> Iterator[types.CodeType]:
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield constant
-            yield from codes_of(constant)
+def codes_of(code: types.CodeType) -> dict[tuple[str, int], types.CodeType]:
+    """Return the code of each function by its name and its number among those of that name."""
+    found: dict[tuple[str, int], types.CodeType] = {}
+
+    def visit(inside: types.CodeType) -> None:
+        for constant in inside.co_consts:
+            if isinstance(constant, types.CodeType):
+                same = sum(name == constant.co_qualname for name, _ in found)
+                found[constant.co_qualname, same] = constant
+                visit(constant)
+
+    visit(code)
+    return found
 
 
 def noted(work: Path, mutant: Mutant, failed: Sequence[str], tests: int, seconds: float) -> None:
