@@ -80,6 +80,8 @@ def test_what_is_given_for_training_is_never_tested_on():
     given_ = ["train"] * 16 + ["validation"] * 4
     assert len(drawn(["a", "b"] * 10, given_=given_, val=0)["test"]) == 0
     assert len(drawn(["a", "b"] * 10, given_=["train"] * 20, val=0)["test"]) == 4
+    found = drawn(["a", "b"] * 10, given_=[*given_[:12], *[""] * 4, *given_[16:]], test=2)
+    assert set(found["test"].tolist()) < {12, 13, 14, 15}
 
 
 @settings(max_examples=40, deadline=None)

@@ -44,6 +44,7 @@ import math
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -53,7 +54,7 @@ import tokenize
 import traceback
 import types
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -547,6 +548,7 @@ def map_tests(work: Path, folders: Sequence[str]) -> None:
 
 
 OUR_FAULT = 70
+IDLE = 20  # so many times the limit of processor time may pass in all
 COMMON = ("-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-seed=0")
 
 
@@ -559,9 +561,12 @@ def hooked(plugin: Recording) -> Recording:
     return plugin
 
 
-def enter(tree: Path) -> None:
+def enter(tree: Path, limit_s: float | None = None) -> None:
     """In a forked process: work in a tree, silently, with what it imports."""
     os.setsid()
+    if limit_s is not None:
+        # Of processor time, since other work on this machine must not end a mutant.
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit_s), math.ceil(limit_s) + 5))
     os.chdir(tree)
     sys.path[:0] = [str(tree / "src"), str(tree)]
     os.environ["PYTHONPATH"] = str(tree / "src")
@@ -670,7 +675,7 @@ def attempt(tree: Path, chosen: Sequence[str], limit_s: float, *more: str) -> li
     if pid == 0:
         code = OUR_FAULT
         try:
-            enter(tree)
+            enter(tree, limit_s)
             code = in_pytest([*files, "-q", *COMMON, *more], [Only(chosen, result)])
         except BaseException:  # noqa: BLE001 - a forked process must not return from here
             traceback.print_exc()
@@ -681,7 +686,7 @@ def attempt(tree: Path, chosen: Sequence[str], limit_s: float, *more: str) -> li
 
 def waited(pid: int, result: Path, tree: Path, limit_s: float) -> list[str]:
     """Wait for a forked process; return the tests that failed in it."""
-    end = time.monotonic() + limit_s
+    end = time.monotonic() + IDLE * limit_s
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
@@ -696,9 +701,16 @@ def waited(pid: int, result: Path, tree: Path, limit_s: float) -> list[str]:
     code = os.waitstatus_to_exitcode(status)
     if code == OUR_FAULT:
         raise SystemExit((tree / "log.txt").read_text())
+    if not failed and code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return ["time limit"]
     if not failed and code not in (0, 5):
         return [f"exit {code}"]
     return failed
+
+
+def time_limit(seconds: Iterable[float]) -> float:
+    """Return the processor time that tests may take which took so long without a mutant."""
+    return 20 + 3 * sum(seconds)
 
 
 class Quick:
@@ -752,17 +764,19 @@ class Quick:
         pid = os.fork()
         if pid == 0:
             self.inside(path, text, new, items, result)
-        spent = sum(self.tests.seconds[item.nodeid] for item in items)
-        failed = waited(pid, result, self.tree, 40 + 8 * spent)
+        failed = waited(pid, result, self.tree, self.limit_s(items))
         for left in (self.tree / "tmp").glob("*"):
             shutil.rmtree(left, ignore_errors=True)
         return failed
+
+    def limit_s(self, items: list) -> float:
+        return time_limit(self.tests.seconds[item.nodeid] for item in items)
 
     def inside(self, path: Path, old: str, new: str, items: list, result: Path) -> None:
         """In the fork: exchange the code, run the tests until one fails."""
         code = OUR_FAULT
         try:
-            enter(self.tree)
+            enter(self.tree, self.limit_s(items))
             exchange(path, old, new)
             for item, after in zip(items, [*items[1:], None], strict=True):
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
@@ -838,8 +852,8 @@ def try_mutant(tree: Path, work: Path, mutant: Mutant, tests: Tests, most_s: flo
     steps = [chosen[:12], chosen[12:60], chosen[60:]]
     try:
         for step in filter(None, steps):
-            limit = 40 + 8 * sum(tests.seconds[test] for test in step)
-            killed = attempt(tree, step, limit, "-x")
+            limit_s = time_limit(tests.seconds[test] for test in step)
+            killed = attempt(tree, step, limit_s, "-x")
             if killed:
                 break
     finally:
