@@ -111,6 +111,8 @@ def test_paired_bounds_by_hand() -> None:
     first, second = 13 / 102, 3 / 102
     reach = intervals.Z * ((first + second - (first - second) ** 2) / 102) ** 0.5
     assert (low, high) == pytest.approx((10 / 102 - reach, 10 / 102 + reach))
+    assert intervals.paired_bounds(5, 0, 5).high == 1.0
+    assert intervals.paired_bounds(0, 5, 5).low == -1.0
 
 
 def test_mcnemar_by_hand() -> None:
