@@ -172,9 +172,7 @@ def test_numbers_of_some_samples_follow_from_their_sums() -> None:
     targets = random.normal(50, 3, size=(60, 2))
     predictions = targets + random.normal(size=targets.shape)
     drawn = np.argsort(targets[:, 0])[:20]
-    found = metrics.number_metrics(
-        metrics.number_columns(predictions, targets)[drawn].sum(axis=0)
-    )
+    found = metrics.number_metrics(metrics.number_columns(predictions, targets)[drawn].sum(axis=0))
     assert found["r2"] == pytest.approx(reference.r2_score(targets[drawn], predictions[drawn]))
 
 
