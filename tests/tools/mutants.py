@@ -82,12 +82,36 @@ BOUNDS = re.compile(
     r"|_VALUES_DRAWN|_WEIGHTS|\w*MEMORY|_WAIT_S|_PROGRESS_S|_LARGEST|SECONDS|_ITERATIONS|_STEPS)"
 )
 SILENT_CALLS = {"observe", "Progress"}
-LIBRARIES = (
-    "numpy torch torch.nn.functional torch.export torch.onnx torch.optim onnx onnxruntime "  # noqa: SIM905
-    "onnxscript pytest PIL.Image pyarrow.parquet pyarrow.csv pydantic sklearn.linear_model "
-    "sklearn.metrics sklearn.feature_extraction.text tokenizers soundfile soxr sacrebleu "
-    "ruamel.yaml rich.console jinja2 safetensors.torch scipy.optimize scipy.stats pandas"
-).split()
+LIBRARIES = [
+    "numpy",
+    "torch",
+    "torch.nn.functional",
+    "torch.export",
+    "torch.onnx",
+    "torch.optim",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "pytest",
+    "PIL.Image",
+    "pyarrow.parquet",
+    "pyarrow.csv",
+    "pydantic",
+    "sklearn.linear_model",
+    "sklearn.metrics",
+    "sklearn.feature_extraction.text",
+    "tokenizers",
+    "soundfile",
+    "soxr",
+    "sacrebleu",
+    "ruamel.yaml",
+    "rich.console",
+    "jinja2",
+    "safetensors.torch",
+    "scipy.optimize",
+    "scipy.stats",
+    "pandas",
+]
 """What a process imports before others are forked from it."""
 NAMES = {
     "min": "max", "max": "min", "any": "all", "all": "any", "minimum": "maximum",
