@@ -238,3 +238,9 @@ def test_an_operator_has_one_name(more: onnx.NodeProto) -> None:
     made = b"\x3a" + bytes([len(inner)]) + inner  # the graph of a model
     with pytest.raises(ModelFileError, match="names an operator twice"):
         external_weights(made)
+
+
+def test_a_field_whose_number_no_reader_knows_is_refused() -> None:
+    number = b"\x80\x80\x80\x80\x80\x01"  # 2 ** 35, of a whole number
+    with pytest.raises(ModelFileError, match="isn't an ONNX graph"):
+        external_weights(graph() + number + b"\x00")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from modelwright.training.linear import _Search
@@ -42,3 +44,13 @@ def test_the_search_ends_when_its_time_is_over():
     search = Known(5.0, fits=2)
     search._climb(GRID, 2)
     assert list(search.tried) == [3.0, 4.0]
+
+
+@pytest.mark.parametrize("best", [1.0, 3.0, 30.0])
+def test_the_best_of_those_that_were_tried_is_chosen(best):
+    search = Known(best)
+    search.spec, search.validation = SimpleNamespace(C="auto"), SimpleNamespace()
+    search.fitting = SimpleNamespace(is_sparse=True)
+    search.task = SimpleNamespace(select_by="accuracy")
+    assert search.choose()["C"] == best
+    assert len(search.tried) > 2
