@@ -63,6 +63,7 @@ def test_average_bounds_hold_the_average(monkeypatch: pytest.MonkeyPatch) -> Non
         cells = metrics.Confusion(3, wanted, got, table[wanted, got])
         for name, (low, high) in intervals.average_bounds(cells, seed=seed).items():
             held[name] += low <= float(true[name]) <= high
+            assert 0.0 < low < high < 1.0, name
     for name, times in held.items():
         assert times / 200 >= 0.91, name
 

@@ -56,7 +56,7 @@ import tokenize
 import traceback
 import types
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -560,7 +560,7 @@ def map_tests(work: Path, folders: Sequence[str]) -> None:
         path.write_text(text.replace(future, future + guard, 1))
         assert guard in path.read_text() or "__seen__" not in text, file
     for folder in folders:
-        name = folder.replace("/", "-").removesuffix(".py")
+        name = folder.replace("/", "-").replace(" ", "+").replace(".py", "")[:100]
         out = work / "map" / f"{name}.jsonl"
         if out.exists():
             continue
@@ -570,7 +570,7 @@ def map_tests(work: Path, folders: Sequence[str]) -> None:
         pid = os.fork()
         if pid == 0:
             enter(tree)
-            os._exit(in_pytest([folder, "-q", *COMMON], [hooked(Recording(part))]))
+            os._exit(in_pytest([*folder.split(), "-q", *COMMON], [hooked(Recording(part))]))
         os.waitpid(pid, 0)
         part.rename(out)
         sys.stdout.write(f"{folder}: {len(out.read_text().splitlines())} tests\n")
@@ -750,8 +750,16 @@ class Quick:
     `rerun`, in processes that import the mutant.
     """
 
-    def __init__(self, tree: Path, work: Path, mutants: Sequence[Mutant], most_s: float) -> None:
-        self.tree, self.work, self.mutants, self.most_s = tree, work, mutants, most_s
+    def __init__(
+        self,
+        tree: Path,
+        work: Path,
+        mutants: Sequence[Mutant],
+        wanted: Callable[[Mutant], bool],
+        most_s: float,
+    ) -> None:
+        self.tree, self.work, self.most_s = tree, work, most_s
+        self.mutants, self.wanted = mutants, wanted
         self.tests = Tests(work)
         self.functions: dict[str, list[types.FunctionType]] = defaultdict(list)
         self.sound: set[str] = set()
@@ -764,7 +772,7 @@ class Quick:
         gc.freeze()  # So that a fork shares its memory for longer.
         items = {item.nodeid: item for item in session.items}
         for mutant in self.mutants:
-            if in_function(mutant) and not is_taken(self.work, mutant):
+            if self.wanted(mutant):
                 chosen = self.tests.of(mutant, self.most_s)
                 if not any(test in items for test in chosen):
                     noted(self.work, mutant, [], 0, 0.0)
@@ -954,33 +962,42 @@ def run(work: Path, size: int, seed: int, most_s: float) -> None:
     plan = work / "plan.json"
     if not plan.exists():
         plan.write_text(json.dumps([asdict(m) for m in sampled(ROOT, size, seed)]))
-    tree = work / f"tree-{os.getpid()}"
-    tree.mkdir(parents=True)
-    copied(ROOT, tree)
-    mutants = [moved(tree, mutant) for mutant in planned(work)]
-    pid = os.fork()
-    if pid == 0:
-        enter(tree)
-        tests = Tests(work).seconds
-        files = sorted({test.split("::")[0] for test in tests})
-        os._exit(in_pytest([*files, "-q", "-s", *COMMON], [Quick(tree, work, mutants, most_s)]))
-    if os.waitpid(pid, 0)[1]:
-        raise SystemExit((tree / "log.txt").read_text()[-2000:])
-    slowly(work, tree, [m for m in mutants if not is_taken(work, m)], most_s)
-    shutil.rmtree(tree, ignore_errors=True)
-    report(work)
+    tried(work, lambda mutant: not is_taken(work, mutant), most_s)
 
 
 def rerun(work: Path, most_s: float, only: Sequence[int]) -> None:
-    """Try survivors by the tests of now, or the mutants with these numbers."""
+    """Try survivors by the tests of now, or the mutants with these numbers.
+
+    Those that survive once more are tried a third time, by tests that import them.
+    """
+    for slow in (False, True):
+        done = outcomes(work)
+        wanted = set(only) or {n for n, record in done.items() if not record["killed_by"]}
+        tried(work, lambda mutant, wanted=wanted: mutant.number in wanted, most_s, slow=slow)
+
+
+def tried(
+    work: Path, wanted: Callable[[Mutant], bool], most_s: float, *, slow: bool = False
+) -> None:
+    """Try mutants: those of functions in the quick way unless all are to be imported."""
     tree = work / f"tree-{os.getpid()}"
     tree.mkdir(parents=True)
     copied(ROOT, tree)
-    done = outcomes(work)
-    wanted = only or [number for number, record in done.items() if not record["killed_by"]]
-    mutants = [moved(tree, mutant) for mutant in planned(work) if mutant.number in wanted]
-    slowly(work, tree, mutants, most_s)
-    shutil.rmtree(tree, ignore_errors=True)
+    try:
+        mutants = [moved(tree, mutant) for mutant in planned(work)]
+        quick = [] if slow else [mutant for mutant in mutants if in_function(mutant)]
+        others = [mutant for mutant in mutants if mutant not in quick]
+        pid = os.fork() if quick else 0
+        if quick and pid == 0:
+            enter(tree)
+            files = sorted({test.split("::")[0] for test in Tests(work).seconds})
+            plugin = Quick(tree, work, quick, wanted, most_s)
+            os._exit(in_pytest([*files, "-q", "-s", *COMMON], [plugin]))
+        if quick and os.waitpid(pid, 0)[1]:
+            raise SystemExit((tree / "log.txt").read_text()[-2000:])
+        slowly(work, tree, filter(wanted, others), most_s)
+    finally:
+        shutil.rmtree(tree, ignore_errors=True)
     report(work)
 
 
@@ -988,7 +1005,7 @@ def planned(work: Path) -> list[Mutant]:
     return [Mutant(**fields) for fields in json.loads((work / "plan.json").read_text())]
 
 
-def slowly(work: Path, tree: Path, mutants: Sequence[Mutant], most_s: float) -> None:
+def slowly(work: Path, tree: Path, mutants: Iterable[Mutant], most_s: float) -> None:
     """Try mutants in processes that import them."""
     for name in LIBRARIES:
         importlib.import_module(name)
@@ -1063,7 +1080,7 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--most-seconds", type=float, default=60, help="of tests for one mutant")
-    parser.add_argument("--folders", nargs="*", default=FOLDERS, help="what `map` runs")
+    parser.add_argument("--folders", nargs="*", default=FOLDERS, help="what `map` runs, each once")
     parser.add_argument("--only", nargs="*", type=int, default=(), help="numbers of mutants")
     options = parser.parse_args()
     work = options.work.resolve()
