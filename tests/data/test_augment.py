@@ -319,3 +319,12 @@ def test_mixed_targets_fit_the_loss_of_soft_classes():
     soft = mix_targets(ours, theirs, mix, num_outputs=3)
     parts = 0.3 * F.cross_entropy(logits, ours) + 0.7 * F.cross_entropy(logits, theirs)
     torch.testing.assert_close(F.cross_entropy(logits, soft), parts)
+
+
+def test_a_cutmix_box_covers_the_share_that_is_drawn():
+    # With so large an alpha the share is always about a half: of 32 by 64, sides of 22 and 46.
+    asked = spec().model_copy(update={"cutmix": 1e6})
+    drawn = [draw_mix(asked, (32, 64), seed=0, epoch=0, batch=b) for b in range(60)]
+    heights = [mix.box[1] - mix.box[0] for mix in drawn]
+    widths = [mix.box[3] - mix.box[2] for mix in drawn]
+    assert (max(heights), max(widths)) == (22, 46)

@@ -26,6 +26,7 @@ def test_known_bits():
         4593380528125082431,
         16408922859458223821,
     ]
+    assert key(1234567) == found[0]
 
 
 @given(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelwright.data import BucketedSampler, Split, padding_share
+from modelwright.data import BucketedSampler, Sampler, Split, padding_share
 from modelwright.data.batches import Batches
 from modelwright.data.ragged import Joined, Ragged
 from modelwright.errors import RequestError
@@ -97,3 +97,9 @@ def test_like_lengths_need_little_padding():
 def test_nothing_to_sample_is_refused():
     with pytest.raises(RequestError):
         BucketedSampler(np.empty(0, np.int64), 10, most=2, seed=0)
+
+
+def test_the_share_of_padding_by_hand():
+    held = np.array([1, 2, 3, 6])
+    assert padding_share(Sampler(4, 4, 0), held) == 1 - 12 / 24
+    assert padding_share(Sampler(4, 1, 0), held) == 0

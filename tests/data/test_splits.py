@@ -80,6 +80,8 @@ def test_what_is_given_for_training_is_never_tested_on():
     given_ = ["train"] * 16 + ["validation"] * 4
     assert len(drawn(["a", "b"] * 10, given_=given_, val=0)["test"]) == 0
     assert len(drawn(["a", "b"] * 10, given_=["train"] * 20, val=0)["test"]) == 4
+    found = drawn(["a", "b"] * 10, given_=[*given_[:12], *[""] * 4, *given_[16:]], test=2)
+    assert set(found["test"].tolist()) < {12, 13, 14, 15}
 
 
 @settings(max_examples=40, deadline=None)
@@ -154,3 +156,9 @@ def test_a_group_is_drawn_only_where_it_fits():
     found = drawn(["a"] * 100, groups=groups, val=0.1, test=0.2)
     assert len(found["test"]) == 20
     assert set(range(50)) <= set(found["train"].tolist())
+
+
+def test_groups_are_left_for_the_splits_that_are_drawn_later():
+    extras = [name for name in "abc" for _ in range(4)]
+    found = drawn(["x"] * 12, extras=extras, by="group", column="g", val=0.3, test=0.9)
+    assert all(len(rows) == 4 for rows in found.values())

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from modelwright import metrics
 from modelwright.errors import DataError
 from modelwright.evaluation.bootstrap import bounded, half_sample_bounds
 from modelwright.evaluation.measurement import sampled
-from modelwright.evaluation.studentized import MANY
+from modelwright.evaluation.studentized import FEW_WRONG, MANY, _with_few_wrong
 from modelwright.ledger import Evidence
 from modelwright.tasks import Ranking, SampleStats, Scoring
 
@@ -112,6 +113,17 @@ def test_counts_widen_what_never_varies() -> None:
     assert wider.low == pytest.approx(2 * share / (1 + share), abs=1e-4)
     assert exact.low == pytest.approx(share, abs=1e-4)
     assert "never narrower than the exact interval" in wider.method
+
+
+@pytest.mark.parametrize("wrong", [1, FEW_WRONG, FEW_WRONG + 1])
+def test_what_few_imperfect_samples_cost_is_bounded_by_their_share(wrong: int) -> None:
+    alone = np.array([0.0] * wrong + [100.0] * (200 - wrong))
+    found = _with_few_wrong("chrf", float(alone.mean()), alone, 99.9, 100.0)
+    if wrong > FEW_WRONG:
+        assert found == (99.9, 100.0)
+    else:
+        share = binomtest(wrong, 200).proportion_ci().high
+        assert found == pytest.approx((100.0 * (1 - share), 100.0))
 
 
 def test_the_log_loss_leaves_out_what_has_none() -> None:

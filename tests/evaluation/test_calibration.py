@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from modelwright.evaluation import calibration
+from modelwright.kinds import OutputKind
+from tests.evaluation.small import Remembered, numbered
 
 N = 20_000
 
@@ -59,3 +63,16 @@ def test_a_label_that_all_have_is_not_made_certain():
         lambda value: calibration._label_losses(logits, is_there, value), size=1
     )
     assert 1 / (1 + np.exp(-2.0 / found)) <= 31 / 32 + 1e-6
+
+
+def test_samples_of_unknown_labels_do_not_count():
+    logits, targets = drawn()
+
+    def temperature(chosen):
+        model = Remembered(2 * logits, ("a", "b", "c"))
+        model.spec = SimpleNamespace(output_kind=OutputKind.SINGLE_LABEL)
+        return calibration.fit_temperature(model, numbered(chosen))[0]
+
+    found = temperature(targets[:600])
+    assert found == pytest.approx((2.0,), rel=0.2)
+    assert temperature(np.concatenate([targets[:600], [3, 3]])) == found

@@ -63,6 +63,7 @@ def test_average_bounds_hold_the_average(monkeypatch: pytest.MonkeyPatch) -> Non
         cells = metrics.Confusion(3, wanted, got, table[wanted, got])
         for name, (low, high) in intervals.average_bounds(cells, seed=seed).items():
             held[name] += low <= float(true[name]) <= high
+            assert 0.0 < low < high < 1.0, name
     for name, times in held.items():
         assert times / 200 >= 0.91, name
 
@@ -111,6 +112,8 @@ def test_paired_bounds_by_hand() -> None:
     first, second = 13 / 102, 3 / 102
     reach = intervals.Z * ((first + second - (first - second) ** 2) / 102) ** 0.5
     assert (low, high) == pytest.approx((10 / 102 - reach, 10 / 102 + reach))
+    assert intervals.paired_bounds(5, 0, 5).high == 1.0
+    assert intervals.paired_bounds(0, 5, 5).low == -1.0
 
 
 def test_mcnemar_by_hand() -> None:

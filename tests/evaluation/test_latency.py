@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 
 import numpy as np
 import onnxruntime
@@ -11,6 +12,7 @@ import pytest
 from modelwright.errors import DataError
 from modelwright.evaluation import BATCH, Place, hardware, measure_latency, runtime
 from modelwright.ledger import Evidence
+from modelwright.run import memory_bytes
 
 PLACE = Place("a processor", "a runtime", 2)
 PIXELS = np.arange(5, dtype=np.uint8)[:, None, None, None].repeat(4, axis=1).repeat(4, axis=2)
@@ -101,6 +103,16 @@ def test_garbage_is_left_as_it_was() -> None:
     assert gc.isenabled()
 
 
+def test_what_was_kept_from_collection_stays_so() -> None:
+    gc.freeze()
+    try:
+        before = gc.get_freeze_count()
+        measured(Clockwork([1.0], batch_ms=10.0), seconds=0.1)
+        assert gc.get_freeze_count() == before
+    finally:
+        gc.unfreeze()
+
+
 def test_no_samples_are_refused() -> None:
     with pytest.raises(DataError, match="no samples to measure the latency"):
         measure_latency(len, PIXELS[:0], place=PLACE, model="")
@@ -108,6 +120,7 @@ def test_no_samples_are_refused() -> None:
 
 def test_hardware_and_runtime_are_named() -> None:
     assert hardware() == hardware()
-    assert "core" in hardware()
+    memory = r", \d+ GiB" if memory_bytes() else ""
+    assert re.fullmatch(rf".+, \d+ cores?{memory}", hardware())
     assert runtime(threads=1) == f"onnxruntime {onnxruntime.__version__}, 1 thread"
     assert runtime(threads=2).endswith("2 threads")

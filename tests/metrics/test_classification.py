@@ -166,6 +166,16 @@ def test_number_metrics_are_scikit_learns(dimensions: int) -> None:
     assert found["r2"] == pytest.approx(reference.r2_score(targets, predictions))
 
 
+def test_numbers_of_some_samples_follow_from_their_sums() -> None:
+    # A bootstrap sums the columns of a draw, whose mean differs from that of all samples.
+    random = np.random.default_rng(7)
+    targets = random.normal(50, 3, size=(60, 2))
+    predictions = targets + random.normal(size=targets.shape)
+    drawn = np.argsort(targets[:, 0])[:20]
+    found = metrics.number_metrics(metrics.number_columns(predictions, targets)[drawn].sum(axis=0))
+    assert found["r2"] == pytest.approx(reference.r2_score(targets[drawn], predictions[drawn]))
+
+
 def test_r2_of_targets_that_do_not_vary() -> None:
     same = np.full(4, 2.0)
     assert number_metrics(same, same)["r2"] == 1.0

@@ -226,6 +226,17 @@ def test_overlap_equals_counting_pixels(first, second):
             assert found[a, b] == pytest.approx(expected)
 
 
+def test_half_an_overlap_is_enough():
+    found = statistics([[0, 0, 10, 5]], [0], [0.9], [[0, 0, 10, 10]], [0])
+    assert found.matched.tolist() == [[True, *[False] * 9]]
+
+
+@pytest.mark.parametrize("label", [-1, 1])
+def test_a_label_that_is_no_class_is_refused(label):
+    with pytest.raises(DataError, match="aren't numbers of 1 classes"):
+        statistics([row(0)], [label], [0.9], [row(0)], [0], num_classes=1)
+
+
 def test_a_class_that_is_never_answered_counts_with_a_precision_of_0():
     """Training had none of it; the network has no output for it, and its boxes are all missed."""
     found = statistics([row(0)], [0], [0.9], [row(0), row(1)], [0, 1], num_classes=2)

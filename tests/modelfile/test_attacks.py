@@ -69,6 +69,26 @@ def test_a_missing_member(tmp_path: Path, name: str) -> None:
     refused(forge(tmp_path / "m.mw", FROZEN, change={name: None}), "is missing|isn't there")
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({4: 1}, "spread over several files"),
+        ({6: 1}, "spread over several files"),
+        ({8: 1}, "spread over several files"),
+        ({8: 0, 10: 0}, "impossible size"),
+    ],
+)
+def test_an_archive_of_several_files_or_of_none(
+    tmp_path: Path, change: dict[int, int], why: str
+) -> None:
+    raw = bytearray(FROZEN.read_bytes())
+    at = raw.rindex(b"PK\x05\x06")
+    for offset, value in change.items():
+        raw[at + offset] = value
+    (tmp_path / "m.mw").write_bytes(raw)
+    refused(tmp_path / "m.mw", why)
+
+
 def test_an_encrypted_member(tmp_path: Path) -> None:
     path = repack(tmp_path / "m.mw", lambda archive: None)
     raw = bytearray(path.read_bytes())

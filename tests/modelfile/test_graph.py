@@ -175,6 +175,28 @@ def test_floats_are_divided_by_anything() -> None:
         external_weights(division(kind, None, helper.make_node("Shape", ["x"], ["d"])))
 
 
+@pytest.mark.parametrize(
+    ("operator", "outputs", "is_float"),
+    [
+        ("DynamicQuantizeLinear", ["d", "scale", "zero"], False),
+        ("DynamicQuantizeLinear", ["q", "d", "zero"], True),
+        ("DynamicQuantizeLinear", ["q", "scale", "d"], False),
+        ("MaxPool", ["d", "places"], True),
+        ("MaxPool", ["most", "d"], False),
+        ("TopK", ["most", "d"], False),
+    ],
+)
+def test_each_output_of_an_operator_has_its_own_type(
+    operator: str, outputs: list[str], is_float: bool
+) -> None:
+    node = helper.make_node(operator, ["x"], outputs)
+    if is_float:
+        assert external_weights(division(TensorProto.FLOAT, None, node)) == []
+    else:
+        with pytest.raises(ModelFileError, match="divides integers"):
+            external_weights(division(TensorProto.FLOAT, None, node))
+
+
 def test_minus_one_is_found_however_it_is_written() -> None:
     """Of 32 bits with a sign, 4,294,967,295 is -1; raw bytes and packed numbers are the same."""
     node = helper.make_node("Div", ["x", "d"], ["y"])
@@ -216,3 +238,9 @@ def test_an_operator_has_one_name(more: onnx.NodeProto) -> None:
     made = b"\x3a" + bytes([len(inner)]) + inner  # the graph of a model
     with pytest.raises(ModelFileError, match="names an operator twice"):
         external_weights(made)
+
+
+def test_a_field_whose_number_no_reader_knows_is_refused() -> None:
+    number = b"\x80\x80\x80\x80\x80\x01"  # 2 ** 35, of a whole number
+    with pytest.raises(ModelFileError, match="isn't an ONNX graph"):
+        external_weights(graph() + number + b"\x00")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -120,6 +121,13 @@ def test_verify_runs_graphs_in_the_sandbox(monkeypatch):
     assert len(opened) == 1
     assert modelfile.verify(FROZEN, sandbox=False) == inside
     assert len(opened) == 1
+
+
+def test_what_interrupts_the_parent_does_not_reach_the_sandbox():
+    # Ctrl-C goes to the terminal's whole group of processes.
+    boxed = SandboxedSession(graph([helper.make_node("Neg", ["x"], ["y"])]), {}, threads=1)
+    assert os.getpgid(boxed._child.pid) != os.getpgid(0)
+    boxed.close()
 
 
 def test_threads_share_a_sandbox():

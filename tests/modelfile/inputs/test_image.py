@@ -58,3 +58,10 @@ def test_declarations_that_no_reader_knows(change: dict[str, Any]) -> None:
     assert ImageInput.from_json(IMAGE.to_json()) == IMAGE
     with pytest.raises(ModelFileError, match="isn't known to this version"):
         ImageInput.from_json(IMAGE.to_json() | change)
+
+
+def test_golden_samples_by_hand() -> None:
+    # The first sample's slopes rise by 255 from edge to edge; the third's three times as fast down.
+    made = ImageReader(ImageInput(2, 2, 1)).synthetic(3)["pixels"][..., 0]
+    assert made[0].tolist() == [[0, 255], [255, 254]]
+    assert made[2].tolist() == [[0, 255], [253, 252]]

@@ -115,3 +115,10 @@ def test_synthetic_answers_begin_and_go_on() -> None:
     assert made["target"].shape == (4, 4)
     assert (made["target"][:, 0] == BEGIN).all()
     assert made["target"].flags["C_CONTIGUOUS"]
+
+
+def test_a_text_of_the_greatest_length_is_taken(monkeypatch):
+    monkeypatch.setattr(texts, "MOST_TEXT_BYTES", 4)
+    assert texts.read_text("abcd", 0) == "abcd"
+    with pytest.raises(DataError, match="longer than 4"):
+        texts.read_text("abcde", 0)
