@@ -392,7 +392,7 @@ def _delimited(
     if repeated:
         notes.append(
             f"{file}:{repeated[0]}: the header stands here again, as where tables were joined; "
-            f"left out {len(repeated):,} times"
+            f"rows that repeat it are left out ({len(repeated):,})"
         )
     return Table(file, columns, len(lines), lines, tuple(notes), delimiter)
 

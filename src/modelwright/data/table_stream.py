@@ -279,17 +279,16 @@ def _numbered(
         for number in itertools.count(1):
             begin = reader.line_num + 1
             fault, cells = "", None
-            while not cells and not fault:  # Lines that are blank are no rows.
+            # Lines that are blank are no rows, nor are those that repeat the header.
+            while (not cells or (cells == header and width > 1)) and not fault:
                 begin = reader.line_num + 1
                 try:
                     cells = next(reader)
                 except StopIteration:
                     return
                 except csv.Error as error:
-                    fault = f"this row can't be read: {error}"
-            if cells and cells == header and width > 1:
-                fault = "this row repeats the header"
-            elif cells and len(cells) != width:
+                    fault, cells = f"this row can't be read: {error}", None
+            if cells and len(cells) != width:
                 fault = f"this row has {len(cells)} cells, and there are {width} columns"
             elif cells:
                 fault = next(filter(None, map(_undecoded, cells)), "")

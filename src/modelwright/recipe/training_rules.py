@@ -304,12 +304,6 @@ TRAINING_RULES: tuple[Rule, ...] = (
         ("train.budget",),
     ),
     Rule(
-        ("train.patience", "train.epochs"),
-        _never_stops,
-        "`train.patience` has no effect: of {} epochs none is left to stop before",
-        "Lower `patience`, or leave it out",
-    ),
-    Rule(
         ("train.patience", "data.split.val: 0"),
         lambda r: r.train.patience is not None and not has_split(r, "val"),
         "`train.patience` waits for a better epoch on validation, and `val: 0` holds out nothing",
@@ -319,6 +313,12 @@ TRAINING_RULES: tuple[Rule, ...] = (
 """The pairs that can't work."""
 
 TRAINING_NOTES: tuple[Rule, ...] = (
+    # Not refused: a recipe is tried with fewer epochs by `--set train.epochs=3`.
+    Rule(
+        ("train.patience", "train.epochs"),
+        _never_stops,
+        "`train.patience` has no effect, as training is over after {} epochs anyway",
+    ),
     Rule(
         ("optimizer gd", "few epochs"),
         lambda r: (
