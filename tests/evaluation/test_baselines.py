@@ -149,6 +149,19 @@ def test_the_ridge_and_its_penalty_are_scikit_learns(shape: tuple[int, int]) -> 
         np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
+def test_the_penalty_of_few_samples_is_scikit_learns() -> None:
+    # Each sample's own weight in the intercept, 1/N, decides where there are few.
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        known, given = (random.normal(3, 1, (7, 3)).astype(np.float32) for _ in range(2))
+        targets = (known[:, :1] + random.normal(size=(7, 1)) > 3).astype(np.float32)
+        centred = known - known.mean(axis=0)
+        penalties = baselines._STRENGTHS * float((centred**2).sum()) / 3
+        reference = RidgeCV(alphas=penalties).fit(known, targets).predict(given).reshape(7, 1)
+        found = baselines._least_squares(known.copy(), targets, given)
+        np.testing.assert_allclose(found, reference, atol=1e-3)
+
+
 def test_scores_are_of_indicators_and_of_several_labels_logits() -> None:
     random = np.random.default_rng(0)
     targets = random.integers(0, 3, 40)

@@ -244,3 +244,16 @@ def test_a_field_whose_number_no_reader_knows_is_refused() -> None:
     number = b"\x80\x80\x80\x80\x80\x01"  # 2 ** 35, of a whole number
     with pytest.raises(ModelFileError, match="isn't an ONNX graph"):
         external_weights(graph() + number + b"\x00")
+
+
+def test_an_attribute_of_two_constants_is_refused() -> None:
+    constant = helper.make_tensor("v", TensorProto.INT64, [1], [3])
+    attribute = onnx.AttributeProto(name="value", t=constant, tensors=[constant])
+    node = onnx.NodeProto(op_type="Constant", output=["y"], attribute=[attribute])
+    with pytest.raises(ModelFileError, match="gives an attribute twice"):
+        external_weights(graph(node))
+
+
+def test_a_field_that_is_cut_short_is_refused() -> None:
+    with pytest.raises(ModelFileError, match="isn't an ONNX graph"):
+        external_weights(graph() + b"\x12\x05ab")  # The producer's name, of 5 letters.
