@@ -93,6 +93,7 @@ def test_classes_that_do_not_occur_change_nothing() -> None:
 
 
 def test_very_many_samples_draw_fewer_times() -> None:
+    assert intervals.replicates(0) == intervals.REPLICATES
     assert intervals.replicates(1_000) == intervals.REPLICATES
     assert intervals.replicates(10_000_000) == 200
 

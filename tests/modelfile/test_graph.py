@@ -254,6 +254,13 @@ def test_an_attribute_of_two_constants_is_refused() -> None:
         external_weights(graph(node))
 
 
+def test_an_attribute_has_one_value() -> None:
+    to = [onnx.AttributeProto(name="to", type=2, i=kind) for kind in (1, 7)]
+    node = onnx.NodeProto(op_type="Cast", input=["w"], output=["y"], attribute=to)
+    with pytest.raises(ModelFileError, match="gives an attribute twice"):
+        external_weights(graph(node))
+
+
 def test_a_field_that_is_cut_short_is_refused() -> None:
     with pytest.raises(ModelFileError, match="isn't an ONNX graph"):
         external_weights(graph() + b"\x12\x05ab")  # The producer's name, of 5 letters.

@@ -12,7 +12,16 @@ from hypothesis.extra.numpy import arrays
 from modelwright.errors import ModelwrightError, RequestError
 from modelwright.tasks.beam_search import BeamSearchConfig, beam_search
 from modelwright.tasks.generation import collect, generate, left_padded
-from modelwright.tasks.sampling import END, SamplingConfig, draw, penalised, top_k, top_p, uniform
+from modelwright.tasks.sampling import (
+    END,
+    SamplingConfig,
+    draw,
+    log_softmax,
+    penalised,
+    top_k,
+    top_p,
+    uniform,
+)
 
 V = 7
 FIRST = 2
@@ -461,3 +470,9 @@ def test_prompts_are_padded_on_the_left():
     assert padding.tolist() == [0, 2, 1]
     with pytest.raises(RequestError, match="no token"):
         left_padded([[5], []])
+
+
+def test_log_softmax_of_large_logits_is_finite():
+    found = log_softmax(np.array([[1000.0, 999.0], [-1000.0, -1001.0]]))
+    expected = -np.log1p(np.exp(-1.0))
+    np.testing.assert_allclose(found, [[expected, expected - 1.0]] * 2, rtol=1e-12)
