@@ -142,7 +142,7 @@ def test_the_log_loss_leaves_out_what_has_none() -> None:
 def biased(stats: SampleStats) -> dict[str, float]:
     """The mean plus 1 / √N, as a metric that is too high where samples are few."""
     values = stats["value"]
-    return {"a": float(values.mean() + len(values) ** -0.5)}
+    return {"r2": float(values.mean() + len(values) ** -0.5)}
 
 
 def test_half_samples_hold_what_a_metric_tends_to() -> None:
@@ -150,7 +150,7 @@ def test_half_samples_hold_what_a_metric_tends_to() -> None:
     random = np.random.default_rng(0)
     held = []
     for _ in range(200):
-        low, high = half_sample_bounds({"value": random.normal(size=60)}, ranking)["a"]
+        low, high = half_sample_bounds({"value": random.normal(size=60)}, ranking)["r2"]
         held.append(low <= 0 <= high)
         assert low < high
     # 1 / √60 is a standard error: a bootstrap about the value would hold 0 in 83 %.

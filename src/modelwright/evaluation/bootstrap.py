@@ -24,7 +24,7 @@ Counts = tuple[Ints, Ints, Ints]
 """How often each label is predicted rightly, predicted, and present, `[K]` each."""
 BIAS = 1.4
 """The bias of a metric that ranks, as a multiple of how far random halves lie from it."""
-HALF_SAMPLES = "interval by random halves of the samples, corrected for the bias on few"
+HALF_SAMPLES = "random halves of the samples, corrected for the bias on few"
 _MOST_DRAWS, _FEWEST_DRAWS = 1000, 100
 _VALUES_DRAWN = 100_000_000
 """The most values that are resampled in all, which bounds the time of the bootstrap."""
@@ -62,7 +62,9 @@ def bounded(
     if isinstance(compute, Ranking):
         bounds_of = half_sample_bounds(stats, compute)
         return [
-            record(name, value, bounds_of[name], n=size, method=f"{method}; {HALF_SAMPLES}")
+            record(
+                name, value, bounds_of[name], n=size, method=f"{method}; interval by {HALF_SAMPLES}"
+            )
             for name, value in figures.items()
         ]
     drawn = draws(stats, compute)
@@ -139,7 +141,7 @@ def half_sample_bounds(stats: SampleStats, ranking: Ranking) -> dict[str, Interv
         centre = value - BIAS * float(halves.mean() - value)
         spread = reach * float(halves.std(ddof=1)) if len(halves) > 1 else 0.0
         low, high = min(value, centre - spread), max(value, centre + spread)
-        lowest, highest = METRICS[name].range if name in METRICS else (-np.inf, np.inf)
+        lowest, highest = METRICS[name].range
         if value == highest and low == high:
             low = highest - (highest - lowest) * (1 - intervals.share(count, count).low)
         bounds[name] = Interval(max(low, lowest), min(high, highest))

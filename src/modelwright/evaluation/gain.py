@@ -94,7 +94,7 @@ def gain_over_simple(
             _difference(metric, sign, compute), lambda both: support(_part(both, "model."))
         )
         low, high = half_sample_bounds(_both(best), difference)[GAIN]
-        how = HALF_SAMPLES.removeprefix("interval by ")
+        how = HALF_SAMPLES
     else:
         drawn = draws(_both(best), _difference(metric, sign, compute))[GAIN]
         low, high = (float(end) for end in np.quantile(drawn, [TAIL, 1 - TAIL]))

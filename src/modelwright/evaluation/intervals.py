@@ -183,12 +183,14 @@ def average_bounds(cells: metrics.Confusion, *, seed: int = 0) -> dict[str, Inte
     ]
     hits, predicted, support = (counts[0] for counts in sums(cells.counts[None, :]))
     values = metrics.averages(hits, predicted, support)
-    combined = combined_bounds(hits, predicted, support)
+    combined: dict[str, Interval] = {}
+    if not has_many_mistakes(hits, predicted, support):
+        combined = combined_bounds(hits, predicted, support)
     bounds_of = {}
     for name, value in values.items():
-        low, high = _centred(float(value), np.concatenate([part[name] for part in parts]))
-        if not has_many_mistakes(hits, predicted, support):
-            low, high = min(low, combined[name].low), max(high, combined[name].high)
+        drawn = _centred(float(value), np.concatenate([part[name] for part in parts]))
+        exact = combined.get(name, drawn)
+        low, high = min(drawn.low, exact.low), max(drawn.high, exact.high)
         bounds_of[name] = Interval(max(0.0, low), min(1.0, high))
     return bounds_of
 
