@@ -43,11 +43,8 @@ POOLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "classes": ("trec", ()),
     "numbers": ("regression", ("train.budget=3m",)),
     "transcripts": ("speech-recognition", ("train.budget=4m",)),
-    "translations": (
-        "small/translation",
-        ("data.path={made}/orders.en", "data.target={made}/orders.xx", "train.epochs=6"),
-    ),
-    "summaries": ("small/summarization", ("data.path={made}/reports.jsonl", "train.epochs=2")),
+    "translations": ("translation", ("train.epochs=3", "train.budget=15m")),
+    "summaries": ("summarization", ("train.epochs=6", "train.budget=10m")),
     "boxes": ("neu-det-pretrained", ("transforms.size=128", "train.epochs=12")),
     "sets": ("small/multi-label", ("data.path={made}/requests.jsonl", "train.epochs=4")),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -154,6 +155,14 @@ def test_describe_tells_what_inspect_shows() -> None:
     )
     assert found["labels"] == list(LABELS)
     assert found["members"][0]["name"] == "model/spec.json"
+
+
+def test_describe_refuses_a_file_of_which_any_member_is_damaged() -> None:
+    for name, data in members_of(FROZEN).items():
+        at = RAW.find(data)
+        damaged = RAW[:at] + bytes([RAW[at] ^ 1]) + RAW[at + 1 :]
+        with pytest.raises(ModelFileError, match=re.escape(name) + "|manifest"):
+            modelfile.describe(damaged)
 
 
 def test_the_model_digest_is_of_all_under_model_and_of_nothing_else(tmp_path: Path) -> None:

@@ -189,7 +189,7 @@ def test_the_task_decides_between_labels_and_numbers(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "hints", "message"),
     [
-        ({"a": "xyz", "b": lambda at: at}, None, "no column holds images, texts or recordings"),
+        ({"a": "xyz", "b": lambda at: at}, None, "no column holds .* categories in columns aren't"),
         ({"text": words}, None, "no column holds the targets"),
         ({"text": words, "label": "ab"}, DataOptions(input="txt"), "`text`"),
         ({"text": words, "label": "ab"}, DataOptions(target=("lable",)), "`label`"),

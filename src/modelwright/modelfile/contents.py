@@ -307,12 +307,16 @@ def digest(file: FileLike) -> str:
 def describe(file: FileLike) -> JsonObject:
     """Return what a model file says of itself: its manifest, and what it takes and answers.
 
+    Every member is read, so that a damaged file is refused.
+
     Raises:
         ModelFileError: it isn't one, is damaged, or is of another format.
     """
     with open_container(file) as container:
-        spec = FileSpec.from_bytes(container.read(SPEC))
         manifest = container.manifest
+        for member in manifest.members:
+            container.check_crc32(member.name, container.read(member.name))
+        spec = FileSpec.from_bytes(container.read(SPEC))
         return manifest.to_json() | {
             "digest": manifest.digest,
             "parameters": manifest.parameters,

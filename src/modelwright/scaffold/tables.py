@@ -337,8 +337,10 @@ def _input(
     raise DataError(
         "no column holds images, texts or recordings",
         where=str(table.path),
-        why=_described(profiles),
-        fix="Name it with --input COLUMN. Paths start from the table's folder",
+        why=f"{_described(profiles)}. Numbers and categories in columns aren't supported as inputs",
+        fix="Where a column holds texts or paths after all (which start from the table's folder), "
+        "name it with --input COLUMN; for numbers and categories, use gradient-boosted trees, for "
+        "example scikit-learn's `HistGradientBoostingClassifier`",
     )
 
 
