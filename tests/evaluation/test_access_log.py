@@ -117,3 +117,12 @@ def test_where_the_list_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list_path() == Path("/state/modelwright/test_set_access.jsonl")
     monkeypatch.delenv("XDG_STATE_HOME")
     assert list_path() == Path.home() / ".local" / "state" / "modelwright" / "test_set_access.jsonl"
+
+
+def test_a_list_that_cannot_be_read_costs_no_run(tmp_path: Path) -> None:
+    path = tmp_path / "test_set_access.jsonl"
+    path.mkdir()
+    found = record_access(CATS, run="one", path=path)
+    assert found.count == 1
+    assert found.notes[0].startswith("The list of accesses can't be read: ")
+    assert found.notes[1].startswith("This access to the test set could not be recorded: ")

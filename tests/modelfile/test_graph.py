@@ -264,3 +264,14 @@ def test_an_attribute_has_one_value() -> None:
 def test_a_field_that_is_cut_short_is_refused() -> None:
     with pytest.raises(ModelFileError, match="isn't an ONNX graph"):
         external_weights(graph() + b"\x12\x05ab")  # The producer's name, of 5 letters.
+
+
+@pytest.mark.parametrize("size", [32, 33, 40])
+def test_fields_that_a_reader_in_c_would_see_alone_are_refused(size: int) -> None:
+    """A key beyond 32 bits is another field where it is cut down to them."""
+    inside = helper.make_graph([], "hidden", [], []).SerializeToString()
+    key = (7 << 3 | 2) | 1 << size  # The field of a model's graph, and one bit more.
+    parts = [key >> 7 * at & 127 for at in range(-(-(size + 1) // 7))]
+    hidden = bytes([*(part | 128 for part in parts[:-1]), parts[-1], len(inside)]) + inside
+    with pytest.raises(ModelFileError, match="isn't an ONNX graph"):
+        external_weights(graph() + hidden)

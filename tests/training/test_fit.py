@@ -19,6 +19,7 @@ from modelwright.errors import StoppedError, TrainingError
 from modelwright.files import read_lines
 from modelwright.kinds import OutputKind
 from modelwright.models.lora import adapt
+from modelwright.recipe.preparation import AugmentSpec
 from modelwright.tasks import TASKS
 from modelwright.training import time_steps
 from modelwright.training.optimizers import Optimizer, group_parameters
@@ -313,6 +314,25 @@ def test_accumulation_leaves_the_weights_alike(tmp_path):
 def test_full_batch_gradient_descent_takes_one_step_an_epoch(tmp_path):
     _, report = small.trained(tmp_path, epochs=4, optimizer={"name": "gd", "lr": 0.1})
     assert report.steps == 4
+
+
+def test_the_training_loss_of_an_epoch_is_that_of_its_own_steps(tmp_path):
+    """Of one step over all samples it is the loss that the epoch before ended with."""
+    data = small.dataset()
+    data = replace(data, validation=replace(data.train, name="validation"))
+    _, report = small.trained(
+        tmp_path,
+        start=small.candidate(batch_norm=False, dropout=0.0),
+        data=data,
+        augment=AugmentSpec(),
+        epochs=5,
+        optimizer={"name": "gd", "lr": 0.5},
+        average=None,
+    )
+    ends = [record["val_log_loss"] for record in report.history]
+    assert ends[-1] < ends[0] - 0.01
+    losses = [record["train_loss"] for record in report.history]
+    assert losses[1:] == pytest.approx(ends[:-1], rel=1e-5)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle", "trapezoid"])

@@ -41,6 +41,13 @@ def test_pixels_of_the_models_size_are_taken_as_they_are() -> None:
     assert first.size == (8, 8)
 
 
+def test_pixels_that_are_taken_as_they_are_keep_width_and_height() -> None:
+    reader = ImageReader(ImageInput(4, 6, 3))
+    (wide,) = reader.read_each(np.zeros((1, 4, 6, 3), np.uint8))  # type: ignore[arg-type]
+    assert not isinstance(wide, DataError)
+    assert wide.size == (6, 4)
+
+
 @pytest.mark.parametrize(
     "change",
     [
