@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from modelwright import modelfile
 from modelwright.cli import main
 from modelwright.errors import DataError
-from modelwright.modelfile.generation import GraphStepper, prompts
+from modelwright.modelfile.generation import GraphStepper, TextGenerator, prompts
 from modelwright.modelfile.inputs import Sample
 from modelwright.modelfile.spec import GraphSpec, TensorSpec
 from modelwright.tasks.generation import collect
@@ -144,3 +145,38 @@ def test_a_state_goes_in_and_out_and_follows_its_text() -> None:
     assert logits.tolist() == [[11], [12], [4]]
     assert graph.fed[-1]["padding"].tolist() == [1, 1, 0]
     assert state.origin.tolist() == [1, 1, 0]
+
+
+class Endless:
+    """A network by hand that never ends a text, and counts what it has read of each."""
+
+    def __init__(self) -> None:
+        self.read: dict[int, int] = {}
+
+    def start(self, inputs):
+        return inputs["padding"], np.arange(len(inputs["padding"]))
+
+    def step(self, tokens, state):
+        padding, texts = state
+        for row, text in enumerate(texts.tolist()):
+            self.read[text] = self.read.get(text, 0) + tokens.shape[1] - int(padding[row])
+        logits = np.tile(np.arange(9, dtype=np.float32), (len(tokens), 1))
+        return logits, (np.zeros_like(padding), texts)
+
+    def reorder(self, state, rows):
+        return tuple(part[rows] for part in state)
+
+
+def test_a_text_ends_where_the_network_has_no_place_for_another_token() -> None:
+    network = Endless()
+    tokenizer = SimpleNamespace(decode=lambda ids: "x" * len(ids))
+    batch = {"tokens": np.array([[4, 5, 6, 7], [4, 0, 0, 0], [0, 0, 0, 0]])}
+    config = SamplingConfig(max_new_tokens=6, temperature=0)
+    limited = SimpleNamespace(kind="prompt", places=7, tokenizer=tokenizer)
+    texts = TextGenerator(limited, config, lambda: network).write(batch, 3)  # type: ignore[arg-type]
+    # Each is read after the id that begins it, and the last token is never read.
+    assert network.read == {0: 7, 1: 7, 2: 6}
+    assert [len(text) for text in texts] == [3, 6, 6]
+    free = SimpleNamespace(kind="prompt", places=None, tokenizer=tokenizer)
+    texts = TextGenerator(free, config, Endless).write(batch, 3)  # type: ignore[arg-type]
+    assert [len(text) for text in texts] == [6, 6, 6]

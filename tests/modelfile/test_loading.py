@@ -14,6 +14,7 @@ from PIL import Image
 
 from modelwright import modelfile
 from modelwright.errors import ModelFileError
+from modelwright.files import canonical_json
 from modelwright.kinds import OutputKind
 from modelwright.modelfile.contents import Golden
 from modelwright.modelfile.inputs import open_input
@@ -21,6 +22,7 @@ from modelwright.modelfile.loading import check_golden, check_interface, open_la
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import GraphSpec
 from modelwright.tasks.inference import Inference
+from modelwright.tasks.speech_recognition import CharacterLM
 from tests.modelfile.making import FROZEN
 
 RAW = FROZEN.read_bytes()
@@ -89,6 +91,18 @@ def test_a_language_model_is_of_the_networks_characters(opened) -> None:
     assert open_language_model(spec, {}) is None
     with pytest.raises(ModelFileError):
         open_language_model(spec, {"language_model.json": b"{}"})
+    language_model = CharacterLM.fit(["ab", "b a"], ("a", "b", " "), order=2, weight=0.5)
+    assets = {"language_model.json": canonical_json(language_model.to_json())}
+    speech = replace(spec, output_kind=OutputKind.CTC, labels=("a", "b", " "))
+    found = open_language_model(speech, assets)
+    assert found is not None
+    assert found.to_json() == language_model.to_json()
+    for other in (
+        replace(speech, labels=("a", "c", " ")),
+        replace(speech, output_kind=OutputKind.SINGLE_LABEL),
+    ):
+        with pytest.raises(ModelFileError, match="of other characters than the network's"):
+            open_language_model(other, assets)
 
 
 WITHOUT_TORCH = """

@@ -62,6 +62,19 @@ def test_views_of_unequal_weight_are_averaged_by_it(tmp_path: Path) -> None:
     np.testing.assert_allclose(modelfile.load(path).outputs(PIXELS), expected, atol=FLOAT32)
 
 
+def test_of_no_sample_every_output_is_empty() -> None:
+    model = modelfile.load(FROZEN)
+    nothing = np.empty((0, 4, 4, 1), np.uint8)
+    assert model.outputs(nothing).shape == (0, len(LABELS))
+    assert model.predict(nothing) == []
+    boxes = (
+        TensorSpec("scores", "float32", ("N", 84, 3)),
+        TensorSpec("boxes", "float32", ("N", 84, 4)),
+    )
+    model.spec = replace(model.spec, graphs={"main": GraphSpec(model.spec.main.inputs, boxes)})
+    assert [item.shape for item in model.outputs(nothing)] == [(0, 84, 3), (0, 84, 4)]
+
+
 def test_chunks_change_nothing(model: modelfile.Model) -> None:
     many = np.random.default_rng(1).integers(
         0, 256, (2 * CHUNK_SAMPLES + 3, 4, 4, 1), dtype=np.uint8

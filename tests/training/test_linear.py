@@ -5,6 +5,7 @@ Those of texts, images and recordings are in `tests/whole`.
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 
 import numpy as np
@@ -181,14 +182,16 @@ def test_labels_are_fitted_each_by_itself(tmp_path):
     np.testing.assert_allclose(logits[:, 2], np.log(0.5 / 60.5), atol=SAME)
 
 
-@pytest.mark.parametrize("C", [0.01, 2.0])
-def test_numbers_are_those_of_scikit_learns_ridge(tmp_path, C):
+@pytest.mark.parametrize("strength", [0.01, 2.0])
+def test_numbers_are_those_of_scikit_learns_ridge(tmp_path, strength):
     targets = np.random.default_rng(1).normal(50, 7, (90, 2))
     train, validation = drawn(targets)
-    found, _, _ = fitted(tmp_path, (train, validation), kind=OutputKind.REGRESSION, outputs=2, C=C)
+    found, _, _ = fitted(
+        tmp_path, (train, validation), kind=OutputKind.REGRESSION, outputs=2, C=strength
+    )
     scaler = StandardScaler().fit(known(train))
     # Of standardised targets, so that `C` doesn't depend on their unit; ridge is linear in them.
-    model = Ridge(alpha=1 / C).fit(scaler.transform(known(train)), train.targets)
+    model = Ridge(alpha=1 / strength).fit(scaler.transform(known(train)), train.targets)
     expected = model.predict(scaler.transform(known(validation)))
     np.testing.assert_allclose(answers(found, validation), expected, rtol=1e-5)
 
@@ -247,8 +250,8 @@ def test_the_memory_of_all_features_is_known_before(tmp_path, kind):
 @pytest.mark.parametrize("is_sparse", [False, True])
 def test_auto_begins_within_a_row_of_values_that_grow(is_sparse):
     grid, start = _grid("auto", is_sparse=is_sparse)
-    assert 0 < grid[0]
-    assert all(2 < after / before < 11 for before, after in zip(grid, grid[1:], strict=False))
+    assert grid[0] > 0
+    assert all(2 < after / before < 11 for before, after in itertools.pairwise(grid))
     assert 0 < start < len(grid) - 1
     assert _grid(3.0, is_sparse=is_sparse) == ((3.0,), 0)
     assert _grid((1.0, 2.0, 4.0), is_sparse=is_sparse) == ((1.0, 2.0, 4.0), 1)
