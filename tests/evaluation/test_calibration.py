@@ -76,3 +76,15 @@ def test_samples_of_unknown_labels_do_not_count():
     found = temperature(targets[:600])
     assert found == pytest.approx((2.0,), rel=0.2)
     assert temperature(np.concatenate([targets[:600], [3, 3]])) == found
+
+
+@pytest.mark.parametrize(
+    ("temperature", "method"),
+    [((1.25,), "fitted"), ((0.5, 2.0), "the mean of those of 2 labels, each fitted")],
+)
+def test_the_evidence_holds_the_mean_and_says_of_what(temperature, method):
+    record = calibration.temperature_evidence(
+        temperature, method="fitted", model="sha256:model", fingerprint="data"
+    )
+    assert (record.value, record.method) == (1.25, method)
+    assert (record.split, record.data, record.model) == ("validation", "data", "sha256:model")

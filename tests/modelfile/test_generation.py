@@ -15,8 +15,10 @@ from modelwright.errors import DataError
 from modelwright.modelfile.generation import GraphStepper, TextGenerator, prompts
 from modelwright.modelfile.inputs import Sample
 from modelwright.modelfile.spec import GraphSpec, TensorSpec
+from modelwright.tasks.beam_search import BeamSearchConfig
 from modelwright.tasks.generation import collect
 from modelwright.tasks.sampling import SamplingConfig
+from modelwright.transforms.text import BEGIN, END
 
 
 @pytest.fixture(scope="module")
@@ -178,5 +180,47 @@ def test_a_text_ends_where_the_network_has_no_place_for_another_token() -> None:
     assert network.read == {0: 7, 1: 7, 2: 6}
     assert [len(text) for text in texts] == [3, 6, 6]
     free = SimpleNamespace(kind="prompt", places=None, tokenizer=tokenizer)
-    texts = TextGenerator(free, config, Endless).write(batch, 3)  # type: ignore[arg-type]
-    assert [len(text) for text in texts] == [6, 6, 6]
+    writer = TextGenerator(free, config, Endless)  # type: ignore[arg-type]
+    for asked, most in ((None, 6), (2, 2), (9, 6)):  # Never more than the file says.
+        texts = writer.write(batch, 3, max_new_tokens=asked)
+        assert [len(text) for text in texts] == [most] * 3
+
+
+class Echo:
+    """A network by hand that writes its source, then ends."""
+
+    def start(self, inputs):
+        return inputs["source"], inputs["source_length"], np.zeros(len(inputs["source"]), np.int64)
+
+    def step(self, tokens, state):
+        source, length, at = state
+        logits = np.full((len(tokens), 9), -30.0, np.float32)
+        for row in range(len(tokens)):
+            assert (tokens[row, -1] == BEGIN) == (at[row] == 0)
+            is_over = at[row] == length[row]
+            logits[row, END if is_over else source[row, at[row]]] = 30.0
+        return logits, (source, length, at + 1)
+
+    def reorder(self, state, rows):
+        return tuple(part[rows] for part in state)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        BeamSearchConfig(num_beams=2, max_new_tokens=5),
+        SamplingConfig(max_new_tokens=5, temperature=0),
+    ],
+)
+def test_a_text_is_written_from_each_source(config) -> None:
+    tokenizer = SimpleNamespace(decode=lambda ids: "".join(map(str, ids)))
+    source = SimpleNamespace(kind="source", places=None, tokenizer=tokenizer)
+    batch = {
+        "source": np.array([[5, 6, 7], [8, 0, 0], [4, 4, 0]]),
+        "source_length": np.array([3, 1, 2]),
+    }
+    writer = TextGenerator(source, config, Echo)  # type: ignore[arg-type]
+    assert writer.write(batch, 3) == ["567", "8", "44"]
+    assert writer.write(batch, 3, max_new_tokens=2)[0] == "56"
+    pieces = writer.sample(batch, None)
+    assert [item.text for item in collect(pieces, 3)] == ["567", "8", "44"]

@@ -34,6 +34,13 @@ def test_the_weights_are_named_in_the_graphs_order() -> None:
     assert "body.head.weight" in frozen
 
 
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 129, 255, 256, 384, 16383, 16384, 16385])
+def test_fields_of_any_length_are_read(size: int) -> None:
+    model = onnx.load_from_string(graph())
+    model.graph.doc_string = "x" * size
+    assert external_weights(model.SerializeToString()) == ["w"]
+
+
 def test_a_graph_that_is_also_of_onnxruntimes_own_format_is_refused() -> None:
     # A field that ONNX doesn't have holds the four bytes by which onnxruntime tells its format.
     hidden = bytes([8, 10, 0x0A, 4]) + b"ORTM" + graph()
@@ -272,6 +279,28 @@ def test_fields_that_a_reader_in_c_would_see_alone_are_refused(size: int) -> Non
     inside = helper.make_graph([], "hidden", [], []).SerializeToString()
     key = (7 << 3 | 2) | 1 << size  # The field of a model's graph, and one bit more.
     parts = [key >> 7 * at & 127 for at in range(-(-(size + 1) // 7))]
-    hidden = bytes([*(part | 128 for part in parts[:-1]), parts[-1], len(inside)]) + inside
+    hidden = bytes([*(part | 128 for part in parts[:-1]), parts[-1]]) + field(0, inside)[1:]
     with pytest.raises(ModelFileError, match="isn't an ONNX graph"):
         external_weights(graph() + hidden)
+
+
+def of_an_input(*kinds: int) -> bytes:
+    """Return a graph that divides an input by 0, whose type is given that many times."""
+    typed = [helper.make_tensor_value_info("", kind, ["N"]).SerializeToString() for kind in kinds]
+    declared = b"".join([*typed, onnx.ValueInfoProto(name="x").SerializeToString()])
+    constant = helper.make_tensor("d", kinds[0] if kinds else TensorProto.FLOAT, [1], [0])
+    made = helper.make_graph([helper.make_node("Div", ["x", "d"], ["y"])], "g", [], [], [constant])
+    whole = made.SerializeToString() + field(11, declared)
+    return onnx.ModelProto(ir_version=10).SerializeToString() + field(7, whole)
+
+
+def field(number: int, data: bytes) -> bytes:
+    """Return a field of a message, of less than 128 bytes."""
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
+def test_an_input_has_one_type() -> None:
+    assert external_weights(of_an_input(TensorProto.FLOAT)) == []
+    for kinds in ((TensorProto.INT64,), (), (TensorProto.FLOAT, TensorProto.INT64)):
+        with pytest.raises(ModelFileError, match="divides integers"):
+            external_weights(of_an_input(*kinds))

@@ -8,7 +8,13 @@ import pytest
 from modelwright.errors import ModelFileError
 from modelwright.kinds import OutputKind
 from modelwright.modelfile import outputs
-from modelwright.modelfile.outputs import FORMS, OutputForm, check_outputs, num_answers
+from modelwright.modelfile.outputs import (
+    FORMS,
+    OutputForm,
+    check_lengths,
+    check_outputs,
+    num_answers,
+)
 from modelwright.modelfile.spec import TensorSpec
 
 
@@ -49,6 +55,18 @@ def test_a_label_is_an_output_and_so_is_the_blank_of_ctc() -> None:
 
 
 SPEC = TensorSpec("logits", "float32", ("N", "T", 2))
+
+
+def test_an_output_is_no_longer_than_the_longest_input() -> None:
+    inputs = {"source": np.zeros((3, 4)), "target": np.zeros((3, 6)), "length": np.zeros(3)}
+    for name, size in (("T", 4), ("T", 6), (7, 7)):
+        spec = TensorSpec("next", "float32", ("N", name, 2))
+        check_lengths([np.zeros((3, size, 2))], [spec], inputs)
+    with pytest.raises(ModelFileError, match=r"\[3, 7, 2\] for an input of the length 6"):
+        check_lengths([np.zeros((3, 7, 2))], [SPEC], inputs)
+    check_lengths([np.zeros((3, 1, 2))], [SPEC], {"length": np.zeros(3)})
+    with pytest.raises(ModelFileError, match="of the length 1"):
+        check_lengths([np.zeros((3, 2, 2))], [SPEC], {"length": np.zeros(3)})
 
 
 @pytest.mark.parametrize(

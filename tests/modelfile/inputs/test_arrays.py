@@ -31,6 +31,8 @@ def test_arrays_must_agree_on_free_sizes() -> None:
     ):
         with pytest.raises(DataError):
             reader.split_inputs(wrong)
+    with pytest.raises(DataError, match="give them by name: ids, mask"):
+        reader.split_inputs(good["ids"])
     with pytest.raises(ModelFileError):
         reader.views(good, 6)
 
