@@ -989,7 +989,7 @@ def tried(
     tree.mkdir(parents=True)
     copied(ROOT, tree)
     try:
-        mutants = [moved(tree, mutant) for mutant in planned(work)]
+        mutants = [found for mutant in planned(work) if (found := moved(tree, mutant))]
         quick = [] if slow else [mutant for mutant in mutants if in_function(mutant)]
         others = [mutant for mutant in mutants if mutant not in quick]
         pid = os.fork() if quick else 0
@@ -1028,13 +1028,18 @@ def claimed(path: Path) -> bool:
     return False
 
 
-def moved(tree: Path, mutant: Mutant) -> Mutant:
-    """Return a mutant at its place in the tree of now, whose lines may have moved."""
+def moved(tree: Path, mutant: Mutant) -> Mutant | None:
+    """Return a mutant at its place in the tree of now, whose lines may have moved.
+
+    It is the nearest place where the same stands; `None` where there is none any more.
+    """
     text = (tree / mutant.file).read_text()
     if text[mutant.start : mutant.end] == mutant.before:
         return mutant
     candidates = [p for p in Places(mutant.file, text).visited() if p.kind == mutant.kind]
     near = [p for p in candidates if text[p.start : p.end] == mutant.before]
+    if not near:
+        return None
     place = min(near, key=lambda p: abs(p.start - mutant.start))
     fields = asdict(mutant) | {"line": place.line, "start": place.start, "end": place.end}
     return Mutant(**fields)
@@ -1046,7 +1051,10 @@ def show(work: Path) -> None:
         if record["killed_by"]:
             continue
         names = Mutant.__dataclass_fields__
-        mutant = Mutant(**{name: record[name] for name in names})
+        mutant = moved(ROOT, Mutant(**{name: record[name] for name in names}))
+        if mutant is None:
+            sys.stdout.write(f"{number}: {record['file']}: what it changed is gone\n")
+            continue
         text = (ROOT / mutant.file).read_text()
         new = mutant.applied(text)
         lines = difflib.unified_diff(text.splitlines(), new.splitlines(), n=1, lineterm="")

@@ -72,3 +72,12 @@ def test_golden_samples_by_hand() -> None:
     made = ImageReader(ImageInput(2, 2, 1)).synthetic(3)["pixels"][..., 0]
     assert made[0].tolist() == [[0, 255], [255, 254]]
     assert made[2].tolist() == [[0, 255], [253, 252]]
+
+
+def test_every_other_golden_sample_is_noise() -> None:
+    made = ImageReader(ImageInput(32, 24, 3)).synthetic(4)["pixels"]
+    assert not np.array_equal(made[1], made[3])
+    for noise in made[1::2].astype(float):
+        counts = np.histogram(noise, bins=16, range=(0, 256))[0]
+        assert counts.min() > noise.size / 32
+        assert counts.max() < noise.size / 8
