@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, t
+from scipy.stats import binomtest, chi2, t
 
 from modelwright import metrics
 from modelwright.evaluation import intervals
@@ -22,6 +22,14 @@ def test_exact_bounds_are_scipys(samples: int) -> None:
     expected = [binomtest(int(k), samples).proportion_ci() for k in hits]
     np.testing.assert_allclose(low, [each.low for each in expected], rtol=1e-8, atol=1e-12)
     np.testing.assert_allclose(high, [each.high for each in expected], rtol=1e-8, atol=1e-12)
+
+
+def test_exact_bounds_of_a_few_of_very_many_are_those_of_poissons_distribution() -> None:
+    hits, samples = np.arange(1, 8), 10_000_000
+    low, high = intervals.clopper_pearson(hits, samples)
+    # The means at which so many hits or more, or so many or fewer, have 2.5 % (Garwood 1936).
+    np.testing.assert_allclose(low * samples, chi2.ppf(0.025, 2 * hits) / 2, rtol=1e-5)
+    np.testing.assert_allclose(high * samples, chi2.ppf(0.975, 2 * hits + 2) / 2, rtol=1e-5)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 10_000))
