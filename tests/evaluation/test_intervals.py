@@ -76,6 +76,20 @@ def test_average_bounds_hold_the_average(monkeypatch: pytest.MonkeyPatch) -> Non
         assert times / 200 >= 0.91, name
 
 
+def test_draws_show_how_mistakes_vary_only_where_each_class_has_many() -> None:
+    most = intervals.FEW_MISTAKES
+    hits, others = np.array([50.0, 50.0, 0.0]), np.array([[0.0, 0.0, 0.0]] * 2)
+    for missed, false, has_many in (
+        ((most + 1, most + 1), (0, 0), True),
+        ((most, most + 1), (1, 0), True),
+        ((most, most + 1), (0, 0), False),
+        ((most + 1, 0), (0, most), False),
+    ):
+        others[0, :2], others[1, :2] = false, missed  # The third class doesn't occur.
+        found = intervals.has_many_mistakes(hits, hits + others[0], hits + others[1])
+        assert found is has_many
+
+
 def test_calibration_bounds_hold_the_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intervals, "REPLICATES", FEW)
     random = np.random.default_rng(3)

@@ -80,3 +80,29 @@ def test_a_detector_learns_over_its_own_locations():
     expected = Detection(locations(32, 48, (8, 16, 32)))(outputs, batch)
     torch.testing.assert_close(parts.objective(outputs, batch), expected)
     assert (expected[0] > 0).all()
+
+
+@pytest.mark.parametrize("mixing", [{"mixup": 1.0}, {"cutmix": 1.0}])
+def test_a_batch_is_mixed_alike_however_it_is_cut(mixing):
+    data, whole = small.dataset(), np.arange(32) * 7
+
+    def batch(parts):
+        built = build_parts(
+            small.candidate().network,
+            small.spec(gradient_accumulation=parts),
+            data,
+            task=TASKS["image-classification", OutputKind.SINGLE_LABEL],
+            augment=small.AugmentSpec.model_validate(mixing),
+            seed=4,
+            distributed=DistributedContext("cpu"),
+        )
+        found = list(shares(built, 1, whole, 0.0))
+        assert len(found) == parts
+        return torch.cat([part.inputs[0] for part in found]), torch.cat(
+            [part.targets for part in found]
+        )
+
+    (inputs, targets), (cut_inputs, cut_targets) = batch(1), batch(3)
+    torch.testing.assert_close(cut_inputs, inputs)
+    torch.testing.assert_close(cut_targets, targets)
+    assert len(targets.unique()) > 2  # Mixed they are.
