@@ -109,12 +109,12 @@ def test_boxes_are_answered_in_pixels_of_the_image_that_was_given() -> None:
         file_bytes=0,
         weights={},
     )
-    wide = Image.new("L", (40, 8))  # The network takes 4 × 4 pixels.
+    wide = Image.new("L", (40, 8))  # Of its middle the network sees 4 × 4 pixels, half as large.
     same, stretched = model.predict([Image.new("L", (4, 4)), wide])
     assert same == [
         {"label": "dog", "probability": pytest.approx(0.9933, abs=1e-4), "box": [1, 1, 3, 3]}
     ]
-    assert stretched == [{**same[0], "box": [10, 2, 30, 6]}]
+    assert stretched == [{**same[0], "box": [18, 2, 22, 6]}]
     # What comes as the network takes it has no image of its own.
     (plain,) = model.answer([Sample({"pixels": np.zeros((4, 4, 1), np.uint8)})])
     assert plain == same

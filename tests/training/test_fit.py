@@ -313,6 +313,17 @@ def test_accumulation_leaves_the_weights_alike(tmp_path):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_statistics_of_a_part_of_a_batch_are_said_to_be_so(tmp_path, parts, batch_norm):
+    notes = []
+    start = small.candidate(batch_norm=batch_norm)
+    observe = lambda progress: notes.append(progress.note)  # noqa: E731
+    small.trained(tmp_path, start=start, epochs=0.3, gradient_accumulation=parts, observe=observe)
+    is_said = any("BatchNorm takes its statistics per process and part" in note for note in notes)
+    assert is_said == (batch_norm and parts > 1)
+
+
 def test_full_batch_gradient_descent_takes_one_step_an_epoch(tmp_path):
     _, report = small.trained(tmp_path, epochs=4, optimizer={"name": "gd", "lr": 0.1})
     assert report.steps == 4
