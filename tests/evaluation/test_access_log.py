@@ -76,10 +76,13 @@ def test_damaged_lines_are_passed_over_and_said(tmp_path: Path) -> None:
     with path.open("ab") as stream:
         stream.write(b'{"samples":4,"run":3}\n\xff\xfe\n[1]\n\n' + b"[" * 100_000 + b"\n")
         stream.write(b'{"samples":4,"sketch":"AAA=","run":"a","model":"","at":""}\n')
+        torn = json.loads(path.read_bytes().splitlines()[0])
+        torn["sketch"] = "?" + torn["sketch"]
+        stream.write(json.dumps(torn).encode() + b"\n")
     found = record_access(CATS, run="two", path=path)
     assert found.count == 2
     assert len(found.notes) == 1
-    assert found.notes[0].startswith("5 damaged lines were passed over")
+    assert found.notes[0].startswith("6 damaged lines were passed over")
     with path.open("ab") as stream:
         stream.write(b'{"samples":4,"run":"torn')  # killed while it wrote
     assert record_access(CATS, run="three", path=path).count == 3

@@ -18,6 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from modelwright.data import Dataset, Split
+from modelwright.errors import TrainingError
 from modelwright.files import read_lines
 from modelwright.kinds import OutputKind
 from modelwright.models.candidate import Candidate
@@ -108,13 +109,22 @@ def drawn(targets, *, seed=0):
     )
 
 
-def fitted(folder, splits, *, kind=OutputKind.SINGLE_LABEL, outputs=3, train=None, **settings):
+def fitted(
+    folder,
+    splits,
+    *,
+    network=None,
+    kind=OutputKind.SINGLE_LABEL,
+    outputs=3,
+    train=None,
+    **settings,
+):
     task, told = (
         TASKS["regression" if kind == OutputKind.REGRESSION else "image-classification", kind],
         [],
     )
     start = Candidate(
-        network=Given(5, outputs),
+        network=network or Given(5, outputs),
         task=task.name,
         input=small.INPUT,
         labels=tuple("abcdef"[:outputs]),
@@ -130,6 +140,17 @@ def fitted(folder, splits, *, kind=OutputKind.SINGLE_LABEL, outputs=3, train=Non
         task=task,
     )
     return found, report, told
+
+
+class Shifted(Given):
+    """A network that answers otherwise than its last layer does."""
+
+    def __init__(self, shift):
+        super().__init__(5, 3)
+        self.shift = shift
+
+    def forward(self, values):
+        return super().forward(values) + self.shift
 
 
 def answers(candidate, split):
@@ -194,6 +215,13 @@ def test_numbers_are_those_of_scikit_learns_ridge(tmp_path, strength):
     model = Ridge(alpha=1 / strength).fit(scaler.transform(known(train)), train.targets)
     expected = model.predict(scaler.transform(known(validation)))
     np.testing.assert_allclose(answers(found, validation), expected, rtol=1e-5)
+
+
+def test_a_network_that_answers_otherwise_is_refused(tmp_path):
+    splits = drawn(np.arange(90) % 3)
+    fitted(tmp_path / "near", splits, network=Shifted(1e-4), C=1.0)
+    with pytest.raises(TrainingError, match=r"answers otherwise .*: by 0\.01"):
+        fitted(tmp_path / "far", splits, network=Shifted(0.01), C=1.0)
 
 
 # -- what fitting will take --------------------------------------------------------------------

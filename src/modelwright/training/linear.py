@@ -581,8 +581,8 @@ def _prove(network: nn.Module, split: Split, run: Run, expected: Doubles) -> Non
     parts = list(_passed(network, some, run))
     outputs = np.concatenate([values for values, _ in parts])
     order = np.concatenate([positions for _, positions in parts])
-    largest = np.abs(outputs - expected[order]).max(initial=0.0)
-    unit = max(1.0, float(np.abs(expected).max(initial=0.0)))
+    largest = np.abs(outputs - expected[order]).max()
+    unit = max(1.0, float(np.abs(expected).max()))
     if not largest <= _TOLERANCE * unit:
         raise TrainingError(
             f"the network answers otherwise than the fitted linear model: by {largest:.2g}",
