@@ -17,10 +17,11 @@ from modelwright.errors import ModelFileError
 from modelwright.files import canonical_json
 from modelwright.kinds import OutputKind
 from modelwright.modelfile.contents import Golden
+from modelwright.modelfile.declaration import check_declaration
 from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.loading import check_golden, check_interface, open_language_model
 from modelwright.modelfile.session import Session
-from modelwright.modelfile.spec import GraphSpec
+from modelwright.modelfile.spec import GraphSpec, TensorSpec
 from modelwright.tasks.inference import Inference
 from modelwright.tasks.speech_recognition import CharacterLM
 from tests.modelfile.making import FROZEN
@@ -69,6 +70,33 @@ def test_what_is_declared_is_what_the_graph_has(opened) -> None:
     for why, changed in wrong.items():
         with pytest.raises(ModelFileError, match=why):
             check_interface(changed, session, reader)
+
+
+def test_boxes_have_four_corners_at_each_place(opened) -> None:
+    contents, _, reader = opened
+
+    def check(scores: tuple[int, ...], boxes: tuple[int, ...]) -> None:
+        outputs = (
+            TensorSpec("scores", "float32", ("N", *scores)),
+            TensorSpec("boxes", "float32", ("N", *boxes)),
+        )
+        main = GraphSpec(contents.spec.main.inputs, outputs)
+        spec = replace(
+            contents.spec,
+            task="object-detection",
+            output_kind=OutputKind.BOXES,
+            labels=("cat", "dog"),
+            inference=Inference(),
+            graphs={"main": main},
+        )
+        check_declaration(spec, reader)
+
+    check((84, 2), (84, 4))
+    for scores, boxes in (((84, 2), (83, 4)), ((84, 2), (84, 5)), ((2, 2), (84, 4))):
+        with pytest.raises(ModelFileError, match="four corners for each place"):
+            check(scores, boxes)
+    with pytest.raises(ModelFileError, match="more or fewer than the labels"):
+        check((84, 3), (84, 4))
 
 
 def test_golden_samples_are_answered_as_recorded(opened) -> None:

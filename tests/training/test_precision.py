@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from modelwright.training.precision import Precision, at_least_fp32
+from modelwright.training.precision import Precision, at_least_fp32, has_fast_bf16
+
+CPU = Path("/proc/cpuinfo")
+FLAGS = set(CPU.read_text().split()) if CPU.exists() else set()
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
@@ -22,3 +27,10 @@ def test_products_are_of_the_format(name, dtype, device):
 def test_losses_are_taken_in_no_less_than_fp32(dtype):
     expected = torch.float32 if dtype == torch.bfloat16 else dtype
     assert at_least_fp32(torch.zeros(2, dtype=dtype)).dtype == expected
+
+
+@pytest.mark.skipif(
+    not FLAGS & {"avx512_bf16", "amx_bf16"}, reason="no processor that says it multiplies bf16"
+)
+def test_a_processor_that_multiplies_bf16_is_known():
+    assert has_fast_bf16("cpu")
