@@ -78,6 +78,7 @@ def test_an_output_is_no_longer_than_the_longest_input() -> None:
         (np.zeros((3, 2), np.float32), "gives float32"),
         ([[1.0]], "gives no array"),
         (np.full((3, 5, 2), np.nan, np.float32), "isn't finite"),
+        (np.append(np.zeros(29, np.float32), np.float32(np.inf)).reshape(3, 5, 2), "isn't finite"),
     ],
 )
 def test_what_a_graph_gives_is_what_is_declared(found: object, why: str) -> None:
