@@ -7,7 +7,7 @@ gives.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from modelwright.errors import ModelFileError
 from modelwright.files import Json, JsonObject
