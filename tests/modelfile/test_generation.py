@@ -11,7 +11,7 @@ import pytest
 
 from modelwright import modelfile
 from modelwright.cli import main
-from modelwright.errors import DataError
+from modelwright.errors import DataError, ModelFileError
 from modelwright.modelfile.generation import GraphStepper, TextGenerator, prompts
 from modelwright.modelfile.inputs import Sample
 from modelwright.modelfile.spec import GraphSpec, TensorSpec
@@ -224,3 +224,31 @@ def test_a_text_is_written_from_each_source(config) -> None:
     assert writer.write(batch, 3, max_new_tokens=2)[0] == "56"
     pieces = writer.sample(batch, None)
     assert [item.text for item in collect(pieces, 3)] == ["567", "8", "44"]
+
+
+class Memorising:
+    """A graph by hand that reads a source of 4 tokens as so many places."""
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+
+    def run(self, inputs):
+        count = len(inputs["source"])
+        return [np.zeros((count, self.places, 2), np.float32), np.zeros((count, 3), np.float32)]
+
+
+def test_what_a_source_is_read_as_is_no_longer_than_it() -> None:
+    encode = GraphSpec(
+        (TensorSpec("source", "int64", ("N", "T")), TensorSpec("source_length", "int64", ("N",))),
+        (TensorSpec("memory", "float32", ("N", "M", 2)), TensorSpec("state", "float32", ("N", 3))),
+    )
+    inputs = {"source": np.ones((2, 4), np.int64), "source_length": np.array([4, 1])}
+    for places in (1, 4):
+        graphs = {"encode": encode, "step": STEP}
+        stepper = GraphStepper(graphs, {"encode": Memorising(places)})  # type: ignore[dict-item]
+        standing = stepper.start(inputs)
+        assert standing.fixed["memory"].shape == (2, places, 2)
+        assert standing.origin.tolist() == [0, 1]
+    stepper = GraphStepper(graphs, {"encode": Memorising(5)})  # type: ignore[dict-item]
+    with pytest.raises(ModelFileError, match=r"makes \[2, 5, 2\] of a source of 4 tokens"):
+        stepper.start(inputs)

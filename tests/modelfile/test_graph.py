@@ -138,6 +138,21 @@ def test_integers_are_divided_by_safe_constants_alone(kind: int, operator: str) 
     assert external_weights(division(kind, None, constant, operator=operator)) == []
 
 
+def test_a_constant_in_an_attribute_is_a_divisor_too() -> None:
+    for name, good, bad in (
+        ("value_int", 3, (0, -1)),
+        ("value_ints", [2, 3], ([2, 0], [2, -1])),
+    ):
+        for value, is_safe in ((good, True), *((each, False) for each in bad)):
+            node = helper.make_node("Constant", [], ["d"], **{name: value})
+            data = division(TensorProto.INT64, None, node)
+            if is_safe:
+                assert external_weights(data) == []
+                continue
+            with pytest.raises(ModelFileError, match="divides integers"):
+                external_weights(data)
+
+
 @pytest.mark.parametrize(
     ("bounds", "is_safe"),
     [
