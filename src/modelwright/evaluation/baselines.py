@@ -491,8 +491,8 @@ def _by_products(train: Any, targets: Array, test: Any, strength: float) -> Doub
         (test @ train.T).toarray() - np.asarray(test @ mean).ravel()[:, None] - offsets + square
     )
     weights = np.linalg.solve(kernel, across.T).T
-    predicted: Doubles = np.asarray(weights @ sparse.csr_matrix(targets))
-    return predicted + level
+    predicted: Doubles = np.asarray(weights @ sparse.csr_matrix(targets)) + level
+    return predicted
 
 
 def _logits(chances: Doubles) -> Doubles:
