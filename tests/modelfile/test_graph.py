@@ -6,9 +6,10 @@ from typing import Any
 
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, defs, helper
 
 from modelwright.errors import ModelFileError
+from modelwright.modelfile import operators
 from modelwright.modelfile.graph import external_weights
 from modelwright.modelfile.operators import FROM_MICROSOFT
 from tests.modelfile.making import FROZEN, members_of
@@ -195,6 +196,43 @@ def test_floats_are_divided_by_anything() -> None:
         assert external_weights(division(kind, None, node)) == []
     with pytest.raises(ModelFileError, match="divides integers"):
         external_weights(division(kind, None, helper.make_node("Shape", ["x"], ["d"])))
+
+
+def test_types_of_outputs_are_those_of_onnxs_own_schemas() -> None:
+    for operator in operators._AS_FIRST:
+        schema = defs.get_schema(operator)
+        assert schema.outputs[0].type_str == schema.inputs[0].type_str, operator
+    for operator, kind in operators._TYPED.items():
+        schema = defs.get_schema(operator)
+        given = schema.outputs[0].type_str
+        allowed = {item.type_param_str: item.allowed_type_strs for item in schema.type_constraints}
+        name = TensorProto.DataType.Name(kind).lower()
+        assert allowed.get(given, [given]) == [f"tensor({name})"], operator
+    # Since version 23 QuantizeLinear may name another integer, and DequantizeLinear another float.
+    for operator, place in operators._OF_INPUT.items():
+        if operator not in FROM_MICROSOFT:
+            schema = defs.get_schema(operator, 21)
+            assert schema.outputs[0].type_str == schema.inputs[place].type_str, operator
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs"),
+    [("MatMulNBits", ["x", "q", "x"]), ("GatherBlockQuantized", ["q", "i", "x"])],
+)
+def test_weights_of_a_few_bits_become_floats(operator: str, inputs: list[str]) -> None:
+    """Of floats `x`, packed weights `q` and places `i`."""
+    node = helper.make_node(operator, inputs, ["d"], domain="com.microsoft")
+    values = [
+        helper.make_tensor_value_info(name, kind, ["N"])
+        for name, kind in (
+            ("x", TensorProto.FLOAT),
+            ("q", TensorProto.UINT8),
+            ("i", TensorProto.INT64),
+        )
+    ]
+    divided = [node, helper.make_node("Div", ["x", "d"], ["y"])]
+    made = helper.make_model(helper.make_graph(divided, "g", values, []))
+    assert external_weights(made.SerializeToString()) == []
 
 
 @pytest.mark.parametrize(
