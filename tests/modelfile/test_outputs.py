@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,33 @@ def test_forms_are_declared_with_their_free_sizes() -> None:
     assert form.tensor((3, 7, 50)) == TensorSpec("next", "float32", ("N", "T", 50))
     assert [form.name for form in FORMS[OutputKind.BOXES]] == ["scores", "boxes"]
     assert set(FORMS) == set(OutputKind)
+
+
+DECLARED: dict[OutputKind, list[tuple[int | str, ...]]] = {
+    OutputKind.SINGLE_LABEL: [("N", 5)],
+    OutputKind.MULTI_LABEL: [("N", 5)],
+    OutputKind.REGRESSION: [("N", 2)],
+    OutputKind.CTC: [("N", "F", 5), ("N",)],
+    OutputKind.SEQ2SEQ: [("N", "S", 50)],
+    OutputKind.CAUSAL_LM: [("N", "T", 50)],
+    OutputKind.BOXES: [("N", 84, 5), ("N", 84, 4)],
+}
+"""What the networks of each kind give."""
+
+
+@pytest.mark.parametrize("kind", OutputKind)
+def test_a_file_declares_the_axes_that_networks_of_the_kind_give(kind: OutputKind) -> None:
+    for form, shape in zip(FORMS[kind], DECLARED[kind], strict=True):
+        tensor = TensorSpec(form.name, form.dtype, shape)
+        assert form.fits(tensor)
+        if form.rank is not None:
+            assert not form.fits(replace(tensor, shape=(*shape, 3)))
+            assert not form.fits(replace(tensor, shape=shape[:-1]))
+        assert not form.fits(replace(tensor, dtype="float16"))
+        for at, size in enumerate(shape):
+            other = 7 if isinstance(size, str) else "Q"
+            assert not form.fits(replace(tensor, shape=(*shape[:at], other, *shape[at + 1 :])))
+    assert FORMS[OutputKind.REGRESSION][0].fits(TensorSpec("values", "float32", ("N", 2, 3)))
 
 
 def test_a_label_is_an_output_and_so_is_the_blank_of_ctc() -> None:
