@@ -113,3 +113,20 @@ def test_the_losses_are_torchs_of_smoothed_targets(temperature):
     )
     found = calibration._label_losses(logits, there, np.full(4, temperature))
     assert found.tolist() == pytest.approx(each.sum(dim=0).tolist())
+
+
+def test_temperatures_of_labels_are_fitted_to_the_labels_that_outputs_stand_for(monkeypatch):
+    random = np.random.default_rng(1)
+    logits = random.normal(0, 2, (4000, 2))
+    there = random.random((4000, 2)) < 1 / (1 + np.exp(-logits))
+    model = Remembered(logits * [0.5, 3.0], ("a", "b"))
+    model.spec = SimpleNamespace(output_kind=OutputKind.MULTI_LABEL)
+    more = np.concatenate([there, there[:, :1]], axis=1)  # A label that training has none of.
+    found, method = calibration.fit_temperature(model, numbered(more))
+    assert found == pytest.approx((0.5, 3.0), rel=0.15)
+    assert method == "fitted to the log loss of 4,000 validation samples"
+    monkeypatch.setattr(calibration, "_MOST_VALUES", 6000)
+    some, method = calibration.fit_temperature(model, numbered(more))
+    assert some == pytest.approx(found, rel=0.1)
+    assert some != found
+    assert method == "fitted to the log loss of 3,000 validation samples"

@@ -240,6 +240,21 @@ def test_an_average_that_never_comes_to_its_decay_is_told(tmp_path, decay, is_sa
     assert any(f"`train.average.decay: {decay}` has no effect" in it for it in notes) == is_said
 
 
+def test_progress_says_how_far_it_is_and_what_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("modelwright.training.loop._PROGRESS_S", 0.0)
+    told = []
+    small.trained(tmp_path, epochs=2, checkpoint_every="1h", observe=told.append)
+    steps = [item for item in told if item.stage == "train" and "left_s" in item.values]
+    assert [item.done for item in steps] == [*range(2, 7), *range(8, 14)]  # Not at an epoch's end.
+    for item in steps:
+        assert item.total == 14
+        assert item.values["epoch"] == pytest.approx(item.done / 7)
+        assert 0.5 < item.values["loss"] < 2.0
+        # 32 samples a step.
+        speed, left = item.values["samples_per_s"], item.values["left_s"]
+        assert speed * left == pytest.approx(32 * (14 - item.done))
+
+
 def test_patience_stops_early(tmp_path):
     _, report = small.trained(tmp_path, epochs=400, patience=2)
     assert len(report.history) < 400

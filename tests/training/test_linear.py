@@ -217,6 +217,25 @@ def test_numbers_are_those_of_scikit_learns_ridge(tmp_path, strength):
     np.testing.assert_allclose(answers(found, validation), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("bound", "value", "what"), [("MOST_VALUES", 150, "features"), ("MOST_SCORES", 90, "scores")]
+)
+def test_as_many_samples_as_memory_allows_are_drawn_and_said(
+    tmp_path, monkeypatch, bound, value, what
+):
+    monkeypatch.setattr(f"modelwright.training.linear.{bound}", value)
+    splits = drawn(np.arange(90) % 3)
+    found, report, told = fitted(tmp_path / "a", splits, C=1.0)
+    assert report.samples == 30  # Of 60, with 5 features and 3 scores each.
+    (note,) = (item.note for item in told if "drawn at random" in item.note)
+    assert note.startswith("The linear model is fitted to 30 of 60 training samples")
+    assert f"the {what} of all" in note or f"the {what} of all classes of all" in note
+    again, _, _ = fitted(tmp_path / "b", splits, C=1.0)
+    assert torch.equal(found.network.head.weight, again.network.head.weight)
+    monkeypatch.setattr(f"modelwright.training.linear.{bound}", 2 * value)
+    assert fitted(tmp_path / "c", splits, C=1.0)[1].samples == 60
+
+
 def test_a_network_that_answers_otherwise_is_refused(tmp_path):
     splits = drawn(np.arange(90) % 3)
     fitted(tmp_path / "near", splits, network=Shifted(1e-4), C=1.0)
