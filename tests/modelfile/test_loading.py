@@ -75,7 +75,7 @@ def test_what_is_declared_is_what_the_graph_has(opened) -> None:
 def test_boxes_have_four_corners_at_each_place(opened) -> None:
     contents, _, reader = opened
 
-    def check(scores: tuple[int, ...], boxes: tuple[int, ...]) -> None:
+    def check(scores: tuple[int, ...], boxes: tuple[int, ...], tta: str = "none") -> None:
         outputs = (
             TensorSpec("scores", "float32", ("N", *scores)),
             TensorSpec("boxes", "float32", ("N", *boxes)),
@@ -86,7 +86,7 @@ def test_boxes_have_four_corners_at_each_place(opened) -> None:
             task="object-detection",
             output_kind=OutputKind.BOXES,
             labels=("cat", "dog"),
-            inference=Inference(),
+            inference=Inference(tta),
             graphs={"main": main},
         )
         check_declaration(spec, reader)
@@ -97,6 +97,8 @@ def test_boxes_have_four_corners_at_each_place(opened) -> None:
             check(scores, boxes)
     with pytest.raises(ModelFileError, match="more or fewer than the labels"):
         check((84, 3), (84, 4))
+    with pytest.raises(ModelFileError, match="aren't averaged over views"):
+        check((84, 2), (84, 4), "flip")
 
 
 def test_golden_samples_are_answered_as_recorded(opened) -> None:
