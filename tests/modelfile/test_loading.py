@@ -101,6 +101,41 @@ def test_boxes_have_four_corners_at_each_place(opened) -> None:
         check((84, 2), (84, 4), "flip")
 
 
+@pytest.mark.parametrize(
+    ("task", "labels", "shape", "why"),
+    [
+        ("regression", ("a", "b"), (2,), ""),
+        ("regression", ("a",), (1,), ""),
+        ("regression", ("a", "b"), (3,), "more or fewer than the labels"),
+        ("regression", ("a", "b"), (2, 2), "isn't an output of the kind"),
+        ("regression", ("a", "b"), (), "isn't an output of the kind"),
+        ("regression", ("a", "a"), (2,), "names two of its labels alike"),
+        ("regression", (), (1,), "more or fewer than the labels"),
+        ("mine", (), (3, 4), ""),
+        ("mine", ("a", "b"), (2,), ""),
+        ("mine", ("a", "b"), (3,), "more or fewer than the labels"),
+    ],
+)
+def test_numbers_are_as_many_as_their_names(
+    opened, task: str, labels: tuple[str, ...], shape: tuple[int, ...], why: str
+) -> None:
+    contents, _, reader = opened
+    values = TensorSpec("values", "float32", ("N", *shape))
+    spec = replace(
+        contents.spec,
+        task=task,
+        output_kind=OutputKind.REGRESSION,
+        labels=labels,
+        inference=Inference(),
+        graphs={"main": GraphSpec(contents.spec.main.inputs, (values,))},
+    )
+    if not why:
+        check_declaration(spec, reader)
+        return
+    with pytest.raises(ModelFileError, match=why):
+        check_declaration(spec, reader)
+
+
 def test_golden_samples_are_answered_as_recorded(opened) -> None:
     contents, session, _ = opened
     spec, golden = contents.spec, contents.golden
