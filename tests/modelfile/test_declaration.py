@@ -1,4 +1,4 @@
-"""What a file may declare of graphs that generate texts: nothing but what their networks take."""
+"""What a file may declare of its graphs and labels: nothing but what its kind of network has."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def of(
     task: str,
     kind: OutputKind,
     graphs: dict[str, GraphSpec],
-    generate: BeamSearchConfig | SamplingConfig,
+    generate: BeamSearchConfig | SamplingConfig | None,
 ) -> FileSpec:
     return FileSpec(
         task=task,
@@ -128,6 +128,30 @@ def test_graphs_that_are_missing_or_too_many_are_refused(case: str) -> None:
     for graphs in wrong:
         with pytest.raises(ModelFileError, match="graphs aren't those of its kind"):
             check_declaration(replace(spec, graphs=graphs), reader)
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        (("a", "b"), ""),
+        (("a", "bc"), "single characters"),
+        (("", "b"), "single characters"),
+        (("ab", "cd"), "single characters"),
+        (("a", "a"), "alike"),
+        (("a", "b", "c"), "more or fewer than the labels"),
+    ],
+)
+def test_transcripts_are_of_single_characters(labels: tuple[str, ...], why: str) -> None:
+    reader = open_input(DECLARED["audio"], {})
+    frames = TensorSpec("frames", "float32", ("N", "F", 3))  # A blank beside two characters.
+    main = GraphSpec(reader.tensors, (frames, TensorSpec("steps", "int64", ("N",))))
+    spec = of("speech-recognition", OutputKind.CTC, {"main": main}, None)
+    spec = replace(spec, labels=labels)
+    if not why:
+        check_declaration(spec, reader)
+        return
+    with pytest.raises(ModelFileError, match=why):
+        check_declaration(spec, reader)
 
 
 @pytest.mark.parametrize(
