@@ -14,7 +14,7 @@ from modelwright import metrics
 from modelwright.errors import DataError
 from modelwright.evaluation.bootstrap import bounded, half_sample_bounds
 from modelwright.evaluation.measurement import sampled
-from modelwright.evaluation.studentized import FEW_WRONG, MANY, _with_few_wrong
+from modelwright.evaluation.studentized import FEW_APART, MANY, _with_few_apart
 from modelwright.ledger import Evidence
 from modelwright.tasks import Ranking, SampleStats, Scoring
 
@@ -123,15 +123,26 @@ def test_counts_widen_what_never_varies() -> None:
     assert exact.low == pytest.approx(binomtest(20, 40).proportion_ci().low)
 
 
-@pytest.mark.parametrize("wrong", [1, FEW_WRONG, FEW_WRONG + 1])
+@pytest.mark.parametrize("wrong", [1, FEW_APART, FEW_APART + 1])
 def test_what_few_imperfect_samples_cost_is_bounded_by_their_share(wrong: int) -> None:
     alone = np.array([0.0] * wrong + [100.0] * (200 - wrong))
-    found = _with_few_wrong("chrf", float(alone.mean()), alone, 99.9, 100.0)
-    if wrong > FEW_WRONG:
+    found = _with_few_apart("chrf", float(alone.mean()), alone, 99.9, 100.0)
+    if wrong > FEW_APART:
         assert found == (99.9, 100.0)
     else:
         share = binomtest(wrong, 200).proportion_ci().high
         assert found == pytest.approx((100.0 * (1 - share), 100.0))
+
+
+@pytest.mark.parametrize("right", [0, 1, FEW_APART, FEW_APART + 1])
+def test_what_few_samples_of_some_worth_add_is_bounded_by_their_share(right: int) -> None:
+    alone = np.array([0.1] * right + [0.0] * (50 - right))
+    found = _with_few_apart("rouge2", float(alone.mean()), alone, 0.0, 0.001)
+    if right > FEW_APART:
+        assert found == (0.0, 0.001)
+    else:
+        share = binomtest(right, 50).proportion_ci().high
+        assert found == pytest.approx((0.0, share))
 
 
 def test_the_log_loss_leaves_out_what_has_none() -> None:

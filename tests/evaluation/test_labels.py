@@ -18,7 +18,7 @@ from modelwright.evaluation.labels import (
     single_label_figures,
 )
 from modelwright.evaluation.measurement import sampled
-from modelwright.evaluation.studentized import FEW_WRONG
+from modelwright.evaluation.studentized import FEW_APART
 
 RECORD = partial(sampled, split="test", data="data")
 
@@ -54,7 +54,7 @@ def test_figures_are_scikit_learns(answered: metrics.Outcomes) -> None:
         assert (record.n, record.split) == (300, "test")
 
 
-@pytest.mark.parametrize("wrong", [0, 1, FEW_WRONG])
+@pytest.mark.parametrize("wrong", [0, 1, FEW_APART])
 def test_what_few_mistakes_cost_is_bounded_by_their_share(wrong: int) -> None:
     logits = np.tile([[3.0, 0.0]], (200, 1))
     answered = metrics.outcomes(logits, (np.arange(200) < wrong).astype(np.int64))

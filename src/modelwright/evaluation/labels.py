@@ -16,7 +16,7 @@ from modelwright.errors import DataError
 from modelwright.evaluation import intervals
 from modelwright.evaluation.bootstrap import without_loss
 from modelwright.evaluation.measurement import PerLabel, Record
-from modelwright.evaluation.studentized import FEW_WRONG, interval_method, studentized_bounds
+from modelwright.evaluation.studentized import FEW_APART, interval_method, studentized_bounds
 from modelwright.ledger import Evidence
 from modelwright.metrics import ClassScores, Confusion, Outcomes
 from modelwright.tasks import Scoring
@@ -141,7 +141,7 @@ def _log_loss(outcomes: Outcomes, record: Record) -> list[Evidence]:
         return []
     low, high = studentized_bounds(_MEAN_LOSS.columns({"losses": losses}), _MEAN_LOSS)["log_loss"]
     is_wrong = ~outcomes.hits[is_known]
-    if is_wrong.sum() <= FEW_WRONG:
+    if is_wrong.sum() <= FEW_APART:
         # So few mistakes don't show what a mistake costs: by the model's own confidence, at least.
         share = intervals.share(int(is_wrong.sum()), len(losses)).high
         rest = np.maximum(1 - outcomes.confidence[is_known], _SUREST)

@@ -23,8 +23,8 @@ FEW = 10
 """Of fewer units the bounds are never narrower than Student's."""
 MANY = 5000
 """From so many units on the normal distribution's bounds are as good, and are taken."""
-FEW_WRONG = 4
-"""So few imperfect units don't show how much others may cost: a draw may miss all of them."""
+FEW_APART = 4
+"""So few units that aren't like all others say little of how many these are: draws may miss all."""
 _VALUES_AT_ONCE = 4_000_000
 """Bounds the memory: 32 MB an array."""
 _STEP = 1e-5
@@ -35,9 +35,9 @@ def studentized_bounds(columns: Doubles, scoring: Scoring, *, seed: int = 0) -> 
     """Return the bounds of the metrics of independent units with columns `[N, C]`.
 
     A unit is a sample, or all windows of one text. One unit says nothing of how units vary: its
-    bounds are its value. Where most units are perfect by themselves, draws say little; what the
-    others cost is then bounded by the exact interval of their share (the rule of three: Jovanovic
-    and Levy 1997).
+    bounds are its value. Where most units are perfect by themselves, or worthless, draws say
+    little; what the others change is then bounded by the exact interval of their share (the rule of
+    three: Jovanovic and Levy 1997).
     """
     count = len(columns)
     values = _on_scale(scoring, columns.sum(axis=0))
@@ -58,7 +58,7 @@ def studentized_bounds(columns: Doubles, scoring: Scoring, *, seed: int = 0) -> 
         low, value, high = ends.tolist()
         low, high = min(low, value), max(high, value)
         if METRICS[name].worst is not None:
-            low, high = _with_few_wrong(name, value, alone[name], low, high)
+            low, high = _with_few_apart(name, value, alone[name], low, high)
         lowest, highest = METRICS[name].range
         bounds[name] = Interval(max(low, lowest), min(high, highest))
     return bounds
@@ -98,22 +98,29 @@ def _quantiles(value: float, drawn: Doubles, errors: Doubles) -> tuple[float, fl
     return float(least), float(most)
 
 
-def _with_few_wrong(
+def _with_few_apart(
     name: str, value: float, alone: Doubles, low: float, high: float
 ) -> tuple[float, float]:
-    """Return other bounds where nearly all units, each by itself `[N]`, are perfect."""
+    """Return other bounds where nearly all units, each by itself `[N]`, are perfect, or worthless.
+
+    The few that are apart from the others may be too few by chance: the exact interval bounds their
+    share, and each may differ as much as a perfect unit does from a worthless one.
+    """
     metric = METRICS[name]
     assert metric.worst is not None
     best = metric.range[1] if metric.higher_is_better else metric.range[0]
-    damages = np.abs(alone - best)
-    wrong = int((damages > 0).sum())
-    if value != best and wrong > FEW_WRONG:
-        return low, high
-    share = float(clopper_pearson(wrong if value != best else 0, len(alone))[1])
-    damage = share * max(abs(metric.worst - best), float(damages.max()))
-    if metric.higher_is_better:
-        return min(value, best - damage), high
-    return low, max(value, best + damage)
+    for end, other in ((best, metric.worst), (metric.worst, best)):
+        apart = np.abs(alone - end)
+        few = int((apart > 0).sum())
+        if value != end and few > FEW_APART:
+            continue
+        share = float(clopper_pearson(few if value != end else 0, len(alone))[1])
+        reach = share * max(abs(other - end), float(apart.max()))
+        if other < end:
+            low = min(value, end - reach)
+        else:
+            high = max(value, end + reach)
+    return low, high
 
 
 def _on_scale(scoring: Scoring, sums: Doubles) -> dict[str, Doubles]:
