@@ -6,7 +6,7 @@ are drawn: with replacement, or, for average precision and its like, for random 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -15,7 +15,12 @@ from modelwright.errors import DataError
 from modelwright.evaluation import intervals
 from modelwright.evaluation.intervals import TAIL, Interval, student
 from modelwright.evaluation.measurement import Record
-from modelwright.evaluation.studentized import interval_method, studentized_bounds, units
+from modelwright.evaluation.studentized import (
+    MEAN_LOSS,
+    interval_method,
+    studentized_bounds,
+    units,
+)
 from modelwright.ledger import Evidence
 from modelwright.recipe.targets import METRICS
 from modelwright.tasks import Compute, Ranking, SampleStats, Scoring, take
@@ -73,7 +78,16 @@ def bounded(
     evidence = []
     for metric, value in figures.items():
         is_loss = metric == "log_loss"
-        ends = (value, *np.quantile(drawn[metric], [TAIL, 1 - TAIL]), *least.get(metric, ()))
+        bounds: Sequence[float] = np.quantile(drawn[metric], [TAIL, 1 - TAIL]).tolist()
+        how = f"bootstrap of {len(drawn[metric]):,} draws"
+        if is_loss:
+            finite = losses[np.isfinite(losses)]
+            columns = MEAN_LOSS.columns({"losses": finite})
+            bounds, how = (
+                studentized_bounds(columns, MEAN_LOSS)[metric],
+                interval_method(len(finite)),
+            )
+        ends = (value, *bounds, *least.get(metric, ()))
         evidence.append(
             record(
                 metric,
@@ -82,7 +96,7 @@ def bounded(
                 n=size - int(np.isinf(losses).sum()) * is_loss,
                 method=method
                 + without_loss(losses) * is_loss
-                + f"; bootstrap of {len(drawn[metric]):,} draws"
+                + f"; {how}"
                 + ", never narrower than the exact interval of the counts" * (metric in least),
             )
         )

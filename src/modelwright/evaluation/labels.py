@@ -16,10 +16,14 @@ from modelwright.errors import DataError
 from modelwright.evaluation import intervals
 from modelwright.evaluation.bootstrap import without_loss
 from modelwright.evaluation.measurement import PerLabel, Record
-from modelwright.evaluation.studentized import FEW_APART, interval_method, studentized_bounds
+from modelwright.evaluation.studentized import (
+    FEW_APART,
+    MEAN_LOSS,
+    interval_method,
+    studentized_bounds,
+)
 from modelwright.ledger import Evidence
 from modelwright.metrics import ClassScores, Confusion, Outcomes
-from modelwright.tasks import Scoring
 
 LABELS_IN_LEDGER = 1000
 """Up to so many labels, each has its own evidence; with more, the table alone holds them."""
@@ -125,10 +129,6 @@ def _top5_accuracy(outcomes: Outcomes, num_classes: int, record: Record) -> list
     return [record("top5_accuracy", hits / count, bounds, n=count, method=method)]
 
 
-_MEAN_LOSS = Scoring(
-    lambda stats: np.stack([np.ones(len(stats["losses"])), stats["losses"]], axis=1),
-    lambda sums: {"log_loss": sums[..., 1] / sums[..., 0]},
-)
 _SUREST = 1e-12
 """The least probability that is left for the other classes."""
 
@@ -139,7 +139,7 @@ def _log_loss(outcomes: Outcomes, record: Record) -> list[Evidence]:
     losses = outcomes.losses[is_known]
     if not len(losses):
         return []
-    low, high = studentized_bounds(_MEAN_LOSS.columns({"losses": losses}), _MEAN_LOSS)["log_loss"]
+    low, high = studentized_bounds(MEAN_LOSS.columns({"losses": losses}), MEAN_LOSS)["log_loss"]
     is_wrong = ~outcomes.hits[is_known]
     if is_wrong.sum() <= FEW_APART:
         # So few mistakes don't show what a mistake costs: by the model's own confidence, at least.

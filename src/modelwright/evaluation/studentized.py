@@ -30,6 +30,12 @@ _VALUES_AT_ONCE = 4_000_000
 _STEP = 1e-5
 """Of a difference quotient, as a share of the column's size."""
 
+MEAN_LOSS = Scoring(
+    lambda stats: np.stack([np.ones(len(stats["losses"])), stats["losses"]], axis=1),
+    lambda sums: {"log_loss": sums[..., 1] / sums[..., 0]},
+)
+"""The mean loss of the samples that have one."""
+
 
 def studentized_bounds(columns: Doubles, scoring: Scoring, *, seed: int = 0) -> dict[str, Interval]:
     """Return the bounds of the metrics of independent units with columns `[N, C]`.
