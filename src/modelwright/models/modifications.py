@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import Field, ValidationError
@@ -17,7 +17,7 @@ from torch import nn
 
 from modelwright.errors import ModelFileError, RequestError
 from modelwright.files import Json, JsonObject
-from modelwright.recipe.spec import Spec
+from modelwright.recipe.spec import FromList, Spec
 
 S = TypeVar("S", bound=Spec)
 LARGEST = 1 << 24
@@ -36,8 +36,16 @@ class Resize(Spec):
     """How many it gives; `None` as before."""
 
 
-Modification = Resize
-"""Any one of them: a union, once there are several."""
+class Integers(Spec):
+    """Convolutions and fully connected layers in int8, between rounded activations."""
+
+    kind: Literal["int8"] = "int8"
+    kept: Annotated[tuple[str, ...], FromList] = ()
+    """The layers that stayed in fp32."""
+
+
+Modification = Resize | Integers
+"""Any one of them."""
 
 
 def resize(network: nn.Module, change: Resize) -> None:
@@ -67,8 +75,16 @@ def resize(network: nn.Module, change: Resize) -> None:
         )
 
 
+def _to_integers(network: nn.Module, change: Integers) -> None:
+    raise RequestError(
+        "its layers are int8, which can't be trained or changed further",
+        fix="Start from the model file that it was made of",
+    )
+
+
 KINDS: dict[str, tuple[type[Modification], Callable[[nn.Module, Any], None]]] = {
-    "resize": (Resize, resize)
+    "resize": (Resize, resize),
+    "int8": (Integers, _to_integers),
 }
 """The kinds of modification: what each declares, and how it is done to a network."""
 

@@ -14,6 +14,7 @@ from PIL import Image
 from modelwright import modelfile, report
 from modelwright.data import Prepared
 from modelwright.data.waves import as_wav
+from modelwright.evaluation import Comparison
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.pipeline.measuring import Measured, originals, questions
 from modelwright.pipeline.result import RunResult
@@ -38,6 +39,8 @@ def write_outputs(
     measured: Measured,
     stages: Sequence[StageReport],
     context: Run,
+    *,
+    compared: Comparison | None = None,
 ) -> None:
     """Write the report, and some samples of the measured split as pictures."""
     packed = modelfile.describe(result.model)

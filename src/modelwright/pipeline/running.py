@@ -17,6 +17,12 @@ from modelwright.files import ASIDE, Json
 from modelwright.initialization import initialize_model, pin_network, settled_input
 from modelwright.initialization.published import read_once
 from modelwright.ledger import Ledger, exact
+from modelwright.pipeline.compressing import (
+    UNCOMPRESSED,
+    check_steps,
+    compare_files,
+    compress,
+)
 from modelwright.pipeline.measuring import measure_file, require_held_out
 from modelwright.pipeline.model_selection import Trained, select_model, selects_model
 from modelwright.pipeline.network_choice import NetworkChoice
@@ -104,18 +110,29 @@ def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunRes
         )
         require_held_out(prepared, request.recipe.inference.threshold)
         start = initialize_model(request, prepared, context)
+        if request.recipe.model != "auto":
+            check_steps(start, request)
         traced = _rehearse(start, request, prepared, context)
         trained = _train(Trained(start, prepared, traced), request, context)
         finished, prepared = trained.candidate, trained.prepared
         if not is_main_process():
             return RunResult(folder, context.ledger, (), time.monotonic() - begun)
-        _write(folder / "model.mw", finished, request, prepared, context, traced=trained.traced)
-        measured = measure_file(folder / "model.mw", request, prepared, context)
-        ledger = _keep_evidence(folder / "model.mw", context.ledger)
+        model, parent = folder / "model.mw", folder / UNCOMPRESSED
+        if request.recipe.compress:
+            _write(parent, finished, request, prepared, context, traced=trained.traced)
+            finished = compress(finished, request, prepared, context)
+        _write(model, finished, request, prepared, context, traced=trained.traced)
+        measured = measure_file(model, request, prepared, context)
+        compared = None
+        if request.recipe.compress:
+            compared = compare_files(model, parent, measured, request, prepared, context)
+        ledger = _keep_evidence(model, context.ledger)
         verdicts = judge(request.recipe.targets, ledger, hardware=measured.place.hardware)
         seconds = time.monotonic() - begun
         result = RunResult(folder, ledger, verdicts, seconds, tuple(notes.sentences))
-        write_outputs(result, request, prepared, measured, finished.reports, context)
+        write_outputs(
+            result, request, prepared, measured, finished.reports, context, compared=compared
+        )
         kept.finish(result.to_json() | {"notes": notes.sentences})
         for checkpoints in (folder / STAGES_FOLDER).glob("*/checkpoints"):
             shutil.rmtree(checkpoints, ignore_errors=True)  # Nothing goes on from here.

@@ -1,0 +1,380 @@
+"""Static quantization: convolutions and fully connected layers in int8, the rest in fp32.
+
+The network becomes a graph (`tracing`), in which activations are rounded where an integer kernel
+reads or writes them. A layer's output is rounded behind the nonlinearity that follows it, and of a
+sum both parts and the result are, so that onnxruntime fuses them.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from modelwright.compression.calibration import RANGES, Range, observe
+from modelwright.compression.tracing import (
+    CONVOLUTIONS,
+    LAYERS,
+    argument,
+    aten,
+    is_call,
+    layer_of,
+    only_user,
+    tensor_of,
+    trace,
+)
+from modelwright.data import Dataset, Split
+from modelwright.data.batches import Batches
+from modelwright.errors import RequestError
+from modelwright.models.candidate import Candidate
+from modelwright.models.modifications import Integers, modified
+from modelwright.models.quantized import ActivationQuantizer, QuantizedLayer, per_output
+from modelwright.recipe.compression import QuantizeStep
+from modelwright.recipe.targets import METRICS
+from modelwright.run import Progress, Run, has_vnni
+from modelwright.tasks import Task
+from modelwright.training import validation_scores
+
+TOLERANCE = 0.05
+"""The largest difference of a probability between the network and onnxruntime's integer kernels,
+which round now and then otherwise where a sum lies between two levels."""
+_CUTS = (aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default)
+"""Nonlinearities that only cut: rounding to levels from 0 on, or to 6, does it too."""
+_PADDINGS = (aten.constant_pad_nd.default, aten.pad.default)
+_POOLS = (aten.max_pool2d.default,)
+_SUMS = (aten.add.Tensor, aten.add_.Tensor)
+_BATCH = 32
+_PROBED = 64
+"""So many samples tell how much each layer hurts."""
+_MOST_KEPT = 0.5
+"""The largest share of the layers that may stay in fp32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which layers of a graph become int8, and which values are rounded."""
+
+    layers: tuple[Node, ...]
+    rounded: tuple[Node, ...]
+    """In the order of the graph."""
+    like: Mapping[Node, Node]
+    """Values that take their range from another one: pooled ones from what they are chosen from."""
+
+
+def quantize(
+    candidate: Candidate, step: QuantizeStep, data: Dataset, run: Run, task: Task
+) -> tuple[Candidate, dict[str, Any]]:
+    """Return a candidate whose convolutions and fully connected layers are int8, and the facts.
+
+    Layers stay in fp32, those that hurt most first, until the main metric is within
+    `step.max_drop` of what it was on the validation split.
+
+    Raises:
+        RequestError: the network has no such layers, or too many of them would have to stay.
+    """
+    graph, names = _traced(candidate)
+    reduce_range = not has_vnni() if step.reduce_range == "auto" else step.reduce_range
+    reduce_range = bool(run.decisions.decide("reduce_range", lambda: reduce_range))
+    ranges = _ranges(graph, step, data.train, run)
+
+    def attempt(kept: Collection[str]) -> Candidate:
+        built = build(graph, ranges, kept=kept, bits=7 if reduce_range else 8)
+        return replace(
+            candidate,
+            network=built,
+            architecture=modified(candidate.architecture, Integers(kept=tuple(kept))),
+            tolerance=TOLERANCE,
+        )
+
+    kept, drop = _kept_layers(attempt, candidate, names, step, data, run, task)
+    if kept:
+        run.say(
+            f"{len(kept)} of {len(names)} layers stay in fp32, since int8 costs them most: "
+            + ", ".join(kept[:4])
+            + (", …" if len(kept) > 4 else "")
+        )
+    facts = {
+        "dtype": step.dtype,
+        "ranges": step.ranges,
+        "samples": min(step.samples, len(data.train)),
+        "weight_bits": 7 if reduce_range else 8,
+        "layers": len(names),
+        "kept": list(kept),
+        "validation_drop": drop,
+    }
+    return attempt(kept), facts
+
+
+def check_quantize(candidate: Candidate, step: QuantizeStep) -> None:
+    """Refuse a network that has no layer for int8.
+
+    Raises:
+        RequestError: it has none, or generates texts.
+    """
+    _traced(candidate)
+
+
+def _traced(candidate: Candidate) -> tuple[GraphModule, list[str]]:
+    """Return a network as a graph, and the layers that may become int8."""
+    if candidate.output_kind.is_generative:
+        raise RequestError(
+            "a network that generates texts can't be `quantize`d with `dtype: int8`",
+            where="compress",
+            why="Its steps are graphs of their own, over a growing cache",
+            fix="Leave the step out",
+        )
+    graph = trace(candidate)
+    names = [layer_of(node) for node in plan(graph).layers]
+    if not names:
+        raise RequestError(
+            "this network has no convolution or fully connected layer that int8 can compute",
+            where="compress",
+            fix="Leave the step `quantize` out",
+        )
+    return graph, names
+
+
+def plan(graph: GraphModule, kept: Collection[str] = ()) -> Plan:
+    """Decide which layers become int8 (all but those kept), and which values are rounded."""
+    nodes = list(graph.graph.nodes)
+    layers = [
+        node
+        for node in nodes
+        if is_call(node, *LAYERS) and layer_of(node) not in kept and _is_whole(graph, node)
+    ]
+    # The last convolutions, such as those that give boxes: their outputs are the answer.
+    layers = [node for node in layers if not is_call(node, *CONVOLUTIONS) or _feeds(node)]
+    rounded: set[Node] = set()
+    for node in layers:
+        rounded.add(_source(node))
+        if is_call(node, *CONVOLUTIONS):
+            rounded.add(_visible(node))
+    own = {_visible(node) for node in layers if is_call(node, *CONVOLUTIONS)}
+    for node in nodes:
+        if not is_call(node, *_SUMS) or not all(isinstance(part, Node) for part in node.args[:2]):
+            continue
+        if any(part in own for part in node.args[:2]) and all(
+            part in rounded or part in own for part in node.args[:2]
+        ):
+            rounded |= {*node.args[:2], _visible(node)}  # type: ignore[arg-type]
+            own.add(_visible(node))
+    like = {
+        node: node.args[0]
+        for node in nodes
+        if is_call(node, *_POOLS) and node.args[0] in rounded
+    }
+    rounded |= set(like)
+    return Plan(
+        tuple(layers),
+        tuple(node for node in nodes if node in rounded),
+        like,  # type: ignore[arg-type]
+    )
+
+
+def build(
+    graph: GraphModule, ranges: Mapping[str, Range], *, kept: Collection[str], bits: int
+) -> GraphModule:
+    """Return a copy of a graph with int8 layers, given the range of each rounded value by name."""
+    built = copy.deepcopy(graph)
+    chosen = plan(built, kept)
+    quantizers: dict[Node, tuple[Node, ActivationQuantizer]] = {}
+    for node in chosen.rounded:
+        quantizer = ActivationQuantizer(*ranges[node.name])
+        name = f"activations.{node.name}"
+        built.add_submodule(name, quantizer)
+        with built.graph.inserting_after(node):
+            call = built.graph.call_module(name, (node,))
+        node.replace_all_uses_with(call, delete_user_cb=lambda user, call=call: user is not call)
+        quantizers[call] = (node, quantizer)
+    for node in chosen.layers:
+        _, quantizer = quantizers[_source(node)]
+        name, weight = layer_of(node), tensor_of(built, node.args[1])
+        assert weight is not None
+        integers, scale = rounded_weights(weight, bits)
+        arguments = node.args[3:] if is_call(node, *CONVOLUTIONS) else None
+        bias = tensor_of(built, argument(node, 2))
+        layer = QuantizedLayer(integers, scale, bias, quantizer.scale, arguments)
+        owner, _, leaf = name.rpartition(".")
+        setattr(built.get_submodule(owner), leaf, layer)
+        with built.graph.inserting_before(node):
+            call = built.graph.call_module(name, (node.args[0],))
+        node.replace_all_uses_with(call)
+        built.graph.erase_node(node)
+    built.graph.eliminate_dead_code()
+    built.recompile()
+    return built
+
+
+def rounded_weights(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """Return weights `[O, …]` as int8 of so many bits, and a scale for each output `[O]`."""
+    most = 2 ** (bits - 1) - 1
+    largest = weight.abs().flatten(1).amax(1)
+    scale = torch.where(largest > 0, largest / most, torch.ones_like(largest))
+    integers = torch.round(weight / per_output(scale, weight.ndim)).clamp(-most, most)
+    return integers.to(torch.int8), scale
+
+
+def _is_whole(graph: GraphModule, node: Node) -> bool:
+    """Say whether a layer's weights are fp32, and those of a module with nothing else in it."""
+    name = layer_of(node)
+    weight = tensor_of(graph, node.args[1])
+    if not name or weight is None or weight.dtype != torch.float32:
+        return False
+    module = graph.get_submodule(name)
+    held = {key for key, _ in (*module.named_parameters(), *module.named_buffers())}
+    bias = argument(node, 2)
+    is_own = bias is None or (isinstance(bias, Node) and str(bias.target) == f"{name}.bias")
+    return held <= {"weight", "bias"} and is_own
+
+
+def _feeds(node: Node) -> bool:
+    """Say whether anything behind a node is a layer."""
+    seen, waiting = set[Node](), list(node.users)
+    while waiting:
+        user = waiting.pop()
+        if is_call(user, *LAYERS):
+            return True
+        if user not in seen:
+            seen.add(user)
+            waiting += user.users
+    return False
+
+
+def _source(node: Node) -> Node:
+    """Return the value whose rounded form a layer takes, padding apart."""
+    source = node.args[0]
+    while isinstance(source, Node) and is_call(source, *_PADDINGS) and only_user(source):
+        source = source.args[0]
+    assert isinstance(source, Node)
+    return source
+
+
+def _visible(node: Node) -> Node:
+    """Return the node at which an operation's output is rounded: the cut behind it, if any."""
+    user = only_user(node)
+    return user if user is not None and is_call(user, *_CUTS) else node
+
+
+def _batches(split: Split, count: int) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the inputs of samples that are spread evenly over a split."""
+    batches = Batches(split)
+    rows = np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.int64))
+    for start in range(0, len(rows), _BATCH):
+        yield batches.at(0, rows[start : start + _BATCH]).inputs
+
+
+def _ranges(graph: GraphModule, step: QuantizeStep, train: Split, run: Run) -> dict[str, Range]:
+    """Return the range of each value that may be rounded, by the names of its nodes."""
+    chosen, count = plan(graph), min(step.samples, len(train))
+    batches = math.ceil(count / _BATCH)
+
+    def shown() -> Iterator[tuple[Tensor, ...]]:
+        for at, inputs in enumerate(_batches(train, count)):
+            run.observe(Progress("calibrate", at, batches))
+            yield inputs
+
+    seen = observe(graph, chosen.rounded, shown(), batches)
+    run.observe(Progress("calibrate", batches, batches))
+    constant = [node.name for node, values in seen.items() if values.low == values.high]
+    if constant:
+        run.say(
+            f"{len(constant)} activations have one value for all {count:,} samples that ranges are "
+            "taken from: look at the samples, or raise `compress.quantize.samples`"
+        )
+    ranges = {node.name: RANGES[step.ranges](values) for node, values in seen.items()}
+    for node, other in chosen.like.items():
+        ranges[node.name] = ranges[other.name]
+    return ranges
+
+
+def _kept_layers(
+    attempt: Callable[[Collection[str]], Candidate],
+    candidate: Candidate,
+    names: Sequence[str],
+    step: QuantizeStep,
+    data: Dataset,
+    run: Run,
+    task: Task,
+) -> tuple[tuple[str, ...], float | None]:
+    """Return the layers that stay in fp32, and by how much the main metric got worse.
+
+    First all layers are int8. Where that costs more than is allowed, the layer that hurts most
+    stays in fp32, then the two that do, the four, and so on.
+    """
+    if data.validation is None:
+        run.say("There is no validation split, so nothing tells how much int8 costs: all layers are")
+        return (), None
+    allowed = step.max_drop
+    before = validation_scores(candidate, data, run, task=task)[task.select_by]
+    most = int(_MOST_KEPT * len(names))
+    order: list[str] = []
+    count = 0
+    while True:
+        kept = tuple(order[:count])
+        after = validation_scores(attempt(kept), data, run, task=task)[task.select_by]
+        drop = worsening(task.select_by, before, after)
+        run.observe(Progress("quantize", count, most, values={task.select_by: after}))
+        if drop <= allowed:
+            return kept, drop
+        if count >= most:
+            break
+        order = order or _by_harm(attempt, candidate, names, data.validation, run)
+        count = min(max(2 * count, 1), most)
+    raise RequestError(
+        f"int8 makes `{task.select_by}` worse by {drop:.3g} on the validation split, and "
+        f"{allowed:.3g} is allowed",
+        where="compress",
+        why=f"It was {before:.4g} before and is {after:.4g}, with {count} of {len(names)} layers in "
+        "fp32",
+        fix="Raise `max_drop`, or leave the step `quantize` out",
+    )
+
+
+def worsening(metric: str, before: float, after: float) -> float:
+    """Return by how much a metric got worse: of shares the difference, else as a share of it.
+
+    >>> round(worsening("accuracy", 0.93, 0.92), 6), round(worsening("rmse", 2.0, 2.5), 6)
+    (0.01, 0.25)
+    """
+    known = METRICS[metric]
+    worse = before - after if known.higher_is_better else after - before
+    low, high = known.range
+    if known.is_share:
+        return worse
+    return worse / (high - low if math.isfinite(high - low) else max(abs(before), 1e-12))
+
+
+def _by_harm(
+    attempt: Callable[[Collection[str]], Candidate],
+    candidate: Candidate,
+    names: Sequence[str],
+    split: Split,
+    run: Run,
+) -> list[str]:
+    """Return the layers, first those whose rounding alone changes the outputs most."""
+    batches = list(_batches(split, _PROBED))
+    expected = [_outputs(candidate.network, inputs) for inputs in batches]
+    harm = {}
+    for at, name in enumerate(names):
+        run.observe(Progress("sensitivity", at, len(names)))
+        network = attempt([other for other in names if other != name]).network
+        harm[name] = sum(
+            float((found - right).square().sum())
+            for inputs, wanted in zip(batches, expected, strict=True)
+            for found, right in zip(_outputs(network, inputs), wanted, strict=True)
+        )
+    run.observe(Progress("sensitivity", len(names), len(names)))
+    return sorted(names, key=lambda name: -harm[name])
+
+
+@torch.inference_mode()
+def _outputs(network: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    answer = network(*inputs)
+    return [item.float() for item in (answer if isinstance(answer, tuple) else (answer,))]
