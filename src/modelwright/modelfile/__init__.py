@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         neighbours,
         read,
         read_weights,
+        recipe_text,
         with_inference,
         with_ledger,
         with_signature,
@@ -52,6 +53,7 @@ __all__ = [
     "neighbours",
     "read",
     "read_weights",
+    "recipe_text",
     "rebuild",
     "verify",
     "with_inference",
@@ -63,7 +65,7 @@ __all__ = [
 
 _MODULES = {
     "contents": (
-        "Contents Golden data_card describe digest neighbours read read_weights with_inference "
+        "Contents Golden data_card describe digest neighbours read read_weights recipe_text with_inference "
         "with_ledger with_signature write"
     ),
     "llama": "export_llama",

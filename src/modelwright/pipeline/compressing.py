@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modelwright import evaluation, modelfile
-from modelwright.data import Prepared
-from modelwright.errors import RequestError
+from modelwright.data import Prepared, prepare
+from modelwright.errors import DataError, RequestError
 from modelwright.evaluation import Comparison
-from modelwright.pipeline.measuring import Measured, calibrate, questions
+from modelwright.pipeline.measuring import Measured, questions
+from modelwright.pipeline.request import RecipeLike, read_draft
 from modelwright.pipeline.stages import compress_stages
+from modelwright.recipe import Draft
+from modelwright.recipe.preparation import AudioSpec, TextSpec, TransformsSpec
 from modelwright.run import Run, RunRequest
 from modelwright.tasks import task_of
 
@@ -35,7 +38,7 @@ def check_steps(candidate: Candidate, request: RunRequest) -> None:
         CHECKS[type(step)](candidate, step)
 
 
-def compress(start: Candidate, request: RunRequest, prepared: Prepared, context: Run) -> Candidate:
+def compressed(start: Candidate, request: RunRequest, prepared: Prepared, context: Run) -> Candidate:
     """Return what the steps of `compress` make of a trained network.
 
     With `model: auto` a step that the chosen network can't take is left out, and said.
@@ -69,7 +72,6 @@ def compare_files(
     context: Run,
 ) -> Comparison:
     """Measure a file beside the one that it was made of, and put the difference in the ledger."""
-    calibrate(parent, request, prepared, context)
     own, other = (modelfile.load(each, threads=context.threads) for each in (path, parent))
     samples, place, task = measured.samples, measured.place, task_of(request.recipe)
     fingerprint = prepared.fingerprint(samples.name)
@@ -87,3 +89,70 @@ def compare_files(
             evaluation.compare_latency(own, other, asked, place=place, observe=context.observe)
         )
     return compared
+
+
+def require_same_data(path: Path, prepared: Prepared) -> None:
+    """Refuse other data than a model file was trained and measured on.
+
+    Raises:
+        DataError: a split has other samples than the file says.
+    """
+    known = modelfile.data_card(path).get("splits", {})
+    for name, split in prepared.record["splits"].items():
+        root = known.get(name, {}).get("root") if isinstance(known.get(name), dict) else None
+        if root != split["root"]:
+            raise DataError(
+                f"the {name} split isn't the one that {path.name} was made with",
+                where=prepared.source,
+                why="Samples that it has trained on might be measured as a test",
+                fix="Give the same data, unchanged, with the same settings of `data`",
+            )
+
+
+def compress_request(
+    path: Path,
+    recipe: RecipeLike | None,
+    *,
+    data: Path | str | None,
+    overrides: Sequence[str],
+) -> RunRequest:
+    """Return the recipe of a model file, with what is asked for of its compression."""
+    text = modelfile.recipe_text(path)
+    draft = Draft.from_text(text, where=f"the recipe in {path.name}")
+    if recipe is not None:
+        asked = read_draft(recipe)
+        for section in ("compress", "targets", "evaluate", "resources"):
+            if asked.get(section) is not None:
+                draft.put(section, asked.get(section))
+    if data is not None:
+        draft.put("data.path", str(Path(data).absolute()))
+    read = draft.recipe(overrides=overrides)
+    if not read.compress:
+        raise RequestError(
+            "nothing says how to compress it",
+            where=str(path),
+            fix="Write a recipe with the section `compress`, or give it by "
+            "--set 'compress=[{name: quantize, dtype: int8}]'",
+        )
+    return RunRequest(read, stem=path.stem)
+
+
+def start_from(path: Path) -> Candidate:
+    """Return the network of a model file, as it was before it was calibrated."""
+    from modelwright.modelfile import torch_runtime
+
+    start = torch_runtime.rebuild(path)
+    return replace(start, inference=replace(start.inference, temperature=(), threshold=None))
+
+
+def data_of(request: RunRequest, start: Candidate, context: Run) -> Prepared:
+    """Return the data of a model file's recipe, as its network takes it."""
+    # How samples become inputs stands in the file; the recipe may say `auto`.
+    plain = {"transforms": TransformsSpec(), "text": TextSpec(), "audio": AudioSpec()}
+    return prepare(
+        request.recipe.model_copy(update=plain),
+        base=request.data_base,
+        like=start.input,
+        run_folder=context.folder,
+        observe=context.observe,
+    )

@@ -40,7 +40,7 @@ def write_outputs(
     stages: Sequence[StageReport],
     context: Run,
     *,
-    compared: Comparison | None = None,
+    comparison: Comparison | None = None,
 ) -> None:
     """Write the report, and some samples of the measured split as pictures."""
     packed = modelfile.describe(result.model)
