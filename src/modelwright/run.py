@@ -307,8 +307,9 @@ def usable_cores() -> int:
 
 
 def has_vnni() -> bool:
-    """Say whether this processor multiplies 8-bit integers without overflow (VNNI, or ARM's dot
-    product); where the system doesn't say, it is taken to.
+    """Say whether this processor adds products of 8-bit integers without overflow.
+
+    Those with VNNI do, and ARM's with dot products; where the system doesn't say, it is taken to.
     """
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from modelwright.compression.quantize import check_quantize, quantize
+from modelwright.compression.weights import check_group, group
 from modelwright.data import Dataset
 from modelwright.models.candidate import Candidate
-from modelwright.recipe.compression import CompressionStep, QuantizeStep
+from modelwright.recipe.compression import CompressionStep
 from modelwright.run import Run
 from modelwright.tasks import Task
 
@@ -19,7 +20,16 @@ candidate and what the model file's lineage says of the step."""
 Check = Callable[[Candidate, Any], None]
 """Raises `RequestError` for a network that a step can't change, before anything is trained."""
 
-STEPS: dict[type[CompressionStep], Step] = {QuantizeStep: quantize}
-CHECKS: dict[type[CompressionStep], Check] = {QuantizeStep: check_quantize}
+STEPS: dict[str, tuple[Check, Step]] = {
+    "quantize dtype": (check_quantize, quantize),
+    "quantize weights": (check_group, group),
+}
 
-__all__ = ["CHECKS", "STEPS", "Check", "Step"]
+
+def step_of(step: CompressionStep) -> tuple[Check, Step]:
+    """Return how a step of the recipe is checked, and how it is done."""
+    kind = "weights" if step.weights is not None else "dtype"
+    return STEPS[f"{step.name} {kind}"]
+
+
+__all__ = ["STEPS", "Check", "Step", "step_of"]

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from modelwright.compression.calibration import RANGES, Range, observe
+from modelwright.compression.sensitivity import BATCH, choose_kept, sample_inputs
 from modelwright.compression.tracing import (
     CONVOLUTIONS,
     LAYERS,
@@ -31,16 +33,13 @@ from modelwright.compression.tracing import (
     trace,
 )
 from modelwright.data import Dataset, Split
-from modelwright.data.batches import Batches
 from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
 from modelwright.models.modifications import Integers, modified
 from modelwright.models.quantized import ActivationQuantizer, QuantizedLayer, per_output
 from modelwright.recipe.compression import QuantizeStep
-from modelwright.recipe.targets import METRICS
 from modelwright.run import Progress, Run, has_vnni
 from modelwright.tasks import Task
-from modelwright.training import validation_scores
 
 TOLERANCE = 0.05
 """The largest difference of a probability between the network and onnxruntime's integer kernels,
@@ -50,11 +49,6 @@ _CUTS = (aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hard
 _PADDINGS = (aten.constant_pad_nd.default, aten.pad.default)
 _POOLS = (aten.max_pool2d.default,)
 _SUMS = (aten.add.Tensor, aten.add_.Tensor)
-_BATCH = 32
-_PROBED = 64
-"""So many samples tell how much each layer hurts."""
-_MOST_KEPT = 0.5
-"""The largest share of the layers that may stay in fp32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +87,7 @@ def quantize(
             tolerance=TOLERANCE,
         )
 
-    kept, drop = _kept_layers(attempt, candidate, names, step, data, run, task)
-    if kept:
-        run.say(
-            f"{len(kept)} of {len(names)} layers stay in fp32, since int8 costs them most: "
-            + ", ".join(kept[:4])
-            + (", …" if len(kept) > 4 else "")
-        )
+    kept, drop = choose_kept(attempt, candidate, names, step.max_drop, data, run, task)
     facts = {
         "dtype": step.dtype,
         "ranges": step.ranges,
@@ -158,24 +146,19 @@ def plan(graph: GraphModule, kept: Collection[str] = ()) -> Plan:
             rounded.add(_visible(node))
     own = {_visible(node) for node in layers if is_call(node, *CONVOLUTIONS)}
     for node in nodes:
-        if not is_call(node, *_SUMS) or not all(isinstance(part, Node) for part in node.args[:2]):
+        parts = [part for part in node.args[:2] if isinstance(part, Node)]
+        if not is_call(node, *_SUMS) or len(parts) < 2 or own.isdisjoint(parts):
             continue
-        if any(part in own for part in node.args[:2]) and all(
-            part in rounded or part in own for part in node.args[:2]
-        ):
-            rounded |= {*node.args[:2], _visible(node)}  # type: ignore[arg-type]
+        if all(part in rounded or part in own for part in parts):
+            rounded |= {*parts, _visible(node)}
             own.add(_visible(node))
-    like = {
-        node: node.args[0]
-        for node in nodes
-        if is_call(node, *_POOLS) and node.args[0] in rounded
-    }
+    like: dict[Node, Node] = {}
+    for node in nodes:
+        pooled = argument(node, 0) if is_call(node, *_POOLS) else None
+        if isinstance(pooled, Node) and pooled in rounded:
+            like[node] = pooled
     rounded |= set(like)
-    return Plan(
-        tuple(layers),
-        tuple(node for node in nodes if node in rounded),
-        like,  # type: ignore[arg-type]
-    )
+    return Plan(tuple(layers), tuple(node for node in nodes if node in rounded), like)
 
 
 def build(
@@ -184,17 +167,17 @@ def build(
     """Return a copy of a graph with int8 layers, given the range of each rounded value by name."""
     built = copy.deepcopy(graph)
     chosen = plan(built, kept)
-    quantizers: dict[Node, tuple[Node, ActivationQuantizer]] = {}
+    quantizers: dict[Node, ActivationQuantizer] = {}
     for node in chosen.rounded:
         quantizer = ActivationQuantizer(*ranges[node.name])
         name = f"activations.{node.name}"
         built.add_submodule(name, quantizer)
         with built.graph.inserting_after(node):
             call = built.graph.call_module(name, (node,))
-        node.replace_all_uses_with(call, delete_user_cb=lambda user, call=call: user is not call)
-        quantizers[call] = (node, quantizer)
+        node.replace_all_uses_with(call, delete_user_cb=partial(operator.is_not, call))
+        quantizers[call] = quantizer
     for node in chosen.layers:
-        _, quantizer = quantizers[_source(node)]
+        quantizer = quantizers[_source(node)]
         name, weight = layer_of(node), tensor_of(built, node.args[1])
         assert weight is not None
         integers, scale = rounded_weights(weight, bits)
@@ -262,21 +245,13 @@ def _visible(node: Node) -> Node:
     return user if user is not None and is_call(user, *_CUTS) else node
 
 
-def _batches(split: Split, count: int) -> Iterator[tuple[Tensor, ...]]:
-    """Yield the inputs of samples that are spread evenly over a split."""
-    batches = Batches(split)
-    rows = np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.int64))
-    for start in range(0, len(rows), _BATCH):
-        yield batches.at(0, rows[start : start + _BATCH]).inputs
-
-
 def _ranges(graph: GraphModule, step: QuantizeStep, train: Split, run: Run) -> dict[str, Range]:
     """Return the range of each value that may be rounded, by the names of its nodes."""
     chosen, count = plan(graph), min(step.samples, len(train))
-    batches = math.ceil(count / _BATCH)
+    batches = math.ceil(count / BATCH)
 
     def shown() -> Iterator[tuple[Tensor, ...]]:
-        for at, inputs in enumerate(_batches(train, count)):
+        for at, inputs in enumerate(sample_inputs(train, count)):
             run.observe(Progress("calibrate", at, batches))
             yield inputs
 
@@ -292,89 +267,3 @@ def _ranges(graph: GraphModule, step: QuantizeStep, train: Split, run: Run) -> d
     for node, other in chosen.like.items():
         ranges[node.name] = ranges[other.name]
     return ranges
-
-
-def _kept_layers(
-    attempt: Callable[[Collection[str]], Candidate],
-    candidate: Candidate,
-    names: Sequence[str],
-    step: QuantizeStep,
-    data: Dataset,
-    run: Run,
-    task: Task,
-) -> tuple[tuple[str, ...], float | None]:
-    """Return the layers that stay in fp32, and by how much the main metric got worse.
-
-    First all layers are int8. Where that costs more than is allowed, the layer that hurts most
-    stays in fp32, then the two that do, the four, and so on.
-    """
-    if data.validation is None:
-        run.say("There is no validation split, so nothing tells how much int8 costs: all layers are")
-        return (), None
-    allowed = step.max_drop
-    before = validation_scores(candidate, data, run, task=task)[task.select_by]
-    most = int(_MOST_KEPT * len(names))
-    order: list[str] = []
-    count = 0
-    while True:
-        kept = tuple(order[:count])
-        after = validation_scores(attempt(kept), data, run, task=task)[task.select_by]
-        drop = worsening(task.select_by, before, after)
-        run.observe(Progress("quantize", count, most, values={task.select_by: after}))
-        if drop <= allowed:
-            return kept, drop
-        if count >= most:
-            break
-        order = order or _by_harm(attempt, candidate, names, data.validation, run)
-        count = min(max(2 * count, 1), most)
-    raise RequestError(
-        f"int8 makes `{task.select_by}` worse by {drop:.3g} on the validation split, and "
-        f"{allowed:.3g} is allowed",
-        where="compress",
-        why=f"It was {before:.4g} before and is {after:.4g}, with {count} of {len(names)} layers in "
-        "fp32",
-        fix="Raise `max_drop`, or leave the step `quantize` out",
-    )
-
-
-def worsening(metric: str, before: float, after: float) -> float:
-    """Return by how much a metric got worse: of shares the difference, else as a share of it.
-
-    >>> round(worsening("accuracy", 0.93, 0.92), 6), round(worsening("rmse", 2.0, 2.5), 6)
-    (0.01, 0.25)
-    """
-    known = METRICS[metric]
-    worse = before - after if known.higher_is_better else after - before
-    low, high = known.range
-    if known.is_share:
-        return worse
-    return worse / (high - low if math.isfinite(high - low) else max(abs(before), 1e-12))
-
-
-def _by_harm(
-    attempt: Callable[[Collection[str]], Candidate],
-    candidate: Candidate,
-    names: Sequence[str],
-    split: Split,
-    run: Run,
-) -> list[str]:
-    """Return the layers, first those whose rounding alone changes the outputs most."""
-    batches = list(_batches(split, _PROBED))
-    expected = [_outputs(candidate.network, inputs) for inputs in batches]
-    harm = {}
-    for at, name in enumerate(names):
-        run.observe(Progress("sensitivity", at, len(names)))
-        network = attempt([other for other in names if other != name]).network
-        harm[name] = sum(
-            float((found - right).square().sum())
-            for inputs, wanted in zip(batches, expected, strict=True)
-            for found, right in zip(_outputs(network, inputs), wanted, strict=True)
-        )
-    run.observe(Progress("sensitivity", len(names), len(names)))
-    return sorted(names, key=lambda name: -harm[name])
-
-
-@torch.inference_mode()
-def _outputs(network: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-    answer = network(*inputs)
-    return [item.float() for item in (answer if isinstance(answer, tuple) else (answer,))]

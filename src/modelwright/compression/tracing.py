@@ -43,11 +43,16 @@ def trace(candidate: Candidate) -> GraphModule:
     try:
         with torch.no_grad():
             program = torch.export.export(
-                network, arguments, dynamic_shapes=dynamic_shapes(network, reader.tensors)
+                network,
+                arguments,
+                dynamic_shapes=dynamic_shapes(network, reader.tensors),
+                prefer_deferred_runtime_asserts_over_guards=True,  # As the exporter to ONNX does.
             )
     except (RuntimeError, torch.fx.proxy.TraceError) as error:
         raise RequestError(
-            "this network can't be traced", why=str(error).strip().splitlines()[0][:300]
+            "this network can't be traced",
+            where="compress",
+            why=str(error).strip().splitlines()[0][:300],
         ) from error
     graph = program.module()
     assert isinstance(graph, GraphModule)

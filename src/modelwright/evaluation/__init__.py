@@ -10,6 +10,7 @@ from modelwright.evaluation.baselines import Problem, measure_baselines
 from modelwright.evaluation.calibration import fit_temperature, temperature_evidence
 from modelwright.evaluation.comparison import (
     PARENT,
+    PARENT_GAIN,
     Comparison,
     compare,
     compare_latency,
@@ -35,6 +36,7 @@ __all__ = [
     "GAIN",
     "IS_SIMPLE",
     "PARENT",
+    "PARENT_GAIN",
     "WITHOUT_NEAR",
     "Comparison",
     "Measurement",

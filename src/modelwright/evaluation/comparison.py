@@ -57,13 +57,13 @@ def compare(
 ) -> Comparison:
     """Compare what two model files answered on a split."""
     record = recorder(samples, fingerprint, model=model.model, **asdict(place))
-    text_metrics = task.text_metrics
+    text_metrics, compute = task.text_metrics, task.compute
     if text_metrics is not None and model.texts and samples.pairs is not None:
         _, references = samples.pairs()
         stats = [text_metrics.sample_stats(each.texts, references) for each in (model, parent)]
         pair, compute = PairedStats(PARENT, *stats), text_metrics.compute
     else:
-        pair, compute = PairedStats(PARENT, model.stats, parent.stats), task.compute
+        pair = PairedStats(PARENT, model.stats, parent.stats)
     subject = "the network before compression"
     evidence = [
         paired_gain(
@@ -98,9 +98,12 @@ def _flips(model: Measurement, parent: Measurement, task: Task) -> Bools | None:
     """Return which samples are answered otherwise `[N]`, where answers are labels or texts."""
     if task.output_kind in CLASSIFICATION:
         differs = model.stats["predicted"] != parent.stats["predicted"]
-        return differs.reshape(len(differs), -1).any(axis=1)
+        flips: Bools = differs.reshape(len(differs), -1).any(axis=1)
+        return flips
     if model.texts:
-        return np.array([own != other for own, other in zip(model.texts, parent.texts, strict=True)])
+        return np.array(
+            [own != other for own, other in zip(model.texts, parent.texts, strict=True)]
+        )
     return None
 
 
@@ -139,7 +142,10 @@ def compare_sizes(model: Model, parent: Model) -> Evidence:
     """Return how many times smaller a model is than its parent."""
     method = f"size_bytes of {parent.size_bytes:,} before, over {model.size_bytes:,} after"
     return exact(
-        "size_ratio", parent.size_bytes / max(model.size_bytes, 1), method=method, model=model.digest
+        "size_ratio",
+        parent.size_bytes / max(model.size_bytes, 1),
+        method=method,
+        model=model.digest,
     )
 
 
@@ -170,7 +176,7 @@ def compare_latency(
     batch: Any = [samples[turn % len(samples)] for turn in range(BATCH)]
     if isinstance(samples, np.ndarray):
         batch = np.ascontiguousarray(np.stack(batch))
-    record = partial(sampled, model=model.digest, **asdict(place))
+    record: Record = partial(sampled, model=model.digest, **asdict(place))
     found = []
     for number, size in enumerate((1, BATCH)):
         observe(Progress("compare", number, 2))

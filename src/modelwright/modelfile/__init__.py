@@ -53,8 +53,8 @@ __all__ = [
     "neighbours",
     "read",
     "read_weights",
-    "recipe_text",
     "rebuild",
+    "recipe_text",
     "verify",
     "with_inference",
     "with_ledger",
@@ -65,8 +65,8 @@ __all__ = [
 
 _MODULES = {
     "contents": (
-        "Contents Golden data_card describe digest neighbours read read_weights recipe_text with_inference "
-        "with_ledger with_signature write"
+        "Contents Golden data_card describe digest neighbours read read_weights recipe_text "
+        "with_inference with_ledger with_signature write"
     ),
     "llama": "export_llama",
     "loading": "load",

@@ -190,9 +190,7 @@ def _export(
     return model
 
 
-def dynamic_shapes(
-    network: nn.Module, inputs: Sequence[TensorSpec]
-) -> tuple[dict[int, Any], ...]:
+def dynamic_shapes(network: nn.Module, inputs: Sequence[TensorSpec]) -> tuple[dict[int, Any], ...]:
     """Return which sizes of each input are free, as `torch.export` wants to know it."""
     import torch
 

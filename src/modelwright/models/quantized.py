@@ -95,8 +95,8 @@ class QuantizedLayer(nn.Module):
         self.arguments = arguments
         self.register_buffer("weight", integers)
         self.register_buffer("weight_scale", scale)
-        steps = None if bias is None else scale * input_scale
-        self.register_buffer("bias_scale", steps)
+        steps = scale * input_scale
+        self.register_buffer("bias_scale", None if bias is None else steps)
         self.register_buffer("bias", None if bias is None else as_int32(bias, steps))
 
     def forward(self, x: Tensor) -> Tensor:

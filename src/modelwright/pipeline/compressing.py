@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from modelwright import evaluation, modelfile
 from modelwright.data import Prepared, prepare
-from modelwright.errors import DataError, RequestError
+from modelwright.errors import DataError, RecipeError, RequestError
 from modelwright.evaluation import Comparison
 from modelwright.pipeline.measuring import Measured, questions
 from modelwright.pipeline.request import RecipeLike, read_draft
@@ -21,6 +21,7 @@ from modelwright.tasks import task_of
 
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
+    from modelwright.transforms.inputs import Input
 
 UNCOMPRESSED = "uncompressed.mw"
 """The file of the trained network before `compress`, in the run's folder."""
@@ -32,13 +33,15 @@ def check_steps(candidate: Candidate, request: RunRequest) -> None:
     Raises:
         RequestError: there is such a step.
     """
-    from modelwright.compression import CHECKS
+    from modelwright.compression import step_of
 
     for step in request.recipe.compress:
-        CHECKS[type(step)](candidate, step)
+        step_of(step)[0](candidate, step)
 
 
-def compressed(start: Candidate, request: RunRequest, prepared: Prepared, context: Run) -> Candidate:
+def compressed(
+    start: Candidate, request: RunRequest, prepared: Prepared, context: Run
+) -> Candidate:
     """Return what the steps of `compress` make of a trained network.
 
     With `model: auto` a step that the chosen network can't take is left out, and said.
@@ -46,14 +49,14 @@ def compressed(start: Candidate, request: RunRequest, prepared: Prepared, contex
     Raises:
         RequestError: a step can't be done to the network, or costs more than it may.
     """
-    from modelwright.compression import CHECKS
+    from modelwright.compression import step_of
 
     candidate = start
     for step, (name, stage) in zip(
         request.recipe.compress, compress_stages(request.recipe), strict=True
     ):
         try:
-            CHECKS[type(step)](candidate, step)
+            step_of(step)[0](candidate, step)
         except RequestError as error:
             if request.recipe.model != "auto":
                 raise
@@ -85,10 +88,30 @@ def compare_files(
     context.ledger.append(evaluation.compare_sizes(own, other))
     if request.recipe.evaluate.latency:
         asked = questions(range(min(evaluation.BATCH, len(samples))), samples, prepared)
-        context.ledger.extend(
-            evaluation.compare_latency(own, other, asked, place=place, observe=context.observe)
-        )
+        times = evaluation.compare_latency(own, other, asked, place=place, observe=context.observe)
+        context.ledger.extend(times)
+        for record in times:
+            if record.high < 1:
+                context.say(
+                    f"It is slower than before compression here: `{record.metric}` is "
+                    f"{record.value:.2f} ({record.low:.2f} to {record.high:.2f})"
+                )
     return compared
+
+
+def require_smaller(path: Path, parent: Path) -> None:
+    """Refuse what compression hasn't made smaller.
+
+    Raises:
+        RequestError: the model takes as many bytes as before, or more.
+    """
+    after, before = (modelfile.describe(each)["size_bytes"] for each in (path, parent))
+    if after >= before:
+        raise RequestError(
+            f"compression makes the model no smaller: {after:,} bytes, {before:,} before",
+            where="compress",
+            fix=f"Leave the section out; the model before it is {parent}",
+        )
 
 
 def require_same_data(path: Path, prepared: Prepared) -> None:
@@ -147,12 +170,19 @@ def start_from(path: Path) -> Candidate:
 
 def data_of(request: RunRequest, start: Candidate, context: Run) -> Prepared:
     """Return the data of a model file's recipe, as its network takes it."""
+    path = getattr(request.recipe.data, "path", None)
+    if path is not None:
+        try:
+            request.find(path)
+        except RecipeError as error:
+            error.fix = "Say where the data is: --data PATH"
+            raise
     # How samples become inputs stands in the file; the recipe may say `auto`.
     plain = {"transforms": TransformsSpec(), "text": TextSpec(), "audio": AudioSpec()}
     return prepare(
         request.recipe.model_copy(update=plain),
         base=request.data_base,
-        like=start.input,
+        like=cast("Input", start.input),
         run_folder=context.folder,
         observe=context.observe,
     )

@@ -25,6 +25,7 @@ from modelwright.pipeline.compressing import (
     compressed,
     data_of,
     require_same_data,
+    require_smaller,
     start_from,
 )
 from modelwright.pipeline.measuring import calibrate, measure_file, require_held_out
@@ -147,6 +148,7 @@ def _deliver(
     measured = measure_file(model, request, prepared, context)
     comparison = None
     if request.recipe.compress:
+        require_smaller(model, parent)
         comparison = compare_files(model, parent, measured, request, prepared, context)
     ledger = _keep_evidence(model, context.ledger)
     verdicts = judge(request.recipe.targets, ledger, hardware=measured.place.hardware)

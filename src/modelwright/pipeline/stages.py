@@ -49,18 +49,18 @@ def compressing(step: CompressionStep) -> Stage:
     """Return the stage that a step of the recipe's section `compress` asks for."""
 
     def stage(candidate: Candidate, recipe: Recipe, data: Dataset, run: Run) -> Candidate:
-        from modelwright.compression import STEPS
+        from modelwright.compression import step_of
 
         begun = time.monotonic()
-        compressed, facts = STEPS[type(step)](candidate, step, data, run, task_of(recipe))
+        _, carry_out = step_of(step)
+        compressed, facts = carry_out(candidate, step, data, run, task_of(recipe))
         return compressed.after(StageReport(run.stage_name, time.monotonic() - begun), facts)
 
     return stage
 
 
 def compress_stages(recipe: Recipe) -> list[tuple[str, Stage]]:
-    """Return the stages of the recipe's section `compress`, with their names: `quantize`,
-    `quantize-2`."""
+    """Return the stages of the section `compress` by name: `quantize`, `quantize-2`."""
     stages: list[tuple[str, Stage]] = []
     for at, step in enumerate(recipe.compress):
         before = sum(other.name == step.name for other in recipe.compress[:at])
