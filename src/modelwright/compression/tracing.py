@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.fx.graph import CodeGen
 
 from modelwright.errors import RequestError
 from modelwright.modelfile.export import dynamic_shapes
@@ -54,8 +55,7 @@ def trace(candidate: Candidate) -> GraphModule:
             where="compress",
             why=str(error).strip().splitlines()[0][:300],
         ) from error
-    graph = program.module()
-    assert isinstance(graph, GraphModule)
+    graph = _plain(program.module())
     if isinstance(steps := getattr(network, "steps", None), nn.Module):
         graph.steps = steps  # As the model file declares them.
     _clean(graph)
@@ -95,6 +95,17 @@ def tensor_of(graph: GraphModule, node: object) -> Tensor | None:
     owner, _, name = str(node.target).rpartition(".")
     found = getattr(graph.get_submodule(owner), name)
     return found.detach() if isinstance(found, Tensor) else None
+
+
+def _plain(module: nn.Module) -> GraphModule:
+    """Return an exported module as one that takes and returns tensors, and can be copied."""
+    assert isinstance(module, GraphModule)
+    (output,) = (node for node in module.graph.nodes if node.op == "output")
+    answers = tuple(output.args[0])
+    returns_tensor = module.graph._codegen.pytree_info.out_spec.is_leaf()  # type: ignore[attr-defined]
+    output.args = (answers[0] if returns_tensor else answers,)
+    module.graph.set_codegen(CodeGen())
+    return GraphModule(module, module.graph)
 
 
 def _clean(graph: GraphModule) -> None:

@@ -79,8 +79,8 @@ def _about_compression(data: ReportData) -> Iterator[Sentence]:
     scale, unit = (100, " percentage points") if is_share(metric) else (1, "")
     better = "better" if gain.value >= 0 else "worse"
     ends = f"95 %: {gain.low * scale:+.2g} to {gain.high * scale:+.2g}"
-    text += f"; the main figure, {name_of(metric)}, is {abs(gain.value) * scale:.2g}{unit} {better} ({ends})"
-    yield Sentence(text + ".")
+    by = f"{abs(gain.value) * scale:.2g}{unit} {better}"
+    yield Sentence(f"{text}; the main figure, {name_of(metric)}, is {by} ({ends}).")
 
 
 def _about_choice(data: ReportData) -> Iterator[Sentence]:

@@ -923,6 +923,21 @@ TRAINING = [
     ),
 ]
 
+INT8 = {"compress": [{"name": "quantize", "dtype": "int8", "samples": 20, "max_drop": 1.0}]}
+FULL_RANGE = {"compress": [{"name": "quantize", "dtype": "int8", "reduce_range": False}]}
+GROUPS = {"compress": [{"name": "quantize", "weights": "int4", "samples": 20, "max_drop": 9.0}]}
+WIDE = {"model": {"name": "mlp", "hidden": [64]}}
+COMPRESSION = [
+    *_one("compressed", "cnn", "compress", INT8["compress"]),
+    *_one("compressed", "cnn", "compress.0.name", {"name": "x"}, INT8, refused="quantize"),
+    *_one("compressed", "cnn", "compress.0.dtype", None, INT8, refused="give one of"),
+    *_one("compressed", "cnn", "compress.0.ranges", "min-max", INT8),
+    *_one("compressed", "cnn", "compress.0.samples", 1, INT8),
+    *_one("compressed", "scores", "compress.0.max_drop", 0.0, {**WIDE, **GROUPS}, refused="worse"),
+    *_one("compressed", "cnn", "compress.0.reduce_range", True, FULL_RANGE),
+    *_one("compressed", "digits", "compress.0.weights", "int8", {**WIDE, **GROUPS}),
+    *_one("compressed", "digits", "compress.0.group_size", 16, {**WIDE, **GROUPS}),
+]
 SPEAK = {"inference.language_model": {"order": 3}}
 WRITE = {"generate.max_new_tokens": 12}
 BEAM = {"generate.max_new_tokens": 6, "text": {"tokenizer": "character", "vocab_size": 16}}
@@ -978,6 +993,7 @@ WITNESSES = [
     *SHAPES,
     *FOREIGN,
     *TRAINING,
+    *COMPRESSION,
     *ANSWERS,
 ]
 
