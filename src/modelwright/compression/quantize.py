@@ -46,6 +46,8 @@ TOLERANCE = 0.05
 which round now and then otherwise where a sum lies between two levels."""
 _CUTS = (aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default)
 """Nonlinearities that only cut: rounding to levels from 0 on, or to 6, does it too."""
+_LEAST_WEIGHTS = 1024
+"""Fully connected layers with fewer weights stay in fp32: scales would cost what is saved."""
 _PADDINGS = (aten.constant_pad_nd.default, aten.pad.default)
 _POOLS = (aten.max_pool2d.default,)
 _SUMS = (aten.add.Tensor, aten.add_.Tensor)
@@ -116,15 +118,17 @@ def _traced(candidate: Candidate) -> tuple[GraphModule, list[str]]:
             "a network that generates texts can't be `quantize`d with `dtype: int8`",
             where="compress",
             why="Its steps are graphs of their own, over a growing cache",
-            fix="Leave the step out",
+            fix="Write `weights: int8` or `weights: int4` in place of `dtype`",
         )
     graph = trace(candidate)
     names = [layer_of(node) for node in plan(graph).layers]
     if not names:
         raise RequestError(
-            "this network has no convolution or fully connected layer that int8 can compute",
+            "this network has no convolution or large fully connected layer for int8",
             where="compress",
-            fix="Leave the step `quantize` out",
+            why=f"Fully connected layers of fewer than {_LEAST_WEIGHTS:,} weights stay in fp32, as "
+            "do embeddings and recurrent layers",
+            fix="Write `weights: int8` in place of `dtype`, or leave the step out",
         )
     return graph, names
 
@@ -142,7 +146,8 @@ def plan(graph: GraphModule, kept: Collection[str] = ()) -> Plan:
     rounded: set[Node] = set()
     for node in layers:
         rounded.add(_source(node))
-        if is_call(node, *CONVOLUTIONS):
+        # onnxruntime joins a product and the cut behind it to one operator in fp32 otherwise.
+        if is_call(node, *CONVOLUTIONS) or _visible(node) is not node:
             rounded.add(_visible(node))
     own = {_visible(node) for node in layers if is_call(node, *CONVOLUTIONS)}
     for node in nodes:
@@ -209,6 +214,8 @@ def _is_whole(graph: GraphModule, node: Node) -> bool:
     name = layer_of(node)
     weight = tensor_of(graph, node.args[1])
     if not name or weight is None or weight.dtype != torch.float32:
+        return False
+    if weight.ndim == 2 and weight.numel() < _LEAST_WEIGHTS:
         return False
     module = graph.get_submodule(name)
     held = {key for key, _ in (*module.named_parameters(), *module.named_buffers())}

@@ -51,9 +51,11 @@ def trace(candidate: Candidate) -> GraphModule:
             )
     except (RuntimeError, torch.fx.proxy.TraceError) as error:
         raise RequestError(
-            "this network can't be traced",
+            "this network's operations change with the length of a sample, so it can't become int8",
             where="compress",
-            why=str(error).strip().splitlines()[0][:300],
+            why=str(error).strip().splitlines()[0].partition("! For more")[0][:200],
+            fix="Write `weights: int8` in place of `dtype`, for fully connected layers and "
+            "embeddings",
         ) from error
     graph = _plain(program.module())
     if isinstance(steps := getattr(network, "steps", None), nn.Module):

@@ -78,8 +78,9 @@ class GroupedEmbedding(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the vectors `[…, D]` of tokens `[…]`."""
         if self.bits == 4 and torch.onnx.is_in_onnx_export():
-            middle = torch.full(self.weight_scale.shape, 8, dtype=torch.uint8)
-            zeros = pack(middle if middle.shape[1] % 2 == 0 else F.pad(middle, (0, 1), value=8), 4)
+            rows, groups = self.weight_scale.shape
+            # The middle level, twice in a byte; without it the lowest level would be 0.
+            zeros = torch.full((rows, -(-groups // 2)), 0x88, dtype=torch.uint8)
             vectors: Tensor = torch.onnx.ops.symbolic(
                 "com.microsoft::GatherBlockQuantized",
                 (self.weight.flatten(1), tokens, self.weight_scale, zeros),

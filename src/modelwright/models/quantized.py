@@ -80,6 +80,7 @@ class QuantizedLayer(nn.Module):
 
     weight: Tensor
     weight_scale: Tensor
+    weight_zero: Tensor
     bias: Tensor | None
     bias_scale: Tensor | None
 
@@ -95,13 +96,15 @@ class QuantizedLayer(nn.Module):
         self.arguments = arguments
         self.register_buffer("weight", integers)
         self.register_buffer("weight_scale", scale)
+        # Without a zero point onnxruntime leaves a fully connected layer in fp32.
+        self.register_buffer("weight_zero", torch.zeros(len(scale), dtype=torch.int8))
         steps = scale * input_scale
         self.register_buffer("bias_scale", None if bias is None else steps)
         self.register_buffer("bias", None if bias is None else as_int32(bias, steps))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what the layer with these weights returns."""
-        weight = dequantize(self.weight, self.weight_scale)
+        weight = dequantize(self.weight, self.weight_scale, self.weight_zero)
         bias = None
         if self.bias is not None and self.bias_scale is not None:
             bias = dequantize(self.bias, self.bias_scale)
@@ -115,10 +118,13 @@ class QuantizedLayer(nn.Module):
         return f"{tuple(self.weight.shape)}, {self.arguments}"
 
 
-def dequantize(integers: Tensor, scale: Tensor) -> Tensor:
-    """Return integers `[O, …]` times a scale for each of the first axis `[O]`, in fp32."""
+def dequantize(integers: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
+    """Return integers `[O, …]` times a scale for each of the first axis `[O]`, in fp32.
+
+    `zero` is what stands for 0, which is 0 here; the graph names it where it is given.
+    """
     if torch.onnx.is_in_onnx_export():
-        inputs = (integers, scale)
+        inputs = (integers, scale) if zero is None else (integers, scale, zero)
         return _symbolic("DequantizeLinear", inputs, {"axis": 0}, torch.float32, integers.shape)
     return integers.float() * per_output(scale, integers.ndim)
 

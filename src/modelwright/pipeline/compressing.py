@@ -16,7 +16,7 @@ from modelwright.pipeline.request import RecipeLike, read_draft
 from modelwright.pipeline.stages import compress_stages
 from modelwright.recipe import Draft
 from modelwright.recipe.preparation import AudioSpec, TextSpec, TransformsSpec
-from modelwright.run import Run, RunRequest
+from modelwright.run import Run, RunRequest, has_vnni
 from modelwright.tasks import task_of
 
 if TYPE_CHECKING:
@@ -97,6 +97,23 @@ def compare_files(
                     f"{record.value:.2f} ({record.low:.2f} to {record.high:.2f})"
                 )
     return compared
+
+
+def say_integers(path: Path, context: Run) -> None:
+    """Say how many layers onnxruntime computes in int8 here, and which it doesn't."""
+    layers = modelfile.integer_layers(path)
+    if not layers:
+        return
+    others = [name for name, is_integer in layers.items() if not is_integer]
+    note = f"onnxruntime computes {len(layers) - len(others)} of {len(layers)} int8 layers as such"
+    if others:
+        note += f"; it turns {', '.join(f'`{name}`' for name in others[:4])}" + (
+            ", …" if len(others) > 4 else ""
+        )
+        note += " back into fp32 first, which is slower than int8 and no faster than before"
+    if not has_vnni():
+        note += "; this processor has no VNNI, so int8 gains less time here than on one that has"
+    context.say(note)
 
 
 def require_smaller(path: Path, parent: Path) -> None:

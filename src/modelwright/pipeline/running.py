@@ -26,6 +26,7 @@ from modelwright.pipeline.compressing import (
     data_of,
     require_same_data,
     require_smaller,
+    say_integers,
     start_from,
 )
 from modelwright.pipeline.measuring import calibrate, measure_file, require_held_out
@@ -145,10 +146,12 @@ def _deliver(
     """Measure a run's packed file, judge it, and write what the run delivers."""
     folder = context.folder
     model, parent = folder / "model.mw", folder / UNCOMPRESSED
+    if request.recipe.compress:
+        require_smaller(model, parent)
+        say_integers(model, context)
     measured = measure_file(model, request, prepared, context)
     comparison = None
     if request.recipe.compress:
-        require_smaller(model, parent)
         comparison = compare_files(model, parent, measured, request, prepared, context)
     ledger = _keep_evidence(model, context.ledger)
     verdicts = judge(request.recipe.targets, ledger, hardware=measured.place.hardware)
