@@ -88,7 +88,7 @@ MEASURING_RULES: tuple[Rule, ...] = (
         ("targets of compression", "compress"),
         lambda r: not r.compress and _first_target(r, lambda metric: metric.needs_compression),
         "the target {} compares the network before and after `compress`, which is empty",
-        "Write a step, such as `compress: [{{name: quantize, dtype: int8}}]`, or remove the target",
+        "Give `compress` a step, such as `quantize`, or remove the target",
         ("targets",),
     ),
     Rule(
