@@ -180,6 +180,18 @@ def test_pictures_for_the_report_begin_with_the_image_itself():
         assert np.array_equal(first, one) or np.array_equal(first, two)
 
 
+@pytest.mark.parametrize("shape", [(4, 40), (40, 4)])
+def test_boxes_of_other_images_stand_anywhere_in_the_pictures(shape):
+    """As many pixels of each part of the image are covered, on average."""
+    images = np.arange(2, dtype=np.uint8)[:, None, None, None] * np.ones((1, *shape, 1), np.uint8)
+    train = Split("train", images, np.arange(2), np.arange(2))
+    found = augmented_samples(train, spec(cutmix=1.0), 0, 2, times=400)[:, 1:]
+    covered = (found != images[:, None]).mean(axis=(0, 1, 4))
+    halves = np.array_split(covered, 2, axis=int(shape[1] > shape[0]))
+    assert halves[0].mean() == pytest.approx(halves[1].mean(), abs=0.1)
+    assert covered.min() > 0.1
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_pictures_of_every_kind(name):
     assert augmented_samples(split(), spec(**SPECS[name]), 0, 99).shape == (SIZE, 6, 10, 9, 3)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -95,3 +97,13 @@ def test_what_is_drawn_once_is_the_same_in_every_epoch():
 def test_keys_depend_on_order_and_length():
     found = {key(), key(0), key(0, 0), key(0, 1), key(1, 0), key(1), key(2**64 - 1)}
     assert len(found) == 7
+
+
+def test_another_attempt_draws_anew():
+    rng = CounterRNG(3, 1, np.arange(1000))
+    figures = [rng.uniform(Stream.CUT_X, attempt=attempt) for attempt in range(3)]
+    ranges = [rng.between(Stream.CUT_X, 5.0, 7.0, attempt=attempt) for attempt in range(3)]
+    for one, other in itertools.combinations(figures, 2):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 0.2
+    for figure, found in zip(figures, ranges, strict=True):
+        np.testing.assert_allclose(found, 5.0 + 2.0 * figure)

@@ -54,6 +54,16 @@ def test_each_label_keeps_its_share():
     assert counts == {"a": 200, "b": 20}
 
 
+def test_what_is_left_goes_to_the_largest_remainders():
+    # Of 5 of 10 the shares are 2, 1.5 and 1.5; of 4 of 9 they are 1.78, 1.33 and 0.89.
+    found = drawn([*"aaaabbbccc"], val=0, test=5)
+    counts = Counter("aaaabbbccc"[row] for row in found["test"].tolist())
+    assert (counts["a"], sorted((counts["b"], counts["c"]))) == (2, [1, 2])
+    found = drawn([*"aaaabbbcc"], val=0, test=4)
+    counts = Counter("aaaabbbcc"[row] for row in found["test"].tolist())
+    assert counts == {"a": 2, "b": 1, "c": 1}
+
+
 def test_the_order_of_files_changes_nothing():
     labels = ["a", "b"] * 30
     held = keys(60)

@@ -76,10 +76,13 @@ def test_damaged_lines_are_passed_over_and_said(tmp_path: Path) -> None:
     with path.open("ab") as stream:
         stream.write(b'{"samples":4,"run":3}\n\xff\xfe\n[1]\n\n' + b"[" * 100_000 + b"\n")
         stream.write(b'{"samples":4,"sketch":"AAA=","run":"a","model":"","at":""}\n')
+        torn = json.loads(path.read_bytes().splitlines()[0])
+        torn["sketch"] = "?" + torn["sketch"]
+        stream.write(json.dumps(torn).encode() + b"\n")
     found = record_access(CATS, run="two", path=path)
     assert found.count == 2
     assert len(found.notes) == 1
-    assert found.notes[0].startswith("5 damaged lines were passed over")
+    assert found.notes[0].startswith("6 damaged lines were passed over")
     with path.open("ab") as stream:
         stream.write(b'{"samples":4,"run":"torn')  # killed while it wrote
     assert record_access(CATS, run="three", path=path).count == 3
@@ -117,3 +120,12 @@ def test_where_the_list_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list_path() == Path("/state/modelwright/test_set_access.jsonl")
     monkeypatch.delenv("XDG_STATE_HOME")
     assert list_path() == Path.home() / ".local" / "state" / "modelwright" / "test_set_access.jsonl"
+
+
+def test_a_list_that_cannot_be_read_costs_no_run(tmp_path: Path) -> None:
+    path = tmp_path / "test_set_access.jsonl"
+    path.mkdir()
+    found = record_access(CATS, run="one", path=path)
+    assert found.count == 1
+    assert found.notes[0].startswith("The list of accesses can't be read: ")
+    assert found.notes[1].startswith("This access to the test set could not be recorded: ")

@@ -18,6 +18,7 @@ from modelwright.data.ragged import Joined, Ragged
 from modelwright.errors import DataError, MissingExtraError
 from modelwright.evaluation import (
     DIFFERENCE,
+    GAIN,
     Measurement,
     Place,
     Problem,
@@ -105,6 +106,8 @@ def test_each_baseline_learns_what_it_can() -> None:
     assert found["centroid", "accuracy"].value < 0.7  # and mean pixels next to nothing
     assert (hog.split, hog.data, hog.n, hog.subject) == ("test", "data", 200, "baseline:hog")
     assert hog.low < hog.value
+    for said in ("oriented gradients", "ridge regression", "leaving out each training sample once"):
+        assert said in hog.method
     assert found["hog", "f1_macro"].value == pytest.approx(hog.value, abs=0.02)
 
 
@@ -455,6 +458,16 @@ def test_the_most_frequent_labels_by_hand() -> None:
     assert found["frequent", "log_loss"].value == pytest.approx(loss, rel=EXACT)
 
 
+@pytest.mark.parametrize("count", [5, 6])
+def test_of_many_labels_that_are_answered_five_are_named(count: int) -> None:
+    targets = np.ones((8, count), bool)
+    method = baselines.frequent(
+        text_problem(["a"] * 8, targets, MULTI_LABEL, "abcdef"[:count])
+    ).method
+    more = ", …" if count > 5 else ""
+    assert method.endswith(f", {count} of them: `a`, `b`, `c`, `d`, `e`{more}")
+
+
 def test_unknown_labels_count_as_missed() -> None:
     random = np.random.default_rng(3)
     targets = random.random((80, 2)) < 0.5
@@ -516,6 +529,14 @@ def test_how_frequent_each_token_is_by_hand() -> None:
     bits = losses.sum() / np.log(2) / 3
     assert found["unigram", "bits_per_byte"].value == pytest.approx(bits, rel=EXACT)
     assert "of the 2 texts" in found["unigram", "token_loss"].method
+    # A model that knows each token beforehand, compared text by text.
+    stats = dict(baselines.unigram(asked).stats)
+    stats["loss"] = np.zeros(2)
+    model = Measurement((), "sha256:model", stats, ())
+    (*_, gain) = measure_baselines(asked, model, fingerprint="data")
+    assert (gain.metric, gain.subject, gain.model) == (GAIN, "model", "sha256:model")
+    assert gain.value == pytest.approx(np.exp(losses.mean()) - 1, rel=EXACT)
+    assert "of the 2 texts" in gain.method
 
 
 def test_the_text_itself_and_its_first_sentence() -> None:

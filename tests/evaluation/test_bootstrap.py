@@ -113,6 +113,14 @@ def test_counts_widen_what_never_varies() -> None:
     assert wider.low == pytest.approx(2 * share / (1 + share), abs=1e-4)
     assert exact.low == pytest.approx(share, abs=1e-4)
     assert "never narrower than the exact interval" in wider.method
+    # Where each label has many mistakes, draws alone say how these vary.
+    poor = (np.array([10, 10]), np.array([20, 20]), np.array([20, 20]))
+    half, exact = bounded(
+        stats, lambda _: {"f1_micro": 0.5, "exact_match": 0.5}, RECORD, method="", counts=poor
+    )
+    assert (half.low, half.high) == (0.5, 0.5)
+    assert "never narrower" not in half.method
+    assert exact.low == pytest.approx(binomtest(20, 40).proportion_ci().low)
 
 
 @pytest.mark.parametrize("wrong", [1, FEW_WRONG, FEW_WRONG + 1])

@@ -10,12 +10,23 @@ from modelwright.evaluation.features import reduced
 
 
 @pytest.mark.parametrize(
-    ("height", "width"), [(224, 224), (1000, 30), (64, 1024), (65, 65), (4, 500), (128, 128)]
+    ("size", "becomes"),
+    [
+        ((224, 224), (56, 56)),
+        ((65, 65), (32, 32)),
+        ((128, 128), (64, 64)),
+        ((64, 1024), (64, 64)),
+        ((40, 20), (40, 20)),
+        ((1000, 30), (58, 30)),  # Every 17 rows: at most twice as long as wide.
+        ((4, 500), (4, 7)),  # Every 63 columns: at most 8 pixels, for 4 are kept.
+        ((2, 500), (2, 7)),
+    ],
 )
-def test_large_images_are_reduced(height: int, width: int) -> None:
-    small = reduced(np.full((1, height, width, 3), 9, np.uint8), 64)
-    assert max(small.shape[1:3]) <= 64
-    assert min(small.shape[1:3]) >= min(4, height, width)
+def test_images_are_reduced_by_the_smallest_factors(
+    size: tuple[int, int], becomes: tuple[int, int]
+) -> None:
+    small = reduced(np.full((1, *size, 3), 9, np.uint8), 64)
+    assert small.shape[1:3] == becomes
     assert (small == 9).all()
 
 

@@ -64,7 +64,7 @@ def test_a_model_that_is_the_best_simple_method_is_met_and_never_proven() -> Non
     found = gain_over_simple(
         compared, OutputKind.SINGLE_LABEL, NUMBERS.compute, record, model="m", is_method="words"
     )
-    assert (found.value, found.basis) == (0.0, "derived")
+    assert (found.low, found.value, found.high, found.basis) == (0.0, 0.0, 0.0, "derived")
     judged = verdict(found, ">= 0")
     assert (judged.passed, judged.proven, judged.why) == (True, False, IS_SIMPLE)
     assert not verdict(found, ">= 0.01").passed

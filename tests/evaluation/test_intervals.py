@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, t
+from scipy.stats import binomtest, chi2, t
 
 from modelwright import metrics
 from modelwright.evaluation import intervals
@@ -22,6 +22,14 @@ def test_exact_bounds_are_scipys(samples: int) -> None:
     expected = [binomtest(int(k), samples).proportion_ci() for k in hits]
     np.testing.assert_allclose(low, [each.low for each in expected], rtol=1e-8, atol=1e-12)
     np.testing.assert_allclose(high, [each.high for each in expected], rtol=1e-8, atol=1e-12)
+
+
+def test_exact_bounds_of_a_few_of_very_many_are_those_of_poissons_distribution() -> None:
+    hits, samples = np.arange(1, 4), 1_000_000
+    low, high = intervals.clopper_pearson(hits, samples)
+    # The means at which so many hits or more, or so many or fewer, have 2.5 % (Garwood 1936).
+    np.testing.assert_allclose(low * samples, chi2.ppf(0.025, 2 * hits) / 2, rtol=1e-5)
+    np.testing.assert_allclose(high * samples, chi2.ppf(0.975, 2 * hits + 2) / 2, rtol=1e-5)
 
 
 @given(st.integers(0, 10_000), st.integers(1, 10_000))
@@ -66,6 +74,20 @@ def test_average_bounds_hold_the_average(monkeypatch: pytest.MonkeyPatch) -> Non
             assert 0.0 < low < high < 1.0, name
     for name, times in held.items():
         assert times / 200 >= 0.91, name
+
+
+def test_draws_show_how_mistakes_vary_only_where_each_class_has_many() -> None:
+    most = intervals.FEW_MISTAKES
+    hits, others = np.array([50.0, 50.0, 0.0]), np.array([[0.0, 0.0, 0.0]] * 2)
+    for missed, false, has_many in (
+        ((most + 1, most + 1), (0, 0), True),
+        ((most, most + 1), (1, 0), True),
+        ((most, most + 1), (0, 0), False),
+        ((most + 1, 0), (0, most), False),
+    ):
+        others[0, :2], others[1, :2] = false, missed  # The third class doesn't occur.
+        found = intervals.has_many_mistakes(hits, hits + others[0], hits + others[1])
+        assert found is has_many
 
 
 def test_calibration_bounds_hold_the_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from modelwright.evaluation.labels import (
     single_label_figures,
 )
 from modelwright.evaluation.measurement import sampled
+from modelwright.evaluation.studentized import FEW_WRONG
 
 RECORD = partial(sampled, split="test", data="data")
 
@@ -51,6 +52,19 @@ def test_figures_are_scikit_learns(answered: metrics.Outcomes) -> None:
     for record in records.values():
         assert record.low < record.value < record.high, record.metric
         assert (record.n, record.split) == (300, "test")
+
+
+@pytest.mark.parametrize("wrong", [0, 1, FEW_WRONG])
+def test_what_few_mistakes_cost_is_bounded_by_their_share(wrong: int) -> None:
+    logits = np.tile([[3.0, 0.0]], (200, 1))
+    answered = metrics.outcomes(logits, (np.arange(200) < wrong).astype(np.int64))
+    cells = metrics.confusion(answered.predicted, answered.targets, num_classes=2)
+    records = single_label_figures(answered, cells, RECORD, num_classes=2)
+    (loss,) = (item for item in records if item.metric == "log_loss")
+    # A mistake costs what the model's own confidence says, and no sample is like another.
+    cost, most = np.log(1 + np.exp(3.0)), intervals.share(wrong, 200).high
+    assert loss.value == pytest.approx(np.log(1 + np.exp(-3.0)) + 3.0 * wrong / 200)
+    assert loss.high == pytest.approx(loss.value + (most - wrong / 200) * cost)
 
 
 def test_accuracy_has_an_exact_interval() -> None:

@@ -83,6 +83,22 @@ def test_times_that_hardly_differ_end_the_timing_early():
     assert few.low == few.value == few.high == 1.0
 
 
+def test_uneven_times_are_taken_for_as_long_as_was_asked() -> None:
+    random = np.random.default_rng(0)
+    work = Clockwork(random.lognormal(0, 1.5, 9999).tolist(), batch_ms=0.0)
+    spent = {1: 0.0, BATCH: 0.0}
+
+    def answer(pixels: np.ndarray) -> None:
+        work.batch_ms, before = float(random.lognormal(3, 1.5)), work.now
+        work.answer(pixels)
+        spent[len(pixels)] += (work.now - before) / 1e9
+
+    measure_latency(answer, PIXELS, place=PLACE, model="m", clock=work.clock, seconds=30.0)
+    # Two thirds for single answers, and a third for batches, beside 20 calls each to warm up.
+    assert spent[1] == pytest.approx(20, rel=0.05)
+    assert spent[BATCH] == pytest.approx(10, rel=0.2)
+
+
 def test_a_slow_model_ends_and_says_what_it_does_not_bound() -> None:
     found = measured(Clockwork([2000.0], batch_ms=90_000.0), seconds=3.0)
     assert 2 <= found["latency_p99_ms"].n < 10

@@ -69,6 +69,14 @@ def test_bleu_is_sacrebleus(pairs):
     assert bleu(sums) == pytest.approx(wanted.score, abs=CLOSE)
 
 
+@pytest.mark.parametrize(("formula", "columns"), [(bleu, 10), (chrf, 18)])
+def test_figures_of_many_draws_are_those_of_each(formula, columns):
+    sums = np.random.default_rng(0).integers(0, 9, (2, 5, columns)).cumsum(axis=-1)
+    each = [[formula(row) for row in draw] for draw in sums]
+    np.testing.assert_allclose(formula(sums), each, rtol=CLOSE)
+    assert len(np.unique(each)) == 10
+
+
 @settings(max_examples=60, deadline=None)
 @given(pairs)
 def test_chrf_is_sacrebleus(pairs):

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from modelwright import modelfile
 from modelwright.cli import main
-from modelwright.errors import DataError
-from modelwright.modelfile.generation import GraphStepper, prompts
+from modelwright.errors import DataError, ModelFileError
+from modelwright.modelfile.generation import GraphStepper, TextGenerator, prompts
 from modelwright.modelfile.inputs import Sample
 from modelwright.modelfile.spec import GraphSpec, TensorSpec
+from modelwright.tasks.beam_search import BeamSearchConfig
 from modelwright.tasks.generation import collect
 from modelwright.tasks.sampling import SamplingConfig
+from modelwright.transforms.text import BEGIN, END
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +147,108 @@ def test_a_state_goes_in_and_out_and_follows_its_text() -> None:
     assert logits.tolist() == [[11], [12], [4]]
     assert graph.fed[-1]["padding"].tolist() == [1, 1, 0]
     assert state.origin.tolist() == [1, 1, 0]
+
+
+class Endless:
+    """A network by hand that never ends a text, and counts what it has read of each."""
+
+    def __init__(self) -> None:
+        self.read: dict[int, int] = {}
+
+    def start(self, inputs):
+        return inputs["padding"], np.arange(len(inputs["padding"]))
+
+    def step(self, tokens, state):
+        padding, texts = state
+        for row, text in enumerate(texts.tolist()):
+            self.read[text] = self.read.get(text, 0) + tokens.shape[1] - int(padding[row])
+        logits = np.tile(np.arange(9, dtype=np.float32), (len(tokens), 1))
+        return logits, (np.zeros_like(padding), texts)
+
+    def reorder(self, state, rows):
+        return tuple(part[rows] for part in state)
+
+
+def test_a_text_ends_where_the_network_has_no_place_for_another_token() -> None:
+    network = Endless()
+    tokenizer = SimpleNamespace(decode=lambda ids: "x" * len(ids))
+    batch = {"tokens": np.array([[4, 5, 6, 7], [4, 0, 0, 0], [0, 0, 0, 0]])}
+    config = SamplingConfig(max_new_tokens=6, temperature=0)
+    limited = SimpleNamespace(kind="prompt", places=7, tokenizer=tokenizer)
+    texts = TextGenerator(limited, config, lambda: network).write(batch, 3)  # type: ignore[arg-type]
+    # Each is read after the id that begins it, and the last token is never read.
+    assert network.read == {0: 7, 1: 7, 2: 6}
+    assert [len(text) for text in texts] == [3, 6, 6]
+    free = SimpleNamespace(kind="prompt", places=None, tokenizer=tokenizer)
+    writer = TextGenerator(free, config, Endless)  # type: ignore[arg-type]
+    for asked, most in ((None, 6), (2, 2), (9, 6)):  # Never more than the file says.
+        texts = writer.write(batch, 3, max_new_tokens=asked)
+        assert [len(text) for text in texts] == [most] * 3
+
+
+class Echo:
+    """A network by hand that writes its source, then ends."""
+
+    def start(self, inputs):
+        return inputs["source"], inputs["source_length"], np.zeros(len(inputs["source"]), np.int64)
+
+    def step(self, tokens, state):
+        source, length, at = state
+        logits = np.full((len(tokens), 9), -30.0, np.float32)
+        for row in range(len(tokens)):
+            assert (tokens[row, -1] == BEGIN) == (at[row] == 0)
+            is_over = at[row] == length[row]
+            logits[row, END if is_over else source[row, at[row]]] = 30.0
+        return logits, (source, length, at + 1)
+
+    def reorder(self, state, rows):
+        return tuple(part[rows] for part in state)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        BeamSearchConfig(num_beams=2, max_new_tokens=5),
+        SamplingConfig(max_new_tokens=5, temperature=0),
+    ],
+)
+def test_a_text_is_written_from_each_source(config) -> None:
+    tokenizer = SimpleNamespace(decode=lambda ids: "".join(map(str, ids)))
+    source = SimpleNamespace(kind="source", places=None, tokenizer=tokenizer)
+    batch = {
+        "source": np.array([[5, 6, 7], [8, 0, 0], [4, 4, 0]]),
+        "source_length": np.array([3, 1, 2]),
+    }
+    writer = TextGenerator(source, config, Echo)  # type: ignore[arg-type]
+    assert writer.write(batch, 3) == ["567", "8", "44"]
+    assert writer.write(batch, 3, max_new_tokens=2)[0] == "56"
+    pieces = writer.sample(batch, None)
+    assert [item.text for item in collect(pieces, 3)] == ["567", "8", "44"]
+
+
+class Memorising:
+    """A graph by hand that reads a source of 4 tokens as so many places."""
+
+    def __init__(self, places: int) -> None:
+        self.places = places
+
+    def run(self, inputs):
+        count = len(inputs["source"])
+        return [np.zeros((count, self.places, 2), np.float32), np.zeros((count, 3), np.float32)]
+
+
+def test_what_a_source_is_read_as_is_no_longer_than_it() -> None:
+    encode = GraphSpec(
+        (TensorSpec("source", "int64", ("N", "T")), TensorSpec("source_length", "int64", ("N",))),
+        (TensorSpec("memory", "float32", ("N", "M", 2)), TensorSpec("state", "float32", ("N", 3))),
+    )
+    inputs = {"source": np.ones((2, 4), np.int64), "source_length": np.array([4, 1])}
+    for places in (1, 4):
+        graphs = {"encode": encode, "step": STEP}
+        stepper = GraphStepper(graphs, {"encode": Memorising(places)})  # type: ignore[dict-item]
+        standing = stepper.start(inputs)
+        assert standing.fixed["memory"].shape == (2, places, 2)
+        assert standing.origin.tolist() == [0, 1]
+    stepper = GraphStepper(graphs, {"encode": Memorising(5)})  # type: ignore[dict-item]
+    with pytest.raises(ModelFileError, match=r"makes \[2, 5, 2\] of a source of 4 tokens"):
+        stepper.start(inputs)

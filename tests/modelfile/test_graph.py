@@ -6,9 +6,10 @@ from typing import Any
 
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, defs, helper
 
 from modelwright.errors import ModelFileError
+from modelwright.modelfile import operators
 from modelwright.modelfile.graph import external_weights
 from modelwright.modelfile.operators import FROM_MICROSOFT
 from tests.modelfile.making import FROZEN, members_of
@@ -32,6 +33,13 @@ def test_the_weights_are_named_in_the_graphs_order() -> None:
         external_weights(graph(names=("a", "a")))
     frozen = external_weights(members_of(FROZEN)["model/graphs/main.onnx"])
     assert "body.head.weight" in frozen
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 129, 255, 256, 384, 16383, 16384, 16385])
+def test_fields_of_any_length_are_read(size: int) -> None:
+    model = onnx.load_from_string(graph())
+    model.graph.doc_string = "x" * size
+    assert external_weights(model.SerializeToString()) == ["w"]
 
 
 def test_a_graph_that_is_also_of_onnxruntimes_own_format_is_refused() -> None:
@@ -131,6 +139,21 @@ def test_integers_are_divided_by_safe_constants_alone(kind: int, operator: str) 
     assert external_weights(division(kind, None, constant, operator=operator)) == []
 
 
+def test_a_constant_in_an_attribute_is_a_divisor_too() -> None:
+    for name, good, bad in (
+        ("value_int", 3, (0, -1)),
+        ("value_ints", [2, 3], ([2, 0], [2, -1])),
+    ):
+        for value, is_safe in ((good, True), *((each, False) for each in bad)):
+            node = helper.make_node("Constant", [], ["d"], **{name: value})
+            data = division(TensorProto.INT64, None, node)
+            if is_safe:
+                assert external_weights(data) == []
+                continue
+            with pytest.raises(ModelFileError, match="divides integers"):
+                external_weights(data)
+
+
 @pytest.mark.parametrize(
     ("bounds", "is_safe"),
     [
@@ -173,6 +196,43 @@ def test_floats_are_divided_by_anything() -> None:
         assert external_weights(division(kind, None, node)) == []
     with pytest.raises(ModelFileError, match="divides integers"):
         external_weights(division(kind, None, helper.make_node("Shape", ["x"], ["d"])))
+
+
+def test_types_of_outputs_are_those_of_onnxs_own_schemas() -> None:
+    for operator in operators._AS_FIRST:
+        schema = defs.get_schema(operator)
+        assert schema.outputs[0].type_str == schema.inputs[0].type_str, operator
+    for operator, kind in operators._TYPED.items():
+        schema = defs.get_schema(operator)
+        given = schema.outputs[0].type_str
+        allowed = {item.type_param_str: item.allowed_type_strs for item in schema.type_constraints}
+        name = TensorProto.DataType.Name(kind).lower()
+        assert allowed.get(given, [given]) == [f"tensor({name})"], operator
+    # Since version 23 QuantizeLinear may name another integer, and DequantizeLinear another float.
+    for operator, place in operators._OF_INPUT.items():
+        if operator not in FROM_MICROSOFT:
+            schema = defs.get_schema(operator, 21)
+            assert schema.outputs[0].type_str == schema.inputs[place].type_str, operator
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs"),
+    [("MatMulNBits", ["x", "q", "x"]), ("GatherBlockQuantized", ["q", "i", "x"])],
+)
+def test_weights_of_a_few_bits_become_floats(operator: str, inputs: list[str]) -> None:
+    """Of floats `x`, packed weights `q` and places `i`."""
+    node = helper.make_node(operator, inputs, ["d"], domain="com.microsoft")
+    values = [
+        helper.make_tensor_value_info(name, kind, ["N"])
+        for name, kind in (
+            ("x", TensorProto.FLOAT),
+            ("q", TensorProto.UINT8),
+            ("i", TensorProto.INT64),
+        )
+    ]
+    divided = [node, helper.make_node("Div", ["x", "d"], ["y"])]
+    made = helper.make_model(helper.make_graph(divided, "g", values, []))
+    assert external_weights(made.SerializeToString()) == []
 
 
 @pytest.mark.parametrize(
@@ -264,3 +324,36 @@ def test_an_attribute_has_one_value() -> None:
 def test_a_field_that_is_cut_short_is_refused() -> None:
     with pytest.raises(ModelFileError, match="isn't an ONNX graph"):
         external_weights(graph() + b"\x12\x05ab")  # The producer's name, of 5 letters.
+
+
+@pytest.mark.parametrize("size", [32, 33, 40])
+def test_fields_that_a_reader_in_c_would_see_alone_are_refused(size: int) -> None:
+    """A key beyond 32 bits is another field where it is cut down to them."""
+    inside = helper.make_graph([], "hidden", [], []).SerializeToString()
+    key = (7 << 3 | 2) | 1 << size  # The field of a model's graph, and one bit more.
+    parts = [key >> 7 * at & 127 for at in range(-(-(size + 1) // 7))]
+    hidden = bytes([*(part | 128 for part in parts[:-1]), parts[-1]]) + field(0, inside)[1:]
+    with pytest.raises(ModelFileError, match="isn't an ONNX graph"):
+        external_weights(graph() + hidden)
+
+
+def of_an_input(*kinds: int) -> bytes:
+    """Return a graph that divides an input by 0, whose type is given that many times."""
+    typed = [helper.make_tensor_value_info("", kind, ["N"]).SerializeToString() for kind in kinds]
+    declared = b"".join([*typed, onnx.ValueInfoProto(name="x").SerializeToString()])
+    constant = helper.make_tensor("d", kinds[0] if kinds else TensorProto.FLOAT, [1], [0])
+    made = helper.make_graph([helper.make_node("Div", ["x", "d"], ["y"])], "g", [], [], [constant])
+    whole = made.SerializeToString() + field(11, declared)
+    return onnx.ModelProto(ir_version=10).SerializeToString() + field(7, whole)
+
+
+def field(number: int, data: bytes) -> bytes:
+    """Return a field of a message, of less than 128 bytes."""
+    return bytes([number << 3 | 2, len(data)]) + data
+
+
+def test_an_input_has_one_type() -> None:
+    assert external_weights(of_an_input(TensorProto.FLOAT)) == []
+    for kinds in ((TensorProto.INT64,), (), (TensorProto.FLOAT, TensorProto.INT64)):
+        with pytest.raises(ModelFileError, match="divides integers"):
+            external_weights(of_an_input(*kinds))

@@ -14,13 +14,16 @@ from PIL import Image
 
 from modelwright import modelfile
 from modelwright.errors import ModelFileError
+from modelwright.files import canonical_json
 from modelwright.kinds import OutputKind
 from modelwright.modelfile.contents import Golden
+from modelwright.modelfile.declaration import check_declaration
 from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.loading import check_golden, check_interface, open_language_model
 from modelwright.modelfile.session import Session
-from modelwright.modelfile.spec import GraphSpec
+from modelwright.modelfile.spec import GraphSpec, TensorSpec
 from modelwright.tasks.inference import Inference
+from modelwright.tasks.speech_recognition import CharacterLM
 from tests.modelfile.making import FROZEN
 
 RAW = FROZEN.read_bytes()
@@ -69,6 +72,70 @@ def test_what_is_declared_is_what_the_graph_has(opened) -> None:
             check_interface(changed, session, reader)
 
 
+def test_boxes_have_four_corners_at_each_place(opened) -> None:
+    contents, _, reader = opened
+
+    def check(scores: tuple[int, ...], boxes: tuple[int, ...], tta: str = "none") -> None:
+        outputs = (
+            TensorSpec("scores", "float32", ("N", *scores)),
+            TensorSpec("boxes", "float32", ("N", *boxes)),
+        )
+        main = GraphSpec(contents.spec.main.inputs, outputs)
+        spec = replace(
+            contents.spec,
+            task="object-detection",
+            output_kind=OutputKind.BOXES,
+            labels=("cat", "dog"),
+            inference=Inference(tta),
+            graphs={"main": main},
+        )
+        check_declaration(spec, reader)
+
+    check((84, 2), (84, 4))
+    for scores, boxes in (((84, 2), (83, 4)), ((84, 2), (84, 5)), ((2, 2), (84, 4))):
+        with pytest.raises(ModelFileError, match="four corners for each place"):
+            check(scores, boxes)
+    with pytest.raises(ModelFileError, match="more or fewer than the labels"):
+        check((84, 3), (84, 4))
+    with pytest.raises(ModelFileError, match="aren't averaged over views"):
+        check((84, 2), (84, 4), "flip")
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "shape", "why"),
+    [
+        ("regression", ("a", "b"), (2,), ""),
+        ("regression", ("a",), (1,), ""),
+        ("regression", ("a", "b"), (3,), "more or fewer than the labels"),
+        ("regression", ("a", "b"), (2, 2), "isn't an output of the kind"),
+        ("regression", ("a", "b"), (), "isn't an output of the kind"),
+        ("regression", ("a", "a"), (2,), "names two of its labels alike"),
+        ("regression", (), (1,), "more or fewer than the labels"),
+        ("mine", (), (3, 4), ""),
+        ("mine", ("a", "b"), (2,), ""),
+        ("mine", ("a", "b"), (3,), "more or fewer than the labels"),
+    ],
+)
+def test_numbers_are_as_many_as_their_names(
+    opened, task: str, labels: tuple[str, ...], shape: tuple[int, ...], why: str
+) -> None:
+    contents, _, reader = opened
+    values = TensorSpec("values", "float32", ("N", *shape))
+    spec = replace(
+        contents.spec,
+        task=task,
+        output_kind=OutputKind.REGRESSION,
+        labels=labels,
+        inference=Inference(),
+        graphs={"main": GraphSpec(contents.spec.main.inputs, (values,))},
+    )
+    if not why:
+        check_declaration(spec, reader)
+        return
+    with pytest.raises(ModelFileError, match=why):
+        check_declaration(spec, reader)
+
+
 def test_golden_samples_are_answered_as_recorded(opened) -> None:
     contents, session, _ = opened
     spec, golden = contents.spec, contents.golden
@@ -89,6 +156,18 @@ def test_a_language_model_is_of_the_networks_characters(opened) -> None:
     assert open_language_model(spec, {}) is None
     with pytest.raises(ModelFileError):
         open_language_model(spec, {"language_model.json": b"{}"})
+    language_model = CharacterLM.fit(["ab", "b a"], ("a", "b", " "), order=2, weight=0.5)
+    assets = {"language_model.json": canonical_json(language_model.to_json())}
+    speech = replace(spec, output_kind=OutputKind.CTC, labels=("a", "b", " "))
+    found = open_language_model(speech, assets)
+    assert found is not None
+    assert found.to_json() == language_model.to_json()
+    for other in (
+        replace(speech, labels=("a", "c", " ")),
+        replace(speech, output_kind=OutputKind.SINGLE_LABEL),
+    ):
+        with pytest.raises(ModelFileError, match="of other characters than the network's"):
+            open_language_model(other, assets)
 
 
 WITHOUT_TORCH = """

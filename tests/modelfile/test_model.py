@@ -13,7 +13,8 @@ from PIL import Image
 
 from modelwright import modelfile
 from modelwright.errors import DataError, RequestError
-from modelwright.modelfile.inputs import Sample
+from modelwright.kinds import OutputKind
+from modelwright.modelfile.inputs import Sample, open_input
 from modelwright.modelfile.model import CHUNK_SAMPLES, chunk_samples, joined_outputs
 from modelwright.modelfile.spec import GraphSpec, TensorSpec
 from modelwright.tasks.inference import Inference
@@ -60,6 +61,63 @@ def test_views_of_unequal_weight_are_averaged_by_it(tmp_path: Path) -> None:
     assert len(set(weights.tolist())) > 1
     expected = sum(w * by_hand(view) for w, view in zip(weights, views, strict=True)) / 0.5
     np.testing.assert_allclose(modelfile.load(path).outputs(PIXELS), expected, atol=FLOAT32)
+
+
+def test_of_no_sample_every_output_is_empty() -> None:
+    model = modelfile.load(FROZEN)
+    nothing = np.empty((0, 4, 4, 1), np.uint8)
+    assert model.outputs(nothing).shape == (0, len(LABELS))
+    assert model.predict(nothing) == []
+    boxes = (
+        TensorSpec("scores", "float32", ("N", 84, 3)),
+        TensorSpec("boxes", "float32", ("N", 84, 4)),
+    )
+    model.spec = replace(model.spec, graphs={"main": GraphSpec(model.spec.main.inputs, boxes)})
+    assert [item.shape for item in model.outputs(nothing)] == [(0, 84, 3), (0, 84, 4)]
+
+
+class Boxing:
+    """A graph by hand that finds one box of the second label."""
+
+    def run(self, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        count = len(inputs["pixels"])
+        scores = np.tile(np.array([[-9.0, 5.0], [-9.0, -9.0]], np.float32), (count, 1, 1))
+        boxes = np.tile(np.array([[1, 1, 3, 3], [0, 0, 4, 4]], np.float32), (count, 1, 1))
+        return [scores, boxes]
+
+
+def test_boxes_are_answered_in_pixels_of_the_image_that_was_given() -> None:
+    contents = modelfile.read(FROZEN)
+    boxes = (
+        TensorSpec("scores", "float32", ("N", 2, 2)),
+        TensorSpec("boxes", "float32", ("N", 2, 4)),
+    )
+    model = modelfile.Model(
+        spec=replace(
+            contents.spec,
+            task="object-detection",
+            output_kind=OutputKind.BOXES,
+            labels=("cat", "dog"),
+            inference=Inference(),
+            graphs={"main": GraphSpec(contents.spec.main.inputs, boxes)},
+        ),
+        manifest=modelfile.load(FROZEN).manifest,
+        session=Boxing(),  # type: ignore[arg-type]
+        reader=open_input(contents.spec.input, contents.assets),
+        recipe=b"",
+        ledger=b"",
+        file_bytes=0,
+        weights={},
+    )
+    wide = Image.new("L", (40, 8))  # Of its middle the network sees 4 × 4 pixels, half as large.
+    same, stretched = model.predict([Image.new("L", (4, 4)), wide])
+    assert same == [
+        {"label": "dog", "probability": pytest.approx(0.9933, abs=1e-4), "box": [1, 1, 3, 3]}
+    ]
+    assert stretched == [{**same[0], "box": [18, 2, 22, 6]}]
+    # What comes as the network takes it has no image of its own.
+    (plain,) = model.answer([Sample({"pixels": np.zeros((4, 4, 1), np.uint8)})])
+    assert plain == same
 
 
 def test_chunks_change_nothing(model: modelfile.Model) -> None:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from modelwright.errors import ModelFileError
 from modelwright.kinds import OutputKind
 from modelwright.modelfile import outputs
-from modelwright.modelfile.outputs import FORMS, OutputForm, check_outputs, num_answers
+from modelwright.modelfile.outputs import (
+    FORMS,
+    OutputForm,
+    check_lengths,
+    check_outputs,
+    num_answers,
+)
 from modelwright.modelfile.spec import TensorSpec
 
 
@@ -42,6 +50,33 @@ def test_forms_are_declared_with_their_free_sizes() -> None:
     assert set(FORMS) == set(OutputKind)
 
 
+DECLARED: dict[OutputKind, list[tuple[int | str, ...]]] = {
+    OutputKind.SINGLE_LABEL: [("N", 5)],
+    OutputKind.MULTI_LABEL: [("N", 5)],
+    OutputKind.REGRESSION: [("N", 2)],
+    OutputKind.CTC: [("N", "F", 5), ("N",)],
+    OutputKind.SEQ2SEQ: [("N", "S", 50)],
+    OutputKind.CAUSAL_LM: [("N", "T", 50)],
+    OutputKind.BOXES: [("N", 84, 5), ("N", 84, 4)],
+}
+"""What the networks of each kind give."""
+
+
+@pytest.mark.parametrize("kind", OutputKind)
+def test_a_file_declares_the_axes_that_networks_of_the_kind_give(kind: OutputKind) -> None:
+    for form, shape in zip(FORMS[kind], DECLARED[kind], strict=True):
+        tensor = TensorSpec(form.name, form.dtype, shape)
+        assert form.fits(tensor)
+        if form.rank is not None:
+            assert not form.fits(replace(tensor, shape=(*shape, 3)))
+            assert not form.fits(replace(tensor, shape=shape[:-1]))
+        assert not form.fits(replace(tensor, dtype="float16"))
+        for at, size in enumerate(shape):
+            other = 7 if isinstance(size, str) else "Q"
+            assert not form.fits(replace(tensor, shape=(*shape[:at], other, *shape[at + 1 :])))
+    assert FORMS[OutputKind.REGRESSION][0].fits(TensorSpec("values", "float32", ("N", 2, 3)))
+
+
 def test_a_label_is_an_output_and_so_is_the_blank_of_ctc() -> None:
     assert num_answers(OutputKind.SINGLE_LABEL, ("a", "b")) == 2
     assert num_answers(OutputKind.CTC, ("a", "b")) == 3
@@ -49,6 +84,18 @@ def test_a_label_is_an_output_and_so_is_the_blank_of_ctc() -> None:
 
 
 SPEC = TensorSpec("logits", "float32", ("N", "T", 2))
+
+
+def test_an_output_is_no_longer_than_the_longest_input() -> None:
+    inputs = {"source": np.zeros((3, 4)), "target": np.zeros((3, 6)), "length": np.zeros(3)}
+    for name, size in (("T", 4), ("T", 6), (7, 7)):
+        spec = TensorSpec("next", "float32", ("N", name, 2))
+        check_lengths([np.zeros((3, size, 2))], [spec], inputs)
+    with pytest.raises(ModelFileError, match=r"\[3, 7, 2\] for an input of the length 6"):
+        check_lengths([np.zeros((3, 7, 2))], [SPEC], inputs)
+    check_lengths([np.zeros((3, 1, 2))], [SPEC], {"length": np.zeros(3)})
+    with pytest.raises(ModelFileError, match="of the length 1"):
+        check_lengths([np.zeros((3, 2, 2))], [SPEC], {"length": np.zeros(3)})
 
 
 @pytest.mark.parametrize(
@@ -60,6 +107,7 @@ SPEC = TensorSpec("logits", "float32", ("N", "T", 2))
         (np.zeros((3, 2), np.float32), "gives float32"),
         ([[1.0]], "gives no array"),
         (np.full((3, 5, 2), np.nan, np.float32), "isn't finite"),
+        (np.append(np.zeros(29, np.float32), np.float32(np.inf)).reshape(3, 5, 2), "isn't finite"),
     ],
 )
 def test_what_a_graph_gives_is_what_is_declared(found: object, why: str) -> None:

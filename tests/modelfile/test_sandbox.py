@@ -38,8 +38,10 @@ def graph(nodes, constants=(), *, inputs=(("x", TensorProto.INT32),), output=Ten
     return model.SerializeToString()
 
 
-def test_a_model_answers_as_outside(monkeypatch):
+def test_a_model_answers_as_outside():
     plain, boxed = modelfile.load(FROZEN), modelfile.load(FROZEN, sandbox=True)
+    # Another process is started only where it is asked for.
+    assert [type(each._session) for each in (plain, boxed)] == [Session, SandboxedSession]
     np.testing.assert_array_equal(boxed.outputs(PIXELS), plain.outputs(PIXELS))
     assert boxed.predict(PIXELS) == plain.predict(PIXELS)
     assert boxed.digest == plain.digest

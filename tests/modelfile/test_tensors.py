@@ -44,7 +44,9 @@ def test_arrays_are_safetensors() -> None:
         "b": np.arange(6, dtype=np.float32).reshape(2, 3),
         "a": np.array(True),
         "c": np.array([], dtype=np.int64),
+        "d": np.ones((1,) * 32),
     }
+    assert tensors.read_arrays(tensors.write_arrays(held, name="x"), name="x").keys() == held.keys()
     theirs = load(tensors.write_arrays(held, name="x"))
     assert {name: (a.dtype, a.tolist()) for name, a in theirs.items()} == {
         name: (a.dtype, a.tolist()) for name, a in held.items()

@@ -193,6 +193,8 @@ def test_answers_are_read_from_outputs():
     assert first.boxes.tolist() == boxes[[2, 0, 2]].tolist()
     assert first.scores == pytest.approx(1 / (1 + np.exp([-3.0, -2.0, 0.5])), rel=1e-6)
     assert (second.boxes.shape, second.labels.shape, second.scores.shape) == ((0, 4), (0,), (0,))
+    even = decode(np.zeros((1, 3, 2)), boxes[None], least_score=0.5, most_overlap=0.5, most=9)
+    assert even[0].scores.tolist() == [0.5] * 4  # The least score itself is returned.
     one = decode(logits, np.stack([boxes, boxes]), least_score=0.0, most_overlap=0.5, most=1)
     assert [len(found.labels) for found in one] == [1, 1]
 

@@ -80,6 +80,39 @@ def log_prob(model, text):
     return total + float(model.log_probs[state, 0])
 
 
+def smoothed(texts, order, history, character):
+    """Return a character's probability after a history, by the recursion of Witten and Bell.
+
+    Before a text stands the end of another; a history that no text has is the next shorter one.
+    """
+    ends, share = "\0" * (order - 1), 1 / 3
+    whole = (ends + history)[len(history) :]
+    for size in range(order):
+        after, suffix = [], whole[len(whole) - size :]
+        for text in texts:
+            padded = ends + text + "\0"
+            places = range(order - 1, len(padded))
+            after += [padded[at] for at in places if padded[at - size : at] == suffix]
+        if after:
+            kinds = len(set(after))
+            share = (after.count(character) + kinds * share) / (len(after) + kinds)
+    return share
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_a_character_model_is_witten_and_bells_of_any_order(order):
+    texts = ["ab", "abab", "ba", "aaab", ""]
+    model = NgramModel.fit(texts, order, characters=CHARACTERS)
+    for length in range(5):
+        for characters in itertools.product("ab", repeat=length):
+            text = "".join(characters)
+            expected = sum(
+                math.log(smoothed(texts, order, text[:at], following))
+                for at, following in enumerate(text + "\0")
+            )
+            assert log_prob(model, text) == pytest.approx(expected, rel=1e-5)
+
+
 def test_a_character_model_changes_the_ranks_as_it_says():
     model = NgramModel.fit(["ab", "abab", "ba"], 2, characters=CHARACTERS)
     logits, steps = draws(2, 4, 3), np.array([4, 3])

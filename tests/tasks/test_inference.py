@@ -119,6 +119,27 @@ def test_a_malformed_threshold_is_refused(threshold):
         read({**NOTHING, "threshold": threshold})
 
 
+@pytest.mark.parametrize(
+    ("temperature", "output_kind"),
+    [
+        ([1.0, 1.0], OutputKind.SINGLE_LABEL),
+        ([1.0], OutputKind.MULTI_LABEL),
+        ([1.0, 1.0, 1.0], OutputKind.MULTI_LABEL),
+        ([1.0], OutputKind.REGRESSION),
+        *(
+            (pair, OutputKind.MULTI_LABEL)
+            for bad in (1, "1.0", None, True, 0.0, -1.0, 1e9, math.nan)
+            for pair in ([bad, 1.0], [1.0, bad])
+        ),
+    ],
+)
+def test_a_malformed_temperature_is_refused(temperature, output_kind):
+    with pytest.raises(ModelFileError, match="temperature"):
+        read({**NOTHING, "temperature": temperature}, output_kind)
+    good = read({**NOTHING, "temperature": [1.0, 2.0]}, OutputKind.MULTI_LABEL)
+    assert good.temperature == (1.0, 2.0)
+
+
 @pytest.mark.parametrize("output_kind", [k for k in OutputKind if k != OutputKind.SINGLE_LABEL])
 def test_a_threshold_is_for_one_label(output_kind):
     config = generation_config(output_kind)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 
@@ -75,6 +78,19 @@ def test_answers_are_ranked_and_their_probabilities_at_most_one():
         assert shares == sorted(shares, reverse=True)
         assert 0 < sum(shares) <= 1 + 1e-6
         assert len({answer["text"] for answer in answers}) == len(answers) <= 5
+
+
+def test_every_text_of_a_few_steps_is_answered_with_its_probability():
+    outputs = np.random.default_rng(0).normal(size=(1, 3, 4))
+    shares = np.exp(outputs[0]) / np.exp(outputs[0]).sum(axis=1, keepdims=True)
+    expected: dict[str, float] = {}
+    for path in itertools.product(range(4), repeat=3):
+        read = [at for at, _ in itertools.groupby(path) if at]
+        text = " ".join("".join(CHARACTERS[at - 1] for at in read).split())
+        share = math.prod(shares[step, at] for step, at in enumerate(path))
+        expected[text] = expected.get(text, 0.0) + share
+    (answers,) = TASK.decode((outputs, np.array([3])), CHARACTERS, 99)
+    assert {item["text"]: item["probability"] for item in answers} == pytest.approx(expected)
 
 
 def test_texts_that_differ_in_spaces_alone_are_merged():

@@ -923,10 +923,10 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     return (middle - half) / (1 + z * z / count), (middle + half) / (1 + z * z / count)
 
 
-def report(work: Path) -> None:
+def report(work: Path, seed: int) -> None:
     done = outcomes(work)
     killed = sum(1 for record in done.values() if record["killed_by"])
-    equivalent = equivalents()
+    equivalent = equivalents(seed)
     low, high = wilson(killed, len(done))
     without = len(done) - sum(1 for n, r in done.items() if not r["killed_by"] and n in equivalent)
     line = {
@@ -954,11 +954,10 @@ def by_package(done: dict[int, dict]) -> dict[str, tuple[int, int]]:
     return {name: (hits[name], count[name]) for name in count}
 
 
-def equivalents() -> set[int]:
-    """Return the numbers of the mutants that `survivors.md` lists as equivalent."""
-    path = Path(__file__).with_name("survivors.md")
-    text = path.read_text() if path.exists() else ""
-    part = text.partition("## Equivalent")[2].partition("\n## ")[0]
+def equivalents(seed: int) -> set[int]:
+    """Return the numbers of a seed's mutants that `survivors.md` lists as equivalent."""
+    text = Path(__file__).with_name("survivors.md").read_text()
+    part = text.partition(f"\n## Seed {seed}, equivalent\n")[2].partition("\n## ")[0]
     return {int(number) for number in re.findall(r"^- (\d+):", part, re.MULTILINE)}
 
 
@@ -989,7 +988,7 @@ def tried(
     tree.mkdir(parents=True)
     copied(ROOT, tree)
     try:
-        mutants = [moved(tree, mutant) for mutant in planned(work)]
+        mutants = [found for mutant in planned(work) if (found := moved(tree, mutant))]
         quick = [] if slow else [mutant for mutant in mutants if in_function(mutant)]
         others = [mutant for mutant in mutants if mutant not in quick]
         pid = os.fork() if quick else 0
@@ -1003,7 +1002,6 @@ def tried(
         slowly(work, tree, filter(wanted, others), most_s)
     finally:
         shutil.rmtree(tree, ignore_errors=True)
-    report(work)
 
 
 def planned(work: Path) -> list[Mutant]:
@@ -1028,13 +1026,18 @@ def claimed(path: Path) -> bool:
     return False
 
 
-def moved(tree: Path, mutant: Mutant) -> Mutant:
-    """Return a mutant at its place in the tree of now, whose lines may have moved."""
+def moved(tree: Path, mutant: Mutant) -> Mutant | None:
+    """Return a mutant at its place in the tree of now, whose lines may have moved.
+
+    It is the nearest place where the same stands; `None` where there is none any more.
+    """
     text = (tree / mutant.file).read_text()
     if text[mutant.start : mutant.end] == mutant.before:
         return mutant
     candidates = [p for p in Places(mutant.file, text).visited() if p.kind == mutant.kind]
     near = [p for p in candidates if text[p.start : p.end] == mutant.before]
+    if not near:
+        return None
     place = min(near, key=lambda p: abs(p.start - mutant.start))
     fields = asdict(mutant) | {"line": place.line, "start": place.start, "end": place.end}
     return Mutant(**fields)
@@ -1046,7 +1049,10 @@ def show(work: Path) -> None:
         if record["killed_by"]:
             continue
         names = Mutant.__dataclass_fields__
-        mutant = Mutant(**{name: record[name] for name in names})
+        mutant = moved(ROOT, Mutant(**{name: record[name] for name in names}))
+        if mutant is None:
+            sys.stdout.write(f"{number}: {record['file']}: what it changed is gone\n")
+            continue
         text = (ROOT / mutant.file).read_text()
         new = mutant.applied(text)
         lines = difflib.unified_diff(text.splitlines(), new.splitlines(), n=1, lineterm="")
@@ -1083,7 +1089,7 @@ def main() -> None:
     parser.add_argument("command", choices=("map", "run", "rerun", "show", "report", "verify"))
     parser.add_argument("--work", type=Path, required=True, help="a folder outside of the tree")
     parser.add_argument("--sample", type=int, default=400)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the sample that is drawn")
     parser.add_argument("--most-seconds", type=float, default=60, help="of tests for one mutant")
     parser.add_argument("--folders", nargs="*", default=FOLDERS, help="what `map` runs, each once")
     parser.add_argument("--only", nargs="*", type=int, default=(), help="numbers of mutants")
@@ -1099,10 +1105,10 @@ def main() -> None:
             rerun(work, options.most_seconds, options.only)
         case "show":
             show(work)
-        case "report":
-            report(work)
         case "verify":
             verify(work)
+    if options.command in ("run", "rerun", "report"):
+        report(work, options.seed)
 
 
 if __name__ == "__main__":

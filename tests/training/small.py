@@ -92,7 +92,9 @@ def spec(**changes):
 AUGMENT = AugmentSpec.model_validate({"translate": 1, "flip": "random"})
 
 
-def trained(folder, *, observe=silent, start=None, data=None, change=None, **changes):
+def trained(
+    folder, *, observe=silent, start=None, data=None, change=None, augment=AUGMENT, **changes
+):
     """Train in a folder, from the start or from its checkpoint."""
     torch.set_num_threads(1)  # Another number adds up in another order; other tests may set one.
     return fit(
@@ -101,7 +103,7 @@ def trained(folder, *, observe=silent, start=None, data=None, change=None, **cha
         data or dataset(),
         run_in(folder, observe=observe),
         task=TASKS["image-classification", OutputKind.SINGLE_LABEL],
-        augment=AUGMENT,
+        augment=augment,
         change=change,
     )
 

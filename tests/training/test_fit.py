@@ -19,6 +19,7 @@ from modelwright.errors import StoppedError, TrainingError
 from modelwright.files import read_lines
 from modelwright.kinds import OutputKind
 from modelwright.models.lora import adapt
+from modelwright.recipe.preparation import AugmentSpec
 from modelwright.tasks import TASKS
 from modelwright.training import time_steps
 from modelwright.training.optimizers import Optimizer, group_parameters
@@ -38,6 +39,8 @@ def test_it_learns_and_ships_the_best_epoch(tmp_path):
     assert not found.network.training
     lines = read_lines(tmp_path / "metrics.jsonl")
     assert [line["val_accuracy"] for line in lines] == accuracies
+    # Planning takes time too, in which no sample passes.
+    assert report.samples_per_s >= 32 * report.steps / report.seconds
 
 
 def test_the_given_candidate_is_left_as_it_was(tmp_path):
@@ -237,6 +240,21 @@ def test_an_average_that_never_comes_to_its_decay_is_told(tmp_path, decay, is_sa
     assert any(f"`train.average.decay: {decay}` has no effect" in it for it in notes) == is_said
 
 
+def test_progress_says_how_far_it_is_and_what_is_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("modelwright.training.loop._PROGRESS_S", 0.0)
+    told = []
+    small.trained(tmp_path, epochs=2, checkpoint_every="1h", observe=told.append)
+    steps = [item for item in told if item.stage == "train" and "left_s" in item.values]
+    assert [item.done for item in steps] == [*range(2, 7), *range(8, 14)]  # Not at an epoch's end.
+    for item in steps:
+        assert item.total == 14
+        assert item.values["epoch"] == pytest.approx(item.done / 7)
+        assert 0.5 < item.values["loss"] < 2.0
+        # 32 samples a step.
+        speed, left = item.values["samples_per_s"], item.values["left_s"]
+        assert speed * left == pytest.approx(32 * (14 - item.done))
+
+
 def test_patience_stops_early(tmp_path):
     _, report = small.trained(tmp_path, epochs=400, patience=2)
     assert len(report.history) < 400
@@ -310,9 +328,39 @@ def test_accumulation_leaves_the_weights_alike(tmp_path):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_statistics_of_a_part_of_a_batch_are_said_to_be_so(tmp_path, parts, batch_norm):
+    notes = []
+    start = small.candidate(batch_norm=batch_norm)
+    observe = lambda progress: notes.append(progress.note)  # noqa: E731
+    small.trained(tmp_path, start=start, epochs=0.3, gradient_accumulation=parts, observe=observe)
+    is_said = any("BatchNorm takes its statistics per process and part" in note for note in notes)
+    assert is_said == (batch_norm and parts > 1)
+
+
 def test_full_batch_gradient_descent_takes_one_step_an_epoch(tmp_path):
     _, report = small.trained(tmp_path, epochs=4, optimizer={"name": "gd", "lr": 0.1})
     assert report.steps == 4
+
+
+def test_the_training_loss_of_an_epoch_is_that_of_its_own_steps(tmp_path):
+    """Of one step over all samples it is the loss that the epoch before ended with."""
+    data = small.dataset()
+    data = replace(data, validation=replace(data.train, name="validation"))
+    _, report = small.trained(
+        tmp_path,
+        start=small.candidate(batch_norm=False, dropout=0.0),
+        data=data,
+        augment=AugmentSpec(),
+        epochs=5,
+        optimizer={"name": "gd", "lr": 0.5},
+        average=None,
+    )
+    ends = [record["val_log_loss"] for record in report.history]
+    assert ends[-1] < ends[0] - 0.01
+    losses = [record["train_loss"] for record in report.history]
+    assert losses[1:] == pytest.approx(ends[:-1], rel=1e-5)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "step", "cosine", "one-cycle", "trapezoid"])

@@ -62,6 +62,17 @@ def test_it_is_the_gradient_of_the_weighted_mean():
     torch.testing.assert_close(gradient([])[0], expected, rtol=1e-12, atol=1e-14)
 
 
+def test_a_single_weight_is_learnt_from_parts():
+    _, inputs, targets = setting()
+    net = nn.Linear(4, 3, bias=False).double()
+    whole = WeightedMean().gradients(net, OBJECTIVE, [Batch((inputs,), targets)], step_of(net))
+    expected = net.weight.grad.clone()
+    parts = [Batch((inputs[a : a + 5],), targets[a : a + 5]) for a in (0, 5, 10)]
+    totals = WeightedMean().gradients(net, OBJECTIVE, parts, step_of(net, num_parts=3))
+    torch.testing.assert_close(totals, whole)
+    torch.testing.assert_close(net.weight.grad, expected)
+
+
 def test_an_empty_batch_gives_a_gradient_of_zero():
     net, _, _ = setting()
     totals = WeightedMean().gradients(net, OBJECTIVE, [], step_of(net, num_parts=2))

@@ -284,7 +284,8 @@ def mix_targets(targets: Tensor, partners: Tensor, mix: Mix, *, num_outputs: int
     """Return the mixed targets: shares of classes `[N, K]`, or mixed numbers `[N, …]`."""
     if targets.is_floating_point():
         return torch.lerp(partners, targets, mix.own)
-    shares = torch.zeros(len(targets), num_outputs or 0, device=targets.device)
+    assert num_outputs is not None  # `Batches` has refused to mix others.
+    shares = torch.zeros(len(targets), num_outputs, device=targets.device)
     for classes, share in ((targets, mix.own), (partners, 1.0 - mix.own)):
         index = classes[:, None]
         shares.scatter_add_(1, index, torch.full(index.shape, share, device=shares.device))

@@ -140,9 +140,7 @@ def _draw_stratified(
             counts[at] += 1
     drawn: list[int] = []
     for label, count in zip(names, counts.tolist(), strict=True):
-        order = sorted(
-            by_label[label], key=lambda group: (_mark(spec.seed, keys[group[0]], name), group[0])
-        )
+        order = sorted(by_label[label], key=lambda group: _mark(spec.seed, keys[group[0]], name))
         for group in order:
             if len(group) <= count:
                 drawn += group
@@ -215,7 +213,7 @@ def limited(rows: Rows, limit: int | None, *, seed: int, keys: NDArray[np.uint8]
     """Return at most so many rows: the first of an order drawn from content and seed."""
     if limit is None or len(rows) <= limit:
         return rows
-    order = sorted(rows.tolist(), key=lambda row: (_mark(seed, keys[row], "limit"), row))
+    order = sorted(rows.tolist(), key=lambda row: _mark(seed, keys[row], "limit"))
     return np.sort(np.array(order[:limit], dtype=np.int64))
 
 
@@ -228,7 +226,7 @@ def write_splits(path: Path, splits: Mapping[str, Rows], store: Store) -> None:
     """
     rows = np.concatenate([*splits.values()])
     chosen = pa.array(rows)
-    names = np.repeat(np.arange(len(splits), dtype=np.int32), [*map(len, splits.values())])
+    names = np.repeat(np.arange(len(splits)), [*map(len, splits.values())])
     metadata = {
         f"metadata.{name}": [values[row] for row in rows.tolist()]
         for name, values in store.metadata.items()

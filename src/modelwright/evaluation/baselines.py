@@ -479,19 +479,19 @@ def _by_products(train: Any, targets: Array, test: Any, strength: float) -> Doub
     """Return what penalised least squares predict, as weighted sums of the targets.
 
     Hastie, Tibshirani and Friedman 2009, equation 5.66, of centred features: the weights of
-    samples `[M, N]` are the same for every target, of which most are 0.
+    samples `[M, N]` are the same for every target, of which most are 0. As centred samples sum to
+    0, so do the weights, and what all columns of the kernel have in common needn't be taken off.
     """
     sparse = require("scipy.sparse", extra="train", purpose="the linear model")
     mean, level = np.asarray(train.mean(axis=0)).ravel(), targets.mean(axis=0, dtype=np.float64)
     offsets, square = np.asarray(train @ mean).ravel(), float(mean @ mean)
-    kernel = (train @ train.T).toarray() - offsets[:, None] - offsets + square
+    kernel = (train @ train.T).toarray() - offsets
     kernel[np.diag_indices_from(kernel)] += strength
     across = (
         (test @ train.T).toarray() - np.asarray(test @ mean).ravel()[:, None] - offsets + square
     )
-    weights = np.linalg.solve(kernel, across.T).T  # The kernel is symmetric.
-    predicted: Doubles = np.asarray(weights @ sparse.csr_matrix(targets, dtype=np.float64))
-    predicted += (1.0 - weights.sum(axis=1))[:, None] * level
+    weights = np.linalg.solve(kernel, across.T).T
+    predicted: Doubles = np.asarray(weights @ sparse.csr_matrix(targets)) + level
     return predicted
 
 

@@ -36,7 +36,7 @@ def fit_temperature(model: Model, validation: Split) -> tuple[tuple[float, ...],
 
     It is one number where a sample has one label, and one for each of several labels.
     """
-    most = max(_MOST_VALUES // max(len(model.labels), 1), 1)
+    most = max(_MOST_VALUES // len(model.labels), 1)
     rows = np.arange(len(validation))
     if len(rows) > most:
         rows = np.sort(np.random.default_rng(0).choice(rows, most, replace=False))

@@ -140,7 +140,7 @@ def top_classes(outputs: Floats, k: int) -> Ints:
     """
     outputs = finite(outputs)
     num_classes = outputs.shape[1]
-    if num_classes <= max(k, _SORTED_WHOLE):
+    if num_classes <= _SORTED_WHOLE:
         return np.argsort(-outputs, axis=1, kind="stable")[:, :k].astype(np.int64)
     best = np.empty((len(outputs), k), dtype=np.int64)
     for row, values in zip(best, outputs, strict=True):

@@ -7,7 +7,7 @@ gives.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from modelwright.errors import ModelFileError
 from modelwright.files import Json, JsonObject
@@ -111,10 +111,10 @@ class FileSpec:
     architecture: JsonObject
     """What builds the network again; `models.rebuild` reads it, and nothing else does."""
     graphs: dict[str, GraphSpec]
-    graph_steps: tuple[JsonObject, ...] = ()
-    shared: dict[str, str] = field(default_factory=dict)
+    graph_steps: tuple[JsonObject, ...]
+    shared: dict[str, str]
     """Names of the network's weights that are another one's: only the other is held."""
-    encoded: dict[str, Encoded] = field(default_factory=dict)
+    encoded: dict[str, Encoded]
     """The weights that are stored encoded, by their names."""
 
     @property

@@ -13,7 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -187,25 +187,18 @@ def time_fit(
     scaled = _Scaler.of(known.values, is_common=is_common).scaled(known.values)
     loss = resolve_loss(train.loss, task.output_kind)
     quarter = len(part) // 4
+    grid, start = _grid(spec.C, is_sparse=not isinstance(scaled, np.ndarray))
 
-    def fitted_s(rows: int) -> float:
+    def fitted(rows: int) -> tuple[int, float]:
         fitting = _Fitting(scaled[:rows], known.targets[:rows], head.out_features, loss, run.seed)
-        grid, at = (SPARSE_C, _SPARSE_START) if fitting.is_sparse else (DENSE_C, _DENSE_START)
         begun = time.monotonic()
-        fitting.fit(grid[at] if spec.C == "auto" else _listed(spec.C)[-1])
-        taken_s = time.monotonic() - begun
-        if isinstance(loss, CrossEntropyLoss) and head.out_features > 2:  # A part may lack some.
-            taken_s *= head.out_features / len(np.unique(known.targets[:rows]))
-        return taken_s
+        fitting.fit(grid[start] if spec.C == "auto" else grid[-1])
+        return rows, (time.monotonic() - begun) * fitting.lacking_classes
 
-    # Part of a step's time goes by the weights, whatever the samples.
-    fit_s = fitted_s(len(part))
-    if quarter > 1 and len(np.unique(known.targets[:quarter], axis=0)) > 1:
-        slope = max(fit_s - fitted_s(quarter), 0.0) / (len(part) - quarter)
-        fit_s += slope * (size - len(part))
-    else:
-        fit_s *= size / len(part)
-    fits = _USUAL_FITS if spec.C == "auto" else len(_listed(spec.C))
+    whole = fitted(len(part))
+    is_told = quarter > 1 and len(np.unique(known.targets[:quarter], axis=0)) > 1
+    fit_s = _forecast(size, whole, fitted(quarter) if is_told else None)
+    fits = _USUAL_FITS if spec.C == "auto" else len(grid)
     held_out = 0 if data.validation is None else len(data.validation)
     all_s = features_s * (size + held_out) / len(part) + fit_s * fits
     budget = all_s if train.budget is None else seconds(train.budget)
@@ -218,9 +211,27 @@ _USUAL_FITS = 4
 """How many values of `C` are usually tried."""
 
 
-def _listed(given: float | tuple[float, ...] | str) -> tuple[float, ...]:
-    assert not isinstance(given, str)
-    return given if isinstance(given, tuple) else (given,)
+def _grid(
+    given: float | tuple[float, ...] | Literal["auto"], *, is_sparse: bool
+) -> tuple[tuple[float, ...], int]:
+    """Return the values of `C` to choose from, and the place of the first one to be tried."""
+    if given == "auto":
+        return (SPARSE_C, _SPARSE_START) if is_sparse else (DENSE_C, _DENSE_START)
+    grid = given if isinstance(given, tuple) else (given,)
+    return grid, len(grid) // 2
+
+
+def _forecast(size: int, part: tuple[int, float], fewer: tuple[int, float] | None) -> float:
+    """Return the seconds for `size` samples by those for a part of them, and for fewer still.
+
+    Of two parts the difference goes by the samples, and the rest by the weights, whatever the
+    samples.
+    """
+    count, part_s = part
+    if fewer is None:
+        return part_s * size / count
+    slope = max(part_s - fewer[1], 0.0) / (count - fewer[0])
+    return part_s + slope * (size - count)
 
 
 # -- features ----------------------------------------------------------------------------------
@@ -328,7 +339,7 @@ class _Scaler:
     scale: Doubles | float
 
     @staticmethod
-    def of(values: Matrix, *, is_common: bool = False) -> _Scaler:
+    def of(values: Matrix, *, is_common: bool) -> _Scaler:
         """Return the mean and the deviation of each feature of the training split.
 
         With `is_common` all have the same one, so that what varies more counts more.
@@ -389,6 +400,13 @@ class _Fitting:
     def is_sparse(self) -> bool:
         """Whether the features are n-grams."""
         return not isinstance(self.features, np.ndarray)
+
+    @property
+    def lacking_classes(self) -> float:
+        """How many times as long a fit takes where samples lack none of the exclusive classes."""
+        if not isinstance(self.loss, CrossEntropyLoss) or self.num_outputs <= 2:
+            return 1.0
+        return self.num_outputs / len(np.unique(self.targets))
 
     @property
     def _is_balanced(self) -> bool:
@@ -488,7 +506,7 @@ class _Search:
         asked = self.spec.C
         if isinstance(asked, float):
             return {"C": asked, "why": "asked for", "tried": []}
-        grid, start = self._grid()
+        grid, start = _grid(asked, is_sparse=self.fitting.is_sparse)
         if self.validation is None:
             return {"C": grid[start], "why": "there is no validation split to choose by"} | {
                 "tried": []
@@ -502,11 +520,6 @@ class _Search:
         best = max(self.tried, key=self._rank)
         tried = [{"C": c, **scores} for c, scores in self.tried.items()]
         return {"C": best, "why": f"the best {self.task.select_by} on validation", "tried": tried}
-
-    def _grid(self) -> tuple[tuple[float, ...], int]:
-        if not isinstance(self.spec.C, str | float):
-            return self.spec.C, len(self.spec.C) // 2
-        return (SPARSE_C, _SPARSE_START) if self.fitting.is_sparse else (DENSE_C, _DENSE_START)
 
     def _climb(self, grid: Sequence[float], start: int) -> None:
         """Try the values around the best one so far, until both of its neighbours are worse."""
@@ -568,8 +581,8 @@ def _prove(network: nn.Module, split: Split, run: Run, expected: Doubles) -> Non
     parts = list(_passed(network, some, run))
     outputs = np.concatenate([values for values, _ in parts])
     order = np.concatenate([positions for _, positions in parts])
-    largest = np.abs(outputs - expected[order]).max(initial=0.0)
-    unit = max(1.0, float(np.abs(expected).max(initial=0.0)))
+    largest = np.abs(outputs - expected[order]).max()
+    unit = max(1.0, float(np.abs(expected).max()))
     if not largest <= _TOLERANCE * unit:
         raise TrainingError(
             f"the network answers otherwise than the fitted linear model: by {largest:.2g}",

@@ -31,6 +31,8 @@ def test_arrays_must_agree_on_free_sizes() -> None:
     ):
         with pytest.raises(DataError):
             reader.split_inputs(wrong)
+    with pytest.raises(DataError, match="give them by name: ids, mask"):
+        reader.split_inputs(good["ids"])
     with pytest.raises(ModelFileError):
         reader.views(good, 6)
 
@@ -41,6 +43,17 @@ def test_a_batch_is_taken_apart_and_put_together() -> None:
     taken = reader.split_inputs(made)
     again = inputs.read_batch(reader, taken.items)
     assert all(np.array_equal(again[name], made[name]) for name in made)
+
+
+def test_a_single_array_needs_no_name() -> None:
+    tensors = [{"name": "x", "dtype": "float32", "shape": ["N", 3]}]
+    reader = inputs.open_input({"kind": "arrays", "tensors": tensors}, {})
+    batch = np.arange(6, dtype=np.float32).reshape(2, 3)
+    for given in (batch, {"x": batch}):
+        found = reader.split_inputs(given)
+        assert not found.is_one
+        np.testing.assert_array_equal(inputs.read_batch(reader, found.items)["x"], batch)
+    assert reader.split_inputs(batch[0]).is_one
 
 
 def test_a_declaration_has_tensors() -> None:

@@ -59,3 +59,26 @@ def test_speeds_are_three_views_of_a_sound() -> None:
     assert lengths[0] < lengths[1] == own < lengths[2]
     nothing = {"samples": np.zeros((0, 5), np.int16), "length": np.zeros(0, np.int64)}
     assert len(reader.views(nothing, "speeds")[0]) == 1
+
+
+def test_a_tensor_has_its_channels_first() -> None:
+    reader = inputs.open_input(AUDIO.to_json(), {})
+    left, right = np.arange(8, dtype=np.float32), -np.arange(8, dtype=np.float32)
+    np.testing.assert_array_equal(
+        reader.from_tensor(np.stack([left, right])), np.stack([left, right], axis=1)
+    )
+    np.testing.assert_array_equal(reader.from_tensor(left), left)
+    with pytest.raises(DataError, match=r"not \[40, 8\]"):
+        reader.from_tensor(np.zeros((40, 8), np.float32))
+
+
+def test_golden_sounds_are_tones_of_different_heights_and_lengths() -> None:
+    batch = inputs.open_input(AUDIO.to_json(), {}).synthetic(4)
+    assert batch["length"].tolist() == [2000, 2800, 3600, 4400]  # At 8,000 samples a second.
+    for row, (samples, length) in enumerate(zip(batch["samples"], batch["length"], strict=True)):
+        tone = samples[:length].astype(float)
+        assert -16384 <= tone.min() < -16000
+        assert 16000 < tone.max() <= 16384
+        strongest = np.abs(np.fft.rfft(tone)).argmax() * 8000 / length
+        assert strongest == pytest.approx(200 + 150 * row, abs=8000 / length)
+        assert not samples[length:].any()

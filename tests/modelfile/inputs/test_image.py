@@ -41,6 +41,13 @@ def test_pixels_of_the_models_size_are_taken_as_they_are() -> None:
     assert first.size == (8, 8)
 
 
+def test_pixels_that_are_taken_as_they_are_keep_width_and_height() -> None:
+    reader = ImageReader(ImageInput(4, 6, 3))
+    (wide,) = reader.read_each(np.zeros((1, 4, 6, 3), np.uint8))  # type: ignore[arg-type]
+    assert not isinstance(wide, DataError)
+    assert wide.size == (6, 4)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -65,3 +72,12 @@ def test_golden_samples_by_hand() -> None:
     made = ImageReader(ImageInput(2, 2, 1)).synthetic(3)["pixels"][..., 0]
     assert made[0].tolist() == [[0, 255], [255, 254]]
     assert made[2].tolist() == [[0, 255], [253, 252]]
+
+
+def test_every_other_golden_sample_is_noise() -> None:
+    made = ImageReader(ImageInput(32, 24, 3)).synthetic(4)["pixels"]
+    assert not np.array_equal(made[1], made[3])
+    for noise in made[1::2].astype(float):
+        counts = np.histogram(noise, bins=16, range=(0, 256))[0]
+        assert counts.min() > noise.size / 32
+        assert counts.max() < noise.size / 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from modelwright.errors import DataError
 from modelwright.modelfile import inputs
 from modelwright.modelfile.inputs import read_batch
 from modelwright.modelfile.inputs import text as texts
-from modelwright.modelfile.inputs.text import PromptReader, SourceReader, TextReader
+from modelwright.modelfile.inputs.text import NgramReader, PromptReader, SourceReader, TextReader
 from modelwright.transforms.text import BEGIN
 from tests.modelfile.inputs.declared import ASSETS, TEXT
 
@@ -122,3 +123,17 @@ def test_a_text_of_the_greatest_length_is_taken(monkeypatch):
     assert texts.read_text("abcd", 0) == "abcd"
     with pytest.raises(DataError, match="longer than 4"):
         texts.read_text("abcde", 0)
+
+
+@pytest.mark.parametrize("size", [3, 1000])
+def test_synthetic_ngrams_are_spread_over_the_vocabulary(size: int) -> None:
+    declared = SimpleNamespace(size=size)
+    made = NgramReader(declared).synthetic(3)  # type: ignore[arg-type]
+    for row in range(3):
+        count = min(5 + 3 * row, size)
+        numbers, weights = made["ngrams"][row, :count], made["weights"][row, :count]
+        assert np.diff(numbers).min() >= size // count
+        assert numbers[0] == 0
+        assert size - size / count - 1 < numbers[-1] < size
+        assert np.linalg.norm(weights) == pytest.approx(1)
+        assert not made["weights"][row, count:].any()

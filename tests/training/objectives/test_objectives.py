@@ -126,6 +126,35 @@ def test_number_losses_are_torchs():
     )
 
 
+@pytest.mark.parametrize("spec", [MseLoss(name="mse"), HuberLoss(name="huber", delta=0.7)])
+def test_numbers_count_alike_whatever_their_unit(spec):
+    random = np.random.default_rng(0)
+    targets = random.normal(5, (1, 3, 1), (40, 3))
+    targets[:, 2] = 7.0  # It never varies.
+    outputs = targets + random.normal(size=(40, 3))
+
+    def loss(units):
+        objective = build_objective(
+            spec,
+            targets * units,
+            output_kind=OutputKind.REGRESSION,
+            num_outputs=3,
+            device="cpu",
+        )
+        losses, weights = objective(
+            torch.from_numpy(outputs * units), batch(torch.from_numpy(targets * units))
+        )
+        return (losses * weights).sum() / weights.sum()
+
+    expected = RegressionLoss(getattr(spec, "delta", None))
+    scale = np.append(targets[:, :2].std(axis=0), 1.0)
+    standardised = weighted_mean(
+        expected, torch.from_numpy(outputs / scale), torch.from_numpy(targets / scale)
+    )
+    torch.testing.assert_close(loss(np.ones(3)), standardised, rtol=1e-5, atol=0.0)
+    torch.testing.assert_close(loss(np.array([1000, 0.01, 1])), standardised, rtol=1e-5, atol=0.0)
+
+
 def test_one_number_a_sample_may_come_without_its_axis():
     losses, _ = RegressionLoss()(torch.tensor([[1.0], [3.0]]), batch(torch.tensor([0.0, 1.0])))
     assert losses.tolist() == [1.0, 4.0]
