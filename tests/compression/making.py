@@ -13,9 +13,16 @@ from modelwright.data.dataset import Split
 from modelwright.ledger import Ledger
 from modelwright.modelfile.inputs import open_input
 from modelwright.models.candidate import Candidate
+from modelwright.recipe import parse_recipe
 from modelwright.recipe.compression import CompressionStep
 from modelwright.run import Decisions, Progress, Run, silent
 from modelwright.tasks import TASKS
+
+RECIPE = """
+version: 1
+data: {source: digits}
+train: {epochs: 4, batch_size: 4, precision: fp32, compile: "off"}
+"""
 
 
 def compress(
@@ -30,7 +37,8 @@ def compress(
     _, carry_out = step_of(step)
     task = TASKS[candidate.task, candidate.output_kind]
     data = Dataset(split_of(candidate, samples), None, candidate.labels)
-    return carry_out(candidate, step, data, run_in(folder, observe=observe), task)
+    recipe = parse_recipe(RECIPE, where="recipe")
+    return carry_out(candidate, step, recipe, data, run_in(folder, observe=observe), task)
 
 
 def split_of(candidate: Candidate, samples: np.ndarray | None = None) -> Split:

@@ -37,6 +37,7 @@ from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
 from modelwright.models.modifications import Integers, modified
 from modelwright.models.quantized import ActivationQuantizer, QuantizedLayer, per_output
+from modelwright.recipe import Recipe
 from modelwright.recipe.compression import QuantizeStep
 from modelwright.run import Progress, Run, has_vnni
 from modelwright.tasks import Task
@@ -65,7 +66,12 @@ class Plan:
 
 
 def quantize(
-    candidate: Candidate, step: QuantizeStep, data: Dataset, run: Run, task: Task
+    candidate: Candidate,
+    step: QuantizeStep,
+    recipe: Recipe,
+    data: Dataset,
+    run: Run,
+    task: Task,
 ) -> tuple[Candidate, dict[str, Any]]:
     """Return a candidate whose convolutions and fully connected layers are int8, and the facts.
 

@@ -23,6 +23,7 @@ from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
 from modelwright.models.grouped import GroupedEmbedding, GroupedLinear, pack
 from modelwright.models.modifications import Group, group_weights, modified
+from modelwright.recipe import Recipe
 from modelwright.recipe.compression import QuantizeStep
 from modelwright.run import Progress, Run
 from modelwright.tasks import Task
@@ -37,7 +38,12 @@ _LEAST_WEIGHTS = 4096
 
 
 def group(
-    candidate: Candidate, step: QuantizeStep, data: Dataset, run: Run, task: Task
+    candidate: Candidate,
+    step: QuantizeStep,
+    recipe: Recipe,
+    data: Dataset,
+    run: Run,
+    task: Task,
 ) -> tuple[Candidate, dict[str, Any]]:
     """Return a candidate whose fully connected layers and embeddings have few bits a weight.
 

@@ -80,7 +80,8 @@ def write_model(
         ledger: evidence that is known already.
         tolerance: the largest difference allowed between the graph's outputs and the network's;
             by default the candidate's.
-        codecs: the codec (`zstd`) of each weight that is stored encoded, by the weight's name.
+        codecs: the codec (`zstd`) of each weight that is stored encoded, by the weight's name; by
+            default the candidate's.
         traced: the graphs of the same network before it was trained, from its earlier report: those
             that still fit it aren't traced again.
 
@@ -95,10 +96,11 @@ def write_model(
     # A file holds plain weights: what adapters add is part of them.
     candidate = replace(candidate, network=merged(candidate.network))
     tolerance = candidate.tolerance if tolerance is None else tolerance
+    codecs = candidate.codecs if codecs is None else codecs
     reader = open_input(candidate.input.to_json(), candidate.assets)
     golden_samples = _golden_samples(golden_inputs, reader)
     batch = None if probes is None else _checked_samples(probes, reader)
-    proven = _prove(candidate, reader, golden_samples, batch, tolerance, codecs or {}, traced or {})
+    proven = _prove(candidate, reader, golden_samples, batch, tolerance, codecs, traced or {})
     contents = replace(
         _contents(candidate, proven, golden_samples, tolerance),
         recipe=recipe,

@@ -43,6 +43,8 @@ class Candidate:
     fp32, and more where integer kernels round."""
     assets: dict[str, bytes] = field(default_factory=dict)
     """What else the input needs in the model file, by name: the tokenizer."""
+    codecs: Mapping[str, str] = field(default_factory=dict)
+    """The codec (`zstd`) of each weight that the file stores encoded, by its name."""
     lineage: tuple[JsonObject, ...] = field(default=())
     """What it was made by, step by step; the model file keeps it."""
     reports: tuple[StageReport, ...] = field(default=())

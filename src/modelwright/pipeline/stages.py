@@ -53,7 +53,7 @@ def compressing(step: CompressionStep) -> Stage:
 
         begun = time.monotonic()
         _, carry_out = step_of(step)
-        compressed, facts = carry_out(candidate, step, data, run, task_of(recipe))
+        compressed, facts = carry_out(candidate, step, recipe, data, run, task_of(recipe))
         return compressed.after(StageReport(run.stage_name, time.monotonic() - begun), facts)
 
     return stage

@@ -46,4 +46,22 @@ class QuantizeStep(Spec):
         return self
 
 
-CompressionStep = QuantizeStep
+class PruneStep(Spec):
+    """Weights set to zero, those of the least magnitude over all layers, while it trains on."""
+
+    name: Literal["prune"]
+    kind: Literal["unstructured"] = "unstructured"
+    """`unstructured`: single weights. The file is smaller, as zeros are stored in less; answers
+    come no faster."""
+    sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """The share of the weights of convolutions, fully connected layers and embeddings that become
+    zero."""
+    epochs: Annotated[float, Field(gt=0, le=10_000)] | Literal["auto"] = "auto"
+    """Passes over the training split while weights become zero, with the rates of `train`; `auto`:
+    half of `train.epochs`."""
+    max_drop: Annotated[float, Field(ge=0)] = 0.01
+    """By how much the main metric may get worse on the validation split; where it does by more, the
+    step is refused."""
+
+
+CompressionStep = Annotated[QuantizeStep | PruneStep, Field(discriminator="name")]
