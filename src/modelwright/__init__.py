@@ -21,7 +21,7 @@ from modelwright.version import __version__ as __version__
 if TYPE_CHECKING:
     from modelwright.errors import ModelwrightError
     from modelwright.modelfile import Model, load
-    from modelwright.pipeline import RunResult, evaluate, run
+    from modelwright.pipeline import RunResult, compress, evaluate, run
     from modelwright.pipeline.check import CheckResult, check
     from modelwright.pipeline.fetching import FetchResult, fetch
     from modelwright.recipe import Recipe, load_recipe
@@ -36,6 +36,7 @@ __all__ = [
     "Recipe",
     "RunResult",
     "check",
+    "compress",
     "evaluate",
     "fetch",
     "load",
@@ -53,6 +54,7 @@ _HOMES = {
     "Recipe": "recipe",
     "RunResult": "pipeline",
     "check": "pipeline",
+    "compress": "pipeline",
     "evaluate": "pipeline",
     "fetch": "pipeline",
     "load": "modelfile",

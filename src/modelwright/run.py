@@ -306,6 +306,19 @@ def usable_cores() -> int:
         return os.cpu_count() or 1
 
 
+def has_vnni() -> bool:
+    """Say whether this processor adds products of 8-bit integers without overflow.
+
+    Those with VNNI do, and ARM's with dot products; where the system doesn't say, it is taken to.
+    """
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return True
+    known = ("avx512_vnni", "avx_vnni", "asimddp", "amx_int8")
+    return any(flag in text for flag in known) or "avx2" not in text
+
+
 def memory_bytes() -> int:
     """Return the size of this machine's memory; 0 where the system doesn't say."""
     try:

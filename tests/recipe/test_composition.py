@@ -252,6 +252,11 @@ CAUGHT = [
         "the target `recall_at_threshold` needs a threshold",
     ),
     (
+        DIGITS + "targets: {size_ratio: '>= 3'}",
+        3,
+        "the target `size_ratio` compares the network before and after `compress`",
+    ),
+    (
         data("source: digits, limit: 1000") + "targets: {accuracy: '>= 0.9'}",
         None,
         "leaves at most 1,000 samples",

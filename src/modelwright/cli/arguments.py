@@ -140,6 +140,26 @@ COMMANDS = {
             "Exits with 1 when a target is missed. Run again after a stop, it goes on.",
         ),
         Command(
+            "compress",
+            "Make a finished model smaller and faster, and measure what that changes.",
+            (
+                _MODEL,
+                Argument(
+                    "RECIPE",
+                    "a recipe whose sections `compress`, `targets`, `evaluate` and `resources` are "
+                    "taken (the model's own)",
+                    "maybe",
+                ),
+                Argument("--data", "the data that the model was trained on", value="PATH"),
+                _SET,
+                Argument("--out", "the parent of the run's folder (runs)", value="DIR"),
+                Argument("--name", "the run's name (the model's, with -compressed)", value="NAME"),
+                _QUIET,
+            ),
+            "The recipe in the model file says which data it needs. Exits with 1 when a target is "
+            "missed.",
+        ),
+        Command(
             "predict",
             "Ask a model about images, texts or recordings.",
             (

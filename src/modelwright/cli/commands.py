@@ -39,11 +39,7 @@ def run(args: Namespace) -> Answer:
     from modelwright import pipeline
     from modelwright.run import is_main_process
 
-    if args.name is not None and (Path(args.name).name != args.name or args.name in ("", "..")):
-        raise RequestError(
-            f"a run's name is the name of a folder, without `/`; got `{args.name}`",
-            fix="Say where it goes with --out DIR",
-        )
+    _check_name(args.name)
     is_main = is_main_process()
     with watching(quiet=args.quiet or not is_main) as observe:
         result = pipeline.run(
@@ -56,6 +52,32 @@ def run(args: Namespace) -> Answer:
         )
     if not is_main:  # The first process speaks for all that `torchrun` made.
         return Answer(None, "")
+    return Answer(result.to_json(), show.run_result(result), 0 if result.passed else 1)
+
+
+def _check_name(name: str | None) -> None:
+    if name is not None and (Path(name).name != name or name in ("", "..")):
+        raise RequestError(
+            f"a run's name is the name of a folder, without `/`; got `{name}`",
+            fix="Say where it goes with --out DIR",
+        )
+
+
+def compress(args: Namespace) -> Answer:
+    """Make a finished model smaller and faster."""
+    from modelwright import pipeline
+
+    _check_name(args.name)
+    with watching(quiet=args.quiet) as observe:
+        result = pipeline.compress(
+            Path(args.model),
+            None if args.recipe is None else Path(args.recipe),
+            data=args.data,
+            out=Path(args.out or "runs"),
+            name=args.name,
+            overrides=args.set,
+            observe=observe,
+        )
     return Answer(result.to_json(), show.run_result(result), 0 if result.passed else 1)
 
 

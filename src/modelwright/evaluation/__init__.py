@@ -8,6 +8,14 @@ from __future__ import annotations
 from modelwright.evaluation.access_log import TestSetAccess, record_access
 from modelwright.evaluation.baselines import Problem, measure_baselines
 from modelwright.evaluation.calibration import fit_temperature, temperature_evidence
+from modelwright.evaluation.comparison import (
+    PARENT,
+    PARENT_GAIN,
+    Comparison,
+    compare,
+    compare_latency,
+    compare_sizes,
+)
 from modelwright.evaluation.gain import GAIN
 from modelwright.evaluation.gate import IS_SIMPLE, Verdict, headline, judge
 from modelwright.evaluation.labels import DIFFERENCE, WITHOUT_NEAR
@@ -27,7 +35,10 @@ __all__ = [
     "DIFFERENCE",
     "GAIN",
     "IS_SIMPLE",
+    "PARENT",
+    "PARENT_GAIN",
     "WITHOUT_NEAR",
+    "Comparison",
     "Measurement",
     "Place",
     "Problem",
@@ -35,6 +46,9 @@ __all__ = [
     "Verdict",
     "choose_threshold",
     "chosen_threshold",
+    "compare",
+    "compare_latency",
+    "compare_sizes",
     "fit_temperature",
     "hardware",
     "headline",

@@ -1,4 +1,4 @@
-"""How much better a model is than the best simple method, in its headline metric.
+"""How much better a model is than another method, in its headline metric.
 
 Both are compared on the same samples. Of samples with one label each the interval is that of
 `compare.accuracy_difference`; of others the difference is resampled with the samples, so that what
@@ -29,13 +29,14 @@ GAIN = "gain_over_simple"
 
 @dataclass(frozen=True, slots=True)
 class PairedStats:
-    """A simple method beside the model, on the same samples."""
+    """A model and what it is compared with, on the same samples."""
 
     name: str
+    """What it is compared with."""
     model: SampleStats
     """The statistics of each sample, as the model predicts it."""
-    simple: SampleStats
-    """The same, as the simple method does."""
+    other: SampleStats
+    """The same, as the other one does."""
 
 
 def gain_over_simple(
@@ -62,29 +63,45 @@ def gain_over_simple(
         is_method: the simple method that the model is, if it is one.
         texts: for windows of texts, in their order: the number of the text of each.
     """
-    is_label = kind == OutputKind.SINGLE_LABEL
-    if is_label:
-        metric, sign = "accuracy", 1.0
-        hits = [_hits(each) for each in compared]
-        gains = [float(own.mean() - others.mean()) for own, others in hits]
-    else:
-        metric = headline_metric(compute(compared[0].model)) or ""
-        sign = 1.0 if METRICS[metric].higher_is_better else -1.0
-        gains = [
-            sign * (float(compute(each.model)[metric]) - float(compute(each.simple)[metric]))
-            for each in compared
-        ]
-    gain = min(gains)
-    best = compared[gains.index(gain)]
-    size = len(next(iter(best.simple.values())))
+    gains = [_gain(each, kind, compute)[1] for each in compared]
+    best = compared[gains.index(min(gains))]
     if best.name == is_method:
+        size = len(next(iter(best.other.values())))
         method = f"the best simple method, {best.name}, is what the model is"
         return record(GAIN, 0.0, (0.0, 0.0), n=size, method=method, model=model, basis="derived")
-    if is_label:
-        found = accuracy_difference(*_hits(best), record, model=model)
+    subject = f"the best simple method, {best.name}"
+    return paired_gain(GAIN, best, subject, kind, compute, record, model=model, texts=texts)
+
+
+def paired_gain(
+    name: str,
+    pair: PairedStats,
+    subject: str,
+    kind: OutputKind,
+    compute: Compute,
+    record: Record,
+    *,
+    model: str,
+    texts: Ints | None = None,
+) -> Evidence:
+    """Return by how much the headline metric is better than another's, with its paired interval.
+
+    Args:
+        name: the metric's name in the ledger.
+        pair: the statistics of both on the same samples.
+        subject: the words for the other one.
+        kind: what is predicted.
+        compute: turns statistics into metrics by name.
+        record: makes a record about the model.
+        model: the model digest.
+        texts: for windows of texts, in their order: the number of the text of each.
+    """
+    metric, gain, sign = _gain(pair, kind, compute)
+    if kind == OutputKind.SINGLE_LABEL:
+        found = accuracy_difference(*_hits(pair), record, model=model)
         gain, low, high, how = found.value, found.low, found.high, "Bonett and Price"
     elif isinstance(compute, Scoring):
-        both = [compute.columns(stats) for stats in (best.model, best.simple)]
+        both = [compute.columns(stats) for stats in (pair.model, pair.other)]
         columns, unit = units(np.concatenate(both, axis=1), texts)
         low, high = studentized_bounds(columns, _difference_of_sums(metric, sign, compute))[GAIN]
         how = f"a {interval_method(len(columns))}{unit}"
@@ -93,30 +110,39 @@ def gain_over_simple(
         difference = Ranking(
             _difference(metric, sign, compute), lambda both: support(_part(both, "model."))
         )
-        low, high = half_sample_bounds(_both(best), difference)[GAIN]
+        low, high = half_sample_bounds(_both(pair), difference)[GAIN]
         how = HALF_SAMPLES
     else:
-        drawn = draws(_both(best), _difference(metric, sign, compute))[GAIN]
+        drawn = draws(_both(pair), _difference(metric, sign, compute))[GAIN]
         low, high = (float(end) for end in np.quantile(drawn, [TAIL, 1 - TAIL]))
         how = f"a bootstrap of {len(drawn):,} draws"
     terms = "the model's minus that of" if sign > 0 else "how much the model's is below that of"
-    method = (
-        f"{metric}, {terms} the best simple method, {best.name}, on the same samples; paired "
-        f"interval of {how}"
-    )
-    return record(GAIN, gain, (min(gain, low), max(gain, high)), n=size, method=method, model=model)
+    method = f"{metric}, {terms} {subject}, on the same samples; paired interval of {how}"
+    size = len(next(iter(pair.other.values())))
+    return record(name, gain, (min(gain, low), max(gain, high)), n=size, method=method, model=model)
+
+
+def _gain(pair: PairedStats, kind: OutputKind, compute: Compute) -> tuple[str, float, float]:
+    """Return the headline metric, the gain in it, and 1, or -1 where lower is better."""
+    if kind == OutputKind.SINGLE_LABEL:
+        own, others = _hits(pair)
+        return "accuracy", float(own.mean() - others.mean()), 1.0
+    metric = headline_metric(compute(pair.model)) or ""
+    sign = 1.0 if METRICS[metric].higher_is_better else -1.0
+    gain = float(compute(pair.model)[metric]) - float(compute(pair.other)[metric])
+    return metric, sign * gain, sign
 
 
 def _hits(compared: PairedStats) -> tuple[Bools, Bools]:
-    """Return which samples the model has right, and which the simple method, `[N]` each."""
-    simple = compared.simple
-    return compared.model["ranks"] == 0, simple["predicted"] == simple["targets"]
+    """Return which samples the model has right, and which the other one, `[N]` each."""
+    other = compared.other
+    return compared.model["ranks"] == 0, other["predicted"] == other["targets"]
 
 
 def _both(compared: PairedStats) -> SampleStats:
     """Return the statistics of both as those of one thing, for resampling."""
     return {f"model.{name}": values for name, values in compared.model.items()} | {
-        f"simple.{name}": values for name, values in compared.simple.items()
+        f"other.{name}": values for name, values in compared.other.items()
     }
 
 
@@ -129,8 +155,8 @@ def _difference_of_sums(metric: str, sign: float, scoring: Scoring) -> Scoring:
     """Return what computes the difference from the sums of both, side by side."""
 
     def difference(sums: Doubles) -> Mapping[str, Doubles]:
-        model, simple = (scoring.of_sums(half) for half in np.split(sums, 2, axis=-1))
-        return {GAIN: sign * (model[metric] - simple[metric])}
+        model, other = (scoring.of_sums(half) for half in np.split(sums, 2, axis=-1))
+        return {GAIN: sign * (model[metric] - other[metric])}
 
     return Scoring(scoring.columns, difference)
 
@@ -139,7 +165,7 @@ def _difference(metric: str, sign: float, compute: Compute) -> Compute:
     """Return what computes the difference from the statistics of both."""
 
     def difference(both: SampleStats) -> Mapping[str, float]:
-        model, simple = (compute(_part(both, of)) for of in ("model.", "simple."))
-        return {GAIN: sign * (float(model[metric]) - float(simple[metric]))}
+        model, other = (compute(_part(both, of)) for of in ("model.", "other."))
+        return {GAIN: sign * (float(model[metric]) - float(other[metric]))}
 
     return difference

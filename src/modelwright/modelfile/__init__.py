@@ -21,11 +21,13 @@ if TYPE_CHECKING:
         neighbours,
         read,
         read_weights,
+        recipe_text,
         with_inference,
         with_ledger,
         with_signature,
         write,
     )
+    from modelwright.modelfile.kernels import integer_layers
     from modelwright.modelfile.llama import export_llama
     from modelwright.modelfile.loading import load
     from modelwright.modelfile.manifest import member_digest
@@ -47,12 +49,14 @@ __all__ = [
     "digest",
     "export_llama",
     "export_onnx",
+    "integer_layers",
     "load",
     "member_digest",
     "neighbours",
     "read",
     "read_weights",
     "rebuild",
+    "recipe_text",
     "verify",
     "with_inference",
     "with_ledger",
@@ -63,9 +67,10 @@ __all__ = [
 
 _MODULES = {
     "contents": (
-        "Contents Golden data_card describe digest neighbours read read_weights with_inference "
-        "with_ledger with_signature write"
+        "Contents Golden data_card describe digest neighbours read read_weights recipe_text "
+        "with_inference with_ledger with_signature write"
     ),
+    "kernels": "integer_layers",
     "llama": "export_llama",
     "loading": "load",
     "manifest": "member_digest",

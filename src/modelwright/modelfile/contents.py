@@ -254,6 +254,16 @@ def read_weights(file: FileLike) -> Arrays:
         return weights_of(container, FileSpec.from_bytes(container.read(SPEC)))
 
 
+def recipe_text(file: FileLike) -> str:
+    """Return the recipe that a model file was made by, as text.
+
+    Raises:
+        ModelFileError: it isn't a model file, is damaged, or is of another format.
+    """
+    with open_container(file) as container:
+        return _text(container.read(RECIPE))
+
+
 def data_card(file: FileLike) -> JsonObject:
     """Return a file's record of the data that it was made from: counts and digests of splits.
 

@@ -162,17 +162,7 @@ def _export(
         of_weight = any(value is not None and value.name in weights for value in node.inputs)
         return False if of_weight else None
 
-    minimum = {PAST: 0} | _min_samples(network)
-    free = {
-        size: torch.export.Dim(size, min=minimum.get(size, 1))
-        for tensor in inputs
-        for size in tensor.shape
-        if isinstance(size, str)
-    }
-    shapes = tuple(
-        {at: free[size] for at, size in enumerate(tensor.shape) if isinstance(size, str)}
-        for tensor in inputs
-    )
+    shapes = dynamic_shapes(network, inputs)
     with _quiet():
         try:
             program = torch.onnx.export(
@@ -198,6 +188,23 @@ def _export(
         optimizer.remove_unused_nodes(program.model)
         model: onnx.ModelProto = program.model_proto
     return model
+
+
+def dynamic_shapes(network: nn.Module, inputs: Sequence[TensorSpec]) -> tuple[dict[int, Any], ...]:
+    """Return which sizes of each input are free, as `torch.export` wants to know it."""
+    import torch
+
+    minimum = {PAST: 0} | _min_samples(network)
+    free = {
+        size: torch.export.Dim(size, min=minimum.get(size, 1))
+        for tensor in inputs
+        for size in tensor.shape
+        if isinstance(size, str)
+    }
+    return tuple(
+        {at: free[size] for at, size in enumerate(tensor.shape) if isinstance(size, str)}
+        for tensor in inputs
+    )
 
 
 def _min_samples(network: nn.Module) -> dict[str, int]:

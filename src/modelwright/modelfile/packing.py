@@ -30,8 +30,6 @@ from modelwright.run import environment as run_environment
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
 
-TOLERANCE = 1e-4
-"""The largest difference of a probability between network and graph, in fp32."""
 _GOLDEN_BYTES = 1 << 18
 _MIN_GOLDEN, _MAX_GOLDEN = 2, 8
 
@@ -64,7 +62,7 @@ def write_model(
     data_card: Mapping[str, Json] | None = None,
     environment: Mapping[str, Json] | None = None,
     ledger: Ledger | None = None,
-    tolerance: float = TOLERANCE,
+    tolerance: float | None = None,
     codecs: Mapping[str, str] | None = None,
     traced: Mapping[str, TracedGraph] | None = None,
 ) -> PackReport:
@@ -80,8 +78,10 @@ def write_model(
         data_card: what the model was trained on: counts and fingerprints, never samples.
         environment: the versions that wrote it; by default those of this process.
         ledger: evidence that is known already.
-        tolerance: the largest difference allowed between the graph's outputs and the network's.
-        codecs: the codec (`zstd`) of each weight that is stored encoded, by the weight's name.
+        tolerance: the largest difference allowed between the graph's outputs and the network's;
+            by default the candidate's.
+        codecs: the codec (`zstd`) of each weight that is stored encoded, by the weight's name; by
+            default the candidate's.
         traced: the graphs of the same network before it was trained, from its earlier report: those
             that still fit it aren't traced again.
 
@@ -95,10 +95,12 @@ def write_model(
 
     # A file holds plain weights: what adapters add is part of them.
     candidate = replace(candidate, network=merged(candidate.network))
+    tolerance = candidate.tolerance if tolerance is None else tolerance
+    codecs = candidate.codecs if codecs is None else codecs
     reader = open_input(candidate.input.to_json(), candidate.assets)
     golden_samples = _golden_samples(golden_inputs, reader)
     batch = None if probes is None else _checked_samples(probes, reader)
-    proven = _prove(candidate, reader, golden_samples, batch, tolerance, codecs or {}, traced or {})
+    proven = _prove(candidate, reader, golden_samples, batch, tolerance, codecs, traced or {})
     contents = replace(
         _contents(candidate, proven, golden_samples, tolerance),
         recipe=recipe,

@@ -6,13 +6,15 @@ The weights are handed to onnxruntime by name, so a model file holds them once.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from modelwright.arrays import Array
-from modelwright.errors import ModelFileError
+from modelwright.errors import ModelFileError, require
 from modelwright.modelfile.contents import pick_weights
 from modelwright.modelfile.tensors import BF16, Arrays
 from modelwright.run import usable_cores
@@ -58,7 +60,7 @@ class Session:
         self._session = self._open()
         self._process = os.getpid()
 
-    def _open(self) -> Any:
+    def _open(self, optimized: Path | None = None) -> Any:
         import onnxruntime
 
         onnxruntime.disable_telemetry_events()
@@ -68,6 +70,8 @@ class Session:
         options.inter_op_num_threads = 1
         options.add_session_config_entry(*_IN_FP32)
         options.add_session_config_entry(*_AS_ONNX)
+        if optimized is not None:
+            options.optimized_model_filepath = str(optimized)
         chosen = self._weights
         # What has no counterpart in NumPy is only looked at by onnxruntime, and stays here.
         self._held = {
@@ -106,6 +110,21 @@ class Session:
                 f"onnxruntime gave up on {_shapes(inputs)}", why=str(error).splitlines()[0][:200]
             ) from error
         return outputs
+
+    def operators(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Return what onnxruntime makes of the graph on this machine: operators, and their inputs.
+
+        Raises:
+            MissingExtraError: the library `onnx` isn't installed.
+        """
+        require("onnx", extra="train", purpose="to look into a graph")
+        import onnx
+
+        with tempfile.TemporaryDirectory(prefix="modelwright-graph-") as folder:
+            path = Path(folder) / "graph.onnx"
+            self._open(path)
+            nodes = onnx.load(path, load_external_data=False).graph.node
+            return [(node.op_type, tuple(node.input)) for node in nodes]
 
     def names(self) -> tuple[list[str], list[str]]:
         """Return the names of the inputs and of the outputs."""

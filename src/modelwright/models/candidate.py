@@ -38,8 +38,13 @@ class Candidate:
     """The model section of the recipe, resolved: enough to build the network again."""
     output_kind: OutputKind = OutputKind.SINGLE_LABEL
     inference: Inference = field(default_factory=Inference)
+    tolerance: float = 1e-4
+    """The largest difference of a probability that is allowed between network and graph: that of
+    fp32, and more where integer kernels round."""
     assets: dict[str, bytes] = field(default_factory=dict)
     """What else the input needs in the model file, by name: the tokenizer."""
+    codecs: Mapping[str, str] = field(default_factory=dict)
+    """The codec (`zstd`) of each weight that the file stores encoded, by its name."""
     lineage: tuple[JsonObject, ...] = field(default=())
     """What it was made by, step by step; the model file keeps it."""
     reports: tuple[StageReport, ...] = field(default=())

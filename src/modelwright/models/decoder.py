@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modelwright.files import JsonObject
+from modelwright.models.grouped import tied_logits
 from modelwright.models.network import TextFrame
 from modelwright.models.padding import masked_mean, text_length
 from modelwright.recipe.networks import DecoderModel
@@ -133,11 +134,14 @@ class Decoder(nn.Module):
     def empty_cache(self, count: int) -> Tensor:
         """Return the cache `[N, L, 2, G, 0, E]` from which N texts begin."""
         shape = (count, len(self.layers), 2, self.kv_heads, 0, self.head_width)
-        return self.embedding.weight.new_zeros(shape)
+        return self.norm.weight.new_zeros(shape)
 
     def _logits(self, x: Tensor) -> Tensor:
-        weight = self.embedding.weight if self.head is None else self.head.weight
-        return F.linear(self.norm(x), weight)
+        x = self.norm(x)
+        if self.head is not None:
+            logits: Tensor = self.head(x)
+            return logits
+        return tied_logits(self.embedding, x)
 
     def _rotation(self, places: Tensor) -> Rotation:
         """Return cosine and sine `[T, 1, E/2]` of each position and frequency (eq. 15).

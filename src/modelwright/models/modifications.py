@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import Field, ValidationError
@@ -17,7 +17,8 @@ from torch import nn
 
 from modelwright.errors import ModelFileError, RequestError
 from modelwright.files import Json, JsonObject
-from modelwright.recipe.spec import Spec
+from modelwright.models.grouped import GroupedEmbedding, GroupedLinear
+from modelwright.recipe.spec import FromList, Spec
 
 S = TypeVar("S", bound=Spec)
 LARGEST = 1 << 24
@@ -36,8 +37,27 @@ class Resize(Spec):
     """How many it gives; `None` as before."""
 
 
-Modification = Resize
-"""Any one of them: a union, once there are several."""
+class Integers(Spec):
+    """Convolutions and fully connected layers in int8, between rounded activations."""
+
+    kind: Literal["int8"] = "int8"
+    kept: Annotated[tuple[str, ...], FromList] = ()
+    """The layers that stayed in fp32."""
+
+
+class Group(Spec):
+    """A fully connected layer or an embedding with weights of few bits, in groups with a scale."""
+
+    kind: Literal["group"] = "group"
+    layer: str = Field(min_length=1)
+    """Its name in the network: `encoder.layers.0.attention.qkv`."""
+    bits: Literal[4, 8]
+    group: int = Field(ge=16, le=1024)
+    """So many weights share a scale."""
+
+
+Modification = Resize | Integers | Group
+"""Any one of them."""
 
 
 def resize(network: nn.Module, change: Resize) -> None:
@@ -67,8 +87,50 @@ def resize(network: nn.Module, change: Resize) -> None:
         )
 
 
+def _to_integers(network: nn.Module, change: Integers) -> None:
+    raise RequestError(
+        "its layers are int8, which can't be trained or changed further",
+        fix="Start from the model file that it was made of",
+    )
+
+
+def group_weights(network: nn.Module, change: Group) -> None:
+    """Put a layer of few bits a weight in place of a layer; its weights are empty then.
+
+    Raises:
+        RequestError: there is no such layer, or it can't have such weights.
+    """
+    layer = _found(network, change.layer)
+    new: nn.Module
+    if type(layer) is nn.Linear:
+        new = GroupedLinear(
+            layer.in_features,
+            layer.out_features,
+            bits=change.bits,
+            group=change.group,
+            bias=layer.bias is not None,
+        )
+    elif isinstance(layer, nn.Embedding) and layer.embedding_dim % change.group == 0:
+        new = GroupedEmbedding(
+            layer.num_embeddings,
+            layer.embedding_dim,
+            bits=change.bits,
+            group=change.group,
+            scale=float(getattr(layer, "scale", 1.0)),
+        )
+    else:
+        raise RequestError(
+            f"the layer `{change.layer}` can't have weights in groups of {change.group}",
+            why="Fully connected layers can, and embeddings whose width is a multiple of it",
+        )
+    owner, _, name = change.layer.rpartition(".")
+    setattr(network.get_submodule(owner), name, new)
+
+
 KINDS: dict[str, tuple[type[Modification], Callable[[nn.Module, Any], None]]] = {
-    "resize": (Resize, resize)
+    "resize": (Resize, resize),
+    "int8": (Integers, _to_integers),
+    "group": (Group, group_weights),
 }
 """The kinds of modification: what each declares, and how it is done to a network."""
 
@@ -130,16 +192,20 @@ def read_section(kind: type[S], section: Mapping[str, Json], name: str) -> S:
 
 def _layer(network: nn.Module, change: Resize) -> nn.Module:
     """Return the layer, where it may have other widths."""
-    try:
-        layer = network.get_submodule(change.layer)
-    except AttributeError as error:
-        raise RequestError(f"the network has no layer `{change.layer:.80}`") from error
+    layer = _found(network, change.layer)
     if change.out_features is not None and change.layer.removeprefix("body.") == "head":
         raise RequestError("the outputs of the last layer are those of the labels")
     uses = Counter(id(item) for _, item in network.named_parameters(remove_duplicate=False))
     if any(uses[id(item)] > 1 for item in layer.parameters()):
         raise RequestError(f"the layer `{change.layer}` shares its weights with another one")
     return layer
+
+
+def _found(network: nn.Module, name: str) -> nn.Module:
+    try:
+        return network.get_submodule(name)
+    except AttributeError as error:
+        raise RequestError(f"the network has no layer `{name:.80}`") from error
 
 
 def _widths(change: Resize, inputs: int, outputs: int) -> tuple[int, int]:

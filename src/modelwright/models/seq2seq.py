@@ -14,11 +14,11 @@ from typing import NamedTuple, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modelwright.arrays import Array, Ints
+from modelwright.models.grouped import tied_logits
 from modelwright.models.network import TextFrame
 from modelwright.models.padding import masked_mean, padding_bias, text_length
 from modelwright.models.pretrained_generators import PretrainedSeq2Seq
@@ -47,10 +47,6 @@ class Embedding(nn.Embedding):
         """Return the vectors `[…, D]` of tokens `[…]`."""
         return super().forward(input) * self.scale
 
-    def logits(self, x: Tensor) -> Tensor:
-        """Return the logits `[…, V]` for vectors `[…, D]`."""
-        return F.linear(x, self.weight)
-
 
 class OwnSeq2Seq(nn.Module):
     """An encoder and a decoder with one embedding for both texts and for the output weights."""
@@ -69,7 +65,7 @@ class OwnSeq2Seq(nn.Module):
             source_length: `[N]`, at least 1.
             target: `[N, S]`; it begins with the id that begins a text.
         """
-        return self.embedding.logits(self.states(source, source_length, target))
+        return tied_logits(self.embedding, self.states(source, source_length, target))
 
     def states(self, source: Tensor, source_length: Tensor, target: Tensor) -> Tensor:
         """Return what the last layer gets at each token of the target, `[N, S, D]`."""
@@ -142,7 +138,7 @@ class TransformerSeq2Seq(OwnSeq2Seq):
         for number, layer in enumerate(self._layers):
             x, layer_state = layer.step(x, state[:, number], memory[:, number], unseen)
             states.append(layer_state)
-        return self.embedding.logits(self.norm(x[:, 0])), torch.stack(states, 1)
+        return tied_logits(self.embedding, self.norm(x[:, 0])), torch.stack(states, 1)
 
     @property
     def _layers(self) -> list[DecoderLayer]:
@@ -283,7 +279,7 @@ class RnnSeq2Seq(OwnSeq2Seq):
         """Return the logits `[N, V]` after `tokens` `[N, 1]`, and the new state `[N, C, L, H]`."""
         x, state = self._decoded(tokens, state)
         vector = self._attentional(x, source_length, memory)
-        return self.embedding.logits(vector)[:, 0], state
+        return tied_logits(self.embedding, vector)[:, 0], state
 
     def _decoded(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """Return the decoder's outputs `[N, S, H]` for `[N, S]`, and its state after them.

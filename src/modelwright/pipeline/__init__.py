@@ -1,6 +1,7 @@
 """The order in which a recipe becomes a model file, and the shorter walks beside it.
 
 `new` writes a recipe for some data; `run` is the whole way; `check` looks without training;
+`compress` makes a finished file smaller;
 `fetch` downloads beforehand what it needs from a hub; `evaluate` measures a file on other data;
 `layers` shows the network that a recipe builds.
 """
@@ -12,13 +13,14 @@ from modelwright.pipeline.fetching import FetchResult, fetch
 from modelwright.pipeline.measuring import evaluate
 from modelwright.pipeline.new import new
 from modelwright.pipeline.result import RunResult
-from modelwright.pipeline.running import run
+from modelwright.pipeline.running import compress, run
 
 __all__ = [
     "CheckResult",
     "FetchResult",
     "RunResult",
     "check",
+    "compress",
     "evaluate",
     "fetch",
     "layers",

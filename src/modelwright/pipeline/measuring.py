@@ -52,7 +52,7 @@ def measure_file(path: Path, request: RunRequest, prepared: Prepared, context: R
 
     Without a test split the validation split takes its place, and the evidence says so.
     """
-    _set_inference(path, request, prepared, context)
+    calibrate(path, request, prepared, context)
     model = modelfile.load(path, threads=context.threads)
     place = Place.here(context.threads)
     samples, fingerprint, opened = _held_out(prepared, context, model.digest)
@@ -125,7 +125,7 @@ def _simple_method(model: modelfile.Model) -> str:
     return SIMPLE_METHODS.get(architecture["features"], "") if is_linear else ""
 
 
-def _set_inference(path: Path, request: RunRequest, prepared: Prepared, context: Run) -> None:
+def calibrate(path: Path, request: RunRequest, prepared: Prepared, context: Run) -> None:
     """Fit the temperature on the validation split, then choose the decision threshold, if any."""
     asked, validation = request.recipe.inference, prepared.dataset().validation
     if validation is None:

@@ -14,6 +14,7 @@ from PIL import Image
 from modelwright import modelfile, report
 from modelwright.data import Prepared
 from modelwright.data.waves import as_wav
+from modelwright.evaluation import Comparison
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.pipeline.measuring import Measured, originals, questions
 from modelwright.pipeline.result import RunResult
@@ -38,6 +39,8 @@ def write_outputs(
     measured: Measured,
     stages: Sequence[StageReport],
     context: Run,
+    *,
+    comparison: Comparison | None = None,
 ) -> None:
     """Write the report, and some samples of the measured split as pictures."""
     packed = modelfile.describe(result.model)
@@ -51,6 +54,7 @@ def write_outputs(
     else:
         answers = _answers(positions, measured, prepared, task, result.model)
         shown = _shown(positions, measured, prepared)
+    flips = [] if comparison is None else comparison.flipped[:SAMPLES_SHOWN].tolist()
     report.write_report(
         result.report,
         report.ReportData(
@@ -77,6 +81,8 @@ def write_outputs(
             mistakes=shown,
             answers=answers,
             has_boxes=prepared.output_kind == OutputKind.BOXES,
+            changed=_changed(flips, measured, comparison, prepared, task),
+            changed_samples=_shown(flips, measured, prepared) if flips else (),
             augmented=_augmented(request, prepared, context),
             notes=result.notes,
         ),
@@ -129,6 +135,35 @@ def _answers(
         return [report.Answered(None, answer) for answer in answers]
     transcripts = [references[int(rows[at])] for at in positions]
     return [report.Answered(*pair) for pair in zip(transcripts, answers, strict=True)]
+
+
+def _changed(
+    positions: Sequence[int],
+    measured: Measured,
+    comparison: Comparison | None,
+    prepared: Prepared,
+    task: Task,
+) -> list[report.Changed]:
+    """Return samples that are answered otherwise than before compression, with both answers."""
+    if comparison is None:
+        return []
+    own, before = measured.measurement, comparison.parent
+    if own.texts:
+        rows, references = prepared.rows[measured.samples.name], prepared.store.strings("label")
+        return [
+            report.Changed(references[int(rows[at])], before.texts[at], own.texts[at])
+            for at in positions
+        ]
+    describe, names = task.describe, own.names
+    assert describe is not None  # Only labels and texts can flip.
+    return [
+        report.Changed(
+            describe(own.stats["targets"][at], names),
+            describe(before.stats["predicted"][at], names),
+            describe(own.stats["predicted"][at], names),
+        )
+        for at in positions
+    ]
 
 
 def _boxed(

@@ -72,6 +72,22 @@ def run_in(request: RunRequest, folder: Path, *, observe: Observe) -> Run:
     )
 
 
+def read_draft(recipe: RecipeLike) -> Draft:
+    """Return a recipe as it was written, before it is validated.
+
+    Raises:
+        RecipeError: its file can't be read.
+        RequestError: it is of another type.
+    """
+    if isinstance(recipe, Recipe):
+        return Draft.from_text(render_config(recipe), where="recipe")
+    if isinstance(recipe, Mapping):
+        return Draft.from_settings(recipe)
+    if isinstance(recipe, str | os.PathLike):
+        return Draft.from_file(Path(recipe))
+    raise RequestError(f"a recipe is a path, a dict or a `Recipe`; got a {type(recipe).__name__}")
+
+
 def read_request(
     recipe: RecipeLike,
     *,
@@ -93,19 +109,11 @@ def read_request(
         RequestError: `recipe` or `frame` is of another type.
     """
     base, stem = Path.cwd(), "run"
-    if isinstance(recipe, Recipe):
-        if frame is None and not overrides and not site:
-            return RunRequest(recipe)
-        draft = Draft.from_text(render_config(recipe), where="recipe")
-    elif isinstance(recipe, Mapping):
-        draft = Draft.from_settings(recipe)
-    elif isinstance(recipe, str | os.PathLike):
-        path = Path(recipe)
-        draft, base, stem = Draft.from_file(path), path.resolve().parent, path.stem
-    else:
-        raise RequestError(
-            f"a recipe is a path, a dict or a `Recipe`; got a {type(recipe).__name__}"
-        )
+    if isinstance(recipe, Recipe) and frame is None and not overrides and not site:
+        return RunRequest(recipe)
+    draft = read_draft(recipe)
+    if isinstance(recipe, str | os.PathLike):
+        base, stem = Path(recipe).resolve().parent, Path(recipe).stem
     if frame is None:
         return RunRequest(draft.recipe(overrides=overrides, site=site), base=base, stem=stem)
     kept = keep_frame(frame)

@@ -13,11 +13,23 @@ from typing import TYPE_CHECKING
 from modelwright import data, modelfile
 from modelwright.data import Prepared
 from modelwright.evaluation import Verdict, judge
-from modelwright.files import ASIDE, Json
+from modelwright.files import ASIDE, Json, json_digest
 from modelwright.initialization import initialize_model, pin_network, settled_input
 from modelwright.initialization.published import read_once
 from modelwright.ledger import Ledger, exact
-from modelwright.pipeline.measuring import measure_file, require_held_out
+from modelwright.pipeline.compressing import (
+    UNCOMPRESSED,
+    check_steps,
+    compare_files,
+    compress_request,
+    compressed,
+    data_of,
+    require_same_data,
+    require_smaller,
+    say_integers,
+    start_from,
+)
+from modelwright.pipeline.measuring import calibrate, measure_file, require_held_out
 from modelwright.pipeline.model_selection import Trained, select_model, selects_model
 from modelwright.pipeline.network_choice import NetworkChoice
 from modelwright.pipeline.outputs import write_outputs
@@ -104,22 +116,108 @@ def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunRes
         )
         require_held_out(prepared, request.recipe.inference.threshold)
         start = initialize_model(request, prepared, context)
+        if request.recipe.model != "auto":
+            check_steps(start, request)
         traced = _rehearse(start, request, prepared, context)
         trained = _train(Trained(start, prepared, traced), request, context)
         finished, prepared = trained.candidate, trained.prepared
         if not is_main_process():
             return RunResult(folder, context.ledger, (), time.monotonic() - begun)
-        _write(folder / "model.mw", finished, request, prepared, context, traced=trained.traced)
-        measured = measure_file(folder / "model.mw", request, prepared, context)
-        ledger = _keep_evidence(folder / "model.mw", context.ledger)
-        verdicts = judge(request.recipe.targets, ledger, hardware=measured.place.hardware)
-        seconds = time.monotonic() - begun
-        result = RunResult(folder, ledger, verdicts, seconds, tuple(notes.sentences))
-        write_outputs(result, request, prepared, measured, finished.reports, context)
-        kept.finish(result.to_json() | {"notes": notes.sentences})
-        for checkpoints in (folder / STAGES_FOLDER).glob("*/checkpoints"):
-            shutil.rmtree(checkpoints, ignore_errors=True)  # Nothing goes on from here.
+        model = folder / "model.mw"
+        if request.recipe.compress:
+            parent = folder / UNCOMPRESSED
+            _write(parent, finished, request, prepared, context, traced=trained.traced)
+            calibrate(parent, request, prepared, context)
+            finished = compressed(finished, request, prepared, context)
+        _write(model, finished, request, prepared, context, traced=trained.traced)
+        return _deliver(finished, request, prepared, context, notes, kept, begun=begun)
+
+
+def _deliver(
+    finished: Candidate,
+    request: RunRequest,
+    prepared: Prepared,
+    context: Run,
+    notes: Notes,
+    kept: RunFolder,
+    *,
+    begun: float,
+) -> RunResult:
+    """Measure a run's packed file, judge it, and write what the run delivers."""
+    folder = context.folder
+    model, parent = folder / "model.mw", folder / UNCOMPRESSED
+    if request.recipe.compress:
+        require_smaller(model, parent)
+        say_integers(model, context)
+    measured = measure_file(model, request, prepared, context)
+    comparison = None
+    if request.recipe.compress:
+        comparison = compare_files(model, parent, measured, request, prepared, context)
+    ledger = _keep_evidence(model, context.ledger)
+    verdicts = judge(request.recipe.targets, ledger, hardware=measured.place.hardware)
+    seconds = time.monotonic() - begun
+    result = RunResult(folder, ledger, verdicts, seconds, tuple(notes.sentences))
+    write_outputs(
+        result, request, prepared, measured, finished.reports, context, comparison=comparison
+    )
+    kept.finish(result.to_json() | {"notes": notes.sentences})
+    for checkpoints in (folder / STAGES_FOLDER).glob("*/checkpoints"):
+        shutil.rmtree(checkpoints, ignore_errors=True)  # Nothing goes on from here.
     return result
+
+
+def compress(
+    model: Path | str,
+    recipe: RecipeLike | None = None,
+    *,
+    data: Path | str | None = None,
+    out: Path | str = Path("runs"),
+    name: str | None = None,
+    overrides: Sequence[str] = (),
+    observe: Observe | None = None,
+) -> RunResult:
+    """Make a finished model file smaller and faster, and measure what that changed.
+
+    The recipe that made the file says which data it needs, and how it is split; the test split is
+    measured before and after.
+
+    Args:
+        model: the model file.
+        recipe: whose sections `compress`, `targets`, `evaluate` and `resources` are taken; by
+            default those of the file's own recipe.
+        data: the data that the model was trained on, where its recipe doesn't find it from here.
+        out: the parent of the run's folder.
+        name: the run's name; by default the file's, with `-compressed` behind it.
+        overrides: `dotted.key=value`, as with `--set`.
+        observe: called with progress; by default it is shown in a notebook, and else nowhere.
+
+    Raises:
+        ModelwrightError: the request can't be carried out; nothing is left half-written.
+    """
+    path = Path(model)
+    request = compress_request(path, recipe, data=data, overrides=overrides)
+    folder = Path(out) / (name or f"{path.stem}-compressed")
+    with shown(observe) as watch:
+        return _compress(path, request, folder, observe=watch)
+
+
+def _compress(path: Path, request: RunRequest, folder: Path, *, observe: Observe) -> RunResult:
+    begun = time.monotonic()
+    notes = Notes(observe)
+    document = {**request.recipe.document(), "compressed": modelfile.digest(path)}
+    digest = json_digest([request.recipe.result_digest(), document["compressed"]])
+    with claimed(folder, digest=digest, document=document) as kept:
+        if kept.result is not None:
+            return _finished(kept)
+        context = run_in(request, folder, observe=notes)
+        start = start_from(path)
+        prepared = data_of(request, start, context)
+        require_same_data(path, prepared)
+        check_steps(start, request)
+        shutil.copyfile(path, folder / UNCOMPRESSED)
+        finished = compressed(start, request, prepared, context)
+        _write(folder / "model.mw", finished, request, prepared, context)
+        return _deliver(finished, request, prepared, context, notes, kept, begun=begun)
 
 
 def _finished(kept: RunFolder) -> RunResult:

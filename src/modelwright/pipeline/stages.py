@@ -7,11 +7,13 @@ lists them in order.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from modelwright.data import Dataset
 from modelwright.recipe import Recipe
+from modelwright.recipe.compression import CompressionStep
 from modelwright.recipe.model import LinearModel
 from modelwright.run import Run, StageReport
 from modelwright.tasks import task_of
@@ -41,6 +43,30 @@ def train(candidate: Candidate, recipe: Recipe, data: Dataset, run: Run) -> Cand
     }
     report = StageReport(run.stage_name, fitted.seconds, fitted.history, fitted.chosen)
     return trained.after(report, facts)
+
+
+def compressing(step: CompressionStep) -> Stage:
+    """Return the stage that a step of the recipe's section `compress` asks for."""
+
+    def stage(candidate: Candidate, recipe: Recipe, data: Dataset, run: Run) -> Candidate:
+        from modelwright.compression import step_of
+
+        begun = time.monotonic()
+        _, carry_out = step_of(step)
+        compressed, facts = carry_out(candidate, step, recipe, data, run, task_of(recipe))
+        return compressed.after(StageReport(run.stage_name, time.monotonic() - begun), facts)
+
+    return stage
+
+
+def compress_stages(recipe: Recipe) -> list[tuple[str, Stage]]:
+    """Return the stages of the section `compress` by name: `quantize`, `quantize-2`."""
+    stages: list[tuple[str, Stage]] = []
+    for at, step in enumerate(recipe.compress):
+        before = sum(other.name == step.name for other in recipe.compress[:at])
+        name = f"{step.name}-{before + 1}" if before else step.name
+        stages.append((name, compressing(step)))
+    return stages
 
 
 def features_of_images(candidate: Candidate, model: LinearModel, run: Run) -> ImageFeatures | None:

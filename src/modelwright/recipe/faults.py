@@ -105,8 +105,10 @@ def _locate(loc: tuple[int | str, ...], root: Node, where: str) -> _Location:
             sections = variants(kind)
             if sections:
                 tag, owner = _chosen(sections, value)
-                if "" not in sections:
-                    rest = rest[rest.index(tag) + 1 :] if tag in rest else []
+                if tag in rest:
+                    rest = rest[rest.index(tag) + 1 :]
+                elif "" not in sections and str(rest[0]) not in settings_of(owner):
+                    rest = []  # A section of one kind alone has no tag in the path.
                 if not rest:
                     break
                 key = str(rest.pop(0))

@@ -85,6 +85,13 @@ MEASURING_RULES: tuple[Rule, ...] = (
         ("evaluate.baselines", "targets"),
     ),
     Rule(
+        ("targets of compression", "compress"),
+        lambda r: not r.compress and _first_target(r, lambda metric: metric.needs_compression),
+        "the target {} compares the network before and after `compress`, which is empty",
+        "Give `compress` a step, such as `quantize`, or remove the target",
+        ("targets",),
+    ),
+    Rule(
         ("targets at a threshold", "inference.threshold"),
         lambda r: (
             not r.inference.threshold and _first_target(r, lambda metric: metric.needs_threshold)

@@ -9,11 +9,12 @@ from pydantic import BeforeValidator, Field, PrivateAttr
 
 from modelwright.files import json_digest
 from modelwright.kinds import ANY_OUTPUT, TASK_KINDS, InputKind, OutputKind
+from modelwright.recipe.compression import CompressionStep
 from modelwright.recipe.data import DataSpec, TableData
 from modelwright.recipe.inference import GenerateSpec, InferenceSpec
 from modelwright.recipe.model import ModelSpec
 from modelwright.recipe.preparation import AudioSpec, AugmentSpec, TextSpec, TransformsSpec
-from modelwright.recipe.spec import For, Spec
+from modelwright.recipe.spec import For, FromList, Spec
 from modelwright.recipe.targets import TargetExpression
 from modelwright.recipe.train import TrainSpec
 
@@ -86,6 +87,8 @@ class Recipe(Spec):
     Face's transformers is `transformers:FOLDER`, for a network of timm's `timm:NAME`."""
     train: TrainSpec = TrainSpec()
     """How it learns."""
+    compress: Annotated[tuple[CompressionStep, ...], FromList] = ()
+    """What makes the trained network smaller and faster, step by step."""
     inference: InferenceSpec = InferenceSpec()
     """What decides an answer beyond the weights."""
     generate: GenerateSpec = GenerateSpec()

@@ -56,6 +56,8 @@ class Metric:
     """Whether it is measured only where a threshold is chosen."""
     needs_baselines: bool = False
     """Whether it is measured only beside simple methods."""
+    needs_compression: bool = False
+    """Whether it is measured only where `compress` has changed the trained network."""
 
 
 _LABEL = (OutputKind.SINGLE_LABEL,)
@@ -279,6 +281,51 @@ _METRICS = (
         outputs=tuple(kind for kind in OutputKind if kind != OutputKind.CTC),
         needs_baselines=True,
         range=(-math.inf, math.inf),
+    ),
+    Metric(
+        "gain_over_parent",
+        "gain over the network before compression",
+        "By how much the main figure is better than before compression, on the same samples; below "
+        "0 it is worse.",
+        needs_compression=True,
+        range=(-math.inf, math.inf),
+    ),
+    _share(
+        "flipped",
+        "answers that compression changed",
+        "Of 100 samples, how many are answered otherwise than before compression, rightly or not.",
+        higher_is_better=False,
+        outputs=CLASSIFICATION + _TEXTS,
+        needs_compression=True,
+    ),
+    _share(
+        "worst_label_drop",
+        "largest drop of a class",
+        "By how much the recall of the class that lost most is lower than before compression.",
+        higher_is_better=False,
+        outputs=CLASSIFICATION,
+        range=(-1.0, 1.0),
+        needs_compression=True,
+    ),
+    Metric(
+        "speedup_batch_1",
+        "times faster, one sample at a time",
+        "The time of an answer before compression over that after, on this machine.",
+        is_timed=True,
+        needs_compression=True,
+    ),
+    Metric(
+        "speedup_batch_64",
+        "times faster, 64 samples at a time",
+        "The same for 64 samples at once.",
+        is_timed=True,
+        needs_compression=True,
+    ),
+    Metric(
+        "size_ratio",
+        "times smaller",
+        "The size of the model before compression over that after.",
+        needs_compression=True,
     ),
     _loss(
         "latency_p50_ms",

@@ -14,6 +14,14 @@ from modelwright.ledger import Ledger
 from modelwright.run import StageReport
 
 
+class Changed(NamedTuple):
+    """A sample that is answered otherwise than before compression, as text."""
+
+    truth: str
+    before: str
+    after: str
+
+
 class Answered(NamedTuple):
     """The reference of a sample and the model's prediction, as text."""
 
@@ -63,6 +71,10 @@ class ReportData:
     """The prediction for each of them."""
     has_boxes: bool = False
     """Whether boxes are drawn into these samples."""
+    changed: Sequence[Changed] = ()
+    """Samples whose answer compression changed."""
+    changed_samples: Pixels | Sequence[str] | Sequence[bytes] = ()
+    """These samples, as `mistakes` has its own."""
     augmented: Pixels | None = None
     """Augmented training images `[N, M, H, W, C]`; the first of each `M` is the image itself."""
     notes: Sequence[str] = field(default_factory=tuple)

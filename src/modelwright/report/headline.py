@@ -9,7 +9,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from modelwright.evaluation import DIFFERENCE, WITHOUT_NEAR, Verdict, chosen_threshold
+from modelwright.evaluation import (
+    DIFFERENCE,
+    PARENT_GAIN,
+    WITHOUT_NEAR,
+    Verdict,
+    chosen_threshold,
+)
 from modelwright.ledger import Evidence
 from modelwright.modelfile.origin import describe_origin
 from modelwright.recipe.targets import METRICS
@@ -17,6 +23,7 @@ from modelwright.report.data import ReportData
 from modelwright.report.tables import compared_by
 from modelwright.report.words import (
     figure,
+    is_share,
     limit,
     meaning_of,
     name_of,
@@ -48,6 +55,7 @@ def headline_sentences(data: ReportData) -> list[Sentence]:
         *_about_exact_match(data),
         *_about_unknown_classes(data),
         *about_targets(data.verdicts),
+        *_about_compression(data),
         *_about_choice(data),
         *(Sentence(plain(text)) for text in describe_origin(data.lineage)),
         *_about_splits(data),
@@ -55,6 +63,24 @@ def headline_sentences(data: ReportData) -> list[Sentence]:
         *_about_near_duplicates(data),
         *_about_test_accesses(data),
     ]
+
+
+def _about_compression(data: ReportData) -> Iterator[Sentence]:
+    """Say what compression gained and what it cost."""
+    found = {name: data.ledger.find(name) for name in ("size_ratio", "speedup_batch_1")}
+    size, speed, gain = found["size_ratio"], found["speedup_batch_1"], data.ledger.find(PARENT_GAIN)
+    if size is None or gain is None:
+        return
+    text = f"Compression made the model {size.value:.3g} times smaller"
+    if speed is not None:
+        faster, factor = speed.value >= 1, max(speed.value, 1 / max(speed.value, 1e-9))
+        text += f" and {factor:.3g} times {'faster' if faster else 'slower'}"
+    metric = compared_by(data.ledger)
+    scale, unit = (100, " percentage points") if is_share(metric) else (1, "")
+    better = "better" if gain.value >= 0 else "worse"
+    ends = f"95 %: {gain.low * scale:+.2g} to {gain.high * scale:+.2g}"
+    by = f"{abs(gain.value) * scale:.2g}{unit} {better}"
+    yield Sentence(f"{text}; the main figure, {name_of(metric)}, is {by} ({ends}).")
 
 
 def _about_choice(data: ReportData) -> Iterator[Sentence]:

@@ -20,7 +20,12 @@ from modelwright.report.charts import (
 )
 from modelwright.report.data import ReportData
 from modelwright.report.headline import headline_sentences
-from modelwright.report.pictures import are_coarse, augmented_rows, shown_samples
+from modelwright.report.pictures import (
+    are_coarse,
+    augmented_rows,
+    changed_samples,
+    shown_samples,
+)
 
 MOST_CLASSES_DRAWN = 40
 MOST_NUMBERS_DRAWN = 6
@@ -78,6 +83,9 @@ def page(data: ReportData) -> str:
         reliability=measurement.reliability and Markup(reliability_chart(measurement.reliability)),
         mistakes=shown_samples(data),
         mistakes_coarse=isinstance(data.mistakes, np.ndarray) and are_coarse(data.mistakes),
+        changed=changed_samples(data),
+        changed_coarse=isinstance(data.changed_samples, np.ndarray)
+        and are_coarse(data.changed_samples),
         augmented=augmented_rows(data.augmented),
         augmented_coarse=data.augmented is not None and are_coarse(data.augmented),
         notes=[note for note in data.notes if not any(message in note for message in findings)],

@@ -75,6 +75,19 @@ def are_coarse(pixels: Pixels) -> bool:
     return bool(max(height, width) < _COARSE)
 
 
+def changed_samples(data: ReportData) -> list[dict[str, str]]:
+    """Return samples whose answer compression changed, with both answers."""
+    return [
+        {
+            **_shown(sample, side=MISTAKE_SIDE),
+            "truth": _line(item.truth),
+            "before": _line(item.before),
+            "after": _line(item.after),
+        }
+        for item, sample in zip(data.changed, data.changed_samples, strict=True)
+    ]
+
+
 def shown_samples(data: ReportData) -> list[dict[str, str]]:
     """Return samples with their reference and prediction, worst first."""
     side = BOXED_SIDE if data.has_boxes else MISTAKE_SIDE

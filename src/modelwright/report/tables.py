@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from modelwright.evaluation import Verdict
+from modelwright.evaluation import PARENT, Verdict
 from modelwright.kinds import ANY_OUTPUT
 from modelwright.ledger import Evidence, Ledger
 from modelwright.recipe.targets import METRICS, headline_metric, parse_target
@@ -71,12 +71,13 @@ def _records(metrics: Sequence[str], ledger: Ledger) -> list[Evidence]:
 
 def quality_records(ledger: Ledger) -> list[Evidence]:
     """Return the quality of the model over all samples."""
-    return _records(QUALITY, ledger)
+    return _records([name for name in QUALITY if not METRICS[name].needs_compression], ledger)
 
 
 def size_records(ledger: Ledger) -> list[Evidence]:
     """Return times and sizes of the model."""
-    return _records([name for name in METRICS if name not in QUALITY], ledger)
+    names = [name for name in METRICS if name not in QUALITY]
+    return _records([name for name in names if not METRICS[name].needs_compression], ledger)
 
 
 def timed_on(ledger: Ledger) -> str:
@@ -93,6 +94,30 @@ def baseline_records(ledger: Ledger) -> list[Evidence]:
     measured = [record for record in records if record is not None]
     measured.sort(key=lambda record: record.value, reverse=METRICS[metric].higher_is_better)
     return measured if len(measured) > 1 else []
+
+
+class ChangeRow(NamedTuple):
+    """A figure before and after compression."""
+
+    metric: str
+    before: Evidence | None
+    after: Evidence
+
+
+_BEFORE_AND_AFTER = ("calibration_error", "size_bytes")
+"""What is shown before and after compression, beside the main metric."""
+
+
+def change_rows(ledger: Ledger) -> list[ChangeRow]:
+    """Return what compression changed; nothing where there was none."""
+    rows = []
+    if ledger.find("size_ratio") is not None:
+        for metric in (compared_by(ledger), *_BEFORE_AND_AFTER):
+            before, after = ledger.find(metric, subject=PARENT), ledger.find(metric)
+            if before is not None and after is not None:
+                rows.append(ChangeRow(metric, before, after))
+    names = [name for name, metric in METRICS.items() if metric.needs_compression]
+    return rows + [ChangeRow(record.metric, None, record) for record in _records(names, ledger)]
 
 
 def class_rows(data: ReportData) -> list[ClassRow]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -79,6 +80,7 @@ def fit(
     task: Task,
     augment: AugmentSpec,
     change: ChangeParts | None = None,
+    loss_may_rise: bool = False,
 ) -> tuple[Candidate, FitReport]:
     """Train a candidate; go on where an earlier call in the same run folder stopped.
 
@@ -90,6 +92,7 @@ def fit(
         task: gives the scores that choose the epoch.
         augment: the recipe's section `augment`.
         change: from the network in training and the loop's parts to the parts used instead.
+        loss_may_rise: a loss that grows is no divergence: weights are taken away in training.
 
     Returns:
         The trained candidate, on the processor, in evaluation mode; and what happened.
@@ -99,6 +102,7 @@ def fit(
         TrainingError: training diverged, or changed nothing.
     """
     training = _begin(candidate, spec, data, run, task, augment, change)
+    training.loss_may_rise = loss_may_rise
     training.plan()
     training.resume()
     first_step, started = training.state.step, time.monotonic()
@@ -189,6 +193,7 @@ class _Training:
     state: State
     steps: StepPlan
     first_loss: float | None = None
+    loss_may_rise: bool = False
     spent_s: float = 0.0
     """Seconds of earlier pieces, before a stop or a kill."""
     saved_at: float = field(default_factory=time.monotonic)
@@ -342,7 +347,8 @@ class _Training:
     def validate(self) -> None:
         """Score the weights on the validation split, and keep them if they are best."""
         step, loss = self.state.step, self.state.loss
-        if self.first_loss is not None and loss > DIVERGED * self.first_loss:
+        bound = math.inf if self.loss_may_rise else DIVERGED * (self.first_loss or math.inf)
+        if loss > bound:
             raise diverged(
                 f"the loss has grown from {self.first_loss:.3g} to {loss:.3g} (step {step:,})"
             )

@@ -25,6 +25,8 @@ from modelwright.data.batches import Batches
 from modelwright.initialization import initialize_model, pin_network, settled_input
 from modelwright.modelfile.export import TracedGraph
 from modelwright.models.candidate import Candidate
+from modelwright.pipeline.compressing import check_steps
+from modelwright.pipeline.compressing import compressed as compress
 from modelwright.pipeline.measuring import questions
 from modelwright.pipeline.request import Notes, run_in
 from modelwright.pipeline.stages import train
@@ -80,8 +82,9 @@ def request_of(document: Document, place: Place) -> RunRequest:
 def _prepare(request: RunRequest, place: Place) -> tuple[Prepared, tuple[str, ...]]:
     """Prepare what a request asks for, once for all requests that prepare the same."""
     own = request.recipe.document()
-    for name in ("train", "augment", "inference", "generate", "evaluate", "targets", "resources"):
+    for name in ("train", "augment", "compress", "inference", "generate", "evaluate", "targets"):
         del own[name]
+    del own["resources"]
     key = json.dumps(own, sort_keys=True)
     if key not in place.prepared:
         notes = Notes(silent)
@@ -171,6 +174,20 @@ def trained(document: Document, place: Place) -> Effects:
     }
 
 
+# -- compression -----------------------------------------------------------------------------
+
+
+def compressed(document: Document, place: Place) -> Effects:
+    """Return what the steps of `compress` make of an untrained network."""
+    request, found, context, candidate = _begin(document, place)
+    check_steps(candidate, request)
+    finished = compress(candidate, request, found, context)
+    return {
+        "state": {name: digest(item) for name, item in finished.network.state_dict().items()},
+        "kinds": {name: str(item.dtype) for name, item in finished.network.state_dict().items()},
+    }
+
+
 # -- answers ---------------------------------------------------------------------------------
 
 
@@ -229,6 +246,7 @@ EFFECTS: dict[str, Callable[[Document, Place], Effects]] = {
     "prepared": prepared,
     "network": network,
     "trained": trained,
+    "compressed": compressed,
     "answered": answered,
     "measured": measured,
 }

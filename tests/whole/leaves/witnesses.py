@@ -923,6 +923,27 @@ TRAINING = [
     ),
 ]
 
+INT8 = {"compress": [{"name": "quantize", "dtype": "int8", "samples": 20, "max_drop": 1.0}]}
+FULL_RANGE = {"compress": [{"name": "quantize", "dtype": "int8", "reduce_range": False}]}
+GROUPS = {"compress": [{"name": "quantize", "weights": "int4", "samples": 20, "max_drop": 9.0}]}
+ZEROS = {"compress": [{"name": "prune", "sparsity": 0.9, "epochs": 1, "max_drop": 9.0}]}
+WIDE = {"model": {"name": "mlp", "hidden": [64]}}
+COMPRESSION = [
+    *_one("compressed", "cnn", "compress", INT8["compress"]),
+    *_one("compressed", "cnn", "compress.0.name", ZEROS["compress"][0], INT8),
+    *_one("compressed", "cnn", "compress.0.dtype", None, INT8, refused="give one of"),
+    *_one("compressed", "cnn", "compress.0.ranges", "min-max", INT8),
+    *_one("compressed", "cnn", "compress.0.samples", 1, INT8),
+    *_one("compressed", "scores", "compress.0.max_drop", 0.0, {**WIDE, **GROUPS}, refused="worse"),
+    *_one("compressed", "cnn", "compress.0.reduce_range", True, FULL_RANGE),
+    *_one("compressed", "digits", "compress.0.weights", "int8", {**WIDE, **GROUPS}),
+    *_one("compressed", "digits", "compress.0.group_size", 16, {**WIDE, **GROUPS}),
+    *_one("compressed", "digits", "compress.0.name", INT8["compress"][0], {**WIDE, **ZEROS}),
+    *_one("compressed", "digits", "compress.0.kind", "structured", ZEROS, refused="kind"),
+    *_one("compressed", "digits", "compress.0.sparsity", 0.3, ZEROS),
+    *_one("compressed", "digits", "compress.0.epochs", 3, ZEROS),
+    *_one("compressed", "scores", "compress.0.max_drop", 0.0, ZEROS, refused="worse"),
+]
 SPEAK = {"inference.language_model": {"order": 3}}
 WRITE = {"generate.max_new_tokens": 12}
 BEAM = {"generate.max_new_tokens": 6, "text": {"tokenizer": "character", "vocab_size": 16}}
@@ -978,6 +999,7 @@ WITNESSES = [
     *SHAPES,
     *FOREIGN,
     *TRAINING,
+    *COMPRESSION,
     *ANSWERS,
 ]
 

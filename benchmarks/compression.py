@@ -1,0 +1,207 @@
+"""What the steps of `compress` gain and cost on real data, beside the network before.
+
+    python benchmarks/compression.py speednet decoder --runs compressed
+    python benchmarks/compression.py speednet --model runs/cifar10/model.mw
+
+A case trains an example recipe once, whose run is kept under `--runs`, then compresses the finished
+file. Where OpenVINO and NNCF are installed, networks of images are also
+quantized by these, from the same graph and as many training images, and both int8 files answer by
+turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from measuring import real_data, spread, tell
+from modelwright import data, modelfile, pipeline
+from modelwright.evaluation import headline
+from modelwright.files import read_json
+from modelwright.pipeline.result import RunResult
+from modelwright.progress import watching
+from modelwright.recipe import parse_recipe
+from modelwright.recipe.targets import headline_metric
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+INT8: dict[str, Any] = {"name": "quantize", "dtype": "int8"}
+_BLOCKS = 20
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained, what is done to it, and what is asked of it."""
+
+    recipe: str
+    steps: tuple[dict[str, Any], ...]
+    asked: str
+    settings: tuple[str, ...] = ()
+
+
+CASES = {
+    "resnet18": Case(
+        "cifar10",
+        (INT8,),
+        "<= 0.3 point lost, >= 2.5 times at batch 1 and 64, within 1.2 times of OpenVINO",
+        (
+            "model={name: resnet, depth: 18}",
+            "train={epochs: 12, batch_size: 256, loss: {name: cross-entropy, label_smoothing: 0.1},"
+            " optimizer: {name: sgd, lr: 0.2}, schedule: {name: one-cycle}}",
+            "inference={}",
+            "targets={}",
+        ),
+    ),
+    "speednet": Case("cifar10", (INT8,), ">= 2 times, <= 0.5 point", ("inference={}",)),
+    "decoder": Case(
+        "language-modeling",
+        ({"name": "quantize", "weights": "int4"},),
+        "perplexity <= +3 %, >= 3.5 times smaller",
+    ),
+    "transformer": Case(
+        "text-classification",
+        ({"name": "quantize", "weights": "int8"},),
+        "<= 0.5 point, smaller and not slower",
+        ("model={name: transformer}", "text.max_length=256"),
+    ),
+    "minilm": Case(
+        "trec-minilm",
+        ({"name": "quantize", "weights": "int8"},),
+        "<= 0.5 point, smaller and not slower",
+    ),
+    "fsdd": Case("audio-classification", (INT8,), "<= 0.5 point, smaller and not slower"),
+    "multi30k": Case(
+        "translation",
+        ({"name": "quantize", "weights": "int8"},),
+        "<= 0.5 BLEU, smaller and not slower",
+    ),
+    "neu-det": Case("neu-det-pretrained", (INT8,), "<= 0.5 point mAP, smaller and not slower"),
+}
+
+
+def main() -> None:
+    """Measure the cases that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", choices=[*CASES, []], help="by default all")
+    parser.add_argument("--runs", type=Path, default=Path("compressed"))
+    parser.add_argument("--model", type=Path, help="a finished file in place of training")
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    parser.add_argument("--quick", action="store_true", help="one epoch of few samples")
+    asked = parser.parse_args()
+    real_data()
+    for name in asked.cases or CASES:
+        measure(name, asked)
+
+
+def measure(name: str, asked: argparse.Namespace) -> None:
+    """Train or take a network, compress it, and print what that changed."""
+    case = CASES[name]
+    settings = [*case.settings, "evaluate={baselines: false}", *asked.settings]
+    if asked.quick:
+        settings += ["train.epochs=1", "data.limit=500"]
+    with watching() as observe:
+        trained = asked.model
+        if trained is None:
+            recipe = EXAMPLES / f"{case.recipe}.yaml"
+            run = pipeline.run(
+                recipe, out=asked.runs, name=name, overrides=settings, observe=observe
+            )
+            trained = run.model
+        sections = {"compress": list(case.steps), "evaluate": {"baselines": False}, "targets": {}}
+        resources = [item for item in asked.settings if item.startswith("resources.")]
+        result = pipeline.compress(
+            trained,
+            sections,
+            out=asked.runs,
+            name=f"{name}-compressed",
+            overrides=resources,
+            observe=observe,
+        )
+    tell("compression", case=name, **figures(result), asked=case.asked, **beside(result))
+
+
+def figures(result: RunResult) -> dict[str, Any]:
+    """Return what a compression changed."""
+    found = headline(result.ledger)
+    metric = headline_metric(found) or ""
+    before = result.ledger.find(metric, subject="parent")
+    layers = modelfile.integer_layers(result.model)
+    names = ("gain_over_parent", "size_ratio", "speedup_batch_1", "speedup_batch_64", "flipped")
+    kept = ("worst_label_drop", "calibration_error")
+    return {
+        "metric": metric,
+        "before": None if before is None else round(before.value, 5),
+        "after": round(found[metric]["value"], 5),
+        **{
+            key: [round(found[key][end], 5) for end in ("value", "low", "high")]
+            for key in (*names, *kept)
+            if key in found
+        },
+        "int8_layers": f"{sum(layers.values())} of {len(layers)}" if layers else None,
+        "samples": found[metric]["n"],
+    }
+
+
+def beside(result: RunResult) -> dict[str, Any]:
+    """Return how much faster than ours NNCF's int8 answers, from the same graph; or nothing."""
+    try:
+        import nncf
+        import openvino
+    except ImportError:
+        return {}
+    parent = result.folder / "uncompressed.mw"
+    model = modelfile.load(parent)
+    if model.spec.input.get("kind") != "image":
+        return {}
+    folder = result.folder / "onnx"
+    if not folder.exists():
+        modelfile.export_onnx(parent, folder)
+    threads = int(read_json(result.folder / "recipe.json")["recipe"]["resources"]["threads"] or 0)
+    samples = training_pixels(result)
+    core = openvino.Core()
+    plain = core.read_model(folder / "model.onnx")
+    calibration = nncf.Dataset([sample[None] for sample in samples])
+    quantized = nncf.quantize(plain, calibration, subset_size=len(samples))
+    options = {"INFERENCE_NUM_THREADS": threads} if threads else {}
+    compiled = core.compile_model(quantized, "CPU", options)
+    own = modelfile.load(result.model, threads=threads or None)
+    ratios = {}
+    for size in (1, 64):
+        batch = np.ascontiguousarray(np.resize(samples, (size, *samples.shape[1:])))
+        taken = [
+            (timed(partial(own.outputs, batch)), timed(partial(compiled, batch)))
+            for _ in range(_BLOCKS)
+        ]
+        ratios[f"openvino_batch_{size}"] = spread([ours / theirs for ours, theirs in taken])
+    return ratios
+
+
+def training_pixels(result: RunResult) -> np.ndarray:
+    """Return as many training images as ranges were taken from."""
+    contents = modelfile.read(result.model)
+    recipe = parse_recipe(contents.recipe, where="the file")
+    model = modelfile.load(result.model)
+    prepared = data.prepare(recipe, base=Path.cwd(), like=model.input, observe=lambda _: None)
+    train = prepared.dataset().train
+    rows = np.linspace(0, len(train) - 1, min(512, len(train))).astype(np.int64)
+    return np.asarray(train.gather(rows))
+
+
+def timed(call: Callable[[], object], *, seconds: float = 0.1) -> float:
+    """Return the median time of a call, over about so many seconds."""
+    times: list[float] = []
+    while sum(times) < seconds or len(times) < 3:
+        begun = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begun)
+    return float(np.median(times))
+
+
+if __name__ == "__main__":
+    main()

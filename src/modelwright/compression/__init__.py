@@ -1,0 +1,39 @@
+"""What makes a trained network smaller and faster: each step from a candidate to a candidate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from modelwright.compression.prune import check_prune, prune
+from modelwright.compression.quantize import check_quantize, quantize
+from modelwright.compression.weights import check_group, group
+from modelwright.data import Dataset
+from modelwright.models.candidate import Candidate
+from modelwright.recipe import Recipe
+from modelwright.recipe.compression import CompressionStep, QuantizeStep
+from modelwright.run import Run
+from modelwright.tasks import Task
+
+Step = Callable[[Candidate, Any, Recipe, Dataset, Run, Task], tuple[Candidate, dict[str, Any]]]
+"""From a candidate, the step's section of the recipe, and what a stage of a run has, to another
+candidate and what the model file's lineage says of the step."""
+
+Check = Callable[[Candidate, Any], None]
+"""Raises `RequestError` for a network that a step can't change, before anything is trained."""
+
+STEPS: dict[str, tuple[Check, Step]] = {
+    "quantize dtype": (check_quantize, quantize),
+    "quantize weights": (check_group, group),
+    "prune": (check_prune, prune),
+}
+
+
+def step_of(step: CompressionStep) -> tuple[Check, Step]:
+    """Return how a step of the recipe is checked, and how it is done."""
+    if isinstance(step, QuantizeStep):
+        return STEPS["quantize weights" if step.weights is not None else "quantize dtype"]
+    return STEPS[step.name]
+
+
+__all__ = ["STEPS", "Check", "Step", "step_of"]

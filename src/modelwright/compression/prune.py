@@ -1,0 +1,193 @@
+"""Unstructured pruning: the weights of least magnitude become zero while the network trains on.
+
+The share of zeros rises from 0 to what is asked, quickly first (Zhu and Gupta 2017, `To prune, or
+not to prune`, equation 1), over the first part of a training with the rates of the recipe (learning
+rates are rewound: Renda et al. 2020). Weights are ranked over all layers together. The file stores
+them compressed; the network computes as much as before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modelwright.compression.sensitivity import worsening
+from modelwright.data import Dataset
+from modelwright.errors import RequestError
+from modelwright.models.candidate import Candidate
+from modelwright.recipe import Recipe
+from modelwright.recipe.compression import PruneStep
+from modelwright.recipe.spec import seconds
+from modelwright.run import Run
+from modelwright.tasks import Task
+from modelwright.training import Parts, fit, validation_scores
+
+RISING = 0.7
+"""The share of training over which the share of zeros rises."""
+_STEPS = 50
+"""So many times new weights become zero."""
+_LEAST = 0.2
+"""Each layer keeps this part at least of the share that is kept of all weights: none is cut off."""
+_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
+
+
+def prune(
+    candidate: Candidate, step: PruneStep, recipe: Recipe, data: Dataset, run: Run, task: Task
+) -> tuple[Candidate, dict[str, Any]]:
+    """Return a candidate of whose weights a share is zero, and the facts.
+
+    Raises:
+        RequestError: the network has no such layers, or the main metric gets worse by more than
+            `step.max_drop` on the validation split.
+        StoppedError: a stop was requested; the state is saved.
+    """
+    check_prune(candidate, step)
+    metric, drop = task.select_by, None
+    before = None
+    if data.validation is not None:
+        before = validation_scores(candidate, data, run, task=task)[metric]
+    train = recipe.train
+    epochs = step.epochs
+    if epochs == "auto":
+        epochs = max((train.epochs or 10.0) / 2, 1.0)
+    budget = train.budget and f"{seconds(train.budget) / 2:.3f}s"
+    # The last weights alone have all their zeros.
+    train = train.model_copy(
+        update={"epochs": float(epochs), "budget": budget, "select": "last", "patience": None}
+    )
+
+    def masked(network: nn.Module, parts: Parts) -> Parts:
+        return replace(parts, constraints=(Mask(network, step.sparsity), *parts.constraints))
+
+    pruned, _ = fit(
+        candidate,
+        train,
+        data,
+        run,
+        task=task,
+        augment=recipe.augment,
+        change=masked,
+        loss_may_rise=True,
+    )
+    names = weights_of(pruned.network)
+    zeros, count = _zeros(pruned.network)
+    if before is not None:
+        after = validation_scores(pruned, data, run, task=task)[metric]
+        drop = worsening(metric, before, after)
+        if drop > step.max_drop:
+            raise RequestError(
+                f"`{run.stage_name}` makes `{metric}` worse by {drop:.3g} on the validation split, "
+                f"and {step.max_drop:.3g} is allowed",
+                where="compress",
+                why=f"It was {before:.4g} and is {after:.4g} with {zeros / count:.0%} of the "
+                "weights zero",
+                fix="Lower `sparsity`, raise `epochs` or `max_drop`, or leave the step out",
+            )
+    run.say(
+        f"{zeros / count:.1%} of {count:,} weights are zero: the file is smaller to send and to "
+        "store, and answers come no faster"
+    )
+    facts = {
+        "kind": step.kind,
+        "sparsity": step.sparsity,
+        "zeros": zeros,
+        "weights": count,
+        "validation_drop": drop,
+    }
+    return replace(pruned, codecs={**pruned.codecs, **dict.fromkeys(names, "zstd")}), facts
+
+
+def check_prune(candidate: Candidate, step: PruneStep) -> None:
+    """Refuse a network without weights that can become zero.
+
+    Raises:
+        RequestError: it has none.
+    """
+    if not weights_of(candidate.network):
+        raise RequestError(
+            "this network has no convolution, fully connected layer or embedding to prune",
+            where="compress",
+            why="Weights of few bits aren't pruned, nor are recurrent layers",
+            fix="Prune before `quantize`, or leave the step out",
+        )
+
+
+def weights_of(network: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the weights that may become zero, by name; those of two names once."""
+    found: dict[str, nn.Parameter] = {}
+    seen: set[int] = set()
+    for name, module in network.named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(module, _LAYERS) and isinstance(weight, nn.Parameter):
+            if id(weight) not in seen and weight.requires_grad:
+                found[f"{name}.weight"] = weight
+            seen.add(id(weight))
+    return found
+
+
+class Mask:
+    """Holds weights at zero: a constraint of the loop."""
+
+    def __init__(self, network: nn.Module, sparsity: float) -> None:
+        self._weights = weights_of(network)
+        self._masks = {
+            name: torch.ones_like(weight, dtype=torch.bool)
+            for name, weight in self._weights.items()
+        }
+        self._sparsity, self._level = sparsity, 0
+
+    @torch.no_grad()
+    def after_step(self, step: int, progress: float) -> None:
+        """Set weights to zero: those that are already, and from time to time new ones."""
+        level = min(math.ceil(progress / RISING * _STEPS), _STEPS)
+        if level > self._level:
+            self._level = level
+            self._rank(self._sparsity * (1 - (1 - level / _STEPS) ** 3))
+        self._apply()
+
+    def _rank(self, share: float) -> None:
+        """Mask so large a share of all weights, those of the least magnitude."""
+        sizes = torch.cat([weight.abs().flatten() for weight in self._weights.values()])
+        count = min(round(share * sizes.numel()), sizes.numel() - 1)
+        if count:
+            bound = sizes.kthvalue(count).values
+            for name, weight in self._weights.items():
+                least = max(round(_LEAST * (1 - share) * weight.numel()), 1)
+                own = weight.abs().flatten().kthvalue(weight.numel() - least + 1).values
+                self._masks[name] = (weight.abs() > bound) | (weight.abs() >= own)
+
+    def _apply(self) -> None:
+        for name, weight in self._weights.items():
+            weight.mul_(self._masks[name])
+
+    @contextlib.contextmanager
+    def applied(self) -> Iterator[None]:
+        """Hold the masked weights in the network while the block runs."""
+        with torch.no_grad():
+            kept = {name: weight.detach().clone() for name, weight in self._weights.items()}
+            self._apply()
+            try:
+                yield
+            finally:
+                for name, weight in self._weights.items():
+                    weight.copy_(kept[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the masks, and how many times new weights became zero."""
+        return {**self._masks, "level": torch.tensor(self._level)}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take back what `state` returned."""
+        self._level = int(state["level"])
+        self._masks = {name: state[name].to(mask.device) for name, mask in self._masks.items()}
+
+
+def _zeros(network: nn.Module) -> tuple[int, int]:
+    weights = weights_of(network).values()
+    return sum(int((item == 0).sum()) for item in weights), sum(item.numel() for item in weights)

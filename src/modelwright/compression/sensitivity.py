@@ -1,0 +1,132 @@
+"""Which layers a step leaves as they are, so that the main metric keeps within what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from modelwright.data import Dataset, Split
+from modelwright.data.batches import Batches
+from modelwright.errors import RequestError
+from modelwright.models.candidate import Candidate
+from modelwright.recipe.targets import METRICS
+from modelwright.run import Progress, Run
+from modelwright.tasks import Task
+from modelwright.training import validation_scores
+
+BATCH = 32
+"""So many samples pass through a network together."""
+_PROBED = 64
+"""So many samples tell how much each layer hurts."""
+_MOST_KEPT = 0.5
+"""The largest share of the layers that may stay as they are."""
+
+Attempt = Callable[[Collection[str]], Candidate]
+"""From the layers that stay as they are to the candidate that the step makes."""
+
+
+def sample_inputs(split: Split, count: int) -> Iterator[tuple[Tensor, ...]]:
+    """Yield the inputs of samples that are spread evenly over a split, batch by batch."""
+    batches = Batches(split)
+    rows = np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).astype(np.int64))
+    lengths = split.lengths()
+    if lengths is not None:  # Those of like lengths together, for little padding.
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+    for start in range(0, len(rows), BATCH):
+        yield batches.at(0, rows[start : start + BATCH]).inputs
+
+
+def choose_kept(
+    attempt: Attempt,
+    candidate: Candidate,
+    names: Sequence[str],
+    allowed: float,
+    data: Dataset,
+    run: Run,
+    task: Task,
+) -> tuple[tuple[str, ...], float | None]:
+    """Return the layers that stay as they are, and by how much the main metric got worse.
+
+    First no layer stays. Where that costs more than is allowed, the layer that hurts most does,
+    then the two that do, the four, and so on.
+
+    Raises:
+        RequestError: half of the layers isn't enough.
+    """
+    if data.validation is None:
+        run.say(
+            f"There is no validation split to tell what `{run.stage_name}` costs, so it is done to "
+            "all layers"
+        )
+        return (), None
+    metric = task.select_by
+    before = validation_scores(candidate, data, run, task=task)[metric]
+    most, order, count = int(_MOST_KEPT * len(names)), list[str](), 0
+    while True:
+        kept = tuple(order[:count])
+        after = validation_scores(attempt(kept), data, run, task=task)[metric]
+        drop = worsening(metric, before, after)
+        run.observe(Progress(run.stage_name, count, max(most, 1), values={metric: after}))
+        if drop <= allowed:
+            break
+        if count >= most:
+            raise RequestError(
+                f"`{run.stage_name}` makes `{metric}` worse by {drop:.3g} on the validation split, "
+                f"and {allowed:.3g} is allowed",
+                where="compress",
+                why=f"It was {before:.4g} and is {after:.4g}, with {count} of {len(names)} layers "
+                "left as they are",
+                fix="Raise the step's `max_drop`, or leave the step out",
+            )
+        order = order or _by_harm(attempt, candidate, names, data.validation, run)
+        count = min(max(2 * count, 1), most)
+    if kept:
+        run.say(
+            f"{count} of {len(names)} layers stay in fp32, those that hurt most: "
+            + ", ".join(f"`{name}`" for name in kept[:4])
+            + (", …" if count > 4 else "")
+        )
+    return kept, drop
+
+
+def worsening(metric: str, before: float, after: float) -> float:
+    """Return by how much a metric got worse: of shares the difference, else as a share of it.
+
+    >>> round(worsening("accuracy", 0.93, 0.92), 6), round(worsening("rmse", 2.0, 2.5), 6)
+    (0.01, 0.25)
+    """
+    known = METRICS[metric]
+    worse = before - after if known.higher_is_better else after - before
+    low, high = known.range
+    if known.is_share:
+        return worse
+    return worse / (high - low if math.isfinite(high - low) else max(abs(before), 1e-12))
+
+
+def _by_harm(
+    attempt: Attempt, candidate: Candidate, names: Sequence[str], split: Split, run: Run
+) -> list[str]:
+    """Return the layers, first those of which the step alone changes the outputs most."""
+    batches = list(sample_inputs(split, _PROBED))
+    expected = [_outputs(candidate.network, inputs) for inputs in batches]
+    harm = {}
+    for at, name in enumerate(names):
+        run.observe(Progress("sensitivity", at, len(names)))
+        network = attempt([other for other in names if other != name]).network
+        harm[name] = sum(
+            float((found - right).square().sum())
+            for inputs, wanted in zip(batches, expected, strict=True)
+            for found, right in zip(_outputs(network, inputs), wanted, strict=True)
+        )
+    run.observe(Progress("sensitivity", len(names), len(names)))
+    return sorted(names, key=lambda name: -harm[name])
+
+
+@torch.inference_mode()
+def _outputs(network: nn.Module, inputs: tuple[Tensor, ...]) -> list[Tensor]:
+    answer = network.eval()(*inputs)
+    return [item.float() for item in (answer if isinstance(answer, tuple) else (answer,))]

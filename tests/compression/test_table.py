@@ -1,0 +1,77 @@
+"""Which steps each family of networks takes, and that the page says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modelwright import modelfile
+from modelwright.compression import step_of
+from modelwright.compression.weights import grouped_layers
+from modelwright.errors import RequestError
+from modelwright.recipe.compression import CompressionStep, PruneStep, QuantizeStep
+from tests.compression.making import compress
+from tests.compression.networks import SMALL, small
+
+STEPS: dict[str, CompressionStep] = {
+    "int8": QuantizeStep(name="quantize", dtype="int8", max_drop=9.0),
+    "weights: int8": QuantizeStep(name="quantize", weights="int8", max_drop=9.0),
+    "weights: int4": QuantizeStep(name="quantize", weights="int4", max_drop=9.0),
+    "prune": PruneStep(name="prune"),
+}
+NO_INT8 = ("bow", "rnn", "rnn-ctc", "transformer", "decoder", "seq2seq")
+NO_GROUPS = ("resnet", "resnet 18", "speednet", "efficientnet-lite0", "detector")
+NO_GROUPS = (*NO_GROUPS, "audio-cnn", "conv-ctc", "rnn-ctc")
+"""Families whose fully connected layers and embeddings are too small."""
+REFUSED = {("int8", name) for name in NO_INT8} | {
+    (step, name) for step in STEPS if step.startswith("weights") for name in NO_GROUPS
+}
+PAIRS = [(step, name) for step in STEPS for name in SMALL]
+
+
+@pytest.mark.parametrize(("step", "name"), PAIRS)
+def test_a_step_is_taken_or_refused_with_a_way_out(step: str, name: str) -> None:
+    check, _ = step_of(STEPS[step])
+    candidate = small(name)
+    if (step, name) not in REFUSED:
+        check(candidate, STEPS[step])
+        return
+    with pytest.raises(RequestError) as caught:
+        check(candidate, STEPS[step])
+    assert caught.value.fix
+    assert caught.value.why
+
+
+SHIPPED = [pair for pair in PAIRS if pair not in REFUSED and pair[0] != "prune"]
+QUICK = {
+    ("int8", "cnn"),
+    ("int8", "resnet"),
+    ("weights: int4", "decoder"),
+    ("weights: int8", "rnn"),
+}
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [pytest.param(*pair, marks=[] if pair in QUICK else [pytest.mark.slow]) for pair in SHIPPED],
+)
+def test_what_ships_answers_as_the_network_does_and_is_smaller(
+    step: str, name: str, tmp_path: Path
+) -> None:
+    before = small(name)
+    after, facts = compress(before, STEPS[step], tmp_path)
+    modelfile.write_model(tmp_path / "before.mw", before)
+    packed = modelfile.write_model(tmp_path / "after.mw", after)  # It compares the two.
+    modelfile.verify(tmp_path / "after.mw", sandbox=False)
+    assert packed.size_bytes < modelfile.describe(tmp_path / "before.mw")["size_bytes"]
+    assert facts["layers"] > 0
+    kinds = {array.dtype for array in modelfile.read_weights(tmp_path / "after.mw").values()}
+    assert np.dtype(np.int8 if step == "int8" else np.uint8) in kinds
+    if step == "int8":
+        found = modelfile.integer_layers(tmp_path / "after.mw")
+        assert len(found) == facts["layers"]
+        assert all(found.values())
+    else:
+        assert facts["layers"] == len(grouped_layers(before.network, 32))
