@@ -98,6 +98,12 @@ def test_a_step_that_the_network_cannot_take_is_refused_before_training(tmp_path
     assert not (tmp_path / "never" / "stages" / "train").exists()
 
 
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RequestError, match="one process"):
+        mw.run({**RECIPE, "compress": [INT8]}, out=tmp_path, name="never")
+
+
 def test_a_target_of_compression_needs_compression(tmp_path):
     with pytest.raises(RecipeError, match="size_ratio"):
         mw.run({**RECIPE, "targets": {"size_ratio": ">= 2"}}, out=tmp_path)
@@ -142,4 +148,4 @@ def test_data_elsewhere_is_given(tmp_path, monkeypatch):
         mw.compress(trained.model, step, out=tmp_path / "runs")
     found = mw.compress(trained.model, step, data="texts/rows.csv", out=tmp_path / "runs")
     assert found.ledger.find("size_ratio").value > 1.2
-    assert Path(found.folder).name == "model-compressed"
+    assert Path(found.folder).name == "texts-compressed"

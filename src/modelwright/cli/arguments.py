@@ -146,8 +146,8 @@ COMMANDS = {
                 _MODEL,
                 Argument(
                     "RECIPE",
-                    "a recipe whose sections `compress`, `targets`, `evaluate` and `resources` are "
-                    "taken (the model's own)",
+                    "a recipe whose sections `compress`, `train`, `augment`, `targets`, `evaluate` "
+                    "and `resources` are taken (the model's own)",
                     "maybe",
                 ),
                 Argument("--data", "the data that the model was trained on", value="PATH"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
     from modelwright.transforms.inputs import Input
 
+TAKEN = ("compress", "train", "augment", "targets", "evaluate", "resources")
+"""The sections that `compress` takes of a recipe that is given; all else is the file's own."""
 UNCOMPRESSED = "uncompressed.mw"
 """The file of the trained network before `compress`, in the run's folder."""
 
@@ -35,6 +38,12 @@ def check_steps(candidate: Candidate, request: RunRequest) -> None:
     """
     from modelwright.compression import step_of
 
+    if request.recipe.compress and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RequestError(
+            "`compress` works in one process, and `torchrun` has started several",
+            where="compress",
+            fix="Leave the section out, and give the finished file to `modelwright compress`",
+        )
     for step in request.recipe.compress:
         step_of(step)[0](candidate, step)
 
@@ -161,7 +170,7 @@ def compress_request(
     draft = Draft.from_text(text, where=f"the recipe in {path.name}")
     if recipe is not None:
         asked = read_draft(recipe)
-        for section in ("compress", "targets", "evaluate", "resources"):
+        for section in TAKEN:
             if asked.get(section) is not None:
                 draft.put(section, asked.get(section))
     if data is not None:
@@ -174,7 +183,10 @@ def compress_request(
             fix="Write a recipe with the section `compress`, or give it by "
             "--set 'compress=[{name: quantize, dtype: int8}]'",
         )
-    return RunRequest(read, stem=path.stem)
+    # Files of runs have one name; their folders tell them apart.
+    of_run = path.name in ("model.mw", UNCOMPRESSED)
+    stem = path.resolve().parent.name if of_run else path.stem
+    return RunRequest(read, stem=f"{stem}-compressed")
 
 
 def start_from(path: Path) -> Candidate:

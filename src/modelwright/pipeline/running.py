@@ -183,11 +183,12 @@ def compress(
 
     Args:
         model: the model file.
-        recipe: whose sections `compress`, `targets`, `evaluate` and `resources` are taken; by
-            default those of the file's own recipe.
+        recipe: whose sections `compress`, `train`, `augment`, `targets`, `evaluate` and `resources`
+            are taken; by default those of the file's own recipe.
         data: the data that the model was trained on, where its recipe doesn't find it from here.
         out: the parent of the run's folder.
-        name: the run's name; by default the file's, with `-compressed` behind it.
+        name: the run's name; by default that of the file's run, or else of the file, with
+            `-compressed` behind it.
         overrides: `dotted.key=value`, as with `--set`.
         observe: called with progress; by default it is shown in a notebook, and else nowhere.
 
@@ -196,7 +197,7 @@ def compress(
     """
     path = Path(model)
     request = compress_request(path, recipe, data=data, overrides=overrides)
-    folder = Path(out) / (name or f"{path.stem}-compressed")
+    folder = Path(out) / (name or request.stem)
     with shown(observe) as watch:
         return _compress(path, request, folder, observe=watch)
 
