@@ -54,6 +54,8 @@ OTHERS = ("Cast", "Constant", "DynamicQuantizeLinear", "MaxPool", "TopK")
 FROM_MICROSOFT = ("MatMulNBits", "GatherBlockQuantized")
 """What is taken of the operators that only onnxruntime has: weights of a few bits. Others of that
 domain read files, such as EPContext."""
+_ANY_NUMBER = ("Concat", "Max", "Mean", "Min", "Sum")
+"""Operators with any number of inputs; where one has no name, onnxruntime ends the process."""
 OPERATORS = frozenset((*_AS_FIRST, *_TYPED, *_OF_INPUT, *OTHERS)) - frozenset(FROM_MICROSOFT)
 
 
@@ -83,7 +85,7 @@ class GraphNode:
 
 
 def check_operators(nodes: Sequence[GraphNode], known: Mapping[str, GraphTensor]) -> None:
-    """Refuse operators that aren't admitted, and integers divided by what isn't a safe constant.
+    """Refuse operators that aren't admitted, and forms of them that may end the process.
 
     Args:
         nodes: the operations, in the graph's order.
@@ -100,6 +102,8 @@ def check_operators(nodes: Sequence[GraphNode], known: Mapping[str, GraphTensor]
                 f"uses the operator {node.operator[:40]!r} of {node.domain[:40]!r}, which our "
                 "exports don't"
             )
+        if node.operator in _ANY_NUMBER and "" in node.inputs:
+            raise _refused(f"leaves out an input of `{node.operator}`, which needs all that it has")
         if node.operator in ("Div", "Mod"):
             _check_division(node, tensors)
         for at, name in enumerate(node.outputs):

@@ -8,6 +8,7 @@ a known type and each expression one of a few. Tokenizers that are trained here 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import re
@@ -340,8 +341,11 @@ def _document(data: bytes) -> JsonObject:
         if part != "model":
             _check_growth(document[part], part)
         _check_part(document[part], part, allowed)
-    if document["model"].get("dropout"):
+    model = document["model"]
+    if model.get("dropout"):
         raise _refused("it splits the same text differently each time (`dropout`)")
+    if model["type"] == "BPE" and model.get("continuing_subword_prefix"):
+        raise _refused("its tokens within words begin with a prefix, which isn't known here of BPE")
     return document
 
 
@@ -359,6 +363,10 @@ def _check_part(part: Json, name: str, allowed: set[str]) -> None:
         and str(pattern["Regex"]) not in EXPRESSIONS
     ):
         raise _refused(f"its regular expression `{pattern['Regex']!s:.60}` isn't known here")
+    if name == "decoder" and part.get("stop"):
+        raise _refused("its `decoder` cuts letters off the ends of tokens, which may have none")
+    if kind == "Precompiled":
+        _check_charsmap(part.get("precompiled_charsmap"))
     if kind != "Sequence":
         return
     for key, inner in part.items():
@@ -367,6 +375,19 @@ def _check_part(part: Json, name: str, allowed: set[str]) -> None:
                 raise _refused(f"its `{name}` holds nothing where a part should be")
             if key != "type":
                 _check_part(item, name, allowed)
+
+
+def _check_charsmap(charsmap: Json) -> None:
+    """Refuse a table of characters that is shorter than it says: the library would end the process.
+
+    Its first four bytes are the size of the trie behind them.
+    """
+    try:
+        data = base64.b64decode(str(charsmap), validate=True)
+    except ValueError as error:
+        raise _refused("its `normalizer` has a table of characters that isn't one") from error
+    if not 0 < int.from_bytes(data[:4], "little") <= len(data) - 4:
+        raise _refused("its `normalizer` has a table of characters that is cut short")
 
 
 def _check_growth(part: Json, name: str) -> None:
