@@ -29,10 +29,11 @@ from pathlib import Path
 
 from modelwright.errors import ModelwrightError
 from modelwright.files import append_line
+from tests.attacks.data_targets import boxes, images, sounds, tables
 from tests.attacks.running import MEMORY, SECONDS, Outcome
 from tests.attacks.targets import Target, graphs, members, recipes, tokenizers
 
-TARGETS: tuple[Target, ...] = (members, graphs, tokenizers, recipes)
+TARGETS: tuple[Target, ...] = (members, graphs, tokenizers, recipes, tables, boxes, images, sounds)
 _BLOCK = 5000
 """Workers are started anew after so many seeds, so that what one file leaves behind doesn't add
 up."""
@@ -112,7 +113,7 @@ def _limit() -> None:
     seconds = int(used.ru_utime + used.ru_stime + 2 * SECONDS)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, resource.RLIM_INFINITY))
     pages = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (pages + MEMORY, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (pages + 4 * MEMORY, resource.RLIM_INFINITY))
     signal.setitimer(signal.ITIMER_REAL, _WAITING)
 
 

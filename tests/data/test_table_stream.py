@@ -90,6 +90,16 @@ def test_a_single_odd_line_leaves_a_file_what_it_is(tmp_path):
     assert "can't be decoded" in found[7][1]
 
 
+@pytest.mark.parametrize("broken", [b"\x00", b"\x00\xd8a\x00\n\x00"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_wide_table_that_is_broken_is_refused(broken, suffix, tmp_path):
+    text = {".csv": "a,b\n1,2\n", ".jsonl": '{"a": 1}\n'}[suffix]
+    path = tmp_path / f"t{suffix}"
+    path.write_bytes(text.encode("utf-16") + broken)
+    with pytest.raises(DataError, match="isn't utf-16"):
+        stream_table(path)
+
+
 def test_quotation_marks_may_be_parts_of_cells(tmp_path):
     (tmp_path / "t.tsv").write_text('a\tb\n"x\t1\ny" z\t2\n')
     stream = stream_table(tmp_path / "t.tsv")

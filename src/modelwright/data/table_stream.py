@@ -140,6 +140,10 @@ def stream_table(
                 return _json_list(file, encoding)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError("this gzip file is damaged", where=str(file), why=str(error)) from error
+    except UnicodeDecodeError as error:  # Of UTF-16, a part that is no character has no stand-in.
+        raise DataError(
+            f"this table isn't {error.encoding}", where=str(file), why=error.reason.capitalize()
+        ) from error
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror or error})", where=str(file)) from error
     raise no_table(file)
