@@ -31,9 +31,12 @@ from modelwright.errors import ModelwrightError
 from modelwright.files import append_line
 from tests.attacks.data_targets import boxes, images, sounds, tables
 from tests.attacks.running import MEMORY, SECONDS, Outcome
-from tests.attacks.targets import Target, graphs, members, recipes, tokenizers
+from tests.attacks.targets import Target, graphs, members, networks, recipes, tokenizers
 
-TARGETS: tuple[Target, ...] = (members, graphs, tokenizers, recipes, tables, boxes, images, sounds)
+TARGETS: tuple[Target, ...] = (
+    *(members, graphs, tokenizers, networks, recipes),
+    *(tables, boxes, images, sounds),
+)
 _BLOCK = 5000
 """Workers are started anew after so many seeds, so that what one file leaves behind doesn't add
 up."""

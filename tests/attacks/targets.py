@@ -17,11 +17,14 @@ from typing import Any
 import torch
 
 from modelwright import modelfile
+from modelwright.errors import ModelFileError
 from modelwright.initialization import settled_input
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.modelfile.session import Session
-from modelwright.models.building import BUILDERS, build_network
+from modelwright.models.building import BUILDERS, architecture, build_network, rebuild
 from modelwright.recipe import Draft, Recipe, check_composition, load_recipe, render_config
+from modelwright.recipe.model import LinearModel
+from modelwright.recipe.networks import EfficientNetLite0Model
 from modelwright.run import RunRequest
 from modelwright.training.constraints import build_averaging
 from modelwright.training.optimizers import Optimizer
@@ -30,7 +33,7 @@ from modelwright.transforms import ImageInput
 from modelwright.transforms.audio import AudioInput
 from modelwright.transforms.hf_tokenizer import TokenIdMap, read_foreign
 from modelwright.transforms.inputs import Input
-from modelwright.transforms.text import TextInput
+from modelwright.transforms.text import TextInput, TextKind
 from tests.attacks.graphs import mutated_graph, with_examples
 from tests.attacks.models import KINDS, TOKENIZER, Parts, changed, sample_for
 from tests.attacks.mutations import VALUES, mutated_bytes, mutated_json, places
@@ -146,8 +149,64 @@ def _changed_own(draw: random.Random) -> TextInput:
     return TextInput.from_json(declared, {"tokenizer.json": data})
 
 
+# -- networks ----------------------------------------------------------------------------------
+
+
+@functools.cache
+def _network(base: str) -> tuple[str, dict[str, torch.Tensor]] | None:
+    """Return the architecture, as JSON, and the weights of the network of a recipe."""
+    recipe = Draft.from_settings(BASES[base]).recipe()
+    if not _is_own(recipe) or isinstance(recipe.model, EfficientNetLite0Model):
+        return None
+    input, outputs = _input_of(recipe), _num_outputs(recipe)
+    network = _built(recipe)
+    kept = architecture(recipe.model, input=input, num_outputs=outputs, audio=recipe.audio)
+    return json.dumps(kept), network.state_dict()
+
+
+def networks(draw: random.Random, folder: Path) -> Iterator[None]:
+    """Change the architecture of a model file, or its weights, and build the network anew."""
+    known = [found for base in sorted(BASES) if (found := _network(base)) is not None]
+    kept, state = draw.choice(known)
+    changed_kept, weights = json.loads(kept), dict(state)
+    if draw.random() < 0.2:
+        changed_kept["modifications"] = [_modification(draw, weights)]
+    if draw.random() < 0.4:
+        changed_kept = mutated_json(changed_kept, draw)
+    elif draw.random() < 0.8:
+        found = [(holder, key) for holder, key in places(changed_kept) if type(holder[key]) is int]
+        holder, key = draw.choice(found)
+        holder[key] = draw.choice((1, 2, holder[key] * 2, holder[key] + 1, 2**24))
+    if draw.random() < 0.5:
+        name = draw.choice(list(weights))
+        item = weights[name]
+        part = item.reshape(-1)[:1]
+        weights[name] = draw.choice((item, part, item.double(), item[None], item * torch.nan))
+    try:
+        rebuild(changed_kept, weights)
+    except ModelFileError as error:
+        if "the weights" in error.what:  # The network was built.
+            yield
+        raise
+
+
+def _modification(draw: random.Random, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Return a layer's other width; most often its weights have it as well."""
+    layer = draw.choice([name for name in weights if name.endswith(".weight")])[: -len(".weight")]
+    width = draw.choice((1, 2, 3, 3, 2**24))
+    if draw.random() < 0.8:
+        for name in [name for name in weights if name.rpartition(".")[0] == layer]:
+            weights[name] = weights[name][:width] if weights[name].ndim else weights[name]
+    widths = {"in_features": draw.choice((None, None, 2)), "out_features": width}
+    return {"kind": "resize", "layer": layer, **widths}
+
+
 # -- recipes -----------------------------------------------------------------------------------
 
+_WRITING: dict[OutputKind, TextKind] = {
+    OutputKind.SEQ2SEQ: "source",
+    OutputKind.CAUSAL_LM: "prompt",
+}
 _NUMBERS = (0, 1, 2, 3, 7, 64, 1000, 2**16, 2**31, 2**63, -1, 0.5, 1e-12, 0.999, 1e18)
 
 
@@ -173,7 +232,8 @@ def recipes(draw: random.Random, folder: Path) -> Iterator[None]:
     if recipe.model == "auto" or getattr(recipe.model, "hub", None):
         return
     settled_input(RunRequest(recipe, base=folder))
-    _build(recipe)
+    if _is_own(recipe):
+        _build(recipe)
 
 
 def _exchange(document: dict[str, Any], base: str, draw: random.Random) -> None:
@@ -202,20 +262,31 @@ def _exchange(document: dict[str, Any], base: str, draw: random.Random) -> None:
             holder[key] = draw.choice((*VALUES, "auto", "none"))
 
 
+def _is_own(recipe: Recipe) -> bool:
+    """Say whether a recipe names a network of ours that is trained by steps."""
+    return type(recipe.model) in BUILDERS and not isinstance(recipe.model, LinearModel)
+
+
+def _num_outputs(recipe: Recipe) -> int:
+    return TOKENIZER.size if recipe.output_kind in _WRITING else 3
+
+
+def _built(recipe: Recipe) -> torch.nn.Module:
+    model: Any = recipe.model
+    return build_network(
+        model,
+        input=_input_of(recipe),
+        num_outputs=_num_outputs(recipe),
+        mean=[0.5] * 3,
+        std=[0.5] * 3,
+        audio=recipe.audio,
+    )
+
+
 def _build(recipe: Recipe) -> None:
     """Build a recipe's network without memory for it, and what trains it."""
-    if type(recipe.model) not in BUILDERS:
-        return
-    input = _input_of(recipe)
     with torch.device("meta"):
-        network = build_network(
-            recipe.model,
-            input=input,
-            num_outputs=TOKENIZER.size if isinstance(input, TextInput) else 3,
-            mean=[0.5] * 3,
-            std=[0.5] * 3,
-            audio=recipe.audio,
-        )
+        network = _built(recipe)
         Optimizer(network, recipe.train)
         build_averaging(recipe.train.average, network)
     schedule = build_schedule(recipe.train.schedule)
@@ -232,8 +303,7 @@ def _input_of(recipe: Recipe) -> Input:
             rate = recipe.audio.sampling_rate
             return AudioInput(8000 if rate == "auto" else rate, recipe.audio.max_seconds)
         case _:
-            kinds: Any = {OutputKind.SEQ2SEQ: "source", OutputKind.CAUSAL_LM: "prompt"}
-            kind = kinds.get(recipe.output_kind, "text")
+            kind = _WRITING.get(recipe.output_kind, "text")
             return TextInput(TOKENIZER, recipe.text.max_length, kind)
 
 

@@ -411,6 +411,8 @@ def _check_growth(part: Json, name: str) -> None:
         content = max((len(str(item.get(key, ""))) for key in ("content", "prepend")), default=0)
         if content > _LONGEST_CONTENT:
             raise _refused(f"its `{name}` puts {content:,} letters into a text")
+        if item.get("type") == "Prepend" and not item.get("prepend"):
+            raise _refused(f"its `{name}` puts nothing before a text, which the library can't do")
         pattern = item.get("pattern")
         if item.get("type") == "Replace" and isinstance(pattern, dict):
             written = str(pattern.get("String", "x"))
