@@ -337,7 +337,10 @@ def _exchange_operator(node: NodeProto, draw: random.Random) -> None:
 
 
 def _change_ends(model: ModelProto, node: NodeProto, draw: random.Random) -> None:
-    """Change what is declared of an input, or how many results a node has."""
+    """Change what is declared of an input, how many results a node has, or the version of ONNX."""
+    if draw.random() < 0.2:
+        model.opset_import[0].version = draw.randint(1, 28)
+        return
     if draw.random() < 0.5:
         dims = draw.choice(model.graph.input).type.tensor_type.shape.dim
         if dims:

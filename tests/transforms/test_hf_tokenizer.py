@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import numpy as np
@@ -169,6 +170,34 @@ def nested(depth):
 def test_a_tokenizer_that_makes_texts_much_longer_is_refused(data, why):
     with pytest.raises(ModelFileError, match=why):
         read_foreign(data, None)
+
+
+CUT = base64.b64encode((1 << 20).to_bytes(4, "little") + b"1234").decode()
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (changed(normalizer={"type": "Precompiled", "precompiled_charsmap": CUT}), "cut short"),
+        (changed(normalizer={"type": "Precompiled", "precompiled_charsmap": "é"}), "isn't one"),
+        (changed(normalizer={"type": "Prepend", "prepend": ""}), "puts nothing before"),
+        (changed(decoder={"type": "Strip", "content": "a", "start": 0, "stop": 1}), "off the ends"),
+        (
+            changed(
+                model={
+                    **json.loads(byte_level().to_str())["model"],
+                    "continuing_subword_prefix": "####",
+                }
+            ),
+            "begin with a prefix",
+        ),
+    ],
+)
+def test_what_the_library_would_fail_at_is_refused_before(data, why, capfd):
+    """The library is written in Rust: it tells the terminal, or ends the process."""
+    with pytest.raises(ModelFileError, match=why):
+        read_foreign(data, None)
+    assert "panicked" not in capfd.readouterr().err
 
 
 def test_usual_replacements_are_taken():
