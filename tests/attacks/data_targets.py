@@ -273,7 +273,7 @@ def _rows(names: Sequence[str], draw: random.Random) -> dict[str, bytes]:
 # -- images ------------------------------------------------------------------------------------
 
 _FORMS: dict[str, Sequence[str]] = {
-    "PNG": ("RGB", "L", "P", "1", "LA", "RGBA", "I;16", "I"),
+    "PNG": ("RGB", "L", "P", "1", "LA", "RGBA", "I;16"),
     "JPEG": ("RGB", "L", "CMYK"),
     "GIF": ("RGB", "L", "P"),
     "BMP": ("RGB", "L", "P", "1", "RGBA"),

@@ -37,7 +37,7 @@ TARGETS: tuple[Target, ...] = (
     *(members, graphs, tokenizers, networks, recipes),
     *(tables, boxes, images, sounds),
 )
-_BLOCK = 5000
+BLOCK = 5000
 """Workers are started anew after so many seeds, so that what one file leaves behind doesn't add
 up."""
 _EVERY = 60.0
@@ -154,8 +154,8 @@ def run_range(start: int, count: int, *, out: Path | None = None, only: str = ""
         lines = map(json.loads, out.read_text().splitlines())
         known = {(item["start"], item["count"]): item for item in lines}
     tally = Tally()
-    for first in range(start, start + count, _BLOCK):
-        size = min(_BLOCK, start + count - first)
+    for first in range(start, start + count, BLOCK):
+        size = min(BLOCK, start + count - first)
         block = known.get((first, size))
         if block is None:
             found = _run_block(first, size, only)
