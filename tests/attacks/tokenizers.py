@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelwright.transforms.hf_tokenizer import EXPRESSIONS
-from tests.attacks.mutations import mutated_json
-from tests.transforms.test_hf_tokenizer import byte_level, pieces
+from tests.attacks.mutations import mutated_bytes, mutated_json
+from tests.transforms.test_hf_tokenizer import byte_level, charsmap, pieces
 from tests.whole.folders import word_pieces
 
 Json = dict[str, Any]
@@ -160,9 +160,12 @@ def _part(name: str, draw: random.Random, *, depth: int) -> Json | None:
         count = draw.choice((0, 1, 2, 4, 9)) if depth else 0
         inner = [_part(name, draw, depth=depth - 1) for _ in range(count)]
         return {"type": kind, _INNER[name]: [item for item in inner if item is not None]}
-    if kind == "NFKC" and draw.random() < 0.3:
-        charsmap = base64.b64encode(draw.randbytes(draw.choice((0, 4, 64)))).decode()
-        return {"type": "Precompiled", "precompiled_charsmap": charsmap}
+    if kind == "NFKC" and draw.random() < 0.5:
+        table = charsmap(offset=draw.choice((3, 3, 0, 255)), start=draw.choice((0, 0, 1)))
+        if draw.random() < 0.5:
+            table = mutated_bytes(table, draw, most=1)
+        text = base64.b64encode(table).decode()
+        return {"type": "Precompiled", "precompiled_charsmap": text}
     return {"type": kind} | {key: draw.choice(values) for key, values in kinds[kind].items()}
 
 
