@@ -100,6 +100,21 @@ def test_a_wide_table_that_is_broken_is_refused(broken, suffix, tmp_path):
         stream_table(path)
 
 
+def test_a_column_whose_name_cannot_be_decoded_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"a,b\xff\n1,2\n")
+    with pytest.raises(DataError, match=r"names of the columns.*0xff"):
+        stream_table(tmp_path / "t.csv", encoding="utf-8")
+
+
+def test_a_parquet_column_whose_name_cannot_be_decoded_is_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"name": [1]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"name", b"n\xffme"))
+    for read_table in (stream_table, open_table):
+        with pytest.raises(DataError, match="isn't a Parquet file"):
+            read_table(path)
+
+
 def test_quotation_marks_may_be_parts_of_cells(tmp_path):
     (tmp_path / "t.tsv").write_text('a\tb\n"x\t1\ny" z\t2\n')
     stream = stream_table(tmp_path / "t.tsv")
