@@ -24,10 +24,12 @@ _MARKS = {"Traceback": "traceback", "our fault": "our fault", "panicked": "trace
 
 
 class Outcome(StrEnum):
-    """How a command ended. All but the first two are faults."""
+    """How a command ended. All but the first three are faults."""
 
     ANSWERED = "answered"
     REFUSED = "refused"
+    LATE = "refused late"
+    """Refused behind the first checks, which only `mutating` tells apart."""
     SIGNAL = "signal"
     HANG = "hang"
     MEMORY = "memory"
@@ -39,7 +41,7 @@ class Outcome(StrEnum):
     @property
     def is_fault(self) -> bool:
         """Whether no command may end so."""
-        return self not in (Outcome.ANSWERED, Outcome.REFUSED)
+        return self not in (Outcome.ANSWERED, Outcome.REFUSED, Outcome.LATE)
 
 
 @dataclass(frozen=True, slots=True)

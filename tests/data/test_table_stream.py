@@ -90,6 +90,31 @@ def test_a_single_odd_line_leaves_a_file_what_it_is(tmp_path):
     assert "can't be decoded" in found[7][1]
 
 
+@pytest.mark.parametrize("broken", [b"\x00", b"\x00\xd8a\x00\n\x00"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_a_wide_table_that_is_broken_is_refused(broken, suffix, tmp_path):
+    text = {".csv": "a,b\n1,2\n", ".jsonl": '{"a": 1}\n'}[suffix]
+    path = tmp_path / f"t{suffix}"
+    path.write_bytes(text.encode("utf-16") + broken)
+    with pytest.raises(DataError, match="isn't utf-16"):
+        stream_table(path)
+
+
+def test_a_column_whose_name_cannot_be_decoded_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_bytes(b"a,b\xff\n1,2\n")
+    with pytest.raises(DataError, match=r"names of the columns.*0xff"):
+        stream_table(tmp_path / "t.csv", encoding="utf-8")
+
+
+def test_a_parquet_column_whose_name_cannot_be_decoded_is_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"name": [1]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"name", b"n\xffme"))
+    for read_table in (stream_table, open_table):
+        with pytest.raises(DataError, match="isn't a Parquet file"):
+            read_table(path)
+
+
 def test_quotation_marks_may_be_parts_of_cells(tmp_path):
     (tmp_path / "t.tsv").write_text('a\tb\n"x\t1\ny" z\t2\n')
     stream = stream_table(tmp_path / "t.tsv")

@@ -96,6 +96,27 @@ def test_graphs_within_nodes_are_refused() -> None:
         external_weights(graph(node))
 
 
+@pytest.mark.parametrize("operator", ["Concat", "Max", "Mean", "Min", "Sum"])
+def test_no_input_of_many_is_left_out(operator: str) -> None:
+    """Else onnxruntime follows a pointer to nothing."""
+    assert external_weights(graph(helper.make_node(operator, ["x", "x"], ["y"]))) == ["w"]
+    with pytest.raises(ModelFileError, match="leaves out an input"):
+        external_weights(graph(helper.make_node(operator, ["x", ""], ["y"])))
+
+
+def test_a_value_is_split_into_as_many_parts_as_there_are_outputs() -> None:
+    """Else onnxruntime writes behind the end of a list."""
+    assert external_weights(graph(helper.make_node("Split", ["x"], ["y", "z"]))) == ["w"]
+    node = helper.make_node("Split", ["x"], ["y", "z"], num_outputs=2)
+    assert external_weights(graph(node)) == ["w"]
+    node.attribute[0].i = 1
+    with pytest.raises(ModelFileError, match="splits a value"):
+        external_weights(graph(node))
+    node.attribute[0].ints.append(2)
+    with pytest.raises(ModelFileError, match="an attribute twice"):
+        external_weights(graph(node))
+
+
 INTEGERS = (TensorProto.INT8, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8)
 
 

@@ -15,8 +15,16 @@ from modelwright.models.network import EvenConv, same_conv
 from modelwright.models.pretrained import PretrainedModel
 from modelwright.models.resnet import ChannelPadding, Pointwise, resolved_stem
 from modelwright.models.timm_networks import TimmNetwork
-from modelwright.recipe.model import MinilmModel, ModelSpec, TimmModel, TransformersModel
+from modelwright.recipe.model import (
+    LinearModel,
+    MinilmModel,
+    ModelSpec,
+    TimmModel,
+    TransformersModel,
+)
 from modelwright.recipe.networks import (
+    AudioCnnModel,
+    BowModel,
     CnnModel,
     ConvBlock,
     EfficientNetLite0Model,
@@ -25,6 +33,7 @@ from modelwright.recipe.networks import (
     SpeednetModel,
 )
 from modelwright.transforms import ImageInput
+from modelwright.transforms.audio import AudioInput
 
 SPECS = {
     "mlp": MlpModel(name="mlp", hidden=(16, 8), dropout=0.1),
@@ -380,6 +389,19 @@ def test_altered_architecture_is_refused(change):
         models.rebuild({**kept, **change}, network.state_dict())
 
 
+@pytest.mark.parametrize(
+    ("spec", "ends"),
+    [
+        (LinearModel(name="linear"), {"vocabulary": 9, "max_length": 4}),
+        (BowModel(name="bow"), {"ngrams": 9}),
+    ],
+)
+def test_of_texts_a_linear_model_takes_ngrams_and_the_others_tokens(spec, ends):
+    section = {**spec.model_dump(mode="json"), "input": ends, "num_outputs": 2}
+    with pytest.raises(ModelFileError, match="`input` isn't"):
+        models.rebuild(section, {})
+
+
 def test_architecture_must_be_written_out_in_full():
     network = built(SPECS["mlp"])
     kept = models.architecture(SPECS["mlp"], input=image_input(), num_outputs=7)
@@ -393,6 +415,14 @@ def test_hostile_architecture_takes_no_memory():
     huge = {**kept, "hidden": [65536] * 50}  # 860 GB in fp32
     with pytest.raises(ModelFileError, match="missing"):
         models.rebuild(huge, built(SPECS["mlp"]).state_dict())
+
+
+@pytest.mark.parametrize("change", [{"sampling_rate": 1 << 24}, {"n_mels": 1 << 20}])
+def test_hostile_audio_features_take_no_memory(change):
+    spec = AudioCnnModel(name="audio-cnn")
+    kept = models.architecture(spec, input=AudioInput(8000, 1.0), num_outputs=2)
+    with pytest.raises(ModelFileError, match=f"`input`, `{min(change)}"):
+        models.rebuild({**kept, "input": {**kept["input"], **change}}, {})
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "shape", "dtype"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import numpy as np
@@ -169,6 +170,69 @@ def nested(depth):
 def test_a_tokenizer_that_makes_texts_much_longer_is_refused(data, why):
     with pytest.raises(ModelFileError, match=why):
         read_foreign(data, None)
+
+
+def charsmap(*, leaf=98, offset=97 ^ 98, start=0, text=b"e\0", size=1024):
+    """Return a table of characters in which the text stands for `a`, or a broken one."""
+    units = np.zeros(256, "<u4")
+    units[97] = offset << 10 | 1 << 8 | 97
+    units[leaf] = 1 << 31 | start
+    return size.to_bytes(4, "little") + units.tobytes() + text
+
+
+def precompiled(table):
+    text = base64.b64encode(table).decode()
+    return changed(normalizer={"type": "Precompiled", "precompiled_charsmap": text})
+
+
+def test_a_table_of_characters_is_taken():
+    plain, mapped = (read_foreign(data, None) for data in (changed(), precompiled(charsmap())))
+    assert [ids.tolist() for ids in mapped.encode(["that"])] == [
+        ids.tolist() for ids in plain.encode(["thet"])
+    ]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 1 << 30},
+        {"size": 1000},
+        {"size": 0},
+        {"offset": 1 << 10},
+        {"start": 2},
+        {"start": 1, "text": "é\0".encode()},
+        {"text": b"\xff\0"},
+        {"text": b"e"},
+        {"text": b""},
+    ],
+)
+def test_a_broken_table_of_characters_is_refused(change):
+    with pytest.raises(ModelFileError, match="table of characters"):
+        read_foreign(precompiled(charsmap(**change)), None)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (changed(normalizer={"type": "Precompiled", "precompiled_charsmap": "é"}), "is broken"),
+        (changed(normalizer={"type": "Prepend", "prepend": ""}), "puts nothing before"),
+        (changed(decoder={"type": "Strip", "content": "a", "start": 0, "stop": 1}), "off the ends"),
+        (
+            changed(
+                model={
+                    **json.loads(byte_level().to_str())["model"],
+                    "continuing_subword_prefix": "####",
+                }
+            ),
+            "begin with a prefix",
+        ),
+    ],
+)
+def test_what_the_library_would_fail_at_is_refused_before(data, why, capfd):
+    """The library is written in Rust: it tells the terminal, or ends the process."""
+    with pytest.raises(ModelFileError, match=why):
+        read_foreign(data, None)
+    assert "panicked" not in capfd.readouterr().err
 
 
 def test_usual_replacements_are_taken():

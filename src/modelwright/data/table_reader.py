@@ -268,6 +268,7 @@ def _is_json(text: str) -> bool:
 def _parquet(file: Path) -> Table:
     try:
         table = pq.read_table(file)
+        columns = table.column_names  # Their names may not be UTF-8.
     except (pa.ArrowException, ValueError) as error:
         raise DataError("this isn't a Parquet file, or it is damaged", where=str(file)) from error
     names = _class_names(table.schema)
@@ -285,7 +286,7 @@ def _parquet(file: Path) -> Table:
     folder = (table.schema.metadata or {}).get(FRAME_FOLDER)
     return Table(
         file,
-        {name: column(name) for name in table.column_names},
+        {name: column(name) for name in columns},
         table.num_rows,
         frame_folder=None if folder is None else Path(os.fsdecode(folder)),
     )

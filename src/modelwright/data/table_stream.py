@@ -140,6 +140,10 @@ def stream_table(
                 return _json_list(file, encoding)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError("this gzip file is damaged", where=str(file), why=str(error)) from error
+    except UnicodeDecodeError as error:  # Of UTF-16, a part that is no character has no stand-in.
+        raise DataError(
+            f"this table isn't {error.encoding}", where=str(file), why=error.reason.capitalize()
+        ) from error
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror or error})", where=str(file)) from error
     raise no_table(file)
@@ -243,6 +247,8 @@ def _delimited(
         raise DataError("the table is empty", where=str(file))
     if len(set(header)) != len(header):
         raise DataError("two columns have one name", where=f"{file}:1")
+    if fault := next(filter(None, map(_undecoded, header)), ""):
+        raise DataError("the names of the columns can't be read", where=f"{file}:1", why=fault)
     notes = _notes(file, detected)
     if quoting == csv.QUOTE_NONE and _has_quotes(file, encoding):
         notes += (quotes_note(file),)
@@ -465,10 +471,11 @@ def _json_list(file: Path, encoding: str | None) -> TableStream:
 def _parquet(file: Path) -> TableStream:
     try:
         opened = pq.ParquetFile(file, buffer_size=_PARQUET_BUFFER, pre_buffer=False)
+        schema = opened.schema_arrow
+        names = schema.names
     except (pa.ArrowException, ValueError) as error:
         raise DataError("this isn't a Parquet file, or it is damaged", where=str(file)) from error
-    schema = opened.schema_arrow
-    if len(set(schema.names)) != len(schema.names):
+    if len(set(names)) != len(names):
         raise DataError("two columns have one name", where=str(file))
 
     def chunks(size: int) -> Iterator[Chunk]:

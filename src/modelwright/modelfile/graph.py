@@ -96,11 +96,13 @@ def _node(message: memoryview) -> GraphNode:
 def _read_attribute(node: GraphNode, attribute: memoryview) -> None:
     """Keep an attribute of an operation, as far as types and constants follow from it."""
     name, integers, tensors = "", [], []
+    kinds = []
     for number, value in _fields(attribute):
         if number == _ATTRIBUTE_NAME:
             name = _text(value)
         elif number in (_ATTRIBUTE_INTEGER, _ATTRIBUTE_INTEGERS):
             integers += _integers(value)
+            kinds.append(number)
         elif number in _ATTRIBUTE_TENSORS:
             if _external_name(_message(value)) is not None:
                 raise _broken("names weights within a node")
@@ -109,7 +111,8 @@ def _read_attribute(node: GraphNode, attribute: memoryview) -> None:
             raise _broken("holds graphs within a node")
         elif number in _ATTRIBUTE_SPARSE:
             raise _broken("holds sparse weights")
-    if name in node.numbers or name in node.tensors or len(tensors) > 1:
+    is_twice = _ATTRIBUTE_INTEGER in kinds and len(kinds) > 1
+    if is_twice or name in node.numbers or name in node.tensors or len(tensors) > 1:
         raise _broken("gives an attribute twice")
     if tensors:
         node.tensors[name] = tensors[0]

@@ -54,6 +54,8 @@ OTHERS = ("Cast", "Constant", "DynamicQuantizeLinear", "MaxPool", "TopK")
 FROM_MICROSOFT = ("MatMulNBits", "GatherBlockQuantized")
 """What is taken of the operators that only onnxruntime has: weights of a few bits. Others of that
 domain read files, such as EPContext."""
+_ANY_NUMBER = ("Concat", "Max", "Mean", "Min", "Sum")
+"""Operators with any number of inputs, of which none may be left out."""
 OPERATORS = frozenset((*_AS_FIRST, *_TYPED, *_OF_INPUT, *OTHERS)) - frozenset(FROM_MICROSOFT)
 
 
@@ -83,7 +85,7 @@ class GraphNode:
 
 
 def check_operators(nodes: Sequence[GraphNode], known: Mapping[str, GraphTensor]) -> None:
-    """Refuse operators that aren't admitted, and integers divided by what isn't a safe constant.
+    """Refuse operators that aren't admitted, and forms of them that may end the process.
 
     Args:
         nodes: the operations, in the graph's order.
@@ -100,12 +102,22 @@ def check_operators(nodes: Sequence[GraphNode], known: Mapping[str, GraphTensor]
                 f"uses the operator {node.operator[:40]!r} of {node.domain[:40]!r}, which our "
                 "exports don't"
             )
+        _check_form(node)
         if node.operator in ("Div", "Mod"):
             _check_division(node, tensors)
         for at, name in enumerate(node.outputs):
             if name and name in tensors:
                 raise _refused(f"gives the value {name[:40]!r} twice")
             tensors[name] = _output(node, at, tensors)
+
+
+def _check_form(node: GraphNode) -> None:
+    """Refuse a node for which onnxruntime reads past the end of its inputs or outputs."""
+    if node.operator in _ANY_NUMBER and "" in node.inputs:
+        raise _refused(f"leaves out an input of `{node.operator}`, which needs all that it has")
+    parts = node.numbers.get("num_outputs", len(node.outputs))
+    if node.operator == "Split" and parts != len(node.outputs):
+        raise _refused(f"splits a value into {parts:,} parts, for {len(node.outputs)} outputs")
 
 
 def _check_division(node: GraphNode, tensors: Mapping[str, GraphTensor]) -> None:

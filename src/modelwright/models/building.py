@@ -288,7 +288,11 @@ def _read(architecture: Mapping[str, Json]) -> tuple[Architecture, AnyFrame]:
             fix="A newer version of modelwright may know it",
         )
     spec = read_section(family, section, "the architecture")
-    fitting = {kind: _ends(kind) for kind in FRAMES if kind.kind in spec.inputs}
+    # Of a text, a linear model sees n-grams, and the others tokens.
+    other = TextFrame if isinstance(spec, LinearModel) else NgramFrame
+    fitting = {
+        kind: _ends(kind) for kind in FRAMES if kind.kind in spec.inputs and kind is not other
+    }
     given = set(ends) if isinstance(ends, Mapping) else set()
     kind = next((kind for kind, names in fitting.items() if names == given), None)
     if not isinstance(ends, Mapping) or kind is None:
@@ -300,6 +304,8 @@ def _read(architecture: Mapping[str, Json]) -> tuple[Architecture, AnyFrame]:
             continue
         if type(value) is not int or not 0 < value <= _MOST:
             raise ModelFileError(f"the architecture's `{key}` is {value!r:.40}, not a size")
+    if kind is AudioFrame:  # Its filters are computed before the weights are compared.
+        read_section(AudioSpec, {**AudioSpec().model_dump(), **ends}, "the architecture's `input`")
     return spec, kind(**sizes)
 
 

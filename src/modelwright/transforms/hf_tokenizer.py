@@ -8,6 +8,7 @@ a known type and each expression one of a few. Tokenizers that are trained here 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import re
@@ -340,8 +341,11 @@ def _document(data: bytes) -> JsonObject:
         if part != "model":
             _check_growth(document[part], part)
         _check_part(document[part], part, allowed)
-    if document["model"].get("dropout"):
+    model = document["model"]
+    if model.get("dropout"):
         raise _refused("it splits the same text differently each time (`dropout`)")
+    if model["type"] == "BPE" and model.get("continuing_subword_prefix"):
+        raise _refused("its tokens within words begin with a prefix, which isn't known here of BPE")
     return document
 
 
@@ -359,6 +363,10 @@ def _check_part(part: Json, name: str, allowed: set[str]) -> None:
         and str(pattern["Regex"]) not in EXPRESSIONS
     ):
         raise _refused(f"its regular expression `{pattern['Regex']!s:.60}` isn't known here")
+    if name == "decoder" and part.get("stop"):
+        raise _refused("its `decoder` cuts letters off the ends of tokens, which may have none")
+    if kind == "Precompiled":
+        _check_charsmap(part.get("precompiled_charsmap"))
     if kind != "Sequence":
         return
     for key, inner in part.items():
@@ -367,6 +375,42 @@ def _check_part(part: Json, name: str, allowed: set[str]) -> None:
                 raise _refused(f"its `{name}` holds nothing where a part should be")
             if key != "type":
                 _check_part(item, name, allowed)
+
+
+def _check_charsmap(charsmap: Json) -> None:
+    """Refuse a table of characters that leads out of itself: the library would stop, or end us."""
+    with contextlib.suppress(ValueError):
+        if _is_charsmap(base64.b64decode(str(charsmap), validate=True)):
+            return
+    raise _refused("its `normalizer` has a table of characters that is broken")
+
+
+def _is_charsmap(data: bytes) -> bool:
+    """Say whether bytes are a table of characters as sentencepiece has it.
+
+    That is the size of a trie, the trie in a double array (Yata et al. 2007, as in darts-clone:
+    blocks of 256 units, each an offset, a label and flags), and the texts that its leaves stand
+    for, each ended by a NUL.
+
+    Raises:
+        ValueError: they are too few, or the texts aren't UTF-8.
+    """
+    size = int.from_bytes(data[:4], "little")
+    if not size or size % 1024 or not data.endswith(b"\0"):
+        return False
+    units = np.frombuffer(data, "<u4", size // 4, offset=4).astype(np.int64)
+    texts = np.frombuffer(data, np.uint8, offset=4 + size)
+    data[4 + size :].decode()
+    places = np.flatnonzero(units < 1 << 31)
+    inner = units[places]
+    following = places ^ ((inner >> 10) << ((inner >> 9 & 1) * 8))
+    if following.max(initial=0) >= len(units):
+        return False
+    starts = units[following[inner >> 8 & 1 == 1]] & ~(1 << 31)
+    # A text may be the end of another one, but doesn't begin within a character.
+    return not len(starts) or bool(
+        starts.max() < len(texts) and (texts[starts] & 0xC0 != 0x80).all()
+    )
 
 
 def _check_growth(part: Json, name: str) -> None:
@@ -390,6 +434,8 @@ def _check_growth(part: Json, name: str) -> None:
         content = max((len(str(item.get(key, ""))) for key in ("content", "prepend")), default=0)
         if content > _LONGEST_CONTENT:
             raise _refused(f"its `{name}` puts {content:,} letters into a text")
+        if item.get("type") == "Prepend" and not item.get("prepend"):
+            raise _refused(f"its `{name}` puts nothing before a text, which the library can't do")
         pattern = item.get("pattern")
         if item.get("type") == "Replace" and isinstance(pattern, dict):
             written = str(pattern.get("String", "x"))
