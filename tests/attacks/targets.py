@@ -305,5 +305,3 @@ def _input_of(recipe: Recipe) -> Input:
         case _:
             kind = _WRITING.get(recipe.output_kind, "text")
             return TextInput(TOKENIZER, recipe.text.max_length, kind)
-
-
