@@ -14,9 +14,10 @@ from tests.attacks.models import changed
 from tests.attacks.running import Outcome, run_command
 
 pytest.importorskip("tokenizers")
-resource = pytest.importorskip("resource")
 
 from tokenizers import Tokenizer, models
+
+resource = pytest.importorskip("resource")
 
 TOKENS = ["<unk>", "a", "ab", "日本", "日"]
 WORDS = {"type": "WordLevel", "vocab": {token: at for at, token in enumerate(TOKENS)}}
