@@ -116,7 +116,9 @@ def with_examples(data: bytes, draw: random.Random) -> ModelProto:
     add(helper.make_node("Cast", [first], ["x_cast"], to=TensorProto.INT64))
     add(helper.make_node("ReduceMin", ["x_cast"], ["x_least"], keepdims=0))
     add(helper.make_node("Sub", ["x_least", "x_least"], ["x_zero"]))
-    results = [_add_example(model, example, f"x{at}_", draw) for at, example in enumerate(chosen)]
+    results = [
+        _add_example(model, example, f"x{at}_", draw) for at, example in enumerate(chosen)
+    ]
     for opset in model.opset_import:
         opset.version = max([20, *(example.opset for example in chosen)])
     model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))

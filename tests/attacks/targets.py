@@ -305,3 +305,5 @@ def _input_of(recipe: Recipe) -> Input:
         case _:
             kind = _WRITING.get(recipe.output_kind, "text")
             return TextInput(TOKENIZER, recipe.text.max_length, kind)
+
+

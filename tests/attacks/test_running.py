@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -14,12 +15,18 @@ from tests.attacks.running import is_waiting
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
 @pytest.mark.parametrize(
-    ("script", "waits"), [("sleep 60 & wait", True), ("while :; do :; done & wait", False)]
+    ("script", "waits"),
+    [("sleep 60 & echo; wait", True), ("while :; do :; done & echo; wait", False)],
 )
 def test_it_waits_where_nothing_of_it_computes(script: str, waits: bool) -> None:
-    with subprocess.Popen(["sh", "-c", script], start_new_session=True) as process:
+    with subprocess.Popen(
+        ["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True
+    ) as process:
         try:
-            # The shell itself computes until it has started the other.
-            assert any(is_waiting(process.pid) for _ in range(20 if waits else 1)) == waits
+            assert process.stdout is not None
+            process.stdout.readline()
+            # What was started may compute for a moment, until it sleeps.
+            tries = range(100 if waits else 1)
+            assert any(is_waiting(process.pid) or time.sleep(0.1) for _ in tries) == waits
         finally:
             os.killpg(process.pid, signal.SIGKILL)

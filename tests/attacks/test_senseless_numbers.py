@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from modelwright import modelfile
-from tests.attacks.senseless_numbers import cases
 from tests.attacks.models import changed, sample_for
+from tests.attacks.senseless_numbers import cases
 
 resource = pytest.importorskip("resource")
 
