@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 
 import pytest
 
@@ -84,10 +85,14 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["recipe.json", "result.json", "decisions.json"])
-@pytest.mark.parametrize("held", ["", '{"half', "[1]"])
+@pytest.mark.parametrize("held", ["", '{"half', "[1]", "{}", "a digit"])
 def test_a_damaged_file_of_a_run_is_named(tmp_path, name, held):
-    write_json(tmp_path / "recipe.json", {"digest": "1", "recipe": RECIPE})
+    with claimed(tmp_path, digest="1", document=RECIPE) as folder:
+        folder.finish({"passed": True})
+    Decisions(tmp_path / "decisions.json").decide("steps", lambda: {"total": 7})
     (tmp_path / "model.mw").touch()
+    if held == "a digit":
+        held = re.sub("[37]|true", "8", (tmp_path / name).read_text(), count=1)
     (tmp_path / name).write_text(held)
     with (
         pytest.raises(ResourceError, match=rf"{name}: this file of the run is damaged.*--name"),

@@ -184,11 +184,15 @@ def is_file(path: Path) -> bool:
 
 
 def read_lines(path: Path) -> list[Json]:
-    """Read a file of JSON lines, passing over a torn last line; a missing file is an empty list."""
+    """Read a file of JSON lines, passing over torn and damaged ones; a missing file has none."""
     if not path.exists():
         return []
     whole, _, _ = path.read_bytes().rpartition(b"\n")
-    return [json.loads(line) for line in whole.split(b"\n") if line]
+    values = []
+    for line in whole.split(b"\n"):
+        with contextlib.suppress(ValueError):
+            values.append(json.loads(line))
+    return values
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from modelwright.files import (
     Json,
     JsonObject,
     find_path,
+    json_digest,
     locked,
     read_json,
     resource_errors,
@@ -46,6 +47,7 @@ class Progress:
 
 
 Observe = Callable[[Progress], None]
+_CHECKSUM = "checksum"
 STAGES_FOLDER = "stages"
 """The folder within a run's that holds a folder for each stage."""
 
@@ -70,7 +72,7 @@ class Decisions:
         if name not in self._taken:
             self._taken[name] = take()
             if self._path is not None:
-                write_json(self._path, self._taken)
+                _write_record(self._path, self._taken)
         return self._taken[name]
 
     def stage(self, name: str, path: Path | None) -> Decisions:
@@ -179,7 +181,7 @@ class RunFolder:
 
     def finish(self, result: JsonObject) -> None:
         """Write the result: from now on the run is finished."""
-        write_json(self.path / "result.json", result)
+        _write_record(self.path / "result.json", result)
 
 
 @contextlib.contextmanager
@@ -230,7 +232,7 @@ def claimed(path: Path, *, digest: str, document: JsonObject) -> Iterator[RunFol
                 fix="Choose another --name, or remove the folder",
             )
         if existing is None:
-            write_json(record, {"digest": digest, "recipe": document})
+            _write_record(record, {"digest": digest, "recipe": document})
         yield _read_folder(path)
 
 
@@ -240,13 +242,26 @@ def _read_folder(path: Path) -> RunFolder:
     return RunFolder(path, _read_record(result) if whole else None)
 
 
+def _write_record(path: Path, record: JsonObject) -> None:
+    """Write a JSON object with its checksum: a changed decision would train another model."""
+    write_json(path, {**record, _CHECKSUM: _checksum(record)})
+
+
+def _checksum(record: JsonObject) -> str:
+    return json_digest(json.loads(json.dumps(record)))  # As it is read: keys are text.
+
+
 def _read_record(path: Path) -> JsonObject:
-    """Return a JSON object that a run wrote."""
+    """Return a JSON object that a run wrote.
+
+    Raises:
+        ResourceError: it isn't what was written.
+    """
     try:
         record = read_json(path)
     except ValueError:
         record = None
-    if not isinstance(record, dict):
+    if not isinstance(record, dict) or record.pop(_CHECKSUM, None) != _checksum(record):
         raise ResourceError(
             "this file of the run is damaged",
             where=str(path),

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -115,7 +115,7 @@ def _waited(process: int) -> tuple[int, os.struct_rusage, bool]:
         if ended:
             return status, usage, is_over
         elapsed = time.monotonic() - begun
-        is_late = elapsed > SECONDS and (_processor_s(process) > SECONDS or _is_waiting(process))
+        is_late = elapsed > SECONDS and (_processor_s(process) > SECONDS or is_waiting(process))
         if not is_over and (is_late or elapsed > _MOST_WAITING):
             is_over = True
             os.killpg(process, signal.SIGKILL)
@@ -127,15 +127,25 @@ def _processor_s(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _is_waiting(process: int) -> bool:
-    """Say whether a process waits: no thread of it runs, or would if the machine weren't busy."""
+def is_waiting(process: int) -> bool:
+    """Say whether a process waits: no thread of it, or of what it has started, runs, or would if
+    the machine weren't busy."""
     for _ in range(20):
-        for stat in Path(f"/proc/{process}/task").glob("*/stat"):
+        for stat in _threads(process):
             with contextlib.suppress(OSError):
                 if stat.read_text().rpartition(")")[2].split()[0] in "RD":
                     return False
         time.sleep(0.05)
     return True
+
+
+def _threads(process: int) -> Iterator[Path]:
+    """Yield the states of the threads of a process and of all that it has started."""
+    for thread in Path(f"/proc/{process}/task").glob("*"):
+        yield thread / "stat"
+        with contextlib.suppress(OSError):
+            for child in (thread / "children").read_text().split():
+                yield from _threads(int(child))
 
 
 def _outcome(code: int, out: str, err: str) -> Outcome:

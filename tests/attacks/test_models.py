@@ -12,6 +12,9 @@ import pytest
 
 from modelwright import modelfile
 from modelwright.errors import ModelFileError, ModelwrightError
+from modelwright.ledger import Ledger, exact
+from modelwright.modelfile.contents import parse_ledger
+from modelwright.modelfile.strict import MOST_VALUES
 from tests.attacks.models import (
     KINDS,
     Parts,
@@ -27,6 +30,8 @@ from tests.attacks.models import (
     stepping,
     tensor,
 )
+from tests.attacks.running import Outcome, run_command
+from tests.modelfile.making import FROZEN, forge
 
 Change = Callable[[Parts], None]
 
@@ -319,3 +324,18 @@ def test_large_vectors_of_words_have_neighbours(tmp_path: Path) -> None:
     parts.weights = {"embedding.weight": np.full((50, 4), 3e38, np.float32)}
     path = parts.write(tmp_path / "m.mw")
     assert modelfile.neighbours(path, "cat", count=1)[0][1] == pytest.approx(1)
+
+
+def test_the_lines_of_a_ledger_are_bounded_together() -> None:
+    line = b'{"metric":[' + b"1," * (MOST_VALUES // 2) + b"1]}\n"
+    with pytest.raises(ModelFileError, match="holds more than"):
+        parse_ledger(line * 2)
+
+
+def test_evidence_of_many_metrics_is_shown_in_bounded_memory(tmp_path: Path) -> None:
+    names = ["m" * 400_000, *(f"m{at}" for at in range(5_000))]
+    ledger = Ledger([exact(name, 1.0, method="counted") for name in names])
+    change = {"ledger.jsonl": ledger.to_bytes(), "artefacts/curve.svg": None}
+    forge(tmp_path / "m.mw", FROZEN, change=change)
+    ended = run_command(["evaluate", "m.mw"], folder=tmp_path)
+    assert ended.outcome == Outcome.ANSWERED, ended

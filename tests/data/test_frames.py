@@ -39,6 +39,15 @@ def test_a_table_of_arrows_is_written_once_under_a_name_of_its_content(tmp_path,
     assert table.place(1) == "row 2"
 
 
+def test_a_damaged_frame_of_the_cache_is_written_anew(tmp_path, monkeypatch):
+    """A cell that changed on the disk would train another model in silence."""
+    monkeypatch.setenv("MODELWRIGHT_CACHE", str(tmp_path))
+    path = keep_frame(pa.table({"text": ["soup", "bread"]})).path
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"soup", b"soap"))
+    assert keep_frame(pa.table({"text": ["soup", "bread"]})).path.read_bytes() == whole
+
+
 def test_a_file_where_the_frame_was_made_says_no_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -161,3 +162,18 @@ def test_headline_holds_each_figure_once() -> None:
         "accuracy": {"value": 0.95, "low": 0.94, "high": 0.96, "n": 1000},
         "size_bytes": {"value": 30.0, "low": 30.0, "high": 30.0, "n": 1},
     }
+
+
+def test_headline_reads_a_ledger_once_whatever_its_metrics() -> None:
+    """A stranger's file may hold evidence of a hundred thousand metrics."""
+
+    class Counted(Ledger):
+        walks = 0
+
+        def __iter__(self) -> Iterator[Evidence]:
+            self.walks += 1
+            return super().__iter__()
+
+    ledger = Counted(record(f"m{at}") for at in range(9))
+    assert len(headline(ledger)) == 9
+    assert ledger.walks == 1

@@ -6,6 +6,7 @@ import torch
 from modelwright.errors import ResourceError, TrainingError
 from modelwright.training.checkpoint import (
     Checkpoint,
+    cut_history,
     load_checkpoint,
     named,
     restore,
@@ -47,6 +48,36 @@ def test_a_damaged_newest_one_falls_back_to_the_one_before(tmp_path):
     save_checkpoint(tmp_path, example(2))
     (tmp_path / "step-000000002" / "state.safetensors").write_bytes(b"cut short")
     assert load_checkpoint(tmp_path).step == 1
+
+
+@pytest.mark.parametrize("name", ["state.safetensors", "state.json", "digests.json"])
+def test_a_bit_that_turned_is_noticed_wherever_it_is(tmp_path, name):
+    """Training would go on from another state, to another model, and say nothing."""
+    save_checkpoint(tmp_path, example(1))
+    save_checkpoint(tmp_path, example(2))
+    file = tmp_path / "step-000000002" / name
+    whole = file.read_bytes()
+    for at in range(0, len(whole), 3):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert load_checkpoint(tmp_path).step == 1
+    file.write_bytes(whole)
+    assert load_checkpoint(tmp_path).step == 2
+
+
+def test_damaged_lines_of_a_history_are_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    lines = [
+        b'{"step":1}',
+        b'{"stfp":2}',
+        b'{"step" 3}',
+        b"[4]",
+        b"\xff",
+        b'{"step":"5"}',
+        b'{"step":6}',
+    ]
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    cut_history(path, after=5)
+    assert path.read_bytes() == b'{"step":1}\n'
 
 
 def test_only_damaged_ones_are_an_error_that_says_what_to_do(tmp_path):

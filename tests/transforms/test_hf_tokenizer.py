@@ -235,6 +235,36 @@ def test_what_the_library_would_fail_at_is_refused_before(data, why, capfd):
     assert "panicked" not in capfd.readouterr().err
 
 
+def merging(*merges, tokens=("a", "b", "ab", "日本")):
+    model = {"type": "BPE", "vocab": {token: at for at, token in enumerate(tokens)}}
+    return changed(model={**model, "merges": [*merges]}, added_tokens=[], post_processor=None)
+
+
+LONG = precompiled(charsmap(text=b"e" * 65 + b"\0"))
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (merging("ab ab"), "makes a token"),
+        (merging(["a", "日本"]), "makes a token"),
+        (merging("a"), "makes a token"),
+        (merging(5), "makes a token"),
+        (changed(model={"type": "BPE", "vocab": [], "merges": []}), "aren't a list"),
+        (LONG, "65 times as long"),
+    ],
+)
+def test_merges_and_tables_that_make_what_is_not_there_are_refused(data, why, capfd):
+    with pytest.raises(ModelFileError, match=why):
+        read_foreign(data, None)
+    assert "panicked" not in capfd.readouterr().err
+
+
+def test_usual_merges_are_taken():
+    found = read_foreign(merging("#version: 0.2", "a b"), None)
+    assert found.encode(["ab"])[0].tolist() == [2]
+
+
 def test_usual_replacements_are_taken():
     assert read_foreign(replacing("_", " ", 3), None).encode(["a b"])
     assert read_foreign(replacing("''", '"'), None).encode(['say "a"'])

@@ -274,9 +274,14 @@ def _is_on_path(name: str, path: Path | str) -> bool:
     return program_path is not None and Path(program_path).absolute() == Path(path).absolute()
 
 
+_WIDEST = 80
+"""The most characters that a column of a table is filled up to."""
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Return rows as columns; the first row is the heading."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    longest = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [min(width, _WIDEST) for width in longest]  # One long name makes no gap in each row.
     lines = []
     for row in rows:
         cells = [printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)]

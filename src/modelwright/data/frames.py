@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from modelwright.data.cells import cell_text
 from modelwright.data.table_reader import FRAME_FOLDER
 from modelwright.errors import DataError, RequestError
-from modelwright.files import JsonObject, cache_folder, digest, write_bytes
+from modelwright.files import JsonObject, cache_folder, digest, file_digest, write_bytes
 
 WHERE = "the DataFrame"
 _DIGITS = 16
@@ -59,8 +59,9 @@ def keep_frame(frame: object) -> KeptFrame:
     folder = Path.cwd()
     place = digest(os.fsencode(folder)).removeprefix("sha256:")[:_DIGITS]
     path = cache_folder() / "frames" / place / f"frame-{name}.parquet"
-    if not path.exists():
-        write_bytes(path, _parquet(_with_folder(table, folder)))
+    data = _parquet(_with_folder(table, folder))
+    if not path.exists() or file_digest(path) != digest(data):  # Missing, or damaged.
+        write_bytes(path, data)
     return KeptFrame(path, notes)
 
 

@@ -73,8 +73,10 @@ def judge(targets: Mapping[str, str], ledger: Ledger, *, hardware: str) -> tuple
 
 def headline(ledger: Ledger) -> dict[str, dict[str, float]]:
     """Return the model's figures over all samples by metric: value, bounds and sample count."""
-    names = dict.fromkeys(record.metric for record in ledger)
-    records = {metric: _held_out(metric, ledger, hardware="") for metric in names}
+    by_metric: dict[str, Ledger] = {}
+    for record in ledger:
+        by_metric.setdefault(record.metric, Ledger()).append(record)
+    records = {metric: _held_out(metric, of_it, hardware="") for metric, of_it in by_metric.items()}
     return {
         metric: {"value": record.value, "low": record.low, "high": record.high, "n": record.n}
         for metric, record in records.items()

@@ -44,7 +44,7 @@ from modelwright.modelfile.manifest import (
     order_members,
 )
 from modelwright.modelfile.spec import FileSpec
-from modelwright.modelfile.strict import json_member, parse_json
+from modelwright.modelfile.strict import check_json_size, json_member, parse_json
 from modelwright.modelfile.tensors import (
     FLOATS,
     Arrays,
@@ -358,6 +358,7 @@ def parse_ledger(data: bytes) -> Ledger:
     """Return the evidence."""
     if data and not data.endswith(b"\n"):
         raise ModelFileError(f"`{LEDGER}` ends within a line")
+    check_json_size(data, name=LEDGER)
     records = [parse_json(line, name=LEDGER) for line in data.split(b"\n")[:-1]]
     try:
         return Ledger(Evidence.from_json(record) for record in records)
@@ -436,7 +437,9 @@ def _weight(weights: Arrays, name: str) -> Any:
 
 def _ledger_bytes(ledger: Iterable[Evidence]) -> bytes:
     lines = (json_member(record.to_json(), name=LEDGER) + b"\n" for record in ledger)
-    return b"".join(lines)
+    data = b"".join(lines)
+    check_json_size(data, name=LEDGER)
+    return data
 
 
 def _object(data: bytes, name: str) -> JsonObject:

@@ -25,10 +25,7 @@ DEEPEST = 32
 
 def parse_json(data: bytes, *, name: str) -> Json:
     """Return the value of a canonical JSON member."""
-    if len(data) > MOST_JSON_BYTES:
-        raise _refused(name, f"is longer than {MOST_JSON_BYTES >> 20} MiB")
-    if _counted(data) > MOST_VALUES:
-        raise _refused(name, f"holds more than {MOST_VALUES:,} values")
+    check_json_size(data, name=name)
     try:
         value = json.loads(data.decode(), object_pairs_hook=_once)
         if _is_deep(value):
@@ -40,6 +37,14 @@ def parse_json(data: bytes, *, name: str) -> Json:
     except ValueError as error:
         raise _refused(name, f"isn't valid JSON ({error})") from error
     return value
+
+
+def check_json_size(data: bytes, *, name: str) -> None:
+    """Refuse a member whose JSON, or whose lines of JSON, would take much memory."""
+    if len(data) > MOST_JSON_BYTES:
+        raise _refused(name, f"is longer than {MOST_JSON_BYTES >> 20} MiB")
+    if _counted(data) > MOST_VALUES:
+        raise _refused(name, f"holds more than {MOST_VALUES:,} values")
 
 
 def json_member(value: Json, *, name: str) -> bytes:

@@ -21,13 +21,16 @@ from modelwright.errors import TrainingError
 from modelwright.files import (
     Json,
     canonical_json,
+    file_digest,
     folder_aside,
+    read_json,
     read_lines,
     write_bytes,
     write_json,
 )
 
 _KEPT = 2
+_DIGESTS = "digests.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     with folder_aside(path) as aside:
         write_bytes(aside / "state.safetensors", save(tensors))
         write_json(aside / "state.json", {"step": checkpoint.step, **checkpoint.facts})
+        write_json(aside / _DIGESTS, _digests(aside))
     for old in _checkpoints(folder)[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -86,6 +90,8 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     paths = _checkpoints(folder)
     for path in reversed(paths):
         try:
+            if read_json(path / _DIGESTS) != _digests(path):
+                continue
             facts = json.loads((path / "state.json").read_text(encoding="utf-8"))
             with safe_open(path / "state.safetensors", framework="pt") as stream:
                 tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (not a dict)
@@ -104,8 +110,16 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
 def cut_history(path: Path, *, after: int) -> None:
     """Drop from a file of records by `step` those after the step that a training goes on from."""
     if path.exists():
-        kept = [record for record in read_lines(path) if record["step"] <= after]
+        records = [record for record in read_lines(path) if isinstance(record, dict)]
+        steps = [record.get("step") for record in records]
+        whole = zip(records, steps, strict=True)
+        kept = [record for record, step in whole if isinstance(step, int) and step <= after]
         write_bytes(path, b"".join(canonical_json(record) + b"\n" for record in kept))
+
+
+def _digests(path: Path) -> dict[str, Json]:
+    """Return the digests of a checkpoint's files: a bit that turned would train another model."""
+    return {name: file_digest(path / name) for name in ("state.json", "state.safetensors")}
 
 
 def _checkpoints(folder: Path) -> list[Path]:

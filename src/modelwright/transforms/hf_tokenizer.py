@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.arrays import Integers, Ints
-from modelwright.errors import DataError, ModelFileError
+from modelwright.errors import DataError, ModelFileError, ModelwrightError
 from modelwright.files import Json, JsonObject, canonical_json
 from modelwright.transforms.tokenizing import SPECIALS, Ids, clean, is_too_large, library
 
@@ -295,6 +295,7 @@ def read_foreign(data: bytes, token_ids: TokenIdMap | None) -> HFTokenizer:
         # A text is never a command: `[SEP]` in it is five ordinary characters.
         engine.encode_special_tokens = True
         numbers = engine.get_vocab(with_added_tokens=True)
+        _check_added(engine)
     size = 1 + max(numbers.values(), default=-1)
     if not 0 < size <= MOST_TOKENS:
         raise _refused(f"it has {size:,} tokens")
@@ -346,7 +347,34 @@ def _document(data: bytes) -> JsonObject:
         raise _refused("it splits the same text differently each time (`dropout`)")
     if model["type"] == "BPE" and model.get("continuing_subword_prefix"):
         raise _refused("its tokens within words begin with a prefix, which isn't known here of BPE")
+    _check_merges(model)
     return document
+
+
+def _check_merges(model: JsonObject) -> None:
+    """Refuse merges into tokens that aren't there: the library panics where one would be longer."""
+    if "merges" not in model:
+        return
+    tokens, merges = model.get("vocab"), model["merges"]
+    if not isinstance(tokens, dict) or not isinstance(merges, list):
+        raise _refused("its merges aren't a list beside a vocabulary")
+    for merge in merges:
+        if isinstance(merge, str) and merge.startswith("#version"):
+            continue
+        match merge.split(" ") if isinstance(merge, str) else merge:
+            case [str() as first, str() as second] if first + second in tokens:
+                continue
+        raise _refused(f"its merge {merge!s:.60} makes a token that it doesn't have")
+
+
+def _check_added(engine: tokenizers.Tokenizer) -> None:
+    """Refuse added tokens of which the normalizer leaves nothing: nothing is found for ever."""
+    normalizer = engine.normalizer
+    if normalizer is None:
+        return
+    for token in engine.get_added_tokens_decoder().values():
+        if token.normalized and not normalizer.normalize_str(token.content):
+            raise _refused(f"its normalizer leaves nothing of the token `{token.content:.40}`")
 
 
 def _check_part(part: Json, name: str, allowed: set[str]) -> None:
@@ -365,8 +393,6 @@ def _check_part(part: Json, name: str, allowed: set[str]) -> None:
         raise _refused(f"its regular expression `{pattern['Regex']!s:.60}` isn't known here")
     if name == "decoder" and part.get("stop"):
         raise _refused("its `decoder` cuts letters off the ends of tokens, which may have none")
-    if kind == "Precompiled":
-        _check_charsmap(part.get("precompiled_charsmap"))
     if kind != "Sequence":
         return
     for key, inner in part.items():
@@ -377,27 +403,35 @@ def _check_part(part: Json, name: str, allowed: set[str]) -> None:
                 _check_part(item, name, allowed)
 
 
-def _check_charsmap(charsmap: Json) -> None:
-    """Refuse a table of characters that leads out of itself: the library would stop, or end us."""
+def _longest_replacement(charsmap: Json) -> int:
+    """Return the bytes of the longest text that a table of characters puts in place of another.
+
+    Raises:
+        ModelFileError: it leads out of itself: the library would stop, or end us.
+    """
     with contextlib.suppress(ValueError):
-        if _is_charsmap(base64.b64decode(str(charsmap), validate=True)):
-            return
+        longest = _longest_text(base64.b64decode(str(charsmap), validate=True))
+        if longest is not None:
+            return longest
     raise _refused("its `normalizer` has a table of characters that is broken")
 
 
-def _is_charsmap(data: bytes) -> bool:
-    """Say whether bytes are a table of characters as sentencepiece has it.
+def _longest_text(data: bytes) -> int | None:
+    """Return the length of the longest text of a table of characters as sentencepiece has it.
 
     That is the size of a trie, the trie in a double array (Yata et al. 2007, as in darts-clone:
     blocks of 256 units, each an offset, a label and flags), and the texts that its leaves stand
     for, each ended by a NUL.
+
+    Returns:
+        The length in bytes; `None` where the bytes aren't such a table.
 
     Raises:
         ValueError: they are too few, or the texts aren't UTF-8.
     """
     size = int.from_bytes(data[:4], "little")
     if not size or size % 1024 or not data.endswith(b"\0"):
-        return False
+        return None
     units = np.frombuffer(data, "<u4", size // 4, offset=4).astype(np.int64)
     texts = np.frombuffer(data, np.uint8, offset=4 + size)
     data[4 + size :].decode()
@@ -405,12 +439,13 @@ def _is_charsmap(data: bytes) -> bool:
     inner = units[places]
     following = places ^ ((inner >> 10) << ((inner >> 9 & 1) * 8))
     if following.max(initial=0) >= len(units):
-        return False
+        return None
     starts = units[following[inner >> 8 & 1 == 1]] & ~(1 << 31)
     # A text may be the end of another one, but doesn't begin within a character.
-    return not len(starts) or bool(
-        starts.max() < len(texts) and (texts[starts] & 0xC0 != 0x80).all()
-    )
+    if starts.max(initial=0) >= len(texts) or (texts[starts] & 0xC0 == 0x80).any():
+        return None
+    ends = np.flatnonzero(texts == 0)
+    return int((ends[np.searchsorted(ends, starts)] - starts).max(initial=0))
 
 
 def _check_growth(part: Json, name: str) -> None:
@@ -442,6 +477,8 @@ def _check_growth(part: Json, name: str) -> None:
             if not written:
                 raise _refused(f"its `{name}` replaces what is between letters")
             growth *= max(content / len(written), 1.0)
+        if item.get("type") == "Precompiled":
+            growth *= max(_longest_replacement(item.get("precompiled_charsmap")), 1)
     if growth > _LONGEST_CONTENT:
         raise _refused(f"its `{name}` makes a text {growth:,.0f} times as long")
 
@@ -512,6 +549,8 @@ def _guarded(refusal: DataError | ModelFileError) -> Iterator[None]:
     """Turn what the library raises into an error of ours; a panic in Rust isn't an `Exception`."""
     try:
         yield
+    except ModelwrightError:
+        raise
     except BaseException as error:
         if isinstance(error, Exception) or type(error).__name__ == "PanicException":
             raise refusal from error
