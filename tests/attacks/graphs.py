@@ -249,7 +249,7 @@ def _changed_list(values: list[int], draw: random.Random) -> list[int]:
 def _change_tensor(tensor: TensorProto, draw: random.Random) -> None:
     name = tensor.name
     try:
-        array = numpy_helper.to_array(tensor)
+        array = np.asarray(numpy_helper.to_array(tensor))
     except (TypeError, ValueError):  # Its dims were changed before.
         return
     match draw.randrange(4):
