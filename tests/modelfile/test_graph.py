@@ -88,9 +88,7 @@ def test_graphs_within_nodes_are_refused() -> None:
         external_weights(graph(node))
 
 
-@pytest.mark.parametrize(
-    "operator", ["Concat", "LayerNormalization", "Max", "Mean", "Min", "Sum"]
-)
+@pytest.mark.parametrize("operator", ["Concat", "LayerNormalization", "Max", "Mean", "Min", "Sum"])
 def test_no_input_of_many_is_left_out(operator: str) -> None:
     """Else onnxruntime follows a pointer to nothing."""
     assert external_weights(graph(helper.make_node(operator, ["x", "x"], ["y"]))) == ["w"]

@@ -3,10 +3,10 @@
 The list holds what our exports use, and plain arithmetic beside it: nothing that loops, branches,
 reads, holds text or calls another graph. An integer that is divided by zero, or the least one by
 -1, ends the process in which onnxruntime divides; so integers are divided by constants, or by what
-is clipped to 1 or more. A few operators end it in other ways, and are refused in these forms: where
-an input is left out, where outputs are more than there are parts, and where there is nothing to work
-on. `tests/attacks/mutating.py` looks for more. What a graph may still do is take memory and time, which the sandbox
-limits.
+is clipped to 1 or more. Some operators end it in other forms, which are refused: where an input is
+left out, where there are more outputs than parts, and where there is nothing to work on. What a
+graph may still do is take memory and time, which the sandbox limits. `tests/attacks/mutating.py`
+looks for further ways.
 """
 
 from __future__ import annotations
@@ -120,9 +120,7 @@ def check_operators(nodes: Sequence[GraphNode], known: Mapping[str, GraphTensor]
         for at, name in enumerate(node.outputs):
             if name and name in tensors:
                 raise _refused(f"gives the value {name[:40]!r} twice")
-            tensors[name] = replace(
-                _output(node, at, tensors), is_filled=_is_filled(node, tensors)
-            )
+            tensors[name] = replace(_output(node, at, tensors), is_filled=_is_filled(node, tensors))
 
 
 def _check_form(node: GraphNode, tensors: Mapping[str, GraphTensor]) -> None:
