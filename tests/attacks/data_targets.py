@@ -65,7 +65,20 @@ _TYPED: tuple[tuple[pa.DataType, Sequence[Any]], ...] = (
     (pa.bool_(), (True, False)),
     (pa.null(), (None,)),
 )
-_NAMES = ("text", "label", "image", "audio", "", "\n", "split", "boxes", "x1", "score", "\x00", "a b")
+_NAMES = (
+    "text",
+    "label",
+    "image",
+    "audio",
+    "",
+    "\n",
+    "split",
+    "boxes",
+    "x1",
+    "score",
+    "\x00",
+    "a b",
+)
 _CELLS = (
     *("", " ", "nan", "1e999", "-0", "0.1", "1,5", "12:30", "2024-02-30", '"', "a;b", "\ud83d"),
     *("\x00", "é" * 3000, "=1+1", "../../x.png", "http://a/b.png", "[1,2]", '{"x1": 1}', "\r"),
@@ -76,10 +89,7 @@ def tables(draw: random.Random, folder: Path) -> Iterator[None]:
     """Change the cells, columns or bytes of a table in one of the formats that are read."""
     columns = _columns(draw, folder)
     kind = draw.choice(("csv", "csv", "tsv", "csv.gz", "json", "jsonl", "parquet", "parquet"))
-    if kind == "parquet":
-        data = _parquet(columns, draw)
-    else:
-        data = _as_text(kind, columns, draw)
+    data = _parquet(columns, draw) if kind == "parquet" else _as_text(kind, columns, draw)
     if draw.random() < 0.3:
         data = mutated_bytes(data, draw, most=2)
     path = folder / f"table.{kind}"
@@ -96,7 +106,9 @@ def tables(draw: random.Random, folder: Path) -> Iterator[None]:
 
 def _columns(draw: random.Random, folder: Path) -> dict[str, list[Any]]:
     """Return the cells of a table by column; files that they name stand in the folder."""
-    texts = [f"the {a} sat on the {b}" for a in ("cat", "dog", "hen") for b in ("mat", "sea", "a", "b")]
+    texts = [
+        f"the {a} sat on the {b}" for a in ("cat", "dog", "hen") for b in ("mat", "sea", "a", "b")
+    ]
     inputs: dict[str, list[Any]] = {"text": texts}
     if draw.random() < 0.3:
         inputs = {"image": _written_images(folder)}
@@ -239,9 +251,13 @@ def _yolo(names: Sequence[str], draw: random.Random) -> dict[str, bytes]:
 
 def _voc(names: Sequence[str], draw: random.Random) -> dict[str, bytes]:
     def document(at: int) -> str:
-        box = f" <xmin> 5 </xmin> <ymin> {5 + at} </ymin> <xmax> 20 </xmax> <ymax> {16 + at} </ymax>"
+        box = (
+            f" <xmin> 5 </xmin> <ymin> {5 + at} </ymin> <xmax> 20 </xmax> <ymax> {16 + at} </ymax>"
+        )
         size = f" <width> {_SIDE} </width> <height> {_SIDE} </height> <depth> 3 </depth>"
-        thing = f" <object> <name> {('disc', 'cube')[at % 2]} </name> <bndbox>{box} </bndbox> </object>"
+        thing = (
+            f" <object> <name> {('disc', 'cube')[at % 2]} </name> <bndbox>{box} </bndbox> </object>"
+        )
         file = f" <filename> {names[at]} </filename>"
         return f"<annotation>{file} <size>{size} </size>{thing} </annotation>"
 
@@ -277,7 +293,7 @@ _FORMS: dict[str, Sequence[str]] = {
     "JPEG": ("RGB", "L", "CMYK"),
     "GIF": ("RGB", "L", "P"),
     "BMP": ("RGB", "L", "P", "1", "RGBA"),
-    "TIFF": ("RGB", "L", "P", "1", "CMYK", "I;16", "F", "RGBA", "LAB"),
+    "TIFF": ("RGB", "L", "P", "1", "CMYK", "I;16", "F", "RGBA"),
     "WEBP": ("RGB", "RGBA"),
     "PPM": ("RGB", "L", "1", "I"),
 }
@@ -288,8 +304,10 @@ _ORIENTATION = 0x0112
 def _image(form: str, mode: str, variant: int) -> bytes:
     """Return an image file; its variants are plain, turned by EXIF, animated or compressed."""
     pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 3)).astype(np.uint8)
-    plain = Image.fromarray(pixels)
-    image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 256) if mode == "I;16" else plain.convert(mode if mode != "LAB" else "RGB")
+    if mode == "I;16":
+        image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 256)
+    else:
+        image = Image.fromarray(pixels).convert(mode)
     options: dict[str, Any] = {}
     if variant == 1 and form in ("PNG", "JPEG", "TIFF", "WEBP"):
         exif = Image.Exif()

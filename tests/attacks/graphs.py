@@ -41,7 +41,7 @@ class Example:
 @functools.cache
 def examples() -> dict[str, list[Example]]:
     """Return examples by the operator of their first node."""
-    np.random.seed(0)  # noqa: NPY002 (that of the library that makes them)
+    np.random.seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cases = sorted(collect_testcases(None), key=lambda case: case.name)
@@ -116,9 +116,7 @@ def with_examples(data: bytes, draw: random.Random) -> ModelProto:
     add(helper.make_node("Cast", [first], ["x_cast"], to=TensorProto.INT64))
     add(helper.make_node("ReduceMin", ["x_cast"], ["x_least"], keepdims=0))
     add(helper.make_node("Sub", ["x_least", "x_least"], ["x_zero"]))
-    results = [
-        _add_example(model, example, f"x{at}_", draw) for at, example in enumerate(chosen)
-    ]
+    results = [_add_example(model, example, f"x{at}_", draw) for at, example in enumerate(chosen)]
     for opset in model.opset_import:
         opset.version = max([20, *(example.opset for example in chosen)])
     model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
@@ -249,7 +247,7 @@ def _changed_list(values: list[int], draw: random.Random) -> list[int]:
 def _change_tensor(tensor: TensorProto, draw: random.Random) -> None:
     name = tensor.name
     try:
-        array = numpy_helper.to_array(tensor)
+        array = np.asarray(numpy_helper.to_array(tensor))
     except (TypeError, ValueError):  # Its dims were changed before.
         return
     match draw.randrange(4):
@@ -320,7 +318,7 @@ def _change_inputs(model: ModelProto, node: NodeProto, draw: random.Random) -> N
 
 
 def _exchange_operator(node: NodeProto, draw: random.Random) -> None:
-    """Let a node be of another operator that takes as many inputs, with attributes of an example."""
+    """Let a node be of another operator that takes as many inputs."""
     alike = [
         item
         for known in examples().values()

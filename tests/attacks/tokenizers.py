@@ -45,7 +45,7 @@ _NAMED = {
 }
 _PARTS: dict[str, dict[str, Mapping[str, Sequence[Any]]]] = {
     "normalizer": {
-        **dict.fromkeys(("ByteLevel", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt"), {}),
+        **{key: {} for key in ("ByteLevel", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt")},
         "StripAccents": {},
         "BertNormalizer": {
             **dict.fromkeys(("clean_text", "handle_chinese_chars", "lowercase"), _FLAG),
@@ -56,7 +56,7 @@ _PARTS: dict[str, dict[str, Mapping[str, Sequence[Any]]]] = {
         "Strip": dict.fromkeys(("strip_left", "strip_right"), _FLAG),
     },
     "pre_tokenizer": {
-        **dict.fromkeys(("BertPreTokenizer", "Whitespace", "WhitespaceSplit"), {}),
+        **{key: {} for key in ("BertPreTokenizer", "Whitespace", "WhitespaceSplit")},
         "ByteLevel": _BYTE_LEVEL,
         "Digits": {"individual_digits": _FLAG},
         "Metaspace": _METASPACE,
@@ -74,7 +74,7 @@ _PARTS: dict[str, dict[str, Mapping[str, Sequence[Any]]]] = {
         },
     },
     "decoder": {
-        **dict.fromkeys(("ByteFallback", "Fuse"), {}),
+        **{key: {} for key in ("ByteFallback", "Fuse")},
         "BPEDecoder": {"suffix": _WORDS},
         "ByteLevel": _BYTE_LEVEL,
         "Metaspace": _METASPACE,

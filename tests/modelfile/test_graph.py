@@ -96,7 +96,7 @@ def test_graphs_within_nodes_are_refused() -> None:
         external_weights(graph(node))
 
 
-@pytest.mark.parametrize("operator", ["Concat", "Max", "Mean", "Min", "Sum"])
+@pytest.mark.parametrize("operator", ["Concat", "LayerNormalization", "Max", "Mean", "Min", "Sum"])
 def test_no_input_of_many_is_left_out(operator: str) -> None:
     """Else onnxruntime follows a pointer to nothing."""
     assert external_weights(graph(helper.make_node(operator, ["x", "x"], ["y"]))) == ["w"]
@@ -115,6 +115,68 @@ def test_a_value_is_split_into_as_many_parts_as_there_are_outputs() -> None:
     node.attribute[0].ints.append(2)
     with pytest.raises(ModelFileError, match="an attribute twice"):
         external_weights(graph(node))
+
+
+def test_dimensions_of_a_batch_are_not_counted_from_the_end() -> None:
+    """onnxruntime takes the number for one that has no sign."""
+    node = helper.make_node("GatherND", ["x", "i"], ["y"], batch_dims=0)
+    assert external_weights(graph(node)) == ["w"]
+    node.attribute[0].i = -1
+    with pytest.raises(ModelFileError, match="batch below 0"):
+        external_weights(graph(node))
+
+
+make = helper.make_node
+IDS = make("Gather", ["table", "tokens"], ["ids"])
+POOL = {"kernel_shape": [3, 3], "strides": [2, 2]}
+
+
+def filled(operator: str, *nodes: onnx.NodeProto) -> bytes:
+    """Return a graph in which the nodes make `x` of tokens, pixels, a state and constants."""
+    inputs = [
+        helper.make_tensor_value_info(name, kind, None)
+        for name, kind in (("tokens", 7), ("pixels", 2), ("state", 1))
+    ]
+    constants = [
+        helper.make_tensor("table", 1, [3, 2], [0.0] * 6),
+        helper.make_tensor("none", 1, [0, 2], []),
+        helper.make_tensor("one", 7, [1], [1]),
+    ]
+    last = make(operator, ["x", "table", "table"], ["y"])
+    made = helper.make_graph([*nodes, last], "g", inputs, [], constants)
+    return helper.make_model(made).SerializeToString()
+
+
+@pytest.mark.parametrize("operator", ["GRU", "LSTM", "InstanceNormalization"])
+@pytest.mark.parametrize(
+    ("nodes", "is_safe"),
+    [
+        ([IDS, make("Transpose", ["ids"], ["x"])], True),
+        ([IDS, make("Reshape", ["ids", "none"], ["x"])], True),
+        ([IDS, make("Concat", ["state", "ids"], ["x"], axis=0)], True),
+        ([IDS, make("Mul", ["ids", "table"], ["x"])], True),
+        ([make("Constant", [], ["c"], value_ints=[1]), make("Cast", ["c"], ["x"], to=1)], True),
+        ([make("MaxPool", ["pixels"], ["x"], **POOL, pads=[1, 1, 1, 1])], True),
+        ([make("MaxPool", ["pixels"], ["x"], **POOL, pads=[1, 0, 1, 1])], False),
+        ([make("MaxPool", ["pixels"], ["x"], **POOL, pads=[1] * 4, dilations=[1, 2])], False),
+        ([make("AveragePool", ["pixels"], ["x"], **POOL)], False),
+        ([make("Constant", [], ["x"], value=helper.make_tensor("", 1, [0], []))], False),
+        ([make("Identity", ["state"], ["x"])], False),
+        ([make("Mul", ["table", "none"], ["x"])], False),
+        ([make("Concat", ["state", "none"], ["x"], axis=0)], False),
+        ([IDS, make("Slice", ["ids", "one", "one"], ["x"])], False),
+        ([IDS, make("Expand", ["ids", "one"], ["x"])], False),
+        ([make("Gather", ["none", "tokens"], ["x"])], False),
+    ],
+)
+def test_what_fails_at_nothing_is_given_something(
+    operator: str, nodes: list[onnx.NodeProto], is_safe: bool
+) -> None:
+    if is_safe:
+        assert external_weights(filled(operator, *nodes)) == []
+    else:
+        with pytest.raises(ModelFileError, match=f"may give `{operator}` nothing"):
+            external_weights(filled(operator, *nodes))
 
 
 INTEGERS = (TensorProto.INT8, TensorProto.INT32, TensorProto.INT64, TensorProto.UINT8)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from modelwright.errors import ModelFileError
+from modelwright.errors import DataError, ModelFileError
+from modelwright.modelfile.inputs import check_batch
 from modelwright.modelfile.session import Session
+from modelwright.modelfile.spec import TensorSpec
 from modelwright.modelfile.tensors import BF16
 from modelwright.run import usable_cores
 
@@ -71,6 +73,23 @@ def test_what_onnxruntime_cannot_do_is_said() -> None:
     session = Session(adder(TensorProto.FLOAT, 2), {"w": weight})
     with pytest.raises(ModelFileError, match=r"gave up on x \[1, 3\]"):
         session.run({"x": np.zeros((1, 3), np.float32)})
+
+
+def test_no_graph_is_given_nothing() -> None:
+    """What a graph may hold rests on that."""
+    inputs = [helper.make_tensor_value_info("x", TensorProto.INT64, ["N", "T"])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.INT64, ["N", "T"])]
+    made = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "g", inputs, outputs)
+    opset = helper.make_opsetid("", 21)
+    model = helper.make_model(made, opset_imports=[opset], ir_version=10).SerializeToString()
+    session = Session(model, {})
+    assert session.run({"x": np.full((1, 2), -3)})[0].tolist() == [[3, 3]]
+    with pytest.raises(ModelFileError, match="given nothing as `x`"):
+        session.run({"x": np.zeros((1, 0), np.int64)})
+    tensors = [TensorSpec("x", "int64", ("N", "T"))]
+    assert check_batch({"x": np.ones((2, 1), np.int64)}, tensors) == 2
+    with pytest.raises(DataError, match=r"got int64 \[2, 0\]"):
+        check_batch({"x": np.zeros((2, 0), np.int64)}, tensors)
 
 
 def test_threads_are_those_of_the_process_or_as_asked() -> None:

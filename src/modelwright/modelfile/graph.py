@@ -23,7 +23,7 @@ _NODE, _INITIALIZER, _INPUT, _SPARSE_INITIALIZER = 1, 5, 11, 15  # GraphProto
 _NODE_INPUT, _NODE_OUTPUT, _OPERATOR, _ATTRIBUTE, _DOMAIN = 1, 2, 4, 5, 7  # NodeProto
 _ATTRIBUTE_NAME, _ATTRIBUTE_INTEGER, _ATTRIBUTE_INTEGERS = 1, 3, 8  # AttributeProto
 _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
-_TENSOR_TYPE, _TENSOR_INT32, _TENSOR_INT64, _TENSOR_RAW = 2, 5, 7, 9  # TensorProto
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_INT32, _TENSOR_INT64, _TENSOR_RAW = 1, 2, 5, 7, 9  # TensorProto
 _TENSOR_NAME, _TENSOR_ENTRIES, _TENSOR_LOCATION = 8, 13, 14
 _INTEGER_BYTES, _UNSIGNED = {2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 12: 4, 13: 8}, (2, 4, 12, 13)
 """The sizes of ONNX's types of integers, and those without a sign."""
@@ -69,8 +69,13 @@ def _walk_graph(graph: memoryview) -> list[str]:
             inputs.append(_input(_message(value)))
         elif number == _SPARSE_INITIALIZER:
             raise _broken("holds sparse weights")
-    # A weight that is an input as well may be given another value.
-    check_operators(nodes, tensors | {name: GraphTensor(kind) for name, kind in inputs})
+    # A weight that is an input as well may be given another value. A session is given no empty
+    # integers; of a state there may be nothing at first.
+    given = {
+        name: GraphTensor(kind, is_filled=kind in _INTEGER_BYTES and name not in tensors)
+        for name, kind in inputs
+    }
+    check_operators(nodes, tensors | given)
     return names
 
 
@@ -112,14 +117,17 @@ def _read_attribute(node: GraphNode, attribute: memoryview) -> None:
         elif number in _ATTRIBUTE_SPARSE:
             raise _broken("holds sparse weights")
     is_twice = _ATTRIBUTE_INTEGER in kinds and len(kinds) > 1
-    if is_twice or name in node.numbers or name in node.tensors or len(tensors) > 1:
+    known = (*node.numbers, *node.lists, *node.tensors)
+    if is_twice or name in known or len(tensors) > 1:
         raise _broken("gives an attribute twice")
     if tensors:
         node.tensors[name] = tensors[0]
     elif name.startswith("value_int"):
-        node.tensors[name] = GraphTensor(7, tuple(integers))
-    elif len(integers) == 1:
+        node.tensors[name] = GraphTensor(7, tuple(integers), is_filled=bool(integers))
+    elif _ATTRIBUTE_INTEGER in kinds:
         node.numbers[name] = integers[0]
+    else:
+        node.lists[name] = tuple(integers)
 
 
 def _input(value: memoryview) -> tuple[str, int]:
@@ -137,11 +145,13 @@ def _input(value: memoryview) -> tuple[str, int]:
 
 def _tensor(tensor: memoryview) -> tuple[str, GraphTensor]:
     """Return a tensor's name, its type, and its numbers where they are few integers."""
-    name, kinds, values = "", [], []
+    name, kinds, dims, values = "", [], [], []
     raw: memoryview | None = None
     for number, value in _fields(tensor):
         if number == _TENSOR_NAME:
             name = _text(value)
+        elif number == _TENSOR_DIMS:
+            dims += _integers(value)
         elif number == _TENSOR_TYPE:
             kinds.append(value)
         elif number in (_TENSOR_INT32, _TENSOR_INT64):
@@ -157,9 +167,11 @@ def _tensor(tensor: memoryview) -> tuple[str, GraphTensor]:
     if raw is not None and size is not None and len(raw) <= size * _MOST_VALUES:
         whole = (raw[at : at + size] for at in range(0, len(raw), size))
         values = [int.from_bytes(part, "little") for part in whole]
+    is_filled = 0 not in dims
     if size is None or not values:
-        return name, GraphTensor(kind)
-    return name, GraphTensor(kind, tuple(_wrapped(number, size, kind) for number in values))
+        return name, GraphTensor(kind, is_filled=is_filled)
+    wrapped = tuple(_wrapped(number, size, kind) for number in values)
+    return name, GraphTensor(kind, wrapped, is_filled=is_filled)
 
 
 def _wrapped(number: int, size: int, kind: int) -> int:

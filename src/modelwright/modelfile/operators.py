@@ -3,14 +3,16 @@
 The list holds what our exports use, and plain arithmetic beside it: nothing that loops, branches,
 reads, holds text or calls another graph. An integer that is divided by zero, or the least one by
 -1, ends the process in which onnxruntime divides; so integers are divided by constants, or by what
-is clipped to 1 or more. What a graph may still do is take memory and time, which the sandbox
-limits.
+is clipped to 1 or more. Some operators end it in other forms, which are refused: where an input is
+left out, where there are more outputs than parts, and where there is nothing to work on. What a
+graph may still do is take memory and time, which the sandbox limits. `tests/attacks/mutating.py`
+looks for further ways.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from modelwright.errors import ModelFileError
 
@@ -54,8 +56,14 @@ OTHERS = ("Cast", "Constant", "DynamicQuantizeLinear", "MaxPool", "TopK")
 FROM_MICROSOFT = ("MatMulNBits", "GatherBlockQuantized")
 """What is taken of the operators that only onnxruntime has: weights of a few bits. Others of that
 domain read files, such as EPContext."""
-_ANY_NUMBER = ("Concat", "Max", "Mean", "Min", "Sum")
-"""Operators with any number of inputs, of which none may be left out."""
+_COMPLETE = ("Concat", "LayerNormalization", "Max", "Mean", "Min", "Sum")
+"""Operators of which no input may be left out by an empty name."""
+_NEED_FILLED = ("GRU", "InstanceNormalization", "LSTM")
+"""Operators that end the process where their first input holds no number."""
+_MAY_BE_EMPTY = ("Expand", "Pad", "Range", "Resize", "Shape", "Slice", "Split", "Tile", "TopK")
+"""Operators whose outputs may hold no number although their inputs do. The others say so, or give
+some; `MaxPool` and `AveragePool` do where their padding is as wide as their window."""
+_RESHAPING = ("Reshape", "Squeeze", "Unsqueeze")
 OPERATORS = frozenset((*_AS_FIRST, *_TYPED, *_OF_INPUT, *OTHERS)) - frozenset(FROM_MICROSOFT)
 
 
@@ -68,6 +76,8 @@ class GraphTensor:
     """The numbers of one of integers, where they stand in the graph."""
     is_positive: bool = False
     """Whether its integers are 1 or more, whatever goes in."""
+    is_filled: bool = False
+    """Whether it holds a number or more, whatever goes in."""
 
 
 @dataclass(slots=True)
@@ -79,7 +89,9 @@ class GraphNode:
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     numbers: dict[str, int] = field(default_factory=dict)
-    """Its attributes that are one integer."""
+    """Its attributes that are an integer."""
+    lists: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Its attributes that are a list of integers."""
     tensors: dict[str, GraphTensor] = field(default_factory=dict)
     """Its attributes that are tensors, or become one, as `value_int` does."""
 
@@ -102,22 +114,50 @@ def check_operators(nodes: Sequence[GraphNode], known: Mapping[str, GraphTensor]
                 f"uses the operator {node.operator[:40]!r} of {node.domain[:40]!r}, which our "
                 "exports don't"
             )
-        _check_form(node)
+        _check_form(node, tensors)
         if node.operator in ("Div", "Mod"):
             _check_division(node, tensors)
         for at, name in enumerate(node.outputs):
             if name and name in tensors:
                 raise _refused(f"gives the value {name[:40]!r} twice")
-            tensors[name] = _output(node, at, tensors)
+            tensors[name] = replace(_output(node, at, tensors), is_filled=_is_filled(node, tensors))
 
 
-def _check_form(node: GraphNode) -> None:
-    """Refuse a node for which onnxruntime reads past the end of its inputs or outputs."""
-    if node.operator in _ANY_NUMBER and "" in node.inputs:
-        raise _refused(f"leaves out an input of `{node.operator}`, which needs all that it has")
+def _check_form(node: GraphNode, tensors: Mapping[str, GraphTensor]) -> None:
+    """Refuse a node for which onnxruntime reads or writes beside its inputs and outputs."""
+    operator, unknown = node.operator, GraphTensor(0)
+    if operator in _COMPLETE and "" in node.inputs:
+        raise _refused(f"leaves out an input of `{operator}`, which needs all that it has")
     parts = node.numbers.get("num_outputs", len(node.outputs))
-    if node.operator == "Split" and parts != len(node.outputs):
+    if operator == "Split" and parts != len(node.outputs):
         raise _refused(f"splits a value into {parts:,} parts, for {len(node.outputs)} outputs")
+    if node.numbers.get("batch_dims", 0) < 0:
+        raise _refused("counts dimensions of a batch below 0")
+    if operator in _NEED_FILLED and not tensors.get("".join(node.inputs[:1]), unknown).is_filled:
+        raise _refused(
+            f"may give `{operator}` nothing to work on",
+            fix="What goes into it must come of the graph's inputs without cutting or resizing",
+        )
+
+
+def _is_filled(node: GraphNode, tensors: Mapping[str, GraphTensor]) -> bool:
+    """Say whether an operation's outputs hold a number or more, whatever goes in."""
+    if node.operator == "Constant":
+        return any(tensor.is_filled for tensor in node.tensors.values())
+    filled = [name in tensors and tensors[name].is_filled for name in node.inputs if name]
+    if node.operator in _MAY_BE_EMPTY or not filled:
+        return False
+    if node.operator in _RESHAPING:
+        return filled[0]
+    if node.operator == "Concat":
+        return any(filled)
+    if node.operator in ("AveragePool", "MaxPool"):
+        pads, window = node.lists.get("pads", ()), node.lists.get("kernel_shape", ())
+        widths = zip(window, node.lists.get("dilations", (1,) * len(window)), strict=False)
+        sides = zip(pads, pads[len(window) :], widths, strict=False)
+        is_wide = [first + last >= (size - 1) * gap for first, last, (size, gap) in sides]
+        return filled[0] and len(is_wide) == len(window) and all(is_wide)
+    return all(filled)
 
 
 def _check_division(node: GraphNode, tensors: Mapping[str, GraphTensor]) -> None:
@@ -162,5 +202,5 @@ def _clipped(node: GraphNode, tensors: Mapping[str, GraphTensor]) -> GraphTensor
     return GraphTensor((value or unknown).type, is_positive=has_least and are_positive)
 
 
-def _refused(why: str) -> ModelFileError:
-    return ModelFileError(f"a graph of the model file {why}")
+def _refused(why: str, *, fix: str = "") -> ModelFileError:
+    return ModelFileError(f"a graph of the model file {why}", fix=fix)

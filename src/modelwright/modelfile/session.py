@@ -99,7 +99,14 @@ class Session:
             ) from error
 
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
-        """Return the graph's outputs."""
+        """Return the graph's outputs.
+
+        Raises:
+            ModelFileError: it fails, or is given no samples.
+        """
+        for name, array in inputs.items():
+            if array.dtype.kind in "iu" and not array.size:  # `check_operators` relies on it.
+                raise ModelFileError(f"the graph is given nothing as `{name}`")
         if self._process != os.getpid():
             _OF_PARENTS.append(self._session)
             self._session, self._process = self._open(), os.getpid()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -152,5 +153,12 @@ class RnnCtc(CtcNetwork):
     def states(self, samples: Tensor, length: Tensor) -> tuple[Tensor, Tensor]:
         """Return what the head gets at each step, `[N, S, R·H]`, and steps `[N]`."""
         x, steps = self.subsampling(samples, length)
+        if torch.onnx.is_in_onnx_export():
+            # onnxruntime would end the process if there were no step. A graph from others might
+            # give none, so a reader wants to see one, which is behind all that are real.
+            of_each = steps.to(x.dtype).unsqueeze(1).unsqueeze(2)  # An index would be a slice.
+            empty = of_each * torch.zeros(x.shape[-1], dtype=x.dtype)
+            read, _ = self.recurrent(torch.cat([x, empty], dim=1), steps)
+            return read[:, :-1], steps
         x, _ = self.recurrent(self.dropout(x), steps)
         return self.dropout(x), steps

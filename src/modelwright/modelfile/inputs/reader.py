@@ -217,6 +217,7 @@ def check_batch(arrays: Mapping[str, Array], tensors: Sequence[TensorSpec]) -> i
     for tensor in tensors:
         array = arrays[tensor.name]
         fits = array.dtype.name == tensor.dtype and array.ndim == len(tensor.shape)
+        fits = fits and 0 not in array.shape[1:]
         for size, declared in zip(array.shape, tensor.shape, strict=False):
             known = free.setdefault(declared, size) if isinstance(declared, str) else declared
             fits = fits and size == known
