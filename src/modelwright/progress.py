@@ -32,6 +32,10 @@ STAGES = {
     "predict": "Answering",
     "baselines": "Simple models beside it",
     "latency": "Timing",
+    "calibrate": "Observing activations",
+    "quantize": "Quantizing",
+    "sensitivity": "Finding the layers that hurt most",
+    "compare": "Timing beside the model before",
 }
 """What a stage is called for people; another one is shown by its name."""
 

@@ -21,7 +21,7 @@ STEPS: dict[str, CompressionStep] = {
     "weights: int4": QuantizeStep(name="quantize", weights="int4", max_drop=9.0),
     "prune": PruneStep(name="prune"),
 }
-NO_INT8 = ("bow", "rnn", "rnn-ctc", "transformer", "decoder", "seq2seq")
+NO_INT8 = ("bow", "rnn", "rnn-ctc", "decoder", "seq2seq")
 NO_GROUPS = ("resnet", "resnet 18", "speednet", "efficientnet-lite0", "detector")
 NO_GROUPS = (*NO_GROUPS, "audio-cnn", "conv-ctc", "rnn-ctc")
 """Families whose fully connected layers and embeddings are too small."""

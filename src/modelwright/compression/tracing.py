@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
+from torch.fx.experimental import _config as shapes
 from torch.fx.graph import CodeGen
 
 from modelwright.errors import RequestError
@@ -42,12 +43,13 @@ def trace(candidate: Candidate) -> GraphModule:
     samples = reader.synthetic(2)
     arguments = tuple(to_torch(samples[tensor.name]) for tensor in reader.tensors)
     try:
-        with torch.no_grad():
+        # As the exporter to ONNX does, so that shapes aren't specialised where it doesn't either.
+        with torch.no_grad(), shapes.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
             program = torch.export.export(
                 network,
                 arguments,
                 dynamic_shapes=dynamic_shapes(network, reader.tensors),
-                prefer_deferred_runtime_asserts_over_guards=True,  # As the exporter to ONNX does.
+                prefer_deferred_runtime_asserts_over_guards=True,
             )
     except (RuntimeError, torch.fx.proxy.TraceError) as error:
         raise RequestError(
