@@ -90,8 +90,11 @@ class GroupedEmbedding(nn.Module):
                 version=1,
             )
         else:
-            levels = unpack(self.weight[tokens], self.bits)
-            vectors = (levels * self.weight_scale[tokens][..., None]).flatten(-2)
+            # As embeddings, so that the graph gathers rows and nothing more.
+            packed = F.embedding(tokens, self.weight.flatten(1))
+            levels = unpack(packed.reshape(*tokens.shape, *self.weight.shape[1:]), self.bits)
+            scales = F.embedding(tokens, self.weight_scale)
+            vectors = (levels * scales[..., None]).flatten(-2)
         return vectors if self.scale == 1.0 else vectors * self.scale
 
     def logits(self, x: Tensor) -> Tensor:
