@@ -100,7 +100,7 @@ _MODEL = {
     "WordPiece": {
         "unk_token": ("[UNK]", "missing"),
         "continuing_subword_prefix": _WORDS,
-        "max_input_chars_per_word": (0, 1, 100, 2**40),
+        "max_input_chars_per_word": (0, 1, 100, 256, 257),
     },
     "Unigram": {"unk_id": (None, 0, 2, 10**6), "byte_fallback": _FLAG},
     "WordLevel": {"unk_token": ("[UNK]", "missing")},

@@ -265,6 +265,19 @@ def test_usual_merges_are_taken():
     assert found.encode(["ab"])[0].tolist() == [2]
 
 
+def test_words_are_taken_apart_up_to_a_length():
+    """Longer ones take a time that grows with the square of their length, or worse."""
+    document = json.loads(word_pieces().to_str())
+    for longest in (256, 100):
+        document["model"]["max_input_chars_per_word"] = longest
+        (ids,) = read_foreign(json.dumps(document).encode(), None).encode(["b" * longest])
+        assert len(ids) == longest
+    for longest in (257, 1 << 40, None, "9"):
+        document["model"]["max_input_chars_per_word"] = longest
+        with pytest.raises(ModelFileError, match="more than 256 letters"):
+            read_foreign(json.dumps(document).encode(), None)
+
+
 def test_usual_replacements_are_taken():
     assert read_foreign(replacing("_", " ", 3), None).encode(["a b"])
     assert read_foreign(replacing("''", '"'), None).encode(['say "a"'])

@@ -38,6 +38,9 @@ _MOST_VALUES = 1 << 23
 
 _MOST_PARTS = 64
 """A sequence of a published tokenizer has about ten."""
+_LONGEST_WORD = 256
+"""Letters of a word that WordPiece takes apart, in time that grows with their square; published
+tokenizers have 100."""
 _LONGEST_CONTENT = 64
 """Letters that a part may put into a text, and how many times as long all of them may make one."""
 _MEMBERS = {
@@ -345,6 +348,10 @@ def _document(data: bytes) -> JsonObject:
     model = document["model"]
     if model.get("dropout"):
         raise _refused("it splits the same text differently each time (`dropout`)")
+    if model["type"] == "WordPiece":
+        longest = model.get("max_input_chars_per_word", 100)
+        if not isinstance(longest, int) or longest > _LONGEST_WORD:
+            raise _refused(f"it takes words apart of more than {_LONGEST_WORD} letters")
     if model["type"] == "BPE" and model.get("continuing_subword_prefix"):
         raise _refused("its tokens within words begin with a prefix, which isn't known here of BPE")
     _check_merges(model)
