@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from PIL import Image
 
 from modelwright.data.box_labels import read_boxes
 from modelwright.data.boxed import list_boxes
+from modelwright.data.inputs import INPUTS
+from modelwright.data.store import open_store
 from modelwright.data.table_reader import open_table
 from modelwright.errors import DataError
+from modelwright.kinds import InputKind
 from modelwright.recipe.data import BoxesData
+from modelwright.run import silent
 
 
 def listed(root):
@@ -49,6 +54,11 @@ def test_yolo_with_a_description(yolo):
     assert boxes_of(listing, 0) == [("pot", 10.0, 5.0, 30.0, 15.0), ("cup", 0.0, 0.0, 8.0, 8.0)]
     assert boxes_of(listing, 1) == []
     assert any("3 images have no text file" in note for note in listing.notes)
+
+
+def test_yolo_with_a_description_of_a_path_that_is_too_long(yolo):
+    (yolo / "data.yaml").write_text(f"train: {'x' * 3000}\nval: images/val\nnames: [a, b]\n")
+    assert list(listed(yolo).splits) == ["train", "train", "validation", "validation"]
 
 
 def test_yolo_without_names_and_with_polygons(yolo):
@@ -115,6 +125,34 @@ def test_labelme(tmp_path):
     ]
     assert "a point of its shape 1" in listing.faults[2]
     assert any("2 shapes of the kind `line`" in note for note in listing.notes)
+
+
+def labelme(names):
+    return {
+        f"{at}.json": {"imagePath": name, "imageWidth": 40, "imageHeight": 20, "shapes": []}
+        for at, name in enumerate(names)
+    }
+
+
+def coco(names):
+    images = [
+        {"id": at, "file_name": name, "width": 40, "height": 20} for at, name in enumerate(names)
+    ]
+    box = {"image_id": 0, "category_id": 0, "bbox": [1, 2, 3, 4]}
+    category = {"id": 0, "name": "cup"}
+    return {"all.json": {"images": images, "annotations": [box], "categories": [category]}}
+
+
+@pytest.mark.parametrize(
+    ("documents", "why"), [(labelme, "`\\\\ud83d` isn't there"), (coco, "surrogates")]
+)
+def test_an_image_whose_name_is_no_text_is_a_fault(documents, why, tmp_path):
+    image(tmp_path / "a.png")
+    for name, content in documents(["a.png", "\ud83d"]).items():
+        (tmp_path / name).write_text(json.dumps(content))
+    found = open_store(listed(tmp_path), INPUTS[InputKind.IMAGE].facts, observe=silent)
+    assert list(found.errors()) == [1]
+    assert re.search(why, found.errors()[1])
 
 
 def tasks(value, kind, data, **sides):

@@ -242,7 +242,7 @@ def _listing(
         marks.append(f"{item.file} {item.split} {stamp(root / item.file)} {labels[-1]}")
     return Listing(
         title=f"boxes {path.name}",
-        key=digest("\n".join(marks).encode(errors="surrogateescape")),
+        key=digest("\n".join(marks).encode(errors="surrogatepass")),
         labels=labels,
         splits=[item.split for item in files],
         origins=[item.file for item in files],

@@ -105,10 +105,13 @@ def read_file(path: Path) -> bytes:
         DataError: it is no plain file, which could last for ever, or far too long.
         OSError: it can't be read.
     """
-    if not path.is_file() and path.exists():
-        raise DataError("this isn't a plain file", where=str(path))
-    with located(path), path.open("rb") as stream:
-        return read_image(stream)
+    try:
+        if not path.is_file() and path.exists():
+            raise DataError("this isn't a plain file", where=str(path))
+        with located(path), path.open("rb") as stream:
+            return read_image(stream)
+    except ValueError as error:  # A NUL in the path, or half a surrogate pair.
+        raise OSError(str(error)) from error
 
 
 def require_parent(column: str | None) -> None:

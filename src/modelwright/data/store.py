@@ -274,6 +274,7 @@ def _batch(
         ("origin", listing.origins),
     ):
         columns[name] = [_valid(text) for text in values[start : start + len(looked)]]
+    columns["error"] = [text and _valid(text) for text in columns["error"]]
     schema = facts.schema
     return pa.record_batch({name: columns[name] for name in schema.names}, schema=schema)
 

@@ -270,7 +270,7 @@ def _named_places(root: Path, file: PurePosixPath, base: Any, entry: str) -> lis
         tail = [part for part in tails[start:] if part not in ("/", "..", ".")]
         for place in bases:
             path = place.joinpath(*tail)
-            if tail and path.exists() and path.resolve().is_relative_to(root.resolve()):
+            if tail and _is_there(path) and path.resolve().is_relative_to(root.resolve()):
                 if path.is_dir():
                     return [path.resolve().relative_to(root.resolve()).as_posix()]
                 return [
@@ -279,6 +279,13 @@ def _named_places(root: Path, file: PurePosixPath, base: Any, entry: str) -> lis
                     for place in _named_places(root, file, base, line.strip())
                 ]
     return []
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # The name is too long for a file.
+        return False
 
 
 def _splits(images: Sequence[str], described: _Described) -> dict[str, str]:

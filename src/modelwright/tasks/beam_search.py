@@ -12,6 +12,9 @@ from modelwright.arrays import Array, Floats
 from modelwright.tasks.generation import Ids, State, Stepper
 from modelwright.tasks.sampling import BARRED, END, check_figure, checked_logits, log_softmax
 
+_HIGHEST = 10
+"""With a higher `length_penalty`, the score of a long text isn't a number."""
+
 
 @dataclass(frozen=True, slots=True)
 class BeamSearchConfig:
@@ -37,7 +40,7 @@ class BeamSearchConfig:
         check_figure("num_beams", self.num_beams, self.num_beams >= 1, "1 or more")
         check_figure("max_new_tokens", self.max_new_tokens, self.max_new_tokens >= 1, "1 or more")
         penalty = self.length_penalty
-        check_figure("length_penalty", penalty, 0 <= penalty < np.inf, "0 or more")
+        check_figure("length_penalty", penalty, 0 <= penalty <= _HIGHEST, "from 0 to 10")
 
     def score(self, log_probability: float, length: int) -> float:
         """Return the log probability of a text of so many tokens over lp(Y)."""

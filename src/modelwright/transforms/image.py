@@ -194,6 +194,8 @@ def read_file(path: Path) -> bytes:
             where=str(path),
             fix="Look whether the file is there and may be read",
         ) from error
+    except ValueError as error:  # A NUL in it, or half a surrogate pair.
+        raise DataError("this is no path of a file", where=repr(str(path))) from error
 
 
 def _from_bytes(data: bytes) -> Image.Image:
