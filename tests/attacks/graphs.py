@@ -292,7 +292,7 @@ def _reshaped(array: np.ndarray, draw: random.Random) -> np.ndarray:
         case 3 if array.ndim:
             return array[:0]
         case 4 if array.ndim and len(array):
-            return array[0]
+            return array[:1].reshape(array.shape[1:])
         case _:
             return np.concatenate([array.reshape(-1)] * 2)[: max(1, array.size - 1)]
 
