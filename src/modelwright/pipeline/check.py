@@ -161,7 +161,7 @@ def _workload(
         held_bytes = timing.held_bytes
     else:
         cost = time_steps(start, recipe.train, dataset, context, task=task, augment=recipe.augment)
-    summary, inputs, test = _summary(start, prepared), prepared.inputs, prepared.test()
+    summary, inputs, test = summarized(start, prepared), prepared.inputs, prepared.test()
     validation = len(dataset.validation) if dataset.validation else 0
     return Workload(
         train_samples=len(dataset.train),
@@ -204,10 +204,10 @@ def layers(
         prepared = data.prepare(
             request.recipe, base=request.data_base, like=settled_input(request), observe=observe
         )
-        return _summary(initialize_model(request, prepared, context), prepared)
+        return summarized(initialize_model(request, prepared, context), prepared)
 
 
-def _summary(candidate: Candidate, prepared: Prepared) -> Summary:
+def summarized(candidate: Candidate, prepared: Prepared) -> Summary:
     """Describe a network for one sample: a text or recording of median length, or an image."""
     from modelwright.models import summarise_sample, summary
 

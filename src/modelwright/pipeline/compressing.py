@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -12,20 +13,29 @@ from modelwright import evaluation, modelfile
 from modelwright.data import Prepared, prepare
 from modelwright.errors import DataError, RecipeError, RequestError
 from modelwright.evaluation import Comparison
+from modelwright.files import resource_errors
+from modelwright.pipeline.assessing import Assessor, write_candidate
 from modelwright.pipeline.measuring import Measured, questions
+from modelwright.pipeline.model_selection import Trained
 from modelwright.pipeline.request import RecipeLike, read_draft
-from modelwright.pipeline.stages import compress_stages
+from modelwright.pipeline.searching import Found, search
+from modelwright.pipeline.stages import compress_stages, steps_of
+from modelwright.planning import LIMITED
 from modelwright.recipe import Draft
 from modelwright.recipe.preparation import AudioSpec, TextSpec, TransformsSpec
+from modelwright.recipe.spec import seconds
 from modelwright.run import Run, RunRequest, has_vnni
 from modelwright.tasks import task_of
 
 if TYPE_CHECKING:
     from modelwright.models.candidate import Candidate
+    from modelwright.recipe import Recipe
     from modelwright.transforms.inputs import Input
 
 TAKEN = ("compress", "train", "augment", "targets", "evaluate", "resources")
 """The sections that `compress` takes of a recipe that is given; all else is the file's own."""
+TRAINING_SHARE = 0.5
+"""The part of a budget that training takes where a search follows."""
 UNCOMPRESSED = "uncompressed.mw"
 """The file of the trained network before `compress`, in the run's folder."""
 
@@ -44,25 +54,131 @@ def check_steps(candidate: Candidate, request: RunRequest) -> None:
             where="compress",
             fix="Leave the section out, and give the finished file to `modelwright compress`",
         )
-    for step in request.recipe.compress:
+    for step in steps_of(request.recipe):
         step_of(step)[0](candidate, step)
 
 
-def compressed(
-    start: Candidate, request: RunRequest, prepared: Prepared, context: Run
-) -> Candidate:
-    """Return what the steps of `compress` make of a trained network.
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """The network whose packed file a run delivers."""
 
-    With `model: auto` a step that the chosen network can't take is left out, and said.
+    candidate: Candidate
+    prepared: Prepared
+    """The data as it takes it."""
+    is_changed: bool = False
+    """Whether it is another file than the network before."""
+    found: Found | None = None
+    """What a search has found, where there was one."""
+
+
+def is_compressed(recipe: Recipe) -> bool:
+    """Say whether a trained network is followed by steps, or by a search for them."""
+    return bool(recipe.compress) or chooses_network(recipe)
+
+
+def chooses_network(recipe: Recipe) -> bool:
+    """Say whether a network is chosen that keeps to limits of size or time."""
+    return recipe.model == "auto" and any(name in LIMITED for name in recipe.targets)
+
+
+def training_request(request: RunRequest) -> RunRequest:
+    """Return the request for the training alone: a search shares its budget."""
+    recipe = request.recipe
+    if recipe.train.budget is None or not (recipe.compress == "auto" or chooses_network(recipe)):
+        return request
+    left = f"{TRAINING_SHARE * seconds(recipe.train.budget):.3f}s"
+    train = recipe.train.model_copy(update={"budget": left})
+    return replace(request, recipe=recipe.model_copy(update={"train": train}))
+
+
+def compress_trained(
+    trained: Trained,
+    request: RunRequest,
+    context: Run,
+    parent: Path,
+    *,
+    begun: float | None = None,
+) -> Shipped:
+    """Make a trained network smaller and faster, and put the packed file at its place in the run.
+
+    Args:
+        trained: the network, and those that were trained beside it.
+        request: what is asked for.
+        context: the context of the run.
+        parent: the network's packed file.
+        begun: when the time of a search began, by `time.monotonic`; by default now.
+
+    Raises:
+        RequestError: a step can't be done to the network, or costs more than it may.
+        StoppedError: a stop was requested; the same command goes on.
+    """
+    model, found = context.folder / "model.mw", None
+    if request.recipe.compress == "auto" or chooses_network(request.recipe):
+        found = _searched(trained, request, context, parent)
+        candidate, prepared, path = found.start.candidate, found.start.prepared, found.path
+    else:
+        prepared = trained.prepared
+        candidate, path = compressed(trained.candidate, request, prepared, context, parent=parent)
+    with resource_errors(model):
+        shutil.copyfile(path, model)
+    return Shipped(candidate, prepared, path != parent, found)
+
+
+def _searched(trained: Trained, request: RunRequest, context: Run, parent: Path) -> Found:
+    """Search for what meets the targets, in the time that is left."""
+    from modelwright.training import steps_per_epoch, time_steps
+
+    recipe, dataset = request.recipe, trained.prepared.dataset()
+
+    def timed() -> float:
+        cost = time_steps(
+            trained.candidate,
+            recipe.train,
+            dataset,
+            context,
+            task=task_of(recipe),
+            augment=recipe.augment,
+        )
+        steps = steps_per_epoch(recipe.train, dataset.train)
+        return round(cost.step_s * steps + cost.validation_s, 4)
+
+    epoch_s = float(context.decisions.decide("search_epoch_s", timed))
+    left_s = None
+    if recipe.train.budget is not None:
+        is_shared = bool(trained.candidate.reports)  # By the training of this run.
+        left_s = seconds(recipe.train.budget) * (1 - TRAINING_SHARE if is_shared else 1.0)
+    architecture = trained.candidate.architecture
+    name = str(architecture.get("name", "network"))
+    others = {key if key != name else f"{key} 2": each for key, each in trained.others.items()}
+    return search(
+        {name: trained, **others},
+        request,
+        context,
+        parent=parent,
+        epoch_s=epoch_s,
+        left_s=left_s,
+        networks_only=recipe.compress != "auto",
+    )
+
+
+def compressed(
+    start: Candidate, request: RunRequest, prepared: Prepared, context: Run, *, parent: Path
+) -> tuple[Candidate, Path]:
+    """Return what the steps of `compress` make of a trained network, and its packed file.
+
+    After each step the network is packed and measured on the validation split, beside the file of
+    the network before. With `model: auto` a step that the chosen network can't take is left out,
+    and said.
 
     Raises:
         RequestError: a step can't be done to the network, or costs more than it may.
     """
     from modelwright.compression import step_of
 
-    candidate = start
+    candidate, path = start, parent
+    assessor = Assessor(parent, prepared, request, context)
     for step, (name, stage) in zip(
-        request.recipe.compress, compress_stages(request.recipe), strict=True
+        steps_of(request.recipe), compress_stages(request.recipe), strict=True
     ):
         try:
             step_of(step)[0](candidate, step)
@@ -71,8 +187,13 @@ def compressed(
                 raise
             context.say(f"The step `{name}` is left out: {error.what}")
             continue
-        candidate = stage(candidate, request.recipe, prepared.dataset(), context.stage(name))
-    return candidate
+        own = context.stage(name)
+        candidate = stage(candidate, request.recipe, prepared.dataset(), own)
+        path = own.folder / "model.mw"
+        write_candidate(path, candidate, request, prepared, context)
+        if prepared.dataset().validation is not None:
+            context.ledger.extend(assessor.step(path, name))
+    return candidate, path
 
 
 def compare_files(
@@ -181,7 +302,7 @@ def compress_request(
             "nothing says how to compress it",
             where=str(path),
             fix="Write a recipe with the section `compress`, or give it by "
-            "--set 'compress=[{name: quantize, dtype: int8}]'",
+            "--set 'compress=[{name: quantize, dtype: int8}]' or --set compress=auto",
         )
     # Files of runs have one name; their folders tell them apart.
     of_run = path.name in ("model.mw", UNCOMPRESSED)

@@ -60,6 +60,8 @@ class Trained:
     prepared: Prepared
     traced: Mapping[str, TracedGraph] = field(default_factory=dict)
     """The graphs of its network that were traced before, in the rehearsal."""
+    others: Mapping[str, Trained] = field(default_factory=dict)
+    """Those that were trained beside it by `model: auto`, by their names."""
 
 
 TrainNetwork = Callable[[NetworkChoice], Trained]
@@ -320,6 +322,8 @@ def _better(linear: Trained, network: Trained, recipe: Recipe, context: Run) -> 
     decision = context.decisions.decide("model_selection", decide)
     # A linear model of the same network's features has the graph that was traced for that.
     chosen = network if decision["chosen"] == NETWORK else replace(linear, traced=network.traced)
+    other = {LINEAR: linear} if decision["chosen"] == NETWORK else {NETWORK: network}
+    chosen = replace(chosen, others=other)
     values = {name: decision[name] for name in (LINEAR, NETWORK)}
     shown = f"linear {values[LINEAR]:.4g}, network {values[NETWORK]:.4g}"
     context.say(f"The {decision['chosen']} model ships: {decision['why']} ({shown})")

@@ -18,6 +18,7 @@ from modelwright.evaluation import Comparison
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.pipeline.measuring import Measured, originals, questions
 from modelwright.pipeline.result import RunResult
+from modelwright.pipeline.searching import Found
 from modelwright.recipe import render_config
 from modelwright.report.words import percent
 from modelwright.run import Run, RunRequest, StageReport, environment
@@ -41,6 +42,7 @@ def write_outputs(
     context: Run,
     *,
     comparison: Comparison | None = None,
+    found: Found | None = None,
 ) -> None:
     """Write the report, and some samples of the measured split as pictures."""
     packed = modelfile.describe(result.model)
@@ -83,10 +85,32 @@ def write_outputs(
             has_boxes=prepared.output_kind == OutputKind.BOXES,
             changed=_changed(flips, measured, comparison, prepared, task),
             changed_samples=_shown(flips, measured, prepared) if flips else (),
+            tried=() if found is None else _tried(found),
+            rejected={} if found is None else found.rejected,
+            tried_by=() if found is None else found.goal.compared,
             augmented=_augmented(request, prepared, context),
             notes=result.notes,
         ),
     )
+
+
+def _tried(found: Found) -> list[report.Tried]:
+    """Return what a search has measured, as the report shows it."""
+    on_front, compared = {point.name for point in found.front}, found.goal.compared
+    return [
+        report.Tried(
+            point.name,
+            {
+                name: point.figures[name].value
+                for name in found.goal.compared
+                if name in point.figures
+            },
+            point.name in on_front,
+            point.name == found.point.name,
+            list(found.goal.missed(point)),
+        )
+        for point in found.points
+    ]
 
 
 def _write_samples(folder: Path, measured: Measured, prepared: Prepared, task: Task) -> Path:

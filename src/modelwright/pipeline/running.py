@@ -17,17 +17,21 @@ from modelwright.files import ASIDE, Json, json_digest
 from modelwright.initialization import initialize_model, pin_network, settled_input
 from modelwright.initialization.published import read_once
 from modelwright.ledger import Ledger, exact
+from modelwright.pipeline.assessing import write_candidate
 from modelwright.pipeline.compressing import (
     UNCOMPRESSED,
+    Shipped,
     check_steps,
     compare_files,
     compress_request,
-    compressed,
+    compress_trained,
     data_of,
+    is_compressed,
     require_same_data,
     require_smaller,
     say_integers,
     start_from,
+    training_request,
 )
 from modelwright.pipeline.measuring import calibrate, measure_file, require_held_out
 from modelwright.pipeline.model_selection import Trained, select_model, selects_model
@@ -35,9 +39,10 @@ from modelwright.pipeline.network_choice import NetworkChoice
 from modelwright.pipeline.outputs import write_outputs
 from modelwright.pipeline.request import Notes, RecipeLike, read_request, run_in
 from modelwright.pipeline.result import RunResult
+from modelwright.pipeline.searching import keep_front
 from modelwright.pipeline.stages import Stage, train
 from modelwright.progress import shown
-from modelwright.recipe import check_composition, render_config
+from modelwright.recipe import check_composition
 from modelwright.run import (
     STAGES_FOLDER,
     Observe,
@@ -45,7 +50,6 @@ from modelwright.run import (
     RunFolder,
     RunRequest,
     claimed,
-    environment,
     is_main_process,
     silent,
     untuned,
@@ -57,8 +61,6 @@ if TYPE_CHECKING:
 
 STAGES: tuple[tuple[str, Stage], ...] = (("train", train),)
 """What is done to the first network, in order: the stages by their names, each name once."""
-PROBES = 64
-"""Training images on which the exported graph is compared with the network."""
 
 
 def run(
@@ -120,23 +122,23 @@ def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunRes
             check_steps(start, request)
         traced = _rehearse(start, request, prepared, context)
         trained = _train(Trained(start, prepared, traced), request, context)
-        finished, prepared = trained.candidate, trained.prepared
         if not is_main_process():
             return RunResult(folder, context.ledger, (), time.monotonic() - begun)
-        model = folder / "model.mw"
-        if request.recipe.compress:
-            parent = folder / UNCOMPRESSED
-            _write(parent, finished, request, prepared, context, traced=trained.traced)
-            calibrate(parent, request, prepared, context)
-            finished = compressed(finished, request, prepared, context)
-        _write(model, finished, request, prepared, context, traced=trained.traced)
-        return _deliver(finished, request, prepared, context, notes, kept, begun=begun)
+        model, parent = folder / "model.mw", folder / UNCOMPRESSED
+        first = parent if is_compressed(request.recipe) else model
+        write_candidate(
+            first, trained.candidate, request, trained.prepared, context, traced=trained.traced
+        )
+        shipped = Shipped(trained.candidate, trained.prepared)
+        if first == parent:
+            calibrate(parent, request, trained.prepared, context)
+            shipped = compress_trained(trained, request, context, parent)
+        return _deliver(shipped, request, context, notes, kept, begun=begun)
 
 
 def _deliver(
-    finished: Candidate,
+    shipped: Shipped,
     request: RunRequest,
-    prepared: Prepared,
     context: Run,
     notes: Notes,
     kept: RunFolder,
@@ -144,25 +146,37 @@ def _deliver(
     begun: float,
 ) -> RunResult:
     """Measure a run's packed file, judge it, and write what the run delivers."""
-    folder = context.folder
+    folder, prepared = context.folder, shipped.prepared
     model, parent = folder / "model.mw", folder / UNCOMPRESSED
-    if request.recipe.compress:
+    if shipped.is_changed:
         require_smaller(model, parent)
         say_integers(model, context)
     measured = measure_file(model, request, prepared, context)
     comparison = None
-    if request.recipe.compress:
+    if shipped.is_changed:
         comparison = compare_files(model, parent, measured, request, prepared, context)
     ledger = _keep_evidence(model, context.ledger)
     verdicts = judge(request.recipe.targets, ledger, hardware=measured.place.hardware)
     seconds = time.monotonic() - begun
     result = RunResult(folder, ledger, verdicts, seconds, tuple(notes.sentences))
     write_outputs(
-        result, request, prepared, measured, finished.reports, context, comparison=comparison
+        result,
+        request,
+        prepared,
+        measured,
+        shipped.candidate.reports,
+        context,
+        comparison=comparison,
+        found=shipped.found,
     )
     kept.finish(result.to_json() | {"notes": notes.sentences})
+    # Nothing goes on from here.
     for checkpoints in (folder / STAGES_FOLDER).glob("*/checkpoints"):
-        shutil.rmtree(checkpoints, ignore_errors=True)  # Nothing goes on from here.
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    for packed in (folder / STAGES_FOLDER).glob("*/model.mw"):
+        packed.unlink(missing_ok=True)
+    if shipped.found is not None:
+        keep_front(shipped.found, folder)
     return result
 
 
@@ -216,9 +230,10 @@ def _compress(path: Path, request: RunRequest, folder: Path, *, observe: Observe
         require_same_data(path, prepared)
         check_steps(start, request)
         shutil.copyfile(path, folder / UNCOMPRESSED)
-        finished = compressed(start, request, prepared, context)
-        _write(folder / "model.mw", finished, request, prepared, context)
-        return _deliver(finished, request, prepared, context, notes, kept, begun=begun)
+        shipped = compress_trained(
+            Trained(start, prepared), request, context, folder / UNCOMPRESSED, begun=begun
+        )
+        return _deliver(shipped, request, context, notes, kept, begun=begun)
 
 
 def _finished(kept: RunFolder) -> RunResult:
@@ -257,7 +272,7 @@ def _rehearse(
             return {}
         with tempfile.TemporaryDirectory(prefix=f"{ASIDE}rehearsal.", dir=context.folder) as aside:
             path = Path(aside) / "model.mw"
-            packed = _write(path, start, request, prepared, context)
+            packed = write_candidate(path, start, request, prepared, context)
             modelfile.verify(path)
             rehearse_checkpoint(start.network, Path(aside) / "checkpoints")
         traced.update(packed.traced)
@@ -265,27 +280,6 @@ def _rehearse(
 
     context.decisions.decide(decision, dry_pass)
     return traced
-
-
-def _write(
-    path: Path,
-    candidate: Candidate,
-    request: RunRequest,
-    prepared: Prepared,
-    context: Run,
-    *,
-    traced: Mapping[str, TracedGraph] | None = None,
-) -> modelfile.PackReport:
-    """Pack a candidate; the proof of its export is part of packing."""
-    return modelfile.write_model(
-        path,
-        candidate,
-        recipe=render_config(request.recipe, with_place=False),
-        data_card=prepared.record,
-        environment=environment(device=context.device, threads=str(context.threads)),
-        probes=prepared.dataset().train.gather(slice(0, PROBES)),
-        traced=traced,
-    )
 
 
 def _keep_evidence(path: Path, ledger: Ledger) -> Ledger:
@@ -315,6 +309,7 @@ def _train(start: Trained, request: RunRequest, context: Run) -> Trained:
         finished = _pass_stages(begun.candidate, asked, prepared, context)
         return replace(begun, candidate=finished)
 
+    request = training_request(request)
     if selects_model(request.recipe, start.prepared):
         trained = select_model(request, start.prepared, context, network)
     else:

@@ -87,8 +87,10 @@ class Recipe(Spec):
     Face's transformers is `transformers:FOLDER`, for a network of timm's `timm:NAME`."""
     train: TrainSpec = TrainSpec()
     """How it learns."""
-    compress: Annotated[tuple[CompressionStep, ...], FromList] = ()
-    """What makes the trained network smaller and faster, step by step."""
+    compress: Annotated[tuple[CompressionStep, ...], FromList] | Literal["auto"] = ()
+    """What makes the trained network smaller and faster, step by step; `auto` searches for the
+    network and the steps that meet `targets`, within `train.budget`. Where no target limits size or
+    time, it looks for the smallest and fastest that is hardly worse."""
     inference: InferenceSpec = InferenceSpec()
     """What decides an answer beyond the weights."""
     generate: GenerateSpec = GenerateSpec()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from modelwright.report.data import Answered, Changed, ReportData
+from modelwright.report.data import Answered, Changed, ReportData, Tried
 from modelwright.report.page import write_report
 from modelwright.report.pictures import with_boxes
 
-__all__ = ["Answered", "Changed", "ReportData", "with_boxes", "write_report"]
+__all__ = ["Answered", "Changed", "ReportData", "Tried", "with_boxes", "write_report"]

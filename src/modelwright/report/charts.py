@@ -12,7 +12,7 @@ import numpy as np
 from modelwright.arrays import Doubles, Ints
 from modelwright.metrics import Reliability
 from modelwright.recipe.targets import METRICS
-from modelwright.report.words import clipped, is_share, name_of, percent, plain, short, wide
+from modelwright.report.words import clipped, figure, is_share, name_of, percent, plain, short, wide
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50.0, 16.0, 12.0, 44.0
 _WIDTH, _HEIGHT = 440.0, 260.0
@@ -281,6 +281,62 @@ def _square_chart(
         _text(14, _TOP + middle, axes[1], kind="axis", is_turned=True),
     ]
     return _figure(parts, right + 26)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One model of a chart of what was measured in a search."""
+
+    name: str
+    cost: float
+    value: float
+    colour: str
+    """A variable of the page: `--series-1`."""
+    is_chosen: bool = False
+
+
+def cost_chart(marks: Sequence[Mark], *, metric: str, cost: str) -> str:
+    """Return a chart of models by their cost, on a logarithmic axis, and by their main metric.
+
+    The one that was chosen has a ring. Models without a cost above 0 are left out.
+    """
+    drawn = [mark for mark in marks if mark.cost > 0 and _can_be_drawn((mark.cost, mark.value))]
+    if not drawn:
+        return ""
+    logs = [math.log10(mark.cost) for mark in drawn]
+    first, last = min(logs), max(logs)
+    if last - first < 0.05:
+        first, last = first - 0.2, last + 0.2
+    values = [mark.value for mark in drawn]
+    up = ticks(min(values), max(values))
+    left, right, floor = _LEFT + 14, _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    title = f"{name_of(metric)} by {name_of(cost)}"
+
+    def along(log: float) -> float:
+        return left + 8 + (log - first) / (last - first) * (right - left - 28)
+
+    def upright(value: float) -> float:
+        return floor - (value - up[0]) / (up[-1] - up[0]) * (floor - _TOP)
+
+    parts = [_open(_WIDTH, _HEIGHT, title)]
+    parts += [_grid_line(left, right, upright(tick), plain(figure(metric, tick))) for tick in up]
+    for share in (0.0, 0.5, 1.0):
+        log = first + share * (last - first)
+        parts.append(_text(along(log), floor + 18, plain(figure(cost, 10**log))))
+    parts.append(_text((left + right) / 2, _HEIGHT - 6, name_of(cost), kind="axis"))
+    for mark, log in zip(drawn, logs, strict=True):
+        x, y = along(log), upright(mark.value)
+        if mark.is_chosen:
+            parts.append(
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="7" fill="none" stroke="var(--ink)" '
+                'stroke-width="1.5"/>'
+            )
+        said = f"{mark.name}: {figure(metric, mark.value)}, {figure(cost, mark.cost)}"
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="var({mark.colour})">'
+            f"<title>{escape(said)}</title></circle>"
+        )
+    return _figure(parts, _WIDTH)
 
 
 def _can_be_drawn(point: tuple[float, float]) -> bool:

@@ -22,6 +22,20 @@ class Changed(NamedTuple):
     after: str
 
 
+class Tried(NamedTuple):
+    """A model that a search has measured on the validation split."""
+
+    name: str
+    """What was done to it, in a few words."""
+    figures: Mapping[str, float]
+    """By metric."""
+    is_on_front: bool
+    """Whether no other one beats it."""
+    is_chosen: bool
+    misses: Sequence[str]
+    """The targets that it misses."""
+
+
 class Answered(NamedTuple):
     """The reference of a sample and the model's prediction, as text."""
 
@@ -75,6 +89,12 @@ class ReportData:
     """Samples whose answer compression changed."""
     changed_samples: Pixels | Sequence[str] | Sequence[bytes] = ()
     """These samples, as `mistakes` has its own."""
+    tried: Sequence[Tried] = ()
+    """What a search has measured, the first of them the network before compression."""
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    """What it didn't carry out to its end, by name, and why."""
+    tried_by: Sequence[str] = ()
+    """The metrics by which they are compared: the main one, then costs."""
     augmented: Pixels | None = None
     """Augmented training images `[N, M, H, W, C]`; the first of each `M` is the image itself."""
     notes: Sequence[str] = field(default_factory=tuple)

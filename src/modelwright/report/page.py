@@ -13,7 +13,9 @@ from markupsafe import Markup
 from modelwright.files import write_bytes
 from modelwright.report import tables, words
 from modelwright.report.charts import (
+    Mark,
     confusion_chart,
+    cost_chart,
     learning_curves,
     reliability_chart,
     scatter_chart,
@@ -83,6 +85,7 @@ def page(data: ReportData) -> str:
         reliability=measurement.reliability and Markup(reliability_chart(measurement.reliability)),
         mistakes=shown_samples(data),
         mistakes_coarse=isinstance(data.mistakes, np.ndarray) and are_coarse(data.mistakes),
+        search_charts=_search_charts(data),
         changed=changed_samples(data),
         changed_coarse=isinstance(data.changed_samples, np.ndarray)
         and are_coarse(data.changed_samples),
@@ -117,6 +120,28 @@ def _purpose(data: ReportData, names: list[str]) -> str:
         case "rouge_l":
             return "A model that summarizes texts"
     return f"A model that predicts {', '.join(names)} from {samples}"
+
+
+def _search_charts(data: ReportData) -> list[Markup]:
+    """Return a chart of what a search has tried for each cost."""
+    if not data.tried:
+        return []
+    metric, *costs = data.tried_by
+    charts = []
+    for cost in costs:
+        marks = [
+            Mark(
+                item.name,
+                item.figures[cost],
+                item.figures[metric],
+                "--ink" if item.is_on_front else "--series-1",
+                item.is_chosen,
+            )
+            for item in data.tried
+            if cost in item.figures and metric in item.figures
+        ]
+        charts.append(Markup(cost_chart(marks, metric=metric, cost=cost)))  # It escapes names.
+    return charts
 
 
 def _scatter(data: ReportData) -> list[Markup]:

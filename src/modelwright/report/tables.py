@@ -104,6 +104,8 @@ class ChangeRow(NamedTuple):
     after: Evidence
 
 
+AFTER = "after "
+"""What the slice of evidence after a step of compression begins with."""
 _BEFORE_AND_AFTER = ("calibration_error", "size_bytes")
 """What is shown before and after compression, beside the main metric."""
 
@@ -118,6 +120,31 @@ def change_rows(ledger: Ledger) -> list[ChangeRow]:
                 rows.append(ChangeRow(metric, before, after))
     names = [name for name, metric in METRICS.items() if metric.needs_compression]
     return rows + [ChangeRow(record.metric, None, record) for record in _records(names, ledger)]
+
+
+class StepRow(NamedTuple):
+    """What the network was like after a step of compression, on the validation split."""
+
+    step: str
+    records: Sequence[Evidence | None]
+    """One for each of the columns."""
+
+
+def step_columns(ledger: Ledger) -> list[str]:
+    """Return the metrics that are known after steps of compression, the main one first."""
+    found = {item.metric for item in ledger if item.slice.startswith(AFTER)}
+    wanted = (compared_by(ledger), *(name for name in METRICS if name in found))
+    return [name for name in dict.fromkeys(wanted) if name in found]
+
+
+def step_rows(ledger: Ledger) -> list[StepRow]:
+    """Return what was measured after each step of compression, in order."""
+    slices = dict.fromkeys(item.slice for item in ledger if item.slice.startswith(AFTER))
+    columns = step_columns(ledger)
+    return [
+        StepRow(each.removeprefix(AFTER), [ledger.find(metric, slice=each) for metric in columns])
+        for each in slices
+    ]
 
 
 def class_rows(data: ReportData) -> list[ClassRow]:

@@ -1,0 +1,539 @@
+"""`compress: auto`: which network, and which steps on it, meet the targets.
+
+A trial is a chain of steps on a trained network. What can't meet a limit by its forecast isn't
+carried out; what is, is packed and measured on the validation split. Chains that begin alike share
+what was trained for their beginning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from modelwright.errors import ModelwrightError, RequestError, ResourceError, StoppedError
+from modelwright.evaluation import GAIN
+from modelwright.files import JsonObject, json_digest, read_json, write_json
+from modelwright.pipeline.assessing import Assessor, write_candidate
+from modelwright.pipeline.model_selection import Trained
+from modelwright.pipeline.stages import compressing
+from modelwright.planning import LIMITED, Goal, Point, Study, Trial, least_after, space
+from modelwright.recipe.compression import CompressionStep
+from modelwright.recipe.model import ModelSpec
+from modelwright.run import Progress, Run, RunRequest
+from modelwright.tasks import task_of
+
+if TYPE_CHECKING:
+    from modelwright.models.candidate import Candidate
+
+MOST_TRIALS, MOST_TRAININGS = 40, 12
+"""Where there is no budget, a search ends after so many trials, and trainings."""
+_SHARE = 1 / 8
+"""The part of a budget that one training of a search takes at the most."""
+_REPEATED = 12
+"""So many trials in a row that were carried out before end a search: it has nothing new to try."""
+_MOST_ENDS = 2
+"""A trial in which the process ended so often is given up."""
+ALLOWED_DROP = 0.005
+"""By how much the main metric may get worse where no target is about quality."""
+_STEP: TypeAdapter[CompressionStep] = TypeAdapter(CompressionStep)
+_MODEL: TypeAdapter[ModelSpec] = TypeAdapter(ModelSpec)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search has found."""
+
+    point: Point
+    """What ships."""
+    path: Path
+    """Its packed file."""
+    start: Trained
+    """The trained network that it was made from."""
+    points: tuple[Point, ...]
+    """All that was measured, in order."""
+    front: tuple[Point, ...]
+    """Those of them that no other one beats."""
+    goal: Goal
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    """Of trials that weren't carried out to their end, why."""
+    notes: tuple[str, ...] = ()
+    """Why this one was chosen, and what would help where a target is missed."""
+
+    def to_json(self) -> JsonObject:
+        """Return it as `search.json` holds it."""
+        return {
+            "chosen": self.point.name,
+            "targets": dict(self.goal.targets),
+            "metric": self.goal.metric,
+            "points": [point.to_json() for point in self.points],
+            "front": [point.name for point in self.front],
+            "rejected": dict(self.rejected),
+            "notes": list(self.notes),
+        }
+
+
+class _HopelessError(Exception):
+    """A trial is ended early: others were better by then."""
+
+
+@dataclass(slots=True)
+class Chains:
+    """Carries out chains of steps, each once, and measures what they make."""
+
+    starts: Mapping[str, Trained]
+    """The trained networks by name; the first is the one that is compared with."""
+    request: RunRequest
+    """Its `train` says how long the networks of steps train."""
+    context: Run
+    assessor: Assessor
+    _candidates: dict[str, Candidate] = field(default_factory=dict)
+    _points: dict[str, Point] = field(default_factory=dict)
+    _failed: dict[str, Exception] = field(default_factory=dict)
+
+    def path(self, start: str, steps: Sequence[CompressionStep]) -> Path:
+        """Return the place of a chain's packed file."""
+        if not steps and start == next(iter(self.starts)):
+            return self.assessor.parent
+        return self.context.folder / "search" / f"{_key(start, steps)}.mw"
+
+    def known(self, start: str, steps: Sequence[CompressionStep]) -> Point | None:
+        """Return the point of a chain that was carried out, if it was."""
+        key = _key(start, steps)
+        if key not in self._points:
+            record = self.context.folder / "search" / f"{key}.json"
+            if not record.exists() or not self.path(start, steps).exists():
+                return None
+            self._points[key] = Point.from_json(read_json(record))
+        return self._points[key]
+
+    def point(self, start: str, steps: Sequence[CompressionStep]) -> Point:
+        """Return the figures of a chain's result, which is made where it wasn't before.
+
+        Raises:
+            ModelwrightError: a step can't be done, or a stop was requested.
+        """
+        known = self.known(start, steps)
+        if known is not None:
+            return known
+        if steps:
+            self.point(start, steps[:-1])  # Each beginning is a result too.
+        begun, path = time.monotonic(), self.path(start, steps)
+        prepared = self.starts[start].prepared
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path != self.assessor.parent:
+            write_candidate(
+                path, self.candidate(start, steps), self.request, prepared, self.context
+            )
+        chain = [step.model_dump(mode="json", exclude_defaults=True) for step in steps]
+        point = self.assessor.point(path, space.title(start, chain), prepared)
+        point = replace(
+            point,
+            seconds=round(time.monotonic() - begun, 3),
+            settings={"network": start, "compress": chain},
+        )
+        write_json(self.context.folder / "search" / f"{_key(start, steps)}.json", point.to_json())
+        self._points[_key(start, steps)] = point
+        return point
+
+    def candidate(self, start: str, steps: Sequence[CompressionStep]) -> Candidate:
+        """Return the network of a chain; what was trained for it before goes on from its end."""
+        if not steps:
+            return self.starts[start].candidate
+        key = _key(start, steps)
+        if key in self._failed:  # A stage can be begun once.
+            raise self._failed[key]
+        if key not in self._candidates:
+            before = self.candidate(start, steps[:-1])
+            stage = compressing(steps[-1])
+            data = self.starts[start].prepared.dataset()
+            context = self.context.stage(f"search-{key}")
+            context = replace(context, stage_name=steps[-1].name)
+            try:
+                self._candidates[key] = stage(before, self.request.recipe, data, context)
+            except (StoppedError, ResourceError):
+                raise
+            except Exception as error:
+                self._failed[key] = error
+                raise
+        return self._candidates[key]
+
+
+def _key(start: str, steps: Sequence[CompressionStep]) -> str:
+    return json_digest([start, [step.model_dump(mode="json") for step in steps]])[-16:]
+
+
+def search(
+    starts: Mapping[str, Trained],
+    request: RunRequest,
+    context: Run,
+    *,
+    parent: Path,
+    epoch_s: float,
+    left_s: float | None,
+    networks_only: bool = False,
+    is_random: bool = False,
+    scaled: Any = None,
+) -> Found:
+    """Search for the network and the steps that meet the targets of a recipe.
+
+    Args:
+        starts: the trained networks by name, the best one first.
+        request: what is asked for.
+        context: the context of the run.
+        parent: the packed file of the first of them.
+        epoch_s: what an epoch of the first one's training takes.
+        left_s: the seconds that the search may take, if there is a limit.
+        networks_only: choose among networks, without steps that change their numbers.
+        is_random: propose trials at random, as a reference to compare with.
+        scaled: what times would be on another machine, if that is the one that counts.
+
+    Raises:
+        RequestError: there is no validation split to choose by.
+        StoppedError: a stop was requested; the same command goes on.
+    """
+    first, trained = next(iter(starts.items()))
+    prepared = trained.prepared
+    if prepared.dataset().validation is None:
+        raise RequestError(
+            "`auto` chooses by the validation split, and there is none",
+            where="compress",
+            fix="Give `data.split.val` a share above 0, or name the steps",
+        )
+    request, epochs = _within(request, epoch_s, left_s)
+    assessor = Assessor(parent, prepared, request, context, scaled)
+    chains = Chains(starts, request, context, assessor)
+    start = chains.point(first, ())
+    goal = _goal(request, start)
+    _say_unmeasured(goal, start, context)
+    if not goal.is_cheapest and not goal.missed(start):
+        note = "The network meets every target on the validation split as it is, without a step"
+        context.say(note)
+        return Found(start, parent, trained, (start,), (start,), goal, notes=(note,))
+    smaller, shares = _students(trained, request, context)
+    values = space.space(
+        list(starts),
+        list(smaller),
+        lambda step: any(_takes(each.candidate, step) for each in starts.values()),
+    )
+    if networks_only:
+        values = {
+            name: kept if name == space.NETWORK else kept[:1] for name, kept in values.items()
+        }
+    study = Study(
+        context.folder / "search.db",
+        values,
+        seed=context.seed,
+        higher_is_better=goal.higher_is_better,
+        is_random=is_random,
+    )
+    if not is_random:
+        study.propose_first(space.first_trials(values))
+    trials = _Trials(chains, study, goal, smaller, shares, values, start, epochs * epoch_s, left_s)
+    trials.run(context)
+    return trials.found(context)
+
+
+@dataclass(slots=True)
+class _Trials:
+    """The trials of a search, one after the other."""
+
+    chains: Chains
+    study: Study
+    goal: Goal
+    smaller: Mapping[str, Mapping[str, Any]]
+    shares: Mapping[str, float]
+    """Of the smaller networks, their share of the multiply-adds."""
+    values: Mapping[str, Sequence[str]]
+    start: Point
+    training_s: float
+    """What one training takes by its forecast, of the network as it is."""
+    left_s: float | None
+    points: dict[str, Point] = field(default_factory=dict)
+    rejected: dict[str, str] = field(default_factory=dict)
+    """Of trials that weren't carried out to their end, why."""
+    trainings: float = 0.0
+
+    def run(self, context: Run) -> None:
+        """Carry out trials until the time is over, or nothing new is left to try."""
+        begun, repeated, number = time.monotonic(), 0, 0
+        self.points[self.start.name] = self.start
+        spent_before = 0.0
+        for outcome in self.study.ended():  # Of an earlier process.
+            spent_before += float(outcome["seconds"])
+            self._take(outcome)
+        most = 1
+        for choices in self.values.values():
+            most *= len(choices)
+        while True:
+            spent = spent_before + time.monotonic() - begun
+            is_over = self.left_s is not None and spent >= self.left_s
+            if self.left_s is None:
+                is_over = number >= MOST_TRIALS or self.trainings >= MOST_TRAININGS
+            if is_over or repeated >= min(_REPEATED, most):
+                return
+            trial = self.study.ask()
+            before, asked = len(self.points) + len(self.rejected), time.monotonic()
+            left = None if self.left_s is None else self.left_s - spent
+            outcome = self._carry_out(trial, left, context)
+            outcome["seconds"] = round(time.monotonic() - asked, 3)
+            self._tell(trial, outcome)
+            self._take(outcome)
+            number += 1
+            is_new = len(self.points) + len(self.rejected) > before
+            repeated = 0 if is_new else repeated + 1
+            best = self.goal.best(self.points.values())
+            shown = best.value(self.goal.metric)
+            known = {} if shown is None else {self.goal.metric: shown}
+            share = number if self.left_s is None else int(spent)
+            total = MOST_TRIALS if self.left_s is None else int(self.left_s)
+            context.observe(Progress("search", min(share, total), total, values=known))
+
+    def _take(self, outcome: JsonObject) -> None:
+        """Keep what became of a trial, each chain once."""
+        for value in outcome["points"]:
+            point = Point.from_json(value)
+            self.points.setdefault(point.name, point)
+        self.trainings += float(outcome["trainings"])
+        if outcome["why"]:
+            self.rejected.setdefault(outcome["name"], outcome["why"])
+
+    def _carry_out(self, trial: Trial, left_s: float | None, context: Run) -> JsonObject:
+        """Return what became of a trial: its points, or why it has none."""
+        settings = trial.settings
+        steps = space.steps(settings, self.smaller)
+        network = settings[space.NETWORK]
+        first = next(iter(self.chains.starts))
+        start = network if network in self.chains.starts else first
+        outcome: JsonObject = {
+            "name": space.title(start, steps),
+            "points": [],
+            "why": "",
+            "missing": {},
+            "trainings": 0.0,
+        }
+        chain = [_STEP.validate_python(step) for step in steps]
+        known = self.chains.known(start, chain)
+        if known is not None:
+            return outcome | {"points": [known.to_json()]}
+        if why := self.rejected.get(outcome["name"]):
+            return outcome | {"why": why}
+        expected = space.forecast(settings, self.shares)
+        missing = self._hopeless_by(expected, start)
+        if missing:
+            words = ", ".join(f"`{name}`" for name in missing)
+            return outcome | {"why": f"by its forecast it misses {words}", "missing": missing}
+        share = self.shares.get(network, 1.0)
+        needed = expected.trainings * self.training_s * share
+        if left_s is not None and needed > left_s:
+            return outcome | {
+                "why": f"it would train for about {needed:,.0f} s, and {left_s:,.0f} s are left"
+            }
+        if trial.begin() >= _MOST_ENDS:
+            return outcome | {
+                "why": "the process ended twice while it was carried out: it may "
+                "need more memory than this machine has"
+            }
+        outcome["trainings"] = expected.trainings
+        own = replace(context, observe=_Watch(trial, self, context))
+        chains = replace(
+            self.chains, context=own, assessor=replace(self.chains.assessor, context=own)
+        )
+        try:
+            made = [chains.point(start, chain[:count]) for count in range(len(chain) + 1)]
+        except (StoppedError, ResourceError):
+            trial.stop()
+            raise
+        except _HopelessError:
+            return outcome | {"why": "others were better after as much training"}
+        except (ModelwrightError, MemoryError, RuntimeError) as error:
+            why = error.what if isinstance(error, ModelwrightError) else str(error).splitlines()[0]
+            return outcome | {"why": why[:300] or type(error).__name__}
+        return outcome | {"points": [point.to_json() for point in made]}
+
+    def _hopeless_by(self, expected: space.Forecast, start: str) -> dict[str, float]:
+        """Return the limits that a trial misses even if all goes as well as it can."""
+        point = self.points.get(start, self.start)
+        shares = {
+            "size_bytes": expected.size,
+            "file_bytes": expected.size,
+            "latency_p50_ms": expected.time,
+            "latency_p95_ms": expected.time,
+            "latency_p99_ms": expected.time,
+        }
+        figures = {
+            name: replace(
+                figure, **{key: value * shares[name] for key, value in asdict(figure).items()}
+            )
+            for name, figure in point.figures.items()
+            if name in shares
+        }
+        return self.goal.missed(Point("", figures))
+
+    def _tell(self, trial: Trial, outcome: JsonObject) -> None:
+        if not outcome["points"]:
+            trial.reject(outcome["missing"] or {"carried out": 1.0}, outcome)
+            return
+        point = Point.from_json(outcome["points"][-1])
+        trial.tell(self.goal.value(point), self.goal.distances(point), outcome)
+
+    def found(self, context: Run) -> Found:
+        """Return what ships, and why."""
+        points = tuple(self.points.values())
+        best = self.goal.best(points)
+        notes = list(_why(self.goal, best, points, self.start))
+        network, chain = best.settings["network"], best.settings["compress"]
+        steps = [_STEP.validate_python(step) for step in chain]
+        for note in notes:
+            context.say(note)
+        return Found(
+            point=best,
+            path=self.chains.path(network, steps),
+            start=self.chains.starts[network],
+            points=points,
+            front=tuple(self.goal.front(points)),
+            goal=self.goal,
+            rejected=self.rejected,
+            notes=tuple(notes),
+        )
+
+
+class _Watch:
+    """Passes progress on, and ends a trial that others have left behind."""
+
+    def __init__(self, trial: Trial, trials: _Trials, context: Run) -> None:
+        self._trial, self._goal, self._observe = trial, trials.goal, context.observe
+        self._key = f"val_{task_of(trials.chains.request.recipe).select_by}"
+        # Before anything meets the targets, what seems worse may be what does.
+        self._may_end = not self._goal.missed(self._goal.best(trials.points.values()))
+        self._validations = 0
+
+    def __call__(self, progress: Progress) -> None:
+        """Take progress."""
+        if progress.note and not progress.note.startswith("Going on"):
+            return  # What single trials say is in `search.json`.
+        self._observe(progress)
+        score = progress.values.get(self._key)
+        if progress.stage != "train" or score is None:
+            return
+        self._validations += 1
+        is_hopeless = self._trial.is_hopeless(self._validations, score)
+        if is_hopeless and self._may_end and not self._goal.is_cheapest:
+            raise _HopelessError
+
+
+def _within(request: RunRequest, epoch_s: float, left_s: float | None) -> tuple[RunRequest, float]:
+    """Return a request whose steps train as long as a search has time for, and their epochs."""
+    train = request.recipe.train
+    epochs = (train.epochs or 10.0) / 2  # What a step takes by itself.
+    if left_s is not None:
+        epochs = min(epochs, max(_SHARE * left_s / max(epoch_s, 1e-9), 1.0))
+    train = train.model_copy(update={"epochs": 2 * epochs, "budget": None})
+    recipe = request.recipe.model_copy(update={"train": train})
+    return replace(request, recipe=recipe), epochs
+
+
+def _goal(request: RunRequest, start: Point) -> Goal:
+    """Return what the search is for; without a target of quality, little may be lost."""
+    recipe = request.recipe
+    metric, targets = task_of(recipe).select_by, dict(recipe.targets)
+    value = start.value(metric)
+    assert value is not None  # It is the one that chooses epochs.
+    is_about_quality = any(name in start.figures and name not in LIMITED for name in targets)
+    if not is_about_quality and Goal(targets, metric).is_cheapest:
+        targets[metric] = least_after(metric, value, ALLOWED_DROP)
+    return Goal(targets, metric)
+
+
+def _say_unmeasured(goal: Goal, start: Point, context: Run) -> None:
+    unknown = [name for name in goal.targets if start.value(name) is None]
+    if unknown:
+        names = ", ".join(f"`{name}`" for name in unknown)
+        why = (
+            "it needs the simple methods, which are fitted once"
+            if unknown == [GAIN]
+            else ("it isn't measured on the validation split")
+        )
+        context.say(f"The search goes by the other targets, as {names} isn't known in it: {why}")
+
+
+def _students(
+    trained: Trained, request: RunRequest, context: Run
+) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
+    """Return the smaller networks that may learn from a trained one, and their multiply-adds.
+
+    These are shares of those of the trained one.
+    """
+    from modelwright.initialization import initialize_model
+    from modelwright.pipeline.check import summarized
+
+    sections = space.students(request.recipe.input_kind, request.recipe.output_kind)
+    whole = summarized(trained.candidate, trained.prepared).multiply_adds
+    shares: dict[str, float] = {}
+    for name, section in sections.items():
+        with contextlib.suppress(ModelwrightError, ValidationError):
+            model = _MODEL.validate_python(section)
+            asked = replace(request, recipe=request.recipe.model_copy(update={"model": model}))
+            student = initialize_model(asked, trained.prepared, context)
+            share = summarized(student, trained.prepared).multiply_adds / max(whole, 1)
+            if share < 1:
+                shares[name] = share
+    return {name: sections[name] for name in shares}, shares
+
+
+def _takes(candidate: Candidate, step: Mapping[str, Any]) -> bool:
+    """Say whether a network takes a step."""
+    from modelwright.compression import step_of
+
+    try:
+        parsed = _STEP.validate_python(dict(step))
+        step_of(parsed)[0](candidate, parsed)
+    except (ModelwrightError, ValidationError):
+        return False
+    return True
+
+
+def _why(goal: Goal, chosen: Point, points: Sequence[Point], start: Point) -> Iterator[str]:
+    """Say why a point was chosen, and what would help where it misses a target."""
+    missed = goal.missed(chosen)
+    count = len(points)
+    if not missed:
+        meets = sum(not goal.missed(point) for point in points)
+        wanted = "costs least" if goal.is_cheapest else f"has the best `{goal.metric}`"
+        yield (
+            f"`{chosen.name}` ships: of {count} that were measured, {meets} meet every target on "
+            f"the validation split, and it {wanted} of these"
+        )
+        return
+    parts = []
+    for name, share in missed.items():
+        value = chosen.value(name)
+        parts.append(f"`{name}` is {value:.4g} and {goal.targets[name]} is asked ({share:.0%} off)")
+    yield (
+        f"None of {count} that were measured meets every target on the validation split; "
+        f"`{chosen.name}` is nearest: " + "; ".join(parts)
+    )
+    yield from goal.what_would_help(points, start)
+
+
+def keep_front(found: Found, folder: Path) -> None:
+    """Keep the files of the front beside a run, with the record of the search; remove all others.
+
+    `search.json` is the record; `front/NUMBER.mw` are the files, in the order of its `front`.
+    """
+    kept, made = folder / "front", folder / "search"
+    kept.mkdir(exist_ok=True)
+    for number, point in enumerate(found.front):
+        chain = [_STEP.validate_python(step) for step in point.settings["compress"]]
+        path = made / f"{_key(point.settings['network'], chain)}.mw"
+        if path.exists():
+            path.replace(kept / f"{number}.mw")
+    write_json(folder / "search.json", found.to_json())
+    shutil.rmtree(made, ignore_errors=True)
+    (folder / "search.db").unlink(missing_ok=True)

@@ -1,0 +1,223 @@
+"""What `compress: auto` may do to a network, as settings of a trial and as steps of the recipe.
+
+A trial has one value of each setting. Steps are in the order in which they compose: a smaller
+network or fewer channels, learning from the network before, zeros, numbers of fewer bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modelwright.kinds import InputKind, OutputKind
+
+NONE = "none"
+NETWORK, PRUNE, DISTILL, SPARSITY, NUMBERS = "network", "prune", "distill", "sparsity", "numbers"
+"""The settings of a trial. `network` names one that is trained, or a smaller one that learns from
+it."""
+_SHARES = ("0.75", "0.5", "0.35", "0.25", "0.15")
+_SPARSITIES = ("0.75", "0.9")
+_YES = "yes"
+_LEAST_DROP = 9.0
+"""What a step may cost in a search: its targets say what is allowed."""
+_NUMBERS: dict[str, dict[str, Any]] = {
+    "float16": {"name": "quantize", "dtype": "float16"},
+    "int8": {"name": "quantize", "dtype": "int8"},
+    "int8 qat": {"name": "quantize", "dtype": "int8", "qat": True},
+    "weights int8": {"name": "quantize", "weights": "int8"},
+    "weights int4": {"name": "quantize", "weights": "int4"},
+    "vector-quantize 16": {"name": "vector-quantize", "ratio": 16.0},
+    "vector-quantize 30": {"name": "vector-quantize", "ratio": 30.0},
+}
+_SMALLER = {
+    "float16": 0.5,
+    "int8": 0.25,
+    "int8 qat": 0.25,
+    "weights int8": 0.25,
+    "weights int4": 0.14,
+    "vector-quantize 16": 1 / 16,
+    "vector-quantize 30": 1 / 30,
+}
+"""The share of the bytes of weights that are left, at the least."""
+_FASTER = {"int8": 5.0, "int8 qat": 5.0, "weights int8": 2.5, "weights int4": 2.5}
+"""How many times faster answers come, at the most."""
+_TRAINED = {"int8 qat": 0.5, "vector-quantize 16": 0.5, "vector-quantize 30": 0.5}
+"""The part of a training that a step takes."""
+
+Takes = Callable[[Mapping[str, Any]], bool]
+"""Says whether a network takes a step of the recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The least that a trial can come to, of the network's own figures."""
+
+    size: float
+    """The share of its bytes."""
+    time: float
+    """The share of its time for an answer."""
+    trainings: float
+    """How many trainings of the length of one step it takes."""
+
+
+def students(input: InputKind, output: OutputKind) -> dict[str, dict[str, Any]]:
+    """Return smaller networks of a kind of data by name, each a section `model`."""
+    if output in (OutputKind.BOXES, OutputKind.SEQ2SEQ):
+        return {}
+    if output == OutputKind.CAUSAL_LM:
+        sections = [{"name": "decoder", "width": 128, "layers": 2, "heads": 2}]
+    elif output == OutputKind.CTC:
+        sections = [{"name": "conv-ctc", "width": 64, "layers": 3}]
+    elif input == InputKind.IMAGE:
+        sections = [
+            {"name": "speednet", "widths": [32, 96, 96]},
+            {"name": "resnet", "depth": 20, "width": 0.5},
+            {"name": "cnn", "blocks": [{"filters": 16}, {"filters": 32}], "head": [64]},
+        ]
+    elif input == InputKind.TEXT:
+        sections = [
+            {"name": "bow", "width": 32, "ngrams": 1},
+            {"name": "text-cnn", "width": 64, "filters": 48},
+            {"name": "transformer", "width": 64, "layers": 1, "heads": 2},
+        ]
+    else:
+        sections = [
+            {"name": "audio-cnn", "widths": [16, 32, 64]},
+            {"name": "audio-cnn", "widths": [8, 16, 32]},
+        ]
+    return {_title(section): section for section in sections}
+
+
+def _title(section: Mapping[str, Any]) -> str:
+    settings = {key: value for key, value in section.items() if key != "name"}
+    size = next(
+        (
+            "-".join(str(part) for part in value)
+            if isinstance(value, list) and not isinstance(value[0], dict)
+            else str(value)
+            for key, value in settings.items()
+            if key in ("widths", "width", "depth")
+        ),
+        "small",
+    )
+    return f"{section['name']} {size}"
+
+
+def space(starts: Sequence[str], smaller: Sequence[str], takes: Takes) -> dict[str, list[str]]:
+    """Return the values of each setting, without those that no network takes.
+
+    Args:
+        starts: the networks that are trained, by name.
+        smaller: those that may learn from them.
+        takes: whether any of the trained ones takes a step.
+    """
+    prune = [share for share in _SHARES if takes(_pruned(share))]
+    sparsity = [share for share in _SPARSITIES if takes(_sparse(share))]
+    numbers = [name for name, step in _NUMBERS.items() if takes(step)]
+    can_learn = takes({"name": "distill"})
+    return {
+        NETWORK: [*starts, *(smaller if can_learn else ())],
+        PRUNE: [NONE, *prune],
+        DISTILL: [NONE, _YES] if can_learn and prune else [NONE],
+        SPARSITY: [NONE, *sparsity],
+        NUMBERS: [NONE, *numbers],
+    }
+
+
+def steps(
+    settings: Mapping[str, str], smaller: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the steps of the recipe that settings of a trial stand for."""
+    found: list[dict[str, Any]] = []
+    student = smaller.get(settings[NETWORK])
+    if student is not None:
+        found.append({"name": "distill", "student": dict(student)})
+    elif settings[PRUNE] != NONE:
+        found.append(_pruned(settings[PRUNE]))
+        if settings[DISTILL] == _YES:
+            found.append({"name": "distill"})
+    if settings[SPARSITY] != NONE:
+        found.append(_sparse(settings[SPARSITY]))
+    if settings[NUMBERS] != NONE:
+        found.append(_NUMBERS[settings[NUMBERS]])
+    return found
+
+
+def forecast(settings: Mapping[str, str], smaller: Mapping[str, float]) -> Forecast:
+    """Return the least that a trial can come to, so that what can't meet a limit isn't tried.
+
+    Args:
+        settings: of the trial.
+        smaller: of the networks that learn from another, their share of its multiply-adds.
+    """
+    share, trainings = 1.0, 0.0
+    student = settings[NETWORK] in smaller
+    if student:
+        share, trainings = smaller[settings[NETWORK]], 2.0
+    elif settings[PRUNE] != NONE:
+        share, trainings = float(settings[PRUNE]), 1.0 + (settings[DISTILL] == _YES)
+    sparsity = 0.0 if settings[SPARSITY] == NONE else float(settings[SPARSITY])
+    trainings += sparsity > 0
+    numbers = settings[NUMBERS]
+    # Channels are cut unevenly over the layers, so weights may shrink by more than operations do.
+    size = (0.0 if student else share**1.5) * (1 - sparsity) * _SMALLER.get(numbers, 1.0)
+    time = 0.7 * share**1.2 / _FASTER.get(numbers, 1.0)
+    return Forecast(size, time, trainings + _TRAINED.get(numbers, 0.0))
+
+
+def first_trials(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:
+    """Return settings that are worth a trial before any others, the quickest first."""
+    default = {name: choices[0] for name, choices in values.items()}
+    wanted: tuple[dict[str, str], ...] = (
+        {},
+        {NUMBERS: "int8"},
+        {NUMBERS: "weights int8"},
+        {NUMBERS: "float16"},
+        {PRUNE: "0.5", NUMBERS: "int8"},
+        {PRUNE: "0.25", DISTILL: _YES, NUMBERS: "int8"},
+    )
+    trials = [{**default, **change} for change in wanted]
+    trials += [{**default, NETWORK: name} for name in values[NETWORK][1:]]
+    return [
+        trial for trial in trials if all(value in values[name] for name, value in trial.items())
+    ]
+
+
+def title(start: str, chain: Sequence[Mapping[str, Any]]) -> str:
+    """Return a chain in a few words.
+
+    >>> title("network", [{"name": "prune", "kind": "structured", "multiply_adds": 0.5},
+    ...     {"name": "quantize", "dtype": "int8"}])
+    'network → prune to 0.5 → int8'
+    """
+    return " → ".join([start, *(_words(step) for step in chain)])
+
+
+def _words(step: Mapping[str, Any]) -> str:
+    match step["name"]:
+        case "prune" if step.get("kind") == "structured":
+            return f"prune to {step.get('multiply_adds') or step.get('latency')}"
+        case "prune":
+            return f"{step.get('sparsity', 0.8):.0%} zeros"
+        case "distill" if step.get("student"):
+            return f"distill into {_title(step['student'])}"
+        case "quantize":
+            words = step.get("dtype") or f"weights {step.get('weights')}"
+            return f"{words} qat" if step.get("qat") else str(words)
+        case "vector-quantize" if step.get("ratio"):
+            return f"vector-quantize {step['ratio']:g}"
+    return str(step["name"])
+
+
+def _pruned(share: str) -> dict[str, Any]:
+    return {
+        "name": "prune",
+        "kind": "structured",
+        "multiply_adds": float(share),
+        "max_drop": _LEAST_DROP,
+    }
+
+
+def _sparse(share: str) -> dict[str, Any]:
+    return {"name": "prune", "sparsity": float(share), "max_drop": _LEAST_DROP}
