@@ -21,7 +21,7 @@ from modelwright.version import __version__ as __version__
 if TYPE_CHECKING:
     from modelwright.errors import ModelwrightError
     from modelwright.modelfile import Model, load
-    from modelwright.pipeline import RunResult, compress, evaluate, run
+    from modelwright.pipeline import RunResult, compress, evaluate, profile, run
     from modelwright.pipeline.check import CheckResult, check
     from modelwright.pipeline.fetching import FetchResult, fetch
     from modelwright.recipe import Recipe, load_recipe
@@ -42,6 +42,7 @@ __all__ = [
     "load",
     "load_recipe",
     "new",
+    "profile",
     "run",
 ]
 
@@ -60,6 +61,7 @@ _HOMES = {
     "load": "modelfile",
     "load_recipe": "recipe",
     "new": "pipeline",
+    "profile": "pipeline",
     "run": "pipeline",
 }
 

@@ -78,6 +78,14 @@ _SITE = Argument(
     "--site", "a file that says where the run takes place: `resources`, `data.path`", "path", "FILE"
 )
 
+_ON = Argument(
+    "--on",
+    "the profile of the machine that will serve, written there by `profile --save`: times count as "
+    "on it (short for evaluate.profile)",
+    "path",
+    "FILE",
+)
+
 COMMANDS = {
     command.name: command
     for command in (
@@ -133,6 +141,7 @@ COMMANDS = {
                 _RECIPE,
                 _SET,
                 _SITE,
+                _ON,
                 Argument("--out", "the parent of the run's folder (runs)", value="DIR"),
                 Argument("--name", "the run's name (the recipe's, without .yaml)", value="NAME"),
                 _QUIET,
@@ -152,12 +161,29 @@ COMMANDS = {
                 ),
                 Argument("--data", "the data that the model was trained on", value="PATH"),
                 _SET,
+                _ON,
                 Argument("--out", "the parent of the run's folder (runs)", value="DIR"),
                 Argument("--name", "the run's name (the model's, with -compressed)", value="NAME"),
                 _QUIET,
             ),
             "The recipe in the model file says which data it needs. Exits with 1 when a target is "
             "missed.",
+        ),
+        Command(
+            "profile",
+            "Measure this machine, so that a model can be chosen for it elsewhere.",
+            (
+                Argument("--save", "where the profile goes (host.json)", "path", "FILE"),
+                Argument(
+                    "--threads",
+                    "processor threads that a model will have (all cores)",
+                    "number",
+                    "N",
+                ),
+                _QUIET,
+            ),
+            "Run it on the machine that will serve, then choose with `run --on FILE` or `compress "
+            "--on FILE`.",
         ),
         Command(
             "predict",

@@ -5,6 +5,7 @@ The API is imported inside each, so that a command loads what it needs and no mo
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from argparse import Namespace
@@ -46,7 +47,7 @@ def run(args: Namespace) -> Answer:
             Path(args.recipe),
             out=Path(args.out or "runs"),
             name=args.name,
-            overrides=args.set,
+            overrides=_with_host(args),
             site=args.site,
             observe=observe,
         )
@@ -75,10 +76,28 @@ def compress(args: Namespace) -> Answer:
             data=args.data,
             out=Path(args.out or "runs"),
             name=args.name,
-            overrides=args.set,
+            overrides=_with_host(args),
             observe=observe,
         )
     return Answer(result.to_json(), show.run_result(result), 0 if result.passed else 1)
+
+
+def _with_host(args: Namespace) -> list[str]:
+    """Return the overrides, among them the profile that `--on` names."""
+    overrides = list(args.set)
+    if args.on is not None:
+        overrides.append(f"evaluate.profile={json.dumps(str(args.on.absolute()))}")
+    return overrides
+
+
+def profile(args: Namespace) -> Answer:
+    """Measure this machine."""
+    from modelwright import pipeline
+
+    path = args.save or Path("host.json")
+    with watching(quiet=args.quiet) as observe:
+        measured = pipeline.profile(path, threads=args.threads, observe=observe)
+    return Answer(measured.to_json(), show.profile(measured, path))
 
 
 def check(args: Namespace) -> Answer:

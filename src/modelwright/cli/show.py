@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from modelwright.modelfile import VerifyReport
     from modelwright.pipeline import CheckResult, FetchResult, RunResult
     from modelwright.pipeline.predicting import PredictReport
+    from modelwright.planning.host import HostProfile
     from modelwright.scaffold import NewResult
 
 REPORT_ONLY = (
@@ -34,6 +35,14 @@ REPORT_ONLY = (
     "multiply_adds",
 )
 """Metrics that `run` leaves to the report."""
+
+
+def profile(measured: HostProfile, path: Path) -> str:
+    """Return what `profile` says."""
+    lines = [f"{measured.hardware}, {measured.runtime}"]
+    lines += [f"  {name:<18}{time:.4g} ms" for name, time in measured.milliseconds.items()]
+    lines.append(f"The profile is {path}: choose for this machine with `run --on` it.")
+    return "\n".join(lines)
 
 
 THRESHOLD = "{label} from a probability of {probability:.4g} on"

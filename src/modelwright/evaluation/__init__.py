@@ -19,7 +19,7 @@ from modelwright.evaluation.comparison import (
 from modelwright.evaluation.gain import GAIN
 from modelwright.evaluation.gate import IS_SIMPLE, Verdict, headline, judge
 from modelwright.evaluation.labels import DIFFERENCE, WITHOUT_NEAR
-from modelwright.evaluation.latency import BATCH, Place, hardware, measure_latency, runtime
+from modelwright.evaluation.latency import BATCH, TIMES, Place, hardware, measure_latency, runtime
 from modelwright.evaluation.measure import measure
 from modelwright.evaluation.measurement import Measurement
 from modelwright.evaluation.threshold import (
@@ -37,6 +37,7 @@ __all__ = [
     "IS_SIMPLE",
     "PARENT",
     "PARENT_GAIN",
+    "TIMES",
     "WITHOUT_NEAR",
     "Comparison",
     "Measurement",

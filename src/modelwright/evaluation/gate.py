@@ -128,6 +128,8 @@ def _doubt(record: Evidence, hardware: str) -> str:
     """Say why evidence proves nothing here, whatever its interval; empty where it may."""
     if _is_timed(record.metric) and record.hardware != hardware:
         return f"unproven here: measured on {record.hardware or 'unknown hardware'}"
+    if _is_timed(record.metric) and record.basis == "derived":
+        return f"unproven: told by the profile of {record.hardware}, not measured there"
     share = QUANTILES.get(record.metric)
     if share is not None and not is_bounded(share, record.n):
         return f"{record.n} answers are too few to bound it"

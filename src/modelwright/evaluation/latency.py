@@ -32,6 +32,8 @@ from modelwright.ledger import Evidence
 from modelwright.run import Observe, Progress, memory_bytes, silent, usable_cores
 
 QUANTILES = {"latency_p50_ms": 0.50, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
+TIMES = (*QUANTILES, "throughput_per_s")
+"""What `measure_latency` measures."""
 BATCH = 64
 _LEAST_ANSWERS = 400  # from 368 on, the largest bears out an upper bound of the 99 % quantile
 _MOST_ANSWERS = 20_000

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         with_signature,
         write,
     )
-    from modelwright.modelfile.kernels import integer_layers
+    from modelwright.modelfile.kernels import integer_layers, kind_seconds
     from modelwright.modelfile.llama import export_llama
     from modelwright.modelfile.loading import load
     from modelwright.modelfile.manifest import member_digest
@@ -50,6 +50,7 @@ __all__ = [
     "export_llama",
     "export_onnx",
     "integer_layers",
+    "kind_seconds",
     "load",
     "member_digest",
     "neighbours",
@@ -70,7 +71,7 @@ _MODULES = {
         "Contents Golden data_card describe digest neighbours read read_weights recipe_text "
         "with_inference with_ledger with_signature write"
     ),
-    "kernels": "integer_layers",
+    "kernels": "integer_layers kind_seconds",
     "llama": "export_llama",
     "loading": "load",
     "manifest": "member_digest",

@@ -6,6 +6,7 @@ import numpy as np
 
 from modelwright.modelfile.container import FileLike
 from modelwright.modelfile.contents import read, whole_weights
+from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN
 
@@ -14,6 +15,20 @@ INTEGER_OPERATORS = frozenset(
 )
 """The operators that multiply integers."""
 _SCALE = ".weight_scale"
+KINDS = {
+    "convolution": ("Conv", "FusedConv", "NhwcFusedConv"),
+    "convolution int8": ("QLinearConv", "ConvInteger"),
+    "product": ("MatMul", "Gemm", "FusedMatMul", "FusedGemm", "LSTM", "GRU"),
+    "product int8": (
+        "QGemm",
+        "QLinearMatMul",
+        "MatMulIntegerToFloat",
+        "DynamicQuantizeMatMul",
+        "MatMulNBits",
+    ),
+}
+"""The kinds of work whose times differ most between processors, by operators of onnxruntime."""
+OTHER = "other"
 
 
 def integer_layers(file: FileLike) -> dict[str, bool]:
@@ -41,3 +56,23 @@ def integer_layers(file: FileLike) -> dict[str, bool]:
         for name in inputs
     }
     return {layer: f"{layer}{_SCALE}" in used for layer in layers}
+
+
+def kind_seconds(file: FileLike, *, threads: int) -> dict[str, float]:
+    """Return the seconds of one answer by kind of work (`KINDS`, and `OTHER`), on this machine.
+
+    They are those of a synthetic sample in the main graph.
+
+    Raises:
+        ModelFileError: it isn't a model file, or is damaged.
+    """
+    contents = read(file)
+    weights = whole_weights(contents.spec, contents.weights)
+    session = Session(contents.graphs[MAIN], weights, threads=threads)
+    inputs = open_input(contents.spec.input, contents.assets).synthetic(2)
+    alone = {name: array[:1] for name, array in inputs.items()}
+    kinds = {operator: kind for kind, names in KINDS.items() for operator in names}
+    found = dict.fromkeys((*KINDS, OTHER), 0.0)
+    for operator, seconds in session.operator_seconds(alone).items():
+        found[kinds.get(operator, OTHER)] += seconds
+    return found

@@ -54,7 +54,7 @@ class SandboxedSession(Session):
         ModelFileError: the graph can't be run, or breaks a limit.
     """
 
-    def _open(self, optimized: Path | None = None) -> Any:
+    def _open(self, optimized: Path | None = None, profile: Path | None = None) -> Any:
         environment = {**os.environ, "MALLOC_ARENA_MAX": "2", "OMP_NUM_THREADS": "1"}
         child = subprocess.Popen(
             [sys.executable, "-c", _START, json.dumps(sys.path)],

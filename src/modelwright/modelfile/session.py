@@ -5,6 +5,7 @@ The weights are handed to onnxruntime by name, so a model file holds them once.
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -60,7 +61,7 @@ class Session:
         self._session = self._open()
         self._process = os.getpid()
 
-    def _open(self, optimized: Path | None = None) -> Any:
+    def _open(self, optimized: Path | None = None, profile: Path | None = None) -> Any:
         import onnxruntime
 
         onnxruntime.disable_telemetry_events()
@@ -72,6 +73,9 @@ class Session:
         options.add_session_config_entry(*_AS_ONNX)
         if optimized is not None:
             options.optimized_model_filepath = str(optimized)
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
         chosen = self._weights
         # What has no counterpart in NumPy is only looked at by onnxruntime, and stays here.
         self._held = {
@@ -132,6 +136,20 @@ class Session:
             self._open(path)
             nodes = onnx.load(path, load_external_data=False).graph.node
             return [(node.op_type, tuple(node.input)) for node in nodes]
+
+    def operator_seconds(self, inputs: Mapping[str, Array], *, runs: int = 20) -> dict[str, float]:
+        """Return the seconds that each operator takes in one run, on average, by its name."""
+        with tempfile.TemporaryDirectory(prefix="modelwright-profile-") as folder:
+            session = self._open(profile=Path(folder) / "run")
+            for _ in range(runs):
+                session.run(None, dict(inputs))
+            events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        found: dict[str, float] = {}
+        for event in events:
+            operator = event.get("args", {}).get("op_name")
+            if event.get("cat") == "Node" and operator and event["name"].endswith("kernel_time"):
+                found[operator] = found.get(operator, 0.0) + event["dur"] / 1e6 / runs
+        return found
 
     def names(self) -> tuple[list[str], list[str]]:
         """Return the names of the inputs and of the outputs."""

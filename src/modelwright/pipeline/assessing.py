@@ -19,7 +19,7 @@ from modelwright.files import ASIDE
 from modelwright.ledger import Evidence, Ledger
 from modelwright.pipeline.measuring import calibrate, questions
 from modelwright.planning import Figure, Point
-from modelwright.recipe import render_config
+from modelwright.recipe import Recipe, render_config
 from modelwright.recipe.targets import headline_metric
 from modelwright.run import Run, RunRequest, environment
 from modelwright.tasks import task_of
@@ -54,12 +54,18 @@ def write_candidate(
     return modelfile.write_model(
         path,
         candidate,
-        recipe=render_config(request.recipe, with_place=False),
+        recipe=render_config(_without_profile(request.recipe), with_place=False),
         data_card=prepared.record,
         environment=environment(device=context.device, threads=str(context.threads)),
         probes=prepared.dataset().train.gather(slice(0, PROBES)),
         traced=traced,
     )
+
+
+def _without_profile(recipe: Recipe) -> Recipe:
+    """Return a recipe without the path of a profile, which is no part of what is shipped."""
+    evaluate = recipe.evaluate.model_copy(update={"profile": None})
+    return recipe.model_copy(update={"evaluate": evaluate})
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from modelwright.errors import DataError, RecipeError, RequestError
 from modelwright.evaluation import Comparison
 from modelwright.files import resource_errors
 from modelwright.pipeline.assessing import Assessor, write_candidate
+from modelwright.pipeline.hosts import Host
 from modelwright.pipeline.measuring import Measured, questions
 from modelwright.pipeline.model_selection import Trained
 from modelwright.pipeline.request import RecipeLike, read_draft
@@ -96,8 +97,7 @@ def compress_trained(
     request: RunRequest,
     context: Run,
     parent: Path,
-    *,
-    begun: float | None = None,
+    host: Host | None,
 ) -> Shipped:
     """Make a trained network smaller and faster, and put the packed file at its place in the run.
 
@@ -106,7 +106,7 @@ def compress_trained(
         request: what is asked for.
         context: the context of the run.
         parent: the network's packed file.
-        begun: when the time of a search began, by `time.monotonic`; by default now.
+        host: the machine that will serve, if it is another one.
 
     Raises:
         RequestError: a step can't be done to the network, or costs more than it may.
@@ -114,7 +114,7 @@ def compress_trained(
     """
     model, found = context.folder / "model.mw", None
     if request.recipe.compress == "auto" or chooses_network(request.recipe):
-        found = _searched(trained, request, context, parent)
+        found = _searched(trained, request, context, parent, host)
         candidate, prepared, path = found.start.candidate, found.start.prepared, found.path
     else:
         prepared = trained.prepared
@@ -124,7 +124,9 @@ def compress_trained(
     return Shipped(candidate, prepared, path != parent, found)
 
 
-def _searched(trained: Trained, request: RunRequest, context: Run, parent: Path) -> Found:
+def _searched(
+    trained: Trained, request: RunRequest, context: Run, parent: Path, host: Host | None
+) -> Found:
     """Search for what meets the targets, in the time that is left."""
     from modelwright.training import steps_per_epoch, time_steps
 
@@ -158,6 +160,7 @@ def _searched(trained: Trained, request: RunRequest, context: Run, parent: Path)
         epoch_s=epoch_s,
         left_s=left_s,
         networks_only=recipe.compress != "auto",
+        scaled=None if host is None else host.times,
     )
 
 

@@ -100,11 +100,7 @@ def _tried(found: Found) -> list[report.Tried]:
     return [
         report.Tried(
             point.name,
-            {
-                name: point.figures[name].value
-                for name in found.goal.compared
-                if name in point.figures
-            },
+            {name: point.figures[name].value for name in compared if name in point.figures},
             point.name in on_front,
             point.name == found.point.name,
             list(found.goal.missed(point)),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from modelwright import data, modelfile
 from modelwright.data import Prepared
-from modelwright.evaluation import Verdict, judge
+from modelwright.evaluation import TIMES, Verdict, judge
 from modelwright.files import ASIDE, Json, json_digest
 from modelwright.initialization import initialize_model, pin_network, settled_input
 from modelwright.initialization.published import read_once
@@ -33,6 +33,7 @@ from modelwright.pipeline.compressing import (
     start_from,
     training_request,
 )
+from modelwright.pipeline.hosts import Host, host_of
 from modelwright.pipeline.measuring import calibrate, measure_file, require_held_out
 from modelwright.pipeline.model_selection import Trained, select_model, selects_model
 from modelwright.pipeline.network_choice import NetworkChoice
@@ -108,6 +109,7 @@ def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunRes
         context = run_in(request, folder, observe=notes)
         if context.device == "cpu" and untuned():
             notes.say(untuned())
+        host = host_of(request, context)
         request = pin_network(request, context)
         prepared = data.prepare(
             request.recipe,
@@ -132,8 +134,8 @@ def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunRes
         shipped = Shipped(trained.candidate, trained.prepared)
         if first == parent:
             calibrate(parent, request, trained.prepared, context)
-            shipped = compress_trained(trained, request, context, parent)
-        return _deliver(shipped, request, context, notes, kept, begun=begun)
+            shipped = compress_trained(trained, request, context, parent, host)
+        return _deliver(shipped, request, context, notes, kept, host, begun=begun)
 
 
 def _deliver(
@@ -142,6 +144,7 @@ def _deliver(
     context: Run,
     notes: Notes,
     kept: RunFolder,
+    host: Host | None,
     *,
     begun: float,
 ) -> RunResult:
@@ -155,8 +158,14 @@ def _deliver(
     comparison = None
     if shipped.is_changed:
         comparison = compare_files(model, parent, measured, request, prepared, context)
+    place = measured.place
+    if host is not None:
+        own = (record for record in context.ledger if record.subject == "model")
+        times = [record for record in own if record.metric in TIMES and not record.slice]
+        context.ledger.extend(host.times(times, model))
+        place = host.profile.place
     ledger = _keep_evidence(model, context.ledger)
-    verdicts = judge(request.recipe.targets, ledger, hardware=measured.place.hardware)
+    verdicts = judge(request.recipe.targets, ledger, hardware=place.hardware)
     seconds = time.monotonic() - begun
     result = RunResult(folder, ledger, verdicts, seconds, tuple(notes.sentences))
     write_outputs(
@@ -225,15 +234,16 @@ def _compress(path: Path, request: RunRequest, folder: Path, *, observe: Observe
         if kept.result is not None:
             return _finished(kept)
         context = run_in(request, folder, observe=notes)
+        host = host_of(request, context)
         start = start_from(path)
         prepared = data_of(request, start, context)
         require_same_data(path, prepared)
         check_steps(start, request)
         shutil.copyfile(path, folder / UNCOMPRESSED)
         shipped = compress_trained(
-            Trained(start, prepared), request, context, folder / UNCOMPRESSED, begun=begun
+            Trained(start, prepared), request, context, folder / UNCOMPRESSED, host
         )
-        return _deliver(shipped, request, context, notes, kept, begun=begun)
+        return _deliver(shipped, request, context, notes, kept, host, begun=begun)
 
 
 def _finished(kept: RunFolder) -> RunResult:

@@ -263,7 +263,9 @@ class _Trials:
     def run(self, context: Run) -> None:
         """Carry out trials until the time is over, or nothing new is left to try."""
         begun, repeated, number = time.monotonic(), 0, 0
-        self.points[self.start.name] = self.start
+        for name in self.chains.starts:  # They are trained, so that measuring is all it takes.
+            point = self.chains.point(name, ())
+            self.points[point.name] = point
         spent_before = 0.0
         for outcome in self.study.ended():  # Of an earlier process.
             spent_before += float(outcome["seconds"])
@@ -388,6 +390,9 @@ class _Trials:
         points = tuple(self.points.values())
         best = self.goal.best(points)
         notes = list(_why(self.goal, best, points, self.start))
+        others = [choices for name, choices in self.values.items() if name != space.NETWORK]
+        if self.goal.missed(best) and max(map(len, others)) == 1:
+            notes.append("`compress: auto` also makes networks smaller and faster by steps")
         network, chain = best.settings["network"], best.settings["compress"]
         steps = [_STEP.validate_python(step) for step in chain]
         for note in notes:
@@ -514,7 +519,9 @@ def _why(goal: Goal, chosen: Point, points: Sequence[Point], start: Point) -> It
     parts = []
     for name, share in missed.items():
         value = chosen.value(name)
-        parts.append(f"`{name}` is {value:.4g} and {goal.targets[name]} is asked ({share:.0%} off)")
+        assert value is not None  # It has a distance.
+        shown = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+        parts.append(f"`{name}` is {shown} and {goal.targets[name]} is asked ({share:.0%} off)")
     yield (
         f"None of {count} that were measured meets every target on the validation split; "
         f"`{chosen.name}` is nearest: " + "; ".join(parts)

@@ -38,6 +38,9 @@ class EvaluateSpec(Spec):
     """Also measure simple methods: the most frequent answer, a linear model of simple features."""
     latency: bool = True
     """Also measure time per prediction."""
+    profile: str | None = None
+    """The profile of the machine that will serve, as `modelwright profile --save FILE` writes it
+    there: times count as on that machine. `--on FILE` is short for it."""
 
 
 class ResourcesSpec(Spec):

@@ -1,0 +1,91 @@
+"""Times on the machine that will serve, told by its profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelwright import modelfile
+from modelwright.errors import RecipeError, RequestError
+from modelwright.ledger import Evidence
+from modelwright.planning.host import (
+    HostProfile,
+    measure_profile,
+    predicted,
+    profile_from,
+    read_profile,
+)
+from modelwright.progress import shown
+from modelwright.run import Observe, Run, RunRequest, usable_cores
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The machine that will serve, and this one, by their profiles."""
+
+    profile: HostProfile
+    here: HostProfile
+
+    def times(self, measured: Sequence[Evidence], path: Path) -> list[Evidence]:
+        """Return what times that a model file was measured with here would be there."""
+        seconds = modelfile.kind_seconds(path, threads=self.here.threads)
+        return predicted(measured, seconds, self.profile, self.here)
+
+
+def host_of(request: RunRequest, context: Run) -> Host | None:
+    """Return the machine that a recipe names to serve; `None` where it names none, or this one.
+
+    What was read and measured is kept with the decisions of the run, so that a resumed one goes by
+    the same.
+
+    Raises:
+        DataError: the profile can't be read.
+        RecipeError: it isn't there.
+    """
+    name = request.recipe.evaluate.profile
+    if name is None:
+        return None
+    if not request.recipe.evaluate.latency:
+        raise RecipeError(
+            "`evaluate.profile` has no effect without times",
+            where=request.recipe.place_of("evaluate.profile"),
+            fix="Leave it out, or write `latency: true`",
+        )
+
+    def read() -> object:
+        host = read_profile(request.find(name))
+        here = measure_profile(context.threads, observe=context.observe)
+        return {"host": host.to_json(), "here": here.to_json()}
+
+    kept = context.decisions.decide("profile", read)
+    host, here = profile_from(kept["host"]), profile_from(kept["here"])
+    if host.place == here.place:
+        return None
+    context.say(
+        f"Times count as on {host.hardware} ({host.runtime}), as its profile tells them; they are "
+        "proven only where they are measured"
+    )
+    return Host(host, here)
+
+
+def profile(
+    save: Path | str, *, threads: int | None = None, observe: Observe | None = None
+) -> HostProfile:
+    """Measure this machine, and write its profile, by which `run` and `compress` choose for it.
+
+    Args:
+        save: the file, JSON.
+        threads: processor threads that a model will have; by default all cores.
+        observe: called with progress; by default it is shown in a notebook, and else nowhere.
+
+    Raises:
+        RequestError: there are fewer threads than 1.
+        ResourceError: the file can't be written.
+    """
+    if threads is not None and threads < 1:
+        raise RequestError(f"a machine has 1 thread or more, not {threads}")
+    with shown(observe) as watch:
+        measured = measure_profile(threads or usable_cores(), observe=watch)
+    measured.write(Path(save))
+    return measured
