@@ -5,8 +5,6 @@ The test split is opened once, for the file that ships.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from modelwright import evaluation, modelfile
 from modelwright.data import Prepared, Split
 from modelwright.evaluation import Measurement, Place
-from modelwright.files import ASIDE
-from modelwright.ledger import Evidence, Ledger
-from modelwright.pipeline.measuring import calibrate, questions
+from modelwright.ledger import Evidence
+from modelwright.pipeline.measuring import questions
 from modelwright.planning import Figure, Point
 from modelwright.recipe import Recipe, render_config
 from modelwright.recipe.targets import headline_metric
@@ -37,8 +34,6 @@ TIMED_S = 1.5
 _KEPT = ("calibration_error", "size_bytes")
 """What is kept of the figures after a step, beside the main metric and what differs."""
 _SPEEDUPS = {"latency_p50_ms": "speedup_batch_1", "throughput_per_s": "speedup_batch_64"}
-_CALIBRATED = ("log_loss", "calibration_error", "recall_at_threshold", "precision_at_threshold")
-"""What depends on a temperature or a threshold that is chosen once a file is packed."""
 
 
 def write_candidate(
@@ -153,7 +148,9 @@ class Assessor:
         """Return the figures of a packed candidate that a search chooses by."""
         measured = self._measured(path, prepared)
         evidence = [*measured.evidence, *self.compared(path, measured, prepared)]
-        evidence += self._chosen_later(path, prepared)
+        samples, fingerprint = self._samples(prepared), prepared.fingerprint("validation")
+        model = modelfile.load(path, threads=self.context.threads)
+        evidence += evaluation.measure_threshold(model, samples, fingerprint, self.place)
         if self.request.recipe.evaluate.latency:
             times = self._timed(path, prepared)
             if path == self.parent:
@@ -181,21 +178,6 @@ class Assessor:
             observe=self.context.observe,
         )
         return times if self.scaled is None else self.scaled(times, path)
-
-    def _chosen_later(self, path: Path, prepared: Prepared) -> Sequence[Evidence]:
-        """Return figures that a temperature or a threshold decides, where targets are about one."""
-        if not any(name in self.request.recipe.targets for name in _CALIBRATED):
-            return ()
-        with tempfile.TemporaryDirectory(prefix=ASIDE, dir=self.context.folder) as aside:
-            copy = Path(aside) / "model.mw"
-            shutil.copyfile(path, copy)
-            calibrate(copy, self.request, prepared, replace(self.context, ledger=Ledger()))
-            measured = self._measured(copy, prepared)
-            model = modelfile.load(copy, threads=self.context.threads)
-            print_of = prepared.fingerprint("validation")
-            samples = self._samples(prepared)
-            found = evaluation.measure_threshold(model, samples, print_of, self.place)
-            return [*measured.evidence, *found]
 
 
 def _speedups(times: Sequence[Evidence], before: Sequence[Evidence]) -> list[Evidence]:

@@ -131,6 +131,9 @@ def calibrate(path: Path, request: RunRequest, prepared: Prepared, context: Run)
     if validation is None:
         return
     is_calibrated = asked.calibration != "none" and prepared.output_kind in CLASSIFICATION
+    known = modelfile.load(path).inference
+    if known.temperature or known.threshold:  # A file that was calibrated before.
+        modelfile.with_inference(path, replace(known, temperature=(), threshold=None))
     made: list[Callable[..., Evidence]] = []
     if is_calibrated:
         model = modelfile.load(path, threads=context.threads)

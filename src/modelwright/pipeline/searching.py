@@ -20,7 +20,9 @@ from pydantic import TypeAdapter, ValidationError
 from modelwright.errors import ModelwrightError, RequestError, ResourceError, StoppedError
 from modelwright.evaluation import GAIN
 from modelwright.files import JsonObject, json_digest, read_json, write_json
+from modelwright.ledger import Ledger
 from modelwright.pipeline.assessing import Assessor, write_candidate
+from modelwright.pipeline.measuring import calibrate
 from modelwright.pipeline.model_selection import Trained
 from modelwright.pipeline.stages import compressing
 from modelwright.planning import LIMITED, Goal, Point, Study, Trial, least_after, space
@@ -128,9 +130,11 @@ class Chains:
         prepared = self.starts[start].prepared
         path.parent.mkdir(parents=True, exist_ok=True)
         if path != self.assessor.parent:
-            write_candidate(
-                path, self.candidate(start, steps), self.request, prepared, self.context
-            )
+            candidate = self.candidate(start, steps)
+            write_candidate(path, candidate, self.request, prepared, self.context)
+            # As what ships will be: it takes a few bytes, and a threshold decides answers.
+            aside = replace(self.context, ledger=Ledger())
+            calibrate(path, self.request, prepared, aside)
         chain = [step.model_dump(mode="json", exclude_defaults=True) for step in steps]
         point = self.assessor.point(path, space.title(start, chain), prepared)
         point = replace(
@@ -262,12 +266,13 @@ class _Trials:
 
     def run(self, context: Run) -> None:
         """Carry out trials until the time is over, or nothing new is left to try."""
-        begun, repeated, number = time.monotonic(), 0, 0
+        begun, repeated = time.monotonic(), 0
         for name in self.chains.starts:  # They are trained, so that measuring is all it takes.
             point = self.chains.point(name, ())
             self.points[point.name] = point
-        spent_before = 0.0
-        for outcome in self.study.ended():  # Of an earlier process.
+        earlier, spent_before = self.study.ended(), 0.0  # Of an earlier process.
+        number = len(earlier)
+        for outcome in earlier:
             spent_before += float(outcome["seconds"])
             self._take(outcome)
         most = 1
