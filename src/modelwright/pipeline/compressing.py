@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from modelwright import evaluation, modelfile
 from modelwright.data import Prepared, prepare
-from modelwright.errors import DataError, RecipeError, RequestError
+from modelwright.errors import DataError, RecipeError, RequestError, require
 from modelwright.evaluation import Comparison
 from modelwright.files import resource_errors
 from modelwright.pipeline.assessing import Assessor, write_candidate
@@ -49,14 +49,17 @@ def check_steps(candidate: Candidate, request: RunRequest) -> None:
     """
     from modelwright.compression import step_of
 
-    if request.recipe.compress and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if request.recipe.compress == "auto" or chooses_network(request.recipe):
+        require("optuna", extra="train", purpose="to search for what meets the targets")
+    if request.recipe.compress and _is_distributed():
         raise RequestError(
             "`compress` works in one process, and `torchrun` has started several",
             where="compress",
             fix="Leave the section out, and give the finished file to `modelwright compress`",
         )
-    for step in steps_of(request.recipe):
-        step_of(step)[0](candidate, step)
+    if request.recipe.model != "auto":  # There a step that can't be done is left out.
+        for step in steps_of(request.recipe):
+            step_of(step)[0](candidate, step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +82,33 @@ def is_compressed(recipe: Recipe) -> bool:
 
 def chooses_network(recipe: Recipe) -> bool:
     """Say whether a network is chosen that keeps to limits of size or time."""
-    return recipe.model == "auto" and any(name in LIMITED for name in recipe.targets)
+    has_limit = any(name in LIMITED for name in recipe.targets)
+    return recipe.model == "auto" and has_limit and not _is_distributed()
+
+
+def _is_distributed() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def require_validation(request: RunRequest, prepared: Prepared) -> None:
+    """Check that there are samples to choose by, where a search is to choose.
+
+    Raises:
+        RequestError: there is no validation split.
+    """
+    if request.recipe.compress == "auto" and prepared.dataset().validation is None:
+        raise RequestError(
+            "`compress: auto` chooses by the validation split, and there is none",
+            where=request.recipe.place_of("compress"),
+            fix="Give `data.split.val` a share above 0, or name the steps",
+        )
 
 
 def training_request(request: RunRequest) -> RunRequest:
     """Return the request for the training alone: a search shares its budget."""
     recipe = request.recipe
-    if recipe.train.budget is None or not (recipe.compress == "auto" or chooses_network(recipe)):
+    is_searched = recipe.compress == "auto" or (chooses_network(recipe) and not recipe.compress)
+    if recipe.train.budget is None or not is_searched:
         return request
     left = f"{TRAINING_SHARE * seconds(recipe.train.budget):.3f}s"
     train = recipe.train.model_copy(update={"budget": left})
@@ -113,12 +136,23 @@ def compress_trained(
         StoppedError: a stop was requested; the same command goes on.
     """
     model, found = context.folder / "model.mw", None
-    if request.recipe.compress == "auto" or chooses_network(request.recipe):
+    has_validation = trained.prepared.dataset().validation is not None
+    is_chosen = chooses_network(request.recipe) and not request.recipe.compress and has_validation
+    if request.recipe.compress == "auto" or is_chosen:
         found = _searched(trained, request, context, parent, host)
         candidate, prepared, path = found.start.candidate, found.start.prepared, found.path
     else:
-        prepared = trained.prepared
-        candidate, path = compressed(trained.candidate, request, prepared, context, parent=parent)
+        prepared, path = trained.prepared, parent
+        assessor = Assessor(parent, prepared, request, context)
+
+        def after(made: Candidate, own: Run) -> None:
+            nonlocal path
+            path = own.folder / "model.mw"
+            write_candidate(path, made, request, prepared, context)
+            if prepared.dataset().validation is not None:
+                context.ledger.extend(assessor.step(path, own.stage_name))
+
+        candidate = compressed(trained.candidate, request, prepared, context, after=after)
     with resource_errors(model):
         shutil.copyfile(path, model)
     return Shipped(candidate, prepared, path != parent, found)
@@ -165,21 +199,30 @@ def _searched(
 
 
 def compressed(
-    start: Candidate, request: RunRequest, prepared: Prepared, context: Run, *, parent: Path
-) -> tuple[Candidate, Path]:
-    """Return what the steps of `compress` make of a trained network, and its packed file.
+    start: Candidate,
+    request: RunRequest,
+    prepared: Prepared,
+    context: Run,
+    *,
+    after: Callable[[Candidate, Run], None] | None = None,
+) -> Candidate:
+    """Return what the steps of `compress` make of a trained network.
 
-    After each step the network is packed and measured on the validation split, beside the file of
-    the network before. With `model: auto` a step that the chosen network can't take is left out,
-    and said.
+    With `model: auto` a step that the chosen network can't take is left out, and said.
+
+    Args:
+        start: the trained network.
+        request: what is asked for.
+        prepared: the data as the network takes it.
+        context: the context of the run.
+        after: is called after each step with the network and the step's own context.
 
     Raises:
         RequestError: a step can't be done to the network, or costs more than it may.
     """
     from modelwright.compression import step_of
 
-    candidate, path = start, parent
-    assessor = Assessor(parent, prepared, request, context)
+    candidate = start
     for step, (name, stage) in zip(
         steps_of(request.recipe), compress_stages(request.recipe), strict=True
     ):
@@ -192,11 +235,9 @@ def compressed(
             continue
         own = context.stage(name)
         candidate = stage(candidate, request.recipe, prepared.dataset(), own)
-        path = own.folder / "model.mw"
-        write_candidate(path, candidate, request, prepared, context)
-        if prepared.dataset().validation is not None:
-            context.ledger.extend(assessor.step(path, name))
-    return candidate, path
+        if after is not None:
+            after(candidate, own)
+    return candidate
 
 
 def compare_files(

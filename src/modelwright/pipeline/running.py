@@ -29,6 +29,7 @@ from modelwright.pipeline.compressing import (
     is_compressed,
     require_same_data,
     require_smaller,
+    require_validation,
     say_integers,
     start_from,
     training_request,
@@ -119,9 +120,9 @@ def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunRes
             observe=notes,
         )
         require_held_out(prepared, request.recipe.inference.threshold)
+        require_validation(request, prepared)
         start = initialize_model(request, prepared, context)
-        if request.recipe.model != "auto":
-            check_steps(start, request)
+        check_steps(start, request)
         traced = _rehearse(start, request, prepared, context)
         trained = _train(Trained(start, prepared, traced), request, context)
         if not is_main_process():
@@ -238,6 +239,7 @@ def _compress(path: Path, request: RunRequest, folder: Path, *, observe: Observe
         start = start_from(path)
         prepared = data_of(request, start, context)
         require_same_data(path, prepared)
+        require_validation(request, prepared)
         check_steps(start, request)
         shutil.copyfile(path, folder / UNCOMPRESSED)
         shipped = compress_trained(

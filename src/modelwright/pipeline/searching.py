@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from modelwright.errors import ModelwrightError, RequestError, ResourceError, StoppedError
+from modelwright.errors import ModelwrightError, ResourceError, StoppedError
 from modelwright.evaluation import GAIN
 from modelwright.files import JsonObject, json_digest, read_json, write_json
 from modelwright.ledger import Ledger
@@ -189,7 +189,7 @@ def search(
 
     Args:
         starts: the trained networks by name, the best one first.
-        request: what is asked for.
+        request: what is asked for; its data has a validation split.
         context: the context of the run.
         parent: the packed file of the first of them.
         epoch_s: what an epoch of the first one's training takes.
@@ -199,17 +199,10 @@ def search(
         scaled: what times would be on another machine, if that is the one that counts.
 
     Raises:
-        RequestError: there is no validation split to choose by.
         StoppedError: a stop was requested; the same command goes on.
     """
     first, trained = next(iter(starts.items()))
     prepared = trained.prepared
-    if prepared.dataset().validation is None:
-        raise RequestError(
-            "`auto` chooses by the validation split, and there is none",
-            where="compress",
-            fix="Give `data.split.val` a share above 0, or name the steps",
-        )
     request, epochs = _within(request, epoch_s, left_s)
     assessor = Assessor(parent, prepared, request, context, scaled)
     chains = Chains(starts, request, context, assessor)

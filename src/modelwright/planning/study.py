@@ -49,7 +49,7 @@ class Study:
         Raises:
             MissingExtraError: optuna isn't installed.
         """
-        require("optuna", extra="search", purpose="to search for what meets the targets")
+        require("optuna", extra="train", purpose="to search for what meets the targets")
         import optuna
         from sqlalchemy.engine import URL
 

@@ -182,6 +182,7 @@ RECIPE = [
     *_one("network", "digits", "resources.device", "cuda", refused="no GPU"),
     *_one("network", "digits", "resources.threads", 2, only=("threads",)),
     *_all("measured", "digits", {"evaluate.baselines": True, "evaluate.latency": True}),
+    *_one("measured", "digits", "evaluate.profile", "host.json", refused="no `host.json`"),
 ]
 
 SPLITS = [
