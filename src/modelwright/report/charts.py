@@ -320,9 +320,10 @@ def cost_chart(marks: Sequence[Mark], *, metric: str, cost: str) -> str:
 
     parts = [_open(_WIDTH, _HEIGHT, title)]
     parts += [_grid_line(left, right, upright(tick), plain(figure(metric, tick))) for tick in up]
-    for share in (0.0, 0.5, 1.0):
+    for share, anchor in ((0.0, "start"), (0.5, "middle"), (1.0, "end")):
         log = first + share * (last - first)
-        parts.append(_text(along(log), floor + 18, plain(figure(cost, 10**log))))
+        label = plain(figure(cost, 10**log))
+        parts.append(_text(along(log), floor + 18, label, anchor=anchor))
     parts.append(_text((left + right) / 2, _HEIGHT - 6, name_of(cost), kind="axis"))
     for mark, log in zip(drawn, logs, strict=True):
         x, y = along(log), upright(mark.value)
@@ -336,7 +337,8 @@ def cost_chart(marks: Sequence[Mark], *, metric: str, cost: str) -> str:
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="var({mark.colour})">'
             f"<title>{escape(said)}</title></circle>"
         )
-    return _figure(parts, _WIDTH)
+    shown = f'<p class="title">{escape(title[:1].upper() + title[1:])}</p>{"".join(parts)}</svg>'
+    return f'<figure class="chart">{shown}</figure>'
 
 
 def _can_be_drawn(point: tuple[float, float]) -> bool:
