@@ -11,7 +11,7 @@ from modelwright import modelfile
 from modelwright.compression import step_of
 from modelwright.compression.weights import grouped_layers
 from modelwright.errors import RequestError
-from modelwright.recipe.compression import CompressionStep, PruneStep, QuantizeStep
+from modelwright.recipe.compression import CompressionStep, DistillStep, PruneStep, QuantizeStep
 from tests.compression.making import compress
 from tests.compression.networks import SMALL, small
 
@@ -20,14 +20,14 @@ STEPS: dict[str, CompressionStep] = {
     "weights: int8": QuantizeStep(name="quantize", weights="int8", max_drop=9.0),
     "weights: int4": QuantizeStep(name="quantize", weights="int4", max_drop=9.0),
     "prune": PruneStep(name="prune"),
+    "distill": DistillStep(name="distill", teacher="teacher.mw"),
 }
 NO_INT8 = ("bow", "rnn", "rnn-ctc", "decoder", "seq2seq")
 NO_GROUPS = ("resnet", "resnet 18", "speednet", "efficientnet-lite0", "detector")
 NO_GROUPS = (*NO_GROUPS, "audio-cnn", "conv-ctc", "rnn-ctc")
 """Families whose fully connected layers and embeddings are too small."""
-REFUSED = {("int8", name) for name in NO_INT8} | {
-    (step, name) for step in STEPS if step.startswith("weights") for name in NO_GROUPS
-}
+REFUSED = {("int8", name) for name in NO_INT8} | {("distill", "detector"), ("distill", "linear")}
+REFUSED |= {(step, name) for step in STEPS if step.startswith("weights") for name in NO_GROUPS}
 PAIRS = [(step, name) for step in STEPS for name in SMALL]
 
 
@@ -44,7 +44,7 @@ def test_a_step_is_taken_or_refused_with_a_way_out(step: str, name: str) -> None
     assert caught.value.why
 
 
-SHIPPED = [pair for pair in PAIRS if pair not in REFUSED and pair[0] != "prune"]
+SHIPPED = [pair for pair in PAIRS if pair not in REFUSED and pair[0] not in ("prune", "distill")]
 QUICK = {
     ("int8", "cnn"),
     ("int8", "resnet"),

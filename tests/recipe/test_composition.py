@@ -53,6 +53,28 @@ CAUGHT = [
     (RESNET.replace("resnet", "resnet, stem: small"), 3, "at depth 20 it is so anyway"),
     (DIGITS + "augment: {mixup: 1}\ntrain: {batch_size: 1}", 4, "has nothing to mix"),
     (
+        "version: 1\ndata:\n  source: digits\n  unlabelled: more\n",
+        4,
+        "learns from samples without labels",
+    ),
+    (
+        "version: 1\ndata: {source: digits, unlabelled: more}\naugment: {mixup: 0.2}\n"
+        "compress: [{name: distill, teacher: x.mw}]",
+        3,
+        "those of `data.unlabelled` have none",
+    ),
+    (DIGITS + "compress: [{name: distill}]", 3, "learn from itself"),
+    (
+        DIGITS + "compress: [{name: prune}, {name: distill, teacher: x.mw}]",
+        3,
+        "would undo what `prune` has done",
+    ),
+    (
+        DIGITS + "compress: [{name: distill, teacher: x.mw, student: {name: mlp}}]",
+        None,
+        "only what the student is compared with",
+    ),
+    (
         DIGITS + "train: {batch_size: 16, gradient_accumulation: 4}",
         None,
         "over 4 samples at a time",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from modelwright.compression.distill import check_distill, distill
 from modelwright.compression.prune import check_prune, prune
 from modelwright.compression.quantize import check_quantize, quantize
 from modelwright.compression.weights import check_group, group
@@ -26,6 +27,7 @@ STEPS: dict[str, tuple[Check, Step]] = {
     "quantize dtype": (check_quantize, quantize),
     "quantize weights": (check_group, group),
     "prune": (check_prune, prune),
+    "distill": (check_distill, distill),
 }
 
 

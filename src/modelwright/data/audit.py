@@ -22,7 +22,7 @@ from modelwright.data.findings import (
 )
 from modelwright.data.inputs import INPUTS
 from modelwright.data.labels import count_labels, shown_unknown
-from modelwright.data.listing import Rows
+from modelwright.data.listing import UNLABELLED_SPLIT, Rows
 from modelwright.data.store import Store
 from modelwright.kinds import InputKind
 from modelwright.recipe.data import LeakRule
@@ -108,12 +108,12 @@ def _broken(store: Store, origins: Sequence[str], places: Sequence[str]) -> Iter
 
 
 def _labels(store: Store, labels: Sequence[str], target: TargetAdapter) -> Iterator[Finding]:
-    """Yield what is suspicious about the labels of all rows."""
-    broken = store.errors()
+    """Yield what is suspicious about the labels of all rows that have one."""
+    broken, splits = store.errors(), store.strings("split")
     usable = Counter(
         label
         for row, item in enumerate(labels)
-        if row not in broken
+        if row not in broken and splits[row] != UNLABELLED_SPLIT
         for label in target.labels_of(item)
     )
     yield from _typos(usable)

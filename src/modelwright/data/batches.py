@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from modelwright.arrays import Array
+from modelwright.arrays import Array, Ints
 from modelwright.data.augment import (
     Mix,
     augment_batch,
@@ -45,6 +45,8 @@ class Batch:
     targets: Tensor | tuple[Tensor, ...]
     """Class numbers `[N]` (int64), shares of classes `[N, K]`, numbers `[N, …]` (floats); or, for
     targets of several parts or lengths, each part `[N, …]`."""
+    positions: Positions | None = None
+    """The places of the samples in their split `[N]`; unknown where nothing asks for them."""
 
 
 def target_tensor(batch: Batch) -> Tensor:
@@ -115,6 +117,10 @@ class Batches:
     def __len__(self) -> int:
         return len(self._split)
 
+    def lengths(self) -> Ints | None:
+        """Return each sample's length, where they differ."""
+        return self._split.lengths()
+
     def at(self, epoch: int, positions: Positions, *, whole: Positions | None = None) -> Batch:
         """Return the samples at these positions of the split.
 
@@ -130,7 +136,7 @@ class Batches:
         inputs = self._inputs(epoch, positions)
         mix = self._mix(epoch, positions if whole is None else whole)
         if mix is None:
-            return Batch(inputs, targets)
+            return Batch(inputs, targets, positions)
         partners = _partners(positions, positions if whole is None else whole)
         assert self._targets is not None  # `_check` has refused to mix others.
         targets, others = self._targets[self._index(positions)], self._targets_at(partners)
@@ -139,6 +145,7 @@ class Batches:
         return Batch(
             (mix_images(images, partner_images, mix),),
             mix_targets(targets, others, mix, num_outputs=self._num_outputs),
+            positions,
         )
 
     def _targets_at(self, positions: Positions) -> Tensor | tuple[Tensor, ...]:
@@ -153,7 +160,7 @@ class Batches:
         draws = CounterRNG(self._seed, epoch, positions)
         batch = BoxedBatch(images, boxes, labels)
         varied = augment_boxed(batch, spec, draws, least_visible=LEAST_VISIBLE)
-        return Batch((varied.images,), (varied.boxes, varied.labels))
+        return Batch((varied.images,), (varied.boxes, varied.labels), positions)
 
     def _inputs(self, epoch: int, positions: Positions) -> tuple[Tensor, ...]:
         """Return the samples, each varied by itself."""

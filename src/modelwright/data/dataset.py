@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from modelwright.arrays import Array, Ints
 from modelwright.data.ragged import Joined, Ragged
 from modelwright.errors import DataError
+
+if TYPE_CHECKING:
+    from modelwright.data.prepare import Prepared
 
 Inputs = NDArray[Any] | Ragged | Joined
 Strings = NDArray[np.object_]
@@ -103,3 +106,20 @@ class Dataset:
     train: Split
     validation: Split | None
     labels: tuple[str, ...]
+    unlabelled: Split | None = None
+    """Further samples to train on; their targets mean nothing."""
+    origin: Prepared | None = None
+    """What these samples are taken from, without the test split: for a network that takes them in
+    another way, or is to be built anew."""
+
+    def with_unlabelled(self) -> Split:
+        """Return the training split with the unlabelled samples behind it, if there are any."""
+        train, more = self.train, self.unlabelled
+        if more is None:
+            return train
+        return Split(
+            train.name,
+            train.inputs,
+            np.concatenate([train.rows, more.rows]),
+            np.concatenate([train.targets, more.targets]),
+        )

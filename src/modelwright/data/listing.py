@@ -133,6 +133,8 @@ def parent_folder(paths: Sequence[str], column: str | None) -> dict[str, Sequenc
     return {column: [path.rpartition("/")[0] for path in paths]} if column is not None else {}
 
 
+UNLABELLED_SPLIT = "unlabelled"
+"""The split of the samples that `data.unlabelled` names."""
 UNLABELLED = frozenset(("unsup", "unlabeled", "unlabelled", "_background_noise_"))
 """How folders among those of classes are called whose samples have no label: IMDb's, Speech
 Commands'."""

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from modelwright.data.findings import counted
-from modelwright.data.listing import Rows
+from modelwright.data.listing import UNLABELLED_SPLIT, Rows
 from modelwright.data.splits import DIGEST, SPLITS_FILE, root
 from modelwright.files import Json
 from modelwright.kinds import InputKind
@@ -112,6 +112,8 @@ def _digests(path: Path, roots: Mapping[str, str]) -> dict[str, Digests] | None:
     is_own = (
         root(found.get("train", digests[:0]), labels[splits == "train"].tolist()) == roots["train"]
     )
+    if UNLABELLED_SPLIT in found:  # It has learnt from these too.
+        found["train"] = np.concatenate([found["train"], found.pop(UNLABELLED_SPLIT)])
     return found if is_own else None
 
 

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from modelwright.data.adapters import Encoded, TargetAdapter, TargetRequest, Targets
+from modelwright.data.adapters import NO_ROWS, Encoded, TargetAdapter, TargetRequest, Targets
 from modelwright.data.audit import LEAK_FIX, audit, identical, similarity_groups
 from modelwright.data.dataset import Dataset, Inputs, Split, Strings, taken
 from modelwright.data.findings import AuditReport, Finding, counted, origins_of
 from modelwright.data.inputs import INPUTS
 from modelwright.data.labels import about_unknown, count_labels
-from modelwright.data.listing import Rows
+from modelwright.data.listing import UNLABELLED_SPLIT, Rows
 from modelwright.data.overlap import Digests, Overlap, RunSplits, overlap_with
 from modelwright.data.sources import (
     Existing,
@@ -33,6 +33,7 @@ from modelwright.data.sources import (
 from modelwright.data.splits import SPLITS_FILE, draw_splits, limited, root, write_splits
 from modelwright.data.store import Store, StoredSplit, open_store
 from modelwright.data.targets import TARGETS
+from modelwright.data.unlabelled import unlabelled_rows, with_unlabelled
 from modelwright.errors import DataError
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.recipe import Recipe
@@ -60,6 +61,8 @@ class Prepared:
     mean: tuple[float, ...] = ()
     """Of images: of each channel of the training split, pixels in 0…1."""
     std: tuple[float, ...] = ()
+    unlabelled: Rows = field(default_factory=lambda: NO_ROWS)
+    """The rows of the store that have no target, and are only for training."""
 
     @property
     def adapter(self) -> TargetAdapter:
@@ -96,7 +99,11 @@ class Prepared:
         """Return what training may see."""
         train = self.split("train")
         assert train is not None  # Drawing splits refuses an empty one.
-        return Dataset(train, self.split("validation"), self.labels)
+        more = None
+        if len(self.unlabelled):
+            more = _split(UNLABELLED_SPLIT, self.store, self.unlabelled, self.targets, self.adapter)
+        origin = replace(self, rows={**self.rows, "test": NO_ROWS})
+        return Dataset(train, self.split("validation"), self.labels, more, origin)
 
     def test(self) -> Split | None:
         """Return the test split."""
@@ -200,9 +207,12 @@ def prepare(
         ResourceError: the disk is full.
     """
     store, splits, report = _looked_at(recipe, base, observe, is_run=run_folder is not None)
+    measured = np.concatenate([rows for name, rows in splits.items() if name != "train"])
+    more = unlabelled_rows(recipe.data, store, measured, observe=observe)
     if run_folder is not None:
-        write_splits(run_folder / SPLITS_FILE, splits, store)
-    return _encoded(recipe, store, splits, report, like, observe)
+        named = {**splits, UNLABELLED_SPLIT: more} if len(more) else splits
+        write_splits(run_folder / SPLITS_FILE, named, store)
+    return _encoded(recipe, store, splits, report, like, observe, unlabelled=more)
 
 
 def prepare_again(
@@ -213,7 +223,15 @@ def prepare_again(
     `recipe` may differ from that of `prepared` in all but its section `data`. Nothing is read,
     drawn or audited again.
     """
-    return _encoded(recipe, prepared.store, prepared.rows, prepared.audited, like, observe)
+    return _encoded(
+        recipe,
+        prepared.store,
+        prepared.rows,
+        prepared.audited,
+        like,
+        observe,
+        unlabelled=prepared.unlabelled,
+    )
 
 
 def _looked_at(
@@ -224,6 +242,7 @@ def _looked_at(
     listing = list_source(
         spec, base=base, observe=observe, kind=recipe.input_kind, output_kind=recipe.output_kind
     )
+    listing = with_unlabelled(listing, spec, base=base)
     for note in listing.notes:
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, INPUTS[listing.kind].facts, observe=observe)
@@ -247,6 +266,8 @@ def _encoded(
     report: AuditReport,
     like: Input | None,
     observe: Observe,
+    *,
+    unlabelled: Rows,
 ) -> Prepared:
     """Return samples as a model takes them, with their targets."""
     adapter = TARGETS[recipe.output_kind]
@@ -264,6 +285,7 @@ def _encoded(
         report=replace(report, findings=(*report.findings, *findings)),
         output_kind=recipe.output_kind,
         audited=report,
+        unlabelled=unlabelled,
     )
     mean, std = INPUTS[store.kind].fit_statistics(prepared.dataset().train, recipe)
     return replace(prepared, mean=mean, std=std)
@@ -346,7 +368,8 @@ def _without_leaks(splits: Mapping[str, Rows], store: Store, observe: Observe) -
 
 def _usable(store: Store, places: Sequence[str]) -> Rows:
     broken = store.errors()
-    usable = np.setdiff1d(np.arange(len(store)), [*broken])
+    labelled = np.flatnonzero(np.array(store.strings("split")) != UNLABELLED_SPLIT)
+    usable = np.setdiff1d(labelled, [*broken])
     if not len(usable):
         first = min(broken)
         origin = store.strings("origin")[first]

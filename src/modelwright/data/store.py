@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from modelwright.data.checksums import damaged, has_checksum, verify_checksum, write_checksum
-from modelwright.data.listing import Listing, Rows
+from modelwright.data.listing import UNLABELLED_SPLIT, Listing, Rows
 from modelwright.data.parallel import in_order
 from modelwright.errors import DataError
 from modelwright.files import (
@@ -289,7 +289,7 @@ def _look_at(listing: Listing, facts: Facts, row: int) -> dict[str, Any]:
     try:
         if row in listing.faults:
             raise DataError(listing.faults[row])
-        if not listing.labels[row].strip():
+        if not listing.labels[row].strip() and listing.splits[row] != UNLABELLED_SPLIT:
             raise DataError("it has no label")
         data = listing.read(row)
         seen = facts.look(data, listing)

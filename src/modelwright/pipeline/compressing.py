@@ -23,9 +23,10 @@ from modelwright.pipeline.searching import Found, search
 from modelwright.pipeline.stages import compress_stages, steps_of
 from modelwright.planning import LIMITED
 from modelwright.recipe import Draft
+from modelwright.recipe.compression import CompressionStep, DistillStep
 from modelwright.recipe.preparation import AudioSpec, TextSpec, TransformsSpec
 from modelwright.recipe.spec import seconds
-from modelwright.run import Run, RunRequest, has_vnni
+from modelwright.run import Decisions, Run, RunRequest, has_vnni, silent
 from modelwright.tasks import task_of
 
 if TYPE_CHECKING:
@@ -41,13 +42,18 @@ UNCOMPRESSED = "uncompressed.mw"
 """The file of the trained network before `compress`, in the run's folder."""
 
 
-def check_steps(candidate: Candidate, request: RunRequest) -> None:
+def check_steps(
+    candidate: Candidate, request: RunRequest, prepared: Prepared, context: Run
+) -> None:
     """Refuse, before anything is trained, steps of `compress` that the network can't take.
+
+    With `model: auto` the network isn't known yet, and teachers alone are looked at.
 
     Raises:
         RequestError: there is such a step.
     """
     from modelwright.compression import step_of
+    from modelwright.compression.distill import begin
 
     if request.recipe.compress == "auto" or chooses_network(request.recipe):
         require("optuna", extra="train", purpose="to search for what meets the targets")
@@ -57,9 +63,38 @@ def check_steps(candidate: Candidate, request: RunRequest) -> None:
             where="compress",
             fix="Leave the section out, and give the finished file to `modelwright compress`",
         )
-    if request.recipe.model != "auto":  # There a step that can't be done is left out.
-        for step in steps_of(request.recipe):
+    aside = replace(context, decisions=Decisions(None), observe=silent)
+    recipe = with_teachers(request)
+    for step in steps_of(recipe):
+        if recipe.model != "auto":
             step_of(step)[0](candidate, step)
+        if isinstance(step, DistillStep):
+            # What a student is given by further steps is another network.
+            candidate, _ = begin(candidate, step, recipe, prepared.dataset(), aside)
+
+
+def with_teachers(request: RunRequest, *, before: Path | None = None) -> Recipe:
+    """Return a recipe with the paths of the teachers of its steps `distill`, as they are found.
+
+    `before` is the file of the network before the first step, which teaches where none is named.
+
+    Raises:
+        RecipeError: there is no such file.
+    """
+    if request.recipe.compress == "auto":
+        return request.recipe
+    steps: list[CompressionStep] = []
+    for step in request.recipe.compress:
+        if isinstance(step, DistillStep):
+            try:
+                found = [str(request.find(name)) for name in step.teachers]
+            except RecipeError as error:
+                raise error.at(request.recipe.place_of("compress")) from None
+            if not found and step.student is None and before is not None:
+                found = [str(before)]
+            step = step.model_copy(update={"teacher": tuple(found) or None})
+        steps.append(step)
+    return request.recipe.model_copy(update={"compress": tuple(steps)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,18 +258,17 @@ def compressed(
     from modelwright.compression import step_of
 
     candidate = start
-    for step, (name, stage) in zip(
-        steps_of(request.recipe), compress_stages(request.recipe), strict=True
-    ):
+    recipe = with_teachers(request, before=context.folder / UNCOMPRESSED)
+    for step, (name, stage) in zip(steps_of(recipe), compress_stages(recipe), strict=True):
         try:
             step_of(step)[0](candidate, step)
         except RequestError as error:
-            if request.recipe.model != "auto":
+            if recipe.model != "auto":
                 raise
             context.say(f"The step `{name}` is left out: {error.what}")
             continue
         own = context.stage(name)
-        candidate = stage(candidate, request.recipe, prepared.dataset(), own)
+        candidate = stage(candidate, recipe, prepared.dataset(), own)
         if after is not None:
             after(candidate, own)
     return candidate
@@ -290,12 +324,15 @@ def say_integers(path: Path, context: Run) -> None:
     context.say(note)
 
 
-def require_smaller(path: Path, parent: Path) -> None:
-    """Refuse what compression hasn't made smaller.
+def require_smaller(path: Path, parent: Path, recipe: Recipe) -> None:
+    """Refuse what compression hasn't made smaller; learning on alone isn't meant to.
 
     Raises:
         RequestError: the model takes as many bytes as before, or more.
     """
+    steps = steps_of(recipe)
+    if steps and all(isinstance(step, DistillStep) and step.student is None for step in steps):
+        return
     after, before = (modelfile.describe(each)["size_bytes"] for each in (path, parent))
     if after >= before:
         raise RequestError(
@@ -340,7 +377,13 @@ def compress_request(
                 draft.put(section, asked.get(section))
     if data is not None:
         draft.put("data.path", str(Path(data).absolute()))
+    own = draft.get("data")
     read = draft.recipe(overrides=overrides)
+    distills = any(isinstance(step, DistillStep) for step in steps_of(read))
+    given = own.get("unlabelled") if isinstance(own, dict) else None
+    if given is not None and given == read.data.unlabelled_path and not distills:
+        # The step that learnt from them is done.
+        read = read.model_copy(update={"data": read.data.model_copy(update={"unlabelled": None})})
     if not read.compress:
         raise RequestError(
             "nothing says how to compress it",
@@ -351,7 +394,8 @@ def compress_request(
     # Files of runs have one name; their folders tell them apart.
     of_run = path.name in ("model.mw", UNCOMPRESSED)
     stem = path.resolve().parent.name if of_run else path.stem
-    return RunRequest(read, stem=f"{stem}-compressed")
+    base = Path(recipe).resolve().parent if isinstance(recipe, str | os.PathLike) else Path.cwd()
+    return RunRequest(read, base=base, stem=f"{stem}-compressed", frame_base=Path.cwd())
 
 
 def start_from(path: Path) -> Candidate:
@@ -367,7 +411,7 @@ def data_of(request: RunRequest, start: Candidate, context: Run) -> Prepared:
     path = getattr(request.recipe.data, "path", None)
     if path is not None:
         try:
-            request.find(path)
+            replace(request, base=request.data_base).find(path)
         except RecipeError as error:
             error.fix = "Say where the data is: --data PATH"
             raise

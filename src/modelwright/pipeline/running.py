@@ -122,7 +122,7 @@ def _carry_out(request: RunRequest, folder: Path, *, observe: Observe) -> RunRes
         require_held_out(prepared, request.recipe.inference.threshold)
         require_validation(request, prepared)
         start = initialize_model(request, prepared, context)
-        check_steps(start, request)
+        check_steps(start, request, prepared, context)
         traced = _rehearse(start, request, prepared, context)
         trained = _train(Trained(start, prepared, traced), request, context)
         if not is_main_process():
@@ -153,7 +153,7 @@ def _deliver(
     folder, prepared = context.folder, shipped.prepared
     model, parent = folder / "model.mw", folder / UNCOMPRESSED
     if shipped.is_changed:
-        require_smaller(model, parent)
+        require_smaller(model, parent, request.recipe)
         say_integers(model, context)
     measured = measure_file(model, request, prepared, context)
     comparison = None
@@ -181,8 +181,9 @@ def _deliver(
     )
     kept.finish(result.to_json() | {"notes": notes.sentences})
     # Nothing goes on from here.
-    for checkpoints in (folder / STAGES_FOLDER).glob("*/checkpoints"):
-        shutil.rmtree(checkpoints, ignore_errors=True)
+    for kept_for in ("checkpoints", "teachers"):
+        for kept_in in (folder / STAGES_FOLDER).glob(f"*/{kept_for}"):
+            shutil.rmtree(kept_in, ignore_errors=True)
     for packed in (folder / STAGES_FOLDER).glob("*/model.mw"):
         packed.unlink(missing_ok=True)
     if shipped.found is not None:
@@ -234,13 +235,15 @@ def _compress(path: Path, request: RunRequest, folder: Path, *, observe: Observe
     with claimed(folder, digest=digest, document=document) as kept:
         if kept.result is not None:
             return _finished(kept)
+        for note in check_composition(request.recipe):
+            notes.say(note)
         context = run_in(request, folder, observe=notes)
         host = host_of(request, context)
         start = start_from(path)
         prepared = data_of(request, start, context)
         require_same_data(path, prepared)
         require_validation(request, prepared)
-        check_steps(start, request)
+        check_steps(start, request, prepared, context)
         shutil.copyfile(path, folder / UNCOMPRESSED)
         shipped = compress_trained(
             Trained(start, prepared), request, context, folder / UNCOMPRESSED, host

@@ -26,7 +26,7 @@ from modelwright.pipeline.measuring import calibrate
 from modelwright.pipeline.model_selection import Trained
 from modelwright.pipeline.stages import compressing
 from modelwright.planning import LIMITED, Goal, Point, Study, Trial, least_after, space
-from modelwright.recipe.compression import CompressionStep
+from modelwright.recipe.compression import CompressionStep, DistillStep
 from modelwright.recipe.model import ModelSpec
 from modelwright.run import Progress, Run, RunRequest
 from modelwright.tasks import task_of
@@ -155,7 +155,11 @@ class Chains:
             raise self._failed[key]
         if key not in self._candidates:
             before = self.candidate(start, steps[:-1])
-            stage = compressing(steps[-1])
+            step = steps[-1]
+            if isinstance(step, DistillStep) and not step.teachers and step.student is None:
+                # The network before all steps teaches.
+                step = step.model_copy(update={"teacher": str(self.path(start, ()))})
+            stage = compressing(step)
             data = self.starts[start].prepared.dataset()
             context = self.context.stage(f"search-{key}")
             context = replace(context, stage_name=steps[-1].name)

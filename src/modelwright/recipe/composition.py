@@ -8,6 +8,7 @@ no parameter, a class without samples) is refused by the room that knows.
 from __future__ import annotations
 
 from modelwright.errors import RecipeError
+from modelwright.recipe.distillation_rules import DISTILLATION_NOTES, DISTILLATION_RULES
 from modelwright.recipe.image_rules import IMAGE_RULES
 from modelwright.recipe.measuring_rules import MEASURING_NOTES, MEASURING_RULES
 from modelwright.recipe.recipe import Recipe
@@ -15,9 +16,9 @@ from modelwright.recipe.relevance import check_relevance
 from modelwright.recipe.rule import Rule
 from modelwright.recipe.training_rules import TRAINING_NOTES, TRAINING_RULES
 
-REFUSED = (*TRAINING_RULES, *IMAGE_RULES, *MEASURING_RULES)
+REFUSED = (*TRAINING_RULES, *IMAGE_RULES, *MEASURING_RULES, *DISTILLATION_RULES)
 """The pairs that can't work."""
-SAID = (*TRAINING_NOTES, *MEASURING_NOTES)
+SAID = (*TRAINING_NOTES, *MEASURING_NOTES, *DISTILLATION_NOTES)
 """The pairs that work, but not as one might think."""
 
 

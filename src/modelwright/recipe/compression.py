@@ -6,7 +6,24 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from modelwright.recipe.spec import Rare, Spec
+from modelwright.kinds import ANY_OUTPUT, VECTOR_OUTPUTS, OutputKind
+from modelwright.recipe.networks import (
+    AudioCnnModel,
+    BowModel,
+    CnnModel,
+    ConvCtcModel,
+    DecoderModel,
+    EfficientNetLite0Model,
+    MlpModel,
+    ResnetModel,
+    RnnCtcModel,
+    RnnModel,
+    Seq2SeqModel,
+    SpeednetModel,
+    TextCnnModel,
+    TransformerModel,
+)
+from modelwright.recipe.spec import For, FromList, Rare, Spec
 
 
 class QuantizeStep(Spec):
@@ -64,4 +81,70 @@ class PruneStep(Spec):
     step is refused."""
 
 
-CompressionStep = Annotated[QuantizeStep | PruneStep, Field(discriminator="name")]
+Student = Annotated[
+    MlpModel
+    | CnnModel
+    | ResnetModel
+    | SpeednetModel
+    | EfficientNetLite0Model
+    | BowModel
+    | TextCnnModel
+    | RnnModel
+    | TransformerModel
+    | AudioCnnModel
+    | ConvCtcModel
+    | RnnCtcModel
+    | DecoderModel
+    | Seq2SeqModel,
+    Field(discriminator="name"),
+]
+"""A network that is built here and learns step by step."""
+
+
+class DistillStep(Spec):
+    """Learning from the answers of a larger network, or of several, beside the labels."""
+
+    name: Literal["distill"]
+    teacher: Annotated[str | Annotated[tuple[str, ...], Field(min_length=1)] | None, FromList] = (
+        None
+    )
+    """The model file that teaches, or several, whose probabilities are averaged. Left out, it is
+    the network before this step; or, where no `student` is named either, the one before the first
+    step of `compress`."""
+    student: Student | None = None
+    """The network that learns, a section like `model`, with weights drawn anew; left out, the
+    present network goes on learning."""
+    kind: Annotated[
+        Literal["soft-labels", "decoupled", "features"],
+        For(outputs=(OutputKind.SINGLE_LABEL,), values=("decoupled",)),
+        For(outputs=VECTOR_OUTPUTS, values=("features",)),
+    ] = "soft-labels"
+    """What is learnt of the teacher: its probabilities, softened (Hinton et al. 2015); with the
+    target class and the others weighed apart (`decoupled`, Zhao et al. 2022); or also which samples
+    of a batch are alike before the last layer (`features`, Tung and Mori 2019)."""
+    temperature: Annotated[
+        float, Field(gt=0, le=100), For(outputs=ANY_OUTPUT - {OutputKind.REGRESSION})
+    ] = 4.0
+    """By what logits are divided before they become probabilities: the higher, the more the less
+    likely answers count. Numbers have none."""
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """How much of the loss is the teacher's; the rest is that of `train.loss`. At 1 the targets of
+    the data don't count."""
+    epochs: Annotated[float, Field(gt=0, le=10_000)] | Literal["auto"] = "auto"
+    """Passes over the training split (with `data.unlabelled`, over both) with the rates of `train`;
+    `auto`: as many as `train.epochs`, or half of them where the present network goes on; so for
+    `train.budget`."""
+    max_drop: Annotated[float, Field(ge=0)] | Literal["auto"] = "auto"
+    """By how much the main metric may get worse on the validation split than that of the network
+    before; where it does by more, the step is refused. `auto`: 0.01 where the present network goes
+    on, and no bound for a `student`."""
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """The model files that teach; none where it is a network of this run."""
+        if self.teacher is None:
+            return ()
+        return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
+
+
+CompressionStep = Annotated[QuantizeStep | PruneStep | DistillStep, Field(discriminator="name")]

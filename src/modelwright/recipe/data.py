@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from modelwright.kinds import ANY_OUTPUT, CLASSIFICATION, OutputKind
+from modelwright.kinds import ANY_OUTPUT, CLASSIFICATION, VECTOR_OUTPUTS, OutputKind
 from modelwright.recipe.spec import AUDIO, IMAGES, TEXTS, For, FromList, Rare, Spec, TypeDescription
 
 _ONE_LABEL = (OutputKind.SINGLE_LABEL,)
@@ -53,6 +53,8 @@ def _encoding(name: str) -> str:
 
 Encoding = Annotated[Annotated[str, AfterValidator(_encoding)] | None, Rare()]
 """The encoding of text files without a byte order mark; UTF-8 where not said."""
+Unlabelled = Annotated[str | None, For(outputs=VECTOR_OUTPUTS), Rare()]
+"""Samples without labels, for which the answer must be of the whole sample."""
 
 
 class SplitSpec(Spec):
@@ -111,6 +113,11 @@ class _DataSpec(Spec):
         return False
 
     @property
+    def unlabelled_path(self) -> str | None:
+        """Where samples without labels are, if it names some."""
+        return getattr(self, "unlabelled", None)
+
+    @property
     def given_splits(self) -> tuple[str, ...]:
         """The splits that its settings name."""
         return tuple(name for name in ("val", "test") if getattr(self, name, None) is not None)
@@ -127,6 +134,10 @@ class DigitsData(_DataSpec):
     inputs, outputs = IMAGES, _ONE_LABEL
     side, is_grayscale, may_have_splits = 8, True, False
     source: Literal["digits"]
+    unlabelled: Unlabelled = None
+    """A folder of files without labels, or a table of which only the inputs are read: more samples
+    for the step `distill`, which learns the teacher's answers to them. Those that the validation or
+    the test split has too are left out."""
 
 
 class Cifar10Data(_DataSpec):
@@ -138,6 +149,10 @@ class Cifar10Data(_DataSpec):
     path: str | None = None
     """The binary archive, its folder, or a folder with train.parquet and test.parquet; else looked
     for under MODELWRIGHT_DATA and in the cache, else downloaded."""
+    unlabelled: Unlabelled = None
+    """A folder of files without labels, or a table of which only the inputs are read: more samples
+    for the step `distill`, which learns the teacher's answers to them. Those that the validation or
+    the test split has too are left out."""
 
     @property
     def given_splits(self) -> tuple[str, ...]:
@@ -177,6 +192,10 @@ class FolderData(_DataSpec):
     its ending: the group is the label. `([^/]+)_\\d+$` takes `cat` from `cat_001.jpg`."""
     encoding: Annotated[Encoding, For(inputs=TEXTS)] = None
     """The encoding of texts that aren't UTF-8 and have no byte order mark, such as `gb18030`."""
+    unlabelled: Unlabelled = None
+    """A folder of files without labels, or a table of which only the inputs are read: more samples
+    for the step `distill`, which learns the teacher's answers to them. Those that the validation or
+    the test split has too are left out."""
 
     @property
     def is_multi_label(self) -> bool:
@@ -258,6 +277,10 @@ class TableData(_DataSpec):
     encoding: Encoding = None
     """The encoding of text files that aren't UTF-8 and have no byte order mark, such as `gb18030`
     or `cp1252`."""
+    unlabelled: Unlabelled = None
+    """A folder of files without labels, or a table of which only the inputs are read: more samples
+    for the step `distill`, which learns the teacher's answers to them. Those that the validation or
+    the test split has too are left out."""
 
     @property
     def is_multi_label(self) -> bool:
@@ -292,6 +315,10 @@ class LabelledLinesData(_DataSpec):
     encoding: Encoding = None
     """The encoding of text files that aren't UTF-8 and have no byte order mark, such as `gb18030`
     or `cp1252`."""
+    unlabelled: Unlabelled = None
+    """A folder of files without labels, or a table of which only the inputs are read: more samples
+    for the step `distill`, which learns the teacher's answers to them. Those that the validation or
+    the test split has too are left out."""
 
 
 FilePair = Annotated[tuple[str, str], FromList]
@@ -410,6 +437,10 @@ class ArraysData(_DataSpec):
     source: Literal["arrays"]
     path: str
     """The archive."""
+    unlabelled: Unlabelled = None
+    """A folder of files without labels, or a table of which only the inputs are read: more samples
+    for the step `distill`, which learns the teacher's answers to them. Those that the validation or
+    the test split has too are left out."""
 
 
 DataSpec = Annotated[

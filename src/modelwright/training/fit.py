@@ -240,7 +240,7 @@ class _Training:
                 "BatchNorm takes its statistics per process and part of a batch, so the result "
                 "differs a little from one process with whole batches"
             )
-        lengths = self.data.train.lengths()
+        lengths = self.parts.source.lengths()
         if lengths is not None:
             share = padding_share(self.parts.sampler, lengths)
             self.run.say(f"{share:.0%} of what a batch holds is padding, on average")

@@ -945,6 +945,25 @@ COMPRESSION = [
     *_one("compressed", "digits", "compress.0.epochs", 3, ZEROS),
     *_one("compressed", "scores", "compress.0.max_drop", 0.0, ZEROS, refused="worse"),
 ]
+TAUGHT = {"compress": [{"name": "distill", "student": {"name": "mlp", "hidden": [4]}, "epochs": 1}]}
+BY_FILE = {"compress": [{"name": "distill", "teacher": "first.mw", "epochs": 1, "max_drop": 9.0}]}
+BY_TEXTS = {"compress": [{"name": "distill", "student": {**BOW, "width": 3}, "epochs": 1}]}
+DISTILLATION = [
+    *_one("compressed", "cnn", "compress.0.name", ZEROS["compress"][0], TAUGHT),
+    *_one("compressed", "photos", "compress.0.teacher", "second.mw", BY_FILE, needs="file"),
+    *_one("compressed", "cnn", "compress.0.student", {"name": "mlp", "hidden": [5]}, TAUGHT),
+    *_one("compressed", "cnn", "compress.0.kind", "features", TAUGHT),
+    *_one("compressed", "cnn", "compress.0.temperature", 1.0, TAUGHT),
+    *_one("compressed", "cnn", "compress.0.weight", 0.1, TAUGHT),
+    *_one("compressed", "cnn", "compress.0.epochs", 3, TAUGHT),
+    *_one("compressed", "scores", "compress.0.max_drop", 0.0, TAUGHT, refused="worse"),
+    *_one("compressed", "photos", "data.unlabelled", "others", TAUGHT),
+    *_one("compressed", "digits", "data.unlabelled", "others", TAUGHT),
+    *_one("compressed", "cifar", "data.unlabelled", "others", TAUGHT),
+    *_one("compressed", "archive", "data.unlabelled", "others", TAUGHT),
+    *_one("compressed", "photo table", "data.unlabelled", "others", TAUGHT),
+    *_one("compressed", "lines", "data.unlabelled", "texts.csv", BY_TEXTS),
+]
 SPEAK = {"inference.language_model": {"order": 3}}
 WRITE = {"generate.max_new_tokens": 12}
 BEAM = {"generate.max_new_tokens": 6, "text": {"tokenizer": "character", "vocab_size": 16}}
@@ -1001,6 +1020,7 @@ WITNESSES = [
     *FOREIGN,
     *TRAINING,
     *COMPRESSION,
+    *DISTILLATION,
     *ANSWERS,
 ]
 

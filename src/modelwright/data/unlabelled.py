@@ -1,0 +1,128 @@
+"""Samples without labels beside those of a source: what `data.unlabelled` names.
+
+They stand in the same store, in a split of their own, which no label, draw or figure knows of; only
+`distill` trains on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from modelwright.data.audit import identical
+from modelwright.data.encodings import to_utf8
+from modelwright.data.findings import counted
+from modelwright.data.folder import holding
+from modelwright.data.inputs import INPUTS
+from modelwright.data.listing import UNLABELLED_SPLIT, Listing, Rows, files_below, read_file, stamp
+from modelwright.data.splits import limited
+from modelwright.data.store import Store
+from modelwright.data.table import list_table
+from modelwright.data.table_reader import is_table
+from modelwright.errors import DataError
+from modelwright.files import digest, find_path, json_digest
+from modelwright.kinds import InputKind, OutputKind
+from modelwright.recipe.data import DataSpec, FolderData, TableData
+from modelwright.run import Observe, Progress
+
+
+def with_unlabelled(listing: Listing, spec: DataSpec, *, base: Path) -> Listing:
+    """Return a listing with the samples behind it that `data.unlabelled` names, if it does.
+
+    Raises:
+        DataError: they can't be used.
+    """
+    path = spec.unlabelled_path
+    if path is None:
+        return listing
+    more = _listed(find_path(path, base), spec, kind=listing.kind)
+    first, count = len(listing), len(more)
+
+    def read(row: int) -> bytes:
+        return listing.read(row) if row < first else more.read(row - first)
+
+    return replace(
+        listing,
+        key=json_digest([listing.key, "unlabelled 1", more.key]),
+        labels=[*listing.labels, *[""] * count],
+        splits=[*listing.splits, *[UNLABELLED_SPLIT] * count],
+        origins=[*listing.origins, *more.origins],
+        read=read,
+        metadata={name: [*cells, *[""] * count] for name, cells in listing.metadata.items()},
+        notes=(*listing.notes, *more.notes),
+        places=[*listing.places, *(more.places or more.origins)] if listing.places else [],
+    )
+
+
+def _listed(path: Path, spec: DataSpec, *, kind: InputKind) -> Listing:
+    if is_table(path):
+        table = spec if isinstance(spec, TableData) else TableData(source="table", path="")
+        update = {"path": str(path), "split_column": None, "metadata_columns": ()}
+        plain = table.model_copy(update={**update, "split": type(table.split)()})
+        # As for language modeling, no column of a target is read.
+        return list_table(plain, base=path.parent, kind=kind, output_kind=OutputKind.CAUSAL_LM)
+    if not path.is_dir():
+        raise DataError(
+            "unlabelled samples are a folder of files, or a table, and this is neither",
+            where=f"{path} (data.unlabelled)",
+            fix=f"Give a folder of {kind.plural}, or a table with the column of {kind.plural}",
+        )
+    suffixes = INPUTS[kind].suffixes
+    paths = [name for name in files_below(path) if Path(name).suffix.lower() in suffixes]
+    if not paths:
+        raise DataError(
+            f"there are no {kind.plural} in this folder",
+            where=f"{path} (data.unlabelled)",
+            why=holding(path) or "It is empty",
+            fix=f"It should hold {INPUTS[kind].formats} files, in folders of any names",
+        )
+    encoding = spec.encoding if isinstance(spec, FolderData | TableData) else None
+    marks = [f"{name} {stamp(path / name)}" for name in paths]
+
+    def read(row: int) -> bytes:
+        data = read_file(path / paths[row])
+        if kind != InputKind.TEXT:
+            return data
+        return to_utf8(data, where=paths[row], encoding=encoding)
+
+    return Listing(
+        title=path.name,
+        key=digest("\n".join([kind, encoding or "", *marks]).encode(errors="surrogateescape")),
+        labels=[""] * len(paths),
+        splits=[""] * len(paths),
+        origins=paths,
+        read=read,
+        kind=kind,
+    )
+
+
+def unlabelled_rows(spec: DataSpec, store: Store, measured: Rows, *, observe: Observe) -> Rows:
+    """Return the unlabelled samples that may teach: none that a split which is measured has too."""
+    if spec.unlabelled_path is None:
+        return np.empty(0, dtype=np.int64)
+    all_rows = np.flatnonzero(np.array(store.strings("split")) == UNLABELLED_SPLIT)
+    rows = np.setdiff1d(all_rows, [*store.errors()])
+    held_out = [
+        row
+        for group in identical(store, np.sort(np.concatenate([rows, measured])))
+        if np.isin(group, measured).any()
+        for row in group
+    ]
+    kept = np.setdiff1d(rows, held_out)
+    note = f"Data: {counted(len(kept), store.kind.noun)} without a label can teach"
+    if len(kept) < len(rows):
+        note += (
+            f"; {len(rows) - len(kept):,} more are left out, as the validation or the test split "
+            "has them too"
+        )
+    observe(Progress("note", 0, 0, note=note))
+    if not len(kept):
+        raise DataError(
+            f"none of the {len(all_rows):,} unlabelled {store.kind.plural} can be used",
+            where="data.unlabelled",
+            why="They can't be read, or stand in the validation or the test split",
+            fix="Give others, or leave `unlabelled` out",
+        )
+    return limited(kept, spec.limit, seed=spec.split.seed, keys=store.fixed("content_digest"))

@@ -1,0 +1,79 @@
+"""Which settings go together: the rules on learning from another network."""
+
+from __future__ import annotations
+
+from modelwright.recipe.compression import CompressionStep, DistillStep
+from modelwright.recipe.recipe import Recipe
+from modelwright.recipe.rule import Rule
+
+
+def _steps(recipe: Recipe) -> tuple[CompressionStep, ...]:
+    """Return the steps that are named; none where a search finds them."""
+    return () if recipe.compress == "auto" else recipe.compress
+
+
+def _learns_from_itself(recipe: Recipe) -> bool:
+    first = next(iter(_steps(recipe)), None)
+    return isinstance(first, DistillStep) and first.teacher is None and first.student is None
+
+
+def _undoes(recipe: Recipe) -> str:
+    """Name the step whose work would be lost as the network goes on learning."""
+    undone = ""
+    for step in _steps(recipe):
+        if isinstance(step, DistillStep):
+            if undone and step.student is None:
+                return undone
+            undone = ""
+        elif getattr(step, "kind", "") != "structured":
+            undone = step.name
+    return ""
+
+
+DISTILLATION_RULES: tuple[Rule, ...] = (
+    Rule(
+        ("data.unlabelled", "no step distill"),
+        lambda r: (
+            r.data.unlabelled_path is not None
+            and not any(isinstance(step, DistillStep) for step in _steps(r))
+        ),
+        "`data.unlabelled` has no effect: only the step `distill` learns from samples without "
+        "labels",
+        "Add the step `distill` to `compress`, or leave `unlabelled` out",
+    ),
+    Rule(
+        ("data.unlabelled", "augment.mixup or cutmix"),
+        lambda r: r.data.unlabelled_path is not None and bool(r.augment.mixup or r.augment.cutmix),
+        "MixUp and CutMix mix the targets of samples, and those of `data.unlabelled` have none",
+        "Leave `mixup` and `cutmix` out, or `unlabelled`",
+        ("augment.mixup", "augment.cutmix", "data.unlabelled"),
+    ),
+    Rule(
+        ("compress: distill first", "neither teacher nor student"),
+        _learns_from_itself,
+        "`distill` as the first step has a network learn from itself",
+        "Name a `teacher`, or a `student` that learns from the network",
+        ("compress",),
+    ),
+    Rule(
+        ("compress: distill without student", "after quantize or zeros"),
+        _undoes,
+        "training on in `distill` would undo what `{}` has done to the weights",
+        "Put `distill` before `{}`, or name a `student`",
+        ("compress",),
+    ),
+)
+"""The pairs that can't work."""
+
+DISTILLATION_NOTES: tuple[Rule, ...] = (
+    Rule(
+        ("compress: distill", "both teacher and student"),
+        lambda r: any(
+            isinstance(step, DistillStep) and step.teachers and step.student is not None
+            for step in _steps(r)
+        ),
+        "Where `distill` names a `teacher` and a `student`, the network before it is only what the "
+        "student is compared with",
+    ),
+)
+"""The pairs that work, but not as one might think."""

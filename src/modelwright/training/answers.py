@@ -1,0 +1,68 @@
+"""A network's answers to a split, computed once and kept in files, which a resumed run reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modelwright.arrays import Array, Ints
+from modelwright.data import Split
+from modelwright.data.batches import Batch
+from modelwright.data.checksums import has_checksum, verify_checksum, write_checksum
+from modelwright.files import atomic_write, resource_errors
+from modelwright.run import Progress, Run
+
+_CHUNK, _BATCH = 2048, 64
+"""So many answers are kept in a file, and so many samples are answered together."""
+
+Outputs = Callable[[Split, Ints], Array]
+"""From a split and places in it to raw outputs `[N, K]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The answers to all samples of a split, memory-mapped."""
+
+    parts: tuple[Array, ...]
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Return the answers to a batch `[N, K]`."""
+        assert batch.positions is not None
+        rows = [self.parts[at // _CHUNK][at % _CHUNK] for at in batch.positions.tolist()]
+        return torch.from_numpy(np.stack(rows)).to(batch.inputs[0].device)
+
+
+def keep_answers(split: Split, outputs: Outputs, folder: Path, run: Run) -> Answers:
+    """Return the answers to a split, computing those that aren't in the folder yet."""
+    with resource_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for number, start in enumerate(range(0, len(split), _CHUNK)):
+        run.observe(Progress("teacher", start, len(split)))
+        path = folder / f"{number:05d}.npy"
+        if not has_checksum(path):
+            rows = np.arange(start, min(start + _CHUNK, len(split)))
+            with atomic_write(path) as stream:
+                np.save(stream, answers_to(split, rows, outputs), allow_pickle=False)
+            write_checksum(path)
+        verify_checksum(path)
+        parts.append(np.load(path, mmap_mode="r", allow_pickle=False))
+    run.observe(Progress("teacher", len(split), len(split)))
+    return Answers(tuple(parts))
+
+
+def answers_to(split: Split, rows: Ints, outputs: Outputs) -> Array:
+    """Return the answers to some samples `[N, K]`, a few of like lengths at a time."""
+    lengths = split.lengths()
+    order = np.arange(len(rows))
+    if lengths is not None:
+        order = np.argsort(lengths[rows], kind="stable")
+    pieces = np.array_split(rows[order], math.ceil(len(rows) / _BATCH))
+    answered: Array = np.concatenate([outputs(split, piece) for piece in pieces])
+    return answered[np.argsort(order)]
