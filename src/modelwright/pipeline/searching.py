@@ -268,10 +268,9 @@ class _Trials:
             point = self.chains.point(name, ())
             self.points[point.name] = point
         earlier, spent_before = self.study.ended(), 0.0  # Of an earlier process.
-        number = len(earlier)
         for outcome in earlier:
             spent_before += float(outcome["seconds"])
-            self._take(outcome)
+            repeated = 0 if self._take(outcome) else repeated + 1
         most = 1
         for choices in self.values.values():
             most *= len(choices)
@@ -279,34 +278,38 @@ class _Trials:
             spent = spent_before + time.monotonic() - begun
             is_over = self.left_s is not None and spent >= self.left_s
             if self.left_s is None:
-                is_over = number >= MOST_TRIALS or self.trainings >= MOST_TRAININGS
+                is_over = self.tried >= MOST_TRIALS or self.trainings >= MOST_TRAININGS
             if is_over or repeated >= min(_REPEATED, most):
                 return
-            trial = self.study.ask()
-            before, asked = len(self.points) + len(self.rejected), time.monotonic()
+            trial = self.study.ask(explores=repeated > 0)
+            asked = time.monotonic()
             left = None if self.left_s is None else self.left_s - spent
             outcome = self._carry_out(trial, left, context)
             outcome["seconds"] = round(time.monotonic() - asked, 3)
             self._tell(trial, outcome)
-            self._take(outcome)
-            number += 1
-            is_new = len(self.points) + len(self.rejected) > before
-            repeated = 0 if is_new else repeated + 1
+            repeated = 0 if self._take(outcome) else repeated + 1
             best = self.goal.best(self.points.values())
             shown = best.value(self.goal.metric)
             known = {} if shown is None else {self.goal.metric: shown}
-            share = number if self.left_s is None else int(spent)
+            share = self.tried if self.left_s is None else int(spent)
             total = MOST_TRIALS if self.left_s is None else int(self.left_s)
             context.observe(Progress("search", min(share, total), total, values=known))
 
-    def _take(self, outcome: JsonObject) -> None:
-        """Keep what became of a trial, each chain once."""
+    def _take(self, outcome: JsonObject) -> bool:
+        """Keep what became of a trial, each chain once; say whether it is anything new."""
+        before = self.tried
         for value in outcome["points"]:
             point = Point.from_json(value)
             self.points.setdefault(point.name, point)
         self.trainings += float(outcome["trainings"])
         if outcome["why"]:
             self.rejected.setdefault(outcome["name"], outcome["why"])
+        return self.tried > before
+
+    @property
+    def tried(self) -> int:
+        """How many chains were carried out, or left out."""
+        return len(self.points) + len(self.rejected)
 
     def _carry_out(self, trial: Trial, left_s: float | None, context: Run) -> JsonObject:
         """Return what became of a trial: its points, or why it has none."""
@@ -417,8 +420,10 @@ class _Watch:
     def __init__(self, trial: Trial, trials: _Trials, context: Run) -> None:
         self._trial, self._goal, self._observe = trial, trials.goal, context.observe
         self._key = f"val_{task_of(trials.chains.request.recipe).select_by}"
+        # Networks that are cut get worse at first, so only those that begin anew are compared.
+        is_new = trial.settings[space.NETWORK] in trials.shares
         # Before anything meets the targets, what seems worse may be what does.
-        self._may_end = not self._goal.missed(self._goal.best(trials.points.values()))
+        self._may_end = is_new and not self._goal.missed(self._goal.best(trials.points.values()))
         self._validations = 0
 
     def __call__(self, progress: Progress) -> None:
@@ -427,11 +432,11 @@ class _Watch:
             return  # What single trials say is in `search.json`.
         self._observe(progress)
         score = progress.values.get(self._key)
-        if progress.stage != "train" or score is None:
+        if progress.stage != "train" or score is None or not self._may_end:
             return
         self._validations += 1
         is_hopeless = self._trial.is_hopeless(self._validations, score)
-        if is_hopeless and self._may_end and not self._goal.is_cheapest:
+        if is_hopeless and not self._goal.is_cheapest:
             raise _HopelessError
 
 

@@ -21,14 +21,16 @@ _SPARSITIES = ("0.75", "0.9")
 _YES = "yes"
 _LEAST_DROP = 9.0
 """What a step may cost in a search: its targets say what is allowed."""
+_KEPT_DROP = 0.02
+"""With a larger drop, `quantize` keeps the layers that hurt most as they are."""
 _NUMBERS: dict[str, dict[str, Any]] = {
     "float16": {"name": "quantize", "dtype": "float16"},
-    "int8": {"name": "quantize", "dtype": "int8"},
-    "int8 qat": {"name": "quantize", "dtype": "int8", "qat": True},
-    "weights int8": {"name": "quantize", "weights": "int8"},
-    "weights int4": {"name": "quantize", "weights": "int4"},
-    "vector-quantize 16": {"name": "vector-quantize", "ratio": 16.0},
-    "vector-quantize 30": {"name": "vector-quantize", "ratio": 30.0},
+    "int8": {"name": "quantize", "dtype": "int8", "max_drop": _KEPT_DROP},
+    "int8 qat": {"name": "quantize", "dtype": "int8", "qat": True, "max_drop": _KEPT_DROP},
+    "weights int8": {"name": "quantize", "weights": "int8", "max_drop": _KEPT_DROP},
+    "weights int4": {"name": "quantize", "weights": "int4", "max_drop": _LEAST_DROP},
+    "vector-quantize 16": {"name": "vector-quantize", "ratio": 16.0, "max_drop": _LEAST_DROP},
+    "vector-quantize 30": {"name": "vector-quantize", "ratio": 30.0, "max_drop": _LEAST_DROP},
 }
 _SMALLER = {
     "float16": 0.5,
@@ -112,8 +114,8 @@ def space(starts: Sequence[str], smaller: Sequence[str], takes: Takes) -> dict[s
         smaller: those that may learn from them.
         takes: whether any of the trained ones takes a step.
     """
-    prune = [share for share in _SHARES if takes(_pruned(share))]
-    sparsity = [share for share in _SPARSITIES if takes(_sparse(share))]
+    prune = list(_SHARES) if takes(_pruned(_SHARES[0])) else []
+    sparsity = list(_SPARSITIES) if takes(_sparse(_SPARSITIES[0])) else []
     numbers = [name for name, step in _NUMBERS.items() if takes(step)]
     can_learn = takes({"name": "distill"})
     return {

@@ -74,8 +74,11 @@ class Study:
             for settings in trials:
                 self._study.enqueue_trial(dict(settings))
 
-    def ask(self) -> Trial:
-        """Return the trial that was under way when the search ended, or else a new one."""
+    def ask(self, *, explores: bool = False) -> Trial:
+        """Return the trial that was under way when the search ended, or else a new one.
+
+        With `explores` it is drawn at random: what the model of good trials proposes was tried.
+        """
         import optuna
 
         running = self._study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
@@ -83,7 +86,7 @@ class Study:
             trial = optuna.trial.Trial(self._study, running[0]._trial_id)
         else:
             number = len(self._study.get_trials(deepcopy=False))
-            self._study.sampler = self._sampler(self._seed + number)
+            self._study.sampler = self._sampler(self._seed + number, explores)
             trial = self._study.ask()
         settings = {
             name: str(trial.suggest_categorical(name, values))
@@ -91,10 +94,10 @@ class Study:
         }
         return Trial(self._study, trial, settings)
 
-    def _sampler(self, seed: int) -> Any:
+    def _sampler(self, seed: int, explores: bool) -> Any:
         import optuna
 
-        if self._is_random:
+        if self._is_random or explores:
             return optuna.samplers.RandomSampler(seed=seed)
         with _quiet():
             return optuna.samplers.TPESampler(
