@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
+from modelwright.compression.layer_costs import is_depthwise
 from modelwright.compression.tracing import (
     CONVOLUTIONS,
     LAYERS,
@@ -112,9 +113,7 @@ def find_widths(candidate: Candidate) -> list[Width]:
     found: dict[tuple[tuple[Axis, int], ...], list[Unit]] = defaultdict(list)
     for unit in numbering.units():
         found[tuple((axis, len(places)) for axis, places in unit.items())].append(unit)
-    widths = [
-        Width(tuple(axis for axis, _ in kind), tuple(units)) for kind, units in found.items()
-    ]
+    widths = [Width(tuple(axis for axis, _ in kind), tuple(units)) for kind, units in found.items()]
     return [width for width in widths if width.step(len(width.units)) and _holds(candidate, width)]
 
 
@@ -168,7 +167,7 @@ def cut(network: nn.Module, gone: Unit) -> tuple[nn.Module, list[Modification]]:
             left = widths.pop({"projection": "out_features", "out": "in_features"}[name], None)
             if left is not None and name == "out":
                 changes.append(Heads(layer=owner, heads=left // holder.head_width))
-        if _is_depthwise(network.get_submodule(layer)):
+        if is_depthwise(network.get_submodule(layer)):
             widths["in_features"] = widths["out_features"]
         if widths:
             changes.append(Resize(layer=layer, **widths))
@@ -240,10 +239,6 @@ def _size(module: nn.Module, end: str) -> int:
     assert isinstance(weight, Tensor)
     is_second = (end == "in") != isinstance(module, nn.Embedding)
     return int(weight.shape[1 if is_second else 0])
-
-
-def _is_depthwise(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv1d | nn.Conv2d) and module.groups > 1
 
 
 class _Numbering(Interpreter):
@@ -319,8 +314,11 @@ class _Numbering(Interpreter):
         if target is aten.pad.default and argument(node, 2) in (None, "constant"):
             return self._padded(node)
         if torch.Tag.pointwise in getattr(target, "tags", ()) or target in _POINTWISE:
-            parts = [(self._numbers[item], self._shapes[item]) for item in node.all_input_nodes
-                     if item in self._shapes]
+            parts = [
+                (self._numbers[item], self._shapes[item])
+                for item in node.all_input_nodes
+                if item in self._shapes
+            ]
             return reduce(self._met, parts)[0]
         axes = None
         if target in _OF_MAPS:
@@ -333,7 +331,10 @@ class _Numbering(Interpreter):
         axes = [axes] if isinstance(axes, int) else list(axes)
         if any(numbers.shape[axis] > 1 for axis in axes):
             return self._fix(node)
-        if target in _ALONG and (value[0] if isinstance(value, tuple) else value).ndim < numbers.ndim:
+        if (
+            target in _ALONG
+            and (value[0] if isinstance(value, tuple) else value).ndim < numbers.ndim
+        ):
             numbers = numbers.squeeze(axes)
         return (numbers, None) if isinstance(value, tuple) else numbers
 
@@ -406,7 +407,9 @@ class _Numbering(Interpreter):
         axis = 1 if is_call(node, *CONVOLUTIONS) else -1
         given = node.args[0]
         assert isinstance(given, Node)
-        if module is None or (groups > 1 and not groups == module.out_channels == module.in_channels):
+        if module is None or (
+            groups > 1 and not groups == module.out_channels == module.in_channels
+        ):
             return self._fix(node)
         outputs = self._take(name, "out")
         self._couple(self._channels(given, axis), outputs if groups > 1 else self._take(name, "in"))
@@ -446,7 +449,6 @@ class _Numbering(Interpreter):
 
     def _moved(self, node: Node) -> Any:
         """Move numbers as an operation moves values."""
-
 
         def given(item: Node) -> Any:
             if item not in self._shapes:

@@ -1,0 +1,512 @@
+"""Structured pruning: channels, heads and layers are taken out while the network trains on.
+
+In each round units of `coupling` go, first those that matter least for the time that they take:
+what is lost by the scores, over what is gained by times measured on this machine. Then the network
+trains on. What is left is the same network with narrower layers, so any other step may follow.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from modelwright.arrays import Doubles
+from modelwright.compression.coupling import (
+    Unit,
+    Width,
+    cut,
+    example,
+    find_blocks,
+    find_widths,
+    joined,
+)
+from modelwright.compression.layer_costs import LayerCosts, compare_times, layer_costs
+from modelwright.compression.prune import allowed_drop, further
+from modelwright.data import Dataset, Split
+from modelwright.data.batches import Batch, Batches
+from modelwright.errors import RequestError
+from modelwright.files import Json, JsonObject
+from modelwright.models.candidate import Candidate
+from modelwright.models.modifications import Drop, Modification, modified, modify
+from modelwright.models.summary import multiply_adds
+from modelwright.recipe import Recipe
+from modelwright.recipe.compression import PruneStep
+from modelwright.run import Run
+from modelwright.tasks import Task
+from modelwright.training import fit, validation_scores
+from modelwright.training.objectives import build_objective, resolve_loss
+
+_SAMPLES, _BATCH = 512, 16
+"""So many training samples tell what each channel matters, so many at once."""
+_MOST_DROPPED = 0.5
+"""The largest share of the layers of lists that may be left out."""
+_TRIES, _NEAR = 4, 1.03
+"""How many times more is cut until the measured time is as asked, or this near to it."""
+
+Losses = Callable[[nn.Module], Iterator[Tensor]]
+"""From a network to its mean losses on batches of training samples."""
+
+
+def prune_structured(
+    candidate: Candidate, step: PruneStep, recipe: Recipe, data: Dataset, run: Run, task: Task
+) -> tuple[Candidate, dict[str, Any]]:
+    """Return a candidate with fewer channels, heads and layers, and the facts.
+
+    Raises:
+        RequestError: so much can't be taken out, or the main metric gets worse by more than
+            `step.max_drop` on the validation split.
+        StoppedError: a stop was requested; the state is saved.
+    """
+    metric, drop, before = task.select_by, None, None
+    if data.validation is not None:
+        before = validation_scores(candidate, data, run, task=task)[metric]
+    narrow = _Narrowing(candidate, step, recipe, data, run, task)
+    current = candidate
+    for number in range(step.rounds):
+        stage = run.stage(f"round-{number + 1}")
+        current = narrow.round(current, number, stage)
+        share = 0.5 if number == step.rounds - 1 else 0.5 / (step.rounds - 1)
+        train = further(recipe.train, step, share=share if step.rounds > 1 else 1.0)
+        current, _ = fit(current, train, data, stage, task=task, augment=recipe.augment)
+    facts = narrow.proof(current)
+    if before is not None:
+        drop = allowed_drop(
+            metric,
+            before,
+            validation_scores(current, data, run, task=task)[metric],
+            step,
+            run,
+            made=f"with {facts['multiply_adds_share']:.0%} of the multiply-adds",
+            fix=f"Raise `{narrow.goal}`, `epochs` or `max_drop`, or leave the step out",
+        )
+    return current, {**facts, "validation_drop": drop}
+
+
+def check_structured(candidate: Candidate, step: PruneStep) -> None:
+    """Refuse a network of which nothing, or too little, can be taken out.
+
+    Raises:
+        RequestError: it is such a network.
+    """
+    inputs = tuple(item[:1] for item in example(candidate))
+    widths, blocks = _parts(candidate)
+    plan = _Plan(layer_costs(candidate.network, inputs), widths, blocks)
+    whole = float(multiply_adds(candidate.network, *inputs))
+    least = 1 - (plan.spent()[0] - plan.least()[0]) / whole
+    if step.multiply_adds is not None and least > step.multiply_adds:
+        raise RequestError(
+            f"no less than {least:.0%} of this network's multiply-adds can be left",
+            where="compress",
+            why="The rest is in layers that keep their widths, and each width keeps an eighth",
+            fix=f"Raise `multiply_adds` to {least + 0.005:.2f} or more, or leave the step out",
+        )
+
+
+def _parts(candidate: Candidate) -> tuple[list[Width], list[str]]:
+    """Return what may be taken out of a network.
+
+    Raises:
+        RequestError: nothing.
+    """
+    widths, blocks = find_widths(candidate), find_blocks(candidate)
+    if not widths and not blocks:
+        raise RequestError(
+            "this network has no channels, heads or layers that can be taken out",
+            where="compress",
+            why="Those of recurrent layers and of layers of few bits stay, as do all that reach an "
+            "operation that couples them in a way that isn't known here",
+            fix="Write `kind: unstructured`, prune before `quantize`, or leave the step out",
+        )
+    return widths, blocks
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """What may go next."""
+
+    loss: float
+    widths: dict[str, tuple[int, int]]
+    """Of the layers that change, the widths that they have then."""
+    width: int | None = None
+    size: int = 0
+    block: str = ""
+
+
+class _Plan:
+    """What is taken out of a network, in the order of loss for time.
+
+    Args:
+        costs: of each layer, by widths.
+        widths: of the network.
+        blocks: the layers that may be left out.
+        losses: of each width, what each unit matters; and of each block.
+        network: the network that is cut, where it is narrower than that of the costs.
+        most_blocks: how many may be left out.
+    """
+
+    def __init__(
+        self,
+        costs: dict[str, LayerCosts],
+        widths: Sequence[Width],
+        blocks: Sequence[str],
+        losses: tuple[Sequence[Doubles], Sequence[float]] | None = None,
+        *,
+        network: nn.Module | None = None,
+        most_blocks: int = 0,
+    ) -> None:
+        if losses is None:
+            losses = [np.zeros(len(width.units)) for width in widths], [0.0] * len(blocks)
+        self._costs, self._widths = costs, widths
+        self._order = [np.argsort(found, kind="stable") for found in losses[0]]
+        self._losses, self._blocks = losses[0], dict(zip(blocks, losses[1], strict=True))
+        self._most_blocks = most_blocks
+        self._taken = [0] * len(widths)
+        self.dropped: list[str] = []
+        self._now = {name: (cost.inputs, cost.outputs) for name, cost in costs.items()}
+        if network is not None:
+            self._now = {
+                name: _ends(module) for name, module in network.named_modules() if name in costs
+            }
+
+    def spent(self, widths: dict[str, tuple[int, int]] | None = None) -> Doubles:
+        """Return multiply-adds and seconds of layers `[2]`, of all by default."""
+        found = self._now if widths is None else widths
+        costs = [self._costs[name].at(*ends) for name, ends in found.items() if all(ends)]
+        return np.sum(costs, axis=0) if costs else np.zeros(2)
+
+    def least(self) -> Doubles:
+        """Return multiply-adds and seconds of the layers if all widths were the least `[2]`."""
+        now = dict(self._now)
+        for width in self._widths:
+            now.update(self._narrowed(width, len(width.units) - width.least, now))
+        return self.spent(now)
+
+    def cut_to(self, place: int, bound: float) -> bool:
+        """Take out until multiply-adds (0) or seconds (1) are within a bound; say whether so."""
+        while self.spent()[place] > bound:
+            options = [(self._worth(option, place), option) for option in self._options()]
+            worth, best = max(options, key=lambda item: item[0], default=((0.0, 0.0), None))
+            if best is None or worth <= (0.0, 0.0):
+                return False
+            self._now.update(best.widths)
+            if best.width is not None:
+                self._taken[best.width] += best.size
+            else:
+                self.dropped.append(best.block)
+        return True
+
+    def gone(self) -> dict[tuple[str, str], list[int]]:
+        """Return the channels that were taken out of layers that are left."""
+        units: list[Unit] = []
+        for width, order, count in zip(self._widths, self._order, self._taken, strict=True):
+            units += [width.units[at] for at in order[:count]]
+        return {
+            axis: places for axis, places in joined(units).items() if not self._is_dropped(axis[0])
+        }
+
+    def _worth(self, option: _Option, place: int) -> tuple[float, float]:
+        """Return the time that an option gains for what it loses, and what it gains of the goal."""
+        before = self.spent({name: self._now[name] for name in option.widths})
+        gain = before - self.spent(option.widths)
+        if gain[place] <= 0:
+            return 0.0, 0.0
+        scale = 1 / (option.loss + 1e-12)
+        return float(gain[1] * scale), float(gain[0] * scale)
+
+    def _options(self) -> Iterator[_Option]:
+        for at, width in enumerate(self._widths):
+            taken = self._taken[at]
+            size = width.step(len(width.units) - taken)
+            if size:
+                loss = float(self._losses[at][self._order[at][taken : taken + size]].sum())
+                yield _Option(loss, self._narrowed(width, size, self._now), width=at, size=size)
+        if len(self.dropped) < self._most_blocks:
+            for name, loss in self._blocks.items():
+                if name not in self.dropped:
+                    inside = [layer for layer in self._now if layer.startswith(f"{name}.")]
+                    yield _Option(loss, dict.fromkeys(inside, (0, 0)), block=name)
+
+    def _narrowed(
+        self, width: Width, size: int, now: dict[str, tuple[int, int]]
+    ) -> dict[str, tuple[int, int]]:
+        """Return the widths of the layers concerned without so many units."""
+        found: dict[str, tuple[int, int]] = {}
+        for layer, end in width.axes:
+            if layer in now and all(now[layer]):
+                inputs, outputs = found.get(layer, now[layer])
+                less = size * len(width.units[0][layer, end])
+                both = self._costs[layer].is_depthwise
+                found[layer] = (
+                    inputs - less if end == "in" or both else inputs,
+                    outputs - less if end == "out" else outputs,
+                )
+        return found
+
+    def _is_dropped(self, layer: str) -> bool:
+        return any(layer.startswith(f"{name}.") for name in self.dropped)
+
+
+def _ends(layer: nn.Module) -> tuple[int, int]:
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    assert isinstance(layer, nn.Conv1d | nn.Conv2d)
+    return layer.in_channels, layer.out_channels
+
+
+class _Narrowing:
+    """Cuts round by round, until the goal is reached."""
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        step: PruneStep,
+        recipe: Recipe,
+        data: Dataset,
+        run: Run,
+        task: Task,
+    ) -> None:
+        self._start, self._step, self._run, self._data = candidate, step, run, data
+        self.goal = "latency" if step.multiply_adds is None else "multiply_adds"
+        self._place = 0 if self.goal == "multiply_adds" else 1
+        self._asked = step.multiply_adds or step.latency or 1.0
+        self._inputs = typical_sample(data.train)
+        self._costs = layer_costs(
+            candidate.network, self._inputs, run.threads, run.decisions.decide
+        )
+        whole_s = run.decisions.decide("whole_seconds", self._measure_start)
+        self._whole = np.array([multiply_adds(candidate.network, *self._inputs), whole_s], float)
+        # What isn't in layers that are counted stays as it is.
+        of_layers = _Plan(self._costs, (), ()).spent()
+        self._rest = np.maximum(self._whole - of_layers, 0)
+        self._whole[1] = max(self._whole[1], of_layers[1])
+        self._changes: dict[tuple[str, str], Modification] = {}
+        self._most_blocks = int(_MOST_DROPPED * len(find_blocks(candidate)))
+        loss = resolve_loss(recipe.train.loss, task.output_kind)
+        self._objective = build_objective(
+            loss,
+            data.train.targets,
+            output_kind=task.output_kind,
+            num_outputs=len(data.labels),
+            device=run.device,
+            network=candidate.network,
+        )
+
+    def round(self, current: Candidate, number: int, stage: Run) -> Candidate:
+        """Return the candidate with less of its channels, as one of the rounds takes it.
+
+        Raises:
+            RequestError: so much can't be taken out.
+        """
+        share = self._asked ** ((number + 1) / self._step.rounds)
+        bound = self._whole[self._place] * share - self._rest[self._place]
+        is_measured = self.goal == "latency" and number == self._step.rounds - 1
+        for attempt in range(_TRIES):
+            key = f"cut-{attempt + 1}"
+            current = self._apply(
+                current, stage.decisions.decide(key, partial(self._cut, current, bound))
+            )
+            if not is_measured:
+                break
+            seconds = stage.decisions.decide(
+                f"seconds-{attempt + 1}", partial(self._measure, current)
+            )
+            found = seconds[1] / seconds[0]
+            if found <= self._asked * _NEAR:
+                break
+            bound *= self._asked / found
+        else:
+            raise self._too_much(f"it is {found:.2f} of what it was, as measured")
+        return current
+
+    def proof(self, after: Candidate) -> JsonObject:
+        """Return what became of the network, and say it."""
+        seconds = self._run.decisions.decide("seconds", partial(self._measure, after))
+        products = multiply_adds(after.network, *self._inputs)
+        counts = [
+            sum(item.numel() for item in network.parameters())
+            for network in (self._start.network, after.network)
+        ]
+        assert products < self._whole[0]
+        assert counts[1] < counts[0]
+        kinds = [change.kind for change in self._changes.values()]
+        faster = seconds[0] / seconds[1]
+        self._run.say(
+            f"{self._whole[0]:,.0f} multiply-adds have become {products:,}, and {counts[0]:,} "
+            f"parameters {counts[1]:,}; {kinds.count('drop')} layers were left out. One sample "
+            f"takes {seconds[1] * 1e3:.3g} ms in onnxruntime in place of {seconds[0] * 1e3:.3g}"
+            + (f": {faster:.2f} times as fast" if faster > 1 else ", so it is no faster here")
+        )
+        return {
+            "kind": self._step.kind,
+            self.goal: self._asked,
+            "scores": self._step.scores,
+            "rounds": self._step.rounds,
+            "multiply_adds_share": products / self._whole[0],
+            "parameters_share": counts[1] / counts[0],
+            "seconds_share": seconds[1] / seconds[0],
+            "layers": kinds.count("resize"),
+            "heads": kinds.count("heads"),
+            "dropped": kinds.count("drop"),
+        }
+
+    def _measure_start(self) -> Json:
+        return compare_times([self._start], self._inputs, self._run.threads)[0]
+
+    def _measure(self, current: Candidate) -> Json:
+        return list(compare_times([self._start, current], self._inputs, self._run.threads))
+
+    def _cut(self, current: Candidate, bound: float) -> Json:
+        """Return what goes, as a decision keeps it."""
+        widths, blocks = _parts(current)
+        dropped = sum(change.kind == "drop" for change in self._changes.values())
+        plan = _Plan(
+            self._costs,
+            widths,
+            blocks,
+            self._scores(current, widths, blocks),
+            network=current.network,
+            most_blocks=self._most_blocks - dropped,
+        )
+        if not plan.cut_to(self._place, bound):
+            left = (plan.spent() + self._rest)[self._place] / self._whole[self._place]
+            raise self._too_much(f"{left:.2f} of it would be left with the least widths")
+        channels = [[*axis, places] for axis, places in plan.gone().items()]
+        return {"channels": channels, "layers": plan.dropped}
+
+    def _apply(self, current: Candidate, decision: Any) -> Candidate:
+        """Return the candidate without what a decision takes out."""
+        drops = [Drop(layer=name) for name in decision["layers"]]
+        network = copy.deepcopy(current.network)
+        modify(network, drops)
+        gone = {(layer, end): places for layer, end, places in decision["channels"]}
+        network, changes = cut(network, gone)
+        for change in drops:
+            inside = f"{change.layer}."
+            for key in [key for key in self._changes if key[1].startswith(inside)]:
+                del self._changes[key]
+        for change in (*drops, *changes):
+            key = (change.kind, change.layer)
+            old = self._changes.get(key)
+            news = {name: value for name, value in change.model_dump().items() if value is not None}
+            self._changes[key] = change if old is None else old.model_copy(update=news)
+        return replace(
+            current,
+            network=network.eval(),
+            architecture=modified(self._start.architecture, *self._changes.values()),
+        )
+
+    def _too_much(self, why: str) -> RequestError:
+        return RequestError(
+            f"`{self.goal}: {self._asked:g}` can't be reached with this network",
+            where="compress",
+            why=why,
+            fix=f"Raise `{self.goal}`, or leave the step out",
+        )
+
+    def _scores(
+        self, current: Candidate, widths: Sequence[Width], blocks: Sequence[str]
+    ) -> tuple[list[Doubles], list[float]]:
+        """Return what each unit of each width matters, and each layer that may be left out."""
+        network = copy.deepcopy(current.network).to(self._run.device).eval()
+        rows = np.linspace(0, len(self._data.train) - 1, min(_SAMPLES, len(self._data.train)))
+        source = Batches(self._data.train, device=self._run.device)
+        parts = np.array_split(np.unique(rows.astype(np.int64)), -(-len(rows) // _BATCH))
+        batches = (source.at(0, part) for part in parts)
+        if self._step.scores == "activations":
+            return by_activations(network, widths, blocks, batches)
+        return by_taylor(network, widths, blocks, batches, self._loss)
+
+    def _loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        loss, weight = self._objective(network(*batch.inputs), batch)
+        return (loss * weight).sum() / weight.sum().clamp(min=1e-12)
+
+
+def by_taylor(
+    network: nn.Module,
+    widths: Sequence[Width],
+    blocks: Sequence[str],
+    batches: Iterator[Batch],
+    loss: Callable[[nn.Module, Batch], Tensor],
+) -> tuple[list[Doubles], list[float]]:
+    """Return the squares of how the loss would change without each unit, summed over batches.
+
+    That nothing reads a unit is a change of the readers' weights, so that it is their product with
+    their gradient to the first order (Molchanov et al. 2019, equation 8). Without a whole layer the
+    loss is computed.
+    """
+    names = sorted({layer for width in widths for layer, end in width.axes if end == "in"})
+    weights = [network.get_submodule(name).get_parameter("weight") for name in names]
+    for weight in weights:
+        weight.requires_grad_(True)
+    without = []
+    for name in blocks:
+        without.append(copy.deepcopy(network))
+        modify(without[-1], [Drop(layer=name)])
+    units = [np.zeros(len(width.units)) for width in widths]
+    layers = np.zeros(len(blocks))
+    for batch in batches:
+        value = loss(network, batch)
+        gradients = torch.autograd.grad(value, weights)
+        by_layer = {
+            name: (weight * gradient).detach().transpose(0, 1).flatten(1).sum(1).cpu().numpy()
+            for name, weight, gradient in zip(names, weights, gradients, strict=True)
+        }
+        for scores, width in zip(units, widths, strict=True):
+            scores += _of_units(width, by_layer) ** 2
+        with torch.no_grad():
+            for at, other in enumerate(without):
+                layers[at] += max(float(loss(other, batch) - value), 0.0) ** 2
+    return units, list(layers)
+
+
+@torch.no_grad()
+def by_activations(
+    network: nn.Module, widths: Sequence[Width], blocks: Sequence[str], batches: Iterator[Batch]
+) -> tuple[list[Doubles], list[float]]:
+    """Return the share of each unit in the magnitudes of its width, as its readers are given them.
+
+    Of a layer that may be left out it is the share of what it changes in what it gives.
+    """
+    sums: dict[str, Any] = {}
+
+    def read(name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        values = given[0].abs().movedim(-1 if isinstance(module, nn.Linear) else 1, 0)
+        sums[name] = sums.get(name, 0) + values.flatten(1).mean(1).double().cpu().numpy()
+
+    def change(name: str, module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        pair = [(output - given[0]).abs().mean(), output.abs().mean()]
+        sums[name] = sums.get(name, 0) + torch.stack(pair).double().cpu().numpy()
+
+    for name in {layer for width in widths for layer, end in width.axes if end == "in"}:
+        network.get_submodule(name).register_forward_pre_hook(partial(read, name))
+    for name in blocks:
+        network.get_submodule(name).register_forward_hook(partial(change, name))
+    for batch in batches:
+        network(*batch.inputs)
+    units = [_of_units(width, sums) for width in widths]
+    shares = [found / max(float(found.sum()), 1e-12) for found in units]
+    return shares, [float(sums[name][0] / max(sums[name][1], 1e-12)) for name in blocks]
+
+
+def _of_units(width: Width, by_layer: dict[str, Doubles]) -> Doubles:
+    """Return the sums over the channels that readers are given of each unit."""
+    total = np.zeros(len(width.units))
+    for layer, end in width.axes:
+        if end == "in":
+            places = np.array([unit[layer, end] for unit in width.units])
+            total += by_layer[layer][places].sum(1)
+    return total
+
+
+def typical_sample(split: Split) -> tuple[Tensor, ...]:
+    """Return the inputs of one sample, of the middle length where they differ."""
+    lengths = split.lengths()
+    order = np.arange(len(split)) if lengths is None else np.argsort(lengths, kind="stable")
+    return Batches(split).at(0, order[len(order) // 2 : len(order) // 2 + 1]).inputs
