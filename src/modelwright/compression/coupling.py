@@ -1,17 +1,16 @@
 """Which channels of a network can be taken out together: found in its graph, and tried.
 
-Every channel that a layer puts out or takes in is a number. The numbers go through the graph like
-the values do: what only moves values moves them too, what adds or multiplies values couples them.
-What meets an operation that isn't known here stays. So a unit, coupled channels that go together,
-may be a filter with its norm and its readers, channels of a whole stage of residual blocks, or a
-head of attention. Each width is then tried: the narrower network must answer as the whole one does
-in which nothing reads the unit. (torch-pruning guesses axes by the names of gradients: it narrows
-networks that flatten maps place by place wrongly, and can't split heads.)
+Every channel that a layer puts out or takes in has a number. Numbers go through the graph as values
+do: what moves values moves them, what adds or multiplies values couples them, and what meets an
+operation that isn't known here stays. So a unit, channels that go together, may be a filter with
+its norm and its readers, a channel of all blocks of a stage, or a head of attention. Each width is
+then tried: narrower, the network must answer as it does where nothing reads the unit.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,39 +25,25 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
 from modelwright.compression.layer_costs import is_depthwise
-from modelwright.compression.tracing import (
-    CONVOLUTIONS,
-    LAYERS,
-    argument,
-    aten,
-    exported,
-    is_call,
-    layer_of,
-)
+from modelwright.compression.tracing import CONVOLUTIONS, LAYERS, argument, aten, exported, is_call
+from modelwright.errors import RequestError
 from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.torch_runtime import to_torch
 from modelwright.models.candidate import Candidate
-from modelwright.models.modifications import (
-    HEADED,
-    Drop,
-    Heads,
-    Modification,
-    Resize,
-    modify,
-)
+from modelwright.models.modifications import HEADED, Drop, Heads, Modification, Resize, modify
 
 Axis = tuple[str, str]
 """A layer's name, and `in` or `out`."""
 Unit = Mapping[Axis, Sequence[int]]
 """Channels that go together, by their places along each axis."""
 MULTIPLE = 8
-"""Of so many channels is a width that is narrowed, where it has twice as many or more."""
+"""Of so many units is a width that is narrowed, where it had twice as many or more."""
 LEAST = 1 / 8
 """The part of a width that stays at least."""
 _SAME = 1e-3
 """How much outputs may differ, in parts of the largest one, as sums go in another order."""
 _FIXED = 1
-"""The number of what stays; 0 is what no layer here puts out."""
+"""The number of what stays; 0 is that of what no layer here puts out."""
 _VIEWS = (aten.view.default, aten.reshape.default, aten.flatten.using_ints, aten.unflatten.int)
 _MOVES = {
     *_VIEWS,
@@ -78,7 +63,7 @@ _ALONG = {
     *(aten.mean.dim, aten.sum.dim_IntList, aten.max.dim, aten.amax.default),
     *(aten.softmax.int, aten.log_softmax.int),
 }
-"""Operations along axes that channels don't lie on."""
+"""Operations along axes; channels may lie on others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,53 +72,65 @@ class Width:
 
     axes: tuple[Axis, ...]
     units: tuple[Unit, ...]
+    whole: int
+    """How many units there were before the first was taken out."""
 
     @property
     def least(self) -> int:
         """How many units stay at least."""
-        count = len(self.units)
-        if count < 2 * MULTIPLE:
-            return max(round(count * LEAST), 1)
-        return max(-(-round(count * LEAST) // MULTIPLE), 1) * MULTIPLE
+        multiple = 1 if self.whole < 2 * MULTIPLE else MULTIPLE
+        return max(math.ceil(self.whole * LEAST / multiple), 1) * multiple
 
     def step(self, left: int) -> int:
         """Return how many of the units that are left go at once; 0 where none may."""
-        size = 1 if len(self.units) < 2 * MULTIPLE else (left - 1) % MULTIPLE + 1
+        size = 1 if self.whole < 2 * MULTIPLE else (left - 1) % MULTIPLE + 1
         return size if left - size >= self.least else 0
 
 
-def find_widths(candidate: Candidate) -> list[Width]:
+def find_widths(candidate: Candidate, before: Sequence[Width] | None = None) -> list[Width]:
     """Return the widths of a network that can be narrowed, in the order of its layers.
+
+    Args:
+        candidate: the network.
+        before: the widths before it was narrowed; they aren't tried again.
 
     Raises:
         RequestError: torch can't trace the network.
     """
-    numbering = _Numbering(exported(candidate), candidate.network)
-    numbering.run(*example(candidate))
+    numbering, inputs = _Numbering(exported(candidate), candidate.network), example(candidate)
+    numbering.run(*inputs)
     found: dict[tuple[tuple[Axis, int], ...], list[Unit]] = defaultdict(list)
     for unit in numbering.units():
         found[tuple((axis, len(places)) for axis, places in unit.items())].append(unit)
-    widths = [Width(tuple(axis for axis, _ in kind), tuple(units)) for kind, units in found.items()]
-    return [width for width in widths if width.step(len(width.units)) and _holds(candidate, width)]
+    wholes = {width.axes[0]: width.whole for width in before or ()}
+    widths = []
+    for kind, units in found.items():
+        axes = tuple(axis for axis, _ in kind)
+        width = Width(axes, tuple(units), wholes.get(axes[0], len(units)))
+        if before is None:
+            does_hold = _holds(candidate.network, width, inputs)
+        else:
+            does_hold = axes[0] in wholes
+        if does_hold and width.step(len(units)):
+            widths.append(width)
+    return widths
 
 
 def find_blocks(candidate: Candidate) -> list[str]:
     """Return the layers of lists of layers without which the network still works, by name."""
-    network, inputs = candidate.network, example(candidate)
-    shapes: dict[str, bool] = {}
+    fits: dict[str, bool] = {}
 
     def note(name: str, module: nn.Module, given: tuple[Any, ...], output: Any) -> None:
-        first = given[0] if given else None
-        both = isinstance(first, Tensor) and isinstance(output, Tensor)
-        shapes[name] = both and first.shape == output.shape and not name.endswith("head")
+        both = isinstance(output, Tensor) and bool(given) and isinstance(given[0], Tensor)
+        fits[name] = both and given[0].shape == output.shape
 
-    tried = copy.deepcopy(network)
-    for name, module in tried.named_modules():
-        if Drop.fits(tried, name):
+    network = copy.deepcopy(candidate.network)
+    for name, module in network.named_modules():
+        if Drop.fits(network, name):
             module.register_forward_hook(partial(note, name))
     with torch.no_grad():
-        tried(*inputs)
-    return [name for name, fits in shapes.items() if fits]
+        network(*example(candidate))
+    return [name for name, does_fit in fits.items() if does_fit]
 
 
 def example(candidate: Candidate) -> tuple[Tensor, ...]:
@@ -154,34 +151,32 @@ def joined(units: Iterable[Unit]) -> dict[Axis, list[int]]:
 
 def cut(network: nn.Module, gone: Unit) -> tuple[nn.Module, list[Modification]]:
     """Return a network without some channels, and the modifications that build it."""
-    kept: dict[str, dict[str, list[int]]] = defaultdict(dict)
+    kept: dict[str, dict[str, Tensor]] = defaultdict(dict)
     for (layer, end), places in gone.items():
-        size, out = _size(network.get_submodule(layer), end), set(places)
-        kept[layer][end] = [place for place in range(size) if place not in out]
+        stays = torch.ones(_size(network.get_submodule(layer), end), dtype=torch.bool)
+        stays[list(places)] = False
+        kept[layer][end] = stays.nonzero().flatten()
     changes: list[Modification] = []
-    for layer, ends in kept.items():
-        owner, _, name = layer.rpartition(".")
-        holder = network.get_submodule(owner)
-        widths = {f"{end}_features": len(places) for end, places in ends.items()}
-        if isinstance(holder, HEADED):  # Its heads are counted, and change both of its layers.
-            left = widths.pop({"projection": "out_features", "out": "in_features"}[name], None)
-            if left is not None and name == "out":
-                changes.append(Heads(layer=owner, heads=left // holder.head_width))
-        if is_depthwise(network.get_submodule(layer)):
-            widths["in_features"] = widths["out_features"]
-        if widths:
-            changes.append(Resize(layer=layer, **widths))
     state = {name: item.detach() for name, item in network.state_dict().items()}
     for layer, ends in kept.items():
         module = network.get_submodule(layer)
         for name, item in module.state_dict().items():
             if "out" in ends and item.ndim:
-                item = item.index_select(
-                    1 if isinstance(module, nn.Embedding) else 0, torch.tensor(ends["out"])
-                )
+                item = item.index_select(int(isinstance(module, nn.Embedding)), ends["out"])
             if "in" in ends and name == "weight":
-                item = item.index_select(1, torch.tensor(ends["in"]))
+                item = item.index_select(1, ends["in"])
             state[f"{layer}.{name}"] = item
+        sizes = {end: len(places) for end, places in ends.items()}
+        owner, _, name = layer.rpartition(".")
+        holder = network.get_submodule(owner)
+        if isinstance(holder, HEADED):  # Its heads are counted, and change both of its layers.
+            left = sizes.pop({"projection": "out", "out": "in"}[name], None)
+            if left is not None and name == "out":
+                changes.append(Heads(layer=owner, heads=left // holder.head_width))
+        if sizes:
+            inputs = sizes.get("out" if is_depthwise(module) else "in")
+            change = Resize(layer=layer, in_features=inputs, out_features=sizes.get("out"))
+            changes.append(change)
     narrow = copy.deepcopy(network)
     modify(narrow, changes)
     narrow.load_state_dict(state)
@@ -197,78 +192,83 @@ def silenced(network: nn.Module, gone: Unit) -> nn.Module:
             if end == "in":
                 module.get_parameter("weight")[:, list(places)] = 0.0
             elif isinstance(module, nn.LayerNorm):  # Its statistics are of the others alone.
-                module.forward = partial(_norm_others, module, list(places))  # type: ignore[method-assign]
+                module.register_forward_hook(partial(_norm_others, list(places)))
     return quiet
 
 
-def _norm_others(norm: nn.LayerNorm, gone: list[int], x: Tensor) -> Tensor:
-    is_kept = torch.ones(x.shape[-1], dtype=torch.bool)
-    is_kept[gone] = False
-    weight, bias = (None if item is None else item[is_kept] for item in (norm.weight, norm.bias))
+def _norm_others(gone: list[int], norm: nn.LayerNorm, given: tuple[Tensor], _: Tensor) -> Tensor:
+    (x,) = given
+    stays = torch.ones(x.shape[-1], dtype=torch.bool)
+    stays[gone] = False
+    weight, bias = (None if item is None else item[stays] for item in (norm.weight, norm.bias))
     out = torch.zeros_like(x)
-    out[..., is_kept] = F.layer_norm(x[..., is_kept], (int(is_kept.sum()),), weight, bias, norm.eps)
+    out[..., stays] = F.layer_norm(x[..., stays], (int(stays.sum()),), weight, bias, norm.eps)
     return out
 
 
 @torch.no_grad()
-def _holds(candidate: Candidate, width: Width) -> bool:
+def _holds(network: nn.Module, width: Width, inputs: tuple[Tensor, ...]) -> bool:
     """Say whether a network that is narrower by a step answers as if nothing read the units."""
     gone = joined(width.units[: width.step(len(width.units))])
-    inputs = example(candidate)
-    try:
-        answer = cut(candidate.network, gone)[0].eval()(*inputs)
-    except (RuntimeError, ValueError, AssertionError):  # It has a width elsewhere, as a number.
+    if not gone:
         return False
-    expected = silenced(candidate.network, gone).eval()(*inputs)
-    pairs = zip(_tensors(answer), _tensors(expected), strict=True)
+    try:
+        answer = cut(network, gone)[0].eval()(*inputs)
+    except (RuntimeError, ValueError, AssertionError, RequestError):
+        return False  # It has the width elsewhere too, as a number, or can't be built so again.
+    expected = silenced(network, gone).eval()(*inputs)
+    one, other = (item if isinstance(item, tuple) else (item,) for item in (answer, expected))
     return all(
-        one.shape == other.shape
-        and bool(((one - other).abs() <= _SAME * other.abs().max().clamp(min=1e-6)).all())
-        for one, other in pairs
+        found.shape == right.shape
+        and bool(((found - right).abs() <= _SAME * right.abs().amax().clamp(min=1e-6)).all())
+        for found, right in zip(one, other, strict=True)
     )
 
 
-def _tensors(answer: Any) -> list[Tensor]:
-    return [item.double() for item in (answer if isinstance(answer, tuple) else (answer,))]
+def _size(layer: nn.Module, end: str) -> int:
+    """Return how many channels a layer has at an end."""
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, Tensor):  # A norm without scales.
+        weight = layer.get_buffer("running_mean")
+    return weight.shape[int((end == "in") != isinstance(layer, nn.Embedding))]
 
 
-def _size(module: nn.Module, end: str) -> int:
-    weight = getattr(module, "weight", None)
-    if weight is None:  # A norm without scales.
-        weight = module.get_buffer("running_mean")
-    assert isinstance(weight, Tensor)
-    is_second = (end == "in") != isinstance(module, nn.Embedding)
-    return int(weight.shape[1 if is_second else 0])
+def _owner(node: object) -> str:
+    """Return the name of the module whose weights a node reads; empty where it reads none."""
+    is_read = isinstance(node, Node) and node.op == "get_attr"
+    return str(node.target).rpartition(".")[0] if is_read else ""  # type: ignore[attr-defined]
 
 
 class _Numbering(Interpreter):
     """Runs a graph, and sends the numbers of channels along.
 
-    The numbers of a value `[…]` are a tensor of as many axes, of size 1 along those on which they
-    don't vary; `None` where there is none.
+    The numbers of a value are a tensor with its axes, of size 1 where they don't vary along one;
+    `None` where the value has none; of a call that returns several values a tuple.
     """
 
     def __init__(self, graph: GraphModule, network: nn.Module) -> None:
         super().__init__(graph)
-        self._network = network
-        self._numbers: dict[Node, Any] = {}
-        self._shapes: dict[Node, torch.Size] = {}
+        self._network, self._graph = network, graph.graph
+        self._numbers: dict[Any, Any] = {}
+        self._shapes: dict[Any, torch.Size] = {}
         self._taken: dict[Axis, range] = {}
         self._parent = [0, _FIXED]
-        self._understood: set[tuple[Node, Node]] = set()
+        self._known: set[tuple[Node, Node]] = set()
+        """Weights and calls of theirs that can be narrowed."""
 
     def units(self) -> list[Unit]:
         """Return the units, once the graph was run."""
-        uses = Counter(
-            id(item) for _, item in self._network.named_parameters(remove_duplicate=False)
-        )
-        for node in self.module.graph.nodes:  # type: ignore[union-attr]
-            owner = str(node.target).rpartition(".")[0] if node.op == "get_attr" else ""
-            if any((node, user) not in self._understood for user in node.users):
-                self._fix_layer(owner)
-        for layer in {layer for layer, _ in self._taken}:
-            if any(uses[id(item)] > 1 for item in self._network.get_submodule(layer).parameters()):
-                self._fix_layer(layer)
+        named = self._network.named_parameters(remove_duplicate=False)
+        uses = Counter(id(item) for _, item in named)
+        others = {
+            _owner(node)
+            for node in self._graph.nodes
+            if any((node, user) not in self._known for user in node.users)
+        }
+        for layer, end in self._taken:
+            weights = self._network.get_submodule(layer).parameters()
+            if layer in others or any(uses[id(item)] > 1 for item in weights):
+                self._fix(self._take(layer, end))
         found: dict[int, dict[Axis, list[int]]] = defaultdict(dict)
         for axis, numbers in self._taken.items():
             for place, number in enumerate(numbers):
@@ -281,71 +281,62 @@ class _Numbering(Interpreter):
         value = super().run_node(n)
         if isinstance(value, Tensor):
             self._shapes[n] = value.shape
-        self._numbers[n] = self._send(n, value)
+        numbers = self._send(n, value) if n.op == "call_function" else None
+        if numbers is NotImplemented or n.op == "output":
+            for item in n.all_input_nodes:
+                of_item = self._numbers[item]
+                for part in of_item if isinstance(of_item, tuple) else (of_item,):
+                    self._fix(part)
+            numbers = None
+        self._numbers[n] = numbers
         return value
 
     def _send(self, node: Node, value: Any) -> Any:
-        """Return the numbers of what an operation returns."""
-        target = node.target
-        if node.op == "output":
-            self._fix(node)
-        if node.op != "call_function":
-            return None
+        """Return the numbers of what an operation returns; `NotImplemented` where it isn't known.
+
+        What reaches such an operation stays.
+        """
+        target, inputs = node.target, node.all_input_nodes
         if is_call(node, *LAYERS):
             return self._layer(node)
         if is_call(node, aten.embedding.default):
-            return self._embedding(node)
-        if target is operator.getitem:
-            of_all = self._numbers[node.args[0]]  # type: ignore[index]
-            return of_all[node.args[1]] if isinstance(of_all, tuple | list) else of_all
-        if all(self._numbers[item] is None for item in node.all_input_nodes):
+            return self._embedding(node, value)
+        if all(self._numbers[item] is None for item in inputs):
             return None
+        if target is operator.getitem:
+            return self._numbers[node.args[0]][node.args[1]]
         if is_call(node, aten.batch_norm.default, aten.layer_norm.default):
             return self._norm(node)
-        if is_call(node, aten.matmul.default, aten.bmm.default):
-            left, right = (self._of(item) for item in node.args[:2])  # type: ignore[arg-type]
-            if min(left.ndim, right.ndim) < 2:
-                return self._fix(node)
-            return self._product(left, right, value.shape)
-        if is_call(node, aten.scaled_dot_product_attention.default):
-            return self._attention(node, value)
+        if is_call(node, aten.matmul.default, aten.scaled_dot_product_attention.default):
+            return self._products(node, value)
         if target in _MOVES:
             return self._moved(node)
         if target is aten.pad.default and argument(node, 2) in (None, "constant"):
             return self._padded(node)
         if torch.Tag.pointwise in getattr(target, "tags", ()) or target in _POINTWISE:
-            parts = [
-                (self._numbers[item], self._shapes[item])
-                for item in node.all_input_nodes
-                if item in self._shapes
-            ]
+            parts = [(self._numbers[x], self._shapes[x]) for x in inputs if x in self._shapes]
             return reduce(self._met, parts)[0]
-        axes = None
-        if target in _OF_MAPS:
-            axes = range(2, len(self._shapes[node.args[0]]))  # type: ignore[index]
-        elif target in _ALONG:
+        numbers = self._numbers[inputs[0]]
+        if target in _ALONG:
             axes = argument(node, 1)
-        numbers = self._numbers[node.all_input_nodes[0]]
-        if axes is None or numbers is None or len(node.all_input_nodes) > 1:
-            return self._fix(node)
+        elif target in _OF_MAPS and numbers is not None:
+            axes = range(2, numbers.ndim)
+        else:
+            return NotImplemented
         axes = [axes] if isinstance(axes, int) else list(axes)
-        if any(numbers.shape[axis] > 1 for axis in axes):
-            return self._fix(node)
-        if (
-            target in _ALONG
-            and (value[0] if isinstance(value, tuple) else value).ndim < numbers.ndim
-        ):
-            numbers = numbers.squeeze(axes)
+        if len(inputs) > 1 or any(numbers.shape[axis] > 1 for axis in axes):
+            return NotImplemented
+        result = value[0] if isinstance(value, tuple) else value
+        numbers = numbers if result.ndim == numbers.ndim else numbers.squeeze(axes)
         return (numbers, None) if isinstance(value, tuple) else numbers
 
     # -- numbers -----------------------------------------------------------------------------------
 
-    def _of(self, node: Node) -> Tensor:
+    def _of(self, node: Any) -> Tensor:
         """Return a value's numbers, one for each of its entries."""
-        numbers, shape = self._numbers[node], self._shapes[node]
-        if numbers is None:
-            return torch.zeros(1, dtype=torch.int64).expand(shape)
-        return numbers.expand(shape)  # type: ignore[no-any-return]
+        numbers = self._numbers[node]
+        whole = torch.zeros(1, dtype=torch.int64) if numbers is None else numbers
+        return whole.expand(self._shapes[node])
 
     def _take(self, layer: str, end: str) -> Tensor:
         """Return the numbers of a layer's channels `[C]`, new ones at first."""
@@ -363,88 +354,65 @@ class _Numbering(Interpreter):
 
     def _couple(self, one: Tensor, other: Tensor) -> None:
         """Couple numbers in pairs; what meets no number stays."""
-        pairs = torch.stack(torch.broadcast_tensors(one, other)).flatten(1).clamp(min=_FIXED)
+        pairs = torch.stack([one.expand_as(other), other]).flatten(1).clamp(min=_FIXED)
         for first, second in torch.unique(pairs, dim=1).T.tolist():
             self._parent[self._root(first)] = self._root(second)
 
-    def _fix(self, node: Node) -> None:
-        """Let all channels stay that reach an operation."""
-        for item in node.all_input_nodes:
-            numbers = self._numbers[item]
-            for part in numbers if isinstance(numbers, tuple | list) else (numbers,):
-                if part is not None:
-                    self._couple(part, torch.tensor(_FIXED))
-
-    def _fix_layer(self, layer: str) -> None:
-        for end in ("in", "out"):
-            if (layer, end) in self._taken:
-                self._couple(self._take(layer, end), torch.tensor(_FIXED))
+    def _fix(self, numbers: Tensor | None) -> None:
+        if numbers is not None:
+            self._couple(torch.tensor(_FIXED), numbers)
 
     # -- operations --------------------------------------------------------------------------------
 
-    def _channels(self, node: Node, axis: int) -> Tensor:
+    def _channels(self, node: Any, axis: int) -> Tensor:
         """Return the numbers along one axis; those at the same place along it are coupled."""
         numbers = self._of(node).movedim(axis, -1)
         whole = numbers[(0,) * (numbers.ndim - 1)]
         if not bool((numbers == whole).all()):
-            self._couple(numbers, whole)
+            self._couple(whole, numbers)
         return whole
 
-    def _module(self, node: Node, name: str, kinds: Any) -> nn.Module | None:
-        """Return the module of a call, if it is known how to narrow it."""
-        module = self._network.get_submodule(name) if name else None
-        if not isinstance(module, kinds):
-            return None
-        for item in node.args[1:]:
-            if isinstance(item, Node) and str(item.target).rpartition(".")[0] == name:
-                self._understood.add((item, node))
-        return module
+    def _module(self, node: Node, held: object, kinds: Any) -> str:
+        """Return the name of a call's module; empty where it isn't known how to narrow it."""
+        name = _owner(held)
+        if not name or not isinstance(self._network.get_submodule(name), kinds):
+            return ""
+        read = (item for item in node.args if isinstance(item, Node))
+        self._known.update((item, node) for item in read if _owner(item) == name)
+        return name
 
-    def _layer(self, node: Node) -> Tensor | None:
-        name = layer_of(node)
-        module = self._module(node, name, (nn.Linear, nn.Conv1d, nn.Conv2d))
-        groups = getattr(module, "groups", 1)
+    def _layer(self, node: Node) -> Any:
+        name = self._module(node, node.args[1], (nn.Linear, nn.Conv1d, nn.Conv2d))
+        groups = getattr(self._network.get_submodule(name), "groups", 1)
+        if not name or groups not in (1, _size(self._network.get_submodule(name), "out")):
+            return NotImplemented
         axis = 1 if is_call(node, *CONVOLUTIONS) else -1
-        given = node.args[0]
-        assert isinstance(given, Node)
-        if module is None or (
-            groups > 1 and not groups == module.out_channels == module.in_channels
-        ):
-            return self._fix(node)
         outputs = self._take(name, "out")
-        self._couple(self._channels(given, axis), outputs if groups > 1 else self._take(name, "in"))
-        return _along(outputs, axis, len(self._shapes[given]))
+        inputs = outputs if groups > 1 else self._take(name, "in")
+        self._couple(self._channels(node.args[0], axis), inputs)
+        return _along(outputs, axis, len(self._shapes[node.args[0]]))
 
-    def _embedding(self, node: Node) -> Tensor | None:
-        name = str(node.args[0].target).rpartition(".")[0]  # type: ignore[union-attr]
-        if not isinstance(self._network.get_submodule(name), nn.Embedding):
-            return None
-        self._understood.add((node.args[0], node))  # type: ignore[arg-type]
-        rows = self._shapes[node.args[1]]  # type: ignore[index]
-        return _along(self._take(name, "out"), -1, len(rows) + 1)
+    def _embedding(self, node: Node, value: Tensor) -> Any:
+        name = self._module(node, node.args[0], nn.Embedding)
+        return _along(self._take(name, "out"), -1, value.ndim) if name else None
 
-    def _norm(self, node: Node) -> Tensor | None:
+    def _norm(self, node: Node) -> Any:
         of_batch = is_call(node, aten.batch_norm.default)
-        held = argument(node, 3 if of_batch else 2)
-        name = str(held.target).rpartition(".")[0] if isinstance(held, Node) else ""
         kinds = (nn.BatchNorm1d, nn.BatchNorm2d) if of_batch else nn.LayerNorm
-        if self._module(node, name, kinds) is None or (not of_batch and len(node.args[1]) > 1):  # type: ignore[arg-type]
-            return self._fix(node)
-        given = node.args[0]
-        assert isinstance(given, Node)
-        self._couple(self._channels(given, 1 if of_batch else -1), self._take(name, "out"))
-        numbers: Tensor = self._numbers[given]
-        return numbers
+        name = self._module(node, argument(node, 3 if of_batch else 2), kinds)
+        if not name or not (of_batch or len(node.args[1]) == 1):  # type: ignore[arg-type]
+            return NotImplemented
+        channels = self._channels(node.args[0], 1 if of_batch else -1)
+        self._couple(channels, self._take(name, "out"))
+        return self._numbers[node.args[0]]
 
     def _padded(self, node: Node) -> Tensor:
         """Pad numbers along the axes on which they vary: padding of a map is every channel's."""
-        numbers: Tensor = self._numbers[node.args[0]]  # type: ignore[index]
-        sizes = list(node.args[1])  # type: ignore[arg-type]
+        numbers: Tensor = self._numbers[node.args[0]]
+        sizes: Any = node.args[1]
         for at in range(0, len(sizes), 2):
-            axis = numbers.ndim - 1 - at // 2
-            if numbers.shape[axis] > 1:
-                ends = [0] * at + sizes[at : at + 2]
-                numbers = F.pad(numbers, ends)
+            if numbers.shape[-1 - at // 2] > 1:
+                numbers = F.pad(numbers, [0] * at + list(sizes[at : at + 2]))
         return numbers
 
     def _moved(self, node: Node) -> Any:
@@ -462,48 +430,44 @@ class _Numbering(Interpreter):
         self, one: tuple[Tensor | None, torch.Size], other: tuple[Tensor | None, torch.Size]
     ) -> tuple[Tensor | None, torch.Size]:
         """Couple the numbers of two values that are added or multiplied, entry by entry."""
-        shape = torch.broadcast_shapes(one[1], other[1])
+        shape = torch.Size(torch.broadcast_shapes(one[1], other[1]))  # type: ignore[no-untyped-call]
         if one[0] is None and other[0] is None:
             return None, shape
-        both = [
-            torch.zeros([1] * len(shape), dtype=torch.int64)
-            if numbers is None
-            else numbers.reshape([1] * (len(shape) - numbers.ndim) + list(numbers.shape))
-            for numbers, _ in (one, other)
-        ]
-        left, right = torch.broadcast_tensors(*both)
+        none = torch.zeros(1, dtype=torch.int64)
+        whole = torch.zeros([1] * len(shape), dtype=torch.int64)
+        left, right = (whole + (none if item[0] is None else item[0]) for item in (one, other))
+        left, right = left + torch.zeros_like(right), right + torch.zeros_like(left)
         for numbers, others, size in ((left, right, one[1]), (right, left, other[1])):
-            size = [1] * (len(shape) - len(size)) + list(size)
-            # A value of one entry for all channels doesn't hold them.
-            spans = any(a > 1 and b > 1 for a, b in zip(size, others.shape, strict=True))
-            is_held = (numbers == 0) & (others > 0)
-            if spans and bool(is_held.any()):
-                self._couple(others[is_held], torch.tensor(_FIXED))
+            padded = [1] * (len(shape) - len(size)) + list(size)
+            # A value with one entry for all channels doesn't hold them.
+            if any(a > 1 and b > 1 for a, b in zip(padded, others.shape, strict=True)):
+                self._fix(_compact(torch.where(numbers == 0, others, 0)))
         is_met = (left > 0) & (right > 0)
         if bool(is_met.any()):
             self._couple(left[is_met], right[is_met])
         return _compact(torch.where(left > 0, left, right)), shape
 
-    def _product(self, left: Tensor, right: Tensor, shape: torch.Size) -> Tensor | None:
-        """Couple what a product sums over, and what it multiplies."""
-        left, right = self._summed(left, -1), self._summed(right, -2)
-        return self._met((left, shape), (right, shape))[0]
-
-    def _summed(self, numbers: Tensor, axis: int) -> Tensor | None:
-        first = numbers.narrow(axis, 0, 1)
-        if not bool(numbers.any()):
-            return None
-        self._couple(numbers, first)
-        return _compact(first)
-
-    def _attention(self, node: Node, value: Tensor) -> Tensor | None:
-        query, key, value_ = (self._of(item) for item in node.args[:3])  # type: ignore[arg-type]
+    def _products(self, node: Node, value: Tensor) -> Any:
+        """Couple what products of matrices sum over, and what they multiply."""
+        tensors = [self._of(item) for item in node.args[:3]]
+        if any(item.ndim != tensors[0].ndim or item.ndim < 3 for item in tensors):
+            return NotImplemented
+        if len(tensors) == 2:
+            return self._product(tensors[0], tensors[1], value.shape)
+        query, key, values = tensors
         if query.shape[:-2] != key.shape[:-2]:
-            return self._fix(node)
-        scores = self._product(query, key.mT, torch.Size([*query.shape[:-1], key.shape[-2]]))
-        if scores is None:
-            return self._fix(node)
-        return self._product(scores, value_, value.shape)
+            return NotImplemented
+        between = torch.Size([*query.shape[:-1], key.shape[-2]])
+        scores = self._product(query, key.mT, between)
+        scores = torch.zeros(1, dtype=torch.int64) if scores is None else scores
+        return self._product(scores.expand(between), values, value.shape)
+
+    def _product(self, left: Tensor, right: Tensor, shape: torch.Size) -> Tensor | None:
+        for numbers, axis in ((left, -1), (right, -2)):
+            if bool(numbers.any()):
+                self._couple(numbers.narrow(axis, 0, 1), numbers)
+        row, column = _compact(left.narrow(-1, 0, 1)), _compact(right.narrow(-2, 0, 1))
+        return self._met((row, shape), (column, shape))[0]
 
 
 def _along(numbers: Tensor, axis: int, ndim: int) -> Tensor:
@@ -515,10 +479,8 @@ def _along(numbers: Tensor, axis: int, ndim: int) -> Tensor:
 
 def _compact(numbers: Tensor) -> Tensor | None:
     """Return numbers with size 1 along the axes on which they don't vary."""
-    for axis in range(numbers.ndim):
+    for axis, size in enumerate(numbers.shape):
         first = numbers.narrow(axis, 0, 1)
-        if numbers.shape[axis] > 1 and (
-            numbers.stride(axis) == 0 or bool((numbers == first).all())
-        ):
+        if size > 1 and (numbers.stride(axis) == 0 or bool((numbers == first).all())):
             numbers = first
     return numbers if bool(numbers.any()) else None

@@ -8,33 +8,25 @@ trains on. What is left is the same network with narrower layers, so any other s
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-from modelwright.arrays import Doubles
-from modelwright.compression.coupling import (
-    Unit,
-    Width,
-    cut,
-    example,
-    find_blocks,
-    find_widths,
-    joined,
-)
-from modelwright.compression.layer_costs import LayerCosts, compare_times, layer_costs
+from modelwright.compression.coupling import Width, cut, example, find_blocks, find_widths
+from modelwright.compression.cut_plan import CutPlan
+from modelwright.compression.importance import Importance, by_activations, by_taylor
+from modelwright.compression.layer_costs import compare_times, layer_costs
 from modelwright.compression.prune import allowed_drop, further
 from modelwright.data import Dataset, Split
 from modelwright.data.batches import Batch, Batches
 from modelwright.errors import RequestError
 from modelwright.files import Json, JsonObject
 from modelwright.models.candidate import Candidate
-from modelwright.models.modifications import Drop, Modification, modified, modify
+from modelwright.models.modifications import Drop, Heads, Modification, Resize, modified, modify
 from modelwright.models.summary import multiply_adds
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import PruneStep
@@ -49,9 +41,6 @@ _MOST_DROPPED = 0.5
 """The largest share of the layers of lists that may be left out."""
 _TRIES, _NEAR = 4, 1.03
 """How many times more is cut until the measured time is as asked, or this near to it."""
-
-Losses = Callable[[nn.Module], Iterator[Tensor]]
-"""From a network to its mean losses on batches of training samples."""
 
 
 def prune_structured(
@@ -97,7 +86,7 @@ def check_structured(candidate: Candidate, step: PruneStep) -> None:
     """
     inputs = tuple(item[:1] for item in example(candidate))
     widths, blocks = _parts(candidate)
-    plan = _Plan(layer_costs(candidate.network, inputs), widths, blocks)
+    plan = CutPlan(layer_costs(candidate.network, inputs), widths, blocks)
     whole = float(multiply_adds(candidate.network, *inputs))
     least = 1 - (plan.spent()[0] - plan.least()[0]) / whole
     if step.multiply_adds is not None and least > step.multiply_adds:
@@ -110,7 +99,7 @@ def check_structured(candidate: Candidate, step: PruneStep) -> None:
 
 
 def _parts(candidate: Candidate) -> tuple[list[Width], list[str]]:
-    """Return what may be taken out of a network.
+    """Return what may be taken out of a network: of widths, and whole layers.
 
     Raises:
         RequestError: nothing.
@@ -125,139 +114,6 @@ def _parts(candidate: Candidate) -> tuple[list[Width], list[str]]:
             fix="Write `kind: unstructured`, prune before `quantize`, or leave the step out",
         )
     return widths, blocks
-
-
-@dataclass(frozen=True, slots=True)
-class _Option:
-    """What may go next."""
-
-    loss: float
-    widths: dict[str, tuple[int, int]]
-    """Of the layers that change, the widths that they have then."""
-    width: int | None = None
-    size: int = 0
-    block: str = ""
-
-
-class _Plan:
-    """What is taken out of a network, in the order of loss for time.
-
-    Args:
-        costs: of each layer, by widths.
-        widths: of the network.
-        blocks: the layers that may be left out.
-        losses: of each width, what each unit matters; and of each block.
-        network: the network that is cut, where it is narrower than that of the costs.
-        most_blocks: how many may be left out.
-    """
-
-    def __init__(
-        self,
-        costs: dict[str, LayerCosts],
-        widths: Sequence[Width],
-        blocks: Sequence[str],
-        losses: tuple[Sequence[Doubles], Sequence[float]] | None = None,
-        *,
-        network: nn.Module | None = None,
-        most_blocks: int = 0,
-    ) -> None:
-        if losses is None:
-            losses = [np.zeros(len(width.units)) for width in widths], [0.0] * len(blocks)
-        self._costs, self._widths = costs, widths
-        self._order = [np.argsort(found, kind="stable") for found in losses[0]]
-        self._losses, self._blocks = losses[0], dict(zip(blocks, losses[1], strict=True))
-        self._most_blocks = most_blocks
-        self._taken = [0] * len(widths)
-        self.dropped: list[str] = []
-        self._now = {name: (cost.inputs, cost.outputs) for name, cost in costs.items()}
-        if network is not None:
-            self._now = {
-                name: _ends(module) for name, module in network.named_modules() if name in costs
-            }
-
-    def spent(self, widths: dict[str, tuple[int, int]] | None = None) -> Doubles:
-        """Return multiply-adds and seconds of layers `[2]`, of all by default."""
-        found = self._now if widths is None else widths
-        costs = [self._costs[name].at(*ends) for name, ends in found.items() if all(ends)]
-        return np.sum(costs, axis=0) if costs else np.zeros(2)
-
-    def least(self) -> Doubles:
-        """Return multiply-adds and seconds of the layers if all widths were the least `[2]`."""
-        now = dict(self._now)
-        for width in self._widths:
-            now.update(self._narrowed(width, len(width.units) - width.least, now))
-        return self.spent(now)
-
-    def cut_to(self, place: int, bound: float) -> bool:
-        """Take out until multiply-adds (0) or seconds (1) are within a bound; say whether so."""
-        while self.spent()[place] > bound:
-            options = [(self._worth(option, place), option) for option in self._options()]
-            worth, best = max(options, key=lambda item: item[0], default=((0.0, 0.0), None))
-            if best is None or worth <= (0.0, 0.0):
-                return False
-            self._now.update(best.widths)
-            if best.width is not None:
-                self._taken[best.width] += best.size
-            else:
-                self.dropped.append(best.block)
-        return True
-
-    def gone(self) -> dict[tuple[str, str], list[int]]:
-        """Return the channels that were taken out of layers that are left."""
-        units: list[Unit] = []
-        for width, order, count in zip(self._widths, self._order, self._taken, strict=True):
-            units += [width.units[at] for at in order[:count]]
-        return {
-            axis: places for axis, places in joined(units).items() if not self._is_dropped(axis[0])
-        }
-
-    def _worth(self, option: _Option, place: int) -> tuple[float, float]:
-        """Return the time that an option gains for what it loses, and what it gains of the goal."""
-        before = self.spent({name: self._now[name] for name in option.widths})
-        gain = before - self.spent(option.widths)
-        if gain[place] <= 0:
-            return 0.0, 0.0
-        scale = 1 / (option.loss + 1e-12)
-        return float(gain[1] * scale), float(gain[0] * scale)
-
-    def _options(self) -> Iterator[_Option]:
-        for at, width in enumerate(self._widths):
-            taken = self._taken[at]
-            size = width.step(len(width.units) - taken)
-            if size:
-                loss = float(self._losses[at][self._order[at][taken : taken + size]].sum())
-                yield _Option(loss, self._narrowed(width, size, self._now), width=at, size=size)
-        if len(self.dropped) < self._most_blocks:
-            for name, loss in self._blocks.items():
-                if name not in self.dropped:
-                    inside = [layer for layer in self._now if layer.startswith(f"{name}.")]
-                    yield _Option(loss, dict.fromkeys(inside, (0, 0)), block=name)
-
-    def _narrowed(
-        self, width: Width, size: int, now: dict[str, tuple[int, int]]
-    ) -> dict[str, tuple[int, int]]:
-        """Return the widths of the layers concerned without so many units."""
-        found: dict[str, tuple[int, int]] = {}
-        for layer, end in width.axes:
-            if layer in now and all(now[layer]):
-                inputs, outputs = found.get(layer, now[layer])
-                less = size * len(width.units[0][layer, end])
-                both = self._costs[layer].is_depthwise
-                found[layer] = (
-                    inputs - less if end == "in" or both else inputs,
-                    outputs - less if end == "out" else outputs,
-                )
-        return found
-
-    def _is_dropped(self, layer: str) -> bool:
-        return any(layer.startswith(f"{name}.") for name in self.dropped)
-
-
-def _ends(layer: nn.Module) -> tuple[int, int]:
-    if isinstance(layer, nn.Linear):
-        return layer.in_features, layer.out_features
-    assert isinstance(layer, nn.Conv1d | nn.Conv2d)
-    return layer.in_channels, layer.out_channels
 
 
 class _Narrowing:
@@ -283,11 +139,12 @@ class _Narrowing:
         whole_s = run.decisions.decide("whole_seconds", self._measure_start)
         self._whole = np.array([multiply_adds(candidate.network, *self._inputs), whole_s], float)
         # What isn't in layers that are counted stays as it is.
-        of_layers = _Plan(self._costs, (), ()).spent()
+        of_layers = CutPlan(self._costs, (), ()).spent()
         self._rest = np.maximum(self._whole - of_layers, 0)
         self._whole[1] = max(self._whole[1], of_layers[1])
         self._changes: dict[tuple[str, str], Modification] = {}
-        self._most_blocks = int(_MOST_DROPPED * len(find_blocks(candidate)))
+        self._widths, blocks = _parts(candidate)
+        self._most_blocks = int(_MOST_DROPPED * len(blocks))
         loss = resolve_loss(recipe.train.loss, task.output_kind)
         self._objective = build_objective(
             loss,
@@ -333,8 +190,8 @@ class _Narrowing:
             sum(item.numel() for item in network.parameters())
             for network in (self._start.network, after.network)
         ]
-        assert products < self._whole[0]
-        assert counts[1] < counts[0]
+        if products >= self._whole[0] or counts[1] >= counts[0]:
+            raise self._too_much("the network is no smaller than before")
         kinds = [change.kind for change in self._changes.values()]
         faster = seconds[0] / seconds[1]
         self._run.say(
@@ -348,7 +205,7 @@ class _Narrowing:
             self.goal: self._asked,
             "scores": self._step.scores,
             "rounds": self._step.rounds,
-            "multiply_adds_share": products / self._whole[0],
+            "multiply_adds_share": products / float(self._whole[0]),
             "parameters_share": counts[1] / counts[0],
             "seconds_share": seconds[1] / seconds[0],
             "layers": kinds.count("resize"),
@@ -364,9 +221,9 @@ class _Narrowing:
 
     def _cut(self, current: Candidate, bound: float) -> Json:
         """Return what goes, as a decision keeps it."""
-        widths, blocks = _parts(current)
+        widths, blocks = find_widths(current, self._widths), find_blocks(current)
         dropped = sum(change.kind == "drop" for change in self._changes.values())
-        plan = _Plan(
+        plan = CutPlan(
             self._costs,
             widths,
             blocks,
@@ -391,11 +248,11 @@ class _Narrowing:
             inside = f"{change.layer}."
             for key in [key for key in self._changes if key[1].startswith(inside)]:
                 del self._changes[key]
-        for change in (*drops, *changes):
-            key = (change.kind, change.layer)
-            old = self._changes.get(key)
-            news = {name: value for name, value in change.model_dump().items() if value is not None}
-            self._changes[key] = change if old is None else old.model_copy(update=news)
+        for new in (*drops, *changes):
+            assert isinstance(new, Drop | Heads | Resize)
+            old = self._changes.get((new.kind, new.layer))
+            given = {name: value for name, value in new.model_dump().items() if value is not None}
+            self._changes[new.kind, new.layer] = old.model_copy(update=given) if old else new
         return replace(
             current,
             network=network.eval(),
@@ -412,7 +269,7 @@ class _Narrowing:
 
     def _scores(
         self, current: Candidate, widths: Sequence[Width], blocks: Sequence[str]
-    ) -> tuple[list[Doubles], list[float]]:
+    ) -> Importance:
         """Return what each unit of each width matters, and each layer that may be left out."""
         network = copy.deepcopy(current.network).to(self._run.device).eval()
         rows = np.linspace(0, len(self._data.train) - 1, min(_SAMPLES, len(self._data.train)))
@@ -426,83 +283,6 @@ class _Narrowing:
     def _loss(self, network: nn.Module, batch: Batch) -> Tensor:
         loss, weight = self._objective(network(*batch.inputs), batch)
         return (loss * weight).sum() / weight.sum().clamp(min=1e-12)
-
-
-def by_taylor(
-    network: nn.Module,
-    widths: Sequence[Width],
-    blocks: Sequence[str],
-    batches: Iterator[Batch],
-    loss: Callable[[nn.Module, Batch], Tensor],
-) -> tuple[list[Doubles], list[float]]:
-    """Return the squares of how the loss would change without each unit, summed over batches.
-
-    That nothing reads a unit is a change of the readers' weights, so that it is their product with
-    their gradient to the first order (Molchanov et al. 2019, equation 8). Without a whole layer the
-    loss is computed.
-    """
-    names = sorted({layer for width in widths for layer, end in width.axes if end == "in"})
-    weights = [network.get_submodule(name).get_parameter("weight") for name in names]
-    for weight in weights:
-        weight.requires_grad_(True)
-    without = []
-    for name in blocks:
-        without.append(copy.deepcopy(network))
-        modify(without[-1], [Drop(layer=name)])
-    units = [np.zeros(len(width.units)) for width in widths]
-    layers = np.zeros(len(blocks))
-    for batch in batches:
-        value = loss(network, batch)
-        gradients = torch.autograd.grad(value, weights)
-        by_layer = {
-            name: (weight * gradient).detach().transpose(0, 1).flatten(1).sum(1).cpu().numpy()
-            for name, weight, gradient in zip(names, weights, gradients, strict=True)
-        }
-        for scores, width in zip(units, widths, strict=True):
-            scores += _of_units(width, by_layer) ** 2
-        with torch.no_grad():
-            for at, other in enumerate(without):
-                layers[at] += max(float(loss(other, batch) - value), 0.0) ** 2
-    return units, list(layers)
-
-
-@torch.no_grad()
-def by_activations(
-    network: nn.Module, widths: Sequence[Width], blocks: Sequence[str], batches: Iterator[Batch]
-) -> tuple[list[Doubles], list[float]]:
-    """Return the share of each unit in the magnitudes of its width, as its readers are given them.
-
-    Of a layer that may be left out it is the share of what it changes in what it gives.
-    """
-    sums: dict[str, Any] = {}
-
-    def read(name: str, module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        values = given[0].abs().movedim(-1 if isinstance(module, nn.Linear) else 1, 0)
-        sums[name] = sums.get(name, 0) + values.flatten(1).mean(1).double().cpu().numpy()
-
-    def change(name: str, module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
-        pair = [(output - given[0]).abs().mean(), output.abs().mean()]
-        sums[name] = sums.get(name, 0) + torch.stack(pair).double().cpu().numpy()
-
-    for name in {layer for width in widths for layer, end in width.axes if end == "in"}:
-        network.get_submodule(name).register_forward_pre_hook(partial(read, name))
-    for name in blocks:
-        network.get_submodule(name).register_forward_hook(partial(change, name))
-    for batch in batches:
-        network(*batch.inputs)
-    units = [_of_units(width, sums) for width in widths]
-    shares = [found / max(float(found.sum()), 1e-12) for found in units]
-    return shares, [float(sums[name][0] / max(sums[name][1], 1e-12)) for name in blocks]
-
-
-def _of_units(width: Width, by_layer: dict[str, Doubles]) -> Doubles:
-    """Return the sums over the channels that readers are given of each unit."""
-    total = np.zeros(len(width.units))
-    for layer, end in width.axes:
-        if end == "in":
-            places = np.array([unit[layer, end] for unit in width.units])
-            total += by_layer[layer][places].sum(1)
-    return total
 
 
 def typical_sample(split: Split) -> tuple[Tensor, ...]:

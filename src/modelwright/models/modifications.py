@@ -147,11 +147,8 @@ def _set_heads(network: nn.Module, change: Heads) -> None:
             why="Attention of a text to itself can have fewer heads than it has",
         )
     attention.heads, width = change.heads, change.heads * attention.head_width
-    for name, ends in (
-        ("projection", {"out_features": 3 * width}),
-        ("out", {"in_features": width}),
-    ):
-        resize(network, Resize(layer=f"{change.layer}.{name}", **ends))
+    resize(network, Resize(layer=f"{change.layer}.projection", out_features=3 * width))
+    resize(network, Resize(layer=f"{change.layer}.out", in_features=width))
 
 
 class Skip(nn.Module):
