@@ -32,7 +32,7 @@ SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
 _LEAST_S, _LEAST_RUNS, _MOST_RUNS = 0.004, 5, 200
 """How long one width is timed, and how often at least and at most."""
 _BLOCKS = 20
-"""So many times two networks answer by turns."""
+"""So many times calls are made by turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +105,16 @@ def is_depthwise(layer: nn.Module) -> bool:
     return isinstance(layer, nn.Conv1d | nn.Conv2d) and layer.groups > 1
 
 
-def compare_times(
-    networks: Sequence[Candidate], inputs: tuple[Tensor, ...], threads: int
-) -> list[float]:
-    """Return how many seconds networks take for one sample in onnxruntime, by turns."""
-    runs = [_runner(candidate, inputs, threads) for candidate in networks]
+def by_turns(runs: Sequence[Callable[[], object]]) -> list[float]:
+    """Return how many seconds calls take that are made by turns."""
     times = [[_median(run) for run in runs] for _ in range(_BLOCKS)]
     return [float(seconds) for seconds in np.median(times, axis=0)]
 
 
-def _runner(candidate: Candidate, inputs: tuple[Tensor, ...], threads: int) -> Callable[[], object]:
+def answering(
+    candidate: Candidate, inputs: tuple[Tensor, ...], threads: int
+) -> Callable[[], object]:
+    """Return what has a network answer to one sample in onnxruntime."""
     reader = open_input(candidate.input.to_json(), candidate.assets)
     source = NetworkGraph(
         name=MAIN,

@@ -8,9 +8,9 @@ trains on. What is left is the same network with narrower layers, so any other s
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from modelwright.compression.coupling import Width, cut, example, find_blocks, find_widths
 from modelwright.compression.cut_plan import CutPlan
 from modelwright.compression.importance import Importance, by_activations, by_taylor
-from modelwright.compression.layer_costs import compare_times, layer_costs
+from modelwright.compression.layer_costs import answering, by_turns, layer_costs
 from modelwright.compression.prune import allowed_drop, further
 from modelwright.data import Dataset, Split
 from modelwright.data.batches import Batch, Batches
@@ -84,6 +84,14 @@ def check_structured(candidate: Candidate, step: PruneStep) -> None:
     Raises:
         RequestError: it is such a network.
     """
+    kinds = {change["kind"] for change in candidate.architecture.get("modifications", ())}
+    if kinds - {"resize", "heads", "drop"}:
+        raise RequestError(
+            "layers of few bits can't be made narrower",
+            where="compress",
+            why="What is left would have to be rounded anew",
+            fix="Write `prune` before the other steps",
+        )
     inputs = tuple(item[:1] for item in example(candidate))
     widths, blocks = _parts(candidate)
     plan = CutPlan(layer_costs(candidate.network, inputs), widths, blocks)
@@ -109,9 +117,9 @@ def _parts(candidate: Candidate) -> tuple[list[Width], list[str]]:
         raise RequestError(
             "this network has no channels, heads or layers that can be taken out",
             where="compress",
-            why="Those of recurrent layers and of layers of few bits stay, as do all that reach an "
-            "operation that couples them in a way that isn't known here",
-            fix="Write `kind: unstructured`, prune before `quantize`, or leave the step out",
+            why="Those of recurrent layers stay, as do all that reach an operation that couples "
+            "them in a way that isn't known here",
+            fix="Write `kind: unstructured`, or leave the step out",
         )
     return widths, blocks
 
@@ -136,8 +144,9 @@ class _Narrowing:
         self._costs = layer_costs(
             candidate.network, self._inputs, run.threads, run.decisions.decide
         )
-        whole_s = run.decisions.decide("whole_seconds", self._measure_start)
-        self._whole = np.array([multiply_adds(candidate.network, *self._inputs), whole_s], float)
+        self._whole = np.array([multiply_adds(candidate.network, *self._inputs), 0], float)
+        if self.goal == "latency":
+            self._whole[1] = run.decisions.decide("whole_seconds", self._measure)[0]
         # What isn't in layers that are counted stays as it is.
         of_layers = CutPlan(self._costs, (), ()).spent()
         self._rest = np.maximum(self._whole - of_layers, 0)
@@ -213,11 +222,14 @@ class _Narrowing:
             "dropped": kinds.count("drop"),
         }
 
-    def _measure_start(self) -> Json:
-        return compare_times([self._start], self._inputs, self._run.threads)[0]
+    @cached_property
+    def _answering(self) -> Callable[[], object]:
+        return answering(self._start, self._inputs, self._run.threads)
 
-    def _measure(self, current: Candidate) -> Json:
-        return list(compare_times([self._start, current], self._inputs, self._run.threads))
+    def _measure(self, *others: Candidate) -> Json:
+        """Return how many seconds the network takes as it was, and others by turns with it."""
+        runs = [answering(other, self._inputs, self._run.threads) for other in others]
+        return list(by_turns([self._answering, *runs]))
 
     def _cut(self, current: Candidate, bound: float) -> Json:
         """Return what goes, as a decision keeps it."""
@@ -253,9 +265,11 @@ class _Narrowing:
             old = self._changes.get((new.kind, new.layer))
             given = {name: value for name, value in new.model_dump().items() if value is not None}
             self._changes[new.kind, new.layer] = old.model_copy(update=given) if old else new
+        left = network.state_dict()
         return replace(
             current,
             network=network.eval(),
+            codecs={name: codec for name, codec in current.codecs.items() if name in left},
             architecture=modified(self._start.architecture, *self._changes.values()),
         )
 

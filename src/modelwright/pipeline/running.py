@@ -181,7 +181,7 @@ def _deliver(
     )
     kept.finish(result.to_json() | {"notes": notes.sentences})
     # Nothing goes on from here.
-    for checkpoints in (folder / STAGES_FOLDER).glob("*/checkpoints"):
+    for checkpoints in list((folder / STAGES_FOLDER).rglob("checkpoints")):
         shutil.rmtree(checkpoints, ignore_errors=True)
     for packed in (folder / STAGES_FOLDER).glob("*/model.mw"):
         packed.unlink(missing_ok=True)
