@@ -160,7 +160,9 @@ def test_channels_go_and_int8_follows(tmp_path):
         "epochs": 4,
         "max_drop": 0.2,
     }
-    recipe = {**RECIPE, "compress": [narrow, {**INT8, "max_drop": 0.2}]}
+    evaluate = {"baselines": False, "latency": False}
+    steps = [narrow, {**INT8, "max_drop": 0.2}]
+    recipe = {**RECIPE, "evaluate": evaluate, "compress": steps}
     result = mw.run(recipe, out=tmp_path, name="chain")
     description = modelfile.describe(result.model)
     steps = {step["step"]: step for step in description["lineage"]}
