@@ -21,6 +21,7 @@ STEPS: dict[str, CompressionStep] = {
     "weights: int4": QuantizeStep(name="quantize", weights="int4", max_drop=9.0),
     "prune": PruneStep(name="prune"),
     "distill": DistillStep(name="distill", teacher="teacher.mw"),
+    "structured": PruneStep(name="prune", kind="structured", multiply_adds=0.95),
 }
 NO_INT8 = ("bow", "rnn", "rnn-ctc", "decoder", "seq2seq")
 NO_GROUPS = ("resnet", "resnet 18", "speednet", "efficientnet-lite0", "detector")
@@ -28,10 +29,24 @@ NO_GROUPS = (*NO_GROUPS, "audio-cnn", "conv-ctc", "rnn-ctc")
 """Families whose fully connected layers and embeddings are too small."""
 REFUSED = {("int8", name) for name in NO_INT8} | {("distill", "detector"), ("distill", "linear")}
 REFUSED |= {(step, name) for step in STEPS if step.startswith("weights") for name in NO_GROUPS}
+REFUSED |= {("structured", name) for name in ("rnn", "rnn-ctc", "linear")}
 PAIRS = [(step, name) for step in STEPS for name in SMALL]
 
 
-@pytest.mark.parametrize(("step", "name"), PAIRS)
+TRACED = ("efficientnet-lite0", "seq2seq", "rnn-ctc", "conv-ctc", "audio-cnn", "resnet 18")
+"""Families whose graphs take seconds."""
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        pytest.param(
+            *pair,
+            marks=[pytest.mark.slow] if pair[0] == "structured" and pair[1] in TRACED else [],
+        )
+        for pair in PAIRS
+    ],
+)
 def test_a_step_is_taken_or_refused_with_a_way_out(step: str, name: str) -> None:
     check, _ = step_of(STEPS[step])
     candidate = small(name)
@@ -44,7 +59,8 @@ def test_a_step_is_taken_or_refused_with_a_way_out(step: str, name: str) -> None
     assert caught.value.why
 
 
-SHIPPED = [pair for pair in PAIRS if pair not in REFUSED and pair[0] not in ("prune", "distill")]
+NOT_SHIPPED = ("prune", "structured", "distill")
+SHIPPED = [pair for pair in PAIRS if pair not in REFUSED and pair[0] not in NOT_SHIPPED]
 QUICK = {
     ("int8", "cnn"),
     ("int8", "resnet"),

@@ -14,12 +14,16 @@ from modelwright.errors import ModelFileError, RequestError
 from modelwright.models import modifications
 from modelwright.models.modifications import (
     KINDS,
+    Drop,
+    Heads,
     Modification,
     Resize,
+    Skip,
     modified,
     modify,
     read_modifications,
 )
+from modelwright.models.transformer import SelfAttention, TransformerEncoder
 from modelwright.recipe.networks import CnnModel, ConvBlock, MlpModel
 from modelwright.transforms import ImageInput
 
@@ -101,6 +105,46 @@ def test_what_stands_still_stays_so_and_formats_stay():
     assert network[1].bias is None
 
 
+def test_norms_embeddings_and_convolutions_of_each_channel_have_other_widths():
+    network = nn.Sequential(
+        nn.Embedding(9, 4), nn.LayerNorm(4), nn.Conv1d(4, 4, 3, groups=4), nn.BatchNorm1d(4)
+    )
+    modify(
+        network,
+        [
+            Resize(layer="0", out_features=2),
+            Resize(layer="1", out_features=2),
+            Resize(layer="2", in_features=2, out_features=2),
+            Resize(layer="3", out_features=2),
+        ],
+    )
+    for item in network.parameters():
+        nn.init.ones_(item)
+    vectors = network[:2](torch.zeros(1, 5, dtype=torch.int64))
+    assert network[2](vectors.transpose(1, 2)).shape == (1, 2, 3)
+    assert (network[0].embedding_dim, network[1].normalized_shape, network[2].groups) == (
+        2,
+        (2,),
+        2,
+    )
+
+
+def test_attention_has_fewer_heads_and_a_layer_is_left_out():
+    torch.manual_seed(0)
+    encoder = TransformerEncoder(8, layers=2, heads=4, dropout=0.0).eval()
+    x, length = torch.randn(2, 3, 8), torch.tensor([3, 2])
+    changes = [Heads(layer="layers.1.attention", heads=1), Drop(layer="layers.0")]
+    modify(encoder, changes)
+    assert isinstance(encoder.layers[0], Skip)
+    attention = encoder.layers[1].attention
+    assert attention.projection.weight.shape == (6, 8)
+    assert attention.out.weight.shape == (8, 2)
+    for item in encoder.parameters():
+        nn.init.normal_(item)
+    expected = encoder.norm(encoder.layers[1](x, torch.tensor([[1, 1, 1], [1, 1, 0]]) > 0))
+    assert torch.equal(encoder(x, length), expected)
+
+
 def tied():
     network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     network[1].weight = network[0].weight
@@ -122,8 +166,22 @@ def tied():
         (
             nn.Sequential(nn.BatchNorm2d(4)),
             Resize(layer="0", in_features=2),
-            "outputs of BatchNorm",
+            "outputs of norms",
         ),
+        (
+            nn.Sequential(nn.Conv2d(4, 4, 3, groups=4)),
+            Resize(layer="0", in_features=2, out_features=3),
+            "one channel a group",
+        ),
+        (nn.Sequential(nn.LayerNorm([2, 4])), Resize(layer="0", out_features=2), "can't be"),
+        (nn.Sequential(nn.Embedding(9, 4)), Resize(layer="0", in_features=2), "can't be"),
+        (nn.Sequential(nn.Linear(3, 4)), Heads(layer="0", heads=1), "can't have 1 heads"),
+        (nn.Sequential(SelfAttention(8, 2)), Heads(layer="0", heads=2), "can't have 2 heads"),
+        (nn.Sequential(SelfAttention(8, 2)), Heads(layer="1", heads=1), "has no layer"),
+        (nn.Sequential(nn.Linear(3, 4)), Drop(layer="0"), "none of a list"),
+        (nn.Sequential(nn.Sequential(nn.Linear(3, 4))), Drop(layer="0"), "none of a list"),
+        (SelfAttention(8, 2), Drop(layer="out"), "none of a list"),
+        (nn.Sequential(SelfAttention(8, 2)), Drop(layer="0.out"), "none of a list"),
         (tied(), Resize(layer="1", in_features=2), "shares its weights"),
         (built(MLP), Resize(layer="body.head", out_features=2), "those of the labels"),
     ],
@@ -154,6 +212,13 @@ GOOD = {"kind": "resize", "layer": "body.hidden.0", "in_features": None, "out_fe
         ([GOOD, {"kind": "resize", "layer": "body.hidden.0"}], "in full"),
         ([{**GOOD, "layer": "body.tail"}], "can't be built"),
         ([GOOD, GOOD], "can't be built"),
+        ([{"kind": "heads", "layer": "body.hidden.0", "heads": 1}], "can't be built"),
+        ([{"kind": "heads", "layer": "body.hidden.0", "heads": 0}], "`heads`"),
+        ([{"kind": "heads", "layer": "body.hidden.0", "heads": "1"}], "`heads`"),
+        ([{"kind": "drop", "layer": "body.hidden.0"}], "can't be built"),
+        ([{"kind": "drop", "layer": "body.nothing"}], "can't be built"),
+        ([{"kind": "drop", "layer": ""}], "`layer`"),
+        ([{"kind": "drop", "layer": "body.hidden.0", "to": 1}], "`to`"),
     ],
 )
 def test_a_file_with_other_modifications_is_refused(value, words):

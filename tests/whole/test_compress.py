@@ -149,3 +149,29 @@ def test_data_elsewhere_is_given(tmp_path, monkeypatch):
     found = mw.compress(trained.model, step, data="texts/rows.csv", out=tmp_path / "runs")
     assert found.ledger.find("size_ratio").value > 1.2
     assert Path(found.folder).name == "texts-compressed"
+
+
+def test_channels_go_and_int8_follows(tmp_path):
+    narrow = {
+        "name": "prune",
+        "kind": "structured",
+        "multiply_adds": 0.6,
+        "rounds": 2,
+        "epochs": 4,
+        "max_drop": 0.2,
+    }
+    evaluate = {"baselines": False, "latency": False}
+    steps = [narrow, {**INT8, "max_drop": 0.2}]
+    recipe = {**RECIPE, "evaluate": evaluate, "compress": steps}
+    result = mw.run(recipe, out=tmp_path, name="chain")
+    description = modelfile.describe(result.model)
+    steps = {step["step"]: step for step in description["lineage"]}
+    assert list(steps) == ["train", "prune", "quantize", "export"]
+    assert steps["prune"]["multiply_adds_share"] <= 0.6
+    assert steps["prune"]["parameters_share"] < 0.9
+    assert result.ledger.find("size_ratio").value > 2.5
+    assert any("multiply-adds have become" in note for note in result.notes)
+    modelfile.verify(result.model, sandbox=False)
+    folders = sorted(path.name for path in (result.folder / "stages/prune/stages").iterdir())
+    assert folders == ["round-1", "round-2"]
+    assert not list(result.folder.rglob("checkpoints"))

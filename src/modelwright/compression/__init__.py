@@ -8,11 +8,12 @@ from typing import Any
 from modelwright.compression.distill import check_distill, distill
 from modelwright.compression.prune import check_prune, prune
 from modelwright.compression.quantize import check_quantize, quantize
+from modelwright.compression.structured import check_structured, prune_structured
 from modelwright.compression.weights import check_group, group
 from modelwright.data import Dataset
 from modelwright.models.candidate import Candidate
 from modelwright.recipe import Recipe
-from modelwright.recipe.compression import CompressionStep, QuantizeStep
+from modelwright.recipe.compression import CompressionStep, PruneStep, QuantizeStep
 from modelwright.run import Run
 from modelwright.tasks import Task
 
@@ -26,8 +27,9 @@ Check = Callable[[Candidate, Any], None]
 STEPS: dict[str, tuple[Check, Step]] = {
     "quantize dtype": (check_quantize, quantize),
     "quantize weights": (check_group, group),
-    "prune": (check_prune, prune),
     "distill": (check_distill, distill),
+    "prune unstructured": (check_prune, prune),
+    "prune structured": (check_structured, prune_structured),
 }
 
 
@@ -35,6 +37,8 @@ def step_of(step: CompressionStep) -> tuple[Check, Step]:
     """Return how a step of the recipe is checked, and how it is done."""
     if isinstance(step, QuantizeStep):
         return STEPS["quantize weights" if step.weights is not None else "quantize dtype"]
+    if isinstance(step, PruneStep):
+        return STEPS[f"prune {step.kind}"]
     return STEPS[step.name]
 
 

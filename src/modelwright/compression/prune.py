@@ -24,6 +24,7 @@ from modelwright.models.candidate import Candidate
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import PruneStep
 from modelwright.recipe.spec import seconds
+from modelwright.recipe.train import TrainSpec
 from modelwright.run import Run
 from modelwright.tasks import Task
 from modelwright.training import Parts, fit, validation_scores
@@ -52,15 +53,8 @@ def prune(
     before = None
     if data.validation is not None:
         before = validation_scores(candidate, data, run, task=task)[metric]
-    train = recipe.train
-    epochs = step.epochs
-    if epochs == "auto":
-        epochs = max((train.epochs or 10.0) / 2, 1.0)
-    budget = train.budget and f"{seconds(train.budget) / 2:.3f}s"
     # The last weights alone have all their zeros.
-    train = train.model_copy(
-        update={"epochs": float(epochs), "budget": budget, "select": "last", "patience": None}
-    )
+    train = further(recipe.train, step).model_copy(update={"select": "last"})
 
     def masked(network: nn.Module, parts: Parts) -> Parts:
         return replace(parts, constraints=(Mask(network, step.sparsity), *parts.constraints))
@@ -79,16 +73,15 @@ def prune(
     zeros, count = _zeros(pruned.network)
     if before is not None:
         after = validation_scores(pruned, data, run, task=task)[metric]
-        drop = worsening(metric, before, after)
-        if drop > step.max_drop:
-            raise RequestError(
-                f"`{run.stage_name}` makes `{metric}` worse by {drop:.3g} on the validation split, "
-                f"and {step.max_drop:.3g} is allowed",
-                where="compress",
-                why=f"It was {before:.4g} and is {after:.4g} with {zeros / count:.0%} of the "
-                "weights zero",
-                fix="Lower `sparsity`, raise `epochs` or `max_drop`, or leave the step out",
-            )
+        drop = allowed_drop(
+            metric,
+            before,
+            after,
+            step,
+            run,
+            made=f"with {zeros / count:.0%} of the weights zero",
+            fix="Lower `sparsity`, raise `epochs` or `max_drop`, or leave the step out",
+        )
     run.say(
         f"{zeros / count:.1%} of {count:,} weights are zero: the file is smaller to send and to "
         "store, and answers come no faster"
@@ -101,6 +94,44 @@ def prune(
         "validation_drop": drop,
     }
     return replace(pruned, codecs={**pruned.codecs, **dict.fromkeys(names, "zstd")}), facts
+
+
+def further(train: TrainSpec, step: PruneStep, *, share: float = 1.0) -> TrainSpec:
+    """Return the section `train` of what a pruned network trains on, or of a share of it."""
+    epochs = step.epochs
+    if epochs == "auto":
+        epochs = max((train.epochs or 10.0) / 2, 1.0)
+    budget = train.budget and f"{seconds(train.budget) / 2 * share:.3f}s"
+    return train.model_copy(
+        update={"epochs": float(epochs) * share, "budget": budget, "patience": None}
+    )
+
+
+def allowed_drop(
+    metric: str,
+    before: float,
+    after: float,
+    step: PruneStep,
+    run: Run,
+    *,
+    made: str,
+    fix: str,
+) -> float:
+    """Return by how much the main metric got worse on the validation split.
+
+    Raises:
+        RequestError: it is more than `step.max_drop`.
+    """
+    drop = worsening(metric, before, after)
+    if drop > step.max_drop:
+        raise RequestError(
+            f"`{run.stage_name}` makes `{metric}` worse by {drop:.3g} on the validation split, "
+            f"and {step.max_drop:.3g} is allowed",
+            where="compress",
+            why=f"It was {before:.4g} and is {after:.4g} {made}",
+            fix=fix,
+        )
+    return drop
 
 
 def check_prune(candidate: Candidate, step: PruneStep) -> None:

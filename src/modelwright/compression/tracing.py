@@ -38,6 +38,26 @@ def trace(candidate: Candidate) -> GraphModule:
     Raises:
         RequestError: torch can't trace it.
     """
+    try:
+        graph = exported(candidate)
+    except RequestError as error:
+        error.fix = (
+            "Write `weights: int8` in place of `dtype`, for fully connected layers and embeddings"
+        )
+        raise
+    _unshare(graph)
+    _fold_norms(graph)
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
+
+
+def exported(candidate: Candidate) -> GraphModule:
+    """Return a candidate's network in evaluation mode as a graph, layer by layer as it stands.
+
+    Raises:
+        RequestError: torch can't trace it.
+    """
     network = copy.deepcopy(candidate.network).cpu().eval().requires_grad_(False)
     reader = open_input(candidate.input.to_json(), candidate.assets)
     samples = reader.synthetic(2)
@@ -53,18 +73,16 @@ def trace(candidate: Candidate) -> GraphModule:
             )
     except (RuntimeError, torch.fx.proxy.TraceError) as error:
         raise RequestError(
-            "this network's operations change with the length of a sample, so it can't become int8",
+            "this network's operations change with the length of a sample, so it has no graph for "
+            "this step",
             where="compress",
             why=str(error).strip().splitlines()[0].partition("! For more")[0][:200],
-            fix="Write `weights: int8` in place of `dtype`, for fully connected layers and "
-            "embeddings",
+            fix="Leave the step out",
         ) from error
     graph = _plain(program.module())
     if isinstance(steps := getattr(network, "steps", None), nn.Module):
         graph.steps = steps  # As the model file declares them.
     _clean(graph)
-    _unshare(graph)
-    _fold_norms(graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return graph

@@ -13,26 +13,31 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import torch
 from pydantic import Field, ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from modelwright.errors import ModelFileError, RequestError
 from modelwright.files import Json, JsonObject
 from modelwright.models.grouped import GroupedEmbedding, GroupedLinear
+from modelwright.models.transformer import SelfAttention
 from modelwright.recipe.spec import FromList, Spec
 
 S = TypeVar("S", bound=Spec)
 LARGEST = 1 << 24
 """No width may be larger."""
+HEADED = SelfAttention
+"""Attention that may have fewer heads than its network's section says."""
 
 
 class Resize(Spec):
-    """A layer with other widths: fully connected, a convolution, or a norm over the batch."""
+    """A layer with other widths: fully connected, a convolution, a norm, or an embedding."""
 
     kind: Literal["resize"] = "resize"
     layer: str = Field(min_length=1)
     """Its name in the network: `body.hidden.0`."""
     in_features: int | None = Field(default=None, ge=1, le=LARGEST)
-    """How many features or channels it takes; `None` as before. A norm has `out_features` alone."""
+    """How many features or channels it takes; `None` as before. Norms and embeddings have
+    `out_features` alone; a convolution of each channel by itself has both, and they are the same.
+    """
     out_features: int | None = Field(default=None, ge=1, le=LARGEST)
     """How many it gives; `None` as before."""
 
@@ -56,7 +61,38 @@ class Group(Spec):
     """So many weights share a scale."""
 
 
-Modification = Resize | Integers | Group
+class Heads(Spec):
+    """Attention with fewer heads, each as wide as before."""
+
+    kind: Literal["heads"] = "heads"
+    layer: str = Field(min_length=1)
+    """Its name in the network: `encoder.layers.0.attention`."""
+    heads: int = Field(ge=1, le=LARGEST)
+    """How many are left."""
+
+
+class Drop(Spec):
+    """A layer of a list of layers that gives what it is given: it is left out."""
+
+    kind: Literal["drop"] = "drop"
+    layer: str = Field(min_length=1)
+    """Its name in the network: `body.stages.0.1`."""
+
+    @staticmethod
+    def fits(network: nn.Module, name: str) -> bool:
+        """Say whether a layer may be left out, as far as that shows without running it.
+
+        It stands in a list, has parts with weights, and nothing but its `forward` is called.
+        """
+        layer, owner = network.get_submodule(name), network.get_submodule(name.rpartition(".")[0])
+        is_part = name != "" and isinstance(owner, nn.Sequential | nn.ModuleList)
+        has_parts = next(layer.children(), None) is not None and not hasattr(layer, "step")
+        is_list = isinstance(layer, nn.Sequential | nn.ModuleList)
+        has_weights = next(layer.parameters(), None) is not None
+        return is_part and has_parts and has_weights and not is_list
+
+
+Modification = Resize | Integers | Group | Heads | Drop
 """Any one of them."""
 
 
@@ -75,16 +111,60 @@ def resize(network: nn.Module, change: Resize) -> None:
         inputs, outputs = _widths(change, layer.in_channels, layer.out_channels)
         layer.in_channels, layer.out_channels = inputs, outputs
         _empty(layer, {"weight": (outputs, inputs, *layer.kernel_size), "bias": (outputs,)})
+    elif isinstance(layer, nn.Conv1d | nn.Conv2d) and (
+        layer.groups == layer.in_channels == layer.out_channels
+        and change.in_features == change.out_features
+    ):
+        _, width = _widths(change, layer.in_channels, layer.out_channels)
+        layer.in_channels = layer.out_channels = layer.groups = width
+        _empty(layer, {"weight": (width, 1, *layer.kernel_size), "bias": (width,)})
     elif isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and change.in_features is None:
         _, layer.num_features = _widths(change, layer.num_features, layer.num_features)
         names = ("weight", "bias", "running_mean", "running_var")
         _empty(layer, dict.fromkeys(names, (layer.num_features,)))
+    elif isinstance(layer, nn.LayerNorm) and (
+        len(layer.normalized_shape) == 1 and change.in_features is None
+    ):
+        _, width = _widths(change, *layer.normalized_shape, *layer.normalized_shape)
+        layer.normalized_shape = (width,)
+        _empty(layer, {"weight": (width,), "bias": (width,)})
+    elif isinstance(layer, nn.Embedding) and change.in_features is None:
+        _, layer.embedding_dim = _widths(change, layer.embedding_dim, layer.embedding_dim)
+        _empty(layer, {"weight": (layer.num_embeddings, layer.embedding_dim)})
     else:
         raise RequestError(
             f"the layer `{change.layer}` can't be resized so",
-            why="Fully connected layers and convolutions of one group can, and the outputs of "
-            "BatchNorm",
+            why="Fully connected layers can, convolutions of one group or of one channel a group, "
+            "and the outputs of norms and embeddings",
         )
+
+
+def _set_heads(network: nn.Module, change: Heads) -> None:
+    attention = _found(network, change.layer)
+    if not isinstance(attention, HEADED) or change.heads >= attention.heads:
+        raise RequestError(
+            f"the layer `{change.layer}` can't have {change.heads} heads of attention",
+            why="Attention of a text to itself can have fewer heads than it has",
+        )
+    attention.heads, width = change.heads, change.heads * attention.head_width
+    resize(network, Resize(layer=f"{change.layer}.projection", out_features=3 * width))
+    resize(network, Resize(layer=f"{change.layer}.out", in_features=width))
+
+
+class Skip(nn.Module):
+    """Stands where a layer was left out: it gives the first of what it is given."""
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        """Return `x`."""
+        return x
+
+
+def _drop(network: nn.Module, change: Drop) -> None:
+    _found(network, change.layer)
+    if not Drop.fits(network, change.layer):
+        raise RequestError(f"the layer `{change.layer}` is none of a list, so it can't be left out")
+    owner, _, name = change.layer.rpartition(".")
+    setattr(network.get_submodule(owner), name, Skip())
 
 
 def _to_integers(network: nn.Module, change: Integers) -> None:
@@ -131,6 +211,8 @@ KINDS: dict[str, tuple[type[Modification], Callable[[nn.Module, Any], None]]] = 
     "resize": (Resize, resize),
     "int8": (Integers, _to_integers),
     "group": (Group, group_weights),
+    "heads": (Heads, _set_heads),
+    "drop": (Drop, _drop),
 }
 """The kinds of modification: what each declares, and how it is done to a network."""
 

@@ -32,17 +32,16 @@ class SelfAttention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.head_width = heads, width // heads
         self.projection = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, is_real: Tensor) -> Tensor:
         """Return `[N, T, D]` for inputs `[N, T, D]`, of which `is_real` `[N, T]` are no padding."""
-        count, steps, width = x.shape
-        split = self.projection(x).view(count, steps, 3, self.heads, width // self.heads)
+        split = self.projection(x).view(*x.shape[:2], 3, self.heads, self.head_width)
         query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value, is_real[:, None, None])
-        out: Tensor = self.out(mixed.transpose(1, 2).reshape(count, steps, width))
+        out: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return out
 
 

@@ -182,7 +182,7 @@ def _deliver(
     kept.finish(result.to_json() | {"notes": notes.sentences})
     # Nothing goes on from here.
     for kept_for in ("checkpoints", "teachers"):
-        for kept_in in (folder / STAGES_FOLDER).glob(f"*/{kept_for}"):
+        for kept_in in list((folder / STAGES_FOLDER).rglob(kept_for)):
             shutil.rmtree(kept_in, ignore_errors=True)
     for packed in (folder / STAGES_FOLDER).glob("*/model.mw"):
         packed.unlink(missing_ok=True)

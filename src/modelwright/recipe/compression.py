@@ -64,21 +64,47 @@ class QuantizeStep(Spec):
 
 
 class PruneStep(Spec):
-    """Weights set to zero, those of the least magnitude over all layers, while it trains on."""
+    """Weights taken away while it trains on: single ones set to zero, or whole channels."""
 
     name: Literal["prune"]
-    kind: Literal["unstructured"] = "unstructured"
-    """`unstructured`: single weights. The file is smaller, as zeros are stored in less; answers
-    come no faster."""
+    kind: Literal["unstructured", "structured"] = "unstructured"
+    """`unstructured`: single weights, those of the least magnitude over all layers, become zero.
+    The file is smaller, as zeros are stored in less; answers come no faster. `structured`:
+    channels, heads of attention and whole layers are taken out, and answers come faster."""
     sparsity: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    """The share of the weights of convolutions, fully connected layers and embeddings that become
-    zero."""
+    """Of `unstructured`, the share of the weights of convolutions, fully connected layers and
+    embeddings that become zero."""
+    multiply_adds: Annotated[float | None, Field(gt=0, lt=1)] = None
+    """Of `structured`, the share of the multiply-adds that is left; this or `latency` is given."""
+    latency: Annotated[float | None, Field(gt=0, lt=1)] = None
+    """Of `structured`, the share of the time of an answer to one sample that is left, as
+    onnxruntime takes it on this machine."""
+    scores: Literal["taylor", "activations"] = "taylor"
+    """Of `structured`, what tells how little a channel matters: how the loss would change without
+    it, to the first order (Molchanov et al. 2019), or how small its values are."""
+    rounds: Annotated[int, Field(ge=1, le=100)] = 4
+    """Of `structured`, how many times a part is taken out and the network trained on; the last time
+    as long as all others together."""
     epochs: Annotated[float, Field(gt=0, le=10_000)] | Literal["auto"] = "auto"
-    """Passes over the training split while weights become zero, with the rates of `train`; `auto`:
-    half of `train.epochs`."""
+    """Passes over the training split while weights are taken away, with the rates of `train`;
+    `auto`: half of `train.epochs`."""
     max_drop: Annotated[float, Field(ge=0)] = 0.01
     """By how much the main metric may get worse on the validation split; where it does by more, the
     step is refused."""
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        if self.kind == "structured" and (self.multiply_adds is None) == (self.latency is None):
+            raise ValueError("give one of `multiply_adds` and `latency`: `multiply_adds: 0.5`")
+        of_structured = ("multiply_adds", "latency", "scores", "rounds")
+        only = {"unstructured": ("sparsity",), "structured": of_structured}
+        other = "unstructured" if self.kind == "structured" else "structured"
+        for name in only[other]:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"`{name}` has no effect with `kind: {self.kind}`: it is of `{other}`"
+                )
+        return self
 
 
 Student = Annotated[

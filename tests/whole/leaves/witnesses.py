@@ -929,6 +929,11 @@ FULL_RANGE = {"compress": [{"name": "quantize", "dtype": "int8", "reduce_range":
 GROUPS = {"compress": [{"name": "quantize", "weights": "int4", "samples": 20, "max_drop": 9.0}]}
 ZEROS = {"compress": [{"name": "prune", "sparsity": 0.9, "epochs": 1, "max_drop": 9.0}]}
 WIDE = {"model": {"name": "mlp", "hidden": [64]}}
+NARROW = {
+    "compress": [
+        {"name": "prune", "kind": "structured", "multiply_adds": 0.6, "rounds": 1, "max_drop": 9.0}
+    ]
+}
 COMPRESSION = [
     *_one("compressed", "cnn", "compress", INT8["compress"]),
     *_one("compressed", "cnn", "compress.0.name", ZEROS["compress"][0], INT8),
@@ -940,7 +945,18 @@ COMPRESSION = [
     *_one("compressed", "digits", "compress.0.weights", "int8", {**WIDE, **GROUPS}),
     *_one("compressed", "digits", "compress.0.group_size", 16, {**WIDE, **GROUPS}),
     *_one("compressed", "digits", "compress.0.name", INT8["compress"][0], {**WIDE, **ZEROS}),
-    *_one("compressed", "digits", "compress.0.kind", "structured", ZEROS, refused="kind"),
+    *_one("compressed", "digits", "compress.0.kind", "structured", ZEROS, refused="give one of"),
+    *_one("compressed", "digits", "compress.0.multiply_adds", 0.3, {**WIDE, **NARROW}),
+    *_one("compressed", "digits", "compress.0.scores", "activations", {**WIDE, **NARROW}),
+    *_one("compressed", "digits", "compress.0.rounds", 2, {**WIDE, **NARROW}),
+    *_one(
+        "compressed",
+        "digits",
+        "compress.0.latency",
+        0.5,
+        {**WIDE, **NARROW},
+        refused="give one of",
+    ),
     *_one("compressed", "digits", "compress.0.sparsity", 0.3, ZEROS),
     *_one("compressed", "digits", "compress.0.epochs", 3, ZEROS),
     *_one("compressed", "scores", "compress.0.max_drop", 0.0, ZEROS, refused="worse"),
