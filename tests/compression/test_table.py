@@ -11,7 +11,12 @@ from modelwright import modelfile
 from modelwright.compression import step_of
 from modelwright.compression.weights import grouped_layers
 from modelwright.errors import RequestError
-from modelwright.recipe.compression import CompressionStep, PruneStep, QuantizeStep
+from modelwright.recipe.compression import (
+    CompressionStep,
+    PruneStep,
+    QuantizeStep,
+    VectorQuantizeStep,
+)
 from tests.compression.making import compress
 from tests.compression.networks import SMALL, small
 
@@ -20,6 +25,7 @@ STEPS: dict[str, CompressionStep] = {
     "weights: int8": QuantizeStep(name="quantize", weights="int8", max_drop=9.0),
     "weights: int4": QuantizeStep(name="quantize", weights="int4", max_drop=9.0),
     "prune": PruneStep(name="prune"),
+    "codebooks": VectorQuantizeStep(name="vector-quantize", block_size=8, epochs=1),
 }
 NO_INT8 = ("bow", "rnn", "rnn-ctc", "decoder", "seq2seq")
 NO_GROUPS = ("resnet", "resnet 18", "speednet", "efficientnet-lite0", "detector")

@@ -7,6 +7,7 @@ from typing import Any
 
 from modelwright.compression.prune import check_prune, prune
 from modelwright.compression.quantize import check_quantize, quantize
+from modelwright.compression.vector_quantize import check_vector_quantize, vector_quantize
 from modelwright.compression.weights import check_group, group
 from modelwright.data import Dataset
 from modelwright.models.candidate import Candidate
@@ -26,6 +27,7 @@ STEPS: dict[str, tuple[Check, Step]] = {
     "quantize dtype": (check_quantize, quantize),
     "quantize weights": (check_group, group),
     "prune": (check_prune, prune),
+    "vector-quantize": (check_vector_quantize, vector_quantize),
 }
 
 

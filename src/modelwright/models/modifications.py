@@ -17,6 +17,7 @@ from torch import nn
 
 from modelwright.errors import ModelFileError, RequestError
 from modelwright.files import Json, JsonObject
+from modelwright.models.coded import CODED_LAYERS, use_codes
 from modelwright.models.grouped import GroupedEmbedding, GroupedLinear
 from modelwright.recipe.spec import FromList, Spec
 
@@ -56,7 +57,22 @@ class Group(Spec):
     """So many weights share a scale."""
 
 
-Modification = Resize | Integers | Group
+class Code(Spec):
+    """A layer whose weights are looked up in codebooks, block by block."""
+
+    kind: Literal["code"] = "code"
+    layer: str = Field(min_length=1)
+    """Its name in the network: `body.stages.0.conv1`."""
+    block_size: int = Field(ge=1, le=256)
+    """So many weights share a code."""
+    codebook_size: int = Field(ge=2, le=256)
+    codebooks: int = Field(ge=1, le=8)
+    """A block is the sum of an entry of each."""
+    ordered: bool
+    """Whether the weights of an output stand in another order in the blocks."""
+
+
+Modification = Resize | Integers | Group | Code
 """Any one of them."""
 
 
@@ -127,10 +143,35 @@ def group_weights(network: nn.Module, change: Group) -> None:
     setattr(network.get_submodule(owner), name, new)
 
 
+def code_weights(network: nn.Module, change: Code) -> None:
+    """Take a layer's weights from codebooks, which are empty then.
+
+    Raises:
+        RequestError: there is no such layer, or its weights can't be looked up.
+    """
+    layer = _found(network, change.layer)
+    weight = layer._parameters.get("weight")
+    uses = sum(item is weight for _, item in network.named_parameters(remove_duplicate=False))
+    if not isinstance(layer, CODED_LAYERS) or weight is None or uses > 1:
+        raise RequestError(
+            f"the weights of the layer `{change.layer:.80}` can't be looked up in codebooks",
+            why="Those of fully connected layers, convolutions and embeddings can, once, and where "
+            "no other layer has the same",
+        )
+    use_codes(
+        layer,
+        block_size=change.block_size,
+        codebook_size=change.codebook_size,
+        codebooks=change.codebooks,
+        ordered=change.ordered,
+    )
+
+
 KINDS: dict[str, tuple[type[Modification], Callable[[nn.Module, Any], None]]] = {
     "resize": (Resize, resize),
     "int8": (Integers, _to_integers),
     "group": (Group, group_weights),
+    "code": (Code, code_weights),
 }
 """The kinds of modification: what each declares, and how it is done to a network."""
 

@@ -1,0 +1,437 @@
+"""Weights looked up in codebooks, for convolutions, fully connected layers and embeddings.
+
+Codes and codebooks are fitted layer by layer (`codebooks`). Then the codebooks learn, with what
+else the network has, from the network before: all codes stand still (Stock et al. 2020, section
+3.3; Martinez et al. 2021, section 3.4).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modelwright.compression.codebooks import Coded, encode
+from modelwright.compression.sensitivity import sample_inputs, worsening
+from modelwright.data import Dataset, Split
+from modelwright.data.batches import Batch
+from modelwright.errors import RequestError
+from modelwright.kinds import OutputKind
+from modelwright.models.candidate import Candidate
+from modelwright.models.coded import CODED_LAYERS, Codebook, blocks_of, codebooks_of
+from modelwright.models.modifications import Code, modified, modify
+from modelwright.recipe import Recipe
+from modelwright.recipe.compression import VectorQuantizeStep
+from modelwright.recipe.spec import seconds
+from modelwright.recipe.train import AdamwOptimizer, CosineSchedule, TrainSpec
+from modelwright.run import Progress, Run
+from modelwright.tasks import Task
+from modelwright.training import Parts, fit, validation_scores
+
+LEAST_WEIGHTS = 2048
+"""Smaller layers stay as they are: there is nothing to gain."""
+_FEWEST_ENTRIES = 4
+"""A codebook of fewer entries isn't worth its layer's accuracy."""
+_BLOCKS_AN_ENTRY = 4
+"""A codebook has at most one entry for so many blocks (Stock et al. 2020, section 4.1)."""
+_LONGEST = 64
+"""The longest block."""
+_DAMPING = 0.01
+"""What each input's second moment is at least, as a share of their mean."""
+_TEMPERATURE = 2.0
+"""Of the teacher's and the student's probabilities (Hinton et al. 2015)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Which layers are coded, and how."""
+
+    codes: tuple[Code, ...]
+    kept: Mapping[str, str]
+    """Why each other layer with weights stays as it is."""
+
+
+def vector_quantize(
+    candidate: Candidate,
+    step: VectorQuantizeStep,
+    recipe: Recipe,
+    data: Dataset,
+    run: Run,
+    task: Task,
+) -> tuple[Candidate, dict[str, Any]]:
+    """Return a candidate whose weights are looked up in codebooks, and the facts.
+
+    Raises:
+        RequestError: the network has no such layers, the ratio can't be reached, or the main
+            metric gets worse by more than `step.max_drop` on the validation split.
+        StoppedError: a stop was requested; the state is saved.
+    """
+    check_vector_quantize(candidate, step)
+    planned = plan(candidate.network, step)
+    moments = second_moments(candidate.network, planned.codes, data.train, step.samples)
+    network, codes, errors = _coded(candidate.network, planned.codes, moments, step, run)
+    begun = replace(
+        candidate, network=network, architecture=modified(candidate.architecture, *codes)
+    )
+    tuned, _ = fit(
+        begun,
+        _training(step, recipe.train),
+        data,
+        run,
+        task=task,
+        augment=recipe.augment,
+        change=_taught_by(candidate.network, task.output_kind),
+        loss_may_rise=True,
+    )
+    for codebook in codebooks_of(tuned.network):
+        codebook.settle()
+    before, after = _size(candidate.network), _size(tuned.network)
+    drop = _drop(candidate, tuned, step, data, run, task)
+    names = {f"{code.layer}.coded.codes": "zstd" for code in codes}
+    run.say(
+        f"{len(codes)} layers are looked up in codebooks: the weights are {before / after:.1f} "
+        f"times smaller ({before:,} bytes, now {after:,})"
+    )
+    if planned.kept:
+        run.say(
+            f"{len(planned.kept)} layers stay as they are: "
+            + ", ".join(f"`{name}` ({why})" for name, why in list(planned.kept.items())[:4])
+            + (", …" if len(planned.kept) > 4 else "")
+        )
+    facts = {
+        "layers": len(codes),
+        "kept": dict(planned.kept),
+        "permuted": sum(code.ordered for code in codes),
+        "block_sizes": {code.layer: code.block_size for code in codes},
+        "error": sum(errors) / len(errors),
+        "weights_ratio": before / after,
+        "samples": min(step.samples, len(data.train)),
+        "validation_drop": drop,
+    }
+    return replace(tuned, codecs={**tuned.codecs, **names}), facts
+
+
+def check_vector_quantize(candidate: Candidate, step: VectorQuantizeStep) -> None:
+    """Refuse a network without weights that codebooks make smaller.
+
+    Raises:
+        RequestError: it has none, its weights have few bits or zeros already, or the ratio is out
+            of reach.
+    """
+    changes = candidate.architecture.get("modifications", ())
+    if codebooks_of(candidate.network) or any(
+        item["kind"] in ("int8", "group") for item in changes
+    ):
+        raise RequestError(
+            "the weights of this network have few bits already",
+            where="compress",
+            why="What `quantize` and `vector-quantize` leave is no start for codebooks",
+            fix="Start from the model file that it was made of, with one of these steps",
+        )
+    if any(codec == "zstd" for codec in candidate.codecs.values()):
+        raise RequestError(
+            "codebooks would fill the zeros of a pruned network",
+            where="compress",
+            fix="Write one of `prune` and `vector-quantize`",
+        )
+    plan(candidate.network, step)
+
+
+# -- which layers, and how -----------------------------------------------------------------------
+
+
+def plan(network: nn.Module, step: VectorQuantizeStep) -> Plan:
+    """Decide which layers are coded; with `block_size: auto`, in blocks as short as `ratio` allows.
+
+    Raises:
+        RequestError: there is no layer to code, or the ratio is out of reach.
+    """
+    if step.block_size != "auto":
+        return _plan(network, step, step.block_size)
+    before, best = _size(network), 0.0
+    for block_size in range(1, _LONGEST + 1):
+        found = _plan(network, step, block_size)
+        saved = sum(_bytes_saved(network, code) for code in found.codes)
+        ratio = before / (before - saved)
+        if ratio >= step.ratio:
+            return found
+        best = max(best, ratio)
+    raise RequestError(
+        f"codebooks make the weights of this network at most {best:.1f} times smaller, and "
+        f"`ratio` asks for {step.ratio:g}",
+        where="compress",
+        why="Small layers and those of other kinds stay as they are",
+        fix="Lower `ratio` or `codebook_size`, or take a network of fewer small layers",
+    )
+
+
+def _plan(network: nn.Module, step: VectorQuantizeStep, block_size: int) -> Plan:
+    codes: list[Code] = []
+    kept: dict[str, str] = {}
+    uses: dict[int, int] = {}
+    for _, item in network.named_parameters(remove_duplicate=False):
+        uses[id(item)] = uses.get(id(item), 0) + 1
+    for name, module in network.named_modules():
+        own = list(module.parameters(recurse=False))
+        if not any(item.ndim > 1 for item in own):
+            continue
+        weight = module._parameters.get("weight")
+        if not isinstance(module, CODED_LAYERS) or weight is None:
+            kept[name] = "a layer that codebooks don't know"
+        elif uses[id(weight)] > 1:
+            kept[name] = "another layer has the same weights"
+        elif weight.dtype != torch.float32:
+            kept[name] = "not in fp32"
+        elif weight.numel() < LEAST_WEIGHTS:
+            kept[name] = "small"
+        elif isinstance(module, nn.Conv1d | nn.Conv2d) and module.in_channels <= 4:
+            kept[name] = "it takes the input"
+        else:
+            code = _code(network, name, step, block_size)
+            # Half of the bytes, or it isn't worth what it costs.
+            if 2 * _bytes_saved(network, code) < 4 * weight.numel():
+                kept[name] = "its codebook would be as large"
+            else:
+                codes.append(code)
+    if not codes:
+        raise RequestError(
+            "this network has no weights that codebooks make smaller",
+            where="compress",
+            why=f"Layers of fewer than {LEAST_WEIGHTS:,} weights stay as they are, as do recurrent "
+            "ones and those whose codebook would be as large",
+            fix="Lower `codebook_size`, or leave the step out",
+        )
+    return Plan(tuple(codes), kept)
+
+
+def _code(network: nn.Module, name: str, step: VectorQuantizeStep, block_size: int) -> Code:
+    weight = network.get_submodule(name).get_parameter("weight")
+    # What isn't spread over a kernel is less alike (Martinez et al. 2021 take 4 beside 9).
+    is_kernel = math.prod(weight.shape[2:]) > 1
+    size = block_size if is_kernel or step.block_size != "auto" else -(-block_size // 2)
+    blocks = weight.shape[0] * blocks_of(tuple(weight.shape), size, ordered=False)
+    most = max(blocks // _BLOCKS_AN_ENTRY, _FEWEST_ENTRIES)
+    return Code(
+        layer=name,
+        block_size=size,
+        codebook_size=min(step.codebook_size, 1 << (most.bit_length() - 1)),
+        codebooks=step.codebooks,
+        ordered=False,
+    )
+
+
+def _bytes_saved(network: nn.Module, code: Code) -> int:
+    """Return how many bytes a layer has less with codes, an order counted in."""
+    shape = tuple(network.get_submodule(code.layer).get_parameter("weight").shape)
+    blocks = blocks_of(shape, code.block_size, ordered=False)
+    bits = code.codebooks * shape[0] * blocks * (code.codebook_size - 1).bit_length()
+    entries = 2 * code.codebooks * code.codebook_size * code.block_size
+    return 4 * math.prod(shape) - (bits // 8 + entries + 2 * math.prod(shape[1:]))
+
+
+def _size(network: nn.Module) -> int:
+    """Return the bytes of a network's weights; codes count the bits that they need."""
+    total = 0
+    for item in {id(item): item for item in network.state_dict(keep_vars=True).values()}.values():
+        total += item.numel() * item.element_size()
+    for codebook in codebooks_of(network):
+        bits = (codebook.codebook.shape[1] - 1).bit_length()
+        total -= codebook.codes.numel() * (8 - bits) // 8
+    return total
+
+
+# -- codes ---------------------------------------------------------------------------------------
+
+
+def second_moments(
+    network: nn.Module, codes: Collection[Code], train: Split, samples: int
+) -> dict[str, Tensor]:
+    """Return the mean square of each input of layers, over training samples.
+
+    Of convolutions `[C]`, of fully connected layers `[I]`, of an embedding `[V]`: how often each
+    row is looked up. Layers that aren't called themselves are missing.
+    """
+    sums: dict[str, Tensor] = {}
+    hooks = []
+
+    def watch(name: str, layer: nn.Module) -> None:
+        def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            x = inputs[0].detach()
+            if isinstance(layer, nn.Embedding):
+                found = torch.bincount(x.flatten(), minlength=layer.num_embeddings).double()
+            else:
+                channel = -1 if isinstance(layer, nn.Linear) else 1
+                wide = x.double().movedim(channel, -1).flatten(0, -2)
+                found = wide.square().sum(0)
+            sums[name] = sums.get(name, torch.zeros_like(found)) + found
+
+        hooks.append(layer.register_forward_pre_hook(look))
+
+    calm = copy.deepcopy(network).cpu().eval()
+    for code in codes:
+        watch(code.layer, calm.get_submodule(code.layer))
+    with torch.inference_mode():
+        for inputs in sample_inputs(train, samples):
+            calm(*inputs)
+    return sums
+
+
+def importance_of(layer: nn.Module, moments: Tensor | None) -> Tensor:
+    """Return how much the squared error of each weight of a layer counts, of the weights' shape."""
+    weight = layer.get_parameter("weight")
+    if moments is None or not float(moments.sum()) > 0:
+        return torch.ones_like(weight)
+    moments = (moments / moments.mean()).float()
+    if isinstance(layer, nn.Embedding):
+        # Rows that no sample has may come all the same.
+        return (moments + 1)[:, None].expand_as(weight)
+    moments = moments.clamp_min(_DAMPING)
+    if isinstance(layer, nn.Conv1d | nn.Conv2d):
+        groups = moments.reshape(layer.groups, -1)
+        moments = groups.repeat_interleave(weight.shape[0] // layer.groups, 0)
+        return moments.reshape(*moments.shape, *(1 for _ in weight.shape[2:])).expand_as(weight)
+    return moments.expand_as(weight)
+
+
+def _coded(
+    network: nn.Module,
+    codes: Collection[Code],
+    moments: Mapping[str, Tensor],
+    step: VectorQuantizeStep,
+    run: Run,
+) -> tuple[nn.Module, list[Code], list[float]]:
+    """Return the network with codebooks that can learn, how its layers are coded, and the errors."""
+    coded = copy.deepcopy(network)
+    done, errors = [], []
+    for at, code in enumerate(codes):
+        run.observe(Progress("codebooks", at, len(codes)))
+        layer = coded.get_submodule(code.layer)
+        with torch.no_grad():
+            found = encode(
+                layer.get_parameter("weight"),
+                importance_of(layer, moments.get(code.layer)),
+                block_size=code.block_size,
+                codebook_size=code.codebook_size,
+                codebooks=code.codebooks,
+                permute=step.permute,
+                seed=run.seed + at,
+            )
+        code = code.model_copy(update={"ordered": found.order is not None})
+        modify(coded, [code])
+        _fill(layer.get_submodule("coded"), found)
+        done.append(code)
+        errors.append(found.error)
+    run.observe(Progress("codebooks", len(codes), len(codes)))
+    return coded, done, errors
+
+
+def _fill(codebook: nn.Module, found: Coded) -> None:
+    """Give an empty codebook its codes and entries, and let it learn."""
+    assert isinstance(codebook, Codebook)
+    codebook.codes.copy_(found.codes)
+    codebook.learn()
+    codebook.codebook.data.copy_(found.codebook)
+    if found.order is not None:
+        assert codebook.order is not None
+        codebook.order.copy_(found.order)
+
+
+# -- learning ------------------------------------------------------------------------------------
+
+
+def _training(step: VectorQuantizeStep, train: TrainSpec) -> TrainSpec:
+    """Return how codebooks learn: in the recipe's batches, and by AdamW without decay."""
+    epochs = step.epochs
+    if epochs == "auto":
+        epochs = max((train.epochs or 10.0) / 2, 1.0)
+    plain = {
+        name: TrainSpec.model_fields[name].get_default(call_default_factory=True)
+        for name in ("l1", "l2", "groups", "layer_decay", "unfreeze", "average", "resolution")
+    }
+    return train.model_copy(
+        update={
+            **plain,
+            "epochs": float(epochs),
+            "budget": train.budget and f"{seconds(train.budget) / 2:.3f}s",
+            "optimizer": AdamwOptimizer(name="adamw", lr=step.lr),
+            "schedule": CosineSchedule(name="cosine"),
+            "weight_decay": 0.0,
+            "patience": None,
+        }
+    )
+
+
+def _taught_by(network: nn.Module, output_kind: OutputKind) -> Any:
+    """Return what adds to the loss how far the outputs are from those of the network before."""
+
+    def change(_: nn.Module, parts: Parts) -> Parts:
+        teacher = copy.deepcopy(network).to(parts.distributed.device).eval().requires_grad_(False)
+
+        def objective(outputs: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+            losses, weights = parts.objective(outputs, batch)
+            with torch.no_grad(), parts.precision.context():
+                expected = teacher(*batch.inputs)
+            return losses + distance(outputs, expected, output_kind), weights
+
+        return replace(parts, objective=objective)
+
+    return change
+
+
+def distance(outputs: Any, expected: Any, output_kind: OutputKind) -> Tensor:
+    """Return how far each sample's outputs are from those expected `[N]`.
+
+    Of one label, the divergence of probabilities at a temperature; of others, the squared error as
+    a share of what is expected.
+    """
+    if isinstance(outputs, tuple):
+        pairs = zip(outputs, expected, strict=True)
+        parts = [distance(a, b, output_kind) for a, b in pairs if a.is_floating_point()]
+        return torch.stack(parts).sum(0)
+    outputs, expected = outputs.float(), expected.float()
+    if output_kind == OutputKind.SINGLE_LABEL:
+        student, teacher = (item / _TEMPERATURE for item in (outputs, expected))
+        divergence = F.kl_div(
+            student.log_softmax(1), teacher.log_softmax(1), reduction="none", log_target=True
+        )
+        return _TEMPERATURE**2 * divergence.sum(1)
+    errors = (outputs - expected).square().flatten(1).mean(1)
+    return errors / expected.square().mean().clamp_min(1e-12)
+
+
+def _drop(
+    candidate: Candidate,
+    tuned: Candidate,
+    step: VectorQuantizeStep,
+    data: Dataset,
+    run: Run,
+    task: Task,
+) -> float | None:
+    """Return by how much the main metric got worse on the validation split, if there is one.
+
+    Raises:
+        RequestError: by more than is allowed.
+    """
+    if data.validation is None:
+        return None
+    metric = task.select_by
+    before, after = (
+        validation_scores(item, data, run, task=task)[metric] for item in (candidate, tuned)
+    )
+    drop = worsening(metric, before, after)
+    if drop > step.max_drop:
+        raise RequestError(
+            f"`{run.stage_name}` makes `{metric}` worse by {drop:.3g} on the validation split, and "
+            f"{step.max_drop:.3g} is allowed",
+            where="compress",
+            why=f"It was {before:.4g} and is {after:.4g}, with weights "
+            f"{_size(candidate.network) / _size(tuned.network):.1f} times smaller",
+            fix="Lower `ratio` or `block_size`, raise `epochs` or `max_drop`",
+        )
+    return drop
