@@ -40,7 +40,7 @@ class Coded:
     codebook: Tensor
     """fp32 `[S, K, block]`"""
     order: Tensor | None
-    """`[I]`: where each weight of a row stands in the blocks."""
+    """`[I]`: where each weight of a row stands in the blocks, unless one by one."""
     error: float
     """The weighted squared error, as a share of the weights' own weighted square."""
 
@@ -53,6 +53,7 @@ def encode(
     codebook_size: int,
     codebooks: int,
     permute: bool,
+    zero: int | None = None,
     seed: int,
 ) -> Coded:
     """Return codes and codebooks for a layer's weights.
@@ -64,45 +65,53 @@ def encode(
         codebook_size: how many entries a codebook has.
         codebooks: how many there are.
         permute: whether another order of the weights in a row is tried.
+        zero: the output whose weights are 0, exactly: the first entry of each codebook then is.
         seed: of the first entries.
     """
     rows, counts = weight.flatten(1).float(), importance.flatten(1).float()
-    order = None
+    size = codebook_size if zero is None else codebook_size - 1
+    order = torch.arange(rows.shape[1])
     if permute and block_size > 1:
         found = arrangement(weight.float(), importance.float(), block_size, seed)
         errors = []
-        for tried in (None, found):
+        for tried in (order, found):
             x, w = blocked(rows, counts, block_size, tried)
             few = torch.linspace(0, len(x) - 1, min(len(x), _COMPARED)).long()
-            entries, codes = k_means(x[few], w[few], codebook_size, seed, steps=_FEW_STEPS)
-            errors.append(float((w[few] * (x[few] - entries[codes]).square()).sum()))
+            entries, taken = k_means(x[few], w[few], size, seed, steps=_FEW_STEPS)
+            errors.append(float((w[few] * (x[few] - entries[taken]).square()).sum()))
         if errors[1] < (1 - _GAIN) * errors[0]:
             order = found
     x, w = blocked(rows, counts, block_size, order)
-    codes, codebook = fit_codebooks(x, w, codebook_size, codebooks, seed)
+    codes, codebook = fit_codebooks(x, w, size, codebooks, seed)
     codes = codes.reshape(codebooks, len(rows), -1)
-    rest = x - decoded(codes, codebook).flatten(0, 1)
+    if zero is not None:
+        codes = codes + 1
+        codes[:, zero] = 0
+        codebook = torch.cat([torch.zeros_like(codebook[:, :1]), codebook], 1)
+    rest = w * (x - decoded(codes, codebook).flatten(0, 1)).square()
     total = float((w * x.square()).sum())
-    error = float((w * rest.square()).sum()) / total if total > 0 else 0.0
-    return Coded(codes.to(torch.uint8), codebook, order, error)
+    is_whole = codes.shape[2] * block_size == rows.shape[1]
+    as_they_are = is_whole and torch.equal(order, torch.arange(len(order)))
+    return Coded(
+        codes=codes.to(torch.uint8),
+        codebook=codebook,
+        order=None if as_they_are else order,
+        error=float(rest.sum()) / total if total > 0 else 0.0,
+    )
 
 
 def blocked(
-    rows: Tensor, counts: Tensor, block_size: int, order: Tensor | None
+    rows: Tensor, counts: Tensor, block_size: int, order: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the blocks of rows `[O, I]` and of their counts, each `[blocks, block]`.
+    """Return the blocks of rows `[O, I]` in an order, and of their counts, each `[blocks, block]`.
 
     What fills up a row counts nothing.
     """
-    most = rows.shape[1] if order is None else int(order.max()) + 1
-    width = -(-most // block_size) * block_size
+    width = -(-(int(order.max()) + 1) // block_size) * block_size
     parts = []
     for item in (rows, counts):
         whole = item.new_zeros(len(item), width)
-        if order is None:
-            whole[:, : item.shape[1]] = item
-        else:
-            whole[:, order] = item
+        whole[:, order] = item
         parts.append(whole.reshape(-1, block_size))
     return parts[0], parts[1]
 
@@ -217,17 +226,19 @@ def _swapped(holders: Tensor, covariance: Tensor, seed: int) -> Tensor:
     damping = covariance.diagonal().mean().clamp_min(1e-30) * 1e-6
     number, size = holders.shape
 
-    def score(held: Tensor) -> float:
-        between = whole[held[:, :, None], held[:, None, :]].sum(0)
-        return float(torch.logdet(between + damping * torch.eye(size, dtype=between.dtype)))
+    def between(held: Tensor) -> Tensor:
+        return whole[held[:, :, None], held[:, None, :]].sum(0)
 
-    least = score(holders)
+    total = between(holders) + damping * torch.eye(size, dtype=whole.dtype)
+    least = float(torch.logdet(total))
     draw = torch.Generator().manual_seed(seed)
     pairs = torch.randint(number * size, (_SWAPS, 2), generator=draw)
     for one, other in pairs.tolist():
-        tried = holders.flatten().clone()
-        tried[[one, other]] = tried[[other, one]]
-        found = score(tried.reshape(number, size))
+        rows = torch.tensor([one // size, other // size]).unique()
+        tried = holders.clone()
+        tried.view(-1)[[one, other]] = tried.view(-1)[[other, one]]
+        changed = total - between(holders[rows]) + between(tried[rows])
+        found = float(torch.logdet(changed))
         if found < least:
-            holders, least = tried.reshape(number, size), found
+            holders, total, least = tried, changed, found
     return holders

@@ -24,7 +24,7 @@ from modelwright.data.batches import Batch
 from modelwright.errors import RequestError
 from modelwright.kinds import OutputKind
 from modelwright.models.candidate import Candidate
-from modelwright.models.coded import CODED_LAYERS, Codebook, blocks_of, codebooks_of
+from modelwright.models.coded import CODED_LAYERS, Codebook, codebooks_of
 from modelwright.models.modifications import Code, modified, modify
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import VectorQuantizeStep
@@ -212,14 +212,16 @@ def _plan(network: nn.Module, step: VectorQuantizeStep, block_size: int) -> Plan
 
 def _code(network: nn.Module, name: str, step: VectorQuantizeStep, block_size: int) -> Code:
     weight = network.get_submodule(name).get_parameter("weight")
+    inputs = weight[0].numel()
     # What isn't spread over a kernel is less alike (Martinez et al. 2021 take 4 beside 9).
     is_kernel = math.prod(weight.shape[2:]) > 1
     size = block_size if is_kernel or step.block_size != "auto" else -(-block_size // 2)
-    blocks = weight.shape[0] * blocks_of(tuple(weight.shape), size, ordered=False)
-    most = max(blocks // _BLOCKS_AN_ENTRY, _FEWEST_ENTRIES)
+    blocks = -(-inputs // size)
+    most = max(weight.shape[0] * blocks // _BLOCKS_AN_ENTRY, _FEWEST_ENTRIES)
     return Code(
         layer=name,
         block_size=size,
+        blocks=blocks,
         codebook_size=min(step.codebook_size, 1 << (most.bit_length() - 1)),
         codebooks=step.codebooks,
         ordered=False,
@@ -228,9 +230,8 @@ def _code(network: nn.Module, name: str, step: VectorQuantizeStep, block_size: i
 
 def _bytes_saved(network: nn.Module, code: Code) -> int:
     """Return how many bytes a layer has less with codes, an order counted in."""
-    shape = tuple(network.get_submodule(code.layer).get_parameter("weight").shape)
-    blocks = blocks_of(shape, code.block_size, ordered=False)
-    bits = code.codebooks * shape[0] * blocks * (code.codebook_size - 1).bit_length()
+    shape = network.get_submodule(code.layer).get_parameter("weight").shape
+    bits = code.codebooks * shape[0] * code.blocks * (code.codebook_size - 1).bit_length()
     entries = 2 * code.codebooks * code.codebook_size * code.block_size
     return 4 * math.prod(shape) - (bits // 8 + entries + 2 * math.prod(shape[1:]))
 
@@ -320,22 +321,25 @@ def _coded(
                 codebook_size=code.codebook_size,
                 codebooks=code.codebooks,
                 permute=step.permute,
+                zero=getattr(layer, "padding_idx", None),
                 seed=run.seed + at,
             )
-        code = code.model_copy(update={"ordered": found.order is not None})
+        sizes = {"blocks": found.codes.shape[2], "ordered": found.order is not None}
+        code = code.model_copy(update=sizes)
         modify(coded, [code])
-        _fill(layer.get_submodule("coded"), found)
+        _fill(layer, found)
         done.append(code)
         errors.append(found.error)
     run.observe(Progress("codebooks", len(codes), len(codes)))
     return coded, done, errors
 
 
-def _fill(codebook: nn.Module, found: Coded) -> None:
-    """Give an empty codebook its codes and entries, and let it learn."""
+def _fill(layer: nn.Module, found: Coded) -> None:
+    """Give a layer's empty codebooks their codes and entries, and let them learn."""
+    codebook = layer.get_submodule("coded")
     assert isinstance(codebook, Codebook)
     codebook.codes.copy_(found.codes)
-    codebook.learn()
+    codebook.learn(has_zero=getattr(layer, "padding_idx", None) is not None)
     codebook.codebook.data.copy_(found.codebook)
     if found.order is not None:
         assert codebook.order is not None

@@ -22,17 +22,17 @@ _MOST_INT16 = 1 << 15
 class Codebook(nn.Module):
     """Weights of a shape `[O, …]`, as codes and codebooks: calling it gives the weights.
 
-    The weights of an output stand in a row of I, which is cut into blocks; the last one is filled
-    up. A block is the sum of one entry of each codebook.
+    The weights of an output stand in a row of I, which is cut into blocks. A block is the sum of
+    one entry of each codebook.
 
     Args:
         shape: the weights' shape; I is the product of all sizes but the first.
         block_size: how many weights share a code.
+        blocks: how many blocks a row has.
         codebook_size: how many entries a codebook has.
         codebooks: how many of them there are.
-        ordered: whether the weights of a row stand in another order in the blocks: those of one
-            place of the kernel together, and each place filled up to whole blocks.
-        zero: the output whose weights are 0 whatever its codes are: that of padding.
+        ordered: whether the weights of a row stand in another order in the blocks, or leave places
+            free.
     """
 
     codes: Tensor
@@ -47,14 +47,13 @@ class Codebook(nn.Module):
         shape: tuple[int, ...],
         *,
         block_size: int,
+        blocks: int,
         codebook_size: int,
         codebooks: int,
         ordered: bool,
-        zero: int | None = None,
     ) -> None:
         super().__init__()
-        self.shape, self.zero = shape, zero
-        blocks = blocks_of(shape, block_size, ordered=ordered)
+        self.shape = shape
         codes = torch.empty(codebooks, shape[0], blocks, dtype=torch.uint8)
         entries = torch.empty(codebooks, codebook_size, block_size, dtype=torch.float16)
         places = torch.int16 if blocks * block_size <= _MOST_INT16 else torch.int32
@@ -62,20 +61,22 @@ class Codebook(nn.Module):
         self.register_buffer("codes", codes)
         self.register_buffer("codebook", entries)
         self.register_buffer("order", order)
+        self._has_zero = False
+        """Whether the first entry of each codebook stays 0 while it learns."""
 
     def forward(self) -> Tensor:
         """Return the weights, in fp32."""
-        rows = decoded(self.codes, self.codebook).flatten(1)
+        entries = self.codebook
+        if self._has_zero:
+            entries = torch.cat([torch.zeros_like(entries[:, :1]), entries[:, 1:]], 1)
+        rows = decoded(self.codes, entries).flatten(1)
         if self.order is not None:
             rows = rows.index_select(1, self.order.int())
-        weight = rows[:, : math.prod(self.shape[1:])].reshape(self.shape)
-        if self.zero is not None:
-            rest = torch.arange(self.shape[0], device=weight.device) != self.zero
-            weight = weight * rest.float()[:, None]
-        return weight
+        return rows.reshape(self.shape)
 
-    def learn(self) -> None:
-        """Make the codebooks parameters."""
+    def learn(self, *, has_zero: bool) -> None:
+        """Make the codebooks parameters; with `has_zero` the first entry of each stays 0."""
+        self._has_zero = has_zero
         entries = nn.Parameter(self.codebook.float())
         del self.codebook
         self.codebook = entries
@@ -83,6 +84,9 @@ class Codebook(nn.Module):
     def settle(self) -> None:
         """Make the codebooks what the file holds: in fp16, and no parameters any more."""
         entries = self.codebook.detach().half()
+        if self._has_zero:
+            entries[:, 0] = 0
+        self._has_zero = False
         del self.codebook
         self.register_buffer("codebook", entries)
 
@@ -97,48 +101,46 @@ class Codebook(nn.Module):
     def extra_repr(self) -> str:
         """Return what tells two of them apart, for the form of the network."""
         entries = tuple(self.codebook.shape)
-        return f"{self.shape}, {entries}, ordered={self.order is not None}, zero={self.zero}"
+        return f"{self.shape}, {entries}, ordered={self.order is not None}"
 
 
 def decoded(codes: Tensor, codebook: Tensor) -> Tensor:
     """Return the blocks `[O, blocks, block]` that codes `[S, O, blocks]` stand for, in fp32."""
-    parts = [
-        F.embedding(code.int(), entries.float())
-        for code, entries in zip(codes.unbind(), codebook.unbind(), strict=True)
-    ]
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
-
-
-def blocks_of(shape: tuple[int, ...], block_size: int, *, ordered: bool) -> int:
-    """Return how many blocks the weights of an output have."""
-    if not ordered:
-        return -(-math.prod(shape[1:]) // block_size)
-    return math.prod(shape[2:]) * -(-shape[1] // block_size)
+    number, size, _ = codebook.shape
+    places, entries = codes.int(), codebook.float()
+    if number == 1:
+        return F.embedding(places, entries.squeeze(0)).squeeze(0)
+    first = size * torch.arange(number, dtype=torch.int32, device=codes.device)
+    return F.embedding(places + first[:, None, None], entries.flatten(0, 1)).sum(0)
 
 
 def use_codes(
-    layer: nn.Module, *, block_size: int, codebook_size: int, codebooks: int, ordered: bool
-) -> Codebook:
-    """Take a layer's weight from a codebook, which is empty yet, from now on; return that."""
+    layer: nn.Module,
+    *,
+    block_size: int,
+    blocks: int,
+    codebook_size: int,
+    codebooks: int,
+    ordered: bool,
+) -> None:
+    """Take a layer's weight from codebooks, which are empty yet, from now on."""
     weight = layer.get_parameter("weight")
     coded = Codebook(
         tuple(weight.shape),
         block_size=block_size,
+        blocks=blocks,
         codebook_size=codebook_size,
         codebooks=codebooks,
         ordered=ordered,
-        zero=layer.padding_idx if isinstance(layer, nn.Embedding) else None,
     ).to(weight.device)
+    if isinstance(layer, nn.Embedding):
+        layer.sparse = False  # Gradients are those of codebooks.
     kind = type(layer)
     del layer.weight
     looked_up = property(lambda self: getattr(self, _ATTRIBUTE)())
     # The layer computes as before, whatever its class does with its weight.
     layer.__class__ = type(f"Coded{kind.__name__}", (kind,), {"weight": looked_up})
     setattr(layer, _ATTRIBUTE, coded)
-    return coded
 
 
 def codebooks_of(network: nn.Module) -> list[Codebook]:

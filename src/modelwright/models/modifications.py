@@ -65,11 +65,13 @@ class Code(Spec):
     """Its name in the network: `body.stages.0.conv1`."""
     block_size: int = Field(ge=1, le=256)
     """So many weights share a code."""
+    blocks: int = Field(ge=1, le=LARGEST)
+    """So many codes an output has."""
     codebook_size: int = Field(ge=2, le=256)
     codebooks: int = Field(ge=1, le=8)
     """A block is the sum of an entry of each."""
     ordered: bool
-    """Whether the weights of an output stand in another order in the blocks."""
+    """Whether the weights of an output stand in another order in the blocks, or leave places free."""
 
 
 Modification = Resize | Integers | Group | Code
@@ -158,9 +160,16 @@ def code_weights(network: nn.Module, change: Code) -> None:
             why="Those of fully connected layers, convolutions and embeddings can, once, and where "
             "no other layer has the same",
         )
+    places, inputs = change.blocks * change.block_size, weight[0].numel()
+    if places < inputs or (places > inputs and not change.ordered):
+        raise RequestError(
+            f"the layer `{change.layer:.80}` has {inputs:,} weights an output, and its blocks hold "
+            f"{places:,}"
+        )
     use_codes(
         layer,
         block_size=change.block_size,
+        blocks=change.blocks,
         codebook_size=change.codebook_size,
         codebooks=change.codebooks,
         ordered=change.ordered,
