@@ -25,7 +25,7 @@ _ROUNDS = 2
 """How often each of several codebooks is refined while the others stand still."""
 _COMPARED = 1 << 15
 """So many blocks tell which of two arrangements is better."""
-_SWAPS = 1000
+_SWAPS = 200
 """How many swaps of two channels are tried."""
 _GAIN = 0.02
 """The least part of the error that another order must save to be worth its bytes."""
@@ -100,9 +100,7 @@ def encode(
     )
 
 
-def blocked(
-    rows: Tensor, counts: Tensor, block_size: int, order: Tensor
-) -> tuple[Tensor, Tensor]:
+def blocked(rows: Tensor, counts: Tensor, block_size: int, order: Tensor) -> tuple[Tensor, Tensor]:
     """Return the blocks of rows `[O, I]` in an order, and of their counts, each `[blocks, block]`.
 
     What fills up a row counts nothing.

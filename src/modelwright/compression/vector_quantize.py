@@ -24,7 +24,7 @@ from modelwright.data.batches import Batch
 from modelwright.errors import RequestError
 from modelwright.kinds import OutputKind
 from modelwright.models.candidate import Candidate
-from modelwright.models.coded import CODED_LAYERS, Codebook, codebooks_of
+from modelwright.models.coded import CODED_LAYERS, Codebook, codebooks_of, refuse_codebooks
 from modelwright.models.modifications import Code, modified, modify
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import VectorQuantizeStep
@@ -36,10 +36,8 @@ from modelwright.training import Parts, fit, validation_scores
 
 LEAST_WEIGHTS = 2048
 """Smaller layers stay as they are: there is nothing to gain."""
-_FEWEST_ENTRIES = 4
-"""A codebook of fewer entries isn't worth its layer's accuracy."""
-_BLOCKS_AN_ENTRY = 4
-"""A codebook has at most one entry for so many blocks (Stock et al. 2020, section 4.1)."""
+_FEWEST_BITS = 2
+"""A code has at least so many: a codebook of fewer entries isn't worth its layer's accuracy."""
 _LONGEST = 64
 """The longest block."""
 _DAMPING = 0.01
@@ -124,14 +122,13 @@ def check_vector_quantize(candidate: Candidate, step: VectorQuantizeStep) -> Non
         RequestError: it has none, its weights have few bits or zeros already, or the ratio is out
             of reach.
     """
+    refuse_codebooks(candidate.network)
     changes = candidate.architecture.get("modifications", ())
-    if codebooks_of(candidate.network) or any(
-        item["kind"] in ("int8", "group") for item in changes
-    ):
+    if any(change["kind"] in ("int8", "group") for change in changes):
         raise RequestError(
             "the weights of this network have few bits already",
             where="compress",
-            why="What `quantize` and `vector-quantize` leave is no start for codebooks",
+            why="What `quantize` leaves is no start for codebooks",
             fix="Start from the model file that it was made of, with one of these steps",
         )
     if any(codec == "zstd" for codec in candidate.codecs.values()):
@@ -217,12 +214,15 @@ def _code(network: nn.Module, name: str, step: VectorQuantizeStep, block_size: i
     is_kernel = math.prod(weight.shape[2:]) > 1
     size = block_size if is_kernel or step.block_size != "auto" else -(-block_size // 2)
     blocks = -(-inputs // size)
-    most = max(weight.shape[0] * blocks // _BLOCKS_AN_ENTRY, _FEWEST_ENTRIES)
+    bits = step.codebook_size.bit_length() - 1
+    # Where there are few blocks, a large codebook would take more bytes than their codes.
+    while bits > _FEWEST_BITS and 16 * size << bits > weight.shape[0] * blocks * bits:
+        bits -= 1
     return Code(
         layer=name,
         block_size=size,
         blocks=blocks,
-        codebook_size=min(step.codebook_size, 1 << (most.bit_length() - 1)),
+        codebook_size=1 << bits,
         codebooks=step.codebooks,
         ordered=False,
     )

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modelwright.errors import RequestError
+
 CODED_LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
 """Layers that may have such weights."""
 _ATTRIBUTE = "coded"
@@ -146,3 +148,17 @@ def use_codes(
 def codebooks_of(network: nn.Module) -> list[Codebook]:
     """Return the codebooks of a network."""
     return [module for module in network.modules() if isinstance(module, Codebook)]
+
+
+def refuse_codebooks(network: nn.Module) -> None:
+    """Refuse a network of which weights are looked up in codebooks.
+
+    Raises:
+        RequestError: it is one.
+    """
+    if codebooks_of(network):
+        raise RequestError(
+            "the weights of this network are looked up in codebooks, which no step changes",
+            where="compress",
+            fix="Start from the model file that it was made of, with one of these steps",
+        )

@@ -202,6 +202,14 @@ def modified(architecture: Mapping[str, Json], *modifications: Modification) -> 
     return {**architecture, "modifications": [*architecture.get("modifications", ()), *added]}
 
 
+def with_new_head(architecture: Mapping[str, Json]) -> JsonObject:
+    """Return an architecture whose last layer was replaced, and so isn't looked up in codebooks."""
+    changes = architecture.get("modifications", ())
+    left = [item for item in changes if item["kind"] != "code" or not _is_head(item["layer"])]
+    kept = {key: value for key, value in architecture.items() if key != "modifications"}
+    return {**kept, "modifications": left} if left else kept
+
+
 def read_modifications(value: Json) -> tuple[Modification, ...]:
     """Read what a model file says of modifications, strictly.
 
@@ -243,12 +251,16 @@ def read_section(kind: type[S], section: Mapping[str, Json], name: str) -> S:
 def _layer(network: nn.Module, change: Resize) -> nn.Module:
     """Return the layer, where it may have other widths."""
     layer = _found(network, change.layer)
-    if change.out_features is not None and change.layer.removeprefix("body.") == "head":
+    if change.out_features is not None and _is_head(change.layer):
         raise RequestError("the outputs of the last layer are those of the labels")
     uses = Counter(id(item) for _, item in network.named_parameters(remove_duplicate=False))
     if any(uses[id(item)] > 1 for item in layer.parameters()):
         raise RequestError(f"the layer `{change.layer}` shares its weights with another one")
     return layer
+
+
+def _is_head(layer: str) -> bool:
+    return layer.removeprefix("body.") == "head"
 
 
 def _found(network: nn.Module, name: str) -> nn.Module:
