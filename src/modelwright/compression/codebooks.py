@@ -147,13 +147,14 @@ def k_means(
     """Return entries `[K, d]` for blocks `[N, d]`, and the nearest entry of each block `[N]`.
 
     Each number's squared error counts by `w` `[N, d]`. No step makes their sum larger. An entry
-    that no block takes becomes the block that is worst off.
+    that no block takes becomes a block, drawn the likelier the farther it is from its own entry
+    (as Arthur and Vassilvitskii 2007 draw the first ones).
 
     Args:
         x: the blocks.
         w: how much the error of each number counts.
         size: K.
-        seed: of the blocks that are the first entries.
+        seed: of the blocks that are drawn.
         steps: how many steps are made at most.
         start: the first entries.
     """
@@ -169,8 +170,9 @@ def k_means(
         entries = torch.where(weights > 0, sums / weights.clamp_min(1e-30), entries)
         empty = (torch.bincount(codes, minlength=size) == 0).nonzero()[:, 0]
         if len(empty):
-            worst = distances.topk(min(len(empty), len(x))).indices
-            entries[empty[: len(worst)]] = x[worst]
+            bounds = distances.double().cumsum(0)
+            at = torch.rand(len(empty), dtype=torch.float64, generator=draw) * bounds[-1]
+            entries[empty] = x[torch.searchsorted(bounds, at).clamp_max_(len(x) - 1)]
         before = codes
         codes, distances = nearest_entries(x, w, entries)
         if torch.equal(codes, before):
@@ -232,7 +234,7 @@ def _swapped(holders: Tensor, covariance: Tensor, seed: int) -> Tensor:
     draw = torch.Generator().manual_seed(seed)
     pairs = torch.randint(number * size, (_SWAPS, 2), generator=draw)
     for one, other in pairs.tolist():
-        rows = torch.tensor([one // size, other // size]).unique()
+        rows = torch.tensor(sorted({one // size, other // size}))
         tried = holders.clone()
         tried.view(-1)[[one, other]] = tried.view(-1)[[other, one]]
         changed = total - between(holders[rows]) + between(tried[rows])

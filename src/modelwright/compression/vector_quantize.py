@@ -307,7 +307,7 @@ def _coded(
     step: VectorQuantizeStep,
     run: Run,
 ) -> tuple[nn.Module, list[Code], list[float]]:
-    """Return the network with codebooks that can learn, how its layers are coded, and the errors."""
+    """Return the network with codebooks that can learn, its layers' codes, and the errors."""
     coded = copy.deepcopy(network)
     done, errors = [], []
     for at, code in enumerate(codes):
@@ -401,10 +401,10 @@ def distance(outputs: Any, expected: Any, output_kind: OutputKind) -> Tensor:
     outputs, expected = outputs.float(), expected.float()
     if output_kind == OutputKind.SINGLE_LABEL:
         student, teacher = (item / _TEMPERATURE for item in (outputs, expected))
-        divergence = F.kl_div(
+        divergence: Tensor = F.kl_div(
             student.log_softmax(1), teacher.log_softmax(1), reduction="none", log_target=True
         )
-        return _TEMPERATURE**2 * divergence.sum(1)
+        return divergence.sum(1) * _TEMPERATURE**2
     errors = (outputs - expected).square().flatten(1).mean(1)
     return errors / expected.square().mean().clamp_min(1e-12)
 

@@ -71,7 +71,7 @@ class Code(Spec):
     codebooks: int = Field(ge=1, le=8)
     """A block is the sum of an entry of each."""
     ordered: bool
-    """Whether the weights of an output stand in another order in the blocks, or leave places free."""
+    """Whether an output's weights stand in another order in the blocks, or leave places free."""
 
 
 Modification = Resize | Integers | Group | Code
