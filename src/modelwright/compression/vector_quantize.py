@@ -398,15 +398,16 @@ def distance(outputs: Any, expected: Any, output_kind: OutputKind) -> Tensor:
         pairs = zip(outputs, expected, strict=True)
         parts = [distance(a, b, output_kind) for a, b in pairs if a.is_floating_point()]
         return torch.stack(parts).sum(0)
-    outputs, expected = outputs.float(), expected.float()
+    found: Tensor = outputs.float()
+    wanted: Tensor = expected.float()
     if output_kind == OutputKind.SINGLE_LABEL:
-        student, teacher = (item / _TEMPERATURE for item in (outputs, expected))
-        divergence: Tensor = F.kl_div(
+        student, teacher = found / _TEMPERATURE, wanted / _TEMPERATURE
+        divergence = F.kl_div(
             student.log_softmax(1), teacher.log_softmax(1), reduction="none", log_target=True
         )
         return divergence.sum(1) * _TEMPERATURE**2
-    errors = (outputs - expected).square().flatten(1).mean(1)
-    return errors / expected.square().mean().clamp_min(1e-12)
+    errors = (found - wanted).square().flatten(1).mean(1)
+    return errors / wanted.square().mean().clamp_min(1e-12)
 
 
 def _drop(
