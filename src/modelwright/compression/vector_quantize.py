@@ -1,8 +1,8 @@
 """Weights looked up in codebooks, for convolutions, fully connected layers and embeddings.
 
-Codes and codebooks are fitted layer by layer (`codebooks`). Then the codebooks learn, with what
-else the network has, from the network before: all codes stand still (Stock et al. 2020, section
-3.3; Martinez et al. 2021, section 3.4).
+Codes and codebooks are fitted layer by layer (`models.codebooks`). Then the codebooks learn, with
+what else the network has, from the network before: all codes stand still (Stock et al. 2020,
+section 3.3; Martinez et al. 2021, section 3.4).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelwright.compression.codebooks import Coded, encode
 from modelwright.compression.sensitivity import sample_inputs, worsening
 from modelwright.data import Dataset, Split
 from modelwright.data.batches import Batch
 from modelwright.errors import RequestError
 from modelwright.kinds import OutputKind
 from modelwright.models.candidate import Candidate
+from modelwright.models.codebooks import Coded, encode
 from modelwright.models.coded import CODED_LAYERS, Codebook, codebooks_of, refuse_codebooks
 from modelwright.models.modifications import Code, modified, modify
 from modelwright.recipe import Recipe

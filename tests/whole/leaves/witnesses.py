@@ -973,7 +973,7 @@ COMPRESSION = [
         "scores",
         "compress.0.max_drop",
         0.0,
-        {**WIDE, "compress": [{**SHORT["compress"][0], "lr": 1.0}]},
+        {**WIDE, "compress": [{**SHORT["compress"][0], "lr": 0.1}]},
         refused="worse",
     ),
 ]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from modelwright.compression.codebooks import (
+from modelwright.models.codebooks import (
     arrangement,
     blocked,
     encode,
