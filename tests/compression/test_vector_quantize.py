@@ -60,14 +60,25 @@ def test_what_other_layers_and_small_ones_have_stays_and_is_listed() -> None:
     }
 
 
-@pytest.mark.parametrize("ratio", [4, 10])
-def test_blocks_are_as_short_as_the_ratio_allows(ratio: float) -> None:
+def test_a_larger_ratio_takes_more_of_large_layers_and_is_met() -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(64, 128, 3), nn.Conv2d(128, 256, 1), nn.Linear(256, 128))
-    sizes = {code.layer: code.block_size for code in plan(network, automatic(ratio)).codes}
-    assert sizes["1"] == sizes["2"] == -(-sizes["0"] // 2)
-    shorter = step(block_size=sizes["0"] - 1)
-    assert len(plan(network, shorter).codes) == 3
+    network = nn.Sequential(nn.Conv2d(64, 256, 3), nn.Conv2d(256, 64, 1), nn.Linear(64, 64))
+    rates = {}
+    for ratio in (4, 10, 20):
+        codes = plan(network, automatic(ratio)).codes
+        rates[ratio] = [(code.codebook_size.bit_length() - 1) / code.block_size for code in codes]
+        assert rates[ratio] == sorted(rates[ratio])  # From the largest layer to the smallest.
+        stored = sum(
+            len(network[int(code.layer)].weight)
+            * code.blocks
+            * (code.codebook_size - 1).bit_length()
+            / 8
+            + 2 * code.codebook_size * code.block_size
+            for code in codes
+        )
+        before = sum(item.numel() * 4 for item in network.parameters())
+        assert stored < before / ratio
+    assert rates[4][0] > rates[10][0] > rates[20][0]
 
 
 def test_a_ratio_out_of_reach_is_refused_with_the_largest() -> None:

@@ -71,7 +71,7 @@ class VectorQuantizeStep(Spec):
     name: Literal["vector-quantize"]
     ratio: Annotated[float, Field(gt=1, le=100)] = 20.0
     """How many times smaller the weights shall be, all layers together: the blocks are as long as
-    that needs."""
+    that needs, longer in large layers than in small ones."""
     block_size: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
     """How many weights share a code, in every layer; `auto`: as `ratio` says."""
     codebook_size: Literal[16, 32, 64, 128, 256] = 256
@@ -86,7 +86,7 @@ class VectorQuantizeStep(Spec):
     epochs: Annotated[float, Field(gt=0, le=10_000)] | Literal["auto"] = "auto"
     """Passes over the training split in which codebooks, biases and norms learn; `auto`: half of
     `train.epochs`."""
-    lr: Annotated[float, Field(gt=0, le=1), Rare()] = 0.001
+    lr: Annotated[float, Field(gt=0, le=1), Rare()] = 0.002
     """The peak learning rate of AdamW in these passes."""
     max_drop: Annotated[float, Field(ge=0)] = 0.02
     """By how much the main metric may get worse on the validation split; where it does by more, the
