@@ -194,15 +194,17 @@ def plan(network: nn.Module, step: VectorQuantizeStep) -> Plan:
         return left + sum(int(sizes[name][at]) for name, at in chosen(price).items())
 
     low, high = _PRICES
-    if step.block_size == "auto":
-        if before / total(high) < step.ratio:
-            raise RequestError(
-                "codebooks make the weights of this network at most "
-                f"{before / total(high):.1f} times smaller, and `ratio` asks for {step.ratio:g}",
-                where="compress",
-                why="Small layers and those of other kinds stay as they are",
-                fix="Lower `ratio`, or take a network of fewer small layers",
-            )
+    if step.block_size != "auto":
+        high = low
+    elif before / total(high) < step.ratio:
+        raise RequestError(
+            f"codebooks make the weights of this network at most {before / total(high):.1f} times "
+            f"smaller, and `ratio` asks for {step.ratio:g}",
+            where="compress",
+            why="Small layers and those of other kinds stay as they are",
+            fix="Lower `ratio`, or take a network of fewer small layers",
+        )
+    else:
         for _ in range(_HALVINGS):
             middle = math.sqrt(low * high)
             low, high = (low, middle) if before / total(middle) >= step.ratio else (middle, high)
@@ -245,7 +247,7 @@ def _options(name: str, weight: Tensor, step: VectorQuantizeStep) -> list[Option
             entries = 2 * step.codebooks * length << bits
             # An order is counted in, which not every layer has.
             size = codes + entries + 2 * inputs
-            if entries > codes or 2 * size > 4 * weight.numel():
+            if 2 * size > 4 * weight.numel():
                 continue
             code = Code(
                 layer=name,

@@ -75,7 +75,8 @@ class VectorQuantizeStep(Spec):
     block_size: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
     """How many weights share a code, in every layer; `auto`: as `ratio` says."""
     codebook_size: Literal[16, 32, 64, 128, 256] = 256
-    """How many entries a codebook has at most: none takes more bytes than its layer's codes."""
+    """How many entries a codebook has at most: fewer where it would be as large as its layer, and
+    with `ratio` where the bytes are better spent on codes."""
     codebooks: Annotated[int, Field(ge=1, le=4), Rare()] = 1
     """How many codebooks a layer has: a block is the sum of an entry of each."""
     permute: Annotated[bool, Rare()] = True
