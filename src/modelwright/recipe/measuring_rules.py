@@ -55,6 +55,8 @@ def _wrong_direction(recipe: Recipe) -> str:
 
 def _beside_codebooks(recipe: Recipe) -> str:
     """Name the first step that can't be done to the same network as `vector-quantize`."""
+    if recipe.compress == "auto":
+        return ""
     names = [
         step.name if getattr(step, "kind", "") != "structured" else "prune structured"
         for step in recipe.compress
