@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -33,6 +34,13 @@ from modelwright.recipe.targets import headline_metric
 EXAMPLES = Path(__file__).parents[1] / "examples"
 INT8: dict[str, Any] = {"name": "quantize", "dtype": "int8"}
 _BLOCKS = 20
+RESNET18 = (
+    "model={name: resnet, depth: 18}",
+    "train={epochs: 12, batch_size: 256, loss: {name: cross-entropy, label_smoothing: 0.1},"
+    " optimizer: {name: sgd, lr: 0.2}, schedule: {name: one-cycle}}",
+    "inference={}",
+    "targets={}",
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,18 @@ CASES = {
         "translation",
         ({"name": "quantize", "weights": "int8"},),
         "<= 0.5 BLEU, smaller and not slower",
+    ),
+    "codebooks-20": Case(
+        "cifar10",
+        ({"name": "vector-quantize", "ratio": 20, "epochs": 4, "max_drop": 0.05},),
+        ">= 20 times smaller weights, <= 2 points lost",
+        RESNET18,
+    ),
+    "codebooks-30": Case(
+        "cifar10",
+        ({"name": "vector-quantize", "ratio": 30, "epochs": 4, "max_drop": 0.1},),
+        ">= 30 times smaller weights, <= 4 points lost",
+        RESNET18,
     ),
     "neu-det": Case("neu-det-pretrained", (INT8,), "<= 0.5 point mAP, smaller and not slower"),
 }
@@ -152,8 +172,18 @@ def figures(result: RunResult) -> dict[str, Any]:
             if key in found
         },
         "int8_layers": f"{sum(layers.values())} of {len(layers)}" if layers else None,
+        "weights_ratio": weights_ratio(result),
         "samples": found[metric]["n"],
     }
+
+
+def weights_ratio(result: RunResult) -> float:
+    """Return how many times smaller the member with the weights is than before."""
+    before, after = (
+        zipfile.ZipFile(path).getinfo("model/weights.safetensors").file_size
+        for path in (result.folder / "uncompressed.mw", result.model)
+    )
+    return round(before / after, 3)
 
 
 def beside(result: RunResult) -> dict[str, Any]:

@@ -192,14 +192,42 @@ def networks(draw: random.Random, folder: Path) -> Iterator[None]:
 
 
 def _modification(draw: random.Random, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """Return a layer's other width; most often its weights have it as well."""
+    """Return a layer's other width, or codes; most often its weights have these as well."""
     layer = draw.choice([name for name in weights if name.endswith(".weight")])[: -len(".weight")]
+    if draw.random() < 0.3:
+        return _codes(draw, layer, weights)
     width = draw.choice((1, 2, 3, 3, 2**24))
     if draw.random() < 0.8:
         for name in [name for name in weights if name.rpartition(".")[0] == layer]:
             weights[name] = weights[name][:width] if weights[name].ndim else weights[name]
     widths = {"in_features": draw.choice((None, None, 2)), "out_features": width}
     return {"kind": "resize", "layer": layer, **widths}
+
+
+def _codes(draw: random.Random, layer: str, weights: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Return what says that a layer is looked up in codebooks; its weights are drawn so."""
+    weight = weights.pop(f"{layer}.weight")
+    inputs = weight[0].numel()
+    size = draw.choice((1, 2, inputs, draw.randint(1, 256)))
+    blocks = draw.choice((-(-inputs // size), -(-inputs // size), 1, 2**24))
+    entries, number = draw.choice((2, 16, 256)), draw.choice((1, 1, 2, 8))
+    if number * len(weight) * blocks < 1 << 20:
+        codes = torch.randint(0, draw.choice((entries, 256)), (number, len(weight), blocks))
+        weights[f"{layer}.coded.codes"] = codes.to(torch.uint8)
+    weights[f"{layer}.coded.codebook"] = torch.randn(number, entries, size).half()
+    ordered = draw.random() < 0.5
+    if ordered:
+        most = draw.choice((blocks * size, 2**15)) % 2**15 or 1
+        weights[f"{layer}.coded.order"] = torch.randint(-1, most, (inputs,)).to(torch.int16)
+    return {
+        "kind": "code",
+        "layer": layer,
+        "block_size": size,
+        "blocks": blocks,
+        "codebook_size": entries,
+        "codebooks": number,
+        "ordered": ordered,
+    }
 
 
 # -- recipes -----------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import numpy as np
 from modelwright.compression import step_of
 from modelwright.data import Dataset
 from modelwright.data.dataset import Split
+from modelwright.kinds import OutputKind
 from modelwright.ledger import Ledger
 from modelwright.modelfile.inputs import open_input
 from modelwright.models.candidate import Candidate
@@ -47,7 +48,26 @@ def split_of(candidate: Candidate, samples: np.ndarray | None = None) -> Split:
         reader = open_input(candidate.input.to_json(), candidate.assets)
         arrays = reader.synthetic(8)
         samples = arrays["pixels"] if "pixels" in arrays else _records(arrays)
-    return Split("train", samples, np.arange(len(samples)), np.zeros(len(samples), np.int64))
+    return Split("train", samples, np.arange(len(samples)), _targets(candidate, samples))
+
+
+def _targets(candidate: Candidate, samples: np.ndarray) -> np.ndarray:
+    """Return targets that a candidate may be trained on: the same for each sample."""
+    number, kind = len(samples), candidate.output_kind
+    if kind.is_generative:
+        steps = samples["target" if "target" in (samples.dtype.names or ()) else "tokens"].shape[1]
+        targets = np.zeros(number, np.dtype([("next", np.int64, (steps,))]))
+        targets["next"] = 5
+    elif kind == OutputKind.CTC:
+        targets = np.ones(number, np.dtype([("labels", np.int64, (2,)), ("length", np.int64)]))
+    elif kind == OutputKind.BOXES:
+        targets = np.zeros(
+            number, np.dtype([("boxes", np.float32, (2, 4)), ("labels", np.int64, (2,))])
+        )
+        targets["boxes"], targets["labels"] = (4.0, 4.0, 20.0, 20.0), (1, -1)
+    else:
+        targets = np.zeros(number, np.int64)
+    return targets
 
 
 def _records(arrays: dict[str, np.ndarray]) -> np.ndarray:

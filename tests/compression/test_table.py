@@ -11,7 +11,13 @@ from modelwright import modelfile
 from modelwright.compression import step_of
 from modelwright.compression.weights import grouped_layers
 from modelwright.errors import RequestError
-from modelwright.recipe.compression import CompressionStep, DistillStep, PruneStep, QuantizeStep
+from modelwright.recipe.compression import (
+    CompressionStep,
+    DistillStep,
+    PruneStep,
+    QuantizeStep,
+    VectorQuantizeStep,
+)
 from tests.compression.making import compress
 from tests.compression.networks import SMALL, small
 
@@ -22,6 +28,9 @@ STEPS: dict[str, CompressionStep] = {
     "prune": PruneStep(name="prune"),
     "distill": DistillStep(name="distill", teacher="teacher.mw"),
     "structured": PruneStep(name="prune", kind="structured", multiply_adds=0.95),
+    "codebooks": VectorQuantizeStep(
+        name="vector-quantize", block_size=8, codebook_size=16, epochs=1
+    ),
 }
 NO_INT8 = ("bow", "rnn", "rnn-ctc", "decoder", "seq2seq")
 NO_GROUPS = ("resnet", "resnet 18", "speednet", "efficientnet-lite0", "detector")
@@ -30,6 +39,9 @@ NO_GROUPS = (*NO_GROUPS, "audio-cnn", "conv-ctc", "rnn-ctc")
 REFUSED = {("int8", name) for name in NO_INT8} | {("distill", "detector"), ("distill", "linear")}
 REFUSED |= {(step, name) for step in STEPS if step.startswith("weights") for name in NO_GROUPS}
 REFUSED |= {("structured", name) for name in ("rnn", "rnn-ctc", "linear")}
+NO_CODES = ("audio-cnn", "rnn-ctc")
+"""Small ones, as these are here: nothing in them is worth a codebook."""
+REFUSED |= {("codebooks", name) for name in NO_CODES}
 PAIRS = [(step, name) for step in STEPS for name in SMALL]
 
 
@@ -66,6 +78,7 @@ QUICK = {
     ("int8", "resnet"),
     ("weights: int4", "decoder"),
     ("weights: int8", "rnn"),
+    ("codebooks", "transformer"),
 }
 
 
@@ -89,5 +102,5 @@ def test_what_ships_answers_as_the_network_does_and_is_smaller(
         found = modelfile.integer_layers(tmp_path / "after.mw")
         assert len(found) == facts["layers"]
         assert all(found.values())
-    else:
+    elif step != "codebooks":
         assert facts["layers"] == len(grouped_layers(before.network, 32))

@@ -279,6 +279,16 @@ CAUGHT = [
         "the target `size_ratio` compares the network before and after `compress`",
     ),
     (
+        DIGITS + "compress: [{name: prune}, {name: vector-quantize}]",
+        3,
+        "it can't be done beside `prune`",
+    ),
+    (
+        DIGITS + "compress: [{name: vector-quantize}, {name: quantize, dtype: int8}]",
+        3,
+        "it can't be done beside `quantize`",
+    ),
+    (
         data("source: digits, limit: 1000") + "targets: {accuracy: '>= 0.9'}",
         None,
         "leaves at most 1,000 samples",

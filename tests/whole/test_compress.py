@@ -121,11 +121,34 @@ def test_a_target_of_compression_needs_compression(tmp_path):
             r"`compress\.0\.samples` must be a whole number",
         ),
         ({"name": "squeeze"}, "squeeze"),
+        ({"name": "vector-quantize", "block_size": 4, "ratio": 9}, "no effect"),
+        ({"name": "vector-quantize", "codebook_size": 257}, "codebook_size"),
     ],
 )
 def test_a_step_that_makes_no_sense_is_named(step, message, tmp_path):
     with pytest.raises(RecipeError, match=message):
         mw.run({**RECIPE, "compress": [step]}, out=tmp_path)
+
+
+def test_codebooks_ship_smaller_and_nearly_as_good(tmp_path):
+    step = {"name": "vector-quantize", "ratio": 8, "epochs": 4, "max_drop": 0.1}
+    recipe = {**RECIPE, "model": {"name": "mlp", "hidden": [128, 128]}, "compress": [step]}
+    found = mw.run(recipe, out=tmp_path, name="codes")
+    assert found.ledger.find("size_ratio").value > 5
+    assert found.ledger.find("gain_over_parent").value > -0.05
+    lineage = modelfile.describe(found.model)["lineage"][1]
+    assert lineage["step"] == "vector-quantize"
+    assert lineage["weights_ratio"] >= 8
+    assert lineage["kept"] == {"body.head": "small"}
+    modelfile.verify(found.model, sandbox=False)
+    # Norms, biases and whole layers of such a file may be trained further.
+    again = {**RECIPE, "model": {"init": str(found.model)}}
+    further = mw.run(again, out=tmp_path, name="further")
+    own, other = (modelfile.read_weights(item.model) for item in (found, further))
+    names = [name for name in own if ".coded." in name]
+    assert names
+    assert all((own[name] == other[name]).all() for name in names)
+    assert not (own["body.head.weight"] == other["body.head.weight"]).all()
 
 
 def test_data_elsewhere_is_given(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from modelwright.compression.distill import check_distill, distill
 from modelwright.compression.prune import check_prune, prune
 from modelwright.compression.quantize import check_quantize, quantize
 from modelwright.compression.structured import check_structured, prune_structured
+from modelwright.compression.vector_quantize import check_vector_quantize, vector_quantize
 from modelwright.compression.weights import check_group, group
 from modelwright.data import Dataset
 from modelwright.models.candidate import Candidate
@@ -30,6 +31,7 @@ STEPS: dict[str, tuple[Check, Step]] = {
     "distill": (check_distill, distill),
     "prune unstructured": (check_prune, prune),
     "prune structured": (check_structured, prune_structured),
+    "vector-quantize": (check_vector_quantize, vector_quantize),
 }
 
 

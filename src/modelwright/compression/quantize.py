@@ -35,6 +35,7 @@ from modelwright.compression.tracing import (
 from modelwright.data import Dataset, Split
 from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
+from modelwright.models.coded import refuse_codebooks
 from modelwright.models.modifications import Integers, modified
 from modelwright.models.quantized import ActivationQuantizer, QuantizedLayer, per_output
 from modelwright.recipe import Recipe
@@ -114,6 +115,7 @@ def check_quantize(candidate: Candidate, step: QuantizeStep) -> None:
     Raises:
         RequestError: it has none, or generates texts.
     """
+    refuse_codebooks(candidate.network)
     _traced(candidate)
 
 

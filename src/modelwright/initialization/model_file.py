@@ -47,6 +47,7 @@ def start_from_file(
     from modelwright import models
     from modelwright.initialization.pretrained import with_adapters
     from modelwright.modelfile import torch_runtime
+    from modelwright.models.modifications import with_new_head
     from modelwright.models.network import matching
 
     path = request.find(spec.init)
@@ -79,6 +80,7 @@ def start_from_file(
     if old.labels != prepared.labels:
         torch.manual_seed(request.recipe.seed)
         models.replace_output(network, prepared.num_outputs)
+        architecture = with_new_head(architecture)
     parameters = dict(network.named_parameters())
     for name in matching(list(parameters), spec.freeze, kind="parameter", where="model.freeze"):
         parameters[name].requires_grad = False

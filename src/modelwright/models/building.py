@@ -14,6 +14,7 @@ from modelwright.files import Json, JsonObject
 from modelwright.models.audio_cnn import AudioCnn
 from modelwright.models.bow import Bow
 from modelwright.models.cnn import Cnn
+from modelwright.models.coded import codebooks_of
 from modelwright.models.ctc import ConvCtc, RnnCtc
 from modelwright.models.decoder import Decoder
 from modelwright.models.detector import Detector
@@ -255,6 +256,8 @@ def rebuild(
         modify(network, changes)
     # Weights by two names stay one there.
     network.load_state_dict(copies, strict=True, assign=not is_of_library)
+    if not all(codebook.is_valid() for codebook in codebooks_of(network)):
+        raise ModelFileError("the weights hold a code without an entry in its codebook")
     if steps and not isinstance(network, ImageNetwork):
         raise ModelFileError("the file declares graph steps for a network that has none")
     if steps is not None and isinstance(network, ImageNetwork):

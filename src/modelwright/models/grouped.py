@@ -158,4 +158,5 @@ def tied_logits(embedding: nn.Module, x: Tensor) -> Tensor:
     """Return the logits `[…, V]` of vectors `[…, D]` by an embedding's own vectors."""
     if isinstance(embedding, GroupedEmbedding):
         return embedding.logits(x)
-    return F.linear(x, embedding.get_parameter("weight"))
+    assert isinstance(embedding, nn.Embedding)
+    return F.linear(x, embedding.weight)

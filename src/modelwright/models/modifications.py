@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from modelwright.errors import ModelFileError, RequestError
 from modelwright.files import Json, JsonObject
+from modelwright.models.coded import CODED_LAYERS, use_codes
 from modelwright.models.grouped import GroupedEmbedding, GroupedLinear
 from modelwright.models.transformer import SelfAttention
 from modelwright.recipe.spec import FromList, Spec
@@ -92,7 +93,24 @@ class Drop(Spec):
         return is_part and has_parts and has_weights and not is_list
 
 
-Modification = Resize | Integers | Group | Heads | Drop
+class Code(Spec):
+    """A layer whose weights are looked up in codebooks, block by block."""
+
+    kind: Literal["code"] = "code"
+    layer: str = Field(min_length=1)
+    """Its name in the network: `body.stages.0.conv1`."""
+    block_size: int = Field(ge=1, le=256)
+    """So many weights share a code."""
+    blocks: int = Field(ge=1, le=LARGEST)
+    """So many codes an output has."""
+    codebook_size: int = Field(ge=2, le=256)
+    codebooks: int = Field(ge=1, le=8)
+    """A block is the sum of an entry of each."""
+    ordered: bool
+    """Whether an output's weights stand in another order in the blocks, or leave places free."""
+
+
+Modification = Resize | Integers | Group | Heads | Drop | Code
 """Any one of them."""
 
 
@@ -207,12 +225,44 @@ def group_weights(network: nn.Module, change: Group) -> None:
     setattr(network.get_submodule(owner), name, new)
 
 
+def code_weights(network: nn.Module, change: Code) -> None:
+    """Take a layer's weights from codebooks, which are empty then.
+
+    Raises:
+        RequestError: there is no such layer, or its weights can't be looked up.
+    """
+    layer = _found(network, change.layer)
+    weight = layer._parameters.get("weight")
+    uses = sum(item is weight for _, item in network.named_parameters(remove_duplicate=False))
+    if not isinstance(layer, CODED_LAYERS) or weight is None or uses > 1:
+        raise RequestError(
+            f"the weights of the layer `{change.layer:.80}` can't be looked up in codebooks",
+            why="Those of fully connected layers, convolutions and embeddings can, once, and where "
+            "no other layer has the same",
+        )
+    places, inputs = change.blocks * change.block_size, weight[0].numel()
+    if places < inputs or (places > inputs and not change.ordered):
+        raise RequestError(
+            f"the layer `{change.layer:.80}` has {inputs:,} weights an output, and its blocks hold "
+            f"{places:,}"
+        )
+    use_codes(
+        layer,
+        block_size=change.block_size,
+        blocks=change.blocks,
+        codebook_size=change.codebook_size,
+        codebooks=change.codebooks,
+        ordered=change.ordered,
+    )
+
+
 KINDS: dict[str, tuple[type[Modification], Callable[[nn.Module, Any], None]]] = {
     "resize": (Resize, resize),
     "int8": (Integers, _to_integers),
     "group": (Group, group_weights),
     "heads": (Heads, _set_heads),
     "drop": (Drop, _drop),
+    "code": (Code, code_weights),
 }
 """The kinds of modification: what each declares, and how it is done to a network."""
 
@@ -232,6 +282,14 @@ def modified(architecture: Mapping[str, Json], *modifications: Modification) -> 
     """Return an architecture with further modifications behind those that it has."""
     added = [change.model_dump(mode="json") for change in modifications]
     return {**architecture, "modifications": [*architecture.get("modifications", ()), *added]}
+
+
+def with_new_head(architecture: Mapping[str, Json]) -> JsonObject:
+    """Return an architecture whose last layer was replaced, and so isn't looked up in codebooks."""
+    changes = architecture.get("modifications", ())
+    left = [item for item in changes if item["kind"] != "code" or not _is_head(item["layer"])]
+    kept = {key: value for key, value in architecture.items() if key != "modifications"}
+    return {**kept, "modifications": left} if left else kept
 
 
 def read_modifications(value: Json) -> tuple[Modification, ...]:
@@ -275,12 +333,16 @@ def read_section(kind: type[S], section: Mapping[str, Json], name: str) -> S:
 def _layer(network: nn.Module, change: Resize) -> nn.Module:
     """Return the layer, where it may have other widths."""
     layer = _found(network, change.layer)
-    if change.out_features is not None and change.layer.removeprefix("body.") == "head":
+    if change.out_features is not None and _is_head(change.layer):
         raise RequestError("the outputs of the last layer are those of the labels")
     uses = Counter(id(item) for _, item in network.named_parameters(remove_duplicate=False))
     if any(uses[id(item)] > 1 for item in layer.parameters()):
         raise RequestError(f"the layer `{change.layer}` shares its weights with another one")
     return layer
+
+
+def _is_head(layer: str) -> bool:
+    return layer.removeprefix("body.") == "head"
 
 
 def _found(network: nn.Module, name: str) -> nn.Module:

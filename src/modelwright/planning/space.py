@@ -139,7 +139,7 @@ def steps(
         found.append(_pruned(settings[PRUNE]))
         if settings[DISTILL] == _YES:
             found.append({"name": "distill"})
-    if settings[SPARSITY] != NONE:
+    if settings[SPARSITY] != NONE and not _is_coded(settings):
         found.append(_sparse(settings[SPARSITY]))
     if settings[NUMBERS] != NONE:
         found.append(_NUMBERS[settings[NUMBERS]])
@@ -159,7 +159,8 @@ def forecast(settings: Mapping[str, str], smaller: Mapping[str, float]) -> Forec
         share, trainings = smaller[settings[NETWORK]], 2.0
     elif settings[PRUNE] != NONE:
         share, trainings = float(settings[PRUNE]), 1.0 + (settings[DISTILL] == _YES)
-    sparsity = 0.0 if settings[SPARSITY] == NONE else float(settings[SPARSITY])
+    has_zeros = settings[SPARSITY] != NONE and not _is_coded(settings)
+    sparsity = float(settings[SPARSITY]) if has_zeros else 0.0
     trainings += sparsity > 0
     numbers = settings[NUMBERS]
     # Channels are cut unevenly over the layers, so weights may shrink by more than operations do.
@@ -210,6 +211,11 @@ def _words(step: Mapping[str, Any]) -> str:
         case "vector-quantize" if step.get("ratio"):
             return f"vector-quantize {step['ratio']:g}"
     return str(step["name"])
+
+
+def _is_coded(settings: Mapping[str, str]) -> bool:
+    """Say whether weights become codes, in which zeros would be lost."""
+    return settings[NUMBERS].startswith("vector-quantize")
 
 
 def _pruned(share: str) -> dict[str, Any]:

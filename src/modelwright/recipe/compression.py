@@ -173,4 +173,42 @@ class DistillStep(Spec):
         return (self.teacher,) if isinstance(self.teacher, str) else self.teacher
 
 
-CompressionStep = Annotated[QuantizeStep | PruneStep | DistillStep, Field(discriminator="name")]
+class VectorQuantizeStep(Spec):
+    """Weights looked up in codebooks: short blocks of them share a code, and the codebooks train on
+    with the network before as their teacher."""
+
+    name: Literal["vector-quantize"]
+    ratio: Annotated[float, Field(gt=1, le=100)] = 20.0
+    """How many times smaller the weights shall be, all layers together: the blocks are as long as
+    that needs, longer in large layers than in small ones."""
+    block_size: Annotated[int, Field(ge=1, le=64)] | Literal["auto"] = "auto"
+    """How many weights share a code, in every layer; `auto`: as `ratio` says."""
+    codebook_size: Literal[16, 32, 64, 128, 256] = 256
+    """How many entries a codebook has at most: fewer where it would be as large as its layer, and
+    with `ratio` where the bytes are better spent on codes."""
+    codebooks: Annotated[int, Field(ge=1, le=4), Rare()] = 1
+    """How many codebooks a layer has: a block is the sum of an entry of each."""
+    permute: Annotated[bool, Rare()] = True
+    """Let the input channels of a layer change places in the blocks, where that makes these more
+    alike."""
+    samples: Annotated[int, Field(ge=1, le=100_000)] = 512
+    """How many training samples tell which inputs of a layer are large, where errors weigh more."""
+    epochs: Annotated[float, Field(gt=0, le=10_000)] | Literal["auto"] = "auto"
+    """Passes over the training split in which codebooks, biases and norms learn; `auto`: half of
+    `train.epochs`."""
+    lr: Annotated[float, Field(gt=0, le=1), Rare()] = 0.002
+    """The peak learning rate of AdamW in these passes."""
+    max_drop: Annotated[float, Field(ge=0)] = 0.02
+    """By how much the main metric may get worse on the validation split; where it does by more, the
+    step is refused."""
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.block_size != "auto" and self.ratio != type(self).model_fields["ratio"].default:
+            raise ValueError("`ratio` has no effect with `block_size`: give one of them")
+        return self
+
+
+CompressionStep = Annotated[
+    QuantizeStep | PruneStep | DistillStep | VectorQuantizeStep, Field(discriminator="name")
+]

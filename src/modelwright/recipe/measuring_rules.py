@@ -53,6 +53,21 @@ def _wrong_direction(recipe: Recipe) -> str:
     return ""
 
 
+def _beside_codebooks(recipe: Recipe) -> str:
+    """Name the first step that can't be done to the same network as `vector-quantize`."""
+    if recipe.compress == "auto":
+        return ""
+    names = [
+        step.name if getattr(step, "kind", "") != "structured" else "prune structured"
+        for step in recipe.compress
+    ]
+    if "vector-quantize" not in names:
+        return ""
+    at = names.index("vector-quantize")
+    before = [name for name in names[:at] if name in ("quantize", "prune")]
+    return next(iter((*before, *names[at + 1 :])), "")
+
+
 MEASURING_RULES: tuple[Rule, ...] = (
     Rule(
         ("data.split.test: 0", "data.split.val: 0"),
@@ -90,6 +105,14 @@ MEASURING_RULES: tuple[Rule, ...] = (
         "the target {} compares the network before and after `compress`, which is empty",
         "Give `compress` a step, such as `quantize`, or remove the target",
         ("targets",),
+    ),
+    Rule(
+        ("compress: vector-quantize", "other steps of compress"),
+        _beside_codebooks,
+        "`vector-quantize` replaces all weights, and no step changes them after it: it can't be "
+        "done beside `{}`",
+        "Write one of them; only steps that leave whole weights may stand before `vector-quantize`",
+        ("compress",),
     ),
     Rule(
         ("targets at a threshold", "inference.threshold"),

@@ -928,6 +928,8 @@ INT8 = {"compress": [{"name": "quantize", "dtype": "int8", "samples": 20, "max_d
 FULL_RANGE = {"compress": [{"name": "quantize", "dtype": "int8", "reduce_range": False}]}
 GROUPS = {"compress": [{"name": "quantize", "weights": "int4", "samples": 20, "max_drop": 9.0}]}
 ZEROS = {"compress": [{"name": "prune", "sparsity": 0.9, "epochs": 1, "max_drop": 9.0}]}
+CODES = {"name": "vector-quantize", "samples": 20, "epochs": 1, "max_drop": 9.0}
+SHORT = {"compress": [{**CODES, "block_size": 4}]}
 WIDE = {"model": {"name": "mlp", "hidden": [64]}}
 NARROW = {
     "compress": [
@@ -960,6 +962,42 @@ COMPRESSION = [
     *_one("compressed", "digits", "compress.0.sparsity", 0.3, ZEROS),
     *_one("compressed", "digits", "compress.0.epochs", 3, ZEROS),
     *_one("compressed", "scores", "compress.0.max_drop", 0.0, ZEROS, refused="worse"),
+    *_one("compressed", "digits", "compress.0.name", ZEROS["compress"][0], {**WIDE, **SHORT}),
+    *_one(
+        "compressed",
+        "digits",
+        "compress.0.ratio",
+        5.0,
+        {**WIDE, "compress": [{**CODES, "ratio": 3.0}]},
+    ),
+    *_all(
+        "compressed",
+        "digits",
+        {
+            "compress.0.block_size": 6,
+            "compress.0.codebook_size": 16,
+            "compress.0.codebooks": 2,
+            "compress.0.samples": 1,
+            "compress.0.epochs": 2,
+            "compress.0.lr": 0.01,
+        },
+        given={**WIDE, **SHORT},
+    ),
+    *_one(
+        "compressed",
+        "digits",
+        "compress.0.permute",
+        False,
+        {**WIDE, "compress": [{**CODES, "block_size": 5, "codebook_size": 16}]},
+    ),
+    *_one(
+        "compressed",
+        "scores",
+        "compress.0.max_drop",
+        0.0,
+        {**WIDE, "compress": [{**SHORT["compress"][0], "lr": 0.1}]},
+        refused="worse",
+    ),
 ]
 TAUGHT = {"compress": [{"name": "distill", "student": {"name": "mlp", "hidden": [4]}, "epochs": 1}]}
 BY_FILE = {"compress": [{"name": "distill", "teacher": "first.mw", "epochs": 1, "max_drop": 9.0}]}
