@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from modelwright.compression.prune import slower
 from modelwright.compression.sensitivity import worsening
 from modelwright.data import Dataset, Prepared
 from modelwright.data.batches import Batch, Batches
@@ -319,6 +320,7 @@ def _train_spec(step: DistillStep, train: TrainSpec, run: Run) -> TrainSpec:
             epochs = max(train.epochs * share, 1.0)
         if train.budget is not None:
             budget = f"{seconds(train.budget) * share:.3f}s"
+    own = {} if step.student is not None or epochs is None else {"optimizer": slower(train, epochs)}
     # Teachers take images of full size; those of a student's layers that a group or `unfreeze`
     # names are another network's.
     update: dict[str, Any] = {
@@ -326,6 +328,7 @@ def _train_spec(step: DistillStep, train: TrainSpec, run: Run) -> TrainSpec:
         "budget": budget,
         "resolution": (),
         "unfreeze": None,
+        **own,
     }
     if step.student is not None and train.groups:
         run.say(

@@ -25,11 +25,13 @@ from modelwright.models.coded import refuse_codebooks
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import PruneStep
 from modelwright.recipe.spec import seconds
-from modelwright.recipe.train import TrainSpec
+from modelwright.recipe.train import MuonOptimizer, OptimizerSpec, TrainSpec
 from modelwright.run import Run
 from modelwright.tasks import Task
 from modelwright.training import Parts, fit, validation_scores
 
+_LEAST_RATE = 0.05
+"""The least share of the recipe's rates."""
 RISING = 0.7
 """The share of training over which the share of zeros rises."""
 _STEPS = 50
@@ -102,10 +104,29 @@ def further(train: TrainSpec, step: PruneStep, *, share: float = 1.0) -> TrainSp
     epochs = step.epochs
     if epochs == "auto":
         epochs = max((train.epochs or 10.0) / 2, 1.0)
-    budget = train.budget and f"{seconds(train.budget) / 2 * share:.3f}s"
-    return train.model_copy(
-        update={"epochs": float(epochs) * share, "budget": budget, "patience": None}
-    )
+    changes = {
+        "epochs": float(epochs) * share,
+        "budget": train.budget and f"{seconds(train.budget) / 2 * share:.3f}s",
+        "optimizer": slower(train, float(epochs) * share),
+        "patience": None,
+        "resolution": (),
+    }
+    return train.model_copy(update=changes)
+
+
+def slower(train: TrainSpec, epochs: float) -> OptimizerSpec:
+    """Return the optimizer for training a network on: the shorter, the lower its rates.
+
+    From half of `train.epochs` on the rates are those of the recipe. In less time a network would
+    lose more at such rates than it learns again.
+    """
+    factor = min(max(epochs / ((train.epochs or 10.0) / 2), _LEAST_RATE), 1.0)
+    optimizer = train.optimizer
+    changes: dict[str, Any] = {"lr": optimizer.lr * factor}
+    if isinstance(optimizer, MuonOptimizer):
+        rest = optimizer.rest
+        changes["rest"] = rest.model_copy(update={"lr": rest.lr * factor})
+    return optimizer.model_copy(update=changes)
 
 
 def allowed_drop(

@@ -38,6 +38,8 @@ MOST_TRIALS, MOST_TRAININGS = 40, 12
 """Where there is no budget, a search ends after so many trials, and trainings."""
 _SHARE = 1 / 8
 """The part of a budget that one training of a search takes at the most."""
+_LEAST_EPOCHS = 0.5
+"""A training of a search has so many epochs at the least."""
 _REPEATED = 12
 """So many trials in a row that were carried out before end a search: it has nothing new to try."""
 _MOST_ENDS = 2
@@ -207,7 +209,10 @@ def search(
     """
     first, trained = next(iter(starts.items()))
     prepared = trained.prepared
-    request, epochs = _within(request, epoch_s, left_s)
+    epochs = _epochs(request, epoch_s, left_s)
+    # The time is that of the search: each training takes its epochs.
+    train = request.recipe.train.model_copy(update={"budget": None})
+    request = replace(request, recipe=request.recipe.model_copy(update={"train": train}))
     assessor = Assessor(parent, prepared, request, context, scaled)
     chains = Chains(starts, request, context, assessor)
     start = chains.point(first, ())
@@ -236,7 +241,7 @@ def search(
     )
     if not is_random:
         study.propose_first(space.first_trials(values))
-    trials = _Trials(chains, study, goal, smaller, shares, values, start, epochs * epoch_s, left_s)
+    trials = _Trials(chains, study, goal, smaller, shares, values, start, epochs, epoch_s, left_s)
     trials.run(context)
     return trials.found(context)
 
@@ -253,8 +258,10 @@ class _Trials:
     """Of the smaller networks, their share of the multiply-adds."""
     values: Mapping[str, Sequence[str]]
     start: Point
-    training_s: float
-    """What one training takes by its forecast, of the network as it is."""
+    epochs: float
+    """How long networks train on."""
+    epoch_s: float
+    """What an epoch of the network as it is takes by its forecast."""
     left_s: float | None
     points: dict[str, Point] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)
@@ -314,7 +321,7 @@ class _Trials:
     def _carry_out(self, trial: Trial, left_s: float | None, context: Run) -> JsonObject:
         """Return what became of a trial: its points, or why it has none."""
         settings = trial.settings
-        steps = space.steps(settings, self.smaller)
+        steps = space.steps(settings, self.smaller, self.epochs)
         network = settings[space.NETWORK]
         first = next(iter(self.chains.starts))
         start = network if network in self.chains.starts else first
@@ -337,7 +344,7 @@ class _Trials:
             words = ", ".join(f"`{name}`" for name in missing)
             return outcome | {"why": f"by its forecast it misses {words}", "missing": missing}
         share = self.shares.get(network, 1.0)
-        needed = expected.trainings * self.training_s * share
+        needed = expected.trainings * self.epochs * self.epoch_s * share
         if left_s is not None and needed > left_s:
             return outcome | {
                 "why": f"it would train for about {needed:,.0f} s, and {left_s:,.0f} s are left"
@@ -440,15 +447,12 @@ class _Watch:
             raise _HopelessError
 
 
-def _within(request: RunRequest, epoch_s: float, left_s: float | None) -> tuple[RunRequest, float]:
-    """Return a request whose steps train as long as a search has time for, and their epochs."""
-    train = request.recipe.train
-    epochs = (train.epochs or 10.0) / 2  # What a step takes by itself.
+def _epochs(request: RunRequest, epoch_s: float, left_s: float | None) -> float:
+    """Return how long networks train on in a search: as long as it has time for."""
+    epochs = (request.recipe.train.epochs or 10.0) / 2  # What a step takes by itself.
     if left_s is not None:
-        epochs = min(epochs, max(_SHARE * left_s / max(epoch_s, 1e-9), 1.0))
-    train = train.model_copy(update={"epochs": 2 * epochs, "budget": None})
-    recipe = request.recipe.model_copy(update={"train": train})
-    return replace(request, recipe=recipe), epochs
+        epochs = min(epochs, max(_SHARE * left_s / max(epoch_s, 1e-9), _LEAST_EPOCHS))
+    return float(f"{epochs:.2g}")
 
 
 def _goal(request: RunRequest, start: Point) -> Goal:

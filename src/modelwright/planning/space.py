@@ -128,21 +128,26 @@ def space(starts: Sequence[str], smaller: Sequence[str], takes: Takes) -> dict[s
 
 
 def steps(
-    settings: Mapping[str, str], smaller: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, str], smaller: Mapping[str, Mapping[str, Any]], epochs: float
 ) -> list[dict[str, Any]]:
-    """Return the steps of the recipe that settings of a trial stand for."""
+    """Return the steps of the recipe that settings of a trial stand for.
+
+    `epochs` says how long a network trains on; one that begins anew trains twice as long.
+    """
     found: list[dict[str, Any]] = []
     student = smaller.get(settings[NETWORK])
     if student is not None:
-        found.append({"name": "distill", "student": dict(student)})
+        found.append({"name": "distill", "student": dict(student), "epochs": 2 * epochs})
     elif settings[PRUNE] != NONE:
-        found.append(_pruned(settings[PRUNE]))
+        found.append(_pruned(settings[PRUNE]) | {"epochs": epochs})
         if settings[DISTILL] == _YES:
-            found.append({"name": "distill"})
+            found.append({"name": "distill", "epochs": epochs})
     if settings[SPARSITY] != NONE and not _is_coded(settings):
-        found.append(_sparse(settings[SPARSITY]))
+        found.append(_sparse(settings[SPARSITY]) | {"epochs": epochs})
     if settings[NUMBERS] != NONE:
-        found.append(_NUMBERS[settings[NUMBERS]])
+        step = _NUMBERS[settings[NUMBERS]]
+        part = _TRAINED.get(settings[NUMBERS])
+        found.append(step if part is None else step | {"epochs": part * epochs})
     return found
 
 
