@@ -298,7 +298,8 @@ class _Trials:
             best = self.goal.best(self.points.values())
             shown = best.value(self.goal.metric)
             known = {} if shown is None else {self.goal.metric: shown}
-            share = self.tried if self.left_s is None else int(spent)
+            passed = int(spent_before + time.monotonic() - begun)
+            share = self.tried if self.left_s is None else passed
             total = MOST_TRIALS if self.left_s is None else int(self.left_s)
             context.observe(Progress("search", min(share, total), total, values=known))
 
