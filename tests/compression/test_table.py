@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from modelwright import modelfile
 from modelwright.compression import step_of
@@ -17,6 +18,9 @@ from tests.compression.networks import SMALL, small
 
 STEPS: dict[str, CompressionStep] = {
     "int8": QuantizeStep(name="quantize", dtype="int8", max_drop=9.0),
+    "qat": QuantizeStep(name="quantize", dtype="int8", qat=True, epochs=1, max_drop=9.0),
+    "float16": QuantizeStep(name="quantize", dtype="float16", max_drop=9.0),
+    "bfloat16": QuantizeStep(name="quantize", dtype="bfloat16", max_drop=9.0),
     "weights: int8": QuantizeStep(name="quantize", weights="int8", max_drop=9.0),
     "weights: int4": QuantizeStep(name="quantize", weights="int4", max_drop=9.0),
     "prune": PruneStep(name="prune"),
@@ -25,7 +29,7 @@ NO_INT8 = ("bow", "rnn", "rnn-ctc", "decoder", "seq2seq")
 NO_GROUPS = ("resnet", "resnet 18", "speednet", "efficientnet-lite0", "detector")
 NO_GROUPS = (*NO_GROUPS, "audio-cnn", "conv-ctc", "rnn-ctc")
 """Families whose fully connected layers and embeddings are too small."""
-REFUSED = {("int8", name) for name in NO_INT8} | {
+REFUSED = {(step, name) for step in ("int8", "qat") for name in NO_INT8} | {
     (step, name) for step in STEPS if step.startswith("weights") for name in NO_GROUPS
 }
 PAIRS = [(step, name) for step in STEPS for name in SMALL]
@@ -50,6 +54,7 @@ QUICK = {
     ("int8", "resnet"),
     ("weights: int4", "decoder"),
     ("weights: int8", "rnn"),
+    ("float16", "seq2seq"),
 }
 
 
@@ -66,10 +71,16 @@ def test_what_ships_answers_as_the_network_does_and_is_smaller(
     packed = modelfile.write_model(tmp_path / "after.mw", after)  # It compares the two.
     modelfile.verify(tmp_path / "after.mw", sandbox=False)
     assert packed.size_bytes < modelfile.describe(tmp_path / "before.mw")["size_bytes"]
+    if step in ("float16", "bfloat16"):
+        assert packed.size_bytes < 0.6 * modelfile.describe(tmp_path / "before.mw")["size_bytes"]
+        again = modelfile.rebuild(tmp_path / "after.mw").network.state_dict()
+        held = after.network.state_dict()
+        assert all(torch.equal(item, again[key]) for key, item in held.items())
+        return
     assert facts["layers"] > 0
     kinds = {array.dtype for array in modelfile.read_weights(tmp_path / "after.mw").values()}
-    assert np.dtype(np.int8 if step == "int8" else np.uint8) in kinds
-    if step == "int8":
+    assert np.dtype(np.int8 if step in ("int8", "qat") else np.uint8) in kinds
+    if step in ("int8", "qat"):
         found = modelfile.integer_layers(tmp_path / "after.mw")
         assert len(found) == facts["layers"]
         assert all(found.values())

@@ -7,6 +7,7 @@ from typing import Any
 
 from modelwright.compression.prune import check_prune, prune
 from modelwright.compression.quantize import check_quantize, quantize
+from modelwright.compression.storage import check_store, store
 from modelwright.compression.weights import check_group, group
 from modelwright.data import Dataset
 from modelwright.models.candidate import Candidate
@@ -23,7 +24,8 @@ Check = Callable[[Candidate, Any], None]
 """Raises `RequestError` for a network that a step can't change, before anything is trained."""
 
 STEPS: dict[str, tuple[Check, Step]] = {
-    "quantize dtype": (check_quantize, quantize),
+    "quantize int8": (check_quantize, quantize),
+    "quantize 16 bits": (check_store, store),
     "quantize weights": (check_group, group),
     "prune": (check_prune, prune),
 }
@@ -32,7 +34,8 @@ STEPS: dict[str, tuple[Check, Step]] = {
 def step_of(step: CompressionStep) -> tuple[Check, Step]:
     """Return how a step of the recipe is checked, and how it is done."""
     if isinstance(step, QuantizeStep):
-        return STEPS["quantize weights" if step.weights is not None else "quantize dtype"]
+        kind = "weights" if step.weights else "16 bits" if step.is_16_bits else "int8"
+        return STEPS[f"quantize {kind}"]
     return STEPS[step.name]
 
 

@@ -21,7 +21,9 @@ from modelwright.errors import RequestError
 from modelwright.modelfile.export import dynamic_shapes
 from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.torch_runtime import to_torch
+from modelwright.kinds import OutputKind
 from modelwright.models.candidate import Candidate
+from modelwright.models.detector import locations_of
 
 aten = torch.ops.aten
 CONVOLUTIONS = (aten.conv2d.default, aten.conv1d.default)
@@ -62,6 +64,8 @@ def trace(candidate: Candidate) -> GraphModule:
     graph = _plain(program.module())
     if isinstance(steps := getattr(network, "steps", None), nn.Module):
         graph.steps = steps  # As the model file declares them.
+    if candidate.output_kind == OutputKind.BOXES:
+        graph.meta["locations"] = locations_of(network)  # What training takes the loss over.
     _clean(graph)
     _unshare(graph)
     _fold_norms(graph)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from modelwright.errors import nearest
 from modelwright.kinds import ANY_OUTPUT
+from modelwright.recipe.compression import QuantizeStep
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.rule import Rule, has_split
 from modelwright.recipe.targets import METRICS, Metric, parse_target
@@ -53,6 +55,16 @@ def _wrong_direction(recipe: Recipe) -> str:
     return ""
 
 
+def _after_quantize(recipe: Recipe) -> str:
+    """Name the first step that stands behind one it can't follow."""
+    for before, step in itertools.pairwise(recipe.compress):
+        if isinstance(before, QuantizeStep):
+            is_16_bits = isinstance(step, QuantizeStep) and step.is_16_bits
+            if before.is_16_bits or not is_16_bits:
+                return f"`{step.name}`"
+    return ""
+
+
 MEASURING_RULES: tuple[Rule, ...] = (
     Rule(
         ("data.split.test: 0", "data.split.val: 0"),
@@ -90,6 +102,13 @@ MEASURING_RULES: tuple[Rule, ...] = (
         "the target {} compares the network before and after `compress`, which is empty",
         "Give `compress` a step, such as `quantize`, or remove the target",
         ("targets",),
+    ),
+    Rule(
+        ("compress.quantize", "a step behind it"),
+        _after_quantize,
+        "`compress`: {} can't follow `quantize`, as rounded weights aren't trained or rounded again",
+        "Put `quantize` last; `dtype: float16` or `bfloat16` may stand behind `int8` and `weights`",
+        ("compress",),
     ),
     Rule(
         ("targets at a threshold", "inference.threshold"),
