@@ -66,8 +66,11 @@ def train_rounded(
         TrainingError: training diverged.
     """
     network = build(graph, learns=True)
+    known = dict(candidate.network.named_parameters())
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name not in still(candidate.network))
+        # A bias that a folded norm has given a layer learns where its weights do.
+        own = known.get(name, known.get(f"{name.rpartition('.')[0]}.weight"))
+        parameter.requires_grad_(own is None or own.requires_grad)
     for node in network.graph.nodes:  # Constants were traced on the processor.
         if "device" in node.kwargs:
             node.kwargs = {**node.kwargs, "device": torch.device(run.device)}
@@ -153,8 +156,3 @@ def check_trainable(candidate: Candidate) -> None:
             why="Its weights are fitted without the loop, or `model.freeze` holds all of them",
             fix="Leave `qat` out: int8 without it rounds the weights as they are",
         )
-
-
-def still(network: nn.Module) -> set[str]:
-    """Return the names of the parameters that are never trained."""
-    return {name for name, item in network.named_parameters() if not item.requires_grad}
