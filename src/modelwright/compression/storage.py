@@ -60,6 +60,12 @@ def store(
             weight.copy_(rounded)
             codecs[name] = "+".join([step.dtype, *filter(None, [codecs.get(name)])])
             stored += 1
+    if not stored:
+        raise RequestError(
+            f"no tensor of this network fits into {step.dtype}: its numbers are too large or small",
+            where="compress",
+            fix="Write `dtype: bfloat16`, which has the range of fp32, or leave the step out",
+        )
     after, drop = replace(candidate, network=network.eval(), codecs=codecs), None
     if data.validation is not None:
         old, new = (
