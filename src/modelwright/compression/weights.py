@@ -203,6 +203,7 @@ def round_compensated(weight: Tensor, moments: Tensor, bits: int, group_size: in
     never = hessian.diagonal() == 0  # Inputs that are always 0 may have any weight.
     hessian.diagonal()[never] = 1.0
     rest[:, never] = 0.0
+    zero = rest == 0  # Pruned weights stay so (Frantar and Alistarh 2023, `SparseGPT`).
     hessian.diagonal().add_(_DAMPING * hessian.diagonal().mean())
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
     factor = torch.linalg.cholesky(inverse, upper=True)
@@ -216,6 +217,7 @@ def round_compensated(weight: Tensor, moments: Tensor, bits: int, group_size: in
         for at in range(start, end):
             column = rest[:, at]
             level = (column / scale).round().clamp(1 - most, most - 1)
+            level[zero[:, at]] = 0.0
             levels[:, at] = (level + most).to(torch.uint8)
             error = (column - level * scale) / factor[at, at]
             rest[:, at + 1 : end] -= error[:, None] * factor[at, at + 1 : end]
