@@ -11,6 +11,7 @@ from modelwright.compression.storage import check_store, store
 from modelwright.compression.weights import check_group, group
 from modelwright.data import Dataset
 from modelwright.models.candidate import Candidate
+from modelwright.models.modifications import check_unrounded
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import CompressionStep, QuantizeStep
 from modelwright.run import Run
@@ -31,6 +32,17 @@ STEPS: dict[str, tuple[Check, Step]] = {
 }
 
 
+def check_step(candidate: Candidate, step: CompressionStep) -> None:
+    """Refuse a step that a network can't take.
+
+    Raises:
+        RequestError: it can't.
+    """
+    if not (isinstance(step, QuantizeStep) and step.is_16_bits):
+        check_unrounded(candidate.architecture)
+    step_of(step)[0](candidate, step)
+
+
 def step_of(step: CompressionStep) -> tuple[Check, Step]:
     """Return how a step of the recipe is checked, and how it is done."""
     if isinstance(step, QuantizeStep):
@@ -39,4 +51,4 @@ def step_of(step: CompressionStep) -> tuple[Check, Step]:
     return STEPS[step.name]
 
 
-__all__ = ["STEPS", "Check", "Step", "step_of"]
+__all__ = ["STEPS", "Check", "Step", "check_step", "step_of"]

@@ -21,7 +21,7 @@ from torch.fx import GraphModule, Node
 
 from modelwright.compression.calibration import RANGES, Range, observe
 from modelwright.compression.qat import check_trainable, train_rounded
-from modelwright.compression.sensitivity import BATCH, choose_kept, sample_inputs
+from modelwright.compression.sensitivity import BATCH, choose_kept, sample_inputs, say_untouched
 from modelwright.compression.tracing import (
     CONVOLUTIONS,
     LAYERS,
@@ -84,6 +84,7 @@ def quantize(
         RequestError: the network has no such layers, or too many of them would have to stay.
     """
     graph, names = _traced(candidate)
+    say_untouched(graph, names, run)
     reduce_range = not has_vnni() if step.reduce_range == "auto" else step.reduce_range
     reduce_range = bool(run.decisions.decide("reduce_range", lambda: reduce_range))
     bits = 7 if reduce_range else 8

@@ -93,6 +93,19 @@ def choose_kept(
     return kept, drop
 
 
+def say_untouched(network: nn.Module, names: Collection[str], run: Run) -> None:
+    """Say which layers with weights a step leaves as they are, by their kind or their size."""
+    owners = (name.rpartition(".")[0] for name, item in network.named_parameters() if item.ndim > 1)
+    others = [name for name in dict.fromkeys(owners) if name not in names]
+    if others:
+        run.say(
+            f"`{run.stage_name}` is not for {len(others)} layers, by their kind or size, which stay "
+            "as they are: "
+            + ", ".join(f"`{name}`" for name in others[:4])
+            + (", …" if len(others) > 4 else "")
+        )
+
+
 def worsening(metric: str, before: float, after: float) -> float:
     """Return by how much a metric got worse: of shares the difference, else as a share of it.
 

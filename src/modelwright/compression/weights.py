@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from modelwright.compression.sensitivity import choose_kept, sample_inputs
+from modelwright.compression.sensitivity import choose_kept, sample_inputs, say_untouched
 from modelwright.data import Dataset, Split
 from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
@@ -55,6 +55,7 @@ def group(
     """
     bits: Literal[4, 8] = 4 if step.weights == "int4" else 8
     layers = grouped_layers(candidate.network, step.group_size)
+    say_untouched(candidate.network, layers, run)
     rounded = _rounded(candidate.network, layers, bits, step, data.train, run)
     old = {name: candidate.network.get_submodule(name) for name in layers}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from modelwright import evaluation, modelfile
 from modelwright.data import Prepared, prepare
 from modelwright.errors import DataError, RecipeError, RequestError, require
 from modelwright.evaluation import Comparison
-from modelwright.files import resource_errors
+from modelwright.files import copy_file
 from modelwright.pipeline.assessing import Assessor, write_candidate
 from modelwright.pipeline.hosts import Host
 from modelwright.pipeline.measuring import Measured, questions
@@ -47,7 +46,7 @@ def check_steps(candidate: Candidate, request: RunRequest) -> None:
     Raises:
         RequestError: there is such a step.
     """
-    from modelwright.compression import step_of
+    from modelwright.compression import check_step
 
     if request.recipe.compress == "auto" or chooses_network(request.recipe):
         require("optuna", extra="train", purpose="to search for what meets the targets")
@@ -59,7 +58,14 @@ def check_steps(candidate: Candidate, request: RunRequest) -> None:
         )
     if request.recipe.model != "auto":  # There a step that can't be done is left out.
         for step in steps_of(request.recipe):
-            step_of(step)[0](candidate, step)
+            check_step(without_adapters(candidate), step)
+
+
+def without_adapters(candidate: Candidate) -> Candidate:
+    """Return a candidate with its adapters merged into the layers, which steps then see whole."""
+    from modelwright.models.lora import merged
+
+    return replace(candidate, network=merged(candidate.network))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +159,7 @@ def compress_trained(
                 context.ledger.extend(assessor.step(path, own.stage_name))
 
         candidate = compressed(trained.candidate, request, prepared, context, after=after)
-    with resource_errors(model):
-        shutil.copyfile(path, model)
+    copy_file(path, model)
     return Shipped(candidate, prepared, path != parent, found)
 
 
@@ -220,14 +225,14 @@ def compressed(
     Raises:
         RequestError: a step can't be done to the network, or costs more than it may.
     """
-    from modelwright.compression import step_of
+    from modelwright.compression import check_step
 
-    candidate = start
+    candidate = without_adapters(start)
     for step, (name, stage) in zip(
         steps_of(request.recipe), compress_stages(request.recipe), strict=True
     ):
         try:
-            step_of(step)[0](candidate, step)
+            check_step(candidate, step)
         except RequestError as error:
             if request.recipe.model != "auto":
                 raise
