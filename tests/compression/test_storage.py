@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from modelwright import modelfile
-from modelwright.compression import step_of, storage
+from modelwright.compression import sensitivity, step_of, storage
 from modelwright.errors import RequestError
 from modelwright.recipe.compression import PruneStep, QuantizeStep
 from tests.compression.making import Said, compress
@@ -107,7 +107,7 @@ def test_a_drop_beyond_what_is_allowed_is_refused(
 ) -> None:
     scores = iter([0.9, 0.8])
     monkeypatch.setattr(
-        storage, "validation_scores", lambda *_, **__: {"accuracy": next(scores)}
+        sensitivity, "validation_scores", lambda *_, **__: {"accuracy": next(scores)}
     )
     candidate = small("mlp")
     with pytest.raises(RequestError, match=r"worse by 0\.1 .*0\.005 is allowed"):

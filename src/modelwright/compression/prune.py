@@ -63,7 +63,9 @@ def prune(
     )
 
     def masked(network: nn.Module, parts: Parts) -> Parts:
-        return replace(parts, constraints=(Mask(weights_of(network), step.sparsity), *parts.constraints))
+        return replace(
+            parts, constraints=(Mask(weights_of(network), step.sparsity), *parts.constraints)
+        )
 
     pruned, _ = fit(
         candidate,

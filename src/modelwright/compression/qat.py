@@ -51,15 +51,7 @@ def train_rounded(
 
     Where that is worse on validation than rounding alone, the graph is returned as it was.
 
-    Args:
-        candidate: what the graph was made of.
-        graph: the network in fp32.
-        build: from a graph to that with int8 layers; with `learns=True` to one that can learn.
-        step: the step, with `qat`.
-        recipe: gives the settings of training.
-        data: training and validation splits.
-        run: the context of the stage.
-        task: gives the main metric.
+    `build` makes of a graph the one with int8 layers, or with `learns=True` one that can learn.
 
     Raises:
         StoppedError: a stop was requested; the state is saved.
@@ -106,17 +98,12 @@ def train_rounded(
         for each in (graph, trained)
     )
     metric = task.select_by
-    if worsening(metric, before[metric], after[metric]) > 0:
-        run.say(
-            f"Training in int8 is left out, as it makes `{metric}` worse on the validation split: "
-            f"{after[metric]:.4g}, and {before[metric]:.4g} by rounding alone"
-        )
-        return graph, {"qat": False}
+    is_worse = worsening(metric, before[metric], after[metric]) > 0
     run.say(
         f"Training in int8 takes `{metric}` from {before[metric]:.4g} to {after[metric]:.4g} on "
-        "the validation split"
+        "the validation split" + (", so it is left out" if is_worse else "")
     )
-    return trained, facts
+    return (graph, {"qat": False}) if is_worse else (trained, facts)
 
 
 def training_of(step: QuantizeStep, train: TrainSpec) -> TrainSpec:
@@ -126,19 +113,18 @@ def training_of(step: QuantizeStep, train: TrainSpec) -> TrainSpec:
         epochs = max((train.epochs or 10.0) * SHARE, 1.0)
     if isinstance(optimizer, MuonOptimizer):
         optimizer = optimizer.rest  # Muon's steps are long by design, at any loss.
+    # What names layers as they were before norms were folded, or sizes that weren't traced, has no
+    # place here.
+    plain = {"groups": (), "unfreeze": None, "layer_decay": 1.0, "resolution": ()}
     changes: dict[str, Any] = {
         "epochs": float(epochs),
         "budget": train.budget and f"{seconds(train.budget) * SHARE:.3f}s",
         "optimizer": optimizer.model_copy(update={"lr": optimizer.lr * RATE}),
         "precision": "fp32",
         "compile": "off",
-        # What names layers as they were before norms were folded, or sizes that weren't traced.
-        "groups": (),
-        "unfreeze": None,
-        "layer_decay": 1.0,
-        "resolution": (),
         "average": None,
         "patience": None,
+        **plain,
     }
     return train.model_copy(update=changes)
 

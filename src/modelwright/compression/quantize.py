@@ -92,9 +92,7 @@ def quantize(
     trained: dict[str, Any] = {}
     if step.qat:
         learning = partial(rounded, kept=())
-        graph, trained = train_rounded(
-            candidate, graph, learning, step, recipe, data, run, task
-        )
+        graph, trained = train_rounded(candidate, graph, learning, step, recipe, data, run, task)
 
     def attempt(kept: Collection[str]) -> Candidate:
         built = rounded(graph, kept=kept)

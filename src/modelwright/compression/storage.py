@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modelwright.compression.sensitivity import worsening
+from modelwright.compression.sensitivity import choose_kept, listed
 from modelwright.data import Dataset
 from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
@@ -23,7 +23,6 @@ from modelwright.recipe import Recipe
 from modelwright.recipe.compression import QuantizeStep
 from modelwright.run import Run
 from modelwright.tasks import Task
-from modelwright.training import validation_scores
 
 _LEAST_WEIGHTS = 1024
 """Smaller tensors stay in fp32: to declare them costs about what is saved."""
@@ -66,39 +65,23 @@ def store(
             where="compress",
             fix="Write `dtype: bfloat16`, which has the range of fp32, or leave the step out",
         )
-    after, drop = replace(candidate, network=network.eval(), codecs=codecs), None
-    if data.validation is not None:
-        old, new = (
-            validation_scores(each, data, run, task=task)[task.select_by]
-            for each in (candidate, after)
-        )
-        drop = worsening(task.select_by, old, new)
-        if drop > step.max_drop:
-            raise RequestError(
-                f"`{run.stage_name}` makes `{task.select_by}` worse by {drop:.3g} on the "
-                f"validation split, and {step.max_drop:.3g} is allowed",
-                where="compress",
-                why=f"It was {old:.4g} and is {new:.4g} with weights in {step.dtype}",
-                fix="Raise `max_drop`, take `float16`, which rounds less, or leave the step out",
-            )
+    after = replace(candidate, network=network.eval(), codecs=codecs)
+    _, drop = choose_kept(lambda _: after, candidate, (), step.max_drop, data, run, task)
     if kept:
         run.say(
             f"{len(kept)} tensors stay in fp32, whose numbers are too large or too small for "
-            f"{step.dtype}: "
-            + ", ".join(f"`{name}`" for name in kept[:4])
-            + (", …" if len(kept) > 4 else "")
+            f"{step.dtype}: {listed(kept)}"
         )
     run.say(
         f"{stored} tensors are stored in {step.dtype} and computed with in fp32: the file is "
         "smaller, and answers come no faster"
     )
-    facts = {
+    return after, {
         "dtype": step.dtype,
         "tensors": stored,
         "kept": kept,
         "validation_drop": drop,
     }
-    return after, facts
 
 
 def check_store(candidate: Candidate, step: QuantizeStep) -> None:
@@ -125,12 +108,10 @@ def weights_of(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
     They are all large parameters in fp32, and the scales of weights of few bits.
     """
-    yield from (
-        (name, item)
-        for name, item in network.named_parameters()
-        if item.dtype == torch.float32 and item.numel() >= _LEAST_WEIGHTS
-    )
+    found = list(network.named_parameters())
     for name, module in network.named_modules():
         if isinstance(module, GroupedLinear | GroupedEmbedding):
-            if module.weight_scale.numel() >= _LEAST_WEIGHTS:
-                yield f"{name}.weight_scale", module.weight_scale
+            found.append((f"{name}.weight_scale", module.weight_scale))
+    for name, item in found:
+        if item.dtype == torch.float32 and item.numel() >= _LEAST_WEIGHTS:
+            yield name, item

@@ -18,10 +18,10 @@ from torch.fx.experimental import _config as shapes
 from torch.fx.graph import CodeGen
 
 from modelwright.errors import RequestError
+from modelwright.kinds import OutputKind
 from modelwright.modelfile.export import dynamic_shapes
 from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.torch_runtime import to_torch
-from modelwright.kinds import OutputKind
 from modelwright.models.candidate import Candidate
 from modelwright.models.detector import locations_of
 

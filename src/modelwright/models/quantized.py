@@ -149,10 +149,12 @@ class FakeQuantizedLayer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return what the integer layer of these weights returns."""
         integers, scale = rounded_weights(self.weight.detach(), self.bits)
-        weight, bias = _straight_through(self.weight, dequantize(integers, scale)), self.bias
-        if bias is not None:
+        weight = _straight_through(self.weight, dequantize(integers, scale))
+        bias = None
+        if self.bias is not None:
             steps = scale * self.input_scale
-            bias = _straight_through(bias, dequantize(as_int32(bias.detach(), steps), steps))
+            whole = as_int32(self.bias.detach(), steps)
+            bias = _straight_through(self.bias, dequantize(whole, steps))
         return _layer(x, weight, bias, self.arguments)
 
     def to_integers(self) -> QuantizedLayer:

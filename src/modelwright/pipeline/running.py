@@ -234,6 +234,8 @@ def _compress(path: Path, request: RunRequest, folder: Path, *, observe: Observe
     with claimed(folder, digest=digest, document=document) as kept:
         if kept.result is not None:
             return _finished(kept)
+        for note in check_composition(request.recipe):
+            notes.say(note)
         context = run_in(request, folder, observe=notes)
         host = host_of(request, context)
         start = start_from(path)

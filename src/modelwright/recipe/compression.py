@@ -8,7 +8,6 @@ from pydantic import Field, model_validator
 
 from modelwright.recipe.spec import Rare, Spec
 
-
 _OF_ALL = ("name", "dtype", "weights", "max_drop")
 _OF_KIND = {
     "dtype: int8": ("ranges", "samples", "reduce_range", "qat", "epochs"),
@@ -29,8 +28,9 @@ class QuantizeStep(Spec):
     """What fully connected layers and embeddings are stored in, by groups that share a scale; what
     4 bits lose in one weight, those that aren't rounded yet make up for (Frantar et al. 2023)."""
     ranges: Literal["mse", "percentile", "min-max"] = "mse"
-    """Of `dtype: int8`, how the range of each activation is chosen: so that the mean squared error of
-    rounding is least, from the 0.01 to the 99.99 percentile, or from the lowest to the highest."""
+    """Of `dtype: int8`, how the range of each activation is chosen: so that the mean squared error
+    of rounding is least, from the 0.01 to the 99.99 percentile, or from the lowest to the highest.
+    """
     group_size: Annotated[Literal[16, 32, 64, 128], Rare()] = 32
     """Of `weights`, how many share a scale."""
     samples: Annotated[int, Field(ge=1, le=100_000)] = 512
@@ -47,8 +47,8 @@ class QuantizeStep(Spec):
     """Of `qat`, passes over the training split, at a tenth of the rate of `train.optimizer`;
     `auto`: a quarter of `train.epochs`, at least 1."""
     reduce_range: Annotated[Literal["auto", True, False], Rare()] = "auto"
-    """Of `dtype: int8`, use 7 of the 8 bits of each weight, as processors without VNNI need; `auto`:
-    where this one has none."""
+    """Of `dtype: int8`, use 7 of the 8 bits of each weight, as processors without VNNI need;
+    `auto`: where this one has none."""
 
     @property
     def is_16_bits(self) -> bool:

@@ -106,7 +106,7 @@ MEASURING_RULES: tuple[Rule, ...] = (
     Rule(
         ("compress.quantize", "a step behind it"),
         _after_quantize,
-        "`compress`: {} can't follow `quantize`, as rounded weights aren't trained or rounded again",
+        "`compress`: {} can't follow `quantize`: rounded weights aren't trained or rounded again",
         "Put `quantize` last; `dtype: float16` or `bfloat16` may stand behind `int8` and `weights`",
         ("compress",),
     ),
