@@ -93,11 +93,17 @@ def test_without_vnni_it_works_and_says_what_it_gains(trained, tmp_path, monkeyp
     assert any("`body.head`" in note and "stay as they are" in note for note in found.notes)
 
 
-def test_what_is_lost_is_kept_within_nothing(trained, tmp_path):
-    asked = {**INT8, "max_drop": 0}
-    found = compress(trained, asked, out=tmp_path)
-    lineage = modelfile.describe(found.model)["lineage"]
-    assert lineage[-2]["validation_drop"] <= 0
+def test_a_drop_of_nothing_is_kept_to_or_refused(trained, tmp_path):
+    asked, refusal = {**INT8, "max_drop": 0}, ""
+    try:
+        found = compress(trained, asked, out=tmp_path)
+    except RequestError as error:
+        refusal = str(error)
+    if refusal:
+        assert "and 0 is allowed" in refusal
+        assert not list(tmp_path.rglob("model.mw"))
+    else:
+        assert modelfile.describe(found.model)["lineage"][-2]["validation_drop"] <= 0
 
 
 @pytest.mark.parametrize(
