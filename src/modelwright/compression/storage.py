@@ -108,7 +108,7 @@ def weights_of(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
     They are all large parameters in fp32, and the scales of weights of few bits.
     """
-    found = list(network.named_parameters())
+    found: list[tuple[str, Tensor]] = list(network.named_parameters())
     for name, module in network.named_modules():
         if isinstance(module, GroupedLinear | GroupedEmbedding):
             found.append((f"{name}.weight_scale", module.weight_scale))

@@ -57,7 +57,8 @@ def _wrong_direction(recipe: Recipe) -> str:
 
 def _after_quantize(recipe: Recipe) -> str:
     """Name the first step that stands behind one it can't follow."""
-    for before, step in itertools.pairwise(recipe.compress):
+    steps = () if recipe.compress == "auto" else recipe.compress
+    for before, step in itertools.pairwise(steps):
         if isinstance(before, QuantizeStep):
             is_16_bits = isinstance(step, QuantizeStep) and step.is_16_bits
             if before.is_16_bits or not is_16_bits:
