@@ -126,6 +126,12 @@ def write_bytes(path: Path, data: bytes) -> None:
         stream.write(data)
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a whole file atomically."""
+    with source.open("rb") as stream, atomic_write(target) as copied:
+        shutil.copyfileobj(stream, copied)
+
+
 def write_json(path: Path, value: Json) -> None:
     """Write readable JSON atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -33,11 +33,13 @@ def compress(
     *,
     samples: np.ndarray | None = None,
     observe: Any = silent,
+    has_validation: bool = False,
 ) -> tuple[Candidate, dict[str, Any]]:
-    """Return what a step makes of a candidate, and its facts; there is no validation split."""
+    """Return what a step makes of a candidate, and its facts; mostly without a validation split."""
     _, carry_out = step_of(step)
     task = TASKS[candidate.task, candidate.output_kind]
-    data = Dataset(split_of(candidate, samples), None, candidate.labels)
+    split = split_of(candidate, samples)
+    data = Dataset(split, split if has_validation else None, candidate.labels)
     recipe = parse_recipe(RECIPE, where="recipe")
     return carry_out(candidate, step, recipe, data, run_in(folder, observe=observe), task)
 

@@ -31,7 +31,7 @@ def zeros(network: nn.Module) -> float:
 
 def test_the_share_of_zeros_rises_and_stays() -> None:
     network = layers()
-    mask, shares = Mask(network, 0.8), []
+    mask, shares = Mask(weights_of(network), 0.8), []
     for step in range(100):
         with torch.no_grad():
             network[0].weight.add_(0.01)  # Training moves all weights, those at zero too.
@@ -47,7 +47,7 @@ def test_the_largest_weights_of_all_layers_stay() -> None:
     with torch.no_grad():
         network[0].weight.mul_(0.001)
     before = {name: item.detach().abs().clone() for name, item in weights_of(network).items()}
-    mask = Mask(network, 0.6)
+    mask = Mask(weights_of(network), 0.6)
     mask.after_step(1, 1.0)
     after = weights_of(network)
     kept = [float((item != 0).float().mean()) for item in after.values()]
@@ -62,14 +62,14 @@ def test_no_layer_is_cut_off() -> None:
     network = layers()
     with torch.no_grad():
         network[0].weight.mul_(1e-6)
-    Mask(network, 0.9).after_step(1, 1.0)
+    Mask(weights_of(network), 0.9).after_step(1, 1.0)
     kept = [float((item != 0).float().mean()) for item in weights_of(network).values()]
     assert kept[0] == pytest.approx(0.02, abs=0.002)
 
 
 def test_what_is_read_out_obeys_the_mask_and_training_goes_on_without_a_trace() -> None:
     network = layers()
-    mask = Mask(network, 0.5)
+    mask = Mask(weights_of(network), 0.5)
     mask.after_step(1, 1.0)
     with torch.no_grad():
         network[2].weight.add_(1.0)
@@ -81,7 +81,7 @@ def test_what_is_read_out_obeys_the_mask_and_training_goes_on_without_a_trace() 
 
 def test_a_mask_goes_on_from_its_state() -> None:
     network, other = layers(), layers()
-    mask, again = Mask(network, 0.7), Mask(other, 0.7)
+    mask, again = Mask(weights_of(network), 0.7), Mask(weights_of(other), 0.7)
     mask.after_step(1, 0.3)
     other.load_state_dict(network.state_dict())
     again.load_state({name: item.clone() for name, item in mask.state().items()})

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from modelwright import modelfile
-from modelwright.compression.quantize import plan, rounded_weights
+from modelwright.compression.quantize import plan
 from modelwright.compression.tracing import layer_of, trace
 from modelwright.errors import ModelFileError
-from modelwright.models.quantized import QuantizedLayer
+from modelwright.models.quantized import QuantizedLayer, rounded_weights
 from modelwright.recipe.compression import QuantizeStep
 from tests.compression.making import Said, compress
 from tests.compression.networks import small

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from modelwright import modelfile
-from modelwright.compression import step_of
+from modelwright.compression import step_of, storage
 from modelwright.compression.weights import grouped_layers
 from modelwright.errors import RequestError
 from modelwright.recipe.compression import (
@@ -23,6 +24,9 @@ from tests.compression.networks import SMALL, small
 
 STEPS: dict[str, CompressionStep] = {
     "int8": QuantizeStep(name="quantize", dtype="int8", max_drop=9.0),
+    "qat": QuantizeStep(name="quantize", dtype="int8", qat=True, epochs=1, max_drop=9.0),
+    "float16": QuantizeStep(name="quantize", dtype="float16", max_drop=9.0),
+    "bfloat16": QuantizeStep(name="quantize", dtype="bfloat16", max_drop=9.0),
     "weights: int8": QuantizeStep(name="quantize", weights="int8", max_drop=9.0),
     "weights: int4": QuantizeStep(name="quantize", weights="int4", max_drop=9.0),
     "prune": PruneStep(name="prune"),
@@ -36,7 +40,10 @@ NO_INT8 = ("bow", "rnn", "rnn-ctc", "decoder", "seq2seq")
 NO_GROUPS = ("resnet", "resnet 18", "speednet", "efficientnet-lite0", "detector")
 NO_GROUPS = (*NO_GROUPS, "audio-cnn", "conv-ctc", "rnn-ctc")
 """Families whose fully connected layers and embeddings are too small."""
-REFUSED = {("int8", name) for name in NO_INT8} | {("distill", "detector"), ("distill", "linear")}
+REFUSED = {(step, name) for step in ("int8", "qat") for name in NO_INT8} | {
+    ("distill", "detector"),
+    ("distill", "linear"),
+}
 REFUSED |= {(step, name) for step in STEPS if step.startswith("weights") for name in NO_GROUPS}
 REFUSED |= {("structured", name) for name in ("rnn", "rnn-ctc", "linear")}
 NO_CODES = ("audio-cnn", "rnn-ctc")
@@ -71,7 +78,7 @@ def test_a_step_is_taken_or_refused_with_a_way_out(step: str, name: str) -> None
     assert caught.value.why
 
 
-NOT_SHIPPED = ("prune", "structured", "distill")
+NOT_SHIPPED = ("prune", "structured", "distill", "qat")
 SHIPPED = [pair for pair in PAIRS if pair not in REFUSED and pair[0] not in NOT_SHIPPED]
 QUICK = {
     ("int8", "cnn"),
@@ -79,6 +86,7 @@ QUICK = {
     ("weights: int4", "decoder"),
     ("weights: int8", "rnn"),
     ("codebooks", "transformer"),
+    ("float16", "seq2seq"),
 }
 
 
@@ -95,6 +103,14 @@ def test_what_ships_answers_as_the_network_does_and_is_smaller(
     packed = modelfile.write_model(tmp_path / "after.mw", after)  # It compares the two.
     modelfile.verify(tmp_path / "after.mw", sandbox=False)
     assert packed.size_bytes < modelfile.describe(tmp_path / "before.mw")["size_bytes"]
+    if step in ("float16", "bfloat16"):
+        values = [item.numel() for _, item in storage.weights_of(before.network)]
+        saved = modelfile.describe(tmp_path / "before.mw")["size_bytes"] - packed.size_bytes
+        assert saved > 2 * sum(values) - 150 * len(values)  # It is declared of each.
+        again = modelfile.rebuild(tmp_path / "after.mw").network.state_dict()
+        held = after.network.state_dict()
+        assert all(torch.equal(item, again[key]) for key, item in held.items())
+        return
     assert facts["layers"] > 0
     kinds = {array.dtype for array in modelfile.read_weights(tmp_path / "after.mw").values()}
     assert np.dtype(np.int8 if step == "int8" else np.uint8) in kinds

@@ -70,6 +70,17 @@ def test_inputs_that_are_always_zero_have_no_weight() -> None:
     assert bool(torch.isfinite(found).all())
 
 
+def test_weights_that_were_pruned_stay_zero() -> None:
+    draw = torch.Generator().manual_seed(2)
+    x = torch.randn(200, 32, generator=draw) @ torch.randn(32, 32, generator=draw)
+    weight = torch.randn(6, 32, generator=draw)
+    weight[torch.rand(6, 32, generator=draw) < 0.7] = 0
+    levels, scale = round_compensated(weight, x.T @ x, 8, 16)
+    found = dequantized(levels, scale, 8, 32)
+    assert not found[weight == 0].any()
+    assert (found[weight != 0] != 0).float().mean() > 0.9
+
+
 def test_a_network_with_such_weights_is_built_again(tmp_path: Path) -> None:
     step = QuantizeStep(name="quantize", weights="int4", group_size=16)
     after, _ = compress(small("decoder"), step, tmp_path)

@@ -274,6 +274,12 @@ CAUGHT = [
         "the target `recall_at_threshold` needs a threshold",
     ),
     (
+        DIGITS
+        + "compress: [{name: quantize, dtype: int8}, {name: prune}, {name: quantize, dtype: int8}]",
+        3,
+        "`prune` can't follow `quantize`",
+    ),
+    (
         DIGITS + "targets: {size_ratio: '>= 3'}",
         3,
         "the target `size_ratio` compares the network before and after `compress`",
@@ -375,6 +381,9 @@ def test_every_rule_is_tested():
     "text",
     [
         DIGITS,
+        DIGITS
+        + "compress: [{name: prune}, {name: quantize, dtype: int8}, "
+        + "{name: quantize, dtype: bfloat16}]",
         CIFAR,
         data("source: folder, path: x, split: {val: 0}")
         + "train: {patience: 3, schedule: {name: step}}",

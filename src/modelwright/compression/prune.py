@@ -60,7 +60,9 @@ def prune(
     train = further(recipe.train, step).model_copy(update={"select": "last"})
 
     def masked(network: nn.Module, parts: Parts) -> Parts:
-        return replace(parts, constraints=(Mask(network, step.sparsity), *parts.constraints))
+        return replace(
+            parts, constraints=(Mask(weights_of(network), step.sparsity), *parts.constraints)
+        )
 
     pruned, _ = fit(
         candidate,
@@ -186,14 +188,16 @@ def weights_of(network: nn.Module) -> dict[str, nn.Parameter]:
 
 
 class Mask:
-    """Holds weights at zero: a constraint of the loop."""
+    """Holds weights at zero: a constraint of the loop. Those that are zero stay so.
 
-    def __init__(self, network: nn.Module, sparsity: float) -> None:
-        self._weights = weights_of(network)
-        self._masks = {
-            name: torch.ones_like(weight, dtype=torch.bool)
-            for name, weight in self._weights.items()
-        }
+    Args:
+        weights: the weights by name.
+        sparsity: the share of them that is zero in the end; 0 where no further ones become zero.
+    """
+
+    def __init__(self, weights: Mapping[str, nn.Parameter], sparsity: float) -> None:
+        self._weights = weights
+        self._masks = {name: weight.detach() != 0 for name, weight in weights.items()}
         self._sparsity, self._level = sparsity, 0
 
     @torch.no_grad()

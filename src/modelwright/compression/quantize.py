@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from modelwright.compression.calibration import RANGES, Range, observe
-from modelwright.compression.sensitivity import BATCH, choose_kept, sample_inputs
+from modelwright.compression.qat import check_trainable, train_rounded
+from modelwright.compression.sensitivity import BATCH, choose_kept, sample_inputs, say_untouched
 from modelwright.compression.tracing import (
     CONVOLUTIONS,
     LAYERS,
@@ -37,7 +38,7 @@ from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
 from modelwright.models.coded import refuse_codebooks
 from modelwright.models.modifications import Integers, modified
-from modelwright.models.quantized import ActivationQuantizer, QuantizedLayer, per_output
+from modelwright.models.quantized import ActivationQuantizer, FakeQuantizedLayer
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import QuantizeStep
 from modelwright.run import Progress, Run, has_vnni
@@ -77,18 +78,25 @@ def quantize(
     """Return a candidate whose convolutions and fully connected layers are int8, and the facts.
 
     Layers stay in fp32, those that hurt most first, until the main metric is within
-    `step.max_drop` of what it was on the validation split.
+    `step.max_drop` of what it was on the validation split; with `qat` after training in int8, so
+    that fewer have to.
 
     Raises:
         RequestError: the network has no such layers, or too many of them would have to stay.
     """
     graph, names = _traced(candidate)
+    say_untouched(graph, names, run)
     reduce_range = not has_vnni() if step.reduce_range == "auto" else step.reduce_range
     reduce_range = bool(run.decisions.decide("reduce_range", lambda: reduce_range))
-    ranges = _ranges(graph, step, data.train, run)
+    bits = 7 if reduce_range else 8
+    rounded = partial(build, ranges=_ranges(graph, step, data.train, run), bits=bits)
+    trained: dict[str, Any] = {}
+    if step.qat:
+        learning = partial(rounded, kept=())
+        graph, trained = train_rounded(candidate, graph, learning, step, recipe, data, run, task)
 
     def attempt(kept: Collection[str]) -> Candidate:
-        built = build(graph, ranges, kept=kept, bits=7 if reduce_range else 8)
+        built = rounded(graph, kept=kept)
         return replace(
             candidate,
             network=built,
@@ -101,10 +109,11 @@ def quantize(
         "dtype": step.dtype,
         "ranges": step.ranges,
         "samples": min(step.samples, len(data.train)),
-        "weight_bits": 7 if reduce_range else 8,
+        "weight_bits": bits,
         "layers": len(names),
         "kept": list(kept),
         "validation_drop": drop,
+        **trained,
     }
     return attempt(kept), facts
 
@@ -116,6 +125,8 @@ def check_quantize(candidate: Candidate, step: QuantizeStep) -> None:
         RequestError: it has none, or generates texts.
     """
     refuse_codebooks(candidate.network)
+    if step.qat:
+        check_trainable(candidate)
     _traced(candidate)
 
 
@@ -175,9 +186,17 @@ def plan(graph: GraphModule, kept: Collection[str] = ()) -> Plan:
 
 
 def build(
-    graph: GraphModule, ranges: Mapping[str, Range], *, kept: Collection[str], bits: int
+    graph: GraphModule,
+    ranges: Mapping[str, Range],
+    *,
+    kept: Collection[str],
+    bits: int,
+    learns: bool = False,
 ) -> GraphModule:
-    """Return a copy of a graph with int8 layers, given the range of each rounded value by name."""
+    """Return a copy of a graph with int8 layers, given the range of each rounded value by name.
+
+    Where it `learns`, the layers hold weights in fp32 that are rounded at each call.
+    """
     built = copy.deepcopy(graph)
     chosen = plan(built, kept)
     quantizers: dict[Node, ActivationQuantizer] = {}
@@ -193,12 +212,11 @@ def build(
         quantizer = quantizers[_source(node)]
         name, weight = layer_of(node), tensor_of(built, node.args[1])
         assert weight is not None
-        integers, scale = rounded_weights(weight, bits)
         arguments = node.args[3:] if is_call(node, *CONVOLUTIONS) else None
         bias = tensor_of(built, argument(node, 2))
-        layer = QuantizedLayer(integers, scale, bias, quantizer.scale, arguments)
+        layer = FakeQuantizedLayer(weight, bias, quantizer.scale, arguments, bits=bits)
         owner, _, leaf = name.rpartition(".")
-        setattr(built.get_submodule(owner), leaf, layer)
+        setattr(built.get_submodule(owner), leaf, layer if learns else layer.to_integers())
         with built.graph.inserting_before(node):
             call = built.graph.call_module(name, (node.args[0],))
         node.replace_all_uses_with(call)
@@ -206,15 +224,6 @@ def build(
     built.graph.eliminate_dead_code()
     built.recompile()
     return built
-
-
-def rounded_weights(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """Return weights `[O, …]` as int8 of so many bits, and a scale for each output `[O]`."""
-    most = 2 ** (bits - 1) - 1
-    largest = weight.abs().flatten(1).amax(1)
-    scale = torch.where(largest > 0, largest / most, torch.ones_like(largest))
-    integers = torch.round(weight / per_output(scale, weight.ndim)).clamp(-most, most)
-    return integers.to(torch.int8), scale
 
 
 def _is_whole(graph: GraphModule, node: Node) -> bool:

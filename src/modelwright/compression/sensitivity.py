@@ -78,19 +78,33 @@ def choose_kept(
                 f"`{run.stage_name}` makes `{metric}` worse by {drop:.3g} on the validation split, "
                 f"and {allowed:.3g} is allowed",
                 where="compress",
-                why=f"It was {before:.4g} and is {after:.4g}, with {count} of {len(names)} layers "
-                "left as they are",
+                why=f"It was {before:.4g} and is {after:.4g}"
+                + (f", with {count} of {len(names)} layers left as they are" if names else ""),
                 fix="Raise the step's `max_drop`, or leave the step out",
             )
         order = order or _by_harm(attempt, candidate, names, data.validation, run)
         count = min(max(2 * count, 1), most)
     if kept:
         run.say(
-            f"{count} of {len(names)} layers stay in fp32, those that hurt most: "
-            + ", ".join(f"`{name}`" for name in kept[:4])
-            + (", …" if count > 4 else "")
+            f"{count} of {len(names)} layers stay in fp32, those that hurt most: {listed(kept)}"
         )
     return kept, drop
+
+
+def say_untouched(network: nn.Module, names: Collection[str], run: Run) -> None:
+    """Say which layers with weights a step leaves as they are, by their kind or their size."""
+    owners = (name.rpartition(".")[0] for name, item in network.named_parameters() if item.ndim > 1)
+    others = [name for name in dict.fromkeys(owners) if name not in names]
+    if others:
+        run.say(
+            f"`{run.stage_name}` is not for {len(others)} layers, which stay as they are, by their "
+            f"kind or size: {listed(others)}"
+        )
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first of some names, for a sentence."""
+    return ", ".join(f"`{name}`" for name in names[:4]) + (", …" if len(names) > 4 else "")
 
 
 def worsening(metric: str, before: float, after: float) -> float:

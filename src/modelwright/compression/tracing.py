@@ -18,10 +18,12 @@ from torch.fx.experimental import _config as shapes
 from torch.fx.graph import CodeGen
 
 from modelwright.errors import RequestError
+from modelwright.kinds import OutputKind
 from modelwright.modelfile.export import dynamic_shapes
 from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.torch_runtime import to_torch
 from modelwright.models.candidate import Candidate
+from modelwright.models.detector import locations_of
 
 aten = torch.ops.aten
 CONVOLUTIONS = (aten.conv2d.default, aten.conv1d.default)
@@ -82,6 +84,8 @@ def exported(candidate: Candidate) -> GraphModule:
     graph = _plain(program.module())
     if isinstance(steps := getattr(network, "steps", None), nn.Module):
         graph.steps = steps  # As the model file declares them.
+    if candidate.output_kind == OutputKind.BOXES:
+        graph.meta["locations"] = locations_of(network)  # What training takes the loss over.
     _clean(graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from modelwright.compression.sensitivity import choose_kept, sample_inputs
+from modelwright.compression.sensitivity import choose_kept, sample_inputs, say_untouched
 from modelwright.data import Dataset, Split
 from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
@@ -56,6 +56,7 @@ def group(
     """
     bits: Literal[4, 8] = 4 if step.weights == "int4" else 8
     layers = grouped_layers(candidate.network, step.group_size)
+    say_untouched(candidate.network, layers, run)
     rounded = _rounded(candidate.network, layers, bits, step, data.train, run)
     old = {name: candidate.network.get_submodule(name) for name in layers}
 
@@ -205,6 +206,7 @@ def round_compensated(weight: Tensor, moments: Tensor, bits: int, group_size: in
     never = hessian.diagonal() == 0  # Inputs that are always 0 may have any weight.
     hessian.diagonal()[never] = 1.0
     rest[:, never] = 0.0
+    zero = rest == 0  # Pruned weights stay so (Frantar and Alistarh 2023, `SparseGPT`).
     hessian.diagonal().add_(_DAMPING * hessian.diagonal().mean())
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian))
     factor = torch.linalg.cholesky(inverse, upper=True)
@@ -218,6 +220,7 @@ def round_compensated(weight: Tensor, moments: Tensor, bits: int, group_size: in
         for at in range(start, end):
             column = rest[:, at]
             level = (column / scale).round().clamp(1 - most, most - 1)
+            level[zero[:, at]] = 0.0
             levels[:, at] = (level + most).to(torch.uint8)
             error = (column - level * scale) / factor[at, at]
             rest[:, at + 1 : end] -= error[:, None] * factor[at, at + 1 : end]

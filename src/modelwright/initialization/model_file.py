@@ -92,6 +92,7 @@ def start_from_file(
         labels=prepared.labels,
         architecture={**architecture, "num_outputs": prepared.num_outputs},
         lineage=(*old.lineage, step),
+        codecs={},  # Training moves what was zero.
     )
     if spec.adapters is None:
         return started

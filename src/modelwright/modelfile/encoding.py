@@ -18,6 +18,7 @@ from modelwright.errors import ModelFileError, RequestError, nearest
 from modelwright.files import Json, JsonObject
 from modelwright.modelfile.strict import field, only_keys
 from modelwright.modelfile.tensors import (
+    BF16,
     DTYPES,
     Arrays,
     array_from_bytes,
@@ -25,6 +26,7 @@ from modelwright.modelfile.tensors import (
     check_shape,
     dtype_name,
     size_bytes,
+    to_float32,
 )
 
 MOST_FREE = 64 << 20
@@ -85,7 +87,8 @@ def encode_arrays(arrays: Arrays, codecs: Mapping[str, str]) -> tuple[Arrays, di
             )
         array = arrays[name]
         kind = dtype_name(array)
-        if kind is None:
+        is_halved = codec.partition("+")[0] in HALVED
+        if kind is None or (is_halved and kind != "F32"):
             raise ModelFileError(f"`{name}` is an array of {array.dtype}, which isn't held")
         data = CODECS[codec].encode(array_to_bytes(array))
         stored[name] = np.frombuffer(data, np.uint8)
@@ -125,6 +128,8 @@ def _decode(name: str, data: bytes, how: Encoded) -> Any:
             f"the codec {how.codec[:40]!r} of `{name[:80]}` isn't known to this version",
             fix="Update modelwright",
         )
+    if how.codec.partition("+")[0] in HALVED and how.dtype != "F32":
+        raise ModelFileError(f"the codec {how.codec!r} of `{name[:80]}` is for numbers in fp32")
     decoded = codec.decode(data, how.size_bytes)
     if len(decoded) != how.size_bytes:
         more = "more" if len(decoded) > how.size_bytes else "less"
@@ -153,5 +158,38 @@ def _decode_zstd(data: bytes, size: int) -> bytes:
     return decoded
 
 
-CODECS = {"zstd": Codec(_encode_zstd, _decode_zstd)}
+def _halved(kind: np.dtype[Any]) -> Codec:
+    """Return the codec that stores fp32 in a kind of 16 bits which represents it exactly."""
+
+    def encode(data: bytes) -> bytes:
+        values = np.frombuffer(data, "<f4")
+        stored = (values.view("<u4") >> 16).astype("<u2") if kind == BF16 else values.astype(kind)
+        encoded = array_to_bytes(stored)
+        if decode(encoded, len(data)) != data:
+            raise RequestError("a weight can't be stored in 16 bits, as that would change it")
+        return encoded
+
+    def decode(data: bytes, size: int) -> bytes:
+        if 2 * len(data) != size:
+            return bytes(size + (1 if 2 * len(data) > size else -1))  # Which is refused.
+        return array_to_bytes(to_float32(np.frombuffer(data, kind)))
+
+    return Codec(encode, decode)
+
+
+def _halved_zstd(halved: Codec) -> Codec:
+    """Return the codec that stores fp32 in 16 bits, and these by zstd."""
+    return Codec(
+        lambda data: _encode_zstd(halved.encode(data)),
+        lambda data, size: halved.decode(_decode_zstd(data, size // 2), size),
+    )
+
+
+HALVED = {"float16": _halved(DTYPES["F16"]), "bfloat16": _halved(BF16)}
+"""What stores numbers in fp32 in 16 bits."""
+CODECS = {
+    "zstd": Codec(_encode_zstd, _decode_zstd),
+    **HALVED,
+    **{f"{name}+zstd": _halved_zstd(codec) for name, codec in HALVED.items()},
+}
 """By the name that a model file declares."""

@@ -77,6 +77,9 @@ def rebuild(file: FileLike) -> Candidate:
             output_kind=spec.output_kind,
             inference=spec.inference,
             lineage=parse_lineage(container.read(LINEAGE)),
+            codecs={  # Zeros stay worth it; what fits into 16 bits may not do so any more.
+                name: "zstd" for name, how in spec.encoded.items() if how.codec.endswith("zstd")
+            },
         )
 
 

@@ -13,6 +13,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.fx import GraphModule
 
 from modelwright.models.efficientnet import TAPS, EfficientNetTrunk
 from modelwright.models.network import Frame, too_small
@@ -148,6 +149,16 @@ def locations(height: int, width: int, strides: tuple[int, ...]) -> Tensor:
         grid = torch.stack([grid_x, grid_y, torch.full_like(grid_x, stride)], dim=-1)
         grids.append(grid.reshape(-1, 3))
     return torch.cat(grids)
+
+
+def locations_of(network: nn.Module) -> Tensor:
+    """Return the locations of a detector `[A, 3]`, also where it has become a graph."""
+    if isinstance(network, GraphModule):
+        found: Tensor = network.meta["locations"]
+        return found
+    body = network.body
+    assert isinstance(body, Detector)
+    return locations(body.height, body.width, body.strides)
 
 
 def _convolution(channels: int, filters: int, kernel: int, *, stride: int = 1) -> nn.Sequential:

@@ -292,6 +292,21 @@ def with_new_head(architecture: Mapping[str, Json]) -> JsonObject:
     return {**kept, "modifications": left} if left else kept
 
 
+def check_unrounded(architecture: Mapping[str, Json]) -> None:
+    """Refuse a network of whose weights some were rounded to few bits.
+
+    Raises:
+        RequestError: there are such weights.
+    """
+    kinds = {item["kind"] for item in architecture.get("modifications", ())}
+    if kinds & {"int8", "group"}:
+        raise RequestError(
+            "this network's weights have few bits already, and aren't trained or rounded again",
+            where="compress",
+            fix="Start from the model file that it was made of; `dtype: float16` may still follow",
+        )
+
+
 def read_modifications(value: Json) -> tuple[Modification, ...]:
     """Read what a model file says of modifications, strictly.
 

@@ -108,14 +108,83 @@ class QuantizedLayer(nn.Module):
         bias = None
         if self.bias is not None and self.bias_scale is not None:
             bias = dequantize(self.bias, self.bias_scale)
-        if self.arguments is None:
-            return F.linear(x, weight, bias)
-        apply = F.conv2d if self.weight.ndim == 4 else F.conv1d
-        return apply(x, weight, bias, *self.arguments)
+        return _layer(x, weight, bias, self.arguments)
 
     def extra_repr(self) -> str:
         """Return what tells two of them apart, for the form of the network."""
         return f"{tuple(self.weight.shape)}, {self.arguments}"
+
+
+class FakeQuantizedLayer(nn.Module):
+    """A layer that computes what `QuantizedLayer` does, of weights and a bias in fp32 that learn.
+
+    Both are rounded at each call, and gradients pass through the rounding. An output's scale is
+    that of its largest weight at the time, so that no weight is cut (Jacob et al. 2018, section 3).
+
+    Args:
+        weight: the weights `[O, …]` in fp32.
+        bias: the bias `[O]` in fp32, if there is one.
+        input_scale: the scale of the activations that it takes.
+        arguments: as for `QuantizedLayer`.
+        bits: of the rounded weights, 7 or 8.
+    """
+
+    input_scale: Tensor
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        input_scale: Tensor,
+        arguments: tuple[Any, ...] | None,
+        *,
+        bits: int,
+    ) -> None:
+        super().__init__()
+        self.arguments, self.bits = arguments, bits
+        self.weight = nn.Parameter(weight.clone())
+        self.bias = None if bias is None else nn.Parameter(bias.clone())
+        self.register_buffer("input_scale", input_scale.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what the integer layer of these weights returns."""
+        integers, scale = rounded_weights(self.weight.detach(), self.bits)
+        weight = _straight_through(self.weight, dequantize(integers, scale))
+        bias = None
+        if self.bias is not None:
+            steps = scale * self.input_scale
+            whole = as_int32(self.bias.detach(), steps)
+            bias = _straight_through(self.bias, dequantize(whole, steps))
+        return _layer(x, weight, bias, self.arguments)
+
+    def to_integers(self) -> QuantizedLayer:
+        """Return the layer of integers that computes the same."""
+        integers, scale = rounded_weights(self.weight.detach(), self.bits)
+        bias = None if self.bias is None else self.bias.detach()
+        return QuantizedLayer(integers, scale, bias, self.input_scale, self.arguments)
+
+
+def rounded_weights(weight: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """Return weights `[O, …]` as int8 of so many bits, and a scale for each output `[O]`."""
+    most = 2 ** (bits - 1) - 1
+    largest = weight.abs().flatten(1).amax(1)
+    scale = torch.where(largest > 0, largest / most, torch.ones_like(largest))
+    integers = torch.round(weight / per_output(scale, weight.ndim)).clamp(-most, most)
+    return integers.to(torch.int8), scale
+
+
+def _straight_through(value: Tensor, rounded: Tensor) -> Tensor:
+    """Return exactly what is rounded, with the gradient of what it was rounded from."""
+    return rounded + (value - value.detach())
+
+
+def _layer(
+    x: Tensor, weight: Tensor, bias: Tensor | None, arguments: tuple[Any, ...] | None
+) -> Tensor:
+    if arguments is None:
+        return F.linear(x, weight, bias)
+    apply = F.conv2d if weight.ndim == 4 else F.conv1d
+    return apply(x, weight, bias, *arguments)
 
 
 def dequantize(integers: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:

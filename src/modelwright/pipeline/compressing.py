@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from modelwright import evaluation, modelfile
 from modelwright.data import Prepared, prepare
 from modelwright.errors import DataError, RecipeError, RequestError, require
 from modelwright.evaluation import Comparison
-from modelwright.files import resource_errors
+from modelwright.files import copy_file
 from modelwright.pipeline.assessing import Assessor, write_candidate
 from modelwright.pipeline.hosts import Host
 from modelwright.pipeline.measuring import Measured, questions
@@ -52,7 +51,7 @@ def check_steps(
     Raises:
         RequestError: there is such a step.
     """
-    from modelwright.compression import step_of
+    from modelwright.compression import check_step
     from modelwright.compression.distill import begin
 
     if request.recipe.compress == "auto" or chooses_network(request.recipe):
@@ -67,7 +66,7 @@ def check_steps(
     recipe = with_teachers(request)
     for step in steps_of(recipe):
         if recipe.model != "auto":
-            step_of(step)[0](candidate, step)
+            check_step(without_adapters(candidate), step)
         if isinstance(step, DistillStep):
             # What a student is given by further steps is another network.
             candidate, _ = begin(candidate, step, recipe, prepared.dataset(), aside)
@@ -95,6 +94,13 @@ def with_teachers(request: RunRequest, *, before: Path | None = None) -> Recipe:
             step = step.model_copy(update={"teacher": tuple(found) or None})
         steps.append(step)
     return request.recipe.model_copy(update={"compress": tuple(steps)})
+
+
+def without_adapters(candidate: Candidate) -> Candidate:
+    """Return a candidate with its adapters merged into the layers, which steps then see whole."""
+    from modelwright.models.lora import merged
+
+    return replace(candidate, network=merged(candidate.network))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +194,7 @@ def compress_trained(
                 context.ledger.extend(assessor.step(path, own.stage_name))
 
         candidate = compressed(trained.candidate, request, prepared, context, after=after)
-    with resource_errors(model):
-        shutil.copyfile(path, model)
+    copy_file(path, model)
     return Shipped(candidate, prepared, path != parent, found)
 
 
@@ -255,13 +260,13 @@ def compressed(
     Raises:
         RequestError: a step can't be done to the network, or costs more than it may.
     """
-    from modelwright.compression import step_of
+    from modelwright.compression import check_step
 
-    candidate = start
+    candidate = without_adapters(start)
     recipe = with_teachers(request, before=context.folder / UNCOMPRESSED)
     for step, (name, stage) in zip(steps_of(recipe), compress_stages(recipe), strict=True):
         try:
-            step_of(step)[0](candidate, step)
+            check_step(candidate, step)
         except RequestError as error:
             if recipe.model != "auto":
                 raise

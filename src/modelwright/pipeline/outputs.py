@@ -165,7 +165,7 @@ def _changed(
     task: Task,
 ) -> list[report.Changed]:
     """Return samples that are answered otherwise than before compression, with both answers."""
-    if comparison is None:
+    if comparison is None or not positions:
         return []
     own, before = measured.measurement, comparison.parent
     if own.texts:

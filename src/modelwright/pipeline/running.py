@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from modelwright import data, modelfile
 from modelwright.data import Prepared
 from modelwright.evaluation import TIMES, Verdict, judge
-from modelwright.files import ASIDE, Json, json_digest
+from modelwright.files import ASIDE, Json, copy_file, json_digest
 from modelwright.initialization import initialize_model, pin_network, settled_input
 from modelwright.initialization.published import read_once
 from modelwright.ledger import Ledger, exact
@@ -244,7 +244,7 @@ def _compress(path: Path, request: RunRequest, folder: Path, *, observe: Observe
         require_same_data(path, prepared)
         require_validation(request, prepared)
         check_steps(start, request, prepared, context)
-        shutil.copyfile(path, folder / UNCOMPRESSED)
+        copy_file(path, folder / UNCOMPRESSED)
         shipped = compress_trained(
             Trained(start, prepared), request, context, folder / UNCOMPRESSED, host
         )

@@ -506,11 +506,11 @@ def _students(
 
 def _takes(candidate: Candidate, step: Mapping[str, Any]) -> bool:
     """Say whether a network takes a step."""
-    from modelwright.compression import step_of
+    from modelwright.compression import check_step
 
     try:
         parsed = _STEP.validate_python(dict(step))
-        step_of(parsed)[0](candidate, parsed)
+        check_step(candidate, parsed)
     except (ModelwrightError, ValidationError):
         return False
     return True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from modelwright.errors import nearest
 from modelwright.kinds import ANY_OUTPUT
+from modelwright.recipe.compression import QuantizeStep
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.rule import Rule, has_split
 from modelwright.recipe.targets import METRICS, Metric, parse_target
@@ -68,6 +70,17 @@ def _beside_codebooks(recipe: Recipe) -> str:
     return next(iter((*before, *names[at + 1 :])), "")
 
 
+def _after_quantize(recipe: Recipe) -> str:
+    """Name the first step that stands behind one it can't follow."""
+    steps = () if recipe.compress == "auto" else recipe.compress
+    for before, step in itertools.pairwise(steps):
+        if isinstance(before, QuantizeStep):
+            is_16_bits = isinstance(step, QuantizeStep) and step.is_16_bits
+            if before.is_16_bits or not is_16_bits:
+                return f"`{step.name}`"
+    return ""
+
+
 MEASURING_RULES: tuple[Rule, ...] = (
     Rule(
         ("data.split.test: 0", "data.split.val: 0"),
@@ -112,6 +125,13 @@ MEASURING_RULES: tuple[Rule, ...] = (
         "`vector-quantize` replaces all weights, and no step changes them after it: it can't be "
         "done beside `{}`",
         "Write one of them; only steps that leave whole weights may stand before `vector-quantize`",
+        ("compress",),
+    ),
+    Rule(
+        ("compress.quantize", "a step behind it"),
+        _after_quantize,
+        "`compress`: {} can't follow `quantize`: rounded weights aren't trained or rounded again",
+        "Put `quantize` last; `dtype: float16` or `bfloat16` may stand behind `int8` and `weights`",
         ("compress",),
     ),
     Rule(

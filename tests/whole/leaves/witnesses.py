@@ -927,6 +927,7 @@ TRAINING = [
 INT8 = {"compress": [{"name": "quantize", "dtype": "int8", "samples": 20, "max_drop": 1.0}]}
 FULL_RANGE = {"compress": [{"name": "quantize", "dtype": "int8", "reduce_range": False}]}
 GROUPS = {"compress": [{"name": "quantize", "weights": "int4", "samples": 20, "max_drop": 9.0}]}
+QAT = {"compress": [{**INT8["compress"][0], "qat": True, "epochs": 1}], "data.split.val": 0}
 ZEROS = {"compress": [{"name": "prune", "sparsity": 0.9, "epochs": 1, "max_drop": 9.0}]}
 CODES = {"name": "vector-quantize", "samples": 20, "epochs": 1, "max_drop": 9.0}
 SHORT = {"compress": [{**CODES, "block_size": 4}]}
@@ -940,6 +941,8 @@ COMPRESSION = [
     *_one("compressed", "cnn", "compress", INT8["compress"]),
     *_one("compressed", "cnn", "compress.0.name", ZEROS["compress"][0], INT8),
     *_one("compressed", "cnn", "compress.0.dtype", None, INT8, refused="give one of"),
+    *_one("compressed", "cnn", "compress.0.qat", True, INT8),
+    *_one("compressed", "cnn", "compress.0.epochs", 3, QAT),
     *_one("compressed", "cnn", "compress.0.ranges", "min-max", INT8),
     *_one("compressed", "cnn", "compress.0.samples", 1, INT8),
     *_one("compressed", "scores", "compress.0.max_drop", 0.0, {**WIDE, **GROUPS}, refused="worse"),

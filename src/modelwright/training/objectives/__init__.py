@@ -19,8 +19,7 @@ from modelwright.arrays import Integers
 from modelwright.data.batches import Batch
 from modelwright.errors import RecipeError
 from modelwright.kinds import OutputKind
-from modelwright.models import ImageNetwork
-from modelwright.models.detector import Detector, locations
+from modelwright.models.detector import locations_of
 from modelwright.recipe.train import (
     BinaryCrossEntropyLoss,
     CrossEntropyLoss,
@@ -110,10 +109,8 @@ def build_objective(
         case CtcLoss():
             return ctc_loss
         case DetectionLoss():
-            assert isinstance(network, ImageNetwork)
-            body = network.body
-            assert isinstance(body, Detector)
-            return Detection(locations(body.height, body.width, body.strides).to(device))
+            assert network is not None
+            return Detection(locations_of(network).to(device))
 
 
 def _class_weights(targets: Integers, num_classes: int) -> torch.Tensor:
