@@ -180,6 +180,7 @@ def compress_trained(
     has_validation = trained.prepared.dataset().validation is not None
     is_chosen = chooses_network(request.recipe) and not request.recipe.compress and has_validation
     if request.recipe.compress == "auto" or is_chosen:
+        trained = replace(trained, candidate=without_adapters(trained.candidate))
         found = _searched(trained, request, context, parent, host)
         candidate, prepared, path = found.start.candidate, found.start.prepared, found.path
     else:
