@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from modelwright import modelfile
-from modelwright.compression import STEPS, step_of
+from modelwright.compression import check_step, step_of
 from modelwright.compression.vector_quantize import (
     distance,
     importance_of,
@@ -23,7 +23,7 @@ from modelwright.kinds import OutputKind
 from modelwright.modelfile.session import Session
 from modelwright.models.coded import codebooks_of
 from modelwright.models.modifications import Code
-from modelwright.recipe.compression import PruneStep, QuantizeStep, VectorQuantizeStep
+from modelwright.recipe.compression import DistillStep, PruneStep, QuantizeStep, VectorQuantizeStep
 from tests.compression.making import Said, compress, split_of
 from tests.compression.networks import small
 from tests.training.small import StopAt, equal
@@ -214,18 +214,22 @@ def test_the_row_of_padding_stays_zero(tmp_path: Path) -> None:
     assert after.network.embedding.weight[1:].any()
 
 
-@pytest.mark.parametrize("other", [*STEPS])
-def test_no_step_changes_codebooks(shipped, other: str) -> None:
-    steps = {
-        "quantize dtype": QuantizeStep(name="quantize", dtype="int8"),
-        "quantize weights": QuantizeStep(name="quantize", weights="int8"),
-        "prune": PruneStep(name="prune"),
-        "vector-quantize": step(),
-    }
-    if other not in steps:
-        pytest.skip("it has a rule of its own")
+@pytest.mark.parametrize(
+    "other",
+    [
+        QuantizeStep(name="quantize", dtype="int8"),
+        QuantizeStep(name="quantize", dtype="float16"),
+        QuantizeStep(name="quantize", weights="int8"),
+        PruneStep(name="prune"),
+        PruneStep(name="prune", kind="structured", multiply_adds=0.5),
+        DistillStep(name="distill"),
+        step(),
+    ],
+    ids=lambda item: f"{item.name} {getattr(item, 'dtype', '') or getattr(item, 'kind', '')}",
+)
+def test_no_step_changes_codebooks(shipped, other) -> None:
     with pytest.raises(RequestError, match="looked up in codebooks"):
-        step_of(steps[other])[0](shipped[1], steps[other])
+        check_step(shipped[1], other)
 
 
 def test_weights_of_few_bits_and_pruned_ones_are_no_start() -> None:

@@ -14,6 +14,7 @@ from modelwright.compression.vector_quantize import check_vector_quantize, vecto
 from modelwright.compression.weights import check_group, group
 from modelwright.data import Dataset
 from modelwright.models.candidate import Candidate
+from modelwright.models.coded import refuse_codebooks
 from modelwright.models.modifications import check_unrounded
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import CompressionStep, PruneStep, QuantizeStep
@@ -46,6 +47,7 @@ def check_step(candidate: Candidate, step: CompressionStep) -> None:
     """
     if not (isinstance(step, QuantizeStep) and step.is_16_bits):
         check_unrounded(candidate.architecture)
+    refuse_codebooks(candidate.network)
     step_of(step)[0](candidate, step)
 
 

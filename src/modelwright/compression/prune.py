@@ -21,7 +21,6 @@ from modelwright.compression.sensitivity import worsening
 from modelwright.data import Dataset
 from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
-from modelwright.models.coded import refuse_codebooks
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import PruneStep
 from modelwright.recipe.spec import seconds
@@ -164,7 +163,6 @@ def check_prune(candidate: Candidate, step: PruneStep) -> None:
     Raises:
         RequestError: it has none.
     """
-    refuse_codebooks(candidate.network)
     if not weights_of(candidate.network):
         raise RequestError(
             "this network has no convolution, fully connected layer or embedding to prune",

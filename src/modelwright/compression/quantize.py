@@ -36,7 +36,6 @@ from modelwright.compression.tracing import (
 from modelwright.data import Dataset, Split
 from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
-from modelwright.models.coded import refuse_codebooks
 from modelwright.models.modifications import Integers, modified
 from modelwright.models.quantized import ActivationQuantizer, FakeQuantizedLayer
 from modelwright.recipe import Recipe
@@ -124,7 +123,6 @@ def check_quantize(candidate: Candidate, step: QuantizeStep) -> None:
     Raises:
         RequestError: it has none, or generates texts.
     """
-    refuse_codebooks(candidate.network)
     if step.qat:
         check_trainable(candidate)
     _traced(candidate)

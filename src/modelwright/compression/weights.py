@@ -21,7 +21,6 @@ from modelwright.compression.sensitivity import choose_kept, sample_inputs, say_
 from modelwright.data import Dataset, Split
 from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
-from modelwright.models.coded import refuse_codebooks
 from modelwright.models.grouped import GroupedEmbedding, GroupedLinear, pack
 from modelwright.models.modifications import Group, group_weights, modified
 from modelwright.recipe import Recipe
@@ -98,7 +97,6 @@ def check_group(candidate: Candidate, step: QuantizeStep) -> None:
     Raises:
         RequestError: it has none.
     """
-    refuse_codebooks(candidate.network)
     grouped_layers(candidate.network, step.group_size)
 
 
