@@ -54,7 +54,6 @@ QUICK = {
     ("int8", "resnet"),
     ("weights: int4", "decoder"),
     ("weights: int8", "rnn"),
-    ("float16", "seq2seq"),
 }
 
 
