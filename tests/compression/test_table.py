@@ -86,7 +86,6 @@ QUICK = {
     ("weights: int4", "decoder"),
     ("weights: int8", "rnn"),
     ("codebooks", "transformer"),
-    ("float16", "seq2seq"),
 }
 
 
