@@ -21,6 +21,7 @@ from modelwright.recipe.compression import (
 )
 from tests.compression.making import compress
 from tests.compression.networks import SMALL, small
+from tests.tools.steps_table import COLUMNS, PAGE, written
 
 STEPS: dict[str, CompressionStep] = {
     "int8": QuantizeStep(name="quantize", dtype="int8", max_drop=9.0),
@@ -119,3 +120,15 @@ def test_what_ships_answers_as_the_network_does_and_is_smaller(
         assert all(found.values())
     elif step != "codebooks":
         assert facts["layers"] == len(grouped_layers(before.network, 32))
+
+
+def test_the_page_has_the_table() -> None:
+    rows = [
+        line.split("|") for line in written(PAGE.read_text("utf-8")).splitlines() if "`" in line
+    ]
+    rows = [[cell.strip(" `") for cell in row[1:-1]] for row in rows if len(row) > 3]
+    assert rows[0] == ["network", *(name.strip("`") for name in COLUMNS.values())]
+    assert [row[0] for row in rows[1:]] == list(SMALL)
+    for family, *cells in rows[1:]:
+        for step, cell in zip(COLUMNS, cells, strict=True):
+            assert (cell != "yes") is ((step, family) in REFUSED), (step, family)
