@@ -38,11 +38,10 @@ def folder(tmp_path_factory):
     return here
 
 
-def check(base: str, network: str, steps: list[dict], folder: Path, out: Path) -> None:
+def check(base: str, network: str, steps: list[dict], out: Path) -> None:
     """Train and compress, and verify what ships."""
     document = {**copy.deepcopy(BASES[base]), "model": NETWORKS[network], "compress": steps}
     document["train"] = {} if network == "linear" else {**document["train"], **TRAIN}
-    document["data"]["path"] = str(folder / document["data"]["path"])
     found = mw.run(document, out=out)
     modelfile.verify(found.model, sandbox=False)
     assert found.ledger.find("size_ratio").value > 1.1
@@ -65,8 +64,9 @@ def check(base: str, network: str, steps: list[dict], folder: Path, out: Path) -
         ("cnn", "linear"),
     ],
 )
-def test_every_kind_of_output_is_trained_in_int8(base, network, folder, tmp_path):
-    check(base, network, [QAT], folder, tmp_path)
+def test_every_kind_of_output_is_trained_in_int8(base, network, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    check(base, network, [QAT], tmp_path)
 
 
 @pytest.mark.slow
@@ -84,5 +84,6 @@ def test_every_kind_of_output_is_trained_in_int8(base, network, folder, tmp_path
         ("texts", "transformer", [ZEROS, QAT, HALF]),
     ],
 )
-def test_chains(base, network, steps, folder, tmp_path):
-    check(base, network, steps, folder, tmp_path)
+def test_chains(base, network, steps, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    check(base, network, steps, tmp_path)
