@@ -258,7 +258,7 @@ BAD = [
     (
         {"compress": [step(name="quantize", dtype="int8"), step(teacher="first.mw")]},
         RecipeError,
-        "would undo what `quantize`",
+        "`distill` can't follow `quantize`",
     ),
     (
         {"compress": [step(name="prune"), step(teacher="first.mw")]},

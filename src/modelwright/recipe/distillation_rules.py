@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelwright.recipe.compression import CompressionStep, DistillStep
+from modelwright.recipe.compression import CompressionStep, DistillStep, PruneStep
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.rule import Rule
 
@@ -25,7 +25,7 @@ def _undoes(recipe: Recipe) -> str:
             if undone and step.student is None:
                 return undone
             undone = ""
-        elif getattr(step, "kind", "") != "structured":
+        elif isinstance(step, PruneStep) and step.kind == "unstructured":
             undone = step.name
     return ""
 
@@ -56,7 +56,7 @@ DISTILLATION_RULES: tuple[Rule, ...] = (
         ("compress",),
     ),
     Rule(
-        ("compress: distill without student", "after quantize or zeros"),
+        ("compress: distill without student", "after zeros"),
         _undoes,
         "training on in `distill` would undo what `{}` has done to the weights",
         "Put `distill` before `{}`, or name a `student`",
