@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
-from modelwright.compression.layer_costs import is_depthwise
-from modelwright.compression.tracing import CONVOLUTIONS, LAYERS, argument, aten, exported, is_call
 from modelwright.errors import RequestError
 from modelwright.modelfile.inputs import open_input
+from modelwright.modelfile.layer_costs import is_depthwise
 from modelwright.modelfile.torch_runtime import to_torch
+from modelwright.modelfile.tracing import CONVOLUTIONS, LAYERS, argument, aten, exported, is_call
 from modelwright.models.candidate import Candidate
 from modelwright.models.modifications import HEADED, Drop, Heads, Modification, Resize, modify
 

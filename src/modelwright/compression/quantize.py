@@ -22,7 +22,9 @@ from torch.fx import GraphModule, Node
 from modelwright.compression.calibration import RANGES, Range, observe
 from modelwright.compression.qat import check_trainable, train_rounded
 from modelwright.compression.sensitivity import BATCH, choose_kept, sample_inputs, say_untouched
-from modelwright.compression.tracing import (
+from modelwright.data import Dataset, Split
+from modelwright.errors import RequestError
+from modelwright.modelfile.tracing import (
     CONVOLUTIONS,
     LAYERS,
     argument,
@@ -33,8 +35,6 @@ from modelwright.compression.tracing import (
     tensor_of,
     trace,
 )
-from modelwright.data import Dataset, Split
-from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
 from modelwright.models.modifications import Integers, modified
 from modelwright.models.quantized import ActivationQuantizer, FakeQuantizedLayer

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from modelwright.compression.coupling import Width, cut, example, find_blocks, find_widths
 from modelwright.compression.cut_plan import CutPlan
 from modelwright.compression.importance import Importance, by_activations, by_taylor
-from modelwright.compression.layer_costs import answering, by_turns, layer_costs
 from modelwright.compression.prune import allowed_drop, further
 from modelwright.data import Dataset, Split
 from modelwright.data.batches import Batch, Batches
 from modelwright.errors import RequestError
 from modelwright.files import Json, JsonObject
+from modelwright.modelfile.layer_costs import answering, by_turns, layer_costs
 from modelwright.models.candidate import Candidate
 from modelwright.models.modifications import Drop, Heads, Modification, Resize, modified, modify
 from modelwright.models.summary import multiply_adds
