@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.compression.prune import slower
-from modelwright.compression.sensitivity import worsening
+from modelwright.compression.sensitivity import allowed_drop, both_scores
 from modelwright.data import Dataset, Prepared
 from modelwright.data.batches import Batch, Batches
 from modelwright.data.splits import root
@@ -40,7 +40,7 @@ from modelwright.recipe.spec import seconds
 from modelwright.recipe.train import TrainSpec
 from modelwright.run import Run, RunRequest
 from modelwright.tasks import Task
-from modelwright.training import Parts, fit, validation_scores
+from modelwright.training import Parts, fit
 from modelwright.training.answers import Answers, keep_answers
 from modelwright.training.build import build_sampler
 from modelwright.training.objectives.distillation import (
@@ -75,9 +75,6 @@ def distill(
     metric, allowed = task.select_by, USUAL_DROP if step.student is None else math.inf
     if step.max_drop != "auto":
         allowed = step.max_drop
-    before = None
-    if data.validation is not None:
-        before = validation_scores(candidate, data, run, task=task)[metric]
 
     def taught(network: nn.Module, parts: Parts) -> Parts:
         if data.unlabelled is not None:
@@ -104,26 +101,18 @@ def distill(
         change=taught,
         loss_may_rise=step.student is None,  # It begins near 0 where the teacher is like it.
     )
-    after, drop = None, None
-    if data.validation is not None and before is not None:
-        after = validation_scores(learnt, data, run, task=task)[metric]
-        drop = worsening(metric, before, after)
+    compared = both_scores(candidate, learnt, data, run, task)
+    if compared is not None:
         taught_by = ", ".join(
             f"{teacher.shown} {score[metric]:.4g}"
             for teacher, score in zip(teachers, scores, strict=True)
         )
         run.say(
-            f"`{metric}` on validation is {after:.4g} after `{run.stage_name}`; of what taught it: "
-            f"{taught_by}"
+            f"`{metric}` on validation is {compared[1]:.4g} after `{run.stage_name}`; of what "
+            f"taught it: {taught_by}"
         )
-        if drop > allowed:
-            raise RequestError(
-                f"`{run.stage_name}` makes `{metric}` worse by {drop:.3g} on the validation split, "
-                f"and {allowed:.3g} is allowed",
-                where="compress",
-                why=f"It was {before:.4g} and is {after:.4g}",
-                fix="Raise `epochs` or `max_drop`, take a larger `student`, or leave the step out",
-            )
+    fix = "Raise `epochs` or `max_drop`, take a larger `student`, or leave the step out"
+    drop = allowed_drop(compared, allowed, run, task, fix=fix)
     facts: dict[str, Any] = {
         **lesson,
         "student": None if step.student is None else step.student.name,

@@ -12,12 +12,12 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from modelwright.compression.sensitivity import worsening
+from modelwright.compression.sensitivity import allowed_drop, both_scores
 from modelwright.data import Dataset
 from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
@@ -27,7 +27,7 @@ from modelwright.recipe.spec import seconds
 from modelwright.recipe.train import MuonOptimizer, OptimizerSpec, TrainSpec
 from modelwright.run import Run
 from modelwright.tasks import Task
-from modelwright.training import Parts, fit, validation_scores
+from modelwright.training import Parts, fit
 
 _LEAST_RATE = 0.05
 """The least share of the recipe's rates."""
@@ -51,12 +51,8 @@ def prune(
         StoppedError: a stop was requested; the state is saved.
     """
     check_prune(candidate, step)
-    metric, drop = task.select_by, None
-    before = None
-    if data.validation is not None:
-        before = validation_scores(candidate, data, run, task=task)[metric]
     # The last weights alone have all their zeros.
-    train = further(recipe.train, step).model_copy(update={"select": "last"})
+    train = further(recipe.train, step.epochs, changes={"select": "last"})
 
     def masked(network: nn.Module, parts: Parts) -> Parts:
         return replace(
@@ -75,17 +71,14 @@ def prune(
     )
     names = weights_of(pruned.network)
     zeros, count = _zeros(pruned.network)
-    if before is not None:
-        after = validation_scores(pruned, data, run, task=task)[metric]
-        drop = allowed_drop(
-            metric,
-            before,
-            after,
-            step,
-            run,
-            made=f"with {zeros / count:.0%} of the weights zero",
-            fix="Lower `sparsity`, raise `epochs` or `max_drop`, or leave the step out",
-        )
+    drop = allowed_drop(
+        both_scores(candidate, pruned, data, run, task),
+        step.max_drop,
+        run,
+        task,
+        made=f" with {zeros / count:.0%} of the weights zero",
+        fix="Lower `sparsity`, raise `epochs` or `max_drop`, or leave the step out",
+    )
     run.say(
         f"{zeros / count:.1%} of {count:,} weights are zero: the file is smaller to send and to "
         "store, and answers come no faster"
@@ -100,19 +93,33 @@ def prune(
     return replace(pruned, codecs={**pruned.codecs, **dict.fromkeys(names, "zstd")}), facts
 
 
-def further(train: TrainSpec, step: PruneStep, *, share: float = 1.0) -> TrainSpec:
-    """Return the section `train` of what a pruned network trains on, or of a share of it."""
-    epochs = step.epochs
+def further(
+    train: TrainSpec,
+    epochs: float | Literal["auto"],
+    *,
+    usual: float = 0.5,
+    share: float = 1.0,
+    changes: Mapping[str, Any],
+) -> TrainSpec:
+    """Return the section `train` of training a network on.
+
+    Args:
+        train: the section of the recipe.
+        epochs: of the step; `auto` is the usual share of the recipe's, which is also the budget's.
+        usual: this share.
+        share: of all of this, where it is trained in parts.
+        changes: what else is another than in the recipe.
+    """
     if epochs == "auto":
-        epochs = max((train.epochs or 10.0) / 2, 1.0)
-    changes = {
+        epochs = max((train.epochs or 10.0) * usual, 1.0)
+    update = {
         "epochs": float(epochs) * share,
-        "budget": train.budget and f"{seconds(train.budget) / 2 * share:.3f}s",
+        "budget": train.budget and f"{seconds(train.budget) * usual * share:.3f}s",
         "optimizer": slower(train, float(epochs) * share),
         "patience": None,
         "resolution": (),
     }
-    return train.model_copy(update=changes)
+    return train.model_copy(update={**update, **changes})
 
 
 def slower(train: TrainSpec, epochs: float) -> OptimizerSpec:
@@ -128,33 +135,6 @@ def slower(train: TrainSpec, epochs: float) -> OptimizerSpec:
         rest = optimizer.rest
         changes["rest"] = rest.model_copy(update={"lr": rest.lr * factor})
     return optimizer.model_copy(update=changes)
-
-
-def allowed_drop(
-    metric: str,
-    before: float,
-    after: float,
-    step: PruneStep,
-    run: Run,
-    *,
-    made: str,
-    fix: str,
-) -> float:
-    """Return by how much the main metric got worse on the validation split.
-
-    Raises:
-        RequestError: it is more than `step.max_drop`.
-    """
-    drop = worsening(metric, before, after)
-    if drop > step.max_drop:
-        raise RequestError(
-            f"`{run.stage_name}` makes `{metric}` worse by {drop:.3g} on the validation split, "
-            f"and {step.max_drop:.3g} is allowed",
-            where="compress",
-            why=f"It was {before:.4g} and is {after:.4g} {made}",
-            fix=fix,
-        )
-    return drop
 
 
 def check_prune(candidate: Candidate, step: PruneStep) -> None:

@@ -67,12 +67,7 @@ class Plan:
 
 
 def quantize(
-    candidate: Candidate,
-    step: QuantizeStep,
-    recipe: Recipe,
-    data: Dataset,
-    run: Run,
-    task: Task,
+    candidate: Candidate, step: QuantizeStep, recipe: Recipe, data: Dataset, run: Run, task: Task
 ) -> tuple[Candidate, dict[str, Any]]:
     """Return a candidate whose convolutions and fully connected layers are int8, and the facts.
 

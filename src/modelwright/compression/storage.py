@@ -33,12 +33,7 @@ _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def store(
-    candidate: Candidate,
-    step: QuantizeStep,
-    recipe: Recipe,
-    data: Dataset,
-    run: Run,
-    task: Task,
+    candidate: Candidate, step: QuantizeStep, recipe: Recipe, data: Dataset, run: Run, task: Task
 ) -> tuple[Candidate, dict[str, Any]]:
     """Return a candidate whose weights are stored in 16 bits, and the facts.
 
@@ -76,12 +71,8 @@ def store(
         f"{stored} tensors are stored in {step.dtype} and computed with in fp32: the file is "
         "smaller, and answers come no faster"
     )
-    return after, {
-        "dtype": step.dtype,
-        "tensors": stored,
-        "kept": kept,
-        "validation_drop": drop,
-    }
+    facts = {"dtype": step.dtype, "tensors": stored, "kept": kept, "validation_drop": drop}
+    return after, facts
 
 
 def check_store(candidate: Candidate, step: QuantizeStep) -> None:

@@ -19,20 +19,29 @@ from torch import Tensor, nn
 from modelwright.compression.coupling import Width, cut, example, find_blocks, find_widths
 from modelwright.compression.cut_plan import CutPlan
 from modelwright.compression.importance import Importance, by_activations, by_taylor
-from modelwright.compression.prune import allowed_drop, further
+from modelwright.compression.prune import further
+from modelwright.compression.sensitivity import allowed_drop, both_scores
 from modelwright.data import Dataset, Split
 from modelwright.data.batches import Batch, Batches
 from modelwright.errors import RequestError
 from modelwright.files import Json, JsonObject
 from modelwright.modelfile.layer_costs import answering, by_turns, layer_costs
 from modelwright.models.candidate import Candidate
-from modelwright.models.modifications import Drop, Heads, Modification, Resize, modified, modify
+from modelwright.models.modifications import (
+    Drop,
+    Heads,
+    Modification,
+    Resize,
+    check_unrounded,
+    modified,
+    modify,
+)
 from modelwright.models.summary import multiply_adds
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import PruneStep
 from modelwright.run import Run
 from modelwright.tasks import Task
-from modelwright.training import fit, validation_scores
+from modelwright.training import fit
 from modelwright.training.objectives import build_objective, resolve_loss
 
 _SAMPLES, _BATCH = 512, 16
@@ -53,28 +62,24 @@ def prune_structured(
             `step.max_drop` on the validation split.
         StoppedError: a stop was requested; the state is saved.
     """
-    metric, drop, before = task.select_by, None, None
-    if data.validation is not None:
-        before = validation_scores(candidate, data, run, task=task)[metric]
     narrow = _Narrowing(candidate, step, recipe, data, run, task)
     current = candidate
     for number in range(step.rounds):
         stage = run.stage(f"round-{number + 1}")
         current = narrow.round(current, number, stage)
         share = 0.5 if number == step.rounds - 1 else 0.5 / (step.rounds - 1)
-        train = further(recipe.train, step, share=share if step.rounds > 1 else 1.0)
+        share = share if step.rounds > 1 else 1.0
+        train = further(recipe.train, step.epochs, share=share, changes={})
         current, _ = fit(current, train, data, stage, task=task, augment=recipe.augment)
     facts = narrow.proof(current)
-    if before is not None:
-        drop = allowed_drop(
-            metric,
-            before,
-            validation_scores(current, data, run, task=task)[metric],
-            step,
-            run,
-            made=f"with {facts['multiply_adds_share']:.0%} of the multiply-adds",
-            fix=f"Raise `{narrow.goal}`, `epochs` or `max_drop`, or leave the step out",
-        )
+    drop = allowed_drop(
+        both_scores(candidate, current, data, run, task),
+        step.max_drop,
+        run,
+        task,
+        made=f" with {facts['multiply_adds_share']:.0%} of the multiply-adds",
+        fix=f"Raise `{narrow.goal}`, `epochs` or `max_drop`, or leave the step out",
+    )
     return current, {**facts, "validation_drop": drop}
 
 
@@ -84,14 +89,7 @@ def check_structured(candidate: Candidate, step: PruneStep) -> None:
     Raises:
         RequestError: it is such a network.
     """
-    kinds = {change["kind"] for change in candidate.architecture.get("modifications", ())}
-    if kinds - {"resize", "heads", "drop"}:
-        raise RequestError(
-            "layers of few bits can't be made narrower",
-            where="compress",
-            why="What is left would have to be rounded anew",
-            fix="Write `prune` before the other steps",
-        )
+    check_unrounded(candidate.architecture)
     inputs = tuple(item[:1] for item in example(candidate))
     widths, blocks = _parts(candidate)
     plan = CutPlan(layer_costs(candidate.network, inputs), widths, blocks)

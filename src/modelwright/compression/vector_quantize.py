@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelwright.compression.sensitivity import sample_inputs, worsening
+from modelwright.compression.prune import further
+from modelwright.compression.sensitivity import allowed_drop, both_scores, watch_inputs
 from modelwright.data import Dataset, Split
 from modelwright.data.batches import Batch
 from modelwright.errors import RequestError
@@ -27,14 +27,14 @@ from modelwright.kinds import OutputKind
 from modelwright.models.candidate import Candidate
 from modelwright.models.codebooks import Coded, encode
 from modelwright.models.coded import CODED_LAYERS, Codebook, codebooks_of, refuse_codebooks
-from modelwright.models.modifications import Code, modified, modify
+from modelwright.models.modifications import Code, check_unrounded, modified, modify
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import VectorQuantizeStep
-from modelwright.recipe.spec import seconds
 from modelwright.recipe.train import AdamwOptimizer, CosineSchedule, TrainSpec
 from modelwright.run import Progress, Run
 from modelwright.tasks import Task
-from modelwright.training import Parts, fit, validation_scores
+from modelwright.training import Parts, fit
+from modelwright.training.objectives.distillation import divergence
 
 LEAST_WEIGHTS = 2048
 """Smaller layers stay as they are: there is nothing to gain."""
@@ -108,7 +108,14 @@ def vector_quantize(
     for codebook in codebooks_of(tuned.network):
         codebook.settle()
     before, after = _size(candidate.network), _size(tuned.network)
-    drop = _drop(candidate, tuned, step, data, run, task)
+    drop = allowed_drop(
+        both_scores(candidate, tuned, data, run, task),
+        step.max_drop,
+        run,
+        task,
+        made=f", with weights {before / after:.1f} times smaller",
+        fix="Lower `ratio` or `block_size`, raise `epochs` or `max_drop`",
+    )
     names = {f"{code.layer}.coded.codes": "zstd" for code in codes}
     run.say(
         f"{len(codes)} layers are looked up in codebooks: the weights are {before / after:.1f} "
@@ -141,14 +148,7 @@ def check_vector_quantize(candidate: Candidate, step: VectorQuantizeStep) -> Non
             of reach.
     """
     refuse_codebooks(candidate.network)
-    changes = candidate.architecture.get("modifications", ())
-    if any(change["kind"] in ("int8", "group") for change in changes):
-        raise RequestError(
-            "the weights of this network have few bits already",
-            where="compress",
-            why="What `quantize` leaves is no start for codebooks",
-            fix="Start from the model file that it was made of, with one of these steps",
-        )
+    check_unrounded(candidate.architecture)
     if any(codec == "zstd" for codec in candidate.codecs.values()):
         raise RequestError(
             "codebooks would fill the zeros of a pruned network",
@@ -286,27 +286,16 @@ def second_moments(
     row is looked up. Layers that aren't called themselves are missing.
     """
     sums: dict[str, Tensor] = {}
-    hooks = []
 
-    def watch(name: str, layer: nn.Module) -> None:
-        def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            x = inputs[0].detach()
-            if isinstance(layer, nn.Embedding):
-                found = torch.bincount(x.flatten(), minlength=layer.num_embeddings).double()
-            else:
-                channel = -1 if isinstance(layer, nn.Linear) else 1
-                wide = x.double().movedim(channel, -1).flatten(0, -2)
-                found = wide.square().sum(0)
-            sums[name] = sums.get(name, torch.zeros_like(found)) + found
+    def look(name: str, layer: nn.Module, x: Tensor) -> None:
+        if isinstance(layer, nn.Embedding):
+            found = torch.bincount(x.flatten(), minlength=layer.num_embeddings).double()
+        else:
+            wide = x.double().movedim(-1 if isinstance(layer, nn.Linear) else 1, -1)
+            found = wide.flatten(0, -2).square().sum(0)
+        sums[name] = sums.get(name, 0) + found
 
-        hooks.append(layer.register_forward_pre_hook(look))
-
-    calm = copy.deepcopy(network).cpu().eval()
-    for code in codes:
-        watch(code.layer, calm.get_submodule(code.layer))
-    with torch.inference_mode():
-        for inputs in sample_inputs(train, samples):
-            calm(*inputs)
+    watch_inputs(network, [code.layer for code in codes], train, samples, look)
     return sums
 
 
@@ -378,24 +367,17 @@ def _fill(layer: nn.Module, found: Coded) -> None:
 
 def _training(step: VectorQuantizeStep, train: TrainSpec) -> TrainSpec:
     """Return how codebooks learn: in the recipe's batches, and by AdamW without decay."""
-    epochs = step.epochs
-    if epochs == "auto":
-        epochs = max((train.epochs or 10.0) / 2, 1.0)
     plain = {
         name: TrainSpec.model_fields[name].get_default(call_default_factory=True)
-        for name in ("l1", "l2", "groups", "layer_decay", "unfreeze", "average", "resolution")
+        for name in ("l1", "l2", "groups", "layer_decay", "unfreeze", "average")
     }
-    return train.model_copy(
-        update={
-            **plain,
-            "epochs": float(epochs),
-            "budget": train.budget and f"{seconds(train.budget) / 2:.3f}s",
-            "optimizer": AdamwOptimizer(name="adamw", lr=step.lr),
-            "schedule": CosineSchedule(name="cosine"),
-            "weight_decay": 0.0,
-            "patience": None,
-        }
-    )
+    changes = {
+        **plain,
+        "optimizer": AdamwOptimizer(name="adamw", lr=step.lr),
+        "schedule": CosineSchedule(name="cosine"),
+        "weight_decay": 0.0,
+    }
+    return further(train, step.epochs, changes=changes)
 
 
 def _taught_by(network: nn.Module, output_kind: OutputKind) -> Any:
@@ -428,42 +410,6 @@ def distance(outputs: Any, expected: Any, output_kind: OutputKind) -> Tensor:
     found: Tensor = outputs.float()
     wanted: Tensor = expected.float()
     if output_kind == OutputKind.SINGLE_LABEL:
-        student, teacher = found / _TEMPERATURE, wanted / _TEMPERATURE
-        divergence = F.kl_div(
-            student.log_softmax(1), teacher.log_softmax(1), reduction="none", log_target=True
-        )
-        return divergence.sum(1) * _TEMPERATURE**2
+        return divergence(found, [wanted], _TEMPERATURE)
     errors = (found - wanted).square().flatten(1).mean(1)
     return errors / wanted.square().mean().clamp_min(1e-12)
-
-
-def _drop(
-    candidate: Candidate,
-    tuned: Candidate,
-    step: VectorQuantizeStep,
-    data: Dataset,
-    run: Run,
-    task: Task,
-) -> float | None:
-    """Return by how much the main metric got worse on the validation split, if there is one.
-
-    Raises:
-        RequestError: by more than is allowed.
-    """
-    if data.validation is None:
-        return None
-    metric = task.select_by
-    before, after = (
-        validation_scores(item, data, run, task=task)[metric] for item in (candidate, tuned)
-    )
-    drop = worsening(metric, before, after)
-    if drop > step.max_drop:
-        raise RequestError(
-            f"`{run.stage_name}` makes `{metric}` worse by {drop:.3g} on the validation split, and "
-            f"{step.max_drop:.3g} is allowed",
-            where="compress",
-            why=f"It was {before:.4g} and is {after:.4g}, with weights "
-            f"{_size(candidate.network) / _size(tuned.network):.1f} times smaller",
-            fix="Lower `ratio` or `block_size`, raise `epochs` or `max_drop`",
-        )
-    return drop
