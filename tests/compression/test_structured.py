@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from modelwright import modelfile
-from modelwright.compression import step_of
+from modelwright.compression import check_step, step_of
 from modelwright.compression.coupling import Width
 from modelwright.compression.cut_plan import CutPlan
 from modelwright.compression.importance import by_activations, by_taylor
@@ -181,7 +181,7 @@ def test_layers_of_few_bits_are_refused(tmp_path: Path) -> None:
     step = QuantizeStep(name="quantize", dtype="int8", max_drop=9.0)
     after, _ = compress(small("cnn"), step, tmp_path)
     with pytest.raises(RequestError, match="few bits"):
-        check_structured(after, HALF)
+        check_step(after, HALF)
 
 
 @pytest.mark.parametrize(

@@ -128,11 +128,7 @@ def distill(
 
 
 def check_distill(candidate: Candidate, step: DistillStep) -> None:
-    """Refuse a network that can't learn from another one's answers.
-
-    Raises:
-        RequestError: it gives boxes, is fitted at once, or its weights are integers.
-    """
+    """Refuse a network that gives boxes, is fitted at once, or whose weights are integers."""
     if candidate.output_kind == OutputKind.BOXES:
         raise RequestError(
             "a network that gives boxes can't be `distill`ed",
@@ -300,25 +296,18 @@ def _live(teacher: Teacher, device: str) -> Callable[[Batch], Any]:
 
 def _train_spec(step: DistillStep, train: TrainSpec, run: Run) -> TrainSpec:
     """Return how the student trains: as the recipe says, for the time that the step says."""
-    share = 0.5 if step.student is None else 1.0
-    epochs, budget = None, None
+    share, budget = 0.5 if step.student is None else 1.0, None
     if step.epochs != "auto":
-        epochs = float(step.epochs)
+        epochs: float | None = float(step.epochs)
     else:
-        if train.epochs is not None:
-            epochs = max(train.epochs * share, 1.0)
-        if train.budget is not None:
-            budget = f"{seconds(train.budget) * share:.3f}s"
-    own = {} if step.student is not None or epochs is None else {"optimizer": slower(train, epochs)}
+        epochs = train.epochs and max(train.epochs * share, 1.0)
+        budget = train.budget and f"{seconds(train.budget) * share:.3f}s"
     # Teachers take images of full size; those of a student's layers that a group or `unfreeze`
     # names are another network's.
-    update: dict[str, Any] = {
-        "epochs": epochs,
-        "budget": budget,
-        "resolution": (),
-        "unfreeze": None,
-        **own,
-    }
+    update: dict[str, Any] = {"resolution": (), "unfreeze": None}
+    update |= {"epochs": epochs, "budget": budget}
+    if step.student is None and epochs is not None:
+        update["optimizer"] = slower(train, epochs)
     if step.student is not None and train.groups:
         run.say(
             "`train.groups` names parameters of the first network, and isn't taken for a student"

@@ -28,6 +28,8 @@ from modelwright.recipe.train import MuonOptimizer, OptimizerSpec, TrainSpec
 from modelwright.run import Run
 from modelwright.tasks import Task
 from modelwright.training import Parts, fit
+from modelwright.training.build import ChangeParts
+from modelwright.training.fit import FitReport
 
 _LEAST_RATE = 0.05
 """The least share of the recipe's rates."""
@@ -37,6 +39,8 @@ _STEPS = 50
 """So many times new weights become zero."""
 _LEAST = 0.2
 """Each layer keeps this part at least of the share that is kept of all weights: none is cut off."""
+ALL_ALIKE = {"groups": (), "unfreeze": None, "layer_decay": 1.0, "average": None}
+"""Settings of `train` for a network whose layers aren't those that the recipe names."""
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
 
 
@@ -59,26 +63,14 @@ def prune(
             parts, constraints=(Mask(weights_of(network), step.sparsity), *parts.constraints)
         )
 
-    pruned, _ = fit(
-        candidate,
-        train,
-        data,
-        run,
-        task=task,
-        augment=recipe.augment,
-        change=masked,
-        loss_may_rise=True,
-    )
-    names = weights_of(pruned.network)
-    zeros, count = _zeros(pruned.network)
-    drop = allowed_drop(
-        both_scores(candidate, pruned, data, run, task),
-        step.max_drop,
-        run,
-        task,
-        made=f" with {zeros / count:.0%} of the weights zero",
-        fix="Lower `sparsity`, raise `epochs` or `max_drop`, or leave the step out",
-    )
+    pruned, _ = fit_further(candidate, train, recipe, data, run, task, masked)
+    weights = weights_of(pruned.network)
+    zeros = sum(int((item == 0).sum()) for item in weights.values())
+    count = sum(item.numel() for item in weights.values())
+    scores = both_scores(candidate, pruned, data, run, task)
+    made = f" with {zeros / count:.0%} of the weights zero"
+    fix = "Lower `sparsity`, raise `epochs` or `max_drop`, or leave the step out"
+    drop = allowed_drop(scores, step.max_drop, run, task, made=made, fix=fix)
     run.say(
         f"{zeros / count:.1%} of {count:,} weights are zero: the file is smaller to send and to "
         "store, and answers come no faster"
@@ -90,7 +82,7 @@ def prune(
         "weights": count,
         "validation_drop": drop,
     }
-    return replace(pruned, codecs={**pruned.codecs, **dict.fromkeys(names, "zstd")}), facts
+    return replace(pruned, codecs={**pruned.codecs, **dict.fromkeys(weights, "zstd")}), facts
 
 
 def further(
@@ -101,14 +93,10 @@ def further(
     share: float = 1.0,
     changes: Mapping[str, Any],
 ) -> TrainSpec:
-    """Return the section `train` of training a network on.
+    """Return the section `train` of training a network on, with further changes to it.
 
-    Args:
-        train: the section of the recipe.
-        epochs: of the step; `auto` is the usual share of the recipe's, which is also the budget's.
-        usual: this share.
-        share: of all of this, where it is trained in parts.
-        changes: what else is another than in the recipe.
+    `auto` is the `usual` share of the recipe's epochs. Of all of it a `share` is returned, where a
+    network is trained on in parts.
     """
     if epochs == "auto":
         epochs = max((train.epochs or 10.0) * usual, 1.0)
@@ -120,6 +108,22 @@ def further(
         "resolution": (),
     }
     return train.model_copy(update={**update, **changes})
+
+
+def fit_further(
+    candidate: Candidate,
+    train: TrainSpec,
+    recipe: Recipe,
+    data: Dataset,
+    run: Run,
+    task: Task,
+    change: ChangeParts,
+) -> tuple[Candidate, FitReport]:
+    """Train a network on whose loss may rise, with parts of the loop changed."""
+    augment = recipe.augment
+    return fit(
+        candidate, train, data, run, task=task, augment=augment, change=change, loss_may_rise=True
+    )
 
 
 def slower(train: TrainSpec, epochs: float) -> OptimizerSpec:
@@ -138,11 +142,7 @@ def slower(train: TrainSpec, epochs: float) -> OptimizerSpec:
 
 
 def check_prune(candidate: Candidate, step: PruneStep) -> None:
-    """Refuse a network without weights that can become zero.
-
-    Raises:
-        RequestError: it has none.
-    """
+    """Refuse a network without weights that can become zero."""
     if not weights_of(candidate.network):
         raise RequestError(
             "this network has no convolution, fully connected layer or embedding to prune",
@@ -222,8 +222,3 @@ class Mask:
         """Take back what `state` returned."""
         self._level = int(state["level"])
         self._masks = {name: state[name].to(mask.device) for name, mask in self._masks.items()}
-
-
-def _zeros(network: nn.Module) -> tuple[int, int]:
-    weights = weights_of(network).values()
-    return sum(int((item == 0).sum()) for item in weights), sum(item.numel() for item in weights)

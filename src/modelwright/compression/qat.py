@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from modelwright.compression.prune import Mask, further
+from modelwright.compression.prune import ALL_ALIKE, Mask, fit_further, further
 from modelwright.compression.sensitivity import both_scores, worsening
 from modelwright.data import Dataset
 from modelwright.errors import RequestError
@@ -28,7 +28,7 @@ from modelwright.recipe.compression import QuantizeStep
 from modelwright.recipe.train import MuonOptimizer, TrainSpec
 from modelwright.run import Run
 from modelwright.tasks import Task
-from modelwright.training import Parts, fit
+from modelwright.training import Parts
 
 SHARE = 0.25
 """The share of `train.epochs`, or of its budget, that this training takes by itself."""
@@ -76,16 +76,8 @@ def train_rounded(
         mask = (Mask(pruned, 0.0),) if pruned else ()
         return replace(parts, constraints=(*mask, *parts.constraints))
 
-    fitted, report = fit(
-        replace(candidate, network=network),
-        training_of(step, recipe.train),
-        data,
-        run,
-        task=task,
-        augment=recipe.augment,
-        change=masked,
-        loss_may_rise=True,
-    )
+    begun, train = replace(candidate, network=network), training_of(step, recipe.train)
+    fitted, report = fit_further(begun, train, recipe, data, run, task, masked)
     weights = fitted.network.state_dict()
     trained = copy.deepcopy(graph)
     trained.load_state_dict({name: weights[name] for name in trained.state_dict()})
@@ -111,21 +103,13 @@ def training_of(step: QuantizeStep, train: TrainSpec) -> TrainSpec:
         "optimizer": optimizer.model_copy(update={"lr": optimizer.lr * RATE}),
         "precision": "fp32",
         "compile": "off",
-        "average": None,
-        # What names layers as they were before norms were folded has no place here.
-        "groups": (),
-        "unfreeze": None,
-        "layer_decay": 1.0,
+        **ALL_ALIKE,  # The recipe names layers as they were before norms were folded.
     }
     return further(train, step.epochs, usual=SHARE, changes=changes)
 
 
 def check_trainable(candidate: Candidate) -> None:
-    """Refuse a network that stands still as a whole.
-
-    Raises:
-        RequestError: it does.
-    """
+    """Refuse a network that stands still as a whole."""
     if not any(item.requires_grad for item in candidate.network.parameters()):
         raise RequestError(
             "no layer of this network learns, so `qat: true` can't train it",

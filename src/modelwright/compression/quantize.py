@@ -45,7 +45,7 @@ from modelwright.tasks import Task
 
 TOLERANCE = 0.05
 """The largest difference of a probability between the network and onnxruntime's integer kernels,
-which round now and then otherwise where a sum lies between two levels."""
+which round now and then otherwise where a number lies between two levels."""
 _CUTS = (aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default)
 """Nonlinearities that only cut: rounding to levels from 0 on, or to 6, does it too."""
 _LEAST_WEIGHTS = 1024
@@ -113,11 +113,7 @@ def quantize(
 
 
 def check_quantize(candidate: Candidate, step: QuantizeStep) -> None:
-    """Refuse a network that has no layer for int8.
-
-    Raises:
-        RequestError: it has none, or generates texts.
-    """
+    """Refuse a network that has no layer for int8, or generates texts."""
     if step.qat:
         check_trainable(candidate)
     _traced(candidate)
@@ -169,11 +165,8 @@ def plan(graph: GraphModule, kept: Collection[str] = ()) -> Plan:
         if all(part in rounded or part in own for part in parts):
             rounded |= {*parts, _visible(node)}
             own.add(_visible(node))
-    like: dict[Node, Node] = {}
-    for node in nodes:
-        pooled = argument(node, 0) if is_call(node, *_POOLS) else None
-        if isinstance(pooled, Node) and pooled in rounded:
-            like[node] = pooled
+    pools = ((node, node.all_input_nodes[0]) for node in nodes if is_call(node, *_POOLS))
+    like = {node: pooled for node, pooled in pools if pooled in rounded}
     rounded |= set(like)
     return Plan(tuple(layers), tuple(node for node in nodes if node in rounded), like)
 

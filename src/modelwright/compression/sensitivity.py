@@ -47,16 +47,12 @@ def watch_inputs(
     names: Iterable[str],
     split: Split,
     samples: int,
-    look: Callable[[str, nn.Module, Tensor], None],
+    look: Callable[[str, nn.Module, tuple[Tensor, ...]], None],
 ) -> None:
     """Call `look` with what each of some layers is given, over samples of a split."""
     network = copy.deepcopy(network).cpu().eval()
-
-    def seen(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        look(name, module, inputs[0])
-
     for name in names:
-        network.get_submodule(name).register_forward_pre_hook(partial(seen, name))
+        network.get_submodule(name).register_forward_pre_hook(partial(look, name))
     with torch.inference_mode():
         for inputs in sample_inputs(split, samples):
             network(*inputs)

@@ -76,11 +76,7 @@ def store(
 
 
 def check_store(candidate: Candidate, step: QuantizeStep) -> None:
-    """Refuse a network without weights that 16 bits would change.
-
-    Raises:
-        RequestError: it has none.
-    """
+    """Refuse a network without weights that 16 bits would change."""
     assert step.dtype is not None
     kind = _DTYPES[step.dtype]
     weights = [weight.detach() for _, weight in weights_of(candidate.network)]

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from modelwright.compression.quantize import TOLERANCE
 from modelwright.compression.sensitivity import choose_kept, say_untouched, watch_inputs
 from modelwright.data import Dataset, Split
 from modelwright.errors import RequestError
@@ -27,9 +28,6 @@ from modelwright.recipe.compression import QuantizeStep
 from modelwright.run import Progress, Run
 from modelwright.tasks import Task
 
-TOLERANCE = 0.05
-"""The largest difference of a probability between the network and onnxruntime, which round inputs
-to 8 bits otherwise now and then where one lies between two levels."""
 _DAMPING = 0.01
 """What is added to the diagonal of the second moments, as a share of its mean (GPTQ, 3.3)."""
 _LEAST_WEIGHTS = 4096
@@ -82,11 +80,7 @@ def group(
 
 
 def check_group(candidate: Candidate, step: QuantizeStep) -> None:
-    """Refuse a network that has no layer for weights of few bits.
-
-    Raises:
-        RequestError: it has none.
-    """
+    """Refuse a network that has no layer for weights of few bits."""
     grouped_layers(candidate.network, step.group_size)
 
 
@@ -149,9 +143,9 @@ def _second_moments(
     """Return the second moments `[I, I]` of what each fully connected layer is given."""
     moments: dict[str, Tensor] = {}
 
-    def add(name: str, module: nn.Module, given: Tensor) -> None:
+    def add(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if isinstance(module, nn.Linear):
-            rows = given.flatten(0, -2).float()
+            rows = inputs[0].flatten(0, -2).float()
             moments[name] = moments.get(name, 0) + rows.T @ rows
 
     watch_inputs(network, layers, train, samples, add)
