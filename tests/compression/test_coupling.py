@@ -15,12 +15,12 @@ from modelwright import models
 from modelwright.compression.coupling import (
     Width,
     cut,
-    example,
     find_blocks,
     find_widths,
     joined,
     silenced,
 )
+from modelwright.modelfile.tracing import synthetic_inputs
 from modelwright.models.candidate import Candidate
 from modelwright.models.modifications import Drop, modified, modify
 from tests.compression.networks import small
@@ -68,7 +68,7 @@ def test_a_narrower_network_answers_as_if_nothing_read_the_rest_and_is_built_aga
     for width in widths:  # Of each a third, drawn.
         order = torch.randperm(len(width.units), generator=draw)
         units += [width.units[at] for at in order[: max(len(order) // 3, 1)]]
-    gone, inputs = joined(units), example(candidate)
+    gone, inputs = joined(units), synthetic_inputs(candidate)
     narrow, changes = cut(candidate.network, gone)
     expected = answers(silenced(candidate.network, gone), inputs)
     for one, other in zip(answers(narrow, inputs), expected, strict=True):
@@ -212,9 +212,9 @@ def test_layers_that_may_be_left_out_keep_the_shape(name: str, expected: list[st
     blocks = find_blocks(candidate)
     assert blocks[: len(expected)] == expected
     assert bool(blocks) == bool(expected)
-    before = answers(candidate.network, example(candidate))
+    before = answers(candidate.network, synthetic_inputs(candidate))
     for block in blocks:
         network = small(name).network
         modify(network, [Drop(layer=block)])
-        after = answers(network, example(candidate))
+        after = answers(network, synthetic_inputs(candidate))
         assert [item.shape for item in after] == [item.shape for item in before]

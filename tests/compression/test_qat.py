@@ -17,10 +17,10 @@ from modelwright import modelfile
 from modelwright.compression import step_of
 from modelwright.compression.qat import RATE, train_rounded, training_of
 from modelwright.compression.quantize import build, plan
-from modelwright.compression.tracing import trace
 from modelwright.data import Dataset
 from modelwright.data.dataset import Split
 from modelwright.errors import RequestError
+from modelwright.modelfile.tracing import trace
 from modelwright.models.candidate import Candidate
 from modelwright.models.quantized import FakeQuantizedLayer, QuantizedLayer
 from modelwright.recipe import Recipe, parse_recipe
@@ -31,7 +31,7 @@ from modelwright.tasks import TASKS
 from modelwright.training import fit, validation_scores
 from tests.compression.making import Said, run_in
 from tests.compression.networks import small
-from tests.compression.test_tracing import inputs_of
+from tests.modelfile.test_tracing import inputs_of
 
 STEP = QuantizeStep(
     name="quantize", dtype="int8", ranges="min-max", reduce_range=True, qat=True, max_drop=1.0

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from modelwright import modelfile
 from modelwright.compression.quantize import plan
-from modelwright.compression.tracing import layer_of, trace
 from modelwright.errors import ModelFileError
+from modelwright.modelfile.tracing import layer_of, trace
 from modelwright.models.quantized import QuantizedLayer, rounded_weights
 from modelwright.recipe.compression import QuantizeStep
 from tests.compression.making import Said, compress

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from modelwright import modelfile
-from modelwright.compression import step_of
+from modelwright.compression import check_step, step_of
 from modelwright.compression.coupling import Width
 from modelwright.compression.cut_plan import CutPlan
 from modelwright.compression.importance import by_activations, by_taylor
-from modelwright.compression.layer_costs import SHARES, LayerCosts, layer_costs
 from modelwright.compression.structured import check_structured
 from modelwright.data import Dataset
 from modelwright.data.batches import Batch
 from modelwright.errors import RequestError
+from modelwright.modelfile.layer_costs import SHARES, LayerCosts, layer_costs
 from modelwright.models.modifications import Drop, modify
 from modelwright.models.summary import multiply_adds
 from modelwright.recipe import parse_recipe
@@ -181,7 +181,7 @@ def test_layers_of_few_bits_are_refused(tmp_path: Path) -> None:
     step = QuantizeStep(name="quantize", dtype="int8", max_drop=9.0)
     after, _ = compress(small("cnn"), step, tmp_path)
     with pytest.raises(RequestError, match="few bits"):
-        check_structured(after, HALF)
+        check_step(after, HALF)
 
 
 @pytest.mark.parametrize(
@@ -221,14 +221,6 @@ def chain() -> tuple[dict[str, LayerCosts], list[Width]]:
     return layers, widths
 
 
-def test_between_layers_between_points_is_a_plane() -> None:
-    layer = costs(16, 32, 2.0)
-    assert layer.at(16, 32) == (512.0, 2.0)
-    products, seconds = layer.at(8, 20)
-    assert products == 160.0
-    assert seconds == pytest.approx(2.0 * 8 / 16 * 20 / 32)
-
-
 def test_what_loses_least_for_its_time_goes_first() -> None:
     layers, widths = chain()
     losses = [np.array([4.0, 1.0, 2.0, 3.0]), np.array([4.0, 1.0, 2.0, 3.0])]
@@ -259,29 +251,6 @@ def test_a_layer_is_left_out_where_that_costs_least_and_as_few_as_may_be() -> No
     assert plan.dropped == ["x"]
     assert plan.gone() == {}
     assert not plan.cut_to(1, 1.0)  # Nothing more is there.
-
-
-def test_what_a_layer_costs_is_counted_as_the_summary_counts() -> None:
-    candidate = small("efficientnet-lite0")
-    inputs = pixels(candidate)
-    counted = layer_costs(candidate.network, inputs)
-    whole = sum(item.multiply_adds for item in counted.values())
-    assert whole == multiply_adds(candidate.network, *inputs)
-
-
-def test_times_are_measured_once_and_grow_with_the_widths() -> None:
-    candidate, kept = small("mlp"), {}
-
-    def decide(name: str, take: Any) -> Any:
-        return kept.setdefault(name, kept[name] if name in kept else take())
-
-    inputs = pixels(candidate)
-    one = layer_costs(candidate.network, inputs, 1, decide)["body.hidden.0"]
-    other = layer_costs(candidate.network, inputs, 1, decide)["body.hidden.0"]
-    assert np.array_equal(one.seconds, other.seconds)
-    assert (one.seconds > 0).all()
-    assert (np.diff(one.seconds, axis=0) >= 0).all()
-    assert (np.diff(one.seconds, axis=1) >= 0).all()
 
 
 class Stack(nn.Module):

@@ -40,11 +40,7 @@ STEPS: dict[str, tuple[Check, Step]] = {
 
 
 def check_step(candidate: Candidate, step: CompressionStep) -> None:
-    """Refuse a step that a network can't take.
-
-    Raises:
-        RequestError: it can't.
-    """
+    """Refuse a step that a network can't take."""
     if not (isinstance(step, QuantizeStep) and step.is_16_bits):
         check_unrounded(candidate.architecture)
     refuse_codebooks(candidate.network)

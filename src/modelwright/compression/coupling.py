@@ -24,11 +24,18 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import map_arg
 
-from modelwright.compression.layer_costs import is_depthwise
-from modelwright.compression.tracing import CONVOLUTIONS, LAYERS, argument, aten, exported, is_call
 from modelwright.errors import RequestError
-from modelwright.modelfile.inputs import open_input
-from modelwright.modelfile.torch_runtime import to_torch
+from modelwright.modelfile.layer_costs import is_depthwise
+from modelwright.modelfile.tracing import (
+    CONVOLUTIONS,
+    LAYERS,
+    argument,
+    aten,
+    exported,
+    is_call,
+    owner_of,
+    synthetic_inputs,
+)
 from modelwright.models.candidate import Candidate
 from modelwright.models.modifications import HEADED, Drop, Heads, Modification, Resize, modify
 
@@ -44,6 +51,8 @@ _SAME = 1e-3
 """How much outputs may differ, in parts of the largest one, as sums go in another order."""
 _FIXED = 1
 """The number of what stays; 0 is that of what no layer here puts out."""
+_NONE = torch.zeros(1, dtype=torch.int64)
+"""The numbers of a value that has none."""
 _VIEWS = (aten.view.default, aten.reshape.default, aten.flatten.using_ints, aten.unflatten.int)
 _MOVES = {
     *_VIEWS,
@@ -97,7 +106,8 @@ def find_widths(candidate: Candidate, before: Sequence[Width] | None = None) -> 
     Raises:
         RequestError: torch can't trace the network.
     """
-    numbering, inputs = _Numbering(exported(candidate), candidate.network), example(candidate)
+    network, inputs = candidate.network, synthetic_inputs(candidate)
+    numbering = _Numbering(exported(candidate), network)
     numbering.run(*inputs)
     found: dict[tuple[tuple[Axis, int], ...], list[Unit]] = defaultdict(list)
     for unit in numbering.units():
@@ -107,10 +117,7 @@ def find_widths(candidate: Candidate, before: Sequence[Width] | None = None) -> 
     for kind, units in found.items():
         axes = tuple(axis for axis, _ in kind)
         width = Width(axes, tuple(units), wholes.get(axes[0], len(units)))
-        if before is None:
-            does_hold = _holds(candidate.network, width, inputs)
-        else:
-            does_hold = axes[0] in wholes
+        does_hold = _holds(network, width, inputs) if before is None else axes[0] in wholes
         if does_hold and width.step(len(units)):
             widths.append(width)
     return widths
@@ -129,15 +136,8 @@ def find_blocks(candidate: Candidate) -> list[str]:
         if Drop.fits(network, name):
             module.register_forward_hook(partial(note, name))
     with torch.no_grad():
-        network(*example(candidate))
+        network(*synthetic_inputs(candidate))
     return [name for name, does_fit in fits.items() if does_fit]
-
-
-def example(candidate: Candidate) -> tuple[Tensor, ...]:
-    """Return two samples as a network takes them."""
-    reader = open_input(candidate.input.to_json(), candidate.assets)
-    samples = reader.synthetic(2)
-    return tuple(to_torch(samples[tensor.name]) for tensor in reader.tensors)
 
 
 def joined(units: Iterable[Unit]) -> dict[Axis, list[int]]:
@@ -175,8 +175,7 @@ def cut(network: nn.Module, gone: Unit) -> tuple[nn.Module, list[Modification]]:
                 changes.append(Heads(layer=owner, heads=left // holder.head_width))
         if sizes:
             inputs = sizes.get("out" if is_depthwise(module) else "in")
-            change = Resize(layer=layer, in_features=inputs, out_features=sizes.get("out"))
-            changes.append(change)
+            changes += [Resize(layer=layer, in_features=inputs, out_features=sizes.get("out"))]
     narrow = copy.deepcopy(network)
     modify(narrow, changes)
     narrow.load_state_dict(state)
@@ -233,24 +232,17 @@ def _size(layer: nn.Module, end: str) -> int:
     return weight.shape[int((end == "in") != isinstance(layer, nn.Embedding))]
 
 
-def _owner(node: object) -> str:
-    """Return the name of the module whose weights a node reads; empty where it reads none."""
-    is_read = isinstance(node, Node) and node.op == "get_attr"
-    return str(node.target).rpartition(".")[0] if is_read else ""  # type: ignore[attr-defined]
-
-
 class _Numbering(Interpreter):
     """Runs a graph, and sends the numbers of channels along.
 
-    The numbers of a value are a tensor with its axes, of size 1 where they don't vary along one;
-    `None` where the value has none; of a call that returns several values a tuple.
+    The numbers of a value are a tensor with its axes, of size 1 where they don't vary along one; of
+    a call that returns several values a tuple.
     """
 
     def __init__(self, graph: GraphModule, network: nn.Module) -> None:
-        super().__init__(graph)
+        super().__init__(graph, garbage_collect_values=False)
         self._network, self._graph = network, graph.graph
         self._numbers: dict[Any, Any] = {}
-        self._shapes: dict[Any, torch.Size] = {}
         self._taken: dict[Axis, range] = {}
         self._parent = [0, _FIXED]
         self._known: set[tuple[Node, Node]] = set()
@@ -261,7 +253,7 @@ class _Numbering(Interpreter):
         named = self._network.named_parameters(remove_duplicate=False)
         uses = Counter(id(item) for _, item in named)
         others = {
-            _owner(node)
+            owner_of(node)
             for node in self._graph.nodes
             if any((node, user) not in self._known for user in node.users)
         }
@@ -279,15 +271,13 @@ class _Numbering(Interpreter):
     def run_node(self, n: Node) -> Any:
         """Run one operation."""
         value = super().run_node(n)
-        if isinstance(value, Tensor):
-            self._shapes[n] = value.shape
-        numbers = self._send(n, value) if n.op == "call_function" else None
+        numbers = self._send(n, value) if n.op == "call_function" else _NONE
         if numbers is NotImplemented or n.op == "output":
             for item in n.all_input_nodes:
                 of_item = self._numbers[item]
                 for part in of_item if isinstance(of_item, tuple) else (of_item,):
                     self._fix(part)
-            numbers = None
+            numbers = _NONE
         self._numbers[n] = numbers
         return value
 
@@ -301,8 +291,8 @@ class _Numbering(Interpreter):
             return self._layer(node)
         if is_call(node, aten.embedding.default):
             return self._embedding(node, value)
-        if all(self._numbers[item] is None for item in inputs):
-            return None
+        if all(self._numbers[item] is _NONE for item in inputs):
+            return _NONE
         if target is operator.getitem:
             return self._numbers[node.args[0]][node.args[1]]
         if is_call(node, aten.batch_norm.default, aten.layer_norm.default):
@@ -314,12 +304,12 @@ class _Numbering(Interpreter):
         if target is aten.pad.default and argument(node, 2) in (None, "constant"):
             return self._padded(node)
         if torch.Tag.pointwise in getattr(target, "tags", ()) or target in _POINTWISE:
-            parts = [(self._numbers[x], self._shapes[x]) for x in inputs if x in self._shapes]
-            return reduce(self._met, parts)[0]
+            values = [x for x in inputs if isinstance(self.env[x], Tensor)]
+            return reduce(self._met, [(self._numbers[x], self.env[x].shape) for x in values])[0]
         numbers = self._numbers[inputs[0]]
         if target in _ALONG:
             axes = argument(node, 1)
-        elif target in _OF_MAPS and numbers is not None:
+        elif target in _OF_MAPS and numbers is not _NONE:
             axes = range(2, numbers.ndim)
         else:
             return NotImplemented
@@ -328,15 +318,14 @@ class _Numbering(Interpreter):
             return NotImplemented
         result = value[0] if isinstance(value, tuple) else value
         numbers = numbers if result.ndim == numbers.ndim else numbers.squeeze(axes)
-        return (numbers, None) if isinstance(value, tuple) else numbers
+        return (numbers, _NONE) if isinstance(value, tuple) else numbers
 
     # -- numbers -----------------------------------------------------------------------------------
 
     def _of(self, node: Any) -> Tensor:
         """Return a value's numbers, one for each of its entries."""
-        numbers = self._numbers[node]
-        whole = torch.zeros(1, dtype=torch.int64) if numbers is None else numbers
-        return whole.expand(self._shapes[node])
+        numbers: Tensor = self._numbers[node]
+        return numbers.expand(self.env[node].shape)
 
     def _take(self, layer: str, end: str) -> Tensor:
         """Return the numbers of a layer's channels `[C]`, new ones at first."""
@@ -358,9 +347,8 @@ class _Numbering(Interpreter):
         for first, second in torch.unique(pairs, dim=1).T.tolist():
             self._parent[self._root(first)] = self._root(second)
 
-    def _fix(self, numbers: Tensor | None) -> None:
-        if numbers is not None:
-            self._couple(torch.tensor(_FIXED), numbers)
+    def _fix(self, numbers: Tensor) -> None:
+        self._couple(torch.tensor(_FIXED), numbers)
 
     # -- operations --------------------------------------------------------------------------------
 
@@ -374,11 +362,11 @@ class _Numbering(Interpreter):
 
     def _module(self, node: Node, held: object, kinds: Any) -> str:
         """Return the name of a call's module; empty where it isn't known how to narrow it."""
-        name = _owner(held)
+        name = owner_of(held)
         if not name or not isinstance(self._network.get_submodule(name), kinds):
             return ""
         read = (item for item in node.args if isinstance(item, Node))
-        self._known.update((item, node) for item in read if _owner(item) == name)
+        self._known.update((item, node) for item in read if owner_of(item) == name)
         return name
 
     def _layer(self, node: Node) -> Any:
@@ -390,11 +378,11 @@ class _Numbering(Interpreter):
         outputs = self._take(name, "out")
         inputs = outputs if groups > 1 else self._take(name, "in")
         self._couple(self._channels(node.args[0], axis), inputs)
-        return _along(outputs, axis, len(self._shapes[node.args[0]]))
+        return _along(outputs, axis, self.env[node.all_input_nodes[0]].ndim)
 
     def _embedding(self, node: Node, value: Tensor) -> Any:
         name = self._module(node, node.args[0], nn.Embedding)
-        return _along(self._take(name, "out"), -1, value.ndim) if name else None
+        return _along(self._take(name, "out"), -1, value.ndim) if name else _NONE
 
     def _norm(self, node: Node) -> Any:
         of_batch = is_call(node, aten.batch_norm.default)
@@ -419,7 +407,7 @@ class _Numbering(Interpreter):
         """Move numbers as an operation moves values."""
 
         def given(item: Node) -> Any:
-            if item not in self._shapes:
+            if not isinstance(self.env[item], Tensor):
                 return self.env[item]
             return self._of(item).contiguous() if node.target in _VIEWS else self._of(item)
 
@@ -427,16 +415,12 @@ class _Numbering(Interpreter):
         return tuple(map(_compact, found)) if isinstance(found, tuple | list) else _compact(found)
 
     def _met(
-        self, one: tuple[Tensor | None, torch.Size], other: tuple[Tensor | None, torch.Size]
-    ) -> tuple[Tensor | None, torch.Size]:
+        self, one: tuple[Tensor, torch.Size], other: tuple[Tensor, torch.Size]
+    ) -> tuple[Tensor, torch.Size]:
         """Couple the numbers of two values that are added or multiplied, entry by entry."""
         shape = torch.Size(torch.broadcast_shapes(one[1], other[1]))  # type: ignore[no-untyped-call]
-        if one[0] is None and other[0] is None:
-            return None, shape
-        none = torch.zeros(1, dtype=torch.int64)
         whole = torch.zeros([1] * len(shape), dtype=torch.int64)
-        left, right = (whole + (none if item[0] is None else item[0]) for item in (one, other))
-        left, right = left + torch.zeros_like(right), right + torch.zeros_like(left)
+        left, right, _ = torch.broadcast_tensors(one[0], other[0], whole)  # type: ignore[no-untyped-call]
         for numbers, others, size in ((left, right, one[1]), (right, left, other[1])):
             padded = [1] * (len(shape) - len(size)) + list(size)
             # A value with one entry for all channels doesn't hold them.
@@ -459,10 +443,9 @@ class _Numbering(Interpreter):
             return NotImplemented
         between = torch.Size([*query.shape[:-1], key.shape[-2]])
         scores = self._product(query, key.mT, between)
-        scores = torch.zeros(1, dtype=torch.int64) if scores is None else scores
         return self._product(scores.expand(between), values, value.shape)
 
-    def _product(self, left: Tensor, right: Tensor, shape: torch.Size) -> Tensor | None:
+    def _product(self, left: Tensor, right: Tensor, shape: torch.Size) -> Tensor:
         for numbers, axis in ((left, -1), (right, -2)):
             if bool(numbers.any()):
                 self._couple(numbers.narrow(axis, 0, 1), numbers)
@@ -477,10 +460,10 @@ def _along(numbers: Tensor, axis: int, ndim: int) -> Tensor:
     return numbers.reshape(shape)
 
 
-def _compact(numbers: Tensor) -> Tensor | None:
+def _compact(numbers: Tensor) -> Tensor:
     """Return numbers with size 1 along the axes on which they don't vary."""
     for axis, size in enumerate(numbers.shape):
         first = numbers.narrow(axis, 0, 1)
         if size > 1 and (numbers.stride(axis) == 0 or bool((numbers == first).all())):
             numbers = first
-    return numbers if bool(numbers.any()) else None
+    return numbers if bool(numbers.any()) else _NONE

@@ -11,7 +11,7 @@ from torch import nn
 from modelwright.arrays import Doubles
 from modelwright.compression.coupling import Axis, Unit, Width, joined
 from modelwright.compression.importance import Importance
-from modelwright.compression.layer_costs import LayerCosts
+from modelwright.modelfile.layer_costs import LayerCosts
 
 Ends = tuple[int, int]
 """How many channels a layer takes, and gives."""

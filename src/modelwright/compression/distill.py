@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from modelwright.compression.prune import slower
-from modelwright.compression.sensitivity import worsening
+from modelwright.compression.sensitivity import allowed_drop, both_scores
 from modelwright.data import Dataset, Prepared
 from modelwright.data.batches import Batch, Batches
 from modelwright.data.splits import root
@@ -40,7 +40,7 @@ from modelwright.recipe.spec import seconds
 from modelwright.recipe.train import TrainSpec
 from modelwright.run import Run, RunRequest
 from modelwright.tasks import Task
-from modelwright.training import Parts, fit, validation_scores
+from modelwright.training import Parts, fit
 from modelwright.training.answers import Answers, keep_answers
 from modelwright.training.build import build_sampler
 from modelwright.training.objectives.distillation import (
@@ -75,9 +75,6 @@ def distill(
     metric, allowed = task.select_by, USUAL_DROP if step.student is None else math.inf
     if step.max_drop != "auto":
         allowed = step.max_drop
-    before = None
-    if data.validation is not None:
-        before = validation_scores(candidate, data, run, task=task)[metric]
 
     def taught(network: nn.Module, parts: Parts) -> Parts:
         if data.unlabelled is not None:
@@ -104,26 +101,18 @@ def distill(
         change=taught,
         loss_may_rise=step.student is None,  # It begins near 0 where the teacher is like it.
     )
-    after, drop = None, None
-    if data.validation is not None and before is not None:
-        after = validation_scores(learnt, data, run, task=task)[metric]
-        drop = worsening(metric, before, after)
+    compared = both_scores(candidate, learnt, data, run, task)
+    if compared is not None:
         taught_by = ", ".join(
             f"{teacher.shown} {score[metric]:.4g}"
             for teacher, score in zip(teachers, scores, strict=True)
         )
         run.say(
-            f"`{metric}` on validation is {after:.4g} after `{run.stage_name}`; of what taught it: "
-            f"{taught_by}"
+            f"`{metric}` on validation is {compared[1]:.4g} after `{run.stage_name}`; of what "
+            f"taught it: {taught_by}"
         )
-        if drop > allowed:
-            raise RequestError(
-                f"`{run.stage_name}` makes `{metric}` worse by {drop:.3g} on the validation split, "
-                f"and {allowed:.3g} is allowed",
-                where="compress",
-                why=f"It was {before:.4g} and is {after:.4g}",
-                fix="Raise `epochs` or `max_drop`, take a larger `student`, or leave the step out",
-            )
+    fix = "Raise `epochs` or `max_drop`, take a larger `student`, or leave the step out"
+    drop = allowed_drop(compared, allowed, run, task, fix=fix)
     facts: dict[str, Any] = {
         **lesson,
         "student": None if step.student is None else step.student.name,
@@ -139,11 +128,7 @@ def distill(
 
 
 def check_distill(candidate: Candidate, step: DistillStep) -> None:
-    """Refuse a network that can't learn from another one's answers.
-
-    Raises:
-        RequestError: it gives boxes, is fitted at once, or its weights are integers.
-    """
+    """Refuse a network that gives boxes, is fitted at once, or whose weights are integers."""
     if candidate.output_kind == OutputKind.BOXES:
         raise RequestError(
             "a network that gives boxes can't be `distill`ed",
@@ -311,25 +296,18 @@ def _live(teacher: Teacher, device: str) -> Callable[[Batch], Any]:
 
 def _train_spec(step: DistillStep, train: TrainSpec, run: Run) -> TrainSpec:
     """Return how the student trains: as the recipe says, for the time that the step says."""
-    share = 0.5 if step.student is None else 1.0
-    epochs, budget = None, None
+    share, budget = 0.5 if step.student is None else 1.0, None
     if step.epochs != "auto":
-        epochs = float(step.epochs)
+        epochs: float | None = float(step.epochs)
     else:
-        if train.epochs is not None:
-            epochs = max(train.epochs * share, 1.0)
-        if train.budget is not None:
-            budget = f"{seconds(train.budget) * share:.3f}s"
-    own = {} if step.student is not None or epochs is None else {"optimizer": slower(train, epochs)}
+        epochs = train.epochs and max(train.epochs * share, 1.0)
+        budget = train.budget and f"{seconds(train.budget) * share:.3f}s"
     # Teachers take images of full size; those of a student's layers that a group or `unfreeze`
     # names are another network's.
-    update: dict[str, Any] = {
-        "epochs": epochs,
-        "budget": budget,
-        "resolution": (),
-        "unfreeze": None,
-        **own,
-    }
+    update: dict[str, Any] = {"resolution": (), "unfreeze": None}
+    update |= {"epochs": epochs, "budget": budget}
+    if step.student is None and epochs is not None:
+        update["optimizer"] = slower(train, epochs)
     if step.student is not None and train.groups:
         run.say(
             "`train.groups` names parameters of the first network, and isn't taken for a student"

@@ -37,10 +37,9 @@ def by_taylor(
     weights = [network.get_submodule(name).get_parameter("weight") for name in names]
     for weight in weights:
         weight.requires_grad_(True)
-    without = []
-    for name in blocks:
-        without.append(copy.deepcopy(network))
-        modify(without[-1], [Drop(layer=name)])
+    without = [copy.deepcopy(network) for _ in blocks]
+    for other, name in zip(without, blocks, strict=True):
+        modify(other, [Drop(layer=name)])
     units = [np.zeros(len(width.units)) for width in widths]
     layers = np.zeros(len(blocks))
     for batch in batches:

@@ -12,12 +12,12 @@ import contextlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from modelwright.compression.sensitivity import worsening
+from modelwright.compression.sensitivity import allowed_drop, both_scores
 from modelwright.data import Dataset
 from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
@@ -27,7 +27,9 @@ from modelwright.recipe.spec import seconds
 from modelwright.recipe.train import MuonOptimizer, OptimizerSpec, TrainSpec
 from modelwright.run import Run
 from modelwright.tasks import Task
-from modelwright.training import Parts, fit, validation_scores
+from modelwright.training import Parts, fit
+from modelwright.training.build import ChangeParts
+from modelwright.training.fit import FitReport
 
 _LEAST_RATE = 0.05
 """The least share of the recipe's rates."""
@@ -37,6 +39,8 @@ _STEPS = 50
 """So many times new weights become zero."""
 _LEAST = 0.2
 """Each layer keeps this part at least of the share that is kept of all weights: none is cut off."""
+ALL_ALIKE = {"groups": (), "unfreeze": None, "layer_decay": 1.0, "average": None}
+"""Settings of `train` for a network whose layers aren't those that the recipe names."""
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
 
 
@@ -51,41 +55,22 @@ def prune(
         StoppedError: a stop was requested; the state is saved.
     """
     check_prune(candidate, step)
-    metric, drop = task.select_by, None
-    before = None
-    if data.validation is not None:
-        before = validation_scores(candidate, data, run, task=task)[metric]
     # The last weights alone have all their zeros.
-    train = further(recipe.train, step).model_copy(update={"select": "last"})
+    train = further(recipe.train, step.epochs, changes={"select": "last"})
 
     def masked(network: nn.Module, parts: Parts) -> Parts:
         return replace(
             parts, constraints=(Mask(weights_of(network), step.sparsity), *parts.constraints)
         )
 
-    pruned, _ = fit(
-        candidate,
-        train,
-        data,
-        run,
-        task=task,
-        augment=recipe.augment,
-        change=masked,
-        loss_may_rise=True,
-    )
-    names = weights_of(pruned.network)
-    zeros, count = _zeros(pruned.network)
-    if before is not None:
-        after = validation_scores(pruned, data, run, task=task)[metric]
-        drop = allowed_drop(
-            metric,
-            before,
-            after,
-            step,
-            run,
-            made=f"with {zeros / count:.0%} of the weights zero",
-            fix="Lower `sparsity`, raise `epochs` or `max_drop`, or leave the step out",
-        )
+    pruned, _ = fit_further(candidate, train, recipe, data, run, task, masked)
+    weights = weights_of(pruned.network)
+    zeros = sum(int((item == 0).sum()) for item in weights.values())
+    count = sum(item.numel() for item in weights.values())
+    scores = both_scores(candidate, pruned, data, run, task)
+    made = f" with {zeros / count:.0%} of the weights zero"
+    fix = "Lower `sparsity`, raise `epochs` or `max_drop`, or leave the step out"
+    drop = allowed_drop(scores, step.max_drop, run, task, made=made, fix=fix)
     run.say(
         f"{zeros / count:.1%} of {count:,} weights are zero: the file is smaller to send and to "
         "store, and answers come no faster"
@@ -97,22 +82,48 @@ def prune(
         "weights": count,
         "validation_drop": drop,
     }
-    return replace(pruned, codecs={**pruned.codecs, **dict.fromkeys(names, "zstd")}), facts
+    return replace(pruned, codecs={**pruned.codecs, **dict.fromkeys(weights, "zstd")}), facts
 
 
-def further(train: TrainSpec, step: PruneStep, *, share: float = 1.0) -> TrainSpec:
-    """Return the section `train` of what a pruned network trains on, or of a share of it."""
-    epochs = step.epochs
+def further(
+    train: TrainSpec,
+    epochs: float | Literal["auto"],
+    *,
+    usual: float = 0.5,
+    share: float = 1.0,
+    changes: Mapping[str, Any],
+) -> TrainSpec:
+    """Return the section `train` of training a network on, with further changes to it.
+
+    `auto` is the `usual` share of the recipe's epochs. Of all of it a `share` is returned, where a
+    network is trained on in parts.
+    """
     if epochs == "auto":
-        epochs = max((train.epochs or 10.0) / 2, 1.0)
-    changes = {
+        epochs = max((train.epochs or 10.0) * usual, 1.0)
+    update = {
         "epochs": float(epochs) * share,
-        "budget": train.budget and f"{seconds(train.budget) / 2 * share:.3f}s",
+        "budget": train.budget and f"{seconds(train.budget) * usual * share:.3f}s",
         "optimizer": slower(train, float(epochs) * share),
         "patience": None,
         "resolution": (),
     }
-    return train.model_copy(update=changes)
+    return train.model_copy(update={**update, **changes})
+
+
+def fit_further(
+    candidate: Candidate,
+    train: TrainSpec,
+    recipe: Recipe,
+    data: Dataset,
+    run: Run,
+    task: Task,
+    change: ChangeParts,
+) -> tuple[Candidate, FitReport]:
+    """Train a network on whose loss may rise, with parts of the loop changed."""
+    augment = recipe.augment
+    return fit(
+        candidate, train, data, run, task=task, augment=augment, change=change, loss_may_rise=True
+    )
 
 
 def slower(train: TrainSpec, epochs: float) -> OptimizerSpec:
@@ -130,39 +141,8 @@ def slower(train: TrainSpec, epochs: float) -> OptimizerSpec:
     return optimizer.model_copy(update=changes)
 
 
-def allowed_drop(
-    metric: str,
-    before: float,
-    after: float,
-    step: PruneStep,
-    run: Run,
-    *,
-    made: str,
-    fix: str,
-) -> float:
-    """Return by how much the main metric got worse on the validation split.
-
-    Raises:
-        RequestError: it is more than `step.max_drop`.
-    """
-    drop = worsening(metric, before, after)
-    if drop > step.max_drop:
-        raise RequestError(
-            f"`{run.stage_name}` makes `{metric}` worse by {drop:.3g} on the validation split, "
-            f"and {step.max_drop:.3g} is allowed",
-            where="compress",
-            why=f"It was {before:.4g} and is {after:.4g} {made}",
-            fix=fix,
-        )
-    return drop
-
-
 def check_prune(candidate: Candidate, step: PruneStep) -> None:
-    """Refuse a network without weights that can become zero.
-
-    Raises:
-        RequestError: it has none.
-    """
+    """Refuse a network without weights that can become zero."""
     if not weights_of(candidate.network):
         raise RequestError(
             "this network has no convolution, fully connected layer or embedding to prune",
@@ -242,8 +222,3 @@ class Mask:
         """Take back what `state` returned."""
         self._level = int(state["level"])
         self._masks = {name: state[name].to(mask.device) for name, mask in self._masks.items()}
-
-
-def _zeros(network: nn.Module) -> tuple[int, int]:
-    weights = weights_of(network).values()
-    return sum(int((item == 0).sum()) for item in weights), sum(item.numel() for item in weights)

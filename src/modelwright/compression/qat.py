@@ -17,19 +17,18 @@ import torch
 from torch import nn
 from torch.fx import GraphModule
 
-from modelwright.compression.prune import Mask
-from modelwright.compression.sensitivity import worsening
+from modelwright.compression.prune import ALL_ALIKE, Mask, fit_further, further
+from modelwright.compression.sensitivity import both_scores, worsening
 from modelwright.data import Dataset
 from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
 from modelwright.models.quantized import FakeQuantizedLayer
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import QuantizeStep
-from modelwright.recipe.spec import seconds
 from modelwright.recipe.train import MuonOptimizer, TrainSpec
 from modelwright.run import Run
 from modelwright.tasks import Task
-from modelwright.training import Parts, fit, validation_scores
+from modelwright.training import Parts
 
 SHARE = 0.25
 """The share of `train.epochs`, or of its budget, that this training takes by itself."""
@@ -77,30 +76,19 @@ def train_rounded(
         mask = (Mask(pruned, 0.0),) if pruned else ()
         return replace(parts, constraints=(*mask, *parts.constraints))
 
-    fitted, report = fit(
-        replace(candidate, network=network),
-        training_of(step, recipe.train),
-        data,
-        run,
-        task=task,
-        augment=recipe.augment,
-        change=masked,
-        loss_may_rise=True,
-    )
+    begun, train = replace(candidate, network=network), training_of(step, recipe.train)
+    fitted, report = fit_further(begun, train, recipe, data, run, task, masked)
     weights = fitted.network.state_dict()
     trained = copy.deepcopy(graph)
     trained.load_state_dict({name: weights[name] for name in trained.state_dict()})
     facts = {"qat": True, "steps": report.steps}
-    if data.validation is None:
+    before, after = (replace(candidate, network=build(each)) for each in (graph, trained))
+    scores = both_scores(before, after, data, run, task)
+    if scores is None:
         return trained, facts
-    before, after = (
-        validation_scores(replace(candidate, network=build(each)), data, run, task=task)
-        for each in (graph, trained)
-    )
-    metric = task.select_by
-    is_worse = worsening(metric, before[metric], after[metric]) > 0
+    is_worse = worsening(task.select_by, *scores) > 0
     run.say(
-        f"Training in int8 takes `{metric}` from {before[metric]:.4g} to {after[metric]:.4g} on "
+        f"Training in int8 takes `{task.select_by}` from {scores[0]:.4g} to {scores[1]:.4g} on "
         "the validation split" + (", so it is left out" if is_worse else "")
     )
     return (graph, {"qat": False}) if is_worse else (trained, facts)
@@ -108,33 +96,20 @@ def train_rounded(
 
 def training_of(step: QuantizeStep, train: TrainSpec) -> TrainSpec:
     """Return how a network learns in int8: short, at a low rate, in fp32, all layers at once."""
-    epochs, optimizer = step.epochs, train.optimizer
-    if epochs == "auto":
-        epochs = max((train.epochs or 10.0) * SHARE, 1.0)
+    optimizer = train.optimizer
     if isinstance(optimizer, MuonOptimizer):
         optimizer = optimizer.rest  # Muon's steps are long by design, at any loss.
-    # What names layers as they were before norms were folded, or sizes that weren't traced, has no
-    # place here.
-    plain = {"groups": (), "unfreeze": None, "layer_decay": 1.0, "resolution": ()}
-    changes: dict[str, Any] = {
-        "epochs": float(epochs),
-        "budget": train.budget and f"{seconds(train.budget) * SHARE:.3f}s",
+    changes = {
         "optimizer": optimizer.model_copy(update={"lr": optimizer.lr * RATE}),
         "precision": "fp32",
         "compile": "off",
-        "average": None,
-        "patience": None,
-        **plain,
+        **ALL_ALIKE,  # The recipe names layers as they were before norms were folded.
     }
-    return train.model_copy(update=changes)
+    return further(train, step.epochs, usual=SHARE, changes=changes)
 
 
 def check_trainable(candidate: Candidate) -> None:
-    """Refuse a network that stands still as a whole.
-
-    Raises:
-        RequestError: it does.
-    """
+    """Refuse a network that stands still as a whole."""
     if not any(item.requires_grad for item in candidate.network.parameters()):
         raise RequestError(
             "no layer of this network learns, so `qat: true` can't train it",

@@ -22,7 +22,9 @@ from torch.fx import GraphModule, Node
 from modelwright.compression.calibration import RANGES, Range, observe
 from modelwright.compression.qat import check_trainable, train_rounded
 from modelwright.compression.sensitivity import BATCH, choose_kept, sample_inputs, say_untouched
-from modelwright.compression.tracing import (
+from modelwright.data import Dataset, Split
+from modelwright.errors import RequestError
+from modelwright.modelfile.tracing import (
     CONVOLUTIONS,
     LAYERS,
     argument,
@@ -33,8 +35,6 @@ from modelwright.compression.tracing import (
     tensor_of,
     trace,
 )
-from modelwright.data import Dataset, Split
-from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
 from modelwright.models.modifications import Integers, modified
 from modelwright.models.quantized import ActivationQuantizer, FakeQuantizedLayer
@@ -45,7 +45,7 @@ from modelwright.tasks import Task
 
 TOLERANCE = 0.05
 """The largest difference of a probability between the network and onnxruntime's integer kernels,
-which round now and then otherwise where a sum lies between two levels."""
+which round now and then otherwise where a number lies between two levels."""
 _CUTS = (aten.relu.default, aten.relu_.default, aten.hardtanh.default, aten.hardtanh_.default)
 """Nonlinearities that only cut: rounding to levels from 0 on, or to 6, does it too."""
 _LEAST_WEIGHTS = 1024
@@ -67,12 +67,7 @@ class Plan:
 
 
 def quantize(
-    candidate: Candidate,
-    step: QuantizeStep,
-    recipe: Recipe,
-    data: Dataset,
-    run: Run,
-    task: Task,
+    candidate: Candidate, step: QuantizeStep, recipe: Recipe, data: Dataset, run: Run, task: Task
 ) -> tuple[Candidate, dict[str, Any]]:
     """Return a candidate whose convolutions and fully connected layers are int8, and the facts.
 
@@ -118,11 +113,7 @@ def quantize(
 
 
 def check_quantize(candidate: Candidate, step: QuantizeStep) -> None:
-    """Refuse a network that has no layer for int8.
-
-    Raises:
-        RequestError: it has none, or generates texts.
-    """
+    """Refuse a network that has no layer for int8, or generates texts."""
     if step.qat:
         check_trainable(candidate)
     _traced(candidate)
@@ -174,11 +165,8 @@ def plan(graph: GraphModule, kept: Collection[str] = ()) -> Plan:
         if all(part in rounded or part in own for part in parts):
             rounded |= {*parts, _visible(node)}
             own.add(_visible(node))
-    like: dict[Node, Node] = {}
-    for node in nodes:
-        pooled = argument(node, 0) if is_call(node, *_POOLS) else None
-        if isinstance(pooled, Node) and pooled in rounded:
-            like[node] = pooled
+    pools = ((node, node.all_input_nodes[0]) for node in nodes if is_call(node, *_POOLS))
+    like = {node: pooled for node, pooled in pools if pooled in rounded}
     rounded |= set(like)
     return Plan(tuple(layers), tuple(node for node in nodes if node in rounded), like)
 

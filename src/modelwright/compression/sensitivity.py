@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -40,6 +42,60 @@ def sample_inputs(split: Split, count: int) -> Iterator[tuple[Tensor, ...]]:
         yield batches.at(0, rows[start : start + BATCH]).inputs
 
 
+def watch_inputs(
+    network: nn.Module,
+    names: Iterable[str],
+    split: Split,
+    samples: int,
+    look: Callable[[str, nn.Module, tuple[Tensor, ...]], None],
+) -> None:
+    """Call `look` with what each of some layers is given, over samples of a split."""
+    network = copy.deepcopy(network).cpu().eval()
+    for name in names:
+        network.get_submodule(name).register_forward_pre_hook(partial(look, name))
+    with torch.inference_mode():
+        for inputs in sample_inputs(split, samples):
+            network(*inputs)
+
+
+def both_scores(
+    before: Candidate, after: Candidate, data: Dataset, run: Run, task: Task
+) -> tuple[float, float] | None:
+    """Return the main metric of two candidates on the validation split, if there is one."""
+    if data.validation is None:
+        return None
+    one, other = (validation_scores(item, data, run, task=task) for item in (before, after))
+    return one[task.select_by], other[task.select_by]
+
+
+def allowed_drop(
+    scores: tuple[float, float] | None,
+    allowed: float,
+    run: Run,
+    task: Task,
+    *,
+    made: str = "",
+    fix: str,
+) -> float | None:
+    """Return by how much the main metric got worse from one score to the other, if there are any.
+
+    Raises:
+        RequestError: it is more than is allowed; it says what was `made`.
+    """
+    if scores is None:
+        return None
+    drop = worsening(task.select_by, *scores)
+    if drop > allowed:
+        raise RequestError(
+            f"`{run.stage_name}` makes `{task.select_by}` worse by {drop:.3g} on the validation "
+            f"split, and {allowed:.3g} is allowed",
+            where="compress",
+            why=f"It was {scores[0]:.4g} and is {scores[1]:.4g}{made}",
+            fix=fix,
+        )
+    return drop
+
+
 def choose_kept(
     attempt: Attempt,
     candidate: Candidate,
@@ -71,19 +127,13 @@ def choose_kept(
         after = validation_scores(attempt(kept), data, run, task=task)[metric]
         drop = worsening(metric, before, after)
         run.observe(Progress(run.stage_name, count, max(most, 1), values={metric: after}))
-        if drop <= allowed:
+        if drop <= allowed or count >= most:
             break
-        if count >= most:
-            raise RequestError(
-                f"`{run.stage_name}` makes `{metric}` worse by {drop:.3g} on the validation split, "
-                f"and {allowed:.3g} is allowed",
-                where="compress",
-                why=f"It was {before:.4g} and is {after:.4g}"
-                + (f", with {count} of {len(names)} layers left as they are" if names else ""),
-                fix="Raise the step's `max_drop`, or leave the step out",
-            )
         order = order or _by_harm(attempt, candidate, names, data.validation, run)
         count = min(max(2 * count, 1), most)
+    made = f", with {count} of {len(names)} layers left as they are" if names else ""
+    fix = "Raise the step's `max_drop`, or leave the step out"
+    allowed_drop((before, after), allowed, run, task, made=made, fix=fix)
     if kept:
         run.say(
             f"{count} of {len(names)} layers stay in fp32, those that hurt most: {listed(kept)}"

@@ -33,12 +33,7 @@ _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def store(
-    candidate: Candidate,
-    step: QuantizeStep,
-    recipe: Recipe,
-    data: Dataset,
-    run: Run,
-    task: Task,
+    candidate: Candidate, step: QuantizeStep, recipe: Recipe, data: Dataset, run: Run, task: Task
 ) -> tuple[Candidate, dict[str, Any]]:
     """Return a candidate whose weights are stored in 16 bits, and the facts.
 
@@ -76,20 +71,12 @@ def store(
         f"{stored} tensors are stored in {step.dtype} and computed with in fp32: the file is "
         "smaller, and answers come no faster"
     )
-    return after, {
-        "dtype": step.dtype,
-        "tensors": stored,
-        "kept": kept,
-        "validation_drop": drop,
-    }
+    facts = {"dtype": step.dtype, "tensors": stored, "kept": kept, "validation_drop": drop}
+    return after, facts
 
 
 def check_store(candidate: Candidate, step: QuantizeStep) -> None:
-    """Refuse a network without weights that 16 bits would change.
-
-    Raises:
-        RequestError: it has none.
-    """
+    """Refuse a network without weights that 16 bits would change."""
     assert step.dtype is not None
     kind = _DTYPES[step.dtype]
     weights = [weight.detach() for _, weight in weights_of(candidate.network)]

@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from modelwright.compression.coupling import Width, cut, example, find_blocks, find_widths
+from modelwright.compression.coupling import Width, cut, find_blocks, find_widths
 from modelwright.compression.cut_plan import CutPlan
 from modelwright.compression.importance import Importance, by_activations, by_taylor
-from modelwright.compression.layer_costs import answering, by_turns, layer_costs
-from modelwright.compression.prune import allowed_drop, further
+from modelwright.compression.prune import further
+from modelwright.compression.sensitivity import allowed_drop, both_scores
 from modelwright.data import Dataset, Split
 from modelwright.data.batches import Batch, Batches
 from modelwright.errors import RequestError
 from modelwright.files import Json, JsonObject
+from modelwright.modelfile.layer_costs import answering, by_turns, layer_costs
+from modelwright.modelfile.tracing import synthetic_inputs
 from modelwright.models.candidate import Candidate
 from modelwright.models.modifications import Drop, Heads, Modification, Resize, modified, modify
 from modelwright.models.summary import multiply_adds
@@ -32,7 +34,7 @@ from modelwright.recipe import Recipe
 from modelwright.recipe.compression import PruneStep
 from modelwright.run import Run
 from modelwright.tasks import Task
-from modelwright.training import fit, validation_scores
+from modelwright.training import fit
 from modelwright.training.objectives import build_objective, resolve_loss
 
 _SAMPLES, _BATCH = 512, 16
@@ -53,46 +55,26 @@ def prune_structured(
             `step.max_drop` on the validation split.
         StoppedError: a stop was requested; the state is saved.
     """
-    metric, drop, before = task.select_by, None, None
-    if data.validation is not None:
-        before = validation_scores(candidate, data, run, task=task)[metric]
     narrow = _Narrowing(candidate, step, recipe, data, run, task)
     current = candidate
     for number in range(step.rounds):
         stage = run.stage(f"round-{number + 1}")
         current = narrow.round(current, number, stage)
         share = 0.5 if number == step.rounds - 1 else 0.5 / (step.rounds - 1)
-        train = further(recipe.train, step, share=share if step.rounds > 1 else 1.0)
+        share = share if step.rounds > 1 else 1.0
+        train = further(recipe.train, step.epochs, share=share, changes={})
         current, _ = fit(current, train, data, stage, task=task, augment=recipe.augment)
     facts = narrow.proof(current)
-    if before is not None:
-        drop = allowed_drop(
-            metric,
-            before,
-            validation_scores(current, data, run, task=task)[metric],
-            step,
-            run,
-            made=f"with {facts['multiply_adds_share']:.0%} of the multiply-adds",
-            fix=f"Raise `{narrow.goal}`, `epochs` or `max_drop`, or leave the step out",
-        )
+    scores = both_scores(candidate, current, data, run, task)
+    made = f" with {facts['multiply_adds_share']:.0%} of the multiply-adds"
+    fix = f"Raise `{narrow.goal}`, `epochs` or `max_drop`, or leave the step out"
+    drop = allowed_drop(scores, step.max_drop, run, task, made=made, fix=fix)
     return current, {**facts, "validation_drop": drop}
 
 
 def check_structured(candidate: Candidate, step: PruneStep) -> None:
-    """Refuse a network of which nothing, or too little, can be taken out.
-
-    Raises:
-        RequestError: it is such a network.
-    """
-    kinds = {change["kind"] for change in candidate.architecture.get("modifications", ())}
-    if kinds - {"resize", "heads", "drop"}:
-        raise RequestError(
-            "layers of few bits can't be made narrower",
-            where="compress",
-            why="What is left would have to be rounded anew",
-            fix="Write `prune` before the other steps",
-        )
-    inputs = tuple(item[:1] for item in example(candidate))
+    """Refuse a network of which nothing, or too little, can be taken out."""
+    inputs = tuple(item[:1] for item in synthetic_inputs(candidate))
     widths, blocks = _parts(candidate)
     plan = CutPlan(layer_costs(candidate.network, inputs), widths, blocks)
     whole = float(multiply_adds(candidate.network, *inputs))
@@ -107,11 +89,7 @@ def check_structured(candidate: Candidate, step: PruneStep) -> None:
 
 
 def _parts(candidate: Candidate) -> tuple[list[Width], list[str]]:
-    """Return what may be taken out of a network: of widths, and whole layers.
-
-    Raises:
-        RequestError: nothing.
-    """
+    """Return the widths and whole layers that may be taken out of a network; refuse one of none."""
     widths, blocks = find_widths(candidate), find_blocks(candidate)
     if not widths and not blocks:
         raise RequestError(
@@ -141,12 +119,11 @@ class _Narrowing:
         self._place = 0 if self.goal == "multiply_adds" else 1
         self._asked = step.multiply_adds or step.latency or 1.0
         self._inputs = typical_sample(data.train)
-        self._costs = layer_costs(
-            candidate.network, self._inputs, run.threads, run.decisions.decide
-        )
-        self._whole = np.array([multiply_adds(candidate.network, *self._inputs), 0], float)
+        network, decide = candidate.network, run.decisions.decide
+        self._costs = layer_costs(network, self._inputs, run.threads, decide)
+        self._whole = np.array([multiply_adds(network, *self._inputs), 0], float)
         if self.goal == "latency":
-            self._whole[1] = run.decisions.decide("whole_seconds", self._measure)[0]
+            self._whole[1] = decide("whole_seconds", self._measure)[0]
         # What isn't in layers that are counted stays as it is.
         of_layers = CutPlan(self._costs, (), ()).spent()
         self._rest = np.maximum(self._whole - of_layers, 0)
@@ -161,7 +138,7 @@ class _Narrowing:
             output_kind=task.output_kind,
             num_outputs=len(data.labels),
             device=run.device,
-            network=candidate.network,
+            network=network,
         )
 
     def round(self, current: Candidate, number: int, stage: Run) -> Candidate:
@@ -173,16 +150,13 @@ class _Narrowing:
         share = self._asked ** ((number + 1) / self._step.rounds)
         bound = self._whole[self._place] * share - self._rest[self._place]
         is_measured = self.goal == "latency" and number == self._step.rounds - 1
+        decide = stage.decisions.decide
         for attempt in range(_TRIES):
-            key = f"cut-{attempt + 1}"
-            current = self._apply(
-                current, stage.decisions.decide(key, partial(self._cut, current, bound))
-            )
+            gone = decide(f"cut-{attempt + 1}", partial(self._cut, current, bound))
+            current = self._apply(current, gone)
             if not is_measured:
                 break
-            seconds = stage.decisions.decide(
-                f"seconds-{attempt + 1}", partial(self._measure, current)
-            )
+            seconds = decide(f"seconds-{attempt + 1}", partial(self._measure, current))
             found = seconds[1] / seconds[0]
             if found <= self._asked * _NEAR:
                 break
@@ -195,10 +169,8 @@ class _Narrowing:
         """Return what became of the network, and say it."""
         seconds = self._run.decisions.decide("seconds", partial(self._measure, after))
         products = multiply_adds(after.network, *self._inputs)
-        counts = [
-            sum(item.numel() for item in network.parameters())
-            for network in (self._start.network, after.network)
-        ]
+        networks = (self._start.network, after.network)
+        counts = [sum(item.numel() for item in network.parameters()) for network in networks]
         if products >= self._whole[0] or counts[1] >= counts[0]:
             raise self._too_much("the network is no smaller than before")
         kinds = [change.kind for change in self._changes.values()]

@@ -16,25 +16,26 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modelwright.compression.sensitivity import sample_inputs, worsening
+from modelwright.compression.prune import ALL_ALIKE, fit_further, further
+from modelwright.compression.sensitivity import allowed_drop, both_scores, watch_inputs
 from modelwright.data import Dataset, Split
 from modelwright.data.batches import Batch
 from modelwright.errors import RequestError
 from modelwright.kinds import OutputKind
 from modelwright.models.candidate import Candidate
 from modelwright.models.codebooks import Coded, encode
-from modelwright.models.coded import CODED_LAYERS, Codebook, codebooks_of, refuse_codebooks
+from modelwright.models.coded import CODED_LAYERS, Codebook, codebooks_of
 from modelwright.models.modifications import Code, modified, modify
 from modelwright.recipe import Recipe
 from modelwright.recipe.compression import VectorQuantizeStep
-from modelwright.recipe.spec import seconds
 from modelwright.recipe.train import AdamwOptimizer, CosineSchedule, TrainSpec
 from modelwright.run import Progress, Run
 from modelwright.tasks import Task
-from modelwright.training import Parts, fit, validation_scores
+from modelwright.training import Parts
+from modelwright.training.build import ChangeParts
+from modelwright.training.objectives.distillation import distance
 
 LEAST_WEIGHTS = 2048
 """Smaller layers stay as they are: there is nothing to gain."""
@@ -49,17 +50,6 @@ LONGEST = 64
 """The longest block."""
 _DAMPING = 0.01
 """What each input's second moment is at least, as a share of their mean."""
-_TEMPERATURE = 2.0
-"""Of the teacher's and the student's probabilities (Hinton et al. 2015)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Which layers are coded, and how."""
-
-    codes: tuple[Code, ...]
-    kept: Mapping[str, str]
-    """Why each other layer with weights stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,40 +79,36 @@ def vector_quantize(
         StoppedError: a stop was requested; the state is saved.
     """
     check_vector_quantize(candidate, step)
-    planned = plan(candidate.network, step)
-    moments = second_moments(candidate.network, planned.codes, data.train, step.samples)
-    network, codes, errors = _coded(candidate.network, planned.codes, moments, step, run)
+    planned, kept = plan(candidate.network, step)
+    moments = second_moments(candidate.network, planned, data.train, step.samples)
+    network, codes, errors = _coded(candidate.network, planned, moments, step, run)
     begun = replace(
         candidate, network=network, architecture=modified(candidate.architecture, *codes)
     )
-    tuned, _ = fit(
-        begun,
-        _training(step, recipe.train),
-        data,
-        run,
-        task=task,
-        augment=recipe.augment,
-        change=_taught_by(candidate.network, task.output_kind),
-        loss_may_rise=True,
-    )
+    taught = _taught_by(candidate.network, task.output_kind)
+    train = _training(step, recipe.train)
+    tuned, _ = fit_further(begun, train, recipe, data, run, task, taught)
     for codebook in codebooks_of(tuned.network):
         codebook.settle()
     before, after = _size(candidate.network), _size(tuned.network)
-    drop = _drop(candidate, tuned, step, data, run, task)
+    scores = both_scores(candidate, tuned, data, run, task)
+    made = f", with weights {before / after:.1f} times smaller"
+    fix = "Lower `ratio` or `block_size`, raise `epochs` or `max_drop`"
+    drop = allowed_drop(scores, step.max_drop, run, task, made=made, fix=fix)
     names = {f"{code.layer}.coded.codes": "zstd" for code in codes}
     run.say(
         f"{len(codes)} layers are looked up in codebooks: the weights are {before / after:.1f} "
         f"times smaller ({before:,} bytes, now {after:,})"
     )
-    if planned.kept:
+    if kept:
         run.say(
-            f"{len(planned.kept)} layers stay as they are: "
-            + ", ".join(f"`{name}` ({why})" for name, why in list(planned.kept.items())[:4])
-            + (", …" if len(planned.kept) > 4 else "")
+            f"{len(kept)} layers stay as they are: "
+            + ", ".join(f"`{name}` ({why})" for name, why in list(kept.items())[:4])
+            + (", …" if len(kept) > 4 else "")
         )
     facts = {
         "layers": len(codes),
-        "kept": dict(planned.kept),
+        "kept": kept,
         "permuted": sum(code.ordered for code in codes),
         "block_sizes": {code.layer: code.block_size for code in codes},
         "error": sum(errors) / len(errors),
@@ -134,21 +120,7 @@ def vector_quantize(
 
 
 def check_vector_quantize(candidate: Candidate, step: VectorQuantizeStep) -> None:
-    """Refuse a network without weights that codebooks make smaller.
-
-    Raises:
-        RequestError: it has none, its weights have few bits or zeros already, or the ratio is out
-            of reach.
-    """
-    refuse_codebooks(candidate.network)
-    changes = candidate.architecture.get("modifications", ())
-    if any(change["kind"] in ("int8", "group") for change in changes):
-        raise RequestError(
-            "the weights of this network have few bits already",
-            where="compress",
-            why="What `quantize` leaves is no start for codebooks",
-            fix="Start from the model file that it was made of, with one of these steps",
-        )
+    """Refuse a network that was pruned, or whose weights codebooks can't make so much smaller."""
     if any(codec == "zstd" for codec in candidate.codecs.values()):
         raise RequestError(
             "codebooks would fill the zeros of a pruned network",
@@ -161,11 +133,11 @@ def check_vector_quantize(candidate: Candidate, step: VectorQuantizeStep) -> Non
 # -- which layers, and how -----------------------------------------------------------------------
 
 
-def plan(network: nn.Module, step: VectorQuantizeStep) -> Plan:
-    """Decide which layers are coded; with `block_size: auto`, how, so that `ratio` is met.
+def plan(network: nn.Module, step: VectorQuantizeStep) -> tuple[list[Code], dict[str, str]]:
+    """Return how layers are coded, and why each other one with weights stays as it is.
 
-    Bytes go where they save most error, that of each layer being a share of its own weights: large
-    layers have long blocks, small ones short ones.
+    With `block_size: auto` the codes meet `ratio`. Bytes go where they save most error, that of
+    each layer being a share of its own weights: large layers have long blocks, small ones short.
 
     Raises:
         RequestError: there is no layer to code, or the ratio is out of reach.
@@ -208,7 +180,7 @@ def plan(network: nn.Module, step: VectorQuantizeStep) -> Plan:
         for _ in range(_HALVINGS):
             middle = math.sqrt(low * high)
             low, high = (low, middle) if before / total(middle) >= step.ratio else (middle, high)
-    return Plan(tuple(options[name][at].code for name, at in chosen(high).items()), kept)
+    return [options[name][at].code for name, at in chosen(high).items()], kept
 
 
 def _layers(network: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -265,9 +237,8 @@ def _options(name: str, weight: Tensor, step: VectorQuantizeStep) -> list[Option
 
 def _size(network: nn.Module) -> int:
     """Return the bytes of a network's weights; codes count the bits that they need."""
-    total = 0
-    for item in {id(item): item for item in network.state_dict(keep_vars=True).values()}.values():
-        total += item.numel() * item.element_size()
+    items = {id(item): item for item in network.state_dict(keep_vars=True).values()}.values()
+    total: int = sum(item.numel() * item.element_size() for item in items)
     for codebook in codebooks_of(network):
         bits = (codebook.codebook.shape[1] - 1).bit_length()
         total -= codebook.codes.numel() * (8 - bits) // 8
@@ -286,27 +257,17 @@ def second_moments(
     row is looked up. Layers that aren't called themselves are missing.
     """
     sums: dict[str, Tensor] = {}
-    hooks = []
 
-    def watch(name: str, layer: nn.Module) -> None:
-        def look(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            x = inputs[0].detach()
-            if isinstance(layer, nn.Embedding):
-                found = torch.bincount(x.flatten(), minlength=layer.num_embeddings).double()
-            else:
-                channel = -1 if isinstance(layer, nn.Linear) else 1
-                wide = x.double().movedim(channel, -1).flatten(0, -2)
-                found = wide.square().sum(0)
-            sums[name] = sums.get(name, torch.zeros_like(found)) + found
+    def look(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0]
+        if isinstance(layer, nn.Embedding):
+            found = torch.bincount(x.flatten(), minlength=layer.num_embeddings).double()
+        else:
+            wide = x.double().movedim(-1 if isinstance(layer, nn.Linear) else 1, -1)
+            found = wide.flatten(0, -2).square().sum(0)
+        sums[name] = sums.get(name, 0) + found
 
-        hooks.append(layer.register_forward_pre_hook(look))
-
-    calm = copy.deepcopy(network).cpu().eval()
-    for code in codes:
-        watch(code.layer, calm.get_submodule(code.layer))
-    with torch.inference_mode():
-        for inputs in sample_inputs(train, samples):
-            calm(*inputs)
+    watch_inputs(network, [code.layer for code in codes], train, samples, look)
     return sums
 
 
@@ -378,27 +339,18 @@ def _fill(layer: nn.Module, found: Coded) -> None:
 
 def _training(step: VectorQuantizeStep, train: TrainSpec) -> TrainSpec:
     """Return how codebooks learn: in the recipe's batches, and by AdamW without decay."""
-    epochs = step.epochs
-    if epochs == "auto":
-        epochs = max((train.epochs or 10.0) / 2, 1.0)
-    plain = {
-        name: TrainSpec.model_fields[name].get_default(call_default_factory=True)
-        for name in ("l1", "l2", "groups", "layer_decay", "unfreeze", "average", "resolution")
+    changes = {
+        **ALL_ALIKE,
+        "l1": 0.0,
+        "l2": 0.0,
+        "optimizer": AdamwOptimizer(name="adamw", lr=step.lr),
+        "schedule": CosineSchedule(name="cosine"),
+        "weight_decay": 0.0,
     }
-    return train.model_copy(
-        update={
-            **plain,
-            "epochs": float(epochs),
-            "budget": train.budget and f"{seconds(train.budget) / 2:.3f}s",
-            "optimizer": AdamwOptimizer(name="adamw", lr=step.lr),
-            "schedule": CosineSchedule(name="cosine"),
-            "weight_decay": 0.0,
-            "patience": None,
-        }
-    )
+    return further(train, step.epochs, changes=changes)
 
 
-def _taught_by(network: nn.Module, output_kind: OutputKind) -> Any:
+def _taught_by(network: nn.Module, output_kind: OutputKind) -> ChangeParts:
     """Return what adds to the loss how far the outputs are from those of the network before."""
 
     def change(_: nn.Module, parts: Parts) -> Parts:
@@ -413,57 +365,3 @@ def _taught_by(network: nn.Module, output_kind: OutputKind) -> Any:
         return replace(parts, objective=objective)
 
     return change
-
-
-def distance(outputs: Any, expected: Any, output_kind: OutputKind) -> Tensor:
-    """Return how far each sample's outputs are from those expected `[N]`.
-
-    Of one label, the divergence of probabilities at a temperature; of others, the squared error as
-    a share of what is expected.
-    """
-    if isinstance(outputs, tuple):
-        pairs = zip(outputs, expected, strict=True)
-        parts = [distance(a, b, output_kind) for a, b in pairs if a.is_floating_point()]
-        return torch.stack(parts).sum(0)
-    found: Tensor = outputs.float()
-    wanted: Tensor = expected.float()
-    if output_kind == OutputKind.SINGLE_LABEL:
-        student, teacher = found / _TEMPERATURE, wanted / _TEMPERATURE
-        divergence = F.kl_div(
-            student.log_softmax(1), teacher.log_softmax(1), reduction="none", log_target=True
-        )
-        return divergence.sum(1) * _TEMPERATURE**2
-    errors = (found - wanted).square().flatten(1).mean(1)
-    return errors / wanted.square().mean().clamp_min(1e-12)
-
-
-def _drop(
-    candidate: Candidate,
-    tuned: Candidate,
-    step: VectorQuantizeStep,
-    data: Dataset,
-    run: Run,
-    task: Task,
-) -> float | None:
-    """Return by how much the main metric got worse on the validation split, if there is one.
-
-    Raises:
-        RequestError: by more than is allowed.
-    """
-    if data.validation is None:
-        return None
-    metric = task.select_by
-    before, after = (
-        validation_scores(item, data, run, task=task)[metric] for item in (candidate, tuned)
-    )
-    drop = worsening(metric, before, after)
-    if drop > step.max_drop:
-        raise RequestError(
-            f"`{run.stage_name}` makes `{metric}` worse by {drop:.3g} on the validation split, and "
-            f"{step.max_drop:.3g} is allowed",
-            where="compress",
-            why=f"It was {before:.4g} and is {after:.4g}, with weights "
-            f"{_size(candidate.network) / _size(tuned.network):.1f} times smaller",
-            fix="Lower `ratio` or `block_size`, raise `epochs` or `max_drop`",
-        )
-    return drop

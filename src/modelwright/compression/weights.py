@@ -9,15 +9,15 @@ are rounded to the nearest level.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from modelwright.compression.sensitivity import choose_kept, sample_inputs, say_untouched
+from modelwright.compression.quantize import TOLERANCE
+from modelwright.compression.sensitivity import choose_kept, say_untouched, watch_inputs
 from modelwright.data import Dataset, Split
 from modelwright.errors import RequestError
 from modelwright.models.candidate import Candidate
@@ -28,9 +28,6 @@ from modelwright.recipe.compression import QuantizeStep
 from modelwright.run import Progress, Run
 from modelwright.tasks import Task
 
-TOLERANCE = 0.05
-"""The largest difference of a probability between the network and onnxruntime, which round inputs
-to 8 bits otherwise now and then where one lies between two levels."""
 _DAMPING = 0.01
 """What is added to the diagonal of the second moments, as a share of its mean (GPTQ, 3.3)."""
 _LEAST_WEIGHTS = 4096
@@ -38,12 +35,7 @@ _LEAST_WEIGHTS = 4096
 
 
 def group(
-    candidate: Candidate,
-    step: QuantizeStep,
-    recipe: Recipe,
-    data: Dataset,
-    run: Run,
-    task: Task,
+    candidate: Candidate, step: QuantizeStep, recipe: Recipe, data: Dataset, run: Run, task: Task
 ) -> tuple[Candidate, dict[str, Any]]:
     """Return a candidate whose fully connected layers and embeddings have few bits a weight.
 
@@ -57,7 +49,6 @@ def group(
     layers = grouped_layers(candidate.network, step.group_size)
     say_untouched(candidate.network, layers, run)
     rounded = _rounded(candidate.network, layers, bits, step, data.train, run)
-    old = {name: candidate.network.get_submodule(name) for name in layers}
 
     def attempt(kept: Collection[str]) -> Candidate:
         network = copy.deepcopy(candidate.network)
@@ -66,11 +57,8 @@ def group(
             if name not in kept:
                 change = Group(layer=name, bits=bits, group=step.group_size)
                 group_weights(network, change)
-                _fill(
-                    network.get_submodule(name),
-                    rounded[name],
-                    bias=getattr(old[name], "bias", None),
-                )
+                bias = getattr(candidate.network.get_submodule(name), "bias", None)
+                _fill(network.get_submodule(name), rounded[name], bias=bias)
                 changes.append(change)
         return replace(
             candidate,
@@ -92,11 +80,7 @@ def group(
 
 
 def check_group(candidate: Candidate, step: QuantizeStep) -> None:
-    """Refuse a network that has no layer for weights of few bits.
-
-    Raises:
-        RequestError: it has none.
-    """
+    """Refuse a network that has no layer for weights of few bits."""
     grouped_layers(candidate.network, step.group_size)
 
 
@@ -157,22 +141,14 @@ def _second_moments(
     network: nn.Module, layers: Collection[str], train: Split, samples: int
 ) -> dict[str, Tensor]:
     """Return the second moments `[I, I]` of what each fully connected layer is given."""
-    network = copy.deepcopy(network).cpu().eval()
     moments: dict[str, Tensor] = {}
 
     def add(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        rows = inputs[0].detach().flatten(0, -2).float()
-        product = rows.T @ rows
-        moments[name] = moments[name] + product if name in moments else product
-
-    for name in layers:
-        module = network.get_submodule(name)
         if isinstance(module, nn.Linear):
-            hook: Callable[..., None] = partial(add, name)
-            module.register_forward_pre_hook(hook)
-    with torch.inference_mode():
-        for inputs in sample_inputs(train, samples):
-            network(*inputs)
+            rows = inputs[0].flatten(0, -2).float()
+            moments[name] = moments.get(name, 0) + rows.T @ rows
+
+    watch_inputs(network, layers, train, samples, add)
     return moments
 
 

@@ -19,6 +19,7 @@ from modelwright.training.objectives.distillation import (
     Distillation,
     HeadInput,
     decoupled,
+    distance,
     each_frame,
     each_label,
     each_token,
@@ -203,3 +204,16 @@ def test_the_features_of_a_copy_are_seen_too():
     seen = HeadInput(network)
     copy.deepcopy(network)(inputs)
     assert torch.equal(seen(), network.first(inputs))
+
+
+def test_the_distance_to_a_teacher_is_none_to_itself() -> None:
+    draw = torch.Generator().manual_seed(0)
+    one, other = torch.randn(2, 5, 3, generator=draw)
+    for kind in (OutputKind.SINGLE_LABEL, OutputKind.REGRESSION):
+        assert distance(one, one, kind).abs().max() < 1e-6
+        assert bool((distance(one, other, kind) > 1e-3).all())
+    steps = torch.ones(5, dtype=torch.long)
+    pair = distance((one, steps), (other, steps), OutputKind.CTC)
+    torch.testing.assert_close(pair, distance(one, other, OutputKind.CTC))
+    # Adding the same to all logits of a sample changes no probability.
+    assert distance(one + 5, one, OutputKind.SINGLE_LABEL).abs().max() < 1e-5

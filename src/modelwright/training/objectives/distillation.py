@@ -27,6 +27,8 @@ NON_TARGET = 8.0
 """How much the classes beside the target count (Zhao et al. 2022, β of section 4.1)."""
 ALIKE = 3000.0
 """How much the likeness of samples counts (Tung and Mori 2019, γ of section 4.1)."""
+TEMPERATURE = 2.0
+"""Of probabilities, where a network of the same shape is to answer as it did before."""
 
 Softened = Callable[[Any, Sequence[Any], Batch, float], Tensor]
 """From outputs, those of each teacher, their batch and a temperature to losses `[N]`."""
@@ -177,6 +179,23 @@ SOFTENED: dict[OutputKind, Softened | None] = {
     OutputKind.CTC: each_frame,
 }
 """The loss of the teachers' answers by the kind of output; boxes have none."""
+
+
+def distance(outputs: Any, expected: Any, output_kind: OutputKind) -> Tensor:
+    """Return how far each sample's outputs are from those expected `[N]`.
+
+    Of one label, the divergence of probabilities at `TEMPERATURE`; of others, the squared error as
+    a share of what is expected.
+    """
+    if isinstance(outputs, tuple):
+        pairs = zip(outputs, expected, strict=True)
+        parts = [distance(a, b, output_kind) for a, b in pairs if a.is_floating_point()]
+        return torch.stack(parts).sum(0)
+    if output_kind == OutputKind.SINGLE_LABEL:
+        return divergence(outputs, [expected], TEMPERATURE)
+    wanted: Tensor = expected.float()
+    errors: Tensor = (outputs.float() - wanted).square().flatten(1).mean(1)
+    return errors / wanted.square().mean().clamp_min(1e-12)
 
 
 def likeness(features: Tensor, taught: Sequence[Tensor]) -> Tensor:

@@ -61,16 +61,14 @@ def exported(candidate: Candidate) -> GraphModule:
         RequestError: torch can't trace it.
     """
     network = copy.deepcopy(candidate.network).cpu().eval().requires_grad_(False)
-    reader = open_input(candidate.input.to_json(), candidate.assets)
-    samples = reader.synthetic(2)
-    arguments = tuple(to_torch(samples[tensor.name]) for tensor in reader.tensors)
+    tensors = open_input(candidate.input.to_json(), candidate.assets).tensors
     try:
         # As the exporter to ONNX does, so that shapes aren't specialised where it doesn't either.
         with torch.no_grad(), shapes.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
             program = torch.export.export(
                 network,
-                arguments,
-                dynamic_shapes=dynamic_shapes(network, reader.tensors),
+                synthetic_inputs(candidate),
+                dynamic_shapes=dynamic_shapes(network, tensors),
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
     except (RuntimeError, torch.fx.proxy.TraceError) as error:
@@ -92,6 +90,13 @@ def exported(candidate: Candidate) -> GraphModule:
     return graph
 
 
+def synthetic_inputs(candidate: Candidate) -> tuple[Tensor, ...]:
+    """Return two samples as a network takes them."""
+    reader = open_input(candidate.input.to_json(), candidate.assets)
+    samples = reader.synthetic(2)
+    return tuple(to_torch(samples[tensor.name]) for tensor in reader.tensors)
+
+
 def is_call(node: object, *targets: Callable[..., Any]) -> bool:
     """Say whether a node is a call of one of these operations."""
     return isinstance(node, Node) and node.op == "call_function" and node.target in targets
@@ -109,9 +114,13 @@ def argument(node: Node, place: int) -> Any:
 
 def layer_of(node: Node) -> str:
     """Return the name of the module whose weights a call takes; empty where they aren't one's."""
-    weight = argument(node, 1)
-    is_held = isinstance(weight, Node) and weight.op == "get_attr"
-    return str(weight.target).rpartition(".")[0] if is_held else ""
+    return owner_of(argument(node, 1))
+
+
+def owner_of(node: object) -> str:
+    """Return the name of the module whose weights a node reads; empty where it reads none."""
+    is_read = isinstance(node, Node) and node.op == "get_attr"
+    return str(node.target).rpartition(".")[0] if is_read else ""  # type: ignore[attr-defined]
 
 
 def tensor_of(graph: GraphModule, node: object) -> Tensor | None:

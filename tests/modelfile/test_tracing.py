@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modelwright.compression.tracing import CONVOLUTIONS, aten, is_call, layer_of, trace
 from modelwright.modelfile.inputs import open_input
+from modelwright.modelfile.tracing import CONVOLUTIONS, aten, is_call, layer_of, trace
 from modelwright.models.candidate import Candidate
 from tests.compression.networks import small
 
