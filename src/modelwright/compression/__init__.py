@@ -17,7 +17,7 @@ from modelwright.models.candidate import Candidate
 from modelwright.models.coded import refuse_codebooks
 from modelwright.models.modifications import check_unrounded
 from modelwright.recipe import Recipe
-from modelwright.recipe.compression import CompressionStep, PruneStep, QuantizeStep
+from modelwright.recipe.compression import CompressionStep, DistillStep, PruneStep, QuantizeStep
 from modelwright.run import Run
 from modelwright.tasks import Task
 
@@ -41,9 +41,11 @@ STEPS: dict[str, tuple[Check, Step]] = {
 
 def check_step(candidate: Candidate, step: CompressionStep) -> None:
     """Refuse a step that a network can't take."""
-    if not (isinstance(step, QuantizeStep) and step.is_16_bits):
-        check_unrounded(candidate.architecture)
-    refuse_codebooks(candidate.network)
+    teaches = isinstance(step, DistillStep) and step.student is not None
+    if not teaches:  # It is left behind as it is.
+        if not (isinstance(step, QuantizeStep) and step.is_16_bits):
+            check_unrounded(candidate.architecture)
+        refuse_codebooks(candidate.network)
     step_of(step)[0](candidate, step)
 
 

@@ -19,6 +19,9 @@ from modelwright.planning.host import (
 from modelwright.progress import shown
 from modelwright.run import Observe, Run, RunRequest, usable_cores
 
+MOST_THREADS = 256
+"""With more threads than cores, times say nothing; few machines have more cores."""
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -80,11 +83,15 @@ def profile(
         observe: called with progress; by default it is shown in a notebook, and else nowhere.
 
     Raises:
-        RequestError: there are fewer threads than 1.
+        RequestError: there are fewer threads than 1, or far more than any machine has.
         ResourceError: the file can't be written.
     """
-    if threads is not None and threads < 1:
-        raise RequestError(f"a machine has 1 thread or more, not {threads}")
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise RequestError(
+            f"a model can have 1 to {MOST_THREADS:,} threads, not {threads:,}",
+            where="--threads",
+            fix=f"Leave it out: this machine has {usable_cores()} cores",
+        )
     with shown(observe) as watch:
         measured = measure_profile(threads or usable_cores(), observe=watch)
     measured.write(Path(save))
