@@ -10,7 +10,7 @@ import pytest
 import modelwright as mw
 from modelwright import modelfile
 from modelwright.cli.main import main
-from modelwright.errors import RecipeError, RequestError, ResourceError, StoppedError
+from modelwright.errors import DataError, RecipeError, RequestError, ResourceError, StoppedError
 from modelwright.pipeline import searching
 
 RECIPE = {
@@ -195,6 +195,13 @@ def test_a_finished_file_is_searched_from(finished, tmp_path, capsys):
     given = [word for item in settings for word in ("--set", item)]
     assert main([*arguments, "--name", "again", *given, "--json", "-q"]) == 0
     assert json.loads(capsys.readouterr().out)["metrics"]["size_ratio"]["value"] > 2
+
+
+def test_a_profile_overwrites_nothing_else(tmp_path):
+    (tmp_path / "model.mw").write_bytes(b"a model")
+    with pytest.raises(DataError, match="isn't the profile of a machine"):
+        mw.profile(tmp_path / "model.mw", threads=1)
+    assert (tmp_path / "model.mw").read_bytes() == b"a model"
 
 
 def test_times_count_as_on_the_machine_that_will_serve(finished, tmp_path):

@@ -64,6 +64,10 @@ def host_of(request: RunRequest, context: Run) -> Host | None:
     kept = context.decisions.decide("profile", read)
     host, here = profile_from(kept["host"]), profile_from(kept["here"])
     if host.place == here.place:
+        context.say(
+            f"The profile is of a machine like this one ({host.hardware}, {host.runtime}), so the "
+            "times are those that are measured here"
+        )
         return None
     context.say(
         f"Times count as on {host.hardware} ({host.runtime}), as its profile tells them; they are "
@@ -84,8 +88,11 @@ def profile(
 
     Raises:
         RequestError: there are fewer threads than 1, or far more than any machine has.
+        DataError: the file is there already, and isn't a profile.
         ResourceError: the file can't be written.
     """
+    if Path(save).exists():
+        read_profile(Path(save))  # Nothing else is overwritten.
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise RequestError(
             f"a model can have 1 to {MOST_THREADS:,} threads, not {threads:,}",
