@@ -36,13 +36,6 @@ from modelwright.recipe.targets import headline_metric
 EXAMPLES = Path(__file__).parents[1] / "examples"
 INT8: dict[str, Any] = {"name": "quantize", "dtype": "int8"}
 _BLOCKS = 20
-RESNET18 = (
-    "model={name: resnet, depth: 18}",
-    "train={epochs: 12, batch_size: 256, loss: {name: cross-entropy, label_smoothing: 0.1},"
-    " optimizer: {name: sgd, lr: 0.2}, schedule: {name: one-cycle}}",
-    "inference={}",
-    "targets={}",
-)
 
 
 @dataclass(frozen=True)

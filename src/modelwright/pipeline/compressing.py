@@ -19,7 +19,7 @@ from modelwright.pipeline.measuring import Measured, questions
 from modelwright.pipeline.model_selection import Trained
 from modelwright.pipeline.request import RecipeLike, read_draft
 from modelwright.pipeline.searching import Found, search
-from modelwright.pipeline.stages import compress_stages, steps_of
+from modelwright.pipeline.stages import compress_stages
 from modelwright.planning import LIMITED
 from modelwright.recipe import Draft
 from modelwright.recipe.compression import CompressionStep, DistillStep
@@ -54,7 +54,7 @@ def check_steps(
     from modelwright.compression import check_step
     from modelwright.compression.distill import begin
 
-    if request.recipe.compress == "auto" or chooses_network(request.recipe):
+    if is_searched(request.recipe):
         require("optuna", extra="train", purpose="to search for what meets the targets")
     if request.recipe.compress and _is_distributed():
         raise RequestError(
@@ -64,7 +64,7 @@ def check_steps(
         )
     aside = replace(context, decisions=Decisions(None), observe=silent)
     recipe = with_teachers(request)
-    for step in steps_of(recipe):
+    for step in recipe.steps:
         if recipe.model != "auto":
             check_step(without_adapters(candidate), step)
         if isinstance(step, DistillStep):
@@ -118,11 +118,13 @@ class Shipped:
 
 def is_compressed(recipe: Recipe) -> bool:
     """Say whether a trained network is followed by steps, or by a search for them."""
-    return bool(recipe.compress) or chooses_network(recipe)
+    return bool(recipe.compress) or is_searched(recipe)
 
 
-def chooses_network(recipe: Recipe) -> bool:
-    """Say whether a network is chosen that keeps to limits of size or time."""
+def is_searched(recipe: Recipe) -> bool:
+    """Say whether steps are searched for, or a network that keeps to limits of size or time."""
+    if recipe.compress:
+        return recipe.compress == "auto"
     has_limit = any(name in LIMITED for name in recipe.targets)
     return recipe.model == "auto" and has_limit and not _is_distributed()
 
@@ -148,8 +150,7 @@ def require_validation(request: RunRequest, prepared: Prepared) -> None:
 def training_request(request: RunRequest) -> RunRequest:
     """Return the request for the training alone: a search shares its budget."""
     recipe = request.recipe
-    is_searched = recipe.compress == "auto" or (chooses_network(recipe) and not recipe.compress)
-    if recipe.train.budget is None or not is_searched:
+    if recipe.train.budget is None or not is_searched(recipe):
         return request
     left = f"{TRAINING_SHARE * seconds(recipe.train.budget):.3f}s"
     train = recipe.train.model_copy(update={"budget": left})
@@ -178,8 +179,7 @@ def compress_trained(
     """
     model, found = context.folder / "model.mw", None
     has_validation = trained.prepared.dataset().validation is not None
-    is_chosen = chooses_network(request.recipe) and not request.recipe.compress and has_validation
-    if request.recipe.compress == "auto" or is_chosen:
+    if is_searched(request.recipe) and has_validation:
         trained = replace(trained, candidate=without_adapters(trained.candidate))
         found = _searched(trained, request, context, parent, host)
         candidate, prepared, path = found.start.candidate, found.start.prepared, found.path
@@ -265,7 +265,7 @@ def compressed(
 
     candidate = without_adapters(start)
     recipe = with_teachers(request, before=context.folder / UNCOMPRESSED)
-    for step, (name, stage) in zip(steps_of(recipe), compress_stages(recipe), strict=True):
+    for step, (name, stage) in zip(recipe.steps, compress_stages(recipe), strict=True):
         try:
             check_step(candidate, step)
         except RequestError as error:
@@ -336,7 +336,7 @@ def require_smaller(path: Path, parent: Path, recipe: Recipe) -> None:
     Raises:
         RequestError: the model takes as many bytes as before, or more.
     """
-    steps = steps_of(recipe)
+    steps = recipe.steps
     if steps and all(isinstance(step, DistillStep) and step.student is None for step in steps):
         return
     after, before = (modelfile.describe(each)["size_bytes"] for each in (path, parent))
@@ -385,7 +385,7 @@ def compress_request(
         draft.put("data.path", str(Path(data).absolute()))
     own = draft.get("data")
     read = draft.recipe(overrides=overrides)
-    distills = any(isinstance(step, DistillStep) for step in steps_of(read))
+    distills = any(isinstance(step, DistillStep) for step in read.steps)
     given = own.get("unlabelled") if isinstance(own, dict) else None
     if given is not None and given == read.data.unlabelled_path and not distills:
         # The step that learnt from them is done.

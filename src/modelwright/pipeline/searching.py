@@ -339,7 +339,7 @@ class _Trials:
             return outcome | {"points": [known.to_json()]}
         if why := self.rejected.get(outcome["name"]):
             return outcome | {"why": why}
-        expected = space.forecast(settings, self.shares)
+        expected = space.best_case(settings, self.shares)
         missing = self._hopeless_by(expected, start)
         if missing:
             words = ", ".join(f"`{name}`" for name in missing)
@@ -372,7 +372,7 @@ class _Trials:
             return outcome | {"why": why[:300] or type(error).__name__}
         return outcome | {"points": [point.to_json() for point in made]}
 
-    def _hopeless_by(self, expected: space.Forecast, start: str) -> dict[str, float]:
+    def _hopeless_by(self, expected: space.BestCase, start: str) -> dict[str, float]:
         """Return the limits that a trial misses even if all goes as well as it can."""
         point = self.points.get(start, self.start)
         shares = {

@@ -59,15 +59,10 @@ def compressing(step: CompressionStep) -> Stage:
     return stage
 
 
-def steps_of(recipe: Recipe) -> tuple[CompressionStep, ...]:
-    """Return the steps of the section `compress`; none where a search finds them."""
-    return () if recipe.compress == "auto" else recipe.compress
-
-
 def compress_stages(recipe: Recipe) -> list[tuple[str, Stage]]:
     """Return the stages of the section `compress` by name: `quantize`, `quantize-2`."""
     stages: list[tuple[str, Stage]] = []
-    steps = steps_of(recipe)
+    steps = recipe.steps
     for at, step in enumerate(steps):
         before = sum(other.name == step.name for other in steps[:at])
         name = f"{step.name}-{before + 1}" if before else step.name

@@ -52,7 +52,7 @@ Takes = Callable[[Mapping[str, Any]], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
+class BestCase:
     """The least that a trial can come to, of the network's own figures."""
 
     size: float
@@ -151,7 +151,7 @@ def steps(
     return found
 
 
-def forecast(settings: Mapping[str, str], smaller: Mapping[str, float]) -> Forecast:
+def best_case(settings: Mapping[str, str], smaller: Mapping[str, float]) -> BestCase:
     """Return the least that a trial can come to, so that what can't meet a limit isn't tried.
 
     Args:
@@ -171,7 +171,7 @@ def forecast(settings: Mapping[str, str], smaller: Mapping[str, float]) -> Forec
     # Channels are cut unevenly over the layers, so weights may shrink by more than operations do.
     size = (0.0 if student else share**1.5) * (1 - sparsity) * _SMALLER.get(numbers, 1.0)
     time = 0.7 * share**1.2 / _FASTER.get(numbers, 1.0)
-    return Forecast(size, time, trainings + _TRAINED.get(numbers, 0.0))
+    return BestCase(size, time, trainings + _TRAINED.get(numbers, 0.0))
 
 
 def first_trials(values: Mapping[str, Sequence[str]]) -> list[dict[str, str]]:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from modelwright.recipe.compression import CompressionStep, DistillStep, PruneStep
+from modelwright.recipe.compression import DistillStep, PruneStep
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.rule import Rule
 
 
-def _steps(recipe: Recipe) -> tuple[CompressionStep, ...]:
-    """Return the steps that are named; none where a search finds them."""
-    return () if recipe.compress == "auto" else recipe.compress
-
-
 def _learns_from_itself(recipe: Recipe) -> bool:
-    first = next(iter(_steps(recipe)), None)
+    first = next(iter(recipe.steps), None)
     return isinstance(first, DistillStep) and first.teacher is None and first.student is None
 
 
 def _undoes(recipe: Recipe) -> str:
     """Name the step whose work would be lost as the network goes on learning."""
     undone = ""
-    for step in _steps(recipe):
+    for step in recipe.steps:
         if isinstance(step, DistillStep):
             if undone and step.student is None:
                 return undone
@@ -35,7 +30,7 @@ DISTILLATION_RULES: tuple[Rule, ...] = (
         ("data.unlabelled", "no step distill"),
         lambda r: (
             r.data.unlabelled_path is not None
-            and not any(isinstance(step, DistillStep) for step in _steps(r))
+            and not any(isinstance(step, DistillStep) for step in r.steps)
         ),
         "`data.unlabelled` has no effect: only the step `distill` learns from samples without "
         "labels",
@@ -70,7 +65,7 @@ DISTILLATION_NOTES: tuple[Rule, ...] = (
         ("compress: distill", "both teacher and student"),
         lambda r: any(
             isinstance(step, DistillStep) and step.teachers and step.student is not None
-            for step in _steps(r)
+            for step in r.steps
         ),
         "Where `distill` names a `teacher` and a `student`, the network before it is only what the "
         "student is compared with",

@@ -57,11 +57,9 @@ def _wrong_direction(recipe: Recipe) -> str:
 
 def _beside_codebooks(recipe: Recipe) -> str:
     """Name the first step that can't be done to the same network as `vector-quantize`."""
-    if recipe.compress == "auto":
-        return ""
     names = [
         step.name if getattr(step, "kind", "") != "structured" else "prune structured"
-        for step in recipe.compress
+        for step in recipe.steps
     ]
     if "vector-quantize" not in names:
         return ""
@@ -72,8 +70,7 @@ def _beside_codebooks(recipe: Recipe) -> str:
 
 def _after_quantize(recipe: Recipe) -> str:
     """Name the first step that stands behind one it can't follow."""
-    steps = () if recipe.compress == "auto" else recipe.compress
-    for before, step in itertools.pairwise(steps):
+    for before, step in itertools.pairwise(recipe.steps):
         if isinstance(before, QuantizeStep):
             is_16_bits = isinstance(step, QuantizeStep) and step.is_16_bits
             if before.is_16_bits or not is_16_bits:

@@ -143,6 +143,11 @@ class Recipe(Spec):
             return OutputKind.MULTI_LABEL
         return kinds[0]
 
+    @property
+    def steps(self) -> tuple[CompressionStep, ...]:
+        """The steps of `compress`; none where a search finds them."""
+        return () if self.compress == "auto" else self.compress
+
     def has_place(self, path: str) -> bool:
         """Say whether this setting was written down."""
         return path in self._places
