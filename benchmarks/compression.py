@@ -194,20 +194,32 @@ def eager_speedup(result: RunResult) -> dict[str, Any]:
     """Return how many times faster one image is answered than by PyTorch before, eagerly."""
     import torch
 
-    candidate = torch_runtime.rebuild(result.folder / "uncompressed.mw")
     threads = int(read_json(result.folder / "recipe.json")["recipe"]["resources"]["threads"] or 0)
     model = modelfile.load(result.model, threads=threads or None)
     if model.spec.input.get("kind") != "image":
         return {}
     torch.set_num_threads(threads or torch.get_num_threads())
-    pixels = open_input(candidate.input.to_json(), candidate.assets).synthetic(1)["pixels"]
-    inputs, network = torch.from_numpy(pixels), candidate.network.eval()
-    with torch.inference_mode():
-        ratios = [
-            timed(partial(network, inputs)) / timed(partial(model.outputs, pixels))
-            for _ in range(_BLOCKS)
-        ]
+    before = eager(result.folder / "uncompressed.mw")
+    pixels = training_pixels(result)[:1]
+    ratios = [timed(before) / timed(partial(model.outputs, pixels)) for _ in range(_BLOCKS)]
     return {"eager_speedup": spread(ratios)}
+
+
+def eager(path: Path) -> Callable[[], object]:
+    """Return a call that answers one synthetic sample with PyTorch, eagerly in fp32."""
+    import torch
+
+    candidate = torch_runtime.rebuild(path)
+    network = candidate.network.eval()
+    reader = open_input(candidate.input.to_json(), candidate.assets)
+    samples = reader.synthetic(2)
+    inputs = [torch.from_numpy(np.array(samples[item.name][:1])) for item in reader.tensors]
+
+    def answer() -> object:
+        with torch.inference_mode():
+            return network(*inputs)
+
+    return answer
 
 
 def weights_ratio(result: RunResult) -> float:

@@ -24,16 +24,12 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import numpy as np
-
-from compression import timed
+from compression import eager, timed
 from measuring import real_data, tell
 from modelwright import modelfile, pipeline
 from modelwright.errors import ModelwrightError
 from modelwright.evaluation import headline
 from modelwright.files import read_json
-from modelwright.modelfile import torch_runtime
-from modelwright.modelfile.inputs import open_input
 from modelwright.pipeline import searching
 from modelwright.progress import watching
 from modelwright.recipe.targets import METRICS, headline_metric
@@ -79,7 +75,7 @@ def compress(asked: argparse.Namespace, seed: int) -> None:
     """Search from one trained file, by optuna's proposals and by random ones."""
     before = headline(modelfile.load(asked.model).ledger)
     metric = headline_metric(before) or ""
-    eager_ms = 1e3 * timed(_eager(asked.model))
+    eager_ms = 1e3 * timed(eager(asked.model))
     size = modelfile.describe(asked.model)["size_bytes"]
     targets = {
         metric: f">= {before[metric]['value'] - ALLOWED:.6f}",
@@ -120,23 +116,6 @@ def compress(asked: argparse.Namespace, seed: int) -> None:
             rejected=len(found["rejected"]),
             hypervolume=round(hypervolume(found["points"], metric), 4),
         )
-
-
-def _eager(path: Path) -> Any:
-    """Return a call that answers one synthetic sample with PyTorch, eagerly."""
-    import torch
-
-    candidate = torch_runtime.rebuild(path)
-    network = candidate.network.eval()
-    reader = open_input(candidate.input.to_json(), candidate.assets)
-    samples = reader.synthetic(2)
-    inputs = [torch.from_numpy(np.array(samples[item.name][:1])) for item in reader.tensors]
-
-    def answer() -> object:
-        with torch.inference_mode():
-            return network(*inputs)
-
-    return answer
 
 
 def hypervolume(points: Sequence[dict[str, Any]], metric: str) -> float:
