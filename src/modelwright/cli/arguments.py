@@ -27,6 +27,8 @@ class Argument:
     """What an option's value is called in the help."""
     short: str = ""
     """The short form of an option."""
+    choices: tuple[str, ...] = ()
+    """The only words that it takes; by default any."""
 
     @property
     def is_option(self) -> bool:
@@ -357,7 +359,11 @@ def _add(parser: argparse.ArgumentParser, argument: Argument) -> None:
     if not argument.is_option:
         count = {"several": "+", "maybe": "?"}.get(argument.takes)
         parser.add_argument(
-            argument.name.lower(), metavar=argument.name, nargs=count, help=sentence
+            argument.name.lower(),
+            metavar=argument.name,
+            nargs=count,
+            choices=argument.choices or None,
+            help=sentence,
         )
         return
     names = [name for name in (argument.short, argument.name) if name]

@@ -1,0 +1,1 @@
+"""Encryption, signatures, and who may ask a server for what."""

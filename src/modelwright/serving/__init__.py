@@ -1,0 +1,1 @@
+"""The HTTP server: several models, batches, access control and an audit log."""
