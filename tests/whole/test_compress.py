@@ -39,6 +39,9 @@ def test_what_ships_is_int8_smaller_and_nearly_as_good(finished):
     assert ledger.find("accuracy").value > 0.8
     assert ledger.find("accuracy", subject="parent").value > 0.8
     assert ledger.find("speedup_batch_1").low > 0
+    before = modelfile.describe(finished.folder / "uncompressed.mw")
+    # Norms are folded into biases.
+    assert ledger.find("parameters").value == pytest.approx(before["parameters"], rel=0.05)
     layers = modelfile.integer_layers(finished.model)
     assert len(layers) >= 3
     assert all(layers.values())
@@ -121,6 +124,8 @@ def test_a_target_of_compression_needs_compression(tmp_path):
             r"`compress\.0\.samples` must be a whole number",
         ),
         ({"name": "squeeze"}, "squeeze"),
+        ({"name": "distill", "teacher": []}, "names no model file"),
+        ({"name": "distill", "teacher": ""}, "names no model file"),
         ({"name": "vector-quantize", "block_size": 4, "ratio": 9}, "no effect"),
         ({"name": "vector-quantize", "codebook_size": 257}, "codebook_size"),
     ],

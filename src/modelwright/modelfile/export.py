@@ -108,9 +108,15 @@ def export(source: NetworkGraph, traced: TracedGraph | None = None) -> Exported:
             form.tensor(array.shape) for form, array in zip(outputs, expected, strict=True)
         ),
         answer=lambda arrays: _answer(network, _tensors(arrays, inputs), outputs),
-        parameters=sum(item.numel() for item in network.parameters()),
+        parameters=_num_parameters(network),
         multiply_adds=multiply_adds(network, *(argument[:1] for argument in arguments)),
     )
+
+
+def _num_parameters(network: nn.Module) -> int:
+    """Return the number of parameters, also of those that are stored in few bits or as codes."""
+    stored = sum(getattr(module, "num_parameters", 0) for module in network.modules())
+    return stored + sum(item.numel() for item in network.parameters())
 
 
 def _tensors(arrays: Arrays, inputs: Sequence[TensorSpec]) -> tuple[Tensor, ...]:

@@ -66,6 +66,11 @@ class Codebook(nn.Module):
         self._has_zero = False
         """Whether the first entry of each codebook stays 0 while it learns."""
 
+    @property
+    def num_parameters(self) -> int:
+        """How many weights the codes stand for."""
+        return math.prod(self.shape)
+
     def forward(self) -> Tensor:
         """Return the weights, in fp32."""
         entries = self.codebook

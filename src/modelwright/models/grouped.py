@@ -39,6 +39,12 @@ class GroupedLinear(nn.Module):
         self.register_buffer("weight_scale", torch.empty(outputs, self.groups))
         self.register_buffer("bias", torch.empty(outputs) if bias else None)
 
+    @property
+    def num_parameters(self) -> int:
+        """How many parameters the layer had in fp32."""
+        own = self.in_features * self.out_features
+        return own + (0 if self.bias is None else self.bias.numel())
+
     def forward(self, x: Tensor) -> Tensor:
         """Return `[…, O]` for `[…, I]`."""
         products = grouped_product(
@@ -74,6 +80,11 @@ class GroupedEmbedding(nn.Module):
         packed = torch.empty(vocabulary, width // group, group * bits // 8, dtype=torch.uint8)
         self.register_buffer("weight", packed)
         self.register_buffer("weight_scale", torch.empty(vocabulary, width // group))
+
+    @property
+    def num_parameters(self) -> int:
+        """How many parameters the embedding had in fp32."""
+        return self.num_embeddings * self.embedding_dim
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the vectors `[…, D]` of tokens `[…]`."""

@@ -102,6 +102,11 @@ class QuantizedLayer(nn.Module):
         self.register_buffer("bias_scale", None if bias is None else steps)
         self.register_buffer("bias", None if bias is None else as_int32(bias, steps))
 
+    @property
+    def num_parameters(self) -> int:
+        """How many parameters the layer had in fp32."""
+        return self.weight.numel() + (0 if self.bias is None else self.bias.numel())
+
     def forward(self, x: Tensor) -> Tensor:
         """Return what the layer with these weights returns."""
         weight = dequantize(self.weight, self.weight_scale, self.weight_zero)

@@ -195,6 +195,8 @@ class Goal:
             _, point = min(alone, key=lambda pair: (pair[0], self.rank(pair[1])))
             sign, value = target.strip()[0], point.value(name)
             assert value is not None  # It has a distance.
+            if METRICS[name].is_timed:  # It is measured anew, and times differ.
+                value *= 1 + _TIME_SPREAD if sign == "<" else 1 - _TIME_SPREAD
             sentences.append(
                 f'With `{name}: "{sign}= {_rounded(value, up=sign == "<")}"` `{point.name}` would '
                 "meet every target"
@@ -211,6 +213,9 @@ class Goal:
             )
         return sentences
 
+
+_TIME_SPREAD = 0.1
+"""By how much a time may differ from one measurement to the next, as a share."""
 
 LIMITED = {
     name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from modelwright.kinds import ANY_OUTPUT, VECTOR_OUTPUTS, OutputKind
 from modelwright.recipe.networks import (
@@ -151,13 +151,17 @@ Student = Annotated[
 """A network that is built here and learns step by step."""
 
 
+def _named(teacher: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+    if teacher is not None and not (teacher and all(teacher)):
+        raise ValueError("names no model file; leave it out where the network before teaches")
+    return teacher
+
+
 class DistillStep(Spec):
     """Learning from the answers of a larger network, or of several, beside the labels."""
 
     name: Literal["distill"]
-    teacher: Annotated[str | Annotated[tuple[str, ...], Field(min_length=1)] | None, FromList] = (
-        None
-    )
+    teacher: Annotated[str | tuple[str, ...] | None, FromList, AfterValidator(_named)] = None
     """The model file that teaches, or several, whose probabilities are averaged. Left out, it is
     the network before this step; or, where no `student` is named either, the one before the first
     step of `compress`."""
