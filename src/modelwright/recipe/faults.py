@@ -49,11 +49,13 @@ class _Location:
         return short(".".join(self.path), 80)
 
 
-def as_recipe_error(error: ValidationError, root: Node, where: str) -> RecipeError:
+def as_recipe_error(
+    error: ValidationError, root: Node, where: str, kind: type[Spec] = Recipe
+) -> RecipeError:
     """Return the first faults as one error, and the number of the others."""
     faults: dict[tuple[str, ...], tuple[_Location, ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
-        location = _locate(detail["loc"], root, where)
+        location = _locate(detail["loc"], root, where, kind)
         faults.setdefault(location.path, (location, detail))
     # A setting that may be a word or a section is refused as a word too: keep what lies deeper.
     deepest = [
@@ -91,11 +93,11 @@ def shown(node: Node | None) -> str:
     return short(json.dumps(node.value, ensure_ascii=False))
 
 
-def _locate(loc: tuple[int | str, ...], root: Node, where: str) -> _Location:
+def _locate(loc: tuple[int | str, ...], root: Node, where: str, spec: type[Spec]) -> _Location:
     """Walk pydantic's path along document and specs, dropping tags and names of branches."""
-    owner: type[Spec] = Recipe
+    owner = spec
     node: Node | None = root
-    kind: object | None = Recipe
+    kind: object | None = spec
     path: list[str] = []
     place = where
     rest = list(loc)
@@ -172,7 +174,8 @@ def _build_error(location: _Location, detail: ErrorDetails) -> RecipeError:
 def _unknown(location: _Location) -> RecipeError:
     key, before = short(location.path[-1]), ".".join(location.path[:-1])
     tag = tag_of(location.owner)[1]
-    section = f"`{tag or before}`" if before else "a recipe"
+    is_recipe = location.owner is Recipe
+    section = f"`{tag or before}`" if before else "a recipe" if is_recipe else "this file"
     known = settings_of(location.owner)
     homes = [] if difflib.get_close_matches(key, known) else _homes(key)
     if homes:

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -31,6 +32,7 @@ from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.schema import tag_of
 from modelwright.recipe.spec import Spec
 
+Settings = TypeVar("Settings", bound=Spec)
 _SITE = "A site file holds `resources`, and `data: {path: …}`"
 
 
@@ -59,6 +61,29 @@ def parse_recipe(
     10.0
     """
     return Draft.from_text(text, where=where).recipe(overrides=overrides, site=site)
+
+
+def load_settings(path: Path, kind: type[Settings]) -> Settings:
+    """Read another file of settings as strictly as a recipe: of a server, of who is trusted.
+
+    Raises:
+        RecipeError: it can't be read, or holds something else.
+    """
+    where = str(path)
+    try:
+        with path.open("rb") as stream:
+            text = stream.read(MAX_BYTES).decode("utf-8-sig")
+    except OSError as error:
+        raise RecipeError(f"can't be read ({error.strerror or error})", where=where) from error
+    except UnicodeDecodeError as error:
+        raise RecipeError("this isn't text in UTF-8", where=where) from error
+    root = read_document(text, where=where)
+    if root.value is not None and not isinstance(root.value, dict):
+        raise RecipeError("this isn't made of settings", where=where, fix="Write `key: value`")
+    try:
+        return kind.model_validate(root.plain() or {})
+    except ValidationError as error:
+        raise as_recipe_error(error, root, where, kind) from error
 
 
 @dataclass(frozen=True, slots=True)
