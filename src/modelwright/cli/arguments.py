@@ -21,8 +21,11 @@ class Argument:
     name: str
     """`RECIPE` for a place, `--out` for an option."""
     sentence: str
-    takes: Literal["one", "maybe", "several", "repeated", "number", "path", "nothing"] = "one"
-    """`maybe` may be left out, `repeated` may be given several times, `nothing` is a switch."""
+    takes: Literal["one", "maybe", "any", "several", "repeated", "number", "path", "nothing"] = (
+        "one"
+    )
+    """`maybe` and `any` may be left out, `repeated` may be given several times, `nothing` is a
+    switch."""
     value: str = ""
     """What an option's value is called in the help."""
     short: str = ""
@@ -41,7 +44,11 @@ class Argument:
         if self.is_option:
             words = f"{self.name} {self.value}".strip()
             return f"[{words}]…" if self.takes == "repeated" else f"[{words}]"
-        return {"several": f"{self.name}…", "maybe": f"[{self.name}]"}.get(self.takes, self.name)
+        return {
+            "several": f"{self.name}…",
+            "any": f"[{self.name}…]",
+            "maybe": f"[{self.name}]",
+        }.get(self.takes, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +244,22 @@ COMMANDS = {
             "answers are added.",
         ),
         Command(
+            "serve",
+            "Answer requests over HTTP, with access control, until it is stopped.",
+            (
+                Argument("MODEL", "model files, NAME.mw", "any"),
+                Argument("--config", "a file of settings: serve.yaml", "path", "FILE"),
+                Argument("--host", "the address to listen at (127.0.0.1)", value="HOST"),
+                Argument("--port", "the port (8000)", "number", "PORT"),
+                Argument("--workers", "processes of each model (by cores)", "number", "N"),
+                Argument("--threads", "processor threads of each process (1)", "number", "N"),
+                Argument("--store", "where the keys are: a file or postgresql://…", value="STORE"),
+                Argument("--no-auth", "ask for no key, on this machine alone", "nothing"),
+            ),
+            "A model is served under its run's name, at /v1/models/NAME:predict. Without a key in "
+            "the store (`modelwright keys`) it answers everybody on this machine, and nobody else.",
+        ),
+        Command(
             "evaluate",
             "Measure a model on labelled data, or show what was measured when it was made.",
             (
@@ -357,7 +380,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _add(parser: argparse.ArgumentParser, argument: Argument) -> None:
     sentence = argument.sentence.replace("%", "%%")
     if not argument.is_option:
-        count = {"several": "+", "maybe": "?"}.get(argument.takes)
+        count = {"several": "+", "any": "*", "maybe": "?"}.get(argument.takes)
         parser.add_argument(
             argument.name.lower(),
             metavar=argument.name,

@@ -179,6 +179,26 @@ def predict(args: Namespace) -> Answer:
     return Answer(value, show.predictions(names, answers))
 
 
+def serve(args: Namespace) -> Answer:
+    """Serve models until a signal comes."""
+    from modelwright.errors import require
+
+    require("fastapi", extra="serve", purpose="`modelwright serve`")
+    from modelwright.serving.config import configured
+    from modelwright.serving.server import serve as run_server
+
+    changes = {
+        "host": args.host,
+        "port": args.port,
+        "store": args.store,
+        "auth": False if args.no_auth else None,
+    }
+    each = {"workers": args.workers, "threads": args.threads}
+    config = configured(args.config, args.model, changes, each)
+    run_server(config, say=lambda line: sys.stderr.write(printable(line) + "\n"))
+    return Answer(None, "")
+
+
 def _predict_file(args: Namespace) -> Answer:
     """Answer a table or a folder into a file."""
     from modelwright import modelfile
