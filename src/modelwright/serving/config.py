@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -34,7 +35,7 @@ class ModelSpec(Spec):
 
     path: str
     """The model file."""
-    name: str = ""
+    name: Annotated[str, Field(pattern=r"^[^/:?#]*$")] = ""
     """What it is called in addresses; by default its run's name, or that of the file."""
     version: str = ""
     """Several files may have one name: the last one listed answers where no version is asked for.
@@ -127,7 +128,8 @@ def model_name(path: Path) -> str:
     """
     path = path.absolute()
     named = path.name.removesuffix(".age").removesuffix(".mw")
-    return path.parent.name if named == "model" and path.parent.name else named
+    named = path.parent.name if named == "model" and path.parent.name else named
+    return re.sub("[/:?#]", "-", named)
 
 
 def configured(
@@ -158,5 +160,5 @@ def configured(
         return ServeConfig.model_validate({**config.model_dump(), **settings, "models": specs})
     except ValidationError as error:
         detail = error.errors()[0]
-        option = f"--{detail['loc'][-1]}"
-        raise RequestError(f"`{option}`: {detail['msg']}; got {detail['input']!r}") from error
+        option = next(word for word in reversed(detail["loc"]) if word in (*changes, *each))
+        raise RequestError(f"--{option}: {detail['msg']}; got {detail['input']!r}") from error

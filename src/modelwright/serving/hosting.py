@@ -69,7 +69,7 @@ class Hosting:
         replaced = [
             (key, old)
             for key, old in versions.items()
-            if key == version or old.spec.path == spec.path
+            if key == version or (old.spec.path == spec.path and not spec.version)
         ]
         for _, old in replaced:
             changed = [key for key in _SAME if old.info[key] != pool.info[key]]

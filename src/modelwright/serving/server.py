@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,10 @@ def make_state(config: ServeConfig) -> State:
     return State(config, hosting, telemetry, access, audit)
 
 
+_LINGER_S = 0.3
+"""So long a connection that was just made has to send its request while the server ends."""
+
+
 def serve(config: ServeConfig, *, say: Callable[[str], object]) -> None:
     """Serve until SIGTERM or SIGINT; then what was accepted is answered first.
 
@@ -86,6 +91,24 @@ def serve(config: ServeConfig, *, say: Callable[[str], object]) -> None:
 
         def _leave(self) -> None:
             self.should_exit = True
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            # Whoever was connected by the system, but not by us yet, is answered too.
+            for listening in sockets or ():
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        connection, _ = listening.accept()
+                        await loop.connect_accepted_socket(
+                            lambda: own.http_protocol_class(  # type: ignore[call-arg]
+                                own, self.server_state, self.lifespan.state
+                            ),
+                            connection,
+                            ssl=own.ssl,
+                        )
+            for each in self.servers:
+                each.close()
+            await asyncio.sleep(_LINGER_S)
+            await super().shutdown(sockets)
 
     settings: dict[str, Any] = {
         "log_config": None,
@@ -121,9 +144,7 @@ def serve(config: ServeConfig, *, say: Callable[[str], object]) -> None:
         runner.run(main())
 
 
-def _bind(config: ServeConfig) -> Any:
-    import socket
-
+def _bind(config: ServeConfig) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
         sock = socket.create_server((config.host, config.port), family=family, backlog=2048)
