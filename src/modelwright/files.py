@@ -279,3 +279,14 @@ def cache_folder() -> Path:
         return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "modelwright"
+
+
+def state_folder() -> Path:
+    """Return the folder for what can't be made again: `MODELWRIGHT_CACHE`, else the user's state.
+
+    One variable moves both, so that tests and containers keep away from the user's own.
+    """
+    if moved := os.environ.get("MODELWRIGHT_CACHE"):
+        return Path(moved)
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "modelwright"

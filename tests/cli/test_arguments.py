@@ -21,7 +21,7 @@ def test_every_command_has_a_function_and_no_function_is_left_over():
 def test_help_names_every_command_and_the_exit_codes(capsys):
     assert main(["--help"]) == 0
     said = capsys.readouterr().out
-    assert all(re.search(rf"^    {name} ", said, re.MULTILINE) for name in COMMANDS)
+    assert all(re.search(rf"^    {name}\s", said, re.MULTILINE) for name in COMMANDS)
     assert "130 and 143" in said
 
 

@@ -95,6 +95,8 @@ _ON = Argument(
     "FILE",
 )
 
+_KEYS = ("create", "list", "rotate", "revoke")
+
 COMMANDS = {
     command.name: command
     for command in (
@@ -298,6 +300,70 @@ COMMANDS = {
             "onnx: a file for each graph with its weights inside, and a README of what it takes "
             "and gives. transformers: our decoder goes into Llama's layout, which vLLM and "
             "llama.cpp take too; what came from such a folder goes back into its own.",
+        ),
+        Command(
+            "keys",
+            "Make, list, rotate and revoke the API keys of a server.",
+            (
+                Argument("ACTION", "create, list, rotate or revoke", choices=_KEYS),
+                Argument("PREFIX", "the key that is rotated or revoked, by its prefix", "maybe"),
+                Argument(
+                    "--role",
+                    "create: predictor, explainer (predicts too), monitor (reads metrics) or admin",
+                    value="ROLE",
+                ),
+                Argument(
+                    "--model",
+                    "create: a model that the key is for, by its name; * is every model and the "
+                    "server as a whole",
+                    "repeated",
+                    "NAME",
+                ),
+                Argument("--name", "create: who or what the key is for", value="TEXT"),
+                Argument(
+                    "--expires", "create: how long it is valid: 90d, 12h (ever)", value="TIME"
+                ),
+                Argument(
+                    "--requests-per-minute",
+                    "create: how many requests each server process takes of it (any)",
+                    "number",
+                    "N",
+                ),
+                Argument(
+                    "--daily-cost",
+                    "create: what its requests of a day (UTC) may cost over all servers (any)",
+                    value="COST",
+                ),
+                Argument(
+                    "--grace",
+                    "rotate: how long the old key stays valid beside the new one: 1d (not at all)",
+                    value="TIME",
+                ),
+                Argument(
+                    "--store",
+                    "where the keys are: a file, sqlite:///PATH or postgresql://… "
+                    "(MODELWRIGHT_STORE, else keys.db in the state folder)",
+                    value="URL",
+                ),
+            ),
+            "A key is printed once, when it is made; the store only holds its hash. A change takes "
+            "effect on servers that run within some seconds.",
+        ),
+        Command(
+            "audit-log",
+            "Check a server's audit log for edits, gaps and truncation.",
+            (
+                Argument("ACTION", "verify", choices=("verify",)),
+                Argument("LOG", "the log"),
+                Argument("--signer", "the public key that signs it (PEM)", "path", "PUBLIC"),
+                Argument(
+                    "--checkpoint",
+                    "checkpoints that were kept elsewhere: a copy of LOG.checkpoints",
+                    "path",
+                    "FILE",
+                ),
+            ),
+            "Exits with 0 when it is intact, with 1 when it isn't.",
         ),
         Command(
             "config",

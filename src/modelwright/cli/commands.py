@@ -5,14 +5,16 @@ The API is imported inside each, so that a command loads what it needs and no mo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from modelwright.cli import show
 from modelwright.cli.arguments import COMMANDS
@@ -20,6 +22,9 @@ from modelwright.errors import DataError, ModelFileError, RequestError, nearest
 from modelwright.files import Json
 from modelwright.progress import printable, watching
 from modelwright.version import __version__
+
+if TYPE_CHECKING:
+    from modelwright.security.store import Store
 
 BARE = "version: 1\ndata: {source: digits}\n"
 
@@ -365,6 +370,91 @@ def export(args: Namespace) -> Answer:
     return Answer([str(path) for path in written], "\n".join(str(path) for path in written))
 
 
+def keys(args: Namespace) -> Answer:
+    """Make, list, rotate or revoke API keys."""
+    from modelwright.security.store import Store
+
+    if (args.prefix is None) == (args.action in ("rotate", "revoke")):
+        wants = "needs" if args.prefix is None else "takes no"
+        raise RequestError(f"`keys {args.action}` {wants} PREFIX", fix=_LIST_KEYS)
+    steps = {"create": _create_key, "rotate": _rotate_key, "revoke": _revoke_key}
+    with contextlib.closing(Store(args.store)) as store:
+        return steps.get(args.action, _list_keys)(store, args)
+
+
+_LIST_KEYS = "`modelwright keys list` shows the keys and their prefixes"
+
+
+def _create_key(store: Store, args: Namespace) -> Answer:
+    from modelwright.security import api_keys
+    from modelwright.security.roles import ROLES, grant_of
+
+    if args.role is None or not args.model:
+        fix = f"--role is one of {', '.join(ROLES)}; --model '*' is every model"
+        raise RequestError("`keys create` needs --role ROLE and --model NAME", fix=fix)
+    cost = None if args.daily_cost is None else _number(args.daily_cost, "--daily-cost")
+    now = time.time()
+    key, stored = api_keys.create(
+        store,
+        grant_of(args.role, args.model),
+        now=now,
+        name=args.name or "",
+        expires_s=_seconds(args.expires, "--expires"),
+        requests_per_minute=args.requests_per_minute,
+        daily_cost=cost,
+    )
+    return Answer({"key": key, **api_keys.to_json(stored, now)}, key)
+
+
+def _list_keys(store: Store, args: Namespace) -> Answer:
+    from modelwright.security import api_keys
+
+    now = time.time()
+    found = [api_keys.to_json(key, now) for key in store.all_keys()]
+    return Answer(found, show.api_keys(found))
+
+
+def _rotate_key(store: Store, args: Namespace) -> Answer:
+    from modelwright.security import api_keys
+
+    now = time.time()
+    grace = _seconds(args.grace, "--grace") or 0.0
+    key, stored = api_keys.rotate(store, args.prefix, now=now, grace_s=grace)
+    return Answer({"key": key, **api_keys.to_json(stored, now)}, key)
+
+
+def _revoke_key(store: Store, args: Namespace) -> Answer:
+    store.revoke(args.prefix, now=time.time())
+    return Answer({"revoked": args.prefix}, f"{args.prefix} is revoked.")
+
+
+def _seconds(text: str | None, option: str) -> float | None:
+    from modelwright.recipe.spec import seconds
+
+    try:
+        return None if text is None else seconds(text)
+    except ValueError as error:
+        raise RequestError(str(error), where=option) from error
+
+
+def _number(text: str, option: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise RequestError(f"`{text}` is no number", where=option) from error
+
+
+def audit_log(args: Namespace) -> Answer:
+    """Check an audit log."""
+    from modelwright.security.audit_log import verify as verify_log
+
+    if args.signer is None:
+        raise RequestError("`audit-log verify` needs --signer PUBLIC, the key that signs the log")
+    report = verify_log(Path(args.log), args.signer, args.checkpoint)
+    value = {"intact": report.is_intact, **asdict(report)}
+    return Answer(value, show.audit_report(args.log, report), 0 if report.is_intact else 1)
+
+
 def config(args: Namespace) -> Answer:
     """Print a recipe with every default."""
     from modelwright.recipe import check_composition, load_recipe, parse_recipe, render_config
@@ -392,5 +482,7 @@ def version(args: Namespace) -> Answer:
     return Answer({"version": __version__}, f"modelwright {__version__}")
 
 
-CARRY_OUT: dict[str, Callable[[Namespace], Answer]] = {name: globals()[name] for name in COMMANDS}
+CARRY_OUT: dict[str, Callable[[Namespace], Answer]] = {
+    name: globals()[name.replace("-", "_")] for name in COMMANDS
+}
 """The function of each command."""

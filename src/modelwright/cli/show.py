@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from modelwright.pipeline.predicting import PredictReport
     from modelwright.planning.host import HostProfile
     from modelwright.scaffold import NewResult
+    from modelwright.security.audit_log import AuditReport
 
 REPORT_ONLY = (
     "precision_macro",
@@ -229,6 +231,35 @@ def verify_report(report: VerifyReport) -> str:
         f"{report.file_bytes:,} bytes, {report.golden_samples} golden samples answered within "
         f"{report.golden_difference:.1e}. It is {signed}.\nmodel   {report.digest}"
     )
+
+
+def api_keys(keys: Sequence[Mapping[str, Json]]) -> str:
+    """Return a table of API keys, without their secrets."""
+    if not keys:
+        return "There is no key yet."
+    rows = [("prefix", "role", "models", "state", "expires", "a minute", "a day", "name")]
+    for key in keys:
+        ends = (
+            ""
+            if key["expires"] is None
+            else f"{datetime.fromtimestamp(key['expires'], UTC):%F %H:%M}"
+        )
+        limits = [str(key[name] or "") for name in ("requests_per_minute", "daily_cost")]
+        models = " ".join(key["models"])
+        rows.append((key["prefix"], key["role"], models, key["state"], ends, *limits, key["name"]))
+    return table(rows)
+
+
+def audit_report(path: str, report: AuditReport) -> str:
+    """Return what `audit-log verify` says."""
+    name = printable(path)
+    after = report.records - report.signed
+    lines = [f"{name} is intact: {report.signed} records under {report.checkpoints} checkpoints"]
+    lines[0] += f", and {after} that none covers yet." if after else "."
+    if report.findings:
+        lines = [f"{name} isn't intact:", *(printable(f"  {text}") for text in report.findings)]
+    lines += [f"Line {number} was left half-written by a stop." for number in report.torn]
+    return "\n".join(lines)
 
 
 def description(described: Mapping[str, Json]) -> str:

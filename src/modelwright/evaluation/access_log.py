@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.errors import ResourceError
-from modelwright.files import append_line, as_resource_error, locked
+from modelwright.files import append_line, as_resource_error, locked, state_folder
 
 _WAIT_S = 10.0
 _SKETCH = 256
@@ -61,10 +60,7 @@ class _Entry:
 
 def list_path() -> Path:
     """Return the path of the list."""
-    if moved := os.environ.get("MODELWRIGHT_CACHE"):
-        return Path(moved) / "test_set_access.jsonl"
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "modelwright" / "test_set_access.jsonl"
+    return state_folder() / "test_set_access.jsonl"
 
 
 def record_access(
