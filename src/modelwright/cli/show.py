@@ -254,7 +254,7 @@ def description(described: Mapping[str, Json]) -> str:
         ("file", f"{described['file_bytes']:,} bytes"),
         ("evidence", f"{described['evidence']:,} records"),
         ("digest", described["digest"]),
-        ("signed", _signature(described["signature"])),
+        ("signed", _signature(described.get("signature"))),
     ]
     return "\n".join(f"{name:<15}{printable(str(text))}" for name, text in rows if text)
 

@@ -50,7 +50,10 @@ def check_trust(
     policy = os.environ[TRUST] if trust is None else trust
     if not isinstance(policy, Policy):
         policy = read_policy(policy)
-    return policy.check(container.signature, _subject(container))
+    signed = policy.check(container.signature, _subject(container))
+    for member in container.manifest.members:
+        container.read(member.name)  # Whatever is read of it later: every byte is as it was signed.
+    return signed
 
 
 def sign(path: Path | str, key: PrivateKey, *, created: datetime | None = None) -> JsonObject:

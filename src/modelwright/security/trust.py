@@ -50,7 +50,7 @@ def _time(value: object) -> datetime:
     raise ValueError("a time is 2027-01-31 or 2027-01-31T12:00:00Z, in UTC")
 
 
-Time = Annotated[datetime, BeforeValidator(_time)]
+Time = Annotated[datetime | None, BeforeValidator(_time)]
 
 
 class Signer(BaseModel, extra="forbid", frozen=True, arbitrary_types_allowed=True):
@@ -58,8 +58,8 @@ class Signer(BaseModel, extra="forbid", frozen=True, arbitrary_types_allowed=Tru
 
     name: str = Field(min_length=1, max_length=80)
     key: Annotated[PublicKey, BeforeValidator(_key)]
-    not_before: Time | None = None
-    expires: Time | None = None
+    not_before: Time = None
+    expires: Time = None
 
 
 class Policy(BaseModel, extra="forbid", frozen=True):
@@ -143,13 +143,13 @@ def read_policy(file: str | os.PathLike[str]) -> Policy:
         RequestError: it isn't a policy, with the line that is wrong.
         DataError: it can't be read.
     """
-    fix = "No model file is trusted until there is one"
-    data = read_small(Path(file), "the trust policy", MAX_BYTES, fix)
+    data = read_small(Path(file), "the trust policy", MAX_BYTES, "Until then no file is trusted")
     root = read_document(data.decode("utf-8", "replace"), where=os.fspath(file))
     try:
         return Policy.model_validate(root.plain(), context=Path(file).parent)
     except ValidationError as error:
-        fault, places = error.errors(include_url=False)[0], root.places()
+        faults, places = error.errors(include_url=False), root.places()
+        fault = min(faults, key=lambda item: item["type"] != "extra_forbidden")
         path = [str(part) for part in fault["loc"]]
         named, said = ".".join(path)[:80], fault["msg"].removeprefix("Value error, ")
         known = Signer.model_fields if len(path) > 1 else _KEYS
