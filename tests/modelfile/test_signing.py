@@ -78,6 +78,15 @@ def test_a_file_is_signed_in_place_and_its_model_stays_the_same(tmp_path: Path) 
     assert modelfile.load(path).ledger == modelfile.load(FROZEN).ledger
 
 
+def test_a_file_with_any_name_is_signed(tmp_path: Path) -> None:
+    for name in (os.fsdecode(b"\xff\n.mw"), "狗" * 60 + ".mw", 'a"b.mw'):
+        path = tmp_path / name
+        shutil.copy(FROZEN, path)
+        modelfile.sign(path, KEY)
+        renamed = path.rename(tmp_path / "renamed.mw")
+        assert modelfile.verify(renamed, trust=POLICY).signed_by
+
+
 def test_who_signed_and_when_is_told(signed: Path) -> None:
     for trust in (POLICY, trust_keys([OTHER.public.line, KEY.public.line])):
         report = modelfile.verify(signed, trust=trust)

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelwright.errors import SignatureError
-from modelwright.files import canonical_json
 from modelwright.security import dsse
 from modelwright.security.dsse import Subject, pre_authentication_encoding, read_envelope
 
@@ -72,17 +71,23 @@ def test_long_evidence_is_named_by_its_digest() -> None:
     assert predicate["ledger"] == DIGEST
 
 
+def canonical(value: object) -> bytes:
+    """Return canonical JSON, also of text that isn't one."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return text.encode()
+
+
 def edited(change: Callable[[Any], object]) -> bytes:
     value = json.loads(SIGNED)
     change(value)
-    return canonical_json(value)
+    return canonical(value)
 
 
 def restated(change: Callable[[Any], object]) -> bytes:
     """Return an envelope, rightly signed, over another statement."""
     statement = json.loads(base64.b64decode(json.loads(SIGNED)["payload"]))
     change(statement)
-    payload = canonical_json(statement)
+    payload = canonical(statement)
     return dsse._encode(payload, KEY.public.id, KEY.sign(payload))
 
 
@@ -96,6 +101,9 @@ ENVELOPES = {
     "a certificate": lambda e: e["signatures"][0].update(cert="x"),
     "a key beside": lambda e: e.update(publicKey="x"),
     "a number for an id": lambda e: e["signatures"][0].update(keyid=1),
+    "a long id": lambda e: e["signatures"][0].update(keyid="x" * 256),
+    "an id that steers a terminal": lambda e: e["signatures"][0].update(keyid="\x1b[2J"),
+    "an id that isn't UTF-8": lambda e: e["signatures"][0].update(keyid="\ud800"),
     "no id": lambda e: e["signatures"][0].pop("keyid"),
     "base64 with a line's end": lambda e: e.update(payload=e["payload"] + "\n"),
     "base64 without padding": lambda e: e["signatures"][0].update(
@@ -117,6 +125,8 @@ STATEMENTS = {
     "another predicate": lambda s: s.update(predicateType="https://slsa.dev/provenance/v1"),
     "no subject": lambda s: s["subject"].clear(),
     "another subject": lambda s: s["subject"][0].update(name="model.mw"),
+    "a name that is no text": lambda s: s["subject"][0].update(name="\ud800/manifest.json"),
+    "a long name": lambda s: s["subject"][0].update(name="x" * 256 + "/manifest.json"),
     "no predicate": lambda s: s.pop("predicate"),
     "no time": lambda s: s["predicate"].pop("created"),
     "a time of another zone": lambda s: s["predicate"].update(created="2026-11-30T12:00:05+01:00"),

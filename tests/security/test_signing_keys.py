@@ -168,7 +168,10 @@ def test_keys_of_openssh(tmp_path: Path) -> None:
     assert public.verifies(key.sign(b"x"), b"x")
     if program := shutil.which("ssh-keygen"):
         create_key(tmp_path / "ours")
-        for file, made in ((path, public), (tmp_path / "ours", read_public(f"{tmp_path}/ours.pub"))):
+        for file, made in (
+            (path, public),
+            (tmp_path / "ours", read_public(f"{tmp_path}/ours.pub")),
+        ):
             line = [program, "-l", "-f", f"{file}.pub"]
             printed = subprocess.run(line, check=True, capture_output=True, text=True).stdout
             assert printed.split()[1] == made.id
@@ -203,7 +206,13 @@ def test_what_is_no_key_of_ours_is_refused(tmp_path: Path) -> None:
     create_key(tmp_path / "key")
     with pytest.raises(DataError, match="this is a private key"):
         read_public(str(tmp_path / "key"))
-    for content in (b"", b"-----BEGIN PRIVATE KEY-----\n", b"\0" * 31, b"ssh-ed25519 AAAA", b"\xff"):
+    for content in (
+        b"",
+        b"-----BEGIN PRIVATE KEY-----\n",
+        b"\0" * 31,
+        b"ssh-ed25519 AAAA",
+        b"\xff",
+    ):
         (tmp_path / "bad").write_bytes(content)
         with pytest.raises(DataError):
             read_private_key(str(tmp_path / "bad"))

@@ -77,7 +77,7 @@ def sign(path: Path | str, key: PrivateKey, *, created: datetime | None = None) 
 
     with open_container(path, is_checked=False) as container:
         subject, before = _subject(container), container.signature
-    name = Path(path).name[:200]
+    name = "".join(char if char.isprintable() else "?" for char in Path(path).name[:200])
     signature = dsse.sign(subject, key, name=name, created=created or datetime.now(UTC))
     with_signature(path, signature)
     replaced = None if before is None else describe_signature(before)["key_id"]

@@ -100,14 +100,13 @@ def read_envelope(data: bytes) -> Envelope:
         kinds = (said["_type"], said["predicateType"], part)
         created = datetime.strptime(said["predicate"]["created"], _TIME).replace(tzinfo=UTC)
         # What we would write is the only form: other types, keys and spellings end here.
-        is_ours = isinstance(key_id, str) and _encode(payload, key_id, signature) == data
-        if not is_ours or kinds != (STATEMENT_TYPE, PREDICATE_TYPE, "manifest.json"):
+        is_text = all(len(text) < 256 and text.isprintable() for text in (key_id, name))
+        is_known = kinds == (STATEMENT_TYPE, PREDICATE_TYPE, "manifest.json")
+        if not (is_text and is_known and _encode(payload, key_id, signature) == data):
             raise ValueError("another form")
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise SignatureError(
-            "the signature isn't an envelope with one signature over a statement of modelwright",
-            fix="Have the file signed by `modelwright sign` of this version",
-        ) from error
+        what = "the signature isn't an envelope with one signature over a statement of modelwright"
+        raise SignatureError(what, fix="Have the file signed by `modelwright sign`") from error
     return Envelope(payload, key_id, signature, name, created)
 
 
