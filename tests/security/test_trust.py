@@ -156,18 +156,18 @@ def test_a_policy_is_read_from_a_file(tmp_path: Path) -> None:
     )
     assert found.signers[1].expires == datetime(2027, 1, 31, 12, tzinfo=UTC)
     assert found.max_age_days == 365
-    assert read_policy(str(written(tmp_path, HEAD + LINE))).max_age_days is None
+    assert read_policy(written(tmp_path, HEAD + LINE)).max_age_days is None
 
 
 @pytest.mark.parametrize(
     ("text", "line", "why"),
     [
-        ("", None, "this is no trust policy"),
-        ("- a\n", 1, "this is no trust policy"),
+        ("", None, "is missing"),
+        ("- a\n", None, "isn't made of settings"),
         (HEAD, 2, "trusted-signers"),
         (f"{HEAD}  []\n", 2, "trusted-signers"),
         (f"version: 2\ntrusted-signers:\n{LINE}", 1, "`version`"),
-        (f"trusted-signers:\n{LINE}", 1, "`version`"),
+        (f"trusted-signers:\n{LINE}", None, "`version`"),
         (f"{HEAD}{LINE}signers: []\n", 4, "Did you mean `trusted-signers`"),
         (f"{HEAD}{LINE}algorithms: [rsa]\n", 4, "ed25519"),
         (f"{HEAD}{LINE}algorithms: []\n", 4, "algorithms"),
@@ -204,9 +204,7 @@ def test_what_is_wrong_in_a_policy_is_told_with_its_line(
 def test_a_policy_that_cannot_be_read_trusts_nobody(tmp_path: Path) -> None:
     long = tmp_path / "long"
     long.write_bytes(b"#" * (2 << 20))
-    for path in (tmp_path, tmp_path / "nowhere", long, "", "a\0b"):
-        with pytest.raises(DataError, match="the trust policy can't be read"):
-            read_policy(path)
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\0")
-    with pytest.raises(RequestError):
-        read_policy(tmp_path / "bytes")
+    for path in (tmp_path, tmp_path / "nowhere", long, tmp_path / "bytes", Path("a\0b")):
+        with pytest.raises(RequestError):
+            read_policy(path)

@@ -97,8 +97,7 @@ def open_container(
 
     Raises:
         ModelFileError: it isn't one, is damaged, is of another format, or isn't trusted.
-        RequestError: what should be a trust policy isn't one.
-        DataError: the policy can't be read.
+        RequestError: the trust policy can't be read, or isn't one.
     """
     with located(place_of(file), ModelFileError), _open(file) as stream:
         container = _check(stream)

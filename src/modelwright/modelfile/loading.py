@@ -68,8 +68,7 @@ def load(
         ModelFileError: it isn't a model file, is damaged or of another format, or doesn't answer
             here as it did where it was written.
         SignatureError: it isn't signed as the trust policy asks.
-        RequestError: what should be a trust policy isn't one.
-        DataError: the trust policy can't be read.
+        RequestError: the trust policy can't be read, or isn't one.
     """
     with open_container(file, trust=trust) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modelwright.errors import SignatureError
+from modelwright.errors import RequestError, SignatureError
 from modelwright.files import JsonObject, digest
 from modelwright.modelfile.container import Container, FileLike, open_container
 from modelwright.modelfile.contents import ledger_lines, with_signature
@@ -37,8 +37,7 @@ def check_trust(
 
     Raises:
         SignatureError: the policy doesn't trust it.
-        RequestError: what should be a policy isn't one.
-        DataError: the policy can't be read.
+        RequestError: the policy can't be read, or isn't one.
         MissingExtraError: the library `cryptography` isn't installed.
     """
     if trust is None and TRUST not in os.environ:
@@ -49,7 +48,11 @@ def check_trust(
 
     policy = os.environ[TRUST] if trust is None else trust
     if not isinstance(policy, Policy):
-        policy = read_policy(policy)
+        try:
+            policy = read_policy(Path(policy))
+        except RequestError as error:
+            error.why = error.why or "Without the trust policy that is named, no model is opened"
+            raise
     signed = policy.check(container.signature, _subject(container))
     for member in container.manifest.members:
         container.read(member.name)  # Whatever is read of it later: every byte is as it was signed.

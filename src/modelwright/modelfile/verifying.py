@@ -79,8 +79,7 @@ def verify(
     Raises:
         ModelFileError: it isn't a model file, is damaged, of another format, or answers otherwise.
         SignatureError: it isn't signed as the trust policy asks.
-        RequestError: what should be a trust policy isn't one.
-        DataError: the trust policy can't be read.
+        RequestError: the trust policy can't be read, or isn't one.
     """
     with open_container(file, trust=trust) as container:
         contents = read_contents(container)

@@ -20,6 +20,7 @@ from modelwright.files import resource_errors
 _ED25519 = "hazmat.primitives.asymmetric.ed25519"
 _FORMS = "hazmat.primitives.serialization"
 _KEY_BYTES = 32
+_MOST_FILE_BYTES = 1 << 16
 _SSH_HEAD = b"\0\0\0\x0bssh-ed25519\0\0\0\x20"
 """What OpenSSH puts before a key: two strings, the length before each (RFC 8709, section 4)."""
 _NOT_ONE = "Give an Ed25519 key, such as `modelwright identity create --signing FILE` makes"
@@ -99,7 +100,7 @@ def secret(reference: str) -> bytes:
     """
     kind, _, name = reference.partition(":")
     if kind != "env":
-        return read_small(Path(name if kind == "file" else reference))
+        return _read(Path(name if kind == "file" else reference))
     if name not in os.environ:
         raise RequestError(f"the variable `{name}` isn't set", where=reference)
     return os.fsencode(os.environ[name])
@@ -129,7 +130,7 @@ def read_public_key(text: str, *, base: Path | None = None) -> PublicKey:
     """
     is_key = " AAAA" in text or "-----BEGIN" in text
     path = (base or Path()) / text
-    data, where = (text.encode(), "the key given") if is_key else (read_small(path), str(path))
+    data, where = (text.encode(), "the key given") if is_key else (_read(path), str(path))
     forms, kind = _library(_FORMS), _library(_ED25519).Ed25519PublicKey
     if b"PRIVATE KEY-----" in data:
         raise DataError("this is a private key", where=where, fix="Give the public one, FILE.pub")
@@ -154,18 +155,15 @@ def _loaded(load: Callable[[], object], kind: type, *, where: str) -> Any:
     raise DataError("this key can't be used", where=where, why=why, fix=_NOT_ONE)
 
 
-def read_small(path: Path, what: str = "the key", most: int = 1 << 16, fix: str = "") -> bytes:
-    """Return the bytes of a file of bounded length; `what` it is stands in a `DataError`."""
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
-            data = stream.read(most + 1)
-        if len(data) > most:
-            raise ValueError(f"it is longer than {most:,} bytes")
+            data = stream.read(_MOST_FILE_BYTES + 1)
+        if len(data) > _MOST_FILE_BYTES:
+            raise ValueError("it is longer than 64 KiB")
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise DataError(
-            f"{what} can't be read ({why})", where=str(path), fix=fix or _NOT_ONE
-        ) from error
+        raise DataError(f"the key can't be read ({why})", where=str(path), fix=_NOT_ONE) from error
     return data
 
 

@@ -11,24 +11,23 @@ A signer's algorithm is that of its key in the policy; what an envelope says of 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, ValidationInfo
+from pydantic import BeforeValidator, Field, ValidationInfo
 
-from modelwright.errors import DataError, RequestError, SignatureError, nearest
-from modelwright.recipe.document import MAX_BYTES, read_document
+from modelwright.errors import DataError, SignatureError
+from modelwright.recipe.reading import load_settings
+from modelwright.recipe.spec import FromList, Spec, TypeDescription
 from modelwright.security import dsse
 from modelwright.security.dsse import Subject
-from modelwright.security.signing_keys import PublicKey, read_public_key, read_small
+from modelwright.security.signing_keys import PublicKey, read_public_key
 
 CLOCKS = timedelta(minutes=10)
 """How far a signer's clock may be ahead of this machine's."""
 _FORM = "%Y-%m-%d %H:%M UTC"
-_KEYS = ("version", "trusted-signers", "algorithms", "max_age_days")
 
 
 def _key(value: object, info: ValidationInfo) -> object:
@@ -50,25 +49,41 @@ def _time(value: object) -> datetime:
     raise ValueError("a time is 2027-01-31 or 2027-01-31T12:00:00Z, in UTC")
 
 
-Time = Annotated[datetime | None, BeforeValidator(_time)]
+Key = Annotated[PublicKey, BeforeValidator(_key), TypeDescription("a public key, or its file")]
+Time = Annotated[
+    datetime | None,
+    BeforeValidator(_time),
+    TypeDescription("a time in UTC"),
+    Field(validate_default=False),  # Only what isn't there means any time.
+]
 
 
-class Signer(BaseModel, extra="forbid", frozen=True, arbitrary_types_allowed=True):
+class Signer(Spec):
     """Somebody whose signature is trusted, from one time to another where it says so."""
 
     name: str = Field(min_length=1, max_length=80)
-    key: Annotated[PublicKey, BeforeValidator(_key)]
+    """What messages call them."""
+    key: Key
+    """Their public key, or the path of its file, which starts from the policy's folder."""
     not_before: Time = None
+    """From when on they are trusted."""
     expires: Time = None
+    """Until when."""
 
 
-class Policy(BaseModel, extra="forbid", frozen=True):
+class Policy(Spec):
     """The signers whose files are trusted; all others are refused."""
 
     version: Literal[1]
-    signers: tuple[Signer, ...] = Field(alias="trusted-signers", min_length=1)
-    algorithms: tuple[Literal["ed25519"], ...] = Field(default=("ed25519",), min_length=1)
-    max_age_days: int | None = Field(default=None, strict=True, gt=0, le=36_500)
+    """The version of this form."""
+    signers: Annotated[tuple[Signer, ...], FromList] = Field(alias="trusted-signers", min_length=1)
+    """Who is trusted."""
+    algorithms: Annotated[tuple[Literal["ed25519"], ...], FromList] = Field(
+        default=("ed25519",), min_length=1
+    )
+    """By which algorithms they may sign."""
+    max_age_days: int | None = Field(default=None, gt=0, le=36_500)
+    """How old a signature may be."""
 
     def check(
         self, signature: bytes | None, subject: Subject, *, now: datetime | None = None
@@ -136,25 +151,10 @@ def trust_keys(keys: Sequence[str]) -> Policy:
     return Policy.model_validate({"version": 1, "trusted-signers": signers})
 
 
-def read_policy(file: str | os.PathLike[str]) -> Policy:
-    """Read a policy, a YAML file as strict as a recipe.
+def read_policy(file: Path) -> Policy:
+    """Read a policy, a file as strict as a recipe.
 
     Raises:
-        RequestError: it isn't a policy, with the line that is wrong.
-        DataError: it can't be read.
+        RecipeError: it can't be read, or isn't a policy, with the line that is wrong.
     """
-    data = read_small(Path(file), "the trust policy", MAX_BYTES, "Until then no file is trusted")
-    root = read_document(data.decode("utf-8", "replace"), where=os.fspath(file))
-    try:
-        return Policy.model_validate(root.plain(), context=Path(file).parent)
-    except ValidationError as error:
-        faults, places = error.errors(include_url=False), root.places()
-        fault = min(faults, key=lambda item: item["type"] != "extra_forbidden")
-        path = [str(part) for part in fault["loc"]]
-        named, said = ".".join(path)[:80], fault["msg"].removeprefix("Value error, ")
-        known = Signer.model_fields if len(path) > 1 else _KEYS
-        fix = nearest(path[-1], known) if fault["type"] == "extra_forbidden" else ""
-        while (place := ".".join(path)) not in places:
-            path.pop()  # What is missing is so where its section stands.
-        what = f"`{named}` of the trust policy: {said}" if named else "this is no trust policy"
-        raise RequestError(what, where=places[place], fix=fix) from error
+    return load_settings(file, Policy)
