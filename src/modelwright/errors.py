@@ -8,6 +8,7 @@ room adds the place, by `located` or `error.at`, and keeps the cause.
     │   └── RecipeError    a recipe that can't be read or carried out
     ├── DataError          the data is missing, broken or unfit
     ├── ModelFileError     a model file that isn't one, is damaged, or is of another version
+    │   └── SignatureError one that isn't signed by whom it must be
     ├── TrainingError      training diverged or can't go on
     ├── ResourceError      disk, memory, permission, a lock held by another run
     ├── MissingExtraError  an optional library isn't installed
@@ -66,6 +67,10 @@ class DataError(ModelwrightError):
 
 class ModelFileError(ModelwrightError):
     """Not a model file, a damaged one, or one of another version."""
+
+
+class SignatureError(ModelFileError):
+    """A model file that isn't signed, or not by one whom the trust policy names."""
 
 
 class TrainingError(ModelwrightError):

@@ -195,6 +195,36 @@ def claimed(path: Path, *, digest: str, document: JsonObject) -> Iterator[RunFol
         RequestError: the folder holds a run of another recipe, or something else than a run.
         ResourceError: another process runs in it, or it can't be written.
     """
+    with _owned(path), _locked_folder(path, digest=digest, document=document) as kept:
+        yield kept
+
+
+TRUST = "MODELWRIGHT_TRUST"
+"""The variable that names the trust policy of this process."""
+_OWN: list[Path] = []
+"""The folders of the runs that this process carries out."""
+
+
+@contextlib.contextmanager
+def _owned(path: Path) -> Iterator[None]:
+    folder = path.absolute().resolve()
+    _OWN.append(folder)
+    try:
+        yield
+    finally:
+        _OWN.remove(folder)
+
+
+def is_own(path: Path) -> bool:
+    """Say whether a file lies in the folder of a run that this process carries out."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        resolved = path.resolve()
+        return any(resolved.is_relative_to(folder) for folder in _OWN)
+    return False
+
+
+@contextlib.contextmanager
+def _locked_folder(path: Path, *, digest: str, document: JsonObject) -> Iterator[RunFolder]:
     if not is_main_process():
         yield _read_folder(path)  # The main process holds the lock for all.
         return

@@ -233,6 +233,7 @@ def freeze() -> None:
         recipe="version: 1\ndata: {source: digits}\n",
         data_card={"train": 3, "labels": list(LABELS)},
         environment={"libraries": {}},
+        sbom={"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1, "components": []},
         codecs={"body.head.weight": "zstd"},
     )
     modelfile.with_ledger(

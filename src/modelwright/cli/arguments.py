@@ -74,6 +74,17 @@ _SANDBOX = Argument(
     "origin",
     "nothing",
 )
+_TRUST = Argument(
+    "--trust",
+    "a trust policy: take model files of its signers alone (the file that MODELWRIGHT_TRUST names)",
+    "path",
+    "FILE",
+)
+_PASSPHRASE = Argument(
+    "--passphrase",
+    "where the passphrase of the private key is: env:NAME or file:PATH",
+    value="REF",
+)
 _QUIET = Argument("--quiet", "show no progress", "nothing", short="-q")
 _RECIPE = Argument("RECIPE", "the recipe, a YAML file")
 _MODEL = Argument("MODEL", "the model file, NAME.mw")
@@ -134,6 +145,7 @@ COMMANDS = {
                 ),
                 _SET,
                 _SITE,
+                _TRUST,
                 _QUIET,
             ),
             "Exits with 1 when a finding would stop the run.",
@@ -155,6 +167,7 @@ COMMANDS = {
                 _ON,
                 Argument("--out", "the parent of the run's folder (runs)", value="DIR"),
                 Argument("--name", "the run's name (the recipe's, without .yaml)", value="NAME"),
+                _TRUST,
                 _QUIET,
             ),
             "Exits with 1 when a target is missed. Run again after a stop, it goes on.",
@@ -175,6 +188,7 @@ COMMANDS = {
                 _ON,
                 Argument("--out", "the parent of the run's folder (runs)", value="DIR"),
                 Argument("--name", "the run's name (the model's, with -compressed)", value="NAME"),
+                _TRUST,
                 _QUIET,
             ),
             "The recipe in the model file says which data it needs. Exits with 1 when a target is "
@@ -237,6 +251,7 @@ COMMANDS = {
                     value="NAME",
                 ),
                 _SANDBOX,
+                _TRUST,
                 _QUIET,
             ),
             "Texts and recordings that are longer than the model takes are cut off at the end, as "
@@ -270,14 +285,50 @@ COMMANDS = {
                     "DATA", "a folder with a folder of files a class, a table, or lines", "maybe"
                 ),
                 _SANDBOX,
+                _TRUST,
                 _QUIET,
             ),
         ),
         Command(
             "verify",
             "Check every byte of a model file, and that it answers as it did when it was made.",
-            (_MODEL,),
-            "Exits with 0 when it is intact, with 1 when it isn't.",
+            (
+                _MODEL,
+                Argument(
+                    "--signer",
+                    "a public key, or its file: the model must be signed with it, or another that "
+                    "is given so",
+                    "repeated",
+                    "PUBLIC",
+                ),
+                _TRUST,
+            ),
+            "Exits with 0 when it is intact and signed as was asked, with 1 when it isn't.",
+        ),
+        Command(
+            "sign",
+            "Sign a model file in place: the model, its evidence, every byte.",
+            (
+                _MODEL,
+                Argument(
+                    "--key",
+                    "the private key: a file, or env:NAME where a variable holds it",
+                    value="REF",
+                ),
+                _PASSPHRASE,
+            ),
+            "The model digest and the evidence stay as they are. A signed file takes no new "
+            "evidence.",
+        ),
+        Command(
+            "identity",
+            "Make a key pair: the private key goes into a file, the public one is printed.",
+            (
+                Argument("ACTION", "create", choices=("create",)),
+                Argument("FILE", "where the private key goes; no file is overwritten"),
+                Argument("--signing", "make a signing key, with FILE.pub beside it", "nothing"),
+                _PASSPHRASE,
+            ),
         ),
         Command(
             "inspect",
@@ -296,6 +347,7 @@ COMMANDS = {
                 _MODEL,
                 Argument("FOLDER", "a folder that isn't there yet (MODEL-onnx, …)", "maybe"),
                 Argument("--to", "onnx or transformers (transformers)", value="FORMAT"),
+                _TRUST,
             ),
             "onnx: a file for each graph with its weights inside, and a README of what it takes "
             "and gives. transformers: our decoder goes into Llama's layout, which vLLM and "
@@ -355,7 +407,7 @@ COMMANDS = {
             (
                 Argument("ACTION", "verify", choices=("verify",)),
                 Argument("LOG", "the log"),
-                Argument("--signer", "the public key that signs it (PEM)", "path", "PUBLIC"),
+                Argument("--signer", "the public key that signs it, or its file", value="PUBLIC"),
                 Argument(
                     "--checkpoint",
                     "checkpoints that were kept elsewhere: a copy of LOG.checkpoints",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from modelwright.cli import show
 from modelwright.cli.arguments import COMMANDS
-from modelwright.errors import DataError, ModelFileError, RequestError, nearest
+from modelwright.errors import DataError, ModelFileError, RequestError, SignatureError, nearest
 from modelwright.files import Json
 from modelwright.progress import printable, watching
 from modelwright.version import __version__
@@ -312,15 +312,66 @@ def evaluate(args: Namespace) -> Answer:
 
 
 def verify(args: Namespace) -> Answer:
-    """Check every byte of a model file."""
+    """Check every byte of a model file, and whose it is."""
     from modelwright import modelfile
 
+    trust = None
+    if args.signer:
+        from modelwright.security.trust import trust_keys
+
+        if args.trust is not None:
+            raise RequestError("--signer and --trust both say who is trusted", fix="Give one")
+        trust = trust_keys(args.signer)
     try:
-        report = modelfile.verify(Path(args.model))
+        report = modelfile.verify(Path(args.model), trust=trust)
+    except SignatureError as error:
+        text = printable(f"{args.model} isn't trusted. {error}")
+        return Answer({"intact": None, "trusted": False, "why": str(error)}, text, 1)
     except ModelFileError as error:
         text = printable(f"{args.model} isn't intact. {error}")
         return Answer({"intact": False, "why": str(error)}, text, 1)
     return Answer({"intact": True, **report.to_json()}, show.verify_report(report))
+
+
+def sign(args: Namespace) -> Answer:
+    """Sign a model file."""
+    from modelwright import modelfile
+    from modelwright.security.signing_keys import read_private_key
+
+    if args.key is None:
+        raise RequestError(
+            "--key is missing", fix="Make one: modelwright identity create --signing KEY"
+        )
+    key = read_private_key(args.key, passphrase=_passphrase(args))
+    signed = modelfile.sign(Path(args.model), key)
+    return Answer({**signed, "public": key.public.line}, show.signed(args.model, signed))
+
+
+def identity(args: Namespace) -> Answer:
+    """Make a key pair."""
+    if not args.signing:
+        raise RequestError("only signing keys are made here", fix="Give --signing")
+    from modelwright.security.signing_keys import create_key
+
+    path = Path(args.file)
+    public = create_key(path, passphrase=_passphrase(args))
+    value = {"private": args.file, "public": public.line, "key_id": public.id}
+    return Answer(value, public.line)
+
+
+def _passphrase(args: Namespace) -> bytes | None:
+    """Return the passphrase that `--passphrase` refers to; it never stands on the command line."""
+    if args.passphrase is None:
+        return None
+    from modelwright.security.signing_keys import secret
+
+    if not args.passphrase.startswith(("env:", "file:")):
+        raise RequestError(
+            "a passphrase on the command line can be read by others",
+            where="--passphrase",
+            fix="Give env:NAME of a variable, or file:PATH of a file that holds it",
+        )
+    return secret(args.passphrase).rstrip(b"\r\n")
 
 
 def inspect(args: Namespace) -> Answer:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from modelwright.cli.stopping import Terminated, noting_signals
 from modelwright.errors import ModelwrightError, ResourceError, StoppedError
 from modelwright.files import Json
 from modelwright.progress import printable
+from modelwright.run import TRUST
 
 if TYPE_CHECKING:
     from modelwright.cli.commands import Answer
@@ -115,11 +116,26 @@ def _answer(argv: Sequence[str], as_json: bool, carry_out: CarryOut | None) -> i
 
         carry_out = CARRY_OUT
     # What a library prints must not stand in the answer.
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), _trusting(getattr(args, "trust", None)):
         answer = carry_out[args.command](args)
     if answer.value is not None:
         _print(answer.value if as_json else answer.text, as_json)
     return answer.exit_code
+
+
+@contextlib.contextmanager
+def _trusting(policy: Path | None) -> Iterator[None]:
+    """Set the trust policy of this process, and of those that it starts, to that of `--trust`."""
+    before = os.environ.get(TRUST)
+    if policy is not None:
+        os.environ[TRUST] = str(policy.absolute())
+    try:
+        yield
+    finally:
+        if policy is not None and before is None:
+            del os.environ[TRUST]
+        elif before is not None:
+            os.environ[TRUST] = before
 
 
 def _drop_output() -> None:

@@ -226,6 +226,11 @@ def verify_report(report: VerifyReport) -> str:
     """Return what was verified."""
     signed = "signed, and the signature isn't checked" if report.is_signed else "not signed"
     signed += ", so it could be anyone's"
+    if report.signed_by:
+        signed = (
+            f"signed by {printable(report.signed_by)} on {report.signed_at}, and what was signed "
+            f"is this model and its {report.evidence} records of evidence"
+        )
     return (
         f"{printable(report.path)} is intact: {report.members} members, "
         f"{report.file_bytes:,} bytes, {report.golden_samples} golden samples answered within "
@@ -280,8 +285,25 @@ def description(described: Mapping[str, Json]) -> str:
         ("file", f"{described['file_bytes']:,} bytes"),
         ("evidence", f"{described['evidence']:,} records"),
         ("digest", described["digest"]),
+        ("signed", _signature(described.get("signature"))),
     ]
     return "\n".join(f"{name:<15}{printable(str(text))}" for name, text in rows if text)
+
+
+def signed(path: str, made: Mapping[str, Json]) -> str:
+    """Return what `sign` did."""
+    replaced = made["replaced"]
+    instead = f", in place of the signature of {replaced}" if replaced else ""
+    text = f"{path} is signed with the key {made['key_id']}{instead}."
+    return printable(text) + f"\n`{program()} verify MODEL --signer KEY.pub` checks it."
+
+
+def _signature(said: Mapping[str, Json] | None) -> str:
+    if said is None:
+        return ""
+    if said["key_id"] is None:
+        return "not in a form that this version knows"
+    return f"with {said['key_id']} on {said['created']}, as it says itself; not verified here"
 
 
 def _input(declared: Mapping[str, Json]) -> str:

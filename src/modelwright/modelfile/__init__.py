@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from modelwright.modelfile.model import Model
     from modelwright.modelfile.onnx_folder import export_onnx
     from modelwright.modelfile.packing import PackReport, write_model
+    from modelwright.modelfile.signing import sign
     from modelwright.modelfile.torch_runtime import declared, rebuild
     from modelwright.modelfile.verifying import VerifyReport, verify
 
@@ -58,6 +59,7 @@ __all__ = [
     "read_weights",
     "rebuild",
     "recipe_text",
+    "sign",
     "verify",
     "with_inference",
     "with_ledger",
@@ -78,6 +80,7 @@ _MODULES = {
     "model": "Model",
     "onnx_folder": "export_onnx",
     "packing": "PackReport write_model",
+    "signing": "sign",
     "torch_runtime": "declared rebuild",
     "verifying": "VerifyReport verify",
 }

@@ -15,8 +15,9 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from modelwright.errors import ModelFileError, located
 from modelwright.files import atomic_write, digest
@@ -30,6 +31,9 @@ from modelwright.modelfile.manifest import (
     order_members,
 )
 from modelwright.modelfile.strict import MOST_JSON_BYTES
+
+if TYPE_CHECKING:
+    from modelwright.security.trust import Policy, Signer
 
 FileLike = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 """Where a model file is read from: a path, its bytes, or a binary stream that can seek."""
@@ -56,6 +60,8 @@ class Container:
         self.manifest = manifest
         self.signature = signature
         self.file_bytes = _size(stream)
+        self.signed: tuple[Signer, datetime] | None = None
+        """Who signed it and when; `None` where no trust policy asked."""
 
     def read(self, name: str) -> bytes:
         """Return the whole content of a member, checked."""
@@ -72,16 +78,34 @@ class Container:
 
 
 @contextlib.contextmanager
-def open_container(file: FileLike) -> Iterator[Container]:
+def open_container(
+    file: FileLike,
+    *,
+    trust: Policy | str | os.PathLike[str] | None = None,
+    is_checked: bool = True,
+) -> Iterator[Container]:
     """Open a model file; its place is added to every error that the block raises about the file.
 
-    A stream is read from its beginning, wherever it stands, and is left open.
+    A stream is read from its beginning, wherever it stands, and is left open. Whoever reads a
+    model file comes through here, so a trust policy is obeyed here and nowhere else.
+
+    Args:
+        file: its path, its bytes, or a binary stream that can seek.
+        trust: a trust policy, or the file of one; by default that of `MODELWRIGHT_TRUST`, if any.
+        is_checked: whether it must be trusted; only what signs or describes a file may open it
+            unchecked.
 
     Raises:
-        ModelFileError: it isn't one, is damaged, or is of another format.
+        ModelFileError: it isn't one, is damaged, is of another format, or isn't trusted.
+        RequestError: the trust policy can't be read, or isn't one.
     """
     with located(place_of(file), ModelFileError), _open(file) as stream:
-        yield _check(stream)
+        container = _check(stream)
+        if is_checked:
+            from modelwright.modelfile.signing import check_trust  # It needs this module.
+
+            container.signed = check_trust(container, file, trust)
+        yield container
 
 
 def place_of(file: FileLike) -> str:

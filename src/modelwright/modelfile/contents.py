@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from modelwright.errors import ModelFileError
-from modelwright.files import JsonObject
+from modelwright.files import Json, JsonObject
 from modelwright.ledger import Evidence, Ledger
 from modelwright.modelfile.container import (
     Container,
@@ -35,6 +35,7 @@ from modelwright.modelfile.manifest import (
     LINEAGE,
     NGRAMS,
     RECIPE,
+    SBOM,
     SPEC,
     TOKENIZER,
     WEIGHTS,
@@ -88,6 +89,8 @@ class Contents:
     """The recipe's text."""
     data_card: JsonObject
     environment: JsonObject
+    sbom: JsonObject | None = None
+    """The software that it was trained with, as `sbom.training_sbom` lists it."""
     lineage: tuple[JsonObject, ...]
     ledger: Ledger
     golden: Golden
@@ -115,6 +118,7 @@ def write(path: Path, contents: Contents) -> tuple[Manifest, int]:
         RECIPE: _utf8(contents.recipe),
         DATA_CARD: json_member(contents.data_card, name=DATA_CARD),
         ENVIRONMENT: json_member(contents.environment, name=ENVIRONMENT),
+        **({} if contents.sbom is None else {SBOM: json_member(contents.sbom, name=SBOM)}),
         LINEAGE: json_member(list(contents.lineage), name=LINEAGE),
         LEDGER: _ledger_bytes(contents.ledger),
         GOLDEN: _golden_bytes(contents.golden),
@@ -139,6 +143,12 @@ def read(file: FileLike) -> Contents:
         ModelFileError: it isn't one, is damaged, or is of another format.
     """
     with open_container(file) as container:
+        return read_contents(container)
+
+
+def _read_unchecked(path: Path | str) -> Contents:
+    """Read a file that may not be trusted, to give it another signature."""
+    with open_container(path, is_checked=False) as container:
         return read_contents(container)
 
 
@@ -167,6 +177,7 @@ def read_contents(container: Container) -> Contents:
         recipe=_text(members[RECIPE]),
         data_card=_object(members[DATA_CARD], DATA_CARD),
         environment=_object(members[ENVIRONMENT], ENVIRONMENT),
+        sbom=_object(members[SBOM], SBOM) if SBOM in members else None,
         lineage=parse_lineage(members[LINEAGE]),
         ledger=ledger,
         golden=golden,
@@ -241,7 +252,7 @@ def with_signature(path: Path | str, signature: bytes | None) -> None:
         ModelFileError: the file is damaged, or the signature is empty or too long.
         ResourceError: the disk is full, or the file can't be written; it is as it was.
     """
-    write(Path(path), replace(read(path), signature=signature))
+    write(Path(path), replace(_read_unchecked(path), signature=signature))
 
 
 def read_weights(file: FileLike) -> Arrays:
@@ -317,12 +328,15 @@ def digest(file: FileLike) -> str:
 def describe(file: FileLike) -> JsonObject:
     """Return what a model file says of itself: its manifest, and what it takes and answers.
 
-    Every member is read, so that a damaged file is refused.
+    Every member is read, so that a damaged file is refused. A trust policy isn't asked, and what
+    the signature says isn't verified.
 
     Raises:
         ModelFileError: it isn't one, is damaged, or is of another format.
     """
-    with open_container(file) as container:
+    from modelwright.modelfile.signing import describe_signature
+
+    with open_container(file, is_checked=False) as container:
         manifest = container.manifest
         for member in manifest.members:
             container.check_crc32(member.name, container.read(member.name))
@@ -343,6 +357,8 @@ def describe(file: FileLike) -> JsonObject:
             "graphs": {name: graph.to_json() for name, graph in spec.graphs.items()},
             "lineage": list(parse_lineage(container.read(LINEAGE))),
             "evidence": len(parse_ledger(container.read(LEDGER))),
+            "signature": container.signature
+            and {**describe_signature(container.signature), "verified": False},
         }
 
 
@@ -356,14 +372,18 @@ def parse_lineage(data: bytes) -> tuple[JsonObject, ...]:
 
 def parse_ledger(data: bytes) -> Ledger:
     """Return the evidence."""
+    try:
+        return Ledger(Evidence.from_json(record) for record in ledger_lines(data))
+    except (TypeError, AttributeError) as error:
+        raise ModelFileError(f"`{LEDGER}` holds a line that isn't evidence") from error
+
+
+def ledger_lines(data: bytes) -> list[Json]:
+    """Return the values of the evidence's lines, each a record or not."""
     if data and not data.endswith(b"\n"):
         raise ModelFileError(f"`{LEDGER}` ends within a line")
     check_json_size(data, name=LEDGER)
-    records = [parse_json(line, name=LEDGER) for line in data.split(b"\n")[:-1]]
-    try:
-        return Ledger(Evidence.from_json(record) for record in records)
-    except (TypeError, AttributeError) as error:
-        raise ModelFileError(f"`{LEDGER}` holds a line that isn't evidence") from error
+    return [parse_json(line, name=LEDGER) for line in data.split(b"\n")[:-1]]
 
 
 def parse_golden(data: bytes, spec: FileSpec, *, tolerance: float) -> Golden:

@@ -115,7 +115,7 @@ def export(source: NetworkGraph, traced: TracedGraph | None = None) -> Exported:
 
 def _num_parameters(network: nn.Module) -> int:
     """Return the number of parameters, also of those that are stored in few bits or as codes."""
-    stored = sum(getattr(module, "num_parameters", 0) for module in network.modules())
+    stored = sum(getattr(module, "stored_parameters", 0) for module in network.modules())
     return stored + sum(item.numel() for item in network.parameters())
 
 

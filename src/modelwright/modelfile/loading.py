@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from modelwright.errors import DataError, ModelFileError
 from modelwright.kinds import OutputKind
@@ -21,6 +22,9 @@ from modelwright.modelfile.spec import MAIN, FileSpec, GraphSpec
 from modelwright.modelfile.strict import parse_json
 from modelwright.modelfile.tensors import Arrays
 from modelwright.tasks.speech_recognition import CharacterLM
+
+if TYPE_CHECKING:
+    from modelwright.security.trust import Policy
 
 
 def reload(path: str, digest: str, threads: int | None) -> Model:
@@ -40,7 +44,13 @@ def reload(path: str, digest: str, threads: int | None) -> Model:
     return model
 
 
-def load(file: FileLike, *, threads: int | None = None, sandbox: bool = False) -> Model:
+def load(
+    file: FileLike,
+    *,
+    threads: int | None = None,
+    sandbox: bool = False,
+    trust: Policy | str | os.PathLike[str] | None = None,
+) -> Model:
     """Load a model file to predict from it; the file isn't needed any more afterwards.
 
     Members are checked against their digests as they are read, and one golden sample is answered;
@@ -51,12 +61,16 @@ def load(file: FileLike, *, threads: int | None = None, sandbox: bool = False) -
         threads: the number of processor threads; by default all that this process may use.
         sandbox: run its graphs in a process of their own, with limits on memory and time, for
             files of unknown origin.
+        trust: a trust policy, or the file of one: the file must be signed by one of its signers.
+            By default that of the variable `MODELWRIGHT_TRUST`, if it is set.
 
     Raises:
         ModelFileError: it isn't a model file, is damaged or of another format, or doesn't answer
             here as it did where it was written.
+        SignatureError: it isn't signed as the trust policy asks.
+        RequestError: the trust policy can't be read, or isn't one.
     """
-    with open_container(file) as container:
+    with open_container(file, trust=trust) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
         weights = weights_of(container, spec)
         open_session = _sandboxed if sandbox else Session

@@ -23,6 +23,7 @@ SPEC, WEIGHTS, TOKENIZER = "model/spec.json", "model/weights.safetensors", "mode
 GRAPHS, LANGUAGE_MODEL = "model/graphs/", "model/language_model.json"
 NGRAMS = "model/ngrams.bin"
 RECIPE, DATA_CARD, ENVIRONMENT = "recipe.yaml", "data_card.json", "environment.json"
+SBOM = "sbom.json"
 LINEAGE, LEDGER, GOLDEN = "lineage.json", "ledger.jsonl", "golden.safetensors"
 ARTEFACTS = "artefacts/"
 """The folder of files that evidence names by digest: pictures, tables."""
@@ -37,12 +38,13 @@ _ORDER = (
     RECIPE,
     DATA_CARD,
     ENVIRONMENT,
+    SBOM,
     LINEAGE,
     LEDGER,
     GOLDEN,
     ARTEFACTS,
 )
-_OPTIONAL = {TOKENIZER, LANGUAGE_MODEL, NGRAMS, ARTEFACTS}
+_OPTIONAL = {TOKENIZER, LANGUAGE_MODEL, NGRAMS, SBOM, ARTEFACTS}
 _FOLDERS = {
     GRAPHS: re.compile(rf"{GRAPHS}[a-z][a-z0-9_]{{0,63}}\.onnx"),
     ARTEFACTS: re.compile(rf"{ARTEFACTS}[a-z0-9][a-z0-9._-]{{0,99}}"),

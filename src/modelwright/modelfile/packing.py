@@ -21,6 +21,7 @@ from modelwright.modelfile.loading import check_interface
 from modelwright.modelfile.manifest import Manifest
 from modelwright.modelfile.model import Batch, chunk_samples
 from modelwright.modelfile.outputs import FORMS, OutputForm, difference
+from modelwright.modelfile.sbom import training_sbom
 from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN, FileSpec, GraphSpec
 from modelwright.modelfile.step_graphs import NetworkGraph, step_graphs
@@ -61,6 +62,7 @@ def write_model(
     recipe: str = "",
     data_card: Mapping[str, Json] | None = None,
     environment: Mapping[str, Json] | None = None,
+    sbom: Mapping[str, Json] | None = None,
     ledger: Ledger | None = None,
     tolerance: float | None = None,
     codecs: Mapping[str, str] | None = None,
@@ -77,6 +79,7 @@ def write_model(
         recipe: the recipe's text.
         data_card: what the model was trained on: counts and fingerprints, never samples.
         environment: the versions that wrote it; by default those of this process.
+        sbom: the software that it was trained with; by default that of this process.
         ledger: evidence that is known already.
         tolerance: the largest difference allowed between the graph's outputs and the network's;
             by default the candidate's.
@@ -106,6 +109,7 @@ def write_model(
         recipe=recipe,
         data_card=dict(data_card or {}),
         environment=dict(environment) if environment is not None else run_environment(),
+        sbom=dict(training_sbom() if sbom is None else sbom),
         ledger=ledger if ledger is not None else Ledger(),
     )
     manifest, file_bytes = write(Path(path), contents)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from modelwright.errors import ModelFileError, ModelwrightError
 from modelwright.files import JsonObject
@@ -16,6 +18,9 @@ from modelwright.modelfile.session import Session
 from modelwright.modelfile.spec import MAIN
 from modelwright.tasks import TASKS
 
+if TYPE_CHECKING:
+    from modelwright.security.trust import Policy
+
 _DECODED = 2
 """How many golden samples are decoded: all of them have the same declared shapes."""
 _NEW_TOKENS = 4
@@ -24,7 +29,7 @@ _NEW_TOKENS = 4
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """What was verified. It says nothing about who wrote the file, signed or not."""
+    """What was verified. Who wrote the file it says only where a trust policy was asked."""
 
     path: str
     """Where the file was read from."""
@@ -41,14 +46,25 @@ class VerifyReport:
     artefacts: int
     """How many artefacts the evidence names, all of which are there."""
     is_signed: bool
-    """Whether it holds a signature, as its comment says; whose, and of what, isn't looked at."""
+    """Whether it holds a signature; without a trust policy it isn't looked at."""
+    signed_by: str = ""
+    """Who signed it, as the trust policy calls them; empty where none was asked."""
+    key_id: str = ""
+    """The fingerprint of the key."""
+    signed_at: str = ""
+    """When, by the signer's clock, in ISO 8601."""
 
     def to_json(self) -> JsonObject:
         """Return it as plain JSON values."""
         return asdict(self)
 
 
-def verify(file: FileLike, *, sandbox: bool = True) -> VerifyReport:
+def verify(
+    file: FileLike,
+    *,
+    sandbox: bool = True,
+    trust: Policy | str | os.PathLike[str] | None = None,
+) -> VerifyReport:
     """Check every byte of a model file, and that it answers its golden samples as recorded.
 
     What it answers is also decoded as `predict` does; of generated texts a few tokens.
@@ -56,11 +72,16 @@ def verify(file: FileLike, *, sandbox: bool = True) -> VerifyReport:
     Args:
         file: its path, its bytes, or a binary stream that can seek.
         sandbox: run its graphs in a process of their own, with limits: see `sandbox`.
+        trust: a trust policy, or the file of one: the file must be signed by one of its signers,
+            and what they signed must be this file's model and evidence. By default that of the
+            variable `MODELWRIGHT_TRUST`, if it is set.
 
     Raises:
         ModelFileError: it isn't a model file, is damaged, of another format, or answers otherwise.
+        SignatureError: it isn't signed as the trust policy asks.
+        RequestError: the trust policy can't be read, or isn't one.
     """
-    with open_container(file) as container:
+    with open_container(file, trust=trust) as container:
         contents = read_contents(container)
         weights = whole_weights(contents.spec, contents.weights)
         open_session = SandboxedSession if sandbox else Session
@@ -75,7 +96,7 @@ def verify(file: FileLike, *, sandbox: bool = True) -> VerifyReport:
             session=sessions[MAIN],
             open_stepper=lambda: GraphStepper(contents.spec.graphs, sessions),
         )
-        is_signed = contents.signature is not None
+        is_signed, signed = contents.signature is not None, container.signed
         golden_difference = check_golden(contents.spec, sessions[MAIN], contents.golden)
         _check_answers(model, contents.golden)
         return VerifyReport(
@@ -89,6 +110,9 @@ def verify(file: FileLike, *, sandbox: bool = True) -> VerifyReport:
             evidence=len(contents.ledger),
             artefacts=len(contents.artefacts),
             is_signed=is_signed,
+            signed_by=signed[0].name if signed else "",
+            key_id=signed[0].key.id if signed else "",
+            signed_at=signed[1].isoformat() if signed else "",
         )
 
 

@@ -67,7 +67,7 @@ class Codebook(nn.Module):
         """Whether the first entry of each codebook stays 0 while it learns."""
 
     @property
-    def num_parameters(self) -> int:
+    def stored_parameters(self) -> int:
         """How many weights the codes stand for."""
         return math.prod(self.shape)
 

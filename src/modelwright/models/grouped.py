@@ -40,7 +40,7 @@ class GroupedLinear(nn.Module):
         self.register_buffer("bias", torch.empty(outputs) if bias else None)
 
     @property
-    def num_parameters(self) -> int:
+    def stored_parameters(self) -> int:
         """How many parameters the layer had in fp32."""
         own = self.in_features * self.out_features
         return own + (0 if self.bias is None else self.bias.numel())
@@ -82,7 +82,7 @@ class GroupedEmbedding(nn.Module):
         self.register_buffer("weight_scale", torch.empty(vocabulary, width // group))
 
     @property
-    def num_parameters(self) -> int:
+    def stored_parameters(self) -> int:
         """How many parameters the embedding had in fp32."""
         return self.num_embeddings * self.embedding_dim
 

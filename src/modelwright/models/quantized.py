@@ -103,7 +103,7 @@ class QuantizedLayer(nn.Module):
         self.register_buffer("bias", None if bias is None else as_int32(bias, steps))
 
     @property
-    def num_parameters(self) -> int:
+    def stored_parameters(self) -> int:
         """How many parameters the layer had in fp32."""
         return self.weight.numel() + (0 if self.bias is None else self.bias.numel())
 

@@ -66,22 +66,31 @@ def parse_recipe(
 def load_settings(path: Path, kind: type[Settings]) -> Settings:
     """Read another file of settings as strictly as a recipe: of a server, of who is trusted.
 
+    Validators find the file's folder as their context.
+
     Raises:
         RecipeError: it can't be read, or holds something else.
     """
     where = str(path)
     try:
         with path.open("rb") as stream:
-            text = stream.read(MAX_BYTES).decode("utf-8-sig")
+            data = stream.read(MAX_BYTES + 1)
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise RecipeError(f"can't be read ({error.strerror or error})", where=where) from error
     except UnicodeDecodeError as error:
         raise RecipeError("this isn't text in UTF-8", where=where) from error
+    except ValueError as error:  # A path with a NUL.
+        raise RecipeError(f"can't be read ({error})", where=where) from error
+    if len(data) > MAX_BYTES:
+        raise RecipeError("this is longer than 1 MiB", where=where)
     root = read_document(text, where=where)
-    if root.value is not None and not isinstance(root.value, dict):
+    if root.value is None:
+        root = Node({}, where)  # So that what is missing is named.
+    if not isinstance(root.value, dict):
         raise RecipeError("this isn't made of settings", where=where, fix="Write `key: value`")
     try:
-        return kind.model_validate(root.plain() or {})
+        return kind.model_validate(root.plain(), context=path.parent)
     except ValidationError as error:
         raise as_recipe_error(error, root, where, kind) from error
 

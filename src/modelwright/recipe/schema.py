@@ -46,7 +46,8 @@ def settings_of(spec: type[Spec]) -> dict[str, Setting]:
     """Return a section's settings by key, its tag first."""
     tag = tag_of(spec)[0]
     settings = {}
-    for key, field in sorted(spec.model_fields.items(), key=lambda item: item[0] != tag):
+    for name, field in sorted(spec.model_fields.items(), key=lambda item: item[0] != tag):
+        key = field.alias or name
         marks = tuple(item for item in field.metadata if isinstance(item, For))
         sentences = [field.description or "The kind of this section.", *map(_sentence, marks)]
         settings[key] = Setting(

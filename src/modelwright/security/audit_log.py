@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -18,26 +17,15 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
-from modelwright.errors import RequestError, ResourceError, require
+from modelwright.errors import RequestError, ResourceError
 from modelwright.files import JsonObject, locked
 from modelwright.security.merkle import Tree, leaf_hash
+from modelwright.security.signing_keys import PublicKey, read_private_key, read_public_key
 
-if TYPE_CHECKING:
-    from cryptography import exceptions
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ed25519
-else:
-    _AT, _FOR = "cryptography.hazmat.primitives", "the audit log"
-    exceptions = require("cryptography.exceptions", extra="serve", purpose=_FOR)
-    serialization = require(f"{_AT}.serialization", extra="serve", purpose=_FOR)
-    ed25519 = require(f"{_AT}.asymmetric.ed25519", extra="serve", purpose=_FOR)
-
-_Key = TypeVar("_Key")
 WRITE_S = 0.05
 """A record is in the file at most so much later; a killed process loses no more."""
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
@@ -89,7 +77,7 @@ class AuditLog:
     def __init__(
         self, path: Path, key: Path, *, fsync_every: float = 1.0, checkpoint_every: float = 60.0
     ) -> None:
-        self.path, self._key = path, _private_key(key)
+        self.path, self._key = path, read_private_key(str(key))
         self._fsync_every, self._checkpoint_every = fsync_every, checkpoint_every
         self._notes = Path(f"{path}{_NOTES}")
         self._waiting: list[bytes] = []
@@ -201,7 +189,7 @@ class AuditLog:
             return
         root = base64.b64encode(self._tree.root()).decode()
         text = f"{self._origin}\n{self._tree.size}\n{root}\n"
-        signature = _key_id(self._origin, self._key.public_key()) + self._key.sign(text.encode())
+        signature = _key_id(self._origin, self._key.public) + self._key.sign(text.encode())
         note = f"\n{text}\n— {self._origin} {base64.b64encode(signature).decode()}\n".encode()
         handle = os.open(self._notes, _APPEND, 0o644)
         try:
@@ -230,7 +218,7 @@ class AuditReport:
         return not self.findings
 
 
-def verify(path: Path, public_key: Path, checkpoint: Path | None = None) -> AuditReport:
+def verify(path: Path, public_key: str, checkpoint: Path | None = None) -> AuditReport:
     """Compare a log with its checkpoints, and with such that were kept elsewhere.
 
     The root is computed anew at each checkpoint, so that all of them must be of one history.
@@ -238,7 +226,7 @@ def verify(path: Path, public_key: Path, checkpoint: Path | None = None) -> Audi
     Raises:
         RequestError: a file isn't there, or is no key.
     """
-    signer = _public_key(public_key)
+    signer = read_public_key(public_key)
     kept = _notes(checkpoint) if checkpoint else []
     if checkpoint and not kept:
         raise RequestError("this holds no checkpoint", where=str(checkpoint))
@@ -338,17 +326,15 @@ def _notes(path: Path) -> list[re.Match[str]]:
     return list(_NOTE.finditer(text))
 
 
-def _key_id(name: str, key: ed25519.Ed25519PublicKey) -> bytes:
+def _key_id(name: str, key: PublicKey) -> bytes:
     """Return the first bytes of a signature, by which its key is known (C2SP signed-note)."""
-    return hashlib.sha256(name.encode() + b"\n\x01" + key.public_bytes_raw()).digest()[:4]
+    return hashlib.sha256(name.encode() + b"\n\x01" + key.raw).digest()[:4]
 
 
-def _is_signed(note: re.Match[str], key: ed25519.Ed25519PublicKey) -> bool:
+def _is_signed(note: re.Match[str], key: PublicKey) -> bool:
     signature = base64.b64decode(note["signature"])
-    with contextlib.suppress(exceptions.InvalidSignature):
-        key.verify(signature[4:], note["text"].encode())
-        return signature[:4] == _key_id(note["origin"], key)
-    return False
+    is_by = signature[:4] == _key_id(note["origin"], key)
+    return is_by and key.verifies(signature[4:], note["text"].encode())
 
 
 @contextlib.contextmanager
@@ -367,20 +353,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:
         raise RequestError(f"it can't be read ({error})", where=str(path)) from error
-
-
-def _loaded(path: Path, load: Callable[[bytes], object], kind: type[_Key]) -> _Key:
-    with contextlib.suppress(ValueError, TypeError, exceptions.UnsupportedAlgorithm):
-        if isinstance(key := load(_read(path)), kind):
-            return key
-    raise RequestError("this isn't the Ed25519 key that is needed", where=str(path))
-
-
-def _private_key(path: Path) -> ed25519.Ed25519PrivateKey:
-    load = functools.partial(serialization.load_pem_private_key, password=None)
-    return _loaded(path, load, ed25519.Ed25519PrivateKey)  # type: ignore[type-abstract]
-
-
-def _public_key(path: Path) -> ed25519.Ed25519PublicKey:
-    load = serialization.load_pem_public_key
-    return _loaded(path, load, ed25519.Ed25519PublicKey)  # type: ignore[type-abstract]

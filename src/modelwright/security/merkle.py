@@ -40,36 +40,3 @@ class Tree:
         for left in reversed(rest):
             node = _node_hash(left, node)
         return node
-
-
-def _split(size: int) -> int:
-    """Return the largest power of two below the size."""
-    return 1 << ((size - 1).bit_length() - 1)
-
-
-def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:
-    """Return the hashes that lead from a leaf to the root of all, the lowest first."""
-    if len(leaves) == 1:
-        return []
-    at = _split(len(leaves))
-    left, right = leaves[:at], leaves[at:]
-    if index < at:
-        return [*inclusion_proof(left, index), Tree(right).root()]
-    return [*inclusion_proof(right, index - at), Tree(left).root()]
-
-
-def root_of_proof(leaf: bytes, index: int, size: int, proof: Sequence[bytes]) -> bytes:
-    """Return the root that a proof leads to from the hash of the leaf at `index` of `size`.
-
-    Raises:
-        ValueError: the proof is of another length, or there is no such leaf.
-    """
-    if not 0 <= index < size or (size > 1) != bool(proof):
-        raise ValueError("this is no proof of inclusion at this place")
-    if size == 1:
-        return leaf
-    *rest, last = proof
-    at = _split(size)
-    if index < at:
-        return _node_hash(root_of_proof(leaf, index, at, rest), last)
-    return _node_hash(last, root_of_proof(leaf, index - at, size - at, rest))
