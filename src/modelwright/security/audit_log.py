@@ -85,6 +85,8 @@ class AuditLog:
         self._synced_at = self._signed_at = time.monotonic()
         self._lock, self._file_lock = threading.Lock(), threading.Lock()
         self._closing = threading.Event()
+        if path.exists() and not path.is_file():
+            raise AuditLogError("this is no plain file", where=str(path))
         with contextlib.ExitStack() as held, _audit_errors(path):
             busy = "another process writes this audit log"
             held.enter_context(locked(Path(f"{path}.lock"), wait_s=0, busy=busy))
