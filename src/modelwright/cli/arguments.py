@@ -282,6 +282,7 @@ COMMANDS = {
                 Argument("--threads", "processor threads of each process (1)", "number", "N"),
                 Argument("--store", "where the keys are: a file or postgresql://…", value="STORE"),
                 Argument("--no-auth", "ask for no key, on this machine alone", "nothing"),
+                _IDENTITY,
             ),
             "A model is served under its run's name, at /v1/models/NAME:predict. Without a key in "
             "the store (`modelwright keys`) it answers everybody on this machine, and nobody else.",
