@@ -9,6 +9,7 @@ room adds the place, by `located` or `error.at`, and keeps the cause.
     ├── DataError          the data is missing, broken or unfit
     ├── ModelFileError     a model file that isn't one, is damaged, or is of another version
     │   └── SignatureError one that isn't signed by whom it must be
+    ├── SealError          a sealed file that can't be opened, or a key that can't be used
     ├── TrainingError      training diverged or can't go on
     ├── ResourceError      disk, memory, permission, a lock held by another run
     ├── MissingExtraError  an optional library isn't installed
@@ -71,6 +72,10 @@ class ModelFileError(ModelwrightError):
 
 class SignatureError(ModelFileError):
     """A model file that isn't signed, or not by one whom the trust policy names."""
+
+
+class SealError(ModelwrightError):
+    """A sealed file that can't be opened, or a key that can't be used."""
 
 
 class TrainingError(ModelwrightError):

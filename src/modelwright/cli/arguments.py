@@ -98,6 +98,13 @@ _SITE = Argument(
     "--site", "a file that says where the run takes place: `resources`, `data.path`", "path", "FILE"
 )
 
+_IDENTITY = Argument(
+    "--identity",
+    "what opens sealed files: a path, env:NAME, plugin:NAME or passphrase:env:NAME (those of the "
+    "variable MODELWRIGHT_IDENTITY)",
+    "repeated",
+    "REF",
+)
 _ON = Argument(
     "--on",
     "the profile of the machine that will serve, written there by `profile --save`: times count as "
@@ -146,6 +153,7 @@ COMMANDS = {
                 _SET,
                 _SITE,
                 _TRUST,
+                _IDENTITY,
                 _QUIET,
             ),
             "Exits with 1 when a finding would stop the run.",
@@ -168,6 +176,7 @@ COMMANDS = {
                 Argument("--out", "the parent of the run's folder (runs)", value="DIR"),
                 Argument("--name", "the run's name (the recipe's, without .yaml)", value="NAME"),
                 _TRUST,
+                _IDENTITY,
                 _QUIET,
             ),
             "Exits with 1 when a target is missed. Run again after a stop, it goes on.",
@@ -252,6 +261,7 @@ COMMANDS = {
                 ),
                 _SANDBOX,
                 _TRUST,
+                _IDENTITY,
                 _QUIET,
             ),
             "Texts and recordings that are longer than the model takes are cut off at the end, as "
@@ -272,6 +282,7 @@ COMMANDS = {
                 Argument("--threads", "processor threads of each process (1)", "number", "N"),
                 Argument("--store", "where the keys are: a file or postgresql://…", value="STORE"),
                 Argument("--no-auth", "ask for no key, on this machine alone", "nothing"),
+                _IDENTITY,
             ),
             "A model is served under its run's name, at /v1/models/NAME:predict. Without a key in "
             "the store (`modelwright keys`) it answers everybody on this machine, and nobody else.",
@@ -286,6 +297,7 @@ COMMANDS = {
                 ),
                 _SANDBOX,
                 _TRUST,
+                _IDENTITY,
                 _QUIET,
             ),
         ),
@@ -302,6 +314,7 @@ COMMANDS = {
                     "PUBLIC",
                 ),
                 _TRUST,
+                _IDENTITY,
             ),
             "Exits with 0 when it is intact and signed as was asked, with 1 when it isn't.",
         ),
@@ -329,6 +342,7 @@ COMMANDS = {
                 Argument("--signing", "make a signing key, with FILE.pub beside it", "nothing"),
                 _PASSPHRASE,
             ),
+            "Without --signing it opens what others seal for the public key: `seal --to`.",
         ),
         Command(
             "inspect",
@@ -337,6 +351,7 @@ COMMANDS = {
                 Argument("FILE", "a model file or a recipe"),
                 Argument("--word", "show the words that a model of texts holds nearest", value="W"),
                 _SET,
+                _IDENTITY,
                 _QUIET,
             ),
         ),
@@ -348,6 +363,7 @@ COMMANDS = {
                 Argument("FOLDER", "a folder that isn't there yet (MODEL-onnx, …)", "maybe"),
                 Argument("--to", "onnx or transformers (transformers)", value="FORMAT"),
                 _TRUST,
+                _IDENTITY,
             ),
             "onnx: a file for each graph with its weights inside, and a README of what it takes "
             "and gives. transformers: our decoder goes into Llama's layout, which vLLM and "
@@ -416,6 +432,40 @@ COMMANDS = {
                 ),
             ),
             "Exits with 0 when it is intact, with 1 when it isn't.",
+        ),
+        Command(
+            "seal",
+            "Encrypt a model, a data file or a folder in the age format.",
+            (
+                Argument("FILE", "a file; or a folder, of which each file is sealed"),
+                Argument(
+                    "--to",
+                    "who may open it: age1…, an SSH public key, or file:PATH of a file with one a "
+                    "line",
+                    "repeated",
+                    "RECIPIENT",
+                ),
+                Argument(
+                    "--passphrase",
+                    "in place of recipients: env:NAME, or file:PATH of which the first line counts",
+                    value="REF",
+                ),
+                Argument("--out", "where it goes (FILE.age)", "path", "FILE"),
+                _IDENTITY,
+            ),
+            "FILE stays as it is: remove it yourself. What is sealed already is sealed anew, in "
+            "its place, where an identity that opens it is given. Names of files aren't hidden.",
+        ),
+        Command(
+            "open",
+            "Decrypt what was sealed: a file, or each file of a folder.",
+            (
+                Argument("FILE", "the sealed file or folder"),
+                _IDENTITY,
+                Argument("--out", "where it goes (FILE without .age)", "path", "FILE"),
+            ),
+            "A sealed model needn't be opened to be used: `predict` and the others take "
+            "--identity too.",
         ),
         Command(
             "config",

@@ -6,6 +6,7 @@ The API is imported inside each, so that a command loads what it needs and no mo
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -208,11 +209,18 @@ def _predict_file(args: Namespace) -> Answer:
     """Answer a table or a folder into a file."""
     from modelwright import modelfile
     from modelwright.pipeline.predicting import predict_file
+    from modelwright.security.sealing import is_sealed_path
 
     if len(args.input) != 1:
         raise RequestError(
             f"--out takes one table or one folder; got {len(args.input)} inputs",
             fix="Give a folder, or a table that names the files",
+        )
+    if is_sealed_path(Path(args.input[0])):
+        raise RequestError(
+            "the data is sealed, and --out writes its rows with their answers unsealed",
+            where=args.input[0],
+            fix="Open it first: modelwright open, or ask about its files one by one, without --out",
         )
     model = modelfile.load(Path(args.model), sandbox=args.sandbox)
     with watching(quiet=args.quiet) as observe:
@@ -235,6 +243,8 @@ def _inputs(names: Sequence[str], *, takes_text: bool) -> list[Path | BinaryIO |
     For a model of texts, an argument that isn't a file is the text itself, unless it looks like a
     path: a mistyped file name must not be predicted as a text.
     """
+    from modelwright.security import sealing
+
     if names.count("-") > 1:
         raise RequestError("standard input can be read once", fix="Give `-` once")
     for name in names:
@@ -265,8 +275,13 @@ def _inputs(names: Sequence[str], *, takes_text: bool) -> list[Path | BinaryIO |
             )
     inputs: list[Path | BinaryIO | str] = []
     for name in names:
-        is_text = takes_text and not _is(Path.is_file, name)
-        inputs.append(sys.stdin.buffer if name == "-" else name if is_text else Path(name))
+        if name == "-":
+            inputs.append(sys.stdin.buffer)
+        elif _is(Path.is_file, name) and sealing.is_sealed_path(Path(name)):
+            inputs.append(io.BytesIO(sealing.opened_file(Path(name))))
+        else:
+            is_text = takes_text and not _is(Path.is_file, name)
+            inputs.append(name if is_text else Path(name))
     return inputs
 
 
@@ -349,11 +364,16 @@ def sign(args: Namespace) -> Answer:
 
 def identity(args: Namespace) -> Answer:
     """Make a key pair."""
+    path = Path(args.file)
     if not args.signing:
-        raise RequestError("only signing keys are made here", fix="Give --signing")
+        from modelwright.security.sealing import create_identity_file
+
+        if args.passphrase is not None:
+            raise RequestError("--passphrase goes with --signing", where="--passphrase")
+        recipient = create_identity_file(path)
+        return Answer({"identity": args.file, "recipient": recipient}, recipient)
     from modelwright.security.signing_keys import create_key
 
-    path = Path(args.file)
     public = create_key(path, passphrase=_passphrase(args))
     value = {"private": args.file, "public": public.line, "key_id": public.id}
     return Answer(value, public.line)
@@ -403,8 +423,11 @@ def _is_recipe(path: Path) -> bool:
         return True
     if path.suffix == ".mw" or not path.is_file():
         return False
+    from modelwright.security.age import HEAD, is_sealed
+
     with path.open("rb") as stream:
-        return stream.read(2) != b"PK"
+        head = stream.read(HEAD)
+    return head[:2] != b"PK" and not is_sealed(head)
 
 
 def export(args: Namespace) -> Answer:
@@ -504,6 +527,28 @@ def audit_log(args: Namespace) -> Answer:
     report = verify_log(Path(args.log), args.signer, args.checkpoint)
     value = {"intact": report.is_intact, **asdict(report)}
     return Answer(value, show.audit_report(args.log, report), 0 if report.is_intact else 1)
+
+
+def seal(args: Namespace) -> Answer:
+    """Encrypt a file or a folder."""
+    from modelwright.security import sealing
+
+    written = sealing.seal_path(
+        Path(args.file),
+        sealing.read_recipients(args.to),
+        passphrase=sealing.read_passphrase(args.passphrase) if args.passphrase else "",
+        identities=sealing.read_identities(),
+        out=args.out,
+    )
+    return Answer({"sealed": str(written)}, str(written))
+
+
+def open(args: Namespace) -> Answer:
+    """Decrypt a file or a folder."""
+    from modelwright.security import sealing
+
+    written = sealing.open_path(Path(args.file), sealing.read_identities(), out=args.out)
+    return Answer({"opened": str(written)}, str(written))
 
 
 def config(args: Namespace) -> Answer:

@@ -116,7 +116,8 @@ def _answer(argv: Sequence[str], as_json: bool, carry_out: CarryOut | None) -> i
 
         carry_out = CARRY_OUT
     # What a library prints must not stand in the answer.
-    with contextlib.redirect_stdout(sys.stderr), _trusting(getattr(args, "trust", None)):
+    trusted = _trusting(getattr(args, "trust", None))
+    with contextlib.redirect_stdout(sys.stderr), trusted, _identities(args):
         answer = carry_out[args.command](args)
     if answer.value is not None:
         _print(answer.value if as_json else answer.text, as_json)
@@ -136,6 +137,15 @@ def _trusting(policy: Path | None) -> Iterator[None]:
             del os.environ[TRUST]
         elif before is not None:
             os.environ[TRUST] = before
+
+
+def _identities(args: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
+    refs = getattr(args, "identity", None)
+    if not refs:
+        return contextlib.nullcontext()
+    from modelwright.security.sealing import using_identities
+
+    return using_identities(refs)
 
 
 def _drop_output() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from modelwright.arrays import Array
 from modelwright.data.listing import SPLITS, Listing
 from modelwright.data.pixels import as_npy
+from modelwright.data.sealed import read_bytes
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
 from modelwright.recipe.data import ArraysData
@@ -26,7 +28,8 @@ def list_arrays(spec: ArraysData, *, base: Path) -> Listing:
         DataError: it isn't an archive, its arrays don't fit together, or there are none.
     """
     path = find_path(spec.path, base)
-    arrays = _load(path)
+    data = _read(path)
+    arrays = _load(data, path)
     pairs = [
         (split, arrays[f"{prefix}images"], arrays[f"{prefix}labels"])
         for prefix, split in [("", ""), *((f"{name}_", split) for name, split in SPLITS.items())]
@@ -51,7 +54,7 @@ def list_arrays(spec: ArraysData, *, base: Path) -> Listing:
         origins += [f"{path.name} {split or 'images'} {row}" for row in range(len(pixels))]
     return Listing(
         title=f"arrays {path.name}",
-        key=digest(b"arrays 1 " + path.read_bytes()),
+        key=digest(b"arrays 1 " + data),
         labels=labels,
         splits=splits,
         origins=origins,
@@ -59,12 +62,19 @@ def list_arrays(spec: ArraysData, *, base: Path) -> Listing:
     )
 
 
-def _load(path: Path) -> dict[str, Array]:
+def _read(path: Path) -> bytes:
     try:
-        with zipfile.ZipFile(path) as archive:
+        return read_bytes(path)
+    except OSError as error:
+        raise DataError(f"can't be read ({error.strerror or error})", where=str(path)) from error
+
+
+def _load(data: bytes, path: Path) -> dict[str, Array]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(item.file_size for item in archive.infolist()) > MOST_BYTES:
                 raise DataError(f"its arrays take more than {MOST_BYTES:,} bytes", where=str(path))
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
         raise DataError(

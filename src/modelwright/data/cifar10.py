@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from modelwright.data.listing import Listing, stamp
 from modelwright.data.pixels import as_npy
+from modelwright.data.sealed import read_bytes, stored
 from modelwright.errors import DataError
 from modelwright.files import atomic_write, cache_folder, digest, find_path, locked
 from modelwright.run import Observe, Progress
@@ -67,7 +68,8 @@ def list_cifar10(path: str | None, *, base: Path, observe: Observe) -> Listing:
             why=f"Neither {_ARCHIVE}, nor data_batch_1.bin …, nor train.parquet and test.parquet",
             fix="Point `data.path` at one of them, or leave it out",
         )
-    return _from_parquet(form) if (form / "train.parquet").is_file() else _from_binary(form)
+    is_parquet = stored(form / "train.parquet").is_file()
+    return _from_parquet(form) if is_parquet else _from_binary(form)
 
 
 def _local_copy() -> Path | None:
@@ -85,11 +87,11 @@ def _form(place: Path) -> Path | None:
     if place.is_file():
         return place
     for folder in (place, place / _FOLDER, place / "cifar10"):
-        if (folder / "train.parquet").is_file() and (folder / "test.parquet").is_file():
+        if all(stored(folder / f"{split}.parquet").is_file() for split in ("train", "test")):
             return folder
-        if (folder / "data_batch_1.bin").is_file():
+        if stored(folder / "data_batch_1.bin").is_file():
             return folder
-    archive = place / _ARCHIVE
+    archive = stored(place / _ARCHIVE)
     return archive if archive.is_file() else None
 
 
@@ -97,9 +99,9 @@ def _from_parquet(folder: Path) -> Listing:
     images, labels, splits, origins = [], [], [], []
     marks = []
     for split in ("train", "test"):
-        path = folder / f"{split}.parquet"
+        path = stored(folder / f"{split}.parquet")
         try:
-            table = pq.read_table(path, columns=["image", "label"])
+            table = pq.read_table(io.BytesIO(read_bytes(path)), columns=["image", "label"])
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"it can't be read: {error}", where=str(path)) from error
         images += [_bytes_of(cell, path) for cell in table["image"].to_pylist()]
@@ -169,10 +171,10 @@ def _batches(form: Path) -> Iterator[tuple[str, bytes]]:
     members = {name for name, _ in _BATCHES}
     if form.is_dir():
         for name in sorted(members):
-            if (form / name).is_file():
-                yield name, (form / name).read_bytes()
+            if stored(form / name).is_file():
+                yield name, read_bytes(stored(form / name))
         return
-    raw = form.read_bytes()
+    raw = read_bytes(form)
     if hashlib.md5(raw, usedforsecurity=False).hexdigest() != MD5:
         raise DataError(
             "this isn't the archive of CIFAR-10, or it is damaged",

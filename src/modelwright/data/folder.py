@@ -21,6 +21,7 @@ from modelwright.data.listing import (
     read_file,
     require_parent,
 )
+from modelwright.data.sealed import plain_name
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
 from modelwright.kinds import InputKind
@@ -107,7 +108,8 @@ def _matched(paths: Sequence[str], pattern: str) -> tuple[list[str], dict[int, s
         DataError: it finds none in any.
     """
     search = re.compile(pattern).search
-    matches = [search(path.removesuffix(PurePosixPath(path).suffix)) for path in paths]
+    names = [plain_name(path) for path in paths]
+    matches = [search(name.removesuffix(PurePosixPath(name).suffix)) for name in names]
     labels = [match[1] or "" if match is not None else "" for match in matches]
     if not any(labels):
         raise DataError(
@@ -143,7 +145,7 @@ def _walk(root: Path, kind: InputKind) -> tuple[list[_File], Counter[str]]:
     here = root.stat()
     for entry, split in classes:
         for file, facts in _files(entry.path, {(here.st_dev, here.st_ino)}):
-            suffix = os.path.splitext(file)[1].lower()  # noqa: PTH122 (60,000 paths a second count)
+            suffix = os.path.splitext(plain_name(file))[1].lower()  # noqa: PTH122 (60,000 paths a second count)
             if suffix not in suffixes:
                 passed[suffix or "without a suffix"] += 1
                 continue
@@ -185,7 +187,7 @@ def _holds(folder: str, kind: InputKind) -> int:
 
 
 def _is_sample(file: str, kind: InputKind) -> bool:
-    return os.path.splitext(file)[1].lower() in INPUTS[kind].suffixes  # noqa: PTH122
+    return os.path.splitext(plain_name(file))[1].lower() in INPUTS[kind].suffixes  # noqa: PTH122
 
 
 def _loose(folder: Path, kind: InputKind) -> Counter[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import zlib
 from pathlib import Path
 
 from modelwright.data.encodings import to_utf8
 from modelwright.data.listing import Listing
+from modelwright.data.sealed import is_unsealing, read_bytes, refuse_sealed
 from modelwright.errors import DataError
 from modelwright.files import digest, find_path
 from modelwright.kinds import InputKind
@@ -74,7 +76,7 @@ def read_maybe_packed(path: Path) -> bytes:
     if not path.is_file():
         raise DataError("this isn't a plain file", where=str(path))
     try:
-        with path.open("rb") as stream:
+        with io.BytesIO(read_bytes(path)) if is_unsealing() else path.open("rb") as stream:
             if stream.read(2) != b"\x1f\x8b":
                 stream.seek(0)
                 data = stream.read(MOST_BYTES + 1)
@@ -86,6 +88,8 @@ def read_maybe_packed(path: Path) -> bytes:
         raise DataError("this gzip file is damaged", where=str(path), why=str(error)) from error
     except OSError as error:
         raise DataError(f"can't be read ({error.strerror or error})", where=str(path)) from error
+    if not is_unsealing():
+        refuse_sealed(data, path)
     if len(data) > MOST_BYTES:
         raise DataError(f"this file holds more than {MOST_BYTES:,} bytes", where=str(path))
     return data

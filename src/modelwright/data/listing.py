@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from modelwright.data.sealed import Sealing, is_unsealing, read_bytes, stored
 from modelwright.errors import DataError, located
 from modelwright.kinds import InputKind
 from modelwright.transforms.image import read_image
@@ -93,6 +95,8 @@ class Listing:
     """Of recordings that are plain 16-bit PCM, which doesn't say it."""
     places: Sequence[str] = ()
     """Of the rows of tables where each stands, `data.csv:17`; nothing of files."""
+    sealing: Sealing | None = None
+    """Of sealed data, how what is kept of it is sealed."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -108,8 +112,11 @@ def read_file(path: Path) -> bytes:
     try:
         if not path.is_file() and path.exists():
             raise DataError("this isn't a plain file", where=str(path))
-        with located(path), path.open("rb") as stream:
-            return read_image(stream)
+        with located(path):
+            if is_unsealing():
+                return read_image(io.BytesIO(read_bytes(stored(path))))
+            with path.open("rb") as stream:
+                return read_image(stream)
     except ValueError as error:  # A NUL in the path, or half a surrogate pair.
         raise OSError(str(error)) from error
 
@@ -157,7 +164,7 @@ def files_below(root: Path) -> Iterator[str]:
 def stamp(file: Path) -> str:
     """Return the size and the time of a file, by which a change of it is noticed."""
     try:
-        facts = file.stat()
+        facts = stored(file).stat()
     except (OSError, ValueError):
         return "missing"
     return f"{facts.st_size} {facts.st_mtime_ns}"

@@ -7,6 +7,7 @@ recognised as a whole.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
@@ -20,8 +21,10 @@ from numpy.typing import NDArray
 from modelwright.data.findings import counted
 from modelwright.data.listing import UNLABELLED_SPLIT, Rows
 from modelwright.data.splits import DIGEST, SPLITS_FILE, root
+from modelwright.errors import SealError
 from modelwright.files import Json
 from modelwright.kinds import InputKind
+from modelwright.security.sealing import opened_file
 
 SEEN = ("train", "validation")
 """The splits that a model was made with: trained on, and chosen by."""
@@ -99,9 +102,10 @@ def run_splits(model: Path, data_card: Mapping[str, Json]) -> RunSplits:
 def _digests(path: Path, roots: Mapping[str, str]) -> dict[str, Digests] | None:
     """Return the digests of a run's samples by split; `None` where the file is another run's."""
     try:
-        table = pq.read_table(path, columns=[DIGEST, "label", "split"])
-    except (OSError, ValueError, KeyError, pa.ArrowException):
-        return None  # It isn't there, or an earlier version wrote it.
+        data = io.BytesIO(opened_file(path))
+        table = pq.read_table(data, columns=[DIGEST, "label", "split"])
+    except (OSError, ValueError, KeyError, pa.ArrowException, SealError):
+        return None  # It isn't there, is sealed for others, or an earlier version wrote it.
     splits = np.array(table["split"].to_pylist(), dtype=np.str_)
     labels = np.array(table["label"].to_pylist(), dtype=np.object_)
     cells = table[DIGEST].to_pylist()

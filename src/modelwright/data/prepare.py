@@ -21,8 +21,9 @@ from modelwright.data.dataset import Dataset, Inputs, Split, Strings, taken
 from modelwright.data.findings import AuditReport, Finding, counted, origins_of
 from modelwright.data.inputs import INPUTS
 from modelwright.data.labels import about_unknown, count_labels
-from modelwright.data.listing import UNLABELLED_SPLIT, Rows
+from modelwright.data.listing import UNLABELLED_SPLIT, Listing, Rows
 from modelwright.data.overlap import Digests, Overlap, RunSplits, overlap_with
+from modelwright.data.sealed import listed
 from modelwright.data.sources import (
     Existing,
     GuessColumns,
@@ -35,10 +36,12 @@ from modelwright.data.store import Store, StoredSplit, open_store
 from modelwright.data.targets import TARGETS
 from modelwright.data.unlabelled import unlabelled_rows, with_unlabelled
 from modelwright.errors import DataError
+from modelwright.files import find_path
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.recipe import Recipe
 from modelwright.recipe.data import DataSpec, SplitSpec, TableData
 from modelwright.run import Observe, Progress, silent
+from modelwright.security.sealing import is_sealed_path
 from modelwright.transforms import ImageInput
 from modelwright.transforms.inputs import Input
 
@@ -239,10 +242,15 @@ def _looked_at(
 ) -> tuple[Store, dict[str, Rows], AuditReport]:
     """Return the samples of the source, their splits, and what is odd about them."""
     spec, adapter = recipe.data, TARGETS[recipe.output_kind]
-    listing = list_source(
-        spec, base=base, observe=observe, kind=recipe.input_kind, output_kind=recipe.output_kind
-    )
-    listing = with_unlabelled(listing, spec, base=base)
+
+    def make() -> Listing:
+        kind, output_kind = recipe.input_kind, recipe.output_kind
+        own = list_source(spec, base=base, observe=observe, kind=kind, output_kind=output_kind)
+        return with_unlabelled(own, spec, base=base)
+
+    path = getattr(spec, "path", None)  # Those without one come with the install.
+    where = None if path is None else find_path(path, base)
+    listing = make() if where is None else listed(make, where=where, sealed=spec.sealed)
     for note in listing.notes:
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, INPUTS[listing.kind].facts, observe=observe)
@@ -497,7 +505,8 @@ def labelled_split(
     """
     names, adapter = tuple(labels), TARGETS[output_kind]
     model = Existing(input.input_kind, output_kind, names, like)
-    listing = list_like(path, model, guess=guess, observe=observe)
+    make = partial(list_like, path, model, guess=guess, observe=observe)
+    listing = listed(make, where=path, sealed=is_sealed_path(path))
     for note in listing.notes:
         observe(Progress("note", 0, 0, note=note))
     store = open_store(listing, INPUTS[listing.kind].facts, observe=observe)

@@ -16,6 +16,7 @@ from modelwright.data.folder import list_folder
 from modelwright.data.labelled_lines import list_labelled_lines
 from modelwright.data.listing import Listing
 from modelwright.data.parallel_text import list_parallel_text
+from modelwright.data.sealed import plain_name, stored
 from modelwright.data.table import list_table
 from modelwright.data.table_reader import columns_of, is_table, is_table_folder
 from modelwright.data.targets import TARGETS
@@ -125,7 +126,7 @@ def labels_table(spec: FolderData, *, base: Path, kind: InputKind) -> TableData:
     Raises:
         DataError: the table isn't there, or has no column of labels.
     """
-    path = find_path(spec.path, base) / str(spec.labels)
+    path = stored(find_path(spec.path, base) / str(spec.labels))
     columns = columns_of(path) if path.is_file() else []
     if len(columns) < 2:
         raise DataError(
@@ -169,10 +170,11 @@ def list_like(path: Path, model: Existing, *, guess: GuessColumns, observe: Obse
         return list_digits()
     if str(path) == "cifar10" and not path.exists():
         return list_cifar10(None, base=base, observe=observe)
-    is_binary = path.is_dir() and (path / "data_batch_1.bin").is_file()
-    if is_binary or path.name.endswith(".tar.gz"):
+    is_binary = path.is_dir() and stored(path / "data_batch_1.bin").is_file()
+    name = plain_name(path.name).lower()
+    if is_binary or name.endswith(".tar.gz"):
         return list_cifar10(str(path), base=base, observe=observe)
-    if path.suffix.lower() == ".npz":
+    if name.endswith(".npz"):
         return list_arrays(ArraysData(source="arrays", path=str(path)), base=base)
     if model.output_kind == OutputKind.BOXES:
         return _boxes_like(path, like if isinstance(like, BoxesData) else None)
@@ -257,13 +259,13 @@ def _target_texts(path: Path, like: str) -> Path:
     Raises:
         DataError: there is none.
     """
-    suffix = Path(like).suffix
-    other = path.with_suffix(suffix) if suffix else path
-    if other == path or not other.is_file():
+    suffix, plain = Path(plain_name(like)).suffix, path.with_name(plain_name(path.name))
+    other = plain.with_suffix(suffix) if suffix else plain
+    if other == plain or not stored(other).is_file():
         raise DataError(
             "there is no file of target texts beside it",
             where=str(path),
             fix="Give a table with a column of source texts and one of target texts, or two "
             f"files such as test.en and test{suffix or '.de'}",
         )
-    return other
+    return stored(other)

@@ -7,6 +7,7 @@ data gives the same splits on any machine.
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from modelwright.data.listing import Rows
 from modelwright.data.store import Store
 from modelwright.errors import DataError
-from modelwright.files import atomic_write
+from modelwright.files import write_bytes
 from modelwright.recipe.data import SplitSpec
 
 SPLITS_FILE = "splits.parquet"
@@ -222,7 +223,7 @@ def write_splits(path: Path, splits: Mapping[str, Rows], store: Store) -> None:
 
     Its columns are `origin`, `label`, `split` and `content_digest`, and `metadata.NAME` for each
     column of metadata. It stays in the run's folder: who has the digests can tell whether some
-    sample was trained on.
+    sample was trained on. Of sealed data it is sealed.
     """
     rows = np.concatenate([*splits.values()])
     chosen = pa.array(rows)
@@ -240,8 +241,10 @@ def write_splits(path: Path, splits: Mapping[str, Rows], store: Store) -> None:
             DIGEST: store.table[DIGEST].take(chosen),
         }
     )
-    with atomic_write(path) as stream:
-        pq.write_table(table, stream)
+    stream = io.BytesIO()
+    pq.write_table(table, stream)
+    data = stream.getvalue()
+    write_bytes(path, data if store.sealing is None else store.sealing.seal(data))
 
 
 def root(digests: NDArray[np.uint8], labels: Sequence[str]) -> str:

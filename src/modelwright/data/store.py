@@ -16,13 +16,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from modelwright.data.checksums import damaged, has_checksum, verify_checksum, write_checksum
+from modelwright.data.checksums import damaged, has_checksum
 from modelwright.data.listing import UNLABELLED_SPLIT, Listing, Rows
 from modelwright.data.parallel import in_order
+from modelwright.data.pieces import map_piece, write_piece
+from modelwright.data.sealed import Sealing
 from modelwright.errors import DataError
 from modelwright.files import (
     JsonObject,
-    atomic_write,
     cache_folder,
     canonical_json,
     locked,
@@ -88,6 +89,8 @@ class Store:
     kind: InputKind = InputKind.IMAGE
     sampling_rate: int | None = None
     """Of recordings that are plain 16-bit PCM."""
+    sealing: Sealing | None = None
+    """Of sealed data, how what is kept of it is sealed."""
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -173,7 +176,7 @@ def open_store(listing: Listing, facts: Facts, *, observe: Observe) -> Store:
             if content is None:
                 sweep(folder)
                 content = _build(folder, listing, facts, observe)
-    parts = [_mapped(folder / name) for name in content["parts"]]
+    parts = [_mapped(folder / name, listing.sealing) for name in content["parts"]]
     return Store(
         folder,
         pa.concat_tables(parts),
@@ -183,6 +186,7 @@ def open_store(listing: Listing, facts: Facts, *, observe: Observe) -> Store:
         {name: [_valid(text) for text in cells] for name, cells in listing.metadata.items()},
         listing.kind,
         listing.sampling_rate,
+        listing.sealing,
     )
 
 
@@ -197,10 +201,9 @@ def _record(path: Path) -> JsonObject | None:
     return content if all(has_checksum(path.parent / name) for name in content["parts"]) else None
 
 
-def _mapped(path: Path) -> pa.Table:
-    verify_checksum(path)
+def _mapped(path: Path, sealing: Sealing | None) -> pa.Table:
     try:
-        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        return pa.ipc.open_file(map_piece(path, sealing)).read_all()
     except (OSError, pa.ArrowException) as error:
         raise damaged(path) from error
 
@@ -214,8 +217,7 @@ def _build(folder: Path, listing: Listing, facts: Facts, observe: Observe) -> Js
         path = folder / name
         if not has_checksum(path):
             _write(path, listing, facts, range(start, min(start + PART, total)), observe)
-            write_checksum(path)
-        _add(sums, _mapped(path))
+        _add(sums, _mapped(path, listing.sealing))
         names.append(name)
     content: JsonObject = {
         "version": VERSION,
@@ -235,7 +237,8 @@ def _add(sums: Any, part: pa.Table) -> None:
 def _write(path: Path, listing: Listing, facts: Facts, rows: range, observe: Observe) -> None:
     looked: list[dict[str, Any]] = []
     num_bytes, done = 0, rows.start
-    with atomic_write(path) as stream, pa.ipc.new_file(stream, facts.schema) as writer:
+    piece = write_piece(path, listing.sealing)
+    with piece as stream, pa.ipc.new_file(stream, facts.schema) as writer:
         for chunk in _look(listing, facts, rows):
             looked += chunk
             num_bytes += sum(len(item["bytes"]) for item in chunk)

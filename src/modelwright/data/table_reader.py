@@ -24,6 +24,7 @@ from modelwright.data.encodings import decode_text
 from modelwright.data.formats import foreign_file
 from modelwright.data.labelled_lines import read_maybe_packed
 from modelwright.data.listing import SPLITS
+from modelwright.data.sealed import is_unsealing, plain_name, read_bytes
 from modelwright.errors import DataError
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet", ".csv.gz", ".tsv.gz", ".jsonl.gz")
@@ -131,15 +132,19 @@ def is_table(path: Path) -> bool:
     """Say whether a file is a table, by its name and, of JSON, by its beginning."""
     if not path.is_file():
         return False
-    return suffix_of(path) in SUFFIXES or (path.suffix.lower() == ".json" and _is_list(path))
+    return suffix_of(path) in SUFFIXES or (suffix_of(path) == ".json" and _is_list(path))
 
 
 def _is_list(path: Path) -> bool:
     try:
-        with path.open("rb") as stream:
-            beginning = stream.read(4096).removeprefix(b"\xef\xbb\xbf")
+        if is_unsealing():
+            beginning = read_bytes(path)[:4096]
+        else:
+            with path.open("rb") as stream:
+                beginning = stream.read(4096)
     except OSError:
         return False
+    beginning = beginning.removeprefix(b"\xef\xbb\xbf")
     return re.match(rb"\s*\[\s*(\{|$)", beginning) is not None
 
 
@@ -191,8 +196,9 @@ def columns_of(
 
 def suffix_of(file: Path) -> str:
     """Return `.csv` or `.csv.gz`."""
-    suffix = file.suffix.lower()
-    return file.with_suffix("").suffix.lower() + suffix if suffix == ".gz" else suffix
+    path = Path(plain_name(file.name))
+    suffix = path.suffix.lower()
+    return path.with_suffix("").suffix.lower() + suffix if suffix == ".gz" else suffix
 
 
 def open_table(
@@ -267,7 +273,7 @@ def _is_json(text: str) -> bool:
 
 def _parquet(file: Path) -> Table:
     try:
-        table = pq.read_table(file)
+        table = pq.read_table(io.BytesIO(read_bytes(file)) if is_unsealing() else file)
         columns = table.column_names  # Their names may not be UTF-8.
     except (pa.ArrowException, ValueError) as error:
         raise DataError("this isn't a Parquet file, or it is damaged", where=str(file)) from error

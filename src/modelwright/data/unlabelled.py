@@ -17,6 +17,7 @@ from modelwright.data.findings import counted
 from modelwright.data.folder import holding
 from modelwright.data.inputs import INPUTS
 from modelwright.data.listing import UNLABELLED_SPLIT, Listing, Rows, files_below, read_file, stamp
+from modelwright.data.sealed import plain_name
 from modelwright.data.splits import limited
 from modelwright.data.store import Store
 from modelwright.data.table import list_table
@@ -70,7 +71,8 @@ def _listed(path: Path, spec: DataSpec, *, kind: InputKind) -> Listing:
             fix=f"Give a folder of {kind.plural}, or a table with the column of {kind.plural}",
         )
     suffixes = INPUTS[kind].suffixes
-    paths = [name for name in files_below(path) if Path(name).suffix.lower() in suffixes]
+    names = files_below(path)
+    paths = [name for name in names if Path(plain_name(name)).suffix.lower() in suffixes]
     if not paths:
         raise DataError(
             f"there are no {kind.plural} in this folder",

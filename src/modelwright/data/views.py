@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modelwright.arrays import Array, Ints
-from modelwright.data.checksums import damaged, has_checksum, verify_checksum, write_checksum
+from modelwright.data.checksums import damaged, has_checksum, verify_checksum
 from modelwright.data.parallel import in_order
+from modelwright.data.pieces import map_piece, write_piece
 from modelwright.data.store import Store
-from modelwright.files import atomic_write, cache_folder, json_digest, locked
+from modelwright.files import cache_folder, json_digest, locked
 from modelwright.run import Observe, Progress
 from modelwright.transforms import ImageInput, decode_image
 
@@ -29,19 +33,30 @@ def derived_view(store: Store, input: ImageInput, *, observe: Observe) -> NDArra
     Raises:
         ResourceError: the disk is full, or the cache can't be written.
     """
-    key = json_digest([VERSION, store.digest, input.digest()]).partition(":")[2][:32]
-    path = cache_folder() / "views" / f"{key}.npy"
+    path = _place(store, [input.digest()], "npy")
     if not has_checksum(path):
         with locked(path.with_suffix(".lock")):
             if not has_checksum(path):
                 _build(path, store, input, observe)
-                write_checksum(path)
-    verify_checksum(path)
     try:
-        pixels: NDArray[np.uint8] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if store.sealing is None:
+            verify_checksum(path)
+            return cast("NDArray[np.uint8]", np.load(path, mmap_mode="r", allow_pickle=False))
+        piece = map_piece(path, store.sealing)
+        shape = (len(store), input.height, input.width, input.channels)
+        start = piece.size - math.prod(shape)  # Behind the header.
+        return np.frombuffer(piece, np.uint8, offset=start).reshape(shape)
     except (OSError, ValueError) as error:
         raise damaged(path) from error
-    return pixels
+
+
+def _place(store: Store, key: list[str], suffix: str) -> Path:
+    """Return where a view of a store stands; that of sealed data for those who can open it."""
+    marks = [VERSION, store.digest, *key]
+    if store.sealing is not None:
+        marks.append(store.sealing.mark)
+    name = json_digest(marks).partition(":")[2][:32]
+    return cache_folder() / "views" / f"{name}.{suffix}"
 
 
 def ragged_view(
@@ -63,30 +78,26 @@ def ragged_view(
     Raises:
         ResourceError: the disk is full, or the cache can't be written.
     """
-    mark = json_digest([VERSION, store.digest, key, dtype]).partition(":")[2][:32]
-    values, lengths = (cache_folder() / "views" / f"{mark}.{part}" for part in ("bin", "npy"))
+    values, lengths = (_place(store, [key, dtype], part) for part in ("bin", "npy"))
     if not (has_checksum(values) and has_checksum(lengths)):
         with locked(values.with_suffix(".lock")):
             if not (has_checksum(values) and has_checksum(lengths)):
                 counts: list[int] = []
-                with atomic_write(values) as stream:
+                with write_piece(values, store.sealing) as stream:
                     for start in range(0, len(store), _CHUNK):
                         rows = encode(range(start, min(start + _CHUNK, len(store))))
                         counts += [len(row) for row in rows]
                         stream.write(np.concatenate(rows).astype(dtype).tobytes())
                         observe(Progress("decode", len(counts), len(store)))
-                with atomic_write(lengths) as stream:
+                with write_piece(lengths, store.sealing) as stream:
                     np.save(stream, np.array(counts, dtype=np.int64), allow_pickle=False)
-                write_checksum(values)
-                write_checksum(lengths)
-    verify_checksum(values)
-    verify_checksum(lengths)
     try:
-        sizes: Ints = np.load(lengths, allow_pickle=False)
+        sizes: Ints = np.load(io.BytesIO(map_piece(lengths, store.sealing)), allow_pickle=False)
+        piece = map_piece(values, store.sealing)
         total = int(sizes.sum())
-        if len(sizes) != len(store) or values.stat().st_size != total * np.dtype(dtype).itemsize:
+        if len(sizes) != len(store) or piece.size != total * np.dtype(dtype).itemsize:
             raise ValueError
-        mapped = np.memmap(values, dtype, "r") if total else np.empty(0, dtype)
+        mapped = np.frombuffer(piece, dtype) if total else np.empty(0, dtype)
     except (OSError, ValueError) as error:
         raise damaged(lengths) from error
     return mapped, sizes
@@ -109,7 +120,7 @@ def _build(path: Path, store: Store, input: ImageInput, observe: Observe) -> Non
         return block
 
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
-    with atomic_write(path) as stream:
+    with write_piece(path, store.sealing) as stream:
         np.lib.format.write_array_header_1_0(stream, header)
         done = 0
         for block in in_order(decode, range(0, count, step)):

@@ -13,13 +13,13 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from modelwright.errors import ModelFileError, located
+from modelwright.errors import ModelFileError, SealError, located
 from modelwright.files import atomic_write, digest
 from modelwright.modelfile import layout
 from modelwright.modelfile.manifest import (
@@ -31,6 +31,8 @@ from modelwright.modelfile.manifest import (
     order_members,
 )
 from modelwright.modelfile.strict import MOST_JSON_BYTES
+from modelwright.security.age import HEAD, DamagedSealError, is_sealed
+from modelwright.security.sealing import opened, read_identities
 
 if TYPE_CHECKING:
     from modelwright.security.trust import Policy, Signer
@@ -83,6 +85,7 @@ def open_container(
     *,
     trust: Policy | str | os.PathLike[str] | None = None,
     is_checked: bool = True,
+    identities: Sequence[str] | None = None,
 ) -> Iterator[Container]:
     """Open a model file; its place is added to every error that the block raises about the file.
 
@@ -94,18 +97,46 @@ def open_container(
         trust: a trust policy, or the file of one; by default that of `MODELWRIGHT_TRUST`, if any.
         is_checked: whether it must be trusted; only what signs or describes a file may open it
             unchecked.
+        identities: references to what opens a sealed file, which is opened in memory: `file:PATH`,
+            `env:NAME`; by default those of `MODELWRIGHT_IDENTITY`.
 
     Raises:
         ModelFileError: it isn't one, is damaged, is of another format, or isn't trusted.
+        SealError: it is sealed, and none of the identities opens it.
         RequestError: the trust policy can't be read, or isn't one.
     """
-    with located(place_of(file), ModelFileError), _open(file) as stream:
-        container = _check(stream)
+    place = place_of(file)
+    with located(place, ModelFileError), located(place, SealError), _open(file) as stream:
+        container = _check(_unsealed(stream, identities))
         if is_checked:
             from modelwright.modelfile.signing import check_trust  # It needs this module.
 
             container.signed = check_trust(container, file, trust)
         yield container
+
+
+def refuse_sealed(file: FileLike, *, why: str) -> None:
+    """Refuse a sealed file where the model would be written to the disk as it is.
+
+    Raises:
+        SealError: it is sealed.
+    """
+    with _open(file) as stream:
+        if is_sealed(_read_at(stream, 0, min(_size(stream), HEAD))):
+            fix = "Open it first: modelwright open FILE --identity IDENTITY"
+            raise SealError("the model file is sealed", where=place_of(file), why=why, fix=fix)
+
+
+def _unsealed(stream: BinaryIO, identities: Sequence[str] | None) -> BinaryIO:
+    """Return the stream, or of a sealed file what it holds, in memory."""
+    total = _size(stream)
+    if not is_sealed(_read_at(stream, 0, min(total, HEAD))):
+        return stream
+    read = None if identities is None else read_identities(identities)
+    try:
+        return io.BytesIO(opened(_read_at(stream, 0, total), read))
+    except DamagedSealError as error:
+        raise ModelFileError(error.what, why=error.why, fix=error.fix) from None
 
 
 def place_of(file: FileLike) -> str:

@@ -20,6 +20,7 @@ from modelwright.modelfile.container import (
     FileLike,
     open_container,
     place_of,
+    refuse_sealed,
     write_container,
 )
 from modelwright.modelfile.encoding import check_encoded, decode_arrays
@@ -231,7 +232,11 @@ def with_inference(path: Path | str, inference: Inference) -> None:
     write(Path(path), replace(contents, spec=spec, ledger=Ledger(), artefacts={}))
 
 
+_UNSEALED = "What is changed in it would be written unsealed"
+
+
 def _read_unsigned(path: Path | str) -> Contents:
+    refuse_sealed(path, why=_UNSEALED)
     contents = read(path)
     if contents.signature is not None:
         raise ModelFileError(
@@ -252,6 +257,7 @@ def with_signature(path: Path | str, signature: bytes | None) -> None:
         ModelFileError: the file is damaged, or the signature is empty or too long.
         ResourceError: the disk is full, or the file can't be written; it is as it was.
     """
+    refuse_sealed(path, why=_UNSEALED)
     write(Path(path), replace(_read_unchecked(path), signature=signature))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from modelwright.modelfile.container import FileLike
+from modelwright.modelfile.container import FileLike, refuse_sealed
 from modelwright.modelfile.contents import read, whole_weights
 from modelwright.modelfile.inputs import open_input
 from modelwright.modelfile.session import Session
@@ -37,7 +37,9 @@ def integer_layers(file: FileLike) -> dict[str, bool]:
     Raises:
         ModelFileError: it isn't a model file, or is damaged.
         MissingExtraError: the library `onnx` isn't installed.
+        SealError: the file is sealed.
     """
+    refuse_sealed(file, why="onnxruntime writes what it makes of the graph to a temporary file")
     contents = read(file)
     weights = whole_weights(contents.spec, contents.weights)
     layers = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,6 +50,7 @@ def load(
     threads: int | None = None,
     sandbox: bool = False,
     trust: Policy | str | os.PathLike[str] | None = None,
+    identities: Sequence[str] | None = None,
 ) -> Model:
     """Load a model file to predict from it; the file isn't needed any more afterwards.
 
@@ -63,14 +64,17 @@ def load(
             files of unknown origin.
         trust: a trust policy, or the file of one: the file must be signed by one of its signers.
             By default that of the variable `MODELWRIGHT_TRUST`, if it is set.
+        identities: references to what opens a sealed file, `file:PATH` or `env:NAME`; by default
+            those that the variable MODELWRIGHT_IDENTITY names.
 
     Raises:
         ModelFileError: it isn't a model file, is damaged or of another format, or doesn't answer
             here as it did where it was written.
         SignatureError: it isn't signed as the trust policy asks.
         RequestError: the trust policy can't be read, or isn't one.
+        SealError: it is sealed, and none of the identities opens it.
     """
-    with open_container(file, trust=trust) as container:
+    with open_container(file, trust=trust, identities=identities) as container:
         spec = FileSpec.from_bytes(container.read(SPEC))
         weights = weights_of(container, spec)
         open_session = _sandboxed if sandbox else Session

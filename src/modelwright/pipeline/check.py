@@ -37,6 +37,7 @@ from modelwright.recipe import check_composition
 from modelwright.recipe.model import LinearModel
 from modelwright.recipe.spec import seconds
 from modelwright.run import Observe, Run, RunRequest, memory_bytes, silent
+from modelwright.security.sealing import using_identities
 from modelwright.tasks import task_of
 from modelwright.transforms import ImageInput
 
@@ -87,7 +88,8 @@ def check(
         ModelwrightError: the recipe or the data can't be used.
     """
     request = read_request(recipe, frame=data, overrides=overrides, site=site)
-    with shown(observe) as watch, read_once():
+    identities = using_identities(request.recipe.resources.identity)
+    with shown(observe) as watch, read_once(), identities:
         return _check(request, watch)
 
 

@@ -47,11 +47,18 @@ def write_outputs(
     """Write the report, and some samples of the measured split as pictures."""
     packed = modelfile.describe(result.model)
     task = task_of(request.recipe)
-    sample = _write_samples(result.folder / "samples", measured, prepared, task)
+    is_sealed = prepared.store.sealing is not None  # Then no sample may be written anywhere.
+    sample = Path("INPUT")
+    if not is_sealed:
+        sample = _write_samples(result.folder / "samples", measured, prepared, task)
     worst = measured.measurement.worst
     first = range(min(SAMPLES_SHOWN, len(measured.samples)))
     positions = first if worst is None else worst.tolist()
-    if prepared.output_kind == OutputKind.BOXES:
+    answers: list[report.Answered] = []
+    shown: Any = ()
+    if is_sealed:
+        comparison = None
+    elif prepared.output_kind == OutputKind.BOXES:
         answers, shown = _boxed(positions, measured, result.model)
     else:
         answers = _answers(positions, measured, prepared, task, result.model)
@@ -82,13 +89,14 @@ def write_outputs(
             seconds=result.seconds,
             mistakes=shown,
             answers=answers,
+            is_sealed=is_sealed,
             has_boxes=prepared.output_kind == OutputKind.BOXES,
             changed=_changed(flips, measured, comparison, prepared, task),
             changed_samples=_shown(flips, measured, prepared) if flips else (),
             tried=() if found is None else _tried(found),
             rejected={} if found is None else found.rejected,
             tried_by=() if found is None else found.goal.compared,
-            augmented=_augmented(request, prepared, context),
+            augmented=None if is_sealed else _augmented(request, prepared, context),
             notes=result.notes,
         ),
     )

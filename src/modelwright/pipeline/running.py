@@ -17,6 +17,7 @@ from modelwright.files import ASIDE, Json, copy_file, json_digest
 from modelwright.initialization import initialize_model, pin_network, settled_input
 from modelwright.initialization.published import read_once
 from modelwright.ledger import Ledger, exact
+from modelwright.modelfile.container import refuse_sealed
 from modelwright.pipeline.assessing import write_candidate
 from modelwright.pipeline.compressing import (
     UNCOMPRESSED,
@@ -56,6 +57,7 @@ from modelwright.run import (
     silent,
     untuned,
 )
+from modelwright.security.sealing import using_identities
 
 if TYPE_CHECKING:
     from modelwright.modelfile.export import TracedGraph
@@ -94,7 +96,8 @@ def run(
         ModelwrightError: the request can't be carried out; nothing is left half-written.
     """
     request = read_request(recipe, frame=data, overrides=overrides, site=site)
-    with shown(observe) as watch, read_once():
+    identities = using_identities(request.recipe.resources.identity)
+    with shown(observe) as watch, read_once(), identities:
         return _carry_out(request, Path(out) / (name or request.stem), observe=watch)
 
 
@@ -222,6 +225,7 @@ def compress(
         ModelwrightError: the request can't be carried out; nothing is left half-written.
     """
     path = Path(model)
+    refuse_sealed(path, why="A run keeps the model that it began with unsealed in its folder")
     request = compress_request(path, recipe, data=data, overrides=overrides)
     folder = Path(out) / (name or request.stem)
     with shown(observe) as watch:

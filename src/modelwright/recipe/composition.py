@@ -14,11 +14,12 @@ from modelwright.recipe.measuring_rules import MEASURING_NOTES, MEASURING_RULES
 from modelwright.recipe.recipe import Recipe
 from modelwright.recipe.relevance import check_relevance
 from modelwright.recipe.rule import Rule
+from modelwright.recipe.sealing_rules import SEALING_NOTES, SEALING_RULES
 from modelwright.recipe.training_rules import TRAINING_NOTES, TRAINING_RULES
 
-REFUSED = (*TRAINING_RULES, *IMAGE_RULES, *MEASURING_RULES, *DISTILLATION_RULES)
+REFUSED = (*TRAINING_RULES, *IMAGE_RULES, *MEASURING_RULES, *DISTILLATION_RULES, *SEALING_RULES)
 """The pairs that can't work."""
-SAID = (*TRAINING_NOTES, *MEASURING_NOTES, *DISTILLATION_NOTES)
+SAID = (*TRAINING_NOTES, *MEASURING_NOTES, *DISTILLATION_NOTES, *SEALING_NOTES)
 """The pairs that work, but not as one might think."""
 
 

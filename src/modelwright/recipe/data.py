@@ -106,6 +106,9 @@ class _DataSpec(Spec):
     """Use at most this many samples of each split (the first of a seeded order): a quick try."""
     rename: Annotated[dict[str, str], For(outputs=_RENAMED), Rare()] = Field(default_factory=dict)
     """Other names for labels, by the name in the data: `{"0": "zero"}`; of speech, other texts."""
+    sealed: Annotated[bool, Rare()] = False
+    """Whether `modelwright seal` has encrypted its files. They are opened in memory, with the
+    identities of `--identity`, MODELWRIGHT_IDENTITY or `resources.identity` in a site file."""
 
     @property
     def is_multi_label(self) -> bool:

@@ -132,6 +132,7 @@ class Draft:
     def recipe(self, *, overrides: Sequence[str] = (), site: Path | str | None = None) -> Recipe:
         """Return the recipe, with a site file and overrides laid over; see `load_recipe`."""
         root = self.root
+        _refuse_identity(root)
         placed = _place_site(root, Path(site)) if site is not None else set()
         for override in overrides:
             path = _set_value(root, override)
@@ -204,6 +205,18 @@ def _sections(root: Node) -> dict[str, Node]:
         where=root.place,
         fix="Begin with `version: 1` and `data: {source: digits}`",
     )
+
+
+def _refuse_identity(root: Node) -> None:
+    """Refuse a recipe that says what opens sealed files: recipes are shared, and kept in models."""
+    resources = _sections(root).get("resources")
+    inner = resources.value if resources is not None else None
+    if isinstance(inner, dict) and "identity" in inner and inner["identity"].plain():
+        raise RecipeError(
+            "`resources.identity` belongs in a site file, not in the recipe",
+            where=inner["identity"].place,
+            fix="Write it to a site file (--site FILE), or give --identity or MODELWRIGHT_IDENTITY",
+        )
 
 
 def _place_site(root: Node, site: Path) -> set[str]:

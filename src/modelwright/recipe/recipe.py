@@ -14,7 +14,7 @@ from modelwright.recipe.data import DataSpec, TableData
 from modelwright.recipe.inference import GenerateSpec, InferenceSpec
 from modelwright.recipe.model import ModelSpec
 from modelwright.recipe.preparation import AudioSpec, AugmentSpec, TextSpec, TransformsSpec
-from modelwright.recipe.spec import For, FromList, Spec
+from modelwright.recipe.spec import For, FromList, Rare, Spec
 from modelwright.recipe.targets import TargetExpression
 from modelwright.recipe.train import TrainSpec
 
@@ -50,6 +50,9 @@ class ResourcesSpec(Spec):
     """The processor; `auto` takes a GPU where there is one."""
     threads: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Processor threads; all cores where not said."""
+    identity: Annotated[tuple[str, ...], FromList, Rare()] = ()
+    """What opens sealed data and models: `file:PATH`, `env:NAME`, `plugin:NAME` or
+    `passphrase:env:NAME`. It stands in a site file, never in a recipe."""
 
 
 def _whole(value: object) -> object:

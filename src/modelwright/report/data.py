@@ -83,6 +83,8 @@ class ReportData:
     """The samples that are shown, worst first: pixels `[M, H, W, C]`, texts, or WAV files."""
     answers: Sequence[Answered] = ()
     """The prediction for each of them."""
+    is_sealed: bool = False
+    """Whether the data is sealed, so that no sample may be shown."""
     has_boxes: bool = False
     """Whether boxes are drawn into these samples."""
     changed: Sequence[Changed] = ()
