@@ -172,13 +172,22 @@ _V2_VERSION = _V2 + "/versions/{version}"
 _OF_TENSORS = (("application/json", _TENSORS),)
 
 ROUTES = (
+    Route("POST", "/v1/models/{name}:predict", "predict", predict, "Predictions.", _PREDICT),
+    *(
+        Route(method, base + path, "predict", handler, sentence, body)
+        for base in (_V2, _V2_VERSION)
+        for method, path, handler, sentence, body in (
+            ("GET", "", _v2_model, "What a model takes and gives.", ()),
+            ("GET", "/ready", _v2_model_ready, "Whether a model answers.", ()),
+            ("POST", "/infer", inference_protocol.infer, "Tensors for tensors.", _OF_TENSORS),
+        )
+    ),
     Route("GET", "/", "public", _page, "A page to try the models in a browser."),
     Route("GET", "/healthz", "public", _alive, "Whether the server lives."),
     Route("GET", "/readyz", "public", _ready, "Whether every model answers."),
     Route("GET", "/metrics", "metrics", _metrics, "Figures for Prometheus."),
     Route("GET", "/v1/models", "any", _models, "The models that may be asked."),
     Route("GET", "/v1/models/{name}", "predict", _model, "A model with its evidence."),
-    Route("POST", "/v1/models/{name}:predict", "predict", predict, "Predictions.", _PREDICT),
     Route("POST", "/v1/models/{name}:reload", "admin", _reload, "Load a changed file anew."),
     Route(
         "POST",
@@ -199,17 +208,8 @@ ROUTES = (
     Route("GET", "/v2", "public", _v2_server, "Open Inference Protocol: the server."),
     Route("GET", "/v2/health/live", "public", _v2_live, "Whether the server lives."),
     Route("GET", "/v2/health/ready", "public", _v2_ready, "Whether every model answers."),
-    *(
-        Route(method, base + path, "predict", handler, sentence, body)
-        for base in (_V2, _V2_VERSION)
-        for method, path, handler, sentence, body in (
-            ("GET", "", _v2_model, "What a model takes and gives.", ()),
-            ("GET", "/ready", _v2_model_ready, "Whether a model answers.", ()),
-            ("POST", "/infer", inference_protocol.infer, "Tensors for tensors.", _OF_TENSORS),
-        )
-    ),
 )
-"""Every address of a server but `/openapi.json`, which is public."""
+"""Every address of a server but `/openapi.json`, which is public; the first are found soonest."""
 _CODES = {400: "bad request", 401: "no valid key", 403: "not allowed", 404: "not served here"}
 _CODES |= {413: "too long", 415: "not taken", 422: "not an input", 429: "quota", 503: "busy"}
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -92,22 +92,34 @@ class Call:
             ModelwrightError: there is no answer.
         """
         answers = [job.answer for job in jobs]
-        waiting = asyncio.gather(*answers) if len(answers) > 1 else answers[0]
-        gone = asyncio.ensure_future(self.request.receive())
+        loop = asyncio.get_running_loop()
+        gone: asyncio.Task[None] | None = None
+
+        def end(error: ModelwrightError) -> None:
+            for answer in answers:
+                if not answer.done():
+                    answer.set_exception(error)
+
+        async def listen() -> None:
+            await self.request.receive()  # There is nothing more to come but the end.
+            end(HttpError(499, "the client has gone"))
+
+        def patience_ends() -> None:
+            nonlocal gone
+            gone = loop.create_task(listen())
+
+        late = BusyError("the answer didn't come in time", fix="Ask again in a moment")
+        timers = [
+            loop.call_later(_PATIENCE_S, patience_ends),
+            loop.call_later(self.state.config.timeout_s, end, late),
+        ]
         try:
-            await asyncio.wait(
-                (waiting, gone),
-                timeout=self.state.config.timeout_s,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            if waiting.done():
-                found: Any = waiting.result()
-                return list(found) if len(answers) > 1 else [found]
-            if gone.done():
-                raise HttpError(499, "the client has gone")
-            raise BusyError("the answer didn't come in time", fix="Ask again in a moment")
+            return [await answer for answer in answers]
         finally:
-            gone.cancel()
+            for timer in timers:
+                timer.cancel()
+            if gone is not None:
+                gone.cancel()
             for answer in answers:
                 answer.cancel()
 
@@ -134,6 +146,8 @@ class Call:
         self.state.confidences[key] = (count, mean)
 
 
+_PATIENCE_S = 0.1
+"""An answer that takes longer is no longer worked on once its client has gone."""
 _WINDOW, _UNUSUAL = 200, 0.2
 """Over so many answers, a mean confidence that is so much lower is told."""
 Handler = Callable[[Call], Awaitable[Response]]

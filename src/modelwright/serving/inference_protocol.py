@@ -216,9 +216,12 @@ async def _outputs(call: Call, pool: Pool, tensors: dict[str, Any]) -> dict[str,
         for name, array in tensors.items()
     ]
     parts = [np.ascontiguousarray(array).tobytes() for array in tensors.values()]
-    ((header, blobs),) = await call.wait(
-        [pool.submit({"op": "infer", "tensors": described}, parts)]
-    )
+    rows = {array.shape[:1] for array in tensors.values()}
+    # Rows of one batch must not become another's: all tensors have as many, and some.
+    can_join = len(rows) == 1 and min(rows) and min(min(rows)) > 0
+    kind = tuple((item["name"], *item["shape"][1:]) for item in described) if can_join else None
+    job = pool.submit({"op": "infer", "tensors": described}, parts, kind=kind)
+    ((header, blobs),) = await call.wait([job])
     return {
         item["name"]: np.frombuffer(blob, np.dtype(item["dtype"])).reshape(item["shape"])
         for item, blob in zip(header["tensors"], blobs, strict=True)

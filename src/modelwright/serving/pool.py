@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,8 @@ from modelwright.files import JsonObject
 from modelwright.serving.config import ModelSpec
 from modelwright.serving.messages import Message, encode, receive
 
+PREDICT = "predict"
+"""The kind of job that asks for predictions of one input."""
 _MOST_DEATHS = 2
 """A request over which so many workers died, the last time alone, is given up."""
 _SLOWEST_RESTART_S = 5.0
@@ -41,17 +43,15 @@ class Job:
     """What one request asks of a model."""
 
     header: JsonObject
-    """Of a message to a worker; without `op` an entry of the `items` of `predict`."""
+    """Of a message to a worker; of `predict` an entry of its `items`."""
     parts: list[bytes]
     answer: asyncio.Future[Message]
     deaths: int = 0
     pieces: asyncio.Queue[Message] | None = None
     """Where pieces of texts go as they come."""
 
-    @property
-    def joins(self) -> bool:
-        """Whether it may be answered in one batch with others."""
-        return "op" not in self.header
+    kind: Hashable = None
+    """Those of one kind may be answered in one batch; without a kind it is answered alone."""
 
 
 @dataclass(eq=False, slots=True)
@@ -108,15 +108,22 @@ class Pool:
         self.info = self.workers[0].info
         self._tasks = [asyncio.ensure_future(self._work(place)) for place in range(self.spec.count)]
 
-    def submit(self, header: JsonObject, parts: list[bytes], *, streams: bool = False) -> Job:
-        """Put a request into the queue.
+    def submit(
+        self,
+        header: JsonObject,
+        parts: list[bytes],
+        *,
+        kind: Hashable = None,
+        streams: bool = False,
+    ) -> Job:
+        """Put a request into the queue; see `Job`.
 
         Raises:
             BusyError: it is full.
         """
         if len(self._queue) >= self.spec.queue:
             raise BusyError("too many requests wait for this model", fix="Ask again in a moment")
-        job = Job(header, parts, asyncio.get_running_loop().create_future())
+        job = Job(header, parts, asyncio.get_running_loop().create_future(), kind=kind)
         if streams:
             job.pieces = asyncio.Queue()
         self._queue.append(job)
@@ -177,12 +184,13 @@ class Pool:
             while self._queue and len(jobs) < self.spec.max_batch:
                 first = self._queue[0]
                 # What was in a batch that ended a worker is asked alone.
-                if jobs and not (jobs[0].joins and first.joins and not first.deaths):
+                is_alone = first.kind is None or first.deaths
+                if jobs and (is_alone or first.kind != jobs[0].kind):
                     break
                 self._queue.popleft()
                 if not first.answer.done():  # Its client has gone, or its time is over.
                     jobs.append(first)
-                    if first.deaths:
+                    if is_alone:
                         break
             if jobs:
                 return jobs
@@ -277,15 +285,20 @@ async def _start(spec: ModelSpec) -> _Worker:
 
 async def _exchange(worker: _Worker, jobs: list[Job]) -> None:
     """Ask a worker, and hand out its answers."""
-    if jobs[0].joins:
+    if jobs[0].kind == PREDICT:
         items, parts = [job.header for job in jobs], [job.parts[0] for job in jobs]
         worker.writer.write(encode({"op": "predict", "items": items}, parts))
         header, told = await receive(worker.reader)
         entries = header.get("items") or [header] * len(jobs)
         for job, entry, part in zip(jobs, entries, told or [b""] * len(jobs), strict=True):
             _hand_out(job, entry, [part])
-        return
-    (job,) = jobs
+    elif len(jobs) > 1:
+        await _exchange_tensors(worker, jobs)
+    else:
+        await _exchange_one(worker, jobs[0])
+
+
+async def _exchange_one(worker: _Worker, job: Job) -> None:
     worker.writer.write(encode(job.header, job.parts))
     header, told = await receive(worker.reader)
     is_cancelled = False
@@ -297,6 +310,31 @@ async def _exchange(worker: _Worker, jobs: list[Job]) -> None:
             worker.writer.write(encode({"op": "cancel"}))
         header, told = await receive(worker.reader)
     _hand_out(job, header, told)
+
+
+async def _exchange_tensors(worker: _Worker, jobs: list[Job]) -> None:
+    """Ask for several requests at once, whose tensors differ along the first axis alone."""
+    rows = [job.header["tensors"][0]["shape"][0] for job in jobs]
+    tensors = [
+        {**item, "shape": [sum(rows), *item["shape"][1:]]} for item in jobs[0].header["tensors"]
+    ]
+    parts = [b"".join(each) for each in zip(*(job.parts for job in jobs), strict=True)]
+    worker.writer.write(encode({"op": "infer", "tensors": tensors}, parts))
+    header, told = await receive(worker.reader)
+    if "tensors" not in header:  # One of them may be at fault.
+        for job in jobs:
+            await _exchange_one(worker, job)
+        return
+    start = 0
+    for job, count in zip(jobs, rows, strict=True):
+        own = [{**item, "shape": [count, *item["shape"][1:]]} for item in header["tensors"]]
+        sizes = [len(part) // sum(rows) for part in told]
+        cut = [
+            part[start * size : (start + count) * size]
+            for part, size in zip(told, sizes, strict=True)
+        ]
+        start += count
+        _hand_out(job, {"tensors": own}, cut)
 
 
 def _hand_out(job: Job, header: JsonObject, parts: list[bytes]) -> None:

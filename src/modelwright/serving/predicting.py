@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from modelwright.serving.bodies import Input, read_body, read_inputs
 from modelwright.serving.calls import Call
-from modelwright.serving.pool import InputError, Pool
+from modelwright.serving.pool import PREDICT, InputError, Pool
 
 
 async def predict(call: Call) -> Response:
@@ -44,7 +44,7 @@ async def predict_inputs(
     jobs = []
     try:
         for item in inputs:
-            jobs.append(pool.submit({"kind": item.kind, "top": top}, [item.part]))
+            jobs.append(pool.submit({"kind": item.kind, "top": top}, [item.part], kind=PREDICT))
         answers = await call.wait(jobs)
     except InputError as error:
         if len(inputs) > 1:
