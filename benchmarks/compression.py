@@ -70,6 +70,21 @@ CASES = {
         RESNET18,
     ),
     "speednet": Case("cifar10", (INT8,), ">= 2 times, <= 0.5 point", ("inference={}",)),
+    "efficientnet": Case(
+        "cifar10",
+        (INT8,),
+        ">= 1.8 times, <= 0.5 point",
+        (
+            "model={name: efficientnet-lite0}",
+            "transforms={size: 224}",
+            "augment={flip: random}",
+            "data.limit=4000",
+            "train={epochs: 2, batch_size: 32, optimizer: {name: adamw, lr: 0.001},"
+            " schedule: {name: one-cycle}}",
+            "inference={}",
+            "targets={}",
+        ),
+    ),
     "decoder": Case(
         "language-modeling",
         ({"name": "quantize", "weights": "int4"},),
@@ -77,7 +92,7 @@ CASES = {
     ),
     "transformer": Case(
         "text-classification",
-        ({"name": "quantize", "weights": "int8"},),
+        (INT8,),
         "<= 0.5 point, smaller and not slower",
         ("model={name: transformer}", "text.max_length=256"),
     ),

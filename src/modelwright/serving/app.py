@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -43,6 +44,10 @@ async def _page(call: Call) -> Response:
         "referrer-policy": "no-referrer",
     }
     return Response(page, 200, headers, "text/html")
+
+
+async def _document(call: Call) -> Response:
+    return _json(openapi_document())
 
 
 async def _alive(call: Call) -> Response:
@@ -183,6 +188,7 @@ ROUTES = (
         )
     ),
     Route("GET", "/", "public", _page, "A page to try the models in a browser."),
+    Route("GET", "/openapi.json", "public", _document, "This document."),
     Route("GET", "/healthz", "public", _alive, "Whether the server lives."),
     Route("GET", "/readyz", "public", _ready, "Whether every model answers."),
     Route("GET", "/metrics", "metrics", _metrics, "Figures for Prometheus."),
@@ -209,7 +215,7 @@ ROUTES = (
     Route("GET", "/v2/health/live", "public", _v2_live, "Whether the server lives."),
     Route("GET", "/v2/health/ready", "public", _v2_ready, "Whether every model answers."),
 )
-"""Every address of a server but `/openapi.json`, which is public; the first are found soonest."""
+"""Every address of a server; the first are found soonest."""
 _CODES = {400: "bad request", 401: "no valid key", 403: "not allowed", 404: "not served here"}
 _CODES |= {413: "too long", 415: "not taken", 422: "not an input", 429: "quota", 503: "busy"}
 
@@ -231,20 +237,12 @@ def build_app(state: State) -> FastAPI:
     app = FastAPI(
         title="modelwright",
         version=__version__,
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,  # It is one of our routes.
         lifespan=lifespan,
     )
     for route in ROUTES:
-        app.add_api_route(
-            route.path,
-            _endpoint(state, route),
-            methods=[route.method],
-            summary=route.sentence,
-            operation_id=f"{route.method} {route.path}",
-            response_class=Response,
-            openapi_extra=_described(route),
-        )
+        # Of FastAPI's own routes nothing would be used but their time.
+        app.add_route(route.path, _endpoint(state, route), methods=[route.method])
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -262,18 +260,33 @@ def _endpoint(state: State, route: Route) -> Callable[[Request], Any]:
     return endpoint
 
 
+def openapi_document() -> JsonObject:
+    """Return what OpenAPI 3.1 says of the routes."""
+    paths: JsonObject = {}
+    for route in ROUTES:
+        paths.setdefault(route.path, {})[route.method.lower()] = _described(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "modelwright", "version": __version__},
+        "paths": paths,
+        "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
 def _described(route: Route) -> JsonObject:
-    """Return what the OpenAPI document says of a route."""
     refusal = {"content": {"application/problem+json": {"schema": {"type": "object"}}}}
+    codes = {str(code): {"description": why, **refusal} for code, why in _CODES.items()}
     told: JsonObject = {
-        "responses": {str(code): {"description": why, **refusal} for code, why in _CODES.items()}
+        "summary": route.sentence,
+        "operationId": re.sub("[^a-z0-9]+", "_", f"{route.method} {route.path}".lower()).strip("_"),
+        "responses": {"200": {"description": "done"}, **codes},
     }
     if route.policy != "public":
         told["security"] = [{"bearer": []}]
     if route.body:
         content = {kind: {"schema": schema} for kind, schema in route.body}
         told["requestBody"] = {"required": True, "content": content}
-    names = [piece.partition("}")[0] for piece in route.path.split("{")[1:]]
+    names = re.findall("{([a-z]+)}", route.path)
     if names:
         told["parameters"] = [
             {"name": name, "in": "path", "required": True, "schema": _TEXT} for name in names
