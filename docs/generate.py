@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 from modelwright.cli.arguments import command_reference
-from modelwright.recipe import composition_reference, recipe_reference
+from modelwright.recipe import composition_reference, recipe_reference, settings_reference
+from modelwright.serving.config import ServeConfig
 
 DOCS = Path(__file__).parent
 TOGETHER = """\
@@ -19,14 +20,17 @@ Each pair below is judged before anything is trained: *refused* stops the run wi
 is a sentence in the run and in its report. All other settings go together.
 """
 MARK = "<!-- made by docs/generate.py from src/modelwright/cli/arguments.py -->\n"
+SERVING = "<!-- made by docs/generate.py from src/modelwright/serving/config.py -->\n"
 
 
 def pages() -> dict[Path, str]:
     """Return what each page should hold."""
     by_hand = (DOCS / "cli.md").read_text(encoding="utf-8").partition(MARK)[0]
+    serving = (DOCS / "serving.md").read_text(encoding="utf-8").partition(SERVING)[0]
     return {
         DOCS / "recipe.md": f"{recipe_reference()}\n{TOGETHER}\n{composition_reference()}",
         DOCS / "cli.md": f"{by_hand}{MARK}\n{command_reference()}",
+        DOCS / "serving.md": f"{serving}{SERVING}\n{settings_reference(ServeConfig)}",
     }
 
 

@@ -53,7 +53,7 @@ def guarded(models, tmp_path_factory):
     (folder / "jwks.json").write_text(json.dumps({"keys": [{**public, "kid": "one"}]}))
     settings = (
         f"audit: {{path: {folder}/audit.jsonl, key: {folder}/audit.key}}\n"
-        f"tokens: {{issuer: me, audience: here, jwks: {folder}/jwks.json}}\n"
+        f"tokens: {{issuer: me, audience: here, jwks: {folder}/jwks.json, algorithms: [RS256]}}\n"
     )
     files = [models / name / "model.mw" for name in ("images", "texts", "writer")]
     with serving(folder, *files, "--workers", "1", settings=settings) as running:

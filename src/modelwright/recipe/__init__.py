@@ -10,7 +10,12 @@ from __future__ import annotations
 from modelwright.recipe.composition import check_composition, composition_reference
 from modelwright.recipe.reading import Draft, load_recipe, parse_recipe
 from modelwright.recipe.recipe import Recipe
-from modelwright.recipe.reference import json_schema, recipe_reference, render_config
+from modelwright.recipe.reference import (
+    json_schema,
+    recipe_reference,
+    render_config,
+    settings_reference,
+)
 
 __all__ = [
     "Draft",
@@ -22,4 +27,5 @@ __all__ = [
     "parse_recipe",
     "recipe_reference",
     "render_config",
+    "settings_reference",
 ]

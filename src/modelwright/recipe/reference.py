@@ -154,6 +154,14 @@ def recipe_reference() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def settings_reference(spec: type[Spec]) -> str:
+    """Return the settings of another file as Markdown: of a server's, say."""
+    parts: list[str] = []
+    for title, section in _sections(spec, ""):
+        parts += [f"### {title}", _first_paragraph(section), *_tables(section)]
+    return "\n\n".join(parts) + "\n"
+
+
 _TARGETS = (
     "A comparison (`>=`, `<=`, `>`, `<`) and a number in quotes, by metric. A run that misses one "
     "exits with 1."

@@ -13,13 +13,13 @@ import json
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
 from modelwright.errors import RequestError, require
-from modelwright.recipe.spec import Spec
+from modelwright.recipe.spec import FromList, Spec
 from modelwright.security.roles import ROLES, AccessError, Grant, Principal, grant_of
 
 if TYPE_CHECKING:
@@ -43,19 +43,24 @@ Algorithm = Literal[
 class TokenConfig(Spec):
     """Whose tokens are taken, and how they are read."""
 
-    issuer: str = Field(min_length=1)
-    audience: str = Field(min_length=1)
+    issuer: Annotated[str, Field(min_length=1)]
+    """The `iss` of each token, exactly."""
+    audience: Annotated[str, Field(min_length=1)]
+    """The `aud` of each token, or one of several."""
     jwks: str
     """The provider's public keys: a file, or an https URL."""
-    algorithms: tuple[Algorithm, ...] = Field(("RS256",), min_length=1)
+    algorithms: Annotated[tuple[Algorithm, ...], FromList, Field(min_length=1)] = ("RS256",)
+    """The only algorithms that are taken, all of them with public keys."""
     role_claim: str = "role"
     """The claim that holds one of our roles, or a list with exactly one of ours."""
     models_claim: str = "models"
     """The claim that holds the models: a list of names, or names separated by blanks."""
-    leeway_s: float = Field(60.0, ge=0, le=300)
+    leeway_s: Annotated[float, Field(ge=0, le=300)] = 60.0
     """So far clocks may be apart."""
-    requests_per_minute: int | None = Field(None, ge=1)
-    daily_cost: float | None = Field(None, gt=0)
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    """How many requests each server takes of one subject."""
+    daily_cost: Annotated[float, Field(gt=0)] | None = None
+    """What the requests of one subject in a day may cost."""
 
     @field_validator("jwks")
     @classmethod
