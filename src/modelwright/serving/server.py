@@ -119,7 +119,8 @@ def serve(config: ServeConfig, *, say: Callable[[str], object]) -> None:
         "lifespan": "on",
     }
     if config.tls is not None:
-        settings["ssl_context_factory"] = lambda *_: _context(config)
+        context = _context(config)
+        settings["ssl_context_factory"] = lambda *_: context
     logger = logging.getLogger("uvicorn")
     logger.addHandler(logging.NullHandler())
     logger.propagate = False  # What it says of a request may hold parts of it.
