@@ -282,6 +282,21 @@ def test_each_request_is_in_the_log_without_what_was_asked(guarded):
     assert not any(key in everything for key in keys.values())
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"sec-fetch-site": "same-origin"}, 200),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"host": "evil.example"}, 403),
+        ({"host": "localhost:1"}, 200),
+    ],
+)
+def test_a_page_of_another_site_cannot_ask(server, headers, status):
+    assert server.client.post(TEXTS, json=ASKED, headers=headers).status_code == status
+
+
 def test_with_the_first_key_the_server_closes(models, tmp_path):
     path = models / "texts" / "model.mw"
     with serving(tmp_path, path, "--workers", "1") as running:

@@ -121,7 +121,8 @@ class Call:
             if gone is not None:
                 gone.cancel()
             for answer in answers:
-                answer.cancel()
+                if not answer.cancel() and not answer.cancelled():
+                    answer.exception()  # It has been looked at.
 
     def watch(self, info: JsonObject, confidences: Sequence[float | None]) -> None:
         """Tell of someone whose questions the model is much less sure of than of its own data.
@@ -143,11 +144,14 @@ class Call:
                 "unusual_queries", principal=key[0], model=key[1], confidence=round(mean, 3)
             )
             count = 0
+        if len(self.state.confidences) >= _MOST_WATCHED:
+            self.state.confidences.clear()
         self.state.confidences[key] = (count, mean)
 
 
 _PATIENCE_S = 0.1
 """An answer that takes longer is no longer worked on once its client has gone."""
+_MOST_WATCHED = 10_000
 _WINDOW, _UNUSUAL = 200, 0.2
 """Over so many answers, a mean confidence that is so much lower is told."""
 Handler = Callable[[Call], Awaitable[Response]]
@@ -187,6 +191,7 @@ async def answer(request: Request, state: State, policy: Policy, handler: Handle
 async def _admit(call: Call, policy: Policy) -> None:
     access, header = call.state.access, call.request.headers.get("authorization")
     if header is None and _is_open(call.state):
+        _refuse_other_sites(call.request)
         return
     if access.may_block(header):
         call.principal = await asyncio.to_thread(access.authenticate, header)
@@ -201,6 +206,18 @@ def _is_open(state: State) -> bool:
     if is_loopback(state.config.host) and state.config.tokens is None:
         return not state.config.auth or state.access.is_empty()
     return False
+
+
+def _refuse_other_sites(request: Request) -> None:
+    """Refuse what a page of another site lets a browser on this machine ask.
+
+    Raises:
+        AccessError: the browser says so, or it was led here by another name (DNS rebinding).
+    """
+    host = request.url.hostname or ""
+    site = request.headers.get("sec-fetch-site", "none")
+    if not is_loopback(host) or site not in ("none", "same-origin"):
+        raise AccessError("other sites may not ask without a key", status=403)
 
 
 def is_loopback(host: str) -> bool:
