@@ -65,7 +65,7 @@ class Subject:
 
 def request(path: str, body: bytes, kind: str, key: str = "") -> bytes:
     """Return the bytes of a POST."""
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind}\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\n"
     head += f"Content-Length: {len(body)}\r\n"
     if key:
         head += f"Authorization: Bearer {key}\r\n"

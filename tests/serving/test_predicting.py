@@ -142,7 +142,7 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_read(server):
     assert answer.status_code == 413
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as client:
-        head = f"POST {IMAGES} HTTP/1.1\r\nHost: x\r\nContent-Length: {10 << 30}\r\n\r\n"
+        head = f"POST {IMAGES} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {10 << 30}\r\n\r\n"
         client.sendall(head.encode())  # Nothing of the 10 GB is sent.
         assert b"413" in client.recv(4096)
 
@@ -164,9 +164,17 @@ def test_a_client_that_sends_too_slowly_is_let_go(server):
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as client:
         client.sendall(
-            f"POST {IMAGES} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc".encode()
+            f"POST {IMAGES} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\nabc".encode()
         )
         assert b"408" in client.recv(4096)
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nA"])
+def test_a_client_that_never_sends_a_whole_head_is_let_go(server, begun):
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as client:
+        client.sendall(begun)
+        assert client.recv(4096) == b""
 
 
 def test_a_picture_that_would_unpack_to_gigabytes_is_refused(server):

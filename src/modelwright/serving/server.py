@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,7 @@ def make_state(config: ServeConfig) -> State:
     return State(config, hosting, telemetry, access, audit)
 
 
+_KEEP_ALIVE_S = 30
 _LINGER_S = 0.3
 """So long a connection that was just made has to send its request while the server ends."""
 
@@ -82,6 +84,9 @@ def serve(config: ServeConfig, *, say: Callable[[str], object]) -> None:
     class Server(uvicorn.Server):
         """Answers new requests for a while after the signal, so that none is lost."""
 
+        _since: dict[Any, float] = {}  # noqa: RUF012 (it is replaced, never changed)
+        """Since when a connection has been without a request."""
+
         def handle_exit(self, sig: int, frame: Any) -> None:
             if state.is_draining:
                 self.should_exit = True
@@ -91,6 +96,20 @@ def serve(config: ServeConfig, *, say: Callable[[str], object]) -> None:
 
         def _leave(self) -> None:
             self.should_exit = True
+
+        async def on_tick(self, counter: int) -> bool:
+            # uvicorn waits for ever for the head of a request.
+            now, connections = time.monotonic(), list[Any](self.server_state.connections)
+            waiting = [
+                each for each in connections if each.cycle is None or each.cycle.response_complete
+            ]
+            since = {each: self._since.get(each, now) for each in waiting}
+            for each, begun in since.items():
+                patience = config.read_timeout_s + (_KEEP_ALIVE_S if each.cycle else 0)
+                if now - begun > patience:
+                    each.transport.close()
+            self._since = since
+            return await super().on_tick(counter)
 
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             # Whoever was connected by the system, but not by us yet, is answered too.
@@ -114,7 +133,8 @@ def serve(config: ServeConfig, *, say: Callable[[str], object]) -> None:
         "log_config": None,
         "access_log": False,
         "server_header": False,
-        "timeout_keep_alive": 30,
+        "timeout_keep_alive": _KEEP_ALIVE_S,
+        "timeout_graceful_shutdown": round(config.timeout_s) + 1,
         "ws": "none",
         "lifespan": "on",
     }
