@@ -18,7 +18,7 @@ import secrets
 import threading
 import time
 from collections.abc import Container, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from modelwright.errors import RequestError, ResourceError
@@ -56,6 +56,9 @@ class AuditRecord:
     verdict: str
     status: int
     cost: float
+
+
+_FIELDS = tuple(each.name for each in fields(AuditRecord))
 
 
 class AuditLog:
@@ -110,7 +113,9 @@ class AuditLog:
                 why = self._failure or "The disk is too slow"
                 raise AuditLogError("the audit log is stuck", where=str(self.path), why=why)
             number = self._next
-            self._waiting.append(_line({"n": number, **asdict(record)}))
+            self._waiting.append(
+                _line({"n": number, **{name: getattr(record, name) for name in _FIELDS}})
+            )
             self._next += 1
         if self._fsync_every == 0:
             self.flush()

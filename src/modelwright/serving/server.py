@@ -133,6 +133,7 @@ def serve(config: ServeConfig, *, say: Callable[[str], object]) -> None:
         "log_config": None,
         "access_log": False,
         "server_header": False,
+        "proxy_headers": False,
         "timeout_keep_alive": _KEEP_ALIVE_S,
         "timeout_graceful_shutdown": round(config.timeout_s) + 1,
         "ws": "none",
