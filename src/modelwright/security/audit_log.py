@@ -225,7 +225,7 @@ class AuditReport:
         return not self.findings
 
 
-def verify(path: Path, public_key: str, checkpoint: Path | None = None) -> AuditReport:
+def verify(path: Path, public_key: Path | str, checkpoint: Path | None = None) -> AuditReport:
     """Compare a log with its checkpoints, and with such that were kept elsewhere.
 
     The root is computed anew at each checkpoint, so that all of them must be of one history.
@@ -233,7 +233,7 @@ def verify(path: Path, public_key: str, checkpoint: Path | None = None) -> Audit
     Raises:
         RequestError: a file isn't there, or is no key.
     """
-    signer = read_public_key(public_key)
+    signer = read_public_key(str(public_key))
     kept = _notes(checkpoint) if checkpoint else []
     if checkpoint and not kept:
         raise RequestError("this holds no checkpoint", where=str(checkpoint))
