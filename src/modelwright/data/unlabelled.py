@@ -179,6 +179,12 @@ def unlabelled_split(
             raise
     elif is_table(path) or (path.is_dir() and not (path / "data_batch_1.bin").is_file()):
         listing = _listed(path, like, kind=kind, of="--data")
+        listing = replace(
+            listing,
+            key=json_digest([listing.key, "asked 1"]),
+            labels=[""] * len(listing),
+            splits=[UNLABELLED_SPLIT] * len(listing),
+        )
     else:
         model = Existing(kind, output_kind, (), like)
         listing = list_like(path, model, guess=usual_columns, observe=observe)

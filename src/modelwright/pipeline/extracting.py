@@ -20,7 +20,7 @@ from modelwright.files import JsonObject
 from modelwright.kinds import OutputKind
 from modelwright.pipeline.measuring import data_spec
 from modelwright.recipe.preparation import AudioSpec
-from modelwright.run import Observe, silent
+from modelwright.run import Observe, Progress, silent
 
 AGREEMENT = 0.9
 """A copy that agrees with the model on so many samples counts as one."""
@@ -86,6 +86,9 @@ def audit_extraction(
         model=loaded, samples=samples, features=features, texts=texts, queries=queries, seed=seed
     )
     asked = ask(attack, observe=observe)
+    if asked.queries < queries:
+        note = f"There are samples for {asked.queries:,} questions, so no more are asked"
+        observe(Progress("note", 0, 0, note=note))
     compared = [
         Protection("none"),
         Protection("rounded", digits=digits),
