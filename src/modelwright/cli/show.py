@@ -129,8 +129,9 @@ def extraction(value: Mapping[str, Json]) -> str:
         shares = [[100 * at[key] for key in ("value", "low", "high")] for at in points]
         cells = [f"{share:.1f} % ({low:.0f} to {high:.0f})" for share, low, high in shares]
         table.append([f"{points[0]['queries']:,}", *cells])
-    needed = [row["queries_needed"] or f"not within {value['queries']:,}" for row in rows]
-    table.append([f"{100 * value['agreement']:.0f} % at", *map(str, needed)])
+    never = f"not within {value['queries']:,}"
+    needed = [f"{row['queries_needed']:,}" if row["queries_needed"] else never for row in rows]
+    table.append([f"{100 * value['agreement']:.0f} % at", *needed])
     lines = ["".join(f"{cell:<22}" for cell in row).rstrip() for row in table]
     lines += [
         "",
