@@ -264,7 +264,7 @@ def test_without_scikit_learn_the_others_are_measured(monkeypatch: pytest.Monkey
     def missing(module: str, *, extra: str, purpose: str) -> Any:
         raise MissingExtraError(f"{purpose} needs the library `{module}`, which isn't installed")
 
-    monkeypatch.setattr(baselines, "require", missing)
+    monkeypatch.setattr("modelwright.evaluation.least_squares.require", missing)
     notes: list[Progress] = []
     found = measured(text_problem(*told_by_words(" ", count=20)), notes.append)
     assert {name for name, _ in found} == {"majority"}
