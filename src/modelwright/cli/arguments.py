@@ -324,6 +324,7 @@ COMMANDS = {
                 ),
                 Argument("--queries", "the most questions (4096)", "number", "N"),
                 _TRUST,
+                _IDENTITY,
                 _QUIET,
             ),
             "Of images, questions beyond the samples are mixed of two. A copy counts once it "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from modelwright.data.findings import counted
 from modelwright.data.folder import holding
 from modelwright.data.inputs import INPUTS
 from modelwright.data.listing import UNLABELLED_SPLIT, Listing, Rows, files_below, read_file, stamp
-from modelwright.data.sealed import plain_name
+from modelwright.data.sealed import listed, plain_name, stored
 from modelwright.data.sources import Existing, list_like, list_source, usual_columns
 from modelwright.data.splits import limited
 from modelwright.data.store import Store, open_store
@@ -32,6 +33,7 @@ from modelwright.files import digest, find_path, json_digest
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.recipe.data import DataSpec, FolderData, TableData
 from modelwright.run import Observe, Progress
+from modelwright.security.sealing import is_sealed_path
 from modelwright.transforms.inputs import Input
 
 
@@ -167,27 +169,22 @@ def unlabelled_split(
         DataError: there is no such data, or none of it can be used.
     """
     kind = input.input_kind
-    if path is None:
-        if like is None:
-            raise DataError("the model file doesn't say which data it was made from", fix=_DATA)
+    if path is not None:
+        make = partial(_asked, path, like, kind=kind, output_kind=output_kind, observe=observe)
+        listing = listed(make, where=path, sealed=is_sealed_path(path))
+    elif like is None:
+        raise DataError("the model file doesn't say which data it was made from", fix=_DATA)
+    else:
+        base, own = Path.cwd(), getattr(like, "path", None)
+        source = partial(
+            list_source, like, base=base, observe=observe, kind=kind, output_kind=output_kind
+        )
         try:
-            listing = list_source(
-                like, base=Path.cwd(), observe=observe, kind=kind, output_kind=output_kind
-            )
+            where = None if own is None else find_path(own, base)
+            listing = source() if where is None else listed(source, where=where, sealed=like.sealed)
         except DataError as error:
             error.fix = _DATA
             raise
-    elif is_table(path) or (path.is_dir() and not (path / "data_batch_1.bin").is_file()):
-        listing = _listed(path, like, kind=kind, of="--data")
-        listing = replace(
-            listing,
-            key=json_digest([listing.key, "asked 1"]),
-            labels=[""] * len(listing),
-            splits=[UNLABELLED_SPLIT] * len(listing),
-        )
-    else:
-        model = Existing(kind, output_kind, (), like)
-        listing = list_like(path, model, guess=usual_columns, observe=observe)
     if listing.kind != kind:
         raise DataError(
             f"these are {listing.kind.plural}, and the model takes {kind.plural}",
@@ -208,6 +205,27 @@ def unlabelled_split(
     return Unlabelled(
         Split("unlabelled", inputs, rows, np.zeros((len(rows), 0))),
         lambda rows: [store.original(row).decode() for row in rows.tolist()],
+    )
+
+
+def _asked(
+    path: Path,
+    like: DataSpec | None,
+    *,
+    kind: InputKind,
+    output_kind: OutputKind,
+    observe: Observe,
+) -> Listing:
+    is_binary = path.is_dir() and stored(path / "data_batch_1.bin").is_file()
+    if is_binary or not (is_table(path) or path.is_dir()):
+        model = Existing(kind, output_kind, (), like)
+        return list_like(path, model, guess=usual_columns, observe=observe)
+    listing = _listed(path, like, kind=kind, of="--data")
+    return replace(
+        listing,
+        key=json_digest([listing.key, "asked 1"]),
+        labels=[""] * len(listing),
+        splits=[UNLABELLED_SPLIT] * len(listing),
     )
 
 
