@@ -89,7 +89,7 @@ def test_settings_that_make_no_sense_are_named(option, workspace, capsys):
         ("nope.mw", "digits", "ModelFileError"),
         ("quick.yaml", "digits", "ModelFileError"),
         ("cut.mw", "digits", "ModelFileError"),
-        ("sealed.mw.age", "digits", "ModelFileError"),
+        ("sealed.mw.age", "digits", "SealError"),
     ],
 )
 def test_what_cannot_be_used_is_a_sentence(model, data, kind, workspace, capsys):
