@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from modelwright.data import unlabelled_split
 from modelwright.data.overlap import run_splits
 from modelwright.data.sealed import sealing
 from modelwright.errors import DataError, RecipeError, SealError
+from modelwright.kinds import OutputKind
 from modelwright.recipe import check_composition, load_recipe, parse_recipe
 from modelwright.run import silent
 from modelwright.security.age import is_sealed
@@ -23,6 +25,7 @@ from modelwright.security.sealing import (
     read_recipients,
     seal_path,
 )
+from modelwright.transforms.ngrams import fit_ngrams
 from tests.data import making
 
 pytest.importorskip("pyrage")
@@ -260,6 +263,34 @@ def test_sealed_data_is_recognised_as_a_model_s_own(seal, tmp_path):
     path = seal(tmp_path / "a.npz")
     measured = labelled_split(path, input=made.input, labels=made.labels, observe=silent)
     assert len(measured.split) == 40
+
+
+@pytest.mark.parametrize("write", [write_csv, write_documents])
+def test_a_model_is_asked_about_sealed_samples_of_which_nothing_is_kept_open(
+    write, seal, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MODELWRIGHT_CACHE", str(tmp_path / "cache"))
+    path = write(tmp_path / "texts.csv")
+    texts = [row[0] for row in rows()]
+
+    def asked(path):
+        return unlabelled_split(
+            path,
+            input=fit_ngrams(texts),
+            like=None,
+            output_kind=OutputKind.SINGLE_LABEL,
+            observe=silent,
+        )
+
+    plain = asked(path)
+    expected = sorted(plain.texts(plain.split.rows))
+    shutil.rmtree(tmp_path / "cache")
+    found = asked(seal(path))
+    assert sorted(found.texts(found.split.rows)) == expected
+    assert found.split.gather().size
+    kept = [item for item in (tmp_path / "cache").rglob("*") if item.is_file()]
+    assert kept
+    assert not any(PLANTED.encode() in item.read_bytes() for item in kept)
 
 
 def test_sealed_pairs_of_texts_find_each_other(seal, tmp_path):

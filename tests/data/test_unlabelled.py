@@ -10,11 +10,20 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from modelwright.data import Prepared, prepare, prepare_again, run_splits
+from modelwright.data import (
+    Prepared,
+    Unlabelled,
+    prepare,
+    prepare_again,
+    run_splits,
+    unlabelled_split,
+)
 from modelwright.errors import DataError
+from modelwright.kinds import OutputKind
 from modelwright.recipe import Draft
-from modelwright.run import Progress
+from modelwright.run import Progress, silent
 from modelwright.transforms import ImageInput
+from modelwright.transforms.ngrams import fit_ngrams
 
 
 def image(number: int) -> Image.Image:
@@ -161,3 +170,69 @@ def test_what_holds_none_is_named(here: Path, path: str, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
         prepared(here, unlabelled=path)
     assert caught.value.fix
+
+
+SIZE = ImageInput(8, 8, 3)
+
+
+def asked(path: Path | None, like: Any = None, observe: Any = silent) -> Unlabelled:
+    return unlabelled_split(
+        path, input=SIZE, like=like, output_kind=OutputKind.SINGLE_LABEL, observe=observe
+    )
+
+
+def test_what_a_model_is_asked_about_needs_no_labels(here):
+    assert len(asked(here / "more").split) == 12  # Without the one that is broken.
+    assert len(asked(here / "photos").split) == 20  # Of both splits: their folders mean nothing.
+    (here / "more" / "again.png").write_bytes((here / "more" / "deep" / "12.png").read_bytes())
+    split = asked(here / "more").split
+    assert len(split) == 12
+    pixels = split.gather()
+    assert len(np.unique(pixels, axis=0)) == 12
+
+
+def test_a_models_own_data_gives_its_test_part(here):
+    like = Draft.from_text(
+        f"version: 1\ndata: {{source: folder, path: {here / 'photos'}}}\n", where="recipe"
+    ).recipe()
+    assert len(asked(None, like.data).split) == 6
+    said: list[Progress] = []
+    digits = Draft.from_text("version: 1\ndata: {source: digits}\n", where="recipe").recipe()
+    assert len(asked(None, digits.data, said.append).split) == 1797
+    assert any("trained on some of these images" in item.note for item in said)
+
+
+def test_the_texts_of_a_table_are_asked_without_their_labels(tmp_path):
+    (tmp_path / "texts.csv").write_text("text\n" + "".join(f"word {n}\n" for n in range(9)))
+    found = unlabelled_split(
+        tmp_path / "texts.csv",
+        input=fit_ngrams([f"word {n}" for n in range(9)]),
+        like=None,
+        output_kind=OutputKind.SINGLE_LABEL,
+        observe=silent,
+    )
+    assert sorted(found.texts(found.split.rows)) == [f"word {n}" for n in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("nothing", "there is no"),
+        ("empty", "no images"),
+        ("texts.csv", ""),
+        ("more/broken.png", "folder"),
+        ("more/deep/12.png", "folder"),
+    ],
+)
+def test_data_that_a_model_cannot_be_asked_about_is_named(here, name, words):
+    (here / "empty").mkdir()
+    (here / "texts.csv").write_text("text,label\na,b\nc,d\n")
+    with pytest.raises(DataError) as caught:
+        asked(here / name)
+    assert words in caught.value.what
+    with pytest.raises(DataError, match="which data"):
+        asked(None)
+    gone = Draft.from_text("version: 1\ndata: {source: folder, path: gone}\n", where="recipe")
+    with pytest.raises(DataError) as caught:
+        asked(None, gone.recipe().data)
+    assert "--data" in caught.value.fix

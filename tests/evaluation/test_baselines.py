@@ -27,6 +27,7 @@ from modelwright.evaluation import (
     measure_baselines,
 )
 from modelwright.evaluation.baselines import BASELINES
+from modelwright.evaluation.least_squares import STRENGTHS, least_squares, sparse_least_squares
 from modelwright.kinds import InputKind, OutputKind
 from modelwright.ledger import Evidence
 from modelwright.models.linear import simple_features
@@ -142,13 +143,13 @@ def test_the_ridge_and_its_penalty_are_scikit_learns(shape: tuple[int, int]) -> 
     known, given = (random.normal(3, 1, shape).astype(np.float32) for _ in range(2))
     targets = (known[:, :3] + random.normal(size=(len(known), 3)) > 3).astype(np.float32)
     centred = known - known.mean(axis=0)
-    penalties = baselines._STRENGTHS * float((centred**2).sum()) / shape[1]
+    penalties = STRENGTHS * float((centred**2).sum()) / shape[1]
     reference = RidgeCV(alphas=penalties).fit(known, targets)  # leaves one out
-    found = baselines._least_squares(known.copy(), targets, given)
+    found = least_squares(known.copy(), targets, given)
     np.testing.assert_allclose(found, reference.predict(given), atol=1e-3)
-    for strength, alpha in zip(baselines._STRENGTHS[4:], penalties[4:], strict=True):
+    for strength, alpha in zip(STRENGTHS[4:], penalties[4:], strict=True):
         expected = Ridge(alpha=alpha).fit(known, targets).predict(given)
-        found = baselines._least_squares(known.copy(), targets, given, np.array([strength]))
+        found = least_squares(known.copy(), targets, given, np.array([strength]))
         np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
@@ -159,9 +160,9 @@ def test_the_penalty_of_few_samples_is_scikit_learns() -> None:
         known, given = (random.normal(3, 1, (7, 3)).astype(np.float32) for _ in range(2))
         targets = (known[:, :1] + random.normal(size=(7, 1)) > 3).astype(np.float32)
         centred = known - known.mean(axis=0)
-        penalties = baselines._STRENGTHS * float((centred**2).sum()) / 3
+        penalties = STRENGTHS * float((centred**2).sum()) / 3
         reference = RidgeCV(alphas=penalties).fit(known, targets).predict(given).reshape(7, 1)
-        found = baselines._least_squares(known.copy(), targets, given)
+        found = least_squares(known.copy(), targets, given)
         np.testing.assert_allclose(found, reference, atol=1e-3)
 
 
@@ -175,7 +176,7 @@ def test_scores_are_of_indicators_and_of_several_labels_logits() -> None:
     asked = problem(striped(2, seed=0), striped(2, seed=0), labels="abc")
     scores = baselines._ridge(asked, known.copy(), targets, given)
     indicators = np.eye(3, dtype=np.float32)[targets]
-    np.testing.assert_array_equal(scores, baselines._least_squares(known.copy(), indicators, given))
+    np.testing.assert_array_equal(scores, least_squares(known.copy(), indicators, given))
     labels = targets[:, None] == np.arange(3)
     several = replace(asked, task=MULTI_LABEL)
     logits = baselines._ridge(several, known.copy(), labels, given)
@@ -212,7 +213,7 @@ def test_many_targets_of_few_sparse_samples_have_the_ridge_of_scikit_learn() -> 
     classes = np.random.default_rng(0).integers(0, 50, 120)
     targets = (classes[:, None] == np.arange(60)).astype(np.float32)  # Of ten there is none.
     expected = linear.Ridge(alpha=1.0, solver="sparse_cg", tol=1e-12).fit(train, targets)
-    found = baselines._sparse_least_squares(train, targets, test)
+    found = sparse_least_squares(train, targets, test)
     np.testing.assert_allclose(found, expected.predict(test), atol=1e-8)
 
 
@@ -263,7 +264,7 @@ def test_without_scikit_learn_the_others_are_measured(monkeypatch: pytest.Monkey
     def missing(module: str, *, extra: str, purpose: str) -> Any:
         raise MissingExtraError(f"{purpose} needs the library `{module}`, which isn't installed")
 
-    monkeypatch.setattr(baselines, "require", missing)
+    monkeypatch.setattr("modelwright.evaluation.least_squares.require", missing)
     notes: list[Progress] = []
     found = measured(text_problem(*told_by_words(" ", count=20)), notes.append)
     assert {name for name, _ in found} == {"majority"}

@@ -302,6 +302,35 @@ COMMANDS = {
             ),
         ),
         Command(
+            "audit",
+            "Measure how well a model stands up to an attack.",
+            (
+                _MODEL,
+                Argument(
+                    "--extraction",
+                    "how many questions it takes to copy the model by asking it, with and without "
+                    "a server's protections",
+                    "nothing",
+                ),
+                Argument(
+                    "--data",
+                    "samples to ask about, a folder or a table; their labels aren't read (the data "
+                    "that the model was made from)",
+                    value="PATH",
+                ),
+                Argument("--top", "how many labels the server tells at most (1)", "number", "K"),
+                Argument(
+                    "--digits", "to how many digits it rounds probabilities (1)", "number", "N"
+                ),
+                Argument("--queries", "the most questions (4096)", "number", "N"),
+                _TRUST,
+                _IDENTITY,
+                _QUIET,
+            ),
+            "Of images, questions beyond the samples are mixed of two. A copy counts once it "
+            "agrees with the model on 90 % of samples that were never asked.",
+        ),
+        Command(
             "verify",
             "Check every byte of a model file, and that it answers as it did when it was made.",
             (

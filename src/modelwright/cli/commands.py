@@ -326,6 +326,19 @@ def evaluate(args: Namespace) -> Answer:
     return Answer(value, show.evaluation(value))
 
 
+def audit(args: Namespace) -> Answer:
+    """Measure how well a model stands up to an attack."""
+    if not args.extraction:
+        raise RequestError("`audit` needs --extraction, the attack that it measures")
+    from modelwright import pipeline
+
+    given = {key: getattr(args, key) for key in ("digits", "top", "queries")}
+    settings = {key: value for key, value in given.items() if value is not None}
+    with watching(quiet=args.quiet) as observe:
+        value = pipeline.audit_extraction(args.model, args.data, observe=observe, **settings)
+    return Answer(value, show.extraction(value))
+
+
 def verify(args: Namespace) -> Answer:
     """Check every byte of a model file, and whose it is."""
     from modelwright import modelfile

@@ -113,6 +113,46 @@ def evaluation(value: Mapping[str, Json]) -> str:
     return f"Not a test: {trained}, and {seen['validation']:,} chose the model.\n\n{figures}"
 
 
+_PROTECTIONS = {
+    "none": "none",
+    "rounded": "rounded to {digits}",
+    "top": "top {top}",
+    "both": "both",
+}
+
+
+def extraction(value: Mapping[str, Json]) -> str:
+    """Return how well copies agree with a model, by the number of questions and by protection."""
+    rows = value["protections"]
+    table = [["questions", *(_PROTECTIONS[row["name"]].format(**row) for row in rows)]]
+    for points in zip(*(row["agreements"] for row in rows), strict=True):
+        shares = [[100 * at[key] for key in ("value", "low", "high")] for at in points]
+        cells = [f"{share:.1f} % ({low:.0f} to {high:.0f})" for share, low, high in shares]
+        table.append([f"{points[0]['queries']:,}", *cells])
+    never = f"not within {value['queries']:,}"
+    needed = [f"{row['queries_needed']:,}" if row["queries_needed"] else never for row in rows]
+    table.append([f"{100 * value['agreement']:.0f} % at", *needed])
+    lines = ["".join(f"{cell:<22}" for cell in row).rstrip() for row in table]
+    lines += [
+        "",
+        f"Agreement with the model on {rows[0]['agreements'][0]['n']:,} samples that were never "
+        "asked, with its 95 % interval; always giving one answer agrees on "
+        f"{100 * value['chance']:.0f} %.",
+    ]
+    if value["mixed"]:
+        lines.append(f"{value['mixed']:,} of the questions were mixed of two samples.")
+    if value["tolerance"] is not None:
+        lines.append(
+            f"Numbers agree within {value['tolerance']} standard deviations of the model's "
+            "answers; a server tells them whole."
+        )
+    lines.append(
+        "This is one attack, with simple copies: whoever has more samples, better ones, or a "
+        "better network may need fewer questions."
+    )
+    return "\n".join(lines)
+
+
 def predictions(inputs: Sequence[str], answers: Sequence[Sequence[Mapping[str, Json]]]) -> str:
     """Return a line for each input, best answer first; of several labels those predicted."""
     lines = []

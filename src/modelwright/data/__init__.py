@@ -7,6 +7,7 @@ from modelwright.data.findings import AuditReport, Finding, as_errors
 from modelwright.data.overlap import Overlap, RunSplits, run_splits
 from modelwright.data.prepare import Labelled, Prepared, labelled_split, prepare, prepare_again
 from modelwright.data.sampler import BatchSampler, BucketedSampler, Sampler, padding_share
+from modelwright.data.unlabelled import Unlabelled, unlabelled_split
 
 __all__ = [
     "AuditReport",
@@ -20,10 +21,12 @@ __all__ = [
     "RunSplits",
     "Sampler",
     "Split",
+    "Unlabelled",
     "as_errors",
     "labelled_split",
     "padding_share",
     "prepare",
     "prepare_again",
     "run_splits",
+    "unlabelled_split",
 ]

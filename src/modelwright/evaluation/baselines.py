@@ -8,7 +8,7 @@ methods by kind of prediction.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from modelwright import metrics
 from modelwright.arrays import Array, Doubles, Ints
 from modelwright.data.dataset import Split
-from modelwright.errors import DataError, MissingExtraError, require
+from modelwright.errors import DataError, MissingExtraError
 from modelwright.evaluation.bootstrap import bounded
 from modelwright.evaluation.features import (
     Features,
@@ -27,12 +27,19 @@ from modelwright.evaluation.features import (
 )
 from modelwright.evaluation.gain import PairedStats, gain_over_simple
 from modelwright.evaluation.labels import accuracy, accuracy_difference, averages
+from modelwright.evaluation.least_squares import (
+    FEW_LABELS,
+    FEW_TEXTS,
+    least_squares,
+    ngram_weights,
+    sparse_least_squares,
+)
 from modelwright.evaluation.measurement import Measurement, Record, recorder
 from modelwright.kinds import OutputKind
 from modelwright.ledger import Evidence
 from modelwright.run import Observe, Progress, silent
 from modelwright.tasks import SampleStats, Task, concatenate, take
-from modelwright.transforms.ngrams import NgramInput, fit_ngrams
+from modelwright.transforms.ngrams import fit_ngrams
 
 CENTROID_SIDE = 32
 """Longer sides of images are reduced by whole factors to this many pixels or fewer."""
@@ -42,17 +49,10 @@ _CENTROID_COPIES = 2
 """The features, and their distances to the means."""
 _WEIGHTS = 20_000_000
 """The most weights of a linear model."""
-_LONGEST_TEXT, _CHARACTERS, _FEW_LABELS = 10_000, 10_000_000, 20
-"""The most characters of one text, and of all that are counted: some ten seconds. With more labels
-than these fewer are counted, for each label is fitted by itself."""
-_FEW_TEXTS = 4_000
-"""Of so many texts all labels are fitted at once, in a few seconds however many they are."""
+LONGEST_TEXT, _CHARACTERS = 10_000, 10_000_000
+"""The most characters of one text, and of all that are counted: some ten seconds."""
 _FEWEST_NGRAMS = 2_000
 """With fewer n-grams than these in memory nothing could be counted."""
-_STRENGTHS = 10.0 ** np.arange(-4.0, 1.5, 0.5)
-"""The penalties of dense features to choose from, as parts of their mean variance."""
-_SPARSE_STRENGTH = 1.0
-"""The penalty of TF-IDF weights."""
 _LEAST_CHANCE = 0.01
 """Least squares estimate chances that may lie outside of 0 … 1; they are kept this far inside."""
 _NEVER = -50.0
@@ -364,28 +364,18 @@ def words(problem: Problem) -> Predictions:
     train_texts, train_rows = _texts(problem, problem.train, train_rows)
     test_texts, test_rows = _texts(problem, problem.samples, test_rows)
     encoder = fit_ngrams(train_texts, most=_WEIGHTS // len(problem.labels))
-    train, test = (_sparse(encoder, texts) for texts in (train_texts, test_texts))
+    train, test = (ngram_weights(encoder, texts) for texts in (train_texts, test_texts))
     outputs = _ridge(problem, train, problem.train.targets[train_rows], test)
     method = f"TF-IDF weights of {encoder.describe()} with a linear model (ridge regression)"
     return _predictions(problem, outputs, train_rows, test_rows, method)
 
 
-def _sparse(encoder: NgramInput, texts: Sequence[str]) -> Any:
-    """Return the weights of texts' n-grams as a sparse matrix `[N, V]`."""
-    sparse = require("scipy.sparse", extra="train", purpose="counting words")
-    rows = encoder.encode(texts)
-    held = np.concatenate(rows)
-    numbers, weights = (np.ascontiguousarray(held[name]) for name in ("f0", "f1"))
-    ends = np.cumsum([0, *map(len, rows)])
-    return sparse.csr_matrix((weights, numbers, ends), shape=(len(texts), encoder.size))
-
-
 def _texts(problem: Problem, split: Split, positions: Ints) -> tuple[list[str], Ints]:
     """Return the beginnings of texts, as many as may be counted, and which these are."""
-    texts = [text[:_LONGEST_TEXT] for text in problem.texts(split.rows[positions])]
+    texts = [text[:LONGEST_TEXT] for text in problem.texts(split.rows[positions])]
     most = len(texts) * _CHARACTERS // max(sum(map(len, texts)), 1)
-    by_label = most * _FEW_LABELS // max(len(problem.labels), _FEW_LABELS)
-    kept = _sampled(len(texts), max(by_label, min(most, _FEW_TEXTS)))
+    by_label = most * FEW_LABELS // max(len(problem.labels), FEW_LABELS)
+    kept = _sampled(len(texts), max(by_label, min(most, FEW_TEXTS)))
     return [texts[at] for at in kept.tolist()], positions[kept]
 
 
@@ -411,7 +401,7 @@ def _ridge(problem: Problem, train: Any, targets: Array, test: Any) -> Doubles:
     Returns:
         Numbers `[N, D]`, or scores `[N, K]`.
     """
-    fitted = _least_squares if isinstance(train, np.ndarray) else _sparse_least_squares
+    fitted = least_squares if isinstance(train, np.ndarray) else sparse_least_squares
     kind = problem.task.output_kind
     if kind == OutputKind.REGRESSION:
         return fitted(train, targets.astype(np.float64).reshape(len(targets), -1), test)
@@ -421,78 +411,6 @@ def _ridge(problem: Problem, train: Any, targets: Array, test: Any) -> Doubles:
     if not is_multi_label:
         return chances
     return _logits(np.clip(chances, _LEAST_CHANCE, 1 - _LEAST_CHANCE))
-
-
-def _least_squares(
-    train: Features, targets: Array, test: Features, strengths: Doubles = _STRENGTHS
-) -> Doubles:
-    """Fit an intercept and penalised weights to dense features; return what they predict.
-
-    Ridge regression by principal components (Hastie, Tibshirani and Friedman 2009, section 3.4.1).
-    Of several penalties the one with the least squared error is taken, where each training sample
-    is predicted from all others: `(y - f) / (1 - h)`, with the fitted values f and the diagonal h
-    of the matrix that gives them (section 7.10). To spare memory the features are centred in place.
-    """
-    mean, level = train.mean(axis=0), targets.mean(axis=0)
-    train -= mean
-    aims = targets - level
-    is_wide = train.shape[1] > len(train)
-    products = (train @ train.T if is_wide else train.T @ train).astype(np.float64)
-    squares, axes = np.linalg.eigh(products)
-    is_noise = squares <= _NOISE * max(squares[-1], _NOISE)
-    squares, axes = squares[~is_noise], axes[:, ~is_noise]
-    axes = (train.T @ (axes / np.sqrt(squares)) if is_wide else axes).astype(np.float32)
-    penalties = strengths * max(float(np.trace(products)) / train.shape[1], 1e-6)
-    shrunk = 1.0 / (squares[:, None] + penalties)
-    moments = axes.T @ (train.T @ aims)
-    errors = np.zeros(len(penalties))
-    for part in parts_of(len(train)):
-        components = train[part] @ axes
-        left = 1.0 - 1.0 / len(train) - components**2 @ shrunk
-        for at in range(len(penalties)):
-            residuals = aims[part] - components @ (moments * shrunk[:, at : at + 1])
-            errors[at] += ((residuals / np.maximum(left[:, at : at + 1], _NOISE)) ** 2).sum()
-    best = int(errors.argmin())
-    weights = axes @ (moments * shrunk[:, best : best + 1])
-    predicted: Doubles = test @ weights + (level - mean @ weights)
-    return predicted
-
-
-_NOISE = 1e-6
-"""Principal components whose variance is less than this part of the largest are rounding alone."""
-
-
-def _sparse_least_squares(train: Any, targets: Array, test: Any) -> Doubles:
-    """Fit sparse features, by conjugate gradients for each target.
-
-    Many targets of few samples have one solution in common, that of the samples' products.
-    """
-    if targets.shape[1] > _FEW_LABELS and train.shape[0] <= _FEW_TEXTS:
-        return _by_products(train, targets, test, _SPARSE_STRENGTH)
-    linear = require("sklearn.linear_model", extra="train", purpose="the linear model")
-    model = linear.Ridge(alpha=_SPARSE_STRENGTH, copy_X=False).fit(train, targets)
-    predicted: Doubles = model.predict(test).reshape(-1, targets.shape[1]).astype(np.float64)
-    return predicted
-
-
-def _by_products(train: Any, targets: Array, test: Any, strength: float) -> Doubles:
-    """Return what penalised least squares predict, as weighted sums of the targets.
-
-    Hastie, Tibshirani and Friedman 2009, equation 5.66, of centred features: the weights of
-    samples `[M, N]` are the same for every target, of which most are 0. As centred samples sum to
-    0, so do the weights, and what all columns of the kernel have in common needn't be taken off.
-    """
-    sparse = require("scipy.sparse", extra="train", purpose="the linear model")
-    mean, level = np.asarray(train.mean(axis=0)).ravel(), targets.mean(axis=0, dtype=np.float64)
-    offsets, square = np.asarray(train @ mean).ravel(), float(mean @ mean)
-    kernel = (train @ train.T).toarray() - offsets
-    kernel[np.diag_indices_from(kernel)] += strength
-    across = (
-        (test @ train.T).toarray() - np.asarray(test @ mean).ravel()[:, None] - offsets + square
-    )
-    weights = np.linalg.solve(kernel, across.T).T
-    predicted: Doubles = np.asarray(weights @ sparse.csr_matrix(targets)) + level
-    return predicted
 
 
 def _logits(chances: Doubles) -> Doubles:

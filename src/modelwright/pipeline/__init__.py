@@ -3,12 +3,14 @@
 `new` writes a recipe for some data; `run` is the whole way; `check` looks without training;
 `compress` makes a finished file smaller; `profile` measures the machine that will serve;
 `fetch` downloads beforehand what it needs from a hub; `evaluate` measures a file on other data;
-`layers` shows the network that a recipe builds.
+`audit_extraction` measures how easily it is copied; `layers` shows the network that a recipe
+builds.
 """
 
 from __future__ import annotations
 
 from modelwright.pipeline.check import CheckResult, check, layers
+from modelwright.pipeline.extracting import audit_extraction
 from modelwright.pipeline.fetching import FetchResult, fetch
 from modelwright.pipeline.hosts import profile
 from modelwright.pipeline.measuring import evaluate
@@ -20,6 +22,7 @@ __all__ = [
     "CheckResult",
     "FetchResult",
     "RunResult",
+    "audit_extraction",
     "check",
     "compress",
     "evaluate",
