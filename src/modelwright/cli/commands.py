@@ -186,7 +186,7 @@ def predict(args: Namespace) -> Answer:
 
 
 def serve(args: Namespace) -> Answer:
-    """Serve models until a signal comes."""
+    """Serve models until a signal comes, or write what serves them elsewhere."""
     from modelwright.errors import require
 
     require("fastapi", extra="serve", purpose="`modelwright serve`")
@@ -201,6 +201,13 @@ def serve(args: Namespace) -> Answer:
     }
     each = {"workers": args.workers, "threads": args.threads}
     config = configured(args.config, args.model, changes, each)
+    if args.write_deployment is not None:
+        from modelwright.serving.deployment import write_deployment
+
+        written = [str(path) for path in write_deployment(config, args.write_deployment, args.out)]
+        return Answer(written, "\n".join(map(printable, written)))
+    if args.out is not None:
+        raise RequestError("--out goes with --write-deployment")
     run_server(config, say=lambda line: sys.stderr.write(printable(line) + "\n"))
     return Answer(None, "")
 
@@ -434,7 +441,11 @@ def export(args: Namespace) -> Answer:
     """Write a model in the form of other programs."""
     from modelwright import modelfile
 
-    formats = {"onnx": modelfile.export_onnx, "transformers": modelfile.export_llama}
+    formats = {
+        "onnx": modelfile.export_onnx,
+        "transformers": modelfile.export_llama,
+        "triton": modelfile.export_triton,
+    }
     form = args.to or "transformers"
     if form not in formats:
         raise RequestError(f"there is no format `{form}`", where="--to", fix=nearest(form, formats))
