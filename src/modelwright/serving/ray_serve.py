@@ -29,10 +29,10 @@ def deployment(config: ServeConfig, *, min_replicas: int = 1, max_replicas: int 
         RequestError: a setting makes no sense there.
         MissingExtraError: Ray isn't installed.
     """
-    serve = require("ray.serve", extra="ray", purpose="a deployment of Ray Serve")
     config = as_replica(config)
     if not 1 <= min_replicas <= max_replicas:
         raise RequestError("there are at least 1 and at most `max_replicas` replicas")
+    serve = require("ray.serve", extra="ray", purpose="a deployment of Ray Serve")
 
     def build() -> Any:
         from modelwright.serving.app import build_app
