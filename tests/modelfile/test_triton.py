@@ -1,4 +1,4 @@
-"""The export for Triton: what its `config.pbtxt` says is what the graph beside it takes and gives."""
+"""The export for Triton: `config.pbtxt` says what the graph beside it takes and gives."""
 
 from __future__ import annotations
 

@@ -87,9 +87,7 @@ def test_without_a_key_the_server_of_an_image_does_not_start(written, tmp_path, 
 
 def test_the_dockerfile_keeps_to_the_rules(written):
     text = (written["docker"] / "Dockerfile").read_text()
-    lines = [
-        line for line in re.sub(r"\\\n\s*", "", text).splitlines() if line and line[0] != "#"
-    ]
+    lines = [line for line in re.sub(r"\\\n\s*", "", text).splitlines() if line and line[0] != "#"]
     steps = [tuple(line.split(maxsplit=1)) for line in lines]
     assert not {name for name, _ in steps} & {"ADD", "SHELL", "MAINTAINER", "ARG"}
     for name, rest in steps:
@@ -266,7 +264,7 @@ def test_another_file_is_never_overwritten(models, tmp_path, capsys, file):
 
 def test_another_model_is_never_overwritten(models, tmp_path):
     config = ServeConfig(models=(ModelSpec(path=str(models / "texts" / "model.mw")),))
-    (copy,) = [path for path in write_deployment(config, "docker", tmp_path) if path.suffix == ".mw"]
+    *_, copy = write_deployment(config, "docker", tmp_path)
     copy.write_bytes(b"mine")
     with pytest.raises(RequestError, match="another file"):
         write_deployment(config, "docker", tmp_path)

@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 from modelwright import modelfile
 from modelwright.errors import RequestError
 from modelwright.files import copy_file, digest, file_digest, resource_errors, write_bytes
+from modelwright.security.sealing import is_sealed_path
 from modelwright.serving.config import ModelSpec, ServeConfig, as_replica
 from modelwright.version import __version__
 
@@ -48,9 +49,9 @@ def write_deployment(config: ServeConfig, form: str, folder: Path | None = None)
     config = as_replica(config)
     if config.port < 1024:
         raise RequestError("a server that isn't root's needs a port from 1024 on", where="--port")
-    is_alone = form == "docker"
-    memory, copies = _SERVER_BYTES, {}
-    extras = ["serve"] if is_alone else ["serve", "postgresql"]
+    is_alone, memory, copies = form == "docker", _SERVER_BYTES, {}
+    sealed = any(is_sealed_path(Path(spec.path)) for spec in config.models)
+    extras = ["serve", *(() if is_alone else ["postgresql"]), *(["security"] if sealed else ())]
     for spec in config.models:
         path = Path(spec.path)
         version = modelfile.digest(path).removeprefix("sha256:")[:12]
@@ -71,6 +72,7 @@ def write_deployment(config: ServeConfig, form: str, folder: Path | None = None)
         "package": f"modelwright[{','.join(sorted(set(extras)))}]=={__version__}",
         "python": f"{sys.version_info.major}.{sys.version_info.minor}",
         "port": config.port,
+        "sealed": sealed,
         "cores": sum(spec.count * spec.threads for spec in models),
         "memory_mib": math.ceil(memory / (1 << 20)),
         "grace_s": math.ceil(drain_s + config.timeout_s) + 10,
