@@ -303,6 +303,27 @@ def test_what_makes_no_sense_is_refused(models, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["broken.mw"]
 
 
+def test_a_sealed_model_stays_sealed_and_its_identity_outside(models, tmp_path, monkeypatch):
+    pytest.importorskip("pyrage")
+    identity, sealed = tmp_path / "me.age", tmp_path / "texts.mw.age"
+    assert main(["identity", "create", str(identity)]) == 0
+    model = str(models / "texts" / "model.mw")
+    recipient = re.search("age1[0-9a-z]+", identity.read_text())[0]
+    assert main(["seal", model, "--to", recipient, "--out", str(sealed)]) == 0
+    monkeypatch.setenv("MODELWRIGHT_IDENTITY", str(identity))
+    for form in FORMS:
+        out = tmp_path / form
+        assert main(["serve", str(sealed), "--write-deployment", form, "--out", str(out)]) == 0
+        (copy,) = (out / "models").iterdir()
+        assert copy.read_bytes() == sealed.read_bytes()
+        text = (out / "Dockerfile").read_text()
+        assert "security" in text.partition("modelwright[")[2].partition("]")[0]
+        assert "env:IDENTITY" in (out / FORMS[form]).read_text()
+        assert load_all(out / FORMS[form])
+        for path in out.rglob("*"):
+            assert path.is_dir() or b"AGE-SECRET" not in path.read_bytes()
+
+
 def test_a_replica_is_open_to_nobody_without_a_key():
     spec = ModelSpec(path="runs/digits/model.mw", workers=3)
     config = as_replica(ServeConfig(models=(spec, ModelSpec(path="b.mw"))))
