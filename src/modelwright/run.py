@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -341,6 +342,18 @@ def c_library() -> str:
         return os.confstr("CS_GNU_LIBC_VERSION") or ""
     except (AttributeError, ValueError, OSError):  # Not on Windows, macOS, musl.
         return ""
+
+
+def model_name(path: Path) -> str:
+    """Return what a model is called: its run's name, or that of the file.
+
+    >>> model_name(Path("runs/digits/model.mw")), model_name(Path("cats.mw"))
+    ('digits', 'cats')
+    """
+    path = path.absolute()
+    named = path.name.removesuffix(".age").removesuffix(".mw")
+    named = path.parent.name if named == "model" and path.parent.name else named
+    return re.sub("[/:?#]", "-", named)
 
 
 def usable_cores() -> int:

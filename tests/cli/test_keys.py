@@ -84,13 +84,17 @@ def test_the_store_can_be_named(call, tmp_path):
         ("audit-log verify", "LOG"),
         ("audit-log sign a", "verify"),
         ("audit-log verify nowhere", "--signer"),
-        ("audit-log verify nowhere --signer nowhere.pem", "nowhere.pem"),
     ],
 )
 def test_what_makes_no_sense_is_said(call, line, word):
     error = call(*line.split(), code=2)["error"]
     assert word in " ".join(error.values())
     assert call("keys", "list") == []
+
+
+def test_a_signer_that_is_not_there_is_said(call):
+    error = call("audit-log", "verify", "nowhere", "--signer", "nowhere.pem", code=1)["error"]
+    assert "nowhere.pem" in error["where"]
 
 
 def test_an_audit_log_is_checked(call, capsys, tmp_path):

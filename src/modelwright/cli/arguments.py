@@ -282,6 +282,14 @@ COMMANDS = {
                 Argument("--threads", "processor threads of each process (1)", "number", "N"),
                 Argument("--store", "where the keys are: a file or postgresql://…", value="STORE"),
                 Argument("--no-auth", "ask for no key, on this machine alone", "nothing"),
+                Argument(
+                    "--write-deployment",
+                    "serve nothing, and write the files that run this server elsewhere: an image, "
+                    "and for kubernetes and kserve the objects around it",
+                    value="docker|kubernetes|kserve",
+                    choices=("docker", "kubernetes", "kserve"),
+                ),
+                Argument("--out", "the folder of these files (MODEL-FORM)", "path", "DIR"),
                 _IDENTITY,
             ),
             "A model is served under its run's name, at /v1/models/NAME:predict. Without a key in "
@@ -386,17 +394,18 @@ COMMANDS = {
         ),
         Command(
             "export",
-            "Write a model as plain ONNX, or one that writes texts as a folder for transformers.",
+            "Write a model as plain ONNX, for Triton, or one that writes texts for transformers.",
             (
                 _MODEL,
                 Argument("FOLDER", "a folder that isn't there yet (MODEL-onnx, …)", "maybe"),
-                Argument("--to", "onnx or transformers (transformers)", value="FORMAT"),
+                Argument("--to", "onnx, triton or transformers (transformers)", value="FORMAT"),
                 _TRUST,
                 _IDENTITY,
             ),
             "onnx: a file for each graph with its weights inside, and a README of what it takes "
-            "and gives. transformers: our decoder goes into Llama's layout, which vLLM and "
-            "llama.cpp take too; what came from such a folder goes back into its own.",
+            "and gives. triton: the same as a model repository of Triton Inference Server's, of a "
+            "model with one graph. transformers: our decoder goes into Llama's layout, which vLLM "
+            "and llama.cpp take too; what came from such a folder goes back into its own.",
         ),
         Command(
             "keys",
@@ -595,7 +604,10 @@ def _add(parser: argparse.ArgumentParser, argument: Argument) -> None:
         )
     else:
         kind = {"number": int, "path": Path}.get(argument.takes, str)
-        parser.add_argument(*names, metavar=argument.value, type=kind, help=sentence)
+        choices = argument.choices or None
+        parser.add_argument(
+            *names, metavar=argument.value, type=kind, choices=choices, help=sentence
+        )
 
 
 def command_reference() -> str:

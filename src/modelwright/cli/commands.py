@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from modelwright.cli import show
 from modelwright.cli.arguments import COMMANDS
-from modelwright.errors import DataError, ModelFileError, RequestError, SignatureError, nearest
+from modelwright.errors import (
+    DataError,
+    ModelFileError,
+    RequestError,
+    SignatureError,
+    nearest,
+    require,
+)
 from modelwright.files import Json
 from modelwright.progress import printable, watching
 from modelwright.version import __version__
@@ -186,9 +193,7 @@ def predict(args: Namespace) -> Answer:
 
 
 def serve(args: Namespace) -> Answer:
-    """Serve models until a signal comes."""
-    from modelwright.errors import require
-
+    """Serve models until a signal comes, or write what serves them elsewhere."""
     require("fastapi", extra="serve", purpose="`modelwright serve`")
     from modelwright.serving.config import configured
     from modelwright.serving.server import serve as run_server
@@ -201,6 +206,13 @@ def serve(args: Namespace) -> Answer:
     }
     each = {"workers": args.workers, "threads": args.threads}
     config = configured(args.config, args.model, changes, each)
+    if args.write_deployment is not None:
+        from modelwright.serving.deployment import write_deployment
+
+        written = [str(path) for path in write_deployment(config, args.write_deployment, args.out)]
+        return Answer(written, "\n".join(map(printable, written)))
+    if args.out is not None:
+        raise RequestError("--out goes with --write-deployment")
     run_server(config, say=lambda line: sys.stderr.write(printable(line) + "\n"))
     return Answer(None, "")
 
@@ -447,7 +459,11 @@ def export(args: Namespace) -> Answer:
     """Write a model in the form of other programs."""
     from modelwright import modelfile
 
-    formats = {"onnx": modelfile.export_onnx, "transformers": modelfile.export_llama}
+    formats = {
+        "onnx": modelfile.export_onnx,
+        "transformers": modelfile.export_llama,
+        "triton": modelfile.export_triton,
+    }
     form = args.to or "transformers"
     if form not in formats:
         raise RequestError(f"there is no format `{form}`", where="--to", fix=nearest(form, formats))
@@ -533,6 +549,7 @@ def _number(text: str, option: str) -> float:
 
 def audit_log(args: Namespace) -> Answer:
     """Check an audit log."""
+    require("cryptography", extra="serve", purpose="the audit log")
     from modelwright.security.audit_log import verify as verify_log
 
     if args.signer is None:

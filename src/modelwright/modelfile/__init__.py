@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from modelwright.modelfile.loading import load
     from modelwright.modelfile.manifest import member_digest
     from modelwright.modelfile.model import Model
-    from modelwright.modelfile.onnx_folder import export_onnx
+    from modelwright.modelfile.onnx_folder import export_onnx, export_triton
     from modelwright.modelfile.packing import PackReport, write_model
     from modelwright.modelfile.signing import sign
     from modelwright.modelfile.torch_runtime import declared, rebuild
@@ -50,6 +50,7 @@ __all__ = [
     "digest",
     "export_llama",
     "export_onnx",
+    "export_triton",
     "integer_layers",
     "kind_seconds",
     "load",
@@ -78,7 +79,7 @@ _MODULES = {
     "loading": "load",
     "manifest": "member_digest",
     "model": "Model",
-    "onnx_folder": "export_onnx",
+    "onnx_folder": "export_onnx export_triton",
     "packing": "PackReport write_model",
     "signing": "sign",
     "torch_runtime": "declared rebuild",

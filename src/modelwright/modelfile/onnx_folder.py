@@ -8,6 +8,7 @@ left to the program that calls it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -23,8 +24,9 @@ from modelwright.modelfile.loading import check_golden
 from modelwright.modelfile.origin import describe_origin
 from modelwright.modelfile.outputs import FORMS
 from modelwright.modelfile.session import Session
-from modelwright.modelfile.spec import MAIN
+from modelwright.modelfile.spec import MAIN, GraphSpec
 from modelwright.modelfile.tensors import Arrays
+from modelwright.run import model_name
 from modelwright.transforms.ngrams import NgramInput
 
 if TYPE_CHECKING:
@@ -52,33 +54,100 @@ def export_onnx(path: Path | str, folder: Path | str) -> list[Path]:
         MissingExtraError: onnx isn't installed.
     """
     path, folder = Path(path), Path(folder)
+    _check_free(folder)
+    contents = read(path)
+    with folder_aside(folder) as aside:
+        _write_folder(aside, contents, path.name)
+        written = sorted(item.name for item in aside.iterdir())
+    return [folder / name for name in written]
+
+
+def export_triton(path: Path | str, folder: Path | str) -> list[Path]:
+    """Write a model file as a model repository of Triton Inference Server's, with a README.
+
+    Requests are put together to batches where the first axis of all tensors is that of the samples.
+
+    Returns:
+        The files that were written: in a folder of the model's name its `config.pbtxt`, the graph
+        as `1/model.onnx`, and what else `export_onnx` writes.
+
+    Raises:
+        ModelwrightError: as `export_onnx`, and where the model has several graphs.
+    """
+    path, folder = Path(path), Path(folder)
+    _check_free(folder)
+    contents = read(path)
+    if len(contents.graphs) > 1:
+        raise RequestError(
+            f"this model answers by {len(contents.graphs)} graphs in turn, and Triton runs one",
+            where=str(path),
+            fix="`modelwright serve` writes texts; --to onnx writes every graph",
+        )
+    # What it is called is also the name of a folder.
+    name = re.sub(r"[^\w.-]+", "-", model_name(path), flags=re.ASCII).strip("-.") or "model"
+    with folder_aside(folder) as aside:
+        home = aside / name
+        (home / "1").mkdir(parents=True)
+        _write_folder(home, contents, path.name, form="triton", place="1/")
+        write_bytes(home / "config.pbtxt", _triton_config(name, contents.spec.main).encode())
+        written = sorted(item.relative_to(aside) for item in aside.rglob("*") if item.is_file())
+    return [folder / name for name in written]
+
+
+_MAX_BATCH = 32
+"""The most samples that Triton puts together; `max_batch_size` of `config.pbtxt`."""
+_TRITON_TYPES = {"bool": "BOOL", "bfloat16": "BF16", "object": "STRING"}
+_TRITON_TYPES |= {f"float{bits}": f"FP{bits}" for bits in (16, 32, 64)}
+
+
+def _triton_config(name: str, graph: GraphSpec) -> str:
+    """Return `config.pbtxt`; its fields are those of Triton's `ModelConfig`."""
+    tensors = (*graph.inputs, *graph.outputs)
+    firsts = {tensor.shape[0] if tensor.shape else None for tensor in tensors}
+    is_batched = len(firsts) == 1 and isinstance(firsts.pop(), str)
+    parts = [f'name: "{name}"', 'backend: "onnxruntime"']
+    parts.append(f"max_batch_size: {_MAX_BATCH if is_batched else 0}")
+    for side, listed in (("input", graph.inputs), ("output", graph.outputs)):
+        for tensor in listed:
+            shape = tensor.shape[1:] if is_batched else tensor.shape
+            sizes = [size if isinstance(size, int) else -1 for size in shape]
+            dims = ", ".join(map(str, sizes or [1]))
+            kind = _TRITON_TYPES.get(tensor.dtype, tensor.dtype.upper())
+            lines = [f"name: {json.dumps(tensor.name)}", f"data_type: TYPE_{kind}"]
+            lines += [f"dims: [ {dims} ]"] + ([] if sizes else ["reshape { shape: [ ] }"])
+            parts.append(f"{side} {{\n" + "".join(f"  {line}\n" for line in lines) + "}")
+    return "\n".join([*parts, *(["dynamic_batching { }"] if is_batched else [])]) + "\n"
+
+
+def _check_free(folder: Path) -> None:
     if folder.exists():
         raise RequestError(
             "there is something here already", where=str(folder), fix="Name a new folder"
         )
     require("onnx", extra="train", purpose="to write ONNX files")
-    contents = read(path)
-    with folder_aside(folder) as aside:
-        for name, graph in contents.graphs.items():
-            _write_graph(aside / f"{_file_name(name)}", graph, contents.weights)
-        session = Session((aside / _file_name(MAIN)).read_bytes(), {})
-        check_golden(contents.spec, session, contents.golden)
-        for name, data in _assets(contents).items():
-            write_bytes(aside / name, data)
-        declaration = {
-            key: value
-            for key, value in contents.spec.to_json().items()
-            if key in ("task", "input", "outputs", "inference", "graph_steps", "graphs")
-        }
-        text = json.dumps(declaration, indent=2, ensure_ascii=False) + "\n"
-        write_bytes(aside / DECLARATION, text.encode())
-        write_bytes(aside / README, _readme(contents, path.name).encode())
-        written = sorted(item.name for item in aside.iterdir())
-    return [folder / name for name in written]
 
 
-def _file_name(graph: str) -> str:
-    return "model.onnx" if graph == MAIN else f"{graph}.onnx"
+def _write_folder(
+    folder: Path, contents: Contents, name: str, *, form: str = "onnx", place: str = ""
+) -> None:
+    """Write the graphs at a place inside a folder, and what belongs to them beside."""
+    files = {
+        graph: f"{place}{'model' if graph == MAIN else graph}.onnx" for graph in contents.graphs
+    }
+    for graph, file in files.items():
+        _write_graph(folder / file, contents.graphs[graph], contents.weights)
+    session = Session((folder / files[MAIN]).read_bytes(), {})
+    check_golden(contents.spec, session, contents.golden)
+    for asset, data in _assets(contents).items():
+        write_bytes(folder / asset, data)
+    declaration = {
+        key: value
+        for key, value in contents.spec.to_json().items()
+        if key in ("task", "input", "outputs", "inference", "graph_steps", "graphs")
+    }
+    text = json.dumps(declaration, indent=2, ensure_ascii=False) + "\n"
+    write_bytes(folder / DECLARATION, text.encode())
+    write_bytes(folder / README, _readme(contents, name, form, files).encode())
 
 
 def _write_graph(file: Path, graph: bytes, weights: Arrays) -> None:
@@ -128,7 +197,7 @@ def _assets(contents: Contents) -> dict[str, bytes]:
     return {VOCABULARY: json.dumps(kinds, ensure_ascii=False).encode()}
 
 
-def _readme(contents: Contents, name: str) -> str:
+def _readme(contents: Contents, name: str, form: str, files: dict[str, str]) -> str:
     import onnx
 
     spec = contents.spec
@@ -149,7 +218,8 @@ def _readme(contents: Contents, name: str) -> str:
         name=name,
         kind=spec.input["kind"],
         input=open_input(spec.input, contents.assets).spec,
-        file_name=_file_name,
+        form=form,
+        files=files,
         assets=_assets(contents),
         declaration=DECLARATION,
         vocabulary=VOCABULARY,

@@ -26,7 +26,7 @@ _LICENCE = "License :: OSI Approved :: "
 @functools.cache
 def training_sbom() -> JsonObject:
     """Return the SBOM of what this process trains with; it isn't to be changed."""
-    found = _installed()
+    found = installed(_EXTRAS)
     components = [
         {"type": "platform", "name": "Python", "version": platform.python_version()},
         *(_component(found[name]) for name in sorted(found)),
@@ -41,16 +41,16 @@ def training_sbom() -> JsonObject:
     }
 
 
-def _installed() -> dict[str, metadata.Distribution]:
-    """Return the distributions that modelwright needs and that are there, by their plain names."""
+def installed(extras: tuple[str, ...]) -> dict[str, metadata.Distribution]:
+    """Return what modelwright with some extras needs and what is there, by their plain names."""
     found: dict[str, metadata.Distribution] = {}
-    open_names: list[tuple[str, tuple[str, ...]]] = [("modelwright", _EXTRAS)]
+    open_names: list[tuple[str, tuple[str, ...]]] = [("modelwright", extras)]
     seen: set[tuple[str, tuple[str, ...]]] = set()
     while open_names:
-        name, extras = open_names.pop()
-        if (name, extras) in seen:
+        name, wanted = open_names.pop()
+        if (name, wanted) in seen:
             continue
-        seen.add((name, extras))
+        seen.add((name, wanted))
         try:
             distribution = metadata.distribution(name)
         except metadata.PackageNotFoundError:
@@ -60,7 +60,7 @@ def _installed() -> dict[str, metadata.Distribution]:
             match = _REQUIREMENT.match(text)
             asked = _EXTRA.findall(match[3] or "") if match else []
             # Other conditions ask for a system or a Python, of which what is installed fits.
-            if match and (not asked or set(asked) & set(extras)):
+            if match and (not asked or set(asked) & set(wanted)):
                 parts = tuple(part.strip() for part in (match[2] or "").split(",") if part.strip())
                 open_names.append((_plain(match[1]), parts))
     return found

@@ -255,7 +255,7 @@ def build_app(state: State) -> FastAPI:
 
 def _endpoint(state: State, route: Route) -> Callable[[Request], Any]:
     async def endpoint(request: Request) -> Response:
-        return await answer(request, state, route.policy, route.handler)
+        return await answer(request, state, route.path, route.policy, route.handler)
 
     return endpoint
 

@@ -63,6 +63,7 @@ class Call:
     request: Request
     state: State
     principal: Principal
+    route: str
     name: str = ""
     """The model's."""
     digest: str = ""
@@ -157,10 +158,12 @@ _WINDOW, _UNUSUAL = 200, 0.2
 Handler = Callable[[Call], Awaitable[Response]]
 
 
-async def answer(request: Request, state: State, policy: Policy, handler: Handler) -> Response:
+async def answer(
+    request: Request, state: State, route: str, policy: Policy, handler: Handler
+) -> Response:
     """Answer a request as its route's policy allows, count it, and log it."""
     begun = time.perf_counter()
-    call = Call(request, state, ANYONE, name=request.path_params.get("name", ""))
+    call = Call(request, state, ANYONE, route, name=request.path_params.get("name", ""))
     try:
         if policy != "public":
             await _admit(call, policy)
@@ -229,7 +232,6 @@ def _told(call: Call, policy: str, response: Response, seconds: float) -> Respon
     """Log a request; where it must be logged and can't be, it isn't answered."""
     state, status = call.state, response.status_code
     served = call.name if call.name in state.hosting.pools else ""
-    route = getattr(call.request.scope.get("route"), "path", "")
     if state.audit is not None and policy != "public":
         try:
             verdict = "refused" if status in (401, 403, 429) else "allowed"
@@ -251,13 +253,13 @@ def _told(call: Call, policy: str, response: Response, seconds: float) -> Respon
             if state.config.audit.required:
                 response = problem(HttpError(503, "requests can't be logged now"), call)
                 status = 503
-    state.telemetry.request(route, served, status, seconds)
+    state.telemetry.request(call.route, served, status, seconds)
     if state.config.log_requests:
         log(
             "request",
             principal=call.principal.id,
             method=call.request.method,
-            route=route,
+            route=call.route,
             model=served,
             status=status,
             ms=round(1000 * seconds, 2),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +11,7 @@ from pydantic import Field, ValidationError
 from modelwright.errors import RequestError
 from modelwright.recipe.reading import load_settings
 from modelwright.recipe.spec import FromList, Spec
-from modelwright.run import usable_cores
+from modelwright.run import model_name, usable_cores
 from modelwright.security.tokens import TokenConfig
 
 
@@ -120,18 +119,6 @@ class ServeConfig(Spec):
     """Whether a line of JSON is written for each request, without what was asked."""
 
 
-def model_name(path: Path) -> str:
-    """Return what a model is called: its run's name, or that of the file.
-
-    >>> model_name(Path("runs/digits/model.mw")), model_name(Path("cats.mw"))
-    ('digits', 'cats')
-    """
-    path = path.absolute()
-    named = path.name.removesuffix(".age").removesuffix(".mw")
-    named = path.parent.name if named == "model" and path.parent.name else named
-    return re.sub("[/:?#]", "-", named)
-
-
 def configured(
     path: Path | None,
     models: Sequence[str],
@@ -162,3 +149,27 @@ def configured(
         detail = error.errors()[0]
         option = next(word for word in reversed(detail["loc"]) if word in (*changes, *each))
         raise RequestError(f"--{option}: {detail['msg']}; got {detail['input']!r}") from error
+
+
+def as_replica(config: ServeConfig) -> ServeConfig:
+    """Return the settings of one of several servers, which clients reach from elsewhere.
+
+    Raises:
+        RequestError: a setting names a file of this machine, or no key would be asked for.
+    """
+    is_file = config.tokens is not None and "://" not in config.tokens.jwks
+    local = {"tls": config.tls, "audit": config.audit, "tokens.jwks": is_file or None}
+    for setting in (key for key, value in local.items() if value is not None):
+        what = f"`{setting}` names files of this machine, which a server elsewhere hasn't"
+        raise RequestError(what, fix="Leave it out, and add it where such files are mounted")
+    if not config.auth:
+        raise RequestError("`--no-auth` works on this machine alone")
+    if not config.models:
+        raise RequestError("no model is named", fix="Name model files: modelwright serve MODEL.mw")
+    models = []
+    for spec in config.models:
+        # A container sees all cores of its machine, whatever its share of them is.
+        workers = 1 if spec.workers == "auto" else spec.workers
+        name = spec.name or model_name(Path(spec.path))
+        models.append(spec.model_copy(update={"name": name, "workers": workers}))
+    return config.model_copy(update={"models": tuple(models), "host": "0.0.0.0"})

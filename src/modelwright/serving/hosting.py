@@ -10,7 +10,8 @@ from pathlib import Path
 
 from modelwright.errors import ModelwrightError, RequestError
 from modelwright.files import Json
-from modelwright.serving.config import ModelSpec, model_name
+from modelwright.run import model_name
+from modelwright.serving.config import ModelSpec
 from modelwright.serving.pool import Pool
 
 _SAME = ("task", "takes", "labels")
