@@ -21,7 +21,7 @@ class Watched:
 
     def ask(self, confidence: float | None, count: int, who: str = "one") -> None:
         principal = Principal(who, Grant("predictor", "*"), None, None)
-        call = Call(None, self.state, principal, name="digits")  # type: ignore[arg-type]
+        call = Call(None, self.state, principal, "", name="digits")  # type: ignore[arg-type]
         for _ in range(count):
             call.watch({"expected_confidence": 0.95}, [confidence])
 
