@@ -114,7 +114,11 @@ def test_no_flipped_bit_passes_in_several_chunks(bit):
         open_bytes(bytes(changed), IDENTITIES)
 
 
-@pytest.mark.parametrize("keep", [0, 1, 21, 22, 60, len(SEALED) // 2, len(SEALED) - 1])
+@pytest.mark.parametrize(
+    "keep",
+    [0, 1, 21, 22, 60, len(SEALED) // 2, len(SEALED) - 1],
+    ids=["none", "a byte", "21", "22", "60", "half", "all but one"],
+)
 def test_half_a_file_is_refused(keep):
     with pytest.raises(SealError):
         open_bytes(SEALED[:keep], IDENTITIES)
@@ -163,6 +167,7 @@ def test_the_header_of_another_file_is_refused():
         ("age1tag1qqqqqqq", "isn't a recipient"),
         ("age1nosuch1qqqqqq", "isn't a recipient"),
     ],
+    ids=range(7),
 )
 def test_what_is_no_recipient_is_refused_by_name(text, said):
     with pytest.raises(SealError, match=said):
