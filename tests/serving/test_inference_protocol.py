@@ -104,6 +104,10 @@ def test_samples_as_people_send_them(server):
         [_tensor(shape=[-1])],
         [_tensor(shape=[2**40, 2**40])],
         [_tensor(shape=[True])],
+        [_tensor(shape=[1] * 9)],
+        [_tensor(shape=[2147483647] * 20_000)],
+        [_tensor(data=["x" * 2000] + ["a"] * 10_000)],
+        [_tensor(data=[[[1]], [2]])],
         [_tensor(datatype="FP33")],
         [_tensor(datatype="FP32")],
         [_tensor(data=["x"] * PIXELS.size)],
@@ -126,7 +130,7 @@ def test_what_is_no_tensor_is_refused(server, inputs):
     assert answer.json()["error"]
 
 
-@pytest.mark.parametrize("length", ["-1", "x", "99999999", "1²"])
+@pytest.mark.parametrize("length", ["-1", "x", "99999999", "1²", "9" * 5000])
 def test_a_length_that_does_not_fit_is_refused(server, length):
     answer = server.client.post(
         INFER, content=b"{}", headers={"Inference-Header-Content-Length": length.encode()}

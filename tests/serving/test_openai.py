@@ -28,6 +28,12 @@ def test_a_completion(server, models):
     assert told["usage"]["completion_tokens"] <= 6
 
 
+def test_a_message_without_text_is_refused(server):
+    message = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}
+    asked = {"model": "writer", "messages": [message]}
+    assert server.client.post("/v1/chat/completions", json=asked).status_code == 400
+
+
 def test_several_prompts(server):
     told = server.client.post("/v1/completions", json={**ASKED, "prompt": [PROMPT, "a"]}).json()
     assert [choice["index"] for choice in told["choices"]] == [0, 1]

@@ -140,7 +140,7 @@ def test_a_file_of_another_model_is_refused_and_the_old_goes_on(texts, tmp_path)
         modelfile.write_model(tmp_path / "new.mw", candidate())
         os.replace(tmp_path / "new.mw", texts)  # noqa: PTH105
         answer = running.client.post("/v1/models/texts:reload")
-        refused = answer.status_code == 400 or bool(running.events("reload_refused"))
+        refused = answer.status_code == 409 or bool(running.events("reload_refused"))
         assert refused, answer.text
         assert running.client.post(PATH, json={"input": "a"}).status_code == 200
         (tmp_path / "broken.mw").write_bytes(b"PK nothing")
@@ -264,3 +264,77 @@ def test_a_port_that_is_taken_is_said(server, models, tmp_path):
         serving(tmp_path, models / "texts" / "model.mw", "--port", port),
     ):
         pass
+
+
+def _wait_until(condition, what="it"):
+    limit = time.monotonic() + START_S
+    while time.monotonic() < limit:
+        if condition():
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{what} didn't happen")
+
+
+def test_a_worker_that_starts_later_serves_the_file_that_was_loaded(texts, tmp_path):
+    with serving(tmp_path, texts, "--workers", "1") as running:
+        before = running.client.post(PATH, json={"input": "a"}).json()
+        modelfile.write_model(tmp_path / "new.mw", candidate())  # Another task: it is refused.
+        os.replace(tmp_path / "new.mw", texts)  # noqa: PTH105
+        _wait_until(lambda: running.events("reload_refused"), "the refusal")
+        os.kill(running.workers()[0], signal.SIGKILL)
+        assert running.client.post(PATH, json={"input": "a"}).json() == before
+
+
+def test_a_worker_that_dies_is_replaced_without_a_request(texts, tmp_path):
+    with serving(tmp_path, texts, "--workers", "1") as running:
+        os.kill(running.workers()[0], signal.SIGKILL)
+        _wait_until(lambda: running.events("worker_lost"), "the loss")
+        _wait_until(lambda: running.client.get("/readyz").status_code == 200, "readiness")
+
+
+def test_sigterm_ends_a_server_whose_worker_cannot_start_again(texts, tmp_path):
+    with serving(tmp_path, texts, "--workers", "1", settings="timeout_s: 1\n") as running:
+        with open(texts, "r+b") as stream:  # noqa: PTH123
+            stream.write(b"nothing")  # In place, so that the file that is held open has it too.
+        os.kill(running.workers()[0], signal.SIGKILL)
+        assert running.client.post(PATH, json={"input": "a"}).status_code == 503
+        assert running.stop() == 0
+
+
+def test_a_body_that_comes_while_a_file_is_replaced_is_answered(texts, tmp_path):
+    import socket
+
+    with serving(tmp_path, texts, "--workers", "1") as running:
+        body = b'{"input": "the cat"}'
+        head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        host, port = running.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=START_S) as client:
+            client.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:5])
+            before = running.client.get("/v1/models/texts").json()["digest"]
+            other = text_candidate()
+            for parameter in other.network.parameters():
+                parameter.data += 0.25
+            modelfile.write_model(tmp_path / "new.mw", other, recipe="version: 1\n")
+            os.replace(tmp_path / "new.mw", texts)  # noqa: PTH105
+            _wait_until(
+                lambda: running.client.get("/v1/models/texts").json()["digest"] != before, "reload"
+            )
+            client.sendall(body[5:])
+            assert b"200 OK" in client.recv(4096)
+
+
+def test_a_version_that_is_loaded_anew_keeps_its_place(models, tmp_path):
+    first = shutil.copy(models / "texts" / "model.mw", tmp_path / "first.mw")
+    settings = "models:\n" + "".join(
+        f"  - {{path: {path}, name: texts, version: '{version}', workers: 1}}\n"
+        for version, path in ((1, first), (2, models / "texts" / "model.mw"))
+    )
+    with serving(tmp_path, settings=settings) as running:
+        os.utime(first)
+        _wait_until(lambda: len(running.events("model_loaded")) == 3, "reload")
+        assert running.client.get("/v1/models/texts").json()["versions"] == ["1", "2"]
+        broken = tmp_path / "broken.mw"
+        broken.write_bytes(b"PK nothing")
+        os.replace(broken, first)  # noqa: PTH105
+        for _ in range(2):
+            assert running.client.post("/v1/models/texts:reload").status_code == 409

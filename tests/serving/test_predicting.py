@@ -18,6 +18,9 @@ from modelwright.cli.main import main
 IMAGES = "/v1/models/images:predict"
 TEXTS = "/v1/models/texts:predict"
 TEXT = "the cat sat"
+_PART = b"--b\r\nContent-Disposition: form-data; name=input\r\n\r\n"
+FORM = _PART + b"one\r\n" + _PART + b"two"
+"""A form that was cut off."""
 
 
 def test_an_image_is_answered_as_predict_answers(server, models, png, tmp_path, capsys):
@@ -115,6 +118,15 @@ def test_a_text_that_is_cut_off_is_said(server):
         ),
         (TEXTS, {"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "form"),
         (TEXTS, {"files": {"other": b"x"}}, 400, "other"),
+        (
+            TEXTS,
+            {
+                "content": FORM,
+                "headers": {"content-type": "multipart/form-data; boundary=b"},
+            },
+            400,
+            "whole",
+        ),
         ("/v1/models/nobody:predict", {"json": {"input": TEXT}}, 404, "nobody"),
         (TEXTS + "?version=nothing", {"json": {"input": TEXT}}, 404, "nothing"),
         ("/v1/models/texts:explain", {"json": {"input": TEXT}}, 405, ""),

@@ -282,6 +282,7 @@ COMMANDS = {
                 Argument("--threads", "processor threads of each process (1)", "number", "N"),
                 Argument("--store", "where the keys are: a file or postgresql://…", value="STORE"),
                 Argument("--no-auth", "ask for no key, on this machine alone", "nothing"),
+                _TRUST,
                 Argument(
                     "--write-deployment",
                     "serve nothing, and write the files that run this server elsewhere: an image, "

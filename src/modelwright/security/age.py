@@ -26,6 +26,7 @@ _TAGS = {"age1tag1": "tag", "age1tagpq1": "tagpq"}
 _PLUGIN = re.compile(r"(?:age1|AGE-PLUGIN-)([A-Za-z0-9+._]+(?:-[A-Za-z0-9+._]+)*)-?1[A-Za-z0-9]+")
 _NO_MATCH = ("No matching keys found", "Decryption failed")
 """What pyrage says where a key, or a passphrase, isn't of those that open a file."""
+_MOST_HEADER = 1 << 20
 _WORK = re.compile(rb"\d|1\d|2[012]")
 """The logarithm of the work that a passphrase may ask for; age itself has the same limit: 4 GiB."""
 
@@ -188,7 +189,8 @@ def _check_header(sealed: bytes) -> None:
         except ValueError:
             raise _damaged("Its armour can't be read") from None
     is_ended = True
-    for line in sealed[: sealed.find(b"\n--- ")].split(b"\n")[1:]:
+    end = sealed.find(b"\n--- ", 0, _MOST_HEADER)
+    for line in sealed[: max(end, 0)].split(b"\n")[1:]:
         if is_ended != line.startswith(b"-> "):
             break
         if line.startswith(b"-> scrypt ") and not _WORK.fullmatch(line.rpartition(b" ")[2]):

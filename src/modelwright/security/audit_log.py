@@ -141,7 +141,8 @@ class AuditLog:
         newest = ([None, *_notes(self._notes)])[-1]
         self._signed = int(newest["size"]) if newest else 0
         there = _contents(self.path, {self._signed})
-        if newest and newest["root"] != there.roots.get(self._signed):
+        is_ours = newest is None or _is_signed(newest, self._key.public)
+        if newest and not (is_ours and newest["root"] == there.roots.get(self._signed)):
             fix = "See `modelwright audit-log verify`; move both files away to begin anew"
             raise AuditLogError("it isn't what its checkpoint says", where=str(self.path), fix=fix)
         self._tree, self._offset = there.tree, there.offset
@@ -172,6 +173,8 @@ class AuditLog:
                 taken, self._waiting = self._waiting, []
             try:
                 with _audit_errors(self.path):
+                    if not os.path.samestat(os.stat(self.path), os.fstat(self._handle)):  # noqa: PTH116
+                        raise OSError("the file was moved away")
                     if taken:
                         data = b"".join(line + b"\n" for line in taken)
                         _append(self._handle, data, self._offset)

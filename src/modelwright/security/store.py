@@ -108,7 +108,15 @@ class Store:
         path = Path(address.database or "") if self._is_sqlite else state_folder() / "postgresql"
         with locked(Path(f"{path}.lock"), wait_s=4 * BUSY_S):
             reference = pepper or os.environ.get("MODELWRIGHT_PEPPER") or ""
-            self.pepper = _pepper(reference, Path(f"{path}.pepper"))
+            beside = Path(f"{path}.pepper")
+            if self._is_sqlite and beside.exists() and not path.exists():
+                raise StoreError(
+                    "the store of keys is gone, and its pepper is still here",
+                    where=str(path),
+                    why="An empty one in its place would open the server",
+                    fix=f"Bring it back, or begin anew: rm {beside}",
+                )
+            self.pepper = _pepper(reference, beside)
             if self._is_sqlite:
                 with resource_errors(path):  # The files beside it get the same permissions.
                     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))

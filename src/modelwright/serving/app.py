@@ -80,7 +80,10 @@ async def _model(call: Call) -> Response:
 
 async def _reload(call: Call) -> Response:
     call.pool()
-    loaded = await call.state.hosting.reload_changed(call.name)
+    try:
+        loaded = await call.state.hosting.reload_changed(call.name)
+    except ModelwrightError as error:
+        raise HttpError(409, error.what, fix=error.fix) from error
     return _json({"loaded": loaded})
 
 
@@ -237,6 +240,7 @@ def build_app(state: State) -> FastAPI:
     app = FastAPI(
         title="modelwright",
         version=__version__,
+        redirect_slashes=False,
         openapi_url=None,  # It is one of our routes.
         lifespan=lifespan,
     )

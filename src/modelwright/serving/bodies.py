@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -191,6 +192,9 @@ async def _of_form(headers: Headers, body: bytes) -> tuple[list[Input], str | No
         yield body
         yield b""
 
+    _, options = parse_options_header(headers.get("content-type", ""))
+    if b"--%b--" % options.get(b"boundary", b"\0") not in body:
+        raise HttpError(400, "the form isn't whole")
     try:
         parser = _InMemory(
             headers, stream(), max_files=4096, max_fields=4096, max_part_size=1 << 62

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -67,6 +68,8 @@ class Call:
     name: str = ""
     """The model's."""
     digest: str = ""
+    action: str = ""
+    """What a body asks for, where the route's policy doesn't say it."""
     cost: float = 0.0
     is_spent: bool = False
 
@@ -78,7 +81,7 @@ class Call:
 
     def ask_for(self, name: str, action: Action) -> None:
         """Refuse a model that who asks may not ask; for routes whose body names it."""
-        self.name = name
+        self.name, self.action = name, action
         self.state.access.authorize(self.principal, action, name)
 
     def spend(self, cost: float) -> None:
@@ -165,7 +168,7 @@ async def answer(
     begun = time.perf_counter()
     call = Call(request, state, ANYONE, route, name=request.path_params.get("name", ""))
     try:
-        if policy != "public":
+        if policy != "public" or "authorization" in request.headers:
             await _admit(call, policy)
         response = await handler(call)
     except ModelwrightError as error:
@@ -174,8 +177,10 @@ async def answer(
             and not call.is_spent
             and not isinstance(error, AccessError)
         ):
-            with contextlib.suppress(AccessError):
+            try:
                 call.spend(1.0)
+            except AccessError as refused:
+                error = refused
         response = problem(error, call)
     except Exception as error:  # noqa: BLE001 (the outermost line of the server)
         place = error.__traceback__
@@ -225,21 +230,23 @@ def _refuse_other_sites(request: Request) -> None:
 
 def is_loopback(host: str) -> bool:
     """Say whether an address leads to this machine only."""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    return host == "localhost"
 
 
 def _told(call: Call, policy: str, response: Response, seconds: float) -> Response:
     """Log a request; where it must be logged and can't be, it isn't answered."""
     state, status = call.state, response.status_code
     served = call.name if call.name in state.hosting.pools else ""
-    if state.audit is not None and policy != "public":
+    if state.audit is not None:
         try:
             verdict = "refused" if status in (401, 403, 429) else "allowed"
             state.audit.append(
                 AuditRecord(
                     time=time.time(),
                     principal=call.principal.id,
-                    action=policy,
+                    action=call.action or policy,
                     model=served,
                     digest=call.digest,
                     verdict=verdict,

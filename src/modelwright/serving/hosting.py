@@ -30,7 +30,7 @@ class Hosting:
     observe_batch: Callable[[str, int], None]
     pools: dict[str, dict[str, Pool]] = field(default_factory=dict)
     """By name, then by version; the last version answers where none is asked for."""
-    _stamps: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _tried: dict[str, tuple[int, int]] = field(default_factory=dict)
     _leaving: set[asyncio.Task[None]] = field(default_factory=set)
 
     def find(self, name: str, version: str | None = None) -> Pool:
@@ -63,7 +63,6 @@ class Hosting:
         """
         spec = spec.model_copy(update={"name": spec.name or model_name(Path(spec.path))})
         pool = Pool(spec, lambda count: self.observe_batch(spec.name, count), self.log)
-        stamp = _stamp(spec.path)
         await pool.start()
         version = spec.version or str(pool.info["digest"]).removeprefix("sha256:")[:12]
         versions = self.pools.setdefault(spec.name, {})
@@ -82,10 +81,12 @@ class Hosting:
                     where=spec.path,
                     fix="Serve it under another name or version",
                 )
-        for key, _ in replaced:
-            del versions[key]
-        versions[version] = pool
-        self._stamps[spec.path] = stamp
+        # The new one stands where the old one stood: the last answers where none is asked for.
+        gone = {key: None for key, _ in replaced}
+        first = next(iter(gone), None)
+        kept = [(version, pool) if key == first else (key, old) for key, old in versions.items()]
+        self.pools[spec.name] = {key: old for key, old in kept if key == version or key not in gone}
+        self.pools[spec.name].setdefault(version, pool)
         for _, old in replaced:
             task = asyncio.ensure_future(old.drain())
             self._leaving.add(task)
@@ -95,16 +96,19 @@ class Hosting:
     async def reload_changed(self, name: str | None = None) -> list[str]:
         """Load the files anew that have changed, and return the names of their models.
 
+        Without a name, what was refused before is tried again only once it changes again.
+
         Raises:
             ModelwrightError: one can't be loaded; the model before goes on.
         """
         loaded = []
         for pool in self.all():
-            spec = pool.spec
-            stamp = _stamp(spec.path)
-            if name not in (None, spec.name) or stamp in (self._stamps[spec.path], _ABSENT):
+            spec, stamp = pool.spec, _stamp(pool.spec.path)
+            if name not in (None, spec.name) or stamp in (pool.stamp, _ABSENT):
                 continue
-            self._stamps[spec.path] = stamp
+            if name is None and self._tried.get(spec.path) == stamp:
+                continue
+            self._tried[spec.path] = stamp
             await self.load(spec)
             loaded.append(spec.name)
         return loaded
@@ -115,8 +119,8 @@ class Hosting:
             await asyncio.sleep(every_s)
             try:
                 await self.reload_changed()
-            except ModelwrightError as error:
-                self.log("reload_refused", why=error.what, where=error.where)
+            except (ModelwrightError, OSError) as error:
+                self.log("reload_refused", why=str(error))
 
     async def drain(self) -> None:
         """End all workers once they have answered what was accepted."""

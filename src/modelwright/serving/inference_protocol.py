@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -33,6 +34,9 @@ _TYPES = {
     **{f"FP{bits}": f"float{bits}" for bits in (16, 32, 64)},
 }
 _NAMES = {dtype: name for name, dtype in _TYPES.items()}
+_MOST_AXES = 8
+_MOST_LENGTH = 1 << 16
+"""Of a free axis, where the model says nothing of it."""
 _SAMPLES = {"name": "input", "datatype": "BYTES", "shape": [-1]}
 _PREDICTIONS = {"name": "predictions", "datatype": "BYTES", "shape": [-1]}
 
@@ -68,8 +72,9 @@ async def infer(call: Call) -> Response:
     """Answer tensors with tensors."""
     request, config = call.request, call.state.config
     version = request.path_params.get("version")
-    pool = call.pool(version)
+    call.pool(version)  # What isn't there is said before a body is read.
     body = await read_body(request, config)
+    pool = call.pool(version)
     header, rest = _split(body, request.headers.get("inference-header-content-length"))
     asked = json_object(header)
     inputs = _list(asked, "inputs")
@@ -107,7 +112,8 @@ async def infer(call: Call) -> Response:
 def _split(body: bytes, length: str | None) -> tuple[bytes, memoryview]:
     if length is None:
         return body, memoryview(b"")
-    if not (length.isascii() and length.isdigit() and int(length) <= len(body)):
+    is_number = length.isascii() and length.isdigit() and len(length) < 12
+    if not is_number or int(length) > len(body):
         raise HttpError(400, "`Inference-Header-Content-Length` doesn't fit the body")
     return body[: int(length)], memoryview(body)[int(length) :]
 
@@ -145,7 +151,7 @@ def _tensors(inputs: Sequence[JsonObject], rest: memoryview) -> dict[str, Any]:
                 value = _numbers(data, np.dtype(_TYPES[kind]))
                 fits = value.size == count
                 value = value.reshape(shape) if fits else value
-        except (ValueError, TypeError, OverflowError, binascii.Error) as error:
+        except (ValueError, TypeError, OverflowError, MemoryError, binascii.Error) as error:
             raise HttpError(400, f"the data of `{name[:80]}` isn't {kind}") from error
         if not fits:
             raise HttpError(400, f"the data of `{name[:80]}` doesn't fit its shape")
@@ -156,24 +162,38 @@ def _tensors(inputs: Sequence[JsonObject], rest: memoryview) -> dict[str, Any]:
 
 
 def _is_shape(value: Any) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(
-        isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1 << 31
-        for size in value
+    return (
+        isinstance(value, list)
+        and len(value) <= _MOST_AXES
+        and all(
+            isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1 << 31
+            for size in value
+        )
     )
 
 
 def _numbers(data: Any, dtype: np.dtype[Any]) -> Any:
     if isinstance(data, memoryview):
         return np.frombuffer(data, dtype)
-    if not isinstance(data, list):
-        raise ValueError
-    array = np.asarray(data)
+    array = np.asarray(_flat(data))
     if array.size and array.dtype.kind not in "biuf":
         raise ValueError
     converted = array.astype(dtype)
     if dtype.kind in "biu" and not np.array_equal(converted, array):
         raise ValueError
     return converted.ravel()
+
+
+def _flat(data: Any) -> list[Any]:
+    """Return the numbers of lists in lists; anything else among them would cost much memory."""
+    for _ in range(_MOST_AXES):
+        kinds = set(map(type, data)) if isinstance(data, list) else {str}
+        if kinds <= {int, float, bool}:
+            return list(data)
+        if kinds != {list}:
+            break
+        data = list(itertools.chain.from_iterable(data))
+    raise ValueError
 
 
 def _strings(data: Any) -> list[bytes]:
@@ -209,8 +229,15 @@ async def _outputs(call: Call, pool: Pool, tensors: dict[str, Any]) -> dict[str,
         if isinstance(array, list) or str(array.dtype) != known[name]["dtype"]:
             wanted = _NAMES.get(known[name]["dtype"], known[name]["dtype"])
             raise HttpError(400, f"`{name}` must be of the type {wanted}")
+        most = pool.info["max_length"] or _MOST_LENGTH
+        free = zip(array.shape[1:], known[name]["shape"][1:], strict=False)
+        if any(size > most for size, declared in free if isinstance(declared, str)):
+            raise HttpError(422, f"`{name}` is longer than the {most:,} that the model takes")
     first = next(iter(tensors.values()))
-    call.spend(float(max(1, len(first) if first.ndim else 1)))
+    count = len(first) if first.ndim else 1
+    if count > call.state.config.max_inputs:
+        raise HttpError(400, f"a request has at most {call.state.config.max_inputs:,} inputs")
+    call.spend(float(max(1, count)))
     described = [
         {"name": name, "dtype": str(array.dtype), "shape": list(array.shape)}
         for name, array in tensors.items()

@@ -31,7 +31,7 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
 _DEFAULT_TOKENS = {"completions": 16, "chat": 256}
 _TOKENS_A_COST = 100
 """So many tokens cost as much as one input of another model."""
-_IGNORED = ("user", "n", "stream_options", "store", "metadata")
+_IGNORED = ("user", "stream_options", "store", "metadata")
 
 
 async def completions(call: Call) -> Response:
@@ -70,7 +70,8 @@ def _content(message: Json) -> str:
     content = message.get("content") if isinstance(message, dict) else None
     if isinstance(content, list):
         parts = [part.get("text") if isinstance(part, dict) else None for part in content]
-        content = "".join(part for part in parts if isinstance(part, str))
+        texts = [part for part in parts if isinstance(part, str)]
+        content = "".join(texts) if len(texts) == len(parts) else None
     if not isinstance(content, str) or not _is_text(content):
         raise HttpError(400, "each message has a `role` and a `content` of text")
     return content
@@ -129,7 +130,7 @@ async def _write(call: Call, asked: JsonObject, prompts: list[str], kind: str) -
         texts[piece["piece"]] += text.decode()
         finishes[piece["piece"]] = piece["finish"] or finishes[piece["piece"]]
     choices = [
-        form.choice(row, text, _FINISH.get(finish, "stop"), whole=True)
+        form.choice(row, text, "length" if finish == "length" else "stop", whole=True)
         for row, (text, finish) in enumerate(zip(texts, finishes, strict=True))
     ]
     counts = usage["usage"]
@@ -138,22 +139,22 @@ async def _write(call: Call, asked: JsonObject, prompts: list[str], kind: str) -
     return Response(json.dumps(body), media_type="application/json")
 
 
-_FINISH = {"length": "length"}
-
-
 async def _first(call: Call, job: Job) -> Any:
     """Wait for the first piece, so that what is refused is still answered with its status."""
     assert job.pieces is not None
     take = asyncio.ensure_future(job.pieces.get())
+    gone = asyncio.ensure_future(call.request.receive())
+    awaited: set[asyncio.Future[Any]] = {take, gone, job.answer}
     done, _ = await asyncio.wait(
-        {take, job.answer},
+        awaited,
         timeout=call.state.config.timeout_s,
         return_when=asyncio.FIRST_COMPLETED,
     )
+    gone.cancel()
     if take in done:
         return take.result()
     take.cancel()
-    if not done:
+    if job.answer not in done:
         job.answer.cancel()
         raise HttpError(503, "the answer didn't come in time", headers={"retry-after": "1"})
     job.answer.result()
@@ -166,7 +167,7 @@ async def _events(call: Call, job: Job, form: _Form, first: Any) -> AsyncIterato
     def event(message: Any) -> str:
         piece, (text,) = message
         finish = piece["finish"]
-        told = finish and _FINISH.get(finish, "stop")
+        told = finish and ("length" if finish == "length" else "stop")
         choice = form.choice(piece["piece"], text.decode(), told, whole=False)
         return f"data: {json.dumps(form.answer([choice], whole=False))}\n\n"
 

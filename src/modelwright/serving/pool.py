@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from modelwright.errors import ModelFileError, ModelwrightError, ResourceError
-from modelwright.files import JsonObject
+from modelwright.files import JsonObject, resource_errors
 from modelwright.serving.config import ModelSpec
 from modelwright.serving.messages import Message, encode, receive
 
@@ -28,6 +28,8 @@ PREDICT = "predict"
 _MOST_DEATHS = 2
 """A request over which so many workers died, the last time alone, is given up."""
 _SLOWEST_RESTART_S = 5.0
+_LOOK_S = 1.0
+"""So often a worker without requests is looked after."""
 
 
 class BusyError(ModelwrightError):
@@ -47,6 +49,8 @@ class Job:
     parts: list[bytes]
     answer: asyncio.Future[Message]
     deaths: int = 0
+    is_begun: bool = False
+    """Whether a piece of its text is on its way: it can't be asked again."""
     pieces: asyncio.Queue[Message] | None = None
     """Where pieces of texts go as they come."""
 
@@ -81,6 +85,11 @@ class Pool:
     info: JsonObject = field(default_factory=dict)
     """What the model is, as its workers say."""
     workers: list[_Worker] = field(default_factory=list)
+    stamp: tuple[int, int] = (0, 0)
+    """When the file was changed that is served, and which it is."""
+    _file: int = -1
+    """The file, held open: workers that start later read it too, whatever has its name by then."""
+    _is_stopped: bool = False
     _queue: deque[Job] = field(default_factory=deque)
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -99,14 +108,25 @@ class Pool:
         Raises:
             ModelFileError: the file can't be loaded.
         """
-        begun = [asyncio.ensure_future(_start(self.spec)) for _ in range(self.spec.count)]
+        with resource_errors(Path(self.spec.path)):
+            self._file = os.open(self.spec.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        found = os.fstat(self._file)
+        self.stamp = (found.st_mtime_ns, found.st_ino)
+        begun = [asyncio.ensure_future(self._start()) for _ in range(self.spec.count)]
         results = await asyncio.gather(*begun, return_exceptions=True)
         self.workers = [item for item in results if isinstance(item, _Worker)]
         for failed in (item for item in results if isinstance(item, BaseException)):
             await self.stop()
             raise failed
-        self.info = self.workers[0].info
         self._tasks = [asyncio.ensure_future(self._work(place)) for place in range(self.spec.count)]
+
+    async def _start(self) -> _Worker:
+        worker = await _start(self.spec, self._file)
+        self.info = self.info or worker.info
+        if worker.info["digest"] != self.info["digest"]:
+            worker.writer.close()
+            raise ModelFileError("the file was changed in place", where=self.spec.path)
+        return worker
 
     def submit(
         self,
@@ -121,6 +141,8 @@ class Pool:
         Raises:
             BusyError: it is full.
         """
+        if self._is_stopped:
+            raise BusyError("this model isn't served any more", fix="Ask again")
         if len(self._queue) >= self.spec.queue:
             raise BusyError("too many requests wait for this model", fix="Ask again in a moment")
         job = Job(header, parts, asyncio.get_running_loop().create_future(), kind=kind)
@@ -145,38 +167,43 @@ class Pool:
         """Give one worker batch after batch, and start it anew where it dies."""
         while True:
             jobs = await self._next()
+            if self.workers[place].reader.at_eof():  # It died while it had nothing to do.
+                self._queue.extendleft(reversed(jobs))
+                self.log("worker_lost", model=self.spec.name, how="died", requests=0)
+                await self._restart(place)
+                continue
             self._busy += 1
             begun = time.monotonic()
+            how = ""
             try:
-                if self.workers[place].reader.at_eof():  # It died while it had nothing to do.
-                    self._queue.extendleft(reversed(jobs))
-                    self._wake.set()
-                    await self._restart(place)
-                    continue
                 async with asyncio.timeout(self.spec.batch_timeout_s):
                     await _exchange(self.workers[place], jobs)
-                self.observe_batch(len(jobs))
-                self._seconds += 0.1 * (time.monotonic() - begun - self._seconds)
+                if jobs:
+                    self.observe_batch(len(jobs))
+                    self._seconds += 0.1 * (time.monotonic() - begun - self._seconds)
             except (EOFError, OSError, TimeoutError) as error:
-                self._retry(jobs, "hung" if isinstance(error, TimeoutError) else "died")
-                await self._restart(place)
+                how = "hung" if isinstance(error, TimeoutError) else "died"
+                self._retry(jobs, how)
             finally:
                 self._busy -= 1
+            if how:
+                await self._restart(place)
 
     async def _restart(self, place: int) -> None:
         self.workers[place].process.kill()
         self.workers[place].writer.close()
+        self._wake.set()  # Another one may take what waits.
         delay = 0.1
         while True:
             try:
-                self.workers[place] = await _start(self.spec)
+                self.workers[place] = await self._start()
                 return
             except (ModelwrightError, OSError, EOFError):
                 await asyncio.sleep(delay)
                 delay = min(2 * delay, _SLOWEST_RESTART_S)
 
     async def _next(self) -> list[Job]:
-        """Return what is to be answered next, once there is something."""
+        """Return what is to be answered next; nothing after a second without requests."""
         while True:
             if self.spec.max_wait_ms and 0 < len(self._queue) < self.spec.max_batch:
                 await asyncio.sleep(self.spec.max_wait_ms / 1000)
@@ -195,16 +222,19 @@ class Pool:
             if jobs:
                 return jobs
             self._wake.clear()
-            await self._wake.wait()
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                return []
 
     def _retry(self, jobs: list[Job], how: str) -> None:
         self.log("worker_lost", model=self.spec.name, how=how, requests=len(jobs))
         for job in reversed(jobs):
             job.deaths += 1
-            is_begun = job.pieces is not None and not job.pieces.empty()
             if job.answer.done():
                 continue
-            if job.deaths >= _MOST_DEATHS or how == "hung" or is_begun:
+            if job.deaths >= _MOST_DEATHS or how == "hung" or job.is_begun:
                 job.answer.set_exception(FaultError("the model failed over this input"))
             else:
                 self._queue.appendleft(job)
@@ -212,12 +242,14 @@ class Pool:
 
     async def drain(self) -> None:
         """Wait until all that was accepted is answered, then end the workers."""
+        self._is_stopped = True
         while self._busy or not all(job.answer.done() for job in self._queue):
             await asyncio.sleep(0.02)
         await self.stop()
 
     async def stop(self) -> None:
         """End the workers; what waits is answered by an error."""
+        self._is_stopped = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -232,6 +264,9 @@ class Pool:
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 await asyncio.to_thread(worker.process.wait)
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 async def pieces(job: Job) -> AsyncIterator[Message]:
@@ -254,20 +289,22 @@ async def pieces(job: Job) -> AsyncIterator[Message]:
         return
 
 
-async def _start(spec: ModelSpec) -> _Worker:
-    """Start a worker, and return it once it has loaded the model."""
+async def _start(spec: ModelSpec, file: int) -> _Worker:
+    """Start a worker, and return it once it has loaded the model of an open file."""
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-m", "modelwright.serving.worker", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+            pass_fds=[theirs.fileno(), file],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
     ours.setblocking(False)
     reader, writer = await asyncio.open_connection(sock=ours)
     guard = spec.answers.model_dump()
-    first = {"path": str(spec.path), "threads": spec.threads, "guard": guard}
+    held = f"/proc/self/fd/{file}"  # Opened anew there, so that each reads from its beginning.
+    path = held if Path(held).exists() else str(spec.path)
+    first = {"path": path, "threads": spec.threads, "guard": guard}
     try:
         writer.write(encode(first))
         header, _ = await receive(reader)
@@ -279,12 +316,14 @@ async def _start(spec: ModelSpec) -> _Worker:
     if "error" in header:
         writer.close()
         await asyncio.to_thread(process.wait)
-        raise ModelFileError(**header["error"])
+        raise ModelFileError(**{**header["error"], "where": spec.path})
     return _Worker(process, reader, writer, header["model"])
 
 
 async def _exchange(worker: _Worker, jobs: list[Job]) -> None:
     """Ask a worker, and hand out its answers."""
+    if not jobs:
+        return
     if jobs[0].kind == PREDICT:
         items, parts = [job.header for job in jobs], [job.parts[0] for job in jobs]
         worker.writer.write(encode({"op": "predict", "items": items}, parts))
@@ -303,6 +342,7 @@ async def _exchange_one(worker: _Worker, job: Job) -> None:
     header, told = await receive(worker.reader)
     is_cancelled = False
     while "piece" in header:
+        job.is_begun = True
         if job.pieces is not None:
             job.pieces.put_nowait((header, told))
         if job.answer.done() and not is_cancelled:

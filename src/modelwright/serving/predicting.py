@@ -14,8 +14,10 @@ from modelwright.serving.pool import PREDICT, InputError, Pool
 
 async def predict(call: Call) -> Response:
     """Answer the inputs of a request, all or none."""
-    pool = call.pool(call.request.query_params.get("version"))
+    version = call.request.query_params.get("version")
+    call.pool(version)  # What isn't there is said before a body is read.
     body = await read_body(call.request, call.state.config)
+    pool = call.pool(version)
     inputs, top = await read_inputs(call.request, body, str(pool.info["takes"]), call.state.config)
     notes: list[str] = []
     told = await predict_inputs(call, pool, inputs, top, notes)

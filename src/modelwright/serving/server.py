@@ -142,9 +142,10 @@ def serve(config: ServeConfig, *, say: Callable[[str], object]) -> None:
     if config.tls is not None:
         context = _context(config)
         settings["ssl_context_factory"] = lambda *_: context
-    logger = logging.getLogger("uvicorn")
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False  # What it says of a request may hold parts of it.
+    for library in ("uvicorn", "python_multipart"):
+        logger = logging.getLogger(library)
+        logger.addHandler(logging.NullHandler())
+        logger.propagate = False  # What they say of a request may hold parts of it.
     own = uvicorn.Config(build_app(state), **settings)
     server = Server(own)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -66,4 +67,5 @@ class Telemetry:
 def log(event: str, **figures: Any) -> None:
     """Write a line of JSON to standard error."""
     line = {"time": round(time.time(), 3), "event": event, **figures}
-    sys.stderr.write(json.dumps(line) + "\n")
+    with contextlib.suppress(OSError, ValueError):  # Whoever read it has gone, or its disk is full.
+        sys.stderr.write(json.dumps(line) + "\n")

@@ -176,6 +176,7 @@ class Worker:
             "size_bytes": model.size_bytes,
             "goal": task.goal[0] if task else None,
             "evidence": evidence,
+            "max_length": getattr(self.model._reader.spec, "max_length", None),
             "expected_confidence": confidence.value if confidence else None,
             "tensors": {
                 name: [
