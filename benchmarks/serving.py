@@ -259,9 +259,10 @@ def join(items):
         joined[name] = np.stack(arrays)
     return joined
 BATCH = int(os.environ["BATCH"])
-litserve.LitServer(Api(max_batch_size=BATCH, batch_timeout=float(os.environ["WAIT"])),
-    accelerator="cpu", workers_per_device=1).run(port=int(os.environ["PORT"]),
-    log_level="error", generate_client_file=False)
+if __name__ == "__main__":
+    api = Api(max_batch_size=BATCH, batch_timeout=float(os.environ["WAIT"]))
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
+    server.run(port=int(os.environ["PORT"]), log_level="error", generate_client_file=False)
 """,
     "bentoml": """
 import os, numpy as np, onnxruntime, bentoml
@@ -559,8 +560,10 @@ def main() -> None:
     parser.add_argument("--litserve", help="the Python of an environment with litserve")
     parser.add_argument("--bentoml", help="the Python of an environment with bentoml")
     parser.add_argument("--seconds", type=float, default=600.0, help="of the soak")
+    parser.add_argument("--blocks", type=int, default=BLOCKS)
     parser.add_argument("--quick", action="store_true")
     asked = parser.parse_args()
+    BLOCKS = asked.blocks
     if asked.quick:
         BLOCK_S, BLOCKS, asked.seconds = 0.5, 1, min(asked.seconds, 5.0)
     with tempfile.TemporaryDirectory() as folder:

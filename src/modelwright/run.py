@@ -208,7 +208,7 @@ _OWN: list[Path] = []
 
 @contextlib.contextmanager
 def _owned(path: Path) -> Iterator[None]:
-    folder = path.absolute().resolve()
+    folder = Path(os.path.realpath(path))  # Of a link to itself too.
     _OWN.append(folder)
     try:
         yield

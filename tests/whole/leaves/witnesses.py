@@ -176,6 +176,15 @@ OTHER = "is for predicting"
 RECIPE = [
     *_one("prepared", "digits", "version", 2, refused="version"),
     *_one("prepared", "photo table", "task", "regression"),
+    *_one("prepared", "digits", "resources.identity", ["env:NOWHERE"], refused="site"),
+    *[
+        witness
+        for base in (
+            *("digits", "photos", "cifar", "archive", "photo table", "lines", "story", "pairs"),
+            "rows",
+        )
+        for witness in _one("prepared", base, "data.sealed", True, refused="sealed")
+    ],
     *_one("network", "photos", "model", "auto"),
     *_one("measured", "digits", "targets", {"accuracy": ">= 0.9"}, only=("verdicts",)),
     *_one("network", "photos", "seed", 1),
