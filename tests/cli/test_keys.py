@@ -81,6 +81,8 @@ def test_the_store_can_be_named(call, tmp_path):
         ("keys rotate abc", "abc"),
         ("keys revoke", "PREFIX"),
         ("keys list --store mysql://a@b/c", "postgresql://"),
+        ("keys list --role admin", "--role"),
+        ("keys create --role admin --model * --grace 1d", "--grace"),
         ("audit-log verify", "LOG"),
         ("audit-log sign a", "verify"),
         ("audit-log verify nowhere", "--signer"),

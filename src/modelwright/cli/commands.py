@@ -480,6 +480,12 @@ def keys(args: Namespace) -> Answer:
     if (args.prefix is None) == (args.action in ("rotate", "revoke")):
         wants = "needs" if args.prefix is None else "takes no"
         raise RequestError(f"`keys {args.action}` {wants} PREFIX", fix=_LIST_KEYS)
+    of_create = ("role", "model", "name", "expires", "requests_per_minute", "daily_cost")
+    for action, options in (("create", of_create), ("rotate", ("grace",))):
+        given = [name for name in options if getattr(args, name)]
+        if given and args.action != action:
+            option = f"--{given[0].replace('_', '-')}"
+            raise RequestError(f"{option} goes with `keys {action}`, not with `{args.action}`")
     steps = {"create": _create_key, "rotate": _rotate_key, "revoke": _revoke_key}
     with contextlib.closing(Store(args.store)) as store:
         return steps.get(args.action, _list_keys)(store, args)
