@@ -108,8 +108,8 @@ def test_a_measurement_that_is_stopped_ends_cleanly(workspace):
         [*line, "--queries", "20000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     process.stderr.readline()  # It has begun.
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     out, rest = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 143
     assert out == ""
     assert "Traceback" not in rest
