@@ -79,6 +79,7 @@ def test_a_conversation(server, models):
         ({"stop": ["a"] * 5}, 400, "stop"),
         ({"stop": [""]}, 400, "stop"),
         ({"logit_bias": {}}, 400, "logit_bias"),
+        ({"stream_options": {"include_usage": True}}, 400, "stream_options"),
     ],
 )
 def test_what_is_not_offered_is_refused(server, changes, status, words):

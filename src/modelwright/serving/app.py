@@ -24,7 +24,7 @@ from modelwright.files import Json, JsonObject
 from modelwright.security.roles import allows
 from modelwright.serving import inference_protocol
 from modelwright.serving.bodies import HttpError
-from modelwright.serving.calls import Call, Handler, Policy, State, answer, problem
+from modelwright.serving.calls import Call, Handler, RoutePolicy, State, answer, problem
 from modelwright.serving.openai import chat_completions, completions
 from modelwright.serving.predicting import predict
 from modelwright.version import __version__
@@ -119,7 +119,7 @@ class Route:
 
     method: str
     path: str
-    policy: Policy
+    policy: RoutePolicy
     handler: Handler
     sentence: str
     body: tuple[tuple[str, JsonObject], ...] = ()

@@ -30,7 +30,7 @@ from modelwright.serving.messages import Message
 from modelwright.serving.pool import BusyError, FaultError, InputError, Job, Pool
 from modelwright.serving.telemetry import Telemetry, log
 
-Policy = Action | Literal["public", "any"]
+RoutePolicy = Action | Literal["public", "any"]
 """What a route asks of whom: an action on a model, any key at all, or nothing."""
 ANYONE = Principal("anonymous", Grant("admin", "*"), None, None)
 """Who asks where no key is needed."""
@@ -162,7 +162,7 @@ Handler = Callable[[Call], Awaitable[Response]]
 
 
 async def answer(
-    request: Request, state: State, route: str, policy: Policy, handler: Handler
+    request: Request, state: State, route: str, policy: RoutePolicy, handler: Handler
 ) -> Response:
     """Answer a request as its route's policy allows, count it, and log it."""
     begun = time.perf_counter()
@@ -196,7 +196,7 @@ async def answer(
     return response
 
 
-async def _admit(call: Call, policy: Policy) -> None:
+async def _admit(call: Call, policy: RoutePolicy) -> None:
     access, header = call.state.access, call.request.headers.get("authorization")
     if header is None and _is_open(call.state):
         _refuse_other_sites(call.request)

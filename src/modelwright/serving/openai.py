@@ -31,7 +31,8 @@ _NUMBERS: dict[str, tuple[type, float, float]] = {
 _DEFAULT_TOKENS = {"completions": 16, "chat": 256}
 _TOKENS_A_COST = 100
 """So many tokens cost as much as one input of another model."""
-_IGNORED = ("user", "stream_options", "store", "metadata")
+_IGNORED = ("user",)
+"""What only says who asks, which the key does here."""
 
 
 async def completions(call: Call) -> Response:

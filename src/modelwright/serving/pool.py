@@ -172,15 +172,16 @@ class Pool:
                 self.log("worker_lost", model=self.spec.name, how="died", requests=0)
                 await self._restart(place)
                 continue
+            if not jobs:
+                continue
             self._busy += 1
             begun = time.monotonic()
             how = ""
             try:
                 async with asyncio.timeout(self.spec.batch_timeout_s):
                     await _exchange(self.workers[place], jobs)
-                if jobs:
-                    self.observe_batch(len(jobs))
-                    self._seconds += 0.1 * (time.monotonic() - begun - self._seconds)
+                self.observe_batch(len(jobs))
+                self._seconds += 0.1 * (time.monotonic() - begun - self._seconds)
             except (EOFError, OSError, TimeoutError) as error:
                 how = "hung" if isinstance(error, TimeoutError) else "died"
                 self._retry(jobs, how)
@@ -322,8 +323,6 @@ async def _start(spec: ModelSpec, file: int) -> _Worker:
 
 async def _exchange(worker: _Worker, jobs: list[Job]) -> None:
     """Ask a worker, and hand out its answers."""
-    if not jobs:
-        return
     if jobs[0].kind == PREDICT:
         items, parts = [job.header for job in jobs], [job.parts[0] for job in jobs]
         worker.writer.write(encode({"op": "predict", "items": items}, parts))
