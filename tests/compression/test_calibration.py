@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelwright.compression.calibration import (
+    RANGES,
     Observed,
     least_error,
-    min_max,
     percentile,
     rounded,
 )
@@ -27,7 +27,7 @@ def test_ranges_of_values_with_an_outlier() -> None:
     values = torch.linspace(0, 1, 20_001)
     values[-1] = 40.0
     seen = observed(values)
-    assert min_max(seen) == (0.0, 40.0)
+    assert RANGES["min-max"](seen) == (0.0, 40.0)
     assert percentile(seen) == (pytest.approx(1e-4, abs=1e-4), pytest.approx(1.0, abs=1e-3))
     low, high = least_error(seen)
     assert low == 0.0

@@ -70,6 +70,24 @@ def test_more_than_half_is_refused(scored: None, tmp_path: Path) -> None:
         chosen(0.1, tmp_path)
 
 
+def test_the_whole_split_has_the_last_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[tuple[int, bool]]()
+
+    def scores(candidate: Candidate, data: Dataset, *_: object, **__: object) -> dict[str, float]:
+        network, count = candidate.network, len(data.validation or ())
+        assert isinstance(network, Off)
+        seen.append((count, network.off == 0.0))
+        # The part shows less than the whole does.
+        return {"accuracy": 0.9 - network.off * (0.5 if count < 4 else 1.0)}
+
+    monkeypatch.setattr(sensitivity, "validation_scores", scores)
+    monkeypatch.setattr(sensitivity, "_COMPARED", 1)
+    # On the part `b` is enough (0.175), on the whole it isn't (0.35).
+    assert chosen(0.18, tmp_path) == ("b", "c")
+    assert [count for count, is_before in seen if is_before] == [1, 4]
+    assert seen[-1] == (4, False)
+
+
 def test_without_validation_none_stays(scored: None, tmp_path: Path) -> None:
     assert chosen(0.0, tmp_path, has_validation=False) == ()
 

@@ -41,8 +41,7 @@ STEPS: dict[str, tuple[Check, Step]] = {
 
 def check_step(candidate: Candidate, step: CompressionStep) -> None:
     """Refuse a step that a network can't take."""
-    teaches = isinstance(step, DistillStep) and step.student is not None
-    if not teaches:  # It is left behind as it is.
+    if not (isinstance(step, DistillStep) and step.student):  # Else it is left behind as it is.
         if not (isinstance(step, QuantizeStep) and step.is_16_bits):
             check_unrounded(candidate.architecture)
         refuse_codebooks(candidate.network)

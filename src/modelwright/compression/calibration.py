@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -65,11 +66,6 @@ def observe(
     return observer.seen
 
 
-def min_max(seen: Observed) -> Range:
-    """Return the lowest and the highest value."""
-    return seen.low, seen.high
-
-
 def percentile(seen: Observed) -> Range:
     """Return the 0.01 and the 99.99 percentile."""
     ordered = torch.cat(seen.parts).sort().values
@@ -108,6 +104,6 @@ def rounded(values: Tensor, range_: Range) -> Tensor:
 RANGES: dict[str, Callable[[Observed], Range]] = {
     "mse": least_error,
     "percentile": percentile,
-    "min-max": min_max,
+    "min-max": attrgetter("low", "high"),
 }
 """By the recipe's `ranges`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -24,6 +25,8 @@ BATCH = 32
 """So many samples pass through a network together."""
 _PROBED = 64
 """So many samples tell how much each layer hurts."""
+_COMPARED = 1000
+"""So many validation samples compare choices of layers, before all samples measure the chosen."""
 _MOST_KEPT = 0.5
 """The largest share of the layers that may stay as they are."""
 
@@ -108,7 +111,8 @@ def choose_kept(
     """Return the layers that stay as they are, and by how much the main metric got worse.
 
     First no layer stays. Where that costs more than is allowed, the layer that hurts most does,
-    then the two that do, the four, and so on.
+    then the two that do, the four, and so on. Of a large validation split a part tells when it is
+    enough; the whole then decides, and where it doesn't agree the search goes on with it.
 
     Raises:
         RequestError: half of the layers isn't enough.
@@ -120,15 +124,22 @@ def choose_kept(
         )
         return (), None
     metric = task.select_by
-    before = validation_scores(candidate, data, run, task=task)[metric]
     most, order, count = int(_MOST_KEPT * len(names)), list[str](), 0
+    compared = data
+    if names and len(data.validation) > 2 * _COMPARED:
+        rows = np.linspace(0, len(data.validation) - 1, _COMPARED).astype(np.int64)
+        compared = replace(data, validation=data.validation.take(rows))
+    before = validation_scores(candidate, compared, run, task=task)[metric]
     while True:
         kept = tuple(order[:count])
-        after = validation_scores(attempt(kept), data, run, task=task)[metric]
+        after = validation_scores(attempt(kept), compared, run, task=task)[metric]
         drop = worsening(metric, before, after)
         run.observe(Progress(run.stage_name, count, max(most, 1), values={metric: after}))
         if drop <= allowed or count >= most:
-            break
+            if compared is data:
+                break
+            compared, before = data, validation_scores(candidate, data, run, task=task)[metric]
+            continue
         order = order or _by_harm(attempt, candidate, names, data.validation, run)
         count = min(max(2 * count, 1), most)
     made = f", with {count} of {len(names)} layers left as they are" if names else ""
@@ -165,10 +176,10 @@ def worsening(metric: str, before: float, after: float) -> float:
     """
     known = METRICS[metric]
     worse = before - after if known.higher_is_better else after - before
-    low, high = known.range
     if known.is_share:
         return worse
-    return worse / (high - low if math.isfinite(high - low) else max(abs(before), 1e-12))
+    span = known.range[1] - known.range[0]
+    return worse / (span if math.isfinite(span) else max(abs(before), 1e-12))
 
 
 def _by_harm(

@@ -71,8 +71,7 @@ def store(
         f"{stored} tensors are stored in {step.dtype} and computed with in fp32: the file is "
         "smaller, and answers come no faster"
     )
-    facts = {"dtype": step.dtype, "tensors": stored, "kept": kept, "validation_drop": drop}
-    return after, facts
+    return after, {"dtype": step.dtype, "tensors": stored, "kept": kept, "validation_drop": drop}
 
 
 def check_store(candidate: Candidate, step: QuantizeStep) -> None:
