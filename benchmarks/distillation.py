@@ -6,7 +6,8 @@
 The teacher is a `resnet` 18 on CIFAR-10, trained once and kept under `--runs`. For each seed a
 student of at most an eighth of its multiply-adds learns from it by the step `distill`; then the
 same student, from the same weights, is trained on the labels alone for as many seconds (`budget`),
-so that what the teacher's answers cost is paid for. Both answer the same test images.
+so that what the teacher's answers cost is paid for. Both answer the same test images. A teacher
+that is given may have learnt from more images than `--set data.limit=N` leaves to the student.
 """
 
 from __future__ import annotations
@@ -74,18 +75,26 @@ def main() -> None:
 
 def measure(seed: int, teacher: Path, asked: argparse.Namespace, settings: list[str]) -> float:
     """Train a student with and without the teacher; print and return what it gains."""
-    step = {"name": "distill", "student": STUDENT, "kind": asked.kind, "epochs": asked.epochs}
+    step = {
+        "name": "distill",
+        "teacher": str(teacher.resolve()),
+        "student": STUDENT,
+        "kind": asked.kind,
+        "epochs": asked.epochs,
+    }
+    first = {**RECIPE["train"], "epochs": 1}
     with watching() as observe:
-        taught = pipeline.compress(
-            teacher,
-            {name: RECIPE[name] for name in ("train", "augment", "evaluate")}
-            | {"compress": [step]},
+        taught = pipeline.run(
+            {**RECIPE, "model": STUDENT, "train": first, "compress": [step]},
             out=asked.runs,
             name=f"distilled-{asked.kind}-{seed}",
             overrides=[*settings, f"seed={seed}"],
             observe=observe,
         )
-        seconds = learning_s(taught.folder / "stages" / "distill" / "metrics.jsonl")
+        stages = taught.folder / "stages"
+        seconds = sum(
+            learning_s(stages / stage / "metrics.jsonl") for stage in ("train", "distill")
+        )
         train = {**RECIPE["train"], "budget": f"{seconds:.0f}s"}
         del train["epochs"]
         alone = pipeline.run(
