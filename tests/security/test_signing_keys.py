@@ -133,6 +133,19 @@ def test_an_encrypted_key_takes_its_passphrase(tmp_path: Path) -> None:
         create_key(tmp_path / "none", passphrase=b"")
 
 
+def test_a_key_that_ssh_keygen_encrypted_takes_its_passphrase(tmp_path: Path) -> None:
+    forms = pytest.importorskip("cryptography.hazmat.primitives.serialization")
+    public = create_key(tmp_path / "key")
+    plain = read_private_key(str(tmp_path / "key"))._key
+    form = (forms.Encoding.PEM, forms.PrivateFormat.OpenSSH)
+    guard = forms.BestAvailableEncryption(b"correct horse")
+    (tmp_path / "ssh").write_bytes(plain.private_bytes(*form, guard))
+    assert read_private_key(str(tmp_path / "ssh"), passphrase=b"correct horse").public == public
+    for wrong in (None, b"battery staple"):
+        with pytest.raises(DataError, match="can't be used"):
+            read_private_key(str(tmp_path / "ssh"), passphrase=wrong)
+
+
 def test_a_key_is_named_by_variable_or_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

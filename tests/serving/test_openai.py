@@ -49,6 +49,15 @@ def test_a_stream_has_the_same_text(server, models):
     assert events[-1]["choices"][0]["finish_reason"]
 
 
+def test_a_stream_ends_with_what_was_used_where_it_is_asked_for(server):
+    whole = server.client.post("/v1/completions", json=ASKED).json()["usage"]
+    asked = {**ASKED, "stream": True, "stream_options": {"include_usage": True}}
+    lines = server.client.post("/v1/completions", json=asked).text.split("\n\n")
+    last = json.loads(lines[-3].removeprefix("data: "))
+    assert lines[-2] == "data: [DONE]"
+    assert (last["choices"], last["usage"]) == ([], whole)
+
+
 def test_a_conversation(server, models):
     asked = {key: value for key, value in ASKED.items() if key != "prompt"}
     asked["messages"] = [
@@ -80,6 +89,7 @@ def test_a_conversation(server, models):
         ({"stop": [""]}, 400, "stop"),
         ({"logit_bias": {}}, 400, "logit_bias"),
         ({"stream_options": {"include_usage": True}}, 400, "stream_options"),
+        ({"stream": True, "stream_options": {"other": 1}}, 400, "stream_options"),
     ],
 )
 def test_what_is_not_offered_is_refused(server, changes, status, words):

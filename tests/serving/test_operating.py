@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -302,8 +305,6 @@ def test_sigterm_ends_a_server_whose_worker_cannot_start_again(texts, tmp_path):
 
 
 def test_a_body_that_comes_while_a_file_is_replaced_is_answered(texts, tmp_path):
-    import socket
-
     with serving(tmp_path, texts, "--workers", "1") as running:
         body = b'{"input": "the cat"}'
         head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -338,3 +339,34 @@ def test_a_version_that_is_loaded_anew_keeps_its_place(models, tmp_path):
         os.replace(broken, first)  # noqa: PTH105
         for _ in range(2):
             assert running.client.post("/v1/models/texts:reload").status_code == 409
+
+
+HEAD = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n".encode()
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+ENDLESS = [
+    (HEAD + b"X-Long: ", b"a" * 32_768),
+    (HEAD, b"X-Header: of many\r\n" * 2000),
+    (b"GET /", b"a" * 32_768),
+    (CHUNKED + b'5\r\n{"inp\r\n5;', b"a" * 32_768),
+    (CHUNKED + b'5\r\n{"inp\r\n0\r\nX-Trailer: ', b"a" * 32_768),
+]
+"""One header, many of them, an address, what may stand behind a chunk's size, a trailer."""
+
+
+def test_what_is_no_body_has_a_bound_and_a_trailer_is_no_header(texts, tmp_path):
+    body = json.dumps({"input": "the cat " * 4000}).encode()
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+    with serving(tmp_path, texts, "--workers", "1", "--no-auth") as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        for begin, piece in ENDLESS:
+            with socket.create_connection((host, int(port)), timeout=START_S) as client:
+                client.sendall(begin)
+                with contextlib.suppress(ConnectionError):
+                    for _ in range(1000):
+                        client.sendall(piece)
+                    pytest.fail("32 MB were taken")
+        with socket.create_connection((host, int(port)), timeout=START_S) as client:
+            client.sendall(CHUNKED + chunks + b"0\r\nAuthorization: Bearer mw_no\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")

@@ -151,7 +151,7 @@ def _loaded(load: Callable[[], object], kind: type, *, where: str) -> Any:
         why = "It is encrypted and there is no passphrase, or the other way round"
     except (ValueError, _library("exceptions").UnsupportedAlgorithm) as error:
         if "bcrypt" in str(error):
-            why = "Keys that ssh-keygen has encrypted need the library `bcrypt`: pip install bcrypt"
+            why = "ssh-keygen encrypted it: that needs bcrypt, pip install 'modelwright[security]'"
     raise DataError("this key can't be used", where=where, why=why, fix=_NOT_ONE)
 
 

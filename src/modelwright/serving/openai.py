@@ -107,6 +107,10 @@ async def _write(call: Call, asked: JsonObject, prompts: list[str], kind: str) -
     if not pool.info["is_writing"]:
         raise HttpError(400, f"the model `{name[:80]}` doesn't write texts")
     streams = asked.pop("stream", False) is True
+    options = asked.pop("stream_options", None) or {}
+    known = isinstance(options, dict) and set(options) <= {"include_usage"}
+    if not known or (options and not streams):
+        raise HttpError(400, "`stream_options` is `include_usage` alone, of a stream")
     config = _config(asked, kind)
     if asked.pop("n", 1) not in (1, None):
         raise HttpError(400, "`n` above 1 isn't offered; give the prompt several times")
@@ -122,7 +126,8 @@ async def _write(call: Call, asked: JsonObject, prompts: list[str], kind: str) -
     form = _Form(kind, name)
     if streams:
         first = await _first(call, job)
-        return StreamingResponse(_events(call, job, form, first), media_type="text/event-stream")
+        told = _events(call, job, form, first, with_usage=options.get("include_usage") is True)
+        return StreamingResponse(told, media_type="text/event-stream")
     texts, finishes = [""] * len(prompts), ["length"] * len(prompts)
     ((usage, _),) = await call.wait([job])
     assert job.pieces is not None
@@ -134,10 +139,13 @@ async def _write(call: Call, asked: JsonObject, prompts: list[str], kind: str) -
         form.choice(row, text, "length" if finish == "length" else "stop", whole=True)
         for row, (text, finish) in enumerate(zip(texts, finishes, strict=True))
     ]
-    counts = usage["usage"]
-    body = form.answer(choices, whole=True)
-    body["usage"] = {**counts, "total_tokens": sum(counts.values())}
+    body = {**form.answer(choices, whole=True), "usage": _usage(usage)}
     return Response(json.dumps(body), media_type="application/json")
+
+
+def _usage(header: JsonObject) -> JsonObject:
+    counts = header["usage"]
+    return {**counts, "total_tokens": sum(counts.values())}
 
 
 async def _first(call: Call, job: Job) -> Any:
@@ -162,7 +170,9 @@ async def _first(call: Call, job: Job) -> Any:
     return None
 
 
-async def _events(call: Call, job: Job, form: _Form, first: Any) -> AsyncIterator[str]:
+async def _events(
+    call: Call, job: Job, form: _Form, first: Any, *, with_usage: bool
+) -> AsyncIterator[str]:
     """Yield server-sent events, until the text ends or the client leaves."""
 
     def event(message: Any) -> str:
@@ -177,6 +187,9 @@ async def _events(call: Call, job: Job, form: _Form, first: Any) -> AsyncIterato
             yield event(first)
         async for message in pieces(job):
             yield event(message)
+        if with_usage:
+            told = {**form.answer([], whole=False), "usage": _usage(job.answer.result()[0])}
+            yield f"data: {json.dumps(told)}\n\n"
         yield "data: [DONE]\n\n"
     except ModelwrightError as error:
         yield f"data: {bytes(problem(error, call).body).decode()}\n\n"

@@ -78,6 +78,7 @@ def serve(config: ServeConfig, *, say: Callable[[str], object]) -> None:
     import uvicorn
 
     from modelwright.serving.app import build_app, load_all
+    from modelwright.serving.protocol import BoundedProtocol
 
     loop: Any = None
 
@@ -137,6 +138,7 @@ def serve(config: ServeConfig, *, say: Callable[[str], object]) -> None:
         "timeout_keep_alive": _KEEP_ALIVE_S,
         "timeout_graceful_shutdown": round(config.timeout_s) + 1,
         "ws": "none",
+        "http": BoundedProtocol,
         "lifespan": "on",
     }
     if config.tls is not None:

@@ -167,6 +167,7 @@ class Worker:
             if record.subject == "model" and not record.slice
         ]
         confidence = model.ledger.find("accuracy")
+        taken = None if self.takes == "arrays" else model.input
         return {
             "task": model.task,
             "takes": self.takes,
@@ -176,7 +177,7 @@ class Worker:
             "size_bytes": model.size_bytes,
             "goal": task.goal[0] if task else None,
             "evidence": evidence,
-            "max_length": getattr(self.model._reader.spec, "max_length", None),
+            "max_length": getattr(taken, "max_length", None),
             "expected_confidence": confidence.value if confidence else None,
             "tensors": {
                 name: [
