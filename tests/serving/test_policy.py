@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from modelwright.security.audit_log import verify
 from modelwright.security.roles import ROLES, grant_of
 from modelwright.security.store import Store
 from modelwright.serving.app import ROUTES
+from tests.serving.generated import SECRETS
 from tests.serving.running import serving
 
 TEXTS = "/v1/models/texts:predict"
@@ -345,3 +349,31 @@ def _until(running, status):
             return True
         time.sleep(0.02)
     return False
+
+
+@pytest.mark.parametrize("role", [*ROLES, None])
+def test_generated_requests_meet_no_fault_and_no_leak(guarded, role, tmp_path):
+    running, keys, folder, _ = guarded
+    root = Path(__file__).parents[2]
+    hidden = [str(folder), *(key for name, key in keys.items() if name != role)]
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli", "run", f"{running.url}/openapi.json"),
+        *("--checks", "not_a_server_error,leaks_nothing", "--phases", "examples,coverage,fuzzing"),
+        *("--max-examples", "5", "--generation-deterministic", "--no-color"),
+        *("--warnings", "off", "--request-timeout", "60"),
+    ]
+    if role is not None:
+        command += ["--header", f"Authorization: Bearer {keys[role]}"]
+    more = {SECRETS: "\n".join(hidden), "SCHEMATHESIS_HOOKS": "tests.serving.generated"}
+    done = subprocess.run(
+        command,
+        env={**os.environ, **more, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    # All but the address that the document itself came from.
+    assert f"Tested: {len(ROUTES) - 1}\n" in done.stdout
