@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -91,8 +92,16 @@ class Client(asyncio.Protocol):
     def ask(self) -> None:
         """Send the next request."""
         self.begun, self.waits = time.perf_counter(), True
-        self.transport.write(self.requests[self.at % len(self.requests)])
+        self.transport.write(self.request())
         self.at += 1
+
+    def request(self) -> bytes:
+        """Return what is asked next."""
+        return self.requests[self.at % len(self.requests)]
+
+    def is_answered(self, answer: bytes) -> bool:
+        """Say whether an answer is that of the last request."""
+        return True
 
     def data_received(self, data: bytes) -> None:
         """Note an answer once it is whole, and go on."""
@@ -105,7 +114,8 @@ class Client(asyncio.Protocol):
         if not found or len(self.data) < end + 4 + int(found[1]):
             return
         self.seconds.append(time.perf_counter() - self.begun)
-        self.statuses[int(head[9:12])] += 1
+        status = int(head[9:12])
+        self.statuses[status if status != 200 or self.is_answered(self.data) else -1] += 1
         self.data, self.waits = b"", False
         if time.perf_counter() < self.ends:
             self.ask()
@@ -119,12 +129,39 @@ class Client(asyncio.Protocol):
             self.done.set_result(None)
 
 
-async def _load(port: int, requests: Sequence[bytes], concurrency: int, seconds: float) -> Any:
+class Numbered(Client):
+    """Numbers its requests: texts by their first word, tensors by their `id`, which come back."""
+
+    numbers = itertools.count(1)
+
+    def request(self) -> bytes:
+        """Return what is asked next, with a number of its own."""
+        self.number = b"%d" % next(self.numbers)
+        head, _, body = super().request().partition(b"\r\n\r\n")
+        if b'"inputs"' in body:
+            body = body.replace(b"{", b'{"id": "%b", ' % self.number, 1)
+        else:
+            body = body.replace(b': "', b': "%b ' % self.number, 1)
+        head = re.sub(rb"Content-Length: \d+", b"Content-Length: %d" % len(body), head)
+        return head + b"\r\n\r\n" + body
+
+    def is_answered(self, answer: bytes) -> bool:
+        """Say whether an answer has the number of the last request."""
+        return b'": "%b ' % self.number in answer or b'": "%b"' % self.number in answer
+
+
+async def _load(
+    port: int,
+    requests: Sequence[bytes],
+    concurrency: int,
+    seconds: float,
+    kind: type[Client] = Client,
+) -> Any:
     loop, ends = asyncio.get_running_loop(), time.perf_counter() + seconds
     clients = []
     for number in range(concurrency):
         _, client = await loop.create_connection(
-            lambda number=number: Client(requests, 37 * number, ends),  # type: ignore[misc]
+            lambda number=number: kind(requests, 37 * number, ends),  # type: ignore[misc]
             "127.0.0.1",
             port,
         )
@@ -138,12 +175,18 @@ async def _load(port: int, requests: Sequence[bytes], concurrency: int, seconds:
     return times, statuses, taken
 
 
-def load(port: int, requests: Sequence[bytes], concurrency: int, seconds: float) -> Any:
+def load(
+    port: int,
+    requests: Sequence[bytes],
+    concurrency: int,
+    seconds: float,
+    kind: type[Client] = Client,
+) -> Any:
     """Ask for some seconds; return the times, the statuses and the seconds that it took."""
     import uvloop
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_load(port, requests, concurrency, seconds))
+        return runner.run(_load(port, requests, concurrency, seconds, kind))
 
 
 def rate(port: int, requests: Sequence[bytes], concurrency: int) -> float:
@@ -493,19 +536,26 @@ def access(folder: Path, asked: argparse.Namespace) -> None:
 
 
 def soak(folder: Path, asked: argparse.Namespace) -> None:
-    """Ask for minutes at 120 % of what can be answered; memory, statuses, nothing lost."""
+    """Ask for minutes at 120 % of what can be answered: memory, statuses, nothing lost or doubled.
+
+    Each request has a number, which its answer must have too (else it counts as status -1), and is
+    one record of the audit log; one that gets no answer counts as status 0.
+    """
     subject = subjects(folder, asked)[-1]
     with ours(folder, subject, guarded=True, queue=16) as key:
         requests = subject.requests(key)
         capacity = rate(PORT, requests, 16)
         workers = 35  # More than a batch and the queue hold.
         load(PORT, requests, workers, min(30.0, asked.seconds / 4))
+        logged = _logged(folder)
         before, statuses = _memory(), Counter[int]()
         ends = time.monotonic() + asked.seconds
         highest = before
         while time.monotonic() < ends:
-            statuses += load(PORT, requests, workers, 10.0)[1]
+            for status, count in load(PORT, requests, workers, 10.0, Numbered)[1].items():
+                statuses[status] += count
             highest = max(highest, _memory())
+        logged = _logged(folder) - logged
     tell(
         "serving",
         case="soak",
@@ -513,10 +563,20 @@ def soak(folder: Path, asked: argparse.Namespace) -> None:
         capacity_rps=round(capacity, 1),
         requests=sum(statuses.values()),
         statuses=dict(statuses),
+        logged=dict(logged),
+        is_each_logged_once=logged == +statuses,
         memory_growth=round(highest / before - 1, 4),
         seconds=asked.seconds,
-        asked="only 200 and 503, memory within 5 %",
+        asked="only 200 and 503, nothing lost or doubled, memory within 5 %",
     )
+
+
+def _logged(folder: Path) -> Counter[int]:
+    """Return how many requests of each status the audit log has."""
+    time.sleep(1.0)  # It is written 50 ms later.
+    (log,) = folder.glob("*/audit.jsonl")
+    records = map(json.loads, log.read_text().splitlines())
+    return Counter(record["status"] for record in records if "status" in record)
 
 
 def _memory() -> int:
